@@ -1,0 +1,137 @@
+//! The command line: what there is, in words that a person can learn from, and the exit codes.
+
+mod ca;
+mod check;
+mod serve;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Overrides;
+
+/// Tollgate ends TLS for many tenants' domains and answers each request by running that tenant's WebAssembly component,
+/// in a sandbox of its own, under that tenant's limits.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, after_help = AFTER)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER: &str = "\
+First steps:
+  tollgate serve                 serve the tenants under tenants/ on https://*.localhost:8443
+  tollgate ca                    how to make curl or a browser trust the development certificates
+  tollgate check                 what is wrong with the configuration, all of it at once
+
+Exit codes: 0 done, 1 failed, 2 misused.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve all tenants until SIGTERM; SIGHUP loads the tenants' files anew
+    Serve(Common),
+    /// Load the whole configuration as `serve` would, compile every component, and tell every problem
+    Check {
+        #[command(flatten)]
+        common: Common,
+        /// Print the problems as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the development CA's certificate and how to trust it
+    Ca(Common),
+    /// Compile every tenant's components ahead, so that a gateway that starts later need not
+    Compile(Common),
+    /// Compile one component from standard input; `serve` runs this as a child of its own
+    #[command(hide = true)]
+    CompileComponent {
+        #[arg(long)]
+        out: PathBuf,
+        #[arg(long)]
+        memory: u64,
+        #[arg(long)]
+        seconds: u64,
+    },
+}
+
+/// Flags win over variables, and those over the file.
+#[derive(Args, Clone, Debug)]
+struct Common {
+    /// The gateway's file
+    #[arg(long, env = "TOLLGATE_CONFIG", default_value = "config/gateway.toml", value_name = "FILE")]
+    config: PathBuf,
+    /// The folder for what is kept: the store, compiled components, the development CA, logs
+    #[arg(long, env = "TOLLGATE_STATE", value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Where tenants' data is: `embedded`, or the URL of a Redis server
+    #[arg(long, env = "TOLLGATE_STORAGE", value_name = "embedded|redis://HOST:PORT", value_parser = storage, hide_env_values = true)]
+    storage: Option<String>,
+    /// The address for HTTPS; port 0 takes a free one
+    #[arg(long, env = "TOLLGATE_HTTPS", value_name = "ADDR")]
+    https: Option<SocketAddr>,
+    /// The address for plain HTTP, which only redirects
+    #[arg(long, env = "TOLLGATE_HTTP", value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// The operators' address: /healthz, /readyz, /metrics, /status; never public
+    #[arg(long, env = "TOLLGATE_ADMIN", value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+}
+
+fn storage(text: &str) -> Result<String, String> {
+    let known = text == "embedded" || text.starts_with("redis://") || text.starts_with("unix://");
+    known.then(|| text.to_owned()).ok_or_else(|| "it is neither `embedded` nor a redis:// URL".to_owned())
+}
+
+impl Common {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            state: self.state.clone(),
+            storage: self.storage.clone(),
+            https: self.https,
+            http: self.http,
+            admin: self.admin,
+        }
+    }
+}
+
+/// Reads the arguments and does what they say.
+#[must_use]
+pub fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::CompileComponent { out, memory, seconds } => {
+            return match crate::sandbox::compile_in_child(&out, memory, seconds) {
+                Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+                Err(error) => fail(&error),
+            };
+        }
+        Command::Serve(common) => serve::serve(&common),
+        Command::Check { common, json } => check::check(&common, json),
+        Command::Compile(common) => check::compile(&common),
+        Command::Ca(common) => ca::ca(&common),
+    };
+    done.unwrap_or_else(|error| fail(&error))
+}
+
+#[expect(clippy::print_stderr, reason = "this is the command line")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("tollgate: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// The machine's file, or every problem of it on standard error.
+#[expect(clippy::print_stderr, reason = "this is the command line")]
+fn boot(common: &Common) -> Result<crate::config::Boot, ExitCode> {
+    crate::config::gateway(&common.config, &common.overrides()).map_err(|problems| {
+        eprint!("{}", crate::config::render_all(&problems, std::io::IsTerminal::is_terminal(&std::io::stderr())));
+        ExitCode::FAILURE
+    })
+}
+
+/// The runtime. Guests yield every half millisecond or so, and sockets and timers are looked at after every few of
+/// those turns rather than after tokio's usual 61.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(8).build()
+}

@@ -1,0 +1,54 @@
+//! `tollgate serve`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use super::{Common, boot, runtime};
+use crate::config::Standing;
+use crate::gateway::Gateway;
+use crate::telemetry;
+
+pub(super) fn serve(common: &Common) -> anyhow::Result<ExitCode> {
+    let boot = match boot(common) {
+        Ok(boot) => boot,
+        Err(code) => return Ok(code),
+    };
+    telemetry::start(&boot.telemetry)?;
+    let dev = (boot.tls == crate::tls::Source::Dev).then(|| boot.state.join("tls/ca.pem"));
+    runtime()?.block_on(async {
+        let gateway = Gateway::start(boot).await?;
+        let said = announce(&gateway, dev.as_deref());
+        // Nobody has to read it.
+        let _closed = std::io::stdout().lock().write_all(said.as_bytes());
+        gateway.run().await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The addresses, one line each, and a small table of the tenants.
+fn announce(gateway: &Gateway, ca: Option<&std::path::Path>) -> String {
+    let mut text = String::new();
+    for address in &gateway.https {
+        text += &format!("https  {address}\n");
+    }
+    for address in &gateway.http {
+        text += &format!("http   {address}\n");
+    }
+    text += &format!("admin  {}\n", gateway.admin);
+    if let Some(ca) = ca {
+        text += &format!("ca     {}\n", ca.display());
+    }
+    let tenants = gateway.tenants();
+    let width = tenants.iter().map(|(id, ..)| id.len()).max().unwrap_or(0);
+    text += "\n";
+    for (id, standing, url) in tenants {
+        let note = match standing {
+            Standing::Serving => "",
+            Standing::Suspended => " (suspended)",
+            Standing::Stale => " (stale: its files are wrong now)",
+            Standing::Broken => " (left out: tollgate check says why)",
+        };
+        text += &format!("{id:width$}  {}{note}\n", url.as_deref().unwrap_or("-"));
+    }
+    text
+}

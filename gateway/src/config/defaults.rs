@@ -1,0 +1,42 @@
+//! Everything that holds where no file says otherwise, in one table. `config/gateway.toml` shows each of these.
+
+use std::time::Duration;
+
+use crate::tenant::{Limits, Quota};
+
+pub(super) const HTTPS: &str = "127.0.0.1:8443";
+pub(super) const HTTP: &str = "127.0.0.1:8080";
+pub(super) const ADMIN: &str = "127.0.0.1:9443";
+pub(super) const CONNECTIONS: u32 = 10_000;
+pub(super) const DRAIN: Duration = Duration::from_secs(30);
+
+pub(super) const STATE: &str = "../state";
+pub(super) const TENANTS: &str = "../tenants";
+pub(super) const STORAGE_TIMEOUT: Duration = Duration::from_millis(500);
+
+pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+pub(super) const BODY_IDLE: Duration = Duration::from_secs(10);
+pub(super) const IDLE: Duration = Duration::from_secs(60);
+pub(super) const WRITE_STALL: Duration = Duration::from_secs(30);
+pub(super) const HEAD_BYTES: u64 = 16 << 10;
+pub(super) const STREAMS: u32 = 100;
+
+pub(super) const INSTANCES: u32 = 1000;
+pub(super) const WAITING: u32 = 1000;
+pub(super) const WAIT: Duration = Duration::from_secs(2);
+pub(super) const CACHE: u64 = 2 << 30;
+pub(super) const CACHE_IDLE: Duration = Duration::from_hours(1);
+pub(super) const COMPILE_MEMORY: u64 = 4 << 30;
+pub(super) const COMPILE_TIME: Duration = Duration::from_secs(60);
+
+pub(super) const LOG: &str = "info";
+
+pub(super) const LIMITS: Limits = Limits {
+    fuel: 500_000_000,
+    memory: 128 << 20,
+    time: Duration::from_secs(30),
+    request_body: 10 << 20,
+    storage_ops: 50,
+};
+pub(super) const QUOTA: Quota = Quota { in_flight: 64 };

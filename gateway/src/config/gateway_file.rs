@@ -1,0 +1,278 @@
+//! `gateway.toml`: every key of the machine's file.
+
+use std::net::SocketAddr;
+use std::path::{Component, Path, PathBuf};
+
+use toml::de::DeValue;
+
+use super::reader::{At, LimitsRead, Reader, Section};
+use super::{Boot, Ceilings, Overrides, Policy, defaults};
+use crate::store::{Prefix, Secret};
+use crate::tenant::{Limits, Quota};
+use crate::{admission, http, listener, sandbox, store, telemetry, tls};
+
+/// Reads the whole file. `base` is its folder, which relative paths start from.
+pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: &Overrides) -> Boot {
+    schema(reader, file);
+    let state = file.string("state").map_or_else(|| defaults::STATE.to_owned(), |at| at.value);
+    let state = overrides.state.clone().unwrap_or_else(|| join(base, &state));
+    let tenants_dir = tenants(file, base);
+    let tls = tls_source(file);
+    let telemetry = telemetry(file);
+    let sandbox = file.section("sandbox");
+    let boot = Boot {
+        tenants_dir,
+        listen: listen(file, overrides),
+        http: http(file),
+        tls,
+        storage: storage(reader, file, base, &state, overrides),
+        admission: admission(sandbox.as_ref()),
+        sandbox: sandbox_settings(sandbox.as_ref(), base, &state),
+        telemetry,
+        policy: policy(file),
+        state,
+    };
+    if let Some(sandbox) = sandbox {
+        sandbox.finish();
+    }
+    boot
+}
+
+/// A path from the file's folder, without the `..` that can be taken out by name, so that it reads well in messages.
+fn join(base: &Path, path: &str) -> PathBuf {
+    let mut joined = base.to_owned();
+    for part in Path::new(path).components() {
+        match part {
+            Component::ParentDir if joined.file_name().is_some() => {
+                joined.pop();
+            }
+            Component::CurDir => {}
+            other => joined.push(other),
+        }
+    }
+    joined
+}
+
+/// Every file says which version of the format it is in.
+pub(super) fn schema(reader: &Reader, file: &Section<'_>) {
+    let schema = file.required("schema", file.count("schema"), "schema = 1, the version of this format");
+    if let Some(schema) = schema.filter(|schema| schema.value != 1) {
+        let summary = "this format is not known".to_owned();
+        reader.bad("bad-value", &schema.place, summary, format!("schema {}", schema.value), "schema = 1");
+    }
+}
+
+fn listen(file: &Section<'_>, overrides: &Overrides) -> listener::Settings {
+    const WANTED: &str = "an address and a port, such as \"127.0.0.1:8443\" or \"[::]:443\"";
+    let address = |text: &str| text.parse::<SocketAddr>().ok();
+    let default = |text: &str| address(text).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    let section = file.section("listen");
+    // The file is read also where a flag wins, so that a mistake in it is not hidden.
+    let many = |key, over: Option<SocketAddr>, standard: &str| {
+        let listed = section.as_ref().and_then(|section| section.list(key, WANTED, address));
+        let listed = listed.map(|list| list.into_iter().map(|at| at.value).collect());
+        over.map(|over| vec![over]).or(listed).unwrap_or_else(|| vec![default(standard)])
+    };
+    let one = |value: &DeValue<'_>| value.as_str().and_then(address);
+    let admin = section.as_ref().and_then(|section| section.take("admin", WANTED, one));
+    let admin = value(admin, default(defaults::ADMIN));
+    let settings = listener::Settings {
+        https: many("https", overrides.https, defaults::HTTPS),
+        http: many("http", overrides.http, defaults::HTTP),
+        admin: overrides.admin.unwrap_or(admin),
+        connections: value(section.as_ref().and_then(|s| s.count("connections")), defaults::CONNECTIONS),
+        drain: value(section.as_ref().and_then(|s| s.duration("drain")), defaults::DRAIN),
+    };
+    if let Some(section) = section {
+        section.finish();
+    }
+    settings
+}
+
+fn value<T>(given: Option<At<T>>, default: T) -> T {
+    given.map_or(default, |at| at.value)
+}
+
+fn tenants(file: &Section<'_>, base: &Path) -> PathBuf {
+    let section = file.section("tenants");
+    let dir = section.as_ref().and_then(|section| section.string("dir"));
+    if let Some(section) = section {
+        section.finish();
+    }
+    join(base, &value(dir, defaults::TENANTS.to_owned()))
+}
+
+fn tls_source(file: &Section<'_>) -> tls::Source {
+    let words = [("dev", tls::Source::Dev), ("files", tls::Source::Files)];
+    let section = file.section("tls");
+    let source = section.as_ref().and_then(|section| section.word("certificates", &words));
+    if let Some(section) = section {
+        section.finish();
+    }
+    value(source, tls::Source::Dev)
+}
+
+fn http(file: &Section<'_>) -> http::Settings {
+    let section = file.section("http");
+    let time = |key, default| value(section.as_ref().and_then(|s| s.duration(key)), default);
+    let settings = http::Settings {
+        head_time: time("head_time", defaults::HEAD_TIME),
+        handshake_time: time("handshake_time", defaults::HANDSHAKE_TIME),
+        body_idle: time("body_idle", defaults::BODY_IDLE),
+        idle: time("idle", defaults::IDLE),
+        write_stall: time("write_stall", defaults::WRITE_STALL),
+        head_bytes: value(section.as_ref().and_then(|s| s.bytes("head_bytes")), defaults::HEAD_BYTES),
+        streams: value(section.as_ref().and_then(|s| s.count("streams")), defaults::STREAMS),
+    };
+    if let Some(section) = section {
+        section.finish();
+    }
+    settings
+}
+
+fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overrides: &Overrides) -> store::Settings {
+    let section = file.section("storage");
+    let backend = section.as_ref().and_then(|s| s.word("backend", &[("embedded", false), ("redis", true)]));
+    let path = section.as_ref().and_then(|s| s.string("path"));
+    let url = section.as_ref().and_then(|s| s.take("url", URL, secret));
+    let prefix = section.as_ref().and_then(|s| {
+        let wanted = "1 to 32 letters, digits, -, _ or .";
+        s.take("prefix", wanted, |value| value.as_str().and_then(Prefix::parse))
+    });
+    let timeout = section.as_ref().and_then(|s| s.duration("timeout"));
+    let embedded = store::Kind::Embedded(path.map_or_else(|| state.join("store"), |at| join(base, &at.value)));
+    let kind = match (&overrides.storage, backend, url) {
+        (Some(over), ..) if over == "embedded" => embedded,
+        (Some(url), ..) => store::Kind::Redis(Secret(url.clone())),
+        (None, Some(At { value: true, place }), url) => {
+            let url = url.and_then(|url| match url.value.read(base) {
+                Ok(url) => Some(url),
+                Err(found) => {
+                    reader.bad("unreadable", &url.place, "the Redis URL cannot be read".into(), found, URL);
+                    None
+                }
+            });
+            if url.is_none() {
+                let found = "no URL".to_owned();
+                reader.bad("missing-key", &place, "`storage.url` is needed for Redis".into(), found, URL);
+            }
+            store::Kind::Redis(Secret(url.unwrap_or_default()))
+        }
+        (None, ..) => embedded,
+    };
+    if let Some(section) = section {
+        section.finish();
+    }
+    let prefix = prefix.map_or_else(Prefix::default, |at| at.value);
+    store::Settings { kind, prefix, timeout: value(timeout, defaults::STORAGE_TIMEOUT) }
+}
+
+const URL: &str = "\"redis://host:6379\", { env = \"NAME\" } or { file = \"path\" }";
+
+/// A text, or where to find one that must not stand in a file.
+#[derive(Clone, Debug)]
+pub(super) enum Reference {
+    Text(String),
+    Env(String),
+    File(String),
+}
+
+impl Reference {
+    /// # Errors
+    /// What was found instead, without a word of the secret.
+    pub(super) fn read(&self, base: &Path) -> Result<String, String> {
+        match self {
+            Self::Text(text) => Ok(text.clone()),
+            Self::Env(name) => std::env::var(name).map_err(|_| format!("no variable {name}")),
+            Self::File(path) => {
+                let path = base.join(path);
+                let text = std::fs::read_to_string(&path);
+                text.map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
+                    .map_err(|error| format!("{}: {error}", path.display()))
+            }
+        }
+    }
+}
+
+/// A text, `{ env = … }` or `{ file = … }`.
+fn secret(value: &DeValue<'_>) -> Option<Reference> {
+    if let Some(text) = value.as_str() {
+        return Some(Reference::Text(text.to_owned()));
+    }
+    let table = value.as_table().filter(|table| table.len() == 1)?;
+    let (name, value) = table.iter().next()?;
+    let text = value.get_ref().as_str()?.to_owned();
+    match name.get_ref().as_ref() {
+        "env" => Some(Reference::Env(text)),
+        "file" => Some(Reference::File(text)),
+        _ => None,
+    }
+}
+
+fn admission(section: Option<&Section<'_>>) -> admission::Settings {
+    admission::Settings {
+        instances: value(section.and_then(|s| s.count("instances")), defaults::INSTANCES),
+        waiting: value(section.and_then(|s| s.count("waiting")), defaults::WAITING),
+        wait: value(section.and_then(|s| s.duration("wait")), defaults::WAIT),
+    }
+}
+
+fn sandbox_settings(section: Option<&Section<'_>>, base: &Path, state: &Path) -> sandbox::Settings {
+    let compiled = section.and_then(|s| s.string("compiled"));
+    sandbox::Settings {
+        instances: value(section.and_then(|s| s.count("instances")), defaults::INSTANCES),
+        compiled: compiled.map_or_else(|| state.join("compiled"), |at| join(base, &at.value)),
+        cache_bytes: value(section.and_then(|s| s.bytes("cache")), defaults::CACHE),
+        cache_idle: value(section.and_then(|s| s.duration("cache_idle")), defaults::CACHE_IDLE),
+        compile_memory: value(section.and_then(|s| s.bytes("compile_memory")), defaults::COMPILE_MEMORY),
+        compile_time: value(section.and_then(|s| s.duration("compile_time")), defaults::COMPILE_TIME),
+    }
+}
+
+fn telemetry(file: &Section<'_>) -> telemetry::Settings {
+    let section = file.section("telemetry");
+    let words = [("json", telemetry::Format::Json), ("text", telemetry::Format::Text)];
+    let format = section.as_ref().and_then(|section| section.word("format", &words));
+    let log = section.as_ref().and_then(|section| section.string("log"));
+    if let Some(section) = section {
+        section.finish();
+    }
+    telemetry::Settings { format: value(format, telemetry::Format::Json), log: value(log, defaults::LOG.to_owned()) }
+}
+
+fn policy(file: &Section<'_>) -> Policy {
+    let (limits, in_flight) = limits_and_quota(file, "defaults");
+    let (ceilings, in_flight_max) = limits_and_quota(file, "ceilings");
+    Policy {
+        limits: over(&defaults::LIMITS, &limits),
+        quota: Quota { in_flight: value(in_flight, defaults::QUOTA.in_flight) },
+        ceilings: Ceilings { limits: ceilings, in_flight: in_flight_max },
+    }
+}
+
+fn limits_and_quota(file: &Section<'_>, key: &'static str) -> (LimitsRead, Option<At<u32>>) {
+    let Some(section) = file.section(key) else { return Default::default() };
+    let limits = section.limits("limits");
+    let in_flight = quota(&section);
+    section.finish();
+    (limits, in_flight)
+}
+
+/// The `quota` section of a tenant, of the defaults or of the ceilings.
+pub(super) fn quota(section: &Section<'_>) -> Option<At<u32>> {
+    let quota = section.section("quota")?;
+    let in_flight = quota.count("in_flight");
+    quota.finish();
+    in_flight
+}
+
+/// `read` where it says something, `under` where not.
+pub(super) fn over(under: &Limits, read: &LimitsRead) -> Limits {
+    Limits {
+        fuel: value(read.fuel.clone(), under.fuel),
+        memory: value(read.memory.clone(), under.memory),
+        time: value(read.time.clone(), under.time),
+        request_body: value(read.request_body.clone(), under.request_body),
+        storage_ops: value(read.storage_ops.clone(), under.storage_ops),
+    }
+}

@@ -1,0 +1,169 @@
+//! The I/O of configuration: finds and reads files; what they mean is for the others of this room.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::problem::{Place, Problem, Source};
+use super::reader::{At, Reader};
+use super::resolve::{self, Found, Materials, Wasm};
+use super::tenant_file::TenantFile;
+use super::{Boot, Overrides, Plan, Planned, gateway_file, tenant_file};
+use crate::domain::Pattern;
+use crate::ids::{Digest, NAME_RULE, TenantId};
+
+/// The largest file of configuration, and the largest component.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+const WASM_BYTES_MAX: u64 = 100 << 20;
+
+/// Reads the machine's file.
+///
+/// # Errors
+/// Every problem of it.
+pub(crate) fn gateway(path: &Path, overrides: &Overrides) -> Result<Boot, Vec<Problem>> {
+    let source = source(path).map_err(|problem| vec![*problem])?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    let reader = Reader::new(source, None);
+    let (boot, problems) = reader.read(|reader, file| gateway_file::read(reader, file, base, overrides));
+    match boot {
+        Some(boot) if problems.is_empty() => Ok(boot),
+        _ => Err(problems),
+    }
+}
+
+/// Reads every tenant's folder. `owners` says who has which host now, and keeps it where two claim it.
+pub(crate) fn tenants(boot: &Boot, owners: &BTreeMap<Pattern, TenantId>) -> Planned {
+    let mut found: BTreeMap<TenantId, Found> = BTreeMap::new();
+    let mut problems = Vec::new();
+    match folders(&boot.tenants_dir) {
+        Ok(folders) => {
+            for folder in folders {
+                match tenant(boot, &folder) {
+                    Ok((id, tenant)) => {
+                        found.insert(id, tenant);
+                    }
+                    Err(new) => problems.extend(new),
+                }
+            }
+        }
+        Err(problem) => problems.push(*problem),
+    }
+    problems.extend(resolve::take_out_conflicts(&mut found, owners));
+    let plans: BTreeMap<TenantId, Arc<Plan>> =
+        found.into_iter().map(|(id, found)| (id, Arc::new(found.plan))).collect();
+    Planned { plans, problems }
+}
+
+fn folders(dir: &Path) -> Result<Vec<std::path::PathBuf>, Box<Problem>> {
+    let list = || -> std::io::Result<Vec<_>> {
+        let mut folders = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            let path = entry?.path();
+            // A folder without the file is not a tenant: it may hold sources or notes.
+            if path.join("tenant.toml").exists() {
+                folders.push(path);
+            }
+        }
+        folders.sort();
+        Ok(folders)
+    };
+    list().map_err(|error| unreadable(dir, &error.to_string(), "the folder that holds one folder a tenant"))
+}
+
+fn tenant(boot: &Boot, folder: &Path) -> Result<(TenantId, Found), Vec<Problem>> {
+    let path = folder.join("tenant.toml");
+    let source = source(&path).map_err(|problem| vec![*problem])?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let Some(id) = TenantId::parse(&name) else {
+        return Err(vec![Problem {
+            kind: "bad-name",
+            tenant: None,
+            place: Place::whole(&source),
+            summary: "this folder's name cannot be a tenant's identity".to_owned(),
+            found: format!("{name:?}"),
+            wanted: NAME_RULE.to_owned(),
+            hint: Some("rename the folder; the name is the tenant's storage namespace and metric label".to_owned()),
+            also: None,
+        }]);
+    };
+    let reader = Reader::new(Arc::clone(&source), Some(id.clone()));
+    let (file, mut problems) = reader.read(tenant_file::read);
+    let plan = file.flatten().and_then(|file| {
+        let materials = materials(folder, &file);
+        resolve::tenant(&id, &source, file, materials, boot, &mut problems)
+    });
+    match plan {
+        Some(found) if problems.is_empty() => Ok((id, found)),
+        _ => {
+            problems.iter_mut().for_each(|problem| problem.tenant = Some(id.clone()));
+            Err(problems)
+        }
+    }
+}
+
+fn materials(folder: &Path, file: &TenantFile) -> Materials {
+    let read = |at: &At<String>| read_limited(&folder.join(&at.value), FILE_BYTES_MAX);
+    Materials {
+        wasm: file.components.iter().map(|component| wasm(&folder.join(&component.source.value))).collect(),
+        pair: file.tls.as_ref().map(|tls| {
+            let (cert, key) = (read(&tls.cert), read(&tls.key));
+            (cert, key)
+        }),
+        now: std::time::SystemTime::now(),
+        secrets: file.secrets.iter().map(|(_, reference)| reference.read(folder)).collect(),
+    }
+}
+
+fn wasm(path: &Path) -> Wasm {
+    match read_limited(path, WASM_BYTES_MAX) {
+        Err(error) => Wasm::Unreadable(error),
+        Ok(bytes) => match bytes.get(..8) {
+            // The two numbers after the magic are version and layer: 1 and 0 a module, 13 and 1 a component.
+            Some(b"\0asm\x0d\0\x01\0") => Wasm::Component(path.to_owned(), Digest::of(&bytes)),
+            Some(b"\0asm\x01\0\0\0") => Wasm::Module,
+            Some([0, b'a', b's', b'm', ..]) => Wasm::Other("wasm of a version that is not known".to_owned()),
+            _ => Wasm::Other("no wasm at all".to_owned()),
+        },
+    }
+}
+
+fn read_limited(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        use std::io::Read as _;
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match read() {
+        Err(error) => Err(format!("{}: {error}", path.display())),
+        Ok(bytes) if bytes.len() as u64 > bytes_max => Err(format!("{}: over {bytes_max} bytes", path.display())),
+        Ok(bytes) => Ok(bytes),
+    }
+}
+
+fn source(path: &Path) -> Result<Arc<Source>, Box<Problem>> {
+    let bytes = read_limited(path, FILE_BYTES_MAX);
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned()));
+    text.map(|text| Source::new(path, text)).map_err(|error| unreadable(path, &error, "a file that can be read"))
+}
+
+fn unreadable(path: &Path, found: &str, wanted: &str) -> Box<Problem> {
+    Box::new(Problem {
+        kind: "unreadable",
+        tenant: None,
+        place: Place::whole(&Source::new(path, String::new())),
+        summary: "this cannot be read".to_owned(),
+        found: found.to_owned(),
+        wanted: wanted.to_owned(),
+        hint: None,
+        also: None,
+    })
+}
+
+/// Who has which host, for the next load.
+pub(crate) fn owners(plans: &BTreeMap<TenantId, Arc<Plan>>) -> BTreeMap<Pattern, TenantId> {
+    let hosts = |(id, plan): (&TenantId, &Arc<Plan>)| {
+        plan.hosts.iter().map(|host| (host.clone(), id.clone())).collect::<Vec<_>>()
+    };
+    plans.iter().flat_map(hosts).collect()
+}

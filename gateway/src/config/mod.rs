@@ -1,0 +1,138 @@
+//! Operators' files: read whole, checked whole, and every problem told at once.
+//!
+//! `reader` walks a file and notes what is wrong; `gateway_file` and `tenant_file` know the keys; `load` does the I/O;
+//! `resolve` is pure and joins everything; `verify` holds components against what is served. What comes out is a
+//! [`Boot`] (needs a restart) and [`Plan`]s, one a tenant, from which `gateway` builds a [`Snapshot`].
+//!
+//! Invariant: one tenant's problem costs that tenant only; the others' plans do not depend on it.
+
+mod defaults;
+mod gateway_file;
+mod load;
+mod problem;
+mod reader;
+mod resolve;
+mod tenant_file;
+mod units;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::domain::Pattern;
+use crate::ids::{ComponentName, Digest, StoreName, TenantId};
+use crate::route::{self, PathPattern};
+use crate::tenant::{Limits, Quota};
+use crate::{admission, http, listener, sandbox, store, telemetry, tls};
+
+pub(crate) use load::{gateway, owners, tenants};
+pub(crate) use problem::{Place, Problem, render_all};
+pub(crate) use verify::prepare;
+
+/// What flags and variables say over the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) state: Option<PathBuf>,
+    pub(crate) storage: Option<String>,
+    pub(crate) https: Option<std::net::SocketAddr>,
+    pub(crate) http: Option<std::net::SocketAddr>,
+    pub(crate) admin: Option<std::net::SocketAddr>,
+}
+
+/// Settings of the machine, which a reload does not touch.
+#[derive(Clone, Debug)]
+pub(crate) struct Boot {
+    pub(crate) state: PathBuf,
+    pub(crate) tenants_dir: PathBuf,
+    pub(crate) listen: listener::Settings,
+    pub(crate) http: http::Settings,
+    pub(crate) tls: tls::Source,
+    pub(crate) storage: store::Settings,
+    pub(crate) sandbox: sandbox::Settings,
+    pub(crate) admission: admission::Settings,
+    pub(crate) telemetry: telemetry::Settings,
+    pub(crate) policy: Policy,
+}
+
+/// What the gateway file says for all tenants: defaults, and ceilings with the place that sets each.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    pub(crate) limits: Limits,
+    pub(crate) quota: Quota,
+    pub(crate) ceilings: Ceilings,
+}
+
+/// What a tenant file may say at most. Nothing set, nothing bounded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ceilings {
+    limits: reader::LimitsRead,
+    in_flight: Option<reader::At<u32>>,
+}
+
+/// One component of a plan.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedComponent {
+    pub(crate) name: ComponentName,
+    pub(crate) path: PathBuf,
+    pub(crate) digest: Digest,
+    pub(crate) stores: Vec<StoreName>,
+    /// Where the file names it, for problems that are found later.
+    pub(crate) place: Place,
+}
+
+/// One route of a plan.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedRoute {
+    pub(crate) pattern: PathPattern,
+    /// An index into the plan's components.
+    pub(crate) component: usize,
+    pub(crate) limits: Limits,
+    /// Where the memory limit was set, or the route where nobody did.
+    pub(crate) memory_place: Place,
+}
+
+/// A tenant as its files describe it, checked and with every default filled in.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) id: TenantId,
+    pub(crate) enabled: bool,
+    pub(crate) hosts: Vec<Pattern>,
+    pub(crate) pair: Option<tls::Pair>,
+    pub(crate) quota: Quota,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) components: Vec<PlannedComponent>,
+    pub(crate) routes: Vec<PlannedRoute>,
+}
+
+/// All tenants that were found: plans of the good ones, problems of the others.
+#[derive(Debug, Default)]
+pub(crate) struct Planned {
+    pub(crate) plans: BTreeMap<TenantId, Arc<Plan>>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// How a tenant stands, for `/status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Standing {
+    Serving,
+    Suspended,
+    /// The files are wrong now; what they said before is served.
+    Stale,
+    /// The files are wrong and never were right; nothing is served.
+    Broken,
+}
+
+/// The configuration in force. Swapped whole; a request holds one to its end.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) generation: u64,
+    pub(crate) routes: route::Table,
+    pub(crate) plans: BTreeMap<TenantId, Arc<Plan>>,
+    pub(crate) standings: BTreeMap<String, Standing>,
+    pub(crate) problems: Vec<Problem>,
+}

@@ -1,0 +1,127 @@
+//! What is wrong with a configuration: where, what was found, what was wanted, what to do.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde_json::json;
+
+use crate::ids::TenantId;
+
+/// A file as it was read, and the name it is shown by.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) path: String,
+    pub(crate) text: String,
+}
+
+impl Source {
+    pub(crate) fn new(path: &Path, text: String) -> Arc<Self> {
+        Arc::new(Self { path: path.display().to_string(), text })
+    }
+}
+
+/// A file, and a stretch of it where there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) source: Arc<Source>,
+    pub(crate) span: Option<Range<usize>>,
+}
+
+impl Place {
+    pub(crate) fn whole(source: &Arc<Source>) -> Self {
+        Self { source: Arc::clone(source), span: None }
+    }
+
+    /// Line and column, from 1, the column in characters.
+    fn line_and_column(&self) -> Option<(usize, usize)> {
+        let before = self.source.text.get(..self.span.as_ref()?.start)?;
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+        Some((line, column))
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.source.path)?;
+        self.line_and_column().map_or(Ok(()), |(line, column)| write!(f, ":{line}:{column}"))
+    }
+}
+
+/// One problem. It never holds a secret: what is under `[secrets]` is shown by name only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// A stable name, such as `unknown-key`.
+    pub(crate) kind: &'static str,
+    /// Whom it costs; nobody in particular where the gateway's own file is wrong.
+    pub(crate) tenant: Option<TenantId>,
+    pub(crate) place: Place,
+    /// What is wrong, in a sentence.
+    pub(crate) summary: String,
+    pub(crate) found: String,
+    pub(crate) wanted: String,
+    pub(crate) hint: Option<String>,
+    /// The other place, where two disagree.
+    pub(crate) also: Option<(Place, String)>,
+}
+
+impl Problem {
+    /// One line, for logs and `/status`.
+    pub(crate) fn line(&self) -> String {
+        format!("{}: {} [{}]", self.place, self.summary, self.kind)
+    }
+
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let (line, column) = self.place.line_and_column().unzip();
+        json!({
+            "kind": self.kind,
+            "tenant": self.tenant.as_ref().map(TenantId::as_str),
+            "file": self.place.source.path,
+            "line": line,
+            "column": column,
+            "summary": self.summary,
+            "found": self.found,
+            "wanted": self.wanted,
+            "hint": self.hint,
+            "also": self.also.as_ref().map(|(place, _)| place.to_string()),
+        })
+    }
+
+    fn report(&self) -> Vec<Group<'_>> {
+        let title = Level::ERROR.primary_title(self.summary.as_str()).id(self.kind);
+        let mut group = Group::with_title(title);
+        group = match &self.place.span {
+            Some(span) => group.element(
+                snippet(&self.place.source)
+                    .annotation(AnnotationKind::Primary.span(span.clone()).label(self.found.as_str())),
+            ),
+            None => group
+                .element(annotate_snippets::Origin::path(self.place.source.path.as_str()))
+                .element(Level::NOTE.with_name("found").message(self.found.as_str())),
+        };
+        if let Some((place, label)) = &self.also
+            && let Some(span) = &place.span
+        {
+            group = group.element(
+                snippet(&place.source).annotation(AnnotationKind::Context.span(span.clone()).label(label.as_str())),
+            );
+        }
+        group = group.element(Level::NOTE.with_name("wanted").message(self.wanted.as_str()));
+        if let Some(hint) = &self.hint {
+            group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
+        }
+        vec![group]
+    }
+}
+
+fn snippet(source: &Source) -> Snippet<'_, annotate_snippets::Annotation<'_>> {
+    Snippet::source(source.text.as_str()).path(source.path.as_str()).fold(true)
+}
+
+/// All problems as a person reads them.
+pub(crate) fn render_all(problems: &[Problem], colour: bool) -> String {
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    problems.iter().map(|problem| renderer.render(&problem.report()) + "\n\n").collect()
+}

@@ -1,0 +1,336 @@
+//! Walks a TOML file key by key and notes everything that is wrong, instead of stopping at the first.
+//!
+//! Each call names the key it wants; [`Section::finish`] then knows which keys there may be, and reports the others.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Place, Problem, Source};
+use super::units;
+use crate::ids::TenantId;
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct At<T> {
+    pub(super) value: T,
+    pub(super) place: Place,
+}
+
+/// The limits as one section may set them; shared by defaults, ceilings, tenants and routes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LimitsRead {
+    pub(super) fuel: Option<At<u64>>,
+    pub(super) memory: Option<At<u64>>,
+    pub(super) time: Option<At<Duration>>,
+    pub(super) request_body: Option<At<u64>>,
+    pub(super) storage_ops: Option<At<u64>>,
+}
+
+/// One file being read, and its problems so far.
+pub(super) struct Reader {
+    pub(super) source: Arc<Source>,
+    tenant: Option<TenantId>,
+    problems: RefCell<Vec<Problem>>,
+}
+
+/// One table of it.
+pub(super) struct Section<'r> {
+    reader: &'r Reader,
+    table: &'r DeTable<'r>,
+    /// The header's place, or the whole file's.
+    span: Option<Range<usize>>,
+    name: String,
+    known: RefCell<Vec<&'static str>>,
+}
+
+impl Reader {
+    pub(super) const fn new(source: Arc<Source>, tenant: Option<TenantId>) -> Self {
+        Self { source, tenant, problems: RefCell::new(Vec::new()) }
+    }
+
+    /// Reads the file with `read`, unless it is not TOML at all; returns what came of it and every problem.
+    pub(super) fn read<T>(self, read: impl FnOnce(&Self, &Section<'_>) -> T) -> (Option<T>, Vec<Problem>) {
+        let source = Arc::clone(&self.source);
+        let (table, errors) = DeTable::parse_recoverable(&source.text);
+        let read = if errors.is_empty() {
+            let section = Section {
+                reader: &self,
+                table: table.get_ref(),
+                span: None,
+                name: String::new(),
+                known: RefCell::default(),
+            };
+            let read = read(&self, &section);
+            section.finish();
+            Some(read)
+        } else {
+            for error in errors {
+                self.problem(Problem {
+                    kind: "not-toml",
+                    tenant: self.tenant.clone(),
+                    place: Place { source: Arc::clone(&source), span: error.span() },
+                    summary: "this is not TOML".to_owned(),
+                    found: error.message().to_owned(),
+                    wanted: "a file in TOML 1.0".to_owned(),
+                    hint: Some("texts stand in double quotes; a table begins with [name]".to_owned()),
+                    also: None,
+                });
+            }
+            None
+        };
+        (read, self.problems.into_inner())
+    }
+
+    pub(super) fn problem(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
+    }
+
+    pub(super) fn place(&self, span: Option<Range<usize>>) -> Place {
+        Place { source: Arc::clone(&self.source), span }
+    }
+
+    /// Notes a value that will not do.
+    pub(super) fn bad(&self, kind: &'static str, place: &Place, summary: String, found: String, wanted: &str) {
+        self.problem(Problem {
+            kind,
+            tenant: self.tenant.clone(),
+            place: place.clone(),
+            summary,
+            found,
+            wanted: wanted.to_owned(),
+            hint: None,
+            also: None,
+        });
+    }
+}
+
+/// A value in words, short.
+fn describe(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the text {:?}", text.chars().take(60).collect::<String>()),
+        DeValue::Integer(number) => format!("the number {}", number.as_str()),
+        DeValue::Float(number) => format!("the number {}", number.as_str()),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// The name that was probably meant.
+pub(super) fn near<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let scored = names.map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate));
+    let best = scored.min_by_key(|(distance, _)| *distance)?;
+    (best.0 <= 1 + name.len() / 4).then_some(best.1)
+}
+
+impl<'r> Section<'r> {
+    /// The name of a key of this section, from the top of the file.
+    pub(super) fn path(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+
+    /// Where the section stands, for what is missing in it.
+    pub(super) fn place(&self) -> Place {
+        self.reader.place(self.span.clone())
+    }
+
+    fn look(&self, key: &'static str) -> Option<&'r Spanned<DeValue<'r>>> {
+        if !self.known.borrow().contains(&key) {
+            self.known.borrow_mut().push(key);
+        }
+        self.table.get(key)
+    }
+
+    fn at(&self, value: &Spanned<DeValue<'_>>) -> Place {
+        self.reader.place(Some(value.span()))
+    }
+
+    /// Takes a key's value through `take`, or notes that it is not what was wanted.
+    pub(super) fn take<T>(
+        &self,
+        key: &'static str,
+        wanted: &str,
+        take: impl FnOnce(&DeValue<'_>) -> Option<T>,
+    ) -> Option<At<T>> {
+        let value = self.look(key)?;
+        let place = self.at(value);
+        let taken = take(value.get_ref());
+        if taken.is_none() {
+            let is_number = value.get_ref().is_integer() || value.get_ref().is_float();
+            let kind = if is_number && wanted.contains("with its unit") { "missing-unit" } else { "bad-value" };
+            let summary = match kind {
+                "missing-unit" => format!("`{}` needs a unit", self.path(key)),
+                _ => format!("`{}` has a value that will not do", self.path(key)),
+            };
+            self.reader.bad(kind, &place, summary, describe(value.get_ref()), wanted);
+        }
+        taken.map(|value| At { value, place })
+    }
+
+    pub(super) fn string(&self, key: &'static str) -> Option<At<String>> {
+        self.take(key, "a text", |value| value.as_str().map(str::to_owned))
+    }
+
+    pub(super) fn boolean(&self, key: &'static str) -> Option<At<bool>> {
+        self.take(key, "true or false", |value| value.as_bool())
+    }
+
+    pub(super) fn count(&self, key: &'static str) -> Option<At<u32>> {
+        let number = |value: &DeValue<'_>| -> Option<u32> {
+            let number = value.as_integer()?;
+            u32::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok().filter(|number| *number > 0)
+        };
+        self.take(key, "a whole number from 1 to 4294967295", number)
+    }
+
+    pub(super) fn duration(&self, key: &'static str) -> Option<At<Duration>> {
+        let take = |value: &DeValue<'_>| value.as_str().and_then(units::duration).filter(|time| !time.is_zero());
+        self.take(key, units::DURATION, take)
+    }
+
+    pub(super) fn bytes(&self, key: &'static str) -> Option<At<u64>> {
+        self.take(key, units::BYTES, |value| value.as_str().and_then(units::bytes).filter(|bytes| *bytes > 0))
+    }
+
+    pub(super) fn fuel(&self, key: &'static str) -> Option<At<u64>> {
+        self.take(key, units::FUEL, |value| value.as_str().and_then(units::fuel).filter(|fuel| *fuel > 0))
+    }
+
+    /// One of several words.
+    pub(super) fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<At<T>> {
+        let wanted = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ");
+        self.take(key, &wanted, |value| {
+            let given = value.as_str()?;
+            words.iter().find(|(word, _)| *word == given).map(|(_, meaning)| *meaning)
+        })
+    }
+
+    /// A list of values, each taken through `take`.
+    pub(super) fn list<T>(
+        &self,
+        key: &'static str,
+        wanted: &str,
+        take: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<At<T>>> {
+        let value = self.look(key)?;
+        let Some(items) = value.get_ref().as_array() else {
+            let summary = format!("`{}` has a value that will not do", self.path(key));
+            let wanted = format!("a list of {wanted}");
+            self.reader.bad("bad-value", &self.at(value), summary, describe(value.get_ref()), &wanted);
+            return None;
+        };
+        let mut taken = Vec::new();
+        for item in items.iter() {
+            let place = self.at(item);
+            match item.get_ref().as_str().and_then(&take) {
+                Some(value) => taken.push(At { value, place }),
+                None => {
+                    let summary = format!("`{}` has an entry that will not do", self.path(key));
+                    self.reader.bad("bad-value", &place, summary, describe(item.get_ref()), wanted);
+                }
+            }
+        }
+        Some(taken)
+    }
+
+    /// The section of this name.
+    pub(super) fn section(&self, key: &'static str) -> Option<Section<'r>> {
+        let value = self.look(key)?;
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            let summary = format!("`{}` has a value that will not do", self.path(key));
+            self.reader.bad("bad-value", &self.at(value), summary, describe(value.get_ref()), "a table");
+        }
+        Some(self.below(key, table?, value.span()))
+    }
+
+    /// The sections of an array of tables, `[[key]]`.
+    pub(super) fn sections(&self, key: &'static str) -> Vec<Section<'r>> {
+        let Some(value) = self.look(key) else { return Vec::new() };
+        let tables = value.get_ref().as_array().map(|items| {
+            items.iter().map(|item| item.get_ref().as_table().map(|table| (table, item.span()))).collect()
+        });
+        let Some(Some(tables)): Option<Option<Vec<_>>> = tables else {
+            let summary = format!("`{}` has a value that will not do", self.path(key));
+            let wanted = format!("one or more sections, each headed [[{}]]", self.path(key));
+            self.reader.bad("bad-value", &self.at(value), summary, describe(value.get_ref()), &wanted);
+            return Vec::new();
+        };
+        tables.into_iter().map(|(table, span)| self.below(key, table, span)).collect()
+    }
+
+    /// A table of names that the file chooses itself; each value is taken through `take`.
+    pub(super) fn entries<T>(
+        &self,
+        wanted: &str,
+        take: impl Fn(&str, &DeValue<'_>) -> Option<T>,
+    ) -> Vec<(At<String>, T)> {
+        let mut entries = Vec::new();
+        for (name, value) in self.table {
+            let place = self.reader.place(Some(name.span()));
+            match take(name.get_ref(), value.get_ref()) {
+                Some(taken) => entries.push((At { value: name.get_ref().to_string(), place }, taken)),
+                None => {
+                    let summary = format!("`{}` has a value that will not do", self.path(name.get_ref()));
+                    // Never the value: it may be a secret that was written here by mistake.
+                    self.reader.bad("bad-value", &place, summary, "something else".to_owned(), wanted);
+                }
+            }
+        }
+        entries
+    }
+
+    fn below(&self, key: &str, table: &'r DeTable<'r>, span: Range<usize>) -> Section<'r> {
+        Section { reader: self.reader, table, span: Some(span), name: self.path(key), known: RefCell::default() }
+    }
+
+    /// A key that must be there; notes it where it is not. The value itself was taken before.
+    pub(super) fn required<T>(&self, key: &'static str, taken: Option<At<T>>, example: &str) -> Option<At<T>> {
+        if taken.is_none() && !self.table.contains_key(key) {
+            let summary = format!("`{}` is missing", self.path(key));
+            self.reader.bad("missing-key", &self.place(), summary, "no such key".to_owned(), example);
+        }
+        taken
+    }
+
+    pub(super) fn limits(&self, key: &'static str) -> LimitsRead {
+        let Some(section) = self.section(key) else { return LimitsRead::default() };
+        let limits = LimitsRead {
+            fuel: section.fuel("fuel"),
+            memory: section.bytes("memory"),
+            time: section.duration("time"),
+            request_body: section.bytes("request_body"),
+            storage_ops: section.count("storage_ops").map(|at| At { value: at.value.into(), place: at.place }),
+        };
+        section.finish();
+        limits
+    }
+
+    /// Reports the keys that nobody asked for.
+    pub(super) fn finish(&self) {
+        let known = self.known.borrow();
+        for name in self.table.keys() {
+            let given = name.get_ref();
+            if known.iter().any(|key| key == given) {
+                continue;
+            }
+            let hint = near(given, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+            self.reader.problem(Problem {
+                kind: "unknown-key",
+                tenant: self.reader.tenant.clone(),
+                place: self.reader.place(Some(name.span())),
+                summary: format!("`{}` is not a key", self.path(given)),
+                found: format!("`{given}`"),
+                wanted: format!("one of {}", known.join(", ")),
+                hint,
+                also: None,
+            });
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Joins what the files say with what was found beside them, and fills in every default. Pure: no I/O, no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::gateway_file::over;
+use super::problem::{Place, Problem, Source};
+use super::reader::{At, LimitsRead, near};
+use super::tenant_file::{ComponentRead, RouteRead, TenantFile, TlsRead};
+use super::{Boot, Plan, PlannedComponent, PlannedRoute, units};
+use crate::domain::Pattern;
+use crate::ids::{Digest, StoreName, TenantId};
+use crate::route::ROUTES_MAX;
+use crate::tenant::Quota;
+use crate::tls::{self, Pair, PairError};
+
+/// What stands beside a tenant's file.
+pub(super) struct Materials {
+    /// One for each component.
+    pub(super) wasm: Vec<Wasm>,
+    pub(super) pair: Option<(Result<Vec<u8>, String>, Result<Vec<u8>, String>)>,
+    /// When all of this was read.
+    pub(super) now: SystemTime,
+    /// One for each secret.
+    pub(super) secrets: Vec<Result<String, String>>,
+}
+
+/// What a component's source turned out to be.
+pub(super) enum Wasm {
+    Component(PathBuf, Digest),
+    Module,
+    Other(String),
+    Unreadable(String),
+}
+
+/// A good tenant, and where it claims its hosts.
+pub(super) struct Found {
+    pub(super) plan: Plan,
+    pub(super) claims: Vec<At<Pattern>>,
+}
+
+/// Notes problems of one tenant.
+struct Notes<'n> {
+    id: &'n TenantId,
+    problems: &'n mut Vec<Problem>,
+}
+
+impl Notes<'_> {
+    fn add(&mut self, kind: &'static str, place: &Place, texts: [&str; 3], hint: Option<String>) {
+        let [summary, found, wanted] = texts.map(str::to_owned);
+        let (tenant, place) = (Some(self.id.clone()), place.clone());
+        self.problems.push(Problem { kind, tenant, place, summary, found, wanted, hint, also: None });
+    }
+}
+
+/// One tenant's plan; nothing where a problem stands in its way (others may have been noted beside a plan).
+pub(super) fn tenant(
+    id: &TenantId,
+    source: &Arc<Source>,
+    file: TenantFile,
+    materials: Materials,
+    boot: &Boot,
+    problems: &mut Vec<Problem>,
+) -> Option<Found> {
+    let mut notes = Notes { id, problems };
+    let policy = &boot.policy;
+    under_ceilings(&mut notes, &file.limits, &policy.ceilings.limits);
+    in_flight_under_ceiling(&mut notes, file.in_flight.as_ref(), policy.ceilings.in_flight.as_ref());
+    let limits = over(&policy.limits, &file.limits);
+    let pair = certificate(&mut notes, source, boot.tls, file.tls.as_ref(), materials.pair, &file.hosts, materials.now);
+    let components = components(&mut notes, &file.components, materials.wasm);
+    let mut routes = Vec::new();
+    if file.routes.len() > ROUTES_MAX {
+        let found = format!("{} routes", file.routes.len());
+        let wanted = format!("{ROUTES_MAX} at most");
+        notes.add("too-many", &Place::whole(source), ["there are too many routes", &found, &wanted], None);
+    }
+    for (index, read) in file.routes.iter().enumerate() {
+        under_ceilings(&mut notes, &read.limits, &policy.ceilings.limits);
+        unlike_earlier(&mut notes, read, &file.routes[..index]);
+        let Some(component) = component_of(&mut notes, read, &file.components) else { continue };
+        let memory = read.limits.memory.as_ref().or(file.limits.memory.as_ref());
+        routes.push(PlannedRoute {
+            pattern: read.path.value.clone(),
+            component,
+            limits: over(&limits, &read.limits),
+            memory_place: memory.map_or(&read.place, |memory| &memory.place).clone(),
+        });
+    }
+    let environment = environment(&mut notes, &file, materials.secrets);
+    let plan = Plan {
+        id: id.clone(),
+        enabled: file.enabled,
+        hosts: file.hosts.iter().map(|host| host.value.clone()).collect(),
+        pair: pair?,
+        quota: Quota { in_flight: file.in_flight.map_or(policy.quota.in_flight, |at| at.value) },
+        environment,
+        components: components?,
+        routes,
+    };
+    Some(Found { plan, claims: file.hosts })
+}
+
+fn under_ceilings(notes: &mut Notes<'_>, read: &LimitsRead, max: &LimitsRead) {
+    let mut check = |name: &str, read: Option<(String, &Place)>, max: Option<(String, &Place)>, is_over: bool| {
+        if let (true, Some((value, place)), Some((ceiling, ceiling_place))) = (is_over, read, max) {
+            let summary = format!("`limits.{name}` is above its ceiling");
+            let wanted = format!("{ceiling} or less");
+            notes.add("above-ceiling", place, [&summary, &value, &wanted], None);
+            if let Some(problem) = notes.problems.last_mut() {
+                problem.also = Some((ceiling_place.clone(), format!("the ceiling is {ceiling}")));
+                problem.hint = Some("lower the limit, or ask whoever runs the gateway to raise the ceiling".to_owned());
+            }
+        }
+    };
+    macro_rules! check {
+        ($name:ident, $text:expr) => {
+            let is_over = read.$name.as_ref().zip(max.$name.as_ref()).is_some_and(|(read, max)| read.value > max.value);
+            let text = |at: &At<_>| $text(at.value);
+            check(
+                stringify!($name),
+                read.$name.as_ref().map(|at| (text(at), &at.place)),
+                max.$name.as_ref().map(|at| (text(at), &at.place)),
+                is_over,
+            );
+        };
+    }
+    check!(fuel, units::fuel_text);
+    check!(memory, units::bytes_text);
+    check!(time, units::duration_text);
+    check!(request_body, units::bytes_text);
+    check!(storage_ops, |count: u64| count.to_string());
+}
+
+fn in_flight_under_ceiling(notes: &mut Notes<'_>, read: Option<&At<u32>>, max: Option<&At<u32>>) {
+    if let Some((read, max)) = read.zip(max)
+        && read.value > max.value
+    {
+        let texts =
+            ["`quota.in_flight` is above its ceiling", &read.value.to_string(), &format!("{} or less", max.value)];
+        notes.add("above-ceiling", &read.place, texts, None);
+        if let Some(problem) = notes.problems.last_mut() {
+            problem.also = Some((max.place.clone(), format!("the ceiling is {}", max.value)));
+        }
+    }
+}
+
+/// The outer nothing is a problem; the inner one is a tenant that needs no certificate of its own.
+#[expect(clippy::option_option, reason = "a problem and an absence are two things")]
+fn certificate(
+    notes: &mut Notes<'_>,
+    source: &Arc<Source>,
+    kind: tls::Source,
+    read: Option<&TlsRead>,
+    material: Option<(Result<Vec<u8>, String>, Result<Vec<u8>, String>)>,
+    hosts: &[At<Pattern>],
+    now: SystemTime,
+) -> Option<Option<Pair>> {
+    let Some((read, (cert, key))) = read.zip(material) else {
+        if kind == tls::Source::Dev {
+            return Some(None);
+        }
+        let texts =
+            ["this tenant has no certificate", "no [tls]", "[tls] with cert and key, the paths of two PEM files"];
+        let hint = "tls.certificates = \"dev\" in the gateway's file makes certificates for development";
+        notes.add("missing-key", &Place::whole(source), texts, Some(hint.to_owned()));
+        return None;
+    };
+    let mut readable = |at: &At<String>, file: Result<Vec<u8>, String>| match file {
+        Ok(bytes) => Some(bytes),
+        Err(found) => {
+            let texts = ["a file of the certificate cannot be read", found.as_str(), "a PEM file"];
+            notes.add("unreadable", &at.place, texts, None);
+            None
+        }
+    };
+    let (cert, key) = (readable(&read.cert, cert), readable(&read.key, key));
+    let pair = match Pair::parse(&cert?, &key?) {
+        Ok(pair) => pair,
+        Err(error) => {
+            let place = if error == PairError::NoCertificate { &read.cert.place } else { &read.key.place };
+            let hint = "openssl x509 -noout -pubkey -in CERT and openssl pkey -pubout -in KEY must print the same";
+            let hint = (error == PairError::Mismatch).then(|| hint.to_owned());
+            let texts =
+                ["this certificate cannot be used", &error.to_string(), "a certificate and the key it was made for"];
+            notes.add("bad-certificate", place, texts, hint);
+            return None;
+        }
+    };
+    if let Ok(over) = now.duration_since(pair.not_after) {
+        let found = format!("it ended {} days ago", over.as_secs() / 86_400);
+        let texts = ["the certificate has expired", &found, "a certificate that is valid today"];
+        notes.add("bad-certificate", &read.cert.place, texts, None);
+    }
+    for host in hosts.iter().filter(|host| !pair.covers(&host.value)) {
+        let names = pair.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let found = format!("{} is not among its names: {names}", host.value);
+        let texts = ["the certificate does not cover this host", &found, "a certificate for every host of the tenant"];
+        notes.add("bad-certificate", &host.place, texts, None);
+    }
+    Some(Some(pair))
+}
+
+fn components(notes: &mut Notes<'_>, read: &[ComponentRead], wasm: Vec<Wasm>) -> Option<Vec<PlannedComponent>> {
+    let mut components = Vec::new();
+    let mut names = BTreeSet::new();
+    for (read, wasm) in read.iter().zip(wasm) {
+        if !names.insert(&read.name.value) {
+            let found = format!("a second component {}", read.name.value);
+            let texts = ["two components have one name", &found, "a name of its own for each"];
+            notes.add("duplicate", &read.name.place, texts, None);
+        }
+        match wasm {
+            Wasm::Component(path, digest) => components.push(PlannedComponent {
+                name: read.name.value.clone(),
+                path,
+                digest,
+                stores: read
+                    .stores
+                    .iter()
+                    .map(|at| at.value.clone())
+                    .collect::<BTreeSet<StoreName>>()
+                    .into_iter()
+                    .collect(),
+                place: read.source.place.clone(),
+            }),
+            Wasm::Module => {
+                let texts = ["this is a core module, not a component", "a core module", "a WebAssembly component"];
+                let hint = "build for wasm32-wasip2, or wrap it: wasm-tools component new MODULE -o COMPONENT";
+                notes.add("not-a-component", &read.source.place, texts, Some(hint.to_owned()));
+            }
+            Wasm::Other(found) => {
+                let texts = ["this is not a component", &found, "a WebAssembly component, in its binary form"];
+                notes.add("not-a-component", &read.source.place, texts, None);
+            }
+            Wasm::Unreadable(found) => {
+                let texts = ["the component cannot be read", &found, "a .wasm file, by a path from this file's folder"];
+                let hint = "build the component first, or correct the path";
+                notes.add("unreadable", &read.source.place, texts, Some(hint.to_owned()));
+            }
+        }
+    }
+    (components.len() == read.len()).then_some(components)
+}
+
+fn component_of(notes: &mut Notes<'_>, route: &RouteRead, components: &[ComponentRead]) -> Option<usize> {
+    let wanted = route.component.value.as_str();
+    let position = components.iter().position(|component| component.name.value.as_str() == wanted);
+    if position.is_none() {
+        let names = || components.iter().map(|component| component.name.value.as_str());
+        let known = format!("one of {}", names().collect::<Vec<_>>().join(", "));
+        let hint = near(wanted, names()).map(|near| format!("did you mean `{near}`?"));
+        let texts = ["there is no such component", &format!("`{wanted}`"), &known];
+        notes.add("unknown-component", &route.component.place, texts, hint);
+    }
+    position
+}
+
+fn unlike_earlier(notes: &mut Notes<'_>, route: &RouteRead, earlier: &[RouteRead]) {
+    if let Some(twin) = earlier.iter().find(|other| other.path.value.is_same(&route.path.value)) {
+        let found = format!("{} again", route.path.value);
+        notes.add("duplicate", &route.path.place, ["two routes match the same paths", &found, "each path once"], None);
+        if let Some(problem) = notes.problems.last_mut() {
+            problem.also = Some((twin.path.place.clone(), "the first is here".to_owned()));
+        }
+    }
+}
+
+fn environment(
+    notes: &mut Notes<'_>,
+    file: &TenantFile,
+    secrets: Vec<Result<String, String>>,
+) -> Vec<(String, String)> {
+    let mut environment = file.env.clone();
+    for ((name, _), secret) in file.secrets.iter().zip(secrets) {
+        match secret {
+            Ok(secret) => environment.push((name.value.clone(), secret)),
+            Err(found) => {
+                let texts = ["a secret cannot be read", found.as_str(), "a file that holds it"];
+                notes.add("unreadable", &name.place, texts, None);
+            }
+        }
+    }
+    environment
+}
+
+/// Where two tenants claim one host, its present owner keeps it (or the first by name, where nobody has it) and the
+/// other is left out with a problem that names both places.
+pub(super) fn take_out_conflicts(
+    found: &mut BTreeMap<TenantId, Found>,
+    owners: &BTreeMap<Pattern, TenantId>,
+) -> Vec<Problem> {
+    let mut claims: BTreeMap<Pattern, Vec<(TenantId, Place)>> = BTreeMap::new();
+    for (id, tenant) in &*found {
+        for claim in &tenant.claims {
+            claims.entry(claim.value.clone()).or_default().push((id.clone(), claim.place.clone()));
+        }
+    }
+    let mut problems = Vec::new();
+    for (host, claims) in claims.iter().filter(|(_, claims)| claims.len() > 1) {
+        let owner = owners.get(host).and_then(|owner| claims.iter().position(|(id, _)| id == owner)).unwrap_or(0);
+        let Some((owner_id, owner_place)) = claims.get(owner) else { continue };
+        for (index, (id, place)) in claims.iter().enumerate() {
+            if index == owner {
+                continue;
+            }
+            let same = id == owner_id;
+            problems.push(Problem {
+                kind: "duplicate-host",
+                tenant: Some(id.clone()),
+                place: place.clone(),
+                summary: "this host is claimed twice".to_owned(),
+                found: if same { format!("{host} again") } else { format!("{host}, which {owner_id} has") },
+                wanted: "each host in one tenant's file, once".to_owned(),
+                hint: (!same)
+                    .then(|| format!("{owner_id} keeps it and {id} is left out; take it out of one of the files")),
+                also: Some((owner_place.clone(), "claimed here".to_owned())),
+            });
+            found.remove(id);
+        }
+    }
+    problems
+}

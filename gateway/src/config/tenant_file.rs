@@ -1,0 +1,127 @@
+//! `tenant.toml`: every key of one tenant's file.
+
+use toml::de::DeValue;
+
+use super::gateway_file::{Reference, quota, schema};
+use super::problem::Place;
+use super::reader::{At, LimitsRead, Reader, Section};
+use crate::domain::Pattern;
+use crate::ids::{ComponentName, NAME_RULE, StoreName};
+use crate::route::PathPattern;
+
+/// What the file says, before anything is looked up or filled in.
+pub(super) struct TenantFile {
+    pub(super) hosts: Vec<At<Pattern>>,
+    pub(super) enabled: bool,
+    pub(super) tls: Option<TlsRead>,
+    pub(super) in_flight: Option<At<u32>>,
+    pub(super) limits: LimitsRead,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) secrets: Vec<(At<String>, Reference)>,
+    pub(super) components: Vec<ComponentRead>,
+    pub(super) routes: Vec<RouteRead>,
+}
+
+pub(super) struct TlsRead {
+    pub(super) cert: At<String>,
+    pub(super) key: At<String>,
+}
+
+pub(super) struct ComponentRead {
+    pub(super) name: At<ComponentName>,
+    pub(super) source: At<String>,
+    pub(super) stores: Vec<At<StoreName>>,
+}
+
+pub(super) struct RouteRead {
+    pub(super) place: Place,
+    pub(super) path: At<PathPattern>,
+    pub(super) component: At<String>,
+    pub(super) limits: LimitsRead,
+}
+
+/// Reads the whole file; nothing where a key is missing or wrong that the rest cannot do without.
+pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
+    schema(reader, file);
+    let hosts = hosts(reader, file);
+    let enabled = file.boolean("enabled").is_none_or(|at| at.value);
+    let tls = file.section("tls").map(|section| {
+        let cert = section.required("cert", section.string("cert"), "cert = \"path\", a PEM chain, leaf first");
+        let key = section.required("key", section.string("key"), "key = \"path\", a PEM private key");
+        section.finish();
+        cert.zip(key).map(|(cert, key)| TlsRead { cert, key })
+    });
+    let in_flight = quota(file);
+    let limits = file.limits("limits");
+    let env = env(file);
+    let secrets = secrets(file);
+    let components: Vec<_> = file.sections("component").iter().map(component).collect();
+    let routes: Vec<_> = file.sections("route").iter().map(route).collect();
+    for (count, what, example) in [
+        (components.len(), "component", "[[component]] with name and source"),
+        (routes.len(), "route", "[[route]] with path and component"),
+    ] {
+        if count == 0 {
+            let summary = format!("there is no [[{what}]]");
+            reader.bad("missing-key", &file.place(), summary, "none".to_owned(), example);
+        }
+    }
+    Some(TenantFile {
+        hosts: hosts?,
+        enabled,
+        tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
+        in_flight,
+        limits,
+        env,
+        secrets,
+        components: components.into_iter().collect::<Option<_>>()?,
+        routes: routes.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+fn hosts(reader: &Reader, file: &Section<'_>) -> Option<Vec<At<Pattern>>> {
+    const WANTED: &str = "a host name without port, such as \"shop.example.org\", or \"*.example.org\"";
+    let hosts = file.list("hosts", WANTED, Pattern::parse);
+    let Some(hosts) = hosts.filter(|hosts| !hosts.is_empty()) else {
+        let summary = "`hosts` names no host".to_owned();
+        let wanted = "hosts = [\"shop.example.org\"], at least one";
+        reader.bad("missing-key", &file.place(), summary, "no host".to_owned(), wanted);
+        return None;
+    };
+    Some(hosts)
+}
+
+fn env(file: &Section<'_>) -> Vec<(String, String)> {
+    let Some(section) = file.section("env") else { return Vec::new() };
+    let text = |_: &str, value: &DeValue<'_>| value.as_str().filter(|text| !text.contains('\0')).map(str::to_owned);
+    section.entries("a text", text).into_iter().map(|(name, text)| (name.value, text)).collect()
+}
+
+/// Secrets stand in files of their own. Variables of the gateway are not offered: they are the operator's.
+fn secrets(file: &Section<'_>) -> Vec<(At<String>, Reference)> {
+    let Some(section) = file.section("secrets") else { return Vec::new() };
+    let reference = |_: &str, value: &DeValue<'_>| {
+        let table = value.as_table().filter(|table| table.len() == 1)?;
+        Some(Reference::File(table.get("file")?.get_ref().as_str()?.to_owned()))
+    };
+    section.entries("{ file = \"path\" }; a secret never stands in this file", reference)
+}
+
+fn component(section: &Section<'_>) -> Option<ComponentRead> {
+    let name = section.take("name", NAME_RULE, |value| value.as_str().and_then(ComponentName::parse));
+    let name = section.required("name", name, "name = \"site\"");
+    let source = section.required("source", section.string("source"), "source = \"site.wasm\"");
+    let stores = section.list("stores", NAME_RULE, StoreName::parse).unwrap_or_default();
+    section.finish();
+    Some(ComponentRead { name: name?, source: source?, stores })
+}
+
+fn route(section: &Section<'_>) -> Option<RouteRead> {
+    const WANTED: &str = "a path such as \"/exact\", \"/users/:id\" or \"/files/...\"";
+    let path = section.take("path", WANTED, |value| PathPattern::parse(value.as_str()?).ok());
+    let path = section.required("path", path, "path = \"/...\"");
+    let component = section.required("component", section.string("component"), "component = \"site\"");
+    let limits = section.limits("limits");
+    section.finish();
+    Some(RouteRead { place: section.place(), path: path?, component: component?, limits })
+}

@@ -1,0 +1,147 @@
+//! Compiles components ahead of their first request, and holds each against what is served and what was granted.
+
+use futures_util::StreamExt as _;
+
+use super::problem::Problem;
+use super::{Plan, Planned, PlannedComponent, units};
+use crate::host::{KEYVALUE, SERVED};
+use crate::ids::Digest;
+use crate::sandbox::{CompileError, Compiler, Report};
+
+/// Tenants looked at side by side; the compiler has its own, smaller bound.
+const TENANTS_AT_ONCE: usize = 8;
+
+/// Compiles what was not compiled before, and leaves out every tenant with a component that will not do.
+pub(crate) async fn prepare(planned: Planned, compiler: &Compiler) -> Planned {
+    let Planned { plans, mut problems } = planned;
+    let looked = futures_util::stream::iter(plans)
+        .map(async |(id, plan)| {
+            let mut problems = Vec::new();
+            for component in &plan.components {
+                let report = report(compiler, component).await;
+                problems.extend(verify(&plan, component, &report));
+            }
+            (id, plan, problems)
+        })
+        .buffered(TENANTS_AT_ONCE);
+    let mut good = std::collections::BTreeMap::new();
+    let mut looked = std::pin::pin!(looked);
+    while let Some((id, plan, new)) = looked.next().await {
+        if new.is_empty() {
+            good.insert(id, plan);
+        }
+        problems.extend(new);
+    }
+    Planned { plans: good, problems }
+}
+
+async fn report(compiler: &Compiler, component: &PlannedComponent) -> Result<Report, CompileError> {
+    if let Some(report) = compiler.known(component.digest) {
+        return Ok(report);
+    }
+    let wasm = tokio::fs::read(&component.path).await.map_err(|error| CompileError::Failed(error.to_string()))?;
+    if Digest::of(&wasm) != component.digest {
+        return Err(CompileError::Failed("the file changed while it was being loaded".to_owned()));
+    }
+    compiler.prepare(component.digest, wasm.into()).await
+}
+
+/// Every problem of one component of a plan.
+fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, CompileError>) -> Vec<Problem> {
+    let problem = |kind, texts: [&str; 3], hint: Option<String>| {
+        let [summary, found, wanted] = texts.map(str::to_owned);
+        let (tenant, place) = (Some(plan.id.clone()), component.place.clone());
+        Problem { kind, tenant, place, summary, found, wanted, hint, also: None }
+    };
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => return vec![compile_problem(error, problem)],
+    };
+    let mut problems = Vec::new();
+    for import in &report.unserved {
+        let served = SERVED.iter().map(|(name, versions)| format!("{name} {versions}")).collect::<Vec<_>>();
+        let wanted = format!("imports among: {}", served.join("; "));
+        let hint = "build the component without it, or for the versions that are served".to_owned();
+        problems.push(problem(
+            "unserved-import",
+            ["nobody serves an import of this component", import, &wanted],
+            Some(hint),
+        ));
+    }
+    if let (Some(error), true) = (&report.link_error, report.unserved.is_empty()) {
+        problems.push(problem(
+            "unserved-import",
+            ["an import of this component is served in another shape", error, "the interface as its WIT has it"],
+            Some("its version may be served, but with other functions or types".to_owned()),
+        ));
+    }
+    if report.handler.is_none() {
+        let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
+        let wanted = "an export of wasi:http/incoming-handler@0.2.x or wasi:http/handler@0.3.0";
+        problems.push(problem("no-handler", ["this component answers no HTTP", &found, wanted], None));
+    }
+    let wants_store = report.imports.iter().find(|import| import.starts_with(KEYVALUE));
+    if let (Some(import), true) = (wants_store, component.stores.is_empty()) {
+        problems.push(problem(
+            "store-not-granted",
+            [
+                "this component uses a store, but was granted none",
+                &format!("an import of {import}"),
+                "stores, in its [[component]]",
+            ],
+            Some("add `stores = [\"default\"]` where the component is named".to_owned()),
+        ));
+    }
+    problems.extend(memory(plan, component, report));
+    problems
+}
+
+fn compile_problem(
+    error: &CompileError,
+    problem: impl Fn(&'static str, [&str; 3], Option<String>) -> Problem,
+) -> Problem {
+    const WANTED: &str = "a component that compiles within sandbox.compile_time and sandbox.compile_memory";
+    let found = error.to_string();
+    match error {
+        CompileError::Invalid(_) => {
+            problem("not-a-component", ["this component is not valid", &found, "a valid component"], None)
+        }
+        CompileError::TimedOut(_) => {
+            problem("compile-limit", ["this component takes too long to compile", &found, WANTED], None)
+        }
+        CompileError::Crashed(_) => {
+            problem("compile-limit", ["this component cannot be compiled within bounds", &found, WANTED], None)
+        }
+        CompileError::Failed(_) => problem(
+            "compile-failed",
+            ["this component could not be compiled here", &found, "a compiler that runs"],
+            Some("this is about the machine and not about the component".to_owned()),
+        ),
+    }
+}
+
+/// Memory that is there from the start must fit every route's limit, or no request ever gets an instance.
+fn memory(plan: &Plan, component: &PlannedComponent, report: &Report) -> Vec<Problem> {
+    let routes = plan.routes.iter().filter(|route| {
+        let of = plan.components.get(route.component).map(|component| &component.name);
+        of == Some(&component.name) && report.memory_bytes_min > route.limits.memory
+    });
+    let mut problems: Vec<Problem> = Vec::new();
+    for route in routes {
+        let (needs, limit) = (units::bytes_text(report.memory_bytes_min), units::bytes_text(route.limits.memory));
+        let problem = Problem {
+            kind: "memory-limit",
+            tenant: Some(plan.id.clone()),
+            place: route.memory_place.clone(),
+            summary: format!("the component {} needs more memory than it may have", component.name),
+            found: format!("limits.memory is {limit}"),
+            wanted: format!("{needs} at least, which the component has at its start"),
+            hint: Some("raise limits.memory".to_owned()),
+            also: None,
+        };
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+    problems
+}

@@ -1,0 +1,38 @@
+//! A moment by which something outside must have answered. Every await on the outside world has one.
+
+use std::future::Future;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The moment was reached first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the deadline was reached")]
+pub(crate) struct Elapsed;
+
+/// A moment on the monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    pub(crate) fn after(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
+    /// Runs `work` until it is done or the moment is there. Cancel safety: `work` is dropped in the second case.
+    pub(crate) async fn run<F: Future>(self, work: F) -> Result<F::Output, Elapsed> {
+        tokio::time::timeout_at(self.0, work).await.map_err(|_elapsed| Elapsed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_answers_ends_at_the_deadline() {
+        let start = Instant::now();
+        let never = Deadline::after(Duration::from_secs(5)).run(std::future::pending::<()>()).await;
+        assert_eq!(never, Err(Elapsed));
+        assert_eq!(start.elapsed().as_secs(), 5);
+    }
+}

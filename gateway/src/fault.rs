@@ -1,0 +1,145 @@
+//! Why a request was not answered as its tenant wished: a closed list without HTTP in it.
+//!
+//! `response` maps each to a status; `telemetry` uses [`Fault::kind`] as a label and [`Fault::blame`] for the log level.
+
+/// Everything that can go wrong on the road of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("no tenant serves this host and path")]
+    NoRoute,
+    #[error("the TLS server name and the Host belong to different tenants")]
+    Misdirected,
+    #[error("the request is not well formed")]
+    BadRequest,
+    #[error("an upgrade or a tunnel was asked for")]
+    NotSupported,
+    #[error("the request body is larger than its limit")]
+    BodyTooLarge,
+    #[error("the request body stopped coming")]
+    BodyTimeout,
+    #[error("the client went away")]
+    ClientGone,
+    #[error("the tenant has as many requests in flight as its quota allows")]
+    QuotaInFlight,
+    #[error("the component trapped")]
+    Trap,
+    #[error("the component used all its stack")]
+    Stack,
+    #[error("the component used all the fuel of one request")]
+    Fuel,
+    #[error("the component asked for more memory than one request may have")]
+    Memory,
+    #[error("the component ended without a response")]
+    NoResponse,
+    #[error("the component's response cannot be sent")]
+    BadResponse,
+    #[error("the component did not finish in time")]
+    Deadline,
+    #[error("no instance came free in time")]
+    Overload,
+    #[error("the tenant is suspended")]
+    Suspended,
+    #[error("the gateway failed")]
+    Internal,
+}
+
+/// Whose doing a fault is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    Client,
+    Tenant,
+    Gateway,
+}
+
+impl Fault {
+    /// Every fault, for metrics that start at zero and for tests.
+    pub(crate) const ALL: [Self; 18] = [
+        Self::NoRoute,
+        Self::Misdirected,
+        Self::BadRequest,
+        Self::NotSupported,
+        Self::BodyTooLarge,
+        Self::BodyTimeout,
+        Self::ClientGone,
+        Self::QuotaInFlight,
+        Self::Trap,
+        Self::Stack,
+        Self::Fuel,
+        Self::Memory,
+        Self::NoResponse,
+        Self::BadResponse,
+        Self::Deadline,
+        Self::Overload,
+        Self::Suspended,
+        Self::Internal,
+    ];
+
+    /// The stable name: metric label, log field, and the end of a problem's `type`.
+    pub(crate) const fn kind(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no-route",
+            Self::Misdirected => "misdirected",
+            Self::BadRequest => "bad-request",
+            Self::NotSupported => "not-supported",
+            Self::BodyTooLarge => "body-too-large",
+            Self::BodyTimeout => "body-timeout",
+            Self::ClientGone => "client-gone",
+            Self::QuotaInFlight => "quota-in-flight",
+            Self::Trap => "trap",
+            Self::Stack => "stack-exhausted",
+            Self::Fuel => "fuel-exhausted",
+            Self::Memory => "memory-exhausted",
+            Self::NoResponse => "no-response",
+            Self::BadResponse => "bad-response",
+            Self::Deadline => "deadline",
+            Self::Overload => "overload",
+            Self::Suspended => "suspended",
+            Self::Internal => "internal",
+        }
+    }
+
+    pub(crate) const fn blame(self) -> Blame {
+        match self {
+            Self::NoRoute
+            | Self::Misdirected
+            | Self::BadRequest
+            | Self::NotSupported
+            | Self::BodyTooLarge
+            | Self::BodyTimeout
+            | Self::ClientGone => Blame::Client,
+            Self::QuotaInFlight
+            | Self::Trap
+            | Self::Stack
+            | Self::Fuel
+            | Self::Memory
+            | Self::NoResponse
+            | Self::BadResponse
+            | Self::Deadline
+            | Self::Suspended => Blame::Tenant,
+            Self::Overload | Self::Internal => Blame::Gateway,
+        }
+    }
+
+    /// After how many seconds the same request may fare better, where it may.
+    pub(crate) const fn retry_seconds(self) -> Option<u64> {
+        match self {
+            Self::QuotaInFlight | Self::Overload => Some(1),
+            Self::NoRoute
+            | Self::Misdirected
+            | Self::BadRequest
+            | Self::NotSupported
+            | Self::BodyTooLarge
+            | Self::BodyTimeout
+            | Self::ClientGone
+            | Self::Trap
+            | Self::Stack
+            | Self::Fuel
+            | Self::Memory
+            | Self::NoResponse
+            | Self::BadResponse
+            | Self::Deadline
+            | Self::Suspended
+            | Self::Internal => None,
+        }
+    }
+}

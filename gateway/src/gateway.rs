@@ -1,0 +1,271 @@
+//! Builds and joins the rooms: start, reload, drain.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::Admin;
+use crate::admission::Doors;
+use crate::config::{self, Boot, Plan, Planned, Snapshot, Standing};
+use crate::domain::{Domain, Pattern};
+use crate::listener::{self, Connections};
+use crate::request::{Peer, Road};
+use crate::route::{Route, Table};
+use crate::sandbox::{Compiler, Sandbox, Surroundings};
+use crate::store::Store;
+use crate::telemetry::{GuestLogs, Metrics, Tasks};
+use crate::tenant::{Component, Registry, Tenant};
+use crate::tls::{self, Certificates, DevCa, Terminator};
+use crate::{http, response};
+
+/// A gateway that listens.
+pub(crate) struct Gateway {
+    boot: Boot,
+    road: Arc<Road>,
+    terminator: Terminator,
+    dev_ca: DevCa,
+    registry: Registry,
+    compiler: Compiler,
+    tasks: Tasks,
+    /// What it listens on, with the ports that were chosen.
+    pub(crate) https: Vec<SocketAddr>,
+    pub(crate) http: Vec<SocketAddr>,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Gateway {
+    /// Opens everything, loads the tenants, and begins to serve.
+    ///
+    /// # Errors
+    /// In words for the operator: what cannot be opened, made or listened on. A tenant's problem is not one of them.
+    pub(crate) async fn start(boot: Boot) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::default());
+        let tasks = Tasks::default();
+        let store = Arc::new(Store::open(&boot.storage, Arc::clone(&metrics))?);
+        let logs = GuestLogs::open(&boot.state.join("logs"), Arc::clone(&metrics))
+            .with_context(|| format!("cannot write logs under {}", boot.state.display()))?;
+        let dev_ca = DevCa::load_or_make(&boot.state.join("tls"))?;
+        let around = Surroundings {
+            store: Arc::clone(&store),
+            logs,
+            tasks: tasks.clone(),
+            metrics: Arc::clone(&metrics),
+            count_fuel_early: boot.tls == tls::Source::Dev,
+        };
+        let road = Arc::new(Road {
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            doors: Doors::new(boot.admission),
+            sandbox: Sandbox::new(&boot.sandbox, around)?,
+            http: boot.http.clone(),
+            metrics: Arc::clone(&metrics),
+            tasks: tasks.clone(),
+            server_timing: boot.tls == tls::Source::Dev,
+        });
+        let terminator = Terminator::new(certificates(&dev_ca, &[])?, boot.http.handshake_time)?;
+        let compiler = Compiler::open(&boot.sandbox, Arc::clone(&metrics))?;
+        let admin = boot.listen.admin;
+        let registry = Registry::default();
+        let mut gateway =
+            Self { boot, road, terminator, dev_ca, registry, compiler, tasks, https: vec![], http: vec![], admin };
+        gateway.reload().await?;
+        gateway.listen(&metrics, store).await?;
+        Ok(gateway)
+    }
+
+    async fn listen(&mut self, metrics: &Arc<Metrics>, store: Arc<Store>) -> anyhow::Result<()> {
+        let connections = Connections::new(self.boot.listen.connections, Arc::clone(metrics));
+        for address in &self.boot.listen.https {
+            let listener = listener::bind(*address).await?;
+            self.https.push(listener.local_addr()?);
+            let door = Door { road: Arc::clone(&self.road), terminator: self.terminator.clone() };
+            let serve = move |stream, peer| door.clone().https(stream, peer);
+            self.tasks.spawn(listener::accept(listener, connections.clone(), self.tasks.clone(), serve));
+        }
+        let https_port = self.https.first().map_or(443, SocketAddr::port);
+        for address in &self.boot.listen.http {
+            let listener = listener::bind(*address).await?;
+            self.http.push(listener.local_addr()?);
+            let door = Door { road: Arc::clone(&self.road), terminator: self.terminator.clone() };
+            let serve = move |stream, _peer| door.clone().http(stream, https_port);
+            self.tasks.spawn(listener::accept(listener, connections.clone(), self.tasks.clone(), serve));
+        }
+        let listener = listener::bind(self.boot.listen.admin).await?;
+        self.admin = listener.local_addr()?;
+        // Connections of its own, so that it answers when the clients' are all taken; and it outlives a drain's start.
+        let admin = Admin { road: Arc::clone(&self.road), store };
+        let connections = Connections::new(100, Arc::new(Metrics::default()));
+        let serve = move |stream, _peer| admin.clone().serve(stream);
+        tokio::spawn(listener::accept(listener, connections, Tasks::default(), serve));
+        Ok(())
+    }
+
+    /// Loads the tenants' files anew and swaps the configuration whole.
+    ///
+    /// # Errors
+    /// The development CA cannot sign.
+    async fn reload(&self) -> anyhow::Result<()> {
+        let before = self.road.snapshot.load_full();
+        let owners = config::owners(&before.plans);
+        let boot = self.boot.clone();
+        let planned = tokio::task::spawn_blocking(move || config::tenants(&boot, &owners)).await?;
+        let planned = config::prepare(planned, &self.compiler).await;
+        for problem in &planned.problems {
+            tracing::error!(target: "config", tenant = problem.tenant.as_ref().map(|id| id.as_str()), "{}", problem.line());
+        }
+        let snapshot = self.snapshot(&before, planned);
+        let plans: Vec<_> = snapshot.plans.values().cloned().collect();
+        self.terminator.replace(certificates(&self.dev_ca, &plans)?);
+        self.registry.keep_only(|id| snapshot.plans.contains_key(id));
+        let metrics = &self.road.metrics;
+        metrics.config_generation.set(snapshot.generation);
+        metrics.config_problems.set(i64::try_from(snapshot.problems.len()).unwrap_or(i64::MAX));
+        let (generation, tenants) = (snapshot.generation, snapshot.plans.len());
+        self.road.snapshot.store(Arc::new(snapshot));
+        tracing::info!(target: "config", generation, tenants, "the configuration is in force");
+        Ok(())
+    }
+
+    /// Joins what was planned with what was there: a tenant whose files are wrong now keeps its last good plan.
+    fn snapshot(&self, before: &Snapshot, planned: Planned) -> Snapshot {
+        let mut snapshot = Snapshot { generation: before.generation + 1, ..Snapshot::default() };
+        for (id, plan) in planned.plans {
+            let standing = if plan.enabled { Standing::Serving } else { Standing::Suspended };
+            snapshot.standings.insert(id.to_string(), standing);
+            snapshot.plans.insert(id, plan);
+        }
+        for id in planned.problems.iter().filter_map(|problem| problem.tenant.as_ref()) {
+            if snapshot.plans.contains_key(id) {
+                continue;
+            }
+            let last_good = before.plans.get(id);
+            let standing = if last_good.is_some() { Standing::Stale } else { Standing::Broken };
+            snapshot.standings.insert(id.to_string(), standing);
+            snapshot.plans.extend(last_good.map(|plan| (id.clone(), Arc::clone(plan))));
+        }
+        snapshot.problems = planned.problems;
+        for plan in snapshot.plans.values() {
+            self.add(&mut snapshot.routes, plan);
+        }
+        snapshot
+    }
+
+    fn add(&self, table: &mut Table, plan: &Plan) {
+        let tenant = Tenant {
+            id: plan.id.clone(),
+            enabled: plan.enabled,
+            environment: plan.environment.clone(),
+            gate: self.registry.gate(&plan.id, &plan.quota),
+        };
+        let components: Vec<_> = plan
+            .components
+            .iter()
+            .map(|component| {
+                let (name, stores) = (component.name.clone(), component.stores.clone());
+                Arc::new(Component { name, digest: component.digest, stores })
+            })
+            .collect();
+        let routes = plan.routes.iter().filter_map(|route| {
+            let component = Arc::clone(components.get(route.component)?);
+            Some(Route { pattern: route.pattern.clone(), component, limits: Arc::new(route.limits.clone()) })
+        });
+        table.add(Arc::new(tenant), plan.hosts.clone(), routes.collect());
+    }
+
+    /// The tenants' standing and one URL each, for whoever started it.
+    pub(crate) fn tenants(&self) -> Vec<(String, Standing, Option<String>)> {
+        let snapshot = self.road.snapshot.load();
+        let port = self.https.first().map_or(443, SocketAddr::port);
+        let url = |id: &str| {
+            let (_, plan) = snapshot.plans.iter().find(|(plan, _)| plan.as_str() == id)?;
+            let host = plan.hosts.iter().find_map(|host| match host {
+                Pattern::Exact(name) => Some(name),
+                Pattern::Wildcard(_) => None,
+            })?;
+            Some(if port == 443 { format!("https://{host}/") } else { format!("https://{host}:{port}/") })
+        };
+        snapshot.standings.iter().map(|(id, standing)| (id.clone(), *standing, url(id))).collect()
+    }
+
+    /// Serves until SIGTERM or SIGINT, reloading at each SIGHUP; then drains.
+    ///
+    /// # Errors
+    /// Signals cannot be listened to.
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {
+                    if let Err(error) = self.reload().await {
+                        tracing::error!(target: "config", %error, "the reload failed; the configuration before it stays");
+                    }
+                }
+            }
+        }
+        let limit = self.boot.listen.drain;
+        tracing::info!(target: "gateway", limit_ms = limit.as_millis(), "draining");
+        let cut_off = self.tasks.drain(limit).await;
+        tracing::info!(target: "gateway", cut_off, "stopped");
+        Ok(())
+    }
+}
+
+/// Certificates for all hosts of these tenants, and one for strangers.
+fn certificates(dev_ca: &DevCa, plans: &[Arc<Plan>]) -> anyhow::Result<Certificates> {
+    let nobody = Domain::parse("localhost").map(Pattern::Exact);
+    let default = dev_ca.issue(nobody.as_slice()).context("the development CA cannot sign")?;
+    let mut certificates = Certificates::new(default);
+    for plan in plans {
+        let key = match &plan.pair {
+            Some(pair) => Arc::clone(&pair.key),
+            None => dev_ca.issue(&plan.hosts).with_context(|| format!("no certificate for {}", plan.id))?,
+        };
+        for host in &plan.hosts {
+            certificates.add(host.clone(), Arc::clone(&key));
+        }
+    }
+    Ok(certificates)
+}
+
+/// What a client's connection meets first.
+#[derive(Clone)]
+struct Door {
+    road: Arc<Road>,
+    terminator: Terminator,
+}
+
+impl Door {
+    async fn https(self, stream: TcpStream, peer: SocketAddr) {
+        let shaken = match self.terminator.handshake(stream).await {
+            Ok(shaken) => shaken,
+            Err(error) => {
+                self.road.metrics.handshake_failed();
+                tracing::debug!(target: "tls", %error, "no handshake");
+                return;
+            }
+        };
+        let peer = Arc::new(Peer { address: peer.ip(), server_name: shaken.server_name });
+        let road = Arc::clone(&self.road);
+        let answer = move |request| {
+            let (road, peer) = (Arc::clone(&road), Arc::clone(&peer));
+            async move { road.answer(request, &peer).await }
+        };
+        http::serve(shaken.stream, shaken.protocol, &self.road.http, &self.road.tasks, answer).await;
+    }
+
+    async fn http(self, stream: TcpStream, https_port: u16) {
+        let answer = move |request| {
+            let redirect = http::to_https(&request, https_port);
+            let redirect = redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new()));
+            std::future::ready(redirect)
+        };
+        http::serve(stream, tls::Protocol::Http1, &self.road.http, &self.road.tasks, answer).await;
+    }
+}

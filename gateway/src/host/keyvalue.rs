@@ -1,0 +1,214 @@
+//! wasi:keyvalue 0.2.0-draft2: store, atomics and batch, over the tenant's scoped stores.
+//!
+//! Security: `open` takes a name and finds it among the component's grants; no call of a guest carries a tenant.
+
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+
+use super::guest::{Guest, Make};
+use crate::ids::{StoreName, TenantId};
+use crate::store::{self, Scoped, Store, Value};
+
+pub(super) mod bindings {
+    //! Made from `wit/wasi-keyvalue-0.2.0-draft2`.
+    wasmtime::component::bindgen!({
+        path: "wit/wasi-keyvalue-0.2.0-draft2",
+        world: "imports",
+        imports: { default: async | trappable },
+        with: {
+            "wasi:keyvalue/store.bucket": super::Bucket,
+            "wasi:keyvalue/atomics.cas": super::Cas,
+        },
+        require_store_data_send: true,
+    });
+}
+
+use bindings::wasi::keyvalue::{atomics, batch, store as wit};
+
+type Answer<T> = wasmtime::Result<Result<T, wit::Error>>;
+
+/// The stores an instance may open, and how many operations it may still do.
+pub(crate) struct Stores {
+    store: Arc<Store>,
+    tenant: TenantId,
+    granted: Vec<StoreName>,
+    ops_max: u64,
+}
+
+impl Stores {
+    pub(super) fn new(make: &Make<'_>) -> Self {
+        Self {
+            store: Arc::clone(make.store),
+            tenant: make.tenant.id.clone(),
+            granted: make.component.stores.clone(),
+            ops_max: make.limits.storage_ops,
+        }
+    }
+
+    /// The empty name means `default`.
+    fn open(&self, name: &str) -> Option<Scoped> {
+        let name = if name.is_empty() { "default" } else { name };
+        let granted = self.granted.iter().find(|granted| granted.as_str() == name)?;
+        Some(self.store.scoped(&self.tenant, granted))
+    }
+}
+
+/// An open store.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Bucket(Scoped);
+
+/// A value as it was when it was looked at.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Cas {
+    scoped: Scoped,
+    key: String,
+    seen: Option<Value>,
+}
+
+impl Guest {
+    /// Counts operations against the request's limit.
+    fn spend(&self, ops: usize) -> Result<(), wit::Error> {
+        let before = self.record.storage_op(ops as u64);
+        let max = self.stores.ops_max;
+        if before.saturating_add(ops as u64) > max {
+            return Err(wit::Error::Other(format!("quota-exceeded: storage_ops {max}")));
+        }
+        Ok(())
+    }
+
+    /// The bucket behind a handle, once its operations are paid for.
+    fn bucket(&self, bucket: &Resource<Bucket>, ops: usize) -> Answer<Scoped> {
+        let scoped = self.table.get(bucket)?.0.clone();
+        Ok(self.spend(ops).map(|()| scoped))
+    }
+}
+
+/// Leaves with the guest's error where the inner result is one.
+macro_rules! granted {
+    ($answer:expr) => {
+        match $answer {
+            Ok(value) => value,
+            Err(error) => return Ok(Err(error)),
+        }
+    };
+}
+
+fn to_wit(error: store::Error) -> wit::Error {
+    wit::Error::Other(error.to_string())
+}
+
+impl wit::Host for Guest {
+    async fn open(&mut self, name: String) -> Answer<Resource<Bucket>> {
+        match self.stores.open(&name) {
+            Some(scoped) => Ok(Ok(self.table.push(Bucket(scoped))?)),
+            None => Ok(Err(wit::Error::NoSuchStore)),
+        }
+    }
+}
+
+impl wit::HostBucket for Guest {
+    async fn get(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<Option<Value>> {
+        let scoped = granted!(self.bucket(&bucket, 1)?);
+        Ok(scoped.get(key.as_bytes()).await.map_err(to_wit))
+    }
+
+    async fn set(&mut self, bucket: Resource<Bucket>, key: String, value: Value) -> Answer<()> {
+        let scoped = granted!(self.bucket(&bucket, 1)?);
+        Ok(scoped.set_many(vec![(key.into_bytes(), value)]).await.map_err(to_wit))
+    }
+
+    async fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<()> {
+        let scoped = granted!(self.bucket(&bucket, 1)?);
+        Ok(scoped.delete_many(vec![key.into_bytes()]).await.map_err(to_wit))
+    }
+
+    async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<bool> {
+        let scoped = granted!(self.bucket(&bucket, 1)?);
+        Ok(scoped.exists(key.as_bytes()).await.map_err(to_wit))
+    }
+
+    async fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<String>) -> Answer<wit::KeyResponse> {
+        let scoped = granted!(self.bucket(&bucket, 1)?);
+        let page = scoped.list(cursor.as_deref()).await.map_err(to_wit);
+        Ok(page.map(|page| wit::KeyResponse {
+            // This interface's keys are text; a key that another interface wrote as bytes is not one of its.
+            keys: page.keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect(),
+            cursor: page.cursor,
+        }))
+    }
+
+    async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
+        self.table.delete(bucket)?;
+        Ok(())
+    }
+}
+
+impl atomics::Host for Guest {
+    async fn increment(&mut self, bucket: Resource<Bucket>, key: String, delta: i64) -> Answer<i64> {
+        let scoped = granted!(self.bucket(&bucket, 1)?);
+        Ok(scoped.increment(key.as_bytes(), delta).await.map_err(to_wit))
+    }
+
+    async fn swap(&mut self, cas: Resource<Cas>, value: Value) -> wasmtime::Result<Result<(), atomics::CasError>> {
+        let Cas { scoped, key, seen } = self.table.delete(cas)?;
+        if let Err(error) = self.spend(1) {
+            return Ok(Err(atomics::CasError::StoreError(error)));
+        }
+        match scoped.swap(key.as_bytes(), seen, value).await {
+            Ok(true) => Ok(Ok(())),
+            Err(error) => Ok(Err(atomics::CasError::StoreError(to_wit(error)))),
+            // The proposal asks for a fresh one, with what is there by now.
+            Ok(false) => match self.look(scoped, key).await? {
+                Ok(fresh) => Ok(Err(atomics::CasError::CasFailed(fresh))),
+                Err(error) => Ok(Err(atomics::CasError::StoreError(error))),
+            },
+        }
+    }
+}
+
+impl Guest {
+    async fn look(&mut self, scoped: Scoped, key: String) -> Answer<Resource<Cas>> {
+        granted!(self.spend(1));
+        match scoped.get(key.as_bytes()).await {
+            Ok(seen) => Ok(Ok(self.table.push(Cas { scoped, key, seen })?)),
+            Err(error) => Ok(Err(to_wit(error))),
+        }
+    }
+}
+
+impl atomics::HostCas for Guest {
+    async fn new(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<Resource<Cas>> {
+        let scoped = self.table.get(&bucket)?.0.clone();
+        self.look(scoped, key).await
+    }
+
+    async fn current(&mut self, cas: Resource<Cas>) -> Answer<Option<Value>> {
+        Ok(Ok(self.table.get(&cas)?.seen.clone()))
+    }
+
+    async fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
+        self.table.delete(cas)?;
+        Ok(())
+    }
+}
+
+impl batch::Host for Guest {
+    async fn get_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<Vec<Option<(String, Value)>>> {
+        let scoped = granted!(self.bucket(&bucket, keys.len())?);
+        let bytes: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
+        let values = granted!(scoped.get_many(&bytes).await.map_err(to_wit));
+        Ok(Ok(keys.into_iter().zip(values).map(|(key, value)| Some((key, value?))).collect()))
+    }
+
+    async fn set_many(&mut self, bucket: Resource<Bucket>, pairs: Vec<(String, Value)>) -> Answer<()> {
+        let scoped = granted!(self.bucket(&bucket, pairs.len())?);
+        let pairs = pairs.into_iter().map(|(key, value)| (key.into_bytes(), value)).collect();
+        Ok(scoped.set_many(pairs).await.map_err(to_wit))
+    }
+
+    async fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<()> {
+        let scoped = granted!(self.bucket(&bucket, keys.len())?);
+        Ok(scoped.delete_many(keys.into_iter().map(String::into_bytes).collect()).await.map_err(to_wit))
+    }
+}

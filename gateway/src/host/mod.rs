@@ -1,0 +1,45 @@
+//! What a guest may call: the linker, one file an interface, and the list of what is served.
+//!
+//! Default deny: sockets and the filesystem are there so that standard libraries link, and refuse everything; outbound
+//! HTTP is denied; a key-value store that was not granted does not exist.
+
+mod guest;
+mod http;
+mod keyvalue;
+mod stdio;
+
+use wasmtime::component::{HasSelf, Linker};
+
+pub(crate) use guest::{Guest, Make};
+
+/// Interfaces that components may import, by name without version, and the versions in words.
+pub(crate) const SERVED: [(&str, &str); 11] = [
+    ("wasi:http/types", "0.2.x, 0.3.0"),
+    ("wasi:http/outgoing-handler", "0.2.x (denies)"),
+    ("wasi:http/client", "0.3.0 (denies)"),
+    ("wasi:cli/", "0.2.x, 0.3.0"),
+    ("wasi:clocks/", "0.2.x, 0.3.0"),
+    ("wasi:filesystem/", "0.2.x, 0.3.0 (empty)"),
+    ("wasi:io/", "0.2.x"),
+    ("wasi:random/", "0.2.x, 0.3.0"),
+    ("wasi:sockets/", "0.2.x, 0.3.0 (denies)"),
+    ("wasi:keyvalue/", "0.2.0-draft2"),
+    ("wasi:http/handler", "0.3.0"),
+];
+
+/// The interface whose import needs a grant of stores.
+pub(crate) const KEYVALUE: &str = "wasi:keyvalue/";
+
+/// Everything that is served, ready to link components against.
+///
+/// # Errors
+/// Two interfaces claim one name, which is a build fault.
+pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    keyvalue::bindings::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    Ok(linker)
+}

@@ -1,0 +1,156 @@
+//! A guest's standard output and error: to the tenant's log, line by line.
+//!
+//! Limit: a line is cut at the log's own bound; an instance may write [`LINES_MAX`] lines, then one that says so.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::ids::{ComponentName, RequestId, TenantId};
+use crate::telemetry::{GuestLogs, Line, Stream};
+
+/// The most lines that one instance may write to one stream.
+const LINES_MAX: usize = 1000;
+/// The longest line, in bytes; what follows of it is dropped.
+const LINE_BYTES_MAX: usize = 4096;
+/// What one write may bring.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
+struct Lines {
+    logs: GuestLogs,
+    tenant: TenantId,
+    component: ComponentName,
+    request: RequestId,
+    stream: Stream,
+    partial: Vec<u8>,
+    written: usize,
+}
+
+impl Lines {
+    fn take(&mut self, bytes: &[u8]) {
+        if self.written > LINES_MAX {
+            return;
+        }
+        for piece in bytes.split_inclusive(|&b| b == b'\n') {
+            let (text, ends) = match piece.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (piece, false),
+            };
+            let room = LINE_BYTES_MAX.saturating_sub(self.partial.len());
+            self.partial.extend_from_slice(&text[..text.len().min(room)]);
+            if ends {
+                self.end_line();
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.partial);
+        self.written += 1;
+        match self.written.cmp(&LINES_MAX) {
+            std::cmp::Ordering::Less => self.write(String::from_utf8_lossy(&line).into_owned()),
+            std::cmp::Ordering::Equal => {
+                self.write(format!("(a request may write {LINES_MAX} lines; what follows is dropped)"));
+            }
+            std::cmp::Ordering::Greater => {}
+        }
+    }
+
+    fn write(&self, text: String) {
+        self.logs.write(Line {
+            at: SystemTime::now(),
+            tenant: self.tenant.clone(),
+            component: self.component.clone(),
+            request: self.request,
+            stream: self.stream,
+            text,
+        });
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if !self.partial.is_empty() {
+            self.end_line();
+        }
+    }
+}
+
+/// One of the two streams of one instance. Clones write to the same lines.
+#[derive(Clone)]
+pub(super) struct LogStream(Arc<Mutex<Lines>>);
+
+impl LogStream {
+    pub(super) fn new(
+        logs: GuestLogs,
+        tenant: TenantId,
+        component: ComponentName,
+        request: RequestId,
+        stream: Stream,
+    ) -> Self {
+        let lines = Lines { logs, tenant, component, request, stream, partial: Vec::new(), written: 0 };
+        Self(Arc::new(Mutex::new(lines)))
+    }
+
+    fn take(&self, bytes: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
+    }
+}
+
+impl IsTerminal for LogStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStream {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for LogStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.take(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for LogStream {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for LogStream {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.take(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,123 @@
+//! Bodies, both ways: a request's under its limits, and what a response may be made of.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
+
+use crate::fault::Fault;
+use crate::telemetry::Record;
+
+/// A response's body. An error in it ends the stream so that no client takes it for whole: HTTP/1.1 gets no last chunk,
+/// HTTP/2 gets RST_STREAM.
+pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, Torn>;
+
+/// The rest of the body will not come.
+#[derive(Debug, thiserror::Error)]
+#[error("the response ends here: {0}")]
+pub(crate) struct Torn(pub(crate) Fault);
+
+pub(crate) fn empty() -> ResponseBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+pub(crate) fn full(bytes: impl Into<Bytes>) -> ResponseBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Resolves to the fault that a request's body ended with; never, where it was well.
+#[derive(Debug)]
+pub(crate) struct Verdict(oneshot::Receiver<Fault>);
+
+impl Verdict {
+    pub(crate) async fn broken(&mut self) -> Fault {
+        match (&mut self.0).await {
+            Ok(fault) => fault,
+            Err(_well) => std::future::pending().await,
+        }
+    }
+}
+
+/// A request's body on its way to the guest, under a limit of bytes and of silence.
+///
+/// Invariant: the guest never sees a byte of the frame that goes over the limit.
+pub(crate) struct RequestBody {
+    body: Incoming,
+    left: u64,
+    idle: Duration,
+    clock: Option<Pin<Box<Sleep>>>,
+    verdict: Option<oneshot::Sender<Fault>>,
+    record: Arc<Record>,
+}
+
+impl RequestBody {
+    /// # Errors
+    /// [`Fault::BodyTooLarge`] where the declared length is over the limit already.
+    pub(crate) fn new(
+        body: Incoming,
+        bytes_max: u64,
+        idle: Duration,
+        record: Arc<Record>,
+    ) -> Result<(Self, Verdict), Fault> {
+        if body.size_hint().lower() > bytes_max {
+            return Err(Fault::BodyTooLarge);
+        }
+        let (verdict, receiver) = oneshot::channel();
+        let body = Self { body, left: bytes_max, idle, clock: None, verdict: Some(verdict), record };
+        Ok((body, Verdict(receiver)))
+    }
+
+    fn fail(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if let Some(verdict) = self.verdict.take() {
+            // Nobody listens once the response is under way; the guest still gets the error.
+            let _gone = verdict.send(fault);
+        }
+        Poll::Ready(Some(Err(fault)))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            let idle = self.idle;
+            let clock = self.clock.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
+            return match clock.as_mut().poll(cx) {
+                Poll::Ready(()) => self.fail(Fault::BodyTimeout),
+                Poll::Pending => Poll::Pending,
+            };
+        };
+        self.clock = None;
+        match frame {
+            None => Poll::Ready(None),
+            Some(Err(_torn)) => self.fail(Fault::ClientGone),
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.record.received(bytes);
+                match self.left.checked_sub(bytes) {
+                    Some(left) => self.left = left,
+                    None => return self.fail(Fault::BodyTooLarge),
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

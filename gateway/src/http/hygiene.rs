@@ -1,0 +1,172 @@
+//! What may stand in a head: one host, no tunnels, and no header that concerns one connection only.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderValue, Method, Request, Version};
+
+use crate::domain::Domain;
+use crate::fault::Fault;
+use crate::ids::RequestId;
+
+/// Headers of one hop (RFC 9110 §7.6.1), and what never passes a proxy.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("proxy-authorization"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// What a client may claim and a guest would believe: only the gateway says these.
+const OURS: [HeaderName; 7] = [
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-request-id"),
+];
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Carries the request's id to the guest and back to the client.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The host a request is for, and the port if it says one.
+///
+/// HTTP/1.1 needs exactly one `Host` (RFC 9112 §3.2), which must agree with an absolute target; HTTP/2 has `:authority`.
+///
+/// # Errors
+/// [`Fault::BadRequest`] where there is none, more than one, or they disagree.
+pub(crate) fn authority<B>(request: &Request<B>) -> Result<(Domain, Option<u16>), Fault> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    let host = host.map(|host| host.to_str().ok().and_then(split).ok_or(Fault::BadRequest)).transpose()?;
+    let target = request.uri().authority();
+    if target.is_some_and(|target| target.as_str().contains('@')) {
+        return Err(Fault::BadRequest);
+    }
+    let target = target.map(|target| split(target.as_str()).ok_or(Fault::BadRequest)).transpose()?;
+    match (target, host) {
+        _ if second.is_some() => Err(Fault::BadRequest),
+        (Some(target), Some(host)) if target != host => Err(Fault::BadRequest),
+        (Some(target), None) if request.version() == Version::HTTP_2 => Ok(target),
+        (_, Some(host)) => Ok(host),
+        (_, None) => Err(Fault::BadRequest),
+    }
+}
+
+fn split(authority: &str) -> Option<(Domain, Option<u16>)> {
+    let (name, port) = match authority.split_once(':') {
+        Some((name, port)) => (name, Some(port.parse().ok()?)),
+        None => (authority, None),
+    };
+    Some((Domain::parse(name)?, port))
+}
+
+/// Makes a head fit for a guest.
+///
+/// # Errors
+/// [`Fault::NotSupported`] for CONNECT and upgrades; [`Fault::BadRequest`] for a framing that could be read in two ways.
+pub(crate) fn clean_request<B>(request: &mut Request<B>, peer: std::net::IpAddr, id: RequestId) -> Result<(), Fault> {
+    let upgrade = request.headers().contains_key(UPGRADE) && request.version() != Version::HTTP_2;
+    if request.method() == Method::CONNECT || upgrade {
+        return Err(Fault::NotSupported);
+    }
+    let headers = request.headers_mut();
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    if lengths > 1 || (lengths == 1 && headers.contains_key(TRANSFER_ENCODING)) {
+        return Err(Fault::BadRequest);
+    }
+    remove_hop_by_hop(headers);
+    for name in OURS {
+        headers.remove(name);
+    }
+    if let Ok(peer) = HeaderValue::try_from(peer.to_string()) {
+        headers.insert(X_FORWARDED_FOR, peer);
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    Ok(())
+}
+
+/// Makes a guest's head fit for a client.
+pub(crate) fn clean_response(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // Connection may name further ones.
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    for name in named.into_iter().chain(HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> RequestId {
+        RequestId::new()
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        let host = |request: Request<()>| authority(&request).map(|(host, _)| host.to_string());
+        let get = || Request::get("/");
+        assert_eq!(host(get().header("host", "A.example:8443").body(()).unwrap()), Ok("a.example".into()));
+        assert_eq!(host(get().body(()).unwrap()), Err(Fault::BadRequest));
+        let two = get().header("host", "a").header("host", "a").body(()).unwrap();
+        assert_eq!(host(two), Err(Fault::BadRequest));
+        for bad in ["a b", "a:b", "", "[::1]", "a@b"] {
+            let request = get().header("host", bad).body(()).unwrap();
+            assert_eq!(host(request), Err(Fault::BadRequest), "{bad}");
+        }
+        let absolute = Request::get("https://a.example/").header("host", "b.example").body(()).unwrap();
+        assert_eq!(host(absolute), Err(Fault::BadRequest));
+        let h2 = Request::get("https://a.example/").version(Version::HTTP_2).body(()).unwrap();
+        assert_eq!(host(h2), Ok("a.example".into()));
+    }
+
+    #[test]
+    fn hop_by_hop_and_forged_headers_go() {
+        let mut request = Request::get("/")
+            .header("connection", "close, x-secret-hop")
+            .header("x-secret-hop", "1")
+            .header("te", "trailers")
+            .header("x-forwarded-for", "10.0.0.1")
+            .header("x-forwarded-host", "elsewhere")
+            .header("x-request-id", "mine")
+            .header("x-kept", "1")
+            .body(())
+            .unwrap();
+        let id = id();
+        clean_request(&mut request, [192, 0, 2, 1].into(), id).unwrap();
+        let mut left: Vec<_> = request.headers().iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        left.sort();
+        let expected =
+            ["x-forwarded-for: 192.0.2.1", "x-forwarded-proto: https", "x-kept: 1", &format!("x-request-id: {id}")];
+        assert_eq!(left, expected);
+    }
+
+    #[test]
+    fn tunnels_and_double_framing_are_refused() {
+        let refuse = |mut request: Request<()>| clean_request(&mut request, [192, 0, 2, 1].into(), id()).unwrap_err();
+        assert_eq!(refuse(Request::connect("a:1").body(()).unwrap()), Fault::NotSupported);
+        assert_eq!(refuse(Request::get("/").header("upgrade", "websocket").body(()).unwrap()), Fault::NotSupported);
+        let both = Request::post("/").header("content-length", "1").header("transfer-encoding", "chunked");
+        assert_eq!(refuse(both.body(()).unwrap()), Fault::BadRequest);
+    }
+}

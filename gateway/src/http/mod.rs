@@ -1,0 +1,141 @@
+//! HTTP/1.1 and HTTP/2 by hyper, with a bound on everything a client may make us wait for or hold.
+//!
+//! Limit: the head of a request in bytes, fields and time; the body in time between its bytes (its size is the tenant's
+//! affair); streams a connection; time without a request; time in which a client takes none of what we send.
+
+mod body;
+mod hygiene;
+mod idle;
+mod redirect;
+mod stall;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::telemetry::Tasks;
+use crate::tls::Protocol;
+
+pub(crate) use body::{RequestBody, ResponseBody, Torn, Verdict, empty, full};
+pub(crate) use hygiene::{X_REQUEST_ID, authority, clean_request, clean_response};
+pub(crate) use redirect::to_https;
+
+use idle::Activity;
+use stall::Stalling;
+
+/// What the operator chose.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// From the first byte of a connection or the end of the request before to the end of a head.
+    pub(crate) head_time: Duration,
+    pub(crate) handshake_time: Duration,
+    /// Between two pieces of a request's body.
+    pub(crate) body_idle: Duration,
+    /// Without any request.
+    pub(crate) idle: Duration,
+    /// In which a client takes nothing of what we have for it.
+    pub(crate) write_stall: Duration,
+    pub(crate) head_bytes: u64,
+    pub(crate) streams: u32,
+}
+
+/// The most header fields of a request.
+const FIELDS_MAX: usize = 100;
+/// hyper wants 8 KiB at least for its buffer.
+const BUFFER_BYTES_MIN: usize = 8192;
+
+/// Serves one connection to its end: until the client leaves, is idle for too long, or the gateway drains.
+pub(crate) async fn serve<IO, S, F>(io: IO, protocol: Protocol, settings: &Settings, tasks: &Tasks, service: S)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<ResponseBody>> + Send + 'static,
+{
+    let activity = Activity::default();
+    let counted = activity.clone();
+    let answer = tower::service_fn(move |request| {
+        let busy = counted.enter();
+        let answered = service(request);
+        async move { Ok::<_, Infallible>(answered.await.map(|body| busy.until_end_of(body))) }
+    });
+    // Outermost, so that a fault of our own costs one request and not the connection's other streams.
+    let service =
+        tower::ServiceBuilder::new().layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked)).service(answer);
+    let service = hyper_util::service::TowerToHyperService::new(service);
+    let io = TokioIo::new(Stalling::new(io, settings.write_stall));
+    let head_bytes = usize::try_from(settings.head_bytes).unwrap_or(usize::MAX);
+    match protocol {
+        Protocol::Http1 => {
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(settings.head_time)
+                .max_buf_size(head_bytes.max(BUFFER_BYTES_MIN))
+                .max_headers(FIELDS_MAX)
+                .serve_connection(io, service);
+            let mut connection = pin!(connection);
+            drive!(connection, activity, settings, tasks);
+        }
+        Protocol::Http2 => {
+            let connection = hyper::server::conn::http2::Builder::new(tasks.clone())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(settings.streams)
+                .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
+                .max_pending_accept_reset_streams(100)
+                .max_local_error_reset_streams(100)
+                .keep_alive_interval(settings.idle.min(Duration::from_secs(20)))
+                .keep_alive_timeout(Duration::from_secs(10))
+                .serve_connection(io, service);
+            let mut connection = pin!(connection);
+            drive!(connection, activity, settings, tasks);
+        }
+    }
+}
+
+/// hyper's two kinds of connection share no trait, so what is done with either is a macro.
+macro_rules! drive {
+    ($connection:ident, $activity:ident, $settings:ident, $tasks:ident) => {{
+        let ended = tokio::select! {
+            ended = $connection.as_mut() => Some(ended),
+            () = $tasks.draining() => None,
+            () = $activity.idle_for($settings.idle) => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                $connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = $connection.as_mut() => ended,
+                    // A client that says nothing more need not be waited for.
+                    () = $activity.idle_for(idle::GRACE) => return,
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(target: "http", %error, "a connection ended early");
+        }
+    }};
+}
+use drive;
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<ResponseBody> {
+    tracing::error!(target: "http", "a request made the gateway panic: this is a bug of Tollgate");
+    let mut response = Response::new(empty());
+    *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, work: F) {
+        self.spawn(work);
+    }
+}

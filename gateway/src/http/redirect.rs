@@ -1,0 +1,36 @@
+//! Plain HTTP: everything goes to https, by 308 (RFC 9110 §15.4.9: method and body stay).
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+
+use super::{ResponseBody, authority, empty};
+use crate::fault::Fault;
+
+/// The redirect to the same host and path on the https port.
+///
+/// # Errors
+/// [`Fault::BadRequest`] where the request names no host.
+pub(crate) fn to_https<B>(request: &Request<B>, https_port: u16) -> Result<Response<ResponseBody>, Fault> {
+    let (host, _port) = authority(request)?;
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let port = if https_port == 443 { String::new() } else { format!(":{https_port}") };
+    let location = HeaderValue::try_from(format!("https://{host}{port}{path}"));
+    let mut response = Response::new(empty());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(header::LOCATION, location.map_err(|_bad_byte| Fault::BadRequest)?);
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_keeps_host_path_and_query() {
+        let to = |port| {
+            let request = Request::get("/a?b=c").header("host", "Hello.localhost:8080").body(()).unwrap();
+            to_https(&request, port).unwrap().headers()["location"].to_str().unwrap().to_owned()
+        };
+        assert_eq!(to(443), "https://hello.localhost/a?b=c");
+        assert_eq!(to(8443), "https://hello.localhost:8443/a?b=c");
+    }
+}

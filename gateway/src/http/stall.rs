@@ -1,0 +1,101 @@
+//! A stream whose peer must take what is written within a time, or lose the connection.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// Wraps a stream; the clock runs only while a write waits.
+pub(super) struct Stalling<IO> {
+    io: IO,
+    limit: Duration,
+    clock: Option<Pin<Box<Sleep>>>,
+}
+
+impl<IO> Stalling<IO> {
+    pub(super) const fn new(io: IO, limit: Duration) -> Self {
+        Self { io, limit, clock: None }
+    }
+
+    /// Passes on what a write came to, starting or stopping the clock.
+    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.clock = None;
+            return written;
+        }
+        let limit = self.limit;
+        let clock = self.clock.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
+        match clock.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no bytes"))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Stalling<IO> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Stalling<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.watch(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.watch(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.watch(cx, shut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_loses_the_connection() {
+        let (near, _far) = tokio::io::duplex(16);
+        let mut stalling = Stalling::new(near, Duration::from_secs(30));
+        let error = stalling.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_client_that_takes_something_keeps_it() {
+        let (near, mut far) = tokio::io::duplex(16);
+        let mut stalling = Stalling::new(near, Duration::from_secs(30));
+        let read = tokio::spawn(async move {
+            let mut byte = [0; 16];
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                far.read_exact(&mut byte).await.unwrap();
+            }
+        });
+        stalling.write_all(&[0; 64]).await.unwrap();
+        read.await.unwrap();
+    }
+}

@@ -1,0 +1,31 @@
+//! Tollgate: a gateway that answers each tenant's requests by running that tenant's WebAssembly component.
+//!
+//! The rooms, in the order in which a request meets them. Arrows go one way: words ← telemetry ← {tenant, store,
+//! listener, tls, http} ← {route, host} ← admission ← sandbox ← response ← {config, request, admin} ← gateway ← cli;
+//! `tests/layering.rs` holds every file to it.
+
+// The words.
+mod deadline;
+mod domain;
+mod fault;
+mod ids;
+
+// The road.
+mod listener;
+mod tls;
+mod http;
+mod route;
+mod admission;
+mod tenant;
+mod sandbox;
+mod host;
+mod store;
+mod response;
+mod telemetry;
+
+// Around it.
+mod config;
+mod request;
+mod admin;
+mod gateway;
+pub mod cli;

@@ -1,0 +1,110 @@
+//! Sockets: binding, the accept loop, and the limit on connections.
+//!
+//! Invariant: nothing a client does ends the accept loop or holds it up: it accepts and hands over.
+//! Limit: [`Settings::connections`] open connections in all; the next one is closed at once and counted.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::telemetry::{Metrics, Tasks};
+
+/// What the operator chose.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) https: Vec<SocketAddr>,
+    pub(crate) http: Vec<SocketAddr>,
+    pub(crate) admin: SocketAddr,
+    /// Open connections, of all listeners for clients together.
+    pub(crate) connections: u32,
+    /// How long a shutdown waits for what is in flight.
+    pub(crate) drain: Duration,
+}
+
+/// How long to leave a machine alone that has run out of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes an address. Port 0 takes a free one; see [`TcpListener::local_addr`].
+///
+/// # Errors
+/// In words for the operator, with the address.
+pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Counts open connections and refuses too many.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections {
+    places: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
+
+/// A connection's place, given back on drop.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+    }
+}
+
+impl Connections {
+    pub(crate) fn new(max: u32, metrics: Arc<Metrics>) -> Self {
+        Self { places: Arc::new(Semaphore::new(max as usize)), metrics }
+    }
+
+    fn enter(&self) -> Option<Place> {
+        let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.metrics.connection_refused();
+            return None;
+        };
+        self.metrics.connections.inc();
+        Some(Place { _permit: permit, metrics: Arc::clone(&self.metrics) })
+    }
+}
+
+/// Accepts until the gateway drains, giving each connection a task of its own.
+pub(crate) async fn accept<F, S>(listener: TcpListener, connections: Connections, tasks: Tasks, serve: S)
+where
+    S: Fn(TcpStream, SocketAddr) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = tasks.draining() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let Some(place) = connections.enter() else { continue };
+                // Small responses must not wait for an acknowledgement that the client delays.
+                let _best_effort = stream.set_nodelay(true);
+                let served = serve(stream, peer);
+                tasks.spawn(async move {
+                    served.await;
+                    drop(place);
+                });
+            }
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(target: "listener", %error, "cannot accept; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether the peer went away before it was accepted, which is its own affair.
+fn is_of_the_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}

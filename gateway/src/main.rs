@@ -1,0 +1,7 @@
+//! Arguments, runtime, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tollgate::cli::main()
+}

@@ -1,0 +1,95 @@
+//! The road of one request, top to bottom.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{Method, Request, Response, Uri};
+use hyper::body::Incoming;
+
+use crate::admission::Doors;
+use crate::config::Snapshot;
+use crate::domain::Domain;
+use crate::fault::Fault;
+use crate::http::{RequestBody, ResponseBody, authority, clean_request};
+use crate::response;
+use crate::sandbox::{Reply, Sandbox};
+use crate::telemetry::{Metrics, Record, Tasks};
+
+/// Who is on the other side of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// The server name of the handshake (SNI), if there was one.
+    pub(crate) server_name: Option<Domain>,
+}
+
+/// Everything a request meets.
+#[derive(Debug)]
+pub(crate) struct Road {
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) doors: Doors,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) http: crate::http::Settings,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tasks: Tasks,
+    /// Whether responses say where their time went: with development certificates only.
+    pub(crate) server_timing: bool,
+}
+
+impl Road {
+    /// Answers one request, whatever comes of it, and leaves one access record.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<ResponseBody> {
+        // One look at the configuration, held to the end: a reload never splits a request.
+        let snapshot = self.snapshot.load_full();
+        let host = authority(&request);
+        let shown = host.as_ref().map_or("", |(host, _)| host.as_str());
+        let record = Record::new(&self.metrics, &request, shown, snapshot.generation);
+        let is_head = request.method() == Method::HEAD;
+        let replied = self.walk(&snapshot, request, host, peer, &record).await;
+        let answered = replied.and_then(|reply| response::of_reply(reply, is_head, &self.tasks));
+        let mut answer = answered.unwrap_or_else(|fault| {
+            record.fault(fault);
+            response::of_fault(fault, record.id)
+        });
+        record.status(answer.status());
+        response::mark(answer.headers_mut(), record.id, self.server_timing.then(|| record.times()));
+        answer
+    }
+
+    async fn walk(
+        &self,
+        snapshot: &Snapshot,
+        mut request: Request<Incoming>,
+        host: Result<(Domain, Option<u16>), Fault>,
+        peer: &Peer,
+        record: &Arc<Record>,
+    ) -> Result<Reply, Fault> {
+        let (host, port) = host?;
+        clean_request(&mut request, peer.address, record.id)?;
+        // A client may reuse a connection for another host, but never for another tenant (RFC 9110 §7.4).
+        if peer.server_name.as_ref().is_some_and(|name| !snapshot.routes.same_owner(name, &host)) {
+            return Err(Fault::Misdirected);
+        }
+        let routed = snapshot.routes.find(&host, request.uri().path())?;
+        let route = routed.route();
+        record.routed(routed.tenant().id.as_str(), route.component.name.as_str(), route.pattern.as_str());
+        let body_max = route.limits.request_body;
+        let request = absolute(request, &host, port)?;
+        let (parts, body) = request.into_parts();
+        let (body, verdict) = RequestBody::new(body, body_max, self.http.body_idle, Arc::clone(record))?;
+        let admitted = self.doors.admit(routed).await?;
+        record.queued(admitted.queued);
+        let request = Request::from_parts(parts, body);
+        self.sandbox.run(admitted, request, verdict, Arc::clone(record)).await
+    }
+}
+
+/// The guest sees one target, whichever way the client wrote it: the host that was routed by.
+fn absolute(mut request: Request<Incoming>, host: &Domain, port: Option<u16>) -> Result<Request<Incoming>, Fault> {
+    let authority = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let uri = Uri::builder().scheme("https").authority(authority).path_and_query(path).build();
+    *request.uri_mut() = uri.map_err(|_not_a_uri| Fault::BadRequest)?;
+    Ok(request)
+}

@@ -1,0 +1,151 @@
+//! Reply or fault → HTTP. The one place where a status is chosen.
+//!
+//! Security: the body of an error is made of static words and the request's id; nothing of a tenant can be in it.
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http_body_util::BodyExt as _;
+
+use crate::fault::Fault;
+use crate::http::{ResponseBody, X_REQUEST_ID, clean_response, empty, full};
+use crate::ids::RequestId;
+use crate::sandbox::Reply;
+use crate::telemetry::{Tasks, Times};
+
+/// What a component's header section may have: bytes of names and values, and fields.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+const FIELDS_MAX: usize = 100;
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// The status of each fault (style guide, "Errors").
+const fn status(fault: Fault) -> StatusCode {
+    match fault {
+        Fault::NoRoute => StatusCode::NOT_FOUND,
+        Fault::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+        Fault::BadRequest | Fault::ClientGone => StatusCode::BAD_REQUEST,
+        Fault::NotSupported => StatusCode::NOT_IMPLEMENTED,
+        Fault::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Fault::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+        Fault::QuotaInFlight => StatusCode::TOO_MANY_REQUESTS,
+        Fault::Trap | Fault::Stack | Fault::Fuel | Fault::Memory | Fault::NoResponse | Fault::BadResponse => {
+            StatusCode::BAD_GATEWAY
+        }
+        Fault::Deadline => StatusCode::GATEWAY_TIMEOUT,
+        Fault::Overload | Fault::Suspended => StatusCode::SERVICE_UNAVAILABLE,
+        Fault::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// What a stranger reads. Never more than the kind of fault says already.
+const fn title(fault: Fault) -> &'static str {
+    match fault {
+        Fault::NoRoute => "Nothing is served here",
+        Fault::Misdirected => "This connection is for another host",
+        Fault::BadRequest => "The request is not well formed",
+        Fault::ClientGone => "The request ended early",
+        Fault::NotSupported => "Upgrades and CONNECT are not supported",
+        Fault::BodyTooLarge => "The request body is too large",
+        Fault::BodyTimeout => "The request body came too slowly",
+        Fault::QuotaInFlight => "Too many requests at once",
+        Fault::Trap | Fault::Stack => "The application failed",
+        Fault::Fuel => "The application computed for too long",
+        Fault::Memory => "The application needed too much memory",
+        Fault::NoResponse => "The application gave no response",
+        Fault::BadResponse => "The application gave a response that cannot be sent",
+        Fault::Deadline => "The application took too long",
+        Fault::Overload => "The gateway is overloaded",
+        Fault::Suspended => "This site is suspended",
+        Fault::Internal => "The gateway failed",
+    }
+}
+
+/// A fault as `application/problem+json` (RFC 9457), with a `type` that stays and the request's id.
+pub(crate) fn of_fault(fault: Fault, id: RequestId) -> Response<ResponseBody> {
+    let status = status(fault);
+    let problem = serde_json::json!({
+        "type": format!("urn:tollgate:problem:{}", fault.kind()),
+        "title": title(fault),
+        "status": status.as_u16(),
+        "request_id": id.to_string(),
+    });
+    let mut response = Response::new(full(format!("{problem}\n")));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(seconds) = fault.retry_seconds() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// A guest's reply made fit for a client. The answer to a HEAD has no body: it is read to its end here, so that the
+/// guest runs as it would for a GET.
+///
+/// # Errors
+/// [`Fault::BadResponse`] where its head is too large, or its status one that only the gateway may send.
+pub(crate) fn of_reply(reply: Reply, is_head: bool, tasks: &Tasks) -> Result<Response<ResponseBody>, Fault> {
+    let (mut parts, body) = reply.into_parts();
+    clean_response(&mut parts.headers);
+    if parts.status.is_informational()
+        || parts.headers.len() > FIELDS_MAX
+        || head_bytes(&parts.headers) > HEAD_BYTES_MAX
+    {
+        return Err(Fault::BadResponse);
+    }
+    if is_head {
+        tasks.spawn(async move {
+            let mut body = body;
+            // A torn body is noted in the record; there is nobody to tell.
+            while let Some(Ok(_frame)) = body.frame().await {}
+        });
+        return Ok(Response::from_parts(parts, empty()));
+    }
+    Ok(Response::from_parts(parts, body.boxed_unsync()))
+}
+
+fn head_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+}
+
+/// What every response carries: the request's id and, with development certificates, where the time went.
+pub(crate) fn mark(headers: &mut HeaderMap, id: RequestId, times: Option<Times>) {
+    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    if let Some(Times { queue, load, instance, guest, fuel }) = times {
+        let ms = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
+        let text = format!(
+            "queue;dur={:.3}, load;dur={:.3}, instance;dur={:.3}, guest;dur={:.3}, fuel;desc=\"{fuel}\"",
+            ms(queue),
+            ms(load),
+            ms(instance),
+            ms(guest),
+        );
+        if let Ok(text) = HeaderValue::try_from(text) {
+            headers.insert(SERVER_TIMING, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What strangers read, for every fault: `tests/golden/faults.txt` is the documentation of it.
+    #[tokio::test]
+    async fn every_fault_has_its_status_and_its_words() {
+        let mut lines = Vec::new();
+        for fault in Fault::ALL {
+            let id = RequestId::new();
+            let response = of_fault(fault, id);
+            let retry = response.headers().get(RETRY_AFTER).map_or("-", |value| value.to_str().unwrap()).to_owned();
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body = String::from_utf8(body.to_vec()).unwrap().replace(&id.to_string(), "ID");
+            lines.push(format!("{status} {:?} retry-after {retry} {body}", fault.blame()));
+        }
+        let golden = include_str!("../../tests/golden/faults.txt");
+        assert_eq!(lines.concat(), golden, "tests/golden/faults.txt is out of date");
+    }
+}

@@ -1,0 +1,83 @@
+//! Loaded components: mapped code, linked ahead, by digest.
+//!
+//! The key is the digest alone: two tenants with the same bytes share the code. Nothing of a tenant is in a linked
+//! component; what a guest may reach comes with each instance.
+//! Limit: bytes of code as configured; what nobody asks for leaves after a time. Loads of one digest are coalesced.
+
+use std::sync::Arc;
+
+use moka::future::Cache;
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+use wasmtime_wasi_http::handler::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
+use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
+
+use super::Settings;
+use super::artifacts::Artifacts;
+use crate::host::Guest;
+use crate::ids::Digest;
+
+/// A component that is ready to be instantiated.
+pub(super) struct Ready {
+    pub(super) pre: ProxyPre<Guest>,
+    bytes: u32,
+}
+
+pub(super) struct Components {
+    cache: Cache<Digest, Arc<Ready>>,
+    loader: Arc<Loader>,
+}
+
+struct Loader {
+    engine: Engine,
+    linker: Linker<Guest>,
+    artifacts: Artifacts,
+}
+
+impl Components {
+    pub(super) fn new(settings: &Settings, engine: Engine, linker: Linker<Guest>, artifacts: Artifacts) -> Self {
+        let cache = Cache::builder()
+            .weigher(|_, ready: &Arc<Ready>| ready.bytes)
+            .max_capacity(settings.cache_bytes)
+            .time_to_idle(settings.cache_idle)
+            .build();
+        Self { cache, loader: Arc::new(Loader { engine, linker, artifacts }) }
+    }
+
+    /// The component, from memory or from disk.
+    ///
+    /// # Errors
+    /// The file is gone, damaged or of another engine; the first two are somebody else's doing.
+    pub(super) async fn load(&self, digest: Digest) -> Result<Arc<Ready>, Arc<anyhow::Error>> {
+        if let Some(ready) = self.cache.get(&digest).await {
+            return Ok(ready);
+        }
+        let loader = Arc::clone(&self.loader);
+        // Mapping and linking take the better part of a millisecond, which a worker has no time for.
+        let load = async move { tokio::task::spawn_blocking(move || loader.load(digest)).await? };
+        self.cache.try_get_with(digest, load).await
+    }
+}
+
+impl Loader {
+    fn load(&self, digest: Digest) -> anyhow::Result<Arc<Ready>> {
+        let path = self.artifacts.code(digest);
+        let bytes = u32::try_from(std::fs::metadata(&path)?.len()).unwrap_or(u32::MAX);
+        let component = self.map(&path)?;
+        let pre = self.linker.instantiate_pre(&component)?;
+        let pre = match Pre02::new(pre.clone()) {
+            Ok(pre) => ProxyPre::P2(pre),
+            Err(_not_that) => ProxyPre::P3(Pre03::new(pre)?),
+        };
+        Ok(Arc::new(Ready { pre, bytes }))
+    }
+
+    #[expect(unsafe_code, reason = "mapping compiled code is what the compiled folder is for")]
+    fn map(&self, path: &std::path::Path) -> anyhow::Result<Component> {
+        // SAFETY: `Artifacts` vouches for the folder: it belongs to this user, nobody else may write to it, and files
+        // appear in it only whole, by rename, as an engine of these settings wrote them. Wasmtime checks its version
+        // and the settings once more.
+        Ok(unsafe { Component::deserialize_file(&self.engine, path)? })
+    }
+}

@@ -1,0 +1,212 @@
+//! Compiling, in a child process: parsing hostile wasm may exhaust a stack or take minutes, and must not take us along.
+//!
+//! The child is this binary (`tollgate compile-component`). It gets the bytes on its standard input and nothing of our
+//! environment, bounds its own memory and processor time, and works on a thread with less stack than ours have, so that
+//! what passes there passes here.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
+use wasmtime::component::Component;
+
+use super::artifacts::{Artifacts, Report};
+use super::{Settings, engine};
+use crate::deadline::Deadline;
+use crate::host;
+use crate::ids::Digest;
+use crate::telemetry::Metrics;
+
+/// Children at once. Each uses all cores it can get.
+const CHILDREN_MAX: usize = 2;
+/// What is kept of a child's words.
+const WORDS_BYTES_MAX: u64 = 64 << 10;
+/// Less than the 2 MiB that the gateway's own threads have.
+const CHILD_STACK_BYTES: usize = 1 << 20;
+
+/// Why a component cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CompileError {
+    #[error("it is not a valid component: {0}")]
+    Invalid(String),
+    #[error("compiling took longer than {0:?}")]
+    TimedOut(Duration),
+    #[error("compiling ended the compiler: {0}")]
+    Crashed(String),
+    #[error("the compiler could not be run: {0}")]
+    Failed(String),
+}
+
+/// Runs children, a few at a time.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    artifacts: Artifacts,
+    program: PathBuf,
+    memory: u64,
+    time: Duration,
+    places: Semaphore,
+    metrics: Arc<Metrics>,
+}
+
+impl Compiler {
+    /// # Errors
+    /// In words for the operator: the folder of compiled components cannot be used.
+    pub(crate) fn open(settings: &Settings, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+        Ok(Self {
+            artifacts: Artifacts::open(&settings.compiled, &engine::compiling()?)?,
+            program: std::env::current_exe().context("cannot find this program's own file")?,
+            memory: settings.compile_memory,
+            time: settings.compile_time,
+            places: Semaphore::new(CHILDREN_MAX),
+            metrics,
+        })
+    }
+
+    /// The report of a component that was compiled before.
+    pub(crate) fn known(&self, digest: Digest) -> Option<Report> {
+        self.artifacts.report(digest)
+    }
+
+    /// The report of a component, compiling it first where nobody has.
+    ///
+    /// # Errors
+    /// [`CompileError`]: what is wrong with the component, or with compiling it.
+    pub(crate) async fn prepare(&self, digest: Digest, wasm: Arc<[u8]>) -> Result<Report, CompileError> {
+        let _place = self.places.acquire().await.map_err(|_closed| failed("shutting down"))?;
+        if let Some(report) = self.artifacts.report(digest) {
+            return Ok(report);
+        }
+        let code = self.artifacts.scratch().map_err(failed)?;
+        let report = Deadline::after(self.time).run(self.run_child(&code, &wasm)).await;
+        let report = report.map_err(|_elapsed| CompileError::TimedOut(self.time))??;
+        self.artifacts.keep(digest, code, &report).map_err(failed)?;
+        self.metrics.compiled();
+        Ok(report)
+    }
+
+    /// Cancel safety: a child whose wait is dropped is killed.
+    async fn run_child(&self, code: &Path, wasm: &[u8]) -> Result<Report, CompileError> {
+        let mut child = tokio::process::Command::new(&self.program)
+            .arg("compile-component")
+            .arg("--out")
+            .arg(code)
+            .arg("--memory")
+            .arg(self.memory.to_string())
+            .arg("--seconds")
+            .arg(self.time.as_secs().max(1).to_string())
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+            return Err(failed("it has no pipes"));
+        };
+        let send = async move {
+            // A child that died has closed its end; its exit tells why.
+            let _broken_pipe = stdin.write_all(wasm).await;
+        };
+        let (mut said, mut complained) = (Vec::new(), Vec::new());
+        let (mut stdout, mut stderr) = (stdout.take(WORDS_BYTES_MAX), stderr.take(WORDS_BYTES_MAX));
+        let words = async { tokio::join!(stdout.read_to_end(&mut said), stderr.read_to_end(&mut complained)) };
+        let ((), _words) = tokio::join!(send, words);
+        let status = child.wait().await.map_err(failed)?;
+        let complaint = String::from_utf8_lossy(&complained).trim().to_owned();
+        match status.code() {
+            Some(0) => serde_json::from_slice(&said).map_err(failed),
+            Some(INVALID) => Err(CompileError::Invalid(complaint)),
+            Some(code) => Err(failed(format!("exit code {code}: {complaint}"))),
+            // Killed: out of stack, memory or processor time.
+            None => Err(CompileError::Crashed(status.to_string())),
+        }
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> CompileError {
+    CompileError::Failed(error.to_string())
+}
+
+/// How a child says that the component is at fault, and not the machine.
+const INVALID: i32 = 3;
+
+/// The child's work: wasm from standard input, code to `out`, the report to standard output. Returns its exit code.
+///
+/// # Errors
+/// Everything that is not the component's fault.
+pub(crate) fn compile_in_child(out: &Path, memory: u64, seconds: u64) -> anyhow::Result<i32> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let bound = |value| Rlimit { current: Some(value), maximum: Some(value) };
+    setrlimit(Resource::As, bound(memory)).context("cannot bound memory")?;
+    // Several threads share this time; the parent's deadline is the one on the clock.
+    setrlimit(Resource::Cpu, bound(seconds.saturating_mul(4))).context("cannot bound processor time")?;
+    setrlimit(Resource::Core, bound(0)).context("cannot switch off core dumps")?;
+    let mut wasm = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut wasm)?;
+    let out = out.to_owned();
+    let work = std::thread::Builder::new()
+        .stack_size(CHILD_STACK_BYTES)
+        .spawn(move || compile(&wasm, &out))
+        .context("cannot start a thread")?;
+    let Ok(done) = work.join() else { bail!("the compiler panicked") };
+    match done? {
+        Ok(report) => {
+            std::io::stdout().lock().write_all(&serde_json::to_vec(&report)?)?;
+            Ok(0)
+        }
+        Err(complaint) => {
+            std::io::stderr().lock().write_all(complaint.as_bytes())?;
+            Ok(INVALID)
+        }
+    }
+}
+
+/// The inner error is the component's fault.
+fn compile(wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
+    let engine = engine::compiling()?;
+    let code = match engine.precompile_component(wasm) {
+        Ok(code) => code,
+        Err(error) => return Ok(Err(format!("{error:#}"))),
+    };
+    std::fs::write(out, &code).with_context(|| format!("cannot write {}", out.display()))?;
+    let component = load(&engine, &code)?;
+    Ok(Ok(report(&engine, &component)?))
+}
+
+#[expect(unsafe_code, reason = "deserialising compiled code is how a component is looked at without compiling twice")]
+fn load(engine: &wasmtime::Engine, code: &[u8]) -> anyhow::Result<Component> {
+    // SAFETY: the bytes come from `precompile_component` of this very engine a moment ago and never left this process.
+    Ok(unsafe { Component::deserialize(engine, code)? })
+}
+
+fn report(engine: &wasmtime::Engine, component: &Component) -> anyhow::Result<Report> {
+    let kind = component.component_type();
+    let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
+    let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    let linker = host::linker(engine)?;
+    let link_error = linker.instantiate_pre(component).err().map(|error| format!("{error:#}"));
+    let served = |import: &str| host::SERVED.iter().any(|(name, _)| import.starts_with(name));
+    let unserved = match &link_error {
+        Some(_) => imports.iter().filter(|import| !served(import)).cloned().collect(),
+        None => Vec::new(),
+    };
+    let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
+    let handler = if exported("wasi:http/incoming-handler@0.2") {
+        Some("0.2".to_owned())
+    } else if exported("wasi:http/handler@0.3") {
+        Some("0.3".to_owned())
+    } else {
+        None
+    };
+    let pages = component.resources_required().and_then(|resources| resources.max_initial_memory_size);
+    // `max_initial_memory_size` is in bytes, whatever its documentation says: `check`'s own test holds it to that.
+    let memory_bytes_min = pages.unwrap_or(0);
+    Ok(Report { imports, exports, handler, unserved, link_error, memory_bytes_min })
+}

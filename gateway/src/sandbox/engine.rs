@@ -1,0 +1,128 @@
+//! The Wasmtime engine: which wasm is accepted, how the pool is laid out, and the clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// Fuel between two yields of a guest: about half a millisecond of plain code on the machines this was measured on.
+pub(crate) const FUEL_SLICE: u64 = 1_000_000;
+/// The clock for guests whose instructions take long without taking fuel (one `memory.fill` can write gigabytes).
+const TICK: Duration = Duration::from_millis(10);
+
+/// Of a guest's stack, in bytes. Host functions run on the rest of the fiber's.
+const WASM_STACK_BYTES: usize = 512 << 10;
+const FIBER_STACK_BYTES: usize = 1 << 20;
+
+/// Address space of one linear memory: all that 32 bits can name, so that no access needs a bounds check.
+const MEMORY_RESERVATION: u64 = 4 << 30;
+const MEMORY_GUARD: u64 = 32 << 20;
+
+/// Core instances, memories and tables of one component. A component of `wasm-component-ld` has 4, 1 and 2.
+const CORES_PER_COMPONENT: u32 = 20;
+const MEMORIES_PER_COMPONENT: u32 = 4;
+const TABLES_PER_COMPONENT: u32 = 10;
+const TABLE_ELEMENTS: usize = 20_000;
+
+/// What stays resident in a slot between two instances; `pagemap_scan` then resets only what was touched.
+const KEEP_MEMORY_BYTES: usize = 1 << 20;
+const KEEP_TABLE_BYTES: usize = 64 << 10;
+
+/// What both the gateway and the compiling child agree on; it goes into the compiled code.
+fn common() -> Config {
+    let mut config = Config::new();
+    // On: what compilers emit today.
+    config
+        .wasm_component_model(true)
+        .wasm_component_model_async(true)
+        .wasm_bulk_memory(true)
+        .wasm_multi_value(true)
+        .wasm_multi_memory(true)
+        .wasm_simd(true)
+        .wasm_relaxed_simd(true)
+        .relaxed_simd_deterministic(true)
+        .wasm_extended_const(true)
+        .wasm_tail_call(true);
+    // Off: 64-bit memories need bounds checks, the rest is young. Threads (shared memories outlive the accounting),
+    // garbage collection and exceptions are not even built in.
+    config.wasm_memory64(false).wasm_custom_page_sizes(false).wasm_wide_arithmetic(false);
+    config
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(FIBER_STACK_BYTES)
+        .memory_reservation(MEMORY_RESERVATION)
+        .memory_guard_size(MEMORY_GUARD)
+        .memory_may_move(false)
+        .memory_init_cow(true)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
+    config
+}
+
+/// The gateway's engine, with `instances` slots.
+///
+/// # Errors
+/// The pool does not fit: each slot reserves 4 GiB and a guard per memory, of the 128 TiB a process has.
+pub(crate) fn pooling(instances: u32) -> anyhow::Result<Engine> {
+    // Most components have one memory; half as many again lets some have more. A pool that is short all the same
+    // refuses an instance, which is an overload and not a crash.
+    let memories = instances + instances / 2 + MEMORIES_PER_COMPONENT;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(CORES_PER_COMPONENT))
+        .total_memories(memories)
+        .total_tables(instances.saturating_mul(3) + TABLES_PER_COMPONENT)
+        // Each instance is one fiber; concurrent calls of wasi:http 0.3 may take more.
+        .total_stacks(instances + instances / 2 + 1)
+        .max_core_instances_per_component(CORES_PER_COMPONENT)
+        .max_memories_per_component(MEMORIES_PER_COMPONENT)
+        .max_tables_per_component(TABLES_PER_COMPONENT)
+        .table_elements(TABLE_ELEMENTS)
+        .max_memory_size(usize::try_from(MEMORY_RESERVATION)?)
+        .linear_memory_keep_resident(KEEP_MEMORY_BYTES)
+        .table_keep_resident(KEEP_TABLE_BYTES)
+        .pagemap_scan(Enabled::Auto);
+    let mut config = common();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    let tebibytes = u64::from(memories) * (MEMORY_RESERVATION + MEMORY_GUARD) >> 40;
+    Engine::new(&config).map_err(anyhow::Error::from).with_context(|| {
+        format!(
+            "cannot make the instance pool: sandbox.instances = {instances} needs about {tebibytes} TiB of address \
+             space; choose fewer, or raise the limit on virtual memory (ulimit -v)"
+        )
+    })
+}
+
+/// The engine of a child that compiles one component and runs nothing.
+///
+/// # Errors
+/// The processor lacks what Wasmtime needs.
+pub(crate) fn compiling() -> anyhow::Result<Engine> {
+    Ok(Engine::new(&common())?)
+}
+
+/// Moves the epoch on at every tick, until it is dropped.
+pub(crate) struct Clock(Arc<AtomicBool>);
+
+impl Clock {
+    pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, engine) = (Arc::clone(&stop), engine.weak());
+        std::thread::Builder::new().name("epoch-clock".to_owned()).spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::sleep(TICK);
+                let Some(engine) = engine.upgrade() else { return };
+                engine.increment_epoch();
+            }
+        })?;
+        Ok(Self(stop))
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,102 @@
+//! Runs components: one engine, compiled components in a cache, an instance of its own for each request.
+//!
+//! Invariant: limits and the deadline are armed before instantiation, because start functions run there. A guest that
+//! computes yields every [`engine::FUEL_SLICE`] of fuel and at every tick of the epoch clock, so it holds no thread.
+
+mod artifacts;
+mod cache;
+mod compile;
+mod engine;
+mod reply;
+mod run;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admission::Admitted;
+use crate::fault::Fault;
+use crate::http::{RequestBody, Verdict};
+use crate::store::Store;
+use crate::telemetry::{GuestLogs, Metrics, Record, Tasks};
+
+pub(crate) use artifacts::Report;
+pub(crate) use compile::{CompileError, Compiler, compile_in_child};
+pub(crate) use reply::Reply;
+
+/// What the operator chose.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Instances that may run at once: slots of the pool.
+    pub(crate) instances: u32,
+    /// The folder of compiled components. Security: what is in it runs as native code.
+    pub(crate) compiled: PathBuf,
+    /// Bytes of compiled code that stay mapped while nobody asks for them.
+    pub(crate) cache_bytes: u64,
+    /// After which time without a request a component leaves the cache.
+    pub(crate) cache_idle: Duration,
+    /// What compiling one component may take.
+    pub(crate) compile_memory: u64,
+    pub(crate) compile_time: Duration,
+}
+
+/// What an instance reaches outside of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) store: Arc<Store>,
+    pub(crate) logs: GuestLogs,
+    pub(crate) tasks: Tasks,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Whether to keep the fuel counted at each host call, for `Server-Timing`.
+    pub(crate) count_fuel_early: bool,
+}
+
+/// The engine and everything that is loaded in it.
+pub(crate) struct Sandbox {
+    engine: wasmtime::Engine,
+    components: cache::Components,
+    around: Surroundings,
+    _clock: engine::Clock,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox").finish_non_exhaustive()
+    }
+}
+
+impl Sandbox {
+    /// # Errors
+    /// In words for the operator: the pool does not fit the address space, or the folder is not writable.
+    pub(crate) fn new(settings: &Settings, around: Surroundings) -> anyhow::Result<Self> {
+        let engine = engine::pooling(settings.instances)?;
+        let artifacts = artifacts::Artifacts::open(&settings.compiled, &engine)?;
+        let linker = crate::host::linker(&engine)?;
+        let components = cache::Components::new(settings, engine.clone(), linker, artifacts);
+        let clock = engine::Clock::start(&engine)?;
+        Ok(Self { engine, components, around, _clock: clock })
+    }
+
+    /// Runs a request in an instance of its own.
+    ///
+    /// Cancel safety: dropping the future, or later the reply's body, ends the instance at its next yield.
+    ///
+    /// # Errors
+    /// The fault, where the guest did not come to a response.
+    pub(crate) async fn run(
+        &self,
+        admitted: Admitted,
+        request: http::Request<RequestBody>,
+        verdict: Verdict,
+        record: Arc<Record>,
+    ) -> Result<Reply, Fault> {
+        let started = std::time::Instant::now();
+        let digest = admitted.routed.route().component.digest;
+        let component = self.components.load(digest).await.map_err(|error| {
+            tracing::error!(target: "sandbox", %digest, %error, "a compiled component cannot be loaded");
+            Fault::Internal
+        })?;
+        record.loaded(started.elapsed());
+        run::run(&self.engine, &self.around, component, admitted, request, verdict, record).await
+    }
+}

@@ -1,0 +1,276 @@
+//! One run: an instance is made, called and ended, within the request's limits.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use http_body_util::BodyExt as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use wasmtime::{Engine, Store, Trap};
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::handler::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p3;
+use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
+
+use super::Surroundings;
+use super::cache::Ready;
+use super::engine::FUEL_SLICE;
+use super::reply::{CancelOnDrop, GuestBody, Piece, Reply, Source};
+use crate::admission::Admitted;
+use crate::fault::Fault;
+use crate::host::{Guest, Make};
+use crate::http::{RequestBody, Verdict};
+use crate::telemetry::{Line, Record, Stream};
+
+/// Frames that wait between a wasi:http 0.3 guest and its client.
+const FRAMES_WAITING: usize = 2;
+/// Bytes that a guest may have lifted by host calls at once, of strings and lists.
+const HOSTCALL_BYTES_MAX: usize = 16 << 20;
+
+type Head = http::Response<Source>;
+type Request = http::Request<RequestBody>;
+
+/// Starts the instance and waits for the head of its response.
+pub(super) async fn run(
+    engine: &Engine,
+    around: &Surroundings,
+    component: Arc<Ready>,
+    admitted: Admitted,
+    request: Request,
+    mut verdict: Verdict,
+    record: Arc<Record>,
+) -> Result<Reply, Fault> {
+    let admitted = Arc::new(admitted);
+    let cancelled = CancellationToken::new();
+    let cancel = CancelOnDrop::new(cancelled.clone());
+    let (head, mut answer) = oneshot::channel();
+    let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(&record));
+    let started = Instant::now();
+    let mut driving = Box::pin(instance.drive(component, request, head, cancelled));
+    // The first turn is taken here: a guest that answers at once costs neither a task nor a thread's hop.
+    let ended = poll_fn(|cx| Poll::Ready(driving.as_mut().poll(cx).is_ready())).await;
+    if !ended {
+        around.tasks.spawn(driving);
+    }
+    let head = tokio::select! {
+        biased;
+        // The body broke its limits before there was a response: that is the answer then.
+        fault = verdict.broken() => Err(fault),
+        head = &mut answer => head.map_err(|_ended| record.first_fault().unwrap_or(Fault::NoResponse)).flatten(),
+    };
+    let (parts, source) = head?.into_parts();
+    record.guest_ran(started.elapsed());
+    let body = GuestBody::new(source, record, cancel, admitted);
+    Ok(http::Response::from_parts(parts, body))
+}
+
+/// An instance and what bounds it.
+struct Instance {
+    store: Store<Guest>,
+    record: Arc<Record>,
+    around: Surroundings,
+    admitted: Arc<Admitted>,
+    fuel: u64,
+    time: Duration,
+}
+
+impl Instance {
+    fn new(engine: &Engine, around: &Surroundings, admitted: Arc<Admitted>, record: Arc<Record>) -> Self {
+        let route = admitted.routed.route();
+        let limits = &route.limits;
+        let guest = Guest::new(&Make {
+            tenant: admitted.routed.tenant(),
+            component: &route.component,
+            limits,
+            store: &around.store,
+            logs: &around.logs,
+            record: &record,
+        });
+        around.metrics.instances.inc();
+        let mut store = Store::new(engine, guest);
+        store.limiter(|guest| &mut guest.meter);
+        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.epoch_deadline_async_yield_and_update(1);
+        store.set_epoch_deadline(1);
+        let (fuel, time) = (limits.fuel, limits.time);
+        // These fail only where the engine counts no fuel, and ours does.
+        let armed = store.set_fuel(fuel).and_then(|()| store.fuel_async_yield_interval(Some(FUEL_SLICE)));
+        if armed.is_err() {
+            record.fault(Fault::Internal);
+        }
+        if around.count_fuel_early {
+            store.call_hook(move |mut context, hook| {
+                if matches!(hook, wasmtime::CallHook::CallingHost) {
+                    let left = wasmtime::AsContextMut::as_context_mut(&mut context).get_fuel()?;
+                    context.data().record.burned(fuel.saturating_sub(left));
+                }
+                Ok(())
+            });
+        }
+        Self { store, record, around: around.clone(), admitted, fuel, time }
+    }
+
+    /// Runs the guest to its end, whatever that is, and notes what it took. The store goes last: when it drops, the
+    /// response's body ends, and by then the fault is there to be seen.
+    async fn drive(
+        mut self,
+        component: Arc<Ready>,
+        request: Request,
+        head: oneshot::Sender<Result<Head, Fault>>,
+        cancelled: CancellationToken,
+    ) {
+        let started = Instant::now();
+        let ended = {
+            let work = call(&mut self.store, &component, request, head, &self.record, started);
+            let work = tokio::time::timeout(self.time, work);
+            tokio::select! {
+                ended = work => Some(ended),
+                () = cancelled.cancelled() => None,
+            }
+        };
+        match ended {
+            None | Some(Ok(Ok(()))) => {}
+            Some(Err(_elapsed)) => self.record.fault(Fault::Deadline),
+            Some(Ok(Err(error))) => {
+                let fault = classify(&error, self.store.data().meter.was_denied());
+                self.record.fault(fault);
+                self.tell_tenant(fault, &error);
+            }
+        }
+        let left = self.store.get_fuel().unwrap_or(0);
+        self.record.burned(self.fuel.saturating_sub(left));
+        self.record.memory_peak(self.store.data().meter.peak());
+        self.record.guest_ran(started.elapsed());
+    }
+
+    /// The tenant's log gets what a stranger must not see: the trap and its backtrace.
+    fn tell_tenant(&self, fault: Fault, error: &wasmtime::Error) {
+        let text = format!("{error:#}");
+        for line in std::iter::once(format!("tollgate: {fault}").as_str()).chain(text.lines()).take(40) {
+            self.around.logs.write(Line {
+                at: std::time::SystemTime::now(),
+                tenant: self.admitted.routed.tenant().id.clone(),
+                component: self.admitted.routed.route().component.name.clone(),
+                request: self.record.id,
+                stream: Stream::Stderr,
+                text: line.to_owned(),
+            });
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.around.metrics.instances.dec();
+    }
+}
+
+async fn call(
+    store: &mut Store<Guest>,
+    component: &Ready,
+    request: Request,
+    head: oneshot::Sender<Result<Head, Fault>>,
+    record: &Record,
+    started: Instant,
+) -> wasmtime::Result<()> {
+    match &component.pre {
+        ProxyPre::P2(pre) => call_02(store, pre, request, head, record, started).await,
+        ProxyPre::P3(pre) => call_03(store, pre, request, head, record, started).await,
+    }
+}
+
+/// wasi:http/incoming-handler 0.2: the response comes through a host call, the body through a channel.
+async fn call_02(
+    store: &mut Store<Guest>,
+    pre: &Pre02<Guest>,
+    request: Request,
+    head: oneshot::Sender<Result<Head, Fault>>,
+    record: &Record,
+    started: Instant,
+) -> wasmtime::Result<()> {
+    let proxy = pre.instantiate_async(&mut *store).await?;
+    record.instantiated(started.elapsed());
+    let request = request.map(|body| body.map_err(to_wasi));
+    let request = store.data_mut().http().new_incoming_request(Scheme::Https, request)?;
+    let out = store.data_mut().http().new_response_outparam_from_callback(move |answer| {
+        let answer = answer.map(|response| response.map(Source::Channel)).map_err(|_error_code| Fault::NoResponse);
+        // Nobody waits any more where the client has left.
+        let _gone = head.send(answer);
+    })?;
+    proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
+}
+
+/// wasi:http/handler 0.3: the response is returned, and its body flows only while the instance is driven.
+async fn call_03(
+    store: &mut Store<Guest>,
+    pre: &Pre03<Guest>,
+    request: Request,
+    head: oneshot::Sender<Result<Head, Fault>>,
+    record: &Record,
+    started: Instant,
+) -> wasmtime::Result<()> {
+    let service = pre.instantiate_async(&mut *store).await?;
+    record.instantiated(started.elapsed());
+    let request = request.map(|body| body.map_err(to_wasi));
+    let (request, transferred) = p3::Request::from_http(store.data_mut().http().hooks, request);
+    let request = store.data_mut().http().table.push(request)?;
+    store
+        .run_concurrent(async |accessor| {
+            let answer = service.wasi_http_handler().call_handle(accessor, request).await?;
+            let Ok(response) = answer else {
+                let _gone = head.send(Err(Fault::NoResponse));
+                return Ok(());
+            };
+            let response = accessor.with(|mut store| {
+                let response = store.get().http().table.delete(response)?;
+                response.into_http(&mut store, transferred)
+            })?;
+            let (parts, mut body) = response.into_parts();
+            let (pieces, queue) = mpsc::channel(FRAMES_WAITING);
+            let _gone = head.send(Ok(http::Response::from_parts(parts, Source::Driven(queue))));
+            while let Some(frame) = body.frame().await {
+                // An error of the guest's own closes the queue without an end.
+                let Ok(frame) = frame else { return Ok(()) };
+                if pieces.send(Piece::Frame(frame)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            let _gone = pieces.send(Piece::End).await;
+            // What the guest still does after its response, within the same limits.
+            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+            Ok(())
+        })
+        .await?
+}
+
+const fn to_wasi(fault: Fault) -> wasmtime_wasi_http::Error {
+    match fault {
+        Fault::BodyTooLarge => wasmtime_wasi_http::Error::HttpRequestBodySize(None),
+        Fault::BodyTimeout => wasmtime_wasi_http::Error::ConnectionReadTimeout,
+        _ => wasmtime_wasi_http::Error::ConnectionTerminated,
+    }
+}
+
+/// What a run's error means. `memory_denied`: a trap after that is an allocator giving up.
+fn classify(error: &wasmtime::Error, memory_denied: bool) -> Fault {
+    if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
+        return Fault::Overload;
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => return Fault::Fuel,
+        Some(Trap::StackOverflow) => return Fault::Stack,
+        _ => {}
+    }
+    if memory_denied {
+        return Fault::Memory;
+    }
+    if error.downcast_ref::<I32Exit>().is_some() {
+        return Fault::NoResponse;
+    }
+    Fault::Trap
+}

@@ -1,0 +1,211 @@
+//! The embedded backend: one redb file, written by one thread that commits in groups.
+//!
+//! Invariant: a write that was answered is on the disk (one `fdatasync` a group), so `kill -9` loses nothing that was
+//! acknowledged. Reads see the last commit and wait for no writer.
+//!
+//! Limit: [`QUEUE`] writes wait at most; [`GROUP`] are committed together.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{BATCH_BYTES_MAX, BATCH_MAX, Bucket, Error, Page, Result, Value, Write, Written};
+
+/// (bucket, key) → value, in byte order.
+const KEYS: TableDefinition<'static, (&[u8], &[u8]), &[u8]> = TableDefinition::new("kv");
+const QUEUE: usize = 4096;
+const GROUP: usize = 1024;
+/// redb's page cache.
+const CACHE_BYTES: usize = 64 << 20;
+
+struct Job {
+    bucket: Bucket,
+    write: Write,
+    done: oneshot::Sender<Result<Written>>,
+}
+
+/// The open file. Dropping it lets the writer finish what is queued.
+#[derive(Debug)]
+pub(super) struct Embedded {
+    database: Arc<Database>,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Embedded {
+    pub(super) fn open(dir: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+        let path = dir.join("tollgate.redb");
+        let database = redb::Builder::new().set_cache_size(CACHE_BYTES).create(&path).with_context(|| {
+            format!("cannot open the embedded store {} (is another gateway using it?)", path.display())
+        })?;
+        let write = database.begin_write()?;
+        write.open_table(KEYS)?;
+        write.commit()?;
+        let database = Arc::new(database);
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let writer = Arc::clone(&database);
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || write_groups(&writer, queue))
+            .context("cannot start the store's writer")?;
+        Ok(Self { database, jobs })
+    }
+
+    pub(super) async fn write(&self, bucket: &Bucket, write: Write) -> Result<Written> {
+        let (done, answer) = oneshot::channel();
+        let job = Job { bucket: bucket.clone(), write, done };
+        self.jobs.send(job).await.map_err(|_closed| Error::Unavailable)?;
+        answer.await.map_err(|_closed| Error::Unavailable)?
+    }
+
+    pub(super) fn get_many(&self, bucket: &Bucket, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        let read = self.database.begin_read().map_err(internal)?;
+        let table = read.open_table(KEYS).map_err(internal)?;
+        let mut bytes = 0;
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            let value = table.get((bucket.as_bytes(), *key)).map_err(internal)?;
+            let value = value.map(|value| value.value().to_vec());
+            bytes += value.as_ref().map_or(0, Vec::len);
+            if bytes > BATCH_BYTES_MAX {
+                return Err(Error::TooLarge("a batch may bring back 8 MiB"));
+            }
+            found.push(value);
+        }
+        Ok(found)
+    }
+
+    pub(super) fn exists(&self, bucket: &Bucket, key: &[u8]) -> Result<bool> {
+        let read = self.database.begin_read().map_err(internal)?;
+        let table = read.open_table(KEYS).map_err(internal)?;
+        Ok(table.get((bucket.as_bytes(), key)).map_err(internal)?.is_some())
+    }
+
+    /// The cursor is the last key of the page before, in hex.
+    pub(super) fn list(&self, bucket: &Bucket, cursor: Option<&str>) -> Result<Page> {
+        use std::ops::Bound;
+        let after = cursor.map(|cursor| from_hex(cursor).ok_or(Error::BadCursor)).transpose()?;
+        let start = match &after {
+            Some(key) => Bound::Excluded((bucket.as_bytes(), key.as_slice())),
+            None => Bound::Included((bucket.as_bytes(), [].as_slice())),
+        };
+        let read = self.database.begin_read().map_err(internal)?;
+        let table = read.open_table(KEYS).map_err(internal)?;
+        let mut page = Page::default();
+        for entry in table.range((start, Bound::Unbounded)).map_err(internal)? {
+            let (place, _value) = entry.map_err(internal)?;
+            let (owner, key) = place.value();
+            if owner != bucket.as_bytes() {
+                break;
+            }
+            if page.keys.len() == BATCH_MAX {
+                page.cursor = page.keys.last().map(|key| to_hex(key));
+                break;
+            }
+            page.keys.push(key.to_vec());
+        }
+        Ok(page)
+    }
+}
+
+/// The writer thread: takes what is queued, does it in one transaction, commits, and only then answers.
+fn write_groups(database: &Database, mut queue: mpsc::Receiver<Job>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while let Some(first) = queue.blocking_recv() {
+        group.push(first);
+        while group.len() < GROUP {
+            let Ok(next) = queue.try_recv() else { break };
+            group.push(next);
+        }
+        match commit(database, &group) {
+            Ok(answers) => {
+                for (job, answer) in group.drain(..).zip(answers) {
+                    // Whoever asked may have stopped waiting; what was written stays written.
+                    let _gone = job.done.send(answer);
+                }
+            }
+            Err(error) => {
+                tracing::error!(target: "store", error = %error, writes = group.len(), "the embedded store did not commit");
+                for job in group.drain(..) {
+                    let _gone = job.done.send(Err(Error::Internal));
+                }
+            }
+        }
+    }
+}
+
+fn commit(database: &Database, group: &[Job]) -> std::result::Result<Vec<Result<Written>>, redb::Error> {
+    let transaction = database.begin_write()?;
+    let mut answers = Vec::with_capacity(group.len());
+    {
+        let mut table = transaction.open_table(KEYS)?;
+        for job in group {
+            answers.push(apply(&mut table, job.bucket.as_bytes(), &job.write)?);
+        }
+    }
+    transaction.commit()?;
+    Ok(answers)
+}
+
+type Table<'t> = redb::Table<'t, (&'static [u8], &'static [u8]), &'static [u8]>;
+
+/// The outer error spoils the whole group; the inner one is this caller's own.
+fn apply(table: &mut Table<'_>, bucket: &[u8], write: &Write) -> std::result::Result<Result<Written>, redb::Error> {
+    match write {
+        Write::Set(pairs) => {
+            for (key, value) in pairs {
+                table.insert((bucket, key.as_slice()), value.as_slice())?;
+            }
+            Ok(Ok(Written::Done))
+        }
+        Write::Delete(keys) => {
+            for key in keys {
+                table.remove((bucket, key.as_slice()))?;
+            }
+            Ok(Ok(Written::Done))
+        }
+        Write::Increment(key, delta) => {
+            let now = table.get((bucket, key.as_slice()))?.map(|value| decimal(value.value()));
+            let Some(sum) = now.unwrap_or(Some(0)).and_then(|now| now.checked_add(*delta)) else {
+                return Ok(Err(Error::NotANumber));
+            };
+            table.insert((bucket, key.as_slice()), sum.to_string().as_bytes())?;
+            Ok(Ok(Written::Sum(sum)))
+        }
+        Write::Swap { key, expected, new } => {
+            let same = {
+                let now = table.get((bucket, key.as_slice()))?;
+                now.as_ref().map(|value| value.value()) == expected.as_deref()
+            };
+            if same {
+                table.insert((bucket, key.as_slice()), new.as_slice())?;
+            }
+            Ok(Ok(Written::Swapped(same)))
+        }
+    }
+}
+
+/// A number as Redis's HINCRBY takes it: no sign but `-`, no leading zeros, nothing around it.
+fn decimal(bytes: &[u8]) -> Option<i64> {
+    let number: i64 = str::from_utf8(bytes).ok()?.parse().ok()?;
+    (number.to_string().as_bytes() == bytes).then_some(number)
+}
+
+fn internal(error: impl std::error::Error) -> Error {
+    tracing::error!(target: "store", error = %error, "the embedded store cannot be read");
+    Error::Internal
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
+    Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}

@@ -1,0 +1,40 @@
+//! What a backend sees for a tenant's store: `tg:{tenant}:kv:store`, one hash, the guest's keys being its fields.
+//!
+//! Invariant: no two (tenant, store) give one bucket and none is a prefix of another's field space, because neither name
+//! can hold `:`, `{` or `}`. The braces are Redis Cluster's hash tag: a tenant's buckets share a slot, and braces in a
+//! guest's key cannot move it, since that key is a field and not part of the Redis key.
+
+use crate::ids::{StoreName, TenantId};
+use std::sync::Arc;
+
+/// What all keys of this gateway begin with, `tg` unless the operator says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Prefix(Arc<str>);
+
+impl Default for Prefix {
+    fn default() -> Self {
+        Self("tg".into())
+    }
+}
+
+impl Prefix {
+    /// Takes 1 to 32 letters, digits, `-`, `_` or `.`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        ((1..=32).contains(&text.len()) && text.bytes().all(good)).then(|| Self(text.into()))
+    }
+
+    pub(super) fn bucket(&self, tenant: &TenantId, store: &StoreName) -> Bucket {
+        Bucket(format!("{}:{{{tenant}}}:kv:{store}", self.0).into_bytes().into())
+    }
+}
+
+/// The whole name of one tenant's one store. Only this file makes one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Bucket(Arc<[u8]>);
+
+impl Bucket {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}

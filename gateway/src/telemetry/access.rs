@@ -1,0 +1,200 @@
+//! One structured record a request, written when both its response and its instance have ended.
+//!
+//! The record is shared by the response's body and by the running guest; whoever lets go last writes it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Metrics;
+use crate::fault::{Blame, Fault};
+use crate::ids::RequestId;
+
+/// Facts about one request, filled in along the road.
+#[derive(Debug)]
+pub(crate) struct Record {
+    metrics: Arc<Metrics>,
+    pub(crate) id: RequestId,
+    started: Instant,
+    method: http::Method,
+    host: String,
+    path: String,
+    protocol: http::Version,
+    generation: u64,
+    /// Tenant, component and route, once they are known.
+    routed: std::sync::OnceLock<(String, String, String)>,
+    status: AtomicU16,
+    fault: std::sync::OnceLock<Fault>,
+    queue_us: AtomicU64,
+    load_us: AtomicU64,
+    instance_us: AtomicU64,
+    guest_us: AtomicU64,
+    fuel: AtomicU64,
+    memory: AtomicU64,
+    storage_ops: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+/// Where the time of a request went until now, for the `Server-Timing` header (W3C Server Timing).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) queue: Duration,
+    pub(crate) load: Duration,
+    pub(crate) instance: Duration,
+    pub(crate) guest: Duration,
+    pub(crate) fuel: u64,
+}
+
+/// Longer texts of strangers are cut in the log.
+const TEXT_BYTES_MAX: usize = 512;
+
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT_BYTES_MAX).collect()
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Record {
+    pub(crate) fn new<B>(metrics: &Arc<Metrics>, request: &http::Request<B>, host: &str, generation: u64) -> Arc<Self> {
+        metrics.requests_in_flight.inc();
+        Arc::new(Self {
+            metrics: Arc::clone(metrics),
+            id: RequestId::new(),
+            started: Instant::now(),
+            method: request.method().clone(),
+            host: cut(host),
+            path: cut(request.uri().path()),
+            protocol: request.version(),
+            generation,
+            routed: std::sync::OnceLock::new(),
+            status: AtomicU16::new(0),
+            fault: std::sync::OnceLock::new(),
+            queue_us: AtomicU64::new(0),
+            load_us: AtomicU64::new(0),
+            instance_us: AtomicU64::new(0),
+            guest_us: AtomicU64::new(0),
+            fuel: AtomicU64::new(0),
+            memory: AtomicU64::new(0),
+            storage_ops: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn routed(&self, tenant: &str, component: &str, route: &str) {
+        let _first = self.routed.set((tenant.to_owned(), component.to_owned(), route.to_owned()));
+    }
+
+    pub(crate) fn status(&self, status: http::StatusCode) {
+        self.status.store(status.as_u16(), Ordering::Relaxed);
+    }
+
+    /// Notes a fault; the first one is the cause of the others.
+    pub(crate) fn fault(&self, fault: Fault) {
+        let _first = self.fault.set(fault);
+    }
+
+    pub(crate) fn first_fault(&self) -> Option<Fault> {
+        self.fault.get().copied()
+    }
+
+    pub(crate) fn queued(&self, time: Duration) {
+        self.queue_us.store(micros(time), Ordering::Relaxed);
+    }
+
+    pub(crate) fn loaded(&self, time: Duration) {
+        self.load_us.store(micros(time), Ordering::Relaxed);
+    }
+
+    pub(crate) fn instantiated(&self, time: Duration) {
+        self.instance_us.store(micros(time), Ordering::Relaxed);
+    }
+
+    pub(crate) fn guest_ran(&self, time: Duration) {
+        self.guest_us.store(micros(time), Ordering::Relaxed);
+    }
+
+    pub(crate) fn burned(&self, fuel: u64) {
+        self.fuel.store(fuel, Ordering::Relaxed);
+    }
+
+    pub(crate) fn memory_peak(&self, bytes: u64) {
+        self.memory.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts one more storage operation and says how many there were before.
+    pub(crate) fn storage_op(&self, count: u64) -> u64 {
+        self.storage_ops.fetch_add(count, Ordering::Relaxed)
+    }
+
+    pub(crate) fn received(&self, bytes: u64) {
+        self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sent(&self, bytes: u64) {
+        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn times(&self) -> Times {
+        let time = |us: &AtomicU64| Duration::from_micros(us.load(Ordering::Relaxed));
+        Times {
+            queue: time(&self.queue_us),
+            load: time(&self.load_us),
+            instance: time(&self.instance_us),
+            guest: time(&self.guest_us),
+            fuel: self.fuel.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        let none = ("-".to_owned(), "-".to_owned(), "-".to_owned());
+        let (tenant, component, route) = self.routed.get().unwrap_or(&none);
+        let fault = self.first_fault();
+        let status = self.status.load(Ordering::Relaxed);
+        let fuel = self.fuel.load(Ordering::Relaxed);
+        self.metrics.requests_in_flight.dec();
+        self.metrics.answered(tenant, status, duration.as_secs_f64(), fuel);
+        if let Some(fault) = fault {
+            self.metrics.fault(fault);
+        }
+        macro_rules! record {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "access",
+                    request_id = %self.id,
+                    tenant,
+                    component,
+                    route,
+                    method = %self.method,
+                    host = self.host,
+                    path = self.path,
+                    protocol = ?self.protocol,
+                    status,
+                    fault = fault.map_or("", Fault::kind),
+                    bytes_in = self.bytes_in.load(Ordering::Relaxed),
+                    bytes_out = self.bytes_out.load(Ordering::Relaxed),
+                    duration_us = micros(duration),
+                    queue_us = self.queue_us.load(Ordering::Relaxed),
+                    load_us = self.load_us.load(Ordering::Relaxed),
+                    instance_us = self.instance_us.load(Ordering::Relaxed),
+                    guest_us = self.guest_us.load(Ordering::Relaxed),
+                    fuel,
+                    memory_peak = self.memory.load(Ordering::Relaxed),
+                    storage_ops = self.storage_ops.load(Ordering::Relaxed),
+                    generation = self.generation,
+                )
+            };
+        }
+        match fault.map(Fault::blame) {
+            Some(Blame::Gateway) => record!(error),
+            Some(Blame::Tenant) => record!(warn),
+            Some(Blame::Client) | None => record!(info),
+        }
+    }
+}

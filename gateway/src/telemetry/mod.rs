@@ -1,0 +1,52 @@
+//! What the gateway says about itself: every metric, the access log, the tenants' logs, and the spawner of tasks.
+//!
+//! Limit: no label is taken from what a stranger sent. Tenants come from the operator's files; everything that belongs
+//! to nobody counts under the tenant `-`.
+
+mod access;
+mod guest_log;
+mod metrics;
+mod tasks;
+
+pub(crate) use access::{Record, Times};
+pub(crate) use guest_log::{GuestLogs, Line, Stream};
+pub(crate) use metrics::Metrics;
+pub(crate) use tasks::Tasks;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// One JSON object a line.
+    Json,
+    /// For a person at a terminal.
+    Text,
+}
+
+/// What the operator chose.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) format: Format,
+    /// A filter in `tracing`'s words, such as `info` or `info,access=off`.
+    pub(crate) log: String,
+}
+
+/// Starts logging to standard error, once in a process.
+///
+/// # Errors
+/// The filter is not one, or logging was started already.
+pub(crate) fn start(settings: &Settings) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&settings.log)?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_span_events(FmtSpan::NONE)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr);
+    let started = match settings.format {
+        Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        Format::Text => builder.try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))
+}

@@ -1,0 +1,66 @@
+//! The one place where tasks are spawned: they are counted, told to drain, and waited for.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Handed to whoever starts something that outlives a call.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tasks {
+    tracker: TaskTracker,
+    drain: CancellationToken,
+    abort: CancellationToken,
+}
+
+impl Tasks {
+    /// Starts a task that ends by itself, or at the latest when a drain has run out of time.
+    pub(crate) fn spawn<F>(&self, work: F) -> JoinHandle<Option<F::Output>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send,
+    {
+        let abort = self.abort.clone();
+        self.tracker.spawn(async move { abort.run_until_cancelled(work).await })
+    }
+
+    /// Resolves when the gateway begins to shut down.
+    pub(crate) async fn draining(&self) {
+        self.drain.cancelled().await;
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
+    /// Tells everybody to finish, waits for at most `limit`, then ends what is left; says how many those were.
+    pub(crate) async fn drain(&self, limit: Duration) -> usize {
+        self.drain.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(limit, self.tracker.wait()).await.is_ok() {
+            return 0;
+        }
+        let left = self.tracker.len();
+        self.abort.cancel();
+        // A task ends at its next await; a guest yields every few milliseconds.
+        let _ended = tokio::time::timeout(Duration::from_secs(5), self.tracker.wait()).await;
+        left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_waits_for_the_quick_and_ends_the_slow() {
+        let tasks = Tasks::default();
+        let quick = tasks.spawn(tokio::time::sleep(Duration::from_secs(1)));
+        let slow = tasks.spawn(std::future::pending::<()>());
+        assert_eq!(tasks.drain(Duration::from_secs(10)).await, 1);
+        assert_eq!(quick.await.unwrap(), Some(()));
+        assert_eq!(slow.await.unwrap(), None);
+    }
+}

@@ -1,0 +1,117 @@
+//! One certificate chain with its key, checked to belong together.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use crate::domain::{Domain, Pattern};
+
+/// What is wrong with a pair of files.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PairError {
+    #[error("the certificate file holds no PEM certificate")]
+    NoCertificate,
+    #[error("the key file holds no PEM private key")]
+    NoKey,
+    #[error("the key belongs to another certificate")]
+    Mismatch,
+    #[error("the certificate or key is of a kind that is not supported")]
+    Unsupported,
+}
+
+/// A chain and its key, and what the certificate says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    pub(crate) key: Arc<CertifiedKey>,
+    /// The names it is good for.
+    pub(crate) names: Vec<Pattern>,
+    pub(crate) not_after: SystemTime,
+}
+
+impl Pair {
+    /// Reads a PEM chain, leaf first, and a PEM key.
+    ///
+    /// # Errors
+    /// One of [`PairError`]: never with a byte of the key in it.
+    pub(crate) fn parse(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Self, PairError> {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate_pem)
+            .collect::<Result<_, _>>()
+            .map_err(|_bad_pem| PairError::NoCertificate)?;
+        let leaf = chain.first().ok_or(PairError::NoCertificate)?;
+        let (names, not_after) = read_leaf(leaf).ok_or(PairError::NoCertificate)?;
+        let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_bad_pem| PairError::NoKey)?;
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => PairError::Mismatch,
+            _ => PairError::Unsupported,
+        })?;
+        Ok(Self { key: Arc::new(key), names, not_after })
+    }
+
+    /// Whether a client that asks for any name of `host` accepts this certificate (RFC 9525: a wildcard is one label).
+    pub(crate) fn covers(&self, host: &Pattern) -> bool {
+        self.names.iter().any(|name| match (name, host) {
+            (Pattern::Exact(name), Pattern::Exact(host)) => name == host,
+            (Pattern::Wildcard(name), Pattern::Wildcard(host)) => name == host,
+            (Pattern::Wildcard(parent), Pattern::Exact(host)) => {
+                host.as_str().split_once('.').is_some_and(|(_, rest)| rest == parent.as_str())
+            }
+            (Pattern::Exact(_), Pattern::Wildcard(_)) => false,
+        })
+    }
+}
+
+fn read_leaf(leaf: &[u8]) -> Option<(Vec<Pattern>, SystemTime)> {
+    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+    let mut names = Vec::new();
+    if let Ok(Some(alternatives)) = certificate.subject_alternative_name() {
+        for name in &alternatives.value.general_names {
+            match name {
+                GeneralName::DNSName(name) => names.extend(Pattern::parse(name)),
+                GeneralName::IPAddress(bytes) => {
+                    let address = <[u8; 4]>::try_from(*bytes).ok().map(std::net::Ipv4Addr::from);
+                    let name = address.and_then(|address| Domain::parse(&address.to_string()));
+                    names.extend(name.map(Pattern::Exact));
+                }
+                _ => {}
+            }
+        }
+    }
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    Some((names, SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn a_pair_knows_its_names_and_its_end() {
+        let (certificate, key) = made(&["a.example", "*.b.example"]);
+        let pair = Pair::parse(certificate.as_bytes(), key.as_bytes()).unwrap();
+        let covers = |host: &str| pair.covers(&Pattern::parse(host).unwrap());
+        assert!(covers("a.example") && covers("x.b.example") && covers("*.b.example"));
+        assert!(!covers("b.example") && !covers("x.y.b.example") && !covers("*.a.example"));
+        assert!(pair.not_after > SystemTime::now());
+    }
+
+    #[test]
+    fn a_pair_that_is_none_is_refused() {
+        let (certificate, key) = made(&["a.example"]);
+        let (_, other) = made(&["a.example"]);
+        let parse = |c: &str, k: &str| Pair::parse(c.as_bytes(), k.as_bytes()).unwrap_err();
+        assert_eq!(parse(&certificate, &other), PairError::Mismatch);
+        assert_eq!(parse("hello", &key), PairError::NoCertificate);
+        assert_eq!(parse(&certificate, "hello"), PairError::NoKey);
+    }
+}

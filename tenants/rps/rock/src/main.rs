@@ -1,0 +1,8 @@
+//! Plays rock.
+
+use wstd::http::{Body, Error, Request, Response};
+
+#[wstd::http_server]
+async fn main(_: Request<Body>) -> Result<Response<Body>, Error> {
+    Ok(game::play(0))
+}

@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Builds every guest from source: `make guests`.
+#
+#   tests/guests/build.sh            into tests/guests/target/components/
+#   tests/guests/build.sh --demos    and puts the demo tenants' components, with the hash of their source, into tenants/
+#   tests/guests/build.sh --hash DIR prints the source hash of one tenant's folder, as the record has it
+#
+# Two toolchains will do, and neither is installed by rustup from here:
+#   1. a wasm32-wasip2 target that is already there (`rustup target add wasm32-wasip2`, on a machine of your own);
+#   2. Debian's rustc-web with its library source and wasi-libc, unpacked into a cache folder; no root, nothing installed.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+cache=${TOLLGATE_GUEST_TOOLCHAIN:-${XDG_CACHE_HOME:-$HOME/.cache}/tollgate/guest-toolchain}
+target=${TOLLGATE_GUEST_TARGET:-$here/target}
+export CARGO_TARGET_DIR=$target RUSTUP_AUTO_INSTALL=0
+
+# The hash of a tenant's source: of every file in the folders below its own, with its name, in byte order of the names.
+source_hash() (
+    cd "$1"
+    find . -mindepth 2 -type f -printf '%P\n' | LC_ALL=C sort | while read -r file; do sha256sum "$file"; done | sha256sum | cut -d' ' -f1
+)
+
+if [ "${1:-}" = --hash ]; then
+    source_hash "$2"
+    exit
+fi
+
+fail() {
+    cat >&2 <<'TEXT'
+make guests: no toolchain for wasm32-wasip2 was found. Either
+  - run `rustup target add wasm32-wasip2` and try again, or
+  - on Debian 12, run `apt-get update` and try again: apt-get and dpkg fetch what is needed into a cache folder.
+Running the gateway (`make run`) needs neither: the demo tenants' components are in the repository.
+TEXT
+    [ $# -eq 0 ] || echo "The reason: $*" >&2
+    exit 1
+}
+
+fetch_debian_toolchain() {
+    command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "neither the target nor apt-get is here"
+    local names
+    names=$(apt-get install --print-uris --no-install-recommends -qq rustc-web rust-web-src wasi-libc 2>/dev/null | cut -d' ' -f2 | cut -d_ -f1 |
+        grep -E '^(libllvm[0-9]+|libstd-rust-web-.*|rust-web-src|rustc-web|wasi-libc)$' || true)
+    if ! grep -qx rustc-web <<<"$names"; then
+        # Installed already, or the package lists are not here yet.
+        if dpkg -s rustc-web rust-web-src wasi-libc >/dev/null 2>&1; then ln -sfn / "$cache" && return; fi
+        [ "$(id -u)" = 0 ] && [ -z "${TOLLGATE_APT_TRIED:-}" ] || fail "apt-get does not know rustc-web; its lists may be old"
+        apt-get update -qq && TOLLGATE_APT_TRIED=1 && fetch_debian_toolchain
+        return
+    fi
+    echo "make guests: fetching Debian's Rust for WebAssembly (about 140 MB) into $cache" >&2
+    local work="$cache.new.$$"
+    rm -rf "$work" && mkdir -p "$work/debs"
+    # shellcheck disable=SC2086 # The list is words on purpose.
+    (cd "$work/debs" && apt-get download -qq $names 2>&1 | grep -v unsandboxed || true)
+    for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work"; done
+    rm -rf "$work/debs" "$cache" && mv "$work" "$cache"
+    [ -x "$cache/usr/bin/rustc" ] || fail "the packages were fetched, but hold no usr/bin/rustc"
+}
+
+sysroot=$(cd "$here" && rustc --print sysroot) || fail "there is no rustc"
+host=$(cd "$here" && rustc -vV | sed -n 's/^host: //p')
+extra=()
+if [ -d "$sysroot/lib/rustlib/wasm32-wasip2/lib" ] && [ -z "${TOLLGATE_GUESTS_DEBIAN:-}" ]; then
+    flags=""
+    library="$sysroot/lib/rustlib/src/rust"
+else
+    [ -x "$cache/usr/bin/rustc" ] || fetch_debian_toolchain
+    bin="$sysroot/lib/rustlib/$host/bin"
+    [ -x "$bin/wasm-component-ld" ] || fail "$bin has no wasm-component-ld"
+    mkdir -p "$target"
+    # Cargo runs this wrapper: Debian's compiler with the libraries beside it.
+    cat >"$target/rustc" <<WRAPPER
+#!/bin/sh
+LD_LIBRARY_PATH="$cache/usr/lib/x86_64-linux-gnu\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}" exec "$cache/usr/bin/rustc" "\$@"
+WRAPPER
+    chmod +x "$target/rustc"
+    export RUSTC="$target/rustc" RUSTC_BOOTSTRAP=1 PATH="$PATH:$bin/gcc-ld"
+    export CARGO_TARGET_WASM32_WASIP2_LINKER="$bin/wasm-component-ld"
+    flags="-L native=$cache/usr/lib/wasm32-wasi"
+    library="$("$RUSTC" --print sysroot)/lib/rustlib/src/rust"
+    extra=(-Zbuild-std=std,panic_abort)
+fi
+
+# No path of this machine may end up in a component: the same source gives the same bytes from the same toolchain.
+# Where several prefixes fit, rustc takes the last.
+for pair in "$HOME=/home" "$top=/tollgate" "$target=/target" "${CARGO_HOME:-$HOME/.cargo}=/cargo" \
+    "$(readlink -f "$library")=/rust" "$library=/rust"; do
+    flags+=" --remap-path-prefix=$pair"
+done
+export CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS="$flags"
+
+(cd "$here" && cargo build --release --locked --target wasm32-wasip2 "${extra[@]}")
+
+mkdir -p "$target/components"
+for wasm in "$target"/wasm32-wasip2/release/*.wasm; do
+    name=$(basename "$wasm" .wasm)
+    cp "$wasm" "$target/components/${name//_/-}.wasm"
+done
+
+if [ "${1:-}" = --demos ]; then
+    while read -r tenant component package; do
+        cp "$target/components/$package.wasm" "$top/tenants/$tenant/$component.wasm"
+        source_hash "$top/tenants/$tenant" >"$top/tenants/$tenant/source.sha256"
+    done <<'LIST'
+hello site hello-site
+counter site counter-site
+links site links-site
+rps rock rps-rock
+rps paper rps-paper
+rps scissors rps-scissors
+LIST
+fi
+ls -l "$target/components" | awk 'NR > 1 { printf "%9d  %s\n", $5, $9 }'
