@@ -1,1 +1,53 @@
+//! What every suite stands on: the true gateway on free ports, real guests, a real Redis, clients over real TLS.
+//!
+//! A server that a test starts dies with it. Nothing here sleeps to be lucky: it waits for a state, within a bound.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on should say so and stop"
+)]
 
+mod client;
+mod gateway;
+mod redis;
+mod site;
+
+pub use client::{Answer, Body, Client, Protocol, empty, read, request};
+pub use gateway::{Gateway, check, tollgate};
+pub use redis::Redis;
+pub use site::{Site, Tenant};
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long anything may take before a test gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The top of the repository.
+#[must_use]
+pub fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_owned()
+}
+
+/// A guest that `make guests` built.
+#[must_use]
+pub fn guest(name: &str) -> PathBuf {
+    let dir =
+        std::env::var_os("TOLLGATE_GUESTS").map_or_else(|| top().join("tests/guests/target/components"), PathBuf::from);
+    let path = dir.join(format!("{name}.wasm"));
+    assert!(path.exists(), "{} is missing: run `make guests`", path.display());
+    path
+}
+
+/// Waits until `look` finds something.
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = std::time::Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

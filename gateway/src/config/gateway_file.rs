@@ -47,7 +47,9 @@ fn join(base: &Path, path: &str) -> PathBuf {
                 joined.pop();
             }
             Component::CurDir => {}
-            other => joined.push(other),
+            Component::ParentDir | Component::Normal(_) | Component::RootDir | Component::Prefix(_) => {
+                joined.push(part)
+            }
         }
     }
     joined
@@ -183,7 +185,7 @@ impl Reference {
     pub(super) fn read(&self, base: &Path) -> Result<String, String> {
         match self {
             Self::Text(text) => Ok(text.clone()),
-            Self::Env(name) => std::env::var(name).map_err(|_| format!("no variable {name}")),
+            Self::Env(name) => std::env::var(name).map_err(|error| format!("{name}: {error}")),
             Self::File(path) => {
                 let path = base.join(path);
                 let text = std::fs::read_to_string(&path);

@@ -143,7 +143,8 @@ fn read_limited(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
 
 fn source(path: &Path) -> Result<Arc<Source>, Box<Problem>> {
     let bytes = read_limited(path, FILE_BYTES_MAX);
-    let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned()));
+    let text =
+        bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|error| format!("not UTF-8: {}", error.utf8_error())));
     text.map(|text| Source::new(path, text)).map_err(|error| unreadable(path, &error, "a file that can be read"))
 }
 

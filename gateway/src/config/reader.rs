@@ -83,11 +83,17 @@ impl Reader {
             }
             None
         };
-        (read, self.problems.into_inner())
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|problem| problem.place.span.as_ref().map(|span| span.start));
+        (read, problems)
     }
 
+    /// Notes a problem, once: two rooms may want the same key.
     pub(super) fn problem(&self, problem: Problem) {
-        self.problems.borrow_mut().push(problem);
+        let mut problems = self.problems.borrow_mut();
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
     }
 
     pub(super) fn place(&self, span: Option<Range<usize>>) -> Place {
@@ -103,9 +109,19 @@ impl Reader {
             summary,
             found,
             wanted: wanted.to_owned(),
-            hint: None,
+            hint: hint(kind).map(str::to_owned),
             also: None,
         });
+    }
+}
+
+/// What to do about a kind of mistake that needs no more than that said.
+fn hint(kind: &str) -> Option<&'static str> {
+    match kind {
+        "missing-unit" => Some("put the number and its unit in quotes"),
+        "missing-key" => Some("add it; the files under tenants/ and config/ show where it stands"),
+        "bad-value" => Some("correct the value, or take the key out to have what holds without it"),
+        _ => None,
     }
 }
 
@@ -240,7 +256,7 @@ impl<'r> Section<'r> {
     }
 
     /// The section of this name.
-    pub(super) fn section(&self, key: &'static str) -> Option<Section<'r>> {
+    pub(super) fn section(&self, key: &'static str) -> Option<Self> {
         let value = self.look(key)?;
         let table = value.get_ref().as_table();
         if table.is_none() {
@@ -251,7 +267,7 @@ impl<'r> Section<'r> {
     }
 
     /// The sections of an array of tables, `[[key]]`.
-    pub(super) fn sections(&self, key: &'static str) -> Vec<Section<'r>> {
+    pub(super) fn sections(&self, key: &'static str) -> Vec<Self> {
         let Some(value) = self.look(key) else { return Vec::new() };
         let tables = value.get_ref().as_array().map(|items| {
             items.iter().map(|item| item.get_ref().as_table().map(|table| (table, item.span()))).collect()
@@ -286,8 +302,8 @@ impl<'r> Section<'r> {
         entries
     }
 
-    fn below(&self, key: &str, table: &'r DeTable<'r>, span: Range<usize>) -> Section<'r> {
-        Section { reader: self.reader, table, span: Some(span), name: self.path(key), known: RefCell::default() }
+    fn below(&self, key: &str, table: &'r DeTable<'r>, span: Range<usize>) -> Self {
+        Self { reader: self.reader, table, span: Some(span), name: self.path(key), known: RefCell::default() }
     }
 
     /// A key that must be there; notes it where it is not. The value itself was taken before.

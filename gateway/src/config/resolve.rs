@@ -16,11 +16,14 @@ use crate::route::ROUTES_MAX;
 use crate::tenant::Quota;
 use crate::tls::{self, Pair, PairError};
 
+/// A certificate's file and its key's, or why each could not be read.
+pub(super) type PairFiles = (Result<Vec<u8>, String>, Result<Vec<u8>, String>);
+
 /// What stands beside a tenant's file.
 pub(super) struct Materials {
     /// One for each component.
     pub(super) wasm: Vec<Wasm>,
-    pub(super) pair: Option<(Result<Vec<u8>, String>, Result<Vec<u8>, String>)>,
+    pub(super) pair: Option<PairFiles>,
     /// When all of this was read.
     pub(super) now: SystemTime,
     /// One for each secret.
@@ -103,6 +106,8 @@ pub(super) fn tenant(
     Some(Found { plan, claims: file.hosts })
 }
 
+const CEILING_HINT: &str = "lower it, or ask whoever runs the gateway to raise the ceiling";
+
 fn under_ceilings(notes: &mut Notes<'_>, read: &LimitsRead, max: &LimitsRead) {
     let mut check = |name: &str, read: Option<(String, &Place)>, max: Option<(String, &Place)>, is_over: bool| {
         if let (true, Some((value, place)), Some((ceiling, ceiling_place))) = (is_over, read, max) {
@@ -111,7 +116,7 @@ fn under_ceilings(notes: &mut Notes<'_>, read: &LimitsRead, max: &LimitsRead) {
             notes.add("above-ceiling", place, [&summary, &value, &wanted], None);
             if let Some(problem) = notes.problems.last_mut() {
                 problem.also = Some((ceiling_place.clone(), format!("the ceiling is {ceiling}")));
-                problem.hint = Some("lower the limit, or ask whoever runs the gateway to raise the ceiling".to_owned());
+                problem.hint = Some(CEILING_HINT.to_owned());
             }
         }
     };
@@ -143,6 +148,7 @@ fn in_flight_under_ceiling(notes: &mut Notes<'_>, read: Option<&At<u32>>, max: O
         notes.add("above-ceiling", &read.place, texts, None);
         if let Some(problem) = notes.problems.last_mut() {
             problem.also = Some((max.place.clone(), format!("the ceiling is {}", max.value)));
+            problem.hint = Some(CEILING_HINT.to_owned());
         }
     }
 }
@@ -154,7 +160,7 @@ fn certificate(
     source: &Arc<Source>,
     kind: tls::Source,
     read: Option<&TlsRead>,
-    material: Option<(Result<Vec<u8>, String>, Result<Vec<u8>, String>)>,
+    material: Option<PairFiles>,
     hosts: &[At<Pattern>],
     now: SystemTime,
 ) -> Option<Option<Pair>> {

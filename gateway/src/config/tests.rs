@@ -1,1 +1,131 @@
+use std::path::Path;
 
+use super::*;
+
+fn write(dir: &Path, path: &str, text: &str) {
+    let path = dir.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+fn boot(text: &str) -> Result<Boot, Vec<Problem>> {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "gateway.toml", text);
+    gateway(&dir.path().join("gateway.toml"), &Overrides::default())
+}
+
+#[test]
+fn an_empty_file_has_every_default() {
+    let boot = boot("schema = 1").unwrap();
+    assert_eq!(boot.policy.limits, defaults::LIMITS);
+    assert_eq!(boot.policy.quota, defaults::QUOTA);
+    assert_eq!(boot.listen.https, [defaults::HTTPS.parse().unwrap()]);
+    assert_eq!(boot.admission.instances, boot.sandbox.instances);
+}
+
+/// `config/gateway.toml` shows each default in a comment: with the comments taken away, nothing changes but the ceilings.
+#[test]
+fn the_shipped_file_shows_the_defaults_as_they_are() {
+    let shipped = include_str!("../../../config/gateway.toml");
+    let shown =
+        |line: &str| line.strip_prefix("# ").filter(|rest| rest.split(' ').nth(1) == Some("=")).map(str::to_owned);
+    let text: String = shipped.lines().map(|line| shown(line).unwrap_or_else(|| line.to_owned()) + "\n").collect();
+    assert!(text.matches('=').count() > 35, "the comments were found");
+    let (shown, silent) = (boot(&text).unwrap(), boot("schema = 1").unwrap());
+    let less = |boot: &Boot| {
+        let settings = (&boot.listen, &boot.http, &boot.admission, &boot.policy.limits, &boot.policy.quota);
+        let name = |path: &Path| path.file_name().unwrap().to_owned();
+        let sandbox =
+            (boot.sandbox.cache_bytes, boot.sandbox.cache_idle, boot.sandbox.compile_memory, boot.sandbox.compile_time);
+        format!(
+            "{settings:?} {sandbox:?} {:?} {:?} {:?}",
+            name(&boot.sandbox.compiled),
+            boot.storage.timeout,
+            boot.storage.prefix
+        )
+    };
+    assert_eq!(less(&shown), less(&silent));
+}
+
+#[test]
+fn settings_come_from_the_built_in_the_gateway_the_tenant_and_the_route() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "config/gateway.toml",
+        "schema = 1\n[defaults.limits]\nmemory = \"2MiB\"\ntime = \"2s\"\nfuel = \"2M\"",
+    );
+    let tenant = "schema = 1\nhosts = [\"a.example\"]\n[limits]\ntime = \"3s\"\nfuel = \"3M\"\n[[component]]\nname = \"c\"\n\
+                  source = \"c.wasm\"\n[[route]]\npath = \"/\"\ncomponent = \"c\"\nlimits = { fuel = \"4M\" }";
+    write(dir.path(), "tenants/a/tenant.toml", tenant);
+    write(dir.path(), "tenants/a/c.wasm", "\0asm\x0d\0\x01\0");
+    let boot = gateway(&dir.path().join("config/gateway.toml"), &Overrides::default()).unwrap();
+    let planned = tenants(&boot, &BTreeMap::new());
+    assert_eq!(planned.problems, []);
+    let limits = &planned.plans.values().next().unwrap().routes[0].limits;
+    assert_eq!(limits.storage_ops, defaults::LIMITS.storage_ops);
+    assert_eq!(limits.memory, 2 << 20);
+    assert_eq!(limits.time.as_secs(), 3);
+    assert_eq!(limits.fuel, 4_000_000);
+}
+
+#[test]
+fn a_host_that_is_claimed_twice_stays_with_its_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "config/gateway.toml", "schema = 1");
+    for id in ["a", "b"] {
+        let tenant = "schema = 1\nhosts = [\"a.example\"]\n[[component]]\nname = \"c\"\nsource = \"c.wasm\"\n\
+                      [[route]]\npath = \"/\"\ncomponent = \"c\"";
+        write(dir.path(), &format!("tenants/{id}/tenant.toml"), tenant);
+        write(dir.path(), &format!("tenants/{id}/c.wasm"), "\0asm\x0d\0\x01\0");
+    }
+    let boot = gateway(&dir.path().join("config/gateway.toml"), &Overrides::default()).unwrap();
+    let keeps = |owners: &BTreeMap<Pattern, TenantId>| {
+        let planned = tenants(&boot, owners);
+        assert_eq!(planned.problems.len(), 1);
+        planned.plans.into_keys().map(|id| id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(keeps(&BTreeMap::new()), ["a"], "the first by name");
+    let owner = (Pattern::parse("a.example").unwrap(), TenantId::parse("b").unwrap());
+    assert_eq!(keeps(&BTreeMap::from([owner])), ["b"], "whoever has it");
+}
+
+#[test]
+fn a_folder_whose_name_is_no_identity_is_a_problem() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "config/gateway.toml", "schema = 1");
+    write(dir.path(), "tenants/Not_A_Name/tenant.toml", "schema = 1");
+    write(dir.path(), "tenants/notes/readme.txt", "not a tenant, and no problem");
+    let boot = gateway(&dir.path().join("config/gateway.toml"), &Overrides::default()).unwrap();
+    let planned = tenants(&boot, &BTreeMap::new());
+    assert_eq!(planned.problems.iter().map(|problem| problem.kind).collect::<Vec<_>>(), ["bad-name"]);
+}
+
+#[test]
+fn a_password_in_the_storage_url_is_never_printed() {
+    let boot = boot("schema = 1\n[storage]\nbackend = \"redis\"\nurl = \"redis://:hunter2@localhost\"").unwrap();
+    assert!(!format!("{boot:?}").contains("hunter2"));
+}
+
+proptest::proptest! {
+    /// Whatever bytes a tenant's file has, reading it ends in a plan or in problems with places, and never in a panic.
+    #[test]
+    fn no_text_breaks_the_reader(text in "(\\PC|\\n){0,300}") {
+        let source = problem::Source::new(Path::new("t.toml"), text);
+        let (_, problems) = reader::Reader::new(source, None).read(tenant_file::read);
+        problem::render_all(&problems, false);
+    }
+
+    #[test]
+    fn no_toml_breaks_the_reader(
+        keys in proptest::collection::vec(
+            ("(schema|hosts|tls|limits|component|route|env|secrets|quota|[a-z]{1,6})", "(1|\"x\"|\\[\\]|\\[\"a.b\", 2\\]|\\{ a = 1 \\}|true|1.5)"),
+            0..8,
+        ),
+    ) {
+        let text = keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect::<String>();
+        let source = problem::Source::new(Path::new("t.toml"), text);
+        let (_, problems) = reader::Reader::new(source, None).read(tenant_file::read);
+        problem::render_all(&problems, false);
+    }
+}

@@ -59,8 +59,8 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
     };
     let mut problems = Vec::new();
     for import in &report.unserved {
-        let served = SERVED.iter().map(|(name, versions)| format!("{name} {versions}")).collect::<Vec<_>>();
-        let wanted = format!("imports among: {}", served.join("; "));
+        let served = SERVED.iter().map(|(name, versions)| format!("{} {versions}", name.trim_end_matches(['@', '/'])));
+        let wanted = format!("imports among: {}", served.collect::<Vec<_>>().join("; "));
         let hint = "build the component without it, or for the versions that are served".to_owned();
         problems.push(problem(
             "unserved-import",
@@ -78,7 +78,11 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
     if report.handler.is_none() {
         let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
         let wanted = "an export of wasi:http/incoming-handler@0.2.x or wasi:http/handler@0.3.0";
-        problems.push(problem("no-handler", ["this component answers no HTTP", &found, wanted], None));
+        problems.push(problem(
+            "no-handler",
+            ["this component answers no HTTP", &found, wanted],
+            Some("it may be a command or a library; a server exports one of these".to_owned()),
+        ));
     }
     let wants_store = report.imports.iter().find(|import| import.starts_with(KEYVALUE));
     if let (Some(import), true) = (wants_store, component.stores.is_empty()) {

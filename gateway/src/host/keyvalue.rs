@@ -94,6 +94,7 @@ macro_rules! granted {
     };
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn to_wit(error: store::Error) -> wit::Error {
     wit::Error::Other(error.to_string())
 }

@@ -12,19 +12,20 @@ use wasmtime::component::{HasSelf, Linker};
 
 pub(crate) use guest::{Guest, Make};
 
-/// Interfaces that components may import, by name without version, and the versions in words.
-pub(crate) const SERVED: [(&str, &str); 11] = [
-    ("wasi:http/types", "0.2.x, 0.3.0"),
-    ("wasi:http/outgoing-handler", "0.2.x (denies)"),
-    ("wasi:http/client", "0.3.0 (denies)"),
+/// Imports that are served: how the name begins, and what to say of it.
+pub(crate) const SERVED: [(&str, &str); 12] = [
+    ("wasi:http/types@", "0.2.x, 0.3.0"),
+    ("wasi:http/outgoing-handler@", "0.2.x, which denies"),
+    ("wasi:http/client@", "0.3.0, which denies"),
     ("wasi:cli/", "0.2.x, 0.3.0"),
     ("wasi:clocks/", "0.2.x, 0.3.0"),
-    ("wasi:filesystem/", "0.2.x, 0.3.0 (empty)"),
+    ("wasi:filesystem/", "0.2.x, 0.3.0, empty"),
     ("wasi:io/", "0.2.x"),
     ("wasi:random/", "0.2.x, 0.3.0"),
-    ("wasi:sockets/", "0.2.x, 0.3.0 (denies)"),
-    ("wasi:keyvalue/", "0.2.0-draft2"),
-    ("wasi:http/handler", "0.3.0"),
+    ("wasi:sockets/", "0.2.x, 0.3.0, which deny"),
+    ("wasi:keyvalue/store@", "0.2.0-draft2"),
+    ("wasi:keyvalue/atomics@", "0.2.0-draft2"),
+    ("wasi:keyvalue/batch@", "0.2.0-draft2"),
 ];
 
 /// The interface whose import needs a grant of stores.

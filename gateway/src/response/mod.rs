@@ -91,7 +91,7 @@ pub(crate) fn of_reply(reply: Reply, is_head: bool, tasks: &Tasks) -> Result<Res
         || parts.headers.len() > FIELDS_MAX
         || head_bytes(&parts.headers) > HEAD_BYTES_MAX
     {
-        return Err(Fault::BadResponse);
+        return Err(body.refuse(Fault::BadResponse));
     }
     if is_head {
         tasks.spawn(async move {

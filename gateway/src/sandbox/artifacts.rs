@@ -29,6 +29,9 @@ pub(crate) struct Report {
     pub(crate) memory_bytes_min: u64,
 }
 
+/// Moves on when a report's fields change or mean something else, so that none of before is taken for one of now.
+const REPORT_FORMAT: u32 = 2;
+
 /// The folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Artifacts {
@@ -72,6 +75,7 @@ impl Artifacts {
             );
         }
         let mut collect = Collect::default();
+        (env!("CARGO_PKG_VERSION"), REPORT_FORMAT).hash(&mut collect);
         engine.precompile_compatibility_hash().hash(&mut collect);
         let engine = Digest::of(&collect.0).to_string()[..16].to_owned();
         Ok(Self { dir: dir.to_owned(), engine })

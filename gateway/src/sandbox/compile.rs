@@ -14,6 +14,8 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
+use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
+use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
 use super::artifacts::{Artifacts, Report};
 use super::{Settings, engine};
@@ -134,6 +136,8 @@ fn failed(error: impl std::fmt::Display) -> CompileError {
     CompileError::Failed(error.to_string())
 }
 
+/// A page of linear memory (WebAssembly core specification, §4.2.8).
+const WASM_PAGE_BYTES: u64 = 64 << 10;
 /// How a child says that the component is at fault, and not the machine.
 const INVALID: i32 = 3;
 
@@ -191,22 +195,21 @@ fn report(engine: &wasmtime::Engine, component: &Component) -> anyhow::Result<Re
     let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let linker = host::linker(engine)?;
-    let link_error = linker.instantiate_pre(component).err().map(|error| format!("{error:#}"));
+    let linked = linker.instantiate_pre(component);
     let served = |import: &str| host::SERVED.iter().any(|(name, _)| import.starts_with(name));
-    let unserved = match &link_error {
-        Some(_) => imports.iter().filter(|import| !served(import)).cloned().collect(),
-        None => Vec::new(),
-    };
     let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
-    let handler = if exported("wasi:http/incoming-handler@0.2") {
-        Some("0.2".to_owned())
-    } else if exported("wasi:http/handler@0.3") {
-        Some("0.3".to_owned())
-    } else {
-        None
+    // A component that links is asked in earnest; of one that does not, the names must do.
+    let (unserved, link_error, is_02, is_03) = match linked {
+        Ok(pre) => (Vec::new(), None, Pre02::new(pre.clone()).is_ok(), Pre03::new(pre).is_ok()),
+        Err(error) => (
+            imports.iter().filter(|import| !served(import)).cloned().collect(),
+            Some(format!("{error:#}")),
+            exported("wasi:http/incoming-handler@0.2"),
+            exported("wasi:http/handler@0.3"),
+        ),
     };
+    let handler = if is_02 { Some("0.2") } else { is_03.then_some("0.3") }.map(str::to_owned);
     let pages = component.resources_required().and_then(|resources| resources.max_initial_memory_size);
-    // `max_initial_memory_size` is in bytes, whatever its documentation says: `check`'s own test holds it to that.
-    let memory_bytes_min = pages.unwrap_or(0);
+    let memory_bytes_min = pages.unwrap_or(0).saturating_mul(WASM_PAGE_BYTES);
     Ok(Report { imports, exports, handler, unserved, link_error, memory_bytes_min })
 }

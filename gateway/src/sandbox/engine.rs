@@ -86,7 +86,7 @@ pub(crate) fn pooling(instances: u32) -> anyhow::Result<Engine> {
         .pagemap_scan(Enabled::Auto);
     let mut config = common();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    let tebibytes = u64::from(memories) * (MEMORY_RESERVATION + MEMORY_GUARD) >> 40;
+    let tebibytes = (u64::from(memories) * (MEMORY_RESERVATION + MEMORY_GUARD)) >> 40;
     Engine::new(&config).map_err(anyhow::Error::from).with_context(|| {
         format!(
             "cannot make the instance pool: sandbox.instances = {instances} needs about {tebibytes} TiB of address \

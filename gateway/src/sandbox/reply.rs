@@ -75,6 +75,12 @@ impl GuestBody {
         Self { source, record, finished: false, cancel, _admitted: admitted }
     }
 
+    /// Gives the response up before any of it was sent, for this reason.
+    pub(crate) fn refuse(self, fault: Fault) -> Fault {
+        self.record.fault(fault);
+        fault
+    }
+
     fn tear(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
         let fault = self.record.first_fault().unwrap_or(fault);
         self.record.fault(fault);

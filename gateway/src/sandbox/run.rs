@@ -64,6 +64,10 @@ pub(super) async fn run(
         head = &mut answer => head.map_err(|_ended| record.first_fault().unwrap_or(Fault::NoResponse)).flatten(),
     };
     let (parts, source) = head?.into_parts();
+    if let Some(fault) = record.first_fault() {
+        // It failed so soon after its head that nothing has left yet: that is better told than shown as a torn body.
+        return Err(fault);
+    }
     record.guest_ran(started.elapsed());
     let body = GuestBody::new(source, record, cancel, admitted);
     Ok(http::Response::from_parts(parts, body))
@@ -248,10 +252,12 @@ async fn call_03(
         .await?
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "a body's faults are three of many")]
 const fn to_wasi(fault: Fault) -> wasmtime_wasi_http::Error {
     match fault {
         Fault::BodyTooLarge => wasmtime_wasi_http::Error::HttpRequestBodySize(None),
         Fault::BodyTimeout => wasmtime_wasi_http::Error::ConnectionReadTimeout,
+        // A body ends in no other way than those two and this one.
         _ => wasmtime_wasi_http::Error::ConnectionTerminated,
     }
 }

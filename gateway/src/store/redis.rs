@@ -183,7 +183,8 @@ impl Redis {
         call: impl AsyncFnOnce(&mut MultiplexedConnection) -> std::result::Result<T, RedisError>,
     ) -> Result<T> {
         let (mut connection, broken) = {
-            let shared = self.pool.get().await.map_err(|error| {
+            // Making a connection is a future of 20 KiB, which must not sit in every caller.
+            let shared = Box::pin(self.pool.get()).await.map_err(|error| {
                 tracing::debug!(target: "store", error = %error, "no connection to Redis");
                 Error::Unavailable
             })?;

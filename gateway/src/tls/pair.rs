@@ -37,6 +37,7 @@ impl Pair {
     ///
     /// # Errors
     /// One of [`PairError`]: never with a byte of the key in it.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is another crate's and grows")]
     pub(crate) fn parse(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Self, PairError> {
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate_pem)
             .collect::<Result<_, _>>()
@@ -65,6 +66,7 @@ impl Pair {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the enum is another crate's and grows")]
 fn read_leaf(leaf: &[u8]) -> Option<(Vec<Pattern>, SystemTime)> {
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
     let mut names = Vec::new();

@@ -19,12 +19,14 @@ impl wasip2::exports::http::incoming_handler::Guest for Hostile {
             "/fill" => fill(),
             "/grow" => grow(),
             "/deep" => {
-                black_box(deep(1));
+                black_box(deep(black_box(1)));
             }
             "/trap" => std::arch::wasm32::unreachable(),
             "/trap-in-body" => {
                 let body = start(out, Fields::new());
                 write(&body, b"the first half");
+                // By then it has left, and nobody can take it back.
+                monotonic_clock::subscribe_duration(100_000_000).block();
                 std::arch::wasm32::unreachable()
             }
             "/endless" => {
@@ -129,7 +131,7 @@ fn grow() {
     }
 }
 
+/// Nothing of it stands on the stack in linear memory, which would overflow first and be a plain trap.
 fn deep(n: u64) -> u64 {
-    let room = black_box([n; 32]);
-    black_box(deep(n + 1)) + room[3]
+    if n == u64::MAX { n } else { deep(n + 1).rotate_left(1) ^ n }
 }

@@ -1,0 +1,137 @@
+//! The house's own rules: who may name whom, what a file says of itself, how long it may be, and that the map is true.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say so and stop")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// For each room, the rooms it may name. The words (`deadline`, `domain`, `fault`, `ids`) may be named by all.
+const MAY_NAME: [(&str, &[&str]); 18] = [
+    ("telemetry", &[]),
+    ("tenant", &["telemetry"]),
+    ("store", &["telemetry"]),
+    ("listener", &["telemetry"]),
+    ("tls", &["telemetry"]),
+    ("http", &["telemetry", "tls"]),
+    ("route", &["tenant"]),
+    ("host", &["telemetry", "tenant", "store"]),
+    ("admission", &["route", "tenant"]),
+    ("sandbox", &["telemetry", "tenant", "store", "http", "host", "admission"]),
+    ("response", &["telemetry", "http", "sandbox"]),
+    ("config", &["telemetry", "tenant", "store", "listener", "tls", "http", "route", "host", "admission", "sandbox"]),
+    ("request", &["telemetry", "http", "admission", "sandbox", "response", "config"]),
+    ("admin", &["telemetry", "store", "http", "config", "request"]),
+    (
+        "gateway",
+        &[
+            "telemetry",
+            "tenant",
+            "store",
+            "listener",
+            "tls",
+            "http",
+            "route",
+            "admission",
+            "sandbox",
+            "response",
+            "config",
+            "request",
+            "admin",
+        ],
+    ),
+    ("cli", &["telemetry", "sandbox", "config", "gateway", "tls"]),
+    ("lib", &[]),
+    ("main", &[]),
+];
+const WORDS: [&str; 4] = ["deadline", "domain", "fault", "ids"];
+const LINES_MAX: usize = 400;
+const DOOR_LINES_MAX: usize = 320;
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+/// Every file of the crate, with its room.
+fn rooms() -> Vec<(String, PathBuf, String)> {
+    let mut found = Vec::new();
+    files(&source(), &mut found);
+    found
+        .into_iter()
+        .map(|path| {
+            let inside = path.strip_prefix(source()).unwrap();
+            let room = inside.components().next().unwrap().as_os_str().to_string_lossy().replace(".rs", "");
+            let text = std::fs::read_to_string(&path).unwrap();
+            (room, path, text)
+        })
+        .collect()
+}
+
+/// The rooms that a text names by `crate::room` or `use crate::{room, …}`.
+fn named(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (index, _) in text.match_indices("crate::") {
+        let rest = &text[index + "crate::".len()..];
+        let inside = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map(|(inside, _)| inside);
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit();
+        let head = |text: &str| text.trim().chars().take_while(|&c| is_name(c)).collect::<String>();
+        match inside {
+            Some(inside) => names.extend(inside.split(',').map(head)),
+            None => names.push(head(rest)),
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+#[test]
+fn no_room_names_a_room_that_stands_above_it() {
+    let table: BTreeMap<_, _> = MAY_NAME.into_iter().collect();
+    for (room, path, text) in rooms() {
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        for name in named(text) {
+            if name == room || WORDS.contains(&name.as_str()) {
+                continue;
+            }
+            assert!(!WORDS.contains(&room.as_str()), "{}: a word names {name}", path.display());
+            let may = table.get(room.as_str()).unwrap_or_else(|| panic!("{room} has no line in this table"));
+            assert!(may.contains(&name.as_str()), "{}: {room} may not name {name}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_and_is_one_idea() {
+    for (_, path, text) in rooms() {
+        let is_test = path.ends_with("tests.rs");
+        assert!(is_test || text.starts_with("//! "), "{} does not say what it is", path.display());
+        let max = if path.ends_with("mod.rs") { DOOR_LINES_MAX } else { LINES_MAX };
+        let lines = text.lines().count();
+        assert!(lines <= max, "{} has {lines} lines: it is two ideas", path.display());
+    }
+}
+
+#[test]
+fn the_map_shows_every_room() {
+    let lib = std::fs::read_to_string(source().join("lib.rs")).unwrap();
+    let map = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md")).unwrap();
+    let rooms = lib.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'));
+    let mut count = 0;
+    for room in rooms {
+        assert!(map.contains(&format!("`{room}")), "ARCHITECTURE.md does not show the room {room}");
+        count += 1;
+    }
+    assert_eq!(count, MAY_NAME.len() - 2 + WORDS.len());
+}

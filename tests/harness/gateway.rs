@@ -1,0 +1,176 @@
+//! The true binary, as an operator runs it.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use crate::{Answer, Client, PATIENCE, Protocol, Site, until};
+
+/// The binary that the same build made. `make test` builds it first.
+#[must_use]
+pub fn tollgate() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.parent().and_then(|deps| deps.parent()).unwrap().join("tollgate");
+    assert!(path.exists(), "{} is missing: run `cargo build -p gateway`", path.display());
+    path
+}
+
+/// Runs `tollgate check` in the site's folder, so that its messages have short paths.
+#[must_use]
+pub fn check(site: &Site, arguments: &[&str]) -> Output {
+    Command::new(tollgate()).arg("check").args(arguments).current_dir(site.dir()).output().unwrap()
+}
+
+/// A gateway that runs until it is dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    child: Child,
+    /// Where it listens.
+    pub https: SocketAddr,
+    /// Where it redirects.
+    pub http: SocketAddr,
+    /// Where operators look.
+    pub admin: SocketAddr,
+    ca_pem: Vec<u8>,
+    _folder: Arc<tempfile::TempDir>,
+    /// The lines of its log so far.
+    log: Arc<Mutex<Vec<Value>>>,
+    /// What it printed before it was ready.
+    pub announced: String,
+}
+
+impl Drop for Gateway {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what its gateway said")]
+    fn drop(&mut self) {
+        // It may have ended by itself already.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+        if std::thread::panicking() {
+            for line in self.log.lock().unwrap().iter().rev().take(20).rev() {
+                eprintln!("gateway: {line}");
+            }
+        }
+    }
+}
+
+impl Gateway {
+    /// Starts on the site's configuration, with its state in the site's folder.
+    #[must_use]
+    pub fn start(site: &Site) -> Self {
+        Self::start_with(site, &[])
+    }
+
+    /// The same with further arguments.
+    #[must_use]
+    pub fn start_with(site: &Site, arguments: &[&str]) -> Self {
+        let mut child = Command::new(tollgate())
+            .arg("serve")
+            .arg("--config")
+            .arg(site.config())
+            .args(arguments)
+            .env_remove("TOLLGATE_CONFIG")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let (lines, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+            }
+        });
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut announced = String::new();
+        // The addresses are a paragraph of their own.
+        while !announced.ends_with("\n\n") {
+            if stdout.read_line(&mut announced).unwrap() == 0 {
+                let log = log.lock().unwrap();
+                panic!("the gateway did not start: {announced} {log:?}");
+            }
+        }
+        let address = |name: &str| -> SocketAddr {
+            let line = announced.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().parse().unwrap()
+        };
+        let (https, http, admin) = (address("https "), address("http "), address("admin "));
+        let ca_pem = std::fs::read(site.path("state/tls/ca.pem")).unwrap();
+        std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
+        Self { child, https, http, admin, ca_pem, _folder: site.hold(), log, announced }
+    }
+
+    /// A client that trusts the development CA.
+    #[must_use]
+    pub fn client(&self, protocol: Protocol) -> Client {
+        Client::new(self.https, &self.ca_pem, protocol)
+    }
+
+    /// One GET over HTTP/2 on a connection of its own.
+    pub async fn get(&self, host: &str, path: &str) -> Answer {
+        self.client(Protocol::H2).get(host, path).await
+    }
+
+    /// One path of the operators' listener, as text.
+    pub async fn admin(&self, path: &str) -> String {
+        let answer = Client::plain(self.admin).get("localhost", path).await;
+        answer.text()
+    }
+
+    /// `/status`.
+    pub async fn status(&self) -> Value {
+        serde_json::from_str(&self.admin("/status").await).unwrap()
+    }
+
+    /// One metric's value, by its line's beginning.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.admin("/metrics").await;
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no metric {name} in {text}")).trim().parse().unwrap()
+    }
+
+    /// All lines of the log from one target.
+    #[must_use]
+    pub fn log(&self, target: &str) -> Vec<Value> {
+        let log = self.log.lock().unwrap();
+        log.iter().filter(|line| line["target"] == target).cloned().collect()
+    }
+
+    /// Waits for the access record of a request.
+    pub async fn record(&self, answer: &Answer) -> Value {
+        let id = answer.header("x-request-id").to_owned();
+        self.record_of(&id).await
+    }
+
+    /// Waits for the access record with this id.
+    pub async fn record_of(&self, id: &str) -> Value {
+        until("an access record", async || self.log("access").into_iter().find(|line| line["request_id"] == id)).await
+    }
+
+    /// Sends a signal, by name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Ends it as a power cut would: nothing is flushed.
+    pub fn kill_9(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for it to end by itself; its exit code.
+    pub fn wait(mut self) -> Option<i32> {
+        let start = std::time::Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}

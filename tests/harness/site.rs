@@ -1,0 +1,126 @@
+//! A configuration in a folder of its own: a gateway's file and tenants.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::{guest, top};
+
+/// A folder with `config/gateway.toml` and `tenants/`.
+#[derive(Debug)]
+pub struct Site {
+    /// Shared with the gateways that run on it, so that it outlives them.
+    dir: Arc<tempfile::TempDir>,
+}
+
+/// A tenant's file in the making: the guest on all paths, and whatever else is said.
+#[derive(Debug)]
+pub struct Tenant {
+    head: String,
+    component: String,
+}
+
+impl Tenant {
+    /// One host, one guest, all paths.
+    #[must_use]
+    pub fn new(host: &str, name: &str) -> Self {
+        let source = guest(name);
+        Self {
+            head: format!("schema = 1\nhosts = [\"{host}\"]\n"),
+            component: format!("[[component]]\nname = \"site\"\nsource = \"{}\"\n", source.display()),
+        }
+    }
+
+    /// Grants stores.
+    #[must_use]
+    pub fn stores(mut self, stores: &[&str]) -> Self {
+        writeln!(self.component, "stores = {stores:?}").unwrap();
+        self
+    }
+
+    /// Adds tables or keys before the component, such as `[limits]`.
+    #[must_use]
+    pub fn with(mut self, text: &str) -> Self {
+        self.head += text;
+        self.head += "\n";
+        self
+    }
+
+    fn text(&self) -> String {
+        format!("{}\n{}\n[[route]]\npath = \"/...\"\ncomponent = \"site\"\n", self.head, self.component)
+    }
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Site {
+    /// With a gateway's file that takes free ports and keeps compiled guests where all tests find them.
+    #[must_use]
+    pub fn new() -> Self {
+        let site = Self { dir: Arc::new(tempfile::tempdir().unwrap()) };
+        fs::create_dir_all(site.path("config")).unwrap();
+        fs::create_dir_all(site.path("tenants")).unwrap();
+        site.gateway("")
+    }
+
+    /// Writes the gateway's file anew, with this text after what every test needs.
+    #[must_use]
+    pub fn gateway(self, more: &str) -> Self {
+        let compiled = top().join("target/compiled-guests");
+        let sandbox = if more.contains("[sandbox]") { "" } else { "[sandbox]\n" };
+        let text = format!(
+            "schema = 1\n[listen]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\
+             drain = \"10s\"\n{sandbox}{more}\n"
+        );
+        let own = format!("[sandbox]\ncompiled = \"{}\"\n", compiled.display());
+        self.file("config/gateway.toml", text.replace("[sandbox]\n", &own))
+    }
+
+    /// Adds a tenant.
+    #[must_use]
+    pub fn tenant(self, id: &str, tenant: &Tenant) -> Self {
+        self.file(&format!("tenants/{id}/tenant.toml"), tenant.text())
+    }
+
+    /// Writes any file below the folder.
+    #[must_use]
+    pub fn file(self, path: &str, bytes: impl AsRef<[u8]>) -> Self {
+        self.write(path, bytes);
+        self
+    }
+
+    /// The same, while a gateway runs on it.
+    pub fn write(&self, path: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// A path below the folder.
+    #[must_use]
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    /// The gateway's file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.path("config/gateway.toml")
+    }
+
+    /// Keeps the folder from being removed.
+    pub(crate) fn hold(&self) -> Arc<tempfile::TempDir> {
+        Arc::clone(&self.dir)
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}

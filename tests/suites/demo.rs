@@ -1,0 +1,95 @@
+//! The demo tenants as they are shipped: the committed components, the shipped configuration.
+
+use std::process::Command;
+
+use tests::{Gateway, Protocol, Site, top};
+
+const DEMOS: [(&str, &[&str]); 4] =
+    [("counter", &["site"]), ("hello", &["site"]), ("links", &["site"]), ("rps", &["rock", "paper", "scissors"])];
+
+/// The shipped tenants with the shipped gateway's file, but for ports and state.
+fn shipped() -> (Site, Gateway) {
+    let shipped = std::fs::read_to_string(top().join("config/gateway.toml")).unwrap();
+    let tenants = top().join("tenants");
+    let text = shipped
+        .replace("dir = \"../tenants\"", &format!("dir = \"{}\"", tenants.display()))
+        .replace("format = \"text\"", "format = \"json\"");
+    let site = Site::new().file("config/gateway.toml", text);
+    let ports = ["--https", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let gateway = Gateway::start_with(&site, &ports);
+    (site, gateway)
+}
+
+#[tokio::test]
+async fn the_demo_tenants_do_what_the_readme_says() {
+    let (_site, gateway) = shipped();
+    for protocol in [Protocol::H1, Protocol::H2] {
+        let client = gateway.client(protocol);
+        let hello = client.get("hello.localhost", "/").await;
+        assert!(hello.text().contains("<h1>Hello from Tollgate</h1>"), "{}", hello.text());
+        assert!(hello.text().contains("<code>hello.localhost</code>"), "{}", hello.text());
+        assert!(hello.header("server-timing").contains("fuel;desc="));
+    }
+    let client = gateway.client(Protocol::H2);
+    assert_eq!(client.get("counter.localhost", "/").await.text(), "1\n");
+    assert_eq!(client.get("counter.localhost", "/").await.text(), "2\n");
+    assert_eq!(client.get("counter.localhost", "/elsewhere").await.text(), "1\n");
+
+    let put = client.call("PUT", "links.localhost", "/tour", "https://example.com/a?b=c").await;
+    assert_eq!(put.status.as_u16(), 201, "{}", put.text());
+    let go = client.get("links.localhost", "/tour").await;
+    assert_eq!((go.status.as_u16(), go.header("location")), (308, "https://example.com/a?b=c"));
+    let list = client.get("links.localhost", "/").await.text();
+    assert!(list.contains("<a href=\"/tour\">/tour</a><td>https://example.com/a?b=c<td class=n>1"), "{list}");
+    assert_eq!(client.get("links.localhost", "/none").await.status.as_u16(), 404);
+    assert_eq!(client.call("PUT", "links.localhost", "/bad", "javascript:alert(1)").await.status.as_u16(), 400);
+
+    for hand in ["rock", "paper", "scissors"] {
+        let played = client.get("rps.localhost", &format!("/{hand}")).await.text();
+        assert!(played.starts_with(&format!("You play {hand}, the house plays ")), "{played}");
+    }
+    assert_eq!(client.get("rps.localhost", "/lizard").await.status.as_u16(), 404);
+    for id in ["counter", "hello", "links", "rps"] {
+        assert_eq!(gateway.status().await["tenants"].as_array().unwrap().iter().filter(|t| t["id"] == id).count(), 1);
+    }
+}
+
+#[test]
+fn the_committed_components_are_small_clean_and_of_the_source_beside_them() {
+    for (tenant, components) in DEMOS {
+        let dir = top().join("tenants").join(tenant);
+        for component in components {
+            let bytes = std::fs::read(dir.join(format!("{component}.wasm"))).unwrap();
+            assert!(bytes.len() < 300 << 10, "{tenant}/{component} has {} bytes", bytes.len());
+            let text = String::from_utf8_lossy(&bytes);
+            for path in ["/root/", "/home/", "/Users/", "/work/", ".cargo/registry"] {
+                assert!(!text.contains(path), "{tenant}/{component} has a path of the machine that built it: {path}");
+            }
+        }
+        let hash = Command::new(top().join("tests/guests/build.sh")).arg("--hash").arg(&dir).output().unwrap();
+        let hash = String::from_utf8(hash.stdout).unwrap();
+        let recorded = std::fs::read_to_string(dir.join("source.sha256")).unwrap();
+        assert_eq!(hash, recorded, "the source of {tenant} is not what its component was built from: run `make demos`");
+    }
+}
+
+#[test]
+fn every_shipped_file_is_without_a_problem() {
+    let state = tempfile::tempdir().unwrap();
+    for config in std::fs::read_dir(top().join("config")).unwrap() {
+        let path = config.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let check = Command::new(tests::tollgate())
+            .args(["check", "--config"])
+            .arg(&path)
+            .arg("--state")
+            .arg(state.path())
+            .env("TOLLGATE_REDIS_URL", "redis://127.0.0.1:6379")
+            .output()
+            .unwrap();
+        let words = String::from_utf8_lossy(&check.stdout);
+        assert_eq!((words.trim(), check.status.code()), ("4 tenants, no problem", Some(0)), "{}", path.display());
+    }
+}

@@ -1,0 +1,155 @@
+//! Guests that mean harm, or are broken: each gets its own status and record, and everybody's next request is served.
+
+use http::StatusCode;
+use tests::{Answer, Gateway, Protocol, Site, Tenant};
+
+const LIMITS: &str = "[limits]\nfuel = \"200M\"\nmemory = \"48MiB\"\ntime = \"2s\"";
+
+fn start() -> Gateway {
+    let hostile = Tenant::new("hostile.localhost", "hostile").with(LIMITS);
+    // Fuel without end, so that only the clock can stop it.
+    let endless = LIMITS.replace("200M", "9000G").replace("2s", "1s");
+    let endless = Tenant::new("endless.localhost", "hostile").with(&endless);
+    let site = Site::new()
+        .tenant("hostile", &hostile)
+        .tenant("endless", &endless)
+        .tenant("good", &Tenant::new("good.localhost", "echo"));
+    Gateway::start(&site)
+}
+
+/// What came of one request, and that the next requests of this tenant and of another are served.
+async fn misbehave(gateway: &Gateway, host: &str, path: &str) -> (Answer, serde_json::Value) {
+    let answer = gateway.get(host, path).await;
+    let record = gateway.record(&answer).await;
+    assert_eq!(gateway.get(host, "/ok").await.text(), "ok", "after {path}");
+    let good = gateway.client(Protocol::H1).call("POST", "good.localhost", "/", "still here").await;
+    assert_eq!(good.text(), "still here", "after {path}");
+    (answer, record)
+}
+
+#[tokio::test]
+async fn each_harm_before_the_head_has_its_own_status_and_record() {
+    let gateway = start();
+    for (host, path, status, fault) in [
+        ("hostile", "/loop", 502, "fuel-exhausted"),
+        ("hostile", "/grow", 502, "memory-exhausted"),
+        ("hostile", "/deep", 502, "stack-exhausted"),
+        ("hostile", "/trap", 502, "trap"),
+        ("hostile", "/silent", 502, "no-response"),
+        ("hostile", "/exit", 502, "no-response"),
+        ("hostile", "/huge-headers", 502, "bad-response"),
+        ("hostile", "/headers-without-end", 502, "trap"),
+        ("hostile", "/sleep", 504, "deadline"),
+        ("endless", "/loop", 504, "deadline"),
+        ("endless", "/fill", 504, "deadline"),
+    ] {
+        let (answer, record) = misbehave(&gateway, &format!("{host}.localhost"), path).await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (status, fault), "{path}: {}", answer.text());
+        let of_record = (record["status"].as_u64().unwrap(), record["fault"].as_str().unwrap());
+        assert_eq!(of_record, (u64::from(status), fault), "{path}");
+        assert_eq!(record["tenant"], host);
+        assert!(!answer.text().contains("hostile"), "a stranger learns nothing: {}", answer.text());
+    }
+    let record = gateway.record(&gateway.get("hostile.localhost", "/loop").await).await;
+    let fuel = record["fuel"].as_u64().unwrap();
+    assert!((200_000_000..=200_100_000).contains(&fuel), "all of it and no more: {fuel}");
+    let record = gateway.record(&gateway.get("hostile.localhost", "/grow").await).await;
+    let peak = record["memory_peak"].as_u64().unwrap();
+    assert!((40 << 20..=48 << 20).contains(&peak), "near the limit and never over it: {peak}");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_never_looks_whole() {
+    let gateway = start();
+    for (host, path, begins, fault) in [
+        ("hostile", "/trap-in-body", "the first half", "trap"),
+        ("hostile", "/endless", "xxxx", "deadline"),
+        ("endless", "/drip", "..", "deadline"),
+    ] {
+        for protocol in [Protocol::H1, Protocol::H2] {
+            let host = format!("{host}.localhost");
+            let answer = gateway.client(protocol).get(&host, path).await;
+            assert_eq!(answer.status, StatusCode::OK, "{path} {protocol:?}: the head was sent already");
+            assert!(answer.torn.is_some(), "{path} {protocol:?}: the client must see that it is torn");
+            assert!(answer.text().starts_with(begins), "{path} {protocol:?}: {}", answer.text());
+            let record = gateway.record(&answer).await;
+            assert_eq!(record["fault"], fault, "{path} {protocol:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_shorter_than_its_length_never_looks_whole() {
+    let gateway = start();
+    for protocol in [Protocol::H1, Protocol::H2] {
+        let request = tests::request("GET", "hostile.localhost", "/short").body(tests::empty()).unwrap();
+        // The gateway may hang up before the head has left, or in the middle.
+        if let Ok(response) = gateway.client(protocol).start("hostile.localhost", request).await {
+            assert!(tests::read(response).await.torn.is_some(), "{protocol:?}");
+        }
+        let record = async || gateway.log("access").into_iter().find(|line| line["path"] == "/short");
+        assert_eq!(tests::until("the record", record).await["fault"], "bad-response", "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn work_after_the_response_is_ended_by_the_deadline_and_not_seen_by_the_client() {
+    let gateway = start();
+    let (answer, record) = misbehave(&gateway, "endless.localhost", "/linger").await;
+    assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "done, but not gone"));
+    assert_eq!((answer.torn, record["fault"].as_str()), (None, Some("deadline")));
+}
+
+#[tokio::test]
+async fn a_hundred_loops_at_once_leave_the_others_served() {
+    let gateway = start();
+    let loops: Vec<_> = (0..60)
+        .map(|_| {
+            let client = gateway.client(Protocol::H1);
+            tokio::spawn(async move { client.get("endless.localhost", "/loop").await.status.as_u16() })
+        })
+        .collect();
+    for n in 0..20 {
+        let answer = gateway.client(Protocol::H2).call("POST", "good.localhost", "/", n.to_string()).await;
+        assert_eq!(answer.text(), n.to_string());
+    }
+    for looped in loops {
+        assert_eq!(looped.await.unwrap(), 504);
+    }
+    assert_eq!(gateway.metric("tollgate_instances").await, 0.0, "every instance was given back");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_its_instance() {
+    let gateway = start();
+    for path in ["/sleep", "/drip"] {
+        let client = gateway.client(Protocol::H2);
+        let task = tokio::spawn(async move { client.get("hostile.localhost", path).await });
+        tests::until("an instance", async || (gateway.metric("tollgate_instances").await > 0.0).then_some(())).await;
+        task.abort();
+        let ended = std::time::Instant::now();
+        tests::until("no instance", async || (gateway.metric("tollgate_instances").await == 0.0).then_some(())).await;
+        assert!(ended.elapsed() < tests::PATIENCE);
+    }
+}
+
+#[tokio::test]
+async fn what_a_guest_says_goes_to_its_tenants_log_within_bounds() {
+    let site = Site::new().tenant("hostile", &Tenant::new("hostile.localhost", "hostile").with(LIMITS));
+    let gateway = Gateway::start(&site);
+    let answer = gateway.get("hostile.localhost", "/chatter").await;
+    assert_eq!(answer.text(), "said it");
+    gateway.get("hostile.localhost", "/trap").await;
+    let path = site.path("state/logs/hostile.log");
+    let text = tests::until("the log", async || {
+        std::fs::read_to_string(&path).ok().filter(|text| text.contains("tollgate: the component trapped"))
+    })
+    .await;
+    assert!(!text.contains('\u{1b}'), "control bytes are escaped");
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let out = lines.iter().filter(|line| line["stream"] == "stdout").count();
+    assert_eq!(out, 1000, "999 lines and one that says that the rest was dropped");
+    assert_eq!(lines[0]["request_id"], answer.header("x-request-id"));
+    assert!(lines.iter().all(|line| line["text"].as_str().unwrap().len() <= 4096));
+    assert!(text.contains("unreachable"), "the tenant sees why it trapped");
+}

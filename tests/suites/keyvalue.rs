@@ -1,0 +1,191 @@
+//! wasi:keyvalue, every call, on both backends: a tenant must not notice which one it is on.
+
+use tests::{Answer, Gateway, Protocol, Redis, Site, Tenant};
+
+/// A gateway with one key-value guest, on the backend; the Redis lives as long as it.
+struct Store {
+    gateway: Gateway,
+    _redis: Option<Redis>,
+}
+
+impl Store {
+    fn on(redis: bool) -> Self {
+        let limits = "[limits]\nstorage_ops = 5000\nfuel = \"5G\"";
+        let kv = Tenant::new("kv.localhost", "kv").stores(&["default", "second"]).with(limits);
+        let tight = Tenant::new("tight.localhost", "kv").stores(&["default"]).with("[limits]\nstorage_ops = 10");
+        let site = Site::new().tenant("kv", &kv).tenant("tight", &tight).gateway("[storage]\ntimeout = \"5s\"");
+        let redis = redis.then(Redis::start);
+        let storage = redis.as_ref().map_or_else(|| "embedded".to_owned(), Redis::url);
+        let gateway = Gateway::start_with(&site, &["--storage", &storage]);
+        Self { gateway, _redis: redis }
+    }
+
+    async fn call(&self, path: &str, value: impl Into<bytes::Bytes>) -> Answer {
+        self.gateway.client(Protocol::H2).call("POST", "kv.localhost", path, value).await
+    }
+
+    async fn text(&self, path: &str, value: impl Into<bytes::Bytes>) -> String {
+        self.call(path, value).await.text()
+    }
+}
+
+async fn both(test: impl AsyncFn(Store)) {
+    for redis in [false, true] {
+        test(Store::on(redis)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_value_is_set_read_and_deleted() {
+    both(async |store| {
+        assert_eq!(store.text("/-/get/a", "").await, "(none)");
+        assert_eq!(store.text("/-/set/a", "one").await, "set");
+        assert_eq!(store.text("/-/get/a", "").await, "one");
+        assert_eq!(store.text("/-/exists/a", "").await, "true");
+        assert_eq!(store.text("/-/set/a", "").await, "set");
+        assert_eq!(store.text("/-/get/a", "").await, "", "an empty value is a value");
+        assert_eq!(store.text("/-/delete/a", "").await, "deleted");
+        assert_eq!(store.text("/-/delete/a", "").await, "deleted", "deleting what is not there succeeds");
+        assert_eq!(store.text("/-/exists/a", "").await, "false");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn stores_are_apart_and_the_empty_name_is_default() {
+    both(async |store| {
+        store.text("/-/set/a", "of default").await;
+        assert_eq!(store.text("/default/get/a", "").await, "of default");
+        assert_eq!(store.text("/second/get/a", "").await, "(none)");
+        let refused = store.call("/third/get/a", "").await;
+        assert_eq!(refused.text(), "Error::NoSuchStore", "what was not granted is not there");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn batches_answer_in_the_order_asked() {
+    both(async |store| {
+        assert_eq!(store.text("/-/set-many/x", "a=1\nb=2\nc=3").await, "set 3");
+        assert_eq!(store.text("/-/get-many/x", "c\nmissing\na").await, "c=3 (none) a=1");
+        assert_eq!(store.text("/-/delete-many/x", "a\nmissing\nb").await, "deleted");
+        assert_eq!(store.text("/-/list/x", "").await, "1 pages: c");
+        assert_eq!(store.text("/-/get-many/x", "").await, "", "an empty batch is one");
+        assert_eq!(store.text("/-/set-many/x", "").await, "set 0");
+        assert_eq!(store.text("/-/delete-many/x", "").await, "deleted");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_listing_brings_every_key_once_over_many_pages() {
+    both(async |store| {
+        for part in 0..3 {
+            let lines: Vec<_> = (0..900).map(|n| format!("key-{part}-{n:03}={}", "v".repeat(100))).collect();
+            assert_eq!(store.text("/-/set-many/x", lines.join("\n")).await, "set 900");
+        }
+        let listed = store.text("/-/list/x", "").await;
+        let (pages, keys) = listed.split_once(" pages: ").unwrap();
+        assert!(pages.parse::<u32>().unwrap() >= 3, "{pages}");
+        let mut keys: Vec<_> = keys.split(' ').collect();
+        keys.dedup();
+        assert_eq!(keys.len(), 2700);
+        let bad = store.text("/-/list-from/not-a-cursor", "").await;
+        assert!(bad.contains("bad-cursor:"), "{bad}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn increments_are_atomic_and_count_decimal_numbers_only() {
+    both(async |store| {
+        let adds = (0..40).map(|_| store.text("/-/increment/n", "3"));
+        let mut sums: Vec<i64> = Vec::new();
+        for add in futures(adds).await {
+            sums.push(add.parse().unwrap());
+        }
+        sums.sort_unstable();
+        assert_eq!(sums, (1..=40).map(|n| n * 3).collect::<Vec<_>>(), "each sum was seen once");
+        assert_eq!(store.text("/-/increment/n", "-120").await, "0");
+        store.text("/-/set/n", "seven").await;
+        let refused = store.text("/-/increment/n", "1").await;
+        assert!(refused.contains("wrong-type:"), "{refused}");
+        store.text("/-/set/n", i64::MAX.to_string()).await;
+        let refused = store.text("/-/increment/n", "1").await;
+        assert!(refused.contains("wrong-type:"), "an overflow changes nothing: {refused}");
+        assert_eq!(store.text("/-/get/n", "").await, i64::MAX.to_string());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn compare_and_swap_is_right_under_contention() {
+    both(async |store| {
+        assert_eq!(store.text("/-/cas-beaten/k", "").await, "beaten by meanwhile");
+        assert_eq!(store.text("/-/get/k", "").await, "meanwhile", "a swap that failed wrote nothing");
+        let adds = (0..32).map(|_| store.text("/-/cas-add/n", ""));
+        for add in futures(adds).await {
+            assert!(add.contains(" after "), "{add}");
+        }
+        assert_eq!(store.text("/-/get/n", "").await, "32", "no addition was lost");
+    })
+    .await;
+}
+
+/// All of them at once, each in a task of its own turn.
+async fn futures<F: Future>(work: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = work.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|cx| {
+        for (future, done) in &mut waiting {
+            if done.is_none()
+                && let std::task::Poll::Ready(output) = future.as_mut().poll(cx)
+            {
+                *done = Some(output);
+            }
+        }
+        let all = waiting.iter().all(|(_, done)| done.is_some());
+        if all { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, done)| done).collect()
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_and_nothing_is_lost() {
+    both(async |store| {
+        let mib = vec![b'v'; 1 << 20];
+        assert_eq!(store.text("/-/set/big", mib.clone()).await, "set");
+        let refused = store.text("/-/set/big", [mib.as_slice(), b"!"].concat()).await;
+        assert!(refused.contains("too-large:"), "{refused}");
+        assert_eq!(store.call("/-/get/big", "").await.body.len(), 1 << 20);
+        let refused = store.text(&format!("/-/set/{}", "k".repeat(1025)), "v").await;
+        assert!(refused.contains("too-large:"), "{refused}");
+        let many: Vec<_> = (0..1001).map(|n| format!("k{n}")).collect();
+        let refused = store.text("/-/get-many/x", many.join("\n")).await;
+        assert!(refused.contains("too-large:"), "{refused}");
+        for n in 0..9 {
+            store.text(&format!("/-/set/big{n}"), mib.clone()).await;
+        }
+        let names: Vec<_> = (0..9).map(|n| format!("big{n}")).collect();
+        let refused = store.text("/-/get-many/x", names.join("\n")).await;
+        assert!(refused.contains("too-large:"), "9 MiB at once: {refused}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_has_so_many_storage_operations() {
+    both(async |store| {
+        let gateway = &store.gateway;
+        let answer = gateway.get("tight.localhost", "/-/get-100/k").await;
+        assert!(answer.text().contains("quota-exceeded: storage_ops 10"), "{}", answer.text());
+        assert_eq!(gateway.record(&answer).await["storage_ops"], 11, "ten and the one that was refused");
+        let batch =
+            gateway.client(Protocol::H2).call("POST", "tight.localhost", "/-/get-many/x", "a\n".repeat(11)).await;
+        assert!(batch.text().contains("quota-exceeded:"), "{}", batch.text());
+        let fits =
+            gateway.client(Protocol::H2).call("POST", "tight.localhost", "/-/get-many/x", "a\n".repeat(10)).await;
+        assert_eq!(fits.status.as_u16(), 200, "{}", fits.text());
+    })
+    .await;
+}

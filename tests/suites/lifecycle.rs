@@ -1,0 +1,165 @@
+//! Starting, reloading, draining, and what is kept between two lives.
+
+use std::time::Duration;
+
+use tests::{Client, Gateway, Protocol, Site, Tenant};
+
+fn site() -> Site {
+    Site::new()
+        .tenant("echo", &Tenant::new("echo.localhost", "echo"))
+        .tenant("slow", &Tenant::new("slow.localhost", "hostile").with("[limits]\ntime = \"3s\"\nfuel = \"9000G\""))
+}
+
+#[tokio::test]
+async fn a_component_compiled_before_answers_after_a_restart_without_compiling() {
+    // A folder of its own: the other tests' would have it compiled already.
+    let fresh = site();
+    let compiled = fresh.path("state/compiled");
+    let fresh = fresh.file(
+        "config/gateway.toml",
+        format!(
+            "schema = 1\n[listen]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\
+         [sandbox]\ncompiled = \"{}\"\n",
+            compiled.display()
+        ),
+    );
+    let first = Gateway::start(&fresh);
+    assert_eq!(first.metric("tollgate_compilations_total").await, 2.0);
+    assert_eq!(first.get("echo.localhost", "/head").await.status.as_u16(), 200);
+    first.kill_9();
+    let second = Gateway::start(&fresh);
+    assert_eq!(second.get("echo.localhost", "/head").await.status.as_u16(), 200);
+    assert_eq!(second.metric("tollgate_compilations_total").await, 0.0);
+}
+
+#[tokio::test]
+async fn compile_ahead_leaves_nothing_to_compile() {
+    let fresh = Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo"));
+    let own = fresh.path("state/compiled");
+    let text = std::fs::read_to_string(fresh.config()).unwrap();
+    let old = text.lines().find(|line| line.starts_with("compiled")).unwrap().to_owned();
+    fresh.write("config/gateway.toml", text.replace(&old, &format!("compiled = \"{}\"", own.display())));
+    let done = std::process::Command::new(tests::tollgate())
+        .args(["compile", "--config"])
+        .arg(fresh.config())
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let gateway = Gateway::start(&fresh);
+    assert_eq!(gateway.metric("tollgate_compilations_total").await, 0.0);
+}
+
+#[tokio::test]
+async fn sigterm_finishes_what_is_in_flight_and_takes_nothing_new() {
+    let gateway = Gateway::start(&site());
+    let (https, admin) = (gateway.https, gateway.admin);
+    let client = gateway.client(Protocol::H2);
+    let slow = tokio::spawn(async move { client.get("slow.localhost", "/drip").await });
+    tests::until("the request", async || (gateway.metric("tollgate_instances").await > 0.0).then_some(())).await;
+
+    gateway.signal("TERM");
+    tests::until("a closed door", async || tokio::net::TcpStream::connect(https).await.is_err().then_some(())).await;
+    let ready = Client::plain(admin).get("localhost", "/readyz").await;
+    assert_eq!((ready.status.as_u16(), ready.text().as_str()), (503, "draining\n"));
+    let answer = slow.await.unwrap();
+    // It dripped for its three seconds, through the drain, and was ended by its own deadline.
+    assert!(answer.text().len() > 20, "{}", answer.text());
+    assert_eq!(gateway.wait(), Some(0));
+}
+
+#[tokio::test]
+async fn a_drain_has_a_limit() {
+    let slow = Tenant::new("slow.localhost", "hostile").with("[limits]\ntime = \"50s\"");
+    let site = Site::new().tenant("slow", &slow);
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    site.write("config/gateway.toml", text.replace("drain = \"10s\"", "drain = \"1s\""));
+    let gateway = Gateway::start(&site);
+    let client = gateway.client(Protocol::H1);
+    let held = tokio::spawn(async move {
+        client
+            .start("slow.localhost", tests::request("GET", "slow.localhost", "/sleep").body(tests::empty()).unwrap())
+            .await
+            .map(|_| ())
+    });
+    tests::until("the request", async || (gateway.metric("tollgate_instances").await > 0.0).then_some(())).await;
+    let start = std::time::Instant::now();
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(30), "it did not wait for the fifty seconds");
+    assert!(held.await.unwrap().is_err(), "the request was cut off");
+}
+
+#[tokio::test]
+async fn a_reload_changes_tenants_and_keeps_the_last_good_one() {
+    let site = site();
+    let gateway = Gateway::start(&site);
+    let generation = async || gateway.metric("tollgate_config_generation").await;
+    let file = site.path("tenants/echo/tenant.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+
+    let reload = async |text: &str| {
+        let before = generation().await;
+        site.write("tenants/echo/tenant.toml", text);
+        gateway.signal("HUP");
+        tests::until("the reload", async || (generation().await > before).then_some(())).await;
+    };
+    reload(&good.replace("echo.localhost", "renamed.localhost")).await;
+    assert_eq!(gateway.get("renamed.localhost", "/head").await.status.as_u16(), 200, "with a certificate of its own");
+
+    reload("schema = 1\nthis is not it").await;
+    assert_eq!(gateway.get("renamed.localhost", "/head").await.status.as_u16(), 200, "the last good one");
+    let status = gateway.status().await;
+    assert_eq!((&status["tenants"][0]["id"], &status["tenants"][0]["standing"]), (&"echo".into(), &"stale".into()));
+    assert_eq!(gateway.get("slow.localhost", "/ok").await.text(), "ok");
+
+    reload(&good.replace("schema = 1", "schema = 1\nenabled = false")).await;
+    let suspended = gateway.get("echo.localhost", "/head").await;
+    assert_eq!((suspended.status.as_u16(), suspended.problem().as_str()), (503, "suspended"));
+    assert_eq!(gateway.status().await["tenants"][0]["standing"], "suspended");
+}
+
+#[tokio::test]
+async fn the_operators_listener_tells_how_it_stands() {
+    let gateway = Gateway::start(&site());
+    assert_eq!(gateway.admin("/healthz").await, "ok\n");
+    assert_eq!(gateway.admin("/readyz").await, "ready\n");
+    gateway.get("echo.localhost", "/head").await;
+    tests::until("the count", async || {
+        let line = "tollgate_requests_total{tenant=\"echo\",status=\"2xx\"}";
+        gateway.admin("/metrics").await.contains(line).then_some(())
+    })
+    .await;
+    let status = gateway.status().await;
+    assert_eq!((&status["generation"], &status["storage"]["backend"]), (&1.into(), &"embedded".into()));
+    assert_eq!(status["tenants"].as_array().unwrap().len(), 2);
+    assert!(gateway.announced.contains("https  127.0.0.1:"), "{}", gateway.announced);
+    let missing = Client::plain(gateway.admin).get("localhost", "/").await;
+    assert_eq!(missing.status.as_u16(), 404);
+}
+
+#[tokio::test]
+async fn one_access_record_tells_everything() {
+    let gateway = Gateway::start(&site());
+    let answer = gateway.client(Protocol::H1).call("POST", "echo.localhost", "/some/path", "12345").await;
+    let record = gateway.record(&answer).await;
+    for (field, value) in [
+        ("tenant", serde_json::json!("echo")),
+        ("component", "site".into()),
+        ("route", "/...".into()),
+        ("method", "POST".into()),
+        ("host", "echo.localhost".into()),
+        ("path", "/some/path".into()),
+        ("status", 200.into()),
+        ("fault", "".into()),
+        ("bytes_in", 5.into()),
+        ("bytes_out", 5.into()),
+        ("storage_ops", 0.into()),
+        ("generation", 1.into()),
+    ] {
+        assert_eq!(record[field], value, "{field}");
+    }
+    for field in ["duration_us", "instance_us", "guest_us", "fuel", "memory_peak"] {
+        assert!(record[field].as_u64().unwrap() > 0, "{field} in {record}");
+    }
+    assert!(record["queue_us"].is_u64() && record["load_us"].is_u64());
+}

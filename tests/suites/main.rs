@@ -1,0 +1,16 @@
+//! Everything that Tollgate promises, held to by the true binary.
+//!
+//! Every guest of `tests/guests` is named by a suite, or `guests` fails.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should say so and stop")]
+
+mod check;
+mod demo;
+mod edge;
+mod guests;
+mod hostile;
+mod http03;
+mod isolation;
+mod keyvalue;
+mod lifecycle;
+mod storage;
+mod tenants;

@@ -1,0 +1,127 @@
+//! What storage promises when things end or break: durability, and a backend that goes and comes back.
+
+use tests::{Gateway, Protocol, Redis, Site, Tenant, guest, top};
+
+fn counter() -> Site {
+    let counter = Tenant::new("counter.localhost", "counter-site").stores(&["default"]);
+    Site::new().tenant("counter", &counter).tenant("other", &Tenant::new("other.localhost", "echo"))
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9() {
+    let site = counter();
+    let mut expected = 0;
+    for round in 0..4 {
+        let gateway = Gateway::start(&site);
+        let client = gateway.client(Protocol::H2);
+        for _ in 0..10 {
+            let count: u64 = client.get("counter.localhost", "/").await.text().trim().parse().unwrap();
+            assert!(count > expected, "round {round}: {count} after {expected} was acknowledged");
+            expected = count;
+        }
+        // More are under way when the end comes; those may count or not.
+        let rest: Vec<_> = (0..10)
+            .map(|_| {
+                let client = client.clone();
+                tokio::spawn(async move { client.get("counter.localhost", "/").await.text() })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        gateway.kill_9();
+        for task in rest {
+            if let Ok(text) = task.await {
+                expected = expected.max(text.trim().parse().unwrap_or(0));
+            }
+        }
+    }
+    assert!(expected >= 40);
+}
+
+#[tokio::test]
+async fn redis_sees_only_keys_below_the_tenants_prefix() {
+    let redis = Redis::start();
+    let kv = Tenant::new("kv.localhost", "kv").stores(&["default", "second"]).with("[limits]\nstorage_ops = 1000");
+    let gateway = Gateway::start_with(&counter().tenant("kv", &kv), &["--storage", &redis.url()]);
+    let seen = redis.monitor();
+    let client = gateway.client(Protocol::H2);
+    for _ in 0..5 {
+        client.get("counter.localhost", "/").await;
+    }
+    let calls =
+        ["set", "get", "exists", "delete", "list", "set-many", "get-many", "delete-many", "increment", "cas-add"];
+    for call in calls {
+        client.call("POST", "kv.localhost", &format!("/second/{call}/n"), "5=5\n6=6").await;
+    }
+    assert_eq!(redis.ask("ECHO done").len(), 2, "a bulk string's header: the mark below is in the stream");
+    let mut keys = 0;
+    for line in seen.iter().take_while(|line| !line.contains("\"ECHO\" \"done\"")) {
+        let words: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
+        // EVALSHA and EVAL name a script and a count before the key; what a script does stands in lines of its own.
+        let key = match words[0].to_ascii_uppercase().as_str() {
+            "HELLO" | "CLIENT" | "PING" | "SCRIPT" | "INFO" => continue,
+            "EVALSHA" | "EVAL" => words[3],
+            _ => words[1],
+        };
+        let own = ["tg:{counter}:kv:default", "tg:{kv}:kv:second"].contains(&key);
+        assert!(own, "a key outside of every granted store: {line}");
+        keys += 1;
+    }
+    assert!(keys >= 15, "only {keys} commands were seen");
+}
+
+#[tokio::test]
+async fn a_redis_that_goes_and_comes_back_is_noticed_by_its_users_only() {
+    let mut redis = Redis::start();
+    let site = counter().gateway("[storage]\ntimeout = \"400ms\"");
+    let gateway = Gateway::start_with(&site, &["--storage", &redis.url()]);
+    assert_eq!(gateway.get("counter.localhost", "/").await.text(), "1\n");
+
+    redis.stop();
+    let down = gateway.get("counter.localhost", "/").await;
+    assert_eq!(down.status.as_u16(), 503, "the guest's own answer to the interface's error");
+    assert!(down.text().contains("unavailable:") || down.text().contains("timeout:"), "{}", down.text());
+    let record = gateway.record(&down).await;
+    assert!(record["duration_us"].as_u64().unwrap() < 5_000_000, "within the deadline and a margin: {record}");
+    assert_eq!(gateway.get("other.localhost", "/head").await.status.as_u16(), 200, "others notice nothing");
+    assert_eq!(gateway.status().await["storage"]["answers"], false);
+
+    redis.start_again();
+    tests::until("the store to recover", async || {
+        (gateway.get("counter.localhost", "/").await.text() == "1\n").then_some(())
+    })
+    .await;
+
+    // One that hangs instead: a call ends at its deadline, and it too recovers.
+    redis.signal("STOP");
+    let hung = gateway.get("counter.localhost", "/").await;
+    assert!(hung.text().contains("timeout:") || hung.text().contains("unavailable:"), "{}", hung.text());
+    redis.signal("CONT");
+    tests::until("the store to recover", async || {
+        (gateway.get("counter.localhost", "/").await.status.as_u16() == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_gateway_starts_while_its_redis_is_down() {
+    let mut redis = Redis::start();
+    redis.stop();
+    let gateway = Gateway::start_with(&counter(), &["--storage", &redis.url()]);
+    assert_eq!(gateway.get("other.localhost", "/head").await.status.as_u16(), 200);
+    redis.start_again();
+    tests::until("the store", async || (gateway.get("counter.localhost", "/").await.text() == "1\n").then_some(()))
+        .await;
+}
+
+#[test]
+fn a_second_gateway_on_one_embedded_store_says_so() {
+    let site = counter();
+    let _first = Gateway::start(&site);
+    let second =
+        std::process::Command::new(tests::tollgate()).args(["serve", "--config"]).arg(site.config()).output().unwrap();
+    let words = String::from_utf8_lossy(&second.stderr);
+    assert!(words.contains("is another gateway using it?"), "{words}");
+    assert_eq!(second.status.code(), Some(1));
+    // Both paths are used by other suites as well; here they only have to be there.
+    assert!(guest("counter-site").exists() && top().exists());
+}

@@ -1,0 +1,119 @@
+//! Tenants side by side: one's trouble is its own.
+
+use tests::{Gateway, Protocol, Site, Tenant};
+
+#[tokio::test]
+async fn one_broken_tenant_of_five_is_left_out_and_the_four_serve() {
+    let mut site = Site::new();
+    for id in ["one", "two", "four", "five"] {
+        site = site.tenant(id, &Tenant::new(&format!("{id}.localhost"), "echo"));
+    }
+    let broken = Tenant::new("three.localhost", "echo").with("[limits]\nmemroy = \"64MiB\"");
+    let gateway = Gateway::start(&site.tenant("three", &broken));
+    for id in ["one", "two", "four", "five"] {
+        assert_eq!(gateway.get(&format!("{id}.localhost"), "/head").await.status.as_u16(), 200, "{id}");
+    }
+    let status = gateway.status().await;
+    let tenants = status["tenants"].as_array().unwrap();
+    let three = tenants.iter().find(|tenant| tenant["id"] == "three").unwrap();
+    assert_eq!(three["standing"], "broken");
+    let why = three["problems"][0].as_str().unwrap();
+    assert!(why.contains("three/tenant.toml:4:1: `limits.memroy` is not a key [unknown-key]"), "{why}");
+    assert_eq!(status["problems"][0]["hint"], "did you mean `memory`?");
+    assert_eq!(tenants.iter().filter(|tenant| tenant["standing"] == "serving").count(), 4);
+    assert!(gateway.announced.is_empty() || gateway.log("config").iter().any(|line| line["tenant"] == "three"));
+}
+
+#[tokio::test]
+async fn a_tenant_at_its_quota_is_refused_and_the_others_are_not() {
+    let limits = "[quota]\nin_flight = 2\n[limits]\ntime = \"20s\"";
+    let site = Site::new()
+        .tenant("busy", &Tenant::new("busy.localhost", "hostile").with(limits))
+        .tenant("idle", &Tenant::new("idle.localhost", "echo"));
+    let gateway = Gateway::start(&site);
+    let held: Vec<_> = (0..2)
+        .map(|_| {
+            let client = gateway.client(Protocol::H2);
+            tokio::spawn(async move { client.get("busy.localhost", "/sleep").await })
+        })
+        .collect();
+    tests::until("two instances", async || (gateway.metric("tollgate_instances").await == 2.0).then_some(())).await;
+    let refused = gateway.get("busy.localhost", "/ok").await;
+    assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (429, "quota-in-flight"));
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(gateway.get("idle.localhost", "/head").await.status.as_u16(), 200);
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+    tests::until("the door", async || (gateway.get("busy.localhost", "/ok").await.status == 200).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_full_pool_makes_a_request_wait_and_then_refuses_it() {
+    let limits = "[limits]\ntime = \"20s\"";
+    let site = Site::new()
+        .tenant("busy", &Tenant::new("busy.localhost", "hostile").with(limits))
+        .tenant("idle", &Tenant::new("idle.localhost", "echo"))
+        .gateway("[sandbox]\ninstances = 2\nwait = \"700ms\"\nwaiting = 10");
+    let gateway = Gateway::start(&site);
+    let hold = || {
+        let client = gateway.client(Protocol::H2);
+        tokio::spawn(async move { client.get("busy.localhost", "/sleep").await })
+    };
+    let held = [hold(), hold()];
+    tests::until("two instances", async || (gateway.metric("tollgate_instances").await == 2.0).then_some(())).await;
+    let refused = gateway.get("idle.localhost", "/head").await;
+    assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (503, "overload"));
+    assert_eq!(refused.header("retry-after"), "1");
+    let waited = gateway.record(&refused).await["duration_us"].as_u64().unwrap();
+    assert!(waited >= 700_000, "it waited for its time: {waited}");
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+    tests::until("a slot", async || (gateway.get("idle.localhost", "/head").await.status == 200).then_some(())).await;
+}
+
+#[tokio::test]
+async fn environment_and_secrets_reach_their_own_guest_only() {
+    let one =
+        Tenant::new("one.localhost", "echo").with("[env]\nMODE = \"prod\"\n[secrets]\nTOKEN = { file = \"token\" }");
+    let site = Site::new()
+        .tenant("one", &one)
+        .file("tenants/one/token", "s3cret\n")
+        .tenant("two", &Tenant::new("two.localhost", "echo"));
+    let gateway = Gateway::start(&site);
+    assert_eq!(gateway.get("one.localhost", "/env/MODE").await.text(), "prod");
+    assert_eq!(gateway.get("one.localhost", "/env/TOKEN").await.text(), "s3cret");
+    for name in ["MODE", "TOKEN", "PATH", "HOME"] {
+        assert_eq!(gateway.get("two.localhost", &format!("/env/{name}")).await.text(), "(not set)", "{name}");
+    }
+    assert!(!gateway.admin("/status").await.contains("s3cret"));
+}
+
+#[tokio::test]
+async fn wildcard_hosts_routes_and_certificates_from_files() {
+    let (certificate, key) = {
+        let made = rcgen::generate_simple_self_signed(vec!["shop.localhost".to_owned(), "*.shop.localhost".to_owned()]);
+        let made = made.unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    };
+    let text = format!(
+        "schema = 1\nhosts = [\"shop.localhost\", \"*.shop.localhost\"]\ntls = {{ cert = \"c.pem\", key = \"k.pem\" }}\n\
+         [[component]]\nname = \"a\"\nsource = \"{}\"\n[[component]]\nname = \"b\"\nsource = \"{}\"\n\
+         [[route]]\npath = \"/b/:id\"\ncomponent = \"b\"\n[[route]]\npath = \"/...\"\ncomponent = \"a\"\n\
+         [[route]]\npath = \"/small\"\ncomponent = \"a\"\nlimits = {{ request_body = \"10B\" }}\n",
+        tests::guest("echo").display(),
+        tests::guest("hostile").display()
+    );
+    let site = Site::new()
+        .file("tenants/shop/tenant.toml", text)
+        .file("tenants/shop/c.pem", &certificate)
+        .file("tenants/shop/k.pem", key)
+        .gateway("[tls]\ncertificates = \"files\"");
+    let gateway = Gateway::start(&site);
+    let client = tests::Client::new(gateway.https, certificate.as_bytes(), Protocol::H2);
+    for host in ["shop.localhost", "any.shop.localhost"] {
+        assert!(client.get(host, "/head").await.text().starts_with(&format!("GET https://{host}/head")));
+        assert_eq!(client.get(host, "/b/7").await.text(), "unknown path: /b/7", "the other component");
+        let small = client.call("POST", host, "/small", "more than ten").await;
+        assert_eq!(small.status.as_u16(), 413, "the route's own limit");
+        let timing = client.get(host, "/head").await;
+        assert_eq!(timing.header("server-timing"), "", "only with development certificates");
+    }
+}
