@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{guest, top};
+use crate::{guest, tollgate};
 
 /// A folder with `config/gateway.toml` and `tenants/`.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Site {
     /// Writes the gateway's file anew, with this text after what every test needs.
     #[must_use]
     pub fn gateway(self, more: &str) -> Self {
-        let compiled = top().join("target/compiled-guests");
+        let compiled = tollgate().with_file_name("compiled-guests");
         let sandbox = if more.contains("[sandbox]") { "" } else { "[sandbox]\n" };
         let text = format!(
             "schema = 1\n[listen]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\

@@ -146,19 +146,16 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
     let kind = match (&overrides.storage, backend, url) {
         (Some(over), ..) if over == "embedded" => embedded,
         (Some(url), ..) => store::Kind::Redis(Secret(url.clone())),
-        (None, Some(At { value: true, place }), url) => {
-            let url = url.and_then(|url| match url.value.read(base) {
-                Ok(url) => Some(url),
-                Err(found) => {
-                    reader.bad("unreadable", &url.place, "the Redis URL cannot be read".into(), found, URL);
-                    None
-                }
+        (None, Some(At { value: true, place }), None) => {
+            let found = "no URL".to_owned();
+            reader.bad("missing-key", &place, "`storage.url` is needed for Redis".into(), found, URL);
+            embedded
+        }
+        (None, Some(At { value: true, .. }), Some(url)) => {
+            let read = url.value.read(base).map_err(|found| {
+                reader.bad("unreadable", &url.place, "the Redis URL cannot be read".into(), found, URL);
             });
-            if url.is_none() {
-                let found = "no URL".to_owned();
-                reader.bad("missing-key", &place, "`storage.url` is needed for Redis".into(), found, URL);
-            }
-            store::Kind::Redis(Secret(url.unwrap_or_default()))
+            store::Kind::Redis(Secret(read.unwrap_or_default()))
         }
         (None, ..) => embedded,
     };

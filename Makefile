@@ -1,0 +1,44 @@
+# The commands that stay true. `make run` needs Rust and nothing else; `make test` sets up what tests need.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+CARGO ?= cargo
+
+.PHONY: help run test check bench guests demos setup-test build
+
+help: ## What there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+build: ## The gateway, as it is shipped
+	$(CARGO) build --release --locked -p gateway
+
+run: build ## Serve the demo tenants on https://*.localhost:8443 (first time: 5 to 10 minutes of compiling)
+	$${CARGO_TARGET_DIR:-target}/release/tollgate serve --config config/gateway.toml
+
+setup-test:
+	@command -v redis-server >/dev/null || { \
+	  echo "make test: redis-server is needed; installing it"; \
+	  if command -v apt-get >/dev/null; then \
+	    if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
+	    $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
+	  else echo "install redis-server (7 or newer) and try again" >&2; exit 1; fi; }
+	@command -v cargo-nextest >/dev/null || echo "cargo-nextest is not here; cargo test is used, which is slower"
+
+guests: ## Build every guest from source (tests/guests/build.sh says how)
+	tests/guests/build.sh
+
+demos: ## Build the demo tenants' components from source and put them into tenants/
+	tests/guests/build.sh --demos
+
+test: setup-test guests ## Every test, with a real Redis, real TLS and guests built from source
+	@if command -v cargo-nextest >/dev/null; then $(CARGO) nextest run --workspace --locked; \
+	else $(CARGO) test --workspace --locked; fi
+
+check: ## Formatting, clippy with warnings denied, cargo-deny where it is installed, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --document-private-items
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
+	else echo "cargo-deny is not installed: skipped (cargo install --locked cargo-deny)"; fi
+
+bench: build ## One oha run against hello and the same against bare hyper + rustls, as a ratio (loadtest/README.md)
+	loadtest/ratio.sh

@@ -1,0 +1,63 @@
+//! The limit of the stack: hyper and rustls and nothing else, one thread, a fixed body of the size of `hello`'s page.
+//!
+//! `loadtest/ratio.sh` runs it beside the gateway: `bare 127.0.0.1:0` prints the address it took.
+#![expect(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot go on should stop")]
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+/// As many bytes as the page of the tenant `hello`.
+static BODY: [u8; 320] = [b'x'; 320];
+
+fn main() {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(serve(&address));
+}
+
+fn acceptor() -> TlsAcceptor {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn serve(address: &str) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    let acceptor = acceptor();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let _best_effort = stream.set_nodelay(true);
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let service = hyper::service::service_fn(async |_| {
+                Ok::<_, Infallible>(hyper::Response::new(Full::new(Bytes::from_static(&BODY))))
+            });
+            // Whoever measures it ends it; how a connection ends is of no interest.
+            if is_h2 {
+                let h2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let _ended = h2.serve_connection(TokioIo::new(stream), service).await;
+            } else {
+                let mut h1 = hyper::server::conn::http1::Builder::new();
+                let _ended = h1.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+            }
+        });
+    }
+}
