@@ -1,7 +1,7 @@
 //! The limit of the stack: hyper and rustls and nothing else, one thread, a fixed body of the size of `hello`'s page.
 //!
 //! `loadtest/ratio.sh` runs it beside the gateway: `bare 127.0.0.1:0` prints the address it took.
-#![expect(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot go on should stop")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot go on should stop")]
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -77,7 +77,7 @@ impl Road {
         let body_max = route.limits.request_body;
         let request = absolute(request, &host, port)?;
         let (parts, body) = request.into_parts();
-        let (body, verdict) = RequestBody::new(body, body_max, self.http.body_idle, Arc::clone(record))?;
+        let (body, verdict) = RequestBody::new(body, body_max, self.http.body_idle, Arc::clone(record), &self.tasks)?;
         let admitted = self.doors.admit(routed).await?;
         record.queued(admitted.queued);
         let request = Request::from_parts(parts, body);

@@ -67,12 +67,19 @@ impl Gateway {
     /// The same with further arguments.
     #[must_use]
     pub fn start_with(site: &Site, arguments: &[&str]) -> Self {
+        Self::start_in(site, arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    #[must_use]
+    pub fn start_in(site: &Site, arguments: &[&str], variables: &[(&str, String)]) -> Self {
         let mut child = Command::new(tollgate())
             .arg("serve")
             .arg("--config")
             .arg(site.config())
             .args(arguments)
             .env_remove("TOLLGATE_CONFIG")
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -97,7 +97,8 @@ fn every_shipped_file_is_without_a_problem() {
             // It is for a machine that has these; nothing else may be wrong with it.
             let missing = |problem: &serde_json::Value| {
                 let file = problem["file"].as_str().unwrap();
-                file == "/etc/tollgate/tenants" || problem["found"].as_str().unwrap().contains("/etc/tollgate/redis-url")
+                file == "/etc/tollgate/tenants"
+                    || problem["found"].as_str().unwrap().contains("/etc/tollgate/redis-url")
             };
             assert!(problems.iter().all(missing), "{found:#}");
         } else {

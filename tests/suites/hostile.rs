@@ -79,16 +79,19 @@ async fn a_body_that_breaks_off_never_looks_whole() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_shorter_than_its_length_never_looks_whole() {
+async fn a_body_that_the_guest_does_not_finish_never_looks_whole() {
     let gateway = start();
-    for protocol in [Protocol::H1, Protocol::H2] {
-        let request = tests::request("GET", "hostile.localhost", "/short").body(tests::empty()).unwrap();
-        // The gateway may hang up before the head has left, or in the middle.
-        if let Ok(response) = gateway.client(protocol).start("hostile.localhost", request).await {
-            assert!(tests::read(response).await.torn.is_some(), "{protocol:?}");
+    for path in ["/short", "/unfinished"] {
+        for protocol in [Protocol::H1, Protocol::H2] {
+            let request = tests::request("GET", "hostile.localhost", path).body(tests::empty()).unwrap();
+            // The gateway may answer 502, hang up before the head has left, or in the middle.
+            if let Ok(response) = gateway.client(protocol).start("hostile.localhost", request).await {
+                let answer = tests::read(response).await;
+                assert!(answer.torn.is_some() || answer.status == 502, "{path} {protocol:?}: {answer:?}");
+            }
+            let record = async || gateway.log("access").into_iter().find(|line| line["path"] == path);
+            assert_eq!(tests::until("the record", record).await["fault"], "bad-response", "{path} {protocol:?}");
         }
-        let record = async || gateway.log("access").into_iter().find(|line| line["path"] == "/short");
-        assert_eq!(tests::until("the record", record).await["fault"], "bad-response", "{protocol:?}");
     }
 }
 
@@ -130,6 +133,8 @@ async fn a_client_that_leaves_ends_its_instance() {
         let ended = std::time::Instant::now();
         tests::until("no instance", async || (gateway.metric("tollgate_instances").await == 0.0).then_some(())).await;
         assert!(ended.elapsed() < tests::PATIENCE);
+        let record = async || gateway.log("access").into_iter().find(|line| line["path"] == path);
+        assert_eq!(tests::until("the record", record).await["fault"], "client-gone", "{path}");
     }
 }
 

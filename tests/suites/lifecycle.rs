@@ -119,6 +119,34 @@ async fn a_reload_changes_tenants_and_keeps_the_last_good_one() {
 }
 
 #[tokio::test]
+async fn flags_win_over_variables_and_those_over_the_file() {
+    let site = site();
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (of_file, of_variable, of_flag) = (free(), free(), free());
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let file = text.replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{of_file}\""));
+    site.write("config/gateway.toml", file);
+    assert_eq!(Gateway::start(&site).admin, of_file);
+    let variable = [("TOLLGATE_ADMIN", of_variable.to_string())];
+    assert_eq!(Gateway::start_in(&site, &[], &variable).admin, of_variable);
+    assert_eq!(Gateway::start_in(&site, &["--admin", &of_flag.to_string()], &variable).admin, of_flag);
+}
+
+#[test]
+fn the_development_ca_is_printed_with_what_to_do() {
+    let site = site();
+    let run = || {
+        let ca = std::process::Command::new(tests::tollgate()).args(["ca", "--config"]).arg(site.config()).output();
+        String::from_utf8(ca.unwrap().stdout).unwrap()
+    };
+    let text = run();
+    assert!(text.starts_with("-----BEGIN CERTIFICATE-----"), "{text}");
+    assert!(text.contains(&format!("curl --cacert {}", site.path("state/tls/ca.pem").display())), "{text}");
+    assert!(!text.contains("PRIVATE KEY"));
+    assert_eq!(run(), text, "it is made once");
+}
+
+#[tokio::test]
 async fn the_operators_listener_tells_how_it_stands() {
     let gateway = Gateway::start(&site());
     assert_eq!(gateway.admin("/healthz").await, "ok\n");

@@ -13,7 +13,7 @@ pub(super) fn serve(common: &Common) -> anyhow::Result<ExitCode> {
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };
-    telemetry::start(&boot.telemetry)?;
+    let _lines_to_the_end = telemetry::start(&boot.telemetry)?;
     let dev = (boot.tls == crate::tls::Source::Dev).then(|| boot.state.join("tls/ca.pem"));
     runtime()?.block_on(async {
         let gateway = Gateway::start(boot).await?;

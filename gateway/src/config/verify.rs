@@ -84,7 +84,8 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
             Some("it may be a command or a library; a server exports one of these".to_owned()),
         ));
     }
-    let wants_store = report.imports.iter().find(|import| import.starts_with(KEYVALUE));
+    let wants_store =
+        report.imports.iter().find(|import| import.starts_with(KEYVALUE) && !report.unserved.contains(import));
     if let (Some(import), true) = (wants_store, component.stores.is_empty()) {
         problems.push(problem(
             "store-not-granted",

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use crate::fault::Fault;
-use crate::telemetry::Record;
+use crate::telemetry::{Record, Tasks};
 
 /// A response's body. An error in it ends the stream so that no client takes it for whole: HTTP/1.1 gets no last chunk,
 /// HTTP/2 gets RST_STREAM.
@@ -50,7 +50,7 @@ impl Verdict {
 ///
 /// Invariant: the guest never sees a byte of the frame that goes over the limit.
 pub(crate) struct RequestBody {
-    body: Incoming,
+    body: Arrival,
     left: u64,
     idle: Duration,
     clock: Option<Pin<Box<Sleep>>>,
@@ -66,7 +66,9 @@ impl RequestBody {
         bytes_max: u64,
         idle: Duration,
         record: Arc<Record>,
+        tasks: &Tasks,
     ) -> Result<(Self, Verdict), Fault> {
+        let body = Arrival { body: Some(body), tasks: tasks.clone() };
         if body.size_hint().lower() > bytes_max {
             return Err(Fault::BodyTooLarge);
         }
@@ -89,7 +91,7 @@ impl Body for RequestBody {
     type Error = Fault;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+        let Poll::Ready(frame) = self.body.poll_frame(cx) else {
             let idle = self.idle;
             let clock = self.clock.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
             return match clock.as_mut().poll(cx) {
@@ -114,10 +116,48 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// How long, and for how many bytes, a body that nobody wants is still taken.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: u64 = 16 << 20;
+
+/// A body as it arrives. One that is dropped before its end is taken and thrown away for a while: a client that is still
+/// sending it would otherwise see its connection reset, and never read the answer (RFC 9112 §9.6, lingering close).
+struct Arrival {
+    body: Option<Incoming>,
+    tasks: Tasks,
+}
+
+impl Arrival {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        let Some(mut body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        self.tasks.spawn(tokio::time::timeout(LINGER, async move {
+            let mut left = LINGER_BYTES_MAX;
+            while let Some(Ok(frame)) = body.frame().await {
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let Some(less) = left.checked_sub(bytes) else { return };
+                left = less;
+            }
+        }));
     }
 }

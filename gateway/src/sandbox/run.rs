@@ -1,5 +1,6 @@
 //! One run: an instance is made, called and ended, within the request's limits.
 
+use std::any::Any;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -14,6 +15,7 @@ use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::body::HostOutgoingBody;
 use wasmtime_wasi_http::p3;
 use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
@@ -31,6 +33,9 @@ use crate::telemetry::{Line, Record, Stream};
 const FRAMES_WAITING: usize = 2;
 /// Bytes that a guest may have lifted by host calls at once, of strings and lists.
 const HOSTCALL_BYTES_MAX: usize = 16 << 20;
+
+/// Handles to resources that a component may hold, its own ones included.
+const HANDLES_MAX: usize = 10_000;
 
 type Head = http::Response<Source>;
 type Request = http::Request<RequestBody>;
@@ -99,6 +104,7 @@ impl Instance {
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.meter);
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.set_max_component_handles(HANDLES_MAX);
         store.epoch_deadline_async_yield_and_update(1);
         store.set_epoch_deadline(1);
         let (fuel, time) = (limits.fuel, limits.time);
@@ -138,7 +144,8 @@ impl Instance {
             }
         };
         match ended {
-            None | Some(Ok(Ok(()))) => {}
+            None => {}
+            Some(Ok(Ok(()))) => self.look_for_unfinished(),
             Some(Err(_elapsed)) => self.record.fault(Fault::Deadline),
             Some(Ok(Err(error))) => {
                 let fault = classify(&error, self.store.data().meter.was_denied());
@@ -150,6 +157,14 @@ impl Instance {
         self.record.burned(self.fuel.saturating_sub(left));
         self.record.memory_peak(self.store.data().meter.peak());
         self.record.guest_ran(started.elapsed());
+    }
+
+    /// A guest that returned while its body is still open has not finished it; dropping the store would look as if.
+    fn look_for_unfinished(&mut self) {
+        let left_open = |entry: &(dyn Any + Send)| entry.is::<HostOutgoingBody>();
+        if self.store.data_mut().http().table.iter_mut().any(|entry| left_open(entry)) {
+            self.record.fault(Fault::BadResponse);
+        }
     }
 
     /// The tenant's log gets what a stranger must not see: the trap and its backtrace.

@@ -46,6 +46,8 @@ pub(crate) struct Times {
     pub(crate) fuel: u64,
 }
 
+/// What the log says where no response was begun, as nginx has it; it is never sent.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// Longer texts of strangers are cut in the log.
 const TEXT_BYTES_MAX: usize = 512;
 
@@ -155,8 +157,13 @@ impl Drop for Record {
         let duration = self.started.elapsed();
         let none = ("-".to_owned(), "-".to_owned(), "-".to_owned());
         let (tenant, component, route) = self.routed.get().unwrap_or(&none);
-        let fault = self.first_fault();
-        let status = self.status.load(Ordering::Relaxed);
+        let mut fault = self.first_fault();
+        let mut status = self.status.load(Ordering::Relaxed);
+        if status == 0 {
+            // Nobody was there any more to take an answer.
+            fault = fault.or(Some(Fault::ClientGone));
+            status = CLIENT_CLOSED_REQUEST;
+        }
         let fuel = self.fuel.load(Ordering::Relaxed);
         self.metrics.requests_in_flight.dec();
         self.metrics.answered(tenant, status, duration.as_secs_f64(), fuel);

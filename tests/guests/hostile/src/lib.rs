@@ -49,6 +49,11 @@ impl wasip2::exports::http::incoming_handler::Guest for Hostile {
                     headers.append("x-more", &vec![b'h'; 1000]).expect("the host says stop");
                 }
             }
+            "/unfinished" => {
+                let body = start(out, Fields::new());
+                write(&body, b"and then");
+                std::mem::forget(body);
+            }
             "/silent" => drop(out),
             "/sleep" => {
                 monotonic_clock::subscribe_duration(3_600_000_000_000).block();
