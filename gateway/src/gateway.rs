@@ -203,8 +203,13 @@ impl Gateway {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => {
-                    if let Err(error) = self.reload().await {
-                        tracing::error!(target: "config", %error, "the reload failed; the configuration before it stays");
+                    // A reload may compile for minutes; the end need not wait for it.
+                    tokio::select! {
+                        reloaded = self.reload() => if let Err(error) = reloaded {
+                            tracing::error!(target: "config", %error, "the reload failed; what was before it stays");
+                        },
+                        _ = terminate.recv() => break,
+                        _ = interrupt.recv() => break,
                     }
                 }
             }

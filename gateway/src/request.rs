@@ -52,6 +52,10 @@ impl Road {
             record.fault(fault);
             response::of_fault(fault, record.id)
         });
+        if is_head {
+            // HTTP/2 would send the words of a fault as data, which the answer to a HEAD must not have.
+            *answer.body_mut() = crate::http::empty();
+        }
         record.status(answer.status());
         response::mark(answer.headers_mut(), record.id, self.server_timing.then(|| record.times()));
         answer

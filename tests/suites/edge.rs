@@ -280,6 +280,47 @@ async fn a_body_that_stops_coming_is_408() {
 }
 
 #[tokio::test]
+async fn a_stream_of_which_nothing_is_taken_gives_its_permits_back() {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let gateway = Gateway::start(&echo().gateway("[http]\nwrite_stall = \"500ms\""));
+    let stream = TokioIo::new(gateway.client(Protocol::H2).tls("echo.localhost").await);
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake(stream)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let request = request("GET", "echo.localhost", "/head").body(empty()).unwrap();
+        held.push(sender.send_request(request).await.unwrap());
+    }
+    assert!(gateway.metric("tollgate_requests_in_flight").await >= 5.0);
+    tests::until("the permits", async || (gateway.metric("tollgate_requests_in_flight").await == 0.0).then_some(()))
+        .await;
+    let torn = held.pop().unwrap().into_body().collect().await;
+    assert!(torn.is_err(), "it is not taken for a whole one");
+    connection.abort();
+}
+
+#[tokio::test]
+async fn a_guests_own_length_ends_a_response_without_a_fault() {
+    let gateway = Gateway::start(&echo());
+    for protocol in BOTH {
+        let client = gateway.client(protocol);
+        // The guest sends no content with this one, and a fault's words have no place in the answer to a HEAD.
+        let missing = client.send("localhost", request("HEAD", "localhost", "/").body(empty()).unwrap()).await;
+        assert_eq!((missing.status.as_u16(), missing.body.len(), missing.torn), (404, 0, None), "{protocol:?}");
+        let sized = client.call("POST", "echo.localhost", "/sized", "exactly this").await;
+        assert_eq!((sized.text().as_str(), sized.header("content-length")), ("exactly this", "12"), "{protocol:?}");
+        assert_eq!(gateway.record(&sized).await["fault"], "", "{protocol:?}");
+        let empty = client.get("echo.localhost", "/no-content").await;
+        assert_eq!((empty.status.as_u16(), empty.body.len()), (204, 0), "{protocol:?}");
+        assert_eq!(gateway.record(&empty).await["fault"], "", "{protocol:?}");
+    }
+}
+
+#[tokio::test]
 async fn garbage_instead_of_a_handshake_hurts_nobody() {
     let gateway = Gateway::start(&echo());
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01\xff\xff", &[0; 100]] {

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::deadline::Deadline;
 use crate::fault::Fault;
 use crate::route::Routed;
+use crate::tenant::InFlight;
 
 /// What the operator chose.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +38,7 @@ pub(crate) struct Admitted {
     pub(crate) routed: Routed,
     /// How long it waited for an instance.
     pub(crate) queued: Duration,
-    _tenant: OwnedSemaphorePermit,
+    _tenant: InFlight,
     _instance: OwnedSemaphorePermit,
 }
 

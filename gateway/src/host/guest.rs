@@ -14,7 +14,9 @@ use crate::telemetry::{GuestLogs, Record, Stream};
 use crate::tenant::{Component, Limits, Tenant};
 
 /// The most host resources (streams, bodies, buckets …) that an instance may hold at once.
-pub(crate) const RESOURCES_MAX: usize = 1000;
+pub(crate) const RESOURCES_MAX: usize = 200;
+/// Bytes of one set of header fields, as they are held in memory.
+const FIELDS_BYTES_MAX: usize = 48 << 10;
 /// The most random bytes of one call.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
@@ -53,11 +55,13 @@ impl Guest {
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .max_random_size(RANDOM_BYTES_MAX);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_BYTES_MAX);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         Self {
             wasi: wasi.build(),
-            http: WasiHttpCtx::new(),
+            http,
             outbound: DenyOutbound,
             table,
             stores: Stores::new(make),

@@ -1,7 +1,12 @@
-//! Whether a connection is busy: requests on it, from head to last byte of the response.
+//! What a connection is busy with: requests on it, from head to last byte of the response; and clients that stop taking.
+//!
+//! A client of HTTP/2 can open a stream and take nothing of its response (RFC 9113 §5.2, a window of zero). Nothing is
+//! written then, so no write stalls, and hyper does not ask for more of the body: it would hold its instance and its
+//! permits for ever. So each response's body stands in a slot that [`Activity::clear_stalled`] can empty from outside.
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -9,44 +14,61 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::body::{ResponseBody, Torn};
+use crate::fault::Fault;
 
 /// How long a connection that was told to end may stay silent.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// Counts what is busy. Clones count together.
-#[derive(Clone, Debug)]
-pub(super) struct Activity(Arc<watch::Sender<usize>>);
+#[derive(Clone)]
+pub(super) struct Activity(Arc<Inner>);
+
+struct Inner {
+    busy: watch::Sender<usize>,
+    /// Bodies under way, at most as many as the connection has streams.
+    slots: Mutex<(u64, HashMap<u64, Arc<Slot>>)>,
+}
+
+/// One response's body, while hyper holds its other half.
+struct Slot(Mutex<Held>);
+
+struct Held {
+    body: Option<ResponseBody>,
+    busy: Option<Busy>,
+    /// Since when hyper has a frame of it and has not asked for the next.
+    handed: Option<Instant>,
+}
 
 impl Default for Activity {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(0)))
+        Self(Arc::new(Inner { busy: watch::Sender::new(0), slots: Mutex::default() }))
     }
 }
 
 /// One request being answered.
-#[derive(Debug)]
 pub(super) struct Busy(Activity);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.send_modify(|busy| *busy -= 1);
+        self.0.0.busy.send_modify(|busy| *busy -= 1);
     }
 }
 
 impl Activity {
     pub(super) fn enter(&self) -> Busy {
-        self.0.send_modify(|busy| *busy += 1);
+        self.0.busy.send_modify(|busy| *busy += 1);
         Busy(self.clone())
     }
 
     /// Resolves when nothing was busy for so long.
     pub(super) async fn idle_for(&self, time: Duration) {
-        let mut changes = self.0.subscribe();
+        let mut changes = self.0.busy.subscribe();
         loop {
-            let idle = *changes.borrow_and_update() == 0;
-            if idle {
+            let is_idle = *changes.borrow_and_update() == 0;
+            if is_idle {
                 if tokio::time::timeout(time, changes.changed()).await.is_err() {
                     return;
                 }
@@ -55,45 +77,90 @@ impl Activity {
             }
         }
     }
+
+    /// Takes away, again and again, every body of which a client has taken nothing for so long. Never resolves.
+    pub(super) async fn clear_stalled(&self, limit: Duration) {
+        loop {
+            tokio::time::sleep(limit / 2).await;
+            let slots: Vec<Arc<Slot>> = {
+                let slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
+                slots.1.values().cloned().collect()
+            };
+            for slot in slots {
+                let taken = {
+                    let mut held = slot.0.lock().unwrap_or_else(PoisonError::into_inner);
+                    let is_stalled = held.handed.is_some_and(|handed| handed.elapsed() >= limit);
+                    if is_stalled { (held.body.take(), held.busy.take()) } else { (None, None) }
+                };
+                // Outside of the lock: dropping a body ends its guest.
+                drop(taken);
+            }
+        }
+    }
 }
 
 impl Busy {
     pub(super) fn until_end_of(self, body: ResponseBody) -> ResponseBody {
-        BusyBody { body, busy: self }.boxed_unsync()
+        let activity = self.0.clone();
+        let slot = Arc::new(Slot(Mutex::new(Held { body: Some(body), busy: Some(self), handed: None })));
+        let id = {
+            let mut slots = activity.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.0 += 1;
+            let id = slots.0;
+            slots.1.insert(id, Arc::clone(&slot));
+            id
+        };
+        BusyBody { slot, id, activity }.boxed_unsync()
     }
 }
 
 struct BusyBody {
-    body: ResponseBody,
-    #[expect(dead_code, reason = "held for its drop")]
-    busy: Busy,
+    slot: Arc<Slot>,
+    id: u64,
+    activity: Activity,
+}
+
+impl Drop for BusyBody {
+    fn drop(&mut self) {
+        let mut slots = self.activity.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.1.remove(&self.id);
+    }
 }
 
 impl Body for BusyBody {
     type Data = Bytes;
     type Error = Torn;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+        let mut held = self.slot.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let polled = match &mut held.body {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(Some(Err(Torn(Fault::ClientGone)))),
+        };
+        held.handed = matches!(polled, Poll::Ready(Some(Ok(_)))).then(Instant::now);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        let held = self.slot.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.body.as_ref().is_some_and(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let held = self.slot.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::body::full;
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_busy_connection_is_not_idle() {
         let activity = Activity::default();
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         let busy = activity.enter();
         let end = async {
             tokio::time::sleep(Duration::from_secs(10)).await;
@@ -101,5 +168,36 @@ mod tests {
         };
         tokio::join!(activity.idle_for(Duration::from_secs(5)), end);
         assert_eq!(start.elapsed().as_secs(), 15);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_nobody_takes_is_taken_away_and_one_that_waits_for_its_guest_is_not() {
+        let activity = Activity::default();
+        let limit = Duration::from_secs(30);
+        // Two frames, of which the client takes one.
+        let (pieces, queue) = tokio::sync::mpsc::channel(2);
+        let mut taken = activity.enter().until_end_of(full("a response"));
+        let mut waiting = activity.enter().until_end_of(Waiting(queue).boxed_unsync());
+        assert!(taken.frame().await.unwrap().is_ok());
+        tokio::select! {
+            () = activity.clear_stalled(limit) => {}
+            () = tokio::time::sleep(Duration::from_secs(300)) => {}
+        }
+        assert!(taken.frame().await.unwrap().is_err(), "it is torn, and its permits are back");
+        pieces.send(Bytes::from_static(b"late")).await.unwrap();
+        assert!(waiting.frame().await.unwrap().is_ok(), "a slow guest is its deadline's affair");
+        drop(waiting);
+        activity.idle_for(Duration::from_secs(1)).await;
+    }
+
+    struct Waiting(tokio::sync::mpsc::Receiver<Bytes>);
+
+    impl Body for Waiting {
+        type Data = Bytes;
+        type Error = Torn;
+
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+            self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        }
     }
 }

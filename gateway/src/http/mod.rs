@@ -1,7 +1,8 @@
 //! HTTP/1.1 and HTTP/2 by hyper, with a bound on everything a client may make us wait for or hold.
 //!
 //! Limit: the head of a request in bytes, fields and time; the body in time between its bytes (its size is the tenant's
-//! affair); streams a connection; time without a request; time in which a client takes none of what we send.
+//! affair); streams a connection; time without a request; time in which a client takes none of what we send, on its socket
+//! or on one stream.
 
 mod body;
 mod hygiene;
@@ -47,6 +48,8 @@ pub(crate) struct Settings {
 
 /// The most header fields of a request.
 const FIELDS_MAX: usize = 100;
+/// With HTTP/1.1, a client that takes nothing is one whose socket takes nothing.
+const NEVER: Duration = Duration::from_hours(24 * 365);
 /// hyper wants 8 KiB at least for its buffer.
 const BUFFER_BYTES_MIN: usize = 8192;
 
@@ -68,7 +71,9 @@ where
     let service =
         tower::ServiceBuilder::new().layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked)).service(answer);
     let service = hyper_util::service::TowerToHyperService::new(service);
-    let io = TokioIo::new(Stalling::new(io, settings.write_stall));
+    let io = Stalling::new(io, settings.write_stall);
+    let writing = io.writing();
+    let io = TokioIo::new(io);
     let head_bytes = usize::try_from(settings.head_bytes).unwrap_or(usize::MAX);
     match protocol {
         Protocol::Http1 => {
@@ -79,7 +84,7 @@ where
                 .max_headers(FIELDS_MAX)
                 .serve_connection(io, service);
             let mut connection = pin!(connection);
-            drive!(connection, activity, settings, tasks);
+            drive!(connection, activity, writing, NEVER, settings, tasks);
         }
         Protocol::Http2 => {
             let connection = hyper::server::conn::http2::Builder::new(tasks.clone())
@@ -92,18 +97,19 @@ where
                 .keep_alive_timeout(Duration::from_secs(10))
                 .serve_connection(io, service);
             let mut connection = pin!(connection);
-            drive!(connection, activity, settings, tasks);
+            drive!(connection, activity, writing, settings.write_stall, settings, tasks);
         }
     }
 }
 
 /// hyper's two kinds of connection share no trait, so what is done with either is a macro.
 macro_rules! drive {
-    ($connection:ident, $activity:ident, $settings:ident, $tasks:ident) => {{
+    ($connection:ident, $activity:ident, $writing:ident, $stall:expr, $settings:ident, $tasks:ident) => {{
         let ended = tokio::select! {
             ended = $connection.as_mut() => Some(ended),
             () = $tasks.draining() => None,
             () = $activity.idle_for($settings.idle) => None,
+            () = $activity.clear_stalled($stall) => None,
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -111,8 +117,9 @@ macro_rules! drive {
                 $connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = $connection.as_mut() => ended,
-                    // A client that says nothing more need not be waited for.
-                    () = $activity.idle_for(idle::GRACE) => return,
+                    // A client that says nothing more and takes nothing more need not be waited for.
+                    () = $writing.quiet_after(|| $activity.idle_for(idle::GRACE)) => return,
+                    () = $activity.clear_stalled($stall) => return,
                 }
             }
         };

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,15 +15,37 @@ pub(super) struct Stalling<IO> {
     io: IO,
     limit: Duration,
     clock: Option<Pin<Box<Sleep>>>,
+    writing: Writing,
+}
+
+/// Whether bytes wait for the client to take them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Writing(Arc<AtomicBool>);
+
+impl Writing {
+    /// Waits for `quiet`, again and again, until no bytes wait when it resolves.
+    pub(super) async fn quiet_after<F: Future<Output = ()>>(&self, quiet: impl Fn() -> F) {
+        loop {
+            quiet().await;
+            if !self.0.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
 }
 
 impl<IO> Stalling<IO> {
-    pub(super) const fn new(io: IO, limit: Duration) -> Self {
-        Self { io, limit, clock: None }
+    pub(super) fn new(io: IO, limit: Duration) -> Self {
+        Self { io, limit, clock: None, writing: Writing::default() }
+    }
+
+    pub(super) fn writing(&self) -> Writing {
+        self.writing.clone()
     }
 
     /// Passes on what a write came to, starting or stopping the clock.
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.writing.0.store(written.is_pending(), Ordering::Relaxed);
         if written.is_ready() {
             self.clock = None;
             return written;

@@ -13,7 +13,7 @@ use crate::sandbox::Reply;
 use crate::telemetry::{Tasks, Times};
 
 /// What a component's header section may have: bytes of names and values, and fields.
-const HEAD_BYTES_MAX: usize = 32 << 10;
+const HEAD_BYTES_MAX: usize = 16 << 10;
 const FIELDS_MAX: usize = 100;
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
@@ -79,8 +79,8 @@ pub(crate) fn of_fault(fault: Fault, id: RequestId) -> Response<ResponseBody> {
     response
 }
 
-/// A guest's reply made fit for a client. The answer to a HEAD has no body: it is read to its end here, so that the
-/// guest runs as it would for a GET.
+/// A guest's reply made fit for a client. The answer to a HEAD has no body, nor has a 204 or a 304: it is read to its end
+/// here, so that the guest runs as it would otherwise.
 ///
 /// # Errors
 /// [`Fault::BadResponse`] where its head is too large, or its status one that only the gateway may send.
@@ -93,7 +93,7 @@ pub(crate) fn of_reply(reply: Reply, is_head: bool, tasks: &Tasks) -> Result<Res
     {
         return Err(body.refuse(Fault::BadResponse));
     }
-    if is_head {
+    if is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         tasks.spawn(async move {
             let mut body = body;
             // A torn body is noted in the record; there is nobody to tell.

@@ -22,7 +22,7 @@ const MEMORY_GUARD: u64 = 32 << 20;
 
 /// Core instances, memories and tables of one component. A component of `wasm-component-ld` has 4, 1 and 2.
 const CORES_PER_COMPONENT: u32 = 20;
-const MEMORIES_PER_COMPONENT: u32 = 4;
+const MEMORIES_PER_COMPONENT: u32 = 2;
 const TABLES_PER_COMPONENT: u32 = 10;
 const TABLE_ELEMENTS: usize = 20_000;
 
@@ -66,16 +66,15 @@ fn common() -> Config {
 /// # Errors
 /// The pool does not fit: each slot reserves 4 GiB and a guard per memory, of the 128 TiB a process has.
 pub(crate) fn pooling(instances: u32) -> anyhow::Result<Engine> {
-    // Most components have one memory; half as many again lets some have more. A pool that is short all the same
-    // refuses an instance, which is an overload and not a crash.
-    let memories = instances + instances / 2 + MEMORIES_PER_COMPONENT;
+    // As many of each as all instances together may have, so that no tenant's components can use up what others need.
+    let memories = instances.saturating_mul(MEMORIES_PER_COMPONENT);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORES_PER_COMPONENT))
         .total_memories(memories)
-        .total_tables(instances.saturating_mul(3) + TABLES_PER_COMPONENT)
+        .total_tables(instances.saturating_mul(TABLES_PER_COMPONENT))
         // Each instance is one fiber; concurrent calls of wasi:http 0.3 may take more.
-        .total_stacks(instances + instances / 2 + 1)
+        .total_stacks(instances.saturating_mul(2))
         .max_core_instances_per_component(CORES_PER_COMPONENT)
         .max_memories_per_component(MEMORIES_PER_COMPONENT)
         .max_tables_per_component(TABLES_PER_COMPONENT)

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::WasiBody;
 
@@ -62,17 +64,24 @@ pub(crate) struct GuestBody {
     record: Arc<Record>,
     finished: bool,
     cancel: CancelOnDrop,
+    /// Resolves when the instance has ended and its fault, if any, is noted.
+    ended: oneshot::Receiver<()>,
+    /// Bytes still to come, where the guest declared how many: a client with all of them asks for no more.
+    left: Option<u64>,
     _admitted: Arc<Admitted>,
 }
 
 impl GuestBody {
-    pub(super) const fn new(
+    pub(super) fn new(
         source: Source,
+        headers: &HeaderMap,
         record: Arc<Record>,
         cancel: CancelOnDrop,
+        ended: oneshot::Receiver<()>,
         admitted: Arc<Admitted>,
     ) -> Self {
-        Self { source, record, finished: false, cancel, _admitted: admitted }
+        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        Self { source, record, finished: false, cancel, ended, left: length, _admitted: admitted }
     }
 
     /// Gives the response up before any of it was sent, for this reason.
@@ -117,23 +126,35 @@ impl Body for GuestBody {
             Source::Driven(queue) => match std::task::ready!(queue.poll_recv(cx)) {
                 Some(Piece::Frame(frame)) => Some(frame),
                 Some(Piece::End) => None,
-                None => return self.tear(Fault::BadResponse),
+                None => {
+                    // The queue goes a moment before the fault is noted.
+                    let _over = std::task::ready!(Pin::new(&mut self.ended).poll(cx));
+                    return self.tear(Fault::BadResponse);
+                }
             },
         };
-        match next {
-            None => self.end(),
-            Some(frame) => {
-                self.record.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
-                Poll::Ready(Some(Ok(frame)))
+        let Some(frame) = next else { return self.end() };
+        match frame.data_ref() {
+            Some(data) => {
+                let bytes = data.len() as u64;
+                self.record.sent(bytes);
+                self.left = self.left.map(|left| left.saturating_sub(bytes));
+            }
+            // Trailers are the last frame; nobody asks for another.
+            None => {
+                self.finished = true;
+                self.cancel.disarm();
             }
         }
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Channel(body) => body.is_end_stream() && self.record.first_fault().is_none(),
-            Source::Driven(_) => false,
-        }
+        let is_whole = match &self.source {
+            Source::Channel(body) => body.is_end_stream() || self.left == Some(0),
+            Source::Driven(_) => self.left == Some(0),
+        };
+        is_whole && self.record.first_fault().is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

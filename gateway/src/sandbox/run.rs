@@ -54,19 +54,27 @@ pub(super) async fn run(
     let cancelled = CancellationToken::new();
     let cancel = CancelOnDrop::new(cancelled.clone());
     let (head, mut answer) = oneshot::channel();
-    let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(&record));
+    let (over, mut ended) = oneshot::channel();
+    let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(&record), over);
     let started = Instant::now();
     let mut driving = Box::pin(instance.drive(component, request, head, cancelled));
     // The first turn is taken here: a guest that answers at once costs neither a task nor a thread's hop.
-    let ended = poll_fn(|cx| Poll::Ready(driving.as_mut().poll(cx).is_ready())).await;
-    if !ended {
+    let is_over = poll_fn(|cx| Poll::Ready(driving.as_mut().poll(cx).is_ready())).await;
+    if !is_over {
         around.tasks.spawn(driving);
     }
     let head = tokio::select! {
         biased;
         // The body broke its limits before there was a response: that is the answer then.
         fault = verdict.broken() => Err(fault),
-        head = &mut answer => head.map_err(|_ended| record.first_fault().unwrap_or(Fault::NoResponse)).flatten(),
+        head = &mut answer => match head {
+            Ok(head) => head,
+            Err(_no_head) => {
+                // The channel goes a moment before the fault is noted.
+                let _over = (&mut ended).await;
+                Err(record.first_fault().unwrap_or(Fault::NoResponse))
+            }
+        },
     };
     let (parts, source) = head?.into_parts();
     if let Some(fault) = record.first_fault() {
@@ -74,7 +82,7 @@ pub(super) async fn run(
         return Err(fault);
     }
     record.guest_ran(started.elapsed());
-    let body = GuestBody::new(source, record, cancel, admitted);
+    let body = GuestBody::new(source, &parts.headers, record, cancel, ended, admitted);
     Ok(http::Response::from_parts(parts, body))
 }
 
@@ -86,10 +94,20 @@ struct Instance {
     admitted: Arc<Admitted>,
     fuel: u64,
     time: Duration,
+    /// Whether it was driven to its end, and not dropped on the way.
+    was_driven: bool,
+    /// Dropped when everything is noted: whoever has the other half may look at the record then.
+    _over: oneshot::Sender<()>,
 }
 
 impl Instance {
-    fn new(engine: &Engine, around: &Surroundings, admitted: Arc<Admitted>, record: Arc<Record>) -> Self {
+    fn new(
+        engine: &Engine,
+        around: &Surroundings,
+        admitted: Arc<Admitted>,
+        record: Arc<Record>,
+        over: oneshot::Sender<()>,
+    ) -> Self {
         let route = admitted.routed.route();
         let limits = &route.limits;
         let guest = Guest::new(&Make {
@@ -122,7 +140,7 @@ impl Instance {
                 Ok(())
             });
         }
-        Self { store, record, around: around.clone(), admitted, fuel, time }
+        Self { store, record, around: around.clone(), admitted, fuel, time, was_driven: false, _over: over }
     }
 
     /// Runs the guest to its end, whatever that is, and notes what it took. The store goes last: when it drops, the
@@ -147,6 +165,9 @@ impl Instance {
             None => {}
             Some(Ok(Ok(()))) => self.look_for_unfinished(),
             Some(Err(_elapsed)) => self.record.fault(Fault::Deadline),
+            Some(Ok(Err(error))) if error.downcast_ref::<I32Exit>().is_some_and(|exit| exit.0 == 0) => {
+                self.look_for_unfinished();
+            }
             Some(Ok(Err(error))) => {
                 let fault = classify(&error, self.store.data().meter.was_denied());
                 self.record.fault(fault);
@@ -157,6 +178,7 @@ impl Instance {
         self.record.burned(self.fuel.saturating_sub(left));
         self.record.memory_peak(self.store.data().meter.peak());
         self.record.guest_ran(started.elapsed());
+        self.was_driven = true;
     }
 
     /// A guest that returned while its body is still open has not finished it; dropping the store would look as if.
@@ -185,6 +207,10 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        if !self.was_driven {
+            // A drain ran out of time, or a host call panicked: before the store goes, and the body with it.
+            self.record.fault(Fault::Internal);
+        }
         self.around.metrics.instances.dec();
     }
 }

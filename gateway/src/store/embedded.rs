@@ -3,21 +3,26 @@
 //! Invariant: a write that was answered is on the disk (one `fdatasync` a group), so `kill -9` loses nothing that was
 //! acknowledged. Reads see the last commit and wait for no writer.
 //!
-//! Limit: [`QUEUE`] writes wait at most; [`GROUP`] are committed together.
+//! Limit: [`QUEUE`] writes wait at most; [`GROUP`] of them or [`GROUP_BYTES`] are committed together, and what nobody waits
+//! for any more is left out. One value is read in place; batches and listings go to [`READERS`] threads at most.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{BATCH_BYTES_MAX, BATCH_MAX, Bucket, Error, Page, Result, Value, Write, Written};
 
 /// (bucket, key) → value, in byte order.
-const KEYS: TableDefinition<'static, (&[u8], &[u8]), &[u8]> = TableDefinition::new("kv");
+const VALUES: TableDefinition<'static, (&[u8], &[u8]), &[u8]> = TableDefinition::new("kv");
+/// The same keys without their values, so that a listing reads no value: one of a MiB takes pages of its own.
+const NAMES: TableDefinition<'static, (&[u8], &[u8]), ()> = TableDefinition::new("kv-names");
 const QUEUE: usize = 4096;
 const GROUP: usize = 1024;
+const GROUP_BYTES: usize = 16 << 20;
+const READERS: usize = 8;
 /// redb's page cache.
 const CACHE_BYTES: usize = 64 << 20;
 
@@ -32,6 +37,7 @@ struct Job {
 pub(super) struct Embedded {
     database: Arc<Database>,
     jobs: mpsc::Sender<Job>,
+    readers: Arc<Semaphore>,
 }
 
 impl Embedded {
@@ -42,7 +48,8 @@ impl Embedded {
             format!("cannot open the embedded store {} (is another gateway using it?)", path.display())
         })?;
         let write = database.begin_write()?;
-        write.open_table(KEYS)?;
+        write.open_table(VALUES)?;
+        write.open_table(NAMES)?;
         write.commit()?;
         let database = Arc::new(database);
         let (jobs, queue) = mpsc::channel(QUEUE);
@@ -51,7 +58,7 @@ impl Embedded {
             .name("store-writer".to_owned())
             .spawn(move || write_groups(&writer, queue))
             .context("cannot start the store's writer")?;
-        Ok(Self { database, jobs })
+        Ok(Self { database, jobs, readers: Arc::new(Semaphore::new(READERS)) })
     }
 
     pub(super) async fn write(&self, bucket: &Bucket, write: Write) -> Result<Written> {
@@ -61,64 +68,106 @@ impl Embedded {
         answer.await.map_err(|_closed| Error::Unavailable)?
     }
 
-    pub(super) fn get_many(&self, bucket: &Bucket, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+    /// Whether the file can be read: after a failed write, redb refuses everything until it is opened anew.
+    pub(super) fn ping(&self) -> Result<()> {
         let read = self.database.begin_read().map_err(internal)?;
-        let table = read.open_table(KEYS).map_err(internal)?;
-        let mut bytes = 0;
-        let mut found = Vec::with_capacity(keys.len());
-        for key in keys {
-            let value = table.get((bucket.as_bytes(), *key)).map_err(internal)?;
-            let value = value.map(|value| value.value().to_vec());
-            bytes += value.as_ref().map_or(0, Vec::len);
-            if bytes > BATCH_BYTES_MAX {
-                return Err(Error::TooLarge("a batch may bring back 8 MiB"));
-            }
-            found.push(value);
+        read.open_table(NAMES).map_err(internal)?.first().map_err(internal)?;
+        Ok(())
+    }
+
+    pub(super) async fn get_many(&self, bucket: &Bucket, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        if let [key] = keys {
+            return Ok(vec![get(&self.database, bucket, key)?]);
         }
-        Ok(found)
+        let (bucket, keys) = (bucket.clone(), keys.iter().map(|key| key.to_vec()).collect::<Vec<_>>());
+        self.reading(move |database| {
+            let mut bytes = 0;
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys {
+                let value = get(database, &bucket, &key)?;
+                bytes += value.as_ref().map_or(0, Vec::len);
+                if bytes > BATCH_BYTES_MAX {
+                    return Err(Error::TooLarge("a batch may bring back 8 MiB"));
+                }
+                found.push(value);
+            }
+            Ok(found)
+        })
+        .await
     }
 
     pub(super) fn exists(&self, bucket: &Bucket, key: &[u8]) -> Result<bool> {
         let read = self.database.begin_read().map_err(internal)?;
-        let table = read.open_table(KEYS).map_err(internal)?;
+        let table = read.open_table(NAMES).map_err(internal)?;
         Ok(table.get((bucket.as_bytes(), key)).map_err(internal)?.is_some())
     }
 
     /// The cursor is the last key of the page before, in hex.
-    pub(super) fn list(&self, bucket: &Bucket, cursor: Option<&str>) -> Result<Page> {
-        use std::ops::Bound;
+    pub(super) async fn list(&self, bucket: &Bucket, cursor: Option<&str>) -> Result<Page> {
         let after = cursor.map(|cursor| from_hex(cursor).ok_or(Error::BadCursor)).transpose()?;
-        let start = match &after {
-            Some(key) => Bound::Excluded((bucket.as_bytes(), key.as_slice())),
-            None => Bound::Included((bucket.as_bytes(), [].as_slice())),
-        };
-        let read = self.database.begin_read().map_err(internal)?;
-        let table = read.open_table(KEYS).map_err(internal)?;
-        let mut page = Page::default();
-        for entry in table.range((start, Bound::Unbounded)).map_err(internal)? {
-            let (place, _value) = entry.map_err(internal)?;
-            let (owner, key) = place.value();
-            if owner != bucket.as_bytes() {
-                break;
-            }
-            if page.keys.len() == BATCH_MAX {
-                page.cursor = page.keys.last().map(|key| to_hex(key));
-                break;
-            }
-            page.keys.push(key.to_vec());
-        }
-        Ok(page)
+        let bucket = bucket.clone();
+        self.reading(move |database| list(database, &bucket, after.as_deref())).await
     }
+
+    /// Reads on a thread that may wait for the disk.
+    async fn reading<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Database) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let place = Arc::clone(&self.readers).acquire_owned().await.map_err(|_closed| Error::Unavailable)?;
+        let database = Arc::clone(&self.database);
+        let reading = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            read(&database)
+        });
+        reading.await.map_err(internal)?
+    }
+}
+
+fn get(database: &Database, bucket: &Bucket, key: &[u8]) -> Result<Option<Value>> {
+    let read = database.begin_read().map_err(internal)?;
+    let table = read.open_table(VALUES).map_err(internal)?;
+    let value = table.get((bucket.as_bytes(), key)).map_err(internal)?;
+    Ok(value.map(|value| value.value().to_vec()))
+}
+
+fn list(database: &Database, bucket: &Bucket, after: Option<&[u8]>) -> Result<Page> {
+    use std::ops::Bound;
+    let start = match after {
+        Some(key) => Bound::Excluded((bucket.as_bytes(), key)),
+        None => Bound::Included((bucket.as_bytes(), [].as_slice())),
+    };
+    let read = database.begin_read().map_err(internal)?;
+    let table = read.open_table(NAMES).map_err(internal)?;
+    let mut page = Page::default();
+    for entry in table.range((start, Bound::Unbounded)).map_err(internal)? {
+        let (place, _nothing) = entry.map_err(internal)?;
+        let (owner, key) = place.value();
+        if owner != bucket.as_bytes() {
+            break;
+        }
+        if page.keys.len() == BATCH_MAX {
+            page.cursor = page.keys.last().map(|key| to_hex(key));
+            break;
+        }
+        page.keys.push(key.to_vec());
+    }
+    Ok(page)
 }
 
 /// The writer thread: takes what is queued, does it in one transaction, commits, and only then answers.
 fn write_groups(database: &Database, mut queue: mpsc::Receiver<Job>) {
     let mut group = Vec::with_capacity(GROUP);
     while let Some(first) = queue.blocking_recv() {
-        group.push(first);
-        while group.len() < GROUP {
-            let Ok(next) = queue.try_recv() else { break };
-            group.push(next);
+        let mut next = Some(first);
+        let mut bytes = 0;
+        while let Some(job) = next {
+            // Nothing was promised to whoever stopped waiting.
+            if !job.done.is_closed() {
+                bytes += job.write.bytes();
+                group.push(job);
+            }
+            next = (group.len() < GROUP && bytes < GROUP_BYTES).then(|| queue.try_recv().ok()).flatten();
         }
         match commit(database, &group) {
             Ok(answers) => {
@@ -141,50 +190,63 @@ fn commit(database: &Database, group: &[Job]) -> std::result::Result<Vec<Result<
     let transaction = database.begin_write()?;
     let mut answers = Vec::with_capacity(group.len());
     {
-        let mut table = transaction.open_table(KEYS)?;
+        let mut tables = Tables { values: transaction.open_table(VALUES)?, names: transaction.open_table(NAMES)? };
         for job in group {
-            answers.push(apply(&mut table, job.bucket.as_bytes(), &job.write)?);
+            answers.push(tables.apply(job.bucket.as_bytes(), &job.write)?);
         }
     }
     transaction.commit()?;
     Ok(answers)
 }
 
-type Table<'t> = redb::Table<'t, (&'static [u8], &'static [u8]), &'static [u8]>;
+/// Both tables in one transaction. Invariant: they have the same keys.
+struct Tables<'t> {
+    values: redb::Table<'t, (&'static [u8], &'static [u8]), &'static [u8]>,
+    names: redb::Table<'t, (&'static [u8], &'static [u8]), ()>,
+}
 
-/// The outer error spoils the whole group; the inner one is this caller's own.
-fn apply(table: &mut Table<'_>, bucket: &[u8], write: &Write) -> std::result::Result<Result<Written>, redb::Error> {
-    match write {
-        Write::Set(pairs) => {
-            for (key, value) in pairs {
-                table.insert((bucket, key.as_slice()), value.as_slice())?;
+impl Tables<'_> {
+    /// The outer error spoils the whole group; the inner one is this caller's own.
+    fn apply(&mut self, bucket: &[u8], write: &Write) -> std::result::Result<Result<Written>, redb::Error> {
+        match write {
+            Write::Set(pairs) => {
+                for (key, value) in pairs {
+                    self.set(bucket, key, value)?;
+                }
+                Ok(Ok(Written::Done))
             }
-            Ok(Ok(Written::Done))
-        }
-        Write::Delete(keys) => {
-            for key in keys {
-                table.remove((bucket, key.as_slice()))?;
+            Write::Delete(keys) => {
+                for key in keys {
+                    self.values.remove((bucket, key.as_slice()))?;
+                    self.names.remove((bucket, key.as_slice()))?;
+                }
+                Ok(Ok(Written::Done))
             }
-            Ok(Ok(Written::Done))
-        }
-        Write::Increment(key, delta) => {
-            let now = table.get((bucket, key.as_slice()))?.map(|value| decimal(value.value()));
-            let Some(sum) = now.unwrap_or(Some(0)).and_then(|now| now.checked_add(*delta)) else {
-                return Ok(Err(Error::NotANumber));
-            };
-            table.insert((bucket, key.as_slice()), sum.to_string().as_bytes())?;
-            Ok(Ok(Written::Sum(sum)))
-        }
-        Write::Swap { key, expected, new } => {
-            let same = {
-                let now = table.get((bucket, key.as_slice()))?;
-                now.as_ref().map(|value| value.value()) == expected.as_deref()
-            };
-            if same {
-                table.insert((bucket, key.as_slice()), new.as_slice())?;
+            Write::Increment(key, delta) => {
+                let now = self.values.get((bucket, key.as_slice()))?.map(|value| decimal(value.value()));
+                let Some(sum) = now.unwrap_or(Some(0)).and_then(|now| now.checked_add(*delta)) else {
+                    return Ok(Err(Error::NotANumber));
+                };
+                self.set(bucket, key, sum.to_string().as_bytes())?;
+                Ok(Ok(Written::Sum(sum)))
             }
-            Ok(Ok(Written::Swapped(same)))
+            Write::Swap { key, expected, new } => {
+                let is_same = {
+                    let now = self.values.get((bucket, key.as_slice()))?;
+                    now.as_ref().map(|value| value.value()) == expected.as_deref()
+                };
+                if is_same {
+                    self.set(bucket, key, new)?;
+                }
+                Ok(Ok(Written::Swapped(is_same)))
+            }
         }
+    }
+
+    fn set(&mut self, bucket: &[u8], key: &[u8], value: &[u8]) -> std::result::Result<(), redb::Error> {
+        self.values.insert((bucket, key), value)?;
+        self.names.insert((bucket, key), ())?;
+        Ok(())
     }
 }
 

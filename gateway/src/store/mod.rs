@@ -113,6 +113,18 @@ enum Write {
     },
 }
 
+impl Write {
+    /// What it carries, in bytes of keys and values.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Set(pairs) => pairs.iter().map(|(key, value)| key.len() + value.len()).sum(),
+            Self::Delete(keys) => keys.iter().map(Vec::len).sum(),
+            Self::Increment(key, _) => key.len(),
+            Self::Swap { key, expected, new } => key.len() + expected.as_ref().map_or(0, Vec::len) + new.len(),
+        }
+    }
+}
+
 /// What came of a [`Write`].
 #[derive(Debug, PartialEq, Eq)]
 enum Written {
@@ -158,7 +170,7 @@ impl Store {
     pub(crate) async fn ping(&self) -> Result<()> {
         let work = async {
             match &self.backend {
-                Backend::Embedded(_) => Ok(()),
+                Backend::Embedded(embedded) => embedded.ping(),
                 Backend::Redis(redis) => redis.ping().await,
             }
         };
@@ -191,7 +203,7 @@ impl Scoped {
         keys.iter().try_for_each(|key| check_key(key))?;
         let work = async {
             match &self.store.backend {
-                Backend::Embedded(embedded) => embedded.get_many(&self.bucket, keys),
+                Backend::Embedded(embedded) => embedded.get_many(&self.bucket, keys).await,
                 Backend::Redis(redis) => redis.get_many(&self.bucket, keys).await,
             }
         };
@@ -250,7 +262,7 @@ impl Scoped {
     pub(crate) async fn list(&self, cursor: Option<&str>) -> Result<Page> {
         let work = async {
             match &self.store.backend {
-                Backend::Embedded(embedded) => embedded.list(&self.bucket, cursor),
+                Backend::Embedded(embedded) => embedded.list(&self.bucket, cursor).await,
                 Backend::Redis(redis) => redis.list(&self.bucket, cursor).await,
             }
         };

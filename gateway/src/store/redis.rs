@@ -72,12 +72,19 @@ end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
 return 1";
 
-/// HSCAN without its values, which may be large and nobody asked for.
+/// HSCAN without its values, in small steps: the server reads them all the same (NOVALUES came with Redis 7.4), and one
+/// page must not hold it up. ARGV[2] keys are a page, or as many as came with a MiB of values.
 const LIST: &str = r"
-local answer = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
-local keys = {}
-for i = 1, #answer[2], 2 do keys[#keys + 1] = answer[2][i] end
-return {answer[1], keys}";
+local cursor, keys, bytes = ARGV[1], {}, 0
+repeat
+  local answer = redis.call('HSCAN', KEYS[1], cursor, 'COUNT', 16)
+  cursor = answer[1]
+  for i = 1, #answer[2], 2 do
+    keys[#keys + 1] = answer[2][i]
+    bytes = bytes + #answer[2][i + 1]
+  end
+until cursor == '0' or #keys >= tonumber(ARGV[2]) or bytes > 1048576
+return {cursor, keys}";
 
 /// HMGET, after a look at how much it would be: ARGV[1] is the most.
 const GET_MANY: &str = r"
@@ -90,8 +97,10 @@ return values";
 
 impl Redis {
     pub(super) fn new(url: &Secret, timeout: Duration) -> anyhow::Result<Self> {
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(Some(timeout));
+        // Sooner than the caller's own deadline, so that a connection that hangs is found out and replaced.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(timeout))
+            .set_response_timeout(Some(timeout * 4 / 5));
         let connector = Connector::new_with_config(url.0.as_str(), config)
             // The error would show the URL, and with it the password.
             .map_err(|error| anyhow::anyhow!("the Redis URL is not one: {:?}", error.kind()))?;
@@ -188,28 +197,14 @@ impl Redis {
                 tracing::debug!(target: "store", error = %error, "no connection to Redis");
                 Error::Unavailable
             })?;
-            (shared.connection.clone(), Broken(Arc::clone(&shared.broken), true))
+            (shared.connection.clone(), Arc::clone(&shared.broken))
         };
         let answer = call(&mut connection).await;
-        broken.settle(answer.as_ref().err().is_some_and(spoils_connection));
-        answer.map_err(|error| from_redis(&error))
-    }
-}
-
-/// Marks the connection unless told otherwise. Cancel safety: a call that is dropped at its deadline counts as broken.
-struct Broken(Arc<AtomicBool>, bool);
-
-impl Broken {
-    fn settle(mut self, broken: bool) {
-        self.1 = broken;
-    }
-}
-
-impl Drop for Broken {
-    fn drop(&mut self) {
-        if self.1 {
-            self.0.store(true, Ordering::Relaxed);
+        // Cancel safety: a call that is dropped says nothing of the connection, which others share.
+        if answer.as_ref().err().is_some_and(spoils_connection) {
+            broken.store(true, Ordering::Relaxed);
         }
+        answer.map_err(|error| from_redis(&error))
     }
 }
 

@@ -3,10 +3,9 @@
 //! What must outlive a reload (who is in flight) is kept here, keyed by identity; the rest comes from files.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 
@@ -52,44 +51,57 @@ pub(crate) struct Tenant {
     pub(crate) gate: Gate,
 }
 
-/// Counts what a tenant has in flight. A reload that changes the quota resizes it; it forgives nothing.
+/// Counts what a tenant has in flight, against a maximum that a reload may move. A reload forgives nothing: what was in
+/// flight before it still counts.
 #[derive(Clone, Debug)]
-pub(crate) struct Gate(Arc<Semaphore>);
+pub(crate) struct Gate(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    in_flight: AtomicU32,
+    max: AtomicU32,
+}
+
+/// One request in flight, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Counts>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Gate {
     /// One more request in flight, or nothing where the quota is used up.
-    pub(crate) fn enter(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).try_acquire_owned().ok()
+    pub(crate) fn enter(&self) -> Option<InFlight> {
+        let max = self.0.max.load(Ordering::Relaxed);
+        let more = |in_flight: u32| (in_flight < max).then(|| in_flight + 1);
+        self.0.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(InFlight(Arc::clone(&self.0)))
     }
 }
 
 /// The gates of all tenants by identity: what outlives a reload.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    gates: Mutex<HashMap<TenantId, (Arc<Semaphore>, u32)>>,
+    gates: Mutex<HashMap<TenantId, Gate>>,
 }
 
 impl Registry {
-    /// The tenant's gate, made on first sight and resized to the quota.
+    /// The tenant's gate, made on first sight, with the quota as it is now.
     pub(crate) fn gate(&self, id: &TenantId, quota: &Quota) -> Gate {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || (Arc::new(Semaphore::new(quota.in_flight as usize)), quota.in_flight);
-        let (gate, size) = gates.entry(id.clone()).or_insert_with(fresh);
-        if quota.in_flight > *size {
-            gate.add_permits((quota.in_flight - *size) as usize);
-            *size = quota.in_flight;
-        } else if quota.in_flight < *size {
-            // What is in flight above the new quota finishes; its permits are gone already.
-            let gone = gate.forget_permits((*size - quota.in_flight) as usize);
-            *size -= u32::try_from(gone).unwrap_or(0);
-        }
-        Gate(Arc::clone(gate))
+        let fresh = || Gate(Arc::new(Counts { in_flight: AtomicU32::new(0), max: AtomicU32::new(0) }));
+        let gate = gates.entry(id.clone()).or_insert_with(fresh);
+        gate.0.max.store(quota.in_flight, Ordering::Relaxed);
+        gate.clone()
     }
 
     /// Forgets tenants that are gone, so that the map does not grow with every name that ever was.
     pub(crate) fn keep_only(&self, present: impl Fn(&TenantId) -> bool) {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.retain(|id, (gate, _)| present(id) || Arc::strong_count(gate) > 1);
+        gates.retain(|id, gate| present(id) || Arc::strong_count(&gate.0) > 1);
     }
 }
 
@@ -109,8 +121,10 @@ mod tests {
         let third = wider.enter().unwrap();
         assert!(wider.enter().is_none(), "the two of before the reload still count");
 
-        drop((held, third));
         let narrower = registry.gate(&id, &Quota { in_flight: 1 });
+        drop((held.0, third));
+        assert!(narrower.enter().is_none(), "one of before the reload is still in flight");
+        drop(held.1);
         let one = narrower.enter().unwrap();
         assert!(narrower.enter().is_none());
         drop(one);

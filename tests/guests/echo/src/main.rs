@@ -20,5 +20,12 @@ async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
             .header("server", "impostor")
             .body((lines.join("\n") + "\n").into())?);
     }
+    if path == "/no-content" {
+        return Ok(Response::builder().status(204).body("".into())?);
+    }
+    if path == "/sized" {
+        let body = request.into_body().contents().await?.to_vec();
+        return Ok(Response::builder().header("content-length", body.len()).body(body.into())?);
+    }
     Ok(Response::new(request.into_body()))
 }

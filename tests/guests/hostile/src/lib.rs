@@ -37,7 +37,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Hostile {
             }
             "/huge-headers" => {
                 let headers = Fields::new();
-                for n in 0..40 {
+                for n in 0..25 {
                     let value = vec![b'h'; 1000];
                     headers.append(&format!("x-huge-{n}"), &value).expect("room for a header");
                 }
