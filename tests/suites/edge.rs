@@ -282,7 +282,7 @@ async fn a_body_that_stops_coming_is_408() {
 #[tokio::test]
 async fn a_stream_of_which_nothing_is_taken_gives_its_permits_back() {
     use hyper_util::rt::{TokioExecutor, TokioIo};
-    let gateway = Gateway::start(&echo().gateway("[http]\nwrite_stall = \"500ms\""));
+    let gateway = Gateway::start(&echo().gateway("[http]\nwrite_stall = \"500ms\"\nidle = \"1s\""));
     let stream = TokioIo::new(gateway.client(Protocol::H2).tls("echo.localhost").await);
     let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(0)

@@ -38,7 +38,7 @@ struct Slot(Mutex<Held>);
 struct Held {
     body: Option<ResponseBody>,
     busy: Option<Busy>,
-    /// Since when hyper has a frame of it and has not asked for the next.
+    /// Since when hyper has its head or a frame of it and has not asked for the next: HTTP/2 asks when there is room.
     handed: Option<Instant>,
 }
 
@@ -102,7 +102,8 @@ impl Activity {
 impl Busy {
     pub(super) fn until_end_of(self, body: ResponseBody) -> ResponseBody {
         let activity = self.0.clone();
-        let slot = Arc::new(Slot(Mutex::new(Held { body: Some(body), busy: Some(self), handed: None })));
+        let slot =
+            Arc::new(Slot(Mutex::new(Held { body: Some(body), busy: Some(self), handed: Some(Instant::now()) })));
         let id = {
             let mut slots = activity.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
             slots.0 += 1;
@@ -179,6 +180,8 @@ mod tests {
         let mut taken = activity.enter().until_end_of(full("a response"));
         let mut waiting = activity.enter().until_end_of(Waiting(queue).boxed_unsync());
         assert!(taken.frame().await.unwrap().is_ok());
+        let nothing_yet = tokio::time::timeout(Duration::from_secs(1), waiting.frame()).await;
+        assert!(nothing_yet.is_err(), "hyper has asked, and the guest has nothing to give");
         tokio::select! {
             () = activity.clear_stalled(limit) => {}
             () = tokio::time::sleep(Duration::from_secs(300)) => {}

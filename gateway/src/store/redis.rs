@@ -61,7 +61,7 @@ impl std::fmt::Debug for Redis {
     }
 }
 
-/// Sets the field to ARGV[4] if it holds ARGV[3] (or is absent, where ARGV[2] is "0").
+/// Sets the field to `ARGV[4]` if it holds `ARGV[3]` (or is absent, where `ARGV[2]` is "0").
 const SWAP: &str = r"
 local now = redis.call('HGET', KEYS[1], ARGV[1])
 if ARGV[2] == '0' then
@@ -73,7 +73,7 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
 return 1";
 
 /// HSCAN without its values, in small steps: the server reads them all the same (NOVALUES came with Redis 7.4), and one
-/// page must not hold it up. ARGV[2] keys are a page, or as many as came with a MiB of values.
+/// page must not hold it up. `ARGV[2]` keys are a page, or as many as came with a MiB of values.
 const LIST: &str = r"
 local cursor, keys, bytes = ARGV[1], {}, 0
 repeat
@@ -86,7 +86,7 @@ repeat
 until cursor == '0' or #keys >= tonumber(ARGV[2]) or bytes > 1048576
 return {cursor, keys}";
 
-/// HMGET, after a look at how much it would be: ARGV[1] is the most.
+/// HMGET, after a look at how much it would be: `ARGV[1]` is the most.
 const GET_MANY: &str = r"
 local bytes = 0
 for i = 2, #ARGV do bytes = bytes + redis.call('HSTRLEN', KEYS[1], ARGV[i]) end
