@@ -8,7 +8,8 @@ mkdir -p "$out"
 
 # One core for the server, the others for the load; where there is one core only, the figures mean little.
 cores=$(nproc)
-on_server_core() { if [ "$cores" -gt 1 ]; then taskset -c 0 "$@"; else "$@"; fi; }
+# Only in the background: it takes the shell's place, so that the job's id is the server's.
+on_server_core() { if [ "$cores" -gt 1 ]; then exec taskset -c 0 "$@"; else exec "$@"; fi; }
 on_load_cores() { if [ "$cores" -gt 1 ]; then taskset -c "1-$((cores - 1))" "$@"; else "$@"; fi; }
 
 pids=()

@@ -6,7 +6,8 @@ source "$(dirname "$0")/lib.sh"
 need oha "cargo install --locked oha"
 rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-5} connections=${CONNECTIONS:-32}
 
-(cd "$top" && cargo build --release --locked -p gateway --bin tollgate --example bare)
+# One after the other: an example comes with the features of tests, which the gateway is not shipped with.
+(cd "$top" && cargo build --release --locked -p gateway --example bare && cargo build --release --locked -p gateway --bin tollgate)
 start_tollgate "$out/state"
 bare_said=$(mktemp)
 on_server_core "$target/release/examples/bare" 127.0.0.1:0 >"$bare_said" &
