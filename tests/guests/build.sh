@@ -91,7 +91,9 @@ for pair in "$HOME=/home" "$top=/tollgate" "$target=/target" "${CARGO_HOME:-$HOM
 done
 export CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS="$flags"
 
-(cd "$here" && cargo build --release --locked --target wasm32-wasip2 "${extra[@]}")
+for workspace in "$here" "$top/tenants"; do
+    (cd "$workspace" && cargo build --release --locked --target wasm32-wasip2 "${extra[@]}")
+done
 
 mkdir -p "$target/components"
 for wasm in "$target"/wasm32-wasip2/release/*.wasm; do
