@@ -1,6 +1,6 @@
 //! What storage promises when things end or break: durability, and a backend that goes and comes back.
 
-use tests::{Gateway, Protocol, Redis, Site, Tenant, guest, top};
+use tests::{Gateway, Protocol, Redis, Site, Tenant};
 
 fn counter() -> Site {
     let counter = Tenant::new("counter.localhost", "counter-site").stores(&["default"]);
@@ -122,6 +122,4 @@ fn a_second_gateway_on_one_embedded_store_says_so() {
     let words = String::from_utf8_lossy(&second.stderr);
     assert!(words.contains("is another gateway using it?"), "{words}");
     assert_eq!(second.status.code(), Some(1));
-    // Both paths are used by other suites as well; here they only have to be there.
-    assert!(guest("counter-site").exists() && top().exists());
 }

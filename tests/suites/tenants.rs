@@ -21,7 +21,9 @@ async fn one_broken_tenant_of_five_is_left_out_and_the_four_serve() {
     assert!(why.contains("three/tenant.toml:4:1: `limits.memroy` is not a key [unknown-key]"), "{why}");
     assert_eq!(status["problems"][0]["hint"], "did you mean `memory`?");
     assert_eq!(tenants.iter().filter(|tenant| tenant["standing"] == "serving").count(), 4);
-    assert!(gateway.announced.is_empty() || gateway.log("config").iter().any(|line| line["tenant"] == "three"));
+    let logged = async || gateway.log("config").into_iter().find(|line| line["tenant"] == "three");
+    tests::until("the reason in the log", logged).await;
+    assert!(gateway.announced.starts_with("https  "), "{}", gateway.announced);
 }
 
 #[tokio::test]

@@ -258,6 +258,7 @@ fn component_of(notes: &mut Notes<'_>, route: &RouteRead, components: &[Componen
         let names = || components.iter().map(|component| component.name.value.as_str());
         let known = format!("one of {}", names().collect::<Vec<_>>().join(", "));
         let hint = near(wanted, names()).map(|near| format!("did you mean `{near}`?"));
+        let hint = hint.or_else(|| Some("correct the route, or add a [[component]] of that name".to_owned()));
         let texts = ["there is no such component", &format!("`{wanted}`"), &known];
         notes.add("unknown-component", &route.component.place, texts, hint);
     }
