@@ -50,12 +50,10 @@ impl Road {
         let answered = replied.and_then(|reply| response::of_reply(reply, is_head, &self.tasks));
         let mut answer = answered.unwrap_or_else(|fault| {
             record.fault(fault);
-            response::of_fault(fault, record.id)
-        });
-        if is_head {
+            let refusal = response::of_fault(fault, record.id);
             // HTTP/2 would send the words of a fault as data, which the answer to a HEAD must not have.
-            *answer.body_mut() = crate::http::empty();
-        }
+            if is_head { refusal.map(|_words| crate::http::empty()) } else { refusal }
+        });
         record.status(answer.status());
         response::mark(answer.headers_mut(), record.id, self.server_timing.then(|| record.times()));
         answer

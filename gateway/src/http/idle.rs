@@ -5,6 +5,7 @@
 //! permits for ever. So each response's body stands in a slot that [`Activity::clear_stalled`] can empty from outside.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -28,6 +29,8 @@ pub(super) struct Activity(Arc<Inner>);
 
 struct Inner {
     busy: watch::Sender<usize>,
+    /// In which a client must take something of each stream; nothing with HTTP/1.1, where its socket tells.
+    stall: Option<Duration>,
     /// Bodies under way, at most as many as the connection has streams.
     slots: Mutex<(u64, HashMap<u64, Arc<Slot>>)>,
 }
@@ -42,12 +45,6 @@ struct Held {
     handed: Option<Instant>,
 }
 
-impl Default for Activity {
-    fn default() -> Self {
-        Self(Arc::new(Inner { busy: watch::Sender::new(0), slots: Mutex::default() }))
-    }
-}
-
 /// One request being answered.
 pub(super) struct Busy(Activity);
 
@@ -58,6 +55,10 @@ impl Drop for Busy {
 }
 
 impl Activity {
+    pub(super) fn new(stall: Option<Duration>) -> Self {
+        Self(Arc::new(Inner { busy: watch::Sender::new(0), stall, slots: Mutex::default() }))
+    }
+
     pub(super) fn enter(&self) -> Busy {
         self.0.busy.send_modify(|busy| *busy += 1);
         Busy(self.clone())
@@ -78,8 +79,9 @@ impl Activity {
         }
     }
 
-    /// Takes away, again and again, every body of which a client has taken nothing for so long. Never resolves.
-    pub(super) async fn clear_stalled(&self, limit: Duration) {
+    /// Takes away, again and again, every body of which a client has taken nothing for too long.
+    pub(super) async fn clear_stalled(&self) -> Infallible {
+        let Some(limit) = self.0.stall else { return std::future::pending().await };
         loop {
             tokio::time::sleep(limit / 2).await;
             let slots: Vec<Arc<Slot>> = {
@@ -104,27 +106,30 @@ impl Busy {
         let activity = self.0.clone();
         let slot =
             Arc::new(Slot(Mutex::new(Held { body: Some(body), busy: Some(self), handed: Some(Instant::now()) })));
-        let id = {
+        let id = activity.0.stall.map(|_limit| {
             let mut slots = activity.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
             slots.0 += 1;
             let id = slots.0;
             slots.1.insert(id, Arc::clone(&slot));
             id
-        };
+        });
         BusyBody { slot, id, activity }.boxed_unsync()
     }
 }
 
 struct BusyBody {
     slot: Arc<Slot>,
-    id: u64,
+    /// Its place among the slots, where those are looked after.
+    id: Option<u64>,
     activity: Activity,
 }
 
 impl Drop for BusyBody {
     fn drop(&mut self) {
-        let mut slots = self.activity.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.1.remove(&self.id);
+        if let Some(id) = self.id {
+            let mut slots = self.activity.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.1.remove(&id);
+        }
     }
 }
 
@@ -160,7 +165,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_busy_connection_is_not_idle() {
-        let activity = Activity::default();
+        let activity = Activity::new(None);
         let start = Instant::now();
         let busy = activity.enter();
         let end = async {
@@ -173,8 +178,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_nobody_takes_is_taken_away_and_one_that_waits_for_its_guest_is_not() {
-        let activity = Activity::default();
-        let limit = Duration::from_secs(30);
+        let activity = Activity::new(Some(Duration::from_secs(30)));
         // Two frames, of which the client takes one.
         let (pieces, queue) = tokio::sync::mpsc::channel(2);
         let mut taken = activity.enter().until_end_of(full("a response"));
@@ -183,7 +187,7 @@ mod tests {
         let nothing_yet = tokio::time::timeout(Duration::from_secs(1), waiting.frame()).await;
         assert!(nothing_yet.is_err(), "hyper has asked, and the guest has nothing to give");
         tokio::select! {
-            () = activity.clear_stalled(limit) => {}
+            never = activity.clear_stalled() => match never {},
             () = tokio::time::sleep(Duration::from_secs(300)) => {}
         }
         assert!(taken.frame().await.unwrap().is_err(), "it is torn, and its permits are back");

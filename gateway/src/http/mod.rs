@@ -48,8 +48,6 @@ pub(crate) struct Settings {
 
 /// The most header fields of a request.
 const FIELDS_MAX: usize = 100;
-/// With HTTP/1.1, a client that takes nothing is one whose socket takes nothing.
-const NEVER: Duration = Duration::from_hours(24 * 365);
 /// hyper wants 8 KiB at least for its buffer.
 const BUFFER_BYTES_MIN: usize = 8192;
 
@@ -60,7 +58,7 @@ where
     S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
-    let activity = Activity::default();
+    let activity = Activity::new((protocol == Protocol::Http2).then_some(settings.write_stall));
     let counted = activity.clone();
     let answer = tower::service_fn(move |request| {
         let busy = counted.enter();
@@ -84,7 +82,7 @@ where
                 .max_headers(FIELDS_MAX)
                 .serve_connection(io, service);
             let mut connection = pin!(connection);
-            drive!(connection, activity, writing, NEVER, settings, tasks);
+            drive!(connection, activity, writing, settings, tasks);
         }
         Protocol::Http2 => {
             let connection = hyper::server::conn::http2::Builder::new(tasks.clone())
@@ -97,19 +95,19 @@ where
                 .keep_alive_timeout(Duration::from_secs(10))
                 .serve_connection(io, service);
             let mut connection = pin!(connection);
-            drive!(connection, activity, writing, settings.write_stall, settings, tasks);
+            drive!(connection, activity, writing, settings, tasks);
         }
     }
 }
 
 /// hyper's two kinds of connection share no trait, so what is done with either is a macro.
 macro_rules! drive {
-    ($connection:ident, $activity:ident, $writing:ident, $stall:expr, $settings:ident, $tasks:ident) => {{
+    ($connection:ident, $activity:ident, $writing:ident, $settings:ident, $tasks:ident) => {{
         let ended = tokio::select! {
             ended = $connection.as_mut() => Some(ended),
             () = $tasks.draining() => None,
             () = $activity.idle_for($settings.idle) => None,
-            () = $activity.clear_stalled($stall) => None,
+            never = $activity.clear_stalled() => match never {},
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -119,7 +117,7 @@ macro_rules! drive {
                     ended = $connection.as_mut() => ended,
                     // A client that says nothing more and takes nothing more need not be waited for.
                     () = $writing.quiet_after(|| $activity.idle_for(idle::GRACE)) => return,
-                    () = $activity.clear_stalled($stall) => return,
+                    never = $activity.clear_stalled() => match never {},
                 }
             }
         };

@@ -169,6 +169,9 @@ fn write_groups(database: &Database, mut queue: mpsc::Receiver<Job>) {
             }
             next = (group.len() < GROUP && bytes < GROUP_BYTES).then(|| queue.try_recv().ok()).flatten();
         }
+        if group.is_empty() {
+            continue;
+        }
         match commit(database, &group) {
             Ok(answers) => {
                 for (job, answer) in group.drain(..).zip(answers) {
