@@ -1,6 +1,7 @@
-//! A moment by which something outside must have answered. Every await on the outside world has one.
+//! Moments: one by which something outside must have answered (every await on the outside world has one), and now.
 
 use std::future::Future;
+use std::sync::LazyLock;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -21,6 +22,17 @@ impl Deadline {
     /// Runs `work` until it is done or the moment is there. Cancel safety: `work` is dropped in the second case.
     pub(crate) async fn run<F: Future>(self, work: F) -> Result<F::Output, Elapsed> {
         tokio::time::timeout_at(self.0, work).await.map_err(|_elapsed| Elapsed)
+    }
+}
+
+/// Now, as nanoseconds since this process first asked: what quotas over time are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(pub(crate) u64);
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+        Self(u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 }
 

@@ -19,8 +19,10 @@ pub(crate) enum Fault {
     BodyTimeout,
     #[error("the client went away")]
     ClientGone,
-    #[error("the tenant has as many requests in flight as its quota allows")]
-    QuotaInFlight,
+    #[error("the tenant used up its quota of {}", .0.name())]
+    Quota(Quotum),
+    #[error("the request came back to a tenant that it had been at already")]
+    Loop,
     #[error("the component trapped")]
     Trap,
     #[error("the component used all its stack")]
@@ -43,6 +45,71 @@ pub(crate) enum Fault {
     Internal,
 }
 
+/// What a tenant as a whole has a quota of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Quotum {
+    Requests,
+    Fuel,
+    InFlight,
+    Memory,
+    BodyBytes,
+    StorageOps,
+    StorageBytes,
+    Outbound,
+    OutboundInFlight,
+    LogBytes,
+}
+
+impl Quotum {
+    /// Every quota, for tests.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Requests,
+        Self::Fuel,
+        Self::InFlight,
+        Self::Memory,
+        Self::BodyBytes,
+        Self::StorageOps,
+        Self::StorageBytes,
+        Self::Outbound,
+        Self::OutboundInFlight,
+        Self::LogBytes,
+    ];
+
+    /// The stable name: metric label, policy name in the `RateLimit` fields, first word of a guest's error.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Fuel => "fuel",
+            Self::InFlight => "in-flight",
+            Self::Memory => "memory",
+            Self::BodyBytes => "body-bytes",
+            Self::StorageOps => "storage-ops",
+            Self::StorageBytes => "storage-bytes",
+            Self::Outbound => "outbound",
+            Self::OutboundInFlight => "outbound-in-flight",
+            Self::LogBytes => "log-bytes",
+        }
+    }
+
+    /// The fault of a request that it refuses. Storage, outbound requests and log lines are refused to the guest instead,
+    /// and are named here only so that the list is closed.
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Requests => "quota-requests",
+            Self::Fuel => "quota-fuel",
+            Self::InFlight => "quota-in-flight",
+            Self::Memory => "quota-memory",
+            Self::BodyBytes => "quota-body-bytes",
+            Self::StorageOps => "quota-storage-ops",
+            Self::StorageBytes => "quota-storage-bytes",
+            Self::Outbound => "quota-outbound",
+            Self::OutboundInFlight => "quota-outbound-in-flight",
+            Self::LogBytes => "quota-log-bytes",
+        }
+    }
+}
+
 /// Whose doing a fault is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blame {
@@ -53,7 +120,7 @@ pub(crate) enum Blame {
 
 impl Fault {
     /// Every fault, for metrics that start at zero and for tests.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::NoRoute,
         Self::Misdirected,
         Self::BadRequest,
@@ -61,7 +128,12 @@ impl Fault {
         Self::BodyTooLarge,
         Self::BodyTimeout,
         Self::ClientGone,
-        Self::QuotaInFlight,
+        Self::Quota(Quotum::Requests),
+        Self::Quota(Quotum::Fuel),
+        Self::Quota(Quotum::InFlight),
+        Self::Quota(Quotum::Memory),
+        Self::Quota(Quotum::BodyBytes),
+        Self::Loop,
         Self::Trap,
         Self::Stack,
         Self::Fuel,
@@ -84,7 +156,8 @@ impl Fault {
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
             Self::ClientGone => "client-gone",
-            Self::QuotaInFlight => "quota-in-flight",
+            Self::Quota(quotum) => quotum.kind(),
+            Self::Loop => "loop",
             Self::Trap => "trap",
             Self::Stack => "stack-exhausted",
             Self::Fuel => "fuel-exhausted",
@@ -107,7 +180,8 @@ impl Fault {
             | Self::BodyTooLarge
             | Self::BodyTimeout
             | Self::ClientGone => Blame::Client,
-            Self::QuotaInFlight
+            Self::Quota(_)
+            | Self::Loop
             | Self::Trap
             | Self::Stack
             | Self::Fuel
@@ -123,7 +197,7 @@ impl Fault {
     /// After how many seconds the same request may fare better, where it may.
     pub(crate) const fn retry_seconds(self) -> Option<u64> {
         match self {
-            Self::QuotaInFlight | Self::Overload => Some(1),
+            Self::Quota(_) | Self::Overload => Some(1),
             Self::NoRoute
             | Self::Misdirected
             | Self::BadRequest
@@ -131,6 +205,7 @@ impl Fault {
             | Self::BodyTooLarge
             | Self::BodyTimeout
             | Self::ClientGone
+            | Self::Loop
             | Self::Trap
             | Self::Stack
             | Self::Fuel

@@ -8,17 +8,18 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Suspension};
 use crate::admission::Doors;
 use crate::config::{self, Boot, Plan, Planned, Snapshot, Standing};
 use crate::domain::{Domain, Pattern};
+use crate::host::Egress;
 use crate::listener::{self, Connections};
 use crate::request::{Peer, Road};
 use crate::route::{Route, Table};
 use crate::sandbox::{Compiler, Sandbox, Surroundings};
 use crate::store::Store;
 use crate::telemetry::{GuestLogs, Metrics, Tasks};
-use crate::tenant::{Component, Registry, Tenant};
+use crate::tenant::{Component, Count, Registry, Tenant};
 use crate::tls::{self, Certificates, DevCa, Terminator};
 use crate::{http, response};
 
@@ -28,7 +29,9 @@ pub(crate) struct Gateway {
     road: Arc<Road>,
     terminator: Terminator,
     dev_ca: DevCa,
-    registry: Registry,
+    registry: Arc<Registry>,
+    suspension: Suspension,
+    egress: Arc<Egress>,
     compiler: Compiler,
     tasks: Tasks,
     /// What it listens on, with the ports that were chosen.
@@ -48,29 +51,46 @@ impl Gateway {
         let store = Arc::new(Store::open(&boot.storage, Arc::clone(&metrics))?);
         let logs = GuestLogs::open(&boot.state.join("logs"), Arc::clone(&metrics))
             .with_context(|| format!("cannot write logs under {}", boot.state.display()))?;
+        let egress = Arc::new(Egress::new(boot.egress.clone()).context("egress.ca cannot be used")?);
         let dev_ca = DevCa::load_or_make(&boot.state.join("tls"))?;
         let around = Surroundings {
             store: Arc::clone(&store),
             logs,
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
-            count_fuel_early: boot.tls == tls::Source::Dev,
+            egress: Arc::clone(&egress),
+            memory: Arc::new(Count::of(boot.sandbox.memory)),
+            is_metered: boot.sandbox.metering,
         };
+        let compiler = Compiler::open(&boot.sandbox, Arc::clone(&metrics))?;
         let road = Arc::new(Road {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             doors: Doors::new(boot.admission),
-            sandbox: Sandbox::new(&boot.sandbox, around)?,
+            sandbox: Sandbox::new(&boot.sandbox, &compiler, around)?,
             http: boot.http.clone(),
             metrics: Arc::clone(&metrics),
             tasks: tasks.clone(),
             server_timing: boot.tls == tls::Source::Dev,
         });
         let terminator = Terminator::new(certificates(&dev_ca, &[])?, boot.http.handshake_time)?;
-        let compiler = Compiler::open(&boot.sandbox, Arc::clone(&metrics))?;
         let admin = boot.listen.admin;
-        let registry = Registry::default();
-        let mut gateway =
-            Self { boot, road, terminator, dev_ca, registry, compiler, tasks, https: vec![], http: vec![], admin };
+        let registry = Arc::<Registry>::default();
+        let suspension = Suspension::load(boot.state.join("suspended"), Arc::clone(&registry));
+        let suspension = suspension.with_context(|| format!("cannot use {}/suspended", boot.state.display()))?;
+        let mut gateway = Self {
+            boot,
+            road,
+            terminator,
+            dev_ca,
+            registry,
+            suspension,
+            egress,
+            compiler,
+            tasks,
+            https: vec![],
+            http: vec![],
+            admin,
+        };
         gateway.reload().await?;
         gateway.listen(&metrics, store).await?;
         Ok(gateway)
@@ -96,7 +116,8 @@ impl Gateway {
         let listener = listener::bind(self.boot.listen.admin).await?;
         self.admin = listener.local_addr()?;
         // Connections of its own, so that it answers when the clients' are all taken; and it outlives a drain's start.
-        let admin = Admin { road: Arc::clone(&self.road), store };
+        self.egress.own_listeners([self.https.as_slice(), &self.http, &[self.admin]].concat());
+        let admin = Admin { road: Arc::clone(&self.road), store, suspension: self.suspension.clone() };
         let connections = Connections::new(100, Arc::new(Metrics::default()));
         let serve = move |stream, _peer| admin.clone().serve(stream);
         tokio::spawn(listener::accept(listener, connections, Tasks::default(), serve));
@@ -156,9 +177,9 @@ impl Gateway {
     fn add(&self, table: &mut Table, plan: &Plan) {
         let tenant = Tenant {
             id: plan.id.clone(),
-            enabled: plan.enabled,
             environment: plan.environment.clone(),
-            gate: self.registry.gate(&plan.id, &plan.quota),
+            egress: plan.egress.clone(),
+            ledger: self.registry.ledger(&plan.id, &plan.quota, plan.enabled),
         };
         let components: Vec<_> = plan
             .components
@@ -268,7 +289,8 @@ impl Door {
     async fn http(self, stream: TcpStream, https_port: u16) {
         let answer = move |request| {
             let redirect = http::to_https(&request, https_port);
-            let redirect = redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new()));
+            let redirect =
+                redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new(), None));
             std::future::ready(redirect)
         };
         http::serve(stream, tls::Protocol::Http1, &self.road.http, &self.road.tasks, answer).await;

@@ -11,7 +11,7 @@ use crate::admission::Doors;
 use crate::config::Snapshot;
 use crate::domain::Domain;
 use crate::fault::Fault;
-use crate::http::{RequestBody, ResponseBody, authority, clean_request};
+use crate::http::{RequestBody, ResponseBody, authority, cdn_loop, clean_request};
 use crate::response;
 use crate::sandbox::{Reply, Sandbox};
 use crate::telemetry::{Metrics, Record, Tasks};
@@ -50,7 +50,7 @@ impl Road {
         let answered = replied.and_then(|reply| response::of_reply(reply, is_head, &self.tasks));
         let mut answer = answered.unwrap_or_else(|fault| {
             record.fault(fault);
-            let refusal = response::of_fault(fault, record.id);
+            let refusal = response::of_fault(fault, record.id, record.limits());
             // HTTP/2 would send the words of a fault as data, which the answer to a HEAD must not have.
             if is_head { refusal.map(|_words| crate::http::empty()) } else { refusal }
         });
@@ -76,11 +76,17 @@ impl Road {
         let routed = snapshot.routes.find(&host, request.uri().path())?;
         let route = routed.route();
         record.routed(routed.tenant().id.as_str(), route.component.name.as_str(), route.pattern.as_str());
+        cdn_loop::check(request.headers(), &routed.tenant().id)?;
         let body_max = route.limits.request_body;
         let request = absolute(request, &host, port)?;
         let (parts, body) = request.into_parts();
         let (body, verdict) = RequestBody::new(body, body_max, self.http.body_idle, Arc::clone(record), &self.tasks)?;
-        let admitted = self.doors.admit(routed).await?;
+        let admitted = self.doors.admit(routed).await.map_err(|refused| {
+            if let Some(limited) = refused.limited {
+                record.limited(limited.fields());
+            }
+            refused.fault
+        })?;
         record.queued(admitted.queued);
         let request = Request::from_parts(parts, body);
         self.sandbox.run(admitted, request, verdict, Arc::clone(record)).await

@@ -13,13 +13,13 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
     ("tls", &["telemetry"]),
     ("http", &["telemetry", "tls"]),
     ("route", &["tenant"]),
-    ("host", &["telemetry", "tenant", "store"]),
+    ("host", &["telemetry", "tenant", "store", "http"]),
     ("admission", &["route", "tenant"]),
     ("sandbox", &["telemetry", "tenant", "store", "http", "host", "admission"]),
     ("response", &["telemetry", "http", "sandbox"]),
     ("config", &["telemetry", "tenant", "store", "listener", "tls", "http", "route", "host", "admission", "sandbox"]),
     ("request", &["telemetry", "http", "admission", "sandbox", "response", "config"]),
-    ("admin", &["telemetry", "store", "http", "config", "request"]),
+    ("admin", &["telemetry", "tenant", "store", "http", "config", "request"]),
     (
         "gateway",
         &[
@@ -30,6 +30,7 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
             "tls",
             "http",
             "route",
+            "host",
             "admission",
             "sandbox",
             "response",

@@ -157,6 +157,71 @@ impl Gateway {
         until("an access record", async || self.log("access").into_iter().find(|line| line["request_id"] == id)).await
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Descriptors that it holds (proc_pid_fd(5)).
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.process())).unwrap().count()
+    }
+
+    /// Bytes of memory that it has resident now, and had at the most (proc_pid_status(5)).
+    #[must_use]
+    pub fn resident(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process())).unwrap();
+        let kib = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        (kib("VmRSS:") << 10, kib("VmHWM:") << 10)
+    }
+
+    /// One tenant's part of `/status`.
+    pub async fn tenant(&self, id: &str) -> Value {
+        let status = self.status().await;
+        let tenants = status["tenants"].as_array().unwrap();
+        tenants.iter().find(|tenant| tenant["id"] == id).unwrap_or(&Value::Null).clone()
+    }
+
+    /// Waits until nothing of any request is left: no instance, no permit, no byte of memory.
+    pub async fn quiet(&self) {
+        crate::until("a gateway that is at rest", async || {
+            let status = self.status().await;
+            let is_zero = |value: &Value| value.as_u64() == Some(0);
+            let tenants = status["tenants"].as_array().unwrap();
+            let at_rest = tenants.iter().all(|tenant| {
+                let usage = &tenant["usage"];
+                ["in_flight", "memory", "outbound_in_flight"].iter().all(|count| is_zero(&usage[count]["now"]))
+            });
+            let gateway = &status["gateway"];
+            let is_quiet = at_rest
+                && is_zero(&gateway["instances"])
+                && is_zero(&gateway["waiting"])
+                && is_zero(&gateway["memory"][0]);
+            is_quiet.then_some(())
+        })
+        .await;
+    }
+
+    /// Runs `tollgate` against this gateway; its exit code and what it printed.
+    #[must_use]
+    pub fn tell(&self, site: &Site, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(tollgate())
+            .args(arguments)
+            .arg("--config")
+            .arg(site.config())
+            .arg("--admin")
+            .arg(self.admin.to_string())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// Sends a signal, by name.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();

@@ -12,6 +12,7 @@ mod client;
 mod gateway;
 mod redis;
 mod site;
+pub mod wat;
 
 pub use client::{Answer, Body, Client, Protocol, empty, read, request};
 pub use gateway::{Gateway, check, tollgate};

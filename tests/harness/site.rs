@@ -25,7 +25,12 @@ impl Tenant {
     /// One host, one guest, all paths.
     #[must_use]
     pub fn new(host: &str, name: &str) -> Self {
-        let source = guest(name);
+        Self::of(host, &guest(name))
+    }
+
+    /// The same with a component of any kind, which is given by its path.
+    #[must_use]
+    pub fn of(host: &str, source: &Path) -> Self {
         Self {
             head: format!("schema = 1\nhosts = [\"{host}\"]\n"),
             component: format!("[[component]]\nname = \"site\"\nsource = \"{}\"\n", source.display()),

@@ -10,9 +10,12 @@ fn start() -> Gateway {
     // Fuel without end, so that only the clock can stop it.
     let endless = LIMITS.replace("200M", "9000G").replace("2s", "1s");
     let endless = Tenant::new("endless.localhost", "hostile").with(&endless);
+    // So little that also a slow build burns it in time.
+    let poor = Tenant::new("poor.localhost", "hostile").with(&LIMITS.replace("200M", "10M"));
     let site = Site::new()
         .tenant("hostile", &hostile)
         .tenant("endless", &endless)
+        .tenant("poor", &poor)
         .tenant("good", &Tenant::new("good.localhost", "echo"));
     Gateway::start(&site)
 }
@@ -42,6 +45,17 @@ async fn each_harm_before_the_head_has_its_own_status_and_record() {
         ("hostile", "/sleep", 504, "deadline"),
         ("endless", "/loop", 504, "deadline"),
         ("endless", "/fill", 504, "deadline"),
+        ("hostile", "/fill", 502, "fuel-exhausted"),
+        ("hostile", "/status-101", 502, "bad-response"),
+        ("hostile", "/status-999", 502, "bad-response"),
+        ("hostile", "/many-headers", 502, "trap"),
+        ("hostile", "/handles", 502, "trap"),
+        ("hostile", "/pollables", 502, "trap"),
+        ("hostile", "/clock", 502, "fuel-exhausted"),
+        ("poor", "/random", 502, "fuel-exhausted"),
+        ("hostile", "/random-much", 502, "trap"),
+        ("hostile", "/logs", 502, "fuel-exhausted"),
+        ("hostile", "/small-grows", 502, "memory-exhausted"),
     ] {
         let (answer, record) = misbehave(&gateway, &format!("{host}.localhost"), path).await;
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (status, fault), "{path}: {}", answer.text());
@@ -50,6 +64,7 @@ async fn each_harm_before_the_head_has_its_own_status_and_record() {
         assert_eq!(record["tenant"], host);
         assert!(!answer.text().contains("hostile"), "a stranger learns nothing: {}", answer.text());
     }
+    gateway.quiet().await;
     let record = gateway.record(&gateway.get("hostile.localhost", "/loop").await).await;
     let fuel = record["fuel"].as_u64().unwrap();
     assert!((200_000_000..=200_100_000).contains(&fuel), "all of it and no more: {fuel}");
@@ -81,7 +96,7 @@ async fn a_body_that_breaks_off_never_looks_whole() {
 #[tokio::test]
 async fn a_body_that_the_guest_does_not_finish_never_looks_whole() {
     let gateway = start();
-    for path in ["/short", "/unfinished"] {
+    for path in ["/short", "/unfinished", "/long"] {
         for protocol in [Protocol::H1, Protocol::H2] {
             let request = tests::request("GET", "hostile.localhost", path).body(tests::empty()).unwrap();
             // The gateway may answer 502, hang up before the head has left, or in the middle.
@@ -93,6 +108,116 @@ async fn a_body_that_the_guest_does_not_finish_never_looks_whole() {
             assert_eq!(tests::until("the record", record).await["fault"], "bad-response", "{path} {protocol:?}");
         }
     }
+}
+
+/// A body that never ends costs what the limit lets through, whether the guest reads it or not.
+#[tokio::test]
+async fn an_endless_request_is_cut_at_its_limit() {
+    let limits = format!("{LIMITS}\nrequest_body = \"1MiB\"");
+    let site = Site::new().tenant("hostile", &Tenant::new("hostile.localhost", "hostile").with(&limits));
+    let gateway = Gateway::start(&site);
+    for protocol in [Protocol::H1, Protocol::H2] {
+        let endless = http_body_util::StreamBody::new(Endless);
+        let body = http_body_util::BodyExt::boxed(endless);
+        let request = tests::request("POST", "hostile.localhost", "/read-all").body(body).unwrap();
+        let answer = gateway.client(protocol).send("hostile.localhost", request).await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (413, "body-too-large"), "{protocol:?}");
+        let record = gateway.record(&answer).await;
+        assert!(record["bytes_in"].as_u64().unwrap() < 2 << 20, "{record}");
+    }
+    gateway.quiet().await;
+}
+
+/// Pieces of a body without end.
+struct Endless;
+
+impl futures_core::Stream for Endless {
+    type Item = Result<http_body::Frame<bytes::Bytes>, std::io::Error>;
+
+    fn poll_next(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(bytes::Bytes::from_static(&[b'x'; 4096])))))
+    }
+}
+
+/// Everything at once, from many clients, again and again: afterwards nothing is left of it.
+#[tokio::test]
+async fn after_all_harms_nothing_has_leaked() {
+    const HARMS: [&str; 22] = [
+        "/loop",
+        "/fill",
+        "/grow",
+        "/deep",
+        "/trap",
+        "/trap-in-body",
+        "/huge-headers",
+        "/headers-without-end",
+        "/unfinished",
+        "/silent",
+        "/sleep",
+        "/drip",
+        "/exit",
+        "/short",
+        "/long",
+        "/status-999",
+        "/handles",
+        "/pollables",
+        "/bodies",
+        "/clock",
+        "/small-grows",
+        "/outbound-flood",
+    ];
+    let gateway = start();
+    let round = async || {
+        let tasks: Vec<_> = HARMS
+            .iter()
+            .flat_map(|path| [(*path, Protocol::H1), (*path, Protocol::H2)])
+            .map(|(path, protocol)| {
+                let client = gateway.client(protocol);
+                tokio::spawn(async move {
+                    let request = tests::request("GET", "hostile.localhost", path).body(tests::empty()).unwrap();
+                    // Some connections are cut before an answer.
+                    if let Ok(response) = client.start("hostile.localhost", request).await {
+                        tests::read(response).await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        gateway.quiet().await;
+        tests::until("closed connections", async || {
+            (gateway.metric("tollgate_connections ").await == 0.0).then_some(())
+        })
+        .await;
+    };
+    // The first rounds fill caches and warm slots up.
+    round().await;
+    round().await;
+    let (descriptors, (resident, _)) = (gateway.descriptors(), gateway.resident());
+    for _ in 0..3 {
+        round().await;
+    }
+    tests::until("as few descriptors as before", async || (gateway.descriptors() <= descriptors).then_some(())).await;
+    let (now, _) = gateway.resident();
+    assert!(now < resident + (64 << 20), "{resident} bytes before, {now} after");
+    assert_eq!(gateway.get("good.localhost", "/head").await.status.as_u16(), 200);
+}
+
+/// What a guest may make the host keep for it, without anybody reading it.
+#[tokio::test]
+async fn bodies_that_nobody_reads_hold_little() {
+    let gateway = start();
+    let (before, _) = gateway.resident();
+    for _ in 0..20 {
+        let answer = gateway.get("hostile.localhost", "/bodies").await;
+        assert!(answer.text() == "kept them" || answer.status == 502, "{}", answer.text());
+    }
+    let (_, peak) = gateway.resident();
+    assert!(peak < before + (100 << 20), "{before} before, {peak} at the most");
 }
 
 #[tokio::test]

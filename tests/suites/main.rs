@@ -3,14 +3,20 @@
 //! Every guest of `tests/guests` is named by a suite, or `guests` fails.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should say so and stop")]
 
+mod bombs;
 mod check;
 mod demo;
 mod edge;
+mod egress;
+mod fairness;
 mod guests;
 mod hostile;
 mod http03;
 mod isolation;
 mod keyvalue;
 mod lifecycle;
+mod matrix;
+mod memory;
 mod storage;
+mod suspension;
 mod tenants;

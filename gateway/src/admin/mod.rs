@@ -1,6 +1,10 @@
-//! The operators' listener: health, readiness, metrics, status. It only tells; nothing is changed through it.
+//! The operators' listener: health, readiness, metrics, status; and stopping a tenant at once.
 //!
-//! Security: it is on loopback unless an operator moves it, and shows no secret and no tenant's data.
+//! Security: it is on loopback unless an operator moves it, and shows no secret and no tenant's data. What changes anything
+//! is a POST that a page in a browser cannot make somebody send: it needs a content type that pages may not set for other
+//! origins, and an `Origin` is refused.
+
+mod suspension;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,10 +16,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use crate::config::{Problem, Snapshot};
+use crate::config::{Problem, Snapshot, Standing};
+use crate::deadline::Moment;
 use crate::http::{ResponseBody, full};
+use crate::ids::TenantId;
 use crate::request::Road;
 use crate::store::Store;
+
+pub(crate) use suspension::Suspension;
 
 /// What one connection may take in all.
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
@@ -26,6 +34,7 @@ const HEAD_TIME: Duration = Duration::from_secs(5);
 pub(crate) struct Admin {
     pub(crate) road: Arc<Road>,
     pub(crate) store: Arc<Store>,
+    pub(crate) suspension: Suspension,
 }
 
 impl Admin {
@@ -46,8 +55,15 @@ impl Admin {
     async fn answer(&self, request: &Request<Incoming>) -> Response<ResponseBody> {
         const TEXT: &str = "text/plain; charset=utf-8";
         const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        if request.method() == Method::POST {
+            return self.change(request);
+        }
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            return respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
+            return respond(
+                StatusCode::METHOD_NOT_ALLOWED,
+                TEXT,
+                "only GET, and POST /tenants/ID/suspend and /tenants/ID/resume\n".to_owned(),
+            );
         }
         match request.uri().path() {
             "/healthz" => respond(StatusCode::OK, TEXT, "ok\n".to_owned()),
@@ -61,6 +77,37 @@ impl Admin {
         }
     }
 
+    /// `POST /tenants/ID/suspend` and `/tenants/ID/resume`.
+    fn change(&self, request: &Request<Incoming>) -> Response<ResponseBody> {
+        const TEXT: &str = "text/plain; charset=utf-8";
+        let headers = request.headers();
+        let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"application/json");
+        if !is_json || headers.contains_key(header::ORIGIN) {
+            let text = "a change needs Content-Type: application/json and no Origin\n".to_owned();
+            return respond(StatusCode::UNSUPPORTED_MEDIA_TYPE, TEXT, text);
+        }
+        let path: Vec<&str> = request.uri().path().split('/').skip(1).collect();
+        let (id, suspended) = match path.as_slice() {
+            ["tenants", id, "suspend"] => (id, true),
+            ["tenants", id, "resume"] => (id, false),
+            _ => return respond(StatusCode::NOT_FOUND, TEXT, "there is no such change\n".to_owned()),
+        };
+        // Also a tenant whose files are wrong at this moment can be stopped.
+        let known = |id: &TenantId| self.road.snapshot.load().standings.contains_key(id.as_str());
+        let Some(id) = TenantId::parse(id).filter(known) else {
+            return respond(StatusCode::NOT_FOUND, TEXT, "there is no such tenant\n".to_owned());
+        };
+        match self.suspension.set(&id, suspended) {
+            Ok(()) => {
+                respond(StatusCode::OK, TEXT, format!("{id} {}\n", if suspended { "suspended" } else { "resumed" }))
+            }
+            Err(error) => {
+                let text = format!("{id}: done, but a restart will not know of it: {error}\n");
+                respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
+            }
+        }
+    }
+
     /// Ready once a configuration is in force, until a drain begins.
     fn ready(&self, kind: &'static str) -> Response<ResponseBody> {
         if self.road.tasks.is_draining() {
@@ -71,7 +118,7 @@ impl Admin {
 
     async fn status(&self) -> serde_json::Value {
         let snapshot = self.road.snapshot.load_full();
-        let tenants: Vec<_> = snapshot.standings.keys().map(|id| tenant(&snapshot, id)).collect();
+        let tenants: Vec<_> = snapshot.standings.keys().map(|id| self.tenant(&snapshot, id)).collect();
         let ping = self.store.ping().await;
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -82,22 +129,30 @@ impl Admin {
                 "answers": ping.is_ok(),
                 "problem": ping.err().map(|error| error.to_string()),
             },
+            "gateway": {
+                "instances": self.road.metrics.instances.get(),
+                "waiting": self.road.doors.waiting(),
+                "memory": self.road.sandbox.memory(),
+            },
             "tenants": tenants,
             "problems": snapshot.problems.iter().map(Problem::to_json).collect::<Vec<_>>(),
         })
     }
-}
 
-fn tenant(snapshot: &Snapshot, id: &str) -> serde_json::Value {
-    let plan = snapshot.plans.iter().find(|(plan, _)| plan.as_str() == id).map(|(_, plan)| plan);
-    let of_tenant = |problem: &&Problem| problem.tenant.as_ref().is_some_and(|tenant| tenant.as_str() == id);
-    let hosts = plan.map(|plan| plan.hosts.iter().map(ToString::to_string).collect::<Vec<_>>());
-    json!({
-        "id": id,
-        "standing": snapshot.standings.get(id),
-        "hosts": hosts.unwrap_or_default(),
-        "problems": snapshot.problems.iter().filter(of_tenant).map(Problem::line).collect::<Vec<_>>(),
-    })
+    fn tenant(&self, snapshot: &Snapshot, id: &str) -> serde_json::Value {
+        let plan = snapshot.plans.iter().find(|(plan, _)| plan.as_str() == id).map(|(_, plan)| plan);
+        let of_tenant = |problem: &&Problem| problem.tenant.as_ref().is_some_and(|tenant| tenant.as_str() == id);
+        let hosts = plan.map(|plan| plan.hosts.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let ledger = TenantId::parse(id).and_then(|id| self.suspension.registry.find(&id));
+        let suspended = ledger.as_ref().is_some_and(|ledger| ledger.is_suspended()).then_some(Standing::Suspended);
+        json!({
+            "id": id,
+            "standing": suspended.as_ref().or_else(|| snapshot.standings.get(id)),
+            "hosts": hosts.unwrap_or_default(),
+            "usage": ledger.map(|ledger| ledger.usage(Moment::now())),
+            "problems": snapshot.problems.iter().filter(of_tenant).map(Problem::line).collect::<Vec<_>>(),
+        })
+    }
 }
 
 fn respond(status: StatusCode, kind: &'static str, text: String) -> Response<ResponseBody> {

@@ -1,18 +1,23 @@
 //! The tenant's door, then the gateway's. Whoever passes both holds an [`Admitted`], which gives everything back on drop.
 //!
 //! Invariant: the sandbox takes an `Admitted` and only this file makes one, so no request reaches an instance without
-//! its permits. The tenant's permit comes first: a tenant at its quota cannot queue for the gateway's instances.
-//! Limit: [`Settings::waiting`] requests wait for an instance, each for [`Settings::wait`] at most.
+//! its permits. The tenant's quotas come first: a tenant at its quota cannot queue for the gateway's instances.
+//! Limit: [`Settings::waiting`] requests wait for an instance, each for [`Settings::wait`] at most; `queue` says who is next
+//! and who is shed.
 
-use std::sync::Arc;
+mod queue;
+
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, Moment};
 use crate::fault::Fault;
 use crate::route::Routed;
-use crate::tenant::InFlight;
+use crate::tenant::{InFlight, Ledger, Limited};
+
+use queue::{Asked, Queue};
 
 /// What the operator chose.
 #[derive(Clone, Copy, Debug)]
@@ -27,9 +32,27 @@ pub(crate) struct Settings {
 /// Both doors.
 #[derive(Debug)]
 pub(crate) struct Doors {
-    instances: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    gate: Gate,
     wait: Duration,
+}
+
+/// The gateway's door. The lock is held for a few hashes and never across an await.
+#[derive(Clone, Debug)]
+struct Gate(Arc<Mutex<Queue<oneshot::Sender<Instance>>>>);
+
+/// A permit for an instance, until it is dropped.
+#[derive(Debug)]
+struct Instance {
+    /// Nothing, where the permit went on to somebody else already.
+    gate: Option<Gate>,
+    serial: u64,
+}
+
+/// A place in the queue, until it is dropped.
+struct Place {
+    gate: Gate,
+    serial: u64,
+    ticket: u64,
 }
 
 /// A request that may run: where to, and its permits.
@@ -38,41 +61,105 @@ pub(crate) struct Admitted {
     pub(crate) routed: Routed,
     /// How long it waited for an instance.
     pub(crate) queued: Duration,
+    // In this order: whoever waits for the instance must find that this one is not in flight any more.
     _tenant: InFlight,
-    _instance: OwnedSemaphorePermit,
+    _instance: Instance,
+}
+
+/// A request that may not, and by which quota where it was one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) fault: Fault,
+    pub(crate) limited: Option<Limited>,
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self { fault, limited: None }
+    }
 }
 
 impl Doors {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self {
-            instances: Arc::new(Semaphore::new(settings.instances as usize)),
-            waiting: Arc::new(Semaphore::new(settings.waiting as usize)),
-            wait: settings.wait,
-        }
+        let queue = Queue::new(settings.instances, settings.waiting);
+        Self { gate: Gate(Arc::new(Mutex::new(queue))), wait: settings.wait }
     }
 
     /// Lets a request in, after a wait if it must be.
     ///
     /// # Errors
-    /// [`Fault::Suspended`], [`Fault::QuotaInFlight`] at the tenant's door; [`Fault::Overload`] at the gateway's.
-    pub(crate) async fn admit(&self, routed: Routed) -> Result<Admitted, Fault> {
-        let tenant = routed.tenant();
-        if !tenant.enabled {
-            return Err(Fault::Suspended);
+    /// [`Fault::Suspended`], [`Fault::Quota`] at the tenant's door; [`Fault::Overload`] at the gateway's.
+    pub(crate) async fn admit(&self, routed: Routed) -> Result<Admitted, Refused> {
+        let ledger = &routed.tenant().ledger;
+        if ledger.is_stopped() {
+            return Err(Fault::Suspended.into());
         }
-        let tenant = tenant.gate.enter().ok_or(Fault::QuotaInFlight)?;
+        let entered = ledger.enter(Moment::now());
+        let tenant = entered.map_err(|limited| Refused { fault: limited.into(), limited: Some(limited) })?;
         let arrived = Instant::now();
-        let instance = match Arc::clone(&self.instances).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_none_free) => self.wait_for_instance().await?,
-        };
-        Ok(Admitted { routed, queued: arrived.elapsed(), _tenant: tenant, _instance: instance })
+        let instance = self.instance(ledger).await?;
+        Ok(Admitted { queued: arrived.elapsed(), routed, _tenant: tenant, _instance: instance })
     }
 
-    async fn wait_for_instance(&self) -> Result<OwnedSemaphorePermit, Fault> {
-        let _place = self.waiting.try_acquire().map_err(|_queue_full| Fault::Overload)?;
-        let permit = Deadline::after(self.wait).run(Arc::clone(&self.instances).acquire_owned()).await;
-        permit.map_err(|_elapsed| Fault::Overload)?.map_err(|_closed| Fault::Internal)
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.gate.queue().waiting()
+    }
+
+    async fn instance(&self, ledger: &Ledger) -> Result<Instance, Fault> {
+        let (serial, weight, own_max) = (ledger.serial, ledger.weight(), ledger.waiting_max());
+        let mut granted = None;
+        let asked = self.gate.queue().ask(serial, weight, own_max, || {
+            let (grant, waiter) = oneshot::channel();
+            granted = Some(waiter);
+            grant
+        });
+        let ticket = match (asked, &granted) {
+            (Asked::Run, _) => return Ok(Instance { gate: Some(self.gate.clone()), serial }),
+            // Whoever was evicted finds its channel closed.
+            (Asked::Wait { ticket, evicted: _closed }, Some(_)) => ticket,
+            (Asked::Wait { .. } | Asked::Full | Asked::FullOfOwn, _) => return Err(Fault::Overload),
+        };
+        let _place = Place { gate: self.gate.clone(), serial, ticket };
+        let stop = ledger.stop();
+        let granted = async {
+            match granted {
+                Some(granted) => granted.await.map_err(|_evicted| Fault::Overload),
+                None => Err(Fault::Internal),
+            }
+        };
+        tokio::select! {
+            granted = Deadline::after(self.wait).run(granted) => granted.unwrap_or(Err(Fault::Overload)),
+            () = stop.cancelled() => Err(Fault::Suspended),
+        }
+    }
+}
+
+impl Gate {
+    fn queue(&self) -> std::sync::MutexGuard<'_, Queue<oneshot::Sender<Instance>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let Some(gate) = self.gate.take() else { return };
+        let mut serial = self.serial;
+        loop {
+            let next = gate.queue().release(serial);
+            let Some((next, grant)) = next else { return };
+            let Err(mut unwanted) = grant.send(Self { gate: Some(gate.clone()), serial: next }) else { return };
+            // It stopped waiting at this very moment. The permit goes on from here and not by its own drop, which would go
+            // as deep as there are such.
+            unwanted.gate = None;
+            serial = next;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gate.queue().leave(self.serial, self.ticket);
     }
 }
 

@@ -1,16 +1,32 @@
 use super::*;
 use crate::domain::{Domain, Pattern};
+use crate::fault::Quotum;
 use crate::ids::{ComponentName, Digest, TenantId};
 use crate::route::{PathPattern, Route, Table};
-use crate::tenant::{Component, Limits, Quota, Registry, Tenant};
+use crate::tenant::{Component, Limits, Quota, Rate, Registry, Tenant};
 
-fn routed(in_flight: u32, enabled: bool) -> (Table, Domain) {
+struct House {
+    registry: Registry,
+    table: Table,
+    host: Domain,
+}
+
+fn house(quota: &Quota) -> House {
     let id = TenantId::parse("acme").unwrap();
-    let gate = Registry::default().gate(&id, &Quota { in_flight });
-    let tenant = Tenant { id, enabled, environment: Vec::new(), gate };
+    let registry = Registry::default();
+    let ledger = registry.ledger(&id, quota, true);
+    let tenant = Tenant { id, environment: Vec::new(), egress: Vec::new(), ledger };
     let component =
         Component { name: ComponentName::parse("site").unwrap(), digest: Digest::of(b""), stores: Vec::new() };
-    let limits = Limits { fuel: 1, memory: 1, time: Duration::from_secs(1), request_body: 1, storage_ops: 1 };
+    let limits = Limits {
+        fuel: 1,
+        memory: 1,
+        time: Duration::from_secs(1),
+        request_body: 1,
+        response_head: 1,
+        storage_ops: 1,
+        outbound: 1,
+    };
     let route = Route {
         pattern: PathPattern::parse("/...").unwrap(),
         component: Arc::new(component),
@@ -18,7 +34,17 @@ fn routed(in_flight: u32, enabled: bool) -> (Table, Domain) {
     };
     let mut table = Table::default();
     table.add(Arc::new(tenant), vec![Pattern::parse("acme.example").unwrap()], vec![route]);
-    (table, Domain::parse("acme.example").unwrap())
+    House { registry, table, host: Domain::parse("acme.example").unwrap() }
+}
+
+impl House {
+    fn routed(&self) -> Routed {
+        self.table.find(&self.host, "/").unwrap()
+    }
+
+    fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.routed().tenant().ledger)
+    }
 }
 
 fn doors(instances: u32, waiting: u32) -> Doors {
@@ -27,29 +53,59 @@ fn doors(instances: u32, waiting: u32) -> Doors {
 
 #[tokio::test(start_paused = true)]
 async fn a_tenant_at_its_quota_is_refused_and_let_in_again() {
-    let (table, host) = routed(1, true);
+    let house = house(&Quota { in_flight: 1, ..Quota::unbounded() });
     let doors = doors(10, 10);
-    let first = doors.admit(table.find(&host, "/").unwrap()).await.unwrap();
-    let second = doors.admit(table.find(&host, "/").unwrap()).await;
-    assert_eq!(second.unwrap_err(), Fault::QuotaInFlight);
+    let first = doors.admit(house.routed()).await.unwrap();
+    let second = doors.admit(house.routed()).await.unwrap_err();
+    assert_eq!(second.fault, Fault::Quota(Quotum::InFlight));
+    let [retry, policy, limit] = second.limited.unwrap().fields();
+    assert_eq!(
+        (retry.as_bytes(), policy.as_bytes(), limit.as_bytes()),
+        (&b"1"[..], &b"\"in-flight\";q=1;qu=\"concurrent-requests\""[..], &b"\"in-flight\";r=0;t=1"[..])
+    );
     drop(first);
-    doors.admit(table.find(&host, "/").unwrap()).await.unwrap();
+    doors.admit(house.routed()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rate_is_refused_with_when_to_come_back() {
+    let rate = Rate { amount: 1, per: Duration::from_secs(30), burst: 2 };
+    let house = house(&Quota { requests: Some(rate), ..Quota::unbounded() });
+    let doors = doors(10, 10);
+    doors.admit(house.routed()).await.unwrap();
+    doors.admit(house.routed()).await.unwrap();
+    let refused = doors.admit(house.routed()).await.unwrap_err();
+    assert_eq!(refused.fault, Fault::Quota(Quotum::Requests));
+    let [retry, policy, _] = refused.limited.unwrap().fields();
+    assert_eq!((retry.as_bytes(), policy.as_bytes()), (&b"30"[..], &b"\"requests\";q=2;w=60"[..]));
+}
+
+#[tokio::test]
+async fn fuel_that_was_burned_shuts_the_door_until_it_is_paid() {
+    let rate = Rate { amount: 100, per: Duration::from_secs(1), burst: 100 };
+    let house = house(&Quota { fuel: Some(rate), ..Quota::unbounded() });
+    let doors = doors(10, 10);
+    doors.admit(house.routed()).await.unwrap();
+    house.ledger().burn(1000);
+    let refused = doors.admit(house.routed()).await.unwrap_err();
+    assert_eq!(refused.fault, Fault::Quota(Quotum::Fuel));
+    assert_eq!(refused.limited.unwrap().retry_seconds, 9, "to pay the debt");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_gateway_makes_requests_wait_and_then_refuses() {
-    let (table, host) = routed(10, true);
+    let house = house(&Quota::unbounded());
     let doors = doors(1, 1);
-    let admit = || doors.admit(table.find(&host, "/").unwrap());
+    let admit = || doors.admit(house.routed());
     let first = admit().await.unwrap();
     let start = tokio::time::Instant::now();
     let (waits, over) = tokio::join!(admit(), async {
         tokio::task::yield_now().await;
         admit().await
     });
-    assert_eq!(over.unwrap_err(), Fault::Overload, "the queue has one place");
-    assert_eq!(waits.unwrap_err(), Fault::Overload, "nothing came free");
-    assert_eq!(start.elapsed().as_secs(), 2);
+    assert_eq!(over.unwrap_err().fault, Fault::Overload, "the queue has one place");
+    assert_eq!(waits.unwrap_err().fault, Fault::Overload, "nothing came free");
+    assert_eq!((start.elapsed().as_secs(), doors.waiting()), (2, 0));
 
     let freed = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -60,8 +116,56 @@ async fn a_full_gateway_makes_requests_wait_and_then_refuses() {
 }
 
 #[tokio::test]
-async fn a_suspended_tenant_is_refused() {
-    let (table, host) = routed(1, false);
-    let refused = doors(1, 1).admit(table.find(&host, "/").unwrap()).await;
-    assert_eq!(refused.unwrap_err(), Fault::Suspended);
+async fn a_suspended_tenant_is_refused_also_while_it_waits() {
+    let house = house(&Quota::unbounded());
+    let id = TenantId::parse("acme").unwrap();
+    let doors = doors(1, 1);
+    let held = doors.admit(house.routed()).await.unwrap();
+    let suspend = async {
+        while doors.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        house.registry.suspend(&id, true);
+    };
+    let (waited, ()) = tokio::join!(doors.admit(house.routed()), suspend);
+    assert_eq!(waited.unwrap_err().fault, Fault::Suspended);
+    drop(held);
+    assert_eq!(doors.admit(house.routed()).await.unwrap_err().fault, Fault::Suspended);
+    house.registry.suspend(&id, false);
+    doors.admit(house.routed()).await.unwrap();
+}
+
+/// Many requests of which any may be cancelled at any point: no permit is lost and none is made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_is_cancelled_when_no_permit_leaks() {
+    let house = Arc::new(house(&Quota { in_flight: 20, waiting: 10, ..Quota::unbounded() }));
+    let doors = Arc::new(doors(4, 8));
+    let running = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..4000u64 {
+        let (house, doors, running) = (Arc::clone(&house), Arc::clone(&doors), Arc::clone(&running));
+        tasks.spawn(async move {
+            let work = async {
+                let Ok(admitted) = doors.admit(house.routed()).await else { return };
+                assert!(running.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 4, "more instances than there are");
+                let until = std::time::Instant::now() + Duration::from_micros(n % 97);
+                while std::time::Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+                running.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                drop(admitted);
+            };
+            // Some give up before, some while they wait, some while they run.
+            let _given_up = tokio::time::timeout(Duration::from_micros((n * 31) % 1500), work).await;
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(doors.waiting(), 0);
+    let all: Vec<_> = futures_util::future::join_all((0..4).map(|_| doors.admit(house.routed()))).await;
+    assert!(all.iter().all(Result::is_ok), "all four are there again");
+    drop(all);
+    assert_eq!(house.ledger().usage(Moment::now())["in_flight"]["now"], 0);
 }

@@ -3,6 +3,7 @@
 mod ca;
 mod check;
 mod serve;
+mod tenant;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,6 +46,9 @@ enum Command {
     Ca(Common),
     /// Compile every tenant's components ahead, so that a gateway that starts later need not
     Compile(Common),
+    /// Stop a tenant of the gateway that is running, at once and for good, or let it go on
+    #[command(subcommand)]
+    Tenant(Change),
     /// Compile one component from standard input; `serve` runs this as a child of its own
     #[command(hide = true)]
     CompileComponent {
@@ -54,6 +58,26 @@ enum Command {
         memory: u64,
         #[arg(long)]
         seconds: u64,
+        #[arg(long, action = clap::ArgAction::Set)]
+        metering: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Change {
+    /// Answer 503 for this tenant from now on, and end its running guests; a restart does not forget it
+    Suspend {
+        /// The name of the tenant's folder
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Take the suspension back
+    Resume {
+        /// The name of the tenant's folder
+        id: String,
+        #[command(flatten)]
+        common: Common,
     },
 }
 
@@ -101,8 +125,8 @@ impl Common {
 #[must_use]
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::CompileComponent { out, memory, seconds } => {
-            return match crate::sandbox::compile_in_child(&out, memory, seconds) {
+        Command::CompileComponent { out, memory, seconds, metering } => {
+            return match crate::sandbox::compile_in_child(&out, memory, seconds, metering) {
                 Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
                 Err(error) => fail(&error),
             };
@@ -111,6 +135,8 @@ pub fn main() -> ExitCode {
         Command::Check { common, json } => check::check(&common, json),
         Command::Compile(common) => check::compile(&common),
         Command::Ca(common) => ca::ca(&common),
+        Command::Tenant(Change::Suspend { id, common }) => tenant::tenant(&common, &id, "suspend"),
+        Command::Tenant(Change::Resume { id, common }) => tenant::tenant(&common, &id, "resume"),
     };
     done.unwrap_or_else(|error| fail(&error))
 }

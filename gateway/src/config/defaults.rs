@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::tenant::{Limits, Quota};
+use crate::tenant::{Limits, Quota, Rate};
 
 pub(super) const HTTPS: &str = "127.0.0.1:8443";
 pub(super) const HTTP: &str = "127.0.0.1:8080";
@@ -32,11 +32,34 @@ pub(super) const COMPILE_TIME: Duration = Duration::from_secs(60);
 
 pub(super) const LOG: &str = "info";
 
+pub(super) const FAIR_TURNS: bool = true;
+pub(super) const METERING: bool = true;
+pub(super) const MEMORY: u64 = 4 << 30;
+
+pub(super) const EGRESS_CONNECT: Duration = Duration::from_secs(5);
+pub(super) const EGRESS_IDLE: Duration = Duration::from_secs(10);
+pub(super) const EGRESS_RESPONSE: u64 = 32 << 20;
+
 pub(super) const LIMITS: Limits = Limits {
     fuel: 500_000_000,
     memory: 128 << 20,
     time: Duration::from_secs(30),
     request_body: 10 << 20,
+    response_head: 16 << 10,
     storage_ops: 50,
+    outbound: 10,
 };
-pub(super) const QUOTA: Quota = Quota { in_flight: 64 };
+pub(super) const QUOTA: Quota = Quota {
+    weight: 1,
+    in_flight: 64,
+    waiting: 64,
+    memory: 1 << 30,
+    requests: None,
+    fuel: None,
+    body_bytes: None,
+    storage_ops: None,
+    storage_bytes: None,
+    outbound: None,
+    outbound_in_flight: 16,
+    log_bytes: Some(Rate { amount: 1 << 20, per: Duration::from_secs(1), burst: 8 << 20 }),
+};

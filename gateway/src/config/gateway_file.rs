@@ -5,11 +5,12 @@ use std::path::{Component, Path, PathBuf};
 
 use toml::de::DeValue;
 
-use super::reader::{At, LimitsRead, Reader, Section};
+use super::bounds::{LimitsRead, QuotaRead};
+use super::reader::{At, Reader, Section};
 use super::{Boot, Ceilings, Overrides, Policy, defaults};
 use crate::store::{Prefix, Secret};
-use crate::tenant::{Limits, Quota};
-use crate::{admission, http, listener, sandbox, store, telemetry, tls};
+use crate::tenant::{Limits, Quota, Rate};
+use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
 /// Reads the whole file. `base` is its folder, which relative paths start from.
 pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: &Overrides) -> Boot {
@@ -29,6 +30,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
         admission: admission(sandbox.as_ref()),
         sandbox: sandbox_settings(sandbox.as_ref(), base, &state),
         telemetry,
+        egress: egress(reader, file, base),
         policy: policy(file),
         state,
     };
@@ -223,9 +225,35 @@ fn sandbox_settings(section: Option<&Section<'_>>, base: &Path, state: &Path) ->
         compiled: compiled.map_or_else(|| state.join("compiled"), |at| join(base, &at.value)),
         cache_bytes: value(section.and_then(|s| s.bytes("cache")), defaults::CACHE),
         cache_idle: value(section.and_then(|s| s.duration("cache_idle")), defaults::CACHE_IDLE),
+        fair_turns: value(section.and_then(|s| s.boolean("fair_turns")), defaults::FAIR_TURNS),
+        metering: value(section.and_then(|s| s.boolean("metering")), defaults::METERING),
+        memory: value(section.and_then(|s| s.bytes("memory")), defaults::MEMORY),
         compile_memory: value(section.and_then(|s| s.bytes("compile_memory")), defaults::COMPILE_MEMORY),
         compile_time: value(section.and_then(|s| s.duration("compile_time")), defaults::COMPILE_TIME),
     }
+}
+
+fn egress(reader: &Reader, file: &Section<'_>, base: &Path) -> host::Settings {
+    let section = file.section("egress");
+    let time = |key, default| value(section.as_ref().and_then(|s| s.duration(key)), default);
+    let ca = section.as_ref().and_then(|s| s.string("ca")).and_then(|at| {
+        let read = std::fs::read(base.join(&at.value));
+        let unreadable = |error: std::io::Error| {
+            let summary = "the certificates to trust cannot be read".to_owned();
+            reader.bad("unreadable", &at.place, summary, error.to_string(), "a PEM file");
+        };
+        read.map_err(unreadable).ok()
+    });
+    let settings = host::Settings {
+        connect: time("connect", defaults::EGRESS_CONNECT),
+        idle: time("idle", defaults::EGRESS_IDLE),
+        response_bytes: value(section.as_ref().and_then(|s| s.bytes("response")), defaults::EGRESS_RESPONSE),
+        ca,
+    };
+    if let Some(section) = section {
+        section.finish();
+    }
+    settings
 }
 
 fn telemetry(file: &Section<'_>) -> telemetry::Settings {
@@ -240,29 +268,20 @@ fn telemetry(file: &Section<'_>) -> telemetry::Settings {
 }
 
 fn policy(file: &Section<'_>) -> Policy {
-    let (limits, in_flight) = limits_and_quota(file, "defaults");
-    let (ceilings, in_flight_max) = limits_and_quota(file, "ceilings");
+    let (limits, quota) = limits_and_quota(file, "defaults");
+    let (ceilings, quota_max) = limits_and_quota(file, "ceilings");
     Policy {
         limits: over(&defaults::LIMITS, &limits),
-        quota: Quota { in_flight: value(in_flight, defaults::QUOTA.in_flight) },
-        ceilings: Ceilings { limits: ceilings, in_flight: in_flight_max },
+        quota: quota_over(&defaults::QUOTA, &quota),
+        ceilings: Ceilings { limits: ceilings, quota: quota_max },
     }
 }
 
-fn limits_and_quota(file: &Section<'_>, key: &'static str) -> (LimitsRead, Option<At<u32>>) {
+fn limits_and_quota(file: &Section<'_>, key: &'static str) -> (LimitsRead, QuotaRead) {
     let Some(section) = file.section(key) else { return Default::default() };
-    let limits = section.limits("limits");
-    let in_flight = quota(&section);
+    let read = (section.limits("limits"), section.quota());
     section.finish();
-    (limits, in_flight)
-}
-
-/// The `quota` section of a tenant, of the defaults or of the ceilings.
-pub(super) fn quota(section: &Section<'_>) -> Option<At<u32>> {
-    let quota = section.section("quota")?;
-    let in_flight = quota.count("in_flight");
-    quota.finish();
-    in_flight
+    read
 }
 
 /// `read` where it says something, `under` where not.
@@ -272,6 +291,27 @@ pub(super) fn over(under: &Limits, read: &LimitsRead) -> Limits {
         memory: value(read.memory.clone(), under.memory),
         time: value(read.time.clone(), under.time),
         request_body: value(read.request_body.clone(), under.request_body),
+        response_head: value(read.response_head.clone(), under.response_head),
         storage_ops: value(read.storage_ops.clone(), under.storage_ops),
+        outbound: value(read.outbound.clone(), under.outbound),
+    }
+}
+
+/// The same for quotas.
+pub(super) fn quota_over(under: &Quota, read: &QuotaRead) -> Quota {
+    let rate = |read: &Option<At<Rate>>, under: Option<Rate>| read.as_ref().map(|at| at.value).or(under);
+    Quota {
+        weight: value(read.weight.clone(), under.weight),
+        in_flight: value(read.in_flight.clone(), under.in_flight),
+        waiting: value(read.waiting.clone(), under.waiting),
+        memory: value(read.memory.clone(), under.memory),
+        requests: rate(&read.requests, under.requests),
+        fuel: rate(&read.fuel, under.fuel),
+        body_bytes: rate(&read.body_bytes, under.body_bytes),
+        storage_ops: rate(&read.storage_ops, under.storage_ops),
+        storage_bytes: rate(&read.storage_bytes, under.storage_bytes),
+        outbound: rate(&read.outbound, under.outbound),
+        outbound_in_flight: value(read.outbound_in_flight.clone(), under.outbound_in_flight),
+        log_bytes: rate(&read.log_bytes, under.log_bytes),
     }
 }

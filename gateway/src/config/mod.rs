@@ -6,6 +6,8 @@
 //!
 //! Invariant: one tenant's problem costs that tenant only; the others' plans do not depend on it.
 
+mod bounds;
+mod ceilings;
 mod defaults;
 mod gateway_file;
 mod load;
@@ -26,8 +28,8 @@ use std::sync::Arc;
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 use crate::route::{self, PathPattern};
-use crate::tenant::{Limits, Quota};
-use crate::{admission, http, listener, sandbox, store, telemetry, tls};
+use crate::tenant::{Grant, Limits, Quota};
+use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
 pub(crate) use load::{gateway, owners, tenants};
 pub(crate) use problem::{Place, Problem, render_all};
@@ -55,6 +57,7 @@ pub(crate) struct Boot {
     pub(crate) sandbox: sandbox::Settings,
     pub(crate) admission: admission::Settings,
     pub(crate) telemetry: telemetry::Settings,
+    pub(crate) egress: host::Settings,
     pub(crate) policy: Policy,
 }
 
@@ -69,8 +72,8 @@ pub(crate) struct Policy {
 /// What a tenant file may say at most. Nothing set, nothing bounded.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ceilings {
-    limits: reader::LimitsRead,
-    in_flight: Option<reader::At<u32>>,
+    limits: bounds::LimitsRead,
+    quota: bounds::QuotaRead,
 }
 
 /// One component of a plan.
@@ -104,6 +107,7 @@ pub(crate) struct Plan {
     pub(crate) pair: Option<tls::Pair>,
     pub(crate) quota: Quota,
     pub(crate) environment: Vec<(String, String)>,
+    pub(crate) egress: Vec<Grant>,
     pub(crate) components: Vec<PlannedComponent>,
     pub(crate) routes: Vec<PlannedRoute>,
 }

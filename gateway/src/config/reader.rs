@@ -21,16 +21,6 @@ pub(crate) struct At<T> {
     pub(super) place: Place,
 }
 
-/// The limits as one section may set them; shared by defaults, ceilings, tenants and routes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct LimitsRead {
-    pub(super) fuel: Option<At<u64>>,
-    pub(super) memory: Option<At<u64>>,
-    pub(super) time: Option<At<Duration>>,
-    pub(super) request_body: Option<At<u64>>,
-    pub(super) storage_ops: Option<At<u64>>,
-}
-
 /// One file being read, and its problems so far.
 pub(super) struct Reader {
     pub(super) source: Arc<Source>,
@@ -313,19 +303,6 @@ impl<'r> Section<'r> {
             self.reader.bad("missing-key", &self.place(), summary, "no such key".to_owned(), example);
         }
         taken
-    }
-
-    pub(super) fn limits(&self, key: &'static str) -> LimitsRead {
-        let Some(section) = self.section(key) else { return LimitsRead::default() };
-        let limits = LimitsRead {
-            fuel: section.fuel("fuel"),
-            memory: section.bytes("memory"),
-            time: section.duration("time"),
-            request_body: section.bytes("request_body"),
-            storage_ops: section.count("storage_ops").map(|at| At { value: at.value.into(), place: at.place }),
-        };
-        section.finish();
-        limits
     }
 
     /// Reports the keys that nobody asked for.

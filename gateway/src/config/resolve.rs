@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::gateway_file::over;
+use super::ceilings;
+use super::gateway_file::{over, quota_over};
 use super::problem::{Place, Problem, Source};
-use super::reader::{At, LimitsRead, near};
+use super::reader::{At, near};
 use super::tenant_file::{ComponentRead, RouteRead, TenantFile, TlsRead};
-use super::{Boot, Plan, PlannedComponent, PlannedRoute, units};
+use super::{Boot, Plan, PlannedComponent, PlannedRoute};
 use crate::domain::Pattern;
 use crate::ids::{Digest, StoreName, TenantId};
 use crate::route::ROUTES_MAX;
-use crate::tenant::Quota;
 use crate::tls::{self, Pair, PairError};
 
 /// A certificate's file and its key's, or why each could not be read.
@@ -45,13 +45,13 @@ pub(super) struct Found {
 }
 
 /// Notes problems of one tenant.
-struct Notes<'n> {
+pub(super) struct Notes<'n> {
     id: &'n TenantId,
-    problems: &'n mut Vec<Problem>,
+    pub(super) problems: &'n mut Vec<Problem>,
 }
 
 impl Notes<'_> {
-    fn add(&mut self, kind: &'static str, place: &Place, texts: [&str; 3], hint: Option<String>) {
+    pub(super) fn add(&mut self, kind: &'static str, place: &Place, texts: [&str; 3], hint: Option<String>) {
         let [summary, found, wanted] = texts.map(str::to_owned);
         let (tenant, place) = (Some(self.id.clone()), place.clone());
         self.problems.push(Problem { kind, tenant, place, summary, found, wanted, hint, also: None });
@@ -69,8 +69,8 @@ pub(super) fn tenant(
 ) -> Option<Found> {
     let mut notes = Notes { id, problems };
     let policy = &boot.policy;
-    under_ceilings(&mut notes, &file.limits, &policy.ceilings.limits);
-    in_flight_under_ceiling(&mut notes, file.in_flight.as_ref(), policy.ceilings.in_flight.as_ref());
+    ceilings::limits(&mut notes, &file.limits, &policy.ceilings.limits);
+    ceilings::quota(&mut notes, &file.quota, &policy.ceilings.quota);
     let limits = over(&policy.limits, &file.limits);
     let pair = certificate(&mut notes, source, boot.tls, file.tls.as_ref(), materials.pair, &file.hosts, materials.now);
     let components = components(&mut notes, &file.components, materials.wasm);
@@ -81,7 +81,7 @@ pub(super) fn tenant(
         notes.add("too-many", &Place::whole(source), ["there are too many routes", &found, &wanted], None);
     }
     for (index, read) in file.routes.iter().enumerate() {
-        under_ceilings(&mut notes, &read.limits, &policy.ceilings.limits);
+        ceilings::limits(&mut notes, &read.limits, &policy.ceilings.limits);
         unlike_earlier(&mut notes, read, &file.routes[..index]);
         let Some(component) = component_of(&mut notes, read, &file.components) else { continue };
         let memory = read.limits.memory.as_ref().or(file.limits.memory.as_ref());
@@ -98,59 +98,13 @@ pub(super) fn tenant(
         enabled: file.enabled,
         hosts: file.hosts.iter().map(|host| host.value.clone()).collect(),
         pair: pair?,
-        quota: Quota { in_flight: file.in_flight.map_or(policy.quota.in_flight, |at| at.value) },
+        quota: quota_over(&policy.quota, &file.quota),
         environment,
+        egress: file.egress,
         components: components?,
         routes,
     };
     Some(Found { plan, claims: file.hosts })
-}
-
-const CEILING_HINT: &str = "lower it, or ask whoever runs the gateway to raise the ceiling";
-
-fn under_ceilings(notes: &mut Notes<'_>, read: &LimitsRead, max: &LimitsRead) {
-    let mut check = |name: &str, read: Option<(String, &Place)>, max: Option<(String, &Place)>, is_over: bool| {
-        if let (true, Some((value, place)), Some((ceiling, ceiling_place))) = (is_over, read, max) {
-            let summary = format!("`limits.{name}` is above its ceiling");
-            let wanted = format!("{ceiling} or less");
-            notes.add("above-ceiling", place, [&summary, &value, &wanted], None);
-            if let Some(problem) = notes.problems.last_mut() {
-                problem.also = Some((ceiling_place.clone(), format!("the ceiling is {ceiling}")));
-                problem.hint = Some(CEILING_HINT.to_owned());
-            }
-        }
-    };
-    macro_rules! check {
-        ($name:ident, $text:expr) => {
-            let is_over = read.$name.as_ref().zip(max.$name.as_ref()).is_some_and(|(read, max)| read.value > max.value);
-            let text = |at: &At<_>| $text(at.value);
-            check(
-                stringify!($name),
-                read.$name.as_ref().map(|at| (text(at), &at.place)),
-                max.$name.as_ref().map(|at| (text(at), &at.place)),
-                is_over,
-            );
-        };
-    }
-    check!(fuel, units::fuel_text);
-    check!(memory, units::bytes_text);
-    check!(time, units::duration_text);
-    check!(request_body, units::bytes_text);
-    check!(storage_ops, |count: u64| count.to_string());
-}
-
-fn in_flight_under_ceiling(notes: &mut Notes<'_>, read: Option<&At<u32>>, max: Option<&At<u32>>) {
-    if let Some((read, max)) = read.zip(max)
-        && read.value > max.value
-    {
-        let texts =
-            ["`quota.in_flight` is above its ceiling", &read.value.to_string(), &format!("{} or less", max.value)];
-        notes.add("above-ceiling", &read.place, texts, None);
-        if let Some(problem) = notes.problems.last_mut() {
-            problem.also = Some((max.place.clone(), format!("the ceiling is {}", max.value)));
-            problem.hint = Some(CEILING_HINT.to_owned());
-        }
-    }
 }
 
 /// The outer nothing is a problem; the inner one is a tenant that needs no certificate of its own.

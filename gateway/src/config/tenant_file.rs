@@ -2,22 +2,25 @@
 
 use toml::de::DeValue;
 
-use super::gateway_file::{Reference, quota, schema};
+use super::bounds::{LimitsRead, QuotaRead};
+use super::gateway_file::{Reference, schema};
 use super::problem::Place;
-use super::reader::{At, LimitsRead, Reader, Section};
+use super::reader::{At, Reader, Section};
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, NAME_RULE, StoreName};
 use crate::route::PathPattern;
+use crate::tenant::{Grant, GrantedHost};
 
 /// What the file says, before anything is looked up or filled in.
 pub(super) struct TenantFile {
     pub(super) hosts: Vec<At<Pattern>>,
     pub(super) enabled: bool,
     pub(super) tls: Option<TlsRead>,
-    pub(super) in_flight: Option<At<u32>>,
+    pub(super) quota: QuotaRead,
     pub(super) limits: LimitsRead,
     pub(super) env: Vec<(String, String)>,
     pub(super) secrets: Vec<(At<String>, Reference)>,
+    pub(super) egress: Vec<Grant>,
     pub(super) components: Vec<ComponentRead>,
     pub(super) routes: Vec<RouteRead>,
 }
@@ -51,10 +54,11 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
         section.finish();
         cert.zip(key).map(|(cert, key)| TlsRead { cert, key })
     });
-    let in_flight = quota(file);
+    let quota = file.quota();
     let limits = file.limits("limits");
     let env = env(file);
     let secrets = secrets(file);
+    let egress = egress(file);
     let components: Vec<_> = file.sections("component").iter().map(component).collect();
     let routes: Vec<_> = file.sections("route").iter().map(route).collect();
     for (count, what, example) in [
@@ -70,10 +74,11 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
         hosts: hosts?,
         enabled,
         tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
-        in_flight,
+        quota,
         limits,
         env,
         secrets,
+        egress,
         components: components.into_iter().collect::<Option<_>>()?,
         routes: routes.into_iter().collect::<Option<_>>()?,
     })
@@ -105,6 +110,34 @@ fn secrets(file: &Section<'_>) -> Vec<(At<String>, Reference)> {
         Some(Reference::File(table.get("file")?.get_ref().as_str()?.to_owned()))
     };
     section.entries("{ file = \"path\" }; a secret never stands in this file", reference)
+}
+
+fn egress(file: &Section<'_>) -> Vec<Grant> {
+    const WANTED: &str =
+        "an origin, such as \"https://api.example.org\", \"https://*.example.org\" or \"http://10.0.0.5:8080\"";
+    let Some(section) = file.section("egress") else { return Vec::new() };
+    let grants = section.list("allow", WANTED, origin).unwrap_or_default();
+    section.finish();
+    grants.into_iter().map(|at| at.value).collect()
+}
+
+/// `scheme://host` or `scheme://host:port` and nothing more.
+fn origin(text: &str) -> Option<Grant> {
+    let (https, rest) = match text.split_once("://")? {
+        ("https", rest) => (true, rest),
+        ("http", rest) => (false, rest),
+        _ => return None,
+    };
+    let standard = if https { 443 } else { 80 };
+    let bare = |rest: &str| rest.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let (host, port) = match rest.rsplit_once(':') {
+        // The colons of a bare IPv6 address are not a port's.
+        Some((host, port)) if !rest.ends_with(']') => (host, port.parse().ok().filter(|port| *port > 0)?),
+        _ => (rest, standard),
+    };
+    let host =
+        bare(host).map_or_else(|_| Pattern::parse(host).map(GrantedHost::Name), |ip| Some(GrantedHost::Address(ip)));
+    Some(Grant { https, host: host?, port })
 }
 
 fn component(section: &Section<'_>) -> Option<ComponentRead> {

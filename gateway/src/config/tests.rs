@@ -35,10 +35,12 @@ fn the_shipped_file_shows_the_defaults_as_they_are() {
     let less = |boot: &Boot| {
         let settings = (&boot.listen, &boot.http, &boot.admission, &boot.policy.limits, &boot.policy.quota);
         let name = |path: &Path| path.file_name().unwrap().to_owned();
+        let egress = (boot.egress.connect, boot.egress.idle, boot.egress.response_bytes);
+        let turns = (boot.sandbox.fair_turns, boot.sandbox.metering, boot.sandbox.memory);
         let sandbox =
             (boot.sandbox.cache_bytes, boot.sandbox.cache_idle, boot.sandbox.compile_memory, boot.sandbox.compile_time);
         format!(
-            "{settings:?} {sandbox:?} {:?} {:?} {:?}",
+            "{settings:?} {sandbox:?} {egress:?} {turns:?} {:?} {:?} {:?}",
             name(&boot.sandbox.compiled),
             boot.storage.timeout,
             boot.storage.prefix

@@ -36,8 +36,8 @@ pub(crate) async fn prepare(planned: Planned, compiler: &Compiler) -> Planned {
 }
 
 async fn report(compiler: &Compiler, component: &PlannedComponent) -> Result<Report, CompileError> {
-    if let Some(report) = compiler.known(component.digest) {
-        return Ok(report);
+    if let Some(known) = compiler.known(component.digest) {
+        return known;
     }
     let wasm = tokio::fs::read(&component.path).await.map_err(|error| CompileError::Failed(error.to_string()))?;
     if Digest::of(&wasm) != component.digest {
@@ -75,13 +75,20 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
             Some("its version may be served, but with other functions or types".to_owned()),
         ));
     }
-    if report.handler.is_none() {
+    if report.handler.is_none() && report.handler_error.is_none() {
         let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
         let wanted = "an export of wasi:http/incoming-handler@0.2.x or wasi:http/handler@0.3.0";
         problems.push(problem(
             "no-handler",
             ["this component answers no HTTP", &found, wanted],
             Some("it may be a command or a library; a server exports one of these".to_owned()),
+        ));
+    }
+    if let (Some(error), None) = (&report.handler_error, &report.link_error) {
+        problems.push(problem(
+            "wrong-handler",
+            ["this component's handler is not the one that wasi:http has", error, "the function as its WIT has it"],
+            Some("build it with bindings that were generated from wasi:http's own WIT".to_owned()),
         ));
     }
     let wants_store =

@@ -9,6 +9,7 @@ use wasmtime::component::Resource;
 use super::guest::{Guest, Make};
 use crate::ids::{StoreName, TenantId};
 use crate::store::{self, Scoped, Store, Value};
+use crate::tenant::cost;
 
 pub(super) mod bindings {
     //! Made from `wit/wasi-keyvalue-0.2.0-draft2`.
@@ -67,20 +68,33 @@ pub struct Cas {
 }
 
 impl Guest {
-    /// Counts operations against the request's limit.
-    fn spend(&self, ops: usize) -> Result<(), wit::Error> {
-        let before = self.record.storage_op(ops as u64);
+    /// Counts operations and the bytes they carry against the request's limit and the tenant's quotas, and charges their
+    /// fuel.
+    fn spend(&mut self, ops: usize, bytes: usize) -> Result<(), wit::Error> {
+        let (ops, bytes) = (ops as u64, bytes as u64);
+        let before = self.record.storage_op(ops);
         let max = self.stores.ops_max;
-        if before.saturating_add(ops as u64) > max {
+        if before.saturating_add(ops) > max {
             return Err(wit::Error::Other(format!("quota-exceeded: storage_ops {max}")));
         }
+        if let Err(quotum) = self.ledger.store(ops, bytes) {
+            self.record.quota_refused(quotum);
+            return Err(wit::Error::Other(format!("quota-exceeded: {}", quotum.name())));
+        }
+        self.charge(ops.saturating_mul(cost::STORAGE_OP).saturating_add(bytes / cost::STORAGE_BYTES_A_UNIT));
         Ok(())
     }
 
     /// The bucket behind a handle, once its operations are paid for.
-    fn bucket(&self, bucket: &Resource<Bucket>, ops: usize) -> Answer<Scoped> {
+    fn bucket(&mut self, bucket: &Resource<Bucket>, ops: usize, bytes: usize) -> Answer<Scoped> {
         let scoped = self.table.get(bucket)?.0.clone();
-        Ok(self.spend(ops).map(|()| scoped))
+        Ok(self.spend(ops, bytes).map(|()| scoped))
+    }
+
+    /// Charges what an answer brought.
+    fn brought(&mut self, bytes: usize) {
+        self.ledger.stored(bytes as u64);
+        self.charge(bytes as u64 / cost::STORAGE_BYTES_A_UNIT);
     }
 }
 
@@ -110,29 +124,32 @@ impl wit::Host for Guest {
 
 impl wit::HostBucket for Guest {
     async fn get(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<Option<Value>> {
-        let scoped = granted!(self.bucket(&bucket, 1)?);
-        Ok(scoped.get(key.as_bytes()).await.map_err(to_wit))
+        let scoped = granted!(self.bucket(&bucket, 1, key.len())?);
+        let value = granted!(scoped.get(key.as_bytes()).await.map_err(to_wit));
+        self.brought(value.as_ref().map_or(0, Vec::len));
+        Ok(Ok(value))
     }
 
     async fn set(&mut self, bucket: Resource<Bucket>, key: String, value: Value) -> Answer<()> {
-        let scoped = granted!(self.bucket(&bucket, 1)?);
+        let scoped = granted!(self.bucket(&bucket, 1, key.len() + value.len())?);
         Ok(scoped.set_many(vec![(key.into_bytes(), value)]).await.map_err(to_wit))
     }
 
     async fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<()> {
-        let scoped = granted!(self.bucket(&bucket, 1)?);
+        let scoped = granted!(self.bucket(&bucket, 1, key.len())?);
         Ok(scoped.delete_many(vec![key.into_bytes()]).await.map_err(to_wit))
     }
 
     async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<bool> {
-        let scoped = granted!(self.bucket(&bucket, 1)?);
+        let scoped = granted!(self.bucket(&bucket, 1, key.len())?);
         Ok(scoped.exists(key.as_bytes()).await.map_err(to_wit))
     }
 
     async fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<String>) -> Answer<wit::KeyResponse> {
-        let scoped = granted!(self.bucket(&bucket, 1)?);
-        let page = scoped.list(cursor.as_deref()).await.map_err(to_wit);
-        Ok(page.map(|page| wit::KeyResponse {
+        let scoped = granted!(self.bucket(&bucket, 1, 0)?);
+        let page = granted!(scoped.list(cursor.as_deref()).await.map_err(to_wit));
+        self.brought(page.keys.iter().map(Vec::len).sum());
+        Ok(Ok(wit::KeyResponse {
             // This interface's keys are text; a key that another interface wrote as bytes is not one of its.
             keys: page.keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect(),
             cursor: page.cursor,
@@ -147,13 +164,13 @@ impl wit::HostBucket for Guest {
 
 impl atomics::Host for Guest {
     async fn increment(&mut self, bucket: Resource<Bucket>, key: String, delta: i64) -> Answer<i64> {
-        let scoped = granted!(self.bucket(&bucket, 1)?);
+        let scoped = granted!(self.bucket(&bucket, 1, key.len())?);
         Ok(scoped.increment(key.as_bytes(), delta).await.map_err(to_wit))
     }
 
     async fn swap(&mut self, cas: Resource<Cas>, value: Value) -> wasmtime::Result<Result<(), atomics::CasError>> {
         let Cas { scoped, key, seen } = self.table.delete(cas)?;
-        if let Err(error) = self.spend(1) {
+        if let Err(error) = self.spend(1, key.len() + value.len()) {
             return Ok(Err(atomics::CasError::StoreError(error)));
         }
         match scoped.swap(key.as_bytes(), seen, value).await {
@@ -170,9 +187,12 @@ impl atomics::Host for Guest {
 
 impl Guest {
     async fn look(&mut self, scoped: Scoped, key: String) -> Answer<Resource<Cas>> {
-        granted!(self.spend(1));
+        granted!(self.spend(1, key.len()));
         match scoped.get(key.as_bytes()).await {
-            Ok(seen) => Ok(Ok(self.table.push(Cas { scoped, key, seen })?)),
+            Ok(seen) => {
+                self.brought(seen.as_ref().map_or(0, Vec::len));
+                Ok(Ok(self.table.push(Cas { scoped, key, seen })?))
+            }
             Err(error) => Ok(Err(to_wit(error))),
         }
     }
@@ -194,22 +214,28 @@ impl atomics::HostCas for Guest {
     }
 }
 
+fn bytes_of(keys: &[String]) -> usize {
+    keys.iter().map(String::len).sum()
+}
+
 impl batch::Host for Guest {
     async fn get_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<Vec<Option<(String, Value)>>> {
-        let scoped = granted!(self.bucket(&bucket, keys.len())?);
+        let scoped = granted!(self.bucket(&bucket, keys.len(), bytes_of(&keys))?);
         let bytes: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
         let values = granted!(scoped.get_many(&bytes).await.map_err(to_wit));
+        self.brought(values.iter().flatten().map(Vec::len).sum());
         Ok(Ok(keys.into_iter().zip(values).map(|(key, value)| Some((key, value?))).collect()))
     }
 
     async fn set_many(&mut self, bucket: Resource<Bucket>, pairs: Vec<(String, Value)>) -> Answer<()> {
-        let scoped = granted!(self.bucket(&bucket, pairs.len())?);
+        let bytes = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let scoped = granted!(self.bucket(&bucket, pairs.len(), bytes)?);
         let pairs = pairs.into_iter().map(|(key, value)| (key.into_bytes(), value)).collect();
         Ok(scoped.set_many(pairs).await.map_err(to_wit))
     }
 
     async fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<()> {
-        let scoped = granted!(self.bucket(&bucket, keys.len())?);
+        let scoped = granted!(self.bucket(&bucket, keys.len(), bytes_of(&keys))?);
         Ok(scoped.delete_many(keys.into_iter().map(String::into_bytes).collect()).await.map_err(to_wit))
     }
 }

@@ -1,22 +1,25 @@
 //! What a guest may call: the linker, one file an interface, and the list of what is served.
 //!
 //! Default deny: sockets and the filesystem are there so that standard libraries link, and refuse everything; outbound
-//! HTTP is denied; a key-value store that was not granted does not exist.
+//! HTTP goes to granted origins only; a key-value store that was not granted does not exist.
 
+mod egress;
 mod guest;
 mod http;
 mod keyvalue;
+mod random;
 mod stdio;
 
 use wasmtime::component::{HasSelf, Linker};
 
-pub(crate) use guest::{Guest, Make};
+pub(crate) use egress::{Egress, Settings};
+pub(crate) use guest::{Denied, Guest, Make};
 
 /// Imports that are served: how the name begins, and what to say of it.
 pub(crate) const SERVED: [(&str, &str); 12] = [
     ("wasi:http/types@", "0.2.x, 0.3.0"),
-    ("wasi:http/outgoing-handler@", "0.2.x, which denies"),
-    ("wasi:http/client@", "0.3.0, which denies"),
+    ("wasi:http/outgoing-handler@", "0.2.x, to granted origins"),
+    ("wasi:http/client@", "0.3.0, to granted origins"),
     ("wasi:cli/", "0.2.x, 0.3.0"),
     ("wasi:clocks/", "0.2.x, 0.3.0"),
     ("wasi:filesystem/", "0.2.x, 0.3.0, empty"),

@@ -1,6 +1,7 @@
 //! A guest's standard output and error: to the tenant's log, line by line.
 //!
-//! Limit: a line is cut at the log's own bound; an instance may write [`LINES_MAX`] lines, then one that says so.
+//! Limit: a line is cut at the log's own bound; an instance may write [`LINES_MAX`] lines, then one that says so; all
+//! instances of a tenant together write what its quota of log bytes has room for, and the rest is dropped and counted.
 
 use std::io;
 use std::pin::Pin;
@@ -13,8 +14,10 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use crate::ids::{ComponentName, RequestId, TenantId};
-use crate::telemetry::{GuestLogs, Line, Stream};
+use crate::fault::Quotum;
+use crate::ids::ComponentName;
+use crate::telemetry::{GuestLogs, Line, Record, Stream};
+use crate::tenant::Ledger;
 
 /// The most lines that one instance may write to one stream.
 const LINES_MAX: usize = 1000;
@@ -25,9 +28,9 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 
 struct Lines {
     logs: GuestLogs,
-    tenant: TenantId,
+    ledger: Arc<Ledger>,
     component: ComponentName,
-    request: RequestId,
+    record: Arc<Record>,
     stream: Stream,
     partial: Vec<u8>,
     written: usize,
@@ -64,11 +67,16 @@ impl Lines {
     }
 
     fn write(&self, text: String) {
+        self.record.logged();
+        if !self.ledger.log(text.len() as u64) {
+            self.record.quota_refused(Quotum::LogBytes);
+            return;
+        }
         self.logs.write(Line {
             at: SystemTime::now(),
-            tenant: self.tenant.clone(),
+            tenant: self.ledger.id.clone(),
             component: self.component.clone(),
-            request: self.request,
+            request: self.record.id,
             stream: self.stream,
             text,
         });
@@ -90,12 +98,12 @@ pub(super) struct LogStream(Arc<Mutex<Lines>>);
 impl LogStream {
     pub(super) fn new(
         logs: GuestLogs,
-        tenant: TenantId,
+        ledger: Arc<Ledger>,
         component: ComponentName,
-        request: RequestId,
+        record: Arc<Record>,
         stream: Stream,
     ) -> Self {
-        let lines = Lines { logs, tenant, component, request, stream, partial: Vec::new(), written: 0 };
+        let lines = Lines { logs, ledger, component, record, stream, partial: Vec::new(), written: 0 };
         Self(Arc::new(Mutex::new(lines)))
     }
 

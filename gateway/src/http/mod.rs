@@ -5,6 +5,7 @@
 //! or on one stream.
 
 mod body;
+pub(crate) mod cdn_loop;
 mod hygiene;
 mod idle;
 mod redirect;
@@ -24,6 +25,7 @@ use crate::telemetry::Tasks;
 use crate::tls::Protocol;
 
 pub(crate) use body::{RequestBody, ResponseBody, Torn, Verdict, empty, full};
+pub(crate) use cdn_loop::CDN_LOOP;
 pub(crate) use hygiene::{X_REQUEST_ID, authority, clean_request, clean_response};
 pub(crate) use redirect::to_https;
 

@@ -6,15 +6,16 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Quotum};
 use crate::http::{ResponseBody, X_REQUEST_ID, clean_response, empty, full};
 use crate::ids::RequestId;
 use crate::sandbox::Reply;
 use crate::telemetry::{Tasks, Times};
 
-/// What a component's header section may have: bytes of names and values, and fields.
-const HEAD_BYTES_MAX: usize = 16 << 10;
+/// The most fields that a component's header section may have; its bytes are the tenant's `limits.response_head`.
 const FIELDS_MAX: usize = 100;
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// The status of each fault (style guide, "Errors").
@@ -26,7 +27,8 @@ const fn status(fault: Fault) -> StatusCode {
         Fault::NotSupported => StatusCode::NOT_IMPLEMENTED,
         Fault::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Fault::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-        Fault::QuotaInFlight => StatusCode::TOO_MANY_REQUESTS,
+        Fault::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
+        Fault::Loop => StatusCode::LOOP_DETECTED,
         Fault::Trap | Fault::Stack | Fault::Fuel | Fault::Memory | Fault::NoResponse | Fault::BadResponse => {
             StatusCode::BAD_GATEWAY
         }
@@ -46,7 +48,9 @@ const fn title(fault: Fault) -> &'static str {
         Fault::NotSupported => "Upgrades and CONNECT are not supported",
         Fault::BodyTooLarge => "The request body is too large",
         Fault::BodyTimeout => "The request body came too slowly",
-        Fault::QuotaInFlight => "Too many requests at once",
+        Fault::Quota(Quotum::InFlight) => "Too many requests at once",
+        Fault::Quota(_) => "This site used up what it may for now",
+        Fault::Loop => "The request came back to where it had been",
         Fault::Trap | Fault::Stack => "The application failed",
         Fault::Fuel => "The application computed for too long",
         Fault::Memory => "The application needed too much memory",
@@ -60,7 +64,9 @@ const fn title(fault: Fault) -> &'static str {
 }
 
 /// A fault as `application/problem+json` (RFC 9457), with a `type` that stays and the request's id.
-pub(crate) fn of_fault(fault: Fault, id: RequestId) -> Response<ResponseBody> {
+///
+/// `limits` are the values of Retry-After, RateLimit-Policy and RateLimit where a quota says when to come back.
+pub(crate) fn of_fault(fault: Fault, id: RequestId, limits: Option<&[HeaderValue; 3]>) -> Response<ResponseBody> {
     let status = status(fault);
     let problem = serde_json::json!({
         "type": format!("urn:tollgate:problem:{}", fault.kind()),
@@ -73,7 +79,11 @@ pub(crate) fn of_fault(fault: Fault, id: RequestId) -> Response<ResponseBody> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(seconds) = fault.retry_seconds() {
+    if let Some([retry_after, policy, limit]) = limits {
+        headers.insert(RETRY_AFTER, retry_after.clone());
+        headers.insert(RATE_LIMIT_POLICY, policy.clone());
+        headers.insert(RATE_LIMIT, limit.clone());
+    } else if let Some(seconds) = fault.retry_seconds() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
@@ -87,9 +97,10 @@ pub(crate) fn of_fault(fault: Fault, id: RequestId) -> Response<ResponseBody> {
 pub(crate) fn of_reply(reply: Reply, is_head: bool, tasks: &Tasks) -> Result<Response<ResponseBody>, Fault> {
     let (mut parts, body) = reply.into_parts();
     clean_response(&mut parts.headers);
-    if parts.status.is_informational()
+    // 101 would switch protocols, other informational ones are no answer, and above 599 is nothing (RFC 9110 §15).
+    if !(200..=599).contains(&parts.status.as_u16())
         || parts.headers.len() > FIELDS_MAX
-        || head_bytes(&parts.headers) > HEAD_BYTES_MAX
+        || head_bytes(&parts.headers) > body.head_bytes_max()
     {
         return Err(body.refuse(Fault::BadResponse));
     }
@@ -104,8 +115,8 @@ pub(crate) fn of_reply(reply: Reply, is_head: bool, tasks: &Tasks) -> Result<Res
     Ok(Response::from_parts(parts, body.boxed_unsync()))
 }
 
-fn head_bytes(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+fn head_bytes(headers: &HeaderMap) -> u64 {
+    headers.iter().map(|(name, value)| (name.as_str().len() + value.len()) as u64).sum()
 }
 
 /// What every response carries: the request's id and, with development certificates, where the time went.
@@ -138,7 +149,7 @@ mod tests {
         let mut lines = Vec::new();
         for fault in Fault::ALL {
             let id = RequestId::new();
-            let response = of_fault(fault, id);
+            let response = of_fault(fault, id, None);
             let retry = response.headers().get(RETRY_AFTER).map_or("-", |value| value.to_str().unwrap()).to_owned();
             let status = response.status().as_u16();
             let body = response.into_body().collect().await.unwrap().to_bytes();

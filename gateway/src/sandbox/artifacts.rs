@@ -1,21 +1,28 @@
-//! Compiled components on disk: `<digest>-<engine>.cwasm`, and beside each what is known of it.
+//! Compiled components on disk: `<digest>-<engine>.cwasm`, beside each what is known of it, and what could not be compiled.
 //!
 //! Security: a `.cwasm` is native code that this process maps and runs. The folder belongs to the gateway's user and
-//! nobody else may write to it; that is checked at start, and a folder that others may write to is refused.
+//! nobody else may write to it; that is checked at start. Each file is looked at before it is mapped: a regular file of
+//! this user, writable by nobody else, with the digest that was noted when it was made. The digest is computed once a
+//! process for a file that does not change (device, inode, size, times).
 
+use std::collections::HashMap;
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use wasmtime::Engine;
 
+use super::compile::CompileError;
 use crate::ids::Digest;
 
 /// What compiling found out about a component.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) imports: Vec<String>,
     pub(crate) exports: Vec<String>,
@@ -25,17 +32,59 @@ pub(crate) struct Report {
     pub(crate) unserved: Vec<String>,
     /// What the linker said, where it refused.
     pub(crate) link_error: Option<String>,
+    /// What its handler's function has instead of the right parameters and results.
+    pub(crate) handler_error: Option<String>,
     /// Bytes of the largest memory at the start.
     pub(crate) memory_bytes_min: u64,
+    /// The SHA-256 of the compiled code, in hex; the child leaves it empty.
+    #[serde(default)]
+    pub(crate) code_sha256: String,
+}
+
+/// A component that could not be compiled, and within which bounds: under others it may be tried again.
+#[derive(Debug, Serialize, Deserialize)]
+struct Refusal {
+    error: CompileError,
+    memory: u64,
+    time: Duration,
+}
+
+/// A file that is the one whose digest was computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &fs::Metadata) -> Self {
+        Self { device: file.dev(), inode: file.ino(), bytes: file.len(), changed: (file.ctime(), file.ctime_nsec()) }
+    }
+}
+
+/// An open file of compiled code that was found good.
+pub(super) struct Code {
+    file: fs::File,
+    pub(super) bytes: u64,
+}
+
+impl Code {
+    /// A path to the very file that is open, whatever stands under its name by now.
+    pub(super) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/dev/fd/{}", self.file.as_raw_fd()))
+    }
 }
 
 /// Moves on when a report's fields change or mean something else, so that none of before is taken for one of now.
-const REPORT_FORMAT: u32 = 2;
+const REPORT_FORMAT: u32 = 3;
 
 /// The folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Artifacts {
     dir: PathBuf,
+    vouched: Arc<Mutex<HashMap<Digest, Stamp>>>,
     /// Names the engine's version and settings: other ones compile other code.
     engine: String,
 }
@@ -78,38 +127,95 @@ impl Artifacts {
         (env!("CARGO_PKG_VERSION"), REPORT_FORMAT).hash(&mut collect);
         engine.precompile_compatibility_hash().hash(&mut collect);
         let engine = Digest::of(&collect.0).to_string()[..16].to_owned();
-        Ok(Self { dir: dir.to_owned(), engine })
+        Ok(Self { dir: dir.to_owned(), vouched: Arc::default(), engine })
     }
 
-    pub(crate) fn code(&self, digest: Digest) -> PathBuf {
-        self.dir.join(format!("{digest}-{}.cwasm", self.engine))
+    fn path(&self, digest: Digest, kind: &str) -> PathBuf {
+        self.dir.join(format!("{digest}-{}.{kind}", self.engine))
     }
 
-    fn report_path(&self, digest: Digest) -> PathBuf {
-        self.dir.join(format!("{digest}-{}.json", self.engine))
+    /// What is known of a component that was compiled before, by this process or an earlier one, if its code is good.
+    pub(super) fn report(&self, digest: Digest) -> Option<Report> {
+        let report = self.read_report(digest)?;
+        match self.open_code(digest) {
+            Ok(_good) => Some(report),
+            Err(error) => {
+                if self.path(digest, "cwasm").exists() {
+                    tracing::error!(target: "sandbox", %digest, "compiled code is not used: {error:#}; compiling it anew");
+                }
+                None
+            }
+        }
     }
 
-    /// What is known of a component that was compiled before, by this process or an earlier one.
-    pub(crate) fn report(&self, digest: Digest) -> Option<Report> {
-        let report = fs::read(self.report_path(digest)).ok()?;
-        let report = serde_json::from_slice(&report).ok()?;
-        self.code(digest).exists().then_some(report)
+    fn read_report(&self, digest: Digest) -> Option<Report> {
+        serde_json::from_slice(&fs::read(self.path(digest, "json")).ok()?).ok()
+    }
+
+    /// The compiled code, looked at.
+    ///
+    /// # Errors
+    /// It is not there, or is not what this gateway made.
+    pub(super) fn open_code(&self, digest: Digest) -> anyhow::Result<Code> {
+        let path = self.path(digest, "cwasm");
+        let no_links = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits())?;
+        let file = fs::OpenOptions::new().read(true).custom_flags(no_links).open(&path);
+        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+        let found = file.metadata()?;
+        let own = rustix::process::geteuid().as_raw();
+        if !found.is_file() || found.uid() != own || found.mode() & 0o022 != 0 {
+            let (owner, mode) = (found.uid(), found.mode() & 0o777);
+            bail!("{} belongs to user {owner} with mode {mode:o}, and not to {own} alone", path.display());
+        }
+        let stamp = Stamp::of(&found);
+        let vouched = self.vouched.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).copied();
+        if vouched != Some(stamp) {
+            let noted = self.read_report(digest).context("nothing is noted of it")?.code_sha256;
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut &file, &mut bytes)?;
+            if Digest::of(&bytes).to_string() != noted {
+                bail!("{} has another digest than was noted when it was made", path.display());
+            }
+            self.vouched.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, stamp);
+        }
+        Ok(Code { file, bytes: stamp.bytes })
+    }
+
+    /// Why a component could not be compiled within these bounds, if that was tried.
+    pub(super) fn refusal(&self, digest: Digest, memory: u64, time: Duration) -> Option<CompileError> {
+        let refusal: Refusal = serde_json::from_slice(&fs::read(self.path(digest, "refused")).ok()?).ok()?;
+        (refusal.memory == memory && refusal.time == time).then_some(refusal.error)
+    }
+
+    pub(super) fn keep_refusal(
+        &self,
+        digest: Digest,
+        error: &CompileError,
+        memory: u64,
+        time: Duration,
+    ) -> anyhow::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+        serde_json::to_writer(&mut file, &Refusal { error: error.clone(), memory, time })?;
+        file.persist(self.path(digest, "refused"))?;
+        Ok(())
     }
 
     /// A place for code that is not whole yet, in the same folder.
-    pub(crate) fn scratch(&self) -> std::io::Result<tempfile::TempPath> {
+    pub(super) fn scratch(&self) -> std::io::Result<tempfile::TempPath> {
         Ok(tempfile::Builder::new().prefix("new-").tempfile_in(&self.dir)?.into_temp_path())
     }
 
     /// Puts finished code and its report in place: the code first, whole and on the disk, then what vouches for it.
-    pub(crate) fn keep(&self, digest: Digest, code: tempfile::TempPath, report: &Report) -> anyhow::Result<()> {
+    pub(super) fn keep(&self, digest: Digest, code: tempfile::TempPath, report: Report) -> anyhow::Result<Report> {
+        let bytes = fs::read(&code)?;
         fs::File::open(&code)?.sync_all()?;
-        code.persist(self.code(digest))?;
+        code.persist(self.path(digest, "cwasm"))?;
+        let report = Report { code_sha256: Digest::of(&bytes).to_string(), ..report };
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        serde_json::to_writer(&mut file, report)?;
+        serde_json::to_writer(&mut file, &report)?;
         file.as_file().sync_all()?;
-        file.persist(self.report_path(digest))?;
-        Ok(())
+        file.persist(self.path(digest, "json"))?;
+        Ok(report)
     }
 }
 
@@ -120,12 +226,51 @@ mod tests {
 
     #[test]
     fn a_folder_that_others_may_write_to_is_refused() {
-        let engine = super::super::engine::compiling().unwrap();
+        let engine = super::super::engine::compiling(true).unwrap();
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let error = Artifacts::open(dir.path(), &engine).unwrap_err().to_string();
         assert!(error.contains("chmod 700"), "{error}");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         Artifacts::open(dir.path(), &engine).unwrap();
+    }
+
+    #[test]
+    fn code_that_somebody_else_may_have_written_is_refused() {
+        let engine = super::super::engine::compiling(true).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let open = || Artifacts::open(dir.path(), &engine).unwrap();
+        let artifacts = open();
+        let digest = Digest::of(b"some wasm");
+        let code = artifacts.scratch().unwrap();
+        fs::write(&code, b"some code").unwrap();
+        artifacts.keep(digest, code, Report::default()).unwrap();
+        assert!(artifacts.report(digest).is_some());
+        let path = artifacts.path(digest, "cwasm");
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(artifacts.open_code(digest).is_err(), "others may write to it");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(artifacts.open_code(digest).is_ok());
+        fs::write(&path, b"evil code").unwrap();
+        assert!(artifacts.open_code(digest).is_err(), "changed since it was vouched for");
+        assert!(open().report(digest).is_none(), "by another process as well");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/bin/true", &path).unwrap();
+        assert!(artifacts.open_code(digest).is_err(), "a link");
+    }
+
+    #[test]
+    fn a_refusal_holds_for_its_bounds() {
+        let engine = super::super::engine::compiling(true).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(&dir.path().join("compiled"), &engine).unwrap();
+        let digest = Digest::of(b"a bomb");
+        let time = Duration::from_secs(10);
+        artifacts.keep_refusal(digest, &CompileError::TimedOut(time), 1, time).unwrap();
+        assert_eq!(artifacts.refusal(digest, 1, time), Some(CompileError::TimedOut(time)));
+        assert_eq!(artifacts.refusal(digest, 1, time * 2), None, "more time may do");
+        assert_eq!(artifacts.refusal(digest, 2, time), None, "more memory may do");
     }
 }

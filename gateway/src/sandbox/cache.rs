@@ -62,9 +62,9 @@ impl Components {
 
 impl Loader {
     fn load(&self, digest: Digest) -> anyhow::Result<Arc<Ready>> {
-        let path = self.artifacts.code(digest);
-        let bytes = u32::try_from(std::fs::metadata(&path)?.len()).unwrap_or(u32::MAX);
-        let component = self.map(&path)?;
+        let code = self.artifacts.open_code(digest)?;
+        let bytes = u32::try_from(code.bytes).unwrap_or(u32::MAX);
+        let component = self.map(&code.path())?;
         let pre = self.linker.instantiate_pre(&component)?;
         let pre = match Pre02::new(pre.clone()) {
             Ok(pre) => ProxyPre::P2(pre),
@@ -75,9 +75,9 @@ impl Loader {
 
     #[expect(unsafe_code, reason = "mapping compiled code is what the compiled folder is for")]
     fn map(&self, path: &std::path::Path) -> anyhow::Result<Component> {
-        // SAFETY: `Artifacts` vouches for the folder: it belongs to this user, nobody else may write to it, and files
-        // appear in it only whole, by rename, as an engine of these settings wrote them. Wasmtime checks its version
-        // and the settings once more.
+        // SAFETY: `Artifacts` vouches for the folder and for this open file: both belong to this user, nobody else may
+        // write to them, and the file has the digest that was noted when an engine of these settings wrote it. Wasmtime
+        // checks its version and the settings once more.
         Ok(unsafe { Component::deserialize_file(&self.engine, path)? })
     }
 }

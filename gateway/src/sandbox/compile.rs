@@ -1,16 +1,21 @@
 //! Compiling, in a child process: parsing hostile wasm may exhaust a stack or take minutes, and must not take us along.
 //!
 //! The child is this binary (`tollgate compile-component`). It gets the bytes on its standard input and nothing of our
-//! environment, bounds its own memory and processor time, and works on a thread with less stack than ours have, so that
-//! what passes there passes here.
+//! environment, is the last to get a processor, bounds its own memory and processor time, and works on a thread with less
+//! stack than ours have and under the pool's own bounds, so that what passes there passes here.
+//!
+//! Limit: [`CHILDREN_MAX`] children, each on half of the processors; [`CODE_BYTES_MAX`] of code. What failed is remembered,
+//! on disk, and not tried again within the same bounds.
 
+use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
@@ -18,21 +23,23 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
 use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
 use super::artifacts::{Artifacts, Report};
-use super::{Settings, engine};
+use super::{Settings, engine, signature};
 use crate::deadline::Deadline;
 use crate::host;
 use crate::ids::Digest;
 use crate::telemetry::Metrics;
 
-/// Children at once. Each uses all cores it can get.
+/// Children at once.
 const CHILDREN_MAX: usize = 2;
+/// The most code that one component may compile to.
+const CODE_BYTES_MAX: usize = 256 << 20;
 /// What is kept of a child's words.
 const WORDS_BYTES_MAX: u64 = 64 << 10;
 /// Less than the 2 MiB that the gateway's own threads have.
 const CHILD_STACK_BYTES: usize = 1 << 20;
 
 /// Why a component cannot be compiled.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub(crate) enum CompileError {
     #[error("it is not a valid component: {0}")]
     Invalid(String),
@@ -51,7 +58,10 @@ pub(crate) struct Compiler {
     program: PathBuf,
     memory: u64,
     time: Duration,
+    metering: bool,
     places: Semaphore,
+    /// Digests that somebody compiles now: whoever else wants one waits for it.
+    under_way: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -60,18 +70,26 @@ impl Compiler {
     /// In words for the operator: the folder of compiled components cannot be used.
     pub(crate) fn open(settings: &Settings, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         Ok(Self {
-            artifacts: Artifacts::open(&settings.compiled, &engine::compiling()?)?,
+            artifacts: Artifacts::open(&settings.compiled, &engine::compiling(settings.metering)?)?,
             program: std::env::current_exe().context("cannot find this program's own file")?,
             memory: settings.compile_memory,
             time: settings.compile_time,
+            metering: settings.metering,
             places: Semaphore::new(CHILDREN_MAX),
+            under_way: Mutex::default(),
             metrics,
         })
     }
 
-    /// The report of a component that was compiled before.
-    pub(crate) fn known(&self, digest: Digest) -> Option<Report> {
-        self.artifacts.report(digest)
+    /// The folder that it compiles into.
+    pub(super) fn artifacts(&self) -> Artifacts {
+        self.artifacts.clone()
+    }
+
+    /// What came of a component that was compiled before.
+    pub(crate) fn known(&self, digest: Digest) -> Option<Result<Report, CompileError>> {
+        let report = self.artifacts.report(digest).map(Ok);
+        report.or_else(|| self.artifacts.refusal(digest, self.memory, self.time).map(Err))
     }
 
     /// The report of a component, compiling it first where nobody has.
@@ -79,20 +97,43 @@ impl Compiler {
     /// # Errors
     /// [`CompileError`]: what is wrong with the component, or with compiling it.
     pub(crate) async fn prepare(&self, digest: Digest, wasm: Arc<[u8]>) -> Result<Report, CompileError> {
+        let under_way = || self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Arc::clone(under_way().entry(digest).or_default());
+        let done = async {
+            let _turn = turn.lock().await;
+            self.compile_once(digest, &wasm).await
+        };
+        let done = done.await;
+        under_way().remove(&digest);
+        done
+    }
+
+    async fn compile_once(&self, digest: Digest, wasm: &[u8]) -> Result<Report, CompileError> {
         let _place = self.places.acquire().await.map_err(|_closed| failed("shutting down"))?;
-        if let Some(report) = self.artifacts.report(digest) {
-            return Ok(report);
+        if let Some(known) = self.known(digest) {
+            return known;
         }
         let code = self.artifacts.scratch().map_err(failed)?;
-        let report = Deadline::after(self.time).run(self.run_child(&code, &wasm)).await;
-        let report = report.map_err(|_elapsed| CompileError::TimedOut(self.time))??;
-        self.artifacts.keep(digest, code, &report).map_err(failed)?;
+        let report = Deadline::after(self.time).run(self.run_child(&code, wasm)).await;
+        let report = report.unwrap_or(Err(CompileError::TimedOut(self.time)));
         self.metrics.compiled();
-        Ok(report)
+        match report {
+            Ok(report) => self.artifacts.keep(digest, code, report).map_err(failed),
+            Err(error) => {
+                // A failure of the machine's may pass; one of the component's does not.
+                if !matches!(error, CompileError::Failed(_))
+                    && let Err(cause) = self.artifacts.keep_refusal(digest, &error, self.memory, self.time)
+                {
+                    tracing::warn!(target: "sandbox", %digest, %cause, "a failed compilation cannot be remembered");
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Cancel safety: a child whose wait is dropped is killed.
     async fn run_child(&self, code: &Path, wasm: &[u8]) -> Result<Report, CompileError> {
+        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
         let mut child = tokio::process::Command::new(&self.program)
             .arg("compile-component")
             .arg("--out")
@@ -101,7 +142,11 @@ impl Compiler {
             .arg(self.memory.to_string())
             .arg("--seconds")
             .arg(self.time.as_secs().max(1).to_string())
+            .arg("--metering")
+            .arg(self.metering.to_string())
             .env_clear()
+            // Its compiler's own threads; the other half is for what serves.
+            .env("RAYON_NUM_THREADS", threads.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -145,10 +190,14 @@ const INVALID: i32 = 3;
 ///
 /// # Errors
 /// Everything that is not the component's fault.
-pub(crate) fn compile_in_child(out: &Path, memory: u64, seconds: u64) -> anyhow::Result<i32> {
+pub(crate) fn compile_in_child(out: &Path, memory: u64, seconds: u64, metering: bool) -> anyhow::Result<i32> {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let bound = |value| Rlimit { current: Some(value), maximum: Some(value) };
-    setrlimit(Resource::As, bound(memory)).context("cannot bound memory")?;
+    // Whoever serves goes first. A machine that does not let us be nice lets us compile.
+    let _nicest = rustix::process::nice(19);
+    let engines = Engines { compiling: engine::compiling(metering)?, pooling: engine::pooling(1, metering)? };
+    // The pool's reservation is address space and no memory.
+    setrlimit(Resource::As, bound(memory.saturating_add(address_space()?))).context("cannot bound memory")?;
     // Several threads share this time; the parent's deadline is the one on the clock.
     setrlimit(Resource::Cpu, bound(seconds.saturating_mul(4))).context("cannot bound processor time")?;
     setrlimit(Resource::Core, bound(0)).context("cannot switch off core dumps")?;
@@ -157,7 +206,7 @@ pub(crate) fn compile_in_child(out: &Path, memory: u64, seconds: u64) -> anyhow:
     let out = out.to_owned();
     let work = std::thread::Builder::new()
         .stack_size(CHILD_STACK_BYTES)
-        .spawn(move || compile(&wasm, &out))
+        .spawn(move || compile(&engines, &wasm, &out))
         .context("cannot start a thread")?;
     let Ok(done) = work.join() else { bail!("the compiler panicked") };
     match done? {
@@ -172,16 +221,35 @@ pub(crate) fn compile_in_child(out: &Path, memory: u64, seconds: u64) -> anyhow:
     }
 }
 
+/// What code is made with, and what will run it.
+struct Engines {
+    compiling: wasmtime::Engine,
+    pooling: wasmtime::Engine,
+}
+
+/// Bytes of address space that this process has taken by now (proc_pid_statm(5)).
+fn address_space() -> anyhow::Result<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").context("cannot read /proc/self/statm")?;
+    let pages: u64 = statm.split(' ').next().unwrap_or_default().parse().context("/proc/self/statm has no number")?;
+    Ok(pages * rustix::param::page_size() as u64)
+}
+
 /// The inner error is the component's fault.
-fn compile(wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
-    let engine = engine::compiling()?;
-    let code = match engine.precompile_component(wasm) {
+fn compile(engines: &Engines, wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
+    let code = match engines.compiling.precompile_component(wasm) {
+        Ok(code) if code.len() > CODE_BYTES_MAX => {
+            let (has, max) = (code.len() >> 20, CODE_BYTES_MAX >> 20);
+            return Ok(Err(format!("it compiles to {has} MiB of code, and {max} MiB is the most")));
+        }
         Ok(code) => code,
         Err(error) => return Ok(Err(format!("{error:#}"))),
     };
     std::fs::write(out, &code).with_context(|| format!("cannot write {}", out.display()))?;
-    let component = load(&engine, &code)?;
-    Ok(Ok(report(&engine, &component)?))
+    // Here the pool's bounds are looked at: core instances, memories, tables, and their sizes.
+    match load(&engines.pooling, &code) {
+        Ok(component) => Ok(Ok(report(&engines.pooling, &component)?)),
+        Err(error) => Ok(Err(format!("no instance of it fits into a slot of the pool: {error:#}"))),
+    }
 }
 
 #[expect(unsafe_code, reason = "deserialising compiled code is how a component is looked at without compiling twice")]
@@ -211,5 +279,15 @@ fn report(engine: &wasmtime::Engine, component: &Component) -> anyhow::Result<Re
     let handler = if is_02 { Some("0.2") } else { is_03.then_some("0.3") }.map(str::to_owned);
     let pages = component.resources_required().and_then(|resources| resources.max_initial_memory_size);
     let memory_bytes_min = pages.unwrap_or(0).saturating_mul(WASM_PAGE_BYTES);
-    Ok(Report { imports, exports, handler, unserved, link_error, memory_bytes_min })
+    let handler_error = signature::problem(&kind, engine);
+    Ok(Report {
+        imports,
+        exports,
+        handler,
+        unserved,
+        link_error,
+        handler_error,
+        memory_bytes_min,
+        code_sha256: String::new(),
+    })
 }

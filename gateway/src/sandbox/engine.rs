@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig};
+
+use crate::tenant::cost;
 
 /// Fuel between two yields of a guest: about half a millisecond of plain code on the machines this was measured on.
 pub(crate) const FUEL_SLICE: u64 = 1_000_000;
-/// The clock for guests whose instructions take long without taking fuel (one `memory.fill` can write gigabytes).
-const TICK: Duration = Duration::from_millis(10);
+/// The clock for guests that take long without burning fuel, by calling the host again and again. 500 wake-ups a second
+/// cost a quarter of a percent of one processor here.
+const TICK: Duration = Duration::from_millis(2);
 
 /// Of a guest's stack, in bytes. Host functions run on the rest of the fiber's.
 const WASM_STACK_BYTES: usize = 512 << 10;
@@ -31,8 +34,11 @@ const KEEP_MEMORY_BYTES: usize = 1 << 20;
 const KEEP_TABLE_BYTES: usize = 64 << 10;
 
 /// What both the gateway and the compiling child agree on; it goes into the compiled code.
-fn common() -> Config {
+fn common(metering: bool) -> Config {
     let mut config = Config::new();
+    let mut costs = OperatorCost::new();
+    costs.variable.memory_grow_per_page = cost::MEMORY_PAGE;
+    config.operator_cost(costs);
     // On: what compilers emit today.
     config
         .wasm_component_model(true)
@@ -49,7 +55,7 @@ fn common() -> Config {
     // garbage collection and exceptions are not even built in.
     config.wasm_memory64(false).wasm_custom_page_sizes(false).wasm_wide_arithmetic(false);
     config
-        .consume_fuel(true)
+        .consume_fuel(metering)
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(FIBER_STACK_BYTES)
@@ -65,7 +71,7 @@ fn common() -> Config {
 ///
 /// # Errors
 /// The pool does not fit: each slot reserves 4 GiB and a guard per memory, of the 128 TiB a process has.
-pub(crate) fn pooling(instances: u32) -> anyhow::Result<Engine> {
+pub(crate) fn pooling(instances: u32, metering: bool) -> anyhow::Result<Engine> {
     // As many of each as all instances together may have, so that no tenant's components can use up what others need.
     let memories = instances.saturating_mul(MEMORIES_PER_COMPONENT);
     let mut pool = PoolingAllocationConfig::new();
@@ -83,7 +89,7 @@ pub(crate) fn pooling(instances: u32) -> anyhow::Result<Engine> {
         .linear_memory_keep_resident(KEEP_MEMORY_BYTES)
         .table_keep_resident(KEEP_TABLE_BYTES)
         .pagemap_scan(Enabled::Auto);
-    let mut config = common();
+    let mut config = common(metering);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     let tebibytes = (u64::from(memories) * (MEMORY_RESERVATION + MEMORY_GUARD)) >> 40;
     Engine::new(&config).map_err(anyhow::Error::from).with_context(|| {
@@ -98,8 +104,8 @@ pub(crate) fn pooling(instances: u32) -> anyhow::Result<Engine> {
 ///
 /// # Errors
 /// The processor lacks what Wasmtime needs.
-pub(crate) fn compiling() -> anyhow::Result<Engine> {
-    Ok(Engine::new(&common())?)
+pub(crate) fn compiling(metering: bool) -> anyhow::Result<Engine> {
+    Ok(Engine::new(&common(metering))?)
 }
 
 /// Moves the epoch on at every tick, until it is dropped.

@@ -7,8 +7,11 @@ mod artifacts;
 mod cache;
 mod compile;
 mod engine;
+mod fuel;
 mod reply;
 mod run;
+mod signature;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,9 +19,11 @@ use std::time::Duration;
 
 use crate::admission::Admitted;
 use crate::fault::Fault;
+use crate::host::Egress;
 use crate::http::{RequestBody, Verdict};
 use crate::store::Store;
 use crate::telemetry::{GuestLogs, Metrics, Record, Tasks};
+use crate::tenant::Count;
 
 pub(crate) use artifacts::Report;
 pub(crate) use compile::{CompileError, Compiler, compile_in_child};
@@ -35,6 +40,12 @@ pub(crate) struct Settings {
     pub(crate) cache_bytes: u64,
     /// After which time without a request a component leaves the cache.
     pub(crate) cache_idle: Duration,
+    /// Whether turns are taken by tenant; switched off to compare with.
+    pub(crate) fair_turns: bool,
+    /// Whether fuel is counted, and turns and quotas with it; switched off to measure what that costs.
+    pub(crate) metering: bool,
+    /// Bytes of memories and tables of all instances together.
+    pub(crate) memory: u64,
     /// What compiling one component may take.
     pub(crate) compile_memory: u64,
     pub(crate) compile_time: Duration,
@@ -47,8 +58,12 @@ pub(crate) struct Surroundings {
     pub(crate) logs: GuestLogs,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Arc<Metrics>,
-    /// Whether to keep the fuel counted at each host call, for `Server-Timing`.
-    pub(crate) count_fuel_early: bool,
+    /// What guests may reach over the network.
+    pub(crate) egress: Arc<Egress>,
+    /// Bytes of memories and tables of all instances together.
+    pub(crate) memory: Arc<Count>,
+    /// Whether fuel is counted.
+    pub(crate) is_metered: bool,
 }
 
 /// The engine and everything that is loaded in it.
@@ -56,6 +71,7 @@ pub(crate) struct Sandbox {
     engine: wasmtime::Engine,
     components: cache::Components,
     around: Surroundings,
+    turns: Option<turns::Turns>,
     _clock: engine::Clock,
 }
 
@@ -68,13 +84,19 @@ impl std::fmt::Debug for Sandbox {
 impl Sandbox {
     /// # Errors
     /// In words for the operator: the pool does not fit the address space, or the folder is not writable.
-    pub(crate) fn new(settings: &Settings, around: Surroundings) -> anyhow::Result<Self> {
-        let engine = engine::pooling(settings.instances)?;
-        let artifacts = artifacts::Artifacts::open(&settings.compiled, &engine)?;
+    pub(crate) fn new(settings: &Settings, compiler: &Compiler, around: Surroundings) -> anyhow::Result<Self> {
+        let engine = engine::pooling(settings.instances, settings.metering)?;
         let linker = crate::host::linker(&engine)?;
-        let components = cache::Components::new(settings, engine.clone(), linker, artifacts);
+        let components = cache::Components::new(settings, engine.clone(), linker, compiler.artifacts());
         let clock = engine::Clock::start(&engine)?;
-        Ok(Self { engine, components, around, _clock: clock })
+        let runners = tokio::runtime::Handle::current().metrics().num_workers();
+        let turns = (settings.fair_turns && settings.metering).then(|| turns::Turns::start(runners));
+        Ok(Self { engine, components, around, turns, _clock: clock })
+    }
+
+    /// Bytes of memories and tables of all instances now, and at the most.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        (self.around.memory.now(), self.around.memory.max())
     }
 
     /// Runs a request in an instance of its own.
@@ -97,6 +119,6 @@ impl Sandbox {
             Fault::Internal
         })?;
         record.loaded(started.elapsed());
-        run::run(&self.engine, &self.around, component, admitted, request, verdict, record).await
+        run::run(&self.engine, &self.around, self.turns.as_ref(), component, admitted, request, verdict, record).await
     }
 }

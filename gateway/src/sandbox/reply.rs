@@ -16,6 +16,7 @@ use crate::admission::Admitted;
 use crate::fault::Fault;
 use crate::http::Torn;
 use crate::telemetry::Record;
+use crate::tenant::cost;
 
 /// A guest's response, as it is being made.
 pub(crate) type Reply = http::Response<GuestBody>;
@@ -68,7 +69,7 @@ pub(crate) struct GuestBody {
     ended: oneshot::Receiver<()>,
     /// Bytes still to come, where the guest declared how many: a client with all of them asks for no more.
     left: Option<u64>,
-    _admitted: Arc<Admitted>,
+    admitted: Arc<Admitted>,
 }
 
 impl GuestBody {
@@ -81,7 +82,12 @@ impl GuestBody {
         admitted: Arc<Admitted>,
     ) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        Self { source, record, finished: false, cancel, ended, left: length, _admitted: admitted }
+        Self { source, record, finished: false, cancel, ended, left: length, admitted }
+    }
+
+    /// Bytes that the header section may have.
+    pub(crate) fn head_bytes_max(&self) -> u64 {
+        self.admitted.routed.route().limits.response_head
     }
 
     /// Gives the response up before any of it was sent, for this reason.
@@ -137,7 +143,12 @@ impl Body for GuestBody {
         match frame.data_ref() {
             Some(data) => {
                 let bytes = data.len() as u64;
+                if self.left.is_some_and(|left| bytes > left) {
+                    // The excess would be the beginning of another response to whoever is on the other side.
+                    return self.tear(Fault::BadResponse);
+                }
                 self.record.sent(bytes);
+                self.admitted.routed.tenant().ledger.moved(bytes);
                 self.left = self.left.map(|left| left.saturating_sub(bytes));
             }
             // Trailers are the last frame; nobody asks for another.
@@ -174,6 +185,11 @@ impl Drop for GuestBody {
         }
         if !self.finished {
             self.record.fault(Fault::ClientGone);
+        }
+        let fuel = self.record.bytes_sent() / cost::BODY_BYTES_A_UNIT;
+        if fuel > 0 {
+            self.record.burned_for_body(fuel);
+            self.admitted.routed.tenant().ledger.burn(fuel);
         }
     }
 }

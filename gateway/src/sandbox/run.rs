@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use wasmtime::{Engine, Store, Trap};
+use wasmtime::{AsContextMut as _, Engine, Store, Trap};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::handler::ProxyPre;
@@ -21,13 +21,15 @@ use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
 use super::Surroundings;
 use super::cache::Ready;
-use super::engine::FUEL_SLICE;
+use super::fuel;
 use super::reply::{CancelOnDrop, GuestBody, Piece, Reply, Source};
+use super::turns::Turns;
 use crate::admission::Admitted;
-use crate::fault::Fault;
-use crate::host::{Guest, Make};
-use crate::http::{RequestBody, Verdict};
+use crate::fault::{Fault, Quotum};
+use crate::host::{Denied, Guest, Make};
+use crate::http::{RequestBody, Verdict, cdn_loop};
 use crate::telemetry::{Line, Record, Stream};
+use crate::tenant::Ledger;
 
 /// Frames that wait between a wasi:http 0.3 guest and its client.
 const FRAMES_WAITING: usize = 2;
@@ -44,6 +46,7 @@ type Request = http::Request<RequestBody>;
 pub(super) async fn run(
     engine: &Engine,
     around: &Surroundings,
+    turns: Option<&Turns>,
     component: Arc<Ready>,
     admitted: Admitted,
     request: Request,
@@ -55,13 +58,14 @@ pub(super) async fn run(
     let cancel = CancelOnDrop::new(cancelled.clone());
     let (head, mut answer) = oneshot::channel();
     let (over, mut ended) = oneshot::channel();
-    let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(&record), over);
+    let chain = cdn_loop::onward(request.headers(), &admitted.routed.tenant().id);
+    let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(&record), chain, over);
     let started = Instant::now();
-    let mut driving = Box::pin(instance.drive(component, request, head, cancelled));
-    // The first turn is taken here: a guest that answers at once costs neither a task nor a thread's hop.
-    let is_over = poll_fn(|cx| Poll::Ready(driving.as_mut().poll(cx).is_ready())).await;
-    if !is_over {
-        around.tasks.spawn(driving);
+    let driving = instance.drive(component, request, head, cancelled);
+    let ledger = Arc::clone(&admitted.routed.tenant().ledger);
+    match turns {
+        Some(turns) => turns.spawn(ledger, Arc::clone(&record), &around.tasks, driving),
+        None => run_unfairly(around, ledger, Arc::clone(&record), driving).await,
     }
     let head = tokio::select! {
         biased;
@@ -86,6 +90,24 @@ pub(super) async fn run(
     Ok(http::Response::from_parts(parts, body))
 }
 
+/// By tokio's order alone (`sandbox.fair_turns = false`), to compare with. The first turn is taken here: a guest that
+/// answers at once costs neither a task nor a thread's hop.
+async fn run_unfairly(
+    around: &Surroundings,
+    ledger: Arc<Ledger>,
+    record: Arc<Record>,
+    driving: impl Future<Output = ()> + Send + 'static,
+) {
+    let mut driving = Box::pin(async move {
+        driving.await;
+        ledger.burn(record.fuel_of_guest());
+    });
+    let is_over = poll_fn(|cx| Poll::Ready(driving.as_mut().poll(cx).is_ready())).await;
+    if !is_over {
+        around.tasks.spawn(driving);
+    }
+}
+
 /// An instance and what bounds it.
 struct Instance {
     store: Store<Guest>,
@@ -106,6 +128,7 @@ impl Instance {
         around: &Surroundings,
         admitted: Arc<Admitted>,
         record: Arc<Record>,
+        chain: http::HeaderValue,
         over: oneshot::Sender<()>,
     ) -> Self {
         let route = admitted.routed.route();
@@ -117,28 +140,21 @@ impl Instance {
             store: &around.store,
             logs: &around.logs,
             record: &record,
+            memory: &around.memory,
+            egress: &around.egress,
+            chain,
         });
         around.metrics.instances.inc();
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.meter);
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
-        store.epoch_deadline_async_yield_and_update(1);
         store.set_epoch_deadline(1);
         let (fuel, time) = (limits.fuel, limits.time);
-        // These fail only where the engine counts no fuel, and ours does.
-        let armed = store.set_fuel(fuel).and_then(|()| store.fuel_async_yield_interval(Some(FUEL_SLICE)));
-        if armed.is_err() {
-            record.fault(Fault::Internal);
-        }
-        if around.count_fuel_early {
-            store.call_hook(move |mut context, hook| {
-                if matches!(hook, wasmtime::CallHook::CallingHost) {
-                    let left = wasmtime::AsContextMut::as_context_mut(&mut context).get_fuel()?;
-                    context.data().record.burned(fuel.saturating_sub(left));
-                }
-                Ok(())
-            });
+        if around.is_metered {
+            fuel::meter(&mut store, &record, fuel);
+        } else {
+            store.epoch_deadline_async_yield_and_update(1);
         }
         Self { store, record, around: around.clone(), admitted, fuel, time, was_driven: false, _over: over }
     }
@@ -156,9 +172,14 @@ impl Instance {
         let ended = {
             let work = call(&mut self.store, &component, request, head, &self.record, started);
             let work = tokio::time::timeout(self.time, work);
+            let stop = self.admitted.routed.tenant().ledger.stop();
             tokio::select! {
                 ended = work => Some(ended),
                 () = cancelled.cancelled() => None,
+                () = stop.cancelled() => {
+                    self.record.fault(Fault::Suspended);
+                    None
+                }
             }
         };
         match ended {
@@ -169,13 +190,18 @@ impl Instance {
                 self.look_for_unfinished();
             }
             Some(Ok(Err(error))) => {
-                let fault = classify(&error, self.store.data().meter.was_denied());
+                let fault = classify(&error, self.store.data().meter.denied());
+                if fault == Fault::Quota(Quotum::Memory) {
+                    self.record.limited(self.admitted.routed.tenant().ledger.out_of_memory().fields());
+                }
                 self.record.fault(fault);
                 self.tell_tenant(fault, &error);
             }
         }
-        let left = self.store.get_fuel().unwrap_or(0);
-        self.record.burned(self.fuel.saturating_sub(left));
+        if self.around.is_metered {
+            // It fails only where the engine counts no fuel.
+            let _burned = fuel::burned(&mut self.store.as_context_mut(), self.fuel);
+        }
         self.record.memory_peak(self.store.data().meter.peak());
         self.record.guest_ran(started.elapsed());
         self.was_driven = true;
@@ -303,8 +329,8 @@ const fn to_wasi(fault: Fault) -> wasmtime_wasi_http::Error {
     }
 }
 
-/// What a run's error means. `memory_denied`: a trap after that is an allocator giving up.
-fn classify(error: &wasmtime::Error, memory_denied: bool) -> Fault {
+/// What a run's error means. `denied`: a trap after that is an allocator giving up.
+fn classify(error: &wasmtime::Error, denied: Option<Denied>) -> Fault {
     if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
         return Fault::Overload;
     }
@@ -313,8 +339,11 @@ fn classify(error: &wasmtime::Error, memory_denied: bool) -> Fault {
         Some(Trap::StackOverflow) => return Fault::Stack,
         _ => {}
     }
-    if memory_denied {
-        return Fault::Memory;
+    match denied {
+        Some(Denied::Request) => return Fault::Memory,
+        Some(Denied::Tenant) => return Fault::Quota(Quotum::Memory),
+        Some(Denied::Gateway) => return Fault::Overload,
+        None => {}
     }
     if error.downcast_ref::<I32Exit>().is_some() {
         return Fault::NoResponse;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Metrics;
-use crate::fault::{Blame, Fault};
+use crate::fault::{Blame, Fault, Quotum};
 use crate::ids::RequestId;
 
 /// Facts about one request, filled in along the road.
@@ -25,13 +25,20 @@ pub(crate) struct Record {
     routed: std::sync::OnceLock<(String, String, String)>,
     status: AtomicU16,
     fault: std::sync::OnceLock<Fault>,
+    /// The values of Retry-After, RateLimit-Policy and RateLimit.
+    limited: std::sync::OnceLock<[http::HeaderValue; 3]>,
     queue_us: AtomicU64,
     load_us: AtomicU64,
     instance_us: AtomicU64,
     guest_us: AtomicU64,
+    /// Burned by the guest, and by the host for it while it ran.
     fuel: AtomicU64,
+    /// For bringing the response's body out, which may go on when the guest is gone.
+    fuel_of_body: AtomicU64,
     memory: AtomicU64,
     storage_ops: AtomicU64,
+    outbound: AtomicU64,
+    log_lines: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
@@ -74,13 +81,17 @@ impl Record {
             routed: std::sync::OnceLock::new(),
             status: AtomicU16::new(0),
             fault: std::sync::OnceLock::new(),
+            limited: std::sync::OnceLock::new(),
             queue_us: AtomicU64::new(0),
             load_us: AtomicU64::new(0),
             instance_us: AtomicU64::new(0),
             guest_us: AtomicU64::new(0),
             fuel: AtomicU64::new(0),
+            fuel_of_body: AtomicU64::new(0),
             memory: AtomicU64::new(0),
             storage_ops: AtomicU64::new(0),
+            outbound: AtomicU64::new(0),
+            log_lines: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         })
@@ -123,6 +134,55 @@ impl Record {
         self.fuel.store(fuel, Ordering::Relaxed);
     }
 
+    pub(crate) fn fuel_of_guest(&self) -> u64 {
+        self.fuel.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn burned_for_body(&self, fuel: u64) {
+        self.fuel_of_body.store(fuel, Ordering::Relaxed);
+    }
+
+    fn fuel(&self) -> u64 {
+        self.fuel_of_guest() + self.fuel_of_body.load(Ordering::Relaxed)
+    }
+
+    /// Why the tenant's own door refused it, for the response.
+    pub(crate) fn limited(&self, fields: [http::HeaderValue; 3]) {
+        let _first = self.limited.set(fields);
+    }
+
+    pub(crate) fn limits(&self) -> Option<&[http::HeaderValue; 3]> {
+        self.limited.get()
+    }
+
+    /// Counts one more outbound request and says how many there were before.
+    pub(crate) fn went_out(&self) -> u64 {
+        self.outbound.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts a line to the tenant's log, whether it found room or not.
+    pub(crate) fn logged(&self) {
+        self.log_lines.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lines_logged(&self) -> u64 {
+        self.log_lines.load(Ordering::Relaxed)
+    }
+
+    /// Counts a quota of the tenant that had no room for something.
+    pub(crate) fn quota_refused(&self, quotum: Quotum) {
+        let tenant = self.routed.get().map_or("-", |(tenant, ..)| tenant);
+        self.metrics.quota_refused(tenant, quotum);
+    }
+
+    pub(crate) fn bytes_received(&self) -> u64 {
+        self.bytes_in.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.bytes_out.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn memory_peak(&self, bytes: u64) {
         self.memory.store(bytes, Ordering::Relaxed);
     }
@@ -147,7 +207,7 @@ impl Record {
             load: time(&self.load_us),
             instance: time(&self.instance_us),
             guest: time(&self.guest_us),
-            fuel: self.fuel.load(Ordering::Relaxed),
+            fuel: self.fuel(),
         }
     }
 }
@@ -164,11 +224,14 @@ impl Drop for Record {
             fault = fault.or(Some(Fault::ClientGone));
             status = CLIENT_CLOSED_REQUEST;
         }
-        let fuel = self.fuel.load(Ordering::Relaxed);
+        let fuel = self.fuel();
         self.metrics.requests_in_flight.dec();
         self.metrics.answered(tenant, status, duration.as_secs_f64(), fuel);
         if let Some(fault) = fault {
             self.metrics.fault(fault);
+        }
+        if let Some(Fault::Quota(quotum)) = fault {
+            self.quota_refused(quotum);
         }
         macro_rules! record {
             ($level:ident) => {
@@ -194,6 +257,8 @@ impl Drop for Record {
                     fuel,
                     memory_peak = self.memory.load(Ordering::Relaxed),
                     storage_ops = self.storage_ops.load(Ordering::Relaxed),
+                    outbound = self.outbound.load(Ordering::Relaxed),
+                    log_lines = self.lines_logged(),
                     generation = self.generation,
                 )
             };

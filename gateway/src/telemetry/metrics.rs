@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Quotum};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answer {
@@ -27,6 +27,12 @@ struct OfTenant {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfFault {
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfQuota {
+    tenant: String,
+    quota: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,6 +59,7 @@ pub(crate) struct Metrics {
     duration: Family<OfTenant, Histogram, Seconds>,
     fuel: Family<OfTenant, Counter>,
     faults: Family<OfFault, Counter>,
+    quota_refusals: Family<OfQuota, Counter>,
     storage: Family<StorageCall, Counter>,
     log_lines_dropped: Counter,
     connections_refused: Counter,
@@ -73,6 +80,7 @@ impl Default for Metrics {
             duration: Family::new_with_constructor(Seconds),
             fuel: Family::default(),
             faults: Family::default(),
+            quota_refusals: Family::default(),
             storage: Family::default(),
             log_lines_dropped: Counter::default(),
             connections_refused: Counter::default(),
@@ -103,6 +111,11 @@ impl Metrics {
         );
         r.register("fuel", "Fuel burned by components", self.fuel.clone());
         r.register("faults", "Requests that were not answered as their tenant wished", self.faults.clone());
+        r.register(
+            "quota_refusals",
+            "Requests, host calls and log lines that a quota of the tenant had no room for",
+            self.quota_refusals.clone(),
+        );
         r.register("storage_calls", "Calls on the store", self.storage.clone());
         r.register(
             "guest_log_lines_dropped",
@@ -137,6 +150,10 @@ impl Metrics {
 
     pub(crate) fn fault(&self, fault: Fault) {
         self.faults.get_or_create(&OfFault { kind: fault.kind() }).inc();
+    }
+
+    pub(crate) fn quota_refused(&self, tenant: &str, quotum: Quotum) {
+        self.quota_refusals.get_or_create(&OfQuota { tenant: tenant.to_owned(), quota: quotum.name() }).inc();
     }
 
     pub(crate) fn storage_call(&self, call: &'static str, outcome: &'static str) {
@@ -177,6 +194,9 @@ mod tests {
         let metrics = Metrics::default();
         metrics.answered("-", 200, 0.1, 1);
         metrics.storage_call("get", "ok");
+        for quotum in Quotum::ALL {
+            metrics.quota_refused("-", quotum);
+        }
         let text = metrics.text();
         let mut names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         names.sort_unstable();

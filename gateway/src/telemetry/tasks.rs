@@ -26,6 +26,14 @@ impl Tasks {
         self.tracker.spawn(async move { abort.run_until_cancelled(work).await })
     }
 
+    /// The same for work that is driven elsewhere than in a task of its own.
+    pub(crate) fn counted<F: Future>(&self, work: F) -> impl Future<Output = ()> + use<F> {
+        let abort = self.abort.clone();
+        self.tracker.track_future(async move {
+            let _aborted = abort.run_until_cancelled(work).await;
+        })
+    }
+
     /// Resolves when the gateway begins to shut down.
     pub(crate) async fn draining(&self) {
         self.drain.cancelled().await;

@@ -118,6 +118,16 @@ fn run(name: &str, call: &str, key: &str, value: &[u8]) -> Result<Vec<u8>, store
             }
             b"got 100".to_vec()
         }
+        // Writes until it may not.
+        "flood" => {
+            let mut written = 0;
+            loop {
+                match bucket.set(&format!("{key}-{written}"), value) {
+                    Ok(()) => written += 1,
+                    Err(error) => break format!("{error:?} after {written}").into_bytes(),
+                }
+            }
+        }
         other => format!("no such call: {other}").into_bytes(),
     })
 }

@@ -1,0 +1,261 @@
+//! Who waits for an instance, who is next, and who must leave when the place is full.
+//!
+//! The tenant with the fewest running instances for its weight is next; when the queue is full, the tenant that holds most
+//! for its weight (running and waiting) loses its newest place to whoever holds less, and gets the refusal. Pure: what
+//! is sent to the waiting ones is for `mod.rs`.
+//!
+//! Every step costs a few hashes and the logarithm of how many tenants are waiting.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+/// One tenant, as far as it runs or waits.
+#[derive(Debug)]
+struct Line<T> {
+    running: u64,
+    weight: u64,
+    waiting: VecDeque<(u64, T)>,
+}
+
+/// Running ÷ weight, in thousandths, so that one of weight 3 counts as a third.
+type Share = u64;
+
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    free: u64,
+    places: usize,
+    waiting: usize,
+    next_ticket: u64,
+    lines: HashMap<u64, Line<T>>,
+    /// (running share, serial) and (held share, serial) of the tenants that wait.
+    by_running: BTreeSet<(Share, u64)>,
+    by_held: BTreeSet<(Share, u64)>,
+}
+
+/// What came of asking.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Asked<T> {
+    /// An instance is free.
+    Run,
+    /// Wait, under this ticket; whoever had this place is refused.
+    Wait { ticket: u64, evicted: Option<T> },
+    /// The queue is full, and nobody in it holds more.
+    Full,
+    /// The tenant itself has too many waiting.
+    FullOfOwn,
+}
+
+impl<T> Line<T> {
+    fn shares(&self) -> (Share, Share) {
+        let share = |count: u64| count * 1000 / self.weight.max(1);
+        (share(self.running), share(self.running + self.waiting.len() as u64))
+    }
+}
+
+impl<T> Queue<T> {
+    pub(super) fn new(instances: u32, places: u32) -> Self {
+        Self {
+            free: instances.into(),
+            places: places as usize,
+            waiting: 0,
+            next_ticket: 0,
+            lines: HashMap::new(),
+            by_running: BTreeSet::new(),
+            by_held: BTreeSet::new(),
+        }
+    }
+
+    pub(super) const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// One more request of a tenant; `waiter` is called only where it must wait.
+    pub(super) fn ask(&mut self, serial: u64, weight: u64, own_max: usize, waiter: impl FnOnce() -> T) -> Asked<T> {
+        if self.free > 0 {
+            self.free -= 1;
+            self.change(serial, weight, |line| line.running += 1);
+            return Asked::Run;
+        }
+        let own = self.lines.get(&serial);
+        if own.is_some_and(|line| line.waiting.len() >= own_max) || own_max == 0 {
+            return Asked::FullOfOwn;
+        }
+        let mut evicted = None;
+        if self.waiting >= self.places {
+            let held = own.map_or(0, |line| line.running + line.waiting.len() as u64);
+            let with_this = (held + 1) * 1000 / weight.max(1);
+            let Some(&(most, holder)) = self.by_held.last() else { return Asked::Full };
+            if most <= with_this {
+                return Asked::Full;
+            }
+            let (_, taken) = self.take_waiting(holder, VecDeque::pop_back);
+            evicted = taken;
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.waiting += 1;
+        self.change(serial, weight, |line| line.waiting.push_back((ticket, waiter())));
+        Asked::Wait { ticket, evicted }
+    }
+
+    /// An instance came free: whoever gets it, with its serial, or nobody.
+    pub(super) fn release(&mut self, serial: u64) -> Option<(u64, T)> {
+        self.change(serial, 0, |line| line.running = line.running.saturating_sub(1));
+        let Some(&(_, next)) = self.by_running.first() else {
+            self.free += 1;
+            return None;
+        };
+        let (serial, waiter) = self.take_waiting(next, VecDeque::pop_front);
+        self.change(serial, 0, |line| line.running += 1);
+        waiter.map(|waiter| (serial, waiter))
+    }
+
+    /// Somebody stopped waiting.
+    pub(super) fn leave(&mut self, serial: u64, ticket: u64) {
+        let mut found = false;
+        self.change(serial, 0, |line| {
+            let before = line.waiting.len();
+            line.waiting.retain(|(other, _)| *other != ticket);
+            found = line.waiting.len() < before;
+        });
+        self.waiting -= usize::from(found);
+    }
+
+    fn take_waiting(
+        &mut self,
+        serial: u64,
+        take: impl FnOnce(&mut VecDeque<(u64, T)>) -> Option<(u64, T)>,
+    ) -> (u64, Option<T>) {
+        let mut taken = None;
+        self.change(serial, 0, |line| taken = take(&mut line.waiting));
+        self.waiting -= usize::from(taken.is_some());
+        (serial, taken.map(|(_, waiter)| waiter))
+    }
+
+    /// Changes a tenant's line and keeps the orders true. A weight of zero leaves the weight as it is.
+    fn change(&mut self, serial: u64, weight: u64, change: impl FnOnce(&mut Line<T>)) {
+        let fresh = || Line { running: 0, weight: 1, waiting: VecDeque::new() };
+        let line = self.lines.entry(serial).or_insert_with(fresh);
+        if !line.waiting.is_empty() {
+            let (running, held) = line.shares();
+            self.by_running.remove(&(running, serial));
+            self.by_held.remove(&(held, serial));
+        }
+        if weight > 0 {
+            line.weight = weight;
+        }
+        change(line);
+        if !line.waiting.is_empty() {
+            let (running, held) = line.shares();
+            self.by_running.insert((running, serial));
+            self.by_held.insert((held, serial));
+        } else if line.running == 0 {
+            self.lines.remove(&serial);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn wait(queue: &mut Queue<&'static str>, serial: u64, who: &'static str) -> Asked<&'static str> {
+        queue.ask(serial, 1, 100, || who)
+    }
+
+    #[test]
+    fn whoever_runs_least_is_next() {
+        let mut queue = Queue::new(2, 10);
+        assert_eq!(wait(&mut queue, 1, ""), Asked::Run);
+        assert_eq!(wait(&mut queue, 1, ""), Asked::Run);
+        for who in ["a1", "a2"] {
+            assert!(matches!(wait(&mut queue, 1, who), Asked::Wait { evicted: None, .. }));
+        }
+        assert!(matches!(wait(&mut queue, 2, "b1"), Asked::Wait { .. }));
+        assert_eq!(queue.release(1), Some((2, "b1")), "it has none running, and came last");
+        assert_eq!(queue.release(2), Some((1, "a1")));
+        assert_eq!(queue.release(1), Some((1, "a2")));
+        assert_eq!((queue.release(1), queue.release(1)), (None, None));
+        assert!(queue.lines.is_empty() && queue.waiting() == 0);
+    }
+
+    #[test]
+    fn a_full_queue_sheds_from_whoever_holds_most() {
+        let mut queue = Queue::new(1, 2);
+        assert_eq!(wait(&mut queue, 1, ""), Asked::Run);
+        wait(&mut queue, 1, "a1");
+        wait(&mut queue, 1, "a2");
+        assert!(
+            matches!(wait(&mut queue, 2, "b1"), Asked::Wait { evicted: Some("a2"), .. }),
+            "the newest of the greedy"
+        );
+        assert_eq!(wait(&mut queue, 1, "a3"), Asked::Full);
+        assert_eq!(wait(&mut queue, 2, "b2"), Asked::Full, "it would hold as many then");
+        assert_eq!(queue.ask(3, 1, 0, || "c"), Asked::FullOfOwn);
+    }
+
+    #[test]
+    fn a_weight_is_a_share() {
+        let mut queue = Queue::new(4, 10);
+        for serial in [1, 2, 2, 2] {
+            assert_eq!(queue.ask(serial, if serial == 2 { 4 } else { 1 }, 10, || ""), Asked::Run);
+        }
+        queue.ask(1, 1, 10, || "light");
+        queue.ask(2, 4, 10, || "heavy");
+        assert_eq!(queue.release(1).unwrap().1, "light", "none running now, against three quarters");
+        assert_eq!(queue.release(2).unwrap().1, "heavy");
+    }
+
+    proptest! {
+        /// Whatever comes, leaves and gives up: instances and places are never more than there are, and none is lost.
+        #[test]
+        fn nothing_is_lost_and_nothing_is_made(
+            instances in 1u32..5,
+            places in 0u32..6,
+            steps in proptest::collection::vec((0u8..3, 1u64..5, any::<prop::sample::Index>()), 0..200),
+        ) {
+            let mut queue = Queue::new(instances, places);
+            let (mut running, mut waiting): (Vec<u64>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
+            for (step, serial, pick) in steps {
+                match step {
+                    0 => {
+                        let mut mine = 0;
+                        match queue.ask(serial, serial, 3, || serial) {
+                            Asked::Run => running.push(serial),
+                            Asked::Wait { ticket, evicted } => {
+                                if let Some(other) = evicted {
+                                    let newest = waiting.iter().rposition(|(owner, _)| *owner == other).unwrap();
+                                    waiting.remove(newest);
+                                }
+                                waiting.push((serial, ticket));
+                                mine = waiting.iter().filter(|(owner, _)| *owner == serial).count();
+                            }
+                            Asked::Full => prop_assert_eq!(waiting.len(), places as usize),
+                            Asked::FullOfOwn => {}
+                        }
+                        prop_assert!(mine <= 3);
+                    }
+                    1 if !running.is_empty() => {
+                        let owner = running.swap_remove(pick.index(running.len()));
+                        if let Some((next, _)) = queue.release(owner) {
+                            let oldest = waiting.iter().position(|(other, _)| *other == next).unwrap();
+                            waiting.remove(oldest);
+                            running.push(next);
+                        }
+                    }
+                    2 if !waiting.is_empty() => {
+                        let (owner, ticket) = waiting.remove(pick.index(waiting.len()));
+                        queue.leave(owner, ticket);
+                    }
+                    _ => {}
+                }
+                prop_assert!(running.len() <= instances as usize && waiting.len() <= places as usize);
+                prop_assert_eq!(queue.waiting(), waiting.len());
+                prop_assert!(waiting.is_empty() || running.len() == instances as usize, "nobody waits while one is free");
+            }
+            for owner in running.drain(..) {
+                queue.release(owner);
+            }
+        }
+    }
+}

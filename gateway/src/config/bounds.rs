@@ -1,0 +1,91 @@
+//! The sections `limits` and `quota`, which stand in the defaults, the ceilings, a tenant's file and (limits) a route.
+
+use std::time::Duration;
+
+use super::reader::{At, Section};
+use crate::tenant::Rate;
+
+/// The limits as one section may set them; shared by defaults, ceilings, tenants and routes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LimitsRead {
+    pub(super) fuel: Option<At<u64>>,
+    pub(super) memory: Option<At<u64>>,
+    pub(super) time: Option<At<Duration>>,
+    pub(super) request_body: Option<At<u64>>,
+    pub(super) response_head: Option<At<u64>>,
+    pub(super) storage_ops: Option<At<u64>>,
+    pub(super) outbound: Option<At<u64>>,
+}
+
+/// The quotas as one section may set them; shared by defaults, ceilings and tenants.
+#[derive(Clone, Debug, Default)]
+pub(super) struct QuotaRead {
+    pub(super) weight: Option<At<u32>>,
+    pub(super) in_flight: Option<At<u32>>,
+    pub(super) waiting: Option<At<u32>>,
+    pub(super) memory: Option<At<u64>>,
+    pub(super) requests: Option<At<Rate>>,
+    pub(super) fuel: Option<At<Rate>>,
+    pub(super) body_bytes: Option<At<Rate>>,
+    pub(super) storage_ops: Option<At<Rate>>,
+    pub(super) storage_bytes: Option<At<Rate>>,
+    pub(super) outbound: Option<At<Rate>>,
+    pub(super) outbound_in_flight: Option<At<u32>>,
+    pub(super) log_bytes: Option<At<Rate>>,
+}
+
+fn widen(at: At<u32>) -> At<u64> {
+    At { value: at.value.into(), place: at.place }
+}
+
+impl Section<'_> {
+    pub(super) fn limits(&self, key: &'static str) -> LimitsRead {
+        let Some(section) = self.section(key) else { return LimitsRead::default() };
+        let limits = LimitsRead {
+            fuel: section.fuel("fuel"),
+            memory: section.bytes("memory"),
+            time: section.duration("time"),
+            request_body: section.bytes("request_body"),
+            response_head: section.bytes("response_head"),
+            storage_ops: section.count("storage_ops").map(widen),
+            outbound: section.count("outbound").map(widen),
+        };
+        section.finish();
+        limits
+    }
+
+    pub(super) fn quota(&self) -> QuotaRead {
+        let Some(section) = self.section("quota") else { return QuotaRead::default() };
+        let fuel_burst = section.fuel("fuel_burst").map(|at| at.value);
+        let fuel = section.fuel("fuel_per_second").map(|At { value, place }| {
+            let value = Rate::with_burst(value, Duration::from_secs(1), fuel_burst);
+            At { value, place }
+        });
+        let quota = QuotaRead {
+            weight: section.count("weight"),
+            in_flight: section.count("in_flight"),
+            waiting: section.count("waiting"),
+            memory: section.bytes("memory"),
+            requests: section.rate("requests", |section, key| section.count(key).map(widen)),
+            fuel,
+            body_bytes: section.rate("body_bytes", Self::bytes),
+            storage_ops: section.rate("storage_ops", |section, key| section.count(key).map(widen)),
+            storage_bytes: section.rate("storage_bytes", Self::bytes),
+            outbound: section.rate("outbound", |section, key| section.count(key).map(widen)),
+            outbound_in_flight: section.count("outbound_in_flight"),
+            log_bytes: section.rate("log_bytes", Self::bytes),
+        };
+        section.finish();
+        quota
+    }
+
+    /// `{ rate = 500, per = "1s", burst = 1000 }`; a second where no time is said.
+    fn rate(&self, key: &'static str, take: impl Fn(&Self, &'static str) -> Option<At<u64>>) -> Option<At<Rate>> {
+        let section = self.section(key)?;
+        let amount = section.required("rate", take(&section, "rate"), "rate, what comes in within `per`");
+        let per = section.duration("per").map_or(Duration::from_secs(1), |at| at.value);
+        let burst = take(&section, "burst").map(|at| at.value);
+        section.finish();
+        Some(At { value: Rate::with_burst(amount?.value, per, burst), place: section.place() })
+    }
+}

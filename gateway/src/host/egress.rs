@@ -1,0 +1,333 @@
+//! Where guests may send requests: granted origins only, and no address that would reach what is inside.
+//!
+//! Security: a name is resolved once, every address that it gave is looked at, and the one that is connected to is one of
+//! those that were found good, so a name server that changes its mind changes nothing. Loopback, private, link-local,
+//! shared (CGNAT), multicast and reserved addresses and the gateway's own listeners need a grant of the address itself.
+//! Redirects are the guest's business: each is another request, and looked at like the first.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use wasmtime_wasi_http::Error;
+
+use crate::deadline::Deadline;
+use crate::domain::{Domain, Pattern};
+use crate::tenant::{Grant, GrantedHost};
+
+/// What the operator chose.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// To resolve, connect and shake hands.
+    pub(crate) connect: Duration,
+    /// Between two pieces of a response, and for its head.
+    pub(crate) idle: Duration,
+    /// Bytes of one response's body.
+    pub(crate) response_bytes: u64,
+    /// Further certificates to trust, in PEM.
+    pub(crate) ca: Option<Vec<u8>>,
+}
+
+/// What all outbound requests have in common.
+#[derive(Debug)]
+pub(crate) struct Egress {
+    pub(super) settings: Settings,
+    tls: Arc<rustls::ClientConfig>,
+    own: OnceLock<Vec<SocketAddr>>,
+}
+
+/// The most addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 3;
+
+/// Where one request goes.
+pub(super) struct Target {
+    pub(super) https: bool,
+    host: String,
+    port: u16,
+}
+
+impl Egress {
+    /// # Errors
+    /// In words for the operator: the certificates to trust are not PEM.
+    pub(crate) fn new(settings: Settings) -> anyhow::Result<Self> {
+        use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+        let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
+        for certificate in settings.ca.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem)) {
+            roots.add(certificate?)?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { settings, tls: Arc::new(tls), own: OnceLock::new() })
+    }
+
+    /// The gateway's own listeners, once they are known.
+    pub(crate) fn own_listeners(&self, addresses: Vec<SocketAddr>) {
+        let _first = self.own.set(addresses);
+    }
+
+    fn is_own(&self, address: SocketAddr) -> bool {
+        let own = self.own.get().map_or(&[][..], Vec::as_slice);
+        let here =
+            |own: &SocketAddr| own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified());
+        own.iter().any(here)
+    }
+
+    /// Connects to an address that was found good.
+    pub(super) async fn connect(&self, target: &Target, grants: &[Grant]) -> Result<TcpStream, Error> {
+        let limit = Deadline::after(self.settings.connect);
+        let resolved = limit.run(target.resolve()).await;
+        let resolved = resolved.map_err(|_elapsed| Error::DnsTimeout)?.map_err(Error::Connect)?;
+        let is_good = |address: &SocketAddr| {
+            is_granted(grants, target, address.ip()) || !(is_inside(address.ip()) || self.is_own(*address))
+        };
+        let good: Vec<SocketAddr> = resolved.into_iter().filter(is_good).take(ADDRESSES_MAX).collect();
+        let mut last = Error::DestinationIpProhibited;
+        for address in good {
+            match limit.run(TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    let _best_effort = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => last = Error::Connect(error),
+                Err(_elapsed) => return Err(Error::ConnectionTimeout),
+            }
+        }
+        Err(last)
+    }
+
+    /// Shakes hands for the target's name.
+    pub(super) async fn tls(
+        &self,
+        target: &Target,
+        stream: TcpStream,
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Error> {
+        let name = ServerName::try_from(target.host.clone()).map_err(|_not_a_name| Error::HttpRequestUriInvalid)?;
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
+        let shaken = Deadline::after(self.settings.connect).run(connector.connect(name, stream)).await;
+        shaken.map_err(|_elapsed| Error::ConnectionTimeout)?.map_err(Error::Tls)
+    }
+}
+
+impl Target {
+    /// The target of a request, where an origin of its kind was granted.
+    pub(super) fn of(uri: &http::Uri, grants: &[Grant]) -> Result<Self, Error> {
+        let authority = uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
+        if authority.as_str().contains('@') {
+            return Err(Error::HttpRequestUriInvalid);
+        }
+        let https = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let host = authority.host().trim_matches(['[', ']']).to_ascii_lowercase();
+        let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let target = Self { https, host, port };
+        if grants.iter().any(|grant| target.is_of(grant)) { Ok(target) } else { Err(Error::HttpRequestDenied) }
+    }
+
+    /// All addresses of the host. `localhost` and what is below it are this machine (RFC 6761 §6.3), whatever name servers
+    /// say.
+    async fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
+        if self.host == "localhost" || self.host.ends_with(".localhost") {
+            let local: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            return Ok(local.map(|address| SocketAddr::new(address, self.port)).into());
+        }
+        Ok(tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect())
+    }
+
+    fn is_of(&self, grant: &Grant) -> bool {
+        grant.https == self.https
+            && grant.port == self.port
+            && match &grant.host {
+                GrantedHost::Address(address) => self.host.parse() == Ok(*address),
+                GrantedHost::Name(pattern) => Domain::parse(&self.host).is_some_and(|name| matches(pattern, &name)),
+            }
+    }
+}
+
+fn matches(pattern: &Pattern, name: &Domain) -> bool {
+    match pattern {
+        Pattern::Exact(exact) => exact == name,
+        Pattern::Wildcard(parent) => {
+            name.as_str().split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == parent.as_str())
+        }
+    }
+}
+
+/// Whether this very address was granted, for this scheme and port.
+fn is_granted(grants: &[Grant], target: &Target, address: IpAddr) -> bool {
+    let of = |grant: &Grant| grant.https == target.https && grant.port == target.port;
+    grants.iter().any(|grant| of(grant) && grant.host == GrantedHost::Address(address.to_canonical()))
+}
+
+/// Whether an address is of this machine, of a network behind it, or of nobody (IANA special-purpose registries).
+fn is_inside(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => is_inside_4(address),
+        IpAddr::V6(address) => is_inside_6(address),
+    }
+}
+
+const fn is_inside_4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    matches!(
+        (a, b, c),
+        (0 | 10 | 127 | 224..=255, _, _)
+            | (100, 64..=127, _)
+            | (169, 254, _)
+            | (172, 16..=31, _)
+            | (192, 0, 0 | 2)
+            | (192, 88, 99)
+            | (192, 168, _)
+            | (198, 18..=19, _)
+            | (198, 51, 100)
+            | (203, 0, 113)
+    )
+}
+
+fn is_inside_6(address: Ipv6Addr) -> bool {
+    let s = address.segments();
+    let [_, _, _, _, _, _, high, low] = s;
+    let embedded = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        is_inside_4(Ipv4Addr::new(a, b, c, d))
+    };
+    match s {
+        // NAT64 and 6to4 carry an IPv4 address, which is where they lead.
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => embedded(high, low),
+        [0x2002, high, low, ..] => embedded(high, low),
+        // Teredo, documentation, and everything else that is not global unicast.
+        [0x2001, 0, ..] | [0x2001, 0xdb8, ..] => true,
+        [first, ..] => first & 0xe000 != 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn grant(https: bool, host: &str, port: u16) -> Grant {
+        let host = host.parse().map_or_else(|_| GrantedHost::Name(Pattern::parse(host).unwrap()), GrantedHost::Address);
+        Grant { https, host, port }
+    }
+
+    #[test]
+    fn addresses_inside_are_known() {
+        for inside in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.31.0.1",
+            "192.168.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "224.0.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "198.18.0.1",
+            "192.0.2.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a00:1",
+            "2002:7f00:1::",
+            "2001::1",
+            "2001:db8::1",
+            "::127.0.0.1",
+            "fec0::1",
+            "64:ff9b:1::1",
+            "100::1",
+        ] {
+            assert!(is_inside(inside.parse().unwrap()), "{inside}");
+        }
+        for outside in [
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "192.0.1.1",
+            "2606:4700::1111",
+            "64:ff9b::808:808",
+            "2002:808:808::",
+        ] {
+            assert!(!is_inside(outside.parse().unwrap()), "{outside}");
+        }
+    }
+
+    #[test]
+    fn only_a_granted_origin_is_a_target() {
+        let grants =
+            [grant(true, "api.example", 443), grant(true, "*.cdn.example", 443), grant(false, "127.0.0.1", 9000)];
+        let target = |uri: &str| Target::of(&uri.parse().unwrap(), &grants).is_ok();
+        for good in
+            ["https://api.example/x", "https://API.example:443/", "https://a.cdn.example/", "http://127.0.0.1:9000/"]
+        {
+            assert!(target(good), "{good}");
+        }
+        for bad in [
+            "http://api.example/",
+            "https://api.example:8443/",
+            "https://cdn.example/",
+            "https://a.b.cdn.example/",
+            "https://api.example.evil/",
+            "http://127.0.0.1:9001/",
+            "https://127.0.0.1:9000/",
+            "https://user@api.example/",
+            "http://2130706433:9000/",
+            "http://0x7f.1:9000/",
+            "http://[::ffff:127.0.0.1]:9000/",
+            "http://localhost:9000/",
+        ] {
+            assert!(!target(bad), "{bad}");
+        }
+    }
+
+    fn egress() -> Egress {
+        let time = Duration::from_secs(5);
+        Egress::new(Settings { connect: time, idle: time, response_bytes: 1, ca: None }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_inside_needs_a_grant_of_the_address() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let uri = format!("http://localhost:{port}/").parse().unwrap();
+        let by_name = vec![grant(false, "localhost", port)];
+        let target = Target::of(&uri, &by_name).unwrap();
+        let refused = egress().connect(&target, &by_name).await;
+        assert!(matches!(refused, Err(Error::DestinationIpProhibited)), "{refused:?}");
+        let by_both = [by_name, vec![grant(false, "127.0.0.1", port)]].concat();
+        egress().connect(&target, &by_both).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_gateways_own_listeners_are_refused() {
+        let egress = egress();
+        egress.own_listeners(vec!["0.0.0.0:8443".parse().unwrap(), "203.0.113.1:443".parse().unwrap()]);
+        assert!(egress.is_own("1.1.1.1:8443".parse().unwrap()));
+        assert!(egress.is_own("203.0.113.1:443".parse().unwrap()));
+        assert!(!egress.is_own("203.0.113.2:443".parse().unwrap()));
+    }
+
+    proptest! {
+        /// Whatever IPv4 address is inside, no way of writing it as IPv6 makes it outside.
+        #[test]
+        fn no_ipv6_spelling_hides_an_ipv4_address(bits in any::<u32>()) {
+            let four = Ipv4Addr::from(bits);
+            let [a, b, c, d] = four.octets().map(u16::from);
+            let (high, low) = (a << 8 | b, c << 8 | d);
+            for six in [
+                four.to_ipv6_mapped(),
+                Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low),
+                Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 0),
+            ] {
+                prop_assert_eq!(is_inside(four.into()), is_inside(six.into()), "{}", six);
+            }
+        }
+    }
+}

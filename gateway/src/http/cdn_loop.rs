@@ -1,0 +1,113 @@
+//! CDN-Loop (RFC 8586): a request that leaves by a guest's hand carries whom it has been at, and is cut when it is back.
+//!
+//! A guest can neither take its tenant off the list nor keep from being put on it: the field of an outbound request is made
+//! from what came in, whatever the guest says. A client that forges one harms its own request only.
+//! Limit: [`HOPS_MAX`] entries of this gateway, whoever they are of.
+
+use http::header::HeaderMap;
+use http::{HeaderName, HeaderValue};
+
+use crate::fault::Fault;
+use crate::ids::{Digest, TenantId};
+
+pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+/// Our cdn-id, a pseudonym in the RFC's words.
+const PSEUDONYM: &str = "tollgate";
+/// The most tenants that one request may go through, one after the other.
+const HOPS_MAX: usize = 8;
+/// What is kept of a chain that others have written.
+const CHAIN_BYTES_MAX: usize = 4096;
+
+/// One tenant's entry. Other servers read it, so it does not give the name away.
+fn entry(tenant: &TenantId) -> String {
+    let digest = Digest::of(format!("cdn-loop:{tenant}").as_bytes()).to_string();
+    format!("{PSEUDONYM}; t={}", &digest[..16])
+}
+
+fn entries(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    let values = headers.get_all(CDN_LOOP).iter().filter_map(|value| value.to_str().ok());
+    let entries = values.flat_map(|value| value.split(','));
+    // `tollgate;t=x` and `tollgate ; t=x` are one entry.
+    entries.map(|entry| entry.split(';').map(str::trim).collect::<Vec<_>>().join("; "))
+}
+
+/// # Errors
+/// [`Fault::Loop`] where the request was at this tenant before, or at too many others.
+pub(crate) fn check(headers: &HeaderMap, tenant: &TenantId) -> Result<(), Fault> {
+    if !headers.contains_key(CDN_LOOP) {
+        return Ok(());
+    }
+    let own = entry(tenant);
+    let ours = |entry: &String| entry.split(';').next() == Some(PSEUDONYM);
+    let mut hops = 0;
+    for entry in entries(headers).filter(ours) {
+        hops += 1;
+        if entry == own || hops >= HOPS_MAX {
+            return Err(Fault::Loop);
+        }
+    }
+    Ok(())
+}
+
+/// What outbound requests of this one carry.
+pub(crate) fn onward(headers: &HeaderMap, tenant: &TenantId) -> HeaderValue {
+    let own = entry(tenant);
+    let mut chain: Vec<String> = entries(headers).collect();
+    let room = CHAIN_BYTES_MAX - own.len();
+    // Ours are what cuts a loop: of a chain that is too long, others' entries go.
+    if chain.iter().map(|entry| entry.len() + 2).sum::<usize>() > room {
+        chain.retain(|entry| entry.starts_with(PSEUDONYM));
+        chain.truncate(HOPS_MAX);
+    }
+    chain.push(own);
+    // It is made of what was a header's value, and of our own letters.
+    HeaderValue::try_from(chain.join(", ")).unwrap_or(HeaderValue::from_static(PSEUDONYM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> TenantId {
+        TenantId::parse(name).unwrap()
+    }
+
+    fn headers(value: &HeaderValue) -> HeaderMap {
+        HeaderMap::from_iter([(CDN_LOOP, value.clone())])
+    }
+
+    #[test]
+    fn a_request_may_pass_each_tenant_once() {
+        check(&HeaderMap::new(), &id("a")).unwrap();
+        let after_a = headers(&onward(&HeaderMap::new(), &id("a")));
+        assert_eq!(check(&after_a, &id("a")), Err(Fault::Loop));
+        check(&after_a, &id("b")).unwrap();
+        let after_b = headers(&onward(&after_a, &id("b")));
+        assert_eq!(check(&after_b, &id("a")), Err(Fault::Loop));
+        assert!(!format!("{after_b:?}").contains("\"a\""), "no tenant's name leaves");
+    }
+
+    #[test]
+    fn spellings_and_others_entries_change_nothing() {
+        let own = entry(&id("a")).replace("; ", " ;  ");
+        let spelt = HeaderValue::try_from(format!("fastly, {own} ,cloudflare; x=1")).unwrap();
+        assert_eq!(check(&headers(&spelt), &id("a")), Err(Fault::Loop));
+        let others = HeaderValue::from_static("fastly, tollgate.example, cloudflare");
+        check(&headers(&others), &id("a")).unwrap();
+    }
+
+    #[test]
+    fn a_chain_has_a_length() {
+        let mut chain = HeaderMap::new();
+        let mut hops = 0;
+        while check(&chain, &id("last")).is_ok() {
+            chain = headers(&onward(&chain, &id(&format!("t{hops}"))));
+            hops += 1;
+        }
+        assert_eq!(hops, HOPS_MAX);
+        let long = headers(&HeaderValue::try_from("x".repeat(10_000)).unwrap());
+        let onward = onward(&long, &id("a"));
+        assert!(onward.len() <= CHAIN_BYTES_MAX);
+        assert_eq!(check(&headers(&onward), &id("a")), Err(Fault::Loop));
+    }
+}

@@ -1,0 +1,159 @@
+use super::*;
+use crate::ids::TenantId;
+use crate::telemetry::Metrics;
+use crate::tenant::{Quota, Registry};
+
+/// Tenants with their weights, each with guests that never end and burn a slice a turn.
+struct Crowd {
+    turns: Turns,
+    ledgers: Vec<Arc<Ledger>>,
+    tasks: Tasks,
+}
+
+impl Crowd {
+    fn new(weights: &[u32]) -> Self {
+        let registry = Registry::default();
+        let ledger = |(n, weight): (usize, &u32)| {
+            let id = TenantId::parse(&format!("t{n}")).unwrap();
+            registry.ledger(&id, &Quota { weight: *weight, ..Quota::unbounded() }, true)
+        };
+        let ledgers = weights.iter().enumerate().map(ledger).collect();
+        let turns = Turns(Arc::new(Shared { lines: Mutex::default(), ready: Notify::new() }));
+        Self { turns, ledgers, tasks: Tasks::default() }
+    }
+
+    /// A guest of this tenant that burns so much a turn, so many turns long.
+    fn guest(&self, tenant: usize, fuel: u64, turns: usize) {
+        let request = http::Request::new(());
+        let record = Record::new(&Arc::new(Metrics::default()), &request, "", 0);
+        let counted = Arc::clone(&record);
+        let work = async move {
+            for turn in 1..=turns as u64 {
+                counted.burned(turn * fuel);
+                tokio::task::yield_now().await;
+            }
+        };
+        self.turns.spawn(Arc::clone(&self.ledgers[tenant]), record, &self.tasks, work);
+    }
+
+    /// Takes so many turns, as one runner would.
+    fn take(&self, turns: usize) {
+        for _ in 0..turns {
+            let next = self.turns.0.lines().next();
+            let Some(job) = next else { return };
+            job.run();
+        }
+    }
+
+    fn burned(&self, tenant: usize) -> u64 {
+        self.ledgers[tenant].usage(crate::deadline::Moment::now())["fuel_total"].as_u64().unwrap()
+    }
+}
+
+// yield_now wants a runtime to defer its wake to; outside of one it wakes at once, which is what a guest does.
+#[test]
+fn weights_are_shares() {
+    let crowd = Crowd::new(&[1, 3]);
+    for tenant in [0, 1] {
+        for _ in 0..8 {
+            crowd.guest(tenant, FUEL_SLICE, 10_000);
+        }
+    }
+    crowd.take(4000);
+    let ratio = crowd.burned(1) as f64 / crowd.burned(0) as f64;
+    assert!((2.99..3.01).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn a_thousand_guests_of_one_tenant_are_worth_one_of_another() {
+    let crowd = Crowd::new(&[1, 1]);
+    for _ in 0..1000 {
+        crowd.guest(0, FUEL_SLICE, 100);
+    }
+    crowd.take(500);
+    crowd.guest(1, FUEL_SLICE, 10_000);
+    let before = (crowd.burned(0), crowd.burned(1));
+    crowd.take(2);
+    assert_eq!(crowd.burned(1), FUEL_SLICE, "whoever was idle is next");
+    crowd.take(998);
+    let (a, b) = (crowd.burned(0) - before.0, crowd.burned(1) - before.1);
+    assert!(a.abs_diff(b) <= 2 * FUEL_SLICE, "{a} and {b}");
+}
+
+#[test]
+fn being_idle_saves_nothing_up_and_forgives_nothing() {
+    let crowd = Crowd::new(&[1, 1]);
+    crowd.guest(0, FUEL_SLICE, 100_000);
+    crowd.take(1000);
+    crowd.guest(1, FUEL_SLICE, 100_000);
+    crowd.take(1000);
+    let (hog, late) = (crowd.burned(0), crowd.burned(1));
+    assert!((498..=502).contains(&(late / FUEL_SLICE)), "half of the turns since it came: {late}");
+    assert!((1498..=1502).contains(&(hog / FUEL_SLICE)), "{hog}");
+}
+
+#[test]
+fn ten_equal_tenants_get_equal_shares_whatever_their_guests_burn_in_a_turn() {
+    let crowd = Crowd::new(&[1; 10]);
+    for tenant in 0..10 {
+        let fuel = FUEL_SLICE / (1 + tenant as u64 % 4);
+        for _ in 0..=tenant {
+            crowd.guest(tenant, fuel, 100_000);
+        }
+    }
+    crowd.take(20_000);
+    let shares: Vec<f64> = (0..10).map(|tenant| crowd.burned(tenant) as f64).collect();
+    let (sum, squares): (f64, f64) = (shares.iter().sum(), shares.iter().map(|share| share * share).sum());
+    let jain = sum * sum / (10.0 * squares);
+    assert!(jain > 0.999, "{jain}: {shares:?}");
+}
+
+#[test]
+fn one_turn_that_burned_a_hundred_slices_is_paid_for() {
+    let crowd = Crowd::new(&[1, 1]);
+    crowd.guest(0, 100 * FUEL_SLICE, 1000);
+    crowd.guest(1, FUEL_SLICE, 100_000);
+    crowd.take(10_000);
+    let ratio = crowd.burned(0) as f64 / crowd.burned(1) as f64;
+    assert!((0.97..1.03).contains(&ratio), "{ratio}");
+}
+
+#[tokio::test]
+async fn a_guest_that_panics_ends_alone() {
+    let mut crowd = Crowd::new(&[1]);
+    crowd.turns = Turns::start(1);
+    let request = http::Request::new(());
+    let record = Record::new(&Arc::new(Metrics::default()), &request, "", 0);
+    let ledger = Arc::clone(&crowd.ledgers[0]);
+    crowd.turns.spawn(Arc::clone(&ledger), Arc::clone(&record), &crowd.tasks, async { panic!("on purpose") });
+    let (done, over) = tokio::sync::oneshot::channel();
+    crowd.turns.spawn(ledger, record, &crowd.tasks, async { done.send(()).unwrap() });
+    over.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_guest_runs_to_its_end_whoever_wakes_it() {
+    let mut crowd = Crowd::new(&[1, 2, 3]);
+    crowd.turns = Turns::start(2);
+    let (done, mut over) = tokio::sync::mpsc::channel(300);
+    for n in 0..300u64 {
+        let done = done.clone();
+        let request = http::Request::new(());
+        let record = Record::new(&Arc::new(Metrics::default()), &request, "", 0);
+        let ledger = Arc::clone(&crowd.ledgers[n as usize % 3]);
+        crowd.turns.spawn(ledger, record, &crowd.tasks, async move {
+            for _ in 0..n % 7 {
+                tokio::time::sleep(std::time::Duration::from_micros(n * 10)).await;
+                tokio::task::yield_now().await;
+            }
+            done.send(n).await.unwrap();
+        });
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..300 {
+        seen.insert(over.recv().await.unwrap());
+    }
+    assert_eq!(seen.len(), 300);
+    assert!(crowd.turns.0.lines().order.is_empty());
+    assert_eq!(crowd.tasks.drain(std::time::Duration::from_secs(5)).await, 0, "and is counted out");
+}

@@ -1,0 +1,51 @@
+//! What work of the gateway costs a tenant, in fuel: the published table. The README shows it, and a test compares.
+//!
+//! Wasmtime counts about one unit an instruction, and one a byte of `memory.copy`, `memory.fill` and their like. What the
+//! host does for a guest is not seen by that count, so it is added by number and by bytes, never by time: the same request
+//! costs the same on every run. The figures are rounded from measurements at about two units a nanosecond.
+
+/// Making an instance and resetting its slot afterwards.
+pub(crate) const INSTANCE: u64 = 100_000;
+/// Going out to the host and back, whatever the call.
+pub(crate) const HOST_CALL: u64 = 100;
+/// Bytes of a request's or response's body that cost one unit.
+pub(crate) const BODY_BYTES_A_UNIT: u64 = 4;
+/// One key read or written.
+pub(crate) const STORAGE_OP: u64 = 20_000;
+/// Bytes of keys and values that cost one unit.
+pub(crate) const STORAGE_BYTES_A_UNIT: u64 = 1;
+/// One outbound request.
+pub(crate) const OUTBOUND: u64 = 200_000;
+/// One random byte.
+pub(crate) const RANDOM_BYTE: u64 = 2;
+/// One line to the tenant's log.
+pub(crate) const LOG_LINE: u64 = 4_000;
+/// One page of 64 KiB that a memory grows by: it must be zeroed when the slot is reset.
+pub(crate) const MEMORY_PAGE: u8 = 200;
+
+/// The table as the documentation has it.
+#[cfg(test)]
+pub(crate) fn table() -> String {
+    let rows = [
+        ("an instance made and reset", INSTANCE.to_string()),
+        ("a host call", HOST_CALL.to_string()),
+        ("a body's bytes, in or out", format!("1 for {BODY_BYTES_A_UNIT} bytes")),
+        ("a storage operation (a key)", STORAGE_OP.to_string()),
+        ("bytes of keys and values", format!("1 for {STORAGE_BYTES_A_UNIT} byte")),
+        ("an outbound request", OUTBOUND.to_string()),
+        ("a random byte", RANDOM_BYTE.to_string()),
+        ("a line to the log", LOG_LINE.to_string()),
+        ("a page that a memory grows by", MEMORY_PAGE.to_string()),
+    ];
+    let rows: String = rows.iter().map(|(what, cost)| format!("| {what} | {cost} |\n")).collect();
+    format!("| work | fuel |\n|---|---|\n{rows}")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_readme_shows_the_table() {
+        let readme = include_str!("../../../README.md");
+        assert!(readme.contains(&super::table()), "README.md lacks this table:\n{}", super::table());
+    }
+}

@@ -1,0 +1,342 @@
+//! What a tenant uses, against what it may: the part of it that outlives a reload.
+//!
+//! Invariant: everything that is added is given back by a guard's drop (requests, memory, outbound requests) or flows back
+//! with time (the buckets), so no cancellation leaks. A reload moves the maxima and forgives nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::HeaderValue;
+use tokio_util::sync::CancellationToken;
+
+use super::Quota;
+use super::bucket::{Bucket, Count};
+use crate::deadline::Moment;
+use crate::fault::{Fault, Quotum};
+use crate::ids::TenantId;
+
+/// One tenant's use, shared by every version of the tenant that a reload brings and by everything that runs for it.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) id: TenantId,
+    /// Names the tenant in queues that are kept in order; never zero, never used again in this process.
+    pub(crate) serial: u64,
+    weight: AtomicU32,
+    waiting_max: AtomicU32,
+    in_flight: Count,
+    /// Bytes of all its instances' memories and tables.
+    memory: Count,
+    pub(crate) requests: Bucket,
+    fuel: Bucket,
+    body_bytes: Bucket,
+    pub(crate) storage_ops: Bucket,
+    storage_bytes: Bucket,
+    outbound: Bucket,
+    outbound_in_flight: Count,
+    log_bytes: Bucket,
+    /// All fuel it ever burned in this process.
+    fuel_total: AtomicU64,
+    /// Fuel burned for its weight: who is least far is next. `sandbox/turns.rs` keeps it.
+    pub(crate) virtual_time: AtomicU64,
+    /// By the files, and by an operator's word: either stops it.
+    disabled: AtomicBool,
+    suspended: AtomicBool,
+    /// Cancelled when the tenant is stopped; another one is made when it may go on.
+    stop: Mutex<CancellationToken>,
+}
+
+/// A tenant refused at its own door: which quota, and when to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limited {
+    pub(crate) quotum: Quotum,
+    pub(crate) max: u64,
+    /// In which so much comes in; nothing for what is counted at once.
+    pub(crate) window_seconds: Option<u64>,
+    pub(crate) retry_seconds: u64,
+}
+
+/// One request in flight, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Ledger>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.give_back(1);
+    }
+}
+
+/// One outbound request, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Outbound(Arc<Ledger>);
+
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        self.0.outbound_in_flight.give_back(1);
+    }
+}
+
+impl Ledger {
+    fn new(id: TenantId, serial: u64) -> Self {
+        Self {
+            id,
+            serial,
+            weight: AtomicU32::new(1),
+            waiting_max: AtomicU32::new(0),
+            in_flight: Count::default(),
+            memory: Count::default(),
+            requests: Bucket::default(),
+            fuel: Bucket::default(),
+            body_bytes: Bucket::default(),
+            storage_ops: Bucket::default(),
+            storage_bytes: Bucket::default(),
+            outbound: Bucket::default(),
+            outbound_in_flight: Count::default(),
+            log_bytes: Bucket::default(),
+            fuel_total: AtomicU64::new(0),
+            virtual_time: AtomicU64::new(0),
+            disabled: AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
+            stop: Mutex::default(),
+        }
+    }
+
+    fn set(&self, quota: &Quota) {
+        self.weight.store(quota.weight.max(1), Ordering::Relaxed);
+        self.waiting_max.store(quota.waiting, Ordering::Relaxed);
+        self.in_flight.set_max(quota.in_flight.into());
+        self.memory.set_max(quota.memory);
+        self.requests.set(quota.requests);
+        self.fuel.set(quota.fuel);
+        self.body_bytes.set(quota.body_bytes);
+        self.storage_ops.set(quota.storage_ops);
+        self.storage_bytes.set(quota.storage_bytes);
+        self.outbound.set(quota.outbound);
+        self.outbound_in_flight.set_max(quota.outbound_in_flight.into());
+        self.log_bytes.set(quota.log_bytes);
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.weight.load(Ordering::Relaxed).into()
+    }
+
+    pub(crate) fn waiting_max(&self) -> usize {
+        self.waiting_max.load(Ordering::Relaxed) as usize
+    }
+
+    /// One more request, where every quota has room for it. Nothing is taken where one has not.
+    ///
+    /// # Errors
+    /// The first quota without room.
+    pub(crate) fn enter(self: &Arc<Self>, now: Moment) -> Result<InFlight, Limited> {
+        let spent =
+            |quotum, bucket: &Bucket| bucket.open(now).map_err(|empty| limited(quotum, bucket, empty.retry_seconds));
+        spent(Quotum::Fuel, &self.fuel)?;
+        spent(Quotum::BodyBytes, &self.body_bytes)?;
+        if !self.in_flight.add(1) {
+            let (quotum, max) = (Quotum::InFlight, self.in_flight.max());
+            return Err(Limited { quotum, max, window_seconds: None, retry_seconds: 1 });
+        }
+        let entered = InFlight(Arc::clone(self));
+        self.requests.take(1, now).map_err(|empty| limited(Quotum::Requests, &self.requests, empty.retry_seconds))?;
+        Ok(entered)
+    }
+
+    /// Notes fuel that was burned.
+    pub(crate) fn burn(&self, fuel: u64) {
+        self.fuel_total.fetch_add(fuel, Ordering::Relaxed);
+        self.fuel.charge(fuel, Moment::now());
+    }
+
+    /// Notes bytes of bodies, in or out.
+    pub(crate) fn moved(&self, bytes: u64) {
+        if self.body_bytes.rate().is_some() {
+            self.body_bytes.charge(bytes, Moment::now());
+        }
+    }
+
+    /// Storage operations and the bytes they carry, or the quota that has no room. What an answer brings is charged by
+    /// [`Self::stored`] when it is known.
+    pub(crate) fn store(&self, ops: u64, bytes: u64) -> Result<(), Quotum> {
+        if self.storage_bytes.rate().is_none() && self.storage_ops.rate().is_none() {
+            return Ok(());
+        }
+        let now = Moment::now();
+        self.storage_bytes.open(now).map_err(|_empty| Quotum::StorageBytes)?;
+        self.storage_ops.take(ops, now).map_err(|_empty| Quotum::StorageOps)?;
+        self.storage_bytes.charge(bytes, now);
+        Ok(())
+    }
+
+    pub(crate) fn stored(&self, bytes: u64) {
+        if self.storage_bytes.rate().is_some() {
+            self.storage_bytes.charge(bytes, Moment::now());
+        }
+    }
+
+    /// One more outbound request, or the quota that has no room.
+    pub(crate) fn go_out(self: &Arc<Self>) -> Result<Outbound, Quotum> {
+        if !self.outbound_in_flight.add(1) {
+            return Err(Quotum::OutboundInFlight);
+        }
+        let out = Outbound(Arc::clone(self));
+        self.outbound.take(1, Moment::now()).map_err(|_empty| Quotum::Outbound)?;
+        Ok(out)
+    }
+
+    /// Whether a line of so many bytes may be logged.
+    pub(crate) fn log(&self, bytes: u64) -> bool {
+        self.log_bytes.rate().is_none() || self.log_bytes.take(bytes, Moment::now()).is_ok()
+    }
+
+    /// More bytes of memory, or none. Whoever holds them gives them back.
+    pub(crate) fn grow(&self, bytes: u64) -> bool {
+        self.memory.add(bytes)
+    }
+
+    pub(crate) fn shrink(&self, bytes: u64) {
+        self.memory.give_back(bytes);
+    }
+
+    /// What to tell a client whose request found no memory left for its tenant.
+    pub(crate) fn out_of_memory(&self) -> Limited {
+        Limited { quotum: Quotum::Memory, max: self.memory.max(), window_seconds: None, retry_seconds: 1 }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn memory_now(&self) -> u64 {
+        self.memory.now()
+    }
+
+    fn suspend(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::Relaxed);
+        self.heed();
+    }
+
+    fn disable(&self, disabled: bool) {
+        self.disabled.store(disabled, Ordering::Relaxed);
+        self.heed();
+    }
+
+    fn heed(&self) {
+        let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
+        match (self.is_stopped(), stop.is_cancelled()) {
+            (true, false) => stop.cancel(),
+            (false, true) => *stop = CancellationToken::new(),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.suspended.load(Ordering::Relaxed) || self.disabled.load(Ordering::Relaxed)
+    }
+
+    /// Whether an operator's word, and not the files, stops it.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Relaxed)
+    }
+
+    /// Cancelled at the moment the tenant is stopped.
+    pub(crate) fn stop(&self) -> CancellationToken {
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Use against quota, for operators.
+    pub(crate) fn usage(&self, now: Moment) -> serde_json::Value {
+        serde_json::json!({
+            "weight": self.weight(),
+            "in_flight": { "now": self.in_flight.now(), "max": self.in_flight.max() },
+            "memory": { "now": self.memory.now(), "max": self.memory.max() },
+            "outbound_in_flight": { "now": self.outbound_in_flight.now(), "max": self.outbound_in_flight.max() },
+            "requests_left": self.requests.left(now),
+            "fuel_left": self.fuel.left(now),
+            "fuel_total": self.fuel_total.load(Ordering::Relaxed),
+            "body_bytes_left": self.body_bytes.left(now),
+            "storage_ops_left": self.storage_ops.left(now),
+            "storage_bytes_left": self.storage_bytes.left(now),
+            "outbound_left": self.outbound.left(now),
+            "log_bytes_left": self.log_bytes.left(now),
+        })
+    }
+}
+
+impl Limited {
+    /// What a client is told: Retry-After (RFC 9110 §10.2.3), RateLimit-Policy and RateLimit
+    /// (draft-ietf-httpapi-ratelimit-headers-10).
+    pub(crate) fn fields(&self) -> [HeaderValue; 3] {
+        let Self { quotum, max, window_seconds, retry_seconds } = self;
+        let name = quotum.name();
+        let policy = match (window_seconds, quotum) {
+            (Some(window), _) => format!("\"{name}\";q={max};w={window}"),
+            (None, Quotum::Memory) => format!("\"{name}\";q={max};qu=\"bytes\""),
+            (None, _) => format!("\"{name}\";q={max};qu=\"concurrent-requests\""),
+        };
+        let limit = format!("\"{name}\";r=0;t={retry_seconds}");
+        // All of it is ASCII.
+        let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("-"));
+        [HeaderValue::from(*retry_seconds), value(policy), value(limit)]
+    }
+}
+
+fn limited(quotum: Quotum, bucket: &Bucket, retry_seconds: u64) -> Limited {
+    let (max, window) = bucket.rate().map_or((0, 1), |rate| (rate.burst, rate.window_seconds()));
+    Limited { quotum, max, window_seconds: Some(window), retry_seconds }
+}
+
+impl From<Limited> for Fault {
+    fn from(limited: Limited) -> Self {
+        Self::Quota(limited.quotum)
+    }
+}
+
+/// The ledgers of all tenants by identity: what outlives a reload.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    ledgers: Mutex<HashMap<TenantId, Arc<Ledger>>>,
+    /// By an operator's word, whether they are there or not.
+    suspended: Mutex<HashSet<TenantId>>,
+    serial: AtomicU64,
+}
+
+impl Registry {
+    /// The tenant's ledger, made on first sight, with the quota as it is now.
+    pub(crate) fn ledger(&self, id: &TenantId, quota: &Quota, enabled: bool) -> Arc<Ledger> {
+        let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Arc::new(Ledger::new(id.clone(), self.serial.fetch_add(1, Ordering::Relaxed) + 1));
+        let ledger = Arc::clone(ledgers.entry(id.clone()).or_insert_with(fresh));
+        drop(ledgers);
+        ledger.set(quota);
+        ledger.disable(!enabled);
+        ledger.suspend(self.suspended().contains(id));
+        ledger
+    }
+
+    fn suspended(&self) -> MutexGuard<'_, HashSet<TenantId>> {
+        self.suspended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops a tenant, its running guests included, or lets it go on.
+    pub(crate) fn suspend(&self, id: &TenantId, suspended: bool) {
+        let mut all = self.suspended();
+        if suspended {
+            all.insert(id.clone());
+        } else {
+            all.remove(id);
+        }
+        drop(all);
+        if let Some(ledger) = self.find(id) {
+            ledger.suspend(suspended);
+        }
+    }
+
+    /// The ledger of a tenant that there is.
+    pub(crate) fn find(&self, id: &TenantId) -> Option<Arc<Ledger>> {
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Forgets tenants that are gone, so that the map does not grow with every name that ever was.
+    pub(crate) fn keep_only(&self, present: impl Fn(&TenantId) -> bool) {
+        let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        ledgers.retain(|id, ledger| present(id) || Arc::strong_count(ledger) > 1);
+    }
+}

@@ -1,0 +1,253 @@
+//! Every limit and every quota × what exactly whoever passes it gets: status, problem type, log field, metric.
+//!
+//! The rows are held against the keys that a tenant's file may have, so a new limit without its row fails here; what has
+//! no row stands in [`GAPS`], which may only shrink.
+
+use tests::{Answer, Client, Gateway, Protocol, Site, Tenant};
+
+/// What cannot be shown yet, and why.
+const GAPS: [(&str, &str); 1] =
+    [("quota.waiting", "only where the gateway is short of instances: admission/queue.rs and tenants.rs show it")];
+const GAPS_MAX: usize = 1;
+
+/// How a refusal shows.
+enum Shows {
+    /// In the answer to a client and in its record.
+    Fault(u16, &'static str),
+    /// To the guest, which says it on; the metric counts it.
+    Guest(&'static str, Option<&'static str>),
+    /// Nowhere but in the metric.
+    Metric(&'static str),
+}
+
+struct Row {
+    key: &'static str,
+    guest: &'static str,
+    /// The value that is soon passed; in the table of the key's first half.
+    value: &'static str,
+    /// Requests before, which are served; then the one that is refused.
+    before: &'static [&'static str],
+    refused: &'static str,
+    shows: Shows,
+}
+
+const fn row(
+    key: &'static str,
+    guest: &'static str,
+    value: &'static str,
+    before: &'static [&'static str],
+    refused: &'static str,
+    shows: Shows,
+) -> Row {
+    Row { key, guest, value, before, refused, shows }
+}
+
+const ROWS: [Row; 18] = [
+    row("limits.fuel", "hostile", "\"20M\"", &[], "/loop", Shows::Fault(502, "fuel-exhausted")),
+    row("limits.memory", "hostile", "\"8MiB\"", &[], "/grow", Shows::Fault(502, "memory-exhausted")),
+    row("limits.time", "hostile", "\"300ms\"", &[], "/sleep", Shows::Fault(504, "deadline")),
+    row("limits.request_body", "hostile", "\"10B\"", &[], "/read-all", Shows::Fault(413, "body-too-large")),
+    row("limits.response_head", "hostile", "\"20KiB\"", &[], "/huge-headers", Shows::Fault(502, "bad-response")),
+    row("limits.storage_ops", "kv", "5", &[], "/-/flood/k", Shows::Guest("quota-exceeded: storage_ops 5", None)),
+    row(
+        "limits.outbound",
+        "hostile",
+        "3",
+        &[],
+        "/fetch-many/http/127.0.0.1:9",
+        Shows::Guest("ConnectionLimitReached", None),
+    ),
+    row(
+        "quota.requests",
+        "hostile",
+        "{ rate = 1, per = \"1h\", burst = 2 }",
+        &["/ok", "/ok"],
+        "/ok",
+        Shows::Fault(429, "quota-requests"),
+    ),
+    row(
+        "quota.fuel_per_second",
+        "hostile",
+        "\"1K\"\nfuel_burst = \"1M\"",
+        &["/burn/1000000"],
+        "/ok",
+        Shows::Fault(429, "quota-fuel"),
+    ),
+    row(
+        "quota.fuel_burst",
+        "hostile",
+        "\"1M\"\nfuel_per_second = \"1K\"",
+        &["/burn/1000000"],
+        "/ok",
+        Shows::Fault(429, "quota-fuel"),
+    ),
+    row("quota.in_flight", "hostile", "1", &[], "/ok", Shows::Fault(429, "quota-in-flight")),
+    row("quota.memory", "hostile", "\"4MiB\"", &[], "/hold/8388608/0", Shows::Fault(429, "quota-memory")),
+    row(
+        "quota.body_bytes",
+        "hostile",
+        "{ rate = \"1B\", per = \"1h\", burst = \"1B\" }",
+        &["/ok"],
+        "/ok",
+        Shows::Fault(429, "quota-body-bytes"),
+    ),
+    row(
+        "quota.storage_ops",
+        "kv",
+        "{ rate = 1, per = \"1h\", burst = 3 }",
+        &[],
+        "/-/flood/k",
+        Shows::Guest("quota-exceeded: storage-ops", Some("storage-ops")),
+    ),
+    row(
+        "quota.storage_bytes",
+        "kv",
+        "{ rate = \"1B\", per = \"1h\", burst = \"10B\" }",
+        &[],
+        "/-/flood/k",
+        Shows::Guest("quota-exceeded: storage-bytes", Some("storage-bytes")),
+    ),
+    row(
+        "quota.outbound",
+        "hostile",
+        "{ rate = 1, per = \"1h\", burst = 3 }",
+        &[],
+        "/fetch-many/http/127.0.0.1:9",
+        Shows::Guest("ConnectionLimitReached", Some("outbound")),
+    ),
+    row(
+        "quota.outbound_in_flight",
+        "hostile",
+        "2",
+        &[],
+        "/fetch-many/http/127.0.0.1:9",
+        Shows::Guest("ConnectionLimitReached", Some("outbound-in-flight")),
+    ),
+    row(
+        "quota.log_bytes",
+        "hostile",
+        "{ rate = \"1B\", per = \"1h\", burst = \"100B\" }",
+        &[],
+        "/chatter",
+        Shows::Metric("log-bytes"),
+    ),
+];
+
+fn tenant(row: &Row) -> Tenant {
+    let (section, key) = row.key.split_once('.').unwrap();
+    let mut text = format!("[{section}]\n{key} = {}\n", row.value);
+    if row.key != "limits.outbound" && row.refused.starts_with("/fetch-many") {
+        text += "[limits]\noutbound = 50\n";
+    }
+    if row.refused.starts_with("/fetch-many") {
+        text += "[egress]\nallow = [\"http://127.0.0.1:9\"]\n";
+    }
+    if row.key == "quota.in_flight" {
+        text += "[limits]\ntime = \"50s\"\n";
+    }
+    let tenant = Tenant::new("it.localhost", row.guest).with(&text);
+    if row.guest == "kv" { tenant.stores(&["default"]) } else { tenant }
+}
+
+async fn ask(client: &Client, path: &str) -> Answer {
+    client.call("POST", "it.localhost", path, "more than ten bytes").await
+}
+
+#[tokio::test]
+async fn every_limit_has_its_exact_refusal() {
+    for row in &ROWS {
+        let key = row.key;
+        let site = Site::new().tenant("it", &tenant(row)).tenant("other", &Tenant::new("other.localhost", "echo"));
+        let gateway = Gateway::start(&site);
+        let client = gateway.client(Protocol::H2);
+        let held = (key == "quota.in_flight").then(|| {
+            let client = client.clone();
+            tokio::spawn(async move { client.get("it.localhost", "/sleep").await })
+        });
+        if held.is_some() {
+            tests::until("one in flight", async || (gateway.metric("tollgate_instances").await == 1.0).then_some(()))
+                .await;
+        }
+        for path in row.before {
+            let answer = ask(&client, path).await;
+            assert_eq!(answer.status.as_u16(), 200, "{key}: {path} comes before: {}", answer.text());
+            // A charge is booked when the answer has ended on both sides.
+            gateway.record(&answer).await;
+        }
+        let answer = ask(&client, row.refused).await;
+        let record = gateway.record(&answer).await;
+        shown(&gateway, row, &answer, &record).await;
+        let other = gateway.client(Protocol::H1).call("POST", "other.localhost", "/", "untouched").await;
+        assert_eq!(other.text(), "untouched", "{key}: another tenant's affair it is not");
+        held.iter().for_each(tokio::task::JoinHandle::abort);
+        gateway.quiet().await;
+    }
+}
+
+/// Holds what a refusal shows to its row.
+async fn shown(gateway: &Gateway, row: &Row, answer: &Answer, record: &serde_json::Value) {
+    let key = row.key;
+    let metric = async |line: String| {
+        tests::until("the metric", async || {
+            gateway.admin("/metrics").await.contains(&format!("\n{line} ")).then_some(())
+        })
+        .await;
+        gateway.metric(&line).await
+    };
+    let quota = |name: &str| format!("tollgate_quota_refusals_total{{tenant=\"it\",quota=\"{name}\"}}");
+    match row.shows {
+        Shows::Fault(status, kind) => {
+            assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (status, kind), "{key}: {}", answer.text());
+            assert_eq!(
+                (&record["status"], &record["fault"], &record["tenant"]),
+                (&status.into(), &kind.into(), &"it".into())
+            );
+            assert_eq!(metric(format!("tollgate_faults_total{{kind=\"{kind}\"}}")).await, 1.0, "{key}");
+            if let Some(name) = kind.strip_prefix("quota-") {
+                assert_eq!(metric(quota(name)).await, 1.0, "{key}");
+                assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1, "{key}");
+                let policy = answer.header("ratelimit-policy");
+                assert!(policy.starts_with(&format!("\"{name}\";q=")), "{key}: {policy}");
+                let limit = answer.header("ratelimit");
+                let retry = answer.header("retry-after");
+                assert_eq!(limit, format!("\"{name}\";r=0;t={retry}"), "{key}");
+            } else {
+                assert_eq!(answer.header("ratelimit"), "", "{key}");
+            }
+        }
+        Shows::Guest(words, name) => {
+            assert_eq!(answer.status.as_u16(), 200, "{key}: the guest lives to tell: {}", answer.text());
+            assert!(answer.text().contains(words), "{key}: {}", answer.text());
+            assert_eq!(record["fault"], "", "{key}");
+            if let Some(name) = name {
+                assert!(metric(quota(name)).await >= 1.0, "{key}");
+            }
+        }
+        Shows::Metric(name) => {
+            assert_eq!(answer.status.as_u16(), 200, "{key}: {}", answer.text());
+            assert!(metric(quota(name)).await >= 1.0, "{key}");
+        }
+    }
+}
+
+/// The keys that `check` knows are those of the rows: a section with a key that is none lists them all.
+#[test]
+fn every_key_has_a_row_or_is_a_gap() {
+    let mut keys = Vec::new();
+    for section in ["limits", "quota"] {
+        let site =
+            Site::new().tenant("it", &Tenant::new("it.localhost", "echo").with(&format!("[{section}]\nnot_a_key = 1")));
+        let output = tests::check(&site, &["--json"]);
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let wanted = found["problems"][0]["wanted"].as_str().unwrap().strip_prefix("one of ").unwrap().to_owned();
+        keys.extend(wanted.split(", ").map(|key| format!("{section}.{key}")));
+    }
+    assert!(keys.len() > 15, "{keys:?}");
+    for key in keys {
+        // A weight refuses nothing: fairness.rs shows what it does.
+        let known =
+            key == "quota.weight" || ROWS.iter().any(|row| row.key == key) || GAPS.iter().any(|(gap, _)| *gap == key);
+        assert!(known, "{key} has no row in the matrix");
+    }
+    assert!(GAPS.len() <= GAPS_MAX, "the list of gaps may only shrink");
+}
