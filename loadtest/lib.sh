@@ -18,19 +18,44 @@ trap end_servers EXIT
 
 need() { command -v "$1" >/dev/null || { echo "$1 is needed: $2" >&2; exit 1; }; }
 
-# start_tollgate STATE [ARGUMENTS …]: sets $tollgate to its HTTPS address.
+# start_tollgate STATE [ARGUMENTS …]: sets $tollgate to its HTTPS address, $admin to its operators' one and $server to its
+# process. SITE may name another folder than the repository, with config/gateway.toml in it.
 start_tollgate() {
     local state=$1 said
     shift
     said=$(mktemp)
-    on_server_core "$target/release/tollgate" serve --config "$top/config/gateway.toml" --state "$state" \
-        --https 127.0.0.1:0 --http 127.0.0.1:0 --admin 127.0.0.1:0 "$@" >"$said" 2>"$out/tollgate.log" &
-    pids+=($!)
-    for _ in $(seq 300); do
+    on_server_core "$target/release/tollgate" serve --config "${SITE:-$top}/config/gateway.toml" --state "$state" \
+        --https 127.0.0.1:0 --http 127.0.0.1:0 --admin 127.0.0.1:0 "$@" >"$said" 2>"$state.log" &
+    server=$!
+    pids+=("$server")
+    for _ in $(seq 3000); do
         tollgate=$(sed -n 's/^https  *//p' "$said")
-        if [ -n "$tollgate" ]; then rm -f "$said"; return; fi
+        if [ -n "$tollgate" ]; then admin=$(sed -n 's/^admin  *//p' "$said") && rm -f "$said"; return; fi
+        kill -0 "$server" 2>/dev/null || break
         sleep 0.1
     done
-    echo "tollgate did not start: see $out/tollgate.log" >&2
+    echo "tollgate did not start: see $state.log" >&2
     exit 1
+}
+
+# A folder with a gateway's file, for scenarios with tenants of their own: site DIR [LINES OF THE GATEWAY'S FILE].
+guests=${TOLLGATE_GUESTS:-$top/tests/guests/target/components}
+site() {
+    rm -rf "$1" && mkdir -p "$1/config" "$1/tenants"
+    printf 'schema = 1\n[telemetry]\nformat = "json"\n%s\n' "${2:-}" >"$1/config/gateway.toml"
+}
+
+# tenant DIR ID GUEST [LINES BEFORE THE COMPONENT]
+tenant() {
+    [ -f "$guests/$3.wasm" ] || { echo "$guests/$3.wasm is missing: run make guests" >&2; exit 1; }
+    mkdir -p "$1/tenants/$2"
+    printf 'schema = 1\nhosts = ["%s.localhost"]\n%s\n[[component]]\nname = "site"\nsource = "%s"\nstores = ["default"]\n[[route]]\npath = "/..."\ncomponent = "site"\n' \
+        "$2" "${4:-}" "$guests/$3.wasm" >"$1/tenants/$2/tenant.toml"
+}
+
+# send ADDRESS HOST PATH [OHA'S OWN …]: one bounded run of oha, its report in JSON.
+send() {
+    local address=$1 host=$2 path=$3
+    shift 3
+    on_load_cores oha --no-tui --insecure --output-format json --connect-to "$host:443:$address" "$@" "https://$host$path"
 }

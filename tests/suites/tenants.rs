@@ -71,6 +71,52 @@ async fn a_full_pool_makes_a_request_wait_and_then_refuses_it() {
     tests::until("a slot", async || (gateway.get("idle.localhost", "/head").await.status == 200).then_some(())).await;
 }
 
+/// More requests than instances and places: whoever holds most is shed, whoever holds little is served, operators see it
+/// all the while, and nothing of it stays.
+#[tokio::test]
+async fn a_flood_sheds_the_tenant_that_floods() {
+    let limits = "[limits]\ntime = \"400ms\"\n[quota]\nin_flight = 200\nwaiting = 200";
+    let site = Site::new()
+        .tenant("flood", &Tenant::new("flood.localhost", "hostile").with(limits))
+        .tenant("calm", &Tenant::new("calm.localhost", "echo"))
+        .gateway("[sandbox]\ninstances = 4\nwaiting = 20\nwait = \"10s\"");
+    let gateway = Gateway::start(&site);
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flood: Vec<_> = (0..100)
+        .map(|_| {
+            let (client, stop) = (gateway.client(Protocol::H1), std::sync::Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let answer = client.get("flood.localhost", "/sleep").await;
+                    seen.push((answer.status.as_u16(), answer.problem()));
+                }
+                seen
+            })
+        })
+        .collect();
+    tests::until("a full queue", async || {
+        (gateway.status().await["gateway"]["waiting"].as_u64() >= Some(20)).then_some(())
+    })
+    .await;
+    for n in 0..30 {
+        let answer = gateway.get("calm.localhost", "/head").await;
+        assert_eq!(answer.status.as_u16(), 200, "{n}: it waits for the next free instance at the most");
+        assert_eq!(gateway.admin("/healthz").await, "ok\n");
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut shed = 0;
+    for task in flood {
+        for (status, problem) in task.await.unwrap() {
+            assert!([(503, "overload"), (504, "deadline")].contains(&(status, problem.as_str())), "{status} {problem}");
+            shed += usize::from(status == 503);
+        }
+    }
+    assert!(shed > 0);
+    gateway.quiet().await;
+    assert_eq!(gateway.get("flood.localhost", "/ok").await.text(), "ok");
+}
+
 #[tokio::test]
 async fn environment_and_secrets_reach_their_own_guest_only() {
     let one =

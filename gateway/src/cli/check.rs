@@ -6,24 +6,33 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{Common, runtime};
-use crate::config::{self, Planned, Problem};
+use crate::config::{self, Boot, Machine, Planned, Problem};
 use crate::sandbox::Compiler;
 use crate::telemetry::Metrics;
 
 pub(super) fn check(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
-    let planned = load(common)?;
+    let (planned, boot) = load(common)?;
+    let (bounds, over) = boot.map(|boot| config::budget_lines(&boot, Machine::here())).unwrap_or_default();
     let text = if json {
         let problems: Vec<_> = planned.problems.iter().map(Problem::to_json).collect();
-        format!("{:#}\n", serde_json::json!({ "tenants": planned.plans.len(), "problems": problems }))
+        let value = serde_json::json!({
+            "tenants": planned.plans.len(),
+            "problems": problems,
+            "bounds": bounds,
+            "warnings": over,
+        });
+        format!("{value:#}\n")
     } else {
-        config::render_all(&planned.problems, std::io::stdout().is_terminal()) + &summary(&planned) + "\n"
+        let colour = std::io::stdout().is_terminal();
+        let warnings: String = over.iter().map(|warning| format!("warning: {warning}\n")).collect();
+        config::render_all(&planned.problems, colour) + &warnings + &summary(&planned) + "\n"
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(if planned.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub(super) fn compile(common: &Common) -> anyhow::Result<ExitCode> {
-    let planned = load(common)?;
+    let (planned, _boot) = load(common)?;
     let mut text = String::new();
     for plan in planned.plans.values() {
         for component in &plan.components {
@@ -36,14 +45,15 @@ pub(super) fn compile(common: &Common) -> anyhow::Result<ExitCode> {
     Ok(if planned.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn load(common: &Common) -> anyhow::Result<Planned> {
+fn load(common: &Common) -> anyhow::Result<(Planned, Option<Boot>)> {
     let boot = match config::gateway(&common.config, &common.overrides()) {
         Ok(boot) => boot,
-        Err(problems) => return Ok(Planned { plans: BTreeMap::new(), problems }),
+        Err(problems) => return Ok((Planned { plans: BTreeMap::new(), problems }, None)),
     };
     let compiler = Compiler::open(&boot.sandbox, Arc::new(Metrics::default()))?;
     let planned = config::tenants(&boot, &BTreeMap::new());
-    Ok(runtime()?.block_on(config::prepare(planned, &compiler)))
+    let planned = runtime()?.block_on(config::prepare(planned, &compiler));
+    Ok((planned, Some(boot)))
 }
 
 fn summary(planned: &Planned) -> String {

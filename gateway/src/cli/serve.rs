@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::{Common, boot, runtime};
-use crate::config::Standing;
+use crate::config::{self, Machine, Standing};
 use crate::gateway::Gateway;
 use crate::telemetry;
 
@@ -14,6 +14,10 @@ pub(super) fn serve(common: &Common) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     let _lines_to_the_end = telemetry::start(&boot.telemetry)?;
+    raise_descriptors();
+    for warning in config::budget_lines(&boot, Machine::here()).1 {
+        tracing::warn!(target: "config", "{warning}");
+    }
     let dev = (boot.tls == crate::tls::Source::Dev).then(|| boot.state.join("tls/ca.pem"));
     runtime()?.block_on(async {
         let gateway = Gateway::start(boot).await?;
@@ -23,6 +27,15 @@ pub(super) fn serve(common: &Common) -> anyhow::Result<ExitCode> {
         gateway.run().await
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// As many descriptors as this process may have, without asking anybody.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(target: "listener", %error, "the limit on descriptors cannot be raised");
+    }
 }
 
 /// The addresses, one line each, and a small table of the tenants.

@@ -27,14 +27,14 @@ pub(super) const WAITING: u32 = 1000;
 pub(super) const WAIT: Duration = Duration::from_secs(2);
 pub(super) const CACHE: u64 = 2 << 30;
 pub(super) const CACHE_IDLE: Duration = Duration::from_hours(1);
-pub(super) const COMPILE_MEMORY: u64 = 4 << 30;
+pub(super) const COMPILE_MEMORY: u64 = 2 << 30;
 pub(super) const COMPILE_TIME: Duration = Duration::from_secs(60);
 
 pub(super) const LOG: &str = "info";
 
 pub(super) const FAIR_TURNS: bool = true;
 pub(super) const METERING: bool = true;
-pub(super) const MEMORY: u64 = 4 << 30;
+pub(super) const MEMORY: u64 = 2 << 30;
 
 pub(super) const EGRESS_CONNECT: Duration = Duration::from_secs(5);
 pub(super) const EGRESS_IDLE: Duration = Duration::from_secs(10);

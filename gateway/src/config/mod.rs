@@ -7,6 +7,7 @@
 //! Invariant: one tenant's problem costs that tenant only; the others' plans do not depend on it.
 
 mod bounds;
+mod budget;
 mod ceilings;
 mod defaults;
 mod gateway_file;
@@ -31,6 +32,7 @@ use crate::route::{self, PathPattern};
 use crate::tenant::{Grant, Limits, Quota};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
+pub(crate) use budget::{Machine, lines as budget_lines};
 pub(crate) use load::{gateway, owners, tenants};
 pub(crate) use problem::{Place, Problem, render_all};
 pub(crate) use verify::prepare;

@@ -17,13 +17,16 @@ use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
 use super::egress::{Egress, Target};
+use super::guest::RESOURCES_MAX;
 use crate::http::CDN_LOOP;
 use crate::telemetry::Record;
 use crate::tenant::{Outbound, Tenant, cost};
 
-/// What one write to a body may bring. Two of these wait in each body, and a guest may have as many bodies as it may
-/// have resources, read by nobody: with 200 resources, 3 a body, that is 8 MiB of the gateway's memory at most.
-const CHUNK_BYTES_MAX: usize = 64 << 10;
+/// What one write to a body may bring: a record of TLS.
+const CHUNK_BYTES_MAX: usize = 16 << 10;
+/// Two of these wait in each body, and a guest may have as many bodies as it may have resources, read by nobody: with 200
+/// resources, 3 a body, that is about 2 MiB of the gateway's memory at most.
+pub(crate) const UNREAD_BYTES_MAX: u64 = (RESOURCES_MAX / 3 * 2 * CHUNK_BYTES_MAX) as u64;
 /// Of a response's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const FIELDS_MAX: usize = 100;

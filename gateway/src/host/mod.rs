@@ -14,6 +14,7 @@ use wasmtime::component::{HasSelf, Linker};
 
 pub(crate) use egress::{Egress, Settings};
 pub(crate) use guest::{Denied, Guest, Make};
+pub(crate) use http::UNREAD_BYTES_MAX;
 
 /// Imports that are served: how the name begins, and what to say of it.
 pub(crate) const SERVED: [(&str, &str); 12] = [

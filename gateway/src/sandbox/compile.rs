@@ -30,7 +30,7 @@ use crate::ids::Digest;
 use crate::telemetry::Metrics;
 
 /// Children at once.
-const CHILDREN_MAX: usize = 2;
+pub(super) const CHILDREN_MAX: usize = 2;
 /// The most code that one component may compile to.
 const CODE_BYTES_MAX: usize = 256 << 20;
 /// What is kept of a child's words.

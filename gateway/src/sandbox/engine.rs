@@ -33,6 +33,13 @@ const TABLE_ELEMENTS: usize = 20_000;
 const KEEP_MEMORY_BYTES: usize = 1 << 20;
 const KEEP_TABLE_BYTES: usize = 64 << 10;
 
+/// What the slots of so many instances keep resident between two instances, at the most.
+pub(super) fn kept_bytes_max(instances: u32) -> u64 {
+    let memories = u64::from(MEMORIES_PER_COMPONENT) * KEEP_MEMORY_BYTES as u64;
+    let tables = u64::from(TABLES_PER_COMPONENT) * KEEP_TABLE_BYTES as u64;
+    u64::from(instances) * (memories + tables)
+}
+
 /// What both the gateway and the compiling child agree on; it goes into the compiled code.
 fn common(metering: bool) -> Config {
     let mut config = Config::new();

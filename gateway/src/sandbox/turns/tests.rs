@@ -140,7 +140,7 @@ async fn every_guest_runs_to_its_end_whoever_wakes_it() {
         let done = done.clone();
         let request = http::Request::new(());
         let record = Record::new(&Arc::new(Metrics::default()), &request, "", 0);
-        let ledger = Arc::clone(&crowd.ledgers[n as usize % 3]);
+        let ledger = Arc::clone(&crowd.ledgers[usize::try_from(n).unwrap() % 3]);
         crowd.turns.spawn(ledger, record, &crowd.tasks, async move {
             for _ in 0..n % 7 {
                 tokio::time::sleep(std::time::Duration::from_micros(n * 10)).await;
