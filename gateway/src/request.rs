@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 
 use crate::admission::Doors;
 use crate::config::Snapshot;
+use crate::deadline::Moment;
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::http::{RequestBody, ResponseBody, authority, cdn_loop, clean_request};
@@ -81,12 +82,17 @@ impl Road {
         let request = absolute(request, &host, port)?;
         let (parts, body) = request.into_parts();
         let (body, verdict) = RequestBody::new(body, body_max, self.http.body_idle, Arc::clone(record), &self.tasks)?;
-        let admitted = self.doors.admit(routed).await.map_err(|refused| {
-            if let Some(limited) = refused.limited {
-                record.limited(limited.fields());
+        let ledger = Arc::clone(&routed.tenant().ledger);
+        let admitted = match self.doors.admit(routed).await {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                if let Some(limited) = refused.limited {
+                    record.limited(limited.fields());
+                }
+                tokio::time::sleep(ledger.refusal_pause(Moment::now())).await;
+                return Err(refused.fault);
             }
-            refused.fault
-        })?;
+        };
         record.queued(admitted.queued);
         let request = Request::from_parts(parts, body);
         self.sandbox.run(admitted, request, verdict, Arc::clone(record)).await

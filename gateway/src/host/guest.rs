@@ -128,6 +128,8 @@ impl Guest {
         self.log_lines = lines;
         let random = self.random.swap(0, Ordering::Relaxed);
         self.charge(random * cost::RANDOM_BYTE);
+        let grown = std::mem::take(&mut self.meter.grown);
+        self.charge(grown / cost::GROWN_BYTES_A_UNIT);
         let outbound = std::mem::take(&mut self.outbound.owed);
         self.charge(outbound);
         self.fuel_of_host
@@ -157,6 +159,8 @@ pub(crate) struct Meter {
     denied: Option<Denied>,
     /// What was granted last, until it is known to have been made.
     granted: u64,
+    /// Bytes that memories and tables grew by while the guest ran.
+    grown: u64,
 }
 
 /// Whose bound was reached.
@@ -174,7 +178,7 @@ const PARTS_MAX: usize = 100;
 
 impl Meter {
     pub(crate) const fn new(max: u64, ledger: Arc<Ledger>, gateway: Arc<Count>) -> Self {
-        Self { used: 0, max, ledger, gateway, denied: None, granted: 0 }
+        Self { used: 0, max, ledger, gateway, denied: None, granted: 0, grown: 0 }
     }
 
     /// The most it ever had: memories never shrink while an instance lives.
@@ -204,10 +208,20 @@ impl Meter {
         false
     }
 
+    /// What is there from the start is part of what an instance costs.
+    fn grow_from(&mut self, current: usize, by: u64) -> bool {
+        let grows = self.grow(by);
+        if grows && current > 0 {
+            self.grown += by;
+        }
+        grows
+    }
+
     /// What was granted last was not made after all.
     fn not_made(&mut self) {
         let by = std::mem::take(&mut self.granted);
         self.used -= by;
+        self.grown = self.grown.saturating_sub(by);
         self.ledger.shrink(by);
         self.gateway.give_back(by);
     }
@@ -227,7 +241,7 @@ impl ResourceLimiter for Meter {
             // The memory's own maximum, which is the component's doing.
             return Ok(false);
         }
-        Ok(self.grow(desired.saturating_sub(current) as u64))
+        Ok(self.grow_from(current, desired.saturating_sub(current) as u64))
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -240,7 +254,7 @@ impl ResourceLimiter for Meter {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        Ok(self.grow((desired.saturating_sub(current) as u64).saturating_mul(ELEMENT_BYTES)))
+        Ok(self.grow_from(current, (desired.saturating_sub(current) as u64).saturating_mul(ELEMENT_BYTES)))
     }
 
     fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {

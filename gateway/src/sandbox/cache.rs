@@ -15,8 +15,14 @@ use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
 use super::Settings;
 use super::artifacts::Artifacts;
+use super::turns::Turns;
 use crate::host::Guest;
 use crate::ids::Digest;
+use crate::telemetry::Record;
+use crate::tenant::Ledger;
+
+/// What loading costs its tenant, in the virtual time of turns only: whether it is loaded already is not its doing.
+const LOAD_FUEL: u64 = 1_000_000;
 
 /// A component that is ready to be instantiated.
 pub(super) struct Ready {
@@ -49,13 +55,27 @@ impl Components {
     ///
     /// # Errors
     /// The file is gone, damaged or of another engine; the first two are somebody else's doing.
-    pub(super) async fn load(&self, digest: Digest) -> Result<Arc<Ready>, Arc<anyhow::Error>> {
+    /// Mapping and linking take the better part of a millisecond, which is done in the turn of the tenant that wants it first.
+    pub(super) async fn load(
+        &self,
+        digest: Digest,
+        turns: Option<&Turns>,
+        (ledger, record): (&Arc<Ledger>, &Arc<Record>),
+    ) -> Result<Arc<Ready>, Arc<anyhow::Error>> {
         if let Some(ready) = self.cache.get(&digest).await {
             return Ok(ready);
         }
         let loader = Arc::clone(&self.loader);
-        // Mapping and linking take the better part of a millisecond, which a worker has no time for.
-        let load = async move { tokio::task::spawn_blocking(move || loader.load(digest)).await? };
+        let load = async move {
+            let work = move || loader.load(digest);
+            match turns {
+                Some(turns) => {
+                    let loaded = turns.run(Arc::clone(ledger), Arc::clone(record), LOAD_FUEL, work).await;
+                    loaded.unwrap_or_else(|| Err(anyhow::anyhow!("the gateway stops")))
+                }
+                None => tokio::task::spawn_blocking(work).await?,
+            }
+        };
         self.cache.try_get_with(digest, load).await
     }
 }

@@ -1,13 +1,14 @@
 //! Runs components: one engine, compiled components in a cache, an instance of its own for each request.
 //!
 //! Invariant: limits and the deadline are armed before instantiation, because start functions run there. A guest that
-//! computes yields every [`engine::FUEL_SLICE`] of fuel and at every tick of the epoch clock, so it holds no thread.
+//! computes yields every [`engine::FUEL_SLICE`] of fuel and at every tick of the epoch clock; `turns` says who goes on.
 
 mod artifacts;
 mod cache;
 mod compile;
 mod engine;
 mod fuel;
+mod reaper;
 mod reply;
 mod run;
 mod signature;
@@ -102,9 +103,9 @@ impl Sandbox {
         let engine = engine::pooling(settings.instances, settings.metering)?;
         let linker = crate::host::linker(&engine)?;
         let components = cache::Components::new(settings, engine.clone(), linker, compiler.artifacts());
-        let clock = engine::Clock::start(&engine)?;
         let runners = tokio::runtime::Handle::current().metrics().num_workers();
-        let turns = (settings.fair_turns && settings.metering).then(|| turns::Turns::start(runners));
+        let turns = (settings.fair_turns && settings.metering).then(|| turns::Turns::start(runners)).transpose()?;
+        let clock = engine::Clock::start(&engine, turns.as_ref().map(turns::Turns::look))?;
         Ok(Self { engine, components, around, turns, _clock: clock })
     }
 
@@ -128,7 +129,8 @@ impl Sandbox {
     ) -> Result<Reply, Fault> {
         let started = std::time::Instant::now();
         let digest = admitted.routed.route().component.digest;
-        let component = self.components.load(digest).await.map_err(|error| {
+        let payer = (&admitted.routed.tenant().ledger, &record);
+        let component = self.components.load(digest, self.turns.as_ref(), payer).await.map_err(|error| {
             tracing::error!(target: "sandbox", %digest, %error, "a compiled component cannot be loaded");
             Fault::Internal
         })?;

@@ -22,6 +22,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 use super::Surroundings;
 use super::cache::Ready;
 use super::fuel;
+use super::reaper::Reaper;
 use super::reply::{CancelOnDrop, GuestBody, Piece, Reply, Source};
 use super::turns::Turns;
 use crate::admission::Admitted;
@@ -35,6 +36,9 @@ use crate::tenant::Ledger;
 const FRAMES_WAITING: usize = 2;
 /// Bytes that a guest may have lifted by host calls at once, of strings and lists.
 const HOSTCALL_BYTES_MAX: usize = 16 << 20;
+
+/// From so many bytes on an instance is cleared away by the reaper.
+const LARGE_BYTES: u64 = 4 << 20;
 
 /// Handles to resources that a component may hold, its own ones included.
 const HANDLES_MAX: usize = 10_000;
@@ -61,7 +65,7 @@ pub(super) async fn run(
     let chain = cdn_loop::onward(request.headers(), &admitted.routed.tenant().id);
     let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(&record), chain, over);
     let started = Instant::now();
-    let driving = instance.drive(component, request, head, cancelled);
+    let driving = instance.drive(component, request, head, cancelled, turns.map(Turns::reaper));
     let ledger = Arc::clone(&admitted.routed.tenant().ledger);
     match turns {
         Some(turns) => turns.spawn(ledger, Arc::clone(&record), &around.tasks, driving),
@@ -119,7 +123,7 @@ struct Instance {
     /// Whether it was driven to its end, and not dropped on the way.
     was_driven: bool,
     /// Dropped when everything is noted: whoever has the other half may look at the record then.
-    _over: oneshot::Sender<()>,
+    over: Option<oneshot::Sender<()>>,
 }
 
 impl Instance {
@@ -156,7 +160,7 @@ impl Instance {
         } else {
             store.epoch_deadline_async_yield_and_update(1);
         }
-        Self { store, record, around: around.clone(), admitted, fuel, time, was_driven: false, _over: over }
+        Self { store, record, around: around.clone(), admitted, fuel, time, was_driven: false, over: Some(over) }
     }
 
     /// Runs the guest to its end, whatever that is, and notes what it took. The store goes last: when it drops, the
@@ -167,6 +171,7 @@ impl Instance {
         request: Request,
         head: oneshot::Sender<Result<Head, Fault>>,
         cancelled: CancellationToken,
+        reaper: Option<Reaper>,
     ) {
         let started = Instant::now();
         let ended = {
@@ -205,6 +210,11 @@ impl Instance {
         self.record.memory_peak(self.store.data().meter.peak());
         self.record.guest_ran(started.elapsed());
         self.was_driven = true;
+        if let Some(reaper) = reaper.filter(|_| self.store.data().meter.peak() > LARGE_BYTES) {
+            // Everything is noted, and whoever waits to be told so need not wait for this.
+            drop(self.over.take());
+            reaper.clear_away(Box::new(self));
+        }
     }
 
     /// A guest that returned while its body is still open has not finished it; dropping the store would look as if.

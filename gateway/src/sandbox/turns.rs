@@ -1,56 +1,122 @@
 //! Fair turns: guests run a slice at a time, and the tenant that has had least for its weight is next.
 //!
-//! A guest is a job. When it can go on, it stands in its tenant's line; a runner (one a processor) takes the first job of
-//! the tenant with the least virtual time (fuel burned ÷ weight), polls it once, which is one slice of fuel at most,
+//! A guest is a job. When it can go on, it stands in its tenant's line; a runner (a thread a processor) takes the first job
+//! of the tenant with the least virtual time (fuel burned ÷ weight), polls it once, which is one slice of fuel at most,
 //! and charges what it burned. So a tenant with a thousand busy requests gets the share of a tenant with one.
 //!
-//! Runners are tasks among the others of the runtime and let those go first after every turn, so sockets are looked at
-//! between two slices. Handing a job over costs a lock and a wake-up, and no thread's hop where nothing else is going on.
+//! Guests run on these threads and nowhere else, and the kernel prefers the runtime's to them: sockets and timers wait for
+//! no guest, whatever it does. One instruction of a guest may be long all the same (`memory.fill` over all it has), and so
+//! is clearing a large memory away: when every runner is in a long turn and somebody else waits, a spare runner takes that
+//! tenant's turn beside them, and the kernel divides the processor.
 //!
 //! Invariant: a tenant that comes back after it was idle starts at the others' virtual time: it is next, and has saved
 //! nothing up. What it owes it still owes.
-//! Limit: as many jobs as there are permits for instances.
+//! Limit: as many jobs as there are permits for instances, and a load of a component for each.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+mod lines;
+
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 
 use super::engine::FUEL_SLICE;
+use super::reaper::Reaper;
+use crate::deadline::Moment;
 use crate::telemetry::{Record, Tasks};
 use crate::tenant::Ledger;
 
+use lines::Lines;
+
 /// What a turn costs at least in virtual time: being polled is work as well.
 const TURN_FUEL_MIN: u64 = 2_000;
-/// A turn that takes longer than this, by calls of the host that burn little, costs its time: a unit a nanosecond.
-const TURN_TIME_FREE: Duration = Duration::from_millis(1);
+/// A turn that takes longer than this, by calls of the host that burn little, costs its time: a unit a nanosecond. It is
+/// also when the spare runner is looked for.
+const TURN_LONG: Duration = Duration::from_micros(500);
+/// How much less than the runtime's own threads the kernel prefers a runner (setpriority(2)).
+const RUNNER_NICENESS: i32 = 5;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Where all jobs stand in line. Clones are the same one.
-#[derive(Clone)]
-pub(super) struct Turns(Arc<Shared>);
+/// Where all jobs stand in line. Dropping it ends the runners.
+pub(super) struct Turns {
+    shared: Arc<Shared>,
+    reaper: Reaper,
+}
 
 struct Shared {
     lines: Mutex<Lines>,
-    ready: Notify,
+    ready: Condvar,
+    /// The spare runner sleeps here.
+    needed: Condvar,
+    /// What each runner is busy with.
+    runners: Vec<Runner>,
+    is_over: AtomicBool,
+}
+
+/// A runner's turn: since when, and whose; zero where there is none.
+#[derive(Default)]
+struct Runner {
+    since: AtomicU64,
+    serial: AtomicU64,
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Release);
+        let _lines = self.shared.lines();
+        self.shared.ready.notify_all();
+        self.shared.needed.notify_all();
+    }
 }
 
 impl Turns {
-    /// Starts the runners, which end when the gateway does.
-    pub(super) fn start(runners: usize) -> Self {
-        let turns = Self(Arc::new(Shared { lines: Mutex::default(), ready: Notify::new() }));
-        for _ in 0..runners {
-            // Not one of the tasks that a drain waits for: it serves those.
-            tokio::spawn(turns.clone().take_turns());
+    /// Starts the runners, and a spare one.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub(super) fn start(runners: usize) -> std::io::Result<Self> {
+        let busy = (0..runners).map(|_| Runner::default()).collect();
+        let (ready, needed) = (Condvar::new(), Condvar::new());
+        let shared = Shared { lines: Mutex::default(), ready, needed, runners: busy, is_over: AtomicBool::new(false) };
+        let turns = Self { shared: Arc::new(shared), reaper: Reaper::start()? };
+        let runtime = tokio::runtime::Handle::current();
+        for runner in 0..runners {
+            let (shared, runtime) = (Arc::clone(&turns.shared), runtime.clone());
+            std::thread::Builder::new().name(format!("guests-{runner}")).spawn(move || {
+                // What guests wait for is the runtime's.
+                let _runtime = runtime.enter();
+                // A machine that does not let us be nice shares the processor evenly.
+                let _nicer = rustix::process::nice(RUNNER_NICENESS);
+                shared.take_turns(runner);
+            })?;
         }
-        turns
+        let shared = Arc::clone(&turns.shared);
+        std::thread::Builder::new().name("guests-spare".to_owned()).spawn(move || {
+            let _runtime = runtime.enter();
+            shared.take_spare_turns();
+        })?;
+        Ok(turns)
+    }
+
+    pub(super) fn reaper(&self) -> Reaper {
+        self.reaper.clone()
+    }
+
+    /// Calls for the spare runner where it is needed; to be called every millisecond or so.
+    pub(super) fn look(&self) -> impl Fn() + Send + use<> {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            let Some(shared) = shared.upgrade() else { return };
+            if shared.all_are_long() && shared.lines().other_than(&shared.runners).is_some() {
+                shared.needed.notify_one();
+            }
+        }
     }
 
     /// Runs a guest to its end, in turns. `record` is where its fuel is counted while it runs.
@@ -61,31 +127,90 @@ impl Turns {
         tasks: &Tasks,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
-        let work: Work = Box::pin(tasks.counted(work));
-        let work = Mutex::new(Some(work));
-        let charged = Mutex::new(Charged::default());
-        let job = Job { shared: Arc::clone(&self.0), ledger, record, state: AtomicU8::new(IDLE), work, charged };
-        Arc::new(job).wake();
+        self.add(ledger, record, TURN_FUEL_MIN, Box::pin(tasks.counted(work)));
     }
 
-    async fn take_turns(self) {
-        loop {
-            let next = self.0.lines().next();
-            match next {
-                Some(job) => {
-                    job.run();
-                    // Everything else that is ready goes first, sockets and timers included.
-                    tokio::task::yield_now().await;
-                }
-                None => self.0.ready.notified().await,
-            }
-        }
+    /// Does in the tenant's turn what holds a processor for a while and is no guest, and waits for it.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        ledger: Arc<Ledger>,
+        record: Arc<Record>,
+        fuel: u64,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (done, result) = oneshot::channel();
+        let work = async move {
+            // Whoever wanted it may have left.
+            let _gone = done.send(work());
+        };
+        self.add(ledger, record, fuel, Box::pin(work));
+        result.await.ok()
+    }
+
+    fn add(&self, ledger: Arc<Ledger>, record: Arc<Record>, fuel_min: u64, work: Work) {
+        let work = Mutex::new(Some(work));
+        let charged = Mutex::new(Charged::default());
+        let shared = Arc::clone(&self.shared);
+        let job = Job { shared, ledger, record, fuel_min, state: AtomicU8::new(IDLE), work, charged };
+        Arc::new(job).wake();
     }
 }
 
 impl Shared {
-    fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_turns(&self, runner: usize) {
+        loop {
+            let job = {
+                let mut lines = self.lines();
+                loop {
+                    if self.is_over.load(Ordering::Acquire) {
+                        return;
+                    }
+                    match lines.next() {
+                        Some(job) => break job,
+                        None => {
+                            lines.sleeping += 1;
+                            lines = self.ready.wait(lines).unwrap_or_else(PoisonError::into_inner);
+                            lines.sleeping -= 1;
+                        }
+                    }
+                }
+            };
+            let Some(busy) = self.runners.get(runner) else { return };
+            busy.serial.store(job.ledger.serial, Ordering::Relaxed);
+            busy.since.store(Moment::now().0.max(1), Ordering::Relaxed);
+            job.run();
+            busy.since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn take_spare_turns(&self) {
+        let mut lines = self.lines();
+        while !self.is_over.load(Ordering::Acquire) {
+            let other = if self.all_are_long() { lines.other_than(&self.runners) } else { None };
+            let next = other.and_then(|other| lines.take(other));
+            match next {
+                Some(job) => {
+                    drop(lines);
+                    job.run();
+                    lines = self.lines();
+                }
+                None => lines = self.needed.wait(lines).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// Whether every runner is in a turn that does not end.
+    fn all_are_long(&self) -> bool {
+        let now = Moment::now().0;
+        let long = |runner: &Runner| {
+            let since = runner.since.load(Ordering::Relaxed);
+            since > 0 && Duration::from_nanos(now.saturating_sub(since)) > TURN_LONG
+        };
+        self.runners.iter().all(long)
     }
 }
 
@@ -102,6 +227,8 @@ struct Job {
     shared: Arc<Shared>,
     ledger: Arc<Ledger>,
     record: Arc<Record>,
+    /// What each of its turns costs at least.
+    fuel_min: u64,
     state: AtomicU8,
     work: Mutex<Option<Work>>,
     charged: Mutex<Charged>,
@@ -130,15 +257,22 @@ impl Wake for Job {
 impl Job {
     fn stand_in_line(self: Arc<Self>) {
         let shared = Arc::clone(&self.shared);
-        shared.lines().add(self);
-        shared.ready.notify_one();
+        let mut lines = shared.lines();
+        lines.add(self);
+        let sleeping = lines.sleeping;
+        drop(lines);
+        if sleeping > 0 {
+            shared.ready.notify_one();
+        } else if shared.all_are_long() {
+            shared.needed.notify_one();
+        }
     }
 
     /// One turn.
     fn run(self: Arc<Self>) {
         self.state.store(RUNNING, Ordering::Release);
         let waker = Waker::from(Arc::clone(&self));
-        let started = Instant::now();
+        let (started, processor) = (Instant::now(), processor_time());
         let is_over = {
             let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
             let polled = work.as_mut().map(|work| {
@@ -157,7 +291,10 @@ impl Job {
         };
         let goes_on = !is_over
             && self.state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire) == Err(RUN_AGAIN);
-        self.charge(goes_on, started.elapsed());
+        // Others' time on the processor is not charged, so the other clock, which is dearer to read, decides.
+        let is_long = started.elapsed() > TURN_LONG;
+        let time = if is_long { processor_time().saturating_sub(processor) } else { Duration::ZERO };
+        self.charge(goes_on, time);
         if goes_on {
             self.state.store(IN_LINE, Ordering::Release);
             self.stand_in_line();
@@ -179,73 +316,15 @@ impl Job {
         if exact > 0 {
             self.ledger.burn(exact);
         }
-        let over = u64::try_from(time.saturating_sub(TURN_TIME_FREE).as_nanos()).unwrap_or(u64::MAX);
-        self.shared.lines().settle(&self.ledger, turn.max(TURN_FUEL_MIN).max(over));
+        let over = u64::try_from(time.saturating_sub(TURN_LONG).as_nanos()).unwrap_or(u64::MAX);
+        self.shared.lines().settle(&self.ledger, turn.max(self.fuel_min).max(over));
     }
 }
 
-/// Who stands where.
-#[derive(Default)]
-struct Lines {
-    /// By the ledger's serial; only tenants of which a job is ready.
-    lines: HashMap<u64, Line>,
-    /// (virtual time, serial) of the same tenants.
-    order: BTreeSet<(u64, u64)>,
-    /// The virtual time of whoever was taken last.
-    floor: u64,
-}
-
-struct Line {
-    jobs: VecDeque<Arc<Job>>,
-    ledger: Arc<Ledger>,
-    /// Under which it stands in the order.
-    virtual_time: u64,
-}
-
-impl Lines {
-    fn add(&mut self, job: Arc<Job>) {
-        let serial = job.ledger.serial;
-        if let Some(line) = self.lines.get_mut(&serial) {
-            line.jobs.push_back(job);
-            return;
-        }
-        let ledger = Arc::clone(&job.ledger);
-        let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.floor);
-        ledger.virtual_time.store(virtual_time, Ordering::Relaxed);
-        self.order.insert((virtual_time, serial));
-        self.lines.insert(serial, Line { jobs: VecDeque::from([job]), ledger, virtual_time });
-    }
-
-    /// Takes the next job. A slice is charged ahead, so that a tenant whose job is running is not next with another one as
-    /// if it were not.
-    fn next(&mut self) -> Option<Arc<Job>> {
-        let (virtual_time, serial) = self.order.pop_first()?;
-        self.floor = self.floor.max(virtual_time);
-        let line = self.lines.get_mut(&serial)?;
-        let job = line.jobs.pop_front()?;
-        let ahead = virtual_time + FUEL_SLICE / line.ledger.weight();
-        line.ledger.virtual_time.store(ahead, Ordering::Relaxed);
-        if line.jobs.is_empty() {
-            self.lines.remove(&serial);
-        } else {
-            line.virtual_time = ahead;
-            self.order.insert((ahead, serial));
-        }
-        Some(job)
-    }
-
-    /// Replaces the slice that was charged ahead by what the turn burned.
-    fn settle(&mut self, ledger: &Ledger, burned: u64) {
-        let weight = ledger.weight();
-        let was = ledger.virtual_time.load(Ordering::Relaxed);
-        let now = (was + burned / weight).saturating_sub(FUEL_SLICE / weight);
-        ledger.virtual_time.store(now, Ordering::Relaxed);
-        if let Some(line) = self.lines.get_mut(&ledger.serial) {
-            self.order.remove(&(line.virtual_time, ledger.serial));
-            line.virtual_time = now;
-            self.order.insert((now, ledger.serial));
-        }
-    }
+/// What this thread has had of its processor.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ const QUEUE: usize = 4096;
 const GROUP: usize = 1024;
 const GROUP_BYTES: usize = 16 << 20;
 const READERS: usize = 8;
+/// How much less than the runtime's own threads the kernel prefers the writer (setpriority(2)).
+const WRITER_NICENESS: i32 = 10;
 /// redb's page cache.
 const CACHE_BYTES: usize = 64 << 20;
 
@@ -56,7 +58,11 @@ impl Embedded {
         let writer = Arc::clone(&database);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || write_groups(&writer, queue))
+            .spawn(move || {
+                // Tenants' writes are their affair; whoever serves goes first.
+                let _nicer = rustix::process::nice(WRITER_NICENESS);
+                write_groups(&writer, queue);
+            })
             .context("cannot start the store's writer")?;
         Ok(Self { database, jobs, readers: Arc::new(Semaphore::new(READERS)) })
     }

@@ -106,6 +106,15 @@ impl Bucket {
         let _charged = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
+    /// Takes one in any case, and says in how long it would have been there.
+    pub(crate) fn wait(&self, now: Moment) -> Duration {
+        self.charge(1, now);
+        let Some(rate) = self.rate() else { return Duration::ZERO };
+        let limit = u128::from(now.0) * TICKS + time_of(rate.burst, &rate);
+        let ticks = u128::from(self.full_at.load(Ordering::Relaxed)).saturating_sub(limit);
+        Duration::from_nanos(u64::try_from(ticks / TICKS).unwrap_or(u64::MAX))
+    }
+
     /// Whether anything is left.
     pub(crate) fn open(&self, now: Moment) -> Result<(), Empty> {
         let Some(rate) = self.rate() else { return Ok(()) };
@@ -201,6 +210,13 @@ mod tests {
         assert_eq!(bucket.open(at(1)), Err(Empty { retry_seconds: 5 }), "to pay the debt");
         assert!(bucket.open(at(5)).is_err());
         bucket.open(at(7)).unwrap();
+    }
+
+    #[test]
+    fn whoever_waits_for_each_comes_at_the_rate() {
+        let bucket = bucket(1000, 3);
+        let waits: Vec<u128> = (0..6).map(|_| bucket.wait(Moment(0)).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 0, 1, 2, 3]);
     }
 
     #[test]

@@ -20,8 +20,8 @@ pub(crate) const OUTBOUND: u64 = 200_000;
 pub(crate) const RANDOM_BYTE: u64 = 2;
 /// One line to the tenant's log.
 pub(crate) const LOG_LINE: u64 = 4_000;
-/// One page of 64 KiB that a memory grows by: it must be zeroed when the slot is reset.
-pub(crate) const MEMORY_PAGE: u8 = 200;
+/// Bytes that a memory or table grows by, for one unit: pages must be found, mapped, and cleared away afterwards.
+pub(crate) const GROWN_BYTES_A_UNIT: u64 = 4;
 
 /// The table as the documentation has it.
 #[cfg(test)]
@@ -35,7 +35,7 @@ pub(crate) fn table() -> String {
         ("an outbound request", OUTBOUND.to_string()),
         ("a random byte", RANDOM_BYTE.to_string()),
         ("a line to the log", LOG_LINE.to_string()),
-        ("a page that a memory grows by", MEMORY_PAGE.to_string()),
+        ("bytes that a memory grows by", format!("1 for {GROWN_BYTES_A_UNIT} bytes")),
     ];
     let rows: String = rows.iter().map(|(what, cost)| format!("| {what} | {cost} |\n")).collect();
     format!("| work | fuel |\n|---|---|\n{rows}")

@@ -6,15 +6,21 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
 use super::Quota;
-use super::bucket::{Bucket, Count};
+use super::bucket::{Bucket, Count, Rate};
 use crate::deadline::Moment;
 use crate::fault::{Fault, Quotum};
 use crate::ids::TenantId;
+
+/// Refusals of one tenant's requests that are told at once, and how fast the next ones are: each costs sockets, a record
+/// and some ten microseconds of a processor, which a client that asks again and again would have for nothing.
+const REFUSALS: Rate = Rate { amount: 500, per: Duration::from_secs(1), burst: 50 };
+const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// One tenant's use, shared by every version of the tenant that a reload brings and by everything that runs for it.
 #[derive(Debug)]
@@ -35,6 +41,7 @@ pub(crate) struct Ledger {
     outbound: Bucket,
     outbound_in_flight: Count,
     log_bytes: Bucket,
+    refusals: Bucket,
     /// All fuel it ever burned in this process.
     fuel_total: AtomicU64,
     /// Fuel burned for its weight: who is least far is next. `sandbox/turns.rs` keeps it.
@@ -93,6 +100,7 @@ impl Ledger {
             outbound: Bucket::default(),
             outbound_in_flight: Count::default(),
             log_bytes: Bucket::default(),
+            refusals: Bucket::default(),
             fuel_total: AtomicU64::new(0),
             virtual_time: AtomicU64::new(0),
             disabled: AtomicBool::new(false),
@@ -114,6 +122,7 @@ impl Ledger {
         self.outbound.set(quota.outbound);
         self.outbound_in_flight.set_max(quota.outbound_in_flight.into());
         self.log_bytes.set(quota.log_bytes);
+        self.refusals.set(Some(REFUSALS));
     }
 
     pub(crate) fn weight(&self) -> u64 {
@@ -140,6 +149,11 @@ impl Ledger {
         let entered = InFlight(Arc::clone(self));
         self.requests.take(1, now).map_err(|empty| limited(Quotum::Requests, &self.requests, empty.retry_seconds))?;
         Ok(entered)
+    }
+
+    /// How long a request that was refused must wait to be told so: clients that ask again at once get no faster answers.
+    pub(crate) fn refusal_pause(&self, now: Moment) -> Duration {
+        self.refusals.wait(now).min(REFUSAL_PAUSE_MAX)
     }
 
     /// Notes fuel that was burned.

@@ -18,7 +18,11 @@ impl Crowd {
             registry.ledger(&id, &Quota { weight: *weight, ..Quota::unbounded() }, true)
         };
         let ledgers = weights.iter().enumerate().map(ledger).collect();
-        let turns = Turns(Arc::new(Shared { lines: Mutex::default(), ready: Notify::new() }));
+        // Without runners: the tests take the turns.
+        let (ready, needed) = (Condvar::new(), Condvar::new());
+        let is_over = AtomicBool::new(false);
+        let shared = Shared { lines: Mutex::default(), ready, needed, runners: Vec::new(), is_over };
+        let turns = Turns { shared: Arc::new(shared), reaper: Reaper::start().unwrap() };
         Self { turns, ledgers, tasks: Tasks::default() }
     }
 
@@ -39,7 +43,7 @@ impl Crowd {
     /// Takes so many turns, as one runner would.
     fn take(&self, turns: usize) {
         for _ in 0..turns {
-            let next = self.turns.0.lines().next();
+            let next = self.turns.shared.lines().next();
             let Some(job) = next else { return };
             job.run();
         }
@@ -121,7 +125,7 @@ fn one_turn_that_burned_a_hundred_slices_is_paid_for() {
 #[tokio::test]
 async fn a_guest_that_panics_ends_alone() {
     let mut crowd = Crowd::new(&[1]);
-    crowd.turns = Turns::start(1);
+    crowd.turns = Turns::start(1).unwrap();
     let request = http::Request::new(());
     let record = Record::new(&Arc::new(Metrics::default()), &request, "", 0);
     let ledger = Arc::clone(&crowd.ledgers[0]);
@@ -134,7 +138,7 @@ async fn a_guest_that_panics_ends_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_guest_runs_to_its_end_whoever_wakes_it() {
     let mut crowd = Crowd::new(&[1, 2, 3]);
-    crowd.turns = Turns::start(2);
+    crowd.turns = Turns::start(2).unwrap();
     let (done, mut over) = tokio::sync::mpsc::channel(300);
     for n in 0..300u64 {
         let done = done.clone();
@@ -154,6 +158,50 @@ async fn every_guest_runs_to_its_end_whoever_wakes_it() {
         seen.insert(over.recv().await.unwrap());
     }
     assert_eq!(seen.len(), 300);
-    assert!(crowd.turns.0.lines().order.is_empty());
+    assert!(crowd.turns.shared.lines().order.is_empty());
     assert_eq!(crowd.tasks.drain(std::time::Duration::from_secs(5)).await, 0, "and is counted out");
+}
+
+/// A guest whose one turn takes long (here: until it is let go) holds a runner; another tenant's guest runs beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spare_runner_takes_turns_beside_a_turn_that_does_not_end() {
+    let mut crowd = Crowd::new(&[1, 1]);
+    crowd.turns = Turns::start(1).unwrap();
+    let look = crowd.turns.look();
+    let spawn = |tenant: usize, work: Work| {
+        let record = Record::new(&Arc::new(Metrics::default()), &http::Request::new(()), "", 0);
+        crowd.turns.spawn(Arc::clone(&crowd.ledgers[tenant]), record, &crowd.tasks, work);
+    };
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let (started, has_started) = oneshot::channel();
+    spawn(
+        0,
+        Box::pin(async move {
+            started.send(()).unwrap();
+            held.recv().unwrap();
+        }),
+    );
+    has_started.await.unwrap();
+    let (done, over) = oneshot::channel();
+    spawn(1, Box::pin(async { done.send(()).unwrap() }));
+    let mut over = std::pin::pin!(over);
+    while tokio::time::timeout(Duration::from_millis(1), &mut over).await.is_err() {
+        look();
+    }
+    let_go.send(()).unwrap();
+    assert_eq!(crowd.tasks.drain(Duration::from_secs(5)).await, 0);
+}
+
+#[tokio::test]
+async fn work_that_is_no_guest_is_paid_for_in_turns_alone() {
+    let mut crowd = Crowd::new(&[1, 1]);
+    crowd.turns = Turns::start(1).unwrap();
+    for n in 0..10 {
+        let record = Record::new(&Arc::new(Metrics::default()), &http::Request::new(()), "", 0);
+        let ledger = Arc::clone(&crowd.ledgers[0]);
+        assert_eq!(crowd.turns.run(ledger, record, 500_000, move || n).await, Some(n));
+    }
+    // The last turn may not have been settled yet.
+    assert!(crowd.ledgers[0].virtual_time.load(Ordering::Relaxed) >= 9 * 500_000);
+    assert_eq!(crowd.burned(0), 0, "it is no fuel of the tenant's");
 }

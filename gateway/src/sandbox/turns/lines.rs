@@ -1,0 +1,87 @@
+//! Who stands where, and who is next: the order behind the turns. No clock and no thread in here.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Job, Runner};
+use crate::sandbox::engine::FUEL_SLICE;
+use crate::tenant::Ledger;
+
+/// Who stands where.
+#[derive(Default)]
+pub(super) struct Lines {
+    /// By the ledger's serial; only tenants of which a job is ready.
+    lines: HashMap<u64, Line>,
+    /// (virtual time, serial) of the same tenants.
+    pub(super) order: BTreeSet<(u64, u64)>,
+    /// The virtual time of whoever was taken last.
+    floor: u64,
+    /// Runners that wait for a job.
+    pub(super) sleeping: usize,
+}
+
+struct Line {
+    jobs: VecDeque<Arc<Job>>,
+    ledger: Arc<Ledger>,
+    /// Under which it stands in the order.
+    virtual_time: u64,
+}
+
+impl Lines {
+    pub(super) fn add(&mut self, job: Arc<Job>) {
+        let serial = job.ledger.serial;
+        if let Some(line) = self.lines.get_mut(&serial) {
+            line.jobs.push_back(job);
+            return;
+        }
+        let ledger = Arc::clone(&job.ledger);
+        let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.floor);
+        ledger.virtual_time.store(virtual_time, Ordering::Relaxed);
+        self.order.insert((virtual_time, serial));
+        self.lines.insert(serial, Line { jobs: VecDeque::from([job]), ledger, virtual_time });
+    }
+
+    /// Takes the next job.
+    pub(super) fn next(&mut self) -> Option<Arc<Job>> {
+        let first = *self.order.first()?;
+        self.floor = self.floor.max(first.0);
+        self.take(first)
+    }
+
+    /// The next tenant of which no runner runs a job now. There are few runners, so few are looked at.
+    pub(super) fn other_than(&self, runners: &[Runner]) -> Option<(u64, u64)> {
+        let runs = |serial: u64| runners.iter().any(|runner| runner.serial.load(Ordering::Relaxed) == serial);
+        self.order.iter().find(|(_, serial)| !runs(*serial)).copied()
+    }
+
+    /// Takes a job of this tenant. A slice is charged ahead, so that a tenant whose job is running is not next with another
+    /// one as if it were not.
+    pub(super) fn take(&mut self, (virtual_time, serial): (u64, u64)) -> Option<Arc<Job>> {
+        self.order.remove(&(virtual_time, serial));
+        let line = self.lines.get_mut(&serial)?;
+        let job = line.jobs.pop_front()?;
+        let ahead = virtual_time + FUEL_SLICE / line.ledger.weight();
+        line.ledger.virtual_time.store(ahead, Ordering::Relaxed);
+        if line.jobs.is_empty() {
+            self.lines.remove(&serial);
+        } else {
+            line.virtual_time = ahead;
+            self.order.insert((ahead, serial));
+        }
+        Some(job)
+    }
+
+    /// Replaces the slice that was charged ahead by what the turn burned.
+    pub(super) fn settle(&mut self, ledger: &Ledger, burned: u64) {
+        let weight = ledger.weight();
+        let was = ledger.virtual_time.load(Ordering::Relaxed);
+        let now = (was + burned / weight).saturating_sub(FUEL_SLICE / weight);
+        ledger.virtual_time.store(now, Ordering::Relaxed);
+        if let Some(line) = self.lines.get_mut(&ledger.serial) {
+            self.order.remove(&(line.virtual_time, ledger.serial));
+            line.virtual_time = now;
+            self.order.insert((now, ledger.serial));
+        }
+    }
+}
