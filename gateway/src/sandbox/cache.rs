@@ -16,6 +16,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 use super::Settings;
 use super::artifacts::Artifacts;
 use super::turns::Turns;
+use crate::deadline::Moment;
 use crate::host::Guest;
 use crate::ids::Digest;
 use crate::telemetry::Record;
@@ -66,7 +67,9 @@ impl Components {
             return Ok(ready);
         }
         let loader = Arc::clone(&self.loader);
+        let pause = ledger.load_pause(Moment::now());
         let load = async move {
+            tokio::time::sleep(pause).await;
             let work = move || loader.load(digest);
             match turns {
                 Some(turns) => {

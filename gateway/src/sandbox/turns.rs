@@ -4,8 +4,8 @@
 //! of the tenant with the least virtual time (fuel burned ÷ weight), polls it once, which is one slice of fuel at most,
 //! and charges what it burned. So a tenant with a thousand busy requests gets the share of a tenant with one.
 //!
-//! Guests run on these threads and nowhere else, and the kernel prefers the runtime's to them: sockets and timers wait for
-//! no guest, whatever it does. One instruction of a guest may be long all the same (`memory.fill` over all it has), and so
+//! Guests run on these threads and nowhere else: sockets and timers wait for no guest, whatever it does. (The runners are as
+//! nice as the runtime's threads. Nicer ones, by 5, left a neighbour's p99 a third worse while sockets were busy.) One instruction of a guest may be long all the same (`memory.fill` over all it has), and so
 //! is clearing a large memory away: when every runner is in a long turn and somebody else waits, a spare runner takes that
 //! tenant's turn beside them, and the kernel divides the processor.
 //!
@@ -38,8 +38,6 @@ const TURN_FUEL_MIN: u64 = 2_000;
 /// A turn that takes longer than this, by calls of the host that burn little, costs its time: a unit a nanosecond. It is
 /// also when the spare runner is looked for.
 const TURN_LONG: Duration = Duration::from_micros(500);
-/// How much less than the runtime's own threads the kernel prefers a runner (setpriority(2)).
-const RUNNER_NICENESS: i32 = 5;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -91,8 +89,6 @@ impl Turns {
             std::thread::Builder::new().name(format!("guests-{runner}")).spawn(move || {
                 // What guests wait for is the runtime's.
                 let _runtime = runtime.enter();
-                // A machine that does not let us be nice shares the processor evenly.
-                let _nicer = rustix::process::nice(RUNNER_NICENESS);
                 shared.take_turns(runner);
             })?;
         }
@@ -184,6 +180,9 @@ impl Shared {
             busy.since.store(Moment::now().0.max(1), Ordering::Relaxed);
             job.run();
             busy.since.store(0, Ordering::Relaxed);
+            // To the kernel this thread computes without end, and it would let it go on for a millisecond or more while a
+            // socket's thread has just been woken.
+            std::thread::yield_now();
         }
     }
 

@@ -22,6 +22,10 @@ use crate::ids::TenantId;
 const REFUSALS: Rate = Rate { amount: 500, per: Duration::from_secs(1), burst: 50 };
 const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(2);
 
+/// Components of one tenant that are loaded at once, and how fast the next ones are: mapping and unmapping code stops all
+/// threads for a moment each time, so a tenant whose components do not fit the cache must not do it without end.
+const LOADS: Rate = Rate { amount: 100, per: Duration::from_secs(1), burst: 100 };
+
 /// One tenant's use, shared by every version of the tenant that a reload brings and by everything that runs for it.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -42,6 +46,7 @@ pub(crate) struct Ledger {
     outbound_in_flight: Count,
     log_bytes: Bucket,
     refusals: Bucket,
+    loads: Bucket,
     /// All fuel it ever burned in this process.
     fuel_total: AtomicU64,
     /// Fuel burned for its weight: who is least far is next. `sandbox/turns.rs` keeps it.
@@ -101,6 +106,7 @@ impl Ledger {
             outbound_in_flight: Count::default(),
             log_bytes: Bucket::default(),
             refusals: Bucket::default(),
+            loads: Bucket::default(),
             fuel_total: AtomicU64::new(0),
             virtual_time: AtomicU64::new(0),
             disabled: AtomicBool::new(false),
@@ -123,6 +129,7 @@ impl Ledger {
         self.outbound_in_flight.set_max(quota.outbound_in_flight.into());
         self.log_bytes.set(quota.log_bytes);
         self.refusals.set(Some(REFUSALS));
+        self.loads.set(Some(LOADS));
     }
 
     pub(crate) fn weight(&self) -> u64 {
@@ -154,6 +161,11 @@ impl Ledger {
     /// How long a request that was refused must wait to be told so: clients that ask again at once get no faster answers.
     pub(crate) fn refusal_pause(&self, now: Moment) -> Duration {
         self.refusals.wait(now).min(REFUSAL_PAUSE_MAX)
+    }
+
+    /// How long the load of one of its components must wait.
+    pub(crate) fn load_pause(&self, now: Moment) -> Duration {
+        self.loads.wait(now)
     }
 
     /// Notes fuel that was burned.
