@@ -14,7 +14,7 @@ tenant "$dir" hostile hostile
 SITE=$dir start_tollgate "$dir/state"
 half=$((requests / 2))
 send "$tollgate" hello.localhost / -n "$half" -c 32 >/dev/null
-send "$tollgate" hostile.localhost /burn/1000 -n "$half" -c 32 --http2 -p 2 >/dev/null
+send "$tollgate" hostile.localhost /burn/1000 -n "$half" -c 16 --http2 -p 2 >/dev/null
 sleep 1
 curl -s "http://$admin/metrics" >"$out/metrics.txt"
 curl -s "http://$admin/status" >"$out/status.json"

@@ -151,7 +151,7 @@ fn bounds_that_the_machine_has_not_got_are_warned_of() {
     let site = Site::new().tenant("acme", &acme()).gateway("[sandbox]\nmemory = \"100TiB\"");
     let output = check(&site, &[]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("warning: memory: the bounds add up to 200"), "{text}");
+    assert!(text.contains("warning: memory: the bounds add up to 2048"), "{text}");
     assert!(text.contains("lower sandbox.memory first"), "{text}");
     assert_eq!(output.status.code(), Some(0), "it is no problem of a file");
     let output = check(&site, &["--json"]);

@@ -36,7 +36,10 @@ pub(crate) fn lines(boot: &Boot, machine: Machine) -> (Vec<String>, Vec<String>)
     bounds.push(("clients' connections", "listen.connections", connections * CONNECTION_BYTES));
     bounds.push(("the store's pages", "storage.backend", STORE_BYTES));
     let sum: u64 = bounds.iter().map(|(_, _, bytes)| bytes).sum();
-    let text = |bytes: u64| units::bytes_text(bytes.next_multiple_of(1 << 20));
+    let text = |bytes: u64| {
+        let whole = if bytes >= 10 << 30 { 1 << 30 } else { 1 << 20 };
+        units::bytes_text(bytes.next_multiple_of(whole))
+    };
     let mut lines: Vec<String> =
         bounds.iter().map(|(what, key, bytes)| format!("{:>9}  {what} ({key})", text(*bytes))).collect();
     lines.push(format!("{:>9}  at the most, of the machine's {}", text(sum), text(machine.memory)));

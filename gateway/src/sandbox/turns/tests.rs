@@ -19,9 +19,7 @@ impl Crowd {
         };
         let ledgers = weights.iter().enumerate().map(ledger).collect();
         // Without runners: the tests take the turns.
-        let (ready, needed) = (Condvar::new(), Condvar::new());
-        let is_over = AtomicBool::new(false);
-        let shared = Shared { lines: Mutex::default(), ready, needed, runners: Vec::new(), is_over };
+        let shared = Shared { contended_at: AtomicU64::new(u64::MAX), ..Shared::new() };
         let turns = Turns { shared: Arc::new(shared), reaper: Reaper::start().unwrap() };
         Self { turns, ledgers, tasks: Tasks::default() }
     }

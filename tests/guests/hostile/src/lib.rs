@@ -127,6 +127,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Hostile {
                     kept.push((response, body, stream));
                 }
                 answer(out, &[b"kept them"]);
+                std::mem::forget(kept);
             }
             "/clock" => loop {
                 black_box(monotonic_clock::now());
