@@ -213,8 +213,11 @@ async fn bodies_that_nobody_reads_hold_little() {
     let gateway = start();
     let (before, _) = gateway.resident();
     for _ in 0..20 {
-        let answer = gateway.get("hostile.localhost", "/bodies").await;
-        assert_eq!(answer.text(), "kept them");
+        let request = tests::request("GET", "hostile.localhost", "/bodies").body(tests::empty()).unwrap();
+        // It may run out of resources itself; what it comes to is not the question.
+        if let Ok(response) = gateway.client(Protocol::H2).start("hostile.localhost", request).await {
+            tests::read(response).await;
+        }
     }
     let (_, peak) = gateway.resident();
     assert!(peak < before + (100 << 20), "{before} before, {peak} at the most");
