@@ -40,8 +40,8 @@ const TURN_FUEL_MIN: u64 = 2_000;
 /// also when the spare runner is looked for.
 const TURN_LONG: Duration = Duration::from_micros(500);
 
-/// For so long after guests of two tenants came, each goes by a runner. Where there is one tenant only, a guest that comes
-/// while no other runs takes its first slice in the connection's own task, which saves two threads' hops a request.
+/// For so long after guests of two tenants came, each goes by a runner. Where one tenant is alone, its guests take their
+/// turns in tasks, the first one in the connection's own, which saves two threads' hops a turn.
 const CONTENDED: Duration = Duration::from_millis(200);
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -60,6 +60,8 @@ struct Shared {
     /// What each runner is busy with.
     runners: Vec<Runner>,
     is_over: AtomicBool,
+    /// For turns that are taken in a task, where one tenant is alone.
+    runtime: Option<tokio::runtime::Handle>,
     /// Whose guest came last, and when last one came that was another's.
     last_serial: AtomicU64,
     contended_at: AtomicU64,
@@ -88,9 +90,9 @@ impl Turns {
     /// No thread can be had.
     pub(super) fn start(runners: usize) -> std::io::Result<Self> {
         let busy = (0..runners).map(|_| Runner::default()).collect();
-        let shared = Shared { runners: busy, ..Shared::new() };
-        let turns = Self { shared: Arc::new(shared), reaper: Reaper::start()? };
         let runtime = tokio::runtime::Handle::current();
+        let shared = Shared { runners: busy, runtime: Some(runtime.clone()), ..Shared::new() };
+        let turns = Self { shared: Arc::new(shared), reaper: Reaper::start()? };
         for runner in 0..runners {
             let (shared, runtime) = (Arc::clone(&turns.shared), runtime.clone());
             std::thread::Builder::new().name(format!("guests-{runner}")).spawn(move || {
@@ -132,8 +134,8 @@ impl Turns {
     ) {
         let serial = ledger.serial;
         let job = self.job(ledger, record, TURN_FUEL_MIN, Box::pin(tasks.counted(work)));
-        if !self.shared.is_contended(serial) && self.shared.lines().take_at_once(&job.ledger, self.shared.runners.len())
-        {
+        self.shared.arrives(serial);
+        if self.shared.may_run_here(&job.ledger) {
             job.state.store(IN_LINE, Ordering::Release);
             job.run();
         } else {
@@ -174,18 +176,23 @@ impl Shared {
             needed: Condvar::new(),
             runners: Vec::new(),
             is_over: AtomicBool::new(false),
+            runtime: None,
             last_serial: AtomicU64::new(0),
             contended_at: AtomicU64::new(0),
         }
     }
 
-    /// Whether guests of more than one tenant came within a while; this is one more.
-    fn is_contended(&self, serial: u64) -> bool {
-        let now = Moment::now().0;
+    /// A guest of this tenant comes.
+    fn arrives(&self, serial: u64) {
         if self.last_serial.swap(serial, Ordering::Relaxed) != serial {
-            self.contended_at.store(now, Ordering::Relaxed);
+            self.contended_at.store(Moment::now().0, Ordering::Relaxed);
         }
-        Duration::from_nanos(now.saturating_sub(self.contended_at.load(Ordering::Relaxed))) < CONTENDED
+    }
+
+    /// Whether guests of one tenant only came within a while, and none of its is on a runner or waits for one.
+    fn may_run_here(&self, ledger: &Ledger) -> bool {
+        let since = Moment::now().0.saturating_sub(self.contended_at.load(Ordering::Relaxed));
+        Duration::from_nanos(since) >= CONTENDED && self.lines().take_at_once(ledger, self.runners.len())
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
@@ -291,6 +298,12 @@ impl Wake for Job {
 impl Job {
     fn stand_in_line(self: Arc<Self>) {
         let shared = Arc::clone(&self.shared);
+        if let Some(runtime) = &shared.runtime
+            && shared.may_run_here(&self.ledger)
+        {
+            runtime.spawn(async move { self.run() });
+            return;
+        }
         let mut lines = shared.lines();
         lines.add(self);
         let sleeping = lines.sleeping;
