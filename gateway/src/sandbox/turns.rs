@@ -189,10 +189,10 @@ impl Shared {
         }
     }
 
-    /// Whether guests of one tenant only came within a while, and none of its is on a runner or waits for one.
+    /// Whether guests of this tenant only came within a while, and none of another's runs or waits.
     fn may_run_here(&self, ledger: &Ledger) -> bool {
         let since = Moment::now().0.saturating_sub(self.contended_at.load(Ordering::Relaxed));
-        Duration::from_nanos(since) >= CONTENDED && self.lines().take_at_once(ledger, self.runners.len())
+        Duration::from_nanos(since) >= CONTENDED && self.lines().take_at_once(ledger, &self.runners)
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {

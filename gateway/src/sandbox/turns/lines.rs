@@ -49,14 +49,18 @@ impl Lines {
         self.take(first)
     }
 
-    /// Whether nobody runs and nobody waits; then a slice is charged to this tenant as if its job had been taken.
-    pub(super) fn take_at_once(&mut self, ledger: &Ledger, runners: usize) -> bool {
-        let is_idle = self.sleeping == runners && self.order.is_empty();
-        if is_idle {
+    /// Whether nobody else runs or waits; then a slice is charged to this tenant as if its job had been taken.
+    pub(super) fn take_at_once(&mut self, ledger: &Ledger, runners: &[Runner]) -> bool {
+        let is_own = |serial: u64| serial == ledger.serial;
+        let runs_own = |runner: &Runner| {
+            runner.since.load(Ordering::Relaxed) == 0 || is_own(runner.serial.load(Ordering::Relaxed))
+        };
+        let is_alone = self.order.iter().all(|(_, serial)| is_own(*serial)) && runners.iter().all(runs_own);
+        if is_alone {
             let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.floor);
             ledger.virtual_time.store(virtual_time + FUEL_SLICE / ledger.weight(), Ordering::Relaxed);
         }
-        is_idle
+        is_alone
     }
 
     /// The next tenant of which no runner runs a job now. There are few runners, so few are looked at.
