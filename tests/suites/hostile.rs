@@ -51,10 +51,10 @@ async fn each_harm_before_the_head_has_its_own_status_and_record() {
         ("hostile", "/many-headers", 502, "trap"),
         ("hostile", "/handles", 502, "trap"),
         ("hostile", "/pollables", 502, "trap"),
-        ("hostile", "/clock", 502, "fuel-exhausted"),
+        ("poor", "/clock", 502, "fuel-exhausted"),
         ("poor", "/random", 502, "fuel-exhausted"),
         ("hostile", "/random-much", 502, "trap"),
-        ("hostile", "/logs", 502, "fuel-exhausted"),
+        ("poor", "/logs", 502, "fuel-exhausted"),
         ("hostile", "/small-grows", 502, "memory-exhausted"),
     ] {
         let (answer, record) = misbehave(&gateway, &format!("{host}.localhost"), path).await;
