@@ -62,7 +62,13 @@ pub(super) async fn run(
     let cancel = CancelOnDrop::new(cancelled.clone());
     let (head, mut answer) = oneshot::channel();
     let (over, mut ended) = oneshot::channel();
-    let chain = cdn_loop::onward(request.headers(), &admitted.routed.tenant().id);
+    let tenant = admitted.routed.tenant();
+    // Without a grant nothing leaves, and nothing need be hashed for it.
+    let chain = if tenant.egress.is_empty() {
+        http::HeaderValue::from_static("")
+    } else {
+        cdn_loop::onward(request.headers(), &tenant.id)
+    };
     let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(&record), chain, over);
     let started = Instant::now();
     let driving = instance.drive(component, request, head, cancelled, turns.map(Turns::reaper));

@@ -5,10 +5,10 @@
 //! and charges what it burned. So a tenant with a thousand busy requests gets the share of a tenant with one.
 //!
 //! Where guests of several tenants come, they run on these threads and nowhere else: sockets and timers wait for no guest,
-//! whatever it does. (The runners are as
-//! nice as the runtime's threads. Nicer ones, by 5, left a neighbour's p99 a third worse while sockets were busy.) One instruction of a guest may be long all the same (`memory.fill` over all it has), and so
-//! is clearing a large memory away: when every runner is in a long turn and somebody else waits, a spare runner takes that
-//! tenant's turn beside them, and the kernel divides the processor.
+//! whatever it does. The runners are as nice as the runtime's threads: nicer ones, by 5, left a neighbour's p99 a third
+//! worse while sockets were busy. One instruction of a guest may be long all the same (`memory.fill` over all it has): when
+//! every runner is in a long turn and somebody else waits, a spare runner takes that tenant's turn beside them, and the
+//! kernel divides the processor. Clearing a large memory away is the reaper's.
 //!
 //! Invariant: a tenant that comes back after it was idle starts at the others' virtual time: it is next, and has saved
 //! nothing up. What it owes it still owes.

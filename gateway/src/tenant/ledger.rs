@@ -37,10 +37,10 @@ pub(crate) struct Ledger {
     in_flight: Count,
     /// Bytes of all its instances' memories and tables.
     memory: Count,
-    pub(crate) requests: Bucket,
+    requests: Bucket,
     fuel: Bucket,
     body_bytes: Bucket,
-    pub(crate) storage_ops: Bucket,
+    storage_ops: Bucket,
     storage_bytes: Bucket,
     outbound: Bucket,
     outbound_in_flight: Count,
