@@ -51,6 +51,7 @@ pub(crate) enum Quotum {
     Requests,
     Fuel,
     InFlight,
+    Waiting,
     Memory,
     BodyBytes,
     StorageOps,
@@ -63,10 +64,11 @@ pub(crate) enum Quotum {
 impl Quotum {
     /// Every quota, for tests.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Requests,
         Self::Fuel,
         Self::InFlight,
+        Self::Waiting,
         Self::Memory,
         Self::BodyBytes,
         Self::StorageOps,
@@ -82,6 +84,7 @@ impl Quotum {
             Self::Requests => "requests",
             Self::Fuel => "fuel",
             Self::InFlight => "in-flight",
+            Self::Waiting => "waiting",
             Self::Memory => "memory",
             Self::BodyBytes => "body-bytes",
             Self::StorageOps => "storage-ops",
@@ -99,6 +102,7 @@ impl Quotum {
             Self::Requests => "quota-requests",
             Self::Fuel => "quota-fuel",
             Self::InFlight => "quota-in-flight",
+            Self::Waiting => "quota-waiting",
             Self::Memory => "quota-memory",
             Self::BodyBytes => "quota-body-bytes",
             Self::StorageOps => "quota-storage-ops",
@@ -120,7 +124,7 @@ pub(crate) enum Blame {
 
 impl Fault {
     /// Every fault, for metrics that start at zero and for tests.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::NoRoute,
         Self::Misdirected,
         Self::BadRequest,
@@ -131,6 +135,7 @@ impl Fault {
         Self::Quota(Quotum::Requests),
         Self::Quota(Quotum::Fuel),
         Self::Quota(Quotum::InFlight),
+        Self::Quota(Quotum::Waiting),
         Self::Quota(Quotum::Memory),
         Self::Quota(Quotum::BodyBytes),
         Self::Loop,

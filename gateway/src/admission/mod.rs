@@ -79,6 +79,12 @@ impl From<Fault> for Refused {
     }
 }
 
+impl From<Limited> for Refused {
+    fn from(limited: Limited) -> Self {
+        Self { fault: limited.into(), limited: Some(limited) }
+    }
+}
+
 impl Doors {
     pub(crate) fn new(settings: Settings) -> Self {
         let queue = Queue::new(settings.instances, settings.waiting);
@@ -95,7 +101,7 @@ impl Doors {
             return Err(Fault::Suspended.into());
         }
         let entered = ledger.enter(Moment::now());
-        let tenant = entered.map_err(|limited| Refused { fault: limited.into(), limited: Some(limited) })?;
+        let tenant = entered?;
         let arrived = Instant::now();
         let instance = self.instance(ledger).await?;
         Ok(Admitted { queued: arrived.elapsed(), routed, _tenant: tenant, _instance: instance })
@@ -106,7 +112,7 @@ impl Doors {
         self.gate.queue().waiting()
     }
 
-    async fn instance(&self, ledger: &Ledger) -> Result<Instance, Fault> {
+    async fn instance(&self, ledger: &Ledger) -> Result<Instance, Refused> {
         let (serial, weight, own_max) = (ledger.serial, ledger.weight(), ledger.waiting_max());
         let mut granted = None;
         let asked = self.gate.queue().ask(serial, weight, own_max, || {
@@ -118,7 +124,8 @@ impl Doors {
             (Asked::Run, _) => return Ok(Instance { gate: Some(self.gate.clone()), serial }),
             // Whoever was evicted finds its channel closed.
             (Asked::Wait { ticket, evicted: _closed }, Some(_)) => ticket,
-            (Asked::Wait { .. } | Asked::Full | Asked::FullOfOwn, _) => return Err(Fault::Overload),
+            (Asked::FullOfOwn, _) => return Err(ledger.queue_is_full().into()),
+            (Asked::Wait { .. } | Asked::Full, _) => return Err(Fault::Overload.into()),
         };
         let _place = Place { gate: self.gate.clone(), serial, ticket };
         let stop = ledger.stop();
@@ -129,8 +136,8 @@ impl Doors {
             }
         };
         tokio::select! {
-            granted = Deadline::after(self.wait).run(granted) => granted.unwrap_or(Err(Fault::Overload)),
-            () = stop.cancelled() => Err(Fault::Suspended),
+            granted = Deadline::after(self.wait).run(granted) => Ok(granted.unwrap_or(Err(Fault::Overload))?),
+            () = stop.cancelled() => Err(Fault::Suspended.into()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Bodies, both ways: a request's under its limits, and what a response may be made of.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use crate::fault::Fault;
@@ -33,15 +33,23 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> ResponseBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Resolves to the fault that a request's body ended with; never, where it was well.
+/// Resolves to the fault that a request's body ended with; never, where it was well. A body that was well wakes nobody.
 #[derive(Debug)]
-pub(crate) struct Verdict(oneshot::Receiver<Fault>);
+pub(crate) struct Verdict(Arc<Outcome>);
+
+#[derive(Debug, Default)]
+struct Outcome {
+    fault: OnceLock<Fault>,
+    is_known: Notify,
+}
 
 impl Verdict {
     pub(crate) async fn broken(&mut self) -> Fault {
-        match (&mut self.0).await {
-            Ok(fault) => fault,
-            Err(_well) => std::future::pending().await,
+        loop {
+            if let Some(fault) = self.0.fault.get() {
+                return *fault;
+            }
+            self.0.is_known.notified().await;
         }
     }
 }
@@ -54,7 +62,7 @@ pub(crate) struct RequestBody {
     left: u64,
     idle: Duration,
     clock: Option<Pin<Box<Sleep>>>,
-    verdict: Option<oneshot::Sender<Fault>>,
+    outcome: Arc<Outcome>,
     record: Arc<Record>,
 }
 
@@ -72,16 +80,15 @@ impl RequestBody {
         if body.size_hint().lower() > bytes_max {
             return Err(Fault::BodyTooLarge);
         }
-        let (verdict, receiver) = oneshot::channel();
-        let body = Self { body, left: bytes_max, idle, clock: None, verdict: Some(verdict), record };
-        Ok((body, Verdict(receiver)))
+        let outcome = Arc::<Outcome>::default();
+        let verdict = Verdict(Arc::clone(&outcome));
+        Ok((Self { body, left: bytes_max, idle, clock: None, outcome, record }, verdict))
     }
 
-    fn fail(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        if let Some(verdict) = self.verdict.take() {
-            // Nobody listens once the response is under way; the guest still gets the error.
-            let _gone = verdict.send(fault);
-        }
+    fn fail(&self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        // Nobody listens once the response is under way; the guest still gets the error. The first one is the cause.
+        let _first = self.outcome.fault.set(fault);
+        self.outcome.is_known.notify_one();
         Poll::Ready(Some(Err(fault)))
     }
 }

@@ -48,7 +48,7 @@ const fn title(fault: Fault) -> &'static str {
         Fault::NotSupported => "Upgrades and CONNECT are not supported",
         Fault::BodyTooLarge => "The request body is too large",
         Fault::BodyTimeout => "The request body came too slowly",
-        Fault::Quota(Quotum::InFlight) => "Too many requests at once",
+        Fault::Quota(Quotum::InFlight | Quotum::Waiting) => "Too many requests at once",
         Fault::Quota(_) => "This site used up what it may for now",
         Fault::Loop => "The request came back to where it had been",
         Fault::Trap | Fault::Stack => "The application failed",

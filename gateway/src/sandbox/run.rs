@@ -24,7 +24,7 @@ use super::cache::Ready;
 use super::fuel;
 use super::reaper::Reaper;
 use super::reply::{CancelOnDrop, GuestBody, Piece, Reply, Source};
-use super::turns::Turns;
+use super::turns::{Turns, outbox};
 use crate::admission::Admitted;
 use crate::fault::{Fault, Quotum};
 use crate::host::{Denied, Guest, Make};
@@ -286,8 +286,10 @@ async fn call_02(
     let request = store.data_mut().http().new_incoming_request(Scheme::Https, request)?;
     let out = store.data_mut().http().new_response_outparam_from_callback(move |answer| {
         let answer = answer.map(|response| response.map(Source::Channel)).map_err(|_error_code| Fault::NoResponse);
-        // Nobody waits any more where the client has left.
-        let _gone = head.send(answer);
+        outbox::post(move || {
+            // Nobody waits any more where the client has left.
+            let _gone = head.send(answer);
+        });
     })?;
     proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
 }
@@ -319,7 +321,10 @@ async fn call_03(
             })?;
             let (parts, mut body) = response.into_parts();
             let (pieces, queue) = mpsc::channel(FRAMES_WAITING);
-            let _gone = head.send(Ok(http::Response::from_parts(parts, Source::Driven(queue))));
+            let answer = http::Response::from_parts(parts, Source::Driven(queue));
+            outbox::post(move || {
+                let _gone = head.send(Ok(answer));
+            });
             while let Some(frame) = body.frame().await {
                 // An error of the guest's own closes the queue without an end.
                 let Ok(frame) = frame else { return Ok(()) };

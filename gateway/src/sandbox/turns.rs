@@ -6,21 +6,26 @@
 //!
 //! Where guests of several tenants come, they run on these threads and nowhere else: sockets and timers wait for no guest,
 //! whatever it does. The runners are as nice as the runtime's threads: nicer ones, by 5, left a neighbour's p99 a third
-//! worse while sockets were busy. One instruction of a guest may be long all the same (`memory.fill` over all it has): when
-//! every runner is in a long turn and somebody else waits, a spare runner takes that tenant's turn beside them, and the
-//! kernel divides the processor. Clearing a large memory away is the reaper's.
+//! worse while sockets were busy.
+//!
+//! One instruction of a guest may be long all the same (`memory.fill` over all it has), and page faults burn no fuel. A
+//! tenant of which turns take long stands in a lane of its kind, with runners that the kernel takes off the processor for
+//! everybody else's; in there the same order holds. Until that is known of a tenant: when every runner is in a long turn and
+//! somebody else waits, a spare runner takes that tenant's turn beside them. Clearing a large memory away is the reaper's.
 //!
 //! Invariant: a tenant that comes back after it was idle starts at the others' virtual time: it is next, and has saved
 //! nothing up. What it owes it still owes.
 //! Limit: as many jobs as there are permits for instances, and a load of a component for each.
 
+mod lanes;
 mod lines;
+pub(super) mod outbox;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -32,15 +37,21 @@ use crate::deadline::Moment;
 use crate::telemetry::{Record, Tasks};
 use crate::tenant::Ledger;
 
-use lines::Lines;
+use lanes::Lane;
 
 /// What a turn costs at least in virtual time: being polled is work as well.
 const TURN_FUEL_MIN: u64 = 2_000;
-/// A turn that takes longer than this, by calls of the host that burn little, costs its time: a unit a nanosecond. It is
-/// also when the spare runner is looked for.
+/// A turn that takes longer than this, by calls of the host that burn little, costs its time: a unit a nanosecond.
 const TURN_LONG: Duration = Duration::from_micros(500);
 
-/// For so long after guests of two tenants came, each goes by a runner. Where one tenant is alone, its guests take their
+/// Short turns that make one long one good again. A tenant is slow from its second long turn within so many.
+const LONG_TURN_WEIGHS: u32 = 16;
+/// Where it stops to count: so long a tenant stays slow after its last long turn.
+const LONG_TURNS_MAX: u32 = 4 * LONG_TURN_WEIGHS;
+/// Of the runners of slow tenants.
+const SLOW_NICENESS: i32 = 5;
+
+/// For so long after guests of two tenants wanted a turn, each goes by a runner. Where one tenant is alone, its guests take their
 /// turns in tasks, the first one in the connection's own, which saves two threads' hops a turn.
 const CONTENDED: Duration = Duration::from_millis(200);
 
@@ -53,52 +64,48 @@ pub(super) struct Turns {
 }
 
 struct Shared {
-    lines: Mutex<Lines>,
-    ready: Condvar,
-    /// The spare runner sleeps here.
+    usual: Lane,
+    /// Of tenants whose turns take long.
+    slow: Lane,
+    /// The spare runner sleeps here, with the usual lane's lines.
     needed: Condvar,
-    /// What each runner is busy with.
-    runners: Vec<Runner>,
-    is_over: AtomicBool,
     /// For turns that are taken in a task, where one tenant is alone.
     runtime: Option<tokio::runtime::Handle>,
-    /// Whose guest came last, and when last one came that was another's.
+    /// Whose guest wanted the last turn, and when last one did that was another's.
     last_serial: AtomicU64,
     contended_at: AtomicU64,
 }
 
-/// A runner's turn: since when, and whose; zero where there is none.
-#[derive(Default)]
-struct Runner {
-    since: AtomicU64,
-    serial: AtomicU64,
-}
-
 impl Drop for Turns {
     fn drop(&mut self) {
-        self.shared.is_over.store(true, Ordering::Release);
-        let _lines = self.shared.lines();
-        self.shared.ready.notify_all();
+        self.shared.usual.close();
+        self.shared.slow.close();
         self.shared.needed.notify_all();
     }
 }
 
 impl Turns {
-    /// Starts the runners, and a spare one.
+    /// Starts so many runners in each lane, and a spare one.
     ///
     /// # Errors
     /// No thread can be had.
     pub(super) fn start(runners: usize) -> std::io::Result<Self> {
-        let busy = (0..runners).map(|_| Runner::default()).collect();
         let runtime = tokio::runtime::Handle::current();
-        let shared = Shared { runners: busy, runtime: Some(runtime.clone()), ..Shared::new() };
+        let (usual, slow) = (Lane::of(runners), Lane::of(runners));
+        let shared = Shared { usual, slow, runtime: Some(runtime.clone()), ..Shared::new() };
         let turns = Self { shared: Arc::new(shared), reaper: Reaper::start()? };
         for runner in 0..runners {
-            let (shared, runtime) = (Arc::clone(&turns.shared), runtime.clone());
+            let (shared, entered) = (Arc::clone(&turns.shared), runtime.clone());
             std::thread::Builder::new().name(format!("guests-{runner}")).spawn(move || {
                 // What guests wait for is the runtime's.
-                let _runtime = runtime.enter();
-                shared.take_turns(runner);
+                let _runtime = entered.enter();
+                shared.usual.take_turns(runner);
+            })?;
+            let (shared, entered) = (Arc::clone(&turns.shared), runtime.clone());
+            std::thread::Builder::new().name(format!("guests-slow-{runner}")).spawn(move || {
+                let _nicer = rustix::process::nice(SLOW_NICENESS);
+                let _runtime = entered.enter();
+                shared.slow.take_turns(runner);
             })?;
         }
         let shared = Arc::clone(&turns.shared);
@@ -118,7 +125,8 @@ impl Turns {
         let shared = Arc::downgrade(&self.shared);
         move || {
             let Some(shared) = shared.upgrade() else { return };
-            if shared.all_are_long() && shared.lines().other_than(&shared.runners).is_some() {
+            let usual = &shared.usual;
+            if usual.is_stuck() && usual.lines().other_than(&usual.runners).is_some() {
                 shared.needed.notify_one();
             }
         }
@@ -132,12 +140,10 @@ impl Turns {
         tasks: &Tasks,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
-        let serial = ledger.serial;
         let job = self.job(ledger, record, TURN_FUEL_MIN, Box::pin(tasks.counted(work)));
-        self.shared.arrives(serial);
         if self.shared.may_run_here(&job.ledger) {
             job.state.store(IN_LINE, Ordering::Release);
-            job.run();
+            job.run(&self.shared.usual);
         } else {
             job.wake();
         }
@@ -171,87 +177,57 @@ impl Turns {
 impl Shared {
     fn new() -> Self {
         Self {
-            lines: Mutex::default(),
-            ready: Condvar::new(),
+            usual: Lane::default(),
+            slow: Lane::default(),
             needed: Condvar::new(),
-            runners: Vec::new(),
-            is_over: AtomicBool::new(false),
             runtime: None,
             last_serial: AtomicU64::new(0),
             contended_at: AtomicU64::new(0),
         }
     }
 
-    /// A guest of this tenant comes.
-    fn arrives(&self, serial: u64) {
-        if self.last_serial.swap(serial, Ordering::Relaxed) != serial {
-            self.contended_at.store(Moment::now().0, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether guests of this tenant only came within a while, and none of another's runs or waits.
+    /// A guest of this tenant wants a turn: whether guests of this tenant only wanted any for a while, their turns are
+    /// short, and none of another's runs or waits.
     fn may_run_here(&self, ledger: &Ledger) -> bool {
-        let since = Moment::now().0.saturating_sub(self.contended_at.load(Ordering::Relaxed));
-        Duration::from_nanos(since) >= CONTENDED && self.lines().take_at_once(ledger, &self.runners)
-    }
-
-    fn lines(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take_turns(&self, runner: usize) {
-        loop {
-            let job = {
-                let mut lines = self.lines();
-                loop {
-                    if self.is_over.load(Ordering::Acquire) {
-                        return;
-                    }
-                    match lines.next() {
-                        Some(job) => break job,
-                        None => {
-                            lines.sleeping += 1;
-                            lines = self.ready.wait(lines).unwrap_or_else(PoisonError::into_inner);
-                            lines.sleeping -= 1;
-                        }
-                    }
-                }
-            };
-            let Some(busy) = self.runners.get(runner) else { return };
-            busy.serial.store(job.ledger.serial, Ordering::Relaxed);
-            busy.since.store(Moment::now().0.max(1), Ordering::Relaxed);
-            job.run();
-            busy.since.store(0, Ordering::Relaxed);
-            // To the kernel this thread computes without end, and it would let it go on for a millisecond or more while a
-            // socket's thread has just been woken.
-            std::thread::yield_now();
+        let now = Moment::now().0;
+        if self.last_serial.swap(ledger.serial, Ordering::Relaxed) != ledger.serial {
+            self.contended_at.store(now, Ordering::Relaxed);
         }
+        let since = now.saturating_sub(self.contended_at.load(Ordering::Relaxed));
+        Duration::from_nanos(since) >= CONTENDED
+            && !is_slow(ledger)
+            && self.slow.is_empty()
+            && self.usual.lines().take_at_once(ledger, &self.usual.runners)
     }
 
     fn take_spare_turns(&self) {
-        let mut lines = self.lines();
-        while !self.is_over.load(Ordering::Acquire) {
-            let other = if self.all_are_long() { lines.other_than(&self.runners) } else { None };
+        let lane = &self.usual;
+        let mut lines = lane.lines();
+        while !lines.is_closed {
+            let other = if lane.is_stuck() { lines.other_than(&lane.runners) } else { None };
             let next = other.and_then(|other| lines.take(other));
             match next {
                 Some(job) => {
                     drop(lines);
-                    job.run();
-                    lines = self.lines();
+                    lane.run(job);
+                    lines = lane.lines();
                 }
                 None => lines = self.needed.wait(lines).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
+}
 
-    /// Whether every runner is in a turn that does not end.
-    fn all_are_long(&self) -> bool {
-        let now = Moment::now().0;
-        let long = |runner: &Runner| {
-            let since = runner.since.load(Ordering::Relaxed);
-            since > 0 && Duration::from_nanos(now.saturating_sub(since)) > TURN_LONG
-        };
-        self.runners.iter().all(long)
+fn is_slow(ledger: &Ledger) -> bool {
+    ledger.long_turns.load(Ordering::Relaxed) > LONG_TURN_WEIGHS
+}
+
+/// Notes of which kind a turn was. Two at once may lose one of them, which is one turn.
+fn note_turn(ledger: &Ledger, is_long: bool) {
+    let was = ledger.long_turns.load(Ordering::Relaxed);
+    let now = if is_long { (was + LONG_TURN_WEIGHS).min(LONG_TURNS_MAX) } else { was.saturating_sub(1) };
+    if now != was {
+        ledger.long_turns.store(now, Ordering::Relaxed);
     }
 }
 
@@ -301,22 +277,16 @@ impl Job {
         if let Some(runtime) = &shared.runtime
             && shared.may_run_here(&self.ledger)
         {
-            runtime.spawn(async move { self.run() });
+            let job = Arc::clone(&self);
+            runtime.spawn(async move { job.run(&self.shared.usual) });
             return;
         }
-        let mut lines = shared.lines();
-        lines.add(self);
-        let sleeping = lines.sleeping;
-        drop(lines);
-        if sleeping > 0 {
-            shared.ready.notify_one();
-        } else if shared.all_are_long() {
-            shared.needed.notify_one();
-        }
+        let lane = if is_slow(&self.ledger) { &shared.slow } else { &shared.usual };
+        lane.add(self);
     }
 
     /// One turn.
-    fn run(self: Arc<Self>) {
+    fn run(self: Arc<Self>, lane: &Lane) {
         self.state.store(RUNNING, Ordering::Release);
         let waker = Waker::from(Arc::clone(&self));
         let (started, processor) = (Instant::now(), processor_time());
@@ -341,7 +311,8 @@ impl Job {
         // Others' time on the processor is not charged, so the other clock, which is dearer to read, decides.
         let is_long = started.elapsed() > TURN_LONG;
         let time = if is_long { processor_time().saturating_sub(processor) } else { Duration::ZERO };
-        self.charge(goes_on, time);
+        note_turn(&self.ledger, time > TURN_LONG);
+        self.charge(lane, goes_on, time);
         if goes_on {
             self.state.store(IN_LINE, Ordering::Release);
             self.stand_in_line();
@@ -349,7 +320,7 @@ impl Job {
     }
 
     /// Charges the turn. `gave_way`: it could have gone on, so it burned a slice, if nothing more exact is known yet.
-    fn charge(&self, gave_way: bool, time: Duration) {
+    fn charge(&self, lane: &Lane, gave_way: bool, time: Duration) {
         let burned = self.record.fuel_of_guest();
         let mut charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = burned > charged.exact;
@@ -364,7 +335,7 @@ impl Job {
             self.ledger.burn(exact);
         }
         let over = u64::try_from(time.saturating_sub(TURN_LONG).as_nanos()).unwrap_or(u64::MAX);
-        self.shared.lines().settle(&self.ledger, turn.max(self.fuel_min).max(over));
+        lane.lines().settle(&self.ledger, turn.max(self.fuel_min).max(over));
     }
 }
 

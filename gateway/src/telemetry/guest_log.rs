@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 
@@ -18,6 +18,8 @@ use super::Metrics;
 use crate::ids::{ComponentName, RequestId, TenantId};
 
 const QUEUE: usize = 8192;
+/// Between two looks at the queue.
+const REST: Duration = Duration::from_millis(5);
 const FILE_BYTES_MAX: u64 = 10 << 20;
 const FILES_MAX: usize = 64;
 
@@ -90,6 +92,8 @@ fn write_lines(dir: &Path, mut lines: mpsc::Receiver<Line>) {
             // The next line of this tenant reports what is wrong with its file.
             let _later = open.file.flush();
         }
+        // A line costs whoever serves no wake-up of this thread; the queue has room for what comes meanwhile.
+        std::thread::sleep(REST);
     }
 }
 

@@ -5,15 +5,16 @@
 
 mod access;
 mod guest_log;
+mod lines;
 mod metrics;
 mod tasks;
 
 pub(crate) use access::{Record, Times};
 pub(crate) use guest_log::{GuestLogs, Line, Stream};
+pub(crate) use lines::LinesToTheEnd;
 pub(crate) use metrics::Metrics;
 pub(crate) use tasks::Tasks;
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -34,27 +35,23 @@ pub(crate) struct Settings {
     pub(crate) log: String,
 }
 
-/// Lines that may wait for standard error; a reader that stands still costs lines and not requests.
-const LINES_WAITING: usize = 16_384;
-
 /// Starts logging to standard error, once in a process, by a thread of its own. What it returns must live as long as
 /// the process: on drop, the last lines are written.
 ///
 /// # Errors
-/// The filter is not one, or logging was started already.
-pub(crate) fn start(settings: &Settings) -> anyhow::Result<WorkerGuard> {
+/// The filter is not one, logging was started already, or no thread can be had.
+pub(crate) fn start(settings: &Settings) -> anyhow::Result<LinesToTheEnd> {
     let filter = EnvFilter::try_new(&settings.log)?;
-    let (lines, guard) =
-        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING).finish(std::io::stderr());
+    let (lines, to_the_end) = lines::Lines::start(std::io::stderr())?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(lines);
+        .with_writer(move || lines.clone());
     let started = match settings.format {
         Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
         Format::Text => builder.try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))?;
-    Ok(guard)
+    Ok(to_the_end)
 }

@@ -51,6 +51,8 @@ pub(crate) struct Ledger {
     fuel_total: AtomicU64,
     /// Fuel burned for its weight: who is least far is next. `sandbox/turns.rs` keeps it.
     pub(crate) virtual_time: AtomicU64,
+    /// How many of its last turns took long, weighed; `sandbox/turns.rs` keeps this as well.
+    pub(crate) long_turns: AtomicU32,
     /// By the files, and by an operator's word: either stops it.
     disabled: AtomicBool,
     suspended: AtomicBool,
@@ -109,6 +111,7 @@ impl Ledger {
             loads: Bucket::default(),
             fuel_total: AtomicU64::new(0),
             virtual_time: AtomicU64::new(0),
+            long_turns: AtomicU32::new(0),
             disabled: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
             stop: Mutex::default(),
@@ -222,6 +225,11 @@ impl Ledger {
 
     pub(crate) fn shrink(&self, bytes: u64) {
         self.memory.give_back(bytes);
+    }
+
+    /// What to tell a client whose request found as many of its tenant waiting as may.
+    pub(crate) fn queue_is_full(&self) -> Limited {
+        Limited { quotum: Quotum::Waiting, max: self.waiting_max() as u64, window_seconds: None, retry_seconds: 1 }
     }
 
     /// What to tell a client whose request found no memory left for its tenant.

@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Job, Runner};
+use super::Job;
+use super::lanes::Runner;
 use crate::sandbox::engine::FUEL_SLICE;
 use crate::tenant::Ledger;
 
@@ -19,6 +20,8 @@ pub(super) struct Lines {
     floor: u64,
     /// Runners that wait for a job.
     pub(super) sleeping: usize,
+    /// The runners are to end.
+    pub(super) is_closed: bool,
 }
 
 struct Line {
@@ -40,6 +43,10 @@ impl Lines {
         ledger.virtual_time.store(virtual_time, Ordering::Relaxed);
         self.order.insert((virtual_time, serial));
         self.lines.insert(serial, Line { jobs: VecDeque::from([job]), ledger, virtual_time });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
     }
 
     /// Takes the next job.
@@ -75,7 +82,8 @@ impl Lines {
         self.order.remove(&(virtual_time, serial));
         let line = self.lines.get_mut(&serial)?;
         let job = line.jobs.pop_front()?;
-        let ahead = virtual_time + FUEL_SLICE / line.ledger.weight();
+        // More than it stood in line with, where the other lane had turns of this tenant meanwhile.
+        let ahead = line.ledger.virtual_time.load(Ordering::Relaxed) + FUEL_SLICE / line.ledger.weight();
         line.ledger.virtual_time.store(ahead, Ordering::Relaxed);
         if line.jobs.is_empty() {
             self.lines.remove(&serial);

@@ -41,9 +41,10 @@ impl Crowd {
     /// Takes so many turns, as one runner would.
     fn take(&self, turns: usize) {
         for _ in 0..turns {
-            let next = self.turns.shared.lines().next();
+            let lane = &self.turns.shared.usual;
+            let next = lane.lines().next();
             let Some(job) = next else { return };
-            job.run();
+            job.run(lane);
         }
     }
 
@@ -156,7 +157,7 @@ async fn every_guest_runs_to_its_end_whoever_wakes_it() {
         seen.insert(over.recv().await.unwrap());
     }
     assert_eq!(seen.len(), 300);
-    assert!(crowd.turns.shared.lines().order.is_empty());
+    assert!(crowd.turns.shared.usual.lines().order.is_empty());
     assert_eq!(crowd.tasks.drain(std::time::Duration::from_secs(5)).await, 0, "and is counted out");
 }
 
@@ -202,4 +203,47 @@ async fn work_that_is_no_guest_is_paid_for_in_turns_alone() {
     // The last turn may not have been settled yet.
     assert!(crowd.ledgers[0].virtual_time.load(Ordering::Relaxed) >= 9 * 500_000);
     assert_eq!(crowd.burned(0), 0, "it is no fuel of the tenant's");
+}
+
+/// Keeps the processor for longer than a turn should take.
+fn compute() {
+    let began = processor_time();
+    while processor_time() - began <= 2 * TURN_LONG {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn a_tenant_whose_turns_take_long_stands_in_the_slow_lane_until_they_do_not() {
+    let crowd = Crowd::new(&[1, 1]);
+    let (usual, slow) = (&crowd.turns.shared.usual, &crowd.turns.shared.slow);
+    let guest = |long: usize, short: usize| {
+        let record = Record::new(&Arc::new(Metrics::default()), &http::Request::new(()), "", 0);
+        crowd.turns.spawn(Arc::clone(&crowd.ledgers[0]), record, &crowd.tasks, async move {
+            for turn in 0..long + short {
+                if turn < long {
+                    compute();
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+    };
+    guest(2, 0);
+    for _ in 0..2 {
+        let job = usual.lines().next().unwrap();
+        usual.run(job);
+    }
+    let moved = slow.lines().next().expect("the second long turn says what kind of tenant it is");
+    slow.run(moved);
+    crowd.guest(1, FUEL_SLICE, 1);
+    assert!(usual.lines().next().is_some(), "another tenant stays where it was");
+    let mut turns = 0;
+    guest(0, 100);
+    while let Some(job) = { slow.lines().next() } {
+        slow.run(job);
+        turns += 1;
+    }
+    assert!((1..=i64::from(LONG_TURNS_MAX)).contains(&turns), "it came back after {turns} short turns");
+    assert!(usual.lines().next().is_some());
+    assert!(slow.is_empty(), "and is counted out");
 }

@@ -1,0 +1,77 @@
+//! What guests have for their connections, handed over a few at a time.
+//!
+//! A connection's thread that is woken takes the processor from the runner that woke it, and a switch costs more than many
+//! a turn. So a runner keeps what it has until nobody waits for a turn, or it gives way to the kernel anyway.
+//!
+//! Limit: as much as there are turns within `YIELD_AFTER`, and never more than [`LETTERS_MAX`].
+
+use std::cell::RefCell;
+
+type Letter = Box<dyn FnOnce()>;
+
+const LETTERS_MAX: usize = 32;
+
+thread_local! {
+    /// There is one on runners only.
+    static OUTBOX: RefCell<Option<Vec<Letter>>> = const { RefCell::new(None) };
+}
+
+/// Gives this thread an outbox, which it is to [`flush`] whenever it rests.
+pub(super) fn open() {
+    OUTBOX.set(Some(Vec::new()));
+}
+
+/// Does this when the runner has a moment; at once where the thread is no runner.
+pub(in crate::sandbox) fn post(letter: impl FnOnce() + 'static) {
+    let (now, is_full) = OUTBOX.with_borrow_mut(|outbox| match outbox {
+        Some(letters) => {
+            letters.push(Box::new(letter));
+            (None, letters.len() >= LETTERS_MAX)
+        }
+        None => (Some(letter), false),
+    });
+    if let Some(letter) = now {
+        letter();
+    }
+    if is_full {
+        flush();
+    }
+}
+
+/// Hands everything over; whether there was anything.
+pub(super) fn flush() -> bool {
+    let letters = OUTBOX.with_borrow_mut(|outbox| outbox.as_mut().map(std::mem::take)).unwrap_or_default();
+    let were_any = !letters.is_empty();
+    letters.into_iter().for_each(|letter| letter());
+    were_any
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    #[test]
+    fn letters_wait_on_runners_only_and_never_too_many() {
+        let seen = Rc::new(Cell::new(0));
+        let post_one = || {
+            let seen = Rc::clone(&seen);
+            post(move || seen.set(seen.get() + 1));
+        };
+        post_one();
+        assert_eq!(seen.take(), 1, "no runner");
+        open();
+        for sent in 1..LETTERS_MAX {
+            post_one();
+            assert_eq!(seen.get(), 0, "after {sent}");
+        }
+        post_one();
+        assert_eq!(seen.take(), LETTERS_MAX, "the outbox was full");
+        post_one();
+        assert!(flush());
+        assert_eq!(seen.take(), 1);
+        assert!(!flush());
+    }
+}

@@ -1,0 +1,170 @@
+//! The gateway's own log lines, on their way to standard error.
+//!
+//! Whoever writes a line puts it into a buffer and goes on. One thread takes what is there, writes it at once, and rests for
+//! [`REST`]: so a request costs it no wake-up, which with a queue of lines cost several (measured: the thread of
+//! `tracing-appender` yields before it sleeps, and was waiting for the processor most of the time).
+//!
+//! Limit: [`WAITING_MAX`] bytes wait. A reader that stands still costs lines, which are counted and told of, and not requests.
+
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+const WAITING_MAX: usize = 8 << 20;
+/// How late a line may come at most, because it waits for others.
+const REST: Duration = Duration::from_millis(5);
+
+/// Where lines are put.
+#[derive(Clone)]
+pub(super) struct Lines(Arc<Shared>);
+
+/// Writes the last lines when it is dropped, and waits for that.
+pub(crate) struct LinesToTheEnd {
+    lines: Lines,
+    writer: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    came: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    dropped: u64,
+    is_asleep: bool,
+    is_over: bool,
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lines {
+    /// Starts the writer.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub(super) fn start(to: impl Write + Send + 'static) -> std::io::Result<(Self, LinesToTheEnd)> {
+        let lines = Self(Arc::default());
+        let shared = Arc::clone(&lines.0);
+        let writer =
+            std::thread::Builder::new().name("log-lines".to_owned()).spawn(move || write_lines(&shared, to))?;
+        Ok((lines.clone(), LinesToTheEnd { lines, writer: Some(writer) }))
+    }
+}
+
+/// One call is one line, as `tracing_subscriber` has it.
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let mut waiting = self.0.waiting();
+        if waiting.bytes.len() + line.len() > WAITING_MAX {
+            waiting.dropped += 1;
+        } else {
+            waiting.bytes.extend_from_slice(line);
+        }
+        if std::mem::take(&mut waiting.is_asleep) {
+            drop(waiting);
+            self.0.came.notify_one();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LinesToTheEnd {
+    fn drop(&mut self) {
+        self.lines.0.waiting().is_over = true;
+        self.lines.0.came.notify_one();
+        // It ends after one more write; had it panicked, there would be nobody to tell.
+        let _ended = self.writer.take().map(JoinHandle::join);
+    }
+}
+
+fn write_lines(shared: &Shared, mut to: impl Write) {
+    let mut taken = Vec::new();
+    loop {
+        let mut waiting = shared.waiting();
+        while waiting.bytes.is_empty() && !waiting.is_over {
+            waiting.is_asleep = true;
+            waiting = shared.came.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        taken.clear();
+        std::mem::swap(&mut taken, &mut waiting.bytes);
+        let (dropped, is_over) = (std::mem::take(&mut waiting.dropped), waiting.is_over);
+        drop(waiting);
+        // Nowhere is left to report this to.
+        let _closed = to.write_all(&taken);
+        if dropped > 0 {
+            let _closed = writeln!(
+                to,
+                r#"{{"level":"WARN","target":"telemetry","message":"{dropped} log lines were dropped: standard error is read too slowly"}}"#
+            );
+        }
+        if is_over {
+            return;
+        }
+        std::thread::sleep(REST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Hands over what it is given, and waits for leave to go on.
+    struct Slow(mpsc::SyncSender<Vec<u8>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(|_gone| std::io::ErrorKind::BrokenPipe)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_come_whole_and_in_order_the_last_ones_at_the_end() -> std::io::Result<()> {
+        let (sender, written) = mpsc::sync_channel(1024);
+        let (mut lines, to_the_end) = Lines::start(Slow(sender))?;
+        for number in 0..1000 {
+            lines.write_all(format!("line {number}\n").as_bytes())?;
+        }
+        drop(to_the_end);
+        let text = String::from_utf8_lossy(&written.into_iter().flatten().collect::<Vec<u8>>()).into_owned();
+        assert_eq!(text, (0..1000).map(|number| format!("line {number}\n")).collect::<String>());
+        Ok(())
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_costs_lines_and_is_told_how_many() -> std::io::Result<()> {
+        let (sender, written) = mpsc::sync_channel(0);
+        let (mut lines, to_the_end) = Lines::start(Slow(sender))?;
+        let line = vec![b'x'; 1 << 20];
+        lines.write_all(b"first")?;
+        // The writer's first write takes as much as may wait at most, and stands still; then as much again waits.
+        for _ in 0..20 {
+            lines.write_all(&line)?;
+        }
+        let reader = std::thread::spawn(move || written.into_iter().flatten().collect::<Vec<u8>>());
+        drop(to_the_end);
+        let Ok(read) = reader.join() else { return Err(std::io::ErrorKind::Other.into()) };
+        assert!(read.len() <= 2 * WAITING_MAX + 200, "{} bytes came out", read.len());
+        let text = String::from_utf8_lossy(&read);
+        assert!(text.ends_with("log lines were dropped: standard error is read too slowly\"}\n"), "nobody was told");
+        Ok(())
+    }
+}
