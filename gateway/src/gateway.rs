@@ -185,8 +185,8 @@ impl Gateway {
             .components
             .iter()
             .map(|component| {
-                let (name, stores) = (component.name.clone(), component.stores.clone());
-                Arc::new(Component { name, digest: component.digest, stores })
+                let (name, stores, redis) = (component.name.clone(), component.stores.clone(), component.redis.clone());
+                Arc::new(Component { name, digest: component.digest, stores, redis })
             })
             .collect();
         let routes = plan.routes.iter().filter_map(|route| {

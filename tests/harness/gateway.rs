@@ -207,6 +207,11 @@ impl Gateway {
         .await;
     }
 
+    /// Waits until its store answers: a cluster's servers are found in the background.
+    pub async fn storage(&self) {
+        crate::until("the store", async || (self.status().await["storage"]["answers"] == true).then_some(())).await;
+    }
+
     /// Runs `tollgate` against this gateway; its exit code and what it printed.
     #[must_use]
     pub fn tell(&self, site: &Site, arguments: &[&str]) -> (Option<i32>, String) {

@@ -16,7 +16,7 @@ pub mod wat;
 
 pub use client::{Answer, Body, Client, Protocol, empty, read, request};
 pub use gateway::{Gateway, check, tollgate};
-pub use redis::Redis;
+pub use redis::{Redis, RedisCluster, RedisSentinel, Storage};
 pub use site::{Site, Tenant};
 
 use std::path::{Path, PathBuf};

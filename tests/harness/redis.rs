@@ -11,6 +11,7 @@ use std::time::Duration;
 pub struct Redis {
     child: Option<Child>,
     port: u16,
+    more: Vec<String>,
     dir: tempfile::TempDir,
 }
 
@@ -30,17 +31,38 @@ impl Redis {
     /// On a free port, without persistence.
     #[must_use]
     pub fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut redis = Self { child: None, port, dir: tempfile::tempdir().unwrap() };
+        Self::start_with(&[])
+    }
+
+    /// The same, with more words after the server's own.
+    #[must_use]
+    pub fn start_with(more: &[&str]) -> Self {
+        let more = more.iter().map(|&word| word.to_owned()).collect();
+        let mut redis = Self { child: None, port: free_port(), more, dir: tempfile::tempdir().unwrap() };
+        redis.start_again();
+        redis
+    }
+
+    /// A server that watches others and keeps nothing itself.
+    fn sentinel() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("sentinel.conf");
+        std::fs::write(&file, "").unwrap();
+        let mut redis = Self { child: None, port: free_port(), more: vec![file.display().to_string()], dir };
         redis.start_again();
         redis
     }
 
     /// After [`Self::stop`], with nothing left of before.
     pub fn start_again(&mut self) {
-        let child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .arg("--dir")
+        let mut command = Command::new("redis-server");
+        if self.more.first().is_some_and(|word| word.ends_with("sentinel.conf")) {
+            command.arg(&self.more[0]).arg("--sentinel");
+        } else {
+            command.args(["--save", "", "--appendonly", "no"]).args(&self.more);
+        }
+        let child = command
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(self.dir.path())
             .stdout(Stdio::null())
             .spawn()
@@ -73,6 +95,19 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Its port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What redis-cli prints for a command.
+    #[must_use]
+    pub fn cli(&self, words: &[&str]) -> String {
+        let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
     /// The first line of the answer to an inline command.
     #[must_use]
     pub fn ask(&self, command: &str) -> String {
@@ -96,5 +131,150 @@ impl Redis {
         let (send, receive) = mpsc::channel();
         std::thread::spawn(move || lines.try_for_each(|line| send.send(line)));
         receive
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A real cluster of the test's own: three primaries, and a replica of each.
+#[derive(Debug)]
+pub struct RedisCluster {
+    /// The primaries first, as they were at the start.
+    pub nodes: Vec<Redis>,
+}
+
+/// How long the servers of a cluster wait for one another, in milliseconds.
+const NODE_TIMEOUT: &str = "1000";
+
+impl RedisCluster {
+    /// Starts six servers and waits until all slots are served and replicated.
+    #[must_use]
+    pub fn start() -> Self {
+        let node = |_| {
+            // The bus's port would be 10,000 higher, which may be none.
+            let bus = free_port().to_string();
+            let settings = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", NODE_TIMEOUT];
+            let more = ["--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"];
+            (Redis::start_with(&[settings.as_slice(), &more].concat()), bus)
+        };
+        let (nodes, buses): (Vec<Redis>, Vec<String>) = (0..6).map(node).unzip();
+        for (at, range) in [(0, ["0", "5460"]), (1, ["5461", "10922"]), (2, ["10923", "16383"])] {
+            assert_eq!(nodes[at].cli(&["CLUSTER", "ADDSLOTSRANGE", range[0], range[1]]), "OK");
+        }
+        for (node, bus) in nodes.iter().zip(&buses).skip(1) {
+            assert_eq!(nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &node.port.to_string(), bus]), "OK");
+        }
+        let cluster = Self { nodes };
+        let wait = |what: &str, is_so: &dyn Fn() -> bool| {
+            let start = std::time::Instant::now();
+            while !is_so() {
+                assert!(start.elapsed() < crate::PATIENCE, "the cluster is not there: {what}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        };
+        let all = |text: &'static str, command: &'static [&'static str], count: usize| {
+            wait(text, &|| cluster.nodes.iter().all(|node| node.cli(command).matches(text).count() >= count));
+        };
+        all("cluster_known_nodes:6", &["CLUSTER", "INFO"], 1);
+        for at in 0..3 {
+            let id = cluster.nodes[at].cli(&["CLUSTER", "MYID"]);
+            wait("a replica", &|| cluster.nodes[at + 3].cli(&["CLUSTER", "REPLICATE", &id]) == "OK");
+        }
+        all("cluster_state:ok", &["CLUSTER", "INFO"], 1);
+        all("slave", &["CLUSTER", "NODES"], 3);
+        wait("replication", &|| {
+            (3..6).all(|at| cluster.nodes[at].cli(&["INFO", "replication"]).contains("master_link_status:up"))
+        });
+        cluster
+    }
+
+    /// As `--storage` takes it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let urls: Vec<String> = self.nodes.iter().map(Redis::url).collect();
+        format!("redis-cluster:{}", urls.join(","))
+    }
+}
+
+/// A primary, its replica, and three sentinels that watch them.
+#[derive(Debug)]
+pub struct RedisSentinel {
+    /// As it was at the start.
+    pub primary: Redis,
+    /// As it was at the start.
+    pub replica: Redis,
+    sentinels: Vec<Redis>,
+}
+
+impl RedisSentinel {
+    /// Starts five servers and waits until the sentinels know all of them.
+    #[must_use]
+    pub fn start() -> Self {
+        let primary = Redis::start();
+        let port = primary.port.to_string();
+        let replica = Redis::start_with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
+        let sentinels: Vec<Redis> = (0..3).map(|_| Redis::sentinel()).collect();
+        for sentinel in &sentinels {
+            assert_eq!(sentinel.cli(&["SENTINEL", "MONITOR", "mymaster", "127.0.0.1", &port, "2"]), "OK");
+            for setting in [["down-after-milliseconds", "800"], ["failover-timeout", "3000"]] {
+                assert_eq!(sentinel.cli(&["SENTINEL", "SET", "mymaster", setting[0], setting[1]]), "OK");
+            }
+        }
+        let start = std::time::Instant::now();
+        let known = |sentinel: &Redis| {
+            let text = sentinel.cli(&["INFO", "sentinel"]);
+            text.contains("slaves=1,sentinels=3")
+        };
+        while !sentinels.iter().all(known) {
+            assert!(start.elapsed() < crate::PATIENCE, "the sentinels do not see one another");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self { primary, replica, sentinels }
+    }
+
+    /// As `--storage` takes it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let urls: Vec<String> = self.sentinels.iter().map(Redis::url).collect();
+        format!("redis-sentinel:{}", urls.join(","))
+    }
+}
+
+/// What a gateway keeps its tenants' keys in; lives as long as this.
+#[derive(Debug)]
+pub enum Storage {
+    /// The gateway's own file.
+    Embedded,
+    /// One server.
+    Redis(Redis),
+    /// A primary that sentinels name.
+    Sentinel(RedisSentinel),
+    /// A cluster.
+    Cluster(RedisCluster),
+}
+
+impl Storage {
+    /// One of each kind, started when it is come to.
+    pub fn each() -> impl Iterator<Item = Self> {
+        let start = |kind| match kind {
+            0 => Self::Embedded,
+            1 => Self::Redis(Redis::start()),
+            2 => Self::Sentinel(RedisSentinel::start()),
+            _ => Self::Cluster(RedisCluster::start()),
+        };
+        (0..4).map(start)
+    }
+
+    /// As `--storage` takes it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self {
+            Self::Embedded => "embedded".to_owned(),
+            Self::Redis(redis) => redis.url(),
+            Self::Sentinel(sentinel) => sentinel.url(),
+            Self::Cluster(cluster) => cluster.url(),
+        }
     }
 }

@@ -44,6 +44,13 @@ impl Tenant {
         self
     }
 
+    /// Grants addresses of Redis.
+    #[must_use]
+    pub fn redis(mut self, addresses: &[&str]) -> Self {
+        writeln!(self.component, "redis = {addresses:?}").unwrap();
+        self
+    }
+
     /// Adds tables or keys before the component, such as `[limits]`.
     #[must_use]
     pub fn with(mut self, text: &str) -> Self {

@@ -1,23 +1,22 @@
-//! wasi:keyvalue, every call, on both backends: a tenant must not notice which one it is on.
+//! wasi:keyvalue, every call, on every backend: a tenant must not notice which one it is on.
 
-use tests::{Answer, Gateway, Protocol, Redis, Site, Tenant};
+use tests::{Answer, Gateway, Protocol, Site, Storage, Tenant};
 
-/// A gateway with one key-value guest, on the backend; the Redis lives as long as it.
+/// A gateway with one key-value guest, on the backend, which lives as long as it.
 struct Store {
     gateway: Gateway,
-    _redis: Option<Redis>,
+    _storage: Storage,
 }
 
 impl Store {
-    fn on(redis: bool) -> Self {
+    async fn on(storage: Storage) -> Self {
         let limits = "[limits]\nstorage_ops = 5000\nfuel = \"5G\"";
         let kv = Tenant::new("kv.localhost", "kv").stores(&["default", "second"]).with(limits);
         let tight = Tenant::new("tight.localhost", "kv").stores(&["default"]).with("[limits]\nstorage_ops = 10");
         let site = Site::new().tenant("kv", &kv).tenant("tight", &tight).gateway("[storage]\ntimeout = \"5s\"");
-        let redis = redis.then(Redis::start);
-        let storage = redis.as_ref().map_or_else(|| "embedded".to_owned(), Redis::url);
-        let gateway = Gateway::start_with(&site, &["--storage", &storage]);
-        Self { gateway, _redis: redis }
+        let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
+        gateway.storage().await;
+        Self { gateway, _storage: storage }
     }
 
     async fn call(&self, path: &str, value: impl Into<bytes::Bytes>) -> Answer {
@@ -29,15 +28,15 @@ impl Store {
     }
 }
 
-async fn both(test: impl AsyncFn(Store)) {
-    for redis in [false, true] {
-        test(Store::on(redis)).await;
+async fn each(test: impl AsyncFn(Store)) {
+    for storage in Storage::each() {
+        test(Store::on(storage).await).await;
     }
 }
 
 #[tokio::test]
 async fn a_value_is_set_read_and_deleted() {
-    both(async |store| {
+    each(async |store| {
         assert_eq!(store.text("/-/get/a", "").await, "(none)");
         assert_eq!(store.text("/-/set/a", "one").await, "set");
         assert_eq!(store.text("/-/get/a", "").await, "one");
@@ -53,7 +52,7 @@ async fn a_value_is_set_read_and_deleted() {
 
 #[tokio::test]
 async fn stores_are_apart_and_the_empty_name_is_default() {
-    both(async |store| {
+    each(async |store| {
         store.text("/-/set/a", "of default").await;
         assert_eq!(store.text("/default/get/a", "").await, "of default");
         assert_eq!(store.text("/second/get/a", "").await, "(none)");
@@ -65,7 +64,7 @@ async fn stores_are_apart_and_the_empty_name_is_default() {
 
 #[tokio::test]
 async fn batches_answer_in_the_order_asked() {
-    both(async |store| {
+    each(async |store| {
         assert_eq!(store.text("/-/set-many/x", "a=1\nb=2\nc=3").await, "set 3");
         assert_eq!(store.text("/-/get-many/x", "c\nmissing\na").await, "c=3 (none) a=1");
         assert_eq!(store.text("/-/delete-many/x", "a\nmissing\nb").await, "deleted");
@@ -79,7 +78,7 @@ async fn batches_answer_in_the_order_asked() {
 
 #[tokio::test]
 async fn a_listing_brings_every_key_once_over_many_pages() {
-    both(async |store| {
+    each(async |store| {
         for part in 0..3 {
             let lines: Vec<_> = (0..900).map(|n| format!("key-{part}-{n:03}={}", "v".repeat(100))).collect();
             assert_eq!(store.text("/-/set-many/x", lines.join("\n")).await, "set 900");
@@ -98,7 +97,7 @@ async fn a_listing_brings_every_key_once_over_many_pages() {
 
 #[tokio::test]
 async fn increments_are_atomic_and_count_decimal_numbers_only() {
-    both(async |store| {
+    each(async |store| {
         let adds = (0..40).map(|_| store.text("/-/increment/n", "3"));
         let mut sums: Vec<i64> = Vec::new();
         for add in futures(adds).await {
@@ -120,7 +119,7 @@ async fn increments_are_atomic_and_count_decimal_numbers_only() {
 
 #[tokio::test]
 async fn compare_and_swap_is_right_under_contention() {
-    both(async |store| {
+    each(async |store| {
         assert_eq!(store.text("/-/cas-beaten/k", "").await, "beaten by meanwhile");
         assert_eq!(store.text("/-/get/k", "").await, "meanwhile", "a swap that failed wrote nothing");
         let adds = (0..32).map(|_| store.text("/-/cas-add/n", ""));
@@ -152,7 +151,7 @@ async fn futures<F: Future>(work: impl Iterator<Item = F>) -> Vec<F::Output> {
 
 #[tokio::test]
 async fn what_is_too_large_is_refused_and_nothing_is_lost() {
-    both(async |store| {
+    each(async |store| {
         let mib = vec![b'v'; 1 << 20];
         assert_eq!(store.text("/-/set/big", mib.clone()).await, "set");
         let refused = store.text("/-/set/big", [mib.as_slice(), b"!"].concat()).await;
@@ -175,7 +174,7 @@ async fn what_is_too_large_is_refused_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn a_request_has_so_many_storage_operations() {
-    both(async |store| {
+    each(async |store| {
         let gateway = &store.gateway;
         let answer = gateway.get("tight.localhost", "/-/get-100/k").await;
         assert!(answer.text().contains("quota-exceeded: storage_ops 10"), "{}", answer.text());

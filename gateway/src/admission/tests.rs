@@ -16,8 +16,12 @@ fn house(quota: &Quota) -> House {
     let registry = Registry::default();
     let ledger = registry.ledger(&id, quota, true);
     let tenant = Tenant { id, environment: Vec::new(), egress: Vec::new(), ledger };
-    let component =
-        Component { name: ComponentName::parse("site").unwrap(), digest: Digest::of(b""), stores: Vec::new() };
+    let component = Component {
+        name: ComponentName::parse("site").unwrap(),
+        digest: Digest::of(b""),
+        stores: Vec::new(),
+        redis: Vec::new(),
+    };
     let limits = Limits {
         fuel: 1,
         memory: 1,

@@ -91,7 +91,7 @@ struct Common {
     #[arg(long, env = "TOLLGATE_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
     /// Where tenants' data is: `embedded`, or the URL of a Redis server
-    #[arg(long, env = "TOLLGATE_STORAGE", value_name = "embedded|redis://HOST:PORT", value_parser = storage, hide_env_values = true)]
+    #[arg(long, env = "TOLLGATE_STORAGE", value_name = "embedded|redis://HOST:PORT|redis-cluster:URL,…|redis-sentinel:URL,…", value_parser = storage, hide_env_values = true)]
     storage: Option<String>,
     /// The address for HTTPS; port 0 takes a free one
     #[arg(long, env = "TOLLGATE_HTTPS", value_name = "ADDR")]
@@ -105,8 +105,13 @@ struct Common {
 }
 
 fn storage(text: &str) -> Result<String, String> {
-    let known = text == "embedded" || text.starts_with("redis://") || text.starts_with("unix://");
-    known.then(|| text.to_owned()).ok_or_else(|| "it is neither `embedded` nor a redis:// URL".to_owned())
+    let urls = ["redis-cluster:", "redis-sentinel:"].iter().find_map(|kind| text.strip_prefix(kind)).unwrap_or(text);
+    let is_url = |url: &str| ["redis://", "rediss://", "unix://"].iter().any(|scheme| url.trim().starts_with(scheme));
+    let known = text == "embedded" || urls.split(',').all(is_url);
+    known.then(|| text.to_owned()).ok_or_else(|| {
+        "it is neither `embedded`, a redis:// URL, nor such URLs behind `redis-cluster:` or `redis-sentinel:`"
+            .to_owned()
+    })
 }
 
 impl Common {

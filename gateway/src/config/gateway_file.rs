@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::bounds::{LimitsRead, QuotaRead};
 use super::reader::{At, Reader, Section};
 use super::{Boot, Ceilings, Overrides, Policy, defaults};
-use crate::store::{Prefix, Secret};
+use crate::store::{Prefix, Secret, Topology};
 use crate::tenant::{Limits, Quota, Rate};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
@@ -136,7 +136,15 @@ fn http(file: &Section<'_>) -> http::Settings {
 
 fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overrides: &Overrides) -> store::Settings {
     let section = file.section("storage");
-    let backend = section.as_ref().and_then(|s| s.word("backend", &[("embedded", false), ("redis", true)]));
+    let words = [
+        ("embedded", None),
+        ("redis", Some(Topology::Single)),
+        ("redis-sentinel", Some(Topology::Sentinel)),
+        ("redis-cluster", Some(Topology::Cluster)),
+    ];
+    let backend = section.as_ref().and_then(|s| s.word("backend", &words));
+    let primary = section.as_ref().and_then(|s| s.string("primary"));
+    let primary = value(primary, defaults::SENTINEL_PRIMARY.to_owned());
     let path = section.as_ref().and_then(|s| s.string("path"));
     let url = section.as_ref().and_then(|s| s.take("url", URL, secret));
     let prefix = section.as_ref().and_then(|s| {
@@ -147,17 +155,24 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
     let embedded = store::Kind::Embedded(path.map_or_else(|| state.join("store"), |at| join(base, &at.value)));
     let kind = match (&overrides.storage, backend, url) {
         (Some(over), ..) if over == "embedded" => embedded,
-        (Some(url), ..) => store::Kind::Redis(Secret(url.clone())),
-        (None, Some(At { value: true, place }), None) => {
+        (Some(over), ..) => {
+            let (topology, urls) = match over.split_once(':') {
+                Some(("redis-cluster", urls)) => (Topology::Cluster, urls),
+                Some(("redis-sentinel", urls)) => (Topology::Sentinel, urls),
+                _ => (Topology::Single, over.as_str()),
+            };
+            store::Kind::Redis(Secret(urls.to_owned()), topology, primary)
+        }
+        (None, Some(At { value: Some(_), place }), None) => {
             let found = "no URL".to_owned();
             reader.bad("missing-key", &place, "`storage.url` is needed for Redis".into(), found, URL);
             embedded
         }
-        (None, Some(At { value: true, .. }), Some(url)) => {
+        (None, Some(At { value: Some(topology), .. }), Some(url)) => {
             let read = url.value.read(base).map_err(|found| {
                 reader.bad("unreadable", &url.place, "the Redis URL cannot be read".into(), found, URL);
             });
-            store::Kind::Redis(Secret(read.unwrap_or_default()))
+            store::Kind::Redis(Secret(read.unwrap_or_default()), topology, primary)
         }
         (None, ..) => embedded,
     };
@@ -168,7 +183,7 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
     store::Settings { kind, prefix, timeout: value(timeout, defaults::STORAGE_TIMEOUT) }
 }
 
-const URL: &str = "\"redis://host:6379\", { env = \"NAME\" } or { file = \"path\" }";
+const URL: &str = "\"redis://host:6379\" (several with commas between), { env = \"NAME\" } or { file = \"path\" }";
 
 /// A text, or where to find one that must not stand in a file.
 #[derive(Clone, Debug)]

@@ -85,6 +85,7 @@ pub(crate) struct PlannedComponent {
     pub(crate) path: PathBuf,
     pub(crate) digest: Digest,
     pub(crate) stores: Vec<StoreName>,
+    pub(crate) redis: Vec<String>,
     /// Where the file names it, for problems that are found later.
     pub(crate) place: Place,
 }

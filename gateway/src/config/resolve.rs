@@ -184,6 +184,7 @@ fn components(notes: &mut Notes<'_>, read: &[ComponentRead], wasm: Vec<Wasm>) ->
                     .collect::<BTreeSet<StoreName>>()
                     .into_iter()
                     .collect(),
+                redis: read.redis.iter().map(|at| at.value.clone()).collect(),
                 place: read.source.place.clone(),
             }),
             Wasm::Module => {

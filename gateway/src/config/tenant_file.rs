@@ -34,6 +34,7 @@ pub(super) struct ComponentRead {
     pub(super) name: At<ComponentName>,
     pub(super) source: At<String>,
     pub(super) stores: Vec<At<StoreName>>,
+    pub(super) redis: Vec<At<String>>,
 }
 
 pub(super) struct RouteRead {
@@ -145,8 +146,14 @@ fn component(section: &Section<'_>) -> Option<ComponentRead> {
     let name = section.required("name", name, "name = \"site\"");
     let source = section.required("source", section.string("source"), "source = \"site.wasm\"");
     let stores = section.list("stores", NAME_RULE, StoreName::parse).unwrap_or_default();
+    let address = |text: &str| {
+        let is_one = ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme)) && text.len() < 256;
+        is_one.then(|| text.to_owned())
+    };
+    let redis =
+        section.list("redis", "an address as the component has it, such as \"redis://localhost:6379\"", address);
     section.finish();
-    Some(ComponentRead { name: name?, source: source?, stores })
+    Some(ComponentRead { name: name?, source: source?, stores, redis: redis.unwrap_or_default() })
 }
 
 fn route(section: &Section<'_>) -> Option<RouteRead> {

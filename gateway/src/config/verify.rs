@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 
 use super::problem::Problem;
 use super::{Plan, Planned, PlannedComponent, units};
-use crate::host::{KEYVALUE, SERVED};
+use crate::host::{NEED_REDIS, NEED_STORES, SERVED};
 use crate::ids::Digest;
 use crate::sandbox::{CompileError, Compiler, Report};
 
@@ -91,9 +91,23 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
             Some("build it with bindings that were generated from wasi:http's own WIT".to_owned()),
         ));
     }
-    let wants_store =
-        report.imports.iter().find(|import| import.starts_with(KEYVALUE) && !report.unserved.contains(import));
-    if let (Some(import), true) = (wants_store, component.stores.is_empty()) {
+    problems.extend(grants(component, report, problem));
+    problems.extend(memory(plan, component, report));
+    problems
+}
+
+/// Imports that nothing was granted for.
+fn grants(
+    component: &PlannedComponent,
+    report: &Report,
+    problem: impl Fn(&'static str, [&str; 3], Option<String>) -> Problem,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let wants = |names: &[&str]| {
+        let is_served = |import: &&String| !report.unserved.contains(import);
+        report.imports.iter().filter(is_served).find(|import| names.iter().any(|name| import.starts_with(name)))
+    };
+    if let (Some(import), true) = (wants(&NEED_STORES), component.stores.is_empty()) {
         problems.push(problem(
             "store-not-granted",
             [
@@ -104,7 +118,21 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
             Some("add `stores = [\"default\"]` where the component is named".to_owned()),
         ));
     }
-    problems.extend(memory(plan, component, report));
+    if let (Some(import), true) = (wants(&NEED_REDIS), component.redis.is_empty()) {
+        problems.push(problem(
+            "redis-not-granted",
+            [
+                "this component uses Redis, but was granted no address for it",
+                &format!("an import of {import}"),
+                "redis, in its [[component]]",
+            ],
+            Some(
+                "add `redis = [\"redis://localhost:6379\"]`, with the address that the component opens: what it reaches is \
+                 this tenant's own namespace"
+                    .to_owned(),
+            ),
+        ));
+    }
     problems
 }
 

@@ -8,7 +8,7 @@ use wasmtime::component::Resource;
 
 use super::guest::{Guest, Make};
 use crate::ids::{StoreName, TenantId};
-use crate::store::{self, Scoped, Store, Value};
+use crate::store::{self, Raw, Scoped, Store, Value};
 use crate::tenant::cost;
 
 pub(super) mod bindings {
@@ -34,6 +34,8 @@ pub(crate) struct Stores {
     store: Arc<Store>,
     tenant: TenantId,
     granted: Vec<StoreName>,
+    /// Addresses that a component may name; all of them are the tenant's own raw keys.
+    addresses: Vec<String>,
     ops_max: u64,
 }
 
@@ -43,15 +45,21 @@ impl Stores {
             store: Arc::clone(make.store),
             tenant: make.tenant.id.clone(),
             granted: make.component.stores.clone(),
+            addresses: make.component.redis.clone(),
             ops_max: make.limits.storage_ops,
         }
     }
 
     /// The empty name means `default`.
-    fn open(&self, name: &str) -> Option<Scoped> {
+    pub(super) fn open(&self, name: &str) -> Option<Scoped> {
         let name = if name.is_empty() { "default" } else { name };
         let granted = self.granted.iter().find(|granted| granted.as_str() == name)?;
         Some(self.store.scoped(&self.tenant, granted))
+    }
+
+    /// The tenant's raw keys, if this address was granted.
+    pub(super) fn redis(&self, address: &str) -> Option<Raw> {
+        self.addresses.iter().any(|granted| granted == address).then(|| self.store.raw(&self.tenant))
     }
 }
 
@@ -70,16 +78,16 @@ pub struct Cas {
 impl Guest {
     /// Counts operations and the bytes they carry against the request's limit and the tenant's quotas, and charges their
     /// fuel.
-    fn spend(&mut self, ops: usize, bytes: usize) -> Result<(), wit::Error> {
+    pub(super) fn spend(&mut self, ops: usize, bytes: usize) -> Result<(), String> {
         let (ops, bytes) = (ops as u64, bytes as u64);
         let before = self.record.storage_op(ops);
         let max = self.stores.ops_max;
         if before.saturating_add(ops) > max {
-            return Err(wit::Error::Other(format!("quota-exceeded: storage_ops {max}")));
+            return Err(format!("quota-exceeded: storage_ops {max}"));
         }
         if let Err(quotum) = self.ledger.store(ops, bytes) {
             self.record.quota_refused(quotum);
-            return Err(wit::Error::Other(format!("quota-exceeded: {}", quotum.name())));
+            return Err(format!("quota-exceeded: {}", quotum.name()));
         }
         self.charge(ops.saturating_mul(cost::STORAGE_OP).saturating_add(bytes / cost::STORAGE_BYTES_A_UNIT));
         Ok(())
@@ -88,11 +96,11 @@ impl Guest {
     /// The bucket behind a handle, once its operations are paid for.
     fn bucket(&mut self, bucket: &Resource<Bucket>, ops: usize, bytes: usize) -> Answer<Scoped> {
         let scoped = self.table.get(bucket)?.0.clone();
-        Ok(self.spend(ops, bytes).map(|()| scoped))
+        Ok(self.spend(ops, bytes).map(|()| scoped).map_err(wit::Error::Other))
     }
 
     /// Charges what an answer brought.
-    fn brought(&mut self, bytes: usize) {
+    pub(super) fn brought(&mut self, bytes: usize) {
         self.ledger.stored(bytes as u64);
         self.charge(bytes as u64 / cost::STORAGE_BYTES_A_UNIT);
     }
@@ -171,7 +179,7 @@ impl atomics::Host for Guest {
     async fn swap(&mut self, cas: Resource<Cas>, value: Value) -> wasmtime::Result<Result<(), atomics::CasError>> {
         let Cas { scoped, key, seen } = self.table.delete(cas)?;
         if let Err(error) = self.spend(1, key.len() + value.len()) {
-            return Ok(Err(atomics::CasError::StoreError(error)));
+            return Ok(Err(atomics::CasError::StoreError(wit::Error::Other(error))));
         }
         match scoped.swap(key.as_bytes(), seen, value).await {
             Ok(true) => Ok(Ok(())),
@@ -187,7 +195,7 @@ impl atomics::Host for Guest {
 
 impl Guest {
     async fn look(&mut self, scoped: Scoped, key: String) -> Answer<Resource<Cas>> {
-        granted!(self.spend(1, key.len()));
+        granted!(self.spend(1, key.len()).map_err(wit::Error::Other));
         match scoped.get(key.as_bytes()).await {
             Ok(seen) => {
                 self.brought(seen.as_ref().map_or(0, Vec::len));

@@ -8,6 +8,9 @@ mod guest;
 mod http;
 mod keyvalue;
 mod random;
+mod spin;
+mod spin_keyvalue;
+mod spin_redis;
 mod stdio;
 
 use wasmtime::component::{HasSelf, Linker};
@@ -17,7 +20,7 @@ pub(crate) use guest::{Denied, Guest, Make};
 pub(crate) use http::UNREAD_BYTES_MAX;
 
 /// Imports that are served: how the name begins, and what to say of it.
-pub(crate) const SERVED: [(&str, &str); 12] = [
+pub(crate) const SERVED: [(&str, &str); 15] = [
     ("wasi:http/types@", "0.2.x, 0.3.0"),
     ("wasi:http/outgoing-handler@", "0.2.x, to granted origins"),
     ("wasi:http/client@", "0.3.0, to granted origins"),
@@ -30,10 +33,14 @@ pub(crate) const SERVED: [(&str, &str); 12] = [
     ("wasi:keyvalue/store@", "0.2.0-draft2"),
     ("wasi:keyvalue/atomics@", "0.2.0-draft2"),
     ("wasi:keyvalue/batch@", "0.2.0-draft2"),
+    ("fermyon:spin/key-value", "of Spin 1, 2.0.0"),
+    ("fermyon:spin/redis", "of Spin 1, 2.0.0"),
+    ("fermyon:spin/redis-types", "of Spin 1"),
 ];
 
-/// The interface whose import needs a grant of stores.
-pub(crate) const KEYVALUE: &str = "wasi:keyvalue/";
+/// The interfaces whose import needs a grant of stores, and those that need one of addresses.
+pub(crate) const NEED_STORES: [&str; 2] = ["wasi:keyvalue/", "fermyon:spin/key-value"];
+pub(crate) const NEED_REDIS: [&str; 1] = ["fermyon:spin/redis"];
 
 /// Everything that is served, ready to link components against.
 ///
@@ -46,5 +53,7 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     keyvalue::bindings::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    spin::one::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    spin::two::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     Ok(linker)
 }

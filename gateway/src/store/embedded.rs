@@ -13,7 +13,10 @@ use anyhow::Context as _;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{BATCH_BYTES_MAX, BATCH_MAX, Bucket, Error, Page, Result, Value, Write, Written};
+use super::{
+    BATCH_BYTES_MAX, BATCH_MAX, Bucket, Error, Namespace, Page, Prepared, Reply, Result, Value, Write, Written,
+    commands,
+};
 
 /// (bucket, key) → value, in byte order.
 const VALUES: TableDefinition<'static, (&[u8], &[u8]), &[u8]> = TableDefinition::new("kv");
@@ -30,8 +33,29 @@ const CACHE_BYTES: usize = 64 << 20;
 
 struct Job {
     bucket: Bucket,
-    write: Write,
-    done: oneshot::Sender<Result<Written>>,
+    work: Work,
+    done: oneshot::Sender<Result<Outcome>>,
+}
+
+/// What is done in the writer's transaction.
+enum Work {
+    Write(Write),
+    /// A Redis command that changes something.
+    Command(Prepared),
+}
+
+enum Outcome {
+    Written(Written),
+    Answer(Vec<Reply>),
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Write(write) => write.bytes(),
+            Self::Command(command) => command.words().iter().map(Vec::len).sum(),
+        }
+    }
 }
 
 /// The open file. Dropping it lets the writer finish what is queued.
@@ -68,9 +92,33 @@ impl Embedded {
     }
 
     pub(super) async fn write(&self, bucket: &Bucket, write: Write) -> Result<Written> {
+        match self.work(bucket.clone(), Work::Write(write)).await? {
+            Outcome::Written(written) => Ok(written),
+            Outcome::Answer(_) => Err(Error::Internal),
+        }
+    }
+
+    /// The tenant's raw keys are a bucket of their own kind.
+    pub(super) async fn execute(&self, space: &Namespace, command: Prepared) -> Result<Vec<Reply>> {
+        let bucket = space.as_bucket();
+        if commands::only_reads(&command) {
+            return self
+                .reading(move |database| {
+                    let get = |key: &[u8]| get(database, &bucket, own(&bucket, key));
+                    let (_no_changes, value) = commands::run(&command, get)?;
+                    Ok(command.answer(value))
+                })
+                .await;
+        }
+        match self.work(bucket, Work::Command(command)).await? {
+            Outcome::Answer(answer) => Ok(answer),
+            Outcome::Written(_) => Err(Error::Internal),
+        }
+    }
+
+    async fn work(&self, bucket: Bucket, work: Work) -> Result<Outcome> {
         let (done, answer) = oneshot::channel();
-        let job = Job { bucket: bucket.clone(), write, done };
-        self.jobs.send(job).await.map_err(|_closed| Error::Unavailable)?;
+        self.jobs.send(Job { bucket, work, done }).await.map_err(|_closed| Error::Unavailable)?;
         answer.await.map_err(|_closed| Error::Unavailable)?
     }
 
@@ -130,6 +178,11 @@ impl Embedded {
     }
 }
 
+/// A prepared key as it stands in its bucket.
+fn own<'k>(bucket: &Bucket, key: &'k [u8]) -> &'k [u8] {
+    key.strip_prefix(bucket.as_bytes()).unwrap_or(key)
+}
+
 fn get(database: &Database, bucket: &Bucket, key: &[u8]) -> Result<Option<Value>> {
     let read = database.begin_read().map_err(internal)?;
     let table = read.open_table(VALUES).map_err(internal)?;
@@ -170,7 +223,7 @@ fn write_groups(database: &Database, mut queue: mpsc::Receiver<Job>) {
         while let Some(job) = next {
             // Nothing was promised to whoever stopped waiting.
             if !job.done.is_closed() {
-                bytes += job.write.bytes();
+                bytes += job.work.bytes();
                 group.push(job);
             }
             next = (group.len() < GROUP && bytes < GROUP_BYTES).then(|| queue.try_recv().ok()).flatten();
@@ -195,13 +248,16 @@ fn write_groups(database: &Database, mut queue: mpsc::Receiver<Job>) {
     }
 }
 
-fn commit(database: &Database, group: &[Job]) -> std::result::Result<Vec<Result<Written>>, redb::Error> {
+fn commit(database: &Database, group: &[Job]) -> std::result::Result<Vec<Result<Outcome>>, redb::Error> {
     let transaction = database.begin_write()?;
     let mut answers = Vec::with_capacity(group.len());
     {
         let mut tables = Tables { values: transaction.open_table(VALUES)?, names: transaction.open_table(NAMES)? };
         for job in group {
-            answers.push(tables.apply(job.bucket.as_bytes(), &job.write)?);
+            answers.push(match &job.work {
+                Work::Write(write) => tables.apply(job.bucket.as_bytes(), write)?.map(Outcome::Written),
+                Work::Command(command) => tables.command(&job.bucket, command)?.map(Outcome::Answer),
+            });
         }
     }
     transaction.commit()?;
@@ -250,6 +306,28 @@ impl Tables<'_> {
                 Ok(Ok(Written::Swapped(is_same)))
             }
         }
+    }
+
+    fn command(&mut self, bucket: &Bucket, command: &Prepared) -> std::result::Result<Result<Vec<Reply>>, redb::Error> {
+        let get = |key: &[u8]| {
+            let value = self.values.get((bucket.as_bytes(), own(bucket, key))).map_err(internal)?;
+            Ok(value.map(|value| value.value().to_vec()))
+        };
+        let (changes, value) = match commands::run(command, get) {
+            Ok(done) => done,
+            Err(error) => return Ok(Err(error)),
+        };
+        for (key, value) in changes {
+            let key = own(bucket, &key);
+            match value {
+                Some(value) => self.set(bucket.as_bytes(), key, &value)?,
+                None => {
+                    self.values.remove((bucket.as_bytes(), key))?;
+                    self.names.remove((bucket.as_bytes(), key))?;
+                }
+            }
+        }
+        Ok(Ok(command.answer(value)))
     }
 
     fn set(&mut self, bucket: &[u8], key: &[u8], value: &[u8]) -> std::result::Result<(), redb::Error> {

@@ -24,8 +24,38 @@ impl Prefix {
         ((1..=32).contains(&text.len()) && text.bytes().all(good)).then(|| Self(text.into()))
     }
 
+    /// Of the tenant's raw Redis keys.
+    pub(super) fn namespace(&self, tenant: &TenantId) -> Namespace {
+        Namespace(format!("{}:{{{tenant}}}:r:", self.0).into_bytes().into())
+    }
+
+    /// Of the tenant's channels.
+    pub(super) fn channels(&self, tenant: &TenantId) -> Namespace {
+        Namespace(format!("{}:{{{tenant}}}:ch:", self.0).into_bytes().into())
+    }
+
     pub(super) fn bucket(&self, tenant: &TenantId, store: &StoreName) -> Bucket {
         Bucket(format!("{}:{{{tenant}}}:kv:{store}", self.0).into_bytes().into())
+    }
+}
+
+/// What a tenant's raw keys, or its channels, begin with: `tg:{tenant}:r:`, and whatever bytes follow are the guest's. Only
+/// this file makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Namespace(Arc<[u8]>);
+
+impl Namespace {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Where the embedded store keeps them.
+    pub(super) fn as_bucket(&self) -> Bucket {
+        Bucket(Arc::clone(&self.0))
+    }
+
+    pub(super) fn key(&self, own: &[u8]) -> Vec<u8> {
+        [&self.0, own].concat()
     }
 }
 

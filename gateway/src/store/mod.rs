@@ -5,9 +5,11 @@
 //!
 //! Limit: keys of [`KEY_BYTES_MAX`], values of [`VALUE_BYTES_MAX`], [`BATCH_MAX`] keys a call, one deadline a call.
 
+mod commands;
 mod embedded;
 mod layout;
 mod redis;
+mod scoped;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +21,12 @@ use crate::deadline::Deadline;
 use crate::ids::{StoreName, TenantId};
 use crate::telemetry::Metrics;
 
+use commands::Prepared;
+pub(crate) use commands::Reply;
+use layout::Namespace;
 pub(crate) use layout::{Bucket, Prefix};
+pub(crate) use redis::Topology;
+pub(crate) use scoped::{Raw, Scoped};
 
 /// The longest key, in bytes.
 pub(crate) const KEY_BYTES_MAX: usize = 1024;
@@ -44,8 +51,9 @@ pub(crate) struct Settings {
 pub(crate) enum Kind {
     /// A file of this process's own, in this folder.
     Embedded(PathBuf),
-    /// A Redis server, by URL (`redis://…`), which may carry a password and is never printed.
-    Redis(Secret),
+    /// Redis, by URL or several with commas between (`redis://…`), which may carry a password and are never printed;
+    /// and what sentinels call the primary, where they are those of sentinels.
+    Redis(Secret, Topology, String),
 }
 
 /// A text that must not be printed.
@@ -63,12 +71,23 @@ impl std::fmt::Debug for Secret {
 pub(crate) enum Error {
     #[error("unavailable: the store cannot be reached")]
     Unavailable,
+    /// It failed again and again, and is not asked for a moment.
+    #[error("unavailable: the store does not answer, and is left alone for a moment")]
+    LeftAlone,
     #[error("timeout: the store did not answer in time")]
     Timeout,
     #[error("too-large: {0}")]
     TooLarge(&'static str),
     #[error("wrong-type: the value is not a decimal number that the sum fits in")]
     NotANumber,
+    #[error("wrong-type: {0}")]
+    WrongType(String),
+    /// A command that is not served, and why.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// The server's own words for a command that it did not do.
+    #[error("{0}")]
+    Command(String),
     #[error("bad-cursor: this store gave no such cursor")]
     BadCursor,
     #[error("internal: the store failed")]
@@ -79,9 +98,12 @@ impl Error {
     const fn kind(&self) -> &'static str {
         match self {
             Self::Unavailable => "unavailable",
+            Self::LeftAlone => "left-alone",
             Self::Timeout => "timeout",
             Self::TooLarge(_) => "too-large",
-            Self::NotANumber => "wrong-type",
+            Self::NotANumber | Self::WrongType(_) => "wrong-type",
+            Self::Refused(_) => "refused",
+            Self::Command(_) => "command",
             Self::BadCursor => "bad-cursor",
             Self::Internal => "internal",
         }
@@ -136,7 +158,7 @@ enum Written {
 #[derive(Debug)]
 enum Backend {
     Embedded(embedded::Embedded),
-    Redis(redis::Redis),
+    Redis(Box<redis::Redis>),
 }
 
 /// The one backend of this gateway. It hands out scopes and nothing else.
@@ -156,7 +178,9 @@ impl Store {
     pub(crate) fn open(settings: &Settings, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let backend = match &settings.kind {
             Kind::Embedded(dir) => Backend::Embedded(embedded::Embedded::open(dir)?),
-            Kind::Redis(url) => Backend::Redis(redis::Redis::new(url, settings.timeout)?),
+            Kind::Redis(urls, topology, primary) => {
+                Backend::Redis(Box::new(redis::Redis::new(urls, *topology, primary, settings.timeout)?))
+            }
         };
         Ok(Self { backend, prefix: settings.prefix.clone(), timeout: settings.timeout, metrics })
     }
@@ -164,6 +188,19 @@ impl Store {
     /// A tenant's own store. Whether it was granted is for the caller to know.
     pub(crate) fn scoped(self: &Arc<Self>, tenant: &TenantId, name: &StoreName) -> Scoped {
         Scoped { bucket: self.prefix.bucket(tenant, name), store: Arc::clone(self) }
+    }
+
+    /// A tenant's own raw Redis keys and channels.
+    pub(crate) fn raw(self: &Arc<Self>, tenant: &TenantId) -> Raw {
+        let (keys, channels) = (self.prefix.namespace(tenant), self.prefix.channels(tenant));
+        Raw { keys, channels, store: Arc::clone(self) }
+    }
+
+    async fn timed<T>(&self, call: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let answer = Deadline::after(self.timeout).run(work).await.unwrap_or(Err(Error::Timeout));
+        let outcome = answer.as_ref().err().map_or("ok", Error::kind);
+        self.metrics.storage_call(call, outcome);
+        answer
     }
 
     /// Whether the backend answers now.
@@ -180,130 +217,7 @@ impl Store {
     pub(crate) const fn backend_name(&self) -> &'static str {
         match self.backend {
             Backend::Embedded(_) => "embedded",
-            Backend::Redis(_) => "redis",
+            Backend::Redis(ref redis) => redis.name(),
         }
     }
-}
-
-/// One tenant's one store.
-#[derive(Clone, Debug)]
-pub(crate) struct Scoped {
-    bucket: Bucket,
-    store: Arc<Store>,
-}
-
-impl Scoped {
-    pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Value>> {
-        Ok(self.get_many(&[key]).await?.pop().flatten())
-    }
-
-    /// One answer for each key, in order.
-    pub(crate) async fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
-        check_batch(keys.len())?;
-        keys.iter().try_for_each(|key| check_key(key))?;
-        let work = async {
-            match &self.store.backend {
-                Backend::Embedded(embedded) => embedded.get_many(&self.bucket, keys).await,
-                Backend::Redis(redis) => redis.get_many(&self.bucket, keys).await,
-            }
-        };
-        self.timed("get", work).await
-    }
-
-    pub(crate) async fn exists(&self, key: &[u8]) -> Result<bool> {
-        check_key(key)?;
-        let work = async {
-            match &self.store.backend {
-                Backend::Embedded(embedded) => embedded.exists(&self.bucket, key),
-                Backend::Redis(redis) => redis.exists(&self.bucket, key).await,
-            }
-        };
-        self.timed("exists", work).await
-    }
-
-    pub(crate) async fn set_many(&self, pairs: Vec<(Vec<u8>, Value)>) -> Result<()> {
-        check_batch(pairs.len())?;
-        for (key, value) in &pairs {
-            check_key(key)?;
-            check_value(value)?;
-        }
-        if pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > BATCH_BYTES_MAX {
-            return Err(Error::TooLarge("a batch may carry 8 MiB"));
-        }
-        self.write("set", Write::Set(pairs)).await.map(|_done| ())
-    }
-
-    pub(crate) async fn delete_many(&self, keys: Vec<Vec<u8>>) -> Result<()> {
-        check_batch(keys.len())?;
-        keys.iter().try_for_each(|key| check_key(key))?;
-        self.write("delete", Write::Delete(keys)).await.map(|_done| ())
-    }
-
-    /// Adds to the decimal number at the key, which counts as 0 where there is none.
-    pub(crate) async fn increment(&self, key: &[u8], delta: i64) -> Result<i64> {
-        check_key(key)?;
-        match self.write("increment", Write::Increment(key.to_vec(), delta)).await? {
-            Written::Sum(sum) => Ok(sum),
-            Written::Done | Written::Swapped(_) => Err(Error::Internal),
-        }
-    }
-
-    /// Sets the key to `new` if it holds `expected`; says whether it did.
-    pub(crate) async fn swap(&self, key: &[u8], expected: Option<Value>, new: Value) -> Result<bool> {
-        check_key(key)?;
-        check_value(&new)?;
-        match self.write("swap", Write::Swap { key: key.to_vec(), expected, new }).await? {
-            Written::Swapped(swapped) => Ok(swapped),
-            Written::Done | Written::Sum(_) => Err(Error::Internal),
-        }
-    }
-
-    /// One page of keys. A key that stays is in one page at least; the order is the backend's.
-    pub(crate) async fn list(&self, cursor: Option<&str>) -> Result<Page> {
-        let work = async {
-            match &self.store.backend {
-                Backend::Embedded(embedded) => embedded.list(&self.bucket, cursor).await,
-                Backend::Redis(redis) => redis.list(&self.bucket, cursor).await,
-            }
-        };
-        self.timed("list", work).await
-    }
-
-    async fn write(&self, call: &'static str, write: Write) -> Result<Written> {
-        let work = async {
-            match &self.store.backend {
-                Backend::Embedded(embedded) => embedded.write(&self.bucket, write).await,
-                Backend::Redis(redis) => redis.write(&self.bucket, write).await,
-            }
-        };
-        self.timed(call, work).await
-    }
-
-    async fn timed<T>(&self, call: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let answer = Deadline::after(self.store.timeout).run(work).await.unwrap_or(Err(Error::Timeout));
-        let outcome = answer.as_ref().err().map_or("ok", Error::kind);
-        self.store.metrics.storage_call(call, outcome);
-        answer
-    }
-}
-
-const fn check_key(key: &[u8]) -> Result<()> {
-    if key.len() > KEY_BYTES_MAX {
-        return Err(Error::TooLarge("a key may have 1024 bytes"));
-    }
-    Ok(())
-}
-
-const fn check_value(value: &[u8]) -> Result<()> {
-    if value.len() > VALUE_BYTES_MAX {
-        return Err(Error::TooLarge("a value may have 1 MiB"));
-    }
-    Ok(())
-}
-
-const fn check_batch(keys: usize) -> Result<()> {
-    if keys > BATCH_MAX {
-        return Err(Error::TooLarge("a batch may have 1000 keys"));
-    }
-    Ok(())
 }

@@ -175,7 +175,7 @@ async fn what_was_acknowledged_is_there_when_the_file_is_opened_again() {
 
 #[tokio::test]
 async fn a_bad_redis_url_is_refused_without_being_shown() {
-    let kind = Kind::Redis(Secret("not-a-url://:hunter2@x".to_owned()));
+    let kind = Kind::Redis(Secret("not-a-url://:hunter2@x".to_owned()), Topology::Single, String::new());
     let settings = Settings { kind, prefix: Prefix::default(), timeout: Duration::from_secs(1) };
     let error = format!("{:#}", Store::open(&settings, Arc::default()).unwrap_err());
     assert!(!error.contains("hunter2"), "{error}");

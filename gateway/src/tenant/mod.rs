@@ -87,6 +87,8 @@ pub(crate) struct Component {
     pub(crate) digest: Digest,
     /// The stores it was granted; everything else is not there.
     pub(crate) stores: Vec<StoreName>,
+    /// The addresses that it may give for Redis; each of them is the tenant's own namespace.
+    pub(crate) redis: Vec<String>,
 }
 
 /// A tenant as its file describes it.

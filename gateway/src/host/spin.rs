@@ -1,0 +1,175 @@
+//! fermyon:spin as Spin's guests import it: the bindings, and what both generations of key-value and redis share.
+//!
+//! Security: a store is found among the component's grants by name, and an address among its grants by the same bytes; what
+//! is reached is the tenant's own namespace either way, and which server answers is never the guest's choice.
+
+use crate::host::guest::Guest;
+use crate::store::{self, Raw, Reply, Scoped, Value};
+use crate::tenant::cost;
+
+pub(super) mod one {
+    //! Of a component that imports it without a version; made from `wit/fermyon-spin-1`.
+    wasmtime::component::bindgen!({
+        path: "wit/fermyon-spin-1",
+        world: "imports",
+        imports: { default: async | trappable },
+        require_store_data_send: true,
+    });
+}
+
+pub(super) mod two {
+    //! Of a component of Spin 2 and later; made from `wit/fermyon-spin-2.0.0`.
+    wasmtime::component::bindgen!({
+        path: "wit/fermyon-spin-2.0.0",
+        world: "imports",
+        imports: { default: async | trappable },
+        with: {
+            "fermyon:spin/key-value.store": super::super::spin_keyvalue::OpenStore,
+            "fermyon:spin/redis.connection": super::super::spin_redis::Connection,
+        },
+        require_store_data_send: true,
+    });
+}
+
+/// What `get-keys` brings at the most.
+const KEYS_MAX: usize = 100_000;
+const KEYS_BYTES_MAX: usize = 8 << 20;
+
+/// Why a call failed, before it is said in an interface's own words.
+pub(super) enum Failed {
+    WrongType,
+    /// The first word is stable.
+    Other(String),
+}
+
+impl Failed {
+    pub(super) fn text(self) -> String {
+        match self {
+            Self::WrongType => "wrong-type: the key holds another kind of value".to_owned(),
+            Self::Other(text) => text,
+        }
+    }
+}
+
+impl From<store::Error> for Failed {
+    fn from(error: store::Error) -> Self {
+        if let store::Error::WrongType(_) = error { Self::WrongType } else { Self::Other(error.to_string()) }
+    }
+}
+
+impl From<String> for Failed {
+    fn from(text: String) -> Self {
+        Self::Other(text)
+    }
+}
+
+type Answer<T> = Result<T, Failed>;
+
+/// The answer is not of the kind that the command has; no server answers so.
+fn strange() -> Failed {
+    Failed::Other("internal: the store failed".to_owned())
+}
+
+impl Guest {
+    pub(super) async fn value(&mut self, scoped: &Scoped, key: &str) -> Answer<Option<Value>> {
+        self.spend(1, key.len())?;
+        let value = scoped.get(key.as_bytes()).await?;
+        self.brought(value.as_ref().map_or(0, Vec::len));
+        Ok(value)
+    }
+
+    pub(super) async fn put(&mut self, scoped: &Scoped, key: String, value: Value) -> Answer<()> {
+        self.spend(1, key.len() + value.len())?;
+        Ok(scoped.set_many(vec![(key.into_bytes(), value)]).await?)
+    }
+
+    pub(super) async fn remove(&mut self, scoped: &Scoped, key: String) -> Answer<()> {
+        self.spend(1, key.len())?;
+        Ok(scoped.delete_many(vec![key.into_bytes()]).await?)
+    }
+
+    pub(super) async fn holds(&mut self, scoped: &Scoped, key: &str) -> Answer<bool> {
+        self.spend(1, key.len())?;
+        Ok(scoped.exists(key.as_bytes()).await?)
+    }
+
+    /// Each page is an operation.
+    pub(super) async fn all_keys(&mut self, scoped: &Scoped) -> Answer<Vec<String>> {
+        let (mut keys, mut bytes, mut cursor) = (Vec::new(), 0, None);
+        loop {
+            self.spend(1, 0)?;
+            let page = scoped.list(cursor.as_deref()).await?;
+            let came: usize = page.keys.iter().map(Vec::len).sum();
+            self.brought(came);
+            bytes += came;
+            // These interfaces' keys are text; a key that another interface wrote as bytes is not one of theirs.
+            keys.extend(page.keys.into_iter().filter_map(|key| String::from_utf8(key).ok()));
+            if keys.len() > KEYS_MAX || bytes > KEYS_BYTES_MAX {
+                return Err(Failed::Other("too-large: this store has more keys than one call may bring".to_owned()));
+            }
+            match page.cursor {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
+        }
+        // A backend may tell a key twice while it changes.
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(keys)
+    }
+
+    /// The tenant's raw keys, if the component was granted this address.
+    pub(super) fn redis(&self, address: &str) -> Option<Raw> {
+        self.stores.redis(address)
+    }
+
+    pub(super) async fn send(&mut self, raw: &Raw, channel: &str, payload: &[u8]) -> Answer<()> {
+        self.spend(1, channel.len() + payload.len())?;
+        Ok(raw.publish(channel.as_bytes(), payload).await?)
+    }
+
+    /// A command of Redis. It is one operation, and as many more as it has thousands of bytes to look at.
+    pub(super) async fn command(&mut self, raw: &Raw, name: &str, arguments: Vec<Vec<u8>>) -> Answer<Vec<Reply>> {
+        self.spend(1, arguments.iter().map(Vec::len).sum())?;
+        let replies = raw.execute(name.as_bytes(), arguments).await?;
+        let bytes = replies.iter().map(|reply| match reply {
+            Reply::Bytes(bytes) => bytes.len(),
+            Reply::Status(text) => text.len(),
+            Reply::Nil | Reply::Int(_) => 1,
+        });
+        let bytes = bytes.sum();
+        self.brought(bytes);
+        self.charge(replies.len() as u64 * cost::HOST_CALL);
+        Ok(replies)
+    }
+
+    /// A command whose answer is a number.
+    pub(super) async fn number(&mut self, raw: &Raw, name: &str, arguments: Vec<Vec<u8>>) -> Answer<i64> {
+        match self.command(raw, name, arguments).await?.as_slice() {
+            [Reply::Int(number)] => Ok(*number),
+            _ => Err(strange()),
+        }
+    }
+
+    pub(super) async fn raw_value(&mut self, raw: &Raw, key: String) -> Answer<Option<Value>> {
+        match self.command(raw, "GET", vec![key.into_bytes()]).await?.pop() {
+            Some(Reply::Bytes(bytes)) => Ok(Some(bytes)),
+            Some(Reply::Nil) => Ok(None),
+            _ => Err(strange()),
+        }
+    }
+
+    pub(super) async fn raw_members(&mut self, raw: &Raw, key: String) -> Answer<Vec<String>> {
+        let replies = self.command(raw, "SMEMBERS", vec![key.into_bytes()]).await?;
+        let text = |reply| {
+            let Reply::Bytes(bytes) = reply else { return Err(strange()) };
+            String::from_utf8(bytes).map_err(|_not_text| Failed::WrongType)
+        };
+        replies.into_iter().map(text).collect()
+    }
+}
+
+/// A key and what goes with it, as a command's arguments.
+pub(super) fn arguments(key: String, others: Vec<String>) -> Vec<Vec<u8>> {
+    std::iter::once(key).chain(others).map(String::into_bytes).collect()
+}

@@ -1,0 +1,132 @@
+//! fermyon:spin/key-value, of Spin 1 and 2.0.0, over the tenant's scoped stores.
+
+use wasmtime::component::Resource;
+use wasmtime_wasi::ResourceTableError;
+
+use super::guest::Guest;
+use super::spin::one::fermyon::spin::key_value as one;
+use super::spin::two::fermyon::spin::key_value as two;
+use crate::store::{Scoped, Value};
+
+/// A store that is open.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct OpenStore(Scoped);
+
+type Answer<T, E> = wasmtime::Result<Result<T, E>>;
+
+impl Guest {
+    /// # Errors
+    /// The table of handles is full; the inner one is that there is no such store.
+    fn open_store(&mut self, label: &str) -> Result<Option<Resource<OpenStore>>, ResourceTableError> {
+        self.stores.open(label).map(|scoped| self.table.push(OpenStore(scoped))).transpose()
+    }
+}
+
+impl two::Host for Guest {}
+
+fn two_error(failed: super::spin::Failed) -> two::Error {
+    two::Error::Other(failed.text())
+}
+
+impl two::HostStore for Guest {
+    async fn open(&mut self, label: String) -> Answer<Resource<OpenStore>, two::Error> {
+        Ok(match self.open_store(&label) {
+            Ok(Some(store)) => Ok(store),
+            Ok(None) => Err(two::Error::NoSuchStore),
+            Err(_full) => Err(two::Error::StoreTableFull),
+        })
+    }
+
+    async fn get(&mut self, store: Resource<OpenStore>, key: String) -> Answer<Option<Value>, two::Error> {
+        let scoped = self.table.get(&store)?.0.clone();
+        Ok(self.value(&scoped, &key).await.map_err(two_error))
+    }
+
+    async fn set(&mut self, store: Resource<OpenStore>, key: String, value: Value) -> Answer<(), two::Error> {
+        let scoped = self.table.get(&store)?.0.clone();
+        Ok(self.put(&scoped, key, value).await.map_err(two_error))
+    }
+
+    async fn delete(&mut self, store: Resource<OpenStore>, key: String) -> Answer<(), two::Error> {
+        let scoped = self.table.get(&store)?.0.clone();
+        Ok(self.remove(&scoped, key).await.map_err(two_error))
+    }
+
+    async fn exists(&mut self, store: Resource<OpenStore>, key: String) -> Answer<bool, two::Error> {
+        let scoped = self.table.get(&store)?.0.clone();
+        Ok(self.holds(&scoped, &key).await.map_err(two_error))
+    }
+
+    async fn get_keys(&mut self, store: Resource<OpenStore>) -> Answer<Vec<String>, two::Error> {
+        let scoped = self.table.get(&store)?.0.clone();
+        Ok(self.all_keys(&scoped).await.map_err(two_error))
+    }
+
+    async fn drop(&mut self, store: Resource<OpenStore>) -> wasmtime::Result<()> {
+        self.table.delete(store)?;
+        Ok(())
+    }
+}
+
+fn one_error(failed: super::spin::Failed) -> one::Error {
+    one::Error::Io(failed.text())
+}
+
+impl Guest {
+    /// Spin 1's handles are numbers, which a guest may make up: what is no open store is none.
+    fn store_of(&self, handle: u32) -> Result<Scoped, one::Error> {
+        let open = self.table.get(&Resource::<OpenStore>::new_borrow(handle));
+        open.map(|store| store.0.clone()).map_err(|_not_one| one::Error::InvalidStore)
+    }
+}
+
+macro_rules! store_of {
+    ($guest:expr, $handle:expr) => {
+        match $guest.store_of($handle) {
+            Ok(scoped) => scoped,
+            Err(error) => return Ok(Err(error)),
+        }
+    };
+}
+
+impl one::Host for Guest {
+    async fn open(&mut self, name: String) -> Answer<u32, one::Error> {
+        Ok(match self.open_store(&name) {
+            Ok(Some(store)) => Ok(store.rep()),
+            Ok(None) => Err(one::Error::NoSuchStore),
+            Err(_full) => Err(one::Error::StoreTableFull),
+        })
+    }
+
+    async fn get(&mut self, store: u32, key: String) -> Answer<Value, one::Error> {
+        let scoped = store_of!(self, store);
+        let value = self.value(&scoped, &key).await.map_err(one_error);
+        Ok(value.and_then(|value| value.ok_or(one::Error::NoSuchKey)))
+    }
+
+    async fn set(&mut self, store: u32, key: String, value: Value) -> Answer<(), one::Error> {
+        let scoped = store_of!(self, store);
+        Ok(self.put(&scoped, key, value).await.map_err(one_error))
+    }
+
+    async fn delete(&mut self, store: u32, key: String) -> Answer<(), one::Error> {
+        let scoped = store_of!(self, store);
+        Ok(self.remove(&scoped, key).await.map_err(one_error))
+    }
+
+    async fn exists(&mut self, store: u32, key: String) -> Answer<bool, one::Error> {
+        let scoped = store_of!(self, store);
+        Ok(self.holds(&scoped, &key).await.map_err(one_error))
+    }
+
+    async fn get_keys(&mut self, store: u32) -> Answer<Vec<String>, one::Error> {
+        let scoped = store_of!(self, store);
+        Ok(self.all_keys(&scoped).await.map_err(one_error))
+    }
+
+    async fn close(&mut self, store: u32) -> wasmtime::Result<()> {
+        // Closing what is not open has no effect.
+        let _not_one = self.table.delete(Resource::<OpenStore>::new_own(store));
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::table::RULES;
+use super::*;
+use crate::ids::TenantId;
+use crate::store::Prefix;
+
+fn inside() -> Namespace {
+    Prefix::default().namespace(&TenantId::parse("acme").unwrap())
+}
+
+fn words(text: &str) -> Words {
+    text.split(' ').filter(|word| !word.is_empty()).map(|word| word.as_bytes().to_vec()).collect()
+}
+
+fn prepared(text: &str) -> Result<Prepared> {
+    let mut words = words(text);
+    let name = words.remove(0);
+    prepare(&inside(), &name, words)
+}
+
+fn sent(text: &str) -> String {
+    let prepared = prepared(text).unwrap();
+    prepared.words().iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_table_is_in_order_for_the_search() {
+    assert!(RULES.is_sorted_by(|a, b| a.name < b.name));
+    assert!(RULES.iter().all(|rule| table::find(rule.name).is_some_and(|found| found.name == rule.name)));
+}
+
+#[test]
+fn every_key_gets_the_prefix_and_nothing_else_does() {
+    let p = "tg:{acme}:r:";
+    for (given, wanted) in [
+        ("get k", format!("GET {p}k")),
+        ("DEL a b", format!("UNLINK {p}a {p}b")),
+        ("MSET a 1 b 2", format!("MSET {p}a 1 {p}b 2")),
+        ("BITOP AND d a b", format!("BITOP AND {p}d {p}a {p}b")),
+        ("SMOVE a b m", format!("SMOVE {p}a {p}b m")),
+        ("ZUNIONSTORE d 2 a b WEIGHTS 1 2", format!("ZUNIONSTORE {p}d 2 {p}a {p}b WEIGHTS 1 2")),
+        ("LMPOP 1 a LEFT", format!("LMPOP 1 {p}a LEFT")),
+        (
+            "XREADGROUP GROUP STREAMS c COUNT 2 STREAMS a b > >",
+            format!("XREADGROUP GROUP STREAMS c COUNT 2 STREAMS {p}a {p}b > >"),
+        ),
+        ("OBJECT ENCODING a", format!("OBJECT ENCODING {p}a")),
+    ] {
+        assert_eq!(sent(given), wanted);
+    }
+}
+
+#[test]
+fn what_is_not_well_formed_is_said_before_it_is_sent() {
+    for (given, wanted) in [
+        ("GET", "ERR wrong number"),
+        ("MSET a", "ERR wrong number"),
+        ("RENAME a", "ERR wrong number"),
+        ("ZUNION 3 a b", "ERR syntax"),
+        ("ZUNION 0 a", "ERR syntax"),
+        ("ZUNION -1 a", "ERR syntax"),
+        ("XREAD STREAMS a b 0", "ERR syntax"),
+        ("XREAD COUNT 1", "ERR syntax"),
+        ("XREAD GROUP g c STREAMS a 0", "ERR syntax"),
+        ("XREAD BLOCK 0 STREAMS a 0", "refused: XREAD"),
+        ("OBJECT FREQ a", "refused: OBJECT"),
+        ("COPY a b REPLACE db 1", "refused: COPY"),
+        ("EVIL a", "refused: EVIL"),
+    ] {
+        let error = prepared(given).unwrap_err().to_string();
+        assert!(error.starts_with(wanted), "{given}: {error}");
+    }
+}
+
+fn word() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..12),
+        "[0-9]{1,3}".prop_map(String::into_bytes),
+        proptest::sample::select(vec![
+            "STREAMS",
+            "COUNT",
+            "GROUP",
+            "STORE",
+            "DB",
+            "BLOCK",
+            "USAGE",
+            "ENCODING",
+            "CREATE",
+            "tg:{b}:r:k"
+        ])
+        .prop_map(|word| word.as_bytes().to_vec()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    /// Whatever a guest says: what is sent has its keys inside, and all else as it was.
+    #[test]
+    fn nothing_leaves_the_prefix(at in 0..RULES.len(), given in proptest::collection::vec(word(), 0..9)) {
+        let rule = &RULES[at];
+        let Ok(prepared) = prepare(&inside(), rule.name.as_bytes(), given.clone()) else { return Ok(()) };
+        prop_assert!(prepared.is_inside());
+        prop_assert_eq!(prepared.words().len(), given.len() + 1);
+        for (at, word) in given.iter().enumerate() {
+            let is_key = prepared.keys.contains(&(at + 1));
+            let wanted = if is_key { inside().key(word) } else { word.clone() };
+            prop_assert_eq!(&prepared.words()[at + 1], &wanted);
+        }
+    }
+}
+
+struct Server(Child, u16);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// A real one, for it knows where its commands have their keys.
+fn server() -> (Server, redis::Connection) {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let child = Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server must be installed: make test does that");
+    let server = Server(child, port);
+    let started = Instant::now();
+    loop {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.1)).unwrap();
+        match client.get_connection() {
+            Ok(connection) => return (server, connection),
+            Err(error) => assert!(started.elapsed() < Duration::from_secs(20), "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Arguments that may pass for the rule's.
+fn plausible(rule: &Rule, seed: usize) -> Words {
+    let key = |n: usize| format!("key-{n}");
+    let keys = |count: usize| (0..count).map(key).collect::<Vec<_>>();
+    let count = 1 + seed % 3;
+    let counted = |count: usize| [vec![count.to_string()], keys(count)].concat();
+    let mut words: Vec<String> = match rule.keys {
+        Keys::First => keys(1),
+        Keys::Two => keys(2),
+        Keys::All => keys(count),
+        Keys::Alternate => (0..count).flat_map(|n| [key(n), "value".to_owned()]).collect(),
+        Keys::Rest => [vec!["AND".to_owned()], keys(count + 1)].concat(),
+        Keys::Counted => counted(count),
+        Keys::FirstAndCounted => [vec!["destination".to_owned()], counted(count)].concat(),
+        Keys::Under(subs) => vec![subs[seed % subs.len()].to_owned(), key(0)],
+        Keys::Streams => {
+            let options: &[&str] = match (rule.name, seed % 3) {
+                ("XREAD", 0) => &[],
+                ("XREAD", _) => &["COUNT", "3"],
+                // The server looks for the word STREAMS wherever it stands; how it reads the command itself is tested above.
+                (_, 0) => &["GROUP", "g", "COUNT"],
+                (_, 1) => &["GROUP", "g", "c", "NOACK", "COUNT", "3"],
+                _ => &["COUNT", "3", "GROUP", "g", "c"],
+            };
+            let head = options.iter().copied().chain(["STREAMS"]).map(str::to_owned);
+            head.chain(keys(count)).chain((0..count).map(|_| "0".to_owned())).collect()
+        }
+    };
+    if !matches!(rule.keys, Keys::All | Keys::Alternate | Keys::Rest | Keys::Streams) {
+        words.extend((0..seed / 3 % 9).map(|n| if n % 2 == 0 { "1".to_owned() } else { "2".to_owned() }));
+    }
+    words.into_iter().map(String::into_bytes).collect()
+}
+
+#[test]
+fn keys_are_where_the_server_says_they_are() {
+    let (_server, mut connection) = server();
+    let mut compared: BTreeMap<&str, usize> = BTreeMap::new();
+    for rule in &RULES {
+        for seed in 0..45 {
+            let arguments = plausible(rule, seed);
+            let Ok(prepared) = prepare(&inside(), rule.name.as_bytes(), arguments.clone()) else { continue };
+            let mut ask = redis::cmd("COMMAND");
+            ask.arg("GETKEYS");
+            prepared.words().iter().for_each(|word| _ = ask.arg(word.as_slice()));
+            // It looks at the number of arguments as well; those are for the server to refuse.
+            let Ok(theirs) = ask.query::<Vec<Vec<u8>>>(&mut connection) else { continue };
+            let mut theirs = theirs;
+            let mut ours: Words = prepared.keys().map(<[u8]>::to_vec).collect();
+            theirs.sort();
+            ours.sort();
+            assert_eq!(
+                ours,
+                theirs,
+                "{} {:?}",
+                rule.name,
+                arguments.iter().map(|a| String::from_utf8_lossy(a)).collect::<Vec<_>>()
+            );
+            *compared.entry(rule.name).or_default() += 1;
+        }
+    }
+    let unseen: Vec<&str> = RULES.iter().map(|rule| rule.name).filter(|name| !compared.contains_key(name)).collect();
+    assert!(unseen.is_empty(), "the server said nothing of {unseen:?}");
+}
+
+/// A command that the server has and no rule names is refused with a reason; the flags say which are dangerous.
+#[test]
+fn nothing_that_the_server_calls_dangerous_is_in_the_table() {
+    let (_server, mut connection) = server();
+    for category in ["dangerous", "admin", "blocking", "scripting", "transaction", "connection", "pubsub"] {
+        let names: Vec<String> = redis::cmd("ACL").arg("CAT").arg(category).query(&mut connection).unwrap();
+        assert!(!names.is_empty(), "{category}");
+        for name in names {
+            let name = name.to_ascii_uppercase();
+            // Without BLOCK, which is refused, these two do not.
+            let is_known = ["XREAD", "XREADGROUP"].contains(&name.as_str());
+            assert!(is_known || table::find(&name).is_none(), "{category}: {name}");
+        }
+    }
+}

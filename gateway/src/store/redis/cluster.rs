@@ -1,0 +1,272 @@
+//! Which server has which slot, kept by asking the servers themselves.
+//!
+//! All of a tenant's keys are in one slot, so each call is for one server, and one pool a server is all that is needed. (The
+//! redis crate's cluster client dispatches nothing while it refreshes its slots, and never leaves a primary that hangs.)
+//! A server that says MOVED or ASK is heeded at once; a watcher asks all of them for the slots every [`CALM`], and every
+//! [`TROUBLED`] while a breaker is open, and believes whoever names primaries that answer.
+//!
+//! Limit: [`NODES_MAX`] servers.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "the enums of the redis crate are open")]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use deadpool_redis::redis::{self, Client, ConnectionAddr, ConnectionInfo, ErrorKind, ServerErrorKind, Value};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::node::{Answer, Call, Node, connection_config};
+use crate::deadline::Deadline;
+use crate::store::{Error, Result};
+
+const SLOTS: usize = 16_384;
+const NODES_MAX: usize = 1000;
+const CALM: Duration = Duration::from_secs(10);
+const TROUBLED: Duration = Duration::from_millis(250);
+/// By when a server must have said what it knows.
+const LOOK: Duration = Duration::from_millis(400);
+/// How often one call follows a redirection, and waits when the cluster is changing.
+const ATTEMPTS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(25);
+
+#[derive(Debug)]
+pub(super) struct Cluster(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    /// How to connect, and to whom first.
+    seeds: Vec<ConnectionInfo>,
+    map: ArcSwap<Map>,
+    trouble: Arc<Notify>,
+    timeout: Duration,
+}
+
+/// The slots as they were seen last.
+#[derive(Debug, Default)]
+struct Map {
+    /// For each slot, its server's place in `nodes`, and one more; nothing is known where it is 0.
+    slots: Vec<u16>,
+    nodes: Vec<Arc<Node>>,
+    by_address: HashMap<String, Arc<Node>>,
+    /// The primaries in the order of `nodes`.
+    primaries: Vec<String>,
+}
+
+impl Map {
+    fn node(&self, slot: u16) -> Option<&Arc<Node>> {
+        let place = self.slots.get(usize::from(slot)).copied()?.checked_sub(1)?;
+        self.nodes.get(usize::from(place))
+    }
+
+    /// Whether a breaker is open, or a slot has nobody.
+    fn is_troubled(&self) -> bool {
+        self.slots.is_empty() || self.slots.contains(&0) || self.nodes.iter().any(|node| node.breaker.is_open())
+    }
+}
+
+/// Slots, first and last, and the address of their primary.
+type View = Vec<(u16, u16, String)>;
+
+impl Cluster {
+    /// Starts the watcher; no server need be there yet.
+    pub(super) fn watch(seeds: Vec<ConnectionInfo>, timeout: Duration) -> Self {
+        let trouble = Arc::new(Notify::new());
+        let state = Arc::new(State { seeds, map: ArcSwap::default(), trouble: Arc::clone(&trouble), timeout });
+        let watched = Arc::downgrade(&state);
+        tokio::spawn(async move {
+            while let Some(pause) = look(&watched).await {
+                // Whoever noticed something need not wait; but the servers are not asked without end either.
+                tokio::time::sleep(TROUBLED).await;
+                let _either = tokio::time::timeout(pause.saturating_sub(TROUBLED), trouble.notified()).await;
+            }
+        });
+        Self(state)
+    }
+
+    /// One call, to the server that has this key's slot.
+    pub(super) async fn call(&self, key: &[u8], call: &Call<'_>) -> Result<Answer> {
+        let slot = slot(key);
+        let mut node = self.0.map.load().node(slot).cloned();
+        let mut is_asked = false;
+        let mut last = Err(Error::Unavailable);
+        for _ in 0..ATTEMPTS {
+            let Some(to) = &node else {
+                self.0.trouble.notify_one();
+                return last;
+            };
+            last = if is_asked { to.ask(call).await } else { to.call(call).await };
+            is_asked = false;
+            let Ok(Err(error)) = &last else {
+                if last.is_err() {
+                    self.0.trouble.notify_one();
+                }
+                return last;
+            };
+            match error.kind() {
+                ErrorKind::Server(kind @ (ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
+                    is_asked = kind == ServerErrorKind::Ask;
+                    let Some((address, _slot)) = error.redirect_node() else { return last };
+                    node = self.0.at(address);
+                    self.0.trouble.notify_one();
+                }
+                ErrorKind::Server(ServerErrorKind::TryAgain | ServerErrorKind::ClusterDown) => {
+                    self.0.trouble.notify_one();
+                    tokio::time::sleep(PAUSE).await;
+                    node = self.0.map.load().node(slot).cloned();
+                }
+                _ => return last,
+            }
+        }
+        last
+    }
+}
+
+impl State {
+    /// The server at this address, known already or not.
+    fn at(&self, address: &str) -> Option<Arc<Node>> {
+        if let Some(node) = self.map.load().by_address.get(address) {
+            return Some(Arc::clone(node));
+        }
+        let node = Arc::new(self.new_node(address)?);
+        self.map.rcu(|map| {
+            let mut by_address = map.by_address.clone();
+            if by_address.len() < NODES_MAX {
+                by_address.entry(address.to_owned()).or_insert_with(|| Arc::clone(&node));
+            }
+            Map { slots: map.slots.clone(), nodes: map.nodes.clone(), by_address, primaries: map.primaries.clone() }
+        });
+        self.map.load().by_address.get(address).cloned()
+    }
+
+    fn info(&self, address: &str) -> Option<ConnectionInfo> {
+        let (host, port) = address.rsplit_once(':')?;
+        let (host, port) = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
+        let seed = self.seeds.first()?;
+        let to = match seed.addr().clone() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+            }
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        Some(seed.clone().set_addr(to))
+    }
+
+    fn new_node(&self, address: &str) -> Option<Node> {
+        Node::at(self.info(address)?, self.timeout).ok()
+    }
+
+    /// What each server that answers says; the address that it was asked at first.
+    async fn views(&self) -> Vec<(String, View)> {
+        let known = self.map.load().by_address.keys().filter_map(|address| self.info(address)).collect::<Vec<_>>();
+        let mut asked = JoinSet::new();
+        let mut addresses = std::collections::HashSet::new();
+        for info in self.seeds.iter().cloned().chain(known).take(NODES_MAX) {
+            let address = info.addr().to_string();
+            if addresses.insert(address.clone()) {
+                asked.spawn(Deadline::after(LOOK).run(async move { Some((address, ask(info).await?)) }));
+            }
+        }
+        let answers = asked.join_all().await;
+        answers.into_iter().filter_map(|answer| answer.ok().flatten()).collect()
+    }
+
+    /// Takes over what is believed: of what the servers say, whatever names the most slots' primaries that answer.
+    fn believe(&self, views: &[(String, View)]) {
+        let answering: std::collections::HashSet<&String> = views.iter().map(|(address, _)| address).collect();
+        let served = |view: &View| -> usize {
+            let slots = view.iter().filter(|(_, _, primary)| answering.contains(primary));
+            slots.map(|(first, last, _)| usize::from(last.saturating_sub(*first)) + 1).sum()
+        };
+        let Some((_, view)) = views.iter().max_by_key(|(_, view)| served(view)) else { return };
+        let was = self.map.load();
+        let mut map = Map { slots: vec![0; SLOTS], by_address: was.by_address.clone(), ..Map::default() };
+        for (first, last, primary) in view {
+            let known = map.primaries.iter().position(|known| known == primary);
+            let place = known.or_else(|| {
+                let node = map.by_address.get(primary).cloned().or_else(|| Some(Arc::new(self.new_node(primary)?)))?;
+                map.by_address.insert(primary.clone(), Arc::clone(&node));
+                map.nodes.push(node);
+                map.primaries.push(primary.clone());
+                Some(map.nodes.len() - 1)
+            });
+            let Some(place) = place.and_then(|place| u16::try_from(place + 1).ok()) else { continue };
+            let range = usize::from(*first)..=usize::from(*last).min(SLOTS - 1);
+            map.slots.get_mut(range).unwrap_or_default().fill(place);
+        }
+        if map.primaries != was.primaries {
+            tracing::info!(target: "store", primaries = map.primaries.len(), "the cluster's primaries are now {:?}", map.primaries);
+        }
+        // Servers that are named no more and do not answer are forgotten.
+        let named = |address: &String| map.primaries.contains(address) || answering.contains(address);
+        map.by_address.retain(|address, _| named(address));
+        self.map.store(Arc::new(map));
+    }
+}
+
+/// One look at all servers; how long to rest after it. Nothing where nobody is left to look for.
+async fn look(watched: &Weak<State>) -> Option<Duration> {
+    let state = watched.upgrade()?;
+    let views = state.views().await;
+    state.believe(&views);
+    Some(if state.map.load().is_troubled() { TROUBLED } else { CALM })
+}
+
+/// CLUSTER SLOTS of one server, on a connection of its own.
+async fn ask(info: ConnectionInfo) -> Option<View> {
+    let own_host = match info.addr() {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
+        _ => String::new(),
+    };
+    let client = Client::open(info).ok()?;
+    let mut connection =
+        Box::pin(client.get_multiplexed_async_connection_with_config(&connection_config(LOOK))).await.ok()?;
+    let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await.ok()?;
+    let range = |range: Vec<Value>| {
+        let number = |value: &Value| match value {
+            Value::Int(number) => u16::try_from(*number).ok(),
+            _ => None,
+        };
+        let Some(Value::Array(primary)) = range.get(2) else { return None };
+        let host = match primary.first()? {
+            // A server that does not know its own name means the one it was asked by.
+            Value::BulkString(host) if !host.is_empty() => String::from_utf8(host.clone()).ok()?,
+            _ => own_host.clone(),
+        };
+        Some((number(range.first()?)?, number(range.get(1)?)?, format!("{host}:{}", number(primary.get(1)?)?)))
+    };
+    Some(ranges.into_iter().filter_map(range).collect())
+}
+
+/// The slot of a key: CRC16 of what stands in its first braces, or of all of it (cluster specification, "Key distribution
+/// model").
+fn slot(key: &[u8]) -> u16 {
+    let tag = || {
+        let open = key.iter().position(|byte| *byte == b'{')? + 1;
+        let length = key.get(open..)?.iter().position(|byte| *byte == b'}').filter(|length| *length > 0)?;
+        key.get(open..open + length)
+    };
+    crc16::State::<crc16::XMODEM>::calculate(tag().unwrap_or(key)) % 16_384
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `CLUSTER KEYSLOT` of redis-server 7.0.15 has them.
+    #[test]
+    fn slots_are_the_servers_own() {
+        for (key, wanted) in [
+            ("foo", 12182),
+            ("tg:{acme}:kv:default", slot(b"acme")),
+            ("{user1000}.following", slot(b"user1000")),
+            ("foo{}{bar}", slot(b"foo{}{bar}")),
+            ("foo{{bar}}zap", slot(b"{bar")),
+            ("123456789", 0x31C3),
+        ] {
+            assert_eq!(slot(key.as_bytes()), wanted, "{key}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The Redis backend: one server, the primary that sentinels name, or a cluster.
+//!
+//! Each call is for one server (`node.rs`), which in a cluster the tenant's slot says (`cluster.rs`); a server that fails is
+//! not asked for a while (`breaker.rs`).
+
+mod breaker;
+mod cluster;
+mod node;
+
+use std::time::Duration;
+
+use deadpool_redis::redis::io::tcp::TcpSettings;
+use deadpool_redis::redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
+use deadpool_redis::redis::{
+    self, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _, RedisError, Script, ScriptInvocation,
+};
+
+use super::{
+    BATCH_BYTES_MAX, BATCH_MAX, Bucket, Error, Page, Prepared, Reply, Result, Secret, VALUE_BYTES_MAX, Value, Write,
+    Written,
+};
+use cluster::Cluster;
+use node::{Answer, Call, Node, spoils_connection};
+
+#[derive(Debug)]
+enum Servers {
+    /// One, or whichever is the primary.
+    One(Box<Node>),
+    Cluster(Cluster),
+}
+
+/// How the servers are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Topology {
+    Single,
+    /// The addresses are those of sentinels.
+    Sentinel,
+    Cluster,
+}
+
+/// The servers, and the scripts for what takes more than one command.
+pub(super) struct Redis {
+    name: &'static str,
+    servers: Servers,
+    swap: Script,
+    list: Script,
+    get_many: Script,
+    whole: Script,
+    append: Script,
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis").finish_non_exhaustive()
+    }
+}
+
+/// Sets the field to `ARGV[4]` if it holds `ARGV[3]` (or is absent, where `ARGV[2]` is "0").
+const SWAP: &str = r"
+local now = redis.call('HGET', KEYS[1], ARGV[1])
+if ARGV[2] == '0' then
+  if now then return 0 end
+elseif now ~= ARGV[3] then
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
+return 1";
+
+/// HSCAN without its values, in small steps: the server reads them all the same (NOVALUES came with Redis 7.4), and one
+/// page must not hold it up. `ARGV[2]` keys are a page, or as many as came with a MiB of values.
+const LIST: &str = r"
+local cursor, keys, bytes = ARGV[1], {}, 0
+repeat
+  local answer = redis.call('HSCAN', KEYS[1], cursor, 'COUNT', 16)
+  cursor = answer[1]
+  for i = 1, #answer[2], 2 do
+    keys[#keys + 1] = answer[2][i]
+    bytes = bytes + #answer[2][i + 1]
+  end
+until cursor == '0' or #keys >= tonumber(ARGV[2]) or bytes > 1048576
+return {cursor, keys}";
+
+/// A command that reads all that is at its keys, after a look at how much memory that takes: `ARGV[1]` is the most. What
+/// MEMORY USAGE says of a large collection is an estimate from a few elements.
+const WHOLE: &str = r"
+local bytes = 0
+for i = 1, #KEYS do bytes = bytes + (redis.call('MEMORY', 'USAGE', KEYS[i]) or 0) end
+if bytes > tonumber(ARGV[1]) then return redis.error_reply('TOOLARGE') end
+return redis.pcall(unpack(ARGV, 2))";
+const WHOLE_BYTES_MAX: usize = 4 << 20;
+
+/// APPEND, after a look at what it comes to: `ARGV[1]` is the most; its value is `ARGV[4]`.
+const APPEND: &str = r"
+local now = redis.pcall('STRLEN', KEYS[1])
+if type(now) == 'table' then return now end
+if now + #(ARGV[4] or '') > tonumber(ARGV[1]) then return redis.error_reply('TOOLARGE') end
+return redis.pcall(unpack(ARGV, 2))";
+
+/// HMGET, after a look at how much it would be: `ARGV[1]` is the most.
+const GET_MANY: &str = r"
+local bytes = 0
+for i = 2, #ARGV do bytes = bytes + redis.call('HSTRLEN', KEYS[1], ARGV[i]) end
+if bytes > tonumber(ARGV[1]) then return redis.error_reply('TOOLARGE') end
+local values = {}
+for i = 2, #ARGV do values[i - 1] = redis.call('HGET', KEYS[1], ARGV[i]) end
+return values";
+
+impl Redis {
+    /// `urls` are one or more, with commas between.
+    pub(super) fn new(urls: &Secret, topology: Topology, primary: &str, timeout: Duration) -> anyhow::Result<Self> {
+        let infos = urls.0.split(',').map(|url| {
+            // Without it, the second of two small writes waits for the answer to the first: 40 ms.
+            let prompt = TcpSettings::default().set_nodelay(true);
+            let info = url.trim().into_connection_info().map(|info| info.set_tcp_settings(prompt));
+            // The error itself would show the URL, and with it the password.
+            info.map_err(|error| anyhow::anyhow!("a Redis URL is not one: {:?}", error.kind()))
+        });
+        let infos = infos.collect::<anyhow::Result<Vec<ConnectionInfo>>>()?;
+        let servers = match (topology, infos.as_slice()) {
+            (Topology::Cluster, [_, ..]) => Servers::Cluster(Cluster::watch(infos, timeout)),
+            (Topology::Sentinel, [first, ..]) => {
+                // What the URLs say of user, password and database is the primary's; sentinels are asked without.
+                let settings = first.redis_settings().clone();
+                let to_primary = SentinelNodeConnectionInfo::default()
+                    .set_redis_connection_info(settings)
+                    .set_tcp_settings(first.tcp_settings().clone());
+                let sentinels =
+                    infos.iter().map(|info| info.clone().set_redis_settings(redis::RedisConnectionInfo::default()));
+                let client = SentinelClient::build(
+                    sentinels.collect(),
+                    primary.to_owned(),
+                    Some(to_primary),
+                    SentinelServerType::Master,
+                );
+                let client =
+                    client.map_err(|error| anyhow::anyhow!("the sentinels cannot be used: {:?}", error.kind()))?;
+                Servers::One(Box::new(Node::behind(client, timeout)?))
+            }
+            (Topology::Single, [only]) => Servers::One(Box::new(Node::at(only.clone(), timeout)?)),
+            (Topology::Single, _) => {
+                anyhow::bail!("several Redis URLs make a cluster or sentinels: storage.backend says which")
+            }
+            (_, []) => anyhow::bail!("there is no Redis URL"),
+        };
+        let [swap, list, get_many, whole, append] = [SWAP, LIST, GET_MANY, WHOLE, APPEND].map(Script::new);
+        let name = match topology {
+            Topology::Single => "redis",
+            Topology::Sentinel => "redis-sentinel",
+            Topology::Cluster => "redis-cluster",
+        };
+        Ok(Self { name, servers, swap, list, get_many, whole, append })
+    }
+
+    /// As `storage.backend` has it.
+    pub(super) const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(super) async fn ping(&self) -> Result<()> {
+        self.command(b"", &Cmd::new().arg("PING").to_owned()).await
+    }
+
+    pub(super) async fn get_many(&self, bucket: &Bucket, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        match keys {
+            [] => Ok(Vec::new()),
+            [key] => {
+                let mut get = redis::cmd("HGET");
+                self.command(bucket.as_bytes(), get.arg(bucket.as_bytes()).arg(*key)).await.map(|value| vec![value])
+            }
+            _ => {
+                let mut call = self.get_many.key(bucket.as_bytes());
+                call.arg(BATCH_BYTES_MAX);
+                for key in keys {
+                    call.arg(*key);
+                }
+                self.script(bucket.as_bytes(), &call).await
+            }
+        }
+    }
+
+    pub(super) async fn exists(&self, bucket: &Bucket, key: &[u8]) -> Result<bool> {
+        let mut exists = redis::cmd("HEXISTS");
+        self.command(bucket.as_bytes(), exists.arg(bucket.as_bytes()).arg(key)).await
+    }
+
+    /// The cursor is HSCAN's own.
+    pub(super) async fn list(&self, bucket: &Bucket, cursor: Option<&str>) -> Result<Page> {
+        let cursor: u64 = cursor.unwrap_or("0").parse().map_err(|_not_a_number| Error::BadCursor)?;
+        let mut call = self.list.key(bucket.as_bytes());
+        call.arg(cursor).arg(BATCH_MAX);
+        let (next, keys): (u64, Vec<Vec<u8>>) = self.script(bucket.as_bytes(), &call).await?;
+        Ok(Page { keys, cursor: (next != 0).then(|| next.to_string()) })
+    }
+
+    pub(super) async fn write(&self, bucket: &Bucket, write: Write) -> Result<Written> {
+        let bucket = bucket.as_bytes();
+        match write {
+            Write::Set(pairs) => {
+                let mut set = redis::cmd("HSET");
+                set.arg(bucket);
+                for (key, value) in &pairs {
+                    set.arg(key.as_slice()).arg(value.as_slice());
+                }
+                self.unless_empty(pairs.is_empty(), bucket, &set).await
+            }
+            Write::Delete(keys) => {
+                let mut delete = redis::cmd("HDEL");
+                delete.arg(bucket);
+                for key in &keys {
+                    delete.arg(key.as_slice());
+                }
+                self.unless_empty(keys.is_empty(), bucket, &delete).await
+            }
+            Write::Increment(key, delta) => {
+                let mut increment = redis::cmd("HINCRBY");
+                self.command(bucket, increment.arg(bucket).arg(key).arg(delta)).await.map(Written::Sum)
+            }
+            Write::Swap { key, expected, new } => {
+                let mut call = self.swap.key(bucket);
+                call.arg(key).arg(u8::from(expected.is_some())).arg(expected.unwrap_or_default()).arg(new);
+                self.script(bucket, &call).await.map(Written::Swapped)
+            }
+        }
+    }
+
+    pub(super) async fn execute(&self, command: &Prepared) -> Result<Vec<Reply>> {
+        let words = command.words();
+        let key = command.keys().next().unwrap_or_default();
+        let answer: Answer = if command.reads_whole() || command.appends() {
+            let script = if command.appends() { &self.append } else { &self.whole };
+            let mut call = script.prepare_invoke();
+            command.keys().for_each(|key| _ = call.key(key));
+            call.arg(if command.appends() { VALUE_BYTES_MAX } else { WHOLE_BYTES_MAX });
+            words.iter().for_each(|word| _ = call.arg(word.as_slice()));
+            self.call(key, &Call::Script(&call)).await?
+        } else {
+            let mut sent = Cmd::new();
+            words.iter().for_each(|word| _ = sent.arg(word.as_slice()));
+            self.call(key, &Call::Command(&sent)).await?
+        };
+        answer.map(|value| command.answer(value)).map_err(|error| from_command(&error, command))
+    }
+
+    pub(super) async fn publish(&self, channel: &[u8], payload: &[u8]) -> Result<()> {
+        self.command(channel, redis::cmd("PUBLISH").arg(channel).arg(payload)).await
+    }
+
+    async fn unless_empty(&self, empty: bool, key: &[u8], command: &Cmd) -> Result<Written> {
+        if !empty {
+            self.command::<()>(key, command).await?;
+        }
+        Ok(Written::Done)
+    }
+
+    async fn command<T: FromRedisValue>(&self, key: &[u8], command: &Cmd) -> Result<T> {
+        read(self.call(key, &Call::Command(command)).await?)
+    }
+
+    async fn script<T: FromRedisValue>(&self, key: &[u8], script: &ScriptInvocation<'_>) -> Result<T> {
+        read(self.call(key, &Call::Script(script)).await?)
+    }
+
+    /// One call, to the server that has the key; the outer error is that none was reached.
+    async fn call(&self, key: &[u8], call: &Call<'_>) -> Result<Answer> {
+        match &self.servers {
+            Servers::One(node) => node.call(call).await,
+            Servers::Cluster(cluster) => cluster.call(key, call).await,
+        }
+    }
+}
+
+fn read<T: FromRedisValue>(answer: Answer) -> Result<T> {
+    answer.and_then(|value| Ok(T::from_redis_value(value)?)).map_err(|error| from_redis(&error))
+}
+
+/// What a guest is told of its own command. Where the server speaks of itself and not of the command (its nodes, its state),
+/// it is not told the words.
+fn from_command(error: &RedisError, command: &Prepared) -> Error {
+    let detail = command.without_prefix(error.detail().unwrap_or_default());
+    if detail.contains("TOOLARGE") || error.code() == Some("TOOLARGE") {
+        return Error::TooLarge("a command may read 4 MiB, and a value may have 1 MiB");
+    }
+    match error.code() {
+        Some("WRONGTYPE") => Error::WrongType(detail),
+        Some(code @ ("ERR" | "NOGROUP" | "BUSYGROUP" | "UNBLOCKED" | "INVALIDOBJ")) => {
+            Error::Command(format!("{code} {detail}"))
+        }
+        _ => from_redis(error),
+    }
+}
+
+fn from_redis(error: &RedisError) -> Error {
+    if error.is_timeout() {
+        return Error::Timeout;
+    }
+    if spoils_connection(error) {
+        return Error::Unavailable;
+    }
+    let detail = error.to_string();
+    if detail.contains("TOOLARGE") {
+        return Error::TooLarge("a batch may bring back 8 MiB");
+    }
+    if detail.contains("not an integer") || detail.contains("overflow") {
+        return Error::NotANumber;
+    }
+    tracing::warn!(target: "store", kind = ?error.kind(), code = error.code(), "Redis refused a call");
+    Error::Internal
+}

@@ -1,0 +1,290 @@
+//! fermyon:spin's key-value and redis, of Spin 1 and 2.0.0, on every backend; and what a tenant's commands may not reach.
+
+use tests::{Answer, Gateway, Protocol, Redis, Site, Storage, Tenant};
+
+struct Store {
+    gateway: Gateway,
+    storage: Storage,
+}
+
+fn tenant(host: &str) -> Tenant {
+    let limits = "[limits]\nstorage_ops = 5000\nfuel = \"5G\"";
+    Tenant::new(host, "spin").stores(&["default"]).redis(&["redis://granted:6379"]).with(limits)
+}
+
+impl Store {
+    async fn on(storage: Storage) -> Self {
+        let site = Site::new()
+            .tenant("a", &tenant("a.localhost"))
+            .tenant("b", &tenant("b.localhost"))
+            .gateway("[storage]\ntimeout = \"5s\"");
+        let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
+        gateway.storage().await;
+        Self { gateway, storage }
+    }
+
+    async fn call(&self, tenant: &str, path: &str, arguments: &[&[u8]]) -> Answer {
+        // A line that is empty would be none.
+        let lines: Vec<String> = arguments.iter().map(|argument| format!("x{}", hex(argument))).collect();
+        let client = self.gateway.client(Protocol::H2);
+        client.call("POST", &format!("{tenant}.localhost"), path, lines.join("\n")).await
+    }
+
+    async fn text(&self, path: &str, arguments: &[&[u8]]) -> String {
+        self.call("a", path, arguments).await.text()
+    }
+
+    /// A command of tenant a's, the answer in words.
+    async fn execute(&self, command: &[&[u8]]) -> String {
+        self.text("/redis2/execute/granted", command).await
+    }
+}
+
+/// How the guest prints the one error of Spin 1.
+const ONE: &str = "Error { code: 1, name: \"error\", message: \"\" }";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn each(test: impl AsyncFn(Store)) {
+    for storage in Storage::each() {
+        test(Store::on(storage).await).await;
+    }
+}
+
+#[tokio::test]
+async fn key_value_of_spin_2_is_the_same_store_as_wasis() {
+    each(async |store| {
+        assert_eq!(store.text("/kv2/get/default", &[b"k"]).await, "(none)");
+        assert_eq!(store.text("/kv2/set/default", &[b"k", b"\0\xff"]).await, "set");
+        assert_eq!(store.text("/kv2/get/default", &[b"k"]).await, "00ff");
+        assert_eq!(store.text("/kv2/exists/default", &[b"k"]).await, "true");
+        store.text("/kv2/set/default", &[b"j", b""]).await;
+        assert_eq!(store.text("/kv2/get-keys/default", &[]).await, "j k");
+        assert_eq!(store.text("/kv1/get/default", &[b"k"]).await, "00ff", "Spin 1 sees the same");
+        assert_eq!(store.text("/kv2/delete/default", &[b"k"]).await, "deleted");
+        assert_eq!(store.text("/kv2/exists/default", &[b"k"]).await, "false");
+        assert_eq!(store.text("/kv2/get/other", &[b"k"]).await, "Error::NoSuchStore");
+        assert_eq!(store.call("b", "/kv2/get-keys/default", &[]).await.text(), "", "another tenant's store is empty");
+        let long = vec![b'k'; 1025];
+        let refused = store.text("/kv2/set/default", &[&long, b"v"]).await;
+        assert_eq!(refused, "Error::Other(\"too-large: a key may have 1024 bytes\")");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn key_value_of_spin_1_has_its_own_errors() {
+    each(async |store| {
+        assert_eq!(store.text("/kv1/get/default", &[b"k"]).await, "Error::NoSuchKey");
+        assert_eq!(store.text("/kv1/set/default", &[b"k", b"v"]).await, "set");
+        assert_eq!(store.text("/kv1/get/default", &[b"k"]).await, hex(b"v"));
+        assert_eq!(store.text("/kv1/get-keys/default", &[]).await, "k");
+        assert_eq!(store.text("/kv1/get/other", &[b"k"]).await, "Error::NoSuchStore");
+        assert_eq!(store.text("/kv1/made-up/default", &[b"k"]).await, "Error::InvalidStore");
+        assert_eq!(store.text("/kv1/closed/default", &[b"k"]).await, "Error::InvalidStore");
+        assert_eq!(store.text("/kv1/delete/default", &[b"k"]).await, "deleted");
+        assert_eq!(store.text("/kv1/exists/default", &[b"k"]).await, "false");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn redis_of_both_generations_has_every_call() {
+    each(async |store| {
+        for redis in ["redis1", "redis2"] {
+            let call = async |call: &str, arguments: &[&[u8]]| {
+                store.text(&format!("/{redis}/{call}/granted"), arguments).await
+            };
+            let missing = if redis == "redis1" { "" } else { "(none)" };
+            assert_eq!(call("get", &[b"k"]).await, missing);
+            assert_eq!(call("set", &[b"k", b"\0v"]).await, "set");
+            assert_eq!(call("get", &[b"k"]).await, "0076");
+            assert_eq!(call("incr", &[b"n"]).await, "1");
+            assert_eq!(call("incr", &[b"n"]).await, "2");
+            assert_eq!(call("sadd", &[b"s", b"x", b"y", b"x"]).await, "2");
+            let members = call("smembers", &[b"s"]).await;
+            let mut members: Vec<&str> = members.split(' ').collect();
+            members.sort_unstable();
+            assert_eq!(members, ["x", "y"]);
+            assert_eq!(call("srem", &[b"s", b"x", b"z"]).await, "1");
+            assert_eq!(call("publish", &[b"channel", b"hello"]).await, "published");
+            assert_eq!(call("execute", &[b"type", b"s"]).await, "status set");
+            assert_eq!(call("execute", &[b"MGET", b"k", b"none"]).await, "bytes 0076\nnil");
+            let number = store
+                .gateway
+                .client(Protocol::H1)
+                .call(
+                    "POST",
+                    "a.localhost",
+                    &format!("/{redis}/execute/granted"),
+                    format!("{}\n{}\ni:40", hex(b"INCRBY"), hex(b"n")),
+                )
+                .await;
+            assert_eq!(number.text(), "int 42");
+            assert_eq!(call("del", &[b"k", b"n", b"s", b"none"]).await, "3");
+            let wrong = if redis == "redis1" { ONE } else { "Error::TypeError" };
+            call("set", &[b"k", b"text"]).await;
+            assert_eq!(call("sadd", &[b"k", b"x"]).await, wrong);
+            call("del", &[b"k"]).await;
+        }
+        assert_eq!(store.text("/redis2/get/elsewhere", &[b"k"]).await, "Error::InvalidAddress");
+        assert_eq!(store.text("/redis1/get/elsewhere", &[b"k"]).await, ONE);
+    })
+    .await;
+}
+
+/// What is not served says so by name, and why; nothing of it reaches the server.
+#[tokio::test]
+async fn commands_that_reach_past_a_tenants_keys_are_refused_by_name() {
+    each(async |store| {
+        let commands: [&[&[u8]]; 24] = [
+            &[b"KEYS", b"*"],
+            &[b"SCAN", b"0"],
+            &[b"RANDOMKEY"],
+            &[b"DBSIZE"],
+            &[b"FLUSHALL"],
+            &[b"FLUSHDB"],
+            &[b"CONFIG", b"GET", b"*"],
+            &[b"EVAL", b"return 1", b"0"],
+            &[b"SCRIPT", b"FLUSH"],
+            &[b"SORT", b"k", b"BY", b"tg:{b}:r:*"],
+            &[b"GEORADIUS", b"k", b"0", b"0", b"1", b"m", b"STORE", b"tg:{b}:r:k"],
+            &[b"MIGRATE", b"h", b"1", b"k", b"0", b"1"],
+            &[b"COPY", b"k", b"l", b"DB", b"3"],
+            &[b"SUBSCRIBE", b"c"],
+            &[b"PUBLISH", b"c", b"m"],
+            &[b"BLPOP", b"k", b"0"],
+            &[b"XREAD", b"BLOCK", b"0", b"STREAMS", b"k", b"$"],
+            &[b"MULTI"],
+            &[b"SELECT", b"1"],
+            &[b"CLIENT", b"LIST"],
+            &[b"AUTH", b"x"],
+            &[b"OBJECT", b"HELP"],
+            &[b"MEMORY", b"DOCTOR"],
+            &[b"no such\r\ncommand"],
+        ];
+        for command in commands {
+            let answer = store.execute(command).await;
+            assert!(
+                answer.starts_with("Error::Other(\"refused: "),
+                "{:?}: {answer}",
+                String::from_utf8_lossy(command[0])
+            );
+        }
+        let told = store.execute(&[b"keys", b"*"]).await;
+        assert!(told.contains("KEYS: it looks at keys of all tenants; use HSCAN"), "{told}");
+    })
+    .await;
+}
+
+/// A command whose cost is beside its size: refused before it is sent.
+#[tokio::test]
+async fn small_commands_of_large_cost_are_capped() {
+    let store = Store::on(Storage::Redis(Redis::start())).await;
+    let commands: [&[&[u8]]; 9] = [
+        &[b"SETBIT", b"k", b"4294967295", b"1"],
+        &[b"SETRANGE", b"k", b"536870910", b"x"],
+        &[b"SRANDMEMBER", b"s", b"-5000000"],
+        &[b"HRANDFIELD", b"h", b"-100000", b"WITHVALUES"],
+        &[b"BITFIELD", b"k", b"SET", b"u8", b"#500000000", b"1"],
+        &[b"BITFIELD", b"k", b"GET", b"u8", b"0", b"INCRBY", b"u8", b"4294967200", b"1"],
+        &[b"SSCAN", b"s", b"0", b"COUNT", b"100000"],
+        &[b"LPOP", b"l", b"100000"],
+        &[b"SPOP", b"s", b"100000"],
+    ];
+    for command in commands {
+        let answer = store.execute(command).await;
+        assert!(answer.starts_with("Error::Other(\"too-large: "), "{command:?}: {answer}");
+    }
+    // A value that grows by small steps, and a set that is read whole.
+    let piece = vec![b'x'; 600_000];
+    assert_eq!(store.execute(&[b"APPEND", b"k", &piece]).await, "int 600000");
+    assert!(store.execute(&[b"APPEND", b"k", &piece]).await.starts_with("Error::Other(\"too-large: "));
+    assert_eq!(store.execute(&[b"STRLEN", b"k"]).await, "int 600000");
+    for n in 0..8u8 {
+        let mut member = piece.clone();
+        member[0] = n;
+        store.execute(&[b"SADD", b"large", &member]).await;
+    }
+    assert!(store.execute(&[b"SMEMBERS", b"large"]).await.starts_with("Error::Other(\"too-large: "));
+    assert_eq!(store.execute(&[b"SCARD", b"large"]).await, "int 8");
+}
+
+/// Keys in answers and in the server's own words are the guest's own; nothing else comes through.
+#[tokio::test]
+async fn answers_name_the_guests_own_keys() {
+    let store = Store::on(Storage::Redis(Redis::start())).await;
+    store.execute(&[b"RPUSH", b"list", b"one", b"two"]).await;
+    let popped = store.execute(&[b"LMPOP", b"2", b"none", b"list", b"LEFT"]).await;
+    assert_eq!(popped, format!("bytes {}\nbytes {}", hex(b"list"), hex(b"one")));
+    store.execute(&[b"XADD", b"stream", b"1-1", b"f", b"v"]).await;
+    let read = store.execute(&[b"XREAD", b"COUNT", b"2", b"STREAMS", b"stream", b"0"]).await;
+    assert!(read.starts_with(&format!("bytes {}\n", hex(b"stream"))), "{read}");
+    let error = store.execute(&[b"XREADGROUP", b"GROUP", b"STREAMS", b"c", b"STREAMS", b"stream", b">"]).await;
+    assert!(error.contains("NOGROUP No such key 'stream'"), "{error}");
+    assert!(!error.contains("tg:"), "{error}");
+    store.execute(&[b"SET", b"text", b"x"]).await;
+    assert_eq!(
+        store.execute(&[b"INCR", b"text"]).await,
+        "Error::Other(\"ERR value is not an integer or out of range\")"
+    );
+    assert_eq!(store.execute(&[b"GET"]).await, "Error::Other(\"ERR wrong number of arguments for 'get' command\")");
+}
+
+/// Adversarial keys from two tenants, and what the server sees of them: nothing outside of a tenant's own prefix, and
+/// nothing of the other's.
+#[tokio::test]
+async fn redis_sees_raw_keys_and_channels_below_the_tenants_prefix_only() {
+    let store = Store::on(Storage::Redis(Redis::start())).await;
+    let Storage::Redis(redis) = &store.storage else { unreachable!() };
+    let monitor = redis.monitor();
+    let keys: [&[u8]; 9] = [b"", b":", b"{b}", b"}", b"*", b"a\0b", b"\xff\xfe", b"tg:{b}:r:x", b"\r\nFLUSHALL\r\n"];
+    for key in keys {
+        store.execute(&[b"SET", key, b"of a"]).await;
+        let of_b = store.call("b", "/redis2/execute/granted", &[b"GET", key]).await.text();
+        assert_eq!(of_b, "nil", "{key:?}");
+        store.execute(&[b"RENAME", key, b"elsewhere"]).await;
+        store.execute(&[b"SUNIONSTORE", key, b"{b}", b"tg:{b}:kv:default"]).await;
+    }
+    store.text("/redis2/publish/granted", &[b"tg:{b}:ch:c", b"m"]).await;
+    store.execute(&[b"GET", b"the last"]).await;
+    let mut seen = Vec::new();
+    loop {
+        let line = monitor.recv_timeout(tests::PATIENCE).unwrap();
+        let is_last = line.contains("the last");
+        seen.push(line);
+        if is_last {
+            break;
+        }
+    }
+    let mut checked = 0;
+    for line in &seen {
+        let words: Vec<&str> = line.split("\" \"").collect();
+        let command = words[0].rsplit('"').next().unwrap().to_ascii_uppercase();
+        let keys: &[&str] = match command.as_str() {
+            "SET" | "GET" => &words[1..2],
+            "RENAME" => &words[1..3],
+            "PUBLISH" => &words[1..2],
+            "SUNIONSTORE" => &words[1..],
+            _ => continue,
+        };
+        for key in keys {
+            assert!(
+                key.starts_with("tg:{a}:r:") || key.starts_with("tg:{b}:r:") || key.starts_with("tg:{a}:ch:"),
+                "{line}"
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked >= 9 * 5, "{checked} keys were seen");
+}
+
+#[test]
+fn a_component_that_needs_redis_and_was_granted_none_is_told() {
+    let tenant = Tenant::new("a.localhost", "spin").stores(&["default"]);
+    let output = tests::check(&Site::new().tenant("a", &tenant), &["--json"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("redis-not-granted") && text.contains("redis://localhost:6379"), "{text}");
+}
