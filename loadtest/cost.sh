@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What metering costs: `hello` and a guest that computes, with fuel, fair turns and the ledger on against all three off, in
+# What metering costs: `hello`, alone and beside another tenant, and a guest that computes, with fuel, fair turns and the ledger on against all three off, in
 # turn, in one run, server on one core.
 # ROUNDS, SECONDS_EACH and CONNECTIONS may be set; all are bounded.
 # shellcheck source=loadtest/lib.sh
@@ -18,6 +18,7 @@ for metering in on off; do
     dir=$out/cost-$metering
     site "$dir" "[sandbox]"$'\n'"metering = $([ $metering = on ] && echo true || echo false)"
     tenant "$dir" hello hello-site "$quota"
+    tenant "$dir" other hello-site "$quota"
     tenant "$dir" burn hostile "$quota"
     SITE=$dir start_tollgate "$dir/state"
     at[$metering]=$tollgate
@@ -25,10 +26,18 @@ done
 
 results=$(mktemp)
 for _ in $(seq "$rounds"); do
-    for what in "hello /" "burn /burn/1000000"; do
+    for what in "hello /" "two /" "burn /burn/1000000"; do
         read -r host path <<<"$what"
         for metering in on off; do
-            send "${at[$metering]}" "$host.localhost" "$path" -z "${seconds}s" -c "$connections" >"$out/cost.json"
+            # Two tenants: the other one has as many connections, and its requests are as many again.
+            beside=
+            case $host in two)
+                send "${at[$metering]}" other.localhost / -z "$((seconds + 1))s" -c "$connections" >/dev/null &
+                beside=$!
+                ;;
+            esac
+            send "${at[$metering]}" "${host/two/hello}.localhost" "$path" -z "${seconds}s" -c "$connections" >"$out/cost.json"
+            [ -z "$beside" ] || wait "$beside"
             python3 -c '
 import json, sys
 run = json.load(open(sys.argv[1]))
@@ -43,7 +52,7 @@ rows = collections.defaultdict(list)
 for line in open(sys.argv[1]):
     host, metering, rps, p99 = line.split()
     rows[host, metering].append((float(rps), float(p99)))
-for host in ("hello", "burn"):
+for host in ("hello", "two", "burn"):
     median = {metering: statistics.median(rps for rps, _ in rows[host, metering]) for metering in ("on", "off")}
     for metering in ("on", "off"):
         spread = " ".join(f"{rps:.0f}" for rps, _ in rows[host, metering])

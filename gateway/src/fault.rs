@@ -56,6 +56,8 @@ pub(crate) enum Quotum {
     BodyBytes,
     StorageOps,
     StorageBytes,
+    /// What it has in the store.
+    Storage,
     Outbound,
     OutboundInFlight,
     LogBytes,
@@ -64,7 +66,7 @@ pub(crate) enum Quotum {
 impl Quotum {
     /// Every quota, for tests.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Requests,
         Self::Fuel,
         Self::InFlight,
@@ -73,6 +75,7 @@ impl Quotum {
         Self::BodyBytes,
         Self::StorageOps,
         Self::StorageBytes,
+        Self::Storage,
         Self::Outbound,
         Self::OutboundInFlight,
         Self::LogBytes,
@@ -89,6 +92,7 @@ impl Quotum {
             Self::BodyBytes => "body-bytes",
             Self::StorageOps => "storage-ops",
             Self::StorageBytes => "storage-bytes",
+            Self::Storage => "storage",
             Self::Outbound => "outbound",
             Self::OutboundInFlight => "outbound-in-flight",
             Self::LogBytes => "log-bytes",
@@ -107,6 +111,7 @@ impl Quotum {
             Self::BodyBytes => "quota-body-bytes",
             Self::StorageOps => "quota-storage-ops",
             Self::StorageBytes => "quota-storage-bytes",
+            Self::Storage => "quota-storage",
             Self::Outbound => "quota-outbound",
             Self::OutboundInFlight => "quota-outbound-in-flight",
             Self::LogBytes => "quota-log-bytes",

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -117,6 +118,7 @@ impl Gateway {
         self.admin = listener.local_addr()?;
         // Connections of its own, so that it answers when the clients' are all taken; and it outlives a drain's start.
         self.egress.own_listeners([self.https.as_slice(), &self.http, &[self.admin]].concat());
+        tokio::spawn(keep_counts(Arc::clone(&self.road), Arc::clone(&store)));
         let admin = Admin { road: Arc::clone(&self.road), store, suspension: self.suspension.clone() };
         let connections = Connections::new(100, Arc::new(Metrics::default()));
         let serve = move |stream, _peer| admin.clone().serve(stream);
@@ -294,5 +296,30 @@ impl Door {
             std::future::ready(redirect)
         };
         http::serve(stream, tls::Protocol::Http1, &self.road.http, &self.road.tasks, answer).await;
+    }
+}
+
+/// Between two counts of what tenants with a quota of it have in the store, and before the first.
+const COUNT_EVERY: Duration = Duration::from_secs(3600);
+const COUNT_FIRST: Duration = Duration::from_secs(5);
+
+/// Repairs the sums that are kept beside tenants' data, one tenant after the other, as long as the process lives.
+async fn keep_counts(road: Arc<Road>, store: Arc<Store>) {
+    let mut pause = COUNT_FIRST;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = COUNT_EVERY;
+        let snapshot = road.snapshot.load_full();
+        for plan in snapshot.plans.values().filter(|plan| plan.quota.storage.is_some()) {
+            match store.count(&plan.id).await {
+                Ok((booked, usage)) if booked != usage => tracing::warn!(
+                    target: "store", tenant = %plan.id, ?booked, ?usage, "what the tenant has was counted anew"
+                ),
+                Ok(_same) => {}
+                Err(error) => {
+                    tracing::warn!(target: "store", tenant = %plan.id, %error, "what the tenant has cannot be counted")
+                }
+            }
+        }
     }
 }

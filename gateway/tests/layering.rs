@@ -39,7 +39,7 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
             "admin",
         ],
     ),
-    ("cli", &["telemetry", "sandbox", "config", "gateway", "tls"]),
+    ("cli", &["telemetry", "store", "sandbox", "config", "gateway", "tls"]),
     ("lib", &[]),
     ("main", &[]),
 ];

@@ -3,6 +3,7 @@
 //! Every guest of `tests/guests` is named by a suite, or `guests` fails.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should say so and stop")]
 
+mod acl;
 mod bombs;
 mod check;
 mod demo;
@@ -18,6 +19,7 @@ mod keyvalue;
 mod lifecycle;
 mod matrix;
 mod memory;
+mod space;
 mod spin;
 mod storage;
 mod suspension;

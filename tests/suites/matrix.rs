@@ -37,7 +37,7 @@ const fn row(
     Row { key, guest, value, before, refused, shows }
 }
 
-const ROWS: [Row; 19] = [
+const ROWS: [Row; 20] = [
     row("limits.fuel", "hostile", "\"20M\"", &[], "/loop", Shows::Fault(502, "fuel-exhausted")),
     row("limits.memory", "hostile", "\"8MiB\"", &[], "/grow", Shows::Fault(502, "memory-exhausted")),
     row("limits.time", "hostile", "\"300ms\"", &[], "/sleep", Shows::Fault(504, "deadline")),
@@ -94,6 +94,14 @@ const ROWS: [Row; 19] = [
         &[],
         "/-/flood/k",
         Shows::Guest("quota-exceeded: storage-ops", Some("storage-ops")),
+    ),
+    row(
+        "quota.storage",
+        "kv",
+        "{ bytes = \"1MiB\", keys = 3 }",
+        &[],
+        "/-/flood/k",
+        Shows::Guest("quota-exceeded: storage.keys", Some("storage")),
     ),
     row(
         "quota.storage_bytes",

@@ -56,13 +56,13 @@ impl Admin {
         const TEXT: &str = "text/plain; charset=utf-8";
         const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         if request.method() == Method::POST {
-            return self.change(request);
+            return self.change(request).await;
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return respond(
                 StatusCode::METHOD_NOT_ALLOWED,
                 TEXT,
-                "only GET, and POST /tenants/ID/suspend and /tenants/ID/resume\n".to_owned(),
+                "only GET, and POST /tenants/ID/suspend, /resume and /count\n".to_owned(),
             );
         }
         match request.uri().path() {
@@ -77,8 +77,8 @@ impl Admin {
         }
     }
 
-    /// `POST /tenants/ID/suspend` and `/tenants/ID/resume`.
-    fn change(&self, request: &Request<Incoming>) -> Response<ResponseBody> {
+    /// `POST /tenants/ID/suspend`, `/resume` and `/count`.
+    async fn change(&self, request: &Request<Incoming>) -> Response<ResponseBody> {
         const TEXT: &str = "text/plain; charset=utf-8";
         let headers = request.headers();
         let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"application/json");
@@ -88,8 +88,9 @@ impl Admin {
         }
         let path: Vec<&str> = request.uri().path().split('/').skip(1).collect();
         let (id, suspended) = match path.as_slice() {
-            ["tenants", id, "suspend"] => (id, true),
-            ["tenants", id, "resume"] => (id, false),
+            ["tenants", id, "suspend"] => (id, Some(true)),
+            ["tenants", id, "resume"] => (id, Some(false)),
+            ["tenants", id, "count"] => (id, None),
             _ => return respond(StatusCode::NOT_FOUND, TEXT, "there is no such change\n".to_owned()),
         };
         // Also a tenant whose files are wrong at this moment can be stopped.
@@ -97,6 +98,7 @@ impl Admin {
         let Some(id) = TenantId::parse(id).filter(known) else {
             return respond(StatusCode::NOT_FOUND, TEXT, "there is no such tenant\n".to_owned());
         };
+        let Some(suspended) = suspended else { return self.count(&id).await };
         match self.suspension.set(&id, suspended) {
             Ok(()) => {
                 respond(StatusCode::OK, TEXT, format!("{id} {}\n", if suspended { "suspended" } else { "resumed" }))
@@ -105,6 +107,20 @@ impl Admin {
                 let text = format!("{id}: done, but a restart will not know of it: {error}\n");
                 respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
             }
+        }
+    }
+
+    /// What the tenant has in the store, counted anew where the backend has to.
+    async fn count(&self, id: &TenantId) -> Response<ResponseBody> {
+        const TEXT: &str = "text/plain; charset=utf-8";
+        match self.store.count(id).await {
+            Ok((booked, usage)) => {
+                let text = format!("{id} has {} bytes in {} keys", usage.bytes, usage.keys);
+                let before = format!("; {} in {} were booked", booked.bytes, booked.keys);
+                let before = if booked == usage { String::new() } else { before };
+                respond(StatusCode::OK, TEXT, format!("{text}{before}\n"))
+            }
+            Err(error) => respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{id} cannot be counted: {error}\n")),
         }
     }
 

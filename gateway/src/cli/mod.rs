@@ -2,6 +2,7 @@
 
 mod ca;
 mod check;
+mod redis;
 mod serve;
 mod tenant;
 
@@ -46,9 +47,12 @@ enum Command {
     Ca(Common),
     /// Compile every tenant's components ahead, so that a gateway that starts later need not
     Compile(Common),
-    /// Stop a tenant of the gateway that is running, at once and for good, or let it go on
+    /// Stop a tenant of the gateway that is running, let it go on, or count what it has
     #[command(subcommand)]
     Tenant(Change),
+    /// What concerns the Redis that tenants' data is on
+    #[command(subcommand)]
+    Redis(Redis),
     /// Compile one component from standard input; `serve` runs this as a child of its own
     #[command(hide = true)]
     CompileComponent {
@@ -64,9 +68,34 @@ enum Command {
 }
 
 #[derive(Debug, Subcommand)]
+enum Redis {
+    /// Print the command that makes a Redis user for the gateway, which reaches its own keys and nothing else
+    Acl {
+        /// The user's name
+        #[arg(long, default_value = "tollgate", value_name = "NAME")]
+        user: String,
+        /// The file with the user's password
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// Make the user on every server, replicas included; the storage's URL needs a user that may do that
+        #[arg(long)]
+        apply: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum Change {
     /// Answer 503 for this tenant from now on, and end its running guests; a restart does not forget it
     Suspend {
+        /// The name of the tenant's folder
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Count what this tenant has in the store; on Redis that goes through the server's keys, and repairs the sum
+    Count {
         /// The name of the tenant's folder
         id: String,
         #[command(flatten)]
@@ -140,8 +169,12 @@ pub fn main() -> ExitCode {
         Command::Check { common, json } => check::check(&common, json),
         Command::Compile(common) => check::compile(&common),
         Command::Ca(common) => ca::ca(&common),
+        Command::Redis(Redis::Acl { user, password_file, apply, common }) => {
+            redis::acl(&common, &user, password_file.as_deref(), apply)
+        }
         Command::Tenant(Change::Suspend { id, common }) => tenant::tenant(&common, &id, "suspend"),
         Command::Tenant(Change::Resume { id, common }) => tenant::tenant(&common, &id, "resume"),
+        Command::Tenant(Change::Count { id, common }) => tenant::tenant(&common, &id, "count"),
     };
     done.unwrap_or_else(|error| fail(&error))
 }

@@ -1,4 +1,4 @@
-//! `tollgate tenant suspend ID` and `resume ID`: a word to the gateway that is running, by its operators' listener.
+//! `tollgate tenant suspend ID`, `resume ID` and `count ID`: a word to the gateway that is running, by its operators' listener.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use super::{Common, boot, runtime};
 use crate::ids::{NAME_RULE, TenantId};
 
 /// How long the gateway may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(600);
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 pub(super) fn tenant(common: &Common, id: &str, change: &str) -> anyhow::Result<ExitCode> {
@@ -26,7 +26,7 @@ pub(super) fn tenant(common: &Common, id: &str, change: &str) -> anyhow::Result<
     };
     let path = format!("/tenants/{id}/{change}");
     let posted = runtime()?.block_on(async {
-        tokio::time::timeout(PATIENCE, post(address, &path)).await.context("no answer within ten seconds")?
+        tokio::time::timeout(PATIENCE, post(address, &path)).await.context("no answer within ten minutes")?
     });
     let (status, text) = posted.with_context(|| format!("the gateway at {address} (is it running?)"))?;
     if !status.is_success() {

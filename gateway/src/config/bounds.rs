@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reader::{At, Section};
-use crate::tenant::Rate;
+use crate::tenant::{Rate, Space};
 
 /// The limits as one section may set them; shared by defaults, ceilings, tenants and routes.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,7 @@ pub(super) struct QuotaRead {
     pub(super) fuel: Option<At<Rate>>,
     pub(super) body_bytes: Option<At<Rate>>,
     pub(super) storage_ops: Option<At<Rate>>,
+    pub(super) storage: Option<At<Space>>,
     pub(super) storage_bytes: Option<At<Rate>>,
     pub(super) outbound: Option<At<Rate>>,
     pub(super) outbound_in_flight: Option<At<u32>>,
@@ -70,6 +71,7 @@ impl Section<'_> {
             fuel,
             body_bytes: section.rate("body_bytes", Self::bytes),
             storage_ops: section.rate("storage_ops", |section, key| section.count(key).map(widen)),
+            storage: section.space("storage"),
             storage_bytes: section.rate("storage_bytes", Self::bytes),
             outbound: section.rate("outbound", |section, key| section.count(key).map(widen)),
             outbound_in_flight: section.count("outbound_in_flight"),
@@ -77,6 +79,15 @@ impl Section<'_> {
         };
         section.finish();
         quota
+    }
+
+    /// `{ bytes = "64MiB", keys = 100_000 }`; what is not said is not bounded.
+    fn space(&self, key: &'static str) -> Option<At<Space>> {
+        let section = self.section(key)?;
+        let bytes = section.bytes("bytes").map_or(u64::MAX, |at| at.value);
+        let keys = section.count("keys").map_or(u64::MAX, |at| at.value.into());
+        section.finish();
+        Some(At { value: Space { bytes, keys }, place: section.place() })
     }
 
     /// `{ rate = 500, per = "1s", burst = 1000 }`; a second where no time is said.

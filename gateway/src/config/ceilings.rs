@@ -5,7 +5,7 @@ use super::problem::Place;
 use super::reader::At;
 use super::resolve::Notes;
 use super::units;
-use crate::tenant::Rate;
+use crate::tenant::{Rate, Space};
 
 const HINT: &str = "lower it, or ask whoever runs the gateway to raise the ceiling";
 
@@ -69,6 +69,8 @@ pub(super) fn quota(notes: &mut Notes<'_>, read: &QuotaRead, max: &QuotaRead) {
         fuel: is_faster, |rate| rate_text(rate, units::fuel_text);
         body_bytes: is_faster, |rate| rate_text(rate, units::bytes_text);
         storage_ops: is_faster, |rate| rate_text(rate, |count| count.to_string());
+        storage: |a, b| a.bytes > b.bytes || a.keys > b.keys,
+            |space: Space| format!("{} and {} keys", units::bytes_text(space.bytes), space.keys);
         storage_bytes: is_faster, |rate| rate_text(rate, units::bytes_text);
         outbound: is_faster, |rate| rate_text(rate, |count| count.to_string());
         outbound_in_flight: |a, b| a > b, count;

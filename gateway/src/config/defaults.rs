@@ -60,6 +60,7 @@ pub(super) const QUOTA: Quota = Quota {
     fuel: None,
     body_bytes: None,
     storage_ops: None,
+    storage: None,
     storage_bytes: None,
     outbound: None,
     outbound_in_flight: 16,

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use wasmtime::component::Resource;
 
 use super::guest::{Guest, Make};
-use crate::ids::{StoreName, TenantId};
-use crate::store::{self, Raw, Scoped, Store, Value};
-use crate::tenant::cost;
+use crate::fault::Quotum;
+use crate::ids::StoreName;
+use crate::store::{self, Allowance, Raw, Scoped, Store, Value};
+use crate::tenant::{Tenant, cost};
 
 pub(super) mod bindings {
     //! Made from `wit/wasi-keyvalue-0.2.0-draft2`.
@@ -32,7 +33,7 @@ type Answer<T> = wasmtime::Result<Result<T, wit::Error>>;
 /// The stores an instance may open, and how many operations it may still do.
 pub(crate) struct Stores {
     store: Arc<Store>,
-    tenant: TenantId,
+    tenant: Arc<Tenant>,
     granted: Vec<StoreName>,
     /// Addresses that a component may name; all of them are the tenant's own raw keys.
     addresses: Vec<String>,
@@ -43,23 +44,30 @@ impl Stores {
     pub(super) fn new(make: &Make<'_>) -> Self {
         Self {
             store: Arc::clone(make.store),
-            tenant: make.tenant.id.clone(),
+            tenant: Arc::clone(make.tenant),
             granted: make.component.stores.clone(),
             addresses: make.component.redis.clone(),
             ops_max: make.limits.storage_ops,
         }
     }
 
+    fn allowance(&self) -> Option<Allowance> {
+        self.tenant.ledger.space().map(|space| Allowance { bytes: space.bytes, keys: space.keys })
+    }
+
     /// The empty name means `default`.
     pub(super) fn open(&self, name: &str) -> Option<Scoped> {
         let name = if name.is_empty() { "default" } else { name };
         let granted = self.granted.iter().find(|granted| granted.as_str() == name)?;
-        Some(self.store.scoped(&self.tenant, granted))
+        Some(self.store.scoped(&self.tenant.id, granted, self.allowance()))
     }
 
     /// The tenant's raw keys, if this address was granted.
     pub(super) fn redis(&self, address: &str) -> Option<Raw> {
-        self.addresses.iter().any(|granted| granted == address).then(|| self.store.raw(&self.tenant))
+        self.addresses
+            .iter()
+            .any(|granted| granted == address)
+            .then(|| self.store.raw(&self.tenant.id, self.allowance()))
     }
 }
 
@@ -116,9 +124,18 @@ macro_rules! granted {
     };
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
-fn to_wit(error: store::Error) -> wit::Error {
-    wit::Error::Other(error.to_string())
+impl Guest {
+    fn told(&self, error: store::Error) -> wit::Error {
+        wit::Error::Other(self.refused(error).to_string())
+    }
+
+    /// Counts what the tenant's quota had no room for.
+    pub(super) fn refused(&self, error: store::Error) -> store::Error {
+        if let store::Error::OverQuota(_) = error {
+            self.record.quota_refused(Quotum::Storage);
+        }
+        error
+    }
 }
 
 impl wit::Host for Guest {
@@ -133,29 +150,29 @@ impl wit::Host for Guest {
 impl wit::HostBucket for Guest {
     async fn get(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<Option<Value>> {
         let scoped = granted!(self.bucket(&bucket, 1, key.len())?);
-        let value = granted!(scoped.get(key.as_bytes()).await.map_err(to_wit));
+        let value = granted!(scoped.get(key.as_bytes()).await.map_err(|error| self.told(error)));
         self.brought(value.as_ref().map_or(0, Vec::len));
         Ok(Ok(value))
     }
 
     async fn set(&mut self, bucket: Resource<Bucket>, key: String, value: Value) -> Answer<()> {
         let scoped = granted!(self.bucket(&bucket, 1, key.len() + value.len())?);
-        Ok(scoped.set_many(vec![(key.into_bytes(), value)]).await.map_err(to_wit))
+        Ok(scoped.set_many(vec![(key.into_bytes(), value)]).await.map_err(|error| self.told(error)))
     }
 
     async fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<()> {
         let scoped = granted!(self.bucket(&bucket, 1, key.len())?);
-        Ok(scoped.delete_many(vec![key.into_bytes()]).await.map_err(to_wit))
+        Ok(scoped.delete_many(vec![key.into_bytes()]).await.map_err(|error| self.told(error)))
     }
 
     async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<bool> {
         let scoped = granted!(self.bucket(&bucket, 1, key.len())?);
-        Ok(scoped.exists(key.as_bytes()).await.map_err(to_wit))
+        Ok(scoped.exists(key.as_bytes()).await.map_err(|error| self.told(error)))
     }
 
     async fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<String>) -> Answer<wit::KeyResponse> {
         let scoped = granted!(self.bucket(&bucket, 1, 0)?);
-        let page = granted!(scoped.list(cursor.as_deref()).await.map_err(to_wit));
+        let page = granted!(scoped.list(cursor.as_deref()).await.map_err(|error| self.told(error)));
         self.brought(page.keys.iter().map(Vec::len).sum());
         Ok(Ok(wit::KeyResponse {
             // This interface's keys are text; a key that another interface wrote as bytes is not one of its.
@@ -173,7 +190,7 @@ impl wit::HostBucket for Guest {
 impl atomics::Host for Guest {
     async fn increment(&mut self, bucket: Resource<Bucket>, key: String, delta: i64) -> Answer<i64> {
         let scoped = granted!(self.bucket(&bucket, 1, key.len())?);
-        Ok(scoped.increment(key.as_bytes(), delta).await.map_err(to_wit))
+        Ok(scoped.increment(key.as_bytes(), delta).await.map_err(|error| self.told(error)))
     }
 
     async fn swap(&mut self, cas: Resource<Cas>, value: Value) -> wasmtime::Result<Result<(), atomics::CasError>> {
@@ -183,7 +200,7 @@ impl atomics::Host for Guest {
         }
         match scoped.swap(key.as_bytes(), seen, value).await {
             Ok(true) => Ok(Ok(())),
-            Err(error) => Ok(Err(atomics::CasError::StoreError(to_wit(error)))),
+            Err(error) => Ok(Err(atomics::CasError::StoreError(self.told(error)))),
             // The proposal asks for a fresh one, with what is there by now.
             Ok(false) => match self.look(scoped, key).await? {
                 Ok(fresh) => Ok(Err(atomics::CasError::CasFailed(fresh))),
@@ -201,7 +218,7 @@ impl Guest {
                 self.brought(seen.as_ref().map_or(0, Vec::len));
                 Ok(Ok(self.table.push(Cas { scoped, key, seen })?))
             }
-            Err(error) => Ok(Err(to_wit(error))),
+            Err(error) => Ok(Err(self.told(error))),
         }
     }
 }
@@ -230,7 +247,7 @@ impl batch::Host for Guest {
     async fn get_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<Vec<Option<(String, Value)>>> {
         let scoped = granted!(self.bucket(&bucket, keys.len(), bytes_of(&keys))?);
         let bytes: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
-        let values = granted!(scoped.get_many(&bytes).await.map_err(to_wit));
+        let values = granted!(scoped.get_many(&bytes).await.map_err(|error| self.told(error)));
         self.brought(values.iter().flatten().map(Vec::len).sum());
         Ok(Ok(keys.into_iter().zip(values).map(|(key, value)| Some((key, value?))).collect()))
     }
@@ -239,11 +256,14 @@ impl batch::Host for Guest {
         let bytes = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
         let scoped = granted!(self.bucket(&bucket, pairs.len(), bytes)?);
         let pairs = pairs.into_iter().map(|(key, value)| (key.into_bytes(), value)).collect();
-        Ok(scoped.set_many(pairs).await.map_err(to_wit))
+        Ok(scoped.set_many(pairs).await.map_err(|error| self.told(error)))
     }
 
     async fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<()> {
         let scoped = granted!(self.bucket(&bucket, keys.len(), bytes_of(&keys))?);
-        Ok(scoped.delete_many(keys.into_iter().map(String::into_bytes).collect()).await.map_err(to_wit))
+        Ok(scoped
+            .delete_many(keys.into_iter().map(String::into_bytes).collect())
+            .await
+            .map_err(|error| self.told(error)))
     }
 }

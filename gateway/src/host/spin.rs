@@ -80,7 +80,7 @@ impl Guest {
 
     pub(super) async fn put(&mut self, scoped: &Scoped, key: String, value: Value) -> Answer<()> {
         self.spend(1, key.len() + value.len())?;
-        Ok(scoped.set_many(vec![(key.into_bytes(), value)]).await?)
+        Ok(scoped.set_many(vec![(key.into_bytes(), value)]).await.map_err(|error| self.refused(error))?)
     }
 
     pub(super) async fn remove(&mut self, scoped: &Scoped, key: String) -> Answer<()> {
@@ -131,7 +131,7 @@ impl Guest {
     /// A command of Redis. It is one operation, and as many more as it has thousands of bytes to look at.
     pub(super) async fn command(&mut self, raw: &Raw, name: &str, arguments: Vec<Vec<u8>>) -> Answer<Vec<Reply>> {
         self.spend(1, arguments.iter().map(Vec::len).sum())?;
-        let replies = raw.execute(name.as_bytes(), arguments).await?;
+        let replies = raw.execute(name.as_bytes(), arguments).await.map_err(|error| self.refused(error))?;
         let bytes = replies.iter().map(|reply| match reply {
             Reply::Bytes(bytes) => bytes.len(),
             Reply::Status(text) => text.len(),

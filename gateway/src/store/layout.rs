@@ -24,6 +24,15 @@ impl Prefix {
         ((1..=32).contains(&text.len()) && text.bytes().all(good)).then(|| Self(text.into()))
     }
 
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What all of a tenant's keys begin with.
+    pub(super) fn of_tenant(&self, tenant: &TenantId) -> String {
+        format!("{}:{{{tenant}}}:", self.0)
+    }
+
     /// Of the tenant's raw Redis keys.
     pub(super) fn namespace(&self, tenant: &TenantId) -> Namespace {
         Namespace(format!("{}:{{{tenant}}}:r:", self.0).into_bytes().into())
@@ -32,6 +41,11 @@ impl Prefix {
     /// Of the tenant's channels.
     pub(super) fn channels(&self, tenant: &TenantId) -> Namespace {
         Namespace(format!("{}:{{{tenant}}}:ch:", self.0).into_bytes().into())
+    }
+
+    /// Where it is counted what the tenant has.
+    pub(super) fn usage(&self, tenant: &TenantId) -> Bucket {
+        Bucket(format!("{}:{{{tenant}}}:q:usage", self.0).into_bytes().into())
     }
 
     pub(super) fn bucket(&self, tenant: &TenantId, store: &StoreName) -> Bucket {
@@ -64,6 +78,12 @@ impl Namespace {
 pub(crate) struct Bucket(Arc<[u8]>);
 
 impl Bucket {
+    /// Where it is counted what the tenant of this bucket has.
+    pub(super) fn usage_beside(bucket: &[u8]) -> Option<Vec<u8>> {
+        let end = bucket.windows(2).position(|pair| pair == b"}:")? + 2;
+        Some([bucket.get(..end)?, b"q:usage".as_slice()].concat())
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -5,6 +5,7 @@
 //!
 //! Limit: keys of [`KEY_BYTES_MAX`], values of [`VALUE_BYTES_MAX`], [`BATCH_MAX`] keys a call, one deadline a call.
 
+mod account;
 mod commands;
 mod embedded;
 mod layout;
@@ -21,11 +22,13 @@ use crate::deadline::Deadline;
 use crate::ids::{StoreName, TenantId};
 use crate::telemetry::Metrics;
 
-use commands::Prepared;
+use account::Account;
+pub(crate) use account::{Allowance, Usage};
 pub(crate) use commands::Reply;
+use commands::{Effect, Prepared};
 use layout::Namespace;
 pub(crate) use layout::{Bucket, Prefix};
-pub(crate) use redis::Topology;
+pub(crate) use redis::{Topology, acl};
 pub(crate) use scoped::{Raw, Scoped};
 
 /// The longest key, in bytes.
@@ -88,6 +91,9 @@ pub(crate) enum Error {
     /// The server's own words for a command that it did not do.
     #[error("{0}")]
     Command(String),
+    /// The tenant has as much as it may.
+    #[error("quota-exceeded: storage.{0}")]
+    OverQuota(&'static str),
     #[error("bad-cursor: this store gave no such cursor")]
     BadCursor,
     #[error("internal: the store failed")]
@@ -104,6 +110,7 @@ impl Error {
             Self::NotANumber | Self::WrongType(_) => "wrong-type",
             Self::Refused(_) => "refused",
             Self::Command(_) => "command",
+            Self::OverQuota(_) => "quota-exceeded",
             Self::BadCursor => "bad-cursor",
             Self::Internal => "internal",
         }
@@ -186,14 +193,37 @@ impl Store {
     }
 
     /// A tenant's own store. Whether it was granted is for the caller to know.
-    pub(crate) fn scoped(self: &Arc<Self>, tenant: &TenantId, name: &StoreName) -> Scoped {
-        Scoped { bucket: self.prefix.bucket(tenant, name), store: Arc::clone(self) }
+    pub(crate) fn scoped(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        name: &StoreName,
+        allowance: Option<Allowance>,
+    ) -> Scoped {
+        let bucket = self.prefix.bucket(tenant, name);
+        Scoped { bucket, account: self.account(tenant, allowance), store: Arc::clone(self) }
     }
 
     /// A tenant's own raw Redis keys and channels.
-    pub(crate) fn raw(self: &Arc<Self>, tenant: &TenantId) -> Raw {
+    pub(crate) fn raw(self: &Arc<Self>, tenant: &TenantId, allowance: Option<Allowance>) -> Raw {
         let (keys, channels) = (self.prefix.namespace(tenant), self.prefix.channels(tenant));
-        Raw { keys, channels, store: Arc::clone(self) }
+        Raw { keys, channels, account: self.account(tenant, allowance), store: Arc::clone(self) }
+    }
+
+    fn account(&self, tenant: &TenantId, allowance: Option<Allowance>) -> Account {
+        Account { usage: self.prefix.usage(tenant), allowance }
+    }
+
+    /// Counts anew what a tenant has, books it, and says what was booked before and what there is. The embedded store always
+    /// knows.
+    pub(crate) async fn count(&self, tenant: &TenantId) -> Result<(Usage, Usage)> {
+        let account = self.account(tenant, None);
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.usage(&account).map(|usage| (usage, usage)),
+            Backend::Redis(redis) => {
+                let booked = redis.usage(&account).await?;
+                Ok((booked, redis.count(self.prefix.of_tenant(tenant).as_bytes(), &account).await?))
+            }
+        }
     }
 
     async fn timed<T>(&self, call: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::account::Account;
 use super::layout::{Bucket, Namespace};
 use super::{
     BATCH_BYTES_MAX, BATCH_MAX, Backend, Error, KEY_BYTES_MAX, Page, Reply, Result, Store, VALUE_BYTES_MAX, Value,
@@ -13,6 +14,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub(crate) struct Scoped {
     pub(super) bucket: Bucket,
+    pub(super) account: Account,
     pub(super) store: Arc<Store>,
 }
 
@@ -96,8 +98,8 @@ impl Scoped {
     async fn write(&self, call: &'static str, write: Write) -> Result<Written> {
         let work = async {
             match &self.store.backend {
-                Backend::Embedded(embedded) => embedded.write(&self.bucket, write).await,
-                Backend::Redis(redis) => redis.write(&self.bucket, write).await,
+                Backend::Embedded(embedded) => embedded.write(&self.account, &self.bucket, write).await,
+                Backend::Redis(redis) => redis.write(&self.account, &self.bucket, write).await,
             }
         };
         self.store.timed(call, work).await
@@ -108,6 +110,7 @@ impl Scoped {
 #[derive(Clone, Debug)]
 pub(crate) struct Raw {
     pub(super) keys: Namespace,
+    pub(super) account: Account,
     pub(super) channels: Namespace,
     pub(super) store: Arc<Store>,
 }
@@ -122,8 +125,8 @@ impl Raw {
         }
         let work = async {
             match &self.store.backend {
-                Backend::Embedded(embedded) => embedded.execute(&self.keys, prepared).await,
-                Backend::Redis(redis) => redis.execute(&prepared).await,
+                Backend::Embedded(embedded) => embedded.execute(&self.account, &self.keys, prepared).await,
+                Backend::Redis(redis) => redis.execute(&self.account, &prepared).await,
             }
         };
         self.store.timed("execute", work).await

@@ -99,7 +99,7 @@ proptest! {
         let store = open(dir.path());
         // `a` and `a-b`, `s` and `s-t`: names that begin alike.
         let scopes = [("a", "s"), ("a", "s-t"), ("a-b", "s"), ("b", "s")]
-            .map(|(id, store_name)| store.scoped(&tenant(id), &name(store_name)));
+            .map(|(id, store_name)| store.scoped(&tenant(id), &name(store_name), None));
         let mut model: [BTreeMap<Vec<u8>, Vec<u8>>; 4] = Default::default();
         runtime.block_on(async {
             for step in steps {
@@ -157,7 +157,7 @@ async fn follow(
 #[tokio::test]
 async fn what_was_acknowledged_is_there_when_the_file_is_opened_again() {
     let dir = tempfile::tempdir().unwrap();
-    let scope = |store: &Arc<Store>| store.scoped(&tenant("a"), &name("s"));
+    let scope = |store: &Arc<Store>| store.scoped(&tenant("a"), &name("s"), None);
     let store = open(dir.path());
     scope(&store).set_many(vec![(b"k".to_vec(), b"v".to_vec())]).await.unwrap();
     drop(store);

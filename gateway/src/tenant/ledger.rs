@@ -11,11 +11,13 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
-use super::Quota;
 use super::bucket::{Bucket, Count, Rate};
+use super::{Quota, Space};
 use crate::deadline::Moment;
 use crate::fault::{Fault, Quotum};
 use crate::ids::TenantId;
+
+const UNBOUNDED: Space = Space { bytes: u64::MAX, keys: u64::MAX };
 
 /// Refusals of one tenant's requests that are told at once, and how fast the next ones are: each costs sockets, a record
 /// and some ten microseconds of a processor, which a client that asks again and again would have for nothing.
@@ -42,6 +44,9 @@ pub(crate) struct Ledger {
     body_bytes: Bucket,
     storage_ops: Bucket,
     storage_bytes: Bucket,
+    /// What it may have in the store; the highest number where that is not bounded.
+    space_bytes: AtomicU64,
+    space_keys: AtomicU64,
     outbound: Bucket,
     outbound_in_flight: Count,
     log_bytes: Bucket,
@@ -104,6 +109,8 @@ impl Ledger {
             body_bytes: Bucket::default(),
             storage_ops: Bucket::default(),
             storage_bytes: Bucket::default(),
+            space_bytes: AtomicU64::new(u64::MAX),
+            space_keys: AtomicU64::new(u64::MAX),
             outbound: Bucket::default(),
             outbound_in_flight: Count::default(),
             log_bytes: Bucket::default(),
@@ -128,11 +135,21 @@ impl Ledger {
         self.body_bytes.set(quota.body_bytes);
         self.storage_ops.set(quota.storage_ops);
         self.storage_bytes.set(quota.storage_bytes);
+        let space = quota.storage.unwrap_or(UNBOUNDED);
+        self.space_bytes.store(space.bytes, Ordering::Relaxed);
+        self.space_keys.store(space.keys, Ordering::Relaxed);
         self.outbound.set(quota.outbound);
         self.outbound_in_flight.set_max(quota.outbound_in_flight.into());
         self.log_bytes.set(quota.log_bytes);
         self.refusals.set(Some(REFUSALS));
         self.loads.set(Some(LOADS));
+    }
+
+    /// What it may have in the store, where that is bounded.
+    pub(crate) fn space(&self) -> Option<Space> {
+        let bytes = self.space_bytes.load(Ordering::Relaxed);
+        let space = Space { bytes, keys: self.space_keys.load(Ordering::Relaxed) };
+        (space != UNBOUNDED).then_some(space)
     }
 
     pub(crate) fn weight(&self) -> u64 {

@@ -51,12 +51,22 @@ pub(crate) struct Quota {
     /// Bytes of request and response bodies together.
     pub(crate) body_bytes: Option<Rate>,
     pub(crate) storage_ops: Option<Rate>,
+    /// What it may have in the store.
+    pub(crate) storage: Option<Space>,
     /// Bytes of keys and values, to and from the store.
     pub(crate) storage_bytes: Option<Rate>,
     pub(crate) outbound: Option<Rate>,
     pub(crate) outbound_in_flight: u32,
     /// Bytes of lines to the tenant's log.
     pub(crate) log_bytes: Option<Rate>,
+}
+
+/// Room for a tenant's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Space {
+    /// Of keys and values; of raw Redis keys, what Redis says they take.
+    pub(crate) bytes: u64,
+    pub(crate) keys: u64,
 }
 
 #[cfg(test)]
@@ -72,6 +82,7 @@ impl Quota {
             fuel: None,
             body_bytes: None,
             storage_ops: None,
+            storage: None,
             storage_bytes: None,
             outbound: None,
             outbound_in_flight: u32::MAX,

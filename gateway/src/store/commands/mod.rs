@@ -19,6 +19,7 @@ use deadpool_redis::redis;
 use super::layout::Namespace;
 use super::{Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 pub(super) use local::{only_reads, run};
+pub(super) use table::Effect;
 use table::{Bound, Keys, Names, Rule};
 
 pub(crate) const ARGUMENTS_MAX: usize = 1000;
@@ -60,6 +61,11 @@ impl Prepared {
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.keys.iter().filter_map(|&at| self.words.get(at).map(Vec::as_slice))
+    }
+
+    /// What it does to the sum of the tenant's data.
+    pub(super) fn effect(&self) -> Effect {
+        table::effect(self.rule.name)
     }
 
     /// Whether each key begins with the tenant's prefix, looked at where it is sent and not where it was made.
@@ -133,6 +139,17 @@ fn flatten(value: redis::Value, flat: &mut Vec<Reply>) {
 
 fn refused(name: &str, why: &str) -> Error {
     Error::Refused(format!("{name}: {why}"))
+}
+
+/// What is sent for guests, as Redis names it for its users' rules: in small letters, subcommands behind a `|`.
+pub(super) fn names() -> impl Iterator<Item = String> {
+    table::RULES.iter().flat_map(|rule| {
+        let name = rule.name.to_ascii_lowercase();
+        match rule.keys {
+            Keys::Under(words) => words.iter().map(|word| format!("{name}|{}", word.to_ascii_lowercase())).collect(),
+            _ => vec![name],
+        }
+    })
 }
 
 /// Makes a command of the guest's fit to be sent.

@@ -238,6 +238,132 @@ pub(super) const RULES: [Rule; 154] = [
     rule("ZUNIONSTORE", FirstAndCounted, Whole),
 ];
 
+/// What changes nothing, as ACL CAT write has it not.
+const READS: [&str; 74] = [
+    "BITCOUNT",
+    "BITFIELD_RO",
+    "BITPOS",
+    "EXISTS",
+    "EXPIRETIME",
+    "GEODIST",
+    "GEOHASH",
+    "GEOPOS",
+    "GEORADIUSBYMEMBER_RO",
+    "GEORADIUS_RO",
+    "GEOSEARCH",
+    "GET",
+    "GETBIT",
+    "GETRANGE",
+    "HEXISTS",
+    "HGET",
+    "HGETALL",
+    "HKEYS",
+    "HLEN",
+    "HMGET",
+    "HRANDFIELD",
+    "HSCAN",
+    "HSTRLEN",
+    "HVALS",
+    "LINDEX",
+    "LLEN",
+    "LPOS",
+    "LRANGE",
+    "MEMORY",
+    "MGET",
+    "OBJECT",
+    "PEXPIRETIME",
+    "PFCOUNT",
+    "PTTL",
+    "SCARD",
+    "SDIFF",
+    "SINTER",
+    "SINTERCARD",
+    "SISMEMBER",
+    "SMEMBERS",
+    "SMISMEMBER",
+    "SRANDMEMBER",
+    "SSCAN",
+    "STRLEN",
+    "SUBSTR",
+    "SUNION",
+    "TOUCH",
+    "TTL",
+    "TYPE",
+    "XINFO",
+    "XLEN",
+    "XPENDING",
+    "XRANGE",
+    "XREAD",
+    "XREVRANGE",
+    "ZCARD",
+    "ZCOUNT",
+    "ZDIFF",
+    "ZINTER",
+    "ZINTERCARD",
+    "ZLEXCOUNT",
+    "ZMSCORE",
+    "ZRANDMEMBER",
+    "ZRANGE",
+    "ZRANGEBYLEX",
+    "ZRANGEBYSCORE",
+    "ZRANK",
+    "ZREVRANGE",
+    "ZREVRANGEBYLEX",
+    "ZREVRANGEBYSCORE",
+    "ZREVRANK",
+    "ZSCAN",
+    "ZSCORE",
+    "ZUNION",
+];
+
+/// What changes something, but makes nothing larger: it is done over quota as well.
+const SHRINKS: [&str; 26] = [
+    "DEL",
+    "EXPIRE",
+    "EXPIREAT",
+    "GETDEL",
+    "HDEL",
+    "LMPOP",
+    "LPOP",
+    "LREM",
+    "LTRIM",
+    "PERSIST",
+    "PEXPIRE",
+    "PEXPIREAT",
+    "RPOP",
+    "SPOP",
+    "SREM",
+    "UNLINK",
+    "XACK",
+    "XDEL",
+    "XTRIM",
+    "ZMPOP",
+    "ZPOPMAX",
+    "ZPOPMIN",
+    "ZREM",
+    "ZREMRANGEBYLEX",
+    "ZREMRANGEBYRANK",
+    "ZREMRANGEBYSCORE",
+];
+
+/// What a command does to the sum of a tenant's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Effect {
+    None,
+    Shrinks,
+    Grows,
+}
+
+pub(super) fn effect(name: &str) -> Effect {
+    if READS.binary_search(&name).is_ok() {
+        Effect::None
+    } else if SHRINKS.binary_search(&name).is_ok() {
+        Effect::Shrinks
+    } else {
+        Effect::Grows
+    }
+}
+
 /// The rule of a command by its name in capitals.
 pub(super) fn find(name: &str) -> Option<&'static Rule> {
     RULES.binary_search_by(|rule| rule.name.cmp(name)).ok().and_then(|at| RULES.get(at))

@@ -225,3 +225,14 @@ fn nothing_that_the_server_calls_dangerous_is_in_the_table() {
         }
     }
 }
+
+#[test]
+fn what_writes_is_what_the_server_says_writes() {
+    let (_server, mut connection) = server();
+    let writes: Vec<String> = redis::cmd("ACL").arg("CAT").arg("write").query(&mut connection).unwrap();
+    for rule in &RULES {
+        let name = rule.name.to_ascii_lowercase();
+        let theirs = writes.iter().any(|write| *write == name || write.starts_with(&format!("{name}|")));
+        assert_eq!(table::effect(rule.name) != Effect::None, theirs, "{name}");
+    }
+}

@@ -142,16 +142,7 @@ impl State {
     }
 
     fn info(&self, address: &str) -> Option<ConnectionInfo> {
-        let (host, port) = address.rsplit_once(':')?;
-        let (host, port) = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
-        let seed = self.seeds.first()?;
-        let to = match seed.addr().clone() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-                ConnectionAddr::TcpTls { host, port, insecure, tls_params }
-            }
-            _ => ConnectionAddr::Tcp(host, port),
-        };
-        Some(seed.clone().set_addr(to))
+        with_address(self.seeds.first()?, address)
     }
 
     fn new_node(&self, address: &str) -> Option<Node> {
@@ -204,6 +195,19 @@ impl State {
         map.by_address.retain(|address, _| named(address));
         self.map.store(Arc::new(map));
     }
+}
+
+/// The same way of connecting, to the server at `host:port`.
+pub(super) fn with_address(info: &ConnectionInfo, address: &str) -> Option<ConnectionInfo> {
+    let (host, port) = address.rsplit_once(':')?;
+    let (host, port) = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
+    let to = match info.addr().clone() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    Some(info.clone().set_addr(to))
 }
 
 /// One look at all servers; how long to rest after it. Nothing where nobody is left to look for.

@@ -3,24 +3,30 @@
 //! Each call is for one server (`node.rs`), which in a cluster the tenant's slot says (`cluster.rs`); a server that fails is
 //! not asked for a while (`breaker.rs`).
 
+pub(crate) mod acl;
 mod breaker;
 mod cluster;
+mod counted;
 mod node;
+mod scripts;
 
 use std::time::Duration;
 
 use deadpool_redis::redis::io::tcp::TcpSettings;
 use deadpool_redis::redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
 use deadpool_redis::redis::{
-    self, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _, RedisError, Script, ScriptInvocation,
+    self, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _, RedisError, ScriptInvocation,
 };
 
+use super::account::Account;
 use super::{
     BATCH_BYTES_MAX, BATCH_MAX, Bucket, Error, Page, Prepared, Reply, Result, Secret, VALUE_BYTES_MAX, Value, Write,
     Written,
 };
 use cluster::Cluster;
+use counted::over_quota;
 use node::{Answer, Call, Node, spoils_connection};
+use scripts::{Scripts, WHOLE_BYTES_MAX};
 
 #[derive(Debug)]
 enum Servers {
@@ -42,11 +48,7 @@ pub(crate) enum Topology {
 pub(super) struct Redis {
     name: &'static str,
     servers: Servers,
-    swap: Script,
-    list: Script,
-    get_many: Script,
-    whole: Script,
-    append: Script,
+    scripts: Scripts,
 }
 
 impl std::fmt::Debug for Redis {
@@ -55,67 +57,10 @@ impl std::fmt::Debug for Redis {
     }
 }
 
-/// Sets the field to `ARGV[4]` if it holds `ARGV[3]` (or is absent, where `ARGV[2]` is "0").
-const SWAP: &str = r"
-local now = redis.call('HGET', KEYS[1], ARGV[1])
-if ARGV[2] == '0' then
-  if now then return 0 end
-elseif now ~= ARGV[3] then
-  return 0
-end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
-return 1";
-
-/// HSCAN without its values, in small steps: the server reads them all the same (NOVALUES came with Redis 7.4), and one
-/// page must not hold it up. `ARGV[2]` keys are a page, or as many as came with a MiB of values.
-const LIST: &str = r"
-local cursor, keys, bytes = ARGV[1], {}, 0
-repeat
-  local answer = redis.call('HSCAN', KEYS[1], cursor, 'COUNT', 16)
-  cursor = answer[1]
-  for i = 1, #answer[2], 2 do
-    keys[#keys + 1] = answer[2][i]
-    bytes = bytes + #answer[2][i + 1]
-  end
-until cursor == '0' or #keys >= tonumber(ARGV[2]) or bytes > 1048576
-return {cursor, keys}";
-
-/// A command that reads all that is at its keys, after a look at how much memory that takes: `ARGV[1]` is the most. What
-/// MEMORY USAGE says of a large collection is an estimate from a few elements.
-const WHOLE: &str = r"
-local bytes = 0
-for i = 1, #KEYS do bytes = bytes + (redis.call('MEMORY', 'USAGE', KEYS[i]) or 0) end
-if bytes > tonumber(ARGV[1]) then return redis.error_reply('TOOLARGE') end
-return redis.pcall(unpack(ARGV, 2))";
-const WHOLE_BYTES_MAX: usize = 4 << 20;
-
-/// APPEND, after a look at what it comes to: `ARGV[1]` is the most; its value is `ARGV[4]`.
-const APPEND: &str = r"
-local now = redis.pcall('STRLEN', KEYS[1])
-if type(now) == 'table' then return now end
-if now + #(ARGV[4] or '') > tonumber(ARGV[1]) then return redis.error_reply('TOOLARGE') end
-return redis.pcall(unpack(ARGV, 2))";
-
-/// HMGET, after a look at how much it would be: `ARGV[1]` is the most.
-const GET_MANY: &str = r"
-local bytes = 0
-for i = 2, #ARGV do bytes = bytes + redis.call('HSTRLEN', KEYS[1], ARGV[i]) end
-if bytes > tonumber(ARGV[1]) then return redis.error_reply('TOOLARGE') end
-local values = {}
-for i = 2, #ARGV do values[i - 1] = redis.call('HGET', KEYS[1], ARGV[i]) end
-return values";
-
 impl Redis {
     /// `urls` are one or more, with commas between.
     pub(super) fn new(urls: &Secret, topology: Topology, primary: &str, timeout: Duration) -> anyhow::Result<Self> {
-        let infos = urls.0.split(',').map(|url| {
-            // Without it, the second of two small writes waits for the answer to the first: 40 ms.
-            let prompt = TcpSettings::default().set_nodelay(true);
-            let info = url.trim().into_connection_info().map(|info| info.set_tcp_settings(prompt));
-            // The error itself would show the URL, and with it the password.
-            info.map_err(|error| anyhow::anyhow!("a Redis URL is not one: {:?}", error.kind()))
-        });
-        let infos = infos.collect::<anyhow::Result<Vec<ConnectionInfo>>>()?;
+        let infos = connection_infos(urls)?;
         let servers = match (topology, infos.as_slice()) {
             (Topology::Cluster, [_, ..]) => Servers::Cluster(Cluster::watch(infos, timeout)),
             (Topology::Sentinel, [first, ..]) => {
@@ -142,13 +87,12 @@ impl Redis {
             }
             (_, []) => anyhow::bail!("there is no Redis URL"),
         };
-        let [swap, list, get_many, whole, append] = [SWAP, LIST, GET_MANY, WHOLE, APPEND].map(Script::new);
         let name = match topology {
             Topology::Single => "redis",
             Topology::Sentinel => "redis-sentinel",
             Topology::Cluster => "redis-cluster",
         };
-        Ok(Self { name, servers, swap, list, get_many, whole, append })
+        Ok(Self { name, servers, scripts: Scripts::default() })
     }
 
     /// As `storage.backend` has it.
@@ -168,7 +112,7 @@ impl Redis {
                 self.command(bucket.as_bytes(), get.arg(bucket.as_bytes()).arg(*key)).await.map(|value| vec![value])
             }
             _ => {
-                let mut call = self.get_many.key(bucket.as_bytes());
+                let mut call = self.scripts.get_many.key(bucket.as_bytes());
                 call.arg(BATCH_BYTES_MAX);
                 for key in keys {
                     call.arg(*key);
@@ -186,13 +130,16 @@ impl Redis {
     /// The cursor is HSCAN's own.
     pub(super) async fn list(&self, bucket: &Bucket, cursor: Option<&str>) -> Result<Page> {
         let cursor: u64 = cursor.unwrap_or("0").parse().map_err(|_not_a_number| Error::BadCursor)?;
-        let mut call = self.list.key(bucket.as_bytes());
+        let mut call = self.scripts.list.key(bucket.as_bytes());
         call.arg(cursor).arg(BATCH_MAX);
         let (next, keys): (u64, Vec<Vec<u8>>) = self.script(bucket.as_bytes(), &call).await?;
         Ok(Page { keys, cursor: (next != 0).then(|| next.to_string()) })
     }
 
-    pub(super) async fn write(&self, bucket: &Bucket, write: Write) -> Result<Written> {
+    pub(super) async fn write(&self, account: &Account, bucket: &Bucket, write: Write) -> Result<Written> {
+        if let Some(allowance) = account.allowance {
+            return self.write_counted((&account.usage, allowance), bucket, write).await;
+        }
         let bucket = bucket.as_bytes();
         match write {
             Write::Set(pairs) => {
@@ -216,21 +163,26 @@ impl Redis {
                 self.command(bucket, increment.arg(bucket).arg(key).arg(delta)).await.map(Written::Sum)
             }
             Write::Swap { key, expected, new } => {
-                let mut call = self.swap.key(bucket);
+                let mut call = self.scripts.swap.key(bucket);
                 call.arg(key).arg(u8::from(expected.is_some())).arg(expected.unwrap_or_default()).arg(new);
                 self.script(bucket, &call).await.map(Written::Swapped)
             }
         }
     }
 
-    pub(super) async fn execute(&self, command: &Prepared) -> Result<Vec<Reply>> {
+    pub(super) async fn execute(&self, account: &Account, command: &Prepared) -> Result<Vec<Reply>> {
         let words = command.words();
         let key = command.keys().next().unwrap_or_default();
-        let answer: Answer = if command.reads_whole() || command.appends() {
-            let script = if command.appends() { &self.append } else { &self.whole };
+        let reads_max = command.reads_whole().then_some(WHOLE_BYTES_MAX);
+        let value_max = command.appends().then_some(VALUE_BYTES_MAX);
+        let counted = self.counted_command(account, command, (reads_max, value_max));
+        let answer: Answer = if let Some(call) = counted {
+            self.call(key, &Call::Script(&call)).await?
+        } else if let Some(max) = reads_max.or(value_max) {
+            let script = if command.appends() { &self.scripts.append } else { &self.scripts.whole };
             let mut call = script.prepare_invoke();
             command.keys().for_each(|key| _ = call.key(key));
-            call.arg(if command.appends() { VALUE_BYTES_MAX } else { WHOLE_BYTES_MAX });
+            call.arg(max);
             words.iter().for_each(|word| _ = call.arg(word.as_slice()));
             self.call(key, &Call::Script(&call)).await?
         } else {
@@ -269,6 +221,18 @@ impl Redis {
     }
 }
 
+/// How to connect, for each of the URLs with commas between.
+fn connection_infos(urls: &Secret) -> anyhow::Result<Vec<ConnectionInfo>> {
+    let infos = urls.0.split(',').map(|url| {
+        // Without it, the second of two small writes waits for the answer to the first: 40 ms.
+        let prompt = TcpSettings::default().set_nodelay(true);
+        let info = url.trim().into_connection_info().map(|info| info.set_tcp_settings(prompt));
+        // The error itself would show the URL, and with it the password.
+        info.map_err(|error| anyhow::anyhow!("a Redis URL is not one: {:?}", error.kind()))
+    });
+    infos.collect()
+}
+
 fn read<T: FromRedisValue>(answer: Answer) -> Result<T> {
     answer.and_then(|value| Ok(T::from_redis_value(value)?)).map_err(|error| from_redis(&error))
 }
@@ -277,6 +241,9 @@ fn read<T: FromRedisValue>(answer: Answer) -> Result<T> {
 /// it is not told the words.
 fn from_command(error: &RedisError, command: &Prepared) -> Error {
     let detail = command.without_prefix(error.detail().unwrap_or_default());
+    if let Some(error) = over_quota(error) {
+        return error;
+    }
     if detail.contains("TOOLARGE") || error.code() == Some("TOOLARGE") {
         return Error::TooLarge("a command may read 4 MiB, and a value may have 1 MiB");
     }
@@ -297,6 +264,9 @@ fn from_redis(error: &RedisError) -> Error {
         return Error::Unavailable;
     }
     let detail = error.to_string();
+    if let Some(error) = over_quota(error) {
+        return error;
+    }
     if detail.contains("TOOLARGE") {
         return Error::TooLarge("a batch may bring back 8 MiB");
     }

@@ -6,22 +6,22 @@
 //! Limit: [`QUEUE`] writes wait at most; [`GROUP`] of them or [`GROUP_BYTES`] are committed together, and what nobody waits
 //! for any more is left out. One value is read in place; batches and listings go to [`READERS`] threads at most.
 
+mod tables;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::account::{Account, Usage};
 use super::{
     BATCH_BYTES_MAX, BATCH_MAX, Bucket, Error, Namespace, Page, Prepared, Reply, Result, Value, Write, Written,
     commands,
 };
+use tables::{NAMES, Tables, USAGE, VALUES};
 
-/// (bucket, key) → value, in byte order.
-const VALUES: TableDefinition<'static, (&[u8], &[u8]), &[u8]> = TableDefinition::new("kv");
-/// The same keys without their values, so that a listing reads no value: one of a MiB takes pages of its own.
-const NAMES: TableDefinition<'static, (&[u8], &[u8]), ()> = TableDefinition::new("kv-names");
 const QUEUE: usize = 4096;
 const GROUP: usize = 1024;
 const GROUP_BYTES: usize = 16 << 20;
@@ -32,6 +32,7 @@ const WRITER_NICENESS: i32 = 10;
 const CACHE_BYTES: usize = 64 << 20;
 
 struct Job {
+    account: Account,
     bucket: Bucket,
     work: Work,
     done: oneshot::Sender<Result<Outcome>>,
@@ -74,8 +75,7 @@ impl Embedded {
             format!("cannot open the embedded store {} (is another gateway using it?)", path.display())
         })?;
         let write = database.begin_write()?;
-        write.open_table(VALUES)?;
-        write.open_table(NAMES)?;
+        Tables::open(&write)?.count_if_never()?;
         write.commit()?;
         let database = Arc::new(database);
         let (jobs, queue) = mpsc::channel(QUEUE);
@@ -91,15 +91,15 @@ impl Embedded {
         Ok(Self { database, jobs, readers: Arc::new(Semaphore::new(READERS)) })
     }
 
-    pub(super) async fn write(&self, bucket: &Bucket, write: Write) -> Result<Written> {
-        match self.work(bucket.clone(), Work::Write(write)).await? {
+    pub(super) async fn write(&self, account: &Account, bucket: &Bucket, write: Write) -> Result<Written> {
+        match self.work(account.clone(), bucket.clone(), Work::Write(write)).await? {
             Outcome::Written(written) => Ok(written),
             Outcome::Answer(_) => Err(Error::Internal),
         }
     }
 
     /// The tenant's raw keys are a bucket of their own kind.
-    pub(super) async fn execute(&self, space: &Namespace, command: Prepared) -> Result<Vec<Reply>> {
+    pub(super) async fn execute(&self, account: &Account, space: &Namespace, command: Prepared) -> Result<Vec<Reply>> {
         let bucket = space.as_bucket();
         if commands::only_reads(&command) {
             return self
@@ -110,15 +110,24 @@ impl Embedded {
                 })
                 .await;
         }
-        match self.work(bucket, Work::Command(command)).await? {
+        match self.work(account.clone(), bucket, Work::Command(command)).await? {
             Outcome::Answer(answer) => Ok(answer),
             Outcome::Written(_) => Err(Error::Internal),
         }
     }
 
-    async fn work(&self, bucket: Bucket, work: Work) -> Result<Outcome> {
+    /// What the tenant has.
+    pub(super) fn usage(&self, account: &Account) -> Result<Usage> {
+        let read = self.database.begin_read().map_err(internal)?;
+        let table = read.open_table(USAGE).map_err(internal)?;
+        let usage = table.get(account.usage.as_bytes()).map_err(internal)?;
+        let (bytes, keys) = usage.map_or((0, 0), |usage| usage.value());
+        Ok(Usage { bytes, keys })
+    }
+
+    async fn work(&self, account: Account, bucket: Bucket, work: Work) -> Result<Outcome> {
         let (done, answer) = oneshot::channel();
-        self.jobs.send(Job { bucket, work, done }).await.map_err(|_closed| Error::Unavailable)?;
+        self.jobs.send(Job { account, bucket, work, done }).await.map_err(|_closed| Error::Unavailable)?;
         answer.await.map_err(|_closed| Error::Unavailable)?
     }
 
@@ -252,95 +261,13 @@ fn commit(database: &Database, group: &[Job]) -> std::result::Result<Vec<Result<
     let transaction = database.begin_write()?;
     let mut answers = Vec::with_capacity(group.len());
     {
-        let mut tables = Tables { values: transaction.open_table(VALUES)?, names: transaction.open_table(NAMES)? };
+        let mut tables = Tables::open(&transaction)?;
         for job in group {
-            answers.push(match &job.work {
-                Work::Write(write) => tables.apply(job.bucket.as_bytes(), write)?.map(Outcome::Written),
-                Work::Command(command) => tables.command(&job.bucket, command)?.map(Outcome::Answer),
-            });
+            answers.push(tables.apply(job)?);
         }
     }
     transaction.commit()?;
     Ok(answers)
-}
-
-/// Both tables in one transaction. Invariant: they have the same keys.
-struct Tables<'t> {
-    values: redb::Table<'t, (&'static [u8], &'static [u8]), &'static [u8]>,
-    names: redb::Table<'t, (&'static [u8], &'static [u8]), ()>,
-}
-
-impl Tables<'_> {
-    /// The outer error spoils the whole group; the inner one is this caller's own.
-    fn apply(&mut self, bucket: &[u8], write: &Write) -> std::result::Result<Result<Written>, redb::Error> {
-        match write {
-            Write::Set(pairs) => {
-                for (key, value) in pairs {
-                    self.set(bucket, key, value)?;
-                }
-                Ok(Ok(Written::Done))
-            }
-            Write::Delete(keys) => {
-                for key in keys {
-                    self.values.remove((bucket, key.as_slice()))?;
-                    self.names.remove((bucket, key.as_slice()))?;
-                }
-                Ok(Ok(Written::Done))
-            }
-            Write::Increment(key, delta) => {
-                let now = self.values.get((bucket, key.as_slice()))?.map(|value| decimal(value.value()));
-                let Some(sum) = now.unwrap_or(Some(0)).and_then(|now| now.checked_add(*delta)) else {
-                    return Ok(Err(Error::NotANumber));
-                };
-                self.set(bucket, key, sum.to_string().as_bytes())?;
-                Ok(Ok(Written::Sum(sum)))
-            }
-            Write::Swap { key, expected, new } => {
-                let is_same = {
-                    let now = self.values.get((bucket, key.as_slice()))?;
-                    now.as_ref().map(|value| value.value()) == expected.as_deref()
-                };
-                if is_same {
-                    self.set(bucket, key, new)?;
-                }
-                Ok(Ok(Written::Swapped(is_same)))
-            }
-        }
-    }
-
-    fn command(&mut self, bucket: &Bucket, command: &Prepared) -> std::result::Result<Result<Vec<Reply>>, redb::Error> {
-        let get = |key: &[u8]| {
-            let value = self.values.get((bucket.as_bytes(), own(bucket, key))).map_err(internal)?;
-            Ok(value.map(|value| value.value().to_vec()))
-        };
-        let (changes, value) = match commands::run(command, get) {
-            Ok(done) => done,
-            Err(error) => return Ok(Err(error)),
-        };
-        for (key, value) in changes {
-            let key = own(bucket, &key);
-            match value {
-                Some(value) => self.set(bucket.as_bytes(), key, &value)?,
-                None => {
-                    self.values.remove((bucket.as_bytes(), key))?;
-                    self.names.remove((bucket.as_bytes(), key))?;
-                }
-            }
-        }
-        Ok(Ok(command.answer(value)))
-    }
-
-    fn set(&mut self, bucket: &[u8], key: &[u8], value: &[u8]) -> std::result::Result<(), redb::Error> {
-        self.values.insert((bucket, key), value)?;
-        self.names.insert((bucket, key), ())?;
-        Ok(())
-    }
-}
-
-/// A number as Redis's HINCRBY takes it: no sign but `-`, no leading zeros, nothing around it.
-fn decimal(bytes: &[u8]) -> Option<i64> {
-    let number: i64 = str::from_utf8(bytes).ok()?.parse().ok()?;
-    (number.to_string().as_bytes() == bytes).then_some(number)
 }
 
 fn internal(error: impl std::error::Error) -> Error {

@@ -1,0 +1,163 @@
+//! What takes more than one command, in Lua: done in one step by the server, on keys that are all in one slot.
+
+use deadpool_redis::redis::Script;
+
+pub(super) struct Scripts {
+    pub(super) swap: Script,
+    pub(super) list: Script,
+    pub(super) get_many: Script,
+    pub(super) whole: Script,
+    pub(super) append: Script,
+    pub(super) counted: Script,
+    pub(super) counted_raw: Script,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        let [swap, list, get_many, whole, append] = [SWAP, LIST, GET_MANY, WHOLE, APPEND].map(Script::new);
+        let [counted, counted_raw] = [COUNTED, COUNTED_RAW].map(Script::new);
+        Self { swap, list, get_many, whole, append, counted, counted_raw }
+    }
+}
+
+/// Sets the field to `ARGV[4]` if it holds `ARGV[3]` (or is absent, where `ARGV[2]` is "0").
+const SWAP: &str = r"
+local now = redis.call('HGET', KEYS[1], ARGV[1])
+if ARGV[2] == '0' then
+  if now then return 0 end
+elseif now ~= ARGV[3] then
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
+return 1";
+
+/// HSCAN without its values, in small steps: the server reads them all the same (NOVALUES came with Redis 7.4), and one
+/// page must not hold it up. `ARGV[2]` keys are a page, or as many as came with a MiB of values.
+const LIST: &str = r"
+local cursor, keys, bytes = ARGV[1], {}, 0
+repeat
+  local answer = redis.call('HSCAN', KEYS[1], cursor, 'COUNT', 16)
+  cursor = answer[1]
+  for i = 1, #answer[2], 2 do
+    keys[#keys + 1] = answer[2][i]
+    bytes = bytes + #answer[2][i + 1]
+  end
+until cursor == '0' or #keys >= tonumber(ARGV[2]) or bytes > 1048576
+return {cursor, keys}";
+
+/// A command that reads all that is at its keys, after a look at how much memory that takes: `ARGV[1]` is the most. What
+/// MEMORY USAGE says of a large collection is an estimate from a few elements.
+const WHOLE: &str = r"
+local bytes = 0
+for i = 1, #KEYS do bytes = bytes + (redis.call('MEMORY', 'USAGE', KEYS[i]) or 0) end
+if bytes > tonumber(ARGV[1]) then return redis.error_reply('TOOLARGE') end
+return redis.pcall(unpack(ARGV, 2))";
+pub(super) const WHOLE_BYTES_MAX: usize = 4 << 20;
+
+/// APPEND, after a look at what it comes to: `ARGV[1]` is the most; its value is `ARGV[4]`.
+const APPEND: &str = r"
+local now = redis.pcall('STRLEN', KEYS[1])
+if type(now) == 'table' then return now end
+if now + #(ARGV[4] or '') > tonumber(ARGV[1]) then return redis.error_reply('TOOLARGE') end
+return redis.pcall(unpack(ARGV, 2))";
+
+/// HMGET, after a look at how much it would be: `ARGV[1]` is the most.
+const GET_MANY: &str = r"
+local bytes = 0
+for i = 2, #ARGV do bytes = bytes + redis.call('HSTRLEN', KEYS[1], ARGV[i]) end
+if bytes > tonumber(ARGV[1]) then return redis.error_reply('TOOLARGE') end
+local values = {}
+for i = 2, #ARGV do values[i - 1] = redis.call('HGET', KEYS[1], ARGV[i]) end
+return values";
+
+/// `KEYS`: the hash, the usage. `ARGV`: bytes and keys that may be, then what is to be done.
+const COUNTED: &str = r"
+local hash, usage, what = KEYS[1], KEYS[2], ARGV[3]
+local bytes, keys, seen = 0, 0, {}
+local function put(field, length)
+  local old = seen[field]
+  if old == nil then
+    old = redis.call('HSTRLEN', hash, field)
+    if old == 0 and redis.call('HEXISTS', hash, field) == 0 then old = -1 end
+  end
+  if old >= 0 then bytes = bytes - #field - old; keys = keys - 1 end
+  if length >= 0 then bytes = bytes + #field + length; keys = keys + 1 end
+  seen[field] = length
+end
+local function over()
+  if bytes <= 0 and keys <= 0 then return nil end
+  local has = redis.call('HMGET', usage, 'bytes', 'keys')
+  if bytes > 0 and tonumber(has[1] or 0) + bytes > tonumber(ARGV[1]) then return redis.error_reply('OVERQUOTA bytes') end
+  if keys > 0 and tonumber(has[2] or 0) + keys > tonumber(ARGV[2]) then return redis.error_reply('OVERQUOTA keys') end
+end
+local function book()
+  if bytes ~= 0 then redis.call('HINCRBY', usage, 'bytes', bytes) end
+  if keys ~= 0 then redis.call('HINCRBY', usage, 'keys', keys) end
+end
+if what == 'set' then
+  for i = 4, #ARGV, 2 do put(ARGV[i], #ARGV[i + 1]) end
+  local no = over()
+  if no then return no end
+  redis.call('HSET', hash, unpack(ARGV, 4))
+  book()
+  return 1
+elseif what == 'delete' then
+  for i = 4, #ARGV do put(ARGV[i], -1) end
+  redis.call('HDEL', hash, unpack(ARGV, 4))
+  book()
+  return 1
+elseif what == 'increment' then
+  put(ARGV[4], 20)
+  local no = over()
+  if no then return no end
+  local sum = redis.pcall('HINCRBY', hash, ARGV[4], ARGV[5])
+  if type(sum) == 'table' then return sum end
+  local text = redis.call('HGET', hash, ARGV[4])
+  bytes = bytes - 20 + #text
+  book()
+  return text
+end
+local now = redis.call('HGET', hash, ARGV[4])
+if ARGV[5] == '0' then
+  if now then return 0 end
+elseif now ~= ARGV[6] then
+  return 0
+end
+put(ARGV[4], #ARGV[7])
+local no = over()
+if no then return no end
+redis.call('HSET', hash, ARGV[4], ARGV[7])
+book()
+return 1";
+
+/// A command that changes raw keys. `KEYS`: its keys, then the usage. `ARGV`: bytes and keys that may be, whether it makes
+/// anything larger, bytes that it may read (or -1), bytes that its value may come to (or -1), then the command. What it comes
+/// to is known afterwards only: one command may go over what may be.
+const COUNTED_RAW: &str = r"
+local usage, own = KEYS[#KEYS], {}
+local function measure()
+  local bytes, keys = 0, 0
+  for key in pairs(own) do
+    local size = redis.call('MEMORY', 'USAGE', key)
+    if size then bytes = bytes + size; keys = keys + 1 end
+  end
+  return bytes, keys
+end
+for i = 1, #KEYS - 1 do own[KEYS[i]] = true end
+local bytes, keys = measure()
+if tonumber(ARGV[4]) >= 0 and bytes > tonumber(ARGV[4]) then return redis.error_reply('TOOLARGE') end
+if tonumber(ARGV[5]) >= 0 then
+  local now = redis.pcall('STRLEN', KEYS[1])
+  if type(now) == 'table' then return now end
+  if now + #(ARGV[8] or '') > tonumber(ARGV[5]) then return redis.error_reply('TOOLARGE') end
+end
+if ARGV[3] == '1' then
+  local has = redis.call('HMGET', usage, 'bytes', 'keys')
+  if tonumber(has[1] or 0) >= tonumber(ARGV[1]) then return redis.error_reply('OVERQUOTA bytes') end
+  if tonumber(has[2] or 0) >= tonumber(ARGV[2]) and keys < #KEYS - 1 then return redis.error_reply('OVERQUOTA keys') end
+end
+local answer = redis.pcall(unpack(ARGV, 6))
+local bytes_now, keys_now = measure()
+if bytes_now ~= bytes then redis.call('HINCRBY', usage, 'bytes', bytes_now - bytes) end
+if keys_now ~= keys then redis.call('HINCRBY', usage, 'keys', keys_now - keys) end
+return answer";

@@ -1,0 +1,137 @@
+//! The second wall: a Redis user of the gateway's own. With it every call still works, and what the first wall should have
+//! kept back is refused by Redis itself.
+
+use tests::{Gateway, Protocol, Redis, RedisCluster, RedisSentinel, Site, Tenant};
+
+const PASSWORD: &str = "correct-horse";
+
+fn site() -> Site {
+    let limits = "[limits]\nstorage_ops = 5000\nfuel = \"5G\"";
+    Site::new()
+        .file("password", PASSWORD)
+        .tenant("kv", &Tenant::new("kv.localhost", "kv").stores(&["default"]).with(limits))
+        .tenant(
+            "raw",
+            &Tenant::new("raw.localhost", "spin").stores(&["default"]).redis(&["redis://granted:6379"]).with(limits),
+        )
+}
+
+fn apply(site: &Site, storage: &str) -> (Option<i32>, String) {
+    let config = site.config();
+    let password = site.path("password");
+    let words = ["redis", "acl", "--apply", "--user", "gate", "--storage", storage, "--password-file"];
+    let output = std::process::Command::new(tests::tollgate())
+        .args(words)
+        .arg(password)
+        .arg("--config")
+        .arg(config)
+        .output()
+        .unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.code(), text)
+}
+
+fn with_user(url: &str) -> String {
+    url.replace("redis://", &format!("redis://gate:{PASSWORD}@"))
+}
+
+/// Every kind of call that the gateway sends, by that user.
+async fn everything_works(site: &Site, storage: &str) {
+    let gateway = Gateway::start_with(site, &["--storage", storage]);
+    gateway.storage().await;
+    let client = gateway.client(Protocol::H2);
+    let call = async |host: &str, path: &str, body: &str| client.call("POST", host, path, body.to_owned()).await.text();
+    for (path, body, wanted) in [
+        ("/-/set/a", "1", "set"),
+        ("/-/get/a", "", "1"),
+        ("/-/exists/a", "", "true"),
+        ("/-/set-many/x", "b=2\nc=3", "set 2"),
+        ("/-/get-many/x", "b\nc", "b=2 c=3"),
+        ("/-/delete-many/x", "b\nc", "deleted"),
+        ("/-/list/x", "", "1 pages: a"),
+    ] {
+        assert_eq!(call("kv.localhost", path, body).await, wanted, "{path}");
+    }
+    let execute = async |words: &str| {
+        let lines: Vec<String> =
+            words.split(' ').map(|word| word.bytes().map(|byte| format!("{byte:02x}")).collect()).collect();
+        call("raw.localhost", "/redis2/execute/granted", &lines.join("\n")).await
+    };
+    for (words, wanted) in [
+        ("SET k v", "status OK"),
+        ("APPEND k v", "int 2"),
+        ("DEL k", "int 1"),
+        ("SADD s m", "int 1"),
+        ("SMEMBERS s", "bytes 6d"),
+        ("XADD x 1-1 f v", "bytes 312d31"),
+        ("XGROUP CREATE x g 0", "status OK"),
+        ("OBJECT ENCODING s", "bytes"),
+        ("ZADD z 1 m", "int 1"),
+        ("ZRANGE z 0 -1", "bytes 6d"),
+    ] {
+        let answer = execute(words).await;
+        assert!(answer.starts_with(wanted), "{words}: {answer}");
+    }
+    assert_eq!(call("raw.localhost", "/redis2/publish/granted", "63\n6d").await, "published");
+}
+
+/// What would be sent if the rewriting were broken: Redis refuses it to this user.
+fn the_wall_holds(redis: &Redis) {
+    for words in [
+        &["SET", "elsewhere", "x"][..],
+        &["GET", "tgx:{kv}:kv:default"],
+        &["HGETALL", "other"],
+        &["RENAME", "tg:{raw}:r:k", "elsewhere"],
+        &["SUNIONSTORE", "tg:{raw}:r:s", "elsewhere"],
+        &["PUBLISH", "elsewhere", "m"],
+        &["KEYS", "*"],
+        &["SCAN", "0"],
+        &["FLUSHALL"],
+        &["CONFIG", "GET", "*"],
+        &["EVAL", "return 1", "0"],
+        &["SORT", "tg:{raw}:r:s", "BY", "elsewhere*"],
+        &["ACL", "LIST"],
+        &["SUBSCRIBE", "tg:{raw}:ch:c"],
+    ] {
+        let user = ["--no-auth-warning", "--user", "gate", "--pass", PASSWORD];
+        let said = redis.cli(&[&user, words].concat());
+        assert!(said.starts_with("NOPERM"), "{words:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn the_gateways_user_does_all_that_is_needed_and_nothing_else() {
+    let (site, redis) = (site(), Redis::start());
+    let (code, said) = apply(&site, &redis.url());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("gate may use tg:*") && !said.contains(PASSWORD), "{said}");
+    everything_works(&site, &with_user(&redis.url())).await;
+    the_wall_holds(&redis);
+}
+
+#[tokio::test]
+async fn a_clusters_servers_and_those_behind_sentinels_get_the_user_as_well() {
+    let site = site();
+    let cluster = RedisCluster::start();
+    let (code, said) = apply(&site, &cluster.url());
+    assert_eq!((code, said.lines().count()), (Some(0), 6), "replicas too: {said}");
+    everything_works(&site, &with_user(&cluster.url())).await;
+    cluster.nodes.iter().for_each(the_wall_holds);
+    let sentinel = RedisSentinel::start();
+    let (code, said) = apply(&site, &sentinel.url());
+    assert_eq!((code, said.lines().count()), (Some(0), 2), "{said}");
+    everything_works(&site, &with_user(&sentinel.url())).await;
+    the_wall_holds(&sentinel.replica);
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let site = site();
+    let (code, said) = apply(&site, "embedded");
+    assert!(code == Some(1) && said.contains("the storage is embedded"), "{said}");
+    let (code, said) = apply(&site, "redis://127.0.0.1:1");
+    assert!(code == Some(1) && said.contains("cannot be reached"), "{said}");
+    let empty = site.file("password", "\n");
+    let (code, said) = apply(&empty, "redis://127.0.0.1:1");
+    assert!(code == Some(1) && said.contains("is empty"), "{said}");
+}
