@@ -1,7 +1,7 @@
 //! Writes that are counted against a tenant's allowance, in one step with the write: scripts, whose keys are all in the
 //! tenant's slot.
 //!
-//! What a tenant had before it had an allowance is counted by [`count`], which goes through the server's keys in small steps.
+//! What a tenant had before it had an allowance is counted by [`Redis::count`], which goes through the server's keys in small steps.
 //! Limit: what is written meanwhile may be counted twice or not at all, until the next count.
 
 use deadpool_redis::redis::{Cmd, RedisError, ScriptInvocation, Value};
