@@ -2,7 +2,7 @@
 //!
 //! A new host call gets its line here. Outbound HTTP, sockets and files have no grants yet: there is nothing to reach.
 
-use tests::{Gateway, Protocol, Redis, Site, Tenant};
+use tests::{Gateway, Protocol, Redis, Site, Storage, Tenant};
 
 /// Every call of the key-value guest, with a value, and what it says where nothing is.
 const CALLS: [(&str, &str, &str); 11] = [
@@ -21,24 +21,80 @@ const CALLS: [(&str, &str, &str); 11] = [
 
 #[tokio::test]
 async fn no_call_of_one_tenant_sees_or_changes_what_is_anothers() {
-    for redis in [false, true] {
+    for storage in Storage::each() {
         let site = Site::new()
             .tenant("victim", &Tenant::new("victim.localhost", "kv").stores(&["default"]))
             .tenant("thief", &Tenant::new("thief.localhost", "kv").stores(&["default"]));
-        let redis = redis.then(Redis::start);
-        let storage = redis.as_ref().map_or_else(|| "embedded".to_owned(), Redis::url);
-        let gateway = Gateway::start_with(&site, &["--storage", &storage]);
+        let storage_url = storage.url();
+        let gateway = Gateway::start_with(&site, &["--storage", &storage_url]);
+        gateway.storage().await;
         let client = gateway.client(Protocol::H2);
         client.call("POST", "victim.localhost", "/-/set/secret", "the secret").await;
         for (call, value, nothing) in CALLS {
             let path = format!("/-/{call}/secret");
             let answer = client.call("POST", "thief.localhost", &path, value).await.text();
             let as_if_empty = answer == nothing || (call == "list" && answer.ends_with("pages: "));
-            assert!(as_if_empty, "{call} on {storage}: {answer}");
+            assert!(as_if_empty, "{call} on {storage_url}: {answer}");
             // The thief's own traces go, so that the next call starts from nothing too.
             client.call("POST", "thief.localhost", "/-/delete/secret", "").await;
             let kept = client.get("victim.localhost", "/-/get/secret").await.text();
-            assert_eq!(kept, "the secret", "{call} on {storage}");
+            assert_eq!(kept, "the secret", "{call} on {storage_url}");
+        }
+    }
+}
+
+/// Every call of Spin's interfaces on a key called `secret`, with what goes behind it, and what it says where nothing is.
+const SPIN_CALLS: [(&str, &[&str], &str); 25] = [
+    ("kv1/get/default", &["secret"], "Error::NoSuchKey"),
+    ("kv1/exists/default", &["secret"], "false"),
+    ("kv1/get-keys/default", &[], ""),
+    ("kv1/set/default", &["secret", "mine"], "set"),
+    ("kv1/delete/default", &["secret"], "deleted"),
+    ("kv2/get/default", &["secret"], "(none)"),
+    ("kv2/exists/default", &["secret"], "false"),
+    ("kv2/get-keys/default", &[], ""),
+    ("kv2/set/default", &["secret", "mine"], "set"),
+    ("kv2/delete/default", &["secret"], "deleted"),
+    ("redis1/get/granted", &["secret"], ""),
+    ("redis1/set/granted", &["secret", "mine"], "set"),
+    ("redis1/del/granted", &["secret"], "1"),
+    ("redis1/incr/granted", &["secret"], "1"),
+    ("redis1/publish/granted", &["secret", "mine"], "published"),
+    ("redis1/execute/granted", &["GETDEL", "secret"], "bytes 31"),
+    ("redis2/get/granted", &["secret"], "(none)"),
+    ("redis2/set/granted", &["secret", "mine"], "set"),
+    ("redis2/del/granted", &["secret"], "1"),
+    ("redis2/sadd/granted", &["secret", "mine"], "1"),
+    ("redis2/smembers/granted", &["secret"], "mine"),
+    ("redis2/srem/granted", &["secret", "mine"], "1"),
+    ("redis2/incr/granted", &["secret"], "1"),
+    ("redis2/execute/granted", &["DEL", "secret"], "int 1"),
+    ("redis2/publish/granted", &["secret", "mine"], "published"),
+];
+
+#[tokio::test]
+async fn no_call_of_spins_interfaces_does_either() {
+    for storage in Storage::each() {
+        let tenant = |host| Tenant::new(host, "spin").stores(&["default"]).redis(&["redis://granted:6379"]);
+        let site =
+            Site::new().tenant("victim", &tenant("victim.localhost")).tenant("thief", &tenant("thief.localhost"));
+        let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
+        gateway.storage().await;
+        let client = gateway.client(Protocol::H2);
+        let call = async |host: &str, path: &str, words: &[&str]| {
+            let hex = |word: &&str| word.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+            let body = words.iter().map(hex).collect::<Vec<_>>().join("\n");
+            client.call("POST", host, &format!("/{path}"), body).await.text()
+        };
+        for path in ["kv2/set/default", "redis2/set/granted"] {
+            assert_eq!(call("victim.localhost", path, &["secret", "the secret"]).await, "set");
+        }
+        for (path, words, nothing) in SPIN_CALLS {
+            assert_eq!(call("thief.localhost", path, words).await, nothing, "{path} on {}", storage.url());
+            for (path, of) in [("kv2/get/default", "store"), ("redis2/get/granted", "raw keys")] {
+                let kept = call("victim.localhost", path, &["secret"]).await;
+                assert_eq!(kept, "74686520736563726574", "{path}: the {of} of another tenant");
+            }
         }
     }
 }

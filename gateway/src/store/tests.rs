@@ -1,5 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
+use deadpool_redis::redis as client;
 use proptest::prelude::*;
 
 use super::*;
@@ -186,4 +191,178 @@ fn a_prefix_cannot_look_like_something_else() {
     for bad in ["", "a:b", "a{", "}", "a b", &"a".repeat(33)] {
         assert!(Prefix::parse(bad).is_none(), "{bad}");
     }
+}
+
+pub(super) struct Server(Child, u16);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Server {
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.1)
+    }
+}
+
+/// A real server of the test's own, and a connection to it.
+pub(super) fn server() -> (Server, client::Connection) {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let child = Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server must be installed: make test does that");
+    let server = Server(child, port);
+    let started = Instant::now();
+    loop {
+        let client = client::Client::open(server.url()).unwrap();
+        match client.get_connection() {
+            Ok(connection) => return (server, connection),
+            Err(error) => assert!(started.elapsed() < Duration::from_secs(20), "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What stands for keys: whatever could be taken for a tenant's, a pattern, a tag or an end.
+const KEYS: [&[u8]; 14] = [
+    b"",
+    b":",
+    b"{",
+    b"}",
+    b"{}",
+    b"*",
+    b"?",
+    b"\\",
+    b"\0",
+    b"\xff\xfe",
+    b"tg:{t1}:r:x",
+    b"{t1}:kv:s",
+    b"\r\nGET x\r\n",
+    b"a key",
+];
+
+/// One generator a run, told in the message of what fails (xorshift64*, Vigna 2016).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        usize::try_from((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n as u64).unwrap()
+    }
+}
+
+async fn say(raw: &Raw, words: &[&[u8]]) -> Result<Vec<Reply>> {
+    raw.execute(words[0], words[1..].iter().map(|word| word.to_vec()).collect()).await
+}
+
+/// A long history of eight tenants with keys meant to cross over, on a real server, against a map: everybody sees its own and
+/// nothing else, and the wire shows no key outside of the prefix of a tenant. `TOLLGATE_OPS` makes it longer.
+#[tokio::test]
+async fn nobody_sees_anothers_keys_in_a_long_history_on_redis() {
+    let ops: usize = std::env::var("TOLLGATE_OPS").map_or(20_000, |ops| ops.parse().unwrap());
+    let (redis, _connection) = server();
+    let kind = Kind::Redis(Secret(redis.url()), Topology::Single, String::new());
+    let settings = Settings { kind, prefix: Prefix::default(), timeout: Duration::from_secs(10) };
+    let store = Arc::new(Store::open(&settings, Arc::default()).unwrap());
+    let monitored = monitor(redis.1);
+    let tenants: Vec<(Scoped, Raw)> = (0..8)
+        .map(|n| {
+            // Half of them are counted as well, which is other scripts.
+            let allowance = (n % 2 == 0).then_some(Allowance { bytes: u64::MAX >> 12, keys: u64::MAX >> 12 });
+            let id = tenant(&format!("t{n}"));
+            (store.scoped(&id, &name("s"), allowance), store.raw(&id, allowance))
+        })
+        .collect();
+    let mut model: BTreeMap<(usize, bool, &[u8]), Vec<u8>> = BTreeMap::new();
+    let seed = u64::from(std::process::id()) << 20 | 1;
+    let mut dice = Dice(seed);
+    for op in 0..ops {
+        let (who, key) = (dice.below(tenants.len()), KEYS[dice.below(KEYS.len())]);
+        let (scoped, raw) = &tenants[who];
+        let value = format!("{who}-{op}").into_bytes();
+        let (kv, own) = ((who, false, key), (who, true, key));
+        match dice.below(9) {
+            0 => {
+                scoped.set_many(vec![(key.to_vec(), value.clone())]).await.unwrap();
+                model.insert(kv, value);
+            }
+            1 => {
+                scoped.delete_many(vec![key.to_vec()]).await.unwrap();
+                model.remove(&kv);
+            }
+            2 => {
+                let expected = model.get(&kv).cloned();
+                assert_eq!(scoped.swap(key, expected, value.clone()).await, Ok(true), "seed {seed}, op {op}");
+                model.insert(kv, value);
+            }
+            3 => assert_eq!(scoped.get(key).await.unwrap(), model.get(&kv).cloned(), "seed {seed}, op {op}"),
+            4 => {
+                let page = scoped.list(None).await.unwrap();
+                let own = model.keys().filter(|(of, is_raw, _)| *of == who && !is_raw).map(|(.., key)| key.to_vec());
+                assert_eq!(page.keys.into_iter().collect::<BTreeSet<_>>(), own.collect(), "seed {seed}, op {op}");
+            }
+            5 => {
+                say(raw, &[b"SET", key, &value]).await.unwrap();
+                model.insert(own, value);
+            }
+            6 => {
+                let gone = say(raw, &[b"DEL", key]).await.unwrap();
+                assert_eq!(gone, [Reply::Int(model.remove(&own).is_some().into())], "seed {seed}, op {op}");
+            }
+            7 => {
+                let other = KEYS[dice.below(KEYS.len())];
+                let to = (who, true, other);
+                let renamed = say(raw, &[b"RENAME", key, other]).await;
+                assert_eq!(renamed.is_ok(), model.contains_key(&own), "seed {seed}, op {op}");
+                if let Some(value) = model.remove(&own) {
+                    model.insert(to, value);
+                }
+            }
+            _ => {
+                let wanted = model.get(&own).cloned().map_or(Reply::Nil, Reply::Bytes);
+                assert_eq!(say(raw, &[b"GET", key]).await.unwrap(), [wanted], "seed {seed}, op {op}");
+            }
+        }
+    }
+    drop(redis);
+    let seen = monitored.join().unwrap();
+    assert!(seen >= ops, "{seen} keys were seen on the wire");
+}
+
+/// Reads what a server is sent until it goes, and holds every key to a tenant's prefix; how many there were.
+fn monitor(port: u16) -> std::thread::JoinHandle<usize> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"MONITOR\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(std::result::Result::ok);
+    assert_eq!(lines.next().as_deref(), Some("+OK"));
+    std::thread::spawn(move || {
+        let mut seen = 0;
+        for line in lines {
+            // `+time [db who] "COMMAND" "argument" …`, with quotes in arguments escaped.
+            let Some((_, words)) = line.split_once("] \"") else { continue };
+            let words: Vec<&str> = words.split("\" \"").collect();
+            let keys = match words[0].to_ascii_uppercase().as_str() {
+                "EVALSHA" => {
+                    let count: usize = words[2].parse().unwrap();
+                    &words[3..3 + count]
+                }
+                "RENAME" => &words[1..3],
+                "HELLO" | "CLIENT" | "SCRIPT" | "PING" | "MONITOR" => continue,
+                "MEMORY" => &words[2..3],
+                _ => &words[1..2],
+            };
+            for key in keys {
+                assert!(key.starts_with("tg:{t") && key.as_bytes()[6..8] == *b"}:", "{line}");
+                seen += 1;
+            }
+        }
+        seen
+    })
 }

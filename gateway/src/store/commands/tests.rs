@@ -1,7 +1,4 @@
 use std::collections::BTreeMap;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -9,6 +6,7 @@ use super::table::RULES;
 use super::*;
 use crate::ids::TenantId;
 use crate::store::Prefix;
+use crate::store::tests::server;
 
 fn inside() -> Namespace {
     Prefix::default().namespace(&TenantId::parse("acme").unwrap())
@@ -113,35 +111,6 @@ proptest! {
             let wanted = if is_key { inside().key(word) } else { word.clone() };
             prop_assert_eq!(&prepared.words()[at + 1], &wanted);
         }
-    }
-}
-
-struct Server(Child, u16);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-/// A real one, for it knows where its commands have their keys.
-fn server() -> (Server, redis::Connection) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server must be installed: make test does that");
-    let server = Server(child, port);
-    let started = Instant::now();
-    loop {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.1)).unwrap();
-        match client.get_connection() {
-            Ok(connection) => return (server, connection),
-            Err(error) => assert!(started.elapsed() < Duration::from_secs(20), "{error}"),
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
