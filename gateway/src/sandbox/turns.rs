@@ -4,8 +4,8 @@
 //! of the tenant with the least virtual time (fuel burned ÷ weight), polls it once, which is one slice of fuel at most,
 //! and charges what it burned. So a tenant with a thousand busy requests gets the share of a tenant with one.
 //!
-//! Where guests of several tenants come, they run on these threads and nowhere else: sockets and timers wait for no guest,
-//! whatever it does. The runners are as nice as the runtime's threads: nicer ones, by 5, left a neighbour's p99 a third
+//! Where guests of several tenants come, they run on these threads, but for a tenant's only request if nobody waits: sockets
+//! and timers wait for no guest, whatever it does. The runners are as nice as the runtime's threads: nicer ones, by 5, left a neighbour's p99 a third
 //! worse while sockets were busy.
 //!
 //! One instruction of a guest may be long all the same (`memory.fill` over all it has), and page faults burn no fuel. A
@@ -141,7 +141,7 @@ impl Turns {
         work: impl Future<Output = ()> + Send + 'static,
     ) {
         let job = self.job(ledger, record, TURN_FUEL_MIN, Box::pin(tasks.counted(work)));
-        if self.shared.may_run_here(&job.ledger) {
+        if self.shared.may_run_here(&job.ledger, true) {
             job.state.store(IN_LINE, Ordering::Release);
             job.run(&self.shared.usual);
         } else {
@@ -186,17 +186,19 @@ impl Shared {
         }
     }
 
-    /// A guest of this tenant wants a turn: whether guests of this tenant only wanted any for a while, their turns are
-    /// short, and none of another's runs or waits.
-    fn may_run_here(&self, ledger: &Ledger) -> bool {
+    /// A guest of this tenant wants a turn, its first or a later one: whether it may have it where it is. It may if the
+    /// tenant's turns are short, none of another's in the usual lane runs or waits, and either guests of this tenant only
+    /// wanted any for a while, or this is the first turn of its only request: such a tenant cannot fill a socket's thread
+    /// with turns, and is spared the wait for a runner, which under a tenant in the slow lane is up to a slice of the kernel's.
+    fn may_run_here(&self, ledger: &Ledger, is_first: bool) -> bool {
         let now = Moment::now().0;
         if self.last_serial.swap(ledger.serial, Ordering::Relaxed) != ledger.serial {
             self.contended_at.store(now, Ordering::Relaxed);
         }
         let since = now.saturating_sub(self.contended_at.load(Ordering::Relaxed));
-        Duration::from_nanos(since) >= CONTENDED
+        let is_alone = Duration::from_nanos(since) >= CONTENDED && self.slow.is_empty();
+        (is_alone || is_first && ledger.has_one_request())
             && !is_slow(ledger)
-            && self.slow.is_empty()
             && self.usual.lines().take_at_once(ledger, &self.usual.runners)
     }
 
@@ -275,7 +277,7 @@ impl Job {
     fn stand_in_line(self: Arc<Self>) {
         let shared = Arc::clone(&self.shared);
         if let Some(runtime) = &shared.runtime
-            && shared.may_run_here(&self.ledger)
+            && shared.may_run_here(&self.ledger, false)
         {
             let job = Arc::clone(&self);
             runtime.spawn(async move { job.run(&self.shared.usual) });

@@ -160,6 +160,11 @@ impl Ledger {
         self.waiting_max.load(Ordering::Relaxed) as usize
     }
 
+    /// Whether exactly one request is there.
+    pub(crate) fn has_one_request(&self) -> bool {
+        self.in_flight.now() == 1
+    }
+
     /// One more request, where every quota has room for it. Nothing is taken where one has not.
     ///
     /// # Errors
