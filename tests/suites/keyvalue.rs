@@ -10,7 +10,7 @@ struct Store {
 
 impl Store {
     async fn on(storage: Storage) -> Self {
-        let limits = "[limits]\nstorage_ops = 5000\nfuel = \"5G\"";
+        let limits = "[limits]\nstorage_ops = 5000\nfuel = \"5G\"\n[quota]\nin_flight = 200";
         let kv = Tenant::new("kv.localhost", "kv").stores(&["default", "second"]).with(limits);
         let tight = Tenant::new("tight.localhost", "kv").stores(&["default"]).with("[limits]\nstorage_ops = 10");
         let site = Site::new().tenant("kv", &kv).tenant("tight", &tight).gateway("[storage]\ntimeout = \"5s\"");
@@ -127,6 +127,33 @@ async fn compare_and_swap_is_right_under_contention() {
             assert!(add.contains(" after "), "{add}");
         }
         assert_eq!(store.text("/-/get/n", "").await, "32", "no addition was lost");
+    })
+    .await;
+}
+
+/// Sixty-four writers, each adding to one number by compare-and-swap and to another by `increment`; `TOLLGATE_ROUNDS` says
+/// how often each does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_addition_of_many_writers_is_lost() {
+    let rounds: usize = std::env::var("TOLLGATE_ROUNDS").map_or(4, |rounds| rounds.parse().unwrap());
+    each(async |store| {
+        let writers = (0..64).map(|_| {
+            let client = store.gateway.client(Protocol::H2);
+            tokio::spawn(async move {
+                for _ in 0..rounds {
+                    let swapped = client.call("POST", "kv.localhost", "/-/cas-add/swapped", "").await.text();
+                    assert!(swapped.contains(" after "), "{swapped}");
+                    let added = client.call("POST", "kv.localhost", "/-/increment/added", "1").await.text();
+                    assert!(added.parse::<i64>().is_ok(), "{added}");
+                }
+            })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            writer.await.unwrap();
+        }
+        for key in ["swapped", "added"] {
+            assert_eq!(store.text(&format!("/-/get/{key}"), "").await, (64 * rounds).to_string(), "{key}");
+        }
     })
     .await;
 }

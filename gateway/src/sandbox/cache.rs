@@ -19,7 +19,6 @@ use super::turns::Turns;
 use crate::deadline::Moment;
 use crate::host::Guest;
 use crate::ids::Digest;
-use crate::telemetry::Record;
 use crate::tenant::Ledger;
 
 /// What loading costs its tenant, in the virtual time of turns only: whether it is loaded already is not its doing.
@@ -61,7 +60,7 @@ impl Components {
         &self,
         digest: Digest,
         turns: Option<&Turns>,
-        (ledger, record): (&Arc<Ledger>, &Arc<Record>),
+        ledger: &Arc<Ledger>,
     ) -> Result<Arc<Ready>, Arc<anyhow::Error>> {
         if let Some(ready) = self.cache.get(&digest).await {
             return Ok(ready);
@@ -73,7 +72,7 @@ impl Components {
             let work = move || loader.load(digest);
             match turns {
                 Some(turns) => {
-                    let loaded = turns.run(Arc::clone(ledger), Arc::clone(record), LOAD_FUEL, work).await;
+                    let loaded = turns.run(Arc::clone(ledger), LOAD_FUEL, work).await;
                     loaded.unwrap_or_else(|| Err(anyhow::anyhow!("the gateway stops")))
                 }
                 None => tokio::task::spawn_blocking(work).await?,
@@ -87,8 +86,12 @@ impl Loader {
     fn load(&self, digest: Digest) -> anyhow::Result<Arc<Ready>> {
         let code = self.artifacts.open_code(digest)?;
         let bytes = u32::try_from(code.bytes).unwrap_or(u32::MAX);
+        // Somebody else may want the processor: each of these takes the better part of a millisecond.
+        std::thread::yield_now();
         let component = self.map(&code.path())?;
+        std::thread::yield_now();
         let pre = self.linker.instantiate_pre(&component)?;
+        std::thread::yield_now();
         let pre = match Pre02::new(pre.clone()) {
             Ok(pre) => ProxyPre::P2(pre),
             Err(_not_that) => ProxyPre::P3(Pre03::new(pre)?),

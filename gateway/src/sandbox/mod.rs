@@ -129,7 +129,7 @@ impl Sandbox {
     ) -> Result<Reply, Fault> {
         let started = std::time::Instant::now();
         let digest = admitted.routed.route().component.digest;
-        let payer = (&admitted.routed.tenant().ledger, &record);
+        let payer = &admitted.routed.tenant().ledger;
         let component = self.components.load(digest, self.turns.as_ref(), payer).await.map_err(|error| {
             tracing::error!(target: "sandbox", %digest, %error, "a compiled component cannot be loaded");
             Fault::Internal

@@ -5,8 +5,8 @@
 //! and charges what it burned. So a tenant with a thousand busy requests gets the share of a tenant with one.
 //!
 //! Where guests of several tenants come, they run on these threads, but for a tenant's only request if nobody waits: sockets
-//! and timers wait for no guest, whatever it does. The runners are as nice as the runtime's threads: nicer ones, by 5, left a neighbour's p99 a third
-//! worse while sockets were busy.
+//! and timers wait for no guest, whatever it does. The runners are as nice as the runtime's threads: nicer ones, by 5, left a
+//! neighbour's p99 a third worse while sockets were busy.
 //!
 //! One instruction of a guest may be long all the same (`memory.fill` over all it has), and page faults burn no fuel. A
 //! tenant of which turns take long stands in a lane of its kind, with runners that the kernel takes off the processor for
@@ -51,8 +51,8 @@ const LONG_TURNS_MAX: u32 = 4 * LONG_TURN_WEIGHS;
 /// Of the runners of slow tenants.
 const SLOW_NICENESS: i32 = 5;
 
-/// For so long after guests of two tenants wanted a turn, each goes by a runner. Where one tenant is alone, its guests take their
-/// turns in tasks, the first one in the connection's own, which saves two threads' hops a turn.
+/// For so long after guests of two tenants wanted a turn, each goes by a runner. Where one tenant is alone, its guests take
+/// their turns in tasks, the first one in the connection's own, which saves two threads' hops a turn.
 const CONTENDED: Duration = Duration::from_millis(200);
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -140,7 +140,7 @@ impl Turns {
         tasks: &Tasks,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
-        let job = self.job(ledger, record, TURN_FUEL_MIN, Box::pin(tasks.counted(work)));
+        let job = self.job(ledger, Some(record), TURN_FUEL_MIN, Box::pin(tasks.counted(work)));
         if self.shared.may_run_here(&job.ledger, true) {
             job.state.store(IN_LINE, Ordering::Release);
             job.run(&self.shared.usual);
@@ -153,7 +153,6 @@ impl Turns {
     pub(super) async fn run<T: Send + 'static>(
         &self,
         ledger: Arc<Ledger>,
-        record: Arc<Record>,
         fuel: u64,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
@@ -162,11 +161,11 @@ impl Turns {
             // Whoever wanted it may have left.
             let _gone = done.send(work());
         };
-        self.job(ledger, record, fuel, Box::pin(work)).wake();
+        self.job(ledger, None, fuel, Box::pin(work)).wake();
         result.await.ok()
     }
 
-    fn job(&self, ledger: Arc<Ledger>, record: Arc<Record>, fuel_min: u64, work: Work) -> Arc<Job> {
+    fn job(&self, ledger: Arc<Ledger>, record: Option<Arc<Record>>, fuel_min: u64, work: Work) -> Arc<Job> {
         let work = Mutex::new(Some(work));
         let charged = Mutex::new(Charged::default());
         let shared = Arc::clone(&self.shared);
@@ -245,7 +244,8 @@ struct Charged {
 struct Job {
     shared: Arc<Shared>,
     ledger: Arc<Ledger>,
-    record: Arc<Record>,
+    /// Where a guest's fuel is counted. Other work has none: it ends while its request's guest may burn some already.
+    record: Option<Arc<Record>>,
     /// What each of its turns costs at least.
     fuel_min: u64,
     state: AtomicU8,
@@ -323,7 +323,7 @@ impl Job {
 
     /// Charges the turn. `gave_way`: it could have gone on, so it burned a slice, if nothing more exact is known yet.
     fn charge(&self, lane: &Lane, gave_way: bool, time: Duration) {
-        let burned = self.record.fuel_of_guest();
+        let burned = self.record.as_ref().map_or(0, |record| record.fuel_of_guest());
         let mut charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = burned > charged.exact;
         let guess = if gave_way && !is_news { charged.guessed + FUEL_SLICE } else { charged.guessed.max(burned) };

@@ -196,9 +196,8 @@ async fn work_that_is_no_guest_is_paid_for_in_turns_alone() {
     let mut crowd = Crowd::new(&[1, 1]);
     crowd.turns = Turns::start(1).unwrap();
     for n in 0..10 {
-        let record = Record::new(&Arc::new(Metrics::default()), &http::Request::new(()), "", 0);
         let ledger = Arc::clone(&crowd.ledgers[0]);
-        assert_eq!(crowd.turns.run(ledger, record, 500_000, move || n).await, Some(n));
+        assert_eq!(crowd.turns.run(ledger, 500_000, move || n).await, Some(n));
     }
     // The last turn may not have been settled yet.
     assert!(crowd.ledgers[0].virtual_time.load(Ordering::Relaxed) >= 9 * 500_000);
