@@ -271,6 +271,18 @@ async fn call(
     }
 }
 
+/// Of a turn so far. Making an instance of code that was just mapped faults its pages in, one after the other.
+const INSTANCE_LONG: Duration = Duration::from_micros(300);
+
+/// Notes how long that took; the call itself is another turn where it took long.
+async fn instantiated(record: &Record, started: Instant) {
+    let took = started.elapsed();
+    record.instantiated(took);
+    if took > INSTANCE_LONG {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// wasi:http/incoming-handler 0.2: the response comes through a host call, the body through a channel.
 async fn call_02(
     store: &mut Store<Guest>,
@@ -281,7 +293,7 @@ async fn call_02(
     started: Instant,
 ) -> wasmtime::Result<()> {
     let proxy = pre.instantiate_async(&mut *store).await?;
-    record.instantiated(started.elapsed());
+    instantiated(record, started).await;
     let request = request.map(|body| body.map_err(to_wasi));
     let request = store.data_mut().http().new_incoming_request(Scheme::Https, request)?;
     let out = store.data_mut().http().new_response_outparam_from_callback(move |answer| {
@@ -304,7 +316,7 @@ async fn call_03(
     started: Instant,
 ) -> wasmtime::Result<()> {
     let service = pre.instantiate_async(&mut *store).await?;
-    record.instantiated(started.elapsed());
+    instantiated(record, started).await;
     let request = request.map(|body| body.map_err(to_wasi));
     let (request, transferred) = p3::Request::from_http(store.data_mut().http().hooks, request);
     let request = store.data_mut().http().table.push(request)?;
