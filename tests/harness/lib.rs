@@ -13,11 +13,13 @@ mod gateway;
 mod redis;
 mod site;
 pub mod wat;
+mod words;
 
 pub use client::{Answer, Body, Client, Protocol, empty, read, request};
 pub use gateway::{Gateway, check, tollgate};
 pub use redis::{Redis, RedisCluster, RedisSentinel, Storage};
 pub use site::{Site, Tenant};
+pub use words::{hex, spin_words};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

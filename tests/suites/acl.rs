@@ -53,9 +53,8 @@ async fn everything_works(site: &Site, storage: &str) {
         assert_eq!(call("kv.localhost", path, body).await, wanted, "{path}");
     }
     let execute = async |words: &str| {
-        let lines: Vec<String> =
-            words.split(' ').map(|word| word.bytes().map(|byte| format!("{byte:02x}")).collect()).collect();
-        call("raw.localhost", "/redis2/execute/granted", &lines.join("\n")).await
+        let words: Vec<&str> = words.split(' ').collect();
+        call("raw.localhost", "/redis2/execute/granted", &tests::spin_words(&words)).await
     };
     for (words, wanted) in [
         ("SET k v", "status OK"),

@@ -82,8 +82,7 @@ async fn no_call_of_spins_interfaces_does_either() {
         gateway.storage().await;
         let client = gateway.client(Protocol::H2);
         let call = async |host: &str, path: &str, words: &[&str]| {
-            let hex = |word: &&str| word.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
-            let body = words.iter().map(hex).collect::<Vec<_>>().join("\n");
+            let body = tests::spin_words(words);
             client.call("POST", host, &format!("/{path}"), body).await.text()
         };
         for path in ["kv2/set/default", "redis2/set/granted"] {

@@ -31,8 +31,7 @@ impl House {
     }
 
     async fn execute(&self, words: &[&[u8]]) -> String {
-        let hex = |word: &&[u8]| format!("x{}", word.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-        self.call("raw", "/redis2/execute/granted", words.iter().map(hex).collect::<Vec<_>>().join("\n")).await.text()
+        self.call("raw", "/redis2/execute/granted", tests::spin_words(words)).await.text()
     }
 
     /// Counted anew by hand.

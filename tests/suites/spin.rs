@@ -1,6 +1,6 @@
 //! fermyon:spin's key-value and redis, of Spin 1 and 2.0.0, on every backend; and what a tenant's commands may not reach.
 
-use tests::{Answer, Gateway, Protocol, Redis, Site, Storage, Tenant};
+use tests::{Answer, Gateway, Protocol, Redis, Site, Storage, Tenant, hex};
 
 struct Store {
     gateway: Gateway,
@@ -24,10 +24,8 @@ impl Store {
     }
 
     async fn call(&self, tenant: &str, path: &str, arguments: &[&[u8]]) -> Answer {
-        // A line that is empty would be none.
-        let lines: Vec<String> = arguments.iter().map(|argument| format!("x{}", hex(argument))).collect();
         let client = self.gateway.client(Protocol::H2);
-        client.call("POST", &format!("{tenant}.localhost"), path, lines.join("\n")).await
+        client.call("POST", &format!("{tenant}.localhost"), path, tests::spin_words(arguments)).await
     }
 
     async fn text(&self, path: &str, arguments: &[&[u8]]) -> String {
@@ -42,10 +40,6 @@ impl Store {
 
 /// How the guest prints the one error of Spin 1.
 const ONE: &str = "Error { code: 1, name: \"error\", message: \"\" }";
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 async fn each(test: impl AsyncFn(Store)) {
     for storage in Storage::each() {

@@ -48,7 +48,7 @@ pub(crate) struct Guest {
 /// What an instance is made for.
 pub(crate) struct Make<'a> {
     pub(crate) tenant: &'a Arc<Tenant>,
-    pub(crate) component: &'a Component,
+    pub(crate) component: &'a Arc<Component>,
     pub(crate) limits: &'a Limits,
     pub(crate) store: &'a Arc<crate::store::Store>,
     pub(crate) logs: &'a GuestLogs,

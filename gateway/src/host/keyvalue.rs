@@ -8,9 +8,8 @@ use wasmtime::component::Resource;
 
 use super::guest::{Guest, Make};
 use crate::fault::Quotum;
-use crate::ids::StoreName;
 use crate::store::{self, Allowance, Raw, Scoped, Store, Value};
-use crate::tenant::{Tenant, cost};
+use crate::tenant::{Component, Tenant, cost};
 
 pub(super) mod bindings {
     //! Made from `wit/wasi-keyvalue-0.2.0-draft2`.
@@ -34,9 +33,7 @@ type Answer<T> = wasmtime::Result<Result<T, wit::Error>>;
 pub(crate) struct Stores {
     store: Arc<Store>,
     tenant: Arc<Tenant>,
-    granted: Vec<StoreName>,
-    /// Addresses that a component may name; all of them are the tenant's own raw keys.
-    addresses: Vec<String>,
+    component: Arc<Component>,
     ops_max: u64,
 }
 
@@ -45,8 +42,7 @@ impl Stores {
         Self {
             store: Arc::clone(make.store),
             tenant: Arc::clone(make.tenant),
-            granted: make.component.stores.clone(),
-            addresses: make.component.redis.clone(),
+            component: Arc::clone(make.component),
             ops_max: make.limits.storage_ops,
         }
     }
@@ -58,16 +54,14 @@ impl Stores {
     /// The empty name means `default`.
     pub(super) fn open(&self, name: &str) -> Option<Scoped> {
         let name = if name.is_empty() { "default" } else { name };
-        let granted = self.granted.iter().find(|granted| granted.as_str() == name)?;
+        let granted = self.component.stores.iter().find(|granted| granted.as_str() == name)?;
         Some(self.store.scoped(&self.tenant.id, granted, self.allowance()))
     }
 
     /// The tenant's raw keys, if this address was granted.
     pub(super) fn redis(&self, address: &str) -> Option<Raw> {
-        self.addresses
-            .iter()
-            .any(|granted| granted == address)
-            .then(|| self.store.raw(&self.tenant.id, self.allowance()))
+        let is_granted = self.component.redis.iter().any(|granted| granted == address);
+        is_granted.then(|| self.store.raw(&self.tenant.id, self.allowance()))
     }
 }
 

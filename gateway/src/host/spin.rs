@@ -128,7 +128,7 @@ impl Guest {
         Ok(raw.publish(channel.as_bytes(), payload).await?)
     }
 
-    /// A command of Redis. It is one operation, and as many more as it has thousands of bytes to look at.
+    /// A command of Redis, which is one operation, and what it carries and brings.
     pub(super) async fn command(&mut self, raw: &Raw, name: &str, arguments: Vec<Vec<u8>>) -> Answer<Vec<Reply>> {
         self.spend(1, arguments.iter().map(Vec::len).sum())?;
         let replies = raw.execute(name.as_bytes(), arguments).await.map_err(|error| self.refused(error))?;

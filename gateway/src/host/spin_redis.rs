@@ -104,7 +104,7 @@ impl two::HostConnection for Guest {
 
 impl one_types::Host for Guest {}
 
-/// Spin 1 has one error and no words for it: they go to the tenant's log.
+/// Spin 1 has one error and no words for it: they go to the gateway's log, for who looks closely.
 impl Guest {
     fn one<T>(&self, answer: Result<T, Failed>) -> wasmtime::Result<Result<T, one::Error>> {
         Ok(answer.map_err(|failed| {

@@ -85,11 +85,6 @@ impl Held {
     }
 }
 
-/// Whether the command changes nothing, so that it need not wait for a commit.
-pub(in crate::store) fn only_reads(command: &Prepared) -> bool {
-    matches!(command.name(), "GET" | "MGET" | "EXISTS" | "STRLEN" | "TYPE" | "SMEMBERS" | "SISMEMBER" | "SCARD")
-}
-
 /// Does a command on keys that are got by `get`; says what it changes and what it answers.
 ///
 /// # Errors
@@ -118,13 +113,17 @@ pub(in crate::store) fn run(command: &Prepared, mut get: impl FnMut(&[u8]) -> Re
             }
             (changes, redis::Value::Okay)
         }
-        (name, _) => match (on_text(name, key, rest, held(key)?)?, on_set(name, key, rest, &mut held)?) {
-            (Some(done), _) | (None, Some(done)) => done,
-            (None, None) => {
+        (name, _) => {
+            let held = held(key)?;
+            let done = match name {
+                "SADD" | "SREM" | "SMEMBERS" | "SISMEMBER" | "SCARD" => on_set(name, key, rest, held)?,
+                _ => on_text(name, key, rest, held)?,
+            };
+            done.ok_or_else(|| {
                 let why = "the embedded store has strings, counters and sets, without options; this needs Redis";
-                return Err(Error::Refused(format!("{name}: {why}")));
-            }
-        },
+                Error::Refused(format!("{name}: {why}"))
+            })?
+        }
     })
 }
 
@@ -177,16 +176,8 @@ fn on_text(name: &str, key: &[u8], rest: &[Vec<u8>], held: Held) -> Result<Optio
 }
 
 /// What works on one set, if this is it.
-fn on_set(
-    name: &str,
-    key: &[u8],
-    rest: &[Vec<u8>],
-    mut held: impl FnMut(&[u8]) -> Result<Held>,
-) -> Result<Option<Done>> {
-    if !matches!(name, "SADD" | "SREM" | "SMEMBERS" | "SISMEMBER" | "SCARD") {
-        return Ok(None);
-    }
-    let mut members = held(key)?.set()?;
+fn on_set(name: &str, key: &[u8], rest: &[Vec<u8>], held: Held) -> Result<Option<Done>> {
+    let mut members = held.set()?;
     let before = members.len();
     Ok(Some(match (name, rest) {
         ("SADD", [_, ..]) => {
@@ -217,8 +208,8 @@ fn change(key: &[u8], to: Held) -> Result<Changes> {
     Ok(vec![(key.to_vec(), to.written()?)])
 }
 
-/// As Redis reads one: no sign but `-`, no leading zeros, nothing around it.
-fn decimal(bytes: &[u8]) -> Option<i64> {
+/// A number as Redis reads one: no sign but `-`, no leading zeros, nothing around it.
+pub(in crate::store) fn decimal(bytes: &[u8]) -> Option<i64> {
     let number: i64 = str::from_utf8(bytes).ok()?.parse().ok()?;
     (number.to_string().as_bytes() == bytes).then_some(number)
 }

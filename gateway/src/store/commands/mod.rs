@@ -18,7 +18,7 @@ use deadpool_redis::redis;
 
 use super::layout::Namespace;
 use super::{Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
-pub(super) use local::{only_reads, run};
+pub(super) use local::{decimal, run};
 pub(super) use table::Effect;
 use table::{Bound, Keys, Names, Rule};
 

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::account::{Account, Usage};
 use super::{
-    BATCH_BYTES_MAX, BATCH_MAX, Bucket, Error, Namespace, Page, Prepared, Reply, Result, Value, Write, Written,
+    BATCH_BYTES_MAX, BATCH_MAX, Bucket, Effect, Error, Namespace, Page, Prepared, Reply, Result, Value, Write, Written,
     commands,
 };
 use tables::{NAMES, Tables, USAGE, VALUES};
@@ -101,7 +101,7 @@ impl Embedded {
     /// The tenant's raw keys are a bucket of their own kind.
     pub(super) async fn execute(&self, account: &Account, space: &Namespace, command: Prepared) -> Result<Vec<Reply>> {
         let bucket = space.as_bucket();
-        if commands::only_reads(&command) {
+        if command.effect() == Effect::None {
             return self
                 .reading(move |database| {
                     let get = |key: &[u8]| get(database, &bucket, own(&bucket, key));

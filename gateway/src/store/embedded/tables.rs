@@ -87,7 +87,7 @@ impl<'t> Tables<'t> {
                 (changes.collect(), Written::Done)
             }
             Write::Increment(key, delta) => {
-                let now = self.values.get((bucket, key.as_slice()))?.map(|value| decimal(value.value()));
+                let now = self.values.get((bucket, key.as_slice()))?.map(|value| commands::decimal(value.value()));
                 let Some(sum) = now.unwrap_or(Some(0)).and_then(|now| now.checked_add(*delta)) else {
                     return Ok(Err(Error::NotANumber));
                 };
@@ -148,10 +148,4 @@ impl<'t> Tables<'t> {
         }
         Ok(Ok(()))
     }
-}
-
-/// A number as Redis's HINCRBY takes it: no sign but `-`, no leading zeros, nothing around it.
-fn decimal(bytes: &[u8]) -> Option<i64> {
-    let number: i64 = str::from_utf8(bytes).ok()?.parse().ok()?;
-    (number.to_string().as_bytes() == bytes).then_some(number)
 }

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{self, Client, ConnectionAddr, ConnectionInfo};
 
+use super::cluster::with_address;
 use super::node::connection_config;
 use super::{Topology, connection_infos};
 use crate::store::{Prefix, Secret, commands};
@@ -90,16 +91,11 @@ async fn servers(
     }
     let mut found = Vec::new();
     for address in addresses {
-        let to = at(first, &address).with_context(|| format!("{address:?} is no address"))?;
+        let to = with_address(first, &address).with_context(|| format!("{address:?} is no address"))?;
         let connection = connect(to).await.with_context(|| format!("{address} cannot be reached"))?;
         found.push((address, connection));
     }
     Ok(found)
-}
-
-/// The same way of connecting, to another server.
-fn at(info: &ConnectionInfo, address: &str) -> Option<ConnectionInfo> {
-    super::cluster::with_address(info, address)
 }
 
 async fn connect(info: ConnectionInfo) -> anyhow::Result<MultiplexedConnection> {

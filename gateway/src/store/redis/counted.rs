@@ -87,7 +87,7 @@ impl Redis {
     /// Counts anew what the tenant has, and books it: one page of the server's keys after the other.
     pub(in crate::store) async fn count(&self, tenant_prefix: &[u8], account: &Account) -> Result<Usage> {
         let (mut usage, mut cursor) = (Usage::default(), 0u64);
-        // Names of tenants and the prefix have no character that a pattern gives a meaning to, but the braces' neighbours.
+        // Names of tenants and the prefix have no character that a pattern of Redis gives a meaning to; braces have none.
         let pattern = [tenant_prefix, b"*"].concat();
         loop {
             let mut scan = Cmd::new();
