@@ -47,7 +47,8 @@ harm() {
     grow) send "$tollgate" a.localhost /grow -z 60s -c 256 ;;
     fill) send "$tollgate" a.localhost /fill -z 60s -c 256 ;;
     storage) send "$tollgate" store.localhost /-/flood/key -m POST -d value -z 60s -c 256 ;;
-    cold) send "$tollgate" cold.localhost "/[0-$((cold - 1))]" --rand-regex-url -z 60s -c 256 ;;
+    # An expression that each of the paths matches, and nothing else.
+    cold) send "$tollgate" cold.localhost "/($(seq -s '|' 0 $((cold - 1))))" --rand-regex-url -z 60s -c 256 ;;
     rate) send "$tollgate" rated.localhost /ok -z 60s -c 256 -q 2000 ;;
     esac >/dev/null 2>&1
 }

@@ -8,16 +8,17 @@ use std::sync::Arc;
 
 use moka::future::Cache;
 use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Component;
 use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
 use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
 use super::Settings;
 use super::artifacts::Artifacts;
+use super::reaper::Reaper;
 use super::turns::Turns;
 use crate::deadline::Moment;
-use crate::host::Guest;
+use crate::host::{Guest, Linkers};
 use crate::ids::Digest;
 use crate::tenant::Ledger;
 
@@ -37,18 +38,26 @@ pub(super) struct Components {
 
 struct Loader {
     engine: Engine,
-    linker: Linker<Guest>,
+    linkers: Linkers,
     artifacts: Artifacts,
 }
 
 impl Components {
-    pub(super) fn new(settings: &Settings, engine: Engine, linker: Linker<Guest>, artifacts: Artifacts) -> Self {
+    pub(super) fn new(
+        settings: &Settings,
+        engine: Engine,
+        linkers: Linkers,
+        artifacts: Artifacts,
+        reaper: Reaper,
+    ) -> Self {
         let cache = Cache::builder()
             .weigher(|_, ready: &Arc<Ready>| ready.bytes)
             .max_capacity(settings.cache_bytes)
             .time_to_idle(settings.cache_idle)
+            // The cache evicts in whoever's look-up comes next, which may be a neighbour's: unmapping takes its time.
+            .eviction_listener(move |_digest, ready, _cause| reaper.clear_away(Box::new(ready)))
             .build();
-        Self { cache, loader: Arc::new(Loader { engine, linker, artifacts }) }
+        Self { cache, loader: Arc::new(Loader { engine, linkers, artifacts }) }
     }
 
     /// The component, from memory or from disk.
@@ -90,7 +99,7 @@ impl Loader {
         std::thread::yield_now();
         let component = self.map(&code.path())?;
         std::thread::yield_now();
-        let pre = self.linker.instantiate_pre(&component)?;
+        let pre = self.linkers.link(&component)?;
         std::thread::yield_now();
         let pre = match Pre02::new(pre.clone()) {
             Ok(pre) => ProxyPre::P2(pre),

@@ -262,8 +262,7 @@ fn report(engine: &wasmtime::Engine, component: &Component) -> anyhow::Result<Re
     let kind = component.component_type();
     let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
-    let linker = host::linker(engine)?;
-    let linked = linker.instantiate_pre(component);
+    let linked = host::Linkers::new(engine)?.link(component);
     let served = |import: &str| host::SERVED.iter().any(|(name, _)| import.starts_with(name));
     let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
     // A component that links is asked in earnest; of one that does not, the names must do.

@@ -101,10 +101,13 @@ impl Sandbox {
     /// In words for the operator: the pool does not fit the address space, or the folder is not writable.
     pub(crate) fn new(settings: &Settings, compiler: &Compiler, around: Surroundings) -> anyhow::Result<Self> {
         let engine = engine::pooling(settings.instances, settings.metering)?;
-        let linker = crate::host::linker(&engine)?;
-        let components = cache::Components::new(settings, engine.clone(), linker, compiler.artifacts());
+        let linkers = crate::host::Linkers::new(&engine)?;
+        let reaper = reaper::Reaper::start()?;
+        let components =
+            cache::Components::new(settings, engine.clone(), linkers, compiler.artifacts(), reaper.clone());
         let runners = tokio::runtime::Handle::current().metrics().num_workers();
-        let turns = (settings.fair_turns && settings.metering).then(|| turns::Turns::start(runners)).transpose()?;
+        let turns =
+            (settings.fair_turns && settings.metering).then(|| turns::Turns::start(runners, reaper)).transpose()?;
         let clock = engine::Clock::start(&engine, turns.as_ref().map(turns::Turns::look))?;
         Ok(Self { engine, components, around, turns, _clock: clock })
     }

@@ -1,8 +1,8 @@
-//! Large instances are cleared away elsewhere than in a turn.
+//! Large instances and components nobody asks for are cleared away elsewhere than in a turn.
 
 use std::sync::mpsc;
 
-/// Clears large instances away, on a thread to which the kernel prefers all others: giving back the pages of 64 MiB takes
+/// Clears away what is large, on a thread to which the kernel prefers all others: giving back the pages of 64 MiB takes
 /// milliseconds, which would be somebody's turn. What it has not got to yet holds its permits and its memory.
 #[derive(Clone)]
 pub(super) struct Reaper(mpsc::SyncSender<Box<dyn Send>>);

@@ -89,11 +89,11 @@ impl Turns {
     ///
     /// # Errors
     /// No thread can be had.
-    pub(super) fn start(runners: usize) -> std::io::Result<Self> {
+    pub(super) fn start(runners: usize, reaper: Reaper) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Handle::current();
         let (usual, slow) = (Lane::of(runners), Lane::of(runners));
         let shared = Shared { usual, slow, runtime: Some(runtime.clone()), ..Shared::new() };
-        let turns = Self { shared: Arc::new(shared), reaper: Reaper::start()? };
+        let turns = Self { shared: Arc::new(shared), reaper };
         for runner in 0..runners {
             let (shared, entered) = (Arc::clone(&turns.shared), runtime.clone());
             std::thread::Builder::new().name(format!("guests-{runner}")).spawn(move || {
