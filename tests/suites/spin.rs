@@ -1,4 +1,5 @@
-//! fermyon:spin's key-value and redis, of Spin 1 and 2.0.0, on every backend; and what a tenant's commands may not reach.
+//! Spin's key-value and redis, of Spin 1, 2.0.0 and 3.0.0, on every backend, also from components made with Spin's own SDKs;
+//! and what a tenant's commands may not reach.
 
 use tests::{Answer, Gateway, Protocol, Redis, Site, Storage, Tenant, hex};
 
@@ -8,8 +9,12 @@ struct Store {
 }
 
 fn tenant(host: &str) -> Tenant {
+    of(host, "spin")
+}
+
+fn of(host: &str, guest: &str) -> Tenant {
     let limits = "[limits]\nstorage_ops = 5000\nfuel = \"5G\"";
-    Tenant::new(host, "spin").stores(&["default"]).redis(&["redis://granted:6379"]).with(limits)
+    Tenant::new(host, guest).stores(&["default"]).redis(&["redis://granted:6379"]).with(limits)
 }
 
 impl Store {
@@ -17,6 +22,8 @@ impl Store {
         let site = Site::new()
             .tenant("a", &tenant("a.localhost"))
             .tenant("b", &tenant("b.localhost"))
+            .tenant("sdk5", &of("sdk5.localhost", "spin-sdk-5"))
+            .tenant("sdk7", &of("sdk7.localhost", "spin-sdk-7"))
             .gateway("[storage]\ntimeout = \"5s\"");
         let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
         gateway.storage().await;
@@ -47,23 +54,54 @@ async fn each(test: impl AsyncFn(Store)) {
     }
 }
 
+/// The guest that says everything itself, the SDK of Spin 2, and the one of Spin 4, whose calls are asynchronous.
+const OF_SPIN_2: [&str; 3] = ["a", "sdk5", "sdk7"];
+
 #[tokio::test]
-async fn key_value_of_spin_2_is_the_same_store_as_wasis() {
+async fn key_value_of_spin_2_and_3_is_the_same_store_as_wasis() {
     each(async |store| {
-        assert_eq!(store.text("/kv2/get/default", &[b"k"]).await, "(none)");
-        assert_eq!(store.text("/kv2/set/default", &[b"k", b"\0\xff"]).await, "set");
-        assert_eq!(store.text("/kv2/get/default", &[b"k"]).await, "00ff");
-        assert_eq!(store.text("/kv2/exists/default", &[b"k"]).await, "true");
-        store.text("/kv2/set/default", &[b"j", b""]).await;
-        assert_eq!(store.text("/kv2/get-keys/default", &[]).await, "j k");
+        for tenant in OF_SPIN_2 {
+            let text = async |path: &str, arguments: &[&[u8]]| store.call(tenant, path, arguments).await.text();
+            assert_eq!(text("/kv2/get/default", &[b"k"]).await, "(none)", "{tenant}");
+            assert_eq!(text("/kv2/set/default", &[b"k", b"\0\xff"]).await, "set", "{tenant}");
+            assert_eq!(text("/kv2/get/default", &[b"k"]).await, "00ff");
+            assert_eq!(text("/kv2/exists/default", &[b"k"]).await, "true");
+            text("/kv2/set/default", &[b"j", b""]).await;
+            let keys = text("/kv2/get-keys/default", &[]).await;
+            let mut keys: Vec<&str> = keys.split(' ').collect();
+            keys.sort_unstable();
+            assert_eq!(keys, ["j", "k"], "{tenant}");
+            assert_eq!(text("/kv2/delete/default", &[b"k"]).await, "deleted");
+            assert_eq!(text("/kv2/exists/default", &[b"k"]).await, "false");
+            assert_eq!(text("/kv2/get/other", &[b"k"]).await, "Error::NoSuchStore");
+            let long = vec![b'k'; 1025];
+            let refused = text("/kv2/set/default", &[&long, b"v"]).await;
+            assert_eq!(refused, "Error::Other(\"too-large: a key may have 1024 bytes\")", "{tenant}");
+        }
+        store.text("/kv2/set/default", &[b"k", b"\0\xff"]).await;
         assert_eq!(store.text("/kv1/get/default", &[b"k"]).await, "00ff", "Spin 1 sees the same");
-        assert_eq!(store.text("/kv2/delete/default", &[b"k"]).await, "deleted");
-        assert_eq!(store.text("/kv2/exists/default", &[b"k"]).await, "false");
-        assert_eq!(store.text("/kv2/get/other", &[b"k"]).await, "Error::NoSuchStore");
         assert_eq!(store.call("b", "/kv2/get-keys/default", &[]).await.text(), "", "another tenant's store is empty");
-        let long = vec![b'k'; 1025];
-        let refused = store.text("/kv2/set/default", &[&long, b"v"]).await;
-        assert_eq!(refused, "Error::Other(\"too-large: a key may have 1024 bytes\")");
+    })
+    .await;
+}
+
+/// What is asynchronous is many at once, and a listing of many pages.
+#[tokio::test]
+async fn calls_of_spin_3_go_together_and_list_page_by_page() {
+    each(async |store| {
+        let names: Vec<String> = (0..2500).map(|n| format!("key-{n:04}")).collect();
+        for part in names.chunks(100) {
+            let part: Vec<&[u8]> = part.iter().map(String::as_bytes).collect();
+            assert_eq!(store.call("sdk7", "/kv2/together/default", &part).await.text(), "100 set");
+        }
+        let answer = store.call("sdk7", "/kv2/get-keys/default", &[]).await;
+        let text = answer.text();
+        let mut keys: Vec<&str> = text.split(' ').collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys, names);
+        let operations = store.gateway.record(&answer).await["storage_ops"].as_u64().unwrap();
+        assert!((3..=2500 / 16).contains(&operations), "each page is an operation: {operations}");
     })
     .await;
 }
@@ -85,11 +123,11 @@ async fn key_value_of_spin_1_has_its_own_errors() {
 }
 
 #[tokio::test]
-async fn redis_of_both_generations_has_every_call() {
+async fn redis_of_all_generations_has_every_call() {
     each(async |store| {
-        for redis in ["redis1", "redis2"] {
+        for (tenant, redis) in [("a", "redis1"), ("a", "redis2"), ("sdk5", "redis2"), ("sdk7", "redis2")] {
             let call = async |call: &str, arguments: &[&[u8]]| {
-                store.text(&format!("/{redis}/{call}/granted"), arguments).await
+                store.call(tenant, &format!("/{redis}/{call}/granted"), arguments).await.text()
             };
             let missing = if redis == "redis1" { "" } else { "(none)" };
             assert_eq!(call("get", &[b"k"]).await, missing);
@@ -111,7 +149,7 @@ async fn redis_of_both_generations_has_every_call() {
                 .client(Protocol::H1)
                 .call(
                     "POST",
-                    "a.localhost",
+                    &format!("{tenant}.localhost"),
                     &format!("/{redis}/execute/granted"),
                     format!("{}\n{}\ni:40", hex(b"INCRBY"), hex(b"n")),
                 )

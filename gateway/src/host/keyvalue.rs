@@ -7,6 +7,7 @@ use std::sync::Arc;
 use wasmtime::component::Resource;
 
 use super::guest::{Guest, Make};
+use super::keyvalue_other::Cursors;
 use crate::fault::Quotum;
 use crate::store::{self, Allowance, Raw, Scoped, Store, Value};
 use crate::tenant::{Component, Tenant, cost};
@@ -35,6 +36,8 @@ pub(crate) struct Stores {
     tenant: Arc<Tenant>,
     component: Arc<Component>,
     ops_max: u64,
+    /// Of listings by numbers.
+    pub(super) cursors: Cursors,
 }
 
 impl Stores {
@@ -44,6 +47,7 @@ impl Stores {
             tenant: Arc::clone(make.tenant),
             component: Arc::clone(make.component),
             ops_max: make.limits.storage_ops,
+            cursors: Cursors::default(),
         }
     }
 

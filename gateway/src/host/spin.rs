@@ -63,7 +63,7 @@ impl From<String> for Failed {
     }
 }
 
-type Answer<T> = Result<T, Failed>;
+pub(super) type Answer<T> = Result<T, Failed>;
 
 /// The answer is not of the kind that the command has; no server answers so.
 fn strange() -> Failed {
@@ -131,7 +131,13 @@ impl Guest {
     /// A command of Redis, which is one operation, and what it carries and brings.
     pub(super) async fn command(&mut self, raw: &Raw, name: &str, arguments: Vec<Vec<u8>>) -> Answer<Vec<Reply>> {
         self.spend(1, arguments.iter().map(Vec::len).sum())?;
-        let replies = raw.execute(name.as_bytes(), arguments).await.map_err(|error| self.refused(error))?;
+        let replies = raw.execute(name.as_bytes(), arguments).await;
+        self.replied(replies)
+    }
+
+    /// Charges what a command brought.
+    pub(super) fn replied(&mut self, replies: store::Result<Vec<Reply>>) -> Answer<Vec<Reply>> {
+        let replies = replies.map_err(|error| self.refused(error))?;
         let bytes = replies.iter().map(|reply| match reply {
             Reply::Bytes(bytes) => bytes.len(),
             Reply::Status(text) => text.len(),
@@ -145,28 +151,48 @@ impl Guest {
 
     /// A command whose answer is a number.
     pub(super) async fn number(&mut self, raw: &Raw, name: &str, arguments: Vec<Vec<u8>>) -> Answer<i64> {
-        match self.command(raw, name, arguments).await?.as_slice() {
-            [Reply::Int(number)] => Ok(*number),
-            _ => Err(strange()),
-        }
+        number(&self.command(raw, name, arguments).await?)
     }
 
     pub(super) async fn raw_value(&mut self, raw: &Raw, key: String) -> Answer<Option<Value>> {
-        match self.command(raw, "GET", vec![key.into_bytes()]).await?.pop() {
-            Some(Reply::Bytes(bytes)) => Ok(Some(bytes)),
-            Some(Reply::Nil) => Ok(None),
-            _ => Err(strange()),
-        }
+        self.command(raw, "GET", vec![key.into_bytes()]).await.and_then(value)
     }
 
     pub(super) async fn raw_members(&mut self, raw: &Raw, key: String) -> Answer<Vec<String>> {
-        let replies = self.command(raw, "SMEMBERS", vec![key.into_bytes()]).await?;
-        let text = |reply| {
-            let Reply::Bytes(bytes) = reply else { return Err(strange()) };
-            String::from_utf8(bytes).map_err(|_not_text| Failed::WrongType)
-        };
-        replies.into_iter().map(text).collect()
+        self.command(raw, "SMEMBERS", vec![key.into_bytes()]).await.and_then(members)
     }
+}
+
+/// What is told of a command that answers with a number.
+///
+/// # Errors
+/// No server answers so.
+pub(super) fn number(replies: &[Reply]) -> Answer<i64> {
+    let [Reply::Int(number)] = replies else { return Err(strange()) };
+    Ok(*number)
+}
+
+/// The same of GET.
+pub(super) fn value(mut replies: Vec<Reply>) -> Answer<Option<Value>> {
+    match replies.pop() {
+        Some(Reply::Bytes(bytes)) => Ok(Some(bytes)),
+        Some(Reply::Nil) => Ok(None),
+        _ => Err(strange()),
+    }
+}
+
+/// The same of SMEMBERS, whose members are texts in these interfaces.
+pub(super) fn members(replies: Vec<Reply>) -> Answer<Vec<String>> {
+    let text = |reply| {
+        let Reply::Bytes(bytes) = reply else { return Err(strange()) };
+        String::from_utf8(bytes).map_err(|_not_text| Failed::WrongType)
+    };
+    replies.into_iter().map(text).collect()
+}
+
+/// Of things that are counted and cannot be below zero.
+pub(super) fn count(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or_default()
 }
 
 /// A key and what goes with it, as a command's arguments.

@@ -10,14 +10,14 @@ use crate::store::{Scoped, Value};
 
 /// A store that is open.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct OpenStore(Scoped);
+pub struct OpenStore(pub(super) Scoped);
 
 type Answer<T, E> = wasmtime::Result<Result<T, E>>;
 
 impl Guest {
     /// # Errors
     /// The table of handles is full; the inner one is that there is no such store.
-    fn open_store(&mut self, label: &str) -> Result<Option<Resource<OpenStore>>, ResourceTableError> {
+    pub(super) fn open_store(&mut self, label: &str) -> Result<Option<Resource<OpenStore>>, ResourceTableError> {
         self.stores.open(label).map(|scoped| self.table.push(OpenStore(scoped))).transpose()
     }
 }

@@ -5,12 +5,12 @@ use wasmtime::component::Resource;
 use super::guest::Guest;
 use super::spin::one::fermyon::spin::{redis as one, redis_types as one_types};
 use super::spin::two::fermyon::spin::redis as two;
-use super::spin::{Failed, arguments};
+use super::spin::{Failed, arguments, count};
 use crate::store::{Raw, Reply};
 
 /// What a guest takes for a connection: the tenant's raw keys. The connections themselves are shared.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct Connection(Raw);
+pub struct Connection(pub(super) Raw);
 
 type Answer<T, E> = wasmtime::Result<Result<T, E>>;
 
@@ -19,11 +19,6 @@ fn two_error(failed: Failed) -> two::Error {
         Failed::WrongType => two::Error::TypeError,
         Failed::Other(text) => two::Error::Other(text),
     }
-}
-
-/// Of things that are counted and cannot be below zero.
-fn count(number: i64) -> u32 {
-    u32::try_from(number).unwrap_or_default()
 }
 
 impl two::Host for Guest {}

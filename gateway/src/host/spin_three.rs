@@ -1,0 +1,301 @@
+//! spin:key-value and spin:redis 3.0.0: what 2.0.0 has, asynchronous, so that a guest may have several calls under way.
+//!
+//! Invariant: the guest's state is looked at before and after a call of the store, and never held across it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::{mpsc, oneshot};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{
+    Accessor, AccessorTask, Destination, FutureReader, HasSelf, Resource, StreamProducer, StreamReader, StreamResult,
+    VecBuffer,
+};
+
+use super::guest::Guest;
+use super::spin::{Answer, Failed, arguments, count, members, number, value};
+use super::spin_keyvalue::OpenStore;
+use super::spin_redis::Connection;
+use crate::store::{Raw, Reply, Scoped, Value};
+
+pub(super) mod bindings {
+    //! Made from `wit/spin-3.0.0`.
+    wasmtime::component::bindgen!({
+        path: "wit/spin-3.0.0",
+        world: "imports",
+        imports: { default: trappable },
+        with: {
+            "spin:key-value/key-value.store": super::super::spin_keyvalue::OpenStore,
+            "spin:redis/redis.connection": super::super::spin_redis::Connection,
+        },
+        require_store_data_send: true,
+    });
+}
+
+use bindings::spin::key_value::key_value as kv;
+use bindings::spin::redis::redis;
+
+type At<U> = Accessor<U, HasSelf<Guest>>;
+type Told<T, E> = wasmtime::Result<Result<T, E>>;
+
+/// Pages of keys that wait for a guest to read them.
+const PAGES_WAITING: usize = 1;
+
+fn kv_error(failed: Failed) -> kv::Error {
+    kv::Error::Other(failed.text())
+}
+
+/// The store behind a handle, once its operation is paid for.
+fn paid<U: 'static>(at: &At<U>, store: &Resource<OpenStore>, bytes: usize) -> wasmtime::Result<Answer<Scoped>> {
+    at.with(|mut access| {
+        let guest = access.get();
+        let scoped = guest.table.get(store)?.0.clone();
+        Ok(guest.spend(1, bytes).map(|()| scoped).map_err(Failed::from))
+    })
+}
+
+/// Leaves with the interface's error where there is one.
+macro_rules! paid {
+    ($at:expr, $store:expr, $bytes:expr) => {
+        match paid($at, $store, $bytes)? {
+            Ok(scoped) => scoped,
+            Err(failed) => return Ok(Err(kv_error(failed))),
+        }
+    };
+}
+
+impl kv::Host for Guest {}
+
+impl kv::HostStore for Guest {
+    fn drop(&mut self, store: Resource<OpenStore>) -> wasmtime::Result<()> {
+        self.table.delete(store)?;
+        Ok(())
+    }
+}
+
+impl<U: Send + 'static> kv::HostStoreWithStore<U> for HasSelf<Guest> {
+    async fn open(at: &At<U>, label: String) -> Told<Resource<OpenStore>, kv::Error> {
+        Ok(match at.with(|mut access| access.get().open_store(&label)) {
+            Ok(Some(store)) => Ok(store),
+            Ok(None) => Err(kv::Error::NoSuchStore),
+            Err(_full) => Err(kv::Error::StoreTableFull),
+        })
+    }
+
+    async fn get(at: &At<U>, store: Resource<OpenStore>, key: String) -> Told<Option<Value>, kv::Error> {
+        let scoped = paid!(at, &store, key.len());
+        let found = scoped.get(key.as_bytes()).await.map_err(|error| kv_error(error.into()));
+        let bytes = found.as_ref().map_or(0, |value| value.as_ref().map_or(0, Vec::len));
+        at.with(|mut access| access.get().brought(bytes));
+        Ok(found)
+    }
+
+    async fn set(at: &At<U>, store: Resource<OpenStore>, key: String, value: Value) -> Told<(), kv::Error> {
+        let scoped = paid!(at, &store, key.len() + value.len());
+        let done = scoped.set_many(vec![(key.into_bytes(), value)]).await;
+        Ok(done.map_err(|error| kv_error(at.with(|mut access| access.get().refused(error)).into())))
+    }
+
+    async fn delete(at: &At<U>, store: Resource<OpenStore>, key: String) -> Told<(), kv::Error> {
+        let scoped = paid!(at, &store, key.len());
+        Ok(scoped.delete_many(vec![key.into_bytes()]).await.map_err(|error| kv_error(error.into())))
+    }
+
+    async fn exists(at: &At<U>, store: Resource<OpenStore>, key: String) -> Told<bool, kv::Error> {
+        let scoped = paid!(at, &store, key.len());
+        Ok(scoped.exists(key.as_bytes()).await.map_err(|error| kv_error(error.into())))
+    }
+
+    /// The pages are read by a task of the instance's own, as fast as the guest reads the stream and no faster.
+    async fn get_keys(
+        at: &At<U>,
+        store: Resource<OpenStore>,
+    ) -> wasmtime::Result<(StreamReader<String>, FutureReader<Result<(), kv::Error>>)> {
+        let scoped = at.with(|mut access| Ok::<_, wasmtime::Error>(access.get().table.get(&store)?.0.clone()))?;
+        let (pages, waiting) = mpsc::channel(PAGES_WAITING);
+        let (over, ended) = oneshot::channel();
+        at.spawn(Listing { scoped, pages, over })?;
+        at.with(|mut access| {
+            let keys = StreamReader::new(&mut access, Keys(waiting))?;
+            let ended = async {
+                let cut_off = || Err(kv_error(Failed::Other("internal: the listing ended early".to_owned())));
+                wasmtime::error::Ok(ended.await.unwrap_or_else(|_gone| cut_off()))
+            };
+            Ok((keys, FutureReader::new(&mut access, ended)?))
+        })
+    }
+}
+
+/// Reads a store's keys, each page an operation.
+struct Listing {
+    scoped: Scoped,
+    pages: mpsc::Sender<Vec<String>>,
+    over: oneshot::Sender<Result<(), kv::Error>>,
+}
+
+impl<U: 'static> AccessorTask<U, HasSelf<Guest>> for Listing {
+    async fn run(self, at: &At<U>) -> wasmtime::Result<()> {
+        let mut cursor = None;
+        let done = loop {
+            if let Err(refused) = at.with(|mut access| access.get().spend(1, 0)) {
+                break Err(kv_error(refused.into()));
+            }
+            let page = match self.scoped.list(cursor.as_deref()).await {
+                Ok(page) => page,
+                Err(error) => break Err(kv_error(error.into())),
+            };
+            at.with(|mut access| access.get().brought(page.keys.iter().map(Vec::len).sum()));
+            // This interface's keys are text; a key that another interface wrote as bytes is not one of its.
+            let keys: Vec<String> = page.keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect();
+            // A stream's reader cannot be told that nothing came.
+            if !keys.is_empty() && self.pages.send(keys).await.is_err() {
+                // The guest has read enough.
+                break Ok(());
+            }
+            match page.cursor {
+                Some(next) => cursor = Some(next),
+                None => break Ok(()),
+            }
+        };
+        let _nobody_asks = self.over.send(done);
+        Ok(())
+    }
+}
+
+/// The pages as a stream of keys.
+struct Keys(mpsc::Receiver<Vec<String>>);
+
+impl<D> StreamProducer<D> for Keys {
+    type Item = String;
+    type Buffer = VecBuffer<String>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        _: StoreContextMut<'a, D>,
+        mut to: Destination<'a, String, VecBuffer<String>>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        if finish && self.0.is_empty() && !self.0.is_closed() {
+            return Poll::Ready(Ok(StreamResult::Cancelled));
+        }
+        Poll::Ready(Ok(match ready!(self.0.poll_recv(cx)) {
+            Some(page) => {
+                to.set_buffer(page.into());
+                StreamResult::Completed
+            }
+            None => StreamResult::Dropped,
+        }))
+    }
+}
+
+fn redis_error(failed: Failed) -> redis::Error {
+    match failed {
+        Failed::WrongType => redis::Error::TypeError,
+        Failed::Other(text) => redis::Error::Other(text),
+    }
+}
+
+fn raw<U: 'static>(at: &At<U>, connection: &Resource<Connection>) -> wasmtime::Result<Raw> {
+    at.with(|mut access| Ok(access.get().table.get(connection)?.0.clone()))
+}
+
+/// A command of Redis, which is one operation, and what it carries and brings.
+async fn command<U: 'static>(
+    at: &At<U>,
+    connection: &Resource<Connection>,
+    name: &str,
+    arguments: Vec<Vec<u8>>,
+) -> Told<Vec<Reply>, Failed> {
+    let raw = raw(at, connection)?;
+    let carried = arguments.iter().map(Vec::len).sum();
+    if let Err(refused) = at.with(|mut access| access.get().spend(1, carried)) {
+        return Ok(Err(refused.into()));
+    }
+    let replies = raw.execute(name.as_bytes(), arguments).await;
+    Ok(at.with(|mut access| access.get().replied(replies)))
+}
+
+impl redis::Host for Guest {}
+
+impl redis::HostConnection for Guest {
+    fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
+        self.table.delete(connection)?;
+        Ok(())
+    }
+}
+
+type To = Resource<Connection>;
+
+impl<U: Send + 'static> redis::HostConnectionWithStore<U> for HasSelf<Guest> {
+    async fn open(at: &At<U>, address: String) -> Told<To, redis::Error> {
+        at.with(|mut access| {
+            let guest = access.get();
+            let Some(raw) = guest.redis(&address) else { return Ok(Err(redis::Error::InvalidAddress)) };
+            Ok(guest.table.push(Connection(raw)).map_err(|_full| redis::Error::TooManyConnections))
+        })
+    }
+
+    async fn publish(at: &At<U>, to: To, channel: String, payload: Vec<u8>) -> Told<(), redis::Error> {
+        let raw = raw(at, &to)?;
+        if let Err(refused) = at.with(|mut access| access.get().spend(1, channel.len() + payload.len())) {
+            return Ok(Err(redis_error(refused.into())));
+        }
+        Ok(raw.publish(channel.as_bytes(), &payload).await.map_err(|error| redis_error(error.into())))
+    }
+
+    async fn get(at: &At<U>, from: To, key: String) -> Told<Option<Vec<u8>>, redis::Error> {
+        Ok(command(at, &from, "GET", vec![key.into_bytes()]).await?.and_then(value).map_err(redis_error))
+    }
+
+    async fn set(at: &At<U>, to: To, key: String, value: Vec<u8>) -> Told<(), redis::Error> {
+        let done = command(at, &to, "SET", vec![key.into_bytes(), value]).await?;
+        Ok(done.map(|_ok| ()).map_err(redis_error))
+    }
+
+    async fn incr(at: &At<U>, to: To, key: String) -> Told<i64, redis::Error> {
+        Ok(command(at, &to, "INCR", vec![key.into_bytes()])
+            .await?
+            .and_then(|replies| number(&replies))
+            .map_err(redis_error))
+    }
+
+    async fn del(at: &At<U>, to: To, keys: Vec<String>) -> Told<u32, redis::Error> {
+        let keys = keys.into_iter().map(String::into_bytes).collect();
+        Ok(command(at, &to, "DEL", keys).await?.and_then(|replies| number(&replies)).map(count).map_err(redis_error))
+    }
+
+    async fn sadd(at: &At<U>, to: To, key: String, values: Vec<String>) -> Told<u32, redis::Error> {
+        let added = command(at, &to, "SADD", arguments(key, values)).await?;
+        Ok(added.and_then(|replies| number(&replies)).map(count).map_err(redis_error))
+    }
+
+    async fn smembers(at: &At<U>, of: To, key: String) -> Told<Vec<String>, redis::Error> {
+        Ok(command(at, &of, "SMEMBERS", vec![key.into_bytes()]).await?.and_then(members).map_err(redis_error))
+    }
+
+    async fn srem(at: &At<U>, from: To, key: String, values: Vec<String>) -> Told<u32, redis::Error> {
+        let removed = command(at, &from, "SREM", arguments(key, values)).await?;
+        Ok(removed.and_then(|replies| number(&replies)).map(count).map_err(redis_error))
+    }
+
+    async fn execute(
+        at: &At<U>,
+        to: To,
+        name: String,
+        parameters: Vec<redis::RedisParameter>,
+    ) -> Told<Vec<redis::RedisResult>, redis::Error> {
+        let words = parameters.into_iter().map(|parameter| match parameter {
+            redis::RedisParameter::Int64(number) => number.to_string().into_bytes(),
+            redis::RedisParameter::Binary(bytes) => bytes,
+        });
+        let told = |reply| match reply {
+            Reply::Nil => redis::RedisResult::Nil,
+            Reply::Status(text) => redis::RedisResult::Status(text),
+            Reply::Int(number) => redis::RedisResult::Int64(number),
+            Reply::Bytes(bytes) => redis::RedisResult::Binary(bytes),
+        };
+        let replies = command(at, &to, &name, words.collect()).await?;
+        Ok(replies.map(|replies| replies.into_iter().map(told).collect()).map_err(redis_error))
+    }
+}
