@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{Admin, Suspension};
+use crate::admin::{Admin, Data, Suspension, Token};
 use crate::admission::Doors;
 use crate::config::{self, Boot, Plan, Planned, Snapshot, Standing};
 use crate::domain::{Domain, Pattern};
@@ -119,7 +119,10 @@ impl Gateway {
         // Connections of its own, so that it answers when the clients' are all taken; and it outlives a drain's start.
         self.egress.own_listeners([self.https.as_slice(), &self.http, &[self.admin]].concat());
         tokio::spawn(keep_counts(Arc::clone(&self.road), Arc::clone(&store)));
-        let admin = Admin { road: Arc::clone(&self.road), store, suspension: self.suspension.clone() };
+        let token = self.boot.state.join("admin.token");
+        let token = Token::load_or_make(&token).with_context(|| format!("cannot use {}", token.display()))?;
+        let data = Data { store: Arc::clone(&store), token };
+        let admin = Admin { road: Arc::clone(&self.road), store, suspension: self.suspension.clone(), data };
         let connections = Connections::new(100, Arc::new(Metrics::default()));
         let serve = move |stream, _peer| admin.clone().serve(stream);
         tokio::spawn(listener::accept(listener, connections, Tasks::default(), serve));

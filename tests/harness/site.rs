@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::{guest, tollgate};
 
 /// A folder with `config/gateway.toml` and `tenants/`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Site {
     /// Shared with the gateways that run on it, so that it outlives them.
     dir: Arc<tempfile::TempDir>,

@@ -16,6 +16,7 @@ mod hostile;
 mod http03;
 mod isolation;
 mod keyvalue;
+mod kv;
 mod lifecycle;
 mod matrix;
 mod memory;

@@ -123,3 +123,34 @@ fn a_second_gateway_on_one_embedded_store_says_so() {
     assert!(words.contains("is another gateway using it?"), "{words}");
     assert_eq!(second.status.code(), Some(1));
 }
+
+/// A Redis that speaks TLS only to whom it knows, and a gateway that trusts nobody else.
+#[tokio::test]
+async fn redis_over_tls_with_certificates_of_both_sides() {
+    let site = Site::new().tenant("kv", &Tenant::new("kv.localhost", "kv").stores(&["default"]));
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    site.write("config/redis.pem", made.cert.pem());
+    site.write("config/redis-key.pem", made.signing_key.serialize_pem());
+    let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    site.write("config/other.pem", other.cert.pem());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let path = |name: &str| site.path(name).display().to_string();
+    let (cert, key) = (path("config/redis.pem"), path("config/redis-key.pem"));
+    let words = ["--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &cert];
+    let redis = Redis::start_with(&words);
+    let url = format!("rediss://127.0.0.1:{port}");
+    let told = |tls: &str| format!("[storage]\nbackend = \"redis\"\nurl = \"{url}\"\n{tls}");
+    let pair = "cert = \"redis.pem\"\nkey = \"redis-key.pem\"";
+    let answers = async |tls: &str| {
+        let site = site.clone().gateway(&told(tls));
+        let gateway = Gateway::start(&site);
+        let set = gateway.client(Protocol::H2).call("POST", "kv.localhost", "/-/set/a", "over TLS").await;
+        set.text()
+    };
+    assert_eq!(answers(&format!("[storage.tls]\nca = \"redis.pem\"\n{pair}")).await, "set");
+    assert_eq!(redis.cli(&["HGET", "tg:{kv}:kv:default", "a"]), "over TLS");
+    let wrong = answers(&format!("[storage.tls]\nca = \"other.pem\"\n{pair}")).await;
+    assert!(wrong.contains("unavailable:"), "a server that it does not trust: {wrong}");
+    let nobody = answers("[storage.tls]\nca = \"redis.pem\"").await;
+    assert!(nobody.contains("unavailable:"), "a server that does not trust it: {nobody}");
+}

@@ -1,10 +1,13 @@
-//! The operators' listener: health, readiness, metrics, status; and stopping a tenant at once.
+//! The operators' listener: health, readiness, metrics, status; stopping a tenant at once; and tenants' data.
 //!
-//! Security: it is on loopback unless an operator moves it, and shows no secret and no tenant's data. What changes anything
+//! Security: it is on loopback unless an operator moves it, and shows no secret, and a tenant's data only to whoever has the
+//! token (`token.rs`). What changes anything
 //! is a POST that a page in a browser cannot make somebody send: it needs a content type that pages may not set for other
 //! origins, and an `Origin` is refused.
 
+mod data;
 mod suspension;
+mod token;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,9 +24,11 @@ use crate::deadline::Moment;
 use crate::http::{ResponseBody, full};
 use crate::ids::TenantId;
 use crate::request::Road;
-use crate::store::Store;
+use crate::store::{Allowance, Store};
 
+pub(crate) use data::Data;
 pub(crate) use suspension::Suspension;
+pub(crate) use token::Token;
 
 /// What one connection may take in all.
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
@@ -35,6 +40,7 @@ pub(crate) struct Admin {
     pub(crate) road: Arc<Road>,
     pub(crate) store: Arc<Store>,
     pub(crate) suspension: Suspension,
+    pub(crate) data: Data,
 }
 
 impl Admin {
@@ -42,7 +48,7 @@ impl Admin {
     pub(crate) async fn serve(self, stream: TcpStream) {
         let service = hyper::service::service_fn(|request| {
             let admin = self.clone();
-            async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+            async move { Ok::<_, Infallible>(admin.answer(request).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -52,7 +58,7 @@ impl Admin {
         let _ended = tokio::time::timeout(CONNECTION_TIME, connection).await;
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<ResponseBody> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         const TEXT: &str = "text/plain; charset=utf-8";
         const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         if request.method() == Method::POST {
@@ -62,7 +68,7 @@ impl Admin {
             return respond(
                 StatusCode::METHOD_NOT_ALLOWED,
                 TEXT,
-                "only GET, and POST /tenants/ID/suspend, /resume and /count\n".to_owned(),
+                "only GET, and POST /tenants/ID/suspend, /resume, /count and /data/…\n".to_owned(),
             );
         }
         match request.uri().path() {
@@ -77,8 +83,8 @@ impl Admin {
         }
     }
 
-    /// `POST /tenants/ID/suspend`, `/resume` and `/count`.
-    async fn change(&self, request: &Request<Incoming>) -> Response<ResponseBody> {
+    /// `POST /tenants/ID/suspend`, `/resume`, `/count` and `/data/…`.
+    async fn change(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         const TEXT: &str = "text/plain; charset=utf-8";
         let headers = request.headers();
         let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"application/json");
@@ -86,19 +92,25 @@ impl Admin {
             let text = "a change needs Content-Type: application/json and no Origin\n".to_owned();
             return respond(StatusCode::UNSUPPORTED_MEDIA_TYPE, TEXT, text);
         }
-        let path: Vec<&str> = request.uri().path().split('/').skip(1).collect();
-        let (id, suspended) = match path.as_slice() {
-            ["tenants", id, "suspend"] => (id, Some(true)),
-            ["tenants", id, "resume"] => (id, Some(false)),
-            ["tenants", id, "count"] => (id, None),
+        let uri = request.uri().clone();
+        let path: Vec<&str> = uri.path().split('/').skip(1).collect();
+        let (id, change) = match path.as_slice() {
+            ["tenants", id, change @ ("suspend" | "resume" | "count")] => (id, *change),
+            ["tenants", id, "data", call] => (id, *call),
             _ => return respond(StatusCode::NOT_FOUND, TEXT, "there is no such change\n".to_owned()),
         };
-        // Also a tenant whose files are wrong at this moment can be stopped.
+        // Also a tenant whose files are wrong at this moment can be stopped, and looked after.
         let known = |id: &TenantId| self.road.snapshot.load().standings.contains_key(id.as_str());
         let Some(id) = TenantId::parse(id).filter(known) else {
             return respond(StatusCode::NOT_FOUND, TEXT, "there is no such tenant\n".to_owned());
         };
-        let Some(suspended) = suspended else { return self.count(&id).await };
+        if path.len() == 4 {
+            return self.data(&id, change, request).await;
+        }
+        if change == "count" {
+            return self.count(&id).await;
+        }
+        let suspended = change == "suspend";
         match self.suspension.set(&id, suspended) {
             Ok(()) => {
                 respond(StatusCode::OK, TEXT, format!("{id} {}\n", if suspended { "suspended" } else { "resumed" }))
@@ -107,6 +119,15 @@ impl Admin {
                 let text = format!("{id}: done, but a restart will not know of it: {error}\n");
                 respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
             }
+        }
+    }
+
+    async fn data(&self, id: &TenantId, call: &str, request: Request<Incoming>) -> Response<ResponseBody> {
+        let space = self.road.snapshot.load().plans.get(id).and_then(|plan| plan.quota.storage);
+        let allowance = space.map(|space| Allowance { bytes: space.bytes, keys: space.keys });
+        match self.data.answer(id, allowance, call, request).await {
+            Ok(answer) => respond(StatusCode::OK, "application/json", format!("{answer}\n")),
+            Err((status, text)) => respond(status, "text/plain; charset=utf-8", format!("{text}\n")),
         }
     }
 

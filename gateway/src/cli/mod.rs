@@ -2,6 +2,8 @@
 
 mod ca;
 mod check;
+mod client;
+mod kv;
 mod redis;
 mod serve;
 mod tenant;
@@ -50,6 +52,9 @@ enum Command {
     /// Stop a tenant of the gateway that is running, let it go on, or count what it has
     #[command(subcommand)]
     Tenant(Change),
+    /// Look at, change, export and import what a tenant has, by the gateway that is running
+    #[command(subcommand)]
+    Kv(kv::Kv),
     /// What concerns the Redis that tenants' data is on
     #[command(subcommand)]
     Redis(Redis),
@@ -172,6 +177,7 @@ pub fn main() -> ExitCode {
         Command::Redis(Redis::Acl { user, password_file, apply, common }) => {
             redis::acl(&common, &user, password_file.as_deref(), apply)
         }
+        Command::Kv(what) => kv::kv(what),
         Command::Tenant(Change::Suspend { id, common }) => tenant::tenant(&common, &id, "suspend"),
         Command::Tenant(Change::Resume { id, common }) => tenant::tenant(&common, &id, "resume"),
         Command::Tenant(Change::Count { id, common }) => tenant::tenant(&common, &id, "count"),

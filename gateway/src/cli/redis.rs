@@ -28,13 +28,13 @@ pub(super) fn acl(common: &Common, user: &str, password: Option<&Path>, apply: b
         if secret.0.is_empty() {
             bail!("{} is empty: a user without a password would be open to all", path.display());
         }
-        let Kind::Redis(urls, topology, primary) = &storage.kind else {
+        let Kind::Redis(servers) = &storage.kind else {
             bail!(
                 "the storage is embedded: --storage, or storage.url in {}, says which Redis",
                 common.config.display()
             );
         };
-        let work = store::acl::apply(urls, *topology, primary, &storage.prefix, (user, &secret));
+        let work = store::acl::apply(servers, &storage.prefix, (user, &secret));
         runtime()?.block_on(work)?.concat()
     } else {
         format!("ACL SETUSER {user} {} >PASSWORD\n", store::acl::rules(&storage.prefix).join(" "))

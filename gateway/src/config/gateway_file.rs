@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::bounds::{LimitsRead, QuotaRead};
 use super::reader::{At, Reader, Section};
 use super::{Boot, Ceilings, Overrides, Policy, defaults};
-use crate::store::{Prefix, Secret, Topology};
+use crate::store::{Prefix, Secret, Servers, Topology};
 use crate::tenant::{Limits, Quota, Rate};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
@@ -153,6 +153,8 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
     });
     let timeout = section.as_ref().and_then(|s| s.duration("timeout"));
     let embedded = store::Kind::Embedded(path.map_or_else(|| state.join("store"), |at| join(base, &at.value)));
+    let tls = section.as_ref().map(|section| storage_tls(reader, section, base)).unwrap_or_default();
+    let redis = |urls: String, topology| store::Kind::Redis(Servers { urls: Secret(urls), topology, primary, tls });
     let kind = match (&overrides.storage, backend, url) {
         (Some(over), ..) if over == "embedded" => embedded,
         (Some(over), ..) => {
@@ -161,7 +163,7 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
                 Some(("redis-sentinel", urls)) => (Topology::Sentinel, urls),
                 _ => (Topology::Single, over.as_str()),
             };
-            store::Kind::Redis(Secret(urls.to_owned()), topology, primary)
+            redis(urls.to_owned(), topology)
         }
         (None, Some(At { value: Some(_), place }), None) => {
             let found = "no URL".to_owned();
@@ -172,7 +174,7 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
             let read = url.value.read(base).map_err(|found| {
                 reader.bad("unreadable", &url.place, "the Redis URL cannot be read".into(), found, URL);
             });
-            store::Kind::Redis(Secret(read.unwrap_or_default()), topology, primary)
+            redis(read.unwrap_or_default(), topology)
         }
         (None, ..) => embedded,
     };
@@ -181,6 +183,32 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
     }
     let prefix = prefix.map_or_else(Prefix::default, |at| at.value);
     store::Settings { kind, prefix, timeout: value(timeout, defaults::STORAGE_TIMEOUT) }
+}
+
+/// `[storage.tls]`, for `rediss://`.
+fn storage_tls(reader: &Reader, storage: &Section<'_>, base: &Path) -> store::Tls {
+    let Some(section) = storage.section("tls") else { return store::Tls::default() };
+    let file = |key: &'static str| {
+        let at = section.string(key)?;
+        let read = std::fs::read(base.join(&at.value));
+        let unreadable = |error: std::io::Error| {
+            let summary = format!("`storage.tls.{key}` cannot be read");
+            reader.bad("unreadable", &at.place, summary, error.to_string(), "a PEM file");
+        };
+        Some((at.place.clone(), read.map_err(unreadable).ok()?))
+    };
+    let (ca, cert, key) = (file("ca"), file("cert"), file("key"));
+    section.finish();
+    let pair = match (cert, key) {
+        (Some((_, cert)), Some((_, key))) => Some((cert, key)),
+        (Some((place, _)), None) | (None, Some((place, _))) => {
+            let summary = "a certificate and its key go together".to_owned();
+            reader.bad("missing-key", &place, summary, "one of them".to_owned(), "cert and key");
+            None
+        }
+        (None, None) => None,
+    };
+    store::Tls { ca: ca.map(|(_, pem)| pem), pair }
 }
 
 const URL: &str = "\"redis://host:6379\" (several with commas between), { env = \"NAME\" } or { file = \"path\" }";

@@ -78,6 +78,11 @@ impl Namespace {
 pub(crate) struct Bucket(Arc<[u8]>);
 
 impl Bucket {
+    /// One that stands in the embedded file, if it is below this tenant's prefix.
+    pub(super) fn found(name: &[u8], prefix: &[u8]) -> Option<Self> {
+        name.starts_with(prefix).then(|| Self(name.into()))
+    }
+
     /// Where it is counted what the tenant of this bucket has.
     pub(super) fn usage_beside(bucket: &[u8]) -> Option<Vec<u8>> {
         let end = bucket.windows(2).position(|pair| pair == b"}:")? + 2;

@@ -9,8 +9,10 @@ mod account;
 mod commands;
 mod embedded;
 mod layout;
+mod names;
 mod redis;
 mod scoped;
+mod text;
 #[cfg(test)]
 mod tests;
 
@@ -28,8 +30,10 @@ pub(crate) use commands::Reply;
 use commands::{Effect, Prepared};
 use layout::Namespace;
 pub(crate) use layout::{Bucket, Prefix};
+pub(crate) use names::Name;
 pub(crate) use redis::{Topology, acl};
 pub(crate) use scoped::{Raw, Scoped};
+pub(crate) use text::Text;
 
 /// The longest key, in bytes.
 pub(crate) const KEY_BYTES_MAX: usize = 1024;
@@ -54,9 +58,33 @@ pub(crate) struct Settings {
 pub(crate) enum Kind {
     /// A file of this process's own, in this folder.
     Embedded(PathBuf),
-    /// Redis, by URL or several with commas between (`redis://…`), which may carry a password and are never printed;
-    /// and what sentinels call the primary, where they are those of sentinels.
-    Redis(Secret, Topology, String),
+    Redis(Servers),
+}
+
+/// Where a Redis is, and how to connect to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Servers {
+    /// One URL (`redis://…`, or `rediss://…` for TLS), or several with commas between; they may carry a password.
+    pub(crate) urls: Secret,
+    pub(crate) topology: Topology,
+    /// What sentinels call the primary.
+    pub(crate) primary: String,
+    pub(crate) tls: Tls,
+}
+
+/// PEM texts for TLS to Redis.
+#[derive(Clone, Default)]
+pub(crate) struct Tls {
+    /// Whom to trust instead of the machine's certificate authorities.
+    pub(crate) ca: Option<Vec<u8>>,
+    /// The gateway's own certificate and key, for servers that ask for one.
+    pub(crate) pair: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("ca", &self.ca.is_some()).field("pair", &self.pair.is_some()).finish()
+    }
 }
 
 /// A text that must not be printed.
@@ -185,9 +213,7 @@ impl Store {
     pub(crate) fn open(settings: &Settings, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let backend = match &settings.kind {
             Kind::Embedded(dir) => Backend::Embedded(embedded::Embedded::open(dir)?),
-            Kind::Redis(urls, topology, primary) => {
-                Backend::Redis(Box::new(redis::Redis::new(urls, *topology, primary, settings.timeout)?))
-            }
+            Kind::Redis(servers) => Backend::Redis(Box::new(redis::Redis::new(servers, settings.timeout)?)),
         };
         Ok(Self { backend, prefix: settings.prefix.clone(), timeout: settings.timeout, metrics })
     }

@@ -180,7 +180,7 @@ async fn what_was_acknowledged_is_there_when_the_file_is_opened_again() {
 
 #[tokio::test]
 async fn a_bad_redis_url_is_refused_without_being_shown() {
-    let kind = Kind::Redis(Secret("not-a-url://:hunter2@x".to_owned()), Topology::Single, String::new());
+    let kind = Kind::Redis(servers("not-a-url://:hunter2@x"));
     let settings = Settings { kind, prefix: Prefix::default(), timeout: Duration::from_secs(1) };
     let error = format!("{:#}", Store::open(&settings, Arc::default()).unwrap_err());
     assert!(!error.contains("hunter2"), "{error}");
@@ -268,7 +268,7 @@ async fn say(raw: &Raw, words: &[&[u8]]) -> Result<Vec<Reply>> {
 async fn nobody_sees_anothers_keys_in_a_long_history_on_redis() {
     let ops: usize = std::env::var("TOLLGATE_OPS").map_or(20_000, |ops| ops.parse().unwrap());
     let (redis, _connection) = server();
-    let kind = Kind::Redis(Secret(redis.url()), Topology::Single, String::new());
+    let kind = Kind::Redis(servers(&redis.url()));
     let settings = Settings { kind, prefix: Prefix::default(), timeout: Duration::from_secs(10) };
     let store = Arc::new(Store::open(&settings, Arc::default()).unwrap());
     let monitored = monitor(redis.1);
@@ -365,4 +365,8 @@ fn monitor(port: u16) -> std::thread::JoinHandle<usize> {
         }
         seen
     })
+}
+
+fn servers(url: &str) -> Servers {
+    Servers { urls: Secret(url.to_owned()), topology: Topology::Single, primary: String::new(), tls: Tls::default() }
 }

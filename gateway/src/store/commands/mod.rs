@@ -9,6 +9,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the enums of the redis crate are open")]
 
+mod bounds;
 mod local;
 mod table;
 #[cfg(test)]
@@ -24,8 +25,9 @@ use table::{Bound, Keys, Names, Rule};
 
 pub(crate) const ARGUMENTS_MAX: usize = 1000;
 const ARGUMENT_BYTES_MAX: usize = 8 << 20;
-/// Elements that one command may ask for or step over.
-const COUNT_MAX: u64 = 1000;
+
+/// Elements of the largest size that may be read without a look at how much they are.
+const FEW: i64 = 4;
 
 /// What a guest asks of Redis: a command, and arguments that are bytes.
 type Words = Vec<Vec<u8>>;
@@ -75,7 +77,22 @@ impl Prepared {
 
     /// Whether the backend must look at how large its keys are before it does this.
     pub(super) fn reads_whole(&self) -> bool {
-        self.rule.bound == Bound::Whole
+        self.rule.bound == Bound::Whole && !self.asks_few()
+    }
+
+    /// Whether it names a range of so few elements that these are small by what an element may be.
+    fn asks_few(&self) -> bool {
+        let word = |at: usize| number(self.words.get(at));
+        match self.rule.name {
+            "LRANGE" => match (word(2), word(3)) {
+                (Some(from), Some(to)) => (from < 0) == (to < 0) && to.saturating_sub(from) < FEW,
+                _ => false,
+            },
+            "XRANGE" | "XREVRANGE" => {
+                self.words.get(4).is_some_and(|option| upper(option) == b"COUNT") && word(5) == Some(1)
+            }
+            _ => false,
+        }
     }
 
     /// Whether it makes a value longer by what it carries, which then may be too long.
@@ -162,7 +179,7 @@ pub(super) fn prepare(inside: &Namespace, name: &[u8], arguments: Words) -> Resu
     let Some(rule) = table::find(&name) else { return Err(refused(&name, table::why_not(&name))) };
     check_sizes(&arguments)?;
     let keys = keys(rule, &arguments)?;
-    check_bound(rule, &keys, &arguments)?;
+    bounds::check(rule, &keys, &arguments)?;
     let mut words = Vec::with_capacity(arguments.len() + 1);
     // Both have the same answer, and this one does not hold the server up.
     let sent = if rule.name == "DEL" { "UNLINK" } else { rule.name };
@@ -264,43 +281,4 @@ fn streams(rule: &Rule, arguments: &[Vec<u8>]) -> Result<Vec<usize>> {
         };
     }
     Err(syntax(rule))
-}
-
-fn check_bound(rule: &Rule, keys: &[usize], arguments: &[Vec<u8>]) -> Result<()> {
-    let bits = (VALUE_BYTES_MAX as u64) * 8;
-    let small = |count: Option<i64>| count.is_none_or(|count| count.unsigned_abs() <= COUNT_MAX);
-    let is_bounded = match rule.bound {
-        Bound::Small | Bound::Whole | Bound::Appends => true,
-        Bound::Count(at) => small(number(arguments.get(at))),
-        Bound::CountOption => {
-            let behind = arguments.iter().skip(keys.len()).zip(arguments.iter().skip(keys.len() + 1));
-            behind.filter(|(option, _)| upper(option) == b"COUNT").all(|(_, count)| small(number(Some(count))))
-        }
-        Bound::Bit(at) => number(arguments.get(at)).is_none_or(|bit| bit.unsigned_abs() < bits),
-        Bound::Byte(at) => {
-            let more = arguments.get(at + 1).map_or(0, Vec::len) as u64;
-            number(arguments.get(at)).is_none_or(|byte| byte.unsigned_abs().saturating_add(more) <= bits / 8)
-        }
-        Bound::Bitfield => {
-            // Whatever is a number there is a type's width, an offset or a value; only an offset can be large, and
-            // behind a `#` it counts by widths.
-            let pairs = arguments.windows(3).filter(|window| {
-                matches!(upper(window.first().map_or(&[][..], Vec::as_slice)).as_slice(), b"GET" | b"SET" | b"INCRBY")
-            });
-            pairs.filter_map(|window| window.get(2)).all(|offset| {
-                let (text, width) = match offset.strip_prefix(b"#") {
-                    Some(text) => (text.to_vec(), 64),
-                    None => (offset.clone(), 1),
-                };
-                number(Some(&text)).is_none_or(|at| at.unsigned_abs().saturating_mul(width) < bits - 64)
-            })
-        }
-        Bound::SameDatabase => {
-            if arguments.iter().skip(2).any(|option| upper(option) == b"DB") {
-                return Err(refused(rule.name, "DB names another database"));
-            }
-            true
-        }
-    };
-    if is_bounded { Ok(()) } else { Err(Error::TooLarge("an offset or a count may reach 1 MiB, or 1000 elements")) }
 }

@@ -6,6 +6,7 @@
 //! Limit: [`QUEUE`] writes wait at most; [`GROUP`] of them or [`GROUP_BYTES`] are committed together, and what nobody waits
 //! for any more is left out. One value is read in place; batches and listings go to [`READERS`] threads at most.
 
+mod names;
 mod tables;
 
 use std::path::Path;

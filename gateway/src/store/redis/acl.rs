@@ -13,7 +13,7 @@ use deadpool_redis::redis::{self, Client, ConnectionAddr, ConnectionInfo};
 use super::cluster::with_address;
 use super::node::connection_config;
 use super::{Topology, connection_infos};
-use crate::store::{Prefix, Secret, commands};
+use crate::store::{Prefix, Secret, Servers, commands};
 
 /// What the gateway sends itself, beside what guests may: for scripts, messages, and its own way about.
 const OWN: [&str; 8] = ["evalsha", "script|load", "publish", "ping", "hello", "asking", "cluster|slots", "role"];
@@ -32,14 +32,12 @@ pub(crate) fn rules(prefix: &Prefix) -> Vec<String> {
 /// # Errors
 /// A server cannot be reached, or refuses. The ones before it have the user already.
 pub(crate) async fn apply(
-    urls: &Secret,
-    topology: Topology,
-    primary: &str,
+    at: &Servers,
     prefix: &Prefix,
     (user, password): (&str, &Secret),
 ) -> anyhow::Result<Vec<String>> {
     let mut done = Vec::new();
-    for (address, mut connection) in servers(urls, topology, primary).await? {
+    for (address, mut connection) in servers(at).await? {
         let mut command = redis::cmd("ACL");
         command.arg("SETUSER").arg(user).arg(rules(prefix)).arg(format!(">{}", password.0));
         let set = tokio::time::timeout(PATIENCE, command.query_async::<()>(&mut connection)).await;
@@ -52,15 +50,12 @@ pub(crate) async fn apply(
 }
 
 /// Every server, replicas included: users are not replicated.
-async fn servers(
-    urls: &Secret,
-    topology: Topology,
-    primary: &str,
-) -> anyhow::Result<Vec<(String, MultiplexedConnection)>> {
-    let infos = connection_infos(urls)?;
+async fn servers(at: &Servers) -> anyhow::Result<Vec<(String, MultiplexedConnection)>> {
+    let infos = connection_infos(at)?;
+    let primary = &at.primary;
     let first = infos.first().context("there is no Redis URL")?;
     let mut addresses = Vec::new();
-    match topology {
+    match at.topology {
         Topology::Single => addresses.push(first.addr().to_string()),
         Topology::Cluster => {
             let text: String =

@@ -86,13 +86,9 @@ impl Redis {
 
     /// Counts anew what the tenant has, and books it: one page of the server's keys after the other.
     pub(in crate::store) async fn count(&self, tenant_prefix: &[u8], account: &Account) -> Result<Usage> {
-        let (mut usage, mut cursor) = (Usage::default(), 0u64);
-        // Names of tenants and the prefix have no character that a pattern of Redis gives a meaning to; braces have none.
-        let pattern = [tenant_prefix, b"*"].concat();
+        let (mut usage, mut cursor) = (Usage::default(), 0);
         loop {
-            let mut scan = Cmd::new();
-            scan.arg("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(500);
-            let (next, keys): (u64, Vec<Vec<u8>>) = read(self.call(tenant_prefix, &Call::Command(&scan)).await?)?;
+            let (next, keys) = self.some_keys(tenant_prefix, cursor).await?;
             for key in keys.iter().filter(|key| key.as_slice() != account.usage.as_bytes()) {
                 let of_key = self.count_key(tenant_prefix, key).await?;
                 usage.bytes += of_key.bytes;

@@ -7,21 +7,23 @@ pub(crate) mod acl;
 mod breaker;
 mod cluster;
 mod counted;
+mod names;
 mod node;
 mod scripts;
 
 use std::time::Duration;
 
 use deadpool_redis::redis::io::tcp::TcpSettings;
-use deadpool_redis::redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
+use deadpool_redis::redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use deadpool_redis::redis::{
-    self, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _, RedisError, ScriptInvocation,
+    self, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _,
+    RedisError, ScriptInvocation, TlsCertificates, TlsMode,
 };
 
 use super::account::Account;
 use super::{
-    BATCH_BYTES_MAX, BATCH_MAX, Bucket, Error, Page, Prepared, Reply, Result, Secret, VALUE_BYTES_MAX, Value, Write,
-    Written,
+    BATCH_BYTES_MAX, BATCH_MAX, Bucket, Error, Page, Prepared, Reply, Result, Servers as At, Tls, VALUE_BYTES_MAX,
+    Value, Write, Written,
 };
 use cluster::Cluster;
 use counted::over_quota;
@@ -58,27 +60,14 @@ impl std::fmt::Debug for Redis {
 }
 
 impl Redis {
-    /// `urls` are one or more, with commas between.
-    pub(super) fn new(urls: &Secret, topology: Topology, primary: &str, timeout: Duration) -> anyhow::Result<Self> {
-        let infos = connection_infos(urls)?;
+    pub(super) fn new(at: &At, timeout: Duration) -> anyhow::Result<Self> {
+        let topology = at.topology;
+        let infos = connection_infos(at)?;
         let servers = match (topology, infos.as_slice()) {
             (Topology::Cluster, [_, ..]) => Servers::Cluster(Cluster::watch(infos, timeout)),
-            (Topology::Sentinel, [first, ..]) => {
-                // What the URLs say of user, password and database is the primary's; sentinels are asked without.
-                let settings = first.redis_settings().clone();
-                let to_primary = SentinelNodeConnectionInfo::default()
-                    .set_redis_connection_info(settings)
-                    .set_tcp_settings(first.tcp_settings().clone());
-                let sentinels =
-                    infos.iter().map(|info| info.clone().set_redis_settings(redis::RedisConnectionInfo::default()));
-                let client = SentinelClient::build(
-                    sentinels.collect(),
-                    primary.to_owned(),
-                    Some(to_primary),
-                    SentinelServerType::Master,
-                );
-                let client =
-                    client.map_err(|error| anyhow::anyhow!("the sentinels cannot be used: {:?}", error.kind()))?;
+            (Topology::Sentinel, [_, ..]) => {
+                let client = sentinels(at, &infos)
+                    .map_err(|error| anyhow::anyhow!("the sentinels cannot be used: {:?}", error.kind()))?;
                 Servers::One(Box::new(Node::behind(client, timeout)?))
             }
             (Topology::Single, [only]) => Servers::One(Box::new(Node::at(only.clone(), timeout)?)),
@@ -222,15 +211,51 @@ impl Redis {
 }
 
 /// How to connect, for each of the URLs with commas between.
-fn connection_infos(urls: &Secret) -> anyhow::Result<Vec<ConnectionInfo>> {
-    let infos = urls.0.split(',').map(|url| {
+fn connection_infos(at: &At) -> anyhow::Result<Vec<ConnectionInfo>> {
+    let infos = at.urls.0.split(',').map(|url| {
         // Without it, the second of two small writes waits for the answer to the first: 40 ms.
         let prompt = TcpSettings::default().set_nodelay(true);
         let info = url.trim().into_connection_info().map(|info| info.set_tcp_settings(prompt));
+        let info = info.and_then(|info| {
+            if let ConnectionAddr::TcpTls { .. } = info.addr() {
+                return Ok(Client::build_with_tls(info, certificates(&at.tls))?.get_connection_info().clone());
+            }
+            Ok(info)
+        });
         // The error itself would show the URL, and with it the password.
-        info.map_err(|error| anyhow::anyhow!("a Redis URL is not one: {:?}", error.kind()))
+        info.map_err(|error| {
+            anyhow::anyhow!("a Redis URL, or what storage.tls names for it, is not one: {:?}", error.kind())
+        })
     });
     infos.collect()
+}
+
+fn certificates(tls: &Tls) -> TlsCertificates {
+    let pair = tls.pair.clone();
+    let client_tls = pair.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+    TlsCertificates { client_tls, root_cert: tls.ca.clone() }
+}
+
+/// What the URLs say of user, password and database is the primary's; sentinels are asked without.
+fn sentinels(at: &At, infos: &[ConnectionInfo]) -> redis::RedisResult<SentinelClient> {
+    let addresses = infos.iter().map(|info| info.addr().clone());
+    let mut builder = SentinelClientBuilder::new(addresses, at.primary.clone(), SentinelServerType::Master)?;
+    let Some(first) = infos.first() else { return builder.build() };
+    let settings = first.redis_settings();
+    builder = builder.set_client_to_redis_db(settings.db());
+    builder = builder.set_client_to_redis_tcp_settings(first.tcp_settings().clone());
+    builder = builder.set_client_to_sentinel_tcp_settings(first.tcp_settings().clone());
+    if let Some(user) = settings.username() {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = settings.password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if let ConnectionAddr::TcpTls { .. } = first.addr() {
+        builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+        builder = builder.set_client_to_redis_certificates(certificates(&at.tls));
+    }
+    builder.build()
 }
 
 fn read<T: FromRedisValue>(answer: Answer) -> Result<T> {

@@ -145,6 +145,16 @@ fn redis2(
     let rest = words.get(1..).unwrap_or_default();
     Ok(match call {
         "publish" => connection.publish(&key, &value).map(|()| "published".to_owned())?,
+        // Sends until it may not.
+        "flood" => {
+            let mut sent = 0;
+            loop {
+                match connection.publish(&key, &value) {
+                    Ok(()) => sent += 1,
+                    Err(error) => break format!("{error:?} after {sent}"),
+                }
+            }
+        }
         "get" => connection.get(&key)?.map_or_else(|| "(none)".to_owned(), |value| hex(&value)),
         "set" => connection.set(&key, &value).map(|()| "set".to_owned())?,
         "incr" => connection.incr(&key)?.to_string(),

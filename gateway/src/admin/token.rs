@@ -1,0 +1,68 @@
+//! Who may see tenants' data: whoever can read a file of the gateway's own, `admin.token` in its state folder.
+//!
+//! Security: the token is made anew by whichever gateway finds none, readable by the gateway's user alone, and compared in
+//! constant time.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+
+const BYTES: usize = 32;
+
+#[derive(Clone)]
+pub(crate) struct Token(Arc<str>);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(token)")
+    }
+}
+
+impl Token {
+    /// # Errors
+    /// The file can neither be read nor made.
+    pub(crate) fn load_or_make(path: &Path) -> io::Result<Self> {
+        match std::fs::read_to_string(path) {
+            Ok(text) if !text.trim().is_empty() => return Ok(Self(text.trim().into())),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(_empty) => std::fs::remove_file(path)?,
+            Err(_not_there) => {}
+        }
+        let mut bytes = [0; BYTES];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| io::Error::other("no random bytes"))?;
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        writeln!(file, "{text}")?;
+        Ok(Self(text.into()))
+    }
+
+    /// Whether a request brings it, as RFC 6750 has it.
+    pub(super) fn is_in(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        given.is_some_and(|given| aws_lc_rs::constant_time::verify_slices_are_equal(given, self.0.as_bytes()).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_stays_the_same_and_is_the_users_own() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.token");
+        let token = Token::load_or_make(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(Token::load_or_make(&path).unwrap().0, token.0);
+        let mut headers = HeaderMap::new();
+        assert!(!token.is_in(&headers));
+        headers.insert(header::AUTHORIZATION, format!("Bearer {}", token.0).parse().unwrap());
+        assert!(token.is_in(&headers));
+        headers.insert(header::AUTHORIZATION, format!("Bearer {}0", token.0).parse().unwrap());
+        assert!(!token.is_in(&headers));
+    }
+}

@@ -1,0 +1,237 @@
+//! `tollgate kv export`: all that a tenant has, as lines of JSON.
+//!
+//! Limit: memory for a page of keys and its values. Consumer groups of streams are not exported. Where a Redis server is
+//! restarted or replaced meanwhile, its cursors lose their meaning, and so does the export.
+
+use std::collections::BTreeSet;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use http::StatusCode;
+use serde_json::json;
+
+use super::lines::{CALL_BYTES, Kind, Line, PART, Part, Replies, Reply, bytes, printable};
+use super::progress::Progress;
+use super::{Data, Keys, Names};
+use crate::store::Text;
+
+/// Elements of a list that is large.
+const FEW: usize = 4;
+
+/// Where lines go, and how many there were.
+struct Out<W> {
+    to: W,
+    pairs: u64,
+    raw: u64,
+    progress: Progress,
+}
+
+impl<W: Write> Out<W> {
+    fn line(&mut self, line: &Line) -> anyhow::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.to.write_all(&text).context("cannot write the export")?;
+        let keys = match line {
+            Line::Pair { .. } => 1,
+            Line::Raw(part) => u64::from(part.starts || part.kind == Kind::String),
+            Line::Head { .. } | Line::Expiry { .. } | Line::End { .. } => 0,
+        };
+        self.progress.add(keys, text.len() as u64);
+        Ok(())
+    }
+}
+
+impl Data {
+    pub(super) async fn export(&mut self, to: Option<&Path>) -> anyhow::Result<()> {
+        let Some(path) = to else { return self.export_to(BufWriter::new(std::io::stdout())).await };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file =
+            tempfile::NamedTempFile::new_in(folder).with_context(|| format!("cannot write {}", path.display()))?;
+        self.export_to(BufWriter::new(file.as_file())).await?;
+        file.as_file().sync_all()?;
+        file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(())
+    }
+
+    async fn export_to(&mut self, to: impl Write) -> anyhow::Result<()> {
+        let mut out = Out { to, pairs: 0, raw: 0, progress: Progress::new("exported") };
+        out.line(&Line::Head { tollgate: 1, tenant: self.tenant.clone() })?;
+        let (mut stores, mut cursor) = (BTreeSet::new(), None);
+        loop {
+            let page: Names = self.ask("names", json!({ "cursor": cursor })).await?;
+            stores.extend(page.stores);
+            for key in page.raw {
+                self.export_raw(key, &mut out).await?;
+            }
+            cursor = page.cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        for store in stores {
+            self.export_store(&store, &mut out).await?;
+        }
+        out.line(&Line::End { pairs: out.pairs, raw: out.raw })?;
+        out.to.flush()?;
+        out.progress.done();
+        Ok(())
+    }
+
+    async fn export_store(&mut self, store: &str, out: &mut Out<impl Write>) -> anyhow::Result<()> {
+        let mut cursor = None;
+        loop {
+            let page: Keys = self.ask("keys", json!({ "store": store, "cursor": cursor })).await?;
+            let values = self.values(store, &page.keys).await?;
+            for (key, value) in page.keys.into_iter().zip(values) {
+                // What was deleted meanwhile has no value.
+                let Some(value) = value else { continue };
+                out.pairs += 1;
+                out.line(&Line::Pair { store: store.to_owned(), key, value })?;
+            }
+            cursor = page.cursor;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) async fn command(&mut self, words: &[&[u8]]) -> anyhow::Result<Vec<Reply>> {
+        let words: Vec<Text> = words.iter().map(|word| Text(word.to_vec())).collect();
+        Ok(self.ask::<Replies>("command", json!({ "command": words })).await?.replies)
+    }
+
+    async fn export_raw(&mut self, key: Text, out: &mut Out<impl Write>) -> anyhow::Result<()> {
+        let kind = match self.command(&[b"TYPE", &key.0]).await?.pop() {
+            Some(Reply::Status(kind)) => kind,
+            _ => bail!("TYPE was answered strangely"),
+        };
+        match kind.as_str() {
+            // It went meanwhile.
+            "none" => return Ok(()),
+            "string" => {
+                let Some(Reply::Bytes(value)) = self.command(&[b"GET", &key.0]).await?.pop() else { return Ok(()) };
+                out.line(&Line::Raw(Part {
+                    raw: key.clone(),
+                    kind: Kind::String,
+                    elements: vec![value],
+                    starts: false,
+                }))?;
+            }
+            "set" => self.export_scanned(&key, Kind::Set, b"SSCAN", out).await?,
+            "hash" => self.export_scanned(&key, Kind::Hash, b"HSCAN", out).await?,
+            "zset" => self.export_scanned(&key, Kind::SortedSet, b"ZSCAN", out).await?,
+            "list" => self.export_list(&key, out).await?,
+            "stream" => self.export_stream(&key, out).await?,
+            other => bail!("the raw key {} is a {other}, which is not exported", printable(&key.0)),
+        }
+        out.raw += 1;
+        let at = self.client_expiry(&key).await?;
+        if let Some(expires_at_ms) = at {
+            out.line(&Line::Expiry { raw: key, expires_at_ms })?;
+        }
+        Ok(())
+    }
+
+    /// When a key expires, in milliseconds since 1970; nothing on the embedded store, which has no such thing.
+    async fn client_expiry(&mut self, key: &Text) -> anyhow::Result<Option<i64>> {
+        let words = [Text(b"PEXPIRETIME".to_vec()), key.clone()];
+        let path = format!("/tenants/{}/data/command", self.tenant);
+        let (status, answer) = self.client.try_post(&path, &json!({ "command": words })).await?;
+        if status == StatusCode::UNPROCESSABLE_ENTITY {
+            return Ok(None);
+        }
+        let replies = serde_json::from_slice::<Replies>(&answer)?.replies;
+        Ok(replies.into_iter().find_map(|reply| match reply {
+            Reply::Int(at) if at > 0 => Some(at),
+            Reply::Int(_) | Reply::Nil | Reply::Status(_) | Reply::Bytes(_) => None,
+        }))
+    }
+
+    async fn export_scanned(
+        &mut self,
+        key: &Text,
+        kind: Kind,
+        scan: &[u8],
+        out: &mut Out<impl Write>,
+    ) -> anyhow::Result<()> {
+        if kind == Kind::Set {
+            // Small ones at once: the embedded store has no other way.
+            let body = json!({ "command": [Text(b"SMEMBERS".to_vec()), key.clone()] });
+            let path = format!("/tenants/{}/data/command", self.tenant);
+            if let (StatusCode::OK, answer) = self.client.try_post(&path, &body).await? {
+                let members = bytes(serde_json::from_slice::<Replies>(&answer)?.replies);
+                return parts(key, kind, members, true, out);
+            }
+        }
+        let (mut cursor, mut starts) = (b"0".to_vec(), true);
+        loop {
+            let mut replies = bytes(self.command(&[scan, &key.0, &cursor, b"COUNT", b"100"]).await?).into_iter();
+            let Some(next) = replies.next() else { bail!("a scan was answered strangely") };
+            parts(key, kind, replies.collect(), starts, out)?;
+            (cursor, starts) = (next.0, false);
+            if cursor == b"0" {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn export_list(&mut self, key: &Text, out: &mut Out<impl Write>) -> anyhow::Result<()> {
+        let (mut at, mut step) = (0, PART);
+        loop {
+            let (from, to) = (at.to_string(), (at + step - 1).to_string());
+            let words = [b"LRANGE", key.0.as_slice(), from.as_bytes(), to.as_bytes()].map(|word| Text(word.to_vec()));
+            let path = format!("/tenants/{}/data/command", self.tenant);
+            let elements = match self.client.try_post(&path, &json!({ "command": words })).await? {
+                (StatusCode::OK, answer) => bytes(serde_json::from_slice::<Replies>(&answer)?.replies),
+                // A list of much is read a few elements at a time, which is always allowed.
+                (StatusCode::PAYLOAD_TOO_LARGE, _) if step > FEW => {
+                    step = FEW;
+                    continue;
+                }
+                (status, text) => bail!("the gateway says {status}: {}", String::from_utf8_lossy(&text).trim_end()),
+            };
+            let count = elements.len();
+            parts(key, Kind::List, elements, at == 0, out)?;
+            at += count;
+            if count < step {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn export_stream(&mut self, key: &Text, out: &mut Out<impl Write>) -> anyhow::Result<()> {
+        let (mut from, mut starts) = (b"-".to_vec(), true);
+        loop {
+            // One at a time: an answer is flat, and an entry has as many fields as it likes.
+            let entry = bytes(self.command(&[b"XRANGE", &key.0, &from, b"+", b"COUNT", b"1"]).await?);
+            let Some(id) = entry.first() else { return Ok(()) };
+            from = [b"(".as_slice(), &id.0].concat();
+            out.line(&Line::Raw(Part { raw: key.clone(), kind: Kind::StreamEntry, elements: entry, starts }))?;
+            starts = false;
+        }
+    }
+}
+
+/// Elements on as many lines as they need, a pair of them never apart.
+fn parts(
+    key: &Text,
+    kind: Kind,
+    elements: Vec<Text>,
+    mut starts: bool,
+    out: &mut Out<impl Write>,
+) -> anyhow::Result<()> {
+    let (mut part, mut bytes) = (Vec::new(), 0);
+    let mut elements = elements.into_iter().peekable();
+    while let Some(element) = elements.next() {
+        bytes += element.0.len();
+        part.push(element);
+        let is_full = part.len().is_multiple_of(2) && (part.len() >= PART || bytes >= CALL_BYTES);
+        if is_full || elements.peek().is_none() {
+            let elements = std::mem::take(&mut part);
+            out.line(&Line::Raw(Part { raw: key.clone(), kind, elements, starts }))?;
+            (bytes, starts) = (0, false);
+        }
+    }
+    Ok(())
+}

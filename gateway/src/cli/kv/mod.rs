@@ -1,0 +1,298 @@
+//! `tollgate kv …`: one tenant's data, by the gateway that is running. Keys and values are bytes; what comes out on a line has
+//! what would not print as `\xNN`.
+
+mod export;
+mod import;
+mod lines;
+mod progress;
+
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use http::StatusCode;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::tenant::tenant_id;
+use super::{Common, boot, runtime};
+use crate::store::Text;
+use lines::printable;
+use progress::Progress;
+
+/// What one call may take; a step through a server's keys goes through those of all tenants.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Args, Debug)]
+pub(super) struct Of {
+    /// Whose data: the name of the tenant's folder
+    #[arg(long, value_name = "ID")]
+    tenant: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Kv {
+    /// Print the keys of a store, or the raw Redis keys, a line each
+    List {
+        #[arg(long, default_value = "default", value_name = "NAME")]
+        store: String,
+        /// The tenant's raw Redis keys instead of a store's
+        #[arg(long)]
+        raw: bool,
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Print the value of a key, byte for byte; exit code 1 where there is none
+    Get {
+        key: OsString,
+        #[arg(long, default_value = "default", value_name = "NAME")]
+        store: String,
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Set a key to a value, or to what comes on standard input
+    Set {
+        key: OsString,
+        value: Option<OsString>,
+        #[arg(long, default_value = "default", value_name = "NAME")]
+        store: String,
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Delete keys; those that are not there do no harm
+    Delete {
+        #[arg(required = true)]
+        keys: Vec<OsString>,
+        #[arg(long, default_value = "default", value_name = "NAME")]
+        store: String,
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Count what the tenant has, and name its stores
+    Usage {
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Write all that the tenant has to a file, or to standard output, a line of JSON each
+    Export {
+        /// The file; it is there once the export is whole
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Read an export into a tenant, of this gateway or another, whatever the backend; what has the same keys is replaced
+    Import {
+        /// The file, or standard input
+        file: Option<PathBuf>,
+        /// Leave out so many lines, which an import that broke off had done
+        #[arg(long, default_value_t = 0, value_name = "LINES")]
+        skip: u64,
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Take away all that the tenant has, or one store of it, for good
+    Purge {
+        /// One store only
+        #[arg(long, value_name = "NAME")]
+        store: Option<String>,
+        /// Without it nothing is done
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        of: Of,
+    },
+}
+
+impl Kv {
+    const fn of(&self) -> &Of {
+        match self {
+            Self::List { of, .. }
+            | Self::Get { of, .. }
+            | Self::Set { of, .. }
+            | Self::Delete { of, .. }
+            | Self::Usage { of }
+            | Self::Export { of, .. }
+            | Self::Import { of, .. }
+            | Self::Purge { of, .. } => of,
+        }
+    }
+}
+
+pub(super) fn kv(what: Kv) -> anyhow::Result<ExitCode> {
+    let id = tenant_id(&what.of().tenant)?;
+    let boot = match boot(&what.of().common) {
+        Ok(boot) => boot,
+        Err(code) => return Ok(code),
+    };
+    let client = Client::with_token(&boot, PATIENCE)?;
+    let mut data = Data { client, tenant: id.to_string() };
+    runtime()?.block_on(data.done(what))
+}
+
+/// One tenant's data.
+struct Data {
+    client: Client,
+    tenant: String,
+}
+
+/// Some keys, and where to go on.
+#[derive(Deserialize)]
+struct Keys {
+    keys: Vec<Text>,
+    cursor: Option<String>,
+}
+
+/// Some of the names of what there is.
+#[derive(Deserialize)]
+struct Names {
+    stores: Vec<String>,
+    raw: Vec<Text>,
+    cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Values {
+    values: Vec<Option<Text>>,
+}
+
+#[derive(Deserialize)]
+struct Purged {
+    removed: Option<u64>,
+}
+
+impl Data {
+    async fn ask<T: DeserializeOwned>(&mut self, call: &str, body: Value) -> anyhow::Result<T> {
+        let answer = self.client.post(&format!("/tenants/{}/data/{call}", self.tenant), &body).await?;
+        serde_json::from_slice(&answer).context("the gateway's answer is not understood (is it another version?)")
+    }
+
+    async fn done(&mut self, what: Kv) -> anyhow::Result<ExitCode> {
+        let mut out = std::io::stdout().lock();
+        match what {
+            Kv::List { store, raw: false, .. } => self.list(&store, &mut out).await?,
+            Kv::List { raw: true, .. } => self.list_raw(&mut out).await?,
+            Kv::Get { key, store, .. } => {
+                let key = Text(key.into_vec());
+                let found: Values = self.ask("get", json!({ "store": store, "keys": [key] })).await?;
+                match found.values.into_iter().flatten().next() {
+                    Some(value) => out.write_all(&value.0)?,
+                    None => bail!("{} is not in the store {store} of {}", printable(&key.0), self.tenant),
+                }
+            }
+            Kv::Set { key, value, store, .. } => {
+                let value = match value {
+                    Some(value) => value.into_vec(),
+                    None => {
+                        let mut bytes = Vec::new();
+                        std::io::stdin().lock().read_to_end(&mut bytes)?;
+                        bytes
+                    }
+                };
+                let pair = (Text(key.into_vec()), Text(value));
+                self.ask::<Value>("set", json!({ "store": store, "pairs": [pair] })).await?;
+            }
+            Kv::Delete { keys, store, .. } => {
+                let keys: Vec<Text> = keys.into_iter().map(|key| Text(key.into_vec())).collect();
+                self.ask::<Value>("delete", json!({ "store": store, "keys": keys })).await?;
+            }
+            Kv::Usage { .. } => self.usage(&mut out).await?,
+            Kv::Export { to, .. } => self.export(to.as_deref()).await?,
+            Kv::Import { file, skip, .. } => self.import(file.as_deref(), skip).await?,
+            Kv::Purge { store, yes, .. } => self.purge(store, yes).await?,
+        }
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn list(&mut self, store: &str, out: &mut impl std::io::Write) -> anyhow::Result<()> {
+        let mut cursor = None;
+        loop {
+            let page: Keys = self.ask("keys", json!({ "store": store, "cursor": cursor })).await?;
+            for key in page.keys {
+                writeln!(out, "{}", printable(&key.0))?;
+            }
+            cursor = page.cursor;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn list_raw(&mut self, out: &mut impl std::io::Write) -> anyhow::Result<()> {
+        let mut cursor = None;
+        loop {
+            let page: Names = self.ask("names", json!({ "cursor": cursor })).await?;
+            for key in page.raw {
+                writeln!(out, "{}", printable(&key.0))?;
+            }
+            cursor = page.cursor;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn usage(&mut self, out: &mut impl std::io::Write) -> anyhow::Result<()> {
+        let counted = self.client.post(&format!("/tenants/{}/count", self.tenant), &json!({})).await?;
+        out.write_all(&counted)?;
+        let (mut stores, mut raw, mut cursor) = (std::collections::BTreeSet::new(), 0u64, None);
+        loop {
+            let page: Names = self.ask("names", json!({ "cursor": cursor })).await?;
+            stores.extend(page.stores);
+            raw += page.raw.len() as u64;
+            cursor = page.cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        for store in stores {
+            writeln!(out, "  store {store}")?;
+        }
+        writeln!(out, "  raw Redis keys: {raw}")?;
+        Ok(())
+    }
+
+    async fn purge(&mut self, store: Option<String>, yes: bool) -> anyhow::Result<()> {
+        let what = store.as_ref().map_or_else(|| "all that it has".to_owned(), |store| format!("the store {store}"));
+        if !yes {
+            bail!("this takes away {what} of {}, for good: say --yes if that is meant", self.tenant);
+        }
+        let mut progress = Progress::new("purged");
+        loop {
+            let purged: Purged = self.ask("purge", json!({ "store": store })).await?;
+            let Some(removed) = purged.removed else { break };
+            progress.add(removed, 0);
+        }
+        progress.done();
+        Ok(())
+    }
+
+    /// The values of keys, in as many calls as their sizes need; a key that went meanwhile has none.
+    async fn values(&mut self, store: &str, keys: &[Text]) -> anyhow::Result<Vec<Option<Text>>> {
+        let (mut values, mut rest, mut step) = (Vec::with_capacity(keys.len()), keys, keys.len());
+        while !rest.is_empty() {
+            let (some, more) = rest.split_at(step.clamp(1, rest.len()));
+            let body = json!({ "store": store, "keys": some });
+            let path = format!("/tenants/{}/data/get", self.tenant);
+            match self.client.try_post(&path, &body).await? {
+                (StatusCode::OK, answer) => {
+                    values.extend(serde_json::from_slice::<Values>(&answer)?.values);
+                    rest = more;
+                }
+                (StatusCode::PAYLOAD_TOO_LARGE, _) if some.len() > 1 => step = some.len() / 2,
+                (status, text) => bail!("the gateway says {status}: {}", String::from_utf8_lossy(&text).trim_end()),
+            }
+        }
+        Ok(values)
+    }
+}

@@ -1,0 +1,89 @@
+//! What a tenant has, by name; and taking it away.
+
+use std::ops::Bound;
+
+use redb::{Database, ReadableDatabase as _};
+
+use super::{Embedded, NAMES, Outcome, Work, from_hex, internal, list, to_hex};
+use crate::store::account::Account;
+use crate::store::layout::Bucket;
+use crate::store::names::{Name, Names};
+use crate::store::{BATCH_MAX, Error, Result, Write};
+
+impl Embedded {
+    /// The cursor is where the page before ended, bucket and key in hex.
+    pub(in crate::store) async fn names(&self, prefix: Vec<u8>, cursor: Option<&str>) -> Result<Names> {
+        let place = |cursor: &str| {
+            let (bucket, key) = cursor.split_once(':')?;
+            let bucket = from_hex(bucket).filter(|bucket| bucket.starts_with(&prefix))?;
+            Some((bucket, from_hex(key)?))
+        };
+        let after = cursor.map(|cursor| place(cursor).ok_or(Error::BadCursor)).transpose()?;
+        self.reading(move |database| names(database, &prefix, after)).await
+    }
+
+    /// One batch of the tenant's keys in the bucket, or in the first that it has.
+    pub(in crate::store) async fn purge(
+        &self,
+        account: &Account,
+        prefix: Vec<u8>,
+        only: Option<Bucket>,
+    ) -> Result<Option<u64>> {
+        let bucket = match only {
+            Some(bucket) => Some(bucket),
+            None => self.reading(move |database| first_bucket(database, &prefix)).await?,
+        };
+        let Some(bucket) = bucket else { return Ok(None) };
+        let of = bucket.clone();
+        let keys = self.reading(move |database| Ok(list(database, &of, None)?.keys)).await?;
+        let removed = keys.len() as u64;
+        if removed == 0 {
+            return Ok(None);
+        }
+        match self.work(account.clone(), bucket, Work::Write(Write::Delete(keys))).await? {
+            Outcome::Written(_) => Ok(Some(removed)),
+            Outcome::Answer(_) => Err(Error::Internal),
+        }
+    }
+}
+
+/// A place in the table of names.
+type Place = (Vec<u8>, Vec<u8>);
+
+fn first_bucket(database: &Database, prefix: &[u8]) -> Result<Option<Bucket>> {
+    let read = database.begin_read().map_err(internal)?;
+    let table = read.open_table(NAMES).map_err(internal)?;
+    let start: (&[u8], &[u8]) = (prefix, &[]);
+    let Some(first) = table.range(start..).map_err(internal)?.next() else { return Ok(None) };
+    let (place, _nothing) = first.map_err(internal)?;
+    let (bucket, _) = place.value();
+    Ok(Bucket::found(bucket, prefix))
+}
+
+fn names(database: &Database, prefix: &[u8], after: Option<Place>) -> Result<Names> {
+    let read = database.begin_read().map_err(internal)?;
+    let table = read.open_table(NAMES).map_err(internal)?;
+    let mut found = Names::default();
+    let mut at: Place = after.unwrap_or_else(|| (prefix.to_vec(), Vec::new()));
+    loop {
+        let start: (&[u8], &[u8]) = (&at.0, &at.1);
+        let Some(next) = table.range((Bound::Excluded(start), Bound::Unbounded)).map_err(internal)?.next() else {
+            return Ok(found);
+        };
+        let (place, _nothing) = next.map_err(internal)?;
+        let (bucket, key) = place.value();
+        let Some(rest) = bucket.strip_prefix(prefix) else { return Ok(found) };
+        // A store is one name, and the search goes on behind its last key; of raw keys each is one.
+        if rest == b"r:" {
+            found.names.push(Name::Raw(key.to_vec()));
+            at = (bucket.to_vec(), key.to_vec());
+        } else {
+            found.names.extend(Name::parse(rest));
+            at = ([bucket, &[0]].concat(), Vec::new());
+        }
+        if found.names.len() == BATCH_MAX {
+            found.cursor = Some(format!("{}:{}", to_hex(&at.0), to_hex(&at.1)));
+            return Ok(found);
+        }
+    }
+}

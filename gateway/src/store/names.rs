@@ -1,0 +1,62 @@
+//! What a tenant has, by name: its stores and its raw keys; and taking all of it away. For operators only: it goes through the
+//! backend's keys, in small steps.
+
+use super::layout::Bucket;
+use super::{Backend, Result, Store};
+use crate::deadline::Deadline;
+use crate::ids::{StoreName, TenantId};
+
+/// Something of a tenant's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Store(StoreName),
+    /// A raw Redis key, as its guests know it.
+    Raw(Vec<u8>),
+}
+
+impl Name {
+    /// What stands behind the tenant's own prefix; nothing where it is of the gateway's own.
+    pub(super) fn parse(rest: &[u8]) -> Option<Self> {
+        if let Some(key) = rest.strip_prefix(b"r:") {
+            return Some(Self::Raw(key.to_vec()));
+        }
+        let name = str::from_utf8(rest.strip_prefix(b"kv:")?).ok()?;
+        StoreName::parse(name).map(Self::Store)
+    }
+}
+
+/// Some of the names, and where to go on; a backend that changes meanwhile may tell one twice.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    pub(crate) names: Vec<Name>,
+    pub(crate) cursor: Option<String>,
+}
+
+impl Store {
+    pub(crate) async fn names(&self, tenant: &TenantId, cursor: Option<&str>) -> Result<Names> {
+        let prefix = self.prefix.of_tenant(tenant);
+        let work = async {
+            match &self.backend {
+                Backend::Embedded(embedded) => embedded.names(prefix.into_bytes(), cursor).await,
+                Backend::Redis(redis) => redis.names(prefix.as_bytes(), cursor).await,
+            }
+        };
+        // A step through the keys of others may take longer than a guest may wait.
+        Deadline::after(self.timeout * 4).run(work).await.unwrap_or(Err(super::Error::Timeout))
+    }
+
+    /// Takes away some of what a tenant has, in one store or in all, and says how many keys these were; nothing once there
+    /// is nothing left.
+    pub(crate) async fn purge(&self, tenant: &TenantId, only: Option<&StoreName>) -> Result<Option<u64>> {
+        let prefix = self.prefix.of_tenant(tenant);
+        let store: Option<Bucket> = only.map(|name| self.prefix.bucket(tenant, name));
+        let account = self.account(tenant, None);
+        let work = async {
+            match &self.backend {
+                Backend::Embedded(embedded) => embedded.purge(&account, prefix.into_bytes(), store).await,
+                Backend::Redis(redis) => redis.purge(&account, prefix.as_bytes(), store).await,
+            }
+        };
+        Deadline::after(self.timeout * 4).run(work).await.unwrap_or(Err(super::Error::Timeout))
+    }
+}

@@ -1,0 +1,221 @@
+//! `tollgate kv`: an operator's hands on one tenant's data, on every backend.
+
+use std::process::{Command, Stdio};
+
+use tests::{Gateway, Protocol, Redis, RedisCluster, Site, Storage, Tenant};
+
+struct House {
+    gateway: Gateway,
+    site: Site,
+    _storage: Storage,
+}
+
+fn tenants() -> Site {
+    let limits = "[limits]\nstorage_ops = 5000\nfuel = \"5G\"";
+    let of = |host: &str, guest| {
+        Tenant::new(host, guest).stores(&["default", "second"]).redis(&["redis://granted:6379"]).with(limits)
+    };
+    Site::new()
+        .tenant("kv", &of("kv.localhost", "kv"))
+        .tenant("raw", &of("raw.localhost", "spin"))
+        .tenant("other", &of("other.localhost", "kv"))
+        .tenant("copy", &of("copy.localhost", "spin"))
+        .gateway("[storage]\ntimeout = \"5s\"")
+}
+
+impl House {
+    async fn on(storage: Storage) -> Self {
+        let site = tenants();
+        let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
+        gateway.storage().await;
+        Self { gateway, site, _storage: storage }
+    }
+
+    fn kv(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        self.gateway.tell(&self.site, &[&["kv"], arguments].concat())
+    }
+
+    fn done(&self, arguments: &[&str]) -> String {
+        let (code, said) = self.kv(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+        said
+    }
+
+    async fn guest(&self, host: &str, path: &str, value: impl Into<bytes::Bytes>) -> String {
+        self.gateway.client(Protocol::H2).call("POST", &format!("{host}.localhost"), path, value).await.text()
+    }
+
+    async fn execute(&self, host: &str, words: &[&[u8]]) -> String {
+        self.guest(host, "/redis2/execute/granted", tests::spin_words(words)).await
+    }
+
+    /// Exports a tenant and imports it into another, of another gateway where that is said.
+    fn moved(&self, from: &str, to: &str, into: &Self) -> String {
+        let file = self.site.path("export.jsonl");
+        let file = file.to_str().unwrap();
+        let said = self.done(&["export", "--tenant", from, "--to", file]);
+        said + &into.done(&["import", "--tenant", to, file])
+    }
+}
+
+#[tokio::test]
+async fn one_key_is_got_set_listed_and_deleted() {
+    for storage in Storage::each() {
+        let house = House::on(storage).await;
+        assert_eq!(house.guest("kv", "/-/set/a", "of the guest").await, "set");
+        house.guest("other", "/-/set/a", "of another tenant").await;
+        assert_eq!(house.done(&["get", "--tenant", "kv", "a"]), "of the guest");
+        house.done(&["set", "--tenant", "kv", "--store", "second", "b", "of the operator"]);
+        assert_eq!(house.guest("kv", "/second/get/b", "").await, "of the operator");
+        house.done(&["set", "--tenant", "kv", "tab\tand\\", "x"]);
+        assert_eq!(house.done(&["list", "--tenant", "kv"]).lines().count(), 2);
+        assert!(house.done(&["list", "--tenant", "kv"]).contains("tab\\x09and\\\\"));
+        assert_eq!(house.done(&["list", "--tenant", "kv", "--store", "second"]), "b\n");
+        let usage = house.done(&["usage", "--tenant", "kv"]);
+        assert!(usage.contains("in 3 keys") && usage.contains("store default\n  store second\n"), "{usage}");
+        house.done(&["delete", "--tenant", "kv", "a", "missing"]);
+        let (code, said) = house.kv(&["get", "--tenant", "kv", "a"]);
+        assert_eq!(code, Some(1));
+        assert!(said.contains("a is not in the store default of kv"), "{said}");
+        let (code, said) = house.kv(&["list", "--tenant", "nobody"]);
+        assert!(code == Some(1) && said.contains("no such tenant"), "{said}");
+        let (code, said) = house.kv(&["purge", "--tenant", "kv"]);
+        assert!(code == Some(1) && said.contains("--yes"), "{said}");
+        house.done(&["purge", "--tenant", "kv", "--store", "second", "--yes"]);
+        assert_eq!(house.done(&["list", "--tenant", "kv", "--store", "second"]), "");
+        assert_eq!(house.done(&["list", "--tenant", "kv"]).lines().count(), 1);
+        house.done(&["purge", "--tenant", "kv", "--yes"]);
+        assert!(house.done(&["usage", "--tenant", "kv"]).starts_with("kv has 0 bytes in 0 keys"));
+        assert_eq!(house.guest("other", "/-/get/a", "").await, "of another tenant");
+    }
+}
+
+/// Bytes that are no text, values of a MiB, and several pages; nothing of another tenant's comes along.
+#[tokio::test]
+async fn an_export_is_all_that_a_tenant_has_and_nothing_else() {
+    for storage in Storage::each() {
+        let house = House::on(storage).await;
+        for part in 0..3 {
+            let lines: Vec<_> = (0..900).map(|n| format!("key-{part}-{n}=value-{n}")).collect();
+            house.guest("kv", "/-/set-many/x", lines.join("\n")).await;
+        }
+        let large = vec![0xfe; 1 << 20];
+        for n in 0..9 {
+            house.guest("kv", &format!("/second/set/large{n}"), large.clone()).await;
+        }
+        house.guest("other", "/-/set/secret", "of another tenant").await;
+        let said = house.moved("kv", "copy", &house);
+        assert!(said.contains("exported 2709 keys") && said.contains("imported 2709 keys"), "{said}");
+        let exported = std::fs::read_to_string(house.site.path("export.jsonl")).unwrap();
+        assert!(!exported.contains("secret"), "another tenant's");
+        assert_eq!(house.done(&["list", "--tenant", "copy"]).lines().count(), 2700);
+        let usage = |tenant| house.done(&["usage", "--tenant", tenant]).replace(tenant, "");
+        assert_eq!(usage("kv"), usage("copy"));
+        let value = house.gateway.client(Protocol::H2);
+        let value = value.call("POST", "copy.localhost", "/kv2/get/second", tests::spin_words(&["large8"])).await;
+        assert_eq!(value.body.len(), 2 << 20, "in hex");
+        // What is cut off is found out, and what has come of it stays.
+        let file = house.site.path("cut.jsonl");
+        std::fs::write(&file, &exported[..exported.len() / 2]).unwrap();
+        let (code, said) = house.kv(&["import", "--tenant", "copy", file.to_str().unwrap()]);
+        assert_eq!(code, Some(1));
+        assert!(said.contains("--skip") && said.contains("line"), "{said}");
+        let (code, said) = house.kv(&["import", "--tenant", "copy", house.site.config().to_str().unwrap()]);
+        assert!(code == Some(1) && said.contains("line 1 is no line of an export"), "{said}");
+    }
+}
+
+/// A tenant that began on the embedded store moves to a cluster, and back as far as that goes.
+#[tokio::test]
+async fn a_tenant_moves_from_the_embedded_store_to_a_cluster() {
+    let small = House::on(Storage::Embedded).await;
+    let large = House::on(Storage::Cluster(RedisCluster::start())).await;
+    small.guest("kv", "/-/set-many/x", "a=1\nb=2").await;
+    assert_eq!(small.execute("raw", &[b"SET", b"text", b"\0\xff"]).await, "status OK");
+    assert_eq!(small.execute("raw", &[b"SADD", b"set", b"x", b"y\xff"]).await, "int 2");
+    small.moved("kv", "kv", &large);
+    small.moved("raw", "raw", &large);
+    assert_eq!(large.guest("kv", "/-/get-many/x", "a\nb").await, "a=1 b=2");
+    assert_eq!(large.execute("raw", &[b"GET", b"text"]).await, "bytes 00ff");
+    assert_eq!(large.execute("raw", &[b"SISMEMBER", b"set", b"y\xff"]).await, "int 1");
+    large.moved("raw", "copy", &small);
+    assert_eq!(small.execute("copy", &[b"SCARD", b"set"]).await, "int 2");
+    large.execute("raw", &[b"HSET", b"hash", b"f", b"v"]).await;
+    let file = large.site.path("hash.jsonl");
+    large.done(&["export", "--tenant", "raw", "--to", file.to_str().unwrap()]);
+    let (code, said) = small.kv(&["import", "--tenant", "copy", file.to_str().unwrap()]);
+    assert!(code == Some(1) && said.contains("HSET") && said.contains("needs Redis"), "{said}");
+}
+
+#[tokio::test]
+async fn every_kind_of_raw_key_is_exported_whole() {
+    let house = House::on(Storage::Redis(Redis::start())).await;
+    let commands: [&[&[u8]]; 8] = [
+        &[b"SET", b"text\n", b"v"],
+        &[b"PEXPIREAT", b"text\n", b"32503680000000"],
+        &[b"HSET", b"hash", b"f", b"1", b"g", b"\xff"],
+        &[b"ZADD", b"sorted", b"1.5", b"one", b"-2", b"two"],
+        &[b"SADD", b"set", b"x"],
+        &[b"XADD", b"stream", b"1-1", b"f", b"v"],
+        &[b"XADD", b"stream", b"2-1", b"g", b"w", b"h", b"x"],
+        &[b"RPUSH", b"list", b"a", b"b", b"a"],
+    ];
+    for command in commands {
+        let answer = house.execute("raw", command).await;
+        assert!(!answer.contains("Error"), "{command:?}: {answer}");
+    }
+    // More than one line each, and a list that is too large to be read at once.
+    for n in 0..30u16 {
+        let words: Vec<Vec<u8>> = (0..50).map(|m| format!("{n}-{m}").into_bytes()).collect();
+        let with =
+            |head: [&'static [u8]; 2]| head.into_iter().chain(words.iter().map(Vec::as_slice)).collect::<Vec<_>>();
+        house.execute("raw", &with([b"SADD", b"many"])).await;
+        house.execute("raw", &with([b"HSET", b"fields"])).await;
+    }
+    for n in 0..6u8 {
+        house.execute("raw", &[b"RPUSH", b"large", &vec![n; 1 << 20]]).await;
+    }
+    house.moved("raw", "copy", &house);
+    let same: [&[&[u8]]; 9] = [
+        &[b"GET", b"text\n"],
+        &[b"PEXPIRETIME", b"text\n"],
+        &[b"HGETALL", b"hash"],
+        &[b"ZRANGE", b"sorted", b"0", b"-1", b"WITHSCORES"],
+        &[b"XRANGE", b"stream", b"-", b"+"],
+        &[b"LRANGE", b"list", b"0", b"-1"],
+        &[b"SCARD", b"many"],
+        &[b"HLEN", b"fields"],
+        &[b"LRANGE", b"large", b"4", b"5"],
+    ];
+    for command in same {
+        let (of, copy) = (house.execute("raw", command).await, house.execute("copy", command).await);
+        assert_eq!(of, copy, "{command:?}");
+        assert!(of.len() > 4 && !of.contains("Error"), "{command:?}: {of}");
+    }
+    assert_eq!(house.done(&["list", "--tenant", "copy", "--raw"]).lines().count(), 10 - 1);
+}
+
+/// Whoever cannot read the gateway's own file cannot see a tenant's data.
+#[tokio::test]
+async fn a_tenants_data_needs_the_token() {
+    let house = House::on(Storage::Embedded).await;
+    house.guest("kv", "/-/set/a", "secret").await;
+    let address = house.gateway.admin;
+    let ask = |header: &str| {
+        let url = format!("http://{address}/tenants/kv/data/get");
+        let child = Command::new("curl")
+            .args(["-s", "-w", " %{http_code}", "-H", "Content-Type: application/json", "-H", header, "-d"])
+            .arg(r#"{"keys":["a"]}"#)
+            .arg(url)
+            .stdout(Stdio::piped())
+            .output()
+            .unwrap();
+        String::from_utf8(child.stdout).unwrap()
+    };
+    for header in ["X-None: 1", "Authorization: Bearer wrong", "Authorization: Basic x"] {
+        let said = ask(header);
+        assert!(said.ends_with(" 401") && !said.contains("secret\""), "{said}");
+    }
+    let token = std::fs::read_to_string(house.site.path("state/admin.token")).unwrap();
+    assert_eq!(ask(&format!("Authorization: Bearer {}", token.trim())), "{\"values\":[\"secret\"]}\n 200");
+}
