@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: help run test check bench guests demos setup-test build
+.PHONY: help run test check bench fuzz guests demos setup-test build
 
 help: ## What there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -39,6 +39,18 @@ check: ## Formatting, clippy with warnings denied, cargo-deny where it is instal
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --document-private-items
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	else echo "cargo-deny is not installed: skipped (cargo install --locked cargo-deny)"; fi
+
+# The fuzzer's eyes, as cargo-fuzz has them, without its sanitizer: that one needs another toolchain.
+FUZZ_FLAGS = --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
+SECONDS ?= 60
+
+fuzz: ## Look for SECONDS for a Redis command of a guest's that leaves its tenant; what is found is kept under gateway/fuzz
+	mkdir -p gateway/fuzz/target/found gateway/fuzz/artifacts
+	cd gateway/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_TARGET_DIR=target $(CARGO) run --release --locked \
+		--target $$(rustc -vV | sed -n 's/^host: //p') --bin commands -- \
+		-max_total_time=$(SECONDS) -max_len=4096 -artifact_prefix=artifacts/ target/found corpus/commands
 
 bench: build ## One oha run against hello and the same against bare hyper + rustls, as a ratio (loadtest/README.md)
 	loadtest/ratio.sh

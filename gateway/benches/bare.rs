@@ -1,14 +1,19 @@
 //! The limit of the stack: hyper and rustls and nothing else, one thread, a fixed body of the size of `hello`'s page.
 //!
-//! `loadtest/ratio.sh` runs it beside the gateway: `bare 127.0.0.1:0` prints the address it took.
+//! `loadtest/ratio.sh` runs it beside the gateway: `bare 127.0.0.1:0` prints the address it took. With a Redis URL as well it
+//! answers with what is there: GET reads a field and POST sets one (`loadtest/storage.sh`).
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot go on should stop")]
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use redis::aio::MultiplexedConnection;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -19,7 +24,39 @@ static BODY: [u8; 320] = [b'x'; 320];
 fn main() {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(serve(&address));
+    runtime.block_on(serve(&address, std::env::args().nth(2)));
+}
+
+/// As many shared connections as the gateway has to one server.
+const CONNECTIONS: usize = 2;
+
+struct Store {
+    connections: Vec<MultiplexedConnection>,
+    next: AtomicUsize,
+}
+
+impl Store {
+    async fn open(url: &str) -> Self {
+        let client = redis::Client::open(url).unwrap();
+        let mut connections = Vec::new();
+        for _ in 0..CONNECTIONS {
+            connections.push(client.get_multiplexed_async_connection().await.unwrap());
+        }
+        Self { connections, next: AtomicUsize::new(0) }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Bytes {
+        let at = self.next.fetch_add(1, Ordering::Relaxed) % CONNECTIONS;
+        let mut connection = self.connections[at].clone();
+        if request.method() == hyper::Method::GET {
+            let value: Option<Vec<u8>> =
+                redis::cmd("HGET").arg("bare").arg("k").query_async(&mut connection).await.unwrap();
+            return value.unwrap_or_default().into();
+        }
+        let value = request.into_body().collect().await.unwrap().to_bytes();
+        let () = redis::cmd("HSET").arg("bare").arg("k").arg(&value[..]).query_async(&mut connection).await.unwrap();
+        Bytes::from_static(b"set")
+    }
 }
 
 fn acceptor() -> TlsAcceptor {
@@ -36,19 +73,30 @@ fn acceptor() -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn serve(address: &str) {
+async fn serve(address: &str, redis: Option<String>) {
     let listener = TcpListener::bind(address).await.unwrap();
     println!("{}", listener.local_addr().unwrap());
     let acceptor = acceptor();
+    let store = match &redis {
+        Some(url) => Some(Arc::new(Store::open(url).await)),
+        None => None,
+    };
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _best_effort = stream.set_nodelay(true);
-        let acceptor = acceptor.clone();
+        let (acceptor, store) = (acceptor.clone(), store.clone());
         tokio::spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
             let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            let service = hyper::service::service_fn(async |_| {
-                Ok::<_, Infallible>(hyper::Response::new(Full::new(Bytes::from_static(&BODY))))
+            let service = hyper::service::service_fn(move |request| {
+                let store = store.clone();
+                async move {
+                    let body = match store {
+                        Some(store) => store.answer(request).await,
+                        None => Bytes::from_static(&BODY),
+                    };
+                    Ok::<_, Infallible>(hyper::Response::new(Full::new(body)))
+                }
             });
             // Whoever measures it ends it; how a connection ends is of no interest.
             if is_h2 {

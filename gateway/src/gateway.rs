@@ -13,6 +13,7 @@ use crate::admin::{Admin, Data, Suspension, Token};
 use crate::admission::Doors;
 use crate::config::{self, Boot, Plan, Planned, Snapshot, Standing};
 use crate::domain::{Domain, Pattern};
+use crate::fleet::Fleet;
 use crate::host::Egress;
 use crate::listener::{self, Connections};
 use crate::request::{Peer, Road};
@@ -119,6 +120,7 @@ impl Gateway {
         // Connections of its own, so that it answers when the clients' are all taken; and it outlives a drain's start.
         self.egress.own_listeners([self.https.as_slice(), &self.http, &[self.admin]].concat());
         tokio::spawn(keep_counts(Arc::clone(&self.road), Arc::clone(&store)));
+        tokio::spawn(Fleet::new(Arc::clone(&store), Arc::clone(&self.registry), Arc::clone(metrics)).talk());
         let token = self.boot.state.join("admin.token");
         let token = Token::load_or_make(&token).with_context(|| format!("cannot use {}", token.display()))?;
         let data = Data { store: Arc::clone(&store), token };

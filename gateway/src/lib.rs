@@ -1,7 +1,7 @@
 //! Tollgate: a gateway that answers each tenant's requests by running that tenant's WebAssembly component.
 //!
 //! The rooms, in the order in which a request meets them. Arrows go one way: words ← telemetry ← {tenant, store,
-//! listener, tls, http} ← {route, host} ← admission ← sandbox ← response ← {config, request, admin} ← gateway ← cli;
+//! listener, tls, http} ← {route, host} ← admission ← sandbox ← response ← {config, request, admin, fleet} ← gateway ← cli;
 //! `tests/layering.rs` holds every file to it.
 
 // The words.
@@ -27,5 +27,6 @@ mod telemetry;
 mod config;
 mod request;
 mod admin;
+mod fleet;
 mod gateway;
 pub mod cli;

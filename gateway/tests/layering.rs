@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// For each room, the rooms it may name. The words (`deadline`, `domain`, `fault`, `ids`) may be named by all.
-const MAY_NAME: [(&str, &[&str]); 18] = [
+const MAY_NAME: [(&str, &[&str]); 19] = [
     ("telemetry", &[]),
     ("tenant", &["telemetry"]),
     ("store", &["telemetry"]),
@@ -20,6 +20,7 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
     ("config", &["telemetry", "tenant", "store", "listener", "tls", "http", "route", "host", "admission", "sandbox"]),
     ("request", &["telemetry", "http", "admission", "sandbox", "response", "config"]),
     ("admin", &["telemetry", "tenant", "store", "http", "config", "request"]),
+    ("fleet", &["telemetry", "tenant", "store"]),
     (
         "gateway",
         &[
@@ -37,6 +38,7 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
             "config",
             "request",
             "admin",
+            "fleet",
         ],
     ),
     ("cli", &["telemetry", "store", "sandbox", "config", "gateway", "tls"]),

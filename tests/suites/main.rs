@@ -11,6 +11,7 @@ mod edge;
 mod egress;
 mod fairness;
 mod faults;
+mod fleet;
 mod guests;
 mod hostile;
 mod http03;

@@ -7,6 +7,64 @@ fn counter() -> Site {
     Site::new().tenant("counter", &counter).tenant("other", &Tenant::new("other.localhost", "echo"))
 }
 
+/// Sixty-four writers until the gateway is killed, again and again; `TOLLGATE_KILLS` says how often. Every write that was
+/// answered is there afterwards, and the sums agree with what is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_writes_survive_kills_under_load() {
+    let kills: u64 = std::env::var("TOLLGATE_KILLS").map_or(2, |kills| kills.parse().unwrap());
+    let limits =
+        "[limits]\nstorage_ops = 5000\n[quota]\nin_flight = 200\nstorage = { bytes = \"1GiB\", keys = 10_000_000 }";
+    let kv = Tenant::new("kv.localhost", "kv").stores(&["default"]).with(limits);
+    let site = Site::new().tenant("kv", &kv);
+    let mut acknowledged = 0;
+    for round in 0..kills {
+        let gateway = Gateway::start(&site);
+        let writers = (0..64).map(|writer| {
+            let client = gateway.client(Protocol::H2);
+            tokio::spawn(async move {
+                let mut written = Vec::new();
+                for n in 0.. {
+                    let key = format!("r{round}-w{writer}-{n}");
+                    let request = tests::request("POST", "kv.localhost", &format!("/-/set/{key}"));
+                    let client = client.clone();
+                    let sent = async move { client.start("kv.localhost", request.body(tests::empty()).unwrap()).await };
+                    // A connection that cannot be made ends its task.
+                    let Ok(Ok(answer)) = tokio::spawn(sent).await else { break };
+                    if answer.status().as_u16() != 200 {
+                        break;
+                    }
+                    written.push(key);
+                }
+                written
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        // At another moment each time, but the same ones in every run.
+        tokio::time::sleep(std::time::Duration::from_millis(150 + round * 37 % 400)).await;
+        gateway.kill_9();
+        let mut written = Vec::new();
+        for writer in writers {
+            written.extend(writer.await.unwrap());
+        }
+        let gateway = Gateway::start(&site);
+        for some in written.chunks(500) {
+            let found = gateway.client(Protocol::H2);
+            let found = found.call("POST", "kv.localhost", "/-/get-many/x", some.join("\n")).await.text();
+            let lost = found.split(' ').filter(|pair| *pair == "(none)").count();
+            assert_eq!(lost, 0, "round {round}: acknowledged and lost");
+            assert_eq!(found.split(' ').count(), some.len());
+        }
+        acknowledged += written.len();
+        let (_, usage) = gateway.tell(&site, &["kv", "usage", "--tenant", "kv"]);
+        let (_, listed) = gateway.tell(&site, &["kv", "list", "--tenant", "kv"]);
+        let keys = listed.lines().count();
+        assert!(usage.contains(&format!("in {keys} keys\n")), "round {round}: {usage}, and {keys} are listed");
+        gateway.kill_9();
+    }
+    println!("{kills} kills, {acknowledged} acknowledged writes, none lost");
+    assert!(acknowledged > 0);
+}
+
 #[tokio::test]
 async fn what_was_acknowledged_survives_kill_9() {
     let site = counter();

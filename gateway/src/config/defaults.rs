@@ -14,6 +14,7 @@ pub(super) const STATE: &str = "../state";
 pub(super) const TENANTS: &str = "../tenants";
 /// What sentinels watch, as their own example has it.
 pub(super) const SENTINEL_PRIMARY: &str = "mymaster";
+pub(super) const SHARE_RATES: bool = true;
 pub(super) const STORAGE_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);

@@ -152,6 +152,7 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
         s.take("prefix", wanted, |value| value.as_str().and_then(Prefix::parse))
     });
     let timeout = section.as_ref().and_then(|s| s.duration("timeout"));
+    let share_rates = value(section.as_ref().and_then(|s| s.boolean("share_rates")), defaults::SHARE_RATES);
     let embedded = store::Kind::Embedded(path.map_or_else(|| state.join("store"), |at| join(base, &at.value)));
     let tls = section.as_ref().map(|section| storage_tls(reader, section, base)).unwrap_or_default();
     let redis = |urls: String, topology| store::Kind::Redis(Servers { urls: Secret(urls), topology, primary, tls });
@@ -182,7 +183,7 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
         section.finish();
     }
     let prefix = prefix.map_or_else(Prefix::default, |at| at.value);
-    store::Settings { kind, prefix, timeout: value(timeout, defaults::STORAGE_TIMEOUT) }
+    store::Settings { kind, prefix, timeout: value(timeout, defaults::STORAGE_TIMEOUT), share_rates }
 }
 
 /// `[storage.tls]`, for `rediss://`.

@@ -48,6 +48,11 @@ impl Prefix {
         Bucket(format!("{}:{{{tenant}}}:q:usage", self.0).into_bytes().into())
     }
 
+    /// Where gateways that share this store keep the sums of the tenant's rates.
+    pub(super) fn rates(&self, tenant: &TenantId) -> Bucket {
+        Bucket(format!("{}:{{{tenant}}}:q:rates", self.0).into_bytes().into())
+    }
+
     pub(super) fn bucket(&self, tenant: &TenantId, store: &StoreName) -> Bucket {
         Bucket(format!("{}:{{{tenant}}}:kv:{store}", self.0).into_bytes().into())
     }

@@ -8,8 +8,10 @@
 mod account;
 mod commands;
 mod embedded;
+mod error;
 mod layout;
 mod names;
+mod rates;
 mod redis;
 mod scoped;
 mod text;
@@ -28,21 +30,14 @@ use account::Account;
 pub(crate) use account::{Allowance, Usage};
 pub(crate) use commands::Reply;
 use commands::{Effect, Prepared};
+pub(crate) use error::{BATCH_BYTES_MAX, BATCH_MAX, Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use layout::Namespace;
 pub(crate) use layout::{Bucket, Prefix};
 pub(crate) use names::Name;
+pub(crate) use rates::Spent;
 pub(crate) use redis::{Topology, acl};
 pub(crate) use scoped::{Raw, Scoped};
 pub(crate) use text::Text;
-
-/// The longest key, in bytes.
-pub(crate) const KEY_BYTES_MAX: usize = 1024;
-/// The largest value, in bytes.
-pub(crate) const VALUE_BYTES_MAX: usize = 1 << 20;
-/// The most keys in one batch call, and the most in one page of a listing.
-pub(crate) const BATCH_MAX: usize = 1000;
-/// The most bytes that one batch may bring back: what the gateway holds in memory for it.
-pub(crate) const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
@@ -51,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) prefix: Prefix,
     /// By when one call must have answered.
     pub(crate) timeout: Duration,
+    /// Whether tenants' rates hold for all gateways on this store together.
+    pub(crate) share_rates: bool,
 }
 
 /// Which backend holds the keys.
@@ -97,55 +94,6 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Why a call failed, in words whose first one a guest may rely on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("unavailable: the store cannot be reached")]
-    Unavailable,
-    /// It failed again and again, and is not asked for a moment.
-    #[error("unavailable: the store does not answer, and is left alone for a moment")]
-    LeftAlone,
-    #[error("timeout: the store did not answer in time")]
-    Timeout,
-    #[error("too-large: {0}")]
-    TooLarge(&'static str),
-    #[error("wrong-type: the value is not a decimal number that the sum fits in")]
-    NotANumber,
-    #[error("wrong-type: {0}")]
-    WrongType(String),
-    /// A command that is not served, and why.
-    #[error("refused: {0}")]
-    Refused(String),
-    /// The server's own words for a command that it did not do.
-    #[error("{0}")]
-    Command(String),
-    /// The tenant has as much as it may.
-    #[error("quota-exceeded: storage.{0}")]
-    OverQuota(&'static str),
-    #[error("bad-cursor: this store gave no such cursor")]
-    BadCursor,
-    #[error("internal: the store failed")]
-    Internal,
-}
-
-impl Error {
-    const fn kind(&self) -> &'static str {
-        match self {
-            Self::Unavailable => "unavailable",
-            Self::LeftAlone => "left-alone",
-            Self::Timeout => "timeout",
-            Self::TooLarge(_) => "too-large",
-            Self::NotANumber | Self::WrongType(_) => "wrong-type",
-            Self::Refused(_) => "refused",
-            Self::Command(_) => "command",
-            Self::OverQuota(_) => "quota-exceeded",
-            Self::BadCursor => "bad-cursor",
-            Self::Internal => "internal",
-        }
-    }
-}
-
-pub(crate) type Result<T> = std::result::Result<T, Error>;
 /// A value; keys and values are bytes.
 pub(crate) type Value = Vec<u8>;
 
@@ -202,6 +150,7 @@ pub(crate) struct Store {
     backend: Backend,
     prefix: Prefix,
     timeout: Duration,
+    share_rates: bool,
     metrics: Arc<Metrics>,
 }
 
@@ -215,7 +164,8 @@ impl Store {
             Kind::Embedded(dir) => Backend::Embedded(embedded::Embedded::open(dir)?),
             Kind::Redis(servers) => Backend::Redis(Box::new(redis::Redis::new(servers, settings.timeout)?)),
         };
-        Ok(Self { backend, prefix: settings.prefix.clone(), timeout: settings.timeout, metrics })
+        let (prefix, timeout) = (settings.prefix.clone(), settings.timeout);
+        Ok(Self { backend, prefix, timeout, share_rates: settings.share_rates, metrics })
     }
 
     /// A tenant's own store. Whether it was granted is for the caller to know.

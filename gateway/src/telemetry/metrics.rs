@@ -68,6 +68,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) requests_in_flight: Gauge,
     pub(crate) instances: Gauge,
+    pub(crate) fleet_gateways: Gauge,
     pub(crate) config_generation: Gauge<u64, AtomicU64>,
     pub(crate) config_problems: Gauge,
 }
@@ -89,6 +90,7 @@ impl Default for Metrics {
             connections: Gauge::default(),
             requests_in_flight: Gauge::default(),
             instances: Gauge::default(),
+            fleet_gateways: Gauge::default(),
             config_generation: Gauge::default(),
             config_problems: Gauge::default(),
         };
@@ -128,6 +130,11 @@ impl Metrics {
         r.register("connections", "Open connections", self.connections.clone());
         r.register("requests_in_flight", "Requests being answered", self.requests_in_flight.clone());
         r.register("instances", "Instances running", self.instances.clone());
+        r.register(
+            "fleet_gateways",
+            "Gateways that share tenants' rates by this Redis, this one included",
+            self.fleet_gateways.clone(),
+        );
         r.register("config_generation", "The number of the configuration in force", self.config_generation.clone());
         r.register("config_problems", "Problems in the configuration in force", self.config_problems.clone());
     }

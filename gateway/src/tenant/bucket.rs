@@ -62,6 +62,17 @@ pub(crate) struct Bucket {
     amount: AtomicU64,
     per: AtomicU64,
     burst: AtomicU64,
+    /// All that was ever taken or charged here, while there was a rate.
+    used: AtomicU64,
+}
+
+/// A bucket as it was at a moment: what to compare with what the fleet says of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// All that was ever taken here.
+    pub(super) used: u64,
+    /// In which time it would have been full again.
+    ahead: u64,
 }
 
 impl Bucket {
@@ -93,7 +104,7 @@ impl Bucket {
             over = next.saturating_sub(now + room);
             if over > 0 { None } else { u64::try_from(next).ok() }
         });
-        taken.map(|_before| ()).map_err(|_full_at| empty(over))
+        taken.map(|_before| _ = self.used.fetch_add(amount, Ordering::Relaxed)).map_err(|_full_at| empty(over))
     }
 
     /// Takes what was used already, whether it is there or not.
@@ -104,6 +115,32 @@ impl Bucket {
         let next = |full_at| Some(u64::try_from(u128::from(full_at).max(now) + step).unwrap_or(u64::MAX));
         // The closure always says something.
         let _charged = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        self.used.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// What it was until now; nothing without a rate.
+    pub(super) fn look(&self, now: Moment) -> Option<Seen> {
+        self.rate()?;
+        // In this order: what is taken between the two is told to the fleet the next time.
+        let used = self.used.load(Ordering::Relaxed);
+        let ahead = u128::from(self.full_at.load(Ordering::Relaxed)).saturating_sub(u128::from(now.0) * TICKS);
+        Some(Seen { used, ahead: u64::try_from(ahead).unwrap_or(u64::MAX) })
+    }
+
+    /// Moves it to where the fleet's bucket is, which will be full in so many microseconds: by as much as they differed when
+    /// this one was looked at, so that nothing is lost of what was taken since.
+    pub(super) fn align(&self, seen: Seen, fleet_micros: u64, now: Moment) {
+        let fleet = u128::from(fleet_micros) * 1000 * TICKS;
+        let now = u128::from(now.0) * TICKS;
+        let next = |full_at| {
+            let at = u128::from(full_at).max(now) + fleet;
+            Some(u64::try_from(at.saturating_sub(u128::from(seen.ahead)).max(now)).unwrap_or(u64::MAX))
+        };
+        let _aligned = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
     /// Takes one in any case, and says in how long it would have been there.
@@ -183,6 +220,27 @@ mod tests {
         let bucket = Bucket::default();
         bucket.set(Some(Rate { amount, per: Duration::from_secs(1), burst }));
         bucket
+    }
+
+    #[test]
+    fn a_bucket_follows_the_fleets() {
+        let bucket = bucket(10, 10);
+        let now = Moment(5_000_000_000);
+        bucket.take(4, now).unwrap();
+        let seen = bucket.look(now).unwrap();
+        assert_eq!(seen.used, 4);
+        bucket.take(1, now).unwrap();
+        // Others took three: the fleet's bucket, without the last one here, is full in 0.7 s.
+        bucket.align(seen, 700_000, now);
+        assert_eq!(bucket.left(now), Some(2));
+        // The others' debt was less than it seemed.
+        let seen = bucket.look(now).unwrap();
+        bucket.align(seen, 100_000, now);
+        assert_eq!(bucket.left(now), Some(9));
+        // Far over: nothing is given until it is paid.
+        let seen = bucket.look(now).unwrap();
+        bucket.align(seen, 3_000_000, now);
+        assert_eq!(bucket.take(1, now), Err(Empty { retry_seconds: 3 }));
     }
 
     #[test]

@@ -3,9 +3,8 @@
 //! Invariant: everything that is added is given back by a guard's drop (requests, memory, outbound requests) or flows back
 //! with time (the buckets), so no cancellation leaks. A reload moves the maxima and forgives nothing.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -39,17 +38,17 @@ pub(crate) struct Ledger {
     in_flight: Count,
     /// Bytes of all its instances' memories and tables.
     memory: Count,
-    requests: Bucket,
-    fuel: Bucket,
-    body_bytes: Bucket,
-    storage_ops: Bucket,
-    storage_bytes: Bucket,
+    pub(super) requests: Bucket,
+    pub(super) fuel: Bucket,
+    pub(super) body_bytes: Bucket,
+    pub(super) storage_ops: Bucket,
+    pub(super) storage_bytes: Bucket,
     /// What it may have in the store; the highest number where that is not bounded.
     space_bytes: AtomicU64,
     space_keys: AtomicU64,
-    outbound: Bucket,
+    pub(super) outbound: Bucket,
     outbound_in_flight: Count,
-    log_bytes: Bucket,
+    pub(super) log_bytes: Bucket,
     refusals: Bucket,
     loads: Bucket,
     /// All fuel it ever burned in this process.
@@ -96,7 +95,7 @@ impl Drop for Outbound {
 }
 
 impl Ledger {
-    fn new(id: TenantId, serial: u64) -> Self {
+    pub(super) fn new(id: TenantId, serial: u64) -> Self {
         Self {
             id,
             serial,
@@ -125,7 +124,7 @@ impl Ledger {
         }
     }
 
-    fn set(&self, quota: &Quota) {
+    pub(super) fn set(&self, quota: &Quota) {
         self.weight.store(quota.weight.max(1), Ordering::Relaxed);
         self.waiting_max.store(quota.waiting, Ordering::Relaxed);
         self.in_flight.set_max(quota.in_flight.into());
@@ -264,12 +263,12 @@ impl Ledger {
         self.memory.now()
     }
 
-    fn suspend(&self, suspended: bool) {
+    pub(super) fn suspend(&self, suspended: bool) {
         self.suspended.store(suspended, Ordering::Relaxed);
         self.heed();
     }
 
-    fn disable(&self, disabled: bool) {
+    pub(super) fn disable(&self, disabled: bool) {
         self.disabled.store(disabled, Ordering::Relaxed);
         self.heed();
     }
@@ -342,57 +341,5 @@ fn limited(quotum: Quotum, bucket: &Bucket, retry_seconds: u64) -> Limited {
 impl From<Limited> for Fault {
     fn from(limited: Limited) -> Self {
         Self::Quota(limited.quotum)
-    }
-}
-
-/// The ledgers of all tenants by identity: what outlives a reload.
-#[derive(Debug, Default)]
-pub(crate) struct Registry {
-    ledgers: Mutex<HashMap<TenantId, Arc<Ledger>>>,
-    /// By an operator's word, whether they are there or not.
-    suspended: Mutex<HashSet<TenantId>>,
-    serial: AtomicU64,
-}
-
-impl Registry {
-    /// The tenant's ledger, made on first sight, with the quota as it is now.
-    pub(crate) fn ledger(&self, id: &TenantId, quota: &Quota, enabled: bool) -> Arc<Ledger> {
-        let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Arc::new(Ledger::new(id.clone(), self.serial.fetch_add(1, Ordering::Relaxed) + 1));
-        let ledger = Arc::clone(ledgers.entry(id.clone()).or_insert_with(fresh));
-        drop(ledgers);
-        ledger.set(quota);
-        ledger.disable(!enabled);
-        ledger.suspend(self.suspended().contains(id));
-        ledger
-    }
-
-    fn suspended(&self) -> MutexGuard<'_, HashSet<TenantId>> {
-        self.suspended.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Stops a tenant, its running guests included, or lets it go on.
-    pub(crate) fn suspend(&self, id: &TenantId, suspended: bool) {
-        let mut all = self.suspended();
-        if suspended {
-            all.insert(id.clone());
-        } else {
-            all.remove(id);
-        }
-        drop(all);
-        if let Some(ledger) = self.find(id) {
-            ledger.suspend(suspended);
-        }
-    }
-
-    /// The ledger of a tenant that there is.
-    pub(crate) fn find(&self, id: &TenantId) -> Option<Arc<Ledger>> {
-        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
-    }
-
-    /// Forgets tenants that are gone, so that the map does not grow with every name that ever was.
-    pub(crate) fn keep_only(&self, present: impl Fn(&TenantId) -> bool) {
-        let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
-        ledgers.retain(|id, ledger| present(id) || Arc::strong_count(ledger) > 1);
     }
 }

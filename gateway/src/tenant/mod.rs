@@ -5,6 +5,8 @@
 mod bucket;
 pub(crate) mod cost;
 mod ledger;
+mod registry;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +16,9 @@ use std::time::Duration;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 
 pub(crate) use bucket::{Count, Rate};
-pub(crate) use ledger::{InFlight, Ledger, Limited, Outbound, Registry};
+pub(crate) use ledger::{InFlight, Ledger, Limited, Outbound};
+pub(crate) use registry::Registry;
+pub(crate) use shared::{Look, Told};
 
 /// Bounds of any one request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -93,6 +93,10 @@ pub(in crate::store) fn run(command: &Prepared, mut get: impl FnMut(&[u8]) -> Re
     let words = command.words().get(1..).unwrap_or_default();
     let mut held = |key: &[u8]| Held::read(get(key)?);
     let (key, rest) = words.split_first().ok_or_else(|| super::wrong_number(command.rule))?;
+    // Of the commands that are answered here, the first word is a key.
+    if command.keys().next() != Some(key.as_slice()) {
+        return Err(needs_redis(command.name()));
+    }
     Ok(match (command.name(), rest) {
         ("EXISTS", _) => (Vec::new(), count(there(words, held)?.len())),
         ("DEL" | "UNLINK", _) => {
@@ -119,12 +123,14 @@ pub(in crate::store) fn run(command: &Prepared, mut get: impl FnMut(&[u8]) -> Re
                 "SADD" | "SREM" | "SMEMBERS" | "SISMEMBER" | "SCARD" => on_set(name, key, rest, held)?,
                 _ => on_text(name, key, rest, held)?,
             };
-            done.ok_or_else(|| {
-                let why = "the embedded store has strings, counters and sets, without options; this needs Redis";
-                Error::Refused(format!("{name}: {why}"))
-            })?
+            done.ok_or_else(|| needs_redis(name))?
         }
     })
+}
+
+fn needs_redis(name: &str) -> Error {
+    let why = "the embedded store has strings, counters and sets, without options; this needs Redis";
+    Error::Refused(format!("{name}: {why}"))
 }
 
 type Done = (Changes, redis::Value);

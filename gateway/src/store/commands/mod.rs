@@ -10,6 +10,8 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the enums of the redis crate are open")]
 
 mod bounds;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod local;
 mod table;
 #[cfg(test)]

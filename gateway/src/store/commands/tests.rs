@@ -205,3 +205,22 @@ fn what_writes_is_what_the_server_says_writes() {
         assert_eq!(table::effect(rule.name) != Effect::None, theirs, "{name}");
     }
 }
+
+/// What fuzzing found worth keeping, and what a person thought of.
+#[test]
+fn the_corpus_holds() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/commands");
+    let mut checked = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        fuzzed::any_command(&std::fs::read(entry.unwrap().path()).unwrap());
+        checked += 1;
+    }
+    assert!(checked >= 20, "{checked}");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_hold_too(data: Vec<u8>) {
+        fuzzed::any_command(&data);
+    }
+}

@@ -8,6 +8,8 @@
 
 mod names;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;

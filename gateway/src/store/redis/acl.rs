@@ -16,7 +16,8 @@ use super::{Topology, connection_infos};
 use crate::store::{Prefix, Secret, Servers, commands};
 
 /// What the gateway sends itself, beside what guests may: for scripts, messages, and its own way about.
-const OWN: [&str; 8] = ["evalsha", "script|load", "publish", "ping", "hello", "asking", "cluster|slots", "role"];
+const OWN: [&str; 9] =
+    ["evalsha", "script|load", "publish", "ping", "hello", "asking", "cluster|slots", "role", "time"];
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The words after `ACL SETUSER NAME`, without a password.

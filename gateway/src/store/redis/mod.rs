@@ -9,6 +9,7 @@ mod cluster;
 mod counted;
 mod names;
 mod node;
+mod rates;
 mod scripts;
 
 use std::time::Duration;

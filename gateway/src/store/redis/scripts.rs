@@ -10,13 +10,14 @@ pub(super) struct Scripts {
     pub(super) append: Script,
     pub(super) counted: Script,
     pub(super) counted_raw: Script,
+    pub(super) rates: Script,
 }
 
 impl Default for Scripts {
     fn default() -> Self {
         let [swap, list, get_many, whole, append] = [SWAP, LIST, GET_MANY, WHOLE, APPEND].map(Script::new);
-        let [counted, counted_raw] = [COUNTED, COUNTED_RAW].map(Script::new);
-        Self { swap, list, get_many, whole, append, counted, counted_raw }
+        let [counted, counted_raw, rates] = [COUNTED, COUNTED_RAW, RATES].map(Script::new);
+        Self { swap, list, get_many, whole, append, counted, counted_raw, rates }
     }
 }
 
@@ -160,4 +161,30 @@ local answer = redis.pcall(unpack(ARGV, 6))
 local bytes_now, keys_now = measure()
 if bytes_now ~= bytes then redis.call('HINCRBY', usage, 'bytes', bytes_now - bytes) end
 if keys_now ~= keys then redis.call('HINCRBY', usage, 'keys', keys_now - keys) end
+return answer";
+
+/// `ARGV`: the gateway's field, then of each rate its name, what was used, and in how many nanoseconds one comes in. Moments
+/// are microseconds of the server's clock. A gateway that said nothing for three seconds is not counted, and after ten minutes
+/// forgotten with the rest.
+const RATES: &str = r"
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local held, all = {}, redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do held[all[i]] = tonumber(all[i + 1]) end
+held[ARGV[1]] = now
+local gateways, set = 0, {ARGV[1], string.format('%.0f', now)}
+for field, at in pairs(held) do
+  if string.sub(field, 1, 2) == 'g:' then
+    if now - at < 3000000 then gateways = gateways + 1 else redis.call('HDEL', KEYS[1], field) end
+  end
+end
+local answer = {gateways}
+for i = 2, #ARGV, 3 do
+  local full = math.max(held[ARGV[i]] or 0, now) + tonumber(ARGV[i + 1]) * tonumber(ARGV[i + 2]) / 1000
+  set[#set + 1] = ARGV[i]
+  set[#set + 1] = string.format('%.3f', full)
+  answer[#answer + 1] = string.format('%.0f', full - now)
+end
+redis.call('HSET', KEYS[1], unpack(set))
+redis.call('PEXPIRE', KEYS[1], 600000)
 return answer";

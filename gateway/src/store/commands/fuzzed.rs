@@ -1,0 +1,83 @@
+//! What must hold whatever a guest asks: `gateway/fuzz` looks for bytes for which it does not, and a test goes through the
+//! ones that were worth keeping (`gateway/fuzz/corpus/commands`).
+
+use std::collections::BTreeMap;
+
+use super::{Namespace, Prepared, prepare, redis, run};
+use crate::ids::TenantId;
+use crate::store::Prefix;
+
+/// A command's words: each is as long as the byte before it says, in fours above 200, so that limits are reached.
+fn words(mut data: &[u8]) -> Vec<Vec<u8>> {
+    let mut words = Vec::new();
+    while let Some((length, rest)) = data.split_first() {
+        let length = usize::from(*length);
+        let length = if length > 200 { (length - 200) * 40 } else { length };
+        let (word, rest) = rest.split_at(length.min(rest.len()));
+        // A long word need not be there in the bytes: it repeats them.
+        let word = if length > word.len() && !word.is_empty() {
+            word.iter().copied().cycle().take(length).collect()
+        } else {
+            word.to_vec()
+        };
+        words.push(word);
+        data = rest;
+    }
+    words
+}
+
+/// # Panics
+/// A key would leave its tenant, or a prefix would reach a guest.
+pub(crate) fn any_command(data: &[u8]) {
+    let mut words = words(data);
+    if words.is_empty() {
+        return;
+    }
+    let name = words.remove(0);
+    let Some(tenant) = TenantId::parse("a") else { return };
+    let inside = Prefix::default().namespace(&tenant);
+    let Ok(prepared) = prepare(&inside, &name, words.clone()) else { return };
+    is_rewritten(&inside, &words, &prepared);
+    is_told_without_prefix(&inside, &prepared);
+    stays_inside_when_run(&inside, &prepared);
+}
+
+/// Each key, and nothing else, begins with the prefix; everything behind it is the guest's.
+fn is_rewritten(inside: &Namespace, given: &[Vec<u8>], prepared: &Prepared) {
+    assert!(prepared.is_inside());
+    let sent = prepared.words().get(1..).unwrap_or_default();
+    assert_eq!(sent.len(), given.len());
+    for (sent, given) in sent.iter().zip(given) {
+        let is_key = *sent == [inside.as_bytes(), given].concat();
+        assert!(is_key || sent == given, "a word was changed otherwise");
+    }
+    let keys = sent.iter().zip(given).filter(|(sent, given)| sent != given).count();
+    assert_eq!(keys, prepared.keys().count());
+}
+
+fn is_told_without_prefix(inside: &Namespace, prepared: &Prepared) {
+    let prefix = String::from_utf8_lossy(inside.as_bytes()).into_owned();
+    let keys = prepared.keys().map(|key| String::from_utf8_lossy(key).into_owned());
+    let text = format!("ERR no such key {}", keys.collect::<Vec<_>>().join(" "));
+    let told = prepared.without_prefix(&text);
+    // A guest may have written the prefix into its own key.
+    let own = prepared.keys().any(|key| key.get(inside.as_bytes().len()..).is_some_and(|own| own.contains(&b':')));
+    assert!(own || !told.contains(&prefix), "{told}");
+    let named = prepared.keys().next().map(|key| redis::Value::BulkString(key.to_vec()));
+    let _flat = prepared.answer(redis::Value::Array(named.into_iter().collect()));
+}
+
+/// What the embedded store does of it changes the command's own keys.
+fn stays_inside_when_run(inside: &Namespace, prepared: &Prepared) {
+    let held: BTreeMap<Vec<u8>, Vec<u8>> =
+        BTreeMap::from([(inside.key(b"k"), b"s42".to_vec()), (inside.key(b"s"), b"S\x01\x00\x00\x00x".to_vec())]);
+    let get = |key: &[u8]| {
+        assert!(prepared.keys().any(|own| own == key));
+        Ok(held.get(key).cloned())
+    };
+    if let Ok((changes, _answer)) = run(prepared, get) {
+        for (key, _value) in changes {
+            assert!(prepared.keys().any(|own| own == key), "a key that was not named was changed");
+        }
+    }
+}

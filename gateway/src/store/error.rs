@@ -1,0 +1,60 @@
+//! How much a call may carry, and why one failed.
+
+/// The longest key, in bytes.
+pub(crate) const KEY_BYTES_MAX: usize = 1024;
+/// The largest value, in bytes.
+pub(crate) const VALUE_BYTES_MAX: usize = 1 << 20;
+/// The most keys in one batch call, and the most in one page of a listing.
+pub(crate) const BATCH_MAX: usize = 1000;
+/// The most bytes that one batch may bring back: what the gateway holds in memory for it.
+pub(crate) const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// Why a call failed, in words whose first one a guest may rely on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("unavailable: the store cannot be reached")]
+    Unavailable,
+    /// It failed again and again, and is not asked for a moment.
+    #[error("unavailable: the store does not answer, and is left alone for a moment")]
+    LeftAlone,
+    #[error("timeout: the store did not answer in time")]
+    Timeout,
+    #[error("too-large: {0}")]
+    TooLarge(&'static str),
+    #[error("wrong-type: the value is not a decimal number that the sum fits in")]
+    NotANumber,
+    #[error("wrong-type: {0}")]
+    WrongType(String),
+    /// A command that is not served, and why.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// The server's own words for a command that it did not do.
+    #[error("{0}")]
+    Command(String),
+    /// The tenant has as much as it may.
+    #[error("quota-exceeded: storage.{0}")]
+    OverQuota(&'static str),
+    #[error("bad-cursor: this store gave no such cursor")]
+    BadCursor,
+    #[error("internal: the store failed")]
+    Internal,
+}
+
+impl Error {
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::LeftAlone => "left-alone",
+            Self::Timeout => "timeout",
+            Self::TooLarge(_) => "too-large",
+            Self::NotANumber | Self::WrongType(_) => "wrong-type",
+            Self::Refused(_) => "refused",
+            Self::Command(_) => "command",
+            Self::OverQuota(_) => "quota-exceeded",
+            Self::BadCursor => "bad-cursor",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Error>;

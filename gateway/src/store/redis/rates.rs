@@ -1,0 +1,23 @@
+//! The fleet's buckets: one hash a tenant, in its slot, with the moment at which each will be full (GCRA, as
+//! `tenant/bucket.rs` has it) and when each gateway was heard of last.
+
+use super::Redis;
+use crate::store::layout::Bucket;
+use crate::store::rates::{Levels, Spent};
+use crate::store::{Error, Result};
+
+impl Redis {
+    pub(in crate::store) async fn share_rates(&self, rates: &Bucket, gateway: &str, spent: &[Spent]) -> Result<Levels> {
+        let mut call = self.scripts.rates.key(rates.as_bytes());
+        call.arg(format!("g:{gateway}"));
+        for Spent { name, amount, nanos_each } in spent {
+            call.arg(*name).arg(*amount).arg(*nanos_each);
+        }
+        let mut levels: Vec<u64> = self.script(rates.as_bytes(), &call).await?;
+        if levels.len() != spent.len() + 1 {
+            return Err(Error::Internal);
+        }
+        let gateways = levels.remove(0);
+        Ok(Levels { gateways, micros: levels })
+    }
+}

@@ -1,0 +1,69 @@
+//! Every tenant's ledger, by identity: what outlives a reload.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Ledger, Quota};
+use crate::ids::TenantId;
+
+/// The ledgers of all tenants by identity: what outlives a reload.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    ledgers: Mutex<HashMap<TenantId, Arc<Ledger>>>,
+    /// By an operator's word, whether they are there or not.
+    suspended: Mutex<HashSet<TenantId>>,
+    serial: AtomicU64,
+}
+
+impl Registry {
+    /// The tenant's ledger, made on first sight, with the quota as it is now.
+    pub(crate) fn ledger(&self, id: &TenantId, quota: &Quota, enabled: bool) -> Arc<Ledger> {
+        let mut ledgers = self.ledgers();
+        let fresh = || Arc::new(Ledger::new(id.clone(), self.serial.fetch_add(1, Ordering::Relaxed) + 1));
+        let ledger = Arc::clone(ledgers.entry(id.clone()).or_insert_with(fresh));
+        drop(ledgers);
+        ledger.set(quota);
+        ledger.disable(!enabled);
+        ledger.suspend(self.suspended().contains(id));
+        ledger
+    }
+
+    fn ledgers(&self) -> MutexGuard<'_, HashMap<TenantId, Arc<Ledger>>> {
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn suspended(&self) -> MutexGuard<'_, HashSet<TenantId>> {
+        self.suspended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops a tenant, its running guests included, or lets it go on.
+    pub(crate) fn suspend(&self, id: &TenantId, suspended: bool) {
+        let mut all = self.suspended();
+        if suspended {
+            all.insert(id.clone());
+        } else {
+            all.remove(id);
+        }
+        drop(all);
+        if let Some(ledger) = self.find(id) {
+            ledger.suspend(suspended);
+        }
+    }
+
+    /// The ledger of a tenant that there is.
+    pub(crate) fn find(&self, id: &TenantId) -> Option<Arc<Ledger>> {
+        self.ledgers().get(id).cloned()
+    }
+
+    /// Forgets tenants that are gone, so that the map does not grow with every name that ever was.
+    pub(crate) fn keep_only(&self, present: impl Fn(&TenantId) -> bool) {
+        let mut ledgers = self.ledgers();
+        ledgers.retain(|id, ledger| present(id) || Arc::strong_count(ledger) > 1);
+    }
+
+    /// The ledgers of all tenants that there are.
+    pub(crate) fn all(&self) -> Vec<Arc<Ledger>> {
+        self.ledgers().values().cloned().collect()
+    }
+}
