@@ -186,6 +186,7 @@ impl Gateway {
             id: plan.id.clone(),
             environment: plan.environment.clone(),
             egress: plan.egress.clone(),
+            store_ttl: plan.store_ttl.clone(),
             ledger: self.registry.ledger(&plan.id, &plan.quota, plan.enabled),
         };
         let components: Vec<_> = plan

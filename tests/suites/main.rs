@@ -18,6 +18,7 @@ mod http03;
 mod isolation;
 mod keyvalue;
 mod kv;
+mod lasting;
 mod lifecycle;
 mod matrix;
 mod memory;

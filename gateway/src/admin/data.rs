@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::token::Token;
+use crate::config::Plan;
 use crate::ids::{NAME_RULE, StoreName, TenantId};
 use crate::store::{Allowance, Error, Name, Raw, Reply, Scoped, Store, Text};
 
@@ -58,7 +59,7 @@ impl Data {
     pub(super) async fn answer(
         &self,
         tenant: &TenantId,
-        allowance: Option<Allowance>,
+        plan: Option<&Plan>,
         call: &str,
         request: Request<Incoming>,
     ) -> Result<Value, Refusal> {
@@ -72,19 +73,16 @@ impl Data {
         if matches!(call, "set" | "delete" | "purge" | "command") {
             tracing::info!(target: "admin", %tenant, call, "an operator changes a tenant's data");
         }
-        self.done(tenant, allowance, call, asked).await
+        self.done(tenant, plan, call, asked).await
     }
 
-    async fn done(
-        &self,
-        tenant: &TenantId,
-        allowance: Option<Allowance>,
-        call: &str,
-        asked: Asked,
-    ) -> Result<Value, Refusal> {
+    async fn done(&self, tenant: &TenantId, plan: Option<&Plan>, call: &str, asked: Asked) -> Result<Value, Refusal> {
+        let space = plan.and_then(|plan| plan.quota.storage);
+        let allowance = space.map(|space| Allowance { bytes: space.bytes, keys: space.keys });
+        let ttl = |name: &StoreName| plan?.store_ttl.iter().find(|(store, _)| store == name).map(|(_, ttl)| *ttl);
         let raw = || self.store.raw(tenant, allowance);
         let name = || store_name(asked.store.as_deref().unwrap_or("default"));
-        let scoped = || name().map(|name| self.store.scoped(tenant, &name, allowance));
+        let scoped = || name().map(|name| self.store.scoped(tenant, &name, allowance, ttl(&name)));
         match call {
             "names" => self.names(tenant, asked.cursor.as_deref()).await,
             "keys" => keys(&scoped()?, asked.cursor.as_deref()).await,

@@ -24,7 +24,7 @@ use crate::deadline::Moment;
 use crate::http::{ResponseBody, full};
 use crate::ids::TenantId;
 use crate::request::Road;
-use crate::store::{Allowance, Store};
+use crate::store::Store;
 
 pub(crate) use data::Data;
 pub(crate) use suspension::Suspension;
@@ -123,9 +123,8 @@ impl Admin {
     }
 
     async fn data(&self, id: &TenantId, call: &str, request: Request<Incoming>) -> Response<ResponseBody> {
-        let space = self.road.snapshot.load().plans.get(id).and_then(|plan| plan.quota.storage);
-        let allowance = space.map(|space| Allowance { bytes: space.bytes, keys: space.keys });
-        match self.data.answer(id, allowance, call, request).await {
+        let plan = self.road.snapshot.load().plans.get(id).cloned();
+        match self.data.answer(id, plan.as_deref(), call, request).await {
             Ok(answer) => respond(StatusCode::OK, "application/json", format!("{answer}\n")),
             Err((status, text)) => respond(status, "text/plain; charset=utf-8", format!("{text}\n")),
         }

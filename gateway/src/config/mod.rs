@@ -25,6 +25,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
@@ -111,6 +112,8 @@ pub(crate) struct Plan {
     pub(crate) quota: Quota,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) egress: Vec<Grant>,
+    /// How long what is set in a store lasts; for ever in the others.
+    pub(crate) store_ttl: Vec<(StoreName, Duration)>,
     pub(crate) components: Vec<PlannedComponent>,
     pub(crate) routes: Vec<PlannedRoute>,
 }

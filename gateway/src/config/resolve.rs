@@ -101,6 +101,7 @@ pub(super) fn tenant(
         quota: quota_over(&policy.quota, &file.quota),
         environment,
         egress: file.egress,
+        store_ttl: file.store_ttl,
         components: components?,
         routes,
     };

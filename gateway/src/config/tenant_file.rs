@@ -1,11 +1,14 @@
 //! `tenant.toml`: every key of one tenant's file.
 
+use std::time::Duration;
+
 use toml::de::DeValue;
 
 use super::bounds::{LimitsRead, QuotaRead};
 use super::gateway_file::{Reference, schema};
 use super::problem::Place;
 use super::reader::{At, Reader, Section};
+use super::units;
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, NAME_RULE, StoreName};
 use crate::route::PathPattern;
@@ -21,6 +24,8 @@ pub(super) struct TenantFile {
     pub(super) env: Vec<(String, String)>,
     pub(super) secrets: Vec<(At<String>, Reference)>,
     pub(super) egress: Vec<Grant>,
+    /// How long what is set in a store lasts.
+    pub(super) store_ttl: Vec<(StoreName, Duration)>,
     pub(super) components: Vec<ComponentRead>,
     pub(super) routes: Vec<RouteRead>,
 }
@@ -60,6 +65,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
     let env = env(file);
     let secrets = secrets(file);
     let egress = egress(file);
+    let store_ttl = store_ttl(file);
     let components: Vec<_> = file.sections("component").iter().map(component).collect();
     let routes: Vec<_> = file.sections("route").iter().map(route).collect();
     for (count, what, example) in [
@@ -80,6 +86,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
         env,
         secrets,
         egress,
+        store_ttl,
         components: components.into_iter().collect::<Option<_>>()?,
         routes: routes.into_iter().collect::<Option<_>>()?,
     })
@@ -111,6 +118,16 @@ fn secrets(file: &Section<'_>) -> Vec<(At<String>, Reference)> {
         Some(Reference::File(table.get("file")?.get_ref().as_str()?.to_owned()))
     };
     section.entries("{ file = \"path\" }; a secret never stands in this file", reference)
+}
+
+fn store_ttl(file: &Section<'_>) -> Vec<(StoreName, Duration)> {
+    let Some(section) = file.section("store_ttl") else { return Vec::new() };
+    let read = |name: &str, value: &DeValue<'_>| {
+        let ttl = units::duration(value.as_str()?).filter(|ttl| *ttl >= Duration::from_millis(1))?;
+        Some((StoreName::parse(name)?, ttl))
+    };
+    let wanted = "the name of a store, and how long what is set in it lasts, such as \"30m\"";
+    section.entries(wanted, read).into_iter().map(|(_, ttl)| ttl).collect()
 }
 
 fn egress(file: &Section<'_>) -> Vec<Grant> {

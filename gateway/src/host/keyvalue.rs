@@ -59,7 +59,8 @@ impl Stores {
     pub(super) fn open(&self, name: &str) -> Option<Scoped> {
         let name = if name.is_empty() { "default" } else { name };
         let granted = self.component.stores.iter().find(|granted| granted.as_str() == name)?;
-        Some(self.store.scoped(&self.tenant.id, granted, self.allowance()))
+        let ttl = self.tenant.store_ttl.iter().find(|(store, _)| store == granted).map(|(_, ttl)| *ttl);
+        Some(self.store.scoped(&self.tenant.id, granted, self.allowance(), ttl))
     }
 
     /// The tenant's raw keys, if this address was granted.

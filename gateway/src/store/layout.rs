@@ -6,6 +6,7 @@
 
 use crate::ids::{StoreName, TenantId};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What all keys of this gateway begin with, `tg` unless the operator says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,16 +46,16 @@ impl Prefix {
 
     /// Where it is counted what the tenant has.
     pub(super) fn usage(&self, tenant: &TenantId) -> Bucket {
-        Bucket(format!("{}:{{{tenant}}}:q:usage", self.0).into_bytes().into())
+        Bucket::named(format!("{}:{{{tenant}}}:q:usage", self.0).into_bytes().into())
     }
 
     /// Where gateways that share this store keep the sums of the tenant's rates.
     pub(super) fn rates(&self, tenant: &TenantId) -> Bucket {
-        Bucket(format!("{}:{{{tenant}}}:q:rates", self.0).into_bytes().into())
+        Bucket::named(format!("{}:{{{tenant}}}:q:rates", self.0).into_bytes().into())
     }
 
     pub(super) fn bucket(&self, tenant: &TenantId, store: &StoreName) -> Bucket {
-        Bucket(format!("{}:{{{tenant}}}:kv:{store}", self.0).into_bytes().into())
+        Bucket::named(format!("{}:{{{tenant}}}:kv:{store}", self.0).into_bytes().into())
     }
 }
 
@@ -70,7 +71,7 @@ impl Namespace {
 
     /// Where the embedded store keeps them.
     pub(super) fn as_bucket(&self) -> Bucket {
-        Bucket(Arc::clone(&self.0))
+        Bucket::named(Arc::clone(&self.0))
     }
 
     pub(super) fn key(&self, own: &[u8]) -> Vec<u8> {
@@ -78,14 +79,38 @@ impl Namespace {
     }
 }
 
-/// The whole name of one tenant's one store. Only this file makes one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Bucket(Arc<[u8]>);
+/// The whole name of one tenant's one store, and how long what is set in it lasts. Only this file makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bucket {
+    name: Arc<[u8]>,
+    ttl: Option<Duration>,
+}
 
 impl Bucket {
+    fn named(name: Arc<[u8]>) -> Self {
+        Self { name, ttl: None }
+    }
+
+    /// The same, of which each key goes so long after it was set.
+    pub(super) fn lasting(self, ttl: Option<Duration>) -> Self {
+        Self { ttl, ..self }
+    }
+
+    pub(super) const fn ttl(&self) -> Option<Duration> {
+        self.ttl
+    }
+
+    /// Beside a store in Redis: when its keys go.
+    pub(super) fn expiries(&self) -> Vec<u8> {
+        let kind = b"}:kv:".as_slice();
+        let at = self.name.windows(kind.len()).position(|some| some == kind).unwrap_or_default();
+        let (before, after) = self.name.split_at(at);
+        [before, b"}:q:ttl:".as_slice(), after.get(kind.len()..).unwrap_or_default()].concat()
+    }
+
     /// One that stands in the embedded file, if it is below this tenant's prefix.
     pub(super) fn found(name: &[u8], prefix: &[u8]) -> Option<Self> {
-        name.starts_with(prefix).then(|| Self(name.into()))
+        name.starts_with(prefix).then(|| Self::named(name.into()))
     }
 
     /// Where it is counted what the tenant of this bucket has.
@@ -95,6 +120,6 @@ impl Bucket {
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.name
     }
 }

@@ -119,6 +119,15 @@ enum Write {
 }
 
 impl Write {
+    /// What it is about.
+    fn keys(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        match self {
+            Self::Set(pairs) => Box::new(pairs.iter().map(|(key, _)| key.as_slice())),
+            Self::Delete(keys) => Box::new(keys.iter().map(Vec::as_slice)),
+            Self::Increment(key, _) | Self::Swap { key, .. } => Box::new(std::iter::once(key.as_slice())),
+        }
+    }
+
     /// What it carries, in bytes of keys and values.
     fn bytes(&self) -> usize {
         match self {
@@ -168,14 +177,15 @@ impl Store {
         Ok(Self { backend, prefix, timeout, share_rates: settings.share_rates, metrics })
     }
 
-    /// A tenant's own store. Whether it was granted is for the caller to know.
+    /// A tenant's own store. Whether it was granted is for the caller to know. What is set there is gone after the `ttl`.
     pub(crate) fn scoped(
         self: &Arc<Self>,
         tenant: &TenantId,
         name: &StoreName,
         allowance: Option<Allowance>,
+        ttl: Option<Duration>,
     ) -> Scoped {
-        let bucket = self.prefix.bucket(tenant, name);
+        let bucket = self.prefix.bucket(tenant, name).lasting(ttl);
         Scoped { bucket, account: self.account(tenant, allowance), store: Arc::clone(self) }
     }
 

@@ -104,7 +104,7 @@ proptest! {
         let store = open(dir.path());
         // `a` and `a-b`, `s` and `s-t`: names that begin alike.
         let scopes = [("a", "s"), ("a", "s-t"), ("a-b", "s"), ("b", "s")]
-            .map(|(id, store_name)| store.scoped(&tenant(id), &name(store_name), None));
+            .map(|(id, store_name)| store.scoped(&tenant(id), &name(store_name), None, None));
         let mut model: [BTreeMap<Vec<u8>, Vec<u8>>; 4] = Default::default();
         runtime.block_on(async {
             for step in steps {
@@ -162,7 +162,7 @@ async fn follow(
 #[tokio::test]
 async fn what_was_acknowledged_is_there_when_the_file_is_opened_again() {
     let dir = tempfile::tempdir().unwrap();
-    let scope = |store: &Arc<Store>| store.scoped(&tenant("a"), &name("s"), None);
+    let scope = |store: &Arc<Store>| store.scoped(&tenant("a"), &name("s"), None, None);
     let store = open(dir.path());
     scope(&store).set_many(vec![(b"k".to_vec(), b"v".to_vec())]).await.unwrap();
     drop(store);
@@ -278,7 +278,7 @@ async fn nobody_sees_anothers_keys_in_a_long_history_on_redis() {
             // Half of them are counted as well, which is other scripts.
             let allowance = (n % 2 == 0).then_some(Allowance { bytes: u64::MAX >> 12, keys: u64::MAX >> 12 });
             let id = tenant(&format!("t{n}"));
-            (store.scoped(&id, &name("s"), allowance), store.raw(&id, allowance))
+            (store.scoped(&id, &name("s"), allowance, None), store.raw(&id, allowance))
         })
         .collect();
     let mut model: BTreeMap<(usize, bool, &[u8]), Vec<u8>> = BTreeMap::new();

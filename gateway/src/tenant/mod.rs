@@ -114,6 +114,8 @@ pub(crate) struct Tenant {
     pub(crate) environment: Vec<(String, String)>,
     /// Where it may send requests; nowhere, where this is empty.
     pub(crate) egress: Vec<Grant>,
+    /// How long what is set in a store lasts; for ever in the others.
+    pub(crate) store_ttl: Vec<(StoreName, Duration)>,
     /// Shared by every version of this tenant that a reload brings.
     pub(crate) ledger: Arc<Ledger>,
 }

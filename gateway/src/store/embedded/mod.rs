@@ -6,6 +6,7 @@
 //! Limit: [`QUEUE`] writes wait at most; [`GROUP`] of them or [`GROUP_BYTES`] are committed together, and what nobody waits
 //! for any more is left out. One value is read in place; batches and listings go to [`READERS`] threads at most.
 
+mod lasting;
 mod names;
 mod tables;
 #[cfg(test)]
@@ -165,7 +166,8 @@ impl Embedded {
     pub(super) fn exists(&self, bucket: &Bucket, key: &[u8]) -> Result<bool> {
         let read = self.database.begin_read().map_err(internal)?;
         let table = read.open_table(NAMES).map_err(internal)?;
-        Ok(table.get((bucket.as_bytes(), key)).map_err(internal)?.is_some())
+        let is_there = table.get((bucket.as_bytes(), key)).map_err(internal)?.is_some();
+        Ok(is_there && !lasting::is_over(&read, bucket, key)?)
     }
 
     /// The cursor is the last key of the page before, in hex.
@@ -199,6 +201,9 @@ fn get(database: &Database, bucket: &Bucket, key: &[u8]) -> Result<Option<Value>
     let read = database.begin_read().map_err(internal)?;
     let table = read.open_table(VALUES).map_err(internal)?;
     let value = table.get((bucket.as_bytes(), key)).map_err(internal)?;
+    if value.is_some() && lasting::is_over(&read, bucket, key)? {
+        return Ok(None);
+    }
     Ok(value.map(|value| value.value().to_vec()))
 }
 
@@ -210,18 +215,21 @@ fn list(database: &Database, bucket: &Bucket, after: Option<&[u8]>) -> Result<Pa
     };
     let read = database.begin_read().map_err(internal)?;
     let table = read.open_table(NAMES).map_err(internal)?;
-    let mut page = Page::default();
-    for entry in table.range((start, Bound::Unbounded)).map_err(internal)? {
+    let (mut page, mut last) = (Page::default(), Vec::new());
+    for (seen, entry) in table.range((start, Bound::Unbounded)).map_err(internal)?.enumerate() {
         let (place, _nothing) = entry.map_err(internal)?;
         let (owner, key) = place.value();
         if owner != bucket.as_bytes() {
             break;
         }
-        if page.keys.len() == BATCH_MAX {
-            page.cursor = page.keys.last().map(|key| to_hex(key));
+        if seen == BATCH_MAX {
+            page.cursor = Some(to_hex(&last));
             break;
         }
-        page.keys.push(key.to_vec());
+        last = key.to_vec();
+        if !lasting::is_over(&read, bucket, key)? {
+            page.keys.push(last.clone());
+        }
     }
     Ok(page)
 }

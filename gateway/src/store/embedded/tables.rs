@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition, WriteTransaction};
 
+use super::lasting::Expiries;
 use super::{Job, Outcome, Work, internal, own};
 use crate::store::account::{Account, Change, Usage};
 use crate::store::layout::Bucket;
@@ -21,20 +22,21 @@ pub(super) const NAMES: TableDefinition<'static, (&[u8], &[u8]), ()> = TableDefi
 pub(super) const USAGE: TableDefinition<'static, &[u8], (u64, u64)> = TableDefinition::new("usage");
 
 /// What the file did not do, which spoils the whole transaction.
-type File<T> = std::result::Result<T, redb::Error>;
+pub(super) type File<T> = std::result::Result<T, redb::Error>;
 /// Keys, and what is there from now on.
-type Changes<'w> = Vec<(Cow<'w, [u8]>, Option<Cow<'w, [u8]>>)>;
+pub(super) type Changes<'w> = Vec<(Cow<'w, [u8]>, Option<Cow<'w, [u8]>>)>;
 
 pub(super) struct Tables<'t> {
     values: redb::Table<'t, (&'static [u8], &'static [u8]), &'static [u8]>,
     names: redb::Table<'t, (&'static [u8], &'static [u8]), ()>,
     usage: redb::Table<'t, &'static [u8], (u64, u64)>,
+    expiries: Expiries<'t>,
 }
 
 impl<'t> Tables<'t> {
     pub(super) fn open(transaction: &'t WriteTransaction) -> File<Self> {
         let (values, names) = (transaction.open_table(VALUES)?, transaction.open_table(NAMES)?);
-        Ok(Self { values, names, usage: transaction.open_table(USAGE)? })
+        Ok(Self { values, names, usage: transaction.open_table(USAGE)?, expiries: Expiries::open(transaction)? })
     }
 
     /// Counts what every tenant has, in a file of a version that did not.
@@ -60,6 +62,11 @@ impl<'t> Tables<'t> {
     /// The outer error spoils the whole group; the inner one is this caller's own, for which nothing was done.
     pub(super) fn apply(&mut self, job: &Job) -> File<Result<Outcome>> {
         let bucket = job.bucket.as_bytes();
+        if let Work::Write(write) = &job.work {
+            let over = self.expiries.over(&job.bucket, write.keys())?;
+            // What makes it less is never refused.
+            let _less = self.change(&job.account, &job.bucket, &over)?;
+        }
         let done = match &job.work {
             Work::Write(write) => {
                 self.written(bucket, write)?.map(|(changes, written)| (changes, Outcome::Written(written)))
@@ -72,7 +79,7 @@ impl<'t> Tables<'t> {
             Ok(done) => done,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(self.change(&job.account, bucket, &changes)?.map(|()| outcome))
+        Ok(self.change(&job.account, &job.bucket, &changes)?.map(|()| outcome))
     }
 
     fn written<'w>(&self, bucket: &[u8], write: &'w Write) -> File<Result<(Changes<'w>, Written)>> {
@@ -116,7 +123,8 @@ impl<'t> Tables<'t> {
     }
 
     /// Does the changes, if the tenant may have what they come to.
-    fn change(&mut self, account: &Account, bucket: &[u8], changes: &Changes<'_>) -> File<Result<()>> {
+    fn change(&mut self, account: &Account, of: &Bucket, changes: &Changes<'_>) -> File<Result<()>> {
+        let bucket = of.as_bytes();
         let mut sum = Change::default();
         let mut seen: HashMap<&[u8], Option<usize>> = HashMap::new();
         for (key, value) in changes {
@@ -143,6 +151,7 @@ impl<'t> Tables<'t> {
                 self.names.remove((bucket, key.as_ref()))?;
             }
         }
+        self.expiries.note(of, changes)?;
         if sum != Change::default() {
             self.usage.insert(usage, (after.bytes, after.keys))?;
         }

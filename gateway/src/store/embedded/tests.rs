@@ -13,7 +13,6 @@ const RAW: redb::TableDefinition<'static, &[u8], &[u8]> = redb::TableDefinition:
 /// of as many as there are writers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, fifteen seconds: cargo nextest run -p gateway --run-ignored only --no-capture durable_writes"]
-#[expect(clippy::print_stdout, reason = "what it is for")]
 async fn durable_writes_beside_the_raw_engine() {
     let dir = tempfile::tempdir_in(std::env::current_exe().unwrap().parent().unwrap()).unwrap();
     let store = Arc::new(Embedded::open(&dir.path().join("store")).unwrap());

@@ -7,7 +7,7 @@
 use deadpool_redis::redis::{Cmd, RedisError, ScriptInvocation, Value};
 
 use super::{Redis, read};
-use crate::store::account::{Account, Allowance, Usage};
+use crate::store::account::{Account, Usage};
 use crate::store::layout::Bucket;
 use crate::store::redis::node::Call;
 use crate::store::{Effect, Error, Prepared, Result, Write, Written};
@@ -19,14 +19,14 @@ pub(super) fn over_quota(error: &RedisError) -> Option<Error> {
 }
 
 impl Redis {
-    pub(super) async fn write_counted(
-        &self,
-        (usage, allowance): (&Bucket, Allowance),
-        bucket: &Bucket,
-        write: Write,
-    ) -> Result<Written> {
+    pub(super) async fn write_counted(&self, account: &Account, bucket: &Bucket, write: Write) -> Result<Written> {
         let mut call = self.scripts.counted.prepare_invoke();
-        call.key(bucket.as_bytes()).key(usage.as_bytes()).arg(allowance.bytes).arg(allowance.keys);
+        call.key(bucket.as_bytes()).key(account.usage.as_bytes()).key(bucket.expiries());
+        match account.allowance {
+            Some(allowance) => call.arg(allowance.bytes).arg(allowance.keys),
+            None => call.arg(-1).arg(-1),
+        };
+        call.arg(bucket.ttl().map_or(0, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)));
         match write {
             Write::Set(pairs) if pairs.is_empty() => Ok(Written::Done),
             Write::Delete(keys) if keys.is_empty() => Ok(Written::Done),
@@ -89,7 +89,8 @@ impl Redis {
         let (mut usage, mut cursor) = (Usage::default(), 0);
         loop {
             let (next, keys) = self.some_keys(tenant_prefix, cursor).await?;
-            for key in keys.iter().filter(|key| key.as_slice() != account.usage.as_bytes()) {
+            let own = [tenant_prefix, b"q:"].concat();
+            for key in keys.iter().filter(|key| !key.starts_with(&own)) {
                 let of_key = self.count_key(tenant_prefix, key).await?;
                 usage.bytes += of_key.bytes;
                 usage.keys += of_key.keys;

@@ -7,6 +7,7 @@ pub(crate) mod acl;
 mod breaker;
 mod cluster;
 mod counted;
+mod lasting;
 mod names;
 mod node;
 mod rates;
@@ -97,6 +98,7 @@ impl Redis {
     pub(super) async fn get_many(&self, bucket: &Bucket, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         match keys {
             [] => Ok(Vec::new()),
+            _ if bucket.ttl().is_some() => self.lasting_get_many(bucket, keys).await,
             [key] => {
                 let mut get = redis::cmd("HGET");
                 self.command(bucket.as_bytes(), get.arg(bucket.as_bytes()).arg(*key)).await.map(|value| vec![value])
@@ -113,6 +115,9 @@ impl Redis {
     }
 
     pub(super) async fn exists(&self, bucket: &Bucket, key: &[u8]) -> Result<bool> {
+        if bucket.ttl().is_some() {
+            return self.lasting_exists(bucket, key).await;
+        }
         let mut exists = redis::cmd("HEXISTS");
         self.command(bucket.as_bytes(), exists.arg(bucket.as_bytes()).arg(key)).await
     }
@@ -120,15 +125,18 @@ impl Redis {
     /// The cursor is HSCAN's own.
     pub(super) async fn list(&self, bucket: &Bucket, cursor: Option<&str>) -> Result<Page> {
         let cursor: u64 = cursor.unwrap_or("0").parse().map_err(|_not_a_number| Error::BadCursor)?;
-        let mut call = self.scripts.list.key(bucket.as_bytes());
-        call.arg(cursor).arg(BATCH_MAX);
+        let mut call = self.scripts.list.prepare_invoke();
+        call.key(bucket.as_bytes()).arg(cursor).arg(BATCH_MAX);
+        if bucket.ttl().is_some() {
+            call.key(bucket.expiries());
+        }
         let (next, keys): (u64, Vec<Vec<u8>>) = self.script(bucket.as_bytes(), &call).await?;
         Ok(Page { keys, cursor: (next != 0).then(|| next.to_string()) })
     }
 
     pub(super) async fn write(&self, account: &Account, bucket: &Bucket, write: Write) -> Result<Written> {
-        if let Some(allowance) = account.allowance {
-            return self.write_counted((&account.usage, allowance), bucket, write).await;
+        if account.allowance.is_some() || bucket.ttl().is_some() {
+            return self.write_counted(account, bucket, write).await;
         }
         let bucket = bucket.as_bytes();
         match write {

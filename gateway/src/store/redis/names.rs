@@ -31,14 +31,15 @@ impl Redis {
         only: Option<Bucket>,
     ) -> Result<Option<u64>> {
         let keys = match &only {
-            Some(bucket) => vec![bucket.as_bytes().to_vec()],
+            Some(bucket) => vec![bucket.as_bytes().to_vec(), bucket.expiries()],
             None => self.first_keys(prefix).await?,
         };
         if keys.is_empty() {
             return Ok(None);
         }
         let mut removed = 0;
-        for key in keys.iter().filter(|key| key.as_slice() != account.usage.as_bytes()) {
+        let own = [prefix, b"q:"].concat();
+        for key in keys.iter().filter(|key| !key.starts_with(&own)) {
             let count = if key.starts_with(&[prefix, b"kv:"].concat()) { "HLEN" } else { "EXISTS" };
             let mut ask = Cmd::new();
             let answer = self.call(prefix, &Call::Command(ask.arg(count).arg(key))).await?;
