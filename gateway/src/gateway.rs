@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{Admin, Data, Suspension, Token};
+use crate::admin::{Admin, Data, Moves, Suspension, Token};
 use crate::admission::Doors;
 use crate::config::{self, Boot, Plan, Planned, Snapshot, Standing};
 use crate::domain::{Domain, Pattern};
@@ -51,6 +51,7 @@ impl Gateway {
         let metrics = Arc::new(Metrics::default());
         let tasks = Tasks::default();
         let store = Arc::new(Store::open(&boot.storage, Arc::clone(&metrics))?);
+        let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;
         let logs = GuestLogs::open(&boot.state.join("logs"), Arc::clone(&metrics))
             .with_context(|| format!("cannot write logs under {}", boot.state.display()))?;
         let egress = Arc::new(Egress::new(boot.egress.clone()).context("egress.ca cannot be used")?);
@@ -94,11 +95,11 @@ impl Gateway {
             admin,
         };
         gateway.reload().await?;
-        gateway.listen(&metrics, store).await?;
+        gateway.listen(&metrics, store, moves).await?;
         Ok(gateway)
     }
 
-    async fn listen(&mut self, metrics: &Arc<Metrics>, store: Arc<Store>) -> anyhow::Result<()> {
+    async fn listen(&mut self, metrics: &Arc<Metrics>, store: Arc<Store>, moves: Moves) -> anyhow::Result<()> {
         let connections = Connections::new(self.boot.listen.connections, Arc::clone(metrics));
         for address in &self.boot.listen.https {
             let listener = listener::bind(*address).await?;
@@ -123,7 +124,7 @@ impl Gateway {
         tokio::spawn(Fleet::new(Arc::clone(&store), Arc::clone(&self.registry), Arc::clone(metrics)).talk());
         let token = self.boot.state.join("admin.token");
         let token = Token::load_or_make(&token).with_context(|| format!("cannot use {}", token.display()))?;
-        let data = Data { store: Arc::clone(&store), token };
+        let data = Data { store: Arc::clone(&store), token, moves };
         let admin = Admin { road: Arc::clone(&self.road), store, suspension: self.suspension.clone(), data };
         let connections = Connections::new(100, Arc::new(Metrics::default()));
         let serve = move |stream, _peer| admin.clone().serve(stream);

@@ -219,3 +219,89 @@ async fn a_tenants_data_needs_the_token() {
     let token = std::fs::read_to_string(house.site.path("state/admin.token")).unwrap();
     assert_eq!(ask(&format!("Authorization: Bearer {}", token.trim())), "{\"values\":[\"secret\"]}\n 200");
 }
+
+/// Moved to a cluster while its guests write: every acknowledged write is there, none was refused, and it stays there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_moves_while_it_is_served() {
+    let mut house = House::on(Storage::Embedded).await;
+    let cluster = RedisCluster::start();
+    for part in 0..4 {
+        let lines: Vec<_> = (0..900).map(|n| format!("key-{part}-{n}=value-{n}")).collect();
+        house.guest("kv", "/-/set-many/x", lines.join("\n")).await;
+    }
+    house.guest("other", "/-/set/stays", "here").await;
+    let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writers = (0..8).map(|writer| {
+        let (client, over) = (house.gateway.client(Protocol::H2), std::sync::Arc::clone(&over));
+        tokio::spawn(async move {
+            let (mut written, mut added) = (0u64, 0u64);
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                written += 1;
+                let path = format!("/-/set/writer-{writer}");
+                let set = client.call("POST", "kv.localhost", &path, written.to_string()).await;
+                assert_eq!((set.status.as_u16(), set.text()), (200, "set".to_owned()));
+                let path = format!("/second/set/new-{writer}-{written}");
+                assert_eq!(client.call("POST", "kv.localhost", &path, "").await.text(), "set");
+                client.call("POST", "kv.localhost", &format!("/-/delete/key-0-{}", written * 8 + writer), "").await;
+                let sum = client.call("POST", "kv.localhost", "/-/increment/sum", "1").await;
+                assert!(sum.text().parse::<u64>().is_ok(), "{}", sum.text());
+                added += 1;
+            }
+            (writer, written, added)
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let to = cluster.url();
+    let said = tokio::task::block_in_place(|| house.done(&["move", "--tenant", "kv", "--to", &to]));
+    assert!(said.contains("kv is there now"), "{said}");
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    let (mut sum, mut new) = (0, 0);
+    let mut last = Vec::new();
+    for writer in writers {
+        let (writer, written, added) = writer.await.unwrap();
+        sum += added;
+        new += written;
+        last.push((writer, written));
+    }
+    for _after_a_restart in [false, true] {
+        for (writer, written) in &last {
+            assert_eq!(house.guest("kv", &format!("/-/get/writer-{writer}"), "").await, written.to_string());
+        }
+        assert_eq!(house.guest("kv", "/-/get/sum", "").await, sum.to_string(), "no addition was lost or done twice");
+        let second = house.done(&["list", "--tenant", "kv", "--store", "second"]);
+        assert_eq!(second.lines().count() as u64, new);
+        assert_eq!(house.guest("kv", "/-/get-many/x", "key-3-1\nkey-0-9").await, "key-3-1=value-1 (none)");
+        assert_eq!(house.guest("other", "/-/get/stays", "").await, "here");
+        let (code, said) = house.kv(&["move", "--tenant", "kv", "--to", &to]);
+        assert!(code == Some(1) && said.contains("kv is not on the embedded store"), "{said}");
+        let site = house.site.clone();
+        let House { gateway, site: _, _storage: storage } = house;
+        gateway.kill_9();
+        house = House { gateway: Gateway::start(&site), site, _storage: storage };
+        house.gateway.storage().await;
+    }
+    let (code, said) = house.kv(&["move", "--tenant", "other", "--to", "redis://127.0.0.1:1"]);
+    assert!(code == Some(1) && said.contains("other stays where it is"), "{said}");
+    assert_eq!(house.guest("other", "/-/get/stays", "").await, "here");
+    let (code, said) = house.kv(&["move", "--tenant", "other", "--to", "embedded"]);
+    assert!(code == Some(1) && said.contains("wanted redis://"), "{said}");
+}
+
+#[tokio::test]
+async fn raw_keys_move_as_well_and_nothing_is_written_over() {
+    let house = House::on(Storage::Embedded).await;
+    let redis = Redis::start();
+    house.execute("raw", &[b"SET", b"text", b"\0\xff"]).await;
+    house.execute("raw", &[b"SADD", b"set", b"x", b"y\xff"]).await;
+    house.guest("copy", "/kv2/set/default", tests::spin_words(&["k", "v"])).await;
+    let said = house.done(&["move", "--tenant", "raw", "--to", &redis.url()]);
+    assert!(said.contains("raw is there now: 2 keys"), "{said}");
+    assert_eq!(house.execute("raw", &[b"GET", b"text"]).await, "bytes 00ff");
+    assert_eq!(house.execute("raw", &[b"HSET", b"now", b"hashes", b"too"]).await, "int 1");
+    assert_eq!(redis.cli(&["SCARD", "tg:{raw}:r:set"]), "2");
+    let _ = redis.cli(&["SET", "tg:{copy}:r:there", "already"]);
+    let (code, said) = house.kv(&["move", "--tenant", "copy", "--to", &redis.url()]);
+    assert!(code == Some(1) && said.contains("copy has keys there already"), "{said}");
+}

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::moves::Moves;
 use super::token::Token;
 use crate::config::Plan;
 use crate::ids::{NAME_RULE, StoreName, TenantId};
@@ -25,6 +26,7 @@ const BODY_BYTES_MAX: usize = 24 << 20;
 pub(crate) struct Data {
     pub(crate) store: Arc<Store>,
     pub(crate) token: Token,
+    pub(crate) moves: Moves,
 }
 
 /// What is asked, by the last part of the path.
@@ -37,6 +39,8 @@ struct Asked {
     keys: Vec<Text>,
     #[serde(default)]
     pairs: Vec<(Text, Text)>,
+    /// Where to move it.
+    to: Option<String>,
     /// A Redis command and its arguments.
     #[serde(default)]
     command: Vec<Text>,
@@ -70,7 +74,7 @@ impl Data {
         let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await;
         let body = body.map_err(|error| (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))?.to_bytes();
         let asked = serde_json::from_slice(&body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-        if matches!(call, "set" | "delete" | "purge" | "command") {
+        if matches!(call, "set" | "delete" | "purge" | "command" | "move") {
             tracing::info!(target: "admin", %tenant, call, "an operator changes a tenant's data");
         }
         self.done(tenant, plan, call, asked).await
@@ -102,6 +106,16 @@ impl Data {
                 Ok(json!({ "deleted": asked.keys.len() }))
             }
             "command" => command(&raw(), asked.command).await,
+            "move" => {
+                let to = asked.to.as_deref().unwrap_or_default();
+                let begun = self.moves.begin(tenant, plan, to);
+                begun.map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}")))?;
+                Ok(json!({ "begun": true }))
+            }
+            "moving" => {
+                let never = || (StatusCode::NOT_FOUND, "it was not moved since the gateway started".to_owned());
+                self.moves.status(tenant).ok_or_else(never)
+            }
             "purge" => {
                 let only = asked.store.as_deref().map(store_name).transpose()?;
                 let removed = self.store.purge(tenant, only.as_ref()).await.map_err(|error| refusal(&error))?;

@@ -6,6 +6,7 @@
 //! origins, and an `Origin` is refused.
 
 mod data;
+mod moves;
 mod suspension;
 mod token;
 
@@ -27,6 +28,7 @@ use crate::request::Road;
 use crate::store::Store;
 
 pub(crate) use data::Data;
+pub(crate) use moves::Moves;
 pub(crate) use suspension::Suspension;
 pub(crate) use token::Token;
 

@@ -155,15 +155,13 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
     let share_rates = value(section.as_ref().and_then(|s| s.boolean("share_rates")), defaults::SHARE_RATES);
     let embedded = store::Kind::Embedded(path.map_or_else(|| state.join("store"), |at| join(base, &at.value)));
     let tls = section.as_ref().map(|section| storage_tls(reader, section, base)).unwrap_or_default();
-    let redis = |urls: String, topology| store::Kind::Redis(Servers { urls: Secret(urls), topology, primary, tls });
+    let redis = |urls: String, topology| {
+        store::Kind::Redis(Servers { urls: Secret(urls), topology, primary, tls: tls.clone() })
+    };
     let kind = match (&overrides.storage, backend, url) {
         (Some(over), ..) if over == "embedded" => embedded,
         (Some(over), ..) => {
-            let (topology, urls) = match over.split_once(':') {
-                Some(("redis-cluster", urls)) => (Topology::Cluster, urls),
-                Some(("redis-sentinel", urls)) => (Topology::Sentinel, urls),
-                _ => (Topology::Single, over.as_str()),
-            };
+            let (topology, urls) = topology(over);
             redis(urls.to_owned(), topology)
         }
         (None, Some(At { value: Some(_), place }), None) => {
@@ -183,7 +181,23 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
         section.finish();
     }
     let prefix = prefix.map_or_else(Prefix::default, |at| at.value);
-    store::Settings { kind, prefix, timeout: value(timeout, defaults::STORAGE_TIMEOUT), share_rates }
+    store::Settings { kind, prefix, timeout: value(timeout, defaults::STORAGE_TIMEOUT), share_rates, tls }
+}
+
+fn topology(text: &str) -> (Topology, &str) {
+    match text.split_once(':') {
+        Some(("redis-cluster", urls)) => (Topology::Cluster, urls),
+        Some(("redis-sentinel", urls)) => (Topology::Sentinel, urls),
+        _ => (Topology::Single, text),
+    }
+}
+
+/// The Redis that a text means, as `--storage` has it; nothing where it means none.
+pub(crate) fn redis_at(text: &str, tls: store::Tls) -> Option<store::Kind> {
+    let (topology, urls) = topology(text);
+    let is_redis = urls.split(',').all(|url| ["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme)));
+    let primary = defaults::SENTINEL_PRIMARY.to_owned();
+    is_redis.then(|| store::Kind::Redis(Servers { urls: Secret(urls.to_owned()), topology, primary, tls }))
 }
 
 /// `[storage.tls]`, for `rediss://`.

@@ -9,7 +9,9 @@ mod account;
 mod commands;
 mod embedded;
 mod error;
+mod gate;
 mod layout;
+mod moving;
 mod names;
 mod rates;
 mod redis;
@@ -18,9 +20,12 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use crate::deadline::Deadline;
 use crate::ids::{StoreName, TenantId};
@@ -31,8 +36,10 @@ pub(crate) use account::{Allowance, Usage};
 pub(crate) use commands::Reply;
 use commands::{Effect, Prepared};
 pub(crate) use error::{BATCH_BYTES_MAX, BATCH_MAX, Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
+use gate::{Gate, Inside, Touched};
 use layout::Namespace;
 pub(crate) use layout::{Bucket, Prefix};
+pub(crate) use moving::{Moved, Progress};
 pub(crate) use names::Name;
 pub(crate) use rates::Spent;
 pub(crate) use redis::{Topology, acl};
@@ -48,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     /// Whether tenants' rates hold for all gateways on this store together.
     pub(crate) share_rates: bool,
+    /// For whichever Redis a tenant is moved to.
+    pub(crate) tls: Tls,
 }
 
 /// Which backend holds the keys.
@@ -153,10 +162,24 @@ enum Backend {
     Redis(Box<redis::Redis>),
 }
 
-/// The one backend of this gateway. It hands out scopes and nothing else.
+impl Backend {
+    fn open(kind: &Kind, timeout: Duration) -> anyhow::Result<Self> {
+        Ok(match kind {
+            Kind::Embedded(dir) => Self::Embedded(embedded::Embedded::open(dir)?),
+            Kind::Redis(servers) => Self::Redis(Box::new(redis::Redis::new(servers, timeout)?)),
+        })
+    }
+}
+
+/// Where tenants' data is: one backend for all, but for tenants that were moved to another. It hands out scopes and nothing
+/// else.
 #[derive(Debug)]
 pub(crate) struct Store {
-    backend: Backend,
+    home: Arc<Backend>,
+    /// Tenants that are elsewhere.
+    away: ArcSwap<HashMap<TenantId, Arc<Backend>>>,
+    /// Tenants that are on their way.
+    moving: ArcSwap<HashMap<TenantId, Arc<Gate>>>,
     prefix: Prefix,
     timeout: Duration,
     share_rates: bool,
@@ -169,12 +192,64 @@ impl Store {
     /// # Errors
     /// In words for the operator: the file is locked, damaged or not writable; the URL is not one.
     pub(crate) fn open(settings: &Settings, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
-        let backend = match &settings.kind {
-            Kind::Embedded(dir) => Backend::Embedded(embedded::Embedded::open(dir)?),
-            Kind::Redis(servers) => Backend::Redis(Box::new(redis::Redis::new(servers, settings.timeout)?)),
-        };
+        let home = Arc::new(Backend::open(&settings.kind, settings.timeout)?);
         let (prefix, timeout) = (settings.prefix.clone(), settings.timeout);
-        Ok(Self { backend, prefix, timeout, share_rates: settings.share_rates, metrics })
+        let share_rates = settings.share_rates;
+        Ok(Self { home, away: ArcSwap::default(), moving: ArcSwap::default(), prefix, timeout, share_rates, metrics })
+    }
+
+    /// Where a tenant's data is now.
+    fn backend(&self, tenant: &TenantId) -> Arc<Backend> {
+        let away = self.away.load();
+        let other = if away.is_empty() { None } else { away.get(tenant) };
+        Arc::clone(other.unwrap_or(&self.home))
+    }
+
+    /// A tenant that was moved before this process started.
+    ///
+    /// # Errors
+    /// The URL is not one.
+    pub(crate) fn moved_to(&self, tenant: &TenantId, kind: &Kind) -> anyhow::Result<()> {
+        self.settle(tenant, Arc::new(Backend::open(kind, self.timeout)?));
+        Ok(())
+    }
+
+    fn settle(&self, tenant: &TenantId, backend: Arc<Backend>) {
+        self.away.rcu(|away| {
+            let mut away = HashMap::clone(away);
+            away.insert(tenant.clone(), Arc::clone(&backend));
+            away
+        });
+    }
+
+    fn begin(&self, tenant: &TenantId) -> anyhow::Result<Arc<Gate>> {
+        anyhow::ensure!(!self.moving.load().contains_key(tenant), "{tenant} is on its way already");
+        let gate = Arc::<Gate>::default();
+        self.moving.rcu(|moving| {
+            let mut moving = HashMap::clone(moving);
+            moving.insert(tenant.clone(), Arc::clone(&gate));
+            moving
+        });
+        Ok(gate)
+    }
+
+    fn end(&self, tenant: &TenantId) {
+        self.moving.rcu(|moving| {
+            let mut moving = HashMap::clone(moving);
+            moving.remove(tenant);
+            moving
+        });
+    }
+
+    /// To be held during a write, and asked for before it is decided where that goes.
+    async fn writing(&self, tenant: &TenantId, about: impl FnOnce() -> Vec<Touched>) -> Option<Inside> {
+        let moving = self.moving.load();
+        if moving.is_empty() {
+            return None;
+        }
+        let gate = moving.get(tenant).cloned();
+        drop(moving);
+        Some(gate?.enter(about()).await)
     }
 
     /// A tenant's own store. Whether it was granted is for the caller to know. What is set there is gone after the `ttl`.
@@ -186,13 +261,19 @@ impl Store {
         ttl: Option<Duration>,
     ) -> Scoped {
         let bucket = self.prefix.bucket(tenant, name).lasting(ttl);
-        Scoped { bucket, account: self.account(tenant, allowance), store: Arc::clone(self) }
+        Scoped { bucket, account: self.account(tenant, allowance), tenant: tenant.clone(), store: Arc::clone(self) }
     }
 
     /// A tenant's own raw Redis keys and channels.
     pub(crate) fn raw(self: &Arc<Self>, tenant: &TenantId, allowance: Option<Allowance>) -> Raw {
         let (keys, channels) = (self.prefix.namespace(tenant), self.prefix.channels(tenant));
-        Raw { keys, channels, account: self.account(tenant, allowance), store: Arc::clone(self) }
+        Raw {
+            keys,
+            channels,
+            account: self.account(tenant, allowance),
+            tenant: tenant.clone(),
+            store: Arc::clone(self),
+        }
     }
 
     fn account(&self, tenant: &TenantId, allowance: Option<Allowance>) -> Account {
@@ -203,7 +284,7 @@ impl Store {
     /// knows.
     pub(crate) async fn count(&self, tenant: &TenantId) -> Result<(Usage, Usage)> {
         let account = self.account(tenant, None);
-        match &self.backend {
+        match &*self.backend(tenant) {
             Backend::Embedded(embedded) => embedded.usage(&account).map(|usage| (usage, usage)),
             Backend::Redis(redis) => {
                 let booked = redis.usage(&account).await?;
@@ -222,7 +303,7 @@ impl Store {
     /// Whether the backend answers now.
     pub(crate) async fn ping(&self) -> Result<()> {
         let work = async {
-            match &self.backend {
+            match &*self.home {
                 Backend::Embedded(embedded) => embedded.ping(),
                 Backend::Redis(redis) => redis.ping().await,
             }
@@ -230,10 +311,10 @@ impl Store {
         Deadline::after(self.timeout).run(work).await.unwrap_or(Err(Error::Timeout))
     }
 
-    pub(crate) const fn backend_name(&self) -> &'static str {
-        match self.backend {
+    pub(crate) fn backend_name(&self) -> &'static str {
+        match &*self.home {
             Backend::Embedded(_) => "embedded",
-            Backend::Redis(ref redis) => redis.name(),
+            Backend::Redis(redis) => redis.name(),
         }
     }
 }

@@ -36,7 +36,7 @@ impl Store {
     pub(crate) async fn names(&self, tenant: &TenantId, cursor: Option<&str>) -> Result<Names> {
         let prefix = self.prefix.of_tenant(tenant);
         let work = async {
-            match &self.backend {
+            match &*self.backend(tenant) {
                 Backend::Embedded(embedded) => embedded.names(prefix.into_bytes(), cursor).await,
                 Backend::Redis(redis) => redis.names(prefix.as_bytes(), cursor).await,
             }
@@ -52,7 +52,7 @@ impl Store {
         let store: Option<Bucket> = only.map(|name| self.prefix.bucket(tenant, name));
         let account = self.account(tenant, None);
         let work = async {
-            match &self.backend {
+            match &*self.backend(tenant) {
                 Backend::Embedded(embedded) => embedded.purge(&account, prefix.into_bytes(), store).await,
                 Backend::Redis(redis) => redis.purge(&account, prefix.as_bytes(), store).await,
             }

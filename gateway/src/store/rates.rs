@@ -24,8 +24,8 @@ pub(crate) struct Levels {
 
 impl Store {
     /// Whether there may be other gateways on it.
-    pub(crate) const fn is_shared(&self) -> bool {
-        self.share_rates && matches!(self.backend, Backend::Redis(_))
+    pub(crate) fn is_shared(&self) -> bool {
+        self.share_rates && matches!(*self.home, Backend::Redis(_))
     }
 
     /// Tells what this gateway gave of a tenant's rates; nothing comes of it where nobody else may be there.
@@ -35,7 +35,7 @@ impl Store {
         gateway: &str,
         spent: &[Spent],
     ) -> Result<Option<Levels>> {
-        let Backend::Redis(redis) = &self.backend else { return Ok(None) };
+        let Backend::Redis(redis) = &*self.home else { return Ok(None) };
         let rates = self.prefix.rates(tenant);
         self.timed("share", async { redis.share_rates(&rates, gateway, spent).await.map(Some) }).await
     }

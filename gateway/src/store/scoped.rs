@@ -4,17 +4,21 @@
 use std::sync::Arc;
 
 use super::account::Account;
+use super::gate::Touched;
 use super::layout::{Bucket, Namespace};
 use super::{
-    BATCH_BYTES_MAX, BATCH_MAX, Backend, Error, KEY_BYTES_MAX, Page, Reply, Result, Store, VALUE_BYTES_MAX, Value,
-    Write, Written, commands,
+    BATCH_BYTES_MAX, BATCH_MAX, Backend, Effect, Error, KEY_BYTES_MAX, Page, Reply, Result, Store, VALUE_BYTES_MAX,
+    Value, Write, Written, commands,
 };
+
+use crate::ids::TenantId;
 
 /// One tenant's one store.
 #[derive(Clone, Debug)]
 pub(crate) struct Scoped {
     pub(super) bucket: Bucket,
     pub(super) account: Account,
+    pub(super) tenant: TenantId,
     pub(super) store: Arc<Store>,
 }
 
@@ -28,7 +32,7 @@ impl Scoped {
         check_batch(keys.len())?;
         keys.iter().try_for_each(|key| check_key(key))?;
         let work = async {
-            match &self.store.backend {
+            match &*self.store.backend(&self.tenant) {
                 Backend::Embedded(embedded) => embedded.get_many(&self.bucket, keys).await,
                 Backend::Redis(redis) => redis.get_many(&self.bucket, keys).await,
             }
@@ -39,7 +43,7 @@ impl Scoped {
     pub(crate) async fn exists(&self, key: &[u8]) -> Result<bool> {
         check_key(key)?;
         let work = async {
-            match &self.store.backend {
+            match &*self.store.backend(&self.tenant) {
                 Backend::Embedded(embedded) => embedded.exists(&self.bucket, key),
                 Backend::Redis(redis) => redis.exists(&self.bucket, key).await,
             }
@@ -87,7 +91,7 @@ impl Scoped {
     /// One page of keys. A key that stays is in one page at least; the order is the backend's.
     pub(crate) async fn list(&self, cursor: Option<&str>) -> Result<Page> {
         let work = async {
-            match &self.store.backend {
+            match &*self.store.backend(&self.tenant) {
                 Backend::Embedded(embedded) => embedded.list(&self.bucket, cursor).await,
                 Backend::Redis(redis) => redis.list(&self.bucket, cursor).await,
             }
@@ -97,7 +101,9 @@ impl Scoped {
 
     async fn write(&self, call: &'static str, write: Write) -> Result<Written> {
         let work = async {
-            match &self.store.backend {
+            let about = || write.keys().map(|key| Touched::pair(&self.bucket, key)).collect();
+            let _inside = self.store.writing(&self.tenant, about).await;
+            match &*self.store.backend(&self.tenant) {
                 Backend::Embedded(embedded) => embedded.write(&self.account, &self.bucket, write).await,
                 Backend::Redis(redis) => redis.write(&self.account, &self.bucket, write).await,
             }
@@ -112,6 +118,7 @@ pub(crate) struct Raw {
     pub(super) keys: Namespace,
     pub(super) account: Account,
     pub(super) channels: Namespace,
+    pub(super) tenant: TenantId,
     pub(super) store: Arc<Store>,
 }
 
@@ -124,7 +131,12 @@ impl Raw {
             return Err(Error::Internal);
         }
         let work = async {
-            match &self.store.backend {
+            let about = || prepared.keys().map(|key| Touched::Raw(key.to_vec())).collect();
+            let _inside = match prepared.effect() {
+                Effect::None => None,
+                Effect::Grows | Effect::Shrinks => self.store.writing(&self.tenant, about).await,
+            };
+            match &*self.store.backend(&self.tenant) {
                 Backend::Embedded(embedded) => embedded.execute(&self.account, &self.keys, prepared).await,
                 Backend::Redis(redis) => redis.execute(&self.account, &prepared).await,
             }
@@ -138,7 +150,7 @@ impl Raw {
         check_value(payload)?;
         let channel = self.channels.key(channel);
         let work = async {
-            match &self.store.backend {
+            match &*self.store.backend(&self.tenant) {
                 // Nobody can listen in this process yet.
                 Backend::Embedded(_) => Ok(()),
                 Backend::Redis(redis) => redis.publish(&channel, payload).await,

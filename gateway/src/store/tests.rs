@@ -23,7 +23,13 @@ fn names() -> impl Strategy<Value = String> {
 
 fn open(dir: &std::path::Path) -> Arc<Store> {
     let kind = Kind::Embedded(dir.to_owned());
-    let settings = Settings { kind, prefix: Prefix::default(), timeout: Duration::from_secs(10), share_rates: false };
+    let settings = Settings {
+        kind,
+        prefix: Prefix::default(),
+        timeout: Duration::from_secs(10),
+        share_rates: false,
+        tls: Tls::default(),
+    };
     Arc::new(Store::open(&settings, Arc::default()).unwrap())
 }
 
@@ -169,8 +175,13 @@ async fn what_was_acknowledged_is_there_when_the_file_is_opened_again() {
     // The writer lets go of the file once its queue is closed.
     let store = loop {
         let kind = Kind::Embedded(dir.path().to_owned());
-        let settings =
-            Settings { kind, prefix: Prefix::default(), timeout: Duration::from_secs(10), share_rates: false };
+        let settings = Settings {
+            kind,
+            prefix: Prefix::default(),
+            timeout: Duration::from_secs(10),
+            share_rates: false,
+            tls: Tls::default(),
+        };
         match Store::open(&settings, Arc::default()) {
             Ok(store) => break Arc::new(store),
             Err(_still_open) => std::thread::yield_now(),
@@ -182,7 +193,13 @@ async fn what_was_acknowledged_is_there_when_the_file_is_opened_again() {
 #[tokio::test]
 async fn a_bad_redis_url_is_refused_without_being_shown() {
     let kind = Kind::Redis(servers("not-a-url://:hunter2@x"));
-    let settings = Settings { kind, prefix: Prefix::default(), timeout: Duration::from_secs(1), share_rates: false };
+    let settings = Settings {
+        kind,
+        prefix: Prefix::default(),
+        timeout: Duration::from_secs(1),
+        share_rates: false,
+        tls: Tls::default(),
+    };
     let error = format!("{:#}", Store::open(&settings, Arc::default()).unwrap_err());
     assert!(!error.contains("hunter2"), "{error}");
 }
@@ -270,7 +287,13 @@ async fn nobody_sees_anothers_keys_in_a_long_history_on_redis() {
     let ops: usize = std::env::var("TOLLGATE_OPS").map_or(20_000, |ops| ops.parse().unwrap());
     let (redis, _connection) = server();
     let kind = Kind::Redis(servers(&redis.url()));
-    let settings = Settings { kind, prefix: Prefix::default(), timeout: Duration::from_secs(10), share_rates: false };
+    let settings = Settings {
+        kind,
+        prefix: Prefix::default(),
+        timeout: Duration::from_secs(10),
+        share_rates: false,
+        tls: Tls::default(),
+    };
     let store = Arc::new(Store::open(&settings, Arc::default()).unwrap());
     let monitored = monitor(redis.1);
     let tenants: Vec<(Scoped, Raw)> = (0..8)

@@ -4,6 +4,7 @@
 mod export;
 mod import;
 mod lines;
+mod moving;
 mod progress;
 
 use std::ffi::OsString;
@@ -100,6 +101,14 @@ pub(super) enum Kv {
         #[command(flatten)]
         of: Of,
     },
+    /// Move the tenant's data from the embedded store to a Redis while it is served: copies, compares, switches
+    Move {
+        /// Where to, as `--storage` has it
+        #[arg(long, value_name = "redis://HOST:PORT|redis-cluster:URL,…|redis-sentinel:URL,…")]
+        to: String,
+        #[command(flatten)]
+        of: Of,
+    },
     /// Take away all that the tenant has, or one store of it, for good
     Purge {
         /// One store only
@@ -123,6 +132,7 @@ impl Kv {
             | Self::Usage { of }
             | Self::Export { of, .. }
             | Self::Import { of, .. }
+            | Self::Move { of, .. }
             | Self::Purge { of, .. } => of,
         }
     }
@@ -208,6 +218,7 @@ impl Data {
             Kv::Usage { .. } => self.usage(&mut out).await?,
             Kv::Export { to, .. } => self.export(to.as_deref()).await?,
             Kv::Import { file, skip, .. } => self.import(file.as_deref(), skip).await?,
+            Kv::Move { to, .. } => self.move_to(&to, &mut out).await?,
             Kv::Purge { store, yes, .. } => self.purge(store, yes).await?,
         }
         out.flush()?;

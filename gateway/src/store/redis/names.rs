@@ -56,6 +56,17 @@ impl Redis {
         Ok(Some(removed))
     }
 
+    /// Whether anything begins with this.
+    pub(in crate::store) async fn has_any(&self, prefix: &[u8]) -> Result<bool> {
+        Ok(!self.first_keys(prefix).await?.is_empty())
+    }
+
+    /// How many keys a store has.
+    pub(in crate::store) async fn length(&self, bucket: &Bucket) -> Result<u64> {
+        let mut ask = Cmd::new();
+        read(self.call(bucket.as_bytes(), &Call::Command(ask.arg("HLEN").arg(bucket.as_bytes()))).await?)
+    }
+
     async fn first_keys(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>> {
         let mut cursor = 0;
         loop {

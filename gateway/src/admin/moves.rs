@@ -1,0 +1,115 @@
+//! Tenants whose data an operator moves, or moved, to another backend: in force at once, and kept as a file a tenant that says
+//! where to, so that a restart forgets none.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use crate::config::{Plan, redis_at};
+use crate::ids::{StoreName, TenantId};
+use crate::store::{Moved, Progress, Store, Tls};
+
+/// Moves that may be asked about.
+const KEPT_MAX: usize = 1000;
+
+/// One move, while it is under way and after.
+#[derive(Debug, Default)]
+struct Move {
+    progress: Progress,
+    done: OnceLock<Result<Moved, String>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Moves {
+    dir: PathBuf,
+    store: Arc<Store>,
+    tls: Tls,
+    moves: Arc<Mutex<HashMap<TenantId, Arc<Move>>>>,
+}
+
+impl Moves {
+    /// Sends everybody to where they were moved.
+    ///
+    /// # Errors
+    /// A file cannot be read, or does not say where to.
+    pub(crate) fn load(dir: PathBuf, store: Arc<Store>, tls: Tls) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        for entry in std::fs::read_dir(&dir)? {
+            let path = entry?.path();
+            let Some(id) = path.file_name().and_then(|name| TenantId::parse(name.to_str()?)) else { continue };
+            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let wrong = || format!("{} does not say where the data of {id} is", path.display());
+            let kind = redis_at(text.trim(), tls.clone()).with_context(wrong)?;
+            store.moved_to(&id, &kind).with_context(wrong)?;
+            tracing::info!(target: "admin", tenant = %id, "its data was moved");
+        }
+        Ok(Self { dir, store, tls, moves: Arc::default() })
+    }
+
+    /// Begins to move a tenant.
+    ///
+    /// # Errors
+    /// It is on its way already, or this is no Redis.
+    pub(super) fn begin(&self, id: &TenantId, plan: Option<&Plan>, to: &str) -> anyhow::Result<()> {
+        let Some(kind) = redis_at(to, self.tls.clone()) else {
+            bail!("wanted redis://HOST:PORT, redis-cluster:URL,… or redis-sentinel:URL,…");
+        };
+        let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
+        if moves.get(id).is_some_and(|earlier| earlier.done.get().is_none()) {
+            bail!("{id} is on its way already");
+        }
+        if moves.len() >= KEPT_MAX {
+            moves.retain(|_, earlier| earlier.done.get().is_none());
+        }
+        let this = Arc::<Move>::default();
+        moves.insert(id.clone(), Arc::clone(&this));
+        drop(moves);
+        let (store, path, to) = (Arc::clone(&self.store), self.dir.join(id.as_str()), to.to_owned());
+        let ttls: Vec<(StoreName, std::time::Duration)> = plan.map(|plan| plan.store_ttl.clone()).unwrap_or_default();
+        let id = id.clone();
+        tokio::spawn(async move {
+            tracing::warn!(target: "admin", tenant = %id, "an operator moves its data");
+            let ttl = |name: &StoreName| ttls.iter().find(|(store, _)| store == name).map(|(_, ttl)| *ttl);
+            let moved = store.move_to(&id, &kind, ttl, &this.progress, || keep(&path, &to)).await;
+            match &moved {
+                Ok(moved) => tracing::warn!(target: "admin", tenant = %id, ?moved, "its data was moved"),
+                Err(error) => tracing::error!(target: "admin", tenant = %id, "its data stays: {error:#}"),
+            }
+            // Nobody else sets it.
+            let _set = this.done.set(moved.map_err(|error| format!("{error:#}")));
+        });
+        Ok(())
+    }
+
+    /// How far the last move of a tenant is.
+    pub(super) fn status(&self, id: &TenantId) -> Option<Value> {
+        let this = self.moves.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()?;
+        let number = |of: &std::sync::atomic::AtomicU64| of.load(Ordering::Relaxed);
+        Some(match this.done.get() {
+            None => json!({ "copied": number(&this.progress.copied), "total": number(&this.progress.total) }),
+            Some(Ok(moved)) => json!({
+                "done": true,
+                "keys": moved.keys,
+                "passes": moved.passes,
+                "paused_ms": moved.paused.as_millis(),
+            }),
+            Some(Err(error)) => json!({ "failed": error }),
+        })
+    }
+}
+
+/// Security: it may say a password, so that it is readable by the gateway's user alone.
+fn keep(path: &Path, to: &str) -> anyhow::Result<()> {
+    let whole = path.with_extension("new");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&whole)?;
+    writeln!(file, "{to}")?;
+    file.sync_all()?;
+    std::fs::rename(&whole, path)?;
+    Ok(())
+}

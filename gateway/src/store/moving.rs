@@ -1,0 +1,335 @@
+//! Moves a tenant from the embedded store to Redis while it is served.
+//!
+//! All of it is copied, and what is written meanwhile again; each page is read back and compared. When little is left, writes
+//! wait for the last of it, the sums are compared, and from then on the tenant is there. Where anything is wrong it stays where
+//! it was. What it had in the embedded file stays there, and is not used.
+//!
+//! Only this way round: this process alone writes to the embedded file, so it knows what is written; a Redis may have other
+//! gateways. A store's `store_ttl` begins anew for what is copied.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use futures_util::StreamExt as _;
+
+use super::account::Account;
+use super::gate::{Gate, Touched};
+use super::layout::{Bucket, Namespace};
+use super::names::Name;
+use super::{Allowance, BATCH_BYTES_MAX, Backend, Kind, Reply, Store, Value, Write, commands, redis};
+use crate::deadline::Deadline;
+use crate::ids::{StoreName, TenantId};
+
+/// Of keys that were written meanwhile: with fewer than these, writes wait for the last of them.
+const LITTLE: usize = 200;
+const PASSES_MAX: u32 = 50;
+/// How long writes may wait for the last copy.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+const AT_ONCE: usize = 32;
+
+/// How far it is.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) copied: AtomicU64,
+    pub(crate) total: AtomicU64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Moved {
+    pub(crate) keys: u64,
+    /// How often what was written meanwhile was copied again.
+    pub(crate) passes: u32,
+    /// How long writes waited.
+    pub(crate) paused: Duration,
+}
+
+/// The two ends, and the tenant's names.
+struct Move<'a> {
+    from: &'a Backend,
+    to: &'a Backend,
+    account: Account,
+    space: Namespace,
+    timeout: Duration,
+    progress: &'a Progress,
+    /// Raw keys that are at the other end.
+    raw: HashSet<Vec<u8>>,
+    /// By their whole names.
+    stores: HashMap<Vec<u8>, Bucket>,
+    bucket: &'a (dyn Fn(&StoreName) -> Bucket + Sync),
+}
+
+impl Store {
+    /// Moves the tenant; `settle` makes it last before anybody writes to the other end.
+    ///
+    /// # Errors
+    /// In words for the operator. The tenant is where it was.
+    pub(crate) async fn move_to(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        to: &Kind,
+        ttl: impl Fn(&StoreName) -> Option<Duration> + Send + Sync,
+        progress: &Progress,
+        settle: impl FnOnce() -> anyhow::Result<()> + Send,
+    ) -> anyhow::Result<Moved> {
+        let from = self.backend(tenant);
+        ensure!(
+            matches!(*from, Backend::Embedded(_)),
+            "{tenant} is not on the embedded store: other gateways may write there, so suspend it, export and import"
+        );
+        let Kind::Redis(servers) = to else { bail!("a tenant moves to Redis and nowhere else") };
+        let target = Arc::new(Backend::Redis(Box::new(redis::Redis::new(servers, self.timeout)?)));
+        reachable(&target, self.timeout).await?;
+        let prefix = self.prefix.of_tenant(tenant);
+        let Backend::Redis(there) = &*target else { bail!("a tenant moves to Redis and nowhere else") };
+        ensure!(
+            !there.has_any(prefix.as_bytes()).await?,
+            "{tenant} has keys there already; purge them, or name another"
+        );
+        let gate = self.begin(tenant)?;
+        // Writes that began before the gate was there have ended by then.
+        tokio::time::sleep(self.timeout).await;
+        let bucket = |name: &StoreName| self.prefix.bucket(tenant, name).lasting(ttl(name));
+        let mut work = Move {
+            from: &from,
+            to: &target,
+            account: Account {
+                allowance: Some(Allowance { bytes: u64::MAX, keys: u64::MAX }),
+                ..self.account(tenant, None)
+            },
+            space: self.prefix.namespace(tenant),
+            timeout: self.timeout,
+            progress,
+            raw: HashSet::new(),
+            stores: HashMap::new(),
+            bucket: &bucket,
+        };
+        let moved = work.run(self, tenant, &gate, settle).await;
+        if moved.is_ok() {
+            self.settle(tenant, Arc::clone(&target));
+        }
+        self.end(tenant);
+        gate.open();
+        moved
+    }
+}
+
+async fn reachable(backend: &Backend, timeout: Duration) -> anyhow::Result<()> {
+    let Backend::Redis(redis) = backend else { return Ok(()) };
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        match Deadline::after(timeout).run(redis.ping()).await {
+            Ok(Ok(())) => return Ok(()),
+            // A cluster's servers are looked for at first.
+            _ if Instant::now() < end => tokio::time::sleep(Duration::from_millis(50)).await,
+            Ok(Err(error)) => return Err(error).context("the Redis to move to does not answer"),
+            Err(_elapsed) => bail!("the Redis to move to does not answer within {timeout:?}"),
+        }
+    }
+}
+
+impl Move<'_> {
+    async fn run(
+        &mut self,
+        store: &Store,
+        tenant: &TenantId,
+        gate: &Gate,
+        settle: impl FnOnce() -> anyhow::Result<()> + Send,
+    ) -> anyhow::Result<Moved> {
+        self.copy_all(store, tenant).await?;
+        let mut passes = 0;
+        let mut touched = taken(gate)?;
+        while touched.len() > LITTLE {
+            passes += 1;
+            ensure!(passes < PASSES_MAX, "it is written to faster than it can be copied");
+            self.copy_again(touched).await?;
+            touched = taken(gate)?;
+        }
+        let paused = Instant::now();
+        let last = async {
+            gate.close().await;
+            // What was sent to the writer before is in the file when this is.
+            if let Backend::Embedded(embedded) = self.from {
+                let bucket = self.space.as_bucket();
+                embedded.write(&self.account, &bucket, Write::Set(Vec::new())).await?;
+            }
+            touched.extend(taken(gate)?);
+            self.copy_again(touched).await?;
+            let keys = self.same_sums().await?;
+            settle()?;
+            anyhow::Ok(keys)
+        };
+        let keys = Deadline::after(PAUSE_MAX).run(last).await.context("the last copy took too long")??;
+        Ok(Moved { keys, passes, paused: paused.elapsed() })
+    }
+
+    async fn copy_all(&mut self, store: &Store, tenant: &TenantId) -> anyhow::Result<()> {
+        if let Backend::Embedded(embedded) = self.from {
+            self.progress.total.store(embedded.usage(&self.account)?.keys, Ordering::Relaxed);
+        }
+        let mut cursor = None;
+        loop {
+            let page = store.names(tenant, cursor.as_deref()).await?;
+            for name in page.names {
+                match name {
+                    Name::Store(name) => self.copy_store((self.bucket)(&name)).await?,
+                    Name::Raw(key) => self.copy_raw(self.space.key(&key)).await?,
+                }
+            }
+            cursor = page.cursor;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn copy_store(&mut self, bucket: Bucket) -> anyhow::Result<()> {
+        let Backend::Embedded(from) = self.from else { bail!("the store is elsewhere") };
+        let mut cursor = None;
+        loop {
+            let page = from.list(&bucket, cursor.as_deref()).await?;
+            self.copy_pairs(&bucket, page.keys).await?;
+            cursor = page.cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        self.stores.insert(bucket.as_bytes().to_vec(), bucket);
+        Ok(())
+    }
+
+    /// These keys as they are now, read back and compared. A few at a time, so that values of a MiB fit into one call.
+    async fn copy_pairs(&self, bucket: &Bucket, keys: Vec<Vec<u8>>) -> anyhow::Result<()> {
+        let (Backend::Embedded(from), Backend::Redis(to)) = (self.from, self.to) else { bail!("not these two") };
+        let (mut pairs, mut gone, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for key in keys {
+            match from.get_many(bucket, &[&key]).await?.pop().flatten() {
+                Some(value) => {
+                    bytes += key.len() + value.len();
+                    pairs.push((key, value));
+                }
+                None => gone.push(key),
+            }
+            if bytes > BATCH_BYTES_MAX / 4 || pairs.len() + gone.len() >= 500 {
+                self.put(to, bucket, std::mem::take(&mut pairs), std::mem::take(&mut gone)).await?;
+                bytes = 0;
+            }
+        }
+        self.put(to, bucket, pairs, gone).await
+    }
+
+    async fn put(
+        &self,
+        to: &redis::Redis,
+        bucket: &Bucket,
+        pairs: Vec<(Vec<u8>, Value)>,
+        gone: Vec<Vec<u8>>,
+    ) -> anyhow::Result<()> {
+        let keys: Vec<Vec<u8>> = pairs.iter().map(|(key, _)| key.clone()).collect();
+        let values: Vec<Option<Value>> = pairs.iter().map(|(_, value)| Some(value.clone())).collect();
+        self.timed(to.write(&self.account, bucket, Write::Delete(gone))).await?;
+        self.timed(to.write(&self.account, bucket, Write::Set(pairs))).await?;
+        let read: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let there = self.timed(to.get_many(bucket, &read)).await?;
+        ensure!(there == values, "what was copied is not what is read back: does somebody else write there?");
+        self.progress.copied.fetch_add(keys.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn timed<T>(&self, work: impl Future<Output = super::Result<T>>) -> anyhow::Result<T> {
+        Ok(Deadline::after(self.timeout * 4).run(work).await.unwrap_or(Err(super::Error::Timeout))?)
+    }
+
+    /// A raw key, with its prefix; the embedded store has strings and sets.
+    async fn copy_raw(&mut self, key: Vec<u8>) -> anyhow::Result<()> {
+        let (Backend::Embedded(from), Backend::Redis(to)) = (self.from, self.to) else { bail!("not these two") };
+        let own = key.strip_prefix(self.space.as_bytes()).unwrap_or_default().to_vec();
+        let words = |words: Vec<Vec<u8>>| {
+            let mut words = words.into_iter();
+            commands::prepare(&self.space, &words.next().unwrap_or_default(), words.collect())
+        };
+        let ask = async |name: &[u8]| {
+            let command = words(vec![name.to_vec(), own.clone()])?;
+            anyhow::Ok(from.execute(&self.account, &self.space, command).await?)
+        };
+        let kind = ask(b"TYPE").await?;
+        self.timed(async { to.execute(&self.account, &words(vec![b"DEL".to_vec(), own.clone()])?).await }).await?;
+        let put = match kind.as_slice() {
+            [Reply::Status(kind)] if kind == "string" => vec![b"SET".to_vec(), own.clone()],
+            [Reply::Status(kind)] if kind == "set" => vec![b"SADD".to_vec(), own.clone()],
+            _ => {
+                self.raw.remove(&key);
+                return Ok(());
+            }
+        };
+        let read = if put.first().is_some_and(|name| name == b"SET") { b"GET".as_slice() } else { b"SMEMBERS" };
+        let pieces: Vec<Vec<u8>> = ask(read).await?.into_iter().filter_map(bytes).collect();
+        for some in pieces.chunks(500) {
+            let command = words(put.iter().chain(some).cloned().collect())?;
+            self.timed(to.execute(&self.account, &command)).await?;
+        }
+        let command = words(vec![read.to_vec(), own])?;
+        let there = self.timed(to.execute(&self.account, &command)).await?;
+        let there: HashSet<Vec<u8>> = there.into_iter().filter_map(bytes).collect();
+        ensure!(there == pieces.into_iter().collect(), "what was copied is not what is read back");
+        self.progress.copied.fetch_add(1, Ordering::Relaxed);
+        self.raw.insert(key);
+        Ok(())
+    }
+
+    /// What was written meanwhile, as it is now.
+    async fn copy_again(&mut self, touched: HashSet<Touched>) -> anyhow::Result<()> {
+        let mut pairs: HashMap<Vec<u8>, Vec<Vec<u8>>> = HashMap::new();
+        for touched in touched {
+            match touched {
+                Touched::Pair(bucket, key) => pairs.entry(bucket).or_default().push(key),
+                Touched::Raw(key) => self.copy_raw(key).await?,
+            }
+        }
+        for (name, keys) in pairs {
+            let bucket = self.known(name)?;
+            let parts: Vec<Vec<Vec<u8>>> = keys.chunks(100).map(<[_]>::to_vec).collect();
+            let copies = parts.into_iter().map(|part| self.copy_pairs(&bucket, part));
+            let done: Vec<_> = futures_util::stream::iter(copies).buffer_unordered(AT_ONCE).collect().await;
+            done.into_iter().collect::<anyhow::Result<()>>()?;
+        }
+        Ok(())
+    }
+
+    /// The store of this whole name, which may be new.
+    fn known(&mut self, name: Vec<u8>) -> anyhow::Result<Bucket> {
+        if let Some(bucket) = self.stores.get(&name) {
+            return Ok(bucket.clone());
+        }
+        let own = name.iter().rposition(|byte| *byte == b':').and_then(|at| str::from_utf8(name.get(at + 1..)?).ok());
+        let store = own.and_then(StoreName::parse).context("a store has no name")?;
+        let bucket = (self.bucket)(&store);
+        self.stores.insert(name, bucket.clone());
+        Ok(bucket)
+    }
+
+    /// How many keys there are, if that is the same at both ends. What is over in a store that lasts a time is counted here
+    /// only.
+    async fn same_sums(&self) -> anyhow::Result<u64> {
+        let (Backend::Embedded(from), Backend::Redis(to)) = (self.from, self.to) else { bail!("not these two") };
+        let mut there = self.raw.len() as u64;
+        for bucket in self.stores.values() {
+            there += self.timed(to.length(bucket)).await?;
+        }
+        let here = from.usage(&self.account)?.keys;
+        let lasts = self.stores.values().any(|bucket| bucket.ttl().is_some());
+        ensure!(here == there || (lasts && here > there), "{here} keys here, and {there} there");
+        Ok(there)
+    }
+}
+
+fn taken(gate: &Gate) -> anyhow::Result<HashSet<Touched>> {
+    gate.take().context("it is written to faster than it can be copied")
+}
+
+fn bytes(reply: Reply) -> Option<Vec<u8>> {
+    if let Reply::Bytes(bytes) = reply { Some(bytes) } else { None }
+}
