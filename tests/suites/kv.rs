@@ -274,6 +274,8 @@ async fn a_tenant_moves_while_it_is_served() {
         assert_eq!(second.lines().count() as u64, new);
         assert_eq!(house.guest("kv", "/-/get-many/x", "key-3-1\nkey-0-9").await, "key-3-1=value-1 (none)");
         assert_eq!(house.guest("other", "/-/get/stays", "").await, "here");
+        assert_eq!(house.gateway.tenant("kv").await["storage"], "redis-cluster");
+        assert_eq!(house.gateway.tenant("other").await["storage"], "embedded");
         let (code, said) = house.kv(&["move", "--tenant", "kv", "--to", &to]);
         assert!(code == Some(1) && said.contains("kv is not on the embedded store"), "{said}");
         let site = house.site.clone();

@@ -192,3 +192,28 @@ async fn one_access_record_tells_everything() {
     }
     assert!(record["queue_us"].is_u64() && record["load_us"].is_u64());
 }
+
+/// However often others were asked for before, the component that is asked for now stays in memory.
+#[tokio::test]
+async fn a_storm_that_is_over_keeps_nobody_out_of_memory() {
+    let storm = ["echo", "hostile", "kv", "kv-draft", "spin", "async-hello"];
+    let mut site = Site::new().tenant("calm", &Tenant::new("calm.localhost", "hello-site"));
+    for guest in storm {
+        let grants = Tenant::new(&format!("{guest}.localhost"), guest).stores(&["default"]);
+        site = site.tenant(guest, &grants.redis(&["redis://granted:6379"]));
+    }
+    let gateway = Gateway::start(&site.gateway("[sandbox]\ncache = \"1MiB\""));
+    for _ in 0..30 {
+        for guest in storm {
+            gateway.get(&format!("{guest}.localhost"), "/ok").await;
+        }
+    }
+    let before = gateway.metric("tollgate_component_loads_total").await;
+    assert!(before > 6.0, "they do not fit together: {before}");
+    for _ in 0..150 {
+        assert_eq!(gateway.get("calm.localhost", "/").await.status.as_u16(), 200);
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    let loads = gateway.metric("tollgate_component_loads_total").await - before;
+    assert!(loads <= 2.0, "it was loaded {loads} times");
+}

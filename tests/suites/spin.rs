@@ -320,3 +320,34 @@ fn a_component_that_needs_redis_and_was_granted_none_is_told() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("redis-not-granted") && text.contains("redis://localhost:6379"), "{text}");
 }
+
+/// A flood of messages is a flood of storage operations: the request's limit ends it, and the tenant's quota the next ones.
+#[tokio::test]
+async fn a_flood_of_messages_is_bounded() {
+    for storage in [Storage::Embedded, Storage::Redis(Redis::start())] {
+        let rest = "[limits]\nstorage_ops = 200\nfuel = \"5G\"\n[quota]\nstorage_ops = { rate = 1, per = \"60s\", burst = 300 }";
+        let tenant =
+            |host, rest| Tenant::new(host, "spin").stores(&["default"]).redis(&["redis://granted:6379"]).with(rest);
+        let site = Site::new()
+            .tenant("a", &tenant("a.localhost", rest))
+            .tenant("b", &tenant("b.localhost", "[limits]\nstorage_ops = 200"));
+        let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
+        gateway.storage().await;
+        let client = gateway.client(Protocol::H2);
+        let flood = async |host: &str| {
+            let words = tests::spin_words(&["channel", "message"]);
+            client.call("POST", host, "/redis2/flood/granted", words).await.text()
+        };
+        assert_eq!(flood("a.localhost").await, "Error::Other(\"quota-exceeded: storage_ops 200\") after 200");
+        assert_eq!(
+            flood("a.localhost").await,
+            "Error::Other(\"quota-exceeded: storage-ops\") after 100",
+            "the tenant's own"
+        );
+        assert_eq!(
+            flood("b.localhost").await,
+            "Error::Other(\"quota-exceeded: storage_ops 200\") after 200",
+            "another's is its own"
+        );
+    }
+}

@@ -1,9 +1,8 @@
 //! The operators' listener: health, readiness, metrics, status; stopping a tenant at once; and tenants' data.
 //!
 //! Security: it is on loopback unless an operator moves it, and shows no secret, and a tenant's data only to whoever has the
-//! token (`token.rs`). What changes anything
-//! is a POST that a page in a browser cannot make somebody send: it needs a content type that pages may not set for other
-//! origins, and an `Origin` is refused.
+//! token (`token.rs`). What changes anything is a POST that a page in a browser cannot make somebody send: it needs a content
+//! type that pages may not set for other origins, and an `Origin` is refused.
 
 mod data;
 mod moves;
@@ -188,6 +187,7 @@ impl Admin {
             "standing": suspended.as_ref().or_else(|| snapshot.standings.get(id)),
             "hosts": hosts.unwrap_or_default(),
             "usage": ledger.map(|ledger| ledger.usage(Moment::now())),
+            "storage": TenantId::parse(id).map(|id| self.store.backend_of(&id)),
             "problems": snapshot.problems.iter().filter(of_tenant).map(Problem::line).collect::<Vec<_>>(),
         })
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime_wasi_http::handler::ProxyPre;
@@ -20,6 +21,7 @@ use super::turns::Turns;
 use crate::deadline::Moment;
 use crate::host::{Guest, Linkers};
 use crate::ids::Digest;
+use crate::telemetry::Metrics;
 use crate::tenant::Ledger;
 
 /// What loading costs its tenant, in the virtual time of turns only: whether it is loaded already is not its doing.
@@ -40,6 +42,7 @@ struct Loader {
     engine: Engine,
     linkers: Linkers,
     artifacts: Artifacts,
+    metrics: Arc<Metrics>,
 }
 
 impl Components {
@@ -48,16 +51,19 @@ impl Components {
         engine: Engine,
         linkers: Linkers,
         artifacts: Artifacts,
-        reaper: Reaper,
+        (reaper, metrics): (Reaper, Arc<Metrics>),
     ) -> Self {
         let cache = Cache::builder()
             .weigher(|_, ready: &Arc<Ready>| ready.bytes)
             .max_capacity(settings.cache_bytes)
             .time_to_idle(settings.cache_idle)
+            // Who asked last stays. By how often they were asked for, components of a storm that is over would keep out the
+            // one that is asked for now: it was loaded anew several times a second.
+            .eviction_policy(EvictionPolicy::lru())
             // The cache evicts in whoever's look-up comes next, which may be a neighbour's: unmapping takes its time.
             .eviction_listener(move |_digest, ready, _cause| reaper.clear_away(Box::new(ready)))
             .build();
-        Self { cache, loader: Arc::new(Loader { engine, linkers, artifacts }) }
+        Self { cache, loader: Arc::new(Loader { engine, linkers, artifacts, metrics }) }
     }
 
     /// The component, from memory or from disk.
@@ -93,6 +99,7 @@ impl Components {
 
 impl Loader {
     fn load(&self, digest: Digest) -> anyhow::Result<Arc<Ready>> {
+        self.metrics.component_loaded();
         let code = self.artifacts.open_code(digest)?;
         let bytes = u32::try_from(code.bytes).unwrap_or(u32::MAX);
         // Somebody else may want the processor: each of these takes the better part of a millisecond.

@@ -103,8 +103,8 @@ impl Sandbox {
         let engine = engine::pooling(settings.instances, settings.metering)?;
         let linkers = crate::host::Linkers::new(&engine)?;
         let reaper = reaper::Reaper::start()?;
-        let components =
-            cache::Components::new(settings, engine.clone(), linkers, compiler.artifacts(), reaper.clone());
+        let beside = (reaper.clone(), Arc::clone(&around.metrics));
+        let components = cache::Components::new(settings, engine.clone(), linkers, compiler.artifacts(), beside);
         let runners = tokio::runtime::Handle::current().metrics().num_workers();
         let turns =
             (settings.fair_turns && settings.metering).then(|| turns::Turns::start(runners, reaper)).transpose()?;

@@ -163,6 +163,14 @@ enum Backend {
 }
 
 impl Backend {
+    /// As `storage.backend` has it.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Embedded(_) => "embedded",
+            Self::Redis(redis) => redis.name(),
+        }
+    }
+
     fn open(kind: &Kind, timeout: Duration) -> anyhow::Result<Self> {
         Ok(match kind {
             Kind::Embedded(dir) => Self::Embedded(embedded::Embedded::open(dir)?),
@@ -210,14 +218,14 @@ impl Store {
     /// # Errors
     /// The URL is not one.
     pub(crate) fn moved_to(&self, tenant: &TenantId, kind: &Kind) -> anyhow::Result<()> {
-        self.settle(tenant, Arc::new(Backend::open(kind, self.timeout)?));
+        self.settle(tenant, &Arc::new(Backend::open(kind, self.timeout)?));
         Ok(())
     }
 
-    fn settle(&self, tenant: &TenantId, backend: Arc<Backend>) {
+    fn settle(&self, tenant: &TenantId, backend: &Arc<Backend>) {
         self.away.rcu(|away| {
             let mut away = HashMap::clone(away);
-            away.insert(tenant.clone(), Arc::clone(&backend));
+            away.insert(tenant.clone(), Arc::clone(backend));
             away
         });
     }
@@ -312,9 +320,11 @@ impl Store {
     }
 
     pub(crate) fn backend_name(&self) -> &'static str {
-        match &*self.home {
-            Backend::Embedded(_) => "embedded",
-            Backend::Redis(redis) => redis.name(),
-        }
+        self.home.name()
+    }
+
+    /// The same for one tenant, which may have been moved.
+    pub(crate) fn backend_of(&self, tenant: &TenantId) -> &'static str {
+        self.backend(tenant).name()
     }
 }

@@ -109,7 +109,7 @@ impl Store {
         };
         let moved = work.run(self, tenant, &gate, settle).await;
         if moved.is_ok() {
-            self.settle(tenant, Arc::clone(&target));
+            self.settle(tenant, &target);
         }
         self.end(tenant);
         gate.open();

@@ -23,13 +23,7 @@ fn names() -> impl Strategy<Value = String> {
 
 fn open(dir: &std::path::Path) -> Arc<Store> {
     let kind = Kind::Embedded(dir.to_owned());
-    let settings = Settings {
-        kind,
-        prefix: Prefix::default(),
-        timeout: Duration::from_secs(10),
-        share_rates: false,
-        tls: Tls::default(),
-    };
+    let settings = settings(kind, 10);
     Arc::new(Store::open(&settings, Arc::default()).unwrap())
 }
 
@@ -175,13 +169,7 @@ async fn what_was_acknowledged_is_there_when_the_file_is_opened_again() {
     // The writer lets go of the file once its queue is closed.
     let store = loop {
         let kind = Kind::Embedded(dir.path().to_owned());
-        let settings = Settings {
-            kind,
-            prefix: Prefix::default(),
-            timeout: Duration::from_secs(10),
-            share_rates: false,
-            tls: Tls::default(),
-        };
+        let settings = settings(kind, 10);
         match Store::open(&settings, Arc::default()) {
             Ok(store) => break Arc::new(store),
             Err(_still_open) => std::thread::yield_now(),
@@ -193,13 +181,7 @@ async fn what_was_acknowledged_is_there_when_the_file_is_opened_again() {
 #[tokio::test]
 async fn a_bad_redis_url_is_refused_without_being_shown() {
     let kind = Kind::Redis(servers("not-a-url://:hunter2@x"));
-    let settings = Settings {
-        kind,
-        prefix: Prefix::default(),
-        timeout: Duration::from_secs(1),
-        share_rates: false,
-        tls: Tls::default(),
-    };
+    let settings = settings(kind, 1);
     let error = format!("{:#}", Store::open(&settings, Arc::default()).unwrap_err());
     assert!(!error.contains("hunter2"), "{error}");
 }
@@ -287,13 +269,7 @@ async fn nobody_sees_anothers_keys_in_a_long_history_on_redis() {
     let ops: usize = std::env::var("TOLLGATE_OPS").map_or(20_000, |ops| ops.parse().unwrap());
     let (redis, _connection) = server();
     let kind = Kind::Redis(servers(&redis.url()));
-    let settings = Settings {
-        kind,
-        prefix: Prefix::default(),
-        timeout: Duration::from_secs(10),
-        share_rates: false,
-        tls: Tls::default(),
-    };
+    let settings = settings(kind, 10);
     let store = Arc::new(Store::open(&settings, Arc::default()).unwrap());
     let monitored = monitor(redis.1);
     let tenants: Vec<(Scoped, Raw)> = (0..8)
@@ -393,4 +369,9 @@ fn monitor(port: u16) -> std::thread::JoinHandle<usize> {
 
 fn servers(url: &str) -> Servers {
     Servers { urls: Secret(url.to_owned()), topology: Topology::Single, primary: String::new(), tls: Tls::default() }
+}
+
+fn settings(kind: Kind, seconds: u64) -> Settings {
+    let (prefix, timeout, tls) = (Prefix::default(), Duration::from_secs(seconds), Tls::default());
+    Settings { kind, prefix, timeout, share_rates: false, tls }
 }

@@ -65,6 +65,7 @@ pub(crate) struct Metrics {
     connections_refused: Counter,
     handshakes_failed: Counter,
     compilations: Counter,
+    component_loads: Counter,
     pub(crate) connections: Gauge,
     pub(crate) requests_in_flight: Gauge,
     pub(crate) instances: Gauge,
@@ -87,6 +88,7 @@ impl Default for Metrics {
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
             compilations: Counter::default(),
+            component_loads: Counter::default(),
             connections: Gauge::default(),
             requests_in_flight: Gauge::default(),
             instances: Gauge::default(),
@@ -127,6 +129,11 @@ impl Metrics {
         r.register("connections_refused", "Connections over the limit", self.connections_refused.clone());
         r.register("tls_handshakes_failed", "Handshakes that failed or took too long", self.handshakes_failed.clone());
         r.register("compilations", "Components compiled by this process", self.compilations.clone());
+        r.register(
+            "component_loads",
+            "Components mapped and linked, since they were not in memory",
+            self.component_loads.clone(),
+        );
         r.register("connections", "Open connections", self.connections.clone());
         r.register("requests_in_flight", "Requests being answered", self.requests_in_flight.clone());
         r.register("instances", "Instances running", self.instances.clone());
@@ -181,6 +188,10 @@ impl Metrics {
 
     pub(crate) fn compiled(&self) {
         self.compilations.inc();
+    }
+
+    pub(crate) fn component_loaded(&self) {
+        self.component_loads.inc();
     }
 
     /// The Prometheus text format.
