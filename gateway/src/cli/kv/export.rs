@@ -32,11 +32,15 @@ impl<W: Write> Out<W> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         self.to.write_all(&text).context("cannot write the export")?;
-        let keys = match line {
-            Line::Pair { .. } => 1,
-            Line::Raw(part) => u64::from(part.starts || part.kind == Kind::String),
-            Line::Head { .. } | Line::Expiry { .. } | Line::End { .. } => 0,
+        // As an import counts them.
+        let (pairs, raw) = match line {
+            Line::Pair { .. } => (1, 0),
+            Line::Raw(part) => (0, u64::from(part.starts || part.kind == Kind::String)),
+            Line::Head { .. } | Line::Expiry { .. } | Line::End { .. } => (0, 0),
         };
+        self.pairs += pairs;
+        self.raw += raw;
+        let keys = pairs + raw;
         self.progress.add(keys, text.len() as u64);
         Ok(())
     }
@@ -86,7 +90,6 @@ impl Data {
             for (key, value) in page.keys.into_iter().zip(values) {
                 // What was deleted meanwhile has no value.
                 let Some(value) = value else { continue };
-                out.pairs += 1;
                 out.line(&Line::Pair { store: store.to_owned(), key, value })?;
             }
             cursor = page.cursor;
@@ -125,7 +128,6 @@ impl Data {
             "stream" => self.export_stream(&key, out).await?,
             other => bail!("the raw key {} is a {other}, which is not exported", printable(&key.0)),
         }
-        out.raw += 1;
         let at = self.client_expiry(&key).await?;
         if let Some(expires_at_ms) = at {
             out.line(&Line::Expiry { raw: key, expires_at_ms })?;
@@ -161,15 +163,17 @@ impl Data {
             let path = format!("/tenants/{}/data/command", self.tenant);
             if let (StatusCode::OK, answer) = self.client.try_post(&path, &body).await? {
                 let members = bytes(serde_json::from_slice::<Replies>(&answer)?.replies);
-                return parts(key, kind, members, true, out);
+                parts(key, kind, members, true, out)?;
+                return Ok(());
             }
         }
         let (mut cursor, mut starts) = (b"0".to_vec(), true);
         loop {
             let mut replies = bytes(self.command(&[scan, &key.0, &cursor, b"COUNT", b"100"]).await?).into_iter();
             let Some(next) = replies.next() else { bail!("a scan was answered strangely") };
-            parts(key, kind, replies.collect(), starts, out)?;
-            (cursor, starts) = (next.0, false);
+            // A page may be empty, and the first that is not says that the key starts.
+            starts = !parts(key, kind, replies.collect(), starts, out)? && starts;
+            cursor = next.0;
             if cursor == b"0" {
                 return Ok(());
             }
@@ -213,14 +217,15 @@ impl Data {
     }
 }
 
-/// Elements on as many lines as they need, a pair of them never apart.
+/// Elements on as many lines as they need, a pair of them never apart; whether there were any.
 fn parts(
     key: &Text,
     kind: Kind,
     elements: Vec<Text>,
     mut starts: bool,
     out: &mut Out<impl Write>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
+    let any = !elements.is_empty();
     let (mut part, mut bytes) = (Vec::new(), 0);
     let mut elements = elements.into_iter().peekable();
     while let Some(element) = elements.next() {
@@ -233,5 +238,5 @@ fn parts(
             (bytes, starts) = (0, false);
         }
     }
-    Ok(())
+    Ok(any)
 }
