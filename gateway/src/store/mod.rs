@@ -6,6 +6,7 @@
 //! Limit: keys of [`KEY_BYTES_MAX`], values of [`VALUE_BYTES_MAX`], [`BATCH_MAX`] keys a call, one deadline a call.
 
 mod account;
+mod backend;
 mod commands;
 mod embedded;
 mod error;
@@ -33,6 +34,7 @@ use crate::telemetry::Metrics;
 
 use account::Account;
 pub(crate) use account::{Allowance, Usage};
+use backend::{Backend, Write, Written};
 pub(crate) use commands::Reply;
 use commands::{Effect, Prepared};
 pub(crate) use error::{BATCH_BYTES_MAX, BATCH_MAX, Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
@@ -111,72 +113,6 @@ pub(crate) type Value = Vec<u8>;
 pub(crate) struct Page {
     pub(crate) keys: Vec<Vec<u8>>,
     pub(crate) cursor: Option<String>,
-}
-
-/// One thing to do in one bucket. A backend does each whole or not at all.
-#[derive(Debug)]
-enum Write {
-    Set(Vec<(Vec<u8>, Value)>),
-    Delete(Vec<Vec<u8>>),
-    Increment(Vec<u8>, i64),
-    /// Replaces the value if it still is this one.
-    Swap {
-        key: Vec<u8>,
-        expected: Option<Value>,
-        new: Value,
-    },
-}
-
-impl Write {
-    /// What it is about.
-    fn keys(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
-        match self {
-            Self::Set(pairs) => Box::new(pairs.iter().map(|(key, _)| key.as_slice())),
-            Self::Delete(keys) => Box::new(keys.iter().map(Vec::as_slice)),
-            Self::Increment(key, _) | Self::Swap { key, .. } => Box::new(std::iter::once(key.as_slice())),
-        }
-    }
-
-    /// What it carries, in bytes of keys and values.
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Set(pairs) => pairs.iter().map(|(key, value)| key.len() + value.len()).sum(),
-            Self::Delete(keys) => keys.iter().map(Vec::len).sum(),
-            Self::Increment(key, _) => key.len(),
-            Self::Swap { key, expected, new } => key.len() + expected.as_ref().map_or(0, Vec::len) + new.len(),
-        }
-    }
-}
-
-/// What came of a [`Write`].
-#[derive(Debug, PartialEq, Eq)]
-enum Written {
-    Done,
-    Sum(i64),
-    Swapped(bool),
-}
-
-#[derive(Debug)]
-enum Backend {
-    Embedded(embedded::Embedded),
-    Redis(Box<redis::Redis>),
-}
-
-impl Backend {
-    /// As `storage.backend` has it.
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Embedded(_) => "embedded",
-            Self::Redis(redis) => redis.name(),
-        }
-    }
-
-    fn open(kind: &Kind, timeout: Duration) -> anyhow::Result<Self> {
-        Ok(match kind {
-            Kind::Embedded(dir) => Self::Embedded(embedded::Embedded::open(dir)?),
-            Kind::Redis(servers) => Self::Redis(Box::new(redis::Redis::new(servers, timeout)?)),
-        })
-    }
 }
 
 /// Where tenants' data is: one backend for all, but for tenants that were moved to another. It hands out scopes and nothing
