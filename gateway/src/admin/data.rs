@@ -83,7 +83,7 @@ impl Data {
     async fn done(&self, tenant: &TenantId, plan: Option<&Plan>, call: &str, asked: Asked) -> Result<Value, Refusal> {
         let space = plan.and_then(|plan| plan.quota.storage);
         let allowance = space.map(|space| Allowance { bytes: space.bytes, keys: space.keys });
-        let ttl = |name: &StoreName| plan?.store_ttl.iter().find(|(store, _)| store == name).map(|(_, ttl)| *ttl);
+        let ttl = |name: &StoreName| plan?.store_ttl.of(name);
         let raw = || self.store.raw(tenant, allowance);
         let name = || store_name(asked.store.as_deref().unwrap_or("default"));
         let scoped = || name().map(|name| self.store.scoped(tenant, &name, allowance, ttl(&name)));

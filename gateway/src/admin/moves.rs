@@ -71,11 +71,11 @@ impl Moves {
         moves.insert(id.clone(), Arc::clone(&this));
         drop(moves);
         let (store, path, to) = (Arc::clone(&self.store), self.dir.join(id.as_str()), to.to_owned());
-        let ttls: Vec<(StoreName, std::time::Duration)> = plan.map(|plan| plan.store_ttl.clone()).unwrap_or_default();
+        let ttls = plan.map(|plan| plan.store_ttl.clone()).unwrap_or_default();
         let id = id.clone();
         tokio::spawn(async move {
             tracing::warn!(target: "admin", tenant = %id, "an operator moves its data");
-            let ttl = |name: &StoreName| ttls.iter().find(|(store, _)| store == name).map(|(_, ttl)| *ttl);
+            let ttl = |name: &StoreName| ttls.of(name);
             let moved = store.move_to(&id, &kind, ttl, &this.progress, || keep(&path, &to)).await;
             match &moved {
                 Ok(moved) => tracing::warn!(target: "admin", tenant = %id, ?moved, "its data was moved"),

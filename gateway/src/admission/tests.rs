@@ -15,7 +15,13 @@ fn house(quota: &Quota) -> House {
     let id = TenantId::parse("acme").unwrap();
     let registry = Registry::default();
     let ledger = registry.ledger(&id, quota, true);
-    let tenant = Tenant { id, environment: Vec::new(), egress: Vec::new(), store_ttl: Vec::new(), ledger };
+    let tenant = Tenant {
+        id,
+        environment: Vec::new(),
+        egress: Vec::new(),
+        store_ttl: crate::tenant::StoreTtl::default(),
+        ledger,
+    };
     let component = Component {
         name: ComponentName::parse("site").unwrap(),
         digest: Digest::of(b""),

@@ -25,12 +25,11 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 use crate::route::{self, PathPattern};
-use crate::tenant::{Grant, Limits, Quota};
+use crate::tenant::{Grant, Limits, Quota, StoreTtl};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
 pub(crate) use budget::{Machine, lines as budget_lines};
@@ -113,8 +112,7 @@ pub(crate) struct Plan {
     pub(crate) quota: Quota,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) egress: Vec<Grant>,
-    /// How long what is set in a store lasts; for ever in the others.
-    pub(crate) store_ttl: Vec<(StoreName, Duration)>,
+    pub(crate) store_ttl: StoreTtl,
     pub(crate) components: Vec<PlannedComponent>,
     pub(crate) routes: Vec<PlannedRoute>,
 }

@@ -12,7 +12,7 @@ use super::units;
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, NAME_RULE, StoreName};
 use crate::route::PathPattern;
-use crate::tenant::{Grant, GrantedHost};
+use crate::tenant::{Grant, GrantedHost, StoreTtl};
 
 /// What the file says, before anything is looked up or filled in.
 pub(super) struct TenantFile {
@@ -24,8 +24,7 @@ pub(super) struct TenantFile {
     pub(super) env: Vec<(String, String)>,
     pub(super) secrets: Vec<(At<String>, Reference)>,
     pub(super) egress: Vec<Grant>,
-    /// How long what is set in a store lasts.
-    pub(super) store_ttl: Vec<(StoreName, Duration)>,
+    pub(super) store_ttl: StoreTtl,
     pub(super) components: Vec<ComponentRead>,
     pub(super) routes: Vec<RouteRead>,
 }
@@ -120,14 +119,14 @@ fn secrets(file: &Section<'_>) -> Vec<(At<String>, Reference)> {
     section.entries("{ file = \"path\" }; a secret never stands in this file", reference)
 }
 
-fn store_ttl(file: &Section<'_>) -> Vec<(StoreName, Duration)> {
-    let Some(section) = file.section("store_ttl") else { return Vec::new() };
+fn store_ttl(file: &Section<'_>) -> StoreTtl {
+    let Some(section) = file.section("store_ttl") else { return StoreTtl::default() };
     let read = |name: &str, value: &DeValue<'_>| {
         let ttl = units::duration(value.as_str()?).filter(|ttl| *ttl >= Duration::from_millis(1))?;
         Some((StoreName::parse(name)?, ttl))
     };
     let wanted = "the name of a store, and how long what is set in it lasts, such as \"30m\"";
-    section.entries(wanted, read).into_iter().map(|(_, ttl)| ttl).collect()
+    StoreTtl(section.entries(wanted, read).into_iter().map(|(_, ttl)| ttl).collect())
 }
 
 fn egress(file: &Section<'_>) -> Vec<Grant> {

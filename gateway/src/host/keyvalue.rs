@@ -59,7 +59,7 @@ impl Stores {
     pub(super) fn open(&self, name: &str) -> Option<Scoped> {
         let name = if name.is_empty() { "default" } else { name };
         let granted = self.component.stores.iter().find(|granted| granted.as_str() == name)?;
-        let ttl = self.tenant.store_ttl.iter().find(|(store, _)| store == granted).map(|(_, ttl)| *ttl);
+        let ttl = self.tenant.store_ttl.of(granted);
         Some(self.store.scoped(&self.tenant.id, granted, self.allowance(), ttl))
     }
 

@@ -16,10 +16,12 @@ use anyhow::{Context as _, bail, ensure};
 use futures_util::StreamExt as _;
 
 use super::account::Account;
+use super::embedded::Embedded;
 use super::gate::{Gate, Touched};
 use super::layout::{Bucket, Namespace};
 use super::names::Name;
-use super::{Allowance, BATCH_BYTES_MAX, Backend, Kind, Reply, Store, Value, Write, commands, redis};
+use super::redis::Redis;
+use super::{Allowance, BATCH_BYTES_MAX, Backend, Kind, Reply, Store, Value, Write, commands};
 use crate::deadline::Deadline;
 use crate::ids::{StoreName, TenantId};
 
@@ -49,8 +51,8 @@ pub(crate) struct Moved {
 
 /// The two ends, and the tenant's names.
 struct Move<'a> {
-    from: &'a Backend,
-    to: &'a Backend,
+    from: &'a Embedded,
+    to: &'a Redis,
     account: Account,
     space: Namespace,
     timeout: Duration,
@@ -76,15 +78,16 @@ impl Store {
         settle: impl FnOnce() -> anyhow::Result<()> + Send,
     ) -> anyhow::Result<Moved> {
         let from = self.backend(tenant);
-        ensure!(
-            matches!(*from, Backend::Embedded(_)),
-            "{tenant} is not on the embedded store: other gateways may write there, so suspend it, export and import"
-        );
+        let Backend::Embedded(here) = &*from else {
+            bail!(
+                "{tenant} is not on the embedded store: other gateways may write there, so suspend it, export and import"
+            )
+        };
         let Kind::Redis(servers) = to else { bail!("a tenant moves to Redis and nowhere else") };
-        let target = Arc::new(Backend::Redis(Box::new(redis::Redis::new(servers, self.timeout)?)));
-        reachable(&target, self.timeout).await?;
-        let prefix = self.prefix.of_tenant(tenant);
+        let target = Arc::new(Backend::Redis(Box::new(Redis::new(servers, self.timeout)?)));
         let Backend::Redis(there) = &*target else { bail!("a tenant moves to Redis and nowhere else") };
+        reachable(there, self.timeout).await?;
+        let prefix = self.prefix.of_tenant(tenant);
         ensure!(
             !there.has_any(prefix.as_bytes()).await?,
             "{tenant} has keys there already; purge them, or name another"
@@ -94,8 +97,8 @@ impl Store {
         tokio::time::sleep(self.timeout).await;
         let bucket = |name: &StoreName| self.prefix.bucket(tenant, name).lasting(ttl(name));
         let mut work = Move {
-            from: &from,
-            to: &target,
+            from: here,
+            to: there,
             account: Account {
                 allowance: Some(Allowance { bytes: u64::MAX, keys: u64::MAX }),
                 ..self.account(tenant, None)
@@ -117,8 +120,7 @@ impl Store {
     }
 }
 
-async fn reachable(backend: &Backend, timeout: Duration) -> anyhow::Result<()> {
-    let Backend::Redis(redis) = backend else { return Ok(()) };
+async fn reachable(redis: &Redis, timeout: Duration) -> anyhow::Result<()> {
     let end = Instant::now() + Duration::from_secs(5);
     loop {
         match Deadline::after(timeout).run(redis.ping()).await {
@@ -152,10 +154,7 @@ impl Move<'_> {
         let last = async {
             gate.close().await;
             // What was sent to the writer before is in the file when this is.
-            if let Backend::Embedded(embedded) = self.from {
-                let bucket = self.space.as_bucket();
-                embedded.write(&self.account, &bucket, Write::Set(Vec::new())).await?;
-            }
+            self.from.write(&self.account, &self.space.as_bucket(), Write::Set(Vec::new())).await?;
             touched.extend(taken(gate)?);
             self.copy_again(touched).await?;
             let keys = self.same_sums().await?;
@@ -167,9 +166,7 @@ impl Move<'_> {
     }
 
     async fn copy_all(&mut self, store: &Store, tenant: &TenantId) -> anyhow::Result<()> {
-        if let Backend::Embedded(embedded) = self.from {
-            self.progress.total.store(embedded.usage(&self.account)?.keys, Ordering::Relaxed);
-        }
+        self.progress.total.store(self.from.usage(&self.account)?.keys, Ordering::Relaxed);
         let mut cursor = None;
         loop {
             let page = store.names(tenant, cursor.as_deref()).await?;
@@ -187,7 +184,7 @@ impl Move<'_> {
     }
 
     async fn copy_store(&mut self, bucket: Bucket) -> anyhow::Result<()> {
-        let Backend::Embedded(from) = self.from else { bail!("the store is elsewhere") };
+        let from = self.from;
         let mut cursor = None;
         loop {
             let page = from.list(&bucket, cursor.as_deref()).await?;
@@ -203,7 +200,7 @@ impl Move<'_> {
 
     /// These keys as they are now, read back and compared. A few at a time, so that values of a MiB fit into one call.
     async fn copy_pairs(&self, bucket: &Bucket, keys: Vec<Vec<u8>>) -> anyhow::Result<()> {
-        let (Backend::Embedded(from), Backend::Redis(to)) = (self.from, self.to) else { bail!("not these two") };
+        let from = self.from;
         let (mut pairs, mut gone, mut bytes) = (Vec::new(), Vec::new(), 0);
         for key in keys {
             match from.get_many(bucket, &[&key]).await?.pop().flatten() {
@@ -214,26 +211,20 @@ impl Move<'_> {
                 None => gone.push(key),
             }
             if bytes > BATCH_BYTES_MAX / 4 || pairs.len() + gone.len() >= 500 {
-                self.put(to, bucket, std::mem::take(&mut pairs), std::mem::take(&mut gone)).await?;
+                self.put(bucket, std::mem::take(&mut pairs), std::mem::take(&mut gone)).await?;
                 bytes = 0;
             }
         }
-        self.put(to, bucket, pairs, gone).await
+        self.put(bucket, pairs, gone).await
     }
 
-    async fn put(
-        &self,
-        to: &redis::Redis,
-        bucket: &Bucket,
-        pairs: Vec<(Vec<u8>, Value)>,
-        gone: Vec<Vec<u8>>,
-    ) -> anyhow::Result<()> {
+    async fn put(&self, bucket: &Bucket, pairs: Vec<(Vec<u8>, Value)>, gone: Vec<Vec<u8>>) -> anyhow::Result<()> {
         let keys: Vec<Vec<u8>> = pairs.iter().map(|(key, _)| key.clone()).collect();
         let values: Vec<Option<Value>> = pairs.iter().map(|(_, value)| Some(value.clone())).collect();
-        self.timed(to.write(&self.account, bucket, Write::Delete(gone))).await?;
-        self.timed(to.write(&self.account, bucket, Write::Set(pairs))).await?;
+        self.timed(self.to.write(&self.account, bucket, Write::Delete(gone))).await?;
+        self.timed(self.to.write(&self.account, bucket, Write::Set(pairs))).await?;
         let read: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        let there = self.timed(to.get_many(bucket, &read)).await?;
+        let there = self.timed(self.to.get_many(bucket, &read)).await?;
         ensure!(there == values, "what was copied is not what is read back: does somebody else write there?");
         self.progress.copied.fetch_add(keys.len() as u64, Ordering::Relaxed);
         Ok(())
@@ -245,7 +236,7 @@ impl Move<'_> {
 
     /// A raw key, with its prefix; the embedded store has strings and sets.
     async fn copy_raw(&mut self, key: Vec<u8>) -> anyhow::Result<()> {
-        let (Backend::Embedded(from), Backend::Redis(to)) = (self.from, self.to) else { bail!("not these two") };
+        let (from, to) = (self.from, self.to);
         let own = key.strip_prefix(self.space.as_bytes()).unwrap_or_default().to_vec();
         let words = |words: Vec<Vec<u8>>| {
             let mut words = words.into_iter();
@@ -314,7 +305,7 @@ impl Move<'_> {
     /// How many keys there are, if that is the same at both ends. What is over in a store that lasts a time is counted here
     /// only.
     async fn same_sums(&self) -> anyhow::Result<u64> {
-        let (Backend::Embedded(from), Backend::Redis(to)) = (self.from, self.to) else { bail!("not these two") };
+        let (from, to) = (self.from, self.to);
         let mut there = self.raw.len() as u64;
         for bucket in self.stores.values() {
             there += self.timed(to.length(bucket)).await?;

@@ -106,6 +106,16 @@ pub(crate) struct Component {
     pub(crate) redis: Vec<String>,
 }
 
+/// How long what is set in a store lasts, by its name (`[store_ttl]`); for ever in the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StoreTtl(pub(crate) Vec<(StoreName, Duration)>);
+
+impl StoreTtl {
+    pub(crate) fn of(&self, name: &StoreName) -> Option<Duration> {
+        self.0.iter().find(|(store, _)| store == name).map(|(_, ttl)| *ttl)
+    }
+}
+
 /// A tenant as its file describes it.
 #[derive(Debug)]
 pub(crate) struct Tenant {
@@ -114,8 +124,7 @@ pub(crate) struct Tenant {
     pub(crate) environment: Vec<(String, String)>,
     /// Where it may send requests; nowhere, where this is empty.
     pub(crate) egress: Vec<Grant>,
-    /// How long what is set in a store lasts; for ever in the others.
-    pub(crate) store_ttl: Vec<(StoreName, Duration)>,
+    pub(crate) store_ttl: StoreTtl,
     /// Shared by every version of this tenant that a reload brings.
     pub(crate) ledger: Arc<Ledger>,
 }

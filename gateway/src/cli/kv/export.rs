@@ -138,8 +138,7 @@ impl Data {
     /// When a key expires, in milliseconds since 1970; nothing on the embedded store, which has no such thing.
     async fn client_expiry(&mut self, key: &Text) -> anyhow::Result<Option<i64>> {
         let words = [Text(b"PEXPIRETIME".to_vec()), key.clone()];
-        let path = format!("/tenants/{}/data/command", self.tenant);
-        let (status, answer) = self.client.try_post(&path, &json!({ "command": words })).await?;
+        let (status, answer) = self.try_ask("command", json!({ "command": words })).await?;
         if status == StatusCode::UNPROCESSABLE_ENTITY {
             return Ok(None);
         }
@@ -160,8 +159,7 @@ impl Data {
         if kind == Kind::Set {
             // Small ones at once: the embedded store has no other way.
             let body = json!({ "command": [Text(b"SMEMBERS".to_vec()), key.clone()] });
-            let path = format!("/tenants/{}/data/command", self.tenant);
-            if let (StatusCode::OK, answer) = self.client.try_post(&path, &body).await? {
+            if let (StatusCode::OK, answer) = self.try_ask("command", body).await? {
                 let members = bytes(serde_json::from_slice::<Replies>(&answer)?.replies);
                 parts(key, kind, members, true, out)?;
                 return Ok(());
@@ -185,8 +183,7 @@ impl Data {
         loop {
             let (from, to) = (at.to_string(), (at + step - 1).to_string());
             let words = [b"LRANGE", key.0.as_slice(), from.as_bytes(), to.as_bytes()].map(|word| Text(word.to_vec()));
-            let path = format!("/tenants/{}/data/command", self.tenant);
-            let elements = match self.client.try_post(&path, &json!({ "command": words })).await? {
+            let elements = match self.try_ask("command", json!({ "command": words })).await? {
                 (StatusCode::OK, answer) => bytes(serde_json::from_slice::<Replies>(&answer)?.replies),
                 // A list of much is read a few elements at a time, which is always allowed.
                 (StatusCode::PAYLOAD_TOO_LARGE, _) if step > FEW => {

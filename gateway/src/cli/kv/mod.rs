@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::StatusCode;
 use serde::Deserialize;
@@ -186,6 +187,11 @@ impl Data {
         serde_json::from_slice(&answer).context("the gateway's answer is not understood (is it another version?)")
     }
 
+    /// The same, whatever the gateway says of it.
+    async fn try_ask(&mut self, call: &str, body: Value) -> anyhow::Result<(StatusCode, Bytes)> {
+        self.client.try_post(&format!("/tenants/{}/data/{call}", self.tenant), &body).await
+    }
+
     async fn done(&mut self, what: Kv) -> anyhow::Result<ExitCode> {
         let mut out = std::io::stdout().lock();
         match what {
@@ -294,8 +300,7 @@ impl Data {
         while !rest.is_empty() {
             let (some, more) = rest.split_at(step.clamp(1, rest.len()));
             let body = json!({ "store": store, "keys": some });
-            let path = format!("/tenants/{}/data/get", self.tenant);
-            match self.client.try_post(&path, &body).await? {
+            match self.try_ask("get", body).await? {
                 (StatusCode::OK, answer) => {
                     values.extend(serde_json::from_slice::<Values>(&answer)?.values);
                     rest = more;

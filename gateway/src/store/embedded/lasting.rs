@@ -4,11 +4,14 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use redb::{ReadTransaction, ReadableTable as _, Table, TableDefinition, TableError};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _, Table, TableDefinition, TableError};
 
 use super::tables::{Changes, File};
 use super::{Result, internal};
 use crate::store::layout::Bucket;
+
+/// A bucket, and a key in it.
+type Place = (&'static [u8], &'static [u8]);
 
 /// (bucket, key) → milliseconds since 1970.
 pub(super) const EXPIRIES: TableDefinition<'static, (&[u8], &[u8]), u64> = TableDefinition::new("kv-expiries");
@@ -25,21 +28,30 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Whether a key of a store that lasts a time only is over.
-pub(super) fn is_over(read: &ReadTransaction, bucket: &Bucket, key: &[u8]) -> Result<bool> {
-    if bucket.ttl().is_none() {
-        return Ok(false);
+/// When a store's keys go, as a reader sees it; nothing is there for a store that lasts for ever.
+pub(super) struct Moments<'b>(Option<(ReadOnlyTable<Place, u64>, &'b Bucket)>);
+
+impl<'b> Moments<'b> {
+    pub(super) fn open(read: &ReadTransaction, bucket: &'b Bucket) -> Result<Self> {
+        if bucket.ttl().is_none() {
+            return Ok(Self(None));
+        }
+        match read.open_table(EXPIRIES) {
+            Err(TableError::TableDoesNotExist(_)) => Ok(Self(None)),
+            table => Ok(Self(Some((table.map_err(internal)?, bucket)))),
+        }
     }
-    let table = match read.open_table(EXPIRIES) {
-        Err(TableError::TableDoesNotExist(_)) => return Ok(false),
-        table => table.map_err(internal)?,
-    };
-    Ok(table.get((bucket.as_bytes(), key)).map_err(internal)?.is_some_and(|at| at.value() <= now()))
+
+    /// Whether the key is over.
+    pub(super) fn is_over(&self, key: &[u8]) -> Result<bool> {
+        let Some((table, bucket)) = &self.0 else { return Ok(false) };
+        Ok(table.get((bucket.as_bytes(), key)).map_err(internal)?.is_some_and(|at| at.value() <= now()))
+    }
 }
 
 /// Both tables, as the writer has them.
 pub(super) struct Expiries<'t> {
-    by_key: Table<'t, (&'static [u8], &'static [u8]), u64>,
+    by_key: Table<'t, Place, u64>,
     by_time: Table<'t, (&'static [u8], u64, &'static [u8]), ()>,
 }
 

@@ -24,6 +24,7 @@ use super::{
     BATCH_BYTES_MAX, BATCH_MAX, Bucket, Effect, Error, Namespace, Page, Prepared, Reply, Result, Value, Write, Written,
     commands,
 };
+use lasting::Moments;
 use tables::{NAMES, Tables, USAGE, VALUES};
 
 const QUEUE: usize = 4096;
@@ -167,7 +168,7 @@ impl Embedded {
         let read = self.database.begin_read().map_err(internal)?;
         let table = read.open_table(NAMES).map_err(internal)?;
         let is_there = table.get((bucket.as_bytes(), key)).map_err(internal)?.is_some();
-        Ok(is_there && !lasting::is_over(&read, bucket, key)?)
+        Ok(is_there && !Moments::open(&read, bucket)?.is_over(key)?)
     }
 
     /// The cursor is the last key of the page before, in hex.
@@ -201,7 +202,7 @@ fn get(database: &Database, bucket: &Bucket, key: &[u8]) -> Result<Option<Value>
     let read = database.begin_read().map_err(internal)?;
     let table = read.open_table(VALUES).map_err(internal)?;
     let value = table.get((bucket.as_bytes(), key)).map_err(internal)?;
-    if value.is_some() && lasting::is_over(&read, bucket, key)? {
+    if value.is_some() && Moments::open(&read, bucket)?.is_over(key)? {
         return Ok(None);
     }
     Ok(value.map(|value| value.value().to_vec()))
@@ -215,6 +216,7 @@ fn list(database: &Database, bucket: &Bucket, after: Option<&[u8]>) -> Result<Pa
     };
     let read = database.begin_read().map_err(internal)?;
     let table = read.open_table(NAMES).map_err(internal)?;
+    let moments = Moments::open(&read, bucket)?;
     let (mut page, mut last) = (Page::default(), Vec::new());
     for (seen, entry) in table.range((start, Bound::Unbounded)).map_err(internal)?.enumerate() {
         let (place, _nothing) = entry.map_err(internal)?;
@@ -227,7 +229,7 @@ fn list(database: &Database, bucket: &Bucket, after: Option<&[u8]>) -> Result<Pa
             break;
         }
         last = key.to_vec();
-        if !lasting::is_over(&read, bucket, key)? {
+        if !moments.is_over(key)? {
             page.keys.push(last.clone());
         }
     }

@@ -64,8 +64,10 @@ impl<'t> Tables<'t> {
         let bucket = job.bucket.as_bytes();
         if let Work::Write(write) = &job.work {
             let over = self.expiries.over(&job.bucket, write.keys())?;
-            // What makes it less is never refused.
-            let _less = self.change(&job.account, &job.bucket, &over)?;
+            if !over.is_empty() {
+                // What makes it less is never refused.
+                let _less = self.change(&job.account, &job.bucket, &over)?;
+            }
         }
         let done = match &job.work {
             Work::Write(write) => {
