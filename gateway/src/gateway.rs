@@ -29,6 +29,7 @@ use crate::{http, response};
 pub(crate) struct Gateway {
     boot: Boot,
     road: Arc<Road>,
+    store: Arc<Store>,
     terminator: Terminator,
     dev_ca: DevCa,
     registry: Arc<Registry>,
@@ -83,6 +84,7 @@ impl Gateway {
         let mut gateway = Self {
             boot,
             road,
+            store,
             terminator,
             dev_ca,
             registry,
@@ -95,11 +97,11 @@ impl Gateway {
             admin,
         };
         gateway.reload().await?;
-        gateway.listen(&metrics, store, moves).await?;
+        gateway.listen(&metrics, moves).await?;
         Ok(gateway)
     }
 
-    async fn listen(&mut self, metrics: &Arc<Metrics>, store: Arc<Store>, moves: Moves) -> anyhow::Result<()> {
+    async fn listen(&mut self, metrics: &Arc<Metrics>, moves: Moves) -> anyhow::Result<()> {
         let connections = Connections::new(self.boot.listen.connections, Arc::clone(metrics));
         for address in &self.boot.listen.https {
             let listener = listener::bind(*address).await?;
@@ -120,6 +122,7 @@ impl Gateway {
         self.admin = listener.local_addr()?;
         // Connections of its own, so that it answers when the clients' are all taken; and it outlives a drain's start.
         self.egress.own_listeners([self.https.as_slice(), &self.http, &[self.admin]].concat());
+        let store = Arc::clone(&self.store);
         tokio::spawn(keep_counts(Arc::clone(&self.road), Arc::clone(&store)));
         tokio::spawn(Fleet::new(Arc::clone(&store), Arc::clone(&self.registry), Arc::clone(metrics)).talk());
         let token = self.boot.state.join("admin.token");
@@ -152,6 +155,7 @@ impl Gateway {
         let metrics = &self.road.metrics;
         metrics.config_generation.set(snapshot.generation);
         metrics.config_problems.set(i64::try_from(snapshot.problems.len()).unwrap_or(i64::MAX));
+        self.store.spread(snapshot.plans.values().map(|plan| (plan.id.clone(), plan.quota.shards)));
         let (generation, tenants) = (snapshot.generation, snapshot.plans.len());
         self.road.snapshot.store(Arc::new(snapshot));
         tracing::info!(target: "config", generation, tenants, "the configuration is in force");

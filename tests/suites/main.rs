@@ -22,6 +22,7 @@ mod lasting;
 mod lifecycle;
 mod matrix;
 mod memory;
+mod shards;
 mod space;
 mod spin;
 mod storage;

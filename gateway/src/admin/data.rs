@@ -166,6 +166,7 @@ fn refusal(error: &Error) -> Refusal {
         Error::Unavailable | Error::LeftAlone | Error::Timeout => StatusCode::SERVICE_UNAVAILABLE,
         Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         Error::OverQuota(_) => StatusCode::INSUFFICIENT_STORAGE,
+        Error::Shards { .. } => StatusCode::CONFLICT,
         Error::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Error::NotANumber | Error::WrongType(_) | Error::Refused(_) | Error::Command(_) | Error::BadCursor => {
             StatusCode::UNPROCESSABLE_ENTITY

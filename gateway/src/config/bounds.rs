@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::reader::{At, Section};
+use toml::de::DeValue;
+
+use super::reader::{At, Section, count};
+use crate::store::SHARDS_MAX;
 use crate::tenant::{Rate, Space};
 
 /// The limits as one section may set them; shared by defaults, ceilings, tenants and routes.
@@ -29,6 +32,7 @@ pub(super) struct QuotaRead {
     pub(super) body_bytes: Option<At<Rate>>,
     pub(super) storage_ops: Option<At<Rate>>,
     pub(super) storage: Option<At<Space>>,
+    pub(super) shards: Option<At<u32>>,
     pub(super) storage_bytes: Option<At<Rate>>,
     pub(super) outbound: Option<At<Rate>>,
     pub(super) outbound_in_flight: Option<At<u32>>,
@@ -72,6 +76,7 @@ impl Section<'_> {
             body_bytes: section.rate("body_bytes", Self::bytes),
             storage_ops: section.rate("storage_ops", |section, key| section.count(key).map(widen)),
             storage: section.space("storage"),
+            shards: section.shards("shards"),
             storage_bytes: section.rate("storage_bytes", Self::bytes),
             outbound: section.rate("outbound", |section, key| section.count(key).map(widen)),
             outbound_in_flight: section.count("outbound_in_flight"),
@@ -79,6 +84,11 @@ impl Section<'_> {
         };
         section.finish();
         quota
+    }
+
+    fn shards(&self, key: &'static str) -> Option<At<u32>> {
+        let number = |value: &DeValue<'_>| count(value).filter(|shards| *shards <= SHARDS_MAX);
+        self.take(key, "a whole number from 1 to 64", number)
     }
 
     /// `{ bytes = "64MiB", keys = 100_000 }`; what is not said is not bounded.

@@ -62,6 +62,7 @@ pub(super) const QUOTA: Quota = Quota {
     body_bytes: None,
     storage_ops: None,
     storage: None,
+    shards: 1,
     storage_bytes: None,
     outbound: None,
     outbound_in_flight: 16,

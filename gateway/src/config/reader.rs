@@ -188,11 +188,7 @@ impl<'r> Section<'r> {
     }
 
     pub(super) fn count(&self, key: &'static str) -> Option<At<u32>> {
-        let number = |value: &DeValue<'_>| -> Option<u32> {
-            let number = value.as_integer()?;
-            u32::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok().filter(|number| *number > 0)
-        };
-        self.take(key, "a whole number from 1 to 4294967295", number)
+        self.take(key, "a whole number from 1 to 4294967295", count)
     }
 
     pub(super) fn duration(&self, key: &'static str) -> Option<At<Duration>> {
@@ -326,4 +322,9 @@ impl<'r> Section<'r> {
             });
         }
     }
+}
+
+pub(super) fn count(value: &DeValue<'_>) -> Option<u32> {
+    let number = value.as_integer()?;
+    u32::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok().filter(|number| *number > 0)
 }

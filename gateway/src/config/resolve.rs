@@ -8,13 +8,20 @@ use std::time::SystemTime;
 use super::ceilings;
 use super::gateway_file::{over, quota_over};
 use super::problem::{Place, Problem, Source};
+use super::bounds::QuotaRead;
 use super::reader::{At, near};
 use super::tenant_file::{ComponentRead, RouteRead, TenantFile, TlsRead};
+use super::units;
 use super::{Boot, Plan, PlannedComponent, PlannedRoute};
 use crate::domain::Pattern;
 use crate::ids::{Digest, StoreName, TenantId};
 use crate::route::ROUTES_MAX;
+use crate::store::VALUE_BYTES_MAX;
+use crate::tenant::Quota;
 use crate::tls::{self, Pair, PairError};
+
+/// What a shard must have room for.
+const SHARD_KEYS_MIN: u64 = 100;
 
 /// A certificate's file and its key's, or why each could not be read.
 pub(super) type PairFiles = (Result<Vec<u8>, String>, Result<Vec<u8>, String>);
@@ -93,12 +100,14 @@ pub(super) fn tenant(
         });
     }
     let environment = environment(&mut notes, &file, materials.secrets);
+    let quota = quota_over(&policy.quota, &file.quota);
+    shards(&mut notes, &file.quota, &quota, source);
     let plan = Plan {
         id: id.clone(),
         enabled: file.enabled,
         hosts: file.hosts.iter().map(|host| host.value.clone()).collect(),
         pair: pair?,
-        quota: quota_over(&policy.quota, &file.quota),
+        quota,
         environment,
         egress: file.egress,
         store_ttl: file.store_ttl,
@@ -106,6 +115,21 @@ pub(super) fn tenant(
         routes,
     };
     Some(Found { plan, claims: file.hosts })
+}
+
+/// Each shard has its part of `quota.storage`, which must be worth having: the largest value fits in.
+fn shards(notes: &mut Notes<'_>, read: &QuotaRead, quota: &Quota, source: &Arc<Source>) {
+    let Some(space) = quota.storage.filter(|_| quota.shards > 1) else { return };
+    let (bytes, keys) = (space.bytes / u64::from(quota.shards), space.keys / u64::from(quota.shards));
+    if bytes > VALUE_BYTES_MAX as u64 && keys >= SHARD_KEYS_MIN {
+        return;
+    }
+    let found = format!("{} and {keys} keys for each of {} shards", units::bytes_text(bytes), quota.shards);
+    let place = read.shards.as_ref().map(|at| &at.place).or(read.storage.as_ref().map(|at| &at.place));
+    let whole = Place::whole(source);
+    let wanted = format!("more than 1MiB and {SHARD_KEYS_MIN} keys for each");
+    let texts = ["the shards' parts of quota.storage are too small", &found, &wanted];
+    notes.add("small-shards", place.unwrap_or(&whole), texts, Some("a tenant this small needs one shard".to_owned()));
 }
 
 /// The outer nothing is a problem; the inner one is a tenant that needs no certificate of its own.

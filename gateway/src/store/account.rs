@@ -29,6 +29,10 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    pub(super) const fn plus(self, other: Self) -> Self {
+        Self { bytes: self.bytes.saturating_add(other.bytes), keys: self.keys.saturating_add(other.keys) }
+    }
+
     /// What it comes to after a change, where there is room for that. What makes it less is always done.
     ///
     /// # Errors

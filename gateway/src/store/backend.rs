@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Kind, Value, embedded, redis};
+use super::account::Account;
+use super::layout::{Bucket, Namespace};
+use super::{Kind, Page, Prepared, Reply, Result, Value, embedded, redis};
 
 /// One thing to do in one bucket. A backend does each whole or not at all.
 #[derive(Debug)]
@@ -67,5 +69,63 @@ impl Backend {
             Kind::Embedded(dir) => Self::Embedded(embedded::Embedded::open(dir)?),
             Kind::Redis(servers) => Self::Redis(Box::new(redis::Redis::new(servers, timeout)?)),
         })
+    }
+
+    pub(super) async fn get_many(&self, bucket: &Bucket, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        match self {
+            Self::Embedded(embedded) => embedded.get_many(bucket, keys).await,
+            Self::Redis(redis) => redis.get_many(bucket, keys).await,
+        }
+    }
+
+    pub(super) async fn exists(&self, bucket: &Bucket, key: &[u8]) -> Result<bool> {
+        match self {
+            Self::Embedded(embedded) => embedded.exists(bucket, key),
+            Self::Redis(redis) => redis.exists(bucket, key).await,
+        }
+    }
+
+    pub(super) async fn list(&self, bucket: &Bucket, cursor: Option<&str>) -> Result<Page> {
+        match self {
+            Self::Embedded(embedded) => embedded.list(bucket, cursor).await,
+            Self::Redis(redis) => redis.list(bucket, cursor).await,
+        }
+    }
+
+    pub(super) async fn write(&self, account: &Account, bucket: &Bucket, write: Write) -> Result<Written> {
+        match self {
+            Self::Embedded(embedded) => embedded.write(account, bucket, write).await,
+            Self::Redis(redis) => redis.write(account, bucket, write).await,
+        }
+    }
+
+    pub(super) async fn execute(&self, account: &Account, space: &Namespace, command: Prepared) -> Result<Vec<Reply>> {
+        match self {
+            Self::Embedded(embedded) => embedded.execute(account, space, command).await,
+            Self::Redis(redis) => redis.execute(account, &command).await,
+        }
+    }
+
+    /// Over how many places the tenant is spread, where that was noted.
+    pub(super) async fn noted_layout(&self, layout: &Bucket) -> Result<Option<u16>> {
+        match self {
+            Self::Embedded(embedded) => embedded.noted_layout(layout),
+            Self::Redis(redis) => redis.noted_layout(layout).await,
+        }
+    }
+
+    /// Over how many places the tenant was spread before, or is from now on.
+    pub(super) async fn note_layout(&self, layout: &Bucket, (prefix, shards): (&str, u16)) -> Result<u16> {
+        match self {
+            Self::Embedded(embedded) => embedded.note_layout(layout, (prefix, shards)).await,
+            Self::Redis(redis) => redis.note_layout(layout, shards).await,
+        }
+    }
+
+    pub(super) async fn forget_layout(&self, layout: &Bucket) -> Result<()> {
+        match self {
+            Self::Embedded(embedded) => embedded.forget_layout(layout).await,
+            Self::Redis(redis) => redis.forget_layout(layout).await,
+        }
     }
 }

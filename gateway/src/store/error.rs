@@ -34,6 +34,9 @@ pub(crate) enum Error {
     /// The tenant has as much as it may.
     #[error("quota-exceeded: storage.{0}")]
     OverQuota(&'static str),
+    /// By what is noted in the store, and by the configuration.
+    #[error("shards: the data is in {noted}, and quota.shards says {wanted}")]
+    Shards { noted: u16, wanted: u16 },
     #[error("bad-cursor: this store gave no such cursor")]
     BadCursor,
     #[error("internal: the store failed")]
@@ -51,6 +54,7 @@ impl Error {
             Self::Refused(_) => "refused",
             Self::Command(_) => "command",
             Self::OverQuota(_) => "quota-exceeded",
+            Self::Shards { .. } => "shards",
             Self::BadCursor => "bad-cursor",
             Self::Internal => "internal",
         }

@@ -1,8 +1,10 @@
 //! What a backend sees for a tenant's store: `tg:{tenant}:kv:store`, one hash, the guest's keys being its fields.
 //!
 //! Invariant: no two (tenant, store) give one bucket and none is a prefix of another's field space, because neither name
-//! can hold `:`, `{` or `}`. The braces are Redis Cluster's hash tag: a tenant's buckets share a slot, and braces in a
-//! guest's key cannot move it, since that key is a field and not part of the Redis key.
+//! can hold `:`, `{`, `}` or `.`. The braces are Redis Cluster's hash tag: what is in one [`Place`] shares a slot, and braces
+//! in a guest's key cannot move it, since that key is a field and not part of the Redis key.
+//!
+//! A tenant is one place, or several (`quota.shards`): `{tenant}`, or `{tenant.0}`, `{tenant.1}` and so on.
 
 use crate::ids::{StoreName, TenantId};
 use std::sync::Arc;
@@ -18,6 +20,17 @@ impl Default for Prefix {
     }
 }
 
+/// Where all that a tenant has is in one slot: the whole of it, or one of its shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place(Box<str>);
+
+impl Place {
+    /// The one at `index`, of so many.
+    pub(super) fn of(tenant: &TenantId, index: u16, shards: u16) -> Self {
+        Self(if shards == 1 { tenant.as_str().into() } else { format!("{tenant}.{index}").into() })
+    }
+}
+
 impl Prefix {
     /// Takes 1 to 32 letters, digits, `-`, `_` or `.`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
@@ -29,14 +42,14 @@ impl Prefix {
         &self.0
     }
 
-    /// What all of a tenant's keys begin with.
-    pub(super) fn of_tenant(&self, tenant: &TenantId) -> String {
-        format!("{}:{{{tenant}}}:", self.0)
+    /// What all keys of a place begin with.
+    pub(super) fn of_place(&self, place: &Place) -> String {
+        format!("{}:{{{}}}:", self.0, place.0)
     }
 
-    /// Of the tenant's raw Redis keys.
-    pub(super) fn namespace(&self, tenant: &TenantId) -> Namespace {
-        Namespace(format!("{}:{{{tenant}}}:r:", self.0).into_bytes().into())
+    /// Of raw Redis keys.
+    pub(super) fn namespace(&self, place: &Place) -> Namespace {
+        Namespace(format!("{}:{{{}}}:r:", self.0, place.0).into_bytes().into())
     }
 
     /// Of the tenant's channels.
@@ -44,9 +57,14 @@ impl Prefix {
         Namespace(format!("{}:{{{tenant}}}:ch:", self.0).into_bytes().into())
     }
 
-    /// Where it is counted what the tenant has.
-    pub(super) fn usage(&self, tenant: &TenantId) -> Bucket {
-        Bucket::named(format!("{}:{{{tenant}}}:q:usage", self.0).into_bytes().into())
+    /// Where it is counted what the tenant has there.
+    pub(super) fn usage(&self, place: &Place) -> Bucket {
+        Bucket::named(format!("{}:{{{}}}:q:usage", self.0, place.0).into_bytes().into())
+    }
+
+    /// Where it is noted over how many places the tenant is spread.
+    pub(super) fn layout(&self, tenant: &TenantId) -> Bucket {
+        Bucket::named(format!("{}:{{{tenant}}}:q:layout", self.0).into_bytes().into())
     }
 
     /// Where gateways that share this store keep the sums of the tenant's rates.
@@ -54,8 +72,8 @@ impl Prefix {
         Bucket::named(format!("{}:{{{tenant}}}:q:rates", self.0).into_bytes().into())
     }
 
-    pub(super) fn bucket(&self, tenant: &TenantId, store: &StoreName) -> Bucket {
-        Bucket::named(format!("{}:{{{tenant}}}:kv:{store}", self.0).into_bytes().into())
+    pub(super) fn bucket(&self, place: &Place, store: &StoreName) -> Bucket {
+        Bucket::named(format!("{}:{{{}}}:kv:{store}", self.0, place.0).into_bytes().into())
     }
 }
 
@@ -121,5 +139,36 @@ impl Bucket {
 
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.name
+    }
+}
+
+/// The slot of a key: CRC16 of what stands in its first braces, or of all of it (cluster specification, "Key distribution
+/// model").
+pub(super) fn slot(key: &[u8]) -> u16 {
+    let tag = || {
+        let open = key.iter().position(|byte| *byte == b'{')? + 1;
+        let length = key.get(open..)?.iter().position(|byte| *byte == b'}').filter(|length| *length > 0)?;
+        key.get(open..open + length)
+    };
+    crc16::State::<crc16::XMODEM>::calculate(tag().unwrap_or(key)) % 16_384
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `CLUSTER KEYSLOT` of redis-server 7.0.15 has them.
+    #[test]
+    fn slots_are_the_servers_own() {
+        for (key, wanted) in [
+            ("foo", 12182),
+            ("tg:{acme}:kv:default", slot(b"acme")),
+            ("{user1000}.following", slot(b"user1000")),
+            ("foo{}{bar}", slot(b"foo{}{bar}")),
+            ("foo{{bar}}zap", slot(b"{bar")),
+            ("123456789", 0x31C3),
+        ] {
+            assert_eq!(slot(key.as_bytes()), wanted, "{key}");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod names;
 mod rates;
 mod redis;
 mod scoped;
+mod spread;
 mod text;
 #[cfg(test)]
 mod tests;
@@ -29,23 +30,24 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::deadline::Deadline;
-use crate::ids::{StoreName, TenantId};
+use crate::ids::TenantId;
 use crate::telemetry::Metrics;
 
-use account::Account;
 pub(crate) use account::{Allowance, Usage};
 use backend::{Backend, Write, Written};
 pub(crate) use commands::Reply;
 use commands::{Effect, Prepared};
 pub(crate) use error::{BATCH_BYTES_MAX, BATCH_MAX, Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use gate::{Gate, Inside, Touched};
-use layout::Namespace;
-pub(crate) use layout::{Bucket, Prefix};
+use layout::{Bucket, Namespace};
+pub(crate) use layout::Prefix;
 pub(crate) use moving::{Moved, Progress};
 pub(crate) use names::Name;
 pub(crate) use rates::Spent;
 pub(crate) use redis::{Topology, acl};
 pub(crate) use scoped::{Raw, Scoped};
+pub(crate) use spread::SHARDS_MAX;
+use spread::Spread;
 pub(crate) use text::Text;
 
 /// What the operator chose.
@@ -124,6 +126,8 @@ pub(crate) struct Store {
     away: ArcSwap<HashMap<TenantId, Arc<Backend>>>,
     /// Tenants that are on their way.
     moving: ArcSwap<HashMap<TenantId, Arc<Gate>>>,
+    /// How tenants that were loaded are spread over shards.
+    spreads: ArcSwap<HashMap<TenantId, Arc<Spread>>>,
     prefix: Prefix,
     timeout: Duration,
     share_rates: bool,
@@ -139,7 +143,8 @@ impl Store {
         let home = Arc::new(Backend::open(&settings.kind, settings.timeout)?);
         let (prefix, timeout) = (settings.prefix.clone(), settings.timeout);
         let share_rates = settings.share_rates;
-        Ok(Self { home, away: ArcSwap::default(), moving: ArcSwap::default(), prefix, timeout, share_rates, metrics })
+        let (away, moving, spreads) = Default::default();
+        Ok(Self { home, away, moving, spreads, prefix, timeout, share_rates, metrics })
     }
 
     /// Where a tenant's data is now.
@@ -196,45 +201,23 @@ impl Store {
         Some(gate?.enter(about()).await)
     }
 
-    /// A tenant's own store. Whether it was granted is for the caller to know. What is set there is gone after the `ttl`.
-    pub(crate) fn scoped(
-        self: &Arc<Self>,
-        tenant: &TenantId,
-        name: &StoreName,
-        allowance: Option<Allowance>,
-        ttl: Option<Duration>,
-    ) -> Scoped {
-        let bucket = self.prefix.bucket(tenant, name).lasting(ttl);
-        Scoped { bucket, account: self.account(tenant, allowance), tenant: tenant.clone(), store: Arc::clone(self) }
-    }
-
-    /// A tenant's own raw Redis keys and channels.
-    pub(crate) fn raw(self: &Arc<Self>, tenant: &TenantId, allowance: Option<Allowance>) -> Raw {
-        let (keys, channels) = (self.prefix.namespace(tenant), self.prefix.channels(tenant));
-        Raw {
-            keys,
-            channels,
-            account: self.account(tenant, allowance),
-            tenant: tenant.clone(),
-            store: Arc::clone(self),
-        }
-    }
-
-    fn account(&self, tenant: &TenantId, allowance: Option<Allowance>) -> Account {
-        Account { usage: self.prefix.usage(tenant), allowance }
-    }
-
     /// Counts anew what a tenant has, books it, and says what was booked before and what there is. The embedded store always
     /// knows.
     pub(crate) async fn count(&self, tenant: &TenantId) -> Result<(Usage, Usage)> {
-        let account = self.account(tenant, None);
-        match &*self.backend(tenant) {
-            Backend::Embedded(embedded) => embedded.usage(&account).map(|usage| (usage, usage)),
-            Backend::Redis(redis) => {
-                let booked = redis.usage(&account).await?;
-                Ok((booked, redis.count(self.prefix.of_tenant(tenant).as_bytes(), &account).await?))
-            }
+        let (mut before, mut now) = (Usage::default(), Usage::default());
+        for place in self.places(tenant).await? {
+            let account = self.account(&place, None);
+            let (booked, usage) = match &*self.backend(tenant) {
+                Backend::Embedded(embedded) => embedded.usage(&account).map(|usage| (usage, usage))?,
+                Backend::Redis(redis) => {
+                    let booked = redis.usage(&account).await?;
+                    (booked, redis.count(self.prefix.of_place(&place).as_bytes(), &account).await?)
+                }
+            };
+            before = before.plus(booked);
+            now = now.plus(usage);
         }
+        Ok((before, now))
     }
 
     async fn timed<T>(&self, call: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {

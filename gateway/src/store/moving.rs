@@ -18,7 +18,7 @@ use futures_util::StreamExt as _;
 use super::account::Account;
 use super::embedded::Embedded;
 use super::gate::{Gate, Touched};
-use super::layout::{Bucket, Namespace};
+use super::layout::{Bucket, Namespace, Place};
 use super::names::Name;
 use super::redis::Redis;
 use super::{Allowance, BATCH_BYTES_MAX, Backend, Kind, Reply, Store, Value, Write, commands};
@@ -49,19 +49,26 @@ pub(crate) struct Moved {
     pub(crate) paused: Duration,
 }
 
-/// The two ends, and the tenant's names.
+/// One of the tenant's shards.
+struct Part {
+    place: Place,
+    prefix: String,
+    account: Account,
+    space: Namespace,
+}
+
+/// The two ends, and what the tenant has.
 struct Move<'a> {
     from: &'a Embedded,
     to: &'a Redis,
-    account: Account,
-    space: Namespace,
+    parts: Vec<Part>,
     timeout: Duration,
     progress: &'a Progress,
     /// Raw keys that are at the other end.
     raw: HashSet<Vec<u8>>,
     /// By their whole names.
     stores: HashMap<Vec<u8>, Bucket>,
-    bucket: &'a (dyn Fn(&StoreName) -> Bucket + Sync),
+    bucket: &'a (dyn Fn(&Place, &StoreName) -> Bucket + Sync),
 }
 
 impl Store {
@@ -87,23 +94,24 @@ impl Store {
         let target = Arc::new(Backend::Redis(Box::new(Redis::new(servers, self.timeout)?)));
         let Backend::Redis(there) = &*target else { bail!("a tenant moves to Redis and nowhere else") };
         reachable(there, self.timeout).await?;
-        let prefix = self.prefix.of_tenant(tenant);
-        ensure!(
-            !there.has_any(prefix.as_bytes()).await?,
-            "{tenant} has keys there already; purge them, or name another"
-        );
+        let parts = self.parts(tenant).await?;
+        for part in &parts {
+            ensure!(
+                !there.has_any(part.prefix.as_bytes()).await?,
+                "{tenant} has keys there already; purge them, or name another"
+            );
+        }
+        let layout = self.prefix.layout(tenant);
+        let shards = u16::try_from(parts.len())?;
+        ensure!(there.note_layout(&layout, shards).await? == shards, "{tenant} is laid out otherwise there; purge it");
         let gate = self.begin(tenant)?;
         // Writes that began before the gate was there have ended by then.
         tokio::time::sleep(self.timeout).await;
-        let bucket = |name: &StoreName| self.prefix.bucket(tenant, name).lasting(ttl(name));
+        let bucket = |place: &Place, name: &StoreName| self.prefix.bucket(place, name).lasting(ttl(name));
         let mut work = Move {
             from: here,
             to: there,
-            account: Account {
-                allowance: Some(Allowance { bytes: u64::MAX, keys: u64::MAX }),
-                ..self.account(tenant, None)
-            },
-            space: self.prefix.namespace(tenant),
+            parts,
             timeout: self.timeout,
             progress,
             raw: HashSet::new(),
@@ -117,6 +125,18 @@ impl Store {
         self.end(tenant);
         gate.open();
         moved
+    }
+
+    async fn parts(&self, tenant: &TenantId) -> super::Result<Vec<Part>> {
+        // What is there already is not refused for being too much.
+        let allowance = Some(Allowance { bytes: u64::MAX, keys: u64::MAX });
+        let part = |place: Place| Part {
+            prefix: self.prefix.of_place(&place),
+            account: self.account(&place, allowance),
+            space: self.prefix.namespace(&place),
+            place,
+        };
+        Ok(self.places(tenant).await?.into_iter().map(part).collect())
     }
 }
 
@@ -154,7 +174,9 @@ impl Move<'_> {
         let last = async {
             gate.close().await;
             // What was sent to the writer before is in the file when this is.
-            self.from.write(&self.account, &self.space.as_bucket(), Write::Set(Vec::new())).await?;
+            for part in &self.parts {
+                self.from.write(&part.account, &part.space.as_bucket(), Write::Set(Vec::new())).await?;
+            }
             touched.extend(taken(gate)?);
             self.copy_again(touched).await?;
             let keys = self.same_sums().await?;
@@ -166,14 +188,28 @@ impl Move<'_> {
     }
 
     async fn copy_all(&mut self, store: &Store, tenant: &TenantId) -> anyhow::Result<()> {
-        self.progress.total.store(self.from.usage(&self.account)?.keys, Ordering::Relaxed);
+        self.progress.total.store(self.keys_here()?, Ordering::Relaxed);
+        for at in 0..self.parts.len() {
+            self.copy_part(store, tenant, at).await?;
+        }
+        Ok(())
+    }
+
+    /// How many keys there are at this end.
+    fn keys_here(&self) -> super::Result<u64> {
+        self.parts.iter().map(|part| Ok(self.from.usage(&part.account)?.keys)).sum()
+    }
+
+    async fn copy_part(&mut self, store: &Store, tenant: &TenantId, at: usize) -> anyhow::Result<()> {
         let mut cursor = None;
         loop {
-            let page = store.names(tenant, cursor.as_deref()).await?;
+            let Some(Part { place, prefix, space, .. }) = self.parts.get(at) else { return Ok(()) };
+            let page = store.names_in(tenant, prefix.clone(), cursor.as_deref()).await?;
+            let (place, space) = (place.clone(), space.clone());
             for name in page.names {
                 match name {
-                    Name::Store(name) => self.copy_store((self.bucket)(&name)).await?,
-                    Name::Raw(key) => self.copy_raw(self.space.key(&key)).await?,
+                    Name::Store(name) => self.copy_store((self.bucket)(&place, &name)).await?,
+                    Name::Raw(key) => self.copy_raw(space.key(&key)).await?,
                 }
             }
             cursor = page.cursor;
@@ -181,6 +217,11 @@ impl Move<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// The shard that a whole name is in.
+    fn part(&self, name: &[u8]) -> anyhow::Result<&Part> {
+        self.parts.iter().find(|part| name.starts_with(part.prefix.as_bytes())).context("a key is in no shard")
     }
 
     async fn copy_store(&mut self, bucket: Bucket) -> anyhow::Result<()> {
@@ -221,8 +262,9 @@ impl Move<'_> {
     async fn put(&self, bucket: &Bucket, pairs: Vec<(Vec<u8>, Value)>, gone: Vec<Vec<u8>>) -> anyhow::Result<()> {
         let keys: Vec<Vec<u8>> = pairs.iter().map(|(key, _)| key.clone()).collect();
         let values: Vec<Option<Value>> = pairs.iter().map(|(_, value)| Some(value.clone())).collect();
-        self.timed(self.to.write(&self.account, bucket, Write::Delete(gone))).await?;
-        self.timed(self.to.write(&self.account, bucket, Write::Set(pairs))).await?;
+        let account = &self.part(bucket.as_bytes())?.account;
+        self.timed(self.to.write(account, bucket, Write::Delete(gone))).await?;
+        self.timed(self.to.write(account, bucket, Write::Set(pairs))).await?;
         let read: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         let there = self.timed(self.to.get_many(bucket, &read)).await?;
         ensure!(there == values, "what was copied is not what is read back: does somebody else write there?");
@@ -237,17 +279,18 @@ impl Move<'_> {
     /// A raw key, with its prefix; the embedded store has strings and sets.
     async fn copy_raw(&mut self, key: Vec<u8>) -> anyhow::Result<()> {
         let (from, to) = (self.from, self.to);
-        let own = key.strip_prefix(self.space.as_bytes()).unwrap_or_default().to_vec();
+        let Part { account, space, .. } = self.part(&key)?;
+        let own = key.strip_prefix(space.as_bytes()).unwrap_or_default().to_vec();
         let words = |words: Vec<Vec<u8>>| {
             let mut words = words.into_iter();
-            commands::prepare(&self.space, &words.next().unwrap_or_default(), words.collect())
+            commands::prepare(space, &words.next().unwrap_or_default(), words.collect())
         };
         let ask = async |name: &[u8]| {
             let command = words(vec![name.to_vec(), own.clone()])?;
-            anyhow::Ok(from.execute(&self.account, &self.space, command).await?)
+            anyhow::Ok(from.execute(account, space, command).await?)
         };
         let kind = ask(b"TYPE").await?;
-        self.timed(async { to.execute(&self.account, &words(vec![b"DEL".to_vec(), own.clone()])?).await }).await?;
+        self.timed(async { to.execute(account, &words(vec![b"DEL".to_vec(), own.clone()])?).await }).await?;
         let put = match kind.as_slice() {
             [Reply::Status(kind)] if kind == "string" => vec![b"SET".to_vec(), own.clone()],
             [Reply::Status(kind)] if kind == "set" => vec![b"SADD".to_vec(), own.clone()],
@@ -260,10 +303,10 @@ impl Move<'_> {
         let pieces: Vec<Vec<u8>> = ask(read).await?.into_iter().filter_map(bytes).collect();
         for some in pieces.chunks(500) {
             let command = words(put.iter().chain(some).cloned().collect())?;
-            self.timed(to.execute(&self.account, &command)).await?;
+            self.timed(to.execute(account, &command)).await?;
         }
         let command = words(vec![read.to_vec(), own])?;
-        let there = self.timed(to.execute(&self.account, &command)).await?;
+        let there = self.timed(to.execute(account, &command)).await?;
         let there: HashSet<Vec<u8>> = there.into_iter().filter_map(bytes).collect();
         ensure!(there == pieces.into_iter().collect(), "what was copied is not what is read back");
         self.progress.copied.fetch_add(1, Ordering::Relaxed);
@@ -297,7 +340,7 @@ impl Move<'_> {
         }
         let own = name.iter().rposition(|byte| *byte == b':').and_then(|at| str::from_utf8(name.get(at + 1..)?).ok());
         let store = own.and_then(StoreName::parse).context("a store has no name")?;
-        let bucket = (self.bucket)(&store);
+        let bucket = (self.bucket)(&self.part(&name)?.place, &store);
         self.stores.insert(name, bucket.clone());
         Ok(bucket)
     }
@@ -305,12 +348,12 @@ impl Move<'_> {
     /// How many keys there are, if that is the same at both ends. What is over in a store that lasts a time is counted here
     /// only.
     async fn same_sums(&self) -> anyhow::Result<u64> {
-        let (from, to) = (self.from, self.to);
+        let to = self.to;
         let mut there = self.raw.len() as u64;
         for bucket in self.stores.values() {
             there += self.timed(to.length(bucket)).await?;
         }
-        let here = from.usage(&self.account)?.keys;
+        let here = self.keys_here()?;
         let lasts = self.stores.values().any(|bucket| bucket.ttl().is_some());
         ensure!(here == there || (lasts && here > there), "{here} keys here, and {there} there");
         Ok(there)

@@ -1,7 +1,7 @@
 //! What a tenant has, by name: its stores and its raw keys; and taking all of it away. For operators only: it goes through the
 //! backend's keys, in small steps.
 
-use super::layout::Bucket;
+use super::layout::Place;
 use super::{Backend, Result, Store};
 use crate::deadline::Deadline;
 use crate::ids::{StoreName, TenantId};
@@ -34,28 +34,45 @@ pub(crate) struct Names {
 
 impl Store {
     pub(crate) async fn names(&self, tenant: &TenantId, cursor: Option<&str>) -> Result<Names> {
-        let prefix = self.prefix.of_tenant(tenant);
         let work = async {
-            match &*self.backend(tenant) {
-                Backend::Embedded(embedded) => embedded.names(prefix.into_bytes(), cursor).await,
-                Backend::Redis(redis) => redis.names(prefix.as_bytes(), cursor).await,
-            }
+            let spread = self.noted(tenant).await?;
+            let (shard, cursor) = spread.place(cursor)?;
+            let prefix = self.prefix.of_place(&Place::of(tenant, shard, spread.shards));
+            let mut names = self.names_in(tenant, prefix, cursor).await?;
+            names.cursor = spread.next(shard, names.cursor);
+            Ok(names)
         };
         // A step through the keys of others may take longer than a guest may wait.
         Deadline::after(self.timeout * 4).run(work).await.unwrap_or(Err(super::Error::Timeout))
     }
 
+    pub(super) async fn names_in(&self, tenant: &TenantId, prefix: String, cursor: Option<&str>) -> Result<Names> {
+        match &*self.backend(tenant) {
+            Backend::Embedded(embedded) => embedded.names(prefix.into_bytes(), cursor).await,
+            Backend::Redis(redis) => redis.names(prefix.as_bytes(), cursor).await,
+        }
+    }
+
     /// Takes away some of what a tenant has, in one store or in all, and says how many keys these were; nothing once there
     /// is nothing left.
     pub(crate) async fn purge(&self, tenant: &TenantId, only: Option<&StoreName>) -> Result<Option<u64>> {
-        let prefix = self.prefix.of_tenant(tenant);
-        let store: Option<Bucket> = only.map(|name| self.prefix.bucket(tenant, name));
-        let account = self.account(tenant, None);
         let work = async {
-            match &*self.backend(tenant) {
-                Backend::Embedded(embedded) => embedded.purge(&account, prefix.into_bytes(), store).await,
-                Backend::Redis(redis) => redis.purge(&account, prefix.as_bytes(), store).await,
+            for place in self.places(tenant).await? {
+                let prefix = self.prefix.of_place(&place);
+                let store = only.map(|name| self.prefix.bucket(&place, name));
+                let account = self.account(&place, None);
+                let removed = match &*self.backend(tenant) {
+                    Backend::Embedded(embedded) => embedded.purge(&account, prefix.into_bytes(), store).await?,
+                    Backend::Redis(redis) => redis.purge(&account, prefix.as_bytes(), store).await?,
+                };
+                if removed.is_some() {
+                    return Ok(removed);
+                }
             }
+            if only.is_none() {
+                self.forget_layout(tenant).await?;
+            }
+            Ok(None)
         };
         Deadline::after(self.timeout * 4).run(work).await.unwrap_or(Err(super::Error::Timeout))
     }

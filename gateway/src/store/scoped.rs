@@ -2,27 +2,95 @@
 //! backend answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::account::Account;
+use futures_util::future::join_all;
+
+use super::account::{Account, Allowance};
 use super::gate::Touched;
-use super::layout::{Bucket, Namespace};
+use super::layout::{Bucket, Namespace, Place};
+use super::spread::Spread;
 use super::{
     BATCH_BYTES_MAX, BATCH_MAX, Backend, Effect, Error, KEY_BYTES_MAX, Page, Reply, Result, Store, VALUE_BYTES_MAX,
     Value, Write, Written, commands,
 };
 
-use crate::ids::TenantId;
+use crate::ids::{StoreName, TenantId};
 
 /// One tenant's one store.
 #[derive(Clone, Debug)]
 pub(crate) struct Scoped {
-    pub(super) bucket: Bucket,
-    pub(super) account: Account,
-    pub(super) tenant: TenantId,
-    pub(super) store: Arc<Store>,
+    whose: Whose,
+    name: StoreName,
+    ttl: Option<Duration>,
+    /// Of the first shard, which for most tenants is the only one.
+    first: (Bucket, Account),
+}
+
+/// Who asks, and by which means.
+#[derive(Clone, Debug)]
+struct Whose {
+    tenant: TenantId,
+    allowance: Option<Allowance>,
+    spread: Arc<Spread>,
+    store: Arc<Store>,
+}
+
+impl Whose {
+    fn place(&self, shard: u16) -> Place {
+        Place::of(&self.tenant, shard, self.spread.shards)
+    }
+
+    fn account(&self, place: &Place) -> Account {
+        self.store.account(place, self.allowance.map(|allowance| self.spread.share(allowance)))
+    }
+
+    /// Where the tenant's data is, laid out as it is believed to be.
+    async fn backend(&self) -> Result<Arc<Backend>> {
+        self.store.agreed(&self.tenant, &self.spread).await?;
+        Ok(self.store.backend(&self.tenant))
+    }
+}
+
+impl Store {
+    fn whose(self: &Arc<Self>, tenant: &TenantId, allowance: Option<Allowance>) -> Whose {
+        Whose { tenant: tenant.clone(), allowance, spread: self.spread_of(tenant), store: Arc::clone(self) }
+    }
+
+    /// A tenant's own store. Whether it was granted is for the caller to know. What is set there is gone after the `ttl`.
+    pub(crate) fn scoped(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        name: &StoreName,
+        allowance: Option<Allowance>,
+        ttl: Option<Duration>,
+    ) -> Scoped {
+        let whose = self.whose(tenant, allowance);
+        let place = whose.place(0);
+        let first = (self.prefix.bucket(&place, name).lasting(ttl), whose.account(&place));
+        Scoped { whose, name: name.clone(), ttl, first }
+    }
+
+    /// A tenant's own raw Redis keys and channels.
+    pub(crate) fn raw(self: &Arc<Self>, tenant: &TenantId, allowance: Option<Allowance>) -> Raw {
+        Raw { whose: self.whose(tenant, allowance), channels: self.prefix.channels(tenant) }
+    }
 }
 
 impl Scoped {
+    fn shard(&self, shard: u16) -> (Bucket, Account) {
+        if shard == 0 {
+            return self.first.clone();
+        }
+        let place = self.whose.place(shard);
+        let bucket = self.whose.store.prefix.bucket(&place, &self.name).lasting(self.ttl);
+        (bucket, self.whose.account(&place))
+    }
+
+    fn bucket(&self, shard: u16) -> Bucket {
+        self.shard(shard).0
+    }
+
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Value>> {
         Ok(self.get_many(&[key]).await?.pop().flatten())
     }
@@ -32,25 +100,44 @@ impl Scoped {
         check_batch(keys.len())?;
         keys.iter().try_for_each(|key| check_key(key))?;
         let work = async {
-            match &*self.store.backend(&self.tenant) {
-                Backend::Embedded(embedded) => embedded.get_many(&self.bucket, keys).await,
-                Backend::Redis(redis) => redis.get_many(&self.bucket, keys).await,
+            let backend = self.whose.backend().await?;
+            if self.whose.spread.shards == 1 {
+                return backend.get_many(&self.first.0, keys).await;
             }
+            let parts = self.whose.spread.sorted(keys.iter().enumerate().collect(), |(_, key)| key);
+            let asked = parts.into_iter().map(async |(shard, part)| {
+                let keys: Vec<&[u8]> = part.iter().map(|(_, key)| **key).collect();
+                let values = backend.get_many(&self.bucket(shard), &keys).await?;
+                Ok(part.into_iter().map(|(at, _)| at).zip(values).collect::<Vec<_>>())
+            });
+            let mut found = vec![None; keys.len()];
+            let mut bytes = 0;
+            for part in join_all(asked).await {
+                for (at, value) in part? {
+                    bytes += value.as_ref().map_or(0, Vec::len);
+                    if let Some(place) = found.get_mut(at) {
+                        *place = value;
+                    }
+                }
+            }
+            if bytes > BATCH_BYTES_MAX {
+                return Err(Error::TooLarge("a batch may bring back 8 MiB"));
+            }
+            Ok(found)
         };
-        self.store.timed("get", work).await
+        self.whose.store.timed("get", work).await
     }
 
     pub(crate) async fn exists(&self, key: &[u8]) -> Result<bool> {
         check_key(key)?;
         let work = async {
-            match &*self.store.backend(&self.tenant) {
-                Backend::Embedded(embedded) => embedded.exists(&self.bucket, key),
-                Backend::Redis(redis) => redis.exists(&self.bucket, key).await,
-            }
+            let backend = self.whose.backend().await?;
+            backend.exists(&self.bucket(self.whose.spread.shard_of(key)), key).await
         };
-        self.store.timed("exists", work).await
+        self.whose.store.timed("exists", work).await
     }
 
+    /// Whole or not at all, where the tenant has one shard; where it has several, each shard's part is.
     pub(crate) async fn set_many(&self, pairs: Vec<(Vec<u8>, Value)>) -> Result<()> {
         check_batch(pairs.len())?;
         for (key, value) in &pairs {
@@ -90,58 +177,92 @@ impl Scoped {
 
     /// One page of keys. A key that stays is in one page at least; the order is the backend's.
     pub(crate) async fn list(&self, cursor: Option<&str>) -> Result<Page> {
+        let spread = &self.whose.spread;
         let work = async {
-            match &*self.store.backend(&self.tenant) {
-                Backend::Embedded(embedded) => embedded.list(&self.bucket, cursor).await,
-                Backend::Redis(redis) => redis.list(&self.bucket, cursor).await,
+            let backend = self.whose.backend().await?;
+            let (mut shard, cursor) = spread.place(cursor)?;
+            let mut page = backend.list(&self.bucket(shard), cursor).await?;
+            // A guest may take an empty page for the end.
+            while page.keys.is_empty() && page.cursor.is_none() && shard + 1 < spread.shards {
+                shard += 1;
+                page = backend.list(&self.bucket(shard), None).await?;
             }
+            page.cursor = spread.next(shard, page.cursor);
+            Ok(page)
         };
-        self.store.timed("list", work).await
+        self.whose.store.timed("list", work).await
     }
 
     async fn write(&self, call: &'static str, write: Write) -> Result<Written> {
         let work = async {
-            let about = || write.keys().map(|key| Touched::pair(&self.bucket, key)).collect();
-            let _inside = self.store.writing(&self.tenant, about).await;
-            match &*self.store.backend(&self.tenant) {
-                Backend::Embedded(embedded) => embedded.write(&self.account, &self.bucket, write).await,
-                Backend::Redis(redis) => redis.write(&self.account, &self.bucket, write).await,
+            self.whose.store.agreed(&self.whose.tenant, &self.whose.spread).await?;
+            let mut parts = self.whose.spread.writes(write);
+            match parts.pop() {
+                None => Ok(Written::Done),
+                Some((shard, only)) if parts.is_empty() => self.write_in(shard, only).await,
+                Some(last) => {
+                    let parts = parts.into_iter().chain([last]);
+                    let done = join_all(parts.map(|(shard, write)| self.write_in(shard, write))).await;
+                    done.into_iter().collect::<Result<Vec<_>>>().map(|_done| Written::Done)
+                }
             }
         };
-        self.store.timed(call, work).await
+        self.whose.store.timed(call, work).await
+    }
+
+    async fn write_in(&self, shard: u16, write: Write) -> Result<Written> {
+        let (bucket, account) = self.shard(shard);
+        let Whose { tenant, store, .. } = &self.whose;
+        let about = || write.keys().map(|key| Touched::pair(&bucket, key)).collect();
+        let _inside = store.writing(tenant, about).await;
+        store.backend(tenant).write(&account, &bucket, write).await
     }
 }
 
 /// One tenant's raw Redis keys, and its channels.
 #[derive(Clone, Debug)]
 pub(crate) struct Raw {
-    pub(super) keys: Namespace,
-    pub(super) account: Account,
-    pub(super) channels: Namespace,
-    pub(super) tenant: TenantId,
-    pub(super) store: Arc<Store>,
+    whose: Whose,
+    channels: Namespace,
 }
 
 impl Raw {
     /// Does a Redis command on the tenant's own keys; which ones are served says `commands/table.rs`.
     pub(crate) async fn execute(&self, command: &[u8], arguments: Vec<Vec<u8>>) -> Result<Vec<Reply>> {
-        let prepared = commands::prepare(&self.keys, command, arguments)?;
+        let spread = &self.whose.spread;
+        let work = async {
+            self.whose.store.agreed(&self.whose.tenant, spread).await?;
+            if spread.shards == 1 {
+                return self.execute_in(0, command, arguments).await;
+            }
+            let (parts, joined) = commands::split(command, arguments, |key| spread.shard_of(key))?;
+            if let [only] = parts.as_slice() {
+                return self.execute_in(only.shard, command, only.arguments.clone()).await;
+            }
+            let asked = parts.into_iter().map(async |part| {
+                let replies = self.execute_in(part.shard, command, part.arguments.clone()).await?;
+                Ok((part, replies))
+            });
+            commands::join(joined, join_all(asked).await.into_iter().collect::<Result<_>>()?)
+        };
+        self.whose.store.timed("execute", work).await
+    }
+
+    async fn execute_in(&self, shard: u16, command: &[u8], arguments: Vec<Vec<u8>>) -> Result<Vec<Reply>> {
+        let Whose { tenant, store, .. } = &self.whose;
+        let place = self.whose.place(shard);
+        let space = store.prefix.namespace(&place);
+        let prepared = commands::prepare(&space, command, arguments)?;
         if !prepared.is_inside() {
             tracing::error!(target: "store", command = prepared.name(), "a key outside of its tenant was about to be sent");
             return Err(Error::Internal);
         }
-        let work = async {
-            let about = || prepared.keys().map(|key| Touched::Raw(key.to_vec())).collect();
-            let _inside = match prepared.effect() {
-                Effect::None => None,
-                Effect::Grows | Effect::Shrinks => self.store.writing(&self.tenant, about).await,
-            };
-            match &*self.store.backend(&self.tenant) {
-                Backend::Embedded(embedded) => embedded.execute(&self.account, &self.keys, prepared).await,
-                Backend::Redis(redis) => redis.execute(&self.account, &prepared).await,
-            }
+        let about = || prepared.keys().map(|key| Touched::Raw(key.to_vec())).collect();
+        let _inside = match prepared.effect() {
+            Effect::None => None,
+            Effect::Grows | Effect::Shrinks => store.writing(tenant, about).await,
         };
-        self.store.timed("execute", work).await
+        store.backend(tenant).execute(&self.whose.account(&place), &space, prepared).await
     }
 
     /// Sends a message to the tenant's own channel.
@@ -149,14 +270,15 @@ impl Raw {
         check_key(channel)?;
         check_value(payload)?;
         let channel = self.channels.key(channel);
+        let Whose { tenant, store, .. } = &self.whose;
         let work = async {
-            match &*self.store.backend(&self.tenant) {
+            match &*store.backend(tenant) {
                 // Nobody can listen in this process yet.
                 Backend::Embedded(_) => Ok(()),
                 Backend::Redis(redis) => redis.publish(&channel, payload).await,
             }
         };
-        self.store.timed("publish", work).await
+        store.timed("publish", work).await
     }
 }
 

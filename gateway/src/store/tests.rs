@@ -7,7 +7,9 @@ use std::time::Instant;
 use deadpool_redis::redis as client;
 use proptest::prelude::*;
 
+use super::layout::Place;
 use super::*;
+use crate::ids::StoreName;
 
 fn tenant(name: &str) -> TenantId {
     TenantId::parse(name).unwrap()
@@ -38,7 +40,7 @@ proptest! {
         prefix in "[a-zA-Z0-9._-]{1,32}",
     ) {
         let prefix = Prefix::parse(&prefix).unwrap();
-        let bucket = |(id, store): &(String, String)| prefix.bucket(&tenant(id), &name(store));
+        let bucket = |(id, store): &(String, String)| prefix.bucket(&Place::of(&tenant(id), 0, 1), &name(store));
         prop_assert_eq!(bucket(&a) == bucket(&b), a == b);
         let own = |id: &str| format!("{}{{{id}}}:", prefix_text(&prefix));
         prop_assert!(bucket(&a).as_bytes().starts_with(own(&a.0).as_bytes()));
@@ -51,7 +53,7 @@ proptest! {
     /// are in one slot, whatever its stores are called.
     #[test]
     fn the_hash_tag_of_a_bucket_is_the_tenant(id in names(), store in names()) {
-        let bucket = Prefix::default().bucket(&tenant(&id), &name(&store));
+        let bucket = Prefix::default().bucket(&Place::of(&tenant(&id), 0, 1), &name(&store));
         let text = String::from_utf8(bucket.as_bytes().to_vec()).unwrap();
         let tag = text.split_once('{').unwrap().1.split_once('}').unwrap().0;
         prop_assert_eq!(tag, id);
@@ -67,7 +69,7 @@ proptest! {
 }
 
 fn prefix_text(prefix: &Prefix) -> String {
-    let bucket = prefix.bucket(&tenant("x"), &name("x"));
+    let bucket = prefix.bucket(&Place::of(&tenant("x"), 0, 1), &name("x"));
     let text = String::from_utf8(bucket.as_bytes().to_vec()).unwrap();
     text.split_once('{').unwrap().0.to_owned()
 }
@@ -98,10 +100,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
-    fn the_embedded_store_does_what_a_map_does_for_each_tenant_apart(steps in steps()) {
+    fn the_embedded_store_does_what_a_map_does_for_each_tenant_apart(steps in steps(), shards in 1..4u32) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
+        store.spread([(tenant("a"), shards), (tenant("b"), 2)].into_iter());
         // `a` and `a-b`, `s` and `s-t`: names that begin alike.
         let scopes = [("a", "s"), ("a", "s-t"), ("a-b", "s"), ("b", "s")]
             .map(|(id, store_name)| store.scoped(&tenant(id), &name(store_name), None, None));
@@ -111,8 +114,17 @@ proptest! {
                 follow(&scopes, &mut model, step).await?;
             }
             for (scope, expected) in scopes.iter().zip(&model) {
-                let page = scope.list(None).await.unwrap();
-                prop_assert_eq!(page.keys.into_iter().collect::<BTreeSet<_>>(), expected.keys().cloned().collect());
+                let (mut keys, mut cursor) = (Vec::new(), None);
+                loop {
+                    let page = scope.list(cursor.as_deref()).await.unwrap();
+                    keys.extend(page.keys);
+                    cursor = page.cursor;
+                    if cursor.is_none() {
+                        break;
+                    }
+                }
+                keys.sort();
+                prop_assert_eq!(keys, expected.keys().cloned().collect::<Vec<_>>());
                 for (key, value) in expected {
                     prop_assert_eq!(scope.get(key).await.unwrap(), Some(value.clone()));
                 }

@@ -57,6 +57,8 @@ pub(crate) struct Quota {
     pub(crate) storage_ops: Option<Rate>,
     /// What it may have in the store.
     pub(crate) storage: Option<Space>,
+    /// Over how many slots of a cluster its data is spread; each has its part of `storage`.
+    pub(crate) shards: u32,
     /// Bytes of keys and values, to and from the store.
     pub(crate) storage_bytes: Option<Rate>,
     pub(crate) outbound: Option<Rate>,
@@ -87,6 +89,7 @@ impl Quota {
             body_bytes: None,
             storage_ops: None,
             storage: None,
+            shards: 1,
             storage_bytes: None,
             outbound: None,
             outbound_in_flight: u32::MAX,

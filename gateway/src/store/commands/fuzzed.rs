@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{Namespace, Prepared, prepare, redis, run};
 use crate::ids::TenantId;
 use crate::store::Prefix;
+use crate::store::layout::Place;
 
 /// A command's words: each is as long as the byte before it says, in fours above 200, so that limits are reached.
 fn words(mut data: &[u8]) -> Vec<Vec<u8>> {
@@ -35,7 +36,7 @@ pub(crate) fn any_command(data: &[u8]) {
     }
     let name = words.remove(0);
     let Some(tenant) = TenantId::parse("a") else { return };
-    let inside = Prefix::default().namespace(&tenant);
+    let inside = Prefix::default().namespace(&Place::of(&tenant, 0, 1));
     let Ok(prepared) = prepare(&inside, &name, words.clone()) else { return };
     is_rewritten(&inside, &words, &prepared);
     is_told_without_prefix(&inside, &prepared);

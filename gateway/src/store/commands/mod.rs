@@ -13,6 +13,7 @@ mod bounds;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
 mod local;
+mod split;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use deadpool_redis::redis;
 use super::layout::Namespace;
 use super::{Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 pub(super) use local::{decimal, run};
+pub(super) use split::{join, split};
 pub(super) use table::Effect;
 use table::{Bound, Keys, Names, Rule};
 

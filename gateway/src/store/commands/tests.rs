@@ -6,10 +6,11 @@ use super::table::RULES;
 use super::*;
 use crate::ids::TenantId;
 use crate::store::Prefix;
+use crate::store::layout::Place;
 use crate::store::tests::server;
 
 fn inside() -> Namespace {
-    Prefix::default().namespace(&TenantId::parse("acme").unwrap())
+    Prefix::default().namespace(&Place::of(&TenantId::parse("acme").unwrap(), 0, 1))
 }
 
 fn words(text: &str) -> Words {

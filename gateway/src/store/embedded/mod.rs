@@ -7,6 +7,7 @@
 //! for any more is left out. One value is read in place; batches and listings go to [`READERS`] threads at most.
 
 mod lasting;
+mod layout;
 mod names;
 mod tables;
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl Embedded {
 /// A place in the table of names.
 type Place = (Vec<u8>, Vec<u8>);
 
-fn first_bucket(database: &Database, prefix: &[u8]) -> Result<Option<Bucket>> {
+pub(super) fn first_bucket(database: &Database, prefix: &[u8]) -> Result<Option<Bucket>> {
     let read = database.begin_read().map_err(internal)?;
     let table = read.open_table(NAMES).map_err(internal)?;
     let start: (&[u8], &[u8]) = (prefix, &[]);

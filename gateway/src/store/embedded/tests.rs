@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::ids::{StoreName, TenantId};
 use crate::store::Prefix;
+use crate::store::layout::Place;
 
 const TIME: Duration = Duration::from_secs(5);
 const WRITERS: usize = 64;
@@ -18,8 +19,9 @@ async fn durable_writes_beside_the_raw_engine() {
     let store = Arc::new(Embedded::open(&dir.path().join("store")).unwrap());
     let prefix = Prefix::default();
     let tenant = TenantId::parse("a").unwrap();
-    let bucket = prefix.bucket(&tenant, &StoreName::parse("default").unwrap());
-    let account = Account { usage: prefix.usage(&tenant), allowance: None };
+    let place = Place::of(&tenant, 0, 1);
+    let bucket = prefix.bucket(&place, &StoreName::parse("default").unwrap());
+    let account = Account { usage: prefix.usage(&place), allowance: None };
     let end = Instant::now() + TIME;
     let writers = (0..WRITERS).map(|writer| {
         let (store, bucket, account) = (Arc::clone(&store), bucket.clone(), account.clone());

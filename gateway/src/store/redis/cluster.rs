@@ -1,7 +1,7 @@
 //! Which server has which slot, kept by asking the servers themselves.
 //!
-//! All of a tenant's keys are in one slot, so each call is for one server, and one pool a server is all that is needed. (The
-//! redis crate's cluster client dispatches nothing while it refreshes its slots, and never leaves a primary that hangs.)
+//! All keys of one call are in one slot, so it is for one server, and one pool a server is all that is needed. (The redis
+//! crate's cluster client dispatches nothing while it refreshes its slots, and never leaves a primary that hangs.)
 //! A server that says MOVED or ASK is heeded at once; a watcher asks all of them for the slots every [`CALM`], and every
 //! [`TROUBLED`] while a breaker is open, and believes whoever names primaries that answer.
 //!
@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use super::node::{Answer, Call, Node, connection_config};
 use crate::deadline::Deadline;
+use crate::store::layout::slot;
 use crate::store::{Error, Result};
 
 const SLOTS: usize = 16_384;
@@ -242,35 +243,4 @@ async fn ask(info: ConnectionInfo) -> Option<View> {
         Some((number(range.first()?)?, number(range.get(1)?)?, format!("{host}:{}", number(primary.get(1)?)?)))
     };
     Some(ranges.into_iter().filter_map(range).collect())
-}
-
-/// The slot of a key: CRC16 of what stands in its first braces, or of all of it (cluster specification, "Key distribution
-/// model").
-fn slot(key: &[u8]) -> u16 {
-    let tag = || {
-        let open = key.iter().position(|byte| *byte == b'{')? + 1;
-        let length = key.get(open..)?.iter().position(|byte| *byte == b'}').filter(|length| *length > 0)?;
-        key.get(open..open + length)
-    };
-    crc16::State::<crc16::XMODEM>::calculate(tag().unwrap_or(key)) % 16_384
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As `CLUSTER KEYSLOT` of redis-server 7.0.15 has them.
-    #[test]
-    fn slots_are_the_servers_own() {
-        for (key, wanted) in [
-            ("foo", 12182),
-            ("tg:{acme}:kv:default", slot(b"acme")),
-            ("{user1000}.following", slot(b"user1000")),
-            ("foo{}{bar}", slot(b"foo{}{bar}")),
-            ("foo{{bar}}zap", slot(b"{bar")),
-            ("123456789", 0x31C3),
-        ] {
-            assert_eq!(slot(key.as_bytes()), wanted, "{key}");
-        }
-    }
 }

@@ -8,6 +8,7 @@ mod breaker;
 mod cluster;
 mod counted;
 mod lasting;
+mod layout;
 mod names;
 mod node;
 mod rates;
