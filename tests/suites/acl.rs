@@ -103,7 +103,7 @@ async fn the_gateways_user_does_all_that_is_needed_and_nothing_else() {
     let (site, redis) = (site(), Redis::start());
     let (code, said) = apply(&site, &redis.url());
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("gate may use tg:*") && !said.contains(PASSWORD), "{said}");
+    assert!(said.contains("gate may use ~tg:* &tg:*") && !said.contains(PASSWORD), "{said}");
     everything_works(&site, &with_user(&redis.url())).await;
     the_wall_holds(&redis);
 }
@@ -121,6 +121,35 @@ async fn a_clusters_servers_and_those_behind_sentinels_get_the_user_as_well() {
     assert_eq!((code, said.lines().count()), (Some(0), 2), "{said}");
     everything_works(&site, &with_user(&sentinel.url())).await;
     the_wall_holds(&sentinel.replica);
+}
+
+/// With users of their own, tenants are kept apart by Redis too: a call that goes to another's keys is refused to it.
+#[tokio::test]
+async fn each_tenants_user_reaches_that_tenants_keys_only() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let site = site().file("secret", secret).gateway("[storage]\ntenant_users = { file = \"../secret\" }");
+    let (single, cluster) = (Redis::start(), RedisCluster::start());
+    for (url, nodes) in [(single.url(), vec![&single]), (cluster.url(), cluster.nodes.iter().collect())] {
+        let (code, said) = apply(&site, &url);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("tg.kv may use ~tg:{kv}:* ~tg:{kv.*}:* &tg:{kv}:ch:*"), "{said}");
+        everything_works(&site, &with_user(&url)).await;
+        let gateway = Gateway::start_with(&site, &["--storage", &with_user(&url)]);
+        gateway.storage().await;
+        let set = gateway.client(Protocol::H2);
+        assert_eq!(set.call("POST", "kv.localhost", "/-/set/a", "1").await.text(), "set");
+        assert!(nodes.iter().any(|node| node.cli(&["CLIENT", "LIST"]).contains(" user=tg.kv ")), "as its own user");
+        for node in nodes {
+            for (key, allowed) in
+                [("{kv}:r:k", true), ("{kv.3}:r:k", true), ("{raw}:r:k", false), ("{kv-b}:r:k", false)]
+            {
+                let said = node.cli(&["ACL", "DRYRUN", "tg.kv", "GET", &format!("tg:{key}")]);
+                assert_eq!(said == "OK", allowed, "{key}: {said}");
+            }
+            let said = node.cli(&["ACL", "DRYRUN", "tg.kv", "PUBLISH", "tg:{raw}:ch:c", "m"]);
+            assert_ne!(said, "OK", "another's channel");
+        }
+    }
 }
 
 #[test]

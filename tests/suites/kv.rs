@@ -126,6 +126,42 @@ async fn an_export_is_all_that_a_tenant_has_and_nothing_else() {
     }
 }
 
+/// An export that broke off, here with a part that is cut anywhere, goes on and comes to the same.
+#[tokio::test]
+async fn an_export_that_broke_off_goes_on() {
+    for storage in Storage::each() {
+        let house = House::on(storage).await;
+        for part in 0..4 {
+            let lines: Vec<_> = (0..900).map(|n| format!("key-{part}-{n}=value-{n}")).collect();
+            house.guest("kv", "/-/set-many/x", lines.join("\n")).await;
+            house.guest("kv", "/second/set-many/x", lines.join("\n")).await;
+        }
+        let path = house.site.path("export.jsonl");
+        let (file, part) = (path.to_str().unwrap(), house.site.path("export.jsonl.part"));
+        house.done(&["export", "--tenant", "kv", "--to", file]);
+        let lines = |text: &str| -> std::collections::BTreeSet<String> {
+            text.lines().filter(|line| !line.contains("\"at\":")).map(str::to_owned).collect()
+        };
+        let whole = std::fs::read_to_string(&path).unwrap();
+        for cut in [60, whole.len() / 3, whole.len() * 2 / 3, whole.len() - 3] {
+            std::fs::write(&part, &whole[..cut]).unwrap();
+            let (code, said) = house.kv(&["export", "--tenant", "kv", "--to", file]);
+            assert!(code == Some(1) && said.contains("--resume goes on with it"), "{said}");
+            let said = house.done(&["export", "--tenant", "kv", "--to", file, "--resume"]);
+            assert!(said.contains("exported 7200 keys"), "{said}");
+            assert!(!part.exists());
+            let again = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(lines(&again), lines(&whole), "cut at {cut}");
+            assert_eq!(again.lines().filter(|line| line.contains("\"key\":")).count(), 7200, "each once");
+        }
+        let said = house.done(&["import", "--tenant", "copy", file]);
+        assert!(said.contains("imported 7200 keys"), "{said}");
+        std::fs::write(&part, &whole).unwrap();
+        let (code, said) = house.kv(&["export", "--tenant", "other", "--to", file, "--resume"]);
+        assert!(code == Some(1) && said.contains("an export of kv, and not of other"), "{said}");
+    }
+}
+
 /// A tenant that began on the embedded store moves to a cluster, and back as far as that goes.
 #[tokio::test]
 async fn a_tenant_moves_from_the_embedded_store_to_a_cluster() {

@@ -1,4 +1,5 @@
-//! `tollgate redis acl`: a Redis user for the gateway that reaches its own keys and nothing else.
+//! `tollgate redis acl`: a Redis user for the gateway that reaches its own keys and nothing else, and with
+//! `storage.tenant_users` one for each tenant that reaches that tenant's.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -7,12 +8,22 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 use super::{Common, boot, runtime};
-use crate::store::{self, Kind, Secret};
+use crate::config;
+use crate::store::acl::Grant;
+use crate::store::{self, Kind, Secret, User};
 
 pub(super) fn acl(common: &Common, user: &str, password: Option<&Path>, apply: bool) -> anyhow::Result<ExitCode> {
-    let storage = match boot(common) {
-        Ok(boot) => boot.storage,
+    let boot = match boot(common) {
+        Ok(boot) => boot,
         Err(code) => return Ok(code),
+    };
+    let storage = &boot.storage;
+    let tenants: Vec<Grant> = match &storage.tenant_users {
+        Some(secret) => {
+            let names = config::names(&boot).map_err(|problem| anyhow::anyhow!("{}", problem.line()))?;
+            names.iter().map(|id| Grant::tenant(&storage.prefix, id, secret)).collect()
+        }
+        None => Vec::new(),
     };
     let is_name =
         !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
@@ -34,10 +45,18 @@ pub(super) fn acl(common: &Common, user: &str, password: Option<&Path>, apply: b
                 common.config.display()
             );
         };
-        let work = store::acl::apply(servers, &storage.prefix, (user, &secret));
-        runtime()?.block_on(work)?.concat()
+        let mut grants = vec![Grant::gateway(&storage.prefix, User { name: user.to_owned(), password: secret })];
+        grants.extend(tenants);
+        runtime()?.block_on(store::acl::apply(servers, &grants))?.concat()
     } else {
-        format!("ACL SETUSER {user} {} >PASSWORD\n", store::acl::rules(&storage.prefix).join(" "))
+        let nobody = User { name: user.to_owned(), password: Secret(String::new()) };
+        let gateway = Grant::gateway(&storage.prefix, nobody);
+        let mut lines = format!("ACL SETUSER {user} {} >PASSWORD\n", gateway.rules().join(" "));
+        for grant in tenants {
+            let (name, words) = (&grant.user.name, grant.rules().join(" "));
+            lines += &format!("ACL SETUSER {name} {words} {}\n", grant.hash());
+        }
+        lines
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)

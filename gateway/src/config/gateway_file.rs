@@ -153,10 +153,21 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
     });
     let timeout = section.as_ref().and_then(|s| s.duration("timeout"));
     let share_rates = value(section.as_ref().and_then(|s| s.boolean("share_rates")), defaults::SHARE_RATES);
+    let users = section.as_ref().and_then(|s| s.take("tenant_users", TENANT_USERS, secret));
+    let tenant_users = users.and_then(|at| {
+        let bad = |found: String| {
+            reader.bad("unreadable", &at.place, "the secret cannot be read".into(), found, TENANT_USERS);
+        };
+        let read = at.value.read(base).map_err(bad).ok()?;
+        if read.len() < SECRET_BYTES_MIN {
+            bad(format!("{} bytes", read.len()));
+        }
+        Some(Secret(read))
+    });
     let embedded = store::Kind::Embedded(path.map_or_else(|| state.join("store"), |at| join(base, &at.value)));
     let tls = section.as_ref().map(|section| storage_tls(reader, section, base)).unwrap_or_default();
     let redis = |urls: String, topology| {
-        store::Kind::Redis(Servers { urls: Secret(urls), topology, primary, tls: tls.clone() })
+        store::Kind::Redis(Servers { urls: Secret(urls), topology, primary, user: None, tls: tls.clone() })
     };
     let kind = match (&overrides.storage, backend, url) {
         (Some(over), ..) if over == "embedded" => embedded,
@@ -181,7 +192,7 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
         section.finish();
     }
     let prefix = prefix.map_or_else(Prefix::default, |at| at.value);
-    store::Settings { kind, prefix, timeout: value(timeout, defaults::STORAGE_TIMEOUT), share_rates, tls }
+    store::Settings { kind, prefix, timeout: value(timeout, defaults::STORAGE_TIMEOUT), share_rates, tenant_users, tls }
 }
 
 fn topology(text: &str) -> (Topology, &str) {
@@ -197,7 +208,7 @@ pub(crate) fn redis_at(text: &str, tls: store::Tls) -> Option<store::Kind> {
     let (topology, urls) = topology(text);
     let is_redis = urls.split(',').all(|url| ["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme)));
     let primary = defaults::SENTINEL_PRIMARY.to_owned();
-    is_redis.then(|| store::Kind::Redis(Servers { urls: Secret(urls.to_owned()), topology, primary, tls }))
+    is_redis.then(|| store::Kind::Redis(Servers { urls: Secret(urls.to_owned()), topology, primary, user: None, tls }))
 }
 
 /// `[storage.tls]`, for `rediss://`.
@@ -226,6 +237,8 @@ fn storage_tls(reader: &Reader, storage: &Section<'_>, base: &Path) -> store::Tl
     store::Tls { ca: ca.map(|(_, pem)| pem), pair }
 }
 
+const TENANT_USERS: &str = "{ file = \"path\" } or { env = \"NAME\" }, at least 32 bytes that nobody can guess";
+const SECRET_BYTES_MIN: usize = 32;
 const URL: &str = "\"redis://host:6379\" (several with commas between), { env = \"NAME\" } or { file = \"path\" }";
 
 /// A text, or where to find one that must not stand in a file.

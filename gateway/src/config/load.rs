@@ -54,6 +54,15 @@ pub(crate) fn tenants(boot: &Boot, owners: &BTreeMap<Pattern, TenantId>) -> Plan
     Planned { plans, problems }
 }
 
+/// The tenants there are, whatever stands in their files.
+///
+/// # Errors
+/// The folder cannot be read.
+pub(crate) fn names(boot: &Boot) -> Result<Vec<TenantId>, Box<Problem>> {
+    let name = |folder: &std::path::PathBuf| TenantId::parse(folder.file_name()?.to_str()?);
+    Ok(folders(&boot.tenants_dir)?.iter().filter_map(name).collect())
+}
+
 fn folders(dir: &Path) -> Result<Vec<std::path::PathBuf>, Box<Problem>> {
     let list = || -> std::io::Result<Vec<_>> {
         let mut folders = Vec::new();

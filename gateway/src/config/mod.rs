@@ -34,7 +34,7 @@ use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
 pub(crate) use budget::{Machine, lines as budget_lines};
 pub(crate) use gateway_file::redis_at;
-pub(crate) use load::{gateway, owners, tenants};
+pub(crate) use load::{gateway, names, owners, tenants};
 pub(crate) use problem::{Place, Problem, render_all};
 pub(crate) use verify::prepare;
 

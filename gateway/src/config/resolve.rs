@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::bounds::QuotaRead;
 use super::ceilings;
 use super::gateway_file::{over, quota_over};
 use super::problem::{Place, Problem, Source};
-use super::bounds::QuotaRead;
 use super::reader::{At, near};
 use super::tenant_file::{ComponentRead, RouteRead, TenantFile, TlsRead};
 use super::units;

@@ -19,6 +19,7 @@ mod redis;
 mod scoped;
 mod spread;
 mod text;
+mod users;
 #[cfg(test)]
 mod tests;
 
@@ -39,8 +40,8 @@ pub(crate) use commands::Reply;
 use commands::{Effect, Prepared};
 pub(crate) use error::{BATCH_BYTES_MAX, BATCH_MAX, Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use gate::{Gate, Inside, Touched};
-use layout::{Bucket, Namespace};
 pub(crate) use layout::Prefix;
+use layout::{Bucket, Namespace};
 pub(crate) use moving::{Moved, Progress};
 pub(crate) use names::Name;
 pub(crate) use rates::Spent;
@@ -49,6 +50,8 @@ pub(crate) use scoped::{Raw, Scoped};
 pub(crate) use spread::SHARDS_MAX;
 use spread::Spread;
 pub(crate) use text::Text;
+pub(crate) use users::User;
+use users::Users;
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
@@ -59,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     /// Whether tenants' rates hold for all gateways on this store together.
     pub(crate) share_rates: bool,
+    /// What tenants' own users' passwords are made from, where they have such.
+    pub(crate) tenant_users: Option<Secret>,
     /// For whichever Redis a tenant is moved to.
     pub(crate) tls: Tls,
 }
@@ -79,6 +84,8 @@ pub(crate) struct Servers {
     pub(crate) topology: Topology,
     /// What sentinels call the primary.
     pub(crate) primary: String,
+    /// Instead of the one that the URLs name.
+    pub(crate) user: Option<User>,
     pub(crate) tls: Tls,
 }
 
@@ -128,6 +135,8 @@ pub(crate) struct Store {
     moving: ArcSwap<HashMap<TenantId, Arc<Gate>>>,
     /// How tenants that were loaded are spread over shards.
     spreads: ArcSwap<HashMap<TenantId, Arc<Spread>>>,
+    /// Tenants' own users of `home`.
+    users: Option<Users>,
     prefix: Prefix,
     timeout: Duration,
     share_rates: bool,
@@ -143,15 +152,30 @@ impl Store {
         let home = Arc::new(Backend::open(&settings.kind, settings.timeout)?);
         let (prefix, timeout) = (settings.prefix.clone(), settings.timeout);
         let share_rates = settings.share_rates;
+        let users = match (&settings.kind, &settings.tenant_users) {
+            (Kind::Redis(servers), Some(secret)) => {
+                Some(Users::new(servers.clone(), secret.clone(), prefix.clone(), timeout))
+            }
+            (Kind::Redis(_), None) | (Kind::Embedded(_), _) => None,
+        };
         let (away, moving, spreads) = Default::default();
-        Ok(Self { home, away, moving, spreads, prefix, timeout, share_rates, metrics })
+        Ok(Self { home, away, moving, spreads, users, prefix, timeout, share_rates, metrics })
     }
 
-    /// Where a tenant's data is now.
+    /// Where a tenant's data is now, as the gateway's own user.
     fn backend(&self, tenant: &TenantId) -> Arc<Backend> {
         let away = self.away.load();
         let other = if away.is_empty() { None } else { away.get(tenant) };
         Arc::clone(other.unwrap_or(&self.home))
+    }
+
+    /// The same, as the tenant's user where it has one.
+    fn own_backend(&self, tenant: &TenantId) -> Result<Arc<Backend>> {
+        let backend = self.backend(tenant);
+        match &self.users {
+            Some(users) if Arc::ptr_eq(&backend, &self.home) => users.backend(tenant),
+            Some(_) | None => Ok(backend),
+        }
     }
 
     /// A tenant that was moved before this process started.

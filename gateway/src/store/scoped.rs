@@ -48,7 +48,7 @@ impl Whose {
     /// Where the tenant's data is, laid out as it is believed to be.
     async fn backend(&self) -> Result<Arc<Backend>> {
         self.store.agreed(&self.tenant, &self.spread).await?;
-        Ok(self.store.backend(&self.tenant))
+        self.store.own_backend(&self.tenant)
     }
 }
 
@@ -215,7 +215,7 @@ impl Scoped {
         let Whose { tenant, store, .. } = &self.whose;
         let about = || write.keys().map(|key| Touched::pair(&bucket, key)).collect();
         let _inside = store.writing(tenant, about).await;
-        store.backend(tenant).write(&account, &bucket, write).await
+        store.own_backend(tenant)?.write(&account, &bucket, write).await
     }
 }
 
@@ -235,9 +235,9 @@ impl Raw {
             if spread.shards == 1 {
                 return self.execute_in(0, command, arguments).await;
             }
-            let (parts, joined) = commands::split(command, arguments, |key| spread.shard_of(key))?;
+            let (parts, joined) = commands::split(command, &arguments, |key| spread.shard_of(key))?;
             if let [only] = parts.as_slice() {
-                return self.execute_in(only.shard, command, only.arguments.clone()).await;
+                return self.execute_in(only.shard, command, arguments).await;
             }
             let asked = parts.into_iter().map(async |part| {
                 let replies = self.execute_in(part.shard, command, part.arguments.clone()).await?;
@@ -262,7 +262,7 @@ impl Raw {
             Effect::None => None,
             Effect::Grows | Effect::Shrinks => store.writing(tenant, about).await,
         };
-        store.backend(tenant).execute(&self.whose.account(&place), &space, prepared).await
+        store.own_backend(tenant)?.execute(&self.whose.account(&place), &space, prepared).await
     }
 
     /// Sends a message to the tenant's own channel.
@@ -272,7 +272,7 @@ impl Raw {
         let channel = self.channels.key(channel);
         let Whose { tenant, store, .. } = &self.whose;
         let work = async {
-            match &*store.backend(tenant) {
+            match &*store.own_backend(tenant)? {
                 // Nobody can listen in this process yet.
                 Backend::Embedded(_) => Ok(()),
                 Backend::Redis(redis) => redis.publish(&channel, payload).await,

@@ -380,10 +380,16 @@ fn monitor(port: u16) -> std::thread::JoinHandle<usize> {
 }
 
 fn servers(url: &str) -> Servers {
-    Servers { urls: Secret(url.to_owned()), topology: Topology::Single, primary: String::new(), tls: Tls::default() }
+    Servers {
+        urls: Secret(url.to_owned()),
+        topology: Topology::Single,
+        primary: String::new(),
+        user: None,
+        tls: Tls::default(),
+    }
 }
 
 fn settings(kind: Kind, seconds: u64) -> Settings {
     let (prefix, timeout, tls) = (Prefix::default(), Duration::from_secs(seconds), Tls::default());
-    Settings { kind, prefix, timeout, share_rates: false, tls }
+    Settings { kind, prefix, timeout, share_rates: false, tenant_users: None, tls }
 }

@@ -1,17 +1,18 @@
 //! `tollgate kv export`: all that a tenant has, as lines of JSON.
 //!
 //! Limit: memory for a page of keys and its values. Consumer groups of streams are not exported. Where a Redis server is
-//! restarted or replaced meanwhile, its cursors lose their meaning, and so does the export.
+//! restarted or replaced meanwhile, its cursors lose their meaning, and so does the export, also one that goes on later.
 
-use std::collections::BTreeSet;
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use http::StatusCode;
 use serde_json::json;
 
-use super::lines::{CALL_BYTES, Kind, Line, PART, Part, Replies, Reply, bytes, printable};
+use super::lines::{At, CALL_BYTES, Kind, Line, Mark, PART, Part, Replies, Reply, bytes, printable};
 use super::progress::Progress;
 use super::{Data, Keys, Names};
 use crate::store::Text;
@@ -19,11 +20,10 @@ use crate::store::Text;
 /// Elements of a list that is large.
 const FEW: usize = 4;
 
-/// Where lines go, and how many there were.
+/// Where lines go, and how far it is.
 struct Out<W> {
     to: W,
-    pairs: u64,
-    raw: u64,
+    mark: Mark,
     progress: Progress,
 }
 
@@ -36,55 +36,103 @@ impl<W: Write> Out<W> {
         let (pairs, raw) = match line {
             Line::Pair { .. } => (1, 0),
             Line::Raw(part) => (0, u64::from(part.starts || part.kind == Kind::String)),
-            Line::Head { .. } | Line::Expiry { .. } | Line::End { .. } => (0, 0),
+            Line::Head { .. } | Line::Expiry { .. } | Line::Mark(_) | Line::End { .. } => (0, 0),
         };
-        self.pairs += pairs;
-        self.raw += raw;
-        let keys = pairs + raw;
-        self.progress.add(keys, text.len() as u64);
+        self.mark.pairs += pairs;
+        self.mark.raw += raw;
+        self.progress.add(pairs + raw, text.len() as u64);
         Ok(())
+    }
+
+    fn mark(&mut self, at: At) -> anyhow::Result<()> {
+        self.mark.at = at;
+        self.line(&Line::Mark(self.mark.clone()))?;
+        self.to.flush().context("cannot write the export")
     }
 }
 
 impl Data {
-    pub(super) async fn export(&mut self, to: Option<&Path>) -> anyhow::Result<()> {
-        let Some(path) = to else { return self.export_to(BufWriter::new(std::io::stdout())).await };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file =
-            tempfile::NamedTempFile::new_in(folder).with_context(|| format!("cannot write {}", path.display()))?;
-        self.export_to(BufWriter::new(file.as_file())).await?;
-        file.as_file().sync_all()?;
-        file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+    /// Into `FILE.part` at first, from which it goes on where it broke off.
+    pub(super) async fn export(&mut self, to: Option<&Path>, resume: bool) -> anyhow::Result<()> {
+        let Some(path) = to else {
+            ensure!(!resume, "--resume goes on with a file: --to says which");
+            return self.export_to(BufWriter::new(std::io::stdout()), None).await;
+        };
+        let part = PathBuf::from([path.as_os_str(), ".part".as_ref()].join(std::ffi::OsStr::new("")));
+        let cannot = || format!("cannot write {}", part.display());
+        let (file, mark) = if resume {
+            let mut file = File::options().read(true).write(true).open(&part).with_context(cannot)?;
+            let (mark, length) = last_mark(&file, &self.tenant).with_context(|| part.display().to_string())?;
+            file.set_len(length)?;
+            file.seek(SeekFrom::End(0))?;
+            (file, Some(mark))
+        } else {
+            let new = File::options().write(true).create_new(true).mode(0o600).open(&part);
+            let there = "an export that broke off is there: --resume goes on with it, or delete it";
+            (
+                new.with_context(cannot).context(if part.exists() { there } else { "there is no file to write to" })?,
+                None,
+            )
+        };
+        let written = self.export_to(BufWriter::new(&file), mark).await;
+        written.with_context(|| format!("what was exported is in {}; --resume goes on from there", part.display()))?;
+        file.sync_all()?;
+        std::fs::rename(&part, path).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(())
     }
 
-    async fn export_to(&mut self, to: impl Write) -> anyhow::Result<()> {
-        let mut out = Out { to, pairs: 0, raw: 0, progress: Progress::new("exported") };
-        out.line(&Line::Head { tollgate: 1, tenant: self.tenant.clone() })?;
-        let (mut stores, mut cursor) = (BTreeSet::new(), None);
-        loop {
-            let page: Names = self.ask("names", json!({ "cursor": cursor })).await?;
-            stores.extend(page.stores);
-            for key in page.raw {
-                self.export_raw(key, &mut out).await?;
+    async fn export_to(&mut self, to: impl Write, from: Option<Mark>) -> anyhow::Result<()> {
+        let mut out = Out { to, mark: Mark::default(), progress: Progress::new("exported") };
+        match from {
+            Some(mark) => {
+                out.progress.add(mark.pairs + mark.raw, 0);
+                out.mark = mark;
             }
-            cursor = page.cursor;
-            if cursor.is_none() {
-                break;
-            }
+            None => out.line(&Line::Head { tollgate: 1, tenant: self.tenant.clone() })?,
         }
-        for store in stores {
-            self.export_store(&store, &mut out).await?;
+        if let At::Names { cursor } = &out.mark.at {
+            let cursor = cursor.clone();
+            self.export_names(cursor, &mut out).await?;
         }
-        out.line(&Line::End { pairs: out.pairs, raw: out.raw })?;
+        let mut begun = match &out.mark.at {
+            At::Store { store, cursor } => Some((store.clone(), cursor.clone())),
+            At::Names { .. } => None,
+        };
+        while let Some((store, cursor)) = begun.take().or_else(|| Some((out.mark.stores.first()?.clone(), None))) {
+            self.export_store(&store, cursor, &mut out).await?;
+            out.mark.stores.remove(&store);
+        }
+        let (pairs, raw) = (out.mark.pairs, out.mark.raw);
+        out.line(&Line::End { pairs, raw })?;
         out.to.flush()?;
         out.progress.done();
         Ok(())
     }
 
-    async fn export_store(&mut self, store: &str, out: &mut Out<impl Write>) -> anyhow::Result<()> {
-        let mut cursor = None;
+    /// The raw keys; on the way, the stores are noted.
+    async fn export_names(&mut self, mut cursor: Option<String>, out: &mut Out<impl Write>) -> anyhow::Result<()> {
         loop {
+            let page: Names = self.ask("names", json!({ "cursor": cursor })).await?;
+            out.mark.stores.extend(page.stores);
+            for key in page.raw {
+                self.export_raw(key, out).await?;
+            }
+            cursor = page.cursor;
+            if cursor.is_none() {
+                return Ok(());
+            }
+            out.mark(At::Names { cursor: cursor.clone() })?;
+        }
+    }
+
+    async fn export_store(
+        &mut self,
+        store: &str,
+        mut cursor: Option<String>,
+        out: &mut Out<impl Write>,
+    ) -> anyhow::Result<()> {
+        loop {
+            out.mark(At::Store { store: store.to_owned(), cursor: cursor.clone() })?;
             let page: Keys = self.ask("keys", json!({ "store": store, "cursor": cursor })).await?;
             let values = self.values(store, &page.keys).await?;
             for (key, value) in page.keys.into_iter().zip(values) {
@@ -213,6 +261,33 @@ impl Data {
         }
     }
 }
+
+/// The last mark of an export that broke off, and where it ends; what is behind it is written again.
+fn last_mark(file: &File, tenant: &str) -> anyhow::Result<(Mark, u64)> {
+    let (mut from, mut text) = (BufReader::new(file), Vec::new());
+    let (mut at, mut found) = (0, None);
+    while from.read_until(b'\n', &mut text)? > 0 {
+        let is_whole = text.ends_with(b"\n");
+        at += text.len() as u64;
+        if found.is_none() {
+            let Ok(Line::Head { tollgate: 1, tenant: of }) = serde_json::from_slice(&text) else {
+                bail!("this is no export of tollgate's");
+            };
+            ensure!(of == tenant, "this is an export of {of}, and not of {tenant}");
+            found = Some((Mark::default(), at));
+        } else if is_whole
+            && text.starts_with(MARK)
+            && let Line::Mark(mark) = serde_json::from_slice(&text)?
+        {
+            found = Some((mark, at));
+        }
+        text.clear();
+    }
+    found.context("it is empty")
+}
+
+/// How a mark's line begins, and no other.
+const MARK: &[u8] = b"{\"at\":";
 
 /// Elements on as many lines as they need, a pair of them never apart; whether there were any.
 fn parts(

@@ -61,6 +61,7 @@ impl Data {
                     is_whole = true;
                 }
                 _ if number <= skip => import.done = number,
+                Line::Mark(_) => {}
                 Line::Pair { store, key, value } => {
                     if import.store != store || import.waiting.len() >= PART || import.bytes >= CALL_BYTES {
                         self.flush(import, number - 1).await?;
@@ -136,7 +137,7 @@ impl Import {
         match line {
             Line::Pair { .. } => self.pairs += 1,
             Line::Raw(part) => self.raw += u64::from(part.starts || part.kind == Kind::String),
-            Line::Head { .. } | Line::Expiry { .. } | Line::End { .. } => {}
+            Line::Head { .. } | Line::Expiry { .. } | Line::Mark(_) | Line::End { .. } => {}
         }
     }
 }

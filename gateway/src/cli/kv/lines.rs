@@ -1,6 +1,8 @@
 //! The lines of an export: the first says what the file is, the last one how much is in it, so that a file that is not whole
-//! is found out. Between them, in any order and one thing a line: a pair of a store, a raw Redis key with its value or a part
+//! is found out. Between them, in any order and one thing a line, marks aside: a pair of a store, a raw Redis key with its value or a part
 //! of it (the first part says `starts`), or when a raw key expires.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +16,52 @@ pub(super) const CALL_BYTES: usize = 4 << 20;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub(super) enum Line {
-    Head { tollgate: u32, tenant: String },
-    Pair { store: String, key: Text, value: Text },
+    Head {
+        tollgate: u32,
+        tenant: String,
+    },
+    Pair {
+        store: String,
+        key: Text,
+        value: Text,
+    },
     Raw(Part),
-    Expiry { raw: Text, expires_at_ms: i64 },
-    End { pairs: u64, raw: u64 },
+    Expiry {
+        raw: Text,
+        expires_at_ms: i64,
+    },
+    /// Up to here it is whole, and from here an export goes on; an import passes by.
+    Mark(Mark),
+    End {
+        pairs: u64,
+        raw: u64,
+    },
+}
+
+/// How far an export is. Raw keys come first, a page of names after the other, then store after store.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mark {
+    pub(super) at: At,
+    /// Pairs and raw keys before it.
+    pub(super) pairs: u64,
+    pub(super) raw: u64,
+    /// Stores that were found so far, and are still to be written.
+    pub(super) stores: BTreeSet<String>,
+}
+
+/// Where an export goes on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum At {
+    Names { cursor: Option<String> },
+    Store { store: String, cursor: Option<String> },
+}
+
+impl Default for At {
+    fn default() -> Self {
+        Self::Names { cursor: None }
+    }
 }
 
 /// A raw key's value, or some of its elements.

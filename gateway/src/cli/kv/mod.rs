@@ -89,6 +89,9 @@ pub(super) enum Kv {
         /// The file; it is there once the export is whole
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
+        /// Go on with an export to that file that broke off
+        #[arg(long)]
+        resume: bool,
         #[command(flatten)]
         of: Of,
     },
@@ -222,7 +225,7 @@ impl Data {
                 self.ask::<Value>("delete", json!({ "store": store, "keys": keys })).await?;
             }
             Kv::Usage { .. } => self.usage(&mut out).await?,
-            Kv::Export { to, .. } => self.export(to.as_deref()).await?,
+            Kv::Export { to, resume, .. } => self.export(to.as_deref(), resume).await?,
             Kv::Import { file, skip, .. } => self.import(file.as_deref(), skip).await?,
             Kv::Move { to, .. } => self.move_to(&to, &mut out).await?,
             Kv::Purge { store, yes, .. } => self.purge(store, yes).await?,

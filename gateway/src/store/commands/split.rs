@@ -32,19 +32,19 @@ pub(in crate::store) enum Joined {
 /// As [`super::prepare`], and [`Error::Refused`] where the keys are in several shards and the command is one step.
 pub(in crate::store) fn split(
     name: &[u8],
-    arguments: Words,
+    arguments: &[Vec<u8>],
     shard_of: impl Fn(&[u8]) -> u16,
 ) -> Result<(Vec<Part>, Joined)> {
     let name = printable(name);
     let Some(rule) = table::find(&name) else { return Err(refused(&name, table::why_not(&name))) };
-    check_sizes(&arguments)?;
+    check_sizes(arguments)?;
     let mut places: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
-    for at in keys(rule, &arguments)? {
+    for at in keys(rule, arguments)? {
         let shard = shard_of(arguments.get(at).map_or(&[], Vec::as_slice));
         places.entry(shard).or_default().push(at);
     }
     if places.len() == 1 {
-        let parts = places.into_iter().map(|(shard, places)| Part { shard, arguments: arguments.clone(), places });
+        let parts = places.into_iter().map(|(shard, places)| Part { shard, arguments: arguments.to_vec(), places });
         return Ok((parts.collect(), Joined::InOrder));
     }
     let joined = match rule.name {
@@ -106,14 +106,14 @@ mod tests {
 
     #[test]
     fn what_can_be_done_key_by_key_is_split_and_joined() {
-        let (parts, joined) = split(b"mset", words("1a x 2b y 3a z"), shard_of).unwrap();
+        let (parts, joined) = split(b"mset", &words("1a x 2b y 3a z"), shard_of).unwrap();
         let sent: Vec<_> = parts.iter().map(|part| part.arguments.clone()).collect();
         assert_eq!((sent, joined), (vec![words("1a x 3a z"), words("2b y")], Joined::Done));
-        let (parts, joined) = split(b"MGET", words("1b 2a 3b"), shard_of).unwrap();
+        let (parts, joined) = split(b"MGET", &words("1b 2a 3b"), shard_of).unwrap();
         let answers = [vec![bytes("2")], vec![bytes("1"), Reply::Nil]];
         let answers = parts.into_iter().zip(answers).collect();
         assert_eq!(join(joined, answers).unwrap(), [bytes("1"), bytes("2"), Reply::Nil]);
-        let (parts, joined) = split(b"DEL", words("1a 2b 3c"), shard_of).unwrap();
+        let (parts, joined) = split(b"DEL", &words("1a 2b 3c"), shard_of).unwrap();
         let answers = parts.into_iter().zip([1, 0, 1]).map(|(part, count)| (part, vec![Reply::Int(count)])).collect();
         assert_eq!(join(joined, answers).unwrap(), [Reply::Int(2)]);
     }
@@ -129,13 +129,13 @@ mod tests {
                 "ZUNIONSTORE" => "xa 2 xb xc",
                 _ => "xa xb",
             };
-            let error = split(command.as_bytes(), words(arguments), shard_of).unwrap_err();
+            let error = split(command.as_bytes(), &words(arguments), shard_of).unwrap_err();
             assert!(error.to_string().starts_with(&format!("refused: {command}: its keys are in several")), "{error}");
             let one = arguments.replace("xb", "ya").replace("xc", "za");
-            let (parts, _) = split(command.as_bytes(), words(&one), shard_of).unwrap();
+            let (parts, _) = split(command.as_bytes(), &words(&one), shard_of).unwrap();
             assert_eq!(parts.len(), 1, "{command}");
             assert_eq!(parts[0].arguments, words(&one));
         }
-        assert!(split(b"KEYS", words("*"), shard_of).unwrap_err().to_string().starts_with("refused: KEYS"));
+        assert!(split(b"KEYS", &words("*"), shard_of).unwrap_err().to_string().starts_with("refused: KEYS"));
     }
 }

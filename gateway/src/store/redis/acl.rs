@@ -1,8 +1,8 @@
 //! The second wall: what a Redis user for the gateway may do, should the first one ever have a hole.
 //!
 //! Source: <https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/>. The user reaches keys and channels
-//! below the gateway's prefix only, with the commands that are sent and no other. It does not keep tenants apart: SCAN and its
-//! like are not among the commands, and each tenant's keys are kept apart by `commands/`.
+//! below the gateway's prefix only, with the commands that are sent and no other; SCAN and its like are not among them. Tenants
+//! are kept apart by `commands/`, and by Redis as well where each has a user of its own (`storage.tenant_users`).
 
 use std::time::Duration;
 
@@ -13,39 +13,71 @@ use deadpool_redis::redis::{self, Client, ConnectionAddr, ConnectionInfo};
 use super::cluster::with_address;
 use super::node::connection_config;
 use super::{Topology, connection_infos};
-use crate::store::{Prefix, Secret, Servers, commands};
+use crate::ids::{Digest, TenantId};
+use crate::store::{Prefix, Secret, Servers, User, commands};
 
 /// What the gateway sends itself, beside what guests may: for scripts, messages, and its own way about.
 const OWN: [&str; 9] =
     ["evalsha", "script|load", "publish", "ping", "hello", "asking", "cluster|slots", "role", "time"];
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The words after `ACL SETUSER NAME`, without a password.
-pub(crate) fn rules(prefix: &Prefix) -> Vec<String> {
-    let keys = [format!("~{}:*", prefix.as_str()), format!("&{}:*", prefix.as_str())];
+/// A user, and what it may reach.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    pub(crate) user: User,
+    /// Patterns of keys and of channels.
+    keys: Vec<String>,
+}
+
+impl Grant {
+    /// All of the gateway's.
+    pub(crate) fn gateway(prefix: &Prefix, user: User) -> Self {
+        let keys = vec![format!("~{}:*", prefix.as_str()), format!("&{}:*", prefix.as_str())];
+        Self { user, keys }
+    }
+
+    /// All of a tenant's, whether in one shard or in several.
+    pub(crate) fn tenant(prefix: &Prefix, tenant: &TenantId, secret: &Secret) -> Self {
+        let prefix_text = prefix.as_str();
+        let whole = format!("{prefix_text}:{{{tenant}}}:");
+        let keys = vec![format!("~{whole}*"), format!("~{prefix_text}:{{{tenant}.*}}:*"), format!("&{whole}ch:*")];
+        Self { user: User::of(prefix, tenant, secret), keys }
+    }
+
+    /// The words after `ACL SETUSER NAME`, without a password.
+    pub(crate) fn rules(&self) -> Vec<String> {
+        rules(self.keys.clone())
+    }
+
+    /// The password as Redis keeps it, which is not the password.
+    pub(crate) fn hash(&self) -> String {
+        format!("#{}", Digest::of(self.user.password.0.as_bytes()))
+    }
+}
+
+fn rules(keys: Vec<String>) -> Vec<String> {
     let allowed = commands::names().chain(OWN.map(str::to_owned)).map(|name| format!("+{name}"));
     let head = ["reset", "on"].map(str::to_owned).into_iter().chain(keys).chain(["-@all".to_owned()]);
     head.chain(allowed).collect()
 }
 
-/// Makes or replaces the user on every server; what was done on which.
+/// Makes or replaces the users on every server; what was done on which.
 ///
 /// # Errors
 /// A server cannot be reached, or refuses. The ones before it have the user already.
-pub(crate) async fn apply(
-    at: &Servers,
-    prefix: &Prefix,
-    (user, password): (&str, &Secret),
-) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn apply(at: &Servers, grants: &[Grant]) -> anyhow::Result<Vec<String>> {
     let mut done = Vec::new();
     for (address, mut connection) in servers(at).await? {
-        let mut command = redis::cmd("ACL");
-        command.arg("SETUSER").arg(user).arg(rules(prefix)).arg(format!(">{}", password.0));
-        let set = tokio::time::timeout(PATIENCE, command.query_async::<()>(&mut connection)).await;
-        set.context("no answer").and_then(|set| Ok(set?)).with_context(|| {
-            format!("{address}: the user was not set (the address needs a user that may ACL SETUSER)")
-        })?;
-        done.push(format!("{address}  {user} may use {}:*\n", prefix.as_str()));
+        for grant in grants {
+            let name = &grant.user.name;
+            let mut command = redis::cmd("ACL");
+            command.arg("SETUSER").arg(name).arg(grant.rules()).arg(grant.hash());
+            let set = tokio::time::timeout(PATIENCE, command.query_async::<()>(&mut connection)).await;
+            set.context("no answer").and_then(|set| Ok(set?)).with_context(|| {
+                format!("{address}: {name} was not set (the address needs a user that may ACL SETUSER)")
+            })?;
+            done.push(format!("{address}  {name} may use {}\n", grant.keys.join(" ")));
+        }
     }
     Ok(done)
 }

@@ -96,7 +96,13 @@ impl Cluster {
         for _ in 0..ATTEMPTS {
             let Some(to) = &node else {
                 self.0.trouble.notify_one();
-                return last;
+                if !self.0.map.load().slots.is_empty() {
+                    return last;
+                }
+                // The servers were not looked at yet.
+                tokio::time::sleep(PAUSE).await;
+                node = self.0.map.load().node(slot).cloned();
+                continue;
             };
             last = if is_asked { to.ask(call).await } else { to.call(call).await };
             is_asked = false;

@@ -226,6 +226,13 @@ fn connection_infos(at: &At) -> anyhow::Result<Vec<ConnectionInfo>> {
         // Without it, the second of two small writes waits for the answer to the first: 40 ms.
         let prompt = TcpSettings::default().set_nodelay(true);
         let info = url.trim().into_connection_info().map(|info| info.set_tcp_settings(prompt));
+        let info = info.map(|info| match &at.user {
+            Some(user) => {
+                let settings = info.redis_settings().clone().set_username(&user.name).set_password(&user.password.0);
+                info.set_redis_settings(settings)
+            }
+            None => info,
+        });
         let info = info.and_then(|info| {
             if let ConnectionAddr::TcpTls { .. } = info.addr() {
                 return Ok(Client::build_with_tls(info, certificates(&at.tls))?.get_connection_info().clone());

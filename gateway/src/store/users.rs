@@ -1,0 +1,61 @@
+//! With `storage.tenant_users`, what guests ask of Redis is asked as their tenant's own user, so that Redis itself keeps tenants
+//! apart. Each user's password is made from one secret and the tenant's name, so nothing is kept for each.
+//!
+//! Limit: connections of [`TENANTS_MAX`] tenants, each kept while it is used and [`IDLE`] longer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+
+use super::{Backend, Error, Kind, Prefix, Result, Secret, Servers};
+use crate::ids::TenantId;
+
+const TENANTS_MAX: u64 = 1000;
+const IDLE: Duration = Duration::from_secs(300);
+
+#[derive(Debug)]
+pub(super) struct Users {
+    servers: Servers,
+    secret: Secret,
+    prefix: Prefix,
+    timeout: Duration,
+    backends: moka::sync::Cache<TenantId, Arc<Backend>>,
+}
+
+/// A user of Redis.
+#[derive(Clone, Debug)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) password: Secret,
+}
+
+impl User {
+    /// The one that a tenant's guests are, `tg.acme`.
+    pub(crate) fn of(prefix: &Prefix, tenant: &TenantId, secret: &Secret) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.0.as_bytes());
+        let name = format!("{}.{tenant}", prefix.as_str());
+        let tag = hmac::sign(&key, format!("Redis user {name}").as_bytes());
+        let password: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { name, password: Secret(password) }
+    }
+}
+
+impl Users {
+    pub(super) fn new(servers: Servers, secret: Secret, prefix: Prefix, timeout: Duration) -> Self {
+        let backends = moka::sync::Cache::builder().max_capacity(TENANTS_MAX).time_to_idle(IDLE).build();
+        Self { servers, secret, prefix, timeout, backends }
+    }
+
+    /// The servers, as this tenant's user.
+    pub(super) fn backend(&self, tenant: &TenantId) -> Result<Arc<Backend>> {
+        let open = || {
+            let user = Some(User::of(&self.prefix, tenant, &self.secret));
+            Backend::open(&Kind::Redis(Servers { user, ..self.servers.clone() }), self.timeout).map(Arc::new)
+        };
+        self.backends.try_get_with_by_ref(tenant, open).map_err(|error| {
+            tracing::error!(target: "store", %tenant, %error, "there is no connection for its user");
+            Error::Unavailable
+        })
+    }
+}
