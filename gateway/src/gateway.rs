@@ -189,8 +189,6 @@ impl Gateway {
     fn add(&self, table: &mut Table, plan: &Plan) {
         let tenant = Tenant {
             id: plan.id.clone(),
-            environment: plan.environment.clone(),
-            egress: plan.egress.clone(),
             store_ttl: plan.store_ttl.clone(),
             ledger: self.registry.ledger(&plan.id, &plan.quota, plan.enabled),
         };
@@ -198,8 +196,15 @@ impl Gateway {
             .components
             .iter()
             .map(|component| {
-                let (name, stores, redis) = (component.name.clone(), component.stores.clone(), component.redis.clone());
-                Arc::new(Component { name, digest: component.digest, stores, redis })
+                Arc::new(Component {
+                    name: component.name.clone(),
+                    digest: component.digest,
+                    stores: component.stores.clone(),
+                    redis: component.redis.clone(),
+                    environment: component.environment.clone(),
+                    variables: component.variables.clone(),
+                    egress: component.egress.clone(),
+                })
             })
             .collect();
         let routes = plan.routes.iter().filter_map(|route| {

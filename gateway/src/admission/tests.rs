@@ -17,8 +17,6 @@ fn house(quota: &Quota) -> House {
     let ledger = registry.ledger(&id, quota, true);
     let tenant = Tenant {
         id,
-        environment: Vec::new(),
-        egress: Vec::new(),
         store_ttl: crate::tenant::StoreTtl::default(),
         ledger,
     };
@@ -27,6 +25,9 @@ fn house(quota: &Quota) -> House {
         digest: Digest::of(b""),
         stores: Vec::new(),
         redis: Vec::new(),
+        environment: Vec::new(),
+        variables: Vec::new(),
+        egress: Vec::new(),
     };
     let limits = Limits {
         fuel: 1,

@@ -8,7 +8,7 @@ use super::problem::{Place, Problem, Source};
 use super::reader::{At, Reader};
 use super::resolve::{self, Found, Materials, Wasm};
 use super::tenant_file::TenantFile;
-use super::{Boot, Overrides, Plan, Planned, gateway_file, tenant_file};
+use super::{Boot, Overrides, Plan, Planned, app, gateway_file, tenant_file};
 use crate::domain::Pattern;
 use crate::ids::{Digest, NAME_RULE, TenantId};
 
@@ -97,7 +97,10 @@ fn tenant(boot: &Boot, folder: &Path) -> Result<(TenantId, Found), Vec<Problem>>
     };
     let reader = Reader::new(Arc::clone(&source), Some(id.clone()));
     let (file, mut problems) = reader.read(tenant_file::read);
-    let plan = file.flatten().and_then(|file| {
+    let plan = file.flatten().and_then(|mut file| {
+        if let Some(at) = file.app.clone() {
+            problems.extend(app(&id, folder, &at, &mut file));
+        }
         let materials = materials(folder, &file);
         resolve::tenant(&id, &source, file, materials, boot, &mut problems)
     });
@@ -110,6 +113,32 @@ fn tenant(boot: &Boot, folder: &Path) -> Result<(TenantId, Found), Vec<Problem>>
     }
 }
 
+/// Reads a Spin application's manifest in the place of the file's own components and routes.
+fn app(id: &TenantId, folder: &Path, at: &At<String>, file: &mut TenantFile) -> Vec<Problem> {
+    let path = folder.join(&at.value);
+    let source = match source(&path) {
+        Ok(source) => source,
+        Err(mut problem) => {
+            problem.place = at.place.clone();
+            return vec![*problem];
+        }
+    };
+    let given = file.variables.iter().filter_map(|(name, reference)| {
+        // What cannot be read is told with the rest of the file.
+        Some((name.value.clone(), reference.read(folder).ok()?))
+    });
+    let given = app::Given::new(id, std::env::vars(), given);
+    let dir = Path::new(&at.value).parent().unwrap_or(Path::new("")).to_owned();
+    let reader = Reader::new(source, Some(id.clone()));
+    let (app, problems) = reader.read(|reader, section| app::read(reader, section, &given, dir));
+    if let Some(app) = app.flatten() {
+        file.components = app.components;
+        file.routes = app.routes;
+        file.subscriptions = app.subscriptions;
+    }
+    problems
+}
+
 fn materials(folder: &Path, file: &TenantFile) -> Materials {
     let read = |at: &At<String>| read_limited(&folder.join(&at.value), FILE_BYTES_MAX);
     Materials {
@@ -119,6 +148,7 @@ fn materials(folder: &Path, file: &TenantFile) -> Materials {
             (cert, key)
         }),
         now: std::time::SystemTime::now(),
+        variables: file.variables.iter().map(|(_, reference)| reference.read(folder)).collect(),
         secrets: file.secrets.iter().map(|(_, reference)| reference.read(folder)).collect(),
     }
 }

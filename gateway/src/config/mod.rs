@@ -6,6 +6,7 @@
 //!
 //! Invariant: one tenant's problem costs that tenant only; the others' plans do not depend on it.
 
+mod app;
 mod bounds;
 mod budget;
 mod ceilings;
@@ -87,6 +88,9 @@ pub(crate) struct PlannedComponent {
     pub(crate) digest: Digest,
     pub(crate) stores: Vec<StoreName>,
     pub(crate) redis: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) variables: Vec<(String, String)>,
+    pub(crate) egress: Vec<Grant>,
     /// Where the file names it, for problems that are found later.
     pub(crate) place: Place,
 }
@@ -110,11 +114,18 @@ pub(crate) struct Plan {
     pub(crate) hosts: Vec<Pattern>,
     pub(crate) pair: Option<tls::Pair>,
     pub(crate) quota: Quota,
-    pub(crate) environment: Vec<(String, String)>,
-    pub(crate) egress: Vec<Grant>,
     pub(crate) store_ttl: StoreTtl,
     pub(crate) components: Vec<PlannedComponent>,
     pub(crate) routes: Vec<PlannedRoute>,
+    pub(crate) subscriptions: Vec<PlannedSubscription>,
+}
+
+/// A channel whose messages start a component of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlannedSubscription {
+    pub(crate) channel: String,
+    /// An index into the plan's components.
+    pub(crate) component: usize,
 }
 
 /// All tenants that were found: plans of the good ones, problems of the others.

@@ -110,6 +110,8 @@ fn hint(kind: &str) -> Option<&'static str> {
     match kind {
         "missing-unit" => Some("put the number and its unit in quotes"),
         "missing-key" => Some("add it; the files under tenants/ and config/ show where it stands"),
+        "missing-variable" => Some("a gateway's variable TOLLGATE_VARIABLE__TENANT__NAME will do as well"),
+        "not-served" => Some("take it out, or run this application elsewhere"),
         "bad-value" => Some("correct the value, or take the key out to have what holds without it"),
         _ => None,
     }
@@ -265,6 +267,36 @@ impl<'r> Section<'r> {
             return Vec::new();
         };
         tables.into_iter().map(|(table, span)| self.below(key, table, span)).collect()
+    }
+
+    /// The tables below this one, of names that the file chooses itself.
+    pub(super) fn named(&self) -> Vec<(At<String>, Self)> {
+        let mut named = Vec::new();
+        for (name, value) in self.table {
+            let place = self.reader.place(Some(name.span()));
+            let key = name.get_ref().to_string();
+            match value.get_ref().as_table() {
+                Some(table) => {
+                    let below = self.below(&key, table, value.span());
+                    named.push((At { value: key, place }, below));
+                }
+                None => {
+                    let summary = format!("`{}` has a value that will not do", self.path(&key));
+                    self.reader.bad("bad-value", &place, summary, describe(value.get_ref()), "a table");
+                }
+            }
+        }
+        named
+    }
+
+    /// Whether a key is there and says nothing.
+    pub(super) fn is_empty_list(&self, key: &'static str) -> bool {
+        self.look(key).and_then(|value| value.get_ref().as_array()).is_some_and(|items| items.is_empty())
+    }
+
+    /// Whether the file has this key at all; whatever it says is for others to look at.
+    pub(super) fn has(&self, key: &'static str) -> Option<Place> {
+        self.look(key).map(|value| self.at(value))
     }
 
     /// A table of names that the file chooses itself; each value is taken through `take`.

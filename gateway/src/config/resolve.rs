@@ -7,17 +7,17 @@ use std::time::SystemTime;
 
 use super::bounds::QuotaRead;
 use super::ceilings;
-use super::gateway_file::{over, quota_over};
+use super::gateway_file::{Reference, over, quota_over};
 use super::problem::{Place, Problem, Source};
 use super::reader::{At, near};
 use super::tenant_file::{ComponentRead, RouteRead, TenantFile, TlsRead};
 use super::units;
-use super::{Boot, Plan, PlannedComponent, PlannedRoute};
+use super::{Boot, Plan, PlannedComponent, PlannedRoute, PlannedSubscription};
 use crate::domain::Pattern;
 use crate::ids::{Digest, StoreName, TenantId};
 use crate::route::ROUTES_MAX;
 use crate::store::VALUE_BYTES_MAX;
-use crate::tenant::Quota;
+use crate::tenant::{Grant, Quota};
 use crate::tls::{self, Pair, PairError};
 
 /// What a shard must have room for.
@@ -33,6 +33,8 @@ pub(super) struct Materials {
     pub(super) pair: Option<PairFiles>,
     /// When all of this was read.
     pub(super) now: SystemTime,
+    /// One for each variable.
+    pub(super) variables: Vec<Result<String, String>>,
     /// One for each secret.
     pub(super) secrets: Vec<Result<String, String>>,
 }
@@ -80,7 +82,16 @@ pub(super) fn tenant(
     ceilings::quota(&mut notes, &file.quota, &policy.ceilings.quota);
     let limits = over(&policy.limits, &file.limits);
     let pair = certificate(&mut notes, source, boot.tls, file.tls.as_ref(), materials.pair, &file.hosts, materials.now);
-    let components = components(&mut notes, &file.components, materials.wasm);
+    let environment = referenced(&mut notes, &file.secrets, materials.secrets);
+    let environment: Vec<_> = file.env.iter().cloned().chain(environment).collect();
+    let variables = referenced(&mut notes, &file.variables, materials.variables);
+    let common = Common { environment, variables, egress: &file.egress };
+    let components = components(&mut notes, &file.components, materials.wasm, &common);
+    let mut subscriptions = Vec::new();
+    for read in &file.subscriptions {
+        let Some(component) = component_of(&mut notes, &read.component, &file.components) else { continue };
+        subscriptions.push(PlannedSubscription { channel: read.channel.value.clone(), component });
+    }
     let mut routes = Vec::new();
     if file.routes.len() > ROUTES_MAX {
         let found = format!("{} routes", file.routes.len());
@@ -90,7 +101,7 @@ pub(super) fn tenant(
     for (index, read) in file.routes.iter().enumerate() {
         ceilings::limits(&mut notes, &read.limits, &policy.ceilings.limits);
         unlike_earlier(&mut notes, read, &file.routes[..index]);
-        let Some(component) = component_of(&mut notes, read, &file.components) else { continue };
+        let Some(component) = component_of(&mut notes, &read.component, &file.components) else { continue };
         let memory = read.limits.memory.as_ref().or(file.limits.memory.as_ref());
         routes.push(PlannedRoute {
             pattern: read.path.value.clone(),
@@ -99,7 +110,6 @@ pub(super) fn tenant(
             memory_place: memory.map_or(&read.place, |memory| &memory.place).clone(),
         });
     }
-    let environment = environment(&mut notes, &file, materials.secrets);
     let quota = quota_over(&policy.quota, &file.quota);
     shards(&mut notes, &file.quota, &quota, source);
     let plan = Plan {
@@ -108,11 +118,10 @@ pub(super) fn tenant(
         hosts: file.hosts.iter().map(|host| host.value.clone()).collect(),
         pair: pair?,
         quota,
-        environment,
-        egress: file.egress,
         store_ttl: file.store_ttl,
         components: components?,
         routes,
+        subscriptions,
     };
     Some(Found { plan, claims: file.hosts })
 }
@@ -188,7 +197,19 @@ fn certificate(
     Some(Some(pair))
 }
 
-fn components(notes: &mut Notes<'_>, read: &[ComponentRead], wasm: Vec<Wasm>) -> Option<Vec<PlannedComponent>> {
+/// What the tenant's file says for all its components.
+struct Common<'f> {
+    environment: Vec<(String, String)>,
+    variables: Vec<(String, String)>,
+    egress: &'f [Grant],
+}
+
+fn components(
+    notes: &mut Notes<'_>,
+    read: &[ComponentRead],
+    wasm: Vec<Wasm>,
+    common: &Common<'_>,
+) -> Option<Vec<PlannedComponent>> {
     let mut components = Vec::new();
     let mut names = BTreeSet::new();
     for (read, wasm) in read.iter().zip(wasm) {
@@ -210,6 +231,9 @@ fn components(notes: &mut Notes<'_>, read: &[ComponentRead], wasm: Vec<Wasm>) ->
                     .into_iter()
                     .collect(),
                 redis: read.redis.iter().map(|at| at.value.clone()).collect(),
+                environment: read.environment.iter().chain(&common.environment).cloned().collect(),
+                variables: read.variables.as_ref().unwrap_or(&common.variables).clone(),
+                egress: read.egress.as_deref().unwrap_or(common.egress).to_vec(),
                 place: read.source.place.clone(),
             }),
             Wasm::Module => {
@@ -231,8 +255,8 @@ fn components(notes: &mut Notes<'_>, read: &[ComponentRead], wasm: Vec<Wasm>) ->
     (components.len() == read.len()).then_some(components)
 }
 
-fn component_of(notes: &mut Notes<'_>, route: &RouteRead, components: &[ComponentRead]) -> Option<usize> {
-    let wanted = route.component.value.as_str();
+fn component_of(notes: &mut Notes<'_>, named: &At<String>, components: &[ComponentRead]) -> Option<usize> {
+    let wanted = named.value.as_str();
     let position = components.iter().position(|component| component.name.value.as_str() == wanted);
     if position.is_none() {
         let names = || components.iter().map(|component| component.name.value.as_str());
@@ -240,7 +264,7 @@ fn component_of(notes: &mut Notes<'_>, route: &RouteRead, components: &[Componen
         let hint = near(wanted, names()).map(|near| format!("did you mean `{near}`?"));
         let hint = hint.or_else(|| Some("correct the route, or add a [[component]] of that name".to_owned()));
         let texts = ["there is no such component", &format!("`{wanted}`"), &known];
-        notes.add("unknown-component", &route.component.place, texts, hint);
+        notes.add("unknown-component", &named.place, texts, hint);
     }
     position
 }
@@ -255,22 +279,23 @@ fn unlike_earlier(notes: &mut Notes<'_>, route: &RouteRead, earlier: &[RouteRead
     }
 }
 
-fn environment(
+/// What stands in the file, or in files that it names.
+fn referenced(
     notes: &mut Notes<'_>,
-    file: &TenantFile,
-    secrets: Vec<Result<String, String>>,
+    names: &[(At<String>, Reference)],
+    read: Vec<Result<String, String>>,
 ) -> Vec<(String, String)> {
-    let mut environment = file.env.clone();
-    for ((name, _), secret) in file.secrets.iter().zip(secrets) {
-        match secret {
-            Ok(secret) => environment.push((name.value.clone(), secret)),
+    let mut values = Vec::new();
+    for ((name, _), value) in names.iter().zip(read) {
+        match value {
+            Ok(value) => values.push((name.value.clone(), value)),
             Err(found) => {
                 let texts = ["a secret cannot be read", found.as_str(), "a file that holds it"];
                 notes.add("unreadable", &name.place, texts, None);
             }
         }
     }
-    environment
+    values
 }
 
 /// Where two tenants claim one host, its present owner keeps it (or the first by name, where nobody has it) and the

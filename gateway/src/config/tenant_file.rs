@@ -12,6 +12,8 @@ use super::units;
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, NAME_RULE, StoreName};
 use crate::route::PathPattern;
+use crate::host::is_variable;
+use crate::store::KEY_BYTES_MAX;
 use crate::tenant::{Grant, GrantedHost, StoreTtl};
 
 /// What the file says, before anything is looked up or filled in.
@@ -25,8 +27,13 @@ pub(super) struct TenantFile {
     pub(super) secrets: Vec<(At<String>, Reference)>,
     pub(super) egress: Vec<Grant>,
     pub(super) store_ttl: StoreTtl,
+    /// A Spin manifest that says components and routes instead.
+    pub(super) app: Option<At<String>>,
+    /// What components may ask for by name.
+    pub(super) variables: Vec<(At<String>, Reference)>,
     pub(super) components: Vec<ComponentRead>,
     pub(super) routes: Vec<RouteRead>,
+    pub(super) subscriptions: Vec<SubscriptionRead>,
 }
 
 pub(super) struct TlsRead {
@@ -39,6 +46,17 @@ pub(super) struct ComponentRead {
     pub(super) source: At<String>,
     pub(super) stores: Vec<At<StoreName>>,
     pub(super) redis: Vec<At<String>>,
+    /// Beside the tenant's.
+    pub(super) environment: Vec<(String, String)>,
+    /// Instead of all the tenant's, where it says which.
+    pub(super) variables: Option<Vec<(String, String)>>,
+    pub(super) egress: Option<Vec<Grant>>,
+}
+
+/// A channel whose messages start a component.
+pub(super) struct SubscriptionRead {
+    pub(super) channel: At<String>,
+    pub(super) component: At<String>,
 }
 
 pub(super) struct RouteRead {
@@ -65,13 +83,20 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
     let secrets = secrets(file);
     let egress = egress(file);
     let store_ttl = store_ttl(file);
+    let variables = variables(file);
+    let app = file.string("app");
     let components: Vec<_> = file.sections("component").iter().map(component).collect();
     let routes: Vec<_> = file.sections("route").iter().map(route).collect();
+    let subscriptions: Vec<_> = file.sections("subscription").iter().map(subscription).collect();
+    let starts = routes.len() + subscriptions.len();
     for (count, what, example) in [
         (components.len(), "component", "[[component]] with name and source"),
-        (routes.len(), "route", "[[route]] with path and component"),
+        (starts, "route", "[[route]] with path and component"),
     ] {
-        if count == 0 {
+        if let (Some(app), true) = (&app, count > 0) {
+            let summary = format!("`app` and [[{what}]] are two ways to say one thing");
+            reader.bad("bad-value", &app.place, summary, format!("{count} beside it"), "one of them");
+        } else if count == 0 && app.is_none() {
             let summary = format!("there is no [[{what}]]");
             reader.bad("missing-key", &file.place(), summary, "none".to_owned(), example);
         }
@@ -86,8 +111,11 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
         secrets,
         egress,
         store_ttl,
+        app,
+        variables,
         components: components.into_iter().collect::<Option<_>>()?,
         routes: routes.into_iter().collect::<Option<_>>()?,
+        subscriptions: subscriptions.into_iter().collect::<Option<_>>()?,
     })
 }
 
@@ -119,6 +147,17 @@ fn secrets(file: &Section<'_>) -> Vec<(At<String>, Reference)> {
     section.entries("{ file = \"path\" }; a secret never stands in this file", reference)
 }
 
+/// Texts, or files that hold them.
+fn variables(file: &Section<'_>) -> Vec<(At<String>, Reference)> {
+    let Some(section) = file.section("variables") else { return Vec::new() };
+    let reference = |name: &str, value: &DeValue<'_>| {
+        let text = value.as_str().map(|text| Reference::Text(text.to_owned()));
+        let file = || Some(Reference::File(value.as_table()?.get("file")?.get_ref().as_str()?.to_owned()));
+        text.or_else(file).filter(|_| is_variable(name))
+    };
+    section.entries("a text or { file = \"path\" }, under a name of a-z, 0-9 and _", reference)
+}
+
 fn store_ttl(file: &Section<'_>) -> StoreTtl {
     let Some(section) = file.section("store_ttl") else { return StoreTtl::default() };
     let read = |name: &str, value: &DeValue<'_>| {
@@ -139,7 +178,7 @@ fn egress(file: &Section<'_>) -> Vec<Grant> {
 }
 
 /// `scheme://host` or `scheme://host:port` and nothing more.
-fn origin(text: &str) -> Option<Grant> {
+pub(super) fn origin(text: &str) -> Option<Grant> {
     let (https, rest) = match text.split_once("://")? {
         ("https", rest) => (true, rest),
         ("http", rest) => (false, rest),
@@ -154,7 +193,7 @@ fn origin(text: &str) -> Option<Grant> {
     };
     let host =
         bare(host).map_or_else(|_| Pattern::parse(host).map(GrantedHost::Name), |ip| Some(GrantedHost::Address(ip)));
-    Some(Grant { https, host: host?, port })
+    Some(Grant { https, host: host?, port: Some(port) })
 }
 
 fn component(section: &Section<'_>) -> Option<ComponentRead> {
@@ -169,7 +208,23 @@ fn component(section: &Section<'_>) -> Option<ComponentRead> {
     let redis =
         section.list("redis", "an address as the component has it, such as \"redis://localhost:6379\"", address);
     section.finish();
-    Some(ComponentRead { name: name?, source: source?, stores, redis: redis.unwrap_or_default() })
+    let (environment, variables, egress) = (Vec::new(), None, None);
+    let (name, source, redis) = (name?, source?, redis.unwrap_or_default());
+    Some(ComponentRead { name, source, stores, redis, environment, variables, egress })
+}
+
+fn subscription(section: &Section<'_>) -> Option<SubscriptionRead> {
+    let channel = section.take("channel", CHANNEL, |value| value.as_str().filter(|name| is_channel(name)).map(str::to_owned));
+    let channel = section.required("channel", channel, "channel = \"orders\"");
+    let component = section.required("component", section.string("component"), "component = \"site\"");
+    section.finish();
+    Some(SubscriptionRead { channel: channel?, component: component? })
+}
+
+pub(super) const CHANNEL: &str = "the name of a channel, 1 to 1024 bytes";
+
+pub(super) const fn is_channel(name: &str) -> bool {
+    !name.is_empty() && name.len() <= KEY_BYTES_MAX
 }
 
 fn route(section: &Section<'_>) -> Option<RouteRead> {

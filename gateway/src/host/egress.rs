@@ -139,8 +139,9 @@ impl Target {
 
     fn is_of(&self, grant: &Grant) -> bool {
         grant.https == self.https
-            && grant.port == self.port
+            && grant.port.is_none_or(|port| port == self.port)
             && match &grant.host {
+                GrantedHost::Any => true,
                 GrantedHost::Address(address) => self.host.parse() == Ok(*address),
                 GrantedHost::Name(pattern) => Domain::parse(&self.host).is_some_and(|name| matches(pattern, &name)),
             }
@@ -158,7 +159,7 @@ fn matches(pattern: &Pattern, name: &Domain) -> bool {
 
 /// Whether this very address was granted, for this scheme and port.
 fn is_granted(grants: &[Grant], target: &Target, address: IpAddr) -> bool {
-    let of = |grant: &Grant| grant.https == target.https && grant.port == target.port;
+    let of = |grant: &Grant| grant.https == target.https && grant.port.is_none_or(|port| port == target.port);
     grants.iter().any(|grant| of(grant) && grant.host == GrantedHost::Address(address.to_canonical()))
 }
 
@@ -211,7 +212,7 @@ mod tests {
 
     fn grant(https: bool, host: &str, port: u16) -> Grant {
         let host = host.parse().map_or_else(|_| GrantedHost::Name(Pattern::parse(host).unwrap()), GrantedHost::Address);
-        Grant { https, host, port }
+        Grant { https, host, port: Some(port) }
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Guest {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(log(Stream::Stdout))
             .stderr(log(Stream::Stderr))
-            .envs(&make.tenant.environment)
+            .envs(&make.component.environment)
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
@@ -86,6 +86,7 @@ impl Guest {
             http,
             outbound: WayOut {
                 tenant: Arc::clone(make.tenant),
+                component: Arc::clone(make.component),
                 egress: Arc::clone(make.egress),
                 record: Arc::clone(make.record),
                 max: make.limits.outbound,

@@ -13,6 +13,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
@@ -20,7 +21,7 @@ use super::egress::{Egress, Target};
 use super::guest::RESOURCES_MAX;
 use crate::http::CDN_LOOP;
 use crate::telemetry::Record;
-use crate::tenant::{Outbound, Tenant, cost};
+use crate::tenant::{Component, Outbound, Tenant, cost};
 
 /// What one write to a body may bring: a record of TLS.
 const CHUNK_BYTES_MAX: usize = 16 << 10;
@@ -37,6 +38,7 @@ type Sent = Result<(http::Response<WasiBody>, Done)>;
 /// One instance's way out.
 pub(super) struct WayOut {
     pub(super) tenant: Arc<Tenant>,
+    pub(super) component: Arc<Component>,
     pub(super) egress: Arc<Egress>,
     pub(super) record: Arc<Record>,
     /// Requests that one instance may send.
@@ -58,7 +60,7 @@ impl WasiHttpHooks for WayOut {
         if self.record.went_out() >= self.max {
             return Box::new(std::future::ready(Err(Error::ConnectionLimitReached)));
         }
-        let target = match Target::of(request.uri(), &self.tenant.egress) {
+        let target = match Target::of(request.uri(), &self.component.egress) {
             Ok(target) => target,
             Err(error) => return Box::new(std::future::ready(Err(error))),
         };
@@ -71,7 +73,11 @@ impl WasiHttpHooks for WayOut {
         };
         request.headers_mut().insert(CDN_LOOP, self.chain.clone());
         let (egress, tenant) = (Arc::clone(&self.egress), Arc::clone(&self.tenant));
-        Box::new(send(egress, tenant, target, request, options, permit))
+        let grants = Arc::clone(&self.component);
+        Box::new(async move {
+            let stream = egress.connect(&target, &grants.egress).await?;
+            send(egress, tenant, (target, stream), request, options, permit).await
+        })
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
@@ -87,12 +93,11 @@ impl WasiHttpHooks for WayOut {
 async fn send(
     egress: Arc<Egress>,
     tenant: Arc<Tenant>,
-    target: Target,
+    (target, stream): (Target, TcpStream),
     request: http::Request<WasiBody>,
     options: Option<RequestOptions>,
     permit: Outbound,
 ) -> Sent {
-    let stream = egress.connect(&target, &tenant.egress).await?;
     if target.https {
         let stream = egress.tls(&target, stream).await?;
         exchange(stream, &egress, tenant, request, options, permit).await

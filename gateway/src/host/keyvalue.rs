@@ -51,6 +51,10 @@ impl Stores {
         }
     }
 
+    pub(super) fn component(&self) -> &Component {
+        &self.component
+    }
+
     fn allowance(&self) -> Option<Allowance> {
         self.tenant.ledger.space().map(|space| Allowance { bytes: space.bytes, keys: space.keys })
     }
@@ -65,8 +69,7 @@ impl Stores {
 
     /// The tenant's raw keys, if this address was granted.
     pub(super) fn redis(&self, address: &str) -> Option<Raw> {
-        let is_granted = self.component.redis.iter().any(|granted| granted == address);
-        is_granted.then(|| self.store.raw(&self.tenant.id, self.allowance()))
+        self.component.may_name(address).then(|| self.store.raw(&self.tenant.id, self.allowance()))
     }
 }
 

@@ -14,6 +14,7 @@ mod spin_keyvalue;
 mod spin_redis;
 mod spin_three;
 mod stdio;
+mod variables;
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Type};
@@ -21,9 +22,10 @@ use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Type};
 pub(crate) use egress::{Egress, Settings};
 pub(crate) use guest::{Denied, Guest, Make};
 pub(crate) use http::UNREAD_BYTES_MAX;
+pub(crate) use variables::is_name as is_variable;
 
 /// Imports that are served: how the name begins, and what to say of it.
-pub(crate) const SERVED: [(&str, &str); 17] = [
+pub(crate) const SERVED: [(&str, &str); 21] = [
     ("wasi:http/types@", "0.2.x, 0.3.0"),
     ("wasi:http/outgoing-handler@", "0.2.x, to granted origins"),
     ("wasi:http/client@", "0.3.0, to granted origins"),
@@ -39,6 +41,10 @@ pub(crate) const SERVED: [(&str, &str); 17] = [
     ("fermyon:spin/key-value", "of Spin 1, 2.0.0"),
     ("fermyon:spin/redis", "of Spin 1, 2.0.0"),
     ("fermyon:spin/redis-types", "of Spin 1"),
+    ("fermyon:spin/variables@", "2.0.0"),
+    ("fermyon:spin/config", "of Spin 1"),
+    ("spin:variables/variables@", "3.0.0"),
+    ("wasi:config/store@", "0.2.0-draft-2024-09-27, 0.2.0-rc.1"),
     ("spin:key-value/key-value@", "3.0.0"),
     ("spin:redis/redis@", "3.0.0"),
 ];
@@ -88,6 +94,8 @@ fn most(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
     keyvalue_other::draft::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     spin::one::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     spin::two::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    variables::draft::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    variables::candidate::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     spin_three::bindings::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     Ok(linker)
 }

@@ -64,7 +64,7 @@ pub(super) async fn run(
     let (over, mut ended) = oneshot::channel();
     let tenant = admitted.routed.tenant();
     // Without a grant nothing leaves, and nothing need be hashed for it.
-    let chain = if tenant.egress.is_empty() {
+    let chain = if admitted.routed.route().component.egress.is_empty() {
         http::HeaderValue::from_static("")
     } else {
         cdn_loop::onward(request.headers(), &tenant.id)

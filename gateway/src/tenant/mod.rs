@@ -107,6 +107,38 @@ pub(crate) struct Component {
     pub(crate) stores: Vec<StoreName>,
     /// The addresses that it may give for Redis; each of them is the tenant's own namespace.
     pub(crate) redis: Vec<String>,
+    /// What it finds in its environment: `[env]` and `[secrets]` of the tenant's file, and its own.
+    pub(crate) environment: Vec<(String, String)>,
+    /// What it may ask for by name, where an interface for that is imported.
+    pub(crate) variables: Vec<(String, String)>,
+    /// Where it may send requests; nowhere, where this is empty.
+    pub(crate) egress: Vec<Grant>,
+}
+
+impl Component {
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it may give this address for Redis: as it was granted, or to the same host and port. `*` grants any.
+    pub(crate) fn may_name(&self, address: &str) -> bool {
+        let same = |granted: &String| {
+            granted == address || granted == "*" || authority(granted).is_some_and(|of| Some(of) == authority(address))
+        };
+        self.redis.iter().any(same)
+    }
+}
+
+/// Host and port of a Redis URL, without user, password, database and options.
+fn authority(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix("redis://").or_else(|| url.strip_prefix("rediss://"))?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let authority = rest.get(..end)?;
+    let authority = authority.rsplit_once('@').map_or(authority, |(_user, authority)| authority);
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => Some((host, port)),
+        _ => Some((authority, "6379")),
+    }
 }
 
 /// How long what is set in a store lasts, by its name (`[store_ttl]`); for ever in the others.
@@ -123,10 +155,6 @@ impl StoreTtl {
 #[derive(Debug)]
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
-    /// What the guest finds in its environment: `[env]` and `[secrets]` of the file.
-    pub(crate) environment: Vec<(String, String)>,
-    /// Where it may send requests; nowhere, where this is empty.
-    pub(crate) egress: Vec<Grant>,
     pub(crate) store_ttl: StoreTtl,
     /// Shared by every version of this tenant that a reload brings.
     pub(crate) ledger: Arc<Ledger>,
@@ -137,12 +165,15 @@ pub(crate) struct Tenant {
 pub(crate) struct Grant {
     pub(crate) https: bool,
     pub(crate) host: GrantedHost,
-    pub(crate) port: u16,
+    /// Any, where none is said.
+    pub(crate) port: Option<u16>,
 }
 
 /// The host of a [`Grant`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum GrantedHost {
+    /// Every name; what is inside the network still needs a grant of its address.
+    Any,
     /// A name, or `*.` and a name for one label more.
     Name(crate::domain::Pattern),
     /// An address, which is reachable even where no name may lead to it.

@@ -1,4 +1,5 @@
-//! What the `spin` guest does of Spin 2, by Spin's own SDK of that time: `/kv2/{call}/{store}`, `/redis2/{call}/{address}`.
+//! What the `spin` guest does of Spin 2, by Spin's own SDK of that time: `/kv2/{call}/{store}`, `/redis2/{call}/{address}`;
+//! and `/variable/{name}`.
 
 use spin_sdk::http::{IntoResponse, Request, Response};
 use spin_sdk::key_value::{self, Store};
@@ -16,6 +17,7 @@ fn handle(request: Request) -> anyhow::Result<impl IntoResponse> {
         ["redis2", call, place] => {
             redis(call, &format!("redis://{place}:6379"), &lines, &bytes).map_err(|error| format!("{error:?}"))
         }
+        ["variable", name] => spin_sdk::variables::get(name).map_err(|error| format!("{error:?}")),
         _ => Err("no such path".to_owned()),
     };
     let status = if answer.is_ok() { 200 } else { 502 };
