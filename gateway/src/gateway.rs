@@ -17,12 +17,13 @@ use crate::fleet::Fleet;
 use crate::host::Egress;
 use crate::listener::{self, Connections};
 use crate::request::{Peer, Road};
-use crate::route::{Route, Table};
+use crate::route::{Route, Subscription, Table};
 use crate::sandbox::{Compiler, Sandbox, Surroundings};
 use crate::store::Store;
 use crate::telemetry::{GuestLogs, Metrics, Tasks};
 use crate::tenant::{Component, Count, Registry, Tenant};
 use crate::tls::{self, Certificates, DevCa, Terminator};
+use crate::trigger::Messages;
 use crate::{http, response};
 
 /// A gateway that listens.
@@ -96,6 +97,8 @@ impl Gateway {
             http: vec![],
             admin,
         };
+        let messages = Messages::new(Arc::clone(&gateway.road));
+        gateway.store.hand_messages_to(move |heard| messages.take(heard));
         gateway.reload().await?;
         gateway.listen(&metrics, moves).await?;
         Ok(gateway)
@@ -157,7 +160,9 @@ impl Gateway {
         metrics.config_problems.set(i64::try_from(snapshot.problems.len()).unwrap_or(i64::MAX));
         self.store.spread(snapshot.plans.values().map(|plan| (plan.id.clone(), plan.quota.shards)));
         let (generation, tenants) = (snapshot.generation, snapshot.plans.len());
+        let channels = snapshot.routes.channels().map(|(id, channel)| (id.clone(), channel.to_owned())).collect();
         self.road.snapshot.store(Arc::new(snapshot));
+        self.store.listen(channels);
         tracing::info!(target: "config", generation, tenants, "the configuration is in force");
         Ok(())
     }
@@ -211,7 +216,17 @@ impl Gateway {
             let component = Arc::clone(components.get(route.component)?);
             Some(Route { pattern: route.pattern.clone(), component, limits: Arc::new(route.limits.clone()) })
         });
-        table.add(Arc::new(tenant), plan.hosts.clone(), routes.collect());
+        let subscriptions = plan.subscriptions.iter().filter_map(|subscription| {
+            let component = Arc::clone(components.get(subscription.component)?);
+            let limits = Arc::new(plan.limits.clone());
+            Some(Subscription {
+                channel: subscription.channel.clone(),
+                component,
+                limits,
+                at_once: plan.quota.messages_at_once,
+            })
+        });
+        table.add(Arc::new(tenant), plan.hosts.clone(), routes.collect(), subscriptions.collect());
     }
 
     /// The tenants' standing and one URL each, for whoever started it.

@@ -75,10 +75,9 @@ impl Road {
             return Err(Fault::Misdirected);
         }
         let routed = snapshot.routes.find(&host, request.uri().path())?;
-        let route = routed.route();
-        record.routed(routed.tenant().id.as_str(), route.component.name.as_str(), route.pattern.as_str());
+        record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
         cdn_loop::check(request.headers(), &routed.tenant().id)?;
-        let body_max = route.limits.request_body;
+        let body_max = routed.limits().request_body;
         let request = absolute(request, &host, port)?;
         let (parts, body) = request.into_parts();
         let (body, verdict) = RequestBody::new(body, body_max, self.http.body_idle, Arc::clone(record), &self.tasks)?;

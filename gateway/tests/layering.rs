@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// For each room, the rooms it may name. The words (`deadline`, `domain`, `fault`, `ids`) may be named by all.
-const MAY_NAME: [(&str, &[&str]); 19] = [
+const MAY_NAME: [(&str, &[&str]); 20] = [
     ("telemetry", &[]),
     ("tenant", &["telemetry"]),
     ("store", &["telemetry"]),
@@ -19,6 +19,7 @@ const MAY_NAME: [(&str, &[&str]); 19] = [
     ("response", &["telemetry", "http", "sandbox"]),
     ("config", &["telemetry", "tenant", "store", "listener", "tls", "http", "route", "host", "admission", "sandbox"]),
     ("request", &["telemetry", "http", "admission", "sandbox", "response", "config"]),
+    ("trigger", &["telemetry", "store", "route", "sandbox", "request"]),
     ("admin", &["telemetry", "tenant", "store", "http", "config", "request"]),
     ("fleet", &["telemetry", "tenant", "store"]),
     (
@@ -37,6 +38,7 @@ const MAY_NAME: [(&str, &[&str]); 19] = [
             "response",
             "config",
             "request",
+            "trigger",
             "admin",
             "fleet",
         ],

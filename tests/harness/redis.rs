@@ -108,6 +108,18 @@ impl Redis {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
+    /// Sends many commands at once, a line each, through redis-cli.
+    pub fn pipe(&self, lines: &str) {
+        let mut child = Command::new("redis-cli")
+            .args(["-p", &self.port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
     /// The first line of the answer to an inline command.
     #[must_use]
     pub fn ask(&self, command: &str) -> String {

@@ -90,7 +90,7 @@ fn the_wall_holds(redis: &Redis) {
         &["EVAL", "return 1", "0"],
         &["SORT", "tg:{raw}:r:s", "BY", "elsewhere*"],
         &["ACL", "LIST"],
-        &["SUBSCRIBE", "tg:{raw}:ch:c"],
+        &["SUBSCRIBE", "elsewhere"],
     ] {
         let user = ["--no-auth-warning", "--user", "gate", "--pass", PASSWORD];
         let said = redis.cli(&[&user, words].concat());

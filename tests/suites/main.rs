@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should say so and stop")]
 
 mod acl;
+mod app;
 mod bombs;
 mod check;
 mod demo;
@@ -22,6 +23,7 @@ mod lasting;
 mod lifecycle;
 mod matrix;
 mod memory;
+mod messages;
 mod shards;
 mod space;
 mod spin;

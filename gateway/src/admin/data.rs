@@ -74,7 +74,7 @@ impl Data {
         let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await;
         let body = body.map_err(|error| (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))?.to_bytes();
         let asked = serde_json::from_slice(&body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-        if matches!(call, "set" | "delete" | "purge" | "command" | "move") {
+        if matches!(call, "set" | "delete" | "purge" | "command" | "move" | "publish") {
             tracing::info!(target: "admin", %tenant, call, "an operator changes a tenant's data");
         }
         self.done(tenant, plan, call, asked).await
@@ -106,6 +106,13 @@ impl Data {
                 Ok(json!({ "deleted": asked.keys.len() }))
             }
             "command" => command(&raw(), asked.command).await,
+            "publish" => {
+                let [channel, payload] = asked.keys.as_slice() else {
+                    return Err((StatusCode::BAD_REQUEST, "a channel and a message are two".to_owned()));
+                };
+                raw().publish(&channel.0, &payload.0).await.map_err(|error| refusal(&error))?;
+                Ok(json!({ "published": true }))
+            }
             "move" => {
                 let to = asked.to.as_deref().unwrap_or_default();
                 let begun = self.moves.begin(tenant, plan, to);

@@ -15,11 +15,7 @@ fn house(quota: &Quota) -> House {
     let id = TenantId::parse("acme").unwrap();
     let registry = Registry::default();
     let ledger = registry.ledger(&id, quota, true);
-    let tenant = Tenant {
-        id,
-        store_ttl: crate::tenant::StoreTtl::default(),
-        ledger,
-    };
+    let tenant = Tenant { id, store_ttl: crate::tenant::StoreTtl::default(), ledger };
     let component = Component {
         name: ComponentName::parse("site").unwrap(),
         digest: Digest::of(b""),
@@ -44,7 +40,7 @@ fn house(quota: &Quota) -> House {
         limits: Arc::new(limits),
     };
     let mut table = Table::default();
-    table.add(Arc::new(tenant), vec![Pattern::parse("acme.example").unwrap()], vec![route]);
+    table.add(Arc::new(tenant), vec![Pattern::parse("acme.example").unwrap()], vec![route], vec![]);
     House { registry, table, host: Domain::parse("acme.example").unwrap() }
 }
 

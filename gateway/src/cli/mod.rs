@@ -4,10 +4,12 @@ mod ca;
 mod check;
 mod client;
 mod kv;
+mod publish;
 mod redis;
 mod serve;
 mod tenant;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +57,17 @@ enum Command {
     /// Look at, change, export and import what a tenant has, by the gateway that is running
     #[command(subcommand)]
     Kv(kv::Kv),
+    /// Publish a message on one of a tenant's channels, by the gateway that is running
+    Publish {
+        /// Whose channel: the name of the tenant's folder
+        #[arg(long, value_name = "ID")]
+        tenant: String,
+        /// As the tenant's components call it
+        channel: OsString,
+        message: OsString,
+        #[command(flatten)]
+        common: Common,
+    },
     /// What concerns the Redis that tenants' data is on
     #[command(subcommand)]
     Redis(Redis),
@@ -178,6 +191,7 @@ pub fn main() -> ExitCode {
             redis::acl(&common, &user, password_file.as_deref(), apply)
         }
         Command::Kv(what) => kv::kv(what),
+        Command::Publish { tenant, channel, message, common } => publish::publish(&common, &tenant, channel, message),
         Command::Tenant(Change::Suspend { id, common }) => tenant::tenant(&common, &id, "suspend"),
         Command::Tenant(Change::Resume { id, common }) => tenant::tenant(&common, &id, "resume"),
         Command::Tenant(Change::Count { id, common }) => tenant::tenant(&common, &id, "count"),

@@ -36,6 +36,7 @@ pub(super) struct QuotaRead {
     pub(super) storage_bytes: Option<At<Rate>>,
     pub(super) outbound: Option<At<Rate>>,
     pub(super) outbound_in_flight: Option<At<u32>>,
+    pub(super) messages_at_once: Option<At<u32>>,
     pub(super) log_bytes: Option<At<Rate>>,
 }
 
@@ -80,6 +81,7 @@ impl Section<'_> {
             storage_bytes: section.rate("storage_bytes", Self::bytes),
             outbound: section.rate("outbound", |section, key| section.count(key).map(widen)),
             outbound_in_flight: section.count("outbound_in_flight"),
+            messages_at_once: section.count("messages_at_once"),
             log_bytes: section.rate("log_bytes", Self::bytes),
         };
         section.finish();

@@ -66,5 +66,6 @@ pub(super) const QUOTA: Quota = Quota {
     storage_bytes: None,
     outbound: None,
     outbound_in_flight: 16,
+    messages_at_once: 1,
     log_bytes: Some(Rate { amount: 1 << 20, per: Duration::from_secs(1), burst: 8 << 20 }),
 };

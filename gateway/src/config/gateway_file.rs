@@ -385,6 +385,7 @@ pub(super) fn quota_over(under: &Quota, read: &QuotaRead) -> Quota {
         storage_bytes: rate(&read.storage_bytes, under.storage_bytes),
         outbound: rate(&read.outbound, under.outbound),
         outbound_in_flight: value(read.outbound_in_flight.clone(), under.outbound_in_flight),
+        messages_at_once: value(read.messages_at_once.clone(), under.messages_at_once),
         log_bytes: rate(&read.log_bytes, under.log_bytes),
     }
 }

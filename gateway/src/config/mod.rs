@@ -115,6 +115,8 @@ pub(crate) struct Plan {
     pub(crate) pair: Option<tls::Pair>,
     pub(crate) quota: Quota,
     pub(crate) store_ttl: StoreTtl,
+    /// Of what messages start; a route has its own.
+    pub(crate) limits: Limits,
     pub(crate) components: Vec<PlannedComponent>,
     pub(crate) routes: Vec<PlannedRoute>,
     pub(crate) subscriptions: Vec<PlannedSubscription>,

@@ -119,6 +119,7 @@ pub(super) fn tenant(
         pair: pair?,
         quota,
         store_ttl: file.store_ttl,
+        limits,
         components: components?,
         routes,
         subscriptions,

@@ -10,9 +10,9 @@ use super::problem::Place;
 use super::reader::{At, Reader, Section};
 use super::units;
 use crate::domain::Pattern;
+use crate::host::is_variable;
 use crate::ids::{ComponentName, NAME_RULE, StoreName};
 use crate::route::PathPattern;
-use crate::host::is_variable;
 use crate::store::KEY_BYTES_MAX;
 use crate::tenant::{Grant, GrantedHost, StoreTtl};
 
@@ -214,7 +214,8 @@ fn component(section: &Section<'_>) -> Option<ComponentRead> {
 }
 
 fn subscription(section: &Section<'_>) -> Option<SubscriptionRead> {
-    let channel = section.take("channel", CHANNEL, |value| value.as_str().filter(|name| is_channel(name)).map(str::to_owned));
+    let channel =
+        section.take("channel", CHANNEL, |value| value.as_str().filter(|name| is_channel(name)).map(str::to_owned));
     let channel = section.required("channel", channel, "channel = \"orders\"");
     let component = section.required("component", section.string("component"), "component = \"site\"");
     section.finish();

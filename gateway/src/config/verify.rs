@@ -75,7 +75,22 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
             Some("its version may be served, but with other functions or types".to_owned()),
         ));
     }
-    if report.handler.is_none() && report.handler_error.is_none() {
+    let index = plan.components.iter().position(|other| other.name == component.name);
+    let is_routed = plan.routes.iter().any(|route| Some(route.component) == index);
+    let is_subscribed = plan.subscriptions.iter().any(|subscription| Some(subscription.component) == index);
+    if is_subscribed && !report.listens && report.link_error.is_none() {
+        let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
+        problems.push(problem(
+            "no-listener",
+            [
+                "no message can start this component",
+                &found,
+                "an export of fermyon:spin/inbound-redis or spin:redis/inbound-redis@3.0.0",
+            ],
+            Some("take the subscription out, or name a component that handles messages".to_owned()),
+        ));
+    }
+    if report.handler.is_none() && report.handler_error.is_none() && (is_routed || !is_subscribed) {
         let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
         let wanted = "an export of wasi:http/incoming-handler@0.2.x or wasi:http/handler@0.3.0";
         problems.push(problem(
@@ -118,7 +133,8 @@ fn grants(
             Some("add `stores = [\"default\"]` where the component is named".to_owned()),
         ));
     }
-    if let (Some(import), true) = (wants(&NEED_REDIS), component.redis.is_empty()) {
+    // Whoever handles messages imports the types of Redis's interface with them, and need not call it.
+    if let (Some(import), true, false) = (wants(&NEED_REDIS), component.redis.is_empty(), report.listens) {
         problems.push(problem(
             "redis-not-granted",
             [

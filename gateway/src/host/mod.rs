@@ -6,6 +6,7 @@
 mod egress;
 mod guest;
 mod http;
+pub(crate) mod inbound;
 mod keyvalue;
 mod keyvalue_other;
 mod random;

@@ -67,10 +67,7 @@ impl Guest {
 }
 
 impl two::fermyon::spin::variables::Host for Guest {
-    async fn get(
-        &mut self,
-        name: String,
-    ) -> wasmtime::Result<Result<String, two::fermyon::spin::variables::Error>> {
+    async fn get(&mut self, name: String) -> wasmtime::Result<Result<String, two::fermyon::spin::variables::Error>> {
         use two::fermyon::spin::variables::Error;
         Ok(self.spin_variable(&name).map_err(|missing| match missing {
             Missing::Name(text) => Error::InvalidName(text),
@@ -80,10 +77,7 @@ impl two::fermyon::spin::variables::Host for Guest {
 }
 
 impl one::fermyon::spin::config::Host for Guest {
-    async fn get_config(
-        &mut self,
-        key: String,
-    ) -> wasmtime::Result<Result<String, one::fermyon::spin::config::Error>> {
+    async fn get_config(&mut self, key: String) -> wasmtime::Result<Result<String, one::fermyon::spin::config::Error>> {
         use one::fermyon::spin::config::Error;
         Ok(self.spin_variable(&key).map_err(|missing| match missing {
             Missing::Name(text) | Missing::Undefined(text) => Error::InvalidKey(text),
@@ -112,9 +106,7 @@ impl draft::wasi::config::store::Host for Guest {
         Ok(Ok(self.variable(&key)))
     }
 
-    fn get_all(
-        &mut self,
-    ) -> wasmtime::Result<Result<Vec<(String, String)>, draft::wasi::config::store::Error>> {
+    fn get_all(&mut self) -> wasmtime::Result<Result<Vec<(String, String)>, draft::wasi::config::store::Error>> {
         Ok(Ok(self.all_variables()))
     }
 }
@@ -124,9 +116,7 @@ impl candidate::wasi::config::store::Host for Guest {
         Ok(Ok(self.variable(&key)))
     }
 
-    fn get_all(
-        &mut self,
-    ) -> wasmtime::Result<Result<Vec<(String, String)>, candidate::wasi::config::store::Error>> {
+    fn get_all(&mut self) -> wasmtime::Result<Result<Vec<(String, String)>, candidate::wasi::config::store::Error>> {
         Ok(Ok(self.all_variables()))
     }
 }

@@ -32,6 +32,9 @@ pub(crate) struct Report {
     pub(crate) unserved: Vec<String>,
     /// What the linker said, where it refused.
     pub(crate) link_error: Option<String>,
+    /// Whether a message may start it.
+    #[serde(default)]
+    pub(crate) listens: bool,
     /// What its handler's function has instead of the right parameters and results.
     pub(crate) handler_error: Option<String>,
     /// Bytes of the largest memory at the start.
@@ -126,6 +129,8 @@ impl Artifacts {
         let mut collect = Collect::default();
         (env!("CARGO_PKG_VERSION"), REPORT_FORMAT).hash(&mut collect);
         engine.precompile_compatibility_hash().hash(&mut collect);
+        // What is noted of a component depends on what is served.
+        crate::host::SERVED.hash(&mut collect);
         let engine = Digest::of(&collect.0).to_string()[..16].to_owned();
         Ok(Self { dir: dir.to_owned(), vouched: Arc::default(), engine })
     }

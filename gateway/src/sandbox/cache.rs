@@ -16,6 +16,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
 use super::Settings;
 use super::artifacts::Artifacts;
+use super::message::Listener;
 use super::reaper::Reaper;
 use super::turns::Turns;
 use crate::deadline::Moment;
@@ -29,7 +30,10 @@ const LOAD_FUEL: u64 = 1_000_000;
 
 /// A component that is ready to be instantiated.
 pub(super) struct Ready {
-    pub(super) pre: ProxyPre<Guest>,
+    /// As what answers requests.
+    pub(super) http: Option<ProxyPre<Guest>>,
+    /// As what messages start.
+    pub(super) listener: Option<Listener>,
     bytes: u32,
 }
 
@@ -108,11 +112,13 @@ impl Loader {
         std::thread::yield_now();
         let pre = self.linkers.link(&component)?;
         std::thread::yield_now();
-        let pre = match Pre02::new(pre.clone()) {
-            Ok(pre) => ProxyPre::P2(pre),
-            Err(_not_that) => ProxyPre::P3(Pre03::new(pre)?),
+        let listener = Listener::of(&pre);
+        let http = match Pre02::new(pre.clone()) {
+            Ok(pre) => Some(ProxyPre::P2(pre)),
+            Err(_not_that) => Pre03::new(pre).ok().map(ProxyPre::P3),
         };
-        Ok(Arc::new(Ready { pre, bytes }))
+        anyhow::ensure!(http.is_some() || listener.is_some(), "the component has no handler");
+        Ok(Arc::new(Ready { http, listener, bytes }))
     }
 
     #[expect(unsafe_code, reason = "mapping compiled code is what the compiled folder is for")]

@@ -23,6 +23,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
 use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
 use super::artifacts::{Artifacts, Report};
+use super::message::Listener;
 use super::{Settings, engine, signature};
 use crate::deadline::Deadline;
 use crate::host;
@@ -266,13 +267,17 @@ fn report(engine: &wasmtime::Engine, component: &Component) -> anyhow::Result<Re
     let served = |import: &str| host::SERVED.iter().any(|(name, _)| import.starts_with(name));
     let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
     // A component that links is asked in earnest; of one that does not, the names must do.
-    let (unserved, link_error, is_02, is_03) = match linked {
-        Ok(pre) => (Vec::new(), None, Pre02::new(pre.clone()).is_ok(), Pre03::new(pre).is_ok()),
+    let (unserved, link_error, is_02, is_03, listens) = match linked {
+        Ok(pre) => {
+            let listens = Listener::of(&pre).is_some();
+            (Vec::new(), None, Pre02::new(pre.clone()).is_ok(), Pre03::new(pre).is_ok(), listens)
+        }
         Err(error) => (
             imports.iter().filter(|import| !served(import)).cloned().collect(),
             Some(format!("{error:#}")),
             exported("wasi:http/incoming-handler@0.2"),
             exported("wasi:http/handler@0.3"),
+            exported("fermyon:spin/inbound-redis") || exported("spin:redis/inbound-redis@3"),
         ),
     };
     let handler = if is_02 { Some("0.2") } else { is_03.then_some("0.3") }.map(str::to_owned);
@@ -283,6 +288,7 @@ fn report(engine: &wasmtime::Engine, component: &Component) -> anyhow::Result<Re
         imports,
         exports,
         handler,
+        listens,
         unserved,
         link_error,
         handler_error,

@@ -5,9 +5,11 @@
 
 mod artifacts;
 mod cache;
+mod call;
 mod compile;
 mod engine;
 mod fuel;
+mod message;
 mod reaper;
 mod reply;
 mod run;
@@ -28,6 +30,7 @@ use crate::tenant::Count;
 
 pub(crate) use artifacts::Report;
 pub(crate) use compile::{CompileError, Compiler, compile_in_child};
+pub(crate) use message::Handled;
 pub(crate) use reply::Reply;
 
 /// What the operator chose.
@@ -130,14 +133,35 @@ impl Sandbox {
         verdict: Verdict,
         record: Arc<Record>,
     ) -> Result<Reply, Fault> {
+        let component = self.load(&admitted, &record).await?;
+        run::run(&self.engine, &self.around, self.turns.as_ref(), component, admitted, request, verdict, record).await
+    }
+
+    /// Lets a message start an instance of its own, and waits until it is done with.
+    ///
+    /// Cancel safety: as [`Sandbox::run`].
+    ///
+    /// # Errors
+    /// The fault, where the guest did not come to an end by itself.
+    pub(crate) async fn handle(
+        &self,
+        admitted: Admitted,
+        payload: Vec<u8>,
+        record: &Arc<Record>,
+    ) -> Result<Handled, Fault> {
+        let component = self.load(&admitted, record).await?;
+        run::handle(&self.engine, &self.around, self.turns.as_ref(), component, admitted, payload, record).await
+    }
+
+    async fn load(&self, admitted: &Admitted, record: &Record) -> Result<Arc<cache::Ready>, Fault> {
         let started = std::time::Instant::now();
-        let digest = admitted.routed.route().component.digest;
+        let digest = admitted.routed.component().digest;
         let payer = &admitted.routed.tenant().ledger;
         let component = self.components.load(digest, self.turns.as_ref(), payer).await.map_err(|error| {
             tracing::error!(target: "sandbox", %digest, %error, "a compiled component cannot be loaded");
             Fault::Internal
         })?;
         record.loaded(started.elapsed());
-        run::run(&self.engine, &self.around, self.turns.as_ref(), component, admitted, request, verdict, record).await
+        Ok(component)
     }
 }

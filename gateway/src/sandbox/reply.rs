@@ -29,7 +29,7 @@ impl CancelOnDrop {
         Self(Some(token))
     }
 
-    fn disarm(&mut self) {
+    pub(super) fn disarm(&mut self) {
         self.0 = None;
     }
 }
@@ -87,7 +87,7 @@ impl GuestBody {
 
     /// Bytes that the header section may have.
     pub(crate) fn head_bytes_max(&self) -> u64 {
-        self.admitted.routed.route().limits.response_head
+        self.admitted.routed.limits().response_head
     }
 
     /// Gives the response up before any of it was sent, for this reason.

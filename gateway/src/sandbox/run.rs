@@ -6,34 +6,28 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http_body_util::BodyExt as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use wasmtime::{AsContextMut as _, Engine, Store, Trap};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::WasiHttpView as _;
-use wasmtime_wasi_http::handler::ProxyPre;
-use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
-use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
-use wasmtime_wasi_http::p3;
-use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
 use super::Surroundings;
 use super::cache::Ready;
+use super::call::{Request, Work, call};
 use super::fuel;
+use super::message::Handled;
 use super::reaper::Reaper;
-use super::reply::{CancelOnDrop, GuestBody, Piece, Reply, Source};
-use super::turns::{Turns, outbox};
+use super::reply::{CancelOnDrop, GuestBody, Reply};
+use super::turns::Turns;
 use crate::admission::Admitted;
 use crate::fault::{Fault, Quotum};
 use crate::host::{Denied, Guest, Make};
-use crate::http::{RequestBody, Verdict, cdn_loop};
+use crate::http::{Verdict, cdn_loop};
 use crate::telemetry::{Line, Record, Stream};
 use crate::tenant::Ledger;
 
-/// Frames that wait between a wasi:http 0.3 guest and its client.
-const FRAMES_WAITING: usize = 2;
 /// Bytes that a guest may have lifted by host calls at once, of strings and lists.
 const HOSTCALL_BYTES_MAX: usize = 16 << 20;
 
@@ -42,9 +36,6 @@ const LARGE_BYTES: u64 = 4 << 20;
 
 /// Handles to resources that a component may hold, its own ones included.
 const HANDLES_MAX: usize = 10_000;
-
-type Head = http::Response<Source>;
-type Request = http::Request<RequestBody>;
 
 /// Starts the instance and waits for the head of its response.
 pub(super) async fn run(
@@ -64,19 +55,15 @@ pub(super) async fn run(
     let (over, mut ended) = oneshot::channel();
     let tenant = admitted.routed.tenant();
     // Without a grant nothing leaves, and nothing need be hashed for it.
-    let chain = if admitted.routed.route().component.egress.is_empty() {
+    let chain = if admitted.routed.component().egress.is_empty() {
         http::HeaderValue::from_static("")
     } else {
         cdn_loop::onward(request.headers(), &tenant.id)
     };
     let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(&record), chain, over);
     let started = Instant::now();
-    let driving = instance.drive(component, request, head, cancelled, turns.map(Turns::reaper));
-    let ledger = Arc::clone(&admitted.routed.tenant().ledger);
-    match turns {
-        Some(turns) => turns.spawn(ledger, Arc::clone(&record), &around.tasks, driving),
-        None => run_unfairly(around, ledger, Arc::clone(&record), driving).await,
-    }
+    let driving = instance.drive(component, Work::Request(request, head), cancelled, turns.map(Turns::reaper));
+    start(around, turns, &admitted, &record, driving).await;
     let head = tokio::select! {
         biased;
         // The body broke its limits before there was a response: that is the answer then.
@@ -98,6 +85,48 @@ pub(super) async fn run(
     record.guest_ran(started.elapsed());
     let body = GuestBody::new(source, &parts.headers, record, cancel, ended, admitted);
     Ok(http::Response::from_parts(parts, body))
+}
+
+/// Starts the instance and waits for what it says of the message.
+pub(super) async fn handle(
+    engine: &Engine,
+    around: &Surroundings,
+    turns: Option<&Turns>,
+    component: Arc<Ready>,
+    admitted: Admitted,
+    payload: Vec<u8>,
+    record: &Arc<Record>,
+) -> Result<Handled, Fault> {
+    let admitted = Arc::new(admitted);
+    let cancelled = CancellationToken::new();
+    let mut cancel = CancelOnDrop::new(cancelled.clone());
+    let (said, answer) = oneshot::channel();
+    let (over, ended) = oneshot::channel();
+    // A message comes from nobody's request, so what it starts has been nowhere yet.
+    let chain = cdn_loop::onward(&http::HeaderMap::new(), &admitted.routed.tenant().id);
+    let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(record), chain, over);
+    let driving = instance.drive(component, Work::Message(payload, said), cancelled, turns.map(Turns::reaper));
+    start(around, turns, &admitted, record, driving).await;
+    let _over = ended.await;
+    cancel.disarm();
+    match record.first_fault() {
+        Some(fault) => Err(fault),
+        None => answer.await.map_err(|_never_said| Fault::NoResponse),
+    }
+}
+
+async fn start(
+    around: &Surroundings,
+    turns: Option<&Turns>,
+    admitted: &Admitted,
+    record: &Arc<Record>,
+    driving: impl Future<Output = ()> + Send + 'static,
+) {
+    let ledger = Arc::clone(&admitted.routed.tenant().ledger);
+    match turns {
+        Some(turns) => turns.spawn(ledger, Arc::clone(record), &around.tasks, driving),
+        None => run_unfairly(around, ledger, Arc::clone(record), driving).await,
+    }
 }
 
 /// By tokio's order alone (`sandbox.fair_turns = false`), to compare with. The first turn is taken here: a guest that
@@ -141,11 +170,10 @@ impl Instance {
         chain: http::HeaderValue,
         over: oneshot::Sender<()>,
     ) -> Self {
-        let route = admitted.routed.route();
-        let limits = &route.limits;
+        let limits = admitted.routed.limits();
         let guest = Guest::new(&Make {
             tenant: admitted.routed.tenant(),
-            component: &route.component,
+            component: admitted.routed.component(),
             limits,
             store: &around.store,
             logs: &around.logs,
@@ -171,17 +199,10 @@ impl Instance {
 
     /// Runs the guest to its end, whatever that is, and notes what it took. The store goes last: when it drops, the
     /// response's body ends, and by then the fault is there to be seen.
-    async fn drive(
-        mut self,
-        component: Arc<Ready>,
-        request: Request,
-        head: oneshot::Sender<Result<Head, Fault>>,
-        cancelled: CancellationToken,
-        reaper: Option<Reaper>,
-    ) {
+    async fn drive(mut self, component: Arc<Ready>, work: Work, cancelled: CancellationToken, reaper: Option<Reaper>) {
         let started = Instant::now();
         let ended = {
-            let work = call(&mut self.store, &component, request, head, &self.record, started);
+            let work = call(&mut self.store, &component, work, &self.record, started);
             let work = tokio::time::timeout(self.time, work);
             let stop = self.admitted.routed.tenant().ledger.stop();
             tokio::select! {
@@ -238,7 +259,7 @@ impl Instance {
             self.around.logs.write(Line {
                 at: std::time::SystemTime::now(),
                 tenant: self.admitted.routed.tenant().id.clone(),
-                component: self.admitted.routed.route().component.name.clone(),
+                component: self.admitted.routed.component().name.clone(),
                 request: self.record.id,
                 stream: Stream::Stderr,
                 text: line.to_owned(),
@@ -254,111 +275,6 @@ impl Drop for Instance {
             self.record.fault(Fault::Internal);
         }
         self.around.metrics.instances.dec();
-    }
-}
-
-async fn call(
-    store: &mut Store<Guest>,
-    component: &Ready,
-    request: Request,
-    head: oneshot::Sender<Result<Head, Fault>>,
-    record: &Record,
-    started: Instant,
-) -> wasmtime::Result<()> {
-    match &component.pre {
-        ProxyPre::P2(pre) => call_02(store, pre, request, head, record, started).await,
-        ProxyPre::P3(pre) => call_03(store, pre, request, head, record, started).await,
-    }
-}
-
-/// Of a turn so far. Making an instance of code that was just mapped faults its pages in, one after the other.
-const INSTANCE_LONG: Duration = Duration::from_micros(300);
-
-/// Notes how long that took; the call itself is another turn where it took long.
-async fn instantiated(record: &Record, started: Instant) {
-    let took = started.elapsed();
-    record.instantiated(took);
-    if took > INSTANCE_LONG {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// wasi:http/incoming-handler 0.2: the response comes through a host call, the body through a channel.
-async fn call_02(
-    store: &mut Store<Guest>,
-    pre: &Pre02<Guest>,
-    request: Request,
-    head: oneshot::Sender<Result<Head, Fault>>,
-    record: &Record,
-    started: Instant,
-) -> wasmtime::Result<()> {
-    let proxy = pre.instantiate_async(&mut *store).await?;
-    instantiated(record, started).await;
-    let request = request.map(|body| body.map_err(to_wasi));
-    let request = store.data_mut().http().new_incoming_request(Scheme::Https, request)?;
-    let out = store.data_mut().http().new_response_outparam_from_callback(move |answer| {
-        let answer = answer.map(|response| response.map(Source::Channel)).map_err(|_error_code| Fault::NoResponse);
-        outbox::post(move || {
-            // Nobody waits any more where the client has left.
-            let _gone = head.send(answer);
-        });
-    })?;
-    proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
-}
-
-/// wasi:http/handler 0.3: the response is returned, and its body flows only while the instance is driven.
-async fn call_03(
-    store: &mut Store<Guest>,
-    pre: &Pre03<Guest>,
-    request: Request,
-    head: oneshot::Sender<Result<Head, Fault>>,
-    record: &Record,
-    started: Instant,
-) -> wasmtime::Result<()> {
-    let service = pre.instantiate_async(&mut *store).await?;
-    instantiated(record, started).await;
-    let request = request.map(|body| body.map_err(to_wasi));
-    let (request, transferred) = p3::Request::from_http(store.data_mut().http().hooks, request);
-    let request = store.data_mut().http().table.push(request)?;
-    store
-        .run_concurrent(async |accessor| {
-            let answer = service.wasi_http_handler().call_handle(accessor, request).await?;
-            let Ok(response) = answer else {
-                let _gone = head.send(Err(Fault::NoResponse));
-                return Ok(());
-            };
-            let response = accessor.with(|mut store| {
-                let response = store.get().http().table.delete(response)?;
-                response.into_http(&mut store, transferred)
-            })?;
-            let (parts, mut body) = response.into_parts();
-            let (pieces, queue) = mpsc::channel(FRAMES_WAITING);
-            let answer = http::Response::from_parts(parts, Source::Driven(queue));
-            outbox::post(move || {
-                let _gone = head.send(Ok(answer));
-            });
-            while let Some(frame) = body.frame().await {
-                // An error of the guest's own closes the queue without an end.
-                let Ok(frame) = frame else { return Ok(()) };
-                if pieces.send(Piece::Frame(frame)).await.is_err() {
-                    return Ok(());
-                }
-            }
-            let _gone = pieces.send(Piece::End).await;
-            // What the guest still does after its response, within the same limits.
-            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-            Ok(())
-        })
-        .await?
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "a body's faults are three of many")]
-const fn to_wasi(fault: Fault) -> wasmtime_wasi_http::Error {
-    match fault {
-        Fault::BodyTooLarge => wasmtime_wasi_http::Error::HttpRequestBodySize(None),
-        Fault::BodyTimeout => wasmtime_wasi_http::Error::ConnectionReadTimeout,
-        // A body ends in no other way than those two and this one.
-        _ => wasmtime_wasi_http::Error::ConnectionTerminated,
     }
 }
 

@@ -12,6 +12,7 @@ mod embedded;
 mod error;
 mod gate;
 mod layout;
+mod messages;
 mod moving;
 mod names;
 mod rates;
@@ -42,6 +43,8 @@ pub(crate) use error::{BATCH_BYTES_MAX, BATCH_MAX, Error, KEY_BYTES_MAX, Result,
 use gate::{Gate, Inside, Touched};
 pub(crate) use layout::Prefix;
 use layout::{Bucket, Namespace};
+pub(crate) use messages::Heard;
+use messages::Messages;
 pub(crate) use moving::{Moved, Progress};
 pub(crate) use names::Name;
 pub(crate) use rates::Spent;
@@ -133,6 +136,7 @@ pub(crate) struct Store {
     away: ArcSwap<HashMap<TenantId, Arc<Backend>>>,
     /// Tenants that are on their way.
     moving: ArcSwap<HashMap<TenantId, Arc<Gate>>>,
+    messages: Messages,
     /// How tenants that were loaded are spread over shards.
     spreads: ArcSwap<HashMap<TenantId, Arc<Spread>>>,
     /// Tenants' own users of `home`.
@@ -158,8 +162,8 @@ impl Store {
             }
             (Kind::Redis(_), None) | (Kind::Embedded(_), _) => None,
         };
-        let (away, moving, spreads) = Default::default();
-        Ok(Self { home, away, moving, spreads, users, prefix, timeout, share_rates, metrics })
+        let (away, moving, messages, spreads) = Default::default();
+        Ok(Self { home, away, moving, messages, spreads, users, prefix, timeout, share_rates, metrics })
     }
 
     /// Where a tenant's data is now, as the gateway's own user.
@@ -193,6 +197,7 @@ impl Store {
             away.insert(tenant.clone(), Arc::clone(backend));
             away
         });
+        self.listen_again();
     }
 
     fn begin(&self, tenant: &TenantId) -> anyhow::Result<Arc<Gate>> {

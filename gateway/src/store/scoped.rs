@@ -273,8 +273,10 @@ impl Raw {
         let Whose { tenant, store, .. } = &self.whose;
         let work = async {
             match &*store.own_backend(tenant)? {
-                // Nobody can listen in this process yet.
-                Backend::Embedded(_) => Ok(()),
+                Backend::Embedded(_) => {
+                    store.messages.publish_here(&channel, payload);
+                    Ok(())
+                }
                 Backend::Redis(redis) => redis.publish(&channel, payload).await,
             }
         };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use deadpool_redis::redis::ConnectionInfo;
 
 use super::{Backend, Error, Kind, Prefix, Result, Secret, Servers};
 use crate::ids::TenantId;
@@ -38,6 +39,14 @@ impl User {
         let tag = hmac::sign(&key, format!("Redis user {name}").as_bytes());
         let password: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         Self { name, password: Secret(password) }
+    }
+}
+
+impl User {
+    /// The same way to connect, as this user.
+    pub(super) fn on(&self, info: ConnectionInfo) -> ConnectionInfo {
+        let settings = info.redis_settings().clone().set_username(&self.name).set_password(&self.password.0);
+        info.set_redis_settings(settings)
     }
 }
 

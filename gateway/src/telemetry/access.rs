@@ -16,10 +16,8 @@ pub(crate) struct Record {
     metrics: Arc<Metrics>,
     pub(crate) id: RequestId,
     started: Instant,
-    method: http::Method,
-    host: String,
-    path: String,
-    protocol: http::Version,
+    /// Nothing for a message, which comes from no client.
+    request: Option<Asked>,
     generation: u64,
     /// Tenant, component and route, once they are known.
     routed: std::sync::OnceLock<(String, String, String)>,
@@ -41,6 +39,15 @@ pub(crate) struct Record {
     log_lines: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+}
+
+/// What the client asked for.
+#[derive(Debug)]
+struct Asked {
+    method: http::Method,
+    host: String,
+    path: String,
+    protocol: http::Version,
 }
 
 /// Where the time of a request went until now, for the `Server-Timing` header (W3C Server Timing).
@@ -69,14 +76,26 @@ fn micros(time: Duration) -> u64 {
 impl Record {
     pub(crate) fn new<B>(metrics: &Arc<Metrics>, request: &http::Request<B>, host: &str, generation: u64) -> Arc<Self> {
         metrics.requests_in_flight.inc();
-        Arc::new(Self {
-            metrics: Arc::clone(metrics),
-            id: RequestId::new(),
-            started: Instant::now(),
+        let asked = Asked {
             method: request.method().clone(),
             host: cut(host),
             path: cut(request.uri().path()),
             protocol: request.version(),
+        };
+        Self::of(metrics, Some(asked), generation)
+    }
+
+    /// Of a message that starts a component.
+    pub(crate) fn of_message(metrics: &Arc<Metrics>, generation: u64) -> Arc<Self> {
+        Self::of(metrics, None, generation)
+    }
+
+    fn of(metrics: &Arc<Metrics>, request: Option<Asked>, generation: u64) -> Arc<Self> {
+        Arc::new(Self {
+            metrics: Arc::clone(metrics),
+            id: RequestId::new(),
+            started: Instant::now(),
+            request,
             generation,
             routed: std::sync::OnceLock::new(),
             status: AtomicU16::new(0),
@@ -212,8 +231,43 @@ impl Record {
     }
 }
 
+impl Record {
+    /// What is left of a message's run.
+    fn write_message(&self) {
+        let none = ("-".to_owned(), "-".to_owned(), "-".to_owned());
+        let (tenant, component, channel) = self.routed.get().unwrap_or(&none);
+        let is_refused = self.status.load(Ordering::Relaxed) != 200;
+        let fault = self.first_fault();
+        let outcome = fault.map_or(if is_refused { "refused" } else { "ok" }, Fault::kind);
+        let fuel = self.fuel();
+        self.metrics.message(tenant, outcome, fuel);
+        if let Some(fault) = fault {
+            self.metrics.fault(fault);
+        }
+        tracing::info!(
+            target: "messages",
+            request_id = %self.id,
+            tenant,
+            component,
+            channel,
+            outcome,
+            bytes_in = self.bytes_in.load(Ordering::Relaxed),
+            duration_us = micros(self.started.elapsed()),
+            queue_us = self.queue_us.load(Ordering::Relaxed),
+            guest_us = self.guest_us.load(Ordering::Relaxed),
+            fuel,
+            memory_peak = self.memory.load(Ordering::Relaxed),
+            storage_ops = self.storage_ops.load(Ordering::Relaxed),
+            outbound = self.outbound.load(Ordering::Relaxed),
+            log_lines = self.lines_logged(),
+            generation = self.generation,
+        );
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
+        let Some(request) = &self.request else { return self.write_message() };
         let duration = self.started.elapsed();
         let none = ("-".to_owned(), "-".to_owned(), "-".to_owned());
         let (tenant, component, route) = self.routed.get().unwrap_or(&none);
@@ -241,10 +295,10 @@ impl Drop for Record {
                     tenant,
                     component,
                     route,
-                    method = %self.method,
-                    host = self.host,
-                    path = self.path,
-                    protocol = ?self.protocol,
+                    method = %request.method,
+                    host = request.host,
+                    path = request.path,
+                    protocol = ?request.protocol,
                     status,
                     fault = fault.map_or("", Fault::kind),
                     bytes_in = self.bytes_in.load(Ordering::Relaxed),

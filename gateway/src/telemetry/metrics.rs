@@ -41,6 +41,13 @@ struct StorageCall {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfMessage {
+    tenant: String,
+    /// `ok`, `refused` by the component, or a fault.
+    outcome: &'static str,
+}
+
 /// Makes the histograms of one family alike: seconds, from half a millisecond to a minute.
 #[derive(Clone, Debug)]
 struct Seconds;
@@ -61,6 +68,8 @@ pub(crate) struct Metrics {
     faults: Family<OfFault, Counter>,
     quota_refusals: Family<OfQuota, Counter>,
     storage: Family<StorageCall, Counter>,
+    messages: Family<OfMessage, Counter>,
+    messages_dropped: Family<OfTenant, Counter>,
     log_lines_dropped: Counter,
     connections_refused: Counter,
     handshakes_failed: Counter,
@@ -84,6 +93,8 @@ impl Default for Metrics {
             faults: Family::default(),
             quota_refusals: Family::default(),
             storage: Family::default(),
+            messages: Family::default(),
+            messages_dropped: Family::default(),
             log_lines_dropped: Counter::default(),
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
@@ -121,6 +132,12 @@ impl Metrics {
             self.quota_refusals.clone(),
         );
         r.register("storage_calls", "Calls on the store", self.storage.clone());
+        r.register("messages", "Messages that started a component", self.messages.clone());
+        r.register(
+            "messages_dropped",
+            "Messages that found their tenant's queue full, or were over its size",
+            self.messages_dropped.clone(),
+        );
         r.register(
             "guest_log_lines_dropped",
             "Lines of guests that found the log's queue full",
@@ -160,6 +177,18 @@ impl Metrics {
         if fuel > 0 {
             self.fuel.get_or_create(&of).inc_by(fuel);
         }
+    }
+
+    /// A message that started a component, whatever came of it.
+    pub(crate) fn message(&self, tenant: &str, outcome: &'static str, fuel: u64) {
+        self.messages.get_or_create(&OfMessage { tenant: tenant.to_owned(), outcome }).inc();
+        if fuel > 0 {
+            self.fuel.get_or_create(&OfTenant { tenant: tenant.to_owned() }).inc_by(fuel);
+        }
+    }
+
+    pub(crate) fn message_dropped(&self, tenant: &str) {
+        self.messages_dropped.get_or_create(&OfTenant { tenant: tenant.to_owned() }).inc();
     }
 
     pub(crate) fn fault(&self, fault: Fault) {
@@ -212,6 +241,8 @@ mod tests {
         let metrics = Metrics::default();
         metrics.answered("-", 200, 0.1, 1);
         metrics.storage_call("get", "ok");
+        metrics.message("-", "ok", 1);
+        metrics.message_dropped("-");
         for quotum in Quotum::ALL {
             metrics.quota_refused("-", quotum);
         }

@@ -63,6 +63,8 @@ pub(crate) struct Quota {
     pub(crate) storage_bytes: Option<Rate>,
     pub(crate) outbound: Option<Rate>,
     pub(crate) outbound_in_flight: u32,
+    /// Messages of one channel that are handled at once.
+    pub(crate) messages_at_once: u32,
     /// Bytes of lines to the tenant's log.
     pub(crate) log_bytes: Option<Rate>,
 }
@@ -93,6 +95,7 @@ impl Quota {
             storage_bytes: None,
             outbound: None,
             outbound_in_flight: u32::MAX,
+            messages_at_once: 1,
             log_bytes: None,
         }
     }

@@ -38,7 +38,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, given: &Given, dir: Path
     let number = |value: &DeValue<'_>| match value {
         DeValue::Integer(number) => number.as_str().parse::<u8>().ok().filter(|version| matches!(version, 1 | 2)),
         DeValue::String(text) => (text == "1").then_some(1),
-        _ => None,
+        DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
     };
     let wanted = "spin_manifest_version = 2, or \"1\"";
     let version = file.take("spin_manifest_version", wanted, number);
@@ -52,7 +52,13 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, given: &Given, dir: Path
         && app.subscriptions.is_empty()
     {
         let summary = "nothing starts a component of this application".to_owned();
-        reader.bad("missing-key", &file.place(), summary, "no trigger".to_owned(), "a trigger of the type http or redis");
+        reader.bad(
+            "missing-key",
+            &file.place(),
+            summary,
+            "no trigger".to_owned(),
+            "a trigger of the type http or redis",
+        );
     }
     app
 }
@@ -81,7 +87,13 @@ impl Manifest<'_> {
         });
         if trigger.is_none() {
             let summary = "`trigger` is missing".to_owned();
-            self.reader.bad("missing-key", &file.place(), summary, "no such key".to_owned(), "trigger = { type = \"http\" }");
+            self.reader.bad(
+                "missing-key",
+                &file.place(),
+                summary,
+                "no such key".to_owned(),
+                "trigger = { type = \"http\" }",
+            );
         }
         let mut app = App { components: Vec::new(), routes: Vec::new(), subscriptions: Vec::new() };
         let mut is_whole = true;
@@ -124,7 +136,11 @@ impl Manifest<'_> {
             section.has("tool");
             section.has("profile");
             section.list("targets", "a text", |text| Some(text.to_owned()));
-            self.refuse(&section, &["dependencies", "dependencies_inherit_configuration"], "compose the component before");
+            self.refuse(
+                &section,
+                &["dependencies", "dependencies_inherit_configuration"],
+                "compose the component before",
+            );
             section.finish();
             is_whole &= component.is_some();
             app.components.extend(component);
@@ -155,7 +171,8 @@ impl Manifest<'_> {
     /// The component that a version-2 trigger names, as it is called here.
     fn of_trigger(&self, section: &Section<'_>) -> Option<At<String>> {
         let named = |value: &DeValue<'_>| value.as_str().map(own_name);
-        let component = section.take("component", "the id of a component; one that stands in the trigger is not read", named);
+        let component =
+            section.take("component", "the id of a component; one that stands in the trigger is not read", named);
         section.required("component", component, "component = \"hello\"")
     }
 
@@ -168,7 +185,11 @@ impl Manifest<'_> {
         }
         section.string("description");
         section.has("build");
-        self.refuse(section, &["sqlite_databases", "ai_models"], "keep data in key_value_stores or Redis, all of it the tenant's own");
+        self.refuse(
+            section,
+            &["sqlite_databases", "ai_models"],
+            "keep data in key_value_stores or Redis, all of it the tenant's own",
+        );
         self.refuse(section, &["files", "exclude_files"], "build files into the component, for now");
         let source = "a path from the manifest's folder; what is elsewhere must be fetched before";
         let path = |value: &DeValue<'_>| Some(self.dir.join(value.as_str()?).to_str()?.to_owned());
@@ -195,7 +216,7 @@ impl Manifest<'_> {
 
     fn allowed(&self, section: &Section<'_>) -> outbound::Allowed {
         let mut allowed = outbound::Allowed::default();
-        let lists: [(&'static str, fn(&mut outbound::Allowed, &At<String>) -> bool, &str); 2] = [
+        let lists: [(&'static str, outbound::Add, &str); 2] = [
             ("allowed_outbound_hosts", outbound::Allowed::origin, outbound::WANTED),
             ("allowed_http_hosts", outbound::Allowed::host, outbound::WANTED_HOST),
         ];
@@ -213,7 +234,8 @@ impl Manifest<'_> {
     }
 
     fn route(&self, section: &Section<'_>, component: At<String>, base: &str) -> Option<RouteRead> {
-        const WANTED: &str = "a path such as \"/exact\", \"/users/:id\" or \"/files/...\"; private routes are not served here";
+        const WANTED: &str =
+            "a path such as \"/exact\", \"/users/:id\" or \"/files/...\"; private routes are not served here";
         section.has("executor");
         let base = base.trim_end_matches('/');
         let path = section.take("route", WANTED, |value| {

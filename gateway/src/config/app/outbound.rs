@@ -9,6 +9,9 @@ pub(super) const WANTED: &str = "http, https or redis://HOST[:PORT], also with *
                                  services and http://self are not served here";
 pub(super) const WANTED_HOST: &str = "a host, a host and a port, or insecure:allow-all";
 
+/// Takes one entry of a list; whether it is one.
+pub(super) type Add = fn(&mut Allowed, &At<String>) -> bool;
+
 #[derive(Debug, Default)]
 pub(super) struct Allowed {
     pub(super) origins: Vec<Grant>,
@@ -79,7 +82,8 @@ mod tests {
     use crate::config::problem::{Place, Source};
 
     fn allowed(text: &str, is_old: bool) -> Option<(usize, Vec<String>)> {
-        let at = At { value: text.to_owned(), place: Place::whole(&Source::new(std::path::Path::new("x"), String::new())) };
+        let at =
+            At { value: text.to_owned(), place: Place::whole(&Source::new(std::path::Path::new("x"), String::new())) };
         let mut allowed = Allowed::default();
         let is_one = if is_old { allowed.host(&at) } else { allowed.origin(&at) };
         is_one.then(|| (allowed.origins.len(), allowed.redis.into_iter().map(|at| at.value).collect()))
@@ -99,7 +103,14 @@ mod tests {
             let redis: Vec<String> = redis.iter().map(|text| (*text).to_owned()).collect();
             assert_eq!(allowed(text, false), Some((origins, redis)), "{text}");
         }
-        for text in ["example.com", "postgres://db:5432", "http://self", "http://b.spin.internal", "http://10.0.0.0/8", "https://h:port"] {
+        for text in [
+            "example.com",
+            "postgres://db:5432",
+            "http://self",
+            "http://b.spin.internal",
+            "http://10.0.0.0/8",
+            "https://h:port",
+        ] {
             assert_eq!(allowed(text, false), None, "{text}");
         }
         assert_eq!(allowed("insecure:allow-all", true), Some((2, vec![])));

@@ -54,7 +54,13 @@ impl Variables {
             if value.is_none() {
                 let summary = format!("the variable `{}` has no value", name.value);
                 let wanted = "a value under [variables] in tenant.toml, or a default";
-                reader.bad("missing-variable", &name.place, summary, "required, and given by nobody".to_owned(), wanted);
+                reader.bad(
+                    "missing-variable",
+                    &name.place,
+                    summary,
+                    "required, and given by nobody".to_owned(),
+                    wanted,
+                );
             }
             variables.insert(name.value, value);
         }

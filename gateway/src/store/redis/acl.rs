@@ -17,8 +17,19 @@ use crate::ids::{Digest, TenantId};
 use crate::store::{Prefix, Secret, Servers, User, commands};
 
 /// What the gateway sends itself, beside what guests may: for scripts, messages, and its own way about.
-const OWN: [&str; 9] =
-    ["evalsha", "script|load", "publish", "ping", "hello", "asking", "cluster|slots", "role", "time"];
+const OWN: [&str; 11] = [
+    "evalsha",
+    "script|load",
+    "publish",
+    "subscribe",
+    "unsubscribe",
+    "ping",
+    "hello",
+    "asking",
+    "cluster|slots",
+    "role",
+    "time",
+];
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A user, and what it may reach.

@@ -9,6 +9,7 @@ mod cluster;
 mod counted;
 mod lasting;
 mod layout;
+mod listen;
 mod names;
 mod node;
 mod rates;
@@ -51,6 +52,7 @@ pub(crate) enum Topology {
 
 /// The servers, and the scripts for what takes more than one command.
 pub(super) struct Redis {
+    at: At,
     name: &'static str,
     servers: Servers,
     scripts: Scripts,
@@ -84,7 +86,7 @@ impl Redis {
             Topology::Sentinel => "redis-sentinel",
             Topology::Cluster => "redis-cluster",
         };
-        Ok(Self { name, servers, scripts: Scripts::default() })
+        Ok(Self { at: at.clone(), name, servers, scripts: Scripts::default() })
     }
 
     /// As `storage.backend` has it.
@@ -93,7 +95,7 @@ impl Redis {
     }
 
     pub(super) async fn ping(&self) -> Result<()> {
-        self.command(b"", &Cmd::new().arg("PING").to_owned()).await
+        self.command(b"", &redis::cmd("PING")).await
     }
 
     pub(super) async fn get_many(&self, bucket: &Bucket, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
@@ -226,13 +228,7 @@ fn connection_infos(at: &At) -> anyhow::Result<Vec<ConnectionInfo>> {
         // Without it, the second of two small writes waits for the answer to the first: 40 ms.
         let prompt = TcpSettings::default().set_nodelay(true);
         let info = url.trim().into_connection_info().map(|info| info.set_tcp_settings(prompt));
-        let info = info.map(|info| match &at.user {
-            Some(user) => {
-                let settings = info.redis_settings().clone().set_username(&user.name).set_password(&user.password.0);
-                info.set_redis_settings(settings)
-            }
-            None => info,
-        });
+        let info = info.map(|info| at.user.iter().fold(info, |info, user| user.on(info)));
         let info = info.and_then(|info| {
             if let ConnectionAddr::TcpTls { .. } = info.addr() {
                 return Ok(Client::build_with_tls(info, certificates(&at.tls))?.get_connection_info().clone());

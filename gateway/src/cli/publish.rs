@@ -1,0 +1,30 @@
+//! `tollgate publish`: a message on one of a tenant's channels, by the gateway that is running.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::client::Client;
+use super::tenant::tenant_id;
+use super::{Common, boot, runtime};
+use crate::store::Text;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) fn publish(common: &Common, id: &str, channel: OsString, message: OsString) -> anyhow::Result<ExitCode> {
+    let id = tenant_id(id)?;
+    let boot = match boot(common) {
+        Ok(boot) => boot,
+        Err(code) => return Ok(code),
+    };
+    let mut client = Client::with_token(&boot, PATIENCE)?;
+    let words = [Text(channel.into_vec()), Text(message.into_vec())];
+    let body = json!({ "keys": words });
+    runtime()?.block_on(client.post(&format!("/tenants/{id}/data/publish"), &body))?;
+    writeln!(std::io::stdout(), "published")?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,152 @@
+//! The call of a component's handler, whichever it has.
+
+use std::future::poll_fn;
+use std::time::{Duration, Instant};
+
+use http_body_util::BodyExt as _;
+use tokio::sync::{mpsc, oneshot};
+use wasmtime::Store;
+use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::handler::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p3;
+use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
+
+use super::cache::Ready;
+use super::message::Handled;
+use super::reply::{Piece, Source};
+use super::turns::outbox;
+use crate::fault::Fault;
+use crate::host::Guest;
+use crate::http::RequestBody;
+use crate::telemetry::Record;
+
+/// Frames that wait between a wasi:http 0.3 guest and its client.
+const FRAMES_WAITING: usize = 2;
+pub(super) type Head = http::Response<Source>;
+pub(super) type Request = http::Request<RequestBody>;
+
+/// What an instance is for.
+#[expect(clippy::large_enum_variant, reason = "most are requests, which a box would cost an allocation each")]
+pub(super) enum Work {
+    Request(Request, oneshot::Sender<Result<Head, Fault>>),
+    Message(Vec<u8>, oneshot::Sender<Handled>),
+}
+
+pub(super) async fn call(
+    store: &mut Store<Guest>,
+    component: &Ready,
+    work: Work,
+    record: &Record,
+    started: Instant,
+) -> wasmtime::Result<()> {
+    match (work, &component.http, &component.listener) {
+        (Work::Request(request, head), Some(ProxyPre::P2(pre)), _) => {
+            call_02(store, pre, request, head, record, started).await
+        }
+        (Work::Request(request, head), Some(ProxyPre::P3(pre)), _) => {
+            call_03(store, pre, request, head, record, started).await
+        }
+        (Work::Message(payload, said), _, Some(listener)) => {
+            let handled = listener.call(store, payload, record, started).await?;
+            let _gone = said.send(handled);
+            Ok(())
+        }
+        // The loader lets no such component in.
+        (Work::Request(..), None, _) | (Work::Message(..), _, None) => {
+            Err(wasmtime::Error::msg("it has no such handler"))
+        }
+    }
+}
+
+/// Of a turn so far. Making an instance of code that was just mapped faults its pages in, one after the other.
+const INSTANCE_LONG: Duration = Duration::from_micros(300);
+
+/// Notes how long that took; the call itself is another turn where it took long.
+pub(super) async fn instantiated(record: &Record, started: Instant) {
+    let took = started.elapsed();
+    record.instantiated(took);
+    if took > INSTANCE_LONG {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// wasi:http/incoming-handler 0.2: the response comes through a host call, the body through a channel.
+async fn call_02(
+    store: &mut Store<Guest>,
+    pre: &Pre02<Guest>,
+    request: Request,
+    head: oneshot::Sender<Result<Head, Fault>>,
+    record: &Record,
+    started: Instant,
+) -> wasmtime::Result<()> {
+    let proxy = pre.instantiate_async(&mut *store).await?;
+    instantiated(record, started).await;
+    let request = request.map(|body| body.map_err(to_wasi));
+    let request = store.data_mut().http().new_incoming_request(Scheme::Https, request)?;
+    let out = store.data_mut().http().new_response_outparam_from_callback(move |answer| {
+        let answer = answer.map(|response| response.map(Source::Channel)).map_err(|_error_code| Fault::NoResponse);
+        outbox::post(move || {
+            // Nobody waits any more where the client has left.
+            let _gone = head.send(answer);
+        });
+    })?;
+    proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
+}
+
+/// wasi:http/handler 0.3: the response is returned, and its body flows only while the instance is driven.
+async fn call_03(
+    store: &mut Store<Guest>,
+    pre: &Pre03<Guest>,
+    request: Request,
+    head: oneshot::Sender<Result<Head, Fault>>,
+    record: &Record,
+    started: Instant,
+) -> wasmtime::Result<()> {
+    let service = pre.instantiate_async(&mut *store).await?;
+    instantiated(record, started).await;
+    let request = request.map(|body| body.map_err(to_wasi));
+    let (request, transferred) = p3::Request::from_http(store.data_mut().http().hooks, request);
+    let request = store.data_mut().http().table.push(request)?;
+    store
+        .run_concurrent(async |accessor| {
+            let answer = service.wasi_http_handler().call_handle(accessor, request).await?;
+            let Ok(response) = answer else {
+                let _gone = head.send(Err(Fault::NoResponse));
+                return Ok(());
+            };
+            let response = accessor.with(|mut store| {
+                let response = store.get().http().table.delete(response)?;
+                response.into_http(&mut store, transferred)
+            })?;
+            let (parts, mut body) = response.into_parts();
+            let (pieces, queue) = mpsc::channel(FRAMES_WAITING);
+            let answer = http::Response::from_parts(parts, Source::Driven(queue));
+            outbox::post(move || {
+                let _gone = head.send(Ok(answer));
+            });
+            while let Some(frame) = body.frame().await {
+                // An error of the guest's own closes the queue without an end.
+                let Ok(frame) = frame else { return Ok(()) };
+                if pieces.send(Piece::Frame(frame)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            let _gone = pieces.send(Piece::End).await;
+            // What the guest still does after its response, within the same limits.
+            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+            Ok(())
+        })
+        .await?
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "a body's faults are three of many")]
+const fn to_wasi(fault: Fault) -> wasmtime_wasi_http::Error {
+    match fault {
+        Fault::BodyTooLarge => wasmtime_wasi_http::Error::HttpRequestBodySize(None),
+        Fault::BodyTimeout => wasmtime_wasi_http::Error::ConnectionReadTimeout,
+        // A body ends in no other way than those two and this one.
+        _ => wasmtime_wasi_http::Error::ConnectionTerminated,
+    }
+}

@@ -1,0 +1,107 @@
+//! Messages on tenants' channels: who listens to which, by one subscription connection a backend for all tenants.
+//!
+//! Invariant: a channel of a backend is of one tenant, by the prefix that `layout` makes; what is heard on it is handed on with
+//! that tenant's name and its own name for the channel.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tokio::sync::watch;
+
+use super::{Backend, Store};
+use crate::ids::TenantId;
+
+/// A message for a tenant.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    pub(crate) tenant: TenantId,
+    /// As the tenant calls it.
+    pub(crate) channel: String,
+    /// Nothing, where it was too long to be taken.
+    pub(crate) payload: Option<Vec<u8>>,
+}
+
+/// Channels by their whole names.
+pub(super) type Wanted = Arc<BTreeMap<Vec<u8>, (TenantId, String)>>;
+/// What becomes of a message; it must not wait.
+pub(super) type Hand = Arc<dyn Fn(Heard) + Send + Sync>;
+
+/// What is listened to, and what becomes of it.
+#[derive(Default)]
+pub(super) struct Messages {
+    hand: OnceLock<Hand>,
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Messages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Messages").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    wanted: Vec<(TenantId, String)>,
+    /// Of the embedded store.
+    here: Wanted,
+    /// What each Redis is listened to for, by the address of its backend.
+    there: HashMap<usize, watch::Sender<Wanted>>,
+}
+
+impl Messages {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A message that was published in this process.
+    pub(super) fn publish_here(&self, channel: &[u8], payload: &[u8]) {
+        let wanted = Arc::clone(&self.state().here);
+        if let (Some((tenant, channel)), Some(hand)) = (wanted.get(channel), self.hand.get()) {
+            hand(Heard { tenant: tenant.clone(), channel: channel.clone(), payload: Some(payload.to_vec()) });
+        }
+    }
+}
+
+impl Store {
+    /// Says what becomes of messages, once.
+    pub(crate) fn hand_messages_to(&self, hand: impl Fn(Heard) + Send + Sync + 'static) {
+        let _first = self.messages.hand.set(Arc::new(hand));
+    }
+
+    /// Listens to these channels from now on and to no others.
+    pub(crate) fn listen(&self, wanted: Vec<(TenantId, String)>) {
+        self.messages.state().wanted = wanted;
+        self.listen_again();
+    }
+
+    /// The same channels, wherever their tenants are now.
+    pub(super) fn listen_again(&self) {
+        let Some(hand) = self.messages.hand.get() else { return };
+        let mut state = self.messages.state();
+        let mut by_backend: HashMap<usize, (Arc<Backend>, BTreeMap<_, _>)> = HashMap::new();
+        for (tenant, channel) in &state.wanted {
+            let backend = self.backend(tenant);
+            let whole = self.prefix.channels(tenant).key(channel.as_bytes());
+            let at = Arc::as_ptr(&backend) as usize;
+            let (_, wanted) = by_backend.entry(at).or_insert_with(|| (backend, BTreeMap::new()));
+            wanted.insert(whole, (tenant.clone(), channel.clone()));
+        }
+        state.here = Wanted::default();
+        // Who is listened to no more finds its sender gone.
+        state.there.retain(|at, _| by_backend.contains_key(at));
+        for (at, (backend, wanted)) in by_backend {
+            let wanted = Arc::new(wanted);
+            match &*backend {
+                Backend::Embedded(_) => state.here = wanted,
+                Backend::Redis(redis) => match state.there.get(&at) {
+                    Some(sender) => _ = sender.send_replace(wanted),
+                    None => {
+                        let (sender, receiver) = watch::channel(wanted);
+                        state.there.insert(at, sender);
+                        tokio::spawn(redis.listener().run(receiver, Arc::clone(hand)));
+                    }
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! One connection that listens, for all tenants. It comes back by itself, with every subscription, after whatever ended it.
+//!
+//! On a cluster it is to any one server, which hears what is published at each of them. (Sharded channels would spare the
+//! servers that, but a plain PUBLISH, which operators and Spin's own tools send, does not reach them.)
+//! What is published while it is not connected is lost, as Redis has it.
+//!
+//! Limit: messages of [`VALUE_BYTES_MAX`]; longer ones are dropped.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use deadpool_redis::redis::aio::{PubSubSink, PubSubStream};
+use deadpool_redis::redis::{Client, ConnectionInfo, RedisResult};
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
+
+use super::{Redis, Topology, connection_infos, sentinels};
+use crate::store::messages::{Hand, Heard, Wanted};
+use crate::store::{Servers, VALUE_BYTES_MAX};
+
+/// Between two attempts, and at the most after several.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// By when the server must have answered; how often it is asked whether it is there.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Where to listen.
+pub(in crate::store) struct Listener {
+    at: Servers,
+    infos: Vec<ConnectionInfo>,
+    /// Which of them is next.
+    turn: usize,
+}
+
+impl Redis {
+    pub(in crate::store) fn listener(&self) -> Listener {
+        // They were read when the backend was made.
+        Listener { at: self.at.clone(), infos: connection_infos(&self.at).unwrap_or_default(), turn: 0 }
+    }
+}
+
+impl Listener {
+    /// Listens until nobody wants it any more.
+    pub(in crate::store) async fn run(mut self, mut wanted: watch::Receiver<Wanted>, hand: Hand) {
+        let mut pause = PAUSE;
+        loop {
+            let (mut sink, stream) = match tokio::time::timeout(PATIENCE, self.connect()).await {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(_)) | Err(_) => {
+                    self.turn += 1;
+                    // Many gateways lose one server at one moment.
+                    tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                    if wanted.has_changed().is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            pause = PAUSE;
+            if listen(&mut sink, stream, &mut wanted, &hand).await {
+                return;
+            }
+            tracing::warn!(target: "store", "the connection that listens to messages ended, and is made anew");
+            self.turn += 1;
+        }
+    }
+
+    async fn connect(&self) -> RedisResult<(PubSubSink, PubSubStream)> {
+        let client = match self.at.topology {
+            Topology::Sentinel => sentinels(&self.at, &self.infos)?.async_get_client().await?,
+            Topology::Single | Topology::Cluster => {
+                let info = self.infos.get(self.turn % self.infos.len().max(1));
+                Client::open(info.cloned().ok_or((deadpool_redis::redis::ErrorKind::InvalidClientConfig, "no URL"))?)?
+            }
+        };
+        Ok(Box::pin(client.get_async_pubsub()).await?.split())
+    }
+}
+
+/// Whether it is over for good, and not only this connection.
+async fn listen(
+    sink: &mut PubSubSink,
+    mut stream: PubSubStream,
+    wanted: &mut watch::Receiver<Wanted>,
+    hand: &Hand,
+) -> bool {
+    let mut subscribed = BTreeSet::new();
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        let channels = Wanted::clone(&wanted.borrow_and_update());
+        if !matches!(tokio::time::timeout(PATIENCE, agree(sink, &mut subscribed, &channels)).await, Ok(Ok(()))) {
+            return false;
+        }
+        loop {
+            tokio::select! {
+                message = stream.next() => {
+                    let Some(message) = message else { return false };
+                    let Some((tenant, channel)) = channels.get(message.get_channel_name().as_bytes()) else { continue };
+                    let (tenant, channel, payload) = (tenant.clone(), channel.clone(), message.get_payload_bytes());
+                    let payload = if payload.len() > VALUE_BYTES_MAX { None } else { Some(payload.to_vec()) };
+                    hand(Heard { tenant, channel, payload });
+                }
+                changed = wanted.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_nobody) => return true,
+                },
+                _ = look.tick() => {
+                    // A server that hangs says nothing either.
+                    let alive = tokio::time::timeout(PATIENCE, sink.ping::<deadpool_redis::redis::Value>()).await;
+                    if !matches!(alive, Ok(Ok(_))) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Subscribes to what is new and leaves what is not wanted any more.
+async fn agree(sink: &mut PubSubSink, subscribed: &mut BTreeSet<Vec<u8>>, wanted: &Wanted) -> RedisResult<()> {
+    let new: Vec<&Vec<u8>> = wanted.keys().filter(|channel| !subscribed.contains(*channel)).collect();
+    for some in new.chunks(500) {
+        sink.subscribe(some).await?;
+    }
+    let old: Vec<&Vec<u8>> = subscribed.iter().filter(|channel| !wanted.contains_key(*channel)).collect();
+    for some in old.chunks(500) {
+        sink.unsubscribe(some).await?;
+    }
+    *subscribed = wanted.keys().cloned().collect();
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! What else starts a component: messages on its tenant's channels.
+//!
+//! Each message waits in its channel's queue, in order, and runs as a request does: through both doors, under the tenant's
+//! limits and quotas, in an instance of its own. While a quota has no room it waits.
+//!
+//! Limit: [`WAITING_MAX`] messages and [`WAITING_BYTES_MAX`] of them wait for each tenant, each for [`PATIENCE`]; what finds no
+//! room is dropped and counted (`tollgate_messages_dropped`).
+
+mod queue;
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::deadline::Moment;
+use crate::fault::Fault;
+use crate::request::Road;
+use crate::route::Routed;
+use crate::sandbox::Handled;
+use crate::store::Heard;
+use crate::telemetry::Record;
+use queue::{Key, Queues};
+
+const WAITING_MAX: usize = 10_000;
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// How long a message may wait for its tenant's quotas to have room.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at them.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Takes messages and starts components.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    road: Arc<Road>,
+    /// Held for a few hashes and never across an await.
+    queues: Mutex<Queues>,
+    own: Weak<Self>,
+}
+
+impl Messages {
+    pub(crate) fn new(road: Arc<Road>) -> Arc<Self> {
+        let queues = Mutex::new(Queues::new(WAITING_MAX, WAITING_BYTES_MAX));
+        Arc::new_cyclic(|own| Self { road, queues, own: Weak::clone(own) })
+    }
+
+    fn queues(&self) -> std::sync::MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes one message; never waits.
+    pub(crate) fn take(&self, heard: Heard) {
+        let tenant = heard.tenant.clone();
+        let snapshot = self.road.snapshot.load();
+        let listeners = snapshot.routes.listeners(&tenant, &heard.channel);
+        let Some(first) = listeners.first().filter(|_| !self.road.tasks.is_draining()) else { return };
+        let key = Key { tenant, channel: heard.channel };
+        let queued = heard.payload.map(|payload| self.queues().push(&key, first.at_once(), (Instant::now(), payload)));
+        match (queued, self.own.upgrade()) {
+            (Some(Ok(false)), _) => {}
+            (Some(Ok(true)), Some(messages)) => {
+                self.road.tasks.spawn(async move { messages.work(key).await });
+            }
+            // Too long, or no room.
+            (None | Some(Err(_)), _) | (_, None) => self.road.metrics.message_dropped(key.tenant.as_str()),
+        }
+    }
+
+    /// Handles what waits in one channel, until nothing does.
+    async fn work(&self, key: Key) {
+        loop {
+            let next = self.queues().pop(&key);
+            let Some((since, payload)) = next else { return };
+            let (listeners, generation) = {
+                let snapshot = self.road.snapshot.load();
+                (snapshot.routes.listeners(&key.tenant, &key.channel), snapshot.generation)
+            };
+            for routed in listeners {
+                self.handle(routed, payload.clone(), since, generation).await;
+            }
+        }
+    }
+
+    /// One message, one component, one record.
+    async fn handle(&self, routed: Routed, payload: Vec<u8>, since: Instant, generation: u64) {
+        let record = Record::of_message(&self.road.metrics, generation);
+        record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
+        record.received(payload.len() as u64);
+        if payload.len() as u64 > routed.limits().request_body {
+            return record.fault(Fault::BodyTooLarge);
+        }
+        let admitted = loop {
+            match self.road.doors.admit(routed.clone()).await {
+                Ok(admitted) => break admitted,
+                Err(refused) if refused.fault == Fault::Suspended || since.elapsed() > PATIENCE => {
+                    return record.fault(refused.fault);
+                }
+                Err(_no_room_yet) => {
+                    let pause = routed.tenant().ledger.refusal_pause(Moment::now()).max(PAUSE);
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        };
+        record.queued(since.elapsed());
+        match self.road.sandbox.handle(admitted, payload, &record).await {
+            Ok(Handled::Done) => record.status(http::StatusCode::OK),
+            Ok(Handled::Refused) => {}
+            Err(fault) => record.fault(fault),
+        }
+    }
+}
