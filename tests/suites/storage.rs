@@ -120,6 +120,10 @@ async fn redis_sees_only_keys_below_the_tenants_prefix() {
             "EVALSHA" | "EVAL" => words[3],
             _ => words[1],
         };
+        if ["tg:{counter}:q:layout", "tg:{kv}:q:layout"].contains(&key) {
+            // How a tenant is laid out is noted beside its data.
+            continue;
+        }
         let own = ["tg:{counter}:kv:default", "tg:{kv}:kv:second"].contains(&key);
         assert!(own, "a key outside of every granted store: {line}");
         keys += 1;
