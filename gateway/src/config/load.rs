@@ -98,10 +98,11 @@ fn tenant(boot: &Boot, folder: &Path) -> Result<(TenantId, Found), Vec<Problem>>
     let reader = Reader::new(Arc::clone(&source), Some(id.clone()));
     let (file, mut problems) = reader.read(tenant_file::read);
     let plan = file.flatten().and_then(|mut file| {
+        let variables: Vec<_> = file.variables.iter().map(|(_, reference)| reference.read(folder)).collect();
         if let Some(at) = file.app.clone() {
-            problems.extend(app(&id, folder, &at, &mut file));
+            problems.extend(app(&id, folder, &at, &mut file, &variables));
         }
-        let materials = materials(folder, &file);
+        let materials = materials(folder, &file, variables);
         resolve::tenant(&id, &source, file, materials, boot, &mut problems)
     });
     match plan {
@@ -114,7 +115,13 @@ fn tenant(boot: &Boot, folder: &Path) -> Result<(TenantId, Found), Vec<Problem>>
 }
 
 /// Reads a Spin application's manifest in the place of the file's own components and routes.
-fn app(id: &TenantId, folder: &Path, at: &At<String>, file: &mut TenantFile) -> Vec<Problem> {
+fn app(
+    id: &TenantId,
+    folder: &Path,
+    at: &At<String>,
+    file: &mut TenantFile,
+    variables: &[Result<String, String>],
+) -> Vec<Problem> {
     let path = folder.join(&at.value);
     let source = match source(&path) {
         Ok(source) => source,
@@ -123,11 +130,13 @@ fn app(id: &TenantId, folder: &Path, at: &At<String>, file: &mut TenantFile) -> 
             return vec![*problem];
         }
     };
-    let given = file.variables.iter().filter_map(|(name, reference)| {
+    let given = file.variables.iter().zip(variables).filter_map(|((name, _), value)| {
         // What cannot be read is told with the rest of the file.
-        Some((name.value.clone(), reference.read(folder).ok()?))
+        Some((name.value.clone(), value.as_ref().ok()?.clone()))
     });
-    let given = app::Given::new(id, std::env::vars(), given);
+    let texts =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let given = app::Given::new(id, texts, given);
     let dir = Path::new(&at.value).parent().unwrap_or(Path::new("")).to_owned();
     let reader = Reader::new(source, Some(id.clone()));
     let (app, problems) = reader.read(|reader, section| app::read(reader, section, &given, dir));
@@ -139,7 +148,7 @@ fn app(id: &TenantId, folder: &Path, at: &At<String>, file: &mut TenantFile) -> 
     problems
 }
 
-fn materials(folder: &Path, file: &TenantFile) -> Materials {
+fn materials(folder: &Path, file: &TenantFile, variables: Vec<Result<String, String>>) -> Materials {
     let read = |at: &At<String>| read_limited(&folder.join(&at.value), FILE_BYTES_MAX);
     Materials {
         wasm: file.components.iter().map(|component| wasm(&folder.join(&component.source.value))).collect(),
@@ -148,7 +157,7 @@ fn materials(folder: &Path, file: &TenantFile) -> Materials {
             (cert, key)
         }),
         now: std::time::SystemTime::now(),
-        variables: file.variables.iter().map(|(_, reference)| reference.read(folder)).collect(),
+        variables,
         secrets: file.secrets.iter().map(|(_, reference)| reference.read(folder)).collect(),
     }
 }

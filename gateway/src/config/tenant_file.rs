@@ -178,22 +178,36 @@ fn egress(file: &Section<'_>) -> Vec<Grant> {
 }
 
 /// `scheme://host` or `scheme://host:port` and nothing more.
-pub(super) fn origin(text: &str) -> Option<Grant> {
+fn origin(text: &str) -> Option<Grant> {
     let (https, rest) = match text.split_once("://")? {
         ("https", rest) => (true, rest),
         ("http", rest) => (false, rest),
         _ => return None,
     };
-    let standard = if https { 443 } else { 80 };
-    let bare = |rest: &str| rest.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    let (host, port) = match rest.rsplit_once(':') {
-        // The colons of a bare IPv6 address are not a port's.
-        Some((host, port)) if !rest.ends_with(']') => (host, port.parse().ok().filter(|port| *port > 0)?),
-        _ => (rest, standard),
+    let (host, port) = match host_and_port(rest) {
+        (host, Some(port)) => (host, port.parse().ok().filter(|port| *port > 0)?),
+        (host, None) => (host, standard_port(https)),
     };
-    let host =
-        bare(host).map_or_else(|_| Pattern::parse(host).map(GrantedHost::Name), |ip| Some(GrantedHost::Address(ip)));
-    Some(Grant { https, host: host?, port: Some(port) })
+    Some(Grant { https, host: granted_host(host)?, port: Some(port) })
+}
+
+/// A port as it stands there, if one does.
+pub(super) fn host_and_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        // The colons of a bare IPv6 address are not a port's.
+        Some((host, port)) if !authority.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+pub(super) const fn standard_port(https: bool) -> u16 {
+    if https { 443 } else { 80 }
+}
+
+/// An address, a name, or a name with a wildcard.
+pub(super) fn granted_host(host: &str) -> Option<GrantedHost> {
+    let address = host.trim_matches(['[', ']']).parse();
+    address.map_or_else(|_no_address| Pattern::parse(host).map(GrantedHost::Name), |ip| Some(GrantedHost::Address(ip)))
 }
 
 fn component(section: &Section<'_>) -> Option<ComponentRead> {

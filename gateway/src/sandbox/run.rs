@@ -53,13 +53,7 @@ pub(super) async fn run(
     let cancel = CancelOnDrop::new(cancelled.clone());
     let (head, mut answer) = oneshot::channel();
     let (over, mut ended) = oneshot::channel();
-    let tenant = admitted.routed.tenant();
-    // Without a grant nothing leaves, and nothing need be hashed for it.
-    let chain = if admitted.routed.component().egress.is_empty() {
-        http::HeaderValue::from_static("")
-    } else {
-        cdn_loop::onward(request.headers(), &tenant.id)
-    };
+    let chain = chain(&admitted, request.headers());
     let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(&record), chain, over);
     let started = Instant::now();
     let driving = instance.drive(component, Work::Request(request, head), cancelled, turns.map(Turns::reaper));
@@ -103,7 +97,7 @@ pub(super) async fn handle(
     let (said, answer) = oneshot::channel();
     let (over, ended) = oneshot::channel();
     // A message comes from nobody's request, so what it starts has been nowhere yet.
-    let chain = cdn_loop::onward(&http::HeaderMap::new(), &admitted.routed.tenant().id);
+    let chain = chain(&admitted, &http::HeaderMap::new());
     let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(record), chain, over);
     let driving = instance.drive(component, Work::Message(payload, said), cancelled, turns.map(Turns::reaper));
     start(around, turns, &admitted, record, driving).await;
@@ -113,6 +107,14 @@ pub(super) async fn handle(
         Some(fault) => Err(fault),
         None => answer.await.map_err(|_never_said| Fault::NoResponse),
     }
+}
+
+/// Whom it has been at, for requests that the guest sends. Without a grant nothing leaves, and nothing need be hashed.
+fn chain(admitted: &Admitted, headers: &http::HeaderMap) -> http::HeaderValue {
+    if admitted.routed.component().egress.is_empty() {
+        return http::HeaderValue::from_static("");
+    }
+    cdn_loop::onward(headers, &admitted.routed.tenant().id)
 }
 
 async fn start(

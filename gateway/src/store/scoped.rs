@@ -73,7 +73,10 @@ impl Store {
 
     /// A tenant's own raw Redis keys and channels.
     pub(crate) fn raw(self: &Arc<Self>, tenant: &TenantId, allowance: Option<Allowance>) -> Raw {
-        Raw { whose: self.whose(tenant, allowance), channels: self.prefix.channels(tenant) }
+        let whose = self.whose(tenant, allowance);
+        let place = whose.place(0);
+        let first = (self.prefix.namespace(&place), whose.account(&place));
+        Raw { whose, first, channels: self.prefix.channels(tenant) }
     }
 }
 
@@ -223,10 +226,20 @@ impl Scoped {
 #[derive(Clone, Debug)]
 pub(crate) struct Raw {
     whose: Whose,
+    /// Of the first shard.
+    first: (Namespace, Account),
     channels: Namespace,
 }
 
 impl Raw {
+    fn shard(&self, shard: u16) -> (Namespace, Account) {
+        if shard == 0 {
+            return self.first.clone();
+        }
+        let place = self.whose.place(shard);
+        (self.whose.store.prefix.namespace(&place), self.whose.account(&place))
+    }
+
     /// Does a Redis command on the tenant's own keys; which ones are served says `commands/table.rs`.
     pub(crate) async fn execute(&self, command: &[u8], arguments: Vec<Vec<u8>>) -> Result<Vec<Reply>> {
         let spread = &self.whose.spread;
@@ -250,8 +263,7 @@ impl Raw {
 
     async fn execute_in(&self, shard: u16, command: &[u8], arguments: Vec<Vec<u8>>) -> Result<Vec<Reply>> {
         let Whose { tenant, store, .. } = &self.whose;
-        let place = self.whose.place(shard);
-        let space = store.prefix.namespace(&place);
+        let (space, account) = self.shard(shard);
         let prepared = commands::prepare(&space, command, arguments)?;
         if !prepared.is_inside() {
             tracing::error!(target: "store", command = prepared.name(), "a key outside of its tenant was about to be sent");
@@ -262,7 +274,7 @@ impl Raw {
             Effect::None => None,
             Effect::Grows | Effect::Shrinks => store.writing(tenant, about).await,
         };
-        store.own_backend(tenant)?.execute(&self.whose.account(&place), &space, prepared).await
+        store.own_backend(tenant)?.execute(&account, &space, prepared).await
     }
 
     /// Sends a message to the tenant's own channel.

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use http::StatusCode;
@@ -58,7 +58,7 @@ impl Data {
             ensure!(!resume, "--resume goes on with a file: --to says which");
             return self.export_to(BufWriter::new(std::io::stdout()), None).await;
         };
-        let part = PathBuf::from([path.as_os_str(), ".part".as_ref()].join(std::ffi::OsStr::new("")));
+        let part = path.with_added_extension("part");
         let cannot = || format!("cannot write {}", part.display());
         let (file, mark) = if resume {
             let mut file = File::options().read(true).write(true).open(&part).with_context(cannot)?;

@@ -2,7 +2,7 @@
 //! are all the tenant's own namespace.
 
 use crate::config::reader::At;
-use crate::domain::Pattern;
+use crate::config::tenant_file::{granted_host, host_and_port, standard_port};
 use crate::tenant::{Grant, GrantedHost};
 
 pub(super) const WANTED: &str = "http, https or redis://HOST[:PORT], also with * for the scheme, the host, its first label or the port; other \
@@ -55,21 +55,16 @@ impl Allowed {
     }
 
     fn add(&mut self, https: bool, authority: &str) -> bool {
-        let standard = if https { 443 } else { 80 };
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, "*")) => (host, None),
-            Some((host, port)) if !authority.ends_with(']') => match port.parse() {
+        let (host, port) = match host_and_port(authority) {
+            (host, None) => (host, Some(standard_port(https))),
+            (host, Some("*")) => (host, None),
+            (host, Some(port)) => match port.parse() {
                 Ok(port) => (host, Some(port)),
                 Err(_no_port) => return false,
             },
-            _ => (authority, Some(standard)),
         };
         let is_own = host == "self" || host == "self.alt" || host.ends_with(".spin.internal");
-        let host = match host.trim_matches(['[', ']']).parse() {
-            Ok(address) => Some(GrantedHost::Address(address)),
-            Err(_a_name) if host == "*" => Some(GrantedHost::Any),
-            Err(_a_name) => Pattern::parse(host).map(GrantedHost::Name),
-        };
+        let host = if host == "*" { Some(GrantedHost::Any) } else { granted_host(host) };
         let Some(host) = host.filter(|_| !is_own) else { return false };
         self.origins.push(Grant { https, host, port });
         true

@@ -57,19 +57,15 @@ impl Grant {
 
     /// The words after `ACL SETUSER NAME`, without a password.
     pub(crate) fn rules(&self) -> Vec<String> {
-        rules(self.keys.clone())
+        let allowed = commands::names().chain(OWN.map(str::to_owned)).map(|name| format!("+{name}"));
+        let head = ["reset", "on"].map(str::to_owned).into_iter().chain(self.keys.iter().cloned());
+        head.chain(["-@all".to_owned()]).chain(allowed).collect()
     }
 
     /// The password as Redis keeps it, which is not the password.
     pub(crate) fn hash(&self) -> String {
         format!("#{}", Digest::of(self.user.password.0.as_bytes()))
     }
-}
-
-fn rules(keys: Vec<String>) -> Vec<String> {
-    let allowed = commands::names().chain(OWN.map(str::to_owned)).map(|name| format!("+{name}"));
-    let head = ["reset", "on"].map(str::to_owned).into_iter().chain(keys).chain(["-@all".to_owned()]);
-    head.chain(allowed).collect()
 }
 
 /// Makes or replaces the users on every server; what was done on which.

@@ -1,5 +1,5 @@
 //! What a message starts, by Spin's SDK of the WASI 0.2 time. A message says what to do with it: `print TEXT`, `count KEY`,
-//! `append KEY TEXT`, `publish CHANNEL TEXT`, `fail TEXT`, `fail-first KEY TEXT`, `loop`, `panic`; anything else is printed.
+//! `append KEY TEXT`, `publish CHANNEL TEXT`, `fail TEXT`, `loop`, `panic`; anything else is printed.
 
 use spin_sdk::key_value::Store;
 use spin_sdk::redis::Connection;
@@ -24,14 +24,6 @@ fn on_message(message: spin_sdk::redis::Payload) -> anyhow::Result<()> {
         }
         "publish" => Connection::open("redis://granted:6379")?.publish(key, &rest.as_bytes().to_vec())?,
         "fail" => anyhow::bail!("as it was told to"),
-        "fail-first" => {
-            let store = Store::open_default()?;
-            let before = store.get(key)?.map_or(0, |count| count.len());
-            store.set(key, &vec![b'x'; before + 1])?;
-            if before < rest.parse().unwrap_or(1) {
-                anyhow::bail!("time {}", before + 1);
-            }
-        }
         "loop" => loop {
             std::hint::spin_loop();
         },
