@@ -1,6 +1,7 @@
 //! Builds and joins the rooms: start, reload, drain.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +18,13 @@ use crate::fleet::Fleet;
 use crate::host::Egress;
 use crate::listener::{self, Connections};
 use crate::request::{Peer, Road};
-use crate::route::{Route, Subscription, Table};
+use crate::route::{Route, Served, Subscription, Table};
 use crate::sandbox::{Compiler, Sandbox, Surroundings};
 use crate::store::Store;
 use crate::telemetry::{GuestLogs, Metrics, Tasks};
 use crate::tenant::{Component, Count, Registry, Tenant};
 use crate::tls::{self, Certificates, DevCa, Terminator};
-use crate::trigger::Messages;
+use crate::trigger::{Messages, Neighbours};
 use crate::{http, response};
 
 /// A gateway that listens.
@@ -38,6 +39,8 @@ pub(crate) struct Gateway {
     egress: Arc<Egress>,
     compiler: Compiler,
     tasks: Tasks,
+    /// Copies of the files that components may read.
+    staged: PathBuf,
     /// What it listens on, with the ports that were chosen.
     pub(crate) https: Vec<SocketAddr>,
     pub(crate) http: Vec<SocketAddr>,
@@ -82,6 +85,7 @@ impl Gateway {
         let registry = Arc::<Registry>::default();
         let suspension = Suspension::load(boot.state.join("suspended"), Arc::clone(&registry));
         let suspension = suspension.with_context(|| format!("cannot use {}/suspended", boot.state.display()))?;
+        let staged = boot.state.join("files");
         let mut gateway = Self {
             boot,
             road,
@@ -93,10 +97,12 @@ impl Gateway {
             egress,
             compiler,
             tasks,
+            staged,
             https: vec![],
             http: vec![],
             admin,
         };
+        gateway.egress.lead_to(Box::new(Neighbours::new(&gateway.road)));
         let messages = Messages::new(Arc::clone(&gateway.road));
         gateway.store.hand_messages_to(move |heard| messages.take(heard));
         gateway.reload().await?;
@@ -148,6 +154,8 @@ impl Gateway {
         let boot = self.boot.clone();
         let planned = tokio::task::spawn_blocking(move || config::tenants(&boot, &owners)).await?;
         let planned = config::prepare(planned, &self.compiler).await;
+        let staged = self.staged.clone();
+        let planned = tokio::task::spawn_blocking(move || config::stage(planned, &staged)).await?;
         for problem in &planned.problems {
             tracing::error!(target: "config", tenant = problem.tenant.as_ref().map(|id| id.as_str()), "{}", problem.line());
         }
@@ -161,7 +169,10 @@ impl Gateway {
         self.store.spread(snapshot.plans.values().map(|plan| (plan.id.clone(), plan.quota.shards)));
         let (generation, tenants) = (snapshot.generation, snapshot.plans.len());
         let channels = snapshot.routes.channels().map(|(id, channel)| (id.clone(), channel.to_owned())).collect();
+        let files = config::files_of([&snapshot.plans, &before.plans], &self.staged);
         self.road.snapshot.store(Arc::new(snapshot));
+        let staged = self.staged.clone();
+        tokio::task::spawn_blocking(move || config::clear_away(&staged, |copy| files.contains(copy)));
         self.store.listen(channels);
         tracing::info!(target: "config", generation, tenants, "the configuration is in force");
         Ok(())
@@ -207,6 +218,7 @@ impl Gateway {
                     stores: component.stores.clone(),
                     redis: component.redis.clone(),
                     environment: component.environment.clone(),
+                    files: component.files.as_ref().map(|files| files.place(&self.staged, &plan.id)),
                     variables: component.variables.clone(),
                     egress: component.egress.clone(),
                 })
@@ -214,7 +226,12 @@ impl Gateway {
             .collect();
         let routes = plan.routes.iter().filter_map(|route| {
             let component = Arc::clone(components.get(route.component)?);
-            Some(Route { pattern: route.pattern.clone(), component, limits: Arc::new(route.limits.clone()) })
+            Some(Route {
+                pattern: route.pattern.clone(),
+                component,
+                limits: Arc::new(route.limits.clone()),
+                is_spin: route.is_spin,
+            })
         });
         let subscriptions = plan.subscriptions.iter().filter_map(|subscription| {
             let component = Arc::clone(components.get(subscription.component)?);
@@ -226,7 +243,14 @@ impl Gateway {
                 at_once: plan.quota.messages_at_once,
             })
         });
-        table.add(Arc::new(tenant), plan.hosts.clone(), routes.collect(), subscriptions.collect());
+        let limits = Arc::new(plan.limits.clone());
+        let served = Served {
+            routes: routes.collect(),
+            fixed: plan.fixed.clone(),
+            subscriptions: subscriptions.collect(),
+            components: components.iter().map(|component| (Arc::clone(component), Arc::clone(&limits))).collect(),
+        };
+        table.add(Arc::new(tenant), plan.hosts.clone(), served);
     }
 
     /// The tenants' standing and one URL each, for whoever started it.
@@ -310,7 +334,7 @@ impl Door {
                 return;
             }
         };
-        let peer = Arc::new(Peer { address: peer.ip(), server_name: shaken.server_name });
+        let peer = Arc::new(Peer { address: peer, server_name: shaken.server_name });
         let road = Arc::clone(&self.road);
         let answer = move |request| {
             let (road, peer) = (Arc::clone(&road), Arc::clone(&peer));

@@ -1,6 +1,7 @@
 //! The isolation matrix: every host call that takes a name or a key, tried by one tenant on what is another's.
 //!
-//! A new host call gets its line here. Outbound HTTP, sockets and files have no grants yet: there is nothing to reach.
+//! A new host call gets its line here. Files, private routes and requests to oneself are tried in `app_http`, outbound HTTP in
+//! `egress`; sockets have no grants: there is nothing to reach.
 
 use tests::{Gateway, Protocol, Redis, Site, Storage, Tenant};
 
@@ -125,5 +126,68 @@ async fn no_spelling_of_a_store_or_key_leaves_the_tenants_own() {
     for key in ["tg:{victim}:kv:default", "*", "..%2Fvictim", "{victim}secret", "a%0D%0AGET%20b"] {
         let path = format!("/-/get/{}", key.replace('{', "%7B").replace('}', "%7D"));
         assert_eq!(client.get("thief.localhost", &path).await.text(), "(none)", "{key}");
+    }
+}
+
+const TWIN: &str = r#"
+spin_manifest_version = 2
+[application]
+name = "twin"
+[[trigger.http]]
+route = "/..."
+component = "site"
+[[trigger.redis]]
+channel = "orders"
+component = "on-order"
+[component.site]
+source = "spin-sdk-5.wasm"
+key_value_stores = ["default"]
+allowed_outbound_hosts = ["redis://granted:6379"]
+[component.on-order]
+source = "messages-5.wasm"
+key_value_stores = ["default"]
+allowed_outbound_hosts = ["redis://granted:6379"]
+"#;
+
+/// Two tenants of one manifest to the last letter: names of stores, keys and channels too.
+#[tokio::test]
+async fn twins_of_one_spin_application_share_nothing() {
+    for storage in Storage::each() {
+        let mut site = Site::new();
+        for id in ["one", "two"] {
+            let file = format!("schema = 1\nhosts = [\"{id}.localhost\"]\napp = \"spin.toml\"\n");
+            site = site.file(&format!("tenants/{id}/tenant.toml"), file);
+            site = site.file(&format!("tenants/{id}/spin.toml"), TWIN);
+            for guest in ["spin-sdk-5", "messages-5"] {
+                site = site.file(&format!("tenants/{id}/{guest}.wasm"), std::fs::read(tests::guest(guest)).unwrap());
+            }
+        }
+        let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
+        gateway.storage().await;
+        let client = gateway.client(Protocol::H2);
+        let call = async |id: &str, path: &str, words: &[&str]| {
+            client.call("POST", &format!("{id}.localhost"), path, tests::spin_words(words)).await.text()
+        };
+        assert_eq!(call("one", "/kv2/set/default", &["k", "of one"]).await, "set");
+        assert_eq!(call("two", "/kv2/get/default", &["k"]).await, "(none)", "{}", storage.url());
+        assert_eq!(call("one", "/redis2/publish/granted", &["orders", "append heard one"]).await, "published");
+        assert_eq!(call("two", "/redis2/publish/granted", &["orders", "append heard two"]).await, "published");
+        for id in ["one", "two"] {
+            let wanted = tests::hex(format!("{id} ").as_bytes());
+            let mut heard = String::new();
+            for _ in 0..500 {
+                heard = call(id, "/kv2/get/default", &["heard"]).await;
+                if heard != "(none)" {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            assert_eq!(heard, wanted, "{id} on {}", storage.url());
+        }
+        gateway.quiet().await;
+        for id in ["one", "two"] {
+            let heard = call(id, "/kv2/get/default", &["heard"]).await;
+            assert_eq!(heard, tests::hex(format!("{id} ").as_bytes()), "and nothing later");
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod acl;
 mod app;
+mod app_http;
 mod bombs;
 mod check;
 mod demo;

@@ -97,14 +97,21 @@ impl Doors {
     /// [`Fault::Suspended`], [`Fault::Quota`] at the tenant's door; [`Fault::Overload`] at the gateway's.
     pub(crate) async fn admit(&self, routed: Routed) -> Result<Admitted, Refused> {
         let ledger = &routed.tenant().ledger;
-        if ledger.is_stopped() {
-            return Err(Fault::Suspended.into());
-        }
-        let entered = ledger.enter(Moment::now());
-        let tenant = entered?;
+        let tenant = Self::pass(ledger)?;
         let arrived = Instant::now();
         let instance = self.instance(ledger).await?;
         Ok(Admitted { queued: arrived.elapsed(), routed, _tenant: tenant, _instance: instance })
+    }
+
+    /// Through the tenant's door alone, for what needs no instance.
+    ///
+    /// # Errors
+    /// [`Fault::Suspended`], [`Fault::Quota`].
+    pub(crate) fn pass(ledger: &Arc<Ledger>) -> Result<InFlight, Refused> {
+        if ledger.is_stopped() {
+            return Err(Fault::Suspended.into());
+        }
+        Ok(ledger.enter(Moment::now())?)
     }
 
     /// How many wait.

@@ -2,7 +2,7 @@ use super::*;
 use crate::domain::{Domain, Pattern};
 use crate::fault::Quotum;
 use crate::ids::{ComponentName, Digest, TenantId};
-use crate::route::{PathPattern, Route, Table};
+use crate::route::{Found, PathPattern, Route, Served, Table};
 use crate::tenant::{Component, Limits, Quota, Rate, Registry, Tenant};
 
 struct House {
@@ -22,6 +22,7 @@ fn house(quota: &Quota) -> House {
         stores: Vec::new(),
         redis: Vec::new(),
         environment: Vec::new(),
+        files: None,
         variables: Vec::new(),
         egress: Vec::new(),
     };
@@ -38,15 +39,20 @@ fn house(quota: &Quota) -> House {
         pattern: PathPattern::parse("/...").unwrap(),
         component: Arc::new(component),
         limits: Arc::new(limits),
+        is_spin: false,
     };
     let mut table = Table::default();
-    table.add(Arc::new(tenant), vec![Pattern::parse("acme.example").unwrap()], vec![route], vec![]);
+    let served = Served { routes: vec![route], ..Served::default() };
+    table.add(Arc::new(tenant), vec![Pattern::parse("acme.example").unwrap()], served);
     House { registry, table, host: Domain::parse("acme.example").unwrap() }
 }
 
 impl House {
     fn routed(&self) -> Routed {
-        self.table.find(&self.host, "/").unwrap()
+        match self.table.find(&self.host, "/").unwrap() {
+            Found::Component(routed) => routed,
+            Found::Fixed(..) => unreachable!("no such answer was added"),
+        }
     }
 
     fn ledger(&self) -> Arc<Ledger> {

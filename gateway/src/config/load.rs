@@ -143,6 +143,7 @@ fn app(
     if let Some(app) = app.flatten() {
         file.components = app.components;
         file.routes = app.routes;
+        file.fixed = app.fixed;
         file.subscriptions = app.subscriptions;
     }
     problems
@@ -152,6 +153,7 @@ fn materials(folder: &Path, file: &TenantFile, variables: Vec<Result<String, Str
     let read = |at: &At<String>| read_limited(&folder.join(&at.value), FILE_BYTES_MAX);
     Materials {
         wasm: file.components.iter().map(|component| wasm(&folder.join(&component.source.value))).collect(),
+        files: file.components.iter().map(|component| Some(component.files.as_ref()?.find(folder))).collect(),
         pair: file.tls.as_ref().map(|tls| {
             let (cert, key) = (read(&tls.cert), read(&tls.key));
             (cert, key)

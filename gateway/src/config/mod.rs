@@ -11,6 +11,7 @@ mod bounds;
 mod budget;
 mod ceilings;
 mod defaults;
+mod files;
 mod gateway_file;
 mod load;
 mod problem;
@@ -29,11 +30,13 @@ use std::sync::Arc;
 
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
-use crate::route::{self, PathPattern};
+use crate::route::{self, Fixed, PathPattern};
 use crate::tenant::{Grant, Limits, Quota, StoreTtl};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
 pub(crate) use budget::{Machine, lines as budget_lines};
+use files::Files;
+pub(crate) use files::{clear_away, files_of, stage};
 pub(crate) use gateway_file::redis_at;
 pub(crate) use load::{gateway, names, owners, tenants};
 pub(crate) use problem::{Place, Problem, render_all};
@@ -89,6 +92,8 @@ pub(crate) struct PlannedComponent {
     pub(crate) stores: Vec<StoreName>,
     pub(crate) redis: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,
+    /// Those that it may read.
+    pub(crate) files: Option<Arc<Files>>,
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) egress: Vec<Grant>,
     /// Where the file names it, for problems that are found later.
@@ -102,6 +107,8 @@ pub(crate) struct PlannedRoute {
     /// An index into the plan's components.
     pub(crate) component: usize,
     pub(crate) limits: Limits,
+    /// Whether it is a Spin application's.
+    pub(crate) is_spin: bool,
     /// Where the memory limit was set, or the route where nobody did.
     pub(crate) memory_place: Place,
 }
@@ -119,6 +126,7 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     pub(crate) components: Vec<PlannedComponent>,
     pub(crate) routes: Vec<PlannedRoute>,
+    pub(crate) fixed: Vec<(PathPattern, Arc<Fixed>)>,
     pub(crate) subscriptions: Vec<PlannedSubscription>,
 }
 

@@ -215,12 +215,22 @@ impl<'r> Section<'r> {
         })
     }
 
-    /// A list of values, each taken through `take`.
+    /// A list of texts, each taken through `take`.
     pub(super) fn list<T>(
         &self,
         key: &'static str,
         wanted: &str,
         take: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<At<T>>> {
+        self.list_of(key, wanted, |value| take(value.as_str()?))
+    }
+
+    /// The same, of whatever values.
+    pub(super) fn list_of<T>(
+        &self,
+        key: &'static str,
+        wanted: &str,
+        take: impl Fn(&DeValue<'_>) -> Option<T>,
     ) -> Option<Vec<At<T>>> {
         let value = self.look(key)?;
         let Some(items) = value.get_ref().as_array() else {
@@ -232,7 +242,7 @@ impl<'r> Section<'r> {
         let mut taken = Vec::new();
         for item in items.iter() {
             let place = self.at(item);
-            match item.get_ref().as_str().and_then(&take) {
+            match take(item.get_ref()) {
                 Some(value) => taken.push(At { value, place }),
                 None => {
                     let summary = format!("`{}` has an entry that will not do", self.path(key));
@@ -297,6 +307,11 @@ impl<'r> Section<'r> {
     /// Whether the file has this key at all; whatever it says is for others to look at.
     pub(super) fn has(&self, key: &'static str) -> Option<Place> {
         self.look(key).map(|value| self.at(value))
+    }
+
+    /// What a key's value is, where it is such a one; nothing is noted where it is not.
+    pub(super) fn look_quietly<T>(&self, key: &'static str, take: impl FnOnce(&DeValue<'_>) -> Option<T>) -> Option<T> {
+        take(self.look(key)?.get_ref())
     }
 
     /// A table of names that the file chooses itself; each value is taken through `take`.

@@ -7,15 +7,16 @@ use std::time::SystemTime;
 
 use super::bounds::QuotaRead;
 use super::ceilings;
+use super::files::{BadFiles, Files};
 use super::gateway_file::{Reference, over, quota_over};
 use super::problem::{Place, Problem, Source};
 use super::reader::{At, near};
-use super::tenant_file::{ComponentRead, RouteRead, TenantFile, TlsRead};
+use super::tenant_file::{ComponentRead, TenantFile, TlsRead};
 use super::units;
 use super::{Boot, Plan, PlannedComponent, PlannedRoute, PlannedSubscription};
 use crate::domain::Pattern;
 use crate::ids::{Digest, StoreName, TenantId};
-use crate::route::ROUTES_MAX;
+use crate::route::{PathPattern, ROUTES_MAX};
 use crate::store::VALUE_BYTES_MAX;
 use crate::tenant::{Grant, Quota};
 use crate::tls::{self, Pair, PairError};
@@ -30,6 +31,8 @@ pub(super) type PairFiles = (Result<Vec<u8>, String>, Result<Vec<u8>, String>);
 pub(super) struct Materials {
     /// One for each component.
     pub(super) wasm: Vec<Wasm>,
+    /// Those that a component may read, or which mount cannot be had, and why.
+    pub(super) files: Vec<Option<Result<Files, BadFiles>>>,
     pub(super) pair: Option<PairFiles>,
     /// When all of this was read.
     pub(super) now: SystemTime,
@@ -86,27 +89,33 @@ pub(super) fn tenant(
     let environment: Vec<_> = file.env.iter().cloned().chain(environment).collect();
     let variables = referenced(&mut notes, &file.variables, materials.variables);
     let common = Common { environment, variables, egress: &file.egress };
-    let components = components(&mut notes, &file.components, materials.wasm, &common);
+    let components = components(&mut notes, &file.components, materials.wasm, materials.files, &common);
     let mut subscriptions = Vec::new();
     for read in &file.subscriptions {
         let Some(component) = component_of(&mut notes, &read.component, &file.components) else { continue };
         subscriptions.push(PlannedSubscription { channel: read.channel.value.clone(), component });
     }
     let mut routes = Vec::new();
-    if file.routes.len() > ROUTES_MAX {
-        let found = format!("{} routes", file.routes.len());
+    let count = file.routes.len() + file.fixed.len();
+    if count > ROUTES_MAX {
+        let found = format!("{count} routes");
         let wanted = format!("{ROUTES_MAX} at most");
         notes.add("too-many", &Place::whole(source), ["there are too many routes", &found, &wanted], None);
     }
-    for (index, read) in file.routes.iter().enumerate() {
+    let mut paths: Vec<&At<PathPattern>> = Vec::new();
+    for path in file.fixed.iter().map(|read| &read.path).chain(file.routes.iter().map(|read| &read.path)) {
+        unlike_earlier(&mut notes, path, &paths);
+        paths.push(path);
+    }
+    for read in &file.routes {
         ceilings::limits(&mut notes, &read.limits, &policy.ceilings.limits);
-        unlike_earlier(&mut notes, read, &file.routes[..index]);
         let Some(component) = component_of(&mut notes, &read.component, &file.components) else { continue };
         let memory = read.limits.memory.as_ref().or(file.limits.memory.as_ref());
         routes.push(PlannedRoute {
             pattern: read.path.value.clone(),
             component,
             limits: over(&limits, &read.limits),
+            is_spin: file.app.is_some(),
             memory_place: memory.map_or(&read.place, |memory| &memory.place).clone(),
         });
     }
@@ -122,6 +131,7 @@ pub(super) fn tenant(
         limits,
         components: components?,
         routes,
+        fixed: file.fixed.into_iter().map(|read| (read.path.value, Arc::new(read.answer))).collect(),
         subscriptions,
     };
     Some(Found { plan, claims: file.hosts })
@@ -209,11 +219,23 @@ fn components(
     notes: &mut Notes<'_>,
     read: &[ComponentRead],
     wasm: Vec<Wasm>,
+    files: Vec<Option<Result<Files, BadFiles>>>,
     common: &Common<'_>,
 ) -> Option<Vec<PlannedComponent>> {
     let mut components = Vec::new();
     let mut names = BTreeSet::new();
-    for (read, wasm) in read.iter().zip(wasm) {
+    for ((read, wasm), files) in read.iter().zip(wasm).zip(files) {
+        let files = files.and_then(|files| match files {
+            Ok(files) => Some(Arc::new(files)),
+            Err(BadFiles { mount, found }) => {
+                let mount = read.files.as_ref().and_then(|files| files.mounts.get(mount));
+                let place = mount.map_or(&read.name.place, |mount| &mount.place);
+                let texts =
+                    ["these files cannot be given to the component", &found, "files below the application's folder"];
+                notes.add("bad-files", place, texts, None);
+                None
+            }
+        });
         if !names.insert(&read.name.value) {
             let found = format!("a second component {}", read.name.value);
             let texts = ["two components have one name", &found, "a name of its own for each"];
@@ -233,6 +255,7 @@ fn components(
                     .collect(),
                 redis: read.redis.iter().map(|at| at.value.clone()).collect(),
                 environment: read.environment.iter().chain(&common.environment).cloned().collect(),
+                files,
                 variables: read.variables.as_ref().unwrap_or(&common.variables).clone(),
                 egress: read.egress.as_deref().unwrap_or(common.egress).to_vec(),
                 place: read.source.place.clone(),
@@ -270,12 +293,12 @@ fn component_of(notes: &mut Notes<'_>, named: &At<String>, components: &[Compone
     position
 }
 
-fn unlike_earlier(notes: &mut Notes<'_>, route: &RouteRead, earlier: &[RouteRead]) {
-    if let Some(twin) = earlier.iter().find(|other| other.path.value.is_same(&route.path.value)) {
-        let found = format!("{} again", route.path.value);
-        notes.add("duplicate", &route.path.place, ["two routes match the same paths", &found, "each path once"], None);
+fn unlike_earlier(notes: &mut Notes<'_>, path: &At<PathPattern>, earlier: &[&At<PathPattern>]) {
+    if let Some(twin) = earlier.iter().find(|other| other.value.is_same(&path.value)) {
+        let found = format!("{} again", path.value);
+        notes.add("duplicate", &path.place, ["two routes match the same paths", &found, "each path once"], None);
         if let Some(problem) = notes.problems.last_mut() {
-            problem.also = Some((twin.path.place.clone(), "the first is here".to_owned()));
+            problem.also = Some((twin.place.clone(), "the first is here".to_owned()));
         }
     }
 }

@@ -1,10 +1,12 @@
 //! `tenant.toml`: every key of one tenant's file.
 
+use std::path::Path;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::bounds::{LimitsRead, QuotaRead};
+use super::files::{self, Mounts};
 use super::gateway_file::{Reference, schema};
 use super::problem::Place;
 use super::reader::{At, Reader, Section};
@@ -12,7 +14,7 @@ use super::units;
 use crate::domain::Pattern;
 use crate::host::is_variable;
 use crate::ids::{ComponentName, NAME_RULE, StoreName};
-use crate::route::PathPattern;
+use crate::route::{Fixed, PathPattern};
 use crate::store::KEY_BYTES_MAX;
 use crate::tenant::{Grant, GrantedHost, StoreTtl};
 
@@ -33,6 +35,7 @@ pub(super) struct TenantFile {
     pub(super) variables: Vec<(At<String>, Reference)>,
     pub(super) components: Vec<ComponentRead>,
     pub(super) routes: Vec<RouteRead>,
+    pub(super) fixed: Vec<FixedRead>,
     pub(super) subscriptions: Vec<SubscriptionRead>,
 }
 
@@ -48,6 +51,8 @@ pub(super) struct ComponentRead {
     pub(super) redis: Vec<At<String>>,
     /// Beside the tenant's.
     pub(super) environment: Vec<(String, String)>,
+    /// Files that it may read.
+    pub(super) files: Option<Mounts>,
     /// Instead of all the tenant's, where it says which.
     pub(super) variables: Option<Vec<(String, String)>>,
     pub(super) egress: Option<Vec<Grant>>,
@@ -57,6 +62,12 @@ pub(super) struct ComponentRead {
 pub(super) struct SubscriptionRead {
     pub(super) channel: At<String>,
     pub(super) component: At<String>,
+}
+
+/// A path with an answer that no component makes.
+pub(super) struct FixedRead {
+    pub(super) path: At<PathPattern>,
+    pub(super) answer: Fixed,
 }
 
 pub(super) struct RouteRead {
@@ -115,6 +126,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
         variables,
         components: components.into_iter().collect::<Option<_>>()?,
         routes: routes.into_iter().collect::<Option<_>>()?,
+        fixed: Vec::new(),
         subscriptions: subscriptions.into_iter().collect::<Option<_>>()?,
     })
 }
@@ -221,10 +233,11 @@ fn component(section: &Section<'_>) -> Option<ComponentRead> {
     };
     let redis =
         section.list("redis", "an address as the component has it, such as \"redis://localhost:6379\"", address);
+    let files = files::read(section, Path::new(""));
     section.finish();
     let (environment, variables, egress) = (Vec::new(), None, None);
     let (name, source, redis) = (name?, source?, redis.unwrap_or_default());
-    Some(ComponentRead { name, source, stores, redis, environment, variables, egress })
+    Some(ComponentRead { name, source, stores, redis, environment, files, variables, egress })
 }
 
 fn subscription(section: &Section<'_>) -> Option<SubscriptionRead> {

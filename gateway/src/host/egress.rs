@@ -6,15 +6,17 @@
 //! Redirects are the guest's business: each is another request, and looked at like the first.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use wasmtime_wasi_http::Error;
+use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::deadline::Deadline;
 use crate::domain::{Domain, Pattern};
+use crate::ids::TenantId;
 use crate::tenant::{Grant, GrantedHost};
 
 /// What the operator chose.
@@ -31,11 +33,45 @@ pub(crate) struct Settings {
 }
 
 /// What all outbound requests have in common.
-#[derive(Debug)]
 pub(crate) struct Egress {
     pub(super) settings: Settings,
     tls: Arc<rustls::ClientConfig>,
     own: OnceLock<Vec<SocketAddr>>,
+    neighbours: OnceLock<Box<dyn Neighbours>>,
+}
+
+/// A request to the tenant itself.
+pub(crate) struct Asked {
+    pub(crate) tenant: TenantId,
+    pub(crate) whom: Whom,
+    pub(crate) request: http::Request<WasiBody>,
+}
+
+/// Who of the tenant is asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    Component(String),
+    /// Whoever has the path.
+    Path,
+}
+
+/// What came of it.
+pub(crate) type Told = Result<http::Response<WasiBody>, Error>;
+
+/// Who starts the tenant's other components; the room that does so stands above this one.
+pub(crate) trait Neighbours: Send + Sync {
+    fn send(&self, asked: Asked) -> Pin<Box<dyn Future<Output = Told> + Send>>;
+}
+
+/// What components of one tenant call each other by, after the component's name.
+const INNER: &str = ".spin.internal";
+/// What a tenant calls itself, where it cannot leave the host out.
+const SELF: &str = "self.alt";
+
+impl std::fmt::Debug for Egress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Egress").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 /// The most addresses of one name that are tried.
@@ -62,12 +98,24 @@ impl Egress {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { settings, tls: Arc::new(tls), own: OnceLock::new() })
+        Ok(Self { settings, tls: Arc::new(tls), own: OnceLock::new(), neighbours: OnceLock::new() })
     }
 
     /// The gateway's own listeners, once they are known.
     pub(crate) fn own_listeners(&self, addresses: Vec<SocketAddr>) {
         let _first = self.own.set(addresses);
+    }
+
+    /// Who starts the tenants' other components, once that is known.
+    pub(crate) fn lead_to(&self, neighbours: Box<dyn Neighbours>) {
+        let _first = self.neighbours.set(neighbours);
+    }
+
+    pub(super) async fn ask(&self, asked: Asked) -> Told {
+        match self.neighbours.get() {
+            Some(neighbours) => neighbours.send(asked).await,
+            None => Err(Error::DestinationUnavailable),
+        }
     }
 
     fn is_own(&self, address: SocketAddr) -> bool {
@@ -116,15 +164,27 @@ impl Egress {
 impl Target {
     /// The target of a request, where an origin of its kind was granted.
     pub(super) fn of(uri: &http::Uri, grants: &[Grant]) -> Result<Self, Error> {
-        let authority = uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
-        if authority.as_str().contains('@') {
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        if authority.contains('@') {
             return Err(Error::HttpRequestUriInvalid);
         }
         let https = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
-        let host = authority.host().trim_matches(['[', ']']).to_ascii_lowercase();
-        let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let mut host = uri.host().unwrap_or(SELF).trim_matches(['[', ']']).to_ascii_lowercase();
+        if host.ends_with(INNER) {
+            // As a manifest's ids are taken.
+            host = host.replace('_', "-");
+        }
+        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
         let target = Self { https, host, port };
         if grants.iter().any(|grant| target.is_of(grant)) { Ok(target) } else { Err(Error::HttpRequestDenied) }
+    }
+
+    /// Who of the tenant itself it is for, where it is.
+    pub(super) fn own(&self) -> Option<Whom> {
+        if self.host == SELF {
+            return Some(Whom::Path);
+        }
+        Some(Whom::Component(self.host.strip_suffix(INNER)?.to_owned()))
     }
 
     /// All addresses of the host. `localhost` and what is below it are this machine (RFC 6761 §6.3), whatever name servers
@@ -141,7 +201,7 @@ impl Target {
         grant.https == self.https
             && grant.port.is_none_or(|port| port == self.port)
             && match &grant.host {
-                GrantedHost::Any => true,
+                GrantedHost::Any => self.own().is_none(),
                 GrantedHost::Address(address) => self.host.parse() == Ok(*address),
                 GrantedHost::Name(pattern) => Domain::parse(&self.host).is_some_and(|name| matches(pattern, &name)),
             }

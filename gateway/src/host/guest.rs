@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::egress::Egress;
@@ -35,6 +35,8 @@ pub(crate) struct Guest {
     pub(crate) ledger: Arc<Ledger>,
     /// Fuel for the host's work, all of it until now.
     fuel_of_host: u64,
+    /// Fuel for a call of the host.
+    pub(crate) call_cost: u64,
     /// Whether the clock has just interrupted the guest, which is no call of the host.
     pub(crate) is_tick: bool,
     /// Bytes of the request's body that were charged.
@@ -77,6 +79,11 @@ impl Guest {
             .secure_random(Counted(Arc::clone(&random)))
             .insecure_random(Counted(Arc::clone(&random)))
             .max_random_size(RANDOM_BYTES_MAX);
+        if let Some(files) = &make.component.files
+            && let Err(error) = wasi.preopened_dir(files, "/", FsPerms::ReadOnly)
+        {
+            tracing::error!(target: "sandbox", tenant = %make.tenant.id, %error, "a component's files are not there");
+        }
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
         let mut table = ResourceTable::new();
@@ -99,6 +106,7 @@ impl Guest {
             record: Arc::clone(make.record),
             ledger: Arc::clone(&make.tenant.ledger),
             fuel_of_host: cost::INSTANCE,
+            call_cost: if make.component.files.is_some() { cost::HOST_CALL_WITH_FILES } else { cost::HOST_CALL },
             is_tick: false,
             body_bytes: 0,
             log_lines: 0,

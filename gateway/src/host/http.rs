@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
-use super::egress::{Egress, Target};
+use super::egress::{Asked, Egress, Target};
 use super::guest::RESOURCES_MAX;
 use crate::http::CDN_LOOP;
 use crate::telemetry::Record;
@@ -73,6 +73,14 @@ impl WasiHttpHooks for WayOut {
         };
         request.headers_mut().insert(CDN_LOOP, self.chain.clone());
         let (egress, tenant) = (Arc::clone(&self.egress), Arc::clone(&self.tenant));
+        if let Some(whom) = target.own() {
+            return Box::new(async move {
+                let _permit = permit;
+                let response = egress.ask(Asked { tenant: tenant.id.clone(), whom, request }).await?;
+                let done: Done = Box::new(std::future::ready(Ok(())));
+                Ok((response, done))
+            });
+        }
         let grants = Arc::clone(&self.component);
         Box::new(async move {
             let stream = egress.connect(&target, &grants.egress).await?;

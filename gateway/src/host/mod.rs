@@ -1,7 +1,7 @@
 //! What a guest may call: the linker, one file an interface, and the list of what is served.
 //!
-//! Default deny: sockets and the filesystem are there so that standard libraries link, and refuse everything; outbound
-//! HTTP goes to granted origins only; a key-value store that was not granted does not exist.
+//! Default deny: sockets are there so that standard libraries link, and refuse everything; files are those that were granted,
+//! to read; outbound HTTP goes to granted origins only; a key-value store that was not granted does not exist.
 
 mod egress;
 mod guest;
@@ -20,7 +20,7 @@ mod variables;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Type};
 
-pub(crate) use egress::{Egress, Settings};
+pub(crate) use egress::{Asked, Egress, Neighbours, Settings, Told, Whom};
 pub(crate) use guest::{Denied, Guest, Make};
 pub(crate) use http::UNREAD_BYTES_MAX;
 pub(crate) use variables::is_name as is_variable;
@@ -32,7 +32,7 @@ pub(crate) const SERVED: [(&str, &str); 21] = [
     ("wasi:http/client@", "0.3.0, to granted origins"),
     ("wasi:cli/", "0.2.x, 0.3.0"),
     ("wasi:clocks/", "0.2.x, 0.3.0"),
-    ("wasi:filesystem/", "0.2.x, 0.3.0, empty"),
+    ("wasi:filesystem/", "0.2.x, 0.3.0, to read granted files"),
     ("wasi:io/", "0.2.x"),
     ("wasi:random/", "0.2.x, 0.3.0"),
     ("wasi:sockets/", "0.2.x, 0.3.0, which deny"),

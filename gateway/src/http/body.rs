@@ -70,13 +70,13 @@ impl RequestBody {
     /// # Errors
     /// [`Fault::BodyTooLarge`] where the declared length is over the limit already.
     pub(crate) fn new(
-        body: Incoming,
+        body: impl Into<Source>,
         bytes_max: u64,
         idle: Duration,
         record: Arc<Record>,
         tasks: &Tasks,
     ) -> Result<(Self, Verdict), Fault> {
-        let body = Arrival { body: Some(body), tasks: tasks.clone() };
+        let body = Arrival { body: Some(body.into()), tasks: tasks.clone() };
         if body.size_hint().lower() > bytes_max {
             return Err(Fault::BodyTooLarge);
         }
@@ -123,7 +123,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.body.as_ref().is_none_or(Body::is_end_stream)
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -138,26 +138,64 @@ const LINGER_BYTES_MAX: u64 = 16 << 20;
 /// A body as it arrives. One that is dropped before its end is taken and thrown away for a while: a client that is still
 /// sending it would otherwise see its connection reset, and never read the answer (RFC 9112 §9.6, lingering close).
 struct Arrival {
-    body: Option<Incoming>,
+    body: Option<Source>,
     tasks: Tasks,
 }
 
+/// Who sends it: a client over its connection, or a guest.
+pub(crate) enum Source {
+    Client(Incoming),
+    Guest(UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>),
+}
+
+impl From<Incoming> for Source {
+    fn from(body: Incoming) -> Self {
+        Self::Client(body)
+    }
+}
+
+impl From<UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>> for Source {
+    fn from(body: UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>) -> Self {
+        Self::Guest(body)
+    }
+}
+
+/// It broke off.
+struct Gone;
+
 impl Arrival {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Gone>>> {
         match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(cx),
+            Some(Source::Client(body)) => Pin::new(body).poll_frame(cx).map_err(|_error| Gone),
+            Some(Source::Guest(body)) => Pin::new(body).poll_frame(cx).map_err(|_error| Gone),
             None => Poll::Ready(None),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+        match &self.body {
+            Some(Source::Client(body)) => body.size_hint(),
+            Some(Source::Guest(body)) => body.size_hint(),
+            None => SizeHint::default(),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Some(Source::Client(body)) => body.is_end_stream(),
+            Some(Source::Guest(body)) => body.is_end_stream(),
+            None => true,
+        }
     }
 }
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        let Some(mut body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        // A guest's has no connection to be reset.
+        if self.is_end_stream() {
+            return;
+        }
+        let Some(Source::Client(mut body)) = self.body.take() else { return };
         self.tasks.spawn(tokio::time::timeout(LINGER, async move {
             let mut left = LINGER_BYTES_MAX;
             while let Some(Ok(frame)) = body.frame().await {

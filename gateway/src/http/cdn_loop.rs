@@ -38,15 +38,20 @@ pub(crate) fn check(headers: &HeaderMap, tenant: &TenantId) -> Result<(), Fault>
         return Ok(());
     }
     let own = entry(tenant);
-    let ours = |entry: &String| entry.split(';').next() == Some(PSEUDONYM);
-    let mut hops = 0;
-    for entry in entries(headers).filter(ours) {
-        hops += 1;
-        if entry == own || hops >= HOPS_MAX {
-            return Err(Fault::Loop);
-        }
-    }
-    Ok(())
+    if ours(headers).any(|entry| entry == own) { Err(Fault::Loop) } else { check_depth(headers) }
+}
+
+/// The same for a request from one component of a tenant to another, which may come back, and no deeper than others.
+///
+/// # Errors
+/// [`Fault::Loop`] where it went through too many.
+pub(crate) fn check_depth(headers: &HeaderMap) -> Result<(), Fault> {
+    if ours(headers).count() >= HOPS_MAX { Err(Fault::Loop) } else { Ok(()) }
+}
+
+/// The entries of this gateway.
+fn ours(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    entries(headers).filter(|entry| entry.split(';').next() == Some(PSEUDONYM))
 }
 
 /// What outbound requests of this one carry.

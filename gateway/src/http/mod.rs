@@ -9,6 +9,7 @@ pub(crate) mod cdn_loop;
 mod hygiene;
 mod idle;
 mod redirect;
+pub(crate) mod spin;
 mod stall;
 
 use std::convert::Infallible;

@@ -9,6 +9,7 @@ use http_body_util::BodyExt as _;
 use crate::fault::{Fault, Quotum};
 use crate::http::{ResponseBody, X_REQUEST_ID, clean_response, empty, full};
 use crate::ids::RequestId;
+use crate::route::Fixed;
 use crate::sandbox::Reply;
 use crate::telemetry::{Tasks, Times};
 
@@ -86,6 +87,15 @@ pub(crate) fn of_fault(fault: Fault, id: RequestId, limits: Option<&[HeaderValue
     } else if let Some(seconds) = fault.retry_seconds() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
+    response
+}
+
+/// An answer that no guest makes.
+pub(crate) fn of_fixed(fixed: &Fixed, is_head: bool) -> Response<ResponseBody> {
+    let mut response = Response::new(if is_head { empty() } else { full(fixed.body.clone()) });
+    *response.status_mut() = fixed.status;
+    *response.headers_mut() = fixed.headers.clone();
+    clean_response(response.headers_mut());
     response
 }
 

@@ -1,6 +1,6 @@
 //! Host and path → tenant, component and limits. Pure: no I/O, no clock.
 //!
-//! Invariant: a [`Routed`] is made by [`Table::find`] and [`Table::listeners`] alone, so whoever holds one knows that a tenant
+//! Invariant: a [`Routed`] is made by [`Table`] alone, so whoever holds one knows that a tenant
 //! claimed the host, or the channel.
 //! A lookup costs two hashes for the host and one walk over that tenant's own routes, however many tenants there are.
 
@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::domain::{Domain, Pattern, Table as Domains};
 use crate::fault::Fault;
+use crate::http::spin::Matched;
 use crate::ids::TenantId;
 use crate::tenant::{Component, Limits, Tenant};
 
@@ -25,14 +26,39 @@ pub(crate) struct Route {
     pub(crate) pattern: PathPattern,
     pub(crate) component: Arc<Component>,
     pub(crate) limits: Arc<Limits>,
+    /// Whether it is a Spin application's: a slash at the end of the path is nothing, and the component is told the match.
+    pub(crate) is_spin: bool,
 }
 
+impl Route {
+    fn matches(&self, path: &str) -> bool {
+        if self.is_spin { self.pattern.matches_loosely(path) } else { self.pattern.matches(path) }
+    }
+}
+
+/// An answer that is the same for everybody, and that no component makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fixed {
+    pub(crate) status: http::StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: bytes::Bytes,
+}
+
+/// What a tenant serves.
+#[derive(Debug, Default)]
+pub(crate) struct Served {
+    pub(crate) routes: Vec<Route>,
+    pub(crate) fixed: Vec<(PathPattern, Arc<Fixed>)>,
+    pub(crate) subscriptions: Vec<Subscription>,
+    /// All that others of the tenant's may ask.
+    pub(crate) components: Vec<(Arc<Component>, Arc<Limits>)>,
+}
+
+/// A tenant and what it serves, routes the most specific first.
 #[derive(Debug)]
 struct Site {
     tenant: Arc<Tenant>,
-    /// The most specific first.
-    routes: Vec<Route>,
-    subscriptions: Vec<Subscription>,
+    served: Served,
 }
 
 /// What messages on one of the tenant's channels start.
@@ -49,8 +75,15 @@ pub(crate) struct Subscription {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     sites: Domains<Arc<Site>>,
-    /// Of those with subscriptions, by tenant.
-    listening: HashMap<TenantId, Arc<Site>>,
+    by_tenant: HashMap<TenantId, Arc<Site>>,
+}
+
+/// Who answers a request.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Component(Routed),
+    /// The route's pattern is the text.
+    Fixed(Arc<Tenant>, String, Arc<Fixed>),
 }
 
 /// A request that belongs to a tenant.
@@ -64,22 +97,16 @@ pub(crate) struct Routed {
 enum At {
     Route(usize),
     Subscription(usize),
+    Inner(usize),
 }
 
 impl Table {
     /// Adds a tenant. A host that is taken stays with its present owner.
-    pub(crate) fn add(
-        &mut self,
-        tenant: Arc<Tenant>,
-        hosts: Vec<Pattern>,
-        mut routes: Vec<Route>,
-        subscriptions: Vec<Subscription>,
-    ) {
-        routes.sort_by(|a, b| a.pattern.cmp(&b.pattern));
-        let site = Arc::new(Site { tenant, routes, subscriptions });
-        if !site.subscriptions.is_empty() {
-            self.listening.insert(site.tenant.id.clone(), Arc::clone(&site));
-        }
+    pub(crate) fn add(&mut self, tenant: Arc<Tenant>, hosts: Vec<Pattern>, mut served: Served) {
+        served.routes.sort_by(|a, b| a.pattern.cmp(&b.pattern));
+        served.fixed.sort_by(|a, b| a.0.cmp(&b.0));
+        let site = Arc::new(Site { tenant, served });
+        self.by_tenant.insert(site.tenant.id.clone(), Arc::clone(&site));
         for host in hosts {
             // The loader refuses a host that is claimed twice.
             let _first = self.sites.insert(host, Arc::clone(&site));
@@ -90,32 +117,62 @@ impl Table {
     ///
     /// # Errors
     /// [`Fault::NoRoute`] where nobody does, be it for the host or for the path.
-    pub(crate) fn find(&self, host: &Domain, path: &str) -> Result<Routed, Fault> {
-        let site = self.sites.find(host).ok_or(Fault::NoRoute)?;
-        let index = site.routes.iter().position(|route| route.pattern.matches(path)).ok_or(Fault::NoRoute)?;
-        Ok(Routed { site: Arc::clone(site), at: At::Route(index) })
+    pub(crate) fn find(&self, host: &Domain, path: &str) -> Result<Found, Fault> {
+        Site::find(self.sites.find(host).ok_or(Fault::NoRoute)?, path)
+    }
+
+    /// Finds what a tenant itself has at a path, whatever its hosts.
+    ///
+    /// # Errors
+    /// [`Fault::NoRoute`].
+    pub(crate) fn own(&self, tenant: &TenantId, path: &str) -> Result<Found, Fault> {
+        Site::find(self.by_tenant.get(tenant).ok_or(Fault::NoRoute)?, path)
     }
 
     /// Who listens: each tenant, and one of its channels as it calls it.
     pub(crate) fn channels(&self) -> impl Iterator<Item = (&TenantId, &str)> {
         let of = |(id, site)| {
             let site: &Arc<Site> = site;
-            site.subscriptions.iter().map(move |subscription| (id, subscription.channel.as_str()))
+            site.served.subscriptions.iter().map(move |subscription| (id, subscription.channel.as_str()))
         };
-        self.listening.iter().flat_map(of)
+        self.by_tenant.iter().flat_map(of)
     }
 
     /// What a message on this channel of this tenant's starts: nothing, or several components.
     pub(crate) fn listeners(&self, tenant: &TenantId, channel: &str) -> Vec<Routed> {
-        let Some(site) = self.listening.get(tenant) else { return Vec::new() };
-        let of = site.subscriptions.iter().enumerate().filter(|(_, subscription)| subscription.channel == channel);
+        let Some(site) = self.by_tenant.get(tenant) else { return Vec::new() };
+        let of =
+            site.served.subscriptions.iter().enumerate().filter(|(_, subscription)| subscription.channel == channel);
         of.map(|(at, _)| Routed { site: Arc::clone(site), at: At::Subscription(at) }).collect()
+    }
+
+    /// A component that another of the same tenant's asks for by its name.
+    pub(crate) fn inner(&self, tenant: &TenantId, component: &str) -> Option<Routed> {
+        let site = self.by_tenant.get(tenant)?;
+        let at = site.served.components.iter().position(|(known, _)| known.name.as_str() == component)?;
+        Some(Routed { site: Arc::clone(site), at: At::Inner(at) })
     }
 
     /// Whether two names belong to one tenant; names of nobody belong together.
     pub(crate) fn same_owner(&self, a: &Domain, b: &Domain) -> bool {
         let owner = |name| self.sites.find(name).map(|site| &site.tenant.id);
         owner(a) == owner(b)
+    }
+}
+
+impl Site {
+    fn find(site: &Arc<Self>, path: &str) -> Result<Found, Fault> {
+        let Served { routes, fixed, .. } = &site.served;
+        let route = routes.iter().position(|route| route.matches(path));
+        let is_better = |pattern: &PathPattern| route.is_none_or(|at| pattern.cmp(&routes[at].pattern).is_lt());
+        let fixed = fixed.iter().find(|(pattern, _)| pattern.matches_loosely(path) && is_better(pattern));
+        match (fixed, route) {
+            (Some((pattern, answer)), _) => {
+                Ok(Found::Fixed(Arc::clone(&site.tenant), pattern.as_str().to_owned(), Arc::clone(answer)))
+            }
+            (None, Some(at)) => Ok(Found::Component(Routed { site: Arc::clone(site), at: At::Route(at) })),
+            (None, None) => Err(Fault::NoRoute),
+        }
     }
 }
 
@@ -126,31 +183,47 @@ impl Routed {
 
     pub(crate) fn component(&self) -> &Arc<Component> {
         match self.at {
-            At::Route(index) => &self.site.routes[index].component,
-            At::Subscription(index) => &self.site.subscriptions[index].component,
+            At::Route(index) => &self.site.served.routes[index].component,
+            At::Subscription(index) => &self.site.served.subscriptions[index].component,
+            At::Inner(index) => &self.site.served.components[index].0,
         }
     }
 
     pub(crate) fn limits(&self) -> &Arc<Limits> {
         match self.at {
-            At::Route(index) => &self.site.routes[index].limits,
-            At::Subscription(index) => &self.site.subscriptions[index].limits,
+            At::Route(index) => &self.site.served.routes[index].limits,
+            At::Subscription(index) => &self.site.served.subscriptions[index].limits,
+            At::Inner(index) => &self.site.served.components[index].1,
         }
     }
 
     /// How many messages of this channel may be handled at once.
     pub(crate) fn at_once(&self) -> u32 {
         match self.at {
-            At::Route(_) => 1,
-            At::Subscription(index) => self.site.subscriptions[index].at_once,
+            At::Route(_) | At::Inner(_) => 1,
+            At::Subscription(index) => self.site.served.subscriptions[index].at_once,
+        }
+    }
+
+    /// How this path matched, where a Spin application wants to know.
+    pub(crate) fn spin_match<'p>(&'p self, path: &'p str) -> Option<Matched<'p>> {
+        match self.at {
+            At::Route(index) => {
+                let route = &self.site.served.routes[index];
+                let (named, rest) = route.pattern.captured(path);
+                route.is_spin.then_some(Matched { route: route.pattern.as_str(), rest, named })
+            }
+            At::Inner(_) => Some(Matched { route: "/...", rest: path, named: Vec::new() }),
+            At::Subscription(_) => None,
         }
     }
 
     /// What the record says of where it came in: the route's pattern, or the channel.
     pub(crate) fn name(&self) -> &str {
         match self.at {
-            At::Route(index) => self.site.routes[index].pattern.as_str(),
-            At::Subscription(index) => &self.site.subscriptions[index].channel,
+            At::Route(index) => self.site.served.routes[index].pattern.as_str(),
+            At::Subscription(index) => &self.site.served.subscriptions[index].channel,
+            At::Inner(_) => "/...",
         }
     }
 }

@@ -74,6 +74,25 @@ impl PathPattern {
         self.open || given.next().is_none()
     }
 
+    /// The same, where a slash at the end of the path is nothing.
+    pub(crate) fn matches_loosely(&self, path: &str) -> bool {
+        self.matches(path) || path.strip_suffix('/').is_some_and(|path| self.matches(path))
+    }
+
+    /// What the `:name` segments and the `...` of a pattern that matches stand for; of `...` with its slash.
+    pub(crate) fn captured<'p>(&'p self, path: &'p str) -> (Vec<(&'p str, &'p str)>, &'p str) {
+        let (mut named, mut rest) = (Vec::new(), path);
+        for segment in self.text.split('/').skip(1).take(self.segments.len()) {
+            let given = rest.strip_prefix('/').unwrap_or(rest);
+            let (given, after) = given.split_at(given.find('/').unwrap_or(given.len()));
+            if let Some(name) = segment.strip_prefix(':') {
+                named.push((name, given));
+            }
+            rest = after;
+        }
+        (named, if self.open { rest } else { "" })
+    }
+
     /// Whether both match exactly the same paths.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.segments == other.segments && self.open == other.open

@@ -66,6 +66,35 @@ fn patterns_that_differ_in_names_only_are_the_same() {
     assert!(!pattern("/a").is_same(&pattern("/a/...")));
 }
 
+#[test]
+fn what_a_pattern_left_open_is_captured() {
+    let captured = |text: &str, path: &str| {
+        let pattern = pattern(text);
+        let (named, rest) = pattern.captured(path);
+        (named.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "), rest.to_owned())
+    };
+    for (text, path, named, rest) in [
+        ("/a", "/a", "", ""),
+        ("/...", "/", "", "/"),
+        ("/...", "/x/y", "", "/x/y"),
+        ("/a/...", "/a", "", ""),
+        ("/a/...", "/a/b/", "", "/b/"),
+        ("/u/:userId/p/:p/...", "/u/7/p/8/x", "userId=7 p=8", "/x"),
+        ("/:one", "/x/", "one=x", ""),
+    ] {
+        assert_eq!(captured(text, path), (named.to_owned(), rest.to_owned()), "{text} at {path}");
+    }
+}
+
+#[test]
+fn a_spin_route_takes_no_notice_of_a_last_slash() {
+    for (text, path, is_match) in
+        [("/a", "/a/", true), ("/a", "/a//", false), ("/a/:b", "/a/", false), ("/", "/", true), ("/a/...", "/a/", true)]
+    {
+        assert_eq!(pattern(text).matches_loosely(path), is_match, "{text} at {path}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn a_literal_pattern_matches_itself_and_no_other(a in "(/[a-z]{0,3}){1,4}", b in "(/[a-z]{0,3}){1,4}") {

@@ -32,7 +32,8 @@ pub(super) fn meter(store: &mut Store<Guest>, record: &Record, fuel: u64) {
         }
         // The clock comes when it comes, and must not cost anything: the same request burns the same fuel on every run.
         if !std::mem::take(&mut context.data_mut().is_tick) {
-            context.data_mut().charge(cost::HOST_CALL);
+            let guest = context.data_mut();
+            guest.charge(guest.call_cost);
         }
         if burned(&mut context, fuel)? >= fuel {
             return Err(Trap::OutOfFuel.into());

@@ -8,6 +8,8 @@
 pub(crate) const INSTANCE: u64 = 100_000;
 /// Going out to the host and back, whatever the call.
 pub(crate) const HOST_CALL: u64 = 100;
+/// The same for a component that was given files: each of its calls may open one or list a folder, on another thread.
+pub(crate) const HOST_CALL_WITH_FILES: u64 = 20_000;
 /// Bytes of a request's or response's body that cost one unit.
 pub(crate) const BODY_BYTES_A_UNIT: u64 = 4;
 /// One key read or written.
@@ -29,6 +31,7 @@ pub(crate) fn table() -> String {
     let rows = [
         ("an instance made and reset", INSTANCE.to_string()),
         ("a host call", HOST_CALL.to_string()),
+        ("a host call of a component with files", HOST_CALL_WITH_FILES.to_string()),
         ("a body's bytes, in or out", format!("1 for {BODY_BYTES_A_UNIT} bytes")),
         ("a storage operation (a key)", STORAGE_OP.to_string()),
         ("bytes of keys and values", format!("1 for {STORAGE_BYTES_A_UNIT} byte")),

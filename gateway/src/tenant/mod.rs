@@ -10,6 +10,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +113,8 @@ pub(crate) struct Component {
     pub(crate) redis: Vec<String>,
     /// What it finds in its environment: `[env]` and `[secrets]` of the tenant's file, and its own.
     pub(crate) environment: Vec<(String, String)>,
+    /// The folder of files that it may read, under `/`.
+    pub(crate) files: Option<PathBuf>,
     /// What it may ask for by name, where an interface for that is imported.
     pub(crate) variables: Vec<(String, String)>,
     /// Where it may send requests; nowhere, where this is empty.

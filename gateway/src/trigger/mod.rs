@@ -1,4 +1,4 @@
-//! What else starts a component: messages on its tenant's channels.
+//! What else starts a component: messages on its tenant's channels, and the tenant's other components.
 //!
 //! Each message waits in its channel's queue, in order, and runs as a request does: through both doors, under the tenant's
 //! limits and quotas, in an instance of its own. While a quota has no room it waits.
@@ -6,6 +6,7 @@
 //! Limit: [`WAITING_MAX`] messages and [`WAITING_BYTES_MAX`] of them wait for each tenant, each for [`PATIENCE`]; what finds no
 //! room is dropped and counted (`tollgate_messages_dropped`).
 
+mod neighbours;
 mod queue;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -18,6 +19,7 @@ use crate::route::Routed;
 use crate::sandbox::Handled;
 use crate::store::Heard;
 use crate::telemetry::Record;
+pub(crate) use neighbours::Neighbours;
 use queue::{Key, Queues};
 
 const WAITING_MAX: usize = 10_000;

@@ -4,6 +4,7 @@
 //! Source: the manifest reference, <https://spinframework.dev/v3/manifest-reference> and `/v1/manifest-reference`. What is not
 //! served is refused by name, with what to use instead; hosts, limits and quotas are the tenant file's.
 
+mod http;
 mod outbound;
 mod variables;
 
@@ -11,17 +12,19 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
+use super::files;
 use super::reader::{At, Reader, Section};
-use super::tenant_file::{CHANNEL, ComponentRead, RouteRead, SubscriptionRead, is_channel};
+use super::tenant_file::{CHANNEL, ComponentRead, FixedRead, RouteRead, SubscriptionRead, is_channel};
 use crate::ids::{ComponentName, NAME_RULE, StoreName};
-use crate::route::PathPattern;
 pub(super) use variables::Given;
 use variables::Variables;
 
 /// What the manifest says.
+#[derive(Default)]
 pub(super) struct App {
     pub(super) components: Vec<ComponentRead>,
     pub(super) routes: Vec<RouteRead>,
+    pub(super) fixed: Vec<FixedRead>,
     pub(super) subscriptions: Vec<SubscriptionRead>,
 }
 
@@ -49,6 +52,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, given: &Given, dir: Path
     let app = if version.value == 1 { manifest.one(file) } else { manifest.two(file) };
     if let Some(app) = &app
         && app.routes.is_empty()
+        && app.fixed.is_empty()
         && app.subscriptions.is_empty()
     {
         let summary = "nothing starts a component of this application".to_owned();
@@ -95,7 +99,7 @@ impl Manifest<'_> {
                 "trigger = { type = \"http\" }",
             );
         }
-        let mut app = App { components: Vec::new(), routes: Vec::new(), subscriptions: Vec::new() };
+        let mut app = App::default();
         let mut is_whole = true;
         for section in file.sections("component") {
             let id = section.required("id", section.string("id"), "id = \"hello\"");
@@ -129,7 +133,7 @@ impl Manifest<'_> {
             application.has("tool");
             application.finish();
         }
-        let mut app = App { components: Vec::new(), routes: Vec::new(), subscriptions: Vec::new() };
+        let mut app = App::default();
         let mut is_whole = true;
         for (id, section) in file.section("component").iter().flat_map(Section::named) {
             let component = self.component(&section, &id, "variables");
@@ -148,13 +152,8 @@ impl Manifest<'_> {
         let Some(triggers) = file.section("trigger") else { return is_whole.then_some(app) };
         for section in triggers.sections("http") {
             section.string("id");
-            section.has("executor");
-            self.refuse(&section, &["static_response"], "answer with a component, for now");
-            let component = self.of_trigger(&section);
-            let route = component.and_then(|component| self.route(&section, component, "/"));
+            is_whole &= self.http_trigger(&section, &mut app).is_some();
             section.finish();
-            is_whole &= route.is_some();
-            app.routes.extend(route);
         }
         for section in triggers.sections("redis") {
             section.string("id");
@@ -190,7 +189,7 @@ impl Manifest<'_> {
             &["sqlite_databases", "ai_models"],
             "keep data in key_value_stores or Redis, all of it the tenant's own",
         );
-        self.refuse(section, &["files", "exclude_files"], "build files into the component, for now");
+        let files = files::read(section, &self.dir);
         let source = "a path from the manifest's folder; what is elsewhere must be fetched before";
         let path = |value: &DeValue<'_>| Some(self.dir.join(value.as_str()?).to_str()?.to_owned());
         let source = section.required("source", section.take("source", source, path), "source = \"app.wasm\"");
@@ -211,7 +210,7 @@ impl Manifest<'_> {
         let allowed = self.allowed(section);
         let (name, redis) = (At { value: name?, place: id.place.clone() }, allowed.redis);
         let (variables, egress) = (Some(own), Some(allowed.origins));
-        Some(ComponentRead { name, source: source?, stores, redis, environment, variables, egress })
+        Some(ComponentRead { name, source: source?, stores, redis, environment, files, variables, egress })
     }
 
     fn allowed(&self, section: &Section<'_>) -> outbound::Allowed {
@@ -231,19 +230,6 @@ impl Manifest<'_> {
             }
         }
         allowed
-    }
-
-    fn route(&self, section: &Section<'_>, component: At<String>, base: &str) -> Option<RouteRead> {
-        const WANTED: &str =
-            "a path such as \"/exact\", \"/users/:id\" or \"/files/...\"; private routes are not served here";
-        section.has("executor");
-        let base = base.trim_end_matches('/');
-        let path = section.take("route", WANTED, |value| {
-            let route = value.as_str()?.trim_start_matches('/');
-            PathPattern::parse(&format!("{base}/{route}")).ok()
-        });
-        let path = section.required("route", path, "route = \"/...\"")?;
-        Some(RouteRead { place: section.place(), path, component, limits: Default::default() })
     }
 
     fn subscription(&self, section: &Section<'_>, component: At<String>) -> Option<SubscriptionRead> {

@@ -5,8 +5,8 @@ use crate::config::reader::At;
 use crate::config::tenant_file::{granted_host, host_and_port, standard_port};
 use crate::tenant::{Grant, GrantedHost};
 
-pub(super) const WANTED: &str = "http, https or redis://HOST[:PORT], also with * for the scheme, the host, its first label or the port; other \
-                                 services and http://self are not served here";
+pub(super) const WANTED: &str = "http, https or redis://HOST[:PORT], also with * for the scheme, the host, its first label or the port; or http://self; other \
+                                 services are not served here";
 pub(super) const WANTED_HOST: &str = "a host, a host and a port, or insecure:allow-all";
 
 /// Takes one entry of a list; whether it is one.
@@ -63,9 +63,10 @@ impl Allowed {
                 Err(_no_port) => return false,
             },
         };
-        let is_own = host == "self" || host == "self.alt" || host.ends_with(".spin.internal");
+        let own_name = host.ends_with(".spin.internal").then(|| super::own_name(host));
+        let host = own_name.as_deref().unwrap_or(if host == "self" { "self.alt" } else { host });
         let host = if host == "*" { Some(GrantedHost::Any) } else { granted_host(host) };
-        let Some(host) = host.filter(|_| !is_own) else { return false };
+        let Some(host) = host else { return false };
         self.origins.push(Grant { https, host, port });
         true
     }
@@ -92,20 +93,15 @@ mod tests {
             ("https://*.example.com", 1, &[]),
             ("https://api.example.com:*", 1, &[]),
             ("redis://localhost:6379", 0, &["redis://localhost:6379"]),
+            ("http://self", 1, &[]),
+            ("http://b_c.spin.internal", 1, &[]),
             ("redis://*:*", 0, &["*"]),
             ("*://*:*", 2, &["*"]),
         ] {
             let redis: Vec<String> = redis.iter().map(|text| (*text).to_owned()).collect();
             assert_eq!(allowed(text, false), Some((origins, redis)), "{text}");
         }
-        for text in [
-            "example.com",
-            "postgres://db:5432",
-            "http://self",
-            "http://b.spin.internal",
-            "http://10.0.0.0/8",
-            "https://h:port",
-        ] {
+        for text in ["example.com", "postgres://db:5432", "http://10.0.0.0/8", "https://h:port"] {
             assert_eq!(allowed(text, false), None, "{text}");
         }
         assert_eq!(allowed("insecure:allow-all", true), Some((2, vec![])));

@@ -1,4 +1,7 @@
-//! Says back what it was sent: the body as it streams in, or the head on `/head`, or one variable on `/env`.
+//! Says back what it was sent: the body as it streams in, or the head on `/head`, or one variable on `/env`; and on
+//! `/files/read`, `list`, `write` and others, what comes of that with the file that the body names.
+
+use std::path::Path;
 
 use wstd::http::{Body, Error, Request, Response};
 
@@ -20,6 +23,11 @@ async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
             .header("server", "impostor")
             .body((lines.join("\n") + "\n").into())?);
     }
+    if let Some(what) = path.strip_prefix("/files/") {
+        let name = request.into_body().contents().await?.to_vec();
+        let name = String::from_utf8(name).unwrap_or_default();
+        return Ok(Response::new(files(what, Path::new(&name)).unwrap_or_else(|error| error.kind().to_string()).into()));
+    }
     if path == "/no-content" {
         return Ok(Response::builder().status(204).body("".into())?);
     }
@@ -28,4 +36,22 @@ async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
         return Ok(Response::builder().header("content-length", body.len()).body(body.into())?);
     }
     Ok(Response::new(request.into_body()))
+}
+
+fn files(what: &str, path: &Path) -> std::io::Result<String> {
+    match what {
+        "read" => std::fs::read_to_string(path),
+        "list" => {
+            let names = std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
+            names.sort();
+            Ok(names.join(" "))
+        }
+        "write" => std::fs::write(path, "mine").map(|()| "written".to_owned()),
+        "append" => std::fs::OpenOptions::new().append(true).open(path).map(|_file| "opened".to_owned()),
+        "remove" => std::fs::remove_file(path).map(|()| "removed".to_owned()),
+        "rename" => std::fs::rename(path, "/elsewhere").map(|()| "renamed".to_owned()),
+        "folder" => std::fs::create_dir(path).map(|()| "made".to_owned()),
+        _ => Ok("what?".to_owned()),
+    }
 }

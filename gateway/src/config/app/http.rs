@@ -1,0 +1,80 @@
+//! What HTTP starts in a Spin application: components at paths, private ones, and fixed answers.
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::{App, At, FixedRead, Manifest, Reader, RouteRead, Section};
+use crate::config::reader::count;
+use crate::route::{Fixed, PathPattern};
+
+const FIXED_HEADERS_MAX: usize = 50;
+
+impl Manifest<'_> {
+    /// One `[[trigger.http]]`: a component at a path, one that only others of its application reach, or a fixed answer.
+    pub(super) fn http_trigger(&self, section: &Section<'_>, app: &mut App) -> Option<()> {
+        section.has("executor");
+        if let Some(answer) = section.section("static_response") {
+            let path = self.path(section, "/");
+            let answer = fixed(self.reader, &answer)?;
+            app.fixed.push(FixedRead { path: path?, answer });
+            return Some(());
+        }
+        let component = self.of_trigger(section);
+        if self.is_private(section) {
+            component?;
+            return Some(());
+        }
+        app.routes.push(self.route(section, component?, "/")?);
+        Some(())
+    }
+
+    /// `route = { private = true }`.
+    fn is_private(&self, section: &Section<'_>) -> bool {
+        section.has("route").is_some()
+            && section.look_quietly("route", |value| {
+                let private = value.as_table().filter(|table| table.len() == 1)?.get("private")?;
+                private.get_ref().as_bool()
+            }) == Some(true)
+    }
+
+    pub(super) fn route(&self, section: &Section<'_>, component: At<String>, base: &str) -> Option<RouteRead> {
+        section.has("executor");
+        let path = self.path(section, base)?;
+        Some(RouteRead { place: section.place(), path, component, limits: Default::default() })
+    }
+
+    fn path(&self, section: &Section<'_>, base: &str) -> Option<At<PathPattern>> {
+        const WANTED: &str = "a path such as \"/exact\", \"/users/:id\" or \"/files/...\", or { private = true }";
+        let base = base.trim_end_matches('/');
+        let path = section.take("route", WANTED, |value| {
+            let route = value.as_str()?.trim_matches('/');
+            PathPattern::parse(&format!("{base}/{route}")).ok()
+        });
+        section.required("route", path, "route = \"/...\"")
+    }
+}
+
+/// `static_response`: a status, headers and a text.
+fn fixed(reader: &Reader, section: &Section<'_>) -> Option<Fixed> {
+    let status = section.take("status_code", "a status from 200 to 599", |value| {
+        let status = u16::try_from(count(value)?).ok().filter(|status| (200..600).contains(status))?;
+        StatusCode::from_u16(status).ok()
+    });
+    let status = if section.has("status_code").is_some() { status?.value } else { StatusCode::OK };
+    let mut headers = HeaderMap::new();
+    for (name, value) in section.section("headers").iter().flat_map(|headers| {
+        headers.entries("a text that a header may have", |name, value| {
+            HeaderName::try_from(name).ok()?;
+            HeaderValue::try_from(value.as_str()?).ok()
+        })
+    }) {
+        headers.insert(HeaderName::try_from(name.value).ok()?, value);
+    }
+    let body = section.string("body").map(|body| body.value).unwrap_or_default();
+    section.finish();
+    if headers.len() > FIXED_HEADERS_MAX {
+        let summary = "this answer has too many headers".to_owned();
+        reader.bad("too-many", &section.place(), summary, headers.len().to_string(), "50 at most");
+        return None;
+    }
+    Some(Fixed { status, headers, body: body.into() })
+}

@@ -1,0 +1,76 @@
+//! The `spin-*` headers that Spin's HTTP trigger adds, and that its SDKs' routers read.
+//!
+//! Source: `compute_default_headers` of Spin's trigger-http. A client's own headers of that name never arrive.
+
+use std::net::SocketAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+/// How a request's path matched its route.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Matched<'a> {
+    /// As the manifest has it, such as `/users/:id/...`.
+    pub(crate) route: &'a str,
+    /// What `...` stands for, with its slash.
+    pub(crate) rest: &'a str,
+    /// What `:name` segments stand for.
+    pub(crate) named: Vec<(&'a str, &'a str)>,
+}
+
+/// Says them, in the place of whatever the client said.
+pub(crate) fn tell(headers: &mut HeaderMap, matched: &Matched<'_>, url: &Uri, client: SocketAddr) {
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with("spin-")).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
+    let component_route = matched.route.strip_suffix("/...").unwrap_or(matched.route);
+    let texts = [
+        ("spin-path-info", matched.rest),
+        ("spin-full-url", &url.to_string()),
+        ("spin-matched-route", matched.route),
+        ("spin-base-path", "/"),
+        ("spin-raw-component-route", matched.route),
+        ("spin-component-route", component_route),
+        ("spin-client-addr", &client.to_string()),
+    ];
+    for (name, text) in texts {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    for (name, text) in &matched.named {
+        let name = HeaderName::try_from(format!("spin-path-match-{}", name.to_ascii_lowercase()));
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(text)) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_says_how_it_matched_and_nothing_that_a_client_made_up() {
+        let mut headers = HeaderMap::new();
+        headers.insert("spin-client-addr", HeaderValue::from_static("10.0.0.1:1"));
+        headers.insert("spin-path-match-admin", HeaderValue::from_static("yes"));
+        let matched = Matched { route: "/foo/:userID/...", rest: "/bar", named: vec![("userID", "42")] };
+        let url = "https://a.example/foo/42/bar?k=v".parse().unwrap();
+        tell(&mut headers, &matched, &url, "192.0.2.1:80".parse().unwrap());
+        let mut told: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        told.sort();
+        let expected = [
+            "spin-base-path: /",
+            "spin-client-addr: 192.0.2.1:80",
+            "spin-component-route: /foo/:userID",
+            "spin-full-url: https://a.example/foo/42/bar?k=v",
+            "spin-matched-route: /foo/:userID/...",
+            "spin-path-info: /bar",
+            "spin-path-match-userid: 42",
+            "spin-raw-component-route: /foo/:userID/...",
+        ];
+        assert_eq!(told, expected);
+    }
+}

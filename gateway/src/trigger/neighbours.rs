@@ -1,0 +1,92 @@
+//! Requests of a component to its own tenant, to a component by `http://NAME.spin.internal` (Spin's service chaining) or to a
+//! path by `http://self.alt`: without a connection, and with all that any request meets: both doors, limits, quotas, a record.
+//!
+//! Security: the tenant is the one of the component that asks; only the name and the path are the guest's.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+
+use http_body_util::BodyExt as _;
+
+use crate::admission::Doors;
+use crate::config::Snapshot;
+use crate::fault::Fault;
+use crate::host::{self, Asked, Told, Whom};
+use crate::http::{RequestBody, ResponseBody, cdn_loop, clean_request, spin};
+use crate::request::{Road, refuse};
+use crate::response;
+use crate::route::Found;
+use crate::telemetry::Record;
+
+/// Who is said to have sent it.
+const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Finds and starts them.
+pub(crate) struct Neighbours(Weak<Road>);
+
+impl Neighbours {
+    pub(crate) fn new(road: &Arc<Road>) -> Self {
+        Self(Arc::downgrade(road))
+    }
+}
+
+impl host::Neighbours for Neighbours {
+    fn send(&self, asked: Asked) -> Pin<Box<dyn Future<Output = Told> + Send>> {
+        let road = self.0.upgrade();
+        Box::pin(async move {
+            let road = road.ok_or(wasmtime_wasi_http::Error::DestinationUnavailable)?;
+            let snapshot = road.snapshot.load_full();
+            let host = asked.request.uri().host().unwrap_or_default().to_owned();
+            let record = Record::new(&road.metrics, &asked.request, &host, snapshot.generation);
+            let answered = walk(&road, &snapshot, asked, &record).await;
+            let answer = answered.unwrap_or_else(|fault| {
+                record.fault(fault);
+                response::of_fault(fault, record.id, record.limits())
+            });
+            record.status(answer.status());
+            Ok(answer
+                .map(|body| body.map_err(|_torn| wasmtime_wasi_http::Error::HttpResponseIncomplete).boxed_unsync()))
+        })
+    }
+}
+
+async fn walk(
+    road: &Road,
+    snapshot: &Snapshot,
+    asked: Asked,
+    record: &Arc<Record>,
+) -> Result<http::Response<ResponseBody>, Fault> {
+    let Asked { tenant, whom, mut request } = asked;
+    cdn_loop::check_depth(request.headers())?;
+    clean_request(&mut request, NOBODY.ip(), record.id)?;
+    let url = request.uri().clone();
+    let is_head = request.method() == http::Method::HEAD;
+    let found = match whom {
+        Whom::Component(name) => Found::Component(snapshot.routes.inner(&tenant, &name).ok_or(Fault::NoRoute)?),
+        Whom::Path => snapshot.routes.own(&tenant, url.path())?,
+    };
+    let routed = match found {
+        Found::Component(routed) => routed,
+        Found::Fixed(tenant, route, fixed) => {
+            record.routed(tenant.id.as_str(), "", &route);
+            let _entered = Doors::pass(&tenant.ledger).map_err(|refused| refuse(&refused, record))?;
+            tenant.ledger.moved(fixed.body.len() as u64);
+            return Ok(response::of_fixed(&fixed, is_head));
+        }
+    };
+    record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
+    if let Some(matched) = routed.spin_match(url.path()) {
+        spin::tell(request.headers_mut(), &matched, &url, NOBODY);
+    }
+    let limits = Arc::clone(routed.limits());
+    let (parts, body) = request.into_parts();
+    let (body, verdict) =
+        RequestBody::new(body, limits.request_body, road.http.body_idle, Arc::clone(record), &road.tasks)?;
+    let admitted = road.doors.admit(routed).await.map_err(|refused| refuse(&refused, record))?;
+    record.queued(admitted.queued);
+    let request = http::Request::from_parts(parts, body);
+    let reply = road.sandbox.run(admitted, request, verdict, Arc::clone(record)).await?;
+    response::of_reply(reply, is_head, &road.tasks)
+}
