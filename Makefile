@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: help run test check bench fuzz guests demos setup-test test-servers build
+.PHONY: help run test check bench fuzz guests demos setup-test test-servers test-templates build
 
 help: ## What there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,6 +44,10 @@ test-servers: guests ## The storage suites on Valkey 9.1 and on Redis 8.2, fetch
 	  find . -name '*-server' -exec chmod +x {} + && mv $(SERVERS).new $(SERVERS); }
 	for server in $$(find $(SERVERS) -name '*-server'); do "$$server" --version && \
 	  TOLLGATE_REDIS_SERVER="$$server" $(CARGO) nextest run -p tests --locked -E '$(SUITES)' || exit 1; done
+
+test-templates: guests ## The JavaScript and Python templates, from npm and PyPI
+	$(CARGO) build -p gateway --locked
+	$(CARGO) nextest run -p tests --locked --run-ignored only -E 'test(javascript_and_python)'
 
 check: ## Formatting, clippy with warnings denied, cargo-deny where it is installed, documentation
 	$(CARGO) fmt --all --check

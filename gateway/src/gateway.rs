@@ -1,5 +1,7 @@
 //! Builds and joins the rooms: start, reload, drain.
 
+mod door;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{Admin, Data, Moves, Suspension, Token};
@@ -17,7 +18,7 @@ use crate::domain::{Domain, Pattern};
 use crate::fleet::Fleet;
 use crate::host::Egress;
 use crate::listener::{self, Connections};
-use crate::request::{Peer, Road};
+use crate::request::Road;
 use crate::route::{Route, Served, Subscription, Table};
 use crate::sandbox::{Compiler, Sandbox, Surroundings};
 use crate::store::Store;
@@ -25,7 +26,7 @@ use crate::telemetry::{GuestLogs, Metrics, Tasks};
 use crate::tenant::{Component, Count, Registry, Tenant};
 use crate::tls::{self, Certificates, DevCa, Terminator};
 use crate::trigger::{Messages, Neighbours};
-use crate::{http, response};
+use door::Door;
 
 /// A gateway that listens.
 pub(crate) struct Gateway {
@@ -124,8 +125,14 @@ impl Gateway {
             let listener = listener::bind(*address).await?;
             self.http.push(listener.local_addr()?);
             let door = Door { road: Arc::clone(&self.road), terminator: self.terminator.clone() };
-            let serve = move |stream, _peer| door.clone().http(stream, https_port);
-            self.tasks.spawn(listener::accept(listener, connections.clone(), self.tasks.clone(), serve));
+            let (connections, tasks) = (connections.clone(), self.tasks.clone());
+            if self.boot.listen.is_plain {
+                let serve = move |stream, peer| door.clone().plain(stream, peer);
+                self.tasks.spawn(listener::accept(listener, connections, tasks, serve));
+            } else {
+                let serve = move |stream, _peer| door.clone().http(stream, https_port);
+                self.tasks.spawn(listener::accept(listener, connections, tasks, serve));
+            }
         }
         let listener = listener::bind(self.boot.listen.admin).await?;
         self.admin = listener.local_addr()?;
@@ -256,14 +263,16 @@ impl Gateway {
     /// The tenants' standing and one URL each, for whoever started it.
     pub(crate) fn tenants(&self) -> Vec<(String, Standing, Option<String>)> {
         let snapshot = self.road.snapshot.load();
-        let port = self.https.first().map_or(443, SocketAddr::port);
+        let (scheme, listeners) = if self.boot.listen.is_plain { ("http", &self.http) } else { ("https", &self.https) };
+        let port = listeners.first().map_or(443, SocketAddr::port);
         let url = |id: &str| {
             let (_, plan) = snapshot.plans.iter().find(|(plan, _)| plan.as_str() == id)?;
             let host = plan.hosts.iter().find_map(|host| match host {
                 Pattern::Exact(name) => Some(name),
                 Pattern::Wildcard(_) => None,
             })?;
-            Some(if port == 443 { format!("https://{host}/") } else { format!("https://{host}:{port}/") })
+            let is_standard = port == if scheme == "https" { 443 } else { 80 };
+            Some(if is_standard { format!("{scheme}://{host}/") } else { format!("{scheme}://{host}:{port}/") })
         };
         snapshot.standings.iter().map(|(id, standing)| (id.clone(), *standing, url(id))).collect()
     }
@@ -315,43 +324,6 @@ fn certificates(dev_ca: &DevCa, plans: &[Arc<Plan>]) -> anyhow::Result<Certifica
         }
     }
     Ok(certificates)
-}
-
-/// What a client's connection meets first.
-#[derive(Clone)]
-struct Door {
-    road: Arc<Road>,
-    terminator: Terminator,
-}
-
-impl Door {
-    async fn https(self, stream: TcpStream, peer: SocketAddr) {
-        let shaken = match self.terminator.handshake(stream).await {
-            Ok(shaken) => shaken,
-            Err(error) => {
-                self.road.metrics.handshake_failed();
-                tracing::debug!(target: "tls", %error, "no handshake");
-                return;
-            }
-        };
-        let peer = Arc::new(Peer { address: peer, server_name: shaken.server_name });
-        let road = Arc::clone(&self.road);
-        let answer = move |request| {
-            let (road, peer) = (Arc::clone(&road), Arc::clone(&peer));
-            async move { road.answer(request, &peer).await }
-        };
-        http::serve(shaken.stream, shaken.protocol, &self.road.http, &self.road.tasks, answer).await;
-    }
-
-    async fn http(self, stream: TcpStream, https_port: u16) {
-        let answer = move |request| {
-            let redirect = http::to_https(&request, https_port);
-            let redirect =
-                redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new(), None));
-            std::future::ready(redirect)
-        };
-        http::serve(stream, tls::Protocol::Http1, &self.road.http, &self.road.tasks, answer).await;
-    }
 }
 
 /// Between two counts of what tenants with a quota of it have in the store, and before the first.

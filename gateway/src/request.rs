@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::uri::Scheme;
 use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
 
@@ -23,6 +24,7 @@ use crate::tenant::Ledger;
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
+    pub(crate) scheme: Scheme,
     /// The server name of the handshake (SNI), if there was one.
     pub(crate) server_name: Option<Domain>,
 }
@@ -91,7 +93,7 @@ impl Road {
         record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
         cdn_loop::check(request.headers(), &routed.tenant().id)?;
         let body_max = routed.limits().request_body;
-        let mut request = absolute(request, &host, port)?;
+        let mut request = absolute(request, &peer.scheme, &host, port)?;
         let url = request.uri().clone();
         if let Some(matched) = routed.spin_match(url.path()) {
             spin::tell(request.headers_mut(), &matched, &url, peer.address);
@@ -132,10 +134,15 @@ pub(crate) fn refuse(refused: &Refused, record: &Record) -> Fault {
 }
 
 /// The guest sees one target, whichever way the client wrote it: the host that was routed by.
-fn absolute(mut request: Request<Incoming>, host: &Domain, port: Option<u16>) -> Result<Request<Incoming>, Fault> {
+fn absolute(
+    mut request: Request<Incoming>,
+    scheme: &Scheme,
+    host: &Domain,
+    port: Option<u16>,
+) -> Result<Request<Incoming>, Fault> {
     let authority = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let uri = Uri::builder().scheme("https").authority(authority).path_and_query(path).build();
+    let uri = Uri::builder().scheme(scheme.clone()).authority(authority).path_and_query(path).build();
     *request.uri_mut() = uri.map_err(|_not_a_uri| Fault::BadRequest)?;
     Ok(request)
 }

@@ -46,7 +46,7 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
             "fleet",
         ],
     ),
-    ("cli", &["telemetry", "store", "sandbox", "config", "gateway", "tls"]),
+    ("cli", &["telemetry", "store", "route", "sandbox", "config", "gateway", "tls"]),
     ("lib", &[]),
     ("main", &[]),
 ];

@@ -3,6 +3,7 @@
 #
 #   tests/guests/build.sh            into tests/guests/target/components/
 #   tests/guests/build.sh --demos    and puts the demo tenants' components, with the hash of their source, into tenants/
+#   tests/guests/build.sh --env      prints the environment in which cargo builds a component here, a variable a line
 #   tests/guests/build.sh --hash DIR prints the source hash of one tenant's folder, as the record has it
 #
 # Two toolchains will do, and neither is installed by rustup from here:
@@ -90,6 +91,12 @@ for pair in "$HOME=/home" "$top=/tollgate" "$target=/target" "${CARGO_HOME:-$HOM
     flags+=" --remap-path-prefix=$pair"
 done
 export CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS="$flags"
+
+if [ "${1:-}" = --env ]; then
+    [ ${#extra[@]} -eq 0 ] || export CARGO_UNSTABLE_BUILD_STD=std,panic_abort
+    env | grep -E '^(CARGO_TARGET_|CARGO_UNSTABLE_|RUSTC|RUSTUP_AUTO_INSTALL|PATH)'
+    exit
+fi
 
 for workspace in "$here" "$top/tenants"; do
     (cd "$workspace" && cargo build --release --locked --target wasm32-wasip2 "${extra[@]}")

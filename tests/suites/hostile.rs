@@ -275,7 +275,7 @@ async fn what_a_guest_says_goes_to_its_tenants_log_within_bounds() {
     gateway.get("hostile.localhost", "/trap").await;
     let path = site.path("state/logs/hostile.log");
     let text = tests::until("the log", async || {
-        std::fs::read_to_string(&path).ok().filter(|text| text.contains("tollgate: the component trapped"))
+        std::fs::read_to_string(&path).ok().filter(|text| text.contains("unreachable") && text.ends_with('\n'))
     })
     .await;
     assert!(!text.contains('\u{1b}'), "control bytes are escaped");
@@ -284,5 +284,4 @@ async fn what_a_guest_says_goes_to_its_tenants_log_within_bounds() {
     assert_eq!(out, 1000, "999 lines and one that says that the rest was dropped");
     assert_eq!(lines[0]["request_id"], answer.header("x-request-id"));
     assert!(lines.iter().all(|line| line["text"].as_str().unwrap().len() <= 4096));
-    assert!(text.contains("unreachable"), "the tenant sees why it trapped");
 }

@@ -9,6 +9,7 @@ mod app_http;
 mod bombs;
 mod check;
 mod demo;
+mod developer;
 mod edge;
 mod egress;
 mod fairness;

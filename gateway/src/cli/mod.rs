@@ -3,6 +3,7 @@
 mod ca;
 mod check;
 mod client;
+mod dev;
 mod kv;
 mod publish;
 mod redis;
@@ -29,6 +30,7 @@ struct Arguments {
 
 const AFTER: &str = "\
 First steps:
+  tollgate new http-rust hello   make a project; build and serve it with `tollgate up --build`
   tollgate serve                 serve the tenants under tenants/ on https://*.localhost:8443
   tollgate ca                    how to make curl or a browser trust the development certificates
   tollgate check                 what is wrong with the configuration, all of it at once
@@ -71,6 +73,23 @@ enum Command {
     /// What concerns the Redis that tenants' data is on
     #[command(subcommand)]
     Redis(Redis),
+    /// What `new` and `add` can make
+    #[command(subcommand)]
+    Templates(dev::Templates),
+    /// Make a project from a template
+    New(dev::New),
+    /// Add a component from a template to the project in this folder
+    Add(dev::New),
+    /// Run each component's build command
+    Build {
+        #[command(flatten)]
+        at: dev::Where,
+        /// Only this component; may be given again
+        #[arg(short, long, value_name = "COMPONENT")]
+        component: Vec<String>,
+    },
+    /// Serve one project on this machine, with what its components print
+    Up(dev::Up),
     /// Compile one component from standard input; `serve` runs this as a child of its own
     #[command(hide = true)]
     CompileComponent {
@@ -169,6 +188,7 @@ impl Common {
             https: self.https,
             http: self.http,
             admin: self.admin,
+            is_plain: false,
         }
     }
 }
@@ -184,6 +204,11 @@ pub fn main() -> ExitCode {
             };
         }
         Command::Serve(common) => serve::serve(&common),
+        Command::Templates(which) => Ok(dev::templates(&which)),
+        Command::New(asked) => dev::new(&asked),
+        Command::Add(asked) => dev::add(&asked),
+        Command::Build { at, component } => dev::build(&at, &component),
+        Command::Up(asked) => dev::up(&asked),
         Command::Check { common, json } => check::check(&common, json),
         Command::Compile(common) => check::compile(&common),
         Command::Ca(common) => ca::ca(&common),
@@ -206,12 +231,14 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 }
 
 /// The machine's file, or every problem of it on standard error.
-#[expect(clippy::print_stderr, reason = "this is the command line")]
 fn boot(common: &Common) -> Result<crate::config::Boot, ExitCode> {
-    crate::config::gateway(&common.config, &common.overrides()).map_err(|problems| {
-        eprint!("{}", crate::config::render_all(&problems, std::io::IsTerminal::is_terminal(&std::io::stderr())));
-        ExitCode::FAILURE
-    })
+    crate::config::gateway(&common.config, &common.overrides()).map_err(|problems| tell(&problems))
+}
+
+#[expect(clippy::print_stderr, reason = "this is the command line")]
+fn tell(problems: &[crate::config::Problem]) -> ExitCode {
+    eprint!("{}", crate::config::render_all(problems, std::io::IsTerminal::is_terminal(&std::io::stderr())));
+    ExitCode::FAILURE
 }
 
 /// The runtime. Guests yield every half millisecond or so, and sockets and timers are looked at after every few of

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::{Common, boot, runtime};
-use crate::config::{self, Machine, Standing};
+use crate::config::{self, Boot, Machine, Standing};
 use crate::gateway::Gateway;
 use crate::telemetry;
 
@@ -13,12 +13,17 @@ pub(super) fn serve(common: &Common) -> anyhow::Result<ExitCode> {
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };
+    run(boot)
+}
+
+/// Serves until it is told to stop.
+pub(super) fn run(boot: Boot) -> anyhow::Result<ExitCode> {
     let _lines_to_the_end = telemetry::start(&boot.telemetry)?;
     raise_descriptors();
     for warning in config::budget_lines(&boot, Machine::here()).1 {
         tracing::warn!(target: "config", "{warning}");
     }
-    let dev = (boot.tls == crate::tls::Source::Dev).then(|| boot.state.join("tls/ca.pem"));
+    let dev = (boot.tls == crate::tls::Source::Dev && !boot.listen.is_plain).then(|| boot.state.join("tls/ca.pem"));
     runtime()?.block_on(async {
         let gateway = Gateway::start(boot).await?;
         let said = announce(&gateway, dev.as_deref());

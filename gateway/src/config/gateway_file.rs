@@ -85,6 +85,7 @@ fn listen(file: &Section<'_>, overrides: &Overrides) -> listener::Settings {
         http: many("http", overrides.http, defaults::HTTP),
         admin: overrides.admin.unwrap_or(admin),
         connections: value(section.as_ref().and_then(|s| s.count("connections")), defaults::CONNECTIONS),
+        is_plain: overrides.is_plain,
         drain: value(section.as_ref().and_then(|s| s.duration("drain")), defaults::DRAIN),
     };
     if let Some(section) = section {

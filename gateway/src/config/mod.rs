@@ -34,12 +34,14 @@ use crate::route::{self, Fixed, PathPattern};
 use crate::tenant::{Grant, Limits, Quota, StoreTtl};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
+pub(crate) use app::own_name;
 pub(crate) use budget::{Machine, lines as budget_lines};
 use files::Files;
 pub(crate) use files::{clear_away, files_of, stage};
 pub(crate) use gateway_file::redis_at;
 pub(crate) use load::{gateway, names, owners, tenants};
 pub(crate) use problem::{Place, Problem, render_all};
+pub(crate) use tenant_file::{CHANNEL, is_channel};
 pub(crate) use verify::prepare;
 
 /// What flags and variables say over the file.
@@ -50,6 +52,8 @@ pub(crate) struct Overrides {
     pub(crate) https: Option<std::net::SocketAddr>,
     pub(crate) http: Option<std::net::SocketAddr>,
     pub(crate) admin: Option<std::net::SocketAddr>,
+    /// Whether plain HTTP is answered, for a developer's own machine.
+    pub(crate) is_plain: bool,
 }
 
 /// Settings of the machine, which a reload does not touch.

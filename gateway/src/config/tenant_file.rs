@@ -249,9 +249,9 @@ fn subscription(section: &Section<'_>) -> Option<SubscriptionRead> {
     Some(SubscriptionRead { channel: channel?, component: component? })
 }
 
-pub(super) const CHANNEL: &str = "the name of a channel, 1 to 1024 bytes";
+pub(crate) const CHANNEL: &str = "the name of a channel, 1 to 1024 bytes";
 
-pub(super) const fn is_channel(name: &str) -> bool {
+pub(crate) const fn is_channel(name: &str) -> bool {
     !name.is_empty() && name.len() <= KEY_BYTES_MAX
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) https: Vec<SocketAddr>,
     pub(crate) http: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
+    /// Whether plain HTTP is answered rather than redirected.
+    pub(crate) is_plain: bool,
     /// Open connections, of all listeners for clients together.
     pub(crate) connections: u32,
     /// How long a shutdown waits for what is in flight.

@@ -84,7 +84,9 @@ async fn call_02(
     let proxy = pre.instantiate_async(&mut *store).await?;
     instantiated(record, started).await;
     let request = request.map(|body| body.map_err(to_wasi));
-    let request = store.data_mut().http().new_incoming_request(Scheme::Https, request)?;
+    let is_plain = request.uri().scheme() == Some(&http::uri::Scheme::HTTP);
+    let scheme = if is_plain { Scheme::Http } else { Scheme::Https };
+    let request = store.data_mut().http().new_incoming_request(scheme, request)?;
     let out = store.data_mut().http().new_response_outparam_from_callback(move |answer| {
         let answer = answer.map(|response| response.map(Source::Channel)).map_err(|_error_code| Fault::NoResponse);
         outbox::post(move || {

@@ -259,6 +259,6 @@ impl Manifest<'_> {
 }
 
 /// What a component of Spin's is called here: in small letters, with `-` for `_`.
-fn own_name(id: &str) -> String {
+pub(crate) fn own_name(id: &str) -> String {
     id.to_ascii_lowercase().replace('_', "-")
 }

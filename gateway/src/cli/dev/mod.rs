@@ -1,0 +1,216 @@
+//! What a tenant's developer does: make a project, build it, serve it here, change it.
+
+mod build;
+mod follow;
+mod project;
+mod template;
+mod up;
+mod watch;
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+
+use project::Project;
+use template::{Made, TEMPLATES, Template};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Templates {
+    /// Every template, and what it makes
+    List,
+}
+
+/// `[TEMPLATE] NAME`, and answers to what a terminal would be asked.
+#[derive(Args, Debug)]
+pub(super) struct New {
+    /// A template (`tollgate templates list`) and the project's name
+    #[arg(value_name = "[TEMPLATE] NAME", num_args = 0..=2)]
+    words: Vec<String>,
+    /// The template
+    #[arg(short, long)]
+    template: Option<String>,
+    /// The folder to make; that of the project's name where this is not given
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// The path that the component answers, such as "/..." or "/users/:id"
+    #[arg(long, value_name = "PATH")]
+    route: Option<String>,
+    /// The channel whose messages start the component
+    #[arg(long)]
+    channel: Option<String>,
+    /// Ask nothing
+    #[arg(short, long)]
+    accept_defaults: bool,
+}
+
+/// Where the project is.
+#[derive(Args, Debug)]
+pub(super) struct Where {
+    /// The project: a folder with spin.toml or tenant.toml, or such a file
+    #[arg(default_value = ".", value_name = "DIR")]
+    dir: PathBuf,
+    /// The same, as Spin has it
+    #[arg(short, long, value_name = "PATH")]
+    from: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Up {
+    #[command(flatten)]
+    at: Where,
+    /// Build first
+    #[arg(long)]
+    build: bool,
+    /// Build again and swap the answer whenever a source changes
+    #[arg(long)]
+    watch: bool,
+    /// Show what this component prints, and of no other that is not named so; may be given again
+    #[arg(long, value_name = "COMPONENT")]
+    follow: Vec<String>,
+    /// Show what all components print, as happens without it
+    #[arg(long)]
+    follow_all: bool,
+    /// Show nothing that components print
+    #[arg(short, long, conflicts_with_all = ["follow", "follow_all"])]
+    quiet: bool,
+    /// The address for plain HTTP; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+    listen: SocketAddr,
+    /// Serve HTTPS on this address instead, with a development certificate
+    #[arg(long, value_name = "ADDR")]
+    https: Option<SocketAddr>,
+    /// The address that `tollgate publish`, `kv` and others talk to
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3001")]
+    admin: SocketAddr,
+    /// Where the data is: `embedded`, or the URL of a Redis server
+    #[arg(long, env = "TOLLGATE_STORAGE", value_name = "embedded|redis://HOST:PORT", value_parser = super::storage, hide_env_values = true)]
+    storage: Option<String>,
+    /// A variable of the environment of all components
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
+    env: Vec<(String, String)>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it has no `=`")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl Where {
+    fn project(&self) -> anyhow::Result<Project> {
+        Project::find(self.from.as_deref().unwrap_or(&self.dir))
+    }
+}
+
+pub(super) fn templates(Templates::List: &Templates) -> ExitCode {
+    let width = TEMPLATES.iter().map(|template| template.name.len()).max().unwrap_or(0);
+    let lines: String =
+        TEMPLATES.iter().map(|template| format!("{:width$}  {}\n", template.name, template.summary)).collect();
+    say(&lines);
+    ExitCode::SUCCESS
+}
+
+pub(super) fn new(asked: &New) -> anyhow::Result<ExitCode> {
+    let (template, name) = wanted(asked)?;
+    let dir = asked.output.clone().unwrap_or_else(|| PathBuf::from(&name));
+    let made = Made { name: &name, dir: "", route: &route(asked, template)?, channel: &channel(asked, template)? };
+    template.make(&dir, &made)?;
+    let dir = dir.display();
+    say(&format!("{dir} is a project from {}.\n\n  cd {dir}\n  tollgate build\n  tollgate up\n", template.name));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Adds a component to the project in this folder.
+pub(super) fn add(asked: &New) -> anyhow::Result<ExitCode> {
+    let (template, name) = wanted(asked)?;
+    let project = Project::find(Path::new("."))?;
+    let folder = asked.output.clone().unwrap_or_else(|| PathBuf::from(&name));
+    let dir = folder.to_str().with_context(|| format!("{} is not UTF-8", folder.display()))?;
+    let made = Made { name: &name, dir, route: &route(asked, template)?, channel: &channel(asked, template)? };
+    template.add(&project, &made)?;
+    say(&format!("{name} is a component of {}.\n", project.manifest.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn build(at: &Where, only: &[String]) -> anyhow::Result<ExitCode> {
+    let project = at.project()?;
+    Ok(if build::build(&project, only)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
+    up::up(asked)
+}
+
+/// The template and the name, from the words, the flag or whoever sits there.
+fn wanted(asked: &New) -> anyhow::Result<(&'static Template, String)> {
+    let (template, name) = match (asked.words.as_slice(), &asked.template) {
+        ([template, name], None) => (Some(template.clone()), Some(name.clone())),
+        ([_, _], Some(_)) => bail!("the template is named twice, by a word and by --template"),
+        ([name], template) => (template.clone(), Some(name.clone())),
+        (_, template) => (template.clone(), None),
+    };
+    let template = match template {
+        Some(template) => template,
+        None => ask(asked, "Template", "http-rust")?.context("a template is wanted: tollgate new TEMPLATE NAME")?,
+    };
+    let name = match name {
+        Some(name) => name,
+        None => ask(asked, "Name", "hello")?.context("a name is wanted: tollgate new TEMPLATE NAME")?,
+    };
+    if crate::ids::ComponentName::parse(&name).is_none() {
+        bail!("{name:?} cannot be a project's name; wanted: {}", crate::ids::NAME_RULE);
+    }
+    Ok((Template::named(&template)?, name))
+}
+
+fn route(asked: &New, template: &Template) -> anyhow::Result<String> {
+    let given = match &asked.route {
+        None if template.is_http() => ask(asked, "Path that it answers", "/...")?,
+        given => given.clone(),
+    };
+    let route = given.unwrap_or_else(|| "/...".to_owned());
+    crate::route::PathPattern::parse(&route).map_err(|error| anyhow::anyhow!("--route {route:?}: {error}"))?;
+    Ok(route)
+}
+
+fn channel(asked: &New, template: &Template) -> anyhow::Result<String> {
+    let given = match &asked.channel {
+        None if !template.is_http() => ask(asked, "Channel whose messages start it", "channelOne")?,
+        given => given.clone(),
+    };
+    let channel = given.unwrap_or_else(|| "channelOne".to_owned());
+    if !crate::config::is_channel(&channel) {
+        bail!("--channel {channel:?} will not do; wanted: {}", crate::config::CHANNEL);
+    }
+    Ok(channel)
+}
+
+/// What whoever sits there says; nothing where nobody does.
+fn ask(asked: &New, what: &str, default: &str) -> anyhow::Result<Option<String>> {
+    if asked.accept_defaults || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        return Ok(None);
+    }
+    if what == "Template" {
+        templates(&Templates::List);
+    }
+    say(&format!("{what} [{default}]: "));
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    let line = line.trim();
+    Ok(Some(if line.is_empty() { default.to_owned() } else { line.to_owned() }))
+}
+
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody has to read it.
+    let _closed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// A word to whoever sits there, beside what the project's own commands say.
+#[expect(clippy::print_stderr, reason = "this is the command line")]
+fn note(text: &str) {
+    eprintln!("tollgate: {text}");
+}

@@ -1,0 +1,243 @@
+//! What `tollgate new` and `add` make: a component with its source, and its place in a manifest.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use super::project::{OWN_DIR, Project};
+
+pub(super) struct Template {
+    pub(super) name: &'static str,
+    pub(super) summary: &'static str,
+    /// What stands in a manifest of version 2.
+    manifest: &'static str,
+    /// Names and texts.
+    files: &'static [(&'static str, &'static str)],
+    readme: &'static str,
+}
+
+/// What the placeholders stand for.
+pub(super) struct Made<'a> {
+    pub(super) name: &'a str,
+    /// The component's folder, from the manifest's; empty where they are the same.
+    pub(super) dir: &'a str,
+    pub(super) route: &'a str,
+    pub(super) channel: &'a str,
+}
+
+macro_rules! text {
+    ($path:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/templates/", $path))
+    };
+}
+
+const RUST_README: &str = text!("rust.md");
+
+pub(super) const TEMPLATES: [Template; 7] = [
+    Template {
+        name: "http-rust",
+        summary: "answers HTTP, in Rust",
+        manifest: text!("http-rust/spin.toml.in"),
+        files: &[
+            ("Cargo.toml", text!("rust/Cargo.toml.in")),
+            ("src/lib.rs", text!("http-rust/lib.rs.in")),
+            (".gitignore", "target/\n"),
+        ],
+        readme: RUST_README,
+    },
+    Template {
+        name: "http-rust-kv",
+        summary: "answers HTTP from a key-value store, in Rust",
+        manifest: text!("http-rust-kv/spin.toml.in"),
+        files: &[
+            ("Cargo.toml", text!("rust/Cargo.toml.in")),
+            ("src/lib.rs", text!("http-rust-kv/lib.rs.in")),
+            (".gitignore", "target/\n"),
+        ],
+        readme: RUST_README,
+    },
+    Template {
+        name: "redis-rust",
+        summary: "is started by messages on a channel, in Rust",
+        manifest: text!("redis-rust/spin.toml.in"),
+        files: &[
+            ("Cargo.toml", text!("rust/Cargo.toml.in")),
+            ("src/lib.rs", text!("redis-rust/lib.rs.in")),
+            (".gitignore", "target/\n"),
+        ],
+        readme: RUST_README,
+    },
+    Template {
+        name: "http-js",
+        summary: "answers HTTP, in JavaScript",
+        manifest: text!("http-js/spin.toml.in"),
+        files: &[
+            ("package.json", text!("http-js/package.json.in")),
+            ("src/index.js", text!("http-js/index.js.in")),
+            (".gitignore", "node_modules/\n*.wasm\n"),
+        ],
+        readme: text!("http-js/README.md.in"),
+    },
+    Template {
+        name: "http-python",
+        summary: "answers HTTP, in Python",
+        manifest: text!("http-python/spin.toml.in"),
+        files: &[
+            ("requirements.txt", text!("http-python/requirements.txt.in")),
+            ("app.py", text!("http-python/app.py.in")),
+            (".gitignore", ".venv/\n__pycache__/\n*.wasm\n"),
+        ],
+        readme: text!("http-python/README.md.in"),
+    },
+    Template {
+        name: "http-static",
+        summary: "one fixed answer, without a component",
+        manifest: text!("http-static/spin.toml.in"),
+        files: &[],
+        readme: text!("http-static/README.md.in"),
+    },
+    Template {
+        name: "static-files",
+        summary: "serves the files of a folder, by a component in Rust",
+        manifest: text!("static-files/spin.toml.in"),
+        files: &[
+            ("Cargo.toml", text!("rust/Cargo.toml.in")),
+            ("src/lib.rs", text!("static-files/lib.rs.in")),
+            ("assets/index.html", text!("static-files/index.html.in")),
+            (".gitignore", "target/\n"),
+        ],
+        readme: RUST_README,
+    },
+];
+
+impl Template {
+    /// # Errors
+    /// There is none of that name.
+    pub(super) fn named(name: &str) -> anyhow::Result<&'static Self> {
+        TEMPLATES.iter().find(|template| template.name == name).with_context(|| {
+            let known = TEMPLATES.iter().map(|template| template.name).collect::<Vec<_>>().join(", ");
+            format!("there is no template {name:?}; there are {known}")
+        })
+    }
+
+    pub(super) fn is_http(&self) -> bool {
+        self.manifest.contains("[[trigger.http]]")
+    }
+
+    /// Makes a project, in a folder that is not there or is empty.
+    ///
+    /// # Errors
+    /// There is something already, or it cannot be written.
+    pub(super) fn make(&self, dir: &Path, made: &Made<'_>) -> anyhow::Result<()> {
+        if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+            bail!("{} is there already and not empty; another name, or --output, will do", dir.display());
+        }
+        let head = format!(
+            "spin_manifest_version = 2\n\n[application]\nname = \"{}\"\nversion = \"0.1.0\"\nauthors = []\n\n",
+            made.name
+        );
+        let tenant = format!("schema = 1\nhosts = [\"{}.localhost\"]\napp = \"spin.toml\"\n", made.name);
+        self.write(dir, made)?;
+        write(&dir.join("spin.toml"), &(head + &made.fill(self.manifest)))?;
+        write(&dir.join("tenant.toml"), &tenant)?;
+        write(&dir.join("README.md"), &made.fill(self.readme))
+    }
+
+    /// Adds a component to a project of a manifest of version 2.
+    ///
+    /// # Errors
+    /// The manifest is of another kind, has a component of that name, or cannot be written.
+    pub(super) fn add(&self, project: &Project, made: &Made<'_>) -> anyhow::Result<()> {
+        let path = &project.manifest;
+        let before = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let file: toml::Table = before.parse().with_context(|| format!("{} is not TOML", path.display()))?;
+        if file.get("spin_manifest_version").and_then(toml::Value::as_integer) != Some(2) {
+            bail!("{} is not a Spin manifest of version 2, which components can be added to", path.display());
+        }
+        if project.components.iter().any(|component| component.id == made.name) {
+            bail!("{} has a component {} already", path.display(), made.name);
+        }
+        let dir = project.base().join(made.dir);
+        if !self.files.is_empty() {
+            if dir.exists() {
+                bail!("{} is there already; another name, or --output, will do", dir.display());
+            }
+            self.write(&dir, made)?;
+        }
+        write(path, &format!("{}\n\n{}", before.trim_end(), made.fill(self.manifest)))
+    }
+
+    fn write(&self, dir: &Path, made: &Made<'_>) -> anyhow::Result<()> {
+        for (name, text) in self.files {
+            let text = if *name == ".gitignore" { format!("{text}{OWN_DIR}/\n") } else { made.fill(text) };
+            write(&dir.join(name), &text)?;
+        }
+        Ok(())
+    }
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let write = || {
+        std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        std::fs::write(path, text)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+impl Made<'_> {
+    fn fill(&self, text: &str) -> String {
+        let prefix = if self.dir.is_empty() { String::new() } else { format!("{}/", self.dir) };
+        let workdir = if self.dir.is_empty() { String::new() } else { format!("workdir = \"{}\"\n", self.dir) };
+        text.replace("@NAME@", self.name)
+            .replace("@CRATE@", &self.name.replace('-', "_"))
+            .replace("@DIR@", &prefix)
+            .replace("@WORKDIR@\n", &workdir)
+            .replace("@ROUTE@", self.route)
+            .replace("@CHANNEL@", self.channel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made<'a>(name: &'a str, dir: &'a str) -> Made<'a> {
+        Made { name, dir, route: "/...", channel: "orders" }
+    }
+
+    #[test]
+    fn every_template_makes_a_project_and_can_be_added_to_one() {
+        let root = tempfile::tempdir().unwrap();
+        for template in &TEMPLATES {
+            let dir = root.path().join(template.name);
+            template.make(&dir, &made("first-one", "")).unwrap();
+            assert!(template.make(&dir, &made("first-one", "")).unwrap_err().to_string().contains("not empty"));
+            let project = Project::find(&dir).unwrap();
+            for other in &TEMPLATES {
+                other.add(&project, &made(&format!("added-{}", other.name), &format!("more/{}", other.name))).unwrap();
+            }
+            let project = Project::find(&dir).unwrap();
+            let text = std::fs::read_to_string(&project.manifest).unwrap();
+            assert!(
+                !text.contains("@NAME@") && !text.contains("@DIR") && !text.contains("@WORKDIR"),
+                "a placeholder is left: {text}"
+            );
+            let of_code = project.components.iter().filter(|component| !component.commands.is_empty()).count();
+            assert_eq!(of_code, project.components.len(), "each has a build command");
+            for component in &project.components {
+                assert!(component.workdir.is_dir(), "{component:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_manifest_of_version_1_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spin.toml");
+        std::fs::write(&path, "spin_version = \"1\"\n").unwrap();
+        let project = Project::find(&path).unwrap();
+        let refused = TEMPLATES[0].add(&project, &made("a", "a")).unwrap_err().to_string();
+        assert!(refused.contains("version 2"), "{refused}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "spin_version = \"1\"\n");
+    }
+}

@@ -1,0 +1,61 @@
+//! What a client's connection meets first: TLS, plain HTTP that is answered, or plain HTTP that is sent to TLS.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ::http::uri::Scheme;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::request::{Peer, Road};
+use crate::tls::{self, Terminator};
+use crate::{http, response};
+
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) road: Arc<Road>,
+    pub(super) terminator: Terminator,
+}
+
+impl Door {
+    pub(super) async fn https(self, stream: TcpStream, peer: SocketAddr) {
+        let shaken = match self.terminator.handshake(stream).await {
+            Ok(shaken) => shaken,
+            Err(error) => {
+                self.road.metrics.handshake_failed();
+                tracing::debug!(target: "tls", %error, "no handshake");
+                return;
+            }
+        };
+        let peer = Peer { address: peer, scheme: Scheme::HTTPS, server_name: shaken.server_name };
+        self.answer(shaken.stream, shaken.protocol, peer).await;
+    }
+
+    /// Answers without TLS, on a developer's own machine.
+    pub(super) async fn plain(self, stream: TcpStream, peer: SocketAddr) {
+        let peer = Peer { address: peer, scheme: Scheme::HTTP, server_name: None };
+        self.answer(stream, tls::Protocol::Http1, peer).await;
+    }
+
+    async fn answer<S>(self, stream: S, protocol: tls::Protocol, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (road, peer) = (Arc::clone(&self.road), Arc::new(peer));
+        let answer = move |request| {
+            let (road, peer) = (Arc::clone(&road), Arc::clone(&peer));
+            async move { road.answer(request, &peer).await }
+        };
+        http::serve(stream, protocol, &self.road.http, &self.road.tasks, answer).await;
+    }
+
+    pub(super) async fn http(self, stream: TcpStream, https_port: u16) {
+        let answer = move |request| {
+            let redirect = http::to_https(&request, https_port);
+            let redirect =
+                redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new(), None));
+            std::future::ready(redirect)
+        };
+        http::serve(stream, tls::Protocol::Http1, &self.road.http, &self.road.tasks, answer).await;
+    }
+}
