@@ -175,10 +175,26 @@ fn what_is_not_served_is_refused_by_name() {
             .contains("two ways to say one thing")
     );
     let output = check(&site("", &format!("{head}{trigger}"), &["spin-sdk-5"]), &[]);
-    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "an import is no use of it, and a call says what is not granted: {output:?}");
+}
+
+/// What an SDK's world has beside what is served links, and ends whoever calls it.
+#[tokio::test]
+async fn a_call_of_what_is_not_served_ends_the_component_and_says_so() {
+    let manifest = "spin_manifest_version = 2\n[application]\nname = \"a\"\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"a\"\n\
+                    [component.a]\nsource = \"target/spin-sdk-5.wasm\"\n";
+    let site = site("", manifest, &["spin-sdk-5"]);
+    let gateway = Gateway::start(&site);
+    let answer = gateway.get("app.localhost", "/sqlite").await;
+    assert_eq!((answer.status.as_u16(), answer.text().contains("sqlite")), (502, false), "{}", answer.text());
+    let path = site.path("state/logs/app.log");
+    let wanted = "fermyon:spin/sqlite@2.0.0#[static]connection.open is not served here";
+    let log = async || std::fs::read_to_string(&path).ok().filter(|text| text.contains(wanted));
+    tests::until("the tenant's log", log).await;
+    let said = gateway.get("app.localhost", "/kv2/get/default").await.text();
     assert!(
-        text.contains("store-not-granted") && text.contains("redis-not-granted"),
-        "grants are the manifest's: {text}"
+        said.contains("AccessDenied") || said.contains("NoSuchStore"),
+        "and what is not granted is refused: {said}"
     );
 }
 

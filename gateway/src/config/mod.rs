@@ -100,6 +100,8 @@ pub(crate) struct PlannedComponent {
     pub(crate) files: Option<Arc<Files>>,
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) egress: Vec<Grant>,
+    /// Whether a Spin manifest names it, whose components may import what they were not granted and never use.
+    pub(crate) is_spin: bool,
     /// Where the file names it, for problems that are found later.
     pub(crate) place: Place,
 }

@@ -258,6 +258,7 @@ fn components(
                 files,
                 variables: read.variables.as_ref().unwrap_or(&common.variables).clone(),
                 egress: read.egress.as_deref().unwrap_or(common.egress).to_vec(),
+                is_spin: read.is_spin,
                 place: read.source.place.clone(),
             }),
             Wasm::Module => {

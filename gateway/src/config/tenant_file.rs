@@ -56,6 +56,8 @@ pub(super) struct ComponentRead {
     /// Instead of all the tenant's, where it says which.
     pub(super) variables: Option<Vec<(String, String)>>,
     pub(super) egress: Option<Vec<Grant>>,
+    /// Whether a Spin manifest names it.
+    pub(super) is_spin: bool,
 }
 
 /// A channel whose messages start a component.
@@ -237,7 +239,7 @@ fn component(section: &Section<'_>) -> Option<ComponentRead> {
     section.finish();
     let (environment, variables, egress) = (Vec::new(), None, None);
     let (name, source, redis) = (name?, source?, redis.unwrap_or_default());
-    Some(ComponentRead { name, source, stores, redis, environment, files, variables, egress })
+    Some(ComponentRead { name, source, stores, redis, environment, files, variables, egress, is_spin: false })
 }
 
 fn subscription(section: &Section<'_>) -> Option<SubscriptionRead> {

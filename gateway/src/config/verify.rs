@@ -106,7 +106,9 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
             Some("build it with bindings that were generated from wasi:http's own WIT".to_owned()),
         ));
     }
-    problems.extend(grants(component, report, problem));
+    if !component.is_spin {
+        problems.extend(grants(component, report, problem));
+    }
     problems.extend(memory(plan, component, report));
     problems
 }

@@ -3,6 +3,7 @@
 //! Default deny: sockets are there so that standard libraries link, and refuse everything; files are those that were granted,
 //! to read; outbound HTTP goes to granted origins only; a key-value store that was not granted does not exist.
 
+mod denied;
 mod egress;
 mod guest;
 mod http;
@@ -20,6 +21,7 @@ mod variables;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Type};
 
+pub(crate) use denied::is_denied;
 pub(crate) use egress::{Asked, Egress, Neighbours, Settings, Told, Whom};
 pub(crate) use guest::{Denied, Guest, Make};
 pub(crate) use http::UNREAD_BYTES_MAX;
@@ -79,7 +81,10 @@ impl Linkers {
     /// It imports what nobody serves.
     pub(crate) fn link(&self, component: &Component) -> wasmtime::Result<InstancePre<Guest>> {
         let linker = if means_get_many_of_spin(component) { &self.of_spin } else { &self.usual };
-        linker.instantiate_pre(component)
+        match denied::with(linker, component)? {
+            Some(linker) => linker.instantiate_pre(component),
+            None => linker.instantiate_pre(component),
+        }
     }
 }
 

@@ -264,7 +264,8 @@ fn report(engine: &wasmtime::Engine, component: &Component) -> anyhow::Result<Re
     let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let linked = host::Linkers::new(engine)?.link(component);
-    let served = |import: &str| host::SERVED.iter().any(|(name, _)| import.starts_with(name));
+    let served =
+        |import: &str| host::is_denied(import) || host::SERVED.iter().any(|(name, _)| import.starts_with(name));
     let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
     // A component that links is asked in earnest; of one that does not, the names must do.
     let (unserved, link_error, is_02, is_03, listens) = match linked {

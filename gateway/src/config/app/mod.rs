@@ -210,7 +210,17 @@ impl Manifest<'_> {
         let allowed = self.allowed(section);
         let (name, redis) = (At { value: name?, place: id.place.clone() }, allowed.redis);
         let (variables, egress) = (Some(own), Some(allowed.origins));
-        Some(ComponentRead { name, source: source?, stores, redis, environment, files, variables, egress })
+        Some(ComponentRead {
+            name,
+            source: source?,
+            stores,
+            redis,
+            environment,
+            files,
+            variables,
+            egress,
+            is_spin: true,
+        })
     }
 
     fn allowed(&self, section: &Section<'_>) -> outbound::Allowed {

@@ -1,5 +1,5 @@
 //! What the `spin` guest does of Spin 2, by Spin's own SDK of that time: `/kv2/{call}/{store}`, `/redis2/{call}/{address}`;
-//! and `/variable/{name}`.
+//! `/variable/{name}`; and `/sqlite`, which nobody serves.
 
 use spin_sdk::http::{IntoResponse, Request, Response};
 use spin_sdk::key_value::{self, Store};
@@ -18,6 +18,7 @@ fn handle(request: Request) -> anyhow::Result<impl IntoResponse> {
             redis(call, &format!("redis://{place}:6379"), &lines, &bytes).map_err(|error| format!("{error:?}"))
         }
         ["variable", name] => spin_sdk::variables::get(name).map_err(|error| format!("{error:?}")),
+        ["sqlite"] => Ok(format!("{:?}", spin_sdk::sqlite::Connection::open_default().is_ok())),
         _ => Err("no such path".to_owned()),
     };
     let status = if answer.is_ok() { 200 } else { 502 };
