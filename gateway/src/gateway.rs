@@ -21,7 +21,7 @@ use crate::listener::{self, Connections};
 use crate::request::Road;
 use crate::route::{Route, Served, Subscription, Table};
 use crate::sandbox::{Compiler, Sandbox, Surroundings};
-use crate::store::Store;
+use crate::store::{Listened, Store};
 use crate::telemetry::{GuestLogs, Metrics, Tasks};
 use crate::tenant::{Component, Count, Registry, Tenant};
 use crate::tls::{self, Certificates, DevCa, Terminator};
@@ -40,6 +40,7 @@ pub(crate) struct Gateway {
     egress: Arc<Egress>,
     compiler: Compiler,
     tasks: Tasks,
+    messages: Arc<Messages>,
     /// Copies of the files that components may read.
     staged: PathBuf,
     /// What it listens on, with the ports that were chosen.
@@ -89,6 +90,7 @@ impl Gateway {
         let staged = boot.state.join("files");
         let mut gateway = Self {
             boot,
+            messages: Messages::new(Arc::clone(&road), Arc::clone(&store)),
             road,
             store,
             terminator,
@@ -104,7 +106,7 @@ impl Gateway {
             admin,
         };
         gateway.egress.lead_to(Box::new(Neighbours::new(&gateway.road)));
-        let messages = Messages::new(Arc::clone(&gateway.road));
+        let messages = Arc::clone(&gateway.messages);
         gateway.store.hand_messages_to(move |heard| messages.take(heard));
         gateway.reload().await?;
         gateway.listen(&metrics, moves).await?;
@@ -175,12 +177,13 @@ impl Gateway {
         metrics.config_problems.set(i64::try_from(snapshot.problems.len()).unwrap_or(i64::MAX));
         self.store.spread(snapshot.plans.values().map(|plan| (plan.id.clone(), plan.quota.shards)));
         let (generation, tenants) = (snapshot.generation, snapshot.plans.len());
-        let channels = snapshot.routes.channels().map(|(id, channel)| (id.clone(), channel.to_owned())).collect();
+        let channels = snapshot.routes.channels().map(listened).collect();
         let files = config::files_of([&snapshot.plans, &before.plans], &self.staged);
         self.road.snapshot.store(Arc::new(snapshot));
         let staged = self.staged.clone();
         tokio::task::spawn_blocking(move || config::clear_away(&staged, |copy| files.contains(copy)));
         self.store.listen(channels);
+        self.messages.look();
         tracing::info!(target: "config", generation, tenants, "the configuration is in force");
         Ok(())
     }
@@ -248,6 +251,7 @@ impl Gateway {
                 component,
                 limits,
                 at_once: plan.quota.messages_at_once,
+                is_once: subscription.is_once,
             })
         });
         let limits = Arc::new(plan.limits.clone());
@@ -307,6 +311,10 @@ impl Gateway {
         tracing::info!(target: "gateway", cut_off, "stopped");
         Ok(())
     }
+}
+
+fn listened(of: crate::route::Channel<'_>) -> Listened {
+    Listened { tenant: of.tenant.clone(), channel: of.name.to_owned(), is_once: of.is_once }
 }
 
 /// Certificates for all hosts of these tenants, and one for strangers.

@@ -26,6 +26,7 @@ mod lifecycle;
 mod matrix;
 mod memory;
 mod messages;
+mod once;
 mod shards;
 mod space;
 mod spin;

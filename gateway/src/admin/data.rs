@@ -74,7 +74,7 @@ impl Data {
         let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await;
         let body = body.map_err(|error| (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))?.to_bytes();
         let asked = serde_json::from_slice(&body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-        if matches!(call, "set" | "delete" | "purge" | "command" | "move" | "publish") {
+        if matches!(call, "set" | "delete" | "purge" | "command" | "move" | "publish" | "replay" | "forget") {
             tracing::info!(target: "admin", %tenant, call, "an operator changes a tenant's data");
         }
         self.done(tenant, plan, call, asked).await
@@ -113,6 +113,7 @@ impl Data {
                 raw().publish(&channel.0, &payload.0).await.map_err(|error| refusal(&error))?;
                 Ok(json!({ "published": true }))
             }
+            "dead" | "replay" | "forget" => self.dead(tenant, call, asked).await,
             "move" => {
                 let to = asked.to.as_deref().unwrap_or_default();
                 let begun = self.moves.begin(tenant, plan, to);
@@ -130,6 +131,25 @@ impl Data {
             }
             _ => Err((StatusCode::NOT_FOUND, "there is no such call".to_owned())),
         }
+    }
+
+    /// Messages that failed too often: the channel is the first key, and their identities follow.
+    async fn dead(&self, tenant: &TenantId, call: &str, asked: Asked) -> Result<Value, Refusal> {
+        let mut keys = asked.keys.into_iter();
+        let channel = keys.next().ok_or_else(|| (StatusCode::BAD_REQUEST, "a channel is wanted".to_owned()))?.0;
+        let ids: Vec<String> = keys.filter_map(|id| String::from_utf8(id.0).ok()).collect();
+        let store = &self.store;
+        let changed = match call {
+            "replay" => store.replay(tenant, &channel, &ids).await,
+            "forget" => store.forget_dead(tenant, &channel, &ids).await,
+            _ => {
+                let dead = store.dead(tenant, &channel, asked.cursor.as_deref()).await;
+                let dead = dead.map_err(|error| refusal(&error))?.into_iter();
+                let dead = dead.map(|one| json!({ "id": one.id, "tries": one.tries, "payload": Text(one.payload) }));
+                return Ok(json!({ "dead": dead.collect::<Vec<_>>() }));
+            }
+        };
+        Ok(json!({ "changed": changed.map_err(|error| refusal(&error))? }))
     }
 
     async fn names(&self, tenant: &TenantId, cursor: Option<&str>) -> Result<Value, Refusal> {

@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod dev;
 mod kv;
+mod messages;
 mod publish;
 mod redis;
 mod serve;
@@ -70,6 +71,8 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Messages that failed too often (`delivery = "once"`), by the gateway that is running
+    Messages(messages::Messages),
     /// What concerns the Redis that tenants' data is on
     #[command(subcommand)]
     Redis(Redis),
@@ -216,6 +219,7 @@ pub fn main() -> ExitCode {
             redis::acl(&common, &user, password_file.as_deref(), apply)
         }
         Command::Kv(what) => kv::kv(what),
+        Command::Messages(what) => messages::messages(&what),
         Command::Publish { tenant, channel, message, common } => publish::publish(&common, &tenant, channel, message),
         Command::Tenant(Change::Suspend { id, common }) => tenant::tenant(&common, &id, "suspend"),
         Command::Tenant(Change::Resume { id, common }) => tenant::tenant(&common, &id, "resume"),

@@ -142,6 +142,8 @@ pub(crate) struct PlannedSubscription {
     pub(crate) channel: String,
     /// An index into the plan's components.
     pub(crate) component: usize,
+    /// Whether a message is kept until one gateway handled it.
+    pub(crate) is_once: bool,
 }
 
 /// All tenants that were found: plans of the good ones, problems of the others.

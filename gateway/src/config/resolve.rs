@@ -11,13 +11,13 @@ use super::files::{BadFiles, Files};
 use super::gateway_file::{Reference, over, quota_over};
 use super::problem::{Place, Problem, Source};
 use super::reader::{At, near};
-use super::tenant_file::{ComponentRead, TenantFile, TlsRead};
+use super::tenant_file::{ComponentRead, SubscriptionRead, TenantFile, TlsRead};
 use super::units;
 use super::{Boot, Plan, PlannedComponent, PlannedRoute, PlannedSubscription};
 use crate::domain::Pattern;
 use crate::ids::{Digest, StoreName, TenantId};
 use crate::route::{PathPattern, ROUTES_MAX};
-use crate::store::VALUE_BYTES_MAX;
+use crate::store::{self, VALUE_BYTES_MAX};
 use crate::tenant::{Grant, Quota};
 use crate::tls::{self, Pair, PairError};
 
@@ -93,8 +93,10 @@ pub(super) fn tenant(
     let mut subscriptions = Vec::new();
     for read in &file.subscriptions {
         let Some(component) = component_of(&mut notes, &read.component, &file.components) else { continue };
-        subscriptions.push(PlannedSubscription { channel: read.channel.value.clone(), component });
+        let channel = read.channel.value.clone();
+        subscriptions.push(PlannedSubscription { channel, component, is_once: read.once.is_some() });
     }
+    deliveries(&mut notes, &file.subscriptions, matches!(boot.storage.kind, store::Kind::Embedded(_)));
     let mut routes = Vec::new();
     let count = file.routes.len() + file.fixed.len();
     if count > ROUTES_MAX {
@@ -278,6 +280,23 @@ fn components(
         }
     }
     (components.len() == read.len()).then_some(components)
+}
+
+/// Messages are kept on Redis only, and all that listen to a channel have them delivered in one way.
+fn deliveries(notes: &mut Notes<'_>, read: &[SubscriptionRead], is_embedded: bool) {
+    for subscription in read {
+        let Some(place) = &subscription.once else { continue };
+        if is_embedded {
+            let texts = ["messages are kept on Redis only", "the embedded store", "a [storage] on Redis"];
+            notes.add("bad-value", place, texts, Some("or take `delivery` out".to_owned()));
+        }
+        let channel = &subscription.channel.value;
+        if read.iter().any(|other| other.channel.value == *channel && other.once.is_none()) {
+            let texts =
+                ["a channel has two deliveries", channel, "`delivery` in each of its subscriptions, or in none"];
+            notes.add("bad-value", place, texts, None);
+        }
+    }
 }
 
 fn component_of(notes: &mut Notes<'_>, named: &At<String>, components: &[ComponentRead]) -> Option<usize> {

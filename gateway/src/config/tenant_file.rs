@@ -63,6 +63,8 @@ pub(super) struct ComponentRead {
 /// A channel whose messages start a component.
 pub(super) struct SubscriptionRead {
     pub(super) channel: At<String>,
+    /// Where it says that a message is kept until one gateway handled it.
+    pub(super) once: Option<Place>,
     pub(super) component: At<String>,
 }
 
@@ -247,8 +249,14 @@ fn subscription(section: &Section<'_>) -> Option<SubscriptionRead> {
         section.take("channel", CHANNEL, |value| value.as_str().filter(|name| is_channel(name)).map(str::to_owned));
     let channel = section.required("channel", channel, "channel = \"orders\"");
     let component = section.required("component", section.string("component"), "component = \"site\"");
+    let once = once(section);
     section.finish();
-    Some(SubscriptionRead { channel: channel?, component: component? })
+    Some(SubscriptionRead { channel: channel?, once, component: component? })
+}
+
+/// `delivery = "once"`, in the place of `"all"`.
+pub(super) fn once(section: &Section<'_>) -> Option<Place> {
+    section.word("delivery", &[("all", false), ("once", true)]).filter(|delivery| delivery.value).map(|at| at.place)
 }
 
 pub(crate) const CHANNEL: &str = "the name of a channel, 1 to 1024 bytes";

@@ -69,6 +69,17 @@ pub(crate) struct Subscription {
     pub(crate) limits: Arc<Limits>,
     /// How many of its messages are handled at once; with one, in their order.
     pub(crate) at_once: u32,
+    /// Whether a message is kept until one gateway handled it.
+    pub(crate) is_once: bool,
+}
+
+/// A channel of a tenant that something listens to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Channel<'t> {
+    pub(crate) tenant: &'t TenantId,
+    /// As the tenant calls it.
+    pub(crate) name: &'t str,
+    pub(crate) is_once: bool,
 }
 
 /// All hosts of all tenants.
@@ -129,11 +140,15 @@ impl Table {
         Site::find(self.by_tenant.get(tenant).ok_or(Fault::NoRoute)?, path)
     }
 
-    /// Who listens: each tenant, and one of its channels as it calls it.
-    pub(crate) fn channels(&self) -> impl Iterator<Item = (&TenantId, &str)> {
-        let of = |(id, site)| {
+    /// What is listened to.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = Channel<'_>> {
+        let of = |(tenant, site)| {
             let site: &Arc<Site> = site;
-            site.served.subscriptions.iter().map(move |subscription| (id, subscription.channel.as_str()))
+            site.served.subscriptions.iter().map(move |subscription| Channel {
+                tenant,
+                name: &subscription.channel,
+                is_once: subscription.is_once,
+            })
         };
         self.by_tenant.iter().flat_map(of)
     }
@@ -202,6 +217,14 @@ impl Routed {
         match self.at {
             At::Route(_) | At::Inner(_) => 1,
             At::Subscription(index) => self.site.served.subscriptions[index].at_once,
+        }
+    }
+
+    /// Whether a message is kept until one gateway handled it.
+    pub(crate) fn is_once(&self) -> bool {
+        match self.at {
+            At::Route(_) | At::Inner(_) => false,
+            At::Subscription(index) => self.site.served.subscriptions[index].is_once,
         }
     }
 

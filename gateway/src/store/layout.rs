@@ -57,6 +57,16 @@ impl Prefix {
         Namespace(format!("{}:{{{tenant}}}:ch:", self.0).into_bytes().into())
     }
 
+    /// Of messages that are kept until one gateway handled them.
+    pub(super) fn messages(&self, tenant: &TenantId) -> Namespace {
+        Namespace(format!("{}:{{{tenant}}}:ms:", self.0).into_bytes().into())
+    }
+
+    /// Of those that failed too often.
+    pub(super) fn dead(&self, tenant: &TenantId) -> Namespace {
+        Namespace(format!("{}:{{{tenant}}}:dl:", self.0).into_bytes().into())
+    }
+
     /// Where it is counted what the tenant has there.
     pub(super) fn usage(&self, place: &Place) -> Bucket {
         Bucket::named(format!("{}:{{{}}}:q:usage", self.0, place.0).into_bytes().into())

@@ -3,7 +3,7 @@
 //! Invariant: a channel of a backend is of one tenant, by the prefix that `layout` makes; what is heard on it is handed on with
 //! that tenant's name and its own name for the channel.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::watch;
@@ -19,6 +19,16 @@ pub(crate) struct Heard {
     pub(crate) channel: String,
     /// Nothing, where it was too long to be taken.
     pub(crate) payload: Option<Vec<u8>>,
+}
+
+/// A channel that something listens to.
+#[derive(Clone, Debug)]
+pub(crate) struct Listened {
+    pub(crate) tenant: TenantId,
+    /// As the tenant calls it.
+    pub(crate) channel: String,
+    /// Whether its messages are kept until one gateway handled them.
+    pub(crate) is_once: bool,
 }
 
 /// Channels by their whole names.
@@ -41,7 +51,9 @@ impl std::fmt::Debug for Messages {
 
 #[derive(Default)]
 struct State {
-    wanted: Vec<(TenantId, String)>,
+    wanted: Vec<Listened>,
+    /// Those whose messages are kept.
+    once: HashMap<TenantId, HashSet<String>>,
     /// Of the embedded store.
     here: Wanted,
     /// What each Redis is listened to for, by the address of its backend.
@@ -51,6 +63,13 @@ struct State {
 impl Messages {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether messages of this channel are kept until one gateway handled them.
+    pub(super) fn is_once(&self, tenant: &TenantId, channel: &[u8]) -> bool {
+        let state = self.state();
+        let Some(once) = state.once.get(tenant) else { return false };
+        std::str::from_utf8(channel).is_ok_and(|channel| once.contains(channel))
     }
 
     /// A message that was published in this process.
@@ -69,8 +88,15 @@ impl Store {
     }
 
     /// Listens to these channels from now on and to no others.
-    pub(crate) fn listen(&self, wanted: Vec<(TenantId, String)>) {
-        self.messages.state().wanted = wanted;
+    pub(crate) fn listen(&self, wanted: Vec<Listened>) {
+        let mut once: HashMap<TenantId, HashSet<String>> = HashMap::new();
+        for listened in wanted.iter().filter(|listened| listened.is_once) {
+            once.entry(listened.tenant.clone()).or_default().insert(listened.channel.clone());
+        }
+        {
+            let mut state = self.messages.state();
+            (state.wanted, state.once) = (wanted, once);
+        }
         self.listen_again();
     }
 
@@ -79,7 +105,7 @@ impl Store {
         let Some(hand) = self.messages.hand.get() else { return };
         let mut state = self.messages.state();
         let mut by_backend: HashMap<usize, (Arc<Backend>, BTreeMap<_, _>)> = HashMap::new();
-        for (tenant, channel) in &state.wanted {
+        for Listened { tenant, channel, .. } in &state.wanted {
             let backend = self.backend(tenant);
             let whole = self.prefix.channels(tenant).key(channel.as_bytes());
             let at = Arc::as_ptr(&backend) as usize;

@@ -281,8 +281,11 @@ impl Raw {
     pub(crate) async fn publish(&self, channel: &[u8], payload: &[u8]) -> Result<()> {
         check_key(channel)?;
         check_value(payload)?;
-        let channel = self.channels.key(channel);
         let Whose { tenant, store, .. } = &self.whose;
+        if store.messages.is_once(tenant, channel) {
+            return store.append_once(tenant, channel, payload).await;
+        }
+        let channel = self.channels.key(channel);
         let work = async {
             match &*store.own_backend(tenant)? {
                 Backend::Embedded(_) => {

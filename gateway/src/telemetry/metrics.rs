@@ -70,6 +70,8 @@ pub(crate) struct Metrics {
     storage: Family<StorageCall, Counter>,
     messages: Family<OfMessage, Counter>,
     messages_dropped: Family<OfTenant, Counter>,
+    messages_redelivered: Family<OfTenant, Counter>,
+    messages_dead: Family<OfTenant, Counter>,
     log_lines_dropped: Counter,
     connections_refused: Counter,
     handshakes_failed: Counter,
@@ -95,6 +97,8 @@ impl Default for Metrics {
             storage: Family::default(),
             messages: Family::default(),
             messages_dropped: Family::default(),
+            messages_redelivered: Family::default(),
+            messages_dead: Family::default(),
             log_lines_dropped: Counter::default(),
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
@@ -137,6 +141,16 @@ impl Metrics {
             "messages_dropped",
             "Messages that found their tenant's queue full, or were over its size",
             self.messages_dropped.clone(),
+        );
+        r.register(
+            "messages_redelivered",
+            "Messages delivered once whose handler's outcome nobody knows, and that were handled again",
+            self.messages_redelivered.clone(),
+        );
+        r.register(
+            "messages_dead",
+            "Messages delivered once that failed too often and were set aside",
+            self.messages_dead.clone(),
         );
         r.register(
             "guest_log_lines_dropped",
@@ -191,6 +205,14 @@ impl Metrics {
         self.messages_dropped.get_or_create(&OfTenant { tenant: tenant.to_owned() }).inc();
     }
 
+    pub(crate) fn message_redelivered(&self, tenant: &str) {
+        self.messages_redelivered.get_or_create(&OfTenant { tenant: tenant.to_owned() }).inc();
+    }
+
+    pub(crate) fn message_dead(&self, tenant: &str) {
+        self.messages_dead.get_or_create(&OfTenant { tenant: tenant.to_owned() }).inc();
+    }
+
     pub(crate) fn fault(&self, fault: Fault) {
         self.faults.get_or_create(&OfFault { kind: fault.kind() }).inc();
     }
@@ -243,6 +265,8 @@ mod tests {
         metrics.storage_call("get", "ok");
         metrics.message("-", "ok", 1);
         metrics.message_dropped("-");
+        metrics.message_redelivered("-");
+        metrics.message_dead("-");
         for quotum in Quotum::ALL {
             metrics.quota_refused("-", quotum);
         }

@@ -7,6 +7,7 @@
 //! room is dropped and counted (`tollgate_messages_dropped`).
 
 mod neighbours;
+mod once;
 mod queue;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -17,9 +18,10 @@ use crate::fault::Fault;
 use crate::request::Road;
 use crate::route::Routed;
 use crate::sandbox::Handled;
-use crate::store::Heard;
+use crate::store::{Heard, Store};
 use crate::telemetry::Record;
 pub(crate) use neighbours::Neighbours;
+use once::Once;
 use queue::{Key, Queues};
 
 const WAITING_MAX: usize = 10_000;
@@ -36,12 +38,21 @@ pub(crate) struct Messages {
     /// Held for a few hashes and never across an await.
     queues: Mutex<Queues>,
     own: Weak<Self>,
+    once: Arc<Once>,
 }
 
 impl Messages {
-    pub(crate) fn new(road: Arc<Road>) -> Arc<Self> {
+    pub(crate) fn new(road: Arc<Road>, store: Arc<Store>) -> Arc<Self> {
         let queues = Mutex::new(Queues::new(WAITING_MAX, WAITING_BYTES_MAX));
-        Arc::new_cyclic(|own| Self { road, queues, own: Weak::clone(own) })
+        let once = Once::new(Arc::clone(&road), store);
+        Arc::new_cyclic(|own| Self { road, queues, own: Weak::clone(own), once })
+    }
+
+    /// Looks at the channels of the configuration whose messages wait for it.
+    pub(crate) fn look(&self) {
+        let snapshot = self.road.snapshot.load();
+        let once = snapshot.routes.channels().filter(|channel| channel.is_once);
+        self.once.serve(once.map(|of| Key { tenant: of.tenant.clone(), channel: of.name.to_owned() }));
     }
 
     fn queues(&self) -> std::sync::MutexGuard<'_, Queues> {
@@ -55,6 +66,14 @@ impl Messages {
         let listeners = snapshot.routes.listeners(&tenant, &heard.channel);
         let Some(first) = listeners.first().filter(|_| !self.road.tasks.is_draining()) else { return };
         let key = Key { tenant, channel: heard.channel };
+        if first.is_once() {
+            self.once.wake(&key);
+            // A plain PUBLISH reaches every gateway, and cannot be handled once.
+            if heard.payload.is_none_or(|payload| !payload.is_empty()) {
+                self.road.metrics.message_dropped(key.tenant.as_str());
+            }
+            return;
+        }
         let queued = heard.payload.map(|payload| self.queues().push(&key, first.at_once(), (Instant::now(), payload)));
         match (queued, self.own.upgrade()) {
             (Some(Ok(false)), _) => {}
@@ -76,36 +95,50 @@ impl Messages {
                 (snapshot.routes.listeners(&key.tenant, &key.channel), snapshot.generation)
             };
             for routed in listeners {
-                self.handle(routed, payload.clone(), since, generation).await;
+                handle(&self.road, routed, payload.clone(), (since, PATIENCE), generation).await;
             }
         }
     }
+}
 
-    /// One message, one component, one record.
-    async fn handle(&self, routed: Routed, payload: Vec<u8>, since: Instant, generation: u64) {
-        let record = Record::of_message(&self.road.metrics, generation);
-        record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
-        record.received(payload.len() as u64);
-        if payload.len() as u64 > routed.limits().request_body {
-            return record.fault(Fault::BodyTooLarge);
-        }
-        let admitted = loop {
-            match self.road.doors.admit(routed.clone()).await {
-                Ok(admitted) => break admitted,
-                Err(refused) if refused.fault == Fault::Suspended || since.elapsed() > PATIENCE => {
-                    return record.fault(refused.fault);
-                }
-                Err(_no_room_yet) => {
-                    let pause = routed.tenant().ledger.refusal_pause(Moment::now()).max(PAUSE);
-                    tokio::time::sleep(pause).await;
-                }
+/// One message, one component, one record; whether it was handled. `patience` is how long quotas may have no room.
+async fn handle(
+    road: &Road,
+    routed: Routed,
+    payload: Vec<u8>,
+    (since, patience): (Instant, Duration),
+    generation: u64,
+) -> bool {
+    let record = Record::of_message(&road.metrics, generation);
+    record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
+    record.received(payload.len() as u64);
+    if payload.len() as u64 > routed.limits().request_body {
+        record.fault(Fault::BodyTooLarge);
+        return false;
+    }
+    let admitted = loop {
+        match road.doors.admit(routed.clone()).await {
+            Ok(admitted) => break admitted,
+            Err(refused) if refused.fault == Fault::Suspended || since.elapsed() > patience => {
+                record.fault(refused.fault);
+                return false;
             }
-        };
-        record.queued(since.elapsed());
-        match self.road.sandbox.handle(admitted, payload, &record).await {
-            Ok(Handled::Done) => record.status(http::StatusCode::OK),
-            Ok(Handled::Refused) => {}
-            Err(fault) => record.fault(fault),
+            Err(_no_room_yet) => {
+                let pause = routed.tenant().ledger.refusal_pause(Moment::now()).max(PAUSE);
+                tokio::time::sleep(pause).await;
+            }
+        }
+    };
+    record.queued(since.elapsed());
+    match road.sandbox.handle(admitted, payload, &record).await {
+        Ok(Handled::Done) => {
+            record.status(http::StatusCode::OK);
+            true
+        }
+        Ok(Handled::Refused) => false,
+        Err(fault) => {
+            record.fault(fault);
+            false
         }
     }
 }

@@ -14,7 +14,7 @@ use toml::de::DeValue;
 
 use super::files;
 use super::reader::{At, Reader, Section};
-use super::tenant_file::{CHANNEL, ComponentRead, FixedRead, RouteRead, SubscriptionRead, is_channel};
+use super::tenant_file::{CHANNEL, ComponentRead, FixedRead, RouteRead, SubscriptionRead, is_channel, once};
 use crate::ids::{ComponentName, NAME_RULE, StoreName};
 pub(super) use variables::Given;
 use variables::Variables;
@@ -252,7 +252,8 @@ impl Manifest<'_> {
             self.reader.bad("bad-value", &channel.place, summary, format!("{value:?}"), CHANNEL);
             return None;
         }
-        Some(SubscriptionRead { channel: At { value, place: channel.place }, component })
+        let once = once(section);
+        Some(SubscriptionRead { channel: At { value, place: channel.place }, once, component })
     }
 
     /// Keys that mean something which is not served.

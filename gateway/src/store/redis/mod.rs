@@ -13,6 +13,7 @@ mod listen;
 mod names;
 mod node;
 mod rates;
+mod once;
 mod scripts;
 
 use std::time::Duration;
@@ -56,6 +57,7 @@ pub(super) struct Redis {
     name: &'static str,
     servers: Servers,
     scripts: Scripts,
+    once: once::Scripts,
 }
 
 impl std::fmt::Debug for Redis {
@@ -86,7 +88,7 @@ impl Redis {
             Topology::Sentinel => "redis-sentinel",
             Topology::Cluster => "redis-cluster",
         };
-        Ok(Self { at: at.clone(), name, servers, scripts: Scripts::default() })
+        Ok(Self { at: at.clone(), name, servers, scripts: Scripts::default(), once: once::Scripts::default() })
     }
 
     /// As `storage.backend` has it.

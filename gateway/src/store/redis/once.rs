@@ -1,0 +1,169 @@
+//! Messages that one gateway of a fleet handles, on Redis: a stream a channel with one consumer group for all gateways, and a
+//! stream of those that failed too often. Both are in the tenant's slot, so that each step is one script.
+//!
+//! Entries of the consumer `taken` are being handled; those of `failed` wait to be tried again. How long either lasts is told
+//! by their idle time, which the server counts.
+
+use deadpool_redis::redis::Script;
+
+use super::Redis;
+use crate::store::once::{Dead, Lease, Line, Taken, Took};
+use crate::store::{Error, Result};
+
+pub(super) struct Scripts {
+    append: Script,
+    take: Script,
+    done: Script,
+    fail: Script,
+    replay: Script,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        let [append, done, replay] = [APPEND, DONE, REPLAY].map(Script::new);
+        let [take, fail] = [TAKE, FAIL].map(|script| Script::new(&format!("{BURY}{script}")));
+        Self { append, take, done, fail, replay }
+    }
+}
+
+/// `ARGV[1]` is the message, `ARGV[2]` how many may wait; `ARGV[3]` is the channel on which gateways are woken.
+const APPEND: &str = r"
+if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('XADD', KEYS[1], '*', 'm', ARGV[1])
+redis.call('PUBLISH', ARGV[3], '')
+return 1";
+
+/// Moves an entry to the stream of the dead, of which so many are kept.
+const BURY: &str = r"
+local function bury(id, tries)
+  local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
+  if entry then redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'm', entry[2][2], 'n', tries) end
+  redis.call('XACK', KEYS[1], 'tollgate', id)
+  redis.call('XDEL', KEYS[1], id)
+end
+";
+
+/// As many as `ARGV[1]`: first those that are due again, by `ARGV[2]` (how long handling may take) and `ARGV[3]` (the first
+/// pause after a failure, which doubles); then new ones. What was tried `ARGV[4]` times is buried. The answer is how many
+/// were, and four texts for each that was taken.
+const TAKE: &str = r"
+if redis.call('EXISTS', KEYS[1]) == 0 then return {'0'} end
+redis.pcall('XGROUP', 'CREATE', KEYS[1], 'tollgate', '0')
+local count, lease, pause, tries = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local out, taken, buried, start = {'0'}, 0, 0, '-'
+for page = 1, 10 do
+  local pending = redis.call('XPENDING', KEYS[1], 'tollgate', 'IDLE', math.min(lease, pause), start, '+', 100)
+  for _, one in ipairs(pending) do
+    local id, has_failed, idle, n = one[1], one[2] == 'failed', one[3], one[4]
+    local after = has_failed and pause * 2 ^ math.min(n - 1, 10) or lease
+    if taken < count and idle >= after then
+      if n >= tries then
+        bury(id, n)
+        buried = buried + 1
+      else
+        local entry = redis.call('XCLAIM', KEYS[1], 'tollgate', 'taken', 0, id)[1]
+        if entry then
+          taken = taken + 1
+          for _, text in ipairs({id, entry[2][2], tostring(n + 1), has_failed and '0' or '1'}) do out[#out + 1] = text end
+        end
+      end
+    end
+    start = '(' .. id
+  end
+  if taken >= count or #pending < 100 then break end
+end
+if taken < count then
+  local new = redis.call('XREADGROUP', 'GROUP', 'tollgate', 'taken', 'COUNT', count - taken, 'STREAMS', KEYS[1], '>')
+  for _, entry in ipairs(new and new[1][2] or {}) do
+    for _, text in ipairs({entry[1], entry[2][2], '1', '0'}) do out[#out + 1] = text end
+  end
+end
+out[1] = tostring(buried)
+return out";
+
+const DONE: &str = r"
+redis.call('XACK', KEYS[1], 'tollgate', ARGV[1])
+redis.call('XDEL', KEYS[1], ARGV[1])";
+
+/// `ARGV[1]` failed at its try `ARGV[2]` of `ARGV[3]`, unless somebody took it meanwhile. Whether it was buried.
+const FAIL: &str = r"
+local one = redis.call('XPENDING', KEYS[1], 'tollgate', ARGV[1], ARGV[1], 1)[1]
+if not one or one[4] ~= tonumber(ARGV[2]) then return 0 end
+if one[4] >= tonumber(ARGV[3]) then
+  bury(ARGV[1], one[4])
+  return 1
+end
+redis.call('XCLAIM', KEYS[1], 'tollgate', 'failed', 0, ARGV[1], 'JUSTID')
+return 0";
+
+/// Takes the dead back among those that wait; how many there were.
+const REPLAY: &str = r"
+local found = 0
+for i = 2, #ARGV do
+  local entry = redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
+  if entry then
+    redis.call('XADD', KEYS[1], '*', 'm', entry[2][2])
+    redis.call('XDEL', KEYS[2], ARGV[i])
+    found = found + 1
+  end
+end
+redis.call('PUBLISH', ARGV[1], '')
+return found";
+
+impl Redis {
+    pub(in crate::store) async fn append_once(&self, line: &Line, payload: &[u8], waiting_max: u32) -> Result<bool> {
+        let mut call = self.once.append.key(&*line.stream);
+        call.arg(payload).arg(waiting_max).arg(&*line.wake);
+        self.script(&line.stream, &call).await
+    }
+
+    pub(in crate::store) async fn take_once(&self, line: &Line, lease: &Lease) -> Result<Took> {
+        let mut call = self.once.take.key(&*line.stream);
+        call.key(&*line.dead).arg(lease.count).arg(lease.time_ms).arg(lease.pause_ms).arg(lease.tries);
+        let mut words: Vec<Vec<u8>> = self.script(&line.stream, &call).await?;
+        let texts = words.split_off(1.min(words.len()));
+        let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<u32>().ok();
+        let buried = words.first().and_then(|text| number(text)).ok_or(Error::Internal)?;
+        let taken = texts.chunks_exact(4).filter_map(|four| {
+            let [id, payload, tries, is_again] = four else { return None };
+            let id = String::from_utf8(id.clone()).ok()?;
+            Some(Taken { id, payload: payload.clone(), tries: number(tries)?, is_again: is_again == b"1" })
+        });
+        Ok(Took { taken: taken.collect(), buried })
+    }
+
+    pub(in crate::store) async fn done_once(&self, line: &Line, id: &str) -> Result<()> {
+        let mut call = self.once.done.key(&*line.stream);
+        self.script(&line.stream, call.arg(id)).await
+    }
+
+    pub(in crate::store) async fn fail_once(&self, line: &Line, taken: &Taken, tries_max: u32) -> Result<bool> {
+        let mut call = self.once.fail.key(&*line.stream);
+        call.key(&*line.dead).arg(&taken.id).arg(taken.tries).arg(tries_max);
+        self.script(&line.stream, &call).await
+    }
+
+    pub(in crate::store) async fn dead(&self, line: &Line, after: Option<&str>, count: u32) -> Result<Vec<Dead>> {
+        let mut call = deadpool_redis::redis::cmd("XRANGE");
+        let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
+        call.arg(&*line.dead).arg(from).arg("+").arg("COUNT").arg(count);
+        let entries: Vec<(String, Vec<Vec<u8>>)> = self.command(&line.dead, &call).await?;
+        let dead = entries.into_iter().filter_map(|(id, fields)| {
+            let [_, payload, _, tries] = fields.try_into().ok()?;
+            Some(Dead { id, payload, tries: String::from_utf8(tries).ok()?.parse().ok()? })
+        });
+        Ok(dead.collect())
+    }
+
+    pub(in crate::store) async fn replay(&self, line: &Line, ids: &[String]) -> Result<u32> {
+        let mut call = self.once.replay.key(&*line.stream);
+        call.key(&*line.dead).arg(&*line.wake);
+        ids.iter().for_each(|id| _ = call.arg(id));
+        self.script(&line.stream, &call).await
+    }
+
+    pub(in crate::store) async fn forget_dead(&self, line: &Line, ids: &[String]) -> Result<u32> {
+        let mut call = deadpool_redis::redis::cmd("XDEL");
+        self.command(&line.dead, call.arg(&*line.dead).arg(ids)).await
+    }
+}

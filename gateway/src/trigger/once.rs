@@ -1,0 +1,132 @@
+//! Channels whose messages one gateway of a fleet handles: one task a channel, woken by a publish, by a clock otherwise.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::handle;
+use super::queue::Key;
+use crate::request::Road;
+use crate::route::Routed;
+use crate::store::{Store, Taken};
+
+/// Between two looks at a channel that nobody woke, give or take a half.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a message may wait for its tenant's quotas to have room, before it counts as failed.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// What a lease has beside that and the time that a run may take.
+const GRACE: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(super) struct Once {
+    road: Arc<Road>,
+    store: Arc<Store>,
+    /// Those that are looked at. Held for a hash and never across an await.
+    channels: Mutex<HashMap<Key, Arc<Notify>>>,
+}
+
+impl Once {
+    pub(super) fn new(road: Arc<Road>, store: Arc<Store>) -> Arc<Self> {
+        Arc::new(Self { road, store, channels: Mutex::default() })
+    }
+
+    fn channels(&self) -> MutexGuard<'_, HashMap<Key, Arc<Notify>>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at these channels from now on; what the configuration has no more ends by itself.
+    pub(super) fn serve(self: &Arc<Self>, keys: impl Iterator<Item = Key>) {
+        let mut channels = self.channels();
+        for key in keys {
+            channels.entry(key).or_insert_with_key(|key| {
+                let wake = Arc::<Notify>::default();
+                tokio::spawn(Arc::clone(self).work(key.clone(), Arc::clone(&wake)));
+                wake
+            });
+        }
+    }
+
+    pub(super) fn wake(&self, key: &Key) {
+        if let Some(wake) = self.channels().get(key) {
+            wake.notify_one();
+        }
+    }
+
+    /// Cancel safety: what was taken and not handled is due again when its lease has run out.
+    async fn work(self: Arc<Self>, key: Key, wake: Arc<Notify>) {
+        while !self.road.tasks.is_draining() && !self.is_over(&key) {
+            let once = Arc::clone(&self);
+            let some = key.clone();
+            // A drain waits for it.
+            let worked = self.road.tasks.spawn(async move { once.some(&some).await });
+            if !matches!(worked.await, Ok(Some(true))) {
+                let look = LOOK.mul_f64(rand::random_range(0.5..1.5));
+                tokio::select! {
+                    () = wake.notified() => {}
+                    () = self.road.tasks.draining() => {}
+                    () = tokio::time::sleep(look) => {}
+                }
+            }
+        }
+    }
+
+    fn listeners(&self, key: &Key) -> (Vec<Routed>, u64) {
+        let snapshot = self.road.snapshot.load();
+        (snapshot.routes.listeners(&key.tenant, &key.channel), snapshot.generation)
+    }
+
+    /// Whether nobody listens any more; it is not looked at then.
+    fn is_over(&self, key: &Key) -> bool {
+        let mut channels = self.channels();
+        let is_over = self.listeners(key).0.first().is_none_or(|first| !first.is_once());
+        if is_over {
+            channels.remove(key);
+        }
+        is_over
+    }
+
+    /// Takes and handles as many as may be handled at once; whether there were any.
+    async fn some(&self, key: &Key) -> bool {
+        let (listeners, generation) = self.listeners(key);
+        let Some(first) = listeners.first().filter(|first| !first.tenant().ledger.is_stopped()) else { return false };
+        let lease = first.limits().time * u32::try_from(listeners.len()).unwrap_or(1) + PATIENCE + GRACE;
+        let took = match self.store.take_once(&key.tenant, &key.channel, first.at_once(), lease).await {
+            Ok(took) => took,
+            Err(error) => {
+                tracing::debug!(target: "trigger", tenant = %key.tenant, %error, "no messages can be taken");
+                return false;
+            }
+        };
+        (0..took.buried).for_each(|_| self.road.metrics.message_dead(key.tenant.as_str()));
+        let is_any = !took.taken.is_empty();
+        let handled = took.taken.into_iter().map(|taken| self.one(key, taken, &listeners, generation));
+        futures_util::future::join_all(handled).await;
+        is_any
+    }
+
+    /// One message, by each component that listens: done where all of them are.
+    async fn one(&self, key: &Key, taken: Taken, listeners: &[Routed], generation: u64) {
+        if taken.is_again {
+            self.road.metrics.message_redelivered(key.tenant.as_str());
+        }
+        let mut is_done = true;
+        for routed in listeners {
+            let (payload, since) = (taken.payload.clone(), Instant::now());
+            is_done &= handle(&self.road, routed.clone(), payload, (since, PATIENCE), generation).await;
+        }
+        let told = if is_done {
+            self.store.done_once(&key.tenant, &key.channel, &taken).await.map(|()| false)
+        } else {
+            self.store.fail_once(&key.tenant, &key.channel, &taken).await
+        };
+        match told {
+            Ok(true) => self.road.metrics.message_dead(key.tenant.as_str()),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(target: "trigger", tenant = %key.tenant, %error, "a message is due again, whatever came of it");
+            }
+        }
+    }
+}
