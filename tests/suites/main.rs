@@ -24,6 +24,7 @@ mod kv;
 mod lasting;
 mod lifecycle;
 mod matrix;
+mod manifests;
 mod memory;
 mod messages;
 mod once;

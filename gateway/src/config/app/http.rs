@@ -11,20 +11,30 @@ const FIXED_HEADERS_MAX: usize = 50;
 impl Manifest<'_> {
     /// One `[[trigger.http]]`: a component at a path, one that only others of its application reach, or a fixed answer.
     pub(super) fn http_trigger(&self, section: &Section<'_>, app: &mut App) -> Option<()> {
-        section.has("executor");
+        self.executor(section);
         if let Some(answer) = section.section("static_response") {
             let path = self.path(section, "/");
             let answer = fixed(self.reader, &answer)?;
             app.fixed.push(FixedRead { path: path?, answer });
             return Some(());
         }
-        let component = self.of_trigger(section);
+        let component = self.of_trigger(section, app);
         if self.is_private(section) {
             component?;
             return Some(());
         }
         app.routes.push(self.route(section, component?, "/")?);
         Some(())
+    }
+
+    /// How Spin would call the component: what a component exports says that here.
+    fn executor(&self, section: &Section<'_>) {
+        let Some(executor) = section.section("executor") else { return };
+        let kind = executor.string("type");
+        if let Some(kind) = kind.filter(|kind| kind.value == "wagi") {
+            let summary = format!("`{}` is not served here", executor.path("type"));
+            self.reader.bad("not-served", &kind.place, summary, "\"wagi\"".to_owned(), "a component of wasi:http");
+        }
     }
 
     /// `route = { private = true }`.
@@ -37,7 +47,7 @@ impl Manifest<'_> {
     }
 
     pub(super) fn route(&self, section: &Section<'_>, component: At<String>, base: &str) -> Option<RouteRead> {
-        section.has("executor");
+        self.executor(section);
         let path = self.path(section, base)?;
         Some(RouteRead { place: section.place(), path, component, limits: Default::default() })
     }

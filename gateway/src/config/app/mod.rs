@@ -157,7 +157,7 @@ impl Manifest<'_> {
         }
         for section in triggers.sections("redis") {
             section.string("id");
-            let component = self.of_trigger(&section);
+            let component = self.of_trigger(&section, &mut app);
             let subscription = component.and_then(|component| self.subscription(&section, component));
             section.finish();
             is_whole &= subscription.is_some();
@@ -167,11 +167,19 @@ impl Manifest<'_> {
         is_whole.then_some(app)
     }
 
-    /// The component that a version-2 trigger names, as it is called here.
-    fn of_trigger(&self, section: &Section<'_>) -> Option<At<String>> {
+    /// The component that a version-2 trigger names, as it is called here; or that stands in it, and has no other name than
+    /// its number.
+    fn of_trigger(&self, section: &Section<'_>, app: &mut App) -> Option<At<String>> {
+        if section.look_quietly("component", |value| value.as_table().map(|_| ())).is_some() {
+            let inside = section.section("component")?;
+            let id = At { value: format!("inline-{}", app.components.len()), place: section.place() };
+            let component = self.component(&inside, &id, "variables");
+            inside.finish();
+            app.components.push(component?);
+            return Some(id);
+        }
         let named = |value: &DeValue<'_>| value.as_str().map(own_name);
-        let component =
-            section.take("component", "the id of a component; one that stands in the trigger is not read", named);
+        let component = section.take("component", "the id of a component, or a table that is one", named);
         section.required("component", component, "component = \"hello\"")
     }
 
