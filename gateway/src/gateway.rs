@@ -181,7 +181,8 @@ impl Gateway {
         let files = config::files_of([&snapshot.plans, &before.plans], &self.staged);
         self.road.snapshot.store(Arc::new(snapshot));
         let staged = self.staged.clone();
-        tokio::task::spawn_blocking(move || config::clear_away(&staged, |copy| files.contains(copy)));
+        // The next reload makes copies; it must not meet this.
+        tokio::task::spawn_blocking(move || config::clear_away(&staged, |copy| files.contains(copy))).await?;
         self.store.listen(channels);
         self.messages.look();
         tracing::info!(target: "config", generation, tenants, "the configuration is in force");

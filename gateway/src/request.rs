@@ -76,7 +76,7 @@ impl Road {
         record: &Arc<Record>,
     ) -> Result<Answer, Fault> {
         let (host, port) = host?;
-        clean_request(&mut request, peer.address.ip(), record.id)?;
+        clean_request(&mut request, peer.address.ip(), peer.scheme == Scheme::HTTP, record.id)?;
         // A client may reuse a connection for another host, but never for another tenant (RFC 9110 §7.4).
         if peer.server_name.as_ref().is_some_and(|name| !snapshot.routes.same_owner(name, &host)) {
             return Err(Fault::Misdirected);

@@ -219,8 +219,8 @@ async fn components_of_one_tenant_ask_each_other_and_nobody_elses() {
     let text = get("app", "/fetch/http/back_end.spin.internal/head/x").await;
     assert!(text.starts_with("200 GET ") && text.contains("spin-path-info: /head/x"), "{text}");
     assert!(text.contains("cdn-loop: tollgate; t="), "{text}");
-    let records = gateway.log("access");
-    let inner = records.iter().find(|record| record["component"] == "back-end").expect("a record of its own");
+    let of_inner = async || gateway.log("access").into_iter().find(|record| record["component"] == "back-end");
+    let inner = tests::until("a record of its own", of_inner).await;
     assert_eq!((inner["tenant"].as_str(), inner["status"].as_u64()), (Some("app"), Some(200)), "{inner}");
     assert!(inner["fuel"].as_u64().is_some_and(|fuel| fuel > 0), "{inner}");
 

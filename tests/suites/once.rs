@@ -148,6 +148,27 @@ async fn it_works_on_a_cluster_and_after_the_gateways_were_away() {
     tests::until("the second", async || (get(&first, "meanwhile").await == one).then_some(())).await;
 }
 
+/// What a quota has no room for was not tried: it waits, however long that takes, and is not taken for dead.
+#[tokio::test]
+async fn a_message_without_room_waits_and_does_not_die() {
+    let redis = Redis::start();
+    let text = TENANT.replace("messages_at_once = 4", "requests = { rate = 1, per = \"1h\", burst = 1 }");
+    let site = site().file("tenants/shop/tenant.toml", text);
+    let gateway = gateway(&site, &redis.url());
+    for message in ["count one", "count two"] {
+        let (code, text) = gateway.tell(&site, &["publish", "--tenant", "shop", "orders", message]);
+        assert_eq!(code, Some(0), "{text}");
+    }
+    tests::until("the first", async || (redis.cli(&["get", "tg:{shop}:r:one"]).trim() == "1").then_some(())).await;
+    // Four rounds of waiting for room, each followed by a pause.
+    let refused = async || (gateway.log("messages").len() >= 5).then_some(());
+    tests::until("several refusals", refused).await;
+    let pending = redis.cli(&["xpending", "tg:{shop}:ms:orders", "tollgate", "-", "+", "9"]);
+    let tries: u32 = pending.lines().nth(3).and_then(|tries| tries.trim().parse().ok()).expect(&pending);
+    assert!(tries <= 2, "{pending}");
+    assert_eq!(redis.cli(&["exists", "tg:{shop}:dl:orders"]).trim(), "0");
+}
+
 /// A gateway that took a message and was never heard of again: nobody knows whether it was handled.
 #[tokio::test]
 async fn a_message_in_a_dead_gateways_hand_is_handled_when_its_lease_has_run_out() {

@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::{Common, boot, runtime};
 use crate::config::{self, Boot, Machine, Standing};
 use crate::gateway::Gateway;
@@ -25,6 +27,8 @@ pub(super) fn run(boot: Boot) -> anyhow::Result<ExitCode> {
     }
     let dev = (boot.tls == crate::tls::Source::Dev && !boot.listen.is_plain).then(|| boot.state.join("tls/ca.pem"));
     runtime()?.block_on(async {
+        // From here on SIGHUP does not end the process; what is loaded meanwhile is what is there.
+        let _heard_later = signal(SignalKind::hangup())?;
         let gateway = Gateway::start(boot).await?;
         let said = announce(&gateway, dev.as_deref());
         // Nobody has to read it.

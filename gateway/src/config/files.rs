@@ -22,6 +22,8 @@ use crate::ids::{Digest, TenantId};
 pub(crate) const FILES_MAX: usize = 2000;
 pub(crate) const FILES_BYTES_MAX: u64 = 256 << 20;
 const DEPTH_MAX: usize = 32;
+/// Files and folders that are looked at, whether they are taken or not.
+const LOOKS_MAX: usize = 20_000;
 
 /// What a manifest says of files.
 #[derive(Clone, Debug)]
@@ -96,7 +98,7 @@ impl Mounts {
     /// The first mount that will not do.
     pub(super) fn find(&self, folder: &Path) -> Result<Files, BadFiles> {
         let root = folder.join(&self.dir);
-        let mut search = Search { root: &root, excluded: &self.excluded, found: BTreeMap::new(), bytes: 0 };
+        let mut search = Search { root: &root, excluded: &self.excluded, found: BTreeMap::new(), bytes: 0, looks: 0 };
         for (at, mount) in self.mounts.iter().enumerate() {
             search.add(&mount.value).map_err(|found| BadFiles { mount: at, found })?;
         }
@@ -111,6 +113,7 @@ struct Search<'m> {
     excluded: &'m [glob::Pattern],
     found: BTreeMap<PathBuf, (PathBuf, Digest)>,
     bytes: u64,
+    looks: usize,
 }
 
 const MATCHING: glob::MatchOptions =
@@ -130,6 +133,7 @@ impl Search<'_> {
         let whole = format!("{}/{pattern}", glob::Pattern::escape(&self.root.to_string_lossy()));
         let paths = glob::glob_with(&whole, MATCHING).map_err(|error| error.to_string())?;
         for path in paths {
+            self.look()?;
             let path = path.map_err(|error| error.to_string())?;
             let name = path.strip_prefix(self.root).map_err(|error| error.to_string())?;
             // A folder that matches is no file; what is in it has a pattern of its own.
@@ -140,7 +144,13 @@ impl Search<'_> {
         Ok(())
     }
 
+    fn look(&mut self) -> Result<(), String> {
+        self.looks += 1;
+        if self.looks > LOOKS_MAX { Err(format!("more than {LOOKS_MAX} files and folders")) } else { Ok(()) }
+    }
+
     fn add_tree(&mut self, source: &Path, destination: &Path, depth: usize) -> Result<(), String> {
+        self.look()?;
         let path = self.root.join(source);
         if !path.is_dir() {
             return self.add_file(source, destination);
@@ -285,7 +295,7 @@ mod tests {
 
     fn find(root: &Path, mounts: &[Mount], excluded: &[&str]) -> Result<Vec<String>, String> {
         let excluded: Vec<_> = excluded.iter().map(|text| glob::Pattern::new(text).unwrap()).collect();
-        let mut search = Search { root, excluded: &excluded, found: BTreeMap::new(), bytes: 0 };
+        let mut search = Search { root, excluded: &excluded, found: BTreeMap::new(), bytes: 0, looks: 0 };
         for mount in mounts {
             search.add(mount)?;
         }

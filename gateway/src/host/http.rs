@@ -75,10 +75,14 @@ impl WasiHttpHooks for WayOut {
         let (egress, tenant) = (Arc::clone(&self.egress), Arc::clone(&self.tenant));
         if let Some(whom) = target.own() {
             return Box::new(async move {
-                let _permit = permit;
                 let response = egress.ask(Asked { tenant: tenant.id.clone(), whom, request }).await?;
                 let done: Done = Box::new(std::future::ready(Ok(())));
-                Ok((response, done))
+                // It is outbound until its last byte.
+                let held = move |frame| {
+                    let _outbound = &permit;
+                    frame
+                };
+                Ok((response.map(|body| body.map_frame(held).boxed_unsync()), done))
             });
         }
         let grants = Arc::clone(&self.component);

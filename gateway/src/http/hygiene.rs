@@ -67,11 +67,16 @@ fn split(authority: &str) -> Option<(Domain, Option<u16>)> {
     Some((Domain::parse(name)?, port))
 }
 
-/// Makes a head fit for a guest.
+/// Makes a head fit for a guest. `is_plain` is that it came without TLS.
 ///
 /// # Errors
 /// [`Fault::NotSupported`] for CONNECT and upgrades; [`Fault::BadRequest`] for a framing that could be read in two ways.
-pub(crate) fn clean_request<B>(request: &mut Request<B>, peer: std::net::IpAddr, id: RequestId) -> Result<(), Fault> {
+pub(crate) fn clean_request<B>(
+    request: &mut Request<B>,
+    peer: std::net::IpAddr,
+    is_plain: bool,
+    id: RequestId,
+) -> Result<(), Fault> {
     let upgrade = request.headers().contains_key(UPGRADE) && request.version() != Version::HTTP_2;
     if request.method() == Method::CONNECT || upgrade {
         return Err(Fault::NotSupported);
@@ -85,14 +90,25 @@ pub(crate) fn clean_request<B>(request: &mut Request<B>, peer: std::net::IpAddr,
     for name in OURS {
         headers.remove(name);
     }
+    if headers.keys().any(is_spins) {
+        let forged: Vec<HeaderName> = headers.keys().filter(|name| is_spins(name)).cloned().collect();
+        for name in forged {
+            headers.remove(name);
+        }
+    }
     if let Ok(peer) = HeaderValue::try_from(peer.to_string()) {
         headers.insert(X_FORWARDED_FOR, peer);
     }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if is_plain { "http" } else { "https" }));
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         headers.insert(X_REQUEST_ID, id);
     }
     Ok(())
+}
+
+/// What only this gateway says, of how a Spin route matched.
+fn is_spins(name: &HeaderName) -> bool {
+    name.as_str().starts_with("spin-")
 }
 
 /// Makes a guest's head fit for a client.
@@ -153,7 +169,7 @@ mod tests {
             .body(())
             .unwrap();
         let id = id();
-        clean_request(&mut request, [192, 0, 2, 1].into(), id).unwrap();
+        clean_request(&mut request, [192, 0, 2, 1].into(), false, id).unwrap();
         let mut left: Vec<_> = request.headers().iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
         left.sort();
         let expected =
@@ -163,7 +179,8 @@ mod tests {
 
     #[test]
     fn tunnels_and_double_framing_are_refused() {
-        let refuse = |mut request: Request<()>| clean_request(&mut request, [192, 0, 2, 1].into(), id()).unwrap_err();
+        let refuse =
+            |mut request: Request<()>| clean_request(&mut request, [192, 0, 2, 1].into(), false, id()).unwrap_err();
         assert_eq!(refuse(Request::connect("a:1").body(()).unwrap()), Fault::NotSupported);
         assert_eq!(refuse(Request::get("/").header("upgrade", "websocket").body(()).unwrap()), Fault::NotSupported);
         let both = Request::post("/").header("content-length", "1").header("transfer-encoding", "chunked");

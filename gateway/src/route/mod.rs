@@ -67,7 +67,7 @@ pub(crate) struct Subscription {
     pub(crate) channel: String,
     pub(crate) component: Arc<Component>,
     pub(crate) limits: Arc<Limits>,
-    /// How many of its messages are handled at once; with one, in their order.
+    /// How many of its messages are handled at once by one gateway; with one, in their order.
     pub(crate) at_once: u32,
     /// Whether a message is kept until one gateway handled it.
     pub(crate) is_once: bool,
@@ -233,8 +233,10 @@ impl Routed {
         match self.at {
             At::Route(index) => {
                 let route = &self.site.served.routes[index];
-                let (named, rest) = route.pattern.captured(path);
-                route.is_spin.then_some(Matched { route: route.pattern.as_str(), rest, named })
+                route.is_spin.then(|| {
+                    let (named, rest) = route.pattern.captured(path);
+                    Matched { route: route.pattern.as_str(), rest, named }
+                })
             }
             At::Inner(_) => Some(Matched { route: "/...", rest: path, named: Vec::new() }),
             At::Subscription(_) => None,

@@ -4,7 +4,7 @@
 //! after [`TRIES`] it goes to the dead, from where an operator replays or deletes it. A lease that ran out (a gateway died, or
 //! lost Redis) makes it due again: only then may it be handled twice.
 //!
-//! Limit: [`WAITING_MAX`] messages wait in a channel; the next publish is refused.
+//! Limit: [`WAITING_MAX`] messages and [`WAITING_BYTES_MAX`] of them wait in a channel; the next publish is refused.
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::ids::TenantId;
 /// How often a message is tried before it is taken for dead.
 pub(crate) const TRIES: u32 = 5;
 const WAITING_MAX: u32 = 100_000;
+pub(super) const WAITING_BYTES_MAX: u32 = 64 << 20;
 /// Before the second try.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Of the dead, in one page.
@@ -120,13 +121,20 @@ impl Store {
         self.on_redis("done-once", tenant, work).await
     }
 
-    /// A message was not handled; whether that was its last try.
+    /// A message was not handled; whether that was its last try. `was_run` is that a component saw it: what found no room is
+    /// tried again without end.
     ///
     /// # Errors
     /// The store's; it is tried again when its lease has run out.
-    pub(crate) async fn fail_once(&self, tenant: &TenantId, channel: &str, taken: &Taken) -> Result<bool> {
+    pub(crate) async fn fail_once(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        taken: &Taken,
+        was_run: bool,
+    ) -> Result<bool> {
         let line = self.line(tenant, channel.as_bytes());
-        let work = async |redis: &super::redis::Redis| redis.fail_once(&line, taken, TRIES).await;
+        let work = async |redis: &super::redis::Redis| redis.fail_once(&line, taken, was_run).await;
         self.on_redis("fail-once", tenant, work).await
     }
 

@@ -101,27 +101,36 @@ impl Messages {
     }
 }
 
-/// One message, one component, one record; whether it was handled. `patience` is how long quotas may have no room.
+/// What came of a message at a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    Done,
+    /// It found no room in time.
+    NotRun,
+    Failed,
+}
+
+/// One message, one component, one record. `patience` is how long quotas may have no room.
 async fn handle(
     road: &Road,
     routed: Routed,
     payload: Vec<u8>,
     (since, patience): (Instant, Duration),
     generation: u64,
-) -> bool {
+) -> Outcome {
     let record = Record::of_message(&road.metrics, generation);
     record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
     record.received(payload.len() as u64);
     if payload.len() as u64 > routed.limits().request_body {
         record.fault(Fault::BodyTooLarge);
-        return false;
+        return Outcome::Failed;
     }
     let admitted = loop {
         match road.doors.admit(routed.clone()).await {
             Ok(admitted) => break admitted,
             Err(refused) if refused.fault == Fault::Suspended || since.elapsed() > patience => {
                 record.fault(refused.fault);
-                return false;
+                return Outcome::NotRun;
             }
             Err(_no_room_yet) => {
                 let pause = routed.tenant().ledger.refusal_pause(Moment::now()).max(PAUSE);
@@ -133,12 +142,12 @@ async fn handle(
     match road.sandbox.handle(admitted, payload, &record).await {
         Ok(Handled::Done) => {
             record.status(http::StatusCode::OK);
-            true
+            Outcome::Done
         }
-        Ok(Handled::Refused) => false,
+        Ok(Handled::Refused) => Outcome::Failed,
         Err(fault) => {
             record.fault(fault);
-            false
+            Outcome::Failed
         }
     }
 }

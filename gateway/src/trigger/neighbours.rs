@@ -60,7 +60,7 @@ async fn walk(
 ) -> Result<http::Response<ResponseBody>, Fault> {
     let Asked { tenant, whom, mut request } = asked;
     cdn_loop::check_depth(request.headers())?;
-    clean_request(&mut request, NOBODY.ip(), record.id)?;
+    clean_request(&mut request, NOBODY.ip(), false, record.id)?;
     let url = request.uri().clone();
     let is_head = request.method() == http::Method::HEAD;
     let found = match whom {

@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::handle;
 use super::queue::Key;
+use super::{Outcome, handle};
 use crate::request::Road;
 use crate::route::Routed;
 use crate::store::{Store, Taken};
 
 /// Between two looks at a channel that nobody woke, give or take a half.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a message may wait for its tenant's quotas to have room, before it counts as failed.
+/// How long a message may wait for its tenant's quotas to have room, before it is put back.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// What a lease has beside that and the time that a run may take.
+/// What a lease has beside that and the time that runs may take, by when they are ended.
 const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -95,31 +95,38 @@ impl Once {
         let took = match self.store.take_once(&key.tenant, &key.channel, first.at_once(), lease).await {
             Ok(took) => took,
             Err(error) => {
-                tracing::debug!(target: "trigger", tenant = %key.tenant, %error, "no messages can be taken");
+                tracing::warn!(target: "trigger", tenant = %key.tenant, %error, "no messages can be taken");
                 return false;
             }
         };
         (0..took.buried).for_each(|_| self.road.metrics.message_dead(key.tenant.as_str()));
         let is_any = !took.taken.is_empty();
-        let handled = took.taken.into_iter().map(|taken| self.one(key, taken, &listeners, generation));
+        let handled = took.taken.into_iter().map(|taken| self.one(key, taken, lease - GRACE, &listeners, generation));
         futures_util::future::join_all(handled).await;
         is_any
     }
 
-    /// One message, by each component that listens: done where all of them are.
-    async fn one(&self, key: &Key, taken: Taken, listeners: &[Routed], generation: u64) {
+    /// One message, by each component that listens, in this time: done where all of them are.
+    async fn one(&self, key: &Key, taken: Taken, time: Duration, listeners: &[Routed], generation: u64) {
         if taken.is_again {
             self.road.metrics.message_redelivered(key.tenant.as_str());
         }
-        let mut is_done = true;
-        for routed in listeners {
-            let (payload, since) = (taken.payload.clone(), Instant::now());
-            is_done &= handle(&self.road, routed.clone(), payload, (since, PATIENCE), generation).await;
-        }
-        let told = if is_done {
-            self.store.done_once(&key.tenant, &key.channel, &taken).await.map(|()| false)
-        } else {
-            self.store.fail_once(&key.tenant, &key.channel, &taken).await
+        let since = Instant::now();
+        let all = async {
+            let mut worst = Outcome::Done;
+            for routed in listeners {
+                let payload = taken.payload.clone();
+                let outcome = handle(&self.road, routed.clone(), payload, (since, PATIENCE), generation).await;
+                worst = worst.max(outcome);
+            }
+            worst
+        };
+        let outcome = tokio::time::timeout(time, all).await.unwrap_or(Outcome::Failed);
+        let store = &self.store;
+        let told = match outcome {
+            Outcome::Done => store.done_once(&key.tenant, &key.channel, &taken).await.map(|()| false),
+            Outcome::NotRun => store.fail_once(&key.tenant, &key.channel, &taken, false).await,
+            Outcome::Failed => store.fail_once(&key.tenant, &key.channel, &taken, true).await,
         };
         match told {
             Ok(true) => self.road.metrics.message_dead(key.tenant.as_str()),

@@ -173,6 +173,9 @@ fn route(asked: &New, template: &Template) -> anyhow::Result<String> {
     };
     let route = given.unwrap_or_else(|| "/...".to_owned());
     crate::route::PathPattern::parse(&route).map_err(|error| anyhow::anyhow!("--route {route:?}: {error}"))?;
+    if !is_plain(&route) {
+        bail!("--route {route:?} will not do; wanted: a path without quotation marks");
+    }
     Ok(route)
 }
 
@@ -182,10 +185,15 @@ fn channel(asked: &New, template: &Template) -> anyhow::Result<String> {
         given => given.clone(),
     };
     let channel = given.unwrap_or_else(|| "channelOne".to_owned());
-    if !crate::config::is_channel(&channel) {
-        bail!("--channel {channel:?} will not do; wanted: {}", crate::config::CHANNEL);
+    if !crate::config::is_channel(&channel) || !is_plain(&channel) {
+        bail!("--channel {channel:?} will not do; wanted: {}, without quotation marks", crate::config::CHANNEL);
     }
     Ok(channel)
+}
+
+/// Whether it can stand between a manifest's quotation marks as it is.
+fn is_plain(text: &str) -> bool {
+    !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\'))
 }
 
 /// What whoever sits there says; nothing where nobody does.
@@ -212,5 +220,7 @@ fn say(text: &str) {
 /// A word to whoever sits there, beside what the project's own commands say.
 #[expect(clippy::print_stderr, reason = "this is the command line")]
 fn note(text: &str) {
-    eprintln!("tollgate: {text}");
+    // A project's names and commands are somebody else's.
+    let clean: String = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    eprintln!("tollgate: {clean}");
 }

@@ -58,6 +58,9 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
 
 /// Writes the configuration of a gateway that serves this project alone.
 fn lay_out(project: &Project, own: &Path, asked: &Up) -> anyhow::Result<()> {
+    if std::fs::symlink_metadata(own).is_ok_and(|found| !found.is_dir()) {
+        bail!("it is a link or a file, and should be a folder of `tollgate up`'s own");
+    }
     let tenant = own.join("tenants").join(&project.id);
     if own.join("tenants").exists() {
         std::fs::remove_dir_all(own.join("tenants"))?;

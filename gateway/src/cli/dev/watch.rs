@@ -24,15 +24,16 @@ pub(super) fn start(project: Project) -> std::io::Result<()> {
     std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
         let mut sources: Vec<_> = project.components.iter().map(|one| sources_of(&project, &one.id)).collect();
         let mut loaded = loaded_of(&project);
+        let mut is_good = true;
         loop {
             std::thread::sleep(REST);
-            let mut is_good = true;
             for (component, seen) in project.components.iter().zip(&mut sources) {
                 let now = sources_of(&project, &component.id);
                 if *seen != now && !component.commands.is_empty() {
-                    is_good &= built(&project, &component.id);
-                    // What changed while it was built is built the next time.
-                    *seen = now;
+                    is_good = built(&project, &component.id);
+                    // What changed while it was built is built the next time; where nothing says what the sources are, a
+                    // build may have written among them.
+                    *seen = if component.watch.is_empty() { sources_of(&project, &component.id) } else { now };
                 }
             }
             let now = loaded_of(&project);

@@ -89,8 +89,9 @@ impl Redis {
         let (mut usage, mut cursor) = (Usage::default(), 0);
         loop {
             let (next, keys) = self.some_keys(tenant_prefix, cursor).await?;
-            let own = [tenant_prefix, b"q:"].concat();
-            for key in keys.iter().filter(|key| !key.starts_with(&own)) {
+            // Sums, and messages that wait, have bounds of their own.
+            let own = ["q:", "ms:", "dl:"].map(|kind| [tenant_prefix, kind.as_bytes()].concat());
+            for key in keys.iter().filter(|key| !own.iter().any(|own| key.starts_with(own))) {
                 let of_key = self.count_key(tenant_prefix, key).await?;
                 usage.bytes += of_key.bytes;
                 usage.keys += of_key.keys;

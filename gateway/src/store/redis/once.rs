@@ -7,7 +7,7 @@
 use deadpool_redis::redis::Script;
 
 use super::Redis;
-use crate::store::once::{Dead, Lease, Line, Taken, Took};
+use crate::store::once::{Dead, Lease, Line, TRIES, Taken, Took, WAITING_BYTES_MAX};
 use crate::store::{Error, Result};
 
 pub(super) struct Scripts {
@@ -26,20 +26,30 @@ impl Default for Scripts {
     }
 }
 
-/// `ARGV[1]` is the message, `ARGV[2]` how many may wait; `ARGV[3]` is the channel on which gateways are woken.
+/// `ARGV[1]` is the message, `ARGV[2]` how many may wait and `ARGV[4]` how many bytes of them, as the server sees it;
+/// `ARGV[3]` is the channel on which gateways are woken.
 const APPEND: &str = r"
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+if (redis.call('MEMORY', 'USAGE', KEYS[1]) or 0) + #ARGV[1] > tonumber(ARGV[4]) then return 0 end
 redis.call('XADD', KEYS[1], '*', 'm', ARGV[1])
 redis.call('PUBLISH', ARGV[3], '')
 return 1";
 
-/// Moves an entry to the stream of the dead, of which so many are kept.
+/// Moves an entry to the stream of the dead, of which so many and 64 MiB are kept: the older half goes where they are more.
+/// Whether that was possible: a server that has no memory left keeps the entry where it is.
 const BURY: &str = r"
 local function bury(id, tries)
   local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
-  if entry then redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'm', entry[2][2], 'n', tries) end
+  if entry then
+    local put = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'm', entry[2][2], 'n', tries)
+    if type(put) == 'table' and put.err then return false end
+    if redis.call('MEMORY', 'USAGE', KEYS[2]) > 67108864 then
+      redis.call('XTRIM', KEYS[2], 'MAXLEN', math.floor(redis.call('XLEN', KEYS[2]) / 2))
+    end
+  end
   redis.call('XACK', KEYS[1], 'tollgate', id)
   redis.call('XDEL', KEYS[1], id)
+  return entry and true or false
 end
 ";
 
@@ -58,8 +68,7 @@ for page = 1, 10 do
     local after = has_failed and pause * 2 ^ math.min(n - 1, 10) or lease
     if taken < count and idle >= after then
       if n >= tries then
-        bury(id, n)
-        buried = buried + 1
+        if bury(id, n) then buried = buried + 1 end
       else
         local entry = redis.call('XCLAIM', KEYS[1], 'tollgate', 'taken', 0, id)[1]
         if entry then
@@ -85,14 +94,16 @@ const DONE: &str = r"
 redis.call('XACK', KEYS[1], 'tollgate', ARGV[1])
 redis.call('XDEL', KEYS[1], ARGV[1])";
 
-/// `ARGV[1]` failed at its try `ARGV[2]` of `ARGV[3]`, unless somebody took it meanwhile. Whether it was buried.
+/// `ARGV[1]` failed at its try `ARGV[2]` of `ARGV[3]`, unless somebody took it meanwhile; where `ARGV[4]` is 0 nothing was
+/// run, and the try does not count. Whether it was buried.
 const FAIL: &str = r"
 local one = redis.call('XPENDING', KEYS[1], 'tollgate', ARGV[1], ARGV[1], 1)[1]
 if not one or one[4] ~= tonumber(ARGV[2]) then return 0 end
-if one[4] >= tonumber(ARGV[3]) then
-  bury(ARGV[1], one[4])
-  return 1
+if ARGV[4] == '0' then
+  redis.call('XCLAIM', KEYS[1], 'tollgate', 'failed', 0, ARGV[1], 'RETRYCOUNT', math.max(one[4] - 1, 1), 'JUSTID')
+  return 0
 end
+if one[4] >= tonumber(ARGV[3]) and bury(ARGV[1], one[4]) then return 1 end
 redis.call('XCLAIM', KEYS[1], 'tollgate', 'failed', 0, ARGV[1], 'JUSTID')
 return 0";
 
@@ -113,7 +124,7 @@ return found";
 impl Redis {
     pub(in crate::store) async fn append_once(&self, line: &Line, payload: &[u8], waiting_max: u32) -> Result<bool> {
         let mut call = self.once.append.key(&*line.stream);
-        call.arg(payload).arg(waiting_max).arg(&*line.wake);
+        call.arg(payload).arg(waiting_max).arg(&*line.wake).arg(WAITING_BYTES_MAX);
         self.script(&line.stream, &call).await
     }
 
@@ -137,9 +148,9 @@ impl Redis {
         self.script(&line.stream, call.arg(id)).await
     }
 
-    pub(in crate::store) async fn fail_once(&self, line: &Line, taken: &Taken, tries_max: u32) -> Result<bool> {
+    pub(in crate::store) async fn fail_once(&self, line: &Line, taken: &Taken, was_run: bool) -> Result<bool> {
         let mut call = self.once.fail.key(&*line.stream);
-        call.key(&*line.dead).arg(&taken.id).arg(taken.tries).arg(tries_max);
+        call.key(&*line.dead).arg(&taken.id).arg(taken.tries).arg(TRIES).arg(u8::from(was_run));
         self.script(&line.stream, &call).await
     }
 
