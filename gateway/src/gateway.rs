@@ -180,12 +180,12 @@ impl Gateway {
         let channels = snapshot.routes.channels().map(listened).collect();
         let files = config::files_of([&snapshot.plans, &before.plans], &self.staged);
         self.road.snapshot.store(Arc::new(snapshot));
-        let staged = self.staged.clone();
-        // The next reload makes copies; it must not meet this.
-        tokio::task::spawn_blocking(move || config::clear_away(&staged, |copy| files.contains(copy))).await?;
         self.store.listen(channels);
         self.messages.look();
         tracing::info!(target: "config", generation, tenants, "the configuration is in force");
+        let staged = self.staged.clone();
+        // The next reload makes copies; it must not meet this.
+        tokio::task::spawn_blocking(move || config::clear_away(&staged, |copy| files.contains(copy))).await?;
         Ok(())
     }
 
@@ -244,18 +244,17 @@ impl Gateway {
                 is_spin: route.is_spin,
             })
         });
+        let limits = Arc::new(plan.limits.clone());
         let subscriptions = plan.subscriptions.iter().filter_map(|subscription| {
             let component = Arc::clone(components.get(subscription.component)?);
-            let limits = Arc::new(plan.limits.clone());
             Some(Subscription {
                 channel: subscription.channel.clone(),
                 component,
-                limits,
+                limits: Arc::clone(&limits),
                 at_once: plan.quota.messages_at_once,
                 is_once: subscription.is_once,
             })
         });
-        let limits = Arc::new(plan.limits.clone());
         let served = Served {
             routes: routes.collect(),
             fixed: plan.fixed.clone(),

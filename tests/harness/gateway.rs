@@ -25,6 +25,14 @@ pub fn check(site: &Site, arguments: &[&str]) -> Output {
     Command::new(tollgate()).arg("check").args(arguments).current_dir(site.dir()).output().unwrap()
 }
 
+/// The same: whether all is well, and everything that it said.
+#[must_use]
+pub fn checked(site: &Site, arguments: &[&str]) -> (bool, String) {
+    let output = check(site, arguments);
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (output.status.success(), text)
+}
+
 /// A gateway that runs until it is dropped.
 #[derive(Debug)]
 pub struct Gateway {

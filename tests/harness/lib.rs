@@ -16,7 +16,7 @@ pub mod wat;
 mod words;
 
 pub use client::{Answer, Body, Client, Protocol, empty, read, request};
-pub use gateway::{Gateway, check, tollgate};
+pub use gateway::{Gateway, check, checked, tollgate};
 pub use redis::{Redis, RedisCluster, RedisSentinel, Storage};
 pub use site::{Site, Tenant};
 pub use words::{hex, spin_words};

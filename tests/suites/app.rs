@@ -1,6 +1,6 @@
 //! Spin applications as they are: `app = "spin.toml"` in a tenant's file.
 
-use tests::{Gateway, Protocol, Site, Tenant, check, guest};
+use tests::{Gateway, Protocol, Site, Tenant, checked, guest};
 
 /// A tenant whose file names a manifest, and what stands beside it.
 fn site(file: &str, manifest: &str, guests: &[&str]) -> Site {
@@ -145,9 +145,9 @@ async fn a_manifest_of_version_2_gets_its_grants_and_variables() {
 #[test]
 fn what_is_not_served_is_refused_by_name() {
     let said = |file: &str, manifest: &str| {
-        let output = check(&site(file, manifest, &["spin-sdk-5"]), &[]);
-        assert!(!output.status.success());
-        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+        let (is_good, text) = checked(&site(file, manifest, &["spin-sdk-5"]), &[]);
+        assert!(!is_good);
+        text
     };
     let head = "spin_manifest_version = 2\n[application]\nname = \"a\"\n";
     let trigger =
@@ -174,8 +174,8 @@ fn what_is_not_served_is_refused_by_name() {
         said("[[route]]\npath = \"/...\"\ncomponent = \"x\"\n", &format!("{head}{trigger}"))
             .contains("two ways to say one thing")
     );
-    let output = check(&site("", &format!("{head}{trigger}"), &["spin-sdk-5"]), &[]);
-    assert!(output.status.success(), "an import is no use of it, and a call says what is not granted: {output:?}");
+    let (is_good, text) = checked(&site("", &format!("{head}{trigger}"), &["spin-sdk-5"]), &[]);
+    assert!(is_good, "an import is no use of it, and a call says what is not granted: {text}");
 }
 
 /// What an SDK's world has beside what is served links, and ends whoever calls it.

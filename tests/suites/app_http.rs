@@ -1,6 +1,6 @@
 //! What Spin's HTTP trigger does beside routing: headers, fixed answers, files, private routes and chaining.
 
-use tests::{Gateway, Protocol, Site, check, empty, guest, request};
+use tests::{Gateway, Protocol, Site, checked, empty, guest, request};
 
 /// Tenants whose files name one manifest, each with what stands beside it.
 fn site(manifest: &str, ids: &[&str]) -> Site {
@@ -76,9 +76,8 @@ async fn a_fixed_answer_needs_no_component() {
         ("{ body = 7 }", "a text"),
     ] {
         let manifest = format!("{HEAD}[[trigger.http]]\nroute = \"/\"\nstatic_response = {bad}\n");
-        let output = check(&site(&manifest, &["app"]), &[]);
-        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && text.contains(wanted) && text.contains("spin.toml:"), "{bad}: {text}");
+        let (is_good, text) = checked(&site(&manifest, &["app"]), &[]);
+        assert!(!is_good && text.contains(wanted) && text.contains("spin.toml:"), "{bad}: {text}");
     }
 }
 
@@ -161,9 +160,7 @@ fn files_that_lead_out_of_the_application_are_refused_with_their_place() {
         if let Some((to, name)) = link {
             std::os::unix::fs::symlink(to, site.path(&format!("tenants/app/app/{name}"))).unwrap();
         }
-        let output = check(&site, &[]);
-        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-        (output.status.success(), text)
+        checked(&site, &[])
     };
     assert!(said("[\"site/**/*\"]", Some(("good", "site/inside"))).0);
     for (files, link) in [

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::{Gateway, Protocol, Redis, RedisCluster, Site, check, guest};
+use tests::{Gateway, Protocol, Redis, RedisCluster, Site, checked, guest};
 
 const TENANT: &str = r#"
 schema = 1
@@ -196,9 +196,9 @@ fn what_cannot_be_delivered_once_is_told() {
     let of = |more: &str| {
         let text = format!("{TENANT}{more}");
         let site = site().file("tenants/shop/tenant.toml", text);
-        let output = check(&site, if more.is_empty() { &[] } else { &["--storage", "redis://127.0.0.1:1"] });
-        assert!(!output.status.success());
-        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+        let (is_good, text) = checked(&site, if more.is_empty() { &[] } else { &["--storage", "redis://127.0.0.1:1"] });
+        assert!(!is_good);
+        text
     };
     assert!(of("").contains("messages are kept on Redis only"));
     let other = "[[subscription]]\nchannel = \"orders\"\ncomponent = \"listener\"\n";
