@@ -139,7 +139,8 @@ fn app(
     let given = app::Given::new(id, texts, given);
     let dir = Path::new(&at.value).parent().unwrap_or(Path::new("")).to_owned();
     let reader = Reader::new(source, Some(id.clone()));
-    let (app, problems) = reader.read(|reader, section| app::read(reader, section, &given, dir));
+    let profile = file.app_profile.as_ref();
+    let (app, problems) = reader.read(|reader, section| app::read(reader, section, &given, dir, profile));
     if let Some(app) = app.flatten() {
         file.components = app.components;
         file.routes = app.routes;

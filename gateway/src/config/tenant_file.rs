@@ -31,6 +31,8 @@ pub(super) struct TenantFile {
     pub(super) store_ttl: StoreTtl,
     /// A Spin manifest that says components and routes instead.
     pub(super) app: Option<At<String>>,
+    /// Which of its profiles.
+    pub(super) app_profile: Option<At<String>>,
     /// What components may ask for by name.
     pub(super) variables: Vec<(At<String>, Reference)>,
     pub(super) components: Vec<ComponentRead>,
@@ -100,6 +102,17 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
     let store_ttl = store_ttl(file);
     let variables = variables(file);
     let app = file.string("app");
+    let app_profile = file.string("app_profile");
+    if let (Some(profile), None) = (&app_profile, &app) {
+        let summary = "`app_profile` says nothing without `app`".to_owned();
+        reader.bad(
+            "bad-value",
+            &profile.place,
+            summary,
+            format!("{:?}", profile.value),
+            "app = \"spin.toml\" beside it",
+        );
+    }
     let components: Vec<_> = file.sections("component").iter().map(component).collect();
     let routes: Vec<_> = file.sections("route").iter().map(route).collect();
     let subscriptions: Vec<_> = file.sections("subscription").iter().map(subscription).collect();
@@ -127,6 +140,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
         egress,
         store_ttl,
         app,
+        app_profile,
         variables,
         components: components.into_iter().collect::<Option<_>>()?,
         routes: routes.into_iter().collect::<Option<_>>()?,

@@ -75,12 +75,13 @@ fn hint(command: &str, code: Option<i32>, workdir: &Path) -> Option<String> {
 }
 
 /// Where the programs that templates call come from.
-const GET: [(&str, &str); 6] = [
+const GET: [(&str, &str); 7] = [
     ("cargo", "https://rustup.rs"),
     ("npm", "it comes with Node.js, https://nodejs.org"),
     ("npx", "it comes with Node.js, https://nodejs.org"),
     ("python3", "https://www.python.org"),
     ("componentize-py", "pip install componentize-py"),
+    ("make", "it comes with your system's build tools (build-essential, Xcode)"),
     ("wasm-tools", "cargo install wasm-tools --locked"),
 ];
 

@@ -56,6 +56,9 @@ pub(super) struct Where {
     /// The same, as Spin has it
     #[arg(short, long, value_name = "PATH")]
     from: Option<PathBuf>,
+    /// Sources, environment and builds as `[component.ID.profile.NAME]` has them
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -92,6 +95,9 @@ pub(super) struct Up {
     /// A variable of the environment of all components
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
     env: Vec<(String, String)>,
+    /// The value of a variable that the manifest declares
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    variable: Vec<(String, String)>,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -101,7 +107,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 impl Where {
     fn project(&self) -> anyhow::Result<Project> {
-        Project::find(self.from.as_deref().unwrap_or(&self.dir))
+        Project::find(self.from.as_deref().unwrap_or(&self.dir), self.profile.as_deref())
     }
 }
 
@@ -126,7 +132,7 @@ pub(super) fn new(asked: &New) -> anyhow::Result<ExitCode> {
 /// Adds a component to the project in this folder.
 pub(super) fn add(asked: &New) -> anyhow::Result<ExitCode> {
     let (template, name) = wanted(asked)?;
-    let project = Project::find(Path::new("."))?;
+    let project = Project::find(Path::new("."), None)?;
     let folder = asked.output.clone().unwrap_or_else(|| PathBuf::from(&name));
     let dir = folder.to_str().with_context(|| format!("{} is not UTF-8", folder.display()))?;
     let made = Made { name: &name, dir, route: &route(asked, template)?, channel: &channel(asked, template)? };

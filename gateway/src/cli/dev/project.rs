@@ -39,22 +39,21 @@ pub(super) struct Component {
 impl Project {
     /// # Errors
     /// There is none, or it cannot be read.
-    pub(super) fn find(path: &Path) -> anyhow::Result<Self> {
+    pub(super) fn find(path: &Path, profile: Option<&str>) -> anyhow::Result<Self> {
         let path = std::fs::canonicalize(path).with_context(|| format!("there is no {}", path.display()))?;
         let dir = if path.is_dir() { path.clone() } else { path.parent().unwrap_or(Path::new("/")).to_owned() };
         let named = if path.is_dir() { None } else { path.file_name().filter(|name| *name != "tenant.toml") };
         let tenant = dir.join("tenant.toml");
         let is_tenant = named.is_none() && tenant.is_file();
-        let manifest = if let Some(name) = named {
-            dir.join(name)
-        } else if is_tenant {
-            match read(&tenant)?.get("app").and_then(Value::as_str) {
-                Some(app) => dir.join(app),
-                None => tenant,
-            }
-        } else {
-            dir.join("spin.toml")
+        let of_tenant = if is_tenant { read(&tenant)? } else { Table::new() };
+        let said = |key: &str| of_tenant.get(key).and_then(Value::as_str);
+        let manifest = match (named, said("app")) {
+            (Some(name), _) => dir.join(name),
+            (None, Some(app)) => dir.join(app),
+            (None, None) if is_tenant => tenant,
+            (None, None) => dir.join("spin.toml"),
         };
+        let profile = profile.or(said("app_profile"));
         if !manifest.is_file() {
             bail!(
                 "{} is no project: it has neither spin.toml nor tenant.toml; `tollgate new` makes one",
@@ -65,7 +64,7 @@ impl Project {
         let of = manifest.parent().unwrap_or(&dir).to_owned();
         let name = if is_tenant { dir.file_name().and_then(|name| name.to_str()) } else { name(&file) };
         let id = identity(name.unwrap_or("app"));
-        Ok(Self { components: components(&file, &of), dir, manifest, is_tenant, id })
+        Ok(Self { components: components(&file, &of, profile), dir, manifest, is_tenant, id })
     }
 
     /// The folder of the manifest, which its paths start from.
@@ -91,8 +90,8 @@ fn identity(name: &str) -> String {
     if starts_well { letters } else { format!("app-{letters}").trim_end_matches('-').to_owned() }
 }
 
-fn components(file: &Table, base: &Path) -> Vec<Component> {
-    let of = |id: &str, value: &Value| component(id, value, base);
+fn components(file: &Table, base: &Path, profile: Option<&str>) -> Vec<Component> {
+    let of = |id: &str, value: &Value| component(id, value, base, profile);
     match file.get("component") {
         Some(Value::Table(named)) => named.iter().map(|(id, value)| of(id, value)).collect(),
         Some(Value::Array(listed)) => {
@@ -103,8 +102,10 @@ fn components(file: &Table, base: &Path) -> Vec<Component> {
     }
 }
 
-fn component(id: &str, value: &Value, base: &Path) -> Component {
-    let build = value.get("build");
+fn component(id: &str, value: &Value, base: &Path, profile: Option<&str>) -> Component {
+    let other = profile.and_then(|name| value.get("profile")?.get(name));
+    let of_either = |key: &str| other.and_then(|other| other.get(key)).or_else(|| value.get(key));
+    let build = of_either("build");
     let texts = |value: Option<&Value>| match value {
         Some(Value::String(one)) => vec![one.clone()],
         Some(Value::Array(many)) => many.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect(),
@@ -112,7 +113,7 @@ fn component(id: &str, value: &Value, base: &Path) -> Component {
     };
     let of_build = |key: &str| build.and_then(|build| build.get(key));
     let workdir = of_build("workdir").and_then(Value::as_str).map_or_else(|| base.to_owned(), |dir| base.join(dir));
-    let mut loaded = texts(value.get("source"));
+    let mut loaded = texts(of_either("source"));
     for file in value.get("files").and_then(Value::as_array).into_iter().flatten() {
         let source = file.get("source").and_then(Value::as_str);
         loaded.extend(file.as_str().map(str::to_owned));
@@ -146,11 +147,16 @@ mod tests {
         let one = "[[component]]\nid = \"a\"\nsource = \"a.wasm\"\n[component.build]\ncommand = \"make\"\nworkdir = \"sub\"\n";
         let two = "[component.a]\nsource = \"a.wasm\"\nfiles = [\"x/*\", { source = \"s\", destination = \"/\" }]\n\
                    [component.a.build]\ncommand = [\"one\", \"two\"]\nwatch = [\"src/**\"]\n";
-        let of = |text: &str| components(&text.parse().unwrap(), Path::new("/p"));
+        let with = |text: &str, profile| components(&text.parse().unwrap(), Path::new("/p"), profile);
+        let of = |text: &str| with(text, None);
         let [first] = of(one).try_into().unwrap();
         assert_eq!((first.commands, first.workdir), (vec!["make".to_owned()], PathBuf::from("/p/sub")));
         let [second] = of(two).try_into().unwrap();
         assert_eq!((second.commands.len(), second.watch), (2, vec!["src/**".to_owned()]));
         assert_eq!(second.loaded, ["a.wasm", "x/*", "s/**/*"]);
+        let debug =
+            "[component.a.profile.debug]\nsource = \"d.wasm\"\n[component.a.profile.debug.build]\ncommand = \"d\"\n";
+        let [second] = with(&format!("{two}{debug}"), Some("debug")).try_into().unwrap();
+        assert_eq!((second.commands, second.loaded.first()), (vec!["d".to_owned()], Some(&"d.wasm".to_owned())));
     }
 }

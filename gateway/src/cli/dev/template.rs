@@ -33,7 +33,7 @@ macro_rules! text {
 
 const RUST_README: &str = text!("rust.md");
 
-pub(super) const TEMPLATES: [Template; 7] = [
+pub(super) const TEMPLATES: [Template; 8] = [
     Template {
         name: "http-rust",
         summary: "answers HTTP, in Rust",
@@ -88,6 +88,18 @@ pub(super) const TEMPLATES: [Template; 7] = [
             (".gitignore", ".venv/\n__pycache__/\n*.wasm\n"),
         ],
         readme: text!("http-python/README.md.in"),
+    },
+    Template {
+        name: "http-c",
+        summary: "answers HTTP, in C",
+        manifest: text!("http-c/spin.toml.in"),
+        files: &[
+            ("Makefile", text!("http-c/Makefile.in")),
+            ("app.wit", text!("http-c/app.wit.in")),
+            ("main.c", text!("http-c/main.c.in")),
+            (".gitignore", "bindings/\n*.wasm\n"),
+        ],
+        readme: text!("http-c/README.md.in"),
     },
     Template {
         name: "http-static",
@@ -212,11 +224,11 @@ mod tests {
             let dir = root.path().join(template.name);
             template.make(&dir, &made("first-one", "")).unwrap();
             assert!(template.make(&dir, &made("first-one", "")).unwrap_err().to_string().contains("not empty"));
-            let project = Project::find(&dir).unwrap();
+            let project = Project::find(&dir, None).unwrap();
             for other in &TEMPLATES {
                 other.add(&project, &made(&format!("added-{}", other.name), &format!("more/{}", other.name))).unwrap();
             }
-            let project = Project::find(&dir).unwrap();
+            let project = Project::find(&dir, None).unwrap();
             let text = std::fs::read_to_string(&project.manifest).unwrap();
             assert!(
                 !text.contains("@NAME@") && !text.contains("@DIR") && !text.contains("@WORKDIR"),
@@ -235,7 +247,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("spin.toml");
         std::fs::write(&path, "spin_version = \"1\"\n").unwrap();
-        let project = Project::find(&path).unwrap();
+        let project = Project::find(&path, None).unwrap();
         let refused = TEMPLATES[0].add(&project, &made("a", "a")).unwrap_err().to_string();
         assert!(refused.contains("version 2"), "{refused}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "spin_version = \"1\"\n");

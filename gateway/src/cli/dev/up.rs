@@ -76,8 +76,8 @@ fn lay_out(project: &Project, own: &Path, asked: &Up) -> anyhow::Result<()> {
         ),
     )?;
     if project.is_tenant {
-        if !asked.env.is_empty() {
-            bail!("--env is for applications without a tenant.toml: write it there");
+        if !asked.env.is_empty() || !asked.variable.is_empty() || asked.at.profile.is_some() {
+            bail!("--env, --variable and --profile are for applications without a tenant.toml: write them there");
         }
         std::os::unix::fs::symlink(&project.dir, tenant)?;
         return Ok(());
@@ -85,10 +85,14 @@ fn lay_out(project: &Project, own: &Path, asked: &Up) -> anyhow::Result<()> {
     std::fs::create_dir_all(&tenant)?;
     let manifest = project.manifest.to_str().context("the manifest's path is not UTF-8")?;
     let hosts = format!("[\"localhost\", \"{}.localhost\"]", project.id);
-    let mut file = format!("schema = 1\nhosts = {hosts}\napp = {}\n{LIMITS}", quoted(manifest)?);
-    if !asked.env.is_empty() {
-        file += "[env]\n";
-        for (name, value) in &asked.env {
+    let mut file = format!("schema = 1\nhosts = {hosts}\napp = {}\n", quoted(manifest)?);
+    if let Some(profile) = &asked.at.profile {
+        file += &format!("app_profile = {}\n", quoted(profile)?);
+    }
+    file += LIMITS;
+    for (table, pairs) in [("env", &asked.env), ("variables", &asked.variable)] {
+        file += &format!("[{table}]\n");
+        for (name, value) in pairs {
             file += &format!("{} = {}\n", quoted(name)?, quoted(value)?);
         }
     }

@@ -4,6 +4,7 @@
 //! Source: the manifest reference, <https://spinframework.dev/v3/manifest-reference> and `/v1/manifest-reference`. What is not
 //! served is refused by name, with what to use instead; hosts, limits and quotas are the tenant file's.
 
+mod component;
 mod http;
 mod outbound;
 mod variables;
@@ -12,10 +13,8 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
-use super::files;
 use super::reader::{At, Reader, Section};
 use super::tenant_file::{CHANNEL, ComponentRead, FixedRead, RouteRead, SubscriptionRead, is_channel, once};
-use crate::ids::{ComponentName, NAME_RULE, StoreName};
 pub(super) use variables::Given;
 use variables::Variables;
 
@@ -26,6 +25,8 @@ pub(super) struct App {
     pub(super) routes: Vec<RouteRead>,
     pub(super) fixed: Vec<FixedRead>,
     pub(super) subscriptions: Vec<SubscriptionRead>,
+    /// Whether a component says something else for the profile that is asked for.
+    has_profile: bool,
 }
 
 /// The manifest being read, and what its templates stand for.
@@ -34,10 +35,18 @@ struct Manifest<'r> {
     variables: Variables,
     /// Of the manifest, from the tenant's folder.
     dir: PathBuf,
+    profile: Option<&'r str>,
 }
 
-/// Nothing where a key is missing or wrong that the rest cannot do without.
-pub(super) fn read(reader: &Reader, file: &Section<'_>, given: &Given, dir: PathBuf) -> Option<App> {
+/// Nothing where a key is missing or wrong that the rest cannot do without. `profile` is the one of `[component.ID.profile]`
+/// that is asked for.
+pub(super) fn read(
+    reader: &Reader,
+    file: &Section<'_>,
+    given: &Given,
+    dir: PathBuf,
+    profile: Option<&At<String>>,
+) -> Option<App> {
     let number = |value: &DeValue<'_>| match value {
         DeValue::Integer(number) => number.as_str().parse::<u8>().ok().filter(|version| matches!(version, 1 | 2)),
         DeValue::String(text) => (text == "1").then_some(1),
@@ -48,7 +57,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, given: &Given, dir: Path
     let version = version.or_else(|| file.take("spin_version", wanted, number));
     let version = file.required("spin_manifest_version", version, wanted)?;
     let variables = Variables::read(reader, file, given);
-    let manifest = Manifest { reader, variables, dir };
+    let manifest = Manifest { reader, variables, dir, profile: profile.map(|at| at.value.as_str()) };
     let app = if version.value == 1 { manifest.one(file) } else { manifest.two(file) };
     if let Some(app) = &app
         && app.routes.is_empty()
@@ -63,6 +72,13 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, given: &Given, dir: Path
             "no trigger".to_owned(),
             "a trigger of the type http or redis",
         );
+    }
+    if let (Some(app), Some(profile)) = (&app, profile)
+        && !app.has_profile
+    {
+        let summary = format!("no component of {} has this profile", reader.place(None).source.path);
+        let wanted = "a profile that a [component.ID.profile.NAME] names";
+        reader.bad("bad-value", &profile.place, summary, format!("{:?}", profile.value), wanted);
     }
     app
 }
@@ -137,14 +153,10 @@ impl Manifest<'_> {
         let mut is_whole = true;
         for (id, section) in file.section("component").iter().flat_map(Section::named) {
             let component = self.component(&section, &id, "variables");
+            let component = component.map(|component| self.profiled(component, &section, &mut app));
             section.has("tool");
-            section.has("profile");
             section.list("targets", "a text", |text| Some(text.to_owned()));
-            self.refuse(
-                &section,
-                &["dependencies", "dependencies_inherit_configuration"],
-                "compose the component before",
-            );
+            self.refuse(&section, &["dependencies", "dependencies_inherit_configuration"], component::COMPOSE);
             section.finish();
             is_whole &= component.is_some();
             app.components.extend(component);
@@ -174,6 +186,7 @@ impl Manifest<'_> {
             let inside = section.section("component")?;
             let id = At { value: format!("inline-{}", app.components.len()), place: section.place() };
             let component = self.component(&inside, &id, "variables");
+            let component = component.map(|component| self.profiled(component, &inside, app));
             inside.finish();
             app.components.push(component?);
             return Some(id);
@@ -181,73 +194,6 @@ impl Manifest<'_> {
         let named = |value: &DeValue<'_>| value.as_str().map(own_name);
         let component = section.take("component", "the id of a component, or a table that is one", named);
         section.required("component", component, "component = \"hello\"")
-    }
-
-    /// What both versions say of a component; `variables` is what its own are called.
-    fn component(&self, section: &Section<'_>, id: &At<String>, variables: &'static str) -> Option<ComponentRead> {
-        let name = ComponentName::parse(&own_name(&id.value));
-        if name.is_none() {
-            let summary = "this component's id will not do".to_owned();
-            self.reader.bad("bad-value", &id.place, summary, format!("{:?}", id.value), NAME_RULE);
-        }
-        section.string("description");
-        section.has("build");
-        self.refuse(
-            section,
-            &["sqlite_databases", "ai_models"],
-            "keep data in key_value_stores or Redis, all of it the tenant's own",
-        );
-        let files = files::read(section, &self.dir);
-        let source = "a path from the manifest's folder; what is elsewhere must be fetched before";
-        let path = |value: &DeValue<'_>| Some(self.dir.join(value.as_str()?).to_str()?.to_owned());
-        let source = section.required("source", section.take("source", source, path), "source = \"app.wasm\"");
-        let stores = section.list("key_value_stores", NAME_RULE, StoreName::parse).unwrap_or_default();
-        let texts = |value: &DeValue<'_>| value.as_str().filter(|text| !text.contains('\0')).map(str::to_owned);
-        let environment = section.section("environment").map_or_else(Vec::new, |environment| {
-            let entries = environment.entries("a text", |_, value| texts(value));
-            entries.into_iter().map(|(name, text)| (name.value, text)).collect()
-        });
-        let own = section.section(variables).map_or_else(Vec::new, |own| {
-            let entries = own.entries("a text, with {{ variables }}", |_, value| texts(value));
-            let expanded = entries.into_iter().filter_map(|(name, text)| {
-                let text = At { value: text, place: name.place };
-                Some((name.value, self.variables.expand(self.reader, &text)?))
-            });
-            expanded.collect()
-        });
-        let allowed = self.allowed(section);
-        let (name, redis) = (At { value: name?, place: id.place.clone() }, allowed.redis);
-        let (variables, egress) = (Some(own), Some(allowed.origins));
-        Some(ComponentRead {
-            name,
-            source: source?,
-            stores,
-            redis,
-            environment,
-            files,
-            variables,
-            egress,
-            is_spin: true,
-        })
-    }
-
-    fn allowed(&self, section: &Section<'_>) -> outbound::Allowed {
-        let mut allowed = outbound::Allowed::default();
-        let lists: [(&'static str, outbound::Add, &str); 2] = [
-            ("allowed_outbound_hosts", outbound::Allowed::origin, outbound::WANTED),
-            ("allowed_http_hosts", outbound::Allowed::host, outbound::WANTED_HOST),
-        ];
-        for (key, add, wanted) in lists {
-            for text in section.list(key, "a text", |text| Some(text.to_owned())).unwrap_or_default() {
-                let Some(value) = self.variables.expand(self.reader, &text) else { continue };
-                let text = At { value, place: text.place };
-                if !add(&mut allowed, &text) {
-                    let summary = format!("`{}` has an entry that will not do", section.path(key));
-                    self.reader.bad("bad-value", &text.place, summary, format!("{:?}", text.value), wanted);
-                }
-            }
-        }
-        allowed
     }
 
     fn subscription(&self, section: &Section<'_>, component: At<String>) -> Option<SubscriptionRead> {
