@@ -11,6 +11,10 @@ pub(crate) enum Fault {
     Misdirected,
     #[error("the request is not well formed")]
     BadRequest,
+    #[error("the request's framing is not strict: {0}")]
+    Framing(&'static str),
+    #[error("the request's head is larger than its limit")]
+    HeadTooLarge,
     #[error("an upgrade or a tunnel was asked for")]
     NotSupported,
     #[error("the request body is larger than its limit")]
@@ -129,10 +133,12 @@ pub(crate) enum Blame {
 
 impl Fault {
     /// Every fault, for metrics that start at zero and for tests.
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::NoRoute,
         Self::Misdirected,
         Self::BadRequest,
+        Self::Framing("a line does not end in CR LF"),
+        Self::HeadTooLarge,
         Self::NotSupported,
         Self::BodyTooLarge,
         Self::BodyTimeout,
@@ -162,6 +168,8 @@ impl Fault {
             Self::NoRoute => "no-route",
             Self::Misdirected => "misdirected",
             Self::BadRequest => "bad-request",
+            Self::Framing(_) => "framing",
+            Self::HeadTooLarge => "head-too-large",
             Self::NotSupported => "not-supported",
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
@@ -186,6 +194,8 @@ impl Fault {
             Self::NoRoute
             | Self::Misdirected
             | Self::BadRequest
+            | Self::Framing(_)
+            | Self::HeadTooLarge
             | Self::NotSupported
             | Self::BodyTooLarge
             | Self::BodyTimeout
@@ -211,6 +221,8 @@ impl Fault {
             Self::NoRoute
             | Self::Misdirected
             | Self::BadRequest
+            | Self::Framing(_)
+            | Self::HeadTooLarge
             | Self::NotSupported
             | Self::BodyTooLarge
             | Self::BodyTimeout

@@ -3,6 +3,8 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, Method, Request, Version};
 
+use super::front::Malformed;
+use super::front::head::is_name;
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::ids::RequestId;
@@ -40,8 +42,11 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 /// HTTP/1.1 needs exactly one `Host` (RFC 9112 §3.2), which must agree with an absolute target; HTTP/2 has `:authority`.
 ///
 /// # Errors
-/// [`Fault::BadRequest`] where there is none, more than one, or they disagree.
+/// [`Fault::BadRequest`] where there is none, more than one, or they disagree; what was wrong before the request was one.
 pub(crate) fn authority<B>(request: &Request<B>) -> Result<(Domain, Option<u16>), Fault> {
+    if let Some(Malformed(fault)) = request.extensions().get() {
+        return Err(*fault);
+    }
     let mut hosts = request.headers().get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
     let host = host.map(|host| host.to_str().ok().and_then(split).ok_or(Fault::BadRequest)).transpose()?;
@@ -82,6 +87,10 @@ pub(crate) fn clean_request<B>(
         return Err(Fault::NotSupported);
     }
     let headers = request.headers_mut();
+    // HTTP/1 was read by `front`.
+    if headers.keys().any(|name| !name.as_str().bytes().all(is_name)) {
+        return Err(Fault::Framing("a header's name has an underscore"));
+    }
     let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
     if lengths > 1 || (lengths == 1 && headers.contains_key(TRANSFER_ENCODING)) {
         return Err(Fault::BadRequest);

@@ -6,6 +6,7 @@
 
 mod body;
 pub(crate) mod cdn_loop;
+mod front;
 mod hygiene;
 mod idle;
 mod redirect;
@@ -30,6 +31,7 @@ pub(crate) use cdn_loop::CDN_LOOP;
 pub(crate) use hygiene::{X_REQUEST_ID, authority, clean_request, clean_response};
 pub(crate) use redirect::to_https;
 
+use front::{Front, Refusals};
 use idle::Activity;
 use stall::Stalling;
 
@@ -63,7 +65,12 @@ where
 {
     let activity = Activity::new((protocol == Protocol::Http2).then_some(settings.write_stall));
     let counted = activity.clone();
-    let answer = tower::service_fn(move |request| {
+    let refusals = Refusals::default();
+    let refused = refusals.clone();
+    let answer = tower::service_fn(move |mut request: Request<Incoming>| {
+        if let Some(malformed) = refused.next() {
+            request.extensions_mut().insert(malformed);
+        }
         let busy = counted.enter();
         let answered = service(request);
         async move { Ok::<_, Infallible>(answered.await.map(|body| busy.until_end_of(body))) }
@@ -74,14 +81,15 @@ where
     let service = hyper_util::service::TowerToHyperService::new(service);
     let io = Stalling::new(io, settings.write_stall);
     let writing = io.writing();
-    let io = TokioIo::new(io);
     let head_bytes = usize::try_from(settings.head_bytes).unwrap_or(usize::MAX);
     match protocol {
         Protocol::Http1 => {
+            let head_bytes = head_bytes.max(BUFFER_BYTES_MIN);
+            let io = TokioIo::new(Front::new(io, head_bytes, refusals));
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(settings.head_time)
-                .max_buf_size(head_bytes.max(BUFFER_BYTES_MIN))
+                .max_buf_size(head_bytes)
                 .max_headers(FIELDS_MAX)
                 .serve_connection(io, service);
             let mut connection = pin!(connection);
@@ -96,7 +104,7 @@ where
                 .max_local_error_reset_streams(100)
                 .keep_alive_interval(settings.idle.min(Duration::from_secs(20)))
                 .keep_alive_timeout(Duration::from_secs(10))
-                .serve_connection(io, service);
+                .serve_connection(TokioIo::new(io), service);
             let mut connection = pin!(connection);
             drive!(connection, activity, writing, settings, tasks);
         }

@@ -24,7 +24,8 @@ const fn status(fault: Fault) -> StatusCode {
     match fault {
         Fault::NoRoute => StatusCode::NOT_FOUND,
         Fault::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-        Fault::BadRequest | Fault::ClientGone => StatusCode::BAD_REQUEST,
+        Fault::BadRequest | Fault::Framing(_) | Fault::ClientGone => StatusCode::BAD_REQUEST,
+        Fault::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Fault::NotSupported => StatusCode::NOT_IMPLEMENTED,
         Fault::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Fault::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -44,7 +45,8 @@ const fn title(fault: Fault) -> &'static str {
     match fault {
         Fault::NoRoute => "Nothing is served here",
         Fault::Misdirected => "This connection is for another host",
-        Fault::BadRequest => "The request is not well formed",
+        Fault::BadRequest | Fault::Framing(_) => "The request is not well formed",
+        Fault::HeadTooLarge => "The request's head is too large",
         Fault::ClientGone => "The request ended early",
         Fault::NotSupported => "Upgrades and CONNECT are not supported",
         Fault::BodyTooLarge => "The request body is too large",
@@ -69,12 +71,15 @@ const fn title(fault: Fault) -> &'static str {
 /// `limits` are the values of Retry-After, RateLimit-Policy and RateLimit where a quota says when to come back.
 pub(crate) fn of_fault(fault: Fault, id: RequestId, limits: Option<&[HeaderValue; 3]>) -> Response<ResponseBody> {
     let status = status(fault);
-    let problem = serde_json::json!({
+    let mut problem = serde_json::json!({
         "type": format!("urn:tollgate:problem:{}", fault.kind()),
         "title": title(fault),
         "status": status.as_u16(),
         "request_id": id.to_string(),
     });
+    if let Fault::Framing(why) = fault {
+        problem["detail"] = why.into();
+    }
     let mut response = Response::new(full(format!("{problem}\n")));
     *response.status_mut() = status;
     let headers = response.headers_mut();

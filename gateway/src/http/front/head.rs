@@ -1,0 +1,284 @@
+//! The head of an HTTP/1.1 request, read strictly (RFC 9112 §2.2, §3, §5, §6): what could be read in two ways is refused.
+//!
+//! Security: request smuggling needs two readers who disagree where a message ends. What passes here says it once, in the
+//! one way that every reader knows.
+
+use memchr::memchr;
+
+use super::FIELDS_MAX;
+
+/// Where the body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// After so many bytes; none where nothing is said.
+    Length(u64),
+    Chunked,
+}
+
+/// Why a head is refused, in words for whoever sent it.
+pub(crate) type Refusal = &'static str;
+
+/// Why a head goes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Malformed(Refusal),
+    /// It has too many fields; its bytes are whoever holds them to say.
+    TooManyFields,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Malformed(refusal)
+    }
+}
+
+/// A whole head: its length in bytes, with the empty line, and where its body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) bytes: usize,
+    pub(crate) framing: Framing,
+}
+
+/// Reads one head, of which more may come: a line is read once.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    /// Where the next line begins.
+    at: usize,
+    /// Whether the request line was of HTTP/1.0, once it was read.
+    is_old: Option<bool>,
+    fields: usize,
+    said: Said,
+}
+
+impl Reader {
+    /// Goes on in `bytes`, which begin as they did before; nothing where the head's end has not come.
+    ///
+    /// # Errors
+    /// It is not well formed, says in two ways where its body ends, or is too long.
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<Option<Head>, Refused> {
+        while let Some(line) = self.line(bytes)? {
+            let Some(is_old) = self.is_old else {
+                self.is_old = Some(request_line(line)?);
+                continue;
+            };
+            if line.is_empty() {
+                return Ok(Some(Head { bytes: self.at, framing: self.said.framing(is_old)? }));
+            }
+            let (name, value) = field(line)?;
+            self.said.field(name, value)?;
+            self.fields += 1;
+            if self.fields > FIELDS_MAX {
+                return Err(Refused::TooManyFields);
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) const fn is_at_start(&self) -> bool {
+        self.at == 0
+    }
+
+    /// The next line, which ends in CR LF and has neither elsewhere.
+    fn line<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<&'b [u8]>, Refusal> {
+        let rest = bytes.get(self.at..).unwrap_or_default();
+        let Some(end) = memchr(b'\n', rest) else { return Ok(None) };
+        let line = rest.get(..end).and_then(|line| line.strip_suffix(b"\r"));
+        self.at += end + 1;
+        line.map(Some).ok_or("a line does not end in CR LF")
+    }
+}
+
+/// Whether it is of HTTP/1.0.
+fn request_line(line: &[u8]) -> Result<bool, Refusal> {
+    const WANTED: Refusal = "the request line is not `METHOD target HTTP/1.1`";
+    let mut words = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(WANTED);
+    };
+    if method.is_empty() || !method.iter().copied().all(is_token) || target.is_empty() {
+        return Err(WANTED);
+    }
+    // A fragment is never sent (RFC 9112 §3.2).
+    if !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
+        return Err("the request target has a byte that must be percent-encoded");
+    }
+    match version {
+        b"HTTP/1.1" => Ok(false),
+        b"HTTP/1.0" => Ok(true),
+        _ => Err(WANTED),
+    }
+}
+
+/// The name and the value of a field line, the value without the white space around it.
+fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let colon = memchr(b':', line).ok_or("a header line has no colon")?;
+    let (name, value) = line.split_at(colon);
+    if name.is_empty() || !name.iter().copied().all(is_name) {
+        // White space before the colon, or at the beginning of the line, is one of these.
+        return Err("a header's name has a byte other than letters, digits and !#$%&'*+-.^`|~");
+    }
+    let value = value.get(1..).unwrap_or_default().trim_ascii();
+    if !value.iter().copied().all(is_value) {
+        return Err("a header's value has a control byte");
+    }
+    Ok((name, value))
+}
+
+/// What the head has said so far of where its body ends.
+#[derive(Debug, Default)]
+struct Said {
+    length: Option<u64>,
+    is_chunked: bool,
+    has_host: bool,
+}
+
+impl Said {
+    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+            let length = std::str::from_utf8(value).ok().filter(|_| is_number).and_then(|text| text.parse().ok());
+            // The greatest number that hyper takes is below this.
+            let length = length.filter(|length| *length <= u64::MAX / 2).ok_or("Content-Length is not one number")?;
+            if self.length.replace(length).is_some() {
+                return Err("there is more than one Content-Length");
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Err("Transfer-Encoding is not `chunked`");
+            }
+            if std::mem::replace(&mut self.is_chunked, true) {
+                return Err("there is more than one Transfer-Encoding");
+            }
+        } else if name.eq_ignore_ascii_case(b"host") && std::mem::replace(&mut self.has_host, true) {
+            return Err("there is more than one Host");
+        } else if is_like(name) {
+            return Err("a header's name is made to look like one that says where the body ends");
+        }
+        Ok(())
+    }
+
+    fn framing(&self, is_old: bool) -> Result<Framing, Refusal> {
+        match (self.length, self.is_chunked) {
+            (Some(_), true) => Err("there are both Content-Length and Transfer-Encoding"),
+            (None, true) if is_old => Err("HTTP/1.0 has no Transfer-Encoding"),
+            (None, true) => Ok(Framing::Chunked),
+            (length, false) => Ok(Framing::Length(length.unwrap_or(0))),
+        }
+    }
+}
+
+/// Names that another reader may take for one that frames, since it trims, or drops what it does not know.
+fn is_like(name: &[u8]) -> bool {
+    let letters = || name.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase);
+    // All names that are right were met before.
+    letters().eq(*b"contentlength") || letters().eq(*b"transferencoding")
+}
+
+/// RFC 9110 §5.6.2.
+const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
+}
+
+/// A token without the underscore, which CGI and its heirs take for a hyphen.
+pub(crate) const fn is_name(byte: u8) -> bool {
+    is_token(byte) && byte != b'_'
+}
+
+/// RFC 9110 §5.5: what can be seen, and what is beyond ASCII, and white space between.
+pub(super) const fn is_value(byte: u8) -> bool {
+    byte >= b' ' && byte != 0x7f || byte == b'\t'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(head: &str) -> Result<Option<Head>, Refused> {
+        let whole = Reader::default().read(head.as_bytes());
+        // The same as it comes, a byte at a time.
+        let mut reader = Reader::default();
+        let slowly = (1..=head.len()).map(|end| reader.read(&head.as_bytes()[..end]));
+        let slowly = slowly.take_while(|read| *read != whole).last();
+        assert!(slowly.is_none_or(|read| read == Ok(None)), "{head:?}");
+        whole
+    }
+
+    #[test]
+    fn a_head_says_once_where_its_body_ends() {
+        let of = |fields: &str| {
+            told(&format!("POST /a?b HTTP/1.1\r\nhost: x\r\n{fields}\r\nrest")).map(|head| head.unwrap().framing)
+        };
+        assert_eq!(of(""), Ok(Framing::Length(0)));
+        assert_eq!(of("Content-Length:\t 12 \r\n"), Ok(Framing::Length(12)));
+        assert_eq!(of("transfer-encoding: Chunked\r\n"), Ok(Framing::Chunked));
+        for bad in [
+            "content-length: 1\r\ncontent-length: 1\r\n",
+            "content-length: 1, 1\r\n",
+            "content-length: +1\r\n",
+            "content-length:\r\n",
+            "content-length: 99999999999999999999\r\n",
+            "content-length: 1\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: chunked\r\ncontent-length: 1\r\n",
+            "transfer-encoding: gzip, chunked\r\n",
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: \x0bchunked\r\n",
+            "transfer-encoding : chunked\r\n",
+            "transfer_encoding: chunked\r\n",
+            "content+length: 1\r\n",
+            "x: a\r\n b\r\n",
+            "x: a\0\r\n",
+            "x: a\rb\r\n",
+            "x: a\nb: c\r\n",
+            "a_b: c\r\n",
+            "no colon\r\n",
+            ": empty\r\n",
+            "host: y\r\n",
+        ] {
+            assert!(of(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_line_is_three_words() {
+        for good in ["GET / HTTP/1.1", "OPTIONS * HTTP/1.0", "GET http://x/ HTTP/1.1", "M-SEARCH /%20 HTTP/1.1"] {
+            assert!(told(&format!("{good}\r\n\r\n")).is_ok_and(|head| head.is_some()), "{good}");
+        }
+        for bad in [
+            "GET  / HTTP/1.1",
+            "GET / HTTP/1.1 ",
+            " GET / HTTP/1.1",
+            "GET /",
+            "GET /\u{e4} HTTP/1.1",
+            "GET /#a HTTP/1.1",
+            "GET / HTTP/1.2",
+            "GET / HTTP/2.0",
+            "GET / http/1.1",
+            "G(T / HTTP/1.1",
+            "GET\t/ HTTP/1.1",
+            "",
+        ] {
+            assert!(told(&format!("{bad}\r\n\r\n")).is_err(), "{bad}");
+        }
+        assert_eq!(
+            told("GET / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n"),
+            Err("HTTP/1.0 has no Transfer-Encoding".into())
+        );
+        let many = |count| told(&format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count)));
+        assert!(many(FIELDS_MAX).is_ok());
+        assert_eq!(many(FIELDS_MAX + 1), Err(Refused::TooManyFields));
+    }
+
+    #[test]
+    fn a_head_that_has_not_come_is_waited_for() {
+        let whole = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        for end in 0..whole.len() {
+            assert_eq!(told(&whole[..end]), Ok(None), "{end}");
+        }
+        assert_eq!(told(whole), Ok(Some(Head { bytes: whole.len(), framing: Framing::Length(0) })));
+    }
+}

@@ -1,0 +1,296 @@
+//! What stands between a connection and hyper's HTTP/1 parser: one message is let through at a time, and only one that can be
+//! read in no other way.
+//!
+//! A head is held until it is whole, then read strictly ([`head`]); the body is counted through. In the place of a head that
+//! is refused, hyper is given one of our own, which the service knows by its number: so the answer is like any other, and
+//! then the connection ends. A body that is refused breaks off.
+
+mod chunks;
+pub(crate) mod head;
+mod refusals;
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::FIELDS_MAX;
+use crate::fault::Fault;
+use chunks::Chunks;
+use head::{Framing, Head, Reader, Refused};
+pub(crate) use refusals::{Malformed, Refusals};
+
+/// Stands for a head that was refused.
+const INSTEAD: &[u8] = b"- / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n";
+/// What is taken from a client that still sends while we hang up: closing over unread bytes resets the connection, and then
+/// the client may never see our answer (RFC 9112 §9.6).
+const LINGER_BYTES: usize = 256 * 1024;
+const LINGER: Duration = Duration::from_secs(2);
+/// What is read at once while a head is looked for.
+const READ_BYTES: usize = 4096;
+
+/// Wraps a connection of HTTP/1.
+#[derive(Debug)]
+pub(super) struct Front<IO> {
+    io: IO,
+    /// Read, and not let through yet.
+    held: BytesMut,
+    state: State,
+    refusals: Refusals,
+    /// Heads that were let through.
+    heads: u64,
+    head_max: usize,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Head(Reader::default())
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// A head is looked for.
+    Head(Reader),
+    /// What is held begins with a head, or with what is left of it; and then comes the body.
+    Pass(Head),
+    Body(u64),
+    Chunked(Chunks),
+    /// Our own head, from here on; and then nothing more.
+    Instead(usize),
+    /// We have said all; what the client still sends is thrown away, so many bytes of it and no longer than the clock runs.
+    Linger(usize, Pin<Box<Sleep>>),
+}
+
+impl<IO> Front<IO> {
+    /// `head_max` is what hyper takes of a head; `refusals` are told to the service behind it.
+    pub(super) fn new(io: IO, head_max: usize, refusals: Refusals) -> Self {
+        Self { io, held: BytesMut::new(), state: State::default(), refusals, heads: 0, head_max }
+    }
+
+    /// Looks at what is held for a whole head; whether it is known what comes next.
+    fn look(&mut self) -> bool {
+        let State::Head(reader) = &mut self.state else { return true };
+        // Empty lines before a request are left over from an old client's body (RFC 9112 §2.2).
+        while self.heads > 0 && reader.is_at_start() && self.held.starts_with(b"\r\n") {
+            self.held.advance(2);
+        }
+        let fault = match reader.read(&self.held) {
+            Ok(Some(head)) if head.bytes <= self.head_max => {
+                self.state = State::Pass(head);
+                return true;
+            }
+            Ok(None) if self.held.len() <= self.head_max => return false,
+            Ok(_) | Err(Refused::TooManyFields) => Fault::HeadTooLarge,
+            Err(Refused::Malformed(why)) => Fault::Framing(why),
+        };
+        self.refusals.refuse(self.heads, fault);
+        self.state = State::Instead(0);
+        true
+    }
+
+    /// What comes behind a head.
+    fn behind(&mut self, framing: Framing) {
+        self.heads += 1;
+        if self.held.is_empty() {
+            // An idle connection keeps no buffer.
+            self.held = BytesMut::new();
+        }
+        self.state = match framing {
+            Framing::Length(0) => State::default(),
+            Framing::Length(length) => State::Body(length),
+            Framing::Chunked => State::Chunked(Chunks::default()),
+        };
+    }
+
+    /// Lets a head through that came whole in one read, and of its body what came with it, where they were read to; all
+    /// else is held.
+    fn let_through(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let read = buf.filled().get(before..).unwrap_or_default();
+        let mut through = 0;
+        if let Ok(Some(head)) = Reader::default().read(read)
+            && head.bytes <= self.head_max
+        {
+            self.behind(head.framing);
+            through = head.bytes;
+            if let State::Body(left) = &mut self.state {
+                let here = (read.len() - through).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                through += here;
+                *left -= here as u64;
+                if *left == 0 {
+                    self.state = State::default();
+                }
+            }
+        }
+        self.held.extend_from_slice(read.get(through..).unwrap_or_default());
+        buf.set_filled(before + through);
+    }
+}
+
+fn hand_out(held: &mut BytesMut, buf: &mut ReadBuf<'_>, max: usize) -> usize {
+    let count = held.len().min(buf.remaining()).min(max);
+    buf.put_slice(held.get(..count).unwrap_or_default());
+    held.advance(count);
+    count
+}
+
+impl<IO: AsyncRead + Unpin> Front<IO> {
+    /// Reads into `held`; whether there was anything.
+    fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let before = self.held.len();
+        self.held.resize(before + READ_BYTES, 0);
+        let mut buf = ReadBuf::new(self.held.get_mut(before..).unwrap_or_default());
+        let polled = Pin::new(&mut self.io).poll_read(cx, &mut buf);
+        let count = buf.filled().len();
+        self.held.truncate(before + count);
+        ready!(polled)?;
+        Poll::Ready(Ok(count > 0))
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let State::Body(left) = &mut self.state else { return Poll::Ready(Ok(())) };
+        let most = usize::try_from(*left).unwrap_or(usize::MAX);
+        let count = if self.held.is_empty() {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+            let count = (buf.filled().len() - before).min(most);
+            // What is behind the body is the next head.
+            self.held.extend_from_slice(buf.filled().get(before + count..).unwrap_or_default());
+            buf.set_filled(before + count);
+            count
+        } else {
+            hand_out(&mut self.held, buf, most)
+        };
+        *left -= count as u64;
+        if *left == 0 {
+            self.state = State::default();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_chunks(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.held.is_empty() && !ready!(self.poll_hold(cx))? {
+            return Poll::Ready(Ok(()));
+        }
+        let State::Chunked(chunks) = &mut self.state else { return Poll::Ready(Ok(())) };
+        let here = self.held.len().min(buf.remaining());
+        let passed = chunks.pass(self.held.get(..here).unwrap_or_default());
+        let count = passed.map_err(|refusal| io::Error::new(io::ErrorKind::InvalidData, refusal))?;
+        let is_end = *chunks == Chunks::End;
+        hand_out(&mut self.held, buf, count);
+        if is_end {
+            self.state = State::default();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Throws away what the client still sends, until it hangs up too, or for long enough.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.held.clear();
+            let State::Linger(left, clock) = &mut self.state else { return Poll::Ready(()) };
+            if *left == 0 || clock.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            *left = left.saturating_sub(READ_BYTES);
+            // An error is a client that has gone as well.
+            if !matches!(ready!(self.poll_hold(cx)), Ok(true)) {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Front<IO> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            match &mut this.state {
+                State::Head(_) if this.held.is_empty() => {
+                    let before = buf.filled().len();
+                    ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+                    if buf.filled().len() == before {
+                        return Poll::Ready(Ok(()));
+                    }
+                    this.let_through(buf, before);
+                    if buf.filled().len() > before {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                State::Head(_) => {
+                    if this.look() {
+                        continue;
+                    }
+                    if !ready!(this.poll_hold(cx))? {
+                        // The client has gone; hyper says what that means for what came of a head.
+                        hand_out(&mut this.held, buf, usize::MAX);
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                State::Pass(head) => {
+                    head.bytes -= hand_out(&mut this.held, buf, head.bytes);
+                    if head.bytes == 0 {
+                        let framing = head.framing;
+                        this.behind(framing);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                State::Body(_) => return this.poll_body(cx, buf),
+                State::Chunked(_) => return this.poll_chunks(cx, buf),
+                State::Instead(at) => {
+                    let rest = INSTEAD.get(*at..).unwrap_or_default();
+                    if rest.is_empty() {
+                        // An end here would be one before the answer; hyper hangs up behind it.
+                        return Poll::Pending;
+                    }
+                    let count = rest.len().min(buf.remaining());
+                    buf.put_slice(rest.get(..count).unwrap_or_default());
+                    *at += count;
+                    return Poll::Ready(Ok(()));
+                }
+                State::Linger(..) => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Front<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+        if matches!(&this.state, State::Head(_)) && this.held.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        if !matches!(this.state, State::Linger(..)) {
+            this.state = State::Linger(LINGER_BYTES, Box::pin(tokio::time::sleep(LINGER)));
+        }
+        this.poll_linger(cx).map(Ok)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
