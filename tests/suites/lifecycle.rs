@@ -1,6 +1,9 @@
 //! Starting, reloading, draining, and what is kept between two lives.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use tests::{Client, Gateway, Protocol, Site, Tenant};
 
@@ -117,6 +120,99 @@ async fn a_reload_changes_tenants_and_keeps_the_last_good_one() {
     let suspended = gateway.get("echo.localhost", "/head").await;
     assert_eq!((suspended.status.as_u16(), suspended.problem().as_str()), (503, "suspended"));
     assert_eq!(gateway.status().await["tenants"][0]["standing"], "suspended");
+}
+
+#[tokio::test]
+async fn what_changes_on_disk_is_served_and_what_is_wrong_is_not() {
+    let site = site();
+    let gateway = Gateway::start(&site);
+    let served = async |host: &str, wanted: u16| {
+        tests::until(&format!("{wanted} of {host}"), async || {
+            let has = gateway.status().await["tenants"].to_string().contains(&format!("\"{host}\""));
+            (has == (wanted == 200)).then_some(())
+        })
+        .await;
+        // Without a tenant there is no certificate either.
+        if wanted == 200 {
+            assert_eq!(gateway.get(host, "/head").await.status.as_u16(), 200, "{host}");
+        }
+    };
+    let file = site.path("tenants/echo/tenant.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    // An editor's way: another file, and then a rename over the first.
+    site.write("tenants/echo/.tenant.toml.new", good.replace("echo.localhost", "renamed.localhost"));
+    std::fs::rename(site.path("tenants/echo/.tenant.toml.new"), &file).unwrap();
+    served("renamed.localhost", 200).await;
+    served("echo.localhost", 404).await;
+    let loads = gateway.log("config").len();
+    site.write("tenants/echo/tenant.toml", "schema = 1\nthis is not it");
+    tests::until("the problem", async || (gateway.metric("tollgate_config_problems").await > 0.0).then_some(())).await;
+    served("renamed.localhost", 200).await;
+    site.write("tenants/echo/tenant.toml", &good);
+    served("echo.localhost", 200).await;
+    assert!(gateway.log("config").len() > loads);
+    // A tenant that comes, and one that goes.
+    std::fs::create_dir(site.path("tenants/late")).unwrap();
+    std::fs::copy(tests::guest("echo"), site.path("tenants/late/site.wasm")).unwrap();
+    let component = good.lines().find(|line| line.starts_with("source")).unwrap();
+    let late = good.replace("echo.localhost", "late.localhost").replace(component, "source = \"site.wasm\"");
+    site.write("tenants/late/tenant.toml", late);
+    served("late.localhost", 200).await;
+    std::fs::remove_dir_all(site.path("tenants/late")).unwrap();
+    served("late.localhost", 404).await;
+}
+
+/// The serial number of the certificate that is served for a name, and whether the handshake was a resumption.
+async fn shaken(gateway: &Gateway, config: &Arc<rustls::ClientConfig>, name: &str) -> (Vec<u8>, bool) {
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
+    let tcp = tokio::net::TcpStream::connect(gateway.https).await.unwrap();
+    let mut tls = connector.connect(name.to_owned().try_into().unwrap(), tcp).await.unwrap();
+    let session = tls.get_ref().1;
+    let leaf = session.peer_certificates().unwrap()[0].to_vec();
+    let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+    // The tickets of TLS 1.3 come behind the handshake, with the answer.
+    tls.write_all(format!("GET /head HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    tls.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    (leaf, resumed)
+}
+
+#[tokio::test]
+async fn a_certificate_is_swapped_while_hands_are_shaken() {
+    let made = || rcgen::generate_simple_self_signed(vec!["own.localhost".to_owned()]).unwrap();
+    let (first, second) = (made(), made());
+    let own = Tenant::new("own.localhost", "echo")
+        .with("[tls]\ncert = \"../../live/cert.pem\"\nkey = \"../../live/key.pem\"");
+    let site = Site::new().tenant("own", &own);
+    let put = |made: &rcgen::CertifiedKey<rcgen::KeyPair>| {
+        site.write("live/key.pem", made.signing_key.serialize_pem());
+        site.write("live/cert.pem", made.cert.pem());
+    };
+    put(&first);
+    let gateway = Gateway::start(&site);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(first.cert.der().clone()).unwrap();
+    roots.add(second.cert.der().clone()).unwrap();
+    let config =
+        || Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots.clone()).with_no_client_auth());
+    let keeps = config();
+    assert!(!shaken(&gateway, &keeps, "own.localhost").await.1);
+    let resumed = shaken(&gateway, &keeps, "own.localhost").await;
+    assert_eq!(resumed, (first.cert.der().to_vec(), true), "the second connection resumes the first");
+
+    // A key that is not the certificate's, for the while between two writes or for good: the old pair is kept.
+    site.write("live/key.pem", second.signing_key.serialize_pem());
+    tests::until("the problem", async || (gateway.metric("tollgate_config_problems").await > 0.0).then_some(())).await;
+    assert_eq!(shaken(&gateway, &config(), "own.localhost").await.0, first.cert.der().to_vec());
+    put(&second);
+    tests::until("the second certificate", async || {
+        let (leaf, _) = shaken(&gateway, &config(), "own.localhost").await;
+        (leaf == second.cert.der().to_vec()).then_some(())
+    })
+    .await;
+    assert!(gateway.metric("tollgate_certificate_expiry_seconds").await > 0.0);
+    assert!(gateway.status().await["tenants"][0]["certificate_expires"].as_u64().unwrap() > 1_700_000_000);
 }
 
 #[tokio::test]

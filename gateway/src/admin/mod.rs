@@ -177,7 +177,7 @@ impl Admin {
     }
 
     fn tenant(&self, snapshot: &Snapshot, id: &str) -> serde_json::Value {
-        let plan = snapshot.plans.iter().find(|(plan, _)| plan.as_str() == id).map(|(_, plan)| plan);
+        let plan = TenantId::parse(id).and_then(|id| snapshot.plans.get(&id));
         let of_tenant = |problem: &&Problem| problem.tenant.as_ref().is_some_and(|tenant| tenant.as_str() == id);
         let hosts = plan.map(|plan| plan.hosts.iter().map(ToString::to_string).collect::<Vec<_>>());
         let ledger = TenantId::parse(id).and_then(|id| self.suspension.registry.find(&id));
@@ -186,6 +186,7 @@ impl Admin {
             "id": id,
             "standing": suspended.as_ref().or_else(|| snapshot.standings.get(id)),
             "hosts": hosts.unwrap_or_default(),
+            "certificate_expires": plan.and_then(|plan| Some(plan.pair.as_ref()?.not_after_seconds())),
             "usage": ledger.map(|ledger| ledger.usage(Moment::now())),
             "storage": TenantId::parse(id).map(|id| self.store.backend_of(&id)),
             "problems": snapshot.problems.iter().filter(of_tenant).map(Problem::line).collect::<Vec<_>>(),

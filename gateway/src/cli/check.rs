@@ -51,8 +51,8 @@ fn load(common: &Common) -> anyhow::Result<(Planned, Option<Boot>)> {
         Err(problems) => return Ok((Planned { plans: BTreeMap::new(), problems }, None)),
     };
     let compiler = Compiler::open(&boot.sandbox, Arc::new(Metrics::default()))?;
-    let planned = config::tenants(&boot, &BTreeMap::new());
-    let planned = runtime()?.block_on(config::prepare(planned, &compiler));
+    let planned = config::tenants(&boot);
+    let planned = runtime()?.block_on(config::prepare(planned, &BTreeMap::new(), &compiler));
     Ok((planned, Some(boot)))
 }
 

@@ -16,6 +16,7 @@ use toml::de::DeValue;
 
 use super::problem::Problem;
 use super::reader::{At, Section};
+use super::verify::is_known;
 use super::{Plan, Planned};
 use crate::ids::{Digest, TenantId};
 
@@ -212,6 +213,11 @@ fn read_below(root: &Path, name: &Path, bytes_max: u64) -> Result<Vec<u8>, Strin
 }
 
 impl Files {
+    /// Each file as it was found.
+    pub(super) fn sources(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.found.values().map(|(source, _)| self.root.join(source))
+    }
+
     /// Where the copy of a tenant's stands, below the folder of all copies.
     pub(crate) fn place(&self, staged: &Path, tenant: &TenantId) -> PathBuf {
         staged.join(tenant.as_str()).join(self.digest.to_string())
@@ -241,10 +247,13 @@ impl Files {
     }
 }
 
-/// Makes the copies of all plans; a tenant whose files cannot be copied is left out.
-pub(crate) fn stage(planned: Planned, staged: &Path) -> Planned {
+/// Makes the copies of all plans that are not among `before`; a tenant whose files cannot be copied is left out.
+pub(crate) fn stage(planned: Planned, before: &BTreeMap<TenantId, Arc<Plan>>, staged: &Path) -> Planned {
     let Planned { mut plans, mut problems } = planned;
     plans.retain(|id, plan| {
+        if is_known(before, plan) {
+            return true;
+        }
         for component in &plan.components {
             let Some(Err(error)) = component.files.as_ref().map(|files| files.stage(staged, id)) else { continue };
             problems.push(Problem {

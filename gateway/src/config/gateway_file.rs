@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::bounds::{LimitsRead, QuotaRead};
 use super::reader::{At, Reader, Section};
+use super::reference::reference;
 use super::{Boot, Ceilings, Overrides, Policy, defaults};
 use crate::store::{Prefix, Secret, Servers, Topology};
 use crate::tenant::{Limits, Quota, Rate};
@@ -17,12 +18,13 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
     schema(reader, file);
     let state = file.string("state").map_or_else(|| defaults::STATE.to_owned(), |at| at.value);
     let state = overrides.state.clone().unwrap_or_else(|| join(base, &state));
-    let tenants_dir = tenants(file, base);
+    let (tenants_dir, watch) = tenants(file, base);
     let tls = tls_source(file);
     let telemetry = telemetry(file);
     let sandbox = file.section("sandbox");
     let boot = Boot {
         tenants_dir,
+        watch,
         listen: listen(file, overrides),
         http: http(file),
         tls,
@@ -98,13 +100,15 @@ fn value<T>(given: Option<At<T>>, default: T) -> T {
     given.map_or(default, |at| at.value)
 }
 
-fn tenants(file: &Section<'_>, base: &Path) -> PathBuf {
+/// Where they are, and whether their files are watched.
+fn tenants(file: &Section<'_>, base: &Path) -> (PathBuf, bool) {
     let section = file.section("tenants");
     let dir = section.as_ref().and_then(|section| section.string("dir"));
+    let watch = section.as_ref().and_then(|section| section.boolean("watch"));
     if let Some(section) = section {
         section.finish();
     }
-    join(base, &value(dir, defaults::TENANTS.to_owned()))
+    (join(base, &value(dir, defaults::TENANTS.to_owned())), value(watch, true))
 }
 
 fn tls_source(file: &Section<'_>) -> tls::Source {
@@ -147,14 +151,14 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
     let primary = section.as_ref().and_then(|s| s.string("primary"));
     let primary = value(primary, defaults::SENTINEL_PRIMARY.to_owned());
     let path = section.as_ref().and_then(|s| s.string("path"));
-    let url = section.as_ref().and_then(|s| s.take("url", URL, secret));
+    let url = section.as_ref().and_then(|s| s.take("url", URL, reference));
     let prefix = section.as_ref().and_then(|s| {
         let wanted = "1 to 32 letters, digits, -, _ or .";
         s.take("prefix", wanted, |value| value.as_str().and_then(Prefix::parse))
     });
     let timeout = section.as_ref().and_then(|s| s.duration("timeout"));
     let share_rates = value(section.as_ref().and_then(|s| s.boolean("share_rates")), defaults::SHARE_RATES);
-    let users = section.as_ref().and_then(|s| s.take("tenant_users", TENANT_USERS, secret));
+    let users = section.as_ref().and_then(|s| s.take("tenant_users", TENANT_USERS, reference));
     let tenant_users = users.and_then(|at| {
         let bad = |found: String| {
             reader.bad("unreadable", &at.place, "the secret cannot be read".into(), found, TENANT_USERS);
@@ -241,46 +245,6 @@ fn storage_tls(reader: &Reader, storage: &Section<'_>, base: &Path) -> store::Tl
 const TENANT_USERS: &str = "{ file = \"path\" } or { env = \"NAME\" }, at least 32 bytes that nobody can guess";
 const SECRET_BYTES_MIN: usize = 32;
 const URL: &str = "\"redis://host:6379\" (several with commas between), { env = \"NAME\" } or { file = \"path\" }";
-
-/// A text, or where to find one that must not stand in a file.
-#[derive(Clone, Debug)]
-pub(super) enum Reference {
-    Text(String),
-    Env(String),
-    File(String),
-}
-
-impl Reference {
-    /// # Errors
-    /// What was found instead, without a word of the secret.
-    pub(super) fn read(&self, base: &Path) -> Result<String, String> {
-        match self {
-            Self::Text(text) => Ok(text.clone()),
-            Self::Env(name) => std::env::var(name).map_err(|error| format!("{name}: {error}")),
-            Self::File(path) => {
-                let path = base.join(path);
-                let text = std::fs::read_to_string(&path);
-                text.map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
-                    .map_err(|error| format!("{}: {error}", path.display()))
-            }
-        }
-    }
-}
-
-/// A text, `{ env = … }` or `{ file = … }`.
-fn secret(value: &DeValue<'_>) -> Option<Reference> {
-    if let Some(text) = value.as_str() {
-        return Some(Reference::Text(text.to_owned()));
-    }
-    let table = value.as_table().filter(|table| table.len() == 1)?;
-    let (name, value) = table.iter().next()?;
-    let text = value.get_ref().as_str()?.to_owned();
-    match name.get_ref().as_ref() {
-        "env" => Some(Reference::Env(text)),
-        "file" => Some(Reference::File(text)),
-        _ => None,
-    }
-}
 
 fn admission(section: Option<&Section<'_>>) -> admission::Settings {
     admission::Settings {

@@ -1,14 +1,15 @@
 //! The I/O of configuration: finds and reads files; what they mean is for the others of this room.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::files::Files;
 use super::problem::{Place, Problem, Source};
 use super::reader::{At, Reader};
 use super::resolve::{self, Found, Materials, Wasm};
 use super::tenant_file::TenantFile;
-use super::{Boot, Overrides, Plan, Planned, app, gateway_file, tenant_file};
+use super::{Boot, Overrides, Plan, app, gateway_file, tenant_file, watch};
 use crate::domain::Pattern;
 use crate::ids::{Digest, NAME_RULE, TenantId};
 
@@ -31,45 +32,21 @@ pub(crate) fn gateway(path: &Path, overrides: &Overrides) -> Result<Boot, Vec<Pr
     }
 }
 
-/// Reads every tenant's folder. `owners` says who has which host now, and keeps it where two claim it.
-pub(crate) fn tenants(boot: &Boot, owners: &BTreeMap<Pattern, TenantId>) -> Planned {
-    let mut found: BTreeMap<TenantId, Found> = BTreeMap::new();
-    let mut problems = Vec::new();
-    match folders(&boot.tenants_dir) {
-        Ok(folders) => {
-            for folder in folders {
-                match tenant(boot, &folder) {
-                    Ok((id, tenant)) => {
-                        found.insert(id, tenant);
-                    }
-                    Err(new) => problems.extend(new),
-                }
-            }
-        }
-        Err(problem) => problems.push(*problem),
-    }
-    problems.extend(resolve::take_out_conflicts(&mut found, owners));
-    let plans: BTreeMap<TenantId, Arc<Plan>> =
-        found.into_iter().map(|(id, found)| (id, Arc::new(found.plan))).collect();
-    Planned { plans, problems }
-}
-
 /// The tenants there are, whatever stands in their files.
 ///
 /// # Errors
 /// The folder cannot be read.
 pub(crate) fn names(boot: &Boot) -> Result<Vec<TenantId>, Box<Problem>> {
-    let name = |folder: &std::path::PathBuf| TenantId::parse(folder.file_name()?.to_str()?);
+    let name = |folder: &PathBuf| TenantId::parse(folder.file_name()?.to_str()?);
     Ok(folders(&boot.tenants_dir)?.iter().filter_map(name).collect())
 }
 
-fn folders(dir: &Path) -> Result<Vec<std::path::PathBuf>, Box<Problem>> {
+pub(super) fn folders(dir: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
     let list = || -> std::io::Result<Vec<_>> {
         let mut folders = Vec::new();
         for entry in std::fs::read_dir(dir)? {
             let path = entry?.path();
-            // A folder without the file is not a tenant: it may hold sources or notes.
-            if path.join("tenant.toml").exists() {
+            if is_tenant(&path) {
                 folders.push(path);
             }
         }
@@ -79,7 +56,25 @@ fn folders(dir: &Path) -> Result<Vec<std::path::PathBuf>, Box<Problem>> {
     list().map_err(|error| unreadable(dir, &error.to_string(), "the folder that holds one folder a tenant"))
 }
 
-fn tenant(boot: &Boot, folder: &Path) -> Result<(TenantId, Found), Vec<Problem>> {
+/// A folder without the file is not a tenant: it may hold sources or notes.
+pub(super) fn is_tenant(folder: &Path) -> bool {
+    folder.join("tenant.toml").exists()
+}
+
+/// A tenant's folder as it was read.
+pub(super) struct Folder {
+    pub(super) outcome: Result<(TenantId, Found), Vec<Problem>>,
+    /// Where its files are, be they good or not.
+    pub(super) dirs: BTreeSet<PathBuf>,
+}
+
+pub(super) fn tenant(boot: &Boot, folder: &Path) -> Folder {
+    let mut dirs = watch::dirs_of(&folder.join("tenant.toml"));
+    let outcome = read(boot, folder, &mut dirs);
+    Folder { outcome, dirs }
+}
+
+fn read(boot: &Boot, folder: &Path, dirs: &mut BTreeSet<PathBuf>) -> Result<(TenantId, Found), Vec<Problem>> {
     let path = folder.join("tenant.toml");
     let source = source(&path).map_err(|problem| vec![*problem])?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -103,6 +98,7 @@ fn tenant(boot: &Boot, folder: &Path) -> Result<(TenantId, Found), Vec<Problem>>
             problems.extend(app(&id, folder, &at, &mut file, &variables));
         }
         let materials = materials(folder, &file, variables);
+        dirs.extend(paths(&file, &materials).flat_map(|path| watch::dirs_of(&folder.join(path))));
         resolve::tenant(&id, &source, file, materials, boot, &mut problems)
     });
     match plan {
@@ -163,6 +159,16 @@ fn materials(folder: &Path, file: &TenantFile, variables: Vec<Result<String, Str
         variables,
         secrets: file.secrets.iter().map(|(_, reference)| reference.read(folder)).collect(),
     }
+}
+
+/// The files that a tenant's file names, and those that it finds.
+fn paths<'f>(file: &'f TenantFile, materials: &'f Materials) -> impl Iterator<Item = PathBuf> + 'f {
+    let pair = file.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    let sources = file.components.iter().map(|component| &component.source);
+    let named = file.app.iter().chain(pair).chain(sources).map(|at| PathBuf::from(&at.value));
+    let references = file.secrets.iter().chain(&file.variables).filter_map(|(_, reference)| reference.path());
+    let found = materials.files.iter().filter_map(|files| files.as_ref()?.as_ref().ok()).flat_map(Files::sources);
+    named.chain(references.map(PathBuf::from)).chain(found)
 }
 
 fn wasm(path: &Path) -> Wasm {

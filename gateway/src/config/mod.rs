@@ -13,13 +13,16 @@ mod ceilings;
 mod defaults;
 mod files;
 mod gateway_file;
+mod known;
 mod load;
 mod problem;
 mod reader;
+mod reference;
 mod resolve;
 mod tenant_file;
 mod units;
 mod verify;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -39,10 +42,12 @@ pub(crate) use budget::{Machine, lines as budget_lines};
 use files::Files;
 pub(crate) use files::{clear_away, files_of, stage};
 pub(crate) use gateway_file::redis_at;
-pub(crate) use load::{gateway, names, owners, tenants};
+pub(crate) use known::{Changed, Known};
+pub(crate) use load::{gateway, names, owners};
 pub(crate) use problem::{Place, Problem, render_all};
 pub(crate) use tenant_file::{CHANNEL, is_channel};
 pub(crate) use verify::prepare;
+pub(crate) use watch::Watch;
 
 /// What flags and variables say over the file.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +66,8 @@ pub(crate) struct Overrides {
 pub(crate) struct Boot {
     pub(crate) state: PathBuf,
     pub(crate) tenants_dir: PathBuf,
+    /// Whether a change of the tenants' files is looked for.
+    pub(crate) watch: bool,
     pub(crate) listen: listener::Settings,
     pub(crate) http: http::Settings,
     pub(crate) tls: tls::Source,
@@ -151,6 +158,11 @@ pub(crate) struct PlannedSubscription {
 pub(crate) struct Planned {
     pub(crate) plans: BTreeMap<TenantId, Arc<Plan>>,
     pub(crate) problems: Vec<Problem>,
+}
+
+/// Reads every tenant's folder.
+pub(crate) fn tenants(boot: &Boot) -> Planned {
+    Known::default().read(boot, &Changed::All, &BTreeMap::new())
 }
 
 /// How a tenant stands, for `/status`.

@@ -8,9 +8,10 @@ use std::time::SystemTime;
 use super::bounds::QuotaRead;
 use super::ceilings;
 use super::files::{BadFiles, Files};
-use super::gateway_file::{Reference, over, quota_over};
+use super::gateway_file::{over, quota_over};
 use super::problem::{Place, Problem, Source};
 use super::reader::{At, near};
+use super::reference::Reference;
 use super::tenant_file::{ComponentRead, SubscriptionRead, TenantFile, TlsRead};
 use super::units;
 use super::{Boot, Plan, PlannedComponent, PlannedRoute, PlannedSubscription};
@@ -51,9 +52,10 @@ pub(super) enum Wasm {
 }
 
 /// A good tenant, and where it claims its hosts.
+#[derive(Clone)]
 pub(super) struct Found {
-    pub(super) plan: Plan,
-    pub(super) claims: Vec<At<Pattern>>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) claims: Arc<[At<Pattern>]>,
 }
 
 /// Notes problems of one tenant.
@@ -136,7 +138,7 @@ pub(super) fn tenant(
         fixed: file.fixed.into_iter().map(|read| (read.path.value, Arc::new(read.answer))).collect(),
         subscriptions,
     };
-    Some(Found { plan, claims: file.hosts })
+    Some(Found { plan: Arc::new(plan), claims: file.hosts.into() })
 }
 
 /// Each shard has its part of `quota.storage`, which must be worth having: the largest value fits in.
@@ -350,7 +352,7 @@ pub(super) fn take_out_conflicts(
 ) -> Vec<Problem> {
     let mut claims: BTreeMap<Pattern, Vec<(TenantId, Place)>> = BTreeMap::new();
     for (id, tenant) in &*found {
-        for claim in &tenant.claims {
+        for claim in tenant.claims.iter() {
             claims.entry(claim.value.clone()).or_default().push((id.clone(), claim.place.clone()));
         }
     }

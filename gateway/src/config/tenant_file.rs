@@ -7,9 +7,10 @@ use toml::de::DeValue;
 
 use super::bounds::{LimitsRead, QuotaRead};
 use super::files::{self, Mounts};
-use super::gateway_file::{Reference, schema};
+use super::gateway_file::schema;
 use super::problem::Place;
 use super::reader::{At, Reader, Section};
+use super::reference::Reference;
 use super::units;
 use crate::domain::Pattern;
 use crate::host::is_variable;

@@ -62,7 +62,7 @@ fn settings_come_from_the_built_in_the_gateway_the_tenant_and_the_route() {
     write(dir.path(), "tenants/a/tenant.toml", tenant);
     write(dir.path(), "tenants/a/c.wasm", "\0asm\x0d\0\x01\0");
     let boot = gateway(&dir.path().join("config/gateway.toml"), &Overrides::default()).unwrap();
-    let planned = tenants(&boot, &BTreeMap::new());
+    let planned = tenants(&boot);
     assert_eq!(planned.problems, []);
     let limits = &planned.plans.values().next().unwrap().routes[0].limits;
     assert_eq!(limits.storage_ops, defaults::LIMITS.storage_ops);
@@ -83,7 +83,7 @@ fn a_host_that_is_claimed_twice_stays_with_its_owner() {
     }
     let boot = gateway(&dir.path().join("config/gateway.toml"), &Overrides::default()).unwrap();
     let keeps = |owners: &BTreeMap<Pattern, TenantId>| {
-        let planned = tenants(&boot, owners);
+        let planned = Known::default().read(&boot, &Changed::All, owners);
         assert_eq!(planned.problems.len(), 1);
         planned.plans.into_keys().map(|id| id.to_string()).collect::<Vec<_>>()
     };
@@ -99,7 +99,7 @@ fn a_folder_whose_name_is_no_identity_is_a_problem() {
     write(dir.path(), "tenants/Not_A_Name/tenant.toml", "schema = 1");
     write(dir.path(), "tenants/notes/readme.txt", "not a tenant, and no problem");
     let boot = gateway(&dir.path().join("config/gateway.toml"), &Overrides::default()).unwrap();
-    let planned = tenants(&boot, &BTreeMap::new());
+    let planned = tenants(&boot);
     assert_eq!(planned.problems.iter().map(|problem| problem.kind).collect::<Vec<_>>(), ["bad-name"]);
 }
 

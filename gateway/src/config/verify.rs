@@ -1,22 +1,29 @@
 //! Compiles components ahead of their first request, and holds each against what is served and what was granted.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use futures_util::StreamExt as _;
 
 use super::problem::Problem;
 use super::{Plan, Planned, PlannedComponent, units};
 use crate::host::{NEED_REDIS, NEED_STORES, SERVED};
-use crate::ids::Digest;
+use crate::ids::{Digest, TenantId};
 use crate::sandbox::{CompileError, Compiler, Report};
 
 /// Tenants looked at side by side; the compiler has its own, smaller bound.
 const TENANTS_AT_ONCE: usize = 8;
 
-/// Compiles what was not compiled before, and leaves out every tenant with a component that will not do.
-pub(crate) async fn prepare(planned: Planned, compiler: &Compiler) -> Planned {
+/// Compiles what was not compiled before, and leaves out every tenant with a component that will not do. What stands among
+/// `before` as it is now was found good then.
+pub(crate) async fn prepare(planned: Planned, before: &BTreeMap<TenantId, Arc<Plan>>, compiler: &Compiler) -> Planned {
     let Planned { plans, mut problems } = planned;
     let looked = futures_util::stream::iter(plans)
         .map(async |(id, plan)| {
             let mut problems = Vec::new();
+            if is_known(before, &plan) {
+                return (id, plan, problems);
+            }
             for component in &plan.components {
                 let report = report(compiler, component).await;
                 problems.extend(verify(&plan, component, &report));
@@ -24,7 +31,7 @@ pub(crate) async fn prepare(planned: Planned, compiler: &Compiler) -> Planned {
             (id, plan, problems)
         })
         .buffered(TENANTS_AT_ONCE);
-    let mut good = std::collections::BTreeMap::new();
+    let mut good = BTreeMap::new();
     let mut looked = std::pin::pin!(looked);
     while let Some((id, plan, new)) = looked.next().await {
         if new.is_empty() {
@@ -33,6 +40,11 @@ pub(crate) async fn prepare(planned: Planned, compiler: &Compiler) -> Planned {
         problems.extend(new);
     }
     Planned { plans: good, problems }
+}
+
+/// Whether this very plan is in force.
+pub(super) fn is_known(before: &BTreeMap<TenantId, Arc<Plan>>, plan: &Arc<Plan>) -> bool {
+    before.get(&plan.id).is_some_and(|known| Arc::ptr_eq(known, plan))
 }
 
 async fn report(compiler: &Compiler, component: &PlannedComponent) -> Result<Report, CompileError> {

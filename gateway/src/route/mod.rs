@@ -116,11 +116,21 @@ impl Table {
     pub(crate) fn add(&mut self, tenant: Arc<Tenant>, hosts: Vec<Pattern>, mut served: Served) {
         served.routes.sort_by(|a, b| a.pattern.cmp(&b.pattern));
         served.fixed.sort_by(|a, b| a.0.cmp(&b.0));
-        let site = Arc::new(Site { tenant, served });
-        self.by_tenant.insert(site.tenant.id.clone(), Arc::clone(&site));
+        self.put(&Arc::new(Site { tenant, served }), hosts);
+    }
+
+    /// Takes over a tenant as `other` has it; whether it has.
+    pub(crate) fn keep(&mut self, other: &Self, tenant: &TenantId, hosts: &[Pattern]) -> bool {
+        let Some(site) = other.by_tenant.get(tenant) else { return false };
+        self.put(site, hosts.to_vec());
+        true
+    }
+
+    fn put(&mut self, site: &Arc<Site>, hosts: Vec<Pattern>) {
+        self.by_tenant.insert(site.tenant.id.clone(), Arc::clone(site));
         for host in hosts {
             // The loader refuses a host that is claimed twice.
-            let _first = self.sites.insert(host, Arc::clone(&site));
+            let _first = self.sites.insert(host, Arc::clone(site));
         }
     }
 

@@ -83,6 +83,8 @@ pub(crate) struct Metrics {
     pub(crate) fleet_gateways: Gauge,
     pub(crate) config_generation: Gauge<u64, AtomicU64>,
     pub(crate) config_problems: Gauge,
+    /// Seconds since 1970 at which the first of the tenants' own certificates ends; 0 where there is none.
+    pub(crate) certificate_expiry: Gauge,
 }
 
 impl Default for Metrics {
@@ -110,6 +112,7 @@ impl Default for Metrics {
             fleet_gateways: Gauge::default(),
             config_generation: Gauge::default(),
             config_problems: Gauge::default(),
+            certificate_expiry: Gauge::default(),
         };
         metrics.register();
         for fault in Fault::ALL {
@@ -175,6 +178,11 @@ impl Metrics {
         );
         r.register("config_generation", "The number of the configuration in force", self.config_generation.clone());
         r.register("config_problems", "Problems in the configuration in force", self.config_problems.clone());
+        r.register(
+            "certificate_expiry_seconds",
+            "When the first of the tenants' certificates ends, in seconds since 1970",
+            self.certificate_expiry.clone(),
+        );
     }
 
     pub(crate) fn answered(&self, tenant: &str, status: u16, seconds: f64, fuel: u64) {

@@ -22,11 +22,15 @@ use crate::domain::Pattern;
 const CA_DAYS: u64 = 3650;
 /// A server that runs longer than this is not a development server.
 const LEAF_DAYS: u64 = 397;
+/// A certificate is signed anew long before it ends, and kept for this many tenants.
+const LEAF_RENEWED: Duration = Duration::from_hours(24 * 30);
+const ISSUED_MAX: u64 = 100_000;
 
 /// The CA, ready to sign.
 pub(crate) struct DevCa {
     issuer: Issuer<'static, KeyPair>,
     path: PathBuf,
+    issued: moka::sync::Cache<Vec<Pattern>, Arc<CertifiedKey>>,
 }
 
 impl std::fmt::Debug for DevCa {
@@ -51,7 +55,8 @@ impl DevCa {
             .with_context(|| format!("{} holds no private key", key_path.display()))?;
         let issuer = Issuer::from_ca_cert_pem(&read(&path)?, key)
             .with_context(|| format!("{} holds no certificate", path.display()))?;
-        Ok(Self { issuer, path })
+        let issued = moka::sync::Cache::builder().max_capacity(ISSUED_MAX).time_to_live(LEAF_RENEWED).build();
+        Ok(Self { issuer, path, issued })
     }
 
     /// Where the certificate that clients are to trust is.
@@ -59,11 +64,15 @@ impl DevCa {
         &self.path
     }
 
-    /// Signs a fresh certificate for these hosts.
+    /// The certificate for these hosts, signed when it is first asked for.
     ///
     /// # Errors
     /// A host is not fit for a certificate.
     pub(crate) fn issue(&self, hosts: &[Pattern]) -> anyhow::Result<Arc<CertifiedKey>> {
+        self.issued.try_get_with_by_ref(hosts, || self.sign(hosts)).map_err(|error| anyhow::anyhow!("{error:#}"))
+    }
+
+    fn sign(&self, hosts: &[Pattern]) -> anyhow::Result<Arc<CertifiedKey>> {
         let mut params = CertificateParams::new(hosts.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         params.distinguished_name.push(DnType::CommonName, "Tollgate development");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -103,6 +103,9 @@ impl Terminator {
             .with_no_client_auth()
             .with_cert_resolver(Arc::<Resolver>::clone(&resolver));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // Sessions are resumed from tickets (RFC 8446 §4.6.1), whose key changes every six hours; a ticket of one server
+        // name is taken for no other.
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), resolver, timeout })
     }
 

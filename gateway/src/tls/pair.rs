@@ -33,6 +33,12 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
+    /// The end of its validity, in seconds since 1970.
+    pub(crate) fn not_after_seconds(&self) -> i64 {
+        let since = self.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    }
+
     /// Reads a PEM chain, leaf first, and a PEM key.
     ///
     /// # Errors

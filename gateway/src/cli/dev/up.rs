@@ -38,7 +38,7 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
         Ok(boot) => boot,
         Err(problems) => return Ok(crate::cli::tell(&problems)),
     };
-    let planned = config::tenants(&boot, &std::collections::BTreeMap::new());
+    let planned = config::tenants(&boot);
     if !planned.problems.is_empty() {
         return Ok(crate::cli::tell(&planned.problems));
     }
@@ -71,7 +71,7 @@ fn lay_out(project: &Project, own: &Path, asked: &Up) -> anyhow::Result<()> {
         own.join("gateway.toml"),
         format!(
             "# Made anew by each `tollgate up`.\nschema = 1\nstate = \"state\"\n[listen]\nhttps = []\nhttp = []\n\
-             admin = \"{}\"\n[tenants]\ndir = \"tenants\"\n[telemetry]\nlog = \"warn\"\n",
+             admin = \"{}\"\n[tenants]\ndir = \"tenants\"\nwatch = false\n[telemetry]\nlog = \"warn\"\n",
             asked.admin
         ),
     )?;

@@ -1,0 +1,78 @@
+//! What the tenants' folders said when they were last read, so that a reload reads only those that changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::load::{self, Folder};
+use super::problem::Problem;
+use super::{Boot, Plan, Planned, resolve};
+use crate::domain::Pattern;
+use crate::ids::TenantId;
+
+/// What may have changed since the last reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    All,
+    /// Tenants' folders, which may be gone or new.
+    Folders(BTreeSet<PathBuf>),
+}
+
+/// Every tenant's folder as it was last read.
+#[derive(Default)]
+pub(crate) struct Known {
+    folders: BTreeMap<PathBuf, Folder>,
+    /// Of the folder of all tenants.
+    problem: Option<Problem>,
+}
+
+impl Known {
+    /// Reads what changed; the rest stands as it was, and is the same plan. `owners` says who has which host now, and keeps
+    /// it where two claim it.
+    pub(crate) fn read(&mut self, boot: &Boot, changed: &Changed, owners: &BTreeMap<Pattern, TenantId>) -> Planned {
+        match changed {
+            Changed::All => self.read_all(boot),
+            Changed::Folders(folders) => folders.iter().for_each(|folder| self.read_one(boot, folder)),
+        }
+        let mut found = BTreeMap::new();
+        let mut problems: Vec<Problem> = self.problem.iter().cloned().collect();
+        for folder in self.folders.values() {
+            match &folder.outcome {
+                Ok((id, tenant)) => {
+                    found.insert(id.clone(), tenant.clone());
+                }
+                Err(new) => problems.extend(new.iter().cloned()),
+            }
+        }
+        problems.extend(resolve::take_out_conflicts(&mut found, owners));
+        let plans: BTreeMap<TenantId, Arc<Plan>> = found.into_iter().map(|(id, found)| (id, found.plan)).collect();
+        Planned { plans, problems }
+    }
+
+    fn read_all(&mut self, boot: &Boot) {
+        self.folders.clear();
+        self.problem = None;
+        match load::folders(&boot.tenants_dir) {
+            Ok(folders) => folders.iter().for_each(|folder| self.read_one(boot, folder)),
+            Err(problem) => self.problem = Some(*problem),
+        }
+    }
+
+    fn read_one(&mut self, boot: &Boot, folder: &Path) {
+        if load::is_tenant(folder) {
+            self.folders.insert(folder.to_owned(), load::tenant(boot, folder));
+        } else {
+            self.folders.remove(folder);
+        }
+    }
+
+    /// The directories in which these folders' files are, each with its folder.
+    pub(crate) fn dirs(&self, of: &Changed) -> Vec<(PathBuf, PathBuf)> {
+        let is_of = |folder: &PathBuf| match of {
+            Changed::All => true,
+            Changed::Folders(folders) => folders.contains(folder),
+        };
+        let read = self.folders.iter().filter(|(folder, _)| is_of(folder));
+        read.flat_map(|(folder, read)| read.dirs.iter().map(|dir| (dir.clone(), folder.clone()))).collect()
+    }
+}

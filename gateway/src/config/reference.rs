@@ -1,0 +1,53 @@
+//! Texts that stand in a file, or elsewhere: in a variable of the environment or a file of their own.
+
+use std::path::Path;
+
+use toml::de::DeValue;
+
+/// A text, or where to find one that must not stand in a file.
+#[derive(Clone, Debug)]
+pub(super) enum Reference {
+    Text(String),
+    Env(String),
+    File(String),
+}
+
+impl Reference {
+    /// The file that it names.
+    pub(super) fn path(&self) -> Option<&str> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Text(_) | Self::Env(_) => None,
+        }
+    }
+
+    /// # Errors
+    /// What was found instead, without a word of the secret.
+    pub(super) fn read(&self, base: &Path) -> Result<String, String> {
+        match self {
+            Self::Text(text) => Ok(text.clone()),
+            Self::Env(name) => std::env::var(name).map_err(|error| format!("{name}: {error}")),
+            Self::File(path) => {
+                let path = base.join(path);
+                let text = std::fs::read_to_string(&path);
+                text.map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
+                    .map_err(|error| format!("{}: {error}", path.display()))
+            }
+        }
+    }
+}
+
+/// A text, `{ env = … }` or `{ file = … }`.
+pub(super) fn reference(value: &DeValue<'_>) -> Option<Reference> {
+    if let Some(text) = value.as_str() {
+        return Some(Reference::Text(text.to_owned()));
+    }
+    let table = value.as_table().filter(|table| table.len() == 1)?;
+    let (name, value) = table.iter().next()?;
+    let text = value.get_ref().as_str()?.to_owned();
+    match name.get_ref().as_ref() {
+        "env" => Some(Reference::Env(text)),
+        "file" => Some(Reference::File(text)),
+        _ => None,
+    }
+}

@@ -1,0 +1,227 @@
+//! Hears of changes of the tenants' files: in their folders, and wherever else they name files.
+//!
+//! Directories are watched and not files, so that a file that is replaced, or a link that is pointed elsewhere, is heard of.
+//! Only directories of files that were read are watched: what a build does beside them costs nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use super::known::Changed;
+
+/// After a change, how long there must be none before it is read; and the longest that is waited for this.
+const QUIET: Duration = Duration::from_millis(50);
+const QUIET_MAX: Duration = Duration::from_millis(500);
+/// How many links one after the other are followed.
+const LINKS_MAX: usize = 8;
+
+/// A watch over the tenants' files.
+pub(crate) struct Watch {
+    watcher: Mutex<RecommendedWatcher>,
+    heard: Arc<Heard>,
+}
+
+/// What was heard of and not read yet.
+struct Heard {
+    tenants: PathBuf,
+    state: Mutex<State>,
+    wake: tokio::sync::Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Which folders' files are in which directory.
+    dirs: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
+    changed: Option<Changed>,
+    /// Of events that concern somebody.
+    count: u64,
+}
+
+impl Heard {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, event: notify::Result<Event>) {
+        let folders = match event {
+            Ok(event) if event.need_rescan() => None,
+            Ok(event) if is_a_change(event.kind) => {
+                Some(event.paths.iter().flat_map(|path| self.concerned(path)).collect::<BTreeSet<_>>())
+            }
+            Ok(_read) => return,
+            Err(error) => {
+                tracing::warn!(target: "config", %error, "a change may have been missed: all tenants are read");
+                None
+            }
+        };
+        if folders.as_ref().is_some_and(BTreeSet::is_empty) {
+            return;
+        }
+        let mut state = self.lock();
+        state.count += 1;
+        state.changed = Some(match (state.changed.take(), folders) {
+            (Some(Changed::All), _) | (_, None) => Changed::All,
+            (None, Some(new)) => Changed::Folders(new),
+            (Some(Changed::Folders(mut old)), Some(new)) => {
+                old.extend(new);
+                Changed::Folders(old)
+            }
+        });
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Whose files these may be.
+    fn concerned(&self, path: &Path) -> Vec<PathBuf> {
+        let state = self.lock();
+        let of = |dir: &Path| state.dirs.get(dir).into_iter().flatten().cloned().collect::<Vec<_>>();
+        let mut folders = of(path);
+        if let Some(parent) = path.parent() {
+            if parent == self.tenants {
+                folders.push(path.to_owned());
+            }
+            folders.extend(of(parent));
+        }
+        folders
+    }
+}
+
+/// Whether something is another than it was; reading is an event too.
+const fn is_a_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Create(_)
+        | EventKind::Remove(_)
+        | EventKind::Modify(ModifyKind::Any | ModifyKind::Data(_) | ModifyKind::Name(_) | ModifyKind::Other) => true,
+        EventKind::Any | EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) | EventKind::Other => false,
+    }
+}
+
+impl Watch {
+    /// Watches the folder of all tenants, and nothing below it yet.
+    ///
+    /// # Errors
+    /// The system will not watch it.
+    pub(crate) fn start(tenants: &Path) -> notify::Result<Self> {
+        let heard = Heard { tenants: tenants.to_owned(), state: Mutex::default(), wake: tokio::sync::Notify::new() };
+        let heard = Arc::new(heard);
+        let hears = Arc::clone(&heard);
+        let mut watcher = notify::recommended_watcher(move |event| hears.hear(event))?;
+        watcher.watch(tenants, RecursiveMode::NonRecursive)?;
+        Ok(Self { watcher: Mutex::new(watcher), heard })
+    }
+
+    /// Watches these directories too, each for a tenant's folder. What is watched already is so again, since it may be
+    /// another by now.
+    ///
+    /// # Errors
+    /// The first that cannot be watched; the others are.
+    pub(crate) fn over(&self, dirs: Vec<(PathBuf, PathBuf)>) -> notify::Result<()> {
+        let mut watched = BTreeSet::new();
+        let mut result = Ok(());
+        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        for (dir, folder) in dirs {
+            if watched.insert(dir.clone())
+                && let Err(error) = watcher.watch(&dir, RecursiveMode::NonRecursive)
+                // What is not there is heard of by the directory above it, if at all.
+                && !matches!(error.kind, notify::ErrorKind::PathNotFound)
+                && result.is_ok()
+            {
+                result = Err(error);
+            }
+            self.heard.lock().dirs.entry(dir).or_default().insert(folder);
+        }
+        result
+    }
+
+    /// Waits for a change, and until no more come.
+    pub(crate) async fn changed(&self) -> Changed {
+        loop {
+            self.heard.wake.notified().await;
+            let since = tokio::time::Instant::now();
+            loop {
+                let before = self.heard.lock().count;
+                tokio::time::sleep(QUIET).await;
+                if self.heard.lock().count == before || since.elapsed() > QUIET_MAX {
+                    break;
+                }
+            }
+            let changed = self.heard.lock().changed.take();
+            if let Some(changed) = changed {
+                return changed;
+            }
+        }
+    }
+}
+
+/// The directories in which a file is: of its own path, and of each link that leads to it.
+pub(super) fn dirs_of(path: &Path) -> BTreeSet<PathBuf> {
+    let mut dirs = BTreeSet::new();
+    let mut path = path.to_owned();
+    for _link in 0..=LINKS_MAX {
+        let Some(parent) = path.parent() else { break };
+        dirs.insert(parent.to_owned());
+        // The last directory may be a link as well, as Kubernetes has them.
+        if let Ok(target) = std::fs::read_link(parent)
+            && let Some(above) = parent.parent()
+        {
+            dirs.insert(above.to_owned());
+            dirs.insert(above.join(target));
+        }
+        match std::fs::read_link(&path) {
+            Ok(target) => path = parent.join(target),
+            Err(_no_link) => break,
+        }
+    }
+    dirs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_names_whose_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put("tenants/a/tenant.toml", "1");
+        put("tenants/b/tenant.toml", "1");
+        put("archive/1/cert.pem", "1");
+        put("archive/2/cert.pem", "2");
+        let link = dir.path().join("live/cert.pem");
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("../archive/1/cert.pem", &link).unwrap();
+        let folder = |name: &str| dir.path().join("tenants").join(name);
+        let watch = Watch::start(&dir.path().join("tenants")).unwrap();
+        let of_b = dirs_of(&link).into_iter().map(|dir| (dir, folder("b")));
+        watch.over(of_b.chain([(folder("a"), folder("a"))]).collect()).unwrap();
+        let heard = async |names: &[&str]| {
+            let changed = tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.unwrap();
+            assert_eq!(changed, Changed::Folders(names.iter().map(|name| folder(name)).collect()), "{names:?}");
+        };
+        put("tenants/a/tenant.toml", "2");
+        heard(&["a"]).await;
+        // A link that is pointed elsewhere by a rename, as certbot does it.
+        std::os::unix::fs::symlink("../archive/2/cert.pem", dir.path().join("live/new")).unwrap();
+        std::fs::rename(dir.path().join("live/new"), &link).unwrap();
+        heard(&["b"]).await;
+        // A folder that is new, and one that goes.
+        put("tenants/c/tenant.toml", "1");
+        heard(&["c"]).await;
+        std::fs::remove_dir_all(folder("a")).unwrap();
+        heard(&["a"]).await;
+        // Reading is no change.
+        std::fs::read_to_string(folder("c").join("tenant.toml")).unwrap();
+        put("tenants/c/tenant.toml", "2");
+        put("tenants/d/tenant.toml", "2");
+        heard(&["d"]).await;
+    }
+}

@@ -1,0 +1,215 @@
+//! Puts the tenants' files in force: all of them, or those that changed.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+
+use super::Gateway;
+use crate::config::{self, Changed, Plan, Planned, Problem, Snapshot, Standing};
+use crate::domain::{Domain, Pattern};
+use crate::route::{Route, Served, Subscription, Table};
+use crate::store::Listened;
+use crate::tenant::{Component, Tenant};
+use crate::tls::{Certificates, DevCa};
+
+/// Time enough to have another certificate, while somebody is at work.
+const EXPIRES_SOON: Duration = Duration::from_hours(24 * 14);
+
+impl Gateway {
+    /// Waits until the tenants' files change; for ever where they are not watched.
+    pub(super) async fn seen(&self) -> Changed {
+        match &self.watch {
+            Some(watch) => watch.changed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Loads what changed of the tenants' files and swaps the configuration whole. What did not change stands as it was: it
+    /// costs a look and no reading.
+    ///
+    /// # Errors
+    /// The development CA cannot sign.
+    pub(super) async fn reload(&self, changed: &Changed) -> anyhow::Result<()> {
+        let before = self.road.snapshot.load_full();
+        let (planned, dirs) = self.read(changed, &before).await?;
+        if let Some(watch) = &self.watch
+            && let Err(error) = watch.over(dirs)
+        {
+            cannot_watch(&error);
+        }
+        let planned = config::prepare(planned, &before.plans, &self.compiler).await;
+        let (staged, in_force) = (self.staged.clone(), Arc::clone(&before));
+        let planned = tokio::task::spawn_blocking(move || config::stage(planned, &in_force.plans, &staged)).await?;
+        // Who asks for all is told all.
+        let told: HashSet<String> = match changed {
+            Changed::All => HashSet::new(),
+            Changed::Folders(_) => before.problems.iter().map(Problem::line).collect(),
+        };
+        for problem in planned.problems.iter().filter(|problem| !told.contains(&problem.line())) {
+            tracing::error!(target: "config", tenant = problem.tenant.as_ref().map(|id| id.as_str()), "{}", problem.line());
+        }
+        let snapshot = self.snapshot(&before, planned);
+        self.look_at_expiry(&snapshot, &before);
+        let plans: Vec<_> = snapshot.plans.values().cloned().collect();
+        self.terminator.replace(certificates(&self.dev_ca, &plans)?);
+        self.registry.keep_only(|id| snapshot.plans.contains_key(id));
+        let metrics = &self.road.metrics;
+        metrics.config_generation.set(snapshot.generation);
+        metrics.config_problems.set(i64::try_from(snapshot.problems.len()).unwrap_or(i64::MAX));
+        self.store.spread(snapshot.plans.values().map(|plan| (plan.id.clone(), plan.quota.shards)));
+        let (generation, tenants) = (snapshot.generation, snapshot.plans.len());
+        let channels = snapshot.routes.channels().map(listened).collect();
+        let files = config::files_of([&snapshot.plans, &before.plans], &self.staged);
+        self.road.snapshot.store(Arc::new(snapshot));
+        self.store.listen(channels);
+        self.messages.look();
+        tracing::info!(target: "config", generation, tenants, "the configuration is in force");
+        let staged = self.staged.clone();
+        // The next reload makes copies; it must not meet this.
+        tokio::task::spawn_blocking(move || config::clear_away(&staged, |copy| files.contains(copy))).await?;
+        Ok(())
+    }
+
+    /// Warns of certificates that end soon, where they are new, and exports the first end of all.
+    fn look_at_expiry(&self, snapshot: &Snapshot, before: &Snapshot) {
+        let now = SystemTime::now();
+        let mut first = 0;
+        for plan in snapshot.plans.values() {
+            let Some(pair) = &plan.pair else { continue };
+            let ends = pair.not_after_seconds();
+            first = if first == 0 { ends } else { ends.min(first) };
+            let is_new = before.plans.get(&plan.id).is_none_or(|known| !Arc::ptr_eq(known, plan));
+            if is_new && pair.not_after.duration_since(now).unwrap_or_default() < EXPIRES_SOON {
+                tracing::warn!(target: "tls", tenant = %plan.id, not_after = ends, "the certificate ends within two weeks");
+            }
+        }
+        self.road.metrics.certificate_expiry.set(first);
+    }
+
+    /// Reads what changed, and says in which directories it is.
+    async fn read(
+        &self,
+        changed: &Changed,
+        before: &Arc<Snapshot>,
+    ) -> anyhow::Result<(Planned, Vec<(PathBuf, PathBuf)>)> {
+        let (boot, known, before, changed) =
+            (self.boot.clone(), Arc::clone(&self.known), Arc::clone(before), changed.clone());
+        let read = move || {
+            let owners = config::owners(&before.plans);
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let planned = known.read(&boot, &changed, &owners);
+            (planned, known.dirs(&changed))
+        };
+        Ok(tokio::task::spawn_blocking(read).await?)
+    }
+
+    /// Joins what was planned with what was there: a tenant whose files are wrong now keeps its last good plan.
+    fn snapshot(&self, before: &Snapshot, planned: Planned) -> Snapshot {
+        let mut snapshot = Snapshot { generation: before.generation + 1, ..Snapshot::default() };
+        for (id, plan) in planned.plans {
+            let standing = if plan.enabled { Standing::Serving } else { Standing::Suspended };
+            snapshot.standings.insert(id.to_string(), standing);
+            snapshot.plans.insert(id, plan);
+        }
+        for id in planned.problems.iter().filter_map(|problem| problem.tenant.as_ref()) {
+            if snapshot.plans.contains_key(id) {
+                continue;
+            }
+            let last_good = before.plans.get(id);
+            let standing = if last_good.is_some() { Standing::Stale } else { Standing::Broken };
+            snapshot.standings.insert(id.to_string(), standing);
+            snapshot.plans.extend(last_good.map(|plan| (id.clone(), Arc::clone(plan))));
+        }
+        snapshot.problems = planned.problems;
+        for (id, plan) in &snapshot.plans {
+            let is_same = before.plans.get(id).is_some_and(|known| Arc::ptr_eq(known, plan));
+            if !(is_same && snapshot.routes.keep(&before.routes, id, &plan.hosts)) {
+                self.add(&mut snapshot.routes, plan);
+            }
+        }
+        snapshot
+    }
+
+    fn add(&self, table: &mut Table, plan: &Plan) {
+        let tenant = Tenant {
+            id: plan.id.clone(),
+            store_ttl: plan.store_ttl.clone(),
+            ledger: self.registry.ledger(&plan.id, &plan.quota, plan.enabled),
+        };
+        let components: Vec<_> = plan
+            .components
+            .iter()
+            .map(|component| {
+                Arc::new(Component {
+                    name: component.name.clone(),
+                    digest: component.digest,
+                    stores: component.stores.clone(),
+                    redis: component.redis.clone(),
+                    environment: component.environment.clone(),
+                    files: component.files.as_ref().map(|files| files.place(&self.staged, &plan.id)),
+                    variables: component.variables.clone(),
+                    egress: component.egress.clone(),
+                })
+            })
+            .collect();
+        let routes = plan.routes.iter().filter_map(|route| {
+            let component = Arc::clone(components.get(route.component)?);
+            Some(Route {
+                pattern: route.pattern.clone(),
+                component,
+                limits: Arc::new(route.limits.clone()),
+                is_spin: route.is_spin,
+            })
+        });
+        let limits = Arc::new(plan.limits.clone());
+        let subscriptions = plan.subscriptions.iter().filter_map(|subscription| {
+            let component = Arc::clone(components.get(subscription.component)?);
+            Some(Subscription {
+                channel: subscription.channel.clone(),
+                component,
+                limits: Arc::clone(&limits),
+                at_once: plan.quota.messages_at_once,
+                is_once: subscription.is_once,
+            })
+        });
+        let served = Served {
+            routes: routes.collect(),
+            fixed: plan.fixed.clone(),
+            subscriptions: subscriptions.collect(),
+            components: components.iter().map(|component| (Arc::clone(component), Arc::clone(&limits))).collect(),
+        };
+        table.add(Arc::new(tenant), plan.hosts.clone(), served);
+    }
+}
+
+/// What the operator can do where changes are not heard of.
+pub(super) fn cannot_watch(error: &notify::Error) {
+    tracing::warn!(
+        target: "config", %error,
+        "changes of tenants' files are not all seen: SIGHUP loads them (is fs.inotify.max_user_watches too small?)"
+    );
+}
+
+fn listened(of: crate::route::Channel<'_>) -> Listened {
+    Listened { tenant: of.tenant.clone(), channel: of.name.to_owned(), is_once: of.is_once }
+}
+
+/// Certificates for all hosts of these tenants, and one for strangers.
+pub(super) fn certificates(dev_ca: &DevCa, plans: &[Arc<Plan>]) -> anyhow::Result<Certificates> {
+    let nobody = Domain::parse("localhost").map(Pattern::Exact);
+    let default = dev_ca.issue(nobody.as_slice()).context("the development CA cannot sign")?;
+    let mut certificates = Certificates::new(default);
+    for plan in plans {
+        let key = match &plan.pair {
+            Some(pair) => Arc::clone(&pair.key),
+            None => dev_ca.issue(&plan.hosts).with_context(|| format!("no certificate for {}", plan.id))?,
+        };
+        for host in &plan.hosts {
+            certificates.add(host.clone(), Arc::clone(&key));
+        }
+    }
+    Ok(certificates)
+}
