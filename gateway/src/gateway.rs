@@ -4,6 +4,7 @@ mod door;
 mod reload;
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::domain::Pattern;
 use crate::fleet::Fleet;
 use crate::host::Egress;
 use crate::ids::TenantId;
-use crate::listener::{self, Connections};
+use crate::listener::{self, Connections, Offer, Role, Sockets};
 use crate::request::Road;
 use crate::sandbox::{Compiler, Sandbox, Surroundings};
 use crate::store::Store;
@@ -47,6 +48,10 @@ pub(crate) struct Gateway {
     /// What the tenants' files said when they were read last.
     known: Arc<Mutex<Known>>,
     watch: Option<Watch>,
+    /// Its sockets, for a process that takes over.
+    offer: Option<Offer>,
+    /// Of the operators' listener.
+    admin_tasks: Tasks,
     /// What it listens on, with the ports that were chosen.
     pub(crate) https: Vec<SocketAddr>,
     pub(crate) http: Vec<SocketAddr>,
@@ -54,14 +59,16 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Opens everything, loads the tenants, and begins to serve.
+    /// Opens everything, loads the tenants, and begins to serve; from the sockets of the gateway that runs where `takeover` is
+    /// set.
     ///
     /// # Errors
     /// In words for the operator: what cannot be opened, made or listened on. A tenant's problem is not one of them.
-    pub(crate) async fn start(boot: Boot) -> anyhow::Result<Self> {
+    pub(crate) async fn start(boot: Boot, takeover: bool) -> anyhow::Result<Self> {
+        let (mut sockets, tries) = take_over(&boot, takeover).await?;
         let metrics = Arc::new(Metrics::default());
         let tasks = Tasks::default();
-        let store = Arc::new(Store::open(&boot.storage, Arc::clone(&metrics))?);
+        let store = Arc::new(open(&boot, &metrics, tries).await?);
         let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;
         let logs = GuestLogs::open(&boot.state.join("logs"), Arc::clone(&metrics))
             .with_context(|| format!("cannot write logs under {}", boot.state.display()))?;
@@ -92,11 +99,7 @@ impl Gateway {
         let suspension = Suspension::load(boot.state.join("suspended"), Arc::clone(&registry));
         let suspension = suspension.with_context(|| format!("cannot use {}/suspended", boot.state.display()))?;
         let staged = boot.state.join("files");
-        let watch = boot.watch.then(|| Watch::start(&boot.tenants_dir)).transpose();
-        let watch = watch.unwrap_or_else(|error| {
-            reload::cannot_watch(&error);
-            None
-        });
+        let watch = reload::watch(&boot);
         let mut gateway = Self {
             boot,
             messages: Messages::new(Arc::clone(&road), Arc::clone(&store)),
@@ -112,6 +115,8 @@ impl Gateway {
             staged,
             known: Arc::default(),
             watch,
+            offer: None,
+            admin_tasks: Tasks::default(),
             https: vec![],
             http: vec![],
             admin,
@@ -120,23 +125,29 @@ impl Gateway {
         let messages = Arc::clone(&gateway.messages);
         gateway.store.hand_messages_to(move |heard| messages.take(heard));
         gateway.reload(&Changed::All).await?;
-        gateway.listen(&metrics, moves).await?;
+        gateway.listen(&metrics, moves, &mut sockets).await?;
+        if let Some(mut old) = sockets.old {
+            old.relieve().await.context("the gateway that was taken over is gone")?;
+        }
         Ok(gateway)
     }
 
-    async fn listen(&mut self, metrics: &Arc<Metrics>, moves: Moves) -> anyhow::Result<()> {
+    async fn listen(&mut self, metrics: &Arc<Metrics>, moves: Moves, sockets: &mut Sockets) -> anyhow::Result<()> {
+        let mut offered = Vec::new();
         let connections = Connections::new(self.boot.listen.connections, Arc::clone(metrics));
         for address in &self.boot.listen.https {
-            let listener = listener::bind(*address).await?;
+            let listener = sockets.bind(Role::Https, *address).await?;
             self.https.push(listener.local_addr()?);
+            offered.push((Role::Https, listener.as_fd().try_clone_to_owned()?));
             let door = Door { road: Arc::clone(&self.road), terminator: self.terminator.clone() };
             let serve = move |stream, peer| door.clone().https(stream, peer);
             self.tasks.spawn(listener::accept(listener, connections.clone(), self.tasks.clone(), serve));
         }
         let https_port = self.https.first().map_or(443, SocketAddr::port);
         for address in &self.boot.listen.http {
-            let listener = listener::bind(*address).await?;
+            let listener = sockets.bind(Role::Http, *address).await?;
             self.http.push(listener.local_addr()?);
+            offered.push((Role::Http, listener.as_fd().try_clone_to_owned()?));
             let door = Door { road: Arc::clone(&self.road), terminator: self.terminator.clone() };
             let (connections, tasks) = (connections.clone(), self.tasks.clone());
             if self.boot.listen.is_plain {
@@ -147,8 +158,9 @@ impl Gateway {
                 self.tasks.spawn(listener::accept(listener, connections, tasks, serve));
             }
         }
-        let listener = listener::bind(self.boot.listen.admin).await?;
+        let listener = sockets.bind(Role::Admin, self.boot.listen.admin).await?;
         self.admin = listener.local_addr()?;
+        offered.push((Role::Admin, listener.as_fd().try_clone_to_owned()?));
         // Connections of its own, so that it answers when the clients' are all taken; and it outlives a drain's start.
         self.egress.own_listeners([self.https.as_slice(), &self.http, &[self.admin]].concat());
         let store = Arc::clone(&self.store);
@@ -160,7 +172,11 @@ impl Gateway {
         let admin = Admin { road: Arc::clone(&self.road), store, suspension: self.suspension.clone(), data };
         let connections = Connections::new(100, Arc::new(Metrics::default()));
         let serve = move |stream, _peer| admin.clone().serve(stream);
-        tokio::spawn(listener::accept(listener, connections, Tasks::default(), serve));
+        self.admin_tasks = Tasks::default();
+        tokio::spawn(listener::accept(listener, connections, self.admin_tasks.clone(), serve));
+        let path = self.boot.state.join("takeover.sock");
+        let offer = Offer::make(path.clone(), offered).with_context(|| format!("cannot use {}", path.display()))?;
+        self.offer = Some(offer);
         Ok(())
     }
 
@@ -181,16 +197,27 @@ impl Gateway {
         snapshot.standings.iter().map(|(id, standing)| (id.clone(), *standing, url(id))).collect()
     }
 
-    /// Serves until SIGTERM or SIGINT, reloading at each SIGHUP and what changes of itself; then drains.
+    /// Serves until SIGTERM or SIGINT, or until another process took over, reloading at each SIGHUP and what changes of itself; then drains.
+    ///
+    /// What is returned is to be held until all that this process had open is closed: its end is what the process that took
+    /// over waits for.
     ///
     /// # Errors
     /// Signals cannot be listened to.
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
+    pub(crate) async fn run(mut self) -> anyhow::Result<Option<tokio::net::UnixStream>> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         let mut changed = None;
-        loop {
+        let offer = self.offer.take();
+        // A task of its own: an exchange goes on whatever else happens.
+        let mut taken = tokio::spawn(async move {
+            match offer {
+                Some(offer) => offer.taken().await,
+                None => std::future::pending().await,
+            }
+        });
+        let heir = loop {
             // A reload may compile for minutes; the end need not wait for it.
             let reloaded = async {
                 match changed.take() {
@@ -202,22 +229,58 @@ impl Gateway {
                 reloaded = reloaded => if let Err(error) = reloaded {
                     tracing::error!(target: "config", %error, "the reload failed; what was before it stays");
                 },
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break None,
+                _ = interrupt.recv() => break None,
             }
             changed = tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break None,
+                _ = interrupt.recv() => break None,
+                heir = &mut taken => break heir.ok(),
                 _ = hangup.recv() => Some(Changed::All),
                 seen = self.seen() => Some(seen),
             };
+        };
+        // The sockets close, unless another process has them; and then it answers operators too.
+        taken.abort();
+        if heir.is_some() {
+            self.admin_tasks.begin_to_drain();
         }
         let limit = self.boot.listen.drain;
         tracing::info!(target: "gateway", limit_ms = limit.as_millis(), "draining");
         let cut_off = self.tasks.drain(limit).await;
-        tracing::info!(target: "gateway", cut_off, "stopped");
-        Ok(())
+        tracing::info!(target: "gateway", cut_off, taken_over = heir.is_some(), "stopped");
+        Ok(heir)
     }
+}
+
+/// How often the store of a process that is about to be gone is tried, and how long after each.
+const OPEN_TRIES: u32 = 100;
+const OPEN_AGAIN: Duration = Duration::from_millis(50);
+
+/// The sockets that there are already, and how often to try to open the store.
+async fn take_over(boot: &Boot, takeover: bool) -> anyhow::Result<(Sockets, u32)> {
+    if !takeover {
+        return Ok((Sockets::of_systemd(), 1));
+    }
+    let mut sockets = Sockets::of_running(&boot.state.join("takeover.sock")).await?;
+    // Only one process may have the embedded store open: until the old one has ended, connections wait.
+    if boot.storage.is_embedded()
+        && let Some(mut old) = sockets.old.take()
+    {
+        old.relieve().await?;
+        old.ended().await?;
+    }
+    Ok((sockets, OPEN_TRIES))
+}
+
+async fn open(boot: &Boot, metrics: &Arc<Metrics>, tries: u32) -> anyhow::Result<Store> {
+    for _try in 1..tries {
+        match Store::open(&boot.storage, Arc::clone(metrics)) {
+            Ok(store) => return Ok(store),
+            Err(_locked) => tokio::time::sleep(OPEN_AGAIN).await,
+        }
+    }
+    Store::open(&boot.storage, Arc::clone(metrics))
 }
 
 /// Between two counts of what tenants with a quota of it have in the store, and before the first.

@@ -74,9 +74,9 @@ impl Answer {
     }
 }
 
-/// Either connection's sending half.
+/// A connection that is kept, of either kind.
 #[derive(Debug)]
-enum Sender {
+pub enum Sender {
     H1(hyper::client::conn::http1::SendRequest<Body>),
     H2(hyper::client::conn::http2::SendRequest<Body>),
 }
@@ -113,7 +113,8 @@ impl Client {
         connector.connect(ServerName::try_from(server_name.to_owned()).unwrap(), stream).await.unwrap()
     }
 
-    async fn connect(&self, server_name: &str) -> Sender {
+    /// A connection that is kept.
+    pub async fn connect(&self, server_name: &str) -> Sender {
         if self.tls.is_none() {
             let stream = TcpStream::connect(self.address).await.unwrap();
             let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -140,25 +141,8 @@ impl Client {
     ///
     /// # Errors
     /// The connection broke off before.
-    pub async fn start(&self, server_name: &str, mut request: Request<Body>) -> Result<Response<Incoming>, String> {
-        let sender = self.connect(server_name).await;
-        let sent = async {
-            match sender {
-                Sender::H1(mut sender) => {
-                    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse().unwrap();
-                    if let Some(authority) = request.uri().authority().cloned()
-                        && !request.headers().contains_key("host")
-                    {
-                        request.headers_mut().insert("host", authority.as_str().parse().unwrap());
-                    }
-                    *request.uri_mut() = path;
-                    sender.send_request(request).await
-                }
-                Sender::H2(mut sender) => sender.send_request(request).await,
-            }
-        };
-        let sent = tokio::time::timeout(crate::PATIENCE, sent).await;
-        sent.expect("no response in time").map_err(|error| format!("{error:?}"))
+    pub async fn start(&self, server_name: &str, request: Request<Body>) -> Result<Response<Incoming>, String> {
+        self.connect(server_name).await.send(request).await
     }
 
     /// Sends a request and reads the response to its end.
@@ -176,6 +160,40 @@ impl Client {
     pub async fn call(&self, method: &str, host: &str, path: &str, body: impl Into<Bytes>) -> Answer {
         let body = Full::new(body.into()).map_err(|never| match never {}).boxed();
         self.send(host, request(method, host, path).body(body).unwrap()).await
+    }
+}
+
+impl Sender {
+    /// Sends a request and returns when the head of the response is there.
+    ///
+    /// # Errors
+    /// The connection broke off before.
+    pub async fn send(&mut self, mut request: Request<Body>) -> Result<Response<Incoming>, String> {
+        let sent = async {
+            match self {
+                Self::H1(sender) => {
+                    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse().unwrap();
+                    if let Some(authority) = request.uri().authority().cloned()
+                        && !request.headers().contains_key("host")
+                    {
+                        request.headers_mut().insert("host", authority.as_str().parse().unwrap());
+                    }
+                    *request.uri_mut() = path;
+                    sender.send_request(request).await
+                }
+                Self::H2(sender) => sender.send_request(request).await,
+            }
+        };
+        let sent = tokio::time::timeout(crate::PATIENCE, sent).await;
+        sent.expect("no response in time").map_err(|error| format!("{error:?}"))
+    }
+
+    /// Whether the gateway ended it.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::H1(sender) => sender.is_closed(),
+            Self::H2(sender) => sender.is_closed(),
+        }
     }
 }
 

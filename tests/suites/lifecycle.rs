@@ -1,6 +1,7 @@
 //! Starting, reloading, draining, and what is kept between two lives.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -312,4 +313,118 @@ async fn a_storm_that_is_over_keeps_nobody_out_of_memory() {
     }
     let loads = gateway.metric("tollgate_component_loads_total").await - before;
     assert!(loads <= 2.0, "it was loaded {loads} times");
+}
+
+/// A gateway with ports that stay, since whoever takes over has the same configuration.
+fn settled(storage: &str) -> Site {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let site = site().gateway(storage);
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let (https, admin) = (free(), free());
+    let text = text.replace("https = [\"127.0.0.1:0\"]", &format!("https = [\"{https}\"]"));
+    site.write("config/gateway.toml", text.replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{admin}\"")));
+    site
+}
+
+/// Asks without a pause, over connections that are kept and over new ones, until it is told to stop: how many were answered.
+async fn ask(client: Client, protocol: Protocol, is_kept: bool, stop: Arc<AtomicBool>) -> u32 {
+    let mut count = 0;
+    let mut kept = None;
+    while !stop.load(Ordering::Relaxed) {
+        if kept.is_none() || !is_kept {
+            kept = Some(client.connect("echo.localhost").await);
+        }
+        let request = tests::request("GET", "echo.localhost", "/head").body(tests::empty()).unwrap();
+        let response = kept.as_mut().unwrap().send(request).await;
+        // What never left the client, because the connection had ended, it sends on another (RFC 9113 §8.7).
+        if response.as_ref().is_err_and(|error| error.contains("Canceled")) {
+            kept = None;
+            continue;
+        }
+        assert!(response.is_ok(), "{protocol:?} kept {is_kept} after {count}: {response:?}");
+        let response = response.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        // A client does what it is told: this connection has no further request.
+        let is_last = response.headers().get("connection").is_some_and(|value| value == "close");
+        tests::read(response).await;
+        if is_last || kept.as_ref().unwrap().is_closed() {
+            kept = None;
+        }
+        count += 1;
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_process_takes_over_and_no_request_fails() {
+    let redis = tests::Redis::start();
+    for storage in [String::new(), format!("[storage]\nbackend = \"redis\"\nurl = \"{}\"", redis.url())] {
+        let site = settled(&storage);
+        let old = Gateway::start(&site);
+        let stop = Arc::<AtomicBool>::default();
+        let ways = [Protocol::H1, Protocol::H2].into_iter().flat_map(|protocol| [(protocol, true), (protocol, false)]);
+        let asking: Vec<_> = ways
+            .map(|(protocol, is_kept)| tokio::spawn(ask(old.client(protocol), protocol, is_kept, stop.clone())))
+            .collect();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let site = Arc::new(site);
+        let with = Arc::clone(&site);
+        let new = tokio::task::spawn_blocking(move || Gateway::start_with(&with, &["--takeover"])).await.unwrap();
+        let code = tokio::task::spawn_blocking(move || old.wait()).await.unwrap();
+        assert_eq!(code, Some(0), "the old one ended by itself");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(new.admin("/readyz").await, "ready\n");
+        stop.store(true, Ordering::Relaxed);
+        for asked in asking {
+            assert!(asked.await.unwrap() > 10);
+        }
+        // And once more, from the one that took over.
+        let third = tokio::task::spawn_blocking(move || Gateway::start_with(&site, &["--takeover"])).await.unwrap();
+        assert_eq!(new.wait(), Some(0));
+        assert_eq!(third.get("echo.localhost", "/head").await.status.as_u16(), 200);
+    }
+}
+
+#[test]
+fn nobody_to_take_over_from_is_told() {
+    let site = settled("");
+    let output = std::process::Command::new(tests::tollgate())
+        .args(["serve", "--takeover", "--config"])
+        .arg(site.config())
+        .output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("is one running with this state folder?"), "{said}");
+}
+
+/// Opens a socket as systemd would, and becomes the gateway (sd_listen_fds(3)).
+const ACTIVATE: &str = "import os, socket, sys
+listening = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+os.dup2(listening.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])";
+
+#[tokio::test]
+async fn a_socket_that_systemd_opened_is_served() {
+    let site = settled("");
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let https: std::net::SocketAddr =
+        text.split("https = [\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
+    let mut child = std::process::Command::new("python3")
+        .args(["-c", ACTIVATE, &https.port().to_string()])
+        .arg(tests::tollgate())
+        .args(["serve", "--config"])
+        .arg(site.config())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // Were the socket not taken, this address could not be listened on twice and the gateway would end.
+    let ca = tests::until("the CA", async || std::fs::read(site.path("state/tls/ca.pem")).ok()).await;
+    let client = Client::new(https, &ca, Protocol::H1);
+    let answer = client.get("echo.localhost", "/head").await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(answer.status.as_u16(), 200);
 }

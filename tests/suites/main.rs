@@ -15,6 +15,7 @@ mod egress;
 mod fairness;
 mod faults;
 mod fleet;
+mod floods;
 mod framing;
 mod guests;
 mod hostile;

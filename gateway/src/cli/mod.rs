@@ -41,7 +41,13 @@ Exit codes: 0 done, 1 failed, 2 misused.";
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve all tenants until SIGTERM; SIGHUP loads the tenants' files anew
-    Serve(Common),
+    Serve {
+        #[command(flatten)]
+        common: Common,
+        /// Take the sockets of the gateway that runs with this state folder, which then drains: nobody is refused
+        #[arg(long)]
+        takeover: bool,
+    },
     /// Load the whole configuration as `serve` would, compile every component, and tell every problem
     Check {
         #[command(flatten)]
@@ -206,7 +212,7 @@ pub fn main() -> ExitCode {
                 Err(error) => fail(&error),
             };
         }
-        Command::Serve(common) => serve::serve(&common),
+        Command::Serve { common, takeover } => serve::serve(&common, takeover),
         Command::Templates(which) => Ok(dev::templates(&which)),
         Command::New(asked) => dev::new(&asked),
         Command::Add(asked) => dev::add(&asked),

@@ -10,31 +10,32 @@ use crate::config::{self, Boot, Machine, Standing};
 use crate::gateway::Gateway;
 use crate::telemetry;
 
-pub(super) fn serve(common: &Common) -> anyhow::Result<ExitCode> {
+pub(super) fn serve(common: &Common, takeover: bool) -> anyhow::Result<ExitCode> {
     let boot = match boot(common) {
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };
-    run(boot)
+    run(boot, takeover)
 }
 
-/// Serves until it is told to stop.
-pub(super) fn run(boot: Boot) -> anyhow::Result<ExitCode> {
+/// Serves until it is told to stop, from the sockets of the gateway that runs where `takeover` is set.
+pub(super) fn run(boot: Boot, takeover: bool) -> anyhow::Result<ExitCode> {
     let _lines_to_the_end = telemetry::start(&boot.telemetry)?;
     raise_descriptors();
     for warning in config::budget_lines(&boot, Machine::here()).1 {
         tracing::warn!(target: "config", "{warning}");
     }
     let dev = (boot.tls == crate::tls::Source::Dev && !boot.listen.is_plain).then(|| boot.state.join("tls/ca.pem"));
-    runtime()?.block_on(async {
+    let ended = runtime()?.block_on(async {
         // From here on SIGHUP does not end the process; what is loaded meanwhile is what is there.
         let _heard_later = signal(SignalKind::hangup())?;
-        let gateway = Gateway::start(boot).await?;
+        let gateway = Gateway::start(boot, takeover).await?;
         let said = announce(&gateway, dev.as_deref());
         // Nobody has to read it.
         let _closed = std::io::stdout().lock().write_all(said.as_bytes());
         gateway.run().await
-    })?;
+    });
+    let _seen_by_the_heir = ended?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -46,6 +47,9 @@ fn raise_descriptors() {
         tracing::warn!(target: "listener", %error, "the limit on descriptors cannot be raised");
     }
 }
+
+/// The most tenants that are shown at the start.
+const SHOWN_MAX: usize = 100;
 
 /// The addresses, one line each, and a small table of the tenants.
 fn announce(gateway: &Gateway, ca: Option<&std::path::Path>) -> String {
@@ -60,7 +64,11 @@ fn announce(gateway: &Gateway, ca: Option<&std::path::Path>) -> String {
     if let Some(ca) = ca {
         text += &format!("ca     {}\n", ca.display());
     }
-    let tenants = gateway.tenants();
+    let mut tenants = gateway.tenants();
+    // What is wrong first, where not all are shown.
+    tenants.sort_by_key(|(_, standing, _)| !matches!(standing, Standing::Broken | Standing::Stale));
+    let more = tenants.len().saturating_sub(SHOWN_MAX);
+    tenants.truncate(SHOWN_MAX);
     let width = tenants.iter().map(|(id, ..)| id.len()).max().unwrap_or(0);
     text += "\n";
     for (id, standing, url) in tenants {
@@ -71,6 +79,9 @@ fn announce(gateway: &Gateway, ca: Option<&std::path::Path>) -> String {
             Standing::Broken => " (left out: tollgate check says why)",
         };
         text += &format!("{id:width$}  {}{note}\n", url.as_deref().unwrap_or("-"));
+    }
+    if more > 0 {
+        text += &format!("and {more} more\n");
     }
     text
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 
 use super::Gateway;
-use crate::config::{self, Changed, Plan, Planned, Problem, Snapshot, Standing};
+use crate::config::{self, Boot, Changed, Plan, Planned, Problem, Snapshot, Standing, Watch};
 use crate::domain::{Domain, Pattern};
 use crate::route::{Route, Served, Subscription, Table};
 use crate::store::Listened;
@@ -185,8 +185,17 @@ impl Gateway {
     }
 }
 
+/// A watch over the tenants' files, where it is wanted and can be had.
+pub(super) fn watch(boot: &Boot) -> Option<Watch> {
+    let watch = boot.watch.then(|| Watch::start(&boot.tenants_dir)).transpose();
+    watch.unwrap_or_else(|error| {
+        cannot_watch(&error);
+        None
+    })
+}
+
 /// What the operator can do where changes are not heard of.
-pub(super) fn cannot_watch(error: &notify::Error) {
+fn cannot_watch(error: &notify::Error) {
     tracing::warn!(
         target: "config", %error,
         "changes of tenants' files are not all seen: SIGHUP loads them (is fs.inotify.max_user_watches too small?)"

@@ -6,6 +6,7 @@
 
 mod body;
 pub(crate) mod cdn_loop;
+mod frames;
 mod front;
 mod hygiene;
 mod idle;
@@ -18,7 +19,8 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,6 +33,7 @@ pub(crate) use cdn_loop::CDN_LOOP;
 pub(crate) use hygiene::{X_REQUEST_ID, authority, clean_request, clean_response};
 pub(crate) use redirect::to_https;
 
+use frames::Frames;
 use front::{Front, Refusals};
 use idle::Activity;
 use stall::Stalling;
@@ -53,6 +56,8 @@ pub(crate) struct Settings {
 
 /// The most header fields of a request.
 const FIELDS_MAX: usize = 100;
+/// How long an idle connection of HTTP/1 is left open for one more request when the gateway drains.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 /// hyper wants 8 KiB at least for its buffer.
 const BUFFER_BYTES_MIN: usize = 8192;
 
@@ -65,6 +70,8 @@ where
 {
     let activity = Activity::new((protocol == Protocol::Http2).then_some(settings.write_stall));
     let counted = activity.clone();
+    let is_old = protocol == Protocol::Http1;
+    let draining = tasks.clone();
     let refusals = Refusals::default();
     let refused = refusals.clone();
     let answer = tower::service_fn(move |mut request: Request<Incoming>| {
@@ -73,7 +80,14 @@ where
         }
         let busy = counted.enter();
         let answered = service(request);
-        async move { Ok::<_, Infallible>(answered.await.map(|body| busy.until_end_of(body))) }
+        let draining = draining.clone();
+        async move {
+            let mut response = answered.await.map(|body| busy.until_end_of(body));
+            if is_old && draining.is_draining() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     // Outermost, so that a fault of our own costs one request and not the connection's other streams.
     let service =
@@ -93,7 +107,7 @@ where
                 .max_headers(FIELDS_MAX)
                 .serve_connection(io, service);
             let mut connection = pin!(connection);
-            drive!(connection, activity, writing, settings, tasks);
+            drive!(connection, activity, writing, settings, hangs_up(tasks, is_old));
         }
         Protocol::Http2 => {
             let connection = hyper::server::conn::http2::Builder::new(tasks.clone())
@@ -104,19 +118,19 @@ where
                 .max_local_error_reset_streams(100)
                 .keep_alive_interval(settings.idle.min(Duration::from_secs(20)))
                 .keep_alive_timeout(Duration::from_secs(10))
-                .serve_connection(TokioIo::new(io), service);
+                .serve_connection(TokioIo::new(Frames::new(io)), service);
             let mut connection = pin!(connection);
-            drive!(connection, activity, writing, settings, tasks);
+            drive!(connection, activity, writing, settings, hangs_up(tasks, is_old));
         }
     }
 }
 
 /// hyper's two kinds of connection share no trait, so what is done with either is a macro.
 macro_rules! drive {
-    ($connection:ident, $activity:ident, $writing:ident, $settings:ident, $tasks:ident) => {{
+    ($connection:ident, $activity:ident, $writing:ident, $settings:ident, $hangs_up:expr) => {{
         let ended = tokio::select! {
             ended = $connection.as_mut() => Some(ended),
-            () = $tasks.draining() => None,
+            () = $hangs_up => None,
             () = $activity.idle_for($settings.idle) => None,
             never = $activity.clear_stalled() => match never {},
         };
@@ -138,6 +152,15 @@ macro_rules! drive {
     }};
 }
 use drive;
+
+/// Resolves when a connection is to end because the gateway drains. An idle one of HTTP/1 has no way to be told: a request
+/// that is on its way would meet a closed door. So its next request is answered, with `Connection: close`, for a while.
+async fn hangs_up(tasks: &Tasks, is_old: bool) {
+    tasks.draining().await;
+    if is_old {
+        tokio::time::sleep(LAST_REQUEST).await;
+    }
+}
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<ResponseBody> {
     tracing::error!(target: "http", "a request made the gateway panic: this is a bug of Tollgate");

@@ -3,15 +3,17 @@
 //! Invariant: nothing a client does ends the accept loop or holds it up: it accepts and hands over.
 //! Limit: [`Settings::connections`] open connections in all; the next one is closed at once and counted.
 
+mod handover;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::telemetry::{Metrics, Tasks};
+pub(crate) use handover::{Offer, Role, Sockets};
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
@@ -29,14 +31,6 @@ pub(crate) struct Settings {
 
 /// How long to leave a machine alone that has run out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Takes an address. Port 0 takes a free one; see [`TcpListener::local_addr`].
-///
-/// # Errors
-/// In words for the operator, with the address.
-pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
-}
 
 /// Counts open connections and refuses too many.
 #[derive(Clone, Debug)]

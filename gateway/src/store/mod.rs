@@ -73,6 +73,13 @@ pub(crate) struct Settings {
     pub(crate) tls: Tls,
 }
 
+impl Settings {
+    /// Whether the keys are in a file that only one process may have open.
+    pub(crate) const fn is_embedded(&self) -> bool {
+        matches!(self.kind, Kind::Embedded(_))
+    }
+}
+
 /// Which backend holds the keys.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {

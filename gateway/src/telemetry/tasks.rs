@@ -39,6 +39,11 @@ impl Tasks {
         self.drain.cancelled().await;
     }
 
+    /// Tells everybody to finish, and waits for nobody.
+    pub(crate) fn begin_to_drain(&self) {
+        self.drain.cancel();
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
     }

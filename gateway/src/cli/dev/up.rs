@@ -53,7 +53,7 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
     if asked.watch {
         watch::start(project)?;
     }
-    serve::run(boot)
+    serve::run(boot, false)
 }
 
 /// Writes the configuration of a gateway that serves this project alone.

@@ -1,0 +1,225 @@
+//! Counts what a client sends on HTTP/2 (RFC 9113 §4.1, §10.5): frames that cost it nothing and us something.
+//!
+//! Limit: so many of each kind within a second, far above what a client has use for; then the connection ends. h2 itself has
+//! bounds on resets that are not accepted yet, and on the header blocks of one request.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+const WINDOW: Duration = Duration::from_secs(1);
+/// What begins a connection, before the first frame.
+const PREFACE_BYTES: usize = 24;
+const HEADER_BYTES: usize = 9;
+
+/// A kind of frame with its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    EmptyData,
+    Priority,
+    Reset,
+    Settings,
+    Ping,
+    EmptyWindow,
+    Continuation,
+    Unknown,
+}
+
+impl Kind {
+    const COUNT: usize = 8;
+
+    /// Nothing for frames that carry something.
+    const fn of(header: [u8; HEADER_BYTES]) -> Option<Self> {
+        let length = payload(header);
+        let is_last = header[4] & 1 != 0;
+        match header[3] {
+            // An empty one that ends a stream says something.
+            0 if length == 0 && !is_last => Some(Self::EmptyData),
+            0 | 1 => None,
+            2 => Some(Self::Priority),
+            3 => Some(Self::Reset),
+            4 => Some(Self::Settings),
+            6 => Some(Self::Ping),
+            8 => Some(Self::EmptyWindow),
+            9 => Some(Self::Continuation),
+            _ => Some(Self::Unknown),
+        }
+    }
+
+    /// The most within [`WINDOW`].
+    const fn max(self) -> u32 {
+        match self {
+            Self::Continuation | Self::Unknown => 50,
+            Self::Settings | Self::EmptyData => 100,
+            Self::Ping => 200,
+            // As many requests as are cancelled within a second by somebody who turns pages.
+            Self::Reset => 500,
+            Self::Priority => 2_000,
+            // A download at 10 Gbit/s tells of so many windows.
+            Self::EmptyWindow => 100_000,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::EmptyData => "empty DATA",
+            Self::Priority => "PRIORITY",
+            Self::Reset => "RST_STREAM",
+            Self::Settings => "SETTINGS",
+            Self::Ping => "PING",
+            Self::EmptyWindow => "WINDOW_UPDATE",
+            Self::Continuation => "CONTINUATION",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+const fn payload(header: [u8; HEADER_BYTES]) -> usize {
+    (header[0] as usize) << 16 | (header[1] as usize) << 8 | header[2] as usize
+}
+
+/// Where in the stream of frames we are, and how many there were.
+#[derive(Debug)]
+struct Count {
+    /// Bytes that are of no header: the preface, and payloads.
+    skip: usize,
+    header: [u8; HEADER_BYTES],
+    have: usize,
+    since: Instant,
+    counts: [u32; Kind::COUNT],
+}
+
+impl Count {
+    fn new(now: Instant) -> Self {
+        Self { skip: PREFACE_BYTES, header: [0; HEADER_BYTES], have: 0, since: now, counts: [0; Kind::COUNT] }
+    }
+
+    /// Goes over what was read; the kind of which there are too many.
+    fn pass(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Kind> {
+        if now.duration_since(self.since) > WINDOW {
+            (self.since, self.counts) = (now, [0; Kind::COUNT]);
+        }
+        loop {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            let Some((first, rest)) = bytes.split_first() else { return Ok(()) };
+            if let Some(place) = self.header.get_mut(self.have) {
+                *place = *first;
+            }
+            bytes = rest;
+            self.have += 1;
+            if self.have < HEADER_BYTES {
+                continue;
+            }
+            (self.have, self.skip) = (0, payload(self.header));
+            let Some(kind) = Kind::of(self.header) else { continue };
+            let Some(count) = self.counts.get_mut(kind as usize) else { continue };
+            *count += 1;
+            if *count > kind.max() {
+                return Err(kind);
+            }
+        }
+    }
+}
+
+/// Wraps a connection of HTTP/2.
+#[derive(Debug)]
+pub(super) struct Frames<IO> {
+    io: IO,
+    count: Count,
+}
+
+impl<IO> Frames<IO> {
+    pub(super) fn new(io: IO) -> Self {
+        Self { io, count: Count::new(Instant::now()) }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Frames<IO> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        let read = buf.filled().get(before..).unwrap_or_default();
+        match this.count.pass(read, Instant::now()) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(kind) => {
+                tracing::debug!(target: "http", kind = kind.name(), "a client floods");
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "too many frames that say nothing")))
+            }
+        }
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Frames<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of a kind, with so many bytes.
+    fn frame(kind: u8, flags: u8, bytes: u8) -> Vec<u8> {
+        let mut frame = vec![0, 0, bytes, kind, flags, 0, 0, 0, 1];
+        frame.resize(HEADER_BYTES + usize::from(bytes), 0xff);
+        frame
+    }
+
+    #[test]
+    fn floods_are_told_from_use_however_the_bytes_come() {
+        let now = Instant::now();
+        for (kind, bytes, max) in
+            [(0, 0, 100), (2, 5, 2_000), (3, 4, 500), (4, 0, 100), (6, 8, 200), (9, 1, 50), (99, 7, 50)]
+        {
+            let sent = |count: u32| {
+                let frames = std::iter::repeat_n(frame(kind, 0, bytes), count as usize).flatten();
+                std::iter::repeat_n(b'P', PREFACE_BYTES).chain(frames).collect::<Vec<u8>>()
+            };
+            for piece in [1, 7, 100_000] {
+                let pass = |bytes: &[u8]| {
+                    let mut count = Count::new(now);
+                    bytes.chunks(piece).try_for_each(|bytes| count.pass(bytes, now))
+                };
+                assert_eq!(pass(&sent(max)), Ok(()), "{kind} by {piece}");
+                assert!(pass(&sent(max + 1)).is_err(), "{kind} by {piece}");
+            }
+            // The same over two seconds is use.
+            let mut count = Count::new(now);
+            let (first, second) = (sent(max), frame(kind, 0, bytes).repeat(max as usize));
+            count.pass(&first, now).unwrap();
+            count.pass(&second, now + WINDOW * 2).unwrap();
+        }
+        // Bodies and requests are what the others are bounded for.
+        let mut count = Count::new(now);
+        let body = [vec![b'P'; PREFACE_BYTES], frame(0, 0, 200).repeat(10_000), frame(0, 1, 0).repeat(1_000)].concat();
+        count.pass(&body, now).unwrap();
+    }
+}
