@@ -20,7 +20,7 @@ use crate::domain::Pattern;
 use crate::fleet::Fleet;
 use crate::host::Egress;
 use crate::ids::TenantId;
-use crate::listener::{self, Connections, Offer, Role, Sockets};
+use crate::listener::{self, Addresses, Connections, Offer, Role, Sockets};
 use crate::request::Road;
 use crate::sandbox::{Compiler, Sandbox, Surroundings};
 use crate::store::Store;
@@ -135,11 +135,17 @@ impl Gateway {
     async fn listen(&mut self, metrics: &Arc<Metrics>, moves: Moves, sockets: &mut Sockets) -> anyhow::Result<()> {
         let mut offered = Vec::new();
         let connections = Connections::new(self.boot.listen.connections, Arc::clone(metrics));
+        let door = Door {
+            road: Arc::clone(&self.road),
+            terminator: self.terminator.clone(),
+            addresses: Addresses::new(self.boot.listen.connections_per_address),
+            proxies: Arc::clone(&self.boot.listen.proxies),
+        };
         for address in &self.boot.listen.https {
             let listener = sockets.bind(Role::Https, *address).await?;
             self.https.push(listener.local_addr()?);
             offered.push((Role::Https, listener.as_fd().try_clone_to_owned()?));
-            let door = Door { road: Arc::clone(&self.road), terminator: self.terminator.clone() };
+            let door = door.clone();
             let serve = move |stream, peer| door.clone().https(stream, peer);
             self.tasks.spawn(listener::accept(listener, connections.clone(), self.tasks.clone(), serve));
         }
@@ -148,13 +154,13 @@ impl Gateway {
             let listener = sockets.bind(Role::Http, *address).await?;
             self.http.push(listener.local_addr()?);
             offered.push((Role::Http, listener.as_fd().try_clone_to_owned()?));
-            let door = Door { road: Arc::clone(&self.road), terminator: self.terminator.clone() };
+            let door = door.clone();
             let (connections, tasks) = (connections.clone(), self.tasks.clone());
             if self.boot.listen.is_plain {
                 let serve = move |stream, peer| door.clone().plain(stream, peer);
                 self.tasks.spawn(listener::accept(listener, connections, tasks, serve));
             } else {
-                let serve = move |stream, _peer| door.clone().http(stream, https_port);
+                let serve = move |stream, peer| door.clone().http(stream, peer, https_port);
                 self.tasks.spawn(listener::accept(listener, connections, tasks, serve));
             }
         }

@@ -13,7 +13,7 @@ use crate::config::Snapshot;
 use crate::deadline::Moment;
 use crate::domain::Domain;
 use crate::fault::Fault;
-use crate::http::{RequestBody, ResponseBody, authority, cdn_loop, clean_request, spin};
+use crate::http::{Origin, RequestBody, ResponseBody, authority, cdn_loop, clean_request, spin};
 use crate::response;
 use crate::route::{Fixed, Found};
 use crate::sandbox::{Reply, Sandbox};
@@ -76,7 +76,9 @@ impl Road {
         record: &Arc<Record>,
     ) -> Result<Answer, Fault> {
         let (host, port) = host?;
-        clean_request(&mut request, peer.address.ip(), peer.scheme == Scheme::HTTP, record.id)?;
+        let is_plain = peer.scheme == Scheme::HTTP;
+        let origin = Origin::of(request.headers(), peer.address, is_plain, &self.http.trusted_proxies);
+        clean_request(&mut request, origin, record.id)?;
         // A client may reuse a connection for another host, but never for another tenant (RFC 9110 §7.4).
         if peer.server_name.as_ref().is_some_and(|name| !snapshot.routes.same_owner(name, &host)) {
             return Err(Fault::Misdirected);
@@ -96,7 +98,7 @@ impl Road {
         let mut request = absolute(request, &peer.scheme, &host, port)?;
         let url = request.uri().clone();
         if let Some(matched) = routed.spin_match(url.path()) {
-            spin::tell(request.headers_mut(), &matched, &url, peer.address);
+            spin::tell(request.headers_mut(), &matched, &url, origin.address);
         }
         let (parts, body) = request.into_parts();
         let (body, verdict) = RequestBody::new(body, body_max, self.http.body_idle, Arc::clone(record), &self.tasks)?;

@@ -109,8 +109,16 @@ impl Client {
     /// A TLS connection with nothing sent yet, for what no well-behaved client would send.
     pub async fn tls(&self, server_name: &str) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(self.address).await.unwrap();
+        self.shake(server_name, stream).await.unwrap()
+    }
+
+    /// Shakes hands on a connection that is there.
+    ///
+    /// # Errors
+    /// The gateway will not.
+    pub async fn shake(&self, server_name: &str, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         let connector = TlsConnector::from(Arc::clone(self.tls.as_ref().unwrap()));
-        connector.connect(ServerName::try_from(server_name.to_owned()).unwrap(), stream).await.unwrap()
+        connector.connect(ServerName::try_from(server_name.to_owned()).unwrap(), stream).await
     }
 
     /// A connection that is kept.

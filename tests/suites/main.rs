@@ -30,6 +30,7 @@ mod manifests;
 mod memory;
 mod messages;
 mod once;
+mod proxies;
 mod shards;
 mod space;
 mod spin;

@@ -1,8 +1,10 @@
 //! `gateway.toml`: every key of the machine's file.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::bounds::{LimitsRead, QuotaRead};
@@ -82,11 +84,17 @@ fn listen(file: &Section<'_>, overrides: &Overrides) -> listener::Settings {
     let one = |value: &DeValue<'_>| value.as_str().and_then(address);
     let admin = section.as_ref().and_then(|section| section.take("admin", WANTED, one));
     let admin = value(admin, default(defaults::ADMIN));
+    let connections = value(section.as_ref().and_then(|s| s.count("connections")), defaults::CONNECTIONS);
     let settings = listener::Settings {
         https: many("https", overrides.https, defaults::HTTPS),
         http: many("http", overrides.http, defaults::HTTP),
         admin: overrides.admin.unwrap_or(admin),
-        connections: value(section.as_ref().and_then(|s| s.count("connections")), defaults::CONNECTIONS),
+        connections,
+        connections_per_address: value(
+            section.as_ref().and_then(|s| s.count("connections_per_address")),
+            connections.div_ceil(2),
+        ),
+        proxies: networks(section.as_ref(), "proxy_protocol_from"),
         is_plain: overrides.is_plain,
         drain: value(section.as_ref().and_then(|s| s.duration("drain")), defaults::DRAIN),
     };
@@ -94,6 +102,13 @@ fn listen(file: &Section<'_>, overrides: &Overrides) -> listener::Settings {
         section.finish();
     }
     settings
+}
+
+/// Networks of proxies; a single address is one too.
+fn networks(section: Option<&Section<'_>>, key: &'static str) -> Arc<[IpNet]> {
+    let network = |text: &str| text.parse().or_else(|_single| text.parse::<IpAddr>().map(IpNet::from)).ok();
+    let listed = section.and_then(|s| s.list(key, "a network or an address, such as \"10.0.0.0/8\"", network));
+    listed.unwrap_or_default().into_iter().map(|at| at.value).collect()
 }
 
 fn value<T>(given: Option<At<T>>, default: T) -> T {
@@ -131,6 +146,7 @@ fn http(file: &Section<'_>) -> http::Settings {
         idle: time("idle", defaults::IDLE),
         write_stall: time("write_stall", defaults::WRITE_STALL),
         head_bytes: value(section.as_ref().and_then(|s| s.bytes("head_bytes")), defaults::HEAD_BYTES),
+        trusted_proxies: networks(section.as_ref(), "trusted_proxies"),
         streams: value(section.as_ref().and_then(|s| s.count("streams")), defaults::STREAMS),
     };
     if let Some(section) = section {

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::http::uri::Scheme;
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::listener::{self, Addresses, Held};
 use crate::request::{Peer, Road};
 use crate::tls::{self, Terminator};
 use crate::{http, response};
@@ -15,10 +17,32 @@ use crate::{http, response};
 pub(super) struct Door {
     pub(super) road: Arc<Road>,
     pub(super) terminator: Terminator,
+    pub(super) addresses: Addresses,
+    /// Where the PROXY protocol is spoken.
+    pub(super) proxies: Arc<[IpNet]>,
 }
 
 impl Door {
-    pub(super) async fn https(self, stream: TcpStream, peer: SocketAddr) {
+    /// Who is there, and a place among those of the address; nothing where it has as many as it may, or a proxy does not say
+    /// who it is for.
+    async fn enter(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<(SocketAddr, Held)> {
+        let client = match listener::client(stream, peer, &self.proxies, self.road.http.handshake_time).await {
+            Ok(client) => client,
+            Err(error) => {
+                self.road.metrics.connection_refused();
+                tracing::warn!(target: "listener", %peer, %error, "a proxy does not say who its client is");
+                return None;
+            }
+        };
+        let held = self.addresses.enter(client.ip());
+        if held.is_none() {
+            self.road.metrics.connection_refused();
+        }
+        Some((client, held?))
+    }
+
+    pub(super) async fn https(self, mut stream: TcpStream, peer: SocketAddr) {
+        let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
         let shaken = match self.terminator.handshake(stream).await {
             Ok(shaken) => shaken,
             Err(error) => {
@@ -32,7 +56,8 @@ impl Door {
     }
 
     /// Answers without TLS, on a developer's own machine.
-    pub(super) async fn plain(self, stream: TcpStream, peer: SocketAddr) {
+    pub(super) async fn plain(self, mut stream: TcpStream, peer: SocketAddr) {
+        let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
         let peer = Peer { address: peer, scheme: Scheme::HTTP, server_name: None };
         self.answer(stream, tls::Protocol::Http1, peer).await;
     }
@@ -49,7 +74,8 @@ impl Door {
         http::serve(stream, protocol, &self.road.http, &self.road.tasks, answer).await;
     }
 
-    pub(super) async fn http(self, stream: TcpStream, https_port: u16) {
+    pub(super) async fn http(self, mut stream: TcpStream, peer: SocketAddr, https_port: u16) {
+        let Some((_peer, _held)) = self.enter(&mut stream, peer).await else { return };
         let answer = move |request| {
             let redirect = http::to_https(&request, https_port);
             let redirect =

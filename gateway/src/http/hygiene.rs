@@ -1,10 +1,13 @@
 //! What may stand in a head: one host, no tunnels, and no header that concerns one connection only.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderValue, Method, Request, Version};
 
 use super::front::Malformed;
 use super::front::head::is_name;
+use super::origin::Origin;
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::ids::RequestId;
@@ -23,7 +26,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// What a client may claim and a guest would believe: only the gateway says these.
 const OURS: [HeaderName; 7] = [
-    HeaderName::from_static("forwarded"),
+    FORWARDED,
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-port"),
@@ -32,8 +35,8 @@ const OURS: [HeaderName; 7] = [
     HeaderName::from_static("x-request-id"),
 ];
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Carries the request's id to the guest and back to the client.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -72,16 +75,11 @@ fn split(authority: &str) -> Option<(Domain, Option<u16>)> {
     Some((Domain::parse(name)?, port))
 }
 
-/// Makes a head fit for a guest. `is_plain` is that it came without TLS.
+/// Makes a head fit for a guest, and says who asks (RFC 7239).
 ///
 /// # Errors
 /// [`Fault::NotSupported`] for CONNECT and upgrades; [`Fault::BadRequest`] for a framing that could be read in two ways.
-pub(crate) fn clean_request<B>(
-    request: &mut Request<B>,
-    peer: std::net::IpAddr,
-    is_plain: bool,
-    id: RequestId,
-) -> Result<(), Fault> {
+pub(crate) fn clean_request<B>(request: &mut Request<B>, origin: Origin, id: RequestId) -> Result<(), Fault> {
     let upgrade = request.headers().contains_key(UPGRADE) && request.version() != Version::HTTP_2;
     if request.method() == Method::CONNECT || upgrade {
         return Err(Fault::NotSupported);
@@ -105,10 +103,14 @@ pub(crate) fn clean_request<B>(
             headers.remove(name);
         }
     }
-    if let Ok(peer) = HeaderValue::try_from(peer.to_string()) {
-        headers.insert(X_FORWARDED_FOR, peer);
+    let (client, scheme) = (origin.address.ip().to_canonical(), if origin.is_plain { "http" } else { "https" });
+    let node = if client.is_ipv6() { format!("\"[{client}]\"") } else { client.to_string() };
+    for (name, text) in [(X_FORWARDED_FOR, client.to_string()), (FORWARDED, format!("for={node};proto={scheme}"))] {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(name, value);
+        }
     }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if is_plain { "http" } else { "https" }));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         headers.insert(X_REQUEST_ID, id);
     }
@@ -141,7 +143,12 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
     use super::*;
+
+    const ORIGIN: Origin =
+        Origin { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9), is_plain: false };
 
     fn id() -> RequestId {
         RequestId::new()
@@ -178,18 +185,22 @@ mod tests {
             .body(())
             .unwrap();
         let id = id();
-        clean_request(&mut request, [192, 0, 2, 1].into(), false, id).unwrap();
+        clean_request(&mut request, ORIGIN, id).unwrap();
         let mut left: Vec<_> = request.headers().iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
         left.sort();
-        let expected =
-            ["x-forwarded-for: 192.0.2.1", "x-forwarded-proto: https", "x-kept: 1", &format!("x-request-id: {id}")];
+        let expected = [
+            "forwarded: for=192.0.2.1;proto=https",
+            "x-forwarded-for: 192.0.2.1",
+            "x-forwarded-proto: https",
+            "x-kept: 1",
+            &format!("x-request-id: {id}"),
+        ];
         assert_eq!(left, expected);
     }
 
     #[test]
     fn tunnels_and_double_framing_are_refused() {
-        let refuse =
-            |mut request: Request<()>| clean_request(&mut request, [192, 0, 2, 1].into(), false, id()).unwrap_err();
+        let refuse = |mut request: Request<()>| clean_request(&mut request, ORIGIN, id()).unwrap_err();
         assert_eq!(refuse(Request::connect("a:1").body(()).unwrap()), Fault::NotSupported);
         assert_eq!(refuse(Request::get("/").header("upgrade", "websocket").body(()).unwrap()), Fault::NotSupported);
         let both = Request::post("/").header("content-length", "1").header("transfer-encoding", "chunked");

@@ -10,6 +10,7 @@ mod frames;
 mod front;
 mod hygiene;
 mod idle;
+mod origin;
 mod redirect;
 pub(crate) mod spin;
 mod stall;
@@ -17,12 +18,14 @@ mod stall;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::telemetry::Tasks;
@@ -31,6 +34,7 @@ use crate::tls::Protocol;
 pub(crate) use body::{RequestBody, ResponseBody, Torn, Verdict, empty, full};
 pub(crate) use cdn_loop::CDN_LOOP;
 pub(crate) use hygiene::{X_REQUEST_ID, authority, clean_request, clean_response};
+pub(crate) use origin::Origin;
 pub(crate) use redirect::to_https;
 
 use frames::Frames;
@@ -52,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) write_stall: Duration,
     pub(crate) head_bytes: u64,
     pub(crate) streams: u32,
+    /// Whose word on who asks is taken.
+    pub(crate) trusted_proxies: Arc<[IpNet]>,
 }
 
 /// The most header fields of a request.

@@ -3,17 +3,22 @@
 //! Invariant: nothing a client does ends the accept loop or holds it up: it accepts and hands over.
 //! Limit: [`Settings::connections`] open connections in all; the next one is closed at once and counted.
 
+mod addresses;
 mod handover;
+mod proxied;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::telemetry::{Metrics, Tasks};
+pub(crate) use addresses::{Addresses, Held};
 pub(crate) use handover::{Offer, Role, Sockets};
+pub(crate) use proxied::client;
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
@@ -25,6 +30,10 @@ pub(crate) struct Settings {
     pub(crate) is_plain: bool,
     /// Open connections, of all listeners for clients together.
     pub(crate) connections: u32,
+    /// Of one client's address.
+    pub(crate) connections_per_address: u32,
+    /// Where the PROXY protocol is spoken.
+    pub(crate) proxies: Arc<[IpNet]>,
     /// How long a shutdown waits for what is in flight.
     pub(crate) drain: Duration,
 }

@@ -14,7 +14,7 @@ use crate::admission::Doors;
 use crate::config::Snapshot;
 use crate::fault::Fault;
 use crate::host::{self, Asked, Told, Whom};
-use crate::http::{RequestBody, ResponseBody, cdn_loop, clean_request, spin};
+use crate::http::{Origin, RequestBody, ResponseBody, cdn_loop, clean_request, spin};
 use crate::request::{Road, refuse};
 use crate::response;
 use crate::route::Found;
@@ -60,7 +60,7 @@ async fn walk(
 ) -> Result<http::Response<ResponseBody>, Fault> {
     let Asked { tenant, whom, mut request } = asked;
     cdn_loop::check_depth(request.headers())?;
-    clean_request(&mut request, NOBODY.ip(), false, record.id)?;
+    clean_request(&mut request, Origin { address: NOBODY, is_plain: false }, record.id)?;
     let url = request.uri().clone();
     let is_head = request.method() == http::Method::HEAD;
     let found = match whom {

@@ -1,0 +1,88 @@
+//! Who asks, where proxies stand between: their word is taken from configured addresses alone.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::HeaderMap;
+use ipnet::IpNet;
+
+use super::hygiene::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
+
+/// The client behind a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Port 0 where a proxy told of it.
+    pub(crate) address: SocketAddr,
+    /// Whether the client itself spoke plain HTTP.
+    pub(crate) is_plain: bool,
+}
+
+/// The most addresses of a list that are looked at, from its end.
+const HOPS_MAX: usize = 20;
+
+impl Origin {
+    /// The peer, or, where that is a trusted proxy, whom it names: the last of `X-Forwarded-For` that is not one itself.
+    /// What is no address ends the list.
+    pub(crate) fn of(headers: &HeaderMap, peer: SocketAddr, is_plain: bool, trusted: &[IpNet]) -> Self {
+        let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));
+        if trusted.is_empty() || !is_trusted(peer.ip()) {
+            return Self { address: peer, is_plain };
+        }
+        let lists = headers.get_all(&X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+        let all: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
+        let mut address = peer;
+        for word in all.iter().rev().take(HOPS_MAX) {
+            let Ok(hop) = word.parse::<IpAddr>() else { break };
+            address = SocketAddr::new(hop, 0);
+            if !is_trusted(hop) {
+                break;
+            }
+        }
+        let mut said = headers.get_all(&X_FORWARDED_PROTO).iter();
+        let is_plain = match (said.next().map(http::HeaderValue::as_bytes), said.next()) {
+            (Some(b"https"), None) => false,
+            (Some(b"http"), None) => true,
+            _ => is_plain,
+        };
+        Self { address, is_plain }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_trusted_proxies_name_a_client() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+        let of = |peer: &str, lists: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for list in lists {
+                headers.append(X_FORWARDED_FOR, list.parse().unwrap());
+            }
+            Origin::of(&headers, SocketAddr::new(peer.parse().unwrap(), 9), false, &trusted).address.to_string()
+        };
+        assert_eq!(of("192.0.2.1", &["6.6.6.6"]), "192.0.2.1:9");
+        assert_eq!(of("10.0.0.1", &[]), "10.0.0.1:9");
+        assert_eq!(of("10.0.0.1", &["6.6.6.6, 192.0.2.7"]), "192.0.2.7:0", "what the client claims is before it");
+        assert_eq!(of("10.0.0.1", &["6.6.6.6", "192.0.2.7,10.0.0.2"]), "192.0.2.7:0");
+        assert_eq!(of("2001:db8::1", &["2001:db9::7"]), "[2001:db9::7]:0");
+        assert_eq!(of("10.0.0.1", &["6.6.6.6, unknown"]), "10.0.0.1:9", "what is no address ends the list");
+        assert_eq!(of("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3:0");
+    }
+
+    #[test]
+    fn a_trusted_proxy_says_how_the_client_came() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let of = |peer: [u8; 4], values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(X_FORWARDED_PROTO, value.parse().unwrap());
+            }
+            Origin::of(&headers, SocketAddr::from((peer, 9)), false, &trusted).is_plain
+        };
+        assert!(of([10, 0, 0, 1], &["http"]));
+        assert!(!of([10, 0, 0, 1], &["https"]));
+        assert!(!of([10, 0, 0, 1], &["http", "http"]));
+        assert!(!of([11, 0, 0, 1], &["http"]));
+    }
+}

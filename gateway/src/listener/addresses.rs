@@ -1,0 +1,76 @@
+//! How many connections one client's address has open.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Counts connections by address; an IPv6 client has its whole /64. There are never more entries than connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses {
+    open: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    max: u32,
+}
+
+/// A connection's place among those of its address, given back on drop.
+#[derive(Debug)]
+pub(crate) struct Held {
+    addresses: Addresses,
+    address: IpAddr,
+}
+
+impl Addresses {
+    pub(crate) fn new(max: u32) -> Self {
+        Self { open: Arc::default(), max }
+    }
+
+    /// A place, unless the address has as many as it may.
+    pub(crate) fn enter(&self, address: IpAddr) -> Option<Held> {
+        let address = whose(address);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(address).or_insert(0);
+        if *count >= self.max {
+            return None;
+        }
+        *count += 1;
+        Some(Held { addresses: self.clone(), address })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut open = self.addresses.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}
+
+fn whose(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_so_many_and_gives_them_back() {
+        let addresses = Addresses::new(2);
+        let enter = |text: &str| addresses.enter(text.parse().unwrap());
+        let held = [enter("192.0.2.1").unwrap(), enter("::ffff:192.0.2.1").unwrap()];
+        assert!(enter("192.0.2.1").is_none());
+        let others = [enter("192.0.2.2"), enter("2001:db8::1"), enter("2001:db8::2")];
+        assert!(others.iter().all(Option::is_some));
+        assert!(enter("2001:db8::3").is_none(), "of the same network");
+        drop(held);
+        assert!(enter("192.0.2.1").is_some());
+        drop(others);
+        assert!(addresses.open.lock().unwrap().is_empty());
+    }
+}

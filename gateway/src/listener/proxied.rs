@@ -1,0 +1,201 @@
+//! The PROXY protocol, versions 1 and 2: who the client of a load balancer in front of us is.
+//!
+//! Source: <https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt>. It is taken from configured addresses alone, and
+//! from these it must come: a header that anybody may send, or leave out, says nothing.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use crate::deadline::Deadline;
+
+/// What begins version 2.
+const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+/// The longest line of version 1, with its end.
+const LINE_MAX: usize = 107;
+/// The most that version 2 may have behind its head: addresses, and what else a balancer tells.
+const REST_MAX: usize = 4096;
+
+/// Why there is no header.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoHeader {
+    #[error("the PROXY header did not come in time")]
+    TimedOut,
+    #[error(transparent)]
+    Failed(#[from] std::io::Error),
+    #[error("there is no PROXY header: {0}")]
+    Malformed(&'static str),
+}
+
+/// The client's address: what a header says where `peer` is among `proxies`, else `peer`'s own. A balancer's own connection
+/// (`LOCAL`, `UNKNOWN`) keeps its address.
+///
+/// # Errors
+/// A configured proxy sends no good header.
+pub(crate) async fn client<IO: AsyncRead + Unpin>(
+    stream: &mut IO,
+    peer: SocketAddr,
+    proxies: &[IpNet],
+    within: Duration,
+) -> Result<SocketAddr, NoHeader> {
+    if !is_among(peer.ip(), proxies) {
+        return Ok(peer);
+    }
+    let header = Deadline::after(within).run(read(stream)).await.map_err(|_elapsed| NoHeader::TimedOut)??;
+    Ok(header.unwrap_or(peer))
+}
+
+/// An IPv4 address that came as one of IPv6 is what it is.
+fn is_among(address: IpAddr, networks: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
+}
+
+async fn read<IO: AsyncRead + Unpin>(stream: &mut IO) -> Result<Option<SocketAddr>, NoHeader> {
+    // The shortest header has more bytes than this, and nothing behind a header may be read.
+    let mut start = [0; SIGNATURE.len()];
+    stream.read_exact(&mut start).await?;
+    if start == SIGNATURE {
+        let mut head = [0; 4];
+        stream.read_exact(&mut head).await?;
+        let [command, family, high, low] = head;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if length > REST_MAX {
+            return Err(NoHeader::Malformed("it is too long"));
+        }
+        let mut rest = vec![0; length];
+        stream.read_exact(&mut rest).await?;
+        return two(command, family, &rest).map_err(NoHeader::Malformed);
+    }
+    let mut line = start.to_vec();
+    while !line.ends_with(b"\r\n") {
+        if line.len() == LINE_MAX || !line.starts_with(b"PROXY ") {
+            return Err(NoHeader::Malformed("neither version 1 nor 2 begins so"));
+        }
+        line.push(stream.read_u8().await?);
+    }
+    one(&line).map_err(NoHeader::Malformed)
+}
+
+/// A line of version 1.
+fn one(line: &[u8]) -> Result<Option<SocketAddr>, &'static str> {
+    const WANTED: &str = "wanted: PROXY TCP4|TCP6 source destination port port";
+    let line = std::str::from_utf8(line).ok().and_then(|line| line.strip_suffix("\r\n")).ok_or(WANTED)?;
+    let words: Vec<&str> = line.split(' ').collect();
+    let ["PROXY", family, rest @ ..] = words.as_slice() else { return Err(WANTED) };
+    if *family == "UNKNOWN" {
+        return Ok(None);
+    }
+    let [source, destination, port, to] = rest else { return Err(WANTED) };
+    let address = |text: &str| -> Option<IpAddr> {
+        let address: IpAddr = text.parse().ok()?;
+        (address.is_ipv4() == (*family == "TCP4")).then_some(address)
+    };
+    let number = |text: &str| text.parse::<u16>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    if !matches!(*family, "TCP4" | "TCP6") || address(destination).is_none() || number(to).is_none() {
+        return Err(WANTED);
+    }
+    let source = address(source).zip(number(port)).ok_or(WANTED)?;
+    Ok(Some(source.into()))
+}
+
+/// Version 2 behind its signature: the byte of version and command, the byte of family and transport, and the rest.
+fn two(command: u8, family: u8, rest: &[u8]) -> Result<Option<SocketAddr>, &'static str> {
+    match command {
+        // LOCAL: the balancer's own, such as a look at our health.
+        0x20 => return Ok(None),
+        0x21 => {}
+        _ => return Err("its version is not 2, or its command neither LOCAL nor PROXY"),
+    }
+    let short = "its addresses are cut off";
+    match family {
+        0x11 => {
+            let addresses: &[u8; 12] = rest.first_chunk().ok_or(short)?;
+            let [a, b, c, d, _, _, _, _, high, low, ..] = *addresses;
+            Ok(Some(SocketAddr::from((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])))))
+        }
+        0x21 => {
+            let addresses: &[u8; 36] = rest.first_chunk().ok_or(short)?;
+            let (source, ports) = addresses.split_first_chunk::<16>().ok_or(short)?;
+            let [.., high, low, _, _] = *ports.last_chunk::<4>().ok_or(short)?;
+            Ok(Some(SocketAddr::from((Ipv6Addr::from(*source), u16::from_be_bytes([high, low])))))
+        }
+        // UNSPEC, and what is no stream of bytes.
+        0x00 => Ok(None),
+        _ => Err("its family is neither TCP over IPv4 nor over IPv6"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn told(bytes: &[u8]) -> Result<(Option<SocketAddr>, Vec<u8>), String> {
+        let mut stream = bytes;
+        let header = read(&mut stream).await.map_err(|error| error.to_string())?;
+        Ok((header, stream.to_vec()))
+    }
+
+    fn version_2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+        [&SIGNATURE[..], &[command, family], &length, rest, b"TLS"].concat()
+    }
+
+    #[tokio::test]
+    async fn both_versions_name_the_client_and_leave_the_rest() {
+        let four: SocketAddr = "192.0.2.7:56324".parse().unwrap();
+        let six: SocketAddr = "[2001:db8::7]:56324".parse().unwrap();
+        let rest = b"TLS".to_vec();
+        let line = |text: &str| format!("{text}\r\nTLS").into_bytes();
+        assert_eq!(told(&line("PROXY TCP4 192.0.2.7 192.0.2.1 56324 443")).await, Ok((Some(four), rest.clone())));
+        assert_eq!(told(&line("PROXY TCP6 2001:db8::7 2001:db8::1 56324 443")).await, Ok((Some(six), rest.clone())));
+        assert_eq!(told(&line("PROXY UNKNOWN")).await, Ok((None, rest.clone())));
+        assert_eq!(told(&line("PROXY UNKNOWN ffff:f::f ff::f 65535 65535")).await, Ok((None, rest.clone())));
+        let ports = [0xdc, 0x04, 0x01, 0xbb];
+        let of_four = [&[192, 0, 2, 7, 192, 0, 2, 1], &ports[..], b"\x04\0\0"].concat();
+        assert_eq!(told(&version_2(0x21, 0x11, &of_four)).await, Ok((Some(four), rest.clone())));
+        let IpAddr::V6(address) = six.ip() else { unreachable!() };
+        let of_six = [&address.octets()[..], &[0; 16], &ports].concat();
+        assert_eq!(told(&version_2(0x21, 0x21, &of_six)).await, Ok((Some(six), rest.clone())));
+        assert_eq!(told(&version_2(0x20, 0x11, &of_four)).await, Ok((None, rest.clone())));
+        assert_eq!(told(&version_2(0x20, 0x00, b"")).await, Ok((None, rest)));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_header_is_refused() {
+        for bad in [
+            b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 192.0.2.1 56324\r\n".to_vec(),
+            b"PROXY TCP4 2001:db8::7 2001:db8::1 1 1\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 192.0.2.1 +1 1\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 192.0.2.1 65536 1\r\n".to_vec(),
+            b"PROXY UDP4 192.0.2.7 192.0.2.1 1 1\r\n".to_vec(),
+            b"PROXY TCP4  192.0.2.7 192.0.2.1 1 1\r\n".to_vec(),
+            [b"PROXY UNKNOWN ".to_vec(), vec![b'x'; 200], b"\r\n".to_vec()].concat(),
+            version_2(0x11, 0x11, &[0; 12]),
+            version_2(0x22, 0x11, &[0; 12]),
+            version_2(0x21, 0x12, &[0; 12]),
+            version_2(0x21, 0x11, &[0; 11]),
+            version_2(0x21, 0x21, &[0; 35]),
+            version_2(0x21, 0x11, &[0; REST_MAX + 1]),
+            b"PROXY".to_vec(),
+        ] {
+            assert!(told(&bad).await.is_err(), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_configured_proxies_are_believed() {
+        let proxies: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let line = b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 443\r\n";
+        let ask = async |peer: &str| {
+            let mut stream = &line[..];
+            client(&mut stream, peer.parse().unwrap(), &proxies, Duration::from_secs(1)).await.map(|of| of.to_string())
+        };
+        assert_eq!(ask("10.1.2.3:4").await.unwrap(), "192.0.2.7:56324");
+        assert_eq!(ask("[::ffff:10.1.2.3]:4").await.unwrap(), "192.0.2.7:56324");
+        assert_eq!(ask("11.1.2.3:4").await.unwrap(), "11.1.2.3:4");
+    }
+}

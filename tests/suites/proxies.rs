@@ -1,0 +1,87 @@
+//! Load balancers in front: whose word on who asks is taken, and how many connections one client has.
+
+use tests::{Client, Gateway, Protocol, Site, Tenant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+fn echo(more: &str) -> Gateway {
+    let site = Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo")).gateway("");
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let (listen, http) = more.split_once('|').unwrap_or((more, ""));
+    let text = text.replace("drain = \"10s\"\n", &format!("drain = \"10s\"\n{listen}\n[http]\n{http}\n"));
+    site.write("config/gateway.toml", text);
+    Gateway::start(&site)
+}
+
+/// Sends `first` before the handshake, and then a request: what the guest saw of it.
+async fn seen(gateway: &Gateway, first: &[u8]) -> Result<String, String> {
+    let mut tcp = TcpStream::connect(gateway.https).await.unwrap();
+    tcp.write_all(first).await.unwrap();
+    let mut tls = gateway.client(Protocol::H1).shake("echo.localhost", tcp).await.map_err(|error| error.to_string())?;
+    let request = "GET /head HTTP/1.1\r\nhost: echo.localhost\r\nconnection: close\r\n\r\n";
+    tls.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tls.read_to_string(&mut answer).await.map_err(|error| error.to_string())?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn the_proxy_protocol_is_spoken_where_it_is_configured_and_nowhere_else() {
+    let gateway = echo("proxy_protocol_from = [\"127.0.0.0/8\"]");
+    let answer = seen(&gateway, b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 443\r\n").await.unwrap();
+    assert!(answer.contains("x-forwarded-for: 192.0.2.7\n"), "{answer}");
+    assert!(answer.contains("forwarded: for=192.0.2.7;proto=https\n"), "{answer}");
+    let two = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x12\x34\x01\xbb";
+    let answer = seen(&gateway, two).await.unwrap();
+    assert!(answer.contains("forwarded: for=\"[2001:db8::7]\";proto=https\n"), "{answer}");
+    // Who says nothing, from there, is nobody; and the plain door is no way around.
+    assert!(seen(&gateway, b"").await.is_err());
+    let mut plain = TcpStream::connect(gateway.http).await.unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nhost: echo.localhost\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // An end or a reset.
+    let _ended = plain.read_to_end(&mut answer).await;
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    assert!(gateway.metric("tollgate_connections_refused_total").await >= 2.0);
+    // Elsewhere it is no handshake.
+    let other = echo("");
+    assert!(seen(&other, b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 443\r\n").await.is_err());
+    assert!(seen(&other, b"").await.unwrap().contains("x-forwarded-for: 127.0.0.1\n"));
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_names_the_client() {
+    let gateway = echo("|trusted_proxies = [\"127.0.0.1\"]");
+    let get = async |list: &str| {
+        let request = tests::request("GET", "echo.localhost", "/head")
+            .header("x-forwarded-for", list)
+            .header("x-forwarded-proto", "http")
+            .header("forwarded", "for=6.6.6.6")
+            .body(tests::empty())
+            .unwrap();
+        gateway.client(Protocol::H2).send("echo.localhost", request).await.text()
+    };
+    let text = get("6.6.6.6, 192.0.2.7").await;
+    assert!(text.contains("x-forwarded-for: 192.0.2.7\n") && text.contains("x-forwarded-proto: http\n"), "{text}");
+    assert!(text.contains("forwarded: for=192.0.2.7;proto=http\n") && !text.contains("6.6.6.6"), "{text}");
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_connections() {
+    let gateway = echo("connections_per_address = 3");
+    let client = gateway.client(Protocol::H1);
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(client.tls("echo.localhost").await);
+    }
+    let more = TcpStream::connect(gateway.https).await.unwrap();
+    assert!(client.shake("echo.localhost", more).await.is_err(), "the fourth");
+    // The operators' listener has its own.
+    assert_eq!(Client::plain(gateway.admin).get("localhost", "/readyz").await.status.as_u16(), 200);
+    held.pop();
+    tests::until("a place", async || {
+        let again = TcpStream::connect(gateway.https).await.unwrap();
+        client.shake("echo.localhost", again).await.ok().map(|_| ())
+    })
+    .await;
+}
