@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 CARGO ?= cargo
+CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tollgate
 
 .PHONY: help run test check bench fuzz guests demos setup-test test-servers test-templates build
 
@@ -21,6 +22,10 @@ setup-test:
 	    if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
 	    $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
 	  else echo "install redis-server (7 or newer) and try again" >&2; exit 1; fi; }
+	@command -v pebble >/dev/null || [ -x "$(CACHE)/pebble/usr/bin/pebble" ] || { \
+	  echo "make test: fetching Debian's pebble, an ACME server, into $(CACHE)/pebble"; \
+	  mkdir -p "$(CACHE)/pebble" && cd "$(CACHE)/pebble" && apt-get download -qq pebble && dpkg -x pebble_*.deb . && rm pebble_*.deb \
+	  || { echo "install pebble (https://github.com/letsencrypt/pebble) and try again" >&2; exit 1; }; }
 	@command -v cargo-nextest >/dev/null || echo "cargo-nextest is not here; cargo test is used, which is slower"
 
 guests: ## Build every guest from source (tests/guests/build.sh says how)

@@ -1,5 +1,6 @@
 //! Builds and joins the rooms: start, reload, drain.
 
+mod certify;
 mod door;
 mod reload;
 
@@ -26,8 +27,9 @@ use crate::sandbox::{Compiler, Sandbox, Surroundings};
 use crate::store::Store;
 use crate::telemetry::{GuestLogs, Metrics, Tasks};
 use crate::tenant::{Count, Registry};
-use crate::tls::{self, DevCa, Terminator};
+use crate::tls::{self, Acme, DevCa, Terminator};
 use crate::trigger::{Messages, Neighbours};
+use certify::Certifier;
 use door::Door;
 
 /// A gateway that listens.
@@ -36,7 +38,8 @@ pub(crate) struct Gateway {
     road: Arc<Road>,
     store: Arc<Store>,
     terminator: Terminator,
-    dev_ca: DevCa,
+    dev_ca: Arc<DevCa>,
+    acme: Option<Arc<Acme>>,
     registry: Arc<Registry>,
     suspension: Suspension,
     egress: Arc<Egress>,
@@ -73,7 +76,7 @@ impl Gateway {
         let logs = GuestLogs::open(&boot.state.join("logs"), Arc::clone(&metrics))
             .with_context(|| format!("cannot write logs under {}", boot.state.display()))?;
         let egress = Arc::new(Egress::new(boot.egress.clone()).context("egress.ca cannot be used")?);
-        let dev_ca = DevCa::load_or_make(&boot.state.join("tls"))?;
+        let (dev_ca, acme, terminator) = secured(&boot)?;
         let around = Surroundings {
             store: Arc::clone(&store),
             logs,
@@ -93,7 +96,6 @@ impl Gateway {
             tasks: tasks.clone(),
             server_timing: boot.tls == tls::Source::Dev,
         });
-        let terminator = Terminator::new(reload::certificates(&dev_ca, &[])?, boot.http.handshake_time)?;
         let admin = boot.listen.admin;
         let registry = Arc::<Registry>::default();
         let suspension = Suspension::load(boot.state.join("suspended"), Arc::clone(&registry));
@@ -107,6 +109,7 @@ impl Gateway {
             store,
             terminator,
             dev_ca,
+            acme,
             registry,
             suspension,
             egress,
@@ -140,6 +143,7 @@ impl Gateway {
             terminator: self.terminator.clone(),
             addresses: Addresses::new(self.boot.listen.connections_per_address),
             proxies: Arc::clone(&self.boot.listen.proxies),
+            challenges: self.acme.as_ref().map(|acme| Arc::clone(&acme.challenges)),
         };
         for address in &self.boot.listen.https {
             let listener = sockets.bind(Role::Https, *address).await?;
@@ -172,10 +176,15 @@ impl Gateway {
         let store = Arc::clone(&self.store);
         tokio::spawn(keep_counts(Arc::clone(&self.road), Arc::clone(&store)));
         tokio::spawn(Fleet::new(Arc::clone(&store), Arc::clone(&self.registry), Arc::clone(metrics)).talk());
+        if let Some(acme) = &self.acme {
+            let (road, acme, dev_ca) = (Arc::clone(&self.road), Arc::clone(acme), Arc::clone(&self.dev_ca));
+            tokio::spawn(Certifier { road, acme, dev_ca, terminator: self.terminator.clone() }.keep());
+        }
         let token = self.boot.state.join("admin.token");
         let token = Token::load_or_make(&token).with_context(|| format!("cannot use {}", token.display()))?;
         let data = Data { store: Arc::clone(&store), token, moves };
-        let admin = Admin { road: Arc::clone(&self.road), store, suspension: self.suspension.clone(), data };
+        let (suspension, acme) = (self.suspension.clone(), self.acme.clone());
+        let admin = Admin { road: Arc::clone(&self.road), store, suspension, data, acme };
         let connections = Connections::new(100, Arc::new(Metrics::default()));
         let serve = move |stream, _peer| admin.clone().serve(stream);
         self.admin_tasks = Tasks::default();
@@ -257,6 +266,16 @@ impl Gateway {
         tracing::info!(target: "gateway", cut_off, taken_over = heir.is_some(), "stopped");
         Ok(heir)
     }
+}
+
+/// What TLS takes: who makes certificates, and who serves them; none yet.
+fn secured(boot: &Boot) -> anyhow::Result<(Arc<DevCa>, Option<Arc<Acme>>, Terminator)> {
+    let dev_ca = DevCa::load_or_make(&boot.state.join("tls"))?;
+    let acme = boot.acme.clone().map(|settings| Acme::load(settings, &boot.state.join("acme"))).transpose()?;
+    let challenges = acme.as_ref().map(|acme| Arc::clone(&acme.challenges));
+    let none = reload::certificates(&dev_ca, None, std::iter::empty())?;
+    let terminator = Terminator::new(none, boot.http.handshake_time, challenges)?;
+    Ok((Arc::new(dev_ca), acme.map(Arc::new), terminator))
 }
 
 /// How often the store of a process that is about to be gone is tried, and how long after each.

@@ -23,7 +23,7 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
         "trigger",
         &["telemetry", "store", "http", "host", "route", "sandbox", "response", "config", "request", "admission"],
     ),
-    ("admin", &["telemetry", "tenant", "store", "http", "config", "request"]),
+    ("admin", &["telemetry", "tenant", "store", "tls", "http", "config", "request"]),
     ("fleet", &["telemetry", "tenant", "store"]),
     (
         "gateway",

@@ -10,6 +10,7 @@
 
 mod client;
 mod gateway;
+mod pebble;
 mod redis;
 mod site;
 pub mod wat;
@@ -17,6 +18,7 @@ mod words;
 
 pub use client::{Answer, Body, Client, Protocol, empty, read, request};
 pub use gateway::{Gateway, check, checked, tollgate};
+pub use pebble::Pebble;
 pub use redis::{Redis, RedisCluster, RedisSentinel, Storage};
 pub use site::{Site, Tenant};
 pub use words::{hex, spin_words};

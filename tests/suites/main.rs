@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should say so and stop")]
 
 mod acl;
+mod acme;
 mod app;
 mod app_http;
 mod bombs;

@@ -10,10 +10,10 @@ use toml::de::DeValue;
 use super::bounds::{LimitsRead, QuotaRead};
 use super::reader::{At, Reader, Section};
 use super::reference::reference;
-use super::{Boot, Ceilings, Overrides, Policy, defaults};
+use super::{Boot, Ceilings, Overrides, Policy, defaults, tls_file};
 use crate::store::{Prefix, Secret, Servers, Topology};
 use crate::tenant::{Limits, Quota, Rate};
-use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
+use crate::{admission, host, http, listener, sandbox, store, telemetry};
 
 /// Reads the whole file. `base` is its folder, which relative paths start from.
 pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: &Overrides) -> Boot {
@@ -21,7 +21,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
     let state = file.string("state").map_or_else(|| defaults::STATE.to_owned(), |at| at.value);
     let state = overrides.state.clone().unwrap_or_else(|| join(base, &state));
     let (tenants_dir, watch) = tenants(file, base);
-    let tls = tls_source(file);
+    let (tls, acme) = tls_file::read(reader, file, base);
     let telemetry = telemetry(file);
     let sandbox = file.section("sandbox");
     let boot = Boot {
@@ -30,6 +30,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
         listen: listen(file, overrides),
         http: http(file),
         tls,
+        acme,
         storage: storage(reader, file, base, &state, overrides),
         admission: admission(sandbox.as_ref()),
         sandbox: sandbox_settings(sandbox.as_ref(), base, &state),
@@ -45,7 +46,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
 }
 
 /// A path from the file's folder, without the `..` that can be taken out by name, so that it reads well in messages.
-fn join(base: &Path, path: &str) -> PathBuf {
+pub(super) fn join(base: &Path, path: &str) -> PathBuf {
     let mut joined = base.to_owned();
     for part in Path::new(path).components() {
         match part {
@@ -124,16 +125,6 @@ fn tenants(file: &Section<'_>, base: &Path) -> (PathBuf, bool) {
         section.finish();
     }
     (join(base, &value(dir, defaults::TENANTS.to_owned())), value(watch, true))
-}
-
-fn tls_source(file: &Section<'_>) -> tls::Source {
-    let words = [("dev", tls::Source::Dev), ("files", tls::Source::Files)];
-    let section = file.section("tls");
-    let source = section.as_ref().and_then(|section| section.word("certificates", &words));
-    if let Some(section) = section {
-        section.finish();
-    }
-    value(source, tls::Source::Dev)
 }
 
 fn http(file: &Section<'_>) -> http::Settings {

@@ -20,6 +20,7 @@ mod reader;
 mod reference;
 mod resolve;
 mod tenant_file;
+mod tls_file;
 mod units;
 mod verify;
 mod watch;
@@ -71,6 +72,8 @@ pub(crate) struct Boot {
     pub(crate) listen: listener::Settings,
     pub(crate) http: http::Settings,
     pub(crate) tls: tls::Source,
+    /// The CA, where certificates are its.
+    pub(crate) acme: Option<tls::AcmeSettings>,
     pub(crate) storage: store::Settings,
     pub(crate) sandbox: sandbox::Settings,
     pub(crate) admission: admission::Settings,

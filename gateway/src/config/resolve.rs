@@ -168,7 +168,17 @@ fn certificate(
     now: SystemTime,
 ) -> Option<Option<Pair>> {
     let Some((read, (cert, key))) = read.zip(material) else {
-        if kind == tls::Source::Dev {
+        let wild = hosts.iter().find(|host| matches!(host.value, Pattern::Wildcard(_)));
+        if let (tls::Source::Acme, Some(wild)) = (kind, wild) {
+            let texts = [
+                "a CA is not asked for a wildcard, which takes a proof by DNS",
+                &wild.value.to_string(),
+                "[tls] with cert and key in this file, or hosts by their names",
+            ];
+            notes.add("bad-certificate", &wild.place, texts, None);
+            return None;
+        }
+        if kind != tls::Source::Files {
             return Some(None);
         }
         let texts =

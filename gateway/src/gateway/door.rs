@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::http::uri::Scheme;
+use ::http::{Request, Response};
+use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::listener::{self, Addresses, Held};
 use crate::request::{Peer, Road};
-use crate::tls::{self, Terminator};
+use crate::tls::{self, Challenges, Terminator};
 use crate::{http, response};
 
 #[derive(Clone)]
@@ -20,6 +22,8 @@ pub(super) struct Door {
     pub(super) addresses: Addresses,
     /// Where the PROXY protocol is spoken.
     pub(super) proxies: Arc<[IpNet]>,
+    /// What a CA's servers may ask by plain HTTP.
+    pub(super) challenges: Option<Arc<Challenges>>,
 }
 
 impl Door {
@@ -76,12 +80,18 @@ impl Door {
 
     pub(super) async fn http(self, mut stream: TcpStream, peer: SocketAddr, https_port: u16) {
         let Some((_peer, _held)) = self.enter(&mut stream, peer).await else { return };
-        let answer = move |request| {
+        let challenges = self.challenges;
+        let answer = move |request: Request<Incoming>| {
+            let proof = challenges.as_ref().and_then(|challenges| challenges.http(request.uri().path()));
+            if let Some(proof) = proof {
+                return std::future::ready(Response::new(http::full(proof)));
+            }
             let redirect = http::to_https(&request, https_port);
             let redirect =
                 redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new(), None));
             std::future::ready(redirect)
         };
-        http::serve(stream, tls::Protocol::Http1, &self.road.http, &self.road.tasks, answer).await;
+        let road = self.road;
+        http::serve(stream, tls::Protocol::Http1, &road.http, &road.tasks, answer).await;
     }
 }

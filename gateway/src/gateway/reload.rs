@@ -13,7 +13,7 @@ use crate::domain::{Domain, Pattern};
 use crate::route::{Route, Served, Subscription, Table};
 use crate::store::Listened;
 use crate::tenant::{Component, Tenant};
-use crate::tls::{Certificates, DevCa};
+use crate::tls::{Acme, Certificates, DevCa};
 
 /// Time enough to have another certificate, while somebody is at work.
 const EXPIRES_SOON: Duration = Duration::from_hours(24 * 14);
@@ -53,8 +53,8 @@ impl Gateway {
         }
         let snapshot = self.snapshot(&before, planned);
         self.look_at_expiry(&snapshot, &before);
-        let plans: Vec<_> = snapshot.plans.values().cloned().collect();
-        self.terminator.replace(certificates(&self.dev_ca, &plans)?);
+        let certificates = certificates(&self.dev_ca, self.acme.as_deref(), snapshot.plans.values());
+        self.terminator.replace(certificates?);
         self.registry.keep_only(|id| snapshot.plans.contains_key(id));
         let metrics = &self.road.metrics;
         metrics.config_generation.set(snapshot.generation);
@@ -78,7 +78,8 @@ impl Gateway {
         let now = SystemTime::now();
         let mut first = 0;
         for plan in snapshot.plans.values() {
-            let Some(pair) = &plan.pair else { continue };
+            let of_ca = || self.acme.as_ref()?.pair(&plan.id);
+            let Some(pair) = plan.pair.clone().or_else(of_ca) else { continue };
             let ends = pair.not_after_seconds();
             first = if first == 0 { ends } else { ends.min(first) };
             let is_new = before.plans.get(&plan.id).is_none_or(|known| !Arc::ptr_eq(known, plan));
@@ -207,14 +208,23 @@ fn listened(of: crate::route::Channel<'_>) -> Listened {
 }
 
 /// Certificates for all hosts of these tenants, and one for strangers.
-pub(super) fn certificates(dev_ca: &DevCa, plans: &[Arc<Plan>]) -> anyhow::Result<Certificates> {
+pub(super) fn certificates<'p>(
+    dev_ca: &DevCa,
+    acme: Option<&Acme>,
+    plans: impl Iterator<Item = &'p Arc<Plan>>,
+) -> anyhow::Result<Certificates> {
     let nobody = Domain::parse("localhost").map(Pattern::Exact);
     let default = dev_ca.issue(nobody.as_slice()).context("the development CA cannot sign")?;
     let mut certificates = Certificates::new(default);
     for plan in plans {
-        let key = match &plan.pair {
-            Some(pair) => Arc::clone(&pair.key),
-            None => dev_ca.issue(&plan.hosts).with_context(|| format!("no certificate for {}", plan.id))?,
+        let key = match (&plan.pair, acme) {
+            (Some(pair), _) => Arc::clone(&pair.key),
+            // Until the CA gave one there is none.
+            (None, Some(acme)) => match acme.pair(&plan.id) {
+                Some(pair) => pair.key,
+                None => continue,
+            },
+            (None, None) => dev_ca.issue(&plan.hosts).with_context(|| format!("no certificate for {}", plan.id))?,
         };
         for host in &plan.hosts {
             certificates.add(host.clone(), Arc::clone(&key));

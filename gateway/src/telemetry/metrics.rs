@@ -75,6 +75,8 @@ pub(crate) struct Metrics {
     log_lines_dropped: Counter,
     connections_refused: Counter,
     handshakes_failed: Counter,
+    certificates_issued: Counter,
+    certificates_failed: Counter,
     compilations: Counter,
     component_loads: Counter,
     pub(crate) connections: Gauge,
@@ -104,6 +106,8 @@ impl Default for Metrics {
             log_lines_dropped: Counter::default(),
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
+            certificates_issued: Counter::default(),
+            certificates_failed: Counter::default(),
             compilations: Counter::default(),
             component_loads: Counter::default(),
             connections: Gauge::default(),
@@ -161,6 +165,8 @@ impl Metrics {
             self.log_lines_dropped.clone(),
         );
         r.register("connections_refused", "Connections over the limit", self.connections_refused.clone());
+        r.register("certificates_issued", "Certificates that a CA gave", self.certificates_issued.clone());
+        r.register("certificates_failed", "Orders of certificates that failed", self.certificates_failed.clone());
         r.register("tls_handshakes_failed", "Handshakes that failed or took too long", self.handshakes_failed.clone());
         r.register("compilations", "Components compiled by this process", self.compilations.clone());
         r.register(
@@ -239,6 +245,14 @@ impl Metrics {
 
     pub(crate) fn connection_refused(&self) {
         self.connections_refused.inc();
+    }
+
+    pub(crate) fn certificate_issued(&self) {
+        self.certificates_issued.inc();
+    }
+
+    pub(crate) fn certificate_failed(&self) {
+        self.certificates_failed.inc();
     }
 
     pub(crate) fn handshake_failed(&self) {

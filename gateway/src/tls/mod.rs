@@ -3,6 +3,7 @@
 //! Invariant: a name that no tenant claims gets the default certificate, which names nobody; so a stranger learns of a
 //! tenant only by knowing its name.
 
+mod acme;
 mod dev_ca;
 mod pair;
 mod version;
@@ -21,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 use crate::deadline::Deadline;
 use crate::domain::{Domain, Pattern, Table};
 
+pub(crate) use acme::{Acme, Challenge, Challenges, Settings as AcmeSettings};
 pub(crate) use dev_ca::DevCa;
 pub(crate) use pair::{Pair, PairError};
 pub(crate) use version::Protocol;
@@ -32,6 +34,8 @@ pub(crate) enum Source {
     Dev,
     /// A certificate and key file per tenant.
     Files,
+    /// A CA's, for tenants without such files.
+    Acme,
 }
 
 /// The certificates in force: which is served for which name.
@@ -54,12 +58,22 @@ impl Certificates {
 }
 
 #[derive(Debug)]
-struct Resolver(ArcSwap<Certificates>);
+struct Resolver {
+    certificates: ArcSwap<Certificates>,
+    /// Where a CA may ask for a proof.
+    challenges: Option<Arc<Challenges>>,
+}
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let certificates = self.0.load();
+        let certificates = self.certificates.load();
         let name = hello.server_name().and_then(Domain::parse);
+        if let Some(challenges) = &self.challenges
+            && hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == acme::PROTOCOL))
+        {
+            // Who asks for the proof gets it or nothing.
+            return challenges.tls(&name?);
+        }
         let found = name.and_then(|name| certificates.by_name.find(&name).cloned());
         Some(found.unwrap_or_else(|| Arc::clone(&certificates.default)))
     }
@@ -78,6 +92,8 @@ pub(crate) struct Handshaken {
 pub(crate) enum HandshakeError {
     #[error("it took too long")]
     TimedOut,
+    #[error("a CA looked at a proof")]
+    Challenge,
     #[error(transparent)]
     Failed(#[from] std::io::Error),
 }
@@ -95,14 +111,20 @@ impl Terminator {
     ///
     /// # Errors
     /// The crypto provider lacks what rustls needs, which is a build fault.
-    pub(crate) fn new(certificates: Certificates, timeout: Duration) -> Result<Self, rustls::Error> {
-        let resolver = Arc::new(Resolver(ArcSwap::from_pointee(certificates)));
+    pub(crate) fn new(
+        certificates: Certificates,
+        timeout: Duration,
+        challenges: Option<Arc<Challenges>>,
+    ) -> Result<Self, rustls::Error> {
+        let mut protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        protocols.extend(challenges.is_some().then(|| acme::PROTOCOL.to_vec()));
+        let resolver = Arc::new(Resolver { certificates: ArcSwap::from_pointee(certificates), challenges });
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::<Resolver>::clone(&resolver));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols;
         // Sessions are resumed from tickets (RFC 8446 §4.6.1), whose key changes every six hours; a ticket of one server
         // name is taken for no other.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
@@ -111,7 +133,7 @@ impl Terminator {
 
     /// Takes a new set for all handshakes from now on.
     pub(crate) fn replace(&self, certificates: Certificates) {
-        self.resolver.0.store(Arc::new(certificates));
+        self.resolver.certificates.store(Arc::new(certificates));
     }
 
     /// Shakes hands, in the connection's own task and never in the accept loop.
@@ -120,6 +142,9 @@ impl Terminator {
         let stream = shaken.map_err(|_elapsed| HandshakeError::TimedOut)??;
         let session = stream.get_ref().1;
         let server_name = session.server_name().and_then(Domain::parse);
+        if session.alpn_protocol() == Some(acme::PROTOCOL) {
+            return Err(HandshakeError::Challenge);
+        }
         let protocol = Protocol::of_alpn(session.alpn_protocol());
         Ok(Handshaken { stream, server_name, protocol })
     }

@@ -29,6 +29,7 @@ pub(crate) struct Pair {
     pub(crate) key: Arc<CertifiedKey>,
     /// The names it is good for.
     pub(crate) names: Vec<Pattern>,
+    pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
 }
 
@@ -49,14 +50,14 @@ impl Pair {
             .collect::<Result<_, _>>()
             .map_err(|_bad_pem| PairError::NoCertificate)?;
         let leaf = chain.first().ok_or(PairError::NoCertificate)?;
-        let (names, not_after) = read_leaf(leaf).ok_or(PairError::NoCertificate)?;
+        let (names, [not_before, not_after]) = read_leaf(leaf).ok_or(PairError::NoCertificate)?;
         let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_bad_pem| PairError::NoKey)?;
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let key = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => PairError::Mismatch,
             _ => PairError::Unsupported,
         })?;
-        Ok(Self { key: Arc::new(key), names, not_after })
+        Ok(Self { key: Arc::new(key), names, not_before, not_after })
     }
 
     /// Whether a client that asks for any name of `host` accepts this certificate (RFC 9525: a wildcard is one label).
@@ -73,7 +74,7 @@ impl Pair {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is another crate's and grows")]
-fn read_leaf(leaf: &[u8]) -> Option<(Vec<Pattern>, SystemTime)> {
+fn read_leaf(leaf: &[u8]) -> Option<(Vec<Pattern>, [SystemTime; 2])> {
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
     let mut names = Vec::new();
     if let Ok(Some(alternatives)) = certificate.subject_alternative_name() {
@@ -89,8 +90,9 @@ fn read_leaf(leaf: &[u8]) -> Option<(Vec<Pattern>, SystemTime)> {
             }
         }
     }
-    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
-    Some((names, SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)))
+    let validity = certificate.validity();
+    let time = |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    Some((names, [validity.not_before, validity.not_after].map(|of| time(of.timestamp()))))
 }
 
 #[cfg(test)]

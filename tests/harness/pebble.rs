@@ -1,0 +1,112 @@
+//! A real ACME server, Debian's `pebble`, with a DNS that says 127.0.0.1 for every name (`make setup-test` fetches both).
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use crate::{Client, Protocol};
+
+/// Runs until it is dropped.
+#[derive(Debug)]
+pub struct Pebble {
+    server: Child,
+    names: Child,
+    /// What the server said.
+    pub said: Arc<Mutex<Vec<String>>>,
+    ca_pem: String,
+    address: SocketAddr,
+    management: SocketAddr,
+    dir: tempfile::TempDir,
+}
+
+impl Drop for Pebble {
+    fn drop(&mut self) {
+        for child in [&mut self.server, &mut self.names] {
+            // It may have ended by itself.
+            let _ended = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn program(name: &str) -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cache"));
+    let fetched = cache.join("tollgate/pebble/usr/bin").join(name);
+    if fetched.exists() { fetched } else { PathBuf::from(name) }
+}
+
+impl Pebble {
+    /// Looks at proofs on these ports, and gives certificates for so many seconds.
+    #[must_use]
+    pub fn start(http: u16, https: u16, seconds: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let put = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (cert, key) = (put("cert.pem", &made.cert.pem()), put("key.pem", &made.signing_key.serialize_pem()));
+        let (address, management, dns) = (free(), free(), free());
+        let config = serde_json::json!({ "pebble": {
+            "listenAddress": address.to_string(),
+            "managementListenAddress": management.to_string(),
+            "certificate": cert,
+            "privateKey": key,
+            "httpPort": http,
+            "tlsPort": https,
+            "ocspResponderURL": "",
+            "certificateValidityPeriod": seconds,
+        }});
+        let config = put("pebble.json", &config.to_string());
+        let names = Command::new(program("pebble-challtestsrv"))
+            .args(["-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", ""])
+            .args(["-dns01", &dns.to_string(), "-management", &free().to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("pebble-challtestsrv: make setup-test fetches it");
+        let mut server = Command::new(program("pebble"))
+            .arg("-config")
+            .arg(config)
+            .args(["-dnsserver", &dns.to_string(), "-strict"])
+            .env("PEBBLE_VA_NOSLEEP", "1")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("pebble: make setup-test fetches it");
+        let said: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (lines, out) = (Arc::clone(&said), server.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        Self { server, names, said, ca_pem: made.cert.pem(), address, management, dir }
+    }
+
+    /// `[tls]` of a gateway that asks this CA.
+    #[must_use]
+    pub fn tls(&self, challenge: &str) -> String {
+        format!(
+            "[tls]\ncertificates = \"acme\"\n[tls.acme]\ndirectory = \"https://localhost:{}/dir\"\nca = \"{}\"\n\
+             challenges = [\"{challenge}\"]\nagree_to_terms = true\ncontacts = [\"mailto:operator@example.com\"]\n",
+            self.address.port(),
+            self.dir.path().join("cert.pem").display()
+        )
+    }
+
+    /// A client of this address that trusts what this CA signs, and nothing else.
+    pub async fn client(&self, address: SocketAddr) -> Client {
+        let management = Client::new(self.management, self.ca_pem.as_bytes(), Protocol::H1);
+        let root = management.get("localhost", "/roots/0").await.text();
+        Client::new(address, root.as_bytes(), Protocol::H1)
+    }
+}
