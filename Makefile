@@ -69,11 +69,14 @@ FUZZ_FLAGS = --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverag
 	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
 SECONDS ?= 60
 
-fuzz: ## Look for SECONDS for a Redis command of a guest's that leaves its tenant; what is found is kept under gateway/fuzz
-	mkdir -p gateway/fuzz/target/found gateway/fuzz/artifacts
-	cd gateway/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_TARGET_DIR=target $(CARGO) run --release --locked \
-		--target $$(rustc -vV | sed -n 's/^host: //p') --bin commands -- \
-		-max_total_time=$(SECONDS) -max_len=4096 -artifact_prefix=artifacts/ target/found corpus/commands
+TARGETS ?= commands front proxied names
+
+fuzz: ## Look for SECONDS each for what TARGETS must not let through; what is found is kept under gateway/fuzz
+	mkdir -p gateway/fuzz/artifacts
+	cd gateway/fuzz && for target in $(TARGETS); do mkdir -p target/found/$$target && \
+		RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_TARGET_DIR=target $(CARGO) run --release --locked \
+		--target $$(rustc -vV | sed -n 's/^host: //p') --bin $$target -- -max_total_time=$(SECONDS) -max_len=4096 \
+		-artifact_prefix=artifacts/ target/found/$$target corpus/$$target || exit 1; done
 
 bench: build ## One oha run against hello and the same against bare hyper + rustls, as a ratio (loadtest/README.md)
 	loadtest/ratio.sh

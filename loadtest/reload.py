@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Change without a blink: a thousand tenants, one edited every 100 ms, under load by HTTP/1.1 and HTTP/2; and ten thousand
-tenants on disk: start, the reload of one, and memory. Everything on 127.0.0.1, bounded in number and time.
+"""Change without a blink, under load by HTTP/1.1 and HTTP/2: a thousand tenants, one edited every 100 ms; another process that
+takes over; and ten thousand tenants on disk: start, the reload of one, and memory. Everything on 127.0.0.1, bounded in number and time.
 
-    loadtest/reload.py [edits|many]     SECONDS and RATE may be set; TOLLGATE names the binary, else target/release/tollgate is taken
+    loadtest/reload.py [edits|takeover|many]     SECONDS and RATE may be set; TOLLGATE names the binary, else target/release/tollgate is taken
 """
 import json, os, pathlib, re, shutil, signal, ssl, socket, subprocess, sys, tempfile, time
 
@@ -25,9 +25,9 @@ class Gateway:
             self.edit(number, 0)
         self.start()
 
-    def start(self):
+    def start(self, *more):
         words = [TOLLGATE, "serve", "--config", self.root / "config/gateway.toml", "--https", "127.0.0.1:0",
-                 "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+                 "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", *more]
         start = time.monotonic()
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=open(self.root / "log", "w"), text=True)
         ports = {}
@@ -77,8 +77,8 @@ component = "site"
         return self.process.wait(30)
 
 
-def oha(gateway, host, more):
-    words = [OHA, "-z", f"{SECONDS}s", "-c", "8", "-q", str(RATE), "--insecure", "--no-tui", "--output-format", "json", *more,
+def oha(gateway, host, more, rate=RATE):
+    words = [OHA, "-z", f"{SECONDS}s", "-c", "8", "-q", str(rate), "--insecure", "--no-tui", "--output-format", "json", *more,
              "--connect-to", f"{host}:{gateway.https}:127.0.0.1:{gateway.https}", f"https://{host}:{gateway.https}/head"]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -107,6 +107,27 @@ def edits():
                 told(name, load)
             reloads = gateway.metric("tollgate_config_generation") - before
             print(f"  {count} edits, {reloads:.0f} reloads, {gateway.metric('tollgate_config_problems'):.0f} problems")
+        finally:
+            gateway.stop()
+
+
+def takeover():
+    with tempfile.TemporaryDirectory() as dir:
+        gateway = Gateway(dir, 100)
+        try:
+            print(f"100 tenants on the embedded store, {2 * RATE} requests/s for {SECONDS} s, a new process takes over every 5 s")
+            loads = [("HTTP/1.1", oha(gateway, "t0.localhost", [])), ("HTTP/2", oha(gateway, "t1.localhost", ["--http2"])),
+                     ("HTTP/1.1, a connection each", oha(gateway, "t2.localhost", ["--disable-keepalive"], 100))]
+            start, times = time.monotonic(), []
+            while time.monotonic() - start < SECONDS - 6:
+                time.sleep(5)
+                old, begun = gateway.process, time.monotonic()
+                gateway.start("--takeover")
+                times.append(time.monotonic() - begun)
+                assert old.wait(60) == 0
+            for name, load in loads:
+                told(name, load)
+            print(f"  {len(times)} times, {max(times):.2f} s at the longest from the new one's start until it served")
         finally:
             gateway.stop()
 
@@ -142,8 +163,10 @@ def many(tenants=10_000):
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[1:] or ["edits", "many"]
+    wanted = sys.argv[1:] or ["edits", "takeover", "many"]
     if "edits" in wanted:
         edits()
+    if "takeover" in wanted:
+        takeover()
     if "many" in wanted:
         many()

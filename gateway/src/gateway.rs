@@ -67,7 +67,9 @@ impl Gateway {
     ///
     /// # Errors
     /// In words for the operator: what cannot be opened, made or listened on. A tenant's problem is not one of them.
-    pub(crate) async fn start(boot: Boot, takeover: bool) -> anyhow::Result<Self> {
+    pub(crate) async fn start(mut boot: Boot, takeover: bool) -> anyhow::Result<Self> {
+        // What is heard of changes is by absolute paths.
+        boot.tenants_dir = std::path::absolute(&boot.tenants_dir)?;
         let (mut sockets, tries) = take_over(&boot, takeover).await?;
         let metrics = Arc::new(Metrics::default());
         let tasks = Tasks::default();

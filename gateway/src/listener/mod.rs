@@ -4,6 +4,8 @@
 //! Limit: [`Settings::connections`] open connections in all; the next one is closed at once and counted.
 
 mod addresses;
+#[cfg(any(test, fuzzing))]
+mod fuzzed;
 mod handover;
 mod proxied;
 

@@ -53,7 +53,7 @@ fn is_among(address: IpAddr, networks: &[IpNet]) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
-async fn read<IO: AsyncRead + Unpin>(stream: &mut IO) -> Result<Option<SocketAddr>, NoHeader> {
+pub(super) async fn read<IO: AsyncRead + Unpin>(stream: &mut IO) -> Result<Option<SocketAddr>, NoHeader> {
     // The shortest header has more bytes than this, and nothing behind a header may be read.
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;

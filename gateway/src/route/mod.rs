@@ -4,6 +4,8 @@
 //! claimed the host, or the channel.
 //! A lookup costs two hashes for the host and one walk over that tenant's own routes, however many tenants there are.
 
+#[cfg(any(test, fuzzing))]
+mod fuzzed;
 mod path;
 
 use std::collections::HashMap;

@@ -20,8 +20,8 @@ use crate::domain::Pattern;
 
 /// Ten years for the CA, so that it is trusted once.
 const CA_DAYS: u64 = 3650;
-/// A server that runs longer than this is not a development server.
-const LEAF_DAYS: u64 = 397;
+/// What clients take from a CA that they were told to trust, with room to spare.
+const LEAF_DAYS: u64 = 90;
 /// A certificate is signed anew long before it ends, and kept for this many tenants.
 const LEAF_RENEWED: Duration = Duration::from_hours(24 * 30);
 const ISSUED_MAX: u64 = 100_000;

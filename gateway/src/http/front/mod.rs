@@ -6,6 +6,8 @@
 //! then the connection ends. A body that is refused breaks off.
 
 mod chunks;
+#[cfg(any(test, fuzzing))]
+mod fuzzed;
 pub(crate) mod head;
 mod refusals;
 

@@ -1,0 +1,12 @@
+//! The PROXY protocol, whatever a load balancer sends.
+#![no_main]
+#![allow(dead_code, reason = "the gateway uses more of these files than this does")]
+
+#[path = "../../src/deadline.rs"]
+mod deadline;
+#[path = "../../src/listener/fuzzed.rs"]
+mod fuzzed;
+#[path = "../../src/listener/proxied.rs"]
+mod proxied;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzed::any_header(data));
