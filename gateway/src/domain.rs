@@ -14,11 +14,11 @@ impl Domain {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.strip_suffix('.').unwrap_or(text);
         // The common case needs neither tables nor an allocation that IDNA would make.
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-        let ascii = if text.bytes().all(plain) && !text.contains("xn--") {
-            text.to_owned()
-        } else {
-            idna::domain_to_ascii_strict(text).ok()?
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+        let lower = text.bytes().all(plain).then(|| text.to_ascii_lowercase());
+        let ascii = match lower.filter(|lower| !lower.contains("xn--")) {
+            Some(lower) => lower,
+            None => idna::domain_to_ascii_strict(text).ok()?,
         };
         let label = |l: &str| !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-');
         (ascii.len() <= 253 && ascii.split('.').all(label)).then(|| Self(ascii.into()))

@@ -118,11 +118,19 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
         // White space before the colon, or at the beginning of the line, is one of these.
         return Err("a header's name has a byte other than letters, digits and !#$%&'*+-.^`|~");
     }
-    let value = value.get(1..).unwrap_or_default().trim_ascii();
+    let value = trim(value.get(1..).unwrap_or_default());
     if !value.iter().copied().all(is_value) {
         return Err("a header's value has a control byte");
     }
     Ok((name, value))
+}
+
+/// Without the spaces and tabs around it; every other control byte is none.
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 /// What the head has said so far of where its body ends.
@@ -233,6 +241,8 @@ mod tests {
             "x: a\r\n b\r\n",
             "x: a\0\r\n",
             "x: a\rb\r\n",
+            "x: a\r\r\n",
+            "x: \x0ca\r\n",
             "x: a\nb: c\r\n",
             "a_b: c\r\n",
             "no colon\r\n",
