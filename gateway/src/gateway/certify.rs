@@ -41,9 +41,11 @@ impl Certifier {
             let snapshot = self.road.snapshot.load_full();
             failed.retain(|id, _| snapshot.plans.contains_key(id));
             let waits = |id: &TenantId| failed.get(id).is_some_and(|failed| failed.until > Instant::now());
-            let needy = snapshot.plans.values().find(|plan| self.needs(plan) && !waits(&plan.id));
-            let Some(plan) = needy else { continue };
-            let attempts = failed.get(&plan.id).map_or(0, |failed| failed.attempts);
+            let attempts = |plan: &Plan| failed.get(&plan.id).map_or(0, |failed| failed.attempts);
+            let needy = snapshot.plans.values().filter(|plan| self.needs(plan) && !waits(&plan.id));
+            // Whoever fails again and again comes behind those that were not tried yet.
+            let Some(plan) = needy.min_by_key(|plan| attempts(plan)) else { continue };
+            let attempts = attempts(plan);
             match self.acme.order(&plan.id, &plan.hosts, attempts as usize).await {
                 Ok(()) => {
                     failed.remove(&plan.id);

@@ -53,9 +53,11 @@ impl Kind {
     /// The most within [`WINDOW`].
     const fn max(self) -> u32 {
         match self {
-            Self::Continuation | Self::Unknown => 50,
+            Self::Unknown => 50,
             Self::Settings | Self::EmptyData => 100,
-            Self::Ping => 200,
+            Self::Continuation => 200,
+            // gRPC's clients ask how long a round trip is at each, while a stream grows faster.
+            Self::Ping => 1_000,
             // As many requests as are cancelled within a second by somebody who turns pages.
             Self::Reset => 500,
             Self::Priority => 2_000,
@@ -197,7 +199,7 @@ mod tests {
     fn floods_are_told_from_use_however_the_bytes_come() {
         let now = Instant::now();
         for (kind, bytes, max) in
-            [(0, 0, 100), (2, 5, 2_000), (3, 4, 500), (4, 0, 100), (6, 8, 200), (9, 1, 50), (99, 7, 50)]
+            [(0, 0, 100), (2, 5, 2_000), (3, 4, 500), (4, 0, 100), (6, 8, 1_000), (9, 1, 200), (99, 7, 50)]
         {
             let sent = |count: u32| {
                 let frames = std::iter::repeat_n(frame(kind, 0, bytes), count as usize).flatten();
