@@ -21,7 +21,7 @@ use crate::domain::Pattern;
 use crate::fleet::Fleet;
 use crate::host::Egress;
 use crate::ids::TenantId;
-use crate::listener::{self, Addresses, Connections, Offer, Role, Sockets};
+use crate::listener::{self, Addresses, Connections, Offer, Old, Role, Sockets};
 use crate::request::Road;
 use crate::sandbox::{Compiler, Sandbox, Surroundings};
 use crate::store::Store;
@@ -69,7 +69,8 @@ impl Gateway {
     /// In words for the operator: what cannot be opened, made or listened on. A tenant's problem is not one of them.
     pub(crate) async fn start(mut boot: Boot, takeover: bool) -> anyhow::Result<Self> {
         // What is heard of changes is by absolute paths.
-        boot.tenants_dir = std::path::absolute(&boot.tenants_dir)?;
+        let dir = std::path::absolute(&boot.tenants_dir)?;
+        boot.tenants_dir = std::fs::canonicalize(&dir).unwrap_or(dir);
         let (mut sockets, tries) = take_over(&boot, takeover).await?;
         let metrics = Arc::new(Metrics::default());
         let tasks = Tasks::default();
@@ -131,9 +132,7 @@ impl Gateway {
         gateway.store.hand_messages_to(move |heard| messages.take(heard));
         gateway.reload(&Changed::All).await?;
         gateway.listen(&metrics, moves, &mut sockets).await?;
-        if let Some(mut old) = sockets.old {
-            old.relieve().await.context("the gateway that was taken over is gone")?;
-        }
+        relieve(sockets.old).await;
         Ok(gateway)
     }
 
@@ -280,6 +279,14 @@ fn secured(boot: &Boot) -> anyhow::Result<(Arc<DevCa>, Option<Arc<Acme>>, Termin
     Ok((Arc::new(dev_ca), acme.map(Arc::new), terminator))
 }
 
+/// Has the process that was taken over drain; where it is gone already, this one serves all the same.
+async fn relieve(old: Option<Old>) {
+    let Some(mut old) = old else { return };
+    if let Err(error) = old.relieve().await {
+        tracing::warn!(target: "listener", %error, "the gateway that was taken over is gone");
+    }
+}
+
 /// How often the store of a process that is about to be gone is tried, and how long after each.
 const OPEN_TRIES: u32 = 100;
 const OPEN_AGAIN: Duration = Duration::from_millis(50);
@@ -295,7 +302,7 @@ async fn take_over(boot: &Boot, takeover: bool) -> anyhow::Result<(Sockets, u32)
         && let Some(mut old) = sockets.old.take()
     {
         old.relieve().await?;
-        old.ended().await?;
+        old.ended(boot.listen.drain).await?;
     }
     Ok((sockets, OPEN_TRIES))
 }

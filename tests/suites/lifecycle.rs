@@ -163,6 +163,62 @@ async fn what_changes_on_disk_is_served_and_what_is_wrong_is_not() {
     served("late.localhost", 404).await;
 }
 
+#[tokio::test]
+async fn what_comes_late_or_by_another_way_is_seen_too() {
+    let site = site();
+    std::fs::create_dir(site.path("shared")).unwrap();
+    std::fs::copy(tests::guest("echo"), site.path("shared/app.wasm")).unwrap();
+    let tenant = |name: &str| {
+        format!(
+            "schema = 1\nhosts = [\"{name}.localhost\"]\n[[component]]\nname = \"site\"\n\
+             source = \"../../shared/app.wasm\"\n[[route]]\npath = \"/...\"\ncomponent = \"site\"\n"
+        )
+    };
+    for name in ["a", "b"] {
+        std::fs::create_dir_all(site.path(&format!("tenants/{name}"))).unwrap();
+        site.write(&format!("tenants/{name}/tenant.toml"), tenant(name));
+    }
+    let gateway = Gateway::start(&site);
+    let problems = async |count: f64| {
+        tests::until(&format!("{count} problems"), async || {
+            (gateway.metric("tollgate_config_problems").await == count).then_some(())
+        })
+        .await;
+    };
+    // One file of two tenants, each of which has a path of its own to it.
+    std::fs::write(site.path("shared/app.wasm"), "no component").unwrap();
+    problems(2.0).await;
+    std::fs::copy(tests::guest("echo"), site.path("shared/app.wasm")).unwrap();
+    problems(0.0).await;
+    // A folder whose file comes long after it, as an editor has it.
+    std::fs::create_dir(site.path("tenants/late")).unwrap();
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    site.write("tenants/late/tenant.toml", tenant("late"));
+    tests::until("the late one", async || {
+        gateway.status().await["tenants"].to_string().contains("late.localhost").then_some(())
+    })
+    .await;
+    // A tenant whose file is wrong keeps its host, and nobody takes it meanwhile.
+    site.write("tenants/b/tenant.toml", "half a");
+    problems(1.0).await;
+    site.write("tenants/a/tenant.toml", tenant("a").replace("[\"a.localhost\"]", "[\"a.localhost\", \"b.localhost\"]"));
+    problems(2.0).await;
+    let answer = gateway.get("b.localhost", "/head").await;
+    assert_eq!(answer.status.as_u16(), 200);
+    assert_eq!(gateway.record(&answer).await["tenant"], "b");
+    // One whose file cannot be read is served as it was, and so are all where the folder of all cannot be.
+    std::fs::remove_file(site.path("tenants/late/tenant.toml")).unwrap();
+    std::fs::create_dir(site.path("tenants/late/tenant.toml")).unwrap();
+    problems(3.0).await;
+    assert_eq!(gateway.get("late.localhost", "/head").await.status.as_u16(), 200);
+    std::fs::rename(site.path("tenants"), site.path("elsewhere")).unwrap();
+    let before = gateway.metric("tollgate_config_generation").await;
+    gateway.signal("HUP");
+    tests::until("the reload", async || (gateway.metric("tollgate_config_generation").await > before).then_some(()))
+        .await;
+    assert_eq!(gateway.get("a.localhost", "/head").await.status.as_u16(), 200);
+}
+
 /// The serial number of the certificate that is served for a name, and whether the handshake was a resumption.
 async fn shaken(gateway: &Gateway, config: &Arc<rustls::ClientConfig>, name: &str) -> (Vec<u8>, bool) {
     let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::load::{self, Folder};
 use super::problem::Problem;
-use super::{Boot, Plan, Planned, resolve};
+use super::{Boot, Plan, Planned, conflicts};
 use crate::domain::Pattern;
 use crate::ids::TenantId;
 
@@ -44,16 +44,20 @@ impl Known {
                 Err(new) => problems.extend(new.iter().cloned()),
             }
         }
-        problems.extend(resolve::take_out_conflicts(&mut found, owners));
+        problems.extend(conflicts::keep_for_owners(&mut found, owners, &self.broken()));
+        problems.extend(conflicts::take_out_conflicts(&mut found, owners));
         let plans: BTreeMap<TenantId, Arc<Plan>> = found.into_iter().map(|(id, found)| (id, found.plan)).collect();
         Planned { plans, problems }
     }
 
     fn read_all(&mut self, boot: &Boot) {
-        self.folders.clear();
-        self.problem = None;
         match load::folders(&boot.tenants_dir) {
-            Ok(folders) => folders.iter().for_each(|folder| self.read_one(boot, folder)),
+            Ok(folders) => {
+                self.problem = None;
+                self.folders.clear();
+                folders.iter().for_each(|folder| self.read_one(boot, folder));
+            }
+            // What was read before stands: nobody is taken out of service by a disk that does not answer.
             Err(problem) => self.problem = Some(*problem),
         }
     }
@@ -64,6 +68,13 @@ impl Known {
         } else {
             self.folders.remove(folder);
         }
+    }
+
+    /// Tenants that are there and whose files are wrong now, each with its file.
+    fn broken(&self) -> BTreeMap<TenantId, PathBuf> {
+        let wrong = self.folders.iter().filter(|(_, folder)| folder.outcome.is_err());
+        let named = |path: &Path| TenantId::parse(path.file_name()?.to_str()?);
+        wrong.filter_map(|(path, _)| Some((named(path)?, path.join("tenant.toml")))).collect()
     }
 
     /// The directories in which these folders' files are, each with its folder.

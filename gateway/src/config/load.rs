@@ -58,7 +58,8 @@ pub(super) fn folders(dir: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
 
 /// A folder without the file is not a tenant: it may hold sources or notes.
 pub(super) fn is_tenant(folder: &Path) -> bool {
-    folder.join("tenant.toml").exists()
+    // One that cannot be looked at is there, and its problem is told.
+    !matches!(folder.join("tenant.toml").try_exists(), Ok(false))
 }
 
 /// A tenant's folder as it was read.
@@ -76,7 +77,10 @@ pub(super) fn tenant(boot: &Boot, folder: &Path) -> Folder {
 
 fn read(boot: &Boot, folder: &Path, dirs: &mut BTreeSet<PathBuf>) -> Result<(TenantId, Found), Vec<Problem>> {
     let path = folder.join("tenant.toml");
-    let source = source(&path).map_err(|problem| vec![*problem])?;
+    let source = source(&path).map_err(|mut problem| {
+        problem.tenant = folder.file_name().and_then(|name| TenantId::parse(name.to_str()?));
+        vec![*problem]
+    })?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let Some(id) = TenantId::parse(&name) else {
         return Err(vec![Problem {

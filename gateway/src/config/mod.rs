@@ -10,6 +10,7 @@ mod app;
 mod bounds;
 mod budget;
 mod ceilings;
+mod conflicts;
 mod defaults;
 mod files;
 mod gateway_file;
@@ -48,7 +49,7 @@ pub(crate) use load::{gateway, names, owners};
 pub(crate) use problem::{Place, Problem, render_all};
 pub(crate) use tenant_file::{CHANNEL, is_channel};
 pub(crate) use verify::prepare;
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Watch, folders as watched_folders};
 
 /// What flags and variables say over the file.
 #[derive(Clone, Debug, Default)]

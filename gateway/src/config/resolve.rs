@@ -1,6 +1,6 @@
 //! Joins what the files say with what was found beside them, and fills in every default. Pure: no I/O, no clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -352,42 +352,4 @@ fn referenced(
         }
     }
     values
-}
-
-/// Where two tenants claim one host, its present owner keeps it (or the first by name, where nobody has it) and the
-/// other is left out with a problem that names both places.
-pub(super) fn take_out_conflicts(
-    found: &mut BTreeMap<TenantId, Found>,
-    owners: &BTreeMap<Pattern, TenantId>,
-) -> Vec<Problem> {
-    let mut claims: BTreeMap<Pattern, Vec<(TenantId, Place)>> = BTreeMap::new();
-    for (id, tenant) in &*found {
-        for claim in tenant.claims.iter() {
-            claims.entry(claim.value.clone()).or_default().push((id.clone(), claim.place.clone()));
-        }
-    }
-    let mut problems = Vec::new();
-    for (host, claims) in claims.iter().filter(|(_, claims)| claims.len() > 1) {
-        let owner = owners.get(host).and_then(|owner| claims.iter().position(|(id, _)| id == owner)).unwrap_or(0);
-        let Some((owner_id, owner_place)) = claims.get(owner) else { continue };
-        for (index, (id, place)) in claims.iter().enumerate() {
-            if index == owner {
-                continue;
-            }
-            let same = id == owner_id;
-            problems.push(Problem {
-                kind: "duplicate-host",
-                tenant: Some(id.clone()),
-                place: place.clone(),
-                summary: "this host is claimed twice".to_owned(),
-                found: if same { format!("{host} again") } else { format!("{host}, which {owner_id} has") },
-                wanted: "each host in one tenant's file, once".to_owned(),
-                hint: (!same)
-                    .then(|| format!("{owner_id} keeps it and {id} is left out; take it out of one of the files")),
-                also: Some((owner_place.clone(), "claimed here".to_owned())),
-            });
-            found.remove(id);
-        }
-    }
-    problems
 }

@@ -61,6 +61,11 @@ impl Heard {
         if folders.as_ref().is_some_and(BTreeSet::is_empty) {
             return;
         }
+        self.add(folders);
+    }
+
+    /// Some folders, or all.
+    fn add(&self, folders: Option<BTreeSet<PathBuf>>) {
         let mut state = self.lock();
         state.count += 1;
         state.changed = Some(match (state.changed.take(), folders) {
@@ -120,7 +125,9 @@ impl Watch {
     ///
     /// # Errors
     /// The first that cannot be watched; the others are.
-    pub(crate) fn over(&self, dirs: Vec<(PathBuf, PathBuf)>) -> notify::Result<()> {
+    /// Where one is new, what is in it may have changed since it was read: the folder is read once `again`.
+    pub(crate) fn over(&self, dirs: Vec<(PathBuf, PathBuf)>, again: bool) -> notify::Result<()> {
+        let mut new = BTreeSet::new();
         let mut watched = BTreeSet::new();
         let mut result = Ok(());
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +140,12 @@ impl Watch {
             {
                 result = Err(error);
             }
-            self.heard.lock().dirs.entry(dir).or_default().insert(folder);
+            if self.heard.lock().dirs.entry(dir).or_default().insert(folder.clone()) {
+                new.insert(folder);
+            }
+        }
+        if again && !new.is_empty() {
+            self.heard.add(Some(new));
         }
         result
     }
@@ -177,7 +189,20 @@ pub(super) fn dirs_of(path: &Path) -> BTreeSet<PathBuf> {
             Err(_no_link) => break,
         }
     }
-    dirs
+    // One spelling for each, since the system tells of a directory by the last that was used.
+    dirs.into_iter().map(|dir| std::fs::canonicalize(&dir).unwrap_or(dir)).collect()
+}
+
+/// The tenants' own folders of which a change is told, whether or not they are tenants yet, each as a directory of its own.
+pub(crate) fn folders(tenants: &Path, changed: &Changed) -> Vec<(PathBuf, PathBuf)> {
+    let all =
+        || std::fs::read_dir(tenants).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let folders: Vec<PathBuf> = match changed {
+        Changed::All => all(),
+        Changed::Folders(folders) => folders.iter().cloned().collect(),
+    };
+    let dir = |folder: PathBuf| Some((std::fs::canonicalize(&folder).ok().filter(|dir| dir.is_dir())?, folder));
+    folders.into_iter().filter_map(dir).collect()
 }
 
 #[cfg(test)]
@@ -202,7 +227,7 @@ mod tests {
         let folder = |name: &str| dir.path().join("tenants").join(name);
         let watch = Watch::start(&dir.path().join("tenants")).unwrap();
         let of_b = dirs_of(&link).into_iter().map(|dir| (dir, folder("b")));
-        watch.over(of_b.chain([(folder("a"), folder("a"))]).collect()).unwrap();
+        watch.over(of_b.chain([(folder("a"), folder("a"))]).collect(), false).unwrap();
         let heard = async |names: &[&str]| {
             let changed = tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.unwrap();
             assert_eq!(changed, Changed::Folders(names.iter().map(|name| folder(name)).collect()), "{names:?}");

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::reload;
 use crate::config::Plan;
+use crate::domain::Pattern;
 use crate::ids::TenantId;
 use crate::request::Road;
 use crate::tls::{Acme, DevCa, Pair, Terminator};
@@ -21,6 +22,8 @@ const AGAIN_MAX: Duration = Duration::from_hours(24);
 /// What a tenant's orders came to.
 struct Failed {
     attempts: u32,
+    /// For which hosts.
+    hosts: Vec<Pattern>,
     /// None is made before.
     until: Instant,
 }
@@ -35,11 +38,21 @@ pub(super) struct Certifier {
 
 impl Certifier {
     pub(super) async fn keep(self) {
+        let tasks = self.road.tasks.clone();
+        tokio::select! {
+            // Whoever takes over answers the CA.
+            () = tasks.draining() => {}
+            never = self.order_for_ever() => match never {},
+        }
+    }
+
+    async fn order_for_ever(&self) -> std::convert::Infallible {
         let mut failed: HashMap<TenantId, Failed> = HashMap::new();
         loop {
             tokio::time::sleep(LOOK).await;
             let snapshot = self.road.snapshot.load_full();
-            failed.retain(|id, _| snapshot.plans.contains_key(id));
+            // Other hosts are another order.
+            failed.retain(|id, of| snapshot.plans.get(id).is_some_and(|plan| plan.hosts == of.hosts));
             let waits = |id: &TenantId| failed.get(id).is_some_and(|failed| failed.until > Instant::now());
             let attempts = |plan: &Plan| failed.get(&plan.id).map_or(0, |failed| failed.attempts);
             let needy = snapshot.plans.values().filter(|plan| self.needs(plan) && !waits(&plan.id));
@@ -55,7 +68,8 @@ impl Certifier {
                 }
                 Err(error) => {
                     let pause = pause(attempts);
-                    failed.insert(plan.id.clone(), Failed { attempts: attempts + 1, until: Instant::now() + pause });
+                    let (hosts, until) = (plan.hosts.clone(), Instant::now() + pause);
+                    failed.insert(plan.id.clone(), Failed { attempts: attempts + 1, hosts, until });
                     self.road.metrics.certificate_failed();
                     let again_s = pause.as_secs();
                     tracing::error!(target: "tls", tenant = %plan.id, error = %format!("{error:#}"), again_s, "no certificate");

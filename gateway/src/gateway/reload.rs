@@ -34,12 +34,10 @@ impl Gateway {
     /// The development CA cannot sign.
     pub(super) async fn reload(&self, changed: &Changed) -> anyhow::Result<()> {
         let before = self.road.snapshot.load_full();
+        // Watched before they are read, so that nothing is missed between.
+        self.watch_over(config::watched_folders(&self.boot.tenants_dir, changed), false);
         let (planned, dirs) = self.read(changed, &before).await?;
-        if let Some(watch) = &self.watch
-            && let Err(error) = watch.over(dirs)
-        {
-            cannot_watch(&error);
-        }
+        self.watch_over(dirs, true);
         let planned = config::prepare(planned, &before.plans, &self.compiler).await;
         let (staged, in_force) = (self.staged.clone(), Arc::clone(&before));
         let planned = tokio::task::spawn_blocking(move || config::stage(planned, &in_force.plans, &staged)).await?;
@@ -88,6 +86,12 @@ impl Gateway {
             }
         }
         self.road.metrics.certificate_expiry.set(first);
+    }
+
+    fn watch_over(&self, dirs: Vec<(PathBuf, PathBuf)>, again: bool) {
+        if let Some(Err(error)) = self.watch.as_ref().map(|watch| watch.over(dirs, again)) {
+            cannot_watch(&error);
+        }
     }
 
     /// Reads what changed, and says in which directories it is.

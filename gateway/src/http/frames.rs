@@ -40,7 +40,8 @@ impl Kind {
             // An empty one that ends a stream says something.
             0 if length == 0 && !is_last => Some(Self::EmptyData),
             0 | 1 => None,
-            2 => Some(Self::Priority),
+            // PRIORITY_UPDATE (RFC 9218 §7.1) among them.
+            2 | 0x10 => Some(Self::Priority),
             3 => Some(Self::Reset),
             4 => Some(Self::Settings),
             6 => Some(Self::Ping),
@@ -57,7 +58,7 @@ impl Kind {
             Self::Settings | Self::EmptyData => 100,
             Self::Continuation => 200,
             // gRPC's clients ask how long a round trip is at each, while a stream grows faster.
-            Self::Ping => 1_000,
+            Self::Ping => 10_000,
             // As many requests as are cancelled within a second by somebody who turns pages.
             Self::Reset => 500,
             Self::Priority => 2_000,
@@ -199,7 +200,7 @@ mod tests {
     fn floods_are_told_from_use_however_the_bytes_come() {
         let now = Instant::now();
         for (kind, bytes, max) in
-            [(0, 0, 100), (2, 5, 2_000), (3, 4, 500), (4, 0, 100), (6, 8, 1_000), (9, 1, 200), (99, 7, 50)]
+            [(0, 0, 100), (2, 5, 2_000), (3, 4, 500), (4, 0, 100), (6, 8, 10_000), (9, 1, 200), (99, 7, 50)]
         {
             let sent = |count: u32| {
                 let frames = std::iter::repeat_n(frame(kind, 0, bytes), count as usize).flatten();

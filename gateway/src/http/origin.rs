@@ -27,11 +27,11 @@ impl Origin {
         if trusted.is_empty() || !is_trusted(peer.ip()) {
             return Self { address: peer, is_plain };
         }
-        let lists = headers.get_all(&X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-        let all: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
+        let lists = headers.get_all(&X_FORWARDED_FOR).iter();
+        let all: Vec<&[u8]> = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b',')).collect();
         let mut address = peer;
         for word in all.iter().rev().take(HOPS_MAX) {
-            let Ok(hop) = word.parse::<IpAddr>() else { break };
+            let Some(hop) = address_of(word) else { break };
             address = SocketAddr::new(hop, 0);
             if !is_trusted(hop) {
                 break;
@@ -45,6 +45,12 @@ impl Origin {
         };
         Self { address, is_plain }
     }
+}
+
+/// An address, with a port where a proxy says one.
+fn address_of(word: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(word.trim_ascii()).ok()?;
+    text.parse().ok().or_else(|| text.parse().ok().map(|with_port: SocketAddr| with_port.ip()))
 }
 
 #[cfg(test)]
@@ -67,6 +73,8 @@ mod tests {
         assert_eq!(of("10.0.0.1", &["6.6.6.6", "192.0.2.7,10.0.0.2"]), "192.0.2.7:0");
         assert_eq!(of("2001:db8::1", &["2001:db9::7"]), "[2001:db9::7]:0");
         assert_eq!(of("10.0.0.1", &["6.6.6.6, unknown"]), "10.0.0.1:9", "what is no address ends the list");
+        assert_eq!(of("10.0.0.1", &["6.6.6.6", "\u{ff}, 192.0.2.7:4711, 10.0.0.2"]), "192.0.2.7:0");
+        assert_eq!(of("10.0.0.1", &["6.6.6.6", "\u{ff}"]), "10.0.0.1:9", "nor is this one, and no way around it");
         assert_eq!(of("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3:0");
     }
 

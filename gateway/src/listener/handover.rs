@@ -129,8 +129,8 @@ impl Old {
     ///
     /// # Errors
     /// It does not end.
-    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
-        let ended = tokio::time::timeout(END_WITHIN, self.0.read_to_end(&mut Vec::new())).await;
+    pub(crate) async fn ended(&mut self, drain: Duration) -> anyhow::Result<()> {
+        let ended = tokio::time::timeout(drain + END_WITHIN, self.0.read_to_end(&mut Vec::new())).await;
         // An error of the socket is its end as well.
         let _whichever = ended.context("the gateway that was taken over does not end")?;
         Ok(())
@@ -257,7 +257,7 @@ mod tests {
         let mut of = new.old.take().unwrap();
         of.relieve().await.unwrap();
         drop(old.await.unwrap());
-        of.ended().await.unwrap();
+        of.ended(Duration::ZERO).await.unwrap();
         waits.await.unwrap();
         listener.accept().await.unwrap();
     }

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::telemetry::{Metrics, Tasks};
 pub(crate) use addresses::{Addresses, Held};
-pub(crate) use handover::{Offer, Role, Sockets};
+pub(crate) use handover::{Offer, Old, Role, Sockets};
 pub(crate) use proxied::client;
 
 /// What the operator chose.

@@ -95,7 +95,10 @@ impl Acme {
         if let Some(host) = hosts.iter().find(|host| !pair.covers(host)) {
             bail!("the CA gave a certificate without {host}");
         }
-        self.kept.put(tenant, pair, &(key + &chain)).context("the certificate cannot be kept")
+        if let Err(error) = self.kept.put(tenant, pair, &(key + &chain)) {
+            tracing::error!(target: "tls", %tenant, %error, "the certificate is served, and cannot be kept");
+        }
+        Ok(())
     }
 
     async fn order_by(&self, hosts: &[Pattern], attempt: usize) -> anyhow::Result<(String, String)> {
