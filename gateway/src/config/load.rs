@@ -58,8 +58,11 @@ pub(super) fn folders(dir: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
 
 /// A folder without the file is not a tenant: it may hold sources or notes.
 pub(super) fn is_tenant(folder: &Path) -> bool {
-    // One that cannot be looked at is there, and its problem is told.
-    !matches!(folder.join("tenant.toml").try_exists(), Ok(false))
+    match folder.join("tenant.toml").try_exists() {
+        Ok(is_there) => is_there,
+        // One that cannot be looked at is there, and its problem is told; below a file there is none.
+        Err(error) => error.kind() != std::io::ErrorKind::NotADirectory,
+    }
 }
 
 /// A tenant's folder as it was read.
