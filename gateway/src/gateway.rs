@@ -188,7 +188,6 @@ impl Gateway {
         let admin = Admin { road: Arc::clone(&self.road), store, suspension, data, acme };
         let connections = Connections::new(100, Arc::new(Metrics::default()));
         let serve = move |stream, _peer| admin.clone().serve(stream);
-        self.admin_tasks = Tasks::default();
         tokio::spawn(listener::accept(listener, connections, self.admin_tasks.clone(), serve));
         let path = self.boot.state.join("takeover.sock");
         let offer = Offer::make(path.clone(), offered).with_context(|| format!("cannot use {}", path.display()))?;
@@ -213,7 +212,8 @@ impl Gateway {
         snapshot.standings.iter().map(|(id, standing)| (id.clone(), *standing, url(id))).collect()
     }
 
-    /// Serves until SIGTERM or SIGINT, or until another process took over, reloading at each SIGHUP and what changes of itself; then drains.
+    /// Serves until SIGTERM or SIGINT, or until another process took over, reloading all at each SIGHUP and what changes by
+    /// itself; then drains.
     ///
     /// What is returned is to be held until all that this process had open is closed: its end is what the process that took
     /// over waits for.

@@ -19,13 +19,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use crate::config::{Plan, Problem, Snapshot, Standing};
+use crate::config::{Problem, Snapshot, Standing};
 use crate::deadline::Moment;
 use crate::http::{ResponseBody, full};
 use crate::ids::TenantId;
 use crate::request::Road;
 use crate::store::Store;
-use crate::tls::{Acme, Pair};
+use crate::tls::Acme;
 
 pub(crate) use data::Data;
 pub(crate) use moves::Moves;
@@ -179,11 +179,6 @@ impl Admin {
         })
     }
 
-    /// The certificate of the tenant's own files, or the CA's.
-    fn pair(&self, plan: &Plan) -> Option<Pair> {
-        plan.pair.clone().or_else(|| self.acme.as_ref()?.pair(&plan.id))
-    }
-
     fn tenant(&self, snapshot: &Snapshot, id: &str) -> serde_json::Value {
         let plan = TenantId::parse(id).and_then(|id| snapshot.plans.get(&id));
         let of_tenant = |problem: &&Problem| problem.tenant.as_ref().is_some_and(|tenant| tenant.as_str() == id);
@@ -194,7 +189,7 @@ impl Admin {
             "id": id,
             "standing": suspended.as_ref().or_else(|| snapshot.standings.get(id)),
             "hosts": hosts.unwrap_or_default(),
-            "certificate_expires": plan.and_then(|plan| self.pair(plan)).map(|pair| pair.not_after_seconds()),
+            "certificate_expires": plan.and_then(|plan| Some(plan.certificate(self.acme.as_deref())?.not_after_seconds())),
             "usage": ledger.map(|ledger| ledger.usage(Moment::now())),
             "storage": TenantId::parse(id).map(|id| self.store.backend_of(&id)),
             "problems": snapshot.problems.iter().filter(of_tenant).map(Problem::line).collect::<Vec<_>>(),

@@ -1,7 +1,6 @@
 //! Hosts that two tenants claim: whoever has one keeps it.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::{Place, Problem};
 use super::reader::At;
@@ -13,15 +12,14 @@ use crate::ids::TenantId;
 pub(super) fn keep_for_owners(
     found: &mut BTreeMap<TenantId, Found>,
     owners: &BTreeMap<Pattern, TenantId>,
-    broken: &BTreeMap<TenantId, PathBuf>,
+    broken: &BTreeSet<TenantId>,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     if broken.is_empty() {
         return problems;
     }
     found.retain(|id, tenant| {
-        let taken =
-            |claim: &&At<Pattern>| owners.get(&claim.value).is_some_and(|of| of != id && broken.contains_key(of));
+        let taken = |claim: &&At<Pattern>| owners.get(&claim.value).is_some_and(|of| of != id && broken.contains(of));
         let Some(claim) = tenant.claims.iter().find(taken) else { return true };
         let owner = owners.get(&claim.value).map_or("", |owner| owner.as_str());
         problems.push(Problem {

@@ -70,11 +70,11 @@ impl Known {
         }
     }
 
-    /// Tenants that are there and whose files are wrong now, each with its file.
-    fn broken(&self) -> BTreeMap<TenantId, PathBuf> {
+    /// Tenants that are there and whose files are wrong now.
+    fn broken(&self) -> BTreeSet<TenantId> {
         let wrong = self.folders.iter().filter(|(_, folder)| folder.outcome.is_err());
         let named = |path: &Path| TenantId::parse(path.file_name()?.to_str()?);
-        wrong.filter_map(|(path, _)| Some((named(path)?, path.join("tenant.toml")))).collect()
+        wrong.filter_map(|(path, _)| named(path)).collect()
     }
 
     /// The directories in which these folders' files are, each with its folder.

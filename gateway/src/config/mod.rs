@@ -48,7 +48,7 @@ pub(crate) use known::{Changed, Known};
 pub(crate) use load::{gateway, names, owners};
 pub(crate) use problem::{Place, Problem, render_all};
 pub(crate) use tenant_file::{CHANNEL, is_channel};
-pub(crate) use verify::prepare;
+pub(crate) use verify::{is_known, prepare};
 pub(crate) use watch::{Watch, folders as watched_folders};
 
 /// What flags and variables say over the file.
@@ -145,6 +145,13 @@ pub(crate) struct Plan {
     pub(crate) routes: Vec<PlannedRoute>,
     pub(crate) fixed: Vec<(PathPattern, Arc<Fixed>)>,
     pub(crate) subscriptions: Vec<PlannedSubscription>,
+}
+
+impl Plan {
+    /// The certificate of the tenant's own files, or the CA's.
+    pub(crate) fn certificate(&self, acme: Option<&tls::Acme>) -> Option<tls::Pair> {
+        self.pair.clone().or_else(|| acme?.pair(&self.id))
+    }
 }
 
 /// A channel whose messages start a component of a plan.

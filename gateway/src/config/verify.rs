@@ -43,7 +43,7 @@ pub(crate) async fn prepare(planned: Planned, before: &BTreeMap<TenantId, Arc<Pl
 }
 
 /// Whether this very plan is in force.
-pub(super) fn is_known(before: &BTreeMap<TenantId, Arc<Plan>>, plan: &Arc<Plan>) -> bool {
+pub(crate) fn is_known(before: &BTreeMap<TenantId, Arc<Plan>>, plan: &Arc<Plan>) -> bool {
     before.get(&plan.id).is_some_and(|known| Arc::ptr_eq(known, plan))
 }
 

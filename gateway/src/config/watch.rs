@@ -121,11 +121,10 @@ impl Watch {
     }
 
     /// Watches these directories too, each for a tenant's folder. What is watched already is so again, since it may be
-    /// another by now.
+    /// another by now. Where one is new, what is in it may have changed since it was read: the folder is read once `again`.
     ///
     /// # Errors
     /// The first that cannot be watched; the others are.
-    /// Where one is new, what is in it may have changed since it was read: the folder is read once `again`.
     pub(crate) fn over(&self, dirs: Vec<(PathBuf, PathBuf)>, again: bool) -> notify::Result<()> {
         let mut new = BTreeSet::new();
         let mut watched = BTreeSet::new();

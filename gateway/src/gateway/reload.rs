@@ -76,11 +76,10 @@ impl Gateway {
         let now = SystemTime::now();
         let mut first = 0;
         for plan in snapshot.plans.values() {
-            let of_ca = || self.acme.as_ref()?.pair(&plan.id);
-            let Some(pair) = plan.pair.clone().or_else(of_ca) else { continue };
+            let Some(pair) = plan.certificate(self.acme.as_deref()) else { continue };
             let ends = pair.not_after_seconds();
             first = if first == 0 { ends } else { ends.min(first) };
-            let is_new = before.plans.get(&plan.id).is_none_or(|known| !Arc::ptr_eq(known, plan));
+            let is_new = !config::is_known(&before.plans, plan);
             if is_new && pair.not_after.duration_since(now).unwrap_or_default() < EXPIRES_SOON {
                 tracing::warn!(target: "tls", tenant = %plan.id, not_after = ends, "the certificate ends within two weeks");
             }
@@ -130,8 +129,7 @@ impl Gateway {
         }
         snapshot.problems = planned.problems;
         for (id, plan) in &snapshot.plans {
-            let is_same = before.plans.get(id).is_some_and(|known| Arc::ptr_eq(known, plan));
-            if !(is_same && snapshot.routes.keep(&before.routes, id, &plan.hosts)) {
+            if !(config::is_known(&before.plans, plan) && snapshot.routes.keep(&before.routes, id, &plan.hosts)) {
                 self.add(&mut snapshot.routes, plan);
             }
         }
@@ -221,13 +219,10 @@ pub(super) fn certificates<'p>(
     let default = dev_ca.issue(nobody.as_slice()).context("the development CA cannot sign")?;
     let mut certificates = Certificates::new(default);
     for plan in plans {
-        let key = match (&plan.pair, acme) {
-            (Some(pair), _) => Arc::clone(&pair.key),
+        let key = match (plan.certificate(acme), acme) {
+            (Some(pair), _) => pair.key,
             // Until the CA gave one there is none.
-            (None, Some(acme)) => match acme.pair(&plan.id) {
-                Some(pair) => pair.key,
-                None => continue,
-            },
+            (None, Some(_)) => continue,
             (None, None) => dev_ca.issue(&plan.hosts).with_context(|| format!("no certificate for {}", plan.id))?,
         };
         for host in &plan.hosts {
