@@ -143,7 +143,7 @@ impl Gateway {
             road: Arc::clone(&self.road),
             terminator: self.terminator.clone(),
             addresses: Addresses::new(self.boot.listen.connections_per_address),
-            proxies: Arc::clone(&self.boot.listen.proxies),
+            proxies: self.boot.listen.proxies.clone(),
             challenges: self.acme.as_ref().map(|acme| Arc::clone(&acme.challenges)),
         };
         for address in &self.boot.listen.https {

@@ -9,6 +9,7 @@ mod deadline;
 mod domain;
 mod fault;
 mod ids;
+mod networks;
 
 // The road.
 mod listener;

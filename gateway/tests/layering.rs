@@ -50,7 +50,7 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
     ("lib", &[]),
     ("main", &[]),
 ];
-const WORDS: [&str; 4] = ["deadline", "domain", "fault", "ids"];
+const WORDS: [&str; 5] = ["deadline", "domain", "fault", "ids", "networks"];
 const LINES_MAX: usize = 400;
 const DOOR_LINES_MAX: usize = 320;
 

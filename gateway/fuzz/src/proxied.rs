@@ -6,6 +6,8 @@
 mod deadline;
 #[path = "../../src/listener/fuzzed.rs"]
 mod fuzzed;
+#[path = "../../src/networks.rs"]
+mod networks;
 #[path = "../../src/listener/proxied.rs"]
 mod proxied;
 

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use toml::de::DeValue;
@@ -11,6 +10,7 @@ use super::bounds::{LimitsRead, QuotaRead};
 use super::reader::{At, Reader, Section};
 use super::reference::reference;
 use super::{Boot, Ceilings, Overrides, Policy, defaults, tls_file};
+use crate::networks::Networks;
 use crate::store::{Prefix, Secret, Servers, Topology};
 use crate::tenant::{Limits, Quota, Rate};
 use crate::{admission, host, http, listener, sandbox, store, telemetry};
@@ -106,7 +106,7 @@ fn listen(file: &Section<'_>, overrides: &Overrides) -> listener::Settings {
 }
 
 /// Networks of proxies; a single address is one too.
-fn networks(section: Option<&Section<'_>>, key: &'static str) -> Arc<[IpNet]> {
+fn networks(section: Option<&Section<'_>>, key: &'static str) -> Networks {
     let network = |text: &str| text.parse().or_else(|_single| text.parse::<IpAddr>().map(IpNet::from)).ok();
     let listed = section.and_then(|s| s.list(key, "a network or an address, such as \"10.0.0.0/8\"", network));
     listed.unwrap_or_default().into_iter().map(|at| at.value).collect()

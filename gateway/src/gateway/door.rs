@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ::http::uri::Scheme;
 use ::http::{Request, Response};
 use hyper::body::Incoming;
-use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::listener::{self, Addresses, Held};
+use crate::networks::Networks;
 use crate::request::{Peer, Road};
 use crate::tls::{self, Challenges, Terminator};
 use crate::{http, response};
@@ -21,7 +21,7 @@ pub(super) struct Door {
     pub(super) terminator: Terminator,
     pub(super) addresses: Addresses,
     /// Where the PROXY protocol is spoken.
-    pub(super) proxies: Arc<[IpNet]>,
+    pub(super) proxies: Networks,
     /// What a CA's servers may ask by plain HTTP.
     pub(super) challenges: Option<Arc<Challenges>>,
 }

@@ -18,16 +18,15 @@ mod stall;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::networks::Networks;
 use crate::telemetry::Tasks;
 use crate::tls::Protocol;
 
@@ -57,7 +56,7 @@ pub(crate) struct Settings {
     pub(crate) head_bytes: u64,
     pub(crate) streams: u32,
     /// Whose word on who asks is taken.
-    pub(crate) trusted_proxies: Arc<[IpNet]>,
+    pub(crate) trusted_proxies: Networks,
 }
 
 /// The most header fields of a request.

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::HeaderMap;
-use ipnet::IpNet;
 
 use super::hygiene::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
+use crate::networks::Networks;
 
 /// The client behind a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +22,8 @@ const HOPS_MAX: usize = 20;
 impl Origin {
     /// The peer, or, where that is a trusted proxy, whom it names: the last of `X-Forwarded-For` that is not one itself.
     /// What is no address ends the list.
-    pub(crate) fn of(headers: &HeaderMap, peer: SocketAddr, is_plain: bool, trusted: &[IpNet]) -> Self {
-        let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));
-        if trusted.is_empty() || !is_trusted(peer.ip()) {
+    pub(crate) fn of(headers: &HeaderMap, peer: SocketAddr, is_plain: bool, trusted: &Networks) -> Self {
+        if !trusted.contain(peer.ip()) {
             return Self { address: peer, is_plain };
         }
         let lists = headers.get_all(&X_FORWARDED_FOR).iter();
@@ -33,7 +32,7 @@ impl Origin {
         for word in all.iter().rev().take(HOPS_MAX) {
             let Some(hop) = address_of(word) else { break };
             address = SocketAddr::new(hop, 0);
-            if !is_trusted(hop) {
+            if !trusted.contain(hop) {
                 break;
             }
         }
@@ -59,7 +58,7 @@ mod tests {
 
     #[test]
     fn only_trusted_proxies_name_a_client() {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+        let trusted = Networks::from_iter(["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
         let of = |peer: &str, lists: &[&str]| {
             let mut headers = HeaderMap::new();
             for list in lists {
@@ -80,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_trusted_proxy_says_how_the_client_came() {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let trusted = Networks::from_iter(["10.0.0.0/8".parse().unwrap()]);
         let of = |peer: [u8; 4], values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {

@@ -13,10 +13,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::networks::Networks;
 use crate::telemetry::{Metrics, Tasks};
 pub(crate) use addresses::{Addresses, Held};
 pub(crate) use handover::{Offer, Old, Role, Sockets};
@@ -35,7 +35,7 @@ pub(crate) struct Settings {
     /// Of one client's address.
     pub(crate) connections_per_address: u32,
     /// Where the PROXY protocol is spoken.
-    pub(crate) proxies: Arc<[IpNet]>,
+    pub(crate) proxies: Networks,
     /// How long a shutdown waits for what is in flight.
     pub(crate) drain: Duration,
 }

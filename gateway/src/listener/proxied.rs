@@ -6,10 +6,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::deadline::Deadline;
+use crate::networks::Networks;
 
 /// What begins version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -37,20 +37,14 @@ pub(crate) enum NoHeader {
 pub(crate) async fn client<IO: AsyncRead + Unpin>(
     stream: &mut IO,
     peer: SocketAddr,
-    proxies: &[IpNet],
+    proxies: &Networks,
     within: Duration,
 ) -> Result<SocketAddr, NoHeader> {
-    if !is_among(peer.ip(), proxies) {
+    if !proxies.contain(peer.ip()) {
         return Ok(peer);
     }
     let header = Deadline::after(within).run(read(stream)).await.map_err(|_elapsed| NoHeader::TimedOut)??;
     Ok(header.unwrap_or(peer))
-}
-
-/// An IPv4 address that came as one of IPv6 is what it is.
-fn is_among(address: IpAddr, networks: &[IpNet]) -> bool {
-    let address = address.to_canonical();
-    networks.iter().any(|network| network.contains(&address))
 }
 
 pub(super) async fn read<IO: AsyncRead + Unpin>(stream: &mut IO) -> Result<Option<SocketAddr>, NoHeader> {
@@ -188,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_configured_proxies_are_believed() {
-        let proxies: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let proxies = Networks::from_iter(["10.0.0.0/8".parse().unwrap()]);
         let line = b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 443\r\n";
         let ask = async |peer: &str| {
             let mut stream = &line[..];
