@@ -26,6 +26,12 @@ setup-test:
 	  echo "make test: fetching Debian's pebble, an ACME server, into $(CACHE)/pebble"; \
 	  mkdir -p "$(CACHE)/pebble" && cd "$(CACHE)/pebble" && apt-get download -qq pebble && dpkg -x pebble_*.deb . && rm pebble_*.deb \
 	  || { echo "install pebble (https://github.com/letsencrypt/pebble) and try again" >&2; exit 1; }; }
+	@cmp -s tests/clients/requirements.txt "$(CACHE)/clients/requirements.txt" || { \
+	  echo "make test: fetching clients of HTTP/2 and HTTP/3 from PyPI into $(CACHE)/clients"; \
+	  rm -rf "$(CACHE)/clients" && python3 -m venv "$(CACHE)/clients" \
+	  && "$(CACHE)/clients/bin/pip" install -q --disable-pip-version-check -r tests/clients/requirements.txt \
+	  && cp tests/clients/requirements.txt "$(CACHE)/clients/" \
+	  || { echo "Python 3.11 or newer with venv, and PyPI, are needed" >&2; exit 1; }; }
 	@command -v cargo-nextest >/dev/null || echo "cargo-nextest is not here; cargo test is used, which is slower"
 
 guests: ## Build every guest from source (tests/guests/build.sh says how)

@@ -2,10 +2,10 @@
 
 mod certify;
 mod door;
+mod listen;
 mod reload;
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,14 +14,13 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{Admin, Data, Moves, Suspension, Token};
+use crate::admin::{Moves, Suspension};
 use crate::admission::Doors;
 use crate::config::{Boot, Changed, Known, Snapshot, Standing, Watch};
 use crate::domain::Pattern;
-use crate::fleet::Fleet;
 use crate::host::Egress;
 use crate::ids::TenantId;
-use crate::listener::{self, Addresses, Connections, Offer, Old, Role, Sockets};
+use crate::listener::{Offer, Old, Sockets};
 use crate::request::Road;
 use crate::sandbox::{Compiler, Sandbox, Surroundings};
 use crate::store::Store;
@@ -29,8 +28,6 @@ use crate::telemetry::{GuestLogs, Metrics, Tasks};
 use crate::tenant::{Count, Registry};
 use crate::tls::{self, Acme, DevCa, Terminator};
 use crate::trigger::{Messages, Neighbours};
-use certify::Certifier;
-use door::Door;
 
 /// A gateway that listens.
 pub(crate) struct Gateway {
@@ -134,65 +131,6 @@ impl Gateway {
         gateway.listen(&metrics, moves, &mut sockets).await?;
         relieve(sockets.old).await;
         Ok(gateway)
-    }
-
-    async fn listen(&mut self, metrics: &Arc<Metrics>, moves: Moves, sockets: &mut Sockets) -> anyhow::Result<()> {
-        let mut offered = Vec::new();
-        let connections = Connections::new(self.boot.listen.connections, Arc::clone(metrics));
-        let door = Door {
-            road: Arc::clone(&self.road),
-            terminator: self.terminator.clone(),
-            addresses: Addresses::new(self.boot.listen.connections_per_address),
-            proxies: self.boot.listen.proxies.clone(),
-            challenges: self.acme.as_ref().map(|acme| Arc::clone(&acme.challenges)),
-        };
-        for address in &self.boot.listen.https {
-            let listener = sockets.bind(Role::Https, *address).await?;
-            self.https.push(listener.local_addr()?);
-            offered.push((Role::Https, listener.as_fd().try_clone_to_owned()?));
-            let door = door.clone();
-            let serve = move |stream, peer| door.clone().https(stream, peer);
-            self.tasks.spawn(listener::accept(listener, connections.clone(), self.tasks.clone(), serve));
-        }
-        let https_port = self.https.first().map_or(443, SocketAddr::port);
-        for address in &self.boot.listen.http {
-            let listener = sockets.bind(Role::Http, *address).await?;
-            self.http.push(listener.local_addr()?);
-            offered.push((Role::Http, listener.as_fd().try_clone_to_owned()?));
-            let door = door.clone();
-            let (connections, tasks) = (connections.clone(), self.tasks.clone());
-            if self.boot.listen.is_plain {
-                let serve = move |stream, peer| door.clone().plain(stream, peer);
-                self.tasks.spawn(listener::accept(listener, connections, tasks, serve));
-            } else {
-                let serve = move |stream, peer| door.clone().http(stream, peer, https_port);
-                self.tasks.spawn(listener::accept(listener, connections, tasks, serve));
-            }
-        }
-        let listener = sockets.bind(Role::Admin, self.boot.listen.admin).await?;
-        self.admin = listener.local_addr()?;
-        offered.push((Role::Admin, listener.as_fd().try_clone_to_owned()?));
-        // Connections of its own, so that it answers when the clients' are all taken; and it outlives a drain's start.
-        self.egress.own_listeners([self.https.as_slice(), &self.http, &[self.admin]].concat());
-        let store = Arc::clone(&self.store);
-        tokio::spawn(keep_counts(Arc::clone(&self.road), Arc::clone(&store)));
-        tokio::spawn(Fleet::new(Arc::clone(&store), Arc::clone(&self.registry), Arc::clone(metrics)).talk());
-        if let Some(acme) = &self.acme {
-            let (road, acme, dev_ca) = (Arc::clone(&self.road), Arc::clone(acme), Arc::clone(&self.dev_ca));
-            tokio::spawn(Certifier { road, acme, dev_ca, terminator: self.terminator.clone() }.keep());
-        }
-        let token = self.boot.state.join("admin.token");
-        let token = Token::load_or_make(&token).with_context(|| format!("cannot use {}", token.display()))?;
-        let data = Data { store: Arc::clone(&store), token, moves };
-        let (suspension, acme) = (self.suspension.clone(), self.acme.clone());
-        let admin = Admin { road: Arc::clone(&self.road), store, suspension, data, acme };
-        let connections = Connections::new(100, Arc::new(Metrics::default()));
-        let serve = move |stream, _peer| admin.clone().serve(stream);
-        tokio::spawn(listener::accept(listener, connections, self.admin_tasks.clone(), serve));
-        let path = self.boot.state.join("takeover.sock");
-        let offer = Offer::make(path.clone(), offered).with_context(|| format!("cannot use {}", path.display()))?;
-        self.offer = Some(offer);
-        Ok(())
     }
 
     /// The tenants' standing and one URL each, for whoever started it.

@@ -5,20 +5,22 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::uri::Scheme;
-use http::{Method, Request, Response, Uri};
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, Request, Response, Uri};
 
 use crate::admission::{Doors, Refused};
 use crate::config::Snapshot;
 use crate::deadline::Moment;
 use crate::domain::Domain;
 use crate::fault::Fault;
-use crate::http::{Origin, RequestBody, ResponseBody, authority, cdn_loop, clean_request, spin};
-use crate::response;
+use crate::http::{
+    BodySource, Origin, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, authority, cdn_loop, clean_request, spin,
+};
+use crate::response::{self, Compression};
 use crate::route::{Fixed, Found};
 use crate::sandbox::{Reply, Sandbox};
 use crate::telemetry::{Metrics, Record, Tasks};
-use crate::tenant::Ledger;
+use crate::tenant::{Ledger, Tenant};
+use crate::tls::Client;
 
 /// Who is on the other side of a connection.
 #[derive(Clone, Debug)]
@@ -27,6 +29,22 @@ pub(crate) struct Peer {
     pub(crate) scheme: Scheme,
     /// The server name of the handshake (SNI), if there was one.
     pub(crate) server_name: Option<Domain>,
+    /// Whose certificate was verified, if there was one.
+    pub(crate) client: Option<Client>,
+}
+
+impl Peer {
+    /// Who it is for this tenant, where that asks for certificates.
+    ///
+    /// # Errors
+    /// [`Fault::Misdirected`] where it must be somebody and is nobody on this connection: another may be begun.
+    fn caller(&self, tenant: &Tenant) -> Result<Option<&Client>, Fault> {
+        let Some(callers) = tenant.callers else { return Ok(None) };
+        match self.client.as_ref().filter(|client| client.number == callers.number) {
+            None if callers.is_required => Err(Fault::Misdirected),
+            client => Ok(client),
+        }
+    }
 }
 
 /// Everything a request meets.
@@ -44,7 +62,7 @@ pub(crate) struct Road {
 
 impl Road {
     /// Answers one request, whatever comes of it, and leaves one access record.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<ResponseBody> {
+    pub(crate) async fn answer(&self, request: Request<impl Into<BodySource>>, peer: &Peer) -> Response<ResponseBody> {
         // One look at the configuration, held to the end: a reload never splits a request.
         let snapshot = self.snapshot.load_full();
         let host = authority(&request);
@@ -53,7 +71,7 @@ impl Road {
         let is_head = request.method() == Method::HEAD;
         let replied = self.walk(&snapshot, request, host, peer, &record).await;
         let answered = replied.and_then(|answer| match answer {
-            Answer::Reply(reply) => response::of_reply(reply, is_head, &self.tasks),
+            Answer::Reply(reply, compression) => response::of_reply(reply, is_head, compression, &self.tasks),
             Answer::Fixed(fixed) => Ok(response::of_fixed(&fixed, is_head)),
         });
         let mut answer = answered.unwrap_or_else(|fault| {
@@ -70,7 +88,7 @@ impl Road {
     async fn walk(
         &self,
         snapshot: &Snapshot,
-        mut request: Request<Incoming>,
+        mut request: Request<impl Into<BodySource>>,
         host: Result<(Domain, Option<u16>), Fault>,
         peer: &Peer,
         record: &Arc<Record>,
@@ -86,6 +104,7 @@ impl Road {
         let routed = match snapshot.routes.find(&host, request.uri().path())? {
             Found::Component(routed) => routed,
             Found::Fixed(tenant, route, fixed) => {
+                peer.caller(&tenant)?;
                 record.routed(tenant.id.as_str(), "", &route);
                 let _entered = refuse_slowly(Doors::pass(&tenant.ledger), &tenant.ledger, record).await?;
                 tenant.ledger.moved(fixed.body.len() as u64);
@@ -94,26 +113,41 @@ impl Road {
         };
         record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
         cdn_loop::check(request.headers(), &routed.tenant().id)?;
+        let caller = peer.caller(routed.tenant())?;
+        let compression = compression(request.headers(), routed.tenant(), record);
         let body_max = routed.limits().request_body;
         let mut request = absolute(request, &peer.scheme, &host, port)?;
         let url = request.uri().clone();
         if let Some(matched) = routed.spin_match(url.path()) {
             spin::tell(request.headers_mut(), &matched, &url, origin.address);
         }
+        if let Some(caller) = caller {
+            request.headers_mut().insert(X_FORWARDED_CLIENT_CERT, caller.told.clone());
+        }
         let (parts, body) = request.into_parts();
-        let (body, verdict) = RequestBody::new(body, body_max, self.http.body_idle, Arc::clone(record), &self.tasks)?;
+        let (body, verdict) = RequestBody::new(body, body_max, &self.http, Arc::clone(record), &self.tasks)?;
         let ledger = Arc::clone(&routed.tenant().ledger);
         let admitted = refuse_slowly(self.doors.admit(routed).await, &ledger, record).await?;
         record.queued(admitted.queued);
         let request = Request::from_parts(parts, body);
-        Ok(Answer::Reply(self.sandbox.run(admitted, request, verdict, Arc::clone(record)).await?))
+        let reply = self.sandbox.run(admitted, request, verdict, Arc::clone(record)).await?;
+        Ok(Answer::Reply(reply, compression))
     }
 }
 
 /// What a request is answered with.
 enum Answer {
-    Reply(Reply),
+    /// With what it may be compressed by, where its tenant asks for that.
+    Reply(Reply, Option<Compression>),
     Fixed(Arc<Fixed>),
+}
+
+fn compression(headers: &HeaderMap, tenant: &Tenant, record: &Arc<Record>) -> Option<Compression> {
+    if tenant.compress.is_empty() {
+        return None;
+    }
+    let coding = response::choose(headers, &tenant.compress);
+    Some(Compression { coding, ledger: Arc::clone(&tenant.ledger), record: Arc::clone(record) })
 }
 
 /// A tenant that is refused again and again waits for each.
@@ -136,12 +170,12 @@ pub(crate) fn refuse(refused: &Refused, record: &Record) -> Fault {
 }
 
 /// The guest sees one target, whichever way the client wrote it: the host that was routed by.
-fn absolute(
-    mut request: Request<Incoming>,
+fn absolute<B>(
+    mut request: Request<B>,
     scheme: &Scheme,
     host: &Domain,
     port: Option<u16>,
-) -> Result<Request<Incoming>, Fault> {
+) -> Result<Request<B>, Fault> {
     let authority = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let uri = Uri::builder().scheme(scheme.clone()).authority(authority).path_and_query(path).build();

@@ -16,9 +16,9 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
     ("host", &["telemetry", "tenant", "store", "http"]),
     ("admission", &["route", "tenant"]),
     ("sandbox", &["telemetry", "tenant", "store", "http", "host", "admission"]),
-    ("response", &["telemetry", "http", "route", "sandbox"]),
+    ("response", &["telemetry", "tenant", "http", "route", "sandbox"]),
     ("config", &["telemetry", "tenant", "store", "listener", "tls", "http", "route", "host", "admission", "sandbox"]),
-    ("request", &["telemetry", "tenant", "http", "route", "admission", "sandbox", "response", "config"]),
+    ("request", &["telemetry", "tenant", "tls", "http", "route", "admission", "sandbox", "response", "config"]),
     (
         "trigger",
         &["telemetry", "store", "http", "host", "route", "sandbox", "response", "config", "request", "admission"],

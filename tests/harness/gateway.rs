@@ -43,7 +43,8 @@ pub struct Gateway {
     pub http: SocketAddr,
     /// Where operators look.
     pub admin: SocketAddr,
-    ca_pem: Vec<u8>,
+    /// Of the development CA.
+    pub ca_pem: Vec<u8>,
     _folder: Arc<tempfile::TempDir>,
     /// The lines of its log so far.
     log: Arc<Mutex<Vec<Value>>>,

@@ -11,6 +11,7 @@
 mod client;
 mod gateway;
 mod pebble;
+mod python;
 mod redis;
 mod site;
 pub mod wat;
@@ -19,6 +20,7 @@ mod words;
 pub use client::{Answer, Body, Client, Protocol, empty, read, request};
 pub use gateway::{Gateway, check, checked, tollgate};
 pub use pebble::Pebble;
+pub use python::python;
 pub use redis::{Redis, RedisCluster, RedisSentinel, Storage};
 pub use site::{Site, Tenant};
 pub use words::{hex, spin_words};

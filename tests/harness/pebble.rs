@@ -2,10 +2,11 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use crate::python::cache;
 use crate::{Client, Protocol};
 
 /// Runs until it is dropped.
@@ -36,9 +37,7 @@ fn free() -> SocketAddr {
 }
 
 fn program(name: &str) -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cache"));
-    let fetched = cache.join("tollgate/pebble/usr/bin").join(name);
+    let fetched = cache().join("pebble/usr/bin").join(name);
     if fetched.exists() { fetched } else { PathBuf::from(name) }
 }
 

@@ -93,6 +93,14 @@ impl Site {
         self.file("config/gateway.toml", text.replace("[sandbox]\n", &own))
     }
 
+    /// Adds keys to the gateway's `[listen]`.
+    #[must_use]
+    pub fn listen(self, more: &str) -> Self {
+        let text = fs::read_to_string(self.config()).unwrap();
+        let text = text.replace("drain = \"10s\"\n", &format!("drain = \"10s\"\n{more}\n"));
+        self.file("config/gateway.toml", text)
+    }
+
     /// Adds a tenant.
     #[must_use]
     pub fn tenant(self, id: &str, tenant: &Tenant) -> Self {

@@ -4,13 +4,9 @@ use tests::{Client, Gateway, Protocol, Site, Tenant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-fn echo(more: &str) -> Gateway {
-    let site = Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo")).gateway("");
-    let text = std::fs::read_to_string(site.config()).unwrap();
-    let (listen, http) = more.split_once('|').unwrap_or((more, ""));
-    let text = text.replace("drain = \"10s\"\n", &format!("drain = \"10s\"\n{listen}\n[http]\n{http}\n"));
-    site.write("config/gateway.toml", text);
-    Gateway::start(&site)
+fn echo(listen: &str, http: &str) -> Gateway {
+    let site = Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo"));
+    Gateway::start(&site.gateway(&format!("[http]\n{http}")).listen(listen))
 }
 
 /// Sends `first` before the handshake, and then a request: what the guest saw of it.
@@ -27,7 +23,7 @@ async fn seen(gateway: &Gateway, first: &[u8]) -> Result<String, String> {
 
 #[tokio::test]
 async fn the_proxy_protocol_is_spoken_where_it_is_configured_and_nowhere_else() {
-    let gateway = echo("proxy_protocol_from = [\"127.0.0.0/8\"]");
+    let gateway = echo("proxy_protocol_from = [\"127.0.0.0/8\"]", "");
     let answer = seen(&gateway, b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 443\r\n").await.unwrap();
     assert!(answer.contains("x-forwarded-for: 192.0.2.7\n"), "{answer}");
     assert!(answer.contains("forwarded: for=192.0.2.7;proto=https\n"), "{answer}");
@@ -44,14 +40,14 @@ async fn the_proxy_protocol_is_spoken_where_it_is_configured_and_nowhere_else() 
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
     assert!(gateway.metric("tollgate_connections_refused_total").await >= 2.0);
     // Elsewhere it is no handshake.
-    let other = echo("");
+    let other = echo("", "");
     assert!(seen(&other, b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 443\r\n").await.is_err());
     assert!(seen(&other, b"").await.unwrap().contains("x-forwarded-for: 127.0.0.1\n"));
 }
 
 #[tokio::test]
 async fn a_trusted_proxy_names_the_client() {
-    let gateway = echo("|trusted_proxies = [\"127.0.0.1\"]");
+    let gateway = echo("", "trusted_proxies = [\"127.0.0.1\"]");
     let get = async |list: &str| {
         let request = tests::request("GET", "echo.localhost", "/head")
             .header("x-forwarded-for", list)
@@ -68,7 +64,7 @@ async fn a_trusted_proxy_names_the_client() {
 
 #[tokio::test]
 async fn one_address_has_so_many_connections() {
-    let gateway = echo("connections_per_address = 3");
+    let gateway = echo("connections_per_address = 3", "");
     let client = gateway.client(Protocol::H1);
     let mut held = Vec::new();
     for _ in 0..3 {

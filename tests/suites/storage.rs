@@ -1,5 +1,7 @@
 //! What storage promises when things end or break: durability, and a backend that goes and comes back.
 
+use std::sync::Arc;
+
 use tests::{Gateway, Protocol, Redis, Site, Tenant};
 
 fn counter() -> Site {
@@ -19,8 +21,9 @@ async fn acknowledged_writes_survive_kills_under_load() {
     let mut acknowledged = 0;
     for round in 0..kills {
         let gateway = Gateway::start(&site);
+        let answered = Arc::<tokio::sync::Notify>::default();
         let writers = (0..64).map(|writer| {
-            let client = gateway.client(Protocol::H2);
+            let (client, answered) = (gateway.client(Protocol::H2), Arc::clone(&answered));
             tokio::spawn(async move {
                 let mut written = Vec::new();
                 for n in 0.. {
@@ -34,13 +37,15 @@ async fn acknowledged_writes_survive_kills_under_load() {
                         break;
                     }
                     written.push(key);
+                    answered.notify_one();
                 }
                 written
             })
         });
         let writers: Vec<_> = writers.collect();
-        // At another moment each time, but the same ones in every run.
-        tokio::time::sleep(std::time::Duration::from_millis(150 + round * 37 % 400)).await;
+        // At another moment after the first answer each time, but the same ones in every run.
+        tokio::time::timeout(tests::PATIENCE, answered.notified()).await.expect("an answer");
+        tokio::time::sleep(std::time::Duration::from_millis(round * 37 % 400)).await;
         gateway.kill_9();
         let mut written = Vec::new();
         for writer in writers {

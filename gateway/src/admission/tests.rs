@@ -15,7 +15,8 @@ fn house(quota: &Quota) -> House {
     let id = TenantId::parse("acme").unwrap();
     let registry = Registry::default();
     let ledger = registry.ledger(&id, quota, true);
-    let tenant = Tenant { id, store_ttl: crate::tenant::StoreTtl::default(), ledger };
+    let tenant =
+        Tenant { id, store_ttl: crate::tenant::StoreTtl::default(), ledger, callers: None, compress: Vec::new() };
     let component = Component {
         name: ComponentName::parse("site").unwrap(),
         digest: Digest::of(b""),

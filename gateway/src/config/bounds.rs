@@ -25,6 +25,7 @@ pub(super) struct LimitsRead {
 pub(super) struct QuotaRead {
     pub(super) weight: Option<At<u32>>,
     pub(super) in_flight: Option<At<u32>>,
+    pub(super) connections: Option<At<u32>>,
     pub(super) waiting: Option<At<u32>>,
     pub(super) memory: Option<At<u64>>,
     pub(super) requests: Option<At<Rate>>,
@@ -70,6 +71,7 @@ impl Section<'_> {
         let quota = QuotaRead {
             weight: section.count("weight"),
             in_flight: section.count("in_flight"),
+            connections: section.count("connections"),
             waiting: section.count("waiting"),
             memory: section.bytes("memory"),
             requests: section.rate("requests", |section, key| section.count(key).map(widen)),

@@ -63,6 +63,7 @@ pub(super) fn quota(notes: &mut Notes<'_>, read: &QuotaRead, max: &QuotaRead) {
     keys!(notes, "quota", read, max,
         weight: |a, b| a > b, count;
         in_flight: |a, b| a > b, count;
+        connections: |a, b| a > b, count;
         waiting: |a, b| a > b, count;
         memory: |a, b| a > b, units::bytes_text;
         requests: is_faster, |rate| rate_text(rate, |count| count.to_string());

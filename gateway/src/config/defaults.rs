@@ -8,6 +8,7 @@ pub(super) const HTTPS: &str = "127.0.0.1:8443";
 pub(super) const HTTP: &str = "127.0.0.1:8080";
 pub(super) const ADMIN: &str = "127.0.0.1:9443";
 pub(super) const CONNECTIONS: u32 = 10_000;
+pub(super) const QUIC: bool = false;
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
 
 pub(super) const STATE: &str = "../state";
@@ -22,6 +23,8 @@ pub(super) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 pub(super) const BODY_IDLE: Duration = Duration::from_secs(10);
 pub(super) const IDLE: Duration = Duration::from_secs(60);
 pub(super) const WRITE_STALL: Duration = Duration::from_secs(30);
+/// Bytes a second; what mod_reqtimeout asks for.
+pub(super) const RATE_MIN: u64 = 500;
 pub(super) const HEAD_BYTES: u64 = 16 << 10;
 pub(super) const STREAMS: u32 = 100;
 
@@ -55,6 +58,7 @@ pub(super) const LIMITS: Limits = Limits {
 pub(super) const QUOTA: Quota = Quota {
     weight: 1,
     in_flight: 64,
+    connections: 5_000,
     waiting: 64,
     memory: 1 << 30,
     requests: None,

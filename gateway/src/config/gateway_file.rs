@@ -1,19 +1,14 @@
 //! `gateway.toml`: every key of the machine's file.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
-
-use ipnet::IpNet;
-use toml::de::DeValue;
 
 use super::bounds::{LimitsRead, QuotaRead};
 use super::reader::{At, Reader, Section};
 use super::reference::reference;
-use super::{Boot, Ceilings, Overrides, Policy, defaults, tls_file};
-use crate::networks::Networks;
+use super::{Boot, Ceilings, Overrides, Policy, defaults, front_file, tls_file};
 use crate::store::{Prefix, Secret, Servers, Topology};
 use crate::tenant::{Limits, Quota, Rate};
-use crate::{admission, host, http, listener, sandbox, store, telemetry};
+use crate::{admission, host, sandbox, store, telemetry};
 
 /// Reads the whole file. `base` is its folder, which relative paths start from.
 pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: &Overrides) -> Boot {
@@ -27,8 +22,8 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
     let boot = Boot {
         tenants_dir,
         watch,
-        listen: listen(file, overrides),
-        http: http(file),
+        listen: front_file::listen(file, overrides),
+        http: front_file::http(file),
         tls,
         acme,
         storage: storage(reader, file, base, &state, overrides),
@@ -71,48 +66,7 @@ pub(super) fn schema(reader: &Reader, file: &Section<'_>) {
     }
 }
 
-fn listen(file: &Section<'_>, overrides: &Overrides) -> listener::Settings {
-    const WANTED: &str = "an address and a port, such as \"127.0.0.1:8443\" or \"[::]:443\"";
-    let address = |text: &str| text.parse::<SocketAddr>().ok();
-    let default = |text: &str| address(text).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-    let section = file.section("listen");
-    // The file is read also where a flag wins, so that a mistake in it is not hidden.
-    let many = |key, over: Option<SocketAddr>, standard: &str| {
-        let listed = section.as_ref().and_then(|section| section.list(key, WANTED, address));
-        let listed = listed.map(|list| list.into_iter().map(|at| at.value).collect());
-        over.map(|over| vec![over]).or(listed).unwrap_or_else(|| vec![default(standard)])
-    };
-    let one = |value: &DeValue<'_>| value.as_str().and_then(address);
-    let admin = section.as_ref().and_then(|section| section.take("admin", WANTED, one));
-    let admin = value(admin, default(defaults::ADMIN));
-    let connections = value(section.as_ref().and_then(|s| s.count("connections")), defaults::CONNECTIONS);
-    let settings = listener::Settings {
-        https: many("https", overrides.https, defaults::HTTPS),
-        http: many("http", overrides.http, defaults::HTTP),
-        admin: overrides.admin.unwrap_or(admin),
-        connections,
-        connections_per_address: value(
-            section.as_ref().and_then(|s| s.count("connections_per_address")),
-            connections.div_ceil(2),
-        ),
-        proxies: networks(section.as_ref(), "proxy_protocol_from"),
-        is_plain: overrides.is_plain,
-        drain: value(section.as_ref().and_then(|s| s.duration("drain")), defaults::DRAIN),
-    };
-    if let Some(section) = section {
-        section.finish();
-    }
-    settings
-}
-
-/// Networks of proxies; a single address is one too.
-fn networks(section: Option<&Section<'_>>, key: &'static str) -> Networks {
-    let network = |text: &str| text.parse().or_else(|_single| text.parse::<IpAddr>().map(IpNet::from)).ok();
-    let listed = section.and_then(|s| s.list(key, "a network or an address, such as \"10.0.0.0/8\"", network));
-    listed.unwrap_or_default().into_iter().map(|at| at.value).collect()
-}
-
-fn value<T>(given: Option<At<T>>, default: T) -> T {
+pub(super) fn value<T>(given: Option<At<T>>, default: T) -> T {
     given.map_or(default, |at| at.value)
 }
 
@@ -125,25 +79,6 @@ fn tenants(file: &Section<'_>, base: &Path) -> (PathBuf, bool) {
         section.finish();
     }
     (join(base, &value(dir, defaults::TENANTS.to_owned())), value(watch, true))
-}
-
-fn http(file: &Section<'_>) -> http::Settings {
-    let section = file.section("http");
-    let time = |key, default| value(section.as_ref().and_then(|s| s.duration(key)), default);
-    let settings = http::Settings {
-        head_time: time("head_time", defaults::HEAD_TIME),
-        handshake_time: time("handshake_time", defaults::HANDSHAKE_TIME),
-        body_idle: time("body_idle", defaults::BODY_IDLE),
-        idle: time("idle", defaults::IDLE),
-        write_stall: time("write_stall", defaults::WRITE_STALL),
-        head_bytes: value(section.as_ref().and_then(|s| s.bytes("head_bytes")), defaults::HEAD_BYTES),
-        trusted_proxies: networks(section.as_ref(), "trusted_proxies"),
-        streams: value(section.as_ref().and_then(|s| s.count("streams")), defaults::STREAMS),
-    };
-    if let Some(section) = section {
-        section.finish();
-    }
-    settings
 }
 
 fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overrides: &Overrides) -> store::Settings {
@@ -346,6 +281,7 @@ pub(super) fn quota_over(under: &Quota, read: &QuotaRead) -> Quota {
     Quota {
         weight: value(read.weight.clone(), under.weight),
         in_flight: value(read.in_flight.clone(), under.in_flight),
+        connections: value(read.connections.clone(), under.connections),
         waiting: value(read.waiting.clone(), under.waiting),
         memory: value(read.memory.clone(), under.memory),
         requests: rate(&read.requests, under.requests),

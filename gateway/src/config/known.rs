@@ -54,7 +54,7 @@ impl Known {
         match load::folders(&boot.tenants_dir) {
             Ok(folders) => {
                 self.problem = None;
-                self.folders.clear();
+                self.folders.retain(|folder, _| folders.contains(folder));
                 folders.iter().for_each(|folder| self.read_one(boot, folder));
             }
             // What was read before stands: nobody is taken out of service by a disk that does not answer.
@@ -64,7 +64,16 @@ impl Known {
 
     fn read_one(&mut self, boot: &Boot, folder: &Path) {
         if load::is_tenant(folder) {
-            self.folders.insert(folder.to_owned(), load::tenant(boot, folder));
+            let mut read = load::tenant(boot, folder);
+            // What was touched and says what it said stays the same plan, down to its clients' sessions.
+            if let Some(known) = self.folders.get(folder)
+                && read.stamp.is_some()
+                && known.stamp == read.stamp
+                && let (Ok(new), Ok(old)) = (&mut read.outcome, &known.outcome)
+            {
+                *new = old.clone();
+            }
+            self.folders.insert(folder.to_owned(), read);
         } else {
             self.folders.remove(folder);
         }

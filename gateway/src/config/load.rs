@@ -70,15 +70,23 @@ pub(super) struct Folder {
     pub(super) outcome: Result<(TenantId, Found), Vec<Problem>>,
     /// Where its files are, be they good or not.
     pub(super) dirs: BTreeSet<PathBuf>,
+    /// Of all that was read, if all could be: what has the same says the same.
+    pub(super) stamp: Option<Digest>,
 }
 
 pub(super) fn tenant(boot: &Boot, folder: &Path) -> Folder {
-    let mut dirs = watch::dirs_of(&folder.join("tenant.toml"));
-    let outcome = read(boot, folder, &mut dirs);
-    Folder { outcome, dirs }
+    let mut read_folder =
+        Folder { outcome: Err(Vec::new()), dirs: watch::dirs_of(&folder.join("tenant.toml")), stamp: None };
+    read_folder.outcome = read(boot, folder, &mut read_folder.dirs, &mut read_folder.stamp);
+    read_folder
 }
 
-fn read(boot: &Boot, folder: &Path, dirs: &mut BTreeSet<PathBuf>) -> Result<(TenantId, Found), Vec<Problem>> {
+fn read(
+    boot: &Boot,
+    folder: &Path,
+    dirs: &mut BTreeSet<PathBuf>,
+    stamp: &mut Option<Digest>,
+) -> Result<(TenantId, Found), Vec<Problem>> {
     let path = folder.join("tenant.toml");
     let source = source(&path).map_err(|mut problem| {
         problem.tenant = folder.file_name().and_then(|name| TenantId::parse(name.to_str()?));
@@ -101,10 +109,12 @@ fn read(boot: &Boot, folder: &Path, dirs: &mut BTreeSet<PathBuf>) -> Result<(Ten
     let (file, mut problems) = reader.read(tenant_file::read);
     let plan = file.flatten().and_then(|mut file| {
         let variables: Vec<_> = file.variables.iter().map(|(_, reference)| reference.read(folder)).collect();
+        let mut texts = vec![Arc::clone(&source)];
         if let Some(at) = file.app.clone() {
-            problems.extend(app(&id, folder, &at, &mut file, &variables));
+            problems.extend(app(&id, folder, &at, &mut file, &variables, &mut texts));
         }
         let materials = materials(folder, &file, variables);
+        *stamp = stamped(&texts, &materials);
         dirs.extend(paths(&file, &materials).flat_map(|path| watch::dirs_of(&folder.join(path))));
         resolve::tenant(&id, &source, file, materials, boot, &mut problems)
     });
@@ -124,6 +134,7 @@ fn app(
     at: &At<String>,
     file: &mut TenantFile,
     variables: &[Result<String, String>],
+    sources: &mut Vec<Arc<Source>>,
 ) -> Vec<Problem> {
     let path = folder.join(&at.value);
     let source = match source(&path) {
@@ -133,6 +144,7 @@ fn app(
             return vec![*problem];
         }
     };
+    sources.push(Arc::clone(&source));
     let given = file.variables.iter().zip(variables).filter_map(|((name, _), value)| {
         // What cannot be read is told with the rest of the file.
         Some((name.value.clone(), value.as_ref().ok()?.clone()))
@@ -158,19 +170,50 @@ fn materials(folder: &Path, file: &TenantFile, variables: Vec<Result<String, Str
     Materials {
         wasm: file.components.iter().map(|component| wasm(&folder.join(&component.source.value))).collect(),
         files: file.components.iter().map(|component| Some(component.files.as_ref()?.find(folder))).collect(),
-        pair: file.tls.as_ref().map(|tls| {
-            let (cert, key) = (read(&tls.cert), read(&tls.key));
-            (cert, key)
-        }),
+        pair: file.tls.as_ref().and_then(|tls| tls.pair.as_ref()).map(|pair| (read(&pair.cert), read(&pair.key))),
+        clients: file
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.clients.as_ref())
+            .map(|clients| (read(&clients.ca), clients.revoked.as_ref().map(read))),
         now: std::time::SystemTime::now(),
         variables,
         secrets: file.secrets.iter().map(|(_, reference)| reference.read(folder)).collect(),
     }
 }
 
+/// Of what the files said and what was found beside them; nothing where something could not be read.
+fn stamped(sources: &[Arc<Source>], materials: &Materials) -> Option<Digest> {
+    let mut all = Vec::new();
+    let mut add = |bytes: &[u8]| {
+        all.extend((bytes.len() as u64).to_le_bytes());
+        all.extend(bytes);
+    };
+    sources.iter().for_each(|source| add(source.text.as_bytes()));
+    for wasm in &materials.wasm {
+        let Wasm::Component(_, digest) = wasm else { return None };
+        add(digest.to_string().as_bytes());
+    }
+    for files in materials.files.iter().flatten() {
+        add(files.as_ref().ok()?.digest.to_string().as_bytes());
+    }
+    for file in materials.pair.iter().flat_map(|(cert, key)| [cert, key]) {
+        add(file.as_ref().ok()?);
+    }
+    for file in materials.clients.iter().flat_map(|(ca, revoked)| std::iter::once(ca).chain(revoked)) {
+        add(file.as_ref().ok()?);
+    }
+    for value in materials.variables.iter().chain(&materials.secrets) {
+        add(value.as_ref().ok()?.as_bytes());
+    }
+    Some(Digest::of(&all))
+}
+
 /// The files that a tenant's file names, and those that it finds.
 fn paths<'f>(file: &'f TenantFile, materials: &'f Materials) -> impl Iterator<Item = PathBuf> + 'f {
-    let pair = file.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    let pair = file.tls.iter().filter_map(|tls| tls.pair.as_ref()).flat_map(|pair| [&pair.cert, &pair.key]);
+    let clients = file.tls.iter().filter_map(|tls| tls.clients.as_ref());
+    let pair = pair.chain(clients.flat_map(|clients| std::iter::once(&clients.ca).chain(&clients.revoked)));
     let sources = file.components.iter().map(|component| &component.source);
     let named = file.app.iter().chain(pair).chain(sources).map(|at| PathBuf::from(&at.value));
     let references = file.secrets.iter().chain(&file.variables).filter_map(|(_, reference)| reference.path());

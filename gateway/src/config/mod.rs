@@ -10,9 +10,11 @@ mod app;
 mod bounds;
 mod budget;
 mod ceilings;
+mod certificates;
 mod conflicts;
 mod defaults;
 mod files;
+mod front_file;
 mod gateway_file;
 mod known;
 mod load;
@@ -36,7 +38,7 @@ use std::sync::Arc;
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 use crate::route::{self, Fixed, PathPattern};
-use crate::tenant::{Grant, Limits, Quota, StoreTtl};
+use crate::tenant::{Coding, Grant, Limits, Quota, StoreTtl};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
 pub(crate) use app::own_name;
@@ -137,6 +139,9 @@ pub(crate) struct Plan {
     pub(crate) enabled: bool,
     pub(crate) hosts: Vec<Pattern>,
     pub(crate) pair: Option<tls::Pair>,
+    /// Whose certificates its clients have.
+    pub(crate) clients: Option<Arc<tls::Clients>>,
+    pub(crate) compress: Vec<Coding>,
     pub(crate) quota: Quota,
     pub(crate) store_ttl: StoreTtl,
     /// Of what messages start; a route has its own.

@@ -7,12 +7,13 @@ use std::time::SystemTime;
 
 use super::bounds::QuotaRead;
 use super::ceilings;
+use super::certificates::{self, ClientsFiles, PairFiles};
 use super::files::{BadFiles, Files};
 use super::gateway_file::{over, quota_over};
 use super::problem::{Place, Problem, Source};
 use super::reader::{At, near};
 use super::reference::Reference;
-use super::tenant_file::{ComponentRead, SubscriptionRead, TenantFile, TlsRead};
+use super::tenant_file::{ComponentRead, SubscriptionRead, TenantFile};
 use super::units;
 use super::{Boot, Plan, PlannedComponent, PlannedRoute, PlannedSubscription};
 use crate::domain::Pattern;
@@ -20,13 +21,9 @@ use crate::ids::{Digest, StoreName, TenantId};
 use crate::route::{PathPattern, ROUTES_MAX};
 use crate::store::{self, VALUE_BYTES_MAX};
 use crate::tenant::{Grant, Quota};
-use crate::tls::{self, Pair, PairError};
 
 /// What a shard must have room for.
 const SHARD_KEYS_MIN: u64 = 100;
-
-/// A certificate's file and its key's, or why each could not be read.
-pub(super) type PairFiles = (Result<Vec<u8>, String>, Result<Vec<u8>, String>);
 
 /// What stands beside a tenant's file.
 pub(super) struct Materials {
@@ -35,6 +32,7 @@ pub(super) struct Materials {
     /// Those that a component may read, or which mount cannot be had, and why.
     pub(super) files: Vec<Option<Result<Files, BadFiles>>>,
     pub(super) pair: Option<PairFiles>,
+    pub(super) clients: Option<ClientsFiles>,
     /// When all of this was read.
     pub(super) now: SystemTime,
     /// One for each variable.
@@ -86,7 +84,11 @@ pub(super) fn tenant(
     ceilings::limits(&mut notes, &file.limits, &policy.ceilings.limits);
     ceilings::quota(&mut notes, &file.quota, &policy.ceilings.quota);
     let limits = over(&policy.limits, &file.limits);
-    let pair = certificate(&mut notes, source, boot.tls, file.tls.as_ref(), materials.pair, &file.hosts, materials.now);
+    let tls = file.tls.as_ref();
+    let pair = tls.and_then(|tls| tls.pair.as_ref()).zip(materials.pair);
+    let pair = certificates::pair(&mut notes, source, boot.tls, pair, &file.hosts, materials.now);
+    let clients = tls.and_then(|tls| tls.clients.as_ref()).zip(materials.clients);
+    let clients = certificates::clients(&mut notes, clients);
     let environment = referenced(&mut notes, &file.secrets, materials.secrets);
     let environment: Vec<_> = file.env.iter().cloned().chain(environment).collect();
     let variables = referenced(&mut notes, &file.variables, materials.variables);
@@ -130,6 +132,8 @@ pub(super) fn tenant(
         enabled: file.enabled,
         hosts: file.hosts.iter().map(|host| host.value.clone()).collect(),
         pair: pair?,
+        clients: clients?,
+        compress: file.compress,
         quota,
         store_ttl: file.store_ttl,
         limits,
@@ -154,72 +158,6 @@ fn shards(notes: &mut Notes<'_>, read: &QuotaRead, quota: &Quota, source: &Arc<S
     let wanted = format!("more than 1MiB and {SHARD_KEYS_MIN} keys for each");
     let texts = ["the shards' parts of quota.storage are too small", &found, &wanted];
     notes.add("small-shards", place.unwrap_or(&whole), texts, Some("a tenant this small needs one shard".to_owned()));
-}
-
-/// The outer nothing is a problem; the inner one is a tenant that needs no certificate of its own.
-#[expect(clippy::option_option, reason = "a problem and an absence are two things")]
-fn certificate(
-    notes: &mut Notes<'_>,
-    source: &Arc<Source>,
-    kind: tls::Source,
-    read: Option<&TlsRead>,
-    material: Option<PairFiles>,
-    hosts: &[At<Pattern>],
-    now: SystemTime,
-) -> Option<Option<Pair>> {
-    let Some((read, (cert, key))) = read.zip(material) else {
-        let wild = hosts.iter().find(|host| matches!(host.value, Pattern::Wildcard(_)));
-        if let (tls::Source::Acme, Some(wild)) = (kind, wild) {
-            let texts = [
-                "a CA is not asked for a wildcard, which takes a proof by DNS",
-                &wild.value.to_string(),
-                "[tls] with cert and key in this file, or hosts by their names",
-            ];
-            notes.add("bad-certificate", &wild.place, texts, None);
-            return None;
-        }
-        if kind != tls::Source::Files {
-            return Some(None);
-        }
-        let texts =
-            ["this tenant has no certificate", "no [tls]", "[tls] with cert and key, the paths of two PEM files"];
-        let hint = "tls.certificates = \"dev\" in the gateway's file makes certificates for development";
-        notes.add("missing-key", &Place::whole(source), texts, Some(hint.to_owned()));
-        return None;
-    };
-    let mut readable = |at: &At<String>, file: Result<Vec<u8>, String>| match file {
-        Ok(bytes) => Some(bytes),
-        Err(found) => {
-            let texts = ["a file of the certificate cannot be read", found.as_str(), "a PEM file"];
-            notes.add("unreadable", &at.place, texts, None);
-            None
-        }
-    };
-    let (cert, key) = (readable(&read.cert, cert), readable(&read.key, key));
-    let pair = match Pair::parse(&cert?, &key?) {
-        Ok(pair) => pair,
-        Err(error) => {
-            let place = if error == PairError::NoCertificate { &read.cert.place } else { &read.key.place };
-            let hint = "openssl x509 -noout -pubkey -in CERT and openssl pkey -pubout -in KEY must print the same";
-            let hint = (error == PairError::Mismatch).then(|| hint.to_owned());
-            let texts =
-                ["this certificate cannot be used", &error.to_string(), "a certificate and the key it was made for"];
-            notes.add("bad-certificate", place, texts, hint);
-            return None;
-        }
-    };
-    if let Ok(over) = now.duration_since(pair.not_after) {
-        let found = format!("it ended {} days ago", over.as_secs() / 86_400);
-        let texts = ["the certificate has expired", &found, "a certificate that is valid today"];
-        notes.add("bad-certificate", &read.cert.place, texts, None);
-    }
-    for host in hosts.iter().filter(|host| !pair.covers(&host.value)) {
-        let names = pair.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let found = format!("{} is not among its names: {names}", host.value);
-        let texts = ["the certificate does not cover this host", &found, "a certificate for every host of the tenant"];
-        notes.add("bad-certificate", &host.place, texts, None);
-    }
-    Some(Some(pair))
 }
 
 /// What the tenant's file says for all its components.

@@ -17,13 +17,14 @@ use crate::host::is_variable;
 use crate::ids::{ComponentName, NAME_RULE, StoreName};
 use crate::route::{Fixed, PathPattern};
 use crate::store::KEY_BYTES_MAX;
-use crate::tenant::{Grant, GrantedHost, StoreTtl};
+use crate::tenant::{Coding, Grant, GrantedHost, StoreTtl};
 
 /// What the file says, before anything is looked up or filled in.
 pub(super) struct TenantFile {
     pub(super) hosts: Vec<At<Pattern>>,
     pub(super) enabled: bool,
     pub(super) tls: Option<TlsRead>,
+    pub(super) compress: Vec<Coding>,
     pub(super) quota: QuotaRead,
     pub(super) limits: LimitsRead,
     pub(super) env: Vec<(String, String)>,
@@ -43,8 +44,21 @@ pub(super) struct TenantFile {
 }
 
 pub(super) struct TlsRead {
+    pub(super) pair: Option<PairRead>,
+    pub(super) clients: Option<ClientsRead>,
+}
+
+/// The tenant's certificate.
+pub(super) struct PairRead {
     pub(super) cert: At<String>,
     pub(super) key: At<String>,
+}
+
+/// Those of its clients.
+pub(super) struct ClientsRead {
+    pub(super) ca: At<String>,
+    pub(super) revoked: Option<At<String>>,
+    pub(super) is_required: bool,
 }
 
 pub(super) struct ComponentRead {
@@ -89,12 +103,9 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
     schema(reader, file);
     let hosts = hosts(reader, file);
     let enabled = file.boolean("enabled").is_none_or(|at| at.value);
-    let tls = file.section("tls").map(|section| {
-        let cert = section.required("cert", section.string("cert"), "cert = \"path\", a PEM chain, leaf first");
-        let key = section.required("key", section.string("key"), "key = \"path\", a PEM private key");
-        section.finish();
-        cert.zip(key).map(|(cert, key)| TlsRead { cert, key })
-    });
+    let tls = file.section("tls").map(|section| tls(&section));
+    let coding = |name: &str| Coding::ALL.into_iter().find(|coding| coding.name() == name);
+    let compress = file.list("compress", "zstd, br or gzip", coding);
     let quota = file.quota();
     let limits = file.limits("limits");
     let env = env(file);
@@ -134,6 +145,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
         hosts: hosts?,
         enabled,
         tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
+        compress: compress.into_iter().flatten().map(|at| at.value).collect(),
         quota,
         limits,
         env,
@@ -288,4 +300,25 @@ fn route(section: &Section<'_>) -> Option<RouteRead> {
     let limits = section.limits("limits");
     section.finish();
     Some(RouteRead { place: section.place(), path: path?, component: component?, limits })
+}
+
+/// Nothing where what it says cannot do without what it does not say.
+fn tls(section: &Section<'_>) -> Option<TlsRead> {
+    let clients = section.section("clients").map(|section| {
+        let ca = section.required("ca", section.string("ca"), "ca = \"path\", PEM certificates of CAs");
+        let revoked = section.string("revoked");
+        let is_required = section.boolean("required").is_none_or(|at| at.value);
+        section.finish();
+        Some(ClientsRead { ca: ca?, revoked, is_required })
+    });
+    let (cert, key) = (section.string("cert"), section.string("key"));
+    let pair = if clients.is_some() && cert.is_none() && key.is_none() {
+        Some(None)
+    } else {
+        let cert = section.required("cert", cert, "cert = \"path\", a PEM chain, leaf first");
+        let key = section.required("key", key, "key = \"path\", a PEM private key");
+        cert.zip(key).map(|(cert, key)| Some(PairRead { cert, key }))
+    };
+    section.finish();
+    Some(TlsRead { pair: pair?, clients: clients.map_or(Some(None), |clients| clients.map(Some))? })
 }

@@ -3,16 +3,19 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ::http::header::{ALT_SVC, HeaderValue};
 use ::http::uri::Scheme;
 use ::http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::domain::Domain;
 use crate::listener::{self, Addresses, Held};
 use crate::networks::Networks;
 use crate::request::{Peer, Road};
-use crate::tls::{self, Challenges, Terminator};
+use crate::tenant::Connected;
+use crate::tls::{self, Challenges, HandshakeError, Terminator};
 use crate::{http, response};
 
 #[derive(Clone)]
@@ -24,6 +27,16 @@ pub(super) struct Door {
     pub(super) proxies: Networks,
     /// What a CA's servers may ask by plain HTTP.
     pub(super) challenges: Option<Arc<Challenges>>,
+    /// Where HTTP/3 is to be had (RFC 9114 §3.1.1), for those who came by an older one.
+    pub(super) alternative: Option<HeaderValue>,
+}
+
+/// A place among a tenant's connections, if it is a tenant's.
+#[derive(Default)]
+struct Entered {
+    _place: Option<Connected>,
+    /// Whether the tenant asks for certificates, which QUIC's handshakes do not.
+    has_callers: bool,
 }
 
 impl Door {
@@ -45,24 +58,69 @@ impl Door {
         Some((client, held?))
     }
 
-    pub(super) async fn https(self, mut stream: TcpStream, peer: SocketAddr) {
+    /// A place among the connections of the name's tenant; of nobody's there is no end but the gateway's own.
+    fn enter_tenant(&self, name: Option<&Domain>) -> Option<Entered> {
+        let snapshot = self.road.snapshot.load();
+        let Some(tenant) = name.and_then(|name| snapshot.routes.owner(name)) else { return Some(Entered::default()) };
+        Some(Entered { _place: Some(tenant.ledger.connect()?), has_callers: tenant.callers.is_some() })
+    }
+
+    pub(super) async fn https(mut self, mut stream: TcpStream, peer: SocketAddr) {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
-        let shaken = match self.terminator.handshake(stream).await {
+        let shaken = match self.terminator.handshake(stream, |name| self.enter_tenant(name)).await {
             Ok(shaken) => shaken,
+            Err(HandshakeError::Full) => {
+                self.road.metrics.connection_refused();
+                return;
+            }
             Err(error) => {
                 self.road.metrics.handshake_failed();
                 tracing::debug!(target: "tls", %error, "no handshake");
                 return;
             }
         };
-        let peer = Peer { address: peer, scheme: Scheme::HTTPS, server_name: shaken.server_name };
+        let (server_name, client) = (shaken.server_name, shaken.client);
+        let peer = Peer { address: peer, scheme: Scheme::HTTPS, server_name, client };
+        if shaken.place.has_callers {
+            self.alternative = None;
+        }
         self.answer(shaken.stream, shaken.protocol, peer).await;
+        drop(shaken.place);
+    }
+
+    pub(super) async fn quic(self, shaken: Result<quinn::Connection, quinn::ConnectionError>) {
+        let connection = match shaken {
+            Ok(connection) => connection,
+            Err(error) => {
+                self.road.metrics.handshake_failed();
+                tracing::debug!(target: "tls", %error, "no handshake over QUIC");
+                return;
+            }
+        };
+        // Only now has the client shown that the address is its own.
+        let Some(_held) = self.addresses.enter(connection.remote_address().ip()) else {
+            self.road.metrics.connection_refused();
+            return;
+        };
+        let server_name = Terminator::server_name(&connection);
+        let Some(_place) = self.enter_tenant(server_name.as_ref()) else {
+            self.road.metrics.connection_refused();
+            return;
+        };
+        let (road, of) = (Arc::clone(&self.road), connection.clone());
+        let answer = move |request| {
+            // The client may have moved to another address since (RFC 9000 §9).
+            let (road, address) = (Arc::clone(&road), of.remote_address());
+            let peer = Peer { address, scheme: Scheme::HTTPS, server_name: server_name.clone(), client: None };
+            async move { road.answer(request, &peer).await }
+        };
+        http::serve_quic(connection, &self.road.http, &self.road.tasks, answer).await;
     }
 
     /// Answers without TLS, on a developer's own machine.
     pub(super) async fn plain(self, mut stream: TcpStream, peer: SocketAddr) {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
-        let peer = Peer { address: peer, scheme: Scheme::HTTP, server_name: None };
+        let peer = Peer { address: peer, scheme: Scheme::HTTP, server_name: None, client: None };
         self.answer(stream, tls::Protocol::Http1, peer).await;
     }
 
@@ -71,9 +129,16 @@ impl Door {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (road, peer) = (Arc::clone(&self.road), Arc::new(peer));
+        let alternative = self.alternative.filter(|_| peer.scheme == Scheme::HTTPS);
         let answer = move |request| {
-            let (road, peer) = (Arc::clone(&road), Arc::clone(&peer));
-            async move { road.answer(request, &peer).await }
+            let (road, peer, alternative) = (Arc::clone(&road), Arc::clone(&peer), alternative.clone());
+            async move {
+                let mut response = road.answer(request, &peer).await;
+                if let Some(alternative) = alternative {
+                    response.headers_mut().insert(ALT_SVC, alternative);
+                }
+                response
+            }
         };
         http::serve(stream, protocol, &self.road.http, &self.road.tasks, answer).await;
     }

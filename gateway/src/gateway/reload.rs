@@ -12,7 +12,7 @@ use crate::config::{self, Boot, Changed, Plan, Planned, Problem, Snapshot, Stand
 use crate::domain::{Domain, Pattern};
 use crate::route::{Route, Served, Subscription, Table};
 use crate::store::Listened;
-use crate::tenant::{Component, Tenant};
+use crate::tenant::{Callers, Component, Tenant};
 use crate::tls::{Acme, Certificates, DevCa};
 
 /// Time enough to have another certificate, while somebody is at work.
@@ -50,6 +50,9 @@ impl Gateway {
             tracing::error!(target: "config", tenant = problem.tenant.as_ref().map(|id| id.as_str()), "{}", problem.line());
         }
         let snapshot = self.snapshot(&before, planned);
+        if matches!(changed, Changed::Folders(_)) && says_the_same(&snapshot, &before) {
+            return Ok(());
+        }
         self.look_at_expiry(&snapshot, &before);
         let certificates = certificates(&self.dev_ca, self.acme.as_deref(), snapshot.plans.values());
         self.terminator.replace(certificates?);
@@ -141,6 +144,8 @@ impl Gateway {
             id: plan.id.clone(),
             store_ttl: plan.store_ttl.clone(),
             ledger: self.registry.ledger(&plan.id, &plan.quota, plan.enabled),
+            callers: plan.clients.as_ref().map(|of| Callers { number: of.number, is_required: of.is_required }),
+            compress: plan.compress.clone(),
         };
         let components: Vec<_> = plan
             .components
@@ -188,6 +193,15 @@ impl Gateway {
     }
 }
 
+/// Whether nothing would be another with it: a file was touched, or something else in its directory was.
+fn says_the_same(new: &Snapshot, old: &Snapshot) -> bool {
+    let lines = |of: &Snapshot| of.problems.iter().map(Problem::line).collect::<Vec<_>>();
+    new.plans.len() == old.plans.len()
+        && new.plans.values().all(|plan| config::is_known(&old.plans, plan))
+        && new.standings == old.standings
+        && lines(new) == lines(old)
+}
+
 /// A watch over the tenants' files, where it is wanted and can be had.
 pub(super) fn watch(boot: &Boot) -> Option<Watch> {
     let watch = boot.watch.then(|| Watch::start(&boot.tenants_dir)).transpose();
@@ -226,7 +240,7 @@ pub(super) fn certificates<'p>(
             (None, None) => dev_ca.issue(&plan.hosts).with_context(|| format!("no certificate for {}", plan.id))?,
         };
         for host in &plan.hosts {
-            certificates.add(host.clone(), Arc::clone(&key));
+            certificates.add(host.clone(), Arc::clone(&key), plan.clients.clone());
         }
     }
     Ok(certificates)

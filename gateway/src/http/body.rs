@@ -11,8 +11,10 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep};
 
+use super::Settings;
+use super::pace::Pace;
+use super::quic::QuicBody;
 use crate::fault::Fault;
 use crate::telemetry::{Record, Tasks};
 
@@ -60,8 +62,7 @@ impl Verdict {
 pub(crate) struct RequestBody {
     body: Arrival,
     left: u64,
-    idle: Duration,
-    clock: Option<Pin<Box<Sleep>>>,
+    pace: Pace,
     outcome: Arc<Outcome>,
     record: Arc<Record>,
 }
@@ -72,7 +73,7 @@ impl RequestBody {
     pub(crate) fn new(
         body: impl Into<Source>,
         bytes_max: u64,
-        idle: Duration,
+        settings: &Settings,
         record: Arc<Record>,
         tasks: &Tasks,
     ) -> Result<(Self, Verdict), Fault> {
@@ -82,7 +83,8 @@ impl RequestBody {
         }
         let outcome = Arc::<Outcome>::default();
         let verdict = Verdict(Arc::clone(&outcome));
-        Ok((Self { body, left: bytes_max, idle, clock: None, outcome, record }, verdict))
+        let pace = Pace::new(settings.body_idle, settings.rate_min);
+        Ok((Self { body, left: bytes_max, pace, outcome, record }, verdict))
     }
 
     fn fail(&self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
@@ -99,19 +101,17 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let Poll::Ready(frame) = self.body.poll_frame(cx) else {
-            let idle = self.idle;
-            let clock = self.clock.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
-            return match clock.as_mut().poll(cx) {
+            return match self.pace.poll_too_slow(cx) {
                 Poll::Ready(()) => self.fail(Fault::BodyTimeout),
                 Poll::Pending => Poll::Pending,
             };
         };
-        self.clock = None;
         match frame {
             None => Poll::Ready(None),
             Some(Err(_torn)) => self.fail(Fault::ClientGone),
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.pace.moved(bytes);
                 self.record.received(bytes);
                 match self.left.checked_sub(bytes) {
                     Some(left) => self.left = left,
@@ -145,12 +145,19 @@ struct Arrival {
 /// Who sends it: a client over its connection, or a guest.
 pub(crate) enum Source {
     Client(Incoming),
+    Quic(Box<QuicBody>),
     Guest(UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>),
 }
 
 impl From<Incoming> for Source {
     fn from(body: Incoming) -> Self {
         Self::Client(body)
+    }
+}
+
+impl From<QuicBody> for Source {
+    fn from(body: QuicBody) -> Self {
+        Self::Quic(Box::new(body))
     }
 }
 
@@ -167,6 +174,7 @@ impl Arrival {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Gone>>> {
         match &mut self.body {
             Some(Source::Client(body)) => Pin::new(body).poll_frame(cx).map_err(|_error| Gone),
+            Some(Source::Quic(body)) => Pin::new(body).poll_frame(cx).map_err(|_error| Gone),
             Some(Source::Guest(body)) => Pin::new(body).poll_frame(cx).map_err(|_error| Gone),
             None => Poll::Ready(None),
         }
@@ -175,6 +183,7 @@ impl Arrival {
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             Some(Source::Client(body)) => body.size_hint(),
+            Some(Source::Quic(body)) => body.size_hint(),
             Some(Source::Guest(body)) => body.size_hint(),
             None => SizeHint::default(),
         }
@@ -183,6 +192,7 @@ impl Arrival {
     fn is_end_stream(&self) -> bool {
         match &self.body {
             Some(Source::Client(body)) => body.is_end_stream(),
+            Some(Source::Quic(body)) => body.is_end_stream(),
             Some(Source::Guest(body)) => body.is_end_stream(),
             None => true,
         }
@@ -191,7 +201,7 @@ impl Arrival {
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        // A guest's has no connection to be reset.
+        // A guest's has no connection to be reset, and QUIC tells a stream apart from its connection.
         if self.is_end_stream() {
             return;
         }

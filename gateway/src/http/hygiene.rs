@@ -25,8 +25,10 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// What a client may claim and a guest would believe: only the gateway says these.
-const OURS: [HeaderName; 7] = [
+const OURS: [HeaderName; 9] = [
     FORWARDED,
+    CLIENT_CERT,
+    X_FORWARDED_CLIENT_CERT,
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-port"),
@@ -37,6 +39,10 @@ const OURS: [HeaderName; 7] = [
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Whose certificate the client showed, for tenants that ask for one (Envoy's header of that name).
+pub(crate) const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+/// The same in RFC 9440, which nobody may claim either.
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 /// Carries the request's id to the guest and back to the client.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -61,10 +67,15 @@ pub(crate) fn authority<B>(request: &Request<B>) -> Result<(Domain, Option<u16>)
     match (target, host) {
         _ if second.is_some() => Err(Fault::BadRequest),
         (Some(target), Some(host)) if target != host => Err(Fault::BadRequest),
-        (Some(target), None) if request.version() == Version::HTTP_2 => Ok(target),
+        (Some(target), None) if is_framed(request) => Ok(target),
         (_, Some(host)) => Ok(host),
         (_, None) => Err(Fault::BadRequest),
     }
+}
+
+/// Whether frames carry it, in which the authority is a field of its own and nothing is upgraded.
+fn is_framed<B>(request: &Request<B>) -> bool {
+    matches!(request.version(), Version::HTTP_2 | Version::HTTP_3)
 }
 
 fn split(authority: &str) -> Option<(Domain, Option<u16>)> {
@@ -80,7 +91,7 @@ fn split(authority: &str) -> Option<(Domain, Option<u16>)> {
 /// # Errors
 /// [`Fault::NotSupported`] for CONNECT and upgrades; [`Fault::BadRequest`] for a framing that could be read in two ways.
 pub(crate) fn clean_request<B>(request: &mut Request<B>, origin: Origin, id: RequestId) -> Result<(), Fault> {
-    let upgrade = request.headers().contains_key(UPGRADE) && request.version() != Version::HTTP_2;
+    let upgrade = request.headers().contains_key(UPGRADE) && !is_framed(request);
     if request.method() == Method::CONNECT || upgrade {
         return Err(Fault::NotSupported);
     }

@@ -1,8 +1,8 @@
-//! HTTP/1.1 and HTTP/2 by hyper, with a bound on everything a client may make us wait for or hold.
+//! HTTP/1.1 and HTTP/2 by hyper, HTTP/3 by h3, with a bound on everything a client may make us wait for or hold.
 //!
 //! Limit: the head of a request in bytes, fields and time; the body in time between its bytes (its size is the tenant's
 //! affair); streams a connection; time without a request; time in which a client takes none of what we send, on its socket
-//! or on one stream.
+//! or on one stream, and how slow it may be on the whole.
 
 mod body;
 pub(crate) mod cdn_loop;
@@ -11,6 +11,8 @@ mod front;
 mod hygiene;
 mod idle;
 mod origin;
+mod pace;
+mod quic;
 mod redirect;
 pub(crate) mod spin;
 mod stall;
@@ -30,15 +32,17 @@ use crate::networks::Networks;
 use crate::telemetry::Tasks;
 use crate::tls::Protocol;
 
-pub(crate) use body::{RequestBody, ResponseBody, Torn, Verdict, empty, full};
+pub(crate) use body::{RequestBody, ResponseBody, Source as BodySource, Torn, Verdict, empty, full};
 pub(crate) use cdn_loop::CDN_LOOP;
-pub(crate) use hygiene::{X_REQUEST_ID, authority, clean_request, clean_response};
+pub(crate) use hygiene::{X_FORWARDED_CLIENT_CERT, X_REQUEST_ID, authority, clean_request, clean_response};
 pub(crate) use origin::Origin;
+pub(crate) use quic::{serve_quic, transport};
 pub(crate) use redirect::to_https;
 
 use frames::Frames;
 use front::{Front, Refusals};
 use idle::Activity;
+use pace::Pace;
 use stall::Stalling;
 
 /// What the operator chose.
@@ -53,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) idle: Duration,
     /// In which a client takes nothing of what we have for it.
     pub(crate) write_stall: Duration,
+    /// Bytes a second that a client must take, or give, on the whole while it is waited for.
+    pub(crate) rate_min: u64,
     pub(crate) head_bytes: u64,
     pub(crate) streams: u32,
     /// Whose word on who asks is taken.
@@ -98,7 +104,7 @@ where
     let service =
         tower::ServiceBuilder::new().layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked)).service(answer);
     let service = hyper_util::service::TowerToHyperService::new(service);
-    let io = Stalling::new(io, settings.write_stall);
+    let io = Stalling::new(io, Pace::new(settings.write_stall, settings.rate_min));
     let writing = io.writing();
     let head_bytes = usize::try_from(settings.head_bytes).unwrap_or(usize::MAX);
     match protocol {

@@ -1,20 +1,19 @@
-//! A stream whose peer must take what is written within a time, or lose the connection.
+//! A stream whose peer must take what is written at some pace, or lose the connection.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+
+use super::pace::Pace;
 
 /// Wraps a stream; the clock runs only while a write waits.
 pub(super) struct Stalling<IO> {
     io: IO,
-    limit: Duration,
-    clock: Option<Pin<Box<Sleep>>>,
+    pace: Pace,
     writing: Writing,
 }
 
@@ -35,27 +34,28 @@ impl Writing {
 }
 
 impl<IO> Stalling<IO> {
-    pub(super) fn new(io: IO, limit: Duration) -> Self {
-        Self { io, limit, clock: None, writing: Writing::default() }
+    pub(super) fn new(io: IO, pace: Pace) -> Self {
+        Self { io, pace, writing: Writing::default() }
     }
 
     pub(super) fn writing(&self) -> Writing {
         self.writing.clone()
     }
 
-    /// Passes on what a write came to, starting or stopping the clock.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Passes on what a write came to; `bytes` says how many were taken.
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+        bytes: impl Fn(&T) -> usize,
+    ) -> Poll<io::Result<T>> {
         self.writing.0.store(written.is_pending(), Ordering::Relaxed);
-        if written.is_ready() {
-            self.clock = None;
-            return written;
+        if let Poll::Ready(written) = written {
+            self.pace.moved(written.as_ref().map_or(0, bytes) as u64);
+            return Poll::Ready(written);
         }
-        let limit = self.limit;
-        let clock = self.clock.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
-        match clock.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no bytes"))),
-            Poll::Pending => Poll::Pending,
-        }
+        let too_slow = || Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes too few bytes"));
+        self.pace.poll_too_slow(cx).map(|()| too_slow())
     }
 }
 
@@ -68,7 +68,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Stalling<IO> {
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Stalling<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.watch(cx, written)
+        self.watch(cx, written, |bytes| *bytes)
     }
 
     fn poll_write_vectored(
@@ -77,7 +77,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Stalling<IO> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
-        self.watch(cx, written)
+        self.watch(cx, written, |bytes| *bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -86,24 +86,26 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Stalling<IO> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
-        self.watch(cx, flushed)
+        self.watch(cx, flushed, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.watch(cx, shut)
+        self.watch(cx, shut, |()| 0)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_loses_the_connection() {
         let (near, _far) = tokio::io::duplex(16);
-        let mut stalling = Stalling::new(near, Duration::from_secs(30));
+        let mut stalling = Stalling::new(near, Pace::new(Duration::from_secs(30), 0));
         let error = stalling.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -111,7 +113,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_client_that_takes_something_keeps_it() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut stalling = Stalling::new(near, Duration::from_secs(30));
+        let mut stalling = Stalling::new(near, Pace::new(Duration::from_secs(30), 0));
         let read = tokio::spawn(async move {
             let mut byte = [0; 16];
             for _ in 0..4 {

@@ -8,6 +8,7 @@ mod addresses;
 mod fuzzed;
 mod handover;
 mod proxied;
+mod quic;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::telemetry::{Metrics, Tasks};
 pub(crate) use addresses::{Addresses, Held};
 pub(crate) use handover::{Offer, Old, Role, Sockets};
 pub(crate) use proxied::client;
+pub(crate) use quic::{accept_quic, bind_quic};
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) connections_per_address: u32,
     /// Where the PROXY protocol is spoken.
     pub(crate) proxies: Networks,
+    /// Whether HTTP/3 is served as well, on the addresses of `https`.
+    pub(crate) quic: bool,
     /// How long a shutdown waits for what is in flight.
     pub(crate) drain: Duration,
 }

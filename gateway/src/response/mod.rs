@@ -2,6 +2,8 @@
 //!
 //! Security: the body of an error is made of static words and the request's id; nothing of a tenant can be in it.
 
+mod compress;
+
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -12,6 +14,7 @@ use crate::ids::RequestId;
 use crate::route::Fixed;
 use crate::sandbox::Reply;
 use crate::telemetry::{Tasks, Times};
+pub(crate) use compress::{Compression, choose};
 
 /// The most fields that a component's header section may have; its bytes are the tenant's `limits.response_head`.
 const FIELDS_MAX: usize = 100;
@@ -105,11 +108,16 @@ pub(crate) fn of_fixed(fixed: &Fixed, is_head: bool) -> Response<ResponseBody> {
 }
 
 /// A guest's reply made fit for a client. The answer to a HEAD has no body, nor has a 204 or a 304: it is read to its end
-/// here, so that the guest runs as it would otherwise.
+/// here, so that the guest runs as it would otherwise. Where the tenant asks for it, the body is compressed.
 ///
 /// # Errors
 /// [`Fault::BadResponse`] where its head is too large, or its status one that only the gateway may send.
-pub(crate) fn of_reply(reply: Reply, is_head: bool, tasks: &Tasks) -> Result<Response<ResponseBody>, Fault> {
+pub(crate) fn of_reply(
+    reply: Reply,
+    is_head: bool,
+    compression: Option<Compression>,
+    tasks: &Tasks,
+) -> Result<Response<ResponseBody>, Fault> {
     let (mut parts, body) = reply.into_parts();
     clean_response(&mut parts.headers);
     // 101 would switch protocols, other informational ones are no answer, and above 599 is nothing (RFC 9110 §15).
@@ -125,9 +133,20 @@ pub(crate) fn of_reply(reply: Reply, is_head: bool, tasks: &Tasks) -> Result<Res
             // A torn body is noted in the record; there is nobody to tell.
             while let Some(Ok(_frame)) = body.frame().await {}
         });
-        return Ok(Response::from_parts(parts, empty()));
+        return Ok(compressed(Response::from_parts(parts, empty()), compression, is_head));
     }
-    Ok(Response::from_parts(parts, body.boxed_unsync()))
+    Ok(compressed(Response::from_parts(parts, body.boxed_unsync()), compression, is_head))
+}
+
+fn compressed(
+    response: Response<ResponseBody>,
+    compression: Option<Compression>,
+    is_head: bool,
+) -> Response<ResponseBody> {
+    match compression {
+        Some(how) => compress::compress(response, how, is_head),
+        None => response,
+    }
 }
 
 fn head_bytes(headers: &HeaderMap) -> u64 {

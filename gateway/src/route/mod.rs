@@ -180,6 +180,11 @@ impl Table {
         Some(Routed { site: Arc::clone(site), at: At::Inner(at) })
     }
 
+    /// Whose name it is.
+    pub(crate) fn owner(&self, name: &Domain) -> Option<&Arc<Tenant>> {
+        self.sites.find(name).map(|site| &site.tenant)
+    }
+
     /// Whether two names belong to one tenant; names of nobody belong together.
     pub(crate) fn same_owner(&self, a: &Domain, b: &Domain) -> bool {
         let owner = |name| self.sites.find(name).map(|site| &site.tenant.id);

@@ -158,10 +158,10 @@ impl Record {
     }
 
     pub(crate) fn burned_for_body(&self, fuel: u64) {
-        self.fuel_of_body.store(fuel, Ordering::Relaxed);
+        self.fuel_of_body.fetch_add(fuel, Ordering::Relaxed);
     }
 
-    fn fuel(&self) -> u64 {
+    pub(crate) fn fuel(&self) -> u64 {
         self.fuel_of_guest() + self.fuel_of_body.load(Ordering::Relaxed)
     }
 

@@ -18,6 +18,8 @@ pub(crate) const STORAGE_OP: u64 = 20_000;
 pub(crate) const STORAGE_BYTES_A_UNIT: u64 = 1;
 /// One outbound request.
 pub(crate) const OUTBOUND: u64 = 200_000;
+/// One byte of a response that is compressed.
+pub(crate) const CODED_BYTE: u64 = 20;
 /// One random byte.
 pub(crate) const RANDOM_BYTE: u64 = 2;
 /// One line to the tenant's log.
@@ -36,6 +38,7 @@ pub(crate) fn table() -> String {
         ("a storage operation (a key)", STORAGE_OP.to_string()),
         ("bytes of keys and values", format!("1 for {STORAGE_BYTES_A_UNIT} byte")),
         ("an outbound request", OUTBOUND.to_string()),
+        ("a byte of a response that is compressed", CODED_BYTE.to_string()),
         ("a random byte", RANDOM_BYTE.to_string()),
         ("a line to the log", LOG_LINE.to_string()),
         ("bytes that a memory grows by", format!("1 for {GROWN_BYTES_A_UNIT} bytes")),

@@ -36,6 +36,7 @@ pub(crate) struct Ledger {
     weight: AtomicU32,
     waiting_max: AtomicU32,
     in_flight: Count,
+    connections: Count,
     /// Bytes of all its instances' memories and tables.
     memory: Count,
     pub(super) requests: Bucket,
@@ -84,6 +85,16 @@ impl Drop for InFlight {
     }
 }
 
+/// One connection of a client that asked for the tenant by its server name, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Connected(Arc<Ledger>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.give_back(1);
+    }
+}
+
 /// One outbound request, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Outbound(Arc<Ledger>);
@@ -102,6 +113,7 @@ impl Ledger {
             weight: AtomicU32::new(1),
             waiting_max: AtomicU32::new(0),
             in_flight: Count::default(),
+            connections: Count::default(),
             memory: Count::default(),
             requests: Bucket::default(),
             fuel: Bucket::default(),
@@ -128,6 +140,7 @@ impl Ledger {
         self.weight.store(quota.weight.max(1), Ordering::Relaxed);
         self.waiting_max.store(quota.waiting, Ordering::Relaxed);
         self.in_flight.set_max(quota.in_flight.into());
+        self.connections.set_max(quota.connections.into());
         self.memory.set_max(quota.memory);
         self.requests.set(quota.requests);
         self.fuel.set(quota.fuel);
@@ -224,6 +237,11 @@ impl Ledger {
         }
     }
 
+    /// One more connection; nothing where the tenant has as many as it may.
+    pub(crate) fn connect(self: &Arc<Self>) -> Option<Connected> {
+        self.connections.add(1).then(|| Connected(Arc::clone(self)))
+    }
+
     /// One more outbound request, or the quota that has no room.
     pub(crate) fn go_out(self: &Arc<Self>) -> Result<Outbound, Quotum> {
         if !self.outbound_in_flight.add(1) {
@@ -301,6 +319,7 @@ impl Ledger {
         serde_json::json!({
             "weight": self.weight(),
             "in_flight": { "now": self.in_flight.now(), "max": self.in_flight.max() },
+            "connections": { "now": self.connections.now(), "max": self.connections.max() },
             "memory": { "now": self.memory.now(), "max": self.memory.max() },
             "outbound_in_flight": { "now": self.outbound_in_flight.now(), "max": self.outbound_in_flight.max() },
             "requests_left": self.requests.left(now),

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 
 pub(crate) use bucket::{Count, Rate};
-pub(crate) use ledger::{InFlight, Ledger, Limited, Outbound};
+pub(crate) use ledger::{Connected, InFlight, Ledger, Limited, Outbound};
 pub(crate) use registry::Registry;
 pub(crate) use shared::{Look, Told};
 
@@ -47,6 +47,8 @@ pub(crate) struct Quota {
     pub(crate) weight: u32,
     /// Requests being answered at once, the waiting ones included.
     pub(crate) in_flight: u32,
+    /// Open connections whose handshake asked for one of its hosts.
+    pub(crate) connections: u32,
     /// Requests that may wait for an instance of the gateway.
     pub(crate) waiting: u32,
     /// Bytes of all its instances' memories and tables together.
@@ -85,6 +87,7 @@ impl Quota {
         Self {
             weight: 1,
             in_flight: u32::MAX,
+            connections: u32::MAX,
             waiting: u32::MAX,
             memory: u64::MAX,
             requests: None,
@@ -164,6 +167,39 @@ pub(crate) struct Tenant {
     pub(crate) store_ttl: StoreTtl,
     /// Shared by every version of this tenant that a reload brings.
     pub(crate) ledger: Arc<Ledger>,
+    /// Whose certificates its clients have, where it asks for any.
+    pub(crate) callers: Option<Callers>,
+    /// What its responses may be compressed with, the best first; nothing, where they are not.
+    pub(crate) compress: Vec<Coding>,
+}
+
+/// A content coding (RFC 9110 §8.4.1, RFC 7932, RFC 8878).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Zstd,
+    Brotli,
+    Gzip,
+}
+
+impl Coding {
+    pub(crate) const ALL: [Self; 3] = [Self::Zstd, Self::Brotli, Self::Gzip];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Brotli => "br",
+            Self::Gzip => "gzip",
+        }
+    }
+}
+
+/// By which client certificates somebody may come to a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Callers {
+    /// Of the CAs that were trusted in the handshake.
+    pub(crate) number: u64,
+    /// Whether nobody else may.
+    pub(crate) is_required: bool,
 }
 
 /// One origin that a tenant may send requests to (`[egress] allow`).

@@ -4,25 +4,30 @@
 //! tenant only by knowing its name.
 
 mod acme;
+mod clients;
 mod dev_ca;
 mod pair;
 mod version;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use rustls::ServerConfig;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::deadline::Deadline;
 use crate::domain::{Domain, Pattern, Table};
 
 pub(crate) use acme::{Acme, Challenge, Challenges, Settings as AcmeSettings};
+pub(crate) use clients::{Client, Clients, ClientsError};
 pub(crate) use dev_ca::DevCa;
 pub(crate) use pair::{Pair, PairError};
 pub(crate) use version::Protocol;
@@ -38,10 +43,17 @@ pub(crate) enum Source {
     Acme,
 }
 
+/// What is served for a name, and asked for.
+#[derive(Debug)]
+struct Served {
+    key: Arc<CertifiedKey>,
+    clients: Option<Arc<Clients>>,
+}
+
 /// The certificates in force: which is served for which name.
 #[derive(Debug)]
 pub(crate) struct Certificates {
-    by_name: Table<Arc<CertifiedKey>>,
+    by_name: Table<Served>,
     default: Arc<CertifiedKey>,
 }
 
@@ -50,10 +62,11 @@ impl Certificates {
         Self { by_name: Table::default(), default }
     }
 
-    /// Serves `key` for what `pattern` covers, unless somebody has that already.
-    pub(crate) fn add(&mut self, pattern: Pattern, key: Arc<CertifiedKey>) {
+    /// Serves `key` for what `pattern` covers, and asks its clients for certificates where they are to have any, unless
+    /// somebody has that already.
+    pub(crate) fn add(&mut self, pattern: Pattern, key: Arc<CertifiedKey>, clients: Option<Arc<Clients>>) {
         // The loader refuses a host that is claimed twice, so the first claim is the only one.
-        let _first = self.by_name.insert(pattern, key);
+        let _first = self.by_name.insert(pattern, Served { key, clients });
     }
 }
 
@@ -69,19 +82,23 @@ impl ResolvesServerCert for Resolver {
         let certificates = self.certificates.load();
         let name = hello.server_name().and_then(Domain::parse);
         if let Some(challenges) = &self.challenges
-            && hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == acme::PROTOCOL))
+            && acme::is_proof(&hello)
         {
             // Who asks for the proof gets it or nothing.
             return challenges.tls(&name?);
         }
-        let found = name.and_then(|name| certificates.by_name.find(&name).cloned());
-        Some(found.unwrap_or_else(|| Arc::clone(&certificates.default)))
+        let found = name.as_ref().and_then(|name| certificates.by_name.find(name));
+        Some(Arc::clone(found.map_or(&certificates.default, |served| &served.key)))
     }
 }
 
 /// A client on the other side of a finished handshake.
-pub(crate) struct Handshaken {
+pub(crate) struct Handshaken<P> {
     pub(crate) stream: TlsStream<TcpStream>,
+    /// What it was admitted with.
+    pub(crate) place: P,
+    /// Who it is, where the name's tenant asks for certificates.
+    pub(crate) client: Option<Client>,
     /// The server name it asked for, if it was a name.
     pub(crate) server_name: Option<Domain>,
     pub(crate) protocol: Protocol,
@@ -92,6 +109,8 @@ pub(crate) struct Handshaken {
 pub(crate) enum HandshakeError {
     #[error("it took too long")]
     TimedOut,
+    #[error("the tenant has as many connections as it may")]
+    Full,
     #[error("a CA looked at a proof")]
     Challenge,
     #[error(transparent)]
@@ -101,13 +120,17 @@ pub(crate) enum HandshakeError {
 /// Ends TLS. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Terminator {
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
     resolver: Arc<Resolver>,
     timeout: Duration,
+    quic: Arc<QuicServerConfig>,
 }
 
+/// What HTTP/3 is called (RFC 9114 §3.1).
+const H3: &[u8] = b"h3";
+
 impl Terminator {
-    /// TLS 1.2 and 1.3 by aws-lc-rs, offering `h2` and `http/1.1` (RFC 7301).
+    /// TLS 1.2 and 1.3 by aws-lc-rs, offering `h2` and `http/1.1` (RFC 7301); for QUIC 1.3 and `h3`.
     ///
     /// # Errors
     /// The crypto provider lacks what rustls needs, which is a build fault.
@@ -120,6 +143,13 @@ impl Terminator {
         protocols.extend(challenges.is_some().then(|| acme::PROTOCOL.to_vec()));
         let resolver = Arc::new(Resolver { certificates: ArcSwap::from_pointee(certificates), challenges });
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut quic = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::<Resolver>::clone(&resolver));
+        quic.alpn_protocols = vec![H3.to_vec()];
+        quic.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        let quic = QuicServerConfig::try_from(quic).map_err(|error| rustls::Error::General(error.to_string()))?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -128,7 +158,7 @@ impl Terminator {
         // Sessions are resumed from tickets (RFC 8446 §4.6.1), whose key changes every six hours; a ticket of one server
         // name is taken for no other.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), resolver, timeout })
+        Ok(Self { config: Arc::new(config), resolver, timeout, quic: Arc::new(quic) })
     }
 
     /// Takes a new set for all handshakes from now on.
@@ -136,16 +166,62 @@ impl Terminator {
         self.resolver.certificates.store(Arc::new(certificates));
     }
 
-    /// Shakes hands, in the connection's own task and never in the accept loop.
-    pub(crate) async fn handshake(&self, stream: TcpStream) -> Result<Handshaken, HandshakeError> {
-        let shaken = Deadline::after(self.timeout).run(self.acceptor.accept(stream)).await;
-        let stream = shaken.map_err(|_elapsed| HandshakeError::TimedOut)??;
+    /// How QUIC shakes hands.
+    pub(crate) fn quic(&self) -> quinn::ServerConfig {
+        quinn::ServerConfig::with_crypto(Arc::<QuicServerConfig>::clone(&self.quic))
+    }
+
+    /// The server name that a connection of QUIC asked for, if it was a name.
+    pub(crate) fn server_name(connection: &quinn::Connection) -> Option<Domain> {
+        let shaken = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
+        Domain::parse(&shaken.server_name?)
+    }
+
+    /// Shakes hands, in the connection's own task and never in the accept loop; with whom `admit` lets in by the name that it
+    /// asks for, before anything is computed for it.
+    pub(crate) async fn handshake<P>(
+        &self,
+        stream: TcpStream,
+        admit: impl FnOnce(Option<&Domain>) -> Option<P>,
+    ) -> Result<Handshaken<P>, HandshakeError> {
+        let shaking = async {
+            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            let hello = start.client_hello();
+            let server_name = hello.server_name().and_then(Domain::parse);
+            let place = admit(server_name.as_ref()).ok_or(HandshakeError::Full)?;
+            let clients = server_name.as_ref().filter(|_| !acme::is_proof(&hello)).and_then(|name| self.clients(name));
+            let config = match &clients {
+                Some(clients) => clients.config(|verifier| self.with_clients(verifier)).map_err(io::Error::other)?,
+                None => Arc::clone(&self.config),
+            };
+            let stream = start.into_stream(config).await?;
+            Ok::<_, HandshakeError>((stream, place, server_name, clients))
+        };
+        let shaken = Deadline::after(self.timeout).run(shaking).await;
+        let (stream, place, server_name, clients) = shaken.map_err(|_elapsed| HandshakeError::TimedOut)??;
         let session = stream.get_ref().1;
-        let server_name = session.server_name().and_then(Domain::parse);
         if session.alpn_protocol() == Some(acme::PROTOCOL) {
             return Err(HandshakeError::Challenge);
         }
+        let leaf = session.peer_certificates().and_then(<[_]>::first);
+        let client = clients.zip(leaf).map(|(clients, leaf)| Client::new(clients.number, leaf));
         let protocol = Protocol::of_alpn(session.alpn_protocol());
-        Ok(Handshaken { stream, server_name, protocol })
+        Ok(Handshaken { stream, place, client, server_name, protocol })
+    }
+
+    fn clients(&self, name: &Domain) -> Option<Arc<Clients>> {
+        self.resolver.certificates.load().by_name.find(name)?.clients.clone()
+    }
+
+    /// As for all others, but that clients show a certificate.
+    fn with_clients(&self, verifier: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, rustls::Error> {
+        let provider = Arc::clone(self.config.crypto_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::<Resolver>::clone(&self.resolver));
+        config.alpn_protocols.clone_from(&self.config.alpn_protocols);
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        Ok(config)
     }
 }

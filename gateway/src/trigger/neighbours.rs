@@ -82,11 +82,10 @@ async fn walk(
     }
     let limits = Arc::clone(routed.limits());
     let (parts, body) = request.into_parts();
-    let (body, verdict) =
-        RequestBody::new(body, limits.request_body, road.http.body_idle, Arc::clone(record), &road.tasks)?;
+    let (body, verdict) = RequestBody::new(body, limits.request_body, &road.http, Arc::clone(record), &road.tasks)?;
     let admitted = road.doors.admit(routed).await.map_err(|refused| refuse(&refused, record))?;
     record.queued(admitted.queued);
     let request = http::Request::from_parts(parts, body);
     let reply = road.sandbox.run(admitted, request, verdict, Arc::clone(record)).await?;
-    response::of_reply(reply, is_head, &road.tasks)
+    response::of_reply(reply, is_head, None, &road.tasks)
 }

@@ -5,12 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
+use rustls::server::ClientHello;
 use rustls::sign::CertifiedKey;
 
 use crate::domain::Domain;
 
 /// The protocol of tls-alpn-01 (RFC 8737 §6.2).
 pub(in crate::tls) const PROTOCOL: &[u8] = b"acme-tls/1";
+
+/// Whether it is a CA's that looks for a proof.
+pub(in crate::tls) fn is_proof(hello: &ClientHello<'_>) -> bool {
+    hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == PROTOCOL))
+}
+
 /// Where http-01 asks (RFC 8555 §8.3).
 const PATH: &str = "/.well-known/acme-challenge/";
 

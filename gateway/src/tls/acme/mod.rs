@@ -18,7 +18,7 @@ use instant_acme::{
 use crate::domain::Pattern;
 use crate::ids::TenantId;
 pub(crate) use challenges::Challenges;
-pub(super) use challenges::PROTOCOL;
+pub(super) use challenges::{PROTOCOL, is_proof};
 use kept::Kept;
 
 use super::Pair;

@@ -1,5 +1,5 @@
-//! Says back what it was sent: the body as it streams in, or the head on `/head`, or one variable on `/env`; and on
-//! `/files/read`, `list`, `write` and others, what comes of that with the file that the body names.
+//! Says back what it was sent: the body as it streams in, or the head on `/head`, or one variable on `/env`, or what it is
+//! told to on `/say`; and on `/files/read`, `list`, `write` and others, what comes of that with the file that the body names.
 
 use std::path::Path;
 
@@ -28,6 +28,9 @@ async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
         let name = String::from_utf8(name).unwrap_or_default();
         return Ok(Response::new(files(what, Path::new(&name)).unwrap_or_else(|error| error.kind().to_string()).into()));
     }
+    if path.starts_with("/say") {
+        return say(request.headers());
+    }
     if path == "/no-content" {
         return Ok(Response::builder().status(204).body("".into())?);
     }
@@ -36,6 +39,23 @@ async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
         return Ok(Response::builder().header("content-length", body.len()).body(body.into())?);
     }
     Ok(Response::new(request.into_body()))
+}
+
+/// What the request's `say-` headers tell: `say-status`, `say-bytes` of body, and any header. `x-moment` is another each time.
+fn say(headers: &wstd::http::HeaderMap) -> Result<Response<Body>, Error> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let bytes: usize = text("say-bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    let moment = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let status: u16 = text("say-status").and_then(|status| status.parse().ok()).unwrap_or(200);
+    let mut response = Response::builder().status(status).header("x-moment", moment.to_string());
+    for (name, value) in headers {
+        match name.as_str().strip_prefix("say-") {
+            None | Some("status" | "bytes") => {}
+            Some(name) => response = response.header(name, value),
+        }
+    }
+    let words = (0..).flat_map(|n| format!("{} words of a text\n", n % 500).into_bytes());
+    Ok(response.body(words.take(bytes).collect::<Vec<u8>>().into())?)
 }
 
 fn files(what: &str, path: &Path) -> std::io::Result<String> {

@@ -25,7 +25,9 @@ impl wasip2::exports::http::incoming_handler::Guest for Hostile {
             }
             "/trap" => std::arch::wasm32::unreachable(),
             "/trap-in-body" => {
-                let body = start(out, Fields::new());
+                let headers = Fields::new();
+                headers.append("content-type", b"text/plain").expect("room for a header");
+                let body = start(out, headers);
                 write(&body, b"the first half");
                 // By then it has left, and nobody can take it back.
                 monotonic_clock::subscribe_duration(100_000_000).block();

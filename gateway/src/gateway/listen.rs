@@ -1,0 +1,135 @@
+//! Opens the gateway's listeners, for clients and for operators, and starts what goes on beside them.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::HeaderValue;
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+
+use super::certify::Certifier;
+use super::door::Door;
+use super::{Gateway, keep_counts};
+use crate::admin::{Admin, Data, Moves, Token};
+use crate::fleet::Fleet;
+use crate::http;
+use crate::listener::{self, Addresses, Connections, Offer, Role, Sockets};
+use crate::telemetry::Metrics;
+
+/// Between two tries to have a socket of UDP that the process that was taken over still has.
+const BIND_AGAIN: Duration = Duration::from_millis(100);
+
+impl Gateway {
+    pub(super) async fn listen(
+        &mut self,
+        metrics: &Arc<Metrics>,
+        moves: Moves,
+        sockets: &mut Sockets,
+    ) -> anyhow::Result<()> {
+        let mut offered = Vec::new();
+        let connections = Connections::new(self.boot.listen.connections, Arc::clone(metrics));
+        let door = Door {
+            road: Arc::clone(&self.road),
+            terminator: self.terminator.clone(),
+            addresses: Addresses::new(self.boot.listen.connections_per_address),
+            proxies: self.boot.listen.proxies.clone(),
+            challenges: self.acme.as_ref().map(|acme| Arc::clone(&acme.challenges)),
+            alternative: None,
+        };
+        for address in &self.boot.listen.https {
+            let listener = sockets.bind(Role::Https, *address).await?;
+            let address = listener.local_addr()?;
+            self.https.push(address);
+            offered.push((Role::Https, listener.as_fd().try_clone_to_owned()?));
+            let mut door = door.clone();
+            if self.boot.listen.quic {
+                self.listen_quic(address, door.clone(), connections.clone(), sockets.old.is_some())?;
+                door.alternative = HeaderValue::try_from(format!("h3=\":{}\"; ma=86400", address.port())).ok();
+            }
+            let serve = move |stream, peer| door.clone().https(stream, peer);
+            self.tasks.spawn(listener::accept(listener, connections.clone(), self.tasks.clone(), serve));
+        }
+        let https_port = self.https.first().map_or(443, SocketAddr::port);
+        for address in &self.boot.listen.http {
+            let listener = sockets.bind(Role::Http, *address).await?;
+            self.http.push(listener.local_addr()?);
+            offered.push((Role::Http, listener.as_fd().try_clone_to_owned()?));
+            let door = door.clone();
+            let (connections, tasks) = (connections.clone(), self.tasks.clone());
+            if self.boot.listen.is_plain {
+                let serve = move |stream, peer| door.clone().plain(stream, peer);
+                self.tasks.spawn(listener::accept(listener, connections, tasks, serve));
+            } else {
+                let serve = move |stream, peer| door.clone().http(stream, peer, https_port);
+                self.tasks.spawn(listener::accept(listener, connections, tasks, serve));
+            }
+        }
+        let listener = sockets.bind(Role::Admin, self.boot.listen.admin).await?;
+        self.admin = listener.local_addr()?;
+        offered.push((Role::Admin, listener.as_fd().try_clone_to_owned()?));
+        // Connections of its own, so that it answers when the clients' are all taken; and it outlives a drain's start.
+        self.egress.own_listeners([self.https.as_slice(), &self.http, &[self.admin]].concat());
+        let store = Arc::clone(&self.store);
+        tokio::spawn(keep_counts(Arc::clone(&self.road), Arc::clone(&store)));
+        tokio::spawn(Fleet::new(Arc::clone(&store), Arc::clone(&self.registry), Arc::clone(metrics)).talk());
+        if let Some(acme) = &self.acme {
+            let (road, acme, dev_ca) = (Arc::clone(&self.road), Arc::clone(acme), Arc::clone(&self.dev_ca));
+            tokio::spawn(Certifier { road, acme, dev_ca, terminator: self.terminator.clone() }.keep());
+        }
+        self.operate(listener, moves)?;
+        let path = self.boot.state.join("takeover.sock");
+        let offer = Offer::make(path.clone(), offered).with_context(|| format!("cannot use {}", path.display()))?;
+        self.offer = Some(offer);
+        Ok(())
+    }
+
+    /// Answers operators.
+    fn operate(&self, listener: TcpListener, moves: Moves) -> anyhow::Result<()> {
+        let token = self.boot.state.join("admin.token");
+        let token = Token::load_or_make(&token).with_context(|| format!("cannot use {}", token.display()))?;
+        let store = Arc::clone(&self.store);
+        let data = Data { store: Arc::clone(&store), token, moves };
+        let (suspension, acme) = (self.suspension.clone(), self.acme.clone());
+        let admin = Admin { road: Arc::clone(&self.road), store, suspension, data, acme };
+        let connections = Connections::new(100, Arc::new(Metrics::default()));
+        let serve = move |stream, _peer| admin.clone().serve(stream);
+        tokio::spawn(listener::accept(listener, connections, self.admin_tasks.clone(), serve));
+        Ok(())
+    }
+
+    /// HTTP/3 beside a listener of TCP. Its socket is not handed over, since datagrams of either process's connections would
+    /// come to both: a process that takes over has it once the old one has ended, and clients use TCP until then.
+    fn listen_quic(
+        &self,
+        address: SocketAddr,
+        door: Door,
+        connections: Connections,
+        is_taken: bool,
+    ) -> anyhow::Result<()> {
+        let mut config = self.terminator.quic();
+        config.transport_config(Arc::new(http::transport(&self.boot.http)));
+        let (tasks, handshake) = (self.tasks.clone(), self.boot.http.handshake_time);
+        let serve = move |shaken| door.clone().quic(shaken);
+        let bound = listener::bind_quic(address, config.clone());
+        if !is_taken {
+            let endpoint = bound.with_context(|| format!("cannot listen on {address} for HTTP/3"))?;
+            self.tasks.spawn(listener::accept_quic(endpoint, connections, handshake, tasks, serve));
+            return Ok(());
+        }
+        self.tasks.spawn(async move {
+            let mut bound = bound;
+            let endpoint = loop {
+                match bound {
+                    Ok(endpoint) => break endpoint,
+                    Err(_in_use) if tasks.is_draining() => return,
+                    Err(_in_use) => tokio::time::sleep(BIND_AGAIN).await,
+                }
+                bound = listener::bind_quic(address, config.clone());
+            };
+            listener::accept_quic(endpoint, connections, handshake, tasks, serve).await;
+        });
+        Ok(())
+    }
+}

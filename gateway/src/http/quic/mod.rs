@@ -1,0 +1,194 @@
+//! HTTP/3 (RFC 9114) by h3 over quinn, under the bounds that the older ones have.
+//!
+//! Limit: as in [`super`]; a stream is a task of its own here, which writes to its client itself. What QUIC keeps of one
+//! connection for the client to take, and takes from it unasked, is bounded by [`transport`].
+
+mod body;
+mod bounded;
+mod frames;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use h3::error::Code;
+use h3::server::{RequestResolver, RequestStream};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::BodyExt as _;
+use quinn::{IdleTimeout, TransportConfig, VarInt};
+
+use super::body::ResponseBody;
+use super::front::Malformed;
+use super::idle::{self, Activity};
+use super::pace::Pace;
+use super::{FIELDS_MAX, Settings, panicked};
+use crate::deadline::Deadline;
+use crate::fault::Fault;
+use crate::telemetry::Tasks;
+
+pub(crate) use body::QuicBody;
+use bounded::Bounded;
+
+type Sender = RequestStream<h3_quinn::SendStream<Bytes>, Bytes>;
+
+/// Of control, QPACK's two, and a few that nobody knows.
+const UNIDIRECTIONAL_MAX: u32 = 8;
+/// Bytes of one stream, and of one connection, that a client may send before they are read.
+const STREAM_WINDOW: u32 = 256 << 10;
+const RECEIVE_WINDOW: u32 = 1 << 20;
+/// Bytes that are kept for a client until it says that it has them.
+const SEND_WINDOW: u64 = 1 << 20;
+/// Bytes of a response that are handed on together, so that a slow client is seen to move.
+const PIECE_BYTES: usize = 16 << 10;
+
+/// Headers of HTTP/1.1's connections, which make a request malformed (RFC 9114 §4.2).
+const OF_CONNECTIONS: [HeaderName; 5] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// What QUIC may take and keep for one client.
+pub(crate) fn transport(settings: &Settings) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(settings.streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(UNIDIRECTIONAL_MAX))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
+        .send_window(SEND_WINDOW)
+        .max_idle_timeout(IdleTimeout::try_from(settings.idle).ok())
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+/// Serves one connection to its end: until the client leaves, is idle for too long, or the gateway drains.
+pub(crate) async fn serve_quic<S, F>(connection: quinn::Connection, settings: &Settings, tasks: &Tasks, service: S)
+where
+    S: Fn(Request<QuicBody>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<ResponseBody>> + Send + 'static,
+{
+    let activity = Activity::new(None);
+    let mut builder = h3::server::builder();
+    builder.max_field_section_size(settings.head_bytes).send_grease(false);
+    let built = builder.build(Bounded::new(connection.clone(), settings.head_bytes));
+    let Ok(Ok(mut requests)) = Deadline::after(settings.handshake_time).run(built).await else { return };
+    let settings = Arc::new(settings.clone());
+    let mut ends = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = requests.accept() => accepted,
+            () = tasks.draining(), if !ends => Ok(None),
+            () = activity.idle_for(settings.idle), if !ends => Ok(None),
+            // It was told to end, and what was under way is over.
+            () = activity.idle_for(idle::GRACE), if ends => return,
+        };
+        match accepted {
+            Ok(Some(resolver)) => {
+                let busy = activity.enter();
+                let (settings, service, connection) = (Arc::clone(&settings), service.clone(), connection.clone());
+                tasks.spawn(async move {
+                    let _busy = busy;
+                    tokio::select! {
+                        () = answer(resolver, &settings, service) => {}
+                        // Nobody is there any more.
+                        _why = connection.closed() => {}
+                    }
+                });
+            }
+            Ok(None) if ends => return,
+            Ok(None) => {
+                ends = true;
+                // What is on its way is answered: as many requests as there may be.
+                let told = requests.shutdown(settings.streams as usize);
+                if !matches!(Deadline::after(idle::GRACE).run(told).await, Ok(Ok(()))) {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(target: "http", %error, "a connection ended early");
+                return;
+            }
+        }
+    }
+}
+
+/// One request, from its head to the last byte of its response.
+async fn answer<S, F>(resolver: RequestResolver<Bounded, Bytes>, settings: &Settings, service: S)
+where
+    S: Fn(Request<QuicBody>) -> F,
+    F: Future<Output = Response<ResponseBody>>,
+{
+    let Ok(Ok((request, stream))) = Deadline::after(settings.head_time).run(resolver.resolve_request()).await else {
+        return;
+    };
+    let (mut sender, receiver) = stream.split();
+    let (mut head, ()) = request.into_parts();
+    let length = length(&head.headers);
+    if head.headers.len() > FIELDS_MAX {
+        head.extensions.insert(Malformed(Fault::HeadTooLarge));
+    } else if length.is_err() || OF_CONNECTIONS.iter().any(|name| head.headers.contains_key(name)) {
+        head.extensions.insert(Malformed(Fault::BadRequest));
+    }
+    let body = QuicBody::new(receiver, length.unwrap_or_default());
+    let answered = AssertUnwindSafe(async { service(Request::from_parts(head, body)).await }).catch_unwind().await;
+    let response = answered.unwrap_or_else(panicked);
+    // Where it fails the client is gone, or took nothing for too long.
+    if send(&mut sender, response, settings).await.is_err() {
+        sender.stop_stream(Code::H3_INTERNAL_ERROR);
+    }
+}
+
+/// Nothing more can be sent, and what was sent is not whole.
+struct Cut;
+
+async fn send(sender: &mut Sender, response: Response<ResponseBody>, settings: &Settings) -> Result<(), Cut> {
+    let (mut head, mut body) = response.into_parts();
+    if !head.headers.contains_key(DATE)
+        && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
+    {
+        head.headers.insert(DATE, now);
+    }
+    let mut pace = Pace::new(settings.write_stall, settings.rate_min);
+    taken(&mut pace, 0, sender.send_response(Response::from_parts(head, ()))).await?;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_torn| Cut)?;
+        match frame.into_data() {
+            Ok(mut data) => {
+                while !data.is_empty() {
+                    let piece = data.split_to(data.len().min(PIECE_BYTES));
+                    taken(&mut pace, piece.len(), sender.send_data(piece)).await?;
+                }
+            }
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    taken(&mut pace, 0, sender.send_trailers(trailers)).await?;
+                }
+            }
+        }
+    }
+    taken(&mut pace, 0, sender.finish()).await
+}
+
+/// Waits until the client's window has room for what is sent.
+async fn taken<E>(pace: &mut Pace, bytes: usize, sent: impl Future<Output = Result<(), E>>) -> Result<(), Cut> {
+    match pace.within(sent, bytes as u64).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(Cut),
+    }
+}
+
+/// What the body's length is said to be: one number, or nothing.
+fn length(headers: &HeaderMap) -> Result<Option<u64>, Fault> {
+    let mut said = headers.get_all(CONTENT_LENGTH).iter();
+    let (Some(length), None) = (said.next(), said.next()) else {
+        return if headers.contains_key(CONTENT_LENGTH) { Err(Fault::BadRequest) } else { Ok(None) };
+    };
+    let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or(Fault::BadRequest)
+}
