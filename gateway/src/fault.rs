@@ -55,6 +55,7 @@ pub(crate) enum Quotum {
     Requests,
     Fuel,
     InFlight,
+    Connections,
     Waiting,
     Memory,
     BodyBytes,
@@ -70,10 +71,11 @@ pub(crate) enum Quotum {
 impl Quotum {
     /// Every quota, for tests.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Requests,
         Self::Fuel,
         Self::InFlight,
+        Self::Connections,
         Self::Waiting,
         Self::Memory,
         Self::BodyBytes,
@@ -91,6 +93,7 @@ impl Quotum {
             Self::Requests => "requests",
             Self::Fuel => "fuel",
             Self::InFlight => "in-flight",
+            Self::Connections => "connections",
             Self::Waiting => "waiting",
             Self::Memory => "memory",
             Self::BodyBytes => "body-bytes",
@@ -110,6 +113,7 @@ impl Quotum {
             Self::Requests => "quota-requests",
             Self::Fuel => "quota-fuel",
             Self::InFlight => "quota-in-flight",
+            Self::Connections => "quota-connections",
             Self::Waiting => "quota-waiting",
             Self::Memory => "quota-memory",
             Self::BodyBytes => "quota-body-bytes",

@@ -280,6 +280,51 @@ async fn a_body_that_stops_coming_is_408() {
 }
 
 #[tokio::test]
+async fn a_body_that_trickles_is_408_and_one_that_keeps_the_rate_is_not() {
+    let kv = Tenant::new("kv.localhost", "kv").stores(&["default"]);
+    let site = Site::new().tenant("kv", &kv).gateway("[http]\nbody_idle = \"1s\"\nrate_min = \"1KiB\"");
+    let gateway = Gateway::start(&site);
+    let post = async |piece: usize| {
+        let (pieces, body) = streamed();
+        let request = request("POST", "kv.localhost", "/-/set/key").body(body).unwrap();
+        let drip = async {
+            for _ in 0..30 {
+                if pieces.send("x".repeat(piece).into()).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            drop(pieces);
+        };
+        let client = gateway.client(Protocol::H2);
+        let (response, ()) = tokio::join!(client.start("kv.localhost", request), drip);
+        read(response.unwrap()).await.status.as_u16()
+    };
+    assert_eq!(post(1).await, 408);
+    assert_eq!(post(1000).await, 200);
+}
+
+#[tokio::test]
+async fn a_path_is_routed_and_seen_in_one_spelling() {
+    let echo = Tenant::new("echo.localhost", "echo");
+    let gateway = Gateway::start(&Site::new().tenant("echo", &echo));
+    for protocol in [Protocol::H1, Protocol::H2] {
+        for (path, seen) in [
+            ("/x/../head/a%2Fb?q=%7e/../", "/head/a%2Fb?q=%7e/../"),
+            ("/%68ead/./%c3%a9", "/head/%C3%A9"),
+            ("/head//x", "/head//x"),
+        ] {
+            let text = gateway.client(protocol).get("echo.localhost", path).await.text();
+            assert!(text.starts_with(&format!("GET https://echo.localhost{seen}\n")), "{path}: {text}");
+        }
+        for path in ["/../head", "/head/%00", "/head/%zz", "/head/%2e%2e/%2e%2e/"] {
+            let answer = gateway.client(protocol).get("echo.localhost", path).await;
+            assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (400, "framing"), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_stream_of_which_nothing_is_taken_gives_its_permits_back() {
     use hyper_util::rt::{TokioExecutor, TokioIo};
     let gateway = Gateway::start(&echo().gateway("[http]\nwrite_stall = \"500ms\"\nidle = \"1s\""));

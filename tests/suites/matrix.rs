@@ -13,6 +13,8 @@ enum Shows {
     Guest(&'static str, Option<&'static str>),
     /// Nowhere but in the metric.
     Metric(&'static str),
+    /// There is no handshake; and in the metric.
+    Handshake(&'static str),
 }
 
 struct Row {
@@ -37,7 +39,7 @@ const fn row(
     Row { key, guest, value, before, refused, shows }
 }
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 21] = [
     row("limits.fuel", "hostile", "\"20M\"", &[], "/loop", Shows::Fault(502, "fuel-exhausted")),
     row("limits.memory", "hostile", "\"8MiB\"", &[], "/grow", Shows::Fault(502, "memory-exhausted")),
     row("limits.time", "hostile", "\"300ms\"", &[], "/sleep", Shows::Fault(504, "deadline")),
@@ -52,6 +54,7 @@ const ROWS: [Row; 20] = [
         "/fetch-many/http/127.0.0.1:9",
         Shows::Guest("ConnectionLimitReached", None),
     ),
+    row("quota.connections", "hostile", "1", &[], "", Shows::Handshake("connections")),
     row(
         "quota.requests",
         "hostile",
@@ -195,6 +198,16 @@ async fn every_limit_has_its_exact_refusal() {
             // A charge is booked when the answer has ended on both sides.
             gateway.record(&answer).await;
         }
+        if let Shows::Handshake(name) = row.shows {
+            let _first = client.tls("it.localhost").await;
+            let second = tokio::net::TcpStream::connect(gateway.https).await.unwrap();
+            assert!(client.shake("it.localhost", second).await.is_err(), "{key}");
+            let metric = format!("tollgate_quota_refusals_total{{tenant=\"it\",quota=\"{name}\"}}");
+            assert_eq!(gateway.metric(&metric).await, 1.0, "{key}");
+            let other = gateway.client(Protocol::H1).call("POST", "other.localhost", "/", "untouched").await;
+            assert_eq!(other.text(), "untouched", "{key}: another tenant's affair it is not");
+            continue;
+        }
         let answer = ask(&client, row.refused).await;
         let record = gateway.record(&answer).await;
         shown(&gateway, row, &answer, &record).await;
@@ -248,6 +261,7 @@ async fn shown(gateway: &Gateway, row: &Row, answer: &Answer, record: &serde_jso
                 assert!(metric(quota(name)).await >= 1.0, "{key}");
             }
         }
+        Shows::Handshake(_) => unreachable!("there is no answer"),
         Shows::Metric(name) => {
             assert_eq!(answer.status.as_u16(), 200, "{key}: {}", answer.text());
             assert!(metric(quota(name)).await >= 1.0, "{key}");

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::domain::Domain;
+use crate::fault::Quotum;
 use crate::listener::{self, Addresses, Held};
 use crate::networks::Networks;
 use crate::request::{Peer, Road};
@@ -62,17 +63,19 @@ impl Door {
     fn enter_tenant(&self, name: Option<&Domain>) -> Option<Entered> {
         let snapshot = self.road.snapshot.load();
         let Some(tenant) = name.and_then(|name| snapshot.routes.owner(name)) else { return Some(Entered::default()) };
-        Some(Entered { _place: Some(tenant.ledger.connect()?), has_callers: tenant.callers.is_some() })
+        let place = tenant.ledger.connect();
+        if place.is_none() {
+            self.road.metrics.connection_refused();
+            self.road.metrics.quota_refused(tenant.id.as_str(), Quotum::Connections);
+        }
+        Some(Entered { _place: Some(place?), has_callers: tenant.callers.is_some() })
     }
 
     pub(super) async fn https(mut self, mut stream: TcpStream, peer: SocketAddr) {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
         let shaken = match self.terminator.handshake(stream, |name| self.enter_tenant(name)).await {
             Ok(shaken) => shaken,
-            Err(HandshakeError::Full) => {
-                self.road.metrics.connection_refused();
-                return;
-            }
+            Err(HandshakeError::Full) => return,
             Err(error) => {
                 self.road.metrics.handshake_failed();
                 tracing::debug!(target: "tls", %error, "no handshake");
@@ -103,10 +106,7 @@ impl Door {
             return;
         };
         let server_name = Terminator::server_name(&connection);
-        let Some(_place) = self.enter_tenant(server_name.as_ref()) else {
-            self.road.metrics.connection_refused();
-            return;
-        };
+        let Some(_place) = self.enter_tenant(server_name.as_ref()) else { return };
         let (road, of) = (Arc::clone(&self.road), connection.clone());
         let answer = move |request| {
             // The client may have moved to another address since (RFC 9000 §9).

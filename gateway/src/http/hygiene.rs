@@ -1,13 +1,16 @@
 //! What may stand in a head: one host, no tunnels, and no header that concerns one connection only.
 
+use std::borrow::Cow;
+
 use http::header::{
     CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderValue, Method, Request, Version};
+use http::{HeaderValue, Method, Request, Uri, Version};
 
 use super::front::Malformed;
 use super::front::head::is_name;
 use super::origin::Origin;
+use super::path;
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::ids::RequestId;
@@ -89,12 +92,14 @@ fn split(authority: &str) -> Option<(Domain, Option<u16>)> {
 /// Makes a head fit for a guest, and says who asks (RFC 7239).
 ///
 /// # Errors
-/// [`Fault::NotSupported`] for CONNECT and upgrades; [`Fault::BadRequest`] for a framing that could be read in two ways.
+/// [`Fault::NotSupported`] for CONNECT and upgrades; [`Fault::BadRequest`] and [`Fault::Framing`] for what could be read in two
+/// ways.
 pub(crate) fn clean_request<B>(request: &mut Request<B>, origin: Origin, id: RequestId) -> Result<(), Fault> {
     let upgrade = request.headers().contains_key(UPGRADE) && !is_framed(request);
     if request.method() == Method::CONNECT || upgrade {
         return Err(Fault::NotSupported);
     }
+    normalise(request)?;
     let headers = request.headers_mut();
     // HTTP/1 was read by `front`.
     if headers.keys().any(|name| !name.as_str().bytes().all(is_name)) {
@@ -125,6 +130,20 @@ pub(crate) fn clean_request<B>(request: &mut Request<B>, origin: Origin, id: Req
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         headers.insert(X_REQUEST_ID, id);
     }
+    Ok(())
+}
+
+/// Gives the path its one spelling; what comes after it is the guest's.
+fn normalise<B>(request: &mut Request<B>) -> Result<(), Fault> {
+    let uri = request.uri();
+    let Cow::Owned(path) = path::normal(uri.path())? else { return Ok(()) };
+    let path = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path.parse().map_err(|_no_path| Fault::BadRequest)?);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_no_uri| Fault::BadRequest)?;
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod hygiene;
 mod idle;
 mod origin;
 mod pace;
+mod path;
 mod quic;
 mod redirect;
 pub(crate) mod spin;
