@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{Moves, Suspension};
 use crate::admission::Doors;
+use crate::cache::Caches;
 use crate::config::{Boot, Changed, Known, Snapshot, Standing, Watch};
 use crate::domain::Pattern;
 use crate::host::Egress;
@@ -91,6 +92,7 @@ impl Gateway {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             doors: Doors::new(boot.admission),
             sandbox: Sandbox::new(&boot.sandbox, &compiler, around)?,
+            caches: Caches::default(),
             http: boot.http.clone(),
             metrics: Arc::clone(&metrics),
             tasks: tasks.clone(),

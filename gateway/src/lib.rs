@@ -25,6 +25,7 @@ mod response;
 mod telemetry;
 
 // Around it.
+mod cache;
 mod config;
 mod request;
 mod trigger;

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 use http::uri::Scheme;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, Method, Request, Response, Uri};
+use http_body_util::BodyExt as _;
 
 use crate::admission::{Doors, Refused};
+use crate::cache::{self, Cache, Caches};
 use crate::config::Snapshot;
 use crate::deadline::Moment;
 use crate::domain::Domain;
@@ -16,8 +19,8 @@ use crate::http::{
     BodySource, Origin, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, authority, cdn_loop, clean_request, spin,
 };
 use crate::response::{self, Compression};
-use crate::route::{Fixed, Found};
-use crate::sandbox::{Reply, Sandbox};
+use crate::route::{Found, Routed};
+use crate::sandbox::Sandbox;
 use crate::telemetry::{Metrics, Record, Tasks};
 use crate::tenant::{Ledger, Tenant};
 use crate::tls::Client;
@@ -53,6 +56,7 @@ pub(crate) struct Road {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) doors: Doors,
     pub(crate) sandbox: Sandbox,
+    pub(crate) caches: Caches,
     pub(crate) http: crate::http::Settings,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
@@ -62,19 +66,19 @@ pub(crate) struct Road {
 
 impl Road {
     /// Answers one request, whatever comes of it, and leaves one access record.
-    pub(crate) async fn answer(&self, request: Request<impl Into<BodySource>>, peer: &Peer) -> Response<ResponseBody> {
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        request: Request<impl Into<BodySource>>,
+        peer: &Peer,
+    ) -> Response<ResponseBody> {
         // One look at the configuration, held to the end: a reload never splits a request.
         let snapshot = self.snapshot.load_full();
         let host = authority(&request);
         let shown = host.as_ref().map_or("", |(host, _)| host.as_str());
         let record = Record::new(&self.metrics, &request, shown, snapshot.generation);
         let is_head = request.method() == Method::HEAD;
-        let replied = self.walk(&snapshot, request, host, peer, &record).await;
-        let answered = replied.and_then(|answer| match answer {
-            Answer::Reply(reply, compression) => response::of_reply(reply, is_head, compression, &self.tasks),
-            Answer::Fixed(fixed) => Ok(response::of_fixed(&fixed, is_head)),
-        });
-        let mut answer = answered.unwrap_or_else(|fault| {
+        let walked = self.walk(&snapshot, request.map(Into::into), host, peer, &record).await;
+        let mut answer = walked.unwrap_or_else(|fault| {
             record.fault(fault);
             let refusal = response::of_fault(fault, record.id, record.limits());
             // HTTP/2 would send the words of a fault as data, which the answer to a HEAD must not have.
@@ -86,13 +90,13 @@ impl Road {
     }
 
     async fn walk(
-        &self,
+        self: &Arc<Self>,
         snapshot: &Snapshot,
-        mut request: Request<impl Into<BodySource>>,
+        mut request: Request<BodySource>,
         host: Result<(Domain, Option<u16>), Fault>,
         peer: &Peer,
         record: &Arc<Record>,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Response<ResponseBody>, Fault> {
         let (host, port) = host?;
         let is_plain = peer.scheme == Scheme::HTTP;
         let origin = Origin::of(request.headers(), peer.address, is_plain, &self.http.trusted_proxies);
@@ -108,22 +112,73 @@ impl Road {
                 record.routed(tenant.id.as_str(), "", &route);
                 let _entered = refuse_slowly(Doors::pass(&tenant.ledger), &tenant.ledger, record).await?;
                 tenant.ledger.moved(fixed.body.len() as u64);
-                return Ok(Answer::Fixed(fixed));
+                return Ok(response::of_fixed(&fixed, request.method() == Method::HEAD));
             }
         };
         record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
         cdn_loop::check(request.headers(), &routed.tenant().id)?;
         let caller = peer.caller(routed.tenant())?;
-        let compression = compression(request.headers(), routed.tenant(), record);
-        let body_max = routed.limits().request_body;
         let mut request = absolute(request, &peer.scheme, &host, port)?;
         let url = request.uri().clone();
         if let Some(matched) = routed.spin_match(url.path()) {
             spin::tell(request.headers_mut(), &matched, &url, origin.address);
         }
+        // What is made for one caller is nobody else's; and what was asked for in a body is not said by the target.
+        let cache = self.caches.of(&routed.tenant().id).filter(|_| caller.is_none() && request.body().is_empty());
         if let Some(caller) = caller {
             request.headers_mut().insert(X_FORWARDED_CLIENT_CERT, caller.told.clone());
         }
+        let compression = compression(request.headers(), routed.tenant(), record);
+        let is_head = request.method() == Method::HEAD;
+        let kept = cache.as_ref().and_then(|cache| self.look(cache, &routed, &request, record));
+        let answer = match kept {
+            Some(kept) => {
+                let ledger = &routed.tenant().ledger;
+                let _entered = refuse_slowly(Doors::pass(ledger), ledger, record).await?;
+                let bytes = http_body::Body::size_hint(kept.body()).lower();
+                ledger.moved(bytes);
+                record.sent(bytes);
+                kept
+            }
+            None => self.run(routed, request, cache, record).await?,
+        };
+        Ok(response::compressed(answer, compression, is_head))
+    }
+
+    /// What is kept for this request, if anything.
+    fn look(
+        self: &Arc<Self>,
+        cache: &Arc<Cache>,
+        routed: &Routed,
+        request: &Request<BodySource>,
+        record: &Record,
+    ) -> Option<Response<ResponseBody>> {
+        let found = cache.find(request.method(), request.uri(), request.headers());
+        let (found, outcome) = match found {
+            cache::Found::Miss => (None, "miss"),
+            cache::Found::Nothing => (Some(cache::nothing()), "miss"),
+            cache::Found::Hit(found) => (Some(found), "hit"),
+            cache::Found::Stale(found) => {
+                self.fetch_again(routed.clone(), request, Arc::clone(cache), record.generation());
+                (Some(found), "stale")
+            }
+        };
+        self.metrics.cache_asked(routed.tenant().id.as_str(), outcome);
+        found
+    }
+
+    /// Has the guest answer, and keeps what may be kept.
+    async fn run(
+        &self,
+        routed: Routed,
+        request: Request<BodySource>,
+        cache: Option<Arc<Cache>>,
+        record: &Arc<Record>,
+    ) -> Result<Response<ResponseBody>, Fault> {
+        let is_head = request.method() == Method::HEAD;
+        let asked =
+            cache.map(|cache| (cache, request.method().clone(), request.uri().clone(), request.headers().clone()));
+        let body_max = routed.limits().request_body;
         let (parts, body) = request.into_parts();
         let (body, verdict) = RequestBody::new(body, body_max, &self.http, Arc::clone(record), &self.tasks)?;
         let ledger = Arc::clone(&routed.tenant().ledger);
@@ -131,16 +186,46 @@ impl Road {
         record.queued(admitted.queued);
         let request = Request::from_parts(parts, body);
         let reply = self.sandbox.run(admitted, request, verdict, Arc::clone(record)).await?;
-        Ok(Answer::Reply(reply, compression))
+        let mut answer = response::of_reply(reply, is_head, &self.tasks)?;
+        let Some((cache, method, url, headers)) = asked else { return Ok(answer) };
+        cache.changed(&method, &url, answer.status());
+        let keeping = cache.begin(&method, &url, &headers, &answer);
+        cache::tell(
+            answer.headers_mut(),
+            if keeping.is_some() { "tollgate; fwd=miss; stored" } else { "tollgate; fwd=miss" },
+        );
+        Ok(match keeping {
+            Some(keeping) => answer.map(|body| keeping.copy(body)),
+            None => answer,
+        })
+    }
+
+    /// Asks the guest anew for what is kept and stale, by a request of nobody's.
+    fn fetch_again(self: &Arc<Self>, routed: Routed, like: &Request<BodySource>, cache: Arc<Cache>, generation: u64) {
+        let mut request = Request::new(BodySource::nothing());
+        (*request.uri_mut(), *request.headers_mut()) = (like.uri().clone(), like.headers().clone());
+        for name in CONDITIONS {
+            request.headers_mut().remove(name);
+        }
+        let host = like.uri().host().unwrap_or_default();
+        let record = Record::new(&self.metrics, &request, host, generation);
+        record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
+        let road = Arc::clone(self);
+        self.tasks.spawn(async move {
+            match road.run(routed, request, Some(cache), &record).await {
+                Ok(answer) => {
+                    record.status(answer.status());
+                    let mut body = answer.into_body();
+                    while let Some(Ok(_frame)) = body.frame().await {}
+                }
+                Err(fault) => record.fault(fault),
+            }
+        });
     }
 }
 
-/// What a request is answered with.
-enum Answer {
-    /// With what it may be compressed by, where its tenant asks for that.
-    Reply(Reply, Option<Compression>),
-    Fixed(Arc<Fixed>),
-}
+/// What asks for less than the whole (RFC 9110 §13.1, §14.2).
+const CONDITIONS: [HeaderName; 6] = [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE];
 
 fn compression(headers: &HeaderMap, tenant: &Tenant, record: &Arc<Record>) -> Option<Compression> {
     if tenant.compress.is_empty() {

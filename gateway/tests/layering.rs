@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// For each room, the rooms it may name. The words (`deadline`, `domain`, `fault`, `ids`) may be named by all.
-const MAY_NAME: [(&str, &[&str]); 20] = [
+const MAY_NAME: [(&str, &[&str]); 21] = [
     ("telemetry", &[]),
     ("tenant", &["telemetry"]),
     ("store", &["telemetry"]),
@@ -17,13 +17,17 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
     ("admission", &["route", "tenant"]),
     ("sandbox", &["telemetry", "tenant", "store", "http", "host", "admission"]),
     ("response", &["telemetry", "tenant", "http", "route", "sandbox"]),
+    ("cache", &["http"]),
     ("config", &["telemetry", "tenant", "store", "listener", "tls", "http", "route", "host", "admission", "sandbox"]),
-    ("request", &["telemetry", "tenant", "tls", "http", "route", "admission", "sandbox", "response", "config"]),
+    (
+        "request",
+        &["telemetry", "tenant", "tls", "http", "route", "admission", "sandbox", "response", "cache", "config"],
+    ),
     (
         "trigger",
         &["telemetry", "store", "http", "host", "route", "sandbox", "response", "config", "request", "admission"],
     ),
-    ("admin", &["telemetry", "tenant", "store", "tls", "http", "config", "request"]),
+    ("admin", &["telemetry", "tenant", "store", "tls", "http", "cache", "config", "request"]),
     ("fleet", &["telemetry", "tenant", "store"]),
     (
         "gateway",
@@ -39,6 +43,7 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
             "admission",
             "sandbox",
             "response",
+            "cache",
             "config",
             "request",
             "trigger",

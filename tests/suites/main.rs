@@ -8,6 +8,7 @@ mod acme;
 mod app;
 mod app_http;
 mod bombs;
+mod cached;
 mod check;
 mod clients;
 mod compression;

@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpStream;
 
@@ -35,6 +37,15 @@ pub(crate) use token::Token;
 /// What one connection may take in all.
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
 const HEAD_TIME: Duration = Duration::from_secs(5);
+
+/// What a purge may say.
+const PURGE_BYTES_MAX: usize = 16 << 10;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Purge {
+    target: Option<String>,
+}
 
 /// What it tells about.
 #[derive(Clone, Debug)]
@@ -72,7 +83,7 @@ impl Admin {
             return respond(
                 StatusCode::METHOD_NOT_ALLOWED,
                 TEXT,
-                "only GET, and POST /tenants/ID/suspend, /resume, /count and /data/…\n".to_owned(),
+                "only GET, and POST /tenants/ID/suspend, /resume, /count, /purge and /data/…\n".to_owned(),
             );
         }
         match request.uri().path() {
@@ -87,7 +98,7 @@ impl Admin {
         }
     }
 
-    /// `POST /tenants/ID/suspend`, `/resume`, `/count` and `/data/…`.
+    /// `POST /tenants/ID/suspend`, `/resume`, `/count`, `/purge` and `/data/…`.
     async fn change(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         const TEXT: &str = "text/plain; charset=utf-8";
         let headers = request.headers();
@@ -99,7 +110,7 @@ impl Admin {
         let uri = request.uri().clone();
         let path: Vec<&str> = uri.path().split('/').skip(1).collect();
         let (id, change) = match path.as_slice() {
-            ["tenants", id, change @ ("suspend" | "resume" | "count")] => (id, *change),
+            ["tenants", id, change @ ("suspend" | "resume" | "count" | "purge")] => (id, *change),
             ["tenants", id, "data", call] => (id, *call),
             _ => return respond(StatusCode::NOT_FOUND, TEXT, "there is no such change\n".to_owned()),
         };
@@ -111,8 +122,10 @@ impl Admin {
         if path.len() == 4 {
             return self.data(&id, change, request).await;
         }
-        if change == "count" {
-            return self.count(&id).await;
+        match change {
+            "count" => return self.count(&id).await,
+            "purge" => return self.purge(&id, request).await,
+            _ => {}
         }
         let suspended = change == "suspend";
         match self.suspension.set(&id, suspended) {
@@ -132,6 +145,19 @@ impl Admin {
             Ok(answer) => respond(StatusCode::OK, "application/json", format!("{answer}\n")),
             Err((status, text)) => respond(status, "text/plain; charset=utf-8", format!("{text}\n")),
         }
+    }
+
+    /// Forgets what is kept of the tenant's responses, or of those to targets that begin with `target`.
+    async fn purge(&self, id: &TenantId, request: Request<Incoming>) -> Response<ResponseBody> {
+        const TEXT: &str = "text/plain; charset=utf-8";
+        let body = Limited::new(request.into_body(), PURGE_BYTES_MAX).collect().await;
+        let asked = body.ok().and_then(|body| serde_json::from_slice::<Purge>(&body.to_bytes()).ok());
+        let Some(Purge { target }) = asked else {
+            let text = "a purge says {\"target\": \"https://HOST/PATH\"}, or {} for all\n".to_owned();
+            return respond(StatusCode::BAD_REQUEST, TEXT, text);
+        };
+        let count = self.road.caches.of(id).map_or(0, |cache| cache.purge(target.as_deref().unwrap_or_default()));
+        respond(StatusCode::OK, TEXT, format!("{count} targets of {id} forgotten\n"))
     }
 
     /// What the tenant has in the store, counted anew where the backend has to.
@@ -191,6 +217,7 @@ impl Admin {
             "hosts": hosts.unwrap_or_default(),
             "certificate_expires": plan.and_then(|plan| Some(plan.certificate(self.acme.as_deref())?.not_after_seconds())),
             "usage": ledger.map(|ledger| ledger.usage(Moment::now())),
+            "cache": TenantId::parse(id).and_then(|id| Some(self.road.caches.of(&id)?.usage())),
             "storage": TenantId::parse(id).map(|id| self.store.backend_of(&id)),
             "problems": snapshot.problems.iter().filter(of_tenant).map(Problem::line).collect::<Vec<_>>(),
         })

@@ -1,6 +1,7 @@
 //! The command line: what there is, in words that a person can learn from, and the exit codes.
 
 mod ca;
+mod cache;
 mod check;
 mod client;
 mod dev;
@@ -77,6 +78,8 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// What is kept of tenants' responses, by the gateway that is running
+    Cache(cache::Cache),
     /// Messages that failed too often (`delivery = "once"`), by the gateway that is running
     Messages(messages::Messages),
     /// What concerns the Redis that tenants' data is on
@@ -225,6 +228,7 @@ pub fn main() -> ExitCode {
             redis::acl(&common, &user, password_file.as_deref(), apply)
         }
         Command::Kv(what) => kv::kv(what),
+        Command::Cache(what) => cache::cache(&what),
         Command::Messages(what) => messages::messages(&what),
         Command::Publish { tenant, channel, message, common } => publish::publish(&common, &tenant, channel, message),
         Command::Tenant(Change::Suspend { id, common }) => tenant::tenant(&common, &id, "suspend"),

@@ -72,6 +72,7 @@ pub(super) fn quota(notes: &mut Notes<'_>, read: &QuotaRead, max: &QuotaRead) {
         storage_ops: is_faster, |rate| rate_text(rate, |count| count.to_string());
         storage: |a, b| a.bytes > b.bytes || a.keys > b.keys,
             |space: Space| format!("{} and {} keys", units::bytes_text(space.bytes), space.keys);
+        cache: |a, b| a > b, units::bytes_text;
         shards: |a, b| a > b, count;
         storage_bytes: is_faster, |rate| rate_text(rate, units::bytes_text);
         outbound: is_faster, |rate| rate_text(rate, |count| count.to_string());

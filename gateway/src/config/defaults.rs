@@ -66,6 +66,7 @@ pub(super) const QUOTA: Quota = Quota {
     body_bytes: None,
     storage_ops: None,
     storage: None,
+    cache: 0,
     shards: 1,
     storage_bytes: None,
     outbound: None,

@@ -289,6 +289,7 @@ pub(super) fn quota_over(under: &Quota, read: &QuotaRead) -> Quota {
         body_bytes: rate(&read.body_bytes, under.body_bytes),
         storage_ops: rate(&read.storage_ops, under.storage_ops),
         storage: read.storage.as_ref().map(|at| at.value).or(under.storage),
+        cache: value(read.cache.clone(), under.cache),
         shards: value(read.shards.clone(), under.shards),
         storage_bytes: rate(&read.storage_bytes, under.storage_bytes),
         outbound: rate(&read.outbound, under.outbound),

@@ -56,6 +56,8 @@ impl Gateway {
         self.look_at_expiry(&snapshot, &before);
         let certificates = certificates(&self.dev_ca, self.acme.as_deref(), snapshot.plans.values());
         self.terminator.replace(certificates?);
+        let cached = snapshot.plans.values().filter(|plan| plan.quota.cache > 0);
+        self.road.caches.set(cached.map(|plan| (plan.id.clone(), plan.quota.cache)));
         self.registry.keep_only(|id| snapshot.plans.contains_key(id));
         let metrics = &self.road.metrics;
         metrics.config_generation.set(snapshot.generation);

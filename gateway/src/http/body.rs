@@ -149,6 +149,22 @@ pub(crate) enum Source {
     Guest(UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>),
 }
 
+impl Source {
+    /// That of a request which has none.
+    pub(crate) fn nothing() -> Self {
+        Self::Guest(Empty::new().map_err(|never| match never {}).boxed_unsync())
+    }
+
+    /// Whether it is known to be empty.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Client(body) => body.is_end_stream(),
+            Self::Quic(body) => body.is_end_stream(),
+            Self::Guest(body) => body.is_end_stream(),
+        }
+    }
+}
+
 impl From<Incoming> for Source {
     fn from(body: Incoming) -> Self {
         Self::Client(body)
@@ -190,12 +206,7 @@ impl Arrival {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.body {
-            Some(Source::Client(body)) => body.is_end_stream(),
-            Some(Source::Quic(body)) => body.is_end_stream(),
-            Some(Source::Guest(body)) => body.is_end_stream(),
-            None => true,
-        }
+        self.body.as_ref().is_none_or(Source::is_empty)
     }
 }
 

@@ -108,16 +108,11 @@ pub(crate) fn of_fixed(fixed: &Fixed, is_head: bool) -> Response<ResponseBody> {
 }
 
 /// A guest's reply made fit for a client. The answer to a HEAD has no body, nor has a 204 or a 304: it is read to its end
-/// here, so that the guest runs as it would otherwise. Where the tenant asks for it, the body is compressed.
+/// here, so that the guest runs as it would otherwise.
 ///
 /// # Errors
 /// [`Fault::BadResponse`] where its head is too large, or its status one that only the gateway may send.
-pub(crate) fn of_reply(
-    reply: Reply,
-    is_head: bool,
-    compression: Option<Compression>,
-    tasks: &Tasks,
-) -> Result<Response<ResponseBody>, Fault> {
+pub(crate) fn of_reply(reply: Reply, is_head: bool, tasks: &Tasks) -> Result<Response<ResponseBody>, Fault> {
     let (mut parts, body) = reply.into_parts();
     clean_response(&mut parts.headers);
     // 101 would switch protocols, other informational ones are no answer, and above 599 is nothing (RFC 9110 §15).
@@ -133,12 +128,13 @@ pub(crate) fn of_reply(
             // A torn body is noted in the record; there is nobody to tell.
             while let Some(Ok(_frame)) = body.frame().await {}
         });
-        return Ok(compressed(Response::from_parts(parts, empty()), compression, is_head));
+        return Ok(Response::from_parts(parts, empty()));
     }
-    Ok(compressed(Response::from_parts(parts, body.boxed_unsync()), compression, is_head))
+    Ok(Response::from_parts(parts, body.boxed_unsync()))
 }
 
-fn compressed(
+/// The same in as few bytes as the client takes it in, where the tenant asks for that.
+pub(crate) fn compressed(
     response: Response<ResponseBody>,
     compression: Option<Compression>,
     is_head: bool,

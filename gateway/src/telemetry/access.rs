@@ -116,6 +116,11 @@ impl Record {
         })
     }
 
+    /// Of the configuration that it met.
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
     pub(crate) fn routed(&self, tenant: &str, component: &str, route: &str) {
         let _first = self.routed.set((tenant.to_owned(), component.to_owned(), route.to_owned()));
     }

@@ -30,6 +30,12 @@ struct OfFault {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCache {
+    tenant: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfQuota {
     tenant: String,
     quota: &'static str,
@@ -67,6 +73,7 @@ pub(crate) struct Metrics {
     fuel: Family<OfTenant, Counter>,
     faults: Family<OfFault, Counter>,
     quota_refusals: Family<OfQuota, Counter>,
+    cache: Family<OfCache, Counter>,
     storage: Family<StorageCall, Counter>,
     messages: Family<OfMessage, Counter>,
     messages_dropped: Family<OfTenant, Counter>,
@@ -98,6 +105,7 @@ impl Default for Metrics {
             fuel: Family::default(),
             faults: Family::default(),
             quota_refusals: Family::default(),
+            cache: Family::default(),
             storage: Family::default(),
             messages: Family::default(),
             messages_dropped: Family::default(),
@@ -142,6 +150,7 @@ impl Metrics {
             "Requests, host calls and log lines that a quota of the tenant had no room for",
             self.quota_refusals.clone(),
         );
+        r.register("cache_requests", "Requests that kept responses were looked up for", self.cache.clone());
         r.register("storage_calls", "Calls on the store", self.storage.clone());
         r.register("messages", "Messages that started a component", self.messages.clone());
         r.register(
@@ -235,6 +244,11 @@ impl Metrics {
         self.quota_refusals.get_or_create(&OfQuota { tenant: tenant.to_owned(), quota: quotum.name() }).inc();
     }
 
+    /// What came of a look at what is kept: a hit, a miss, or something stale.
+    pub(crate) fn cache_asked(&self, tenant: &str, outcome: &'static str) {
+        self.cache.get_or_create(&OfCache { tenant: tenant.to_owned(), outcome }).inc();
+    }
+
     pub(crate) fn storage_call(&self, call: &'static str, outcome: &'static str) {
         self.storage.get_or_create(&StorageCall { call, outcome }).inc();
     }
@@ -292,6 +306,7 @@ mod tests {
         for quotum in Quotum::ALL {
             metrics.quota_refused("-", quotum);
         }
+        metrics.cache_asked("-", "hit");
         let text = metrics.text();
         let mut names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         names.sort_unstable();

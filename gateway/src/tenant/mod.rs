@@ -60,6 +60,8 @@ pub(crate) struct Quota {
     pub(crate) storage_ops: Option<Rate>,
     /// What it may have in the store.
     pub(crate) storage: Option<Space>,
+    /// Bytes of its responses that are kept; none with 0.
+    pub(crate) cache: u64,
     /// Over how many slots of a cluster its data is spread; each has its part of `storage`.
     pub(crate) shards: u32,
     /// Bytes of keys and values, to and from the store.
@@ -95,6 +97,7 @@ impl Quota {
             body_bytes: None,
             storage_ops: None,
             storage: None,
+            cache: 0,
             shards: 1,
             storage_bytes: None,
             outbound: None,

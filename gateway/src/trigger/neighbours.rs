@@ -87,5 +87,5 @@ async fn walk(
     record.queued(admitted.queued);
     let request = http::Request::from_parts(parts, body);
     let reply = road.sandbox.run(admitted, request, verdict, Arc::clone(record)).await?;
-    response::of_reply(reply, is_head, None, &road.tasks)
+    response::of_reply(reply, is_head, &road.tasks)
 }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use futures_util::FutureExt as _;
 use h3::server::RequestStream;
 use http_body::{Body, Frame, SizeHint};
 
@@ -14,6 +15,8 @@ pub(crate) struct QuicBody {
     stream: RequestStream<Stream<h3_quinn::RecvStream>, Bytes>,
     /// Bytes that are still to come, where they are known.
     left: Option<u64>,
+    /// What was there at once: a frame, or the end.
+    first: Option<Option<Result<Frame<Bytes>, Broken>>>,
     at: Part,
 }
 
@@ -29,41 +32,44 @@ enum Part {
 pub(crate) struct Broken;
 
 impl QuicBody {
+    /// Looks whether there is any, since the end of most requests comes with their head.
     pub(super) fn new(stream: RequestStream<Stream<h3_quinn::RecvStream>, Bytes>, length: Option<u64>) -> Self {
-        Self { stream, left: length, at: Part::Data }
+        let mut body = Self { stream, left: length, first: None, at: Part::Data };
+        body.first = body.next().now_or_never();
+        if matches!(body.first, Some(None)) {
+            body.at = Part::End;
+        }
+        body
     }
-}
 
-impl Body for QuicBody {
-    type Data = Bytes;
-    type Error = Broken;
+    async fn next(&mut self) -> Option<Result<Frame<Bytes>, Broken>> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let this = &mut *self;
-        if this.at == Part::Data {
-            match ready!(this.stream.poll_recv_data(cx))
-                .map(|data| data.map(|mut data| data.copy_to_bytes(data.remaining())))
-            {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if self.at == Part::Data {
+            let data = ready!(self.stream.poll_recv_data(cx));
+            match data.map(|data| data.map(|mut data| data.copy_to_bytes(data.remaining()))) {
                 Ok(Some(bytes)) => {
-                    if let Some(left) = &mut this.left {
+                    if let Some(left) = &mut self.left {
                         let Some(less) = left.checked_sub(bytes.len() as u64) else {
-                            this.at = Part::End;
+                            self.at = Part::End;
                             return Poll::Ready(Some(Err(Broken)));
                         };
                         *left = less;
                     }
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
-                Ok(None) if this.left.is_none_or(|left| left == 0) => this.at = Part::Trailers,
+                Ok(None) if self.left.is_none_or(|left| left == 0) => self.at = Part::Trailers,
                 Ok(None) | Err(_) => {
-                    this.at = Part::End;
+                    self.at = Part::End;
                     return Poll::Ready(Some(Err(Broken)));
                 }
             }
         }
-        if this.at == Part::Trailers {
-            let trailers = ready!(this.stream.poll_recv_trailers(cx));
-            this.at = Part::End;
+        if self.at == Part::Trailers {
+            let trailers = ready!(self.stream.poll_recv_trailers(cx));
+            self.at = Part::End;
             return match trailers {
                 Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 Ok(None) => Poll::Ready(None),
@@ -72,12 +78,25 @@ impl Body for QuicBody {
         }
         Poll::Ready(None)
     }
+}
 
-    fn is_end_stream(&self) -> bool {
-        self.at == Part::End
+impl Body for QuicBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(first),
+            None => self.poll_next(cx),
+        }
     }
 
+    fn is_end_stream(&self) -> bool {
+        self.at == Part::End && matches!(self.first, None | Some(None))
+    }
+
+    /// Of what it said when it began: that is asked before the first frame.
     fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.left.filter(|_| self.first.is_none()).map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -1,0 +1,293 @@
+//! What may be kept, for how long, and for whom (RFC 9111): by what a response says of itself, and by nothing else.
+//!
+//! Stricter than a shared cache must be: without an explicit lifetime nothing is kept, nor is what sets a cookie, nor what
+//! would have to be validated each time.
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{
+    AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_RANGE, DATE, EXPIRES, HeaderMap, HeaderName, PRAGMA, SET_COOKIE, VARY,
+};
+use http::{HeaderValue, StatusCode};
+
+/// The longest that anything is kept.
+const LIFETIME_MAX: Duration = Duration::from_hours(24);
+/// The most fields that a response may vary by.
+const VARY_MAX: usize = 8;
+
+/// How long a response is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Freshness {
+    /// How old it was when it came.
+    pub(super) age: Duration,
+    pub(super) lifetime: Duration,
+    /// For how long after that it may be served while another is fetched (RFC 5861 §3).
+    pub(super) while_revalidate: Duration,
+}
+
+/// By what a response was chosen: the fields it varies by, and what the request had there.
+pub(super) type Selected = Vec<(HeaderName, Option<Vec<u8>>)>;
+
+/// The directives of one message.
+#[derive(Debug, Default)]
+struct Directives {
+    no_store: bool,
+    no_cache: bool,
+    private: bool,
+    public: bool,
+    must_revalidate: bool,
+    max_age: Option<u64>,
+    shared_max_age: Option<u64>,
+    while_revalidate: Option<u64>,
+    min_fresh: Option<u64>,
+    only_if_cached: bool,
+}
+
+impl Directives {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        // Of two that disagree the stricter counts (§4.2.1).
+        let least = |known: &mut Option<u64>, value: u64| *known = Some(known.map_or(value, |known| known.min(value)));
+        for line in headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()) {
+            for word in words(line) {
+                let (name, value) =
+                    word.split_once('=').map_or((word, ""), |(name, value)| (name.trim(), value.trim()));
+                // What is no number is a time that is over.
+                let seconds = || value.trim_matches('"').parse::<u64>().unwrap_or(0);
+                match name.to_ascii_lowercase().as_str() {
+                    "no-store" => found.no_store = true,
+                    "no-cache" => found.no_cache = true,
+                    "private" => found.private = true,
+                    "public" => found.public = true,
+                    "must-revalidate" | "proxy-revalidate" => found.must_revalidate = true,
+                    "max-age" => least(&mut found.max_age, seconds()),
+                    "s-maxage" => least(&mut found.shared_max_age, seconds()),
+                    "stale-while-revalidate" => least(&mut found.while_revalidate, seconds()),
+                    "min-fresh" => found.min_fresh = Some(seconds()),
+                    "only-if-cached" => found.only_if_cached = true,
+                    _ => {}
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The members of a list, commas in quotes not being between two.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let mut is_quoted = false;
+    line.split(move |character| {
+        is_quoted ^= character == '"';
+        character == ',' && !is_quoted
+    })
+    .map(str::trim)
+}
+
+/// How long the response to this request may be kept; nothing where it may not.
+pub(super) fn freshness(
+    request: &HeaderMap,
+    status: StatusCode,
+    response: &HeaderMap,
+    now: SystemTime,
+) -> Option<Freshness> {
+    let says = Directives::of(response);
+    let is_final = matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501);
+    let is_shared =
+        !request.contains_key(AUTHORIZATION) || says.public || says.must_revalidate || says.shared_max_age.is_some();
+    if !is_final
+        || !is_shared
+        || says.no_store
+        || says.no_cache
+        || says.private
+        || Directives::of(request).no_store
+        || [SET_COOKIE, CONTENT_RANGE].iter().any(|name| response.contains_key(name))
+    {
+        return None;
+    }
+    let text = |name| response.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let time = |name| text(name).and_then(|text| httpdate::parse_http_date(text).ok());
+    let lifetime = match says.shared_max_age.or(says.max_age) {
+        Some(seconds) => Duration::from_secs(seconds),
+        // A date that is none is one that is past (§5.3).
+        None => text(EXPIRES).map(|_| time(EXPIRES))??.duration_since(time(DATE).unwrap_or(now)).ok()?,
+    };
+    // Since s-maxage is proxy-revalidate as well (§5.2.2.10).
+    let may_be_stale = !says.must_revalidate && says.shared_max_age.is_none();
+    let stale = Duration::from_secs(says.while_revalidate.filter(|_| may_be_stale).unwrap_or(0));
+    let age = text(AGE).map_or(Duration::ZERO, |age| Duration::from_secs(age.trim().parse().unwrap_or(u64::MAX)));
+    let lifetime = lifetime.min(LIFETIME_MAX);
+    (age < lifetime).then_some(Freshness { age, lifetime, while_revalidate: stale.min(LIFETIME_MAX) })
+}
+
+/// By what of the request the response was chosen; nothing where that cannot be said.
+pub(super) fn selected(request: &HeaderMap, response: &HeaderMap) -> Option<Selected> {
+    let mut fields: Selected = Vec::new();
+    for value in response.get_all(VARY) {
+        for word in value.to_str().ok()?.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            // `*` is no name.
+            let name = HeaderName::try_from(word).ok().filter(|name| name.as_str() != "*")?;
+            if fields.iter().all(|(known, _)| *known != name) {
+                let value = field(request, &name);
+                fields.push((name, value));
+            }
+        }
+    }
+    (fields.len() <= VARY_MAX).then_some(fields)
+}
+
+/// Whether the response would have been chosen for this request as well (§4.1).
+pub(super) fn selects(selected: &Selected, request: &HeaderMap) -> bool {
+    selected.iter().all(|(name, value)| field(request, name) == *value)
+}
+
+fn field(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let first = values.next()?.trim_ascii().to_vec();
+    Some(values.fold(first, |mut all, value| {
+        all.extend(b", ");
+        all.extend(value.trim_ascii());
+        all
+    }))
+}
+
+/// What a kept response is to this request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Fresh,
+    /// It may be served, and another is to be fetched.
+    Stale,
+    Not,
+}
+
+/// `age` is how old it is now.
+pub(super) fn usable(request: &HeaderMap, kept: &Freshness, age: Duration) -> Use {
+    let asks = Directives::of(request);
+    let is_pragma = || {
+        !request.contains_key(CACHE_CONTROL)
+            && request.get_all(PRAGMA).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"no-cache"))
+    };
+    let too_old = asks.max_age.is_some_and(|max| age > Duration::from_secs(max));
+    if asks.no_cache || is_pragma() || too_old {
+        return Use::Not;
+    }
+    let wanted = Duration::from_secs(asks.min_fresh.unwrap_or(0));
+    match kept.lifetime.checked_sub(age) {
+        Some(left) if !left.is_zero() => {
+            if left >= wanted {
+                Use::Fresh
+            } else {
+                Use::Not
+            }
+        }
+        _ if wanted.is_zero() && age < kept.lifetime.saturating_add(kept.while_revalidate) => Use::Stale,
+        _ => Use::Not,
+    }
+}
+
+/// Whether the client wants what is kept or nothing (§5.2.1.7).
+pub(super) fn only_if_cached(request: &HeaderMap) -> bool {
+    Directives::of(request).only_if_cached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+        let field = |(name, value): &(&str, &str)| (HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields.iter().map(field) {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    fn kept(request: &[(&str, &str)], response: &[(&str, &str)]) -> Option<(u64, u64)> {
+        let fresh = freshness(&headers(request), StatusCode::OK, &headers(response), SystemTime::UNIX_EPOCH)?;
+        Some((fresh.lifetime.as_secs(), fresh.while_revalidate.as_secs()))
+    }
+
+    #[test]
+    fn a_response_says_how_long_it_is_good() {
+        let of = |value: &str| kept(&[], &[("cache-control", value)]);
+        assert_eq!(of("max-age=60"), Some((60, 0)));
+        assert_eq!(of("Public, Max-Age=60, s-maxage=90"), Some((90, 0)));
+        assert_eq!(of("max-age=60, stale-while-revalidate=30"), Some((60, 30)));
+        assert_eq!(of("max-age=60, must-revalidate, stale-while-revalidate=30"), Some((60, 0)));
+        assert_eq!(of("s-maxage=60, stale-while-revalidate=30"), Some((60, 0)));
+        assert_eq!(of("max-age=\"60\""), Some((60, 0)));
+        assert_eq!(of("max-age=60, max-age=9"), Some((9, 0)));
+        assert_eq!(of("max-age=99999999999999999999"), None, "that is no number of seconds");
+        assert_eq!(of("max-age=18446744073709551615"), Some((86_400, 0)));
+        assert_eq!(of("x=\"a, no-store\", max-age=60"), Some((60, 0)));
+        for not in ["", "public", "max-age=0", "max-age=x", "max-age=60, no-store", "max-age=60, no-cache"] {
+            assert_eq!(of(not), None, "{not}");
+        }
+        for not in ["max-age=60, private", "private=\"x, y\", max-age=60", "no-cache=\"set-cookie\", max-age=9"] {
+            assert_eq!(of(not), None, "{not}");
+        }
+        let (epoch, minute) = ("Thu, 01 Jan 1970 00:00:00 GMT", "Thu, 01 Jan 1970 00:01:00 GMT");
+        assert_eq!(kept(&[], &[("expires", minute)]), Some((60, 0)));
+        assert_eq!(kept(&[], &[("expires", minute), ("date", epoch)]), Some((60, 0)));
+        assert_eq!(kept(&[], &[("expires", minute), ("date", minute)]), None);
+        assert_eq!(kept(&[], &[("expires", "0")]), None);
+        assert_eq!(kept(&[], &[("expires", minute), ("cache-control", "max-age=5")]), Some((5, 0)));
+        assert_eq!(kept(&[], &[("last-modified", epoch)]), None, "nothing is guessed");
+    }
+
+    #[test]
+    fn some_are_for_one_client_only() {
+        let good = ("cache-control", "max-age=60");
+        assert_eq!(kept(&[("authorization", "x")], &[good]), None);
+        assert_eq!(kept(&[("authorization", "x")], &[("cache-control", "public, max-age=60")]), Some((60, 0)));
+        assert_eq!(kept(&[("cache-control", "no-store")], &[good]), None);
+        assert_eq!(kept(&[], &[good, ("set-cookie", "a=b")]), None);
+        assert_eq!(kept(&[], &[good, ("content-range", "bytes 0-1/2")]), None);
+        assert_eq!(kept(&[], &[good, ("age", "59")]), Some((60, 0)));
+        assert_eq!(kept(&[], &[good, ("age", "60")]), None);
+        assert_eq!(kept(&[], &[good, ("age", "much")]), None);
+        let status = |code| {
+            let code = StatusCode::from_u16(code).unwrap();
+            freshness(&HeaderMap::new(), code, &headers(&[good]), SystemTime::UNIX_EPOCH).is_some()
+        };
+        assert!(status(404) && status(301));
+        assert!(!status(206) && !status(302) && !status(500) && !status(304));
+    }
+
+    #[test]
+    fn it_is_chosen_by_what_it_varies_by() {
+        let request = headers(&[("accept-language", "de"), ("accept-language", "fr"), ("x", "1")]);
+        let of = |vary: &str| selected(&request, &headers(&[("vary", vary)]));
+        let by = of("Accept-Language, X, accept-language").unwrap();
+        assert_eq!(by.len(), 2);
+        assert!(selects(&by, &request));
+        assert!(selects(&by, &headers(&[("accept-language", "de, fr"), ("x", "1"), ("y", "2")])));
+        assert!(!selects(&by, &headers(&[("accept-language", "de"), ("x", "1")])));
+        assert!(!selects(&by, &headers(&[("accept-language", "de, fr")])), "to say nothing is something else");
+        assert_eq!(of("*"), None);
+        assert_eq!(of("x, *"), None);
+        assert_eq!(of("a, b, c, d, e, f, g, h, i"), None);
+        assert_eq!(of("").unwrap(), []);
+    }
+
+    #[test]
+    fn a_request_says_what_it_takes() {
+        let seconds = Duration::from_secs;
+        let fresh = Freshness { age: Duration::ZERO, lifetime: seconds(60), while_revalidate: seconds(30) };
+        let at = |fields: &[(&str, &str)], age| usable(&headers(fields), &fresh, seconds(age));
+        assert_eq!(
+            (at(&[], 59), at(&[], 60), at(&[], 89), at(&[], 90)),
+            (Use::Fresh, Use::Stale, Use::Stale, Use::Not)
+        );
+        assert_eq!(at(&[("cache-control", "no-cache")], 0), Use::Not);
+        assert_eq!(at(&[("pragma", "no-cache")], 0), Use::Not);
+        assert_eq!(at(&[("pragma", "no-cache"), ("cache-control", "x")], 0), Use::Fresh);
+        assert_eq!(
+            (at(&[("cache-control", "max-age=5")], 5), at(&[("cache-control", "max-age=5")], 6)),
+            (Use::Fresh, Use::Not)
+        );
+        assert_eq!(at(&[("cache-control", "min-fresh=30")], 30), Use::Fresh);
+        assert_eq!(at(&[("cache-control", "min-fresh=30")], 31), Use::Not);
+        assert_eq!(at(&[("cache-control", "min-fresh=30")], 61), Use::Not);
+    }
+}

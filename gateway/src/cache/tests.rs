@@ -1,0 +1,153 @@
+//! What one cache keeps, serves and forgets.
+
+use http::Request;
+use http_body_util::StreamBody;
+
+use super::*;
+use crate::fault::Fault;
+use crate::http::Torn;
+
+const URL: &str = "https://a.example/x?q";
+
+fn cache() -> Arc<Cache> {
+    Arc::new(Cache::new(80_000))
+}
+
+fn request(fields: &[(&str, &str)]) -> HeaderMap {
+    let mut request = Request::get(URL);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap().headers().clone()
+}
+
+fn response(fields: &[(&str, &str)], body: ResponseBody) -> Response<ResponseBody> {
+    let mut response = Response::builder().header("cache-control", "max-age=60, stale-while-revalidate=30");
+    for (name, value) in fields {
+        response = response.header(*name, *value);
+    }
+    response.body(body).unwrap()
+}
+
+/// Has a response pass by, to its end; whether it came to a good one.
+async fn pass(cache: &Arc<Cache>, url: &str, asked: &HeaderMap, answer: Response<ResponseBody>) -> bool {
+    use http_body_util::BodyExt as _;
+    let keeping = cache.begin(&Method::GET, &url.parse().unwrap(), asked, &answer);
+    let body = answer.into_body();
+    match keeping {
+        Some(keeping) => keeping.copy(body).collect().await.is_ok(),
+        None => body.collect().await.is_ok(),
+    }
+}
+
+async fn text(found: Found) -> Option<(u16, HeaderMap, String)> {
+    use http_body_util::BodyExt as _;
+    let (Found::Hit(response) | Found::Stale(response)) = found else { return None };
+    let (head, body) = response.into_parts();
+    let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    Some((head.status.as_u16(), head.headers, body))
+}
+
+fn get(cache: &Cache, fields: &[(&str, &str)]) -> Found {
+    cache.find(&Method::GET, &URL.parse().unwrap(), &request(fields))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_is_served_with_its_age_and_goes_stale() {
+    let cache = cache();
+    assert!(matches!(get(&cache, &[]), Found::Miss));
+    assert!(
+        pass(&cache, URL, &request(&[]), response(&[("etag", "\"1\""), ("x", "1"), ("x", "2")], full("hello"))).await
+    );
+    tokio::time::advance(Duration::from_secs(59)).await;
+    let (status, headers, body) = text(get(&cache, &[])).await.unwrap();
+    assert_eq!(
+        (status, body.as_str(), &headers["age"], &headers["content-length"]),
+        (200, "hello", &"59".parse().unwrap(), &"5".parse().unwrap())
+    );
+    assert_eq!(headers["cache-status"], "tollgate; hit; ttl=1");
+    assert_eq!(headers.get_all("x").iter().count(), 2);
+    let head = text(cache.find(&Method::HEAD, &URL.parse().unwrap(), &request(&[]))).await.unwrap();
+    assert_eq!((head.2.as_str(), &head.1["content-length"]), ("", &"5".parse().unwrap()));
+    for (name, value) in [("if-none-match", "W/\"0\", W/\"1\""), ("if-none-match", "*")] {
+        let (status, headers, body) = text(get(&cache, &[(name, value)])).await.unwrap();
+        assert_eq!((status, body.as_str(), headers.get("content-length")), (304, "", None));
+    }
+    assert_eq!(text(get(&cache, &[("if-none-match", "\"2\"")])).await.unwrap().0, 200);
+    assert!(matches!(get(&cache, &[("cache-control", "no-cache")]), Found::Miss));
+    // One request of many fetches another.
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(matches!(get(&cache, &[]), Found::Stale(..)));
+    assert!(matches!(get(&cache, &[]), Found::Hit(..)));
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert!(matches!(get(&cache, &[]), Found::Miss));
+    assert!(matches!(get(&cache, &[("cache-control", "only-if-cached")]), Found::Nothing));
+}
+
+#[tokio::test]
+async fn only_what_was_whole_is_kept() {
+    let cache = cache();
+    let torn = [Ok(http_body::Frame::data(Bytes::from("begun"))), Err(Torn(Fault::Trap))];
+    let torn = http_body_util::BodyExt::boxed_unsync(StreamBody::new(futures_util::stream::iter(torn)));
+    assert!(!pass(&cache, URL, &request(&[]), response(&[], torn)).await);
+    assert!(matches!(get(&cache, &[]), Found::Miss));
+    // A client that leaves in the middle.
+    let answer = response(&[], full("hello"));
+    let keeping = cache.begin(&Method::GET, &URL.parse().unwrap(), &request(&[]), &answer).unwrap();
+    drop(keeping.copy(answer.into_body()));
+    assert!(matches!(get(&cache, &[]), Found::Miss));
+    // More than an eighth of all.
+    assert!(pass(&cache, URL, &request(&[]), response(&[], full(vec![b'x'; 10_001]))).await);
+    assert!(matches!(get(&cache, &[]), Found::Miss));
+    // Without a body it is whole at once.
+    assert!(pass(&cache, URL, &request(&[]), response(&[], empty())).await);
+    assert!(matches!(get(&cache, &[]), Found::Hit(_)));
+}
+
+#[tokio::test]
+async fn variants_are_apart_and_bounded() {
+    let cache = cache();
+    for n in 0..20 {
+        let language = n.to_string();
+        let asked = request(&[("accept-language", &language)]);
+        assert!(pass(&cache, URL, &asked, response(&[("vary", "accept-language")], full(language.clone()))).await);
+        assert_eq!(text(get(&cache, &[("accept-language", &language)])).await.unwrap().2, language);
+    }
+    assert!(matches!(get(&cache, &[]), Found::Miss));
+    assert!(matches!(get(&cache, &[("accept-language", "11")]), Found::Miss), "the oldest went");
+    assert_eq!(text(get(&cache, &[("accept-language", "12")])).await.unwrap().2, "12");
+}
+
+#[tokio::test]
+async fn changes_and_purges_forget_and_bytes_are_bounded() {
+    let cache = cache();
+    for n in 0..100 {
+        let url = format!("https://a.example/{}/{n}", n % 2);
+        assert!(pass(&cache, &url, &request(&[]), response(&[], full(vec![b'x'; 5000]))).await);
+    }
+    let usage = cache.usage();
+    assert!((1..=80_000).contains(&usage["now"].as_u64().unwrap()), "{usage}");
+    let (all, odd) = (usage["targets"].as_u64().unwrap(), cache.purge("https://a.example/1/") as u64);
+    assert!(odd > 0 && odd < all, "{odd} of {all}");
+    assert_eq!(cache.usage()["targets"].as_u64(), Some(all - odd));
+    let caches = Caches::default();
+    let id = TenantId::parse("acme").unwrap();
+    caches.set([(id.clone(), 80_000)].into_iter());
+    let kept = caches.of(&id).unwrap();
+    let pass_by = async || assert!(pass(&kept, URL, &request(&[]), response(&[], full("x"))).await);
+    pass_by().await;
+    let url: Uri = URL.parse().unwrap();
+    kept.changed(&Method::POST, &url, StatusCode::BAD_REQUEST);
+    kept.changed(&Method::GET, &url, StatusCode::OK);
+    assert!(matches!(get(&kept, &[]), Found::Hit(..)));
+    kept.changed(&Method::POST, &url, StatusCode::CREATED);
+    assert!(matches!(get(&kept, &[]), Found::Miss));
+    pass_by().await;
+    // A reload keeps it, another size does not.
+    caches.set([(id.clone(), 80_000)].into_iter());
+    assert!(matches!(get(&caches.of(&id).unwrap(), &[]), Found::Hit(..)));
+    caches.set([(id.clone(), 90_000)].into_iter());
+    assert!(matches!(get(&caches.of(&id).unwrap(), &[]), Found::Miss));
+    caches.set(std::iter::empty());
+    assert!(caches.of(&id).is_none());
+}

@@ -1,0 +1,47 @@
+//! `tollgate cache purge`: forgets what is kept of a tenant's responses, by the gateway that is running.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::client::Client;
+use super::tenant::tenant_id;
+use super::{Common, boot, runtime};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Args, Debug)]
+pub(super) struct Cache {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Forget the responses that are kept
+    Purge {
+        /// Whose: the name of the tenant's folder
+        #[arg(long, value_name = "ID")]
+        tenant: String,
+        /// Only of targets that begin so, such as https://shop.example/news
+        target: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+pub(super) fn cache(asked: &Cache) -> anyhow::Result<ExitCode> {
+    let What::Purge { tenant, target, common } = &asked.what;
+    let id = tenant_id(tenant)?;
+    let boot = match boot(common) {
+        Ok(boot) => boot,
+        Err(code) => return Ok(code),
+    };
+    let body = target.as_ref().map_or_else(|| json!({}), |target| json!({ "target": target }));
+    let answer = runtime()?.block_on(Client::new(&boot, PATIENCE).post(&format!("/tenants/{id}/purge"), &body))?;
+    std::io::stdout().write_all(&answer)?;
+    Ok(ExitCode::SUCCESS)
+}
