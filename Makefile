@@ -22,10 +22,11 @@ setup-test:
 	    if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
 	    $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
 	  else echo "install redis-server (7 or newer) and try again" >&2; exit 1; fi; }
-	@command -v pebble >/dev/null || [ -x "$(CACHE)/pebble/usr/bin/pebble" ] || { \
-	  echo "make test: fetching Debian's pebble, an ACME server, into $(CACHE)/pebble"; \
-	  mkdir -p "$(CACHE)/pebble" && cd "$(CACHE)/pebble" && apt-get download -qq pebble && dpkg -x pebble_*.deb . && rm pebble_*.deb \
-	  || { echo "install pebble (https://github.com/letsencrypt/pebble) and try again" >&2; exit 1; }; }
+	@set -e; for tool in pebble registry; do case $$tool in registry) package=docker-registry;; *) package=$$tool;; esac; \
+	  if ! command -v $$package >/dev/null && ! [ -x "$(CACHE)/$$tool/usr/bin/$$package" ]; then \
+	    echo "make test: fetching Debian's $$package into $(CACHE)/$$tool"; \
+	    mkdir -p "$(CACHE)/$$tool" && cd "$(CACHE)/$$tool" && apt-get download -qq $$package && dpkg -x $${package}_*.deb . \
+	    && rm $${package}_*.deb || { echo "install $$package and try again" >&2; exit 1; }; fi; done
 	@cmp -s tests/clients/requirements.txt "$(CACHE)/clients/requirements.txt" || { \
 	  echo "make test: fetching clients of HTTP/2 and HTTP/3 from PyPI into $(CACHE)/clients"; \
 	  rm -rf "$(CACHE)/clients" && python3 -m venv "$(CACHE)/clients" \

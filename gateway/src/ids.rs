@@ -67,6 +67,21 @@ impl Digest {
         out.copy_from_slice(digest.as_ref());
         Self(out)
     }
+
+    /// As it is displayed: 64 hexadecimal digits.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let text = text.as_bytes();
+        if text.len() != 64 {
+            return None;
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let mut out = [0; 32];
+        for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
+            let &[high, low] = pair else { return None };
+            *byte = digit(high)? << 4 | digit(low)?;
+        }
+        Some(Self(out))
+    }
 }
 
 impl fmt::Display for Digest {

@@ -13,6 +13,7 @@ mod gateway;
 mod pebble;
 mod python;
 mod redis;
+mod registry;
 mod site;
 pub mod wat;
 mod words;
@@ -22,6 +23,7 @@ pub use gateway::{Gateway, check, checked, tollgate};
 pub use pebble::Pebble;
 pub use python::python;
 pub use redis::{Redis, RedisCluster, RedisSentinel, Storage};
+pub use registry::Registry;
 pub use site::{Site, Tenant};
 pub use words::{hex, spin_words};
 

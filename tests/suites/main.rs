@@ -36,6 +36,7 @@ mod memory;
 mod messages;
 mod once;
 mod proxies;
+mod remote;
 mod shards;
 mod space;
 mod spin;

@@ -2,9 +2,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use toml::de::DeValue;
+
 use super::bounds::{LimitsRead, QuotaRead};
 use super::reader::{At, Reader, Section};
 use super::reference::reference;
+use super::remote::{self, Registry};
 use super::{Boot, Ceilings, Overrides, Policy, defaults, front_file, tls_file};
 use crate::store::{Prefix, Secret, Servers, Topology};
 use crate::tenant::{Limits, Quota, Rate};
@@ -19,6 +22,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
     let (tls, acme) = tls_file::read(reader, file, base);
     let telemetry = telemetry(file);
     let sandbox = file.section("sandbox");
+    let egress = egress(reader, file, base);
     let boot = Boot {
         tenants_dir,
         watch,
@@ -26,11 +30,12 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
         http: front_file::http(file),
         tls,
         acme,
+        components: remote::Settings::new(registries(reader, file, base), state.join("components"), egress.ca.clone()),
         storage: storage(reader, file, base, &state, overrides),
         admission: admission(sandbox.as_ref()),
         sandbox: sandbox_settings(sandbox.as_ref(), base, &state),
         telemetry,
-        egress: egress(reader, file, base),
+        egress,
         policy: policy(file),
         state,
     };
@@ -209,6 +214,36 @@ fn sandbox_settings(section: Option<&Section<'_>>, base: &Path, state: &Path) ->
         compile_memory: value(section.and_then(|s| s.bytes("compile_memory")), defaults::COMPILE_MEMORY),
         compile_time: value(section.and_then(|s| s.duration("compile_time")), defaults::COMPILE_TIME),
     }
+}
+
+/// From where components may be fetched, and who we are there.
+fn registries(reader: &Reader, file: &Section<'_>, base: &Path) -> Vec<Registry> {
+    const WANTED: &str = "scheme, host and port, such as \"https://registry.example\"";
+    let origin = |value: &DeValue<'_>| {
+        let url: http::Uri = value.as_str()?.parse().ok()?;
+        let is_origin =
+            matches!(url.scheme_str(), Some("https" | "http")) && url.path() == "/" && url.query().is_none();
+        (is_origin && !url.authority()?.as_str().contains('@')).then_some(url)
+    };
+    let read = |section: &Section<'_>| {
+        let url = section.required("url", section.take("url", WANTED, origin), "url = \"https://registry.example\"");
+        let user = section.string("user");
+        let password = section.take("password", "a text, { env = \"NAME\" } or { file = \"path\" }", reference);
+        if let (Some(at), None) = (&user, &password) {
+            let summary = "`user` says nothing without `password`".to_owned();
+            reader.bad("bad-value", &at.place, summary, "no password".to_owned(), "password = { file = \"path\" }");
+        }
+        let password = password.and_then(|at| match at.value.read(base) {
+            Ok(password) => Some(Secret(password)),
+            Err(found) => {
+                reader.bad("unreadable", &at.place, "the password cannot be read".to_owned(), found, "a text");
+                None
+            }
+        });
+        section.finish();
+        Some(Registry { url: url?.value, login: user.map(|at| at.value).zip(password) })
+    };
+    file.sections("registry").iter().filter_map(read).collect()
 }
 
 fn egress(reader: &Reader, file: &Section<'_>, base: &Path) -> host::Settings {

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use super::files::Files;
 use super::problem::{Place, Problem, Source};
 use super::reader::{At, Reader};
+use super::remote::{self, Origin};
 use super::resolve::{self, Found, Materials, Wasm};
 use super::tenant_file::TenantFile;
 use super::{Boot, Overrides, Plan, app, gateway_file, tenant_file, watch};
 use crate::domain::Pattern;
 use crate::ids::{Digest, NAME_RULE, TenantId};
 
-/// The largest file of configuration, and the largest component.
+/// The largest file of configuration.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-const WASM_BYTES_MAX: u64 = 100 << 20;
 
 /// Reads the machine's file.
 ///
@@ -113,7 +113,7 @@ fn read(
         if let Some(at) = file.app.clone() {
             problems.extend(app(&id, folder, &at, &mut file, &variables, &mut texts));
         }
-        let materials = materials(folder, &file, variables);
+        let materials = materials(boot, folder, &file, variables);
         *stamp = stamped(&texts, &materials);
         dirs.extend(paths(&file, &materials).flat_map(|path| watch::dirs_of(&folder.join(path))));
         resolve::tenant(&id, &source, file, materials, boot, &mut problems)
@@ -165,10 +165,10 @@ fn app(
     problems
 }
 
-fn materials(folder: &Path, file: &TenantFile, variables: Vec<Result<String, String>>) -> Materials {
+fn materials(boot: &Boot, folder: &Path, file: &TenantFile, variables: Vec<Result<String, String>>) -> Materials {
     let read = |at: &At<String>| read_limited(&folder.join(&at.value), FILE_BYTES_MAX);
     Materials {
-        wasm: file.components.iter().map(|component| wasm(&folder.join(&component.source.value))).collect(),
+        wasm: file.components.iter().map(|component| component_of(boot, folder, &component.source.value)).collect(),
         files: file.components.iter().map(|component| Some(component.files.as_ref()?.find(folder))).collect(),
         pair: file.tls.as_ref().and_then(|tls| tls.pair.as_ref()).map(|pair| (read(&pair.cert), read(&pair.key))),
         clients: file
@@ -214,15 +214,25 @@ fn paths<'f>(file: &'f TenantFile, materials: &'f Materials) -> impl Iterator<It
     let pair = file.tls.iter().filter_map(|tls| tls.pair.as_ref()).flat_map(|pair| [&pair.cert, &pair.key]);
     let clients = file.tls.iter().filter_map(|tls| tls.clients.as_ref());
     let pair = pair.chain(clients.flat_map(|clients| std::iter::once(&clients.ca).chain(&clients.revoked)));
-    let sources = file.components.iter().map(|component| &component.source);
-    let named = file.app.iter().chain(pair).chain(sources).map(|at| PathBuf::from(&at.value));
+    let sources = file.components.iter().filter_map(|component| component.source.value.path()).map(PathBuf::from);
+    let named = file.app.iter().chain(pair).map(|at| PathBuf::from(&at.value)).chain(sources);
     let references = file.secrets.iter().chain(&file.variables).filter_map(|(_, reference)| reference.path());
     let found = materials.files.iter().filter_map(|files| files.as_ref()?.as_ref().ok()).flat_map(Files::sources);
     named.chain(references.map(PathBuf::from)).chain(found)
 }
 
+fn component_of(boot: &Boot, folder: &Path, origin: &Origin) -> Wasm {
+    match origin {
+        Origin::Path(path) => wasm(&folder.join(path)),
+        Origin::Url(..) | Origin::Image(_) => match boot.components.file(origin) {
+            Ok((path, _digest)) => wasm(&path),
+            Err(why) => Wasm::Unfetched(why),
+        },
+    }
+}
+
 fn wasm(path: &Path) -> Wasm {
-    match read_limited(path, WASM_BYTES_MAX) {
+    match read_limited(path, remote::BYTES_MAX) {
         Err(error) => Wasm::Unreadable(error),
         Ok(bytes) => match bytes.get(..8) {
             // The two numbers after the magic are version and layer: 1 and 0 a module, 13 and 1 a component.

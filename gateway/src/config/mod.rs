@@ -21,6 +21,7 @@ mod load;
 mod problem;
 mod reader;
 mod reference;
+mod remote;
 mod resolve;
 mod tenant_file;
 mod tls_file;
@@ -49,6 +50,7 @@ pub(crate) use gateway_file::redis_at;
 pub(crate) use known::{Changed, Known};
 pub(crate) use load::{gateway, names, owners};
 pub(crate) use problem::{Place, Problem, render_all};
+pub(crate) use resolve::NOT_FETCHED;
 pub(crate) use tenant_file::{CHANNEL, is_channel};
 pub(crate) use verify::{is_known, prepare};
 pub(crate) use watch::{Watch, folders as watched_folders};
@@ -77,6 +79,8 @@ pub(crate) struct Boot {
     pub(crate) tls: tls::Source,
     /// The CA, where certificates are its.
     pub(crate) acme: Option<tls::AcmeSettings>,
+    /// From where components may be fetched.
+    pub(crate) components: remote::Settings,
     pub(crate) storage: store::Settings,
     pub(crate) sandbox: sandbox::Settings,
     pub(crate) admission: admission::Settings,

@@ -22,6 +22,8 @@ use crate::route::{PathPattern, ROUTES_MAX};
 use crate::store::{self, VALUE_BYTES_MAX};
 use crate::tenant::{Grant, Quota};
 
+/// What is tried again without a change of the files.
+pub(crate) const NOT_FETCHED: &str = "not-fetched";
 /// What a shard must have room for.
 const SHARD_KEYS_MIN: u64 = 100;
 
@@ -47,6 +49,8 @@ pub(super) enum Wasm {
     Module,
     Other(String),
     Unreadable(String),
+    /// It is elsewhere, and could not be had.
+    Unfetched(String),
 }
 
 /// A good tenant, and where it claims its hosts.
@@ -221,6 +225,10 @@ fn components(
             Wasm::Other(found) => {
                 let texts = ["this is not a component", &found, "a WebAssembly component, in its binary form"];
                 notes.add("not-a-component", &read.source.place, texts, None);
+            }
+            Wasm::Unfetched(found) => {
+                let texts = ["the component cannot be fetched", &found, "a component with the digest that is said"];
+                notes.add(NOT_FETCHED, &read.source.place, texts, None);
             }
             Wasm::Unreadable(found) => {
                 let texts = ["the component cannot be read", &found, "a .wasm file, by a path from this file's folder"];

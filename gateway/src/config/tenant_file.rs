@@ -11,6 +11,7 @@ use super::gateway_file::schema;
 use super::problem::Place;
 use super::reader::{At, Reader, Section};
 use super::reference::Reference;
+use super::remote::{self, Origin};
 use super::units;
 use crate::domain::Pattern;
 use crate::host::is_variable;
@@ -63,7 +64,7 @@ pub(super) struct ClientsRead {
 
 pub(super) struct ComponentRead {
     pub(super) name: At<ComponentName>,
-    pub(super) source: At<String>,
+    pub(super) source: At<Origin>,
     pub(super) stores: Vec<At<StoreName>>,
     pub(super) redis: Vec<At<String>>,
     /// Beside the tenant's.
@@ -256,7 +257,7 @@ pub(super) fn granted_host(host: &str) -> Option<GrantedHost> {
 fn component(section: &Section<'_>) -> Option<ComponentRead> {
     let name = section.take("name", NAME_RULE, |value| value.as_str().and_then(ComponentName::parse));
     let name = section.required("name", name, "name = \"site\"");
-    let source = section.required("source", section.string("source"), "source = \"site.wasm\"");
+    let source = section.required("source", remote::source(section, Path::new("")), "source = \"site.wasm\"");
     let stores = section.list("stores", NAME_RULE, StoreName::parse).unwrap_or_default();
     let address = |text: &str| {
         let is_one = ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme)) && text.len() < 256;

@@ -1,7 +1,7 @@
 //! Puts the tenants' files in force: all of them, or those that changed.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -18,13 +18,36 @@ use crate::tls::{Acme, Certificates, DevCa};
 /// Time enough to have another certificate, while somebody is at work.
 const EXPIRES_SOON: Duration = Duration::from_hours(24 * 14);
 
+/// After which a component that could not be fetched is tried again.
+const FETCH_AGAIN: Duration = Duration::from_secs(10);
+
 impl Gateway {
     /// Waits until the tenants' files change; for ever where they are not watched.
     pub(super) async fn seen(&self) -> Changed {
-        match &self.watch {
-            Some(watch) => watch.changed().await,
-            None => std::future::pending().await,
+        let watched = async {
+            match &self.watch {
+                Some(watch) => watch.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let waiting = self.unfetched();
+        let again = async {
+            if waiting.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(FETCH_AGAIN).await;
+        };
+        tokio::select! {
+            changed = watched => changed,
+            () = again => Changed::Folders(waiting.clone()),
         }
+    }
+
+    /// Folders of tenants with a component that could not be fetched.
+    fn unfetched(&self) -> BTreeSet<PathBuf> {
+        let snapshot = self.road.snapshot.load();
+        let of = snapshot.problems.iter().filter(|problem| problem.kind == config::NOT_FETCHED);
+        of.filter_map(|problem| Some(self.boot.tenants_dir.join(problem.tenant.as_ref()?.as_str()))).collect()
     }
 
     /// Loads what changed of the tenants' files and swaps the configuration whole. What did not change stands as it was: it
@@ -72,7 +95,14 @@ impl Gateway {
         tracing::info!(target: "config", generation, tenants, "the configuration is in force");
         let staged = self.staged.clone();
         // The next reload makes copies; it must not meet this.
-        tokio::task::spawn_blocking(move || config::clear_away(&staged, |copy| files.contains(copy))).await?;
+        let (components, in_force) = (self.boot.components.clone(), self.road.snapshot.load_full());
+        let clear = move || {
+            config::clear_away(&staged, |copy| files.contains(copy));
+            let components_of = in_force.plans.values().flat_map(|plan| &plan.components);
+            let named: HashSet<&Path> = components_of.map(|component| component.path.as_path()).collect();
+            components.clear_away(|kept| named.contains(kept));
+        };
+        tokio::task::spawn_blocking(clear).await?;
         Ok(())
     }
 

@@ -84,20 +84,26 @@ pub(super) struct Target {
     port: u16,
 }
 
+/// TLS of a client that trusts the public roots and these, in PEM.
+///
+/// # Errors
+/// They are not PEM.
+pub(crate) fn trusting(ca: Option<&[u8]>) -> anyhow::Result<rustls::ClientConfig> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
+    for certificate in ca.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem)) {
+        roots.add(certificate?)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
 impl Egress {
     /// # Errors
     /// In words for the operator: the certificates to trust are not PEM.
     pub(crate) fn new(settings: Settings) -> anyhow::Result<Self> {
-        use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-        let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
-        for certificate in settings.ca.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem)) {
-            roots.add(certificate?)?;
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = trusting(settings.ca.as_deref())?;
         Ok(Self { settings, tls: Arc::new(tls), own: OnceLock::new(), neighbours: OnceLock::new() })
     }
 

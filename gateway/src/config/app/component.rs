@@ -5,6 +5,7 @@ use toml::de::DeValue;
 use super::{App, Manifest, outbound, own_name};
 use crate::config::files;
 use crate::config::reader::{At, Section};
+use crate::config::remote;
 use crate::config::tenant_file::ComponentRead;
 use crate::ids::{ComponentName, NAME_RULE, StoreName};
 
@@ -32,7 +33,7 @@ impl Manifest<'_> {
             "keep data in key_value_stores or Redis, all of it the tenant's own",
         );
         let files = files::read(section, &self.dir);
-        let source = section.required("source", self.source(section), "source = \"app.wasm\"");
+        let source = section.required("source", remote::source(section, &self.dir), "source = \"app.wasm\"");
         let stores = section.list("key_value_stores", NAME_RULE, StoreName::parse).unwrap_or_default();
         let environment = environment(section);
         let own = section.section(variables).map_or_else(Vec::new, |own| {
@@ -57,11 +58,6 @@ impl Manifest<'_> {
             egress,
             is_spin: true,
         })
-    }
-
-    fn source(&self, section: &Section<'_>) -> Option<At<String>> {
-        let wanted = "a path from the manifest's folder; what is elsewhere must be fetched before";
-        section.take("source", wanted, |value| Some(self.dir.join(value.as_str()?).to_str()?.to_owned()))
     }
 
     fn allowed(&self, section: &Section<'_>) -> outbound::Allowed {
@@ -92,7 +88,7 @@ impl Manifest<'_> {
         let profiles = section.section("profile").iter().flat_map(Section::named).collect::<Vec<_>>();
         for (_, profile) in profiles.iter().filter(|(name, _)| name.value == asked) {
             app.has_profile = true;
-            if let Some(source) = self.source(profile) {
+            if let Some(source) = remote::source(profile, &self.dir) {
                 component.source = source;
             }
             let more = environment(profile);

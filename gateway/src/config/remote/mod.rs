@@ -1,0 +1,254 @@
+//! Components that are elsewhere, at a URL or in a registry (OCI distribution 1.1): named by digest, verified, and kept, so
+//! that who has been here once needs nobody to be reached again.
+//!
+//! Limit: a hundred mebibytes and [`TIME`] for each; only from where the gateway's file says; who was not reached is left alone
+//! for [`LEFT_ALONE`].
+
+mod get;
+mod oci;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::Uri;
+use toml::de::DeValue;
+
+use super::reader::{At, Section};
+use crate::ids::Digest;
+use crate::store::Secret;
+use get::Get;
+
+pub(super) use oci::Image;
+
+/// For all of one component.
+const TIME: Duration = Duration::from_secs(120);
+/// After a failure to reach somebody: many tenants' components may be there.
+const LEFT_ALONE: Duration = Duration::from_secs(8);
+/// What no tenant names any more is kept for so long, for whoever goes back to it.
+const KEPT: Duration = Duration::from_hours(24 * 30);
+pub(super) const BYTES_MAX: u64 = 100 << 20;
+
+/// What a `source` may be.
+pub(super) const WANTED: &str =
+    "a path, { url = \"https://…\", sha256 = \"…\" } or { oci = \"registry.example/name@sha256:…\" }";
+
+/// Where a component comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// From the folder of the file that says so.
+    Path(String),
+    Url(Uri, Digest),
+    Image(Image),
+}
+
+/// From where components may be fetched.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    pub(super) registries: Vec<Registry>,
+    /// Where they are kept.
+    pub(super) dir: PathBuf,
+    /// Further certificates to trust, in PEM.
+    pub(super) ca: Option<Vec<u8>>,
+    unreached: Arc<Mutex<HashMap<String, Instant>>>,
+}
+
+/// `[[registry]]` of the gateway's file.
+#[derive(Clone, Debug)]
+pub(super) struct Registry {
+    /// Scheme, host and port.
+    pub(super) url: Uri,
+    /// Name and password, where it wants any.
+    pub(super) login: Option<(String, Secret)>,
+}
+
+impl Origin {
+    /// Reads a `source`; a path starts from `dir`.
+    pub(super) fn read(value: &DeValue<'_>, dir: &Path) -> Option<Self> {
+        if let Some(path) = value.as_str() {
+            return Some(Self::Path(dir.join(path).to_str()?.to_owned()));
+        }
+        let table = value.as_table()?;
+        let text = |key: &str| table.get(key)?.get_ref().as_str();
+        match (text("url"), text("oci")) {
+            (Some(url), None) if table.len() == 2 => {
+                // Spin's manifests say `digest = "sha256:…"`.
+                let digest = text("sha256").or_else(|| text("digest")?.strip_prefix("sha256:"))?;
+                let url: Uri = url.parse().ok()?;
+                let is_whole = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+                let is_http = matches!(url.scheme_str(), Some("https" | "http"));
+                (is_whole && is_http).then_some(Self::Url(url, Digest::parse(digest)?))
+            }
+            (None, Some(image)) if table.len() == 1 => Some(Self::Image(Image::parse(image)?)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn path(&self) -> Option<&str> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Url(..) | Self::Image(_) => None,
+        }
+    }
+}
+
+/// `source` of a component, in either kind of file.
+pub(super) fn source(section: &Section<'_>, dir: &Path) -> Option<At<Origin>> {
+    section.take("source", WANTED, |value| Origin::read(value, dir))
+}
+
+impl Settings {
+    pub(super) fn new(registries: Vec<Registry>, dir: PathBuf, ca: Option<Vec<u8>>) -> Self {
+        Self { registries, dir, ca, unreached: Arc::default() }
+    }
+
+    /// The file of this component, fetched if it is not here. Blocks; not to be called in an async task.
+    ///
+    /// # Errors
+    /// In words for the operator: where it was looked for, and what was found.
+    pub(super) fn file(&self, origin: &Origin) -> Result<(PathBuf, Digest), String> {
+        let known = match origin {
+            Origin::Path(_) => return Err("it is a path".to_owned()),
+            Origin::Url(_, digest) => Some(*digest),
+            Origin::Image(image) => self.layer(image.digest),
+        };
+        if let Some(path) = known.and_then(|digest| Some((self.kept(digest)?, digest))) {
+            return Ok(path);
+        }
+        let (host, registry) = self.registry(origin)?;
+        self.reach(&host, || self.fetch(origin, &registry))
+    }
+
+    /// What is here and is what it is called.
+    fn kept(&self, digest: Digest) -> Option<PathBuf> {
+        let path = self.dir.join(format!("{digest}.wasm"));
+        (Digest::of(&std::fs::read(&path).ok()?) == digest).then_some(path)
+    }
+
+    /// Which component an image was found to be.
+    fn layer(&self, image: Digest) -> Option<Digest> {
+        Digest::parse(std::fs::read_to_string(self.dir.join(format!("{image}.image"))).ok()?.trim())
+    }
+
+    /// Who is to be asked, if anybody may be.
+    fn registry(&self, origin: &Origin) -> Result<(String, Registry), String> {
+        let (authority, scheme) = match origin {
+            Origin::Path(_) => (String::new(), None),
+            Origin::Url(url, _) => (url.authority().map(ToString::to_string).unwrap_or_default(), url.scheme_str()),
+            Origin::Image(image) => (image.host.clone(), None),
+        };
+        let is_it = |registry: &&Registry| {
+            let same = registry.url.authority().is_some_and(|of| of.as_str().eq_ignore_ascii_case(&authority));
+            same && scheme.is_none_or(|scheme| registry.url.scheme_str() == Some(scheme))
+        };
+        let registry = self.registries.iter().find(is_it).cloned();
+        let none = || {
+            let scheme = scheme.unwrap_or("https");
+            format!("{authority} is not among the gateway's [[registry]]: add url = \"{scheme}://{authority}\" there")
+        };
+        Ok((authority.clone(), registry.ok_or_else(none)?))
+    }
+
+    /// Asks, unless the same was not reached a moment ago.
+    fn reach<T>(&self, host: &str, ask: impl FnOnce() -> Result<T, get::Failed>) -> Result<T, String> {
+        let lock = || self.unreached.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock().get(host).is_some_and(|at| at.elapsed() < LEFT_ALONE) {
+            return Err(format!("{host} was not reached a moment ago, and is left alone for a while"));
+        }
+        ask().map_err(|failed| {
+            if failed.is_of_the_way {
+                let mut unreached = lock();
+                unreached.retain(|_, at| at.elapsed() < LEFT_ALONE);
+                unreached.insert(host.to_owned(), Instant::now());
+            }
+            failed.why
+        })
+    }
+
+    fn fetch(&self, origin: &Origin, registry: &Registry) -> Result<(PathBuf, Digest), get::Failed> {
+        let work = async {
+            let get = Get::new(self.ca.as_deref(), registry)?;
+            match origin {
+                Origin::Path(_) => Err(get::Failed::for_good("it is a path".to_owned())),
+                Origin::Url(url, digest) => Ok((*digest, get.verified(url, *digest, None).await?, None)),
+                Origin::Image(image) => {
+                    let (digest, bytes) = image.fetch(&get, &registry.url).await?;
+                    Ok((digest, bytes, Some(image.digest)))
+                }
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| get::Failed::for_good(error.to_string()))?;
+        let fetched = runtime.block_on(async { tokio::time::timeout(TIME, work).await });
+        let late = |_elapsed| get::Failed::of_the_way(format!("it was not there within {} seconds", TIME.as_secs()));
+        let (digest, bytes, image) = fetched.map_err(late)??;
+        let path = self.dir.join(format!("{digest}.wasm"));
+        let keep = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&self.dir)?;
+            put(&path, &bytes)?;
+            match image {
+                Some(image) => put(&self.dir.join(format!("{image}.image")), digest.to_string().as_bytes()),
+                None => Ok(()),
+            }
+        };
+        keep()
+            .map_err(|error| get::Failed::for_good(format!("it cannot be kept in {}: {error}", self.dir.display())))?;
+        tracing::info!(target: "config", %digest, from = ?origin, bytes = bytes.len(), "a component was fetched");
+        Ok((path, digest))
+    }
+
+    /// Removes what no plan names, once it is old.
+    pub(crate) fn clear_away(&self, is_used: impl Fn(&Path) -> bool) {
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let at = entry.metadata().and_then(|of| of.modified()).unwrap_or_else(|_| SystemTime::now());
+            let is_old = at.elapsed().is_ok_and(|age| age > KEPT);
+            if is_old && path.extension().is_some_and(|of| of == "wasm") && !is_used(&path) {
+                // The next time, if not now.
+                let _removed = std::fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// Writes a file whole or not at all.
+fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_a_path_or_says_its_digest() {
+        let read = |text: &str| {
+            let line = format!("source = {text}");
+            let table = toml::de::DeTable::parse(&line).unwrap();
+            Origin::read(table.get_ref().get("source").unwrap().get_ref(), Path::new("app"))
+        };
+        let hex = "ab".repeat(32);
+        assert_eq!(read("\"a.wasm\""), Some(Origin::Path("app/a.wasm".to_owned())));
+        let url = format!("{{ url = \"https://a.example/x.wasm\", sha256 = \"{hex}\" }}");
+        assert!(matches!(read(&url), Some(Origin::Url(..))));
+        assert!(matches!(read(&url.replace("sha256 = \"", "digest = \"sha256:")), Some(Origin::Url(..))));
+        assert!(matches!(read(&format!("{{ oci = \"ghcr.io/a/b:1@sha256:{hex}\" }}")), Some(Origin::Image(_))));
+        for bad in [
+            "{ url = \"https://a.example/x.wasm\" }".to_owned(),
+            "{ oci = \"ghcr.io/a/b:1\" }".to_owned(),
+            url.replace("https", "file"),
+            url.replace("a.example", "user:secret@a.example"),
+            url.replace(&hex, "abc"),
+            "7".to_owned(),
+        ] {
+            assert_eq!(read(&bad), None, "{bad}");
+        }
+    }
+}
