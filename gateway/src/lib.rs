@@ -33,3 +33,9 @@ mod admin;
 mod fleet;
 mod gateway;
 pub mod cli;
+
+/// For `gateway/fuzz`.
+#[cfg(fuzzing)]
+pub fn any_file(data: &[u8]) {
+    config::any_file(data);
+}

@@ -24,6 +24,7 @@ mod framing;
 mod guests;
 mod hostile;
 mod http03;
+mod http2;
 mod http3;
 mod isolation;
 mod keyvalue;

@@ -247,6 +247,9 @@ fn wasm(path: &Path) -> Wasm {
 fn read_limited(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     let read = || -> std::io::Result<Vec<u8>> {
         use std::io::Read as _;
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
+        }
         let mut bytes = Vec::new();
         std::fs::File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
         Ok(bytes)

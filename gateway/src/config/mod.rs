@@ -15,6 +15,8 @@ mod conflicts;
 mod defaults;
 mod files;
 mod front_file;
+#[cfg(any(test, fuzzing))]
+mod fuzzed;
 mod gateway_file;
 mod known;
 mod load;
@@ -46,6 +48,8 @@ pub(crate) use app::own_name;
 pub(crate) use budget::{Machine, lines as budget_lines};
 use files::Files;
 pub(crate) use files::{clear_away, files_of, stage};
+#[cfg(fuzzing)]
+pub(crate) use fuzzed::any_file;
 pub(crate) use gateway_file::redis_at;
 pub(crate) use known::{Changed, Known};
 pub(crate) use load::{gateway, names, owners};

@@ -29,12 +29,29 @@ impl Reference {
             Self::Env(name) => std::env::var(name).map_err(|error| format!("{name}: {error}")),
             Self::File(path) => {
                 let path = base.join(path);
-                let text = std::fs::read_to_string(&path);
+                let text = read_whole(&path);
                 text.map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
                     .map_err(|error| format!("{}: {error}", path.display()))
             }
         }
     }
+}
+
+/// The most bytes of a text in a file of its own.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// A device or a pipe would keep whoever reads it, perhaps for ever.
+fn read_whole(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > BYTES_MAX {
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "over a mebibyte"));
+    }
+    Ok(text)
 }
 
 /// A text, `{ env = … }` or `{ file = … }`.

@@ -1,0 +1,120 @@
+//! What must hold whatever stands in a file of configuration (`gateway/fuzz/corpus/configuration`): it is read in any of its
+//! kinds, nothing panics, and each problem can be shown.
+
+use std::path::{Path, PathBuf};
+
+use super::problem::{Problem, Source, render_all};
+use super::reader::Reader;
+use super::resolve::{self, Materials, Wasm};
+use super::{Overrides, app, gateway_file, tenant_file};
+use crate::ids::{Digest, TenantId};
+
+/// Nothing is here; what a file names beside itself is not found.
+const NOWHERE: &str = "/nonexistent";
+
+/// # Panics
+/// A problem has a place outside its file, or says nothing.
+pub(crate) fn any_file(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (Some(id), base) = (TenantId::parse("acme"), Path::new(NOWHERE)) else { return };
+    let reader = || Reader::new(Source::new(Path::new("any.toml"), text.to_owned()), Some(id.clone()));
+    let overrides = Overrides::default();
+    let (boot, problems) = reader().read(|reader, file| gateway_file::read(reader, file, base, &overrides));
+    shown(&problems);
+    let given = app::Given::new(&id, std::iter::empty(), std::iter::empty());
+    let (_, problems) = reader().read(|reader, file| app::read(reader, file, &given, PathBuf::new(), None));
+    shown(&problems);
+    let (file, problems) = reader().read(tenant_file::read);
+    shown(&problems);
+    let (Some(boot), Some(Some(file))) = (boot, file) else { return };
+    let missing = || Err::<Vec<u8>, _>("not found".to_owned());
+    let tls = file.tls.as_ref();
+    let materials = Materials {
+        wasm: file.components.iter().map(|_| Wasm::Component(PathBuf::new(), Digest::of(data))).collect(),
+        files: file.components.iter().map(|_| None).collect(),
+        pair: tls.and_then(|tls| tls.pair.as_ref()).map(|_| (missing(), Ok(data.to_vec()))),
+        clients: tls.and_then(|tls| tls.clients.as_ref()).map(|_| (Ok(data.to_vec()), None)),
+        now: std::time::SystemTime::UNIX_EPOCH,
+        variables: file.variables.iter().map(|_| Ok(String::new())).collect(),
+        secrets: file.secrets.iter().map(|_| Err("not found".to_owned())).collect(),
+    };
+    let mut problems = Vec::new();
+    let source = Source::new(Path::new("any.toml"), text.to_owned());
+    let found = resolve::tenant(&id, &source, file, materials, &boot, &mut problems);
+    shown(&problems);
+    if let Some(found) = found {
+        assert!(!found.plan.hosts.is_empty(), "a tenant without a host");
+        let known = |route: &super::PlannedRoute| route.component < found.plan.components.len();
+        assert!(found.plan.routes.iter().all(known), "a route leads nowhere");
+    }
+}
+
+fn shown(problems: &[Problem]) {
+    for problem in problems {
+        assert!(!problem.summary.is_empty() && !problem.wanted.is_empty(), "{problem:?}");
+        if let Some(span) = &problem.place.span {
+            assert!(problem.place.source.text.get(span.clone()).is_some(), "{problem:?}");
+        }
+        assert!(!problem.line().contains('\n'), "{:?}", problem.line());
+    }
+    let text = render_all(problems, false);
+    assert_eq!(text.is_empty(), problems.is_empty());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_corpus_holds() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut checked = 0;
+        for dir in ["fuzz/corpus/configuration", "../config"] {
+            for entry in std::fs::read_dir(top.join(dir)).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_file() {
+                    any_file(&std::fs::read(path).unwrap());
+                    checked += 1;
+                }
+            }
+        }
+        assert!(checked >= 10, "{checked}");
+    }
+
+    const WORDS: [&str; 24] = [
+        "schema = 1\n",
+        "hosts = [\"a.example\"]\n",
+        "[tls]\n",
+        "cert = \"x\"\n",
+        "[tls.clients]\n",
+        "ca = 'é'\n",
+        "[quota]\n",
+        "requests = { rate = 1, per = \"1s\" }\n",
+        "[limits]\n",
+        "memory = \"9GiB\"\n",
+        "[[component]]\n",
+        "name = \"a\"\n",
+        "source = { url = \"https://a\", sha256 = \"b\" }\n",
+        "source = \"a.wasm\"\n",
+        "[[route]]\n",
+        "path = \"/...\"\n",
+        "component = \"a\"\n",
+        "[egress]\n",
+        "allow = [\"https://*\", 1]\n",
+        "[env]\n",
+        "X = \"\"\n",
+        "spin_manifest_version = 2\n",
+        "compress = [\"br\", \"x\"]\n",
+        "= \n",
+    ];
+
+    proptest! {
+        #[test]
+        fn any_lines_hold_too(lines in proptest::collection::vec(0..WORDS.len(), 0..25)) {
+            let text: String = lines.into_iter().map(|line| WORDS[line]).collect();
+            any_file(text.as_bytes());
+        }
+    }
+}
