@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderName, Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::BodyExt as _;
 
 use crate::admission::{Doors, Refused};
-use crate::cache::{self, Cache, Caches};
+use crate::cache::{self, Asked, Cache, Caches};
 use crate::config::Snapshot;
 use crate::deadline::Moment;
 use crate::domain::Domain;
@@ -43,7 +42,7 @@ impl Peer {
     /// [`Fault::Misdirected`] where it must be somebody and is nobody on this connection: another may be begun.
     fn caller(&self, tenant: &Tenant) -> Result<Option<&Client>, Fault> {
         let Some(callers) = tenant.callers else { return Ok(None) };
-        match self.client.as_ref().filter(|client| client.number == callers.number) {
+        match self.client.as_ref().filter(|client| client.by == callers.by) {
             None if callers.is_required => Err(Fault::Misdirected),
             client => Ok(client),
         }
@@ -123,14 +122,15 @@ impl Road {
         if let Some(matched) = routed.spin_match(url.path()) {
             spin::tell(request.headers_mut(), &matched, &url, origin.address);
         }
+        let cache = self.caches.of(&routed.tenant().id);
         // What is made for one caller is nobody else's; and what was asked for in a body is not said by the target.
-        let cache = self.caches.of(&routed.tenant().id).filter(|_| caller.is_none() && request.body().is_empty());
+        let keeps = caller.is_none() && request.body().is_empty();
         if let Some(caller) = caller {
             request.headers_mut().insert(X_FORWARDED_CLIENT_CERT, caller.told.clone());
         }
         let compression = compression(request.headers(), routed.tenant(), record);
         let is_head = request.method() == Method::HEAD;
-        let kept = cache.as_ref().and_then(|cache| self.look(cache, &routed, &request, record));
+        let kept = cache.as_ref().filter(|_| keeps).and_then(|cache| self.look(cache, &routed, &request, record));
         let answer = match kept {
             Some(kept) => {
                 let ledger = &routed.tenant().ledger;
@@ -140,7 +140,11 @@ impl Road {
                 record.sent(bytes);
                 kept
             }
-            None => self.run(routed, request, cache, record).await?,
+            None => {
+                let (method, url, fields) = (request.method(), request.uri(), request.headers());
+                let asked = cache.map(|cache| cache.ask(method, url, fields, keeps));
+                self.run(routed, request, asked, record).await?
+            }
         };
         Ok(response::compressed(answer, compression, is_head))
     }
@@ -158,8 +162,8 @@ impl Road {
             cache::Found::Miss => (None, "miss"),
             cache::Found::Nothing => (Some(cache::nothing()), "miss"),
             cache::Found::Hit(found) => (Some(found), "hit"),
-            cache::Found::Stale(found) => {
-                self.fetch_again(routed.clone(), request, Arc::clone(cache), record.generation());
+            cache::Found::Stale(found, fields) => {
+                self.fetch_again(routed.clone(), request.uri(), fields, cache, record.generation());
                 (Some(found), "stale")
             }
         };
@@ -172,12 +176,10 @@ impl Road {
         &self,
         routed: Routed,
         request: Request<BodySource>,
-        cache: Option<Arc<Cache>>,
+        asked: Option<Asked>,
         record: &Arc<Record>,
     ) -> Result<Response<ResponseBody>, Fault> {
         let is_head = request.method() == Method::HEAD;
-        let asked =
-            cache.map(|cache| (cache, request.method().clone(), request.uri().clone(), request.headers().clone()));
         let body_max = routed.limits().request_body;
         let (parts, body) = request.into_parts();
         let (body, verdict) = RequestBody::new(body, body_max, &self.http, Arc::clone(record), &self.tasks)?;
@@ -187,13 +189,7 @@ impl Road {
         let request = Request::from_parts(parts, body);
         let reply = self.sandbox.run(admitted, request, verdict, Arc::clone(record)).await?;
         let mut answer = response::of_reply(reply, is_head, &self.tasks)?;
-        let Some((cache, method, url, headers)) = asked else { return Ok(answer) };
-        cache.changed(&method, &url, answer.status());
-        let keeping = cache.begin(&method, &url, &headers, &answer);
-        cache::tell(
-            answer.headers_mut(),
-            if keeping.is_some() { "tollgate; fwd=miss; stored" } else { "tollgate; fwd=miss" },
-        );
+        let keeping = asked.and_then(|asked| asked.answered(&mut answer));
         Ok(match keeping {
             Some(keeping) => answer.map(|body| keeping.copy(body)),
             None => answer,
@@ -201,18 +197,23 @@ impl Road {
     }
 
     /// Asks the guest anew for what is kept and stale, by a request of nobody's.
-    fn fetch_again(self: &Arc<Self>, routed: Routed, like: &Request<BodySource>, cache: Arc<Cache>, generation: u64) {
+    fn fetch_again(
+        self: &Arc<Self>,
+        routed: Routed,
+        url: &Uri,
+        fields: HeaderMap,
+        cache: &Arc<Cache>,
+        generation: u64,
+    ) {
+        let asked = cache.ask(&Method::GET, url, &fields, true);
         let mut request = Request::new(BodySource::nothing());
-        (*request.uri_mut(), *request.headers_mut()) = (like.uri().clone(), like.headers().clone());
-        for name in CONDITIONS {
-            request.headers_mut().remove(name);
-        }
-        let host = like.uri().host().unwrap_or_default();
+        (*request.uri_mut(), *request.headers_mut()) = (url.clone(), fields);
+        let host = url.host().unwrap_or_default();
         let record = Record::new(&self.metrics, &request, host, generation);
         record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
         let road = Arc::clone(self);
         self.tasks.spawn(async move {
-            match road.run(routed, request, Some(cache), &record).await {
+            match road.run(routed, request, Some(asked), &record).await {
                 Ok(answer) => {
                     record.status(answer.status());
                     let mut body = answer.into_body();
@@ -223,9 +224,6 @@ impl Road {
         });
     }
 }
-
-/// What asks for less than the whole (RFC 9110 §13.1, §14.2).
-const CONDITIONS: [HeaderName; 6] = [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE];
 
 fn compression(headers: &HeaderMap, tenant: &Tenant, record: &Arc<Record>) -> Option<Compression> {
     if tenant.compress.is_empty() {

@@ -2,41 +2,68 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::policy::{Freshness, Selected};
-use super::{Cache, Kept};
+use super::{Asked, Cache, Kept};
 use crate::http::{ResponseBody, Torn};
 
 /// What is known before the body, and what came of it.
 #[derive(Debug)]
 pub(crate) struct Keeping {
-    cache: Arc<Cache>,
-    target: Arc<str>,
+    asked: Asked,
     head: (StatusCode, HeaderMap),
     selected: Selected,
     fresh: Freshness,
     at: Instant,
     bytes_max: u64,
-    body: BytesMut,
+    body: Filling,
+}
+
+/// Bytes so far, counted among all that are on their way.
+#[derive(Debug)]
+struct Filling {
+    cache: Arc<Cache>,
+    bytes: Vec<u8>,
+}
+
+impl Filling {
+    /// Whether there was room.
+    fn add(&mut self, data: &[u8]) -> bool {
+        let more = data.len() as u64;
+        let before = self.cache.filling.fetch_add(more, Ordering::Relaxed);
+        if before + more > self.cache.bytes_max {
+            self.cache.filling.fetch_sub(more, Ordering::Relaxed);
+            return false;
+        }
+        self.bytes.extend_from_slice(data);
+        true
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        self.cache.filling.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
+    }
 }
 
 impl Keeping {
     pub(super) fn new(
-        cache: Arc<Cache>,
-        target: Arc<str>,
+        asked: Asked,
         head: (StatusCode, HeaderMap),
         selected: Selected,
         fresh: Freshness,
         bytes_max: u64,
     ) -> Self {
-        Self { cache, target, head, selected, fresh, at: Instant::now(), bytes_max, body: BytesMut::new() }
+        let body = Filling { cache: Arc::clone(&asked.cache), bytes: Vec::new() };
+        Self { asked, head, selected, fresh, at: Instant::now(), bytes_max, body }
     }
 
     /// The body that is sent on; it is kept when it has come to its end.
@@ -63,14 +90,15 @@ impl Copied {
         let new = Kept {
             status,
             headers,
-            body: keeping.body.freeze(),
+            // Of exactly its size.
+            body: Bytes::copy_from_slice(&keeping.body.bytes),
             selected: keeping.selected,
             fresh: keeping.fresh,
             at: keeping.at,
-            is_fetched: std::sync::atomic::AtomicBool::new(false),
+            fetch_at: AtomicU64::new(0),
         };
         if new.bytes() <= keeping.bytes_max {
-            keeping.cache.put(keeping.target, new);
+            keeping.asked.cache.put(&keeping.asked, new);
         }
     }
 }
@@ -84,12 +112,16 @@ impl Body for Copied {
         match &polled {
             None => self.keep(),
             Some(Ok(frame)) => {
-                let data = frame.data_ref();
-                let room = self.keeping.as_ref().map_or(0, |keeping| keeping.bytes_max - keeping.body.len() as u64);
-                match (&mut self.keeping, data) {
-                    (Some(keeping), Some(data)) if data.len() as u64 <= room => keeping.body.extend_from_slice(data),
-                    // Trailers are not kept, so what has some is not.
-                    _ => self.keeping = None,
+                // Trailers are not kept, so what has some is not.
+                let fits = match (&mut self.keeping, frame.data_ref()) {
+                    (Some(keeping), Some(data)) => {
+                        let bytes = (keeping.body.bytes.len() + data.len()) as u64;
+                        bytes <= keeping.bytes_max && keeping.body.add(data)
+                    }
+                    _ => false,
+                };
+                if !fits {
+                    self.keeping = None;
                 }
                 // With the last byte of a length that was said nobody asks again.
                 if self.body.is_end_stream() {

@@ -36,6 +36,7 @@ struct Directives {
     private: bool,
     public: bool,
     must_revalidate: bool,
+    proxy_revalidate: bool,
     max_age: Option<u64>,
     shared_max_age: Option<u64>,
     while_revalidate: Option<u64>,
@@ -48,8 +49,13 @@ impl Directives {
         let mut found = Self::default();
         // Of two that disagree the stricter counts (§4.2.1).
         let least = |known: &mut Option<u64>, value: u64| *known = Some(known.map_or(value, |known| known.min(value)));
-        for line in headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()) {
-            for word in words(line) {
+        for value in headers.get_all(CACHE_CONTROL) {
+            // What cannot be read may forbid it.
+            let Some(words) = value.to_str().ok().and_then(words) else {
+                found.no_store = true;
+                continue;
+            };
+            for word in words {
                 let (name, value) =
                     word.split_once('=').map_or((word, ""), |(name, value)| (name.trim(), value.trim()));
                 // What is no number is a time that is over.
@@ -59,7 +65,8 @@ impl Directives {
                     "no-cache" => found.no_cache = true,
                     "private" => found.private = true,
                     "public" => found.public = true,
-                    "must-revalidate" | "proxy-revalidate" => found.must_revalidate = true,
+                    "must-revalidate" => found.must_revalidate = true,
+                    "proxy-revalidate" => found.proxy_revalidate = true,
                     "max-age" => least(&mut found.max_age, seconds()),
                     "s-maxage" => least(&mut found.shared_max_age, seconds()),
                     "stale-while-revalidate" => least(&mut found.while_revalidate, seconds()),
@@ -73,22 +80,33 @@ impl Directives {
     }
 }
 
-/// The members of a list, commas in quotes not being between two.
-fn words(line: &str) -> impl Iterator<Item = &str> {
-    let mut is_quoted = false;
-    line.split(move |character| {
-        is_quoted ^= character == '"';
-        character == ',' && !is_quoted
-    })
-    .map(str::trim)
+/// The members of a list, commas in quotes not being between two; nothing where a quote has no end.
+fn words(line: &str) -> Option<Vec<&str>> {
+    let (mut is_quoted, mut is_escaped, mut start) = (false, false, 0);
+    let mut words = Vec::new();
+    for (at, byte) in line.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            b',' if !is_quoted => {
+                words.push(line.get(start..at)?.trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    words.push(line.get(start..)?.trim());
+    (!is_quoted).then_some(words)
 }
 
-/// How long the response to this request may be kept; nothing where it may not.
+/// How long the response to this request may be kept; nothing where it may not. `took` is how long it was waited for.
 pub(super) fn freshness(
     request: &HeaderMap,
     status: StatusCode,
     response: &HeaderMap,
     now: SystemTime,
+    took: Duration,
 ) -> Option<Freshness> {
     let says = Directives::of(response);
     let is_final = matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501);
@@ -109,12 +127,15 @@ pub(super) fn freshness(
     let lifetime = match says.shared_max_age.or(says.max_age) {
         Some(seconds) => Duration::from_secs(seconds),
         // A date that is none is one that is past (§5.3).
-        None => text(EXPIRES).map(|_| time(EXPIRES))??.duration_since(time(DATE).unwrap_or(now)).ok()?,
+        None => time(EXPIRES)?.duration_since(time(DATE).unwrap_or(now)).ok()?,
     };
     // Since s-maxage is proxy-revalidate as well (§5.2.2.10).
-    let may_be_stale = !says.must_revalidate && says.shared_max_age.is_none();
+    let may_be_stale = !says.must_revalidate && !says.proxy_revalidate && says.shared_max_age.is_none();
     let stale = Duration::from_secs(says.while_revalidate.filter(|_| may_be_stale).unwrap_or(0));
-    let age = text(AGE).map_or(Duration::ZERO, |age| Duration::from_secs(age.trim().parse().unwrap_or(u64::MAX)));
+    let said = text(AGE).map_or(Duration::ZERO, |age| Duration::from_secs(age.trim().parse().unwrap_or(u64::MAX)));
+    // §4.2.3: by its clock, or by what was said on the way and the way here.
+    let apparent = time(DATE).and_then(|date| now.duration_since(date).ok()).unwrap_or_default();
+    let age = apparent.max(said.saturating_add(took));
     let lifetime = lifetime.min(LIFETIME_MAX);
     (age < lifetime).then_some(Freshness { age, lifetime, while_revalidate: stale.min(LIFETIME_MAX) })
 }
@@ -203,7 +224,8 @@ mod tests {
     }
 
     fn kept(request: &[(&str, &str)], response: &[(&str, &str)]) -> Option<(u64, u64)> {
-        let fresh = freshness(&headers(request), StatusCode::OK, &headers(response), SystemTime::UNIX_EPOCH)?;
+        let fresh =
+            freshness(&headers(request), StatusCode::OK, &headers(response), SystemTime::UNIX_EPOCH, Duration::ZERO)?;
         Some((fresh.lifetime.as_secs(), fresh.while_revalidate.as_secs()))
     }
 
@@ -223,6 +245,9 @@ mod tests {
         for not in ["", "public", "max-age=0", "max-age=x", "max-age=60, no-store", "max-age=60, no-cache"] {
             assert_eq!(of(not), None, "{not}");
         }
+        for not in ["x=\"\\\"\", no-store, max-age=9", "x=\"open, max-age=9", "max-age=9, \u{e9}"] {
+            assert_eq!(of(not), None, "{not}");
+        }
         for not in ["max-age=60, private", "private=\"x, y\", max-age=60", "no-cache=\"set-cookie\", max-age=9"] {
             assert_eq!(of(not), None, "{not}");
         }
@@ -240,6 +265,7 @@ mod tests {
         let good = ("cache-control", "max-age=60");
         assert_eq!(kept(&[("authorization", "x")], &[good]), None);
         assert_eq!(kept(&[("authorization", "x")], &[("cache-control", "public, max-age=60")]), Some((60, 0)));
+        assert_eq!(kept(&[("authorization", "x")], &[("cache-control", "proxy-revalidate, max-age=60")]), None);
         assert_eq!(kept(&[("cache-control", "no-store")], &[good]), None);
         assert_eq!(kept(&[], &[good, ("set-cookie", "a=b")]), None);
         assert_eq!(kept(&[], &[good, ("content-range", "bytes 0-1/2")]), None);
@@ -248,7 +274,8 @@ mod tests {
         assert_eq!(kept(&[], &[good, ("age", "much")]), None);
         let status = |code| {
             let code = StatusCode::from_u16(code).unwrap();
-            freshness(&HeaderMap::new(), code, &headers(&[good]), SystemTime::UNIX_EPOCH).is_some()
+            let (headers, now) = (headers(&[good]), SystemTime::UNIX_EPOCH);
+            freshness(&HeaderMap::new(), code, &headers, now, Duration::ZERO).is_some()
         };
         assert!(status(404) && status(301));
         assert!(!status(206) && !status(302) && !status(500) && !status(304));

@@ -1,11 +1,12 @@
 //! What one cache keeps, serves and forgets.
 
+use bytes::Bytes;
 use http::Request;
 use http_body_util::StreamBody;
 
 use super::*;
 use crate::fault::Fault;
-use crate::http::Torn;
+use crate::http::{Torn, full};
 
 const URL: &str = "https://a.example/x?q";
 
@@ -30,9 +31,9 @@ fn response(fields: &[(&str, &str)], body: ResponseBody) -> Response<ResponseBod
 }
 
 /// Has a response pass by, to its end; whether it came to a good one.
-async fn pass(cache: &Arc<Cache>, url: &str, asked: &HeaderMap, answer: Response<ResponseBody>) -> bool {
+async fn pass(cache: &Arc<Cache>, url: &str, asked: &HeaderMap, mut answer: Response<ResponseBody>) -> bool {
     use http_body_util::BodyExt as _;
-    let keeping = cache.begin(&Method::GET, &url.parse().unwrap(), asked, &answer);
+    let keeping = cache.ask(&Method::GET, &url.parse().unwrap(), asked, true).answered(&mut answer);
     let body = answer.into_body();
     match keeping {
         Some(keeping) => keeping.copy(body).collect().await.is_ok(),
@@ -42,7 +43,7 @@ async fn pass(cache: &Arc<Cache>, url: &str, asked: &HeaderMap, answer: Response
 
 async fn text(found: Found) -> Option<(u16, HeaderMap, String)> {
     use http_body_util::BodyExt as _;
-    let (Found::Hit(response) | Found::Stale(response)) = found else { return None };
+    let (Found::Hit(response) | Found::Stale(response, _)) = found else { return None };
     let (head, body) = response.into_parts();
     let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
     Some((head.status.as_u16(), head.headers, body))
@@ -79,7 +80,13 @@ async fn what_is_kept_is_served_with_its_age_and_goes_stale() {
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(matches!(get(&cache, &[]), Found::Stale(..)));
     assert!(matches!(get(&cache, &[]), Found::Hit(..)));
-    tokio::time::advance(Duration::from_secs(30)).await;
+    // Where nothing came of that, another one does after a while; and asks for nobody in particular.
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let fields = [("cookie", "a"), ("authorization", "b"), ("range", "bytes=1-"), ("accept", "c")];
+    let Found::Stale(_, anew) = get(&cache, &fields) else { panic!("it is stale") };
+    assert_eq!(anew, request(&[("accept", "c")]));
+    assert!(matches!(get(&cache, &[("cache-control", "no-store")]), Found::Hit(..)));
+    tokio::time::advance(Duration::from_secs(20)).await;
     assert!(matches!(get(&cache, &[]), Found::Miss));
     assert!(matches!(get(&cache, &[("cache-control", "only-if-cached")]), Found::Nothing));
 }
@@ -92,8 +99,9 @@ async fn only_what_was_whole_is_kept() {
     assert!(!pass(&cache, URL, &request(&[]), response(&[], torn)).await);
     assert!(matches!(get(&cache, &[]), Found::Miss));
     // A client that leaves in the middle.
-    let answer = response(&[], full("hello"));
-    let keeping = cache.begin(&Method::GET, &URL.parse().unwrap(), &request(&[]), &answer).unwrap();
+    let mut answer = response(&[], full("hello"));
+    let asked = cache.ask(&Method::GET, &URL.parse().unwrap(), &request(&[]), true);
+    let keeping = asked.answered(&mut answer).unwrap();
     drop(keeping.copy(answer.into_body()));
     assert!(matches!(get(&cache, &[]), Found::Miss));
     // More than an eighth of all.
@@ -137,10 +145,27 @@ async fn changes_and_purges_forget_and_bytes_are_bounded() {
     let pass_by = async || assert!(pass(&kept, URL, &request(&[]), response(&[], full("x"))).await);
     pass_by().await;
     let url: Uri = URL.parse().unwrap();
-    kept.changed(&Method::POST, &url, StatusCode::BAD_REQUEST);
-    kept.changed(&Method::GET, &url, StatusCode::OK);
+    let answered = |method, status| {
+        let mut answer = Response::new(empty());
+        *answer.status_mut() = status;
+        assert!(kept.ask(&method, &url, &HeaderMap::new(), false).answered(&mut answer).is_none());
+    };
+    answered(Method::POST, StatusCode::BAD_REQUEST);
+    answered(Method::GET, StatusCode::OK);
     assert!(matches!(get(&kept, &[]), Found::Hit(..)));
-    kept.changed(&Method::POST, &url, StatusCode::CREATED);
+    // What was asked for before, and comes after, is not kept either.
+    let (old, purged) = (kept.ask(&Method::GET, &url, &HeaderMap::new(), true), "https://b.example/".parse().unwrap());
+    let purged = kept.ask(&Method::GET, &purged, &HeaderMap::new(), true);
+    answered(Method::POST, StatusCode::CREATED);
+    for (asked, purge) in [(old, false), (purged, true)] {
+        if purge {
+            kept.purge("");
+        }
+        let mut answer = response(&[], full("old"));
+        let keeping = asked.answered(&mut answer).unwrap();
+        http_body_util::BodyExt::collect(keeping.copy(answer.into_body())).await.unwrap();
+        assert_eq!(kept.usage()["targets"], 0);
+    }
     assert!(matches!(get(&kept, &[]), Found::Miss));
     pass_by().await;
     // A reload keeps it, another size does not.

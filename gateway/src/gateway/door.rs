@@ -100,11 +100,6 @@ impl Door {
                 return;
             }
         };
-        // Only now has the client shown that the address is its own.
-        let Some(_held) = self.addresses.enter(connection.remote_address().ip()) else {
-            self.road.metrics.connection_refused();
-            return;
-        };
         let server_name = Terminator::server_name(&connection);
         let Some(_place) = self.enter_tenant(server_name.as_ref()) else { return };
         let (road, of) = (Arc::clone(&self.road), connection.clone());

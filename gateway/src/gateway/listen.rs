@@ -110,25 +110,33 @@ impl Gateway {
     ) -> anyhow::Result<()> {
         let mut config = self.terminator.quic();
         config.transport_config(Arc::new(http::transport(&self.boot.http)));
-        let (tasks, handshake) = (self.tasks.clone(), self.boot.http.handshake_time);
+        let (tasks, handshake, drain) = (self.tasks.clone(), self.boot.http.handshake_time, self.boot.listen.drain);
+        let limits = (connections, door.addresses.clone());
         let serve = move |shaken| door.clone().quic(shaken);
         let bound = listener::bind_quic(address, config.clone());
         if !is_taken {
             let endpoint = bound.with_context(|| format!("cannot listen on {address} for HTTP/3"))?;
-            self.tasks.spawn(listener::accept_quic(endpoint, connections, handshake, tasks, serve));
+            self.tasks.spawn(listener::accept_quic(endpoint, limits, handshake, tasks, serve));
             return Ok(());
         }
         self.tasks.spawn(async move {
             let mut bound = bound;
+            let (mut tries, warns_at) = (0, 1 + drain.as_millis() / BIND_AGAIN.as_millis());
             let endpoint = loop {
                 match bound {
                     Ok(endpoint) => break endpoint,
                     Err(_in_use) if tasks.is_draining() => return,
-                    Err(_in_use) => tokio::time::sleep(BIND_AGAIN).await,
+                    Err(error) => {
+                        tries += 1;
+                        if tries == warns_at {
+                            tracing::warn!(target: "listener", %address, %error, "HTTP/3 is still not served: tried again");
+                        }
+                        tokio::time::sleep(BIND_AGAIN).await;
+                    }
                 }
                 bound = listener::bind_quic(address, config.clone());
             };
-            listener::accept_quic(endpoint, connections, handshake, tasks, serve).await;
+            listener::accept_quic(endpoint, limits, handshake, tasks, serve).await;
         });
         Ok(())
     }

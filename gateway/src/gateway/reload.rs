@@ -176,7 +176,7 @@ impl Gateway {
             id: plan.id.clone(),
             store_ttl: plan.store_ttl.clone(),
             ledger: self.registry.ledger(&plan.id, &plan.quota, plan.enabled),
-            callers: plan.clients.as_ref().map(|of| Callers { number: of.number, is_required: of.is_required }),
+            callers: plan.clients.as_ref().map(|of| Callers { by: of.digest, is_required: of.is_required }),
             compress: plan.compress.clone(),
         };
         let components: Vec<_> = plan

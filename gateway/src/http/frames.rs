@@ -15,11 +15,14 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// What begins a connection, before the first frame.
 const PREFACE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 9;
+const SETTINGS: u8 = 4;
 
 /// A kind of frame with its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     EmptyData,
+    /// The first frame, where it is not the SETTINGS that a connection begins with (§3.4).
+    NoSettings,
     Priority,
     Reset,
     Settings,
@@ -30,7 +33,7 @@ enum Kind {
 }
 
 impl Kind {
-    const COUNT: usize = 8;
+    const COUNT: usize = 9;
 
     /// Nothing for frames that carry something.
     const fn of(header: [u8; HEADER_BYTES]) -> Option<Self> {
@@ -43,7 +46,7 @@ impl Kind {
             // PRIORITY_UPDATE (RFC 9218 §7.1) among them.
             2 | 0x10 => Some(Self::Priority),
             3 => Some(Self::Reset),
-            4 => Some(Self::Settings),
+            SETTINGS => Some(Self::Settings),
             6 => Some(Self::Ping),
             8 => Some(Self::EmptyWindow),
             9 => Some(Self::Continuation),
@@ -54,6 +57,7 @@ impl Kind {
     /// The most within [`WINDOW`].
     const fn max(self) -> u32 {
         match self {
+            Self::NoSettings => 0,
             Self::Unknown => 50,
             Self::Settings | Self::EmptyData => 100,
             Self::Continuation => 200,
@@ -70,6 +74,7 @@ impl Kind {
     const fn name(self) -> &'static str {
         match self {
             Self::EmptyData => "empty DATA",
+            Self::NoSettings => "no SETTINGS",
             Self::Priority => "PRIORITY",
             Self::Reset => "RST_STREAM",
             Self::Settings => "SETTINGS",
@@ -94,11 +99,20 @@ struct Count {
     have: usize,
     since: Instant,
     counts: [u32; Kind::COUNT],
+    /// Whether the first frame has been.
+    has_begun: bool,
 }
 
 impl Count {
     fn new(now: Instant) -> Self {
-        Self { skip: PREFACE_BYTES, header: [0; HEADER_BYTES], have: 0, since: now, counts: [0; Kind::COUNT] }
+        Self {
+            skip: PREFACE_BYTES,
+            header: [0; HEADER_BYTES],
+            have: 0,
+            since: now,
+            counts: [0; Kind::COUNT],
+            has_begun: false,
+        }
     }
 
     /// Goes over what was read; the kind of which there are too many.
@@ -120,6 +134,10 @@ impl Count {
                 continue;
             }
             (self.have, self.skip) = (0, payload(self.header));
+            if !std::mem::replace(&mut self.has_begun, true) && (self.header[3] != SETTINGS || self.header[4] & 1 != 0)
+            {
+                return Err(Kind::NoSettings);
+            }
             let Some(kind) = Kind::of(self.header) else { continue };
             let Some(count) = self.counts.get_mut(kind as usize) else { continue };
             *count += 1;
@@ -152,8 +170,8 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Frames<IO> {
         match this.count.pass(read, Instant::now()) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(kind) => {
-                tracing::debug!(target: "http", kind = kind.name(), "a client floods");
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "too many frames that say nothing")))
+                tracing::debug!(target: "http", kind = kind.name(), "frames that must not be, or too many");
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "frames that must not be")))
             }
         }
     }
@@ -196,15 +214,31 @@ mod tests {
         frame
     }
 
+    /// The preface; and SETTINGS, of which a connection begins with one that counts as well.
+    fn start() -> Vec<u8> {
+        [vec![b'P'; PREFACE_BYTES], frame(SETTINGS, 0, 0)].concat()
+    }
+
+    #[test]
+    fn a_connection_begins_with_settings() {
+        let pass = |first: Vec<u8>| {
+            let now = Instant::now();
+            Count::new(now).pass(&[vec![b'P'; PREFACE_BYTES], first].concat(), now)
+        };
+        assert_eq!(pass(frame(SETTINGS, 0, 6)), Ok(()));
+        assert_eq!(pass(frame(SETTINGS, 1, 0)), Err(Kind::NoSettings));
+        assert_eq!(pass(frame(6, 0, 8)), Err(Kind::NoSettings));
+    }
+
     #[test]
     fn floods_are_told_from_use_however_the_bytes_come() {
         let now = Instant::now();
         for (kind, bytes, max) in
-            [(0, 0, 100), (2, 5, 2_000), (3, 4, 500), (4, 0, 100), (6, 8, 10_000), (9, 1, 200), (99, 7, 50)]
+            [(0, 0, 100), (2, 5, 2_000), (3, 4, 500), (4, 0, 99), (6, 8, 10_000), (9, 1, 200), (99, 7, 50)]
         {
             let sent = |count: u32| {
                 let frames = std::iter::repeat_n(frame(kind, 0, bytes), count as usize).flatten();
-                std::iter::repeat_n(b'P', PREFACE_BYTES).chain(frames).collect::<Vec<u8>>()
+                start().into_iter().chain(frames).collect::<Vec<u8>>()
             };
             for piece in [1, 7, 100_000] {
                 let pass = |bytes: &[u8]| {
@@ -222,7 +256,7 @@ mod tests {
         }
         // Bodies and requests are what the others are bounded for.
         let mut count = Count::new(now);
-        let body = [vec![b'P'; PREFACE_BYTES], frame(0, 0, 200).repeat(10_000), frame(0, 1, 0).repeat(1_000)].concat();
+        let body = [start(), frame(0, 0, 200).repeat(10_000), frame(0, 1, 0).repeat(1_000)].concat();
         count.pass(&body, now).unwrap();
     }
 }

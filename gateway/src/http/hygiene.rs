@@ -28,9 +28,10 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// What a client may claim and a guest would believe: only the gateway says these.
-const OURS: [HeaderName; 9] = [
+const OURS: [HeaderName; 10] = [
     FORWARDED,
     CLIENT_CERT,
+    CLIENT_CERT_CHAIN,
     X_FORWARDED_CLIENT_CERT,
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-forwarded-host"),
@@ -46,6 +47,7 @@ pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forw
 pub(crate) const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// The same in RFC 9440, which nobody may claim either.
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 /// Carries the request's id to the guest and back to the client.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

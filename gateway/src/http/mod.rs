@@ -29,6 +29,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::fault::Fault;
 use crate::networks::Networks;
 use crate::telemetry::Tasks;
 use crate::tls::Protocol;
@@ -89,6 +90,8 @@ where
     let answer = tower::service_fn(move |mut request: Request<Incoming>| {
         if let Some(malformed) = refused.next() {
             request.extensions_mut().insert(malformed);
+        } else if request.headers().len() > FIELDS_MAX {
+            request.extensions_mut().insert(front::Malformed(Fault::HeadTooLarge));
         }
         let busy = counted.enter();
         let answered = service(request);

@@ -72,6 +72,11 @@ impl Connections {
         Self { places: Arc::new(Semaphore::new(max as usize)), metrics }
     }
 
+    /// Counts one that was turned away for another reason than that there are too many of all.
+    fn refused(&self) {
+        self.metrics.connection_refused();
+    }
+
     fn enter(&self) -> Option<Place> {
         let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
             self.metrics.connection_refused();

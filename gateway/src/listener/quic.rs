@@ -11,7 +11,7 @@ use std::time::Duration;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime};
 use tokio::sync::Semaphore;
 
-use super::Connections;
+use super::{Addresses, Connections};
 use crate::deadline::Deadline;
 use crate::telemetry::Tasks;
 
@@ -34,7 +34,7 @@ pub(crate) fn bind_quic(address: SocketAddr, mut config: ServerConfig) -> io::Re
 /// Accepts until the gateway drains, giving each connection a task of its own.
 pub(crate) async fn accept_quic<F, S>(
     endpoint: Endpoint,
-    connections: Connections,
+    (connections, addresses): (Connections, Addresses),
     handshake: Duration,
     tasks: Tasks,
     serve: S,
@@ -60,11 +60,22 @@ pub(crate) async fn accept_quic<F, S>(
             incoming.refuse();
             continue;
         };
-        let serve = serve.clone();
+        // Whoever has shown that the address is its own is counted there from now on, all others once they have.
+        let address = incoming.remote_address().ip();
+        let held = incoming.remote_address_validated().then(|| addresses.enter(address));
+        if matches!(held, Some(None)) {
+            connections.refused();
+            incoming.refuse();
+            continue;
+        }
+        let (serve, connections, addresses) = (serve.clone(), connections.clone(), addresses.clone());
         tasks.spawn(async move {
             let shaken = shake(incoming, handshake).await;
             drop(unproven);
-            serve(shaken).await;
+            match held.flatten().or_else(|| addresses.enter(address)) {
+                Some(_held) => serve(shaken).await,
+                None => connections.refused(),
+            }
             drop(place);
         });
     }

@@ -200,7 +200,7 @@ impl Coding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Callers {
     /// Of the CAs that were trusted in the handshake.
-    pub(crate) number: u64,
+    pub(crate) by: Digest,
     /// Whether nobody else may.
     pub(crate) is_required: bool,
 }

@@ -1,7 +1,6 @@
 //! Client certificates (RFC 8446 §4.3.2): who may come to a tenant that asks for them, and what the guest is told of who came.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
@@ -34,8 +33,8 @@ pub(crate) enum ClientsError {
 /// one can be resumed with no other.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    /// What no other has, in the life of the process.
-    pub(crate) number: u64,
+    /// Of the files and what is made of them: who was verified by the same was verified by this.
+    pub(crate) digest: Digest,
     /// Whether nobody else is let in.
     pub(crate) is_required: bool,
     verifier: Arc<dyn ClientCertVerifier>,
@@ -48,7 +47,6 @@ impl Clients {
     /// # Errors
     /// One of [`ClientsError`].
     pub(crate) fn parse(ca: &[u8], revoked: Option<&[u8]>, is_required: bool) -> Result<Self, ClientsError> {
-        static NUMBER: AtomicU64 = AtomicU64::new(1);
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(ca) {
             let certificate = certificate.map_err(|_bad_pem| ClientsError::NoCa)?;
@@ -65,13 +63,15 @@ impl Clients {
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).with_crls(lists);
-        // A list is its issuer's; that another CA has none says nothing against its clients.
-        builder = builder.allow_unknown_revocation_status();
+        // Of a client's own issuer a list is wanted where any is given; of those above it none.
+        builder = builder.only_check_end_entity_revocation();
         if !is_required {
             builder = builder.allow_unauthenticated();
         }
         let verifier = builder.build().map_err(|error| ClientsError::Unsupported(error.to_string()))?;
-        Ok(Self { number: NUMBER.fetch_add(1, Ordering::Relaxed), is_required, verifier, config: OnceLock::new() })
+        let digests = [Digest::of(ca), Digest::of(revoked.unwrap_or_default())].map(|digest| digest.to_string());
+        let digest = Digest::of(format!("{} {is_required}", digests.join(" ")).as_bytes());
+        Ok(Self { digest, is_required, verifier, config: OnceLock::new() })
     }
 
     /// The handshake's settings, made once.
@@ -91,18 +91,18 @@ impl Clients {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     /// Of the [`Clients`] by which it was.
-    pub(crate) number: u64,
+    pub(crate) by: Digest,
     /// What a guest is told, in Envoy's form of `X-Forwarded-Client-Cert`.
     pub(crate) told: HeaderValue,
 }
 
 impl Client {
-    pub(super) fn new(number: u64, leaf: &CertificateDer<'_>) -> Self {
+    pub(super) fn new(by: Digest, leaf: &CertificateDer<'_>) -> Self {
         let hash = format!("Hash={}", Digest::of(leaf));
         let told = X509Certificate::from_der(leaf).ok().map(|(_, certificate)| told(&hash, &certificate));
         let told = told.filter(|told| told.len() <= TOLD_BYTES_MAX).and_then(|told| HeaderValue::try_from(told).ok());
         let hash_only = || HeaderValue::try_from(hash.as_str()).unwrap_or(HeaderValue::from_static("Hash="));
-        Self { number, told: told.unwrap_or_else(hash_only) }
+        Self { by, told: told.unwrap_or_else(hash_only) }
     }
 }
 
@@ -197,7 +197,7 @@ mod tests {
             SanType::DnsName("c.example".try_into().unwrap()),
         ];
         let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        let told = Client::new(1, made.der()).told;
+        let told = Client::new(Digest::of(b""), made.der()).told;
         let told = told.to_str().unwrap();
         let (hash, rest) = told.split_once(';').unwrap();
         assert_eq!(hash.len(), "Hash=".len() + 64);

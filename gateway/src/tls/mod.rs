@@ -204,7 +204,7 @@ impl Terminator {
             return Err(HandshakeError::Challenge);
         }
         let leaf = session.peer_certificates().and_then(<[_]>::first);
-        let client = clients.zip(leaf).map(|(clients, leaf)| Client::new(clients.number, leaf));
+        let client = clients.zip(leaf).map(|(clients, leaf)| Client::new(clients.digest, leaf));
         let protocol = Protocol::of_alpn(session.alpn_protocol());
         Ok(Handshaken { stream, place, client, server_name, protocol })
     }

@@ -8,11 +8,11 @@ use futures_util::FutureExt as _;
 use h3::server::RequestStream;
 use http_body::{Body, Frame, SizeHint};
 
-use super::bounded::Stream;
+use super::bounded::Receiving;
 
 /// Invariant: it has the bytes that `Content-Length` says, or it breaks off (RFC 9114 §4.1.2).
 pub(crate) struct QuicBody {
-    stream: RequestStream<Stream<h3_quinn::RecvStream>, Bytes>,
+    stream: RequestStream<Receiving, Bytes>,
     /// Bytes that are still to come, where they are known.
     left: Option<u64>,
     /// What was there at once: a frame, or the end.
@@ -33,7 +33,7 @@ pub(crate) struct Broken;
 
 impl QuicBody {
     /// Looks whether there is any, since the end of most requests comes with their head.
-    pub(super) fn new(stream: RequestStream<Stream<h3_quinn::RecvStream>, Bytes>, length: Option<u64>) -> Self {
+    pub(super) fn new(stream: RequestStream<Receiving, Bytes>, length: Option<u64>) -> Self {
         let mut body = Self { stream, left: length, first: None, at: Part::Data };
         body.first = body.next().now_or_never();
         if matches!(body.first, Some(None)) {
@@ -95,8 +95,11 @@ impl Body for QuicBody {
         self.at == Part::End && matches!(self.first, None | Some(None))
     }
 
-    /// Of what it said when it began: that is asked before the first frame.
     fn size_hint(&self) -> SizeHint {
-        self.left.filter(|_| self.first.is_none()).map_or_else(SizeHint::default, SizeHint::with_exact)
+        let first = match &self.first {
+            Some(Some(Ok(frame))) => frame.data_ref().map_or(0, |data| data.len() as u64),
+            _ => 0,
+        };
+        self.left.map_or_else(SizeHint::default, |left| SizeHint::with_exact(left + first))
     }
 }

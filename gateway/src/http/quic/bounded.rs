@@ -1,152 +1,347 @@
-//! A QUIC connection whose incoming streams are read under a bound; all else is h3-quinn's.
+//! QUIC as h3 wants it, by quinn; and more than h3-quinn does: what comes is read under a bound, a response that was not
+//! finished is reset and never looks finished, and whoever answers learns when the client has all of it, or wants no more.
 
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use h3::error::Code;
 use h3::quic::{
     BidiStream, Connection, ConnectionErrorIncoming, OpenStreams, RecvStream, SendStream, StreamErrorIncoming,
     StreamId, WriteBuf,
 };
+use quinn::{ConnectionError, ReadError, StoppedError, VarInt, WriteError};
+use tokio_util::io::poll_read_buf;
 
 use super::frames::{Bound, Frames};
 
 /// Bytes that a stream of control may have in the life of its connection: of settings, and of priorities of requests.
 const CONTROL_BYTES_MAX: u64 = 256 << 10;
+/// Read at once.
+const READ_BYTES: usize = 16 << 10;
 
-pub(super) struct Bounded {
-    inner: h3_quinn::Connection,
-    frame_max: u64,
+type Waiting<T> = Pin<Box<dyn Future<Output = Result<T, ConnectionError>> + Send + Sync>>;
+/// Resolves when the client has all of a response that was finished (nothing), or wants no more of it (a code).
+pub(super) type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
+
+/// Of the requests that were accepted, in their order.
+#[derive(Clone, Default)]
+pub(super) struct Accepted(Arc<Mutex<VecDeque<(u64, Stopped)>>>);
+
+impl Accepted {
+    fn put(&self, id: u64, stopped: Stopped) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back((id, stopped));
+    }
+
+    /// That of this one; those before it were turned away by h3.
+    pub(super) fn take(&self, id: StreamId) -> Option<Stopped> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((first, stopped)) = all.pop_front() {
+            if first == id.into_inner() {
+                return Some(stopped);
+            }
+        }
+        None
+    }
 }
 
-/// One of its streams.
-pub(super) struct Stream<T> {
-    inner: T,
-    bound: Bound,
+/// A connection.
+pub(super) struct Bounded {
+    connection: quinn::Connection,
+    frame_max: u64,
+    accepted: Accepted,
+    accept_request: Option<Waiting<(quinn::SendStream, quinn::RecvStream)>>,
+    accept_control: Option<Waiting<quinn::RecvStream>>,
+    opener: Opener,
 }
 
 impl Bounded {
     /// No frame that is kept is longer than `frame_max` bytes.
-    pub(super) fn new(connection: quinn::Connection, frame_max: u64) -> Self {
-        Self { inner: h3_quinn::Connection::new(connection), frame_max }
-    }
-
-    fn request<T>(&self, inner: T) -> Stream<T> {
-        Stream { inner, bound: Bound::Request(Frames::new(self.frame_max)) }
+    pub(super) fn new(connection: quinn::Connection, frame_max: u64) -> (Self, Accepted) {
+        let accepted = Accepted::default();
+        let opener = Opener { connection: connection.clone(), opening: None };
+        let (accept_request, accept_control) = (None, None);
+        let kept = accepted.clone();
+        (Self { connection, frame_max, accepted, accept_request, accept_control, opener }, kept)
     }
 }
 
+/// Polls what is waited for, beginning to where nothing is.
+fn poll<T>(
+    waiting: &mut Option<Waiting<T>>,
+    cx: &mut Context<'_>,
+    begin: impl FnOnce() -> Waiting<T>,
+) -> Poll<Result<T, ConnectionErrorIncoming>> {
+    let came = ready!(waiting.get_or_insert_with(begin).as_mut().poll(cx));
+    *waiting = None;
+    Poll::Ready(came.map_err(of_connection))
+}
+
 impl<B: Buf> Connection<B> for Bounded {
-    type RecvStream = Stream<h3_quinn::RecvStream>;
+    type RecvStream = Receiving;
     type OpenStreams = Opener;
 
-    fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::RecvStream, ConnectionErrorIncoming>> {
-        let inner = ready!(Connection::<B>::poll_accept_recv(&mut self.inner, cx))?;
-        Poll::Ready(Ok(Stream { inner, bound: Bound::Control(CONTROL_BYTES_MAX) }))
+    fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Receiving, ConnectionErrorIncoming>> {
+        let connection = &self.connection;
+        let begin = || -> Waiting<_> {
+            let connection = connection.clone();
+            Box::pin(async move { connection.accept_uni().await })
+        };
+        let stream = ready!(poll(&mut self.accept_control, cx, begin))?;
+        Poll::Ready(Ok(Receiving { stream, bound: Bound::Control(CONTROL_BYTES_MAX) }))
     }
 
-    fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, ConnectionErrorIncoming>> {
-        let inner = ready!(self.inner.poll_accept_bidi(cx))?;
-        Poll::Ready(Ok(self.request(inner)))
+    fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Both<B>, ConnectionErrorIncoming>> {
+        let connection = &self.connection;
+        let begin = || -> Waiting<_> {
+            let connection = connection.clone();
+            Box::pin(async move { connection.accept_bi().await })
+        };
+        let (send, stream) = ready!(poll(&mut self.accept_request, cx, begin))?;
+        self.accepted.put(VarInt::from(send.id()).into_inner(), Box::pin(send.stopped()));
+        let bound = Bound::Request(Frames::new(self.frame_max));
+        Poll::Ready(Ok(Both { send: Sending::new(send), receive: Receiving { stream, bound } }))
     }
 
-    fn opener(&self) -> Self::OpenStreams {
-        Opener { inner: Connection::<B>::opener(&self.inner), frame_max: self.frame_max }
+    fn opener(&self) -> Opener {
+        Opener { connection: self.connection.clone(), opening: None }
     }
 }
 
 impl<B: Buf> OpenStreams<B> for Bounded {
-    type BidiStream = Stream<h3_quinn::BidiStream<B>>;
-    type SendStream = h3_quinn::SendStream<B>;
+    type BidiStream = Both<B>;
+    type SendStream = Sending<B>;
 
-    fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, StreamErrorIncoming>> {
-        let inner = ready!(self.inner.poll_open_bidi(cx))?;
-        Poll::Ready(Ok(self.request(inner)))
+    fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Both<B>, StreamErrorIncoming>> {
+        self.opener.poll_open_bidi(cx)
     }
 
-    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
-        self.inner.poll_open_send(cx)
+    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Sending<B>, StreamErrorIncoming>> {
+        self.opener.poll_open_send(cx)
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
-        OpenStreams::<B>::close(&mut self.inner, code, reason);
+        OpenStreams::<B>::close(&mut self.opener, code, reason);
     }
 }
 
-/// Opens streams of ours; a server opens no bidirectional one (RFC 9114 §6.1), but h3's trait wants it.
+/// Opens streams of ours.
 pub(super) struct Opener {
-    inner: h3_quinn::OpenStreams,
-    frame_max: u64,
+    connection: quinn::Connection,
+    opening: Option<Waiting<quinn::SendStream>>,
 }
 
 impl<B: Buf> OpenStreams<B> for Opener {
-    type BidiStream = Stream<h3_quinn::BidiStream<B>>;
-    type SendStream = h3_quinn::SendStream<B>;
+    type BidiStream = Both<B>;
+    type SendStream = Sending<B>;
 
-    fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, StreamErrorIncoming>> {
-        let inner = ready!(self.inner.poll_open_bidi(cx))?;
-        Poll::Ready(Ok(Stream { inner, bound: Bound::Request(Frames::new(self.frame_max)) }))
+    /// A server opens none (RFC 9114 §6.1).
+    fn poll_open_bidi(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Both<B>, StreamErrorIncoming>> {
+        Poll::Ready(Err(internal("a server opens no stream of requests".to_owned())))
     }
 
-    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
-        self.inner.poll_open_send(cx)
+    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Sending<B>, StreamErrorIncoming>> {
+        let connection = &self.connection;
+        let begin = || -> Waiting<_> {
+            let connection = connection.clone();
+            Box::pin(async move { connection.open_uni().await })
+        };
+        let opened = ready!(poll(&mut self.opening, cx, begin));
+        let failed = |connection_error| StreamErrorIncoming::ConnectionErrorIncoming { connection_error };
+        Poll::Ready(opened.map(Sending::new).map_err(failed))
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
-        OpenStreams::<B>::close(&mut self.inner, code, reason);
+        self.connection.close(VarInt::from_u64(code.value()).unwrap_or(VarInt::MAX), reason);
     }
 }
 
-impl<T: RecvStream<Buf = Bytes>> RecvStream for Stream<T> {
+/// A request's stream.
+pub(super) struct Both<B: Buf> {
+    send: Sending<B>,
+    receive: Receiving,
+}
+
+/// What a client sends on a stream.
+pub(super) struct Receiving {
+    stream: quinn::RecvStream,
+    bound: Bound,
+}
+
+impl RecvStream for Receiving {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        let read = ready!(self.inner.poll_data(cx))?;
-        let passed = read.as_ref().map_or(Ok(()), |bytes| self.bound.pass(bytes));
-        Poll::Ready(passed.map(|()| read).map_err(|excess| {
-            // Of the connection: nothing of such a client is worth having.
-            let connection_error = ConnectionErrorIncoming::InternalError(excess.to_string());
-            StreamErrorIncoming::ConnectionErrorIncoming { connection_error }
-        }))
+        let mut read = BytesMut::with_capacity(READ_BYTES);
+        let bytes = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut read)).map_err(of_reading)?;
+        if bytes == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        // Of the connection: nothing of such a client is worth having.
+        self.bound.pass(&read).map_err(|excess| internal(excess.to_string()))?;
+        Poll::Ready(Ok(Some(read.freeze())))
     }
 
     fn stop_sending(&mut self, error_code: u64) {
-        self.inner.stop_sending(error_code);
+        // It may have ended.
+        let _ended = self.stream.stop(VarInt::from_u64(error_code).unwrap_or(VarInt::MAX));
     }
 
     fn recv_id(&self) -> StreamId {
-        self.inner.recv_id()
+        stream_id(self.stream.id())
     }
 }
 
-impl<B: Buf, T: SendStream<B>> SendStream<B> for Stream<T> {
+/// What is sent on a stream.
+pub(super) struct Sending<B: Buf> {
+    stream: quinn::SendStream,
+    writing: Option<WriteBuf<B>>,
+    is_finished: bool,
+}
+
+impl<B: Buf> Sending<B> {
+    const fn new(stream: quinn::SendStream) -> Self {
+        Self { stream, writing: None, is_finished: false }
+    }
+}
+
+impl<B: Buf> Drop for Sending<B> {
+    fn drop(&mut self) {
+        // Else quinn would finish it, and the client take it for whole.
+        if !self.is_finished {
+            self.reset(Code::H3_INTERNAL_ERROR.value());
+        }
+    }
+}
+
+impl<B: Buf> SendStream<B> for Sending<B> {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        self.inner.poll_ready(cx)
+        while let Some(data) = self.writing.as_mut().filter(|data| data.has_remaining()) {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, data.chunk())).map_err(of_writing)?;
+            data.advance(written);
+        }
+        self.writing = None;
+        Poll::Ready(Ok(()))
     }
 
     fn send_data<D: Into<WriteBuf<B>>>(&mut self, data: D) -> Result<(), StreamErrorIncoming> {
-        self.inner.send_data(data)
+        if self.writing.is_some() {
+            return Err(internal("h3 sends before it was ready to".to_owned()));
+        }
+        self.writing = Some(data.into());
+        Ok(())
     }
 
-    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        self.inner.poll_finish(cx)
+    fn poll_finish(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.is_finished = true;
+        Poll::Ready(self.stream.finish().map_err(|error| StreamErrorIncoming::Unknown(Box::new(error))))
     }
 
     fn reset(&mut self, reset_code: u64) {
-        self.inner.reset(reset_code);
+        self.is_finished = true;
+        // It may have ended.
+        let _ended = self.stream.reset(VarInt::from_u64(reset_code).unwrap_or(VarInt::MAX));
     }
 
     fn send_id(&self) -> StreamId {
-        self.inner.send_id()
+        stream_id(self.stream.id())
     }
 }
 
-impl<B: Buf> BidiStream<B> for Stream<h3_quinn::BidiStream<B>> {
-    type SendStream = h3_quinn::SendStream<B>;
-    type RecvStream = Stream<h3_quinn::RecvStream>;
+impl<B: Buf> RecvStream for Both<B> {
+    type Buf = Bytes;
 
-    fn split(self) -> (Self::SendStream, Self::RecvStream) {
-        let (send, inner) = self.inner.split();
-        (send, Stream { inner, bound: self.bound })
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        self.receive.poll_data(cx)
+    }
+
+    fn stop_sending(&mut self, error_code: u64) {
+        self.receive.stop_sending(error_code);
+    }
+
+    fn recv_id(&self) -> StreamId {
+        self.receive.recv_id()
+    }
+}
+
+impl<B: Buf> SendStream<B> for Both<B> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_ready(cx)
+    }
+
+    fn send_data<D: Into<WriteBuf<B>>>(&mut self, data: D) -> Result<(), StreamErrorIncoming> {
+        self.send.send_data(data)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_finish(cx)
+    }
+
+    fn reset(&mut self, reset_code: u64) {
+        self.send.reset(reset_code);
+    }
+
+    fn send_id(&self) -> StreamId {
+        self.send.send_id()
+    }
+}
+
+impl<B: Buf> BidiStream<B> for Both<B> {
+    type SendStream = Sending<B>;
+    type RecvStream = Receiving;
+
+    fn split(self) -> (Sending<B>, Receiving) {
+        (self.send, self.receive)
+    }
+}
+
+#[expect(clippy::expect_used, reason = "both kinds of id are what is below 2^62, and there is no other maker")]
+fn stream_id(id: quinn::StreamId) -> StreamId {
+    StreamId::try_from(VarInt::from(id).into_inner()).expect("an id of a stream is one")
+}
+
+fn internal(why: String) -> StreamErrorIncoming {
+    let connection_error = ConnectionErrorIncoming::InternalError(why);
+    StreamErrorIncoming::ConnectionErrorIncoming { connection_error }
+}
+
+fn of_connection(error: ConnectionError) -> ConnectionErrorIncoming {
+    match error {
+        ConnectionError::ApplicationClosed(closed) => {
+            ConnectionErrorIncoming::ApplicationClose { error_code: closed.error_code.into_inner() }
+        }
+        ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
+        other @ (ConnectionError::VersionMismatch
+        | ConnectionError::TransportError(_)
+        | ConnectionError::ConnectionClosed(_)
+        | ConnectionError::Reset
+        | ConnectionError::LocallyClosed
+        | ConnectionError::CidsExhausted) => ConnectionErrorIncoming::Undefined(Arc::new(other)),
+    }
+}
+
+fn of_reading(error: std::io::Error) -> StreamErrorIncoming {
+    match error.downcast::<ReadError>() {
+        Ok(ReadError::Reset(code)) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
+        Ok(ReadError::ConnectionLost(error)) => {
+            StreamErrorIncoming::ConnectionErrorIncoming { connection_error: of_connection(error) }
+        }
+        Ok(other) => StreamErrorIncoming::Unknown(Box::new(other)),
+        Err(error) => StreamErrorIncoming::Unknown(Box::new(error)),
+    }
+}
+
+fn of_writing(error: WriteError) -> StreamErrorIncoming {
+    match error {
+        WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
+        WriteError::ConnectionLost(error) => {
+            StreamErrorIncoming::ConnectionErrorIncoming { connection_error: of_connection(error) }
+        }
+        other @ (WriteError::ClosedStream | WriteError::ZeroRttRejected) => {
+            StreamErrorIncoming::Unknown(Box::new(other))
+        }
     }
 }

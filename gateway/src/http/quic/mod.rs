@@ -9,7 +9,8 @@ mod frames;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -30,9 +31,9 @@ use crate::fault::Fault;
 use crate::telemetry::Tasks;
 
 pub(crate) use body::QuicBody;
-use bounded::Bounded;
+use bounded::{Bounded, Receiving, Sending, Stopped};
 
-type Sender = RequestStream<h3_quinn::SendStream<Bytes>, Bytes>;
+type Sender = RequestStream<Sending<Bytes>, Bytes>;
 
 /// Of control, QPACK's two, and a few that nobody knows.
 const UNIDIRECTIONAL_MAX: u32 = 8;
@@ -43,6 +44,10 @@ const RECEIVE_WINDOW: u32 = 1 << 20;
 const SEND_WINDOW: u64 = 1 << 20;
 /// Bytes of a response that are handed on together, so that a slow client is seen to move.
 const PIECE_BYTES: usize = 16 << 10;
+/// Requests whose head never came, of one connection: h3 keeps something of each.
+const HEADLESS_MAX: u32 = 100;
+/// While a guest thinks, the client must not take the connection for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Headers of HTTP/1.1's connections, which make a request malformed (RFC 9114 §4.2).
 const OF_CONNECTIONS: [HeaderName; 5] = [
@@ -63,6 +68,7 @@ pub(crate) fn transport(settings: &Settings) -> TransportConfig {
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .send_window(SEND_WINDOW)
         .max_idle_timeout(IdleTimeout::try_from(settings.idle).ok())
+        .keep_alive_interval(Some(KEEP_ALIVE.min(settings.idle / 3)))
         .datagram_receive_buffer_size(None);
     transport
 }
@@ -76,29 +82,29 @@ where
     let activity = Activity::new(None);
     let mut builder = h3::server::builder();
     builder.max_field_section_size(settings.head_bytes).send_grease(false);
-    let built = builder.build(Bounded::new(connection.clone(), settings.head_bytes));
+    let (bounded, accepted) = Bounded::new(connection.clone(), settings.head_bytes);
+    let built = builder.build(bounded);
     let Ok(Ok(mut requests)) = Deadline::after(settings.handshake_time).run(built).await else { return };
     let settings = Arc::new(settings.clone());
+    let headless = Arc::<AtomicU32>::default();
     let mut ends = false;
     loop {
-        let accepted = tokio::select! {
-            accepted = requests.accept() => accepted,
+        let next = tokio::select! {
+            next = requests.accept() => next,
             () = tasks.draining(), if !ends => Ok(None),
             () = activity.idle_for(settings.idle), if !ends => Ok(None),
             // It was told to end, and what was under way is over.
             () = activity.idle_for(idle::GRACE), if ends => return,
         };
-        match accepted {
+        match next {
+            Ok(Some(_)) if headless.load(Ordering::Relaxed) > HEADLESS_MAX => return,
             Ok(Some(resolver)) => {
+                let Some(stopped) = accepted.take(resolver.frame_stream.id()) else { return };
                 let busy = activity.enter();
-                let (settings, service, connection) = (Arc::clone(&settings), service.clone(), connection.clone());
+                let (settings, service, headless) = (Arc::clone(&settings), service.clone(), Arc::clone(&headless));
                 tasks.spawn(async move {
                     let _busy = busy;
-                    tokio::select! {
-                        () = answer(resolver, &settings, service) => {}
-                        // Nobody is there any more.
-                        _why = connection.closed() => {}
-                    }
+                    one(resolver, stopped, &settings, service, &headless).await;
                 });
             }
             Ok(None) if ends => return,
@@ -118,17 +124,52 @@ where
     }
 }
 
-/// One request, from its head to the last byte of its response.
-async fn answer<S, F>(resolver: RequestResolver<Bounded, Bytes>, settings: &Settings, service: S)
-where
+/// One request, until the client has the last byte of its response, or wants no more of it.
+async fn one<S, F>(
+    resolver: RequestResolver<Bounded, Bytes>,
+    mut stopped: Stopped,
+    settings: &Settings,
+    service: S,
+    headless: &AtomicU32,
+) where
     S: Fn(Request<QuicBody>) -> F,
     F: Future<Output = Response<ResponseBody>>,
 {
     let Ok(Ok((request, stream))) = Deadline::after(settings.head_time).run(resolver.resolve_request()).await else {
+        headless.fetch_add(1, Ordering::Relaxed);
         return;
     };
     let (mut sender, receiver) = stream.split();
-    let (mut head, ()) = request.into_parts();
+    let request = request.map(|()| receiver);
+    let answering = AssertUnwindSafe(answer(request, &mut sender, settings, service)).catch_unwind();
+    let answered = tokio::select! {
+        answered = answering => answered,
+        // Nobody is there any more.
+        _why = &mut stopped => return,
+    };
+    match answered {
+        // What is on its way is lost where the connection is closed before it has come.
+        Ok(Ok(())) => {
+            let _had = Deadline::after(settings.write_stall).run(stopped).await;
+        }
+        // The client is gone, or took too little.
+        Ok(Err(Cut)) => sender.stop_stream(Code::H3_INTERNAL_ERROR),
+        // The stream is reset: its head may have left already.
+        Err(panic) => drop(panicked(panic)),
+    }
+}
+
+async fn answer<S, F>(
+    request: Request<RequestStream<Receiving, Bytes>>,
+    sender: &mut Sender,
+    settings: &Settings,
+    service: S,
+) -> Result<(), Cut>
+where
+    S: Fn(Request<QuicBody>) -> F,
+    F: Future<Output = Response<ResponseBody>>,
+{
+    let (mut head, receiver) = request.into_parts();
     let length = length(&head.headers);
     if head.headers.len() > FIELDS_MAX {
         head.extensions.insert(Malformed(Fault::HeadTooLarge));
@@ -136,12 +177,8 @@ where
         head.extensions.insert(Malformed(Fault::BadRequest));
     }
     let body = QuicBody::new(receiver, length.unwrap_or_default());
-    let answered = AssertUnwindSafe(async { service(Request::from_parts(head, body)).await }).catch_unwind().await;
-    let response = answered.unwrap_or_else(panicked);
-    // Where it fails the client is gone, or took nothing for too long.
-    if send(&mut sender, response, settings).await.is_err() {
-        sender.stop_stream(Code::H3_INTERNAL_ERROR);
-    }
+    let response = service(Request::from_parts(head, body)).await;
+    send(sender, response, settings).await
 }
 
 /// Nothing more can be sent, and what was sent is not whole.

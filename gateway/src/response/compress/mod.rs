@@ -30,8 +30,13 @@ pub(crate) use codings::choose;
 const BYTES_MIN: u64 = 512;
 /// How much is coded at once.
 const PIECE_BYTES: usize = 32 << 10;
-/// Digests of what is sent (RFC 9530, RFC 1864), which coding would make wrong.
-const OF_CONTENT: [HeaderName; 2] = [HeaderName::from_static("content-digest"), HeaderName::from_static("content-md5")];
+/// Digests of what is sent (RFC 9530, RFC 3230, RFC 1864), which coding would make wrong.
+const OF_CONTENT: [HeaderName; 4] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("repr-digest"),
+];
 
 /// What a response may be coded with, and who pays.
 pub(crate) struct Compression {
@@ -47,12 +52,18 @@ pub(super) fn compress(
     how: Compression,
     is_head: bool,
 ) -> Response<ResponseBody> {
-    if !gains(response.status(), response.headers()) {
+    let is_known = response.status() == StatusCode::NOT_MODIFIED;
+    if !is_known && !gains(response.status(), response.headers()) {
         return response;
     }
     let headers = response.headers_mut();
     headers.append(VARY, HeaderValue::from(ACCEPT_ENCODING));
     let Some(coding) = how.coding else { return response };
+    if is_known {
+        // As its 200 was (RFC 9110 §15.4.5).
+        weaken(headers);
+        return response;
+    }
     let memory = if is_head { None } else { Held::take(&how.ledger) };
     let coder = memory.and_then(|memory| Some((Coder::new(coding)?, memory)));
     if coder.is_none() && !is_head {
@@ -61,13 +72,17 @@ pub(super) fn compress(
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     headers.remove(CONTENT_LENGTH);
     headers.remove(ACCEPT_RANGES);
-    // Of the same meaning, and no longer of the same bytes (RFC 9110 §8.8.3).
+    weaken(headers);
+    let Some((coder, memory)) = coder else { return response };
+    response.map(|body| Coded::new(body, coder, memory, how).boxed_unsync())
+}
+
+/// Of the same meaning, and no longer of the same bytes (RFC 9110 §8.8.3).
+fn weaken(headers: &mut HeaderMap) {
     let weak = headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/"));
     if let Some(Ok(weak)) = weak.map(|tag| HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat())) {
         headers.insert(ETAG, weak);
     }
-    let Some((coder, memory)) = coder else { return response };
-    response.map(|body| Coded::new(body, coder, memory, how).boxed_unsync())
 }
 
 /// Whether it has a whole body, of a kind that coding makes smaller, that nobody coded or forbade to.
