@@ -68,7 +68,7 @@ async fn a_client_cannot_have_something_kept_for_others() {
     let body = Full::from("poison").map_err(|never| match never {}).boxed();
     let fat = request("GET", host, "/say?fat").header(MINUTE.0, MINUTE.1).body(body).unwrap();
     let fat = client.send(host, fat).await;
-    assert_eq!(fat.header("cache-status"), "", "it is nobody's but the sender's");
+    assert_eq!(fat.header("cache-status"), "tollgate; fwd=miss", "it is nobody's but the sender's");
     let next = say(&client, "GET", host, "/say?fat", &[MINUTE]).await;
     assert_ne!(next.header("x-moment"), fat.header("x-moment"));
     // With a password, unless the response says that it is for all.

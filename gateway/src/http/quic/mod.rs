@@ -81,8 +81,10 @@ where
 {
     let activity = Activity::new(None);
     let mut builder = h3::server::builder();
-    builder.max_field_section_size(settings.head_bytes).send_grease(false);
-    let (bounded, accepted) = Bounded::new(connection.clone(), settings.head_bytes);
+    // Twice what may be, so that most of who is over it are told; h3 only hangs up.
+    let readable = settings.head_bytes.saturating_mul(2);
+    builder.max_field_section_size(readable).send_grease(false);
+    let (bounded, accepted) = Bounded::new(connection.clone(), readable);
     let built = builder.build(bounded);
     let Ok(Ok(mut requests)) = Deadline::after(settings.handshake_time).run(built).await else { return };
     let settings = Arc::new(settings.clone());
@@ -171,7 +173,7 @@ where
 {
     let (mut head, receiver) = request.into_parts();
     let length = length(&head.headers);
-    if head.headers.len() > FIELDS_MAX {
+    if head.headers.len() > FIELDS_MAX || section_bytes(&head) > settings.head_bytes {
         head.extensions.insert(Malformed(Fault::HeadTooLarge));
     } else if length.is_err() || OF_CONNECTIONS.iter().any(|name| head.headers.contains_key(name)) {
         head.extensions.insert(Malformed(Fault::BadRequest));
@@ -218,6 +220,12 @@ async fn taken<E>(pace: &mut Pace, bytes: usize, sent: impl Future<Output = Resu
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(Cut),
     }
+}
+
+/// The size of a head as the limit has it (RFC 9114 §4.2.2).
+fn section_bytes(head: &http::request::Parts) -> u64 {
+    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>();
+    (fields + head.uri.path_and_query().map_or(0, |path| path.as_str().len())) as u64
 }
 
 /// What the body's length is said to be: one number, or nothing.
