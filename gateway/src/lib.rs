@@ -1,7 +1,8 @@
 //! Tollgate: a gateway that answers each tenant's requests by running that tenant's WebAssembly component.
 //!
 //! The rooms, in the order in which a request meets them. Arrows go one way: words ← telemetry ← {tenant, store,
-//! listener, tls, http} ← {route, host} ← admission ← sandbox ← response ← {config, request, trigger, admin, fleet} ← gateway ← cli;
+//! listener, tls, http} ← {route, host} ← admission ← sandbox ← response ← {cache, config, request,
+//! trigger, admin, fleet} ← gateway ← cli;
 //! `tests/layering.rs` holds every file to it.
 
 // The words.

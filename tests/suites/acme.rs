@@ -93,3 +93,44 @@ async fn a_ca_that_says_no_is_told_of_and_not_asked_at_once() {
     assert!(told.contains("connection refused") || told.contains("onnect"), "what the CA said: {told}");
     assert!(told.contains("\"again_s\":6") || told.contains("\"again_s\":7"), "{told}");
 }
+
+#[tokio::test]
+async fn gateways_on_one_redis_share_certificates_proofs_and_the_account() {
+    for challenge in ["http-01", "tls-alpn-01"] {
+        let redis = tests::Redis::start();
+        // The CA asks the first one only, and the second one asks the CA.
+        let (site, pebble) = site(challenge, 90 * 86_400);
+        let first_only = std::fs::read_to_string(site.config()).unwrap();
+        let shared = |text: &str| format!("{text}\n[storage]\nbackend = \"redis\"\nurl = \"{}\"\n", redis.url());
+        site.write("config/gateway.toml", shared(&first_only));
+        let tenant = std::fs::read_to_string(site.path("tenants/one/tenant.toml")).unwrap();
+        std::fs::remove_dir_all(site.path("tenants/one")).unwrap();
+        let first = Gateway::start(&site);
+        let second = Site::new().tenant("one", &Tenant::new(NAME, "echo")).gateway(&pebble.tls(challenge));
+        let text = std::fs::read_to_string(second.config()).unwrap();
+        second.write("config/gateway.toml", shared(&text));
+        let second = Gateway::start(&second);
+        issued(&second, 1.0).await;
+        assert_eq!(pebble.client(second.https).await.get(NAME, "/head").await.status.as_u16(), 200, "{challenge}");
+        // The first one gets the tenant too, and takes the certificate that there is.
+        site.write("tenants/one/tenant.toml", tenant);
+        tests::until("the certificate", async || {
+            (first.status().await["tenants"][0]["certificate_expires"].as_u64() > Some(0)).then_some(())
+        })
+        .await;
+        assert_eq!(pebble.client(first.https).await.get(NAME, "/head").await.status.as_u16(), 200, "{challenge}");
+        let issued = async |of: &Gateway| of.metric("tollgate_certificates_issued_total").await;
+        assert_eq!((issued(&first).await, issued(&second).await), (0.0, 1.0), "{challenge}");
+        // What comes later is asked for once as well, by the account that there is, whichever of them asks.
+        let later =
+            std::fs::read_to_string(site.path("tenants/one/tenant.toml")).unwrap().replace(NAME, "two.example.com");
+        site.write("tenants/two/tenant.toml", later);
+        tests::until("the second certificate", async || (issued(&first).await >= 1.0).then_some(())).await;
+        let said = pebble.said.lock().unwrap().join("\n");
+        assert_eq!(said.matches("There are now 1 accounts").count(), 1, "{said}");
+        assert_eq!(said.matches("There are now 2 accounts").count(), 0, "{said}");
+        assert_eq!(said.matches("Added order").count(), 2, "{said}");
+        assert_eq!(redis.ask("KEYS *acme:proofs*").trim(), "*0", "nothing is left of the proofs");
+        assert_eq!(redis.ask("KEYS *acme:lock*").trim(), "*0");
+    }
+}

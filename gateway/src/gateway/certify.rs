@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use tokio::time::Instant;
 
 use super::reload;
@@ -11,7 +12,8 @@ use crate::config::Plan;
 use crate::domain::Pattern;
 use crate::ids::TenantId;
 use crate::request::Road;
-use crate::tls::{Acme, DevCa, Pair, Terminator};
+use crate::store::{self, Common, Store};
+use crate::tls::{Acme, DevCa, ORDER_TIME, Pair, Proof, Terminator};
 
 /// Between two looks at who needs a certificate.
 const LOOK: Duration = Duration::from_secs(1);
@@ -34,7 +36,21 @@ pub(super) struct Certifier {
     pub(super) acme: Arc<Acme>,
     pub(super) dev_ca: Arc<DevCa>,
     pub(super) terminator: Terminator,
+    /// Where gateways beside this one are told, if it is shared.
+    pub(super) store: Arc<Store>,
 }
+
+/// Hashes that gateways share: certificates by tenant, accounts by the CA's directory, what a CA is to find now.
+const PAIRS: &str = "acme:pairs";
+const ACCOUNTS: &str = "acme:accounts";
+const PROOFS: &str = "acme:proofs";
+/// Held by the one of them that asks the CA; longer than an order can take.
+const LOCK: &str = "acme:lock";
+const LOCK_TIME: Duration = Duration::from_secs(ORDER_TIME.as_secs() + 60);
+/// In which every one of them has heard of the proofs, since it looks each second.
+const HEARD: Duration = Duration::from_millis(2500);
+/// How many certificates of others are taken over in one look.
+const ADOPTED_MAX: usize = 100;
 
 impl Certifier {
     pub(super) async fn keep(self) {
@@ -55,11 +71,18 @@ impl Certifier {
             failed.retain(|id, of| snapshot.plans.get(id).is_some_and(|plan| plan.hosts == of.hosts));
             let waits = |id: &TenantId| failed.get(id).is_some_and(|failed| failed.until > Instant::now());
             let attempts = |plan: &Plan| failed.get(&plan.id).map_or(0, |failed| failed.attempts);
-            let needy = snapshot.plans.values().filter(|plan| self.needs(plan) && !waits(&plan.id));
+            if let Err(error) = self.hear().await {
+                tracing::warn!(target: "tls", %error, "no word of the gateways beside this one");
+                continue;
+            }
+            let needy: Vec<_> = snapshot.plans.values().filter(|plan| self.needs(plan)).collect();
+            self.adopt(needy.iter().copied().cloned().take(ADOPTED_MAX).collect()).await;
+            let needy = needy.into_iter().filter(|plan| self.needs(plan) && !waits(&plan.id));
             // Whoever fails again and again comes behind those that were not tried yet.
             let Some(plan) = needy.min_by_key(|plan| attempts(plan)) else { continue };
             let attempts = attempts(plan);
-            match self.acme.order(&plan.id, &plan.hosts, attempts as usize).await {
+            let Some(ordered) = self.order(plan, attempts as usize).await else { continue };
+            match ordered {
                 Ok(()) => {
                     failed.remove(&plan.id);
                     self.road.metrics.certificate_issued();
@@ -76,6 +99,86 @@ impl Certifier {
                 }
             }
         }
+    }
+
+    /// Answers a CA that another gateway asked.
+    async fn hear(&self) -> Result<(), store::Error> {
+        let Some(common) = self.store.common() else { return Ok(()) };
+        let told = common.all(PROOFS).await?;
+        if told.is_empty() {
+            self.acme.challenges.forget();
+        }
+        for proof in told.iter().filter_map(|(field, value)| Proof::heard(field, value)) {
+            if !self.acme.challenges.answers(&proof)
+                && let Err(error) = self.acme.challenges.answer(&proof)
+            {
+                tracing::warn!(target: "tls", %error, "a proof of another gateway's cannot be given");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what a CA gave to another gateway.
+    async fn adopt(&self, needy: Vec<Arc<Plan>>) {
+        let Some(common) = self.store.common() else { return };
+        let mut adopted = false;
+        for plan in needy {
+            let Ok(Some(pem)) = common.get(PAIRS, plan.id.as_str()).await else { continue };
+            let is_better = Pair::parse(pem.as_bytes(), pem.as_bytes()).is_ok_and(|pair| {
+                let covers = plan.hosts.iter().all(|host| pair.covers(host));
+                covers && SystemTime::now() < renewed_at(&pair, &plan.id)
+            });
+            if is_better && self.acme.adopt(&plan.id, &plan.hosts, &pem).is_ok() {
+                tracing::info!(target: "tls", tenant = %plan.id, "another gateway has a certificate, which is taken");
+                adopted = true;
+            }
+        }
+        if adopted {
+            self.put_in_force();
+        }
+    }
+
+    /// Asks the CA, unless another gateway does at this moment.
+    async fn order(&self, plan: &Arc<Plan>, attempts: usize) -> Option<anyhow::Result<()>> {
+        let Some(common) = self.store.common() else {
+            let nobody = |_proofs| std::future::ready(Ok(()));
+            return Some(self.acme.order(&plan.id, &plan.hosts, attempts, nobody).await.map(|_pem| ()));
+        };
+        match common.lock(LOCK, &std::process::id().to_string(), LOCK_TIME).await {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return None,
+        }
+        // Who had the lock before may have left, just now, what is wanted.
+        self.adopt(vec![Arc::clone(plan)]).await;
+        let ordered = if self.needs(plan) { Some(self.order_for_all(common, plan, attempts).await) } else { None };
+        for name in [PROOFS, LOCK] {
+            if let Err(error) = common.remove(name).await {
+                tracing::warn!(target: "tls", %error, "other gateways wait until the lock's time is over");
+            }
+        }
+        ordered
+    }
+
+    async fn order_for_all(&self, common: Common<'_>, plan: &Plan, attempts: usize) -> anyhow::Result<()> {
+        // Who had the lock before may have died and left some.
+        common.remove(PROOFS).await?;
+        if let Some(account) = common.get(ACCOUNTS, self.acme.directory()).await? {
+            self.acme.take_account(&account)?;
+        }
+        let store = Arc::clone(&self.store);
+        let publish = move |proofs: Vec<Proof>| async move {
+            for (field, value) in proofs.iter().map(Proof::told) {
+                store.common().context("the store is not shared any more")?.put(PROOFS, &field, &value).await?;
+            }
+            tokio::time::sleep(HEARD).await;
+            Ok(())
+        };
+        let pem = self.acme.order(&plan.id, &plan.hosts, attempts, publish).await?;
+        common.put(PAIRS, plan.id.as_str(), &pem).await?;
+        if let Some(account) = self.acme.account_text() {
+            common.put(ACCOUNTS, self.acme.directory(), &account).await?;
+        }
+        Ok(())
     }
 
     /// Whether it has none of its own files, and none of the CA's that covers its hosts and is not about to end.

@@ -76,7 +76,9 @@ impl Gateway {
         tokio::spawn(Fleet::new(Arc::clone(&store), Arc::clone(&self.registry), Arc::clone(metrics)).talk());
         if let Some(acme) = &self.acme {
             let (road, acme, dev_ca) = (Arc::clone(&self.road), Arc::clone(acme), Arc::clone(&self.dev_ca));
-            tokio::spawn(Certifier { road, acme, dev_ca, terminator: self.terminator.clone() }.keep());
+            tokio::spawn(
+                Certifier { road, acme, dev_ca, terminator: self.terminator.clone(), store: Arc::clone(&store) }.keep(),
+            );
         }
         self.operate(listener, moves)?;
         let path = self.boot.state.join("takeover.sock");

@@ -82,6 +82,11 @@ impl Prefix {
         Bucket::named(format!("{}:{{{tenant}}}:q:rates", self.0).into_bytes().into())
     }
 
+    /// What is of the gateways together; no tenant's name has a `+`.
+    pub(super) fn common(&self, name: &str) -> Vec<u8> {
+        format!("{}:{{+}}:{name}", self.0).into_bytes()
+    }
+
     pub(super) fn bucket(&self, place: &Place, store: &StoreName) -> Bucket {
         Bucket::named(format!("{}:{{{}}}:kv:{store}", self.0, place.0).into_bytes().into())
     }

@@ -7,6 +7,7 @@
 
 mod account;
 mod backend;
+mod common;
 mod commands;
 mod embedded;
 mod error;
@@ -40,6 +41,7 @@ pub(crate) use account::{Allowance, Usage};
 use backend::{Backend, Write, Written};
 pub(crate) use commands::Reply;
 use commands::{Effect, Prepared};
+pub(crate) use common::Common;
 pub(crate) use error::{BATCH_BYTES_MAX, BATCH_MAX, Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use gate::{Gate, Inside, Touched};
 pub(crate) use layout::Prefix;

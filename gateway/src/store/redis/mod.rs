@@ -207,7 +207,7 @@ impl Redis {
         Ok(Written::Done)
     }
 
-    async fn command<T: FromRedisValue>(&self, key: &[u8], command: &Cmd) -> Result<T> {
+    pub(in crate::store) async fn command<T: FromRedisValue>(&self, key: &[u8], command: &Cmd) -> Result<T> {
         read(self.call(key, &Call::Command(command)).await?)
     }
 

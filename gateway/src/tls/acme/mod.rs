@@ -17,7 +17,7 @@ use instant_acme::{
 
 use crate::domain::Pattern;
 use crate::ids::TenantId;
-pub(crate) use challenges::Challenges;
+pub(crate) use challenges::{Challenges, Proof};
 pub(super) use challenges::{PROTOCOL, is_proof};
 use kept::Kept;
 
@@ -46,7 +46,7 @@ pub(crate) enum Challenge {
 }
 
 /// By when an order is done or given up.
-const ORDER_TIME: Duration = Duration::from_mins(3);
+pub(crate) const ORDER_TIME: Duration = Duration::from_mins(3);
 /// How often and how long the CA is asked whether it is satisfied.
 const POLL: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(300)).backoff(1.5).timeout(Duration::from_secs(60));
@@ -86,26 +86,74 @@ impl Acme {
     ///
     /// # Errors
     /// In words for the operator: what the CA did not like, or that it does not answer.
-    pub(crate) async fn order(&self, tenant: &TenantId, hosts: &[Pattern], attempt: usize) -> anyhow::Result<()> {
-        let ordered = tokio::time::timeout(ORDER_TIME, self.order_by(hosts, attempt)).await;
+    /// `publish` tells the gateways beside this one, whom the CA may ask instead, before it is asked; the key and the chain, in
+    /// PEM, are for them too.
+    pub(crate) async fn order<F: Future<Output = anyhow::Result<()>> + Send>(
+        &self,
+        tenant: &TenantId,
+        hosts: &[Pattern],
+        attempt: usize,
+        publish: impl FnOnce(Vec<Proof>) -> F + Send,
+    ) -> anyhow::Result<String> {
+        let ordered = tokio::time::timeout(ORDER_TIME, self.order_by(hosts, attempt, publish)).await;
         self.challenges.forget();
         let (key, chain) = ordered.context("the CA took too long")??;
-        let pair =
-            Pair::parse(chain.as_bytes(), key.as_bytes()).context("the CA gave a certificate that will not do")?;
+        let pem = key + &chain;
+        self.adopt(tenant, hosts, &pem)?;
+        Ok(pem)
+    }
+
+    /// Keeps a certificate that a CA gave, to this gateway or to one beside it.
+    ///
+    /// # Errors
+    /// It is none for these hosts.
+    pub(crate) fn adopt(&self, tenant: &TenantId, hosts: &[Pattern], pem: &str) -> anyhow::Result<()> {
+        let pair = Pair::parse(pem.as_bytes(), pem.as_bytes()).context("the CA gave a certificate that will not do")?;
         if let Some(host) = hosts.iter().find(|host| !pair.covers(host)) {
             bail!("the CA gave a certificate without {host}");
         }
-        if let Err(error) = self.kept.put(tenant, pair, &(key + &chain)) {
+        if let Err(error) = self.kept.put(tenant, pair, pem) {
             tracing::error!(target: "tls", %tenant, %error, "the certificate is served, and cannot be kept");
         }
         Ok(())
     }
 
-    async fn order_by(&self, hosts: &[Pattern], attempt: usize) -> anyhow::Result<(String, String)> {
+    /// The account at the CA, as text for the gateways beside this one.
+    pub(crate) fn account_text(&self) -> Option<String> {
+        self.kept.account(&self.settings.directory).map(|account| account.to_string())
+    }
+
+    /// Takes another gateway's account, where there is none here.
+    ///
+    /// # Errors
+    /// It is none, or cannot be written.
+    pub(crate) fn take_account(&self, text: &str) -> anyhow::Result<()> {
+        if self.kept.account(&self.settings.directory).is_none() {
+            self.kept.put_account(&self.settings.directory, serde_json::from_str(text)?)?;
+        }
+        Ok(())
+    }
+
+    /// What its account is called among gateways: by the CA's directory.
+    pub(crate) fn directory(&self) -> &str {
+        &self.settings.directory
+    }
+
+    async fn order_by<F: Future<Output = anyhow::Result<()>> + Send>(
+        &self,
+        hosts: &[Pattern],
+        attempt: usize,
+        publish: impl FnOnce(Vec<Proof>) -> F + Send,
+    ) -> anyhow::Result<(String, String)> {
         let account = self.account().await?;
         let names: Vec<_> = hosts.iter().map(|host| Identifier::Dns(host.to_string())).collect();
         let mut order = account.new_order(&NewOrder::new(&names)).await.context("the order was refused")?;
-        self.prove(&mut order, attempt).await?;
+        let proofs = self.proofs(&mut order, attempt).await?;
+        for (_, proof) in &proofs {
+            self.challenges.answer(proof)?;
+        }
+        publish(proofs.iter().map(|(_, proof)| proof.clone()).collect()).await?;
+        self.prove(&mut order, &proofs).await?;
         let status = order.poll_ready(&POLL).await?;
         if status != OrderStatus::Ready {
             bail!("{}", why(&mut order).await.unwrap_or_else(|| format!("the order is {status:?}")));
@@ -114,9 +162,11 @@ impl Acme {
         Ok((key, order.poll_certificate(&POLL).await?))
     }
 
-    async fn prove(&self, order: &mut Order, attempt: usize) -> anyhow::Result<()> {
+    /// What is to be found for each authorization that is not valid yet, by its name.
+    async fn proofs(&self, order: &mut Order, attempt: usize) -> anyhow::Result<Vec<(ChallengeType, Proof)>> {
         let ways = &self.settings.challenges;
         let way = ways.get(attempt % ways.len().max(1)).copied().unwrap_or(Challenge::TlsAlpn);
+        let mut proofs = Vec::new();
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization?;
@@ -127,17 +177,32 @@ impl Acme {
                 Challenge::Http => ChallengeType::Http01,
                 Challenge::TlsAlpn => ChallengeType::TlsAlpn01,
             };
-            let mut challenge =
-                authorization.challenge(kind).with_context(|| format!("the CA does not offer {way:?}"))?;
+            let challenge =
+                authorization.challenge(kind.clone()).with_context(|| format!("the CA does not offer {way:?}"))?;
             let proof = challenge.key_authorization();
-            match (way, challenge.identifier().identifier) {
-                (Challenge::Http, _) => self.challenges.answer_http(challenge.token.clone(), proof.as_str().to_owned()),
+            let proof = match (way, challenge.identifier().identifier) {
+                (Challenge::Http, _) => Proof::Http { token: challenge.token.clone(), text: proof.as_str().to_owned() },
                 (Challenge::TlsAlpn, Identifier::Dns(name)) => {
-                    self.challenges.answer_tls(name, proof.digest().as_ref())?
+                    Proof::Tls { name: name.clone(), digest: proof.digest().as_ref().to_vec() }
                 }
                 (Challenge::TlsAlpn, other) => bail!("the CA asks for a proof of {other:?}"),
+            };
+            proofs.push((kind, proof));
+        }
+        Ok(proofs)
+    }
+
+    /// Has the CA look.
+    async fn prove(&self, order: &mut Order, proofs: &[(ChallengeType, Proof)]) -> anyhow::Result<()> {
+        let Some((kind, _)) = proofs.first() else { return Ok(()) };
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization?;
+            if authorization.status == AuthorizationStatus::Valid {
+                continue;
             }
-            challenge.set_ready().await?;
+            let challenge = authorization.challenge(kind.clone());
+            challenge.context("the CA offers its challenge no more")?.set_ready().await?;
         }
         Ok(())
     }

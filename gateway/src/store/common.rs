@@ -1,0 +1,72 @@
+//! What gateways that share a Redis have in common and is no tenant's: a few hashes, and locks with a time.
+//!
+//! Invariant: no tenant's key is one of these: the braces hold `+`, which no tenant's name has.
+
+use std::time::Duration;
+
+use super::Store;
+use super::backend::Backend;
+use super::error::Result;
+use super::redis::Redis;
+
+/// A place that all gateways on one Redis have; there is none on an embedded store.
+#[derive(Clone, Copy)]
+pub(crate) struct Common<'s> {
+    store: &'s Store,
+    redis: &'s Redis,
+}
+
+impl Store {
+    pub(crate) fn common(&self) -> Option<Common<'_>> {
+        match &*self.home {
+            Backend::Redis(redis) => Some(Common { store: self, redis }),
+            Backend::Embedded(_) => None,
+        }
+    }
+}
+
+impl Common<'_> {
+    fn key(&self, name: &str) -> Vec<u8> {
+        self.store.prefix.common(name)
+    }
+
+    /// One field of a hash.
+    pub(crate) async fn get(&self, hash: &str, field: &str) -> Result<Option<String>> {
+        let key = self.key(hash);
+        let mut command = ::redis::cmd("HGET");
+        command.arg(&key).arg(field);
+        self.store.timed("common", self.redis.command(&key, &command)).await
+    }
+
+    /// All of one that is small.
+    pub(crate) async fn all(&self, hash: &str) -> Result<Vec<(String, String)>> {
+        let key = self.key(hash);
+        let mut command = ::redis::cmd("HGETALL");
+        command.arg(&key);
+        self.store.timed("common", self.redis.command(&key, &command)).await
+    }
+
+    pub(crate) async fn put(&self, hash: &str, field: &str, value: &str) -> Result<()> {
+        let key = self.key(hash);
+        let mut command = ::redis::cmd("HSET");
+        command.arg(&key).arg(field).arg(value);
+        self.store.timed("common", self.redis.command::<()>(&key, &command)).await
+    }
+
+    /// A whole hash, or a lock that is ours.
+    pub(crate) async fn remove(&self, name: &str) -> Result<()> {
+        let key = self.key(name);
+        let mut command = ::redis::cmd("DEL");
+        command.arg(&key);
+        self.store.timed("common", self.redis.command::<()>(&key, &command)).await
+    }
+
+    /// Whether the lock is ours from now on: until it is removed, or for so long.
+    pub(crate) async fn lock(&self, name: &str, holder: &str, time: Duration) -> Result<bool> {
+        let key = self.key(name);
+        let mut command = ::redis::cmd("SET");
+        command.arg(&key).arg(holder).arg("NX").arg("PX").arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let taken: Option<String> = self.store.timed("common", self.redis.command(&key, &command)).await?;
+        Ok(taken.is_some())
+    }
+}
