@@ -26,7 +26,7 @@ enum What {
         /// Whose: the name of the tenant's folder
         #[arg(long, value_name = "ID")]
         tenant: String,
-        /// Only of targets that begin so, such as https://shop.example/news
+        /// Only of targets that begin so: scheme, host, and how the path begins
         target: Option<String>,
         #[command(flatten)]
         common: Common,

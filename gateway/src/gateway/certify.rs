@@ -76,7 +76,7 @@ impl Certifier {
                 continue;
             }
             let needy: Vec<_> = snapshot.plans.values().filter(|plan| self.needs(plan)).collect();
-            self.adopt(needy.iter().copied().cloned().take(ADOPTED_MAX).collect()).await;
+            self.adopt(needy.iter().copied().take(ADOPTED_MAX).cloned().collect()).await;
             let needy = needy.into_iter().filter(|plan| self.needs(plan) && !waits(&plan.id));
             // Whoever fails again and again comes behind those that were not tried yet.
             let Some(plan) = needy.min_by_key(|plan| attempts(plan)) else { continue };
