@@ -117,11 +117,16 @@ async fn no_spelling_of_a_store_or_key_leaves_the_tenants_own() {
     let gateway = Gateway::start_with(&site, &["--storage", &redis.url()]);
     let client = gateway.client(Protocol::H2);
     client.call("POST", "victim.localhost", "/-/set/secret", "the secret").await;
-    for store in ["tg:{victim}:kv:default", "..", "victim", "default}", "*", "DEFAULT", "default%00", "victim:default"]
+    for store in ["tg:{victim}:kv:default", "...", "victim", "default}", "*", "DEFAULT", "default%01", "victim:default"]
     {
         let path = format!("/{store}/get/secret").replace('{', "%7B").replace('}', "%7D");
         let answer = client.get("thief.localhost", &path).await;
         assert_eq!(answer.text(), "Error::NoSuchStore", "{store}");
+    }
+    // These never come as far as the guest.
+    for store in ["..", "default%00"] {
+        let answer = client.get("thief.localhost", &format!("/{store}/get/secret")).await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (400, "framing"), "{store}");
     }
     for key in ["tg:{victim}:kv:default", "*", "..%2Fvictim", "{victim}secret", "a%0D%0AGET%20b"] {
         let path = format!("/-/get/{}", key.replace('{', "%7B").replace('}', "%7D"));

@@ -72,7 +72,7 @@ impl Certifier {
             let waits = |id: &TenantId| failed.get(id).is_some_and(|failed| failed.until > Instant::now());
             let attempts = |plan: &Plan| failed.get(&plan.id).map_or(0, |failed| failed.attempts);
             if let Err(error) = self.hear().await {
-                tracing::warn!(target: "tls", %error, "no word of the gateways beside this one");
+                tracing::debug!(target: "tls", %error, "no word of the gateways beside this one");
                 continue;
             }
             let needy: Vec<_> = snapshot.plans.values().filter(|plan| self.needs(plan)).collect();
