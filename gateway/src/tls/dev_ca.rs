@@ -76,6 +76,8 @@ impl DevCa {
         let mut params = CertificateParams::new(hosts.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         params.distinguished_name.push(DnType::CommonName, "Tollgate development");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        // RFC 5280 §4.2.1.1 wants it, and so do strict clients.
+        params.use_authority_key_identifier_extension = true;
         valid_for(&mut params, LEAF_DAYS);
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
