@@ -10,6 +10,8 @@ use http::header::{
 };
 use http::{HeaderValue, StatusCode};
 
+use crate::http::list;
+
 /// The longest that anything is kept.
 const LIFETIME_MAX: Duration = Duration::from_hours(24);
 /// The most fields that a response may vary by.
@@ -51,7 +53,7 @@ impl Directives {
         let least = |known: &mut Option<u64>, value: u64| *known = Some(known.map_or(value, |known| known.min(value)));
         for value in headers.get_all(CACHE_CONTROL) {
             // What cannot be read may forbid it.
-            let Some(words) = value.to_str().ok().and_then(words) else {
+            let Some(words) = value.to_str().ok().and_then(list) else {
                 found.no_store = true;
                 continue;
             };
@@ -78,26 +80,6 @@ impl Directives {
         }
         found
     }
-}
-
-/// The members of a list, commas in quotes not being between two; nothing where a quote has no end.
-fn words(line: &str) -> Option<Vec<&str>> {
-    let (mut is_quoted, mut is_escaped, mut start) = (false, false, 0);
-    let mut words = Vec::new();
-    for (at, byte) in line.bytes().enumerate() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_quoted => is_escaped = true,
-            b'"' => is_quoted = !is_quoted,
-            b',' if !is_quoted => {
-                words.push(line.get(start..at)?.trim());
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    words.push(line.get(start..)?.trim());
-    (!is_quoted).then_some(words)
 }
 
 /// How long the response to this request may be kept; nothing where it may not. `took` is how long it was waited for.

@@ -7,6 +7,7 @@ use http::header::{
 };
 use http::{HeaderValue, Method, Request, Uri, Version};
 
+use super::FIELDS_MAX;
 use super::front::Malformed;
 use super::front::head::is_name;
 use super::origin::Origin;
@@ -60,6 +61,10 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 pub(crate) fn authority<B>(request: &Request<B>) -> Result<(Domain, Option<u16>), Fault> {
     if let Some(Malformed(fault)) = request.extensions().get() {
         return Err(*fault);
+    }
+    // hyper counts those of HTTP/1.1 itself.
+    if request.headers().len() > FIELDS_MAX {
+        return Err(Fault::HeadTooLarge);
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());

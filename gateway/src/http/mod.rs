@@ -10,6 +10,7 @@ mod frames;
 mod front;
 mod hygiene;
 mod idle;
+mod list;
 mod origin;
 mod pace;
 mod path;
@@ -29,7 +30,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::fault::Fault;
 use crate::networks::Networks;
 use crate::telemetry::Tasks;
 use crate::tls::Protocol;
@@ -37,6 +37,7 @@ use crate::tls::Protocol;
 pub(crate) use body::{RequestBody, ResponseBody, Source as BodySource, Torn, Verdict, empty, full};
 pub(crate) use cdn_loop::CDN_LOOP;
 pub(crate) use hygiene::{X_FORWARDED_CLIENT_CERT, X_REQUEST_ID, authority, clean_request, clean_response};
+pub(crate) use list::list;
 pub(crate) use origin::Origin;
 pub(crate) use quic::{serve_quic, transport};
 pub(crate) use redirect::to_https;
@@ -90,8 +91,6 @@ where
     let answer = tower::service_fn(move |mut request: Request<Incoming>| {
         if let Some(malformed) = refused.next() {
             request.extensions_mut().insert(malformed);
-        } else if request.headers().len() > FIELDS_MAX {
-            request.extensions_mut().insert(front::Malformed(Fault::HeadTooLarge));
         }
         let busy = counted.enter();
         let answered = service(request);

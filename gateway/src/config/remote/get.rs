@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{BYTES_MAX, Registry};
 use crate::host::trusting;
+use crate::http::list;
 use crate::ids::Digest;
 
 /// To resolve, connect and shake hands.
@@ -222,14 +223,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 
 /// `name="value"` after `name="value"`.
 fn parameters(challenge: &str) -> impl Iterator<Item = (&str, &str)> {
-    let mut is_quoted = false;
-    let parts = challenge.split(move |character| {
-        is_quoted ^= character == '"';
-        character == ',' && !is_quoted
-    });
-    parts
-        .filter_map(|part| part.trim().split_once('='))
-        .map(|(name, value)| (name.trim(), value.trim().trim_matches('"')))
+    let parts = list(challenge).unwrap_or_default().into_iter();
+    parts.filter_map(|part| part.split_once('=')).map(|(name, value)| (name.trim(), value.trim().trim_matches('"')))
 }
 
 /// A value of a query (RFC 3986 §3.4).

@@ -25,7 +25,7 @@ use super::body::ResponseBody;
 use super::front::Malformed;
 use super::idle::{self, Activity};
 use super::pace::Pace;
-use super::{FIELDS_MAX, Settings, panicked};
+use super::{Settings, panicked};
 use crate::deadline::Deadline;
 use crate::fault::Fault;
 use crate::telemetry::Tasks;
@@ -156,7 +156,7 @@ async fn one<S, F>(
         }
         // The client is gone, or took too little.
         Ok(Err(Cut)) => sender.stop_stream(Code::H3_INTERNAL_ERROR),
-        // The stream is reset: its head may have left already.
+        // The stream is reset: its head may have left already, so that nothing is to be said but to us.
         Err(panic) => drop(panicked(panic)),
     }
 }
@@ -173,7 +173,7 @@ where
 {
     let (mut head, receiver) = request.into_parts();
     let length = length(&head.headers);
-    if head.headers.len() > FIELDS_MAX || section_bytes(&head) > settings.head_bytes {
+    if section_bytes(&head) > settings.head_bytes {
         head.extensions.insert(Malformed(Fault::HeadTooLarge));
     } else if length.is_err() || OF_CONNECTIONS.iter().any(|name| head.headers.contains_key(name)) {
         head.extensions.insert(Malformed(Fault::BadRequest));
