@@ -13,8 +13,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::admin::{Moves, Suspension};
+use crate::admin::{Moves, Suspension, Word};
 use crate::admission::Doors;
 use crate::cache::Caches;
 use crate::config::{Boot, Changed, Known, Snapshot, Standing, Watch};
@@ -49,6 +50,8 @@ pub(crate) struct Gateway {
     /// What the tenants' files said when they were read last.
     known: Arc<Mutex<Known>>,
     watch: Option<Watch>,
+    /// What operators ask of it.
+    words: Option<mpsc::Receiver<Word>>,
     /// Its sockets, for a process that takes over.
     offer: Option<Offer>,
     /// Of the operators' listener.
@@ -70,7 +73,7 @@ impl Gateway {
         let dir = std::path::absolute(&boot.tenants_dir)?;
         boot.tenants_dir = std::fs::canonicalize(&dir).unwrap_or(dir);
         let (mut sockets, tries) = take_over(&boot, takeover).await?;
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(boot.telemetry.metrics_tenants));
         let tasks = Tasks::default();
         let store = Arc::new(open(&boot, &metrics, tries).await?);
         let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;
@@ -99,7 +102,7 @@ impl Gateway {
             server_timing: boot.tls == tls::Source::Dev,
         });
         let admin = boot.listen.admin;
-        let registry = Arc::<Registry>::default();
+        let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
         let suspension = Suspension::load(boot.state.join("suspended"), Arc::clone(&registry));
         let suspension = suspension.with_context(|| format!("cannot use {}/suspended", boot.state.display()))?;
         let staged = boot.state.join("files");
@@ -120,6 +123,7 @@ impl Gateway {
             staged,
             known: Arc::default(),
             watch,
+            words: None,
             offer: None,
             admin_tasks: Tasks::default(),
             https: vec![],
@@ -165,6 +169,8 @@ impl Gateway {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         let mut changed = None;
+        let mut asked: Option<oneshot::Sender<bool>> = None;
+        let mut words = self.words.take();
         let offer = self.offer.take();
         // A task of its own: an exchange goes on whatever else happens.
         let mut taken = tokio::spawn(async move {
@@ -182,9 +188,13 @@ impl Gateway {
                 }
             };
             tokio::select! {
-                reloaded = reloaded => if let Err(error) = reloaded {
-                    tracing::error!(target: "config", %error, "the reload failed; what was before it stays");
-                },
+                reloaded = reloaded => {
+                    if let Err(error) = &reloaded {
+                        tracing::error!(target: "config", %error, "the reload failed; what was before it stays");
+                    }
+                    // Whoever asked may be gone.
+                    let _told = asked.take().map(|asked| asked.send(reloaded.is_ok()));
+                }
                 _ = terminate.recv() => break None,
                 _ = interrupt.recv() => break None,
             }
@@ -194,6 +204,13 @@ impl Gateway {
                 heir = &mut taken => break heir.ok(),
                 _ = hangup.recv() => Some(Changed::All),
                 seen = self.seen() => Some(seen),
+                word = heard(&mut words) => match word {
+                    Word::Reload(asker) => {
+                        asked = Some(asker);
+                        Some(Changed::All)
+                    }
+                    Word::Drain => break None,
+                },
             };
         };
         // The sockets close, unless another process has them; and then it answers operators too.
@@ -206,6 +223,17 @@ impl Gateway {
         let cut_off = self.tasks.drain(limit).await;
         tracing::info!(target: "gateway", cut_off, taken_over = heir.is_some(), "stopped");
         Ok(heir)
+    }
+}
+
+/// The next word of an operator; never where nobody can say one.
+async fn heard(words: &mut Option<mpsc::Receiver<Word>>) -> Word {
+    match words {
+        Some(words) => match words.recv().await {
+            Some(word) => word,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

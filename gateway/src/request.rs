@@ -108,13 +108,13 @@ impl Road {
             Found::Component(routed) => routed,
             Found::Fixed(tenant, route, fixed) => {
                 peer.caller(&tenant)?;
-                record.routed(tenant.id.as_str(), "", &route);
+                record.routed(&tenant.ledger.figures, "", &route);
                 let _entered = refuse_slowly(Doors::pass(&tenant.ledger), &tenant.ledger, record).await?;
                 tenant.ledger.moved(fixed.body.len() as u64);
                 return Ok(response::of_fixed(&fixed, request.method() == Method::HEAD));
             }
         };
-        record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
+        record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
         cdn_loop::check(request.headers(), &routed.tenant().id)?;
         let caller = peer.caller(routed.tenant())?;
         let mut request = absolute(request, &peer.scheme, &host, port)?;
@@ -167,7 +167,7 @@ impl Road {
                 (Some(found), "stale")
             }
         };
-        self.metrics.cache_asked(routed.tenant().id.as_str(), outcome);
+        routed.tenant().ledger.figures.cache_asked(outcome);
         found
     }
 
@@ -210,7 +210,7 @@ impl Road {
         (*request.uri_mut(), *request.headers_mut()) = (url.clone(), fields);
         let host = url.host().unwrap_or_default();
         let record = Record::new(&self.metrics, &request, host, generation);
-        record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
+        record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
         let road = Arc::clone(self);
         self.tasks.spawn(async move {
             match road.run(routed, request, Some(asked), &record).await {

@@ -230,6 +230,12 @@ pub fn request(method: &str, host: &str, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(format!("https://{host}{path}"))
 }
 
+/// This body.
+#[must_use]
+pub fn full(body: impl Into<Bytes>) -> Body {
+    Full::new(body.into()).map_err(|never| match never {}).boxed()
+}
+
 /// No body.
 #[must_use]
 pub fn empty() -> Body {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::{Answer, Client, PATIENCE, Protocol, Site, until};
+use crate::{Answer, Client, PATIENCE, Protocol, Site, full, request, until};
 
 /// The binary that the same build made. `make test` builds it first.
 #[must_use]
@@ -43,6 +43,8 @@ pub struct Gateway {
     pub http: SocketAddr,
     /// Where operators look.
     pub admin: SocketAddr,
+    /// What operators show there.
+    pub token: String,
     /// Of the development CA.
     pub ca_pem: Vec<u8>,
     _folder: Arc<tempfile::TempDir>,
@@ -116,8 +118,9 @@ impl Gateway {
         };
         let (https, http, admin) = (address("https "), address("http "), address("admin "));
         let ca_pem = std::fs::read(site.path("state/tls/ca.pem")).unwrap();
+        let token = std::fs::read_to_string(site.path("state/admin.token")).unwrap_or_default().trim().to_owned();
         std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
-        Self { child, https, http, admin, ca_pem, _folder: site.hold(), log, announced }
+        Self { child, https, http, admin, token, ca_pem, _folder: site.hold(), log, announced }
     }
 
     /// A client that trusts the development CA.
@@ -131,15 +134,40 @@ impl Gateway {
         self.client(Protocol::H2).get(host, path).await
     }
 
-    /// One path of the operators' listener, as text.
-    pub async fn admin(&self, path: &str) -> String {
-        let answer = Client::plain(self.admin).get("localhost", path).await;
-        answer.text()
+    /// One call of the operators' API, with the token.
+    pub async fn operate(&self, method: &str, path: &str, body: &str) -> Answer {
+        let request = request(method, "localhost", path)
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", "application/json")
+            .body(full(body.to_owned()))
+            .unwrap();
+        Client::plain(self.admin).send("localhost", request).await
     }
 
-    /// `/status`.
+    /// One path of the operators' listener, as text.
+    pub async fn admin(&self, path: &str) -> String {
+        self.operate("GET", path, "").await.text()
+    }
+
+    /// The same, as JSON.
+    pub async fn told(&self, path: &str) -> Value {
+        let text = self.admin(path).await;
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error} in {text}"))
+    }
+
+    /// How it stands, as a whole.
     pub async fn status(&self) -> Value {
-        serde_json::from_str(&self.admin("/status").await).unwrap()
+        self.told("/v1/status").await
+    }
+
+    /// What is wrong with its configuration.
+    pub async fn problems(&self) -> Vec<Value> {
+        self.told("/v1/problems").await.as_array().unwrap().clone()
+    }
+
+    /// Its tenants, five hundred at the most.
+    pub async fn tenants(&self) -> Vec<Value> {
+        self.told("/v1/tenants?limit=500").await["tenants"].as_array().unwrap().clone()
     }
 
     /// One metric's value, by its line's beginning.
@@ -190,29 +218,30 @@ impl Gateway {
         (kib("VmRSS:") << 10, kib("VmHWM:") << 10)
     }
 
-    /// One tenant's part of `/status`.
+    /// One tenant in depth; nothing where there is none.
     pub async fn tenant(&self, id: &str) -> Value {
-        let status = self.status().await;
-        let tenants = status["tenants"].as_array().unwrap();
-        tenants.iter().find(|tenant| tenant["id"] == id).unwrap_or(&Value::Null).clone()
+        let answer = self.operate("GET", &format!("/v1/tenants/{id}"), "").await;
+        if answer.status == 404 { Value::Null } else { serde_json::from_str(&answer.text()).unwrap() }
     }
 
     /// Waits until nothing of any request is left: no instance, no permit, no byte of memory.
     pub async fn quiet(&self) {
         crate::until("a gateway that is at rest", async || {
-            let status = self.status().await;
             let is_zero = |value: &Value| value.as_u64() == Some(0);
-            let tenants = status["tenants"].as_array().unwrap();
-            let at_rest = tenants.iter().all(|tenant| {
-                let usage = &tenant["usage"];
-                ["in_flight", "memory", "outbound_in_flight"].iter().all(|count| is_zero(&usage[count]["now"]))
-            });
-            let gateway = &status["gateway"];
-            let is_quiet = at_rest
-                && is_zero(&gateway["instances"])
-                && is_zero(&gateway["waiting"])
-                && is_zero(&gateway["memory"][0]);
-            is_quiet.then_some(())
+            let status = self.status().await;
+            let counts = [&status["instances"]["now"], &status["waiting"], &status["memory"]["now"]];
+            if !counts.into_iter().all(is_zero) {
+                return None;
+            }
+            for row in self.tenants().await {
+                let usage = &self.tenant(row["id"].as_str().unwrap()).await["usage"];
+                let counts = ["in_flight", "memory", "outbound_in_flight"].map(|count| &usage[count]["now"]);
+                // Who never was served has no usage.
+                if !usage.is_null() && !counts.into_iter().all(is_zero) {
+                    return None;
+                }
+            }
+            Some(())
         })
         .await;
     }

@@ -18,7 +18,7 @@ mod site;
 pub mod wat;
 mod words;
 
-pub use client::{Answer, Body, Client, Protocol, empty, read, request};
+pub use client::{Answer, Body, Client, Protocol, empty, full, read, request};
 pub use gateway::{Gateway, check, checked, tollgate};
 pub use pebble::Pebble;
 pub use python::python;

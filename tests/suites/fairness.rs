@@ -23,12 +23,8 @@ async fn shares(tenants: &[(&'static str, u32, usize)], total: u64) -> Vec<u64> 
     tests::until("all guests", async || (gateway.metric("tollgate_instances").await == all).then_some(())).await;
     // The first turns, before everybody was there, do not count; a read-out is one answer and so one moment.
     let burned = async || -> Vec<u64> {
-        let status = gateway.status().await;
-        let of = |id: &str| {
-            let tenants = status["tenants"].as_array().unwrap();
-            let tenant = tenants.iter().find(|tenant| tenant["id"] == id).unwrap();
-            tenant["usage"]["fuel_total"].as_u64().unwrap()
-        };
+        let rows = gateway.tenants().await;
+        let of = |id: &str| rows.iter().find(|row| row["id"] == id).unwrap()["fuel_total"].as_u64().unwrap();
         tenants.iter().map(|(id, ..)| of(id)).collect()
     };
     let before = burned().await;

@@ -241,7 +241,7 @@ async fn a_tenants_data_needs_the_token() {
     let ask = |header: &str| {
         let body = r#"{"keys":["a"]}"#;
         let head = format!(
-            "POST /tenants/kv/data/get HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+            "POST /v1/tenants/kv/data/get HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
              {header}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -257,7 +257,7 @@ async fn a_tenants_data_needs_the_token() {
         assert!(said.ends_with(" 401") && !said.contains("secret\""), "{said}");
     }
     let token = std::fs::read_to_string(house.site.path("state/admin.token")).unwrap();
-    assert_eq!(ask(&format!("Authorization: Bearer {}", token.trim())), "{\"values\":[\"secret\"]}\n 200");
+    assert_eq!(ask(&format!("Authorization: Bearer {}", token.trim())), "{\"values\":[\"secret\"]} 200");
 }
 
 /// Moved to a cluster while its guests write: every acknowledged write is there, none was refused, and it stays there.

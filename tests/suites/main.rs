@@ -36,6 +36,7 @@ mod manifests;
 mod memory;
 mod messages;
 mod once;
+mod operators;
 mod proxies;
 mod remote;
 mod shards;

@@ -279,7 +279,7 @@ fn every_documented_form_loads_or_is_refused_with_the_reason() {
         let text = String::from_utf8(output.stdout).unwrap();
         let report: serde_json::Value = serde_json::from_str(&text).expect(&text);
         let problems = report["problems"].as_array().unwrap();
-        assert_eq!(output.status.success(), problems.is_empty());
+        assert_eq!(output.status.success(), problems.is_empty(), "{text}");
         found += &format!("{name}\n");
         if problems.is_empty() {
             found += "    loads\n";

@@ -187,7 +187,7 @@ async fn every_limit_has_its_exact_refusal() {
         let held: Vec<_> = (0..held(key)).map(hold).collect();
         tests::until("those that are held", async || {
             let in_flight = gateway.tenant("it").await["usage"]["in_flight"]["now"].as_u64();
-            let waiting = gateway.status().await["gateway"]["waiting"].as_u64();
+            let waiting = gateway.status().await["waiting"].as_u64();
             let held = held.len() as u64;
             (in_flight == Some(held) && waiting == Some(held.saturating_sub(1))).then_some(())
         })

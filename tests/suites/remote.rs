@@ -61,7 +61,7 @@ async fn what_cannot_be_fetched_is_told_and_tried_again_and_nobody_else_waits() 
         .file("tenants/away/tenant.toml", tenant("away.localhost", &source));
     let gateway = Gateway::start(&site);
     assert_eq!(answers(&gateway, "here.localhost").await, Some(200));
-    let problems = gateway.status().await["problems"].to_string();
+    let problems = gateway.admin("/v1/problems").await;
     assert!(problems.contains("not-fetched") && problems.contains("Connection refused"), "{problems}");
     registry.start_again().await;
     tests::until("the component", async || (answers(&gateway, "away.localhost").await == Some(200)).then_some(()))

@@ -76,8 +76,8 @@ async fn what_an_operator_mistypes_changes_nothing() {
     let (code, said) = gateway.tell(&site, &["tenant", "suspend", "../bad"]);
     assert_eq!(code, Some(1));
     assert!(said.contains("is not a tenant's identity"), "{said}");
-    let plain = tests::Client::plain(gateway.admin).call("POST", "localhost", "/tenants/bad/suspend", "").await;
-    assert_eq!(plain.status.as_u16(), 415, "a page in a browser could send this");
+    let plain = tests::Client::plain(gateway.admin).call("POST", "localhost", "/v1/tenants/bad/suspend", "").await;
+    assert_eq!(plain.status.as_u16(), 401, "a page in a browser could send this");
     assert_eq!(gateway.get("bad.localhost", "/ok").await.text(), "ok");
     let admin = gateway.admin;
     gateway.kill_9();

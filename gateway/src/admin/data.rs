@@ -1,49 +1,100 @@
-//! A tenant's data under an operator's hands: `POST /tenants/ID/data/…`, JSON in and out, for `tollgate kv`.
+//! A tenant's data under an operator's hands: `POST /v1/tenants/ID/data/…`, JSON in and out, for `tollgate kv`.
 //!
-//! Security: each call is for the one tenant of its path and goes through the same scopes as its guests' calls; without the
-//! token it is 401. What changes anything is noted in the log, with neither keys nor values.
+//! Security: each call is for the one tenant of its path and goes through the same scopes as its guests' calls; the
+//! token that may only look is not enough. Each is noted in the log, with neither keys nor values.
 //!
 //! Limit: a body of [`BODY_BYTES_MAX`]; sizes and batches as for guests.
 
 use std::sync::Arc;
 
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
+use axum::extract::State;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
+use super::Admin;
 use super::moves::Moves;
-use super::token::Token;
+use super::refusal::{Json, Path, ProblemDetails, Refusal};
 use crate::config::Plan;
 use crate::ids::{NAME_RULE, StoreName, TenantId};
 use crate::store::{Allowance, Error, Name, Raw, Reply, Scoped, Store, Text};
 
 /// A batch of 8 MiB, all of it quotation marks at the worst.
-const BODY_BYTES_MAX: usize = 24 << 20;
+pub(super) const BODY_BYTES_MAX: usize = 24 << 20;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Data {
     pub(crate) store: Arc<Store>,
-    pub(crate) token: Token,
     pub(crate) moves: Moves,
 }
 
 /// What is asked, by the last part of the path.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+pub(super) struct Asked {
+    /// `default` where it says nothing.
     store: Option<String>,
+    /// Where the page before ended.
     cursor: Option<String>,
+    /// Bytes, as a text or as `{"base64": "…"}`.
     #[serde(default)]
+    #[schema(value_type = Vec<Value>)]
     keys: Vec<Text>,
     #[serde(default)]
+    #[schema(value_type = Vec<Vec<Value>>)]
     pairs: Vec<(Text, Text)>,
     /// Where to move it.
     to: Option<String>,
     /// A Redis command and its arguments.
     #[serde(default)]
+    #[schema(value_type = Vec<Value>)]
     command: Vec<Text>,
+}
+
+/// What may be asked.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Call {
+    Names,
+    Keys,
+    Get,
+    Set,
+    Delete,
+    Command,
+    Publish,
+    Dead,
+    Replay,
+    Forget,
+    Move,
+    Moving,
+    Purge,
+}
+
+/// Looks at, or changes, what the tenant has in the store. The CLI's `kv`, `messages` and `publish` say it all by this.
+#[utoipa::path(post, path = "/v1/tenants/{id}/data/{call}", tag = "data",
+    params(("id" = String, Path), ("call" = Call, Path)), request_body = Asked,
+    responses(
+        (status = 200, body = Value),
+        (status = 400, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 413, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 415, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 507, body = ProblemDetails, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn call(
+    State(admin): State<Arc<Admin>>,
+    Path((id, call)): Path<(String, Call)>,
+    Json(asked): Json<Asked>,
+) -> Result<axum::Json<Value>, Refusal> {
+    let id = admin.known(&id)?;
+    let plan = admin.road.snapshot.load().plans.get(&id).cloned();
+    admin.data.done(&id, plan.as_deref(), call, asked).await.map(axum::Json)
 }
 
 #[derive(Serialize)]
@@ -55,32 +106,8 @@ enum Told {
     Bytes(Text),
 }
 
-/// A status, and why.
-type Refusal = (StatusCode, String);
-
 impl Data {
-    /// The answer, as JSON.
-    pub(super) async fn answer(
-        &self,
-        tenant: &TenantId,
-        plan: Option<&Plan>,
-        call: &str,
-        request: Request<Incoming>,
-    ) -> Result<Value, Refusal> {
-        if !self.token.is_in(request.headers()) {
-            let text = "this needs the token in the gateway's state folder, admin.token";
-            return Err((StatusCode::UNAUTHORIZED, text.to_owned()));
-        }
-        let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))?.to_bytes();
-        let asked = serde_json::from_slice(&body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-        if matches!(call, "set" | "delete" | "purge" | "command" | "move" | "publish" | "replay" | "forget") {
-            tracing::info!(target: "admin", %tenant, call, "an operator changes a tenant's data");
-        }
-        self.done(tenant, plan, call, asked).await
-    }
-
-    async fn done(&self, tenant: &TenantId, plan: Option<&Plan>, call: &str, asked: Asked) -> Result<Value, Refusal> {
+    async fn done(&self, tenant: &TenantId, plan: Option<&Plan>, call: Call, asked: Asked) -> Result<Value, Refusal> {
         let space = plan.and_then(|plan| plan.quota.storage);
         let allowance = space.map(|space| Allowance { bytes: space.bytes, keys: space.keys });
         let ttl = |name: &StoreName| plan?.store_ttl.of(name);
@@ -88,60 +115,59 @@ impl Data {
         let name = || store_name(asked.store.as_deref().unwrap_or("default"));
         let scoped = || name().map(|name| self.store.scoped(tenant, &name, allowance, ttl(&name)));
         match call {
-            "names" => self.names(tenant, asked.cursor.as_deref()).await,
-            "keys" => keys(&scoped()?, asked.cursor.as_deref()).await,
-            "get" => {
+            Call::Names => self.names(tenant, asked.cursor.as_deref()).await,
+            Call::Keys => keys(&scoped()?, asked.cursor.as_deref()).await,
+            Call::Get => {
                 let keys: Vec<&[u8]> = asked.keys.iter().map(|key| key.0.as_slice()).collect();
                 let values = scoped()?.get_many(&keys).await.map_err(|error| refusal(&error))?;
                 Ok(json!({ "values": values.into_iter().map(|value| value.map(Text)).collect::<Vec<_>>() }))
             }
-            "set" => {
+            Call::Set => {
                 let pairs = asked.pairs.iter().map(|(key, value)| (key.0.clone(), value.0.clone())).collect();
                 scoped()?.set_many(pairs).await.map_err(|error| refusal(&error))?;
                 Ok(json!({ "set": asked.pairs.len() }))
             }
-            "delete" => {
+            Call::Delete => {
                 let keys = asked.keys.iter().map(|key| key.0.clone()).collect();
                 scoped()?.delete_many(keys).await.map_err(|error| refusal(&error))?;
                 Ok(json!({ "deleted": asked.keys.len() }))
             }
-            "command" => command(&raw(), asked.command).await,
-            "publish" => {
+            Call::Command => command(&raw(), asked.command).await,
+            Call::Publish => {
                 let [channel, payload] = asked.keys.as_slice() else {
-                    return Err((StatusCode::BAD_REQUEST, "a channel and a message are two".to_owned()));
+                    return Err(Refusal::new(StatusCode::BAD_REQUEST, "a channel and a message are two"));
                 };
                 raw().publish(&channel.0, &payload.0).await.map_err(|error| refusal(&error))?;
                 Ok(json!({ "published": true }))
             }
-            "dead" | "replay" | "forget" => self.dead(tenant, call, asked).await,
-            "move" => {
+            Call::Dead | Call::Replay | Call::Forget => self.dead(tenant, call, asked).await,
+            Call::Move => {
                 let to = asked.to.as_deref().unwrap_or_default();
                 let begun = self.moves.begin(tenant, plan, to);
-                begun.map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}")))?;
+                begun.map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}")))?;
                 Ok(json!({ "begun": true }))
             }
-            "moving" => {
-                let never = || (StatusCode::NOT_FOUND, "it was not moved since the gateway started".to_owned());
+            Call::Moving => {
+                let never = || Refusal::new(StatusCode::NOT_FOUND, "it was not moved since the gateway started");
                 self.moves.status(tenant).ok_or_else(never)
             }
-            "purge" => {
+            Call::Purge => {
                 let only = asked.store.as_deref().map(store_name).transpose()?;
                 let removed = self.store.purge(tenant, only.as_ref()).await.map_err(|error| refusal(&error))?;
                 Ok(json!({ "removed": removed }))
             }
-            _ => Err((StatusCode::NOT_FOUND, "there is no such call".to_owned())),
         }
     }
 
     /// Messages that failed too often: the channel is the first key, and their identities follow.
-    async fn dead(&self, tenant: &TenantId, call: &str, asked: Asked) -> Result<Value, Refusal> {
+    async fn dead(&self, tenant: &TenantId, call: Call, asked: Asked) -> Result<Value, Refusal> {
         let mut keys = asked.keys.into_iter();
-        let channel = keys.next().ok_or_else(|| (StatusCode::BAD_REQUEST, "a channel is wanted".to_owned()))?.0;
+        let channel = keys.next().ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "a channel is wanted"))?.0;
         let ids: Vec<String> = keys.filter_map(|id| String::from_utf8(id.0).ok()).collect();
         let store = &self.store;
         let changed = match call {
-            "replay" => store.replay(tenant, &channel, &ids).await,
-            "forget" => store.forget_dead(tenant, &channel, &ids).await,
+            Call::Replay => store.replay(tenant, &channel, &ids).await,
+            Call::Forget => store.forget_dead(tenant, &channel, &ids).await,
             _ => {
                 let dead = store.dead(tenant, &channel, asked.cursor.as_deref()).await;
                 let dead = dead.map_err(|error| refusal(&error))?.into_iter();
@@ -172,7 +198,7 @@ async fn keys(scoped: &Scoped, cursor: Option<&str>) -> Result<Value, Refusal> {
 
 async fn command(raw: &Raw, words: Vec<Text>) -> Result<Value, Refusal> {
     let mut words = words.into_iter().map(|word| word.0);
-    let Some(name) = words.next() else { return Err((StatusCode::BAD_REQUEST, "there is no command".to_owned())) };
+    let Some(name) = words.next() else { return Err(Refusal::new(StatusCode::BAD_REQUEST, "there is no command")) };
     let replies = raw.execute(&name, words.collect()).await.map_err(|error| refusal(&error))?;
     let told = replies.into_iter().map(|reply| match reply {
         Reply::Nil => Told::Nil,
@@ -184,7 +210,7 @@ async fn command(raw: &Raw, words: Vec<Text>) -> Result<Value, Refusal> {
 }
 
 fn store_name(text: &str) -> Result<StoreName, Refusal> {
-    let wrong = || (StatusCode::BAD_REQUEST, format!("{text:?} is not the name of a store: {NAME_RULE}"));
+    let wrong = || Refusal::new(StatusCode::BAD_REQUEST, format!("{text:?} is not the name of a store: {NAME_RULE}"));
     StoreName::parse(text).ok_or_else(wrong)
 }
 
@@ -199,5 +225,5 @@ fn refusal(error: &Error) -> Refusal {
             StatusCode::UNPROCESSABLE_ENTITY
         }
     };
-    (status, error.to_string())
+    Refusal::new(status, error.to_string())
 }

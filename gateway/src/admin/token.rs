@@ -39,6 +39,11 @@ impl Token {
         Ok(Self(text.into()))
     }
 
+    /// The one that the configuration names.
+    pub(crate) fn of(secret: &str) -> Self {
+        Self(secret.into())
+    }
+
     /// Whether a request brings it, as RFC 6750 has it.
     pub(super) fn is_in(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));

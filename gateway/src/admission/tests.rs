@@ -181,5 +181,5 @@ async fn whatever_is_cancelled_when_no_permit_leaks() {
     let all: Vec<_> = futures_util::future::join_all((0..4).map(|_| doors.admit(house.routed()))).await;
     assert!(all.iter().all(Result::is_ok), "all four are there again");
     drop(all);
-    assert_eq!(house.ledger().usage(Moment::now())["in_flight"]["now"], 0);
+    assert_eq!(house.ledger().usage(Moment::now()).in_flight.now, 0);
 }

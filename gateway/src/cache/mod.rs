@@ -146,9 +146,9 @@ impl Cache {
     }
 
     /// What is kept, for operators.
-    pub(crate) fn usage(&self) -> serde_json::Value {
+    pub(crate) fn usage(&self) -> (u64, u64, u64) {
         self.kept.run_pending_tasks();
-        serde_json::json!({ "now": self.kept.weighted_size(), "max": self.bytes_max, "targets": self.kept.entry_count() })
+        (self.kept.weighted_size(), self.bytes_max, self.kept.entry_count())
     }
 
     /// Keeps it, unless something was forgotten since it was asked for.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::Client;
 use super::tenant::tenant_id;
@@ -41,7 +41,9 @@ pub(super) fn cache(asked: &Cache) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     let body = target.as_ref().map_or_else(|| json!({}), |target| json!({ "target": target }));
-    let answer = runtime()?.block_on(Client::new(&boot, PATIENCE).post(&format!("/tenants/{id}/purge"), &body))?;
-    std::io::stdout().write_all(&answer)?;
+    let mut client = Client::new(&boot, PATIENCE)?;
+    let answer = runtime()?.block_on(client.post(&format!("/v1/tenants/{id}/purge"), &body))?;
+    let answer: Value = serde_json::from_slice(&answer)?;
+    writeln!(std::io::stdout(), "{} targets of {id} forgotten", answer["targets"])?;
     Ok(ExitCode::SUCCESS)
 }

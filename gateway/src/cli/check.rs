@@ -1,4 +1,4 @@
-//! `tollgate check` and `tollgate compile`: the loader of `serve`, without serving.
+//! `tollgate check`, `tollgate explain` and `tollgate compile`: the loader of `serve`, without serving.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -6,29 +6,50 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{Common, runtime};
-use crate::config::{self, Boot, Machine, Planned, Problem};
+use crate::config::{self, Boot, Kind, Machine, Planned, Problem};
 use crate::sandbox::Compiler;
 use crate::telemetry::Metrics;
 
-pub(super) fn check(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
-    let (planned, boot) = load(common)?;
-    let (bounds, over) = boot.map(|boot| config::budget_lines(&boot, Machine::here())).unwrap_or_default();
+/// What `check` exits with: nothing is wrong but what may be, under `--strict`; something is.
+const WARNED: u8 = 1;
+const WRONG: u8 = 2;
+
+pub(super) fn check(common: &Common, json: bool, strict: bool) -> anyhow::Result<ExitCode> {
+    let (mut planned, boot) = load(common)?;
+    let machine = Machine::here();
+    let bounds = boot.as_ref().map(|boot| config::budget_bounds(boot, machine)).unwrap_or_default();
+    planned.problems.extend(boot.iter().flat_map(|boot| config::budget_warnings(boot, machine)));
     let text = if json {
         let problems: Vec<_> = planned.problems.iter().map(Problem::to_json).collect();
-        let value = serde_json::json!({
-            "tenants": planned.plans.len(),
-            "problems": problems,
-            "bounds": bounds,
-            "warnings": over,
-        });
+        let value = serde_json::json!({ "tenants": planned.plans.len(), "problems": problems, "bounds": bounds });
         format!("{value:#}\n")
     } else {
         let colour = std::io::stdout().is_terminal();
-        let warnings: String = over.iter().map(|warning| format!("warning: {warning}\n")).collect();
-        config::render_all(&planned.problems, colour) + &warnings + &summary(&planned) + "\n"
+        config::render_all(&planned.problems, colour) + &summary(&planned) + "\n"
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(if planned.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let (errors, warnings) = counts(&planned);
+    Ok(match (errors, warnings) {
+        (1.., _) => ExitCode::from(WRONG),
+        (0, 1..) if strict => ExitCode::from(WARNED),
+        (0, _) => ExitCode::SUCCESS,
+    })
+}
+
+/// `tollgate explain CODE`.
+pub(super) fn explain(asked: &str) -> anyhow::Result<ExitCode> {
+    let Some(kind) = Kind::find(asked) else {
+        let known: Vec<_> = Kind::ALL.iter().map(|kind| format!("  {}  {}", kind.code(), kind.name())).collect();
+        anyhow::bail!("{asked:?} is no kind of problem; there are\n{}", known.join("\n"));
+    };
+    std::io::stdout().lock().write_all(format!("{}\n", kind.story()).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Errors, and warnings.
+fn counts(planned: &Planned) -> (usize, usize) {
+    let warnings = planned.problems.iter().filter(|problem| problem.is_warning()).count();
+    (planned.problems.len() - warnings, warnings)
 }
 
 pub(super) fn compile(common: &Common) -> anyhow::Result<ExitCode> {
@@ -42,7 +63,7 @@ pub(super) fn compile(common: &Common) -> anyhow::Result<ExitCode> {
     text += &config::render_all(&planned.problems, std::io::stdout().is_terminal());
     text += &(summary(&planned) + "\n");
     std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(if planned.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if counts(&planned).0 == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn load(common: &Common) -> anyhow::Result<(Planned, Option<Boot>)> {
@@ -59,8 +80,12 @@ fn load(common: &Common) -> anyhow::Result<(Planned, Option<Boot>)> {
 fn summary(planned: &Planned) -> String {
     let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
     let good = count(planned.plans.len(), "tenant");
-    match planned.problems.len() {
-        0 => format!("{good}, no problem"),
-        n => format!("{}; {good} would be served", count(n, "problem")),
+    let (errors, warnings) = counts(planned);
+    let warned = if warnings == 0 { String::new() } else { format!(", {}", count(warnings, "warning")) };
+    let first = planned.problems.first().map(|problem| problem.kind.code());
+    let more = first.map(|code| format!("\nmore about one of them: tollgate explain {code}")).unwrap_or_default();
+    match errors {
+        0 => format!("{good}, no problem{warned}{more}"),
+        n => format!("{}{warned}; {good} would be served{more}", count(n, "problem")),
     }
 }

@@ -1,58 +1,134 @@
 //! A word to the gateway that is running, by its operators' listener.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
 use crate::config::Boot;
 
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
+/// Where the gateway answers.
+#[derive(Clone, Debug)]
+enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
 /// One connection, kept as long as the gateway keeps it.
 pub(super) struct Client {
-    address: SocketAddr,
-    token: Option<String>,
+    address: Address,
+    token: String,
     patience: Duration,
     connection: Option<(SendRequest<Full<Bytes>>, JoinHandle<()>)>,
 }
 
 impl Client {
-    /// To the gateway of this configuration. `patience` is how long one answer may take.
-    pub(super) const fn new(boot: &Boot, patience: Duration) -> Self {
-        Self { address: boot.listen.admin, token: None, patience, connection: None }
+    /// To the gateway of this configuration, with its token. `patience` is how long one answer may take.
+    pub(super) fn new(boot: &Boot, patience: Duration) -> anyhow::Result<Self> {
+        let operators = &boot.operators;
+        let token = match &operators.token {
+            Some(secret) => secret.0.clone(),
+            None => token(&boot.state.join("admin.token"))?,
+        };
+        let socket = operators.socket.clone().map(Address::Unix);
+        let address = socket.unwrap_or(Address::Tcp(boot.listen.admin));
+        Ok(Self { address, token, patience, connection: None })
     }
 
-    /// The same, with the token that tenants' data need.
-    pub(super) fn with_token(boot: &Boot, patience: Duration) -> anyhow::Result<Self> {
-        let path = boot.state.join("admin.token");
-        Ok(Self { token: Some(token(&path)?), ..Self::new(boot, patience) })
+    /// What a person opens in a browser; nothing where there is no address but a socket's.
+    pub(super) fn page(&self) -> Option<String> {
+        match &self.address {
+            Address::Tcp(address) => Some(format!("http://{address}/#token={}", self.token)),
+            Address::Unix(_) => None,
+        }
+    }
+
+    /// What is said at this path, as JSON.
+    ///
+    /// # Errors
+    /// It is not running, does not answer in time, or refuses.
+    pub(super) async fn get(&mut self, path: &str) -> anyhow::Result<Value> {
+        let (status, answer) = self.within(self.patience, Method::GET, path, None).await?;
+        Ok(serde_json::from_slice(&self.done(status, answer)?)?)
+    }
+
+    /// Drops the connection, so that the next call makes another.
+    pub(super) fn forget(&mut self) {
+        self.connection = None;
+    }
+
+    /// A body that does not end by itself.
+    pub(super) async fn stream(&mut self, path: &str) -> anyhow::Result<Incoming> {
+        let response = tokio::time::timeout(self.patience, self.send(Method::GET, path, None)).await;
+        let response = response.map_err(anyhow::Error::from).and_then(|response| response);
+        let response = response.with_context(|| format!("the gateway at {} (is it running?)", self.address))?;
+        let (parts, body) = response.into_parts();
+        if !parts.status.is_success() {
+            let text = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| anyhow::anyhow!(error))?;
+            self.done(parts.status, text.to_bytes())?;
+            bail!("the gateway at {} says {}", self.address, parts.status);
+        }
+        Ok(body)
     }
 
     /// # Errors
     /// It is not running, does not answer in time, or says something else than that it was done.
     pub(super) async fn post(&mut self, path: &str, body: &Value) -> anyhow::Result<Bytes> {
         let (status, answer) = self.try_post(path, body).await?;
-        if !status.is_success() {
-            let text = String::from_utf8_lossy(&answer);
-            bail!("the gateway at {} says {status}: {}", self.address, text.trim_end());
+        self.done(status, answer)
+    }
+
+    /// The answer, where it is that something was done; else what the gateway says is wrong (RFC 9457).
+    fn done(&self, status: StatusCode, answer: Bytes) -> anyhow::Result<Bytes> {
+        if status.is_success() {
+            return Ok(answer);
         }
-        Ok(answer)
+        let detail = serde_json::from_slice::<Value>(&answer).ok();
+        let detail = detail.as_ref().and_then(|problem| problem.get("detail")?.as_str());
+        let text = detail.map_or_else(|| String::from_utf8_lossy(&answer).trim_end().to_owned(), str::to_owned);
+        bail!("the gateway at {} says {status}: {text}", self.address)
     }
 
     /// What the gateway says, whatever it is.
     pub(super) async fn try_post(&mut self, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Bytes)> {
-        let patience = self.patience;
-        let exchange = tokio::time::timeout(patience, self.exchange(path, body));
-        let answer = exchange.await.with_context(|| format!("no answer within {} seconds", patience.as_secs()));
+        self.within(self.patience, Method::POST, path, Some(body)).await
+    }
+
+    async fn within(
+        &mut self,
+        patience: Duration,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let exchange = async {
+            let (parts, body) = self.send(method, path, body).await?.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| anyhow::anyhow!(error))?;
+            anyhow::Ok((parts.status, body.to_bytes()))
+        };
+        let answer = tokio::time::timeout(patience, exchange).await;
+        let answer = answer.with_context(|| format!("no answer within {} seconds", patience.as_secs()));
         let answer = answer.and_then(|answer| answer);
         if answer.is_err() {
             self.connection = None;
@@ -60,34 +136,51 @@ impl Client {
         answer.with_context(|| format!("the gateway at {} (is it running?)", self.address))
     }
 
-    async fn exchange(&mut self, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Bytes)> {
-        let mut request = http::Request::post(path)
-            .header(http::header::HOST, self.address.to_string())
-            .header(http::header::CONTENT_TYPE, "application/json");
-        if let Some(token) = &self.token {
-            request = request.header(http::header::AUTHORIZATION, format!("Bearer {token}"));
+    async fn send(&mut self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Response<Incoming>> {
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "tollgate")
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token));
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        let request = request.body(Full::new(Bytes::from(serde_json::to_vec(body)?)))?;
+        let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        let request = request.body(Full::new(Bytes::from(body)))?;
         // The gateway ends a connection after a while.
         let is_open = match &mut self.connection {
             Some((sender, _)) => sender.ready().await.is_ok(),
             None => false,
         };
         if !is_open {
-            let stream = tokio::net::TcpStream::connect(self.address).await?;
-            stream.set_nodelay(true)?;
-            let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-            let driven = tokio::spawn(async {
-                // What it ends with, the request says too.
-                let _ended = connection.await;
-            });
-            self.connection = Some((sender, driven));
+            self.connection = Some(connect(&self.address).await?);
         }
         let Some((sender, _)) = &mut self.connection else { bail!("there is no connection") };
-        let (parts, body) = sender.send_request(request).await?.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| anyhow::anyhow!(error))?;
-        Ok((parts.status, body.to_bytes()))
+        Ok(sender.send_request(request).await?)
     }
+}
+
+async fn connect(address: &Address) -> anyhow::Result<(SendRequest<Full<Bytes>>, JoinHandle<()>)> {
+    match address {
+        Address::Tcp(address) => {
+            let stream = tokio::net::TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            over(stream).await
+        }
+        Address::Unix(path) => over(tokio::net::UnixStream::connect(path).await?).await,
+    }
+}
+
+async fn over<S>(stream: S) -> anyhow::Result<(SendRequest<Full<Bytes>>, JoinHandle<()>)>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driven = tokio::spawn(async {
+        // What it ends with, the request says too.
+        let _ended = connection.await;
+    });
+    Ok((sender, driven))
 }
 
 fn token(path: &Path) -> anyhow::Result<String> {

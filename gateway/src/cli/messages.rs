@@ -65,8 +65,8 @@ pub(super) fn messages(asked: &Messages) -> anyhow::Result<ExitCode> {
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };
-    let mut client = Client::with_token(&boot, PATIENCE)?;
-    let base = format!("/tenants/{id}/data");
+    let mut client = Client::new(&boot, PATIENCE)?;
+    let base = format!("/v1/tenants/{id}/data");
     runtime()?.block_on(async {
         let Some(call) = call else { return list(&mut client, &base, which).await };
         if which.ids.is_empty() && !which.all {

@@ -4,13 +4,16 @@ mod ca;
 mod cache;
 mod check;
 mod client;
+mod config;
 mod dev;
 mod kv;
 mod messages;
+mod operate;
 mod publish;
 mod redis;
 mod serve;
 mod tenant;
+mod top;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -37,7 +40,7 @@ First steps:
   tollgate ca                    how to make curl or a browser trust the development certificates
   tollgate check                 what is wrong with the configuration, all of it at once
 
-Exit codes: 0 done, 1 failed, 2 misused.";
+Exit codes: 0 done, 1 failed, 2 misused; of `check`: 0 good, 1 warnings with --strict, 2 problems.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -56,12 +59,39 @@ enum Command {
         /// Print the problems as JSON
         #[arg(long)]
         json: bool,
+        /// Exit with 1 where nothing but warnings is found
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Print what holds and which line says so, or what there is to say
+    Config(config::Config),
+    /// Tell the long story of a problem that `check` shows by its code
+    Explain {
+        /// Such as E0104, or host-conflict
+        code: String,
     },
     /// Print the development CA's certificate and how to trust it
     Ca(Common),
     /// Compile every tenant's components ahead, so that a gateway that starts later need not
     Compile(Common),
-    /// Stop a tenant of the gateway that is running, let it go on, or count what it has
+    /// Say how the gateway that is running stands
+    Status {
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show the figures of the gateway that is running, each second, in this terminal
+    Top(Common),
+    /// Print the address of the gateway's page for browsers, with its token
+    Dashboard(Common),
+    /// Print what a tenant's guests printed
+    Logs(operate::Logs),
+    /// Have the gateway that is running load all tenants' files, and wait for it
+    Reload(Common),
+    /// Have the gateway that is running end when what is in flight is done
+    Drain(Common),
+    /// Look at tenants of the gateway that is running, stop one, let it go on, or count what it has
     #[command(subcommand)]
     Tenant(Change),
     /// Look at, change, export and import what a tenant has, by the gateway that is running
@@ -136,6 +166,22 @@ enum Redis {
 
 #[derive(Debug, Subcommand)]
 enum Change {
+    /// Which there are, and how they stand
+    List {
+        /// Only those with this in their names or hosts
+        search: Option<String>,
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// One in depth, as JSON: routes, usage against every quota, faults
+    Show {
+        /// The name of the tenant's folder
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Answer 503 for this tenant from now on, and end its running guests; a restart does not forget it
     Suspend {
         /// The name of the tenant's folder
@@ -193,6 +239,24 @@ fn storage(text: &str) -> Result<String, String> {
 }
 
 impl Common {
+    /// What was given over the file: the key, its value, and what says it.
+    fn flags(&self) -> Vec<(&'static str, String, &'static str)> {
+        let quoted = |text: &dyn std::fmt::Display| format!("{:?}", text.to_string());
+        let addresses = |address: SocketAddr| format!("[{}]", quoted(&address));
+        let given = [
+            ("state", self.state.as_ref().map(|dir| quoted(&dir.display())), "--state or TOLLGATE_STATE"),
+            ("listen.https", self.https.map(addresses), "--https or TOLLGATE_HTTPS"),
+            ("listen.http", self.http.map(addresses), "--http or TOLLGATE_HTTP"),
+            ("listen.admin", self.admin.map(|address| quoted(&address)), "--admin or TOLLGATE_ADMIN"),
+            (
+                "storage.backend",
+                self.storage.as_ref().map(|text| quoted(&text.split(':').next().unwrap_or(text))),
+                "--storage or TOLLGATE_STORAGE",
+            ),
+        ];
+        given.into_iter().filter_map(|(key, value, by)| Some((key, value?, by))).collect()
+    }
+
     fn overrides(&self) -> Overrides {
         Overrides {
             state: self.state.clone(),
@@ -221,7 +285,9 @@ pub fn main() -> ExitCode {
         Command::Add(asked) => dev::add(&asked),
         Command::Build { at, component } => dev::build(&at, &component),
         Command::Up(asked) => dev::up(&asked),
-        Command::Check { common, json } => check::check(&common, json),
+        Command::Check { common, json, strict } => check::check(&common, json, strict),
+        Command::Config(asked) => config::config(&asked),
+        Command::Explain { code } => check::explain(&code),
         Command::Compile(common) => check::compile(&common),
         Command::Ca(common) => ca::ca(&common),
         Command::Redis(Redis::Acl { user, password_file, apply, common }) => {
@@ -231,6 +297,14 @@ pub fn main() -> ExitCode {
         Command::Cache(what) => cache::cache(&what),
         Command::Messages(what) => messages::messages(&what),
         Command::Publish { tenant, channel, message, common } => publish::publish(&common, &tenant, channel, message),
+        Command::Status { json, common } => operate::status(&common, json),
+        Command::Top(common) => top::top(&common),
+        Command::Dashboard(common) => operate::dashboard(&common),
+        Command::Logs(asked) => operate::logs(&asked),
+        Command::Reload(common) => operate::reload(&common),
+        Command::Drain(common) => operate::drain(&common),
+        Command::Tenant(Change::List { search, json, common }) => operate::tenants(&common, search.as_deref(), json),
+        Command::Tenant(Change::Show { id, common }) => operate::tenant(&common, &id),
         Command::Tenant(Change::Suspend { id, common }) => tenant::tenant(&common, &id, "suspend"),
         Command::Tenant(Change::Resume { id, common }) => tenant::tenant(&common, &id, "resume"),
         Command::Tenant(Change::Count { id, common }) => tenant::tenant(&common, &id, "count"),

@@ -21,10 +21,10 @@ pub(super) fn publish(common: &Common, id: &str, channel: OsString, message: OsS
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };
-    let mut client = Client::with_token(&boot, PATIENCE)?;
+    let mut client = Client::new(&boot, PATIENCE)?;
     let words = [Text(channel.into_vec()), Text(message.into_vec())];
     let body = json!({ "keys": words });
-    runtime()?.block_on(client.post(&format!("/tenants/{id}/data/publish"), &body))?;
+    runtime()?.block_on(client.post(&format!("/v1/tenants/{id}/data/publish"), &body))?;
     writeln!(std::io::stdout(), "published")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -22,8 +22,8 @@ pub(super) fn serve(common: &Common, takeover: bool) -> anyhow::Result<ExitCode>
 pub(super) fn run(boot: Boot, takeover: bool) -> anyhow::Result<ExitCode> {
     let _lines_to_the_end = telemetry::start(&boot.telemetry)?;
     raise_descriptors();
-    for warning in config::budget_lines(&boot, Machine::here()).1 {
-        tracing::warn!(target: "config", "{warning}");
+    for warning in config::budget_warnings(&boot, Machine::here()) {
+        tracing::warn!(target: "config", "{}", warning.line());
     }
     let dev = (boot.tls == crate::tls::Source::Dev && !boot.listen.is_plain).then(|| boot.state.join("tls/ca.pem"));
     let ended = runtime()?.block_on(async {

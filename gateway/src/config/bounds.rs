@@ -109,7 +109,11 @@ impl Section<'_> {
     /// `{ rate = 500, per = "1s", burst = 1000 }`; a second where no time is said.
     fn rate(&self, key: &'static str, take: impl Fn(&Self, &'static str) -> Option<At<u64>>) -> Option<At<Rate>> {
         let section = self.section(key)?;
-        let amount = section.required("rate", take(&section, "rate"), "rate, what comes in within `per`");
+        let amount = section.required(
+            "rate",
+            take(&section, "rate"),
+            "rate = 500, say: what comes in within `per`, a second where that is not said",
+        );
         let per = section.duration("per").map_or(Duration::from_secs(1), |at| at.value);
         let burst = take(&section, "burst").map(|at| at.value);
         section.finish();

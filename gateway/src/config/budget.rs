@@ -1,6 +1,8 @@
-//! What the settings allow the process to take, added up and held against the machine. Said by `check` and at the start; it
-//! is no problem of a file, since nothing is wrong until it all happens at once.
+//! What the settings allow the process to take, added up and held against the machine. Warned of by `check`
+//! and at the start: nothing is wrong until it all happens at once.
 
+use super::kind::Kind;
+use super::problem::Problem;
 use super::{Boot, units};
 
 /// Bytes of buffers that one connection of a client may hold: TLS, hyper, one response's piece.
@@ -29,38 +31,64 @@ impl Machine {
     }
 }
 
-/// One line a bound, then the sums; and what is more than the machine has.
-pub(crate) fn lines(boot: &Boot, machine: Machine) -> (Vec<String>, Vec<String>) {
+/// What each bound may come to, in bytes, and the key that says it.
+fn of(boot: &Boot) -> Vec<(&'static str, &'static str, u64)> {
     let connections = u64::from(boot.listen.connections);
     let mut bounds = boot.sandbox.memory_bounds().to_vec();
     bounds.push(("clients' connections", "listen.connections", connections * CONNECTION_BYTES));
     bounds.push(("the store's pages", "storage.backend", STORE_BYTES));
-    let sum: u64 = bounds.iter().map(|(_, _, bytes)| bytes).sum();
-    let text = |bytes: u64| {
-        let whole = if bytes >= 10 << 30 { 1 << 30 } else { 1 << 20 };
-        units::bytes_text(bytes.next_multiple_of(whole))
-    };
+    bounds
+}
+
+fn text(bytes: u64) -> String {
+    let whole = if bytes >= 10 << 30 { 1 << 30 } else { 1 << 20 };
+    units::bytes_text(bytes.next_multiple_of(whole))
+}
+
+/// One line a bound, then the sum.
+pub(crate) fn bounds(boot: &Boot, machine: Machine) -> Vec<String> {
+    let bounds = of(boot);
+    let sum = bounds.iter().map(|(_, _, bytes)| bytes).sum();
     let mut lines: Vec<String> =
         bounds.iter().map(|(what, key, bytes)| format!("{:>9}  {what} ({key})", text(*bytes))).collect();
     lines.push(format!("{:>9}  at the most, of the machine's {}", text(sum), text(machine.memory)));
+    lines
+}
+
+/// What is more than the machine has, and what is open that should not be.
+pub(crate) fn warnings(boot: &Boot, machine: Machine) -> Vec<Problem> {
+    let warning = |kind, key: &str, texts: [&str; 3], hint: &str| {
+        let [summary, found, wanted] = texts.map(str::to_owned);
+        let (place, hint) = (boot.source.place_of(key), Some(hint.to_owned()));
+        Problem { kind, tenant: None, place, summary, found, wanted, hint, also: None }
+    };
+    let bounds = of(boot);
+    let sum: u64 = bounds.iter().map(|(_, _, bytes)| bytes).sum();
     let mut over = Vec::new();
     if sum > machine.memory {
         let largest = bounds.iter().max_by_key(|(_, _, bytes)| bytes).map_or("", |(_, key, _)| key);
-        over.push(format!(
-            "memory: the bounds add up to {}, and the machine has {}; lower {largest} first",
-            text(sum),
-            text(machine.memory)
-        ));
+        let (found, has) =
+            (format!("{} in all", text(sum)), format!("{}, which the machine has", text(machine.memory)));
+        let summary = "the bounds of memory add up to more than the machine has";
+        let hint = format!("lower {largest} first; `tollgate check --json` lists each bound");
+        over.push(warning(Kind::MemoryBudget, largest, [summary, &found, &has], &hint));
     }
-    let descriptors = connections + DESCRIPTORS_BESIDE;
+    let descriptors = u64::from(boot.listen.connections) + DESCRIPTORS_BESIDE;
     if descriptors > machine.descriptors {
-        over.push(format!(
-            "descriptors: listen.connections = {connections} and {DESCRIPTORS_BESIDE} for the rest, and this process may \
-             have {}; lower it, or raise the limit (ulimit -n, LimitNOFILE=)",
-            machine.descriptors
-        ));
+        let found = format!("{} connections, and {DESCRIPTORS_BESIDE} for the rest", boot.listen.connections);
+        let wanted = format!("{} at most, which this process may have", machine.descriptors);
+        let texts = ["there may be more connections than descriptors", found.as_str(), wanted.as_str()];
+        let hint = "lower listen.connections, or raise the limit (ulimit -n, LimitNOFILE=)";
+        over.push(warning(Kind::DescriptorBudget, "listen.connections", texts, hint));
     }
-    (lines, over)
+    if !boot.listen.admin.ip().is_loopback() {
+        let found = format!("{}, which is not loopback", boot.listen.admin);
+        let texts =
+            ["the operators' listener can be reached from elsewhere", &found, "an address such as 127.0.0.1:9443"];
+        let hint = "its token passes there without TLS: put a tunnel or a proxy with TLS before it, and a firewall";
+        over.push(warning(Kind::AdminExposed, "listen.admin", texts, hint));
+    }
+    over
 }
 
 #[cfg(test)]
@@ -73,14 +101,16 @@ mod tests {
         std::fs::write(dir.path().join("gateway.toml"), "schema = 1").unwrap();
         let boot =
             super::super::gateway(&dir.path().join("gateway.toml"), &super::super::Overrides::default()).unwrap();
-        let (shown, over) = lines(&boot, Machine { memory: 1 << 40, descriptors: 1 << 20 });
-        assert_eq!(over, [""; 0]);
+        let enough = Machine { memory: 1 << 40, descriptors: 1 << 20 };
+        let shown = bounds(&boot, enough);
+        assert_eq!(warnings(&boot, enough), []);
         assert!(
             shown[0].contains("4GiB  guests") && shown.last().unwrap().contains("of the machine's 1024GiB"),
             "{shown:?}"
         );
-        let (_, over) = lines(&boot, Machine { memory: 1 << 30, descriptors: 1024 });
-        assert!(over[0].contains("and the machine has 1GiB; lower sandbox."), "{over:?}");
-        assert!(over[1].contains("listen.connections = 10000"), "{over:?}");
+        let over = warnings(&boot, Machine { memory: 1 << 30, descriptors: 1024 });
+        assert_eq!(over.iter().map(|warning| warning.kind.code()).collect::<Vec<_>>(), ["W0501", "W0502"]);
+        assert_eq!(over[0].wanted, "1GiB, which the machine has");
+        assert_eq!(over[1].found, "10000 connections, and 1000 for the rest");
     }
 }

@@ -1,6 +1,7 @@
 //! What a tenant's file may say at most, by the gateway's `[ceilings]`: each key against its own.
 
 use super::bounds::{LimitsRead, QuotaRead};
+use super::kind::Kind;
 use super::problem::Place;
 use super::reader::At;
 use super::resolve::Notes;
@@ -19,7 +20,7 @@ struct Said<'s> {
 fn note(notes: &mut Notes<'_>, said: &Said<'_>) {
     let summary = format!("`{}` is above its ceiling", said.key);
     let wanted = format!("{} or less", said.max.0);
-    notes.add("above-ceiling", said.read.1, [&summary, &said.read.0, &wanted], Some(HINT.to_owned()));
+    notes.add(Kind::AboveCeiling, said.read.1, [&summary, &said.read.0, &wanted], Some(HINT.to_owned()));
     if let Some(problem) = notes.problems.last_mut() {
         problem.also = Some((said.max.1.clone(), format!("the ceiling is {}", said.max.0)));
     }

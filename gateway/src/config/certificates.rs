@@ -1,14 +1,18 @@
 //! A tenant's certificate, and whose certificates its clients have: from the files to what TLS takes.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use super::kind::Kind;
 use super::problem::{Place, Source};
 use super::reader::At;
 use super::resolve::Notes;
 use super::tenant_file::{ClientsRead, PairRead};
 use crate::domain::Pattern;
 use crate::tls::{self, Clients, ClientsError, Pair, PairError};
+
+/// Time enough to have another certificate, while somebody is at work.
+const EXPIRES_SOON: Duration = Duration::from_hours(24 * 14);
 
 /// A file's bytes, or why it could not be read.
 type Bytes = Result<Vec<u8>, String>;
@@ -22,7 +26,7 @@ fn readable(notes: &mut Notes<'_>, at: &At<String>, file: Bytes) -> Option<Vec<u
         Ok(bytes) => Some(bytes),
         Err(found) => {
             let texts = ["a file of the certificate cannot be read", found.as_str(), "a PEM file"];
-            notes.add("unreadable", &at.place, texts, None);
+            notes.add(Kind::Unreadable, &at.place, texts, None);
             None
         }
     }
@@ -46,7 +50,7 @@ pub(super) fn pair(
                 &wild.value.to_string(),
                 "[tls] with cert and key in this file, or hosts by their names",
             ];
-            notes.add("bad-certificate", &wild.place, texts, None);
+            notes.add(Kind::NoCertificate, &wild.place, texts, None);
             return None;
         }
         if kind != tls::Source::Files {
@@ -55,7 +59,7 @@ pub(super) fn pair(
         let texts =
             ["this tenant has no certificate", "no [tls]", "[tls] with cert and key, the paths of two PEM files"];
         let hint = "tls.certificates = \"dev\" in the gateway's file makes certificates for development";
-        notes.add("missing-key", &Place::whole(source), texts, Some(hint.to_owned()));
+        notes.add(Kind::NoCertificate, &Place::whole(source), texts, Some(hint.to_owned()));
         return None;
     };
     let (cert, key) = (readable(notes, &read.cert, cert), readable(notes, &read.key, key));
@@ -67,22 +71,38 @@ pub(super) fn pair(
             let hint = (error == PairError::Mismatch).then(|| hint.to_owned());
             let texts =
                 ["this certificate cannot be used", &error.to_string(), "a certificate and the key it was made for"];
-            notes.add("bad-certificate", place, texts, hint);
+            notes.add(Kind::BadCertificate, place, texts, hint);
             return None;
         }
     };
-    if let Ok(over) = now.duration_since(pair.not_after) {
-        let found = format!("it ended {} days ago", over.as_secs() / 86_400);
-        let texts = ["the certificate has expired", &found, "a certificate that is valid today"];
-        notes.add("bad-certificate", &read.cert.place, texts, None);
-    }
+    expiry(notes, &read.cert.place, pair.not_after, now);
     for host in hosts.iter().filter(|host| !pair.covers(&host.value)) {
         let names = pair.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let found = format!("{} is not among its names: {names}", host.value);
         let texts = ["the certificate does not cover this host", &found, "a certificate for every host of the tenant"];
-        notes.add("bad-certificate", &host.place, texts, None);
+        let hint = "have a certificate made that names it, or take the host out of `hosts`";
+        notes.add(Kind::HostNotCovered, &host.place, texts, Some(hint.to_owned()));
     }
     Some(Some(pair))
+}
+
+fn expiry(notes: &mut Notes<'_>, place: &Place, not_after: SystemTime, now: SystemTime) {
+    const HINT: &str =
+        "put a new certificate and its key in the place of these files: the gateway takes them by itself";
+    let days = |time: Duration| time.as_secs() / 86_400;
+    match not_after.duration_since(now) {
+        Err(over) => {
+            let found = format!("it ended {} days ago", days(over.duration()));
+            let texts = ["the certificate has expired", &found, "a certificate that is valid today"];
+            notes.add(Kind::CertificateExpired, place, texts, Some(HINT.to_owned()));
+        }
+        Ok(left) if left < EXPIRES_SOON => {
+            let found = format!("it ends in {} days", days(left));
+            let texts = ["the certificate ends soon", &found, "one that lasts two weeks at least"];
+            notes.add(Kind::CertificateExpires, place, texts, Some(HINT.to_owned()));
+        }
+        Ok(_long) => {}
+    }
 }
 
 /// The outer nothing is a problem; the inner one is a tenant that asks its clients for nothing.
@@ -110,7 +130,7 @@ pub(super) fn clients(
                 "the certificates of CAs, in PEM, one after the other"
             };
             let texts = ["clients' certificates cannot be looked at", &error.to_string(), wanted];
-            notes.add("bad-certificate", place, texts, None);
+            notes.add(Kind::BadCertificate, place, texts, None);
             None
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::kind::Kind;
 use super::problem::{Place, Problem};
 use super::reader::At;
 use super::resolve::Found;
@@ -23,7 +24,7 @@ pub(super) fn keep_for_owners(
         let Some(claim) = tenant.claims.iter().find(taken) else { return true };
         let owner = owners.get(&claim.value).map_or("", |owner| owner.as_str());
         problems.push(Problem {
-            kind: "duplicate-host",
+            kind: Kind::HostConflict,
             tenant: Some(id.clone()),
             place: claim.place.clone(),
             summary: "this host is claimed twice".to_owned(),
@@ -59,7 +60,7 @@ pub(super) fn take_out_conflicts(
             }
             let same = id == owner_id;
             problems.push(Problem {
-                kind: "duplicate-host",
+                kind: Kind::HostConflict,
                 tenant: Some(id.clone()),
                 place: place.clone(),
                 summary: "this host is claimed twice".to_owned(),

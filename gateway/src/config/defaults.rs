@@ -37,6 +37,7 @@ pub(super) const COMPILE_MEMORY: u64 = 2 << 30;
 pub(super) const COMPILE_TIME: Duration = Duration::from_secs(60);
 
 pub(super) const LOG: &str = "info";
+pub(super) const METRICS_TENANTS: u32 = 1000;
 
 pub(super) const FAIR_TURNS: bool = true;
 pub(super) const METERING: bool = true;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use toml::de::DeValue;
 
+use super::kind::Kind;
 use super::problem::Problem;
 use super::reader::{At, Section};
 use super::verify::is_known;
@@ -257,7 +258,7 @@ pub(crate) fn stage(planned: Planned, before: &BTreeMap<TenantId, Arc<Plan>>, st
         for component in &plan.components {
             let Some(Err(error)) = component.files.as_ref().map(|files| files.stage(staged, id)) else { continue };
             problems.push(Problem {
-                kind: "bad-files",
+                kind: Kind::BadFiles,
                 tenant: Some(id.clone()),
                 place: component.place.clone(),
                 summary: "this component's files cannot be put aside for it".to_owned(),

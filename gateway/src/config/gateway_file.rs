@@ -1,14 +1,16 @@
 //! `gateway.toml`: every key of the machine's file.
 
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use toml::de::DeValue;
 
 use super::bounds::{LimitsRead, QuotaRead};
+use super::kind::Kind;
 use super::reader::{At, Reader, Section};
 use super::reference::reference;
 use super::remote::{self, Registry};
-use super::{Boot, Ceilings, Overrides, Policy, defaults, front_file, tls_file};
+use super::{Boot, Ceilings, Overrides, Policy, defaults, front_file, operators, tls_file};
 use crate::store::{Prefix, Secret, Servers, Topology};
 use crate::tenant::{Limits, Quota, Rate};
 use crate::{admission, host, sandbox, store, telemetry};
@@ -24,6 +26,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
     let sandbox = file.section("sandbox");
     let egress = egress(reader, file, base);
     let boot = Boot {
+        source: Arc::clone(&reader.source),
         tenants_dir,
         watch,
         listen: front_file::listen(file, overrides),
@@ -35,6 +38,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
         admission: admission(sandbox.as_ref()),
         sandbox: sandbox_settings(sandbox.as_ref(), base, &state),
         telemetry,
+        operators: operators::read(reader, file, base),
         egress,
         policy: policy(file),
         state,
@@ -67,7 +71,7 @@ pub(super) fn schema(reader: &Reader, file: &Section<'_>) {
     let schema = file.required("schema", file.count("schema"), "schema = 1, the version of this format");
     if let Some(schema) = schema.filter(|schema| schema.value != 1) {
         let summary = "this format is not known".to_owned();
-        reader.bad("bad-value", &schema.place, summary, format!("schema {}", schema.value), "schema = 1");
+        reader.bad(Kind::BadValue, &schema.place, summary, format!("schema {}", schema.value), "schema = 1");
     }
 }
 
@@ -105,17 +109,7 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
     });
     let timeout = section.as_ref().and_then(|s| s.duration("timeout"));
     let share_rates = value(section.as_ref().and_then(|s| s.boolean("share_rates")), defaults::SHARE_RATES);
-    let users = section.as_ref().and_then(|s| s.take("tenant_users", TENANT_USERS, reference));
-    let tenant_users = users.and_then(|at| {
-        let bad = |found: String| {
-            reader.bad("unreadable", &at.place, "the secret cannot be read".into(), found, TENANT_USERS);
-        };
-        let read = at.value.read(base).map_err(bad).ok()?;
-        if read.len() < SECRET_BYTES_MIN {
-            bad(format!("{} bytes", read.len()));
-        }
-        Some(Secret(read))
-    });
+    let tenant_users = section.as_ref().and_then(|s| operators::secret(reader, s, "tenant_users", TENANT_USERS, base));
     let embedded = store::Kind::Embedded(path.map_or_else(|| state.join("store"), |at| join(base, &at.value)));
     let tls = section.as_ref().map(|section| storage_tls(reader, section, base)).unwrap_or_default();
     let redis = |urls: String, topology| {
@@ -129,12 +123,12 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
         }
         (None, Some(At { value: Some(_), place }), None) => {
             let found = "no URL".to_owned();
-            reader.bad("missing-key", &place, "`storage.url` is needed for Redis".into(), found, URL);
+            reader.bad(Kind::MissingKey, &place, "`storage.url` is needed for Redis".into(), found, URL);
             embedded
         }
         (None, Some(At { value: Some(topology), .. }), Some(url)) => {
             let read = url.value.read(base).map_err(|found| {
-                reader.bad("unreadable", &url.place, "the Redis URL cannot be read".into(), found, URL);
+                reader.bad(Kind::Unreadable, &url.place, "the Redis URL cannot be read".into(), found, URL);
             });
             redis(read.unwrap_or_default(), topology)
         }
@@ -171,7 +165,7 @@ fn storage_tls(reader: &Reader, storage: &Section<'_>, base: &Path) -> store::Tl
         let read = std::fs::read(base.join(&at.value));
         let unreadable = |error: std::io::Error| {
             let summary = format!("`storage.tls.{key}` cannot be read");
-            reader.bad("unreadable", &at.place, summary, error.to_string(), "a PEM file");
+            reader.bad(Kind::Unreadable, &at.place, summary, error.to_string(), "a PEM file");
         };
         Some((at.place.clone(), read.map_err(unreadable).ok()?))
     };
@@ -181,7 +175,7 @@ fn storage_tls(reader: &Reader, storage: &Section<'_>, base: &Path) -> store::Tl
         (Some((_, cert)), Some((_, key))) => Some((cert, key)),
         (Some((place, _)), None) | (None, Some((place, _))) => {
             let summary = "a certificate and its key go together".to_owned();
-            reader.bad("missing-key", &place, summary, "one of them".to_owned(), "cert and key");
+            reader.bad(Kind::MissingKey, &place, summary, "one of them".to_owned(), "cert and key");
             None
         }
         (None, None) => None,
@@ -190,7 +184,6 @@ fn storage_tls(reader: &Reader, storage: &Section<'_>, base: &Path) -> store::Tl
 }
 
 const TENANT_USERS: &str = "{ file = \"path\" } or { env = \"NAME\" }, at least 32 bytes that nobody can guess";
-const SECRET_BYTES_MIN: usize = 32;
 const URL: &str = "\"redis://host:6379\" (several with commas between), { env = \"NAME\" } or { file = \"path\" }";
 
 fn admission(section: Option<&Section<'_>>) -> admission::Settings {
@@ -231,12 +224,18 @@ fn registries(reader: &Reader, file: &Section<'_>, base: &Path) -> Vec<Registry>
         let password = section.take("password", "a text, { env = \"NAME\" } or { file = \"path\" }", reference);
         if let (Some(at), None) = (&user, &password) {
             let summary = "`user` says nothing without `password`".to_owned();
-            reader.bad("bad-value", &at.place, summary, "no password".to_owned(), "password = { file = \"path\" }");
+            reader.bad(
+                Kind::KeysDisagree,
+                &at.place,
+                summary,
+                "no password".to_owned(),
+                "password = { file = \"path\" }",
+            );
         }
         let password = password.and_then(|at| match at.value.read(base) {
             Ok(password) => Some(Secret(password)),
             Err(found) => {
-                reader.bad("unreadable", &at.place, "the password cannot be read".to_owned(), found, "a text");
+                reader.bad(Kind::Unreadable, &at.place, "the password cannot be read".to_owned(), found, "a text");
                 None
             }
         });
@@ -253,7 +252,7 @@ fn egress(reader: &Reader, file: &Section<'_>, base: &Path) -> host::Settings {
         let read = std::fs::read(base.join(&at.value));
         let unreadable = |error: std::io::Error| {
             let summary = "the certificates to trust cannot be read".to_owned();
-            reader.bad("unreadable", &at.place, summary, error.to_string(), "a PEM file");
+            reader.bad(Kind::Unreadable, &at.place, summary, error.to_string(), "a PEM file");
         };
         read.map_err(unreadable).ok()
     });
@@ -274,10 +273,15 @@ fn telemetry(file: &Section<'_>) -> telemetry::Settings {
     let words = [("json", telemetry::Format::Json), ("text", telemetry::Format::Text)];
     let format = section.as_ref().and_then(|section| section.word("format", &words));
     let log = section.as_ref().and_then(|section| section.string("log"));
+    let tenants = section.as_ref().and_then(|section| section.count("metrics_tenants"));
     if let Some(section) = section {
         section.finish();
     }
-    telemetry::Settings { format: value(format, telemetry::Format::Json), log: value(log, defaults::LOG.to_owned()) }
+    telemetry::Settings {
+        format: value(format, telemetry::Format::Json),
+        log: value(log, defaults::LOG.to_owned()),
+        metrics_tenants: usize::try_from(value(tenants, defaults::METRICS_TENANTS)).unwrap_or(usize::MAX),
+    }
 }
 
 fn policy(file: &Section<'_>) -> Policy {

@@ -40,6 +40,7 @@ impl Known {
             match &folder.outcome {
                 Ok((id, tenant)) => {
                     found.insert(id.clone(), tenant.clone());
+                    problems.extend(folder.warnings.iter().cloned());
                 }
                 Err(new) => problems.extend(new.iter().cloned()),
             }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::Files;
+use super::kind::Kind;
 use super::problem::{Place, Problem, Source};
 use super::reader::{At, Reader};
 use super::remote::{self, Origin};
@@ -68,6 +69,8 @@ pub(super) fn is_tenant(folder: &Path) -> bool {
 /// A tenant's folder as it was read.
 pub(super) struct Folder {
     pub(super) outcome: Result<(TenantId, Found), Vec<Problem>>,
+    /// What keeps nobody from being served.
+    pub(super) warnings: Vec<Problem>,
     /// Where its files are, be they good or not.
     pub(super) dirs: BTreeSet<PathBuf>,
     /// Of all that was read, if all could be: what has the same says the same.
@@ -75,9 +78,26 @@ pub(super) struct Folder {
 }
 
 pub(super) fn tenant(boot: &Boot, folder: &Path) -> Folder {
-    let mut read_folder =
-        Folder { outcome: Err(Vec::new()), dirs: watch::dirs_of(&folder.join("tenant.toml")), stamp: None };
-    read_folder.outcome = read(boot, folder, &mut read_folder.dirs, &mut read_folder.stamp);
+    let mut read_folder = Folder {
+        outcome: Err(Vec::new()),
+        warnings: Vec::new(),
+        dirs: watch::dirs_of(&folder.join("tenant.toml")),
+        stamp: None,
+    };
+    read_folder.outcome =
+        read(boot, folder, &mut read_folder.dirs, &mut read_folder.stamp).and_then(|(id, found, told)| {
+            let (warnings, mut errors): (Vec<_>, Vec<_>) = told.into_iter().partition(Problem::is_warning);
+            match found {
+                Some(found) if errors.is_empty() => {
+                    read_folder.warnings = warnings;
+                    Ok((id, found))
+                }
+                _ => {
+                    errors.extend(warnings);
+                    Err(errors)
+                }
+            }
+        });
     read_folder
 }
 
@@ -86,7 +106,7 @@ fn read(
     folder: &Path,
     dirs: &mut BTreeSet<PathBuf>,
     stamp: &mut Option<Digest>,
-) -> Result<(TenantId, Found), Vec<Problem>> {
+) -> Result<(TenantId, Option<Found>, Vec<Problem>), Vec<Problem>> {
     let path = folder.join("tenant.toml");
     let source = source(&path).map_err(|mut problem| {
         problem.tenant = folder.file_name().and_then(|name| TenantId::parse(name.to_str()?));
@@ -95,7 +115,7 @@ fn read(
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let Some(id) = TenantId::parse(&name) else {
         return Err(vec![Problem {
-            kind: "bad-name",
+            kind: Kind::BadName,
             tenant: None,
             place: Place::whole(&source),
             summary: "this folder's name cannot be a tenant's identity".to_owned(),
@@ -118,13 +138,8 @@ fn read(
         dirs.extend(paths(&file, &materials).flat_map(|path| watch::dirs_of(&folder.join(path))));
         resolve::tenant(&id, &source, file, materials, boot, &mut problems)
     });
-    match plan {
-        Some(found) if problems.is_empty() => Ok((id, found)),
-        _ => {
-            problems.iter_mut().for_each(|problem| problem.tenant = Some(id.clone()));
-            Err(problems)
-        }
-    }
+    problems.iter_mut().for_each(|problem| problem.tenant = Some(id.clone()));
+    Ok((id, plan, problems))
 }
 
 /// Reads a Spin application's manifest in the place of the file's own components and routes.
@@ -270,7 +285,7 @@ fn source(path: &Path) -> Result<Arc<Source>, Box<Problem>> {
 
 fn unreadable(path: &Path, found: &str, wanted: &str) -> Box<Problem> {
     Box::new(Problem {
-        kind: "unreadable",
+        kind: Kind::Unreadable,
         tenant: None,
         place: Place::whole(&Source::new(path, String::new())),
         summary: "this cannot be read".to_owned(),

@@ -18,8 +18,11 @@ mod front_file;
 #[cfg(any(test, fuzzing))]
 mod fuzzed;
 mod gateway_file;
+mod keys;
+mod kind;
 mod known;
 mod load;
+mod operators;
 mod problem;
 mod reader;
 mod reference;
@@ -45,19 +48,23 @@ use crate::tenant::{Coding, Grant, Limits, Quota, StoreTtl};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
 pub(crate) use app::own_name;
-pub(crate) use budget::{Machine, lines as budget_lines};
+pub(crate) use budget::{Machine, bounds as budget_bounds, warnings as budget_warnings};
 use files::Files;
 pub(crate) use files::{clear_away, files_of, stage};
 #[cfg(fuzzing)]
 pub(crate) use fuzzed::any_file;
 pub(crate) use gateway_file::redis_at;
+pub(crate) use keys::{File as KeysFile, Shown, reference, schema, show_gateway, show_tenant};
+pub(crate) use kind::Kind;
 pub(crate) use known::{Changed, Known};
 pub(crate) use load::{gateway, names, owners};
-pub(crate) use problem::{Place, Problem, render_all};
-pub(crate) use resolve::NOT_FETCHED;
+pub(crate) use problem::{Place, Problem, Source, render_all};
 pub(crate) use tenant_file::{CHANNEL, is_channel};
 pub(crate) use verify::{is_known, prepare};
 pub(crate) use watch::{Watch, folders as watched_folders};
+
+/// Of a secret that is made by hand.
+const SECRET_BYTES_MIN: usize = 32;
 
 /// What flags and variables say over the file.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +81,8 @@ pub(crate) struct Overrides {
 /// Settings of the machine, which a reload does not touch.
 #[derive(Clone, Debug)]
 pub(crate) struct Boot {
+    /// The file that says them.
+    pub(crate) source: Arc<Source>,
     pub(crate) state: PathBuf,
     pub(crate) tenants_dir: PathBuf,
     /// Whether a change of the tenants' files is looked for.
@@ -89,8 +98,20 @@ pub(crate) struct Boot {
     pub(crate) sandbox: sandbox::Settings,
     pub(crate) admission: admission::Settings,
     pub(crate) telemetry: telemetry::Settings,
+    pub(crate) operators: Operators,
     pub(crate) egress: host::Settings,
     pub(crate) policy: Policy,
+}
+
+/// How operators come to their listener, beside its address.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Operators {
+    /// In the place of the one that is made in the state folder.
+    pub(crate) token: Option<store::Secret>,
+    /// Of who may look and change nothing.
+    pub(crate) read_token: Option<store::Secret>,
+    /// A Unix socket that says the same as the address.
+    pub(crate) socket: Option<PathBuf>,
 }
 
 /// What the gateway file says for all tenants: defaults, and ceilings with the place that sets each.
@@ -189,8 +210,8 @@ pub(crate) fn tenants(boot: &Boot) -> Planned {
     Known::default().read(boot, &Changed::All, &BTreeMap::new())
 }
 
-/// How a tenant stands, for `/status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+/// How a tenant stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Standing {
     Serving,

@@ -6,19 +6,44 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::json;
+use toml::de::{DeTable, DeValue};
 
+use super::kind::Kind;
 use crate::ids::TenantId;
 
 /// A file as it was read, and the name it is shown by.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) path: String,
     pub(crate) text: String,
 }
 
+impl std::fmt::Debug for Source {
+    /// Without the text, in which a secret may stand.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Source").field(&self.path).finish()
+    }
+}
+
 impl Source {
     pub(crate) fn new(path: &Path, text: String) -> Arc<Self> {
         Arc::new(Self { path: path.display().to_string(), text })
+    }
+
+    /// Where the file says a key, written with dots from its top, such as `listen.admin`; the whole file where it does not.
+    pub(crate) fn place_of(self: &Arc<Self>, key: &str) -> Place {
+        Place { source: Arc::clone(self), span: self.span_of(key) }
+    }
+
+    /// The stretch of a key's value.
+    pub(super) fn span_of(&self, key: &str) -> Option<Range<usize>> {
+        let (top, _errors) = DeTable::parse_recoverable(&self.text);
+        let (sections, last) = key.rsplit_once('.').map_or((None, key), |(sections, last)| (Some(sections), last));
+        let mut table = top.get_ref();
+        for name in sections.into_iter().flat_map(|sections| sections.split('.')) {
+            table = table.get(name)?.get_ref().as_table()?;
+        }
+        table.get(last).map(|value: &toml::Spanned<DeValue<'_>>| value.span())
     }
 }
 
@@ -35,7 +60,7 @@ impl Place {
     }
 
     /// Line and column, from 1, the column in characters.
-    fn line_and_column(&self) -> Option<(usize, usize)> {
+    pub(super) fn line_and_column(&self) -> Option<(usize, usize)> {
         let before = self.source.text.get(..self.span.as_ref()?.start)?;
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
@@ -53,8 +78,7 @@ impl std::fmt::Display for Place {
 /// One problem. It never holds a secret: what is under `[secrets]` is shown by name only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
-    /// A stable name, such as `unknown-key`.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: Kind,
     /// Whom it costs; nobody in particular where the gateway's own file is wrong.
     pub(crate) tenant: Option<TenantId>,
     pub(crate) place: Place,
@@ -70,13 +94,20 @@ pub(crate) struct Problem {
 impl Problem {
     /// One line, for logs and `/status`.
     pub(crate) fn line(&self) -> String {
-        format!("{}: {} [{}]", self.place, self.summary, self.kind)
+        format!("{}: {} [{} {}]", self.place, self.summary, self.kind.code(), self.kind.name())
+    }
+
+    /// Nobody is left out for it.
+    pub(crate) const fn is_warning(&self) -> bool {
+        self.kind.is_warning()
     }
 
     pub(crate) fn to_json(&self) -> serde_json::Value {
         let (line, column) = self.place.line_and_column().unzip();
         json!({
-            "kind": self.kind,
+            "code": self.kind.code(),
+            "kind": self.kind.name(),
+            "severity": if self.is_warning() { "warning" } else { "error" },
             "tenant": self.tenant.as_ref().map(TenantId::as_str),
             "file": self.place.source.path,
             "line": line,
@@ -90,7 +121,8 @@ impl Problem {
     }
 
     fn report(&self) -> Vec<Group<'_>> {
-        let title = Level::ERROR.primary_title(self.summary.as_str()).id(self.kind);
+        let level = if self.is_warning() { Level::WARNING } else { Level::ERROR };
+        let title = level.primary_title(self.summary.as_str()).id([self.kind.code(), self.kind.name()].join(" "));
         let mut group = Group::with_title(title);
         group = match &self.place.span {
             Some(span) => group.element(

@@ -10,6 +10,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::kind::Kind;
 use super::problem::{Place, Problem, Source};
 use super::units;
 use crate::ids::TenantId;
@@ -61,7 +62,7 @@ impl Reader {
         } else {
             for error in errors {
                 self.problem(Problem {
-                    kind: "not-toml",
+                    kind: Kind::NotToml,
                     tenant: self.tenant.clone(),
                     place: Place { source: Arc::clone(&source), span: error.span() },
                     summary: "this is not TOML".to_owned(),
@@ -91,7 +92,7 @@ impl Reader {
     }
 
     /// Notes a value that will not do.
-    pub(super) fn bad(&self, kind: &'static str, place: &Place, summary: String, found: String, wanted: &str) {
+    pub(super) fn bad(&self, kind: Kind, place: &Place, summary: String, found: String, wanted: &str) {
         self.problem(Problem {
             kind,
             tenant: self.tenant.clone(),
@@ -99,21 +100,9 @@ impl Reader {
             summary,
             found,
             wanted: wanted.to_owned(),
-            hint: hint(kind).map(str::to_owned),
+            hint: kind.hint().map(str::to_owned),
             also: None,
         });
-    }
-}
-
-/// What to do about a kind of mistake that needs no more than that said.
-fn hint(kind: &str) -> Option<&'static str> {
-    match kind {
-        "missing-unit" => Some("put the number and its unit in quotes"),
-        "missing-key" => Some("add it; the files under tenants/ and config/ show where it stands"),
-        "missing-variable" => Some("a gateway's variable TOLLGATE_VARIABLE__TENANT__NAME will do as well"),
-        "not-served" => Some("take it out, or run this application elsewhere"),
-        "bad-value" => Some("correct the value, or take the key out to have what holds without it"),
-        _ => None,
     }
 }
 
@@ -171,10 +160,10 @@ impl<'r> Section<'r> {
         let taken = take(value.get_ref());
         if taken.is_none() {
             let is_number = value.get_ref().is_integer() || value.get_ref().is_float();
-            let kind = if is_number && wanted.contains("with its unit") { "missing-unit" } else { "bad-value" };
-            let summary = match kind {
-                "missing-unit" => format!("`{}` needs a unit", self.path(key)),
-                _ => format!("`{}` has a value that will not do", self.path(key)),
+            let (kind, summary) = if is_number && wanted.contains("with its unit") {
+                (Kind::MissingUnit, format!("`{}` needs a unit", self.path(key)))
+            } else {
+                (Kind::BadValue, format!("`{}` has a value that will not do", self.path(key)))
             };
             self.reader.bad(kind, &place, summary, describe(value.get_ref()), wanted);
         }
@@ -236,7 +225,7 @@ impl<'r> Section<'r> {
         let Some(items) = value.get_ref().as_array() else {
             let summary = format!("`{}` has a value that will not do", self.path(key));
             let wanted = format!("a list of {wanted}");
-            self.reader.bad("bad-value", &self.at(value), summary, describe(value.get_ref()), &wanted);
+            self.reader.bad(Kind::BadValue, &self.at(value), summary, describe(value.get_ref()), &wanted);
             return None;
         };
         let mut taken = Vec::new();
@@ -246,7 +235,7 @@ impl<'r> Section<'r> {
                 Some(value) => taken.push(At { value, place }),
                 None => {
                     let summary = format!("`{}` has an entry that will not do", self.path(key));
-                    self.reader.bad("bad-value", &place, summary, describe(item.get_ref()), wanted);
+                    self.reader.bad(Kind::BadValue, &place, summary, describe(item.get_ref()), wanted);
                 }
             }
         }
@@ -259,7 +248,7 @@ impl<'r> Section<'r> {
         let table = value.get_ref().as_table();
         if table.is_none() {
             let summary = format!("`{}` has a value that will not do", self.path(key));
-            self.reader.bad("bad-value", &self.at(value), summary, describe(value.get_ref()), "a table");
+            self.reader.bad(Kind::BadValue, &self.at(value), summary, describe(value.get_ref()), "a table");
         }
         Some(self.below(key, table?, value.span()))
     }
@@ -273,7 +262,7 @@ impl<'r> Section<'r> {
         let Some(Some(tables)): Option<Option<Vec<_>>> = tables else {
             let summary = format!("`{}` has a value that will not do", self.path(key));
             let wanted = format!("one or more sections, each headed [[{}]]", self.path(key));
-            self.reader.bad("bad-value", &self.at(value), summary, describe(value.get_ref()), &wanted);
+            self.reader.bad(Kind::BadValue, &self.at(value), summary, describe(value.get_ref()), &wanted);
             return Vec::new();
         };
         tables.into_iter().map(|(table, span)| self.below(key, table, span)).collect()
@@ -292,7 +281,7 @@ impl<'r> Section<'r> {
                 }
                 None => {
                     let summary = format!("`{}` has a value that will not do", self.path(&key));
-                    self.reader.bad("bad-value", &place, summary, describe(value.get_ref()), "a table");
+                    self.reader.bad(Kind::BadValue, &place, summary, describe(value.get_ref()), "a table");
                 }
             }
         }
@@ -328,7 +317,7 @@ impl<'r> Section<'r> {
                 None => {
                     let summary = format!("`{}` has a value that will not do", self.path(name.get_ref()));
                     // Never the value: it may be a secret that was written here by mistake.
-                    self.reader.bad("bad-value", &place, summary, "something else".to_owned(), wanted);
+                    self.reader.bad(Kind::BadValue, &place, summary, "something else".to_owned(), wanted);
                 }
             }
         }
@@ -343,7 +332,7 @@ impl<'r> Section<'r> {
     pub(super) fn required<T>(&self, key: &'static str, taken: Option<At<T>>, example: &str) -> Option<At<T>> {
         if taken.is_none() && !self.table.contains_key(key) {
             let summary = format!("`{}` is missing", self.path(key));
-            self.reader.bad("missing-key", &self.place(), summary, "no such key".to_owned(), example);
+            self.reader.bad(Kind::MissingKey, &self.place(), summary, "no such key".to_owned(), example);
         }
         taken
     }
@@ -358,7 +347,7 @@ impl<'r> Section<'r> {
             }
             let hint = near(given, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
             self.reader.problem(Problem {
-                kind: "unknown-key",
+                kind: Kind::UnknownKey,
                 tenant: self.reader.tenant.clone(),
                 place: self.reader.place(Some(name.span())),
                 summary: format!("`{}` is not a key", self.path(given)),

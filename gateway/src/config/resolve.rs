@@ -10,6 +10,7 @@ use super::ceilings;
 use super::certificates::{self, ClientsFiles, PairFiles};
 use super::files::{BadFiles, Files};
 use super::gateway_file::{over, quota_over};
+use super::kind::Kind;
 use super::problem::{Place, Problem, Source};
 use super::reader::{At, near};
 use super::reference::Reference;
@@ -22,8 +23,6 @@ use crate::route::{PathPattern, ROUTES_MAX};
 use crate::store::{self, VALUE_BYTES_MAX};
 use crate::tenant::{Grant, Quota};
 
-/// What is tried again without a change of the files.
-pub(crate) const NOT_FETCHED: &str = "not-fetched";
 /// What a shard must have room for.
 const SHARD_KEYS_MIN: u64 = 100;
 
@@ -67,9 +66,10 @@ pub(super) struct Notes<'n> {
 }
 
 impl Notes<'_> {
-    pub(super) fn add(&mut self, kind: &'static str, place: &Place, texts: [&str; 3], hint: Option<String>) {
+    pub(super) fn add(&mut self, kind: Kind, place: &Place, texts: [&str; 3], hint: Option<String>) {
         let [summary, found, wanted] = texts.map(str::to_owned);
         let (tenant, place) = (Some(self.id.clone()), place.clone());
+        let hint = hint.or_else(|| kind.hint().map(str::to_owned));
         self.problems.push(Problem { kind, tenant, place, summary, found, wanted, hint, also: None });
     }
 }
@@ -110,7 +110,7 @@ pub(super) fn tenant(
     if count > ROUTES_MAX {
         let found = format!("{count} routes");
         let wanted = format!("{ROUTES_MAX} at most");
-        notes.add("too-many", &Place::whole(source), ["there are too many routes", &found, &wanted], None);
+        notes.add(Kind::TooMany, &Place::whole(source), ["there are too many routes", &found, &wanted], None);
     }
     let mut paths: Vec<&At<PathPattern>> = Vec::new();
     for path in file.fixed.iter().map(|read| &read.path).chain(file.routes.iter().map(|read| &read.path)) {
@@ -128,6 +128,10 @@ pub(super) fn tenant(
             is_spin: file.app.is_some(),
             memory_place: memory.map_or(&read.place, |memory| &memory.place).clone(),
         });
+    }
+    // What a manifest leaves idle is its author's; and a misspelt name is told where it stands.
+    if file.app.is_none() && notes.problems.is_empty() {
+        idle(&mut notes, &file.components, &file.egress, &routes, &subscriptions);
     }
     let quota = quota_over(&policy.quota, &file.quota);
     shards(&mut notes, &file.quota, &quota, source);
@@ -161,7 +165,12 @@ fn shards(notes: &mut Notes<'_>, read: &QuotaRead, quota: &Quota, source: &Arc<S
     let whole = Place::whole(source);
     let wanted = format!("more than 1MiB and {SHARD_KEYS_MIN} keys for each");
     let texts = ["the shards' parts of quota.storage are too small", &found, &wanted];
-    notes.add("small-shards", place.unwrap_or(&whole), texts, Some("a tenant this small needs one shard".to_owned()));
+    notes.add(
+        Kind::SmallShards,
+        place.unwrap_or(&whole),
+        texts,
+        Some("a tenant this small needs one shard".to_owned()),
+    );
 }
 
 /// What the tenant's file says for all its components.
@@ -188,14 +197,14 @@ fn components(
                 let place = mount.map_or(&read.name.place, |mount| &mount.place);
                 let texts =
                     ["these files cannot be given to the component", &found, "files below the application's folder"];
-                notes.add("bad-files", place, texts, None);
+                notes.add(Kind::BadFiles, place, texts, None);
                 None
             }
         });
         if !names.insert(&read.name.value) {
             let found = format!("a second component {}", read.name.value);
             let texts = ["two components have one name", &found, "a name of its own for each"];
-            notes.add("duplicate", &read.name.place, texts, None);
+            notes.add(Kind::Duplicate, &read.name.place, texts, None);
         }
         match wasm {
             Wasm::Component(path, digest) => components.push(PlannedComponent {
@@ -220,24 +229,47 @@ fn components(
             Wasm::Module => {
                 let texts = ["this is a core module, not a component", "a core module", "a WebAssembly component"];
                 let hint = "build for wasm32-wasip2, or wrap it: wasm-tools component new MODULE -o COMPONENT";
-                notes.add("not-a-component", &read.source.place, texts, Some(hint.to_owned()));
+                notes.add(Kind::NotAComponent, &read.source.place, texts, Some(hint.to_owned()));
             }
             Wasm::Other(found) => {
                 let texts = ["this is not a component", &found, "a WebAssembly component, in its binary form"];
-                notes.add("not-a-component", &read.source.place, texts, None);
+                notes.add(Kind::NotAComponent, &read.source.place, texts, None);
             }
             Wasm::Unfetched(found) => {
                 let texts = ["the component cannot be fetched", &found, "a component with the digest that is said"];
-                notes.add(NOT_FETCHED, &read.source.place, texts, None);
+                notes.add(Kind::NotFetched, &read.source.place, texts, None);
             }
             Wasm::Unreadable(found) => {
                 let texts = ["the component cannot be read", &found, "a .wasm file, by a path from this file's folder"];
                 let hint = "build the component first, or correct the path";
-                notes.add("unreadable", &read.source.place, texts, Some(hint.to_owned()));
+                notes.add(Kind::Unreadable, &read.source.place, texts, Some(hint.to_owned()));
             }
         }
     }
     (components.len() == read.len()).then_some(components)
+}
+
+/// Warns of components that nothing starts. Whoever may ask its neighbours by name can start any of them.
+fn idle(
+    notes: &mut Notes<'_>,
+    components: &[ComponentRead],
+    egress: &[Grant],
+    routes: &[PlannedRoute],
+    subscriptions: &[PlannedSubscription],
+) {
+    let of_components = components.iter().filter_map(|component| component.egress.as_deref()).flatten();
+    if egress.iter().chain(of_components).any(Grant::is_for_neighbours) {
+        return;
+    }
+    for (index, component) in components.iter().enumerate() {
+        let is_started = routes.iter().any(|route| route.component == index)
+            || subscriptions.iter().any(|subscription| subscription.component == index);
+        if !is_started {
+            let found = format!("no route and no subscription names {}", component.name.value);
+            let texts = ["nothing starts this component", &found, "a [[route]] or a [[subscription]] that names it"];
+            notes.add(Kind::IdleComponent, &component.name.place, texts, Some("or take the component out".to_owned()));
+        }
+    }
 }
 
 /// Messages are kept on Redis only, and all that listen to a channel have them delivered in one way.
@@ -246,13 +278,13 @@ fn deliveries(notes: &mut Notes<'_>, read: &[SubscriptionRead], is_embedded: boo
         let Some(place) = &subscription.once else { continue };
         if is_embedded {
             let texts = ["messages are kept on Redis only", "the embedded store", "a [storage] on Redis"];
-            notes.add("bad-value", place, texts, Some("or take `delivery` out".to_owned()));
+            notes.add(Kind::KeysDisagree, place, texts, Some("or take `delivery` out".to_owned()));
         }
         let channel = &subscription.channel.value;
         if read.iter().any(|other| other.channel.value == *channel && other.once.is_none()) {
             let texts =
                 ["a channel has two deliveries", channel, "`delivery` in each of its subscriptions, or in none"];
-            notes.add("bad-value", place, texts, None);
+            notes.add(Kind::KeysDisagree, place, texts, None);
         }
     }
 }
@@ -266,7 +298,7 @@ fn component_of(notes: &mut Notes<'_>, named: &At<String>, components: &[Compone
         let hint = near(wanted, names()).map(|near| format!("did you mean `{near}`?"));
         let hint = hint.or_else(|| Some("correct the route, or add a [[component]] of that name".to_owned()));
         let texts = ["there is no such component", &format!("`{wanted}`"), &known];
-        notes.add("unknown-component", &named.place, texts, hint);
+        notes.add(Kind::UnknownComponent, &named.place, texts, hint);
     }
     position
 }
@@ -274,7 +306,7 @@ fn component_of(notes: &mut Notes<'_>, named: &At<String>, components: &[Compone
 fn unlike_earlier(notes: &mut Notes<'_>, path: &At<PathPattern>, earlier: &[&At<PathPattern>]) {
     if let Some(twin) = earlier.iter().find(|other| other.value.is_same(&path.value)) {
         let found = format!("{} again", path.value);
-        notes.add("duplicate", &path.place, ["two routes match the same paths", &found, "each path once"], None);
+        notes.add(Kind::Duplicate, &path.place, ["two routes match the same paths", &found, "each path once"], None);
         if let Some(problem) = notes.problems.last_mut() {
             problem.also = Some((twin.place.clone(), "the first is here".to_owned()));
         }
@@ -293,7 +325,7 @@ fn referenced(
             Ok(value) => values.push((name.value.clone(), value)),
             Err(found) => {
                 let texts = ["a secret cannot be read", found.as_str(), "a file that holds it"];
-                notes.add("unreadable", &name.place, texts, None);
+                notes.add(Kind::Unreadable, &name.place, texts, None);
             }
         }
     }

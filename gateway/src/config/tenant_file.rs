@@ -8,6 +8,7 @@ use toml::de::DeValue;
 use super::bounds::{LimitsRead, QuotaRead};
 use super::files::{self, Mounts};
 use super::gateway_file::schema;
+use super::kind::Kind;
 use super::problem::Place;
 use super::reader::{At, Reader, Section};
 use super::reference::Reference;
@@ -119,7 +120,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
     if let (Some(profile), None) = (&app_profile, &app) {
         let summary = "`app_profile` says nothing without `app`".to_owned();
         reader.bad(
-            "bad-value",
+            Kind::KeysDisagree,
             &profile.place,
             summary,
             format!("{:?}", profile.value),
@@ -136,10 +137,10 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
     ] {
         if let (Some(app), true) = (&app, count > 0) {
             let summary = format!("`app` and [[{what}]] are two ways to say one thing");
-            reader.bad("bad-value", &app.place, summary, format!("{count} beside it"), "one of them");
+            reader.bad(Kind::KeysDisagree, &app.place, summary, format!("{count} [[{what}]] beside it"), "one of them");
         } else if count == 0 && app.is_none() {
             let summary = format!("there is no [[{what}]]");
-            reader.bad("missing-key", &file.place(), summary, "none".to_owned(), example);
+            reader.bad(Kind::MissingKey, &file.place(), summary, "none".to_owned(), example);
         }
     }
     Some(TenantFile {
@@ -169,7 +170,7 @@ fn hosts(reader: &Reader, file: &Section<'_>) -> Option<Vec<At<Pattern>>> {
     let Some(hosts) = hosts.filter(|hosts| !hosts.is_empty()) else {
         let summary = "`hosts` names no host".to_owned();
         let wanted = "hosts = [\"shop.example.org\"], at least one";
-        reader.bad("missing-key", &file.place(), summary, "no host".to_owned(), wanted);
+        reader.bad(Kind::MissingKey, &file.place(), summary, "no host".to_owned(), wanted);
         return None;
     };
     Some(hosts)
@@ -213,8 +214,7 @@ fn store_ttl(file: &Section<'_>) -> StoreTtl {
 }
 
 fn egress(file: &Section<'_>) -> Vec<Grant> {
-    const WANTED: &str =
-        "an origin, such as \"https://api.example.org\", \"https://*.example.org\" or \"http://10.0.0.5:8080\"";
+    const WANTED: &str = "an origin without a path, such as \"https://api.example.org\", \"https://*.example.org\" or \"http://10.0.0.5:8080\"";
     let Some(section) = file.section("egress") else { return Vec::new() };
     let grants = section.list("allow", WANTED, origin).unwrap_or_default();
     section.finish();

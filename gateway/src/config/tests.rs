@@ -100,7 +100,7 @@ fn a_folder_whose_name_is_no_identity_is_a_problem() {
     write(dir.path(), "tenants/notes/readme.txt", "not a tenant, and no problem");
     let boot = gateway(&dir.path().join("config/gateway.toml"), &Overrides::default()).unwrap();
     let planned = tenants(&boot);
-    assert_eq!(planned.problems.iter().map(|problem| problem.kind).collect::<Vec<_>>(), ["bad-name"]);
+    assert_eq!(planned.problems.iter().map(|problem| problem.kind).collect::<Vec<_>>(), [Kind::BadName]);
 }
 
 #[test]

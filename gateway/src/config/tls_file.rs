@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::gateway_file::join;
+use super::kind::Kind;
 use super::reader::{Reader, Section};
 use crate::tls::{self, AcmeSettings, Challenge};
 
@@ -19,7 +20,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> (tls::So
     if let (None, Some(asked)) = (&acme, &asked) {
         let summary = "[tls.acme] says nothing without certificates = \"acme\"".to_owned();
         reader.bad(
-            "bad-value",
+            Kind::KeysDisagree,
             &asked.place(),
             summary,
             "certificates of another kind".to_owned(),
@@ -38,7 +39,13 @@ fn settings(reader: &Reader, section: &Section<'_>, asked: Option<&Section<'_>>,
     if !agreed.as_ref().is_some_and(|at| at.value) {
         let place = agreed.map_or_else(|| asked.unwrap_or(section).place(), |at| at.place);
         let summary = "the CA's terms of service are not agreed to".to_owned();
-        reader.bad("missing-key", &place, summary, "no agreement".to_owned(), "[tls.acme] with agree_to_terms = true");
+        reader.bad(
+            Kind::MissingKey,
+            &place,
+            summary,
+            "no agreement".to_owned(),
+            "[tls.acme] with agree_to_terms = true, once they were read",
+        );
     }
     let is_url = |text: &str| text.starts_with("https://").then(|| text.to_owned());
     let url = |value: &toml::de::DeValue<'_>| value.as_str().and_then(is_url);

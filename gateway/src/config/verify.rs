@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 
+use super::kind::Kind;
 use super::problem::Problem;
 use super::{Plan, Planned, PlannedComponent, units};
 use crate::host::{NEED_REDIS, NEED_STORES, SERVED};
@@ -34,7 +35,7 @@ pub(crate) async fn prepare(planned: Planned, before: &BTreeMap<TenantId, Arc<Pl
     let mut good = BTreeMap::new();
     let mut looked = std::pin::pin!(looked);
     while let Some((id, plan, new)) = looked.next().await {
-        if new.is_empty() {
+        if new.iter().all(Problem::is_warning) {
             good.insert(id, plan);
         }
         problems.extend(new);
@@ -60,7 +61,7 @@ async fn report(compiler: &Compiler, component: &PlannedComponent) -> Result<Rep
 
 /// Every problem of one component of a plan.
 fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, CompileError>) -> Vec<Problem> {
-    let problem = |kind, texts: [&str; 3], hint: Option<String>| {
+    let problem = |kind: Kind, texts: [&str; 3], hint: Option<String>| {
         let [summary, found, wanted] = texts.map(str::to_owned);
         let (tenant, place) = (Some(plan.id.clone()), component.place.clone());
         Problem { kind, tenant, place, summary, found, wanted, hint, also: None }
@@ -75,14 +76,14 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
         let wanted = format!("imports among: {}", served.collect::<Vec<_>>().join("; "));
         let hint = "build the component without it, or for the versions that are served".to_owned();
         problems.push(problem(
-            "unserved-import",
+            Kind::UnservedImport,
             ["nobody serves an import of this component", import, &wanted],
             Some(hint),
         ));
     }
     if let (Some(error), true) = (&report.link_error, report.unserved.is_empty()) {
         problems.push(problem(
-            "unserved-import",
+            Kind::UnservedImport,
             ["an import of this component is served in another shape", error, "the interface as its WIT has it"],
             Some("its version may be served, but with other functions or types".to_owned()),
         ));
@@ -93,7 +94,7 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
     if is_subscribed && !report.listens && report.link_error.is_none() {
         let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
         problems.push(problem(
-            "no-listener",
+            Kind::NoListener,
             [
                 "no message can start this component",
                 &found,
@@ -106,14 +107,14 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
         let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
         let wanted = "an export of wasi:http/incoming-handler@0.2.x or wasi:http/handler@0.3.0";
         problems.push(problem(
-            "no-handler",
+            Kind::NoHandler,
             ["this component answers no HTTP", &found, wanted],
             Some("it may be a command or a library; a server exports one of these".to_owned()),
         ));
     }
     if let (Some(error), None) = (&report.handler_error, &report.link_error) {
         problems.push(problem(
-            "wrong-handler",
+            Kind::WrongHandler,
             ["this component's handler is not the one that wasi:http has", error, "the function as its WIT has it"],
             Some("build it with bindings that were generated from wasi:http's own WIT".to_owned()),
         ));
@@ -129,7 +130,7 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
 fn grants(
     component: &PlannedComponent,
     report: &Report,
-    problem: impl Fn(&'static str, [&str; 3], Option<String>) -> Problem,
+    problem: impl Fn(Kind, [&str; 3], Option<String>) -> Problem,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     let wants = |names: &[&str]| {
@@ -138,7 +139,7 @@ fn grants(
     };
     if let (Some(import), true) = (wants(&NEED_STORES), component.stores.is_empty()) {
         problems.push(problem(
-            "store-not-granted",
+            Kind::StoreNotGranted,
             [
                 "this component uses a store, but was granted none",
                 &format!("an import of {import}"),
@@ -150,7 +151,7 @@ fn grants(
     // Whoever handles messages imports the types of Redis's interface with them, and need not call it.
     if let (Some(import), true, false) = (wants(&NEED_REDIS), component.redis.is_empty(), report.listens) {
         problems.push(problem(
-            "redis-not-granted",
+            Kind::RedisNotGranted,
             [
                 "this component uses Redis, but was granted no address for it",
                 &format!("an import of {import}"),
@@ -166,24 +167,21 @@ fn grants(
     problems
 }
 
-fn compile_problem(
-    error: &CompileError,
-    problem: impl Fn(&'static str, [&str; 3], Option<String>) -> Problem,
-) -> Problem {
+fn compile_problem(error: &CompileError, problem: impl Fn(Kind, [&str; 3], Option<String>) -> Problem) -> Problem {
     const WANTED: &str = "a component that compiles within sandbox.compile_time and sandbox.compile_memory";
     let found = error.to_string();
     match error {
         CompileError::Invalid(_) => {
-            problem("not-a-component", ["this component is not valid", &found, "a valid component"], None)
+            problem(Kind::NotAComponent, ["this component is not valid", &found, "a valid component"], None)
         }
         CompileError::TimedOut(_) => {
-            problem("compile-limit", ["this component takes too long to compile", &found, WANTED], None)
+            problem(Kind::CompileLimit, ["this component takes too long to compile", &found, WANTED], None)
         }
         CompileError::Crashed(_) => {
-            problem("compile-limit", ["this component cannot be compiled within bounds", &found, WANTED], None)
+            problem(Kind::CompileLimit, ["this component cannot be compiled within bounds", &found, WANTED], None)
         }
         CompileError::Failed(_) => problem(
-            "compile-failed",
+            Kind::CompileFailed,
             ["this component could not be compiled here", &found, "a compiler that runs"],
             Some("this is about the machine and not about the component".to_owned()),
         ),
@@ -200,7 +198,7 @@ fn memory(plan: &Plan, component: &PlannedComponent, report: &Report) -> Vec<Pro
     for route in routes {
         let (needs, limit) = (units::bytes_text(report.memory_bytes_min), units::bytes_text(route.limits.memory));
         let problem = Problem {
-            kind: "memory-limit",
+            kind: Kind::MemoryLimit,
             tenant: Some(plan.id.clone()),
             place: route.memory_place.clone(),
             summary: format!("the component {} needs more memory than it may have", component.name),

@@ -66,7 +66,7 @@ impl Door {
         let place = tenant.ledger.connect();
         if place.is_none() {
             self.road.metrics.connection_refused();
-            self.road.metrics.quota_refused(tenant.id.as_str(), Quotum::Connections);
+            tenant.ledger.figures.quota_refused(Quotum::Connections);
         }
         Some(Entered { _place: Some(place?), has_callers: tenant.callers.is_some() })
     }

@@ -2,21 +2,23 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::HeaderValue;
 use anyhow::Context as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 
 use super::certify::Certifier;
 use super::door::Door;
 use super::{Gateway, keep_counts};
-use crate::admin::{Admin, Data, Moves, Token};
+use crate::admin::{Access, Admin, Data, Live, Moves, Parts, Service, Steering, Token};
 use crate::fleet::Fleet;
 use crate::http;
 use crate::listener::{self, Addresses, Connections, Offer, Role, Sockets};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Tasks};
 
 /// Between two tries to have a socket of UDP that the process that was taken over still has.
 const BIND_AGAIN: Duration = Duration::from_millis(100);
@@ -87,18 +89,45 @@ impl Gateway {
         Ok(())
     }
 
-    /// Answers operators.
-    fn operate(&self, listener: TcpListener, moves: Moves) -> anyhow::Result<()> {
-        let token = self.boot.state.join("admin.token");
-        let token = Token::load_or_make(&token).with_context(|| format!("cannot use {}", token.display()))?;
-        let store = Arc::clone(&self.store);
-        let data = Data { store: Arc::clone(&store), token, moves };
-        let (suspension, acme) = (self.suspension.clone(), self.acme.clone());
-        let admin = Admin { road: Arc::clone(&self.road), store, suspension, data, acme };
-        let connections = Connections::new(100, Arc::new(Metrics::default()));
-        let serve = move |stream, _peer| admin.clone().serve(stream);
+    /// Answers operators, at their address and at their socket.
+    fn operate(&mut self, listener: TcpListener, moves: Moves) -> anyhow::Result<()> {
+        let (road, store) = (Arc::clone(&self.road), Arc::clone(&self.store));
+        let live = Live::new(Arc::clone(&road), Arc::clone(&self.registry), self.boot.sandbox.instances);
+        tokio::spawn(Arc::clone(&live).run());
+        let (steering, words) = Steering::new();
+        self.words = Some(words);
+        let service = Admin::service(Parts {
+            road,
+            data: Data { store: Arc::clone(&store), moves },
+            store,
+            suspension: self.suspension.clone(),
+            acme: self.acme.clone(),
+            access: self.access()?,
+            live,
+            steering,
+            logs: self.boot.state.join("logs"),
+        });
+        if let Some(path) = &self.boot.operators.socket {
+            let listener = own_socket(path).with_context(|| format!("cannot use {}", path.display()))?;
+            tokio::spawn(serve_socket(listener, service.clone(), self.admin_tasks.clone()));
+        }
+        let connections = Connections::new(OPERATORS_MAX, Arc::new(Metrics::default()));
+        let serve = move |stream, peer: SocketAddr| service.clone().serve(stream, peer.to_string());
         tokio::spawn(listener::accept(listener, connections, self.admin_tasks.clone(), serve));
         Ok(())
+    }
+
+    /// Who may come.
+    fn access(&self) -> anyhow::Result<Access> {
+        let operators = &self.boot.operators;
+        let admin = match &operators.token {
+            Some(secret) => Token::of(&secret.0),
+            None => {
+                let path = self.boot.state.join("admin.token");
+                Token::load_or_make(&path).with_context(|| format!("cannot use {}", path.display()))?
+            }
+        };
+        Ok(Access { admin, reader: operators.read_token.as_ref().map(|secret| Token::of(&secret.0)) })
     }
 
     /// HTTP/3 beside a listener of TCP. Its socket is not handed over, since datagrams of either process's connections would
@@ -141,5 +170,37 @@ impl Gateway {
             listener::accept_quic(endpoint, limits, handshake, tasks, serve).await;
         });
         Ok(())
+    }
+}
+
+/// Operators' connections at once.
+const OPERATORS_MAX: u32 = 100;
+
+/// A socket for this user alone, in the place of one that an earlier process left.
+fn own_socket(path: &Path) -> std::io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt as _;
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn serve_socket(listener: UnixListener, service: Service, tasks: Tasks) {
+    let places = Arc::new(Semaphore::new(OPERATORS_MAX as usize));
+    loop {
+        // The one who holds places is us: they are never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok((stream, _peer)) = listener.accept().await else {
+            tokio::time::sleep(BIND_AGAIN).await;
+            continue;
+        };
+        let service = service.clone();
+        tasks.spawn(async move {
+            service.serve(stream, "unix".to_owned()).await;
+            drop(place);
+        });
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -14,9 +14,6 @@ use crate::route::{Route, Served, Subscription, Table};
 use crate::store::Listened;
 use crate::tenant::{Callers, Component, Tenant};
 use crate::tls::{Acme, Certificates, DevCa};
-
-/// Time enough to have another certificate, while somebody is at work.
-const EXPIRES_SOON: Duration = Duration::from_hours(24 * 14);
 
 /// After which a component that could not be fetched is tried again.
 const FETCH_AGAIN: Duration = Duration::from_secs(10);
@@ -46,7 +43,7 @@ impl Gateway {
     /// Folders of tenants with a component that could not be fetched.
     fn unfetched(&self) -> BTreeSet<PathBuf> {
         let snapshot = self.road.snapshot.load();
-        let of = snapshot.problems.iter().filter(|problem| problem.kind == config::NOT_FETCHED);
+        let of = snapshot.problems.iter().filter(|problem| problem.kind == config::Kind::NotFetched);
         of.filter_map(|problem| Some(self.boot.tenants_dir.join(problem.tenant.as_ref()?.as_str()))).collect()
     }
 
@@ -70,13 +67,18 @@ impl Gateway {
             Changed::Folders(_) => before.problems.iter().map(Problem::line).collect(),
         };
         for problem in planned.problems.iter().filter(|problem| !told.contains(&problem.line())) {
-            tracing::error!(target: "config", tenant = problem.tenant.as_ref().map(|id| id.as_str()), "{}", problem.line());
+            let tenant = problem.tenant.as_ref().map(|id| id.as_str());
+            if problem.is_warning() {
+                tracing::warn!(target: "config", tenant, "{}", problem.line());
+            } else {
+                tracing::error!(target: "config", tenant, "{}", problem.line());
+            }
         }
         let snapshot = self.snapshot(&before, planned);
         if matches!(changed, Changed::Folders(_)) && says_the_same(&snapshot, &before) {
             return Ok(());
         }
-        self.look_at_expiry(&snapshot, &before);
+        self.show_expiry(&snapshot);
         let certificates = certificates(&self.dev_ca, self.acme.as_deref(), snapshot.plans.values());
         self.terminator.replace(certificates?);
         let cached = snapshot.plans.values().filter(|plan| plan.quota.cache > 0);
@@ -84,7 +86,8 @@ impl Gateway {
         self.registry.keep_only(|id| snapshot.plans.contains_key(id));
         let metrics = &self.road.metrics;
         metrics.config_generation.set(snapshot.generation);
-        metrics.config_problems.set(i64::try_from(snapshot.problems.len()).unwrap_or(i64::MAX));
+        let errors = snapshot.problems.iter().filter(|problem| !problem.is_warning()).count();
+        metrics.config_problems.set(i64::try_from(errors).unwrap_or(i64::MAX));
         self.store.spread(snapshot.plans.values().map(|plan| (plan.id.clone(), plan.quota.shards)));
         let (generation, tenants) = (snapshot.generation, snapshot.plans.len());
         let channels = snapshot.routes.channels().map(listened).collect();
@@ -106,20 +109,10 @@ impl Gateway {
         Ok(())
     }
 
-    /// Warns of certificates that end soon, where they are new, and exports the first end of all.
-    fn look_at_expiry(&self, snapshot: &Snapshot, before: &Snapshot) {
-        let now = SystemTime::now();
-        let mut first = 0;
-        for plan in snapshot.plans.values() {
-            let Some(pair) = plan.certificate(self.acme.as_deref()) else { continue };
-            let ends = pair.not_after_seconds();
-            first = if first == 0 { ends } else { ends.min(first) };
-            let is_new = !config::is_known(&before.plans, plan);
-            if is_new && pair.not_after.duration_since(now).unwrap_or_default() < EXPIRES_SOON {
-                tracing::warn!(target: "tls", tenant = %plan.id, not_after = ends, "the certificate ends within two weeks");
-            }
-        }
-        self.road.metrics.certificate_expiry.set(first);
+    /// Exports the first end of all certificates.
+    fn show_expiry(&self, snapshot: &Snapshot) {
+        let pairs = snapshot.plans.values().filter_map(|plan| plan.certificate(self.acme.as_deref()));
+        self.road.metrics.certificate_expiry.set(pairs.map(|pair| pair.not_after_seconds()).min().unwrap_or(0));
     }
 
     fn watch_over(&self, dirs: Vec<(PathBuf, PathBuf)>, again: bool) {

@@ -38,7 +38,7 @@ impl Prefix {
         ((1..=32).contains(&text.len()) && text.bytes().all(good)).then(|| Self(text.into()))
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 

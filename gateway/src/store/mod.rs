@@ -29,7 +29,7 @@ mod tests;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -261,9 +261,10 @@ impl Store {
     }
 
     async fn timed<T>(&self, call: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let began = Instant::now();
         let answer = Deadline::after(self.timeout).run(work).await.unwrap_or(Err(Error::Timeout));
         let outcome = answer.as_ref().err().map_or("ok", Error::kind);
-        self.metrics.storage_call(call, outcome);
+        self.metrics.storage_call(call, outcome, began.elapsed());
         answer
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Metrics;
+use super::figures::FaultSeen;
+use super::{Figures, Metrics};
 use crate::fault::{Blame, Fault, Quotum};
 use crate::ids::RequestId;
 
@@ -19,8 +20,8 @@ pub(crate) struct Record {
     /// Nothing for a message, which comes from no client.
     request: Option<Asked>,
     generation: u64,
-    /// Tenant, component and route, once they are known.
-    routed: std::sync::OnceLock<(String, String, String)>,
+    /// Whose it is, once that is known.
+    routed: std::sync::OnceLock<Whose>,
     status: AtomicU16,
     fault: std::sync::OnceLock<Fault>,
     /// The values of Retry-After, RateLimit-Policy and RateLimit.
@@ -39,6 +40,14 @@ pub(crate) struct Record {
     log_lines: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+}
+
+/// The tenant's figures, the component and the route.
+#[derive(Debug)]
+struct Whose {
+    figures: Arc<Figures>,
+    component: String,
+    route: String,
 }
 
 /// What the client asked for.
@@ -121,8 +130,15 @@ impl Record {
         self.generation
     }
 
-    pub(crate) fn routed(&self, tenant: &str, component: &str, route: &str) {
-        let _first = self.routed.set((tenant.to_owned(), component.to_owned(), route.to_owned()));
+    pub(crate) fn routed(&self, figures: &Arc<Figures>, component: &str, route: &str) {
+        let (figures, component, route) = (Arc::clone(figures), component.to_owned(), route.to_owned());
+        let _first = self.routed.set(Whose { figures, component, route });
+    }
+
+    /// Tenant, component and route, as far as they are known.
+    fn names(&self) -> (&str, &str, &str) {
+        let whose = self.routed.get();
+        whose.map_or(("-", "-", "-"), |of| (of.figures.tenant.as_str(), of.component.as_str(), of.route.as_str()))
     }
 
     pub(crate) fn status(&self, status: http::StatusCode) {
@@ -195,8 +211,9 @@ impl Record {
 
     /// Counts a quota of the tenant that had no room for something.
     pub(crate) fn quota_refused(&self, quotum: Quotum) {
-        let tenant = self.routed.get().map_or("-", |(tenant, ..)| tenant);
-        self.metrics.quota_refused(tenant, quotum);
+        if let Some(of) = self.routed.get() {
+            of.figures.quota_refused(quotum);
+        }
     }
 
     pub(crate) fn bytes_received(&self) -> u64 {
@@ -237,17 +254,36 @@ impl Record {
 }
 
 impl Record {
+    /// Counts a fault, and keeps it for whoever asks why.
+    fn note(&self, fault: Fault, status: u16) {
+        let of = self.routed.get();
+        // What clients do wrong would drive out what somebody can mend.
+        let seen = (fault.blame() != Blame::Client).then(|| FaultSeen {
+            at: std::time::SystemTime::now(),
+            tenant: of.map(|of| of.figures.tenant.clone()),
+            request: self.id,
+            kind: fault.kind(),
+            status,
+            route: of.map(|of| of.route.clone()).unwrap_or_default(),
+        });
+        if let Some(of) = of {
+            of.figures.fault(seen.clone(), fault);
+        }
+        self.metrics.fault(seen, fault);
+    }
+
     /// What is left of a message's run.
     fn write_message(&self) {
-        let none = ("-".to_owned(), "-".to_owned(), "-".to_owned());
-        let (tenant, component, channel) = self.routed.get().unwrap_or(&none);
+        let (tenant, component, channel) = self.names();
         let is_refused = self.status.load(Ordering::Relaxed) != 200;
         let fault = self.first_fault();
         let outcome = fault.map_or(if is_refused { "refused" } else { "ok" }, Fault::kind);
         let fuel = self.fuel();
-        self.metrics.message(tenant, outcome, fuel);
+        if let Some(of) = self.routed.get() {
+            of.figures.message(outcome, fuel);
+        }
         if let Some(fault) = fault {
-            self.metrics.fault(fault);
+            self.note(fault, 0);
         }
         tracing::info!(
             target: "messages",
@@ -274,8 +310,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let Some(request) = &self.request else { return self.write_message() };
         let duration = self.started.elapsed();
-        let none = ("-".to_owned(), "-".to_owned(), "-".to_owned());
-        let (tenant, component, route) = self.routed.get().unwrap_or(&none);
+        let (tenant, component, route) = self.names();
         let mut fault = self.first_fault();
         let mut status = self.status.load(Ordering::Relaxed);
         if status == 0 {
@@ -285,9 +320,13 @@ impl Drop for Record {
         }
         let fuel = self.fuel();
         self.metrics.requests_in_flight.dec();
-        self.metrics.answered(tenant, status, duration.as_secs_f64(), fuel);
+        self.metrics.totals.answered(status, duration, fuel);
+        match self.routed.get() {
+            Some(of) => of.figures.answered(status, duration, fuel, None),
+            None => self.metrics.answered_nobody(status, duration, None),
+        }
         if let Some(fault) = fault {
-            self.metrics.fault(fault);
+            self.note(fault, status);
         }
         if let Some(Fault::Quota(quotum)) = fault {
             self.quota_refused(quotum);

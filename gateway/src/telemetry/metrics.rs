@@ -1,8 +1,10 @@
 //! Every metric, its name and its help text, in one place. Names follow Prometheus: base units, `_total` for counters.
 
-use std::sync::atomic::AtomicU64;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration as Time;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -10,71 +12,30 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::figures::{FaultSeen, LastFaults, Totals};
+use super::labels::{Answer, Duration, OfCache, OfFault, OfMessage, OfQuota, OfTenant, OfTrace, Seconds, StorageCall};
+use super::latencies::Latencies;
 use crate::fault::{Fault, Quotum};
+use crate::ids::TenantId;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Answer {
-    tenant: String,
-    /// The first digit of the status, as `2xx`.
-    status: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfTenant {
-    tenant: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfFault {
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfCache {
-    tenant: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfQuota {
-    tenant: String,
-    quota: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StorageCall {
-    call: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfMessage {
-    tenant: String,
-    /// `ok`, `refused` by the component, or a fault.
-    outcome: &'static str,
-}
-
-/// Makes the histograms of one family alike: seconds, from half a millisecond to a minute.
-#[derive(Clone, Debug)]
-struct Seconds;
-
-impl MetricConstructor<Histogram> for Seconds {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0])
-    }
-}
+/// Faults of all tenants that are kept for whoever asks why.
+const FAULTS_KEPT: usize = 200;
+/// Whom requests belong to that belong to nobody, and the label of tenants beyond `metrics_tenants`.
+const NOBODY: &str = "-";
+const OTHERS: &str = "+";
 
 /// All metrics. Cheap to update from anywhere; read by the admin listener.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Answer, Counter>,
-    duration: Family<OfTenant, Histogram, Seconds>,
+    duration: Family<OfTenant, Duration, Seconds>,
     fuel: Family<OfTenant, Counter>,
     faults: Family<OfFault, Counter>,
     quota_refusals: Family<OfQuota, Counter>,
     cache: Family<OfCache, Counter>,
     storage: Family<StorageCall, Counter>,
+    storage_duration: Histogram,
     messages: Family<OfMessage, Counter>,
     messages_dropped: Family<OfTenant, Counter>,
     messages_redelivered: Family<OfTenant, Counter>,
@@ -94,10 +55,26 @@ pub(crate) struct Metrics {
     pub(crate) config_problems: Gauge,
     /// Seconds since 1970 at which the first of the tenants' own certificates ends; 0 where there is none.
     pub(crate) certificate_expiry: Gauge,
+    /// Of all together, for the dashboard.
+    pub(crate) totals: Totals,
+    pub(crate) storage_latencies: Latencies,
+    /// Looks at kept responses, and those that found one.
+    cache_counts: [AtomicU64; 2],
+    pub(crate) last_faults: LastFaults,
+    /// Tenants with series of their own, and how many may have them.
+    labelled: Mutex<HashSet<TenantId>>,
+    tenants_max: usize,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
+        Self::new(usize::MAX)
+    }
+}
+
+impl Metrics {
+    /// So many tenants have series of their own; the others share one.
+    pub(crate) fn new(tenants_max: usize) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("tollgate"),
             requests: Family::default(),
@@ -107,6 +84,7 @@ impl Default for Metrics {
             quota_refusals: Family::default(),
             cache: Family::default(),
             storage: Family::default(),
+            storage_duration: Seconds.new_metric(),
             messages: Family::default(),
             messages_dropped: Family::default(),
             messages_redelivered: Family::default(),
@@ -125,6 +103,12 @@ impl Default for Metrics {
             config_generation: Gauge::default(),
             config_problems: Gauge::default(),
             certificate_expiry: Gauge::default(),
+            totals: Totals::default(),
+            storage_latencies: Latencies::default(),
+            cache_counts: Default::default(),
+            last_faults: LastFaults::new(FAULTS_KEPT),
+            labelled: Mutex::default(),
+            tenants_max,
         };
         metrics.register();
         for fault in Fault::ALL {
@@ -152,6 +136,11 @@ impl Metrics {
         );
         r.register("cache_requests", "Requests that kept responses were looked up for", self.cache.clone());
         r.register("storage_calls", "Calls on the store", self.storage.clone());
+        r.register(
+            "storage_call_duration_seconds",
+            "From a call on the store to its answer",
+            self.storage_duration.clone(),
+        );
         r.register("messages", "Messages that started a component", self.messages.clone());
         r.register(
             "messages_dropped",
@@ -200,57 +189,89 @@ impl Metrics {
         );
     }
 
-    pub(crate) fn answered(&self, tenant: &str, status: u16, seconds: f64, fuel: u64) {
-        let class = match status / 100 {
+    /// What a tenant's series are labelled by.
+    pub(super) fn label_of(&self, tenant: &TenantId) -> String {
+        let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_its_own = labelled.contains(tenant) || labelled.len() < self.tenants_max;
+        if has_its_own {
+            labelled.insert(tenant.clone());
+        }
+        if has_its_own { tenant.to_string() } else { OTHERS.to_owned() }
+    }
+
+    /// A request that belongs to nobody.
+    pub(super) fn answered_nobody(&self, status: u16, took: Time, trace: Option<&str>) {
+        self.answered_of(NOBODY, status).inc();
+        Self::observe(&self.duration_of(NOBODY), took, trace);
+    }
+
+    pub(super) fn answered_of(&self, label: &str, status: u16) -> Counter {
+        let status = match status / 100 {
             1 => "1xx",
             2 => "2xx",
             3 => "3xx",
             4 => "4xx",
             _ => "5xx",
         };
-        self.requests.get_or_create(&Answer { tenant: tenant.to_owned(), status: class }).inc();
-        let of = OfTenant { tenant: tenant.to_owned() };
-        self.duration.get_or_create(&of).observe(seconds);
-        if fuel > 0 {
-            self.fuel.get_or_create(&of).inc_by(fuel);
-        }
+        self.requests.get_or_create_owned(&Answer { tenant: label.to_owned(), status })
     }
 
-    /// A message that started a component, whatever came of it.
-    pub(crate) fn message(&self, tenant: &str, outcome: &'static str, fuel: u64) {
-        self.messages.get_or_create(&OfMessage { tenant: tenant.to_owned(), outcome }).inc();
-        if fuel > 0 {
-            self.fuel.get_or_create(&OfTenant { tenant: tenant.to_owned() }).inc_by(fuel);
-        }
+    pub(super) fn duration_of(&self, label: &str) -> Duration {
+        self.duration.get_or_create_owned(&OfTenant { tenant: label.to_owned() })
     }
 
-    pub(crate) fn message_dropped(&self, tenant: &str) {
-        self.messages_dropped.get_or_create(&OfTenant { tenant: tenant.to_owned() }).inc();
+    pub(super) fn fuel_of(&self, label: &str) -> Counter {
+        self.fuel.get_or_create_owned(&OfTenant { tenant: label.to_owned() })
     }
 
-    pub(crate) fn message_redelivered(&self, tenant: &str) {
-        self.messages_redelivered.get_or_create(&OfTenant { tenant: tenant.to_owned() }).inc();
+    /// With the trace that it was part of, as an exemplar, where there is one (OpenMetrics 1.0, "Exemplars").
+    pub(super) fn observe(duration: &Duration, took: Time, trace: Option<&str>) {
+        duration.observe(took.as_secs_f64(), trace.map(|id| OfTrace { trace_id: id.to_owned() }), None);
     }
 
-    pub(crate) fn message_dead(&self, tenant: &str) {
-        self.messages_dead.get_or_create(&OfTenant { tenant: tenant.to_owned() }).inc();
+    pub(super) fn message(&self, label: &str, outcome: &'static str) {
+        self.messages.get_or_create(&OfMessage { tenant: label.to_owned(), outcome }).inc();
     }
 
-    pub(crate) fn fault(&self, fault: Fault) {
+    pub(super) fn message_dropped(&self, label: &str) {
+        self.messages_dropped.get_or_create(&OfTenant { tenant: label.to_owned() }).inc();
+    }
+
+    pub(super) fn message_redelivered(&self, label: &str) {
+        self.messages_redelivered.get_or_create(&OfTenant { tenant: label.to_owned() }).inc();
+    }
+
+    pub(super) fn message_dead(&self, label: &str) {
+        self.messages_dead.get_or_create(&OfTenant { tenant: label.to_owned() }).inc();
+    }
+
+    pub(super) fn fault(&self, seen: Option<FaultSeen>, fault: Fault) {
         self.faults.get_or_create(&OfFault { kind: fault.kind() }).inc();
+        self.totals.fault(fault);
+        self.last_faults.add(seen);
     }
 
-    pub(crate) fn quota_refused(&self, tenant: &str, quotum: Quotum) {
-        self.quota_refusals.get_or_create(&OfQuota { tenant: tenant.to_owned(), quota: quotum.name() }).inc();
+    pub(super) fn quota_refused(&self, label: &str, quotum: Quotum) {
+        self.quota_refusals.get_or_create(&OfQuota { tenant: label.to_owned(), quota: quotum.name() }).inc();
     }
 
-    /// What came of a look at what is kept: a hit, a miss, or something stale.
-    pub(crate) fn cache_asked(&self, tenant: &str, outcome: &'static str) {
-        self.cache.get_or_create(&OfCache { tenant: tenant.to_owned(), outcome }).inc();
+    pub(super) fn cache_asked(&self, label: &str, outcome: &'static str) {
+        self.cache.get_or_create(&OfCache { tenant: label.to_owned(), outcome }).inc();
+        let [asked, hits] = &self.cache_counts;
+        asked.fetch_add(1, Ordering::Relaxed);
+        hits.fetch_add(u64::from(outcome != "miss"), Ordering::Relaxed);
     }
 
-    pub(crate) fn storage_call(&self, call: &'static str, outcome: &'static str) {
+    /// Looks at kept responses, and those that found one.
+    pub(crate) fn cache_counted(&self) -> (u64, u64) {
+        let [asked, hits] = &self.cache_counts;
+        (asked.load(Ordering::Relaxed), hits.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn storage_call(&self, call: &'static str, outcome: &'static str, took: Time) {
         self.storage.get_or_create(&StorageCall { call, outcome }).inc();
+        self.storage_duration.observe(took.as_secs_f64());
+        self.storage_latencies.observe(took);
     }
 
     pub(crate) fn log_lines_dropped(&self, lines: u64) {
@@ -297,9 +318,10 @@ mod tests {
     #[test]
     fn the_list_of_metrics_is_what_the_documentation_says() {
         let metrics = Metrics::default();
-        metrics.answered("-", 200, 0.1, 1);
-        metrics.storage_call("get", "ok");
-        metrics.message("-", "ok", 1);
+        metrics.answered_nobody(200, Time::ZERO, None);
+        metrics.fuel_of("-").inc_by(1);
+        metrics.storage_call("get", "ok", Time::ZERO);
+        metrics.message("-", "ok");
         metrics.message_dropped("-");
         metrics.message_redelivered("-");
         metrics.message_dead("-");
@@ -317,9 +339,9 @@ mod tests {
     #[test]
     fn strangers_cannot_make_series() {
         let metrics = Metrics::default();
-        metrics.answered("-", 404, 0.1, 0);
+        metrics.answered_nobody(404, Time::ZERO, None);
         let before = metrics.text().lines().count();
-        metrics.answered("-", 404, 0.2, 0);
+        metrics.answered_nobody(404, Time::from_secs(1), None);
         assert_eq!(metrics.text().lines().count(), before);
     }
 }

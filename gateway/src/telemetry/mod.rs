@@ -4,13 +4,18 @@
 //! to nobody counts under the tenant `-`.
 
 mod access;
+mod figures;
 mod guest_log;
+mod labels;
+mod latencies;
 mod lines;
 mod metrics;
 mod tasks;
 
 pub(crate) use access::{Record, Times};
+pub(crate) use figures::{Counted, FaultSeen, Figures};
 pub(crate) use guest_log::{GuestLogs, Line, Stream};
+pub(crate) use latencies::Counts;
 pub(crate) use lines::LinesToTheEnd;
 pub(crate) use metrics::Metrics;
 pub(crate) use tasks::Tasks;
@@ -33,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) format: Format,
     /// A filter in `tracing`'s words, such as `info` or `info,access=off`.
     pub(crate) log: String,
+    /// So many tenants have series of their own; the others share one.
+    pub(crate) metrics_tenants: usize,
 }
 
 /// Starts logging to standard error, once in a process, by a thread of its own. What it returns must live as long as

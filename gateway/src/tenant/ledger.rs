@@ -11,10 +11,12 @@ use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
 use super::bucket::{Bucket, Count, Rate};
+use super::usage::{Flow, Held, Usage};
 use super::{Quota, Space};
 use crate::deadline::Moment;
 use crate::fault::{Fault, Quotum};
 use crate::ids::TenantId;
+use crate::telemetry::Figures;
 
 const UNBOUNDED: Space = Space { bytes: u64::MAX, keys: u64::MAX };
 
@@ -31,6 +33,8 @@ const LOADS: Rate = Rate { amount: 100, per: Duration::from_secs(1), burst: 100 
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) id: TenantId,
+    /// What it did.
+    pub(crate) figures: Arc<Figures>,
     /// Names the tenant in queues that are kept in order; never zero, never used again in this process.
     pub(crate) serial: u64,
     weight: AtomicU32,
@@ -106,9 +110,10 @@ impl Drop for Outbound {
 }
 
 impl Ledger {
-    pub(super) fn new(id: TenantId, serial: u64) -> Self {
+    pub(super) fn new(id: TenantId, serial: u64, figures: Figures) -> Self {
         Self {
             id,
+            figures: Arc::new(figures),
             serial,
             weight: AtomicU32::new(1),
             waiting_max: AtomicU32::new(0),
@@ -276,11 +281,6 @@ impl Ledger {
         Limited { quotum: Quotum::Memory, max: self.memory.max(), window_seconds: None, retry_seconds: 1 }
     }
 
-    #[cfg(test)]
-    pub(crate) fn memory_now(&self) -> u64 {
-        self.memory.now()
-    }
-
     pub(super) fn suspend(&self, suspended: bool) {
         self.suspended.store(suspended, Ordering::Relaxed);
         self.heed();
@@ -314,23 +314,31 @@ impl Ledger {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(crate) fn memory_now(&self) -> u64 {
+        self.memory.now()
+    }
+
+    pub(crate) fn in_flight_now(&self) -> u64 {
+        self.in_flight.now()
+    }
+
     /// Use against quota, for operators.
-    pub(crate) fn usage(&self, now: Moment) -> serde_json::Value {
-        serde_json::json!({
-            "weight": self.weight(),
-            "in_flight": { "now": self.in_flight.now(), "max": self.in_flight.max() },
-            "connections": { "now": self.connections.now(), "max": self.connections.max() },
-            "memory": { "now": self.memory.now(), "max": self.memory.max() },
-            "outbound_in_flight": { "now": self.outbound_in_flight.now(), "max": self.outbound_in_flight.max() },
-            "requests_left": self.requests.left(now),
-            "fuel_left": self.fuel.left(now),
-            "fuel_total": self.fuel_total.load(Ordering::Relaxed),
-            "body_bytes_left": self.body_bytes.left(now),
-            "storage_ops_left": self.storage_ops.left(now),
-            "storage_bytes_left": self.storage_bytes.left(now),
-            "outbound_left": self.outbound.left(now),
-            "log_bytes_left": self.log_bytes.left(now),
-        })
+    pub(crate) fn usage(&self, now: Moment) -> Usage {
+        Usage {
+            weight: self.weight(),
+            in_flight: Held::of(&self.in_flight),
+            connections: Held::of(&self.connections),
+            memory: Held::of(&self.memory),
+            outbound_in_flight: Held::of(&self.outbound_in_flight),
+            requests: Flow::of(&self.requests, now),
+            fuel: Flow::of(&self.fuel, now),
+            fuel_total: self.fuel_total.load(Ordering::Relaxed),
+            body_bytes: Flow::of(&self.body_bytes, now),
+            storage_ops: Flow::of(&self.storage_ops, now),
+            storage_bytes: Flow::of(&self.storage_bytes, now),
+            outbound: Flow::of(&self.outbound, now),
+            log_bytes: Flow::of(&self.log_bytes, now),
+        }
     }
 }
 

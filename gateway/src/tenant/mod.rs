@@ -7,6 +7,7 @@ pub(crate) mod cost;
 mod ledger;
 mod registry;
 mod shared;
+mod usage;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ pub(crate) use bucket::{Count, Rate};
 pub(crate) use ledger::{Connected, InFlight, Ledger, Limited, Outbound};
 pub(crate) use registry::Registry;
 pub(crate) use shared::{Look, Told};
+pub(crate) use usage::Usage;
 
 /// Bounds of any one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,6 +214,13 @@ pub(crate) struct Grant {
     pub(crate) host: GrantedHost,
     /// Any, where none is said.
     pub(crate) port: Option<u16>,
+}
+
+impl Grant {
+    /// Whether it leads to a component of the tenant's own, by Spin's name for that.
+    pub(crate) fn is_for_neighbours(&self) -> bool {
+        matches!(&self.host, GrantedHost::Name(name) if name.to_string().ends_with(".spin.internal"))
+    }
 }
 
 /// The host of a [`Grant`].

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Ledger, Quota};
 use crate::ids::TenantId;
+use crate::telemetry::{Figures, Metrics};
 
 /// The ledgers of all tenants by identity: what outlives a reload.
 #[derive(Debug, Default)]
@@ -14,13 +15,19 @@ pub(crate) struct Registry {
     /// By an operator's word, whether they are there or not.
     suspended: Mutex<HashSet<TenantId>>,
     serial: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 impl Registry {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..Self::default() }
+    }
+
     /// The tenant's ledger, made on first sight, with the quota as it is now.
     pub(crate) fn ledger(&self, id: &TenantId, quota: &Quota, enabled: bool) -> Arc<Ledger> {
         let mut ledgers = self.ledgers();
-        let fresh = || Arc::new(Ledger::new(id.clone(), self.serial.fetch_add(1, Ordering::Relaxed) + 1));
+        let serial = || self.serial.fetch_add(1, Ordering::Relaxed) + 1;
+        let fresh = || Arc::new(Ledger::new(id.clone(), serial(), Figures::new(id.clone(), &self.metrics)));
         let ledger = Arc::clone(ledgers.entry(id.clone()).or_insert_with(fresh));
         drop(ledgers);
         ledger.set(quota);

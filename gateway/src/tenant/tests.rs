@@ -130,16 +130,16 @@ proptest! {
                 }
             }
             let usage = ledger.usage(Moment::now());
-            prop_assert_eq!(usage["in_flight"]["now"].as_u64(), Some(entered.len() as u64));
-            prop_assert_eq!(usage["memory"]["now"].as_u64(), Some(grown.iter().sum::<u64>()));
-            prop_assert_eq!(usage["outbound_in_flight"]["now"].as_u64(), Some(out.len() as u64));
-            prop_assert_eq!(usage["fuel_total"].as_u64(), Some(burned));
+            prop_assert_eq!(usage.in_flight.now, entered.len() as u64);
+            prop_assert_eq!(usage.memory.now, grown.iter().sum::<u64>());
+            prop_assert_eq!(usage.outbound_in_flight.now, out.len() as u64);
+            prop_assert_eq!(usage.fuel_total, burned);
         }
         drop((entered, out));
         grown.into_iter().for_each(|bytes| ledger.shrink(bytes));
         let usage = ledger.usage(Moment::now());
-        for count in ["in_flight", "memory", "outbound_in_flight"] {
-            prop_assert_eq!(usage[count]["now"].as_u64(), Some(0));
+        for count in [usage.in_flight, usage.memory, usage.outbound_in_flight] {
+            prop_assert_eq!(count.now, 0);
         }
     }
 }
@@ -170,6 +170,6 @@ fn threads_together_leave_the_ledger_exact() {
         }
     });
     let usage = ledger.usage(Moment::now());
-    assert_eq!((usage["in_flight"]["now"].as_u64(), usage["memory"]["now"].as_u64()), (Some(0), Some(0)));
-    assert_eq!(usage["fuel_total"].as_u64(), Some(burned.into_inner()));
+    assert_eq!((usage.in_flight.now, usage.memory.now), (0, 0));
+    assert_eq!(usage.fuel_total, burned.into_inner());
 }

@@ -70,7 +70,7 @@ impl Messages {
             self.once.wake(&key);
             // A plain PUBLISH reaches every gateway, and cannot be handled once.
             if heard.payload.is_none_or(|payload| !payload.is_empty()) {
-                self.road.metrics.message_dropped(key.tenant.as_str());
+                first.tenant().ledger.figures.message_dropped();
             }
             return;
         }
@@ -81,7 +81,7 @@ impl Messages {
                 self.road.tasks.spawn(async move { messages.work(key).await });
             }
             // Too long, or no room.
-            (None | Some(Err(_)), _) | (_, None) => self.road.metrics.message_dropped(key.tenant.as_str()),
+            (None | Some(Err(_)), _) | (_, None) => first.tenant().ledger.figures.message_dropped(),
         }
     }
 
@@ -119,7 +119,7 @@ async fn handle(
     generation: u64,
 ) -> Outcome {
     let record = Record::of_message(&road.metrics, generation);
-    record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
+    record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
     record.received(payload.len() as u64);
     if payload.len() as u64 > routed.limits().request_body {
         record.fault(Fault::BodyTooLarge);

@@ -70,13 +70,13 @@ async fn walk(
     let routed = match found {
         Found::Component(routed) => routed,
         Found::Fixed(tenant, route, fixed) => {
-            record.routed(tenant.id.as_str(), "", &route);
+            record.routed(&tenant.ledger.figures, "", &route);
             let _entered = Doors::pass(&tenant.ledger).map_err(|refused| refuse(&refused, record))?;
             tenant.ledger.moved(fixed.body.len() as u64);
             return Ok(response::of_fixed(&fixed, is_head));
         }
     };
-    record.routed(routed.tenant().id.as_str(), routed.component().name.as_str(), routed.name());
+    record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
     if let Some(matched) = routed.spin_match(url.path()) {
         spin::tell(request.headers_mut(), &matched, &url, NOBODY);
     }

@@ -99,7 +99,8 @@ impl Once {
                 return false;
             }
         };
-        (0..took.buried).for_each(|_| self.road.metrics.message_dead(key.tenant.as_str()));
+        let figures = &first.tenant().ledger.figures;
+        (0..took.buried).for_each(|_| figures.message_dead());
         let is_any = !took.taken.is_empty();
         let handled = took.taken.into_iter().map(|taken| self.one(key, taken, lease - GRACE, &listeners, generation));
         futures_util::future::join_all(handled).await;
@@ -108,8 +109,9 @@ impl Once {
 
     /// One message, by each component that listens, in this time: done where all of them are.
     async fn one(&self, key: &Key, taken: Taken, time: Duration, listeners: &[Routed], generation: u64) {
-        if taken.is_again {
-            self.road.metrics.message_redelivered(key.tenant.as_str());
+        let figures = listeners.first().map(|first| &first.tenant().ledger.figures);
+        if let (true, Some(figures)) = (taken.is_again, figures) {
+            figures.message_redelivered();
         }
         let since = Instant::now();
         let all = async {
@@ -129,7 +131,11 @@ impl Once {
             Outcome::Failed => store.fail_once(&key.tenant, &key.channel, &taken, true).await,
         };
         match told {
-            Ok(true) => self.road.metrics.message_dead(key.tenant.as_str()),
+            Ok(true) => {
+                if let Some(figures) = figures {
+                    figures.message_dead();
+                }
+            }
             Ok(false) => {}
             Err(error) => {
                 tracing::warn!(target: "trigger", tenant = %key.tenant, %error, "a message is due again, whatever came of it");

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::tenant::tenant_id;
+use super::tenant::{counted_text, tenant_id};
 use super::{Common, boot, runtime};
 use crate::store::Text;
 use lines::printable;
@@ -148,7 +148,7 @@ pub(super) fn kv(what: Kv) -> anyhow::Result<ExitCode> {
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };
-    let client = Client::with_token(&boot, PATIENCE)?;
+    let client = Client::new(&boot, PATIENCE)?;
     let mut data = Data { client, tenant: id.to_string() };
     runtime()?.block_on(data.done(what))
 }
@@ -186,13 +186,13 @@ struct Purged {
 
 impl Data {
     async fn ask<T: DeserializeOwned>(&mut self, call: &str, body: Value) -> anyhow::Result<T> {
-        let answer = self.client.post(&format!("/tenants/{}/data/{call}", self.tenant), &body).await?;
+        let answer = self.client.post(&format!("/v1/tenants/{}/data/{call}", self.tenant), &body).await?;
         serde_json::from_slice(&answer).context("the gateway's answer is not understood (is it another version?)")
     }
 
     /// The same, whatever the gateway says of it.
     async fn try_ask(&mut self, call: &str, body: Value) -> anyhow::Result<(StatusCode, Bytes)> {
-        self.client.try_post(&format!("/tenants/{}/data/{call}", self.tenant), &body).await
+        self.client.try_post(&format!("/v1/tenants/{}/data/{call}", self.tenant), &body).await
     }
 
     async fn done(&mut self, what: Kv) -> anyhow::Result<ExitCode> {
@@ -263,8 +263,8 @@ impl Data {
     }
 
     async fn usage(&mut self, out: &mut impl std::io::Write) -> anyhow::Result<()> {
-        let counted = self.client.post(&format!("/tenants/{}/count", self.tenant), &json!({})).await?;
-        out.write_all(&counted)?;
+        let counted = self.client.post(&format!("/v1/tenants/{}/count", self.tenant), &json!({})).await?;
+        writeln!(out, "{}", counted_text(&self.tenant, &serde_json::from_slice(&counted)?))?;
         let (mut stores, mut raw, mut cursor) = (std::collections::BTreeSet::new(), 0u64, None);
         loop {
             let page: Names = self.ask("names", json!({ "cursor": cursor })).await?;

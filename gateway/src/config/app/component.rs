@@ -4,6 +4,7 @@ use toml::de::DeValue;
 
 use super::{App, Manifest, outbound, own_name};
 use crate::config::files;
+use crate::config::kind::Kind;
 use crate::config::reader::{At, Section};
 use crate::config::remote;
 use crate::config::tenant_file::ComponentRead;
@@ -23,7 +24,7 @@ impl Manifest<'_> {
         let name = ComponentName::parse(&own_name(&id.value));
         if name.is_none() {
             let summary = "this component's id will not do".to_owned();
-            self.reader.bad("bad-value", &id.place, summary, format!("{:?}", id.value), NAME_RULE);
+            self.reader.bad(Kind::BadValue, &id.place, summary, format!("{:?}", id.value), NAME_RULE);
         }
         section.string("description");
         section.has("build");
@@ -72,7 +73,7 @@ impl Manifest<'_> {
                 let text = At { value, place: text.place };
                 if !add(&mut allowed, &text) {
                     let summary = format!("`{}` has an entry that will not do", section.path(key));
-                    self.reader.bad("bad-value", &text.place, summary, format!("{:?}", text.value), wanted);
+                    self.reader.bad(Kind::BadValue, &text.place, summary, format!("{:?}", text.value), wanted);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{App, At, FixedRead, Manifest, Reader, RouteRead, Section};
+use crate::config::kind::Kind;
 use crate::config::reader::count;
 use crate::route::{Fixed, PathPattern};
 
@@ -33,7 +34,7 @@ impl Manifest<'_> {
         let kind = executor.string("type");
         if let Some(kind) = kind.filter(|kind| kind.value == "wagi") {
             let summary = format!("`{}` is not served here", executor.path("type"));
-            self.reader.bad("not-served", &kind.place, summary, "\"wagi\"".to_owned(), "a component of wasi:http");
+            self.reader.bad(Kind::NotServed, &kind.place, summary, "\"wagi\"".to_owned(), "a component of wasi:http");
         }
     }
 
@@ -83,7 +84,7 @@ fn fixed(reader: &Reader, section: &Section<'_>) -> Option<Fixed> {
     section.finish();
     if headers.len() > FIXED_HEADERS_MAX {
         let summary = "this answer has too many headers".to_owned();
-        reader.bad("too-many", &section.place(), summary, headers.len().to_string(), "50 at most");
+        reader.bad(Kind::TooMany, &section.place(), summary, headers.len().to_string(), "50 at most");
         return None;
     }
     Some(Fixed { status, headers, body: body.into() })

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
+use super::kind::Kind;
 use super::reader::{At, Reader, Section};
 use super::tenant_file::{CHANNEL, ComponentRead, FixedRead, RouteRead, SubscriptionRead, is_channel, once};
 pub(super) use variables::Given;
@@ -66,7 +67,7 @@ pub(super) fn read(
     {
         let summary = "nothing starts a component of this application".to_owned();
         reader.bad(
-            "missing-key",
+            Kind::MissingKey,
             &file.place(),
             summary,
             "no trigger".to_owned(),
@@ -78,13 +79,13 @@ pub(super) fn read(
     {
         let summary = format!("no component of {} has this profile", reader.place(None).source.path);
         let wanted = "a profile that a [component.ID.profile.NAME] names";
-        reader.bad("bad-value", &profile.place, summary, format!("{:?}", profile.value), wanted);
+        reader.bad(Kind::BadValue, &profile.place, summary, format!("{:?}", profile.value), wanted);
     }
     app
 }
 
 /// What starts components of a version-1 application, which has one kind for all.
-enum Kind {
+enum Starts {
     Http { base: String },
     Redis,
 }
@@ -103,12 +104,12 @@ impl Manifest<'_> {
             let base = trigger.string("base").map_or_else(|| "/".to_owned(), |base| base.value);
             trigger.string("address");
             trigger.finish();
-            Some(if kind?.value { Kind::Http { base } } else { Kind::Redis })
+            Some(if kind?.value { Starts::Http { base } } else { Starts::Redis })
         });
         if trigger.is_none() {
             let summary = "`trigger` is missing".to_owned();
             self.reader.bad(
-                "missing-key",
+                Kind::MissingKey,
                 &file.place(),
                 summary,
                 "no such key".to_owned(),
@@ -127,8 +128,8 @@ impl Manifest<'_> {
             app.components.push(component);
             if let (Some(trigger), Some(kind)) = (section.section("trigger"), &kind) {
                 match kind {
-                    Kind::Http { base } => app.routes.extend(self.route(&trigger, name, base)),
-                    Kind::Redis => app.subscriptions.extend(self.subscription(&trigger, name)),
+                    Starts::Http { base } => app.routes.extend(self.route(&trigger, name, base)),
+                    Starts::Redis => app.subscriptions.extend(self.subscription(&trigger, name)),
                 }
                 trigger.finish();
             }
@@ -203,7 +204,7 @@ impl Manifest<'_> {
         let value = self.variables.expand(self.reader, &channel)?;
         if !is_channel(&value) {
             let summary = format!("`{}` has a value that will not do", section.path("channel"));
-            self.reader.bad("bad-value", &channel.place, summary, format!("{value:?}"), CHANNEL);
+            self.reader.bad(Kind::BadValue, &channel.place, summary, format!("{value:?}"), CHANNEL);
             return None;
         }
         let once = once(section);
@@ -218,7 +219,7 @@ impl Manifest<'_> {
                 continue;
             }
             let summary = format!("`{}` is not served here", section.path(key));
-            self.reader.bad("not-served", &place, summary, format!("`{key}`"), instead);
+            self.reader.bad(Kind::NotServed, &place, summary, format!("`{key}`"), instead);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::kind::Kind;
 use crate::config::reader::{At, Reader, Section};
 use crate::host::is_variable;
 use crate::ids::TenantId;
@@ -48,14 +49,14 @@ impl Variables {
             if !is_variable(&name.value) {
                 let summary = "this variable's name will not do".to_owned();
                 let wanted = "a-z, 0-9 and single _, beginning with a letter";
-                reader.bad("bad-value", &name.place, summary, format!("{:?}", name.value), wanted);
+                reader.bad(Kind::BadValue, &name.place, summary, format!("{:?}", name.value), wanted);
             }
             let value = given.values.get(&name.value).cloned().or(default);
             if value.is_none() {
                 let summary = format!("the variable `{}` has no value", name.value);
                 let wanted = "a value under [variables] in tenant.toml, or a default";
                 reader.bad(
-                    "missing-variable",
+                    Kind::MissingVariable,
                     &name.place,
                     summary,
                     "required, and given by nobody".to_owned(),
@@ -73,7 +74,7 @@ impl Variables {
             let summary = "this template will not do".to_owned();
             let known = self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             let wanted = format!("{{{{ name }}}} with a variable of this manifest: {known}");
-            reader.bad("bad-value", &text.place, summary, found, &wanted);
+            reader.bad(Kind::BadValue, &text.place, summary, found, &wanted);
         };
         let (mut expanded, mut rest) = (String::new(), text.value.as_str());
         while let Some((before, after)) = rest.split_once("{{") {

@@ -49,7 +49,7 @@ impl Crowd {
     }
 
     fn burned(&self, tenant: usize) -> u64 {
-        self.ledgers[tenant].usage(crate::deadline::Moment::now())["fuel_total"].as_u64().unwrap()
+        self.ledgers[tenant].usage(crate::deadline::Moment::now()).fuel_total
     }
 }
 

@@ -1,0 +1,117 @@
+//! Who may do what: a token at every call, one that may do all and one that may only look; and a line for each change.
+//!
+//! Security: tokens are compared in constant time and come in a header that no page of another origin can set, so that a
+//! browser that holds one cannot be made to use it. Before the token is known to be right, nothing of the call is looked at.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::{Method, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::refusal::Refusal;
+use super::token::Token;
+use super::{Admin, unix_ms};
+
+/// Changes that are kept to be looked at; the log has them all.
+const CHANGES_KEPT: usize = 200;
+
+/// The tokens that there are.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    /// Of who may do all.
+    pub(crate) admin: Token,
+    /// Of who may look, and see no tenant's data.
+    pub(crate) reader: Option<Token>,
+}
+
+/// Whose token it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Admin,
+    Reader,
+}
+
+impl Access {
+    fn who(&self, headers: &http::HeaderMap) -> Option<Who> {
+        if self.admin.is_in(headers) {
+            return Some(Who::Admin);
+        }
+        self.reader.as_ref().filter(|reader| reader.is_in(headers)).map(|_| Who::Reader)
+    }
+}
+
+/// Where a call came from.
+#[derive(Clone, Debug)]
+pub(super) struct CameFrom(pub(super) Arc<str>);
+
+/// One change that somebody asked for.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct Change {
+    /// When, in milliseconds since 1970.
+    at_ms: u64,
+    /// `admin`, `reader`, or `nobody` where no token was right.
+    by: &'static str,
+    /// Its address.
+    from: String,
+    /// The path that was asked for.
+    action: String,
+    /// What came of it: 2xx is done.
+    status: u16,
+}
+
+/// The last changes, the newest first.
+#[derive(Debug, Default)]
+pub(super) struct Audit(Mutex<VecDeque<Change>>);
+
+impl Audit {
+    fn note(&self, change: Change) {
+        let Change { by, from, action, status, .. } = &change;
+        tracing::info!(target: "audit", by, %from, %action, status, "a change was asked for");
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.truncate(CHANGES_KEPT - 1);
+        kept.push_front(change);
+    }
+
+    pub(super) fn all(&self) -> Vec<Change> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// The longest path that a line of the log repeats.
+const PATH_BYTES_MAX: usize = 200;
+
+/// Lets in whoever has a token that will do, and notes what changes anything.
+pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let who = admin.access.who(request.headers());
+    let is_change = request.method() == Method::POST;
+    let path: String = request.uri().path().chars().take(PATH_BYTES_MAX).collect();
+    let from = request.extensions().get::<CameFrom>().map(|from| from.0.to_string()).unwrap_or_default();
+    let response = match who {
+        None => {
+            let text =
+                "this needs `Authorization: Bearer TOKEN`, with the token of admin.token in the gateway's state folder";
+            Refusal::new(StatusCode::UNAUTHORIZED, text).into_response()
+        }
+        Some(Who::Reader) if is_change || path.ends_with("/logs") => {
+            let text = "this token may look, change nothing, and see nothing that is a tenant's own";
+            Refusal::new(StatusCode::FORBIDDEN, text).into_response()
+        }
+        Some(_) => next.run(request).await,
+    };
+    if is_change {
+        let by = match who {
+            Some(Who::Admin) => "admin",
+            Some(Who::Reader) => "reader",
+            None => "nobody",
+        };
+        let (at_ms, status) = (unix_ms(SystemTime::now()), response.status().as_u16());
+        admin.audit.note(Change { at_ms, by, from, action: path, status });
+    }
+    response
+}

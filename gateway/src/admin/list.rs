@@ -1,0 +1,174 @@
+//! The call that lists tenants: searched, put in order, a page at a time.
+//!
+//! Limit: it walks all tenants, which is the operator's time and nobody's on the road of a request; an answer has 500 at the most.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Admin;
+use super::live::Rates;
+use super::refusal::{ProblemDetails, Query, Refusal};
+use crate::config::{Plan, Problem, Snapshot, Standing};
+use crate::deadline::Moment;
+use crate::ids::TenantId;
+use crate::tenant::Ledger;
+
+/// Of one page.
+const LIMIT_DEFAULT: u32 = 50;
+
+/// By what tenants may be put in order.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Sort {
+    #[default]
+    Id,
+    Standing,
+    Requests,
+    Errors,
+    Fuel,
+    Memory,
+    InFlight,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Order {
+    #[default]
+    Ascending,
+    Descending,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Asked {
+    /// In an identity or a host.
+    search: Option<String>,
+    #[serde(default)]
+    #[param(inline)]
+    sort: Sort,
+    #[serde(default)]
+    #[param(inline)]
+    order: Order,
+    #[serde(default)]
+    offset: u32,
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+}
+
+/// A page of tenants.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Page {
+    /// That were found; the page has some of them.
+    total: u64,
+    tenants: Vec<Row>,
+}
+
+/// One tenant among many; rates are of the last second.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Row {
+    id: String,
+    standing: Standing,
+    hosts: Vec<String>,
+    requests_per_second: f64,
+    /// Of those, with a 5xx.
+    errors_per_second: f64,
+    fuel_per_second: f64,
+    /// Burned since the start, by what runs as well.
+    fuel_total: u64,
+    in_flight: u64,
+    in_flight_max: u64,
+    /// Bytes.
+    memory: u64,
+    memory_max: u64,
+    problems: u64,
+}
+
+/// What a row is made from, and put in order by.
+struct Found<'s> {
+    id: &'s str,
+    standing: Standing,
+    plan: Option<&'s Arc<Plan>>,
+    ledger: Option<Arc<Ledger>>,
+    rates: Rates,
+}
+
+/// Which tenants there are.
+#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", params(Asked), responses(
+    (status = 200, body = Page),
+    (status = 400, body = ProblemDetails, content_type = "application/problem+json"),
+    (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(State(admin): State<Arc<Admin>>, Query(asked): Query<Asked>) -> Result<Json<Page>, Refusal> {
+    let limit = asked.limit.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=500).contains(&limit) {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "limit: 1 to 500"));
+    }
+    let snapshot = admin.road.snapshot.load_full();
+    let rates = admin.live.rates();
+    let search = asked.search.unwrap_or_default().to_lowercase();
+    let mut found: Vec<Found<'_>> = Vec::new();
+    for (id, standing) in &snapshot.standings {
+        let name = TenantId::parse(id);
+        let plan = name.as_ref().and_then(|name| snapshot.plans.get(name));
+        let hosts = || plan.into_iter().flat_map(|plan| &plan.hosts).map(ToString::to_string);
+        if !search.is_empty() && !id.contains(&search) && !hosts().any(|host| host.contains(&search)) {
+            continue;
+        }
+        let ledger = name.as_ref().and_then(|name| admin.suspension.registry.find(name));
+        let is_suspended = ledger.as_ref().is_some_and(|ledger| ledger.is_suspended());
+        found.push(Found {
+            id,
+            standing: if is_suspended { Standing::Suspended } else { *standing },
+            plan,
+            ledger,
+            rates: name.and_then(|name| rates.get(&name).copied()).unwrap_or_default(),
+        });
+    }
+    found.sort_by(|a, b| {
+        let by = compare(asked.sort, a, b);
+        let by = if asked.order == Order::Descending { by.reverse() } else { by };
+        by.then_with(|| a.id.cmp(b.id))
+    });
+    let (total, offset) = (found.len() as u64, usize::try_from(asked.offset).unwrap_or(usize::MAX));
+    let page = found.iter().skip(offset).take(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(Json(Page { total, tenants: page.map(|found| row(found, &snapshot)).collect() }))
+}
+
+fn compare(sort: Sort, a: &Found<'_>, b: &Found<'_>) -> Ordering {
+    let held = |found: &Found<'_>, of: fn(&Ledger) -> u64| found.ledger.as_ref().map_or(0, |ledger| of(ledger));
+    match sort {
+        Sort::Id => Ordering::Equal,
+        Sort::Standing => (a.standing as u8).cmp(&(b.standing as u8)),
+        Sort::Requests => a.rates.requests.total_cmp(&b.rates.requests),
+        Sort::Errors => a.rates.errors.total_cmp(&b.rates.errors),
+        Sort::Fuel => a.rates.fuel.total_cmp(&b.rates.fuel),
+        Sort::Memory => held(a, Ledger::memory_now).cmp(&held(b, Ledger::memory_now)),
+        Sort::InFlight => held(a, Ledger::in_flight_now).cmp(&held(b, Ledger::in_flight_now)),
+    }
+}
+
+fn row(found: &Found<'_>, snapshot: &Snapshot) -> Row {
+    let usage = found.ledger.as_ref().map(|ledger| ledger.usage(Moment::now()));
+    let of_tenant = |problem: &&Problem| problem.tenant.as_ref().is_some_and(|tenant| tenant.as_str() == found.id);
+    Row {
+        id: found.id.to_owned(),
+        standing: found.standing,
+        hosts: found.plan.into_iter().flat_map(|plan| &plan.hosts).map(ToString::to_string).collect(),
+        requests_per_second: found.rates.requests,
+        errors_per_second: found.rates.errors,
+        fuel_per_second: found.rates.fuel,
+        fuel_total: usage.as_ref().map_or(0, |usage| usage.fuel_total),
+        in_flight: usage.as_ref().map_or(0, |usage| usage.in_flight.now),
+        in_flight_max: usage.as_ref().map_or(0, |usage| usage.in_flight.max),
+        memory: usage.as_ref().map_or(0, |usage| usage.memory.now),
+        memory_max: usage.as_ref().map_or(0, |usage| usage.memory.max),
+        problems: snapshot.problems.iter().filter(of_tenant).count() as u64,
+    }
+}

@@ -1,0 +1,262 @@
+//! Calls about one tenant: how it stands, and what it shall do.
+
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::{HeaderMap, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::live::{FaultCount, Percentiles};
+use super::refusal::{Json, Path, ProblemDetails, Refusal};
+use super::{Admin, if_match, unix_ms};
+use crate::config::{Plan, Problem, Standing};
+use crate::deadline::Moment;
+use crate::ids::{Digest, TenantId};
+use crate::tenant::Usage;
+
+impl Admin {
+    /// An operator's word goes over what the files say.
+    pub(super) fn standing(&self, id: &str, of_files: Standing) -> Standing {
+        let ledger = TenantId::parse(id).and_then(|id| self.suspension.registry.find(&id));
+        if ledger.is_some_and(|ledger| ledger.is_suspended()) { Standing::Suspended } else { of_files }
+    }
+
+    /// The tenant of this name, which may have wrong files at the moment: it can be stopped, and looked after.
+    pub(super) fn known(&self, id: &str) -> Result<TenantId, Refusal> {
+        let known = |id: &TenantId| self.road.snapshot.load().standings.contains_key(id.as_str());
+        TenantId::parse(id).filter(known).ok_or_else(Refusal::no_tenant)
+    }
+}
+
+/// One tenant in depth.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Tenant {
+    id: String,
+    standing: Standing,
+    hosts: Vec<String>,
+    routes: Vec<Route>,
+    /// Against every quota; nothing of a tenant whose files never were right.
+    usage: Option<Usage>,
+    /// Bytes of its responses that are kept.
+    cache: Option<Kept>,
+    /// Where its data is.
+    storage: &'static str,
+    /// Since the start.
+    requests: u64,
+    latency: Percentiles,
+    faults: Vec<FaultCount>,
+    requests_per_second: f64,
+    errors_per_second: f64,
+    fuel_per_second: f64,
+    certificate_not_after_ms: Option<u64>,
+    /// In its files, as one line each.
+    problems: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Route {
+    path: String,
+    component: String,
+    /// SHA-256 of the component.
+    digest: String,
+    /// Of one request: fuel, bytes, milliseconds.
+    fuel: u64,
+    memory: u64,
+    time_ms: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Kept {
+    pub(super) now: u64,
+    pub(super) max: u64,
+    pub(super) targets: u64,
+}
+
+impl Admin {
+    fn tenant(&self, id: &TenantId) -> Tenant {
+        let snapshot = self.road.snapshot.load_full();
+        let plan = snapshot.plans.get(id);
+        let ledger = self.suspension.registry.find(id);
+        let of_files = snapshot.standings.get(id.as_str()).copied().unwrap_or(Standing::Broken);
+        let figures = ledger.as_ref().map(|ledger| &ledger.figures.totals);
+        let rates = self.live.rates().get(id).copied().unwrap_or_default();
+        let of_tenant = |problem: &&Problem| problem.tenant.as_ref() == Some(id);
+        let pair = plan.and_then(|plan| plan.certificate(self.acme.as_deref()));
+        Tenant {
+            id: id.to_string(),
+            standing: self.standing(id.as_str(), of_files),
+            hosts: plan.into_iter().flat_map(|plan| &plan.hosts).map(ToString::to_string).collect(),
+            routes: plan.map(|plan| routes(plan)).unwrap_or_default(),
+            usage: ledger.as_ref().map(|ledger| ledger.usage(Moment::now())),
+            cache: self.road.caches.of(id).map(|cache| {
+                let (now, max, targets) = cache.usage();
+                Kept { now, max, targets }
+            }),
+            storage: self.store.backend_of(id),
+            requests: figures.map_or(0, |figures| figures.requests().0),
+            latency: figures.map(|figures| Percentiles::of(&figures.latencies.counts())).unwrap_or_default(),
+            faults: figures
+                .map(|figures| figures.faults().into_iter().map(|(kind, count)| FaultCount { kind, count }).collect())
+                .unwrap_or_default(),
+            requests_per_second: rates.requests,
+            errors_per_second: rates.errors,
+            fuel_per_second: rates.fuel,
+            certificate_not_after_ms: pair.map(|pair| unix_ms(pair.not_after)),
+            problems: snapshot.problems.iter().filter(of_tenant).map(Problem::line).collect(),
+        }
+    }
+
+    /// Of what a change may be about: what its files say that is in force, and whether it is stopped.
+    fn tenant_etag(&self, id: &TenantId) -> String {
+        let snapshot = self.road.snapshot.load();
+        let of_files = snapshot.standings.get(id.as_str()).copied();
+        let standing = of_files.map(|standing| self.standing(id.as_str(), standing));
+        let said = snapshot.plans.get(id).map(|plan| format!("{plan:?}")).unwrap_or_default();
+        let digest = Digest::of(format!("{standing:?} {said}").as_bytes()).to_string();
+        format!("\"{}\"", digest.get(..16).unwrap_or_default())
+    }
+
+    fn tenant_answer(&self, id: &TenantId) -> impl IntoResponse + use<> {
+        ([(header::ETAG, self.tenant_etag(id))], Answer(self.tenant(id)))
+    }
+}
+
+fn routes(plan: &Plan) -> Vec<Route> {
+    let of = |route: &crate::config::PlannedRoute| {
+        let component = plan.components.get(route.component)?;
+        Some(Route {
+            path: route.pattern.to_string(),
+            component: component.name.to_string(),
+            digest: component.digest.to_string(),
+            fuel: route.limits.fuel,
+            memory: route.limits.memory,
+            time_ms: u64::try_from(route.limits.time.as_millis()).unwrap_or(u64::MAX),
+        })
+    };
+    plan.routes.iter().filter_map(of).collect()
+}
+
+/// One tenant: routes, usage against every quota, faults.
+#[utoipa::path(get, path = "/v1/tenants/{id}", tag = "tenants",
+    params(("id" = String, Path, description = "the name of its folder")),
+    responses(
+        (status = 200, body = Tenant, headers(("ETag" = String, description = "of its files and its standing"))),
+        (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, body = ProblemDetails, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Result<impl IntoResponse, Refusal> {
+    let id = admin.known(&id)?;
+    Ok(admin.tenant_answer(&id))
+}
+
+/// Answers 503 for it from now on, and ends its running guests; a restart does not forget it.
+#[utoipa::path(post, path = "/v1/tenants/{id}/suspend", tag = "tenants",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "the tenant's ETag")),
+    responses(
+        (status = 200, body = Tenant, headers(("ETag" = String))),
+        (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 412, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 500, description = "done, but a restart will not know of it", body = ProblemDetails, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn suspend(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Refusal> {
+    set(&admin, &id, &headers, true)
+}
+
+/// Takes a suspension back.
+#[utoipa::path(post, path = "/v1/tenants/{id}/resume", tag = "tenants",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "the tenant's ETag")),
+    responses(
+        (status = 200, body = Tenant, headers(("ETag" = String))),
+        (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 412, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 500, description = "done, but a restart will not know of it", body = ProblemDetails, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn resume(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Refusal> {
+    set(&admin, &id, &headers, false)
+}
+
+fn set(admin: &Admin, id: &str, headers: &HeaderMap, suspended: bool) -> Result<impl IntoResponse + use<>, Refusal> {
+    let id = admin.known(id)?;
+    if_match(headers, &admin.tenant_etag(&id))?;
+    admin.suspension.set(&id, suspended).map_err(|error| {
+        let text = format!("{id}: done, but a restart will not know of it: {error}");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    })?;
+    Ok(admin.tenant_answer(&id))
+}
+
+/// What a tenant has in the store.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Stored {
+    bytes: u64,
+    keys: u64,
+    /// What the sum beside it said before.
+    booked_bytes: u64,
+    booked_keys: u64,
+}
+
+/// Counts what it has in the store; on Redis that goes through the server's keys, and repairs the sum.
+#[utoipa::path(post, path = "/v1/tenants/{id}/count", tag = "tenants", params(("id" = String, Path)), responses(
+    (status = 200, body = Stored),
+    (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+    (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
+    (status = 404, body = ProblemDetails, content_type = "application/problem+json"),
+    (status = 503, body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn count(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Result<Answer<Stored>, Refusal> {
+    let id = admin.known(&id)?;
+    let counted = admin.store.count(&id).await;
+    let (booked, now) = counted
+        .map_err(|error| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("{id} cannot be counted: {error}")))?;
+    Ok(Answer(Stored { bytes: now.bytes, keys: now.keys, booked_bytes: booked.bytes, booked_keys: booked.keys }))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Purge {
+    /// Only targets that begin so: scheme, host, and how the path begins; all where it says nothing.
+    target: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Purged {
+    /// Targets that were forgotten.
+    targets: u64,
+}
+
+/// Forgets what is kept of its responses.
+#[utoipa::path(post, path = "/v1/tenants/{id}/purge", tag = "tenants", params(("id" = String, Path)), request_body = Purge,
+    responses(
+        (status = 200, body = Purged),
+        (status = 400, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 413, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 415, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, body = ProblemDetails, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn purge(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    Json(Purge { target }): Json<Purge>,
+) -> Result<Answer<Purged>, Refusal> {
+    let id = admin.known(&id)?;
+    let forgotten = admin.road.caches.of(&id).map_or(0, |cache| cache.purge(target.as_deref().unwrap_or_default()));
+    Ok(Answer(Purged { targets: forgotten as u64 }))
+}

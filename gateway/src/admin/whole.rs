@@ -1,0 +1,329 @@
+//! Calls about the gateway as a whole: how it stands, what is wrong, what happened, and what it shall do.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use futures_util::{Stream, StreamExt as _};
+use http::{HeaderMap, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::access::Change;
+use super::live::{Level, Percentiles, Tick};
+use super::refusal::{ProblemDetails, Query, Refusal};
+use super::{Admin, if_match, unix_ms};
+use crate::config::{Problem, Standing};
+use crate::ids::TenantId;
+use crate::telemetry::FaultSeen;
+
+/// Answers of a list at the most.
+const LISTED_MAX: usize = 1000;
+
+/// How it stands.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
+    version: &'static str,
+    /// The number of the configuration in force.
+    generation: u64,
+    is_draining: bool,
+    storage: Storage,
+    /// Running, and at the most.
+    instances: Level,
+    /// Requests that wait for one.
+    waiting: u64,
+    /// Bytes of all guests.
+    memory: Level,
+    connections: i64,
+    in_flight: i64,
+    /// Since the start.
+    requests: u64,
+    latency: Percentiles,
+    tenants: Standings,
+    /// Of the configuration: errors, and warnings.
+    problems: u64,
+    warnings: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Storage {
+    backend: &'static str,
+    answers: bool,
+    problem: Option<String>,
+}
+
+/// How many tenants stand how.
+#[derive(Default, Serialize, ToSchema)]
+pub(super) struct Standings {
+    serving: u64,
+    suspended: u64,
+    stale: u64,
+    broken: u64,
+}
+
+impl Admin {
+    /// Of the configuration in force.
+    fn etag(&self) -> String {
+        format!("\"generation-{}\"", self.road.snapshot.load().generation)
+    }
+}
+
+/// How the gateway stands.
+#[utoipa::path(get, path = "/v1/status", tag = "gateway", responses(
+    (status = 200, body = Status, headers(("ETag" = String, description = "of the configuration in force"))),
+    (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn status(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    let road = &admin.road;
+    let ping = admin.store.ping().await;
+    let snapshot = road.snapshot.load_full();
+    let mut tenants = Standings::default();
+    for (id, standing) in &snapshot.standings {
+        *match admin.standing(id, *standing) {
+            Standing::Serving => &mut tenants.serving,
+            Standing::Suspended => &mut tenants.suspended,
+            Standing::Stale => &mut tenants.stale,
+            Standing::Broken => &mut tenants.broken,
+        } += 1;
+    }
+    let (now, max) = road.sandbox.memory();
+    let warnings = snapshot.problems.iter().filter(|problem| problem.is_warning()).count();
+    let counted = road.metrics.totals.counted();
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        generation: snapshot.generation,
+        is_draining: road.tasks.is_draining(),
+        storage: Storage {
+            backend: admin.store.backend_name(),
+            answers: ping.is_ok(),
+            problem: ping.err().map(|error| error.to_string()),
+        },
+        instances: Level { now: road.metrics.instances.get().try_into().unwrap_or(0), max: admin.live.instances_max() },
+        waiting: road.doors.waiting() as u64,
+        memory: Level { now, max },
+        connections: road.metrics.connections.get(),
+        in_flight: road.metrics.requests_in_flight.get(),
+        requests: counted.answered.iter().sum(),
+        latency: Percentiles::of(&counted.latencies),
+        tenants,
+        problems: (snapshot.problems.len() - warnings) as u64,
+        warnings: warnings as u64,
+    };
+    ([(header::ETAG, admin.etag())], Json(status))
+}
+
+/// What is wrong with the configuration in force.
+#[utoipa::path(get, path = "/v1/problems", tag = "gateway", responses(
+    (status = 200, body = Vec<ConfigurationProblem>),
+    (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn problems(State(admin): State<Arc<Admin>>) -> Json<Vec<Value>> {
+    Json(admin.road.snapshot.load().problems.iter().take(LISTED_MAX).map(Problem::to_json).collect())
+}
+
+/// One problem, as `tollgate check --json` has it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ConfigurationProblem {
+    /// Such as `E0104`; `tollgate explain` tells its story.
+    code: String,
+    kind: String,
+    severity: String,
+    tenant: Option<String>,
+    file: String,
+    line: Option<u64>,
+    column: Option<u64>,
+    summary: String,
+    found: String,
+    wanted: String,
+    hint: Option<String>,
+    also: Option<String>,
+}
+
+/// A tenant's certificate.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Certificate {
+    tenant: String,
+    /// That it covers.
+    names: Vec<String>,
+    /// Its end, in milliseconds since 1970.
+    not_after_ms: u64,
+    /// `files`, or `acme`.
+    from: &'static str,
+}
+
+/// The tenants' certificates, the first to end first. Those of the development CA are not among them.
+#[utoipa::path(get, path = "/v1/certificates", tag = "gateway", responses(
+    (status = 200, body = Vec<Certificate>),
+    (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn certificates(State(admin): State<Arc<Admin>>) -> Json<Vec<Certificate>> {
+    let snapshot = admin.road.snapshot.load_full();
+    let of = |plan: &Arc<crate::config::Plan>| {
+        let pair = plan.certificate(admin.acme.as_deref())?;
+        Some(Certificate {
+            tenant: plan.id.to_string(),
+            names: pair.names.iter().map(ToString::to_string).collect(),
+            not_after_ms: unix_ms(pair.not_after),
+            from: if plan.pair.is_some() { "files" } else { "acme" },
+        })
+    };
+    let mut all: Vec<_> = snapshot.plans.values().filter_map(of).collect();
+    all.sort_by_key(|certificate| certificate.not_after_ms);
+    all.truncate(LISTED_MAX);
+    Json(all)
+}
+
+/// A request that was not answered as its tenant wished.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SeenFault {
+    at_ms: u64,
+    tenant: Option<String>,
+    /// As the access log and the response have it.
+    request_id: String,
+    kind: &'static str,
+    /// 0 for a message.
+    status: u16,
+    route: String,
+}
+
+impl From<FaultSeen> for SeenFault {
+    fn from(seen: FaultSeen) -> Self {
+        let FaultSeen { at, tenant, request, kind, status, route } = seen;
+        let tenant = tenant.as_ref().map(ToString::to_string);
+        Self { at_ms: unix_ms(at), tenant, request_id: request.to_string(), kind, status, route }
+    }
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct OfWhom {
+    /// Of this tenant only.
+    #[param(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
+    tenant: Option<String>,
+}
+
+/// The last faults that tenants or the gateway are to blame for, the newest first.
+#[utoipa::path(get, path = "/v1/faults", tag = "gateway", params(OfWhom), responses(
+    (status = 200, body = Vec<SeenFault>),
+    (status = 400, body = ProblemDetails, content_type = "application/problem+json"),
+    (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+    (status = 404, body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn faults(
+    State(admin): State<Arc<Admin>>,
+    Query(OfWhom { tenant }): Query<OfWhom>,
+) -> Result<Json<Vec<SeenFault>>, Refusal> {
+    let seen = match tenant {
+        None => admin.road.metrics.last_faults.all(),
+        Some(id) => {
+            let id =
+                TenantId::parse(&id).ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, crate::ids::NAME_RULE))?;
+            let ledger = admin.suspension.registry.find(&id).ok_or_else(Refusal::no_tenant)?;
+            ledger.figures.faults.all()
+        }
+    };
+    Ok(Json(seen.into_iter().map(SeenFault::from).collect()))
+}
+
+/// The last changes that were asked for, the newest first.
+#[utoipa::path(get, path = "/v1/changes", tag = "gateway", responses(
+    (status = 200, body = Vec<Change>),
+    (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn changes(State(admin): State<Arc<Admin>>) -> Json<Vec<Change>> {
+    Json(admin.audit.all())
+}
+
+/// What a reload came to.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Reloaded {
+    generation: u64,
+    /// Errors and warnings of the configuration in force; `/v1/problems` has them.
+    problems: u64,
+}
+
+/// Loads all tenants' files anew, and waits for it.
+#[utoipa::path(post, path = "/v1/reload", tag = "gateway",
+    params(("If-Match" = Option<String>, Header, description = "the ETag of /v1/status")),
+    responses(
+        (status = 200, body = Reloaded, headers(("ETag" = String))),
+        (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 412, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, body = ProblemDetails, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn reload(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Result<impl IntoResponse, Refusal> {
+    if_match(&headers, &admin.etag())?;
+    let busy = "it drains, or several reloads wait already";
+    match admin.steering.reload().await {
+        Some(true) => {
+            let snapshot = admin.road.snapshot.load();
+            let told = Reloaded { generation: snapshot.generation, problems: snapshot.problems.len() as u64 };
+            Ok(([(header::ETAG, admin.etag())], Json(told)))
+        }
+        Some(false) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the reload failed; the log says why")),
+        None => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, busy)),
+    }
+}
+
+/// Ends the gateway: what is in flight is waited for, as with SIGTERM.
+#[utoipa::path(post, path = "/v1/drain", tag = "gateway",
+    params(("If-Match" = Option<String>, Header, description = "the ETag of /v1/status")),
+    responses(
+        (status = 202, description = "it drains from now on, and ends"),
+        (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 412, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, body = ProblemDetails, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn drain(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Result<StatusCode, Refusal> {
+    if_match(&headers, &admin.etag())?;
+    let is_heard = admin.steering.drain();
+    let busy = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "reloads wait already; SIGTERM does the same");
+    if is_heard { Ok(StatusCode::ACCEPTED) } else { Err(busy()) }
+}
+
+/// Figures of each second as it ends, as server-sent events whose data are a `Tick`.
+#[utoipa::path(get, path = "/v1/events", tag = "gateway", responses(
+    (status = 200, content((Tick = "text/event-stream"))),
+    (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn events(State(admin): State<Arc<Admin>>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let ticks = admin.live.watch();
+    let seconds = futures_util::stream::unfold(ticks, async |mut ticks| {
+        ticks.changed().await.ok()?;
+        let tick = Arc::clone(&ticks.borrow_and_update());
+        Some((tick, ticks))
+    });
+    let events = seconds.filter_map(async |tick| Some(Ok(Event::default().json_data(&*tick).ok()?)));
+    Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+}
+
+/// Metrics in the text format of OpenMetrics 1.0, which Prometheus reads.
+#[utoipa::path(get, path = "/metrics", tag = "gateway", responses(
+    (status = 200, content((String = "application/openmetrics-text; version=1.0.0; charset=utf-8"))),
+    (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, METRICS)], admin.road.metrics.text())
+}
+
+/// What a load balancer asks, without a token: one word each.
+pub(super) fn probes() -> Router<Arc<Admin>> {
+    Router::new().route("/healthz", axum::routing::get(async || "ok\n")).route("/readyz", axum::routing::get(ready))
+}
+
+/// Ready once a configuration is in force, until a drain begins.
+async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    if admin.road.tasks.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    "ready\n".into_response()
+}

@@ -1,0 +1,202 @@
+//! What operators ask of the gateway that runs, by its API: `status`, `tenant list` and `show`, `reload`, `drain`, `logs`,
+//! `dashboard`.
+
+use std::io::{BufWriter, IsTerminal as _, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::Args;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::tenant::tenant_id;
+use super::{Common, boot, runtime};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A reload may compile.
+const RELOADING: Duration = Duration::from_secs(600);
+/// The longest line that a log may have.
+const LINE_BYTES_MAX: usize = 1 << 20;
+
+#[derive(Args, Debug)]
+pub(super) struct Logs {
+    /// Whose: the name of the tenant's folder
+    #[arg(long, value_name = "ID")]
+    tenant: String,
+    /// Go on with what is printed from now on
+    #[arg(short, long)]
+    follow: bool,
+    /// So many of the last lines
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    lines: u32,
+    /// Print the lines as they stand in the file, as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Has a client of the configured gateway do something.
+pub(super) fn with_client<T>(
+    common: &Common,
+    patience: Duration,
+    work: impl AsyncFnOnce(&mut Client) -> anyhow::Result<T>,
+) -> anyhow::Result<Result<T, ExitCode>> {
+    let boot = match boot(common) {
+        Ok(boot) => boot,
+        Err(code) => return Ok(Err(code)),
+    };
+    let mut client = Client::new(&boot, patience)?;
+    runtime()?.block_on(work(&mut client)).map(Ok)
+}
+
+/// What is at a path, in words or as it is said.
+fn shown(common: &Common, path: &str, json: bool, text: impl FnOnce(&Value) -> String) -> anyhow::Result<ExitCode> {
+    let said = with_client(common, PATIENCE, async |client| client.get(path).await)?;
+    Ok(match said {
+        Ok(value) => {
+            let text = if json { format!("{value:#}\n") } else { text(&value) };
+            std::io::stdout().lock().write_all(text.as_bytes())?;
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    })
+}
+
+pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
+    shown(common, "/v1/status", json, |status| {
+        let of = |path: &str| status.pointer(path).map(text_of).unwrap_or_default();
+        let draining = if status["is_draining"] == true { ", draining" } else { "" };
+        let answers = if status["storage"]["answers"] == true { "answers" } else { "does not answer" };
+        format!(
+            "tollgate {}, configuration {}{draining}\n\
+             tenants      {} serving, {} suspended, {} stale, {} broken\n\
+             problems     {}, {} warnings (tollgate check)\n\
+             storage      {}, {answers}\n\
+             instances    {} of {}, {} waiting\n\
+             memory       {} of {} bytes\n\
+             connections  {}, {} requests in flight, {} answered\n\
+             latency      p50 {} ms, p99 {} ms since the start\n",
+            of("/version"),
+            of("/generation"),
+            of("/tenants/serving"),
+            of("/tenants/suspended"),
+            of("/tenants/stale"),
+            of("/tenants/broken"),
+            of("/problems"),
+            of("/warnings"),
+            of("/storage/backend"),
+            of("/instances/now"),
+            of("/instances/max"),
+            of("/waiting"),
+            of("/memory/now"),
+            of("/memory/max"),
+            of("/connections"),
+            of("/in_flight"),
+            of("/requests"),
+            of("/latency/p50_ms"),
+            of("/latency/p99_ms"),
+        )
+    })
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => format!("{:.2}", number.as_f64().unwrap_or_default()),
+        other => other.to_string(),
+    }
+}
+
+pub(super) fn tenants(common: &Common, search: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    // What an operator types may hold what a query cannot.
+    let search = search.map(|text| format!("&search={}", encoded(text))).unwrap_or_default();
+    shown(common, &format!("/v1/tenants?limit=500{search}"), json, |page| {
+        let rows = page["tenants"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut text = String::new();
+        for row in rows {
+            let hosts: Vec<_> = row["hosts"].as_array().into_iter().flatten().map(text_of).collect();
+            text += &format!("{:24} {:10} {}\n", text_of(&row["id"]), text_of(&row["standing"]), hosts.join(" "));
+        }
+        let more = page["total"].as_u64().unwrap_or_default().saturating_sub(rows.len() as u64);
+        if more > 0 { text + &format!("and {more} more: search for them\n") } else { text }
+    })
+}
+
+/// As a part of a query (RFC 3986 §2.1).
+pub(super) fn encoded(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~*".contains(byte);
+    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+pub(super) fn tenant(common: &Common, id: &str) -> anyhow::Result<ExitCode> {
+    shown(common, &format!("/v1/tenants/{}", tenant_id(id)?), true, |_| String::new())
+}
+
+pub(super) fn reload(common: &Common) -> anyhow::Result<ExitCode> {
+    let done = with_client(common, RELOADING, async |client| client.post("/v1/reload", &json!({})).await)?;
+    let answer = match done {
+        Ok(answer) => serde_json::from_slice::<Value>(&answer)?,
+        Err(code) => return Ok(code),
+    };
+    let (generation, problems) = (&answer["generation"], &answer["problems"]);
+    writeln!(std::io::stdout(), "configuration {generation} is in force, with {problems} problems")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn drain(common: &Common) -> anyhow::Result<ExitCode> {
+    let done = with_client(common, PATIENCE, async |client| client.post("/v1/drain", &json!({})).await)?;
+    if let Err(code) = done {
+        return Ok(code);
+    }
+    writeln!(std::io::stdout(), "it drains, and ends when what is in flight is done")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn dashboard(common: &Common) -> anyhow::Result<ExitCode> {
+    let boot = match boot(common) {
+        Ok(boot) => boot,
+        Err(code) => return Ok(code),
+    };
+    let client = Client::new(&boot, PATIENCE)?;
+    let page = client.page().ok_or_else(|| anyhow!("a browser cannot open a Unix socket: say --admin ADDRESS"))?;
+    writeln!(std::io::stdout(), "{page}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn logs(asked: &Logs) -> anyhow::Result<ExitCode> {
+    let Logs { tenant, follow, lines, json, common } = asked;
+    let path = format!("/v1/tenants/{}/logs?lines={lines}&follow={follow}", tenant_id(tenant)?);
+    let colour = std::io::stdout().is_terminal();
+    let done = with_client(common, PATIENCE, async |client| {
+        let mut body = client.stream(&path).await?;
+        let mut out = BufWriter::new(std::io::stdout());
+        let mut rest: Vec<u8> = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(piece) = frame?.into_data() else { continue };
+            rest.extend_from_slice(&piece);
+            while let Some(end) = memchr::memchr(b'\n', &rest) {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                if *json { out.write_all(&line)? } else { write_line(&mut out, &line, colour)? }
+            }
+            out.flush()?;
+            anyhow::ensure!(rest.len() <= LINE_BYTES_MAX, "a line of the log is too long");
+        }
+        Ok(())
+    })?;
+    Ok(done.map_or_else(|code| code, |()| ExitCode::SUCCESS))
+}
+
+fn write_line(out: &mut impl Write, line: &[u8], colour: bool) -> std::io::Result<()> {
+    let Ok(said) = serde_json::from_slice::<Value>(line) else { return out.write_all(line) };
+    let at = Duration::from_millis(said["unix_ms"].as_u64().unwrap_or_default());
+    let at = httpdate::fmt_http_date(std::time::UNIX_EPOCH + at);
+    let (dim, plain) = if colour { ("\u{1b}[2m", "\u{1b}[0m") } else { ("", "") };
+    let (component, stream) = (text_of(&said["component"]), text_of(&said["stream"]));
+    // A guest may print what a terminal takes for a command.
+    let text: String = text_of(&said["text"]).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    writeln!(out, "{dim}{at} {component} {stream}{plain}  {text}")
+}

@@ -1,0 +1,133 @@
+//! The table as JSON Schema (2020-12), for editors that complete and check TOML by it.
+
+use serde_json::{Map, Value, json};
+
+use super::{Default, File, Key, Section, Shape, Takes, written};
+
+/// Of one file.
+pub(crate) fn of(file: &File) -> Value {
+    let mut schema = of_section(file, "").unwrap_or_default();
+    if let Some(top) = schema.as_object_mut() {
+        top.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
+        top.insert("title".to_owned(), json!(format!("Tollgate: {}.toml", file.name)));
+        top.insert("description".to_owned(), json!(file.says));
+    }
+    schema
+}
+
+/// Of the section of this name, with those below it.
+fn of_section(file: &File, name: &str) -> Option<Value> {
+    let said = file.sections.iter().find(|section| section.name == name);
+    let mut properties: Map<String, Value> = said
+        .iter()
+        .filter(|section| section.shape != Shape::Named)
+        .flat_map(|section| section.keys)
+        .map(|key| (key.name.to_owned(), of_key(key)))
+        .collect();
+    for below in below(file, name) {
+        let full = if name.is_empty() { below.to_owned() } else { format!("{name}.{below}") };
+        properties.insert(below.to_owned(), of_section(file, &full)?);
+    }
+    let needed: Vec<&str> = said
+        .iter()
+        .flat_map(|section| section.keys)
+        .filter(|key| matches!(key.default, Default::Needed) && !is_also_elsewhere(file, name))
+        .map(|key| key.name)
+        .collect();
+    let mut table = json!({ "type": "object", "additionalProperties": false });
+    if !properties.is_empty() {
+        table["properties"] = Value::Object(properties);
+    }
+    if !needed.is_empty() {
+        table["required"] = json!(needed);
+    }
+    let Some(section) = said else { return Some(table) };
+    Some(match section.shape {
+        Shape::Table => described(table, section),
+        Shape::Tables => described(json!({ "type": "array", "items": table }), section),
+        Shape::Named => {
+            let entry = section.keys.first().map(of_key)?;
+            described(json!({ "type": "object", "additionalProperties": entry }), section)
+        }
+    })
+}
+
+/// `[tls]` of a tenant may have `[tls.clients]` alone.
+fn is_also_elsewhere(file: &File, name: &str) -> bool {
+    file.name == "tenant" && name == "tls"
+}
+
+fn described(mut schema: Value, section: &Section) -> Value {
+    if !section.says.is_empty() {
+        schema["description"] = json!(section.says);
+    }
+    schema
+}
+
+/// Names of the sections right below one, each once.
+fn below<'f>(file: &'f File, name: &str) -> Vec<&'f str> {
+    let mut names: Vec<&str> = Vec::new();
+    for section in file.sections {
+        let rest = if name.is_empty() { Some(section.name) } else { section.name.strip_prefix(name) };
+        let rest = rest.map(|rest| rest.strip_prefix('.').unwrap_or(if name.is_empty() { rest } else { "" }));
+        let first = rest.and_then(|rest| rest.split('.').next()).filter(|first| !first.is_empty());
+        if let Some(first) = first.filter(|first| !names.contains(first)) {
+            names.push(first);
+        }
+    }
+    names
+}
+
+fn of_key(key: &Key) -> Value {
+    let mut schema = of_taken(key.takes);
+    schema["description"] = json!(key.says);
+    if let Default::Is(text) = key.default
+        && let Ok(table) = toml::from_str::<toml::Table>(&format!("x = {}", text()))
+        && let Some(value) = table.get("x").and_then(|value| serde_json::to_value(value).ok())
+    {
+        schema["default"] = value;
+    }
+    schema
+}
+
+fn of_taken(takes: Takes) -> Value {
+    let text = || json!({ "type": "string" });
+    let elsewhere = |name: &str| json!({ "type": "object", "properties": { name: text() }, "required": [name], "additionalProperties": false });
+    match takes {
+        Takes::Text(_) => text(),
+        Takes::Bool => json!({ "type": "boolean" }),
+        Takes::Count(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Takes::Duration => json!({ "type": "string", "pattern": "^[0-9_]+ *(ms|s|m|h|d)$" }),
+        Takes::Bytes => json!({ "type": "string", "pattern": "^[0-9_]+ *([KMGT]iB|[KMG]?B)$" }),
+        Takes::Fuel => json!({ "type": "string", "pattern": "^[0-9_]+ *[KMGT]$" }),
+        Takes::Word(words) => json!({ "enum": words }),
+        Takes::List(what) => json!({ "type": "array", "items": { "type": "string", "description": what } }),
+        Takes::Words(words) => json!({ "type": "array", "items": { "enum": words } }),
+        Takes::Reference => json!({ "anyOf": [text(), elsewhere("env"), elsewhere("file")] }),
+        Takes::Elsewhere => json!({ "anyOf": [elsewhere("env"), elsewhere("file")] }),
+        Takes::Rate(of) => json!({
+            "type": "object",
+            "description": written::takes(takes),
+            "properties": { "rate": of_taken(*of), "per": of_taken(Takes::Duration), "burst": of_taken(*of) },
+            "required": ["rate"],
+            "additionalProperties": false,
+        }),
+        Takes::Space => json!({
+            "type": "object",
+            "properties": { "bytes": of_taken(Takes::Bytes), "keys": of_taken(Takes::Count(1, u32::MAX)) },
+            "additionalProperties": false,
+        }),
+        Takes::Origin => json!({ "anyOf": [text(), elsewhere("oci"), {
+            "type": "object",
+            "properties": { "url": text(), "sha256": { "type": "string", "pattern": "^[0-9a-f]{64}$" } },
+            "required": ["url", "sha256"],
+            "additionalProperties": false,
+        }] }),
+        Takes::Mounts => json!({ "type": "array", "items": { "anyOf": [text(), {
+            "type": "object",
+            "properties": { "source": text(), "destination": text() },
+            "required": ["source", "destination"],
+            "additionalProperties": false,
+        }] } }),
+    }
+}

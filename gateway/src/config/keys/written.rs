@@ -1,0 +1,81 @@
+//! The table as a person reads it: the reference documentation of configuration.
+
+use super::{Default, File, Key, Section, Shape, Takes};
+
+/// Markdown of both files, as it stands in `gateway/docs/configuration.md`.
+pub(crate) fn reference() -> String {
+    let mut text = String::from(
+        "# Configuration\n\nWritten by `tollgate config reference`; a test compares it with the code. Quantities need their unit: \
+         bytes as `\"64MiB\"`, time as `\"10s\"`, fuel as `\"50M\"`. A rate is `{ rate = 500, per = \"1s\", burst = 1000 }`: without \
+         `per` a second, without `burst` two seconds' worth. Paths start from the file's folder. `tollgate config show` says what \
+         holds and which line says so; `config/schema/` has the same as JSON Schemas, for editors.\n",
+    );
+    for file in [&super::GATEWAY, &super::TENANT] {
+        text += &format!("\n## {}.toml\n\n{}\n", file.name, file.says);
+        for section in file.sections {
+            text += &of_section(file, section);
+        }
+    }
+    text
+}
+
+fn of_section(file: &File, section: &Section) -> String {
+    let title = match section.shape {
+        _ if section.name.is_empty() => "At the top".to_owned(),
+        // A route's limits stand inside of it.
+        Shape::Table if is_inside(file, section) => format!("`{} = {{ … }}`", section.name),
+        Shape::Table | Shape::Named => format!("`[{}]`", section.name),
+        Shape::Tables => format!("`[[{}]]`", section.name),
+    };
+    let mut text = format!("\n### {title}\n\n");
+    if !section.says.is_empty() {
+        text += &format!("{}\n\n", section.says);
+    }
+    text += "| key | takes | without it | what it is |\n|---|---|---|---|\n";
+    for key in section.keys {
+        let without = without(section, key);
+        text += &format!("| `{}` | {} | {without} | {} |\n", key.name, takes(key.takes), key.says);
+    }
+    text
+}
+
+/// Whether the section belongs to each of several others.
+fn is_inside(file: &File, section: &Section) -> bool {
+    let of = section.name.rsplit_once('.').map(|(of, _)| of);
+    file.sections.iter().any(|other| Some(other.name) == of && other.shape == Shape::Tables)
+}
+
+/// Ceilings and a tenant's own limits have no default of their own.
+fn without(section: &Section, key: &Key) -> String {
+    let is_over = section.name.ends_with("limits") || section.name.ends_with("quota");
+    match key.default {
+        Default::Needed => "must be there".to_owned(),
+        _ if is_over && section.name != "defaults.limits" && section.name != "defaults.quota" => "—".to_owned(),
+        Default::Nothing => "—".to_owned(),
+        Default::Is(text) => format!("`{}`", text()),
+    }
+}
+
+/// In words.
+pub(super) fn takes(takes: Takes) -> String {
+    let quoted = |words: &[&str]| words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ");
+    match takes {
+        Takes::Text(what) => what.to_owned(),
+        Takes::Bool => "`true` or `false`".to_owned(),
+        Takes::Count(min, u32::MAX) => format!("a whole number from {min}"),
+        Takes::Count(min, max) if min == max => format!("{min}"),
+        Takes::Count(min, max) => format!("a whole number from {min} to {max}"),
+        Takes::Duration => "a time".to_owned(),
+        Takes::Bytes => "bytes".to_owned(),
+        Takes::Fuel => "fuel".to_owned(),
+        Takes::Word(words) => quoted(words),
+        Takes::List(what) => format!("a list; each {what}"),
+        Takes::Words(words) => format!("a list of {}", quoted(words)),
+        Takes::Reference => "a text, `{ env = \"NAME\" }` or `{ file = \"path\" }`".to_owned(),
+        Takes::Elsewhere => "`{ env = \"NAME\" }` or `{ file = \"path\" }`".to_owned(),
+        Takes::Rate(of) => format!("a rate; {}", self::takes(*of)),
+        Takes::Space => "`{ bytes = \"64MiB\", keys = 100000 }`".to_owned(),
+        Takes::Origin => "a path, `{ oci = \"HOST/NAME@sha256:…\" }`, `{ url = \"…\", sha256 = \"…\" }`".to_owned(),
+        Takes::Mounts => "a list of patterns, or of `{ source, destination }`".to_owned(),
+    }
+}

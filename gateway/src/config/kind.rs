@@ -1,0 +1,136 @@
+//! Every kind of problem that a configuration can have: its code, its name, how grave it is, and its long story.
+//!
+//! Codes are never used again for something else: operators write them into their own notes. The hundreds say where to look:
+//! 1 a file as such, 2 certificates, 3 components, 4 a Spin manifest, 5 the machine.
+
+macro_rules! kinds {
+    ($($name:ident $code:literal $words:literal,)*) => {
+        /// What is wrong, as a closed list.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum Kind {
+            $(#[doc = concat!($code, " ", $words)] $name,)*
+        }
+
+        impl Kind {
+            pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Such as `E0104`; what begins with `W` is a warning and keeps nobody from being served.
+            pub(crate) const fn code(self) -> &'static str {
+                match self {
+                    $(Self::$name => $code,)*
+                }
+            }
+
+            /// Such as `host-conflict`.
+            pub(crate) const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $words,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    NotToml "E0101" "not-toml",
+    UnknownKey "E0102" "unknown-key",
+    MissingKey "E0103" "missing-key",
+    HostConflict "E0104" "host-conflict",
+    BadValue "E0105" "bad-value",
+    MissingUnit "E0106" "missing-unit",
+    Unreadable "E0107" "unreadable",
+    BadName "E0108" "bad-name",
+    Duplicate "E0109" "duplicate",
+    TooMany "E0110" "too-many",
+    AboveCeiling "E0111" "above-ceiling",
+    UnknownComponent "E0112" "unknown-component",
+    SmallShards "E0113" "small-shards",
+    KeysDisagree "E0114" "keys-disagree",
+    BadCertificate "E0201" "bad-certificate",
+    NoCertificate "E0202" "no-certificate",
+    HostNotCovered "E0203" "host-not-covered",
+    CertificateExpired "E0204" "certificate-expired",
+    CertificateExpires "W0205" "certificate-expires",
+    NotAComponent "E0301" "not-a-component",
+    UnservedImport "E0302" "unserved-import",
+    NoHandler "E0303" "no-handler",
+    WrongHandler "E0304" "wrong-handler",
+    NoListener "E0305" "no-listener",
+    StoreNotGranted "E0306" "store-not-granted",
+    RedisNotGranted "E0307" "redis-not-granted",
+    MemoryLimit "E0308" "memory-limit",
+    CompileLimit "E0309" "compile-limit",
+    CompileFailed "E0310" "compile-failed",
+    NotFetched "E0311" "not-fetched",
+    IdleComponent "W0312" "idle-component",
+    NotServed "E0401" "not-served",
+    MissingVariable "E0402" "missing-variable",
+    BadFiles "E0403" "bad-files",
+    MemoryBudget "W0501" "memory-budget",
+    DescriptorBudget "W0502" "descriptor-budget",
+    AdminExposed "W0503" "admin-exposed",
+}
+
+/// The long stories, each below a heading with its code. They are in the documentation as they are here.
+const STORIES: &str = include_str!("../../docs/problems.md");
+
+impl Kind {
+    /// Nobody is left out for it.
+    pub(crate) const fn is_warning(self) -> bool {
+        matches!(self.code().as_bytes(), [b'W', ..])
+    }
+
+    /// By its code or its name, in letters of any case.
+    pub(crate) fn find(text: &str) -> Option<Self> {
+        let is_it = |kind: &&Self| text.eq_ignore_ascii_case(kind.code()) || text.eq_ignore_ascii_case(kind.name());
+        Self::ALL.iter().find(is_it).copied()
+    }
+
+    /// What it means, what the gateway does meanwhile, and how it is mended.
+    pub(crate) fn story(self) -> &'static str {
+        let heading = [self.code(), self.name()].join(" ");
+        let mut stories = STORIES.split("\n## ").skip(1);
+        stories.find(|story| story.lines().next() == Some(heading.as_str())).unwrap_or_default().trim_end()
+    }
+
+    /// What to do, where that needs no more than the kind.
+    pub(super) const fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::MissingUnit => Some("put the number and its unit in quotes"),
+            Self::MissingKey => Some("write it as `wanted` shows"),
+            Self::Unreadable => Some("correct the path, which starts from this file's folder, or make what it names"),
+            Self::Duplicate => Some("keep one of them, or give each a name of its own"),
+            Self::TooMany => Some("one route with `/...` at its end stands for all below a path"),
+            Self::NoCertificate => Some("name each host, or bring a certificate that has the wildcard"),
+            Self::BadCertificate => Some("`openssl x509 -noout -text -in FILE` shows what a file has"),
+            Self::BadFiles => Some("a path or pattern starts from this file's folder and stays below it"),
+            Self::NotFetched => Some("where the registry is only down, nothing: it is asked again every ten seconds"),
+            Self::MissingVariable => Some("a gateway's variable TOLLGATE_VARIABLE__TENANT__NAME will do as well"),
+            Self::NotServed => Some("take it out, or run this application elsewhere"),
+            Self::BadValue => Some("correct the value, or take the key out to have what holds without it"),
+            Self::KeysDisagree => Some("take one of them out"),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_code_of_its_own_and_a_story() {
+        let mut codes = std::collections::BTreeSet::new();
+        for kind in Kind::ALL {
+            assert!(codes.insert(kind.code()) && codes.insert(kind.name()), "{kind:?} is there twice");
+            let story = kind.story();
+            assert!(story.lines().count() > 2, "docs/problems.md has no story of {} {}", kind.code(), kind.name());
+            assert_eq!((Kind::find(kind.code()), Kind::find(kind.name())), (Some(*kind), Some(*kind)));
+        }
+        assert_eq!(
+            STORIES.matches("\n## ").count(),
+            Kind::ALL.len(),
+            "docs/problems.md tells of something else as well"
+        );
+    }
+}

@@ -1,0 +1,225 @@
+//! What one tenant did since the gateway started, and what all did together: counters that cost an addition each.
+//!
+//! Limit: [`FAULTS_KEPT`] faults of a tenant are kept; the labels of metrics are bounded by `telemetry.metrics_tenants`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use prometheus_client::metrics::counter::Counter;
+
+use super::labels::Duration as DurationMetric;
+use super::latencies::{Counts, Latencies};
+use super::metrics::Metrics;
+use crate::fault::{Fault, Quotum};
+use crate::ids::{RequestId, TenantId};
+
+/// The last ones, for whoever asks why.
+const FAULTS_KEPT: usize = 20;
+
+/// Counters without a name.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    /// By the first digit of the status.
+    answered: [AtomicU64; 5],
+    faults: [AtomicU64; Fault::ALL.len()],
+    fuel: AtomicU64,
+    pub(crate) latencies: Latencies,
+}
+
+/// What [`Totals`] had counted at some time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counted {
+    pub(crate) answered: [u64; 5],
+    pub(crate) fuel: u64,
+    pub(crate) latencies: Counts,
+}
+
+impl Totals {
+    pub(super) fn answered(&self, status: u16, took: Duration, fuel: u64) {
+        if let Some(class) = self.answered.get(class(status)) {
+            class.fetch_add(1, Ordering::Relaxed);
+        }
+        self.latencies.observe(took);
+        self.fuel.fetch_add(fuel, Ordering::Relaxed);
+    }
+
+    pub(super) fn fault(&self, fault: Fault) {
+        let index = Fault::ALL.iter().position(|known| known.kind() == fault.kind());
+        if let Some(count) = index.and_then(|index| self.faults.get(index)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn counted(&self) -> Counted {
+        Counted {
+            answered: self.answered.each_ref().map(|count| count.load(Ordering::Relaxed)),
+            fuel: self.fuel.load(Ordering::Relaxed),
+            latencies: self.latencies.counts(),
+        }
+    }
+
+    pub(crate) fn fuel(&self) -> u64 {
+        self.fuel.load(Ordering::Relaxed)
+    }
+
+    /// Requests answered, and those of them with a 5xx.
+    pub(crate) fn requests(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (self.answered.iter().map(load).sum(), self.answered.last().map_or(0, load))
+    }
+
+    /// Kinds of faults that happened, with how often they did.
+    pub(crate) fn faults(&self) -> Vec<(&'static str, u64)> {
+        let counted =
+            Fault::ALL.iter().zip(&self.faults).map(|(fault, count)| (fault.kind(), count.load(Ordering::Relaxed)));
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// Of 1xx to 5xx, from 0.
+const fn class(status: u16) -> usize {
+    match status / 100 {
+        1 => 0,
+        2 => 1,
+        3 => 2,
+        4 => 3,
+        _ => 4,
+    }
+}
+
+/// A request that was not answered as its tenant wished.
+#[derive(Clone, Debug)]
+pub(crate) struct FaultSeen {
+    pub(crate) at: SystemTime,
+    pub(crate) tenant: Option<TenantId>,
+    pub(crate) request: RequestId,
+    pub(crate) kind: &'static str,
+    pub(crate) status: u16,
+    pub(crate) route: String,
+}
+
+/// The last of them, the newest first.
+#[derive(Debug)]
+pub(crate) struct LastFaults {
+    kept: Mutex<VecDeque<FaultSeen>>,
+    max: usize,
+}
+
+impl LastFaults {
+    pub(super) const fn new(max: usize) -> Self {
+        Self { kept: Mutex::new(VecDeque::new()), max }
+    }
+
+    pub(super) fn add(&self, seen: Option<FaultSeen>) {
+        let Some(seen) = seen else { return };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.truncate(self.max.saturating_sub(1));
+        kept.push_front(seen);
+    }
+
+    pub(crate) fn all(&self) -> Vec<FaultSeen> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// One tenant's.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) tenant: TenantId,
+    /// What its series are labelled by; several tenants share one where there are more than may have their own.
+    label: String,
+    metrics: Arc<Metrics>,
+    pub(crate) totals: Totals,
+    pub(crate) faults: LastFaults,
+    /// The series, once there is something to count in them: no look at a map on the road of a request.
+    answered: [OnceLock<Counter>; 5],
+    duration: OnceLock<DurationMetric>,
+    fuel: OnceLock<Counter>,
+}
+
+impl Figures {
+    pub(crate) fn new(tenant: TenantId, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            label: metrics.label_of(&tenant),
+            tenant,
+            metrics: Arc::clone(metrics),
+            totals: Totals::default(),
+            faults: LastFaults::new(FAULTS_KEPT),
+            answered: [const { OnceLock::new() }; 5],
+            duration: OnceLock::new(),
+            fuel: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn answered(&self, status: u16, took: Duration, fuel: u64, trace: Option<&str>) {
+        self.totals.answered(status, took, fuel);
+        if let Some(answered) = self.answered.get(class(status)) {
+            answered.get_or_init(|| self.metrics.answered_of(&self.label, status)).inc();
+        }
+        let duration = self.duration.get_or_init(|| self.metrics.duration_of(&self.label));
+        Metrics::observe(duration, took, trace);
+        self.burned(fuel);
+    }
+
+    fn burned(&self, fuel: u64) {
+        if fuel > 0 {
+            self.fuel.get_or_init(|| self.metrics.fuel_of(&self.label)).inc_by(fuel);
+        }
+    }
+
+    pub(super) fn fault(&self, seen: Option<FaultSeen>, fault: Fault) {
+        self.totals.fault(fault);
+        self.faults.add(seen);
+    }
+
+    pub(crate) fn quota_refused(&self, quotum: Quotum) {
+        self.metrics.quota_refused(&self.label, quotum);
+    }
+
+    /// What came of a look at what is kept: a hit, a miss, or something stale.
+    pub(crate) fn cache_asked(&self, outcome: &'static str) {
+        self.metrics.cache_asked(&self.label, outcome);
+    }
+
+    /// A message that started a component, whatever came of it.
+    pub(super) fn message(&self, outcome: &'static str, fuel: u64) {
+        self.metrics.message(&self.label, outcome);
+        self.totals.fuel.fetch_add(fuel, Ordering::Relaxed);
+        self.burned(fuel);
+    }
+
+    pub(crate) fn message_dropped(&self) {
+        self.metrics.message_dropped(&self.label);
+    }
+
+    pub(crate) fn message_redelivered(&self) {
+        self.metrics.message_redelivered(&self.label);
+    }
+
+    pub(crate) fn message_dead(&self) {
+        self.metrics.message_dead(&self.label);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenants_beyond_the_bound_share_one_series() -> Result<(), std::num::ParseIntError> {
+        let metrics = Arc::new(Metrics::new(2));
+        for name in ["a", "b", "c", "d"] {
+            let Some(id) = TenantId::parse(name) else { continue };
+            Figures::new(id, &metrics).answered(200, Duration::from_millis(1), 7, None);
+        }
+        let text = metrics.text();
+        let series = |label: &str| {
+            let start = format!("tollgate_fuel_total{{tenant=\"{label}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or("0").parse::<u64>()
+        };
+        assert_eq!((series("a")?, series("b")?, series("c")?, series("+")?), (7, 7, 0, 14), "{text}");
+        Ok(())
+    }
+}

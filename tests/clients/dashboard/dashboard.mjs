@@ -1,0 +1,146 @@
+// Drives the operators' page in a headless Chromium, as an operator would, and prints what it found as JSON.
+//
+//   node dashboard.mjs URL TOKEN TENANT [FOLDER FOR PICTURES]
+//
+// It enters with the token, waits for figures, searches, sorts, opens TENANT, suspends and resumes it by the keyboard, breaks
+// the connection, and asks axe-core in light, dark and at a phone's width. CHROMIUM says which browser.
+
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
+
+const [url, token, tenant, pictures] = process.argv.slice(2);
+const require = createRequire(`${process.env.TOLLGATE_DASHBOARD_MODULES ?? import.meta.dirname}/`);
+const puppeteer = require("puppeteer-core");
+const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+
+const browser = await puppeteer.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+});
+const page = await browser.newPage();
+const errors = [];
+page.on("pageerror", (error) => errors.push(`${error}`));
+page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+page.setDefaultTimeout(20_000);
+
+const text = (selector) => page.$eval(selector, (found) => found.textContent);
+const rows = () => page.$$eval("#tenants tbody tr", (all) => all.map((row) => [...row.cells].map((cell) => cell.textContent)));
+const until = (what, ...given) => page.waitForFunction(what, { polling: 50 }, ...given);
+const found = { axe: {} };
+
+async function look(name) {
+  if (pictures) await page.screenshot({ path: `${pictures}/${name}.png`, fullPage: name !== "phone-tall" });
+  // The page's own policy forbids scripts of others, and so a test's: it comes in by the debugger.
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  found.axe[name] = violations.map(({ id, impact, nodes }) => ({ id, impact, nodes: nodes.map((node) => node.html.slice(0, 120)) }));
+}
+
+try {
+  await page.setViewport({ width: 1400, height: 1000 });
+  await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "light" }]);
+
+  // A wrong token is told, and the right one lets in.
+  await page.goto(url);
+  await page.type("#token", "wrong");
+  await page.keyboard.press("Enter");
+  await until(() => document.querySelector("#refused").textContent.includes("not the gateway's"));
+  await look("enter");
+  await page.type("#token", token);
+  await page.keyboard.press("Enter");
+  await until(() => document.querySelector("#touch").dataset.state === "live");
+  await until(() => document.querySelectorAll("#tenants tbody tr").length > 0);
+  await until(() => /[1-9]/.test(document.querySelector("#cards dd").textContent));
+  found.cards = await page.$$eval("#cards > div", (all) => all.map((box) => box.textContent));
+  found.total = await text("#found");
+  await new Promise((resolve) => setTimeout(resolve, Number(process.env.WATCH_MS ?? 2500)));
+  await look("light");
+
+  // Sorted by name, both ways.
+  const byName = "#tenants th[data-sort=id] button";
+  await page.click(byName);
+  await until(() => document.querySelector("th[data-sort=id]").getAttribute("aria-sort") === "ascending");
+  await page.waitForNetworkIdle({ idleTime: 200, concurrency: 1 });
+  const up = await rows();
+  assert.deepEqual(up.map((row) => row[0]), up.map((row) => row[0]).toSorted());
+  await page.click(byName);
+  const first = up[0][0];
+  await until((first) => document.querySelector("#tenants tbody a").textContent !== first, first);
+  const down = await rows();
+  assert.deepEqual(down.map((row) => row[0]), down.map((row) => row[0]).toSorted().toReversed());
+
+  // Searched, from the keyboard. How long one answer takes to be on the page, in ms.
+  await page.evaluate(() => document.activeElement.blur());
+  await page.keyboard.press("/");
+  const before = performance.now();
+  await page.keyboard.type(tenant);
+  await until((tenant) => {
+    const links = [...document.querySelectorAll("#tenants tbody a")];
+    return links.length > 0 && links.every((link) => link.textContent.includes(tenant));
+  }, tenant);
+  found.search_ms = Math.round(performance.now() - before);
+  assert.ok((await rows()).some((row) => row[0] === tenant));
+
+  // Opened, suspended and resumed, by the keyboard alone.
+  await page.focus(`#tenants tbody a[href="#/tenants/${tenant}"]`);
+  await page.keyboard.press("Enter");
+  await until((tenant) => document.querySelector("#one-name").textContent === tenant && document.querySelector("#steer").textContent, tenant);
+  await until(() => document.querySelector("#logs").textContent.length > 0);
+  found.logs = (await text("#logs")).split("\n")[0];
+  await look("tenant");
+  for (const [button, standing] of [["Suspend", "suspended"], ["Resume", "serving"]]) {
+    await until((button) => document.querySelector("#steer").textContent === button, button);
+    await page.focus("#steer");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector("#sure[open]");
+    assert.equal(await page.evaluate(() => document.activeElement.value), "no", "the harmless answer is at hand");
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
+    await until((standing) => document.querySelector("#one-standing b").textContent === standing, standing);
+  }
+  found.steered = await text("#steered");
+  await page.goBack();
+  await until(() => !document.querySelector("#whole").hidden);
+  await until((tenant) => document.querySelector("#changes").textContent.includes(`${tenant}/suspend`), tenant);
+
+  // Dark, and as on a phone.
+  await page.click("#theme");
+  await until(() => document.documentElement.dataset.theme === "dark");
+  await page.evaluate(() => { document.querySelector("#search").value = ""; document.querySelector("#search").dispatchEvent(new Event("input")); });
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  await look("dark");
+  await page.setViewport({ width: 390, height: 844, isMobile: true, hasTouch: true, deviceScaleFactor: 2 });
+  await until(() => document.querySelectorAll("#charts canvas").length === 4);
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  await look("phone");
+  found.phone_overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+
+  // What the page costs its browser: frames in a second, with the list being asked for anew.
+  found.frames = await page.evaluate(() => new Promise((resolve) => {
+    let [count, worst, last] = [0, 0, performance.now()];
+    const begun = last;
+    const frame = (now) => {
+      [worst, last] = [Math.max(worst, now - last), now];
+      count += 1;
+      if (now - begun < 4000) requestAnimationFrame(frame);
+      else resolve({ per_second: Math.round((1000 * count) / (now - begun)), worst_ms: Math.round(worst) });
+    };
+    requestAnimationFrame(frame);
+  }));
+
+  // The gateway cannot be reached any more, and the page says so.
+  await page.setOfflineMode(true);
+  await until(() => document.querySelector("#touch").dataset.state === "lost");
+  found.lost = await text("#touch");
+  await page.setOfflineMode(false);
+  await until(() => document.querySelector("#touch").dataset.state === "live");
+  found.errors = errors.filter((error) => !/401|ERR_INTERNET_DISCONNECTED|Failed to load/.test(error));
+  console.log(JSON.stringify(found));
+} catch (error) {
+  if (pictures) await page.screenshot({ path: `${pictures}/failed.png`, fullPage: true });
+  console.error(error, errors);
+  process.exitCode = 1;
+} finally {
+  await browser.close();
+}
