@@ -131,26 +131,34 @@ function second(tick) {
 
 // ---- charts
 
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, ...[1e3, 1e4, 1e5, 1e6].flatMap((n) => [n, 2 * n, 5 * n])];
+const DOUBLINGS = Array.from({ length: 44 }, (_, power) => 2 ** power);
 const CHARTS = [
-  { title: "Requests a second", names: ["2xx", "3xx", "4xx", "5xx"], colours: [2, 1, 3, 4], of: (t) => t.by_class_per_second.slice(1), text: count },
+  { title: "Requests a second", incrs: WHOLE, names: ["2xx", "3xx", "4xx", "5xx"], colours: [2, 1, 3, 4], of: (t) => t.by_class_per_second.slice(1), text: count },
   { title: "Latency", names: ["p50", "p90", "p99"], colours: [1, 3, 4], of: (t) => [t.latency.p50_ms, t.latency.p90_ms, t.latency.p99_ms], text: ms },
-  { title: "Instances", names: ["running", "waiting"], colours: [1, 4], of: (t) => [t.instances.now, t.waiting], text: count },
-  { title: "Guests' memory", names: ["bytes"], colours: [5], of: (t) => [t.memory.now], text: bytes },
+  { title: "Instances", incrs: WHOLE, names: ["running", "waiting"], colours: [1, 4], of: (t) => [t.instances.now, t.waiting], text: count },
+  { title: "Guests' memory", incrs: DOUBLINGS, names: ["bytes"], colours: [5], of: (t) => [t.memory.now], text: bytes },
 ];
 
-function chart({ title, names, colours, text }) {
+function frame({ title, names, colours }) {
   const figure = element("figure");
   const caption = element("figcaption", `${title}: `);
   names.forEach((name, at) => caption.append(element("b", name, `k${colours[at]}`)));
   figure.append(caption);
   figure.setAttribute("aria-label", title);
-  $("charts").append(figure);
+  return figure;
+}
+
+function chart({ incrs, names, colours, text }, figure) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
   const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
   const options = {
     width: Math.max(figure.clientWidth - 24, 200), height: 150, legend: { show: false }, cursor: { show: false }, pxAlign: false,
-    axes: [axis, { ...axis, size: 64, values: (_, marks) => marks.map(text) }],
+    axes: [
+      { ...axis, values: (_, marks) => marks.map((at) => clock(at * 1000)) },
+      { ...axis, size: 64, values: (_, marks) => marks.map(text), ...(incrs && { incrs }) },
+    ],
     scales: { y: { range: (_, __, max) => [0, Math.max(max, 1) * 1.1] } },
     series: [{}, ...names.map((name, at) => ({ label: name, stroke: colour(`--c${colours[at]}`), width: 1.5, points: { show: false } }))],
   };
@@ -159,8 +167,10 @@ function chart({ title, names, colours, text }) {
 
 function build() {
   state.charts.forEach((drawn) => drawn.destroy());
-  $("charts").replaceChildren();
-  state.charts = CHARTS.map(chart);
+  const figures = CHARTS.map(frame);
+  // All of them stand in their places before one is measured.
+  $("charts").replaceChildren(...figures);
+  state.charts = CHARTS.map((of, at) => chart(of, figures[at]));
   draw();
 }
 

@@ -73,7 +73,7 @@ pub(super) enum Call {
 
 /// Looks at, or changes, what the tenant has in the store. The CLI's `kv`, `messages` and `publish` say it all by this.
 #[utoipa::path(post, path = "/v1/tenants/{id}/data/{call}", tag = "data",
-    params(("id" = String, Path), ("call" = Call, Path)), request_body = Asked,
+    params(("id" = String, Path), ("call" = inline(Call), Path)), request_body = Asked,
     responses(
         (status = 200, body = Value),
         (status = 400, body = ProblemDetails, content_type = "application/problem+json"),

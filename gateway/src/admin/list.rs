@@ -57,6 +57,7 @@ pub(super) struct Asked {
     #[param(inline)]
     order: Order,
     #[serde(default)]
+    #[param(value_type = u64, minimum = 0, maximum = 4294967295u64)]
     offset: u32,
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
@@ -144,7 +145,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, Query(asked): Query<As
 fn compare(sort: Sort, a: &Found<'_>, b: &Found<'_>) -> Ordering {
     let held = |found: &Found<'_>, of: fn(&Ledger) -> u64| found.ledger.as_ref().map_or(0, |ledger| of(ledger));
     match sort {
-        Sort::Id => Ordering::Equal,
+        Sort::Id => a.id.cmp(b.id),
         Sort::Standing => (a.standing as u8).cmp(&(b.standing as u8)),
         Sort::Requests => a.rates.requests.total_cmp(&b.rates.requests),
         Sort::Errors => a.rates.errors.total_cmp(&b.rates.errors),
