@@ -27,8 +27,21 @@ setup-test:
 	    echo "make test: fetching Debian's $$package into $(CACHE)/$$tool"; \
 	    mkdir -p "$(CACHE)/$$tool" && cd "$(CACHE)/$$tool" && apt-get download -qq $$package && dpkg -x $${package}_*.deb . \
 	    && rm $${package}_*.deb || { echo "install $$package and try again" >&2; exit 1; }; fi; done
+	@for tool in chromium promtool; do case $$tool in promtool) package=prometheus;; *) package=$$tool;; esac; \
+	  command -v $$tool >/dev/null || { \
+	  echo "make test: $$tool is needed; installing it"; \
+	  if command -v apt-get >/dev/null; then \
+	    if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
+	    $$SUDO apt-get install -y -qq --no-install-recommends $$package >/dev/null; \
+	  else echo "install $$tool and try again" >&2; exit 1; fi; }; done
+	@cmp -s tests/clients/dashboard/package-lock.json "$(CACHE)/dashboard/package-lock.json" || { \
+	  echo "make test: fetching what drives a browser from npm into $(CACHE)/dashboard"; \
+	  rm -rf "$(CACHE)/dashboard" && mkdir -p "$(CACHE)/dashboard" \
+	  && cp tests/clients/dashboard/package.json tests/clients/dashboard/package-lock.json "$(CACHE)/dashboard/" \
+	  && cd "$(CACHE)/dashboard" && npm ci --ignore-scripts --no-audit --no-fund --silent \
+	  || { echo "Node 20 or newer with npm, and its registry, are needed" >&2; rm -rf "$(CACHE)/dashboard"; exit 1; }; }
 	@cmp -s tests/clients/requirements.txt "$(CACHE)/clients/requirements.txt" || { \
-	  echo "make test: fetching clients of HTTP/2 and HTTP/3 from PyPI into $(CACHE)/clients"; \
+	  echo "make test: fetching clients and a collector from PyPI into $(CACHE)/clients"; \
 	  rm -rf "$(CACHE)/clients" && python3 -m venv "$(CACHE)/clients" \
 	  && "$(CACHE)/clients/bin/pip" install -q --disable-pip-version-check -r tests/clients/requirements.txt \
 	  && cp tests/clients/requirements.txt "$(CACHE)/clients/" \

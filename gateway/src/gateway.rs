@@ -26,7 +26,7 @@ use crate::listener::{Offer, Old, Sockets};
 use crate::request::Road;
 use crate::sandbox::{Compiler, Sandbox, Surroundings};
 use crate::store::Store;
-use crate::telemetry::{GuestLogs, Metrics, Tasks};
+use crate::telemetry::{GuestLogs, Metrics, Otlp, Tasks};
 use crate::tenant::{Count, Registry};
 use crate::tls::{self, Acme, DevCa, Terminator};
 use crate::trigger::{Messages, Neighbours};
@@ -68,12 +68,16 @@ impl Gateway {
     ///
     /// # Errors
     /// In words for the operator: what cannot be opened, made or listened on. A tenant's problem is not one of them.
-    pub(crate) async fn start(mut boot: Boot, takeover: bool) -> anyhow::Result<Self> {
+    pub(crate) async fn start(mut boot: Boot, takeover: bool, otlp: Option<Arc<Otlp>>) -> anyhow::Result<Self> {
         // What is heard of changes is by absolute paths.
         let dir = std::path::absolute(&boot.tenants_dir)?;
         boot.tenants_dir = std::fs::canonicalize(&dir).unwrap_or(dir);
         let (mut sockets, tries) = take_over(&boot, takeover).await?;
         let metrics = Arc::new(Metrics::new(boot.telemetry.metrics_tenants));
+        if let Some(otlp) = otlp {
+            otlp.spans().into_iter().for_each(|spans| metrics.trace_to(spans));
+            tokio::spawn(otlp.report(Arc::clone(&metrics)));
+        }
         let tasks = Tasks::default();
         let store = Arc::new(open(&boot, &metrics, tries).await?);
         let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;

@@ -104,6 +104,10 @@ impl RequestId {
     pub(crate) fn new() -> Self {
         Self(uuid::Uuid::now_v7())
     }
+
+    pub(crate) const fn bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
 }
 
 impl fmt::Display for RequestId {

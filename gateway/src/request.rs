@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use http::uri::Scheme;
@@ -25,7 +27,7 @@ use crate::tenant::{Ledger, Tenant};
 use crate::tls::Client;
 
 /// Who is on the other side of a connection.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     pub(crate) scheme: Scheme,
@@ -33,9 +35,18 @@ pub(crate) struct Peer {
     pub(crate) server_name: Option<Domain>,
     /// Whose certificate was verified, if there was one.
     pub(crate) client: Option<Client>,
+    /// When the connection's handshake ended and how long it took; told by its first request.
+    pub(crate) shaken: Option<(SystemTime, Duration)>,
+    pub(crate) has_told: AtomicBool,
 }
 
 impl Peer {
+    /// Once a connection.
+    fn handshake(&self) -> Option<(SystemTime, Duration)> {
+        let shaken = self.shaken?;
+        (!self.has_told.swap(true, Ordering::Relaxed)).then_some(shaken)
+    }
+
     /// Who it is for this tenant, where that asks for certificates.
     ///
     /// # Errors
@@ -75,6 +86,9 @@ impl Road {
         let host = authority(&request);
         let shown = host.as_ref().map_or("", |(host, _)| host.as_str());
         let record = Record::new(&self.metrics, &request, shown, snapshot.generation);
+        if let Some((ended, took)) = peer.handshake() {
+            record.shaken(ended, took);
+        }
         let is_head = request.method() == Method::HEAD;
         let walked = self.walk(&snapshot, request.map(Into::into), host, peer, &record).await;
         let mut answer = walked.unwrap_or_else(|fault| {
@@ -100,6 +114,7 @@ impl Road {
         let is_plain = peer.scheme == Scheme::HTTP;
         let origin = Origin::of(request.headers(), peer.address, is_plain, &self.http.trusted_proxies);
         clean_request(&mut request, origin, record.id)?;
+        record.tell_guest(request.headers_mut());
         // A client may reuse a connection for another host, but never for another tenant (RFC 9110 §7.4).
         if peer.server_name.as_ref().is_some_and(|name| !snapshot.routes.same_owner(name, &host)) {
             return Err(Fault::Misdirected);

@@ -18,10 +18,10 @@ mod site;
 pub mod wat;
 mod words;
 
-pub use client::{Answer, Body, Client, Protocol, empty, full, read, request};
+pub use client::{Answer, Body, Client, Protocol, Sender, empty, full, read, request};
 pub use gateway::{Gateway, check, checked, tollgate};
 pub use pebble::Pebble;
-pub use python::python;
+pub use python::{cache, python};
 pub use redis::{Redis, RedisCluster, RedisSentinel, Storage};
 pub use registry::Registry;
 pub use site::{Site, Tenant};

@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::top;
 
 /// Where `make setup-test` puts what it fetches.
-pub(crate) fn cache() -> PathBuf {
+#[must_use]
+pub fn cache() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cache"));
     cache.join("tollgate")

@@ -1,11 +1,10 @@
 //! What operators see and steer: the API by its own document, who may, what is noted, and the page in a browser.
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::{Client, Gateway, Protocol, Site, Tenant, request, tollgate, top, until};
+use tests::{Client, Gateway, Protocol, Site, Tenant, cache, request, tollgate, top, until};
 
 fn site() -> Site {
     Site::new()
@@ -202,13 +201,6 @@ async fn a_second_of_figures_comes_each_second_while_somebody_watches() {
     load.await.unwrap();
 }
 
-/// The folder that `make setup-test` fetched the browser's driver into.
-fn modules() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
-    cache.join("tollgate/dashboard")
-}
-
 #[tokio::test]
 async fn the_page_is_used_in_a_browser_with_a_thousand_tenants() {
     let mut site = site();
@@ -231,7 +223,7 @@ async fn the_page_is_used_in_a_browser_with_a_thousand_tenants() {
         .arg(top().join("tests/clients/dashboard/dashboard.mjs"))
         .args([&format!("http://{}/", gateway.admin), &gateway.token, "loud", &gateway.process().to_string()])
         .args(pictures)
-        .env("TOLLGATE_DASHBOARD_MODULES", modules());
+        .env("TOLLGATE_DASHBOARD_MODULES", cache().join("dashboard"));
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     load.abort();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -249,7 +241,7 @@ async fn the_page_is_used_in_a_browser_with_a_thousand_tenants() {
 #[tokio::test]
 async fn the_api_keeps_to_its_document_whatever_is_asked() {
     let gateway = Gateway::start(&site());
-    let tool = modules().parent().unwrap().join("clients/bin/schemathesis");
+    let tool = cache().join("clients/bin/schemathesis");
     assert!(tool.exists(), "{} is missing: run `make setup-test`", tool.display());
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(tool);

@@ -20,20 +20,30 @@ pub(super) fn serve(common: &Common, takeover: bool) -> anyhow::Result<ExitCode>
 
 /// Serves until it is told to stop, from the sockets of the gateway that runs where `takeover` is set.
 pub(super) fn run(boot: Boot, takeover: bool) -> anyhow::Result<ExitCode> {
-    let _lines_to_the_end = telemetry::start(&boot.telemetry)?;
+    let runtime = runtime()?;
+    let started = {
+        let _within = runtime.enter();
+        telemetry::start(&boot.telemetry)?
+    };
+    let otlp = started.otlp.clone();
     raise_descriptors();
     for warning in config::budget_warnings(&boot, Machine::here()) {
         tracing::warn!(target: "config", "{}", warning.line());
     }
     let dev = (boot.tls == crate::tls::Source::Dev && !boot.listen.is_plain).then(|| boot.state.join("tls/ca.pem"));
-    let ended = runtime()?.block_on(async {
+    let ended = runtime.block_on(async {
         // From here on SIGHUP does not end the process; what is loaded meanwhile is what is there.
         let _heard_later = signal(SignalKind::hangup())?;
-        let gateway = Gateway::start(boot, takeover).await?;
+        let gateway = Gateway::start(boot, takeover, otlp.clone()).await?;
         let said = announce(&gateway, dev.as_deref());
         // Nobody has to read it.
         let _closed = std::io::stdout().lock().write_all(said.as_bytes());
-        gateway.run().await
+        let ended = gateway.run().await;
+        if let Some(otlp) = otlp {
+            // It waits for deliveries, which the runtime makes.
+            tokio::task::spawn_blocking(move || otlp.end()).await?;
+        }
+        ended
     });
     let _seen_by_the_heir = ended?;
     Ok(ExitCode::SUCCESS)

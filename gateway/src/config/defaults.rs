@@ -38,6 +38,10 @@ pub(super) const COMPILE_TIME: Duration = Duration::from_secs(60);
 
 pub(super) const LOG: &str = "info";
 pub(super) const METRICS_TENANTS: u32 = 1000;
+/// One request of a hundred.
+pub(super) const OTLP_TRACES_PER_MILLION: u32 = 10_000;
+pub(super) const OTLP_INTERVAL: Duration = Duration::from_secs(15);
+pub(super) const OTLP_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) const FAIR_TURNS: bool = true;
 pub(super) const METERING: bool = true;

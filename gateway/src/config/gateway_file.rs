@@ -10,10 +10,10 @@ use super::kind::Kind;
 use super::reader::{At, Reader, Section};
 use super::reference::reference;
 use super::remote::{self, Registry};
-use super::{Boot, Ceilings, Overrides, Policy, defaults, front_file, operators, tls_file};
+use super::{Boot, Ceilings, Overrides, Policy, defaults, front_file, operators, telemetry_file, tls_file};
 use crate::store::{Prefix, Secret, Servers, Topology};
 use crate::tenant::{Limits, Quota, Rate};
-use crate::{admission, host, sandbox, store, telemetry};
+use crate::{admission, host, sandbox, store};
 
 /// Reads the whole file. `base` is its folder, which relative paths start from.
 pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: &Overrides) -> Boot {
@@ -22,7 +22,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
     let state = overrides.state.clone().unwrap_or_else(|| join(base, &state));
     let (tenants_dir, watch) = tenants(file, base);
     let (tls, acme) = tls_file::read(reader, file, base);
-    let telemetry = telemetry(file);
+    let telemetry = telemetry_file::read(reader, file, base);
     let sandbox = file.section("sandbox");
     let egress = egress(reader, file, base);
     let boot = Boot {
@@ -266,22 +266,6 @@ fn egress(reader: &Reader, file: &Section<'_>, base: &Path) -> host::Settings {
         section.finish();
     }
     settings
-}
-
-fn telemetry(file: &Section<'_>) -> telemetry::Settings {
-    let section = file.section("telemetry");
-    let words = [("json", telemetry::Format::Json), ("text", telemetry::Format::Text)];
-    let format = section.as_ref().and_then(|section| section.word("format", &words));
-    let log = section.as_ref().and_then(|section| section.string("log"));
-    let tenants = section.as_ref().and_then(|section| section.count("metrics_tenants"));
-    if let Some(section) = section {
-        section.finish();
-    }
-    telemetry::Settings {
-        format: value(format, telemetry::Format::Json),
-        log: value(log, defaults::LOG.to_owned()),
-        metrics_tenants: usize::try_from(value(tenants, defaults::METRICS_TENANTS)).unwrap_or(usize::MAX),
-    }
 }
 
 fn policy(file: &Section<'_>) -> Policy {

@@ -28,6 +28,7 @@ mod reader;
 mod reference;
 mod remote;
 mod resolve;
+mod telemetry_file;
 mod tenant_file;
 mod tls_file;
 mod units;

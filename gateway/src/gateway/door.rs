@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Instant, SystemTime};
 
 use ::http::header::{ALT_SVC, HeaderValue};
 use ::http::uri::Scheme;
@@ -73,6 +75,7 @@ impl Door {
 
     pub(super) async fn https(mut self, mut stream: TcpStream, peer: SocketAddr) {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
+        let began = Instant::now();
         let shaken = match self.terminator.handshake(stream, |name| self.enter_tenant(name)).await {
             Ok(shaken) => shaken,
             Err(HandshakeError::Full) => return,
@@ -83,7 +86,9 @@ impl Door {
             }
         };
         let (server_name, client) = (shaken.server_name, shaken.client);
-        let peer = Peer { address: peer, scheme: Scheme::HTTPS, server_name, client };
+        let told = Some((SystemTime::now(), began.elapsed()));
+        let has_told = AtomicBool::new(false);
+        let peer = Peer { address: peer, scheme: Scheme::HTTPS, server_name, client, shaken: told, has_told };
         if shaken.place.has_callers {
             self.alternative = None;
         }
@@ -106,7 +111,8 @@ impl Door {
         let answer = move |request| {
             // The client may have moved to another address since (RFC 9000 §9).
             let (road, address) = (Arc::clone(&road), of.remote_address());
-            let peer = Peer { address, scheme: Scheme::HTTPS, server_name: server_name.clone(), client: None };
+            let (scheme, server_name, has_told) = (Scheme::HTTPS, server_name.clone(), AtomicBool::new(true));
+            let peer = Peer { address, scheme, server_name, client: None, shaken: None, has_told };
             async move { road.answer(request, &peer).await }
         };
         http::serve_quic(connection, &self.road.http, &self.road.tasks, answer).await;
@@ -115,7 +121,8 @@ impl Door {
     /// Answers without TLS, on a developer's own machine.
     pub(super) async fn plain(self, mut stream: TcpStream, peer: SocketAddr) {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
-        let peer = Peer { address: peer, scheme: Scheme::HTTP, server_name: None, client: None };
+        let (scheme, has_told) = (Scheme::HTTP, AtomicBool::new(true));
+        let peer = Peer { address: peer, scheme, server_name: None, client: None, shaken: None, has_told };
         self.answer(stream, tls::Protocol::Http1, peer).await;
     }
 

@@ -20,7 +20,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks}
 use super::egress::{Asked, Egress, Target};
 use super::guest::RESOURCES_MAX;
 use crate::http::CDN_LOOP;
-use crate::telemetry::Record;
+use crate::telemetry::{OutboundSpan, Record};
 use crate::tenant::{Component, Outbound, Tenant, cost};
 
 /// What one write to a body may bring: a record of TLS.
@@ -72,10 +72,13 @@ impl WasiHttpHooks for WayOut {
             }
         };
         request.headers_mut().insert(CDN_LOOP, self.chain.clone());
+        let span = OutboundSpan::begin(&mut request);
         let (egress, tenant) = (Arc::clone(&self.egress), Arc::clone(&self.tenant));
         if let Some(whom) = target.own() {
             return Box::new(async move {
-                let response = egress.ask(Asked { tenant: tenant.id.clone(), whom, request }).await?;
+                let answered = egress.ask(Asked { tenant: tenant.id.clone(), whom, request }).await;
+                told(span, answered.as_ref().ok().map(http::Response::status));
+                let response = answered?;
                 let done: Done = Box::new(std::future::ready(Ok(())));
                 // It is outbound until its last byte.
                 let held = move |frame| {
@@ -87,8 +90,13 @@ impl WasiHttpHooks for WayOut {
         }
         let grants = Arc::clone(&self.component);
         Box::new(async move {
-            let stream = egress.connect(&target, &grants.egress).await?;
-            send(egress, tenant, (target, stream), request, options, permit).await
+            let sent = async {
+                let stream = egress.connect(&target, &grants.egress).await?;
+                send(egress, tenant, (target, stream), request, options, permit).await
+            };
+            let sent = sent.await;
+            told(span, sent.as_ref().ok().map(|(response, _done)| response.status()));
+            sent
         })
     }
 
@@ -98,6 +106,13 @@ impl WasiHttpHooks for WayOut {
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
         CHUNK_BYTES_MAX
+    }
+}
+
+/// Ends a span, where there is one.
+fn told(span: Option<OutboundSpan>, status: Option<http::StatusCode>) {
+    if let Some(span) = span {
+        span.end(status);
     }
 }
 

@@ -25,7 +25,7 @@ use crate::admission::Admitted;
 use crate::fault::{Fault, Quotum};
 use crate::host::{Denied, Guest, Make};
 use crate::http::{Verdict, cdn_loop};
-use crate::telemetry::{Line, Record, Stream};
+use crate::telemetry::{self, Line, Record, Stream};
 use crate::tenant::Ledger;
 
 /// Bytes that a guest may have lifted by host calls at once, of strings and lists.
@@ -57,6 +57,7 @@ pub(super) async fn run(
     let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(&record), chain, over);
     let started = Instant::now();
     let driving = instance.drive(component, Work::Request(request, head), cancelled, turns.map(Turns::reaper));
+    let driving = telemetry::within(record.trace(), driving);
     start(around, turns, &admitted, &record, driving).await;
     let head = tokio::select! {
         biased;
@@ -100,6 +101,7 @@ pub(super) async fn handle(
     let chain = chain(&admitted, &http::HeaderMap::new());
     let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(record), chain, over);
     let driving = instance.drive(component, Work::Message(payload, said), cancelled, turns.map(Turns::reaper));
+    let driving = telemetry::within(record.trace(), driving);
     start(around, turns, &admitted, record, driving).await;
     let _over = ended.await;
     cancel.disarm();
@@ -237,7 +239,7 @@ impl Instance {
             let _burned = fuel::burned(&mut self.store.as_context_mut(), self.fuel);
         }
         self.record.memory_peak(self.store.data().meter.peak());
-        self.record.guest_ran(started.elapsed());
+        self.record.guest_ended(started.elapsed());
         self.was_driven = true;
         if let Some(reaper) = reaper.filter(|_| self.store.data().meter.peak() > LARGE_BYTES) {
             // Everything is noted, and whoever waits to be told so need not wait for this.

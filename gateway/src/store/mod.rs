@@ -35,7 +35,7 @@ use arc_swap::ArcSwap;
 
 use crate::deadline::Deadline;
 use crate::ids::TenantId;
-use crate::telemetry::Metrics;
+use crate::telemetry::{self, Metrics};
 
 pub(crate) use account::{Allowance, Usage};
 use backend::{Backend, Write, Written};
@@ -264,7 +264,9 @@ impl Store {
         let began = Instant::now();
         let answer = Deadline::after(self.timeout).run(work).await.unwrap_or(Err(Error::Timeout));
         let outcome = answer.as_ref().err().map_or("ok", Error::kind);
-        self.metrics.storage_call(call, outcome, began.elapsed());
+        let took = began.elapsed();
+        self.metrics.storage_call(call, outcome, took);
+        telemetry::storage_call(self.home.name(), call, took, answer.as_ref().err().map(Error::kind));
         answer
     }
 

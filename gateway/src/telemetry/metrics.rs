@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration as Time;
 
 use prometheus_client::encoding::text::encode;
@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use super::figures::{FaultSeen, LastFaults, Totals};
 use super::labels::{Answer, Duration, OfCache, OfFault, OfMessage, OfQuota, OfTenant, OfTrace, Seconds, StorageCall};
 use super::latencies::Latencies;
+use super::trace::Spans;
 use crate::fault::{Fault, Quotum};
 use crate::ids::TenantId;
 
@@ -64,6 +65,8 @@ pub(crate) struct Metrics {
     /// Tenants with series of their own, and how many may have them.
     labelled: Mutex<HashSet<TenantId>>,
     tenants_max: usize,
+    /// Where spans go, if anywhere.
+    spans: OnceLock<Arc<Spans>>,
 }
 
 impl Default for Metrics {
@@ -109,6 +112,7 @@ impl Metrics {
             last_faults: LastFaults::new(FAULTS_KEPT),
             labelled: Mutex::default(),
             tenants_max,
+            spans: OnceLock::new(),
         };
         metrics.register();
         for fault in Fault::ALL {
@@ -187,6 +191,15 @@ impl Metrics {
             "When the first of the tenants' certificates ends, in seconds since 1970",
             self.certificate_expiry.clone(),
         );
+    }
+
+    /// Has requests traced from now on.
+    pub(crate) fn trace_to(&self, spans: Arc<Spans>) {
+        let _first = self.spans.set(spans);
+    }
+
+    pub(super) fn spans(&self) -> Option<&Arc<Spans>> {
+        self.spans.get()
     }
 
     /// What a tenant's series are labelled by.

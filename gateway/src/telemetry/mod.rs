@@ -10,18 +10,27 @@ mod labels;
 mod latencies;
 mod lines;
 mod metrics;
+mod otlp;
+mod record;
 mod tasks;
+mod trace;
 
-pub(crate) use access::{Record, Times};
 pub(crate) use figures::{Counted, FaultSeen, Figures};
 pub(crate) use guest_log::{GuestLogs, Line, Stream};
 pub(crate) use latencies::Counts;
-pub(crate) use lines::LinesToTheEnd;
+use lines::LinesToTheEnd;
 pub(crate) use metrics::Metrics;
+pub(crate) use otlp::{Otlp, Settings as OtlpSettings, Transport};
+pub(crate) use record::{Record, Times};
 pub(crate) use tasks::Tasks;
+pub(crate) use trace::{OutboundSpan, storage_call, within};
+
+use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,25 +49,36 @@ pub(crate) struct Settings {
     pub(crate) log: String,
     /// So many tenants have series of their own; the others share one.
     pub(crate) metrics_tenants: usize,
+    /// Where traces, metrics and logs are sent, if anywhere.
+    pub(crate) otlp: Option<OtlpSettings>,
 }
 
-/// Starts logging to standard error, once in a process, by a thread of its own. What it returns must live as long as
-/// the process: on drop, the last lines are written.
+/// What was started; on drop, the last lines are written.
+pub(crate) struct Started {
+    _lines: LinesToTheEnd,
+    /// What goes to a collector, where there is one.
+    pub(crate) otlp: Option<Arc<Otlp>>,
+}
+
+/// Starts logging to standard error, once in a process, by a thread of its own, and to a collector where one is named; within
+/// the runtime. What it returns must live as long as the process.
 ///
 /// # Errors
-/// The filter is not one, logging was started already, or no thread can be had.
-pub(crate) fn start(settings: &Settings) -> anyhow::Result<LinesToTheEnd> {
+/// The filter is not one, logging was started already, the collector's address cannot be used, or no thread can be had.
+pub(crate) fn start(settings: &Settings) -> anyhow::Result<Started> {
     let filter = EnvFilter::try_new(&settings.log)?;
     let (lines, to_the_end) = lines::Lines::start(std::io::stderr())?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let otlp = settings.otlp.clone().map(Otlp::start).transpose()?.map(Arc::new);
+    let fmt = tracing_subscriber::fmt::layer()
         .with_span_events(FmtSpan::NONE)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(move || lines.clone());
-    let started = match settings.format {
-        Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
-        Format::Text => builder.try_init(),
+    let fmt = match settings.format {
+        Format::Json => fmt.json().flatten_event(true).with_current_span(false).boxed(),
+        Format::Text => fmt.boxed(),
     };
+    let bridge = otlp.as_ref().and_then(|otlp| otlp.bridge());
+    let started = tracing_subscriber::registry().with(filter).with(fmt).with(bridge).try_init();
     started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))?;
-    Ok(to_the_end)
+    Ok(Started { _lines: to_the_end, otlp })
 }

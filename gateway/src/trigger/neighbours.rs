@@ -61,6 +61,7 @@ async fn walk(
     let Asked { tenant, whom, mut request } = asked;
     cdn_loop::check_depth(request.headers())?;
     clean_request(&mut request, Origin { address: NOBODY, is_plain: false }, record.id)?;
+    record.tell_guest(request.headers_mut());
     let url = request.uri().clone();
     let is_head = request.method() == http::Method::HEAD;
     let found = match whom {

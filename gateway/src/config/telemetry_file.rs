@@ -1,0 +1,99 @@
+//! `[telemetry]` of the machine's file: what the gateway says about itself, and where that goes.
+
+use std::path::Path;
+
+use toml::de::DeValue;
+
+use super::defaults;
+use super::gateway_file::value;
+use super::kind::Kind;
+use super::reader::{Reader, Section};
+use super::reference::reference;
+use crate::telemetry::{Format, OtlpSettings, Settings, Transport};
+
+const ENDPOINT: &str = "scheme, host and port, such as \"http://127.0.0.1:4317\"";
+const TRACES: &str = "\"all\", \"none\", or a part such as \"10%\" or \"0.1%\"";
+const AUTHORIZATION: &str = "{ file = \"path\" } or { env = \"NAME\" }, with the value of the header, such as Bearer …";
+
+pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> Settings {
+    let section = file.section("telemetry");
+    let words = [("json", Format::Json), ("text", Format::Text)];
+    let format = section.as_ref().and_then(|section| section.word("format", &words));
+    let log = section.as_ref().and_then(|section| section.string("log"));
+    let tenants = section.as_ref().and_then(|section| section.count("metrics_tenants"));
+    let otlp =
+        section.as_ref().and_then(|section| section.section("otlp")).and_then(|section| otlp(reader, &section, base));
+    if let Some(section) = section {
+        section.finish();
+    }
+    Settings {
+        format: value(format, Format::Json),
+        log: value(log, defaults::LOG.to_owned()),
+        metrics_tenants: usize::try_from(value(tenants, defaults::METRICS_TENANTS)).unwrap_or(usize::MAX),
+        otlp,
+    }
+}
+
+fn otlp(reader: &Reader, section: &Section<'_>, base: &Path) -> Option<OtlpSettings> {
+    let url = |value: &DeValue<'_>| {
+        let url: http::Uri = value.as_str()?.parse().ok()?;
+        (matches!(url.scheme_str(), Some("http" | "https")) && url.path() == "/" && url.query().is_none())
+            .then_some(url)
+    };
+    let endpoint =
+        section.required("endpoint", section.take("endpoint", ENDPOINT, url), "endpoint = \"http://127.0.0.1:4317\"");
+    let words = [("grpc", Transport::Grpc), ("http/protobuf", Transport::HttpProtobuf)];
+    let transport = section.word("protocol", &words);
+    let traces = section.take("traces", TRACES, |value| per_million(value.as_str()?));
+    let follows_client = section.boolean("follow_client");
+    let (metrics, logs) = (section.boolean("metrics"), section.boolean("logs"));
+    let (interval, timeout) = (section.duration("interval"), section.duration("timeout"));
+    let authorization = section.take("authorization", AUTHORIZATION, reference).and_then(|at| {
+        let bad = |found| {
+            reader.bad(Kind::Unreadable, &at.place, "the secret cannot be read".to_owned(), found, AUTHORIZATION)
+        };
+        at.value.read(base).map_err(bad).ok()
+    });
+    section.finish();
+    Some(OtlpSettings {
+        endpoint: endpoint?.value,
+        transport: value(transport, Transport::Grpc),
+        traces_per_million: value(traces, defaults::OTLP_TRACES_PER_MILLION),
+        follows_client: value(follows_client, false),
+        metrics: value(metrics, true),
+        logs: value(logs, true),
+        interval: value(interval, defaults::OTLP_INTERVAL),
+        timeout: value(timeout, defaults::OTLP_TIMEOUT),
+        authorization,
+    })
+}
+
+/// `all`, `none`, or a part in hundredths with up to four digits behind the point.
+fn per_million(text: &str) -> Option<u32> {
+    let part = match text {
+        "all" => return Some(1_000_000),
+        "none" => return Some(0),
+        _ => text.strip_suffix('%')?,
+    };
+    let (whole, behind) = part.split_once('.').unwrap_or((part, ""));
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || behind.len() > 4 || !are_digits(whole) || !are_digits(behind) {
+        return None;
+    }
+    let million: u32 = format!("{whole}{behind:0<4}").parse().ok()?;
+    (million <= 1_000_000).then_some(million)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::per_million;
+
+    #[test]
+    fn parts_of_requests_are_read_in_hundredths() {
+        let read = ["all", "none", "10%", "0.1%", "100%", "0.0001%"].map(per_million);
+        assert_eq!(read, [Some(1_000_000), Some(0), Some(100_000), Some(1000), Some(1_000_000), Some(1)]);
+        for bad in ["", "%", "10", "101%", "1.23456%", "-1%", ".5%", "1e2%"] {
+            assert_eq!(per_million(bad), None, "{bad}");
+        }
+    }
+}

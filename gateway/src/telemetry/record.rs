@@ -1,0 +1,294 @@
+//! What is known of one request, filled in along its road; `access` writes it down when the road has ended.
+//!
+//! The record is shared by the response's body and by the running guest; whoever lets go last writes it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::trace::{Stage, Trace};
+use super::{Figures, Metrics};
+use crate::fault::{Fault, Quotum};
+use crate::ids::RequestId;
+
+/// Facts about one request, filled in along the road.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(super) metrics: Arc<Metrics>,
+    pub(crate) id: RequestId,
+    pub(super) started: Instant,
+    /// Nothing for a message, which comes from no client.
+    pub(super) request: Option<Asked>,
+    pub(super) generation: u64,
+    /// Whose it is, once that is known.
+    pub(super) routed: std::sync::OnceLock<Whose>,
+    pub(super) status: AtomicU16,
+    pub(super) fault: std::sync::OnceLock<Fault>,
+    /// The values of Retry-After, RateLimit-Policy and RateLimit.
+    pub(super) limited: std::sync::OnceLock<[http::HeaderValue; 3]>,
+    pub(super) queue_us: AtomicU64,
+    pub(super) load_us: AtomicU64,
+    pub(super) instance_us: AtomicU64,
+    pub(super) guest_us: AtomicU64,
+    /// Burned by the guest, and by the host for it while it ran.
+    pub(super) fuel: AtomicU64,
+    /// For bringing the response's body out, which may go on when the guest is gone.
+    pub(super) fuel_of_body: AtomicU64,
+    pub(super) memory: AtomicU64,
+    pub(super) storage_ops: AtomicU64,
+    pub(super) outbound: AtomicU64,
+    pub(super) log_lines: AtomicU64,
+    pub(super) bytes_in: AtomicU64,
+    pub(super) bytes_out: AtomicU64,
+    /// Where anybody traces.
+    pub(super) trace: Option<Arc<Trace>>,
+}
+
+/// The tenant's figures, the component and the route.
+#[derive(Debug)]
+pub(super) struct Whose {
+    pub(super) figures: Arc<Figures>,
+    pub(super) component: String,
+    pub(super) route: String,
+}
+
+/// What the client asked for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) method: http::Method,
+    pub(super) host: String,
+    pub(super) path: String,
+    pub(super) protocol: http::Version,
+}
+
+/// Where the time of a request went until now, for the `Server-Timing` header (W3C Server Timing).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) queue: Duration,
+    pub(crate) load: Duration,
+    pub(crate) instance: Duration,
+    pub(crate) guest: Duration,
+    pub(crate) fuel: u64,
+}
+
+/// Longer texts of strangers are cut in the log.
+const TEXT_BYTES_MAX: usize = 512;
+
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT_BYTES_MAX).collect()
+}
+
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Record {
+    pub(crate) fn new<B>(metrics: &Arc<Metrics>, request: &http::Request<B>, host: &str, generation: u64) -> Arc<Self> {
+        metrics.requests_in_flight.inc();
+        let asked = Asked {
+            method: request.method().clone(),
+            host: cut(host),
+            path: cut(request.uri().path()),
+            protocol: request.version(),
+        };
+        Self::of(metrics, Some(asked), generation, request.headers())
+    }
+
+    /// Of a message that starts a component.
+    pub(crate) fn of_message(metrics: &Arc<Metrics>, generation: u64) -> Arc<Self> {
+        Self::of(metrics, None, generation, &http::HeaderMap::new())
+    }
+
+    fn of(metrics: &Arc<Metrics>, request: Option<Asked>, generation: u64, headers: &http::HeaderMap) -> Arc<Self> {
+        let id = RequestId::new();
+        Arc::new(Self {
+            metrics: Arc::clone(metrics),
+            trace: metrics.spans().map(|spans| Arc::new(Trace::begin(spans, headers, id))),
+            id,
+            started: Instant::now(),
+            request,
+            generation,
+            routed: std::sync::OnceLock::new(),
+            status: AtomicU16::new(0),
+            fault: std::sync::OnceLock::new(),
+            limited: std::sync::OnceLock::new(),
+            queue_us: AtomicU64::new(0),
+            load_us: AtomicU64::new(0),
+            instance_us: AtomicU64::new(0),
+            guest_us: AtomicU64::new(0),
+            fuel: AtomicU64::new(0),
+            fuel_of_body: AtomicU64::new(0),
+            memory: AtomicU64::new(0),
+            storage_ops: AtomicU64::new(0),
+            outbound: AtomicU64::new(0),
+            log_lines: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        })
+    }
+
+    /// Of the configuration that it met.
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn routed(&self, figures: &Arc<Figures>, component: &str, route: &str) {
+        let (figures, component, route) = (Arc::clone(figures), component.to_owned(), route.to_owned());
+        let _first = self.routed.set(Whose { figures, component, route });
+    }
+
+    /// Tenant, component and route, as far as they are known.
+    pub(super) fn names(&self) -> (&str, &str, &str) {
+        let whose = self.routed.get();
+        whose.map_or(("-", "-", "-"), |of| (of.figures.tenant.as_str(), of.component.as_str(), of.route.as_str()))
+    }
+
+    pub(crate) fn status(&self, status: http::StatusCode) {
+        self.status.store(status.as_u16(), Ordering::Relaxed);
+    }
+
+    /// Notes a fault; the first one is the cause of the others.
+    pub(crate) fn fault(&self, fault: Fault) {
+        let _first = self.fault.set(fault);
+    }
+
+    pub(crate) fn first_fault(&self) -> Option<Fault> {
+        self.fault.get().copied()
+    }
+
+    /// The trace that what the guest does is a part of, where anybody traces.
+    pub(crate) fn trace(&self) -> Option<Arc<Trace>> {
+        self.trace.clone()
+    }
+
+    /// Tells the guest which trace it is in, where anybody traces (W3C Trace Context).
+    pub(crate) fn tell_guest(&self, headers: &mut http::HeaderMap) {
+        if let Some(trace) = &self.trace {
+            trace.tell_guest(headers);
+        }
+    }
+
+    /// The handshake of the connection that the request is the first on.
+    pub(crate) fn shaken(&self, ended: std::time::SystemTime, took: Duration) {
+        if let Some(trace) = &self.trace {
+            trace.handshake(Stage::of("tls.handshake", took), ended);
+        }
+    }
+
+    fn stage(&self, name: &'static str, took: Duration) {
+        if let Some(trace) = self.trace.as_ref().filter(|trace| trace.is_sampled()) {
+            trace.stage(Stage::of(name, took));
+        }
+    }
+
+    pub(crate) fn queued(&self, time: Duration) {
+        self.queue_us.store(micros(time), Ordering::Relaxed);
+        self.stage("admission", time);
+    }
+
+    pub(crate) fn loaded(&self, time: Duration) {
+        self.load_us.store(micros(time), Ordering::Relaxed);
+        self.stage("component.load", time);
+    }
+
+    pub(crate) fn instantiated(&self, time: Duration) {
+        self.instance_us.store(micros(time), Ordering::Relaxed);
+        self.stage("instantiate", time);
+    }
+
+    /// The guest's time until it is over; before, only until its response's head.
+    pub(crate) fn guest_ended(&self, time: Duration) {
+        self.guest_ran(time);
+        if let Some(trace) = self.trace.as_ref().filter(|trace| trace.is_sampled()) {
+            let mut stage = Stage::of("guest", time);
+            stage.error = self.first_fault().map(Fault::kind);
+            trace.guest(stage);
+        }
+    }
+
+    pub(crate) fn guest_ran(&self, time: Duration) {
+        self.guest_us.store(micros(time), Ordering::Relaxed);
+    }
+
+    pub(crate) fn burned(&self, fuel: u64) {
+        self.fuel.store(fuel, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fuel_of_guest(&self) -> u64 {
+        self.fuel.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn burned_for_body(&self, fuel: u64) {
+        self.fuel_of_body.fetch_add(fuel, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fuel(&self) -> u64 {
+        self.fuel_of_guest() + self.fuel_of_body.load(Ordering::Relaxed)
+    }
+
+    /// Why the tenant's own door refused it, for the response.
+    pub(crate) fn limited(&self, fields: [http::HeaderValue; 3]) {
+        let _first = self.limited.set(fields);
+    }
+
+    pub(crate) fn limits(&self) -> Option<&[http::HeaderValue; 3]> {
+        self.limited.get()
+    }
+
+    /// Counts one more outbound request and says how many there were before.
+    pub(crate) fn went_out(&self) -> u64 {
+        self.outbound.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts a line to the tenant's log, whether it found room or not.
+    pub(crate) fn logged(&self) {
+        self.log_lines.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lines_logged(&self) -> u64 {
+        self.log_lines.load(Ordering::Relaxed)
+    }
+
+    /// Counts a quota of the tenant that had no room for something.
+    pub(crate) fn quota_refused(&self, quotum: Quotum) {
+        if let Some(of) = self.routed.get() {
+            of.figures.quota_refused(quotum);
+        }
+    }
+
+    pub(crate) fn bytes_received(&self) -> u64 {
+        self.bytes_in.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.bytes_out.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn memory_peak(&self, bytes: u64) {
+        self.memory.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts one more storage operation and says how many there were before.
+    pub(crate) fn storage_op(&self, count: u64) -> u64 {
+        self.storage_ops.fetch_add(count, Ordering::Relaxed)
+    }
+
+    pub(crate) fn received(&self, bytes: u64) {
+        self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sent(&self, bytes: u64) {
+        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn times(&self) -> Times {
+        let time = |us: &AtomicU64| Duration::from_micros(us.load(Ordering::Relaxed));
+        Times {
+            queue: time(&self.queue_us),
+            load: time(&self.load_us),
+            instance: time(&self.instance_us),
+            guest: time(&self.guest_us),
+            fuel: self.fuel(),
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! What the gateway says about itself: traces, metrics and logs to a collector that is not ours, and how many series there are.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tests::{Client, Gateway, Protocol, Site, Tenant, cache, request, top, until};
+
+/// A collector that runs until it is asked what it got.
+struct Collector {
+    child: Child,
+    out: BufReader<std::process::ChildStdout>,
+    grpc: u16,
+    http: u16,
+}
+
+impl Collector {
+    fn start() -> Self {
+        let python = cache().join("clients/bin/python");
+        let mut child = Command::new(python)
+            .arg(top().join("tests/clients/collector.py"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(child.stdin.as_mut().unwrap(), r#"{{"seconds": 60}}"#).unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let ports: Value = serde_json::from_str(&line).unwrap();
+        let port = |name: &str| u16::try_from(ports[name].as_u64().unwrap()).unwrap();
+        Self { grpc: port("grpc"), http: port("http"), child, out }
+    }
+
+    fn got(mut self) -> Got {
+        drop(self.child.stdin.take());
+        let mut line = String::new();
+        self.out.read_line(&mut line).unwrap();
+        self.child.wait().unwrap();
+        Got(serde_json::from_str(&line).unwrap())
+    }
+}
+
+/// What it decoded.
+struct Got(Value);
+
+impl Got {
+    fn all(&self, path: [&str; 4]) -> Vec<Value> {
+        let [signal, resources, scopes, items] = path;
+        let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
+        let requests = list(&self.0, signal);
+        let resources = requests.iter().flat_map(|request| list(request, resources));
+        let scopes = resources.flat_map(|resource| list(&resource, scopes));
+        scopes.flat_map(|scope| list(&scope, items)).collect()
+    }
+
+    fn spans(&self) -> Vec<Value> {
+        self.all(["traces", "resource_spans", "scope_spans", "spans"])
+    }
+
+    fn span(&self, name: &str) -> Value {
+        let spans = self.spans();
+        let names: Vec<_> = spans.iter().map(|span| span["name"].as_str().unwrap().to_owned()).collect();
+        spans.into_iter().find(|span| span["name"] == name).unwrap_or_else(|| panic!("no {name} among {names:?}"))
+    }
+
+    fn metric(&self, name: &str) -> Value {
+        let metrics = self.all(["metrics", "resource_metrics", "scope_metrics", "metrics"]);
+        metrics.into_iter().find(|metric| metric["name"] == name).unwrap_or_else(|| panic!("no {name}"))
+    }
+}
+
+fn attribute(of: &Value, key: &str) -> Value {
+    let all = of["attributes"].as_array().unwrap();
+    let found = all.iter().find(|attribute| attribute["key"] == key);
+    let value = found.unwrap_or_else(|| panic!("no {key} in {of}"))["value"].as_object().unwrap();
+    value.values().next().unwrap().clone()
+}
+
+/// A server beyond the gateway, and the `traceparent` of each request that came to it.
+fn outside() -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let parents = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&parents);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+            let parent =
+                head.iter().find_map(|line| line.to_lowercase().strip_prefix("traceparent: ").map(str::to_owned));
+            kept.lock().unwrap().push(parent.unwrap_or_default());
+            let mut stream = stream;
+            let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+    });
+    (port, parents)
+}
+
+/// One tenant whose first component asks its second, which has a store, and the world.
+fn site(otlp: &str, port: u16) -> Site {
+    let component = |name: &str, guest: &str, more: &str| {
+        format!("[[component]]\nname = \"{name}\"\nsource = {:?}\n{more}\n", tests::guest(guest).display())
+    };
+    let text = format!(
+        "schema = 1\nhosts = [\"both.localhost\"]\n[egress]\nallow = [\"http://kv.spin.internal\", \"http://127.0.0.1:{port}\"]\n\
+         {}{}[[route]]\npath = \"/...\"\ncomponent = \"site\"\n",
+        component("site", "hostile", ""),
+        component("kv", "kv", "stores = [\"default\"]"),
+    );
+    Site::new().file("tenants/both/tenant.toml", text).gateway(&format!("[telemetry.otlp]\n{otlp}"))
+}
+
+const CLIENT: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+async fn ask(gateway: &Gateway, path: &str, parent: Option<&str>) -> tests::Answer {
+    let mut asked = request("GET", "both.localhost", path);
+    if let Some(parent) = parent {
+        asked = asked.header("traceparent", parent);
+    }
+    gateway.client(Protocol::H2).send("both.localhost", asked.body(tests::empty()).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_trace_goes_from_the_handshake_to_a_storage_call_and_out_again() {
+    let collector = Collector::start();
+    let (port, parents) = outside();
+    let otlp = format!("endpoint = \"http://127.0.0.1:{}\"\ntraces = \"all\"\ninterval = \"200ms\"", collector.grpc);
+    let gateway = Gateway::start(&site(&otlp, port));
+    let parent = format!("00-{CLIENT}-00f067aa0ba902b7-01");
+    let stored = ask(&gateway, "/fetch/http/kv.spin.internal/-/set/a", Some(&parent)).await;
+    assert_eq!(stored.status.as_u16(), 200, "{}", stored.text());
+    let record = gateway.record(&stored).await;
+    assert_eq!(record["trace_id"], CLIENT, "the access log says where to look");
+    assert_eq!(ask(&gateway, &format!("/fetch/http/127.0.0.1:{port}/out"), None).await.text(), "200 ok");
+    let told = parents.lock().unwrap()[0].clone();
+    until("an exemplar", async || {
+        gateway.admin("/metrics").await.contains(&format!("trace_id=\"{CLIENT}\"")).then_some(())
+    })
+    .await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait(), Some(0), "what waits is sent before the end");
+    let got = collector.got();
+
+    let spans: Vec<Value> = got.spans().into_iter().filter(|span| span["trace_id"] == hex_to_base64(CLIENT)).collect();
+    let of = |name: &str| spans.iter().filter(|span| span["name"] == name).cloned().collect::<Vec<_>>();
+    let servers = of("GET /...");
+    let root = servers.iter().find(|span| span["parent_span_id"] == hex_to_base64("00f067aa0ba902b7")).unwrap();
+    assert_eq!(attribute(root, "tollgate.tenant"), "both");
+    assert_eq!(attribute(root, "http.response.status_code"), "200");
+    for stage in ["tls.handshake", "admission", "component.load", "instantiate"] {
+        assert!(of(stage).iter().any(|span| span["parent_span_id"] == root["span_id"]), "{stage}: {spans:#?}");
+    }
+    // root > guest > outbound > the other component > its guest > the store
+    let below = |name: &str, parent: &Value| {
+        let found = of(name).into_iter().find(|span| span["parent_span_id"] == parent["span_id"]);
+        found.unwrap_or_else(|| panic!("no {name} below {}: {spans:#?}", parent["name"]))
+    };
+    let guest = below("guest", root);
+    let outbound = below("GET", &guest);
+    assert_eq!(
+        (&outbound["kind"], attribute(&outbound, "server.address")),
+        (&"SPAN_KIND_CLIENT".into(), "kv.spin.internal".into())
+    );
+    let inner = below("GET /...", &outbound);
+    assert_eq!(attribute(&inner, "tollgate.component"), "kv");
+    let call = below("set", &below("guest", &inner));
+    assert_eq!(attribute(&call, "db.system.name"), "embedded");
+    // And out into the world: the header's span is the one that was exported.
+    let parts: Vec<&str> = told.split('-').collect();
+    let left = got.spans().into_iter().find(|span| span["span_id"] == hex_to_base64(parts[2])).unwrap();
+    assert_eq!(left["trace_id"], hex_to_base64(parts[1]));
+    assert_eq!((parts[3], attribute(&left, "server.port")), ("01", port.to_string().into()));
+
+    let duration = got.metric("http.server.request.duration");
+    let points = duration["histogram"]["data_points"].as_array().unwrap();
+    let both = points.iter().find(|point| attribute(point, "tollgate.tenant") == "both").unwrap();
+    assert!(both["count"].as_str().unwrap().parse::<u64>().unwrap() >= 2, "{both}");
+    assert_eq!(duration["unit"], "s");
+    assert_eq!(got.metric("tollgate.requests")["sum"]["is_monotonic"], true);
+    let logs = got.all(["logs", "resource_logs", "scope_logs", "log_records"]);
+    assert!(logs.iter().any(|line| line.to_string().contains("the configuration is in force")), "{logs:#?}");
+    assert!(logs.iter().any(|line| line.to_string().contains(CLIENT)), "the access log is sent as well");
+    let _seen = got.span("tls.handshake");
+}
+
+/// OTLP's JSON has ids in base64 where protobuf's own mapping writes it.
+fn hex_to_base64(hex: &str) -> Value {
+    let bytes: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let number = three.iter().fold(0u32, |sum, byte| sum << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        for at in 0..4 {
+            let letter = LETTERS[(number >> (18 - 6 * at)) as usize & 63];
+            text.push(if at <= three.len() { char::from(letter) } else { '=' });
+        }
+    }
+    json!(text)
+}
+
+#[tokio::test]
+async fn the_same_goes_over_http_with_what_authorizes() {
+    let collector = Collector::start();
+    let (port, _) = outside();
+    let otlp = format!(
+        "endpoint = \"http://127.0.0.1:{}\"\nprotocol = \"http/protobuf\"\ntraces = \"all\"\ninterval = \"200ms\"\n\
+         authorization = {{ file = \"collector.token\" }}",
+        collector.http
+    );
+    let gateway = Gateway::start(&site(&otlp, port).file("config/collector.token", "Bearer let-me-in\n"));
+    assert_eq!(ask(&gateway, "/ok", None).await.text(), "ok");
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait(), Some(0));
+    let got = collector.got();
+    assert_eq!(attribute(&got.span("GET /..."), "url.path"), "/ok");
+    assert!(got.metric("tollgate.connections")["gauge"].is_object());
+    assert!(!got.all(["logs", "resource_logs", "scope_logs", "log_records"]).is_empty());
+    let headers = got.0["headers"].as_array().unwrap();
+    assert!(headers.len() >= 3 && headers.iter().all(|header| header == "Bearer let-me-in"), "{headers:?}");
+}
+
+#[tokio::test]
+async fn who_is_not_sampled_is_told_so_and_a_client_does_not_decide() {
+    let collector = Collector::start();
+    let (port, parents) = outside();
+    // No request of a million is sampled, and all have a trace.
+    let otlp = format!(
+        "endpoint = \"http://127.0.0.1:{}\"\ntraces = \"0.0001%\"\nmetrics = false\nlogs = false",
+        collector.grpc
+    );
+    let gateway = Gateway::start(&site(&otlp, port));
+    let parent = format!("00-{CLIENT}-00f067aa0ba902b7-01");
+    ask(&gateway, &format!("/fetch/http/127.0.0.1:{port}/out"), Some(&parent)).await;
+    let told = parents.lock().unwrap()[0].clone();
+    assert!(told.starts_with(&format!("00-{CLIENT}-")) && told.ends_with("-00"), "{told}");
+    gateway.signal("TERM");
+    gateway.wait();
+    assert_eq!(collector.got().spans(), [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn a_collector_that_is_gone_costs_nobody_anything() {
+    let (port, _) = outside();
+    let otlp = "endpoint = \"http://127.0.0.1:9\"\ntraces = \"all\"\ninterval = \"100ms\"\ntimeout = \"500ms\"";
+    let gateway = Gateway::start(&site(otlp, port));
+    for _ in 0..20 {
+        assert_eq!(ask(&gateway, "/ok", None).await.text(), "ok");
+    }
+    let told = until("the reason", async || {
+        gateway
+            .log("telemetry")
+            .into_iter()
+            .find(|line| line["message"].as_str().is_some_and(|text| text.contains("metrics cannot")))
+    })
+    .await;
+    assert!(told["error"].as_str().is_some_and(|error| !error.is_empty()), "{told}");
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait(), Some(0), "it ends in spite of it");
+}
+
+/// What `promtool` says of a text on its standard input.
+fn promtool(arguments: &[&str], text: &str) -> (bool, String) {
+    let mut child = Command::new("promtool")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[tokio::test]
+async fn neither_tenants_nor_strangers_make_more_series_than_are_allowed() {
+    let mut site = Site::new().gateway("[telemetry]\nmetrics_tenants = 10");
+    for number in 0..40 {
+        site = site.tenant(&format!("t{number:02}"), &Tenant::new(&format!("t{number:02}.localhost"), "echo"));
+    }
+    let gateway = Gateway::start(&site);
+    let client = gateway.client(Protocol::H2);
+    for number in 0..40 {
+        assert_eq!(client.get(&format!("t{number:02}.localhost"), "/head").await.status.as_u16(), 200);
+    }
+    let series = async || gateway.admin("/metrics").await.lines().filter(|line| !line.starts_with('#')).count();
+    let of_tenants = gateway.admin("/metrics").await;
+    assert_eq!(of_tenants.matches("tollgate_requests_total{tenant=\"t").count(), 10);
+    assert!(of_tenants.contains("tollgate_requests_total{tenant=\"+\",status=\"2xx\"} 30\n"), "{of_tenants}");
+    let stranger = gateway.client(Protocol::H1);
+    let mut connection = stranger.connect("localhost").await;
+    let nobody = async |connection: &mut tests::Sender, number: u32| {
+        let asked =
+            request("GET", &format!("x{number}.nobody.example"), &format!("/{number}")).body(tests::empty()).unwrap();
+        tests::read(connection.send(asked).await.unwrap()).await.status.as_u16()
+    };
+    assert_eq!(nobody(&mut connection, 0).await, 404);
+    until("the first stranger", async || {
+        gateway
+            .admin("/metrics")
+            .await
+            .contains("tollgate_requests_total{tenant=\"-\",status=\"4xx\"} 1\n")
+            .then_some(())
+    })
+    .await;
+    let before = series().await;
+    for number in 1..300 {
+        assert_eq!(nobody(&mut connection, number).await, 404);
+    }
+    assert_eq!(series().await, before, "unknown hosts share one series");
+    let (is_good, said) = promtool(&["check", "metrics"], &prometheus(&gateway.admin("/metrics").await));
+    assert!(is_good, "{said}");
+    let answer = Client::plain(gateway.admin).get("localhost", "/metrics").await;
+    assert_eq!(answer.status.as_u16(), 401);
+}
+
+/// `promtool check metrics` reads the older text format, without exemplars, end mark and the types' short names.
+fn prometheus(text: &str) -> String {
+    let mut lines = String::new();
+    for line in text.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT")) {
+        let line = line.split(" # {").next().unwrap();
+        // A counter has its whole name there.
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        let is_counter = |name: &str| text.contains(&format!("# TYPE {name} counter\n"));
+        match words.as_slice() {
+            ["#", word @ ("HELP" | "TYPE"), name, rest] if is_counter(name) => {
+                lines += &format!("# {word} {name}_total {rest}\n")
+            }
+            _ => lines += &format!("{line}\n"),
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_alert_rules_are_good_and_name_metrics_that_there_are() {
+    let rules = top().join("config/observability/alerts.yml");
+    let output = Command::new("promtool").args(["check", "rules"]).arg(&rules).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let known = std::fs::read_to_string(top().join("gateway/tests/golden/metrics.txt")).unwrap();
+    let known: Vec<&str> = known.lines().filter_map(|line| line.split(' ').next()).collect();
+    for file in [rules, top().join("config/observability/dashboard.json")] {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut count = 0;
+        for part in text.split("tollgate_").skip(1) {
+            let name: String =
+                part.chars().take_while(|letter| letter.is_ascii_lowercase() || *letter == '_').collect();
+            let name = format!("tollgate_{name}");
+            let base =
+                ["_total", "_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+            assert!(known.contains(&base), "{} names {name}, which is no metric", file.display());
+            count += 1;
+        }
+        assert!(count > 10, "{}", file.display());
+    }
+}
