@@ -1,22 +1,26 @@
-# The gateway in a small image. Configuration and tenants are mounted; state is a volume.
+# The gateway in a small image: distroless, no shell, no root, a root file system that may be read-only. Configuration and tenants are
+# mounted; /state is the one volume.
 #   docker build -t tollgate .
-#   docker run -p 443:8443 -v ./config:/etc/tollgate/config:ro -v ./tenants:/etc/tollgate/tenants:ro -v state:/var/lib/tollgate tollgate
+#   docker run --read-only --cap-drop=ALL --security-opt=no-new-privileges -p 443:8443 -p 80:8080 \
+#     -v ./config:/etc/tollgate/config:ro -v ./tenants:/etc/tollgate/tenants:ro -v state:/state tollgate
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 COPY gateway gateway
 COPY tests tests
-RUN cargo build --release --locked -p gateway --bin tollgate
+RUN cargo build --release --locked -p gateway --bin tollgate && mkdir -p /out/state && cp target/release/tollgate /out/
 
-FROM debian:bookworm-slim
-RUN useradd --system --uid 10001 --home-dir /var/lib/tollgate --create-home tollgate
-COPY --from=build /src/target/release/tollgate /usr/local/bin/tollgate
-USER tollgate
-VOLUME /var/lib/tollgate
+# glibc, libgcc and certificates, and nothing else.
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /out/tollgate /usr/local/bin/tollgate
+COPY --from=build --chown=nonroot:nonroot --chmod=700 /out/state /state
+USER nonroot
+VOLUME /state
 EXPOSE 8443 8080
+ENV TOLLGATE_CONFIG=/etc/tollgate/config/gateway.toml TOLLGATE_STATE=/state
 # SIGTERM drains.
 STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s CMD ["tollgate", "status"]
 ENTRYPOINT ["tollgate"]
-CMD ["serve", "--config", "/etc/tollgate/config/gateway.toml", "--state", "/var/lib/tollgate", \
-     "--https", "0.0.0.0:8443", "--http", "0.0.0.0:8080"]
+CMD ["serve", "--https", "0.0.0.0:8443", "--http", "0.0.0.0:8080"]

@@ -26,7 +26,7 @@ use crate::listener::{Offer, Old, Sockets};
 use crate::request::Road;
 use crate::sandbox::{Compiler, Sandbox, Surroundings};
 use crate::store::Store;
-use crate::telemetry::{GuestLogs, Metrics, Otlp, Tasks};
+use crate::telemetry::{AccessLog, GuestLogs, Metrics, Otlp, Tasks};
 use crate::tenant::{Count, Registry};
 use crate::tls::{self, Acme, DevCa, Terminator};
 use crate::trigger::{Messages, Neighbours};
@@ -74,6 +74,9 @@ impl Gateway {
         boot.tenants_dir = std::fs::canonicalize(&dir).unwrap_or(dir);
         let (mut sockets, tries) = take_over(&boot, takeover).await?;
         let metrics = Arc::new(Metrics::new(boot.telemetry.metrics_tenants));
+        if let Some(access) = &boot.telemetry.access {
+            metrics.log_to(AccessLog::start(access).context("telemetry.access cannot be used")?);
+        }
         if let Some(otlp) = otlp {
             otlp.spans().into_iter().for_each(|spans| metrics.trace_to(spans));
             tokio::spawn(otlp.report(Arc::clone(&metrics)));

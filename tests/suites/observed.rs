@@ -360,3 +360,31 @@ fn the_alert_rules_are_good_and_name_metrics_that_there_are() {
         assert!(count > 10, "{}", file.display());
     }
 }
+
+#[tokio::test]
+async fn the_access_log_goes_where_it_is_sent() {
+    let ask = async |more: &str| {
+        let site = Site::new()
+            .tenant("a", &Tenant::new("a.localhost", "echo"))
+            .tenant("b", &Tenant::new("b.localhost", "echo"))
+            .gateway(&format!("[telemetry.access]\n{more}"));
+        let gateway = Gateway::start(&site);
+        for (host, path) in [("a.localhost", "/head?secret=1"), ("b.localhost", "/head"), ("a.localhost", "/x%0ay")] {
+            gateway.get(host, path).await;
+        }
+        gateway.signal("TERM");
+        (site, gateway.wait())
+    };
+    let (site, code) = ask("to = \"file\"\nformat = \"{tenant} {method} {host}{path} {status} {fault}\"").await;
+    assert_eq!(code, Some(0));
+    let text = std::fs::read_to_string(site.path("state/access.log")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "a GET a.localhost/head 200 -", "the query is not in it: {text}");
+    assert!(lines.len() == 3 && lines[2].starts_with("a GET a.localhost/x%0ay "), "{text}");
+    let (site, _) = ask("to = \"tenants\"").await;
+    let of = |tenant: &str| std::fs::read_to_string(site.path(&format!("state/access/{tenant}.log"))).unwrap();
+    assert_eq!((of("a").lines().count(), of("b").lines().count()), (2, 1));
+    let line: Value = serde_json::from_str(of("b").lines().next().unwrap()).unwrap();
+    assert_eq!((&line["tenant"], &line["status"], &line["path"]), (&"b".into(), &200.into(), &"/head".into()));
+    assert!(line["duration_us"].as_u64() > Some(0) && line["fuel"].as_u64() > Some(0), "{line}");
+}

@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod dev;
 mod kv;
+mod manual;
 mod messages;
 mod operate;
 mod publish;
@@ -14,6 +15,9 @@ mod redis;
 mod serve;
 mod tenant;
 mod top;
+
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -93,7 +97,7 @@ enum Command {
     Drain(Common),
     /// Look at tenants of the gateway that is running, stop one, let it go on, or count what it has
     #[command(subcommand)]
-    Tenant(Change),
+    Tenant(tenant::Change),
     /// Look at, change, export and import what a tenant has, by the gateway that is running
     #[command(subcommand)]
     Kv(kv::Kv),
@@ -114,7 +118,7 @@ enum Command {
     Messages(messages::Messages),
     /// What concerns the Redis that tenants' data is on
     #[command(subcommand)]
-    Redis(Redis),
+    Redis(redis::Redis),
     /// What `new` and `add` can make
     #[command(subcommand)]
     Templates(dev::Templates),
@@ -132,6 +136,13 @@ enum Command {
     },
     /// Serve one project on this machine, with what its components print
     Up(dev::Up),
+    /// Print completions for a shell
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page, or write one a command into a folder
+    Man {
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
     /// Compile one component from standard input; `serve` runs this as a child of its own
     #[command(hide = true)]
     CompileComponent {
@@ -143,65 +154,6 @@ enum Command {
         seconds: u64,
         #[arg(long, action = clap::ArgAction::Set)]
         metering: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum Redis {
-    /// Print the command that makes a Redis user for the gateway, which reaches its own keys and nothing else
-    Acl {
-        /// The user's name
-        #[arg(long, default_value = "tollgate", value_name = "NAME")]
-        user: String,
-        /// The file with the user's password
-        #[arg(long, value_name = "FILE")]
-        password_file: Option<PathBuf>,
-        /// Make the user on every server, replicas included; the storage's URL needs a user that may do that
-        #[arg(long)]
-        apply: bool,
-        #[command(flatten)]
-        common: Common,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum Change {
-    /// Which there are, and how they stand
-    List {
-        /// Only those with this in their names or hosts
-        search: Option<String>,
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        common: Common,
-    },
-    /// One in depth, as JSON: routes, usage against every quota, faults
-    Show {
-        /// The name of the tenant's folder
-        id: String,
-        #[command(flatten)]
-        common: Common,
-    },
-    /// Answer 503 for this tenant from now on, and end its running guests; a restart does not forget it
-    Suspend {
-        /// The name of the tenant's folder
-        id: String,
-        #[command(flatten)]
-        common: Common,
-    },
-    /// Count what this tenant has in the store; on Redis that goes through the server's keys, and repairs the sum
-    Count {
-        /// The name of the tenant's folder
-        id: String,
-        #[command(flatten)]
-        common: Common,
-    },
-    /// Take the suspension back
-    Resume {
-        /// The name of the tenant's folder
-        id: String,
-        #[command(flatten)]
-        common: Common,
     },
 }
 
@@ -285,14 +237,14 @@ pub fn main() -> ExitCode {
         Command::Add(asked) => dev::add(&asked),
         Command::Build { at, component } => dev::build(&at, &component),
         Command::Up(asked) => dev::up(&asked),
+        Command::Completions { shell } => Ok(manual::completions(shell)),
+        Command::Man { out } => manual::man(out.as_deref()),
         Command::Check { common, json, strict } => check::check(&common, json, strict),
         Command::Config(asked) => config::config(&asked),
         Command::Explain { code } => check::explain(&code),
         Command::Compile(common) => check::compile(&common),
         Command::Ca(common) => ca::ca(&common),
-        Command::Redis(Redis::Acl { user, password_file, apply, common }) => {
-            redis::acl(&common, &user, password_file.as_deref(), apply)
-        }
+        Command::Redis(asked) => redis::redis(&asked),
         Command::Kv(what) => kv::kv(what),
         Command::Cache(what) => cache::cache(&what),
         Command::Messages(what) => messages::messages(&what),
@@ -303,11 +255,7 @@ pub fn main() -> ExitCode {
         Command::Logs(asked) => operate::logs(&asked),
         Command::Reload(common) => operate::reload(&common),
         Command::Drain(common) => operate::drain(&common),
-        Command::Tenant(Change::List { search, json, common }) => operate::tenants(&common, search.as_deref(), json),
-        Command::Tenant(Change::Show { id, common }) => operate::tenant(&common, &id),
-        Command::Tenant(Change::Suspend { id, common }) => tenant::tenant(&common, &id, "suspend"),
-        Command::Tenant(Change::Resume { id, common }) => tenant::tenant(&common, &id, "resume"),
-        Command::Tenant(Change::Count { id, common }) => tenant::tenant(&common, &id, "count"),
+        Command::Tenant(asked) => tenant::change(&asked),
     };
     done.unwrap_or_else(|error| fail(&error))
 }

@@ -2,17 +2,41 @@
 //! `storage.tenant_users` one for each tenant that reaches that tenant's.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use clap::Subcommand;
 
 use super::{Common, boot, runtime};
 use crate::config;
 use crate::store::acl::Grant;
 use crate::store::{self, Kind, Secret, User};
 
-pub(super) fn acl(common: &Common, user: &str, password: Option<&Path>, apply: bool) -> anyhow::Result<ExitCode> {
+#[derive(Debug, Subcommand)]
+pub(super) enum Redis {
+    /// Print the command that makes a Redis user for the gateway, which reaches its own keys and nothing else
+    Acl {
+        /// The user's name
+        #[arg(long, default_value = "tollgate", value_name = "NAME")]
+        user: String,
+        /// The file with the user's password
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// Make the user on every server, replicas included; the storage's URL needs a user that may do that
+        #[arg(long)]
+        apply: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+pub(super) fn redis(asked: &Redis) -> anyhow::Result<ExitCode> {
+    let Redis::Acl { user, password_file, apply, common } = asked;
+    acl(common, user, password_file.as_deref(), *apply)
+}
+
+fn acl(common: &Common, user: &str, password: Option<&Path>, apply: bool) -> anyhow::Result<ExitCode> {
     let boot = match boot(common) {
         Ok(boot) => boot,
         Err(code) => return Ok(code),

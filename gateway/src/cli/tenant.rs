@@ -1,21 +1,73 @@
-//! `tollgate tenant suspend ID`, `resume ID` and `count ID`.
+//! `tollgate tenant list`, `show`, `suspend`, `resume` and `count`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
+use clap::Subcommand;
 use serde_json::Value;
 
 use super::client::Client;
-use super::{Common, boot, runtime};
+use super::{Common, boot, operate, runtime};
 use crate::ids::{NAME_RULE, TenantId};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Change {
+    /// Which there are, and how they stand
+    List {
+        /// Only those with this in their names or hosts
+        search: Option<String>,
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// One in depth, as JSON: routes, usage against every quota, faults
+    Show {
+        /// The name of the tenant's folder
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Answer 503 for this tenant from now on, and end its running guests; a restart does not forget it
+    Suspend {
+        /// The name of the tenant's folder
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Count what this tenant has in the store; on Redis that goes through the server's keys, and repairs the sum
+    Count {
+        /// The name of the tenant's folder
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Take the suspension back
+    Resume {
+        /// The name of the tenant's folder
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
 
 /// How long the gateway may take to answer, and to count, which goes through a server's keys.
 const PATIENCE: Duration = Duration::from_secs(10);
 const COUNTING: Duration = Duration::from_secs(600);
 
-pub(super) fn tenant(common: &Common, id: &str, change: &str) -> anyhow::Result<ExitCode> {
+pub(super) fn change(asked: &Change) -> anyhow::Result<ExitCode> {
+    match asked {
+        Change::List { search, json, common } => operate::tenants(common, search.as_deref(), *json),
+        Change::Show { id, common } => operate::tenant(common, id),
+        Change::Suspend { id, common } => ask(common, id, "suspend"),
+        Change::Resume { id, common } => ask(common, id, "resume"),
+        Change::Count { id, common } => ask(common, id, "count"),
+    }
+}
+
+fn ask(common: &Common, id: &str, change: &str) -> anyhow::Result<ExitCode> {
     let patience = if change == "count" { COUNTING } else { PATIENCE };
     let id = tenant_id(id)?;
     let boot = match boot(common) {

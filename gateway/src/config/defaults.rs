@@ -38,6 +38,8 @@ pub(super) const COMPILE_TIME: Duration = Duration::from_secs(60);
 
 pub(super) const LOG: &str = "info";
 pub(super) const METRICS_TENANTS: u32 = 1000;
+pub(super) const ACCESS_FILE_BYTES: u64 = 100 << 20;
+pub(super) const ACCESS_FILES: u32 = 5;
 /// One request of a hundred.
 pub(super) const OTLP_TRACES_PER_MILLION: u32 = 10_000;
 pub(super) const OTLP_INTERVAL: Duration = Duration::from_secs(15);

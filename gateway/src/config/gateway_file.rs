@@ -22,7 +22,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
     let state = overrides.state.clone().unwrap_or_else(|| join(base, &state));
     let (tenants_dir, watch) = tenants(file, base);
     let (tls, acme) = tls_file::read(reader, file, base);
-    let telemetry = telemetry_file::read(reader, file, base);
+    let telemetry = telemetry_file::read(reader, file, base, &state);
     let sandbox = file.section("sandbox");
     let egress = egress(reader, file, base);
     let boot = Boot {

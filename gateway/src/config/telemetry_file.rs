@@ -5,22 +5,28 @@ use std::path::Path;
 use toml::de::DeValue;
 
 use super::defaults;
-use super::gateway_file::value;
+use super::gateway_file::{join, value};
 use super::kind::Kind;
 use super::reader::{Reader, Section};
 use super::reference::reference;
-use crate::telemetry::{Format, OtlpSettings, Settings, Transport};
+use crate::telemetry::{
+    ACCESS_NAMES, AccessFormat, AccessSettings, AccessTo, Format, OtlpSettings, Settings, Transport,
+};
 
 const ENDPOINT: &str = "scheme, host and port, such as \"http://127.0.0.1:4317\"";
 const TRACES: &str = "\"all\", \"none\", or a part such as \"10%\" or \"0.1%\"";
 const AUTHORIZATION: &str = "{ file = \"path\" } or { env = \"NAME\" }, with the value of the header, such as Bearer …";
 
-pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> Settings {
+pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path) -> Settings {
     let section = file.section("telemetry");
     let words = [("json", Format::Json), ("text", Format::Text)];
     let format = section.as_ref().and_then(|section| section.word("format", &words));
     let log = section.as_ref().and_then(|section| section.string("log"));
     let tenants = section.as_ref().and_then(|section| section.count("metrics_tenants"));
+    let access = section
+        .as_ref()
+        .and_then(|section| section.section("access"))
+        .and_then(|section| access(&section, base, state));
     let otlp =
         section.as_ref().and_then(|section| section.section("otlp")).and_then(|section| otlp(reader, &section, base));
     if let Some(section) = section {
@@ -30,8 +36,31 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> Settings
         format: value(format, Format::Json),
         log: value(log, defaults::LOG.to_owned()),
         metrics_tenants: usize::try_from(value(tenants, defaults::METRICS_TENANTS)).unwrap_or(usize::MAX),
+        access,
         otlp,
     }
+}
+
+/// `[telemetry.access]`: nothing where it leaves the lines with the others.
+fn access(section: &Section<'_>, base: &Path, state: &Path) -> Option<AccessSettings> {
+    let words = [("log", 0), ("stdout", 1), ("file", 2), ("tenants", 3)];
+    let to = section.word("to", &words);
+    let wanted = format!("a text with names of fields in braces, of {}", ACCESS_NAMES.join(", "));
+    let format = section.take("format", &wanted, |value| AccessFormat::parse(value.as_str()?));
+    let path = section.string("path").map(|at| join(base, &at.value));
+    let (bytes_max, kept_max) = (section.bytes("file_bytes"), section.count("files"));
+    section.finish();
+    let to = match value(to, 0) {
+        1 => AccessTo::Stdout,
+        2 => AccessTo::File {
+            path: path.unwrap_or_else(|| state.join("access.log")),
+            bytes_max: value(bytes_max, defaults::ACCESS_FILE_BYTES),
+            kept_max: value(kept_max, defaults::ACCESS_FILES),
+        },
+        3 => AccessTo::Tenants(path.unwrap_or_else(|| state.join("access"))),
+        _ => return None,
+    };
+    Some(AccessSettings { to, format: format.map(|at| at.value) })
 }
 
 fn otlp(reader: &Reader, section: &Section<'_>, base: &Path) -> Option<OtlpSettings> {

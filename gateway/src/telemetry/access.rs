@@ -4,10 +4,12 @@
 //! The record is shared by the response's body and by the running guest; whoever lets go last writes it.
 
 use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 
+use super::access_log::Fields;
 use super::figures::FaultSeen;
 use super::record::{Record, micros};
 use super::trace::Stage;
@@ -15,6 +17,10 @@ use crate::fault::{Blame, Fault};
 
 /// What the log says where no response was begun, as nginx has it; it is never sent.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+fn unix_ms(at: SystemTime) -> u64 {
+    u64::try_from(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
 
 impl Record {
     /// Counts a fault, and keeps it for whoever asks why.
@@ -125,6 +131,41 @@ impl Drop for Record {
                 KeyValue::new("network.protocol.version", format!("{:?}", request.protocol).replace("HTTP/", "")),
             ]);
         });
+        if let Some(log) = self.metrics.access_log() {
+            let method = request.method.as_str();
+            let (host, path, protocol) = (&request.host, &request.path, format!("{:?}", request.protocol));
+            let fields = Fields {
+                unix_ms: unix_ms(SystemTime::now()),
+                request_id: self.id.to_string(),
+                tenant,
+                component,
+                route,
+                method,
+                host,
+                path,
+                protocol,
+                status,
+                fault: fault.map_or("", Fault::kind),
+                bytes_in: self.bytes_in.load(Ordering::Relaxed),
+                bytes_out: self.bytes_out.load(Ordering::Relaxed),
+                duration_us: micros(duration),
+                queue_us: self.queue_us.load(Ordering::Relaxed),
+                load_us: self.load_us.load(Ordering::Relaxed),
+                instance_us: self.instance_us.load(Ordering::Relaxed),
+                guest_us: self.guest_us.load(Ordering::Relaxed),
+                fuel,
+                memory_peak: self.memory.load(Ordering::Relaxed),
+                storage_ops: self.storage_ops.load(Ordering::Relaxed),
+                outbound: self.outbound.load(Ordering::Relaxed),
+                log_lines: self.lines_logged(),
+                generation: self.generation,
+                trace_id: trace_id.as_deref(),
+            };
+            if !log.write(self.routed.get().map(|of| &of.figures.tenant), &fields) {
+                self.metrics.log_lines_dropped(1);
+            }
+            return;
+        }
         macro_rules! record {
             ($level:ident) => {
                 tracing::$level!(

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::access_log::AccessLog;
 use super::figures::{FaultSeen, LastFaults, Totals};
 use super::labels::{Answer, Duration, OfCache, OfFault, OfMessage, OfQuota, OfTenant, OfTrace, Seconds, StorageCall};
 use super::latencies::Latencies;
@@ -67,6 +68,8 @@ pub(crate) struct Metrics {
     tenants_max: usize,
     /// Where spans go, if anywhere.
     spans: OnceLock<Arc<Spans>>,
+    /// Where the access log goes, if not with the other lines.
+    access_log: OnceLock<AccessLog>,
 }
 
 impl Default for Metrics {
@@ -113,6 +116,7 @@ impl Metrics {
             labelled: Mutex::default(),
             tenants_max,
             spans: OnceLock::new(),
+            access_log: OnceLock::new(),
         };
         metrics.register();
         for fault in Fault::ALL {
@@ -196,6 +200,15 @@ impl Metrics {
     /// Has requests traced from now on.
     pub(crate) fn trace_to(&self, spans: Arc<Spans>) {
         let _first = self.spans.set(spans);
+    }
+
+    /// Has the access log go there from now on.
+    pub(crate) fn log_to(&self, access_log: AccessLog) {
+        let _first = self.access_log.set(access_log);
+    }
+
+    pub(super) fn access_log(&self) -> Option<&AccessLog> {
+        self.access_log.get()
     }
 
     pub(super) fn spans(&self) -> Option<&Arc<Spans>> {
@@ -325,12 +338,10 @@ impl Metrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_list_of_metrics_is_what_the_documentation_says() {
-        let metrics = Metrics::default();
+impl Metrics {
+    /// With a series in each, so that all names and labels are seen.
+    pub(crate) fn with_one_of_each() -> Self {
+        let metrics = Self::default();
         metrics.answered_nobody(200, Time::ZERO, None);
         metrics.fuel_of("-").inc_by(1);
         metrics.storage_call("get", "ok", Time::ZERO);
@@ -342,6 +353,17 @@ mod tests {
             metrics.quota_refused("-", quotum);
         }
         metrics.cache_asked("-", "hit");
+        metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_metrics_is_what_the_documentation_says() {
+        let metrics = Metrics::with_one_of_each();
         let text = metrics.text();
         let mut names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         names.sort_unstable();

@@ -4,6 +4,7 @@
 //! to nobody counts under the tenant `-`.
 
 mod access;
+mod access_log;
 mod figures;
 mod guest_log;
 mod labels;
@@ -13,8 +14,12 @@ mod metrics;
 mod otlp;
 mod record;
 mod tasks;
+mod tenant_files;
 mod trace;
 
+pub(crate) use access_log::{
+    AccessLog, Format as AccessFormat, NAMES as ACCESS_NAMES, Settings as AccessSettings, To as AccessTo,
+};
 pub(crate) use figures::{Counted, FaultSeen, Figures};
 pub(crate) use guest_log::{GuestLogs, Line, Stream};
 pub(crate) use latencies::Counts;
@@ -49,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) log: String,
     /// So many tenants have series of their own; the others share one.
     pub(crate) metrics_tenants: usize,
+    /// Where the access log goes, if not with the other lines.
+    pub(crate) access: Option<AccessSettings>,
     /// Where traces, metrics and logs are sent, if anywhere.
     pub(crate) otlp: Option<OtlpSettings>,
 }

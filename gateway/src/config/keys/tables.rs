@@ -138,6 +138,13 @@ pub(super) const GATEWAY: File = File {
             key("log", Text("a filter"), text!(defaults::LOG), "in `tracing`'s words, such as \"info,access=off\""),
             key("metrics_tenants", ANY, plain!(defaults::METRICS_TENANTS), "so many tenants have series of their own in metrics; the others share the label `+`"),
         ]),
+        section("telemetry.access", "Where the access log goes.", &[
+            key("to", Word(&["log", "stdout", "file", "tenants"]), Is(|| "\"log\"".to_owned()), "with the other lines, to standard output, to one file, or to a file a tenant"),
+            key("format", Text("a text with names of fields in braces"), Nothing, "such as `\"{method} {host}{path} {status} {duration_us}\"`; JSON with all fields where nothing is said"),
+            key("path", PATH, Nothing, "of the file (`state/access.log` where nothing is said), or of the tenants' folder (`state/access`)"),
+            key("file_bytes", Bytes, bytes!(defaults::ACCESS_FILE_BYTES), "at which the file is set aside"),
+            key("files", ANY, plain!(defaults::ACCESS_FILES), "of those, so many are kept"),
+        ]),
         section("telemetry.otlp", "Where traces, metrics and logs are sent (OTLP); nowhere where this section is not.", &[
             key("endpoint", Text("scheme, host and port"), Needed, "of the collector"),
             key("protocol", Word(&["grpc", "http/protobuf"]), Is(|| "\"grpc\"".to_owned()), "by which it is asked"),
@@ -158,7 +165,7 @@ pub(super) const GATEWAY: File = File {
 
 #[rustfmt::skip]
 const LIMITS: &[Key] = &[
-    key("fuel", Fuel, Is(|| format!("{:?}", units::fuel_text(defaults::LIMITS.fuel))), "about one a wasm instruction, and the host's work by the table in README.md"),
+    key("fuel", Fuel, Is(|| format!("{:?}", units::fuel_text(defaults::LIMITS.fuel))), "about one a wasm instruction, and the host's work by the table in docs/hosts.md"),
     key("memory", Bytes, bytes!(defaults::LIMITS.memory), "all linear memories and tables together"),
     key("time", Duration, time!(defaults::LIMITS.time), "from instantiation to the last byte"),
     key("request_body", Bytes, bytes!(defaults::LIMITS.request_body), "of the client's"),

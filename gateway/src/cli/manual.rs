@@ -1,0 +1,32 @@
+//! `tollgate completions` and `tollgate man`: what a shell and a manual take, made from the command line's own description.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use super::Arguments;
+
+pub(super) fn completions(shell: Shell) -> ExitCode {
+    clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut std::io::stdout());
+    ExitCode::SUCCESS
+}
+
+/// One page a command into a folder, or the first of them to standard output.
+pub(super) fn man(out: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let command = Arguments::command();
+    match out {
+        Some(dir) => {
+            clap_mangen::generate_to(command, dir).with_context(|| format!("cannot write to {}", dir.display()))?
+        }
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command).render(&mut page)?;
+            std::io::stdout().lock().write_all(&page)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

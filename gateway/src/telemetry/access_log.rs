@@ -1,0 +1,319 @@
+//! Where the lines of the access log go, where they do not go with the others: standard output, a file that is set aside when it is
+//! large, or a file a tenant; as JSON, or as the operator's format has it.
+//!
+//! Limit: what waits to be written is bounded; further lines are dropped and counted. Security: what strangers sent is escaped, so
+//! that nobody forges a line or speaks to a terminal.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::lines::{Lines, LinesToTheEnd};
+use super::tenant_files::TenantFiles;
+use crate::ids::TenantId;
+
+/// Lines that wait for the files of tenants.
+const QUEUE: usize = 8192;
+const REST: Duration = Duration::from_millis(5);
+
+/// Where they go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    Stdout,
+    File {
+        path: PathBuf,
+        /// At which it is set aside, and how many of those are kept.
+        bytes_max: u64,
+        kept_max: u32,
+    },
+    /// One file each, in this folder.
+    Tenants(PathBuf),
+}
+
+/// What the operator chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) to: To,
+    /// JSON where nothing is said.
+    pub(crate) format: Option<Format>,
+}
+
+/// One request, as the log has it. Times are in microseconds.
+#[derive(Serialize)]
+pub(super) struct Fields<'f> {
+    pub(super) unix_ms: u64,
+    pub(super) request_id: String,
+    pub(super) tenant: &'f str,
+    pub(super) component: &'f str,
+    pub(super) route: &'f str,
+    pub(super) method: &'f str,
+    pub(super) host: &'f str,
+    pub(super) path: &'f str,
+    pub(super) protocol: String,
+    pub(super) status: u16,
+    pub(super) fault: &'static str,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) duration_us: u64,
+    pub(super) queue_us: u64,
+    pub(super) load_us: u64,
+    pub(super) instance_us: u64,
+    pub(super) guest_us: u64,
+    pub(super) fuel: u64,
+    pub(super) memory_peak: u64,
+    pub(super) storage_ops: u64,
+    pub(super) outbound: u64,
+    pub(super) log_lines: u64,
+    pub(super) generation: u64,
+    pub(super) trace_id: Option<&'f str>,
+}
+
+/// What may stand in braces in a format.
+pub(crate) const NAMES: [&str; 25] = [
+    "unix_ms",
+    "request_id",
+    "tenant",
+    "component",
+    "route",
+    "method",
+    "host",
+    "path",
+    "protocol",
+    "status",
+    "fault",
+    "bytes_in",
+    "bytes_out",
+    "duration_us",
+    "queue_us",
+    "load_us",
+    "instance_us",
+    "guest_us",
+    "fuel",
+    "memory_peak",
+    "storage_ops",
+    "outbound",
+    "log_lines",
+    "generation",
+    "trace_id",
+];
+
+/// Text with names of fields in braces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Format(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    /// An index into [`NAMES`].
+    Field(usize),
+}
+
+impl Format {
+    /// Nothing where a brace is not closed, or has no such name in it.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((before, named)) = rest.split_once('{') {
+            let (name, after) = named.split_once('}')?;
+            parts.push(Part::Text(before.to_owned()));
+            parts.push(Part::Field(NAMES.iter().position(|known| *known == name)?));
+            rest = after;
+        }
+        parts.push(Part::Text(rest.to_owned()));
+        (!text.contains('\n')).then_some(Self(parts))
+    }
+
+    fn line(&self, fields: &Fields<'_>) -> String {
+        let values = serde_json::to_value(fields).unwrap_or_default();
+        let mut line = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => line.push_str(text),
+                Part::Field(index) => match NAMES.get(*index).and_then(|name| values.get(name)) {
+                    Some(serde_json::Value::String(text)) => escape(&mut line, text),
+                    Some(serde_json::Value::Null) | None => line.push('-'),
+                    // Writing to a String cannot fail.
+                    Some(number) => drop(write!(line, "{number}")),
+                },
+            }
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// As a JSON text has it, without the quotes around it; nothing is `-`.
+fn escape(line: &mut String, text: &str) {
+    if text.is_empty() {
+        line.push('-');
+    }
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => line.extend(['\\', letter]),
+            _ if letter.is_control() => drop(write!(line, "\\u{:04x}", u32::from(letter))),
+            _ => line.push(letter),
+        }
+    }
+}
+
+/// Takes lines, and never waits.
+pub(crate) struct AccessLog {
+    format: Option<Format>,
+    sink: Sink,
+}
+
+enum Sink {
+    Lines {
+        lines: Lines,
+        /// Held so that the last lines are written at the end.
+        _to_the_end: LinesToTheEnd,
+    },
+    Tenants(mpsc::Sender<(Option<TenantId>, String)>),
+}
+
+impl std::fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessLog").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+impl AccessLog {
+    /// # Errors
+    /// The file or the folder cannot be used, or no thread can be had.
+    pub(crate) fn start(settings: &Settings) -> io::Result<Self> {
+        let sink = match &settings.to {
+            To::Stdout => {
+                let (lines, _to_the_end) = Lines::start(io::stdout())?;
+                Sink::Lines { lines, _to_the_end }
+            }
+            To::File { path, bytes_max, kept_max } => {
+                let (lines, _to_the_end) = Lines::start(Aside::open(path, *bytes_max, *kept_max)?)?;
+                Sink::Lines { lines, _to_the_end }
+            }
+            To::Tenants(dir) => {
+                std::fs::create_dir_all(dir)?;
+                let (queue, lines) = mpsc::channel(QUEUE);
+                let files = TenantFiles::new(dir.clone());
+                std::thread::Builder::new().name("access-logs".to_owned()).spawn(move || write_lines(files, lines))?;
+                Sink::Tenants(queue)
+            }
+        };
+        Ok(Self { format: settings.format.clone(), sink })
+    }
+
+    /// Whether it found room.
+    pub(super) fn write(&self, tenant: Option<&TenantId>, fields: &Fields<'_>) -> bool {
+        let line = match &self.format {
+            Some(format) => format.line(fields),
+            None => serde_json::to_string(fields).unwrap_or_default() + "\n",
+        };
+        match &self.sink {
+            Sink::Lines { lines, .. } => lines.clone().write_all(line.as_bytes()).is_ok(),
+            Sink::Tenants(queue) => queue.try_send((tenant.cloned(), line)).is_ok(),
+        }
+    }
+}
+
+fn write_lines(mut files: TenantFiles, mut lines: mpsc::Receiver<(Option<TenantId>, String)>) {
+    while let Some(line) = lines.blocking_recv() {
+        let mut next = Some(line);
+        while let Some((tenant, line)) = next {
+            // What belongs to nobody is nobody's to read; it counts in the metrics.
+            if let Some(tenant) = tenant {
+                files.write(&tenant, &line);
+            }
+            next = lines.try_recv().ok();
+        }
+        files.flush();
+        std::thread::sleep(REST);
+    }
+}
+
+/// A file that is set aside when it is large: `NAME.1` is the newest of those.
+struct Aside {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    bytes_max: u64,
+    kept_max: u32,
+}
+
+impl Aside {
+    fn open(path: &Path, bytes_max: u64, kept_max: u32) -> io::Result<Self> {
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { path: path.to_owned(), file, bytes, bytes_max, kept_max })
+    }
+
+    fn set_aside(&mut self) -> io::Result<()> {
+        let numbered = |number: u32| {
+            let mut name = self.path.clone().into_os_string();
+            name.push(format!(".{number}"));
+            PathBuf::from(name)
+        };
+        for number in (1..self.kept_max).rev() {
+            match std::fs::rename(numbered(number), numbered(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        std::fs::rename(&self.path, numbered(1))?;
+        *self = Self::open(&self.path, self.bytes_max, self.kept_max)?;
+        Ok(())
+    }
+}
+
+impl Write for Aside {
+    /// Whole lines, as its one writer has them.
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        if self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
+            self.set_aside()?;
+        }
+        self.file.write_all(lines)?;
+        self.bytes += lines.len() as u64;
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_has_known_names_and_a_stranger_forges_no_line() {
+        for bad in ["{nothing}", "{path", "{}", "a\nb"] {
+            assert_eq!(Format::parse(bad), None, "{bad}");
+        }
+        let mut line = String::new();
+        escape(&mut line, "/a\nGET \"/b\u{1b}[31m");
+        assert_eq!(line, "/a\\u000aGET \\\"/b\\u001b[31m");
+    }
+
+    #[test]
+    fn a_large_file_is_set_aside_and_so_many_are_kept() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("logs/access.log");
+        let mut file = Aside::open(&path, 20, 2)?;
+        for number in 0..8 {
+            file.write_all(format!("line {number}..\n").as_bytes())?;
+        }
+        let read = |name: &str| std::fs::read_to_string(dir.path().join("logs").join(name));
+        assert_eq!(read("access.log")?, "line 6..\nline 7..\n");
+        assert_eq!(read("access.log.1")?, "line 4..\nline 5..\n");
+        assert_eq!(read("access.log.2")?, "line 2..\nline 3..\n");
+        assert!(read("access.log.3").is_err());
+        Ok(())
+    }
+}
