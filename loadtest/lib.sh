@@ -18,6 +18,9 @@ trap end_servers EXIT
 
 need() { command -v "$1" >/dev/null || { echo "$1 is needed: $2" >&2; exit 1; }; }
 
+# operators PATH: what the operators' API of the gateway that was started last says there.
+operators() { curl -s -H "Authorization: Bearer $(cat "$admin_token")" "http://$admin$1"; }
+
 # start_tollgate STATE [ARGUMENTS …]: sets $tollgate to its HTTPS address, $admin to its operators' one and $server to its
 # process. SITE may name another folder than the repository, with config/gateway.toml in it.
 start_tollgate() {
@@ -30,7 +33,11 @@ start_tollgate() {
     pids+=("$server")
     for _ in $(seq 3000); do
         tollgate=$(sed -n 's/^https  *//p' "$said")
-        if [ -n "$tollgate" ]; then admin=$(sed -n 's/^admin  *//p' "$said") && rm -f "$said"; return; fi
+        if [ -n "$tollgate" ]; then
+            admin=$(sed -n 's/^admin  *//p' "$said") admin_token=$state/admin.token
+            rm -f "$said"
+            return
+        fi
         kill -0 "$server" 2>/dev/null || break
         sleep 0.1
     done

@@ -27,7 +27,7 @@ component = "listener"
 
 class Gateway:
     def __init__(self, dir, storage):
-        root = pathlib.Path(dir)
+        root = self.dir = pathlib.Path(dir)
         (root / "config").mkdir()
         (root / "config/gateway.toml").write_text('schema = 1\n[storage]\ntimeout = "2s"\n[telemetry]\nlog = "warn,messages=off"\n')
         for number in range(TENANTS):
@@ -44,7 +44,8 @@ class Gateway:
 
     def metrics(self):
         with socket.create_connection(("127.0.0.1", int(self.admin))) as s:
-            s.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            token = (self.dir / "state/admin.token").read_text().strip()
+            s.sendall(f"GET /metrics HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n".encode())
             text = b"".join(iter(lambda: s.recv(65536), b"")).decode()
         total = lambda name: sum(float(value) for value in re.findall(rf"^{name}\{{.*\}} (\S+)$", text, re.M))
         return total("tollgate_messages_total"), total("tollgate_messages_dropped_total")

@@ -58,7 +58,9 @@ component = "site"
 
     def get(self, path):
         with socket.create_connection(("127.0.0.1", self.admin)) as s:
-            s.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+            token = (self.root / "state/admin.token").read_text().strip()
+            head = f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+            s.sendall(head.encode())
             return b"".join(iter(lambda: s.recv(65536), b"")).decode()
 
     def metric(self, name):

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::{Client, Gateway, Protocol, Site, Tenant, cache, request, tollgate, top, until};
+use tests::{Client, Gateway, Protocol, Site, Tenant, cache, python, request, tollgate, top, until};
 
 fn site() -> Site {
     Site::new()
@@ -258,4 +258,56 @@ async fn the_api_keeps_to_its_document_whatever_is_asked() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said} {}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(gateway.status().await["problems"], 0, "it is still there, and well");
+}
+
+#[tokio::test]
+async fn the_figures_are_shown_in_a_terminal_and_a_tenant_in_depth() {
+    let site = site();
+    let gateway = Gateway::start(&site);
+    gateway.get("loud.localhost", "/trap").await;
+    let words = [
+        tollgate().display().to_string(),
+        "top".to_owned(),
+        "--config".to_owned(),
+        site.config().display().to_string(),
+        "--admin".to_owned(),
+        gateway.admin.to_string(),
+    ];
+    // Sorted by name, the second chosen and opened, back, searched, and left.
+    let keys = serde_json::json!([
+        [2.5, "n"],
+        [0.5, "j"],
+        [0.5, "\r"],
+        [1.5, "\u{1b}"],
+        [0.5, "/"],
+        [0.3, "ech"],
+        [1.0, "\r"],
+        [0.5, "q"]
+    ]);
+    let order = serde_json::json!({ "words": words, "keys": keys, "rows": 30, "columns": 120 });
+    let said = python("terminal.py", order).await;
+    let screen = said["screen"].as_str().unwrap();
+    assert_eq!(said["code"], 0, "{screen}");
+    for part in ["tollgate top", "live", "requests/s", "tenant ▼", "last faults:", "trap", "Enter keeps it", "serving"]
+    {
+        assert!(screen.contains(part), "no {part:?} in {screen}");
+    }
+}
+
+#[tokio::test]
+async fn who_looks_at_a_gateway_that_is_not_there_is_told_so() {
+    let site = site();
+    let gateway = Gateway::start(&site);
+    let admin = gateway.admin.to_string();
+    gateway.kill_9();
+    for command in [&["top"][..], &["status"], &["logs", "--tenant", "echo"], &["reload"]] {
+        let output = Command::new(tollgate())
+            .args(command)
+            .args(["--admin", &admin, "--config"])
+            .arg(site.config())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains("is it running?"), "{command:?}: {said}");
+    }
 }

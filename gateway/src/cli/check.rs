@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Common, runtime};
 use crate::config::{self, Boot, Kind, Machine, Planned, Problem};
@@ -46,6 +49,41 @@ pub(super) fn explain(asked: &str) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How far it is, on a terminal, where it takes longer than a second.
+struct Bar {
+    began: Instant,
+    shown: Option<ProgressBar>,
+}
+
+impl Default for Bar {
+    fn default() -> Self {
+        Self { began: Instant::now(), shown: None }
+    }
+}
+
+impl Bar {
+    const AFTER: Duration = Duration::from_secs(1);
+
+    fn at(&mut self, count: usize, all: usize) {
+        if self.began.elapsed() < Self::AFTER {
+            return;
+        }
+        let style = || ProgressStyle::with_template("{bar:40} {pos} of {len} tenants' components, {eta} left").ok();
+        // It draws nothing where standard error is no terminal.
+        let bar = self.shown.get_or_insert_with(|| {
+            let bar = ProgressBar::new(all as u64);
+            style().map_or(bar.clone(), |style| bar.with_style(style))
+        });
+        bar.set_position(count as u64);
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.shown {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// Errors, and warnings.
 fn counts(planned: &Planned) -> (usize, usize) {
     let warnings = planned.problems.iter().filter(|problem| problem.is_warning()).count();
@@ -73,7 +111,11 @@ fn load(common: &Common) -> anyhow::Result<(Planned, Option<Boot>)> {
     };
     let compiler = Compiler::open(&boot.sandbox, Arc::new(Metrics::default()))?;
     let planned = config::tenants(&boot);
-    let planned = runtime()?.block_on(config::prepare(planned, &BTreeMap::new(), &compiler));
+    let mut bar = Bar::default();
+    let nothing = BTreeMap::new();
+    let prepared = config::prepare(planned, &nothing, &compiler, |count, all| bar.at(count, all));
+    let planned = runtime()?.block_on(prepared);
+    bar.clear();
     Ok((planned, Some(boot)))
 }
 

@@ -16,9 +16,15 @@ use crate::sandbox::{CompileError, Compiler, Report};
 const TENANTS_AT_ONCE: usize = 8;
 
 /// Compiles what was not compiled before, and leaves out every tenant with a component that will not do. What stands among
-/// `before` as it is now was found good then.
-pub(crate) async fn prepare(planned: Planned, before: &BTreeMap<TenantId, Arc<Plan>>, compiler: &Compiler) -> Planned {
+/// `before` as it is now was found good then. `told` hears how many tenants were looked at, of how many.
+pub(crate) async fn prepare(
+    planned: Planned,
+    before: &BTreeMap<TenantId, Arc<Plan>>,
+    compiler: &Compiler,
+    mut told: impl FnMut(usize, usize),
+) -> Planned {
     let Planned { plans, mut problems } = planned;
+    let (mut count, all) = (0, plans.len());
     let looked = futures_util::stream::iter(plans)
         .map(async |(id, plan)| {
             let mut problems = Vec::new();
@@ -35,6 +41,8 @@ pub(crate) async fn prepare(planned: Planned, before: &BTreeMap<TenantId, Arc<Pl
     let mut good = BTreeMap::new();
     let mut looked = std::pin::pin!(looked);
     while let Some((id, plan, new)) = looked.next().await {
+        count += 1;
+        told(count, all);
         if new.iter().all(Problem::is_warning) {
             good.insert(id, plan);
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -14,6 +14,9 @@ use crate::route::{Route, Served, Subscription, Table};
 use crate::store::Listened;
 use crate::tenant::{Callers, Component, Tenant};
 use crate::tls::{Acme, Certificates, DevCa};
+
+/// How often a reload that takes long says how far it is.
+const TOLD_EACH: Duration = Duration::from_secs(5);
 
 /// After which a component that could not be fetched is tried again.
 const FETCH_AGAIN: Duration = Duration::from_secs(10);
@@ -58,7 +61,14 @@ impl Gateway {
         self.watch_over(config::watched_folders(&self.boot.tenants_dir, changed), false);
         let (planned, dirs) = self.read(changed, &before).await?;
         self.watch_over(dirs, true);
-        let planned = config::prepare(planned, &before.plans, &self.compiler).await;
+        let mut told_at = Instant::now();
+        let planned = config::prepare(planned, &before.plans, &self.compiler, |count, all| {
+            if told_at.elapsed() >= TOLD_EACH {
+                told_at = Instant::now();
+                tracing::info!(target: "config", "{count} of {all} tenants' components were looked at");
+            }
+        });
+        let planned = planned.await;
         let (staged, in_force) = (self.staged.clone(), Arc::clone(&before));
         let planned = tokio::task::spawn_blocking(move || config::stage(planned, &in_force.plans, &staged)).await?;
         // Who asks for all is told all.

@@ -68,9 +68,16 @@ fn text(value: &Value) -> &str {
 }
 
 fn draw_figures(frame: &mut Frame<'_>, area: Rect, view: &View) {
-    let nothing = Value::Null;
-    let tick = view.ticks.last().unwrap_or(&nothing);
-    let faults: f64 = tick["faults"].as_array().into_iter().flatten().map(|fault| number(&fault["count"])).sum();
+    let Some(tick) = view.ticks.last() else {
+        let why = view.lost.as_deref().unwrap_or("waiting for the first second");
+        return frame.render_widget(Paragraph::new(format!("tollgate top  {why}")), area);
+    };
+    let faults: f64 = tick["faults"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|fault| number(&fault["count"]))
+        .fold(0.0, |sum, count| sum + count);
     let state = match (&view.lost, tick["is_draining"] == true) {
         (Some(why), _) => {
             Span::styled(format!("lost touch: {why}"), Style::new().fg(Color::Red).add_modifier(Modifier::BOLD))
@@ -137,7 +144,7 @@ const fn hundredths(value: f64) -> u64 {
 
 fn draw_tenants(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let (_, _, by) = view.sort();
-    let head = ["tenant", "standing", "req/s", "5xx/s", "fuel/s", "in flight", "memory", "of", "problems"];
+    let head = ["tenant", "standing", "req/s", "5xx/s", "fuel/s", "in flight", "memory", "at most", "problems"];
     let head = head.map(|name| if name == by { Span::from(format!("{name} ▼")).bold() } else { Span::from(name) });
     let rows = view.rows().iter().enumerate().map(|(index, row)| {
         let colour = match text(&row["standing"]) {
