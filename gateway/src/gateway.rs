@@ -74,13 +74,7 @@ impl Gateway {
         boot.tenants_dir = std::fs::canonicalize(&dir).unwrap_or(dir);
         let (mut sockets, tries) = take_over(&boot, takeover).await?;
         let metrics = Arc::new(Metrics::new(boot.telemetry.metrics_tenants));
-        if let Some(access) = &boot.telemetry.access {
-            metrics.log_to(AccessLog::start(access).context("telemetry.access cannot be used")?);
-        }
-        if let Some(otlp) = otlp {
-            otlp.spans().into_iter().for_each(|spans| metrics.trace_to(spans));
-            tokio::spawn(otlp.report(Arc::clone(&metrics)));
-        }
+        tell(&metrics, &boot, otlp)?;
         let tasks = Tasks::default();
         let store = Arc::new(open(&boot, &metrics, tries).await?);
         let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;
@@ -252,6 +246,18 @@ fn secured(boot: &Boot) -> anyhow::Result<(Arc<DevCa>, Option<Arc<Acme>>, Termin
     let none = reload::certificates(&dev_ca, None, std::iter::empty())?;
     let terminator = Terminator::new(none, boot.http.handshake_time, challenges)?;
     Ok((Arc::new(dev_ca), acme.map(Arc::new), terminator))
+}
+
+/// Has what is counted and logged go where it is sent.
+fn tell(metrics: &Arc<Metrics>, boot: &Boot, otlp: Option<Arc<Otlp>>) -> anyhow::Result<()> {
+    if let Some(access) = &boot.telemetry.access {
+        metrics.log_to(AccessLog::start(access).context("telemetry.access cannot be used")?);
+    }
+    if let Some(otlp) = otlp {
+        otlp.spans().into_iter().for_each(|spans| metrics.trace_to(spans));
+        tokio::spawn(otlp.report(Arc::clone(metrics)));
+    }
+    Ok(())
 }
 
 /// Has the process that was taken over drain; where it is gone already, this one serves all the same.

@@ -77,7 +77,9 @@ impl Answer {
 /// A connection that is kept, of either kind.
 #[derive(Debug)]
 pub enum Sender {
+    /// HTTP/1.1.
     H1(hyper::client::conn::http1::SendRequest<Body>),
+    /// HTTP/2.
     H2(hyper::client::conn::http2::SendRequest<Body>),
 }
 

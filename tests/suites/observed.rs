@@ -62,20 +62,24 @@ impl Got {
     fn span(&self, name: &str) -> Value {
         let spans = self.spans();
         let names: Vec<_> = spans.iter().map(|span| span["name"].as_str().unwrap().to_owned()).collect();
-        spans.into_iter().find(|span| span["name"] == name).unwrap_or_else(|| panic!("no {name} among {names:?}"))
+        let found = spans.into_iter().find(|span| span["name"] == name);
+        assert!(found.is_some(), "no {name} among {names:?}");
+        found.unwrap()
     }
 
     fn metric(&self, name: &str) -> Value {
         let metrics = self.all(["metrics", "resource_metrics", "scope_metrics", "metrics"]);
-        metrics.into_iter().find(|metric| metric["name"] == name).unwrap_or_else(|| panic!("no {name}"))
+        let found = metrics.into_iter().find(|metric| metric["name"] == name);
+        assert!(found.is_some(), "no {name}");
+        found.unwrap()
     }
 }
 
 fn attribute(of: &Value, key: &str) -> Value {
     let all = of["attributes"].as_array().unwrap();
     let found = all.iter().find(|attribute| attribute["key"] == key);
-    let value = found.unwrap_or_else(|| panic!("no {key} in {of}"))["value"].as_object().unwrap();
-    value.values().next().unwrap().clone()
+    assert!(found.is_some(), "no {key} in {of}");
+    found.unwrap()["value"].as_object().unwrap().values().next().unwrap().clone()
 }
 
 /// A server beyond the gateway, and the `traceparent` of each request that came to it.

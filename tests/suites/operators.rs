@@ -117,6 +117,14 @@ async fn the_gateway_is_looked_at_reloaded_and_drained_by_its_command_line() {
     let (_, said) = gateway.tell(&site, &["tenant", "show", "echo"]);
     let shown: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&shown["usage"]["in_flight"]["max"], &shown["routes"][0]["path"]), (&64.into(), &"/...".into()));
+    gateway.get("loud.localhost", "/trap").await;
+    let fault = until("the fault", async || {
+        let (code, said) = gateway.tell(&site, &["faults", "--tenant", "loud"]);
+        (code == Some(0) && !said.is_empty()).then_some(said)
+    })
+    .await;
+    assert!(fault.contains("trap") && fault.contains(" 502  loud"), "{fault}");
+    assert_eq!(gateway.tell(&site, &["faults", "--tenant", "echo"]), (Some(0), String::new()));
     let (code, said) = gateway.tell(&site, &["reload"]);
     assert!(code == Some(0) && said.contains("is in force, with 0 problems"), "{said}");
     let (code, said) = gateway.tell(&site, &["dashboard"]);

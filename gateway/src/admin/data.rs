@@ -168,7 +168,17 @@ impl Data {
         let changed = match call {
             Call::Replay => store.replay(tenant, &channel, &ids).await,
             Call::Forget => store.forget_dead(tenant, &channel, &ids).await,
-            _ => {
+            Call::Names
+            | Call::Keys
+            | Call::Get
+            | Call::Set
+            | Call::Delete
+            | Call::Command
+            | Call::Publish
+            | Call::Dead
+            | Call::Move
+            | Call::Moving
+            | Call::Purge => {
                 let dead = store.dead(tenant, &channel, asked.cursor.as_deref()).await;
                 let dead = dead.map_err(|error| refusal(&error))?.into_iter();
                 let dead = dead.map(|one| json!({ "id": one.id, "tries": one.tries, "payload": Text(one.payload) }));

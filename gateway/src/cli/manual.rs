@@ -10,9 +10,11 @@ use clap_complete::Shell;
 
 use super::Arguments;
 
-pub(super) fn completions(shell: Shell) -> ExitCode {
-    clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut std::io::stdout());
-    ExitCode::SUCCESS
+pub(super) fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut text);
+    std::io::stdout().lock().write_all(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One page a command into a folder, or the first of them to standard output.

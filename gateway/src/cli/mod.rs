@@ -85,6 +85,16 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// List the last requests that were not answered as their tenant wished, the newest first
+    Faults {
+        /// Of this tenant only: the name of its folder
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Show the figures of the gateway that is running, each second, in this terminal
     Top(Common),
     /// Print the address of the gateway's page for browsers, with its token
@@ -237,7 +247,7 @@ pub fn main() -> ExitCode {
         Command::Add(asked) => dev::add(&asked),
         Command::Build { at, component } => dev::build(&at, &component),
         Command::Up(asked) => dev::up(&asked),
-        Command::Completions { shell } => Ok(manual::completions(shell)),
+        Command::Completions { shell } => manual::completions(shell),
         Command::Man { out } => manual::man(out.as_deref()),
         Command::Check { common, json, strict } => check::check(&common, json, strict),
         Command::Config(asked) => config::config(&asked),
@@ -250,6 +260,7 @@ pub fn main() -> ExitCode {
         Command::Messages(what) => messages::messages(&what),
         Command::Publish { tenant, channel, message, common } => publish::publish(&common, &tenant, channel, message),
         Command::Status { json, common } => operate::status(&common, json),
+        Command::Faults { tenant, json, common } => operate::faults(&common, tenant.as_deref(), json),
         Command::Top(common) => top::top(&common),
         Command::Dashboard(common) => operate::dashboard(&common),
         Command::Logs(asked) => operate::logs(&asked),

@@ -1,4 +1,4 @@
-//! What operators ask of the gateway that runs, by its API: `status`, `tenant list` and `show`, `reload`, `drain`, `logs`,
+//! What operators ask of the gateway that runs, by its API: `status`, `faults`, `tenant list` and `show`, `reload`, `drain`, `logs`,
 //! `dashboard`.
 
 use std::io::{BufWriter, IsTerminal as _, Write};
@@ -68,6 +68,10 @@ fn shown(common: &Common, path: &str, json: bool, text: impl FnOnce(&Value) -> S
 pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
     shown(common, "/v1/status", json, |status| {
         let of = |path: &str| status.pointer(path).map(text_of).unwrap_or_default();
+        let bytes = |path: &str| {
+            let bytes = status.pointer(path).and_then(Value::as_u64).unwrap_or_default();
+            format!("{}", indicatif::BinaryBytes(bytes))
+        };
         let draining = if status["is_draining"] == true { ", draining" } else { "" };
         let answers = if status["storage"]["answers"] == true { "answers" } else { "does not answer" };
         format!(
@@ -76,7 +80,7 @@ pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
              problems     {}, {} warnings (tollgate check)\n\
              storage      {}, {answers}\n\
              instances    {} of {}, {} waiting\n\
-             memory       {} of {} bytes\n\
+             memory       {} of {}\n\
              connections  {}, {} requests in flight, {} answered\n\
              latency      p50 {} ms, p99 {} ms since the start\n",
             of("/version"),
@@ -91,8 +95,8 @@ pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
             of("/instances/now"),
             of("/instances/max"),
             of("/waiting"),
-            of("/memory/now"),
-            of("/memory/max"),
+            bytes("/memory/now"),
+            bytes("/memory/max"),
             of("/connections"),
             of("/in_flight"),
             of("/requests"),
@@ -107,8 +111,22 @@ fn text_of(value: &Value) -> String {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         Value::Number(number) if number.is_f64() => format!("{:.2}", number.as_f64().unwrap_or_default()),
-        other => other.to_string(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
+}
+
+pub(super) fn faults(common: &Common, tenant: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let of = tenant.map(|id| anyhow::Ok(format!("?tenant={}", tenant_id(id)?))).transpose()?;
+    shown(common, &format!("/v1/faults{}", of.unwrap_or_default()), json, |faults| {
+        let line = |fault: &Value| {
+            let at = Duration::from_millis(fault["at_ms"].as_u64().unwrap_or_default());
+            let at = httpdate::fmt_http_date(std::time::UNIX_EPOCH + at);
+            let [kind, status, tenant, route, id] =
+                ["kind", "status", "tenant", "route", "request_id"].map(|field| text_of(&fault[field]));
+            format!("{at}  {kind:16} {status:>3}  {tenant:16} {route:20} {id}\n")
+        };
+        faults.as_array().into_iter().flatten().map(line).collect()
+    })
 }
 
 pub(super) fn tenants(common: &Common, search: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {

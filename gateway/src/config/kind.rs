@@ -94,25 +94,26 @@ impl Kind {
     }
 
     /// What to do, where that needs no more than the kind.
-    pub(super) const fn hint(self) -> Option<&'static str> {
-        match self {
-            Self::MissingUnit => Some("put the number and its unit in quotes"),
-            Self::MissingKey => Some("write it as `wanted` shows"),
-            Self::Unreadable => Some("correct the path, which starts from this file's folder, or make what it names"),
-            Self::Duplicate => Some("keep one of them, or give each a name of its own"),
-            Self::TooMany => Some("one route with `/...` at its end stands for all below a path"),
-            Self::NoCertificate => Some("name each host, or bring a certificate that has the wildcard"),
-            Self::BadCertificate => Some("`openssl x509 -noout -text -in FILE` shows what a file has"),
-            Self::BadFiles => Some("a path or pattern starts from this file's folder and stays below it"),
-            Self::NotFetched => Some("where the registry is only down, nothing: it is asked again every ten seconds"),
-            Self::MissingVariable => Some("a gateway's variable TOLLGATE_VARIABLE__TENANT__NAME will do as well"),
-            Self::NotServed => Some("take it out, or run this application elsewhere"),
-            Self::BadValue => Some("correct the value, or take the key out to have what holds without it"),
-            Self::KeysDisagree => Some("take one of them out"),
-            _ => None,
-        }
+    pub(super) fn hint(self) -> Option<&'static str> {
+        HINTS.iter().find(|(kind, _)| *kind == self).map(|(_, hint)| *hint)
     }
 }
+
+const HINTS: [(Kind, &str); 13] = [
+    (Kind::MissingUnit, "put the number and its unit in quotes"),
+    (Kind::MissingKey, "write it as `wanted` shows"),
+    (Kind::Unreadable, "correct the path, which starts from this file's folder, or make what it names"),
+    (Kind::Duplicate, "keep one of them, or give each a name of its own"),
+    (Kind::TooMany, "one route with `/...` at its end stands for all below a path"),
+    (Kind::NoCertificate, "name each host, or bring a certificate that has the wildcard"),
+    (Kind::BadCertificate, "`openssl x509 -noout -text -in FILE` shows what a file has"),
+    (Kind::BadFiles, "a path or pattern starts from this file's folder and stays below it"),
+    (Kind::NotFetched, "where the registry is only down, nothing: it is asked again every ten seconds"),
+    (Kind::MissingVariable, "a gateway's variable TOLLGATE_VARIABLE__TENANT__NAME will do as well"),
+    (Kind::NotServed, "take it out, or run this application elsewhere"),
+    (Kind::BadValue, "correct the value, or take the key out to have what holds without it"),
+    (Kind::KeysDisagree, "take one of them out"),
+];
 
 #[cfg(test)]
 mod tests {

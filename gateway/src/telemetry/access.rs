@@ -3,24 +3,20 @@
 //!
 //! The record is shared by the response's body and by the running guest; whoever lets go last writes it.
 
-use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 
 use super::access_log::Fields;
 use super::figures::FaultSeen;
-use super::record::{Record, micros};
+use super::record::{Asked, Record, micros};
 use super::trace::Stage;
 use crate::fault::{Blame, Fault};
 
 /// What the log says where no response was begun, as nginx has it; it is never sent.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
-
-fn unix_ms(at: SystemTime) -> u64 {
-    u64::try_from(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
 
 impl Record {
     /// Counts a fault, and keeps it for whoever asks why.
@@ -42,9 +38,15 @@ impl Record {
     }
 
     /// The span of the request as a whole.
-    fn end_trace(&self, name: String, error: Option<Fault>, more: impl FnOnce(&mut Vec<KeyValue>)) {
+    fn end_trace(
+        &self,
+        what: &dyn std::fmt::Display,
+        route: &str,
+        error: Option<Fault>,
+        more: impl FnOnce(&mut Vec<KeyValue>),
+    ) {
         let Some(trace) = self.trace.as_ref().filter(|trace| trace.is_sampled()) else { return };
-        let (tenant, component, route) = self.names();
+        let (tenant, component, _) = self.names();
         let mut attributes = vec![
             KeyValue::new("tollgate.tenant", tenant.to_owned()),
             KeyValue::new("tollgate.component", component.to_owned()),
@@ -58,7 +60,8 @@ impl Record {
         ];
         more(&mut attributes);
         let (kind, error) = (SpanKind::Server, error.map(Fault::kind));
-        trace.end(Stage { name: name.into(), kind, took: self.started.elapsed(), attributes, error });
+        let name = format!("{what} {route}").into();
+        trace.end(Stage { name, kind, took: self.started.elapsed(), attributes, error });
     }
 
     /// What is left of a message's run.
@@ -74,7 +77,7 @@ impl Record {
         if let Some(fault) = fault {
             self.note(fault, 0);
         }
-        self.end_trace(format!("message {channel}"), fault, |_none| {});
+        self.end_trace(&"message", channel, fault, |_none| {});
         tracing::info!(
             target: "messages",
             request_id = %self.id,
@@ -96,25 +99,24 @@ impl Record {
     }
 }
 
-impl Drop for Record {
-    fn drop(&mut self) {
-        let Some(request) = &self.request else { return self.write_message() };
-        let duration = self.started.elapsed();
-        let (tenant, component, route) = self.names();
-        let mut fault = self.first_fault();
-        let mut status = self.status.load(Ordering::Relaxed);
-        if status == 0 {
+impl Record {
+    /// What the client got, and why where it is not what its tenant wished.
+    fn outcome(&self) -> (u16, Option<Fault>) {
+        let fault = self.first_fault();
+        match self.status.load(Ordering::Relaxed) {
             // Nobody was there any more to take an answer.
-            fault = fault.or(Some(Fault::ClientGone));
-            status = CLIENT_CLOSED_REQUEST;
+            0 => (CLIENT_CLOSED_REQUEST, fault.or(Some(Fault::ClientGone))),
+            status => (status, fault),
         }
+    }
+
+    fn count(&self, status: u16, fault: Option<Fault>, took: Duration, trace_id: Option<&str>) {
         let fuel = self.fuel();
         self.metrics.requests_in_flight.dec();
-        self.metrics.totals.answered(status, duration, fuel);
-        let trace_id = self.trace.as_ref().and_then(|trace| trace.sampled_id());
+        self.metrics.totals.answered(status, took, fuel);
         match self.routed.get() {
-            Some(of) => of.figures.answered(status, duration, fuel, trace_id.as_deref()),
-            None => self.metrics.answered_nobody(status, duration, trace_id.as_deref()),
+            Some(of) => of.figures.answered(status, took, fuel, trace_id),
+            None => self.metrics.answered_nobody(status, took, trace_id),
         }
         if let Some(fault) = fault {
             self.note(fault, status);
@@ -122,7 +124,55 @@ impl Drop for Record {
         if let Some(Fault::Quota(quotum)) = fault {
             self.quota_refused(quotum);
         }
-        self.end_trace(format!("{} {route}", request.method), fault, |attributes| {
+    }
+
+    fn fields<'f>(
+        &'f self,
+        request: &'f Asked,
+        (status, fault): (u16, Option<Fault>),
+        took: Duration,
+        trace_id: Option<&'f str>,
+    ) -> Fields<'f> {
+        let (tenant, component, route) = self.names();
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Fields {
+            request_id: self.id,
+            tenant,
+            component,
+            route,
+            method: request.method.as_str(),
+            host: &request.host,
+            path: &request.path,
+            protocol: request.protocol,
+            status,
+            fault: fault.map_or("", Fault::kind),
+            bytes_in: load(&self.bytes_in),
+            bytes_out: load(&self.bytes_out),
+            duration_us: micros(took),
+            queue_us: load(&self.queue_us),
+            load_us: load(&self.load_us),
+            instance_us: load(&self.instance_us),
+            guest_us: load(&self.guest_us),
+            fuel: self.fuel(),
+            memory_peak: load(&self.memory),
+            storage_ops: load(&self.storage_ops),
+            outbound: load(&self.outbound),
+            log_lines: self.lines_logged(),
+            generation: self.generation,
+            trace_id,
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let Some(request) = &self.request else { return self.write_message() };
+        let took = self.started.elapsed();
+        let (status, fault) = self.outcome();
+        let trace_id = self.trace.as_ref().and_then(|trace| trace.sampled_id());
+        self.count(status, fault, took, trace_id.as_deref());
+        let (_, _, route) = self.names();
+        self.end_trace(&request.method, route, fault, |attributes| {
             attributes.extend([
                 KeyValue::new("http.request.method", request.method.to_string()),
                 KeyValue::new("http.response.status_code", i64::from(status)),
@@ -131,76 +181,14 @@ impl Drop for Record {
                 KeyValue::new("network.protocol.version", format!("{:?}", request.protocol).replace("HTTP/", "")),
             ]);
         });
-        if let Some(log) = self.metrics.access_log() {
-            let method = request.method.as_str();
-            let (host, path, protocol) = (&request.host, &request.path, format!("{:?}", request.protocol));
-            let fields = Fields {
-                unix_ms: unix_ms(SystemTime::now()),
-                request_id: self.id.to_string(),
-                tenant,
-                component,
-                route,
-                method,
-                host,
-                path,
-                protocol,
-                status,
-                fault: fault.map_or("", Fault::kind),
-                bytes_in: self.bytes_in.load(Ordering::Relaxed),
-                bytes_out: self.bytes_out.load(Ordering::Relaxed),
-                duration_us: micros(duration),
-                queue_us: self.queue_us.load(Ordering::Relaxed),
-                load_us: self.load_us.load(Ordering::Relaxed),
-                instance_us: self.instance_us.load(Ordering::Relaxed),
-                guest_us: self.guest_us.load(Ordering::Relaxed),
-                fuel,
-                memory_peak: self.memory.load(Ordering::Relaxed),
-                storage_ops: self.storage_ops.load(Ordering::Relaxed),
-                outbound: self.outbound.load(Ordering::Relaxed),
-                log_lines: self.lines_logged(),
-                generation: self.generation,
-                trace_id: trace_id.as_deref(),
-            };
-            if !log.write(self.routed.get().map(|of| &of.figures.tenant), &fields) {
-                self.metrics.log_lines_dropped(1);
+        let fields = self.fields(request, (status, fault), took, trace_id.as_deref());
+        match self.metrics.access_log() {
+            Some(log) => {
+                if !log.write(self.routed.get().map(|of| &of.figures.tenant), &fields) {
+                    self.metrics.log_lines_dropped(1);
+                }
             }
-            return;
-        }
-        macro_rules! record {
-            ($level:ident) => {
-                tracing::$level!(
-                    target: "access",
-                    request_id = %self.id,
-                    tenant,
-                    component,
-                    route,
-                    method = %request.method,
-                    host = request.host,
-                    path = request.path,
-                    protocol = ?request.protocol,
-                    status,
-                    fault = fault.map_or("", Fault::kind),
-                    bytes_in = self.bytes_in.load(Ordering::Relaxed),
-                    bytes_out = self.bytes_out.load(Ordering::Relaxed),
-                    duration_us = micros(duration),
-                    queue_us = self.queue_us.load(Ordering::Relaxed),
-                    load_us = self.load_us.load(Ordering::Relaxed),
-                    instance_us = self.instance_us.load(Ordering::Relaxed),
-                    guest_us = self.guest_us.load(Ordering::Relaxed),
-                    fuel,
-                    memory_peak = self.memory.load(Ordering::Relaxed),
-                    storage_ops = self.storage_ops.load(Ordering::Relaxed),
-                    outbound = self.outbound.load(Ordering::Relaxed),
-                    log_lines = self.lines_logged(),
-                    generation = self.generation,
-                    trace_id,
-                )
-            };
-        }
-        match fault.map(Fault::blame) {
-            Some(Blame::Gateway) => record!(error),
-            Some(Blame::Tenant) => record!(warn),
-            Some(Blame::Client) | None => record!(info),
+            None => fields.log(fault.map(Fault::blame)),
         }
     }
 }

@@ -8,14 +8,15 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::sync::mpsc;
 
 use super::lines::{Lines, LinesToTheEnd};
 use super::tenant_files::TenantFiles;
-use crate::ids::TenantId;
+use crate::fault::Blame;
+use crate::ids::{RequestId, TenantId};
 
 /// Lines that wait for the files of tenants.
 const QUEUE: usize = 8192;
@@ -46,15 +47,16 @@ pub(crate) struct Settings {
 /// One request, as the log has it. Times are in microseconds.
 #[derive(Serialize)]
 pub(super) struct Fields<'f> {
-    pub(super) unix_ms: u64,
-    pub(super) request_id: String,
+    #[serde(serialize_with = "as_text")]
+    pub(super) request_id: RequestId,
     pub(super) tenant: &'f str,
     pub(super) component: &'f str,
     pub(super) route: &'f str,
     pub(super) method: &'f str,
     pub(super) host: &'f str,
     pub(super) path: &'f str,
-    pub(super) protocol: String,
+    #[serde(serialize_with = "as_debug")]
+    pub(super) protocol: http::Version,
     pub(super) status: u16,
     pub(super) fault: &'static str,
     pub(super) bytes_in: u64,
@@ -71,6 +73,54 @@ pub(super) struct Fields<'f> {
     pub(super) log_lines: u64,
     pub(super) generation: u64,
     pub(super) trace_id: Option<&'f str>,
+}
+
+fn as_text<S: Serializer>(id: &RequestId, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(id)
+}
+
+fn as_debug<S: Serializer>(version: &http::Version, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("{version:?}"))
+}
+
+impl Fields<'_> {
+    /// Among the other lines of the log, as loud as whoever is to blame.
+    pub(super) fn log(&self, blame: Option<Blame>) {
+        macro_rules! line {
+            ($level:ident, $($field:ident)*) => {
+                tracing::$level!(
+                    target: "access",
+                    request_id = %self.request_id,
+                    $($field = self.$field,)*
+                    protocol = ?self.protocol,
+                )
+            };
+            ($level:ident) => {
+                line!($level, tenant component route method host path status fault bytes_in bytes_out duration_us queue_us load_us
+                    instance_us guest_us fuel memory_peak storage_ops outbound log_lines generation trace_id)
+            };
+        }
+        match blame {
+            Some(Blame::Gateway) => line!(error),
+            Some(Blame::Tenant) => line!(warn),
+            Some(Blame::Client) | None => line!(info),
+        }
+    }
+}
+
+/// One line of JSON, with the time at which it is written.
+#[derive(Serialize)]
+struct Timed<'f> {
+    unix_ms: u64,
+    #[serde(flatten)]
+    fields: &'f Fields<'f>,
+}
+
+impl<'f> Timed<'f> {
+    fn now(fields: &'f Fields<'f>) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX), fields }
+    }
 }
 
 /// What may stand in braces in a format.
@@ -129,7 +179,7 @@ impl Format {
     }
 
     fn line(&self, fields: &Fields<'_>) -> String {
-        let values = serde_json::to_value(fields).unwrap_or_default();
+        let values = serde_json::to_value(Timed::now(fields)).unwrap_or_default();
         let mut line = String::new();
         for part in &self.0 {
             match part {
@@ -210,7 +260,7 @@ impl AccessLog {
     pub(super) fn write(&self, tenant: Option<&TenantId>, fields: &Fields<'_>) -> bool {
         let line = match &self.format {
             Some(format) => format.line(fields),
-            None => serde_json::to_string(fields).unwrap_or_default() + "\n",
+            None => serde_json::to_string(&Timed::now(fields)).unwrap_or_default() + "\n",
         };
         match &self.sink {
             Sink::Lines { lines, .. } => lines.clone().write_all(line.as_bytes()).is_ok(),

@@ -12,6 +12,11 @@ use super::{SORTS, View};
 /// Lines around the tenants' rows: figures, sparklines, the table's frame and head, the keys.
 const AROUND: usize = 13;
 
+/// What a sparkline shows: its title, what of a second, its colour.
+type Spark = (&'static str, fn(&Value) -> f64, Color);
+/// What is counted at once: its name, its field, and how it is written.
+type Quota = (&'static str, &'static str, fn(&Value) -> String);
+
 /// Tenants that fit.
 pub(super) fn rows(height: usize) -> usize {
     height.saturating_sub(AROUND).max(1)
@@ -121,7 +126,7 @@ fn draw_figures(frame: &mut Frame<'_>, area: Rect, view: &View) {
 
 fn draw_sparks(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let areas: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).areas(area);
-    let shown: [(&str, fn(&Value) -> f64, Color); 3] = [
+    let shown: [Spark; 3] = [
         ("requests/s", |tick| number(&tick["requests_per_second"]), Color::Cyan),
         ("latency p99, ms", |tick| number(&tick["latency"]["p99_ms"]), Color::Yellow),
         ("instances", |tick| number(&tick["instances"]["now"]), Color::Green),
@@ -182,7 +187,7 @@ fn draw_tenant(frame: &mut Frame<'_>, area: Rect, tenant: &Value, faults: &Value
     frame.render_widget(block, area);
     let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(inner);
     let usage = &tenant["usage"];
-    let shown: [(&str, &str, fn(&Value) -> String); 4] = [
+    let shown: [Quota; 4] = [
         ("in flight", "in_flight", count),
         ("connections", "connections", count),
         ("memory", "memory", bytes),

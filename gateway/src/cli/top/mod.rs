@@ -256,7 +256,9 @@ mod tests {
         assert_eq!((view.search.as_str(), view.offset), ("q", 0), "a letter of a search is no command");
         view.key(KeyCode::Enter, 3);
         view.key(KeyCode::Enter, 3);
-        assert!(view.is_deep && view.key(KeyCode::Esc, 3) && !view.is_deep);
+        assert!(view.is_deep);
+        view.key(KeyCode::Esc, 3);
+        assert!(!view.is_deep);
         assert!(!view.key(KeyCode::Char('q'), 3));
     }
 }

@@ -83,7 +83,7 @@ fn of_table(
             Some((written(defaults, span.clone()), line(defaults, span)))
         };
         let built_in = || match key.default {
-            Default::Is(text) if !section.name.starts_with("ceilings") => Some((text(), "built in".to_owned())),
+            Default::Is(text) if holds_by_itself(section, at) => Some((text(), "built in".to_owned())),
             Default::Is(_) | Default::Needed | Default::Nothing => None,
         };
         let flag = flag.map(|(_, value, flag)| (value.clone(), (*flag).to_owned()));
@@ -91,6 +91,12 @@ fn of_table(
             shown.push(Shown { key: name, value, origin });
         }
     }
+}
+
+/// Ceilings bound nothing that they do not name, and a section with a key that must be there means nothing where it is not.
+fn holds_by_itself(section: &Section, at: Option<&DeTable<'_>>) -> bool {
+    let is_needed = |key: &Key| matches!(key.default, Default::Needed);
+    !section.name.starts_with("ceilings") && (at.is_some() || !section.keys.iter().any(is_needed))
 }
 
 fn of_tables(file: &File, section: &Section, source: &Arc<Source>, top: &DeTable<'_>, shown: &mut Vec<Shown>) {

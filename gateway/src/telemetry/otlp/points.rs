@@ -35,7 +35,7 @@ pub(super) fn request(text: &str, resource: &Resource, began: SystemTime) -> Exp
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..InstrumentationScope::default()
     };
-    let metrics = families(text).into_iter().filter_map(|family| metric(family, since, now)).collect();
+    let metrics = families(text).iter().filter_map(|family| metric(family, since, now)).collect();
     ExportMetricsServiceRequest {
         resource_metrics: vec![ResourceMetrics {
             resource: Some(ResourceProto { attributes, ..ResourceProto::default() }),
@@ -121,7 +121,7 @@ fn attributes(labels: &[(&str, String)]) -> Vec<KeyValue> {
     labels.iter().map(|(name, value)| attribute(&format!("tollgate.{name}"), value)).collect()
 }
 
-fn metric(family: Family<'_>, since: u64, now: u64) -> Option<Metric> {
+fn metric(family: &Family<'_>, since: u64, now: u64) -> Option<Metric> {
     let (name, unit) = name(family.name);
     let cumulative = AggregationTemporality::Cumulative.into();
     let points = |suffix: &'static str| {
