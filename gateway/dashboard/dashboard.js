@@ -5,9 +5,10 @@ const KEPT = 300; // seconds that the charts show
 const PAGE = 50; // tenants at a time
 const EVERY = 2000; // ms between two looks at what does not come by itself
 const LOST_AFTER = 5000; // ms without a figure
+const PATIENCE = 10000; // ms for one answer
 
 const $ = (id) => document.getElementById(id);
-const state = { token: "", ticks: [], charts: [], last: 0, since: Date.now(), sort: "requests", order: "descending", offset: 0, one: null, etag: "", logs: null, watch: null, total: 0 };
+const state = { token: "", ticks: [], charts: [], last: 0, since: Date.now(), sort: "requests", order: "descending", offset: 0, one: null, etag: "", logs: null, watch: null, looking: false };
 
 // ---- what is shown, in words
 
@@ -48,7 +49,8 @@ function cards(list, of) {
 
 async function call(path, options = {}) {
   const headers = { Authorization: `Bearer ${state.token}`, ...options.headers };
-  const answer = await fetch(path, { ...options, headers, cache: "no-store" });
+  const signal = options.signal ?? AbortSignal.timeout(PATIENCE);
+  const answer = await fetch(path, { ...options, signal, headers, cache: "no-store" });
   if (answer.status === 401) {
     ask("This token is not the gateway's.");
     throw new Error("401");
@@ -75,16 +77,22 @@ async function* lines(answer) {
   }
 }
 
+// Until it is told to end. A stream in which nothing comes is given up for another: its other end may be gone.
 async function watch() {
   state.watch?.abort();
   state.watch = new AbortController();
   const { signal } = state.watch;
   while (!signal.aborted) {
+    const stream = new AbortController();
+    let alive = Date.now();
+    const look = setInterval(() => { if (signal.aborted || Date.now() - alive > 2 * LOST_AFTER) stream.abort(); }, 1000);
     try {
-      for await (const line of lines(await call("/v1/events", { signal }))) {
-        if (line.startsWith("data:")) second(JSON.parse(line.slice(5)));
+      for await (const line of lines(await call("/v1/events", { signal: stream.signal }))) {
+        alive = Date.now();
+        if (line.startsWith("data:") && !signal.aborted) second(JSON.parse(line.slice(5)));
       }
     } catch { /* said by touch() */ }
+    clearInterval(look);
     await new Promise((resolve) => setTimeout(resolve, 1000));
   }
 }
@@ -247,7 +255,6 @@ async function tenants() {
   if ($("search").value) query.set("search", $("search").value);
   const page = await told(`/v1/tenants?${query}`);
   if (mine !== asked) return; // a later question was asked meanwhile
-  state.total = page.total;
   // Who stands on a link with the keyboard stays there.
   const held = document.activeElement?.closest("#tenants tbody a")?.hash;
   $("tenants").tBodies[0].replaceChildren(...page.tenants.map(row));
@@ -354,12 +361,20 @@ function show(tenant) {
   fill("one-problems", tenant.problems.map((problem) => element("li", problem, "bad")), "none");
 }
 
+// As long as the tenant is looked at; the gateway ends a stream after an hour, and then it is begun anew.
 async function follow(id) {
   state.logs?.abort();
   state.logs = new AbortController();
   const { signal } = state.logs;
+  while (!signal.aborted) {
+    $("logs").textContent = "";
+    await print(id, signal);
+    await new Promise((resolve) => setTimeout(resolve, EVERY));
+  }
+}
+
+async function print(id, signal) {
   const shown = $("logs");
-  shown.textContent = "";
   try {
     for await (const text of lines(await call(`/v1/tenants/${id}/logs?lines=200&follow=true`, { signal }))) {
       if (!text) continue;
@@ -375,17 +390,19 @@ async function follow(id) {
 }
 
 async function steer() {
-  const [id, what] = [state.one, $("steer").dataset.call];
+  // What is asked for is for what was seen at this moment.
+  const [id, what, etag] = [state.one, $("steer").dataset.call, state.etag];
   const grave = what === "suspend";
   $("sure-title").textContent = grave ? `Suspend ${id}?` : `Resume ${id}?`;
   $("sure-text").textContent = grave
     ? "Its clients get 503 from now on, and what it runs is ended. A restart does not forget it."
     : "It is served again from now on.";
+  $("sure").returnValue = ""; // Escape would leave the last answer
   $("sure").showModal();
   await new Promise((resolve) => $("sure").addEventListener("close", resolve, { once: true }));
   if ($("sure").returnValue !== "yes") return;
   try {
-    const answer = await call(`/v1/tenants/${id}/${what}`, { method: "POST", headers: { "If-Match": state.etag } });
+    const answer = await call(`/v1/tenants/${id}/${what}`, { method: "POST", headers: { "If-Match": etag } });
     state.etag = answer.headers.get("ETag");
     show(await answer.json());
     $("steered").textContent = grave ? "suspended" : "resumed";
@@ -421,12 +438,15 @@ function enter(token) {
   look();
 }
 
+// One after the other: what does not answer is not asked more often for it.
 async function look() {
-  if (!state.token || document.hidden) return;
+  if (!state.token || document.hidden || state.looking) return;
+  state.looking = true;
   try {
     if (state.one) await one();
     else await Promise.all([tenants(), lists()]);
   } catch { /* said by touch(), or by ask() */ }
+  state.looking = false;
 }
 
 function route() {
@@ -451,6 +471,7 @@ function route() {
     build();
   }
   if (moved) $("main").focus();
+  state.looking = false;
   look();
 }
 

@@ -69,8 +69,7 @@ pub(crate) enum Quotum {
 }
 
 impl Quotum {
-    /// Every quota, for tests.
-    #[cfg(test)]
+    /// Every quota.
     pub(crate) const ALL: [Self; 13] = [
         Self::Requests,
         Self::Fuel,

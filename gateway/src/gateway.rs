@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admin::{Moves, Suspension, Word};
+use crate::admin::{Moves, Suspension, Words};
 use crate::admission::Doors;
 use crate::cache::Caches;
 use crate::config::{Boot, Changed, Known, Snapshot, Standing, Watch};
@@ -26,7 +26,7 @@ use crate::listener::{Offer, Old, Sockets};
 use crate::request::Road;
 use crate::sandbox::{Compiler, Sandbox, Surroundings};
 use crate::store::Store;
-use crate::telemetry::{AccessLog, GuestLogs, Metrics, Otlp, Tasks};
+use crate::telemetry::{AccessLog, GuestLogs, LinesToTheEnd, Metrics, Otlp, Tasks};
 use crate::tenant::{Count, Registry};
 use crate::tls::{self, Acme, DevCa, Terminator};
 use crate::trigger::{Messages, Neighbours};
@@ -50,8 +50,10 @@ pub(crate) struct Gateway {
     /// What the tenants' files said when they were read last.
     known: Arc<Mutex<Known>>,
     watch: Option<Watch>,
+    /// The access log's last lines, where it has a way of its own.
+    _access_to_the_end: Option<LinesToTheEnd>,
     /// What operators ask of it.
-    words: Option<mpsc::Receiver<Word>>,
+    words: Option<Words>,
     /// Its sockets, for a process that takes over.
     offer: Option<Offer>,
     /// Of the operators' listener.
@@ -74,7 +76,7 @@ impl Gateway {
         boot.tenants_dir = std::fs::canonicalize(&dir).unwrap_or(dir);
         let (mut sockets, tries) = take_over(&boot, takeover).await?;
         let metrics = Arc::new(Metrics::new(boot.telemetry.metrics_tenants));
-        tell(&metrics, &boot, otlp)?;
+        let access_to_the_end = tell(&metrics, &boot, otlp)?;
         let tasks = Tasks::default();
         let store = Arc::new(open(&boot, &metrics, tries).await?);
         let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;
@@ -104,10 +106,9 @@ impl Gateway {
         });
         let admin = boot.listen.admin;
         let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
-        let suspension = Suspension::load(boot.state.join("suspended"), Arc::clone(&registry));
-        let suspension = suspension.with_context(|| format!("cannot use {}/suspended", boot.state.display()))?;
-        let staged = boot.state.join("files");
-        let watch = reload::watch(&boot);
+        let suspension = Suspension::load(boot.state.join("suspended"), Arc::clone(&registry))
+            .with_context(|| format!("cannot use {}/suspended", boot.state.display()))?;
+        let (staged, watch) = (boot.state.join("files"), reload::watch(&boot));
         let mut gateway = Self {
             boot,
             messages: Messages::new(Arc::clone(&road), Arc::clone(&store)),
@@ -124,6 +125,7 @@ impl Gateway {
             staged,
             known: Arc::default(),
             watch,
+            _access_to_the_end: access_to_the_end,
             words: None,
             offer: None,
             admin_tasks: Tasks::default(),
@@ -171,7 +173,8 @@ impl Gateway {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut changed = None;
         let mut asked: Option<oneshot::Sender<bool>> = None;
-        let mut words = self.words.take();
+        let (mut reloads, drain) = self.words.take().map(|words| (words.reloads, words.drain)).unzip();
+        let drain = drain.unwrap_or_default();
         let offer = self.offer.take();
         // A task of its own: an exchange goes on whatever else happens.
         let mut taken = tokio::spawn(async move {
@@ -198,6 +201,7 @@ impl Gateway {
                 }
                 _ = terminate.recv() => break None,
                 _ = interrupt.recv() => break None,
+                () = drain.cancelled() => break None,
             }
             changed = tokio::select! {
                 _ = terminate.recv() => break None,
@@ -205,15 +209,15 @@ impl Gateway {
                 heir = &mut taken => break heir.ok(),
                 _ = hangup.recv() => Some(Changed::All),
                 seen = self.seen() => Some(seen),
-                word = heard(&mut words) => match word {
-                    Word::Reload(asker) => {
-                        asked = Some(asker);
-                        Some(Changed::All)
-                    }
-                    Word::Drain => break None,
-                },
+                () = drain.cancelled() => break None,
+                asker = heard(reloads.as_mut()) => {
+                    asked = Some(asker);
+                    Some(Changed::All)
+                }
             };
         };
+        // Who waits for a reload is told that there is none.
+        drop((reloads, asked));
         // The sockets close, unless another process has them; and then it answers operators too.
         taken.abort();
         if heir.is_some() {
@@ -227,13 +231,14 @@ impl Gateway {
     }
 }
 
-/// The next word of an operator; never where nobody can say one.
-async fn heard(words: &mut Option<mpsc::Receiver<Word>>) -> Word {
-    match words {
-        Some(words) => match words.recv().await {
-            Some(word) => word,
-            None => std::future::pending().await,
-        },
+/// The next operator who asks for a reload; never where nobody can.
+async fn heard(reloads: Option<&mut mpsc::Receiver<oneshot::Sender<bool>>>) -> oneshot::Sender<bool> {
+    let asked = match reloads {
+        Some(reloads) => reloads.recv().await,
+        None => None,
+    };
+    match asked {
+        Some(asker) => asker,
         None => std::future::pending().await,
     }
 }
@@ -249,15 +254,21 @@ fn secured(boot: &Boot) -> anyhow::Result<(Arc<DevCa>, Option<Arc<Acme>>, Termin
 }
 
 /// Has what is counted and logged go where it is sent.
-fn tell(metrics: &Arc<Metrics>, boot: &Boot, otlp: Option<Arc<Otlp>>) -> anyhow::Result<()> {
-    if let Some(access) = &boot.telemetry.access {
-        metrics.log_to(AccessLog::start(access).context("telemetry.access cannot be used")?);
-    }
+fn tell(metrics: &Arc<Metrics>, boot: &Boot, otlp: Option<Arc<Otlp>>) -> anyhow::Result<Option<LinesToTheEnd>> {
+    let counted = Arc::downgrade(metrics);
+    let dropped = move |lines| {
+        if let Some(metrics) = counted.upgrade() {
+            metrics.access_lines_dropped(lines);
+        }
+    };
+    let access = boot.telemetry.access.as_ref().map(|access| AccessLog::start(access, dropped)).transpose();
+    let (access, to_the_end) = access.context("telemetry.access cannot be used")?.unzip();
+    access.into_iter().for_each(|access| metrics.log_to(access));
     if let Some(otlp) = otlp {
         otlp.spans().into_iter().for_each(|spans| metrics.trace_to(spans));
         tokio::spawn(otlp.report(Arc::clone(metrics)));
     }
-    Ok(())
+    Ok(to_the_end)
 }
 
 /// Has the process that was taken over drain; where it is gone already, this one serves all the same.

@@ -222,6 +222,9 @@ impl Road {
     ) {
         let asked = cache.ask(&Method::GET, url, &fields, true);
         let mut request = Request::new(BodySource::nothing());
+        // It is no part of the trace of whoever asked before.
+        let mut fields = fields;
+        fields.remove("traceparent");
         (*request.uri_mut(), *request.headers_mut()) = (url.clone(), fields);
         let host = url.host().unwrap_or_default();
         let record = Record::new(&self.metrics, &request, host, generation);

@@ -248,3 +248,14 @@ impl rustls::client::danger::ServerCertVerifier for Anybody {
         vec![rustls::SignatureScheme::ECDSA_NISTP256_SHA256, rustls::SignatureScheme::ED25519]
     }
 }
+
+/// What is kept for handshakes leads to all certificates and back; nobody who looks at a tenant must walk there.
+#[tokio::test]
+async fn a_tenant_whose_clients_were_asked_can_be_looked_at() {
+    let Fixture { ours, gateway, .. } = fixture();
+    let before = gateway.operate("GET", "/v1/tenants/closed", "").await.header("etag").to_owned();
+    let known = config(&gateway, Some(client(&ours, "Ada", 7)));
+    ask(&gateway, &known, "closed.localhost", "closed.localhost").await.unwrap();
+    let answer = gateway.operate("GET", "/v1/tenants/closed", "").await;
+    assert_eq!((answer.status.as_u16(), answer.header("etag")), (200, &*before), "a handshake is no change");
+}

@@ -4,6 +4,7 @@
 //! browser that holds one cannot be made to use it. Before the token is known to be right, nothing of the call is looked at.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -32,9 +33,25 @@ pub(crate) struct Access {
 
 /// Whose token it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+pub(super) enum Who {
     Admin,
     Reader,
+}
+
+impl Who {
+    fn refusal() -> Refusal {
+        let text = "this token may look, change nothing, and see nothing that is a tenant's own";
+        Refusal::new(StatusCode::FORBIDDEN, text)
+    }
+
+    /// # Errors
+    /// It may not see what is a tenant's own.
+    pub(super) fn may_see_data(self) -> Result<(), Refusal> {
+        match self {
+            Self::Admin => Ok(()),
+            Self::Reader => Err(Self::refusal()),
+        }
+    }
 }
 
 impl Access {
@@ -55,7 +72,7 @@ pub(super) struct CameFrom(pub(super) Arc<str>);
 pub(super) struct Change {
     /// When, in milliseconds since 1970.
     at_ms: u64,
-    /// `admin`, `reader`, or `nobody` where no token was right.
+    /// `admin` or `reader`.
     by: &'static str,
     /// Its address.
     from: String,
@@ -65,11 +82,19 @@ pub(super) struct Change {
     status: u16,
 }
 
-/// The last changes, the newest first.
+/// The last changes, the newest first, of who had a token; and whether strangers were told of this second.
 #[derive(Debug, Default)]
-pub(super) struct Audit(Mutex<VecDeque<Change>>);
+pub(super) struct Audit(Mutex<VecDeque<Change>>, AtomicU64);
 
 impl Audit {
+    /// Somebody without a token: a line a second at the most, however often it is tried.
+    fn stranger(&self, from: &str, path: &str) {
+        let second = unix_ms(SystemTime::now()) / 1000;
+        if self.1.swap(second, Ordering::Relaxed) != second {
+            tracing::warn!(target: "audit", %from, action = path, status = 401, "no token that would do");
+        }
+    }
+
     fn note(&self, change: Change) {
         let Change { by, from, action, status, .. } = &change;
         tracing::info!(target: "audit", by, %from, %action, status, "a change was asked for");
@@ -87,7 +112,7 @@ impl Audit {
 const PATH_BYTES_MAX: usize = 200;
 
 /// Lets in whoever has a token that will do, and notes what changes anything.
-pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(admin): State<Arc<Admin>>, mut request: Request, next: Next) -> Response {
     let who = admin.access.who(request.headers());
     let is_change = request.method() == Method::POST;
     let path: String = request.uri().path().chars().take(PATH_BYTES_MAX).collect();
@@ -98,18 +123,21 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, nex
                 "this needs `Authorization: Bearer TOKEN`, with the token of admin.token in the gateway's state folder";
             Refusal::new(StatusCode::UNAUTHORIZED, text).into_response()
         }
-        Some(Who::Reader) if is_change || path.ends_with("/logs") => {
-            let text = "this token may look, change nothing, and see nothing that is a tenant's own";
-            Refusal::new(StatusCode::FORBIDDEN, text).into_response()
+        Some(Who::Reader) if is_change => Who::refusal().into_response(),
+        Some(who) => {
+            request.extensions_mut().insert(who);
+            next.run(request).await
         }
-        Some(_) => next.run(request).await,
+    };
+    let by = match who {
+        Some(Who::Admin) => "admin",
+        Some(Who::Reader) => "reader",
+        None => {
+            admin.audit.stranger(&from, &path);
+            return response;
+        }
     };
     if is_change {
-        let by = match who {
-            Some(Who::Admin) => "admin",
-            Some(Who::Reader) => "reader",
-            None => "nobody",
-        };
         let (at_ms, status) = (unix_ms(SystemTime::now()), response.status().as_u16());
         admin.audit.note(Change { at_ms, by, from, action: path, status });
     }

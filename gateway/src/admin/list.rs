@@ -97,6 +97,9 @@ struct Found<'s> {
     standing: Standing,
     plan: Option<&'s Arc<Plan>>,
     ledger: Option<Arc<Ledger>>,
+    /// As they were at one moment: what is put in order must stand still.
+    memory: u64,
+    in_flight: u64,
     rates: Rates,
 }
 
@@ -123,12 +126,16 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, Query(asked): Query<As
             continue;
         }
         let ledger = name.as_ref().and_then(|name| admin.suspension.registry.find(name));
+        let (memory, in_flight) =
+            ledger.as_ref().map(|ledger| (ledger.memory_now(), ledger.in_flight_now())).unwrap_or_default();
         let is_suspended = ledger.as_ref().is_some_and(|ledger| ledger.is_suspended());
         found.push(Found {
             id,
             standing: if is_suspended { Standing::Suspended } else { *standing },
             plan,
             ledger,
+            memory,
+            in_flight,
             rates: name.and_then(|name| rates.get(&name).copied()).unwrap_or_default(),
         });
     }
@@ -143,15 +150,14 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, Query(asked): Query<As
 }
 
 fn compare(sort: Sort, a: &Found<'_>, b: &Found<'_>) -> Ordering {
-    let held = |found: &Found<'_>, of: fn(&Ledger) -> u64| found.ledger.as_ref().map_or(0, |ledger| of(ledger));
     match sort {
         Sort::Id => a.id.cmp(b.id),
         Sort::Standing => (a.standing as u8).cmp(&(b.standing as u8)),
         Sort::Requests => a.rates.requests.total_cmp(&b.rates.requests),
         Sort::Errors => a.rates.errors.total_cmp(&b.rates.errors),
         Sort::Fuel => a.rates.fuel.total_cmp(&b.rates.fuel),
-        Sort::Memory => held(a, Ledger::memory_now).cmp(&held(b, Ledger::memory_now)),
-        Sort::InFlight => held(a, Ledger::in_flight_now).cmp(&held(b, Ledger::in_flight_now)),
+        Sort::Memory => a.memory.cmp(&b.memory),
+        Sort::InFlight => a.in_flight.cmp(&b.in_flight),
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use utoipa::IntoParams;
 
 use super::Admin;
+use super::access::Who;
 use super::refusal::{Path, ProblemDetails, Query, Refusal};
 
 /// How far back lines are looked for.
@@ -51,9 +53,11 @@ pub(super) struct Asked {
 ))]
 pub(super) async fn tail(
     State(admin): State<Arc<Admin>>,
+    Extension(who): Extension<Who>,
     Path(id): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Result<impl IntoResponse, Refusal> {
+    who.may_see_data()?;
     let lines = asked.lines.unwrap_or(LINES_DEFAULT);
     if !(1..=LINES_MAX).contains(&lines) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, format!("lines: 1 to {LINES_MAX}")));

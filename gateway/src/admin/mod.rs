@@ -21,7 +21,7 @@ mod token;
 mod whole;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -45,7 +45,7 @@ pub(crate) use data::Data;
 pub(crate) use live::Live;
 pub(crate) use moves::Moves;
 use refusal::Refusal;
-pub(crate) use steering::{Steering, Word};
+pub(crate) use steering::{Steering, Words};
 pub(crate) use suspension::Suspension;
 pub(crate) use token::Token;
 
@@ -70,6 +70,10 @@ pub(crate) struct Admin {
     /// What guests printed.
     pub(crate) logs: PathBuf,
     audit: access::Audit,
+    /// Held while a tenant is stopped or let go on.
+    steer: Mutex<()>,
+    /// When this process began, so that no ETag of another one is one of this.
+    began: u64,
 }
 
 /// What an [`Admin`] is made from.
@@ -87,7 +91,7 @@ pub(crate) struct Parts {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Tollgate: the operators' API", description = "Steers one gateway. Every call but the probes needs `Authorization: \
+    info(title = "Tollgate: the operators' API", description = "Steers one gateway. Every call needs `Authorization: \
         Bearer TOKEN`, with the token of `admin.token` in the gateway's state folder, or of `admin.read_token` to look only."),
     security(("token" = []))
 )]
@@ -134,7 +138,9 @@ impl Admin {
     pub(crate) fn service(parts: Parts) -> Service {
         let Parts { road, store, suspension, data, acme, access, live, steering, logs } = parts;
         let audit = access::Audit::default();
-        let admin = Arc::new(Self { road, store, suspension, data, acme, access, live, steering, logs, audit });
+        let (steer, began) = (Mutex::default(), unix_ms(SystemTime::now()));
+        let admin =
+            Arc::new(Self { road, store, suspension, data, acme, access, live, steering, logs, audit, steer, began });
         let (calls, _document) = routes();
         let guarded =
             calls.fallback(nothing_here).layer(middleware::from_fn_with_state(Arc::clone(&admin), access::guard));

@@ -1,37 +1,44 @@
 //! Words to the gateway itself: load the tenants' files anew, or drain and end.
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
-/// Words that wait while a reload goes on.
+/// Reloads that wait while one goes on.
 const WAITING_MAX: usize = 8;
 
-/// What an operator wants of the gateway.
-#[derive(Debug)]
-pub(crate) enum Word {
-    /// All files; told when it is done, and whether it could be.
-    Reload(oneshot::Sender<bool>),
-    Drain,
+/// Told when all files were loaded, and whether they could be.
+pub(crate) type Asker = oneshot::Sender<bool>;
+
+/// Where operators say what they want of the gateway.
+#[derive(Clone, Debug)]
+pub(crate) struct Steering {
+    reloads: mpsc::Sender<Asker>,
+    drain: CancellationToken,
 }
 
-/// Where such words are said.
-#[derive(Clone, Debug)]
-pub(crate) struct Steering(mpsc::Sender<Word>);
+/// Where the gateway hears it.
+#[derive(Debug)]
+pub(crate) struct Words {
+    pub(crate) reloads: mpsc::Receiver<Asker>,
+    /// Heard at any time, as SIGTERM is.
+    pub(crate) drain: CancellationToken,
+}
 
 impl Steering {
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Word>) {
+    pub(crate) fn new() -> (Self, Words) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        (Self(sender), receiver)
+        let drain = CancellationToken::new();
+        (Self { reloads: sender, drain: drain.clone() }, Words { reloads: receiver, drain })
     }
 
     /// Whether the files were loaded; nothing where the gateway listens no more, or too many ask already.
     pub(super) async fn reload(&self) -> Option<bool> {
         let (tell, told) = oneshot::channel();
-        self.0.try_send(Word::Reload(tell)).ok()?;
+        self.reloads.try_send(tell).ok()?;
         told.await.ok()
     }
 
-    /// Whether it was heard.
-    pub(super) fn drain(&self) -> bool {
-        self.0.try_send(Word::Drain).is_ok()
+    pub(super) fn drain(&self) {
+        self.drain.cancel();
     }
 }

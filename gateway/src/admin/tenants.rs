@@ -1,6 +1,6 @@
 //! Calls about one tenant: how it stands, and what it shall do.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use axum::Json as Answer;
 use axum::extract::State;
@@ -114,8 +114,8 @@ impl Admin {
         let snapshot = self.road.snapshot.load();
         let of_files = snapshot.standings.get(id.as_str()).copied();
         let standing = of_files.map(|standing| self.standing(id.as_str(), standing));
-        let said = snapshot.plans.get(id).map(|plan| format!("{plan:?}")).unwrap_or_default();
-        let digest = Digest::of(format!("{standing:?} {said}").as_bytes()).to_string();
+        let said = snapshot.plans.get(id).map(|plan| plan.stamp.to_string()).unwrap_or_default();
+        let digest = Digest::of(format!("{} {standing:?} {said}", self.began).as_bytes()).to_string();
         format!("\"{}\"", digest.get(..16).unwrap_or_default())
     }
 
@@ -192,6 +192,8 @@ pub(super) async fn resume(
 
 fn set(admin: &Admin, id: &str, headers: &HeaderMap, suspended: bool) -> Result<impl IntoResponse + use<>, Refusal> {
     let id = admin.known(id)?;
+    // What was looked at and what is done are one step.
+    let _one_at_a_time = admin.steer.lock().unwrap_or_else(PoisonError::into_inner);
     if_match(headers, &admin.tenant_etag(&id))?;
     admin.suspension.set(&id, suspended).map_err(|error| {
         let text = format!("{id}: done, but a restart will not know of it: {error}");

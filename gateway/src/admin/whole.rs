@@ -69,7 +69,7 @@ pub(super) struct Standings {
 impl Admin {
     /// Of the configuration in force.
     fn etag(&self) -> String {
-        format!("\"generation-{}\"", self.road.snapshot.load().generation)
+        format!("\"{}-{}\"", self.began, self.road.snapshot.load().generation)
     }
 }
 
@@ -280,13 +280,11 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>, headers: HeaderMap) 
         (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
         (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
         (status = 412, body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 503, body = ProblemDetails, content_type = "application/problem+json"),
     ))]
 pub(super) async fn drain(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Result<StatusCode, Refusal> {
     if_match(&headers, &admin.etag())?;
-    let is_heard = admin.steering.drain();
-    let busy = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "reloads wait already; SIGTERM does the same");
-    if is_heard { Ok(StatusCode::ACCEPTED) } else { Err(busy()) }
+    admin.steering.drain();
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// Figures of each second as it ends, as server-sent events whose data are a `Tick`.

@@ -40,7 +40,8 @@ pub(crate) fn any_file(data: &[u8]) {
     };
     let mut problems = Vec::new();
     let source = Source::new(Path::new("any.toml"), text.to_owned());
-    let found = resolve::tenant(&id, &source, file, materials, &boot, &mut problems);
+    let found =
+        resolve::tenant((&id, Digest::of(source.text.as_bytes())), &source, file, materials, &boot, &mut problems);
     shown(&problems);
     if let Some(found) = found {
         assert!(!found.plan.hosts.is_empty(), "a tenant without a host");

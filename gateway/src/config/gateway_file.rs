@@ -10,7 +10,9 @@ use super::kind::Kind;
 use super::reader::{At, Reader, Section};
 use super::reference::reference;
 use super::remote::{self, Registry};
-use super::{Boot, Ceilings, Overrides, Policy, defaults, front_file, operators, telemetry_file, tls_file};
+use super::{
+    Boot, Ceilings, Overrides, Policy, SECRET_BYTES_MIN, defaults, front_file, operators, telemetry_file, tls_file,
+};
 use crate::store::{Prefix, Secret, Servers, Topology};
 use crate::tenant::{Limits, Quota, Rate};
 use crate::{admission, host, sandbox, store};
@@ -109,7 +111,9 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
     });
     let timeout = section.as_ref().and_then(|s| s.duration("timeout"));
     let share_rates = value(section.as_ref().and_then(|s| s.boolean("share_rates")), defaults::SHARE_RATES);
-    let tenant_users = section.as_ref().and_then(|s| operators::secret(reader, s, "tenant_users", TENANT_USERS, base));
+    let tenant_users = section
+        .as_ref()
+        .and_then(|s| operators::secret(reader, s, "tenant_users", (TENANT_USERS, SECRET_BYTES_MIN), base));
     let embedded = store::Kind::Embedded(path.map_or_else(|| state.join("store"), |at| join(base, &at.value)));
     let tls = section.as_ref().map(|section| storage_tls(reader, section, base)).unwrap_or_default();
     let redis = |urls: String, topology| {

@@ -136,7 +136,14 @@ fn read(
         let materials = materials(boot, folder, &file, variables);
         *stamp = stamped(&texts, &materials);
         dirs.extend(paths(&file, &materials).flat_map(|path| watch::dirs_of(&folder.join(path))));
-        resolve::tenant(&id, &source, file, materials, boot, &mut problems)
+        resolve::tenant(
+            (&id, stamp.unwrap_or(Digest::of(source.text.as_bytes()))),
+            &source,
+            file,
+            materials,
+            boot,
+            &mut problems,
+        )
     });
     problems.iter_mut().for_each(|problem| problem.tenant = Some(id.clone()));
     Ok((id, plan, problems))

@@ -166,6 +166,8 @@ pub(crate) struct PlannedRoute {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) id: TenantId,
+    /// Of all that its files said when it was made.
+    pub(crate) stamp: Digest,
     pub(crate) enabled: bool,
     pub(crate) hosts: Vec<Pattern>,
     pub(crate) pair: Option<tls::Pair>,

@@ -13,7 +13,7 @@ const TOKEN: &str = "{ file = \"path\" } or { env = \"NAME\" }, at least 32 byte
 
 pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> Operators {
     let Some(section) = file.section("admin") else { return Operators::default() };
-    let token = |key: &'static str| secret(reader, &section, key, TOKEN, base);
+    let token = |key: &'static str| secret(reader, &section, key, (TOKEN, SECRET_BYTES_MIN), base);
     let operators = Operators {
         token: token("token"),
         read_token: token("read_token"),
@@ -29,14 +29,23 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> Operator
     operators
 }
 
-/// A secret that stands elsewhere and is long enough.
+/// A secret that stands elsewhere and is long enough, in bytes.
 pub(super) fn secret(
     reader: &Reader,
     section: &Section<'_>,
     key: &'static str,
-    wanted: &str,
+    (wanted, bytes_min): (&str, usize),
     base: &Path,
 ) -> Option<Secret> {
+    if let Some(place) =
+        section.has(key).filter(|_| section.look_quietly(key, |value| value.as_str().map(drop)).is_some())
+    {
+        // It stands there already; a message that showed the line would show it once more.
+        let line = place.line_and_column().map_or(0, |(line, _)| line);
+        let summary = format!("`{}` must not stand in this file", section.path(key));
+        reader.bad(Kind::BadValue, &reader.place(None), summary, format!("a text, at line {line}"), wanted);
+        return None;
+    }
     let elsewhere =
         |value: &toml::de::DeValue<'_>| reference(value).filter(|reference| !matches!(reference, Reference::Text(_)));
     let at = section.take(key, wanted, elsewhere)?;
@@ -44,7 +53,7 @@ pub(super) fn secret(
         reader.bad(Kind::Unreadable, &at.place, "the secret cannot be read".to_owned(), found, wanted);
     };
     let read = at.value.read(base).map_err(bad).ok()?;
-    if read.len() < SECRET_BYTES_MIN {
+    if read.len() < bytes_min {
         bad(format!("{} bytes", read.len()));
     }
     Some(Secret(read))

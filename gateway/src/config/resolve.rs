@@ -76,7 +76,7 @@ impl Notes<'_> {
 
 /// One tenant's plan; nothing where a problem stands in its way (others may have been noted beside a plan).
 pub(super) fn tenant(
-    id: &TenantId,
+    (id, stamp): (&TenantId, Digest),
     source: &Arc<Source>,
     file: TenantFile,
     materials: Materials,
@@ -137,6 +137,7 @@ pub(super) fn tenant(
     shards(&mut notes, &file.quota, &quota, source);
     let plan = Plan {
         id: id.clone(),
+        stamp,
         enabled: file.enabled,
         hosts: file.hosts.iter().map(|host| host.value.clone()).collect(),
         pair: pair?,

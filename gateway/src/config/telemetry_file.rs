@@ -4,11 +4,10 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
-use super::defaults;
 use super::gateway_file::{join, value};
 use super::kind::Kind;
 use super::reader::{Reader, Section};
-use super::reference::reference;
+use super::{defaults, operators};
 use crate::telemetry::{
     ACCESS_NAMES, AccessFormat, AccessSettings, AccessTo, Format, OtlpSettings, Settings, Transport,
 };
@@ -26,7 +25,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, state: &Pat
     let access = section
         .as_ref()
         .and_then(|section| section.section("access"))
-        .and_then(|section| access(&section, base, state));
+        .and_then(|section| access(reader, &section, base, state));
     let otlp =
         section.as_ref().and_then(|section| section.section("otlp")).and_then(|section| otlp(reader, &section, base));
     if let Some(section) = section {
@@ -42,13 +41,19 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, state: &Pat
 }
 
 /// `[telemetry.access]`: nothing where it leaves the lines with the others.
-fn access(section: &Section<'_>, base: &Path, state: &Path) -> Option<AccessSettings> {
+fn access(reader: &Reader, section: &Section<'_>, base: &Path, state: &Path) -> Option<AccessSettings> {
     let words = [("log", 0), ("stdout", 1), ("file", 2), ("tenants", 3)];
     let to = section.word("to", &words);
     let wanted = format!("a text with names of fields in braces, of {}", ACCESS_NAMES.join(", "));
     let format = section.take("format", &wanted, |value| AccessFormat::parse(value.as_str()?));
     let path = section.string("path").map(|at| join(base, &at.value));
     let (bytes_max, kept_max) = (section.bytes("file_bytes"), section.count("files"));
+    let is_log = to.as_ref().is_none_or(|to| to.value == 0);
+    if let (true, Some(_)) = (is_log, &format) {
+        let (place, summary) = (section.place(), "`format` says nothing where the lines go with the others".to_owned());
+        let wanted = "to = \"stdout\", \"file\" or \"tenants\" beside it";
+        reader.bad(Kind::KeysDisagree, &place, summary, "to = \"log\"".to_owned(), wanted);
+    }
     section.finish();
     let to = match value(to, 0) {
         1 => AccessTo::Stdout,
@@ -77,12 +82,7 @@ fn otlp(reader: &Reader, section: &Section<'_>, base: &Path) -> Option<OtlpSetti
     let follows_client = section.boolean("follow_client");
     let (metrics, logs) = (section.boolean("metrics"), section.boolean("logs"));
     let (interval, timeout) = (section.duration("interval"), section.duration("timeout"));
-    let authorization = section.take("authorization", AUTHORIZATION, reference).and_then(|at| {
-        let bad = |found| {
-            reader.bad(Kind::Unreadable, &at.place, "the secret cannot be read".to_owned(), found, AUTHORIZATION)
-        };
-        at.value.read(base).map_err(bad).ok()
-    });
+    let authorization = operators::secret(reader, section, "authorization", (AUTHORIZATION, 1), base);
     section.finish();
     Some(OtlpSettings {
         endpoint: endpoint?.value,
@@ -93,7 +93,7 @@ fn otlp(reader: &Reader, section: &Section<'_>, base: &Path) -> Option<OtlpSetti
         logs: value(logs, true),
         interval: value(interval, defaults::OTLP_INTERVAL),
         timeout: value(timeout, defaults::OTLP_TIMEOUT),
-        authorization,
+        authorization: authorization.map(|secret| secret.0),
     })
 }
 

@@ -35,7 +35,7 @@ impl Common<'_> {
         let key = self.key(hash);
         let mut command = ::redis::cmd("HGET");
         command.arg(&key).arg(field);
-        self.store.timed("common", self.redis.command(&key, &command)).await
+        self.store.timed(None, "common", self.redis.command(&key, &command)).await
     }
 
     /// All of one that is small.
@@ -43,14 +43,14 @@ impl Common<'_> {
         let key = self.key(hash);
         let mut command = ::redis::cmd("HGETALL");
         command.arg(&key);
-        self.store.timed("common", self.redis.command(&key, &command)).await
+        self.store.timed(None, "common", self.redis.command(&key, &command)).await
     }
 
     pub(crate) async fn put(&self, hash: &str, field: &str, value: &str) -> Result<()> {
         let key = self.key(hash);
         let mut command = ::redis::cmd("HSET");
         command.arg(&key).arg(field).arg(value);
-        self.store.timed("common", self.redis.command::<()>(&key, &command)).await
+        self.store.timed(None, "common", self.redis.command::<()>(&key, &command)).await
     }
 
     /// A whole hash, or a lock that is ours.
@@ -58,7 +58,7 @@ impl Common<'_> {
         let key = self.key(name);
         let mut command = ::redis::cmd("DEL");
         command.arg(&key);
-        self.store.timed("common", self.redis.command::<()>(&key, &command)).await
+        self.store.timed(None, "common", self.redis.command::<()>(&key, &command)).await
     }
 
     /// Whether the lock is ours from now on: until it is removed, or for so long.
@@ -66,7 +66,7 @@ impl Common<'_> {
         let key = self.key(name);
         let mut command = ::redis::cmd("SET");
         command.arg(&key).arg(holder).arg("NX").arg("PX").arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        let taken: Option<String> = self.store.timed("common", self.redis.command(&key, &command)).await?;
+        let taken: Option<String> = self.store.timed(None, "common", self.redis.command(&key, &command)).await?;
         Ok(taken.is_some())
     }
 }

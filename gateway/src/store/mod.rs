@@ -260,13 +260,20 @@ impl Store {
         Ok((before, now))
     }
 
-    async fn timed<T>(&self, call: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// A call for this tenant, or for nobody's.
+    async fn timed<T>(
+        &self,
+        tenant: Option<&TenantId>,
+        call: &'static str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let began = Instant::now();
         let answer = Deadline::after(self.timeout).run(work).await.unwrap_or(Err(Error::Timeout));
         let outcome = answer.as_ref().err().map_or("ok", Error::kind);
         let took = began.elapsed();
         self.metrics.storage_call(call, outcome, took);
-        telemetry::storage_call(self.home.name(), call, took, answer.as_ref().err().map(Error::kind));
+        let system = || tenant.map_or(self.home.name(), |tenant| self.backend(tenant).name());
+        telemetry::storage_call(system, call, took, answer.as_ref().err().map(Error::kind));
         answer
     }
 

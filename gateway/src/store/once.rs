@@ -83,7 +83,7 @@ impl Store {
                 Backend::Embedded(_) => Err(Error::Refused("messages are kept on Redis only".to_owned())),
             }
         };
-        self.timed(call, work).await
+        self.timed(Some(tenant), call, work).await
     }
 
     /// Keeps a message until somebody handled it.

@@ -37,6 +37,6 @@ impl Store {
     ) -> Result<Option<Levels>> {
         let Backend::Redis(redis) = &*self.home else { return Ok(None) };
         let rates = self.prefix.rates(tenant);
-        self.timed("share", async { redis.share_rates(&rates, gateway, spent).await.map(Some) }).await
+        self.timed(None, "share", async { redis.share_rates(&rates, gateway, spent).await.map(Some) }).await
     }
 }

@@ -128,7 +128,7 @@ impl Scoped {
             }
             Ok(found)
         };
-        self.whose.store.timed("get", work).await
+        self.whose.store.timed(Some(&self.whose.tenant), "get", work).await
     }
 
     pub(crate) async fn exists(&self, key: &[u8]) -> Result<bool> {
@@ -137,7 +137,7 @@ impl Scoped {
             let backend = self.whose.backend().await?;
             backend.exists(&self.bucket(self.whose.spread.shard_of(key)), key).await
         };
-        self.whose.store.timed("exists", work).await
+        self.whose.store.timed(Some(&self.whose.tenant), "exists", work).await
     }
 
     /// Whole or not at all, where the tenant has one shard; where it has several, each shard's part is.
@@ -193,7 +193,7 @@ impl Scoped {
             page.cursor = spread.next(shard, page.cursor);
             Ok(page)
         };
-        self.whose.store.timed("list", work).await
+        self.whose.store.timed(Some(&self.whose.tenant), "list", work).await
     }
 
     async fn write(&self, call: &'static str, write: Write) -> Result<Written> {
@@ -210,7 +210,7 @@ impl Scoped {
                 }
             }
         };
-        self.whose.store.timed(call, work).await
+        self.whose.store.timed(Some(&self.whose.tenant), call, work).await
     }
 
     async fn write_in(&self, shard: u16, write: Write) -> Result<Written> {
@@ -258,7 +258,7 @@ impl Raw {
             });
             commands::join(joined, join_all(asked).await.into_iter().collect::<Result<_>>()?)
         };
-        self.whose.store.timed("execute", work).await
+        self.whose.store.timed(Some(&self.whose.tenant), "execute", work).await
     }
 
     async fn execute_in(&self, shard: u16, command: &[u8], arguments: Vec<Vec<u8>>) -> Result<Vec<Reply>> {
@@ -295,7 +295,7 @@ impl Raw {
                 Backend::Redis(redis) => redis.publish(&channel, payload).await,
             }
         };
-        store.timed("publish", work).await
+        store.timed(Some(tenant), "publish", work).await
     }
 }
 

@@ -22,19 +22,17 @@ impl Record {
     /// Counts a fault, and keeps it for whoever asks why.
     fn note(&self, fault: Fault, status: u16) {
         let of = self.routed.get();
-        // What clients do wrong would drive out what somebody can mend.
-        let seen = (fault.blame() != Blame::Client).then(|| FaultSeen {
+        let seen = || FaultSeen {
             at: std::time::SystemTime::now(),
             tenant: of.map(|of| of.figures.tenant.clone()),
             request: self.id,
             kind: fault.kind(),
             status,
             route: of.map(|of| of.route.clone()).unwrap_or_default(),
-        });
-        if let Some(of) = of {
-            of.figures.fault(seen.clone(), fault);
-        }
-        self.metrics.fault(seen, fault);
+        };
+        let seen = of.and_then(|of| of.figures.fault(fault, seen));
+        // What clients do wrong, and what nobody's tenant is asked for, would drive out what somebody can mend.
+        self.metrics.fault(seen.filter(|_| fault.blame() != Blame::Client), fault);
     }
 
     /// The span of the request as a whole.
@@ -71,6 +69,7 @@ impl Record {
         let fault = self.first_fault();
         let outcome = fault.map_or(if is_refused { "refused" } else { "ok" }, Fault::kind);
         let fuel = self.fuel();
+        self.metrics.totals.burned(fuel);
         if let Some(of) = self.routed.get() {
             of.figures.message(outcome, fuel);
         }
@@ -183,11 +182,7 @@ impl Drop for Record {
         });
         let fields = self.fields(request, (status, fault), took, trace_id.as_deref());
         match self.metrics.access_log() {
-            Some(log) => {
-                if !log.write(self.routed.get().map(|of| &of.figures.tenant), &fields) {
-                    self.metrics.log_lines_dropped(1);
-                }
-            }
+            Some(log) => log.write(&fields),
             None => fields.log(fault.map(Fault::blame)),
         }
     }

@@ -8,19 +8,14 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
-use tokio::sync::mpsc;
 
-use super::lines::{Lines, LinesToTheEnd};
+use super::lines::{Lines, LinesToTheEnd, Trouble};
 use super::tenant_files::TenantFiles;
 use crate::fault::Blame;
 use crate::ids::{RequestId, TenantId};
-
-/// Lines that wait for the files of tenants.
-const QUEUE: usize = 8192;
-const REST: Duration = Duration::from_millis(5);
 
 /// Where they go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,16 +209,9 @@ fn escape(line: &mut String, text: &str) {
 /// Takes lines, and never waits.
 pub(crate) struct AccessLog {
     format: Option<Format>,
-    sink: Sink,
-}
-
-enum Sink {
-    Lines {
-        lines: Lines,
-        /// Held so that the last lines are written at the end.
-        _to_the_end: LinesToTheEnd,
-    },
-    Tenants(mpsc::Sender<(Option<TenantId>, String)>),
+    lines: Lines,
+    /// Whether each line begins with whose it is.
+    is_by_tenant: bool,
 }
 
 impl std::fmt::Debug for AccessLog {
@@ -233,54 +221,61 @@ impl std::fmt::Debug for AccessLog {
 }
 
 impl AccessLog {
+    /// The last lines are written when the other half is dropped. `dropped` is told how many found no room.
+    ///
     /// # Errors
     /// The file or the folder cannot be used, or no thread can be had.
-    pub(crate) fn start(settings: &Settings) -> io::Result<Self> {
-        let sink = match &settings.to {
-            To::Stdout => {
-                let (lines, _to_the_end) = Lines::start(io::stdout())?;
-                Sink::Lines { lines, _to_the_end }
-            }
-            To::File { path, bytes_max, kept_max } => {
-                let (lines, _to_the_end) = Lines::start(Aside::open(path, *bytes_max, *kept_max)?)?;
-                Sink::Lines { lines, _to_the_end }
-            }
+    pub(crate) fn start(
+        settings: &Settings,
+        dropped: impl Fn(u64) + Send + 'static,
+    ) -> io::Result<(Self, LinesToTheEnd)> {
+        let trouble = move |trouble: Trouble<'_>| match trouble {
+            Trouble::Dropped(count, _) => dropped(count),
+            Trouble::Failed(error) => tracing::error!(target: "telemetry", %error, "the access log cannot be written"),
+        };
+        let (lines, to_the_end) = match &settings.to {
+            To::Stdout => Lines::start(io::stdout(), trouble)?,
+            To::File { path, bytes_max, kept_max } => Lines::start(Aside::open(path, *bytes_max, *kept_max)?, trouble)?,
             To::Tenants(dir) => {
                 std::fs::create_dir_all(dir)?;
-                let (queue, lines) = mpsc::channel(QUEUE);
-                let files = TenantFiles::new(dir.clone());
-                std::thread::Builder::new().name("access-logs".to_owned()).spawn(move || write_lines(files, lines))?;
-                Sink::Tenants(queue)
+                Lines::start(ByTenant(TenantFiles::new(dir.clone())), trouble)?
             }
         };
-        Ok(Self { format: settings.format.clone(), sink })
+        let is_by_tenant = matches!(settings.to, To::Tenants(_));
+        Ok((Self { format: settings.format.clone(), lines, is_by_tenant }, to_the_end))
     }
 
-    /// Whether it found room.
-    pub(super) fn write(&self, tenant: Option<&TenantId>, fields: &Fields<'_>) -> bool {
+    pub(super) fn write(&self, fields: &Fields<'_>) {
         let line = match &self.format {
             Some(format) => format.line(fields),
             None => serde_json::to_string(&Timed::now(fields)).unwrap_or_default() + "\n",
         };
-        match &self.sink {
-            Sink::Lines { lines, .. } => lines.clone().write_all(line.as_bytes()).is_ok(),
-            Sink::Tenants(queue) => queue.try_send((tenant.cloned(), line)).is_ok(),
-        }
+        let line = if self.is_by_tenant { format!("{}\t{line}", fields.tenant) } else { line };
+        // It is put into a buffer; what finds no room there is counted there.
+        let _infallible = self.lines.clone().write_all(line.as_bytes());
     }
 }
 
-fn write_lines(mut files: TenantFiles, mut lines: mpsc::Receiver<(Option<TenantId>, String)>) {
-    while let Some(line) = lines.blocking_recv() {
-        let mut next = Some(line);
-        while let Some((tenant, line)) = next {
-            // What belongs to nobody is nobody's to read; it counts in the metrics.
-            if let Some(tenant) = tenant {
-                files.write(&tenant, &line);
+/// Lines that begin with a tenant and a tab, each into that tenant's file. What belongs to nobody is nobody's to read.
+struct ByTenant(TenantFiles);
+
+impl Write for ByTenant {
+    /// Whole lines, as its one writer has them.
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(lines);
+        for line in text.split_inclusive('\n') {
+            if let Some((tenant, line)) = line.split_once('\t')
+                && let Some(tenant) = TenantId::parse(tenant)
+            {
+                self.0.write(&tenant, line);
             }
-            next = lines.try_recv().ok();
         }
-        files.flush();
-        std::thread::sleep(REST);
+        self.0.flush();
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -315,7 +310,11 @@ impl Aside {
                 _ => {}
             }
         }
-        std::fs::rename(&self.path, numbered(1))?;
+        match std::fs::rename(&self.path, numbered(1)) {
+            // Somebody else took it away.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         *self = Self::open(&self.path, self.bytes_max, self.kept_max)?;
         Ok(())
     }

@@ -18,6 +18,9 @@ use crate::ids::{RequestId, TenantId};
 /// The last ones, for whoever asks why.
 const FAULTS_KEPT: usize = 20;
 
+/// Of one kind and tenant, one in this time.
+const KEPT_EACH: Duration = Duration::from_secs(1);
+
 /// Counters without a name.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
@@ -42,6 +45,10 @@ impl Totals {
             class.fetch_add(1, Ordering::Relaxed);
         }
         self.latencies.observe(took);
+        self.burned(fuel);
+    }
+
+    pub(super) fn burned(&self, fuel: u64) {
         self.fuel.fetch_add(fuel, Ordering::Relaxed);
     }
 
@@ -112,6 +119,14 @@ impl LastFaults {
         Self { kept: Mutex::new(VecDeque::new()), max }
     }
 
+    /// Whether none of this kind was kept within the last second: a storm of one must not drive out the others.
+    fn admits(&self, kind: &'static str) -> bool {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = SystemTime::now();
+        let is_new = |seen: &&FaultSeen| now.duration_since(seen.at).unwrap_or_default() < KEPT_EACH;
+        !kept.iter().take_while(is_new).any(|seen| seen.kind == kind)
+    }
+
     pub(super) fn add(&self, seen: Option<FaultSeen>) {
         let Some(seen) = seen else { return };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,9 +184,12 @@ impl Figures {
         }
     }
 
-    pub(super) fn fault(&self, seen: Option<FaultSeen>, fault: Fault) {
+    /// Counts it; what is to be kept of it, where the like was not kept within the last second.
+    pub(super) fn fault(&self, fault: Fault, seen: impl FnOnce() -> FaultSeen) -> Option<FaultSeen> {
         self.totals.fault(fault);
-        self.faults.add(seen);
+        let seen = self.faults.admits(fault.kind()).then(seen);
+        self.faults.add(seen.clone());
+        seen
     }
 
     pub(crate) fn quota_refused(&self, quotum: Quotum) {
@@ -186,7 +204,7 @@ impl Figures {
     /// A message that started a component, whatever came of it.
     pub(super) fn message(&self, outcome: &'static str, fuel: u64) {
         self.metrics.message(&self.label, outcome);
-        self.totals.fuel.fetch_add(fuel, Ordering::Relaxed);
+        self.totals.burned(fuel);
         self.burned(fuel);
     }
 
@@ -203,6 +221,12 @@ impl Figures {
     }
 }
 
+impl Drop for Figures {
+    fn drop(&mut self) {
+        self.metrics.forget(&self.tenant, &self.label);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,16 +234,22 @@ mod tests {
     #[test]
     fn tenants_beyond_the_bound_share_one_series() -> Result<(), std::num::ParseIntError> {
         let metrics = Arc::new(Metrics::new(2));
-        for name in ["a", "b", "c", "d"] {
-            let Some(id) = TenantId::parse(name) else { continue };
-            Figures::new(id, &metrics).answered(200, Duration::from_millis(1), 7, None);
-        }
+        let of = |name: &str| TenantId::parse(name).map(|id| Figures::new(id, &metrics));
+        let mut all: Vec<_> = ["a", "b", "c", "d"].into_iter().filter_map(of).collect();
+        let answer = |of: &Figures| of.answered(200, Duration::from_millis(1), 7, None);
+        all.iter().for_each(answer);
         let text = metrics.text();
         let series = |label: &str| {
             let start = format!("tollgate_fuel_total{{tenant=\"{label}\"}} ");
             text.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or("0").parse::<u64>()
         };
         assert_eq!((series("a")?, series("b")?, series("c")?, series("+")?), (7, 7, 0, 14), "{text}");
+        // One that is gone gives its place to the next.
+        all.remove(0);
+        all.extend(of("e"));
+        all.last().into_iter().for_each(answer);
+        let text = metrics.text();
+        assert!(text.contains("tollgate_fuel_total{tenant=\"e\"} 7") && !text.contains("tenant=\"a\""), "{text}");
         Ok(())
     }
 }

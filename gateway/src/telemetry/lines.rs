@@ -1,4 +1,4 @@
-//! The gateway's own log lines, on their way to standard error.
+//! Log lines on their way to standard error, or to wherever the access log goes.
 //!
 //! Whoever writes a line puts it into a buffer and goes on. One thread takes what is there, writes it at once, and rests for
 //! [`REST`]: so a request costs it no wake-up, which with a queue of lines cost several (measured: the thread of
@@ -14,6 +14,24 @@ use std::time::Duration;
 const WAITING_MAX: usize = 8 << 20;
 /// How late a line may come at most, because it waits for others.
 const REST: Duration = Duration::from_millis(5);
+
+/// What whoever reads the lines, or keeps them, must be told.
+pub(super) enum Trouble<'t> {
+    /// So many found no room.
+    Dropped(u64, &'t mut dyn Write),
+    /// Nothing could be written, where before it could.
+    Failed(&'t std::io::Error),
+}
+
+/// To standard error: the reader is told what is missing; where it is closed, nobody is left to be told.
+pub(super) fn to_the_reader(trouble: Trouble<'_>) {
+    if let Trouble::Dropped(dropped, to) = trouble {
+        let _closed = writeln!(
+            to,
+            r#"{{"level":"WARN","target":"telemetry","message":"{dropped} log lines were dropped: standard error is read too slowly"}}"#
+        );
+    }
+}
 
 /// Where lines are put.
 #[derive(Clone)]
@@ -50,11 +68,15 @@ impl Lines {
     ///
     /// # Errors
     /// No thread can be had.
-    pub(super) fn start(to: impl Write + Send + 'static) -> std::io::Result<(Self, LinesToTheEnd)> {
+    pub(super) fn start(
+        to: impl Write + Send + 'static,
+        trouble: impl FnMut(Trouble<'_>) + Send + 'static,
+    ) -> std::io::Result<(Self, LinesToTheEnd)> {
         let lines = Self(Arc::default());
         let shared = Arc::clone(&lines.0);
-        let writer =
-            std::thread::Builder::new().name("log-lines".to_owned()).spawn(move || write_lines(&shared, to))?;
+        let writer = std::thread::Builder::new()
+            .name("log-lines".to_owned())
+            .spawn(move || write_lines(&shared, to, trouble))?;
         Ok((lines.clone(), LinesToTheEnd { lines, writer: Some(writer) }))
     }
 }
@@ -89,8 +111,8 @@ impl Drop for LinesToTheEnd {
     }
 }
 
-fn write_lines(shared: &Shared, mut to: impl Write) {
-    let mut taken = Vec::new();
+fn write_lines(shared: &Shared, mut to: impl Write, mut trouble: impl FnMut(Trouble<'_>)) {
+    let (mut taken, mut has_failed) = (Vec::new(), false);
     loop {
         let mut waiting = shared.waiting();
         while waiting.bytes.is_empty() && !waiting.is_over {
@@ -101,13 +123,13 @@ fn write_lines(shared: &Shared, mut to: impl Write) {
         std::mem::swap(&mut taken, &mut waiting.bytes);
         let (dropped, is_over) = (std::mem::take(&mut waiting.dropped), waiting.is_over);
         drop(waiting);
-        // Nowhere is left to report this to.
-        let _closed = to.write_all(&taken);
+        let written = if taken.is_empty() { Ok(()) } else { to.write_all(&taken) };
+        if let (Err(error), false) = (&written, has_failed) {
+            trouble(Trouble::Failed(error));
+        }
+        has_failed = written.is_err();
         if dropped > 0 {
-            let _closed = writeln!(
-                to,
-                r#"{{"level":"WARN","target":"telemetry","message":"{dropped} log lines were dropped: standard error is read too slowly"}}"#
-            );
+            trouble(Trouble::Dropped(dropped, &mut to));
         }
         if is_over {
             return;
@@ -139,7 +161,7 @@ mod tests {
     #[test]
     fn lines_come_whole_and_in_order_the_last_ones_at_the_end() -> std::io::Result<()> {
         let (sender, written) = mpsc::sync_channel(1024);
-        let (mut lines, to_the_end) = Lines::start(Slow(sender))?;
+        let (mut lines, to_the_end) = Lines::start(Slow(sender), to_the_reader)?;
         for number in 0..1000 {
             lines.write_all(format!("line {number}\n").as_bytes())?;
         }
@@ -152,7 +174,7 @@ mod tests {
     #[test]
     fn a_reader_that_stands_still_costs_lines_and_is_told_how_many() -> std::io::Result<()> {
         let (sender, written) = mpsc::sync_channel(0);
-        let (mut lines, to_the_end) = Lines::start(Slow(sender))?;
+        let (mut lines, to_the_end) = Lines::start(Slow(sender), to_the_reader)?;
         let line = vec![b'x'; 1 << 20];
         lines.write_all(b"first")?;
         // The writer's first write takes as much as may wait at most, and stands still; then as much again waits.

@@ -1,8 +1,10 @@
 //! Every metric, its name and its help text, in one place. Names follow Prometheus: base units, `_total` for counters.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+mod series;
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration as Time;
 
 use prometheus_client::encoding::text::encode;
@@ -14,10 +16,10 @@ use prometheus_client::registry::Registry;
 
 use super::access_log::AccessLog;
 use super::figures::{FaultSeen, LastFaults, Totals};
-use super::labels::{Answer, Duration, OfCache, OfFault, OfMessage, OfQuota, OfTenant, OfTrace, Seconds, StorageCall};
+use super::labels::{Answer, Duration, OfCache, OfFault, OfMessage, OfQuota, OfTenant, Seconds, StorageCall};
 use super::latencies::Latencies;
 use super::trace::Spans;
-use crate::fault::{Fault, Quotum};
+use crate::fault::Fault;
 use crate::ids::TenantId;
 
 /// Faults of all tenants that are kept for whoever asks why.
@@ -25,6 +27,9 @@ const FAULTS_KEPT: usize = 200;
 /// Whom requests belong to that belong to nobody, and the label of tenants beyond `metrics_tenants`.
 const NOBODY: &str = "-";
 const OTHERS: &str = "+";
+
+/// The first digits of a status.
+const STATUSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// All metrics. Cheap to update from anywhere; read by the admin listener.
 #[derive(Debug)]
@@ -43,6 +48,7 @@ pub(crate) struct Metrics {
     messages_redelivered: Family<OfTenant, Counter>,
     messages_dead: Family<OfTenant, Counter>,
     log_lines_dropped: Counter,
+    access_lines_dropped: Counter,
     connections_refused: Counter,
     handshakes_failed: Counter,
     certificates_issued: Counter,
@@ -64,7 +70,7 @@ pub(crate) struct Metrics {
     cache_counts: [AtomicU64; 2],
     pub(crate) last_faults: LastFaults,
     /// Tenants with series of their own, and how many may have them.
-    labelled: Mutex<HashSet<TenantId>>,
+    labelled: Mutex<HashMap<TenantId, usize>>,
     tenants_max: usize,
     /// Where spans go, if anywhere.
     spans: OnceLock<Arc<Spans>>,
@@ -96,6 +102,7 @@ impl Metrics {
             messages_redelivered: Family::default(),
             messages_dead: Family::default(),
             log_lines_dropped: Counter::default(),
+            access_lines_dropped: Counter::default(),
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
             certificates_issued: Counter::default(),
@@ -119,6 +126,7 @@ impl Metrics {
             access_log: OnceLock::new(),
         };
         metrics.register();
+        metrics.register_messages();
         for fault in Fault::ALL {
             let _zero = metrics.faults.get_or_create(&OfFault { kind: fault.kind() });
         }
@@ -127,6 +135,26 @@ impl Metrics {
 }
 
 impl Metrics {
+    fn register_messages(&mut self) {
+        let r = &mut self.registry;
+        r.register("messages", "Messages that started a component", self.messages.clone());
+        r.register(
+            "messages_dropped",
+            "Messages that found their tenant's queue full, or were over its size",
+            self.messages_dropped.clone(),
+        );
+        r.register(
+            "messages_redelivered",
+            "Messages delivered once whose handler's outcome nobody knows, and that were handled again",
+            self.messages_redelivered.clone(),
+        );
+        r.register(
+            "messages_dead",
+            "Messages delivered once that failed too often and were set aside",
+            self.messages_dead.clone(),
+        );
+    }
+
     fn register(&mut self) {
         let r = &mut self.registry;
         r.register("requests", "Requests answered", self.requests.clone());
@@ -149,26 +177,15 @@ impl Metrics {
             "From a call on the store to its answer",
             self.storage_duration.clone(),
         );
-        r.register("messages", "Messages that started a component", self.messages.clone());
-        r.register(
-            "messages_dropped",
-            "Messages that found their tenant's queue full, or were over its size",
-            self.messages_dropped.clone(),
-        );
-        r.register(
-            "messages_redelivered",
-            "Messages delivered once whose handler's outcome nobody knows, and that were handled again",
-            self.messages_redelivered.clone(),
-        );
-        r.register(
-            "messages_dead",
-            "Messages delivered once that failed too often and were set aside",
-            self.messages_dead.clone(),
-        );
         r.register(
             "guest_log_lines_dropped",
             "Lines of guests that found the log's queue full",
             self.log_lines_dropped.clone(),
+        );
+        r.register(
+            "access_log_lines_dropped",
+            "Lines of the access log that found no room on their way to where it is sent",
+            self.access_lines_dropped.clone(),
         );
         r.register("connections_refused", "Connections over the limit", self.connections_refused.clone());
         r.register("certificates_issued", "Certificates that a CA gave", self.certificates_issued.clone());
@@ -215,83 +232,10 @@ impl Metrics {
         self.spans.get()
     }
 
-    /// What a tenant's series are labelled by.
-    pub(super) fn label_of(&self, tenant: &TenantId) -> String {
-        let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_its_own = labelled.contains(tenant) || labelled.len() < self.tenants_max;
-        if has_its_own {
-            labelled.insert(tenant.clone());
-        }
-        if has_its_own { tenant.to_string() } else { OTHERS.to_owned() }
-    }
-
-    /// A request that belongs to nobody.
-    pub(super) fn answered_nobody(&self, status: u16, took: Time, trace: Option<&str>) {
-        self.answered_of(NOBODY, status).inc();
-        Self::observe(&self.duration_of(NOBODY), took, trace);
-    }
-
-    pub(super) fn answered_of(&self, label: &str, status: u16) -> Counter {
-        let status = match status / 100 {
-            1 => "1xx",
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            _ => "5xx",
-        };
-        self.requests.get_or_create_owned(&Answer { tenant: label.to_owned(), status })
-    }
-
-    pub(super) fn duration_of(&self, label: &str) -> Duration {
-        self.duration.get_or_create_owned(&OfTenant { tenant: label.to_owned() })
-    }
-
-    pub(super) fn fuel_of(&self, label: &str) -> Counter {
-        self.fuel.get_or_create_owned(&OfTenant { tenant: label.to_owned() })
-    }
-
-    /// With the trace that it was part of, as an exemplar, where there is one (OpenMetrics 1.0, "Exemplars").
-    pub(super) fn observe(duration: &Duration, took: Time, trace: Option<&str>) {
-        duration.observe(took.as_secs_f64(), trace.map(|id| OfTrace { trace_id: id.to_owned() }), None);
-    }
-
-    pub(super) fn message(&self, label: &str, outcome: &'static str) {
-        self.messages.get_or_create(&OfMessage { tenant: label.to_owned(), outcome }).inc();
-    }
-
-    pub(super) fn message_dropped(&self, label: &str) {
-        self.messages_dropped.get_or_create(&OfTenant { tenant: label.to_owned() }).inc();
-    }
-
-    pub(super) fn message_redelivered(&self, label: &str) {
-        self.messages_redelivered.get_or_create(&OfTenant { tenant: label.to_owned() }).inc();
-    }
-
-    pub(super) fn message_dead(&self, label: &str) {
-        self.messages_dead.get_or_create(&OfTenant { tenant: label.to_owned() }).inc();
-    }
-
     pub(super) fn fault(&self, seen: Option<FaultSeen>, fault: Fault) {
         self.faults.get_or_create(&OfFault { kind: fault.kind() }).inc();
         self.totals.fault(fault);
         self.last_faults.add(seen);
-    }
-
-    pub(super) fn quota_refused(&self, label: &str, quotum: Quotum) {
-        self.quota_refusals.get_or_create(&OfQuota { tenant: label.to_owned(), quota: quotum.name() }).inc();
-    }
-
-    pub(super) fn cache_asked(&self, label: &str, outcome: &'static str) {
-        self.cache.get_or_create(&OfCache { tenant: label.to_owned(), outcome }).inc();
-        let [asked, hits] = &self.cache_counts;
-        asked.fetch_add(1, Ordering::Relaxed);
-        hits.fetch_add(u64::from(outcome != "miss"), Ordering::Relaxed);
-    }
-
-    /// Looks at kept responses, and those that found one.
-    pub(crate) fn cache_counted(&self) -> (u64, u64) {
-        let [asked, hits] = &self.cache_counts;
-        (asked.load(Ordering::Relaxed), hits.load(Ordering::Relaxed))
     }
 
     pub(crate) fn storage_call(&self, call: &'static str, outcome: &'static str, took: Time) {
@@ -302,6 +246,10 @@ impl Metrics {
 
     pub(crate) fn log_lines_dropped(&self, lines: u64) {
         self.log_lines_dropped.inc_by(lines);
+    }
+
+    pub(crate) fn access_lines_dropped(&self, lines: u64) {
+        self.access_lines_dropped.inc_by(lines);
     }
 
     pub(crate) fn connection_refused(&self) {
@@ -349,7 +297,7 @@ impl Metrics {
         metrics.message_dropped("-");
         metrics.message_redelivered("-");
         metrics.message_dead("-");
-        for quotum in Quotum::ALL {
+        for quotum in crate::fault::Quotum::ALL {
             metrics.quota_refused("-", quotum);
         }
         metrics.cache_asked("-", "hit");

@@ -23,7 +23,7 @@ pub(crate) use access_log::{
 pub(crate) use figures::{Counted, FaultSeen, Figures};
 pub(crate) use guest_log::{GuestLogs, Line, Stream};
 pub(crate) use latencies::Counts;
-use lines::LinesToTheEnd;
+pub(crate) use lines::LinesToTheEnd;
 pub(crate) use metrics::Metrics;
 pub(crate) use otlp::{Otlp, Settings as OtlpSettings, Transport};
 pub(crate) use record::{Record, Times};
@@ -74,7 +74,7 @@ pub(crate) struct Started {
 /// The filter is not one, logging was started already, the collector's address cannot be used, or no thread can be had.
 pub(crate) fn start(settings: &Settings) -> anyhow::Result<Started> {
     let filter = EnvFilter::try_new(&settings.log)?;
-    let (lines, to_the_end) = lines::Lines::start(std::io::stderr())?;
+    let (lines, to_the_end) = lines::Lines::start(std::io::stderr(), lines::to_the_reader)?;
     let otlp = settings.otlp.clone().map(Otlp::start).transpose()?.map(Arc::new);
     let fmt = tracing_subscriber::fmt::layer()
         .with_span_events(FmtSpan::NONE)

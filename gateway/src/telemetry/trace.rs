@@ -282,10 +282,15 @@ fn current() -> Option<Arc<Trace>> {
 }
 
 /// A call on the store that a guest waited for. `system` is what answered, `call` what was asked.
-pub(crate) fn storage_call(system: &'static str, call: &'static str, took: Duration, error: Option<&'static str>) {
+pub(crate) fn storage_call(
+    system: impl FnOnce() -> &'static str,
+    call: &'static str,
+    took: Duration,
+    error: Option<&'static str>,
+) {
     CURRENT.with_borrow(|current| {
         let Some(trace) = current.as_ref().filter(|trace| trace.is_sampled()) else { return };
-        let attributes = vec![KeyValue::new("db.system.name", system), KeyValue::new("db.operation.name", call)];
+        let attributes = vec![KeyValue::new("db.system.name", system()), KeyValue::new("db.operation.name", call)];
         trace.stage_of_guest(Stage { name: call.into(), kind: SpanKind::Client, took, attributes, error });
     });
 }

@@ -102,6 +102,14 @@ try {
     await until((standing) => document.querySelector("#one-standing b").textContent === standing, standing);
   }
   found.steered = await text("#steered");
+  // A question that is left by Escape is answered by no, whatever was answered before.
+  await page.focus("#steer");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("#sure[open]");
+  await page.keyboard.press("Escape");
+  await page.waitForSelector("#sure:not([open])");
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  assert.equal(await text("#one-standing b"), "serving");
   await page.goBack();
   await until(() => !document.querySelector("#whole").hidden);
   await until((tenant) => document.querySelector("#changes").textContent.includes(`${tenant}/suspend`), tenant);

@@ -138,10 +138,27 @@ fn said(key: &Key, source: &Arc<Source>, value: &Spanned<DeValue<'_>>) -> (Strin
     (text, line(source, value.span()))
 }
 
-/// As it stands there, on one line.
+/// As it stands there, on one line, without who a URL says to be.
 fn written(source: &Source, span: Range<usize>) -> String {
     let text = source.text.get(span).unwrap_or_default();
-    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    without_users(&text.lines().map(str::trim).collect::<Vec<_>>().join(" "))
+}
+
+/// `redis://user:password@host` as `redis://…@host`.
+fn without_users(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(['/', '"', '\'', ' ', ',']).unwrap_or(part.len());
+        let (authority, rest) = part.split_at(end);
+        shown += "://";
+        match authority.rsplit_once('@') {
+            Some((_, host)) => shown.extend(["…@", host]),
+            None => shown += authority,
+        }
+        shown += rest;
+    }
+    shown
 }
 
 fn line(source: &Arc<Source>, span: Range<usize>) -> String {

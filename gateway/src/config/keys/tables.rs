@@ -151,7 +151,7 @@ pub(super) const GATEWAY: File = File {
             key("traces", Text("\"all\", \"none\" or \"10%\""), Is(|| format!("\"{}%\"", defaults::OTLP_TRACES_PER_MILLION / 10_000)), "which part of the requests has spans; all, where the collector chooses"),
             key("follow_client", Bool, Is(|| "false".to_owned()), "trace whatever a client's `traceparent` says is sampled"),
             key("metrics", Bool, Is(|| "true".to_owned()), "send those of /metrics"),
-            key("logs", Bool, Is(|| "true".to_owned()), "send log lines, the access log's as well"),
+            key("logs", Bool, Is(|| "true".to_owned()), "send log lines; those of the access log as well, where `telemetry.access` does not send them elsewhere"),
             key("interval", Duration, time!(defaults::OTLP_INTERVAL), "between two readings of metrics"),
             key("timeout", Duration, time!(defaults::OTLP_TIMEOUT), "for one delivery"),
             key("authorization", Elsewhere, Nothing, "the value of the header, such as `Bearer …`"),

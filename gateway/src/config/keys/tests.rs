@@ -96,7 +96,7 @@ fn every_default_of_the_table_is_what_holds() {
 fn what_holds_is_shown_with_the_line_that_says_it() {
     let gateway = Source::new(Path::new("g.toml"), "schema = 1\n[defaults.limits]\ntime = \"9s\"\n".to_owned());
     let text = "schema = 1\nhosts = [\"a.example\"]\n[limits]\nmemory = \"2MiB\"\n[variables]\ntoken = \"secret\"\n\
-                [[component]]\nname = \"c\"\nsource = \"c.wasm\"\n[[route]]\npath = \"/\"\ncomponent = \"c\"\nlimits = { fuel = \"4M\" }\n";
+                [[component]]\nname = \"c\"\nsource = \"c.wasm\"\nredis = [\"redis://:pw@h:1/\", \"redis://h\"]\n[[route]]\npath = \"/\"\ncomponent = \"c\"\nlimits = { fuel = \"4M\" }\n";
     let tenant = Source::new(Path::new("t.toml"), text.to_owned());
     let shown = show(&TENANT, &tenant, &Behind { flags: &[], defaults: Some(&gateway) });
     let of = |key: &str| {
@@ -107,7 +107,8 @@ fn what_holds_is_shown_with_the_line_that_says_it() {
     assert_eq!(of("limits.time"), Some(("\"9s\"", "g.toml:3")));
     assert_eq!(of("limits.storage_ops"), Some(("50", "built in")));
     assert_eq!(of("variables.token"), Some(("(a text, not shown)", "t.toml:6")));
-    assert_eq!(of("route[0].limits.fuel"), Some(("\"4M\"", "t.toml:13")));
+    assert_eq!(of("route[0].limits.fuel"), Some(("\"4M\"", "t.toml:14")));
+    assert_eq!(of("component[0].redis").map(|of| of.0), Some("[\"redis://…@h:1/\", \"redis://h\"]"));
     assert_eq!(of("component[0].source"), Some(("\"c.wasm\"", "t.toml:9")));
     let flags = [("listen.admin", "\"127.0.0.1:1\"".to_owned(), "--admin")];
     let shown = show(&GATEWAY, &gateway, &Behind { flags: &flags, defaults: None });
