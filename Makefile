@@ -22,18 +22,18 @@ setup-test:
 	    if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
 	    $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
 	  else echo "install redis-server (7 or newer) and try again" >&2; exit 1; fi; }
-	@set -e; for tool in pebble registry; do case $$tool in registry) package=docker-registry;; *) package=$$tool;; esac; \
-	  if ! command -v $$package >/dev/null && ! [ -x "$(CACHE)/$$tool/usr/bin/$$package" ]; then \
-	    echo "make test: fetching Debian's $$package into $(CACHE)/$$tool"; \
+	@set -e; for tool in pebble registry promtool; do program=$$tool package=$$tool; \
+	  case $$tool in registry) package=docker-registry program=docker-registry;; promtool) package=prometheus;; esac; \
+	  if ! command -v $$program >/dev/null && ! [ -x "$(CACHE)/$$tool/usr/bin/$$program" ]; then \
+	    echo "make test: fetching $$program of Debian's $$package into $(CACHE)/$$tool"; \
 	    mkdir -p "$(CACHE)/$$tool" && cd "$(CACHE)/$$tool" && apt-get download -qq $$package && dpkg -x $${package}_*.deb . \
 	    && rm $${package}_*.deb || { echo "install $$package and try again" >&2; exit 1; }; fi; done
-	@for tool in chromium promtool; do case $$tool in promtool) package=prometheus;; *) package=$$tool;; esac; \
-	  command -v $$tool >/dev/null || { \
-	  echo "make test: $$tool is needed; installing it"; \
+	@command -v chromium >/dev/null || { \
+	  echo "make test: chromium is needed; installing it"; \
 	  if command -v apt-get >/dev/null; then \
 	    if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
-	    $$SUDO apt-get install -y -qq --no-install-recommends $$package >/dev/null; \
-	  else echo "install $$tool and try again" >&2; exit 1; fi; }; done
+	    $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	  else echo "install chromium and try again" >&2; exit 1; fi; }
 	@cmp -s tests/clients/dashboard/package-lock.json "$(CACHE)/dashboard/package-lock.json" || { \
 	  echo "make test: fetching what drives a browser from npm into $(CACHE)/dashboard"; \
 	  rm -rf "$(CACHE)/dashboard" && mkdir -p "$(CACHE)/dashboard" \

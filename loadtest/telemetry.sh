@@ -8,7 +8,7 @@ rounds=${ROUNDS:-5} seconds=${SECONDS_EACH:-5} connections=${CONNECTIONS:-32} tr
 
 # A collector that takes everything by HTTP and looks at nothing; it runs beside the load.
 sink=$(mktemp)
-on_load_cores python3 - >"$sink" <<'PY' &
+(exec taskset -c "$((cores > 1 ? 1 : 0))" python3 - 2>/dev/null) >"$sink" <<'PY' &
 import http.server, sys
 class Sink(http.server.BaseHTTPRequestHandler):
     count = 0
@@ -62,7 +62,7 @@ python3 - "$results" "$traces" <<'PY'
 import statistics, sys
 rows = [line.split() for line in open(sys.argv[1])]
 median = {}
-for name, what in (("off", "metrics counted, no log of requests"), ("logged", "and the access log, to a file"), ("on", f"and traces of {sys.argv[2]}, metrics and logs to a collector")):
+for name, what in (("off", "metrics counted, no log of requests"), ("logged", "and the access log, to a file"), ("on", f"and traces of {sys.argv[2]}, metrics and logs (but the access log) to a collector")):
     mine = [[float(x) for x in row[1:]] for row in rows if row[0] == name]
     median[name], p99 = (statistics.median(column) for column in zip(*mine))
     print(f"  {name:7} {median[name]:8.0f} requests/s   p99 {p99:6.2f} ms   {what}")

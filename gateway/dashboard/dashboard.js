@@ -349,6 +349,10 @@ function show(tenant) {
   ]);
   const usage = tenant.usage;
   const kept = tenant.cache ? [held("Kept responses", tenant.cache, bytes)] : [];
+  const space = tenant.stored;
+  if (space) {
+    kept.push(held("Data at rest", { now: space.bytes, max: space.bytes_max }, bytes), held("Keys", { now: space.keys, max: space.keys_max }));
+  }
   fill("quotas", usage ? [
     held("Requests in flight", usage.in_flight), held("Connections", usage.connections), held("Memory", usage.memory, bytes),
     held("Outbound requests", usage.outbound_in_flight), ...kept, ...flow("Requests", usage.requests), ...flow("Fuel", usage.fuel, count),

@@ -55,6 +55,9 @@ async fn what_a_store_holds_is_counted_and_bounded() {
         assert_eq!(house.kv("/-/increment/n", "59").await, "100");
         assert_eq!(house.kv("/-/delete-many/x", "c\nd\nmissing").await, "deleted");
         assert_eq!(house.count("kv"), "kv has 9 bytes in 3 keys\n");
+        let stored = house.gateway.tenant("kv").await["stored"].clone();
+        assert_eq!((&stored["bytes"], &stored["keys"]), (&9.into(), &3.into()), "{stored}");
+        assert!(stored["bytes_max"].as_u64() > Some(9), "{stored}");
         // Bytes: what does not fit is refused whole, and what fits still goes.
         let large = "x".repeat(15 << 10);
         assert_eq!(house.kv("/-/set/large", large.clone()).await, "set");

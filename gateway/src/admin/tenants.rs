@@ -40,6 +40,8 @@ pub(super) struct Tenant {
     routes: Vec<Route>,
     /// Against every quota; nothing of a tenant whose files never were right.
     usage: Option<Usage>,
+    /// Against `quota.storage`, where it has that and the store answers.
+    stored: Option<Space>,
     /// Bytes of its responses that are kept.
     cache: Option<Kept>,
     /// Where its data is.
@@ -68,6 +70,15 @@ pub(super) struct Route {
     time_ms: u64,
 }
 
+/// What it has in the store, and may have.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Space {
+    bytes: u64,
+    bytes_max: u64,
+    keys: u64,
+    keys_max: u64,
+}
+
 #[derive(Serialize, ToSchema)]
 pub(super) struct Kept {
     pub(super) now: u64,
@@ -76,9 +87,18 @@ pub(super) struct Kept {
 }
 
 impl Admin {
-    fn tenant(&self, id: &TenantId) -> Tenant {
+    async fn tenant(&self, id: &TenantId) -> Tenant {
         let snapshot = self.road.snapshot.load_full();
         let plan = snapshot.plans.get(id);
+        let stored = match plan.and_then(|plan| plan.quota.storage) {
+            Some(max) => self.store.booked(id).await.ok().map(|now| Space {
+                bytes: now.bytes,
+                bytes_max: max.bytes,
+                keys: now.keys,
+                keys_max: max.keys,
+            }),
+            None => None,
+        };
         let ledger = self.suspension.registry.find(id);
         let of_files = snapshot.standings.get(id.as_str()).copied().unwrap_or(Standing::Broken);
         let figures = ledger.as_ref().map(|ledger| &ledger.figures.totals);
@@ -91,6 +111,7 @@ impl Admin {
             hosts: plan.into_iter().flat_map(|plan| &plan.hosts).map(ToString::to_string).collect(),
             routes: plan.map(|plan| routes(plan)).unwrap_or_default(),
             usage: ledger.as_ref().map(|ledger| ledger.usage(Moment::now())),
+            stored,
             cache: self.road.caches.of(id).map(|cache| {
                 let (now, max, targets) = cache.usage();
                 Kept { now, max, targets }
@@ -119,8 +140,8 @@ impl Admin {
         format!("\"{}\"", digest.get(..16).unwrap_or_default())
     }
 
-    fn tenant_answer(&self, id: &TenantId) -> impl IntoResponse + use<> {
-        ([(header::ETAG, self.tenant_etag(id))], Answer(self.tenant(id)))
+    async fn tenant_answer(&self, id: &TenantId) -> impl IntoResponse + use<> {
+        ([(header::ETAG, self.tenant_etag(id))], Answer(self.tenant(id).await))
     }
 }
 
@@ -149,7 +170,7 @@ fn routes(plan: &Plan) -> Vec<Route> {
     ))]
 pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Result<impl IntoResponse, Refusal> {
     let id = admin.known(&id)?;
-    Ok(admin.tenant_answer(&id))
+    Ok(admin.tenant_answer(&id).await)
 }
 
 /// Answers 503 for it from now on, and ends its running guests; a restart does not forget it.
@@ -168,7 +189,8 @@ pub(super) async fn suspend(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Refusal> {
-    set(&admin, &id, &headers, true)
+    let id = set(&admin, &id, &headers, true)?;
+    Ok(admin.tenant_answer(&id).await)
 }
 
 /// Takes a suspension back.
@@ -187,10 +209,11 @@ pub(super) async fn resume(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Refusal> {
-    set(&admin, &id, &headers, false)
+    let id = set(&admin, &id, &headers, false)?;
+    Ok(admin.tenant_answer(&id).await)
 }
 
-fn set(admin: &Admin, id: &str, headers: &HeaderMap, suspended: bool) -> Result<impl IntoResponse + use<>, Refusal> {
+fn set(admin: &Admin, id: &str, headers: &HeaderMap, suspended: bool) -> Result<TenantId, Refusal> {
     let id = admin.known(id)?;
     // What was looked at and what is done are one step.
     let _one_at_a_time = admin.steer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -199,7 +222,7 @@ fn set(admin: &Admin, id: &str, headers: &HeaderMap, suspended: bool) -> Result<
         let text = format!("{id}: done, but a restart will not know of it: {error}");
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text)
     })?;
-    Ok(admin.tenant_answer(&id))
+    Ok(id)
 }
 
 /// What a tenant has in the store.

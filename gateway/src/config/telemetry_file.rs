@@ -80,7 +80,8 @@ fn otlp(reader: &Reader, section: &Section<'_>, base: &Path) -> Option<OtlpSetti
     let transport = section.word("protocol", &words);
     let traces = section.take("traces", TRACES, |value| per_million(value.as_str()?));
     let follows_client = section.boolean("follow_client");
-    let (metrics, logs) = (section.boolean("metrics"), section.boolean("logs"));
+    let (metrics, logs, access_log) =
+        (section.boolean("metrics"), section.boolean("logs"), section.boolean("access_log"));
     let (interval, timeout) = (section.duration("interval"), section.duration("timeout"));
     let authorization = operators::secret(reader, section, "authorization", (AUTHORIZATION, 1), base);
     section.finish();
@@ -91,6 +92,7 @@ fn otlp(reader: &Reader, section: &Section<'_>, base: &Path) -> Option<OtlpSetti
         follows_client: value(follows_client, false),
         metrics: value(metrics, true),
         logs: value(logs, true),
+        access_log: value(access_log, false),
         interval: value(interval, defaults::OTLP_INTERVAL),
         timeout: value(timeout, defaults::OTLP_TIMEOUT),
         authorization: authorization.map(|secret| secret.0),

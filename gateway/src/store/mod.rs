@@ -260,6 +260,22 @@ impl Store {
         Ok((before, now))
     }
 
+    /// What the tenant has in the store by the sum that is kept with each write, which a count may correct.
+    pub(crate) async fn booked(&self, tenant: &TenantId) -> Result<Usage> {
+        let work = async {
+            let mut all = Usage::default();
+            for place in self.places(tenant).await? {
+                let account = self.account(&place, None);
+                all = all.plus(match &*self.backend(tenant) {
+                    Backend::Embedded(embedded) => embedded.usage(&account)?,
+                    Backend::Redis(redis) => redis.usage(&account).await?,
+                });
+            }
+            Ok(all)
+        };
+        self.timed(Some(tenant), "usage", work).await
+    }
+
     /// A call for this tenant, or for nobody's.
     async fn timed<T>(
         &self,

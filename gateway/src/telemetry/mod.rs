@@ -33,6 +33,7 @@ pub(crate) use trace::{OutboundSpan, storage_call, within};
 use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -85,6 +86,7 @@ pub(crate) fn start(settings: &Settings) -> anyhow::Result<Started> {
         Format::Text => fmt.boxed(),
     };
     let bridge = otlp.as_ref().and_then(|otlp| otlp.bridge());
+    let bridge = bridge.map(|(bridge, is_sent)| bridge.with_filter(filter_fn(is_sent)));
     let started = tracing_subscriber::registry().with(filter).with(fmt).with(bridge).try_init();
     started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))?;
     Ok(Started { _lines: to_the_end, otlp })

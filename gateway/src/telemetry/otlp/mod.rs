@@ -24,6 +24,7 @@ use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanProcessor as _};
 use prost::Message as _;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{ClientTlsConfig, Endpoint};
+use tracing::Metadata;
 
 use super::Metrics;
 use super::trace::Spans;
@@ -48,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) follows_client: bool,
     pub(crate) metrics: bool,
     pub(crate) logs: bool,
+    /// Whether those of the access log are among them, a tenth of what a request costs.
+    pub(crate) access_log: bool,
     /// Between two readings of metrics.
     pub(crate) interval: Duration,
     /// For one delivery.
@@ -66,7 +69,7 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-/// A layer that hands log lines on.
+/// What hands log lines on.
 pub(super) type Bridge = OpenTelemetryTracingBridge<SdkLoggerProvider, SdkLogger>;
 
 /// What goes to the collector.
@@ -111,8 +114,11 @@ impl Otlp {
         Ok(Self { settings, resource, wire, spans, logs })
     }
 
-    pub(super) fn bridge(&self) -> Option<Bridge> {
-        self.logs.as_ref().map(OpenTelemetryTracingBridge::new)
+    /// A layer that hands log lines on, and which it does.
+    pub(super) fn bridge(&self) -> Option<(Bridge, impl Fn(&Metadata<'_>) -> bool + use<>)> {
+        let access_log = self.settings.access_log;
+        let is_sent = move |line: &Metadata<'_>| access_log || line.target() != "access";
+        Some((OpenTelemetryTracingBridge::new(self.logs.as_ref()?), is_sent))
     }
 
     pub(crate) fn spans(&self) -> Option<Arc<Spans>> {
