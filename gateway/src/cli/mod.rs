@@ -185,7 +185,7 @@ struct Common {
     /// The address for plain HTTP, which only redirects
     #[arg(long, env = "TOLLGATE_HTTP", value_name = "ADDR")]
     http: Option<SocketAddr>,
-    /// The operators' address: /healthz, /readyz, /metrics, /status; never public
+    /// The operators' address: the API, the dashboard, /metrics; never public
     #[arg(long, env = "TOLLGATE_ADMIN", value_name = "ADDR")]
     admin: Option<SocketAddr>,
 }
