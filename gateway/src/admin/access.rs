@@ -3,9 +3,8 @@
 //! Security: tokens are compared in constant time and come in a header that no page of another origin can set, so that a
 //! browser that holds one cannot be made to use it. Before the token is known to be right, nothing of the call is looked at.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use axum::extract::{Request, State};
@@ -15,9 +14,10 @@ use http::{Method, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Admin;
 use super::refusal::Refusal;
 use super::token::Token;
-use super::{Admin, unix_ms};
+use crate::telemetry::{Last, unix_ms};
 
 /// Changes that are kept to be looked at; the log has them all.
 const CHANGES_KEPT: usize = 200;
@@ -82,15 +82,25 @@ pub(super) struct Change {
     status: u16,
 }
 
-/// The last changes, the newest first, of who had a token; and whether strangers were told of this second.
-#[derive(Debug, Default)]
-pub(super) struct Audit(Mutex<VecDeque<Change>>, AtomicU64);
+/// The last changes of who had a token.
+#[derive(Debug)]
+pub(super) struct Audit {
+    changes: Last<Change>,
+    /// The second in which a stranger was told of last.
+    told: AtomicU64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { changes: Last::new(CHANGES_KEPT), told: AtomicU64::new(0) }
+    }
+}
 
 impl Audit {
     /// Somebody without a token: a line a second at the most, however often it is tried.
     fn stranger(&self, from: &str, path: &str) {
         let second = unix_ms(SystemTime::now()) / 1000;
-        if self.1.swap(second, Ordering::Relaxed) != second {
+        if self.told.swap(second, Ordering::Relaxed) != second {
             tracing::warn!(target: "audit", %from, action = path, status = 401, "no token that would do");
         }
     }
@@ -98,13 +108,11 @@ impl Audit {
     fn note(&self, change: Change) {
         let Change { by, from, action, status, .. } = &change;
         tracing::info!(target: "audit", by, %from, %action, status, "a change was asked for");
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.truncate(CHANGES_KEPT - 1);
-        kept.push_front(change);
+        self.changes.add(change);
     }
 
     pub(super) fn all(&self) -> Vec<Change> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.changes.all()
     }
 }
 
@@ -133,13 +141,13 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, mut request: Request,
         Some(Who::Admin) => "admin",
         Some(Who::Reader) => "reader",
         None => {
-            admin.audit.stranger(&from, &path);
+            admin.desk.audit.stranger(&from, &path);
             return response;
         }
     };
     if is_change {
         let (at_ms, status) = (unix_ms(SystemTime::now()), response.status().as_u16());
-        admin.audit.note(Change { at_ms, by, from, action: path, status });
+        admin.desk.audit.note(Change { at_ms, by, from, action: path, status });
     }
     response
 }

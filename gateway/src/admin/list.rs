@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Admin;
 use super::live::Rates;
 use super::refusal::{ProblemDetails, Query, Refusal};
+use super::tenants;
 use crate::config::{Plan, Problem, Snapshot, Standing};
 use crate::deadline::Moment;
 use crate::ids::TenantId;
@@ -128,10 +129,9 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, Query(asked): Query<As
         let ledger = name.as_ref().and_then(|name| admin.suspension.registry.find(name));
         let (memory, in_flight) =
             ledger.as_ref().map(|ledger| (ledger.memory_now(), ledger.in_flight_now())).unwrap_or_default();
-        let is_suspended = ledger.as_ref().is_some_and(|ledger| ledger.is_suspended());
         found.push(Found {
             id,
-            standing: if is_suspended { Standing::Suspended } else { *standing },
+            standing: tenants::standing(ledger.as_deref(), *standing),
             plan,
             ledger,
             memory,

@@ -11,11 +11,10 @@ use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
-use super::unix_ms;
 use crate::ids::TenantId;
 use crate::request::Road;
-use crate::telemetry::{Counted, Counts};
-use crate::tenant::Registry;
+use crate::telemetry::{Counted, Counts, unix_ms};
+use crate::tenant::{Held, Registry};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// After the last look at a tenant's rates.
@@ -35,11 +34,11 @@ pub(super) struct Tick {
     faults: Vec<FaultCount>,
     connections: i64,
     in_flight: i64,
-    instances: Level,
+    instances: Held,
     /// Requests that wait for an instance.
     waiting: u64,
     /// Bytes of all guests.
-    memory: Level,
+    memory: Held,
     /// Looks at kept responses, and those that found one.
     cache_asked_per_second: f64,
     cache_hits_per_second: f64,
@@ -73,13 +72,6 @@ pub(super) struct FaultCount {
     pub(super) count: u64,
 }
 
-/// What is, and what may be at the most.
-#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
-pub(super) struct Level {
-    pub(super) now: u64,
-    pub(super) max: u64,
-}
-
 /// What one tenant did in the last second.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rates {
@@ -94,7 +86,7 @@ pub(crate) struct Live {
     registry: Arc<Registry>,
     instances_max: u64,
     ticks: watch::Sender<Arc<Tick>>,
-    rates: RwLock<HashMap<TenantId, Rates>>,
+    rates: RwLock<Arc<HashMap<TenantId, Rates>>>,
     /// When somebody last looked at rates, in milliseconds since `began`; 0 is never.
     wanted_ms: AtomicU64,
     began: Instant,
@@ -148,9 +140,13 @@ impl Live {
     }
 
     /// What the tenants did in the last second; nothing of whom did nothing.
-    pub(super) fn rates(&self) -> HashMap<TenantId, Rates> {
+    pub(super) fn rates(&self) -> Arc<HashMap<TenantId, Rates>> {
         self.want();
-        self.rates.read().unwrap_or_else(PoisonError::into_inner).clone()
+        Arc::clone(&self.rates.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put(&self, rates: HashMap<TenantId, Rates>) {
+        *self.rates.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rates);
     }
 
     /// As long as the process lives.
@@ -163,7 +159,7 @@ impl Live {
             if self.is_wanted() {
                 self.second(&mut before);
             } else if before.at.take().is_some() {
-                self.rates.write().unwrap_or_else(PoisonError::into_inner).clear();
+                self.put(HashMap::new());
             }
         }
     }
@@ -198,9 +194,9 @@ impl Live {
             faults: new_faults.collect(),
             connections: metrics.connections.get(),
             in_flight: metrics.requests_in_flight.get(),
-            instances: Level { now: metrics.instances.get().try_into().unwrap_or(0), max: self.instances_max },
+            instances: Held { now: metrics.instances.get().try_into().unwrap_or(0), max: self.instances_max },
             waiting: self.road.doors.waiting() as u64,
-            memory: Level { now: memory, max: memory_max },
+            memory: Held { now: memory, max: memory_max },
             cache_asked_per_second: per(cache.0 - before.cache.0),
             cache_hits_per_second: per(cache.1 - before.cache.1),
             storage_calls_per_second: per(stored.count()),
@@ -238,7 +234,7 @@ impl Live {
             counted.insert(ledger.id.clone(), (requests, errors, fuel));
         }
         *before = counted;
-        *self.rates.write().unwrap_or_else(PoisonError::into_inner) = rates;
+        self.put(rates);
     }
 
     pub(super) const fn instances_max(&self) -> u64 {

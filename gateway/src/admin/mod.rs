@@ -22,7 +22,7 @@ mod whole;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -38,6 +38,7 @@ use utoipa_axum::routes;
 
 use crate::request::Road;
 use crate::store::Store;
+use crate::telemetry::unix_ms;
 use crate::tls::Acme;
 
 pub(crate) use access::Access;
@@ -69,6 +70,12 @@ pub(crate) struct Admin {
     pub(crate) steering: Steering,
     /// What guests printed.
     pub(crate) logs: PathBuf,
+    pub(crate) desk: Desk,
+}
+
+/// What it keeps for itself.
+#[derive(Debug)]
+pub(crate) struct Desk {
     audit: access::Audit,
     /// Held while a tenant is stopped or let go on.
     steer: Mutex<()>,
@@ -76,17 +83,10 @@ pub(crate) struct Admin {
     began: u64,
 }
 
-/// What an [`Admin`] is made from.
-pub(crate) struct Parts {
-    pub(crate) road: Arc<Road>,
-    pub(crate) store: Arc<Store>,
-    pub(crate) suspension: Suspension,
-    pub(crate) data: Data,
-    pub(crate) acme: Option<Arc<Acme>>,
-    pub(crate) access: Access,
-    pub(crate) live: Arc<Live>,
-    pub(crate) steering: Steering,
-    pub(crate) logs: PathBuf,
+impl Default for Desk {
+    fn default() -> Self {
+        Self { audit: access::Audit::default(), steer: Mutex::default(), began: unix_ms(SystemTime::now()) }
+    }
 }
 
 #[derive(OpenApi)]
@@ -135,12 +135,8 @@ pub(crate) fn openapi() -> String {
 pub(crate) struct Service(Router);
 
 impl Admin {
-    pub(crate) fn service(parts: Parts) -> Service {
-        let Parts { road, store, suspension, data, acme, access, live, steering, logs } = parts;
-        let audit = access::Audit::default();
-        let (steer, began) = (Mutex::default(), unix_ms(SystemTime::now()));
-        let admin =
-            Arc::new(Self { road, store, suspension, data, acme, access, live, steering, logs, audit, steer, began });
+    pub(crate) fn service(self) -> Service {
+        let admin = Arc::new(self);
         let (calls, _document) = routes();
         let guarded =
             calls.fallback(nothing_here).layer(middleware::from_fn_with_state(Arc::clone(&admin), access::guard));
@@ -172,11 +168,6 @@ impl Service {
         // Whoever looks at it breaks off as they please.
         let _ended = tokio::time::timeout(CONNECTION_TIME, connection).await;
     }
-}
-
-fn unix_ms(at: SystemTime) -> u64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A change is for the state that its asker saw (RFC 9110 §13.1.1), where it says which.

@@ -11,17 +11,23 @@ use utoipa::ToSchema;
 
 use super::live::{FaultCount, Percentiles};
 use super::refusal::{Json, Path, ProblemDetails, Refusal};
-use super::{Admin, if_match, unix_ms};
+use super::{Admin, if_match};
 use crate::config::{Plan, Problem, Standing};
 use crate::deadline::Moment;
 use crate::ids::{Digest, TenantId};
-use crate::tenant::Usage;
+use crate::telemetry::unix_ms;
+use crate::tenant::{Ledger, Usage};
+
+/// An operator's word goes over what the files say.
+pub(super) fn standing(ledger: Option<&Ledger>, of_files: Standing) -> Standing {
+    if ledger.is_some_and(Ledger::is_suspended) { Standing::Suspended } else { of_files }
+}
 
 impl Admin {
-    /// An operator's word goes over what the files say.
+    /// The same of a tenant by its name.
     pub(super) fn standing(&self, id: &str, of_files: Standing) -> Standing {
         let ledger = TenantId::parse(id).and_then(|id| self.suspension.registry.find(&id));
-        if ledger.is_some_and(|ledger| ledger.is_suspended()) { Standing::Suspended } else { of_files }
+        standing(ledger.as_deref(), of_files)
     }
 
     /// The tenant of this name, which may have wrong files at the moment: it can be stopped, and looked after.
@@ -107,7 +113,7 @@ impl Admin {
         let pair = plan.and_then(|plan| plan.certificate(self.acme.as_deref()));
         Tenant {
             id: id.to_string(),
-            standing: self.standing(id.as_str(), of_files),
+            standing: standing(ledger.as_deref(), of_files),
             hosts: plan.into_iter().flat_map(|plan| &plan.hosts).map(ToString::to_string).collect(),
             routes: plan.map(|plan| routes(plan)).unwrap_or_default(),
             usage: ledger.as_ref().map(|ledger| ledger.usage(Moment::now())),
@@ -136,7 +142,7 @@ impl Admin {
         let of_files = snapshot.standings.get(id.as_str()).copied();
         let standing = of_files.map(|standing| self.standing(id.as_str(), standing));
         let said = snapshot.plans.get(id).map(|plan| plan.stamp.to_string()).unwrap_or_default();
-        let digest = Digest::of(format!("{} {standing:?} {said}", self.began).as_bytes()).to_string();
+        let digest = Digest::of(format!("{} {standing:?} {said}", self.desk.began).as_bytes()).to_string();
         format!("\"{}\"", digest.get(..16).unwrap_or_default())
     }
 
@@ -216,7 +222,7 @@ pub(super) async fn resume(
 fn set(admin: &Admin, id: &str, headers: &HeaderMap, suspended: bool) -> Result<TenantId, Refusal> {
     let id = admin.known(id)?;
     // What was looked at and what is done are one step.
-    let _one_at_a_time = admin.steer.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = admin.desk.steer.lock().unwrap_or_else(PoisonError::into_inner);
     if_match(headers, &admin.tenant_etag(&id))?;
     admin.suspension.set(&id, suspended).map_err(|error| {
         let text = format!("{id}: done, but a restart will not know of it: {error}");

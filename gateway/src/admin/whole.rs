@@ -15,12 +15,13 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::Change;
-use super::live::{Level, Percentiles, Tick};
+use super::live::{Percentiles, Tick};
 use super::refusal::{ProblemDetails, Query, Refusal};
-use super::{Admin, if_match, unix_ms};
+use super::{Admin, if_match};
 use crate::config::{Problem, Standing};
 use crate::ids::TenantId;
-use crate::telemetry::FaultSeen;
+use crate::telemetry::{FaultSeen, unix_ms};
+use crate::tenant::Held;
 
 /// Answers of a list at the most.
 const LISTED_MAX: usize = 1000;
@@ -34,11 +35,11 @@ pub(super) struct Status {
     is_draining: bool,
     storage: Storage,
     /// Running, and at the most.
-    instances: Level,
+    instances: Held,
     /// Requests that wait for one.
     waiting: u64,
     /// Bytes of all guests.
-    memory: Level,
+    memory: Held,
     connections: i64,
     in_flight: i64,
     /// Since the start.
@@ -69,7 +70,7 @@ pub(super) struct Standings {
 impl Admin {
     /// Of the configuration in force.
     fn etag(&self) -> String {
-        format!("\"{}-{}\"", self.began, self.road.snapshot.load().generation)
+        format!("\"{}-{}\"", self.desk.began, self.road.snapshot.load().generation)
     }
 }
 
@@ -103,9 +104,9 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> impl IntoResponse
             answers: ping.is_ok(),
             problem: ping.err().map(|error| error.to_string()),
         },
-        instances: Level { now: road.metrics.instances.get().try_into().unwrap_or(0), max: admin.live.instances_max() },
+        instances: Held { now: road.metrics.instances.get().try_into().unwrap_or(0), max: admin.live.instances_max() },
         waiting: road.doors.waiting() as u64,
-        memory: Level { now, max },
+        memory: Held { now, max },
         connections: road.metrics.connections.get(),
         in_flight: road.metrics.requests_in_flight.get(),
         requests: counted.answered.iter().sum(),
@@ -237,7 +238,7 @@ pub(super) async fn faults(
     (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
 ))]
 pub(super) async fn changes(State(admin): State<Arc<Admin>>) -> Json<Vec<Change>> {
-    Json(admin.audit.all())
+    Json(admin.desk.audit.all())
 }
 
 /// What a reload came to.

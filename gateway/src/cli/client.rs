@@ -78,8 +78,8 @@ impl Client {
         self.connection = None;
     }
 
-    /// A body that does not end by itself.
-    pub(super) async fn stream(&mut self, path: &str) -> anyhow::Result<Incoming> {
+    /// The lines of a body that does not end by itself.
+    pub(super) async fn stream(&mut self, path: &str) -> anyhow::Result<Lines> {
         let response = tokio::time::timeout(self.patience, self.send(Method::GET, path, None)).await;
         let response = response.map_err(anyhow::Error::from).and_then(|response| response);
         let response = response.with_context(|| format!("the gateway at {} (is it running?)", self.address))?;
@@ -89,7 +89,7 @@ impl Client {
             self.done(parts.status, text.to_bytes())?;
             bail!("the gateway at {} says {}", self.address, parts.status);
         }
-        Ok(body)
+        Ok(Lines { body, rest: Vec::new() })
     }
 
     /// # Errors
@@ -157,6 +157,39 @@ impl Client {
         }
         let Some((sender, _)) = &mut self.connection else { bail!("there is no connection") };
         Ok(sender.send_request(request).await?)
+    }
+}
+
+/// The longest line that is waited for.
+const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Lines of a body, as they come.
+pub(super) struct Lines {
+    body: Incoming,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// The next one, with its end; nothing where the body is over. Cancel safety: nothing is lost.
+    ///
+    /// # Errors
+    /// The connection broke off, or a line is too long.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.rest) {
+                return Ok(Some(self.rest.drain(..=end).collect()));
+            }
+            anyhow::ensure!(self.rest.len() <= LINE_BYTES_MAX, "a line is too long");
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            if let Ok(piece) = frame?.into_data() {
+                self.rest.extend_from_slice(&piece);
+            }
+        }
+    }
+
+    /// Whether the next one is there already.
+    pub(super) fn has_next(&self) -> bool {
+        memchr::memchr(b'\n', &self.rest).is_some()
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -17,8 +16,6 @@ use super::{Common, boot, runtime};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A reload may compile.
 const RELOADING: Duration = Duration::from_secs(600);
-/// The longest line that a log may have.
-const LINE_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Args, Debug)]
 pub(super) struct Logs {
@@ -115,12 +112,17 @@ fn text_of(value: &Value) -> String {
     }
 }
 
+/// Of milliseconds since 1970.
+fn date(unix_ms: &Value) -> String {
+    let since = Duration::from_millis(unix_ms.as_u64().unwrap_or_default());
+    httpdate::fmt_http_date(std::time::UNIX_EPOCH + since)
+}
+
 pub(super) fn faults(common: &Common, tenant: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
     let of = tenant.map(|id| anyhow::Ok(format!("?tenant={}", tenant_id(id)?))).transpose()?;
     shown(common, &format!("/v1/faults{}", of.unwrap_or_default()), json, |faults| {
         let line = |fault: &Value| {
-            let at = Duration::from_millis(fault["at_ms"].as_u64().unwrap_or_default());
-            let at = httpdate::fmt_http_date(std::time::UNIX_EPOCH + at);
+            let at = date(&fault["at_ms"]);
             let [kind, status, tenant, route, id] =
                 ["kind", "status", "tenant", "route", "request_id"].map(|field| text_of(&fault[field]));
             format!("{at}  {kind:16} {status:>3}  {tenant:16} {route:20} {id}\n")
@@ -190,18 +192,17 @@ pub(super) fn logs(asked: &Logs) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/tenants/{}/logs?lines={lines}&follow={follow}", tenant_id(tenant)?);
     let colour = std::io::stdout().is_terminal();
     let done = with_client(common, PATIENCE, async |client| {
-        let mut body = client.stream(&path).await?;
+        let mut lines = client.stream(&path).await?;
         let mut out = BufWriter::new(std::io::stdout());
-        let mut rest: Vec<u8> = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let Ok(piece) = frame?.into_data() else { continue };
-            rest.extend_from_slice(&piece);
-            while let Some(end) = memchr::memchr(b'\n', &rest) {
-                let line: Vec<u8> = rest.drain(..=end).collect();
-                if *json { out.write_all(&line)? } else { write_line(&mut out, &line, colour)? }
+        while let Some(line) = lines.next().await? {
+            if *json {
+                out.write_all(&line)?
+            } else {
+                write_line(&mut out, &line, colour)?
             }
-            out.flush()?;
-            anyhow::ensure!(rest.len() <= LINE_BYTES_MAX, "a line of the log is too long");
+            if !lines.has_next() {
+                out.flush()?;
+            }
         }
         Ok(())
     })?;
@@ -210,8 +211,7 @@ pub(super) fn logs(asked: &Logs) -> anyhow::Result<ExitCode> {
 
 fn write_line(out: &mut impl Write, line: &[u8], colour: bool) -> std::io::Result<()> {
     let Ok(said) = serde_json::from_slice::<Value>(line) else { return out.write_all(line) };
-    let at = Duration::from_millis(said["unix_ms"].as_u64().unwrap_or_default());
-    let at = httpdate::fmt_http_date(std::time::UNIX_EPOCH + at);
+    let at = date(&said["unix_ms"]);
     let (dim, plain) = if colour { ("\u{1b}[2m", "\u{1b}[0m") } else { ("", "") };
     let (component, stream) = (text_of(&said["component"]), text_of(&said["stream"]));
     // A guest may print what a terminal takes for a command.

@@ -137,7 +137,7 @@ fn read(
         *stamp = stamped(&texts, &materials);
         dirs.extend(paths(&file, &materials).flat_map(|path| watch::dirs_of(&folder.join(path))));
         resolve::tenant(
-            (&id, stamp.unwrap_or(Digest::of(source.text.as_bytes()))),
+            (&id, stamp.unwrap_or_else(|| Digest::of(source.text.as_bytes()))),
             &source,
             file,
             materials,

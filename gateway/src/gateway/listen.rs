@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::certify::Certifier;
 use super::door::Door;
 use super::{Gateway, keep_counts};
-use crate::admin::{Access, Admin, Data, Live, Moves, Parts, Service, Steering, Token};
+use crate::admin::{Access, Admin, Data, Desk, Live, Moves, Service, Steering, Token};
 use crate::fleet::Fleet;
 use crate::http;
 use crate::listener::{self, Addresses, Connections, Offer, Role, Sockets};
@@ -96,7 +96,7 @@ impl Gateway {
         tokio::spawn(Arc::clone(&live).run());
         let (steering, words) = Steering::new();
         self.words = Some(words);
-        let service = Admin::service(Parts {
+        let admin = Admin {
             road,
             data: Data { store: Arc::clone(&store), moves },
             store,
@@ -106,7 +106,9 @@ impl Gateway {
             live,
             steering,
             logs: self.boot.state.join("logs"),
-        });
+            desk: Desk::default(),
+        };
+        let service = admin.service();
         if let Some(path) = &self.boot.operators.socket {
             let listener = own_socket(path).with_context(|| format!("cannot use {}", path.display()))?;
             tokio::spawn(serve_socket(listener, service.clone(), self.admin_tasks.clone()));

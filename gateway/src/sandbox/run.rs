@@ -57,7 +57,6 @@ pub(super) async fn run(
     let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(&record), chain, over);
     let started = Instant::now();
     let driving = instance.drive(component, Work::Request(request, head), cancelled, turns.map(Turns::reaper));
-    let driving = telemetry::within(record.trace(), driving);
     start(around, turns, &admitted, &record, driving).await;
     let head = tokio::select! {
         biased;
@@ -101,7 +100,6 @@ pub(super) async fn handle(
     let chain = chain(&admitted, &http::HeaderMap::new());
     let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(record), chain, over);
     let driving = instance.drive(component, Work::Message(payload, said), cancelled, turns.map(Turns::reaper));
-    let driving = telemetry::within(record.trace(), driving);
     start(around, turns, &admitted, record, driving).await;
     let _over = ended.await;
     cancel.disarm();
@@ -127,6 +125,7 @@ async fn start(
     driving: impl Future<Output = ()> + Send + 'static,
 ) {
     let ledger = Arc::clone(&admitted.routed.tenant().ledger);
+    let driving = telemetry::within(record.trace(), driving);
     match turns {
         Some(turns) => turns.spawn(ledger, Arc::clone(record), &around.tasks, driving),
         None => run_unfairly(around, ledger, Arc::clone(record), driving).await,

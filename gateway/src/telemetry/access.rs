@@ -12,7 +12,7 @@ use opentelemetry::trace::SpanKind;
 use super::access_log::Fields;
 use super::figures::FaultSeen;
 use super::record::{Asked, Record, micros};
-use super::trace::Stage;
+use super::trace::{Stage, Trace};
 use crate::fault::{Blame, Fault};
 
 /// What the log says where no response was begun, as nginx has it; it is never sent.
@@ -43,7 +43,7 @@ impl Record {
         error: Option<Fault>,
         more: impl FnOnce(&mut Vec<KeyValue>),
     ) {
-        let Some(trace) = self.trace.as_ref().filter(|trace| trace.is_sampled()) else { return };
+        let Some(trace) = self.sampled() else { return };
         let (tenant, component, _) = self.names();
         let mut attributes = vec![
             KeyValue::new("tollgate.tenant", tenant.to_owned()),
@@ -168,7 +168,7 @@ impl Drop for Record {
         let Some(request) = &self.request else { return self.write_message() };
         let took = self.started.elapsed();
         let (status, fault) = self.outcome();
-        let trace_id = self.trace.as_ref().and_then(|trace| trace.sampled_id());
+        let trace_id = self.sampled().map(Trace::text);
         self.count(status, fault, took, trace_id.as_deref());
         let (_, _, route) = self.names();
         self.end_trace(&request.method, route, fault, |attributes| {

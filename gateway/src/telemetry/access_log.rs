@@ -8,12 +8,13 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
 use super::lines::{Lines, LinesToTheEnd, Trouble};
 use super::tenant_files::TenantFiles;
+use super::unix_ms;
 use crate::fault::Blame;
 use crate::ids::{RequestId, TenantId};
 
@@ -113,8 +114,7 @@ struct Timed<'f> {
 
 impl<'f> Timed<'f> {
     fn now(fields: &'f Fields<'f>) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX), fields }
+        Self { unix_ms: unix_ms(SystemTime::now()), fields }
     }
 }
 

@@ -4,12 +4,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::metrics::counter::Counter;
 
 use super::labels::Duration as DurationMetric;
+use super::last::Last;
 use super::latencies::{Counts, Latencies};
 use super::metrics::Metrics;
 use crate::fault::{Fault, Quotum};
@@ -107,38 +108,6 @@ pub(crate) struct FaultSeen {
     pub(crate) route: String,
 }
 
-/// The last of them, the newest first.
-#[derive(Debug)]
-pub(crate) struct LastFaults {
-    kept: Mutex<VecDeque<FaultSeen>>,
-    max: usize,
-}
-
-impl LastFaults {
-    pub(super) const fn new(max: usize) -> Self {
-        Self { kept: Mutex::new(VecDeque::new()), max }
-    }
-
-    /// Whether none of this kind was kept within the last second: a storm of one must not drive out the others.
-    fn admits(&self, kind: &'static str) -> bool {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = SystemTime::now();
-        let is_new = |seen: &&FaultSeen| now.duration_since(seen.at).unwrap_or_default() < KEPT_EACH;
-        !kept.iter().take_while(is_new).any(|seen| seen.kind == kind)
-    }
-
-    pub(super) fn add(&self, seen: Option<FaultSeen>) {
-        let Some(seen) = seen else { return };
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.truncate(self.max.saturating_sub(1));
-        kept.push_front(seen);
-    }
-
-    pub(crate) fn all(&self) -> Vec<FaultSeen> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-}
-
 /// One tenant's.
 #[derive(Debug)]
 pub(crate) struct Figures {
@@ -147,11 +116,13 @@ pub(crate) struct Figures {
     label: String,
     metrics: Arc<Metrics>,
     pub(crate) totals: Totals,
-    pub(crate) faults: LastFaults,
+    pub(crate) faults: Last<FaultSeen>,
     /// The series, once there is something to count in them: no look at a map on the road of a request.
     answered: [OnceLock<Counter>; 5],
     duration: OnceLock<DurationMetric>,
     fuel: OnceLock<Counter>,
+    /// Whether what may be lost of its messages is counted from zero.
+    has_messages: Once,
 }
 
 impl Figures {
@@ -161,10 +132,11 @@ impl Figures {
             tenant,
             metrics: Arc::clone(metrics),
             totals: Totals::default(),
-            faults: LastFaults::new(FAULTS_KEPT),
+            faults: Last::new(FAULTS_KEPT),
             answered: [const { OnceLock::new() }; 5],
             duration: OnceLock::new(),
             fuel: OnceLock::new(),
+            has_messages: Once::new(),
         }
     }
 
@@ -187,9 +159,12 @@ impl Figures {
     /// Counts it; what is to be kept of it, where the like was not kept within the last second.
     pub(super) fn fault(&self, fault: Fault, seen: impl FnOnce() -> FaultSeen) -> Option<FaultSeen> {
         self.totals.fault(fault);
-        let seen = self.faults.admits(fault.kind()).then(seen);
-        self.faults.add(seen.clone());
-        seen
+        let now = SystemTime::now();
+        let is_new = |seen: &&FaultSeen| now.duration_since(seen.at).unwrap_or_default() < KEPT_EACH;
+        // A storm of one kind must not drive out the others.
+        let is_first =
+            |kept: &VecDeque<FaultSeen>| !kept.iter().take_while(is_new).any(|seen| seen.kind == fault.kind());
+        self.faults.add_where(is_first, seen)
     }
 
     pub(crate) fn quota_refused(&self, quotum: Quotum) {
@@ -203,6 +178,8 @@ impl Figures {
 
     /// A message that started a component, whatever came of it.
     pub(super) fn message(&self, outcome: &'static str, fuel: u64) {
+        // What was lost is seen against what was not lost before.
+        self.has_messages.call_once(|| self.metrics.no_message_lost(&self.label));
         self.metrics.message(&self.label, outcome);
         self.totals.burned(fuel);
         self.burned(fuel);

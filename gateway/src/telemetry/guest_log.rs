@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 
-use super::Metrics;
 use super::tenant_files::TenantFiles;
+use super::{Metrics, unix_ms};
 use crate::ids::{ComponentName, RequestId, TenantId};
 
 const QUEUE: usize = 8192;
@@ -84,9 +84,8 @@ fn write_lines(dir: &Path, mut lines: mpsc::Receiver<Line>) {
 
 /// JSON's own escapes keep a guest's control bytes from the operator's terminal.
 fn format(line: &Line) -> String {
-    let since = line.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let value = serde_json::json!({
-        "unix_ms": u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        "unix_ms": unix_ms(line.at),
         "component": line.component.as_str(),
         "request_id": line.request.to_string(),
         "stream": match line.stream { Stream::Stdout => "stdout", Stream::Stderr => "stderr" },

@@ -15,8 +15,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::access_log::AccessLog;
-use super::figures::{FaultSeen, LastFaults, Totals};
+use super::figures::{FaultSeen, Totals};
 use super::labels::{Answer, Duration, OfCache, OfFault, OfMessage, OfQuota, OfTenant, Seconds, StorageCall};
+use super::last::Last;
 use super::latencies::Latencies;
 use super::trace::Spans;
 use crate::fault::Fault;
@@ -68,7 +69,7 @@ pub(crate) struct Metrics {
     pub(crate) storage_latencies: Latencies,
     /// Looks at kept responses, and those that found one.
     cache_counts: [AtomicU64; 2],
-    pub(crate) last_faults: LastFaults,
+    pub(crate) last_faults: Last<FaultSeen>,
     /// Tenants with series of their own, and how many may have them.
     labelled: Mutex<HashMap<TenantId, usize>>,
     tenants_max: usize,
@@ -119,7 +120,7 @@ impl Metrics {
             totals: Totals::default(),
             storage_latencies: Latencies::default(),
             cache_counts: Default::default(),
-            last_faults: LastFaults::new(FAULTS_KEPT),
+            last_faults: Last::new(FAULTS_KEPT),
             labelled: Mutex::default(),
             tenants_max,
             spans: OnceLock::new(),
@@ -235,7 +236,7 @@ impl Metrics {
     pub(super) fn fault(&self, seen: Option<FaultSeen>, fault: Fault) {
         self.faults.get_or_create(&OfFault { kind: fault.kind() }).inc();
         self.totals.fault(fault);
-        self.last_faults.add(seen);
+        seen.into_iter().for_each(|seen| self.last_faults.add(seen));
     }
 
     pub(crate) fn storage_call(&self, call: &'static str, outcome: &'static str, took: Time) {

@@ -8,6 +8,7 @@ mod access_log;
 mod figures;
 mod guest_log;
 mod labels;
+mod last;
 mod latencies;
 mod lines;
 mod metrics;
@@ -22,6 +23,7 @@ pub(crate) use access_log::{
 };
 pub(crate) use figures::{Counted, FaultSeen, Figures};
 pub(crate) use guest_log::{GuestLogs, Line, Stream};
+pub(crate) use last::Last;
 pub(crate) use latencies::Counts;
 pub(crate) use lines::LinesToTheEnd;
 pub(crate) use metrics::Metrics;
@@ -31,12 +33,19 @@ pub(crate) use tasks::Tasks;
 pub(crate) use trace::{OutboundSpan, storage_call, within};
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// As operators' files and calls have it: milliseconds since 1970.
+pub(crate) fn unix_ms(at: SystemTime) -> u64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -175,8 +175,13 @@ impl Record {
         }
     }
 
+    /// The trace, where its spans go anywhere.
+    pub(super) fn sampled(&self) -> Option<&Trace> {
+        self.trace.as_deref().filter(|trace| trace.is_sampled())
+    }
+
     fn stage(&self, name: &'static str, took: Duration) {
-        if let Some(trace) = self.trace.as_ref().filter(|trace| trace.is_sampled()) {
+        if let Some(trace) = self.sampled() {
             trace.stage(Stage::of(name, took));
         }
     }
@@ -199,7 +204,7 @@ impl Record {
     /// The guest's time until it is over; before, only until its response's head.
     pub(crate) fn guest_ended(&self, time: Duration) {
         self.guest_ran(time);
-        if let Some(trace) = self.trace.as_ref().filter(|trace| trace.is_sampled()) {
+        if let Some(trace) = self.sampled() {
             let mut stage = Stage::of("guest", time);
             stage.error = self.first_fault().map(Fault::kind);
             trace.guest(stage);

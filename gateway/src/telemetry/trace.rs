@@ -140,9 +140,9 @@ impl Trace {
         }
     }
 
-    /// The trace's id in hexadecimal, where it is sampled and can be looked up.
-    pub(super) fn sampled_id(&self) -> Option<String> {
-        self.spans.is_some().then(|| self.id.to_string())
+    /// The trace's id, in hexadecimal.
+    pub(super) fn text(&self) -> String {
+        self.id.to_string()
     }
 
     pub(super) const fn is_sampled(&self) -> bool {

@@ -21,7 +21,7 @@ pub(crate) use bucket::{Count, Rate};
 pub(crate) use ledger::{Connected, InFlight, Ledger, Limited, Outbound};
 pub(crate) use registry::Registry;
 pub(crate) use shared::{Look, Told};
-pub(crate) use usage::Usage;
+pub(crate) use usage::{Held, Usage};
 
 /// Bounds of any one request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,8 +26,8 @@ pub(crate) struct Usage {
     pub(crate) log_bytes: Option<Flow>,
 }
 
-/// What is counted at once.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+/// What is counted at once, and may be at the most.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Held {
     pub(crate) now: u64,
     pub(crate) max: u64,

@@ -7,13 +7,11 @@ mod draw;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::client::Client;
+use super::client::{Client, Lines};
 use super::{Common, boot, runtime};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -197,7 +195,7 @@ async fn look(view: &mut View, client: &mut Client, rows: usize) {
 async fn watch(mut client: Client, to: mpsc::Sender<Result<Value, String>>) {
     loop {
         let ended = match client.stream("/v1/events").await {
-            Ok(body) => hand_on(body, &to).await,
+            Ok(lines) => hand_on(lines, &to).await,
             Err(error) => format!("{error:#}"),
         };
         client.forget();
@@ -208,30 +206,18 @@ async fn watch(mut client: Client, to: mpsc::Sender<Result<Value, String>>) {
     }
 }
 
-/// The longest event.
-const EVENT_BYTES_MAX: usize = 1 << 20;
-
-async fn hand_on(mut body: Incoming, to: &mpsc::Sender<Result<Value, String>>) -> String {
-    let mut rest: Vec<u8> = Vec::new();
+async fn hand_on(mut lines: Lines, to: &mpsc::Sender<Result<Value, String>>) -> String {
     loop {
         // A figure each second, or the connection is dead.
-        let frame = match tokio::time::timeout(PATIENCE, body.frame()).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(error))) => return error.to_string(),
-            Ok(None) => return "the gateway ended the connection".to_owned(),
+        let line = match tokio::time::timeout(PATIENCE, lines.next()).await {
+            Ok(Ok(Some(line))) => line,
+            Ok(Ok(None)) => return "the gateway ended the connection".to_owned(),
+            Ok(Err(error)) => return error.to_string(),
             Err(_late) => return "no figures come any more".to_owned(),
         };
-        let Ok(piece) = frame.into_data() else { continue };
-        rest.extend_from_slice(&piece);
-        while let Some(end) = memchr::memchr(b'\n', &rest) {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            let Some(Ok(second)) = line.strip_prefix(b"data:").map(serde_json::from_slice) else { continue };
-            if to.send(Ok(second)).await.is_err() {
-                return String::new();
-            }
-        }
-        if rest.len() > EVENT_BYTES_MAX {
-            return "an event is too long".to_owned();
+        let Some(Ok(second)) = line.strip_prefix(b"data:").map(serde_json::from_slice) else { continue };
+        if to.send(Ok(second)).await.is_err() {
+            return String::new();
         }
     }
 }

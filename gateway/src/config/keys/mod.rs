@@ -98,4 +98,10 @@ impl File {
     pub(crate) fn find(name: &str) -> Option<&'static Self> {
         [&GATEWAY, &TENANT].into_iter().find(|file| file.name == name)
     }
+
+    /// Whether the section belongs to each of several others, as a route's limits do.
+    fn is_inside(&self, section: &Section) -> bool {
+        let of = section.name.rsplit_once('.').map(|(of, _)| of);
+        self.sections.iter().any(|other| Some(other.name) == of && other.shape == Shape::Tables)
+    }
 }

@@ -31,7 +31,7 @@ fn of_section(file: &File, name: &str) -> Option<Value> {
     let needed: Vec<&str> = said
         .iter()
         .flat_map(|section| section.keys)
-        .filter(|key| matches!(key.default, Default::Needed) && !is_also_elsewhere(file, name))
+        .filter(|key| matches!(key.default, Default::Needed))
         .map(|key| key.name)
         .collect();
     let mut table = json!({ "type": "object", "additionalProperties": false });
@@ -50,11 +50,6 @@ fn of_section(file: &File, name: &str) -> Option<Value> {
             described(json!({ "type": "object", "additionalProperties": entry }), section)
         }
     })
-}
-
-/// `[tls]` of a tenant may have `[tls.clients]` alone.
-fn is_also_elsewhere(file: &File, name: &str) -> bool {
-    file.name == "tenant" && name == "tls"
 }
 
 fn described(mut schema: Value, section: &Section) -> Value {

@@ -48,17 +48,13 @@ pub(super) fn show(file: &File, source: &Arc<Source>, behind: &Behind<'_>) -> Ve
     for section in file.sections {
         let at = table_at(top.get_ref(), section.name);
         match section.shape {
-            Shape::Table if is_of_routes(section) => {}
+            Shape::Table if file.is_inside(section) => {}
             Shape::Table => of_table(section, source, at, behind, &mut shown),
             Shape::Tables => of_tables(file, section, source, top.get_ref(), &mut shown),
             Shape::Named => of_named(section, source, at, &mut shown),
         }
     }
     shown
-}
-
-fn is_of_routes(section: &Section) -> bool {
-    section.name == "route.limits"
 }
 
 fn table_at<'t>(top: &'t DeTable<'t>, name: &str) -> Option<&'t DeTable<'t>> {

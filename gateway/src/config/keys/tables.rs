@@ -211,8 +211,8 @@ pub(super) const TENANT: File = File {
             key("app_profile", Text("a name"), Nothing, "which of the manifest's `[component.ID.profile.NAME]`"),
         ]),
         section("tls", "Its certificate; needed with `tls.certificates = \"files\"`.", &[
-            key("cert", PATH, Needed, "a PEM chain, the leaf first"),
-            key("key", PATH, Needed, "its PEM private key"),
+            key("cert", PATH, Nothing, "a PEM chain, the leaf first; with `key`, unless `[tls.clients]` stands alone"),
+            key("key", PATH, Nothing, "its PEM private key"),
         ]),
         section("tls.clients", "Whose certificates its clients have.", &[
             key("ca", PATH, Needed, "PEM certificates of CAs"),

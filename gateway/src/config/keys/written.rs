@@ -23,7 +23,7 @@ fn of_section(file: &File, section: &Section) -> String {
     let title = match section.shape {
         _ if section.name.is_empty() => "At the top".to_owned(),
         // A route's limits stand inside of it.
-        Shape::Table if is_inside(file, section) => format!("`{} = {{ … }}`", section.name),
+        Shape::Table if file.is_inside(section) => format!("`{} = {{ … }}`", section.name),
         Shape::Table | Shape::Named => format!("`[{}]`", section.name),
         Shape::Tables => format!("`[[{}]]`", section.name),
     };
@@ -37,12 +37,6 @@ fn of_section(file: &File, section: &Section) -> String {
         text += &format!("| `{}` | {} | {without} | {} |\n", key.name, takes(key.takes), key.says);
     }
     text
-}
-
-/// Whether the section belongs to each of several others.
-fn is_inside(file: &File, section: &Section) -> bool {
-    let of = section.name.rsplit_once('.').map(|(of, _)| of);
-    file.sections.iter().any(|other| Some(other.name) == of && other.shape == Shape::Tables)
 }
 
 /// Ceilings and a tenant's own limits have no default of their own.

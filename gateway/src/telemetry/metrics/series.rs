@@ -74,11 +74,14 @@ impl Metrics {
         duration.observe(took.as_secs_f64(), trace.map(|id| OfTrace { trace_id: id.to_owned() }), None);
     }
 
-    pub(in crate::telemetry) fn message(&self, label: &str, outcome: &'static str) {
-        // What was lost is seen against what was not lost before.
+    /// Makes the series of what may be lost, at zero.
+    pub(in crate::telemetry) fn no_message_lost(&self, label: &str) {
         for lost in [&self.messages_dropped, &self.messages_dead] {
             let _zero = lost.get_or_create(&OfTenant { tenant: label.to_owned() });
         }
+    }
+
+    pub(in crate::telemetry) fn message(&self, label: &str, outcome: &'static str) {
         self.messages.get_or_create(&OfMessage { tenant: label.to_owned(), outcome }).inc();
     }
 
