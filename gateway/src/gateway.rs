@@ -6,7 +6,7 @@ mod listen;
 mod reload;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::host::Egress;
 use crate::ids::TenantId;
 use crate::listener::{Offer, Old, Sockets};
 use crate::request::Road;
-use crate::sandbox::{Compiler, Sandbox, Surroundings};
+use crate::sandbox::{Compiler, Instances, Sandbox, Surroundings};
 use crate::store::Store;
 use crate::telemetry::{AccessLog, GuestLogs, LinesToTheEnd, Metrics, Otlp, Tasks};
 use crate::tenant::{Count, Registry};
@@ -80,8 +80,7 @@ impl Gateway {
         let tasks = Tasks::default();
         let store = Arc::new(open(&boot, &metrics, tries).await?);
         let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;
-        let logs = GuestLogs::open(&boot.state.join("logs"), Arc::clone(&metrics))
-            .with_context(|| format!("cannot write logs under {}", boot.state.display()))?;
+        let logs = guest_logs(&boot.state, &metrics)?;
         let egress = Arc::new(Egress::new(boot.egress.clone()).context("egress.ca cannot be used")?);
         let (dev_ca, acme, terminator) = secured(&boot)?;
         let around = Surroundings {
@@ -92,6 +91,7 @@ impl Gateway {
             egress: Arc::clone(&egress),
             memory: Arc::new(Count::of(boot.sandbox.memory)),
             is_metered: boot.sandbox.metering,
+            instances: Instances::new(boot.sandbox.instances, &metrics),
         };
         let compiler = Compiler::open(&boot.sandbox, Arc::clone(&metrics))?;
         let road = Arc::new(Road {
@@ -241,6 +241,12 @@ async fn heard(reloads: Option<&mut mpsc::Receiver<oneshot::Sender<bool>>>) -> o
         Some(asker) => asker,
         None => std::future::pending().await,
     }
+}
+
+/// Where what guests print goes.
+fn guest_logs(state: &Path, metrics: &Arc<Metrics>) -> anyhow::Result<GuestLogs> {
+    let logs = GuestLogs::open(&state.join("logs"), Arc::clone(metrics));
+    logs.with_context(|| format!("cannot write logs under {}", state.display()))
 }
 
 /// What TLS takes: who makes certificates, and who serves them; none yet.

@@ -51,6 +51,13 @@ impl Tenant {
         self
     }
 
+    /// Adds a key of the component.
+    #[must_use]
+    pub fn component(mut self, line: &str) -> Self {
+        writeln!(self.component, "{line}").unwrap();
+        self
+    }
+
     /// Adds tables or keys before the component, such as `[limits]`.
     #[must_use]
     pub fn with(mut self, text: &str) -> Self {

@@ -40,6 +40,7 @@ mod once;
 mod operators;
 mod proxies;
 mod remote;
+mod reuse;
 mod shards;
 mod space;
 mod spin;

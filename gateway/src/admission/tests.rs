@@ -20,6 +20,7 @@ fn house(quota: &Quota) -> House {
     let component = Component {
         name: ComponentName::parse("site").unwrap(),
         digest: Digest::of(b""),
+        reuse: 1,
         stores: Vec::new(),
         redis: Vec::new(),
         environment: Vec::new(),

@@ -136,6 +136,8 @@ pub(crate) struct PlannedComponent {
     pub(crate) name: ComponentName,
     pub(crate) path: PathBuf,
     pub(crate) digest: Digest,
+    /// Requests that one instance may answer, one after the other.
+    pub(crate) reuse: u32,
     pub(crate) stores: Vec<StoreName>,
     pub(crate) redis: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,

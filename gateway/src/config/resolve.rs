@@ -212,6 +212,7 @@ fn components(
                 name: read.name.value.clone(),
                 path,
                 digest,
+                reuse: read.reuse,
                 stores: read
                     .stores
                     .iter()

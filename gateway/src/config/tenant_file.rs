@@ -66,6 +66,8 @@ pub(super) struct ClientsRead {
 pub(super) struct ComponentRead {
     pub(super) name: At<ComponentName>,
     pub(super) source: At<Origin>,
+    /// Requests that one instance may answer, one after the other.
+    pub(super) reuse: u32,
     pub(super) stores: Vec<At<StoreName>>,
     pub(super) redis: Vec<At<String>>,
     /// Beside the tenant's.
@@ -266,10 +268,11 @@ fn component(section: &Section<'_>) -> Option<ComponentRead> {
     let redis =
         section.list("redis", "an address as the component has it, such as \"redis://localhost:6379\"", address);
     let files = files::read(section, Path::new(""));
+    let reuse = section.count("reuse").map_or(1, |reuse| reuse.value);
     section.finish();
     let (environment, variables, egress) = (Vec::new(), None, None);
     let (name, source, redis) = (name?, source?, redis.unwrap_or_default());
-    Some(ComponentRead { name, source, stores, redis, environment, files, variables, egress, is_spin: false })
+    Some(ComponentRead { name, source, reuse, stores, redis, environment, files, variables, egress, is_spin: false })
 }
 
 fn subscription(section: &Section<'_>) -> Option<SubscriptionRead> {

@@ -127,11 +127,27 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
             Some("build it with bindings that were generated from wasi:http's own WIT".to_owned()),
         ));
     }
+    problems.extend(reuse(component, report, problem));
     if !component.is_spin {
         problems.extend(grants(component, report, problem));
     }
     problems.extend(memory(plan, component, report));
     problems
+}
+
+/// An instance of 0.2 answers once: what it set up for its response is gone with it.
+fn reuse(
+    component: &PlannedComponent,
+    report: &Report,
+    problem: impl Fn(Kind, [&str; 3], Option<String>) -> Problem,
+) -> Option<Problem> {
+    let is_in_vain = component.reuse > 1 && report.handler.as_deref() == Some("0.2");
+    is_in_vain.then(|| {
+        let found = format!("reuse = {}, and a handler of wasi:http 0.2", component.reuse);
+        let texts =
+            ["an instance of this component cannot answer twice", &found, "reuse with a component of wasi:http 0.3"];
+        problem(Kind::BadValue, texts, Some("take `reuse` out, or build the component for wasi:http 0.3".to_owned()))
+    })
 }
 
 /// Imports that nothing was granted for.

@@ -189,6 +189,7 @@ impl Gateway {
                 Arc::new(Component {
                     name: component.name.clone(),
                     digest: component.digest,
+                    reuse: component.reuse,
                     stores: component.stores.clone(),
                     redis: component.redis.clone(),
                     environment: component.environment.clone(),

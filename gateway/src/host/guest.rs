@@ -45,6 +45,10 @@ pub(crate) struct Guest {
     log_lines: u64,
     /// Random bytes that were not charged yet.
     random: Arc<AtomicU64>,
+    /// Its standard output and error.
+    streams: [LogStream; 2],
+    /// Fuel for making it, or for using it again.
+    made_for: u64,
 }
 
 /// What an instance is made for.
@@ -69,9 +73,10 @@ impl Guest {
             LogStream::new(make.logs.clone(), ledger, component, Arc::clone(make.record), stream)
         };
         let random = Arc::<AtomicU64>::default();
+        let streams = [log(Stream::Stdout), log(Stream::Stderr)];
         let mut wasi = WasiCtx::builder();
-        wasi.stdout(log(Stream::Stdout))
-            .stderr(log(Stream::Stderr))
+        wasi.stdout(streams[0].clone())
+            .stderr(streams[1].clone())
             .envs(&make.component.environment)
             .allow_tcp(false)
             .allow_udp(false)
@@ -111,7 +116,38 @@ impl Guest {
             body_bytes: 0,
             log_lines: 0,
             random,
+            streams,
+            made_for: cost::INSTANCE,
         }
+    }
+
+    /// Makes what it does from now on part of this record.
+    pub(crate) fn belong_to(&mut self, record: &Arc<Record>) {
+        for stream in &self.streams {
+            stream.belong_to(record);
+        }
+        self.record = Arc::clone(record);
+        self.outbound.record = Arc::clone(record);
+    }
+
+    /// Ready for another request of the same tenant to the same component.
+    pub(crate) fn begin_again(&mut self, limits: &Limits, record: &Arc<Record>, chain: http::HeaderValue) {
+        self.belong_to(record);
+        self.outbound.chain = chain;
+        self.outbound.max = limits.outbound;
+        self.outbound.owed = 0;
+        self.stores.begin_again(limits.storage_ops);
+        self.meter.max = limits.memory;
+        self.meter.grown = 0;
+        self.made_for = cost::INSTANCE_AGAIN;
+        self.fuel_of_host = self.made_for;
+        self.random.store(0, Ordering::Relaxed);
+        (self.is_tick, self.body_bytes, self.log_lines) = (false, 0, 0);
+    }
+
+    /// Fuel for having it at all, which every request pays.
+    pub(crate) const fn made_for(&self) -> u64 {
+        self.made_for
     }
 
     /// Adds the fuel of something that the host does for the guest.

@@ -51,6 +51,11 @@ impl Stores {
         }
     }
 
+    /// For another request, which may do so many operations.
+    pub(super) const fn begin_again(&mut self, ops_max: u64) {
+        self.ops_max = ops_max;
+    }
+
     pub(super) fn component(&self) -> &Component {
         &self.component
     }

@@ -64,10 +64,12 @@ pub(crate) struct Linkers {
 }
 
 impl Linkers {
+    /// With what is `async` in the component model too, where the engine has concurrent calls.
+    ///
     /// # Errors
     /// Two interfaces claim one name, which is a build fault.
-    pub(crate) fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Self> {
-        let (mut usual, mut of_spin) = (most(engine)?, most(engine)?);
+    pub(crate) fn new(engine: &wasmtime::Engine, is_concurrent: bool) -> wasmtime::Result<Self> {
+        let (mut usual, mut of_spin) = (most(engine, is_concurrent)?, most(engine, is_concurrent)?);
         keyvalue::bindings::wasi::keyvalue::batch::add_to_linker::<_, HasSelf<Guest>>(&mut usual, |guest| guest)?;
         keyvalue_other::of_spin::wasi::keyvalue::batch::add_to_linker::<_, HasSelf<Guest>>(&mut of_spin, |guest| {
             guest
@@ -89,12 +91,15 @@ impl Linkers {
 }
 
 /// All but the interface that has two shapes.
-fn most(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
+fn most(engine: &wasmtime::Engine, is_concurrent: bool) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    if is_concurrent {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+        spin_three::bindings::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    }
     keyvalue::bindings::wasi::keyvalue::store::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     keyvalue::bindings::wasi::keyvalue::atomics::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     keyvalue_other::draft::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
@@ -102,7 +107,6 @@ fn most(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
     spin::two::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     variables::draft::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     variables::candidate::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
-    spin_three::bindings::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     Ok(linker)
 }
 

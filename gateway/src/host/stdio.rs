@@ -107,6 +107,16 @@ impl LogStream {
         Self(Arc::new(Mutex::new(lines)))
     }
 
+    /// What is written from now on is this request's, a line that was begun for another is ended.
+    pub(super) fn belong_to(&self, record: &Arc<Record>) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lines.partial.is_empty() {
+            lines.end_line();
+        }
+        lines.written = 0;
+        lines.record = Arc::clone(record);
+    }
+
     fn take(&self, bytes: &[u8]) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
     }

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,7 +15,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::body::{ResponseBody, Torn};
@@ -28,7 +28,10 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Activity(Arc<Inner>);
 
 struct Inner {
-    busy: watch::Sender<usize>,
+    busy: AtomicUsize,
+    began: Instant,
+    /// When last something ceased to be busy, in nanoseconds since the connection began.
+    rested: AtomicU64,
     /// In which a client must take something of each stream; nothing with HTTP/1.1, where its socket tells.
     stall: Option<Duration>,
     /// Bodies under way, at most as many as the connection has streams.
@@ -50,30 +53,43 @@ pub(super) struct Busy(Activity);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.busy.send_modify(|busy| *busy -= 1);
+        let inner = &self.0.0;
+        inner.rested.store(inner.age(), Ordering::Relaxed);
+        inner.busy.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Inner {
+    /// Of the connection, in nanoseconds.
+    fn age(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
 impl Activity {
     pub(super) fn new(stall: Option<Duration>) -> Self {
-        Self(Arc::new(Inner { busy: watch::Sender::new(0), stall, slots: Mutex::default() }))
+        let (busy, rested) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self(Arc::new(Inner { busy, began: Instant::now(), rested, stall, slots: Mutex::default() }))
     }
 
     pub(super) fn enter(&self) -> Busy {
-        self.0.busy.send_modify(|busy| *busy += 1);
+        self.0.busy.fetch_add(1, Ordering::Relaxed);
         Busy(self.clone())
     }
 
-    /// Resolves when nothing was busy for so long.
+    /// Resolves when nothing was busy for so long. It looks when that may be so at the earliest, and no request wakes it.
     pub(super) async fn idle_for(&self, time: Duration) {
-        let mut changes = self.0.busy.subscribe();
+        let since = self.0.age();
+        let mut left = time;
         loop {
-            let is_idle = *changes.borrow_and_update() == 0;
-            if is_idle {
-                if tokio::time::timeout(time, changes.changed()).await.is_err() {
-                    return;
-                }
-            } else if changes.changed().await.is_err() {
+            tokio::time::sleep(left).await;
+            left = if self.0.busy.load(Ordering::Acquire) > 0 {
+                time
+            } else {
+                let rested = since.max(self.0.rested.load(Ordering::Relaxed));
+                time.saturating_sub(Duration::from_nanos(self.0.age().saturating_sub(rested)))
+            };
+            if left.is_zero() {
                 return;
             }
         }

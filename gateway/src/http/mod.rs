@@ -93,7 +93,8 @@ where
             request.extensions_mut().insert(malformed);
         }
         let busy = counted.enter();
-        let answered = service(request);
+        // In a place of its own: hyper and what is around it move the future several times, and it is large.
+        let answered = Box::pin(service(request));
         let draining = draining.clone();
         async move {
             let mut response = answered.await.map(|body| busy.until_end_of(body));

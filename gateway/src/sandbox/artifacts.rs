@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::Engine;
 
 use super::compile::CompileError;
+use super::engine::{Calls, Each};
 use crate::ids::Digest;
 
 /// What compiling found out about a component.
@@ -26,6 +27,8 @@ use crate::ids::Digest;
 pub(crate) struct Report {
     pub(crate) imports: Vec<String>,
     pub(crate) exports: Vec<String>,
+    /// The kind of engine that it was compiled for.
+    pub(super) calls: Calls,
     /// Which wasi:http it answers with, `0.2` or `0.3`, if it does.
     pub(crate) handler: Option<String>,
     /// Imports that nobody serves.
@@ -71,6 +74,8 @@ impl Stamp {
 pub(super) struct Code {
     file: fs::File,
     pub(super) bytes: u64,
+    /// The kind of engine that it is for.
+    pub(super) calls: Calls,
 }
 
 impl Code {
@@ -81,15 +86,15 @@ impl Code {
 }
 
 /// Moves on when a report's fields change or mean something else, so that none of before is taken for one of now.
-const REPORT_FORMAT: u32 = 3;
+const REPORT_FORMAT: u32 = 4;
 
 /// The folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Artifacts {
     dir: PathBuf,
-    vouched: Arc<Mutex<HashMap<Digest, Stamp>>>,
-    /// Names the engine's version and settings: other ones compile other code.
-    engine: String,
+    vouched: Arc<Mutex<HashMap<Digest, (Stamp, Calls)>>>,
+    /// Names the engines' version and settings: other ones compile other code.
+    engines: String,
 }
 
 /// A hasher that is the same in every process, which the standard library does not promise of its own.
@@ -109,7 +114,7 @@ impl Hasher for Collect {
 impl Artifacts {
     /// # Errors
     /// The folder cannot be made, belongs to somebody else, or others may write to it.
-    pub(crate) fn open(dir: &Path, engine: &Engine) -> anyhow::Result<Self> {
+    pub(super) fn open(dir: &Path, engines: &Each<Engine>) -> anyhow::Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -128,15 +133,16 @@ impl Artifacts {
         }
         let mut collect = Collect::default();
         (env!("CARGO_PKG_VERSION"), REPORT_FORMAT).hash(&mut collect);
-        engine.precompile_compatibility_hash().hash(&mut collect);
+        engines.single.precompile_compatibility_hash().hash(&mut collect);
+        engines.concurrent.precompile_compatibility_hash().hash(&mut collect);
         // What is noted of a component depends on what is served.
         crate::host::SERVED.hash(&mut collect);
-        let engine = Digest::of(&collect.0).to_string()[..16].to_owned();
-        Ok(Self { dir: dir.to_owned(), vouched: Arc::default(), engine })
+        let engines = Digest::of(&collect.0).to_string()[..16].to_owned();
+        Ok(Self { dir: dir.to_owned(), vouched: Arc::default(), engines })
     }
 
     fn path(&self, digest: Digest, kind: &str) -> PathBuf {
-        self.dir.join(format!("{digest}-{}.{kind}", self.engine))
+        self.dir.join(format!("{digest}-{}.{kind}", self.engines))
     }
 
     /// What is known of a component that was compiled before, by this process or an earlier one, if its code is good.
@@ -174,16 +180,21 @@ impl Artifacts {
         }
         let stamp = Stamp::of(&found);
         let vouched = self.vouched.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).copied();
-        if vouched != Some(stamp) {
-            let noted = self.read_report(digest).context("nothing is noted of it")?.code_sha256;
-            let mut bytes = Vec::new();
-            std::io::Read::read_to_end(&mut &file, &mut bytes)?;
-            if Digest::of(&bytes).to_string() != noted {
-                bail!("{} has another digest than was noted when it was made", path.display());
+        let calls = match vouched {
+            Some((known, calls)) if known == stamp => calls,
+            _ => {
+                let noted = self.read_report(digest).context("nothing is noted of it")?;
+                let mut bytes = Vec::new();
+                std::io::Read::read_to_end(&mut &file, &mut bytes)?;
+                if Digest::of(&bytes).to_string() != noted.code_sha256 {
+                    bail!("{} has another digest than was noted when it was made", path.display());
+                }
+                let mut vouched = self.vouched.lock().unwrap_or_else(PoisonError::into_inner);
+                vouched.insert(digest, (stamp, noted.calls));
+                noted.calls
             }
-            self.vouched.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, stamp);
-        }
-        Ok(Code { file, bytes: stamp.bytes })
+        };
+        Ok(Code { file, bytes: stamp.bytes, calls })
     }
 
     /// Why a component could not be compiled within these bounds, if that was tried.
@@ -229,23 +240,27 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
+    fn engines() -> Each<Engine> {
+        Each::try_from(|calls| super::super::engine::compiling(calls, true)).unwrap()
+    }
+
     #[test]
     fn a_folder_that_others_may_write_to_is_refused() {
-        let engine = super::super::engine::compiling(true).unwrap();
+        let engines = engines();
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let error = Artifacts::open(dir.path(), &engine).unwrap_err().to_string();
+        let error = Artifacts::open(dir.path(), &engines).unwrap_err().to_string();
         assert!(error.contains("chmod 700"), "{error}");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        Artifacts::open(dir.path(), &engine).unwrap();
+        Artifacts::open(dir.path(), &engines).unwrap();
     }
 
     #[test]
     fn code_that_somebody_else_may_have_written_is_refused() {
-        let engine = super::super::engine::compiling(true).unwrap();
+        let engines = engines();
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        let open = || Artifacts::open(dir.path(), &engine).unwrap();
+        let open = || Artifacts::open(dir.path(), &engines).unwrap();
         let artifacts = open();
         let digest = Digest::of(b"some wasm");
         let code = artifacts.scratch().unwrap();
@@ -268,9 +283,9 @@ mod tests {
 
     #[test]
     fn a_refusal_holds_for_its_bounds() {
-        let engine = super::super::engine::compiling(true).unwrap();
+        let engines = engines();
         let dir = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(&dir.path().join("compiled"), &engine).unwrap();
+        let artifacts = Artifacts::open(&dir.path().join("compiled"), &engines).unwrap();
         let digest = Digest::of(b"a bomb");
         let time = Duration::from_secs(10);
         artifacts.keep_refusal(digest, &CompileError::TimedOut(time), 1, time).unwrap();

@@ -16,6 +16,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
 use super::Settings;
 use super::artifacts::Artifacts;
+use super::engine::{Calls, Each};
 use super::message::Listener;
 use super::reaper::Reaper;
 use super::turns::Turns;
@@ -30,6 +31,7 @@ const LOAD_FUEL: u64 = 1_000_000;
 
 /// A component that is ready to be instantiated.
 pub(super) struct Ready {
+    pub(super) engine: Engine,
     /// As what answers requests.
     pub(super) http: Option<ProxyPre<Guest>>,
     /// As what messages start.
@@ -43,20 +45,25 @@ pub(super) struct Components {
 }
 
 struct Loader {
-    engine: Engine,
-    linkers: Linkers,
+    engines: Each<(Engine, Linkers)>,
     artifacts: Artifacts,
     metrics: Arc<Metrics>,
 }
 
 impl Components {
+    /// # Errors
+    /// Two interfaces claim one name, which is a build fault.
     pub(super) fn new(
         settings: &Settings,
-        engine: Engine,
-        linkers: Linkers,
+        engines: &Each<Engine>,
         artifacts: Artifacts,
         (reaper, metrics): (Reaper, Arc<Metrics>),
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
+        let engines = Each::try_from(|calls| {
+            let engine = engines.of(calls).clone();
+            let linkers = Linkers::new(&engine, calls == Calls::Concurrent)?;
+            anyhow::Ok((engine, linkers))
+        })?;
         let cache = Cache::builder()
             .weigher(|_, ready: &Arc<Ready>| ready.bytes)
             .max_capacity(settings.cache_bytes)
@@ -67,7 +74,7 @@ impl Components {
             // The cache evicts in whoever's look-up comes next, which may be a neighbour's: unmapping takes its time.
             .eviction_listener(move |_digest, ready, _cause| reaper.clear_away(Box::new(ready)))
             .build();
-        Self { cache, loader: Arc::new(Loader { engine, linkers, artifacts, metrics }) }
+        Ok(Self { cache, loader: Arc::new(Loader { engines, artifacts, metrics }) })
     }
 
     /// The component, from memory or from disk.
@@ -108,9 +115,10 @@ impl Loader {
         let bytes = u32::try_from(code.bytes).unwrap_or(u32::MAX);
         // Somebody else may want the processor: each of these takes the better part of a millisecond.
         std::thread::yield_now();
-        let component = self.map(&code.path())?;
+        let (engine, linkers) = self.engines.of(code.calls);
+        let component = map(engine, &code.path())?;
         std::thread::yield_now();
-        let pre = self.linkers.link(&component)?;
+        let pre = linkers.link(&component)?;
         std::thread::yield_now();
         let listener = Listener::of(&pre);
         let http = match Pre02::new(pre.clone()) {
@@ -118,14 +126,14 @@ impl Loader {
             Err(_not_that) => Pre03::new(pre).ok().map(ProxyPre::P3),
         };
         anyhow::ensure!(http.is_some() || listener.is_some(), "the component has no handler");
-        Ok(Arc::new(Ready { http, listener, bytes }))
+        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, bytes }))
     }
+}
 
-    #[expect(unsafe_code, reason = "mapping compiled code is what the compiled folder is for")]
-    fn map(&self, path: &std::path::Path) -> anyhow::Result<Component> {
-        // SAFETY: `Artifacts` vouches for the folder and for this open file: both belong to this user, nobody else may
-        // write to them, and the file has the digest that was noted when an engine of these settings wrote it. Wasmtime
-        // checks its version and the settings once more.
-        Ok(unsafe { Component::deserialize_file(&self.engine, path)? })
-    }
+#[expect(unsafe_code, reason = "mapping compiled code is what the compiled folder is for")]
+fn map(engine: &Engine, path: &std::path::Path) -> anyhow::Result<Component> {
+    // SAFETY: `Artifacts` vouches for the folder and for this open file: both belong to this user, nobody else may
+    // write to them, and the file has the digest that was noted when an engine of these settings wrote it. Wasmtime
+    // checks its version and the settings once more.
+    Ok(unsafe { Component::deserialize_file(engine, path)? })
 }

@@ -11,7 +11,7 @@ use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p3;
-use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
+use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::cache::Ready;
 use super::message::Handled;
@@ -34,24 +34,35 @@ pub(super) enum Work {
     Message(Vec<u8>, oneshot::Sender<Handled>),
 }
 
+/// Returns what answered, where it may answer again.
 pub(super) async fn call(
     store: &mut Store<Guest>,
     component: &Ready,
     work: Work,
-    record: &Record,
-    started: Instant,
-) -> wasmtime::Result<()> {
+    service: Option<Service>,
+    (record, started): (&Record, Instant),
+) -> wasmtime::Result<Option<Service>> {
     match (work, &component.http, &component.listener) {
         (Work::Request(request, head), Some(ProxyPre::P2(pre)), _) => {
-            call_02(store, pre, request, head, record, started).await
+            call_02(store, pre, request, head, record, started).await?;
+            Ok(None)
         }
         (Work::Request(request, head), Some(ProxyPre::P3(pre)), _) => {
-            call_03(store, pre, request, head, record, started).await
+            let service = match service {
+                Some(service) => service,
+                None => {
+                    let service = pre.instantiate_async(&mut *store).await?;
+                    instantiated(record, started).await;
+                    service
+                }
+            };
+            let is_whole = call_03(store, &service, request, head).await?;
+            Ok(is_whole.then_some(service))
         }
         (Work::Message(payload, said), _, Some(listener)) => {
             let handled = listener.call(store, payload, record, started).await?;
             let _gone = said.send(handled);
-            Ok(())
+            Ok(None)
         }
         // The loader lets no such component in.
         (Work::Request(..), None, _) | (Work::Message(..), _, None) => {
@@ -97,17 +108,14 @@ async fn call_02(
     proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
 }
 
-/// wasi:http/handler 0.3: the response is returned, and its body flows only while the instance is driven.
+/// wasi:http/handler 0.3: the response is returned, and its body flows only while the instance is driven. Whether it came to
+/// its end.
 async fn call_03(
     store: &mut Store<Guest>,
-    pre: &Pre03<Guest>,
+    service: &Service,
     request: Request,
     head: oneshot::Sender<Result<Head, Fault>>,
-    record: &Record,
-    started: Instant,
-) -> wasmtime::Result<()> {
-    let service = pre.instantiate_async(&mut *store).await?;
-    instantiated(record, started).await;
+) -> wasmtime::Result<bool> {
     let request = request.map(|body| body.map_err(to_wasi));
     let (request, transferred) = p3::Request::from_http(store.data_mut().http().hooks, request);
     let request = store.data_mut().http().table.push(request)?;
@@ -116,7 +124,7 @@ async fn call_03(
             let answer = service.wasi_http_handler().call_handle(accessor, request).await?;
             let Ok(response) = answer else {
                 let _gone = head.send(Err(Fault::NoResponse));
-                return Ok(());
+                return Ok(false);
             };
             let response = accessor.with(|mut store| {
                 let response = store.get().http().table.delete(response)?;
@@ -130,15 +138,15 @@ async fn call_03(
             });
             while let Some(frame) = body.frame().await {
                 // An error of the guest's own closes the queue without an end.
-                let Ok(frame) = frame else { return Ok(()) };
+                let Ok(frame) = frame else { return Ok(false) };
                 if pieces.send(Piece::Frame(frame)).await.is_err() {
-                    return Ok(());
+                    return Ok(false);
                 }
             }
             let _gone = pieces.send(Piece::End).await;
             // What the guest still does after its response, within the same limits.
             poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-            Ok(())
+            Ok(true)
         })
         .await?
 }

@@ -23,6 +23,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
 use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
 use super::artifacts::{Artifacts, Report};
+use super::engine::{Calls, Each};
 use super::message::Listener;
 use super::{Settings, engine, signature};
 use crate::deadline::Deadline;
@@ -71,7 +72,10 @@ impl Compiler {
     /// In words for the operator: the folder of compiled components cannot be used.
     pub(crate) fn open(settings: &Settings, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         Ok(Self {
-            artifacts: Artifacts::open(&settings.compiled, &engine::compiling(settings.metering)?)?,
+            artifacts: Artifacts::open(
+                &settings.compiled,
+                &Each::try_from(|calls| engine::compiling(calls, settings.metering))?,
+            )?,
             program: std::env::current_exe().context("cannot find this program's own file")?,
             memory: settings.compile_memory,
             time: settings.compile_time,
@@ -196,8 +200,11 @@ pub(crate) fn compile_in_child(out: &Path, memory: u64, seconds: u64, metering: 
     let bound = |value| Rlimit { current: Some(value), maximum: Some(value) };
     // Whoever serves goes first. A machine that does not let us be nice lets us compile.
     let _nicest = rustix::process::nice(19);
-    let engines = Engines { compiling: engine::compiling(metering)?, pooling: engine::pooling(1, metering)? };
-    // The pool's reservation is address space and no memory.
+    let engines = Each::try_from(|calls| {
+        let (compiling, pooling) = (engine::compiling(calls, metering)?, engine::pooling(calls, 1, metering)?);
+        anyhow::Ok(Engines { calls, compiling, pooling })
+    })?;
+    // The pools' reservation is address space and no memory.
     setrlimit(Resource::As, bound(memory.saturating_add(address_space()?))).context("cannot bound memory")?;
     // Several threads share this time; the parent's deadline is the one on the clock.
     setrlimit(Resource::Cpu, bound(seconds.saturating_mul(4))).context("cannot bound processor time")?;
@@ -224,6 +231,7 @@ pub(crate) fn compile_in_child(out: &Path, memory: u64, seconds: u64, metering: 
 
 /// What code is made with, and what will run it.
 struct Engines {
+    calls: Calls,
     compiling: wasmtime::Engine,
     pooling: wasmtime::Engine,
 }
@@ -235,8 +243,20 @@ fn address_space() -> anyhow::Result<u64> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
-/// The inner error is the component's fault.
-fn compile(engines: &Engines, wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
+/// Compiles for the engine that does less, where the component is content with that. The inner error is its fault.
+fn compile(engines: &Each<Engines>, wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
+    match compile_for(&engines.single, wasm, out)? {
+        Ok(report) if !report.imports.iter().any(|import| is_of_03(import)) => Ok(Ok(report)),
+        Ok(_) | Err(_) => compile_for(&engines.concurrent, wasm, out),
+    }
+}
+
+/// Most of these are `async`, and the engine for single calls refuses their types; the rest is served with those.
+fn is_of_03(import: &str) -> bool {
+    import.starts_with("wasi:") && import.contains("@0.3.")
+}
+
+fn compile_for(engines: &Engines, wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
     let code = match engines.compiling.precompile_component(wasm) {
         Ok(code) if code.len() > CODE_BYTES_MAX => {
             let (has, max) = (code.len() >> 20, CODE_BYTES_MAX >> 20);
@@ -248,7 +268,7 @@ fn compile(engines: &Engines, wasm: &[u8], out: &Path) -> anyhow::Result<Result<
     std::fs::write(out, &code).with_context(|| format!("cannot write {}", out.display()))?;
     // Here the pool's bounds are looked at: core instances, memories, tables, and their sizes.
     match load(&engines.pooling, &code) {
-        Ok(component) => Ok(Ok(report(&engines.pooling, &component)?)),
+        Ok(component) => Ok(Ok(report(engines, &component)?)),
         Err(error) => Ok(Err(format!("no instance of it fits into a slot of the pool: {error:#}"))),
     }
 }
@@ -259,11 +279,12 @@ fn load(engine: &wasmtime::Engine, code: &[u8]) -> anyhow::Result<Component> {
     Ok(unsafe { Component::deserialize(engine, code)? })
 }
 
-fn report(engine: &wasmtime::Engine, component: &Component) -> anyhow::Result<Report> {
+fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
+    let (calls, engine) = (engines.calls, &engines.pooling);
     let kind = component.component_type();
     let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
-    let linked = host::Linkers::new(engine)?.link(component);
+    let linked = host::Linkers::new(engine, calls == Calls::Concurrent)?.link(component);
     let served =
         |import: &str| host::is_denied(import) || host::SERVED.iter().any(|(name, _)| import.starts_with(name));
     let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
@@ -288,6 +309,7 @@ fn report(engine: &wasmtime::Engine, component: &Component) -> anyhow::Result<Re
     Ok(Report {
         imports,
         exports,
+        calls,
         handler,
         listens,
         unserved,

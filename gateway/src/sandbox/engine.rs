@@ -1,10 +1,13 @@
-//! The Wasmtime engine: which wasm is accepted, how the pool is laid out, and the clock.
+//! The Wasmtime engines: which wasm is accepted, how the pool is laid out, and the clock.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::Duration;
 
+use super::reuse::rested_max;
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// Fuel between two yields of a guest: an eighth of a millisecond of plain code on the machines this was measured on, of
@@ -13,6 +16,9 @@ pub(crate) const FUEL_SLICE: u64 = 250_000;
 /// The clock for guests that take long without burning fuel, by calling the host again and again, and for turns that do not
 /// end. A thousand wake-ups a second cost half a percent of one processor here.
 const TICK: Duration = Duration::from_millis(1);
+/// After so many ticks without a guest the clock sleeps, for so long at a time, until one comes.
+const STILL_TICKS: u32 = 100;
+const STILL: Duration = Duration::from_millis(100);
 
 /// Of a guest's stack, in bytes. Host functions run on the rest of the fiber's.
 const WASM_STACK_BYTES: usize = 512 << 10;
@@ -32,20 +38,57 @@ const TABLE_ELEMENTS: usize = 20_000;
 const KEEP_MEMORY_BYTES: usize = 1 << 20;
 const KEEP_TABLE_BYTES: usize = 64 << 10;
 
+/// Each has slots for as many instances as may run at once, because all of those may be of one kind.
+const ENGINES: u64 = 2;
+
 /// What the slots of so many instances keep resident between two instances, at the most.
 pub(super) fn kept_bytes_max(instances: u32) -> u64 {
     let memories = u64::from(MEMORIES_PER_COMPONENT) * KEEP_MEMORY_BYTES as u64;
     let tables = u64::from(TABLES_PER_COMPONENT) * KEEP_TABLE_BYTES as u64;
-    u64::from(instances) * (memories + tables)
+    u64::from(instances) * ENGINES * (memories + tables)
+}
+
+/// What an instance's calls may do beside each other. Wasmtime keeps account of concurrent calls, which costs each request
+/// of a component that makes none a fifth of what an instance costs; so there is an engine of either kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Calls {
+    /// One after the other: WASI 0.2.
+    #[default]
+    Single,
+    /// Several under way at once: WASI 0.3, and whatever is `async` in the component model.
+    Concurrent,
+}
+
+/// One of something for each kind of engine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Each<T> {
+    pub(super) single: T,
+    pub(super) concurrent: T,
+}
+
+impl<T> Each<T> {
+    pub(super) fn try_from<E>(mut make: impl FnMut(Calls) -> Result<T, E>) -> Result<Self, E> {
+        Ok(Self { single: make(Calls::Single)?, concurrent: make(Calls::Concurrent)? })
+    }
+
+    pub(super) const fn of(&self, calls: Calls) -> &T {
+        match calls {
+            Calls::Single => &self.single,
+            Calls::Concurrent => &self.concurrent,
+        }
+    }
 }
 
 /// What both the gateway and the compiling child agree on; it goes into the compiled code.
-fn common(metering: bool) -> Config {
+fn common(calls: Calls, metering: bool) -> Config {
     let mut config = Config::new();
+    let is_concurrent = calls == Calls::Concurrent;
     // On: what compilers emit today.
     config
         .wasm_component_model(true)
-        .wasm_component_model_async(true)
+        .wasm_component_model_async(is_concurrent)
+        .concurrency_support(is_concurrent)
         .wasm_bulk_memory(true)
         .wasm_multi_value(true)
         .wasm_multi_memory(true)
@@ -70,11 +113,16 @@ fn common(metering: bool) -> Config {
     config
 }
 
-/// The gateway's engine, with `instances` slots.
+/// One of the gateway's engines, with `instances` slots.
 ///
 /// # Errors
-/// The pool does not fit: each slot reserves 4 GiB and a guard per memory, of the 128 TiB a process has.
-pub(crate) fn pooling(instances: u32, metering: bool) -> anyhow::Result<Engine> {
+/// The pools do not fit: each slot of either engine reserves 4 GiB and a guard per memory, of the 128 TiB a process has.
+pub(crate) fn pooling(calls: Calls, instances: u32, metering: bool) -> anyhow::Result<Engine> {
+    // Those that rest have slots of their own, so that whoever is let in finds one.
+    let instances = match calls {
+        Calls::Single => instances,
+        Calls::Concurrent => instances.saturating_add(rested_max(instances)),
+    };
     // As many of each as all instances together may have, so that no tenant's components can use up what others need.
     let memories = instances.saturating_mul(MEMORIES_PER_COMPONENT);
     let mut pool = PoolingAllocationConfig::new();
@@ -92,12 +140,12 @@ pub(crate) fn pooling(instances: u32, metering: bool) -> anyhow::Result<Engine> 
         .linear_memory_keep_resident(KEEP_MEMORY_BYTES)
         .table_keep_resident(KEEP_TABLE_BYTES)
         .pagemap_scan(Enabled::Auto);
-    let mut config = common(metering);
+    let mut config = common(calls, metering);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    let tebibytes = (u64::from(memories) * (MEMORY_RESERVATION + MEMORY_GUARD)) >> 40;
+    let tebibytes = (u64::from(memories) * ENGINES * (MEMORY_RESERVATION + MEMORY_GUARD)) >> 40;
     Engine::new(&config).map_err(anyhow::Error::from).with_context(|| {
         format!(
-            "cannot make the instance pool: sandbox.instances = {instances} needs about {tebibytes} TiB of address \
+            "cannot make the instance pools: sandbox.instances = {instances} needs about {tebibytes} TiB of address \
              space; choose fewer, or raise the limit on virtual memory (ulimit -v)"
         )
     })
@@ -107,24 +155,74 @@ pub(crate) fn pooling(instances: u32, metering: bool) -> anyhow::Result<Engine> 
 ///
 /// # Errors
 /// The processor lacks what Wasmtime needs.
-pub(crate) fn compiling(metering: bool) -> anyhow::Result<Engine> {
-    Ok(Engine::new(&common(metering))?)
+pub(crate) fn compiling(calls: Calls, metering: bool) -> anyhow::Result<Engine> {
+    Ok(Engine::new(&common(calls, metering))?)
+}
+
+/// Counts what runs, and wakes the clock where it sleeps because nothing did.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pulse(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    running: AtomicUsize,
+    sleeps: AtomicBool,
+    clock: OnceLock<Thread>,
+}
+
+impl Pulse {
+    pub(super) fn one_more(&self) {
+        self.0.running.fetch_add(1, Ordering::SeqCst);
+        if self.0.sleeps.load(Ordering::SeqCst)
+            && let Some(clock) = self.0.clock.get()
+        {
+            clock.unpark();
+        }
+    }
+
+    pub(super) fn one_less(&self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// One tick. `still` counts those at which nothing ran.
+    fn rest(&self, still: &mut u32) {
+        let is_still = || self.0.running.load(Ordering::SeqCst) == 0;
+        *still = if is_still() { still.saturating_add(1) } else { 0 };
+        if *still < STILL_TICKS {
+            std::thread::sleep(TICK);
+            return;
+        }
+        self.0.sleeps.store(true, Ordering::SeqCst);
+        // Whoever comes from here on sees that it sleeps, and a wake-up before it does is not lost.
+        if is_still() {
+            std::thread::park_timeout(STILL);
+        }
+        self.0.sleeps.store(false, Ordering::SeqCst);
+    }
 }
 
 /// Moves the epoch on at every tick, until it is dropped.
 pub(crate) struct Clock(Arc<AtomicBool>);
 
 impl Clock {
-    /// `also` is called at every tick.
-    pub(crate) fn start(engine: &Engine, also: Option<impl Fn() + Send + 'static>) -> std::io::Result<Self> {
+    /// `also` is called at every tick, and a few times a second while nothing runs.
+    pub(super) fn start(
+        engines: &Each<Engine>,
+        pulse: Pulse,
+        mut also: impl FnMut() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, engine) = (Arc::clone(&stop), engine.weak());
+        let (stopped, engines) = (Arc::clone(&stop), [engines.single.weak(), engines.concurrent.weak()]);
         std::thread::Builder::new().name("epoch-clock".to_owned()).spawn(move || {
+            let _first = pulse.0.clock.set(std::thread::current());
+            let mut still = 0;
             while !stopped.load(Ordering::Relaxed) {
-                std::thread::sleep(TICK);
-                let Some(engine) = engine.upgrade() else { return };
-                engine.increment_epoch();
-                also.iter().for_each(|also| also());
+                pulse.rest(&mut still);
+                for engine in &engines {
+                    let Some(engine) = engine.upgrade() else { return };
+                    engine.increment_epoch();
+                }
+                also();
             }
         })?;
         Ok(Self(stop))

@@ -6,7 +6,6 @@ use super::engine::FUEL_SLICE;
 use crate::fault::Fault;
 use crate::host::Guest;
 use crate::telemetry::Record;
-use crate::tenant::cost;
 
 /// Counts fuel and makes the guest give way after every slice of it, and at every tick of the clock.
 ///
@@ -14,7 +13,7 @@ use crate::tenant::cost;
 /// whenever the guest comes out: at each call of the host, and at each slice. The store's count cannot be changed there,
 /// since compiled code keeps it in a register and does not look again after every kind of call.
 pub(super) fn meter(store: &mut Store<Guest>, record: &Record, fuel: u64) {
-    let of_guest = fuel.saturating_sub(cost::INSTANCE);
+    let of_guest = fuel.saturating_sub(store.data().made_for());
     // These fail only where the engine counts no fuel, and ours does.
     let armed = store.set_fuel(of_guest).and_then(|()| store.fuel_async_yield_interval(Some(FUEL_SLICE)));
     if armed.is_err() {
@@ -51,7 +50,7 @@ pub(super) fn meter(store: &mut Store<Guest>, record: &Record, fuel: u64) {
 /// Notes what was burned until now, by the guest and for it. Limit: of more than it may have, a guest can burn a slice
 /// before that is seen; it is not charged for it.
 pub(super) fn burned(context: &mut StoreContextMut<'_, Guest>, fuel: u64) -> wasmtime::Result<u64> {
-    let of_guest = fuel.saturating_sub(cost::INSTANCE);
+    let of_guest = fuel.saturating_sub(context.data().made_for());
     let left = context.get_fuel()?;
     let of_host = context.data_mut().count_host_work();
     let burned = (of_guest.saturating_sub(left) + of_host).min(fuel);

@@ -1,4 +1,4 @@
-//! Runs components: one engine, compiled components in a cache, an instance of its own for each request.
+//! Runs components: two engines, compiled components in a cache, an instance of its own for each request.
 //!
 //! Invariant: limits and the deadline are armed before instantiation, because start functions run there. A guest that
 //! computes yields every [`engine::FUEL_SLICE`] of fuel and at every tick of the epoch clock; `turns` says who goes on.
@@ -12,13 +12,14 @@ mod fuel;
 mod message;
 mod reaper;
 mod reply;
+mod reuse;
 mod run;
 mod signature;
 mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::admission::Admitted;
 use crate::fault::Fault;
@@ -28,10 +29,16 @@ use crate::store::Store;
 use crate::telemetry::{GuestLogs, Metrics, Record, Tasks};
 use crate::tenant::Count;
 
+use engine::{Each, Pulse};
+use reuse::Resting;
+
 pub(crate) use artifacts::Report;
 pub(crate) use compile::{CompileError, Compiler, compile_in_child};
 pub(crate) use message::Handled;
 pub(crate) use reply::Reply;
+
+/// Between two looks for instances that nobody used again.
+const BETWEEN_EXPIRIES: Duration = Duration::from_secs(1);
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
@@ -82,13 +89,27 @@ pub(crate) struct Surroundings {
     pub(crate) memory: Arc<Count>,
     /// Whether fuel is counted.
     pub(crate) is_metered: bool,
+    pub(crate) instances: Instances,
 }
 
-/// The engine and everything that is loaded in it.
+/// What instances share.
+#[derive(Clone, Debug)]
+pub(crate) struct Instances {
+    resting: Resting,
+    pulse: Pulse,
+}
+
+impl Instances {
+    /// For so many at once.
+    pub(crate) fn new(most: u32, metrics: &Arc<Metrics>) -> Self {
+        Self { resting: Resting::new(most, metrics), pulse: Pulse::default() }
+    }
+}
+
+/// The engines and everything that is loaded in them.
 pub(crate) struct Sandbox {
-    engine: wasmtime::Engine,
     components: cache::Components,
-    around: Surroundings,
+    around: Arc<Surroundings>,
     turns: Option<turns::Turns>,
     _clock: engine::Clock,
 }
@@ -103,16 +124,25 @@ impl Sandbox {
     /// # Errors
     /// In words for the operator: the pool does not fit the address space, or the folder is not writable.
     pub(crate) fn new(settings: &Settings, compiler: &Compiler, around: Surroundings) -> anyhow::Result<Self> {
-        let engine = engine::pooling(settings.instances, settings.metering)?;
-        let linkers = crate::host::Linkers::new(&engine)?;
+        let engines = Each::try_from(|calls| engine::pooling(calls, settings.instances, settings.metering))?;
         let reaper = reaper::Reaper::start()?;
-        let beside = (reaper.clone(), Arc::clone(&around.metrics));
-        let components = cache::Components::new(settings, engine.clone(), linkers, compiler.artifacts(), beside);
+        let beside = reaper.clone();
+        let evicted = (reaper.clone(), Arc::clone(&around.metrics));
+        let components = cache::Components::new(settings, &engines, compiler.artifacts(), evicted)?;
         let runners = tokio::runtime::Handle::current().metrics().num_workers();
         let turns =
             (settings.fair_turns && settings.metering).then(|| turns::Turns::start(runners, reaper)).transpose()?;
-        let clock = engine::Clock::start(&engine, turns.as_ref().map(turns::Turns::look))?;
-        Ok(Self { engine, components, around, turns, _clock: clock })
+        let look = turns.as_ref().map(turns::Turns::look);
+        let Instances { resting, pulse } = around.instances.clone();
+        let mut looked = Instant::now();
+        let clock = engine::Clock::start(&engines, pulse, move || {
+            look.iter().for_each(|look| look());
+            if looked.elapsed() > BETWEEN_EXPIRIES {
+                looked = Instant::now();
+                resting.expired().into_iter().for_each(|rested| beside.clear_away(Box::new(rested)));
+            }
+        })?;
+        Ok(Self { components, around: Arc::new(around), turns, _clock: clock })
     }
 
     /// Bytes of memories and tables of all instances now, and at the most.
@@ -134,7 +164,7 @@ impl Sandbox {
         record: Arc<Record>,
     ) -> Result<Reply, Fault> {
         let component = self.load(&admitted, &record).await?;
-        run::run(&self.engine, &self.around, self.turns.as_ref(), component, admitted, request, verdict, record).await
+        run::run(&self.around, self.turns.as_ref(), component, admitted, request, verdict, record).await
     }
 
     /// Lets a message start an instance of its own, and waits until it is done with.
@@ -150,11 +180,11 @@ impl Sandbox {
         record: &Arc<Record>,
     ) -> Result<Handled, Fault> {
         let component = self.load(&admitted, record).await?;
-        run::handle(&self.engine, &self.around, self.turns.as_ref(), component, admitted, payload, record).await
+        run::handle(&self.around, self.turns.as_ref(), component, admitted, payload, record).await
     }
 
     async fn load(&self, admitted: &Admitted, record: &Record) -> Result<Arc<cache::Ready>, Fault> {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let digest = admitted.routed.component().digest;
         let payer = &admitted.routed.tenant().ledger;
         let component = self.components.load(digest, self.turns.as_ref(), payer).await.map_err(|error| {

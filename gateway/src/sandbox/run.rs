@@ -12,6 +12,7 @@ use wasmtime::{AsContextMut as _, Engine, Store, Trap};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
+use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::Surroundings;
 use super::cache::Ready;
@@ -39,8 +40,7 @@ const HANDLES_MAX: usize = 10_000;
 
 /// Starts the instance and waits for the head of its response.
 pub(super) async fn run(
-    engine: &Engine,
-    around: &Surroundings,
+    around: &Arc<Surroundings>,
     turns: Option<&Turns>,
     component: Arc<Ready>,
     admitted: Admitted,
@@ -54,7 +54,7 @@ pub(super) async fn run(
     let (head, mut answer) = oneshot::channel();
     let (over, mut ended) = oneshot::channel();
     let chain = chain(&admitted, request.headers());
-    let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(&record), chain, over);
+    let instance = Instance::of(&component.engine, around, Arc::clone(&admitted), Arc::clone(&record), chain, over);
     let started = Instant::now();
     let driving = instance.drive(component, Work::Request(request, head), cancelled, turns.map(Turns::reaper));
     start(around, turns, &admitted, &record, driving).await;
@@ -83,8 +83,7 @@ pub(super) async fn run(
 
 /// Starts the instance and waits for what it says of the message.
 pub(super) async fn handle(
-    engine: &Engine,
-    around: &Surroundings,
+    around: &Arc<Surroundings>,
     turns: Option<&Turns>,
     component: Arc<Ready>,
     admitted: Admitted,
@@ -98,7 +97,7 @@ pub(super) async fn handle(
     let (over, ended) = oneshot::channel();
     // A message comes from nobody's request, so what it starts has been nowhere yet.
     let chain = chain(&admitted, &http::HeaderMap::new());
-    let instance = Instance::new(engine, around, Arc::clone(&admitted), Arc::clone(record), chain, over);
+    let instance = Instance::new(&component.engine, around, Arc::clone(&admitted), Arc::clone(record), chain, over);
     let driving = instance.drive(component, Work::Message(payload, said), cancelled, turns.map(Turns::reaper));
     start(around, turns, &admitted, record, driving).await;
     let _over = ended.await;
@@ -118,7 +117,7 @@ fn chain(admitted: &Admitted, headers: &http::HeaderMap) -> http::HeaderValue {
 }
 
 async fn start(
-    around: &Surroundings,
+    around: &Arc<Surroundings>,
     turns: Option<&Turns>,
     admitted: &Admitted,
     record: &Arc<Record>,
@@ -135,7 +134,7 @@ async fn start(
 /// By tokio's order alone (`sandbox.fair_turns = false`), to compare with. The first turn is taken here: a guest that
 /// answers at once costs neither a task nor a thread's hop.
 async fn run_unfairly(
-    around: &Surroundings,
+    around: &Arc<Surroundings>,
     ledger: Arc<Ledger>,
     record: Arc<Record>,
     driving: impl Future<Output = ()> + Send + 'static,
@@ -152,22 +151,72 @@ async fn run_unfairly(
 
 /// An instance and what bounds it.
 struct Instance {
+    // First, so that it is noted that an instance ended before its store goes, and the response's body with it.
+    ending: Ending,
     store: Store<Guest>,
+    /// What answers, where it has answered before, and how often.
+    service: Option<(Service, u32)>,
     record: Arc<Record>,
-    around: Surroundings,
+    around: Arc<Surroundings>,
     admitted: Arc<Admitted>,
     fuel: u64,
     time: Duration,
-    /// Whether it was driven to its end, and not dropped on the way.
-    was_driven: bool,
     /// Dropped when everything is noted: whoever has the other half may look at the record then.
     over: Option<oneshot::Sender<()>>,
 }
 
+/// Counts an instance while it runs.
+struct Ending {
+    /// Whether it was driven to its end, and not dropped on the way.
+    was_driven: bool,
+    record: Arc<Record>,
+    around: Arc<Surroundings>,
+}
+
+impl Ending {
+    fn begin(record: &Arc<Record>, around: &Arc<Surroundings>) -> Self {
+        around.metrics.instances.inc();
+        around.instances.pulse.one_more();
+        Self { was_driven: false, record: Arc::clone(record), around: Arc::clone(around) }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.was_driven {
+            // A drain ran out of time, or a host call panicked.
+            self.record.fault(Fault::Internal);
+        }
+        self.around.metrics.instances.dec();
+        self.around.instances.pulse.one_less();
+    }
+}
+
 impl Instance {
+    /// One that has answered before, where its tenant wants that and one rests; a new one otherwise.
+    fn of(
+        engine: &Engine,
+        around: &Arc<Surroundings>,
+        admitted: Arc<Admitted>,
+        record: Arc<Record>,
+        chain: http::HeaderValue,
+        over: oneshot::Sender<()>,
+    ) -> Self {
+        let (tenant, component) = (admitted.routed.tenant(), admitted.routed.component());
+        let limits = admitted.routed.limits();
+        let rested = around.instances.resting.take(tenant.ledger.serial, component);
+        // A route may allow less memory than the one before.
+        let Some(mut rested) = rested.filter(|rested| rested.store.data().meter.peak() <= limits.memory) else {
+            return Self::new(engine, around, admitted, record, chain, over);
+        };
+        rested.store.data_mut().begin_again(limits, &record, chain);
+        let service = Some((rested.service, rested.answered));
+        Self::armed(rested.store, service, around, admitted, record, over)
+    }
+
     fn new(
         engine: &Engine,
-        around: &Surroundings,
+        around: &Arc<Surroundings>,
         admitted: Arc<Admitted>,
         record: Arc<Record>,
         chain: http::HeaderValue,
@@ -185,30 +234,48 @@ impl Instance {
             egress: &around.egress,
             chain,
         });
-        around.metrics.instances.inc();
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.meter);
-        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
-        store.set_epoch_deadline(1);
+        Self::armed(store, None, around, admitted, record, over)
+    }
+
+    /// With the request's limits in force.
+    fn armed(
+        mut store: Store<Guest>,
+        service: Option<(Service, u32)>,
+        around: &Arc<Surroundings>,
+        admitted: Arc<Admitted>,
+        record: Arc<Record>,
+        over: oneshot::Sender<()>,
+    ) -> Self {
+        let limits = admitted.routed.limits();
         let (fuel, time) = (limits.fuel, limits.time);
+        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.set_epoch_deadline(1);
         if around.is_metered {
             fuel::meter(&mut store, &record, fuel);
         } else {
             store.epoch_deadline_async_yield_and_update(1);
         }
-        Self { store, record, around: around.clone(), admitted, fuel, time, was_driven: false, over: Some(over) }
+        let ending = Ending::begin(&record, around);
+        Self { ending, store, service, record, around: Arc::clone(around), admitted, fuel, time, over: Some(over) }
     }
 
     /// Runs the guest to its end, whatever that is, and notes what it took. The store goes last: when it drops, the
     /// response's body ends, and by then the fault is there to be seen.
     async fn drive(mut self, component: Arc<Ready>, work: Work, cancelled: CancellationToken, reaper: Option<Reaper>) {
         let started = Instant::now();
+        let before = self.service.as_ref().map_or(0, |(_, answered)| *answered);
         let ended = {
-            let work = call(&mut self.store, &component, work, &self.record, started);
+            let service = self.service.take();
+            let work =
+                call(&mut self.store, &component, work, service.map(|(service, _)| service), (&self.record, started));
             let work = tokio::time::timeout(self.time, work);
             let stop = self.admitted.routed.tenant().ledger.stop();
+            // In this order: a guest that ends in its first turn never waits for anything of these.
             tokio::select! {
+                biased;
                 ended = work => Some(ended),
                 () = cancelled.cancelled() => None,
                 () = stop.cancelled() => {
@@ -217,9 +284,13 @@ impl Instance {
                 }
             }
         };
+        let mut answered = None;
         match ended {
             None => {}
-            Some(Ok(Ok(()))) => self.look_for_unfinished(),
+            Some(Ok(Ok(service))) => {
+                self.look_for_unfinished();
+                answered = service;
+            }
             Some(Err(_elapsed)) => self.record.fault(Fault::Deadline),
             Some(Ok(Err(error))) if error.downcast_ref::<I32Exit>().is_some_and(|exit| exit.0 == 0) => {
                 self.look_for_unfinished();
@@ -239,12 +310,25 @@ impl Instance {
         }
         self.record.memory_peak(self.store.data().meter.peak());
         self.record.guest_ended(started.elapsed());
-        self.was_driven = true;
+        self.ending.was_driven = true;
+        if let Some(service) = answered.filter(|_| self.record.first_fault().is_none()) {
+            return self.rest(service, before + 1);
+        }
         if let Some(reaper) = reaper.filter(|_| self.store.data().meter.peak() > LARGE_BYTES) {
             // Everything is noted, and whoever waits to be told so need not wait for this.
             drop(self.over.take());
             reaper.clear_away(Box::new(self));
         }
+    }
+
+    /// Waits for another request, where its tenant wants that.
+    fn rest(self, service: Service, answered: u32) {
+        let Self { ending, mut store, record, around, admitted, over, .. } = self;
+        // All of what belongs to the request goes, and the record with it.
+        store.data_mut().belong_to(around.instances.resting.nobody());
+        let (tenant, component) = (admitted.routed.tenant(), admitted.routed.component());
+        let given_back = around.instances.resting.put(tenant.ledger.serial, component, (store, service, answered));
+        drop((ending, given_back, record, over));
     }
 
     /// A guest that returned while its body is still open has not finished it; dropping the store would look as if.
@@ -268,16 +352,6 @@ impl Instance {
                 text: line.to_owned(),
             });
         }
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        if !self.was_driven {
-            // A drain ran out of time, or a host call panicked: before the store goes, and the body with it.
-            self.record.fault(Fault::Internal);
-        }
-        self.around.metrics.instances.dec();
     }
 }
 

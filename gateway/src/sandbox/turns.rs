@@ -29,6 +29,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use cpu_time::ThreadTime;
 use tokio::sync::oneshot;
 
 use super::engine::FUEL_SLICE;
@@ -167,9 +168,9 @@ impl Turns {
 
     fn job(&self, ledger: Arc<Ledger>, record: Option<Arc<Record>>, fuel_min: u64, work: Work) -> Arc<Job> {
         let work = Mutex::new(Some(work));
-        let charged = Mutex::new(Charged::default());
+        let charged = Mutex::new(Charged { record, ..Charged::default() });
         let shared = Arc::clone(&self.shared);
-        Arc::new(Job { shared, ledger, record, fuel_min, state: AtomicU8::new(IDLE), work, charged })
+        Arc::new(Job { shared, ledger, fuel_min, state: AtomicU8::new(IDLE), work, charged })
     }
 }
 
@@ -235,6 +236,9 @@ fn note_turn(ledger: &Ledger, is_long: bool) {
 /// What was charged for a job so far.
 #[derive(Debug, Default)]
 struct Charged {
+    /// Where a guest's fuel is counted, until its job is over: who kept the job's waker may keep it for long. Other work has
+    /// none: it ends while its request's guest may burn some already.
+    record: Option<Arc<Record>>,
     /// In virtual time, where slices are guessed until the exact figure is known.
     guessed: u64,
     /// To the ledger, which takes exact figures only.
@@ -244,8 +248,6 @@ struct Charged {
 struct Job {
     shared: Arc<Shared>,
     ledger: Arc<Ledger>,
-    /// Where a guest's fuel is counted. Other work has none: it ends while its request's guest may burn some already.
-    record: Option<Arc<Record>>,
     /// What each of its turns costs at least.
     fuel_min: u64,
     state: AtomicU8,
@@ -314,17 +316,19 @@ impl Job {
         let is_long = started.elapsed() > TURN_LONG;
         let time = if is_long { processor_time().saturating_sub(processor) } else { Duration::ZERO };
         note_turn(&self.ledger, time > TURN_LONG);
-        self.charge(lane, goes_on, time);
+        let done_with = self.charge(lane, (is_over, goes_on), time);
+        drop(done_with);
         if goes_on {
             self.state.store(IN_LINE, Ordering::Release);
             self.stand_in_line();
         }
     }
 
-    /// Charges the turn. `gave_way`: it could have gone on, so it burned a slice, if nothing more exact is known yet.
-    fn charge(&self, lane: &Lane, gave_way: bool, time: Duration) {
-        let burned = self.record.as_ref().map_or(0, |record| record.fuel_of_guest());
+    /// Charges the turn, and gives the record back after the last one. `gave_way`: it could have gone on, so it burned a slice,
+    /// if nothing more exact is known yet.
+    fn charge(&self, lane: &Lane, (is_over, gave_way): (bool, bool), time: Duration) -> Option<Arc<Record>> {
         let mut charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner);
+        let burned = charged.record.as_ref().map_or(0, |record| record.fuel_of_guest());
         let is_news = burned > charged.exact;
         let guess = if gave_way && !is_news { charged.guessed + FUEL_SLICE } else { charged.guessed.max(burned) };
         // What was guessed too high is made good while the exact figure catches up with it.
@@ -332,19 +336,20 @@ impl Job {
         charged.guessed = guess;
         let exact = burned.saturating_sub(charged.exact);
         charged.exact = charged.exact.max(burned);
+        let done_with = if is_over { charged.record.take() } else { None };
         drop(charged);
         if exact > 0 {
             self.ledger.burn(exact);
         }
         let over = u64::try_from(time.saturating_sub(TURN_LONG).as_nanos()).unwrap_or(u64::MAX);
         lane.lines().settle(&self.ledger, turn.max(self.fuel_min).max(over));
+        done_with
     }
 }
 
 /// What this thread has had of its processor.
 fn processor_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
+    ThreadTime::now().as_duration()
 }
 
 #[cfg(test)]

@@ -165,7 +165,12 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Some(request) = &self.request else { return self.write_message() };
+        let Some(request) = &self.request else {
+            // Without a tenant it is nobody's.
+            return if self.routed.get().is_some() {
+                self.write_message()
+            };
+        };
         let took = self.started.elapsed();
         let (status, fault) = self.outcome();
         let trace_id = self.sampled().map(Trace::text);

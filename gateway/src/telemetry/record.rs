@@ -99,6 +99,11 @@ impl Record {
         Self::of(metrics, None, generation, &http::HeaderMap::new())
     }
 
+    /// Whose an instance is that waits for another request: nothing is done for it, and nothing is written of it.
+    pub(crate) fn of_nobody(metrics: &Arc<Metrics>) -> Arc<Self> {
+        Self::of(metrics, None, 0, &http::HeaderMap::new())
+    }
+
     fn of(metrics: &Arc<Metrics>, request: Option<Asked>, generation: u64, headers: &http::HeaderMap) -> Arc<Self> {
         let id = RequestId::new();
         Arc::new(Self {

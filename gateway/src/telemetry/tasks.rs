@@ -23,14 +23,27 @@ impl Tasks {
         F::Output: Send,
     {
         let abort = self.abort.clone();
-        self.tracker.spawn(async move { abort.run_until_cancelled(work).await })
+        // In a place of its own: what a connection needs is large, and is moved with each layer around it.
+        let work = Box::pin(work);
+        self.tracker.spawn(async move {
+            tokio::select! {
+                biased;
+                done = work => Some(done),
+                () = abort.cancelled() => None,
+            }
+        })
     }
 
     /// The same for work that is driven elsewhere than in a task of its own.
     pub(crate) fn counted<F: Future>(&self, work: F) -> impl Future<Output = ()> + use<F> {
         let abort = self.abort.clone();
         self.tracker.track_future(async move {
-            let _aborted = abort.run_until_cancelled(work).await;
+            // In this order: work that ends at once never stands among those that wait for the end of all.
+            tokio::select! {
+                biased;
+                _done = work => {}
+                () = abort.cancelled() => {}
+            }
         })
     }
 

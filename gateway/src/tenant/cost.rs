@@ -6,6 +6,8 @@
 
 /// Making an instance and resetting its slot afterwards.
 pub(crate) const INSTANCE: u64 = 100_000;
+/// Giving a request an instance that has answered others.
+pub(crate) const INSTANCE_AGAIN: u64 = 20_000;
 /// Going out to the host and back, whatever the call.
 pub(crate) const HOST_CALL: u64 = 100;
 /// The same for a component that was given files: each of its calls may open one or list a folder, on another thread.
@@ -32,6 +34,7 @@ pub(crate) const GROWN_BYTES_A_UNIT: u64 = 4;
 pub(crate) fn table() -> String {
     let rows = [
         ("an instance made and reset", INSTANCE.to_string()),
+        ("an instance used again", INSTANCE_AGAIN.to_string()),
         ("a host call", HOST_CALL.to_string()),
         ("a host call of a component with files", HOST_CALL_WITH_FILES.to_string()),
         ("a body's bytes, in or out", format!("1 for {BODY_BYTES_A_UNIT} bytes")),

@@ -115,6 +115,8 @@ impl Quota {
 pub(crate) struct Component {
     pub(crate) name: ComponentName,
     pub(crate) digest: Digest,
+    /// Requests that one instance may answer, one after the other.
+    pub(crate) reuse: u32,
     /// The stores it was granted; everything else is not there.
     pub(crate) stores: Vec<StoreName>,
     /// The addresses that it may give for Redis; each of them is the tenant's own namespace.

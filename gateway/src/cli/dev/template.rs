@@ -40,6 +40,7 @@ pub(super) const TEMPLATES: [Template; 8] = [
         manifest: text!("http-rust/spin.toml.in"),
         files: &[
             ("Cargo.toml", text!("rust/Cargo.toml.in")),
+            ("build.rs", text!("rust/build.rs.in")),
             ("src/lib.rs", text!("http-rust/lib.rs.in")),
             (".gitignore", "target/\n"),
         ],
@@ -51,6 +52,7 @@ pub(super) const TEMPLATES: [Template; 8] = [
         manifest: text!("http-rust-kv/spin.toml.in"),
         files: &[
             ("Cargo.toml", text!("rust/Cargo.toml.in")),
+            ("build.rs", text!("rust/build.rs.in")),
             ("src/lib.rs", text!("http-rust-kv/lib.rs.in")),
             (".gitignore", "target/\n"),
         ],
@@ -62,6 +64,7 @@ pub(super) const TEMPLATES: [Template; 8] = [
         manifest: text!("redis-rust/spin.toml.in"),
         files: &[
             ("Cargo.toml", text!("rust/Cargo.toml.in")),
+            ("build.rs", text!("rust/build.rs.in")),
             ("src/lib.rs", text!("redis-rust/lib.rs.in")),
             (".gitignore", "target/\n"),
         ],
@@ -114,6 +117,7 @@ pub(super) const TEMPLATES: [Template; 8] = [
         manifest: text!("static-files/spin.toml.in"),
         files: &[
             ("Cargo.toml", text!("rust/Cargo.toml.in")),
+            ("build.rs", text!("rust/build.rs.in")),
             ("src/lib.rs", text!("static-files/lib.rs.in")),
             ("assets/index.html", text!("static-files/index.html.in")),
             (".gitignore", "target/\n"),

@@ -51,6 +51,7 @@ impl Manifest<'_> {
         Some(ComponentRead {
             name,
             source: source?,
+            reuse: 1,
             stores,
             redis,
             environment,

@@ -1,6 +1,6 @@
 //! The limit of the stack: hyper and rustls and nothing else, one thread, a fixed body of the size of `hello`'s page.
 //!
-//! `loadtest/ratio.sh` runs it beside the gateway: `bare 127.0.0.1:0` prints the address it took. With a Redis URL as well it
+//! The program `loadtest` runs it beside the gateway: `bare 127.0.0.1:0` prints the address it took. With a Redis URL as well it
 //! answers with what is there: GET reads a field and POST sets one (`loadtest/storage.sh`).
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot go on should stop")]
 

@@ -1,0 +1,118 @@
+//! Instances that have answered a request and may answer another, where a tenant wants that of a component (`reuse`).
+//!
+//! Isolation: an instance is taken by the very component of the very tenant, as the file in force has it, and by nothing else.
+//! What it remembers from one request to the next is that tenant's own affair; limits, fuel and the record are each request's.
+//! Limit: [`RESTED_SHARE`] of all instances, each for [`REST_MAX`] at the most; a request that finds none makes one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use wasmtime::Store;
+use wasmtime_wasi_http::p3::bindings::Service;
+
+use crate::host::Guest;
+use crate::telemetry::{Metrics, Record};
+use crate::tenant::Component;
+
+/// One in so many instances may wait for another request.
+const RESTED_SHARE: u32 = 4;
+/// How long an instance waits for another request. Its memory is its tenant's all the while.
+const REST_MAX: Duration = Duration::from_secs(5);
+
+/// How many instances may wait where so many may run; the pool has slots for both.
+pub(super) fn rested_max(instances: u32) -> u32 {
+    instances.div_ceil(RESTED_SHARE)
+}
+
+/// An instance with nothing to do.
+pub(super) struct Rested {
+    pub(super) store: Store<Guest>,
+    pub(super) service: Service,
+    /// Requests that it has answered.
+    pub(super) answered: u32,
+    _component: Arc<Component>,
+    since: Instant,
+}
+
+/// All of them, by tenant (the ledger's serial) and component (its place in memory, which cannot be another's while one of
+/// its instances holds it).
+#[derive(Clone)]
+pub(super) struct Resting {
+    lines: Arc<Mutex<Lines>>,
+    max: usize,
+    /// Whose they are meanwhile.
+    nobody: Arc<Record>,
+}
+
+#[derive(Default)]
+struct Lines {
+    lines: HashMap<(u64, usize), Vec<Rested>>,
+    count: usize,
+}
+
+impl std::fmt::Debug for Resting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resting").field("max", &self.max).finish_non_exhaustive()
+    }
+}
+
+fn key(serial: u64, component: &Arc<Component>) -> (u64, usize) {
+    (serial, Arc::as_ptr(component) as usize)
+}
+
+impl Resting {
+    pub(super) fn new(instances: u32, metrics: &Arc<Metrics>) -> Self {
+        Self { lines: Arc::default(), max: rested_max(instances) as usize, nobody: Record::of_nobody(metrics) }
+    }
+
+    pub(super) const fn nobody(&self) -> &Arc<Record> {
+        &self.nobody
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one that rested last, whose pages are warm.
+    pub(super) fn take(&self, serial: u64, component: &Arc<Component>) -> Option<Rested> {
+        if component.reuse <= 1 {
+            return None;
+        }
+        let mut all = self.lines();
+        let rested = all.lines.get_mut(&key(serial, component))?.pop()?;
+        all.count -= 1;
+        Some(rested)
+    }
+
+    /// Keeps an instance for the next request, or gives it back where there is no room or it has answered often enough.
+    pub(super) fn put(
+        &self,
+        serial: u64,
+        component: &Arc<Component>,
+        (store, service, answered): (Store<Guest>, Service, u32),
+    ) -> Option<Store<Guest>> {
+        let mut all = self.lines();
+        if answered >= component.reuse || all.count >= self.max {
+            return Some(store);
+        }
+        let rested = Rested { store, service, answered, _component: Arc::clone(component), since: Instant::now() };
+        all.lines.entry(key(serial, component)).or_default().push(rested);
+        all.count += 1;
+        None
+    }
+
+    /// Those that nobody wanted for too long.
+    pub(super) fn expired(&self) -> Vec<Rested> {
+        let mut all = self.lines();
+        let mut expired = Vec::new();
+        for line in all.lines.values_mut() {
+            // Whoever came first rests longest: the last is taken first.
+            let fresh = line.iter().position(|rested| rested.since.elapsed() < REST_MAX).unwrap_or(line.len());
+            expired.extend(line.drain(..fresh));
+        }
+        all.lines.retain(|_, line| !line.is_empty());
+        all.count -= expired.len();
+        expired
+    }
+}

@@ -1,0 +1,115 @@
+//! Measures Tollgate beside its peers: `cargo run --release -p loadtest -- [SCENARIO …]`, or `make bench`.
+//!
+//! Every scenario starts its servers on the first core and sends from the others, in rounds that take the servers in turn, so
+//! that a machine that is busy elsewhere is so for all of them. All load goes to loopback and is bounded in count or time.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+mod load;
+mod report;
+mod scenarios;
+mod servers;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+
+/// What to measure, and how long.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", about = "Measures Tollgate beside its peers, and writes a report")]
+struct Arguments {
+    /// Which scenarios, in this order; all of them where none is named
+    #[arg(value_enum)]
+    scenarios: Vec<scenarios::Name>,
+    /// Of each run of a server
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+    /// Runs of each server, of which the median counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    #[arg(long, default_value_t = 32)]
+    connections: usize,
+    /// Tenants of the scenario `density`
+    #[arg(long, default_value_t = 10_000)]
+    tenants: usize,
+    /// How long the scenario `soak` takes
+    #[arg(long, default_value_t = 10)]
+    soak_minutes: u64,
+    /// Where `report.md` and its plots go
+    #[arg(long, default_value = "loadtest/out/report")]
+    report: PathBuf,
+    /// Built from Cargo's registry: cargo install --locked wasmtime-cli@48
+    #[arg(long, default_value = "wasmtime")]
+    wasmtime: PathBuf,
+    /// From npm: npm install workerd, then node_modules/.bin/workerd
+    #[arg(long, default_value = "workerd")]
+    workerd: PathBuf,
+    /// Another server that runs already, for `hello`: NAME=https://HOST:PORT/PATH
+    #[arg(long)]
+    peer: Vec<String>,
+    /// The tests' guests, by `make guests`
+    #[arg(long, env = "TOLLGATE_GUESTS", default_value = "tests/guests/target/components")]
+    guests: PathBuf,
+    /// A large component for `cold`, such as one of JavaScript: tollgate new --template http-js, tollgate build
+    #[arg(long)]
+    large: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let cores = std::thread::available_parallelism()?.get();
+    anyhow::ensure!(cores > 1, "two cores are needed: one for the server and one for the load");
+    let mut own = rustix::thread::CpuSet::new();
+    (1..cores).for_each(|core| own.set(core));
+    rustix::thread::sched_setaffinity(None, &own).context("cannot leave the first core to the servers")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().event_interval(8).enable_all().build()?;
+    let plan = scenarios::Plan {
+        time: Duration::from_secs(arguments.seconds),
+        rounds: arguments.rounds.max(1),
+        connections: arguments.connections,
+        tenants: arguments.tenants,
+        soak: Duration::from_secs(arguments.soak_minutes * 60),
+        wasmtime: arguments.wasmtime,
+        workerd: arguments.workerd,
+        peers: arguments.peer,
+        guests: std::path::absolute(arguments.guests)?,
+        hello: std::path::absolute("tenants/hello/site.wasm")?,
+        large: arguments.large.map(std::path::absolute).transpose()?,
+        dir: tempfile::tempdir()?,
+    };
+    anyhow::ensure!(
+        plan.hello.exists(),
+        "{} is missing: run this from the top of the repository",
+        plan.hello.display()
+    );
+    let wanted = if arguments.scenarios.is_empty() { scenarios::Name::all() } else { arguments.scenarios };
+    let mut sections = Vec::new();
+    for scenario in wanted {
+        eprintln!("{scenario:?} …");
+        let found = runtime.block_on(scenario.run(&plan)).with_context(|| format!("{scenario:?}"))?;
+        for section in &found {
+            println!("{}\n\n{}", section.title, section.table());
+        }
+        sections.extend(found);
+        // After each, so that what was measured is not lost with what comes after.
+        report::write(&arguments.report, &machine(cores)?, &sections)?;
+    }
+    println!("{}", arguments.report.join("report.md").display());
+    Ok(())
+}
+
+/// What it was measured on.
+fn machine(cores: usize) -> anyhow::Result<String> {
+    let processors = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model = processors.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("an unknown processor");
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    Ok(format!(
+        "On {cores} cores of {}, Linux {}; servers on the first core, the load on the rest.",
+        model.trim_start_matches([' ', '\t', ':']),
+        kernel.trim()
+    ))
+}

@@ -1,0 +1,88 @@
+//! First requests: of components whose code is on disk and not in memory, one at a time, and a thousand in a second beside a
+//! tenant that is warm.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{Plan, variants};
+use crate::load::{self, Connection, Outcome, Protocol, Target};
+use crate::report::{Section, figures};
+use crate::servers::Site;
+
+/// Tenants whose first request is timed.
+const SINGLE: usize = 200;
+const STORM: usize = 1000;
+/// Of the tenant that is warm, in a second.
+const WARM: f64 = 200.0;
+
+/// The first request of each of `targets`, on a connection that is open already.
+async fn first_requests(targets: &[Target]) -> anyhow::Result<Outcome> {
+    let connector = load::connector(Protocol::Http1, false)?;
+    let started = Instant::now();
+    let (mut latencies, mut failed) = (load::histogram()?, 0);
+    for target in targets {
+        let mut connection = Connection::open(target, &connector).await?;
+        let asked = Instant::now();
+        match connection.ask().await? {
+            200 => latencies.record(u64::try_from(asked.elapsed().as_micros())?)?,
+            _ => failed += 1,
+        }
+    }
+    Ok(Outcome { took: started.elapsed(), latencies, failed })
+}
+
+fn row(name: &str, of: &Outcome) -> Vec<String> {
+    let quantiles = [0.5, 0.99, 1.0].map(|quantile| figures(of.quantile(quantile)));
+    [vec![name.to_owned(), of.latencies.len().to_string()], quantiles.to_vec(), vec![of.failed.to_string()]].concat()
+}
+
+async fn single(plan: &Plan, name: &str, component: &Path, count: usize) -> anyhow::Result<Vec<Vec<String>>> {
+    let site = Site::new(&plan.dir.path().join(format!("cold-{name}")), "")?;
+    let hosts = variants::tenants(&site, component, count)?;
+    let (server, _admin) = site.serve("t0.localhost")?;
+    let targets: Vec<Target> = hosts.iter().map(|host| server.target.at(host, "/")).collect();
+    // What is paid once for all is not any tenant's first request.
+    first_requests(&targets[..1]).await?;
+    let first = first_requests(&targets[1..]).await?;
+    let second = first_requests(&targets[1..]).await?;
+    Ok(vec![row(&format!("{name}, first request"), &first), row(&format!("{name}, second request"), &second)])
+}
+
+async fn storm(plan: &Plan) -> anyhow::Result<Vec<Vec<String>>> {
+    let site = Site::new(&plan.dir.path().join("storm"), "")?;
+    let hosts = variants::tenants(&site, &plan.hello, STORM + 1)?;
+    let (server, _admin) = site.serve("t0.localhost")?;
+    let targets: Vec<Target> = hosts.iter().map(|host| server.target.at(host, "/")).collect();
+    let (warm, cold) = targets.split_at(1);
+    load::open(warm, 8, WARM, Duration::from_secs(2)).await?;
+    let alone = load::open(warm, 8, WARM, Duration::from_secs(5)).await?;
+    let at_once = STORM.min(cold.len());
+    let stormed = load::open(cold, at_once, load::to_f64(at_once as u64), Duration::from_secs(1));
+    let (beside, stormed) = tokio::join!(load::open(warm, 8, WARM, Duration::from_secs(5)), stormed);
+    Ok(vec![
+        row("warm tenant, alone", &alone),
+        row("warm tenant, beside the storm", &beside?),
+        row("the storm's first requests", &stormed?),
+    ])
+}
+
+pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
+    let mut rows = single(plan, "hello (Rust)", &plan.hello, SINGLE).await?;
+    if let Some(large) = &plan.large {
+        rows.extend(single(plan, "the large component", large, 20).await?);
+    }
+    rows.extend(storm(plan).await?);
+    let bars = rows.iter().filter_map(|row| Some((row.first()?.clone(), row.get(2)?.parse().ok()?))).collect();
+    Ok(vec![Section {
+        name: "cold",
+        title: "First requests".to_owned(),
+        how: format!(
+            "Compiled code on disk (in the kernel's cache), not in memory; on a connection that is open already; milliseconds. The \
+             storm: {STORM} tenants with components of their own, a first request each within a second, while a warm tenant has \
+             {WARM} requests a second for 5 s."
+        ),
+        columns: vec!["what", "requests", "p50 ms", "p99 ms", "worst ms", "failed"],
+        rows,
+        plot: ("p50, ms", bars),
+    }])
+}

@@ -1,0 +1,123 @@
+//! What is measured: one file a scenario.
+
+mod cold;
+mod density;
+mod handshakes;
+mod hello;
+mod soak;
+mod storage;
+mod stream;
+mod variants;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::load::Outcome;
+use crate::report::Section;
+use crate::servers::Server;
+
+/// What all of them need to know.
+pub(crate) struct Plan {
+    pub(crate) time: Duration,
+    pub(crate) rounds: usize,
+    pub(crate) connections: usize,
+    pub(crate) tenants: usize,
+    pub(crate) soak: Duration,
+    pub(crate) wasmtime: PathBuf,
+    pub(crate) workerd: PathBuf,
+    pub(crate) peers: Vec<String>,
+    pub(crate) guests: PathBuf,
+    /// The demo tenant's component.
+    pub(crate) hello: PathBuf,
+    /// A component of many megabytes, for the scenario `cold`.
+    pub(crate) large: Option<PathBuf>,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Plan {
+    /// One of the tests' guests.
+    fn guest(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.guests.join(format!("{name}.wasm"));
+        anyhow::ensure!(path.exists(), "{} is missing: run make guests", path.display());
+        Ok(path)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Name {
+    Hello,
+    Handshakes,
+    Cold,
+    Density,
+    Storage,
+    Stream,
+    Soak,
+}
+
+impl Name {
+    pub(crate) fn all() -> Vec<Self> {
+        Self::value_variants().to_vec()
+    }
+
+    pub(crate) async fn run(self, plan: &Plan) -> anyhow::Result<Vec<Section>> {
+        match self {
+            Self::Hello => hello::run(plan).await,
+            Self::Handshakes => handshakes::run(plan).await,
+            Self::Cold => cold::run(plan).await,
+            Self::Density => density::run(plan).await,
+            Self::Storage => storage::run(plan).await,
+            Self::Stream => stream::run(plan).await,
+            Self::Soak => soak::run(plan).await,
+        }
+    }
+}
+
+/// A run, and what the server took of its core for it.
+struct Run {
+    outcome: Outcome,
+    processor: Duration,
+}
+
+/// Measures a server while it is under load.
+async fn measured(server: &Server, load: impl Future<Output = anyhow::Result<Outcome>>) -> anyhow::Result<Run> {
+    let before = server.processor_time()?;
+    let outcome = load.await?;
+    Ok(Run { outcome, processor: server.processor_time()?.saturating_sub(before) })
+}
+
+/// Of runs of one server, what a table says of them.
+struct Summary {
+    per_second: f64,
+    p50: f64,
+    p99: f64,
+    /// Microseconds of its core a request.
+    cost: f64,
+    /// The share of its core that it had.
+    busy: f64,
+    failed: u64,
+    spread: String,
+}
+
+fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of.get(of.len() / 2).copied().unwrap_or_default()
+}
+
+fn summary(runs: &[Run]) -> Summary {
+    let each = |figure: &dyn Fn(&Run) -> f64| runs.iter().map(figure).collect::<Vec<_>>();
+    let rates = each(&|run| run.outcome.per_second());
+    let spread: Vec<String> = rates.iter().map(|rate| format!("{rate:.0}")).collect();
+    Summary {
+        per_second: median(rates),
+        p50: median(each(&|run| run.outcome.quantile(0.5))),
+        p99: median(each(&|run| run.outcome.quantile(0.99))),
+        cost: median(each(&|run| {
+            run.processor.as_secs_f64() * 1e6 / crate::load::to_f64(run.outcome.latencies.len().max(1))
+        })),
+        busy: median(each(&|run| run.processor.as_secs_f64() / run.outcome.took.as_secs_f64())),
+        failed: runs.iter().map(|run| run.outcome.failed).sum(),
+        spread: spread.join(" "),
+    }
+}

@@ -1,0 +1,292 @@
+//! The servers that are measured: each on a core of its own, one after the other under load, all of them ended with the run.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::load::{Protocol, Target};
+
+/// By when a server must be there.
+const START: Duration = Duration::from_secs(300);
+
+/// A server that runs.
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) target: Target,
+    child: Child,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone_already = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+impl Server {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has had of its core until now (proc_pid_stat(5): utime and stime).
+    pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| -> anyhow::Result<u64> { Ok(fields.get(at).context("a short stat")?.parse()?) };
+        let ticks = ticks(11)? + ticks(12)?;
+        Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
+    }
+
+    /// Resident memory in KiB: all of it, and what is nobody else's and no file's (proc_pid_status(5): VmRSS, RssAnon).
+    pub(crate) fn memory(&self) -> anyhow::Result<(u64, u64)> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let field = |name: &str| -> anyhow::Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such field")?;
+            Ok(line.trim_start_matches(':').split_whitespace().next().context("no figure")?.parse()?)
+        };
+        Ok((field("VmRSS")?, field("RssAnon")?))
+    }
+
+    pub(crate) fn descriptors(&self) -> anyhow::Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
+    }
+}
+
+/// On the core that servers have, with an environment that has nothing of ours but where programs are: `RUST_BACKTRACE`, for
+/// one, costs Wasmtime a tenth of its speed.
+pub(crate) fn on_server_core(program: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.arg("-c").arg("0").arg(program).env_clear();
+    for name in ["PATH", "HOME"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn wait_for(child: &mut Child, address: SocketAddr) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while started.elapsed() < START {
+        if TcpStream::connect(address).is_ok() {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("it ended with {status}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bail!("nothing answers at {address}")
+}
+
+fn target(address: SocketAddr, host: &str, is_tls: bool) -> Target {
+    Target { address, host: host.to_owned(), path: "/".to_owned(), is_tls, protocol: Protocol::Http1 }
+}
+
+/// Where programs are that were built beside this one.
+pub(crate) fn built(name: &str) -> anyhow::Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let path = here.parent().context("this program is nowhere")?.join(name);
+    if !path.exists() {
+        bail!("{} is missing: make bench builds it", path.display());
+    }
+    Ok(path)
+}
+
+/// hyper and rustls and nothing else (bin/bare.rs); with a Redis URL it answers with what is there.
+pub(crate) fn bare(redis: Option<&str>) -> anyhow::Result<Server> {
+    let mut child = on_server_core(&built("bare")?).arg("127.0.0.1:0").args(redis).stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+    let address = line.trim().parse().context("bare said no address")?;
+    Ok(Server { name: "bare hyper + rustls".to_owned(), target: target(address, "localhost", true), child })
+}
+
+/// `wasmtime serve`, which has no TLS, with its pooling allocator.
+pub(crate) fn wasmtime(program: &Path, component: &Path) -> anyhow::Result<Server> {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let mut child = on_server_core(program)
+        .args(["serve", "-Scli", "-Opooling-allocator=y", "--addr", &address.to_string()])
+        .arg("--env=GREETING=Hello from Tollgate")
+        .arg(component)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("{} does not start", program.display()))?;
+    wait_for(&mut child, address)?;
+    Ok(Server { name: "wasmtime serve".to_owned(), target: target(address, "localhost", false), child })
+}
+
+/// nginx as one process, TLS and an answer that it has in its configuration.
+pub(crate) fn nginx(dir: &Path) -> anyhow::Result<Server> {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+    fs::write(dir.join("nginx.pem"), made.cert.pem())?;
+    fs::write(dir.join("nginx.key"), made.signing_key.serialize_pem())?;
+    let body = "x".repeat(320);
+    let file = dir.join("nginx.conf");
+    fs::write(
+        &file,
+        format!(
+            "daemon off; master_process off; pid {dir}/nginx.pid; error_log {dir}/nginx.log;\n\
+             events {{ worker_connections 4096; }}\n\
+             http {{ access_log off; keepalive_requests 1000000000;\n\
+             client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; \
+             scgi_temp_path {dir}/s;\n\
+             server {{ listen {address} ssl http2; ssl_certificate {dir}/nginx.pem; ssl_certificate_key {dir}/nginx.key;\n\
+             ssl_protocols TLSv1.3; location / {{ default_type text/html; return 200 \"{body}\"; }} }} }}\n",
+            dir = dir.display()
+        ),
+    )?;
+    let mut child = on_server_core(Path::new("nginx"))
+        .arg("-c")
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("nginx does not start")?;
+    wait_for(&mut child, address)?;
+    Ok(Server { name: "nginx, TLS, return 200".to_owned(), target: target(address, "localhost", true), child })
+}
+
+/// workerd with JavaScript that says hello, without TLS.
+pub(crate) fn workerd(program: &Path, dir: &Path) -> anyhow::Result<Server> {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let body = "x".repeat(320);
+    fs::write(
+        dir.join("hello.js"),
+        format!("export default {{ async fetch() {{ return new Response(\"{body}\"); }} }};\n"),
+    )?;
+    let file = dir.join("workerd.capnp");
+    fs::write(
+        &file,
+        format!(
+            "using Workerd = import \"/workerd/workerd.capnp\";\n\
+             const config :Workerd.Config = (services = [(name = \"main\", worker = .hello)],\n\
+             sockets = [(name = \"http\", address = \"{address}\", http = (), service = \"main\")]);\n\
+             const hello :Workerd.Worker = (modules = [(name = \"hello.js\", esModule = embed \"hello.js\")],\n\
+             compatibilityDate = \"2025-01-01\");\n"
+        ),
+    )?;
+    let mut child = on_server_core(program)
+        .arg("serve")
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("{} does not start", program.display()))?;
+    wait_for(&mut child, address)?;
+    Ok(Server { name: "workerd, JavaScript".to_owned(), target: target(address, "localhost", false), child })
+}
+
+/// Whatever was started by somebody else, told as `NAME=https://HOST:PORT/PATH`: it is measured and not ended.
+pub(crate) fn elsewhere(said: &str) -> anyhow::Result<(String, Target)> {
+    let (name, url) = said.split_once('=').context("a peer is told as NAME=https://HOST:PORT/PATH")?;
+    let url: http::Uri = url.parse()?;
+    let host = url.host().context("no host")?.to_owned();
+    let is_tls = url.scheme_str() == Some("https");
+    let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    let address = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port))?.next().context("no address")?;
+    anyhow::ensure!(address.ip().is_loopback(), "{address} is not this machine: load goes to loopback only");
+    Ok((name.to_owned(), Target { path: url.path().to_owned(), ..target(address, &host, is_tls) }))
+}
+
+/// A gateway's folder: its file, and its tenants.
+pub(crate) struct Site {
+    pub(crate) dir: PathBuf,
+}
+
+impl Site {
+    /// With certificates from a file, as in production, where no response says where its time went.
+    pub(crate) fn new(dir: &Path, more: &str) -> anyhow::Result<Self> {
+        fs::create_dir_all(dir.join("config"))?;
+        fs::create_dir_all(dir.join("tenants"))?;
+        let site = Self { dir: dir.to_owned() };
+        let file = format!(
+            "schema = 1\nstate = \"../state\"\n[listen]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nadmin = \
+             \"127.0.0.1:0\"\nconnections = 30_000\nconnections_per_address = 30_000\n[tls]\ncertificates = \"files\"\n[tenants]\ndir = \
+             \"../tenants\"\nwatch = false\n[telemetry]\nformat = \"json\"\n[telemetry.access]\nto = \"file\"\npath = \
+             \"../access.log\"\n{more}\n"
+        );
+        fs::write(dir.join("config/gateway.toml"), file)?;
+        Ok(site)
+    }
+
+    /// `more` stands before the component; `component.KEY = VALUE` is a key of the component itself.
+    pub(crate) fn tenant(&self, id: &str, component: &Path, more: &str) -> anyhow::Result<()> {
+        let (more, own) = more.strip_prefix("component.").map_or((more, ""), |own| ("", own));
+        let dir = self.dir.join("tenants").join(id);
+        fs::create_dir_all(&dir)?;
+        let host = format!("{id}.localhost");
+        let made = rcgen::generate_simple_self_signed(vec![host.clone()])?;
+        fs::write(dir.join("cert.pem"), made.cert.pem())?;
+        let key = dir.join("key.pem");
+        fs::write(&key, made.signing_key.serialize_pem())?;
+        fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        let file = format!(
+            "schema = 1\nhosts = [\"{host}\"]\n[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n[env]\nGREETING = \"Hello from \
+             Tollgate\"\n{more}\n[[component]]\nname = \"site\"\nsource = \"{}\"\nstores = [\"default\"]\n{own}\n[[route]]\npath = \
+             \"/...\"\ncomponent = \"site\"\n",
+            component.display()
+        );
+        fs::write(dir.join("tenant.toml"), file)?;
+        Ok(())
+    }
+
+    /// Starts a gateway on it.
+    pub(crate) fn serve(&self, host: &str) -> anyhow::Result<(Server, SocketAddr)> {
+        let said = self.dir.join("said");
+        let mut child = on_server_core(&built("tollgate")?)
+            .arg("serve")
+            .arg("--config")
+            .arg(self.dir.join("config/gateway.toml"))
+            .stdout(fs::File::create(&said)?)
+            .stderr(fs::File::create(self.dir.join("log"))?)
+            .spawn()?;
+        let started = Instant::now();
+        while started.elapsed() < START {
+            let text = fs::read_to_string(&said)?;
+            let address = |name: &str| {
+                let line = text.lines().find(|line| line.starts_with(name))?;
+                line.split_whitespace().nth(1)?.parse::<SocketAddr>().ok()
+            };
+            if let (Some(https), Some(admin)) = (address("https"), address("admin")) {
+                let server = Server { name: "Tollgate".to_owned(), target: target(https, host, true), child };
+                return Ok((server, admin));
+            }
+            if let Some(status) = child.try_wait()? {
+                bail!("tollgate ended with {status}: see {}", self.dir.join("log").display());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("tollgate did not start: see {}", self.dir.join("log").display())
+    }
+
+    /// What the operators' API says of `path`.
+    pub(crate) fn operators(&self, admin: SocketAddr, path: &str) -> anyhow::Result<String> {
+        let token = fs::read_to_string(self.dir.join("state/admin.token"))?;
+        let mut stream = TcpStream::connect(admin)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let request = format!("GET {path} HTTP/1.0\r\nhost: {admin}\r\nauthorization: Bearer {}\r\n\r\n", token.trim());
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        anyhow::ensure!(
+            head.contains(" 200 "),
+            "the operators' API says {} of {path}",
+            head.lines().next().unwrap_or("nothing")
+        );
+        Ok(body.to_owned())
+    }
+}
