@@ -113,16 +113,30 @@ fn common(calls: Calls, metering: bool) -> Config {
     config
 }
 
+/// Slots of an engine's pool. Those that rest have slots of their own, so that whoever is let in finds one.
+fn slots(calls: Calls, instances: u32) -> u32 {
+    match calls {
+        Calls::Single => instances,
+        Calls::Concurrent => instances.saturating_add(rested_max(instances)),
+    }
+}
+
+/// Bytes of address space that both pools reserve, of the 2^47 (128 TiB) that a process has on x86-64: a slot has two
+/// memories of 4 GiB and a guard of 32 MiB behind each, 8.06 GiB; with slots for n instances in one pool and 1.25 n in the
+/// other, 18.1 GiB for each of n. So 1,000 take 17.7 TiB, and 5,000 take 88; more than 5,500 were refused where it was tried,
+/// because each pool is one piece and the addresses between are not all free. None of it is memory until it is touched.
+fn address_space(instances: u32) -> u64 {
+    let slots = u64::from(slots(Calls::Single, instances)) + u64::from(slots(Calls::Concurrent, instances));
+    slots * u64::from(MEMORIES_PER_COMPONENT) * (MEMORY_RESERVATION + MEMORY_GUARD)
+}
+
 /// One of the gateway's engines, with `instances` slots.
 ///
 /// # Errors
-/// The pools do not fit: each slot of either engine reserves 4 GiB and a guard per memory, of the 128 TiB a process has.
+/// The pools do not fit ([`address_space`]).
 pub(crate) fn pooling(calls: Calls, instances: u32, metering: bool) -> anyhow::Result<Engine> {
-    // Those that rest have slots of their own, so that whoever is let in finds one.
-    let instances = match calls {
-        Calls::Single => instances,
-        Calls::Concurrent => instances.saturating_add(rested_max(instances)),
-    };
+    let wanted = instances;
+    let instances = slots(calls, instances);
     // As many of each as all instances together may have, so that no tenant's components can use up what others need.
     let memories = instances.saturating_mul(MEMORIES_PER_COMPONENT);
     let mut pool = PoolingAllocationConfig::new();
@@ -142,11 +156,12 @@ pub(crate) fn pooling(calls: Calls, instances: u32, metering: bool) -> anyhow::R
         .pagemap_scan(Enabled::Auto);
     let mut config = common(calls, metering);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    let tebibytes = (u64::from(memories) * ENGINES * (MEMORY_RESERVATION + MEMORY_GUARD)) >> 40;
     Engine::new(&config).map_err(anyhow::Error::from).with_context(|| {
         format!(
-            "cannot make the instance pools: sandbox.instances = {instances} needs about {tebibytes} TiB of address \
-             space; choose fewer, or raise the limit on virtual memory (ulimit -v)"
+            "cannot make the instance pools: sandbox.instances = {wanted} needs about {} TiB of address space in pieces of \
+             half of that, and a process has 128 TiB; choose fewer (5000 fit), or raise the limit on virtual memory \
+             (ulimit -v)",
+            address_space(wanted) >> 40
         )
     })
 }

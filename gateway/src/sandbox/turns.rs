@@ -141,7 +141,7 @@ impl Turns {
         tasks: &Tasks,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
-        let job = self.job(ledger, Some(record), TURN_FUEL_MIN, Box::pin(tasks.counted(work)));
+        let job = self.job(ledger, Some(record), (TURN_FUEL_MIN, false), Box::pin(tasks.counted(work)));
         if self.shared.may_run_here(&job.ledger, true) {
             job.state.store(IN_LINE, Ordering::Release);
             job.run(&self.shared.usual);
@@ -150,7 +150,8 @@ impl Turns {
         }
     }
 
-    /// Does in the tenant's turn what holds a processor for a while and is no guest, and waits for it.
+    /// Does in the tenant's turn, in the slow lane where others are about, what holds a processor for a while and is no guest, and
+    /// waits for it.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         ledger: Arc<Ledger>,
@@ -162,15 +163,21 @@ impl Turns {
             // Whoever wanted it may have left.
             let _gone = done.send(work());
         };
-        self.job(ledger, None, fuel, Box::pin(work)).wake();
+        self.job(ledger, None, (fuel, true), Box::pin(work)).wake();
         result.await.ok()
     }
 
-    fn job(&self, ledger: Arc<Ledger>, record: Option<Arc<Record>>, fuel_min: u64, work: Work) -> Arc<Job> {
+    fn job(
+        &self,
+        ledger: Arc<Ledger>,
+        record: Option<Arc<Record>>,
+        (fuel_min, is_long): (u64, bool),
+        work: Work,
+    ) -> Arc<Job> {
         let work = Mutex::new(Some(work));
         let charged = Mutex::new(Charged { record, ..Charged::default() });
         let shared = Arc::clone(&self.shared);
-        Arc::new(Job { shared, ledger, fuel_min, state: AtomicU8::new(IDLE), work, charged })
+        Arc::new(Job { shared, ledger, fuel_min, is_long, state: AtomicU8::new(IDLE), work, charged })
     }
 }
 
@@ -250,6 +257,8 @@ struct Job {
     ledger: Arc<Ledger>,
     /// What each of its turns costs at least.
     fuel_min: u64,
+    /// Whether its turns are known to be long ones.
+    is_long: bool,
     state: AtomicU8,
     work: Mutex<Option<Work>>,
     charged: Mutex<Charged>,
@@ -285,7 +294,7 @@ impl Job {
             runtime.spawn(async move { job.run(&self.shared.usual) });
             return;
         }
-        let lane = if is_slow(&self.ledger) { &shared.slow } else { &shared.usual };
+        let lane = if self.is_long || is_slow(&self.ledger) { &shared.slow } else { &shared.usual };
         lane.add(self);
     }
 

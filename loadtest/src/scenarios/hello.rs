@@ -92,6 +92,8 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
         let mut half = Vec::new();
         for ((peer, target), full) in peers.iter().zip(&targets).zip(&full) {
             let targets = std::slice::from_ref(target);
+            // It has slept while the others had their turns, and its pages may have to come back first.
+            load::open(targets, plan.connections, full.per_second / 2.0, Duration::from_secs(1)).await?;
             let run = peer.run(load::open(targets, plan.connections, full.per_second / 2.0, plan.time)).await?;
             half.push(summary(&[run]));
         }

@@ -4,6 +4,7 @@ mod cold;
 mod density;
 mod handshakes;
 mod hello;
+mod inside;
 mod soak;
 mod storage;
 mod stream;
@@ -49,6 +50,7 @@ impl Plan {
 pub(crate) enum Name {
     Hello,
     Handshakes,
+    Inside,
     Cold,
     Density,
     Storage,
@@ -65,6 +67,7 @@ impl Name {
         match self {
             Self::Hello => hello::run(plan).await,
             Self::Handshakes => handshakes::run(plan).await,
+            Self::Inside => inside::run(plan).await,
             Self::Cold => cold::run(plan).await,
             Self::Density => density::run(plan).await,
             Self::Storage => storage::run(plan).await,

@@ -14,7 +14,7 @@ const BODY_BYTES: usize = 1 << 30;
 const IDLE: usize = 10_000;
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
-    let limits = "[limits]\nrequest_body = \"2GiB\"\ntime = \"10m\"\nfuel = \"1000G\"";
+    let limits = "[limits]\nrequest_body = \"2GiB\"\ntime = \"10m\"\nfuel = \"1000G\"\n[quota]\nconnections = 30_000";
     let site = Site::new(&plan.dir.path().join("stream"), "")?;
     site.tenant("echo", &plan.guest("echo")?, limits)?;
     let (server, _admin) = site.serve("echo.localhost")?;

@@ -104,7 +104,7 @@ pub(super) const GATEWAY: File = File {
             key("key", PATH, Nothing, "of `cert`"),
         ]),
         section("sandbox", "Where guests run.", &[
-            key("instances", ANY, plain!(defaults::INSTANCES), "running at once; each reserves 4 GiB of address space"),
+            key("instances", ANY, plain!(defaults::INSTANCES), "running at once; each reserves 18 GiB of address space, so some 5,000 fit"),
             key("memory", Bytes, bytes!(defaults::MEMORY), "of all guests together; one that asks for more gets 503"),
             key("fair_turns", Bool, plain!(defaults::FAIR_TURNS), "false: guests run in order of arrival, to compare with"),
             key("metering", Bool, plain!(defaults::METERING), "false: no fuel, no turns, no fuel quotas, to measure what they cost"),
