@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tests::{Gateway, Protocol, Site, top};
+use tests::{Gateway, Protocol, Site, Tenant, top};
 
 const DEMOS: [(&str, &[&str]); 4] =
     [("counter", &["site"]), ("hello", &["site"]), ("links", &["site"]), ("rps", &["rock", "paper", "scissors"])];
@@ -108,4 +108,18 @@ fn every_shipped_file_is_without_a_problem() {
             assert_eq!((&found["tenants"], problems.len()), (&4.into(), 0), "{name}: {found:#}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_page_that_is_measured_without_a_framework_is_the_demo_tenants() {
+    let greeting = "[env]\nGREETING = \"Hello from Tollgate\"";
+    let of = |host, component| Tenant::of(host, component).with(greeting);
+    let demo = top().join("tenants/hello/site.wasm");
+    let site = Site::new()
+        .tenant("hello", &of("hello.localhost", &demo))
+        .tenant("plain", &of("plain.localhost", &tests::guest("plain-hello")));
+    let gateway = Gateway::start(&site);
+    let (page, plain) = (gateway.get("hello.localhost", "/").await, gateway.get("plain.localhost", "/").await);
+    assert_eq!(page.text().replace("hello.localhost", "plain.localhost"), plain.text());
+    assert_eq!(page.header("content-type"), plain.header("content-type"));
 }
