@@ -92,7 +92,8 @@ impl Turns {
     /// No thread can be had.
     pub(super) fn start(runners: usize, reaper: Reaper) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Handle::current();
-        let (usual, slow) = (Lane::of(runners), Lane::of(runners));
+        let usual = Lane::of(runners);
+        let slow = usual.beside();
         let shared = Shared { usual, slow, runtime: Some(runtime.clone()), ..Shared::new() };
         let turns = Self { shared: Arc::new(shared), reaper };
         for runner in 0..runners {
@@ -141,8 +142,10 @@ impl Turns {
         tasks: &Tasks,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
+        // Its first turn faults its code in, page after page: sockets should not wait for that.
+        let is_cold = record.waited_for_code();
         let job = self.job(ledger, Some(record), (TURN_FUEL_MIN, false), Box::pin(tasks.counted(work)));
-        if self.shared.may_run_here(&job.ledger, true) {
+        if !is_cold && self.shared.may_run_here(&job.ledger, true) {
             job.state.store(IN_LINE, Ordering::Release);
             job.run(&self.shared.usual);
         } else {
@@ -351,7 +354,9 @@ impl Job {
             self.ledger.burn(exact);
         }
         let over = u64::try_from(time.saturating_sub(TURN_LONG).as_nanos()).unwrap_or(u64::MAX);
-        lane.lines().settle(&self.ledger, turn.max(self.fuel_min).max(over));
+        // Long work paid ahead, when it stood in line.
+        let fuel_min = if self.is_long { TURN_FUEL_MIN } else { self.fuel_min };
+        lane.lines().settle(&self.ledger, turn.max(fuel_min).max(over));
         done_with
     }
 }

@@ -71,6 +71,9 @@ pub(crate) struct Times {
     pub(crate) fuel: u64,
 }
 
+/// To find code in memory takes less.
+const LOAD_US_MIN: u64 = 100;
+
 /// Longer texts of strangers are cut in the log.
 const TEXT_BYTES_MAX: usize = 512;
 
@@ -199,6 +202,11 @@ impl Record {
     pub(crate) fn loaded(&self, time: Duration) {
         self.load_us.store(micros(time), Ordering::Relaxed);
         self.stage("component.load", time);
+    }
+
+    /// Whether its component was not in memory when it came.
+    pub(crate) fn waited_for_code(&self) -> bool {
+        self.load_us.load(Ordering::Relaxed) > LOAD_US_MIN
     }
 
     pub(crate) fn instantiated(&self, time: Duration) {

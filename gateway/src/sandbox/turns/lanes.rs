@@ -36,6 +36,12 @@ impl Lane {
         Self { runners: (0..runners).map(|_| Runner::default()).collect(), ..Self::default() }
     }
 
+    /// One beside this one, with as many runners.
+    pub(super) fn beside(&self) -> Self {
+        let lines = Lines::beside(self.lines().floor());
+        Self { lines: Mutex::new(lines), ..Self::of(self.runners.len()) }
+    }
+
     pub(super) fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }

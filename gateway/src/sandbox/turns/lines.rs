@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Job;
 use super::lanes::Runner;
@@ -17,7 +17,9 @@ pub(super) struct Lines {
     /// (virtual time, serial) of the same tenants.
     pub(super) order: BTreeSet<(u64, u64)>,
     /// The virtual time of whoever was taken last.
-    floor: u64,
+    floor: Arc<AtomicU64>,
+    /// The floor of the lane that most are in: whoever comes to the other one stands behind those that came from there.
+    beside: Option<Arc<AtomicU64>>,
     /// Runners that wait for a job.
     pub(super) sleeping: usize,
     /// The runners are to end.
@@ -32,6 +34,21 @@ struct Line {
 }
 
 impl Lines {
+    /// Of a lane beside the one whose floor this is.
+    pub(super) fn beside(floor: &Arc<AtomicU64>) -> Self {
+        Self { beside: Some(Arc::clone(floor)), ..Self::default() }
+    }
+
+    pub(super) const fn floor(&self) -> &Arc<AtomicU64> {
+        &self.floor
+    }
+
+    /// Where whoever comes stands at the least.
+    fn least(&self) -> u64 {
+        let beside = self.beside.as_ref().map_or(0, |floor| floor.load(Ordering::Relaxed));
+        self.floor.load(Ordering::Relaxed).max(beside)
+    }
+
     pub(super) fn add(&mut self, job: Arc<Job>) {
         let serial = job.ledger.serial;
         if let Some(line) = self.lines.get_mut(&serial) {
@@ -39,7 +56,9 @@ impl Lines {
             return;
         }
         let ledger = Arc::clone(&job.ledger);
-        let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.floor);
+        // What is known to take long stands behind whoever wants less.
+        let ahead = if job.is_long { job.fuel_min / ledger.weight() } else { 0 };
+        let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.least()).saturating_add(ahead);
         ledger.virtual_time.store(virtual_time, Ordering::Relaxed);
         self.order.insert((virtual_time, serial));
         self.lines.insert(serial, Line { jobs: VecDeque::from([job]), ledger, virtual_time });
@@ -52,7 +71,7 @@ impl Lines {
     /// Takes the next job.
     pub(super) fn next(&mut self) -> Option<Arc<Job>> {
         let first = *self.order.first()?;
-        self.floor = self.floor.max(first.0);
+        self.floor.fetch_max(first.0, Ordering::Relaxed);
         self.take(first)
     }
 
@@ -64,7 +83,9 @@ impl Lines {
         };
         let is_alone = self.order.iter().all(|(_, serial)| is_own(*serial)) && runners.iter().all(runs_own);
         if is_alone {
-            let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.floor);
+            let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.least());
+            // Who had turns while nobody else wanted any owes those that come now nothing for it.
+            self.floor.store(virtual_time, Ordering::Relaxed);
             ledger.virtual_time.store(virtual_time + FUEL_SLICE / ledger.weight(), Ordering::Relaxed);
         }
         is_alone
