@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tollgate
 
-.PHONY: help run test check bench setup-bench instructions fuzz guests demos setup-test test-servers test-templates build
+.PHONY: help run test check bench setup-bench fuzz guests demos setup-test test-servers test-templates build
 
 help: ## What there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
