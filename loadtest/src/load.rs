@@ -4,8 +4,8 @@
 //! server it measures measures itself; HTTP/2 is hyper's.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -334,37 +334,45 @@ pub(crate) async fn open(
         let target = targets.get(of % targets.len()).context("no target")?;
         opened.push(Connection::open(target, &connector).await?);
     }
+    // One for all: a thousand of these are 200 MB, and to make and add them up is a stall of the load.
+    let found = Arc::new(Mutex::new((histogram()?, 0)));
     let _awake = Awake::stay();
     let started = Instant::now();
     let mut clients = tokio::task::JoinSet::new();
     for mut connection in opened {
-        let next = Arc::clone(&next);
+        let (next, found) = (Arc::clone(&next), Arc::clone(&found));
         clients.spawn(async move {
-            let (mut latencies, mut failed) = (histogram()?, 0);
+            let note = |latency: Option<u64>| {
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                match latency {
+                    Some(latency) => found.0.record(latency)?,
+                    None => found.1 += 1,
+                }
+                anyhow::Ok(())
+            };
             loop {
                 let number = to_f64(next.fetch_add(1, Ordering::Relaxed));
                 if number >= count {
-                    return anyhow::Ok((latencies, failed));
+                    return anyhow::Ok(());
                 }
                 let due = started + Duration::from_secs_f64(number / per_second);
                 wait_until(due).await;
                 match tokio::time::timeout(PATIENCE, connection.ask()).await {
-                    Ok(Ok(200)) => latencies.record(micros(due.elapsed()))?,
-                    Ok(Ok(_status)) => failed += 1,
+                    Ok(Ok(200)) => note(Some(micros(due.elapsed())))?,
+                    Ok(Ok(_status)) => note(None)?,
                     Ok(Err(_)) | Err(_) => {
-                        failed += 1;
-                        return Ok((latencies, failed));
+                        note(None)?;
+                        return Ok(());
                     }
                 }
             }
         });
     }
-    let (mut latencies, mut failed) = (histogram()?, 0);
     while let Some(client) = clients.join_next().await {
-        let (more, others) = client??;
-        latencies.add(more)?;
-        failed += others;
+        client??;
     }
+    let found = Arc::into_inner(found).context("a client still runs")?;
+    let (latencies, failed) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Outcome::new(latencies, started.elapsed(), failed))
 }
 
