@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsConnector, rustls};
 
@@ -65,10 +66,6 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    fn new(latencies: Histogram<u64>, took: Duration, failed: u64) -> Self {
-        Self { took, latencies, failed }
-    }
-
     pub(crate) fn per_second(&self) -> f64 {
         to_f64(self.latencies.len()) / self.took.as_secs_f64()
     }
@@ -82,6 +79,48 @@ impl Outcome {
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
 pub(crate) const fn to_f64(count: u64) -> f64 {
     count as f64
+}
+
+/// What clients of one run note together: a histogram for each of a thousand is 200 MB, and to make and add them up is a stall
+/// of the load.
+#[derive(Clone)]
+pub(crate) struct Notes {
+    began: Instant,
+    found: Arc<Mutex<(Histogram<u64>, u64)>>,
+}
+
+impl Notes {
+    pub(crate) fn begin() -> anyhow::Result<Self> {
+        Ok(Self { found: Arc::new(Mutex::new((histogram()?, 0))), began: Instant::now() })
+    }
+
+    fn found(&self) -> MutexGuard<'_, (Histogram<u64>, u64)> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was asked for then is answered.
+    pub(crate) fn answered(&self, asked: Instant) -> anyhow::Result<()> {
+        Ok(self.found().0.record(micros(asked.elapsed()))?)
+    }
+
+    pub(crate) fn failed(&self) {
+        self.found().1 += 1;
+    }
+
+    /// What they came to.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let took = self.began.elapsed();
+        let (latencies, failed) = self.found().clone();
+        Outcome { took, latencies, failed }
+    }
+
+    /// The same once all clients have ended.
+    pub(crate) async fn after(&self, mut clients: JoinSet<anyhow::Result<()>>) -> anyhow::Result<Outcome> {
+        while let Some(client) = clients.join_next().await {
+            client??;
+        }
+        Ok(self.outcome())
+    }
 }
 
 pub(crate) fn histogram() -> anyhow::Result<Histogram<u64>> {
@@ -289,33 +328,27 @@ pub(crate) async fn closed(target: &Target, connections: usize, time: Duration) 
         opened.push(Connection::open(target, &connector).await?);
     }
     let _awake = Awake::stay();
-    let started = Instant::now();
-    let until = started + time;
-    let mut clients = tokio::task::JoinSet::new();
+    let notes = Notes::begin()?;
+    let until = notes.began + time;
+    let mut clients = JoinSet::new();
     for mut connection in opened {
+        let notes = notes.clone();
         clients.spawn(async move {
-            let (mut latencies, mut failed) = (histogram()?, 0);
             while Instant::now() < until {
                 let asked = Instant::now();
                 match tokio::time::timeout(PATIENCE, connection.ask()).await {
-                    Ok(Ok(200)) => latencies.record(micros(asked.elapsed()))?,
-                    Ok(Ok(_status)) => failed += 1,
+                    Ok(Ok(200)) => notes.answered(asked)?,
+                    Ok(Ok(_status)) => notes.failed(),
                     Ok(Err(_)) | Err(_) => {
-                        failed += 1;
+                        notes.failed();
                         break;
                     }
                 }
             }
-            anyhow::Ok((latencies, failed))
+            Ok(())
         });
     }
-    let (mut latencies, mut failed) = (histogram()?, 0);
-    while let Some(client) = clients.join_next().await {
-        let (more, others) = client??;
-        latencies.add(more)?;
-        failed += others;
-    }
-    Ok(Outcome::new(latencies, started.elapsed(), failed))
+    notes.after(clients).await
 }
 
 /// Requests at a rate, whatever the answers do; a latency counts from when a request was due.
@@ -334,46 +367,31 @@ pub(crate) async fn open(
         let target = targets.get(of % targets.len()).context("no target")?;
         opened.push(Connection::open(target, &connector).await?);
     }
-    // One for all: a thousand of these are 200 MB, and to make and add them up is a stall of the load.
-    let found = Arc::new(Mutex::new((histogram()?, 0)));
     let _awake = Awake::stay();
-    let started = Instant::now();
-    let mut clients = tokio::task::JoinSet::new();
+    let notes = Notes::begin()?;
+    let mut clients = JoinSet::new();
     for mut connection in opened {
-        let (next, found) = (Arc::clone(&next), Arc::clone(&found));
+        let (next, notes) = (Arc::clone(&next), notes.clone());
         clients.spawn(async move {
-            let note = |latency: Option<u64>| {
-                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                match latency {
-                    Some(latency) => found.0.record(latency)?,
-                    None => found.1 += 1,
-                }
-                anyhow::Ok(())
-            };
             loop {
                 let number = to_f64(next.fetch_add(1, Ordering::Relaxed));
                 if number >= count {
-                    return anyhow::Ok(());
+                    return Ok(());
                 }
-                let due = started + Duration::from_secs_f64(number / per_second);
+                let due = notes.began + Duration::from_secs_f64(number / per_second);
                 wait_until(due).await;
                 match tokio::time::timeout(PATIENCE, connection.ask()).await {
-                    Ok(Ok(200)) => note(Some(micros(due.elapsed())))?,
-                    Ok(Ok(_status)) => note(None)?,
+                    Ok(Ok(200)) => notes.answered(due)?,
+                    Ok(Ok(_status)) => notes.failed(),
                     Ok(Err(_)) | Err(_) => {
-                        note(None)?;
+                        notes.failed();
                         return Ok(());
                     }
                 }
             }
         });
     }
-    while let Some(client) = clients.join_next().await {
-        client??;
-    }
-    let found = Arc::into_inner(found).context("a client still runs")?;
-    let (latencies, failed) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Outcome::new(latencies, started.elapsed(), failed))
+    notes.after(clients).await
 }
 
 /// tokio's clock has milliseconds; the rest is given to whoever else is ready.
@@ -396,35 +414,26 @@ pub(crate) async fn handshakes(
     time: Duration,
 ) -> anyhow::Result<Outcome> {
     let _awake = Awake::stay();
-    let started = Instant::now();
-    let until = started + time;
-    let mut clients = tokio::task::JoinSet::new();
+    let notes = Notes::begin()?;
+    let until = notes.began + time;
+    let mut clients = JoinSet::new();
     for _ in 0..at_once {
-        let (target, connector) = (target.clone(), connector(target.protocol, resumes)?);
+        let (target, connector, notes) = (target.clone(), connector(target.protocol, resumes)?, notes.clone());
         clients.spawn(async move {
-            let (mut latencies, mut failed) = (histogram()?, 0);
             let mut is_first = true;
             while Instant::now() < until {
                 let began = Instant::now();
                 match tokio::time::timeout(PATIENCE, Box::pin(shake(&target, &connector))).await {
                     // The first has nothing to resume yet.
-                    Ok(Ok(was_resumed)) if was_resumed == resumes || is_first => {
-                        latencies.record(micros(began.elapsed()))?;
-                    }
-                    Ok(Ok(_) | Err(_)) | Err(_) => failed += 1,
+                    Ok(Ok(was_resumed)) if was_resumed == resumes || is_first => notes.answered(began)?,
+                    Ok(Ok(_) | Err(_)) | Err(_) => notes.failed(),
                 }
                 is_first = false;
             }
-            anyhow::Ok((latencies, failed))
+            Ok(())
         });
     }
-    let (mut latencies, mut failed) = (histogram()?, 0);
-    while let Some(client) = clients.join_next().await {
-        let (more, others) = client??;
-        latencies.add(more)?;
-        failed += others;
-    }
-    Ok(Outcome::new(latencies, started.elapsed(), failed))
+    notes.after(clients).await
 }
 
 /// Whether the session was resumed.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Plan, variants};
-use crate::load::{self, Connection, Outcome, Protocol, Target};
+use crate::load::{self, Connection, Notes, Outcome, Protocol, Target};
 use crate::report::{Section, figures};
 use crate::servers::Site;
 
@@ -18,17 +18,16 @@ const WARM: f64 = 200.0;
 /// The first request of each of `targets`, on a connection that is open already.
 async fn first_requests(targets: &[Target]) -> anyhow::Result<Outcome> {
     let connector = load::connector(Protocol::Http1, false)?;
-    let started = Instant::now();
-    let (mut latencies, mut failed) = (load::histogram()?, 0);
+    let notes = Notes::begin()?;
     for target in targets {
         let mut connection = Connection::open(target, &connector).await?;
         let asked = Instant::now();
         match connection.ask().await? {
-            200 => latencies.record(u64::try_from(asked.elapsed().as_micros())?)?,
-            _ => failed += 1,
+            200 => notes.answered(asked)?,
+            _ => notes.failed(),
         }
     }
-    Ok(Outcome { took: started.elapsed(), latencies, failed })
+    Ok(notes.outcome())
 }
 
 fn row(name: &str, of: &Outcome) -> Vec<String> {

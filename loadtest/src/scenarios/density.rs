@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
+
 use super::{Plan, variants};
-use crate::load::{self, Connection, Outcome, Protocol};
+use crate::load::{self, Connection, Notes, Outcome, Protocol};
 use crate::report::{Section, figures};
 use crate::servers::Site;
 
@@ -73,29 +75,23 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
 
 /// Each of `hosts` once, in an order that has nothing to do with that of the start.
 async fn walk(target: &load::Target, hosts: &[String]) -> anyhow::Result<Outcome> {
-    let began = Instant::now();
-    let mut walkers = tokio::task::JoinSet::new();
+    let notes = Notes::begin()?;
+    let mut walkers = JoinSet::new();
     for walker in 0..AT_ONCE {
         let own: Vec<_> = hosts.iter().skip(walker).step_by(AT_ONCE).map(|host| target.at(host, "/")).rev().collect();
         let connector = load::connector(Protocol::Http1, false)?;
+        let notes = notes.clone();
         walkers.spawn(async move {
-            let (mut latencies, mut failed) = (load::histogram()?, 0);
             for target in own {
                 let mut connection = Connection::open(&target, &connector).await?;
                 let asked = Instant::now();
                 match tokio::time::timeout(Duration::from_secs(30), connection.ask()).await {
-                    Ok(Ok(200)) => latencies.record(u64::try_from(asked.elapsed().as_micros())?.max(1))?,
-                    _ => failed += 1,
+                    Ok(Ok(200)) => notes.answered(asked)?,
+                    _ => notes.failed(),
                 }
             }
-            anyhow::Ok((latencies, failed))
+            Ok(())
         });
     }
-    let (mut latencies, mut failed) = (load::histogram()?, 0);
-    while let Some(walked) = walkers.join_next().await {
-        let (more, others) = walked??;
-        latencies.add(more)?;
-        failed += others;
-    }
-    Ok(Outcome { took: began.elapsed(), latencies, failed })
+    notes.after(walkers).await
 }
