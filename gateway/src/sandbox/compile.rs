@@ -245,9 +245,16 @@ fn address_space() -> anyhow::Result<u64> {
 
 /// Compiles for the engine that does less, where the component is content with that. The inner error is its fault.
 fn compile(engines: &Each<Engines>, wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
-    match compile_for(&engines.single, wasm, out)? {
-        Ok(report) if !report.imports.iter().any(|import| is_of_03(import)) => Ok(Ok(report)),
-        Ok(_) | Err(_) => compile_for(&engines.concurrent, wasm, out),
+    // What is `async` is refused while it is read, before anything is compiled.
+    if let Ok(code) = engines.single.compiling.precompile_component(wasm) {
+        match look_at(&engines.single, &code, out)? {
+            Ok(report) if report.imports.iter().any(|import| is_of_03(import)) => {}
+            looked_at => return Ok(looked_at),
+        }
+    }
+    match engines.concurrent.compiling.precompile_component(wasm) {
+        Ok(code) => look_at(&engines.concurrent, &code, out),
+        Err(error) => Ok(Err(format!("{error:#}"))),
     }
 }
 
@@ -256,18 +263,15 @@ fn is_of_03(import: &str) -> bool {
     import.starts_with("wasi:") && import.contains("@0.3.")
 }
 
-fn compile_for(engines: &Engines, wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
-    let code = match engines.compiling.precompile_component(wasm) {
-        Ok(code) if code.len() > CODE_BYTES_MAX => {
-            let (has, max) = (code.len() >> 20, CODE_BYTES_MAX >> 20);
-            return Ok(Err(format!("it compiles to {has} MiB of code, and {max} MiB is the most")));
-        }
-        Ok(code) => code,
-        Err(error) => return Ok(Err(format!("{error:#}"))),
-    };
-    std::fs::write(out, &code).with_context(|| format!("cannot write {}", out.display()))?;
+/// Keeps compiled code that is within bounds.
+fn look_at(engines: &Engines, code: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
+    if code.len() > CODE_BYTES_MAX {
+        let (has, max) = (code.len() >> 20, CODE_BYTES_MAX >> 20);
+        return Ok(Err(format!("it compiles to {has} MiB of code, and {max} MiB is the most")));
+    }
+    std::fs::write(out, code).with_context(|| format!("cannot write {}", out.display()))?;
     // Here the pool's bounds are looked at: core instances, memories, tables, and their sizes.
-    match load(&engines.pooling, &code) {
+    match load(&engines.pooling, code) {
         Ok(component) => Ok(Ok(report(engines, &component)?)),
         Err(error) => Ok(Err(format!("no instance of it fits into a slot of the pool: {error:#}"))),
     }

@@ -156,8 +156,6 @@ struct Instance {
     store: Store<Guest>,
     /// What answers, where it has answered before, and how often.
     service: Option<(Service, u32)>,
-    record: Arc<Record>,
-    around: Arc<Surroundings>,
     admitted: Arc<Admitted>,
     fuel: u64,
     time: Duration,
@@ -174,10 +172,10 @@ struct Ending {
 }
 
 impl Ending {
-    fn begin(record: &Arc<Record>, around: &Arc<Surroundings>) -> Self {
+    fn begin(record: Arc<Record>, around: Arc<Surroundings>) -> Self {
         around.metrics.instances.inc();
         around.instances.pulse.one_more();
-        Self { was_driven: false, record: Arc::clone(record), around: Arc::clone(around) }
+        Self { was_driven: false, record, around }
     }
 }
 
@@ -258,8 +256,8 @@ impl Instance {
         } else {
             store.epoch_deadline_async_yield_and_update(1);
         }
-        let ending = Ending::begin(&record, around);
-        Self { ending, store, service, record, around: Arc::clone(around), admitted, fuel, time, over: Some(over) }
+        let ending = Ending::begin(record, Arc::clone(around));
+        Self { ending, store, service, admitted, fuel, time, over: Some(over) }
     }
 
     /// Runs the guest to its end, whatever that is, and notes what it took. The store goes last: when it drops, the
@@ -269,8 +267,13 @@ impl Instance {
         let before = self.service.as_ref().map_or(0, |(_, answered)| *answered);
         let ended = {
             let service = self.service.take();
-            let work =
-                call(&mut self.store, &component, work, service.map(|(service, _)| service), (&self.record, started));
+            let work = call(
+                &mut self.store,
+                &component,
+                work,
+                service.map(|(service, _)| service),
+                (&self.ending.record, started),
+            );
             let work = tokio::time::timeout(self.time, work);
             let stop = self.admitted.routed.tenant().ledger.stop();
             // In this order: a guest that ends in its first turn never waits for anything of these.
@@ -279,7 +282,7 @@ impl Instance {
                 ended = work => Some(ended),
                 () = cancelled.cancelled() => None,
                 () = stop.cancelled() => {
-                    self.record.fault(Fault::Suspended);
+                    self.ending.record.fault(Fault::Suspended);
                     None
                 }
             }
@@ -291,27 +294,27 @@ impl Instance {
                 self.look_for_unfinished();
                 answered = service;
             }
-            Some(Err(_elapsed)) => self.record.fault(Fault::Deadline),
+            Some(Err(_elapsed)) => self.ending.record.fault(Fault::Deadline),
             Some(Ok(Err(error))) if error.downcast_ref::<I32Exit>().is_some_and(|exit| exit.0 == 0) => {
                 self.look_for_unfinished();
             }
             Some(Ok(Err(error))) => {
                 let fault = classify(&error, self.store.data().meter.denied());
                 if fault == Fault::Quota(Quotum::Memory) {
-                    self.record.limited(self.admitted.routed.tenant().ledger.out_of_memory().fields());
+                    self.ending.record.limited(self.admitted.routed.tenant().ledger.out_of_memory().fields());
                 }
-                self.record.fault(fault);
+                self.ending.record.fault(fault);
                 self.tell_tenant(fault, &error);
             }
         }
-        if self.around.is_metered {
+        if self.ending.around.is_metered {
             // It fails only where the engine counts no fuel.
             let _burned = fuel::burned(&mut self.store.as_context_mut(), self.fuel);
         }
-        self.record.memory_peak(self.store.data().meter.peak());
-        self.record.guest_ended(started.elapsed());
+        self.ending.record.memory_peak(self.store.data().meter.peak());
+        self.ending.record.guest_ended(started.elapsed());
         self.ending.was_driven = true;
-        if let Some(service) = answered.filter(|_| self.record.first_fault().is_none()) {
+        if let Some(service) = answered.filter(|_| self.ending.record.first_fault().is_none()) {
             return self.rest(service, before + 1);
         }
         if let Some(reaper) = reaper.filter(|_| self.store.data().meter.peak() > LARGE_BYTES) {
@@ -323,19 +326,20 @@ impl Instance {
 
     /// Waits for another request, where its tenant wants that.
     fn rest(self, service: Service, answered: u32) {
-        let Self { ending, mut store, record, around, admitted, over, .. } = self;
+        let Self { ending, mut store, admitted, over, .. } = self;
+        let resting = &ending.around.instances.resting;
         // All of what belongs to the request goes, and the record with it.
-        store.data_mut().belong_to(around.instances.resting.nobody());
+        store.data_mut().belong_to(resting.nobody());
         let (tenant, component) = (admitted.routed.tenant(), admitted.routed.component());
-        let given_back = around.instances.resting.put(tenant.ledger.serial, component, (store, service, answered));
-        drop((ending, given_back, record, over));
+        let given_back = resting.put(tenant.ledger.serial, component, (store, service, answered));
+        drop((ending, given_back, over));
     }
 
     /// A guest that returned while its body is still open has not finished it; dropping the store would look as if.
     fn look_for_unfinished(&mut self) {
         let left_open = |entry: &(dyn Any + Send)| entry.is::<HostOutgoingBody>();
         if self.store.data_mut().http().table.iter_mut().any(|entry| left_open(entry)) {
-            self.record.fault(Fault::BadResponse);
+            self.ending.record.fault(Fault::BadResponse);
         }
     }
 
@@ -343,11 +347,11 @@ impl Instance {
     fn tell_tenant(&self, fault: Fault, error: &wasmtime::Error) {
         let text = format!("{error:#}");
         for line in std::iter::once(format!("tollgate: {fault}").as_str()).chain(text.lines()).take(40) {
-            self.around.logs.write(Line {
+            self.ending.around.logs.write(Line {
                 at: std::time::SystemTime::now(),
                 tenant: self.admitted.routed.tenant().id.clone(),
                 component: self.admitted.routed.component().name.clone(),
-                request: self.record.id,
+                request: self.ending.record.id,
                 stream: Stream::Stderr,
                 text: line.to_owned(),
             });
