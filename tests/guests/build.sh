@@ -38,17 +38,27 @@ TEXT
     exit 1
 }
 
+# Some of the guests need Rust 1.94.
+rustc_minor_min=94
+
+debian_rustc() { LD_LIBRARY_PATH="$cache/usr/lib/x86_64-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$cache/usr/bin/rustc" "$@"; }
+
+has_debian_toolchain() {
+    local minor
+    minor=$(debian_rustc --version 2>/dev/null | cut -d. -f2) && [ "${minor:-0}" -ge "$rustc_minor_min" ]
+}
+
 fetch_debian_toolchain() {
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "neither the target nor apt-get is here"
+    # The lists of a fresh machine know an older one, which updates have replaced since.
+    [ "$(id -u)" != 0 ] || apt-get update -qq || true
     local names
     names=$(apt-get install --print-uris --no-install-recommends -qq rustc-web rust-web-src wasi-libc 2>/dev/null | cut -d' ' -f2 | cut -d_ -f1 |
         grep -E '^(libllvm[0-9]+|libstd-rust-web-.*|rust-web-src|rustc-web|wasi-libc)$' || true)
     if ! grep -qx rustc-web <<<"$names"; then
         # Installed already, or the package lists are not here yet.
         if dpkg -s rustc-web rust-web-src wasi-libc >/dev/null 2>&1; then ln -sfn / "$cache" && return; fi
-        [ "$(id -u)" = 0 ] && [ -z "${TOLLGATE_APT_TRIED:-}" ] || fail "apt-get does not know rustc-web; its lists may be old"
-        apt-get update -qq && TOLLGATE_APT_TRIED=1 && fetch_debian_toolchain
-        return
+        fail "apt-get does not know rustc-web; its lists may be old"
     fi
     echo "make guests: fetching Debian's Rust for WebAssembly (about 140 MB) into $cache" >&2
     local work="$cache.new.$$"
@@ -57,7 +67,7 @@ fetch_debian_toolchain() {
     (cd "$work/debs" && apt-get download -qq $names 2>&1 | grep -v unsandboxed || true)
     for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work"; done
     rm -rf "$work/debs" "$cache" && mv "$work" "$cache"
-    [ -x "$cache/usr/bin/rustc" ] || fail "the packages were fetched, but hold no usr/bin/rustc"
+    has_debian_toolchain || fail "the packages were fetched, but their rustc is not there or older than 1.$rustc_minor_min (apt-get update, as root)"
 }
 
 sysroot=$(cd "$here" && rustc --print sysroot) || fail "there is no rustc"
@@ -67,7 +77,7 @@ if [ -d "$sysroot/lib/rustlib/wasm32-wasip2/lib" ] && [ -z "${TOLLGATE_GUESTS_DE
     flags=""
     library="$sysroot/lib/rustlib/src/rust"
 else
-    [ -x "$cache/usr/bin/rustc" ] || fetch_debian_toolchain
+    has_debian_toolchain || fetch_debian_toolchain
     bin="$sysroot/lib/rustlib/$host/bin"
     [ -x "$bin/wasm-component-ld" ] || fail "$bin has no wasm-component-ld"
     mkdir -p "$target"
