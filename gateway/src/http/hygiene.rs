@@ -116,19 +116,15 @@ pub(crate) fn clean_request<B>(request: &mut Request<B>, origin: Origin, id: Req
     if lengths > 1 || (lengths == 1 && headers.contains_key(TRANSFER_ENCODING)) {
         return Err(Fault::BadRequest);
     }
-    remove_hop_by_hop(headers);
-    for name in OURS {
-        headers.remove(name);
-    }
-    if headers.keys().any(is_spins) {
-        let forged: Vec<HeaderName> = headers.keys().filter(|name| is_spins(name)).cloned().collect();
-        for name in forged {
-            headers.remove(name);
-        }
-    }
+    remove(headers, |name| OURS.contains(name) || is_spins(name));
     let (client, scheme) = (origin.address.ip().to_canonical(), if origin.is_plain { "http" } else { "https" });
-    let node = if client.is_ipv6() { format!("\"[{client}]\"") } else { client.to_string() };
-    for (name, text) in [(X_FORWARDED_FOR, client.to_string()), (FORWARDED, format!("for={node};proto={scheme}"))] {
+    let address = client.to_string();
+    let forwarded = if client.is_ipv6() {
+        format!("for=\"[{address}]\";proto={scheme}")
+    } else {
+        format!("for={address};proto={scheme}")
+    };
+    for (name, text) in [(X_FORWARDED_FOR, address), (FORWARDED, forwarded)] {
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(name, value);
         }
@@ -161,10 +157,12 @@ fn is_spins(name: &HeaderName) -> bool {
 
 /// Makes a guest's head fit for a client.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers);
+    remove(headers, |_name| false);
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// What is of one hop, and what else is not to pass. Of the few that there are each is looked at once; to look for each that there might
+/// be costs more.
+fn remove(headers: &mut HeaderMap, else_not: impl Fn(&HeaderName) -> bool) {
     // Connection may name further ones.
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -173,7 +171,9 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::try_from(name.trim()).ok())
         .collect();
-    for name in named.into_iter().chain(HOP_BY_HOP) {
+    let is_not_to_pass = |name: &&HeaderName| HOP_BY_HOP.contains(*name) || else_not(name);
+    let removed: Vec<HeaderName> = headers.keys().filter(is_not_to_pass).cloned().collect();
+    for name in named.into_iter().chain(removed) {
         headers.remove(name);
     }
 }

@@ -26,9 +26,6 @@ use crate::ids::Digest;
 use crate::telemetry::Metrics;
 use crate::tenant::Ledger;
 
-/// What loading costs its tenant, in the virtual time of turns only: whether it is loaded already is not its doing.
-const LOAD_FUEL: u64 = 1_000_000;
-
 /// A component that is ready to be instantiated.
 pub(super) struct Ready {
     pub(super) engine: Engine,
@@ -102,7 +99,7 @@ impl Components {
             let work = move || loader.load(digest);
             match turns {
                 Some(turns) => {
-                    let loaded = turns.run(Arc::clone(ledger), LOAD_FUEL, work).await;
+                    let loaded = turns.run(Arc::clone(ledger), work).await;
                     loaded.unwrap_or_else(|| Err(anyhow::anyhow!("the gateway stops")))
                 }
                 None => tokio::task::spawn_blocking(work).await?,

@@ -158,10 +158,10 @@ pub(crate) fn pooling(calls: Calls, instances: u32, metering: bool) -> anyhow::R
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config).map_err(anyhow::Error::from).with_context(|| {
         format!(
-            "cannot make the instance pools: sandbox.instances = {wanted} needs about {} TiB of address space in pieces of \
-             half of that, and a process has 128 TiB; choose fewer (5000 fit), or raise the limit on virtual memory \
+            "cannot make the instance pools: sandbox.instances = {wanted} needs about {} GiB of address space in pieces of \
+             half of that, and a process has 128 TiB (131072 GiB); choose fewer (5000 fit), or raise the limit on virtual memory \
              (ulimit -v)",
-            address_space(wanted) >> 40
+            address_space(wanted) >> 30
         )
     })
 }

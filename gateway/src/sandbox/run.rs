@@ -56,7 +56,9 @@ pub(super) async fn run(
     let chain = chain(&admitted, request.headers());
     let instance = Instance::of(&component.engine, around, Arc::clone(&admitted), Arc::clone(&record), chain, over);
     let started = Instant::now();
-    let driving = instance.drive(component, Work::Request(request, head), cancelled, turns.map(Turns::reaper));
+    // In a place of its own: it is large, and is moved with each layer around it.
+    let driving =
+        Box::pin(instance.drive(component, Work::Request(request, head), cancelled, turns.map(Turns::reaper)));
     start(around, turns, &admitted, &record, driving).await;
     let head = tokio::select! {
         biased;
@@ -98,7 +100,8 @@ pub(super) async fn handle(
     // A message comes from nobody's request, so what it starts has been nowhere yet.
     let chain = chain(&admitted, &http::HeaderMap::new());
     let instance = Instance::new(&component.engine, around, Arc::clone(&admitted), Arc::clone(record), chain, over);
-    let driving = instance.drive(component, Work::Message(payload, said), cancelled, turns.map(Turns::reaper));
+    let driving =
+        Box::pin(instance.drive(component, Work::Message(payload, said), cancelled, turns.map(Turns::reaper)));
     start(around, turns, &admitted, record, driving).await;
     let _over = ended.await;
     cancel.disarm();

@@ -42,6 +42,9 @@ use lanes::Lane;
 
 /// What a turn costs at least in virtual time: being polled is work as well.
 const TURN_FUEL_MIN: u64 = 2_000;
+/// What loading code costs its tenant, and running it for the first time, in the virtual time of turns only: whether it is loaded
+/// already is not its doing. Paid ahead: it stands behind whoever wants less.
+const COLD_FUEL: u64 = 1_000_000;
 /// A turn that takes longer than this, by calls of the host that burn little, costs its time: a unit a nanosecond.
 const TURN_LONG: Duration = Duration::from_micros(500);
 
@@ -142,9 +145,14 @@ impl Turns {
         tasks: &Tasks,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
-        // Its first turn faults its code in, page after page: sockets should not wait for that.
+        // Its first turn faults its code in, page after page: neither sockets nor who has his code should wait for that.
         let is_cold = record.waited_for_code();
-        let job = self.job(ledger, Some(record), (TURN_FUEL_MIN, false), Box::pin(tasks.counted(work)));
+        let job = self.job(
+            ledger,
+            Some(record),
+            (if is_cold { COLD_FUEL } else { TURN_FUEL_MIN }, is_cold),
+            Box::pin(tasks.counted(work)),
+        );
         if !is_cold && self.shared.may_run_here(&job.ledger, true) {
             job.state.store(IN_LINE, Ordering::Release);
             job.run(&self.shared.usual);
@@ -158,7 +166,6 @@ impl Turns {
     pub(super) async fn run<T: Send + 'static>(
         &self,
         ledger: Arc<Ledger>,
-        fuel: u64,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (done, result) = oneshot::channel();
@@ -166,7 +173,7 @@ impl Turns {
             // Whoever wanted it may have left.
             let _gone = done.send(work());
         };
-        self.job(ledger, None, (fuel, true), Box::pin(work)).wake();
+        self.job(ledger, None, (COLD_FUEL, true), Box::pin(work)).wake();
         result.await.ok()
     }
 

@@ -104,6 +104,9 @@ impl Fields<'_> {
     }
 }
 
+/// What most lines need.
+const LINE_BYTES: usize = 768;
+
 /// One line of JSON, with the time at which it is written.
 #[derive(Serialize)]
 struct Timed<'f> {
@@ -246,13 +249,21 @@ impl AccessLog {
     }
 
     pub(super) fn write(&self, fields: &Fields<'_>) {
-        let line = match &self.format {
-            Some(format) => format.line(fields),
-            None => serde_json::to_string(&Timed::now(fields)).unwrap_or_default() + "\n",
-        };
-        let line = if self.is_by_tenant { format!("{}\t{line}", fields.tenant) } else { line };
+        let mut line = Vec::with_capacity(LINE_BYTES);
+        if self.is_by_tenant {
+            line.extend_from_slice(fields.tenant.as_bytes());
+            line.push(b'\t');
+        }
+        match &self.format {
+            Some(format) => line.extend_from_slice(format.line(fields).as_bytes()),
+            None => {
+                // Neither these fields nor a Vec can fail it.
+                let _infallible = serde_json::to_writer(&mut line, &Timed::now(fields));
+                line.push(b'\n');
+            }
+        }
         // It is put into a buffer; what finds no room there is counted there.
-        let _infallible = self.lines.clone().write_all(line.as_bytes());
+        let _infallible = self.lines.clone().write_all(&line);
     }
 }
 

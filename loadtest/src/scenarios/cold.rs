@@ -83,5 +83,6 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
         columns: vec!["what", "requests", "p50 ms", "p99 ms", "worst ms", "failed"],
         rows,
         plot: ("p50, ms", bars),
+        worse: Vec::new(),
     }])
 }

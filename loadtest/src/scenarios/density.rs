@@ -70,6 +70,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
                 ("Tollgate, after all were asked".to_owned(), kib(all.0)),
             ],
         ),
+        worse: Vec::new(),
     }])
 }
 

@@ -59,5 +59,6 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
         ],
         rows,
         plot: ("handshakes/s", bars),
+        worse: Vec::new(),
     }])
 }

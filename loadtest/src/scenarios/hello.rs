@@ -151,5 +151,6 @@ fn section(plan: &Plan, protocol: Protocol, peers: &[&Peer], (full, half): (&[Su
         ],
         rows,
         plot: ("requests/s", peers.iter().zip(full).map(|(peer, full)| (peer.name.clone(), full.per_second)).collect()),
+        worse: Vec::new(),
     }
 }

@@ -57,6 +57,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
         columns: vec!["what", "p50", "p99"],
         rows,
         plot: ("µs, p50", bars),
+        worse: Vec::new(),
     }])
 }
 

@@ -5,6 +5,7 @@ mod density;
 mod handshakes;
 mod hello;
 mod inside;
+mod instructions;
 mod soak;
 mod storage;
 mod stream;
@@ -34,6 +35,9 @@ pub(crate) struct Plan {
     pub(crate) hello: PathBuf,
     /// A component of many megabytes, for the scenario `cold`.
     pub(crate) large: Option<PathBuf>,
+    /// The baseline of the scenario `instructions`, and whether it is written anew.
+    pub(crate) instructions: PathBuf,
+    pub(crate) keep_instructions: bool,
     pub(crate) dir: tempfile::TempDir,
 }
 
@@ -51,6 +55,7 @@ pub(crate) enum Name {
     Hello,
     Handshakes,
     Inside,
+    Instructions,
     Cold,
     Density,
     Storage,
@@ -68,6 +73,7 @@ impl Name {
             Self::Hello => hello::run(plan).await,
             Self::Handshakes => handshakes::run(plan).await,
             Self::Inside => inside::run(plan).await,
+            Self::Instructions => instructions::run(plan).await,
             Self::Cold => cold::run(plan).await,
             Self::Density => density::run(plan).await,
             Self::Storage => storage::run(plan).await,

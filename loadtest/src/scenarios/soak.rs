@@ -59,5 +59,6 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
         columns: vec!["part", "requests", "failed", "p50 ms", "p99 ms", "resident MiB", "anonymous MiB", "descriptors", "instances"],
         rows,
         plot: ("resident MiB", bars),
+        worse: Vec::new(),
     }])
 }

@@ -82,5 +82,6 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
         columns: vec!["server", "requests/s", "of bare", "p50 ms", "p99 ms", "core µs a request", "failed", "rounds"],
         rows,
         plot: ("requests/s", bars),
+        worse: Vec::new(),
     }])
 }

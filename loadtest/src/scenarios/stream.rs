@@ -52,6 +52,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
         columns: vec!["what", "figure"],
         rows,
         plot: ("KiB an idle connection", bars),
+        worse: Vec::new(),
     }])
 }
 

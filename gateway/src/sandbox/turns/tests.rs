@@ -197,7 +197,7 @@ async fn work_that_is_no_guest_is_paid_for_in_turns_alone() {
     crowd.turns = Turns::start(1, Reaper::start().unwrap()).unwrap();
     for n in 0..10 {
         let ledger = Arc::clone(&crowd.ledgers[0]);
-        assert_eq!(crowd.turns.run(ledger, 500_000, move || n).await, Some(n));
+        assert_eq!(crowd.turns.run(ledger, move || n).await, Some(n));
     }
     // The last turn may not have been settled yet.
     assert!(crowd.ledgers[0].virtual_time.load(Ordering::Relaxed) >= 9 * 500_000);
@@ -245,4 +245,23 @@ fn a_tenant_whose_turns_take_long_stands_in_the_slow_lane_until_they_do_not() {
     assert!((1..=i64::from(LONG_TURNS_MAX)).contains(&turns), "it came back after {turns} short turns");
     assert!(usual.lines().next().is_some());
     assert!(slow.is_empty(), "and is counted out");
+}
+
+#[test]
+fn a_first_turn_of_cold_code_is_before_nobody_who_has_his() {
+    let crowd = Crowd::new(&[1, 1]);
+    let (usual, slow) = (&crowd.turns.shared.usual, &crowd.turns.shared.slow);
+    let spawn = |whose: usize, load: Duration| {
+        let record = Record::new(&Arc::new(Metrics::default()), &http::Request::new(()), "", 0);
+        record.loaded(load);
+        let ledger = Arc::clone(&crowd.ledgers[whose]);
+        crowd.turns.spawn(ledger, record, &crowd.tasks, tokio::task::yield_now());
+    };
+    spawn(0, Duration::from_millis(1));
+    assert!(usual.lines().next().is_none(), "it stands in the slow lane");
+    crowd.ledgers[1].long_turns.store(LONG_TURNS_MAX, Ordering::Relaxed);
+    spawn(1, Duration::ZERO);
+    let whose = || slow.lines().next().map(|job| job.ledger.serial);
+    let (cold, warm) = (crowd.ledgers[0].serial, crowd.ledgers[1].serial);
+    assert_eq!([whose(), whose(), whose()], [Some(warm), Some(cold), None], "behind those whose turns are long");
 }
