@@ -147,12 +147,7 @@ impl Turns {
     ) {
         // Its first turn faults its code in, page after page: neither sockets nor who has his code should wait for that.
         let is_cold = record.waited_for_code();
-        let job = self.job(
-            ledger,
-            Some(record),
-            (if is_cold { COLD_FUEL } else { TURN_FUEL_MIN }, is_cold),
-            Box::pin(tasks.counted(work)),
-        );
+        let job = self.job(ledger, Some(record), if is_cold { COLD_FUEL } else { 0 }, Box::pin(tasks.counted(work)));
         if !is_cold && self.shared.may_run_here(&job.ledger, true) {
             job.state.store(IN_LINE, Ordering::Release);
             job.run(&self.shared.usual);
@@ -173,21 +168,16 @@ impl Turns {
             // Whoever wanted it may have left.
             let _gone = done.send(work());
         };
-        self.job(ledger, None, (COLD_FUEL, true), Box::pin(work)).wake();
+        self.job(ledger, None, COLD_FUEL, Box::pin(work)).wake();
         result.await.ok()
     }
 
-    fn job(
-        &self,
-        ledger: Arc<Ledger>,
-        record: Option<Arc<Record>>,
-        (fuel_min, is_long): (u64, bool),
-        work: Work,
-    ) -> Arc<Job> {
+    fn job(&self, ledger: Arc<Ledger>, record: Option<Arc<Record>>, ahead: u64, work: Work) -> Arc<Job> {
         let work = Mutex::new(Some(work));
         let charged = Mutex::new(Charged { record, ..Charged::default() });
         let shared = Arc::clone(&self.shared);
-        Arc::new(Job { shared, ledger, fuel_min, is_long, state: AtomicU8::new(IDLE), work, charged })
+        let (ahead, state) = (AtomicU64::new(ahead), AtomicU8::new(IDLE));
+        Arc::new(Job { shared, ledger, ahead, state, work, charged })
     }
 }
 
@@ -265,10 +255,8 @@ struct Charged {
 struct Job {
     shared: Arc<Shared>,
     ledger: Arc<Ledger>,
-    /// What each of its turns costs at least.
-    fuel_min: u64,
-    /// Whether its turns are known to be long ones.
-    is_long: bool,
+    /// What its first turn costs ahead, where that is known to be a long one; nothing from then on.
+    ahead: AtomicU64,
     state: AtomicU8,
     work: Mutex<Option<Work>>,
     charged: Mutex<Charged>,
@@ -295,6 +283,10 @@ impl Wake for Job {
 }
 
 impl Job {
+    fn ahead(&self) -> u64 {
+        self.ahead.load(Ordering::Relaxed)
+    }
+
     fn stand_in_line(self: Arc<Self>) {
         let shared = Arc::clone(&self.shared);
         if let Some(runtime) = &shared.runtime
@@ -304,13 +296,14 @@ impl Job {
             runtime.spawn(async move { job.run(&self.shared.usual) });
             return;
         }
-        let lane = if self.is_long || is_slow(&self.ledger) { &shared.slow } else { &shared.usual };
+        let lane = if self.ahead() > 0 || is_slow(&self.ledger) { &shared.slow } else { &shared.usual };
         lane.add(self);
     }
 
     /// One turn.
     fn run(self: Arc<Self>, lane: &Lane) {
         self.state.store(RUNNING, Ordering::Release);
+        self.ahead.store(0, Ordering::Relaxed);
         let waker = Waker::from(Arc::clone(&self));
         let (started, processor) = (Instant::now(), processor_time());
         let is_over = {
@@ -361,9 +354,7 @@ impl Job {
             self.ledger.burn(exact);
         }
         let over = u64::try_from(time.saturating_sub(TURN_LONG).as_nanos()).unwrap_or(u64::MAX);
-        // Long work paid ahead, when it stood in line.
-        let fuel_min = if self.is_long { TURN_FUEL_MIN } else { self.fuel_min };
-        lane.lines().settle(&self.ledger, turn.max(fuel_min).max(over));
+        lane.lines().settle(&self.ledger, turn.max(TURN_FUEL_MIN).max(over));
         done_with
     }
 }

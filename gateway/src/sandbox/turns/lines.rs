@@ -57,7 +57,7 @@ impl Lines {
         }
         let ledger = Arc::clone(&job.ledger);
         // What is known to take long stands behind whoever wants less.
-        let ahead = if job.is_long { job.fuel_min / ledger.weight() } else { 0 };
+        let ahead = job.ahead() / ledger.weight();
         let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.least()).saturating_add(ahead);
         ledger.virtual_time.store(virtual_time, Ordering::Relaxed);
         self.order.insert((virtual_time, serial));

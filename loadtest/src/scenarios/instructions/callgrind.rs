@@ -1,6 +1,7 @@
 //! valgrind's callgrind over a process of ours: told to begin anew, asked what was counted, and read.
 //!
 //! Source: valgrind's manual, "Callgrind Format Specification".
+//! Limit: where a processor has AVX-512, code is compiled for it, and valgrind has none; that was not tried.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
