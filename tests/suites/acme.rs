@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use tests::{Gateway, Pebble, Site, Tenant};
+use tokio::net::TcpStream;
 
 const NAME: &str = "one.example.com";
 
@@ -118,7 +119,14 @@ async fn gateways_on_one_redis_share_certificates_proofs_and_the_account() {
             (first.tenant("one").await["certificate_not_after_ms"].as_u64() > Some(0)).then_some(())
         })
         .await;
-        assert_eq!(pebble.client(first.https).await.get(NAME, "/head").await.status.as_u16(), 200, "{challenge}");
+        let client = pebble.client(first.https).await;
+        // It is known a moment before it is in force.
+        tests::until("the certificate to be in force", async || {
+            let stream = TcpStream::connect(first.https).await.unwrap();
+            client.shake(NAME, stream).await.is_ok().then_some(())
+        })
+        .await;
+        assert_eq!(client.get(NAME, "/head").await.status.as_u16(), 200, "{challenge}");
         let issued = async |of: &Gateway| of.metric("tollgate_certificates_issued_total").await;
         assert_eq!((issued(&first).await, issued(&second).await), (0.0, 1.0), "{challenge}");
         // What comes later is asked for once as well, by the account that there is, whichever of them asks.

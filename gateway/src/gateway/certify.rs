@@ -85,9 +85,9 @@ impl Certifier {
             match ordered {
                 Ok(()) => {
                     failed.remove(&plan.id);
+                    self.put_in_force();
                     self.road.metrics.certificate_issued();
                     tracing::info!(target: "tls", tenant = %plan.id, "the CA gave a certificate");
-                    self.put_in_force();
                 }
                 Err(error) => {
                     let pause = pause(attempts);
