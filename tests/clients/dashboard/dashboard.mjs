@@ -85,8 +85,13 @@ try {
   assert.ok((await rows()).some((row) => row[0] === tenant));
 
   // Opened, suspended and resumed, by the keyboard alone.
-  await page.focus(`#tenants tbody a[href="#/tenants/${tenant}"]`);
-  await page.keyboard.press("Enter");
+  // The list may be drawn anew between the two, which takes the focus away: then once more.
+  for (let tries = 0; tries < 5; tries++) {
+    await page.focus(`#tenants tbody a[href="#/tenants/${tenant}"]`);
+    await page.keyboard.press("Enter");
+    const opened = page.waitForFunction((hash) => location.hash === hash, { timeout: 3_000 }, `#/tenants/${tenant}`);
+    if (await opened.then(() => true, () => false)) break;
+  }
   await until((tenant) => document.querySelector("#one-name").textContent === tenant && document.querySelector("#steer").textContent, tenant);
   await until(() => document.querySelector("#logs").textContent.length > 0);
   found.logs = (await text("#logs")).split("\n")[0];
