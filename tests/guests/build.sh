@@ -41,11 +41,9 @@ TEXT
 # Some of the guests need Rust 1.94.
 rustc_minor_min=94
 
-debian_rustc() { LD_LIBRARY_PATH="$cache/usr/lib/x86_64-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$cache/usr/bin/rustc" "$@"; }
-
 has_debian_toolchain() {
     local minor
-    minor=$(debian_rustc --version 2>/dev/null | cut -d. -f2) && [ "${minor:-0}" -ge "$rustc_minor_min" ]
+    minor=$("$target/rustc" --version 2>/dev/null | cut -d. -f2) && [ "${minor:-0}" -ge "$rustc_minor_min" ]
 }
 
 fetch_debian_toolchain() {
@@ -57,7 +55,7 @@ fetch_debian_toolchain() {
         grep -E '^(libllvm[0-9]+|libstd-rust-web-.*|rust-web-src|rustc-web|wasi-libc)$' || true)
     if ! grep -qx rustc-web <<<"$names"; then
         # Installed already, or the package lists are not here yet.
-        if dpkg -s rustc-web rust-web-src wasi-libc >/dev/null 2>&1; then ln -sfn / "$cache" && return; fi
+        if dpkg -s rustc-web rust-web-src wasi-libc >/dev/null 2>&1; then rm -rf "$cache" && ln -s / "$cache" && has_debian_toolchain && return; fi
         fail "apt-get does not know rustc-web; its lists may be old"
     fi
     echo "make guests: fetching Debian's Rust for WebAssembly (about 140 MB) into $cache" >&2
@@ -77,7 +75,6 @@ if [ -d "$sysroot/lib/rustlib/wasm32-wasip2/lib" ] && [ -z "${TOLLGATE_GUESTS_DE
     flags=""
     library="$sysroot/lib/rustlib/src/rust"
 else
-    has_debian_toolchain || fetch_debian_toolchain
     bin="$sysroot/lib/rustlib/$host/bin"
     [ -x "$bin/wasm-component-ld" ] || fail "$bin has no wasm-component-ld"
     mkdir -p "$target"
@@ -87,6 +84,7 @@ else
 LD_LIBRARY_PATH="$cache/usr/lib/x86_64-linux-gnu\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}" exec "$cache/usr/bin/rustc" "\$@"
 WRAPPER
     chmod +x "$target/rustc"
+    has_debian_toolchain || fetch_debian_toolchain
     export RUSTC="$target/rustc" RUSTC_BOOTSTRAP=1 PATH="$PATH:$bin/gcc-ld"
     export CARGO_TARGET_WASM32_WASIP2_LINKER="$bin/wasm-component-ld"
     flags="-L native=$cache/usr/lib/wasm32-wasi"

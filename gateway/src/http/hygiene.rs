@@ -119,11 +119,8 @@ pub(crate) fn clean_request<B>(request: &mut Request<B>, origin: Origin, id: Req
     remove(headers, |name| OURS.contains(name) || is_spins(name));
     let (client, scheme) = (origin.address.ip().to_canonical(), if origin.is_plain { "http" } else { "https" });
     let address = client.to_string();
-    let forwarded = if client.is_ipv6() {
-        format!("for=\"[{address}]\";proto={scheme}")
-    } else {
-        format!("for={address};proto={scheme}")
-    };
+    let (open, close) = if client.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
+    let forwarded = format!("for={open}{address}{close};proto={scheme}");
     for (name, text) in [(X_FORWARDED_FOR, address), (FORWARDED, forwarded)] {
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(name, value);
@@ -160,8 +157,8 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
     remove(headers, |_name| false);
 }
 
-/// What is of one hop, and what else is not to pass. Of the few that there are each is looked at once; to look for each that there might
-/// be costs more.
+/// Removes what is of one hop, and what else is not to pass. Each field that there is is looked at, which are few; to look for each
+/// that might be there costs more.
 fn remove(headers: &mut HeaderMap, else_not: impl Fn(&HeaderName) -> bool) {
     // Connection may name further ones.
     let named: Vec<HeaderName> = headers

@@ -11,7 +11,8 @@
 //! One instruction of a guest may be long all the same (`memory.fill` over all it has), and page faults burn no fuel. A
 //! tenant of which turns take long stands in a lane of its kind, with runners that the kernel takes off the processor for
 //! everybody else's; in there the same order holds. Until that is known of a tenant: when every runner is in a long turn and
-//! somebody else waits, a spare runner takes that tenant's turn beside them. Clearing a large memory away is the reaper's.
+//! somebody else waits, a spare runner takes that tenant's turn beside them. Loads of code, and the first turn of code that was just
+//! loaded, are known to be long: they stand in that lane, behind whoever wants less. Clearing a large memory away is the reaper's.
 //!
 //! Invariant: a tenant that comes back after it was idle starts at the others' virtual time: it is next, and has saved
 //! nothing up. What it owes it still owes.
@@ -146,9 +147,9 @@ impl Turns {
         work: impl Future<Output = ()> + Send + 'static,
     ) {
         // Its first turn faults its code in, page after page: neither sockets nor who has his code should wait for that.
-        let is_cold = record.waited_for_code();
-        let job = self.job(ledger, Some(record), if is_cold { COLD_FUEL } else { 0 }, Box::pin(tasks.counted(work)));
-        if !is_cold && self.shared.may_run_here(&job.ledger, true) {
+        let ahead = if record.waited_for_code() { COLD_FUEL } else { 0 };
+        let job = self.job(ledger, Some(record), ahead, Box::pin(tasks.counted(work)));
+        if ahead == 0 && self.shared.may_run_here(&job.ledger, true) {
             job.state.store(IN_LINE, Ordering::Release);
             job.run(&self.shared.usual);
         } else {

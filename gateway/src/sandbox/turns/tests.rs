@@ -10,6 +10,10 @@ struct Crowd {
     tasks: Tasks,
 }
 
+fn record() -> Arc<Record> {
+    Record::new(&Arc::new(Metrics::default()), &http::Request::new(()), "", 0)
+}
+
 impl Crowd {
     fn new(weights: &[u32]) -> Self {
         let registry = Registry::default();
@@ -26,8 +30,7 @@ impl Crowd {
 
     /// A guest of this tenant that burns so much a turn, so many turns long.
     fn guest(&self, tenant: usize, fuel: u64, turns: usize) {
-        let request = http::Request::new(());
-        let record = Record::new(&Arc::new(Metrics::default()), &request, "", 0);
+        let record = record();
         let counted = Arc::clone(&record);
         let work = async move {
             for turn in 1..=turns as u64 {
@@ -200,7 +203,7 @@ async fn work_that_is_no_guest_is_paid_for_in_turns_alone() {
         assert_eq!(crowd.turns.run(ledger, move || n).await, Some(n));
     }
     // The last turn may not have been settled yet.
-    assert!(crowd.ledgers[0].virtual_time.load(Ordering::Relaxed) >= 9 * 500_000);
+    assert!(crowd.ledgers[0].virtual_time.load(Ordering::Relaxed) >= 9 * COLD_FUEL);
     assert_eq!(crowd.burned(0), 0, "it is no fuel of the tenant's");
 }
 
@@ -217,8 +220,7 @@ fn a_tenant_whose_turns_take_long_stands_in_the_slow_lane_until_they_do_not() {
     let crowd = Crowd::new(&[1, 1]);
     let (usual, slow) = (&crowd.turns.shared.usual, &crowd.turns.shared.slow);
     let guest = |long: usize, short: usize| {
-        let record = Record::new(&Arc::new(Metrics::default()), &http::Request::new(()), "", 0);
-        crowd.turns.spawn(Arc::clone(&crowd.ledgers[0]), record, &crowd.tasks, async move {
+        crowd.turns.spawn(Arc::clone(&crowd.ledgers[0]), record(), &crowd.tasks, async move {
             for turn in 0..long + short {
                 if turn < long {
                     compute();
@@ -252,7 +254,7 @@ fn a_first_turn_of_cold_code_is_before_nobody_who_has_his() {
     let crowd = Crowd::new(&[1, 1]);
     let (usual, slow) = (&crowd.turns.shared.usual, &crowd.turns.shared.slow);
     let spawn = |whose: usize, load: Duration| {
-        let record = Record::new(&Arc::new(Metrics::default()), &http::Request::new(()), "", 0);
+        let record = record();
         record.loaded(load);
         let ledger = Arc::clone(&crowd.ledgers[whose]);
         crowd.turns.spawn(ledger, record, &crowd.tasks, tokio::task::yield_now());

@@ -83,7 +83,7 @@ fn read(dump: &str) -> BTreeMap<String, u64> {
 
 /// Crates that are one room together, where they are not one of their own.
 const ROOMS: [(&str, &[&str]); 5] = [
-    ("wasmtime", &["wasmtime", "wiggle", "cap_std", "system_interface", "fxprof", "cranelift", "io_lifetimes"]),
+    ("wasmtime", &["wasmtime", "wiggle", "cap_std", "system_interface", "cranelift", "io_lifetimes"]),
     ("hyper", &["hyper", "h2", "http", "httparse", "httpdate", "atomic_waker", "want"]),
     ("rustls and aws-lc", &["rustls", "aws_lc", "tokio_rustls", "untrusted", "zeroize", "webpki"]),
     ("tokio", &["tokio", "mio", "socket2", "parking_lot"]),
@@ -121,8 +121,7 @@ fn is_part(name: &str, of: &str) -> bool {
 
 /// The names of a function's path, the type's where it is a type's, and the value's where it is what drops one.
 fn names(function: &str) -> impl Iterator<Item = &str> {
-    let function = function.strip_prefix("core::ptr::drop_in_place::<").unwrap_or(function);
-    let function = function.strip_prefix("core::ptr::drop_in_place<").unwrap_or(function);
+    let function = function.strip_prefix("core::ptr::drop_in_place").unwrap_or(function);
     let names = function.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
     names.filter(|name| !["", "mut", "dyn", "const", "impl", "as"].contains(name))
 }
