@@ -192,9 +192,10 @@ impl Certifier {
     }
 
     fn put_in_force(&self) {
+        let change = self.terminator.change();
         let snapshot = self.road.snapshot.load();
         match reload::certificates(&self.dev_ca, Some(&self.acme), snapshot.plans.values()) {
-            Ok(certificates) => self.terminator.replace(certificates),
+            Ok(certificates) => change.replace(certificates),
             Err(error) => tracing::error!(target: "tls", %error, "the certificates cannot be put in force"),
         }
     }

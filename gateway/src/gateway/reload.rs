@@ -88,22 +88,9 @@ impl Gateway {
         if matches!(changed, Changed::Folders(_)) && says_the_same(&snapshot, &before) {
             return Ok(());
         }
-        self.show_expiry(&snapshot);
-        let certificates = certificates(&self.dev_ca, self.acme.as_deref(), snapshot.plans.values());
-        self.terminator.replace(certificates?);
-        let cached = snapshot.plans.values().filter(|plan| plan.quota.cache > 0);
-        self.road.caches.set(cached.map(|plan| (plan.id.clone(), plan.quota.cache)));
-        self.registry.keep_only(|id| snapshot.plans.contains_key(id));
-        let metrics = &self.road.metrics;
-        metrics.config_generation.set(snapshot.generation);
-        let errors = snapshot.problems.iter().filter(|problem| !problem.is_warning()).count();
-        metrics.config_problems.set(i64::try_from(errors).unwrap_or(i64::MAX));
-        self.store.spread(snapshot.plans.values().map(|plan| (plan.id.clone(), plan.quota.shards)));
-        let (generation, tenants) = (snapshot.generation, snapshot.plans.len());
-        let channels = snapshot.routes.channels().map(listened).collect();
         let files = config::files_of([&snapshot.plans, &before.plans], &self.staged);
-        self.road.snapshot.store(Arc::new(snapshot));
-        self.store.listen(channels);
+        let (generation, tenants) = (snapshot.generation, snapshot.plans.len());
+        self.put_in_force(snapshot)?;
         self.messages.look();
         tracing::info!(target: "config", generation, tenants, "the configuration is in force");
         let staged = self.staged.clone();
@@ -116,6 +103,26 @@ impl Gateway {
             components.clear_away(|kept| named.contains(kept));
         };
         tokio::task::spawn_blocking(clear).await?;
+        Ok(())
+    }
+
+    /// Swaps it for the one before, and the certificates with it.
+    fn put_in_force(&self, snapshot: Snapshot) -> anyhow::Result<()> {
+        self.show_expiry(&snapshot);
+        let change = self.terminator.change();
+        change.replace(certificates(&self.dev_ca, self.acme.as_deref(), snapshot.plans.values())?);
+        let cached = snapshot.plans.values().filter(|plan| plan.quota.cache > 0);
+        self.road.caches.set(cached.map(|plan| (plan.id.clone(), plan.quota.cache)));
+        self.registry.keep_only(|id| snapshot.plans.contains_key(id));
+        let metrics = &self.road.metrics;
+        metrics.config_generation.set(snapshot.generation);
+        let errors = snapshot.problems.iter().filter(|problem| !problem.is_warning()).count();
+        metrics.config_problems.set(i64::try_from(errors).unwrap_or(i64::MAX));
+        self.store.spread(snapshot.plans.values().map(|plan| (plan.id.clone(), plan.quota.shards)));
+        let channels = snapshot.routes.channels().map(listened).collect();
+        self.road.snapshot.store(Arc::new(snapshot));
+        drop(change);
+        self.store.listen(channels);
         Ok(())
     }
 

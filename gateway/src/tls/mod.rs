@@ -10,7 +10,7 @@ mod pair;
 mod version;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -122,8 +122,22 @@ pub(crate) enum HandshakeError {
 pub(crate) struct Terminator {
     config: Arc<ServerConfig>,
     resolver: Arc<Resolver>,
+    changing: Arc<Mutex<()>>,
     timeout: Duration,
     quic: Arc<QuicServerConfig>,
+}
+
+/// Somebody's change of the certificates in force, from looking at what they are made from: there is one at a time.
+pub(crate) struct Change<'a> {
+    resolver: &'a Resolver,
+    _alone: MutexGuard<'a, ()>,
+}
+
+impl Change<'_> {
+    /// Takes a new set for all handshakes from now on.
+    pub(crate) fn replace(&self, certificates: Certificates) {
+        self.resolver.certificates.store(Arc::new(certificates));
+    }
 }
 
 /// What HTTP/3 is called (RFC 9114 §3.1).
@@ -158,12 +172,13 @@ impl Terminator {
         // Sessions are resumed from tickets (RFC 8446 §4.6.1), whose key changes every six hours; a ticket of one server
         // name is taken for no other.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        Ok(Self { config: Arc::new(config), resolver, timeout, quic: Arc::new(quic) })
+        Ok(Self { config: Arc::new(config), resolver, changing: Arc::default(), timeout, quic: Arc::new(quic) })
     }
 
-    /// Takes a new set for all handshakes from now on.
-    pub(crate) fn replace(&self, certificates: Certificates) {
-        self.resolver.certificates.store(Arc::new(certificates));
+    /// Waits until nobody else changes the certificates in force. What the new ones are made from is to be looked at after this:
+    /// one who looked before could put back what another has replaced.
+    pub(crate) fn change(&self) -> Change<'_> {
+        Change { resolver: &self.resolver, _alone: self.changing.lock().unwrap_or_else(PoisonError::into_inner) }
     }
 
     /// How QUIC shakes hands.
