@@ -42,6 +42,9 @@ struct Arguments {
     /// Where `report.md` and its plots go
     #[arg(long, default_value = "loadtest/out/report")]
     report: PathBuf,
+    /// The gateway's program; without it, the one that was built beside this program
+    #[arg(long)]
+    tollgate: Option<PathBuf>,
     /// Built from Cargo's registry: cargo install --locked wasmtime-cli@48
     #[arg(long, default_value = "wasmtime")]
     wasmtime: PathBuf,
@@ -78,6 +81,7 @@ fn main() -> anyhow::Result<()> {
         rounds: arguments.rounds.max(1),
         connections: arguments.connections,
         tenants: arguments.tenants,
+        tollgate: arguments.tollgate.map_or_else(|| servers::built("tollgate"), Ok)?,
         soak: Duration::from_secs(arguments.soak_minutes * 60),
         wasmtime: arguments.wasmtime,
         workerd: arguments.workerd,

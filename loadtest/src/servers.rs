@@ -33,6 +33,15 @@ impl Server {
         self.child.id()
     }
 
+    /// Has it end by itself, as an operator does (SIGTERM), and waits for that.
+    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = self.child.wait()?;
+        anyhow::ensure!(status.success(), "{} ended with {status}", self.name);
+        Ok(())
+    }
+
     /// What it has had of its core until now (proc_pid_stat(5): utime and stime).
     pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
@@ -209,14 +218,16 @@ pub(crate) fn elsewhere(said: &str) -> anyhow::Result<(String, Target)> {
 /// A gateway's folder: its file, and its tenants.
 pub(crate) struct Site {
     pub(crate) dir: PathBuf,
+    /// The gateway.
+    program: PathBuf,
 }
 
 impl Site {
     /// With certificates from a file, as in production, where no response says where its time went.
-    pub(crate) fn new(dir: &Path, more: &str) -> anyhow::Result<Self> {
+    pub(crate) fn new(dir: &Path, program: &Path, more: &str) -> anyhow::Result<Self> {
         fs::create_dir_all(dir.join("config"))?;
         fs::create_dir_all(dir.join("tenants"))?;
-        let site = Self { dir: dir.to_owned() };
+        let site = Self { dir: dir.to_owned(), program: program.to_owned() };
         let file = format!(
             "schema = 1\nstate = \"../state\"\n[listen]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nadmin = \
              \"127.0.0.1:0\"\nconnections = 30_000\nconnections_per_address = 30_000\n[tls]\ncertificates = \"files\"\n[tenants]\ndir = \
@@ -256,7 +267,7 @@ impl Site {
     /// The same by another program, which starts it.
     pub(crate) fn serve_under(&self, starter: &[String], host: &str) -> anyhow::Result<(Server, SocketAddr)> {
         let said = self.dir.join("said");
-        let mut child = on_server_core_under(starter, &built("tollgate")?)
+        let mut child = on_server_core_under(starter, &self.program)
             .arg("serve")
             .arg("--config")
             .arg(self.dir.join("config/gateway.toml"))

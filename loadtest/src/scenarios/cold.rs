@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::{Plan, variants};
 use crate::load::{self, Connection, Notes, Outcome, Protocol, Target};
 use crate::report::{Section, figures};
-use crate::servers::Site;
 
 /// Tenants whose first request is timed.
 const SINGLE: usize = 200;
@@ -36,7 +35,7 @@ fn row(name: &str, of: &Outcome) -> Vec<String> {
 }
 
 async fn single(plan: &Plan, name: &str, component: &Path, count: usize) -> anyhow::Result<Vec<Vec<String>>> {
-    let site = Site::new(&plan.dir.path().join(format!("cold-{name}")), "")?;
+    let site = plan.site(&format!("cold-{name}"), "")?;
     let hosts = variants::tenants(&site, component, count)?;
     let (server, _admin) = site.serve("t0.localhost")?;
     let targets: Vec<Target> = hosts.iter().map(|host| server.target.at(host, "/")).collect();
@@ -48,7 +47,7 @@ async fn single(plan: &Plan, name: &str, component: &Path, count: usize) -> anyh
 }
 
 async fn storm(plan: &Plan) -> anyhow::Result<Vec<Vec<String>>> {
-    let site = Site::new(&plan.dir.path().join("storm"), "")?;
+    let site = plan.site("storm", "")?;
     let hosts = variants::tenants(&site, &plan.hello, STORM + 1)?;
     let (server, _admin) = site.serve("t0.localhost")?;
     let targets: Vec<Target> = hosts.iter().map(|host| server.target.at(host, "/")).collect();

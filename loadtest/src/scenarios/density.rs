@@ -7,13 +7,12 @@ use tokio::task::JoinSet;
 use super::{Plan, variants};
 use crate::load::{self, Connection, Notes, Outcome, Protocol};
 use crate::report::{Section, figures};
-use crate::servers::Site;
 
 /// Requests of the walk that are under way at once.
 const AT_ONCE: usize = 4;
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
-    let site = Site::new(&plan.dir.path().join("density"), "")?;
+    let site = plan.site("density", "")?;
     let hosts = variants::tenants(&site, &plan.hello, plan.tenants)?;
     let began = Instant::now();
     let (server, _admin) = site.serve("t0.localhost")?;

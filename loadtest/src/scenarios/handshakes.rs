@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::{Plan, Run, measured, summary};
 use crate::load;
 use crate::report::{Section, figures};
-use crate::servers::{self, Site};
+use crate::servers;
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
-    let site = Site::new(&plan.dir.path().join("handshakes"), "")?;
+    let site = plan.site("handshakes", "")?;
     site.tenant("hello", &plan.hello, "")?;
     let servers = [servers::bare(None)?, site.serve("hello.localhost")?.0];
     let (mut rows, mut bars) = (Vec::new(), Vec::new());

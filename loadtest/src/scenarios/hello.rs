@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Plan, Run, Summary, measured, summary};
 use crate::load::{self, Outcome, Protocol, Target};
 use crate::report::{Section, figures};
-use crate::servers::{self, Server, Site};
+use crate::servers::{self, Server};
 
 struct Peer {
     name: String,
@@ -37,7 +37,7 @@ const COMPONENTS: [&str; 3] = ["hello", "plain-hello", "async-hello"];
 fn peers(plan: &Plan) -> anyhow::Result<Vec<Peer>> {
     let dir = plan.dir.path();
     let path = |component: &str| if component == "hello" { Ok(plan.hello.clone()) } else { plan.guest(component) };
-    let site = Site::new(&dir.join("hello"), "")?;
+    let site = plan.site("hello", "")?;
     for component in COMPONENTS {
         site.tenant(component, &path(component)?, "")?;
     }

@@ -9,7 +9,6 @@ use anyhow::Context as _;
 use super::Plan;
 use crate::load::{self, to_f64};
 use crate::report::{Section, figures};
-use crate::servers::Site;
 
 const STAGES: [(&str, &str); 4] = [
     ("instance_us", "an instance made"),
@@ -19,7 +18,7 @@ const STAGES: [(&str, &str); 4] = [
 ];
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
-    let site = Site::new(&plan.dir.path().join("inside"), "")?;
+    let site = plan.site("inside", "")?;
     site.tenant("hello", &plan.hello, "")?;
     let (server, _admin) = site.serve("hello.localhost")?;
     load::closed(&server.target, 1, Duration::from_secs(1)).await?;

@@ -13,7 +13,7 @@ use self::callgrind::Callgrind;
 use super::Plan;
 use crate::load::{self, Connection, Protocol, to_f64};
 use crate::report::{Section, figures};
-use crate::servers::{Server, Site};
+use crate::servers::Server;
 
 /// Requests of each case that are not counted, which load, grow and fill; and those that are.
 const WARM: u64 = 50;
@@ -41,7 +41,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     // Few instances: Debian's valgrind has 64 GiB of addresses. Which turns are long is a matter of time, of which
     // callgrind takes fifty times as much, so guests take them in tokio's order.
     let sandbox = "[sandbox]\ninstances = 2\nfair_turns = false";
-    let site = Site::new(&plan.dir.path().join("instructions"), sandbox)?;
+    let site = plan.site("instructions", sandbox)?;
     site.tenant("hello", &plan.hello, "")?;
     for guest in ["plain-hello", "async-hello", "kv"] {
         site.tenant(guest, &plan.guest(guest)?, "")?;

@@ -9,6 +9,7 @@ mod instructions;
 mod soak;
 mod storage;
 mod stream;
+mod training;
 mod variants;
 
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use clap::ValueEnum;
 
 use crate::load::Outcome;
 use crate::report::Section;
-use crate::servers::Server;
+use crate::servers::{Server, Site};
 
 /// What all of them need to know.
 pub(crate) struct Plan {
@@ -26,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     pub(crate) connections: usize,
     pub(crate) tenants: usize,
+    /// The gateway's program.
+    pub(crate) tollgate: PathBuf,
     pub(crate) soak: Duration,
     pub(crate) wasmtime: PathBuf,
     pub(crate) workerd: PathBuf,
@@ -42,6 +45,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// A gateway's folder of this name, with `more` in its file.
+    fn site(&self, name: &str, more: &str) -> anyhow::Result<Site> {
+        Site::new(&self.dir.path().join(name), &self.tollgate, more)
+    }
+
     /// One of the tests' guests.
     fn guest(&self, name: &str) -> anyhow::Result<PathBuf> {
         let path = self.guests.join(format!("{name}.wasm"));
@@ -61,11 +69,13 @@ pub(crate) enum Name {
     Storage,
     Stream,
     Soak,
+    /// Load for a gateway that writes down what it runs, not measured: `make pgo`
+    Training,
 }
 
 impl Name {
     pub(crate) fn all() -> Vec<Self> {
-        Self::value_variants().to_vec()
+        Self::value_variants().iter().copied().filter(|name| *name != Self::Training).collect()
     }
 
     pub(crate) async fn run(self, plan: &Plan) -> anyhow::Result<Vec<Section>> {
@@ -79,6 +89,7 @@ impl Name {
             Self::Storage => storage::run(plan).await,
             Self::Stream => stream::run(plan).await,
             Self::Soak => soak::run(plan).await,
+            Self::Training => training::run(plan).await.map(|()| Vec::new()),
         }
     }
 }

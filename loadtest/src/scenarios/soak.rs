@@ -21,7 +21,7 @@ fn metric(site: &Site, admin: SocketAddr, name: &str) -> anyhow::Result<String> 
 }
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
-    let site = Site::new(&plan.dir.path().join("soak"), "")?;
+    let site = plan.site("soak", "")?;
     site.tenant("hello", &plan.hello, "")?;
     site.tenant("kv", &plan.guest("kv")?, "")?;
     site.tenant("echo", &plan.guest("echo")?, "")?;

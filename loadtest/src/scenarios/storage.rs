@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Plan, Run, measured, summary};
 use crate::load;
 use crate::report::{Section, figures};
-use crate::servers::{self, Site};
+use crate::servers;
 
 /// redis-server, on the cores that the load has.
 struct Redis(Child);
@@ -40,7 +40,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     let storage = format!(
         "[storage]\nbackend = \"redis\"\nurl = \"{url}\"\ntimeout = \"5s\"\n[defaults.quota]\nin_flight = 1000\nwaiting = 1000"
     );
-    let site = Site::new(&plan.dir.path().join("storage"), &storage)?;
+    let site = plan.site("storage", &storage)?;
     site.tenant("kv", &plan.guest("kv")?, "")?;
     let bare = servers::bare(Some(&url))?;
     let (gateway, _admin) = site.serve("kv.localhost")?;

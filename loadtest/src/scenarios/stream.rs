@@ -8,14 +8,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::Plan;
 use crate::load::{self, Connection, Protocol, Target};
 use crate::report::{Section, figures};
-use crate::servers::{self, Server, Site};
+use crate::servers::{self, Server};
 
 const BODY_BYTES: usize = 1 << 30;
 const IDLE: usize = 10_000;
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     let limits = "[limits]\nrequest_body = \"2GiB\"\ntime = \"10m\"\nfuel = \"1000G\"\n[quota]\nconnections = 30_000";
-    let site = Site::new(&plan.dir.path().join("stream"), "")?;
+    let site = plan.site("stream", "")?;
     site.tenant("echo", &plan.guest("echo")?, limits)?;
     let (server, _admin) = site.serve("echo.localhost")?;
     // Everything is mapped and warm before memory is looked at.
