@@ -11,6 +11,7 @@
 mod client;
 mod gateway;
 mod pebble;
+mod ports;
 mod python;
 mod redis;
 mod registry;
@@ -21,6 +22,7 @@ mod words;
 pub use client::{Answer, Body, Client, Protocol, Sender, empty, full, read, request};
 pub use gateway::{Gateway, check, checked, tollgate};
 pub use pebble::Pebble;
+pub use ports::{free_address, free_port};
 pub use python::{cache, python};
 pub use redis::{Redis, RedisCluster, RedisSentinel, Storage};
 pub use registry::Registry;

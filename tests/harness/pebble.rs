@@ -1,13 +1,13 @@
 //! A real ACME server, Debian's `pebble`, with a DNS that says 127.0.0.1 for every name (`make setup-test` fetches both).
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use crate::python::cache;
-use crate::{Client, Protocol};
+use crate::{Client, Protocol, free_address};
 
 /// Runs until it is dropped.
 #[derive(Debug)]
@@ -32,10 +32,6 @@ impl Drop for Pebble {
     }
 }
 
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 fn program(name: &str) -> PathBuf {
     let fetched = cache().join("pebble/usr/bin").join(name);
     if fetched.exists() { fetched } else { PathBuf::from(name) }
@@ -53,7 +49,7 @@ impl Pebble {
             path
         };
         let (cert, key) = (put("cert.pem", &made.cert.pem()), put("key.pem", &made.signing_key.serialize_pem()));
-        let (address, management, dns) = (free(), free(), free());
+        let (address, management, dns) = (free_address(), free_address(), free_address());
         let config = serde_json::json!({ "pebble": {
             "listenAddress": address.to_string(),
             "managementListenAddress": management.to_string(),
@@ -67,7 +63,7 @@ impl Pebble {
         let config = put("pebble.json", &config.to_string());
         let names = Command::new(program("pebble-challtestsrv"))
             .args(["-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", ""])
-            .args(["-dns01", &dns.to_string(), "-management", &free().to_string()])
+            .args(["-dns01", &dns.to_string(), "-management", &free_address().to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -1,10 +1,12 @@
 //! A real `redis-server` of the test's own, or whatever server like it `TOLLGATE_REDIS_SERVER` names (`make test-servers`).
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
+
+use crate::free_port;
 
 /// Runs until it is dropped, on a port that stays the same if it is started again.
 #[derive(Debug)]
@@ -71,6 +73,8 @@ impl Redis {
         self.child = Some(child);
         let start = std::time::Instant::now();
         while self.ask("PING") != "+PONG" {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            assert_eq!(ended, None, "redis-server ended at once");
             assert!(start.elapsed() < crate::PATIENCE, "redis-server does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -147,10 +151,6 @@ impl Redis {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// A real cluster of the test's own: three primaries, and a replica of each.
 #[derive(Debug)]
 pub struct RedisCluster {
@@ -158,8 +158,10 @@ pub struct RedisCluster {
     pub nodes: Vec<Redis>,
 }
 
-/// How long the servers of a cluster wait for one another, in milliseconds.
+/// How long the servers of a cluster wait for one another, in milliseconds: until they are one, and in a test of what fails.
 const NODE_TIMEOUT: &str = "1000";
+/// And else: a machine that stands still for a second must not make them choose other primaries.
+const NODE_TIMEOUT_PATIENT: &str = "15000";
 
 impl RedisCluster {
     /// Starts six servers and waits until all slots are served and replicated.
@@ -200,7 +202,19 @@ impl RedisCluster {
         wait("replication", &|| {
             (3..6).all(|at| cluster.nodes[at].cli(&["INFO", "replication"]).contains("master_link_status:up"))
         });
+        cluster.set_node_timeout(NODE_TIMEOUT_PATIENT);
         cluster
+    }
+
+    /// From now on a primary that is silent for a second is replaced.
+    pub fn hurry(&self) {
+        self.set_node_timeout(NODE_TIMEOUT);
+    }
+
+    fn set_node_timeout(&self, milliseconds: &str) {
+        for node in &self.nodes {
+            assert_eq!(node.cli(&["CONFIG", "SET", "cluster-node-timeout", milliseconds]), "OK");
+        }
     }
 
     /// As `--storage` takes it.

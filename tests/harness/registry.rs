@@ -1,6 +1,6 @@
 //! A real registry of images, Debian's `docker-registry`, with TLS and a password (`make setup-test` fetches it).
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 
 use crate::python::cache;
-use crate::{Answer, Client, Protocol, hex, until};
+use crate::{Answer, Client, Protocol, free_address, hex, until};
 
 /// Who may come in, as htpasswd has it.
 const USERS: &str = "puller:$2b$04$nNioS5BNqLWPVTTuKEF.Le/0TH7bIGzs2taf1.lBRemEXAEU4skd.\n";
@@ -45,7 +45,7 @@ impl Registry {
     /// On a free port.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = free_address();
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {dir}/data}}}}\n\

@@ -87,17 +87,22 @@ impl Site {
         site.gateway("")
     }
 
-    /// Writes the gateway's file anew, with this text after what every test needs.
+    /// Writes the gateway's file anew, with this text after what every test needs. Calls of storage get as long as a machine
+    /// may stand still, unless this text says otherwise.
     #[must_use]
     pub fn gateway(self, more: &str) -> Self {
         let compiled = tollgate().with_file_name("compiled-guests");
-        let sandbox = if more.contains("[sandbox]") { "" } else { "[sandbox]\n" };
+        let [sandbox, storage] =
+            ["[sandbox]\n", "[storage]\n"].map(|table| if more.contains(table) { "" } else { table });
         let text = format!(
             "schema = 1\n[listen]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\
-             drain = \"10s\"\n{sandbox}{more}\n"
+             drain = \"10s\"\n{sandbox}{more}\n{storage}"
         );
         let own = format!("[sandbox]\ncompiled = \"{}\"\n", compiled.display());
-        self.file("config/gateway.toml", text.replace("[sandbox]\n", &own))
+        let text = text.replace("[sandbox]\n", &own);
+        let is_said = more.contains("\ntimeout = ");
+        let patient = if is_said { "[storage]\n" } else { "[storage]\ntimeout = \"5s\"\n" };
+        self.file("config/gateway.toml", text.replace("[storage]\n", patient))
     }
 
     /// Adds keys to the gateway's `[listen]`.

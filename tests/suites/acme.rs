@@ -1,7 +1,5 @@
 //! Certificates from a real ACME server, by either proof.
 
-use std::net::SocketAddr;
-
 use tests::{Gateway, Pebble, Site, Tenant};
 use tokio::net::TcpStream;
 
@@ -9,8 +7,7 @@ const NAME: &str = "one.example.com";
 
 /// A site on ports that the CA knows, and the CA.
 fn site(challenge: &str, seconds: u64) -> (Site, Pebble) {
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (http, https): (SocketAddr, SocketAddr) = (free(), free());
+    let (http, https) = (tests::free_address(), tests::free_address());
     let pebble = Pebble::start(http.port(), https.port(), seconds);
     let site = Site::new().tenant("one", &Tenant::new(NAME, "echo")).gateway(&pebble.tls(challenge));
     let text = std::fs::read_to_string(site.config()).unwrap();
@@ -83,8 +80,7 @@ async fn a_certificate_is_renewed_before_it_ends() {
 async fn a_ca_that_says_no_is_told_of_and_not_asked_at_once() {
     let (site, _pebble) = site("http-01", 3600);
     // Nobody answers where the proof is looked for.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let gateway = Gateway::start_with(&site, &["--http", &free.to_string()]);
+    let gateway = Gateway::start_with(&site, &["--http", &tests::free_address().to_string()]);
     tests::until("a failure", async || {
         (gateway.metric("tollgate_certificates_failed_total").await >= 1.0).then_some(())
     })
@@ -102,7 +98,8 @@ async fn gateways_on_one_redis_share_certificates_proofs_and_the_account() {
         // The CA asks the first one only, and the second one asks the CA.
         let (site, pebble) = site(challenge, 90 * 86_400);
         let first_only = std::fs::read_to_string(site.config()).unwrap();
-        let shared = |text: &str| format!("{text}\n[storage]\nbackend = \"redis\"\nurl = \"{}\"\n", redis.url());
+        // The file ends with the table [storage].
+        let shared = |text: &str| format!("{text}backend = \"redis\"\nurl = \"{}\"\n", redis.url());
         site.write("config/gateway.toml", shared(&first_only));
         let tenant = std::fs::read_to_string(site.path("tenants/one/tenant.toml")).unwrap();
         std::fs::remove_dir_all(site.path("tenants/one")).unwrap();

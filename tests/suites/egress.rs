@@ -168,7 +168,7 @@ async fn outbound_requests_are_bounded_in_number_time_and_size() {
 /// A router in the wild answered its 404 by fetching the same URL: one GET became 250 nested instances.
 #[tokio::test]
 async fn a_request_that_comes_back_to_its_tenant_is_cut() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = tests::free_port();
     let own = format!("https://127.0.0.1:{port}");
     let site = Site::new();
     let (ca, _first) = {

@@ -8,8 +8,9 @@ use tests::{Answer, Client, Gateway, Protocol, Redis, RedisCluster, RedisSentine
 
 const TENANTS: [&str; 12] = ["t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9", "t10", "t11"];
 
-async fn start(storage: &str) -> Gateway {
-    let mut site = Site::new().gateway("[storage]\ntimeout = \"500ms\"");
+/// With tenants on all primaries, and so much time for a call of storage.
+async fn start(storage: &str, timeout: &str) -> Gateway {
+    let mut site = Site::new().gateway(&format!("[storage]\ntimeout = \"{timeout}\""));
     for id in TENANTS {
         let limits = "[limits]\nstorage_ops = 5000\nfuel = \"5G\"";
         let tenant = Tenant::new(&format!("{id}.localhost"), "kv").stores(&["default"]).with(limits);
@@ -76,7 +77,8 @@ fn are_typed(errors: &[String]) {
 /// notice nothing.
 async fn a_primary_fails(fail: impl Fn(&mut RedisCluster)) {
     let mut cluster = RedisCluster::start();
-    let gateway = start(&cluster.url()).await;
+    cluster.hurry();
+    let gateway = start(&cluster.url(), "2s").await;
     let client = gateway.client(Protocol::H1);
     let ((hit, _), (spared, _)) = (tenant_on(&cluster, 0), tenant_on(&cluster, 1));
     for tenant in [hit, spared] {
@@ -118,7 +120,7 @@ async fn a_cluster_primary_that_hangs_is_replaced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_moves_under_load_costs_no_error() {
     let cluster = RedisCluster::start();
-    let gateway = start(&cluster.url()).await;
+    let gateway = start(&cluster.url(), "5s").await;
     let client = gateway.client(Protocol::H1);
     let (tenant, slot) = tenant_on(&cluster, 0);
     let slot = slot.to_string();
@@ -154,7 +156,7 @@ async fn a_slot_that_moves_under_load_costs_no_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_behind_sentinels_is_replaced() {
     let mut sentinel = RedisSentinel::start();
-    let gateway = start(&sentinel.url()).await;
+    let gateway = start(&sentinel.url(), "500ms").await;
     let client = gateway.client(Protocol::H1);
     assert_eq!(call(&client, "t0", "/-/set/before", "here".to_owned()).await.text(), "set");
     assert_eq!(sentinel.primary.cli(&["WAIT", "1", "5000"]), "1");
@@ -173,7 +175,7 @@ async fn a_primary_behind_sentinels_is_replaced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_hangs_is_left_alone_for_a_while() {
     let redis = Redis::start();
-    let gateway = start(&redis.url()).await;
+    let gateway = start(&redis.url(), "500ms").await;
     let client = gateway.client(Protocol::H1);
     assert_eq!(call(&client, "t0", "/-/set/before", "here".to_owned()).await.text(), "set");
     redis.signal("STOP");

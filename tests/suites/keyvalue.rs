@@ -14,11 +14,7 @@ impl Store {
         let kv = Tenant::new("kv.localhost", "kv").stores(&["default", "second"]).with(limits);
         let tight = Tenant::new("tight.localhost", "kv").stores(&["default"]).with("[limits]\nstorage_ops = 10");
         let draft = Tenant::new("draft.localhost", "kv-draft").stores(&["default", "second"]).with(limits);
-        let site = Site::new()
-            .tenant("kv", &kv)
-            .tenant("tight", &tight)
-            .tenant("draft", &draft)
-            .gateway("[storage]\ntimeout = \"5s\"");
+        let site = Site::new().tenant("kv", &kv).tenant("tight", &tight).tenant("draft", &draft);
         let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
         gateway.storage().await;
         Self { gateway, _storage: storage }

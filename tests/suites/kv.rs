@@ -21,7 +21,6 @@ fn tenants() -> Site {
         .tenant("raw", &of("raw.localhost", "spin"))
         .tenant("other", &of("other.localhost", "kv"))
         .tenant("copy", &of("copy.localhost", "spin"))
-        .gateway("[storage]\ntimeout = \"5s\"")
 }
 
 impl House {

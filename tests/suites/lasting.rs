@@ -11,7 +11,7 @@ fn site(ttl: &str) -> Site {
         "[limits]\nstorage_ops = 5000\n[quota]\nstorage = {{ bytes = \"64KiB\", keys = 20 }}\n[store_ttl]\n{ttl}"
     );
     let kv = Tenant::new("kv.localhost", "kv").stores(&["default", "second"]).with(&rest);
-    Site::new().tenant("kv", &kv).gateway("[storage]\ntimeout = \"5s\"")
+    Site::new().tenant("kv", &kv)
 }
 
 async fn call(gateway: &Gateway, path: &str, value: &str) -> String {

@@ -272,8 +272,7 @@ async fn a_certificate_is_swapped_while_hands_are_shaken() {
 #[tokio::test]
 async fn flags_win_over_variables_and_those_over_the_file() {
     let site = site();
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (of_file, of_variable, of_flag) = (free(), free(), free());
+    let [of_file, of_variable, of_flag] = std::array::from_fn(|_| tests::free_address());
     let text = std::fs::read_to_string(site.config()).unwrap();
     let file = text.replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{of_file}\""));
     site.write("config/gateway.toml", file);
@@ -370,10 +369,9 @@ async fn a_storm_that_is_over_keeps_nobody_out_of_memory() {
 
 /// A gateway with ports that stay, since whoever takes over has the same configuration.
 fn settled(storage: &str) -> Site {
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let site = site().gateway(storage);
     let text = std::fs::read_to_string(site.config()).unwrap();
-    let (https, admin) = (free(), free());
+    let (https, admin) = (tests::free_address(), tests::free_address());
     let text = text.replace("https = [\"127.0.0.1:0\"]", &format!("https = [\"{https}\"]"));
     site.write("config/gateway.toml", text.replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{admin}\"")));
     site

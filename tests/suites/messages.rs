@@ -43,7 +43,7 @@ component = \"newest\"
 }
 
 fn site(more: &str) -> Site {
-    let mut site = Site::new().gateway("[storage]\ntimeout = \"5s\"");
+    let mut site = Site::new();
     for id in ["one", "two"] {
         site = site.file(&format!("tenants/{id}/tenant.toml"), twin(&format!("{id}.localhost"), more));
         for guest in ["messages-5", "messages-7", "kv"] {

@@ -32,7 +32,7 @@ delivery = "once"
 "#;
 
 fn site() -> Site {
-    let mut site = Site::new().gateway("[storage]\ntimeout = \"5s\"").file("tenants/shop/tenant.toml", TENANT);
+    let mut site = Site::new().file("tenants/shop/tenant.toml", TENANT);
     for name in ["spin-sdk-5", "messages-5"] {
         site = site.file(&format!("tenants/shop/{name}.wasm"), std::fs::read(guest(name)).unwrap());
     }

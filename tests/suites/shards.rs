@@ -15,8 +15,7 @@ fn wide(host: &str) -> Tenant {
 fn site() -> Site {
     let kv = Tenant::new("kv.localhost", "kv").stores(&["default"]).with(&format!("{LIMITS}{SPACE}"));
     let other = Tenant::new("other.localhost", "kv").stores(&["default"]);
-    let site = Site::new().tenant("kv", &kv).tenant("raw", &wide("raw.localhost")).tenant("other", &other);
-    site.gateway("[storage]\ntimeout = \"5s\"")
+    Site::new().tenant("kv", &kv).tenant("raw", &wide("raw.localhost")).tenant("other", &other)
 }
 
 async fn call(gateway: &Gateway, host: &str, path: &str, value: impl Into<bytes::Bytes>) -> String {

@@ -16,7 +16,7 @@ impl House {
         let kv = Tenant::new("kv.localhost", "kv").stores(&["default", "second"]).with(LIMITS);
         let raw =
             Tenant::new("raw.localhost", "spin").stores(&["default"]).redis(&["redis://granted:6379"]).with(LIMITS);
-        let site = Site::new().tenant("kv", &kv).tenant("raw", &raw).gateway("[storage]\ntimeout = \"5s\"");
+        let site = Site::new().tenant("kv", &kv).tenant("raw", &raw);
         let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
         gateway.storage().await;
         Self { gateway, site, _storage: storage }

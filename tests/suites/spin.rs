@@ -23,8 +23,7 @@ impl Store {
             .tenant("a", &tenant("a.localhost"))
             .tenant("b", &tenant("b.localhost"))
             .tenant("sdk5", &of("sdk5.localhost", "spin-sdk-5"))
-            .tenant("sdk7", &of("sdk7.localhost", "spin-sdk-7"))
-            .gateway("[storage]\ntimeout = \"5s\"");
+            .tenant("sdk7", &of("sdk7.localhost", "spin-sdk-7"));
         let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
         gateway.storage().await;
         Self { gateway, storage }

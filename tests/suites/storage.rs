@@ -200,7 +200,7 @@ async fn redis_over_tls_with_certificates_of_both_sides() {
     site.write("config/redis-key.pem", made.signing_key.serialize_pem());
     let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     site.write("config/other.pem", other.cert.pem());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = tests::free_port().to_string();
     let path = |name: &str| site.path(name).display().to_string();
     let (cert, key) = (path("config/redis.pem"), path("config/redis-key.pem"));
     let words = ["--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &cert];
