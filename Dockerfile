@@ -1,15 +1,15 @@
 # The gateway in a small image: distroless, no shell, no root, a root file system that may be read-only. Configuration and tenants are
 # mounted; /state is the one volume.
-#   docker build -t tollgate .
+#   docker build -t tollgate .              or, half as fast again or more when it runs, with --build-arg BUILD=pgo (an hour)
 #   docker run --read-only --cap-drop=ALL --security-opt=no-new-privileges -p 443:8443 -p 80:8080 \
 #     -v ./config:/etc/tollgate/config:ro -v ./tenants:/etc/tollgate/tenants:ro -v state:/state tollgate
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
-COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
-COPY gateway gateway
-COPY tests tests
-RUN cargo build --release --locked -p gateway --bin tollgate && mkdir -p /out/state && cp target/release/tollgate /out/
+COPY . .
+ARG BUILD=release
+RUN if [ "$BUILD" = pgo ]; then rustup component add llvm-tools && rustup target add wasm32-wasip2 && make pgo; else make build; fi \
+ && mkdir -p /out/state && cp "target/$BUILD/tollgate" /out/
 
 # glibc, libgcc and certificates, and nothing else.
 FROM gcr.io/distroless/cc-debian12:nonroot

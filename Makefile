@@ -4,13 +4,39 @@ SHELL := /bin/bash
 CARGO ?= cargo
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tollgate
 
-.PHONY: help run test check bench setup-bench fuzz guests demos setup-test test-servers test-templates build
+.PHONY: help run test check bench pgo setup-bench fuzz guests demos setup-test test-servers test-templates build
 
 help: ## What there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-build: ## The gateway, as it is shipped
+build: ## The gateway
 	$(CARGO) build --release --locked -p gateway
+
+PGO = $(CACHE)/pgo
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+LLVM = $(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+# Of the toolchain itself (the component llvm-tools), or of the same LLVM from elsewhere.
+PROFDATA = $(firstword $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/bin/llvm-profdata) \
+	$(shell command -v llvm-profdata-$(LLVM)))
+
+# Built twice: the first one writes down what it runs under load, and the second is laid out by that. A request touches code from all of
+# a wide program, and its processor waits for code more than for anything else. --target, so that what runs while it is built is not
+# instrumented; the profile has its digest for a name, because cargo looks at the flag and not at the file.
+pgo: guests ## The gateway as it should be shipped, laid out by a profile of itself (25 minutes): target/pgo/tollgate
+	@test -n "$(PROFDATA)" || { \
+	  echo "make pgo: llvm-profdata of LLVM $(LLVM) is needed; installing it"; \
+	  if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
+	  command -v apt-get >/dev/null && $$SUDO apt-get install -y -qq --no-install-recommends llvm-$(LLVM) >/dev/null \
+	  || { echo "run \`rustup component add llvm-tools\` and try again" >&2; exit 1; }; }
+	rm -rf "$(PGO)" && mkdir -p "$(PGO)"
+	RUSTFLAGS="-Cprofile-generate=$(PGO)" $(CARGO) build --release --locked -p gateway --target $(HOST)
+	$(CARGO) build --release --locked -p loadtest
+	set -e; target=$${CARGO_TARGET_DIR:-target}; \
+	  "$$target/release/loadtest" training --seconds 5 --tollgate "$$target/$(HOST)/release/tollgate"; \
+	  $(PROFDATA) merge -o "$(PGO)/merged" "$(PGO)"; \
+	  profile="$(PGO)/$$(sha256sum <"$(PGO)/merged" | cut -c1-16).profdata"; mv "$(PGO)/merged" "$$profile"; \
+	  RUSTFLAGS="-Cprofile-use=$$profile" $(CARGO) build --release --locked -p gateway --target $(HOST); \
+	  mkdir -p "$$target/pgo" && cp "$$target/$(HOST)/release/tollgate" "$$target/pgo/tollgate"
 
 run: build ## Serve the demo tenants on https://*.localhost:8443 (first time: 5 to 10 minutes of compiling)
 	$${CARGO_TARGET_DIR:-target}/release/tollgate serve --config config/gateway.toml
@@ -101,10 +127,12 @@ fuzz: ## Look for SECONDS each for what TARGETS must not let through; what is fo
 
 PEERS = $(CACHE)/peers
 SCENARIOS ?=
+BUILD ?= release
 
-bench: build ## Tollgate beside its peers, as far as they are here (SCENARIOS=hello …; make setup-bench fetches them)
+bench: build ## Tollgate beside its peers, as far as they are here (SCENARIOS=hello …, BUILD=pgo; make setup-bench fetches them)
 	$(CARGO) build --release --locked -p loadtest
-	PATH="$(PEERS)/bin:$(PEERS)/node_modules/.bin:$(PEERS)/venv/bin:$$PATH" $${CARGO_TARGET_DIR:-target}/release/loadtest $(SCENARIOS)
+	PATH="$(PEERS)/bin:$(PEERS)/node_modules/.bin:$(PEERS)/venv/bin:$$PATH" $${CARGO_TARGET_DIR:-target}/release/loadtest $(SCENARIOS) \
+	  --tollgate $${CARGO_TARGET_DIR:-target}/$(BUILD)/tollgate
 
 setup-bench: ## wasmtime (15 minutes of compiling), workerd, k6 and oha from their registries, nginx, strace and valgrind from Debian
 	mkdir -p "$(PEERS)"
