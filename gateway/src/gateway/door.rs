@@ -76,7 +76,9 @@ impl Door {
     pub(super) async fn https(mut self, mut stream: TcpStream, peer: SocketAddr) {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
         let began = Instant::now();
-        let shaken = match self.terminator.handshake(stream, |name| self.enter_tenant(name)).await {
+        // Both have rooms of their own, and the first one's is given back before the connection is idle.
+        let shaking = Box::pin(self.terminator.handshake(stream, |name| self.enter_tenant(name)));
+        let shaken = match shaking.await {
             Ok(shaken) => shaken,
             Err(HandshakeError::Full) => return,
             Err(error) => {
@@ -92,7 +94,7 @@ impl Door {
         if shaken.place.has_callers {
             self.alternative = None;
         }
-        self.answer(shaken.stream, shaken.protocol, peer).await;
+        Box::pin(self.answer(shaken.stream, shaken.protocol, peer)).await;
         drop(shaken.place);
     }
 

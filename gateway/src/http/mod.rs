@@ -21,7 +21,6 @@ mod stall;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
 use http::header::CONNECTION;
@@ -121,7 +120,7 @@ where
                 .max_buf_size(head_bytes)
                 .max_headers(FIELDS_MAX)
                 .serve_connection(io, service);
-            let mut connection = pin!(connection);
+            let mut connection = Box::pin(connection);
             drive!(connection, activity, writing, settings, hangs_up(tasks, is_old));
         }
         Protocol::Http2 => {
@@ -134,7 +133,7 @@ where
                 .keep_alive_interval(settings.idle.min(Duration::from_secs(20)))
                 .keep_alive_timeout(Duration::from_secs(10))
                 .serve_connection(TokioIo::new(Frames::new(io)), service);
-            let mut connection = pin!(connection);
+            let mut connection = Box::pin(connection);
             drive!(connection, activity, writing, settings, hangs_up(tasks, is_old));
         }
     }

@@ -94,7 +94,8 @@ impl ResolvesServerCert for Resolver {
 
 /// A client on the other side of a finished handshake.
 pub(crate) struct Handshaken<P> {
-    pub(crate) stream: TlsStream<TcpStream>,
+    /// In a place of its own: a connection's future has a few layers, each of which would have room for it.
+    pub(crate) stream: Box<TlsStream<TcpStream>>,
     /// What it was admitted with.
     pub(crate) place: P,
     /// Who it is, where the name's tenant asks for certificates.
@@ -210,7 +211,7 @@ impl Terminator {
                 None => Arc::clone(&self.config),
             };
             let stream = start.into_stream(config).await?;
-            Ok::<_, HandshakeError>((stream, place, server_name, clients))
+            Ok::<_, HandshakeError>((Box::new(stream), place, server_name, clients))
         };
         let shaken = Deadline::after(self.timeout).run(shaking).await;
         let (stream, place, server_name, clients) = shaken.map_err(|_elapsed| HandshakeError::TimedOut)??;
