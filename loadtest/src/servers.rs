@@ -85,7 +85,7 @@ fn on_server_core_under(starter: &[String], program: &Path) -> Command {
     command
 }
 
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

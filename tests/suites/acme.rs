@@ -98,8 +98,8 @@ async fn gateways_on_one_redis_share_certificates_proofs_and_the_account() {
         // The CA asks the first one only, and the second one asks the CA.
         let (site, pebble) = site(challenge, 90 * 86_400);
         let first_only = std::fs::read_to_string(site.config()).unwrap();
-        // The file ends with the table [storage].
-        let shared = |text: &str| format!("{text}backend = \"redis\"\nurl = \"{}\"\n", redis.url());
+        let storage = format!("[storage]\nbackend = \"redis\"\nurl = \"{}\"\n", redis.url());
+        let shared = |text: &str| text.replace("[storage]\n", &storage);
         site.write("config/gateway.toml", shared(&first_only));
         let tenant = std::fs::read_to_string(site.path("tenants/one/tenant.toml")).unwrap();
         std::fs::remove_dir_all(site.path("tenants/one")).unwrap();

@@ -1,5 +1,6 @@
 //! A request that reads one key, through a guest and through a bare hyper, rustls and redis program.
 
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ impl Drop for Redis {
 }
 
 fn redis(plan: &Plan) -> anyhow::Result<(Redis, String)> {
-    let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let address = SocketAddr::from(([127, 0, 0, 1], servers::free_port()?));
     let child = Command::new("redis-server")
         .args(["--save", "", "--bind", "127.0.0.1", "--port", &address.port().to_string(), "--dir"])
         .arg(plan.dir.path())
