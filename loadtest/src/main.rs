@@ -4,9 +4,6 @@
 //! that a machine that is busy elsewhere is so for all of them. All load goes to loopback and is bounded in count or time.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 mod load;
 mod report;
 mod scenarios;

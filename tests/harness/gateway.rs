@@ -210,12 +210,15 @@ impl Gateway {
     /// Bytes of memory that it has resident now, and had at the most (proc_pid_status(5)).
     #[must_use]
     pub fn resident(&self) -> (u64, u64) {
+        (self.of_process("VmRSS") << 10, self.of_process("VmHWM") << 10)
+    }
+
+    /// A number that the kernel says of it, sizes in KiB (proc_pid_status(5)).
+    #[must_use]
+    pub fn of_process(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process())).unwrap();
-        let kib = |name: &str| -> u64 {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.trim().trim_end_matches(" kB").parse().unwrap()
-        };
-        (kib("VmRSS:") << 10, kib("VmHWM:") << 10)
+        let said = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+        said.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// One tenant in depth; nothing where there is none.

@@ -81,3 +81,10 @@ async fn the_gateways_sum_sheds_with_503_and_recovers_by_itself() {
     let again = hold(&gateway, "big.localhost", 5, 16 * MIB).await;
     assert!(again.iter().all(|(status, _)| *status == 200), "{again:?}");
 }
+
+#[tokio::test]
+async fn what_the_kernel_makes_a_thread_wait_for_is_had_before_the_first_request() {
+    let gateway = Gateway::start(&Site::new().listen("connections = 3000"));
+    assert!(gateway.of_process("FDSize") >= 4000, "room for each connection's descriptor, and 1000 beside");
+    assert_eq!(gateway.of_process("THP_enabled"), 0, "no page of 2 MiB is cleared in anybody's turn");
+}

@@ -26,7 +26,8 @@ pub(super) fn run(boot: Boot, takeover: bool) -> anyhow::Result<ExitCode> {
         telemetry::start(&boot.telemetry)?
     };
     let otlp = started.otlp.clone();
-    raise_descriptors();
+    raise_descriptors(config::descriptors(&boot));
+    refuse_huge_pages();
     for warning in config::budget_warnings(&boot, Machine::here()) {
         tracing::warn!(target: "config", "{}", warning.line());
     }
@@ -49,12 +50,27 @@ pub(super) fn run(boot: Boot, takeover: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// As many descriptors as this process may have, without asking anybody.
-fn raise_descriptors() {
+/// As many descriptors as this process may have, without asking anybody, and room for `wanted` of them now. The kernel's table
+/// doubles when it is full, and `accept` waits meanwhile until every processor was seen outside the kernel: 10 ms for
+/// everybody whose connection that thread has, at the 257th connection and each power of two after it.
+fn raise_descriptors(wanted: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::warn!(target: "listener", %error, "the limit on descriptors cannot be raised");
+    }
+    let last = wanted.min(limit.maximum.unwrap_or(u64::MAX)).saturating_sub(1);
+    let opened = i32::try_from(last).is_ok_and(|last| rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), last).is_ok());
+    if !opened {
+        tracing::warn!(target: "listener", wanted, "there is no room for that many descriptors yet");
+    }
+}
+
+/// Who touches a byte of a huge page waits until 2 MiB are clear: 5 ms where a virtual machine's host has to find them first, and
+/// it may be any tenant's turn. They would make memory resident that nobody asked for, too. Requests/s are the same without.
+fn refuse_huge_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::warn!(target: "sandbox", %error, "transparent huge pages stay: memory that grows makes requests wait now and then");
     }
 }
 

@@ -31,6 +31,11 @@ impl Machine {
     }
 }
 
+/// How many may be open at once.
+pub(crate) fn descriptors(boot: &Boot) -> u64 {
+    u64::from(boot.listen.connections) + DESCRIPTORS_BESIDE
+}
+
 /// What each bound may come to, in bytes, and the key that says it.
 fn of(boot: &Boot) -> Vec<(&'static str, &'static str, u64)> {
     let connections = u64::from(boot.listen.connections);
@@ -73,8 +78,7 @@ pub(crate) fn warnings(boot: &Boot, machine: Machine) -> Vec<Problem> {
         let hint = format!("lower {largest} first; `tollgate check --json` lists each bound");
         over.push(warning(Kind::MemoryBudget, largest, [summary, &found, &has], &hint));
     }
-    let descriptors = u64::from(boot.listen.connections) + DESCRIPTORS_BESIDE;
-    if descriptors > machine.descriptors {
+    if descriptors(boot) > machine.descriptors {
         let found = format!("{} connections, and {DESCRIPTORS_BESIDE} for the rest", boot.listen.connections);
         let wanted = format!("{} at most, which this process may have", machine.descriptors);
         let texts = ["there may be more connections than descriptors", found.as_str(), wanted.as_str()];
