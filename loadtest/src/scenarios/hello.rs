@@ -89,14 +89,17 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
             }
         }
         let full: Vec<Summary> = runs.iter().map(|runs| summary(runs)).collect();
-        let mut half = Vec::new();
-        for ((peer, target), full) in peers.iter().zip(&targets).zip(&full) {
-            let targets = std::slice::from_ref(target);
-            // It has slept while the others had their turns, and its pages may have to come back first.
-            load::open(targets, plan.connections, full.per_second / 2.0, Duration::from_secs(1)).await?;
-            let run = peer.run(load::open(targets, plan.connections, full.per_second / 2.0, plan.time)).await?;
-            half.push(summary(&[run]));
+        let mut runs: Vec<Vec<Run>> = peers.iter().map(|_| Vec::new()).collect();
+        for _ in 0..plan.rounds {
+            for (((peer, target), full), runs) in peers.iter().zip(&targets).zip(&full).zip(&mut runs) {
+                let at_half =
+                    |time| load::open(std::slice::from_ref(target), plan.connections, full.per_second / 2.0, time);
+                // It has slept while the others had their turns, and its pages may have to come back first.
+                at_half(Duration::from_secs(1)).await?;
+                runs.push(peer.run(at_half(plan.time)).await?);
+            }
         }
+        let half: Vec<Summary> = runs.iter().map(|runs| summary(runs)).collect();
         sections.push(section(plan, protocol, &peers, (&full, &half)));
     }
     Ok(sections)
@@ -131,7 +134,7 @@ fn section(plan: &Plan, protocol: Protocol, peers: &[&Peer], (full, half): (&[Su
             "{} rounds of {} s each, in turn; medians. hello: Rust with wstd, wasi:http 0.2; plain-hello: the same page with the bindings \
              of wasi:http alone; async-hello: a line, wasi:http 0.3. Tollgate with fuel, fair turns, the ledger, metrics and the access log (to a \
              file), a new instance for each request where it does not say reused. Without TLS: wasmtime serve and workerd, which are spared that. Half: the \
-             same connections at half of that rate, from when a request was due.",
+             same connections at half of that rate, in as many rounds, from when a request was due.",
             plan.rounds,
             plan.time.as_secs()
         ),
