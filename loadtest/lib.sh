@@ -5,12 +5,15 @@ top=$(cd "$here/.." && pwd)
 target=${CARGO_TARGET_DIR:-$top/target}
 out=$here/out
 mkdir -p "$out"
+# It costs whatever has Wasmtime in it a tenth.
+unset RUST_BACKTRACE
 
 # One core for the server, the others for the load; where there is one core only, the figures mean little.
 cores=$(nproc)
 # Only in the background: it takes the shell's place, so that the job's id is the server's.
 on_server_core() { if [ "$cores" -gt 1 ]; then exec taskset -c 0 "$@"; else exec "$@"; fi; }
-on_load_cores() { if [ "$cores" -gt 1 ]; then taskset -c "1-$((cores - 1))" "$@"; else "$@"; fi; }
+load_cores=()
+[ "$cores" -gt 1 ] && load_cores=(taskset -c "1-$((cores - 1))")
 
 pids=()
 end_servers() { for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done; }
@@ -64,5 +67,5 @@ tenant() {
 send() {
     local address=$1 host=$2 path=$3
     shift 3
-    on_load_cores oha --no-tui --insecure --output-format json --connect-to "$host:443:$address" "$@" "https://$host$path"
+    "${load_cores[@]}" oha --no-tui --insecure --output-format json --connect-to "$host:443:$address" "$@" "https://$host$path"
 }

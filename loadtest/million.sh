@@ -21,6 +21,8 @@ kv() { "$target/release/tollgate" kv "$@" --tenant a --config "$dir/config/gatew
 timed() {
     local label=$1 before own peak
     shift
+    # The most is of meanwhile (proc_pid_clear_refs(5)).
+    echo 5 >"/proc/$server/clear_refs"
     before=$(date +%s.%N)
     own=$({ /usr/bin/env python3 - "$@" <<'PY'
 import resource, subprocess, sys
@@ -32,7 +34,6 @@ PY
     peak=$(($(awk '/VmHWM/ { print $2 }' "/proc/$server/status") / 1024))
     python3 -c "print(f'{\"$label\":38} {$(date +%s.%N) - $before:7.1f} s   command $own MiB, gateway $peak MiB at the most')"
 }
-export -f kv
 listing() { send "$tollgate" a.localhost /-/list/x -m POST -n 1 -c 1 -t 120s >"$out/list.json"; }
 neighbour() {
     send "$tollgate" b.localhost /head -n 2000 -q 200 --latency-correction -c 8 >"$out/b.json"

@@ -42,7 +42,8 @@ results=$(mktemp)
 harm() {
     renice -n 19 -p "$BASHPID" >/dev/null
     case $1 in
-    alone | idle) exec sleep 60 ;;
+    # Again, for how much two rows differ by themselves.
+    alone | again) exec sleep 60 ;;
     loop) send "$tollgate" a.localhost /loop -z 60s -c 256 ;;
     grow) send "$tollgate" a.localhost /grow -z 60s -c 256 ;;
     fill) send "$tollgate" a.localhost /fill -z 60s -c 256 ;;
@@ -83,7 +84,7 @@ start() {
 start
 for _ in $(seq "$rounds"); do
     for protocol in h1 h2; do
-        for noise in alone idle loop grow fill storage cold rate; do measure fair "$noise" "$protocol"; done
+        for noise in alone again loop grow fill storage cold rate; do measure fair "$noise" "$protocol"; done
     done
 done
 kill "$server" && wait "$server" 2>/dev/null || true

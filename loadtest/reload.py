@@ -10,7 +10,7 @@ from faults import GUESTS, TOLLGATE
 
 SECONDS = min(int(os.environ.get("SECONDS", 60)), 600)
 RATE = min(int(os.environ.get("RATE", 1_000)), 10_000)
-OHA = shutil.which("oha") or os.path.expanduser("~/.cache/tollgate/tools/bin/oha")
+OHA = shutil.which("oha") or os.path.expanduser("~/.cache/tollgate/peers/bin/oha")
 
 
 class Gateway:
@@ -134,6 +134,15 @@ def takeover():
             gateway.stop()
 
 
+def in_force(gateway, before, every):
+    """Waits for another generation of the tenants' files."""
+    until = time.monotonic() + 60
+    while gateway.metric("tollgate_config_generation") == before:
+        if time.monotonic() > until:
+            sys.exit("no other generation within a minute")
+        time.sleep(every)
+
+
 def many(tenants=10_000):
     with tempfile.TemporaryDirectory() as few, tempfile.TemporaryDirectory() as dir:
         small = Gateway(few, 10)
@@ -148,8 +157,7 @@ def many(tenants=10_000):
             for number in range(20):
                 before, cpu, start = gateway.metric("tollgate_config_generation"), gateway.cpu(), time.monotonic()
                 gateway.edit(number * 37, 1)
-                while gateway.metric("tollgate_config_generation") == before:
-                    time.sleep(0.002)
+                in_force(gateway, before, 0.002)
                 times.append(time.monotonic() - start)
                 work.append(gateway.cpu() - cpu)
             times.sort(), work.sort()
@@ -157,8 +165,7 @@ def many(tenants=10_000):
                   f"{work[10] * 1000:.0f} ms of processor time each")
             before, start = gateway.metric("tollgate_config_generation"), time.monotonic()
             gateway.process.send_signal(signal.SIGHUP)
-            while gateway.metric("tollgate_config_generation") == before:
-                time.sleep(0.01)
+            in_force(gateway, before, 0.01)
             print(f"SIGHUP, which reads all: {time.monotonic() - start:.2f} s")
         finally:
             gateway.stop()

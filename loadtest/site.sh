@@ -5,6 +5,7 @@
 #   cold0 …  a hundred tenants, each with a component of its own
 # shellcheck source=loadtest/lib.sh
 source "$(dirname "$0")/lib.sh"
+(cd "$top" && cargo build --release --locked -p gateway --bin tollgate)
 dir=$out/site
 site "$dir" $'[tls]\ncertificates = "dev"\n[telemetry.access]\nto = "file"\npath = "../access.log"\n[defaults.quota]\nin_flight = 1000\nwaiting = 1000'
 cp -r "$top/tenants/hello" "$dir/tenants/hello"

@@ -18,7 +18,7 @@ site "$dir" $'[storage]\ntimeout = "5s"'
 tenant "$dir" plain kv "$quota"
 tenant "$dir" counted kv "$quota"$'\nstorage = { bytes = "1GiB", keys = 1000000 }'
 port=$((20000 + RANDOM % 20000))
-on_load_cores redis-server --port "$port" --save "" --dir "$dir" >/dev/null &
+"${load_cores[@]}" redis-server --port "$port" --save "" --dir "$dir" >/dev/null &
 pids+=($!)
 sleep 1
 SITE=$dir start_tollgate "$dir/state" --storage "redis://127.0.0.1:$port"

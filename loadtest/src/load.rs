@@ -1,67 +1,28 @@
 //! The load: connections that send a request after the other (a closed loop), or at a rate (an open one), and handshakes.
 //!
-//! One thread on the cores that the servers do not have. HTTP/1.1 is written by hand, because a client that costs more than the
-//! server it measures measures itself; HTTP/2 is hyper's.
+//! One thread on the cores that the servers do not have.
 
-use std::net::SocketAddr;
+mod connection;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use bytes::Bytes;
+use anyhow::Context as _;
 use hdrhistogram::Histogram;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
-use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsConnector, rustls};
 
-/// By when whatever is asked for must be there.
-const PATIENCE: Duration = Duration::from_secs(30);
-const HEAD_BYTES_MAX: usize = 64 << 10;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http1,
-    Http2,
-}
-
-impl Protocol {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Http1 => "h1",
-            Self::Http2 => "h2",
-        }
-    }
-}
-
-/// What requests are sent to.
-#[derive(Clone, Debug)]
-pub(crate) struct Target {
-    pub(crate) address: SocketAddr,
-    pub(crate) host: String,
-    pub(crate) path: String,
-    pub(crate) is_tls: bool,
-    pub(crate) protocol: Protocol,
-}
-
-impl Target {
-    pub(crate) fn at(&self, host: &str, path: &str) -> Self {
-        Self { host: host.to_owned(), path: path.to_owned(), ..self.clone() }
-    }
-}
+use self::connection::PATIENCE;
+pub(crate) use self::connection::{Connection, Protocol, Target, connector, post, tls};
 
 /// What came of a run. Latencies are in microseconds.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) took: Duration,
     pub(crate) latencies: Histogram<u64>,
-    /// Answers with another status than 200, and connections that failed.
+    /// Answers with another status than 200, requests that had none, and those that could not be sent.
     pub(crate) failed: u64,
 }
 
@@ -107,6 +68,14 @@ impl Notes {
         self.found().1 += 1;
     }
 
+    /// What both came to.
+    pub(crate) fn add(&self, other: &Outcome) -> anyhow::Result<()> {
+        let mut found = self.found();
+        found.0.add(&other.latencies)?;
+        found.1 += other.failed;
+        Ok(())
+    }
+
     /// What they came to.
     pub(crate) fn outcome(&self) -> Outcome {
         let took = self.began.elapsed();
@@ -129,174 +98,6 @@ pub(crate) fn histogram() -> anyhow::Result<Histogram<u64>> {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1)
-}
-
-/// How a client says hello: with whatever certificate, and remembering sessions or not.
-pub(crate) fn connector(protocol: Protocol, resumes: bool) -> anyhow::Result<TlsConnector> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![if protocol == Protocol::Http1 { b"http/1.1".to_vec() } else { b"h2".to_vec() }];
-    if !resumes {
-        config.resumption = rustls::client::Resumption::disabled();
-    }
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
-/// Certificates are not what is measured, and everything is on this machine.
-#[derive(Debug)]
-struct Anybody(Arc<rustls::crypto::CryptoProvider>);
-
-impl rustls::client::danger::ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &rustls::pki_types::CertificateDer<'_>,
-        _intermediates: &[rustls::pki_types::CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &rustls::pki_types::CertificateDer<'_>,
-        _dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &rustls::pki_types::CertificateDer<'_>,
-        _dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-/// One connection, for one request after the other.
-pub(crate) enum Connection {
-    Http1 { stream: Box<dyn Stream>, request: Vec<u8>, buffer: Vec<u8> },
-    Http2 { sender: http2::SendRequest<Empty<Bytes>>, uri: http::Uri },
-}
-
-pub(crate) async fn tls(target: &Target, connector: &TlsConnector) -> anyhow::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(target.address).await?;
-    stream.set_nodelay(true)?;
-    Ok(connector.connect(ServerName::try_from(target.host.clone())?, stream).await?)
-}
-
-impl Connection {
-    pub(crate) async fn open(target: &Target, connector: &TlsConnector) -> anyhow::Result<Self> {
-        tokio::time::timeout(PATIENCE, Box::pin(Self::opened(target, connector)))
-            .await
-            .context("no connection in time")?
-    }
-
-    async fn opened(target: &Target, connector: &TlsConnector) -> anyhow::Result<Self> {
-        let scheme = if target.is_tls { "https" } else { "http" };
-        match target.protocol {
-            Protocol::Http1 => {
-                let stream: Box<dyn Stream> = if target.is_tls {
-                    Box::new(tls(target, connector).await?)
-                } else {
-                    let stream = TcpStream::connect(target.address).await?;
-                    stream.set_nodelay(true)?;
-                    Box::new(stream)
-                };
-                let request = format!(
-                    "GET {} HTTP/1.1\r\nhost: {}\r\nuser-agent: loadtest\r\naccept: */*\r\n\r\n",
-                    target.path, target.host
-                );
-                Ok(Self::Http1 { stream, request: request.into_bytes(), buffer: Vec::with_capacity(HEAD_BYTES_MAX) })
-            }
-            Protocol::Http2 => {
-                let stream = TokioIo::new(tls(target, connector).await?);
-                let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-                    .initial_stream_window_size(1 << 20)
-                    .handshake(stream)
-                    .await?;
-                tokio::spawn(connection);
-                Ok(Self::Http2 { sender, uri: format!("{scheme}://{}{}", target.host, target.path).parse()? })
-            }
-        }
-    }
-
-    /// The status of one answer, read to its end.
-    pub(crate) async fn ask(&mut self) -> anyhow::Result<u16> {
-        match self {
-            Self::Http1 { stream, request, buffer } => {
-                stream.write_all(request).await?;
-                stream.flush().await?;
-                read_answer(stream, buffer).await
-            }
-            Self::Http2 { sender, uri } => {
-                sender.ready().await?;
-                let request = http::Request::get(uri.clone()).body(Empty::new())?;
-                let answer = sender.send_request(request).await?;
-                let status = answer.status().as_u16();
-                let mut body = answer.into_body();
-                while let Some(frame) = body.frame().await {
-                    frame?;
-                }
-                Ok(status)
-            }
-        }
-    }
-}
-
-enum Length {
-    Bytes(usize),
-    Chunked,
-}
-
-fn head_of(buffer: &[u8]) -> anyhow::Result<Option<(u16, usize, Length)>> {
-    let mut fields = [httparse::EMPTY_HEADER; 64];
-    let mut response = httparse::Response::new(&mut fields);
-    let httparse::Status::Complete(head) = response.parse(buffer)? else { return Ok(None) };
-    let field = |name: &str| response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
-    let length = match field("content-length") {
-        Some(field) => Length::Bytes(std::str::from_utf8(field.value)?.parse()?),
-        None if field("transfer-encoding").is_some() => Length::Chunked,
-        None => bail!("an answer without a length"),
-    };
-    Ok(Some((response.code.context("no status")?, head, length)))
-}
-
-/// Limit: a chunked body must not have an empty line, a zero and an empty line in it; those that are measured have none.
-async fn read_answer(stream: &mut dyn Stream, buffer: &mut Vec<u8>) -> anyhow::Result<u16> {
-    buffer.clear();
-    let mut head = None;
-    loop {
-        if head.is_none() {
-            head = head_of(buffer)?;
-        }
-        let is_whole = match &head {
-            Some((_, start, Length::Bytes(length))) => buffer.len() >= start + length,
-            Some((_, _, Length::Chunked)) => buffer.ends_with(b"\r\n0\r\n\r\n"),
-            None => false,
-        };
-        if let (true, Some((status, ..))) = (is_whole, &head) {
-            return Ok(*status);
-        }
-        if stream.read_buf(buffer).await? == 0 {
-            bail!("the connection was closed in an answer");
-        }
-    }
 }
 
 /// Keeps this thread from sleeping, until it is dropped. A thread that sleeps must be woken by the server's write, which costs the
@@ -322,27 +123,18 @@ impl Drop for Awake {
 
 /// Each connection asks again as soon as it was answered, for so long.
 pub(crate) async fn closed(target: &Target, connections: usize, time: Duration) -> anyhow::Result<Outcome> {
-    let connector = connector(target.protocol, false)?;
-    let mut opened = Vec::new();
-    for _ in 0..connections {
-        opened.push(Connection::open(target, &connector).await?);
-    }
+    let mut opened = Opened::of(std::slice::from_ref(target), connections).await?;
     let _awake = Awake::stay();
     let notes = Notes::begin()?;
     let until = notes.began + time;
     let mut clients = JoinSet::new();
-    for mut connection in opened {
+    for mut client in opened.drain() {
         let notes = notes.clone();
         clients.spawn(async move {
             while Instant::now() < until {
                 let asked = Instant::now();
-                match tokio::time::timeout(PATIENCE, connection.ask()).await {
-                    Ok(Ok(200)) => notes.answered(asked)?,
-                    Ok(Ok(_status)) => notes.failed(),
-                    Ok(Err(_)) | Err(_) => {
-                        notes.failed();
-                        break;
-                    }
+                if !client.ask(&notes, asked).await? {
+                    break;
                 }
             }
             Ok(())
@@ -351,47 +143,87 @@ pub(crate) async fn closed(target: &Target, connections: usize, time: Duration) 
     notes.after(clients).await
 }
 
-/// Requests at a rate, whatever the answers do; a latency counts from when a request was due.
+/// Connections of an open loop, which are there before its first request is due.
+pub(crate) struct Opened(Vec<Client>);
+
+/// A connection, and where another like it is had.
+struct Client {
+    connection: Connection,
+    target: Target,
+    connector: TlsConnector,
+}
+
+impl Client {
+    /// Whether it can go on: a connection that fails is followed by another, where one can be had.
+    async fn ask(&mut self, notes: &Notes, asked: Instant) -> anyhow::Result<bool> {
+        match self.connection.ask().await {
+            Ok(200) => notes.answered(asked)?,
+            Ok(_status) => notes.failed(),
+            Err(_) => {
+                notes.failed();
+                let Ok(another) = Connection::open(&self.target, &self.connector).await else { return Ok(false) };
+                self.connection = another;
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Opened {
+    /// So many connections to these in turn.
+    pub(crate) async fn of(targets: &[Target], connections: usize) -> anyhow::Result<Self> {
+        let connector = connector(targets.first().context("no target")?.protocol, false)?;
+        let mut opened = Vec::with_capacity(connections);
+        for target in targets.iter().cycle().take(connections) {
+            let connection = Connection::open(target, &connector).await?;
+            opened.push(Client { connection, target: target.clone(), connector: connector.clone() });
+        }
+        Ok(Self(opened))
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = Client> {
+        self.0.drain(..)
+    }
+
+    /// Requests at a rate, whatever the answers do; a latency counts from when a request was due.
+    pub(crate) async fn at(mut self, per_second: f64, time: Duration) -> anyhow::Result<Outcome> {
+        anyhow::ensure!(per_second > 0.0, "a rate of {per_second} requests/s");
+        let count = (per_second * time.as_secs_f64()).max(1.0);
+        let next = Arc::new(AtomicU64::new(0));
+        let _awake = Awake::stay();
+        let notes = Notes::begin()?;
+        let mut clients = JoinSet::new();
+        for mut client in self.drain() {
+            let (next, notes) = (Arc::clone(&next), notes.clone());
+            clients.spawn(async move {
+                loop {
+                    let number = to_f64(next.fetch_add(1, Ordering::Relaxed));
+                    if number >= count {
+                        return Ok(());
+                    }
+                    let due = notes.began + Duration::from_secs_f64(number / per_second);
+                    wait_until(due).await;
+                    if !client.ask(&notes, due).await? {
+                        return Ok(());
+                    }
+                }
+            });
+        }
+        let outcome = notes.after(clients).await?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, and not negative")]
+        let unsent = (count.ceil() as u64).saturating_sub(outcome.latencies.len() + outcome.failed);
+        Ok(Outcome { failed: outcome.failed + unsent, ..outcome })
+    }
+}
+
+/// Requests at a rate over so many connections.
 pub(crate) async fn open(
     targets: &[Target],
     connections: usize,
     per_second: f64,
     time: Duration,
 ) -> anyhow::Result<Outcome> {
-    let first = targets.first().context("no target")?;
-    let connector = connector(first.protocol, false)?;
-    let count = (per_second * time.as_secs_f64()).max(1.0);
-    let next = Arc::new(AtomicU64::new(0));
-    let mut opened = Vec::new();
-    for of in 0..connections {
-        let target = targets.get(of % targets.len()).context("no target")?;
-        opened.push(Connection::open(target, &connector).await?);
-    }
-    let _awake = Awake::stay();
-    let notes = Notes::begin()?;
-    let mut clients = JoinSet::new();
-    for mut connection in opened {
-        let (next, notes) = (Arc::clone(&next), notes.clone());
-        clients.spawn(async move {
-            loop {
-                let number = to_f64(next.fetch_add(1, Ordering::Relaxed));
-                if number >= count {
-                    return Ok(());
-                }
-                let due = notes.began + Duration::from_secs_f64(number / per_second);
-                wait_until(due).await;
-                match tokio::time::timeout(PATIENCE, connection.ask()).await {
-                    Ok(Ok(200)) => notes.answered(due)?,
-                    Ok(Ok(_status)) => notes.failed(),
-                    Ok(Err(_)) | Err(_) => {
-                        notes.failed();
-                        return Ok(());
-                    }
-                }
-            }
-        });
-    }
-    notes.after(clients).await
+    Opened::of(targets, connections).await?.at(per_second, time).await
 }
 
 /// tokio's clock has milliseconds; the rest is given to whoever else is ready.

@@ -1,7 +1,7 @@
 //! Measures Tollgate beside its peers: `cargo run --release -p loadtest -- [SCENARIO …]`, or `make bench`.
 //!
-//! Every scenario starts its servers on the first core and sends from the others, in rounds that take the servers in turn, so
-//! that a machine that is busy elsewhere is so for all of them. All load goes to loopback and is bounded in count or time.
+//! Every scenario starts its servers on the first core and sends from the others; where servers are compared, in rounds that take
+//! them in turn, so that a machine that is busy elsewhere is so for all. All load goes to loopback and is bounded in count or time.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
 mod load;
@@ -9,7 +9,7 @@ mod report;
 mod scenarios;
 mod servers;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -23,7 +23,7 @@ struct Arguments {
     #[arg(value_enum)]
     scenarios: Vec<scenarios::Name>,
     /// Of each run of a server
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 3)]
     seconds: u64,
     /// Runs of each server, of which the median counts
     #[arg(long, default_value_t = 3)]
@@ -42,7 +42,7 @@ struct Arguments {
     /// The gateway's program; without it, the one that was built beside this program
     #[arg(long)]
     tollgate: Option<PathBuf>,
-    /// Built from Cargo's registry: cargo install --locked wasmtime-cli@48
+    /// Built from Cargo's registry: cargo install --locked wasmtime-cli@48 --profile fastest-runtime
     #[arg(long, default_value = "wasmtime")]
     wasmtime: PathBuf,
     /// From npm: npm install workerd, then node_modules/.bin/workerd
@@ -67,11 +67,8 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let cores = std::thread::available_parallelism()?.get();
-    anyhow::ensure!(cores > 1, "two cores are needed: one for the server and one for the load");
-    let mut own = rustix::thread::CpuSet::new();
-    (1..cores).for_each(|core| own.set(core));
-    rustix::thread::sched_setaffinity(None, &own).context("cannot leave the first core to the servers")?;
+    let cores = servers::share_cores()?;
+    raise_descriptors()?;
     let runtime = tokio::runtime::Builder::new_current_thread().event_interval(8).enable_all().build()?;
     let plan = scenarios::Plan {
         time: Duration::from_secs(arguments.seconds),
@@ -105,21 +102,36 @@ fn main() -> anyhow::Result<()> {
         }
         sections.extend(found);
         // After each, so that what was measured is not lost with what comes after.
-        report::write(&arguments.report, &machine(cores)?, &sections)?;
+        if !sections.is_empty() {
+            report::write(&arguments.report, &machine(cores, &plan.tollgate)?, &sections)?;
+        }
     }
-    println!("{}", arguments.report.join("report.md").display());
+    if !sections.is_empty() {
+        println!("{}", arguments.report.join("report.md").display());
+    }
     let worse: Vec<&str> = sections.iter().flat_map(|section| &section.worse).map(String::as_str).collect();
     anyhow::ensure!(worse.is_empty(), "worse than the baseline:\n{}", worse.join("\n"));
     Ok(())
 }
 
-/// What it was measured on.
-fn machine(cores: usize) -> anyhow::Result<String> {
+/// For ten thousand connections and more; servers have the same.
+fn raise_descriptors() -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?)
+}
+
+/// What was measured, and on what.
+fn machine(cores: usize, tollgate: &Path) -> anyhow::Result<String> {
+    let program = std::fs::read(tollgate).with_context(|| tollgate.display().to_string())?;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &program);
+    let digest: String = digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let processors = std::fs::read_to_string("/proc/cpuinfo")?;
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("an unknown processor");
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     Ok(format!(
-        "On {cores} cores of {}, Linux {}; servers on the first core, the load on the rest.",
+        "{} (sha256 {digest}…), on {cores} cores of {}, Linux {}; servers on the first core, the load on the rest.",
+        tollgate.display(),
         model.trim_start_matches([' ', '\t', ':']),
         kernel.trim()
     ))

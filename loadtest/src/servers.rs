@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -13,6 +14,26 @@ use crate::load::{Protocol, Target};
 
 /// By when a server must be there.
 const START: Duration = Duration::from_secs(300);
+/// By when one that was told to end must be gone.
+const END: Duration = Duration::from_secs(60);
+
+/// The core that servers have.
+static SERVERS_CORE: OnceLock<usize> = OnceLock::new();
+
+/// Leaves the first core that this process may use to servers, and keeps the others. How many there are.
+///
+/// # Errors
+/// There is one core only.
+pub(crate) fn share_cores() -> anyhow::Result<usize> {
+    let mut own = rustix::thread::sched_getaffinity(None)?;
+    let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| own.is_set(core)).collect();
+    let (&[first, _, ..], count) = (cores.as_slice(), cores.len()) else {
+        bail!("two cores are needed: one for the server and one for the load");
+    };
+    own.unset(SERVERS_CORE.get_or_init(|| first).to_owned());
+    rustix::thread::sched_setaffinity(None, &own).context("cannot leave the first core to the servers")?;
+    Ok(count)
+}
 
 /// A server that runs.
 pub(crate) struct Server {
@@ -29,6 +50,26 @@ impl Drop for Server {
 }
 
 impl Server {
+    /// Starts it. Whatever happens from here on, it ends with the value.
+    fn start(command: &mut Command, name: &str, target: Target) -> anyhow::Result<Self> {
+        Ok(Self { name: name.to_owned(), target, child: command.spawn()? })
+    }
+
+    /// Waits until it listens.
+    fn listens(mut self) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        while started.elapsed() < START {
+            if TcpStream::connect(self.target.address).is_ok() {
+                return Ok(self);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{}: it ended with {status}", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("{}: nothing answers at {}", self.name, self.target.address)
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -37,9 +78,15 @@ impl Server {
     pub(crate) fn end(mut self) -> anyhow::Result<()> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let status = self.child.wait()?;
-        anyhow::ensure!(status.success(), "{} ended with {status}", self.name);
-        Ok(())
+        let told = Instant::now();
+        while told.elapsed() < END {
+            if let Some(status) = self.child.try_wait()? {
+                anyhow::ensure!(status.success(), "{} ended with {status}", self.name);
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("{} was told to end and did not", self.name)
     }
 
     /// What it has had of its core until now (proc_pid_stat(5): utime and stime).
@@ -72,10 +119,18 @@ pub(crate) fn on_server_core(program: &Path) -> Command {
     on_server_core_under(&[], program)
 }
 
+/// A program that ends with this one, however that ends (prctl(2), PR_SET_PDEATHSIG).
+pub(crate) fn ending_with_us(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
+}
+
 /// The same by another program, which starts it.
 fn on_server_core_under(starter: &[String], program: &Path) -> Command {
-    let mut command = Command::new("taskset");
-    command.arg("-c").arg("0").args(starter).arg(program).env_clear();
+    let mut command = ending_with_us(Path::new("taskset"));
+    let core = SERVERS_CORE.get().copied().unwrap_or_default().to_string();
+    command.arg("-c").arg(core).args(starter).arg(program).env_clear();
     for name in ["PATH", "HOME"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
@@ -87,20 +142,6 @@ fn on_server_core_under(starter: &[String], program: &Path) -> Command {
 
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn wait_for(child: &mut Child, address: SocketAddr) -> anyhow::Result<()> {
-    let started = Instant::now();
-    while started.elapsed() < START {
-        if TcpStream::connect(address).is_ok() {
-            return Ok(());
-        }
-        if let Some(status) = child.try_wait()? {
-            bail!("it ended with {status}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    bail!("nothing answers at {address}")
 }
 
 fn target(address: SocketAddr, host: &str, is_tls: bool) -> Target {
@@ -119,26 +160,23 @@ pub(crate) fn built(name: &str) -> anyhow::Result<PathBuf> {
 
 /// hyper and rustls and nothing else (bin/bare.rs); with a Redis URL it answers with what is there.
 pub(crate) fn bare(redis: Option<&str>) -> anyhow::Result<Server> {
-    let mut child = on_server_core(&built("bare")?).arg("127.0.0.1:0").args(redis).stdout(Stdio::piped()).spawn()?;
+    let mut command = on_server_core(&built("bare")?);
+    command.arg("127.0.0.1:0").args(redis).stdout(Stdio::piped());
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut server = Server::start(&mut command, "bare hyper + rustls", target(nowhere, "localhost", true))?;
     let mut line = String::new();
-    BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
-    let address = line.trim().parse().context("bare said no address")?;
-    Ok(Server { name: "bare hyper + rustls".to_owned(), target: target(address, "localhost", true), child })
+    BufReader::new(server.child.stdout.take().context("no output")?).read_line(&mut line)?;
+    server.target.address = line.trim().parse().context("bare said no address")?;
+    Ok(server)
 }
 
 /// `wasmtime serve`, which has no TLS, with its pooling allocator.
 pub(crate) fn wasmtime(program: &Path, component: &Path) -> anyhow::Result<Server> {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-    let mut child = on_server_core(program)
-        .args(["serve", "-Scli", "-Opooling-allocator=y", "--addr", &address.to_string()])
-        .arg("--env=GREETING=Hello from Tollgate")
-        .arg(component)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .with_context(|| format!("{} does not start", program.display()))?;
-    wait_for(&mut child, address)?;
-    Ok(Server { name: "wasmtime serve".to_owned(), target: target(address, "localhost", false), child })
+    let mut command = on_server_core(program);
+    command.args(["serve", "-Scli", "-Opooling-allocator=y", "--addr", &address.to_string()]);
+    command.arg("--env=GREETING=Hello from Tollgate").arg(component).stdout(Stdio::null()).stderr(Stdio::null());
+    Server::start(&mut command, "wasmtime serve", target(address, "localhost", false))?.listens()
 }
 
 /// nginx as one process, TLS and an answer that it has in its configuration.
@@ -162,15 +200,9 @@ pub(crate) fn nginx(dir: &Path) -> anyhow::Result<Server> {
             dir = dir.display()
         ),
     )?;
-    let mut child = on_server_core(Path::new("nginx"))
-        .arg("-c")
-        .arg(&file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("nginx does not start")?;
-    wait_for(&mut child, address)?;
-    Ok(Server { name: "nginx, TLS, return 200".to_owned(), target: target(address, "localhost", true), child })
+    let mut command = on_server_core(Path::new("nginx"));
+    command.arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+    Server::start(&mut command, "nginx, TLS, return 200", target(address, "localhost", true))?.listens()
 }
 
 /// workerd with JavaScript that says hello, without TLS.
@@ -192,15 +224,9 @@ pub(crate) fn workerd(program: &Path, dir: &Path) -> anyhow::Result<Server> {
              compatibilityDate = \"2025-01-01\");\n"
         ),
     )?;
-    let mut child = on_server_core(program)
-        .arg("serve")
-        .arg(&file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .with_context(|| format!("{} does not start", program.display()))?;
-    wait_for(&mut child, address)?;
-    Ok(Server { name: "workerd, JavaScript".to_owned(), target: target(address, "localhost", false), child })
+    let mut command = on_server_core(program);
+    command.arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+    Server::start(&mut command, "workerd, JavaScript", target(address, "localhost", false))?.listens()
 }
 
 /// Whatever was started by somebody else, told as `NAME=https://HOST:PORT/PATH`: it is measured and not ended.
@@ -266,14 +292,17 @@ impl Site {
 
     /// The same by another program, which starts it.
     pub(crate) fn serve_under(&self, starter: &[String], host: &str) -> anyhow::Result<(Server, SocketAddr)> {
-        let said = self.dir.join("said");
-        let mut child = on_server_core_under(starter, &self.program)
-            .arg("serve")
-            .arg("--config")
-            .arg(self.dir.join("config/gateway.toml"))
-            .stdout(fs::File::create(&said)?)
-            .stderr(fs::File::create(self.dir.join("log"))?)
-            .spawn()?;
+        let (said, log) = (self.dir.join("said"), self.dir.join("log"));
+        let mut command = on_server_core_under(starter, &self.program);
+        command.arg("serve").arg("--config").arg(self.dir.join("config/gateway.toml"));
+        command.stdout(fs::File::create(&said)?).stderr(fs::File::create(&log)?);
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Server::start(&mut command, "Tollgate", target(nowhere, host, true))?;
+        let last_lines = || -> anyhow::Result<String> {
+            let text = fs::read_to_string(&log)?;
+            let lines: Vec<&str> = text.lines().rev().take(10).collect();
+            Ok(lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+        };
         let started = Instant::now();
         while started.elapsed() < START {
             let text = fs::read_to_string(&said)?;
@@ -282,15 +311,15 @@ impl Site {
                 line.split_whitespace().nth(1)?.parse::<SocketAddr>().ok()
             };
             if let (Some(https), Some(admin)) = (address("https"), address("admin")) {
-                let server = Server { name: "Tollgate".to_owned(), target: target(https, host, true), child };
+                server.target.address = https;
                 return Ok((server, admin));
             }
-            if let Some(status) = child.try_wait()? {
-                bail!("tollgate ended with {status}: see {}", self.dir.join("log").display());
+            if let Some(status) = server.child.try_wait()? {
+                bail!("{} ended with {status}:\n{}", self.program.display(), last_lines()?);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        bail!("tollgate did not start: see {}", self.dir.join("log").display())
+        bail!("{} did not start:\n{}", self.program.display(), last_lines()?)
     }
 
     /// What the operators' API says of `path`.

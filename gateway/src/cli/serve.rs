@@ -51,8 +51,8 @@ pub(super) fn run(boot: Boot, takeover: bool) -> anyhow::Result<ExitCode> {
 }
 
 /// As many descriptors as this process may have, without asking anybody, and room for `wanted` of them now. The kernel's table
-/// doubles when it is full, and `accept` waits meanwhile until every processor was seen outside the kernel: 10 ms for
-/// everybody whose connection that thread has, at the 257th connection and each power of two after it.
+/// doubles when it is full, and `accept` waits meanwhile until every processor was seen outside the kernel: 9 to 15 ms for
+/// everybody whose connection that thread has, at 256 descriptors, 512, 1024 …
 fn raise_descriptors(wanted: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -67,7 +67,8 @@ fn raise_descriptors(wanted: u64) {
 }
 
 /// Who touches a byte of a huge page waits until 2 MiB are clear: 5 ms where a virtual machine's host has to find them first, and
-/// it may be any tenant's turn. They would make memory resident that nobody asked for, too. Requests/s are the same without.
+/// it may be any tenant's turn. They would make memory resident that nobody asked for, too. Requests/s are the same without, and so is
+/// compiling: children inherit it (prctl(2), PR_SET_THP_DISABLE).
 fn refuse_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::warn!(target: "sandbox", %error, "transparent huge pages stay: memory that grows makes requests wait now and then");

@@ -31,7 +31,7 @@ impl Machine {
     }
 }
 
-/// How many may be open at once.
+/// How many descriptors may be open at once.
 pub(crate) fn descriptors(boot: &Boot) -> u64 {
     u64::from(boot.listen.connections) + DESCRIPTORS_BESIDE
 }

@@ -76,12 +76,20 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     let peers = peers(plan)?;
     let mut sections = Vec::new();
     for protocol in [Protocol::Http1, Protocol::Http2] {
+        let (mut fit, mut targets) = (Vec::new(), Vec::new());
         // Whoever has no TLS has no way to agree on HTTP/2 either.
-        let peers: Vec<&Peer> = peers.iter().filter(|peer| protocol == Protocol::Http1 || peer.target.is_tls).collect();
-        let targets: Vec<Target> = peers.iter().map(|peer| Target { protocol, ..peer.target.clone() }).collect();
-        for target in &targets {
-            load::closed(target, plan.connections, Duration::from_secs(1)).await?;
+        for peer in peers.iter().filter(|peer| protocol == Protocol::Http1 || peer.target.is_tls) {
+            let target = Target { protocol, ..peer.target.clone() };
+            match load::closed(&target, plan.connections, Duration::from_secs(1)).await {
+                Ok(warm) if !warm.latencies.is_empty() => {
+                    fit.push(peer);
+                    targets.push(target);
+                }
+                Ok(_) => eprintln!("not measured: {} answers nothing with 200 over {}", peer.name, protocol.name()),
+                Err(error) => eprintln!("not measured: {} over {}: {error:#}", peer.name, protocol.name()),
+            }
         }
+        let peers = fit;
         let mut runs: Vec<Vec<Run>> = peers.iter().map(|_| Vec::new()).collect();
         for _ in 0..plan.rounds {
             for ((peer, target), runs) in peers.iter().zip(&targets).zip(&mut runs) {

@@ -76,7 +76,7 @@ async fn counted(
     let mut ask = async |times: u64| {
         for _ in 0..times {
             let status = connection.ask().await?;
-            anyhow::ensure!(status == 200 || status == 404, "{} of {} says {status}", target.path, target.host);
+            anyhow::ensure!(status == 200, "{} of {} says {status}", target.path, target.host);
         }
         Ok(())
     };

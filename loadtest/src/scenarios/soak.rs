@@ -1,4 +1,4 @@
-//! Half of what it can do, for a long while: whether anything grows.
+//! A steady rate for a long while: whether anything grows.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,8 +29,8 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     let at = |host: &str, path: &str| server.target.at(host, path);
     let targets = [at("hello.localhost", "/"), at("kv.localhost", "/-/get/k"), at("echo.localhost", "/head")];
     let connections = plan.connections.max(targets.len());
-    let full = load::open(&targets, connections, 2000.0, Duration::from_secs(5)).await?;
-    anyhow::ensure!(full.failed == 0, "{} of the first requests failed", full.failed);
+    let first = load::open(&targets, connections, 2000.0, Duration::from_secs(5)).await?;
+    anyhow::ensure!(first.failed == 0, "{} of the first requests failed", first.failed);
     let rate = 1500.0;
     let (mut rows, mut bars) = (Vec::new(), Vec::new());
     for part in 1..=PARTS {

@@ -21,13 +21,17 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     // Everything is mapped and warm before memory is looked at.
     gibibyte(&server, 16 << 20).await?;
     let before = server.memory()?.0;
-    let began = Instant::now();
+    let (began, processor) = (Instant::now(), server.processor_time()?);
     let (bytes, most) = gibibyte(&server, BODY_BYTES).await?;
     let took = began.elapsed();
+    let busy = server.processor_time()?.saturating_sub(processor).as_secs_f64() / took.as_secs_f64();
     let mib = |kib: u64| load::to_f64(kib) / 1024.0;
     let rate = load::to_f64(bytes as u64) / 1024.0 / 1024.0 / took.as_secs_f64();
     let mut rows = vec![
-        vec!["a body of 1 GiB in and back out".to_owned(), format!("{} MiB/s each way", figures(rate))],
+        vec![
+            "a body of 1 GiB in and back out".to_owned(),
+            format!("{} MiB/s each way, {:.0} % of the core", figures(rate), busy * 100.0),
+        ],
         vec![
             "resident memory before, and at the most meanwhile".to_owned(),
             format!("{:.1} MiB, {:.1} MiB", mib(before), mib(most)),
@@ -82,9 +86,9 @@ async fn gibibyte(server: &Server, bytes: usize) -> anyhow::Result<(usize, u64)>
             tokio::time::timeout(Duration::from_secs(30), from.read(&mut buffer)).await.context("it stopped")??;
         let read = buffer.get(..read).unwrap_or_default();
         received += read.len();
-        tail.extend_from_slice(read);
-        let excess = tail.len().saturating_sub(7);
-        tail.drain(..excess);
+        // The last chunk and its end (RFC 9112 §7.1).
+        tail.extend_from_slice(read.get(read.len().saturating_sub(7)..).unwrap_or_default());
+        tail.drain(..tail.len().saturating_sub(7));
         if looked.elapsed() > Duration::from_millis(100) {
             looked = Instant::now();
             most = most.max(server.memory()?.0);
