@@ -87,5 +87,7 @@ echo "cluster of three primaries with a replica each:"
 timed "import of that export" "${call[@]}" import "$dir/exported.jsonl" "${of[@]}"
 kv usage
 timed "export" "${call[@]}" export --to "$dir/again.jsonl" "${of[@]}"
-# The same pairs, whatever their order.
-[ "$(sort "$dir/exported.jsonl" | sha256sum)" = "$(sort "$dir/again.jsonl" | sha256sum)" ] && echo "both exports have the same lines"
+# The same pairs, whatever their order; where a listing can go on is each store's own.
+pairs() { grep '^{"store":' "$1" | sort | sha256sum; }
+[ "$(pairs "$dir/exported.jsonl")" = "$(pairs "$dir/again.jsonl")" ] || { echo "the exports differ: $dir" >&2; exit 1; }
+echo "both exports have the same $(grep -c '^{"store":' "$dir/again.jsonl") pairs"
