@@ -31,6 +31,7 @@ class Redis:
         until = time.monotonic() + 30
         while self.cli("ping") != "PONG":
             if time.monotonic() > until or self.process.poll() is not None:
+                self.kill()
                 sys.exit(f"redis-server on port {self.port} does not answer")
             time.sleep(0.02)
 

@@ -123,12 +123,12 @@ impl Drop for Awake {
 
 /// Each connection asks again as soon as it was answered, for so long.
 pub(crate) async fn closed(target: &Target, connections: usize, time: Duration) -> anyhow::Result<Outcome> {
-    let mut opened = Opened::of(std::slice::from_ref(target), connections).await?;
+    let opened = Opened::of(std::slice::from_ref(target), connections).await?;
     let _awake = Awake::stay();
     let notes = Notes::begin()?;
     let until = notes.began + time;
     let mut clients = JoinSet::new();
-    for mut client in opened.drain() {
+    for mut client in opened.0 {
         let notes = notes.clone();
         clients.spawn(async move {
             while Instant::now() < until {
@@ -143,7 +143,7 @@ pub(crate) async fn closed(target: &Target, connections: usize, time: Duration) 
     notes.after(clients).await
 }
 
-/// Connections of an open loop, which are there before its first request is due.
+/// Connections that are there before the first request is sent.
 pub(crate) struct Opened(Vec<Client>);
 
 /// A connection, and where another like it is had.
@@ -181,19 +181,15 @@ impl Opened {
         Ok(Self(opened))
     }
 
-    fn drain(&mut self) -> impl Iterator<Item = Client> {
-        self.0.drain(..)
-    }
-
     /// Requests at a rate, whatever the answers do; a latency counts from when a request was due.
-    pub(crate) async fn at(mut self, per_second: f64, time: Duration) -> anyhow::Result<Outcome> {
+    pub(crate) async fn at(self, per_second: f64, time: Duration) -> anyhow::Result<Outcome> {
         anyhow::ensure!(per_second > 0.0, "a rate of {per_second} requests/s");
         let count = (per_second * time.as_secs_f64()).max(1.0);
         let next = Arc::new(AtomicU64::new(0));
         let _awake = Awake::stay();
         let notes = Notes::begin()?;
         let mut clients = JoinSet::new();
-        for mut client in self.drain() {
+        for mut client in self.0 {
             let (next, notes) = (Arc::clone(&next), notes.clone());
             clients.spawn(async move {
                 loop {

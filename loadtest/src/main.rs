@@ -93,6 +93,7 @@ fn main() -> anyhow::Result<()> {
         plan.hello.display()
     );
     let wanted = if arguments.scenarios.is_empty() { scenarios::Name::all() } else { arguments.scenarios };
+    let machine = machine(cores, &plan.tollgate)?;
     let mut sections = Vec::new();
     for scenario in wanted {
         eprintln!("{scenario:?} …");
@@ -103,7 +104,7 @@ fn main() -> anyhow::Result<()> {
         sections.extend(found);
         // After each, so that what was measured is not lost with what comes after.
         if !sections.is_empty() {
-            report::write(&arguments.report, &machine(cores, &plan.tollgate)?, &sections)?;
+            report::write(&arguments.report, &machine, &sections)?;
         }
     }
     if !sections.is_empty() {
@@ -123,14 +124,12 @@ fn raise_descriptors() -> anyhow::Result<()> {
 
 /// What was measured, and on what.
 fn machine(cores: usize, tollgate: &Path) -> anyhow::Result<String> {
-    let program = std::fs::read(tollgate).with_context(|| tollgate.display().to_string())?;
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &program);
-    let digest: String = digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let digest = report::sha256(&std::fs::read(tollgate).with_context(|| tollgate.display().to_string())?);
     let processors = std::fs::read_to_string("/proc/cpuinfo")?;
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("an unknown processor");
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     Ok(format!(
-        "{} (sha256 {digest}…), on {cores} cores of {}, Linux {}; servers on the first core, the load on the rest.",
+        "{} (sha256 {digest:.12}…), on {cores} cores of {}, Linux {}; servers on the first core, the load on the rest.",
         tollgate.display(),
         model.trim_start_matches([' ', '\t', ':']),
         kernel.trim()

@@ -72,6 +72,12 @@ fn plot(path: &Path, section: &Section) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// In hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Three figures that count.
 pub(crate) fn figures(value: f64) -> String {
     match value {

@@ -17,6 +17,9 @@ const START: Duration = Duration::from_secs(300);
 /// By when one that was told to end must be gone.
 const END: Duration = Duration::from_secs(60);
 
+/// Of a server that says later where it listens.
+const SAID_LATER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
 /// The core that servers have.
 static SERVERS_CORE: OnceLock<usize> = OnceLock::new();
 
@@ -30,7 +33,7 @@ pub(crate) fn share_cores() -> anyhow::Result<usize> {
     let (&[first, _, ..], count) = (cores.as_slice(), cores.len()) else {
         bail!("two cores are needed: one for the server and one for the load");
     };
-    own.unset(SERVERS_CORE.get_or_init(|| first).to_owned());
+    own.unset(*SERVERS_CORE.get_or_init(|| first));
     rustix::thread::sched_setaffinity(None, &own).context("cannot leave the first core to the servers")?;
     Ok(count)
 }
@@ -55,10 +58,10 @@ impl Server {
         Ok(Self { name: name.to_owned(), target, child: command.spawn()? })
     }
 
-    /// Waits until it listens.
-    fn listens(mut self) -> anyhow::Result<Self> {
+    /// Waits until it listens, so long at the most.
+    fn listens(mut self, most: Duration) -> anyhow::Result<Self> {
         let started = Instant::now();
-        while started.elapsed() < START {
+        while started.elapsed() < most {
             if TcpStream::connect(self.target.address).is_ok() {
                 return Ok(self);
             }
@@ -120,7 +123,7 @@ pub(crate) fn on_server_core(program: &Path) -> Command {
 }
 
 /// A program that ends with this one, however that ends (prctl(2), PR_SET_PDEATHSIG).
-pub(crate) fn ending_with_us(program: &Path) -> Command {
+fn ending_with_us(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]).arg(program);
     command
@@ -140,7 +143,7 @@ fn on_server_core_under(starter: &[String], program: &Path) -> Command {
     command
 }
 
-pub(crate) fn free_port() -> anyhow::Result<u16> {
+fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
@@ -162,12 +165,20 @@ pub(crate) fn built(name: &str) -> anyhow::Result<PathBuf> {
 pub(crate) fn bare(redis: Option<&str>) -> anyhow::Result<Server> {
     let mut command = on_server_core(&built("bare")?);
     command.arg("127.0.0.1:0").args(redis).stdout(Stdio::piped());
-    let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut server = Server::start(&mut command, "bare hyper + rustls", target(nowhere, "localhost", true))?;
+    let mut server = Server::start(&mut command, "bare hyper + rustls", target(SAID_LATER, "localhost", true))?;
     let mut line = String::new();
     BufReader::new(server.child.stdout.take().context("no output")?).read_line(&mut line)?;
     server.target.address = line.trim().parse().context("bare said no address")?;
     Ok(server)
+}
+
+/// redis-server, which is not measured, on the cores that the load has.
+pub(crate) fn redis(dir: &Path) -> anyhow::Result<Server> {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let mut command = ending_with_us(Path::new("redis-server"));
+    command.args(["--save", "", "--bind", "127.0.0.1", "--port", &address.port().to_string(), "--dir"]).arg(dir);
+    command.stdout(Stdio::null());
+    Server::start(&mut command, "redis-server", target(address, "localhost", false))?.listens(Duration::from_secs(10))
 }
 
 /// `wasmtime serve`, which has no TLS, with its pooling allocator.
@@ -176,7 +187,7 @@ pub(crate) fn wasmtime(program: &Path, component: &Path) -> anyhow::Result<Serve
     let mut command = on_server_core(program);
     command.args(["serve", "-Scli", "-Opooling-allocator=y", "--addr", &address.to_string()]);
     command.arg("--env=GREETING=Hello from Tollgate").arg(component).stdout(Stdio::null()).stderr(Stdio::null());
-    Server::start(&mut command, "wasmtime serve", target(address, "localhost", false))?.listens()
+    Server::start(&mut command, "wasmtime serve", target(address, "localhost", false))?.listens(START)
 }
 
 /// nginx as one process, TLS and an answer that it has in its configuration.
@@ -202,7 +213,7 @@ pub(crate) fn nginx(dir: &Path) -> anyhow::Result<Server> {
     )?;
     let mut command = on_server_core(Path::new("nginx"));
     command.arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-    Server::start(&mut command, "nginx, TLS, return 200", target(address, "localhost", true))?.listens()
+    Server::start(&mut command, "nginx, TLS, return 200", target(address, "localhost", true))?.listens(START)
 }
 
 /// workerd with JavaScript that says hello, without TLS.
@@ -226,7 +237,7 @@ pub(crate) fn workerd(program: &Path, dir: &Path) -> anyhow::Result<Server> {
     )?;
     let mut command = on_server_core(program);
     command.arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-    Server::start(&mut command, "workerd, JavaScript", target(address, "localhost", false))?.listens()
+    Server::start(&mut command, "workerd, JavaScript", target(address, "localhost", false))?.listens(START)
 }
 
 /// Whatever was started by somebody else, told as `NAME=https://HOST:PORT/PATH`: it is measured and not ended.
@@ -296,8 +307,7 @@ impl Site {
         let mut command = on_server_core_under(starter, &self.program);
         command.arg("serve").arg("--config").arg(self.dir.join("config/gateway.toml"));
         command.stdout(fs::File::create(&said)?).stderr(fs::File::create(&log)?);
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Server::start(&mut command, "Tollgate", target(nowhere, host, true))?;
+        let mut server = Server::start(&mut command, "Tollgate", target(SAID_LATER, host, true))?;
         let last_lines = || -> anyhow::Result<String> {
             let text = fs::read_to_string(&log)?;
             let lines: Vec<&str> = text.lines().rev().take(10).collect();

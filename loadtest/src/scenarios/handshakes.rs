@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Plan, Run, measured, summary};
+use super::{Plan, in_turn, measured};
 use crate::load;
 use crate::report::{Section, figures};
 use crate::servers;
@@ -13,19 +13,15 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     let servers = [servers::bare(None)?, site.serve("hello.localhost")?.0];
     let (mut rows, mut bars) = (Vec::new(), Vec::new());
     for (kind, resumes) in [("full", false), ("resumed", true)] {
-        let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
         for server in &servers {
             load::handshakes(&server.target, resumes, plan.connections, Duration::from_secs(1)).await?;
         }
-        for _ in 0..plan.rounds {
-            for (server, runs) in servers.iter().zip(&mut runs) {
-                let load = load::handshakes(&server.target, resumes, plan.connections, plan.time);
-                runs.push(measured(server, load).await?);
-            }
-        }
-        let bare = summary(&runs[0]);
-        for (server, runs) in servers.iter().zip(&runs) {
-            let of = summary(runs);
+        let found = in_turn(plan.rounds, &servers, async |server| {
+            measured(server, load::handshakes(&server.target, resumes, plan.connections, plan.time)).await
+        })
+        .await?;
+        let bare = &found[0];
+        for (server, of) in servers.iter().zip(&found) {
             rows.push(vec![
                 format!("{}, {kind}", server.name),
                 figures(of.per_second),
@@ -35,7 +31,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
                 format!("{:.3}", bare.cost / of.cost),
                 format!("{:.0} %", of.busy * 100.0),
                 of.failed.to_string(),
-                of.spread,
+                of.spread.clone(),
             ]);
             bars.push((format!("{}, {kind}", server.name), of.per_second));
         }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Plan, Run, Summary, measured, summary};
+use super::{Plan, Run, Summary, in_turn, measured};
 use crate::load::{self, Outcome, Protocol, Target};
 use crate::report::{Section, figures};
 use crate::servers::{self, Server};
@@ -76,38 +76,29 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     let peers = peers(plan)?;
     let mut sections = Vec::new();
     for protocol in [Protocol::Http1, Protocol::Http2] {
-        let (mut fit, mut targets) = (Vec::new(), Vec::new());
+        let mut fit = Vec::new();
         // Whoever has no TLS has no way to agree on HTTP/2 either.
         for peer in peers.iter().filter(|peer| protocol == Protocol::Http1 || peer.target.is_tls) {
             let target = Target { protocol, ..peer.target.clone() };
             match load::closed(&target, plan.connections, Duration::from_secs(1)).await {
-                Ok(warm) if !warm.latencies.is_empty() => {
-                    fit.push(peer);
-                    targets.push(target);
-                }
+                Ok(warm) if !warm.latencies.is_empty() => fit.push((peer, target)),
                 Ok(_) => eprintln!("not measured: {} answers nothing with 200 over {}", peer.name, protocol.name()),
                 Err(error) => eprintln!("not measured: {} over {}: {error:#}", peer.name, protocol.name()),
             }
         }
-        let peers = fit;
-        let mut runs: Vec<Vec<Run>> = peers.iter().map(|_| Vec::new()).collect();
-        for _ in 0..plan.rounds {
-            for ((peer, target), runs) in peers.iter().zip(&targets).zip(&mut runs) {
-                runs.push(peer.run(load::closed(target, plan.connections, plan.time)).await?);
-            }
-        }
-        let full: Vec<Summary> = runs.iter().map(|runs| summary(runs)).collect();
-        let mut runs: Vec<Vec<Run>> = peers.iter().map(|_| Vec::new()).collect();
-        for _ in 0..plan.rounds {
-            for (((peer, target), full), runs) in peers.iter().zip(&targets).zip(&full).zip(&mut runs) {
-                let at_half =
-                    |time| load::open(std::slice::from_ref(target), plan.connections, full.per_second / 2.0, time);
-                // It has slept while the others had their turns, and its pages may have to come back first.
-                at_half(Duration::from_secs(1)).await?;
-                runs.push(peer.run(at_half(plan.time)).await?);
-            }
-        }
-        let half: Vec<Summary> = runs.iter().map(|runs| summary(runs)).collect();
+        let full = in_turn(plan.rounds, &fit, async |(peer, target)| {
+            peer.run(load::closed(target, plan.connections, plan.time)).await
+        })
+        .await?;
+        let halves: Vec<_> = fit.iter().zip(full.iter().map(|full| full.per_second / 2.0)).collect();
+        let half = in_turn(plan.rounds, &halves, async |((peer, target), rate)| {
+            let at_half = |time| load::open(std::slice::from_ref(target), plan.connections, *rate, time);
+            // It has slept while the others had their turns, and its pages may have to come back first.
+            at_half(Duration::from_secs(1)).await?;
+            peer.run(at_half(plan.time)).await
+        })
+        .await?;
+        let peers: Vec<&Peer> = fit.into_iter().map(|(peer, _)| peer).collect();
         sections.push(section(plan, protocol, &peers, (&full, &half)));
     }
     Ok(sections)

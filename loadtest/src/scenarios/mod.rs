@@ -120,6 +120,21 @@ struct Summary {
     spread: String,
 }
 
+/// Runs each of `servers` once a round, in turn, and sums each one's runs up.
+async fn in_turn<T>(
+    rounds: usize,
+    servers: &[T],
+    run: impl AsyncFn(&T) -> anyhow::Result<Run>,
+) -> anyhow::Result<Vec<Summary>> {
+    let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (server, runs) in servers.iter().zip(&mut runs) {
+            runs.push(run(server).await?);
+        }
+    }
+    Ok(runs.iter().map(|runs| summary(runs)).collect())
+}
+
 fn median(mut of: Vec<f64>) -> f64 {
     of.sort_by(f64::total_cmp);
     of.get(of.len() / 2).copied().unwrap_or_default()

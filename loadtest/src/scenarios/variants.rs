@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use aws_lc_rs::digest::{SHA256, digest};
 
+use crate::report::sha256;
 use crate::servers::Site;
 
 /// A component of the same code with another digest: a custom section more (core specification, §5.5.3).
@@ -23,10 +23,6 @@ fn numbered(component: &[u8], number: u32) -> Vec<u8> {
     bytes
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Makes so many tenants `t0`, `t1` …, each with a component of its own that is compiled already.
 pub(super) fn tenants(site: &Site, component: &Path, count: usize) -> anyhow::Result<Vec<String>> {
     let bytes = fs::read(component)?;
@@ -34,14 +30,14 @@ pub(super) fn tenants(site: &Site, component: &Path, count: usize) -> anyhow::Re
     site.tenant("t0", component, "")?;
     drop(site.serve("t0.localhost")?);
     let compiled = site.dir.join("state/compiled");
-    let own = hex(digest(&SHA256, &bytes).as_ref());
+    let own = sha256(&bytes);
     let made: Vec<PathBuf> = fs::read_dir(&compiled)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     let components = site.dir.join("components");
     fs::create_dir_all(&components)?;
     let mut hosts = vec!["t0.localhost".to_owned()];
     for number in 1..count {
         let bytes = numbered(&bytes, u32::try_from(number)?);
-        let own_digest = hex(digest(&SHA256, &bytes).as_ref());
+        let own_digest = sha256(&bytes);
         for path in &made {
             let name = path.file_name().and_then(|name| name.to_str()).context("a strange name")?;
             if let Some(rest) = name.strip_prefix(&own) {
