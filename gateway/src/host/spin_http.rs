@@ -6,7 +6,7 @@
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt as _, Full};
-use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, WasiBody, WasiHttpHooks as _, WasiHttpView as _};
+use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, WasiBody, WasiHttpView as _};
 
 use super::guest::Guest;
 use super::spin::one::fermyon::spin::http::{self as wit, HttpError, Request, Response};
@@ -34,11 +34,7 @@ impl wit::Host for Guest {
 
 impl Guest {
     /// Sends a request and collects its answer. `held` grows by the bytes that are kept.
-    async fn exchange(
-        &mut self,
-        request: http::Request<WasiBody>,
-        held: &mut u64,
-    ) -> Result<Response, HttpError> {
+    async fn exchange(&mut self, request: http::Request<WasiBody>, held: &mut u64) -> Result<Response, HttpError> {
         let never = Box::new(std::future::ready(Ok(())));
         let sent = self.http().hooks.send_request(request, None, never);
         let (response, connection) = Box::into_pin(sent).await.map_err(|error| told(&error))?;
