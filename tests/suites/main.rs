@@ -42,6 +42,7 @@ mod operators;
 mod proxies;
 mod remote;
 mod reuse;
+mod sdks;
 mod shards;
 mod space;
 mod spin;
