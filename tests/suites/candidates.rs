@@ -122,7 +122,10 @@ async fn candidates_reach_granted_origins_only_and_no_more_often_than_they_may()
         assert_eq!(fetch(gateway.admin.port(), "").await, "ErrorCode::HttpRequestDenied", "{id}");
         let asked = std::mem::take(&mut *granted.asked.lock().unwrap());
         let [plain, with_body] = asked.as_slice() else { panic!("{id}: {asked:?}") };
-        assert!(plain.starts_with("GET /some/path HTTP/1.1\r\n") && plain.contains("cdn-loop: tollgate; t="), "{plain}");
+        assert!(
+            plain.starts_with("GET /some/path HTTP/1.1\r\n") && plain.contains("cdn-loop: tollgate; t="),
+            "{plain}"
+        );
         assert!(with_body.starts_with("POST /some/path ") && with_body.contains("\r\na body\r\n"), "{with_body}");
 
         let many = client.get(&host, &format!("/fetch-many/http/127.0.0.1:{}", granted.port)).await;

@@ -93,7 +93,7 @@ pub(super) async fn instantiated(record: &Record, started: Instant) {
     }
 }
 
-/// wasi:http/incoming-handler 0.2: the response comes through a host call, the body through a channel.
+/// What wasi:http/incoming-handler 0.2 is called with: the response comes through a host call, its body through a channel.
 fn of_02(
     store: &mut Store<Guest>,
     request: Request,

@@ -49,6 +49,7 @@ pub(super) async fn call_candidate(
     handle: ComponentExportIndex,
     arguments: (Resource<IncomingRequest>, Resource<ResponseOutparam>),
 ) -> wasmtime::Result<()> {
-    let handle = instance.get_typed_func::<(Resource<IncomingRequest>, Resource<ResponseOutparam>), ()>(&mut *store, handle)?;
+    let handle =
+        instance.get_typed_func::<(Resource<IncomingRequest>, Resource<ResponseOutparam>), ()>(&mut *store, handle)?;
     handle.call_async(store, arguments).await
 }

@@ -64,21 +64,22 @@ fn time(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()
         "resolution" = monotonic_clock::Host::resolution as plain, ();
     );
     match candidate {
-        Candidate::October => to.func_wrap(
-            "subscribe",
-            |mut store: StoreContextMut<'_, Guest>, (when, is_absolute): (u64, bool)| {
+        Candidate::October => {
+            to.func_wrap("subscribe", |mut store: StoreContextMut<'_, Guest>, (when, is_absolute): (u64, bool)| {
                 let clocks = &mut clocks(store.data_mut());
                 Ok((if is_absolute {
                     monotonic_clock::Host::subscribe_instant(clocks, when)?
                 } else {
                     monotonic_clock::Host::subscribe_duration(clocks, when)?
                 },))
-            },
-        )?,
-        Candidate::November => functions!(to, clocks;
-            "subscribe-instant" = monotonic_clock::Host::subscribe_instant as plain, (when);
-            "subscribe-duration" = monotonic_clock::Host::subscribe_duration as plain, (after);
-        ),
+            })?
+        }
+        Candidate::November => {
+            functions!(to, clocks;
+                "subscribe-instant" = monotonic_clock::Host::subscribe_instant as plain, (when);
+                "subscribe-duration" = monotonic_clock::Host::subscribe_duration as plain, (after);
+            );
+        }
     }
     Ok(())
 }

@@ -24,8 +24,16 @@ flags! {
 }
 
 /// What only October had, and 0.2 does not: permissions and locks of files.
-const ONLY_IN_OCTOBER: [&str; 8] =
-    ["access-at", "change-file-permissions-at", "change-directory-permissions-at", "lock-shared", "lock-exclusive", "try-lock-shared", "try-lock-exclusive", "unlock"];
+const ONLY_IN_OCTOBER: [&str; 8] = [
+    "access-at",
+    "change-file-permissions-at",
+    "change-directory-permissions-at",
+    "lock-shared",
+    "lock-exclusive",
+    "try-lock-shared",
+    "try-lock-exclusive",
+    "unlock",
+];
 
 pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()> {
     let mut to = candidate.open(linker, "wasi:filesystem/preopens")?;

@@ -32,9 +32,9 @@ pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime:
     let mut handler = candidate.open(linker, "wasi:http/outgoing-handler")?;
     match candidate {
         Candidate::October => http_october::handler(&mut handler)?,
-        Candidate::November => functions!(handler, http_of;
-            "handle" = outgoing_handler::Host::handle as code, (request, options);
-        ),
+        Candidate::November => {
+            functions!(handler, http_of; "handle" = outgoing_handler::Host::handle as code, (request, options););
+        }
     }
     Ok(())
 }
@@ -119,7 +119,7 @@ fn answers(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
         "http-error-code" = Host::http_error_code as plain, (error);
         "[static]response-outparam.set" = HostResponseOutparam::set as nothing, (out, response);
         "[method]future-incoming-response.get" = HostFutureIncomingResponse::get as plain, (response);
-        "[method]future-trailers.get" = HostFutureTrailers::get as trailers, (trailers);
+        "[method]future-trailers.get" = HostFutureTrailers::get as taken_once, (trailers);
     );
     Ok(())
 }
@@ -165,7 +165,7 @@ pub(super) fn taken<T>(arrived: Arrived<T>) -> wasmtime::Result<Option<Result<T,
 
 type Trailers = Option<Resource<Fields>>;
 
-fn trailers(
+fn taken_once(
     _: &mut Guest,
     answer: wasmtime::Result<Arrived<Trailers>>,
 ) -> wasmtime::Result<(Option<Result<Trailers, ErrorCode>>,)> {

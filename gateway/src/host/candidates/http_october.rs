@@ -13,7 +13,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
     HostOutgoingBody, HostOutgoingRequest, HostOutgoingResponse, HostResponseOutparam, IncomingResponse, Method,
     OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
 };
-use wasmtime_wasi_http::p2::{HeaderResult, HttpResult};
+use wasmtime_wasi_http::p2::{HeaderError, HeaderResult, HttpResult};
 use wasmtime_wasi_http::{RequestOptions, WasiHttpCtxView};
 
 use super::http::taken;
@@ -174,11 +174,18 @@ fn response(
 }
 
 fn made<T>(_: &mut Guest, answer: HeaderResult<T>) -> wasmtime::Result<(T,)> {
-    Ok((answer?,))
+    Ok((answer.map_err(refused_header)?,))
 }
 
 fn done(_: &mut Guest, answer: HeaderResult<()>) -> wasmtime::Result<()> {
-    Ok(answer?)
+    answer.map_err(refused_header)
+}
+
+fn refused_header(error: HeaderError) -> wasmtime::Error {
+    match error.downcast() {
+        Ok(error) => wasmtime::Error::msg(format!("wasi:http of 2023-10-18: a header that may not be set: {error}")),
+        Err(trap) => trap,
+    }
 }
 
 fn finished(_: &mut Guest, answer: HttpResult<()>) -> wasmtime::Result<()> {

@@ -26,15 +26,19 @@ pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime:
 fn poll(mut poll: LinkerInstance<'_, Guest>, candidate: Candidate) -> wasmtime::Result<()> {
     resources!(poll, table; "pollable" = DynPollable, HostPollable::drop;);
     match candidate {
-        Candidate::October => waiting!(poll, table;
-            "poll-list" = HostPoll::poll as plain, (pollables);
-            "poll-one" = HostPollable::block as nothing, (pollable);
-        ),
-        Candidate::November => waiting!(poll, table;
-            "poll" = HostPoll::poll as plain, (pollables);
-            "[method]pollable.ready" = HostPollable::ready as plain, (pollable);
-            "[method]pollable.block" = HostPollable::block as nothing, (pollable);
-        ),
+        Candidate::October => {
+            waiting!(poll, table;
+                "poll-list" = HostPoll::poll as plain, (pollables);
+                "poll-one" = HostPollable::block as nothing, (pollable);
+            );
+        }
+        Candidate::November => {
+            waiting!(poll, table;
+                "poll" = HostPoll::poll as plain, (pollables);
+                "[method]pollable.ready" = HostPollable::ready as plain, (pollable);
+                "[method]pollable.block" = HostPollable::block as nothing, (pollable);
+            );
+        }
     }
     Ok(())
 }

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use futures::{SinkExt as _, StreamExt as _};
-use spin_sdk::http::{Error, Headers, IncomingRequest, OutgoingResponse, Request, Response, ResponseOutparam, SendError};
+use spin_sdk::http::{
+    Error, Headers, IncomingRequest, OutgoingResponse, Request, Response, ResponseOutparam, SendError,
+};
 use spin_sdk::key_value::{self, Store};
 use spin_sdk::redis::{self, Connection, RedisParameter, RedisResult};
 
@@ -95,7 +97,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(line: &str) -> Vec<u8> {
-    let digits: Vec<u8> = line.bytes().filter_map(|byte| char::from(byte).to_digit(16)).map(|digit| digit as u8).collect();
+    let digits: Vec<u8> =
+        line.bytes().filter_map(|byte| char::from(byte).to_digit(16)).map(|digit| digit as u8).collect();
     digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
@@ -135,12 +138,13 @@ fn redis(call: &str, address: &str, lines: &[&str], arguments: &[Vec<u8>]) -> Re
                 Some(number) => RedisParameter::Int64(number.parse().unwrap_or_default()),
                 None => RedisParameter::Binary(unhex(line)),
             });
-            let replies = connection.execute(&key, &parameters.collect::<Vec<_>>())?.into_iter().map(|reply| match reply {
-                RedisResult::Nil => "nil".to_owned(),
-                RedisResult::Status(text) => format!("status {text}"),
-                RedisResult::Int64(number) => format!("int {number}"),
-                RedisResult::Binary(bytes) => format!("bytes {}", hex(&bytes)),
-            });
+            let replies =
+                connection.execute(&key, &parameters.collect::<Vec<_>>())?.into_iter().map(|reply| match reply {
+                    RedisResult::Nil => "nil".to_owned(),
+                    RedisResult::Status(text) => format!("status {text}"),
+                    RedisResult::Int64(number) => format!("int {number}"),
+                    RedisResult::Binary(bytes) => format!("bytes {}", hex(&bytes)),
+                });
             replies.collect::<Vec<_>>().join("\n")
         }
         _ => "no such call".to_owned(),

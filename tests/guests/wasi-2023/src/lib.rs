@@ -191,7 +191,8 @@ fn rest_of_november(file: &str) -> String {
         let _infallible = writeln!(said, "{:?}", made.map(|_| ()));
     }
     let before = monotonic_clock::now();
-    let ready = poll(&[&monotonic_clock::subscribe_duration(3_600_000_000_000), &monotonic_clock::subscribe_duration(1000)]);
+    let ready =
+        poll(&[&monotonic_clock::subscribe_duration(3_600_000_000_000), &monotonic_clock::subscribe_duration(1000)]);
     let is_later = monotonic_clock::now() > before && wall_clock::now().seconds > 1_700_000_000;
     let _infallible = writeln!(said, "{ready:?} {is_later} {}", get_random_bytes(5).len());
     let is_same = get_random_u64() == get_random_u64();
@@ -237,7 +238,8 @@ fn rest_of_october(file: &str) -> String {
         let _infallible = writeln!(said, "{:?}", made.map(|_| ()));
     }
     let before = monotonic_clock::now();
-    let ready = poll_list(&[&monotonic_clock::subscribe(3_600_000_000_000, false), &monotonic_clock::subscribe(1000, false)]);
+    let ready =
+        poll_list(&[&monotonic_clock::subscribe(3_600_000_000_000, false), &monotonic_clock::subscribe(1000, false)]);
     poll_one(&monotonic_clock::subscribe(before, true));
     let is_later = monotonic_clock::now() > before && wall_clock::now().seconds > 1_700_000_000;
     let _infallible = writeln!(said, "{ready:?} {is_later} {}", get_random_bytes(5).len());
