@@ -104,7 +104,7 @@ fn open_at(to: &mut LinkerInstance<'_, Guest>, candidate: Candidate) -> wasmtime
         })
     })?;
     for name in ONLY_IN_OCTOBER {
-        refuse(to, &format!("[method]descriptor.{name}"), "unsupported")?;
+        refuse::<Descriptor>(to, &format!("[method]descriptor.{name}"), "unsupported")?;
     }
     Ok(())
 }

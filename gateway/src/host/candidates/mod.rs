@@ -131,9 +131,19 @@ fn nothing(_: &mut Guest, answer: wasmtime::Result<()>) -> wasmtime::Result<()> 
     answer
 }
 
-/// A function that answers with this error, whatever it is asked.
-fn refuse(instance: &mut LinkerInstance<'_, Guest>, name: &str, error: &'static str) -> wasmtime::Result<()> {
-    instance.func_new(name, move |_, _, _, answers| {
+/// A function that answers with this error, whatever it is asked. Where it is asked about a resource, that is a `T`.
+fn refuse<T: 'static>(
+    instance: &mut LinkerInstance<'_, Guest>,
+    name: &str,
+    error: &'static str,
+) -> wasmtime::Result<()> {
+    instance.func_new(name, move |mut store, _, arguments, answers| {
+        // A handle that was lent for the call has to be given back by hand.
+        for argument in arguments {
+            if let Val::Resource(lent) = argument {
+                lent.try_into_resource::<T>(&mut store)?;
+            }
+        }
         let Some(answer) = answers.first_mut() else { return Err(wasmtime::Error::msg(error)) };
         *answer = Val::Result(Err(Some(Box::new(Val::Enum(error.to_owned())))));
         Ok(())

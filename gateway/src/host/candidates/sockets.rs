@@ -28,7 +28,7 @@ pub(super) fn add(
                     Ok((store.data_mut().sockets().instance_network()?,))
                 })?;
             }
-            ComponentItem::ComponentFunc(_) => refuse(&mut to, name, "access-denied")?,
+            ComponentItem::ComponentFunc(_) => refuse::<Network>(&mut to, name, "access-denied")?,
             ComponentItem::Resource(_) if name == "network" && own == "network" => {
                 to.resource(name, ResourceType::host::<Network>(), |mut store, index| {
                     super::table(store.data_mut()).delete(wasmtime::component::Resource::<Network>::new_own(index))?;

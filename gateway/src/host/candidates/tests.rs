@@ -120,34 +120,3 @@ fn a_component_that_imports_all_of_a_candidate_links() {
         }
     }
 }
-
-#[test]
-fn measure_for_now() {
-    let engine = Engine::new(&Config::new()).unwrap();
-    let started = std::time::Instant::now();
-    for _ in 0..50 {
-        let _linkers = Linkers::new(&engine, false).unwrap();
-    }
-    eprintln!("Linkers::new: {:?}", started.elapsed() / 50);
-    let linkers = Linkers::new(&engine, false).unwrap();
-    let mut all: Vec<(String, Component)> =
-        Candidate::ALL.iter().map(|candidate| (format!("{candidate:?}"), component(&engine, *candidate))).collect();
-    for name in ["hello-site", "spin-sdk-2", "wasi-2023", "spin-sdk-5"] {
-        let path = Path::new(&std::env::var("TOLLGATE_GUESTS").unwrap_or_default()).join(format!("{name}.wasm"));
-        if let Ok(bytes) = std::fs::read(path) {
-            all.push((name.to_owned(), Component::new(&engine, bytes).unwrap()));
-        }
-    }
-    for (name, component) in &all {
-        let started = std::time::Instant::now();
-        for _ in 0..50 {
-            let _linker = super::with(&linkers.usual, component).unwrap();
-        }
-        let with = started.elapsed() / 50;
-        let started = std::time::Instant::now();
-        for _ in 0..50 {
-            linkers.link(component).unwrap();
-        }
-        eprintln!("{name}: candidates::with {with:?}, link {:?}", started.elapsed() / 50);
-    }
-}
