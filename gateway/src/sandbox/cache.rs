@@ -13,8 +13,8 @@ use wasmtime::component::Component;
 
 use super::Settings;
 use super::artifacts::Artifacts;
-use super::call::Handler;
 use super::engine::{Calls, Each};
+use super::handler::Handler;
 use super::message::Listener;
 use super::reaper::Reaper;
 use super::turns::Turns;

@@ -6,21 +6,20 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt as _;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::Store;
-use wasmtime::component::InstancePre;
+use wasmtime::component::Resource;
 use wasmtime_wasi_http::WasiHttpView as _;
-use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
-use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam, Scheme};
 use wasmtime_wasi_http::p3;
-use wasmtime_wasi_http::p3::bindings::{Service, ServicePre as Pre03};
+use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::cache::Ready;
+use super::handler::{Handler, call_candidate};
 use super::message::Handled;
 use super::reply::{Piece, Source};
 use super::responder;
 use super::turns::outbox;
 use crate::fault::Fault;
 use crate::host::Guest;
-use crate::host::inbound::responder::ResponderPre;
 use crate::http::RequestBody;
 use crate::telemetry::Record;
 
@@ -36,35 +35,6 @@ pub(super) enum Work {
     Message(Vec<u8>, oneshot::Sender<Handled>),
 }
 
-/// A component that a request may start, by the interface that it answers with.
-pub(super) enum Handler {
-    /// wasi:http/incoming-handler 0.2.
-    Two(Pre02<Guest>),
-    /// wasi:http/handler 0.3.
-    Three(Pre03<Guest>),
-    /// fermyon:spin/inbound-http of Spin 1.
-    SpinOne(ResponderPre<Guest>),
-}
-
-impl Handler {
-    /// Nothing where it has none of them.
-    pub(super) fn of(pre: &InstancePre<Guest>) -> Option<Self> {
-        let two = || Pre02::new(pre.clone()).ok().map(Self::Two);
-        let three = || Pre03::new(pre.clone()).ok().map(Self::Three);
-        let one = || ResponderPre::new(pre.clone()).ok().map(Self::SpinOne);
-        two().or_else(three).or_else(one)
-    }
-
-    /// As reports and problems name it.
-    pub(super) const fn name(&self) -> &'static str {
-        match self {
-            Self::Two(_) => "0.2",
-            Self::Three(_) => "0.3",
-            Self::SpinOne(_) => "spin-1",
-        }
-    }
-}
-
 /// Returns what answered, where it may answer again.
 pub(super) async fn call(
     store: &mut Store<Guest>,
@@ -75,11 +45,21 @@ pub(super) async fn call(
 ) -> wasmtime::Result<Option<Service>> {
     match (work, &component.http, &component.listener) {
         (Work::Request(request, head), Some(Handler::Two(pre)), _) => {
-            call_02(store, pre, request, head, record, started).await?;
+            let proxy = pre.instantiate_async(&mut *store).await?;
+            instantiated(record, started).await;
+            let (request, out) = of_02(store, request, head)?;
+            proxy.wasi_http_incoming_handler().call_handle(store, request, out).await?;
             Ok(None)
         }
         (Work::Request(request, head), Some(Handler::SpinOne(pre)), _) => {
             responder::call(store, pre, request, head, record, started).await?;
+            Ok(None)
+        }
+        (Work::Request(request, head), Some(Handler::Candidate(pre, handle)), _) => {
+            let instance = pre.instantiate_async(&mut *store).await?;
+            instantiated(record, started).await;
+            let arguments = of_02(store, request, head)?;
+            call_candidate(store, &instance, *handle, arguments).await?;
             Ok(None)
         }
         (Work::Request(request, head), Some(Handler::Three(pre)), _) => {
@@ -118,17 +98,12 @@ pub(super) async fn instantiated(record: &Record, started: Instant) {
     }
 }
 
-/// wasi:http/incoming-handler 0.2: the response comes through a host call, the body through a channel.
-async fn call_02(
+/// What wasi:http/incoming-handler 0.2 is called with: the response comes through a host call, its body through a channel.
+fn of_02(
     store: &mut Store<Guest>,
-    pre: &Pre02<Guest>,
     request: Request,
     head: oneshot::Sender<Result<Head, Fault>>,
-    record: &Record,
-    started: Instant,
-) -> wasmtime::Result<()> {
-    let proxy = pre.instantiate_async(&mut *store).await?;
-    instantiated(record, started).await;
+) -> wasmtime::Result<(Resource<IncomingRequest>, Resource<ResponseOutparam>)> {
     let request = request.map(|body| body.map_err(to_wasi));
     let is_plain = request.uri().scheme() == Some(&http::uri::Scheme::HTTP);
     let scheme = if is_plain { Scheme::Http } else { Scheme::Https };
@@ -140,7 +115,7 @@ async fn call_02(
             let _gone = head.send(answer);
         });
     })?;
-    proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
+    Ok((request, out))
 }
 
 /// wasi:http/handler 0.3: the response is returned, and its body flows only while the instance is driven. Whether it came to

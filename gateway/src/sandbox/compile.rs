@@ -21,8 +21,8 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 
 use super::artifacts::{Artifacts, Report};
-use super::call::Handler;
 use super::engine::{Calls, Each};
+use super::handler::Handler;
 use super::message::Listener;
 use super::modules::{self, Unfit};
 use super::{Settings, engine, signature, versions};
