@@ -1,4 +1,4 @@
-//! What a component exports that a message starts: the bindings of both generations.
+//! What a component exports that a message or the time starts: bindings.
 
 pub(crate) mod one {
     //! Of Spin 1 and 2; made from `wit/fermyon-spin-1`.
@@ -23,3 +23,16 @@ pub(crate) mod three {
         require_store_data_send: true,
     });
 }
+
+pub(crate) mod cron {
+    //! Of Spin's cron plugin; made from `wit/fermyon-spin-cron-2.0.0`.
+    wasmtime::component::bindgen!({
+        path: "wit/fermyon-spin-cron-2.0.0",
+        world: "spin-cron",
+        exports: { default: async },
+        require_store_data_send: true,
+    });
+}
+
+/// It has types and no calls.
+impl cron::fermyon::spin_cron::cron_types::Host for super::Guest {}

@@ -19,6 +19,7 @@ use super::artifacts::Artifacts;
 use super::engine::{Calls, Each};
 use super::message::Listener;
 use super::reaper::Reaper;
+use super::timed::Timed;
 use super::turns::Turns;
 use crate::deadline::Moment;
 use crate::host::{Guest, Linkers};
@@ -33,6 +34,8 @@ pub(super) struct Ready {
     pub(super) http: Option<ProxyPre<Guest>>,
     /// As what messages start.
     pub(super) listener: Option<Listener>,
+    /// As what the time starts.
+    pub(super) timed: Option<Timed>,
     bytes: u32,
 }
 
@@ -121,13 +124,14 @@ impl Loader {
         std::thread::yield_now();
         let pre = linkers.link(&component)?;
         std::thread::yield_now();
-        let listener = Listener::of(&pre);
+        let (listener, timed) = (Listener::of(&pre), Timed::of(&pre));
         let http = match Pre02::new(pre.clone()) {
             Ok(pre) => Some(ProxyPre::P2(pre)),
             Err(_not_that) => Pre03::new(pre).ok().map(ProxyPre::P3),
         };
-        anyhow::ensure!(http.is_some() || listener.is_some(), "the component has no handler");
-        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, bytes }))
+        let is_any = http.is_some() || listener.is_some() || timed.is_some();
+        anyhow::ensure!(is_any, "the component has no handler");
+        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, timed, bytes }))
     }
 }
 

@@ -25,6 +25,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 use super::artifacts::{Artifacts, Report};
 use super::engine::{Calls, Each};
 use super::message::Listener;
+use super::timed::Timed;
 use super::{Settings, engine, signature};
 use crate::deadline::Deadline;
 use crate::host;
@@ -293,17 +294,20 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
         |import: &str| host::is_denied(import) || host::SERVED.iter().any(|(name, _)| import.starts_with(name));
     let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
     // A component that links is asked in earnest; of one that does not, the names must do.
-    let (unserved, link_error, is_02, is_03, listens) = match linked {
+    let (unserved, link_error, is_02, is_03, (listens, is_timed)) = match linked {
         Ok(pre) => {
-            let listens = Listener::of(&pre).is_some();
-            (Vec::new(), None, Pre02::new(pre.clone()).is_ok(), Pre03::new(pre).is_ok(), listens)
+            let started = (Listener::of(&pre).is_some(), Timed::of(&pre).is_some());
+            (Vec::new(), None, Pre02::new(pre.clone()).is_ok(), Pre03::new(pre).is_ok(), started)
         }
         Err(error) => (
             imports.iter().filter(|import| !served(import)).cloned().collect(),
             Some(format!("{error:#}")),
             exported("wasi:http/incoming-handler@0.2"),
             exported("wasi:http/handler@0.3"),
-            exported("fermyon:spin/inbound-redis") || exported("spin:redis/inbound-redis@3"),
+            (
+                exported("fermyon:spin/inbound-redis") || exported("spin:redis/inbound-redis@3"),
+                exported("handle-cron-event"),
+            ),
         ),
     };
     let handler = if is_02 { Some("0.2") } else { is_03.then_some("0.3") }.map(str::to_owned);
@@ -316,6 +320,7 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
         calls,
         handler,
         listens,
+        is_timed,
         unserved,
         link_error,
         handler_error,
