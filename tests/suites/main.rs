@@ -12,6 +12,7 @@ mod cached;
 mod check;
 mod clients;
 mod compression;
+mod cron;
 mod demo;
 mod developer;
 mod edge;

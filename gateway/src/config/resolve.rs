@@ -312,7 +312,11 @@ fn schedules(
         let expression = read.expression.value.clone();
         let is_same = |other: &&PlannedSchedule| other.component == component && other.expression == expression;
         let nth = planned.iter().filter(is_same).count();
-        planned.push(PlannedSchedule { id: ScheduleId::of(&read.component.value, &expression, nth), expression, component });
+        planned.push(PlannedSchedule {
+            id: ScheduleId::of(&read.component.value, &expression, nth),
+            expression,
+            component,
+        });
     }
     planned
 }

@@ -170,7 +170,11 @@ mod tests {
         for line in AS_THE_PLUGIN.trim().lines() {
             let mut cells = line.split('|');
             let (text, wanted) = (cells.next().unwrap(), cells.collect::<Vec<_>>());
-            assert_eq!(next(text, 2).as_deref(), Ok(wanted.iter().map(|&at| at.to_owned()).collect::<Vec<_>>()).as_deref(), "{text}");
+            assert_eq!(
+                next(text, 2).as_deref(),
+                Ok(wanted.iter().map(|&at| at.to_owned()).collect::<Vec<_>>()).as_deref(),
+                "{text}"
+            );
         }
     }
 
@@ -185,10 +189,34 @@ mod tests {
     fn what_never_comes_or_says_nothing_is_refused() {
         let long = format!("0{} * * * * *", ",0".repeat(100));
         for text in [
-            "", " ", "* * * * *", "* * * * * * * *", "60 * * * * *", "0 60 * * * *", "0 0 24 * * *", "0 0 0 0 * *", "0 0 0 32 * *",
-            "0 0 0 * 13 *", "0 0 0 * * 8", "5-1 * * * * *", "*/0 * * * * *", "a * * * * *", "0 0 0 * MARCH *", "@reboot",
-            "@midnight", "@ daily", "0 0 0 30 2 *", "0 0 0 31 4,6 *", ", * * * * *", "* ,, * * * *", "* * * * * L", "0 0 L * * *",
-            "+5 * * * * *", "0 0 0 W * *", "\u{130} * * * * *", &long,
+            "",
+            " ",
+            "* * * * *",
+            "* * * * * * * *",
+            "60 * * * * *",
+            "0 60 * * * *",
+            "0 0 24 * * *",
+            "0 0 0 0 * *",
+            "0 0 0 32 * *",
+            "0 0 0 * 13 *",
+            "0 0 0 * * 8",
+            "5-1 * * * * *",
+            "*/0 * * * * *",
+            "a * * * * *",
+            "0 0 0 * MARCH *",
+            "@reboot",
+            "@midnight",
+            "@ daily",
+            "0 0 0 30 2 *",
+            "0 0 0 31 4,6 *",
+            ", * * * * *",
+            "* ,, * * * *",
+            "* * * * * L",
+            "0 0 L * * *",
+            "+5 * * * * *",
+            "0 0 0 W * *",
+            "\u{130} * * * * *",
+            &long,
         ] {
             assert!(Expression::parse(text).is_err(), "{text:?}");
         }

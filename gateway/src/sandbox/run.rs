@@ -100,8 +100,7 @@ pub(super) async fn handle(
     // This comes from nobody's request, so what it starts has been nowhere yet.
     let chain = chain(&admitted, &http::HeaderMap::new());
     let instance = Instance::new(&component.engine, around, Arc::clone(&admitted), Arc::clone(record), chain, over);
-    let driving =
-        Box::pin(instance.drive(component, Work::Event(cause, said), cancelled, turns.map(Turns::reaper)));
+    let driving = Box::pin(instance.drive(component, Work::Event(cause, said), cancelled, turns.map(Turns::reaper)));
     start(around, turns, &admitted, record, driving).await;
     let _over = ended.await;
     cancel.disarm();

@@ -16,7 +16,9 @@ use prometheus_client::registry::Registry;
 
 use super::access_log::AccessLog;
 use super::figures::{FaultSeen, Totals};
-use super::labels::{Answer, Duration, OfCache, OfFault, OfMessage, OfQuota, OfSkipped, OfTenant, Seconds, StorageCall};
+use super::labels::{
+    Answer, Duration, OfCache, OfFault, OfMessage, OfQuota, OfSkipped, OfTenant, Seconds, StorageCall,
+};
 use super::last::Last;
 use super::latencies::Latencies;
 use super::trace::Spans;

@@ -16,7 +16,9 @@ use toml::de::DeValue;
 
 use super::kind::Kind;
 use super::reader::{At, Reader, Section};
-use super::tenant_file::{CHANNEL, ComponentRead, FixedRead, RouteRead, ScheduleRead, SubscriptionRead, is_channel, once};
+use super::tenant_file::{
+    CHANNEL, ComponentRead, FixedRead, RouteRead, ScheduleRead, SubscriptionRead, is_channel, once,
+};
 pub(super) use variables::Given;
 use variables::Variables;
 

@@ -6,8 +6,8 @@ use std::time::Duration as Time;
 
 use prometheus_client::metrics::counter::Counter;
 
-use super::super::labels::{Answer, Duration, OfCache, OfMessage, OfQuota, OfSkipped, OfTenant, OfTrace};
 use super::super::figures::Skipped;
+use super::super::labels::{Answer, Duration, OfCache, OfMessage, OfQuota, OfSkipped, OfTenant, OfTrace};
 use super::{Metrics, NOBODY, OTHERS, STATUSES};
 use crate::fault::{Fault, Quotum};
 use crate::ids::TenantId;

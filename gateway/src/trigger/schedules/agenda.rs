@@ -39,17 +39,33 @@ pub(super) struct Moment {
     pub(super) missed: u64,
 }
 
+/// A schedule, for whoever asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Timed {
+    pub(crate) tenant: TenantId,
+    pub(crate) component: ComponentName,
+    pub(crate) expression: Expression,
+    /// In seconds since 1970; nothing where it will never be due again.
+    pub(crate) next: Option<u64>,
+    pub(crate) is_running: bool,
+    /// The last moment since this process started, and what came of it.
+    pub(crate) last: Option<(u64, &'static str)>,
+}
+
 #[derive(Debug)]
 struct Entry {
     key: Key,
     component: ComponentName,
     expression: Expression,
     next: Option<u64>,
+    last: Option<(u64, &'static str)>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     entries: Vec<Entry>,
+    /// Where they are.
+    index: HashMap<Key, usize>,
     /// Moments of entries, one each while there is another.
     heap: BinaryHeap<Reverse<(u64, usize)>>,
     /// Whose run goes on, in the configuration or not any more.
@@ -60,8 +76,7 @@ impl Agenda {
     /// Puts another configuration in force. What is new begins after now, or where it replaces what was due and not looked at
     /// yet: a changed expression of a component loses no moment that both have.
     pub(super) fn replace(&mut self, wanted: impl Iterator<Item = Wanted>, now: u64) {
-        let mut before: HashMap<Key, Entry> =
-            self.entries.drain(..).map(|entry| (entry.key.clone(), entry)).collect();
+        let mut before: HashMap<Key, Entry> = self.entries.drain(..).map(|entry| (entry.key.clone(), entry)).collect();
         let mut fresh = Vec::new();
         for wanted in wanted {
             match before.remove(&wanted.key) {
@@ -78,8 +93,9 @@ impl Agenda {
         for Wanted { key, component, expression } in fresh {
             let owed = owed.get(&(key.tenant.clone(), component.clone()));
             let next = expression.next_after(owed.map_or(now, |due| due.saturating_sub(1)));
-            self.entries.push(Entry { key, component, expression, next });
+            self.entries.push(Entry { key, component, expression, next, last: None });
         }
+        self.index = self.entries.iter().enumerate().map(|(index, entry)| (entry.key.clone(), index)).collect();
         let moments = self.entries.iter().enumerate();
         self.heap = moments.filter_map(|(index, entry)| Some(Reverse((entry.next?, index)))).collect();
     }
@@ -87,12 +103,6 @@ impl Agenda {
     /// When something is due next.
     pub(super) fn next(&self) -> Option<u64> {
         self.heap.peek().map(|Reverse((at, _))| *at)
-    }
-
-    /// When one schedule is due next.
-    #[cfg(test)]
-    fn next_of(&self, key: &Key) -> Option<u64> {
-        self.entries.iter().find(|entry| entry.key == *key)?.next
     }
 
     /// What is due by now: of each schedule the newest moment, those before it being missed.
@@ -112,9 +122,29 @@ impl Agenda {
         due
     }
 
-    /// The run of a moment that was free has ended, or was never begun.
-    pub(super) fn ended(&mut self, key: &Key) {
-        self.running.remove(key);
+    /// The run of a moment that was free has ended, or was never begun; of one that was not, it is said why.
+    pub(super) fn ended(&mut self, moment: &Moment, outcome: &'static str) {
+        if moment.is_free {
+            self.running.remove(&moment.key);
+        }
+        let entry = self.index.get(&moment.key).and_then(|index| self.entries.get_mut(*index));
+        if let (Some(entry), Some(at)) = (entry, moment.at) {
+            entry.last = Some((at, outcome));
+        }
+    }
+
+    /// All that there are, or a tenant's, in no order.
+    pub(super) fn all(&self, of: Option<&TenantId>) -> Vec<Timed> {
+        let entries = self.entries.iter().filter(|entry| of.is_none_or(|of| entry.key.tenant == *of));
+        let timed = entries.map(|entry| Timed {
+            tenant: entry.key.tenant.clone(),
+            component: entry.component.clone(),
+            expression: entry.expression.clone(),
+            next: entry.next,
+            is_running: self.running.contains(&entry.key),
+            last: entry.last,
+        });
+        timed.collect()
     }
 }
 
@@ -168,7 +198,7 @@ mod tests {
     /// Those that are run, each of which ends at once.
     fn run(agenda: &mut Agenda, now: u64) -> Vec<u64> {
         let due = agenda.due(now);
-        due.iter().for_each(|moment| agenda.ended(&moment.key));
+        due.iter().for_each(|moment| agenda.ended(moment, "ok"));
         due.into_iter().filter_map(|moment| moment.at).collect()
     }
 
@@ -199,7 +229,7 @@ mod tests {
         let mut agenda = agenda([wanted("a", "x", "* * * * * *")], DAY);
         let due = agenda.due(DAY + 5);
         assert_eq!((due[0].at, due[0].missed), (Some(DAY + 5), 4), "the newest of them runs");
-        agenda.ended(&due[0].key);
+        agenda.ended(&due[0], "ok");
         let mut slow = super::tests::agenda([wanted("a", "x", "0 0 0 * * *")], DAY);
         let due = slow.due(2 * 86_400 + DAY + LATE + 1);
         assert_eq!((due[0].at, due[0].is_free, due[0].missed), (None, false, 2));
@@ -240,9 +270,10 @@ mod tests {
         assert_eq!(agenda.next(), None);
         agenda.replace([wanted("a", "x", "* * * * * *")].into_iter(), DAY + 2);
         assert!(!agenda.due(DAY + 3)[0].is_free);
-        agenda.ended(&first.key);
+        assert!(agenda.all(None)[0].is_running);
+        agenda.ended(&first, "ok");
         assert!(agenda.due(DAY + 4)[0].is_free);
-        assert!(agenda.running.len() == 1);
+        assert_eq!((agenda.running.len(), agenda.all(None)[0].last), (1, Some((DAY + 1, "ok"))));
     }
 
     #[test]
@@ -259,6 +290,7 @@ mod tests {
         // Another component's begins from now on.
         agenda.replace([wanted("a", "other", "0 * * * * *"), same()].into_iter(), now + 60);
         assert_eq!(run(&mut agenda, now + 60), [now + 60]);
-        assert_eq!(agenda.next_of(&wanted("a", "other", "0 * * * * *").key), Some(now + 120));
+        let nexts: Vec<_> = agenda.all(None).iter().map(|timed| timed.next).collect();
+        assert_eq!(nexts, [Some(now + 120); 2]);
     }
 }

@@ -16,14 +16,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, Semaphore};
 
-use super::handle;
-use crate::ids::RequestId;
+use super::{Outcome, handle};
+use crate::ids::{RequestId, TenantId};
 use crate::request::Road;
 use crate::route::Routed;
 use crate::sandbox::Cause;
 use crate::store::{Claim, Due, HELD, Result, Store};
 use crate::telemetry::{Skipped, unix_ms};
-use agenda::{Agenda, Forward, Key, LATE, Moment, Wanted};
+
+use agenda::{Agenda, Forward, Key, LATE, Moment, Timed, Wanted};
 
 /// How long a run may wait for its tenant's quotas to have room.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,6 +66,11 @@ impl Schedules {
         self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// All schedules, or a tenant's, in no order.
+    pub(crate) fn all(&self, of: Option<&TenantId>) -> Vec<Timed> {
+        self.agenda().all(of)
+    }
+
     /// Has the configuration in force looked at.
     pub(crate) fn look(&self) {
         self.is_new.store(true, Ordering::Release);
@@ -103,25 +109,26 @@ impl Schedules {
         for moment in due {
             let schedules = Arc::clone(self);
             self.road.tasks.spawn(async move {
-                schedules.begin(&moment).await;
-                if moment.is_free {
-                    schedules.agenda().ended(&moment.key);
-                }
+                let outcome = schedules.begin(&moment).await;
+                schedules.agenda().ended(&moment, outcome);
             });
         }
         next.map_or(SLEEP_MAX, |next| Duration::from_millis((next * 1000).saturating_sub(now_ms)).min(SLEEP_MAX))
     }
 
-    /// Runs what is due, or counts why it is not run.
-    async fn begin(&self, moment: &Moment) {
+    /// Runs what is due, or counts why it is not run; what came of it, in a word.
+    async fn begin(&self, moment: &Moment) -> &'static str {
         let snapshot = self.road.snapshot.load_full();
-        let Some(routed) = snapshot.routes.scheduled(&moment.key.tenant, moment.key.schedule) else { return };
+        let Some(routed) = snapshot.routes.scheduled(&moment.key.tenant, moment.key.schedule) else { return "gone" };
         let ledger = Arc::clone(&routed.tenant().ledger);
-        let skipped = |why| ledger.figures.runs_skipped(why, 1);
+        let skipped = |why: Skipped| {
+            ledger.figures.runs_skipped(why, 1);
+            why.name()
+        };
         if moment.missed > 0 {
             ledger.figures.runs_skipped(Skipped::Missed, moment.missed);
         }
-        let Some(at) = moment.at else { return };
+        let Some(at) = moment.at else { return Skipped::Missed.name() };
         if ledger.is_stopped() {
             return skipped(Skipped::Suspended);
         }
@@ -132,17 +139,17 @@ impl Schedules {
             Ok(Claim::Ours) => {
                 // The store was away for so long that it took ours to be gone; it is not.
                 self.let_go(due).await;
-                skipped(Skipped::Overlap);
+                skipped(Skipped::Overlap)
             }
             Ok(Claim::Overlaps) => skipped(Skipped::Overlap),
-            Ok(Claim::Others) => {}
+            Ok(Claim::Others) => "elsewhere",
             Ok(Claim::TooEarly) => {
                 tracing::warn!(target: "trigger", tenant = %due.tenant, "this machine's clock is ahead of the store's: nothing is run");
-                skipped(Skipped::Unclaimed);
+                skipped(Skipped::Unclaimed)
             }
             Err(error) => {
                 tracing::warn!(target: "trigger", tenant = %due.tenant, %error, "a run cannot be claimed, and is skipped");
-                skipped(Skipped::Unclaimed);
+                skipped(Skipped::Unclaimed)
             }
         }
     }
@@ -163,11 +170,10 @@ impl Schedules {
         }
     }
 
-    async fn hold_and_run(&self, due: Due<'_>, routed: Routed, generation: u64) {
+    async fn hold_and_run(&self, due: Due<'_>, routed: Routed, generation: u64) -> &'static str {
         let run = handle(&self.road, routed, Cause::Due(due.at), (Instant::now(), PATIENCE), generation);
         if !self.store.claims_runs(due.tenant) {
-            run.await;
-            return;
+            return word(run.await);
         }
         let hold = async {
             loop {
@@ -177,16 +183,25 @@ impl Schedules {
                 }
             }
         };
-        tokio::select! {
-            _outcome = run => {}
-            () = hold => {}
-        }
+        let outcome = tokio::select! {
+            outcome = run => word(outcome),
+            never = hold => never,
+        };
         self.let_go(due).await;
+        outcome
     }
 
     async fn let_go(&self, due: Due<'_>) {
         if let Err(error) = self.store.end_run(due).await {
             tracing::warn!(target: "trigger", tenant = %due.tenant, %error, "a run has ended, and others wait until it is taken to be gone");
         }
+    }
+}
+
+const fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done => "ok",
+        Outcome::NotRun => "no-room",
+        Outcome::Failed => "failed",
     }
 }
