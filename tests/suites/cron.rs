@@ -328,3 +328,26 @@ async fn a_time_that_redis_does_not_answer_for_is_claimed_when_it_does() {
     until("runs again", async || (counts(&redis, "each").len() > 2).then_some(())).await;
     assert!(counts(&redis, "each").values().all(|count| *count == 1));
 }
+
+#[tokio::test]
+async fn runs_are_claimed_by_users_that_may_do_no_more_than_they_must_and_on_a_cluster() {
+    const PASSWORD: &str = "correct-horse";
+    let redis = Redis::start();
+    let config = format!("[storage]\nbackend = \"redis\"\nurl = \"{}\"\n", redis.url());
+    let site = site(&[("each", "* * * * * *", "")]).gateway(&config).file("password", PASSWORD);
+    let password = site.path("password");
+    let output = std::process::Command::new(tests::tollgate())
+        .args(["redis", "acl", "--apply", "--user", "gate", "--password-file"])
+        .arg(password)
+        .arg("--config")
+        .arg(site.config())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let with_user = redis.url().replace("redis://", &format!("redis://gate:{PASSWORD}@"));
+    let cluster = tests::RedisCluster::start();
+    for storage in [with_user, cluster.url()] {
+        let gateway = Gateway::start_with(&site, &["--storage", &storage]);
+        until("runs", async || (metric(&gateway, "scheduled_runs", "outcome=\"ok\"").await >= 3.0).then_some(())).await;
+    }
+}
