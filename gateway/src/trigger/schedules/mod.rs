@@ -81,7 +81,11 @@ impl Schedules {
     pub(crate) async fn run(self: Arc<Self>) {
         let mut time = Forward::default();
         while !self.road.tasks.is_draining() {
-            let sleep = self.turn(time.at(unix_ms(SystemTime::now())));
+            let clock = unix_ms(SystemTime::now());
+            let next = self.turn(time.at(clock) / 1000);
+            // By the clock itself: where it was set back, the time stands meanwhile.
+            let wait = next.map(|next| Duration::from_millis((next * 1000).saturating_sub(clock)));
+            let sleep = wait.unwrap_or(SLEEP_MAX).min(SLEEP_MAX);
             tokio::select! {
                 () = self.wake.notified() => {}
                 () = self.road.tasks.draining() => {}
@@ -90,9 +94,8 @@ impl Schedules {
         }
     }
 
-    /// Starts what is due now; how long nothing is.
-    fn turn(self: &Arc<Self>, now_ms: u64) -> Duration {
-        let now = now_ms / 1000;
+    /// Starts what is due now; when something is next.
+    fn turn(self: &Arc<Self>, now: u64) -> Option<u64> {
         let (due, next) = {
             let mut agenda = self.agenda();
             if self.is_new.swap(false, Ordering::AcqRel) {
@@ -113,7 +116,7 @@ impl Schedules {
                 schedules.agenda().ended(&moment, outcome);
             });
         }
-        next.map_or(SLEEP_MAX, |next| Duration::from_millis((next * 1000).saturating_sub(now_ms)).min(SLEEP_MAX))
+        next
     }
 
     /// Runs what is due, or counts why it is not run; what came of it, in a word.
@@ -178,8 +181,9 @@ impl Schedules {
         let hold = async {
             loop {
                 tokio::time::sleep(HELD / 3).await;
-                if let Err(error) = self.store.hold_run(due).await {
-                    tracing::warn!(target: "trigger", tenant = %due.tenant, %error, "a run goes on that others may take to be gone");
+                let held = self.store.hold_run(due).await;
+                if !matches!(held, Ok(true)) {
+                    tracing::warn!(target: "trigger", tenant = %due.tenant, ?held, "a run goes on that others take to be gone");
                 }
             }
         };
