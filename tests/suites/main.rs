@@ -13,6 +13,7 @@ mod candidates;
 mod check;
 mod clients;
 mod compression;
+mod cron;
 mod demo;
 mod developer;
 mod edge;

@@ -31,7 +31,7 @@ pub(crate) use http::UNREAD_BYTES_MAX;
 pub(crate) use variables::is_name as is_variable;
 
 /// Imports that are served: how the name begins, and what to say of it.
-pub(crate) const SERVED: [(&str, &str); 23] = [
+pub(crate) const SERVED: [(&str, &str); 24] = [
     ("wasi:http/types@", "0.2.x, 0.3.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
     ("wasi:http/outgoing-handler@", "0.2.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10, to granted origins"),
     ("wasi:http/client@", "0.3.x, to granted origins"),
@@ -51,6 +51,7 @@ pub(crate) const SERVED: [(&str, &str); 23] = [
     ("fermyon:spin/redis-types", "of Spin 1"),
     ("fermyon:spin/variables@", "2.0.0"),
     ("fermyon:spin/config", "of Spin 1"),
+    ("fermyon:spin-cron/cron-types@", "2.0.0"),
     ("spin:variables/variables@", "3.0.0"),
     ("wasi:config/store@", "0.2.0-draft-2024-09-27, 0.2.0-rc.1"),
     ("spin:key-value/key-value@", "3.0.0"),
@@ -156,6 +157,7 @@ fn most(engine: &wasmtime::Engine, is_concurrent: bool) -> wasmtime::Result<Link
     spin::two::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     variables::draft::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     variables::candidate::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    inbound::cron::fermyon::spin_cron::cron_types::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     Ok(linker)
 }
 

@@ -14,7 +14,7 @@ use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::cache::Ready;
 use super::handler::{Handler, call_candidate};
-use super::message::Handled;
+use super::message::{Cause, Handled};
 use super::reply::{Piece, Source};
 use super::responder;
 use super::turns::outbox;
@@ -32,7 +32,7 @@ pub(super) type Request = http::Request<RequestBody>;
 #[expect(clippy::large_enum_variant, reason = "most are requests, which a box would cost an allocation each")]
 pub(super) enum Work {
     Request(Request, oneshot::Sender<Result<Head, Fault>>),
-    Message(Vec<u8>, oneshot::Sender<Handled>),
+    Event(Cause, oneshot::Sender<Handled>),
 }
 
 /// Returns what answered, where it may answer again.
@@ -43,26 +43,26 @@ pub(super) async fn call(
     service: Option<Service>,
     (record, started): (&Record, Instant),
 ) -> wasmtime::Result<Option<Service>> {
-    match (work, &component.http, &component.listener) {
-        (Work::Request(request, head), Some(Handler::Two(pre)), _) => {
+    match (work, &component.http) {
+        (Work::Request(request, head), Some(Handler::Two(pre))) => {
             let proxy = pre.instantiate_async(&mut *store).await?;
             instantiated(record, started).await;
             let (request, out) = of_02(store, request, head)?;
             proxy.wasi_http_incoming_handler().call_handle(store, request, out).await?;
             Ok(None)
         }
-        (Work::Request(request, head), Some(Handler::SpinOne(pre)), _) => {
+        (Work::Request(request, head), Some(Handler::SpinOne(pre))) => {
             responder::call(store, pre, request, head, record, started).await?;
             Ok(None)
         }
-        (Work::Request(request, head), Some(Handler::Candidate(pre, handle)), _) => {
+        (Work::Request(request, head), Some(Handler::Candidate(pre, handle))) => {
             let instance = pre.instantiate_async(&mut *store).await?;
             instantiated(record, started).await;
             let arguments = of_02(store, request, head)?;
             call_candidate(store, &instance, *handle, arguments).await?;
             Ok(None)
         }
-        (Work::Request(request, head), Some(Handler::Three(pre)), _) => {
+        (Work::Request(request, head), Some(Handler::Three(pre))) => {
             let service = match service {
                 Some(service) => service,
                 None => {
@@ -74,16 +74,37 @@ pub(super) async fn call(
             let is_whole = call_03(store, &service, request, head).await?;
             Ok(is_whole.then_some(service))
         }
-        (Work::Message(payload, said), _, Some(listener)) => {
-            let handled = listener.call(store, payload, record, started).await?;
+        (Work::Event(cause, said), _) => {
+            let handled = event(store, component, cause, (record, started)).await?;
             let _gone = said.send(handled);
             Ok(None)
         }
-        // The loader lets no such component in.
-        (Work::Request(..), None, _) | (Work::Message(..), _, None) => {
-            Err(wasmtime::Error::msg("it has no such handler"))
-        }
+        (Work::Request(..), None) => no_handler(),
     }
+}
+
+async fn event(
+    store: &mut Store<Guest>,
+    component: &Ready,
+    cause: Cause,
+    (record, started): (&Record, Instant),
+) -> wasmtime::Result<Handled> {
+    match (cause, &component.listener, &component.timed) {
+        (Cause::Message(payload), Some(listener), _) => listener.call(store, payload, record, started).await,
+        (Cause::Due(at), _, Some(timed)) => {
+            let (handled, error) = timed.call(store, at, record, started).await?;
+            if let Some(error) = error {
+                store.data_mut().print_error(&error);
+            }
+            Ok(handled)
+        }
+        (Cause::Message(_), None, _) | (Cause::Due(_), _, None) => no_handler(),
+    }
+}
+
+/// The loader lets no such component in.
+fn no_handler<T>() -> wasmtime::Result<T> {
+    Err(wasmtime::Error::msg("it has no such handler"))
 }
 
 /// Of a turn so far. Making an instance of code that was just mapped faults its pages in, one after the other.
