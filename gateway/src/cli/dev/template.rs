@@ -5,15 +5,16 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use super::project::{OWN_DIR, Project};
+use super::templates::TEMPLATES;
 
 pub(super) struct Template {
     pub(super) name: &'static str,
     pub(super) summary: &'static str,
     /// What stands in a manifest of version 2.
-    manifest: &'static str,
+    pub(super) manifest: &'static str,
     /// Names and texts.
-    files: &'static [(&'static str, &'static str)],
-    readme: &'static str,
+    pub(super) files: &'static [(&'static str, &'static str)],
+    pub(super) readme: &'static str,
 }
 
 /// What the placeholders stand for.
@@ -24,107 +25,6 @@ pub(super) struct Made<'a> {
     pub(super) route: &'a str,
     pub(super) channel: &'a str,
 }
-
-macro_rules! text {
-    ($path:literal) => {
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/templates/", $path))
-    };
-}
-
-const RUST_README: &str = text!("rust.md");
-
-pub(super) const TEMPLATES: [Template; 8] = [
-    Template {
-        name: "http-rust",
-        summary: "answers HTTP, in Rust",
-        manifest: text!("http-rust/spin.toml.in"),
-        files: &[
-            ("Cargo.toml", text!("rust/Cargo.toml.in")),
-            ("build.rs", text!("rust/build.rs.in")),
-            ("src/lib.rs", text!("http-rust/lib.rs.in")),
-            (".gitignore", "target/\n"),
-        ],
-        readme: RUST_README,
-    },
-    Template {
-        name: "http-rust-kv",
-        summary: "answers HTTP from a key-value store, in Rust",
-        manifest: text!("http-rust-kv/spin.toml.in"),
-        files: &[
-            ("Cargo.toml", text!("rust/Cargo.toml.in")),
-            ("build.rs", text!("rust/build.rs.in")),
-            ("src/lib.rs", text!("http-rust-kv/lib.rs.in")),
-            (".gitignore", "target/\n"),
-        ],
-        readme: RUST_README,
-    },
-    Template {
-        name: "redis-rust",
-        summary: "is started by messages on a channel, in Rust",
-        manifest: text!("redis-rust/spin.toml.in"),
-        files: &[
-            ("Cargo.toml", text!("rust/Cargo.toml.in")),
-            ("build.rs", text!("rust/build.rs.in")),
-            ("src/lib.rs", text!("redis-rust/lib.rs.in")),
-            (".gitignore", "target/\n"),
-        ],
-        readme: RUST_README,
-    },
-    Template {
-        name: "http-js",
-        summary: "answers HTTP, in JavaScript",
-        manifest: text!("http-js/spin.toml.in"),
-        files: &[
-            ("package.json", text!("http-js/package.json.in")),
-            ("src/index.js", text!("http-js/index.js.in")),
-            (".gitignore", "node_modules/\n*.wasm\n"),
-        ],
-        readme: text!("http-js/README.md.in"),
-    },
-    Template {
-        name: "http-python",
-        summary: "answers HTTP, in Python",
-        manifest: text!("http-python/spin.toml.in"),
-        files: &[
-            ("requirements.txt", text!("http-python/requirements.txt.in")),
-            ("app.py", text!("http-python/app.py.in")),
-            (".gitignore", ".venv/\n__pycache__/\n*.wasm\n"),
-        ],
-        readme: text!("http-python/README.md.in"),
-    },
-    Template {
-        name: "http-c",
-        summary: "answers HTTP, in C",
-        manifest: text!("http-c/spin.toml.in"),
-        files: &[
-            ("Makefile", text!("http-c/Makefile.in")),
-            ("app.wit", text!("http-c/app.wit.in")),
-            ("main.c", text!("http-c/main.c.in")),
-            (".gitignore", "bindings/\n*.wasm\n"),
-        ],
-        readme: text!("http-c/README.md.in"),
-    },
-    Template {
-        name: "http-static",
-        summary: "one fixed answer, without a component",
-        manifest: text!("http-static/spin.toml.in"),
-        files: &[],
-        readme: text!("http-static/README.md.in"),
-    },
-    Template {
-        name: "static-files",
-        summary: "serves the files of a folder, by a component in Rust",
-        manifest: text!("static-files/spin.toml.in"),
-        files: &[
-            ("Cargo.toml", text!("rust/Cargo.toml.in")),
-            ("build.rs", text!("rust/build.rs.in")),
-            ("src/lib.rs", text!("static-files/lib.rs.in")),
-            ("assets/index.html", text!("static-files/index.html.in")),
-            (".gitignore", "target/\n"),
-        ],
-        readme: RUST_README,
-    },
-];
 
 impl Template {
     /// # Errors
