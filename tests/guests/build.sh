@@ -86,7 +86,7 @@ WRAPPER
     chmod +x "$target/rustc"
     has_debian_toolchain || fetch_debian_toolchain
     export RUSTC="$target/rustc" RUSTC_BOOTSTRAP=1 PATH="$PATH:$bin/gcc-ld"
-    export CARGO_TARGET_WASM32_WASIP2_LINKER="$bin/wasm-component-ld"
+    export CARGO_TARGET_WASM32_WASIP2_LINKER="$bin/wasm-component-ld" CARGO_TARGET_WASM32_WASIP1_LINKER="$bin/rust-lld"
     flags="-L native=$cache/usr/lib/wasm32-wasi"
     library="$("$RUSTC" --print sysroot)/lib/rustlib/src/rust"
     extra=(-Zbuild-std=std,panic_abort)
@@ -98,7 +98,7 @@ for pair in "$HOME=/home" "$top=/tollgate" "$target=/target" "${CARGO_HOME:-$HOM
     "$(readlink -f "$library")=/rust" "$library=/rust"; do
     flags+=" --remap-path-prefix=$pair"
 done
-export CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS="$flags"
+export CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS="$flags" CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="$flags"
 
 if [ "${1:-}" = --env ]; then
     [ ${#extra[@]} -eq 0 ] || export CARGO_UNSTABLE_BUILD_STD=std,panic_abort
@@ -106,11 +106,18 @@ if [ "${1:-}" = --env ]; then
     exit
 fi
 
-for workspace in "$here" "$top/tenants"; do
-    (cd "$workspace" && cargo build --release --locked --target wasm32-wasip2 "${extra[@]}")
-done
+(cd "$here" && cargo build --release --locked --target wasm32-wasip2 "${extra[@]}" --workspace --exclude 'spin-0*')
+(cd "$top/tenants" && cargo build --release --locked --target wasm32-wasip2 "${extra[@]}")
+
+# Core modules, as SDKs and templates made them before the target wasm32-wasip2 was there. Those of Spin 0.5 and 1.x are
+# nothing else, and have no component beside them.
+modules=(spin-0-http spin-0-redis spin-sdk-3 spin-sdk-5 messages-5)
+(cd "$here" && cargo build --release --locked --target wasm32-wasip1 "${extra[@]}" "${modules[@]/#/-p}")
 
 mkdir -p "$target/components"
+for module in "${modules[@]}"; do
+    cp "$target/wasm32-wasip1/release/${module//-/_}.wasm" "$target/components/$module-module.wasm"
+done
 for wasm in "$target"/wasm32-wasip2/release/*.wasm; do
     name=$(basename "$wasm" .wasm)
     cp "$wasm" "$target/components/${name//_/-}.wasm"

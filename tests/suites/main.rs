@@ -35,6 +35,7 @@ mod matrix;
 mod manifests;
 mod memory;
 mod messages;
+mod modules;
 mod observed;
 mod once;
 mod operators;

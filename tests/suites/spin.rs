@@ -22,7 +22,11 @@ impl Store {
         let site = Site::new()
             .tenant("a", &tenant("a.localhost"))
             .tenant("b", &tenant("b.localhost"))
+            .tenant("sdk3", &of("sdk3.localhost", "spin-sdk-3"))
             .tenant("sdk5", &of("sdk5.localhost", "spin-sdk-5"))
+            .tenant("sdk6", &of("sdk6.localhost", "spin-sdk-6"))
+            .tenant("module3", &of("module3.localhost", "spin-sdk-3-module"))
+            .tenant("module5", &of("module5.localhost", "spin-sdk-5-module"))
             .tenant("sdk7", &of("sdk7.localhost", "spin-sdk-7"));
         let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
         gateway.storage().await;
@@ -53,8 +57,9 @@ async fn each(test: impl AsyncFn(Store)) {
     }
 }
 
-/// The guest that says everything itself, the SDK of Spin 2, and the one of Spin 4, whose calls are asynchronous.
-const OF_SPIN_2: [&str; 3] = ["a", "sdk5", "sdk7"];
+/// The guest that says everything itself; SDKs of Spin 2 and 3, as components and as the core modules that templates up to
+/// 3.6 build; and those of Spin 4, whose calls are asynchronous: by the candidate of WASI 0.3, and by 0.3.0.
+const OF_SPIN_2: [&str; 7] = ["a", "sdk3", "sdk5", "module3", "module5", "sdk6", "sdk7"];
 
 #[tokio::test]
 async fn key_value_of_spin_2_and_3_is_the_same_store_as_wasis() {
@@ -124,7 +129,7 @@ async fn key_value_of_spin_1_has_its_own_errors() {
 #[tokio::test]
 async fn redis_of_all_generations_has_every_call() {
     each(async |store| {
-        for (tenant, redis) in [("a", "redis1"), ("a", "redis2"), ("sdk5", "redis2"), ("sdk7", "redis2")] {
+        for (tenant, redis) in [("a", "redis1")].into_iter().chain(OF_SPIN_2.map(|tenant| (tenant, "redis2"))) {
             let call = async |call: &str, arguments: &[&[u8]]| {
                 store.call(tenant, &format!("/{redis}/{call}/granted"), arguments).await.text()
             };

@@ -258,8 +258,8 @@ fn wasm(path: &Path) -> Wasm {
         Err(error) => Wasm::Unreadable(error),
         Ok(bytes) => match bytes.get(..8) {
             // The two numbers after the magic are version and layer: 1 and 0 a module, 13 and 1 a component.
-            Some(b"\0asm\x0d\0\x01\0") => Wasm::Component(path.to_owned(), Digest::of(&bytes)),
-            Some(b"\0asm\x01\0\0\0") => Wasm::Module,
+            // A core module is made a component when it is compiled.
+            Some(b"\0asm\x0d\0\x01\0" | b"\0asm\x01\0\0\0") => Wasm::Component(path.to_owned(), Digest::of(&bytes)),
             Some([0, b'a', b's', b'm', ..]) => Wasm::Other("wasm of a version that is not known".to_owned()),
             _ => Wasm::Other("no wasm at all".to_owned()),
         },

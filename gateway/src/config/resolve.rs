@@ -45,7 +45,6 @@ pub(super) struct Materials {
 /// What a component's source turned out to be.
 pub(super) enum Wasm {
     Component(PathBuf, Digest),
-    Module,
     Other(String),
     Unreadable(String),
     /// It is elsewhere, and could not be had.
@@ -228,11 +227,6 @@ fn components(
                 is_spin: read.is_spin,
                 place: read.source.place.clone(),
             }),
-            Wasm::Module => {
-                let texts = ["this is a core module, not a component", "a core module", "a WebAssembly component"];
-                let hint = "build for wasm32-wasip2, or wrap it: wasm-tools component new MODULE -o COMPONENT";
-                notes.add(Kind::NotAComponent, &read.source.place, texts, Some(hint.to_owned()));
-            }
             Wasm::Other(found) => {
                 let texts = ["this is not a component", &found, "a WebAssembly component, in its binary form"];
                 notes.add(Kind::NotAComponent, &read.source.place, texts, None);

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use super::kind::Kind;
 use super::problem::Problem;
 use super::{Plan, Planned, PlannedComponent, units};
-use crate::host::{NEED_REDIS, NEED_STORES, SERVED};
+use crate::host::{NEED_REDIS, NEED_STORES, SERVED, Standing, standing};
 use crate::ids::{Digest, TenantId};
 use crate::sandbox::{CompileError, Compiler, Report};
 
@@ -79,14 +79,27 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
         Err(error) => return vec![compile_problem(error, problem)],
     };
     let mut problems = Vec::new();
-    for import in &report.unserved {
-        let served = SERVED.iter().map(|(name, versions)| format!("{} {versions}", name.trim_end_matches(['@', '/'])));
-        let wanted = format!("imports among: {}", served.collect::<Vec<_>>().join("; "));
-        let hint = "build the component without it, or for the versions that are served".to_owned();
+    let (other_versions, unknown) = unserved(report);
+    if !other_versions.is_empty() {
+        let (found, wanted): (Vec<_>, Vec<_>) = other_versions.into_iter().unzip();
+        let mut wanted = wanted;
+        wanted.dedup();
         problems.push(problem(
             Kind::UnservedImport,
-            ["nobody serves an import of this component", import, &wanted],
-            Some(hint),
+            ["this component is made for versions that are not served here", &listed(&found), &wanted.join("; ")],
+            Some("build it with an SDK for one of these; hosts.md lists SDKs and their versions".to_owned()),
+        ));
+    }
+    if !unknown.is_empty() {
+        let mut packages: Vec<&str> =
+            SERVED.iter().filter_map(|(name, _)| name.split_once('/')).map(|(package, _)| package).collect();
+        packages.sort_unstable();
+        packages.dedup();
+        let wanted = format!("interfaces of {}, as hosts.md lists them", packages.join(", "));
+        problems.push(problem(
+            Kind::UnservedImport,
+            ["this component imports what is not served here", &listed(&unknown), &wanted],
+            Some("build the component without it".to_owned()),
         ));
     }
     if let (Some(error), true) = (&report.link_error, report.unserved.is_empty()) {
@@ -113,7 +126,7 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
     }
     if report.handler.is_none() && report.handler_error.is_none() && (is_routed || !is_subscribed) {
         let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
-        let wanted = "an export of wasi:http/incoming-handler@0.2.x or wasi:http/handler@0.3.0";
+        let wanted = "an export of wasi:http/incoming-handler@0.2.x, wasi:http/handler@0.3.x or fermyon:spin/inbound-http";
         problems.push(problem(
             Kind::NoHandler,
             ["this component answers no HTTP", &found, wanted],
@@ -135,15 +148,45 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
     problems
 }
 
-/// An instance of 0.2 answers once: what it set up for its response is gone with it.
+/// The most imports that one problem names.
+const IMPORTS_MAX: usize = 12;
+
+fn listed(names: &[&str]) -> String {
+    let shown = names.iter().take(IMPORTS_MAX).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(IMPORTS_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// Imports of an interface that is served in other versions, each with those, and imports of what nobody serves.
+fn unserved(report: &Report) -> (Vec<(&str, String)>, Vec<&str>) {
+    let (mut other_versions, mut unknown) = (Vec::new(), Vec::new());
+    for import in &report.unserved {
+        match standing(import) {
+            Standing::OtherVersion(versions) => {
+                let interface = import.split('@').next().unwrap_or_default();
+                other_versions.push((import.as_str(), format!("{interface} {versions}")));
+            }
+            Standing::Unknown | Standing::Served => unknown.push(import.as_str()),
+        }
+    }
+    (other_versions, unknown)
+}
+
+/// An instance of 0.2 or of Spin 1 answers once: what it set up for its response is gone with it.
 fn reuse(
     component: &PlannedComponent,
     report: &Report,
     problem: impl Fn(Kind, [&str; 3], Option<String>) -> Problem,
 ) -> Option<Problem> {
-    let is_in_vain = component.reuse > 1 && report.handler.as_deref() == Some("0.2");
+    let is_in_vain = component.reuse > 1 && report.handler.as_deref().is_some_and(|handler| handler != "0.3");
     is_in_vain.then(|| {
-        let found = format!("reuse = {}, and a handler of wasi:http 0.2", component.reuse);
+        let handler = match report.handler.as_deref() {
+            Some("spin-1") => "Spin 1",
+            _ => "wasi:http 0.2",
+        };
+        let found = format!("reuse = {}, and a handler of {handler}", component.reuse);
         let texts =
             ["an instance of this component cannot answer twice", &found, "reuse with a component of wasi:http 0.3"];
         problem(Kind::BadValue, texts, Some("take `reuse` out, or build the component for wasi:http 0.3".to_owned()))
@@ -197,6 +240,13 @@ fn compile_problem(error: &CompileError, problem: impl Fn(Kind, [&str; 3], Optio
     match error {
         CompileError::Invalid(_) => {
             problem(Kind::NotAComponent, ["this component is not valid", &found, "a valid component"], None)
+        }
+        CompileError::NoHandler(_) => {
+            let wanted = "a core module or component with a handler: of wasi:http, or fermyon:spin's inbound-http or \
+                          inbound-redis";
+            let hint = "build it with an SDK of one of these; a command that prints its answer (WAGI) is not served here";
+            let texts = ["nothing here starts this core module", &found, wanted];
+            problem(Kind::NoHandler, texts, Some(hint.to_owned()))
         }
         CompileError::TimedOut(_) => {
             problem(Kind::CompileLimit, ["this component takes too long to compile", &found, WANTED], None)

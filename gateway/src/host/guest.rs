@@ -138,6 +138,7 @@ impl Guest {
         self.outbound.owed = 0;
         self.stores.begin_again(limits.storage_ops);
         self.meter.max = limits.memory;
+        self.meter.peak = self.meter.used;
         self.meter.grown = 0;
         self.made_for = cost::INSTANCE_AGAIN;
         self.fuel_of_host = self.made_for;
@@ -198,6 +199,7 @@ impl WasiHttpView for Guest {
 #[derive(Debug)]
 pub(crate) struct Meter {
     used: u64,
+    peak: u64,
     max: u64,
     ledger: Arc<Ledger>,
     gateway: Arc<Count>,
@@ -223,12 +225,25 @@ const PARTS_MAX: usize = 100;
 
 impl Meter {
     pub(crate) const fn new(max: u64, ledger: Arc<Ledger>, gateway: Arc<Count>) -> Self {
-        Self { used: 0, max, ledger, gateway, denied: None, granted: 0, grown: 0 }
+        Self { used: 0, peak: 0, max, ledger, gateway, denied: None, granted: 0, grown: 0 }
     }
 
-    /// The most it ever had: memories never shrink while an instance lives.
+    /// The most it ever had.
     pub(crate) const fn peak(&self) -> u64 {
-        self.used
+        self.peak
+    }
+
+    /// Counts bytes that the host keeps for the guest. Returns whether there was room.
+    pub(crate) fn hold(&mut self, bytes: u64) -> bool {
+        self.grow(bytes)
+    }
+
+    /// Gives back bytes that were held.
+    pub(crate) fn release(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.used);
+        self.used -= bytes;
+        self.ledger.shrink(bytes);
+        self.gateway.give_back(bytes);
     }
 
     /// Whose bound refused it more, the last time one did.
@@ -247,6 +262,7 @@ impl Meter {
             Some(Denied::Gateway)
         } else {
             self.used = wanted;
+            self.peak = self.peak.max(wanted);
             self.granted = by;
             return true;
         };
@@ -266,6 +282,7 @@ impl Meter {
     fn not_made(&mut self) {
         let by = std::mem::take(&mut self.granted);
         self.used -= by;
+        self.peak = self.peak.saturating_sub(by).max(self.used);
         self.grown = self.grown.saturating_sub(by);
         self.ledger.shrink(by);
         self.gateway.give_back(by);

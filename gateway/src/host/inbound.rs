@@ -1,4 +1,16 @@
-//! What a component exports that a message starts: the bindings of both generations.
+//! What a component of Spin exports that a message or, in Spin 1, a request starts: the bindings.
+
+pub(crate) use super::spin_http::{headers as one_headers, texts as one_texts};
+
+pub(crate) mod responder {
+    //! HTTP of Spin 1; made from `wit/fermyon-spin-1`.
+    wasmtime::component::bindgen!({
+        path: "wit/fermyon-spin-1",
+        world: "responder",
+        exports: { default: async },
+        require_store_data_send: true,
+    });
+}
 
 pub(crate) mod one {
     //! Of Spin 1 and 2; made from `wit/fermyon-spin-1`.

@@ -12,6 +12,7 @@ mod keyvalue;
 mod keyvalue_other;
 mod random;
 mod spin;
+mod spin_http;
 mod spin_keyvalue;
 mod spin_redis;
 mod spin_three;
@@ -28,19 +29,21 @@ pub(crate) use http::UNREAD_BYTES_MAX;
 pub(crate) use variables::is_name as is_variable;
 
 /// Imports that are served: how the name begins, and what to say of it.
-pub(crate) const SERVED: [(&str, &str); 21] = [
-    ("wasi:http/types@", "0.2.x, 0.3.0"),
+pub(crate) const SERVED: [(&str, &str); 23] = [
+    ("wasi:http/types@", "0.2.x, 0.3.x"),
     ("wasi:http/outgoing-handler@", "0.2.x, to granted origins"),
-    ("wasi:http/client@", "0.3.0, to granted origins"),
-    ("wasi:cli/", "0.2.x, 0.3.0"),
-    ("wasi:clocks/", "0.2.x, 0.3.0"),
-    ("wasi:filesystem/", "0.2.x, 0.3.0, to read granted files"),
+    ("wasi:http/client@", "0.3.x, to granted origins"),
+    ("wasi:cli/", "0.2.x, 0.3.x"),
+    ("wasi:clocks/", "0.2.x, 0.3.x"),
+    ("wasi:filesystem/", "0.2.x, 0.3.x, to read granted files"),
     ("wasi:io/", "0.2.x"),
-    ("wasi:random/", "0.2.x, 0.3.0"),
-    ("wasi:sockets/", "0.2.x, 0.3.0, which deny"),
+    ("wasi:random/", "0.2.x, 0.3.x"),
+    ("wasi:sockets/", "0.2.x, 0.3.x, which deny"),
     ("wasi:keyvalue/store@", "0.2.0-draft, 0.2.0-draft2"),
     ("wasi:keyvalue/atomics@", "0.2.0-draft, 0.2.0-draft2"),
     ("wasi:keyvalue/batch@", "0.2.0-draft, 0.2.0-draft2, with either get-many"),
+    ("fermyon:spin/http", "of Spin 1, to granted origins"),
+    ("fermyon:spin/http-types", "of Spin 1"),
     ("fermyon:spin/key-value", "of Spin 1, 2.0.0"),
     ("fermyon:spin/redis", "of Spin 1, 2.0.0"),
     ("fermyon:spin/redis-types", "of Spin 1"),
@@ -51,6 +54,48 @@ pub(crate) const SERVED: [(&str, &str); 21] = [
     ("spin:key-value/key-value@", "3.0.0"),
     ("spin:redis/redis@", "3.0.0"),
 ];
+
+/// How an import stands with [`SERVED`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Served,
+    /// The interface is served in these versions, and in no other.
+    OtherVersion(&'static str),
+    Unknown,
+}
+
+/// Looks an import up by its name.
+pub(crate) fn standing(import: &str) -> Standing {
+    if is_denied(import) {
+        return Standing::Served;
+    }
+    let (interface, version) = import.split_once('@').map_or((import, None), |(name, version)| (name, Some(version)));
+    let is_of = |row: &str| match row.strip_suffix('@').unwrap_or(row) {
+        package if package.ends_with('/') => interface.starts_with(package),
+        name => interface == name,
+    };
+    let mut other = None;
+    for (_, versions) in SERVED.iter().filter(|(name, _)| is_of(name)) {
+        if versions.split(", ").any(|served| is_version(served, version)) {
+            return Standing::Served;
+        }
+        other.get_or_insert(*versions);
+    }
+    other.map_or(Standing::Unknown, Standing::OtherVersion)
+}
+
+/// Whether a row's version links an import of this one: an exact candidate, or a release of the same compatible line.
+fn is_version(served: &str, version: Option<&str>) -> bool {
+    let Some(version) = version else { return served.starts_with("of Spin 1") };
+    let is_release = !version.contains('-');
+    match served.strip_suffix(".x") {
+        Some(line) => is_release && version.strip_prefix(line).is_some_and(|rest| rest.starts_with('.')),
+        None if is_release && !served.starts_with('0') && served.contains('.') => {
+            served.split('.').next() == version.split('.').next()
+        }
+        None => served == version,
+    }
+}
 
 /// The interfaces whose import needs a grant of stores, and those that need one of addresses.
 pub(crate) const NEED_STORES: [&str; 3] = ["wasi:keyvalue/", "fermyon:spin/key-value", "spin:key-value/"];
@@ -119,4 +164,38 @@ fn means_get_many_of_spin(component: &Component) -> bool {
     let Some(ComponentItem::ComponentFunc(get_many)) = function else { return false };
     let Some(Type::Result(answer)) = get_many.results().next() else { return false };
     matches!(answer.ok(), Some(Type::List(list)) if matches!(list.ty(), Type::Tuple(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_import_is_served_in_the_versions_of_its_row_and_in_no_other() {
+        for served in [
+            "wasi:http/types@0.2.0",
+            "wasi:http/types@0.2.12",
+            "wasi:http/types@0.3.2",
+            "wasi:cli/stdout@0.3.0",
+            "fermyon:spin/key-value",
+            "fermyon:spin/key-value@2.0.0",
+            "fermyon:spin/http",
+            "spin:redis/redis@3.0.0",
+            "wasi:keyvalue/store@0.2.0-draft2",
+        ] {
+            assert_eq!(standing(served), Standing::Served, "{served}");
+        }
+        for other in [
+            "wasi:http/types@0.3.0-rc-2025-09-16",
+            "wasi:http/types@0.4.0",
+            "wasi:http/types@0.20.0",
+            "wasi:http/types",
+            "fermyon:spin/key-value@3.0.0",
+            "spin:redis/redis",
+        ] {
+            assert!(matches!(standing(other), Standing::OtherVersion(_)), "{other}: {:?}", standing(other));
+        }
+        assert_eq!(standing("acme:thing/api@1.0.0"), Standing::Unknown);
+        assert_eq!(standing("wasi:httpx/types@0.2.0"), Standing::Unknown);
+    }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Report {
     pub(crate) exports: Vec<String>,
     /// The kind of engine that it was compiled for.
     pub(super) calls: Calls,
-    /// Which wasi:http it answers with, `0.2` or `0.3`, if it does.
+    /// What it answers requests with: `0.2` or `0.3` of wasi:http, `spin-1`, or nothing.
     pub(crate) handler: Option<String>,
     /// Imports that nobody serves.
     pub(crate) unserved: Vec<String>,
@@ -86,7 +86,7 @@ impl Code {
 }
 
 /// Moves on when a report's fields change or mean something else, so that none of before is taken for one of now.
-const REPORT_FORMAT: u32 = 4;
+const REPORT_FORMAT: u32 = 5;
 
 /// The folder.
 #[derive(Clone, Debug)]

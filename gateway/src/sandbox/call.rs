@@ -6,24 +6,26 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt as _;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::Store;
+use wasmtime::component::InstancePre;
 use wasmtime_wasi_http::WasiHttpView as _;
-use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p3;
-use wasmtime_wasi_http::p3::bindings::Service;
+use wasmtime_wasi_http::p3::bindings::{Service, ServicePre as Pre03};
 
 use super::cache::Ready;
 use super::message::Handled;
 use super::reply::{Piece, Source};
+use super::responder;
 use super::turns::outbox;
 use crate::fault::Fault;
 use crate::host::Guest;
+use crate::host::inbound::responder::ResponderPre;
 use crate::http::RequestBody;
 use crate::telemetry::Record;
 
 /// Frames that wait between a wasi:http 0.3 guest and its client.
-const FRAMES_WAITING: usize = 2;
+pub(super) const FRAMES_WAITING: usize = 2;
 pub(super) type Head = http::Response<Source>;
 pub(super) type Request = http::Request<RequestBody>;
 
@@ -32,6 +34,35 @@ pub(super) type Request = http::Request<RequestBody>;
 pub(super) enum Work {
     Request(Request, oneshot::Sender<Result<Head, Fault>>),
     Message(Vec<u8>, oneshot::Sender<Handled>),
+}
+
+/// A component that a request may start, by the interface that it answers with.
+pub(super) enum Handler {
+    /// wasi:http/incoming-handler 0.2.
+    Two(Pre02<Guest>),
+    /// wasi:http/handler 0.3.
+    Three(Pre03<Guest>),
+    /// fermyon:spin/inbound-http of Spin 1.
+    SpinOne(ResponderPre<Guest>),
+}
+
+impl Handler {
+    /// Nothing where it has none of them.
+    pub(super) fn of(pre: &InstancePre<Guest>) -> Option<Self> {
+        let two = || Pre02::new(pre.clone()).ok().map(Self::Two);
+        let three = || Pre03::new(pre.clone()).ok().map(Self::Three);
+        let one = || ResponderPre::new(pre.clone()).ok().map(Self::SpinOne);
+        two().or_else(three).or_else(one)
+    }
+
+    /// As reports and problems name it.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Two(_) => "0.2",
+            Self::Three(_) => "0.3",
+            Self::SpinOne(_) => "spin-1",
+        }
+    }
 }
 
 /// Returns what answered, where it may answer again.
@@ -43,11 +74,15 @@ pub(super) async fn call(
     (record, started): (&Record, Instant),
 ) -> wasmtime::Result<Option<Service>> {
     match (work, &component.http, &component.listener) {
-        (Work::Request(request, head), Some(ProxyPre::P2(pre)), _) => {
+        (Work::Request(request, head), Some(Handler::Two(pre)), _) => {
             call_02(store, pre, request, head, record, started).await?;
             Ok(None)
         }
-        (Work::Request(request, head), Some(ProxyPre::P3(pre)), _) => {
+        (Work::Request(request, head), Some(Handler::SpinOne(pre)), _) => {
+            responder::call(store, pre, request, head, record, started).await?;
+            Ok(None)
+        }
+        (Work::Request(request, head), Some(Handler::Three(pre)), _) => {
             let service = match service {
                 Some(service) => service,
                 None => {

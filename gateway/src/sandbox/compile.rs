@@ -19,13 +19,13 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
-use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
-use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
 use super::artifacts::{Artifacts, Report};
+use super::call::Handler;
 use super::engine::{Calls, Each};
 use super::message::Listener;
-use super::{Settings, engine, signature};
+use super::modules::{self, Unfit};
+use super::{Settings, engine, signature, versions};
 use crate::deadline::Deadline;
 use crate::host;
 use crate::ids::Digest;
@@ -45,6 +45,8 @@ const CHILD_STACK_BYTES: usize = 1 << 20;
 pub(crate) enum CompileError {
     #[error("it is not a valid component: {0}")]
     Invalid(String),
+    #[error("{0}")]
+    NoHandler(String),
     #[error("compiling took longer than {0:?}")]
     TimedOut(Duration),
     #[error("compiling ended the compiler: {0}")]
@@ -175,6 +177,7 @@ impl Compiler {
         match status.code() {
             Some(0) => serde_json::from_slice(&said).map_err(failed),
             Some(INVALID) => Err(CompileError::Invalid(complaint)),
+            Some(NO_HANDLER) => Err(CompileError::NoHandler(complaint)),
             Some(code) => Err(failed(format!("exit code {code}: {complaint}"))),
             // Killed: out of stack, memory or processor time.
             None => Err(CompileError::Crashed(status.to_string())),
@@ -190,6 +193,8 @@ fn failed(error: impl std::fmt::Display) -> CompileError {
 const WASM_PAGE_BYTES: u64 = 64 << 10;
 /// How a child says that the component is at fault, and not the machine.
 const INVALID: i32 = 3;
+/// That it is a core module which nothing here starts.
+const NO_HANDLER: i32 = 4;
 
 /// The child's work: wasm from standard input, code to `out`, the report to standard output. Returns its exit code.
 ///
@@ -222,9 +227,13 @@ pub(crate) fn compile_in_child(out: &Path, memory: u64, seconds: u64, metering: 
             std::io::stdout().lock().write_all(&serde_json::to_vec(&report)?)?;
             Ok(0)
         }
-        Err(complaint) => {
+        Err(unfit) => {
+            let (complaint, code) = match unfit {
+                Unfit::Invalid(complaint) => (complaint, INVALID),
+                Unfit::NoHandler(complaint) => (complaint, NO_HANDLER),
+            };
             std::io::stderr().lock().write_all(complaint.as_bytes())?;
-            Ok(INVALID)
+            Ok(code)
         }
     }
 }
@@ -244,7 +253,19 @@ fn address_space() -> anyhow::Result<u64> {
 }
 
 /// Compiles for the engine that does less, where the component is content with that. The inner error is its fault.
-fn compile(engines: &Each<Engines>, wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
+fn compile(engines: &Each<Engines>, wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, Unfit>> {
+    let component = match modules::component_of(wasm) {
+        Ok(component) => component,
+        Err(unfit) => return Ok(Err(unfit)),
+    };
+    let component = match versions::respelt(&component) {
+        Ok(component) => component,
+        Err(complaint) => return Ok(Err(Unfit::Invalid(complaint))),
+    };
+    Ok(compile_component(engines, &component, out)?.map_err(Unfit::Invalid))
+}
+
+fn compile_component(engines: &Each<Engines>, wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
     // What is `async` is refused while it is read, before anything is compiled.
     if let Ok(code) = engines.single.compiling.precompile_component(wasm) {
         match look_at(&engines.single, &code, out)? {
@@ -283,30 +304,35 @@ fn load(engine: &wasmtime::Engine, code: &[u8]) -> anyhow::Result<Component> {
     Ok(unsafe { Component::deserialize(engine, code)? })
 }
 
+/// How the exports that answer requests begin, and what a report calls them.
+const HANDLERS: [(&str, &str); 3] = [
+    ("wasi:http/incoming-handler@0.2", "0.2"),
+    ("wasi:http/handler@0.3", "0.3"),
+    ("fermyon:spin/inbound-http", "spin-1"),
+];
+
 fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
     let (calls, engine) = (engines.calls, &engines.pooling);
     let kind = component.component_type();
     let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let linked = host::Linkers::new(engine, calls == Calls::Concurrent)?.link(component);
-    let served =
-        |import: &str| host::is_denied(import) || host::SERVED.iter().any(|(name, _)| import.starts_with(name));
+    let served = |import: &str| host::standing(import) == host::Standing::Served;
     let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
     // A component that links is asked in earnest; of one that does not, the names must do.
-    let (unserved, link_error, is_02, is_03, listens) = match linked {
+    let (unserved, link_error, handler, listens) = match linked {
         Ok(pre) => {
-            let listens = Listener::of(&pre).is_some();
-            (Vec::new(), None, Pre02::new(pre.clone()).is_ok(), Pre03::new(pre).is_ok(), listens)
+            let handler = Handler::of(&pre).map(|handler| handler.name());
+            (Vec::new(), None, handler, Listener::of(&pre).is_some())
         }
         Err(error) => (
             imports.iter().filter(|import| !served(import)).cloned().collect(),
             Some(format!("{error:#}")),
-            exported("wasi:http/incoming-handler@0.2"),
-            exported("wasi:http/handler@0.3"),
+            HANDLERS.iter().find(|(export, _)| exported(export)).map(|(_, name)| *name),
             exported("fermyon:spin/inbound-redis") || exported("spin:redis/inbound-redis@3"),
         ),
     };
-    let handler = if is_02 { Some("0.2") } else { is_03.then_some("0.3") }.map(str::to_owned);
+    let handler = handler.map(str::to_owned);
     let pages = component.resources_required().and_then(|resources| resources.max_initial_memory_size);
     let memory_bytes_min = pages.unwrap_or(0).saturating_mul(WASM_PAGE_BYTES);
     let handler_error = signature::problem(&kind, engine);

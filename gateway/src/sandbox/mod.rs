@@ -10,12 +10,15 @@ mod compile;
 mod engine;
 mod fuel;
 mod message;
+mod modules;
 mod reaper;
 mod reply;
+mod responder;
 mod reuse;
 mod run;
 mod signature;
 mod turns;
+mod versions;
 
 use std::path::PathBuf;
 use std::sync::Arc;

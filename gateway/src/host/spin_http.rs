@@ -1,0 +1,130 @@
+//! fermyon:spin/http: one outbound request of a Spin 1 guest, with whole bodies both ways.
+//!
+//! It goes the same way as a request of wasi:http, so grants, limits, quotas and prices are the same.
+//! Limit: the bytes of both bodies count as the instance's memory while the host holds them.
+
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::{BodyExt as _, Full};
+use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, WasiBody, WasiHttpHooks as _, WasiHttpView as _};
+
+use super::guest::Guest;
+use super::spin::one::fermyon::spin::http::{self as wit, HttpError, Request, Response};
+use super::spin::one::fermyon::spin::http_types::{self as types, Method};
+use crate::tenant::cost;
+
+impl types::Host for Guest {}
+
+impl wit::Host for Guest {
+    async fn send_request(&mut self, request: Request) -> wasmtime::Result<Result<Response, HttpError>> {
+        let bytes = request.body.as_ref().map_or(0, Vec::len) as u64;
+        if !self.meter.hold(bytes) {
+            return Ok(Err(HttpError::RuntimeError));
+        }
+        self.charge(bytes / cost::BODY_BYTES_A_UNIT);
+        let mut held = bytes;
+        let answer = match outgoing(request) {
+            Ok(request) => self.exchange(request, &mut held).await,
+            Err(error) => Err(error),
+        };
+        self.meter.release(held);
+        Ok(answer)
+    }
+}
+
+impl Guest {
+    /// Sends a request and collects its answer. `held` grows by the bytes that are kept.
+    async fn exchange(
+        &mut self,
+        request: http::Request<WasiBody>,
+        held: &mut u64,
+    ) -> Result<Response, HttpError> {
+        let never = Box::new(std::future::ready(Ok(())));
+        let sent = self.http().hooks.send_request(request, None, never);
+        let (response, connection) = Box::into_pin(sent).await.map_err(|error| told(&error))?;
+        let (parts, mut body) = response.into_parts();
+        let mut connection = Box::into_pin(connection);
+        let (mut bytes, mut is_open) = (Vec::new(), true);
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = body.frame() => frame,
+                _over = &mut connection, if is_open => {
+                    is_open = false;
+                    continue;
+                }
+            };
+            let Some(frame) = frame else { break };
+            let frame = frame.map_err(|error| told(&error))?;
+            let Some(data) = frame.data_ref() else { continue };
+            if !self.meter.hold(data.len() as u64) {
+                return Err(HttpError::RuntimeError);
+            }
+            *held += data.len() as u64;
+            bytes.extend_from_slice(data);
+        }
+        self.charge(bytes.len() as u64 / cost::BODY_BYTES_A_UNIT);
+        Ok(Response { status: parts.status.as_u16(), headers: Some(texts(&parts.headers)), body: Some(bytes) })
+    }
+}
+
+/// Headers as pairs of texts. A value that is no text is left out: the interface has no place for it.
+pub(crate) fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        let value = std::str::from_utf8(value.as_bytes()).ok()?;
+        Some((name.as_str().to_owned(), value.to_owned()))
+    };
+    headers.iter().filter_map(text).collect()
+}
+
+/// Pairs of texts as headers, without those that concern one connection.
+///
+/// Returns nothing where one of them cannot stand in a header.
+pub(crate) fn headers(texts: Vec<(String, String)>) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::with_capacity(texts.len().min(100));
+    for (name, value) in texts {
+        let name = HeaderName::try_from(name).ok()?;
+        if DEFAULT_FORBIDDEN_HEADERS.contains(&name) || name == CONTENT_LENGTH {
+            // The body is here whole: its length is known better.
+            continue;
+        }
+        headers.try_append(name, HeaderValue::try_from(value).ok()?).ok()?;
+    }
+    Some(headers)
+}
+
+fn outgoing(request: Request) -> Result<http::Request<WasiBody>, HttpError> {
+    let uri: http::Uri = request.uri.parse().map_err(|_no_uri| HttpError::InvalidUrl)?;
+    let mut headers = headers(request.headers).ok_or(HttpError::RuntimeError)?;
+    if let Some(authority) = uri.authority() {
+        headers.insert(HOST, HeaderValue::try_from(authority.as_str()).map_err(|_no_text| HttpError::InvalidUrl)?);
+    }
+    let body = Full::new(request.body.unwrap_or_default().into()).map_err(|never| match never {});
+    let mut outgoing = http::Request::new(body.boxed_unsync());
+    *outgoing.method_mut() = method(request.method);
+    *outgoing.uri_mut() = uri;
+    *outgoing.headers_mut() = headers;
+    Ok(outgoing)
+}
+
+const fn method(method: Method) -> http::Method {
+    match method {
+        Method::Get => http::Method::GET,
+        Method::Post => http::Method::POST,
+        Method::Put => http::Method::PUT,
+        Method::Delete => http::Method::DELETE,
+        Method::Patch => http::Method::PATCH,
+        Method::Head => http::Method::HEAD,
+        Method::Options => http::Method::OPTIONS,
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the interface has words for three of forty")]
+const fn told(error: &Error) -> HttpError {
+    match error {
+        Error::HttpRequestDenied | Error::DestinationIpProhibited => HttpError::DestinationNotAllowed,
+        Error::HttpRequestUriInvalid => HttpError::InvalidUrl,
+        Error::ConnectionLimitReached => HttpError::TooManyRequests,
+        _ => HttpError::RequestError,
+    }
+}

@@ -1,0 +1,130 @@
+//! Components of Spin 1 that answer HTTP: `fermyon:spin/inbound-http`, a function from a whole request to a whole response.
+//!
+//! Limit: both bodies count as the instance's memory for as long as the host holds them.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use tokio::sync::{mpsc, oneshot};
+use wasmtime::Store;
+
+use super::call::{FRAMES_WAITING, Head, Request, instantiated};
+use super::reply::{Piece, Source};
+use super::turns::outbox;
+use crate::fault::Fault;
+use crate::host::Guest;
+use crate::host::inbound::responder::exports::fermyon::spin::inbound_http as wit;
+use crate::host::inbound::responder::fermyon::spin::http_types as types;
+use crate::host::inbound::{one_headers, one_texts, responder};
+use crate::telemetry::Record;
+
+/// Of the response's body, as it is handed over.
+const PIECE_BYTES_MAX: usize = 16 << 10;
+
+/// Answers one request. The response is whole before its head leaves; the instance stays until the last byte was taken,
+/// so that what the host holds stays on its account.
+pub(super) async fn call(
+    store: &mut Store<Guest>,
+    pre: &responder::ResponderPre<Guest>,
+    request: Request,
+    head: oneshot::Sender<Result<Head, Fault>>,
+    record: &Record,
+    started: Instant,
+) -> wasmtime::Result<()> {
+    let Some(method) = method(request.method()) else {
+        let (pieces, queue) = mpsc::channel(FRAMES_WAITING);
+        let mut answer = http::Response::new(Source::Driven(queue));
+        *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        post(head, Ok(answer));
+        let _gone = pieces.send(Piece::End).await;
+        return Ok(());
+    };
+    let is_head = *request.method() == Method::HEAD;
+    let responder = pre.instantiate_async(&mut *store).await?;
+    instantiated(record, started).await;
+    let (parts, body) = request.into_parts();
+    // What is wrong with the body is told by its verdict, to whoever waits for the head.
+    let Some(body) = whole(store, body).await? else { return Ok(()) };
+    let given = types::Request {
+        method,
+        uri: parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
+        headers: one_texts(&parts.headers),
+        params: Vec::new(),
+        body: Some(body),
+    };
+    let held = given.body.as_ref().map_or(0, Vec::len) as u64;
+    let answered = responder.fermyon_spin_inbound_http().call_handle_request(&mut *store, &given).await?;
+    drop(given);
+    store.data_mut().meter.release(held);
+    send(store, answered, (head, is_head)).await
+}
+
+/// The request's body, on the instance's account; nothing where it broke its limits.
+async fn whole(store: &mut Store<Guest>, mut body: crate::http::RequestBody) -> wasmtime::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return Ok(None) };
+        let Some(data) = frame.data_ref() else { continue };
+        if !store.data_mut().meter.hold(data.len() as u64) {
+            return Err(wasmtime::Error::msg("the request's body does not fit into the memory of this request"));
+        }
+        bytes.extend_from_slice(data);
+    }
+    Ok(Some(bytes))
+}
+
+async fn send(
+    store: &mut Store<Guest>,
+    answered: wit::Response,
+    (head, is_head): (oneshot::Sender<Result<Head, Fault>>, bool),
+) -> wasmtime::Result<()> {
+    let body = Bytes::from(answered.body.unwrap_or_default());
+    if !store.data_mut().meter.hold(body.len() as u64) {
+        return Err(wasmtime::Error::msg("the response's body does not fit into the memory of this request"));
+    }
+    let status = StatusCode::from_u16(answered.status).ok().filter(|status| (200..600).contains(&status.as_u16()));
+    let (Some(status), Some(headers)) = (status, one_headers(answered.headers.unwrap_or_default())) else {
+        post(head, Err(Fault::BadResponse));
+        return Ok(());
+    };
+    let (pieces, queue) = mpsc::channel(FRAMES_WAITING);
+    let mut answer = http::Response::new(Source::Driven(queue));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    if !is_head && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        answer.headers_mut().insert(http::header::CONTENT_LENGTH, body.len().into());
+    }
+    post(head, Ok(answer));
+    let mut left = body;
+    while !left.is_empty() {
+        let piece = left.split_to(left.len().min(PIECE_BYTES_MAX));
+        if pieces.send(Piece::Frame(Frame::data(piece))).await.is_err() {
+            return Ok(());
+        }
+    }
+    let _gone = pieces.send(Piece::End).await;
+    Ok(())
+}
+
+fn post(head: oneshot::Sender<Result<Head, Fault>>, answer: Result<Head, Fault>) {
+    outbox::post(move || {
+        // Nobody waits any more where the client has left.
+        let _gone = head.send(answer);
+    });
+}
+
+fn method(method: &Method) -> Option<types::Method> {
+    Some(match *method {
+        Method::GET => types::Method::Get,
+        Method::POST => types::Method::Post,
+        Method::PUT => types::Method::Put,
+        Method::DELETE => types::Method::Delete,
+        Method::PATCH => types::Method::Patch,
+        Method::HEAD => types::Method::Head,
+        Method::OPTIONS => types::Method::Options,
+        _ => return None,
+    })
+}
