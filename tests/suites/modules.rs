@@ -131,7 +131,7 @@ async fn a_message_starts_a_module_of_spin_0() {
     let key = "GET tg:{old}:r:spin-example";
     until("its key", async || redis.ask(key).contains("published by a module of Spin 0.5").then_some(())).await;
     assert!(redis.ask("GET tg:{old}:r:spin-example-incr").contains('2'), "the second message is its own");
-    redis.ask("PUBLISH tg:{old}:ch:channelOne fail");
+    assert_eq!(redis.ask("PUBLISH tg:{old}:ch:channelOne fail"), "(integer) 1");
     until("a refused message", async || {
         let text = gateway.admin("/metrics").await;
         text.lines().any(|line| line.contains("messages") && line.contains("refused") && line.ends_with(" 1")).then_some(())

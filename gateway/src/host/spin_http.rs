@@ -6,7 +6,7 @@
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt as _, Full};
-use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, WasiBody, WasiHttpHooks as _, WasiHttpView as _};
+use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, WasiBody, WasiHttpView as _};
 
 use super::guest::Guest;
 use super::spin::one::fermyon::spin::http::{self as wit, HttpError, Request, Response};

@@ -107,9 +107,11 @@ impl ReencodeComponent for Respell {
     fn parse_component_export(
         &mut self,
         exports: &mut wasm_encoder::ComponentExportSection,
-        mut export: wasmparser::ComponentExport<'_>,
+        export: wasmparser::ComponentExport<'_>,
     ) -> Done {
         let mut spelt = [const { None }; 2];
+        // Of a shorter life than the argument, as the new name is.
+        let mut export = export;
         export.name = Self::name(&mut spelt, export.name);
         utils::parse_component_export(self, exports, export)
     }

@@ -56,7 +56,8 @@ impl Template {
         self.write(dir, made)?;
         write(&dir.join("spin.toml"), &(head + &made.fill(self.manifest)))?;
         write(&dir.join("tenant.toml"), &tenant)?;
-        write(&dir.join("README.md"), &made.fill(self.readme))
+        let served = if self.is_http() { format!("http://{}.localhost:3000", made.name) } else { made.messages() };
+        write(&dir.join("README.md"), &made.fill(self.readme).replace("@SERVED@", &served))
     }
 
     /// Adds a component to a project of a manifest of version 2.
@@ -101,6 +102,11 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 impl Made<'_> {
+    /// What a project without HTTP does when it is up.
+    fn messages(&self) -> String {
+        format!("it takes the messages of {}", self.channel)
+    }
+
     fn fill(&self, text: &str) -> String {
         let prefix = if self.dir.is_empty() { String::new() } else { format!("{}/", self.dir) };
         let workdir = if self.dir.is_empty() { String::new() } else { format!("workdir = \"{}\"\n", self.dir) };
@@ -127,6 +133,8 @@ mod tests {
         for template in &TEMPLATES {
             let dir = root.path().join(template.name);
             template.make(&dir, &made("first-one", "")).unwrap();
+            let readme = std::fs::read_to_string(dir.join("README.md")).unwrap();
+            assert!(readme.starts_with("# first-one\n") && !readme.contains("@S"), "{readme}");
             assert!(template.make(&dir, &made("first-one", "")).unwrap_err().to_string().contains("not empty"));
             let project = Project::find(&dir, None).unwrap();
             for other in &TEMPLATES {

@@ -190,3 +190,38 @@ pub(super) const TEMPLATES: [Template; 14] = [
         readme: RUST_README,
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use wit_component::{StringEncoding, metadata};
+    use wit_parser::Resolve;
+
+    /// Go cannot be told of a section, so that a program of the template adds it: made here, from the WIT that lies beside it.
+    #[test]
+    fn what_a_go_component_says_of_itself_is_its_wit() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+        let wit = std::fs::read_to_string(folder.join("go/app.wit.in")).unwrap();
+        let mut resolve = Resolve::default();
+        let package = resolve.push_str("app.wit", &wit).unwrap();
+        for (template, name) in [("http-go", "http"), ("redis-go", "messages")] {
+            let world = resolve.select_world(&[package], Some(name)).unwrap();
+            let section = STANDARD.encode(metadata::encode(&resolve, world, StringEncoding::UTF8, None).unwrap());
+            let lines: Vec<&str> = section.as_bytes().chunks(100).map(|line| std::str::from_utf8(line).unwrap()).collect();
+            let made = format!(
+                "package main\n\n// componentType is the world {name} of wit/app.wit, encoded as wit-component does. Made by a \
+                 test; not to be edited.\nconst componentType = `\n{}\n`\n",
+                lines.join("\n")
+            );
+            let path = folder.join(template).join("type.go.in");
+            if std::env::var_os("TOLLGATE_GOLDEN").is_some() {
+                std::fs::write(&path, &made).unwrap();
+            }
+            let kept = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(kept, made, "TOLLGATE_GOLDEN=write cargo nextest run -p gateway makes {} anew", path.display());
+        }
+    }
+}
