@@ -14,6 +14,8 @@ pub(super) struct Template {
     pub(super) manifest: &'static str,
     /// Names and texts.
     pub(super) files: &'static [(&'static str, &'static str)],
+    /// Name and bytes of a component that needs no toolchain.
+    pub(super) component: Option<(&'static str, &'static [u8])>,
     pub(super) readme: &'static str,
 }
 
@@ -54,10 +56,10 @@ impl Template {
         );
         let tenant = format!("schema = 1\nhosts = [\"{}.localhost\"]\napp = \"spin.toml\"\n", made.name);
         self.write(dir, made)?;
-        write(&dir.join("spin.toml"), &(head + &made.fill(self.manifest)))?;
-        write(&dir.join("tenant.toml"), &tenant)?;
+        write(&dir.join("spin.toml"), (head + &made.fill(self.manifest)).as_bytes())?;
+        write(&dir.join("tenant.toml"), tenant.as_bytes())?;
         let served = if self.is_http() { format!("http://{}.localhost:3000", made.name) } else { made.messages() };
-        write(&dir.join("README.md"), &made.fill(self.readme).replace("@SERVED@", &served))
+        write(&dir.join("README.md"), made.fill(self.readme).replace("@SERVED@", &served).as_bytes())
     }
 
     /// Adds a component to a project of a manifest of version 2.
@@ -81,22 +83,22 @@ impl Template {
             }
             self.write(&dir, made)?;
         }
-        write(path, &format!("{}\n\n{}", before.trim_end(), made.fill(self.manifest)))
+        write(path, format!("{}\n\n{}", before.trim_end(), made.fill(self.manifest)).as_bytes())
     }
 
     fn write(&self, dir: &Path, made: &Made<'_>) -> anyhow::Result<()> {
         for (name, text) in self.files {
             let text = if *name == ".gitignore" { format!("{text}{OWN_DIR}/\n") } else { made.fill(text) };
-            write(&dir.join(name), &text)?;
+            write(&dir.join(name), text.as_bytes())?;
         }
-        Ok(())
+        self.component.map_or(Ok(()), |(name, bytes)| write(&dir.join(name), bytes))
     }
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || {
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-        std::fs::write(path, text)
+        std::fs::write(path, bytes)
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }
@@ -147,7 +149,8 @@ mod tests {
                 "a placeholder is left: {text}"
             );
             let of_code = project.components.iter().filter(|component| !component.commands.is_empty()).count();
-            assert_eq!(of_code, project.components.len(), "each has a build command");
+            let ready_made = 1 + usize::from(template.component.is_some());
+            assert_eq!(of_code + ready_made, project.components.len(), "each other one has a build command");
             for component in &project.components {
                 assert!(component.workdir.is_dir(), "{component:?}");
             }

@@ -8,13 +8,19 @@ macro_rules! text {
     };
 }
 
+macro_rules! bytes {
+    ($path:literal) => {
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/templates/", $path))
+    };
+}
+
 const GO_README: &str = text!("go/README.md.in");
 const RUST_README: &str = text!("rust.md");
 const JS_README: &str = text!("js/README.md.in");
 const PYTHON_README: &str = text!("python/README.md.in");
 
 /// In the order in which they are listed.
-pub(super) const TEMPLATES: [Template; 14] = [
+pub(super) const TEMPLATES: [Template; 15] = [
     Template {
         name: "http-go",
         summary: "answers HTTP, in Go",
@@ -32,6 +38,7 @@ pub(super) const TEMPLATES: [Template; 14] = [
             ("wit/app.wit", text!("go/app.wit.in")),
             (".gitignore", "*.wasm\n"),
         ],
+        component: None,
         readme: GO_README,
     },
     Template {
@@ -44,6 +51,7 @@ pub(super) const TEMPLATES: [Template; 14] = [
             ("src/lib.rs", text!("http-rust/lib.rs.in")),
             (".gitignore", "target/\n"),
         ],
+        component: None,
         readme: RUST_README,
     },
     Template {
@@ -63,6 +71,7 @@ pub(super) const TEMPLATES: [Template; 14] = [
             ("wit/app.wit", text!("go/app.wit.in")),
             (".gitignore", "*.wasm\n"),
         ],
+        component: None,
         readme: GO_README,
     },
     Template {
@@ -75,6 +84,7 @@ pub(super) const TEMPLATES: [Template; 14] = [
             ("src/lib.rs", text!("redis-rust/lib.rs.in")),
             (".gitignore", "target/\n"),
         ],
+        component: None,
         readme: RUST_README,
     },
     Template {
@@ -87,6 +97,7 @@ pub(super) const TEMPLATES: [Template; 14] = [
             ("src/lib.rs", text!("http-rust-kv/lib.rs.in")),
             (".gitignore", "target/\n"),
         ],
+        component: None,
         readme: RUST_README,
     },
     Template {
@@ -98,6 +109,7 @@ pub(super) const TEMPLATES: [Template; 14] = [
             ("src/index.js", text!("http-js/index.js.in")),
             (".gitignore", "node_modules/\n*.wasm\n"),
         ],
+        component: None,
         readme: JS_README,
     },
     Template {
@@ -110,6 +122,7 @@ pub(super) const TEMPLATES: [Template; 14] = [
             ("wit/app.wit", text!("http-js-kv/app.wit.in")),
             (".gitignore", "node_modules/\nwit/deps/\n*.wasm\n"),
         ],
+        component: None,
         readme: JS_README,
     },
     Template {
@@ -122,6 +135,7 @@ pub(super) const TEMPLATES: [Template; 14] = [
             ("wit/app.wit", text!("redis-js/app.wit.in")),
             (".gitignore", "node_modules/\n*.wasm\n"),
         ],
+        component: None,
         readme: JS_README,
     },
     Template {
@@ -133,6 +147,7 @@ pub(super) const TEMPLATES: [Template; 14] = [
             ("app.py", text!("http-python/app.py.in")),
             (".gitignore", ".venv/\n__pycache__/\n*.wasm\n"),
         ],
+        component: None,
         readme: PYTHON_README,
     },
     Template {
@@ -144,6 +159,7 @@ pub(super) const TEMPLATES: [Template; 14] = [
             ("app.py", text!("http-python-kv/app.py.in")),
             (".gitignore", ".venv/\n__pycache__/\n*.wasm\n"),
         ],
+        component: None,
         readme: PYTHON_README,
     },
     Template {
@@ -155,6 +171,7 @@ pub(super) const TEMPLATES: [Template; 14] = [
             ("app.py", text!("redis-python/app.py.in")),
             (".gitignore", ".venv/\n__pycache__/\n*.wasm\n"),
         ],
+        component: None,
         readme: PYTHON_README,
     },
     Template {
@@ -167,6 +184,7 @@ pub(super) const TEMPLATES: [Template; 14] = [
             ("main.c", text!("http-c/main.c.in")),
             (".gitignore", "bindings/\n*.wasm\n"),
         ],
+        component: None,
         readme: text!("http-c/README.md.in"),
     },
     Template {
@@ -174,6 +192,7 @@ pub(super) const TEMPLATES: [Template; 14] = [
         summary: "one fixed answer, without a component",
         manifest: text!("http-static/spin.toml.in"),
         files: &[],
+        component: None,
         readme: text!("http-static/README.md.in"),
     },
     Template {
@@ -187,7 +206,16 @@ pub(super) const TEMPLATES: [Template; 14] = [
             ("assets/index.html", text!("static-files/index.html.in")),
             (".gitignore", "target/\n"),
         ],
+        component: None,
         readme: RUST_README,
+    },
+    Template {
+        name: "static-fileserver",
+        summary: "serves the files of a folder, by a component that is ready-made",
+        manifest: text!("static-fileserver/spin.toml.in"),
+        files: &[("assets/index.html", text!("static-files/index.html.in")), (".gitignore", "")],
+        component: Some(("fileserver.wasm", bytes!("static-fileserver/fileserver.wasm"))),
+        readme: text!("static-fileserver/README.md.in"),
     },
 ];
 
