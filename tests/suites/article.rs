@@ -3,10 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use tests::{Redis, guest, top};
 
 use super::developer::{Desk, Up, wait};
+
+/// How long a build may take that somebody waits for.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Somebody who follows the tutorial, in one folder with one Redis.
 struct Reader {
@@ -56,10 +60,12 @@ impl Reader {
                 }
                 said
             }
-            ["curl", url] => {
+            ["curl", options @ .., url] => {
                 let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+                let host = host.strip_suffix(":3000").unwrap();
                 let answer = self.up.as_ref().unwrap().get(host, &format!("/{path}"));
-                answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or(answer)
+                let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+                if options.contains(&"-i") { answer } else { body.to_owned() }
             }
             _ => self.shell(line),
         };
@@ -89,19 +95,22 @@ impl Reader {
     /// Looks for each of these lines in what the last command said, or what `tollgate up` did; what may take a moment (a
     /// subscription, a build that a save started) is asked for again.
     fn sees(&mut self, lines: &str) {
-        wait(
-            || {
-                if self.last.starts_with("curl") || self.last.starts_with("redis-cli") {
-                    let line = self.last.clone();
-                    self.types(&line);
-                }
-                let up = self.up.as_ref().map(Up::said).unwrap_or_default();
-                let mut seen = self.said.lines().chain(up.iter().map(String::as_str)).map(plain);
-                let all: Vec<String> = seen.by_ref().collect();
-                lines.lines().filter(|line| *line != "…").all(|line| all.contains(&plain(line))).then_some(())
-            },
-            || format!("{lines:?} after {:?}", self.last),
-        );
+        let started = Instant::now();
+        while !self.has_seen(lines) {
+            let up = self.up.as_ref().map(Up::said).unwrap_or_default();
+            assert!(started.elapsed() < PATIENCE, "{lines} after {}:\n{}\n{}", self.last, self.said, up.join("\n"));
+            std::thread::sleep(Duration::from_millis(100));
+            if self.last.starts_with("curl") || self.last.starts_with("redis-cli") {
+                let line = self.last.clone();
+                self.types(&line);
+            }
+        }
+    }
+
+    fn has_seen(&self, lines: &str) -> bool {
+        let up = self.up.as_ref().map(Up::said).unwrap_or_default();
+        let seen: Vec<String> = self.said.lines().chain(up.iter().map(String::as_str)).map(plain).collect();
+        lines.lines().filter(|line| *line != "…").all(|line| seen.contains(&plain(line)))
     }
 }
 
@@ -232,7 +241,8 @@ fn lives_through_the_last_program(component: &Path) {
     assert_eq!(up.until("[last]"), "[last] Hello There!");
     // What it publishes starts the other component of the same application, which keeps the message in its place.
     let heard = up.until("[listener]");
-    let kept = || (redis.cli(&["get", "tg:{spin-example}:r:spin-example"]) == heard["[listener] ".len()..]).then_some(());
+    let kept =
+        || (redis.cli(&["get", "tg:{spin-example}:r:spin-example"]) == heard["[listener] ".len()..]).then_some(());
     wait(kept, || format!("what {heard:?} says, to be kept"));
     let value = redis.cli(&["get", "tg:{spin-example}:r:spin-example"]);
     drop(up);

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tests::{Redis, guest, tollgate};
+use tests::{Redis, guest, hex, tollgate, top};
 
 /// A developer's folder, with the environment in which cargo makes components on this machine.
 pub(super) struct Desk {
@@ -176,6 +176,24 @@ fn an_edit_is_built_and_swapped_while_it_is_served() {
     )
     .unwrap();
     up.get_until("site.localhost", "built again");
+}
+
+#[test]
+fn files_are_served_without_a_toolchain() {
+    let desk = Desk::new();
+    desk.done("", &["new", "static-fileserver", "site"]);
+    let up = desk.up("site", &["--watch"]);
+    up.get_until("site.localhost", "Hello from a file");
+    let nothing = up.get("site.localhost", "/nowhere");
+    assert!(nothing.starts_with("HTTP/1.1 404") && nothing.contains("not found"), "{nothing}");
+    desk.edit("site/assets/index.html", |text| text.replace("a file", "another"));
+    up.get_until("site.localhost", "Hello from another");
+    // What the template brings is what the other one's source makes.
+    let of = |path: &str| std::fs::read(top().join("gateway/templates").join(path)).unwrap();
+    let recorded = String::from_utf8(of("static-fileserver/source.sha256")).unwrap();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &of("static-files/lib.rs.in"));
+    assert_eq!(recorded.trim(), hex(digest.as_ref()), "`make demos` makes static-fileserver/fileserver.wasm anew");
+    assert!(guest("static-fileserver").exists());
 }
 
 /// JavaScript and Python carry an interpreter: fetching, building and compiling take a minute or two each.

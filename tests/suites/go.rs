@@ -185,7 +185,11 @@ fn go_answers_is_swapped_and_reaches_what_it_may() {
     assert!(answer.contains("x-many: one\r\nx-many: two\r\n"), "{answer}");
     let wanted = format!("POST gopher.localhost a=b%20c heard {}", "body".repeat(50_000));
     assert!(answer.ends_with(&wanted), "{} bytes", answer.len());
-    assert!(up.get(host, "/store?default").ends_with("\r\n\r\nfalse true true [key]"), "{:?}", up.get(host, "/store?default"));
+    assert!(
+        up.get(host, "/store?default").ends_with("\r\n\r\nfalse true true [key]"),
+        "{:?}",
+        up.get(host, "/store?default")
+    );
     assert!(up.get(host, "/store?other").contains("502 "), "a store that was not granted");
     assert!(up.get(host, "/variable?word").ends_with("\r\n\r\nknown"));
     assert!(up.get(host, "/variable?other").contains("502 "));

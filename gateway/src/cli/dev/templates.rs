@@ -238,7 +238,8 @@ mod tests {
         for (template, name) in [("http-go", "http"), ("redis-go", "messages")] {
             let world = resolve.select_world(&[package], Some(name)).unwrap();
             let section = STANDARD.encode(metadata::encode(&resolve, world, StringEncoding::UTF8, None).unwrap());
-            let lines: Vec<&str> = section.as_bytes().chunks(100).map(|line| std::str::from_utf8(line).unwrap()).collect();
+            let lines: Vec<&str> =
+                section.as_bytes().chunks(100).map(|line| std::str::from_utf8(line).unwrap()).collect();
             let made = format!(
                 "package main\n\n// componentType is the world {name} of wit/app.wit, encoded as wit-component does. Made by a \
                  test; not to be edited.\nconst componentType = `\n{}\n`\n",
