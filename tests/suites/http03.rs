@@ -3,20 +3,26 @@
 use tests::{Gateway, Protocol, Site, Tenant};
 
 fn start() -> Gateway {
-    let tenant = Tenant::new("async.localhost", "async-hello").with("[limits]\nfuel = \"100M\"\ntime = \"5s\"");
-    Gateway::start(&Site::new().tenant("async", &tenant))
+    let of = |host: &str, guest: &str| Tenant::new(host, guest).with("[limits]\nfuel = \"100M\"\ntime = \"5s\"");
+    let site = Site::new()
+        .tenant("async", &of("async.localhost", "async-hello"))
+        .tenant("newest", &of("newest.localhost", "async-hello-newest"));
+    Gateway::start(&site)
 }
 
 #[tokio::test]
 async fn an_async_component_answers_and_echoes() {
     let gateway = start();
-    for protocol in [Protocol::H1, Protocol::H2] {
+    // The newest is of wasi:http 0.3.2.
+    for (protocol, host) in
+        [(Protocol::H1, "async.localhost"), (Protocol::H2, "async.localhost"), (Protocol::H2, "newest.localhost")]
+    {
         let client = gateway.client(protocol);
-        let answer = client.get("async.localhost", "/").await;
-        assert_eq!((answer.text().as_str(), &answer.torn), ("Hello from wasi:http 0.3", &None), "{protocol:?}");
+        let answer = client.get(host, "/").await;
+        assert_eq!((answer.text().as_str(), &answer.torn), ("Hello from wasi:http 0.3", &None), "{protocol:?} {host}");
         let body = vec![b'e'; 300_000];
-        let echoed = client.call("POST", "async.localhost", "/echo", body.clone()).await;
-        assert_eq!((echoed.body.len(), echoed.torn), (body.len(), None), "{protocol:?}");
+        let echoed = client.call("POST", host, "/echo", body.clone()).await;
+        assert_eq!((echoed.body.len(), echoed.torn), (body.len(), None), "{protocol:?} {host}");
     }
 }
 

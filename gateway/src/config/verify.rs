@@ -79,29 +79,7 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
         Err(error) => return vec![compile_problem(error, problem)],
     };
     let mut problems = Vec::new();
-    let (other_versions, unknown) = unserved(report);
-    if !other_versions.is_empty() {
-        let (found, wanted): (Vec<_>, Vec<_>) = other_versions.into_iter().unzip();
-        let mut wanted = wanted;
-        wanted.dedup();
-        problems.push(problem(
-            Kind::UnservedImport,
-            ["this component is made for versions that are not served here", &listed(&found), &wanted.join("; ")],
-            Some("build it with an SDK for one of these; hosts.md lists SDKs and their versions".to_owned()),
-        ));
-    }
-    if !unknown.is_empty() {
-        let mut packages: Vec<&str> =
-            SERVED.iter().filter_map(|(name, _)| name.split_once('/')).map(|(package, _)| package).collect();
-        packages.sort_unstable();
-        packages.dedup();
-        let wanted = format!("interfaces of {}, as hosts.md lists them", packages.join(", "));
-        problems.push(problem(
-            Kind::UnservedImport,
-            ["this component imports what is not served here", &listed(&unknown), &wanted],
-            Some("build the component without it".to_owned()),
-        ));
-    }
+    problems.extend(unserved_imports(report, problem));
     if let (Some(error), true) = (&report.link_error, report.unserved.is_empty()) {
         problems.push(problem(
             Kind::UnservedImport,
@@ -126,7 +104,8 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
     }
     if report.handler.is_none() && report.handler_error.is_none() && (is_routed || !is_subscribed) {
         let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
-        let wanted = "an export of wasi:http/incoming-handler@0.2.x, wasi:http/handler@0.3.x or fermyon:spin/inbound-http";
+        let wanted =
+            "an export of wasi:http/incoming-handler@0.2.x, wasi:http/handler@0.3.x or fermyon:spin/inbound-http";
         problems.push(problem(
             Kind::NoHandler,
             ["this component answers no HTTP", &found, wanted],
@@ -145,6 +124,34 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
         problems.extend(grants(component, report, problem));
     }
     problems.extend(memory(plan, component, report));
+    problems
+}
+
+/// Imports that nobody serves: one problem for those of other versions, one for those of no interface that is served.
+fn unserved_imports(report: &Report, problem: impl Fn(Kind, [&str; 3], Option<String>) -> Problem) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let (other_versions, unknown) = unserved(report);
+    if !other_versions.is_empty() {
+        let (found, mut wanted): (Vec<_>, Vec<_>) = other_versions.into_iter().unzip();
+        wanted.dedup();
+        problems.push(problem(
+            Kind::UnservedImport,
+            ["this component is made for versions that are not served here", &listed(&found), &wanted.join("; ")],
+            Some("build it with an SDK for one of these; hosts.md lists SDKs and their versions".to_owned()),
+        ));
+    }
+    if !unknown.is_empty() {
+        let mut packages: Vec<&str> =
+            SERVED.iter().filter_map(|(name, _)| name.split_once('/')).map(|(package, _)| package).collect();
+        packages.sort_unstable();
+        packages.dedup();
+        let wanted = format!("interfaces of {}, as hosts.md lists them", packages.join(", "));
+        problems.push(problem(
+            Kind::UnservedImport,
+            ["this component imports what is not served here", &listed(&unknown), &wanted],
+            Some("build the component without it".to_owned()),
+        ));
+    }
     problems
 }
 
@@ -244,7 +251,8 @@ fn compile_problem(error: &CompileError, problem: impl Fn(Kind, [&str; 3], Optio
         CompileError::NoHandler(_) => {
             let wanted = "a core module or component with a handler: of wasi:http, or fermyon:spin's inbound-http or \
                           inbound-redis";
-            let hint = "build it with an SDK of one of these; a command that prints its answer (WAGI) is not served here";
+            let hint =
+                "build it with an SDK of one of these; a command that prints its answer (WAGI) is not served here";
             let texts = ["nothing here starts this core module", &found, wanted];
             problem(Kind::NoHandler, texts, Some(hint.to_owned()))
         }

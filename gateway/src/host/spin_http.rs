@@ -34,11 +34,7 @@ impl wit::Host for Guest {
 
 impl Guest {
     /// Sends a request and collects its answer. `held` grows by the bytes that are kept.
-    async fn exchange(
-        &mut self,
-        request: http::Request<WasiBody>,
-        held: &mut u64,
-    ) -> Result<Response, HttpError> {
+    async fn exchange(&mut self, request: http::Request<WasiBody>, held: &mut u64) -> Result<Response, HttpError> {
         let never = Box::new(std::future::ready(Ok(())));
         let sent = self.http().hooks.send_request(request, None, never);
         let (response, connection) = Box::into_pin(sent).await.map_err(|error| told(&error))?;

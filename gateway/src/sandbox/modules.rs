@@ -171,12 +171,15 @@ fn imports(section: wasmparser::ImportSectionReader<'_>) -> Result<ImportSection
         let import = import.map_err(Unfit::invalid)?;
         let kind = RoundtripReencoder.entity_type(import.ty).map_err(Unfit::invalid)?;
         if OLD_DENIED.contains(&import.module) {
-            let text = format!("it imports {}, which is not served here: storage is key-value stores and Redis", import.module);
+            let text = format!(
+                "it imports {}, which is not served here: storage is key-value stores and Redis",
+                import.module
+            );
             return Err(Unfit::Invalid(text));
         }
-        let new = OLD_IMPORTS.iter().find(|(module, name, ..)| {
-            *module == import.module && name.is_none_or(|name| name == import.name)
-        });
+        let new = OLD_IMPORTS
+            .iter()
+            .find(|(module, name, ..)| *module == import.module && name.is_none_or(|name| name == import.name));
         let (module, name) = new.map_or((import.module, import.name), |(_, _, interface, function)| {
             (*interface, function.unwrap_or(import.name))
         });

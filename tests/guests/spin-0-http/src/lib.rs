@@ -5,14 +5,14 @@ mod abi;
 
 use abi::{Pair, Store, config, execute, given, pairs, request, sadd, smembers};
 
-/// The response as the host of that time read it.
+/// The response as the host of that time read it: an option's case takes the room of a pointer before its list.
 #[repr(C)]
 struct Response {
     status: u16,
-    has_headers: u8,
+    has_headers: u32,
     headers: *const Pair,
     headers_len: usize,
-    has_body: u8,
+    has_body: u32,
     body: *const u8,
     body_len: usize,
 }
