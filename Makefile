@@ -92,9 +92,9 @@ test-servers: guests ## The storage suites on Valkey 9.1 and on Redis 8.2, fetch
 	for server in $$(find $(SERVERS) -name '*-server'); do "$$server" --version && \
 	  TOLLGATE_REDIS_SERVER="$$server" $(CARGO) nextest run -p tests --locked -E '$(SUITES)' || exit 1; done
 
-test-templates: guests ## The JavaScript, Python and C templates, from npm, PyPI, Debian and Cargo's registry
+test-templates: guests ## The Go, JavaScript, Python and C templates, from npm, PyPI, Debian and Cargo's registry
 	$(CARGO) build -p gateway --locked
-	$(CARGO) nextest run -p tests --locked --run-ignored only -E 'test(javascript_and_python) + test(c_is_built)'
+	$(CARGO) nextest run -p tests --locked --run-ignored only -E 'test(javascript_and_python) + test(c_is_built) + test(/^go::/)'
 
 check: ## Formatting, clippy with warnings denied, cargo-deny where it is installed, documentation
 	$(CARGO) fmt --all --check

@@ -135,5 +135,8 @@ rps rock rps-rock
 rps paper rps-paper
 rps scissors rps-scissors
 LIST
+    template=$top/gateway/templates/static-fileserver
+    cp "$target/components/static-fileserver.wasm" "$template/fileserver.wasm"
+    sha256sum <"$top/gateway/templates/static-files/lib.rs.in" | cut -d' ' -f1 >"$template/source.sha256"
 fi
 ls -l "$target/components" | awk 'NR > 1 { printf "%9d  %s\n", $5, $9 }'

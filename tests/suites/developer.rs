@@ -1,4 +1,4 @@
-//! What a tenant's developer does, from a template to an answer: the seed article step by step, with a real Redis.
+//! What a tenant's developer does, from a template to an answer. The seed article step by step is `article.rs`.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -7,25 +7,25 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tests::{Redis, guest, tollgate};
+use tests::{Redis, guest, hex, tollgate, top};
 
 /// A developer's folder, with the environment in which cargo makes components on this machine.
-struct Desk {
+pub(super) struct Desk {
     dir: tempfile::TempDir,
-    env: Vec<(String, String)>,
+    pub(super) env: Vec<(String, String)>,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("desk").tempdir().unwrap();
         Self { dir, env: environment("build.sh", &["--env"]) }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn command(&self, folder: &str, words: &[&str]) -> Command {
+    pub(super) fn command(&self, folder: &str, words: &[&str]) -> Command {
         let mut command = Command::new(tollgate());
         command.args(words).current_dir(self.path(folder)).env_remove("TOLLGATE_STORAGE");
         // What the guests were built from is here already; one target folder for all spares building std again.
@@ -34,31 +34,31 @@ impl Desk {
     }
 
     /// Runs it to its end: whether it went well, and what it said.
-    fn run(&self, folder: &str, words: &[&str]) -> (bool, String) {
+    pub(super) fn run(&self, folder: &str, words: &[&str]) -> (bool, String) {
         let output = self.command(folder, words).stdin(Stdio::null()).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
-    fn done(&self, folder: &str, words: &[&str]) -> String {
+    pub(super) fn done(&self, folder: &str, words: &[&str]) -> String {
         let (is_good, text) = self.run(folder, words);
         assert!(is_good, "{words:?}: {text}");
         text
     }
 
     /// A project from a template, where cargo finds its target folder and the versions that were fetched.
-    fn new_project(&self, template: &str, name: &str, more: &[&str]) {
+    pub(super) fn new_project(&self, template: &str, name: &str, more: &[&str]) {
         self.done("", &[&["new", template, name], more].concat());
         self.prepare(name);
     }
 
-    fn prepare(&self, folder: &str) {
+    pub(super) fn prepare(&self, folder: &str) {
         let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/Cargo.lock");
         std::fs::copy(lock, self.path(folder).join("Cargo.lock")).unwrap();
         let target = self.env.iter().find(|(name, _)| name == "CARGO_TARGET_DIR").unwrap();
         std::os::unix::fs::symlink(&target.1, self.path(folder).join("target")).unwrap();
     }
 
-    fn edit(&self, path: &str, edit: impl Fn(&str) -> String) {
+    pub(super) fn edit(&self, path: &str, edit: impl Fn(&str) -> String) {
         let path = self.path(path);
         let text = std::fs::read_to_string(&path).unwrap();
         let edited = edit(&text);
@@ -66,7 +66,7 @@ impl Desk {
         std::fs::write(path, edited).unwrap();
     }
 
-    fn up(&self, folder: &str, words: &[&str]) -> Up {
+    pub(super) fn up(&self, folder: &str, words: &[&str]) -> Up {
         let words = [&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], words].concat();
         let mut child = self.command(folder, &words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -87,7 +87,7 @@ impl Desk {
 }
 
 /// What a script of the guests prints.
-fn environment(script: &str, words: &[&str]) -> Vec<(String, String)> {
+pub(super) fn environment(script: &str, words: &[&str]) -> Vec<(String, String)> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests").join(script);
     let output = Command::new(script).args(words).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -96,7 +96,7 @@ fn environment(script: &str, words: &[&str]) -> Vec<(String, String)> {
 }
 
 /// `tollgate up` as it runs; ended when it is dropped.
-struct Up {
+pub(super) struct Up {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
 }
@@ -110,35 +110,42 @@ impl Drop for Up {
 }
 
 impl Up {
-    fn said(&self) -> Vec<String> {
+    pub(super) fn said(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
     }
 
     /// The first line that begins so, once it is there.
-    fn until(&self, start: &str) -> String {
+    pub(super) fn until(&self, start: &str) -> String {
         let look = || self.said().into_iter().find(|line| line.starts_with(start));
         wait(look, || format!("a line {start:?} in {:?}", self.said()))
     }
 
     /// The whole answer as it stands on the wire.
-    fn get(&self, host: &str, path: &str) -> String {
+    pub(super) fn get(&self, host: &str, path: &str) -> String {
+        self.send("GET", host, path, "", "")
+    }
+
+    /// The same, for a request with header lines and a body.
+    pub(super) fn send(&self, method: &str, host: &str, path: &str, headers: &str, body: &str) -> String {
         let address: SocketAddr = self.until("http ").trim_start_matches("http ").trim().parse().unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
+        let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}{length}\r\n");
+        stream.write_all((head + body).as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         text
     }
 
     /// Asks until the answer has this in it.
-    fn get_until(&self, host: &str, wanted: &str) {
+    pub(super) fn get_until(&self, host: &str, wanted: &str) {
         let look = || self.get(host, "/").contains(wanted).then_some(());
         wait(look, || format!("{wanted:?} in {} {:?}", self.get(host, "/"), self.said()));
     }
 }
 
 /// Waits until `look` finds something, which may take a build.
-fn wait<T>(look: impl Fn() -> Option<T>, what: impl Fn() -> String) -> T {
+pub(super) fn wait<T>(look: impl Fn() -> Option<T>, what: impl Fn() -> String) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -147,106 +154,6 @@ fn wait<T>(look: impl Fn() -> Option<T>, what: impl Fn() -> String) -> T {
         assert!(started.elapsed() < Duration::from_secs(120), "waited too long for {}", what());
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-const PERSISTENT: &str = r#"
-use spin_sdk::http::{IntoResponse, Request, Response};
-use spin_sdk::redis::Connection;
-
-#[spin_sdk::http_component]
-fn handle(_request: Request) -> anyhow::Result<impl IntoResponse> {
-    let redis = Connection::open(&std::env::var("REDIS_ADDRESS")?)?;
-    let mine = redis.get("mykey")?.unwrap_or_default();
-    redis.set("spin-example", &b"Eureka!".to_vec())?;
-    redis.set("int-key", &b"0".to_vec())?;
-    let number = redis.incr("int-key")?;
-    redis.publish(&std::env::var("REDIS_CHANNEL")?, &mine)?;
-    Ok(Response::new(200, format!("mykey={} int-key={number}\n", String::from_utf8_lossy(&mine))))
-}
-"#;
-
-const ROCK_PAPER_SCISSORS: &str = r#"
-spin_version = "1"
-name = "rps"
-version = "0.1.0"
-trigger = { type = "http", base = "/" }
-
-[[component]]
-id = "rock"
-source = "rps-rock.wasm"
-[component.trigger]
-route = "/rock"
-
-[[component]]
-id = "paper"
-source = "rps-paper.wasm"
-[component.trigger]
-route = "/paper"
-
-[[component]]
-id = "scissors"
-source = "rps-scissors.wasm"
-[component.trigger]
-route = "/scissors"
-"#;
-
-#[test]
-fn the_article_works_from_beginning_to_end() {
-    let mut redis = Redis::start();
-    let url = redis.url();
-    let desk = Desk::new();
-
-    // A component that a message starts.
-    assert!(desk.done("", &["templates", "list"]).contains("redis-rust "));
-    desk.new_project("redis-rust", "messages", &[]);
-    desk.done("messages", &["build"]);
-    let up = desk.up("messages", &["--storage", &url, "--follow-all"]);
-    let publish = || redis.cli(&["publish", "tg:{messages}:ch:channelOne", "Hello There!"]).trim() == "1";
-    wait(|| publish().then_some(()), || "a subscription".to_owned());
-    assert_eq!(up.until("[messages]"), "[messages] Hello There!");
-    drop(up);
-
-    // Three components from a manifest of version 1, on three routes.
-    std::fs::create_dir(desk.path("rps")).unwrap();
-    std::fs::write(desk.path("rps/spin.toml"), ROCK_PAPER_SCISSORS).unwrap();
-    for name in ["rps-rock", "rps-paper", "rps-scissors"] {
-        std::fs::copy(guest(name), desk.path(&format!("rps/{name}.wasm"))).unwrap();
-    }
-    let up = desk.up("rps", &[]);
-    for name in ["rock", "paper", "scissors"] {
-        let answer = up.get("localhost", &format!("/{name}"));
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.to_lowercase().contains(name), "{answer}");
-    }
-    assert!(up.get("localhost", "/lizard").starts_with("HTTP/1.1 404"));
-    drop(up);
-
-    // Values that stay, and a message to another component of the same application.
-    desk.new_project("http-rust", "persistent", &[]);
-    std::fs::write(desk.path("persistent/src/lib.rs"), PERSISTENT).unwrap();
-    desk.done("persistent", &["add", "redis-rust", "listener", "--channel", "news"]);
-    desk.prepare("persistent/listener");
-    desk.edit("persistent/spin.toml", |text| {
-        let granted = "allowed_outbound_hosts = [\"redis://127.0.0.1:6379\"]\n\
-                       environment = { REDIS_ADDRESS = \"redis://127.0.0.1:6379\", REDIS_CHANNEL = \"news\" }";
-        text.replacen("allowed_outbound_hosts = []", granted, 1)
-    });
-    desk.done("persistent", &["build"]);
-    assert_eq!(redis.cli(&["set", "tg:{persistent}:r:mykey", "a value from before"]).trim(), "OK");
-    let up = desk.up("persistent", &["--storage", &url, "--follow", "listener"]);
-    let answer = up.get("persistent.localhost", "/");
-    assert!(answer.contains("mykey=a value from before int-key=1"), "{answer} {:?}", up.said());
-    assert_eq!(up.until("[listener]"), "[listener] a value from before");
-    assert_eq!(redis.cli(&["get", "tg:{persistent}:r:spin-example"]).trim(), "Eureka!");
-    assert_eq!(redis.cli(&["get", "tg:{persistent}:r:int-key"]).trim(), "1");
-    drop(up);
-    assert_eq!(redis.cli(&["save"]).trim(), "OK");
-    redis.stop();
-    redis.start_again();
-    assert_eq!(redis.cli(&["get", "tg:{persistent}:r:spin-example"]).trim(), "Eureka!");
-    let up = desk.up("persistent", &["--storage", &url, "-q"]);
-    let answer = up.get("persistent.localhost", "/");
-    assert!(answer.contains("mykey=a value from before int-key=1"), "{answer} {:?}", up.said());
-    assert!(!up.said().iter().any(|line| line.starts_with("[listener]")), "quiet: {:?}", up.said());
 }
 
 #[test]
@@ -271,6 +178,24 @@ fn an_edit_is_built_and_swapped_while_it_is_served() {
     up.get_until("site.localhost", "built again");
 }
 
+#[test]
+fn files_are_served_without_a_toolchain() {
+    let desk = Desk::new();
+    desk.done("", &["new", "static-fileserver", "site"]);
+    let up = desk.up("site", &["--watch"]);
+    up.get_until("site.localhost", "Hello from a file");
+    let nothing = up.get("site.localhost", "/nowhere");
+    assert!(nothing.starts_with("HTTP/1.1 404") && nothing.contains("not found"), "{nothing}");
+    desk.edit("site/assets/index.html", |text| text.replace("a file", "another"));
+    up.get_until("site.localhost", "Hello from another");
+    // What the template brings is what the other one's source makes.
+    let of = |path: &str| std::fs::read(top().join("gateway/templates").join(path)).unwrap();
+    let recorded = String::from_utf8(of("static-fileserver/source.sha256")).unwrap();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &of("static-files/lib.rs.in"));
+    assert_eq!(recorded.trim(), hex(digest.as_ref()), "`make demos` makes static-fileserver/fileserver.wasm anew");
+    assert!(guest("static-fileserver").exists());
+}
+
 /// JavaScript and Python carry an interpreter: fetching, building and compiling take a minute or two each.
 #[test]
 #[ignore = "fetches from npm and PyPI; make test-templates runs it"]
@@ -288,6 +213,43 @@ fn javascript_and_python_are_built_served_and_swapped() {
         assert!(line.contains('/'), "{line}");
         desk.edit(source, |text| text.replace("Hello", "Hello again"));
         up.get_until(&host, &said.replace("Hello", "Hello again"));
+    }
+}
+
+/// Puts, gets and deletes, in languages that carry an interpreter.
+#[test]
+#[ignore = "fetches from npm and PyPI; make test-templates runs it"]
+fn javascript_and_python_keep_values() {
+    for (template, name) in [("http-js-kv", "script-kv"), ("http-python-kv", "snake-kv")] {
+        let desk = Desk::new();
+        desk.done("", &["new", template, name]);
+        let up = desk.up(name, &["--build"]);
+        let host = format!("{name}.localhost");
+        let status = |method: &str, body: &str| up.send(method, &host, "/a/key", "", body)[9..12].to_owned();
+        assert_eq!(status("GET", ""), "404", "{template}: {:?}", up.said());
+        assert_eq!(status("PUT", "a value"), "201", "{template}: {:?}", up.said());
+        let answer = up.get(&host, "/a/key");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("a value"), "{template}: {answer}");
+        assert_eq!(status("DELETE", ""), "204", "{template}");
+        assert_eq!(status("GET", ""), "404", "{template}");
+        assert_eq!(status("PATCH", ""), "405", "{template}");
+    }
+}
+
+#[test]
+#[ignore = "fetches from npm and PyPI; make test-templates runs it"]
+fn javascript_and_python_take_messages_and_count_them() {
+    for (template, name) in [("redis-js", "script-heard"), ("redis-python", "snake-heard")] {
+        let redis = Redis::start();
+        let desk = Desk::new();
+        desk.done("", &["new", template, name, "--channel", "news"]);
+        let up = desk.up(name, &["--build", "--storage", &redis.url()]);
+        for (count, text) in [(1, "Hello There!"), (2, "and again")] {
+            let sent = || (redis.cli(&["publish", &format!("tg:{{{name}}}:ch:news"), text]) == "1").then_some(());
+            wait(sent, || "a subscription".to_owned());
+            let start = format!("[{name}] message {count}: ");
+            assert_eq!(up.until(&start), start.clone() + text, "{template}");
+        }
     }
 }
 

@@ -75,8 +75,9 @@ fn hint(command: &str, code: Option<i32>, workdir: &Path) -> Option<String> {
 }
 
 /// Where the programs that templates call come from.
-const GET: [(&str, &str); 7] = [
+const GET: [(&str, &str); 8] = [
     ("cargo", "https://rustup.rs"),
+    ("go", "https://go.dev/dl"),
     ("npm", "it comes with Node.js, https://nodejs.org"),
     ("npx", "it comes with Node.js, https://nodejs.org"),
     ("python3", "https://www.python.org"),
@@ -99,6 +100,9 @@ mod tests {
         let here = Path::new(".");
         let of = |command: &str, code: i32| hint(command, Some(code), here).unwrap_or_default();
         assert!(of("componentize-py -w x", 127).contains("pip install componentize-py"));
+        if !is_here("go") {
+            assert!(of("go run ./component", 127).contains("https://go.dev/dl"));
+        }
         assert!(of("nobody-has-this", 127).contains("a program that it calls is not here"));
         assert!(of("cargo build --target wasm32-wasi", 101).contains("wasm32-wasip1"));
         assert!(of("cargo build --target=no-such-target", 101).contains("rustup target add no-such-target"));

@@ -4,6 +4,7 @@ mod build;
 mod follow;
 mod project;
 mod template;
+mod templates;
 mod up;
 mod watch;
 
@@ -16,7 +17,8 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
 use project::Project;
-use template::{Made, TEMPLATES, Template};
+use template::{Made, Template};
+use templates::TEMPLATES;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Templates {

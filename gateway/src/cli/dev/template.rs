@@ -5,15 +5,18 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use super::project::{OWN_DIR, Project};
+use super::templates::TEMPLATES;
 
 pub(super) struct Template {
     pub(super) name: &'static str,
     pub(super) summary: &'static str,
     /// What stands in a manifest of version 2.
-    manifest: &'static str,
+    pub(super) manifest: &'static str,
     /// Names and texts.
-    files: &'static [(&'static str, &'static str)],
-    readme: &'static str,
+    pub(super) files: &'static [(&'static str, &'static str)],
+    /// Name and bytes of a component that needs no toolchain.
+    pub(super) component: Option<(&'static str, &'static [u8])>,
+    pub(super) readme: &'static str,
 }
 
 /// What the placeholders stand for.
@@ -24,107 +27,6 @@ pub(super) struct Made<'a> {
     pub(super) route: &'a str,
     pub(super) channel: &'a str,
 }
-
-macro_rules! text {
-    ($path:literal) => {
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/templates/", $path))
-    };
-}
-
-const RUST_README: &str = text!("rust.md");
-
-pub(super) const TEMPLATES: [Template; 8] = [
-    Template {
-        name: "http-rust",
-        summary: "answers HTTP, in Rust",
-        manifest: text!("http-rust/spin.toml.in"),
-        files: &[
-            ("Cargo.toml", text!("rust/Cargo.toml.in")),
-            ("build.rs", text!("rust/build.rs.in")),
-            ("src/lib.rs", text!("http-rust/lib.rs.in")),
-            (".gitignore", "target/\n"),
-        ],
-        readme: RUST_README,
-    },
-    Template {
-        name: "http-rust-kv",
-        summary: "answers HTTP from a key-value store, in Rust",
-        manifest: text!("http-rust-kv/spin.toml.in"),
-        files: &[
-            ("Cargo.toml", text!("rust/Cargo.toml.in")),
-            ("build.rs", text!("rust/build.rs.in")),
-            ("src/lib.rs", text!("http-rust-kv/lib.rs.in")),
-            (".gitignore", "target/\n"),
-        ],
-        readme: RUST_README,
-    },
-    Template {
-        name: "redis-rust",
-        summary: "is started by messages on a channel, in Rust",
-        manifest: text!("redis-rust/spin.toml.in"),
-        files: &[
-            ("Cargo.toml", text!("rust/Cargo.toml.in")),
-            ("build.rs", text!("rust/build.rs.in")),
-            ("src/lib.rs", text!("redis-rust/lib.rs.in")),
-            (".gitignore", "target/\n"),
-        ],
-        readme: RUST_README,
-    },
-    Template {
-        name: "http-js",
-        summary: "answers HTTP, in JavaScript",
-        manifest: text!("http-js/spin.toml.in"),
-        files: &[
-            ("package.json", text!("http-js/package.json.in")),
-            ("src/index.js", text!("http-js/index.js.in")),
-            (".gitignore", "node_modules/\n*.wasm\n"),
-        ],
-        readme: text!("http-js/README.md.in"),
-    },
-    Template {
-        name: "http-python",
-        summary: "answers HTTP, in Python",
-        manifest: text!("http-python/spin.toml.in"),
-        files: &[
-            ("requirements.txt", text!("http-python/requirements.txt.in")),
-            ("app.py", text!("http-python/app.py.in")),
-            (".gitignore", ".venv/\n__pycache__/\n*.wasm\n"),
-        ],
-        readme: text!("http-python/README.md.in"),
-    },
-    Template {
-        name: "http-c",
-        summary: "answers HTTP, in C",
-        manifest: text!("http-c/spin.toml.in"),
-        files: &[
-            ("Makefile", text!("http-c/Makefile.in")),
-            ("app.wit", text!("http-c/app.wit.in")),
-            ("main.c", text!("http-c/main.c.in")),
-            (".gitignore", "bindings/\n*.wasm\n"),
-        ],
-        readme: text!("http-c/README.md.in"),
-    },
-    Template {
-        name: "http-static",
-        summary: "one fixed answer, without a component",
-        manifest: text!("http-static/spin.toml.in"),
-        files: &[],
-        readme: text!("http-static/README.md.in"),
-    },
-    Template {
-        name: "static-files",
-        summary: "serves the files of a folder, by a component in Rust",
-        manifest: text!("static-files/spin.toml.in"),
-        files: &[
-            ("Cargo.toml", text!("rust/Cargo.toml.in")),
-            ("build.rs", text!("rust/build.rs.in")),
-            ("src/lib.rs", text!("static-files/lib.rs.in")),
-            ("assets/index.html", text!("static-files/index.html.in")),
-            (".gitignore", "target/\n"),
-        ],
-        readme: RUST_README,
-    },
-];
 
 impl Template {
     /// # Errors
@@ -154,9 +56,10 @@ impl Template {
         );
         let tenant = format!("schema = 1\nhosts = [\"{}.localhost\"]\napp = \"spin.toml\"\n", made.name);
         self.write(dir, made)?;
-        write(&dir.join("spin.toml"), &(head + &made.fill(self.manifest)))?;
-        write(&dir.join("tenant.toml"), &tenant)?;
-        write(&dir.join("README.md"), &made.fill(self.readme))
+        write(&dir.join("spin.toml"), (head + &made.fill(self.manifest)).as_bytes())?;
+        write(&dir.join("tenant.toml"), tenant.as_bytes())?;
+        let served = if self.is_http() { format!("http://{}.localhost:3000", made.name) } else { made.messages() };
+        write(&dir.join("README.md"), made.fill(self.readme).replace("@SERVED@", &served).as_bytes())
     }
 
     /// Adds a component to a project of a manifest of version 2.
@@ -180,27 +83,32 @@ impl Template {
             }
             self.write(&dir, made)?;
         }
-        write(path, &format!("{}\n\n{}", before.trim_end(), made.fill(self.manifest)))
+        write(path, format!("{}\n\n{}", before.trim_end(), made.fill(self.manifest)).as_bytes())
     }
 
     fn write(&self, dir: &Path, made: &Made<'_>) -> anyhow::Result<()> {
         for (name, text) in self.files {
             let text = if *name == ".gitignore" { format!("{text}{OWN_DIR}/\n") } else { made.fill(text) };
-            write(&dir.join(name), &text)?;
+            write(&dir.join(name), text.as_bytes())?;
         }
-        Ok(())
+        self.component.map_or(Ok(()), |(name, bytes)| write(&dir.join(name), bytes))
     }
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || {
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-        std::fs::write(path, text)
+        std::fs::write(path, bytes)
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 impl Made<'_> {
+    /// What a project without HTTP does when it is up.
+    fn messages(&self) -> String {
+        format!("it takes the messages of {}", self.channel)
+    }
+
     fn fill(&self, text: &str) -> String {
         let prefix = if self.dir.is_empty() { String::new() } else { format!("{}/", self.dir) };
         let workdir = if self.dir.is_empty() { String::new() } else { format!("workdir = \"{}\"\n", self.dir) };
@@ -227,6 +135,8 @@ mod tests {
         for template in &TEMPLATES {
             let dir = root.path().join(template.name);
             template.make(&dir, &made("first-one", "")).unwrap();
+            let readme = std::fs::read_to_string(dir.join("README.md")).unwrap();
+            assert!(readme.starts_with("# first-one\n") && !readme.contains("@S"), "{readme}");
             assert!(template.make(&dir, &made("first-one", "")).unwrap_err().to_string().contains("not empty"));
             let project = Project::find(&dir, None).unwrap();
             for other in &TEMPLATES {
@@ -239,7 +149,8 @@ mod tests {
                 "a placeholder is left: {text}"
             );
             let of_code = project.components.iter().filter(|component| !component.commands.is_empty()).count();
-            assert_eq!(of_code, project.components.len(), "each has a build command");
+            let ready_made = 1 + usize::from(template.component.is_some());
+            assert_eq!(of_code + ready_made, project.components.len(), "each other one has a build command");
             for component in &project.components {
                 assert!(component.workdir.is_dir(), "{component:?}");
             }
