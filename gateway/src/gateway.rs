@@ -2,6 +2,7 @@
 
 mod certify;
 mod door;
+mod first;
 mod listen;
 mod reload;
 
@@ -137,6 +138,7 @@ impl Gateway {
         let messages = Arc::clone(&gateway.messages);
         gateway.store.hand_messages_to(move |heard| messages.take(heard));
         gateway.reload(&Changed::All).await?;
+        gateway.set_first().await?;
         gateway.listen(&metrics, moves, &mut sockets).await?;
         relieve(sockets.old).await;
         Ok(gateway)

@@ -27,6 +27,7 @@ fn house(quota: &Quota) -> House {
         files: None,
         variables: Vec::new(),
         egress: Vec::new(),
+        is_spin: false,
     };
     let limits = Limits {
         fuel: 1,

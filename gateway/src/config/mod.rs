@@ -22,8 +22,10 @@ mod keys;
 mod kind;
 mod known;
 mod load;
+mod notices;
 mod operators;
 mod problem;
+mod project;
 mod reader;
 mod reference;
 mod remote;
@@ -60,6 +62,7 @@ pub(crate) use kind::Kind;
 pub(crate) use known::{Changed, Known};
 pub(crate) use load::{gateway, names, owners};
 pub(crate) use problem::{Place, Problem, Source, render_all};
+pub(crate) use project::Project;
 pub(crate) use tenant_file::{CHANNEL, is_channel};
 pub(crate) use verify::{is_known, prepare};
 pub(crate) use watch::{Watch, folders as watched_folders};
@@ -77,6 +80,8 @@ pub(crate) struct Overrides {
     pub(crate) admin: Option<std::net::SocketAddr>,
     /// Whether plain HTTP is answered, for a developer's own machine.
     pub(crate) is_plain: bool,
+    /// What a developer says of the one project that is served.
+    pub(crate) project: Option<Project>,
 }
 
 /// Settings of the machine, which a reload does not touch.
@@ -102,6 +107,8 @@ pub(crate) struct Boot {
     pub(crate) operators: Operators,
     pub(crate) egress: host::Settings,
     pub(crate) policy: Policy,
+    /// What a developer says of the one project that is served; nothing on a gateway.
+    pub(crate) project: Option<Project>,
 }
 
 /// How operators come to their listener, beside its address.
@@ -184,6 +191,8 @@ pub(crate) struct Plan {
     pub(crate) routes: Vec<PlannedRoute>,
     pub(crate) fixed: Vec<(PathPattern, Arc<Fixed>)>,
     pub(crate) subscriptions: Vec<PlannedSubscription>,
+    /// What is worth knowing of it, for `check` and `up`.
+    pub(crate) notices: Vec<Problem>,
 }
 
 impl Plan {

@@ -203,6 +203,7 @@ impl Gateway {
                     files: component.files.as_ref().map(|files| files.place(&self.staged, &plan.id)),
                     variables: component.variables.clone(),
                     egress: component.egress.clone(),
+                    is_spin: component.is_spin,
                 })
             })
             .collect();

@@ -267,6 +267,13 @@ impl Record {
         self.log_lines.load(Ordering::Relaxed)
     }
 
+    /// Counts an outbound request that no grant of the tenant's allows.
+    pub(crate) fn outbound_denied(&self) {
+        if let Some(of) = self.routed.get() {
+            of.figures.outbound_denied();
+        }
+    }
+
     /// Counts a quota of the tenant that had no room for something.
     pub(crate) fn quota_refused(&self, quotum: Quotum) {
         if let Some(of) = self.routed.get() {

@@ -129,6 +129,8 @@ pub(crate) struct Component {
     pub(crate) variables: Vec<(String, String)>,
     /// Where it may send requests; nowhere, where this is empty.
     pub(crate) egress: Vec<Grant>,
+    /// Whether a Spin manifest names it, which is where its grants stand.
+    pub(crate) is_spin: bool,
 }
 
 impl Component {
@@ -223,6 +225,16 @@ impl Grant {
     pub(crate) fn is_for_neighbours(&self) -> bool {
         matches!(&self.host, GrantedHost::Name(name) if name.to_string().ends_with(".spin.internal"))
     }
+
+    /// Whether a request to this host and port may be sent to this very address, wherever it leads.
+    pub(crate) fn opens(&self, (https, host, port): (bool, &str, u16), address: std::net::IpAddr) -> bool {
+        let is_near = match &self.host {
+            GrantedHost::Address(granted) => *granted == address,
+            GrantedHost::ThisMachine(name) => name == host && address.is_loopback(),
+            GrantedHost::Any | GrantedHost::Name(_) => false,
+        };
+        is_near && self.https == https && self.port.is_none_or(|granted| granted == port)
+    }
 }
 
 /// The host of a [`Grant`].
@@ -232,6 +244,8 @@ pub(crate) enum GrantedHost {
     Any,
     /// A name, or `*.` and a name for one label more.
     Name(crate::domain::Pattern),
+    /// `localhost`, or a name below it, on a developer's own machine, which it leads to.
+    ThisMachine(String),
     /// An address, which is reachable even where no name may lead to it.
     Address(std::net::IpAddr),
 }
