@@ -5,6 +5,7 @@
 
 mod acl;
 mod acme;
+mod answers;
 mod app;
 mod app_http;
 mod bombs;

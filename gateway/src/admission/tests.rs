@@ -21,6 +21,7 @@ fn house(quota: &Quota) -> House {
         name: ComponentName::parse("site").unwrap(),
         digest: Digest::of(b""),
         reuse: 1,
+        handler: None,
         stores: Vec::new(),
         redis: Vec::new(),
         environment: Vec::new(),

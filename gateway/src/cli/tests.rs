@@ -112,7 +112,8 @@ fn hosts() -> String {
         let _infallible = writeln!(text, "| `{name}` | {here} |");
     }
     text += "\nA component exports `wasi:http/incoming-handler@0.2.x` or `wasi:http/handler@0.3.0` to answer requests, and \
-             `fermyon:spin/inbound-redis` or `spin:redis/inbound-redis@3.0.0` to take messages.\n\n## What it costs\n\nFuel is Wasmtime's \
+             `fermyon:spin/inbound-redis` or `spin:redis/inbound-redis@3.0.0` to take messages. Of a component with both of \
+             wasi:http's handlers, 0.2's is called; `handler = \"0.3\"` in its `[[component]]` says otherwise.\n\n## What it costs\n\nFuel is Wasmtime's \
              count of executed instructions (and of bytes that `memory.copy` and its like move), and what the gateway does for a guest. The \
              same request costs the same on every run.\n\n";
     text + &cost::table()

@@ -47,7 +47,7 @@ use std::sync::Arc;
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 use crate::route::{self, Fixed, PathPattern};
-use crate::tenant::{Coding, Grant, Limits, Quota, StoreTtl};
+use crate::tenant::{Coding, Grant, Handler, Limits, Quota, StoreTtl};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
 pub(crate) use app::own_name;
@@ -145,6 +145,8 @@ pub(crate) struct PlannedComponent {
     pub(crate) digest: Digest,
     /// Requests that one instance may answer, one after the other.
     pub(crate) reuse: u32,
+    /// By which it is called, where the file says so.
+    pub(crate) handler: Option<Handler>,
     pub(crate) stores: Vec<StoreName>,
     pub(crate) redis: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,

@@ -216,6 +216,7 @@ fn components(
                 path,
                 digest,
                 reuse: read.reuse,
+                handler: read.handler,
                 stores: read
                     .stores
                     .iter()

@@ -197,6 +197,7 @@ impl Gateway {
                     name: component.name.clone(),
                     digest: component.digest,
                     reuse: component.reuse,
+                    handler: component.handler,
                     stores: component.stores.clone(),
                     redis: component.redis.clone(),
                     environment: component.environment.clone(),

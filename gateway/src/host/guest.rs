@@ -16,7 +16,7 @@ use super::otel;
 use super::random::Counted;
 use super::stdio::LogStream;
 use crate::telemetry::{GuestLogs, Record, Stream};
-use crate::tenant::{Component, Count, Ledger, Limits, Tenant, cost};
+use crate::tenant::{Component, Count, Handler, Ledger, Limits, Tenant, cost};
 
 /// The most host resources (streams, bodies, buckets …) that an instance may hold at once.
 pub(crate) const RESOURCES_MAX: usize = 200;
@@ -155,6 +155,11 @@ impl Guest {
         self.notices.begin_again();
         self.otel = otel::Sent::default();
         (self.is_tick, self.body_bytes, self.log_lines) = (false, 0, 0);
+    }
+
+    /// By which of its handlers it is called, where its tenant's file says so.
+    pub(crate) fn handler(&self) -> Option<Handler> {
+        self.stores.component().handler
     }
 
     /// Writes a line to the tenant's log, of standard error or of standard output.

@@ -24,16 +24,28 @@ use crate::deadline::Moment;
 use crate::host::{Guest, Linkers};
 use crate::ids::Digest;
 use crate::telemetry::Metrics;
-use crate::tenant::Ledger;
+use crate::tenant::{Handler, Ledger};
 
 /// A component that is ready to be instantiated.
 pub(super) struct Ready {
     pub(super) engine: Engine,
-    /// As what answers requests.
-    pub(super) http: Option<ProxyPre<Guest>>,
+    /// As what answers requests, by 0.2 and by 0.3.
+    http: [Option<ProxyPre<Guest>>; 2],
     /// As what messages start.
     pub(super) listener: Option<Listener>,
     bytes: u32,
+}
+
+impl Ready {
+    /// The handler that is asked for; of both, 0.2's where nothing is.
+    pub(super) fn handler(&self, asked: Option<Handler>) -> Option<&ProxyPre<Guest>> {
+        let [two, three] = &self.http;
+        match asked {
+            Some(Handler::V02) => two.as_ref(),
+            Some(Handler::V03) => three.as_ref(),
+            None => two.as_ref().or(three.as_ref()),
+        }
+    }
 }
 
 pub(super) struct Components {
@@ -122,11 +134,8 @@ impl Loader {
         let pre = linkers.link(&component)?;
         std::thread::yield_now();
         let listener = Listener::of(&pre);
-        let http = match Pre02::new(pre.clone()) {
-            Ok(pre) => Some(ProxyPre::P2(pre)),
-            Err(_not_that) => Pre03::new(pre).ok().map(ProxyPre::P3),
-        };
-        anyhow::ensure!(http.is_some() || listener.is_some(), "the component has no handler");
+        let http = [Pre02::new(pre.clone()).ok().map(ProxyPre::P2), Pre03::new(pre).ok().map(ProxyPre::P3)];
+        anyhow::ensure!(http.iter().any(Option::is_some) || listener.is_some(), "the component has no handler");
         Ok(Arc::new(Ready { engine: engine.clone(), http, listener, bytes }))
     }
 }

@@ -110,6 +110,25 @@ impl Quota {
     }
 }
 
+/// By which of wasi:http's handlers a component is called, where it has both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handler {
+    V02,
+    V03,
+}
+
+impl Handler {
+    pub(crate) const ALL: [(&str, Self); 2] = [("0.2", Self::V02), ("0.3", Self::V03)];
+
+    /// How the exports begin that are such a handler.
+    pub(crate) const fn export(self) -> &'static str {
+        match self {
+            Self::V02 => "wasi:http/incoming-handler@0.2",
+            Self::V03 => "wasi:http/handler@0.3",
+        }
+    }
+}
+
 /// One of a tenant's components, as far as the files tell.
 #[derive(Debug)]
 pub(crate) struct Component {
@@ -117,6 +136,8 @@ pub(crate) struct Component {
     pub(crate) digest: Digest,
     /// Requests that one instance may answer, one after the other.
     pub(crate) reuse: u32,
+    /// 0.2's where the file says nothing and it has both.
+    pub(crate) handler: Option<Handler>,
     /// The stores it was granted; everything else is not there.
     pub(crate) stores: Vec<StoreName>,
     /// The addresses that it may give for Redis; each of them is the tenant's own namespace.
