@@ -137,8 +137,7 @@ impl Gateway {
         gateway.egress.lead_to(Box::new(Neighbours::new(&gateway.road)));
         let messages = Arc::clone(&gateway.messages);
         gateway.store.hand_messages_to(move |heard| messages.take(heard));
-        gateway.reload(&Changed::All).await?;
-        gateway.set_first().await?;
+        Box::pin(gateway.first_load()).await?;
         gateway.listen(&metrics, moves, &mut sockets).await?;
         relieve(sockets.old).await;
         Ok(gateway)

@@ -106,7 +106,9 @@ fn value_of(text: &str, known: impl Fn(&str) -> String) -> anyhow::Result<(Strin
                 let rest = text.get(at + 1..).unwrap_or_default();
                 let (name, length) = reference(rest);
                 value += &known(name);
-                (0..length).for_each(|_| drop(chars.next()));
+                for _ in 0..length {
+                    chars.next();
+                }
             }
             _ => value.push(letter),
         }

@@ -47,6 +47,9 @@ pub(in crate::cli) const REFUSED: [(&str, bool, &str); 22] = [
     ("sqlite", true, "there is no SQLite here; keep data in a key-value store (--key-value KEY=VALUE sets one)"),
 ];
 
+/// Letters that stand for them.
+const SHORT: [(&str, char); 2] = [("insecure", 'k'), ("log-dir", 'L')];
+
 /// Those of them that were given.
 #[derive(Debug)]
 pub(super) struct Refused(Vec<&'static str>);
@@ -79,7 +82,9 @@ impl Args for Refused {
     fn augment_args(command: Command) -> Command {
         REFUSED.iter().fold(command, |command, (flag, has_value, _)| {
             let action = if *has_value { ArgAction::Append } else { ArgAction::Count };
-            command.arg(Arg::new(*flag).long(*flag).hide(true).action(action))
+            let arg = Arg::new(*flag).long(*flag).hide(true).action(action);
+            let short = SHORT.iter().find(|(long, _)| long == flag);
+            command.arg(short.map_or(arg.clone(), |(_, letter)| arg.short(*letter)))
         })
     }
 
@@ -100,9 +105,9 @@ pub(super) fn variables(said: &str) -> anyhow::Result<Vec<(String, String)>> {
             Some("toml") => text.parse().with_context(|| format!("{path} is not TOML"))?,
             _ => bail!("--variable {said}: a file of variables is called .json or .toml"),
         };
-        let one = |(name, value): (String, toml::Value)| match value {
-            toml::Value::String(text) => Ok((name, text)),
-            _ => bail!("{path}: the value of {name} is not a text"),
+        let one = |(name, value): (String, toml::Value)| match value.as_str() {
+            Some(text) => Ok((name, text.to_owned())),
+            None => bail!("{path}: the value of {name} is not a text"),
         };
         return table.into_iter().map(one).collect();
     }
