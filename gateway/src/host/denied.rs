@@ -115,12 +115,13 @@ fn define(
             ComponentItem::ComponentFunc(function) => {
                 let call = Call { name: format!("{interface}#{name}"), answer: Answer::of(name, &function) };
                 if function.async_() {
-                    linker.func_new_concurrent(name, move |accessor, _, _, results| {
-                        let answered = accessor.with(|mut access| call.answer(access.as_context_mut(), results));
+                    linker.func_new_concurrent(name, move |accessor, _, given, results| {
+                        let answered =
+                            accessor.with(|mut access| call.answer(access.as_context_mut(), (given, results)));
                         Box::pin(async move { answered })
                     })?;
                 } else {
-                    linker.func_new(name, move |store, _, _, results| call.answer(store, results))?;
+                    linker.func_new(name, move |store, _, given, results| call.answer(store, (given, results)))?;
                 }
             }
             ComponentItem::Resource(_) => linker.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?,
@@ -188,7 +189,17 @@ impl Answer {
 impl Call {
     /// # Errors
     /// The guest cannot go on without an answer that is none.
-    fn answer(&self, mut store: StoreContextMut<'_, Guest>, results: &mut [Val]) -> wasmtime::Result<()> {
+    fn answer(
+        &self,
+        mut store: StoreContextMut<'_, Guest>,
+        (given, results): (&[Val], &mut [Val]),
+    ) -> wasmtime::Result<()> {
+        for value in given {
+            if let Val::Resource(resource) = value {
+                // What was lent must be given back before the call ends.
+                let _back = Resource::<()>::try_from_resource_any(*resource, &mut store)?;
+            }
+        }
         let text = || format!("{} was called: {WHY}", self.name);
         let error = match &self.answer {
             Answer::Case(name, true) => Val::Variant(name.clone(), Some(Box::new(Val::String(text())))),
