@@ -66,6 +66,8 @@ kinds! {
     NotServed "E0401" "not-served",
     MissingVariable "E0402" "missing-variable",
     BadFiles "E0403" "bad-files",
+    ShadowedRoute "W0404" "shadowed-route",
+    WithoutEffect "W0405" "without-effect",
     MemoryBudget "W0501" "memory-budget",
     DescriptorBudget "W0502" "descriptor-budget",
     AdminExposed "W0503" "admin-exposed",
@@ -99,7 +101,7 @@ impl Kind {
     }
 }
 
-const HINTS: [(Kind, &str); 13] = [
+const HINTS: [(Kind, &str); 15] = [
     (Kind::MissingUnit, "put the number and its unit in quotes"),
     (Kind::MissingKey, "write it as `wanted` shows"),
     (Kind::Unreadable, "correct the path, which starts from this file's folder, or make what it names"),
@@ -113,6 +115,8 @@ const HINTS: [(Kind, &str); 13] = [
     (Kind::NotServed, "take it out, or run this application elsewhere"),
     (Kind::BadValue, "correct the value, or take the key out to have what holds without it"),
     (Kind::KeysDisagree, "take one of them out"),
+    (Kind::ShadowedRoute, "take one of them out; Spin answers by the same one"),
+    (Kind::WithoutEffect, "take it out, or leave it for those who run this application elsewhere"),
 ];
 
 #[cfg(test)]

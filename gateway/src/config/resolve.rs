@@ -114,7 +114,10 @@ pub(super) fn tenant(
     }
     let mut paths: Vec<&At<PathPattern>> = Vec::new();
     for path in file.fixed.iter().map(|read| &read.path).chain(file.routes.iter().map(|read| &read.path)) {
-        unlike_earlier(&mut notes, path, &paths);
+        // Those of a manifest were looked at with the manifest.
+        if file.app.is_none() {
+            unlike_earlier(&mut notes, path, &paths);
+        }
         paths.push(path);
     }
     for read in &file.routes {
@@ -224,7 +227,7 @@ fn components(
                 environment: read.environment.iter().chain(&common.environment).cloned().collect(),
                 files,
                 variables: read.variables.as_ref().unwrap_or(&common.variables).clone(),
-                egress: read.egress.as_deref().unwrap_or(common.egress).to_vec(),
+                egress: read.egress.iter().flatten().chain(common.egress).cloned().collect(),
                 is_spin: read.is_spin,
                 place: read.source.place.clone(),
             }),

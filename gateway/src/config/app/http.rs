@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::keys::instead_of;
 use super::{App, At, FixedRead, Manifest, Reader, RouteRead, Section};
 use crate::config::kind::Kind;
 use crate::config::reader::count;
@@ -12,54 +13,65 @@ const FIXED_HEADERS_MAX: usize = 50;
 impl Manifest<'_> {
     /// One `[[trigger.http]]`: a component at a path, one that only others of its application reach, or a fixed answer.
     pub(super) fn http_trigger(&self, section: &Section<'_>, app: &mut App) -> Option<()> {
-        self.executor(section);
         if let Some(answer) = section.section("static_response") {
-            let path = self.path(section, "/");
+            self.executor(section);
+            if let Some(component) = section.has("component") {
+                let summary = "a trigger has a component and a fixed answer".to_owned();
+                let found = "`component` beside `static_response`".to_owned();
+                self.reader.bad(Kind::KeysDisagree, &component, summary, found, "one of them");
+            }
+            let path = self.path(section);
             let answer = fixed(self.reader, &answer)?;
             app.fixed.push(FixedRead { path: path?, answer });
             return Some(());
         }
         let component = self.of_trigger(section, app);
-        if self.is_private(section) {
-            component?;
-            return Some(());
-        }
-        app.routes.push(self.route(section, component?, "/")?);
-        Some(())
+        self.route(section, component?, app)
     }
 
     /// How Spin would call the component: what a component exports says that here.
     fn executor(&self, section: &Section<'_>) {
         let Some(executor) = section.section("executor") else { return };
         let kind = executor.string("type");
-        if let Some(kind) = kind.filter(|kind| kind.value == "wagi") {
-            let summary = format!("`{}` is not served here", executor.path("type"));
-            self.reader.bad(Kind::NotServed, &kind.place, summary, "\"wagi\"".to_owned(), "a component of wasi:http");
+        match kind.as_ref().map(|kind| kind.value.as_str()) {
+            Some("http" | "spin") | None => {}
+            Some("wagi") => {
+                self.refuse(&executor, "type", instead_of("trigger.http.executor", "argv"));
+                // They are part of it.
+                (executor.has("argv"), executor.has("entrypoint"));
+            }
+            Some(_) => {
+                let summary = format!("`{}` has a value that will not do", executor.path("type"));
+                let (place, found) = kind.as_ref().map(|kind| (&kind.place, format!("{:?}", kind.value))).unzip();
+                let place = place.cloned().unwrap_or_else(|| executor.place());
+                self.reader.bad(Kind::BadValue, &place, summary, found.unwrap_or_default(), "\"http\" or \"spin\"");
+            }
         }
+        executor.finish();
     }
 
     /// `route = { private = true }`.
-    fn is_private(&self, section: &Section<'_>) -> bool {
-        section.has("route").is_some()
-            && section.look_quietly("route", |value| {
-                let private = value.as_table().filter(|table| table.len() == 1)?.get("private")?;
-                private.get_ref().as_bool()
-            }) == Some(true)
+    fn is_private(section: &Section<'_>) -> bool {
+        section.look_quietly("route", |value| {
+            let private = value.as_table().filter(|table| table.len() == 1)?.get("private")?;
+            private.get_ref().as_bool()
+        }) == Some(true)
     }
 
-    pub(super) fn route(&self, section: &Section<'_>, component: At<String>, base: &str) -> Option<RouteRead> {
+    /// Where a component answers, unless that is nowhere for clients.
+    pub(super) fn route(&self, section: &Section<'_>, component: At<String>, app: &mut App) -> Option<()> {
         self.executor(section);
-        let path = self.path(section, base)?;
-        Some(RouteRead { place: section.place(), path, component, limits: Default::default() })
+        if !Self::is_private(section) {
+            let path = self.path(section)?;
+            app.routes.push(RouteRead { place: section.place(), path, component, limits: Default::default() });
+        }
+        Some(())
     }
 
-    fn path(&self, section: &Section<'_>, base: &str) -> Option<At<PathPattern>> {
-        const WANTED: &str = "a path such as \"/exact\", \"/users/:id\" or \"/files/...\", or { private = true }";
-        let base = base.trim_end_matches('/');
-        let path = section.take("route", WANTED, |value| {
-            let route = value.as_str()?.trim_matches('/');
-            PathPattern::parse(&format!("{base}/{route}")).ok()
-        });
+    fn path(&self, section: &Section<'_>) -> Option<At<PathPattern>> {
+        const WANTED: &str =
+            "a path such as \"/exact\", \"/users/:id\", \"/:id.json\" or \"/files/...\", or { private = true }";
+        let path = section.take("route", WANTED, |value| PathPattern::spin(value.as_str()?).ok());
         section.required("route", path, "route = \"/...\"")
     }
 }
