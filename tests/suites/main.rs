@@ -47,3 +47,4 @@ mod spin;
 mod storage;
 mod suspension;
 mod tenants;
+mod unmodified;

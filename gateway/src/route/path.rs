@@ -5,9 +5,10 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 
-use super::spin::SpinRoute;
+use super::spin::{InSpinsOrder, SpinRoute};
 
 /// A segment of a pattern. The order is the order of preference.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,14 +168,13 @@ impl PathPattern {
 
     /// Puts the routes of one Spin application, as they stand in its manifest, into the order in which they are asked.
     pub(crate) fn rank<'p>(routes: impl IntoIterator<Item = &'p mut Self>) {
-        let mut ordered: Vec<&mut SpinRoute> = Vec::new();
+        let mut ordered = BTreeSet::new();
         for pattern in routes {
             if let Form::Spin(route) = &mut pattern.form {
-                let at = ordered.iter().position(|earlier| route.goes_before(earlier)).unwrap_or(ordered.len());
-                ordered.insert(at, route);
+                ordered.insert(InSpinsOrder(route));
             }
         }
-        for (route, rank) in ordered.into_iter().zip(0..) {
+        for (InSpinsOrder(route), rank) in ordered.into_iter().zip(0..) {
             route.set_rank(rank);
         }
     }

@@ -13,8 +13,8 @@ const FIXED_HEADERS_MAX: usize = 50;
 impl Manifest<'_> {
     /// One `[[trigger.http]]`: a component at a path, one that only others of its application reach, or a fixed answer.
     pub(super) fn http_trigger(&self, section: &Section<'_>, app: &mut App) -> Option<()> {
+        self.executor(section);
         if let Some(answer) = section.section("static_response") {
-            self.executor(section);
             if let Some(component) = section.has("component") {
                 let summary = "a trigger has a component and a fixed answer".to_owned();
                 let found = "`component` beside `static_response`".to_owned();
@@ -30,7 +30,7 @@ impl Manifest<'_> {
     }
 
     /// How Spin would call the component: what a component exports says that here.
-    fn executor(&self, section: &Section<'_>) {
+    pub(super) fn executor(&self, section: &Section<'_>) {
         let Some(executor) = section.section("executor") else { return };
         let kind = executor.string("type");
         match kind.as_ref().map(|kind| kind.value.as_str()) {
@@ -60,7 +60,6 @@ impl Manifest<'_> {
 
     /// Where a component answers, unless that is nowhere for clients.
     pub(super) fn route(&self, section: &Section<'_>, component: At<String>, app: &mut App) -> Option<()> {
-        self.executor(section);
         if !Self::is_private(section) {
             let path = self.path(section)?;
             app.routes.push(RouteRead { place: section.place(), path, component, limits: Default::default() });

@@ -124,7 +124,10 @@ impl Manifest<'_> {
             app.components.push(component);
             if let (Some(trigger), Some(starts)) = (section.section("trigger"), starts) {
                 match starts {
-                    Starts::Http => is_whole &= self.route(&trigger, name, &mut app).is_some(),
+                    Starts::Http => {
+                        self.executor(&trigger);
+                        is_whole &= self.route(&trigger, name, &mut app).is_some();
+                    }
                     Starts::Redis => {
                         self.settle(&trigger, "component.ID.trigger");
                         app.subscriptions.extend(self.subscription(&trigger, name));
@@ -211,8 +214,8 @@ impl Manifest<'_> {
         if let Some(triggers) = application.section("trigger") {
             for (table, key) in [("application.trigger.http", "http"), ("application.trigger.redis", "redis")] {
                 let Some(section) = triggers.section(key) else { continue };
-                let is_root = section.look_quietly("base", |base| (base.as_str()? == "/").then_some(())).is_some();
-                if !(is_root && key == "http") {
+                let is_root = |value: &DeValue<'_>| (value.as_str()? == "/").then_some(());
+                if key != "http" || section.look_quietly("base", is_root).is_none() {
                     self.settle(&section, table);
                 }
                 section.finish();

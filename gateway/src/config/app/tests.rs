@@ -199,8 +199,8 @@ const STRANGERS: [(u8, &str, &str, &[&str]); 16] = [
     (2, "trigger.redis", "[[trigger.redis]]\nchannel = \"c\"\ncomponent = \"a\"\n", &[]),
     (2, "variables.NAME", "[variables.x]\n", &[]),
     (1, "variables.NAME", "[variables.x]\n", &[]),
-    (1, "component.ID", "[[component]]\nid = \"a\"\n", &[]),
-    (2, "component.ID", "[component.a]\n", &[]),
+    (1, "component.ID", "[[component]]\nid = \"a\"\nsource = \"a.wasm\"\n", &[]),
+    (2, "component.ID", "[component.a]\nsource = \"a.wasm\"\n", &[]),
     (2, "component.ID.profile.NAME", "[component.a]\nsource = \"a.wasm\"\n[component.a.profile.debug]\n", &[]),
     (
         1,
