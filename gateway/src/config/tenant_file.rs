@@ -19,7 +19,7 @@ use crate::host::is_variable;
 use crate::ids::{ComponentName, NAME_RULE, STORE_RULE, StoreName};
 use crate::route::{Fixed, PathPattern};
 use crate::store::KEY_BYTES_MAX;
-use crate::tenant::{Coding, Grant, GrantedHost, StoreTtl};
+use crate::tenant::{Coding, Grant, GrantedHost};
 
 /// What the file says, before anything is looked up or filled in.
 pub(super) struct TenantFile {
@@ -32,7 +32,7 @@ pub(super) struct TenantFile {
     pub(super) env: Vec<(String, String)>,
     pub(super) secrets: Vec<(At<String>, Reference)>,
     pub(super) egress: Vec<Grant>,
-    pub(super) store_ttl: StoreTtl,
+    pub(super) store_ttl: Vec<(At<StoreName>, Duration)>,
     /// A Spin manifest that says components and routes instead.
     pub(super) app: Option<At<String>>,
     /// Which of its profiles.
@@ -205,14 +205,15 @@ fn variables(file: &Section<'_>) -> Vec<(At<String>, Reference)> {
     section.entries("a text or { file = \"path\" }, under a name of a-z, 0-9 and _", reference)
 }
 
-fn store_ttl(file: &Section<'_>) -> StoreTtl {
-    let Some(section) = file.section("store_ttl") else { return StoreTtl::default() };
+fn store_ttl(file: &Section<'_>) -> Vec<(At<StoreName>, Duration)> {
+    let Some(section) = file.section("store_ttl") else { return Vec::new() };
     let read = |name: &str, value: &DeValue<'_>| {
         let ttl = units::duration(value.as_str()?).filter(|ttl| *ttl >= Duration::from_millis(1))?;
         Some((StoreName::parse(name)?, ttl))
     };
     let wanted = "the name of a store, and how long what is set in it lasts, such as \"30m\"";
-    StoreTtl(section.entries(wanted, read).into_iter().map(|(_, ttl)| ttl).collect())
+    let named = |(at, (value, ttl)): (At<String>, (StoreName, Duration))| (At { value, place: at.place }, ttl);
+    section.entries(wanted, read).into_iter().map(named).collect()
 }
 
 fn egress(file: &Section<'_>) -> Vec<Grant> {

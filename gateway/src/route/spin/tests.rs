@@ -75,7 +75,7 @@ fn a_path_finds_the_route_that_spin_finds_and_is_told_the_same() {
         (&["/:a.:b"], "/x.y", "/:a.:b -> /:a.:b | /:a.:b |  | a=x b=y"),
         (&["/v.:minor/x"], "/v.2/x", "/v.:minor/x -> /v.:minor/x | /v.:minor/x |  | minor=2"),
         (&["/:id.json", "/:id"], "/7", "/:id -> /:id | /:id |  | id=7"),
-        (&["/:id", "/:id.json"], "/7.json", "/:id -> /:id | /:id |  | id=7.json"),
+        (&["/:id", "/:id.json"], "/7.json", "/:id.json -> /:id.json | /:id.json |  | id=7"),
         (&["/v1.*"], "/v1.2/3", "/v1.* -> /v1.* | /v1.* | /2/3 |"),
         (&["/a/.b"], "/a.b", "/a/.b -> /a/.b | /a/.b |  |"),
         (
