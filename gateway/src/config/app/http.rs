@@ -38,7 +38,9 @@ impl Manifest<'_> {
             Some("wagi") => {
                 self.refuse(&executor, "type", instead_of("trigger.http.executor", "argv"));
                 // They are part of it.
-                (executor.has("argv"), executor.has("entrypoint"));
+                for key in ["argv", "entrypoint"] {
+                    executor.has(key);
+                }
             }
             Some(_) => {
                 let summary = format!("`{}` has a value that will not do", executor.path("type"));

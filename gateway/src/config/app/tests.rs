@@ -128,32 +128,37 @@ fn manifest(key: &Key, version: u8) -> (String, Option<&'static str>) {
         }
         ("component.ID", 1) if name == "trigger" => {}
         ("component.ID", _) => set(&mut least.component, name, &example),
-        ("component.ID.source", _) => {
-            let digest = "ab".repeat(32);
-            let source = match name {
-                "url" | "digest" => format!("{{ url = \"https://example.com/a.wasm\", digest = \"sha256:{digest}\" }}"),
-                _ => "{ registry = \"example.com\", package = \"a:b\", version = \"1.0.0\" }".to_owned(),
-            };
-            set(&mut least.component, "source", &source);
-        }
-        ("component.ID.files[]", _) => {
-            set(&mut least.component, "files", "[{ source = \"assets\", destination = \"/assets\" }]");
-        }
-        ("component.ID.build", _) => {
-            let command = if name == "command" { "" } else { ", command = \"make\"" };
-            set(&mut least.component, "build", &format!("{{ {name} = {example}{command} }}"));
-        }
-        ("component.ID.profile.NAME", _) => {
+        (table, _) if table.starts_with("component.ID.profile.NAME") => {
             profile = Some("debug");
-            set(&mut least.component, "profile", &format!("{{ debug = {{ {name} = {example} }} }}"));
+            in_component(&mut least.component, key, &example);
         }
-        ("component.ID.profile.NAME.build", _) => {
-            profile = Some("debug");
-            set(&mut least.component, "profile", &format!("{{ debug = {{ build = {{ {name} = {example} }} }} }}"));
-        }
+        (table, _) if table.starts_with("component.ID.") => in_component(&mut least.component, key, &example),
         (table, _) => panic!("no manifest has {table}"),
     }
     (least.text(version), profile)
+}
+
+/// Sets a key of a table that stands in a component.
+fn in_component(component: &mut String, key: &Key, example: &str) {
+    let name = key.name;
+    let (within, value) = match key.table {
+        "component.ID.source" if ["url", "digest"].contains(&name) => {
+            let digest = "ab".repeat(32);
+            ("source", format!("{{ url = \"https://example.com/a.wasm\", digest = \"sha256:{digest}\" }}"))
+        }
+        "component.ID.source" => {
+            ("source", "{ registry = \"example.com\", package = \"a:b\", version = \"1.0.0\" }".to_owned())
+        }
+        "component.ID.files[]" => ("files", "[{ source = \"assets\", destination = \"/assets\" }]".to_owned()),
+        "component.ID.build" if name == "command" => ("build", format!("{{ command = {example} }}")),
+        "component.ID.build" => ("build", format!("{{ command = \"make\", {name} = {example} }}")),
+        "component.ID.profile.NAME" => ("profile", format!("{{ debug = {{ {name} = {example} }} }}")),
+        "component.ID.profile.NAME.build" => {
+            ("profile", format!("{{ debug = {{ build = {{ {name} = {example} }} }} }}"))
+        }
+        table => panic!("no component has {table}"),
+    };
+    set(component, within, &value);
 }
 
 #[test]

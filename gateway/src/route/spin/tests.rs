@@ -25,78 +25,83 @@ fn answer(routes: &[&str], path: &str) -> Option<String> {
     Some(format!("{} -> {told} |{named}", pattern.as_str()))
 }
 
+const SOME: &[&str] =
+    &["/", "/a", "/a/...", "/a/b", "/a/:id", "/a/:id/edit", "/a/b/*", "/:x/b", "/files/:name.json", "/..."];
+
+/// Routes, a path, and what comes of it.
+const CASES: &[(&[&str], &str, &str)] = &[
+    // Exact before a name, a name before the rest; the root's matched route is empty, as Spin says it.
+    (SOME, "/", "/ ->  | / |  |"),
+    (SOME, "//", "/ ->  | / |  |"),
+    (SOME, "/a", "/a -> /a | /a |  |"),
+    (SOME, "/a/", "/a -> /a | /a |  |"),
+    (SOME, "/a//", "/a -> /a | /a |  |"),
+    (SOME, "/a/b", "/a/b -> /a/b | /a/b |  |"),
+    (SOME, "/a/b/c/d", "/a/b/* -> /a/b/* | /a/b/* | /c/d |"),
+    (SOME, "/a/c", "/a/:id -> /a/:id | /a/:id |  | id=c"),
+    (SOME, "/a/c/edit/", "/a/:id/edit -> /a/:id/edit | /a/:id/edit |  | id=c"),
+    (SOME, "/a/c/d", "/a/... -> /a/... | /a | /c/d |"),
+    (SOME, "/z/b", "/:x/b -> /:x/b | /:x/b |  | x=z"),
+    (SOME, "/z", "/... -> /... |  | /z |"),
+    (SOME, "/z/y/", "/... -> /... |  | /z/y/ |"),
+    // A literal first segment decides before a name whose second one fits better.
+    (&["/:x/b", "/a/..."], "/a/b", "/a/... -> /a/... | /a | /b |"),
+    // The longest literal prefix, in whatever order.
+    (
+        &["/one/...", "/one/two/...", "/one/two/three/..."],
+        "/one/two/three/4",
+        "/one/two/three/... -> /one/two/three/... | /one/two/three | /4 |",
+    ),
+    (
+        &["/one/two/three/...", "/one/two/...", "/one/..."],
+        "/one/two/x",
+        "/one/two/... -> /one/two/... | /one/two | /x |",
+    ),
+    // The rest may be nothing, and a last slash is told.
+    (&["/t/..."], "/t", "/t/... -> /t/... | /t |  |"),
+    (&["/t/..."], "/t/", "/t/... -> /t/... | /t | / |"),
+    (&["/t/..."], "/t/x/", "/t/... -> /t/... | /t | /x/ |"),
+    (&["/t/..."], "/t/x//", "/t/... -> /t/... | /t | /x/ |"),
+    (&["/..."], "/", "/... -> /... |  | / |"),
+    (&["/api/*"], "/api", "/api/* -> /api/* | /api/* |  |"),
+    (&["/*"], "/x", "/* -> /* | /* | /x |"),
+    // Written otherwise.
+    (&["foo"], "/foo", "foo -> /foo | foo |  |"),
+    (&["/foo/"], "/foo", "/foo/ -> /foo | /foo/ |  |"),
+    (&[""], "/", " ->  |  |  |"),
+    (&["/foo/.../"], "/foo/x", "/foo/.../ -> /foo/... | /foo/.../ | /x |"),
+    // Names and dots; a name stands before the first dot.
+    (SOME, "/files/7.json", "/files/:name.json -> /files/:name.json | /files/:name.json |  | name=7"),
+    (&["/:id.json"], "/7.json/", "/:id.json -> /:id.json | /:id.json |  | id=7"),
+    (&["/:a.:b"], "/x.y", "/:a.:b -> /:a.:b | /:a.:b |  | a=x b=y"),
+    (&["/v.:minor/x"], "/v.2/x", "/v.:minor/x -> /v.:minor/x | /v.:minor/x |  | minor=2"),
+    (&["/:id.json", "/:id"], "/7", "/:id -> /:id | /:id |  | id=7"),
+    (&["/:id", "/:id.json"], "/7.json", "/:id.json -> /:id.json | /:id.json |  | id=7"),
+    (&["/v1.*"], "/v1.2/3", "/v1.* -> /v1.* | /v1.* | /2/3 |"),
+    (&["/a/.b"], "/a.b", "/a/.b -> /a/.b | /a/.b |  |"),
+    (
+        &["/u/:path_segment/p/:userID/..."],
+        "/u/7/p/8/x",
+        "/u/:path_segment/p/:userID/... -> /u/:path_segment/p/:userID/... | /u/:path_segment/p/:userID | /x | path-segment=7 userid=8",
+    ),
+    // A name in the middle may be empty.
+    (&["/a/:x/b"], "/a//b", "/a/:x/b -> /a/:x/b | /a/:x/b |  | x="),
+    (&["/:x/:x"], "/1/2", "/:x/:x -> /:x/:x | /:x/:x |  | x=2"),
+    // Of two that match the same paths, the one that came first.
+    (&["/u/:id", "/u/:name"], "/u/7", "/u/:id -> /u/:id | /u/:id |  | id=7"),
+    (&["/foo/", "/foo"], "/foo", "/foo/ -> /foo | /foo/ |  |"),
+    (&["/a/*", "/a/..."], "/a/1", "/a/* -> /a/* | /a/* | /1 |"),
+    // A dot at the start goes before and behind a name and the rest: who came last is first.
+    (&["/.well-known/x", "/..."], "/.well-known/x", "/... -> /... |  | /.well-known/x |"),
+    (&["/...", "/.well-known/x"], "/.well-known/x", "/.well-known/x -> /.well-known/x | /.well-known/x |  |"),
+    // Escapes: a path comes in one spelling, and routes are in it too.
+    (&["/caf%c3%a9"], "/caf%C3%A9", "/caf%c3%a9 -> /caf%c3%a9 | /caf%c3%a9 |  |"),
+    (&["/%61/:x"], "/a/b%2Fc", "/%61/:x -> /%61/:x | /%61/:x |  | x=b%2Fc"),
+];
+
 #[test]
 fn a_path_finds_the_route_that_spin_finds_and_is_told_the_same() {
-    let some = ["/", "/a", "/a/...", "/a/b", "/a/:id", "/a/:id/edit", "/a/b/*", "/:x/b", "/files/:name.json", "/..."];
-    for (routes, path, wanted) in [
-        // Exact before a name, a name before the rest; the root's matched route is empty, as Spin says it.
-        (&some[..], "/", "/ ->  | / |  |"),
-        (&some, "//", "/ ->  | / |  |"),
-        (&some, "/a", "/a -> /a | /a |  |"),
-        (&some, "/a/", "/a -> /a | /a |  |"),
-        (&some, "/a//", "/a -> /a | /a |  |"),
-        (&some, "/a/b", "/a/b -> /a/b | /a/b |  |"),
-        (&some, "/a/b/c/d", "/a/b/* -> /a/b/* | /a/b/* | /c/d |"),
-        (&some, "/a/c", "/a/:id -> /a/:id | /a/:id |  | id=c"),
-        (&some, "/a/c/edit/", "/a/:id/edit -> /a/:id/edit | /a/:id/edit |  | id=c"),
-        (&some, "/a/c/d", "/a/... -> /a/... | /a | /c/d |"),
-        (&some, "/z/b", "/:x/b -> /:x/b | /:x/b |  | x=z"),
-        (&some, "/z", "/... -> /... |  | /z |"),
-        (&some, "/z/y/", "/... -> /... |  | /z/y/ |"),
-        // A literal first segment decides before a name whose second one fits better.
-        (&["/:x/b", "/a/..."], "/a/b", "/a/... -> /a/... | /a | /b |"),
-        // The longest literal prefix, in whatever order.
-        (
-            &["/one/...", "/one/two/...", "/one/two/three/..."],
-            "/one/two/three/4",
-            "/one/two/three/... -> /one/two/three/... | /one/two/three | /4 |",
-        ),
-        (
-            &["/one/two/three/...", "/one/two/...", "/one/..."],
-            "/one/two/x",
-            "/one/two/... -> /one/two/... | /one/two | /x |",
-        ),
-        // The rest may be nothing, and a last slash is told.
-        (&["/t/..."], "/t", "/t/... -> /t/... | /t |  |"),
-        (&["/t/..."], "/t/", "/t/... -> /t/... | /t | / |"),
-        (&["/t/..."], "/t/x/", "/t/... -> /t/... | /t | /x/ |"),
-        (&["/t/..."], "/t/x//", "/t/... -> /t/... | /t | /x/ |"),
-        (&["/..."], "/", "/... -> /... |  | / |"),
-        (&["/api/*"], "/api", "/api/* -> /api/* | /api/* |  |"),
-        (&["/*"], "/x", "/* -> /* | /* | /x |"),
-        // Written otherwise.
-        (&["foo"], "/foo", "foo -> /foo | foo |  |"),
-        (&["/foo/"], "/foo", "/foo/ -> /foo | /foo/ |  |"),
-        (&[""], "/", " ->  |  |  |"),
-        (&["/foo/.../"], "/foo/x", "/foo/.../ -> /foo/... | /foo/.../ | /x |"),
-        // Names and dots; a name stands before the first dot.
-        (&some, "/files/7.json", "/files/:name.json -> /files/:name.json | /files/:name.json |  | name=7"),
-        (&["/:id.json"], "/7.json/", "/:id.json -> /:id.json | /:id.json |  | id=7"),
-        (&["/:a.:b"], "/x.y", "/:a.:b -> /:a.:b | /:a.:b |  | a=x b=y"),
-        (&["/v.:minor/x"], "/v.2/x", "/v.:minor/x -> /v.:minor/x | /v.:minor/x |  | minor=2"),
-        (&["/:id.json", "/:id"], "/7", "/:id -> /:id | /:id |  | id=7"),
-        (&["/:id", "/:id.json"], "/7.json", "/:id.json -> /:id.json | /:id.json |  | id=7"),
-        (&["/v1.*"], "/v1.2/3", "/v1.* -> /v1.* | /v1.* | /2/3 |"),
-        (&["/a/.b"], "/a.b", "/a/.b -> /a/.b | /a/.b |  |"),
-        (
-            &["/u/:path_segment/p/:userID/..."],
-            "/u/7/p/8/x",
-            "/u/:path_segment/p/:userID/... -> /u/:path_segment/p/:userID/... | /u/:path_segment/p/:userID | /x | path-segment=7 userid=8",
-        ),
-        // A name in the middle may be empty.
-        (&["/a/:x/b"], "/a//b", "/a/:x/b -> /a/:x/b | /a/:x/b |  | x="),
-        (&["/:x/:x"], "/1/2", "/:x/:x -> /:x/:x | /:x/:x |  | x=2"),
-        // Of two that match the same paths, the one that came first.
-        (&["/u/:id", "/u/:name"], "/u/7", "/u/:id -> /u/:id | /u/:id |  | id=7"),
-        (&["/foo/", "/foo"], "/foo", "/foo/ -> /foo | /foo/ |  |"),
-        (&["/a/*", "/a/..."], "/a/1", "/a/* -> /a/* | /a/* | /1 |"),
-        // A dot at the start goes before and behind a name and the rest: who came last is first.
-        (&["/.well-known/x", "/..."], "/.well-known/x", "/... -> /... |  | /.well-known/x |"),
-        (&["/...", "/.well-known/x"], "/.well-known/x", "/.well-known/x -> /.well-known/x | /.well-known/x |  |"),
-        // Escapes: a path comes in one spelling, and routes are in it too.
-        (&["/caf%c3%a9"], "/caf%C3%A9", "/caf%c3%a9 -> /caf%c3%a9 | /caf%c3%a9 |  |"),
-        (&["/%61/:x"], "/a/b%2Fc", "/%61/:x -> /%61/:x | /%61/:x |  | x=b%2Fc"),
-    ] {
+    for &(routes, path, wanted) in CASES {
         assert_eq!(answer(routes, path).as_deref(), Some(wanted), "{routes:?} at {path}");
     }
     for (routes, path) in [
