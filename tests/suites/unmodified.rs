@@ -63,7 +63,7 @@ async fn of_one_route_twice_the_later_one_answers_and_check_warns() {
     );
     let site = site(&manifest, "", &["echo"]);
     let (is_good, text) = checked(&site, &[]);
-    assert!(is_good && text.contains("W0404") && text.contains("spin.toml:5:9"), "{text}");
+    assert!(is_good && text.contains("W0406") && text.contains("spin.toml:5:9"), "{text}");
     let gateway = Gateway::start(&site);
     assert_eq!(gateway.get("app.localhost", "/env/WHO").await.text(), "b", "as Spin 4.0.2 has it");
 }
@@ -74,7 +74,7 @@ async fn a_base_of_version_1_does_nothing_and_is_warned_of() {
                     [[component]]\nid = \"a\"\nsource = \"echo.wasm\"\n[component.trigger]\nroute = \"/head/...\"\n";
     let site = site(manifest, "", &["echo"]);
     let (is_good, text) = checked(&site, &[]);
-    assert!(is_good && text.contains("W0405") && text.contains("`trigger.base` does nothing"), "{text}");
+    assert!(is_good && text.contains("W0407") && text.contains("`trigger.base` does nothing"), "{text}");
     let gateway = Gateway::start(&site);
     let told = told(&gateway, "/head/x").await;
     for line in ["spin-base-path: /", "spin-matched-route: /head/...", "spin-path-info: /x"] {
@@ -123,7 +123,7 @@ async fn grants_are_of_any_depth_of_ranges_and_of_networks() {
         "\"http://*.deep.localhost:8000..8002\", \"http://127.0.0.0/8:9\", \"http://0.0.0.0/0:10\", \"mqtt://m:1883\"";
     let site = site(&fetching(grants), "[egress]\nallow = [\"http://127.0.0.1:11\"]\n", &["hostile", "echo"]);
     let (is_good, text) = checked(&site, &[]);
-    assert!(is_good && text.contains("W0405") && text.contains("mqtt://m:1883"), "{text}");
+    assert!(is_good && text.contains("W0407") && text.contains("mqtt://m:1883"), "{text}");
     let gateway = Gateway::start(&site);
     for (authority, wanted) in [
         ("a.deep.localhost:8000", "DestinationIpProhibited"),

@@ -16,7 +16,7 @@ As Spin 4.0.2 has them. `/exact`; `:name` for a segment, or for what stands befo
 the end for all that is below, or nothing. Slashes at the end of a route and of a path are nothing. Of several that match, a literal goes before
 a name and a name before the rest, segment by segment from the left; of two that agree so far, the shorter one. Where two are written alike, the
 later one answers, in the earlier one's place; where two match the same paths and are written otherwise, the earlier one:
-`W0404 shadowed-route` says which. A path has one spelling before it is looked at (`%61` is `a`, other escapes are in capitals), which Spin leaves as
+`W0406 shadowed-route` says which. A path has one spelling before it is looked at (`%61` is `a`, other escapes are in capitals), which Spin leaves as
 it is; a route may be written either way.
 
 Components are told: `spin-matched-route`, the route (empty for `/`); `spin-raw-component-route`, as it is written; `spin-component-route`, without
@@ -30,7 +30,7 @@ Components are told: `spin-matched-route`, the route (empty for `/`); `spin-raw-
 a number, `FIRST..END` without its end, or `*`; without one, the scheme's own. `*` as SCHEME is http, https and redis. What a template leaves empty is
 skipped. An address behind the gateway (loopback, private, link-local and so on) needs a grant of that address, or of a network that is
 inside as a whole; a name alone, `*` or `0.0.0.0/0` does not lead there. Redis addresses all lead to the tenant's own keys; a pattern grants any. Version 1
-without `allowed_outbound_hosts` grants any Redis address, as in Spin. Grants of other services (postgres, mysql, mqtt …) are `W0405 without-effect`: the
+without `allowed_outbound_hosts` grants any Redis address, as in Spin. Grants of other services (postgres, mysql, mqtt …) are `W0407 without-effect`: the
 application loads, and a call of such a service is refused.
 
 ## Names
@@ -68,7 +68,7 @@ fn line(key: &Key) -> String {
     let here = match key.here {
         Here::Served => "served".to_owned(),
         Here::Skipped(_) => "skipped".to_owned(),
-        Here::Warned => "skipped, `W0405`".to_owned(),
+        Here::Warned => "skipped, `W0407`".to_owned(),
         Here::Refused(instead) => format!("refused; instead: {}", instead.replace('|', "\\|")),
     };
     format!("| `{}` | {versions} | {here} | {}; `{}` |\n", key.name, key.says, key.example)
