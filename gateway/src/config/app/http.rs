@@ -36,7 +36,10 @@ impl Manifest<'_> {
         match kind.as_ref().map(|kind| kind.value.as_str()) {
             Some("http" | "spin") | None => {}
             Some("wagi") => {
-                self.refuse(&executor, "type", instead_of("trigger.http.executor", "argv"));
+                let summary = format!("`{}` is not served here", executor.path("type"));
+                let (place, wanted) = (executor.has("type"), instead_of("trigger.http.executor", "argv"));
+                let place = place.unwrap_or_else(|| executor.place());
+                self.reader.bad(Kind::NotServed, &place, summary, "\"wagi\"".to_owned(), wanted);
                 // They are part of it.
                 for key in ["argv", "entrypoint"] {
                     executor.has(key);
