@@ -33,24 +33,18 @@ impl Manifest<'_> {
     pub(super) fn executor(&self, section: &Section<'_>) {
         let Some(executor) = section.section("executor") else { return };
         let kind = executor.string("type");
-        match kind.as_ref().map(|kind| kind.value.as_str()) {
-            Some("http" | "spin") | None => {}
-            Some("wagi") => {
-                let summary = format!("`{}` is not served here", executor.path("type"));
-                let (place, wanted) = (executor.has("type"), instead_of("trigger.http.executor", "argv"));
-                let place = place.unwrap_or_else(|| executor.place());
-                self.reader.bad(Kind::NotServed, &place, summary, "\"wagi\"".to_owned(), wanted);
+        if let Some(kind) = kind.filter(|kind| !["http", "spin"].contains(&kind.value.as_str())) {
+            let (problem, says, wanted) = if kind.value == "wagi" {
                 // They are part of it.
                 for key in ["argv", "entrypoint"] {
                     executor.has(key);
                 }
-            }
-            Some(_) => {
-                let summary = format!("`{}` has a value that will not do", executor.path("type"));
-                let (place, found) = kind.as_ref().map(|kind| (&kind.place, format!("{:?}", kind.value))).unzip();
-                let place = place.cloned().unwrap_or_else(|| executor.place());
-                self.reader.bad(Kind::BadValue, &place, summary, found.unwrap_or_default(), "\"http\" or \"spin\"");
-            }
+                (Kind::NotServed, "is not served here", instead_of("trigger.http.executor", "argv"))
+            } else {
+                (Kind::BadValue, "has a value that will not do", "\"http\" or \"spin\"")
+            };
+            let summary = format!("`{}` {says}", executor.path("type"));
+            self.reader.bad(problem, &kind.place, summary, format!("{:?}", kind.value), wanted);
         }
         executor.finish();
     }
