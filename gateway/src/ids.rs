@@ -1,7 +1,7 @@
 //! The names that everything else is keyed by: tenants, components, stores, digests, requests.
 //!
-//! Invariant: a name is made by `parse` alone, and its alphabet (`a-z 0-9 -`) has no `:`, `{`, `}` or NUL, so a storage
-//! key that is built from names can be taken apart in one way only.
+//! Invariant: a name is made by `parse` alone. A tenant's alphabet (`a-z 0-9 -`) has no `:`, `{`, `}` or NUL, so a storage key that
+//! begins with it can be taken apart in one way only. A store may be called anything; `store/layout.rs` spells it for keys.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,17 @@ pub(crate) const NAME_BYTES_MAX: usize = 63;
 /// What a name may be made of, in words for error messages.
 pub(crate) const NAME_RULE: &str = "1 to 63 of a-z, 0-9 and -, beginning with a letter or a digit";
 
-fn is_name(text: &str) -> bool {
+/// The longest name of a store, in bytes.
+const STORE_BYTES_MAX: usize = 128;
+
+/// What a store may be called, in words for error messages.
+pub(crate) const STORE_RULE: &str = "1 to 128 bytes of text, without control characters";
+
+/// What a component of a Spin manifest may be called, in words for error messages.
+pub(crate) const COMPONENT_RULE: &str = "1 to 63 of A-Z, a-z, 0-9, - and _, beginning with a letter or a digit";
+
+/// Whether a text keeps to [`NAME_RULE`].
+pub(crate) fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     let first = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     first && text.len() <= NAME_BYTES_MAX && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -48,13 +58,40 @@ name!(
     TenantId
 );
 name!(
-    /// One of a tenant's components, as its tenant file names it.
+    /// One of a tenant's components, as its tenant file or its manifest names it.
     ComponentName
 );
-name!(
-    /// One of a tenant's key-value stores.
-    StoreName
-);
+
+impl ComponentName {
+    /// Takes the id of a component of a Spin manifest, which keeps to [`COMPONENT_RULE`].
+    pub(crate) fn of_manifest(id: &str) -> Option<Self> {
+        let is_good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        let first = id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        (first && id.len() <= NAME_BYTES_MAX && id.bytes().all(is_good)).then(|| Self(id.into()))
+    }
+}
+
+/// One of a tenant's key-value stores, by whatever label its components have for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct StoreName(Arc<str>);
+
+impl StoreName {
+    /// Takes a label that keeps to [`STORE_RULE`], or nothing.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let is_good = (1..=STORE_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+        is_good.then(|| Self(text.into()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StoreName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// The SHA-256 of a component's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,6 +164,22 @@ mod tests {
         }
         for bad in ["", "-a", "A", "a_b", "a:b", "a{b}", "a\0", "ä", &"a".repeat(64)] {
             assert!(TenantId::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_store_and_a_component_of_a_manifest_keep_their_own_spelling() {
+        for good in ["my_store", "My Store", "ACME", "é:{}%", "-", &"a".repeat(128)] {
+            assert_eq!(StoreName::parse(good).map(|name| name.to_string()).as_deref(), Some(good));
+        }
+        for bad in ["", "a\0", "a\nb", "\u{85}", &"a".repeat(129)] {
+            assert!(StoreName::parse(bad).is_none(), "{bad:?}");
+        }
+        for good in ["rps_rock", "MY-COMP", "a"] {
+            assert_eq!(ComponentName::of_manifest(good).map(|name| name.to_string()).as_deref(), Some(good));
+        }
+        for bad in ["", "_a", "-a", "a b", "a.b", "é", &"a".repeat(64)] {
+            assert!(ComponentName::of_manifest(bad).is_none(), "{bad:?}");
         }
     }
 

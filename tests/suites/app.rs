@@ -155,8 +155,8 @@ fn what_is_not_served_is_refused_by_name() {
     for (more, wanted) in [
         ("sqlite_databases = [\"default\"]", "`component.a.sqlite_databases` is not served here"),
         ("ai_models = [\"llama\"]", "`component.a.ai_models` is not served here"),
-        ("allowed_outbound_hosts = [\"postgres://db:5432\"]", "postgres://db:5432"),
-        ("allowed_outbound_hosts = [\"http://10.0.0.0/8\"]", "http://10.0.0.0/8"),
+        ("allowed_outbound_hosts = [\"unix:///run/db.sock\"]", "unix:///run/db.sock"),
+        ("allowed_outbound_hosts = [\"http://10.0.0.0/33\"]", "http://10.0.0.0/33"),
         ("source_code = \"x\"", "`component.a.source_code` is not a key"),
         ("variables = { x = \"{{ nobody }}\" }", "\"nobody\""),
         ("variables = { x = \"{{ open\" }", "{{ without }}"),
@@ -165,7 +165,10 @@ fn what_is_not_served_is_refused_by_name() {
         ("[[trigger.http]]\nroute = { private = 1 }\ncomponent = \"a\"", "{ private = true }"),
         ("[[trigger.http]]\nroute = \"/b\"\ncomponent = \"b\"", "there is no such component"),
         ("[[trigger.redis]]\nchannel = \"c\"\ncomponent = \"a\"", "no message can start this component"),
-        ("[[trigger.cron]]\nschedule = \"*\"", "`trigger.cron` is not a key"),
+        ("[[trigger.cron]]\nschedule = \"*\"", "`trigger.cron` is not served here"),
+        ("[[trigger.sqs]]\nqueue_url = \"x\"", "`trigger.sqs` is not served here"),
+        ("[[trigger.whatever]]\nx = 1", "`trigger.whatever` is not served here"),
+        ("[application.trigger.http]\nbase = \"/b\"", "`application.trigger.http.base` is not served here"),
     ] {
         let text = said("", &format!("{head}{trigger}{more}\n"));
         assert!(text.contains(wanted) && text.contains("spin.toml:"), "{more}: {text}");

@@ -132,6 +132,40 @@ fn a_key_of_another_certificate() {
     golden("certificate-mismatch", &site);
 }
 
+/// A tenant whose file names a Spin manifest of version 2, of these triggers and this component.
+fn with_manifest(file: &str, text: &str) -> Site {
+    let file = format!("schema = 1\nhosts = [\"acme.localhost\"]\napp = \"spin.toml\"\n{file}");
+    let text = format!("spin_manifest_version = 2\n[application]\nname = \"site\"\n\n{text}");
+    let wasm = std::fs::read(guest("echo")).unwrap();
+    Site::new()
+        .file("tenants/acme/tenant.toml", file)
+        .file("tenants/acme/spin.toml", text)
+        .file("tenants/acme/site.wasm", wasm)
+}
+
+#[test]
+fn two_triggers_of_the_same_paths() {
+    let trigger = |route: &str| format!("[[trigger.http]]\nroute = \"{route}\"\ncomponent = \"site\"\n\n");
+    let text = [&*trigger("/a/:x"), &trigger("/b"), &trigger("/a/:y"), &trigger("/b")].concat();
+    golden_warning("shadowed-route", &with_manifest("", &(text + "[component.site]\nsource = \"site.wasm\"\n")));
+}
+
+#[test]
+fn what_a_manifest_and_its_tenants_file_say_in_vain() {
+    let text = "[variables]\ngreeting = { default = \"hello\" }\n\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"site\"\n\n\
+                [component.site]\nsource = \"site.wasm\"\nallowed_outbound_hosts = [\n    \"https://api.example.com\",\n    \"mqtt://broker:1883\",\n]\n";
+    golden_warning("without-effect", &with_manifest("\n[variables]\ngreting = \"good day\"\n", text));
+}
+
+#[test]
+fn what_a_manifest_says_and_is_not_served() {
+    let text = "[application.trigger.http]\nbase = \"/base\"\n\n[[trigger.http]]\nroute = \"/a/*/b\"\ncomponent = \"site\"\n\n\
+                [[trigger.sqs]]\nqueue_url = \"x\"\ncomponent = \"site\"\n\n\
+                [component.site]\nsource = { registry = \"ttl.sh\", package = \"a:b\", version = \"1.0.0\" }\n\
+                ai_models = [\"llama2-chat\"]\nallowed_outbound_hosts = [\"unix:///run/x.sock\"]\n";
+    golden("not-served", &with_manifest("", text));
+}
+
 #[test]
 fn no_toml_at_all() {
     let site = Site::new().file("tenants/acme/tenant.toml", "{ \"schema\": 1,\n  \"hosts\": [\"acme.localhost\"] }\n");

@@ -69,7 +69,7 @@ async fn what_is_over_makes_room() {
 
 #[test]
 fn a_time_that_is_none_is_told() {
-    for wrong in ["default = 5", "default = \"0s\"", "\"De fault\" = \"5s\""] {
+    for wrong in ["default = 5", "default = \"0s\"", "\"\" = \"5s\""] {
         let output = tests::check(&site(wrong), &["--json"]);
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("how long what is set in it lasts"), "{wrong}: {text}");

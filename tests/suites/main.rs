@@ -56,4 +56,5 @@ mod spin_hosts;
 mod storage;
 mod suspension;
 mod tenants;
+mod unmodified;
 mod up;

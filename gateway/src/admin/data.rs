@@ -17,7 +17,7 @@ use super::Admin;
 use super::moves::Moves;
 use super::refusal::{Json, Path, ProblemDetails, Refusal};
 use crate::config::Plan;
-use crate::ids::{NAME_RULE, StoreName, TenantId};
+use crate::ids::{STORE_RULE, StoreName, TenantId};
 use crate::store::{Allowance, Error, Name, Raw, Reply, Scoped, Store, Text};
 
 /// A batch of 8 MiB, all of it quotation marks at the worst.
@@ -220,7 +220,7 @@ async fn command(raw: &Raw, words: Vec<Text>) -> Result<Value, Refusal> {
 }
 
 fn store_name(text: &str) -> Result<StoreName, Refusal> {
-    let wrong = || Refusal::new(StatusCode::BAD_REQUEST, format!("{text:?} is not the name of a store: {NAME_RULE}"));
+    let wrong = || Refusal::new(StatusCode::BAD_REQUEST, format!("{text:?} is not the name of a store: {STORE_RULE}"));
     StoreName::parse(text).ok_or_else(wrong)
 }
 

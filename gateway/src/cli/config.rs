@@ -39,7 +39,11 @@ enum What {
         file: String,
     },
     /// Print the reference of both files, in Markdown
-    Reference,
+    Reference {
+        /// That of Spin's manifests: each key, and what happens to it here
+        #[arg(long)]
+        manifest: bool,
+    },
 }
 
 pub(super) fn config(asked: &Config) -> anyhow::Result<ExitCode> {
@@ -64,7 +68,8 @@ pub(super) fn config(asked: &Config) -> anyhow::Result<ExitCode> {
             let file = KeysFile::find(file).context("there is no such file")?;
             format!("{:#}\n", config::schema(file))
         }
-        What::Reference => config::reference(),
+        What::Reference { manifest: false } => config::reference(),
+        What::Reference { manifest: true } => config::manifest_reference(),
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)

@@ -84,7 +84,7 @@ mod tests {
         assert!(checked >= 10, "{checked}");
     }
 
-    const WORDS: [&str; 24] = [
+    const WORDS: [&str; 32] = [
         "schema = 1\n",
         "hosts = [\"a.example\"]\n",
         "[tls]\n",
@@ -108,6 +108,14 @@ mod tests {
         "X = \"\"\n",
         "spin_manifest_version = 2\n",
         "compress = [\"br\", \"x\"]\n",
+        "spin_version = \"1\"\n",
+        "trigger = { type = \"http\", base = \"/b\" }\n",
+        "[[trigger.http]]\n",
+        "[[trigger.redis]]\n",
+        "route = \"/:a.b/*\"\n",
+        "component = { source = \"a.wasm\" }\n",
+        "[component.a]\n",
+        "allowed_outbound_hosts = [\"http://::1/8:1..2\", \"x://\", \"*://*:*\"]\n",
         "= \n",
     ];
 

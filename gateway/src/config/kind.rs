@@ -70,6 +70,8 @@ kinds! {
     BadFiles "E0403" "bad-files",
     RedisStandIn "N0404" "redis-stand-in",
     ChannelStandIn "N0405" "channel-stand-in",
+    ShadowedRoute "W0406" "shadowed-route",
+    WithoutEffect "W0407" "without-effect",
     MemoryBudget "W0501" "memory-budget",
     DescriptorBudget "W0502" "descriptor-budget",
     AdminExposed "W0503" "admin-exposed",
@@ -108,7 +110,7 @@ impl Kind {
     }
 }
 
-const HINTS: [(Kind, &str); 13] = [
+const HINTS: [(Kind, &str); 15] = [
     (Kind::MissingUnit, "put the number and its unit in quotes"),
     (Kind::MissingKey, "write it as `wanted` shows"),
     (Kind::Unreadable, "correct the path, which starts from this file's folder, or make what it names"),
@@ -122,6 +124,8 @@ const HINTS: [(Kind, &str); 13] = [
     (Kind::NotServed, "take it out, or run this application elsewhere"),
     (Kind::BadValue, "correct the value, or take the key out to have what holds without it"),
     (Kind::KeysDisagree, "take one of them out"),
+    (Kind::ShadowedRoute, "take one of them out; Spin answers by the same one"),
+    (Kind::WithoutEffect, "take it out, or leave it for those who run this application elsewhere"),
 ];
 
 #[cfg(test)]

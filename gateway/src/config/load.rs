@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::files::Files;
 use super::kind::Kind;
 use super::problem::{Place, Problem, Source};
-use super::reader::{At, Reader};
+use super::reader::{At, Reader, near};
+use super::reference::Reference;
 use super::remote::{self, Origin};
 use super::resolve::{self, Found, Materials, Wasm};
 use super::tenant_file::TenantFile;
@@ -184,8 +185,9 @@ fn app(
     let dir = Path::new(&at.value).parent().unwrap_or(Path::new("")).to_owned();
     let reader = Reader::new(source, Some(id.clone()));
     let profile = file.app_profile.as_ref();
-    let (app, problems) = reader.read(|reader, section| app::read(reader, section, &given, dir, profile));
+    let (app, mut problems) = reader.read(|reader, section| app::read(reader, section, &given, dir, profile));
     if let Some(app) = app.flatten() {
+        problems.extend(undeclared(&file.variables, &app.declared, &at.value));
         file.components = app.components;
         file.routes = app.routes;
         file.fixed = app.fixed;
@@ -193,6 +195,25 @@ fn app(
         file.schedules = app.schedules;
     }
     problems
+}
+
+/// Variables that somebody gives, and the manifest does not ask for.
+fn undeclared(given: &[(At<String>, Reference)], declared: &[String], manifest: &str) -> Vec<Problem> {
+    let others = given.iter().filter(|(name, _)| !declared.contains(&name.value));
+    let problem = |(name, _): &(At<String>, Reference)| Problem {
+        kind: Kind::WithoutEffect,
+        tenant: None,
+        place: name.place.clone(),
+        summary: "no component is given this variable".to_owned(),
+        found: format!("`{}`, which {manifest} does not declare", name.value),
+        wanted: match declared {
+            [] => "[variables] in the manifest".to_owned(),
+            known => format!("one of {}", known.join(", ")),
+        },
+        hint: near(&name.value, declared.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?")),
+        also: None,
+    };
+    others.map(problem).collect()
 }
 
 fn materials(boot: &Boot, folder: &Path, file: &TenantFile, variables: Vec<Result<String, String>>) -> Materials {

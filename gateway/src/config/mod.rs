@@ -50,7 +50,7 @@ use crate::route::{self, Expression, Fixed, PathPattern, ScheduleId};
 use crate::tenant::{Coding, Grant, Handler, Limits, Quota, StoreTtl};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
-pub(crate) use app::own_name;
+pub(crate) use app::manifest_reference;
 pub(crate) use budget::{Machine, bounds as budget_bounds, descriptors, warnings as budget_warnings};
 use files::Files;
 pub(crate) use files::{clear_away, files_of, stage};

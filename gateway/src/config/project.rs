@@ -55,7 +55,7 @@ impl Project {
         if self.components.is_empty() {
             return;
         }
-        let is_asked = |name: &str| self.components.iter().any(|asked| asked == name || super::own_name(asked) == name);
+        let is_asked = |name: &str| self.components.iter().any(|asked| asked == name);
         file.components.retain(|component| is_asked(component.name.value.as_str()));
         file.routes.retain(|route| is_asked(&route.component.value));
         file.subscriptions.retain(|subscription| is_asked(&subscription.component.value));

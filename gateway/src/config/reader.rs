@@ -2,7 +2,7 @@
 //!
 //! Each call names the key it wants; [`Section::finish`] then knows which keys there may be, and reports the others.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,8 @@ pub(super) struct Section<'r> {
     span: Option<Range<usize>>,
     name: String,
     known: RefCell<Vec<&'static str>>,
+    /// Whether somebody took the others too.
+    is_open: Cell<bool>,
 }
 
 impl Reader {
@@ -55,6 +57,7 @@ impl Reader {
                 span: None,
                 name: String::new(),
                 known: RefCell::default(),
+                is_open: Cell::default(),
             };
             let read = read(&self, &section);
             section.finish();
@@ -298,6 +301,15 @@ impl<'r> Section<'r> {
         self.look(key).map(|value| self.at(value))
     }
 
+    /// The keys that nobody asked for so far, which are not reported then.
+    pub(super) fn others(&self) -> Vec<At<String>> {
+        self.is_open.set(true);
+        let known = self.known.borrow();
+        let names = self.table.keys().filter(|name| !known.iter().any(|key| key == name.get_ref()));
+        let at = |name: &Spanned<_>| self.reader.place(Some(name.span()));
+        names.map(|name| At { value: name.get_ref().to_string(), place: at(name) }).collect()
+    }
+
     /// What a key's value is, where it is such a one; nothing is noted where it is not.
     pub(super) fn look_quietly<T>(&self, key: &'static str, take: impl FnOnce(&DeValue<'_>) -> Option<T>) -> Option<T> {
         take(self.look(key)?.get_ref())
@@ -325,7 +337,14 @@ impl<'r> Section<'r> {
     }
 
     fn below(&self, key: &str, table: &'r DeTable<'r>, span: Range<usize>) -> Self {
-        Self { reader: self.reader, table, span: Some(span), name: self.path(key), known: RefCell::default() }
+        Self {
+            reader: self.reader,
+            table,
+            span: Some(span),
+            name: self.path(key),
+            known: RefCell::default(),
+            is_open: Cell::default(),
+        }
     }
 
     /// A key that must be there; notes it where it is not. The value itself was taken before.
@@ -339,6 +358,9 @@ impl<'r> Section<'r> {
 
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(&self) {
+        if self.is_open.get() {
+            return;
+        }
         let known = self.known.borrow();
         for name in self.table.keys() {
             let given = name.get_ref();

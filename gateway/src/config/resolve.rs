@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::bounds::QuotaRead;
 use super::ceilings;
@@ -22,7 +22,7 @@ use crate::domain::Pattern;
 use crate::ids::{Digest, StoreName, TenantId};
 use crate::route::{PathPattern, ROUTES_MAX, SCHEDULES_MAX, ScheduleId};
 use crate::store::{self, VALUE_BYTES_MAX};
-use crate::tenant::{Grant, Quota};
+use crate::tenant::{Grant, Quota, StoreTtl};
 
 /// What a shard must have room for.
 const SHARD_KEYS_MIN: u64 = 100;
@@ -115,7 +115,10 @@ pub(super) fn tenant(
     }
     let mut paths: Vec<&At<PathPattern>> = Vec::new();
     for path in file.fixed.iter().map(|read| &read.path).chain(file.routes.iter().map(|read| &read.path)) {
-        unlike_earlier(&mut notes, path, &paths);
+        // Those of a manifest were looked at with the manifest.
+        if file.app.is_none() {
+            unlike_earlier(&mut notes, path, &paths);
+        }
         paths.push(path);
     }
     for read in &file.routes {
@@ -134,6 +137,7 @@ pub(super) fn tenant(
     if file.app.is_none() && notes.problems.is_empty() {
         idle(&mut notes, &file.components, &file.egress, &routes, &subscriptions);
     }
+    lasting(&mut notes, &file.store_ttl, &file.components);
     let quota = quota_over(&policy.quota, &file.quota);
     let notices = notices::of(id, &file, quota.shards, boot);
     shards(&mut notes, &file.quota, &quota, source);
@@ -146,7 +150,7 @@ pub(super) fn tenant(
         clients: clients?,
         compress: file.compress,
         quota,
-        store_ttl: file.store_ttl,
+        store_ttl: StoreTtl(file.store_ttl.into_iter().map(|(name, ttl)| (name.value, ttl)).collect()),
         limits,
         components: components?,
         routes,
@@ -156,6 +160,18 @@ pub(super) fn tenant(
         notices,
     };
     Some(Found { plan: Arc::new(plan), claims: file.hosts.into() })
+}
+
+/// Warns of times for stores that no component may open.
+fn lasting(notes: &mut Notes<'_>, read: &[(At<StoreName>, Duration)], components: &[ComponentRead]) {
+    let stores = || components.iter().flat_map(|component| &component.stores).map(|store| &store.value);
+    for (name, _) in read.iter().filter(|(name, _)| stores().all(|store| *store != name.value)) {
+        let known: BTreeSet<&str> = stores().map(StoreName::as_str).collect();
+        let wanted = format!("one of {}", known.iter().copied().collect::<Vec<_>>().join(", "));
+        let hint = near(name.value.as_str(), known.into_iter()).map(|near| format!("did you mean `{near}`?"));
+        let texts = ["no component may open this store", &format!("`{}`", name.value), &wanted];
+        notes.add(Kind::WithoutEffect, &name.place, texts, hint);
+    }
 }
 
 /// Each shard has its part of `quota.storage`, which must be worth having: the largest value fits in.
@@ -229,7 +245,7 @@ fn components(
                 environment: read.environment.iter().chain(&common.environment).cloned().collect(),
                 files,
                 variables: read.variables.as_ref().unwrap_or(&common.variables).clone(),
-                egress: read.egress.as_deref().unwrap_or(common.egress).to_vec(),
+                egress: read.egress.iter().flatten().chain(common.egress).cloned().collect(),
                 is_spin: read.is_spin,
                 place: read.source.place.clone(),
             }),

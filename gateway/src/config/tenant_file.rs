@@ -16,10 +16,10 @@ use super::remote::{self, Origin};
 use super::units;
 use crate::domain::Pattern;
 use crate::host::is_variable;
-use crate::ids::{ComponentName, NAME_RULE, StoreName};
+use crate::ids::{ComponentName, NAME_RULE, STORE_RULE, StoreName};
 use crate::route::{Expression, Fixed, PathPattern};
 use crate::store::KEY_BYTES_MAX;
-use crate::tenant::{Coding, Grant, GrantedHost, Handler, StoreTtl};
+use crate::tenant::{Coding, Grant, GrantedHost, Handler};
 
 /// What the file says, before anything is looked up or filled in.
 pub(super) struct TenantFile {
@@ -32,7 +32,7 @@ pub(super) struct TenantFile {
     pub(super) env: Vec<(String, String)>,
     pub(super) secrets: Vec<(At<String>, Reference)>,
     pub(super) egress: Vec<Grant>,
-    pub(super) store_ttl: StoreTtl,
+    pub(super) store_ttl: Vec<(At<StoreName>, Duration)>,
     /// A Spin manifest that says components and routes instead.
     pub(super) app: Option<At<String>>,
     /// Which of its profiles.
@@ -216,14 +216,15 @@ fn variables(file: &Section<'_>) -> Vec<(At<String>, Reference)> {
     section.entries("a text or { file = \"path\" }, under a name of a-z, 0-9 and _", reference)
 }
 
-fn store_ttl(file: &Section<'_>) -> StoreTtl {
-    let Some(section) = file.section("store_ttl") else { return StoreTtl::default() };
+fn store_ttl(file: &Section<'_>) -> Vec<(At<StoreName>, Duration)> {
+    let Some(section) = file.section("store_ttl") else { return Vec::new() };
     let read = |name: &str, value: &DeValue<'_>| {
         let ttl = units::duration(value.as_str()?).filter(|ttl| *ttl >= Duration::from_millis(1))?;
         Some((StoreName::parse(name)?, ttl))
     };
     let wanted = "the name of a store, and how long what is set in it lasts, such as \"30m\"";
-    StoreTtl(section.entries(wanted, read).into_iter().map(|(_, ttl)| ttl).collect())
+    let named = |(at, (value, ttl)): (At<String>, (StoreName, Duration))| (At { value, place: at.place }, ttl);
+    section.entries(wanted, read).into_iter().map(named).collect()
 }
 
 fn egress(file: &Section<'_>) -> Vec<Grant> {
@@ -242,14 +243,14 @@ fn origin(text: &str) -> Option<Grant> {
         _ => return None,
     };
     let (host, port) = match host_and_port(rest) {
-        (host, Some(port)) => (host, port.parse().ok().filter(|port| *port > 0)?),
+        (host, Some(port)) => (host, port.parse::<u16>().ok().filter(|port| *port > 0)?),
         (host, None) => (host, standard_port(https)),
     };
-    Some(Grant { https, host: granted_host(host)?, port: Some(port) })
+    Some(Grant { https, host: granted_host(host)?, port: Some(port.into()) })
 }
 
 /// A port as it stands there, if one does.
-pub(super) fn host_and_port(authority: &str) -> (&str, Option<&str>) {
+fn host_and_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         // The colons of a bare IPv6 address are not a port's.
         Some((host, port)) if !authority.ends_with(']') => (host, Some(port)),
@@ -262,7 +263,7 @@ pub(super) const fn standard_port(https: bool) -> u16 {
 }
 
 /// An address, a name, or a name with a wildcard.
-pub(super) fn granted_host(host: &str) -> Option<GrantedHost> {
+fn granted_host(host: &str) -> Option<GrantedHost> {
     let address = host.trim_matches(['[', ']']).parse();
     address.map_or_else(|_no_address| Pattern::parse(host).map(GrantedHost::Name), |ip| Some(GrantedHost::Address(ip)))
 }
@@ -271,7 +272,7 @@ fn component(section: &Section<'_>) -> Option<ComponentRead> {
     let name = section.take("name", NAME_RULE, |value| value.as_str().and_then(ComponentName::parse));
     let name = section.required("name", name, "name = \"site\"");
     let source = section.required("source", remote::source(section, Path::new("")), "source = \"site.wasm\"");
-    let stores = section.list("stores", NAME_RULE, StoreName::parse).unwrap_or_default();
+    let stores = section.list("stores", STORE_RULE, StoreName::parse).unwrap_or_default();
     let address = |text: &str| {
         let is_one = ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme)) && text.len() < 256;
         is_one.then(|| text.to_owned())

@@ -5,6 +5,8 @@
 //! shared (CGNAT), multicast and reserved addresses and the gateway's own listeners need a grant of the address itself.
 //! Redirects are the guest's business: each is another request, and looked at like the first.
 
+mod grants;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -15,9 +17,9 @@ use tokio::net::TcpStream;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::deadline::Deadline;
-use crate::domain::{Domain, Pattern};
 use crate::ids::TenantId;
-use crate::tenant::{Grant, GrantedHost};
+use crate::tenant::Grant;
+use grants::{is_closed, is_granted};
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
@@ -66,7 +68,7 @@ pub(crate) trait Neighbours: Send + Sync {
 /// What components of one tenant call each other by, after the component's name.
 const INNER: &str = ".spin.internal";
 /// What a tenant calls itself, where it cannot leave the host out.
-const SELF: &str = "self.alt";
+pub(crate) const SELF: &str = "self.alt";
 
 impl std::fmt::Debug for Egress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -82,6 +84,8 @@ pub(super) struct Target {
     pub(super) https: bool,
     host: String,
     port: u16,
+    /// Which component of the tenant's own it is for, as the guest wrote it.
+    component: Option<String>,
 }
 
 /// TLS of a client that trusts the public roots and these, in PEM.
@@ -137,7 +141,8 @@ impl Egress {
         let resolved = limit.run(target.resolve()).await;
         let resolved = resolved.map_err(|_elapsed| Error::DnsTimeout)?.map_err(Error::Connect)?;
         let is_good = |address: &SocketAddr| {
-            is_granted(grants, target, address.ip()) || !(is_inside(address.ip()) || self.is_own(*address))
+            is_granted(grants, target, address.ip())
+                || !(is_closed(grants, target, address.ip()) || self.is_own(*address))
         };
         let good: Vec<SocketAddr> = resolved.into_iter().filter(is_good).take(ADDRESSES_MAX).collect();
         let mut last = Error::DestinationIpProhibited;
@@ -175,13 +180,12 @@ impl Target {
             return Err(Error::HttpRequestUriInvalid);
         }
         let https = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
-        let mut host = uri.host().unwrap_or(SELF).trim_matches(['[', ']']).to_ascii_lowercase();
-        if host.ends_with(INNER) {
-            // As a manifest's ids are taken.
-            host = host.replace('_', "-");
-        }
+        // Some SDKs give a relative URL an authority of a port alone.
+        let written = uri.host().filter(|host| !host.is_empty()).unwrap_or(SELF).trim_matches(['[', ']']);
+        let host = written.to_ascii_lowercase();
+        let component = host.strip_suffix(INNER).and_then(|name| written.get(..name.len()));
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let target = Self { https, host, port };
+        let target = Self { https, component: component.map(str::to_owned), host, port };
         if grants.iter().any(|grant| target.is_of(grant)) { Ok(target) } else { Err(Error::HttpRequestDenied) }
     }
 
@@ -190,7 +194,7 @@ impl Target {
         if self.host == SELF {
             return Some(Whom::Path);
         }
-        Some(Whom::Component(self.host.strip_suffix(INNER)?.to_owned()))
+        self.component.clone().map(Whom::Component)
     }
 
     /// All addresses of the host. `localhost` and what is below it are this machine (RFC 6761 §6.3), whatever name servers
@@ -202,31 +206,6 @@ impl Target {
         }
         Ok(tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect())
     }
-
-    fn is_of(&self, grant: &Grant) -> bool {
-        grant.https == self.https
-            && grant.port.is_none_or(|port| port == self.port)
-            && match &grant.host {
-                GrantedHost::Any => self.own().is_none(),
-                GrantedHost::Address(address) => self.host.parse() == Ok(*address),
-                GrantedHost::ThisMachine(name) => self.host == *name,
-                GrantedHost::Name(pattern) => Domain::parse(&self.host).is_some_and(|name| matches(pattern, &name)),
-            }
-    }
-}
-
-fn matches(pattern: &Pattern, name: &Domain) -> bool {
-    match pattern {
-        Pattern::Exact(exact) => exact == name,
-        Pattern::Wildcard(parent) => {
-            name.as_str().split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == parent.as_str())
-        }
-    }
-}
-
-/// Whether this very address was granted, for this scheme and port.
-fn is_granted(grants: &[Grant], target: &Target, address: IpAddr) -> bool {
-    grants.iter().any(|grant| grant.opens((target.https, &target.host, target.port), address.to_canonical()))
 }
 
 /// Whether an address is of this machine, of a network behind it, or of nobody (IANA special-purpose registries).
@@ -274,11 +253,13 @@ fn is_inside_6(address: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Pattern;
+    use crate::tenant::GrantedHost;
     use proptest::prelude::*;
 
     fn grant(https: bool, host: &str, port: u16) -> Grant {
         let host = host.parse().map_or_else(|_| GrantedHost::Name(Pattern::parse(host).unwrap()), GrantedHost::Address);
-        Grant { https, host, port: Some(port) }
+        Grant { https, host, port: Some(port.into()) }
     }
 
     #[test]

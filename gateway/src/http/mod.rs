@@ -38,6 +38,7 @@ pub(crate) use cdn_loop::CDN_LOOP;
 pub(crate) use hygiene::{X_FORWARDED_CLIENT_CERT, X_REQUEST_ID, authority, clean_request, clean_response};
 pub(crate) use list::list;
 pub(crate) use origin::Origin;
+pub(crate) use path::one_spelling;
 pub(crate) use quic::{serve_quic, transport};
 pub(crate) use redirect::to_https;
 

@@ -47,6 +47,12 @@ pub(super) fn normal(path: &str) -> Result<Cow<'_, str>, Fault> {
     Ok(Cow::Owned(path))
 }
 
+/// A path, or a pattern of paths, without escapes of unreserved characters and with the others in capitals; as it is where
+/// that cannot be said.
+pub(crate) fn one_spelling(path: &str) -> Cow<'_, str> {
+    if path.contains('%') { unescape(path).map_or(Cow::Borrowed(path), Cow::Owned) } else { Cow::Borrowed(path) }
+}
+
 fn unescape(path: &str) -> Result<String, Fault> {
     const NO_ESCAPE: Fault = Fault::Framing("a path has a % that begins no escape");
     let mut out = String::with_capacity(path.len());

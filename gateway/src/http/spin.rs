@@ -2,6 +2,7 @@
 //!
 //! Source: `compute_default_headers` of Spin's trigger-http. A client's own headers of that name never arrive.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -11,8 +12,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 pub(crate) struct Matched<'a> {
     /// As the manifest has it, such as `/users/:id/...`.
     pub(crate) route: &'a str,
+    /// The same with a slash before it and none behind it, so that `/` is empty.
+    pub(crate) matched: &'a str,
     /// What `...` stands for, with its slash.
-    pub(crate) rest: &'a str,
+    pub(crate) rest: Cow<'a, str>,
     /// What `:name` segments stand for.
     pub(crate) named: Vec<(&'a str, &'a str)>,
 }
@@ -21,9 +24,9 @@ pub(crate) struct Matched<'a> {
 pub(crate) fn tell(headers: &mut HeaderMap, matched: &Matched<'_>, url: &Uri, client: SocketAddr) {
     let component_route = matched.route.strip_suffix("/...").unwrap_or(matched.route);
     let texts = [
-        ("spin-path-info", matched.rest),
+        ("spin-path-info", &*matched.rest),
         ("spin-full-url", &url.to_string()),
-        ("spin-matched-route", matched.route),
+        ("spin-matched-route", matched.matched),
         ("spin-base-path", "/"),
         ("spin-raw-component-route", matched.route),
         ("spin-component-route", component_route),
@@ -35,7 +38,7 @@ pub(crate) fn tell(headers: &mut HeaderMap, matched: &Matched<'_>, url: &Uri, cl
         }
     }
     for (name, text) in &matched.named {
-        let name = HeaderName::try_from(format!("spin-path-match-{}", name.to_ascii_lowercase()));
+        let name = HeaderName::try_from(format!("spin-path-match-{}", name.to_ascii_lowercase().replace('_', "-")));
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(text)) {
             headers.insert(name, value);
         }
@@ -49,7 +52,9 @@ mod tests {
     #[test]
     fn a_request_says_how_it_matched() {
         let mut headers = HeaderMap::new();
-        let matched = Matched { route: "/foo/:userID/...", rest: "/bar", named: vec![("userID", "42")] };
+        let route = "/foo/:userID/...";
+        let named = vec![("userID", "42"), ("path_segment", "x")];
+        let matched = Matched { route, matched: route, rest: "/bar".into(), named };
         let url = "https://a.example/foo/42/bar?k=v".parse().unwrap();
         tell(&mut headers, &matched, &url, "192.0.2.1:80".parse().unwrap());
         let mut told: Vec<_> =
@@ -62,6 +67,7 @@ mod tests {
             "spin-full-url: https://a.example/foo/42/bar?k=v",
             "spin-matched-route: /foo/:userID/...",
             "spin-path-info: /bar",
+            "spin-path-match-path-segment: x",
             "spin-path-match-userid: 42",
             "spin-raw-component-route: /foo/:userID/...",
         ];

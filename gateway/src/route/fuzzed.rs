@@ -26,13 +26,20 @@ pub(crate) fn any_names(data: &[u8]) {
         assert!(table.insert(Pattern::Exact(name.clone()), 1).is_ok());
         assert_eq!(table.find(&name), Some(&1));
     }
+    if let Ok(route) = PathPattern::spin(pattern)
+        && route.matches(path)
+    {
+        let (named, rest) = route.captured(path);
+        let is_of_path = |text: &str| path.contains(text.trim_matches('/'));
+        assert!(named.iter().all(|(_, value)| is_of_path(value)) && is_of_path(&rest), "{route} at {path}");
+    }
     let Ok(pattern) = PathPattern::parse(pattern) else { return };
     if !pattern.as_str().contains([':', '.']) {
         assert!(pattern.matches(pattern.as_str()), "{pattern} matches itself");
     }
     if pattern.matches(path) {
         let (named, rest) = pattern.captured(path);
-        assert!(path.ends_with(rest) && named.iter().all(|(_, value)| !value.is_empty() && path.contains(value)));
+        assert!(path.ends_with(&*rest) && named.iter().all(|(_, value)| !value.is_empty() && path.contains(value)));
     }
     assert!(pattern.cmp(&pattern).is_eq());
 }

@@ -8,6 +8,7 @@
 mod fuzzed;
 mod path;
 mod schedule;
+mod spin;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,14 +31,8 @@ pub(crate) struct Route {
     pub(crate) pattern: PathPattern,
     pub(crate) component: Arc<Component>,
     pub(crate) limits: Arc<Limits>,
-    /// Whether it is a Spin application's: a slash at the end of the path is nothing, and the component is told the match.
+    /// Whether it is a Spin application's, whose components are told the match.
     pub(crate) is_spin: bool,
-}
-
-impl Route {
-    fn matches(&self, path: &str) -> bool {
-        if self.is_spin { self.pattern.matches_loosely(path) } else { self.pattern.matches(path) }
-    }
 }
 
 /// An answer that is the same for everybody, and that no component makes.
@@ -193,10 +188,19 @@ impl Table {
         Some(Routed { site: Arc::clone(site), at: At::Schedule(at) })
     }
 
-    /// A component that another of the same tenant's asks for by its name.
+    /// A component that another of the same tenant's asks for by its name: as it is written, or else as a host's name has it, in
+    /// whatever case and with `-` for `_`, where that is one component's and no more.
     pub(crate) fn inner(&self, tenant: &TenantId, component: &str) -> Option<Routed> {
         let site = self.by_tenant.get(tenant)?;
-        let at = site.served.components.iter().position(|(known, _)| known.name.as_str() == component)?;
+        let components = &site.served.components;
+        let exactly = components.iter().position(|(known, _)| known.name.as_str() == component);
+        let at = exactly.or_else(|| {
+            let folded = |name: &str| name.to_ascii_lowercase().replace('_', "-");
+            let alike =
+                |(_, (known, _)): &(usize, &(Arc<Component>, _))| folded(known.name.as_str()) == folded(component);
+            let mut found = components.iter().enumerate().filter(alike).map(|(at, _)| at);
+            found.next().filter(|_| found.next().is_none())
+        })?;
         Some(Routed { site: Arc::clone(site), at: At::Inner(at) })
     }
 
@@ -215,9 +219,9 @@ impl Table {
 impl Site {
     fn find(site: &Arc<Self>, path: &str) -> Result<Found, Fault> {
         let Served { routes, fixed, .. } = &site.served;
-        let route = routes.iter().position(|route| route.matches(path));
+        let route = routes.iter().position(|route| route.pattern.matches(path));
         let is_better = |pattern: &PathPattern| route.is_none_or(|at| pattern.cmp(&routes[at].pattern).is_lt());
-        let fixed = fixed.iter().find(|(pattern, _)| pattern.matches_loosely(path) && is_better(pattern));
+        let fixed = fixed.iter().find(|(pattern, _)| pattern.matches(path) && is_better(pattern));
         match (fixed, route) {
             (Some((pattern, answer)), _) => {
                 Ok(Found::Fixed(Arc::clone(&site.tenant), pattern.as_str().to_owned(), Arc::clone(answer)))
@@ -274,10 +278,10 @@ impl Routed {
                 let route = &self.site.served.routes[index];
                 route.is_spin.then(|| {
                     let (named, rest) = route.pattern.captured(path);
-                    Matched { route: route.pattern.as_str(), rest, named }
+                    Matched { route: route.pattern.as_str(), matched: route.pattern.matched(), rest, named }
                 })
             }
-            At::Inner(_) => Some(Matched { route: "/...", rest: path, named: Vec::new() }),
+            At::Inner(_) => Some(Matched { route: "/...", matched: "/...", rest: path.into(), named: Vec::new() }),
             At::Subscription(_) | At::Schedule(_) => None,
         }
     }

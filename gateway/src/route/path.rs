@@ -1,8 +1,14 @@
-//! Path patterns: `/exact`, `/users/:id`, `/files/...`.
+//! Path patterns: `/exact`, `/users/:id`, `/files/...` of a tenant's own file, and those of a Spin application.
 //!
-//! The more specific one wins, segment by segment from the left: a literal before `:name` before `...`.
+//! Of a tenant's own the more specific one wins, segment by segment from the left: a literal before `:name` before `...`. Spin's
+//! have their own grammar and order (`spin.rs`).
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
+
+use super::spin::{InSpinsOrder, SpinRoute};
 
 /// A segment of a pattern. The order is the order of preference.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,13 +17,21 @@ enum Segment {
     Any,
 }
 
-/// What a route's `path` says.
+/// What a route's `path` says, or a trigger's `route`.
 #[derive(Clone, Debug)]
 pub(crate) struct PathPattern {
     text: Box<str>,
-    segments: Vec<Segment>,
-    /// Whether it ends in `/...`: anything may follow, nothing too.
-    open: bool,
+    form: Form,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    /// A tenant's own; `open` where it ends in `/...`: anything may follow, nothing too.
+    Own {
+        segments: Vec<Segment>,
+        open: bool,
+    },
+    Spin(SpinRoute),
 }
 
 /// What is wrong with a pattern.
@@ -31,7 +45,14 @@ pub(crate) enum PathError {
     NoName,
     #[error("a path has no query, fragment, space or control byte")]
     Stray,
+    #[error("* has no name")]
+    NamedRest,
+    #[error("* stands at the end")]
+    RestInside,
 }
+
+/// What the names of a pattern stand for in a path, and its rest.
+pub(crate) type Captured<'p> = (Vec<(&'p str, &'p str)>, Cow<'p, str>);
 
 impl PathPattern {
     pub(crate) fn parse(text: &str) -> Result<Self, PathError> {
@@ -53,17 +74,38 @@ impl PathPattern {
                 None => Segment::Literal(segment.into()),
             });
         }
-        Ok(Self { text: text.into(), segments, open })
+        Ok(Self { text: text.into(), form: Form::Own { segments, open } })
     }
 
+    /// A `route` of a Spin manifest.
+    ///
+    /// # Errors
+    /// It is none, or one that Spin takes and fails on when it is asked for.
+    pub(crate) fn spin(text: &str) -> Result<Self, PathError> {
+        Ok(Self { text: text.into(), form: Form::Spin(SpinRoute::parse(text)?) })
+    }
+
+    /// As it was written.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
+    /// As a component is told which route matched.
+    pub(crate) fn matched(&self) -> &str {
+        match &self.form {
+            Form::Own { .. } => &self.text,
+            Form::Spin(route) => route.matched(),
+        }
+    }
+
     pub(crate) fn matches(&self, path: &str) -> bool {
+        let (segments, open) = match &self.form {
+            Form::Own { segments, open } => (segments, *open),
+            Form::Spin(route) => return route.matches(path),
+        };
         let Some(rest) = path.strip_prefix('/') else { return false };
         let mut given = rest.split('/');
-        for segment in &self.segments {
+        for segment in segments {
             let Some(given) = given.next() else { return false };
             match segment {
                 Segment::Literal(literal) if **literal != *given => return false,
@@ -71,18 +113,17 @@ impl PathPattern {
                 Segment::Literal(_) | Segment::Any => {}
             }
         }
-        self.open || given.next().is_none()
-    }
-
-    /// The same, where a slash at the end of the path is nothing.
-    pub(crate) fn matches_loosely(&self, path: &str) -> bool {
-        self.matches(path) || path.strip_suffix('/').is_some_and(|path| self.matches(path))
+        open || given.next().is_none()
     }
 
     /// What the `:name` segments and the `...` of a pattern that matches stand for; of `...` with its slash.
-    pub(crate) fn captured<'p>(&'p self, path: &'p str) -> (Vec<(&'p str, &'p str)>, &'p str) {
+    pub(crate) fn captured<'p>(&'p self, path: &'p str) -> Captured<'p> {
+        let (segments, open) = match &self.form {
+            Form::Own { segments, open } => (segments, *open),
+            Form::Spin(route) => return route.captured(path),
+        };
         let (mut named, mut rest) = (Vec::new(), path);
-        for segment in self.text.split('/').skip(1).take(self.segments.len()) {
+        for segment in self.text.split('/').skip(1).take(segments.len()) {
             let given = rest.strip_prefix('/').unwrap_or(rest);
             let (given, after) = given.split_at(given.find('/').unwrap_or(given.len()));
             if let Some(name) = segment.strip_prefix(':') {
@@ -90,24 +131,52 @@ impl PathPattern {
             }
             rest = after;
         }
-        (named, if self.open { rest } else { "" })
+        (named, if open { rest.into() } else { "".into() })
     }
 
     /// Whether both match exactly the same paths.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.segments == other.segments && self.open == other.open
+        match (&self.form, &other.form) {
+            (Form::Own { segments, open }, Form::Own { segments: others, open: is_open }) => {
+                segments == others && open == is_open
+            }
+            (Form::Spin(route), Form::Spin(other)) => route.is_same(other),
+            (Form::Own { .. }, Form::Spin(_)) | (Form::Spin(_), Form::Own { .. }) => false,
+        }
     }
 
     /// Orders by preference: of two that match one path, the lesser wins.
-    pub(crate) fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        for pair in self.segments.iter().zip(&other.segments) {
+    pub(crate) fn cmp(&self, other: &Self) -> Ordering {
+        let (mine, theirs) = match (&self.form, &other.form) {
+            (Form::Own { segments, open }, Form::Own { segments: others, open: is_open }) => {
+                ((segments, open), (others, is_open))
+            }
+            // No tenant has both kinds.
+            (Form::Own { .. }, Form::Spin(_)) => return Ordering::Less,
+            (Form::Spin(_), Form::Own { .. }) => return Ordering::Greater,
+            (Form::Spin(route), Form::Spin(other)) => return route.rank().cmp(&other.rank()),
+        };
+        for pair in mine.0.iter().zip(theirs.0) {
             let order = pair.0.cmp(pair.1);
             if order.is_ne() {
                 return order;
             }
         }
         // Of two that agree so far, the longer says more; of two alike, the closed one.
-        other.segments.len().cmp(&self.segments.len()).then(self.open.cmp(&other.open))
+        theirs.0.len().cmp(&mine.0.len()).then(mine.1.cmp(theirs.1))
+    }
+
+    /// Puts the routes of one Spin application, as they stand in its manifest, into the order in which they are asked.
+    pub(crate) fn rank<'p>(routes: impl IntoIterator<Item = &'p mut Self>) {
+        let mut ordered = BTreeSet::new();
+        for pattern in routes {
+            if let Form::Spin(route) = &mut pattern.form {
+                ordered.insert(InSpinsOrder(route));
+            }
+        }
+        for (InSpinsOrder(route), rank) in ordered.into_iter().zip(0..) {
+            route.set_rank(rank);
+        }
     }
 }
 

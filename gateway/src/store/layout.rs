@@ -1,8 +1,11 @@
 //! What a backend sees for a tenant's store: `tg:{tenant}:kv:store`, one hash, the guest's keys being its fields.
 //!
-//! Invariant: no two (tenant, store) give one bucket and none is a prefix of another's field space, because neither name
-//! can hold `:`, `{`, `}` or `.`. The braces are Redis Cluster's hash tag: what is in one [`Place`] shares a slot, and braces
-//! in a guest's key cannot move it, since that key is a field and not part of the Redis key.
+//! Invariant: no two (tenant, store) give one bucket and none is a prefix of another's field space, because neither a tenant's
+//! name nor a store's spelling can hold `:`, `{`, `}` or `.`. The braces are Redis Cluster's hash tag: what is in one [`Place`]
+//! shares a slot, and braces in a guest's key cannot move it, since that key is a field and not part of the Redis key.
+//!
+//! A store is spelt with `a-z`, `0-9` and `-` as they are and every other byte as `%` and two digits, `my_store` as
+//! `my%5Fstore`: each spelling is of one name, and names of that alphabet alone are spelt as they were before there were others.
 //!
 //! A tenant is one place, or several (`quota.shards`): `{tenant}`, or `{tenant.0}`, `{tenant.1}` and so on.
 
@@ -103,8 +106,38 @@ impl Prefix {
     }
 
     pub(super) fn bucket(&self, place: &Place, store: &StoreName) -> Bucket {
-        Bucket::named(format!("{}:{{{}}}:kv:{store}", self.0, place.0).into_bytes().into())
+        Bucket::named(format!("{}:{{{}}}:kv:{}", self.0, place.0, spelt(store)).into_bytes().into())
     }
+}
+
+/// A store's name as keys have it.
+fn spelt(store: &StoreName) -> String {
+    use std::fmt::Write as _;
+    let mut spelling = String::with_capacity(store.as_str().len());
+    for byte in store.as_str().bytes() {
+        if matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-') {
+            spelling.push(char::from(byte));
+        } else {
+            // Writing to a text does not fail.
+            let _written = write!(spelling, "%{byte:02X}");
+        }
+    }
+    spelling
+}
+
+/// The store of a spelling; nothing where it is no spelling of any.
+pub(super) fn store_of(spelling: &str) -> Option<StoreName> {
+    let mut bytes = Vec::with_capacity(spelling.len());
+    let mut rest = spelling;
+    while let Some((before, after)) = rest.split_once('%') {
+        let (digits, behind) = after.split_at_checked(2)?;
+        bytes.extend(before.bytes());
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = behind;
+    }
+    bytes.extend(rest.bytes());
+    let store = StoreName::parse(str::from_utf8(&bytes).ok()?)?;
+    (spelt(&store) == spelling).then_some(store)
 }
 
 /// What a tenant's raw keys, or its channels, begin with: `tg:{tenant}:r:`, and whatever bytes follow are the guest's. Only
@@ -186,6 +219,46 @@ pub(super) fn slot(key: &[u8]) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_is_spelt_as_it_is_or_with_escapes() {
+        for (name, spelling) in [
+            ("default", "default"),
+            ("a-1", "a-1"),
+            ("my_store", "my%5Fstore"),
+            ("My Store", "%4Dy%20%53tore"),
+            ("a:b}{%", "a%3Ab%7D%7B%25"),
+            ("é", "%C3%A9"),
+        ] {
+            let store = StoreName::parse(name).unwrap();
+            assert_eq!(spelt(&store), spelling);
+            assert_eq!(store_of(spelling), Some(store));
+        }
+        for bad in ["", "my_store", "%5f", "%61", "%", "%5", "a:b", "%C3", "%00", "%+5"] {
+            assert_eq!(store_of(bad), None, "{bad:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// No two stores have one spelling, and none has one that parts a key.
+        #[test]
+        fn a_spelling_is_of_one_store(name in "[ -~é\u{2028}]{1,40}", other in "[a-b%5F_:]{1,4}") {
+            let store = StoreName::parse(&name).unwrap();
+            let other = StoreName::parse(&other).unwrap();
+            let spelling = spelt(&store);
+            let parts_a_key = spelling.contains([':', '{', '}', '.']);
+            proptest::prop_assert!(!parts_a_key);
+            proptest::prop_assert_eq!(store_of(&spelling), Some(store.clone()));
+            proptest::prop_assert_eq!(spelt(&other) == spelling, other == store);
+            // Whatever was a name before there were others keeps its key.
+            if crate::ids::is_name(&name) {
+                proptest::prop_assert_eq!(&spelling, &name);
+            }
+            if let Some(of) = store_of(other.as_str()) {
+                proptest::prop_assert_eq!(spelt(&of), other.as_str());
+            }
+        }
+    }
 
     /// As `CLUSTER KEYSLOT` of redis-server 7.0.15 has them.
     #[test]

@@ -18,7 +18,7 @@ use futures_util::StreamExt as _;
 use super::account::Account;
 use super::embedded::Embedded;
 use super::gate::{Gate, Touched};
-use super::layout::{Bucket, Namespace, Place};
+use super::layout::{Bucket, Namespace, Place, store_of};
 use super::names::Name;
 use super::redis::Redis;
 use super::{Allowance, BATCH_BYTES_MAX, Backend, Kind, Reply, Store, Value, Write, commands};
@@ -339,7 +339,7 @@ impl Move<'_> {
             return Ok(bucket.clone());
         }
         let own = name.iter().rposition(|byte| *byte == b':').and_then(|at| str::from_utf8(name.get(at + 1..)?).ok());
-        let store = own.and_then(StoreName::parse).context("a store has no name")?;
+        let store = own.and_then(store_of).context("a store has no name")?;
         let bucket = (self.bucket)(&self.part(&name)?.place, &store);
         self.stores.insert(name, bucket.clone());
         Ok(bucket)

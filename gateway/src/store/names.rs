@@ -1,7 +1,7 @@
 //! What a tenant has, by name: its stores and its raw keys; and taking all of it away. For operators only: it goes through the
 //! backend's keys, in small steps.
 
-use super::layout::Place;
+use super::layout::{Place, store_of};
 use super::{Backend, Result, Store};
 use crate::deadline::Deadline;
 use crate::ids::{StoreName, TenantId};
@@ -21,7 +21,7 @@ impl Name {
             return Some(Self::Raw(key.to_vec()));
         }
         let name = str::from_utf8(rest.strip_prefix(b"kv:")?).ok()?;
-        StoreName::parse(name).map(Self::Store)
+        store_of(name).map(Self::Store)
     }
 }
 

@@ -238,35 +238,70 @@ pub(crate) struct Grant {
     pub(crate) https: bool,
     pub(crate) host: GrantedHost,
     /// Any, where none is said.
-    pub(crate) port: Option<u16>,
+    pub(crate) port: Option<Ports>,
 }
 
 impl Grant {
     /// Whether it leads to a component of the tenant's own, by Spin's name for that.
     pub(crate) fn is_for_neighbours(&self) -> bool {
-        matches!(&self.host, GrantedHost::Name(name) if name.to_string().ends_with(".spin.internal"))
-    }
-
-    /// Whether a request to this host and port may be sent to this very address, wherever it leads.
-    pub(crate) fn opens(&self, (https, host, port): (bool, &str, u16), address: std::net::IpAddr) -> bool {
-        let is_near = match &self.host {
-            GrantedHost::Address(granted) => *granted == address,
-            GrantedHost::ThisMachine(name) => name == host && address.is_loopback(),
-            GrantedHost::Any | GrantedHost::Name(_) => false,
-        };
-        is_near && self.https == https && self.port.is_none_or(|granted| granted == port)
+        let is_inner = |name: &str| name == "spin.internal" || name.ends_with(".spin.internal");
+        match &self.host {
+            GrantedHost::Any => true,
+            GrantedHost::Name(name) => is_inner(&name.to_string()),
+            GrantedHost::Plain(name) => is_inner(name),
+            GrantedHost::Below(name) => is_inner(name.as_str()),
+            GrantedHost::Itself | GrantedHost::Address(_) | GrantedHost::Network(_) | GrantedHost::ThisMachine(_) => {
+                false
+            }
+        }
     }
 }
 
 /// The host of a [`Grant`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum GrantedHost {
-    /// Every name; what is inside the network still needs a grant of its address.
+    /// Every name, and the tenant itself; what is inside the network still needs a grant of its address.
     Any,
+    /// The tenant's own paths, whatever scheme and port.
+    Itself,
     /// A name, or `*.` and a name for one label more.
     Name(crate::domain::Pattern),
     /// `localhost`, or a name below it, on a developer's own machine, which it leads to.
     ThisMachine(String),
+    /// A name that no public domain has, in small letters.
+    Plain(Box<str>),
+    /// All that is below a name, at whatever depth.
+    Below(crate::domain::Domain),
     /// An address, which is reachable even where no name may lead to it.
     Address(std::net::IpAddr),
+    /// All addresses of a network; those inside are reachable where the whole of it is inside.
+    Network(ipnet::IpNet),
+}
+
+/// Ports of a [`Grant`], from the first to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ports {
+    first: u16,
+    last: u16,
+}
+
+impl Ports {
+    /// From `first` to the one before `end`, if there is any.
+    pub(crate) fn range(first: u16, end: u16) -> Option<Self> {
+        Some(Self { first, last: end.checked_sub(1).filter(|last| *last >= first)? })
+    }
+
+    pub(crate) const fn has(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+
+    pub(crate) const fn is_one(self) -> bool {
+        self.first == self.last
+    }
+}
+
+impl From<u16> for Ports {
+    fn from(port: u16) -> Self {
+        Self { first: port, last: port }
+    }
 }

@@ -62,6 +62,9 @@ async fn walk(
     cdn_loop::check_depth(request.headers())?;
     clean_request(&mut request, Origin { address: NOBODY, is_plain: false }, record.id)?;
     record.tell_guest(request.headers_mut());
+    if request.uri().host().is_none_or(str::is_empty) {
+        *request.uri_mut() = itself(request.uri())?;
+    }
     let url = request.uri().clone();
     let is_head = request.method() == http::Method::HEAD;
     let found = match whom {
@@ -89,4 +92,11 @@ async fn walk(
     let request = http::Request::from_parts(parts, body);
     let reply = road.sandbox.run(admitted, request, verdict, Arc::clone(record)).await?;
     response::of_reply(reply, is_head, &road.tasks)
+}
+
+/// A relative URL with the name that a tenant has for itself.
+fn itself(uri: &http::Uri) -> Result<http::Uri, Fault> {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let url = http::Uri::builder().scheme("http").authority(host::SELF).path_and_query(path).build();
+    url.map_err(|_no_url| Fault::BadRequest)
 }

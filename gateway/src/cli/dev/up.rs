@@ -67,7 +67,7 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
         let whose = if asked.follow.is_empty() || asked.follow_all {
             follow::Whose::All
         } else {
-            follow::Whose::Of(asked.follow.iter().map(|name| config::own_name(name)).collect())
+            follow::Whose::Of(asked.follow.clone())
         };
         follow::start(log, whose)?;
     }

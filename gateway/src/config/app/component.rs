@@ -2,16 +2,14 @@
 
 use toml::de::DeValue;
 
-use super::{App, Manifest, outbound, own_name};
+use super::keys::instead_of;
+use super::{App, Manifest, outbound};
 use crate::config::files;
 use crate::config::kind::Kind;
 use crate::config::reader::{At, Section};
-use crate::config::remote;
+use crate::config::remote::{self, Origin};
 use crate::config::tenant_file::ComponentRead;
-use crate::ids::{ComponentName, NAME_RULE, StoreName};
-
-/// What to do instead of `dependencies`.
-pub(super) const COMPOSE: &str = "compose the component before";
+use crate::ids::{COMPONENT_RULE, ComponentName, STORE_RULE, StoreName};
 
 impl Manifest<'_> {
     /// What both versions say of a component; `variables` is what its own are called.
@@ -21,21 +19,17 @@ impl Manifest<'_> {
         id: &At<String>,
         variables: &'static str,
     ) -> Option<ComponentRead> {
-        let name = ComponentName::parse(&own_name(&id.value));
+        let name = ComponentName::of_manifest(&id.value);
         if name.is_none() {
             let summary = "this component's id will not do".to_owned();
-            self.reader.bad(Kind::BadValue, &id.place, summary, format!("{:?}", id.value), NAME_RULE);
+            self.reader.bad(Kind::BadValue, &id.place, summary, format!("{:?}", id.value), COMPONENT_RULE);
         }
-        section.string("description");
+        self.settle(section, "component.ID");
+        // `tollgate build` reads it.
         section.has("build");
-        self.refuse(
-            section,
-            &["sqlite_databases", "ai_models"],
-            "keep data in key_value_stores or Redis, all of it the tenant's own",
-        );
         let files = files::read(section, &self.dir);
-        let source = section.required("source", remote::source(section, &self.dir), "source = \"app.wasm\"");
-        let stores = section.list("key_value_stores", NAME_RULE, StoreName::parse).unwrap_or_default();
+        let source = section.required("source", self.source(section), "source = \"app.wasm\"");
+        let stores = section.list("key_value_stores", STORE_RULE, StoreName::parse).unwrap_or_default();
         let environment = environment(section);
         let own = section.section(variables).map_or_else(Vec::new, |own| {
             let entries = own.entries("a text, with {{ variables }}", |_, value| texts(value));
@@ -63,6 +57,19 @@ impl Manifest<'_> {
         })
     }
 
+    /// Where the component comes from; a package of a registry is refused by name.
+    fn source(&self, section: &Section<'_>) -> Option<At<Origin>> {
+        let is_package = |value: &DeValue<'_>| value.as_table()?.get("package").map(|_| ());
+        if let (Some(place), Some(())) = (section.has("source"), section.look_quietly("source", is_package)) {
+            let summary = format!("`{}.package` is not served here", section.path("source"));
+            let wanted = instead_of("component.ID.source", "package");
+            self.reader.bad(Kind::NotServed, &place, summary, "a package of a registry".to_owned(), wanted);
+            return None;
+        }
+        remote::source(section, &self.dir)
+    }
+
+    /// Where it may send requests, and which addresses it may give for Redis.
     fn allowed(&self, section: &Section<'_>) -> outbound::Allowed {
         let mut allowed = outbound::Allowed::default();
         let lists: [(&'static str, outbound::Add, &str); 2] = [
@@ -72,12 +79,29 @@ impl Manifest<'_> {
         for (key, add, wanted) in lists {
             for text in section.list(key, "a text", |text| Some(text.to_owned())).unwrap_or_default() {
                 let Some(value) = self.variables.expand(self.reader, &text) else { continue };
+                // What a template leaves empty is an endpoint that is not there.
+                if value != text.value && matches!(value.as_str(), "" | "http://" | "https://") {
+                    continue;
+                }
                 let text = At { value, place: text.place };
-                if !add(&mut allowed, &text) {
-                    let summary = format!("`{}` has an entry that will not do", section.path(key));
-                    self.reader.bad(Kind::BadValue, &text.place, summary, format!("{:?}", text.value), wanted);
+                let bad = |kind: Kind, summary: String, wanted: &str| {
+                    self.reader.bad(kind, &text.place, summary, format!("{:?}", text.value), wanted);
+                };
+                match add(&mut allowed, &text) {
+                    Ok(()) => {}
+                    Err(outbound::Not::AGrant) => {
+                        bad(Kind::BadValue, format!("`{}` has an entry that will not do", section.path(key)), wanted);
+                    }
+                    Err(outbound::Not::Served) => {
+                        let summary = format!("`{}` grants what is not served here", section.path(key));
+                        bad(Kind::WithoutEffect, summary, outbound::WANTED_SERVICE);
+                    }
                 }
             }
+        }
+        if self.version == 1 && section.has("allowed_outbound_hosts").is_none() {
+            // Before there was such a list, every database was allowed; of those, Redis is served.
+            allowed.redis.push(At { value: "*".to_owned(), place: section.place() });
         }
         allowed
     }
@@ -91,14 +115,14 @@ impl Manifest<'_> {
         let profiles = section.section("profile").iter().flat_map(Section::named).collect::<Vec<_>>();
         for (_, profile) in profiles.iter().filter(|(name, _)| name.value == asked) {
             app.has_profile = true;
-            if let Some(source) = remote::source(profile, &self.dir) {
+            if let Some(source) = self.source(profile) {
                 component.source = source;
             }
             let more = environment(profile);
             component.environment.retain(|(name, _)| more.iter().all(|(other, _)| other != name));
             component.environment.extend(more);
             profile.has("build");
-            self.refuse(profile, &["dependencies"], COMPOSE);
+            self.settle(profile, "component.ID.profile.NAME");
             profile.finish();
         }
         component

@@ -8,7 +8,6 @@ use crate::route::{EXPRESSION, Expression};
 impl Manifest<'_> {
     /// One `[[trigger.cron]]`: a component, and when it is due, in UTC.
     pub(super) fn cron_trigger(&self, section: &Section<'_>, app: &mut App) -> Option<()> {
-        section.string("id");
         let component = self.of_trigger(section, app);
         let text = section.string("cron_expression");
         let text = section.required("cron_expression", text, "cron_expression = \"0 */5 * * * *\"");

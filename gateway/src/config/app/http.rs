@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::keys::instead_of;
 use super::{App, At, FixedRead, Manifest, Reader, RouteRead, Section};
 use crate::config::kind::Kind;
 use crate::config::reader::count;
@@ -14,52 +15,61 @@ impl Manifest<'_> {
     pub(super) fn http_trigger(&self, section: &Section<'_>, app: &mut App) -> Option<()> {
         self.executor(section);
         if let Some(answer) = section.section("static_response") {
-            let path = self.path(section, "/");
+            if let Some(component) = section.has("component") {
+                let summary = "a trigger has a component and a fixed answer".to_owned();
+                let found = "`component` beside `static_response`".to_owned();
+                self.reader.bad(Kind::KeysDisagree, &component, summary, found, "one of them");
+            }
+            let path = self.path(section);
             let answer = fixed(self.reader, &answer)?;
             app.fixed.push(FixedRead { path: path?, answer });
             return Some(());
         }
         let component = self.of_trigger(section, app);
-        if self.is_private(section) {
-            component?;
-            return Some(());
-        }
-        app.routes.push(self.route(section, component?, "/")?);
-        Some(())
+        self.route(section, component?, app)
     }
 
     /// How Spin would call the component: what a component exports says that here.
-    fn executor(&self, section: &Section<'_>) {
+    pub(super) fn executor(&self, section: &Section<'_>) {
         let Some(executor) = section.section("executor") else { return };
         let kind = executor.string("type");
-        if let Some(kind) = kind.filter(|kind| kind.value == "wagi") {
-            let summary = format!("`{}` is not served here", executor.path("type"));
-            self.reader.bad(Kind::NotServed, &kind.place, summary, "\"wagi\"".to_owned(), "a component of wasi:http");
+        if let Some(kind) = kind.filter(|kind| !["http", "spin"].contains(&kind.value.as_str())) {
+            let (problem, says, wanted) = if kind.value == "wagi" {
+                // They are part of it.
+                for key in ["argv", "entrypoint"] {
+                    executor.has(key);
+                }
+                (Kind::NotServed, "is not served here", instead_of("trigger.http.executor", "argv"))
+            } else {
+                (Kind::BadValue, "has a value that will not do", "\"http\" or \"spin\"")
+            };
+            let summary = format!("`{}` {says}", executor.path("type"));
+            self.reader.bad(problem, &kind.place, summary, format!("{:?}", kind.value), wanted);
         }
+        executor.finish();
     }
 
     /// `route = { private = true }`.
-    fn is_private(&self, section: &Section<'_>) -> bool {
-        section.has("route").is_some()
-            && section.look_quietly("route", |value| {
-                let private = value.as_table().filter(|table| table.len() == 1)?.get("private")?;
-                private.get_ref().as_bool()
-            }) == Some(true)
+    fn is_private(section: &Section<'_>) -> bool {
+        section.look_quietly("route", |value| {
+            let private = value.as_table().filter(|table| table.len() == 1)?.get("private")?;
+            private.get_ref().as_bool()
+        }) == Some(true)
     }
 
-    pub(super) fn route(&self, section: &Section<'_>, component: At<String>, base: &str) -> Option<RouteRead> {
-        self.executor(section);
-        let path = self.path(section, base)?;
-        Some(RouteRead { place: section.place(), path, component, limits: Default::default() })
+    /// Where a component answers, unless that is nowhere for clients.
+    pub(super) fn route(&self, section: &Section<'_>, component: At<String>, app: &mut App) -> Option<()> {
+        if !Self::is_private(section) {
+            let path = self.path(section)?;
+            app.routes.push(RouteRead { place: section.place(), path, component, limits: Default::default() });
+        }
+        Some(())
     }
 
-    fn path(&self, section: &Section<'_>, base: &str) -> Option<At<PathPattern>> {
-        const WANTED: &str = "a path such as \"/exact\", \"/users/:id\" or \"/files/...\", or { private = true }";
-        let base = base.trim_end_matches('/');
-        let path = section.take("route", WANTED, |value| {
-            let route = value.as_str()?.trim_matches('/');
-            PathPattern::parse(&format!("{base}/{route}")).ok()
-        });
+    fn path(&self, section: &Section<'_>) -> Option<At<PathPattern>> {
+        const WANTED: &str =
+            "a path such as \"/exact\", \"/users/:id\", \"/:id.json\" or \"/files/...\", or { private = true }";
+        let path = section.take("route", WANTED, |value| PathPattern::spin(value.as_str()?).ok());
         section.required("route", path, "route = \"/...\"")
     }
 }

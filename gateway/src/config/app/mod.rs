@@ -2,13 +2,19 @@
 //! that a tenant's own file would have.
 //!
 //! Source: the manifest reference, <https://spinframework.dev/v3/manifest-reference> and `/v1/manifest-reference`. What is not
-//! served is refused by name, with what to use instead; hosts, limits and quotas are the tenant file's.
+//! served is refused by name, with what to use instead (`keys.rs` has every key); hosts, limits and quotas are the tenant file's.
 
 mod component;
 mod cron;
 mod http;
+mod keys;
 mod outbound;
+mod routes;
 mod variables;
+mod written;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
@@ -21,6 +27,7 @@ use super::tenant_file::{
 };
 pub(super) use variables::Given;
 use variables::Variables;
+pub(crate) use written::reference as manifest_reference;
 
 /// What the manifest says.
 #[derive(Default)]
@@ -30,6 +37,8 @@ pub(super) struct App {
     pub(super) fixed: Vec<FixedRead>,
     pub(super) subscriptions: Vec<SubscriptionRead>,
     pub(super) schedules: Vec<ScheduleRead>,
+    /// The variables that it declares.
+    pub(super) declared: Vec<String>,
     /// Whether a component says something else for the profile that is asked for.
     has_profile: bool,
 }
@@ -38,6 +47,8 @@ pub(super) struct App {
 struct Manifest<'r> {
     reader: &'r Reader,
     variables: Variables,
+    /// 1 or 2.
+    version: u8,
     /// Of the manifest, from the tenant's folder.
     dir: PathBuf,
     profile: Option<&'r str>,
@@ -62,8 +73,13 @@ pub(super) fn read(
     let version = version.or_else(|| file.take("spin_version", wanted, number));
     let version = file.required("spin_manifest_version", version, wanted)?;
     let variables = Variables::read(reader, file, given);
-    let manifest = Manifest { reader, variables, dir, profile: profile.map(|at| at.value.as_str()) };
-    let app = if version.value == 1 { manifest.one(file) } else { manifest.two(file) };
+    let profile_name = profile.map(|at| at.value.as_str());
+    let manifest = Manifest { reader, variables, version: version.value, dir, profile: profile_name };
+    let mut app = if version.value == 1 { manifest.one(file) } else { manifest.two(file) };
+    if let Some(app) = &mut app {
+        app.declared = manifest.variables.names();
+        routes::arrange(reader, app);
+    }
     if let Some(app) = &app
         && app.routes.is_empty()
         && app.fixed.is_empty()
@@ -90,37 +106,17 @@ pub(super) fn read(
 }
 
 /// What starts components of a version-1 application, which has one kind for all.
+#[derive(Clone, Copy)]
 enum Starts {
-    Http { base: String },
+    Http,
     Redis,
 }
 
 impl Manifest<'_> {
     /// `[[component]]` with its trigger inside, and one kind of trigger for the whole application.
     fn one(&self, file: &Section<'_>) -> Option<App> {
-        for key in ["name", "version", "description"] {
-            file.string(key);
-        }
-        file.list("authors", "a text", |text| Some(text.to_owned()));
-        let trigger = file.section("trigger");
-        let kind = trigger.as_ref().and_then(|trigger| {
-            let words = [("http", true), ("redis", false)];
-            let kind = trigger.required("type", trigger.word("type", &words), "type = \"http\" or \"redis\"");
-            let base = trigger.string("base").map_or_else(|| "/".to_owned(), |base| base.value);
-            trigger.string("address");
-            trigger.finish();
-            Some(if kind?.value { Starts::Http { base } } else { Starts::Redis })
-        });
-        if trigger.is_none() {
-            let summary = "`trigger` is missing".to_owned();
-            self.reader.bad(
-                Kind::MissingKey,
-                &file.place(),
-                summary,
-                "no such key".to_owned(),
-                "trigger = { type = \"http\" }",
-            );
-        }
+        self.settle(file, "");
+        let starts = self.starts(file);
         let mut app = App::default();
         let mut is_whole = true;
         for section in file.sections("component") {
@@ -131,50 +127,77 @@ impl Manifest<'_> {
             };
             let name = At { value: component.name.value.to_string(), place: component.name.place.clone() };
             app.components.push(component);
-            if let (Some(trigger), Some(kind)) = (section.section("trigger"), &kind) {
-                match kind {
-                    Starts::Http { base } => app.routes.extend(self.route(&trigger, name, base)),
-                    Starts::Redis => app.subscriptions.extend(self.subscription(&trigger, name)),
+            if let (Some(trigger), Some(starts)) = (section.section("trigger"), starts) {
+                match starts {
+                    Starts::Http => {
+                        self.executor(&trigger);
+                        is_whole &= self.route(&trigger, name, &mut app).is_some();
+                    }
+                    Starts::Redis => {
+                        self.settle(&trigger, "component.ID.trigger");
+                        app.subscriptions.extend(self.subscription(&trigger, name));
+                    }
                 }
                 trigger.finish();
             }
             section.finish();
         }
-        (is_whole && kind.is_some()).then_some(app)
+        (is_whole && starts.is_some()).then_some(app)
+    }
+
+    /// `trigger` of a version-1 application.
+    fn starts(&self, file: &Section<'_>) -> Option<Starts> {
+        let Some(trigger) = file.section("trigger") else {
+            if file.has("trigger").is_none() {
+                let summary = "`trigger` is missing".to_owned();
+                let wanted = "trigger = { type = \"http\" }";
+                self.reader.bad(Kind::MissingKey, &file.place(), summary, "no such key".to_owned(), wanted);
+            }
+            return None;
+        };
+        self.settle(&trigger, "trigger");
+        if let Some(base) = trigger.string("base").filter(|base| base.value != "/") {
+            let summary = "`trigger.base` does nothing".to_owned();
+            let wanted = "the base in front of each route; Spin 4 has no base either";
+            self.reader.bad(Kind::WithoutEffect, &base.place, summary, format!("{:?}", base.value), wanted);
+        }
+        let kind = trigger.required("type", trigger.string("type"), "type = \"http\" or \"redis\"");
+        trigger.finish();
+        let kind = kind?;
+        match kind.value.as_str() {
+            "http" => Some(Starts::Http),
+            "redis" => Some(Starts::Redis),
+            _ => {
+                let summary = "a trigger of this type is not served here".to_owned();
+                let wanted = keys::instead_of("trigger", "NAME");
+                self.reader.bad(Kind::NotServed, &kind.place, summary, format!("{:?}", kind.value), wanted);
+                None
+            }
+        }
     }
 
     /// `[[trigger.http]]`, `[[trigger.redis]]`, `[[trigger.cron]]` and `[component.ID]`.
     fn two(&self, file: &Section<'_>) -> Option<App> {
-        if let Some(application) = file.section("application") {
-            for key in ["name", "version", "description"] {
-                application.string(key);
-            }
-            application.list("authors", "a text", |text| Some(text.to_owned()));
-            application.list("targets", "a text", |text| Some(text.to_owned()));
-            application.has("trigger");
-            application.has("tool");
-            application.finish();
-        }
+        self.settle(file, "");
+        self.application(file);
         let mut app = App::default();
         let mut is_whole = true;
         for (id, section) in file.section("component").iter().flat_map(Section::named) {
             let component = self.component(&section, &id, "variables");
             let component = component.map(|component| self.profiled(component, &section, &mut app));
-            section.has("tool");
-            section.list("targets", "a text", |text| Some(text.to_owned()));
-            self.refuse(&section, &["dependencies", "dependencies_inherit_configuration"], component::COMPOSE);
             section.finish();
             is_whole &= component.is_some();
             app.components.extend(component);
         }
         let Some(triggers) = file.section("trigger") else { return is_whole.then_some(app) };
+        self.settle(&triggers, "trigger");
         for section in triggers.sections("http") {
-            section.string("id");
+            self.settle(&section, "trigger.http");
             is_whole &= self.http_trigger(&section, &mut app).is_some();
             section.finish();
         }
         for section in triggers.sections("redis") {
-            section.string("id");
+            self.settle(&section, "trigger.redis");
             let component = self.of_trigger(&section, &mut app);
             let subscription = component.and_then(|component| self.subscription(&section, component));
             section.finish();
@@ -182,10 +205,32 @@ impl Manifest<'_> {
             app.subscriptions.extend(subscription);
         }
         for section in triggers.sections("cron") {
+            self.settle(&section, "trigger.cron");
             is_whole &= self.cron_trigger(&section, &mut app).is_some();
         }
-        triggers.finish();
+        for other in triggers.others() {
+            let summary = format!("`{}` is not served here", triggers.path(&other.value));
+            let wanted = keys::instead_of("trigger", "NAME");
+            self.reader.bad(Kind::NotServed, &other.place, summary, format!("`{}`", other.value), wanted);
+        }
         is_whole.then_some(app)
+    }
+
+    /// `[application]`, of which nothing is needed here.
+    fn application(&self, file: &Section<'_>) {
+        let Some(application) = file.section("application") else { return };
+        self.settle(&application, "application");
+        if let Some(triggers) = application.section("trigger") {
+            for (table, key) in [("application.trigger.http", "http"), ("application.trigger.redis", "redis")] {
+                let Some(section) = triggers.section(key) else { continue };
+                let is_root = |value: &DeValue<'_>| (value.as_str()? == "/").then_some(());
+                if key != "http" || section.look_quietly("base", is_root).is_none() {
+                    self.settle(&section, table);
+                }
+                section.finish();
+            }
+        }
+        application.finish();
     }
 
     /// The component that a version-2 trigger names, as it is called here; or that stands in it, and has no other name than
@@ -200,14 +245,12 @@ impl Manifest<'_> {
             app.components.push(component?);
             return Some(id);
         }
-        let named = |value: &DeValue<'_>| value.as_str().map(own_name);
+        let named = |value: &DeValue<'_>| value.as_str().map(str::to_owned);
         let component = section.take("component", "the id of a component, or a table that is one", named);
         section.required("component", component, "component = \"hello\"")
     }
 
     fn subscription(&self, section: &Section<'_>, component: At<String>) -> Option<SubscriptionRead> {
-        // The gateway's own store answers, whatever the address.
-        section.string("address");
         let channel = section.required("channel", section.string("channel"), "channel = \"orders\"")?;
         let value = self.variables.expand(self.reader, &channel)?;
         if !is_channel(&value) {
@@ -218,21 +261,4 @@ impl Manifest<'_> {
         let once = once(section);
         Some(SubscriptionRead { channel: At { value, place: channel.place }, once, component })
     }
-
-    /// Keys that mean something which is not served.
-    fn refuse(&self, section: &Section<'_>, keys: &[&'static str], instead: &str) {
-        for key in keys {
-            let Some(place) = section.has(key) else { continue };
-            if section.is_empty_list(key) {
-                continue;
-            }
-            let summary = format!("`{}` is not served here", section.path(key));
-            self.reader.bad(Kind::NotServed, &place, summary, format!("`{key}`"), instead);
-        }
-    }
-}
-
-/// What a component of Spin's is called here: in small letters, with `-` for `_`.
-pub(crate) fn own_name(id: &str) -> String {
-    id.to_ascii_lowercase().replace('_', "-")
 }

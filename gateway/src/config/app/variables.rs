@@ -78,6 +78,11 @@ impl Variables {
         Self(variables)
     }
 
+    /// What the manifest declares.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
     /// The text with its templates replaced; nothing, and a problem, where one of them is of no variable.
     pub(super) fn expand(&self, reader: &Reader, text: &At<String>) -> Option<String> {
         let bad = |found: String| {

@@ -7,7 +7,7 @@ use super::Takes::{
 };
 use super::{Default, File, Key, Section, Takes};
 use crate::config::{defaults, units};
-use crate::ids::NAME_RULE;
+use crate::ids::{NAME_RULE, STORE_RULE};
 use crate::store::SHARDS_MAX;
 
 const ANY: Takes = Count(1, u32::MAX);
@@ -230,7 +230,7 @@ pub(super) const TENANT: File = File {
         Section { name: "variables", shape: Named, says: "What components may ask for by name.", keys: &[
             key("NAME", Reference, Nothing, "a text, or `{ file = \"path\" }`"),
         ] },
-        section("egress", "Its own requests.", &[
+        section("egress", "Its own requests; beside `app`, those of all its components, added to what the manifest says.", &[
             key("allow", List("an origin, such as https://api.example.org"), Is(|| "[]".to_owned()), "where it may send them; `https://*.example.org` and `http://10.0.0.5:8080` will do as well"),
         ]),
         Section { name: "store_ttl", shape: Named, says: "How long what is set in a store lasts; for ever in the others.", keys: &[
@@ -241,7 +241,7 @@ pub(super) const TENANT: File = File {
             key("source", Origin, Needed, "a `.wasm` file, an image, or a URL with its digest"),
             key("reuse", ANY, Is(|| "1".to_owned()), "requests that one instance may answer, one after the other; more than 1 for wasi:http 0.3 alone"),
             key("handler", Word(&["0.2", "0.3"]), Nothing, "by which of wasi:http's handlers it is called, where it exports both; 0.2's where nothing is said"),
-            key("stores", List(NAME_RULE), Is(|| "[]".to_owned()), "key-value stores that it may open"),
+            key("stores", List(STORE_RULE), Is(|| "[]".to_owned()), "key-value stores that it may open"),
             key("redis", List("an address"), Is(|| "[]".to_owned()), "that it may open with `fermyon:spin/redis`, as it writes them; whichever it opens, it gets the tenant's own keys"),
             key("files", Mounts, Is(|| "[]".to_owned()), "that it finds below `/`, to read"),
             key("exclude_files", List("a pattern"), Is(|| "[]".to_owned()), "of those, not these"),
