@@ -11,6 +11,7 @@ mod bombs;
 mod cached;
 mod check;
 mod clients;
+mod compose;
 mod compression;
 mod demo;
 mod developer;

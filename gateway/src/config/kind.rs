@@ -63,6 +63,7 @@ kinds! {
     CompileFailed "E0310" "compile-failed",
     NotFetched "E0311" "not-fetched",
     IdleComponent "W0312" "idle-component",
+    PartsMisfit "E0320" "parts-do-not-fit",
     NotServed "E0401" "not-served",
     MissingVariable "E0402" "missing-variable",
     BadFiles "E0403" "bad-files",

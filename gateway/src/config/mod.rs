@@ -23,6 +23,7 @@ mod kind;
 mod known;
 mod load;
 mod operators;
+mod parts;
 mod problem;
 mod reader;
 mod reference;
@@ -39,7 +40,7 @@ mod watch;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::domain::Pattern;
@@ -101,6 +102,8 @@ pub(crate) struct Boot {
     pub(crate) telemetry: telemetry::Settings,
     pub(crate) operators: Operators,
     pub(crate) egress: host::Settings,
+    /// What is around every component that answers HTTP, from the outermost on.
+    pub(crate) middleware: Vec<parts::Layer>,
     pub(crate) policy: Policy,
 }
 
@@ -135,7 +138,12 @@ pub(crate) struct Ceilings {
 pub(crate) struct PlannedComponent {
     pub(crate) name: ComponentName,
     pub(crate) path: PathBuf,
+    /// Of its file, or of its recipe.
     pub(crate) digest: Digest,
+    /// What it is composed of, where it is.
+    pub(crate) recipe: Option<sandbox::Recipe>,
+    /// Files of its parts beside its own, in the recipe's order.
+    pub(crate) parts: Vec<parts::PlannedPart>,
     /// Requests that one instance may answer, one after the other.
     pub(crate) reuse: u32,
     pub(crate) stores: Vec<StoreName>,
@@ -149,6 +157,13 @@ pub(crate) struct PlannedComponent {
     pub(crate) is_spin: bool,
     /// Where the file names it, for problems that are found later.
     pub(crate) place: Place,
+}
+
+impl PlannedComponent {
+    /// The files that it is made of.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.path.as_path()).chain(self.parts.iter().map(|part| part.path.as_path()))
+    }
 }
 
 /// One route of a plan.

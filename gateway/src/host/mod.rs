@@ -8,6 +8,7 @@ mod egress;
 mod guest;
 mod http;
 pub(crate) mod inbound;
+mod inherited;
 mod keyvalue;
 mod keyvalue_other;
 mod random;
@@ -25,6 +26,7 @@ pub(crate) use denied::is_denied;
 pub(crate) use egress::{Asked, Egress, Neighbours, Settings, Told, Whom, trusting};
 pub(crate) use guest::{Denied, Guest, Make};
 pub(crate) use http::UNREAD_BYTES_MAX;
+pub(crate) use inherited::{CAPABILITIES, denied_name, is_served};
 pub(crate) use variables::is_name as is_variable;
 
 /// Imports that are served: how the name begins, and what to say of it.
@@ -83,10 +85,10 @@ impl Linkers {
     /// It imports what nobody serves.
     pub(crate) fn link(&self, component: &Component) -> wasmtime::Result<InstancePre<Guest>> {
         let linker = if means_get_many_of_spin(component) { &self.of_spin } else { &self.usual };
-        match denied::with(linker, component)? {
-            Some(linker) => linker.instantiate_pre(component),
-            None => linker.instantiate_pre(component),
-        }
+        let denied = denied::with(linker, component)?;
+        let linker = denied.as_ref().unwrap_or(linker);
+        let refused = inherited::with(linker, component)?;
+        refused.as_ref().unwrap_or(linker).instantiate_pre(component)
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Ready {
     pub(super) http: Option<ProxyPre<Guest>>,
     /// As what messages start.
     pub(super) listener: Option<Listener>,
+    /// Linear memories of an instance.
+    pub(super) memories: u32,
     bytes: u32,
 }
 
@@ -127,7 +129,8 @@ impl Loader {
             Err(_not_that) => Pre03::new(pre).ok().map(ProxyPre::P3),
         };
         anyhow::ensure!(http.is_some() || listener.is_some(), "the component has no handler");
-        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, bytes }))
+        let memories = component.resources_required().map_or(0, |resources| resources.num_memories);
+        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, memories, bytes }))
     }
 }
 

@@ -7,6 +7,7 @@
 //! Limit: [`CHILDREN_MAX`] children, each on half of the processors; [`CODE_BYTES_MAX`] of code. What failed is remembered,
 //! on disk, and not tried again within the same bounds.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
@@ -25,7 +26,8 @@ use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 use super::artifacts::{Artifacts, Report};
 use super::engine::{Calls, Each};
 use super::message::Listener;
-use super::{Settings, engine, signature};
+use super::recipe::Misfit;
+use super::{Settings, compose, engine, signature};
 use crate::deadline::Deadline;
 use crate::host;
 use crate::ids::Digest;
@@ -49,6 +51,9 @@ pub(crate) enum CompileError {
     TimedOut(Duration),
     #[error("compiling ended the compiler: {0}")]
     Crashed(String),
+    /// Its parts cannot be joined.
+    #[error("{0}")]
+    Misfit(Misfit),
     #[error("the compiler could not be run: {0}")]
     Failed(String),
 }
@@ -175,6 +180,7 @@ impl Compiler {
         match status.code() {
             Some(0) => serde_json::from_slice(&said).map_err(failed),
             Some(INVALID) => Err(CompileError::Invalid(complaint)),
+            Some(MISFIT) => Err(serde_json::from_str(&complaint).map_or_else(failed, CompileError::Misfit)),
             Some(code) => Err(failed(format!("exit code {code}: {complaint}"))),
             // Killed: out of stack, memory or processor time.
             None => Err(CompileError::Crashed(status.to_string())),
@@ -190,6 +196,8 @@ fn failed(error: impl std::fmt::Display) -> CompileError {
 const WASM_PAGE_BYTES: u64 = 64 << 10;
 /// How a child says that the component is at fault, and not the machine.
 const INVALID: i32 = 3;
+/// The same of a part, and what it says is a [`Misfit`].
+const MISFIT: i32 = 4;
 
 /// The child's work: wasm from standard input, code to `out`, the report to standard output. Returns its exit code.
 ///
@@ -214,17 +222,21 @@ pub(crate) fn compile_in_child(out: &Path, memory: u64, seconds: u64, metering: 
     let out = out.to_owned();
     let work = std::thread::Builder::new()
         .stack_size(CHILD_STACK_BYTES)
-        .spawn(move || compile(&engines, &wasm, &out))
+        .spawn(move || match compose::composed(&wasm, |part| Ok(Cow::Borrowed(part))) {
+            Ok(wasm) => Ok(compile(&engines, &wasm, &out)?.map_err(|complaint| (INVALID, complaint.into_bytes()))),
+            Err(misfit) => Ok(Err((MISFIT, serde_json::to_vec(&misfit)?))),
+        })
         .context("cannot start a thread")?;
-    let Ok(done) = work.join() else { bail!("the compiler panicked") };
+    let done: anyhow::Result<Result<Report, (i32, Vec<u8>)>> =
+        work.join().map_err(|_panicked| anyhow::anyhow!("the compiler panicked"))?;
     match done? {
         Ok(report) => {
             std::io::stdout().lock().write_all(&serde_json::to_vec(&report)?)?;
             Ok(0)
         }
-        Err(complaint) => {
-            std::io::stderr().lock().write_all(complaint.as_bytes())?;
-            Ok(INVALID)
+        Err((code, complaint)) => {
+            std::io::stderr().lock().write_all(&complaint)?;
+            Ok(code)
         }
     }
 }
@@ -289,8 +301,6 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
     let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let linked = host::Linkers::new(engine, calls == Calls::Concurrent)?.link(component);
-    let served =
-        |import: &str| host::is_denied(import) || host::SERVED.iter().any(|(name, _)| import.starts_with(name));
     let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
     // A component that links is asked in earnest; of one that does not, the names must do.
     let (unserved, link_error, is_02, is_03, listens) = match linked {
@@ -299,7 +309,7 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
             (Vec::new(), None, Pre02::new(pre.clone()).is_ok(), Pre03::new(pre).is_ok(), listens)
         }
         Err(error) => (
-            imports.iter().filter(|import| !served(import)).cloned().collect(),
+            imports.iter().filter(|import| !host::is_served(import)).cloned().collect(),
             Some(format!("{error:#}")),
             exported("wasi:http/incoming-handler@0.2"),
             exported("wasi:http/handler@0.3"),

@@ -2,16 +2,13 @@
 
 use toml::de::DeValue;
 
-use super::{App, Manifest, outbound, own_name};
+use super::{App, Manifest, dependencies, outbound, own_name};
 use crate::config::files;
 use crate::config::kind::Kind;
 use crate::config::reader::{At, Section};
 use crate::config::remote;
 use crate::config::tenant_file::ComponentRead;
 use crate::ids::{ComponentName, NAME_RULE, StoreName};
-
-/// What to do instead of `dependencies`.
-pub(super) const COMPOSE: &str = "compose the component before";
 
 impl Manifest<'_> {
     /// What both versions say of a component; `variables` is what its own are called.
@@ -34,6 +31,7 @@ impl Manifest<'_> {
             "keep data in key_value_stores or Redis, all of it the tenant's own",
         );
         let files = files::read(section, &self.dir);
+        let dependencies = dependencies::read(self.reader, section, &self.dir);
         let source = section.required("source", remote::source(section, &self.dir), "source = \"app.wasm\"");
         let stores = section.list("key_value_stores", NAME_RULE, StoreName::parse).unwrap_or_default();
         let environment = environment(section);
@@ -58,6 +56,8 @@ impl Manifest<'_> {
             files,
             variables,
             egress,
+            dependencies,
+            middleware: Vec::new(),
             is_spin: true,
         })
     }
@@ -97,7 +97,9 @@ impl Manifest<'_> {
             component.environment.retain(|(name, _)| more.iter().all(|(other, _)| other != name));
             component.environment.extend(more);
             profile.has("build");
-            self.refuse(profile, &["dependencies"], COMPOSE);
+            let more = dependencies::read(self.reader, profile, &self.dir);
+            component.dependencies.retain(|of| more.iter().all(|other| other.name != of.name));
+            component.dependencies.extend(more);
             profile.finish();
         }
         component

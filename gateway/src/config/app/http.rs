@@ -20,7 +20,11 @@ impl Manifest<'_> {
             return Some(());
         }
         let component = self.of_trigger(section, app);
-        if self.is_private(section) {
+        let is_private = self.is_private(section);
+        if let Some(component) = &component {
+            self.around(section, component, app, !is_private);
+        }
+        if is_private {
             component?;
             return Some(());
         }

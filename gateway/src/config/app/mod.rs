@@ -5,6 +5,7 @@
 //! served is refused by name, with what to use instead; hosts, limits and quotas are the tenant file's.
 
 mod component;
+pub(super) mod dependencies;
 mod http;
 mod outbound;
 mod variables;
@@ -16,6 +17,7 @@ use toml::de::DeValue;
 use super::kind::Kind;
 use super::reader::{At, Reader, Section};
 use super::tenant_file::{CHANNEL, ComponentRead, FixedRead, RouteRead, SubscriptionRead, is_channel, once};
+use crate::ids::ComponentName;
 pub(super) use variables::Given;
 use variables::Variables;
 
@@ -26,6 +28,8 @@ pub(super) struct App {
     pub(super) routes: Vec<RouteRead>,
     pub(super) fixed: Vec<FixedRead>,
     pub(super) subscriptions: Vec<SubscriptionRead>,
+    /// Middleware that was not put around its component yet.
+    around: Vec<dependencies::Around>,
     /// Whether a component says something else for the profile that is asked for.
     has_profile: bool,
 }
@@ -59,7 +63,15 @@ pub(super) fn read(
     let version = file.required("spin_manifest_version", version, wanted)?;
     let variables = Variables::read(reader, file, given);
     let manifest = Manifest { reader, variables, dir, profile: profile.map(|at| at.value.as_str()) };
-    let app = if version.value == 1 { manifest.one(file) } else { manifest.two(file) };
+    let mut app = if version.value == 1 { manifest.one(file) } else { manifest.two(file) };
+    if let Some(app) = &mut app {
+        app.surround();
+        let starts = app.routes.iter().map(|route| &route.component);
+        let starts = starts.chain(app.subscriptions.iter().map(|subscription| &subscription.component));
+        let started: Vec<_> = starts.map(|component| component.value.clone()).collect();
+        let is_started = |name: &ComponentName| started.iter().any(|other| other == name.as_str());
+        dependencies::settle(reader, &mut app.components, is_started);
+    }
     if let Some(app) = &app
         && app.routes.is_empty()
         && app.fixed.is_empty()
@@ -157,7 +169,6 @@ impl Manifest<'_> {
             let component = component.map(|component| self.profiled(component, &section, &mut app));
             section.has("tool");
             section.list("targets", "a text", |text| Some(text.to_owned()));
-            self.refuse(&section, &["dependencies", "dependencies_inherit_configuration"], component::COMPOSE);
             section.finish();
             is_whole &= component.is_some();
             app.components.extend(component);
