@@ -180,7 +180,11 @@ impl Compiler {
         match status.code() {
             Some(0) => serde_json::from_slice(&said).map_err(failed),
             Some(INVALID) => Err(CompileError::Invalid(complaint)),
-            Some(MISFIT) => Err(serde_json::from_str(&complaint).map_or_else(failed, CompileError::Misfit)),
+            // What the composer gave up with stands before it.
+            Some(MISFIT) => {
+                let said = complaint.lines().last().unwrap_or_default();
+                Err(serde_json::from_str(said).map_or_else(failed, CompileError::Misfit))
+            }
             Some(code) => Err(failed(format!("exit code {code}: {complaint}"))),
             // Killed: out of stack, memory or processor time.
             None => Err(CompileError::Crashed(status.to_string())),

@@ -63,10 +63,13 @@ pub(crate) struct Misfit {
 }
 
 impl Misfit {
-    pub(super) fn of(part: usize, summary: &str, found: impl ToString, wanted: &str) -> Self {
-        Self { part, summary: summary.to_owned(), found: found.to_string(), wanted: wanted.to_owned() }
+    pub(super) fn of(part: usize, summary: &str, found: impl Into<String>, wanted: &str) -> Self {
+        Self { part, summary: summary.to_owned(), found: found.into(), wanted: wanted.to_owned() }
     }
 }
+
+/// A recipe with its parts, or what is wrong with it.
+type Read<'i> = Result<(Recipe, Vec<&'i [u8]>), &'static str>;
 
 impl Recipe {
     /// The identity of what comes of it.
@@ -113,7 +116,7 @@ impl Recipe {
     }
 
     /// A recipe and its parts; nothing where these are the bytes of something else.
-    pub(super) fn read(input: &[u8]) -> Option<Result<(Self, Vec<&[u8]>), &'static str>> {
+    pub(super) fn read(input: &[u8]) -> Option<Read<'_>> {
         let rest = input.strip_prefix(MAGIC)?;
         let read = || {
             let end = memchr::memchr(b'\n', rest).ok_or("the recipe has no end")?;

@@ -25,7 +25,7 @@ impl Manifest<'_> {
             self.around(section, component, app, !is_private);
         }
         if is_private {
-            component?;
+            app.private.push(component?.value);
             return Some(());
         }
         app.routes.push(self.route(section, component?, "/")?);

@@ -28,6 +28,8 @@ pub(super) struct App {
     pub(super) routes: Vec<RouteRead>,
     pub(super) fixed: Vec<FixedRead>,
     pub(super) subscriptions: Vec<SubscriptionRead>,
+    /// Components that only their neighbours start.
+    private: Vec<String>,
     /// Middleware that was not put around its component yet.
     around: Vec<dependencies::Around>,
     /// Whether a component says something else for the profile that is asked for.
@@ -69,7 +71,7 @@ pub(super) fn read(
         let starts = app.routes.iter().map(|route| &route.component);
         let starts = starts.chain(app.subscriptions.iter().map(|subscription| &subscription.component));
         let started: Vec<_> = starts.map(|component| component.value.clone()).collect();
-        let is_started = |name: &ComponentName| started.iter().any(|other| other == name.as_str());
+        let is_started = |name: &ComponentName| started.iter().chain(&app.private).any(|other| other == name.as_str());
         dependencies::settle(reader, &mut app.components, is_started);
     }
     if let Some(app) = &app
