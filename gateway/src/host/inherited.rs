@@ -6,7 +6,7 @@
 //! host has to know who calls it, and a handle of the one is no handle of the other.
 //!
 //! Shared, because there is no authority in them: wasi:io, clocks, random, standard streams (to the tenant's own log), the
-//! types of wasi:http and wasi:filesystem (a descriptor comes from preopens alone), and sockets, which refuse everybody.
+//! types of wasi:http and wasi:filesystem, and sockets, which refuse everybody.
 
 use wasmtime::component::types::{ComponentFunc, ComponentInstance, ComponentItem};
 use wasmtime::component::{Access, Component, Linker, LinkerInstance, Resource, ResourceAny, ResourceType, Type, Val};
@@ -38,7 +38,8 @@ const SHARED: [&str; 7] = [
     "wasi:http/types@",
     "wasi:cli/",
     "wasi:clocks/",
-    "wasi:filesystem/types@",
+    // A descriptor comes from preopens alone.
+    "wasi:filesystem/",
     "wasi:io/",
     "wasi:random/",
     "wasi:sockets/",

@@ -29,6 +29,7 @@ pub fn tries(what: &str) -> String {
             let request = OutgoingRequest::new(Fields::new());
             let (scheme, authority) = (Some(Scheme::Http), Some("127.0.0.1:9"));
             request.set_scheme(scheme.as_ref()).and(request.set_authority(authority)).expect("an address");
+            request.set_path_with_query(Some("/")).expect("a path");
             match outgoing_handler::handle(request, None) {
                 Ok(_) => "sent".to_owned(),
                 Err(code) => format!("{code:?}"),
