@@ -35,11 +35,13 @@ const MEMORIES_PER_COMPONENT: u32 = 8;
 const TABLES_PER_COMPONENT: u32 = 16;
 /// Memories that any instance finds. Whoever has more, which only composed components do, waits for [`shared_memories`].
 pub(super) const MEMORIES_EACH: u32 = 2;
+/// One for each instance, as far as the address space allows that with any number of instances ([`address_space`]).
+const SHARED_MEMORIES_MAX: u32 = 512;
 const TABLE_ELEMENTS: usize = 20_000;
 
 /// What stays resident in a slot between two instances; `pagemap_scan` then resets only what was touched.
 const KEEP_MEMORY_BYTES: usize = 1 << 20;
-const KEEP_TABLE_BYTES: usize = 64 << 10;
+const KEEP_TABLE_BYTES: usize = 40 << 10;
 
 /// Each has slots for as many instances as may run at once, because all of those may be of one kind.
 const ENGINES: u64 = 2;
@@ -52,10 +54,9 @@ pub(super) fn kept_bytes_max(instances: u32) -> u64 {
     ENGINES * (u64::from(instances) * (memories + tables) + shared)
 }
 
-/// Memories beyond [`MEMORIES_EACH`] that all instances of composed components have together: two more for each instance, as
-/// far as the address space allows that for any number of instances ([`address_space`]).
+/// Memories beyond [`MEMORIES_EACH`] that all instances of composed components have together.
 pub(super) fn shared_memories(instances: u32) -> u32 {
-    instances.saturating_mul(2).clamp(MEMORIES_PER_COMPONENT, 1024)
+    instances.clamp(MEMORIES_PER_COMPONENT, SHARED_MEMORIES_MAX)
 }
 
 /// What an instance's calls may do beside each other. Wasmtime keeps account of concurrent calls, which costs each request
@@ -133,8 +134,8 @@ fn slots(calls: Calls, instances: u32) -> u32 {
 
 /// Bytes of address space that both pools reserve, of the 2^47 (128 TiB) that a process has on x86-64: a slot has two
 /// memories of 4 GiB and a guard of 32 MiB behind each, 8.06 GiB; with slots for n instances in one pool and 1.25 n in the
-/// other, 18.1 GiB for each of n, and at the most 4 TiB in either for composed components. So 1,000 take 26 TiB, and 5,000
-/// take 97; more than 5,500 were refused where it was tried, because each pool is one piece and the addresses between are not
+/// other, 18.1 GiB for each of n, and 2 TiB at the most in either for composed components. So 1,000 take 22 TiB, and 5,000
+/// take 92; more than 5,500 were refused where it was tried, because each pool is one piece and the addresses between are not
 /// all free. None of it is memory until it is touched.
 fn address_space(instances: u32) -> u64 {
     let slots = u64::from(slots(Calls::Single, instances)) + u64::from(slots(Calls::Concurrent, instances));
