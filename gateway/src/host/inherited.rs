@@ -33,7 +33,7 @@ pub(crate) const CAPABILITIES: [(&str, &[&str]); 7] = [
     ("ai_models", &[]),
 ];
 
-/// Interfaces without authority.
+/// Interfaces without authority. Who takes one away raises the number in the recipe's magic, so that all is composed anew.
 const SHARED: [&str; 7] = [
     "wasi:http/types@",
     "wasi:cli/",

@@ -86,7 +86,7 @@ impl Code {
 }
 
 /// Moves on when a report's fields change or mean something else, so that none of before is taken for one of now.
-const REPORT_FORMAT: u32 = 4;
+const REPORT_FORMAT: u32 = 5;
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -137,6 +137,8 @@ impl Artifacts {
         engines.concurrent.precompile_compatibility_hash().hash(&mut collect);
         // What is noted of a component depends on what is served.
         crate::host::SERVED.hash(&mut collect);
+        // And what a part of it was denied, on what carries which capability.
+        crate::host::CAPABILITIES.hash(&mut collect);
         let engines = Digest::of(&collect.0).to_string()[..16].to_owned();
         Ok(Self { dir: dir.to_owned(), vouched: Arc::default(), engines })
     }
