@@ -157,10 +157,15 @@ async fn the_operators_middleware_stands_before_every_tenant() {
 }
 
 #[test]
-fn a_tenants_own_file_names_dependencies_as_a_manifest_does() {
+fn a_tenants_own_file_names_parts_as_a_manifest_does() {
     let tenant = |more: &str| {
         let part = guest("compose-lib");
-        let line = format!("dependencies = {{ \"{API}\" = {{ path = \"{}\"{more} }} }}", part.display());
+        let gate = guest("compose-gate-2");
+        let line = format!(
+            "dependencies = {{ \"{API}\" = {{ path = \"{}\"{more} }} }}\nmiddleware = [{{ path = \"{}\" }}]",
+            part.display(),
+            gate.display()
+        );
         Tenant::new("own.localhost", "compose-app")
             .stores(&["default"])
             .redis(&["redis://localhost:6379"])
