@@ -57,7 +57,12 @@ async fn a_dependency_has_what_it_inherits_and_nothing_else() {
         let has = |key: &str| more.contains(key) || more.contains("= true");
         for (what, key, denied, granted) in [
             ("kv", "key_value_stores", "Error::AccessDenied", "opened"),
-            ("redis", "allowed_outbound_hosts", "was not inherited by this part", "opened"),
+            (
+                "redis",
+                "allowed_outbound_hosts",
+                "fermyon:spin/redis@2.0.0#[static]connection.open was not inherited",
+                "opened",
+            ),
             ("outbound", "allowed_outbound_hosts", "ErrorCode::HttpRequestDenied", "sent"),
             ("variable", "variables", "was not inherited by this part", "hello"),
             ("env", "environment", "0", "2"),

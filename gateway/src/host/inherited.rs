@@ -112,8 +112,10 @@ fn define(
     engine: &wasmtime::Engine,
     known: &[ResourceType],
 ) -> wasmtime::Result<()> {
+    // As the part's own source calls it: no namespace that is served has a hyphen.
+    let interface = interface.trim_start_matches(PREFIX).replacen('-', ":", 1);
     for (name, export) in instance.exports(engine) {
-        let text = format!("{}#{name} was not inherited by this part", interface.trim_start_matches(PREFIX));
+        let text = format!("{interface}#{name} was not inherited by this part");
         match export.ty {
             ComponentItem::ComponentFunc(function) if function.async_() => {
                 linker.func_new_concurrent(name, move |accessor, function, given, answer| {
