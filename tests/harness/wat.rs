@@ -33,3 +33,9 @@ pub fn handler(module: &str, instances: &str, parameters: &str) -> Vec<u8> {
 
 /// A handler that does nothing, and so gives no response.
 pub const IDLE: &str = "(func (export \"handle\") (param i32 i32))";
+
+/// Any component, in the text format.
+#[must_use]
+pub fn parse(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap()
+}

@@ -14,6 +14,7 @@ mod cached;
 mod candidates;
 mod check;
 mod clients;
+mod compose;
 mod compression;
 mod cron;
 mod demo;

@@ -9,7 +9,7 @@ use clap::CommandFactory as _;
 
 use super::Arguments;
 use crate::fault::{Blame, Fault};
-use crate::host::{OF_SPIN, SERVED, Stands};
+use crate::host::{CAPABILITIES, OF_SPIN, SERVED, Stands};
 use crate::ids::RequestId;
 use crate::response;
 use crate::telemetry::Metrics;
@@ -115,7 +115,15 @@ fn hosts() -> String {
              `fermyon:spin/inbound-http` to answer requests, and \
              `fermyon:spin/inbound-redis` or `spin:redis/inbound-redis@3.0.0` to take messages, and `handle-cron-event` of \
              `fermyon:spin-cron@2.0.0` to be started by a schedule. Of a component with both of wasi:http's handlers, 0.2's is called; \
-             `handler = \"0.3\"` in its `[[component]]` says otherwise.\n\n## What it costs\n\nFuel is Wasmtime's \
+             `handler = \"0.3\"` in its `[[component]]` says otherwise.\n\n## What a part inherits\n\nA \
+             dependency or middleware (composing.md) has these of its component by `inherit_configuration`, and is refused otherwise. What \
+             is not here is shared.\n\n| key | interfaces |\n|---|---|\n";
+    for (key, interfaces) in CAPABILITIES {
+        let names: Vec<_> = interfaces.iter().map(|name| format!("`{}`", name.trim_end_matches(['@', '/']))).collect();
+        let names = if names.is_empty() { "none that is served here".to_owned() } else { names.join(", ") };
+        let _infallible = writeln!(text, "| `{key}` | {names} |");
+    }
+    text += "\n## What it costs\n\nFuel is Wasmtime's \
              count of executed instructions (and of bytes that `memory.copy` and its like move), and what the gateway does for a guest. The \
              same request costs the same on every run.\n\n";
     text + &cost::table()

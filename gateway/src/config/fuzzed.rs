@@ -31,6 +31,11 @@ pub(crate) fn any_file(data: &[u8]) {
     let tls = file.tls.as_ref();
     let materials = Materials {
         wasm: file.components.iter().map(|_| Wasm::Component(PathBuf::new(), Digest::of(data))).collect(),
+        parts: file
+            .components
+            .iter()
+            .map(|component| component.parts().map(|_| Wasm::Component(PathBuf::new(), Digest::of(data))).collect())
+            .collect(),
         files: file.components.iter().map(|_| None).collect(),
         pair: tls.and_then(|tls| tls.pair.as_ref()).map(|_| (missing(), Ok(data.to_vec()))),
         clients: tls.and_then(|tls| tls.clients.as_ref()).map(|_| (Ok(data.to_vec()), None)),

@@ -65,6 +65,7 @@ kinds! {
     NotFetched "E0311" "not-fetched",
     IdleComponent "W0312" "idle-component",
     NoTimed "E0315" "no-cron-handler",
+    PartsMisfit "E0320" "parts-do-not-fit",
     NotServed "E0401" "not-served",
     MissingVariable "E0402" "missing-variable",
     BadFiles "E0403" "bad-files",

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::app::dependencies::PartRead;
 use super::files::Files;
 use super::kind::Kind;
 use super::problem::{Place, Problem, Source};
@@ -11,7 +12,7 @@ use super::reader::{At, Reader, near};
 use super::reference::Reference;
 use super::remote::{self, Origin};
 use super::resolve::{self, Found, Materials, Wasm};
-use super::tenant_file::TenantFile;
+use super::tenant_file::{ComponentRead, TenantFile};
 use super::{Boot, Overrides, Plan, app, gateway_file, tenant_file, watch};
 use crate::domain::Pattern;
 use crate::ids::{Digest, NAME_RULE, TenantId};
@@ -220,6 +221,7 @@ fn materials(boot: &Boot, folder: &Path, file: &TenantFile, variables: Vec<Resul
     let read = |at: &At<String>| read_limited(&folder.join(&at.value), FILE_BYTES_MAX);
     Materials {
         wasm: file.components.iter().map(|component| component_of(boot, folder, &component.source.value)).collect(),
+        parts: file.components.iter().map(|component| parts_of(boot, folder, component)).collect(),
         files: file.components.iter().map(|component| Some(component.files.as_ref()?.find(folder))).collect(),
         pair: file.tls.as_ref().and_then(|tls| tls.pair.as_ref()).map(|pair| (read(&pair.cert), read(&pair.key))),
         clients: file
@@ -241,7 +243,7 @@ fn stamped(sources: &[Arc<Source>], materials: &Materials) -> Option<Digest> {
         all.extend(bytes);
     };
     sources.iter().for_each(|source| add(source.text.as_bytes()));
-    for wasm in &materials.wasm {
+    for wasm in materials.wasm.iter().chain(materials.parts.iter().flatten()) {
         let Wasm::Component(_, digest) = wasm else { return None };
         add(digest.to_string().as_bytes());
     }
@@ -265,7 +267,9 @@ fn paths<'f>(file: &'f TenantFile, materials: &'f Materials) -> impl Iterator<It
     let pair = file.tls.iter().filter_map(|tls| tls.pair.as_ref()).flat_map(|pair| [&pair.cert, &pair.key]);
     let clients = file.tls.iter().filter_map(|tls| tls.clients.as_ref());
     let pair = pair.chain(clients.flat_map(|clients| std::iter::once(&clients.ca).chain(&clients.revoked)));
-    let sources = file.components.iter().filter_map(|component| component.source.value.path()).map(PathBuf::from);
+    let parts = file.components.iter().flat_map(ComponentRead::parts).filter_map(PartRead::origin);
+    let sources = file.components.iter().map(|component| &component.source.value).chain(parts);
+    let sources = sources.filter_map(Origin::path).map(PathBuf::from);
     let named = file.app.iter().chain(pair).map(|at| PathBuf::from(&at.value)).chain(sources);
     let references = file.secrets.iter().chain(&file.variables).filter_map(|(_, reference)| reference.path());
     let found = materials.files.iter().filter_map(|files| files.as_ref()?.as_ref().ok()).flat_map(Files::sources);
@@ -282,7 +286,14 @@ fn component_of(boot: &Boot, folder: &Path, origin: &Origin) -> Wasm {
     }
 }
 
-fn wasm(path: &Path) -> Wasm {
+/// What stands in the files of a component's parts, in their order.
+fn parts_of(boot: &Boot, folder: &Path, component: &ComponentRead) -> Vec<Wasm> {
+    let none = || Wasm::Unreadable("it names a component that is not there".to_owned());
+    let found = |part: &PartRead| part.origin().map_or_else(none, |origin| component_of(boot, folder, origin));
+    component.parts().map(found).collect()
+}
+
+pub(super) fn wasm(path: &Path) -> Wasm {
     match read_limited(path, remote::BYTES_MAX) {
         Err(error) => Wasm::Unreadable(error),
         Ok(bytes) => match bytes.get(..8) {

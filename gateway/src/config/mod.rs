@@ -24,6 +24,7 @@ mod known;
 mod load;
 mod notices;
 mod operators;
+mod parts;
 mod problem;
 mod project;
 mod reader;
@@ -41,7 +42,7 @@ mod watch;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::domain::Pattern;
@@ -106,6 +107,8 @@ pub(crate) struct Boot {
     pub(crate) telemetry: telemetry::Settings,
     pub(crate) operators: Operators,
     pub(crate) egress: host::Settings,
+    /// What is around every component that answers HTTP, from the outermost on.
+    pub(crate) middleware: Vec<parts::Layer>,
     pub(crate) policy: Policy,
     /// What a developer says of the one project that is served; nothing on a gateway.
     pub(crate) project: Option<Project>,
@@ -142,7 +145,12 @@ pub(crate) struct Ceilings {
 pub(crate) struct PlannedComponent {
     pub(crate) name: ComponentName,
     pub(crate) path: PathBuf,
+    /// Of its file, or of its recipe.
     pub(crate) digest: Digest,
+    /// What it is composed of, where it is.
+    pub(crate) recipe: Option<sandbox::Recipe>,
+    /// Files of its parts beside its own, in the recipe's order.
+    pub(crate) parts: Vec<parts::PlannedPart>,
     /// Requests that one instance may answer, one after the other.
     pub(crate) reuse: u32,
     /// By which it is called, where the file says so.
@@ -158,6 +166,13 @@ pub(crate) struct PlannedComponent {
     pub(crate) is_spin: bool,
     /// Where the file names it, for problems that are found later.
     pub(crate) place: Place,
+}
+
+impl PlannedComponent {
+    /// The files that it is made of.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.path.as_path()).chain(self.parts.iter().map(|part| part.path.as_path()))
+    }
 }
 
 /// One route of a plan.

@@ -291,6 +291,12 @@ impl<'r> Section<'r> {
         named
     }
 
+    /// The table of this name among those that the file chooses itself.
+    pub(super) fn table(&self, name: &str) -> Option<Self> {
+        let value = self.table.get(name)?;
+        Some(self.below(name, value.get_ref().as_table()?, value.span()))
+    }
+
     /// Whether a key is there and says nothing.
     pub(super) fn is_empty_list(&self, key: &'static str) -> bool {
         self.look(key).and_then(|value| value.get_ref().as_array()).is_some_and(|items| items.is_empty())

@@ -12,6 +12,7 @@ use super::files::{BadFiles, Files};
 use super::gateway_file::{over, quota_over};
 use super::kind::Kind;
 use super::notices;
+use super::parts;
 use super::problem::{Place, Problem, Source};
 use super::reader::{At, near};
 use super::reference::Reference;
@@ -21,6 +22,7 @@ use super::{Boot, Plan, PlannedComponent, PlannedRoute, PlannedSchedule, Planned
 use crate::domain::Pattern;
 use crate::ids::{Digest, StoreName, TenantId};
 use crate::route::{PathPattern, ROUTES_MAX, SCHEDULES_MAX, ScheduleId};
+use crate::sandbox::Recipe;
 use crate::store::{self, VALUE_BYTES_MAX};
 use crate::tenant::{Grant, Quota, StoreTtl};
 
@@ -31,6 +33,8 @@ const SHARD_KEYS_MIN: u64 = 100;
 pub(super) struct Materials {
     /// One for each component.
     pub(super) wasm: Vec<Wasm>,
+    /// Of each component, one for each of its parts.
+    pub(super) parts: Vec<Vec<Wasm>>,
     /// Those that a component may read, or which mount cannot be had, and why.
     pub(super) files: Vec<Option<Result<Files, BadFiles>>>,
     pub(super) pair: Option<PairFiles>,
@@ -96,8 +100,9 @@ pub(super) fn tenant(
     let environment = referenced(&mut notes, &file.secrets, materials.secrets);
     let environment: Vec<_> = file.env.iter().cloned().chain(environment).collect();
     let variables = referenced(&mut notes, &file.variables, materials.variables);
-    let common = Common { environment, variables, egress: &file.egress };
-    let components = components(&mut notes, &file.components, materials.wasm, materials.files, &common);
+    let common = Common { environment, variables, egress: &file.egress, boot };
+    let components =
+        components(&mut notes, &file.components, (materials.wasm, materials.parts), materials.files, &common);
     let mut subscriptions = Vec::new();
     for read in &file.subscriptions {
         let Some(component) = component_of(&mut notes, &read.component, &file.components) else { continue };
@@ -199,18 +204,19 @@ struct Common<'f> {
     environment: Vec<(String, String)>,
     variables: Vec<(String, String)>,
     egress: &'f [Grant],
+    boot: &'f Boot,
 }
 
 fn components(
     notes: &mut Notes<'_>,
     read: &[ComponentRead],
-    wasm: Vec<Wasm>,
+    (wasm, parts): (Vec<Wasm>, Vec<Vec<Wasm>>),
     files: Vec<Option<Result<Files, BadFiles>>>,
     common: &Common<'_>,
 ) -> Option<Vec<PlannedComponent>> {
     let mut components = Vec::new();
     let mut names = BTreeSet::new();
-    for ((read, wasm), files) in read.iter().zip(wasm).zip(files) {
+    for (((read, wasm), parts), files) in read.iter().zip(wasm).zip(parts).zip(files) {
         let files = files.and_then(|files| match files {
             Ok(files) => Some(Arc::new(files)),
             Err(BadFiles { mount, found }) => {
@@ -227,42 +233,36 @@ fn components(
             let texts = ["two components have one name", &found, "a name of its own for each"];
             notes.add(Kind::Duplicate, &read.name.place, texts, None);
         }
-        match wasm {
-            Wasm::Component(path, digest) => components.push(PlannedComponent {
-                name: read.name.value.clone(),
-                path,
-                digest,
-                reuse: read.reuse,
-                handler: read.handler,
-                stores: read
-                    .stores
-                    .iter()
-                    .map(|at| at.value.clone())
-                    .collect::<BTreeSet<StoreName>>()
-                    .into_iter()
-                    .collect(),
-                redis: read.redis.iter().map(|at| at.value.clone()).collect(),
-                environment: read.environment.iter().chain(&common.environment).cloned().collect(),
-                files,
-                variables: read.variables.as_ref().unwrap_or(&common.variables).clone(),
-                egress: read.egress.iter().flatten().chain(common.egress).cloned().collect(),
-                is_spin: read.is_spin,
-                place: read.source.place.clone(),
-            }),
-            Wasm::Other(found) => {
-                let texts = ["this is not a component", &found, "a WebAssembly component, in its binary form"];
-                notes.add(Kind::NotAComponent, &read.source.place, texts, None);
-            }
-            Wasm::Unfetched(found) => {
-                let texts = ["the component cannot be fetched", &found, "a component with the digest that is said"];
-                notes.add(Kind::NotFetched, &read.source.place, texts, None);
-            }
-            Wasm::Unreadable(found) => {
-                let texts = ["the component cannot be read", &found, "a .wasm file, by a path from this file's folder"];
-                let hint = "build the component first, or correct the path";
-                notes.add(Kind::Unreadable, &read.source.place, texts, Some(hint.to_owned()));
-            }
+        let Some((path, main)) = parts::found(notes, wasm, &read.source.place) else { continue };
+        let had = notes.problems.len();
+        let recipe = parts::plan(notes, (read, main), parts, common.boot);
+        if notes.problems.len() > had {
+            continue;
         }
+        let (recipe, parts) = recipe.map_or((None, Vec::new()), |(recipe, parts)| (Some(recipe), parts));
+        components.push(PlannedComponent {
+            name: read.name.value.clone(),
+            path,
+            digest: recipe.as_ref().map_or(main, Recipe::digest),
+            recipe,
+            parts,
+            reuse: read.reuse,
+            handler: read.handler,
+            stores: read
+                .stores
+                .iter()
+                .map(|at| at.value.clone())
+                .collect::<BTreeSet<StoreName>>()
+                .into_iter()
+                .collect(),
+            redis: read.redis.iter().map(|at| at.value.clone()).collect(),
+            environment: read.environment.iter().chain(&common.environment).cloned().collect(),
+            files,
+            variables: read.variables.as_ref().unwrap_or(&common.variables).clone(),
+            egress: read.egress.iter().flatten().chain(common.egress).cloned().collect(),
+            is_spin: read.is_spin,
+            place: read.source.place.clone(),
+        });
     }
     (components.len() == read.len()).then_some(components)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::app::dependencies::{self, DependencyRead, PartRead};
 use super::bounds::{LimitsRead, QuotaRead};
 use super::files::{self, Mounts};
 use super::gateway_file::schema;
@@ -65,6 +66,7 @@ pub(super) struct ClientsRead {
     pub(super) is_required: bool,
 }
 
+#[derive(Clone)]
 pub(super) struct ComponentRead {
     pub(super) name: At<ComponentName>,
     pub(super) source: At<Origin>,
@@ -81,8 +83,19 @@ pub(super) struct ComponentRead {
     /// Instead of all the tenant's, where it says which.
     pub(super) variables: Option<Vec<(String, String)>>,
     pub(super) egress: Option<Vec<Grant>>,
+    /// What stands in the place of its imports.
+    pub(super) dependencies: Vec<DependencyRead>,
+    /// What is around its handler, from the outermost on.
+    pub(super) middleware: Vec<PartRead>,
     /// Whether a Spin manifest names it.
     pub(super) is_spin: bool,
+}
+
+impl ComponentRead {
+    /// Dependencies first, then middleware.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &PartRead> {
+        self.dependencies.iter().map(|dependency| &dependency.part).chain(&self.middleware)
+    }
 }
 
 /// A channel whose messages start a component.
@@ -139,7 +152,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
             "app = \"spin.toml\" beside it",
         );
     }
-    let components: Vec<_> = file.sections("component").iter().map(component).collect();
+    let components: Vec<_> = file.sections("component").iter().map(|section| component(reader, section)).collect();
     let routes: Vec<_> = file.sections("route").iter().map(route).collect();
     let subscriptions: Vec<_> = file.sections("subscription").iter().map(subscription).collect();
     let starts = routes.len() + subscriptions.len();
@@ -155,6 +168,13 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
             reader.bad(Kind::MissingKey, &file.place(), summary, "none".to_owned(), example);
         }
     }
+    let mut components: Vec<_> = components.into_iter().collect::<Option<_>>()?;
+    let routes: Vec<_> = routes.into_iter().collect::<Option<_>>()?;
+    let subscriptions: Vec<_> = subscriptions.into_iter().collect::<Option<_>>()?;
+    let starts = routes.iter().map(|of: &RouteRead| &of.component);
+    let starts: Vec<_> = starts.chain(subscriptions.iter().map(|of: &SubscriptionRead| &of.component)).collect();
+    let is_started = |name: &ComponentName| starts.iter().any(|start| start.value == name.as_str());
+    dependencies::settle(reader, &mut components, is_started);
     Some(TenantFile {
         hosts: hosts?,
         enabled,
@@ -169,10 +189,10 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
         app,
         app_profile,
         variables,
-        components: components.into_iter().collect::<Option<_>>()?,
-        routes: routes.into_iter().collect::<Option<_>>()?,
+        components,
+        routes,
         fixed: Vec::new(),
-        subscriptions: subscriptions.into_iter().collect::<Option<_>>()?,
+        subscriptions,
         schedules: Vec::new(),
     })
 }
@@ -268,7 +288,7 @@ fn granted_host(host: &str) -> Option<GrantedHost> {
     address.map_or_else(|_no_address| Pattern::parse(host).map(GrantedHost::Name), |ip| Some(GrantedHost::Address(ip)))
 }
 
-fn component(section: &Section<'_>) -> Option<ComponentRead> {
+fn component(reader: &Reader, section: &Section<'_>) -> Option<ComponentRead> {
     let name = section.take("name", NAME_RULE, |value| value.as_str().and_then(ComponentName::parse));
     let name = section.required("name", name, "name = \"site\"");
     let source = section.required("source", remote::source(section, Path::new("")), "source = \"site.wasm\"");
@@ -282,6 +302,8 @@ fn component(section: &Section<'_>) -> Option<ComponentRead> {
     let files = files::read(section, Path::new(""));
     let reuse = section.count("reuse").map_or(1, |reuse| reuse.value);
     let handler = section.word("handler", &Handler::ALL).map(|handler| handler.value);
+    let dependencies = dependencies::read(reader, section, Path::new(""));
+    let middleware = dependencies::middleware(reader, section, Path::new(""));
     section.finish();
     let (environment, variables, egress) = (Vec::new(), None, None);
     let (name, source, redis) = (name?, source?, redis.unwrap_or_default());
@@ -296,6 +318,8 @@ fn component(section: &Section<'_>) -> Option<ComponentRead> {
         files,
         variables,
         egress,
+        dependencies,
+        middleware,
         is_spin: false,
     })
 }

@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::{Plan, Planned, PlannedComponent, units};
 use crate::host::{NEED_REDIS, NEED_STORES, SERVED, Standing, standing};
 use crate::ids::{Digest, TenantId};
-use crate::sandbox::{CompileError, Compiler, Report};
+use crate::sandbox::{CompileError, Compiler, Misfit, Report};
 use crate::tenant::Handler;
 
 /// Tenants looked at side by side; the compiler has its own, smaller bound.
@@ -61,10 +61,21 @@ async fn report(compiler: &Compiler, component: &PlannedComponent) -> Result<Rep
     if let Some(known) = compiler.known(component.digest) {
         return known;
     }
-    let wasm = tokio::fs::read(&component.path).await.map_err(|error| CompileError::Failed(error.to_string()))?;
-    if Digest::of(&wasm) != component.digest {
-        return Err(CompileError::Failed("the file changed while it was being loaded".to_owned()));
+    let mut files = Vec::new();
+    for path in component.paths() {
+        files.push(tokio::fs::read(path).await.map_err(|error| CompileError::Failed(error.to_string()))?);
     }
+    let wanted: Vec<String> = match &component.recipe {
+        Some(recipe) => recipe.digests().map(str::to_owned).collect(),
+        None => vec![component.digest.to_string()],
+    };
+    if !files.iter().map(|file| Digest::of(file).to_string()).eq(wanted) {
+        return Err(CompileError::Failed("a file changed while it was being loaded".to_owned()));
+    }
+    let wasm = match &component.recipe {
+        Some(recipe) => recipe.with(&files).map_err(CompileError::Misfit)?,
+        None => files.swap_remove(0),
+    };
     compiler.prepare(component.digest, wasm.into()).await
 }
 
@@ -77,6 +88,7 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
     };
     let report = match report {
         Ok(report) => report,
+        Err(CompileError::Misfit(misfit)) => return vec![misfit_problem(plan, component, misfit)],
         Err(error) => return vec![compile_problem(error, problem)],
     };
     let mut problems = Vec::new();
@@ -279,7 +291,7 @@ fn compile_problem(error: &CompileError, problem: impl Fn(Kind, [&str; 3], Optio
     const WANTED: &str = "a component that compiles within sandbox.compile_time and sandbox.compile_memory";
     let found = error.to_string();
     match error {
-        CompileError::Invalid(_) => {
+        CompileError::Invalid(_) | CompileError::Misfit(_) => {
             problem(Kind::NotAComponent, ["this component is not valid", &found, "a valid component"], None)
         }
         CompileError::NoHandler(_) => {
@@ -301,6 +313,21 @@ fn compile_problem(error: &CompileError, problem: impl Fn(Kind, [&str; 3], Optio
             ["this component could not be compiled here", &found, "a compiler that runs"],
             Some("this is about the machine and not about the component".to_owned()),
         ),
+    }
+}
+
+/// A part that does not fit, where the file names it.
+fn misfit_problem(plan: &Plan, component: &PlannedComponent, misfit: &Misfit) -> Problem {
+    let part = misfit.part.checked_sub(1).and_then(|index| component.parts.get(index));
+    Problem {
+        kind: Kind::PartsMisfit,
+        tenant: Some(plan.id.clone()),
+        place: part.map_or(&component.place, |part| &part.place).clone(),
+        summary: format!("{} cannot be composed: {}", component.name, misfit.summary),
+        found: misfit.found.clone(),
+        wanted: misfit.wanted.clone(),
+        hint: Some("`wasm-tools component wit FILE` shows what a part imports and exports".to_owned()),
+        also: None,
     }
 }
 

@@ -100,7 +100,7 @@ impl Gateway {
         let clear = move || {
             config::clear_away(&staged, |copy| files.contains(copy));
             let components_of = in_force.plans.values().flat_map(|plan| &plan.components);
-            let named: HashSet<&Path> = components_of.map(|component| component.path.as_path()).collect();
+            let named: HashSet<&Path> = components_of.flat_map(config::PlannedComponent::paths).collect();
             components.clear_away(|kept| named.contains(kept));
         };
         tokio::task::spawn_blocking(clear).await?;

@@ -10,6 +10,7 @@ mod egress;
 mod guest;
 mod http;
 pub(crate) mod inbound;
+mod inherited;
 mod keyvalue;
 mod keyvalue_other;
 mod notices;
@@ -33,6 +34,7 @@ pub(crate) use denied::{OF_SPIN, Stands};
 pub(crate) use egress::{Asked, Egress, Neighbours, SELF, Settings, Told, Whom, trusting};
 pub(crate) use guest::{Denied, Guest, Make};
 pub(crate) use http::UNREAD_BYTES_MAX;
+pub(crate) use inherited::{CAPABILITIES, denied_name, is_refusal, is_served};
 pub(crate) use variables::is_name as is_variable;
 
 /// Imports that are served: how the name begins, and what to say of it.
@@ -99,7 +101,8 @@ pub(crate) fn standing(import: &str) -> Standing {
 /// Whether a row's version links an import of this one: an exact candidate, or a release of the same compatible line.
 fn is_version(served: &str, version: Option<&str>) -> bool {
     let Some(version) = version else { return served.starts_with("of Spin 1") };
-    let is_release = !version.contains('-');
+    // A build's own words, behind `+`, are nothing to whoever links.
+    let is_release = !version.split('+').next().unwrap_or_default().contains('-');
     match served.strip_suffix(".x") {
         Some(line) => is_release && version.strip_prefix(line).is_some_and(|rest| rest.starts_with('.')),
         None if is_release && !served.starts_with('0') && served.contains('.') => {
@@ -142,10 +145,10 @@ impl Linkers {
         let linker = if means_get_many_of_spin(component) { &self.of_spin } else { &self.usual };
         let of_2023 = candidates::with(linker, component)?;
         let linker = of_2023.as_ref().unwrap_or(linker);
-        match denied::with(linker, component)? {
-            Some(linker) => linker.instantiate_pre(component),
-            None => linker.instantiate_pre(component),
-        }
+        let denied = denied::with(linker, component)?;
+        let linker = denied.as_ref().unwrap_or(linker);
+        let refused = inherited::with(linker, component)?;
+        refused.as_ref().unwrap_or(linker).instantiate_pre(component)
     }
 }
 

@@ -89,7 +89,7 @@ impl Code {
 }
 
 /// Moves on when a report's fields change or mean something else, so that none of before is taken for one of now.
-const REPORT_FORMAT: u32 = 7;
+const REPORT_FORMAT: u32 = 8;
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -140,6 +140,8 @@ impl Artifacts {
         engines.concurrent.precompile_compatibility_hash().hash(&mut collect);
         // What is noted of a component depends on what is served.
         (crate::host::SERVED, crate::host::DENIED).hash(&mut collect);
+        // And what a part of it was denied, on what carries which capability.
+        crate::host::CAPABILITIES.hash(&mut collect);
         let engines = Digest::of(&collect.0).to_string()[..16].to_owned();
         Ok(Self { dir: dir.to_owned(), vouched: Arc::default(), engines })
     }

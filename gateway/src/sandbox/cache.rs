@@ -34,6 +34,8 @@ pub(super) struct Ready {
     pub(super) listener: Option<Listener>,
     /// As what the time starts.
     pub(super) timed: Option<Timed>,
+    /// Linear memories of an instance.
+    pub(super) memories: u32,
     bytes: u32,
 }
 
@@ -138,7 +140,8 @@ impl Loader {
         let http = Handler::each(&pre);
         let is_any = http.iter().any(Option::is_some) || listener.is_some() || timed.is_some();
         anyhow::ensure!(is_any, "the component has no handler");
-        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, timed, bytes }))
+        let memories = component.resources_required().map_or(0, |resources| resources.num_memories);
+        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, timed, memories, bytes }))
     }
 }
 

@@ -7,6 +7,7 @@
 //! Limit: [`CHILDREN_MAX`] children, each on half of the processors; [`CODE_BYTES_MAX`] of code. What failed is remembered,
 //! on disk, and not tried again within the same bounds.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
@@ -25,8 +26,9 @@ use super::engine::{Calls, Each};
 use super::handler::Handler;
 use super::message::Listener;
 use super::modules::{self, Unfit};
+use super::recipe::{Misfit, Recipe};
 use super::timed::Timed;
-use super::{Settings, engine, signature, versions};
+use super::{Settings, compose, engine, signature, versions};
 use crate::deadline::Deadline;
 use crate::host;
 use crate::ids::Digest;
@@ -52,6 +54,9 @@ pub(crate) enum CompileError {
     TimedOut(Duration),
     #[error("compiling ended the compiler: {0}")]
     Crashed(String),
+    /// Its parts cannot be joined.
+    #[error("{0}")]
+    Misfit(Misfit),
     #[error("the compiler could not be run: {0}")]
     Failed(String),
 }
@@ -179,6 +184,11 @@ impl Compiler {
             Some(0) => serde_json::from_slice(&said).map_err(failed),
             Some(INVALID) => Err(CompileError::Invalid(complaint)),
             Some(NO_HANDLER) => Err(CompileError::NoHandler(complaint)),
+            // What the composer gave up with stands before it.
+            Some(MISFIT) => {
+                let said = complaint.lines().last().unwrap_or_default();
+                Err(serde_json::from_str(said).map_or_else(failed, CompileError::Misfit))
+            }
             Some(code) => Err(failed(format!("exit code {code}: {complaint}"))),
             // Killed: out of stack, memory or processor time.
             None => Err(CompileError::Crashed(status.to_string())),
@@ -196,6 +206,8 @@ const WASM_PAGE_BYTES: u64 = 64 << 10;
 const INVALID: i32 = 3;
 /// That it is a core module which nothing here starts.
 const NO_HANDLER: i32 = 4;
+/// The same of a part, and what it says is a [`Misfit`].
+const MISFIT: i32 = 5;
 
 /// The child's work: wasm from standard input, code to `out`, the report to standard output. Returns its exit code.
 ///
@@ -220,20 +232,23 @@ pub(crate) fn compile_in_child(out: &Path, memory: u64, seconds: u64, metering: 
     let out = out.to_owned();
     let work = std::thread::Builder::new()
         .stack_size(CHILD_STACK_BYTES)
-        .spawn(move || compile(&engines, &wasm, &out))
+        .spawn(move || match component_of(&wasm)? {
+            Ok(component) => {
+                let compiled = compile(&engines, &component, &out)?;
+                Ok(compiled.map_err(|complaint| (INVALID, complaint.into_bytes())))
+            }
+            Err(refused) => Ok(Err(refused)),
+        })
         .context("cannot start a thread")?;
-    let Ok(done) = work.join() else { bail!("the compiler panicked") };
+    let done: anyhow::Result<Result<Report, (i32, Vec<u8>)>> =
+        work.join().map_err(|_panicked| anyhow::anyhow!("the compiler panicked"))?;
     match done? {
         Ok(report) => {
             std::io::stdout().lock().write_all(&serde_json::to_vec(&report)?)?;
             Ok(0)
         }
-        Err(unfit) => {
-            let (complaint, code) = match unfit {
-                Unfit::Invalid(complaint) => (complaint, INVALID),
-                Unfit::NoHandler(complaint) => (complaint, NO_HANDLER),
-            };
-            std::io::stderr().lock().write_all(complaint.as_bytes())?;
+        Err((code, complaint)) => {
+            std::io::stderr().lock().write_all(&complaint)?;
             Ok(code)
         }
     }
@@ -253,20 +268,38 @@ fn address_space() -> anyhow::Result<u64> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
-/// Compiles for the engine that does less, where the component is content with that. The inner error is its fault.
-fn compile(engines: &Each<Engines>, wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, Unfit>> {
-    let component = match modules::component_of(wasm) {
-        Ok(component) => component,
-        Err(unfit) => return Ok(Err(unfit)),
-    };
-    let component = match versions::respelt(&component) {
-        Ok(component) => component,
-        Err(complaint) => return Ok(Err(Unfit::Invalid(complaint))),
-    };
-    Ok(compile_component(engines, &component, out)?.map_err(Unfit::Invalid))
+/// The component that a child's input is or comes to, or the exit code and words that refuse it.
+fn component_of(input: &[u8]) -> anyhow::Result<Result<Cow<'_, [u8]>, (i32, Vec<u8>)>> {
+    if Recipe::is_one(input) {
+        let part = |bytes| {
+            part_of(bytes).map_err(|unfit| match unfit {
+                Unfit::Invalid(why) | Unfit::NoHandler(why) => why,
+            })
+        };
+        return Ok(match compose::composed(input, part) {
+            Ok(component) => Ok(component),
+            Err(misfit) => Err((MISFIT, serde_json::to_vec(&misfit)?)),
+        });
+    }
+    Ok(part_of(input).map_err(|unfit| match unfit {
+        Unfit::Invalid(why) => (INVALID, why.into_bytes()),
+        Unfit::NoHandler(why) => (NO_HANDLER, why.into_bytes()),
+    }))
 }
 
-fn compile_component(engines: &Each<Engines>, wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
+/// A component of one file: made of a core module where it is one, under the versions that are linked here.
+fn part_of(wasm: &[u8]) -> Result<Cow<'_, [u8]>, Unfit> {
+    match modules::component_of(wasm)? {
+        Cow::Borrowed(component) => versions::respelt(component).map_err(Unfit::Invalid),
+        Cow::Owned(component) => {
+            let respelt = versions::respelt(&component).map_err(Unfit::Invalid)?.into_owned();
+            Ok(Cow::Owned(respelt))
+        }
+    }
+}
+
+/// Compiles for the engine that does less, where the component is content with that. The inner error is its fault.
+fn compile(engines: &Each<Engines>, wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
     // What is `async` is refused while it is read, before anything is compiled.
     if let Ok(code) = engines.single.compiling.precompile_component(wasm) {
         match look_at(&engines.single, &code, out)? {
@@ -318,7 +351,7 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
     let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let linked = host::Linkers::new(engine, calls == Calls::Concurrent)?.link(component);
-    let served = |import: &str| host::standing(import) == host::Standing::Served;
+    let served = |import: &str| host::is_refusal(import) || host::standing(import) == host::Standing::Served;
     let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
     // A component that links is asked in earnest; of one that does not, the names must do.
     let (unserved, link_error, handler, (listens, is_timed)) = match linked {

@@ -28,24 +28,35 @@ const FIBER_STACK_BYTES: usize = 1 << 20;
 const MEMORY_RESERVATION: u64 = 4 << 30;
 const MEMORY_GUARD: u64 = 32 << 20;
 
-/// Core instances, memories and tables of one component. A component of `wasm-component-ld` has 4, 1 and 2.
-const CORES_PER_COMPONENT: u32 = 20;
-const MEMORIES_PER_COMPONENT: u32 = 2;
-const TABLES_PER_COMPONENT: u32 = 10;
+/// Core instances, memories and tables of one component. A component of `wasm-component-ld` has 4, 1 and 2; one that is
+/// composed has those of each part, and a core instance for each two that call each other.
+const CORES_PER_COMPONENT: u32 = 64;
+const MEMORIES_PER_COMPONENT: u32 = 8;
+const TABLES_PER_COMPONENT: u32 = 16;
+/// Memories that any instance finds. Whoever has more, which only composed components do, waits for [`shared_memories`].
+pub(super) const MEMORIES_EACH: u32 = 2;
+/// One for each instance, as far as the address space allows that with any number of instances ([`address_space`]).
+const SHARED_MEMORIES_MAX: u32 = 512;
 const TABLE_ELEMENTS: usize = 20_000;
 
 /// What stays resident in a slot between two instances; `pagemap_scan` then resets only what was touched.
 const KEEP_MEMORY_BYTES: usize = 1 << 20;
-const KEEP_TABLE_BYTES: usize = 64 << 10;
+const KEEP_TABLE_BYTES: usize = 40 << 10;
 
 /// Each has slots for as many instances as may run at once, because all of those may be of one kind.
 const ENGINES: u64 = 2;
 
 /// What the slots of so many instances keep resident between two instances, at the most.
 pub(super) fn kept_bytes_max(instances: u32) -> u64 {
-    let memories = u64::from(MEMORIES_PER_COMPONENT) * KEEP_MEMORY_BYTES as u64;
+    let memories = u64::from(MEMORIES_EACH) * KEEP_MEMORY_BYTES as u64;
     let tables = u64::from(TABLES_PER_COMPONENT) * KEEP_TABLE_BYTES as u64;
-    u64::from(instances) * ENGINES * (memories + tables)
+    let shared = u64::from(shared_memories(instances)) * KEEP_MEMORY_BYTES as u64;
+    ENGINES * (u64::from(instances) * (memories + tables) + shared)
+}
+
+/// Memories beyond [`MEMORIES_EACH`] that all instances of composed components have together.
+pub(super) fn shared_memories(instances: u32) -> u32 {
+    instances.clamp(MEMORIES_PER_COMPONENT, SHARED_MEMORIES_MAX)
 }
 
 /// What an instance's calls may do beside each other. Wasmtime keeps account of concurrent calls, which costs each request
@@ -123,11 +134,13 @@ fn slots(calls: Calls, instances: u32) -> u32 {
 
 /// Bytes of address space that both pools reserve, of the 2^47 (128 TiB) that a process has on x86-64: a slot has two
 /// memories of 4 GiB and a guard of 32 MiB behind each, 8.06 GiB; with slots for n instances in one pool and 1.25 n in the
-/// other, 18.1 GiB for each of n. So 1,000 take 17.7 TiB, and 5,000 take 88; more than 5,500 were refused where it was tried,
-/// because each pool is one piece and the addresses between are not all free. None of it is memory until it is touched.
+/// other, 18.1 GiB for each of n, and 2 TiB at the most in either for composed components. So 1,000 take 22 TiB, and 5,000
+/// take 92; more than 5,500 were refused where it was tried, because each pool is one piece and the addresses between are not
+/// all free. None of it is memory until it is touched.
 fn address_space(instances: u32) -> u64 {
     let slots = u64::from(slots(Calls::Single, instances)) + u64::from(slots(Calls::Concurrent, instances));
-    slots * u64::from(MEMORIES_PER_COMPONENT) * (MEMORY_RESERVATION + MEMORY_GUARD)
+    let memories = slots * u64::from(MEMORIES_EACH) + ENGINES * u64::from(shared_memories(instances));
+    memories * (MEMORY_RESERVATION + MEMORY_GUARD)
 }
 
 /// One of the gateway's engines, with `instances` slots.
@@ -137,8 +150,9 @@ fn address_space(instances: u32) -> u64 {
 pub(crate) fn pooling(calls: Calls, instances: u32, metering: bool) -> anyhow::Result<Engine> {
     let wanted = instances;
     let instances = slots(calls, instances);
-    // As many of each as all instances together may have, so that no tenant's components can use up what others need.
-    let memories = instances.saturating_mul(MEMORIES_PER_COMPONENT);
+    // As many of each as all instances together may have, so that no tenant's components can use up what others need; what is
+    // beyond that is counted before it is taken.
+    let memories = instances.saturating_mul(MEMORIES_EACH).saturating_add(shared_memories(wanted));
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORES_PER_COMPONENT))

@@ -7,13 +7,17 @@ mod artifacts;
 mod cache;
 mod call;
 mod compile;
+mod compose;
 mod engine;
 mod fuel;
 mod handler;
 mod meaning;
+mod memories;
 mod message;
 mod modules;
 mod reaper;
+mod recipe;
+mod rename;
 mod reply;
 mod responder;
 mod reuse;
@@ -36,11 +40,13 @@ use crate::telemetry::{GuestLogs, Metrics, Record, Tasks};
 use crate::tenant::Count;
 
 use engine::{Each, Pulse};
+use memories::Memories;
 use reuse::Resting;
 
 pub(crate) use artifacts::Report;
 pub(crate) use compile::{CompileError, Compiler, compile_in_child};
 pub(crate) use message::{Cause, Handled};
+pub(crate) use recipe::{Dependency, Misfit, PARTS_MAX, Part, Recipe, Step};
 pub(crate) use reply::Reply;
 
 /// Between two looks for instances that nobody used again.
@@ -103,12 +109,14 @@ pub(crate) struct Surroundings {
 pub(crate) struct Instances {
     resting: Resting,
     pulse: Pulse,
+    /// One for each memory that composed components may have beyond what any instance has.
+    memories: Memories,
 }
 
 impl Instances {
     /// For so many at once.
     pub(crate) fn new(most: u32, metrics: &Arc<Metrics>) -> Self {
-        Self { resting: Resting::new(most, metrics), pulse: Pulse::default() }
+        Self { resting: Resting::new(most, metrics), pulse: Pulse::default(), memories: Memories::new(most) }
     }
 }
 
@@ -139,7 +147,7 @@ impl Sandbox {
         let turns =
             (settings.fair_turns && settings.metering).then(|| turns::Turns::start(runners, reaper)).transpose()?;
         let look = turns.as_ref().map(turns::Turns::look);
-        let Instances { resting, pulse } = around.instances.clone();
+        let Instances { resting, pulse, .. } = around.instances.clone();
         let mut looked = Instant::now();
         let clock = engine::Clock::start(&engines, pulse, move || {
             look.iter().for_each(|look| look());

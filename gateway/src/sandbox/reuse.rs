@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use wasmtime::Store;
 use wasmtime_wasi_http::p3::bindings::Service;
 
+use super::memories::More;
 use crate::host::Guest;
 use crate::telemetry::{Metrics, Record};
 use crate::tenant::Component;
@@ -28,6 +29,8 @@ pub(super) fn rested_max(instances: u32) -> u32 {
 /// An instance with nothing to do.
 pub(super) struct Rested {
     pub(super) store: Store<Guest>,
+    /// After the store, whose they are.
+    pub(super) more_memories: More,
     pub(super) service: Service,
     /// Requests that it has answered.
     pub(super) answered: u32,
@@ -90,13 +93,20 @@ impl Resting {
         &self,
         serial: u64,
         component: &Arc<Component>,
-        (store, service, answered): (Store<Guest>, Service, u32),
-    ) -> Option<Store<Guest>> {
+        (store, more_memories, service, answered): (Store<Guest>, More, Service, u32),
+    ) -> Option<(Store<Guest>, More)> {
         let mut all = self.lines();
         if answered >= component.reuse || all.count >= self.max {
-            return Some(store);
+            return Some((store, more_memories));
         }
-        let rested = Rested { store, service, answered, _component: Arc::clone(component), since: Instant::now() };
+        let rested = Rested {
+            store,
+            more_memories,
+            service,
+            answered,
+            _component: Arc::clone(component),
+            since: Instant::now(),
+        };
         all.lines.entry(key(serial, component)).or_default().push(rested);
         all.count += 1;
         None

@@ -19,6 +19,7 @@ use super::cache::Ready;
 use super::call::{Request, Work, call};
 use super::fuel;
 use super::meaning::classify;
+use super::memories::More;
 use super::message::{Cause, Handled};
 use super::reaper::Reaper;
 use super::reply::{CancelOnDrop, GuestBody, Reply};
@@ -163,6 +164,8 @@ struct Instance {
     // First, so that it is noted that an instance ended before its store goes, and the response's body with it.
     ending: Ending,
     store: Store<Guest>,
+    /// For memories beyond those that any instance has. After the store, whose they are.
+    more_memories: More,
     /// What answers, where it has answered before, and how often.
     service: Option<(Service, u32)>,
     admitted: Arc<Admitted>,
@@ -218,7 +221,7 @@ impl Instance {
         };
         rested.store.data_mut().begin_again(limits, &record, chain);
         let service = Some((rested.service, rested.answered));
-        Self::armed(rested.store, service, around, admitted, record, over)
+        Self::armed((rested.store, rested.more_memories), service, around, admitted, record, over)
     }
 
     fn new(
@@ -244,12 +247,12 @@ impl Instance {
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.meter);
         store.set_max_component_handles(HANDLES_MAX);
-        Self::armed(store, None, around, admitted, record, over)
+        Self::armed((store, None), None, around, admitted, record, over)
     }
 
     /// With the request's limits in force.
     fn armed(
-        mut store: Store<Guest>,
+        (mut store, more_memories): (Store<Guest>, More),
         service: Option<(Service, u32)>,
         around: &Arc<Surroundings>,
         admitted: Arc<Admitted>,
@@ -266,7 +269,7 @@ impl Instance {
             store.epoch_deadline_async_yield_and_update(1);
         }
         let ending = Ending::begin(record, Arc::clone(around));
-        Self { ending, store, service, admitted, fuel, time, over: Some(over) }
+        Self { ending, store, more_memories, service, admitted, fuel, time, over: Some(over) }
     }
 
     /// Runs the guest to its end, whatever that is, and notes what it took. The store goes last: when it drops, the
@@ -274,6 +277,17 @@ impl Instance {
     async fn drive(mut self, component: Arc<Ready>, work: Work, cancelled: CancellationToken, reaper: Option<Reaper>) {
         let started = Instant::now();
         let before = self.service.as_ref().map_or(0, |(_, answered)| *answered);
+        if self.more_memories.is_none() {
+            let room = self.ending.around.instances.memories.room(component.memories, self.time, &cancelled).await;
+            match room {
+                Ok(room) => self.more_memories = room,
+                Err(fault) => {
+                    fault.into_iter().for_each(|fault| self.ending.record.fault(fault));
+                    self.ending.was_driven = true;
+                    return;
+                }
+            }
+        }
         let ended = {
             let service = self.service.take();
             let work = call(
@@ -337,12 +351,12 @@ impl Instance {
 
     /// Waits for another request, where its tenant wants that.
     fn rest(self, service: Service, answered: u32) {
-        let Self { ending, mut store, admitted, over, .. } = self;
+        let Self { ending, mut store, more_memories, admitted, over, .. } = self;
         let resting = &ending.around.instances.resting;
         // All of what belongs to the request goes, and the record with it.
         store.data_mut().belong_to(resting.nobody());
         let (tenant, component) = (admitted.routed.tenant(), admitted.routed.component());
-        let given_back = resting.put(tenant.ledger.serial, component, (store, service, answered));
+        let given_back = resting.put(tenant.ledger.serial, component, (store, more_memories, service, answered));
         drop((ending, given_back, over));
     }
 

@@ -1,6 +1,7 @@
 //! What is measured: one file a scenario.
 
 mod cold;
+mod composed;
 mod density;
 mod handshakes;
 mod hello;
@@ -65,6 +66,7 @@ pub(crate) enum Name {
     Inside,
     Instructions,
     Cold,
+    Composed,
     Density,
     Storage,
     Stream,
@@ -85,6 +87,7 @@ impl Name {
             Self::Inside => inside::run(plan).await,
             Self::Instructions => instructions::run(plan).await,
             Self::Cold => cold::run(plan).await,
+            Self::Composed => composed::run(plan).await,
             Self::Density => density::run(plan).await,
             Self::Storage => storage::run(plan).await,
             Self::Stream => stream::run(plan).await,

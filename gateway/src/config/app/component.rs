@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use super::keys::instead_of;
-use super::{App, Manifest, outbound};
+use super::{App, Manifest, dependencies, outbound};
 use crate::config::files;
 use crate::config::kind::Kind;
 use crate::config::reader::{At, Section};
@@ -28,6 +28,7 @@ impl Manifest<'_> {
         // `tollgate build` reads it.
         section.has("build");
         let files = files::read(section, &self.dir);
+        let dependencies = dependencies::read(self.reader, section, &self.dir);
         let source = section.required("source", self.source(section), "source = \"app.wasm\"");
         let stores = section.list("key_value_stores", STORE_RULE, StoreName::parse).unwrap_or_default();
         let environment = environment(section);
@@ -53,6 +54,8 @@ impl Manifest<'_> {
             files,
             variables,
             egress,
+            dependencies,
+            middleware: Vec::new(),
             is_spin: true,
         })
     }
@@ -123,6 +126,9 @@ impl Manifest<'_> {
             component.environment.extend(more);
             profile.has("build");
             self.settle(profile, "component.ID.profile.NAME");
+            let more = dependencies::read(self.reader, profile, &self.dir);
+            component.dependencies.retain(|of| more.iter().all(|other| other.name != of.name));
+            component.dependencies.extend(more);
             profile.finish();
         }
         component

@@ -26,6 +26,13 @@ impl Manifest<'_> {
             return Some(());
         }
         let component = self.of_trigger(section, app);
+        let is_private = Self::is_private(section);
+        if let Some(component) = &component {
+            self.around(section, component, app, !is_private);
+            if is_private {
+                app.private.push(component.value.clone());
+            }
+        }
         self.route(section, component?, app)
     }
 

@@ -6,6 +6,7 @@
 
 mod component;
 mod cron;
+pub(super) mod dependencies;
 mod http;
 mod keys;
 mod outbound;
@@ -25,6 +26,7 @@ use super::reader::{At, Reader, Section};
 use super::tenant_file::{
     CHANNEL, ComponentRead, FixedRead, RouteRead, ScheduleRead, SubscriptionRead, is_channel, once,
 };
+use crate::ids::ComponentName;
 pub(super) use variables::Given;
 use variables::Variables;
 pub(crate) use written::reference as manifest_reference;
@@ -39,6 +41,10 @@ pub(super) struct App {
     pub(super) schedules: Vec<ScheduleRead>,
     /// The variables that it declares.
     pub(super) declared: Vec<String>,
+    /// Components that only their neighbours start.
+    private: Vec<String>,
+    /// Middleware that was not put around its component yet.
+    around: Vec<dependencies::Around>,
     /// Whether a component says something else for the profile that is asked for.
     has_profile: bool,
 }
@@ -78,6 +84,8 @@ pub(super) fn read(
     let mut app = if version.value == 1 { manifest.one(file) } else { manifest.two(file) };
     if let Some(app) = &mut app {
         app.declared = manifest.variables.names();
+        app.surround();
+        app.settle(reader);
         routes::arrange(reader, app);
     }
     if let Some(app) = &app
@@ -110,6 +118,29 @@ pub(super) fn read(
 enum Starts {
     Http,
     Redis,
+}
+
+impl App {
+    /// Takes out what nothing starts, and what is nothing but a part of others.
+    fn settle(&mut self, reader: &Reader) {
+        let starts = self.routes.iter().map(|route| &route.component);
+        let starts = starts.chain(self.subscriptions.iter().map(|subscription| &subscription.component));
+        let starts = starts.chain(self.schedules.iter().map(|schedule| &schedule.component));
+        let started: Vec<_> = starts.map(|component| component.value.clone()).chain(self.private.clone()).collect();
+        let is_started = |name: &ComponentName| started.iter().any(|other| other == name.as_str());
+        dependencies::settle(reader, &mut self.components, is_started);
+        // Spin loads what a trigger starts, and looks at no other component.
+        self.components.retain(|component| {
+            let is_kept = is_started(&component.name.value);
+            if !is_kept {
+                let summary = "nothing starts this component, so it is not loaded".to_owned();
+                let found = format!("no trigger names {}", component.name.value);
+                let wanted = "a trigger that names it, or another component that has it as a part";
+                reader.bad(Kind::IdleComponent, &component.name.place, summary, found, wanted);
+            }
+            is_kept
+        });
+    }
 }
 
 impl Manifest<'_> {

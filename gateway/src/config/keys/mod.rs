@@ -41,6 +41,12 @@ pub(crate) enum Takes {
     Space,
     /// Where a component comes from: a path, `{ oci }` or `{ url, sha256 }`.
     Origin,
+    /// Tables under names of imports, each of which says where a part comes from and what it inherits.
+    Parts,
+    /// The same without names, in their order.
+    Around,
+    /// Paths, or lists of paths of which one fits.
+    Layers,
     /// Files that a component may read: patterns, or `{ source, destination }`.
     Mounts,
 }

@@ -85,6 +85,28 @@ fn of_key(key: &Key) -> Value {
     schema
 }
 
+/// What says where a part of a component comes from, and what it inherits.
+fn of_part() -> Value {
+    let text = || json!({ "type": "string" });
+    let keys: Vec<&str> = crate::host::CAPABILITIES.iter().map(|(key, _)| *key).collect();
+    json!({
+        "type": "object",
+        "properties": {
+            "path": text(),
+            "url": text(),
+            "digest": text(),
+            "sha256": text(),
+            "component": text(),
+            "export": text(),
+            "inherit_configuration": { "anyOf": [
+                { "type": "boolean" },
+                { "type": "array", "items": { "enum": keys } },
+            ] },
+        },
+        "additionalProperties": false,
+    })
+}
+
 fn of_taken(takes: Takes) -> Value {
     let text = || json!({ "type": "string" });
     let elsewhere = |name: &str| json!({ "type": "object", "properties": { name: text() }, "required": [name], "additionalProperties": false });
@@ -118,6 +140,11 @@ fn of_taken(takes: Takes) -> Value {
             "required": ["url", "sha256"],
             "additionalProperties": false,
         }] }),
+        Takes::Parts => json!({ "type": "object", "additionalProperties": of_part() }),
+        Takes::Around => json!({ "type": "array", "items": of_part() }),
+        Takes::Layers => json!({ "type": "array", "items": { "anyOf": [text(), {
+            "type": "array", "items": text(), "minItems": 1,
+        }] } }),
         Takes::Mounts => json!({ "type": "array", "items": { "anyOf": [text(), {
             "type": "object",
             "properties": { "source": text(), "destination": text() },

@@ -3,7 +3,8 @@
 use super::Default::{Is, Needed, Nothing};
 use super::Shape::{Named, Table, Tables};
 use super::Takes::{
-    Bool, Bytes, Count, Duration, Elsewhere, Fuel, List, Mounts, Origin, Rate, Reference, Space, Text, Word, Words,
+    Around, Bool, Bytes, Count, Duration, Elsewhere, Fuel, Layers, List, Mounts, Origin, Parts, Rate, Reference, Space,
+    Text, Word, Words,
 };
 use super::{Default, File, Key, Section, Takes};
 use crate::config::{defaults, units};
@@ -88,6 +89,9 @@ pub(super) const GATEWAY: File = File {
             key("user", Text("a name"), Nothing, "where it asks for one"),
             key("password", Reference, Nothing, "beside `user`"),
         ] },
+        section("gateway", "What stands before every tenant.", &[
+            key("middleware", Layers, Nothing, "around every component that answers HTTP, from the outermost on (docs/composing.md)"),
+        ]),
         section("storage", "Where tenants' data is.", &[
             key("backend", Word(&["embedded", "redis", "redis-sentinel", "redis-cluster"]), Is(|| "\"embedded\"".to_owned()), "what keeps it"),
             key("url", Reference, Nothing, "of Redis, several with commas between; needed for it"),
@@ -245,6 +249,9 @@ pub(super) const TENANT: File = File {
             key("redis", List("an address"), Is(|| "[]".to_owned()), "that it may open with `fermyon:spin/redis`, as it writes them; whichever it opens, it gets the tenant's own keys"),
             key("files", Mounts, Is(|| "[]".to_owned()), "that it finds below `/`, to read"),
             key("exclude_files", List("a pattern"), Is(|| "[]".to_owned()), "of those, not these"),
+            key("dependencies", Parts, Nothing, "which components stand in the place of its imports (docs/composing.md)"),
+            key("dependencies_inherit_configuration", Bool, Is(|| "false".to_owned()), "true: each dependency has all that the component has"),
+            key("middleware", Around, Nothing, "what is around its handler, from the outermost on"),
         ] },
         Section { name: "route", shape: Tables, says: "Which paths start a component; the most specific wins.", keys: &[
             key("path", Text("/exact, /users/:id or /files/..."), Needed, "of the request"),

@@ -70,6 +70,12 @@ pub(super) fn takes(takes: Takes) -> String {
         Takes::Rate(of) => format!("a rate; {}", self::takes(*of)),
         Takes::Space => "`{ bytes = \"64MiB\", keys = 100000 }`".to_owned(),
         Takes::Origin => "a path, `{ oci = \"HOST/NAME@sha256:…\" }`, `{ url = \"…\", sha256 = \"…\" }`".to_owned(),
+        Takes::Parts => {
+            "a table of `\"NS:PKG/INTERFACE\" = { path, url + digest or component, export, inherit_configuration }`"
+                .to_owned()
+        }
+        Takes::Around => "a list of `{ path, url + digest or component, inherit_configuration }`".to_owned(),
+        Takes::Layers => "a list of paths, or of lists of paths".to_owned(),
         Takes::Mounts => "a list of patterns, or of `{ source, destination }`".to_owned(),
     }
 }

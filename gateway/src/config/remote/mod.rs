@@ -75,14 +75,19 @@ impl Origin {
             (Some(url), None) if table.len() == 2 => {
                 // Spin's manifests say `digest = "sha256:…"`.
                 let digest = text("sha256").or_else(|| text("digest")?.strip_prefix("sha256:"))?;
-                let url: Uri = url.parse().ok()?;
-                let is_whole = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-                let is_http = matches!(url.scheme_str(), Some("https" | "http"));
-                (is_whole && is_http).then_some(Self::Url(url, Digest::parse(digest)?))
+                Self::at(url, digest)
             }
             (None, Some(image)) if table.len() == 1 => Some(Self::Image(Image::parse(image)?)),
             _ => None,
         }
+    }
+
+    /// At a URL, with the digest in hexadecimal digits.
+    pub(super) fn at(url: &str, digest: &str) -> Option<Self> {
+        let url: Uri = url.parse().ok()?;
+        let is_whole = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        let is_http = matches!(url.scheme_str(), Some("https" | "http"));
+        (is_whole && is_http).then_some(Self::Url(url, Digest::parse(digest)?))
     }
 
     pub(super) fn path(&self) -> Option<&str> {

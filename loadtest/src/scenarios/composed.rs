@@ -1,0 +1,69 @@
+//! What a component of several parts costs beside the same in one: a library's function that is called once a request, and a
+//! layer of middleware that hands the request on. Same gateway, same path, one connection, in turn.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Plan, in_turn, measured};
+use crate::load;
+use crate::report::{Section, figures};
+
+/// What a composed call may cost more at the median, in microseconds.
+const MORE_MAX_US: f64 = 20.0;
+
+pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
+    let site = plan.site("composed", "")?;
+    let quoted = |path: &Path| format!("{:?}", path.display().to_string());
+    let library = format!("dependencies = {{ \"acme:lib\" = {{ path = {} }} }}", quoted(&plan.guest("compose-lib")?));
+    let around = |name: &str| anyhow::Ok(format!("middleware = [{{ path = {} }}]", quoted(&plan.guest(name)?)));
+    let tenants = [
+        ("whole", "compose-whole", String::new()),
+        ("parts", "compose-app", library),
+        ("two", "plain-hello", String::new()),
+        ("two-gated", "plain-hello", around("compose-gate-2")?),
+        ("three", "async-hello", String::new()),
+        ("three-gated", "async-hello", around("compose-gate")?),
+    ];
+    for (id, guest, key) in &tenants {
+        site.tenant(id, &plan.guest(guest)?, &format!("component.redis = [\"redis://localhost:6379\"]\n{key}"))?;
+    }
+    let (server, _admin) = site.serve("whole.localhost")?;
+    let targets: Vec<_> =
+        tenants.iter().map(|(id, ..)| server.target.at(&format!("{id}.localhost"), "/lib/nothing")).collect();
+    for target in &targets {
+        load::closed(target, 1, Duration::from_secs(1)).await?;
+    }
+    let found =
+        in_turn(plan.rounds, &targets, async |target| measured(&server, load::closed(target, 1, plan.time)).await)
+            .await?;
+    let (mut rows, mut bars, mut worse) = (Vec::new(), Vec::new(), Vec::new());
+    let names = ["a library that is called once", "middleware of wasi:http 0.2", "middleware of wasi:http 0.3"];
+    for (name, of) in names.iter().zip(found.chunks_exact(2)) {
+        let [without, with] = of else { continue };
+        let more = (with.p50 - without.p50) * 1000.0;
+        rows.push(vec![
+            (*name).to_owned(),
+            format!("{:.3}", without.p50),
+            format!("{:.3}", with.p50),
+            format!("{more:+.0}"),
+            format!("{:+.0}", with.cost - without.cost),
+            (without.failed + with.failed).to_string(),
+            format!("{} | {}", without.spread, with.spread),
+        ]);
+        bars.push(((*name).to_owned(), more));
+        if more > MORE_MAX_US {
+            worse.push(format!("{name}: {} µs more at the median, over {MORE_MAX_US}", figures(more)));
+        }
+    }
+    Ok(vec![Section {
+        name: "composed",
+        title: "Parts of one component".to_owned(),
+        how: "The same request of one connection, one after the other: to a component that has its library compiled in and one that is \
+              composed with it; to a page without and with a layer of middleware that hands the request on. A new instance each."
+            .to_owned(),
+        columns: vec!["what", "without, p50 ms", "with, p50 ms", "more, µs", "more of a core, µs", "failed", "rounds"],
+        rows,
+        plot: ("µs more, p50", bars),
+        worse,
+    }])
+}

@@ -1,0 +1,11 @@
+//! An application that has a library: `/lib/WHAT` asks `acme:lib/api` to try, `/own/WHAT` tries itself.
+
+mod handler;
+#[path = "../../compose-lib/src/tries.rs"]
+mod tries;
+
+wit_bindgen::generate!({ path: "../compose-lib/wit", world: "user" });
+
+fn of_library(what: &str) -> String {
+    acme::lib::api::tries(what)
+}
