@@ -29,7 +29,7 @@ use crate::store::Store;
 use crate::telemetry::{AccessLog, GuestLogs, LinesToTheEnd, Metrics, Otlp, Tasks};
 use crate::tenant::{Count, Registry};
 use crate::tls::{self, Acme, DevCa, Terminator};
-use crate::trigger::{Messages, Neighbours};
+use crate::trigger::{Messages, Neighbours, Schedules};
 
 /// A gateway that listens.
 pub(crate) struct Gateway {
@@ -45,6 +45,7 @@ pub(crate) struct Gateway {
     compiler: Compiler,
     tasks: Tasks,
     messages: Arc<Messages>,
+    schedules: Arc<Schedules>,
     /// Copies of the files that components may read.
     staged: PathBuf,
     /// What the tenants' files said when they were read last.
@@ -112,6 +113,7 @@ impl Gateway {
         let mut gateway = Self {
             boot,
             messages: Messages::new(Arc::clone(&road), Arc::clone(&store)),
+            schedules: Schedules::new(Arc::clone(&road), Arc::clone(&store)),
             road,
             store,
             terminator,
@@ -139,6 +141,8 @@ impl Gateway {
         gateway.reload(&Changed::All).await?;
         gateway.listen(&metrics, moves, &mut sockets).await?;
         relieve(sockets.old).await;
+        // Last, so that on a store of its own the process before has started its last run.
+        tokio::spawn(Arc::clone(&gateway.schedules).run());
         Ok(gateway)
     }
 

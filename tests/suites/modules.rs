@@ -148,7 +148,7 @@ async fn a_message_starts_a_module_of_spin_0() {
 async fn a_message_starts_a_module_of_todays_sdk() {
     let redis = Redis::start();
     let tenant = "schema = 1\nhosts = [\"new.localhost\"]\n[[component]]\nname = \"listener\"\nsource = \"listener.wasm\"\n\
-                  redis = [\"redis://granted:6379\"]\n[[subscription]]\nchannel = \"orders\"\ncomponent = \"listener\"\n";
+                  stores = [\"default\"]\nredis = [\"redis://granted:6379\"]\n[[subscription]]\nchannel = \"orders\"\ncomponent = \"listener\"\n";
     let site = Site::new()
         .file("tenants/new/tenant.toml", tenant)
         .file("tenants/new/listener.wasm", std::fs::read(guest("messages-5-module")).unwrap());

@@ -1,7 +1,7 @@
 //! The operators' listener: an API that an OpenAPI document describes, metrics, probes, and a page that shows it all.
 //!
 //! `access` says who may; `whole` is about the gateway, `list` about all tenants, `tenants` about one of them, `data` about what it has in the store,
-//! `logs` about what its guests said; `live` has the figures of the last second, `page` what a browser gets.
+//! `logs` about what its guests said, `schedules` about what starts by itself; `live` has the figures of the last second, `page` what a browser gets.
 //!
 //! Security: it is on loopback or a Unix socket unless an operator moves it. All but the probes and the empty page needs a token
 //! (`access.rs`); no answer has a secret, and a tenant's data only whoever has the token that may do all.
@@ -14,6 +14,7 @@ mod logs;
 mod moves;
 mod page;
 mod refusal;
+mod schedules;
 mod steering;
 mod suspension;
 mod tenants;
@@ -46,6 +47,7 @@ pub(crate) use data::Data;
 pub(crate) use live::Live;
 pub(crate) use moves::Moves;
 use refusal::Refusal;
+pub(crate) use schedules::{ScheduleRow, Timetable};
 pub(crate) use steering::{Steering, Words};
 pub(crate) use suspension::Suspension;
 pub(crate) use token::Token;
@@ -70,6 +72,7 @@ pub(crate) struct Admin {
     pub(crate) steering: Steering,
     /// What guests printed.
     pub(crate) logs: PathBuf,
+    pub(crate) timetable: Timetable,
     pub(crate) desk: Desk,
 }
 
@@ -113,6 +116,7 @@ fn routes() -> (Router<Arc<Admin>>, utoipa::openapi::OpenApi) {
         .routes(routes!(whole::reload))
         .routes(routes!(whole::drain))
         .routes(routes!(whole::metrics))
+        .routes(routes!(schedules::schedules))
         .routes(routes!(list::list))
         .routes(routes!(tenants::one))
         .routes(routes!(tenants::suspend))

@@ -126,6 +126,9 @@ enum Command {
     Cache(cache::Cache),
     /// Messages that failed too often (`delivery = "once"`), by the gateway that is running
     Messages(messages::Messages),
+    /// What starts by itself and when, by the gateway that is running
+    #[command(subcommand)]
+    Schedule(operate::Schedule),
     /// What concerns the Redis that tenants' data is on
     #[command(subcommand)]
     Redis(redis::Redis),
@@ -261,6 +264,7 @@ pub fn main() -> ExitCode {
         Command::Publish { tenant, channel, message, common } => publish::publish(&common, &tenant, channel, message),
         Command::Status { json, common } => operate::status(&common, json),
         Command::Faults { tenant, json, common } => operate::faults(&common, tenant.as_deref(), json),
+        Command::Schedule(asked) => operate::schedule(&asked),
         Command::Top(common) => top::top(&common),
         Command::Dashboard(common) => operate::dashboard(&common),
         Command::Logs(asked) => operate::logs(&asked),

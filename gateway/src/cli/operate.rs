@@ -1,12 +1,12 @@
 //! What operators ask of the gateway that runs, by its API: `status`, `faults`, `tenant list` and `show`, `reload`, `drain`, `logs`,
-//! `dashboard`.
+//! `dashboard`, `schedule list`.
 
 use std::io::{BufWriter, IsTerminal as _, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -33,6 +33,20 @@ pub(super) struct Logs {
     json: bool,
     #[command(flatten)]
     common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Schedule {
+    /// List schedules with the next time and what came of the last, what is due first on top
+    List {
+        /// Of this tenant only: the name of its folder
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
 }
 
 /// Has a client of the configured gateway do something.
@@ -128,6 +142,21 @@ pub(super) fn faults(common: &Common, tenant: Option<&str>, json: bool) -> anyho
             format!("{at}  {kind:16} {status:>3}  {tenant:16} {route:20} {id}\n")
         };
         faults.as_array().into_iter().flatten().map(line).collect()
+    })
+}
+
+pub(super) fn schedule(asked: &Schedule) -> anyhow::Result<ExitCode> {
+    let Schedule::List { tenant, json, common } = asked;
+    let of = tenant.as_deref().map(|id| anyhow::Ok(format!("?tenant={}", tenant_id(id)?))).transpose()?;
+    shown(common, &format!("/v1/schedules{}", of.unwrap_or_default()), *json, |rows| {
+        let line = |row: &Value| {
+            let next = if row["next_ms"].is_null() { "never".to_owned() } else { date(&row["next_ms"]) };
+            let last = if row["is_running"] == true { "running".to_owned() } else { text_of(&row["last_outcome"]) };
+            let [tenant, component, expression] =
+                ["tenant", "component", "expression"].map(|field| text_of(&row[field]));
+            format!("{next:29}  {last:10} {tenant:16} {component:16} {expression}\n")
+        };
+        rows.as_array().into_iter().flatten().map(line).collect()
     })
 }
 

@@ -63,6 +63,7 @@ kinds! {
     CompileFailed "E0310" "compile-failed",
     NotFetched "E0311" "not-fetched",
     IdleComponent "W0312" "idle-component",
+    NoTimed "E0315" "no-cron-handler",
     NotServed "E0401" "not-served",
     MissingVariable "E0402" "missing-variable",
     BadFiles "E0403" "bad-files",

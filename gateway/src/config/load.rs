@@ -183,6 +183,7 @@ fn app(
         file.routes = app.routes;
         file.fixed = app.fixed;
         file.subscriptions = app.subscriptions;
+        file.schedules = app.schedules;
     }
     problems
 }

@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
-use crate::route::{self, Fixed, PathPattern};
+use crate::route::{self, Expression, Fixed, PathPattern, ScheduleId};
 use crate::tenant::{Coding, Grant, Limits, Quota, StoreTtl};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
@@ -178,12 +178,13 @@ pub(crate) struct Plan {
     pub(crate) compress: Vec<Coding>,
     pub(crate) quota: Quota,
     pub(crate) store_ttl: StoreTtl,
-    /// Of what messages start; a route has its own.
+    /// Of what messages and schedules start; a route has its own.
     pub(crate) limits: Limits,
     pub(crate) components: Vec<PlannedComponent>,
     pub(crate) routes: Vec<PlannedRoute>,
     pub(crate) fixed: Vec<(PathPattern, Arc<Fixed>)>,
     pub(crate) subscriptions: Vec<PlannedSubscription>,
+    pub(crate) schedules: Vec<PlannedSchedule>,
 }
 
 impl Plan {
@@ -201,6 +202,15 @@ pub(crate) struct PlannedSubscription {
     pub(crate) component: usize,
     /// Whether a message is kept until one gateway handled it.
     pub(crate) is_once: bool,
+}
+
+/// Times at which a component of a plan is started.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedSchedule {
+    pub(crate) id: ScheduleId,
+    pub(crate) expression: Expression,
+    /// An index into the plan's components.
+    pub(crate) component: usize,
 }
 
 /// All tenants that were found: plans of the good ones, problems of the others.

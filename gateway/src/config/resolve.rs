@@ -14,12 +14,12 @@ use super::kind::Kind;
 use super::problem::{Place, Problem, Source};
 use super::reader::{At, near};
 use super::reference::Reference;
-use super::tenant_file::{ComponentRead, SubscriptionRead, TenantFile};
+use super::tenant_file::{ComponentRead, ScheduleRead, SubscriptionRead, TenantFile};
 use super::units;
-use super::{Boot, Plan, PlannedComponent, PlannedRoute, PlannedSubscription};
+use super::{Boot, Plan, PlannedComponent, PlannedRoute, PlannedSchedule, PlannedSubscription};
 use crate::domain::Pattern;
 use crate::ids::{Digest, StoreName, TenantId};
-use crate::route::{PathPattern, ROUTES_MAX};
+use crate::route::{PathPattern, ROUTES_MAX, SCHEDULES_MAX, ScheduleId};
 use crate::store::{self, VALUE_BYTES_MAX};
 use crate::tenant::{Grant, Quota};
 
@@ -104,6 +104,7 @@ pub(super) fn tenant(
         subscriptions.push(PlannedSubscription { channel, component, is_once: read.once.is_some() });
     }
     deliveries(&mut notes, &file.subscriptions, matches!(boot.storage.kind, store::Kind::Embedded(_)));
+    let schedules = schedules(&mut notes, &file.schedules, &file.components, source);
     let mut routes = Vec::new();
     let count = file.routes.len() + file.fixed.len();
     if count > ROUTES_MAX {
@@ -149,6 +150,7 @@ pub(super) fn tenant(
         routes,
         fixed: file.fixed.into_iter().map(|read| (read.path.value, Arc::new(read.answer))).collect(),
         subscriptions,
+        schedules,
     };
     Some(Found { plan: Arc::new(plan), claims: file.hosts.into() })
 }
@@ -283,6 +285,34 @@ fn deliveries(notes: &mut Notes<'_>, read: &[SubscriptionRead], is_embedded: boo
             notes.add(Kind::KeysDisagree, place, texts, None);
         }
     }
+}
+
+/// Those that name a component that there is. Two that say the same are two.
+fn schedules(
+    notes: &mut Notes<'_>,
+    read: &[ScheduleRead],
+    components: &[ComponentRead],
+    source: &Arc<Source>,
+) -> Vec<PlannedSchedule> {
+    if read.len() > SCHEDULES_MAX {
+        let place = read.first().map_or_else(|| Place::whole(source), |first| first.expression.place.clone());
+        let (found, wanted) = (format!("{} schedules", read.len()), format!("{SCHEDULES_MAX} at most"));
+        let hint = "one run may do the work of several".to_owned();
+        notes.add(Kind::TooMany, &place, ["there are too many schedules", &found, &wanted], Some(hint));
+    }
+    let mut planned: Vec<PlannedSchedule> = Vec::new();
+    for read in read {
+        let Some(component) = component_of(notes, &read.component, components) else { continue };
+        let expression = read.expression.value.clone();
+        let is_same = |other: &&PlannedSchedule| other.component == component && other.expression == expression;
+        let nth = planned.iter().filter(is_same).count();
+        planned.push(PlannedSchedule {
+            id: ScheduleId::of(&read.component.value, &expression, nth),
+            expression,
+            component,
+        });
+    }
+    planned
 }
 
 fn component_of(notes: &mut Notes<'_>, named: &At<String>, components: &[ComponentRead]) -> Option<usize> {

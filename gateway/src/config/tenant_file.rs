@@ -17,7 +17,7 @@ use super::units;
 use crate::domain::Pattern;
 use crate::host::is_variable;
 use crate::ids::{ComponentName, NAME_RULE, StoreName};
-use crate::route::{Fixed, PathPattern};
+use crate::route::{Expression, Fixed, PathPattern};
 use crate::store::KEY_BYTES_MAX;
 use crate::tenant::{Coding, Grant, GrantedHost, StoreTtl};
 
@@ -43,6 +43,8 @@ pub(super) struct TenantFile {
     pub(super) routes: Vec<RouteRead>,
     pub(super) fixed: Vec<FixedRead>,
     pub(super) subscriptions: Vec<SubscriptionRead>,
+    /// Of the manifest alone, so far.
+    pub(super) schedules: Vec<ScheduleRead>,
 }
 
 pub(super) struct TlsRead {
@@ -86,6 +88,12 @@ pub(super) struct SubscriptionRead {
     pub(super) channel: At<String>,
     /// Where it says that a message is kept until one gateway handled it.
     pub(super) once: Option<Place>,
+    pub(super) component: At<String>,
+}
+
+/// Times at which a component is started.
+pub(super) struct ScheduleRead {
+    pub(super) expression: At<Expression>,
     pub(super) component: At<String>,
 }
 
@@ -163,6 +171,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
         routes: routes.into_iter().collect::<Option<_>>()?,
         fixed: Vec::new(),
         subscriptions: subscriptions.into_iter().collect::<Option<_>>()?,
+        schedules: Vec::new(),
     })
 }
 

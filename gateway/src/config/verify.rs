@@ -89,6 +89,7 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
     }
     let index = plan.components.iter().position(|other| other.name == component.name);
     let is_routed = plan.routes.iter().any(|route| Some(route.component) == index);
+    let is_scheduled = plan.schedules.iter().any(|schedule| Some(schedule.component) == index);
     let is_subscribed = plan.subscriptions.iter().any(|subscription| Some(subscription.component) == index);
     if is_subscribed && !report.listens && report.link_error.is_none() {
         let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
@@ -102,7 +103,11 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
             Some("take the subscription out, or name a component that handles messages".to_owned()),
         ));
     }
-    if report.handler.is_none() && report.handler_error.is_none() && (is_routed || !is_subscribed) {
+    if is_scheduled && !report.is_timed && report.link_error.is_none() {
+        problems.push(no_timed(report, problem));
+    }
+    let is_started_otherwise = is_subscribed || is_scheduled;
+    if report.handler.is_none() && report.handler_error.is_none() && (is_routed || !is_started_otherwise) {
         let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
         let wanted =
             "an export of wasi:http/incoming-handler@0.2.x, wasi:http/handler@0.3.x or fermyon:spin/inbound-http";
@@ -125,6 +130,14 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
     }
     problems.extend(memory(plan, component, report));
     problems
+}
+
+/// A schedule names it, and it has no handler for that.
+fn no_timed(report: &Report, problem: impl Fn(Kind, [&str; 3], Option<String>) -> Problem) -> Problem {
+    let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
+    let wanted = "an export handle-cron-event, of fermyon:spin-cron@2.0.0";
+    let hint = "take the trigger out, or name a component that was built for it".to_owned();
+    problem(Kind::NoTimed, ["no schedule can start this component", &found, wanted], Some(hint))
 }
 
 /// Imports that nobody serves: one problem for those of other versions, one for those of no interface that is served.

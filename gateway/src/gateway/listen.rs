@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::certify::Certifier;
 use super::door::Door;
 use super::{Gateway, keep_counts};
-use crate::admin::{Access, Admin, Data, Desk, Live, Moves, Service, Steering, Token};
+use crate::admin::{Access, Admin, Data, Desk, Live, Moves, ScheduleRow, Service, Steering, Timetable, Token};
 use crate::fleet::Fleet;
 use crate::http;
 use crate::listener::{self, Addresses, Connections, Offer, Role, Sockets};
@@ -106,6 +106,7 @@ impl Gateway {
             live,
             steering,
             logs: self.boot.state.join("logs"),
+            timetable: self.timetable(),
             desk: Desk::default(),
         };
         let service = admin.service();
@@ -117,6 +118,23 @@ impl Gateway {
         let serve = move |stream, peer: SocketAddr| service.clone().serve(stream, peer.to_string());
         tokio::spawn(listener::accept(listener, connections, self.admin_tasks.clone(), serve));
         Ok(())
+    }
+
+    /// For whoever asks what starts by itself.
+    fn timetable(&self) -> Timetable {
+        let schedules = Arc::clone(&self.schedules);
+        Timetable(Box::new(move |of| {
+            let rows = schedules.all(of).into_iter().map(|timed| ScheduleRow {
+                tenant: timed.tenant.to_string(),
+                component: timed.component.to_string(),
+                expression: timed.expression.as_str().to_owned(),
+                next_ms: timed.next.map(|at| at * 1000),
+                is_running: timed.is_running,
+                last_ms: timed.last.map(|(at, _)| at * 1000),
+                last_outcome: timed.last.map(|(_, outcome)| outcome),
+            });
+            rows.collect()
+        }))
     }
 
     /// Who may come.

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::Gateway;
 use crate::config::{self, Boot, Changed, Plan, Planned, Problem, Snapshot, Standing, Watch};
 use crate::domain::{Domain, Pattern};
-use crate::route::{Route, Served, Subscription, Table};
+use crate::route::{Route, Schedule, Served, Subscription, Table};
 use crate::store::Listened;
 use crate::tenant::{Callers, Component, Tenant};
 use crate::tls::{Acme, Certificates, DevCa};
@@ -92,6 +92,7 @@ impl Gateway {
         let (generation, tenants) = (snapshot.generation, snapshot.plans.len());
         self.put_in_force(snapshot)?;
         self.messages.look();
+        self.schedules.look();
         tracing::info!(target: "config", generation, tenants, "the configuration is in force");
         let staged = self.staged.clone();
         // The next reload makes copies; it must not meet this.
@@ -226,10 +227,16 @@ impl Gateway {
                 is_once: subscription.is_once,
             })
         });
+        let schedules = plan.schedules.iter().filter_map(|schedule| {
+            let component = Arc::clone(components.get(schedule.component)?);
+            let (expression, limits) = (schedule.expression.clone(), Arc::clone(&limits));
+            Some(Schedule { id: schedule.id, expression, component, limits })
+        });
         let served = Served {
             routes: routes.collect(),
             fixed: plan.fixed.clone(),
             subscriptions: subscriptions.collect(),
+            schedules: schedules.collect(),
             components: components.iter().map(|component| (Arc::clone(component), Arc::clone(&limits))).collect(),
         };
         table.add(Arc::new(tenant), plan.hosts.clone(), served);

@@ -121,6 +121,11 @@ impl Guest {
         }
     }
 
+    /// Has its tenant's log say what it gave as an error.
+    pub(crate) fn print_error(&self, text: &str) {
+        self.streams[1].print(&format!("tollgate: the run failed: {text}\n"));
+    }
+
     /// Makes what it does from now on part of this record.
     pub(crate) fn belong_to(&mut self, record: &Arc<Record>) {
         for stream in &self.streams {

@@ -1,4 +1,4 @@
-//! What a component of Spin exports that a message or, in Spin 1, a request starts: the bindings.
+//! What a component of Spin exports that a message, the time or, in Spin 1, a request starts: bindings.
 
 pub(crate) use super::spin_http::{headers as one_headers, texts as one_texts};
 
@@ -35,3 +35,16 @@ pub(crate) mod three {
         require_store_data_send: true,
     });
 }
+
+pub(crate) mod cron {
+    //! Of Spin's cron plugin; made from `wit/fermyon-spin-cron-2.0.0`.
+    wasmtime::component::bindgen!({
+        path: "wit/fermyon-spin-cron-2.0.0",
+        world: "spin-cron",
+        exports: { default: async },
+        require_store_data_send: true,
+    });
+}
+
+/// It has types and no calls.
+impl cron::fermyon::spin_cron::cron_types::Host for super::Guest {}

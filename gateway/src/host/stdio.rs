@@ -117,6 +117,11 @@ impl LogStream {
         lines.record = Arc::clone(record);
     }
 
+    /// Whole lines, as if the guest had written them.
+    pub(super) fn print(&self, text: &str) {
+        self.take(text.as_bytes());
+    }
+
     fn take(&self, bytes: &[u8]) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
     }

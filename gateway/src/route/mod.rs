@@ -7,6 +7,7 @@
 #[cfg(any(test, fuzzing))]
 mod fuzzed;
 mod path;
+mod schedule;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::ids::TenantId;
 use crate::tenant::{Component, Limits, Tenant};
 
 pub(crate) use path::PathPattern;
+pub(crate) use schedule::{EXPRESSION, Expression, SCHEDULES_MAX, Schedule, ScheduleId};
 
 /// The most routes a tenant may have.
 pub(crate) const ROUTES_MAX: usize = 200;
@@ -52,6 +54,7 @@ pub(crate) struct Served {
     pub(crate) routes: Vec<Route>,
     pub(crate) fixed: Vec<(PathPattern, Arc<Fixed>)>,
     pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) schedules: Vec<Schedule>,
     /// All that others of the tenant's may ask.
     pub(crate) components: Vec<(Arc<Component>, Arc<Limits>)>,
 }
@@ -110,6 +113,7 @@ pub(crate) struct Routed {
 enum At {
     Route(usize),
     Subscription(usize),
+    Schedule(usize),
     Inner(usize),
 }
 
@@ -173,6 +177,22 @@ impl Table {
         of.map(|(at, _)| Routed { site: Arc::clone(site), at: At::Subscription(at) }).collect()
     }
 
+    /// What is started when it is due, of all tenants.
+    pub(crate) fn schedules(&self) -> impl Iterator<Item = (&TenantId, &Schedule)> {
+        let of = |(tenant, site)| {
+            let site: &Arc<Site> = site;
+            site.served.schedules.iter().map(move |schedule| (tenant, schedule))
+        };
+        self.by_tenant.iter().flat_map(of)
+    }
+
+    /// What one schedule of a tenant's starts, if it is still there.
+    pub(crate) fn scheduled(&self, tenant: &TenantId, id: ScheduleId) -> Option<Routed> {
+        let site = self.by_tenant.get(tenant)?;
+        let at = site.served.schedules.iter().position(|schedule| schedule.id == id)?;
+        Some(Routed { site: Arc::clone(site), at: At::Schedule(at) })
+    }
+
     /// A component that another of the same tenant's asks for by its name.
     pub(crate) fn inner(&self, tenant: &TenantId, component: &str) -> Option<Routed> {
         let site = self.by_tenant.get(tenant)?;
@@ -217,6 +237,7 @@ impl Routed {
         match self.at {
             At::Route(index) => &self.site.served.routes[index].component,
             At::Subscription(index) => &self.site.served.subscriptions[index].component,
+            At::Schedule(index) => &self.site.served.schedules[index].component,
             At::Inner(index) => &self.site.served.components[index].0,
         }
     }
@@ -225,6 +246,7 @@ impl Routed {
         match self.at {
             At::Route(index) => &self.site.served.routes[index].limits,
             At::Subscription(index) => &self.site.served.subscriptions[index].limits,
+            At::Schedule(index) => &self.site.served.schedules[index].limits,
             At::Inner(index) => &self.site.served.components[index].1,
         }
     }
@@ -232,7 +254,7 @@ impl Routed {
     /// How many messages of this channel may be handled at once.
     pub(crate) fn at_once(&self) -> u32 {
         match self.at {
-            At::Route(_) | At::Inner(_) => 1,
+            At::Route(_) | At::Inner(_) | At::Schedule(_) => 1,
             At::Subscription(index) => self.site.served.subscriptions[index].at_once,
         }
     }
@@ -240,7 +262,7 @@ impl Routed {
     /// Whether a message is kept until one gateway handled it.
     pub(crate) fn is_once(&self) -> bool {
         match self.at {
-            At::Route(_) | At::Inner(_) => false,
+            At::Route(_) | At::Inner(_) | At::Schedule(_) => false,
             At::Subscription(index) => self.site.served.subscriptions[index].is_once,
         }
     }
@@ -256,15 +278,16 @@ impl Routed {
                 })
             }
             At::Inner(_) => Some(Matched { route: "/...", rest: path, named: Vec::new() }),
-            At::Subscription(_) => None,
+            At::Subscription(_) | At::Schedule(_) => None,
         }
     }
 
-    /// What the record says of where it came in: the route's pattern, or the channel.
+    /// What the record says of where it came in: the route's pattern, the channel, or the expression.
     pub(crate) fn name(&self) -> &str {
         match self.at {
             At::Route(index) => self.site.served.routes[index].pattern.as_str(),
             At::Subscription(index) => &self.site.served.subscriptions[index].channel,
+            At::Schedule(index) => self.site.served.schedules[index].expression.as_str(),
             At::Inner(_) => "/...",
         }
     }

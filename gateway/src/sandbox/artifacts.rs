@@ -38,6 +38,9 @@ pub(crate) struct Report {
     /// Whether a message may start it.
     #[serde(default)]
     pub(crate) listens: bool,
+    /// Whether the time may start it.
+    #[serde(default)]
+    pub(crate) is_timed: bool,
     /// What its handler's function has instead of the right parameters and results.
     pub(crate) handler_error: Option<String>,
     /// Bytes of the largest memory at the start.

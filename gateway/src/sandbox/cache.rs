@@ -13,10 +13,11 @@ use wasmtime::component::Component;
 
 use super::Settings;
 use super::artifacts::Artifacts;
-use super::call::Handler;
 use super::engine::{Calls, Each};
+use super::handler::Handler;
 use super::message::Listener;
 use super::reaper::Reaper;
+use super::timed::Timed;
 use super::turns::Turns;
 use crate::deadline::Moment;
 use crate::host::Linkers;
@@ -31,6 +32,8 @@ pub(super) struct Ready {
     pub(super) http: Option<Handler>,
     /// As what messages start.
     pub(super) listener: Option<Listener>,
+    /// As what the time starts.
+    pub(super) timed: Option<Timed>,
     bytes: u32,
 }
 
@@ -119,10 +122,11 @@ impl Loader {
         std::thread::yield_now();
         let pre = linkers.link(&component)?;
         std::thread::yield_now();
-        let listener = Listener::of(&pre);
+        let (listener, timed) = (Listener::of(&pre), Timed::of(&pre));
         let http = Handler::of(&pre);
-        anyhow::ensure!(http.is_some() || listener.is_some(), "the component has no handler");
-        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, bytes }))
+        let is_any = http.is_some() || listener.is_some() || timed.is_some();
+        anyhow::ensure!(is_any, "the component has no handler");
+        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, timed, bytes }))
     }
 }
 

@@ -6,21 +6,20 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt as _;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::Store;
-use wasmtime::component::InstancePre;
+use wasmtime::component::Resource;
 use wasmtime_wasi_http::WasiHttpView as _;
-use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
-use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam, Scheme};
 use wasmtime_wasi_http::p3;
-use wasmtime_wasi_http::p3::bindings::{Service, ServicePre as Pre03};
+use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::cache::Ready;
-use super::message::Handled;
+use super::handler::{Handler, call_candidate};
+use super::message::{Cause, Handled};
 use super::reply::{Piece, Source};
 use super::responder;
 use super::turns::outbox;
 use crate::fault::Fault;
 use crate::host::Guest;
-use crate::host::inbound::responder::ResponderPre;
 use crate::http::RequestBody;
 use crate::telemetry::Record;
 
@@ -33,36 +32,7 @@ pub(super) type Request = http::Request<RequestBody>;
 #[expect(clippy::large_enum_variant, reason = "most are requests, which a box would cost an allocation each")]
 pub(super) enum Work {
     Request(Request, oneshot::Sender<Result<Head, Fault>>),
-    Message(Vec<u8>, oneshot::Sender<Handled>),
-}
-
-/// A component that a request may start, by the interface that it answers with.
-pub(super) enum Handler {
-    /// wasi:http/incoming-handler 0.2.
-    Two(Pre02<Guest>),
-    /// wasi:http/handler 0.3.
-    Three(Pre03<Guest>),
-    /// fermyon:spin/inbound-http of Spin 1.
-    SpinOne(ResponderPre<Guest>),
-}
-
-impl Handler {
-    /// Nothing where it has none of them.
-    pub(super) fn of(pre: &InstancePre<Guest>) -> Option<Self> {
-        let two = || Pre02::new(pre.clone()).ok().map(Self::Two);
-        let three = || Pre03::new(pre.clone()).ok().map(Self::Three);
-        let one = || ResponderPre::new(pre.clone()).ok().map(Self::SpinOne);
-        two().or_else(three).or_else(one)
-    }
-
-    /// As reports and problems name it.
-    pub(super) const fn name(&self) -> &'static str {
-        match self {
-            Self::Two(_) => "0.2",
-            Self::Three(_) => "0.3",
-            Self::SpinOne(_) => "spin-1",
-        }
-    }
+    Event(Cause, oneshot::Sender<Handled>),
 }
 
 /// Returns what answered, where it may answer again.
@@ -73,16 +43,26 @@ pub(super) async fn call(
     service: Option<Service>,
     (record, started): (&Record, Instant),
 ) -> wasmtime::Result<Option<Service>> {
-    match (work, &component.http, &component.listener) {
-        (Work::Request(request, head), Some(Handler::Two(pre)), _) => {
-            call_02(store, pre, request, head, record, started).await?;
+    match (work, &component.http) {
+        (Work::Request(request, head), Some(Handler::Two(pre))) => {
+            let proxy = pre.instantiate_async(&mut *store).await?;
+            instantiated(record, started).await;
+            let (request, out) = of_02(store, request, head)?;
+            proxy.wasi_http_incoming_handler().call_handle(store, request, out).await?;
             Ok(None)
         }
-        (Work::Request(request, head), Some(Handler::SpinOne(pre)), _) => {
+        (Work::Request(request, head), Some(Handler::SpinOne(pre))) => {
             responder::call(store, pre, request, head, record, started).await?;
             Ok(None)
         }
-        (Work::Request(request, head), Some(Handler::Three(pre)), _) => {
+        (Work::Request(request, head), Some(Handler::Candidate(pre, handle))) => {
+            let instance = pre.instantiate_async(&mut *store).await?;
+            instantiated(record, started).await;
+            let arguments = of_02(store, request, head)?;
+            call_candidate(store, &instance, *handle, arguments).await?;
+            Ok(None)
+        }
+        (Work::Request(request, head), Some(Handler::Three(pre))) => {
             let service = match service {
                 Some(service) => service,
                 None => {
@@ -94,16 +74,37 @@ pub(super) async fn call(
             let is_whole = call_03(store, &service, request, head).await?;
             Ok(is_whole.then_some(service))
         }
-        (Work::Message(payload, said), _, Some(listener)) => {
-            let handled = listener.call(store, payload, record, started).await?;
+        (Work::Event(cause, said), _) => {
+            let handled = event(store, component, cause, (record, started)).await?;
             let _gone = said.send(handled);
             Ok(None)
         }
-        // The loader lets no such component in.
-        (Work::Request(..), None, _) | (Work::Message(..), _, None) => {
-            Err(wasmtime::Error::msg("it has no such handler"))
-        }
+        (Work::Request(..), None) => no_handler(),
     }
+}
+
+async fn event(
+    store: &mut Store<Guest>,
+    component: &Ready,
+    cause: Cause,
+    (record, started): (&Record, Instant),
+) -> wasmtime::Result<Handled> {
+    match (cause, &component.listener, &component.timed) {
+        (Cause::Message(payload), Some(listener), _) => listener.call(store, payload, record, started).await,
+        (Cause::Due(at), _, Some(timed)) => {
+            let (handled, error) = timed.call(store, at, record, started).await?;
+            if let Some(error) = error {
+                store.data_mut().print_error(&error);
+            }
+            Ok(handled)
+        }
+        (Cause::Message(_), None, _) | (Cause::Due(_), _, None) => no_handler(),
+    }
+}
+
+/// The loader lets no such component in.
+fn no_handler<T>() -> wasmtime::Result<T> {
+    Err(wasmtime::Error::msg("it has no such handler"))
 }
 
 /// Of a turn so far. Making an instance of code that was just mapped faults its pages in, one after the other.
@@ -118,17 +119,12 @@ pub(super) async fn instantiated(record: &Record, started: Instant) {
     }
 }
 
-/// wasi:http/incoming-handler 0.2: the response comes through a host call, the body through a channel.
-async fn call_02(
+/// What wasi:http/incoming-handler 0.2 is called with: the response comes through a host call, its body through a channel.
+fn of_02(
     store: &mut Store<Guest>,
-    pre: &Pre02<Guest>,
     request: Request,
     head: oneshot::Sender<Result<Head, Fault>>,
-    record: &Record,
-    started: Instant,
-) -> wasmtime::Result<()> {
-    let proxy = pre.instantiate_async(&mut *store).await?;
-    instantiated(record, started).await;
+) -> wasmtime::Result<(Resource<IncomingRequest>, Resource<ResponseOutparam>)> {
     let request = request.map(|body| body.map_err(to_wasi));
     let is_plain = request.uri().scheme() == Some(&http::uri::Scheme::HTTP);
     let scheme = if is_plain { Scheme::Http } else { Scheme::Https };
@@ -140,7 +136,7 @@ async fn call_02(
             let _gone = head.send(answer);
         });
     })?;
-    proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
+    Ok((request, out))
 }
 
 /// wasi:http/handler 0.3: the response is returned, and its body flows only while the instance is driven. Whether it came to

@@ -21,10 +21,11 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 
 use super::artifacts::{Artifacts, Report};
-use super::call::Handler;
 use super::engine::{Calls, Each};
+use super::handler::Handler;
 use super::message::Listener;
 use super::modules::{self, Unfit};
+use super::timed::Timed;
 use super::{Settings, engine, signature, versions};
 use crate::deadline::Deadline;
 use crate::host;
@@ -320,16 +321,19 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
     let served = |import: &str| host::standing(import) == host::Standing::Served;
     let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
     // A component that links is asked in earnest; of one that does not, the names must do.
-    let (unserved, link_error, handler, listens) = match linked {
+    let (unserved, link_error, handler, (listens, is_timed)) = match linked {
         Ok(pre) => {
             let handler = Handler::of(&pre).map(|handler| handler.name());
-            (Vec::new(), None, handler, Listener::of(&pre).is_some())
+            (Vec::new(), None, handler, (Listener::of(&pre).is_some(), Timed::of(&pre).is_some()))
         }
         Err(error) => (
             imports.iter().filter(|import| !served(import)).cloned().collect(),
             Some(format!("{error:#}")),
             HANDLERS.iter().find(|(export, _)| exported(export)).map(|(_, name)| *name),
-            exported("fermyon:spin/inbound-redis") || exported("spin:redis/inbound-redis@3"),
+            (
+                exported("fermyon:spin/inbound-redis") || exported("spin:redis/inbound-redis@3"),
+                exported("handle-cron-event"),
+            ),
         ),
     };
     let handler = handler.map(str::to_owned);
@@ -342,6 +346,7 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
         calls,
         handler,
         listens,
+        is_timed,
         unserved,
         link_error,
         handler_error,

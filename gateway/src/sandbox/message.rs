@@ -19,7 +19,15 @@ pub(super) enum Listener {
     Three(three::ListenerPre<Guest>),
 }
 
-/// What a component said of a message: done, or not, which is its own affair and no fault.
+/// What starts a component that is no request.
+#[derive(Debug)]
+pub(crate) enum Cause {
+    Message(Vec<u8>),
+    /// A time, in seconds since 1970.
+    Due(u64),
+}
+
+/// What a component said of a message, or of a run: done, or not, which is its own affair and no fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handled {
     Done,

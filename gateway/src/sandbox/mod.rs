@@ -9,6 +9,7 @@ mod call;
 mod compile;
 mod engine;
 mod fuel;
+mod handler;
 mod message;
 mod modules;
 mod reaper;
@@ -17,6 +18,7 @@ mod responder;
 mod reuse;
 mod run;
 mod signature;
+mod timed;
 mod turns;
 mod versions;
 
@@ -37,7 +39,7 @@ use reuse::Resting;
 
 pub(crate) use artifacts::Report;
 pub(crate) use compile::{CompileError, Compiler, compile_in_child};
-pub(crate) use message::Handled;
+pub(crate) use message::{Cause, Handled};
 pub(crate) use reply::Reply;
 
 /// Between two looks for instances that nobody used again.
@@ -170,7 +172,7 @@ impl Sandbox {
         run::run(&self.around, self.turns.as_ref(), component, admitted, request, verdict, record).await
     }
 
-    /// Lets a message start an instance of its own, and waits until it is done with.
+    /// Lets a message, or the time, start an instance of its own, and waits until it is done with.
     ///
     /// Cancel safety: as [`Sandbox::run`].
     ///
@@ -179,11 +181,11 @@ impl Sandbox {
     pub(crate) async fn handle(
         &self,
         admitted: Admitted,
-        payload: Vec<u8>,
+        cause: Cause,
         record: &Arc<Record>,
     ) -> Result<Handled, Fault> {
         let component = self.load(&admitted, record).await?;
-        run::handle(&self.around, self.turns.as_ref(), component, admitted, payload, record).await
+        run::handle(&self.around, self.turns.as_ref(), component, admitted, cause, record).await
     }
 
     async fn load(&self, admitted: &Admitted, record: &Record) -> Result<Arc<cache::Ready>, Fault> {

@@ -18,7 +18,7 @@ use super::Surroundings;
 use super::cache::Ready;
 use super::call::{Request, Work, call};
 use super::fuel;
-use super::message::Handled;
+use super::message::{Cause, Handled};
 use super::reaper::Reaper;
 use super::reply::{CancelOnDrop, GuestBody, Reply};
 use super::turns::Turns;
@@ -83,13 +83,13 @@ pub(super) async fn run(
     Ok(http::Response::from_parts(parts, body))
 }
 
-/// Starts the instance and waits for what it says of the message.
+/// Starts the instance and waits for what it says of the message, or of the run.
 pub(super) async fn handle(
     around: &Arc<Surroundings>,
     turns: Option<&Turns>,
     component: Arc<Ready>,
     admitted: Admitted,
-    payload: Vec<u8>,
+    cause: Cause,
     record: &Arc<Record>,
 ) -> Result<Handled, Fault> {
     let admitted = Arc::new(admitted);
@@ -97,11 +97,10 @@ pub(super) async fn handle(
     let mut cancel = CancelOnDrop::new(cancelled.clone());
     let (said, answer) = oneshot::channel();
     let (over, ended) = oneshot::channel();
-    // A message comes from nobody's request, so what it starts has been nowhere yet.
+    // This comes from nobody's request, so what it starts has been nowhere yet.
     let chain = chain(&admitted, &http::HeaderMap::new());
     let instance = Instance::new(&component.engine, around, Arc::clone(&admitted), Arc::clone(record), chain, over);
-    let driving =
-        Box::pin(instance.drive(component, Work::Message(payload, said), cancelled, turns.map(Turns::reaper)));
+    let driving = Box::pin(instance.drive(component, Work::Event(cause, said), cancelled, turns.map(Turns::reaper)));
     start(around, turns, &admitted, record, driving).await;
     let _over = ended.await;
     cancel.disarm();

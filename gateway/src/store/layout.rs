@@ -82,6 +82,11 @@ impl Prefix {
         Bucket::named(format!("{}:{{{tenant}}}:q:rates", self.0).into_bytes().into())
     }
 
+    /// Where it is noted which time of a schedule was run last, and by whom.
+    pub(super) fn runs(&self, tenant: &TenantId, schedule: &str) -> Bucket {
+        Bucket::named(format!("{}:{{{tenant}}}:q:runs:{schedule}", self.0).into_bytes().into())
+    }
+
     /// What is of the gateways together; no tenant's name has a `+`.
     pub(super) fn common(&self, name: &str) -> Vec<u8> {
         format!("{}:{{+}}:{name}", self.0).into_bytes()

@@ -10,8 +10,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 
 use super::access_log::Fields;
-use super::figures::FaultSeen;
-use super::record::{Asked, Record, micros};
+use super::figures::{FaultSeen, Figures};
+use super::record::{Asked, Begun, Record, micros};
 use super::trace::{Stage, Trace};
 use crate::fault::{Blame, Fault};
 
@@ -62,21 +62,51 @@ impl Record {
         trace.end(Stage { name, kind, took: self.started.elapsed(), attributes, error });
     }
 
-    /// What is left of a message's run.
-    fn write_message(&self) {
-        let (tenant, component, channel) = self.names();
+    /// Counts what came of a message, or of a schedule's run, whose record says `what` it was.
+    fn count_started(&self, what: &'static str, count: impl FnOnce(&Figures, &'static str, u64)) -> &'static str {
         let is_refused = self.status.load(Ordering::Relaxed) != 200;
         let fault = self.first_fault();
         let outcome = fault.map_or(if is_refused { "refused" } else { "ok" }, Fault::kind);
         let fuel = self.fuel();
         self.metrics.totals.burned(fuel);
         if let Some(of) = self.routed.get() {
-            of.figures.message(outcome, fuel);
+            count(&of.figures, outcome, fuel);
         }
         if let Some(fault) = fault {
             self.note(fault, 0);
         }
-        self.end_trace(&"message", channel, fault, |_none| {});
+        let (_, _, name) = self.names();
+        self.end_trace(&what, name, fault, |_none| {});
+        outcome
+    }
+
+    /// What is left of a schedule's run.
+    fn write_run(&self) {
+        let outcome = self.count_started("schedule", Figures::run);
+        let (tenant, component, schedule) = self.names();
+        tracing::info!(
+            target: "schedules",
+            request_id = %self.id,
+            tenant,
+            component,
+            schedule,
+            outcome,
+            duration_us = micros(self.started.elapsed()),
+            queue_us = self.queue_us.load(Ordering::Relaxed),
+            guest_us = self.guest_us.load(Ordering::Relaxed),
+            fuel = self.fuel(),
+            memory_peak = self.memory.load(Ordering::Relaxed),
+            storage_ops = self.storage_ops.load(Ordering::Relaxed),
+            outbound = self.outbound.load(Ordering::Relaxed),
+            log_lines = self.lines_logged(),
+            generation = self.generation,
+        );
+    }
+
+    /// What is left of a message.
+    fn write_message(&self) {
+        let outcome = self.count_started("message", Figures::message);
+        let (tenant, component, channel) = self.names();
         tracing::info!(
             target: "messages",
             request_id = %self.id,
@@ -88,7 +118,7 @@ impl Record {
             duration_us = micros(self.started.elapsed()),
             queue_us = self.queue_us.load(Ordering::Relaxed),
             guest_us = self.guest_us.load(Ordering::Relaxed),
-            fuel,
+            fuel = self.fuel(),
             memory_peak = self.memory.load(Ordering::Relaxed),
             storage_ops = self.storage_ops.load(Ordering::Relaxed),
             outbound = self.outbound.load(Ordering::Relaxed),
@@ -165,11 +195,13 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Some(request) = &self.request else {
-            // Without a tenant it is nobody's.
-            return if self.routed.get().is_some() {
-                self.write_message()
-            };
+        // Without a tenant it is nobody's.
+        let is_somebodys = self.routed.get().is_some();
+        let request = match &self.begun {
+            Begun::Request(request) => request,
+            Begun::Message if is_somebodys => return self.write_message(),
+            Begun::Run if is_somebodys => return self.write_run(),
+            Begun::Message | Begun::Run | Begun::Nothing => return,
         };
         let took = self.started.elapsed();
         let (status, fault) = self.outcome();

@@ -97,6 +97,31 @@ const fn class(status: u16) -> usize {
     }
 }
 
+/// Why nothing was run when a schedule was due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Skipped {
+    /// The run before was still going on.
+    Overlap,
+    /// The gateway came too late to it.
+    Missed,
+    Suspended,
+    /// The store did not say whose run it is.
+    Unclaimed,
+}
+
+impl Skipped {
+    pub(super) const ALL: [Self; 4] = [Self::Overlap, Self::Missed, Self::Suspended, Self::Unclaimed];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Overlap => "overlap",
+            Self::Missed => "missed",
+            Self::Suspended => "suspended",
+            Self::Unclaimed => "unclaimed",
+        }
+    }
+}
+
 /// A request that was not answered as its tenant wished.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultSeen {
@@ -183,6 +208,18 @@ impl Figures {
         self.metrics.message(&self.label, outcome);
         self.totals.burned(fuel);
         self.burned(fuel);
+    }
+
+    /// A schedule's run, whatever came of it.
+    pub(super) fn run(&self, outcome: &'static str, fuel: u64) {
+        self.metrics.run(&self.label, outcome);
+        self.totals.burned(fuel);
+        self.burned(fuel);
+    }
+
+    /// Times at which a schedule was due and nothing was run.
+    pub(crate) fn runs_skipped(&self, why: Skipped, count: u64) {
+        self.metrics.runs_skipped(&self.label, why.name(), count);
     }
 
     pub(crate) fn message_dropped(&self) {

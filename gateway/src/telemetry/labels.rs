@@ -47,6 +47,12 @@ pub(super) struct OfMessage {
     pub(super) outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfSkipped {
+    pub(super) tenant: String,
+    pub(super) reason: &'static str,
+}
+
 /// Makes the histograms of one family alike: seconds, from half a millisecond to a minute.
 #[derive(Clone, Debug)]
 pub(super) struct Seconds;

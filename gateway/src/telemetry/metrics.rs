@@ -16,7 +16,9 @@ use prometheus_client::registry::Registry;
 
 use super::access_log::AccessLog;
 use super::figures::{FaultSeen, Totals};
-use super::labels::{Answer, Duration, OfCache, OfFault, OfMessage, OfQuota, OfTenant, Seconds, StorageCall};
+use super::labels::{
+    Answer, Duration, OfCache, OfFault, OfMessage, OfQuota, OfSkipped, OfTenant, Seconds, StorageCall,
+};
 use super::last::Last;
 use super::latencies::Latencies;
 use super::trace::Spans;
@@ -48,6 +50,8 @@ pub(crate) struct Metrics {
     messages_dropped: Family<OfTenant, Counter>,
     messages_redelivered: Family<OfTenant, Counter>,
     messages_dead: Family<OfTenant, Counter>,
+    runs: Family<OfMessage, Counter>,
+    runs_skipped: Family<OfSkipped, Counter>,
     log_lines_dropped: Counter,
     access_lines_dropped: Counter,
     connections_refused: Counter,
@@ -102,6 +106,8 @@ impl Metrics {
             messages_dropped: Family::default(),
             messages_redelivered: Family::default(),
             messages_dead: Family::default(),
+            runs: Family::default(),
+            runs_skipped: Family::default(),
             log_lines_dropped: Counter::default(),
             access_lines_dropped: Counter::default(),
             connections_refused: Counter::default(),
@@ -153,6 +159,12 @@ impl Metrics {
             "messages_dead",
             "Messages delivered once that failed too often and were set aside",
             self.messages_dead.clone(),
+        );
+        r.register("scheduled_runs", "Runs of what was due by a schedule", self.runs.clone());
+        r.register(
+            "scheduled_runs_skipped",
+            "Times at which a schedule was due and this gateway ran nothing, for a reason of its own",
+            self.runs_skipped.clone(),
         );
     }
 
@@ -298,6 +310,8 @@ impl Metrics {
         metrics.message_dropped("-");
         metrics.message_redelivered("-");
         metrics.message_dead("-");
+        metrics.run("-", "ok");
+        metrics.runs_skipped("-", "overlap", 1);
         for quotum in crate::fault::Quotum::ALL {
             metrics.quota_refused("-", quotum);
         }

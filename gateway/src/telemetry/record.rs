@@ -17,8 +17,7 @@ pub(crate) struct Record {
     pub(super) metrics: Arc<Metrics>,
     pub(crate) id: RequestId,
     pub(super) started: Instant,
-    /// Nothing for a message, which comes from no client.
-    pub(super) request: Option<Asked>,
+    pub(super) begun: Begun,
     pub(super) generation: u64,
     /// Whose it is, once that is known.
     pub(super) routed: std::sync::OnceLock<Whose>,
@@ -50,6 +49,17 @@ pub(super) struct Whose {
     pub(super) figures: Arc<Figures>,
     pub(super) component: String,
     pub(super) route: String,
+}
+
+/// What began it.
+#[derive(Debug)]
+pub(super) enum Begun {
+    Request(Asked),
+    /// Which comes from no client.
+    Message,
+    /// What starts when it is due.
+    Run,
+    Nothing,
 }
 
 /// What the client asked for.
@@ -94,27 +104,32 @@ impl Record {
             path: cut(request.uri().path()),
             protocol: request.version(),
         };
-        Self::of(metrics, Some(asked), generation, request.headers())
+        Self::of(metrics, Begun::Request(asked), generation, request.headers())
     }
 
     /// Of a message that starts a component.
     pub(crate) fn of_message(metrics: &Arc<Metrics>, generation: u64) -> Arc<Self> {
-        Self::of(metrics, None, generation, &http::HeaderMap::new())
+        Self::of(metrics, Begun::Message, generation, &http::HeaderMap::new())
+    }
+
+    /// Of a schedule's run.
+    pub(crate) fn of_run(metrics: &Arc<Metrics>, generation: u64) -> Arc<Self> {
+        Self::of(metrics, Begun::Run, generation, &http::HeaderMap::new())
     }
 
     /// Whose an instance is that waits for another request: nothing is done for it, and nothing is written of it.
     pub(crate) fn of_nobody(metrics: &Arc<Metrics>) -> Arc<Self> {
-        Self::of(metrics, None, 0, &http::HeaderMap::new())
+        Self::of(metrics, Begun::Nothing, 0, &http::HeaderMap::new())
     }
 
-    fn of(metrics: &Arc<Metrics>, request: Option<Asked>, generation: u64, headers: &http::HeaderMap) -> Arc<Self> {
+    fn of(metrics: &Arc<Metrics>, begun: Begun, generation: u64, headers: &http::HeaderMap) -> Arc<Self> {
         let id = RequestId::new();
         Arc::new(Self {
             metrics: Arc::clone(metrics),
             trace: metrics.spans().map(|spans| Arc::new(Trace::begin(spans, headers, id))),
             id,
             started: Instant::now(),
-            request,
+            begun,
             generation,
             routed: std::sync::OnceLock::new(),
             status: AtomicU16::new(0),

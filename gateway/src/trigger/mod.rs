@@ -1,4 +1,4 @@
-//! What else starts a component: messages on its tenant's channels, and the tenant's other components.
+//! What else starts a component: messages on its tenant's channels, the time (`schedules/`), and the tenant's other components.
 //!
 //! Each message waits in its channel's queue, in order, and runs as a request does: through both doors, under the tenant's
 //! limits and quotas, in an instance of its own. While a quota has no room it waits.
@@ -9,6 +9,7 @@
 mod neighbours;
 mod once;
 mod queue;
+mod schedules;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -17,12 +18,13 @@ use crate::deadline::Moment;
 use crate::fault::Fault;
 use crate::request::Road;
 use crate::route::Routed;
-use crate::sandbox::Handled;
+use crate::sandbox::{Cause, Handled};
 use crate::store::{Heard, Store};
 use crate::telemetry::Record;
 pub(crate) use neighbours::Neighbours;
 use once::Once;
 use queue::{Key, Queues};
+pub(crate) use schedules::Schedules;
 
 const WAITING_MAX: usize = 10_000;
 const WAITING_BYTES_MAX: usize = 16 << 20;
@@ -95,13 +97,13 @@ impl Messages {
                 (snapshot.routes.listeners(&key.tenant, &key.channel), snapshot.generation)
             };
             for routed in listeners {
-                handle(&self.road, routed, payload.clone(), (since, PATIENCE), generation).await;
+                handle(&self.road, routed, Cause::Message(payload.clone()), (since, PATIENCE), generation).await;
             }
         }
     }
 }
 
-/// What came of a message at a component.
+/// What came of a message at a component, or of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Done,
@@ -110,20 +112,25 @@ enum Outcome {
     Failed,
 }
 
-/// One message, one component, one record. `patience` is how long quotas may have no room.
+/// One message or run, one component, one record. `patience` is how long quotas may have no room.
 async fn handle(
     road: &Road,
     routed: Routed,
-    payload: Vec<u8>,
+    cause: Cause,
     (since, patience): (Instant, Duration),
     generation: u64,
 ) -> Outcome {
-    let record = Record::of_message(&road.metrics, generation);
+    let record = match &cause {
+        Cause::Message(_) => Record::of_message(&road.metrics, generation),
+        Cause::Due(_) => Record::of_run(&road.metrics, generation),
+    };
     record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
-    record.received(payload.len() as u64);
-    if payload.len() as u64 > routed.limits().request_body {
-        record.fault(Fault::BodyTooLarge);
-        return Outcome::Failed;
+    if let Cause::Message(payload) = &cause {
+        record.received(payload.len() as u64);
+        if payload.len() as u64 > routed.limits().request_body {
+            record.fault(Fault::BodyTooLarge);
+            return Outcome::Failed;
+        }
     }
     let admitted = loop {
         match road.doors.admit(routed.clone()).await {
@@ -139,7 +146,7 @@ async fn handle(
         }
     };
     record.queued(since.elapsed());
-    match road.sandbox.handle(admitted, payload, &record).await {
+    match road.sandbox.handle(admitted, cause, &record).await {
         Ok(Handled::Done) => {
             record.status(http::StatusCode::OK);
             Outcome::Done

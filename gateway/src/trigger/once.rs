@@ -10,6 +10,7 @@ use super::queue::Key;
 use super::{Outcome, handle};
 use crate::request::Road;
 use crate::route::Routed;
+use crate::sandbox::Cause;
 use crate::store::{Store, Taken};
 
 /// Between two looks at a channel that nobody woke, give or take a half.
@@ -118,7 +119,8 @@ impl Once {
             let mut worst = Outcome::Done;
             for routed in listeners {
                 let payload = taken.payload.clone();
-                let outcome = handle(&self.road, routed.clone(), payload, (since, PATIENCE), generation).await;
+                let cause = Cause::Message(payload);
+                let outcome = handle(&self.road, routed.clone(), cause, (since, PATIENCE), generation).await;
                 worst = worst.max(outcome);
             }
             worst

@@ -5,6 +5,7 @@
 //! served is refused by name, with what to use instead; hosts, limits and quotas are the tenant file's.
 
 mod component;
+mod cron;
 mod http;
 mod outbound;
 mod variables;
@@ -15,7 +16,9 @@ use toml::de::DeValue;
 
 use super::kind::Kind;
 use super::reader::{At, Reader, Section};
-use super::tenant_file::{CHANNEL, ComponentRead, FixedRead, RouteRead, SubscriptionRead, is_channel, once};
+use super::tenant_file::{
+    CHANNEL, ComponentRead, FixedRead, RouteRead, ScheduleRead, SubscriptionRead, is_channel, once,
+};
 pub(super) use variables::Given;
 use variables::Variables;
 
@@ -26,6 +29,7 @@ pub(super) struct App {
     pub(super) routes: Vec<RouteRead>,
     pub(super) fixed: Vec<FixedRead>,
     pub(super) subscriptions: Vec<SubscriptionRead>,
+    pub(super) schedules: Vec<ScheduleRead>,
     /// Whether a component says something else for the profile that is asked for.
     has_profile: bool,
 }
@@ -64,6 +68,7 @@ pub(super) fn read(
         && app.routes.is_empty()
         && app.fixed.is_empty()
         && app.subscriptions.is_empty()
+        && app.schedules.is_empty()
     {
         let summary = "nothing starts a component of this application".to_owned();
         reader.bad(
@@ -71,7 +76,7 @@ pub(super) fn read(
             &file.place(),
             summary,
             "no trigger".to_owned(),
-            "a trigger of the type http or redis",
+            "a trigger of the type http, redis or cron",
         );
     }
     if let (Some(app), Some(profile)) = (&app, profile)
@@ -138,7 +143,7 @@ impl Manifest<'_> {
         (is_whole && kind.is_some()).then_some(app)
     }
 
-    /// `[[trigger.http]]`, `[[trigger.redis]]` and `[component.ID]`.
+    /// `[[trigger.http]]`, `[[trigger.redis]]`, `[[trigger.cron]]` and `[component.ID]`.
     fn two(&self, file: &Section<'_>) -> Option<App> {
         if let Some(application) = file.section("application") {
             for key in ["name", "version", "description"] {
@@ -175,6 +180,9 @@ impl Manifest<'_> {
             section.finish();
             is_whole &= subscription.is_some();
             app.subscriptions.extend(subscription);
+        }
+        for section in triggers.sections("cron") {
+            is_whole &= self.cron_trigger(&section, &mut app).is_some();
         }
         triggers.finish();
         is_whole.then_some(app)

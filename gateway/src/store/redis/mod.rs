@@ -14,6 +14,7 @@ mod names;
 mod node;
 mod rates;
 mod once;
+mod runs;
 mod scripts;
 
 use std::time::Duration;
@@ -58,6 +59,7 @@ pub(super) struct Redis {
     servers: Servers,
     scripts: Scripts,
     once: once::Scripts,
+    runs: runs::Scripts,
 }
 
 impl std::fmt::Debug for Redis {
@@ -88,7 +90,8 @@ impl Redis {
             Topology::Sentinel => "redis-sentinel",
             Topology::Cluster => "redis-cluster",
         };
-        Ok(Self { at: at.clone(), name, servers, scripts: Scripts::default(), once: once::Scripts::default() })
+        let (scripts, once, runs) = Default::default();
+        Ok(Self { at: at.clone(), name, servers, scripts, once, runs })
     }
 
     /// As `storage.backend` has it.

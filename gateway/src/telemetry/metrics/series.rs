@@ -6,7 +6,8 @@ use std::time::Duration as Time;
 
 use prometheus_client::metrics::counter::Counter;
 
-use super::super::labels::{Answer, Duration, OfCache, OfMessage, OfQuota, OfTenant, OfTrace};
+use super::super::figures::Skipped;
+use super::super::labels::{Answer, Duration, OfCache, OfMessage, OfQuota, OfSkipped, OfTenant, OfTrace};
 use super::{Metrics, NOBODY, OTHERS, STATUSES};
 use crate::fault::{Fault, Quotum};
 use crate::ids::TenantId;
@@ -46,7 +47,12 @@ impl Metrics {
             self.cache.remove(&OfCache { tenant: label.to_owned(), outcome });
         }
         for outcome in Fault::ALL.iter().map(|fault| fault.kind()).chain(["ok", "refused"]) {
-            self.messages.remove(&OfMessage { tenant: label.to_owned(), outcome });
+            let of = OfMessage { tenant: label.to_owned(), outcome };
+            self.messages.remove(&of);
+            self.runs.remove(&of);
+        }
+        for reason in Skipped::ALL.map(Skipped::name) {
+            self.runs_skipped.remove(&OfSkipped { tenant: label.to_owned(), reason });
         }
     }
 
@@ -95,6 +101,14 @@ impl Metrics {
 
     pub(in crate::telemetry) fn message_dead(&self, label: &str) {
         self.messages_dead.get_or_create(&OfTenant { tenant: label.to_owned() }).inc();
+    }
+
+    pub(in crate::telemetry) fn run(&self, label: &str, outcome: &'static str) {
+        self.runs.get_or_create(&OfMessage { tenant: label.to_owned(), outcome }).inc();
+    }
+
+    pub(in crate::telemetry) fn runs_skipped(&self, label: &str, reason: &'static str, count: u64) {
+        self.runs_skipped.get_or_create(&OfSkipped { tenant: label.to_owned(), reason }).inc_by(count);
     }
 
     pub(in crate::telemetry) fn quota_refused(&self, label: &str, quotum: Quotum) {

@@ -1,12 +1,12 @@
 //! What the `spin` guest does of Spin 2, by Spin's own SDK of that time: `/kv2/{call}/{store}`, `/redis2/{call}/{address}`;
-//! `/variable/{name}`; and `/sqlite`, which nobody serves.
+//! `/variable/{name}`; `/fetch` of the address in the body; and `/sqlite`, which nobody serves.
 
 use spin_sdk::http::{IntoResponse, Request, Response};
 use spin_sdk::key_value::{self, Store};
 use spin_sdk::redis::{self, Connection, RedisParameter, RedisResult};
 
 #[spin_sdk::http_component]
-fn handle(request: Request) -> anyhow::Result<impl IntoResponse> {
+async fn handle(request: Request) -> anyhow::Result<impl IntoResponse> {
     let path = request.path().to_owned();
     let parts: Vec<&str> = path.splitn(4, '/').skip(1).collect();
     let body = String::from_utf8_lossy(request.body()).into_owned();
@@ -18,6 +18,11 @@ fn handle(request: Request) -> anyhow::Result<impl IntoResponse> {
             redis(call, &format!("redis://{place}:6379"), &lines, &bytes).map_err(|error| format!("{error:?}"))
         }
         ["variable", name] => spin_sdk::variables::get(name).map_err(|error| format!("{error:?}")),
+        ["fetch"] => {
+            let answer = spin_sdk::http::send::<_, Response>(Request::get(body.as_str()).build()).await;
+            let told = answer.map(|answer| format!("{} {}", answer.status(), String::from_utf8_lossy(answer.body())));
+            told.map_err(|error| error.to_string())
+        }
         ["sqlite"] => Ok(format!("{:?}", spin_sdk::sqlite::Connection::open_default().is_ok())),
         _ => Err("no such path".to_owned()),
     };

@@ -1,5 +1,5 @@
 //! What the `spin` guest does of Spin 2, by Spin's newest SDK, whose calls are asynchronous: `/kv2/{call}/{store}`,
-//! `/redis2/{call}/{address}`, `/variable/{name}`; and `/kv2/together/{store}`, which sets keys all at once.
+//! `/redis2/{call}/{address}`, `/variable/{name}`; `/fetch` of the address in the body; and `/kv2/together/{store}`, which sets keys all at once.
 
 use futures::future::join_all;
 use http_body_util::BodyExt as _;
@@ -20,6 +20,14 @@ async fn handle(request: Request) -> anyhow::Result<impl IntoResponse> {
         ["redis2", call, place] => {
             redis(call, &format!("redis://{place}:6379"), &lines, &bytes).await.map_err(|error| format!("{error:?}"))
         }
+        ["fetch"] => match spin_sdk::http::get(&body).await {
+            Ok(answer) => {
+                let status = answer.status().as_u16();
+                let body = answer.into_body().collect().await?.to_bytes();
+                Ok(format!("{status} {}", String::from_utf8_lossy(&body)))
+            }
+            Err(error) => Err(format!("{error:?}")),
+        },
         ["variable", name] => spin_sdk::variables::get(name).await.map_err(|error| format!("{error:?}")),
         _ => Err("no such path".to_owned()),
     };

@@ -1,0 +1,78 @@
+//! What starts by itself and when: a look at the schedules of the gateway's tenants.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Admin;
+use super::refusal::{ProblemDetails, Query, Refusal};
+use crate::ids::TenantId;
+
+/// The most that one answer has.
+const ROWS_MAX: usize = 500;
+
+/// One schedule.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ScheduleRow {
+    pub(crate) tenant: String,
+    pub(crate) component: String,
+    /// When it is due, in UTC.
+    pub(crate) expression: String,
+    /// When it is due next; nothing where it will never be.
+    pub(crate) next_ms: Option<u64>,
+    /// Whether this gateway runs it now.
+    pub(crate) is_running: bool,
+    /// When it was due last since this gateway started.
+    pub(crate) last_ms: Option<u64>,
+    /// What came of that: `ok`, `failed`, `no-room`, `overlap`, `missed`, `suspended`, `unclaimed`, `gone`, or `elsewhere` where
+    /// another gateway had it.
+    pub(crate) last_outcome: Option<&'static str>,
+}
+
+/// Those that there are, or a tenant's, in any order.
+pub(crate) struct Timetable(pub(crate) Box<dyn Fn(Option<&TenantId>) -> Vec<ScheduleRow> + Send + Sync>);
+
+impl std::fmt::Debug for Timetable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Timetable")
+    }
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Whose {
+    /// Of this tenant only.
+    #[param(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
+    tenant: Option<String>,
+}
+
+/// Schedules, what is due first on top; 500 at the most.
+#[utoipa::path(get, path = "/v1/schedules", tag = "gateway", params(Whose), responses(
+    (status = 200, body = Vec<ScheduleRow>),
+    (status = 400, body = ProblemDetails, content_type = "application/problem+json"),
+    (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+    (status = 404, body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn schedules(
+    State(admin): State<Arc<Admin>>,
+    Query(Whose { tenant }): Query<Whose>,
+) -> Result<Json<Vec<ScheduleRow>>, Refusal> {
+    let id = match tenant {
+        None => None,
+        Some(id) => {
+            let bad = || Refusal::new(StatusCode::BAD_REQUEST, crate::ids::NAME_RULE);
+            let id = TenantId::parse(&id).ok_or_else(bad)?;
+            admin.suspension.registry.find(&id).ok_or_else(Refusal::no_tenant)?;
+            Some(id)
+        }
+    };
+    let mut rows = (admin.timetable.0)(id.as_ref());
+    rows.sort_by_key(|row| (row.next_ms.is_none(), row.next_ms));
+    rows.truncate(ROWS_MAX);
+    Ok(Json(rows))
+}

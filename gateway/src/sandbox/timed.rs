@@ -1,0 +1,39 @@
+//! The time starts a component: a call of the handler that Spin's cron plugin has.
+
+use std::time::Instant;
+
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
+
+use super::call::instantiated;
+use super::message::Handled;
+use crate::host::Guest;
+use crate::host::inbound::cron;
+use crate::telemetry::Record;
+
+/// A component that may be started when it is due.
+pub(super) struct Timed(cron::SpinCronPre<Guest>);
+
+impl Timed {
+    /// Nothing where it has no such handler.
+    pub(super) fn of(pre: &InstancePre<Guest>) -> Option<Self> {
+        cron::SpinCronPre::new(pre.clone()).ok().map(Self)
+    }
+
+    /// `due` is in seconds since 1970. What the component says of an error goes to its tenant's log.
+    pub(super) async fn call(
+        &self,
+        store: &mut Store<Guest>,
+        due: u64,
+        record: &Record,
+        started: Instant,
+    ) -> wasmtime::Result<(Handled, Option<String>)> {
+        let timed = self.0.instantiate_async(&mut *store).await?;
+        instantiated(record, started).await;
+        let answer = timed.call_handle_cron_event(store, cron::Metadata { timestamp: due }).await?;
+        Ok(match answer {
+            Ok(()) => (Handled::Done, None),
+            Err(cron::Error::Other(text)) => (Handled::Refused, Some(text)),
+        })
+    }
+}
