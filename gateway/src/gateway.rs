@@ -2,6 +2,7 @@
 
 mod certify;
 mod door;
+mod first;
 mod listen;
 mod reload;
 
@@ -138,7 +139,7 @@ impl Gateway {
         gateway.egress.lead_to(Box::new(Neighbours::new(&gateway.road)));
         let messages = Arc::clone(&gateway.messages);
         gateway.store.hand_messages_to(move |heard| messages.take(heard));
-        gateway.reload(&Changed::All).await?;
+        Box::pin(gateway.first_load()).await?;
         gateway.listen(&metrics, moves, &mut sockets).await?;
         relieve(sockets.old).await;
         // Last, so that on a store of its own the process before has started its last run.

@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 use tests::{Redis, guest, hex, tollgate, top};
 
 /// A developer's folder, with the environment in which cargo makes components on this machine.
-pub(super) struct Desk {
+pub(crate) struct Desk {
     dir: tempfile::TempDir,
-    pub(super) env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
 }
 
 impl Desk {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("desk").tempdir().unwrap();
         Self { dir, env: environment("build.sh", &["--env"]) }
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -34,12 +34,12 @@ impl Desk {
     }
 
     /// Runs it to its end: whether it went well, and what it said.
-    pub(super) fn run(&self, folder: &str, words: &[&str]) -> (bool, String) {
+    pub(crate) fn run(&self, folder: &str, words: &[&str]) -> (bool, String) {
         let output = self.command(folder, words).stdin(Stdio::null()).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
-    pub(super) fn done(&self, folder: &str, words: &[&str]) -> String {
+    pub(crate) fn done(&self, folder: &str, words: &[&str]) -> String {
         let (is_good, text) = self.run(folder, words);
         assert!(is_good, "{words:?}: {text}");
         text
@@ -58,7 +58,7 @@ impl Desk {
         std::os::unix::fs::symlink(&target.1, self.path(folder).join("target")).unwrap();
     }
 
-    pub(super) fn edit(&self, path: &str, edit: impl Fn(&str) -> String) {
+    pub(crate) fn edit(&self, path: &str, edit: impl Fn(&str) -> String) {
         let path = self.path(path);
         let text = std::fs::read_to_string(&path).unwrap();
         let edited = edit(&text);
@@ -66,7 +66,7 @@ impl Desk {
         std::fs::write(path, edited).unwrap();
     }
 
-    pub(super) fn up(&self, folder: &str, words: &[&str]) -> Up {
+    pub(crate) fn up(&self, folder: &str, words: &[&str]) -> Up {
         let words = [&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], words].concat();
         let mut child = self.command(folder, &words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -96,7 +96,7 @@ pub(super) fn environment(script: &str, words: &[&str]) -> Vec<(String, String)>
 }
 
 /// `tollgate up` as it runs; ended when it is dropped.
-pub(super) struct Up {
+pub(crate) struct Up {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
 }
@@ -110,23 +110,23 @@ impl Drop for Up {
 }
 
 impl Up {
-    pub(super) fn said(&self) -> Vec<String> {
+    pub(crate) fn said(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
     }
 
     /// The first line that begins so, once it is there.
-    pub(super) fn until(&self, start: &str) -> String {
+    pub(crate) fn until(&self, start: &str) -> String {
         let look = || self.said().into_iter().find(|line| line.starts_with(start));
         wait(look, || format!("a line {start:?} in {:?}", self.said()))
     }
 
     /// The whole answer as it stands on the wire.
-    pub(super) fn get(&self, host: &str, path: &str) -> String {
+    pub(crate) fn get(&self, host: &str, path: &str) -> String {
         self.send("GET", host, path, "", "")
     }
 
     /// The same, for a request with header lines and a body.
-    pub(super) fn send(&self, method: &str, host: &str, path: &str, headers: &str, body: &str) -> String {
+    pub(crate) fn send(&self, method: &str, host: &str, path: &str, headers: &str, body: &str) -> String {
         let address: SocketAddr = self.until("http ").trim_start_matches("http ").trim().parse().unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
         let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
@@ -145,7 +145,7 @@ impl Up {
 }
 
 /// Waits until `look` finds something, which may take a build.
-pub(super) fn wait<T>(look: impl Fn() -> Option<T>, what: impl Fn() -> String) -> T {
+pub(crate) fn wait<T>(look: impl Fn() -> Option<T>, what: impl Fn() -> String) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = look() {

@@ -121,7 +121,7 @@ async fn no_spelling_of_a_store_or_key_leaves_the_tenants_own() {
     {
         let path = format!("/{store}/get/secret").replace('{', "%7B").replace('}', "%7D");
         let answer = client.get("thief.localhost", &path).await;
-        assert_eq!(answer.text(), "Error::NoSuchStore", "{store}");
+        assert_eq!(answer.text(), "Error::AccessDenied", "{store}");
     }
     // These never come as far as the guest.
     for store in ["..", "default%00"] {

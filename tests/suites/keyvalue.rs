@@ -67,7 +67,7 @@ async fn stores_are_apart_and_the_empty_name_is_default() {
         assert_eq!(store.text("/default/get/a", "").await, "of default");
         assert_eq!(store.text("/second/get/a", "").await, "(none)");
         let refused = store.call("/third/get/a", "").await;
-        assert_eq!(refused.text(), "Error::NoSuchStore", "what was not granted is not there");
+        assert_eq!(refused.text(), "Error::AccessDenied", "what was not granted is not there");
     })
     .await;
 }
@@ -121,7 +121,7 @@ async fn the_first_draft_counts_without_a_sign() {
         assert!(ask("/-/increment/n", "1").await.contains("wrong-type:"), "the sum is below zero");
         let unknown = ask(&format!("/-/list-from/{}", u64::MAX), "").await;
         assert!(unknown.contains("bad-cursor:"), "{unknown}");
-        assert_eq!(ask("/third/get/a", "").await, "Error::NoSuchStore");
+        assert_eq!(ask("/third/get/a", "").await, "Error::AccessDenied");
     })
     .await;
 }

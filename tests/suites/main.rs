@@ -5,6 +5,7 @@
 
 mod acl;
 mod acme;
+mod answers;
 mod app;
 mod app_http;
 mod article;
@@ -43,6 +44,7 @@ mod modules;
 mod observed;
 mod once;
 mod operators;
+mod otel;
 mod proxies;
 mod remote;
 mod reuse;
@@ -50,6 +52,8 @@ mod sdks;
 mod shards;
 mod space;
 mod spin;
+mod spin_hosts;
 mod storage;
 mod suspension;
 mod tenants;
+mod up;

@@ -9,15 +9,15 @@ use serde_json::Value;
 use tests::{Client, Gateway, Protocol, Site, Tenant, cache, request, top, until};
 
 /// A collector that runs until it is asked what it got.
-struct Collector {
+pub(crate) struct Collector {
     child: Child,
     out: BufReader<std::process::ChildStdout>,
-    grpc: u16,
+    pub(crate) grpc: u16,
     http: u16,
 }
 
 impl Collector {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let python = cache().join("clients/bin/python");
         let mut child = Command::new(python)
             .arg(top().join("tests/clients/collector.py"))
@@ -34,7 +34,7 @@ impl Collector {
         Self { grpc: port("grpc"), http: port("http"), child, out }
     }
 
-    fn got(mut self) -> Got {
+    pub(crate) fn got(mut self) -> Got {
         drop(self.child.stdin.take());
         let mut line = String::new();
         self.out.read_line(&mut line).unwrap();
@@ -44,7 +44,7 @@ impl Collector {
 }
 
 /// What it decoded.
-struct Got(Value);
+pub(crate) struct Got(Value);
 
 impl Got {
     fn all(&self, path: [&str; 4]) -> Vec<Value> {
@@ -56,11 +56,11 @@ impl Got {
         scopes.flat_map(|scope| list(&scope, items)).collect()
     }
 
-    fn spans(&self) -> Vec<Value> {
+    pub(crate) fn spans(&self) -> Vec<Value> {
         self.all(["traces", "resource_spans", "scope_spans", "spans"])
     }
 
-    fn span(&self, name: &str) -> Value {
+    pub(crate) fn span(&self, name: &str) -> Value {
         let spans = self.spans();
         let names: Vec<_> = spans.iter().map(|span| span["name"].as_str().unwrap().to_owned()).collect();
         let found = spans.into_iter().find(|span| span["name"] == name);
@@ -76,7 +76,7 @@ impl Got {
     }
 }
 
-fn attribute(of: &Value, key: &str) -> Value {
+pub(crate) fn attribute(of: &Value, key: &str) -> Value {
     let all = of["attributes"].as_array().unwrap();
     let found = all.iter().find(|attribute| attribute["key"] == key);
     assert!(found.is_some(), "no {key} in {of}");
@@ -195,7 +195,7 @@ async fn a_trace_goes_from_the_handshake_to_a_storage_call_and_out_again() {
 }
 
 /// OTLP's JSON has ids in base64 where protobuf's own mapping writes it.
-fn hex_to_base64(hex: &str) -> Value {
+pub(crate) fn hex_to_base64(hex: &str) -> Value {
     let bytes = u128::from_str_radix(hex, 16).unwrap().to_be_bytes();
     base64::engine::general_purpose::STANDARD.encode(&bytes[bytes.len() - hex.len() / 2..]).into()
 }

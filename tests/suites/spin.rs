@@ -77,7 +77,7 @@ async fn key_value_of_spin_2_and_3_is_the_same_store_as_wasis() {
             assert_eq!(keys, ["j", "k"], "{tenant}");
             assert_eq!(text("/kv2/delete/default", &[b"k"]).await, "deleted");
             assert_eq!(text("/kv2/exists/default", &[b"k"]).await, "false");
-            assert_eq!(text("/kv2/get/other", &[b"k"]).await, "Error::NoSuchStore");
+            assert_eq!(text("/kv2/get/other", &[b"k"]).await, "Error::AccessDenied");
             let long = vec![b'k'; 1025];
             let refused = text("/kv2/set/default", &[&long, b"v"]).await;
             assert_eq!(refused, "Error::Other(\"too-large: a key may have 1024 bytes\")", "{tenant}");
@@ -117,7 +117,7 @@ async fn key_value_of_spin_1_has_its_own_errors() {
         assert_eq!(store.text("/kv1/set/default", &[b"k", b"v"]).await, "set");
         assert_eq!(store.text("/kv1/get/default", &[b"k"]).await, hex(b"v"));
         assert_eq!(store.text("/kv1/get-keys/default", &[]).await, "k");
-        assert_eq!(store.text("/kv1/get/other", &[b"k"]).await, "Error::NoSuchStore");
+        assert_eq!(store.text("/kv1/get/other", &[b"k"]).await, "Error::AccessDenied");
         assert_eq!(store.text("/kv1/made-up/default", &[b"k"]).await, "Error::InvalidStore");
         assert_eq!(store.text("/kv1/closed/default", &[b"k"]).await, "Error::InvalidStore");
         assert_eq!(store.text("/kv1/delete/default", &[b"k"]).await, "deleted");

@@ -21,12 +21,14 @@ fn house(quota: &Quota) -> House {
         name: ComponentName::parse("site").unwrap(),
         digest: Digest::of(b""),
         reuse: 1,
+        handler: None,
         stores: Vec::new(),
         redis: Vec::new(),
         environment: Vec::new(),
         files: None,
         variables: Vec::new(),
         egress: Vec::new(),
+        is_spin: false,
     };
     let limits = Limits {
         fuel: 1,

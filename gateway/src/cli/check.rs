@@ -24,11 +24,15 @@ pub(super) fn check(common: &Common, json: bool, strict: bool) -> anyhow::Result
     planned.problems.extend(boot.iter().flat_map(|boot| config::budget_warnings(boot, machine)));
     let text = if json {
         let problems: Vec<_> = planned.problems.iter().map(Problem::to_json).collect();
-        let value = serde_json::json!({ "tenants": planned.plans.len(), "problems": problems, "bounds": bounds });
+        let notices: Vec<_> = notices(&planned).map(Problem::to_json).collect();
+        let tenants = planned.plans.len();
+        let value =
+            serde_json::json!({ "tenants": tenants, "problems": problems, "notices": notices, "bounds": bounds });
         format!("{value:#}\n")
     } else {
         let colour = std::io::stdout().is_terminal();
-        config::render_all(&planned.problems, colour) + &summary(&planned) + "\n"
+        let told: Vec<_> = planned.problems.iter().chain(notices(&planned)).cloned().collect();
+        config::render_all(&told, colour) + &summary(&planned) + "\n"
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     let (errors, warnings) = counts(&planned);
@@ -84,6 +88,11 @@ impl Bar {
     }
 }
 
+/// What is worth knowing of tenants that would be served.
+fn notices(planned: &Planned) -> impl Iterator<Item = &Problem> {
+    planned.plans.values().flat_map(|plan| &plan.notices)
+}
+
 /// Errors, and warnings.
 fn counts(planned: &Planned) -> (usize, usize) {
     let warnings = planned.problems.iter().filter(|problem| problem.is_warning()).count();
@@ -123,8 +132,9 @@ fn summary(planned: &Planned) -> String {
     let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
     let good = count(planned.plans.len(), "tenant");
     let (errors, warnings) = counts(planned);
-    let warned = if warnings == 0 { String::new() } else { format!(", {}", count(warnings, "warning")) };
-    let first = planned.problems.first().map(|problem| problem.kind.code());
+    let also = |n: usize, what: &str| if n == 0 { String::new() } else { format!(", {}", count(n, what)) };
+    let warned = also(warnings, "warning") + &also(notices(planned).count(), "notice");
+    let first = planned.problems.iter().chain(notices(planned)).next().map(|problem| problem.kind.code());
     let more = first.map(|code| format!("\nmore about one of them: tollgate explain {code}")).unwrap_or_default();
     match errors {
         0 => format!("{good}, no problem{warned}{more}"),

@@ -230,6 +230,7 @@ impl Common {
             http: self.http,
             admin: self.admin,
             is_plain: false,
+            project: None,
         }
     }
 }

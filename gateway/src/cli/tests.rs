@@ -9,7 +9,7 @@ use clap::CommandFactory as _;
 
 use super::Arguments;
 use crate::fault::{Blame, Fault};
-use crate::host::SERVED;
+use crate::host::{OF_SPIN, SERVED, Stands};
 use crate::ids::RequestId;
 use crate::response;
 use crate::telemetry::Metrics;
@@ -100,10 +100,22 @@ fn hosts() -> String {
     for (name, versions) in SERVED {
         let _infallible = writeln!(text, "| `{}` | {versions} |", name.trim_end_matches(['@', '/']));
     }
+    text += "\n## Spin's own worlds\n\nEvery interface that Spin's worlds import (`spin:up` 3.2.0 to 4.1.0, `fermyon:spin` 2.0.0 and without a \
+             version), beside WASI's 0.2 and 0.3 and Spin 1's `http`. What is denied links, so that an SDK's whole world loads; a call of it is \
+             answered with the interface's own error (`access-denied` where it has that case), and a line in the tenant's log names it.\n\n\
+             | interface | here |\n|---|---|\n";
+    for (name, stands) in OF_SPIN {
+        let here = match stands {
+            Stands::Served => "served",
+            Stands::Denied => "denied at the call",
+        };
+        let _infallible = writeln!(text, "| `{name}` | {here} |");
+    }
     text += "\nA component exports `wasi:http/incoming-handler@0.2.x`, the same of a candidate of 2023, `wasi:http/handler@0.3.x` or Spin 1's \
              `fermyon:spin/inbound-http` to answer requests, and \
              `fermyon:spin/inbound-redis` or `spin:redis/inbound-redis@3.0.0` to take messages, and `handle-cron-event` of \
-             `fermyon:spin-cron@2.0.0` to be started by a schedule.\n\n## What it costs\n\nFuel is Wasmtime's \
+             `fermyon:spin-cron@2.0.0` to be started by a schedule. Of a component with both of wasi:http's handlers, 0.2's is called; \
+             `handler = \"0.3\"` in its `[[component]]` says otherwise.\n\n## What it costs\n\nFuel is Wasmtime's \
              count of executed instructions (and of bytes that `memory.copy` and its like move), and what the gateway does for a guest. The \
              same request costs the same on every run.\n\n";
     text + &cost::table()

@@ -43,6 +43,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
         operators: operators::read(reader, file, base),
         egress,
         policy: policy(file),
+        project: overrides.project.clone(),
         state,
     };
     if let Some(sandbox) = sandbox {

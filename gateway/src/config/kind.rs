@@ -14,7 +14,8 @@ macro_rules! kinds {
         impl Kind {
             pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// Such as `E0104`; what begins with `W` is a warning and keeps nobody from being served.
+            /// Such as `E0104`; what begins with `W` is a warning and keeps nobody from being served, what begins with
+            /// `N` is a notice, of something that is as it should be.
             pub(crate) const fn code(self) -> &'static str {
                 match self {
                     $(Self::$name => $code,)*
@@ -67,6 +68,8 @@ kinds! {
     NotServed "E0401" "not-served",
     MissingVariable "E0402" "missing-variable",
     BadFiles "E0403" "bad-files",
+    RedisStandIn "N0404" "redis-stand-in",
+    ChannelStandIn "N0405" "channel-stand-in",
     MemoryBudget "W0501" "memory-budget",
     DescriptorBudget "W0502" "descriptor-budget",
     AdminExposed "W0503" "admin-exposed",
@@ -76,6 +79,11 @@ kinds! {
 const STORIES: &str = include_str!("../../docs/problems.md");
 
 impl Kind {
+    /// Nothing is wrong: something is worth knowing.
+    pub(crate) const fn is_notice(self) -> bool {
+        matches!(self.code().as_bytes(), [b'N', ..])
+    }
+
     /// Nobody is left out for it.
     pub(crate) const fn is_warning(self) -> bool {
         matches!(self.code().as_bytes(), [b'W', ..])

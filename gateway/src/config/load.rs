@@ -128,10 +128,16 @@ fn read(
     let reader = Reader::new(Arc::clone(&source), Some(id.clone()));
     let (file, mut problems) = reader.read(tenant_file::read);
     let plan = file.flatten().and_then(|mut file| {
+        if let Some(project) = &boot.project {
+            project.begin(&source, &mut file);
+        }
         let variables: Vec<_> = file.variables.iter().map(|(_, reference)| reference.read(folder)).collect();
         let mut texts = vec![Arc::clone(&source)];
         if let Some(at) = file.app.clone() {
-            problems.extend(app(&id, folder, &at, &mut file, &variables, &mut texts));
+            problems.extend(app((boot, &id), folder, &at, &mut file, &variables, &mut texts));
+        }
+        if let Some(project) = &boot.project {
+            project.end(&mut file);
         }
         let materials = materials(boot, folder, &file, variables);
         *stamp = stamped(&texts, &materials);
@@ -151,7 +157,7 @@ fn read(
 
 /// Reads a Spin application's manifest in the place of the file's own components and routes.
 fn app(
-    id: &TenantId,
+    (boot, id): (&Boot, &TenantId),
     folder: &Path,
     at: &At<String>,
     file: &mut TenantFile,
@@ -173,7 +179,8 @@ fn app(
     });
     let texts =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let given = app::Given::new(id, texts, given);
+    let below = boot.project.iter().flat_map(|project| project.spin_variables.iter().cloned());
+    let given = app::Given::new(id, texts, given).over(below);
     let dir = Path::new(&at.value).parent().unwrap_or(Path::new("")).to_owned();
     let reader = Reader::new(source, Some(id.clone()));
     let profile = file.app_profile.as_ref();

@@ -22,8 +22,10 @@ mod keys;
 mod kind;
 mod known;
 mod load;
+mod notices;
 mod operators;
 mod problem;
+mod project;
 mod reader;
 mod reference;
 mod remote;
@@ -45,7 +47,7 @@ use std::sync::Arc;
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 use crate::route::{self, Expression, Fixed, PathPattern, ScheduleId};
-use crate::tenant::{Coding, Grant, Limits, Quota, StoreTtl};
+use crate::tenant::{Coding, Grant, Handler, Limits, Quota, StoreTtl};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
 pub(crate) use app::own_name;
@@ -60,6 +62,7 @@ pub(crate) use kind::Kind;
 pub(crate) use known::{Changed, Known};
 pub(crate) use load::{gateway, names, owners};
 pub(crate) use problem::{Place, Problem, Source, render_all};
+pub(crate) use project::Project;
 pub(crate) use tenant_file::{CHANNEL, is_channel};
 pub(crate) use verify::{is_known, prepare};
 pub(crate) use watch::{Watch, folders as watched_folders};
@@ -77,6 +80,8 @@ pub(crate) struct Overrides {
     pub(crate) admin: Option<std::net::SocketAddr>,
     /// Whether plain HTTP is answered, for a developer's own machine.
     pub(crate) is_plain: bool,
+    /// What a developer says of the one project that is served.
+    pub(crate) project: Option<Project>,
 }
 
 /// Settings of the machine, which a reload does not touch.
@@ -102,6 +107,8 @@ pub(crate) struct Boot {
     pub(crate) operators: Operators,
     pub(crate) egress: host::Settings,
     pub(crate) policy: Policy,
+    /// What a developer says of the one project that is served; nothing on a gateway.
+    pub(crate) project: Option<Project>,
 }
 
 /// How operators come to their listener, beside its address.
@@ -138,6 +145,8 @@ pub(crate) struct PlannedComponent {
     pub(crate) digest: Digest,
     /// Requests that one instance may answer, one after the other.
     pub(crate) reuse: u32,
+    /// By which it is called, where the file says so.
+    pub(crate) handler: Option<Handler>,
     pub(crate) stores: Vec<StoreName>,
     pub(crate) redis: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,
@@ -185,6 +194,8 @@ pub(crate) struct Plan {
     pub(crate) fixed: Vec<(PathPattern, Arc<Fixed>)>,
     pub(crate) subscriptions: Vec<PlannedSubscription>,
     pub(crate) schedules: Vec<PlannedSchedule>,
+    /// What is worth knowing of it, for `check` and `up`.
+    pub(crate) notices: Vec<Problem>,
 }
 
 impl Plan {

@@ -107,7 +107,7 @@ impl Problem {
         json!({
             "code": self.kind.code(),
             "kind": self.kind.name(),
-            "severity": if self.is_warning() { "warning" } else { "error" },
+            "severity": self.severity(),
             "tenant": self.tenant.as_ref().map(TenantId::as_str),
             "file": self.place.source.path,
             "line": line,
@@ -120,8 +120,20 @@ impl Problem {
         })
     }
 
+    const fn severity(&self) -> &'static str {
+        match (self.kind.is_notice(), self.is_warning()) {
+            (true, _) => "notice",
+            (false, true) => "warning",
+            (false, false) => "error",
+        }
+    }
+
     fn report(&self) -> Vec<Group<'_>> {
-        let level = if self.is_warning() { Level::WARNING } else { Level::ERROR };
+        let level = match self.severity() {
+            "notice" => Level::NOTE,
+            "warning" => Level::WARNING,
+            _ => Level::ERROR,
+        };
         let title = level.primary_title(self.summary.as_str()).id([self.kind.code(), self.kind.name()].join(" "));
         let mut group = Group::with_title(title);
         group = match &self.place.span {

@@ -11,6 +11,7 @@ use super::certificates::{self, ClientsFiles, PairFiles};
 use super::files::{BadFiles, Files};
 use super::gateway_file::{over, quota_over};
 use super::kind::Kind;
+use super::notices;
 use super::problem::{Place, Problem, Source};
 use super::reader::{At, near};
 use super::reference::Reference;
@@ -134,6 +135,7 @@ pub(super) fn tenant(
         idle(&mut notes, &file.components, &file.egress, &routes, &subscriptions);
     }
     let quota = quota_over(&policy.quota, &file.quota);
+    let notices = notices::of(id, &file, quota.shards, boot);
     shards(&mut notes, &file.quota, &quota, source);
     let plan = Plan {
         id: id.clone(),
@@ -151,6 +153,7 @@ pub(super) fn tenant(
         fixed: file.fixed.into_iter().map(|read| (read.path.value, Arc::new(read.answer))).collect(),
         subscriptions,
         schedules,
+        notices,
     };
     Some(Found { plan: Arc::new(plan), claims: file.hosts.into() })
 }
@@ -214,6 +217,7 @@ fn components(
                 path,
                 digest,
                 reuse: read.reuse,
+                handler: read.handler,
                 stores: read
                     .stores
                     .iter()

@@ -19,7 +19,7 @@ use crate::host::is_variable;
 use crate::ids::{ComponentName, NAME_RULE, StoreName};
 use crate::route::{Expression, Fixed, PathPattern};
 use crate::store::KEY_BYTES_MAX;
-use crate::tenant::{Coding, Grant, GrantedHost, StoreTtl};
+use crate::tenant::{Coding, Grant, GrantedHost, Handler, StoreTtl};
 
 /// What the file says, before anything is looked up or filled in.
 pub(super) struct TenantFile {
@@ -70,6 +70,8 @@ pub(super) struct ComponentRead {
     pub(super) source: At<Origin>,
     /// Requests that one instance may answer, one after the other.
     pub(super) reuse: u32,
+    /// By which it is called.
+    pub(super) handler: Option<Handler>,
     pub(super) stores: Vec<At<StoreName>>,
     pub(super) redis: Vec<At<String>>,
     /// Beside the tenant's.
@@ -278,10 +280,23 @@ fn component(section: &Section<'_>) -> Option<ComponentRead> {
         section.list("redis", "an address as the component has it, such as \"redis://localhost:6379\"", address);
     let files = files::read(section, Path::new(""));
     let reuse = section.count("reuse").map_or(1, |reuse| reuse.value);
+    let handler = section.word("handler", &Handler::ALL).map(|handler| handler.value);
     section.finish();
     let (environment, variables, egress) = (Vec::new(), None, None);
     let (name, source, redis) = (name?, source?, redis.unwrap_or_default());
-    Some(ComponentRead { name, source, reuse, stores, redis, environment, files, variables, egress, is_spin: false })
+    Some(ComponentRead {
+        name,
+        source,
+        reuse,
+        handler,
+        stores,
+        redis,
+        environment,
+        files,
+        variables,
+        egress,
+        is_spin: false,
+    })
 }
 
 fn subscription(section: &Section<'_>) -> Option<SubscriptionRead> {

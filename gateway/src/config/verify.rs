@@ -11,6 +11,7 @@ use super::{Plan, Planned, PlannedComponent, units};
 use crate::host::{NEED_REDIS, NEED_STORES, SERVED, Standing, standing};
 use crate::ids::{Digest, TenantId};
 use crate::sandbox::{CompileError, Compiler, Report};
+use crate::tenant::Handler;
 
 /// Tenants looked at side by side; the compiler has its own, smaller bound.
 const TENANTS_AT_ONCE: usize = 8;
@@ -125,11 +126,27 @@ fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, Com
         ));
     }
     problems.extend(reuse(component, report, problem));
+    problems.extend(handler(component, report, problem));
     if !component.is_spin {
         problems.extend(grants(component, report, problem));
     }
     problems.extend(memory(plan, component, report));
     problems
+}
+
+/// A handler that the file asks for and the component has not.
+fn handler(
+    component: &PlannedComponent,
+    report: &Report,
+    problem: impl Fn(Kind, [&str; 3], Option<String>) -> Problem,
+) -> Option<Problem> {
+    let asked = component.handler?;
+    let has_it = report.exports.iter().any(|export| export.starts_with(asked.export()));
+    (!has_it && report.link_error.is_none()).then(|| {
+        let wanted = format!("an export of {}.x, or no `handler`", asked.export());
+        let texts = ["this component has no such handler", &report.exports.join(", "), &wanted];
+        problem(Kind::BadValue, texts, Some("take `handler` out: it is for components that export both".to_owned()))
+    })
 }
 
 /// A schedule names it, and it has no handler for that.
@@ -200,7 +217,11 @@ fn reuse(
     report: &Report,
     problem: impl Fn(Kind, [&str; 3], Option<String>) -> Problem,
 ) -> Option<Problem> {
-    let is_in_vain = component.reuse > 1 && report.handler.as_deref().is_some_and(|handler| handler != "0.3");
+    let is_03 = match component.handler {
+        Some(asked) => asked == Handler::V03,
+        None => report.handler.as_deref().is_none_or(|handler| handler == "0.3"),
+    };
+    let is_in_vain = component.reuse > 1 && !is_03;
     is_in_vain.then(|| {
         let handler = match report.handler.as_deref() {
             Some("spin-1") => "Spin 1",

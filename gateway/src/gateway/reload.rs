@@ -198,12 +198,14 @@ impl Gateway {
                     name: component.name.clone(),
                     digest: component.digest,
                     reuse: component.reuse,
+                    handler: component.handler,
                     stores: component.stores.clone(),
                     redis: component.redis.clone(),
                     environment: component.environment.clone(),
                     files: component.files.as_ref().map(|files| files.place(&self.staged, &plan.id)),
                     variables: component.variables.clone(),
                     egress: component.egress.clone(),
+                    is_spin: component.is_spin,
                 })
             })
             .collect();

@@ -1,22 +1,85 @@
 //! Interfaces of Spin's that nothing stands behind here, and that the whole world of an SDK imports whether a component uses
-//! them or not: they link, and a call of one ends the component with its name in the tenant's log.
+//! them or not. They link; a call is answered with the interface's own error, so that a guest that can do without goes on, and
+//! a line in the tenant's log names it. Where a function has no error to give, the call ends the component.
+//!
+//! Which error: the case that Spin gives for what was not granted, where the interface has that case.
 
-use wasmtime::component::types::{ComponentInstance, ComponentItem};
-use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType};
+use wasmtime::component::types::{ComponentFunc, ComponentInstance, ComponentItem};
+use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceAny, ResourceType, Type, Val};
+use wasmtime::{AsContextMut, StoreContextMut};
 
 use super::Guest;
 
 /// How their names begin.
-const DENIED: [&str; 9] = [
-    "fermyon:spin/llm@",
-    "fermyon:spin/mqtt@",
-    "fermyon:spin/mysql@",
-    "fermyon:spin/postgres@",
-    "fermyon:spin/rdbms-types@",
-    "fermyon:spin/sqlite@",
+pub(crate) const DENIED: [&str; 10] = [
+    "fermyon:spin/llm",
+    "fermyon:spin/mqtt",
+    "fermyon:spin/mysql",
+    "fermyon:spin/postgres",
+    "fermyon:spin/rdbms-types",
+    "fermyon:spin/sqlite",
     "spin:mqtt/",
+    "spin:mysql/",
     "spin:postgres/",
     "spin:sqlite/",
+];
+
+/// Cases of these interfaces' errors, the best one first.
+const CASES: [&str; 5] = ["access-denied", "connection-failed", "runtime-error", "invalid-address", "other"];
+
+/// What every such answer says, where it has room for a text.
+const WHY: &str = "it is not served here: storage is key-value stores and Redis";
+
+/// How an interface of Spin's stands here.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stands {
+    Served,
+    /// It links, and a call of it is denied.
+    Denied,
+}
+
+/// Every interface that Spin's own worlds import, beside WASI's 0.2 and 0.3. The names are those of `wit/world.wit` (`spin:up`
+/// 4.0.0 and 4.1.0) and of `wit/deps/spin@*/world.wit` (`spin:up` 3.2.0 and 3.4.0, `fermyon:spin` 2.0.0, and without a version)
+/// at Spin 4.0.2.
+#[cfg(test)]
+pub(crate) const OF_SPIN: [(&str, Stands); 36] = [
+    ("wasi:config/store@0.2.0-draft-2024-09-27", Stands::Served),
+    ("wasi:keyvalue/store@0.2.0-draft2", Stands::Served),
+    ("wasi:keyvalue/atomics@0.2.0-draft2", Stands::Served),
+    ("wasi:keyvalue/batch@0.2.0-draft2", Stands::Served),
+    ("wasi:otel/types@0.2.0-rc.2", Stands::Served),
+    ("wasi:otel/tracing@0.2.0-rc.2", Stands::Served),
+    ("wasi:otel/metrics@0.2.0-rc.2", Stands::Served),
+    ("wasi:otel/logs@0.2.0-rc.2", Stands::Served),
+    ("spin:key-value/key-value@3.0.0", Stands::Served),
+    ("spin:redis/redis@3.0.0", Stands::Served),
+    ("spin:variables/variables@3.0.0", Stands::Served),
+    ("spin:mqtt/mqtt@3.0.0", Stands::Denied),
+    ("spin:mysql/mysql@3.0.0", Stands::Denied),
+    ("spin:postgres/postgres@3.0.0", Stands::Denied),
+    ("spin:postgres/postgres@4.0.0", Stands::Denied),
+    ("spin:postgres/postgres@4.2.0", Stands::Denied),
+    ("spin:sqlite/sqlite@3.0.0", Stands::Denied),
+    ("spin:sqlite/sqlite@3.1.0", Stands::Denied),
+    ("fermyon:spin/key-value@2.0.0", Stands::Served),
+    ("fermyon:spin/redis@2.0.0", Stands::Served),
+    ("fermyon:spin/variables@2.0.0", Stands::Served),
+    ("fermyon:spin/llm@2.0.0", Stands::Denied),
+    ("fermyon:spin/mqtt@2.0.0", Stands::Denied),
+    ("fermyon:spin/mysql@2.0.0", Stands::Denied),
+    ("fermyon:spin/postgres@2.0.0", Stands::Denied),
+    ("fermyon:spin/rdbms-types@2.0.0", Stands::Denied),
+    ("fermyon:spin/sqlite@2.0.0", Stands::Denied),
+    ("fermyon:spin/config", Stands::Served),
+    ("fermyon:spin/key-value", Stands::Served),
+    ("fermyon:spin/redis", Stands::Served),
+    ("fermyon:spin/llm", Stands::Denied),
+    ("fermyon:spin/sqlite", Stands::Denied),
+    ("fermyon:spin/redis-types", Stands::Served),
+    ("fermyon:spin/mysql", Stands::Denied),
+    ("fermyon:spin/postgres", Stands::Denied),
+    ("fermyon:spin/rdbms-types", Stands::Denied),
 ];
 
 /// Whether an import of this name links without being served.
@@ -48,16 +111,18 @@ fn define(
     engine: &wasmtime::Engine,
 ) -> wasmtime::Result<()> {
     for (name, export) in instance.exports(engine) {
-        let text = format!("{interface}#{name} is not served here: storage is key-value stores and Redis");
         match export.ty {
-            ComponentItem::ComponentFunc(function) if function.async_() => {
-                linker.func_new_concurrent(name, move |_, _, _, _| {
-                    let text = text.clone();
-                    Box::pin(async move { Err(wasmtime::Error::msg(text)) })
-                })?;
-            }
-            ComponentItem::ComponentFunc(_) => {
-                linker.func_new(name, move |_, _, _, _| Err(wasmtime::Error::msg(text.clone())))?;
+            ComponentItem::ComponentFunc(function) => {
+                let call = Call { name: format!("{interface}#{name}"), answer: Answer::of(name, &function) };
+                if function.async_() {
+                    linker.func_new_concurrent(name, move |accessor, _, given, results| {
+                        let answered =
+                            accessor.with(|mut access| call.answer(access.as_context_mut(), (given, results)));
+                        Box::pin(async move { answered })
+                    })?;
+                } else {
+                    linker.func_new(name, move |store, _, given, results| call.answer(store, (given, results)))?;
+                }
             }
             ComponentItem::Resource(_) => linker.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?,
             ComponentItem::CoreFunc(_)
@@ -68,4 +133,110 @@ fn define(
         }
     }
     Ok(())
+}
+
+/// A function that is not served.
+struct Call {
+    /// With its interface.
+    name: String,
+    answer: Answer,
+}
+
+/// What a call of it comes to.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// A case of the interface's error, and whether it has room for a text.
+    Case(String, bool),
+    /// A word of an error that is an enumeration.
+    Word(String),
+    /// An error that is a text.
+    Text,
+    /// A resource whose other functions say that it is not served: a constructor has no error to give.
+    Made,
+    /// Nothing that the guest could go on with.
+    Trap,
+}
+
+impl Answer {
+    fn of(name: &str, function: &ComponentFunc) -> Self {
+        if name.starts_with("[constructor]") {
+            return Self::Made;
+        }
+        let Some(Type::Result(result)) = function.results().next() else { return Self::Trap };
+        let best = |has: &dyn Fn(&str) -> bool| CASES.into_iter().find(|name| has(name)).map(str::to_owned);
+        match result.err() {
+            Some(Type::Variant(error)) => {
+                let cases = error.cases().filter_map(|case| match case.ty {
+                    None => Some((case.name.to_owned(), false)),
+                    Some(Type::String) => Some((case.name.to_owned(), true)),
+                    Some(_) => None,
+                });
+                let cases: Vec<_> = cases.collect();
+                let best = best(&|name| cases.iter().any(|(case, _)| case == name));
+                let found = cases.iter().find(|(case, _)| Some(case) == best.as_ref()).or(cases.last());
+                found.map_or(Self::Trap, |(name, has_text)| Self::Case(name.clone(), *has_text))
+            }
+            Some(Type::Enum(error)) => {
+                let best = best(&|name| error.names().any(|case| case == name));
+                best.or_else(|| error.names().last().map(str::to_owned)).map_or(Self::Trap, Self::Word)
+            }
+            Some(Type::String) => Self::Text,
+            Some(_) | None => Self::Trap,
+        }
+    }
+}
+
+impl Call {
+    /// # Errors
+    /// The guest cannot go on without an answer that is none.
+    fn answer(
+        &self,
+        mut store: StoreContextMut<'_, Guest>,
+        (given, results): (&[Val], &mut [Val]),
+    ) -> wasmtime::Result<()> {
+        for value in given {
+            if let Val::Resource(resource) = value {
+                // What was lent must be given back before the call ends.
+                let _back = Resource::<()>::try_from_resource_any(*resource, &mut store)?;
+            }
+        }
+        let text = || format!("{} was called: {WHY}", self.name);
+        let error = match &self.answer {
+            Answer::Case(name, true) => Val::Variant(name.clone(), Some(Box::new(Val::String(text())))),
+            Answer::Case(name, false) => Val::Variant(name.clone(), None),
+            Answer::Word(name) => Val::Enum(name.clone()),
+            Answer::Text => Val::String(text()),
+            Answer::Made => {
+                let made = ResourceAny::try_from_resource(Resource::<()>::new_own(0), &mut store)?;
+                return put(results, Val::Resource(made));
+            }
+            Answer::Trap => return Err(wasmtime::Error::msg(text())),
+        };
+        store.data().notices.say(&text());
+        put(results, Val::Result(Err(Some(Box::new(error)))))
+    }
+}
+
+fn put(results: &mut [Val], value: Val) -> wasmtime::Result<()> {
+    match results {
+        [result] => {
+            *result = value;
+            Ok(())
+        }
+        _ => Err(wasmtime::Error::msg("a function of another shape than its type says")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::SERVED;
+
+    #[test]
+    fn every_interface_of_spins_worlds_stands_as_the_table_says() {
+        for (name, stands) in OF_SPIN {
+            let is_served = SERVED.iter().any(|(served, _)| name.starts_with(served));
+            assert_eq!((is_served, is_denied(name)), (stands == Stands::Served, stands == Stands::Denied), "{name}");
+        }
+    }
 }

@@ -209,6 +209,7 @@ impl Target {
             && match &grant.host {
                 GrantedHost::Any => self.own().is_none(),
                 GrantedHost::Address(address) => self.host.parse() == Ok(*address),
+                GrantedHost::ThisMachine(name) => self.host == *name,
                 GrantedHost::Name(pattern) => Domain::parse(&self.host).is_some_and(|name| matches(pattern, &name)),
             }
     }
@@ -225,8 +226,7 @@ fn matches(pattern: &Pattern, name: &Domain) -> bool {
 
 /// Whether this very address was granted, for this scheme and port.
 fn is_granted(grants: &[Grant], target: &Target, address: IpAddr) -> bool {
-    let of = |grant: &Grant| grant.https == target.https && grant.port.is_none_or(|port| port == target.port);
-    grants.iter().any(|grant| of(grant) && grant.host == GrantedHost::Address(address.to_canonical()))
+    grants.iter().any(|grant| grant.opens((target.https, &target.host, target.port), address.to_canonical()))
 }
 
 /// Whether an address is of this machine, of a network behind it, or of nobody (IANA special-purpose registries).

@@ -11,10 +11,12 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::egress::Egress;
 use super::http::WayOut;
 use super::keyvalue::Stores;
+use super::notices::Notices;
+use super::otel;
 use super::random::Counted;
 use super::stdio::LogStream;
 use crate::telemetry::{GuestLogs, Record, Stream};
-use crate::tenant::{Component, Count, Ledger, Limits, Tenant, cost};
+use crate::tenant::{Component, Count, Handler, Ledger, Limits, Tenant, cost};
 
 /// The most host resources (streams, bodies, buckets …) that an instance may hold at once.
 pub(crate) const RESOURCES_MAX: usize = 200;
@@ -47,6 +49,10 @@ pub(crate) struct Guest {
     random: Arc<AtomicU64>,
     /// Its standard output and error.
     streams: [LogStream; 2],
+    /// What the gateway says to its developer.
+    pub(super) notices: Notices,
+    /// What it sent by wasi:otel.
+    pub(super) otel: otel::Sent,
     /// Fuel for making it, or for using it again.
     made_for: u64,
 }
@@ -74,6 +80,7 @@ impl Guest {
         };
         let random = Arc::<AtomicU64>::default();
         let streams = [log(Stream::Stdout), log(Stream::Stderr)];
+        let notices = Notices::new(streams[1].clone());
         let mut wasi = WasiCtx::builder();
         wasi.stdout(streams[0].clone())
             .stderr(streams[1].clone())
@@ -101,6 +108,7 @@ impl Guest {
                 component: Arc::clone(make.component),
                 egress: Arc::clone(make.egress),
                 record: Arc::clone(make.record),
+                notices: notices.clone(),
                 max: make.limits.outbound,
                 chain: make.chain.clone(),
                 owed: 0,
@@ -117,13 +125,15 @@ impl Guest {
             log_lines: 0,
             random,
             streams,
+            notices,
+            otel: otel::Sent::default(),
             made_for: cost::INSTANCE,
         }
     }
 
     /// Has its tenant's log say what it gave as an error.
     pub(crate) fn print_error(&self, text: &str) {
-        self.streams[1].print(&format!("tollgate: the run failed: {text}\n"));
+        self.streams[1].line(&format!("tollgate: the run failed: {text}"));
     }
 
     /// Makes what it does from now on part of this record.
@@ -148,7 +158,19 @@ impl Guest {
         self.made_for = cost::INSTANCE_AGAIN;
         self.fuel_of_host = self.made_for;
         self.random.store(0, Ordering::Relaxed);
+        self.notices.begin_again();
+        self.otel = otel::Sent::default();
         (self.is_tick, self.body_bytes, self.log_lines) = (false, 0, 0);
+    }
+
+    /// By which of its handlers it is called, where its tenant's file says so.
+    pub(crate) fn handler(&self) -> Option<Handler> {
+        self.stores.component().handler
+    }
+
+    /// Writes a line to the tenant's log, of standard error or of standard output.
+    pub(super) fn print(&self, is_error: bool, text: &str) {
+        self.streams[usize::from(is_error)].line(text);
     }
 
     /// Fuel for having it at all, which every request pays.

@@ -19,6 +19,7 @@ use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, Resul
 
 use super::egress::{Asked, Egress, Target};
 use super::guest::RESOURCES_MAX;
+use super::notices::Notices;
 use crate::http::CDN_LOOP;
 use crate::telemetry::{OutboundSpan, Record};
 use crate::tenant::{Component, Outbound, Tenant, cost};
@@ -41,6 +42,7 @@ pub(super) struct WayOut {
     pub(super) component: Arc<Component>,
     pub(super) egress: Arc<Egress>,
     pub(super) record: Arc<Record>,
+    pub(super) notices: Notices,
     /// Requests that one instance may send.
     pub(super) max: u64,
     /// Whom the request has been at, which all that leave carry on.
@@ -67,7 +69,13 @@ impl WasiHttpHooks for WayOut {
         }
         let target = match Target::of(request.uri(), &self.component.egress) {
             Ok(target) => target,
-            Err(error) => return Box::new(std::future::ready(Err(error))),
+            Err(error) => {
+                if matches!(error, Error::HttpRequestDenied) {
+                    self.record.outbound_denied();
+                    self.notices.denied(&self.component, request.uri());
+                }
+                return Box::new(std::future::ready(Err(error)));
+            }
         };
         let permit = match self.tenant.ledger.go_out() {
             Ok(permit) => permit,

@@ -149,7 +149,7 @@ impl wit::Host for Guest {
     async fn open(&mut self, name: String) -> Answer<Resource<Bucket>> {
         match self.stores.open(&name) {
             Some(scoped) => Ok(Ok(self.table.push(Bucket(scoped))?)),
-            None => Ok(Err(wit::Error::NoSuchStore)),
+            None => Ok(Err(wit::Error::AccessDenied)),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a guest may call: the linker, one file an interface, and the list of what is served.
 //!
 //! Default deny: sockets are there so that standard libraries link, and refuse everything; files are those that were granted,
-//! to read; outbound HTTP goes to granted origins only; a key-value store that was not granted does not exist.
+//! to read; outbound HTTP goes to granted origins only; a key-value store that was not granted is denied,
+//! whether anybody has one of that name or not.
 
 mod candidates;
 mod denied;
@@ -11,6 +12,8 @@ mod http;
 pub(crate) mod inbound;
 mod keyvalue;
 mod keyvalue_other;
+mod notices;
+mod otel;
 mod random;
 mod spin;
 mod spin_http;
@@ -24,14 +27,16 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Type};
 
 pub(crate) use candidates::HANDLERS as HANDLERS_OF_2023;
-pub(crate) use denied::is_denied;
+pub(crate) use denied::{DENIED, is_denied};
+#[cfg(test)]
+pub(crate) use denied::{OF_SPIN, Stands};
 pub(crate) use egress::{Asked, Egress, Neighbours, Settings, Told, Whom, trusting};
 pub(crate) use guest::{Denied, Guest, Make};
 pub(crate) use http::UNREAD_BYTES_MAX;
 pub(crate) use variables::is_name as is_variable;
 
 /// Imports that are served: how the name begins, and what to say of it.
-pub(crate) const SERVED: [(&str, &str); 24] = [
+pub(crate) const SERVED: [(&str, &str); 28] = [
     ("wasi:http/types@", "0.2.x, 0.3.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
     ("wasi:http/outgoing-handler@", "0.2.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10, to granted origins"),
     ("wasi:http/client@", "0.3.x, to granted origins"),
@@ -56,6 +61,10 @@ pub(crate) const SERVED: [(&str, &str); 24] = [
     ("wasi:config/store@", "0.2.0-draft-2024-09-27, 0.2.0-rc.1"),
     ("spin:key-value/key-value@", "3.0.0"),
     ("spin:redis/redis@", "3.0.0"),
+    ("wasi:otel/types@", "0.2.0-rc.2"),
+    ("wasi:otel/tracing@", "0.2.0-rc.2, to the request's trace"),
+    ("wasi:otel/logs@", "0.2.0-rc.2, to the tenant's log"),
+    ("wasi:otel/metrics@", "0.2.0-rc.2, to the tenant's log"),
 ];
 
 /// How an import stands with [`SERVED`].
@@ -158,6 +167,9 @@ fn most(engine: &wasmtime::Engine, is_concurrent: bool) -> wasmtime::Result<Link
     variables::draft::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     variables::candidate::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     inbound::cron::fermyon::spin_cron::cron_types::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    otel::bindings::wasi::otel::tracing::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    otel::bindings::wasi::otel::logs::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    otel::bindings::wasi::otel::metrics::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     Ok(linker)
 }
 

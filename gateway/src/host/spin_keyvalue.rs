@@ -32,7 +32,7 @@ impl two::HostStore for Guest {
     async fn open(&mut self, label: String) -> Answer<Resource<OpenStore>, two::Error> {
         Ok(match self.open_store(&label) {
             Ok(Some(store)) => Ok(store),
-            Ok(None) => Err(two::Error::NoSuchStore),
+            Ok(None) => Err(two::Error::AccessDenied),
             Err(_full) => Err(two::Error::StoreTableFull),
         })
     }
@@ -93,7 +93,7 @@ impl one::Host for Guest {
     async fn open(&mut self, name: String) -> Answer<u32, one::Error> {
         Ok(match self.open_store(&name) {
             Ok(Some(store)) => Ok(store.rep()),
-            Ok(None) => Err(one::Error::NoSuchStore),
+            Ok(None) => Err(one::Error::AccessDenied),
             Err(_full) => Err(one::Error::StoreTableFull),
         })
     }

@@ -77,7 +77,7 @@ impl<U: Send + 'static> kv::HostStoreWithStore<U> for HasSelf<Guest> {
     async fn open(at: &At<U>, label: String) -> Told<Resource<OpenStore>, kv::Error> {
         Ok(match at.with(|mut access| access.get().open_store(&label)) {
             Ok(Some(store)) => Ok(store),
-            Ok(None) => Err(kv::Error::NoSuchStore),
+            Ok(None) => Err(kv::Error::AccessDenied),
             Err(_full) => Err(kv::Error::StoreTableFull),
         })
     }

@@ -56,9 +56,14 @@ impl Lines {
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.partial);
-        self.written += 1;
+        self.line(String::from_utf8_lossy(&line).into_owned());
+    }
+
+    /// A whole line, also while the guest is in the middle of one of its own.
+    fn line(&mut self, text: String) {
+        self.written = self.written.saturating_add(1);
         match self.written.cmp(&LINES_MAX) {
-            std::cmp::Ordering::Less => self.write(String::from_utf8_lossy(&line).into_owned()),
+            std::cmp::Ordering::Less => self.write(text),
             std::cmp::Ordering::Equal => {
                 self.write(format!("(a request may write {LINES_MAX} lines; what follows is dropped)"));
             }
@@ -117,9 +122,10 @@ impl LogStream {
         lines.record = Arc::clone(record);
     }
 
-    /// Whole lines, as if the guest had written them.
-    pub(super) fn print(&self, text: &str) {
-        self.take(text.as_bytes());
+    /// Writes a line that the guest did not print.
+    pub(super) fn line(&self, text: &str) {
+        let text = text.get(..text.floor_char_boundary(LINE_BYTES_MAX)).unwrap_or_default();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).line(text.to_owned());
     }
 
     fn take(&self, bytes: &[u8]) {

@@ -80,7 +80,9 @@ impl one::fermyon::spin::config::Host for Guest {
     async fn get_config(&mut self, key: String) -> wasmtime::Result<Result<String, one::fermyon::spin::config::Error>> {
         use one::fermyon::spin::config::Error;
         Ok(self.spin_variable(&key).map_err(|missing| match missing {
-            Missing::Name(text) | Missing::Undefined(text) => Error::InvalidKey(text),
+            Missing::Name(text) => Error::InvalidKey(text),
+            // Spin 1's interface has no word of its own for it.
+            Missing::Undefined(text) => Error::Provider(text),
         }))
     }
 }

@@ -89,7 +89,7 @@ impl Code {
 }
 
 /// Moves on when a report's fields change or mean something else, so that none of before is taken for one of now.
-const REPORT_FORMAT: u32 = 5;
+const REPORT_FORMAT: u32 = 7;
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ impl Artifacts {
         engines.single.precompile_compatibility_hash().hash(&mut collect);
         engines.concurrent.precompile_compatibility_hash().hash(&mut collect);
         // What is noted of a component depends on what is served.
-        crate::host::SERVED.hash(&mut collect);
+        (crate::host::SERVED, crate::host::DENIED).hash(&mut collect);
         let engines = Digest::of(&collect.0).to_string()[..16].to_owned();
         Ok(Self { dir: dir.to_owned(), vouched: Arc::default(), engines })
     }

@@ -23,18 +23,30 @@ use crate::deadline::Moment;
 use crate::host::Linkers;
 use crate::ids::Digest;
 use crate::telemetry::Metrics;
-use crate::tenant::Ledger;
+use crate::tenant::{Handler as Asked, Ledger};
 
 /// A component that is ready to be instantiated.
 pub(super) struct Ready {
     pub(super) engine: Engine,
-    /// As what answers requests.
-    pub(super) http: Option<Handler>,
+    /// As what answers requests: by wasi:http 0.2 or what is served as that, and by 0.3.
+    http: [Option<Handler>; 2],
     /// As what messages start.
     pub(super) listener: Option<Listener>,
     /// As what the time starts.
     pub(super) timed: Option<Timed>,
     bytes: u32,
+}
+
+impl Ready {
+    /// The handler that is asked for; of both, 0.2's where nothing is.
+    pub(super) fn handler(&self, asked: Option<Asked>) -> Option<&Handler> {
+        let [two, three] = &self.http;
+        match asked {
+            Some(Asked::V02) => two.as_ref(),
+            Some(Asked::V03) => three.as_ref(),
+            None => two.as_ref().or(three.as_ref()),
+        }
+    }
 }
 
 pub(super) struct Components {
@@ -123,8 +135,8 @@ impl Loader {
         let pre = linkers.link(&component)?;
         std::thread::yield_now();
         let (listener, timed) = (Listener::of(&pre), Timed::of(&pre));
-        let http = Handler::of(&pre);
-        let is_any = http.is_some() || listener.is_some() || timed.is_some();
+        let http = Handler::each(&pre);
+        let is_any = http.iter().any(Option::is_some) || listener.is_some() || timed.is_some();
         anyhow::ensure!(is_any, "the component has no handler");
         Ok(Arc::new(Ready { engine: engine.clone(), http, listener, timed, bytes }))
     }

@@ -1,6 +1,7 @@
 //! The call of a component's handler, whichever it has.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt as _;
@@ -43,7 +44,7 @@ pub(super) async fn call(
     service: Option<Service>,
     (record, started): (&Record, Instant),
 ) -> wasmtime::Result<Option<Service>> {
-    match (work, &component.http) {
+    match (work, component.handler(store.data().handler())) {
         (Work::Request(request, head), Some(Handler::Two(pre))) => {
             let proxy = pre.instantiate_async(&mut *store).await?;
             instantiated(record, started).await;
@@ -71,7 +72,7 @@ pub(super) async fn call(
                     service
                 }
             };
-            let is_whole = call_03(store, &service, request, head).await?;
+            let is_whole = call_03(store, &service, request, head, record).await?;
             Ok(is_whole.then_some(service))
         }
         (Work::Event(cause, said), _) => {
@@ -129,7 +130,9 @@ fn of_02(
     let is_plain = request.uri().scheme() == Some(&http::uri::Scheme::HTTP);
     let scheme = if is_plain { Scheme::Http } else { Scheme::Https };
     let request = store.data_mut().http().new_incoming_request(scheme, request)?;
+    let own = Arc::clone(&store.data().record);
     let out = store.data_mut().http().new_response_outparam_from_callback(move |answer| {
+        own.answered();
         let answer = answer.map(|response| response.map(Source::Channel)).map_err(|_error_code| Fault::NoResponse);
         outbox::post(move || {
             // Nobody waits any more where the client has left.
@@ -146,6 +149,7 @@ async fn call_03(
     service: &Service,
     request: Request,
     head: oneshot::Sender<Result<Head, Fault>>,
+    record: &Record,
 ) -> wasmtime::Result<bool> {
     let request = request.map(|body| body.map_err(to_wasi));
     let (request, transferred) = p3::Request::from_http(store.data_mut().http().hooks, request);
@@ -164,6 +168,7 @@ async fn call_03(
             let (parts, mut body) = response.into_parts();
             let (pieces, queue) = mpsc::channel(FRAMES_WAITING);
             let answer = http::Response::from_parts(parts, Source::Driven(queue));
+            record.answered();
             outbox::post(move || {
                 let _gone = head.send(Ok(answer));
             });
@@ -175,6 +180,7 @@ async fn call_03(
                 }
             }
             let _gone = pieces.send(Piece::End).await;
+            record.finished();
             // What the guest still does after its response, within the same limits.
             poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
             Ok(true)

@@ -22,12 +22,18 @@ pub(super) enum Handler {
 }
 
 impl Handler {
-    /// Nothing where it has no such handler.
+    /// The one that is called where nobody asks for another; nothing where it has none.
     pub(super) fn of(pre: &InstancePre<Guest>) -> Option<Self> {
+        let [two, three] = Self::each(pre);
+        two.or(three)
+    }
+
+    /// By wasi:http 0.2 or what is served as that, and by 0.3.
+    pub(super) fn each(pre: &InstancePre<Guest>) -> [Option<Self>; 2] {
         let two = || Pre02::new(pre.clone()).ok().map(Self::Two);
         let three = || Pre03::new(pre.clone()).ok().map(Self::Three);
         let one = || ResponderPre::new(pre.clone()).ok().map(Self::SpinOne);
-        two().or_else(|| Self::of_2023(pre)).or_else(three).or_else(one)
+        [two().or_else(|| Self::of_2023(pre)).or_else(one), three()]
     }
 
     fn of_2023(pre: &InstancePre<Guest>) -> Option<Self> {

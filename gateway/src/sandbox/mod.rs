@@ -10,6 +10,7 @@ mod compile;
 mod engine;
 mod fuel;
 mod handler;
+mod meaning;
 mod message;
 mod modules;
 mod reaper;

@@ -1,8 +1,11 @@
 //! What a guest answered: a head, and a body that is still being made.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -56,9 +59,14 @@ pub(super) enum Source {
     Driven(mpsc::Receiver<Piece>),
 }
 
+/// Bytes of a body that are waited for before its head is sent, where the guest said how many there are, and for how long: what is
+/// wrong with a small body is found out while the client can still be told.
+const LOOK_BYTES_MAX: u64 = 16 << 10;
+const LOOK_TIME: Duration = Duration::from_millis(20);
+
 /// The body of a [`Reply`].
 ///
-/// Invariant: it ends well only if the guest finished it: where the guest trapped or ran out of something, the last
+/// Invariant: it ends well only if the guest finished it: where the guest trapped or ran out of something before, the last
 /// frame is an error, and the client sees a torn stream instead of a whole one.
 pub(crate) struct GuestBody {
     source: Source,
@@ -67,8 +75,14 @@ pub(crate) struct GuestBody {
     cancel: CancelOnDrop,
     /// Resolves when the instance has ended and its fault, if any, is noted.
     ended: oneshot::Receiver<()>,
+    /// Whether that is what it waits for.
+    is_closing: bool,
     /// Bytes still to come, where the guest declared how many: a client with all of them asks for no more.
     left: Option<u64>,
+    /// What came before the head was sent.
+    early: VecDeque<Frame<Bytes>>,
+    /// Whether that is all of it.
+    is_all_early: bool,
     admitted: Arc<Admitted>,
 }
 
@@ -81,8 +95,9 @@ impl GuestBody {
         ended: oneshot::Receiver<()>,
         admitted: Arc<Admitted>,
     ) -> Self {
-        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        Self { source, record, finished: false, cancel, ended, left: length, admitted }
+        let left = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let (early, is_all_early) = Default::default();
+        Self { source, record, finished: false, cancel, ended, is_closing: false, left, early, is_all_early, admitted }
     }
 
     /// Bytes that the header section may have.
@@ -96,22 +111,71 @@ impl GuestBody {
         fault
     }
 
+    /// Of an answer that has no body for the client (to a HEAD, and 204 and 304): its length is another response's.
+    pub(super) const fn is_never_sent(&mut self) {
+        self.left = None;
+    }
+
+    /// Waits a moment for a body whose length was declared. To be called before the head is sent.
+    ///
+    /// # Errors
+    /// The body broke off, or is of another length.
+    pub(super) async fn look_ahead(&mut self) -> Result<(), Fault> {
+        let Some(declared) = self.left.filter(|left| *left > 0) else { return Ok(()) };
+        let wanted = declared.min(LOOK_BYTES_MAX);
+        let mut came = 0;
+        let looking = poll_fn(|cx| {
+            while came < wanted {
+                match std::task::ready!(self.pull(cx)) {
+                    Some(Ok(frame)) => {
+                        came += frame.data_ref().map_or(0, |data| data.len() as u64);
+                        self.early.push_back(frame);
+                    }
+                    Some(Err(fault)) => return Poll::Ready(Err(fault)),
+                    None => {
+                        self.is_all_early = true;
+                        return Poll::Ready(if came < declared { Err(Fault::BadResponse) } else { Ok(()) });
+                    }
+                }
+            }
+            Poll::Ready(if came > declared { Err(Fault::BadResponse) } else { Ok(()) })
+        });
+        // A body that takes its time is sent as it comes.
+        tokio::time::timeout(LOOK_TIME, looking).await.unwrap_or(Ok(()))
+    }
+
+    /// The next frame as the guest made it, or the end of what it finished.
+    fn pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if self.is_closing {
+            // The queue goes a moment before the fault is noted.
+            let _over = std::task::ready!(Pin::new(&mut self.ended).poll(cx));
+            return Poll::Ready(Some(Err(self.record.first_fault().unwrap_or(Fault::BadResponse))));
+        }
+        match &mut self.source {
+            Source::Channel(body) => match std::task::ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+                Some(Err(_reason)) => Poll::Ready(Some(Err(self.record.first_fault().unwrap_or(Fault::BadResponse)))),
+                // It ends so, too, where the instance was dropped in the middle of it.
+                None => match self.record.first_fault().filter(|_| !self.record.is_finished()) {
+                    Some(fault) => Poll::Ready(Some(Err(fault))),
+                    None => Poll::Ready(None),
+                },
+            },
+            Source::Driven(queue) => match std::task::ready!(queue.poll_recv(cx)) {
+                Some(Piece::Frame(frame)) => Poll::Ready(Some(Ok(frame))),
+                Some(Piece::End) => Poll::Ready(None),
+                None => {
+                    self.is_closing = true;
+                    self.pull(cx)
+                }
+            },
+        }
+    }
+
     fn tear(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
-        let fault = self.record.first_fault().unwrap_or(fault);
         self.record.fault(fault);
         self.finished = true;
         Poll::Ready(Some(Err(Torn(fault))))
-    }
-
-    fn end(&mut self) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
-        match self.record.first_fault() {
-            Some(fault) => self.tear(fault),
-            None => {
-                self.finished = true;
-                self.cancel.disarm();
-                Poll::Ready(None)
-            }
-        }
     }
 }
 
@@ -123,23 +187,22 @@ impl Body for GuestBody {
         if self.finished {
             return Poll::Ready(None);
         }
-        let next = match &mut self.source {
-            Source::Channel(body) => match std::task::ready!(Pin::new(body).poll_frame(cx)) {
-                Some(Ok(frame)) => Some(frame),
-                Some(Err(_reason)) => return self.tear(Fault::BadResponse),
-                None => None,
-            },
-            Source::Driven(queue) => match std::task::ready!(queue.poll_recv(cx)) {
-                Some(Piece::Frame(frame)) => Some(frame),
-                Some(Piece::End) => None,
-                None => {
-                    // The queue goes a moment before the fault is noted.
-                    let _over = std::task::ready!(Pin::new(&mut self.ended).poll(cx));
-                    return self.tear(Fault::BadResponse);
-                }
-            },
+        let next = match self.early.pop_front() {
+            Some(frame) => Some(Ok(frame)),
+            None if self.is_all_early => None,
+            None => std::task::ready!(self.pull(cx)),
         };
-        let Some(frame) = next else { return self.end() };
+        let frame = match next {
+            Some(Ok(frame)) => frame,
+            Some(Err(fault)) => return self.tear(fault),
+            // The client waits for the rest.
+            None if self.left.is_some_and(|left| left > 0) => return self.tear(Fault::BadResponse),
+            None => {
+                self.finished = true;
+                self.cancel.disarm();
+                return Poll::Ready(None);
+            }
+        };
         match frame.data_ref() {
             Some(data) => {
                 let bytes = data.len() as u64;
@@ -165,13 +228,14 @@ impl Body for GuestBody {
             Source::Channel(body) => body.is_end_stream() || self.left == Some(0),
             Source::Driven(_) => self.left == Some(0),
         };
-        is_whole && self.record.first_fault().is_none()
+        let is_fine = self.record.first_fault().is_none() || self.record.is_finished();
+        is_whole && self.early.is_empty() && is_fine
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Channel(body) => body.size_hint(),
-            Source::Driven(_) => SizeHint::default(),
+            Source::Channel(body) if self.early.is_empty() => body.size_hint(),
+            Source::Channel(_) | Source::Driven(_) => SizeHint::default(),
         }
     }
 }

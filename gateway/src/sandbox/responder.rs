@@ -59,7 +59,7 @@ pub(super) async fn call(
     let answered = responder.fermyon_spin_inbound_http().call_handle_request(&mut *store, &given).await?;
     drop(given);
     store.data_mut().meter.release(held);
-    send(store, answered, (head, is_head)).await
+    send(store, answered, (head, is_head), record).await
 }
 
 /// The request's body, on the instance's account; nothing where it broke its limits.
@@ -80,6 +80,7 @@ async fn send(
     store: &mut Store<Guest>,
     answered: wit::Response,
     (head, is_head): (oneshot::Sender<Result<Head, Fault>>, bool),
+    record: &Record,
 ) -> wasmtime::Result<()> {
     let body = Bytes::from(answered.body.unwrap_or_default());
     if !store.data_mut().meter.hold(body.len() as u64) {
@@ -97,6 +98,7 @@ async fn send(
     if !is_head && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         answer.headers_mut().insert(http::header::CONTENT_LENGTH, body.len().into());
     }
+    record.answered();
     post(head, Ok(answer));
     let mut left = body;
     while !left.is_empty() {
@@ -106,6 +108,7 @@ async fn send(
         }
     }
     let _gone = pieces.send(Piece::End).await;
+    record.finished();
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use wasmtime::{AsContextMut as _, Engine, Store, Trap};
+use wasmtime::{AsContextMut as _, Engine, Store};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
@@ -18,13 +18,14 @@ use super::Surroundings;
 use super::cache::Ready;
 use super::call::{Request, Work, call};
 use super::fuel;
+use super::meaning::classify;
 use super::message::{Cause, Handled};
 use super::reaper::Reaper;
 use super::reply::{CancelOnDrop, GuestBody, Reply};
 use super::turns::Turns;
 use crate::admission::Admitted;
 use crate::fault::{Fault, Quotum};
-use crate::host::{Denied, Guest, Make};
+use crate::host::{Guest, Make};
 use crate::http::{Verdict, cdn_loop};
 use crate::telemetry::{self, Line, Record, Stream};
 use crate::tenant::Ledger;
@@ -54,6 +55,7 @@ pub(super) async fn run(
     let (head, mut answer) = oneshot::channel();
     let (over, mut ended) = oneshot::channel();
     let chain = chain(&admitted, request.headers());
+    let is_head = request.method() == http::Method::HEAD;
     let instance = Instance::of(&component.engine, around, Arc::clone(&admitted), Arc::clone(&record), chain, over);
     let started = Instant::now();
     // In a place of its own: it is large, and is moved with each layer around it.
@@ -74,12 +76,17 @@ pub(super) async fn run(
         },
     };
     let (parts, source) = head?.into_parts();
-    if let Some(fault) = record.first_fault() {
+    if let Some(fault) = record.first_fault().filter(|_| !record.is_finished()) {
         // It failed so soon after its head that nothing has left yet: that is better told than shown as a torn body.
         return Err(fault);
     }
     record.guest_ran(started.elapsed());
-    let body = GuestBody::new(source, &parts.headers, record, cancel, ended, admitted);
+    let mut body = GuestBody::new(source, &parts.headers, record, cancel, ended, admitted);
+    if is_head || matches!(parts.status, http::StatusCode::NO_CONTENT | http::StatusCode::NOT_MODIFIED) {
+        body.is_never_sent();
+    } else if let Err(fault) = body.look_ahead().await {
+        return Err(body.refuse(fault));
+    }
     Ok(http::Response::from_parts(parts, body))
 }
 
@@ -297,10 +304,12 @@ impl Instance {
                 answered = service;
             }
             Some(Err(_elapsed)) => self.ending.record.fault(Fault::Deadline),
-            Some(Ok(Err(error))) if error.downcast_ref::<I32Exit>().is_some_and(|exit| exit.0 == 0) => {
-                self.look_for_unfinished();
-            }
+            Some(Ok(Err(error))) if self.has_left(&error) => self.look_for_unfinished(),
             Some(Ok(Err(error))) => {
+                if self.ending.record.has_answer() && !self.has_open_body() {
+                    // What came after its response is the guest's affair: the client gets the response.
+                    self.ending.record.finished();
+                }
                 let fault = classify(&error, self.store.data().meter.denied());
                 if fault == Fault::Quota(Quotum::Memory) {
                     self.ending.record.limited(self.admitted.routed.tenant().ledger.out_of_memory().fields());
@@ -339,9 +348,25 @@ impl Instance {
 
     /// A guest that returned while its body is still open has not finished it; dropping the store would look as if.
     fn look_for_unfinished(&mut self) {
-        let left_open = |entry: &(dyn Any + Send)| entry.is::<HostOutgoingBody>();
-        if self.store.data_mut().http().table.iter_mut().any(|entry| left_open(entry)) {
+        if self.has_open_body() {
             self.ending.record.fault(Fault::BadResponse);
+        }
+    }
+
+    fn has_open_body(&mut self) -> bool {
+        let is_open = |entry: &(dyn Any + Send)| entry.is::<HostOutgoingBody>();
+        self.store.data_mut().http().table.iter_mut().any(|entry| is_open(entry))
+    }
+
+    /// Whether it ended itself: with 0, or after its response with any code, which is noted for the tenant.
+    fn has_left(&self, error: &wasmtime::Error) -> bool {
+        match error.downcast_ref::<I32Exit>() {
+            Some(I32Exit(0)) => true,
+            Some(exit) if self.ending.record.has_answer() => {
+                self.write_line(format!("tollgate: the component ended with exit code {} after its response", exit.0));
+                true
+            }
+            Some(_) | None => false,
         }
     }
 
@@ -349,36 +374,18 @@ impl Instance {
     fn tell_tenant(&self, fault: Fault, error: &wasmtime::Error) {
         let text = format!("{error:#}");
         for line in std::iter::once(format!("tollgate: {fault}").as_str()).chain(text.lines()).take(40) {
-            self.ending.around.logs.write(Line {
-                at: std::time::SystemTime::now(),
-                tenant: self.admitted.routed.tenant().id.clone(),
-                component: self.admitted.routed.component().name.clone(),
-                request: self.ending.record.id,
-                stream: Stream::Stderr,
-                text: line.to_owned(),
-            });
+            self.write_line(line.to_owned());
         }
     }
-}
 
-/// What a run's error means. `denied`: a trap after that is an allocator giving up.
-fn classify(error: &wasmtime::Error, denied: Option<Denied>) -> Fault {
-    if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
-        return Fault::Overload;
+    fn write_line(&self, text: String) {
+        self.ending.around.logs.write(Line {
+            at: std::time::SystemTime::now(),
+            tenant: self.admitted.routed.tenant().id.clone(),
+            component: self.admitted.routed.component().name.clone(),
+            request: self.ending.record.id,
+            stream: Stream::Stderr,
+            text,
+        });
     }
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::OutOfFuel) => return Fault::Fuel,
-        Some(Trap::StackOverflow) => return Fault::Stack,
-        _ => {}
-    }
-    match denied {
-        Some(Denied::Request) => return Fault::Memory,
-        Some(Denied::Tenant) => return Fault::Quota(Quotum::Memory),
-        Some(Denied::Gateway) => return Fault::Overload,
-        None => {}
-    }
-    if error.downcast_ref::<I32Exit>().is_some() {
-        return Fault::NoResponse;
-    }
-    Fault::Trap
 }

@@ -42,6 +42,16 @@ impl Prefix {
         &self.0
     }
 
+    /// A raw key as an operator names it to Redis; for a person to read.
+    pub(crate) fn shown_key(&self, place: &str, key: &str) -> String {
+        format!("{}:{{{place}}}:r:{key}", self.0)
+    }
+
+    /// A channel in the same way.
+    pub(crate) fn shown_channel(&self, tenant: &TenantId, channel: &str) -> String {
+        format!("{}:{{{tenant}}}:ch:{channel}", self.0)
+    }
+
     /// What all keys of a place begin with.
     pub(super) fn of_place(&self, place: &Place) -> String {
         format!("{}:{{{}}}:", self.0, place.0)

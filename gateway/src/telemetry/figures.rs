@@ -196,6 +196,10 @@ impl Figures {
         self.metrics.quota_refused(&self.label, quotum);
     }
 
+    pub(crate) fn outbound_denied(&self) {
+        self.metrics.outbound_denied(&self.label);
+    }
+
     /// What came of a look at what is kept: a hit, a miss, or something stale.
     pub(crate) fn cache_asked(&self, outcome: &'static str) {
         self.metrics.cache_asked(&self.label, outcome);

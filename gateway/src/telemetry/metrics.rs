@@ -43,6 +43,7 @@ pub(crate) struct Metrics {
     fuel: Family<OfTenant, Counter>,
     faults: Family<OfFault, Counter>,
     quota_refusals: Family<OfQuota, Counter>,
+    outbound_denied: Family<OfTenant, Counter>,
     cache: Family<OfCache, Counter>,
     storage: Family<StorageCall, Counter>,
     storage_duration: Histogram,
@@ -99,6 +100,7 @@ impl Metrics {
             fuel: Family::default(),
             faults: Family::default(),
             quota_refusals: Family::default(),
+            outbound_denied: Family::default(),
             cache: Family::default(),
             storage: Family::default(),
             storage_duration: Seconds.new_metric(),
@@ -182,6 +184,11 @@ impl Metrics {
             "quota_refusals",
             "Requests, host calls and log lines that a quota of the tenant had no room for",
             self.quota_refusals.clone(),
+        );
+        r.register(
+            "outbound_denied",
+            "Outbound requests of components to origins that they were not granted",
+            self.outbound_denied.clone(),
         );
         r.register("cache_requests", "Requests that kept responses were looked up for", self.cache.clone());
         r.register("storage_calls", "Calls on the store", self.storage.clone());
@@ -315,6 +322,7 @@ impl Metrics {
         for quotum in crate::fault::Quotum::ALL {
             metrics.quota_refused("-", quotum);
         }
+        metrics.outbound_denied("-");
         metrics.cache_asked("-", "hit");
         metrics
     }

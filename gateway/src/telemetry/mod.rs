@@ -30,7 +30,7 @@ pub(crate) use metrics::Metrics;
 pub(crate) use otlp::{Otlp, Settings as OtlpSettings, Transport};
 pub(crate) use record::{Record, Times};
 pub(crate) use tasks::Tasks;
-pub(crate) use trace::{OutboundSpan, storage_call, within};
+pub(crate) use trace::{GuestSpan, OutboundSpan, storage_call, within};
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -3,7 +3,7 @@
 //! The record is shared by the response's body and by the running guest; whoever lets go last writes it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::trace::{Stage, Trace};
@@ -23,6 +23,9 @@ pub(crate) struct Record {
     pub(super) routed: std::sync::OnceLock<Whose>,
     pub(super) status: AtomicU16,
     pub(super) fault: std::sync::OnceLock<Fault>,
+    /// Whether the guest gave a head, and whether it finished all of its response.
+    has_head: AtomicBool,
+    is_whole: AtomicBool,
     /// The values of Retry-After, RateLimit-Policy and RateLimit.
     pub(super) limited: std::sync::OnceLock<[http::HeaderValue; 3]>,
     pub(super) queue_us: AtomicU64,
@@ -134,6 +137,8 @@ impl Record {
             routed: std::sync::OnceLock::new(),
             status: AtomicU16::new(0),
             fault: std::sync::OnceLock::new(),
+            has_head: AtomicBool::new(false),
+            is_whole: AtomicBool::new(false),
             limited: std::sync::OnceLock::new(),
             queue_us: AtomicU64::new(0),
             load_us: AtomicU64::new(0),
@@ -173,6 +178,25 @@ impl Record {
     /// Notes a fault; the first one is the cause of the others.
     pub(crate) fn fault(&self, fault: Fault) {
         let _first = self.fault.set(fault);
+    }
+
+    /// Notes that the guest gave a head.
+    pub(crate) fn answered(&self) {
+        self.has_head.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_answer(&self) -> bool {
+        self.has_head.load(Ordering::Acquire)
+    }
+
+    /// Notes that the guest finished its response; to be noted before a fault that came after.
+    pub(crate) fn finished(&self) {
+        self.is_whole.store(true, Ordering::Release);
+    }
+
+    /// Whether all of the response may be sent, whatever became of the guest afterwards.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.is_whole.load(Ordering::Acquire)
     }
 
     pub(crate) fn first_fault(&self) -> Option<Fault> {
@@ -280,6 +304,13 @@ impl Record {
 
     pub(crate) fn lines_logged(&self) -> u64 {
         self.log_lines.load(Ordering::Relaxed)
+    }
+
+    /// Counts an outbound request that no grant of the tenant's allows.
+    pub(crate) fn outbound_denied(&self) {
+        if let Some(of) = self.routed.get() {
+            of.figures.outbound_denied();
+        }
     }
 
     /// Counts a quota of the tenant that had no room for something.

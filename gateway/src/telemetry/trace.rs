@@ -6,12 +6,14 @@
 //! A stage is told when it ended, with how long it took; so a request that is not sampled costs a look at an option, and one
 //! that is costs its spans.
 
+mod of_guest;
+
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +23,8 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor as _};
 
 use crate::ids::RequestId;
+
+pub(crate) use of_guest::GuestSpan;
 
 const TRACEPARENT: &str = "traceparent";
 
@@ -95,6 +99,8 @@ pub(crate) struct Trace {
     /// Where its spans go; nothing where it is not sampled.
     spans: Option<Arc<Spans>>,
     has_guest_ended: AtomicBool,
+    /// Spans that the guest began and has not ended.
+    open: Mutex<Vec<SpanId>>,
 }
 
 /// One stage that ended.
@@ -137,6 +143,7 @@ impl Trace {
             began: SystemTime::now(),
             spans: is_sampled.then(|| Arc::clone(spans)),
             has_guest_ended: AtomicBool::new(false),
+            open: Mutex::default(),
         }
     }
 
@@ -167,7 +174,7 @@ impl Trace {
 
     /// The same of what the guest had done.
     fn stage_of_guest(&self, stage: Stage) {
-        self.put(stage, new_span_id(), self.guest, SystemTime::now());
+        self.put(stage, new_span_id(), self.innermost(), SystemTime::now());
     }
 
     /// The handshake of the connection, which ended before the request began.
@@ -247,7 +254,7 @@ impl OutboundSpan {
             KeyValue::new("url.path", request.uri().path().to_owned()),
         ];
         attributes.extend(request.uri().port_u16().map(|port| KeyValue::new("server.port", i64::from(port))));
-        let parent = own.map_or(trace.guest, |own| own.span);
+        let parent = own.map_or_else(|| trace.innermost(), |own| own.span);
         Some(Self { trace, span, parent, began: std::time::Instant::now(), attributes, name: method })
     }
 

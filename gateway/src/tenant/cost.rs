@@ -26,6 +26,8 @@ pub(crate) const CODED_BYTE: u64 = 20;
 pub(crate) const RANDOM_BYTE: u64 = 2;
 /// One line to the tenant's log.
 pub(crate) const LOG_LINE: u64 = 4_000;
+/// One span that a guest makes itself.
+pub(crate) const SPAN: u64 = 4_000;
 /// Bytes that a memory or table grows by, for one unit: pages must be found, mapped, and cleared away afterwards.
 pub(crate) const GROWN_BYTES_A_UNIT: u64 = 4;
 
@@ -39,11 +41,12 @@ pub(crate) fn table() -> String {
         ("a host call of a component with files", HOST_CALL_WITH_FILES.to_string()),
         ("a body's bytes, in or out", format!("1 for {BODY_BYTES_A_UNIT} bytes")),
         ("a storage operation (a key)", STORAGE_OP.to_string()),
-        ("bytes of keys and values", format!("1 for {STORAGE_BYTES_A_UNIT} byte")),
+        ("bytes of keys and values, and of what wasi:otel is given", format!("1 for {STORAGE_BYTES_A_UNIT} byte")),
         ("an outbound request", OUTBOUND.to_string()),
         ("a byte of a response that is compressed", CODED_BYTE.to_string()),
         ("a random byte", RANDOM_BYTE.to_string()),
         ("a line to the log", LOG_LINE.to_string()),
+        ("a span of wasi:otel", SPAN.to_string()),
         ("bytes that a memory grows by", format!("1 for {GROWN_BYTES_A_UNIT} bytes")),
     ];
     let rows: String = rows.iter().map(|(what, cost)| format!("| {what} | {cost} |\n")).collect();

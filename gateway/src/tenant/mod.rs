@@ -110,6 +110,25 @@ impl Quota {
     }
 }
 
+/// By which of wasi:http's handlers a component is called, where it has both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handler {
+    V02,
+    V03,
+}
+
+impl Handler {
+    pub(crate) const ALL: [(&str, Self); 2] = [("0.2", Self::V02), ("0.3", Self::V03)];
+
+    /// How the exports begin that are such a handler.
+    pub(crate) const fn export(self) -> &'static str {
+        match self {
+            Self::V02 => "wasi:http/incoming-handler@0.2",
+            Self::V03 => "wasi:http/handler@0.3",
+        }
+    }
+}
+
 /// One of a tenant's components, as far as the files tell.
 #[derive(Debug)]
 pub(crate) struct Component {
@@ -117,6 +136,8 @@ pub(crate) struct Component {
     pub(crate) digest: Digest,
     /// Requests that one instance may answer, one after the other.
     pub(crate) reuse: u32,
+    /// 0.2's where the file says nothing and it has both.
+    pub(crate) handler: Option<Handler>,
     /// The stores it was granted; everything else is not there.
     pub(crate) stores: Vec<StoreName>,
     /// The addresses that it may give for Redis; each of them is the tenant's own namespace.
@@ -129,6 +150,8 @@ pub(crate) struct Component {
     pub(crate) variables: Vec<(String, String)>,
     /// Where it may send requests; nowhere, where this is empty.
     pub(crate) egress: Vec<Grant>,
+    /// Whether a Spin manifest names it, which is where its grants stand.
+    pub(crate) is_spin: bool,
 }
 
 impl Component {
@@ -223,6 +246,16 @@ impl Grant {
     pub(crate) fn is_for_neighbours(&self) -> bool {
         matches!(&self.host, GrantedHost::Name(name) if name.to_string().ends_with(".spin.internal"))
     }
+
+    /// Whether a request to this host and port may be sent to this very address, wherever it leads.
+    pub(crate) fn opens(&self, (https, host, port): (bool, &str, u16), address: std::net::IpAddr) -> bool {
+        let is_near = match &self.host {
+            GrantedHost::Address(granted) => *granted == address,
+            GrantedHost::ThisMachine(name) => name == host && address.is_loopback(),
+            GrantedHost::Any | GrantedHost::Name(_) => false,
+        };
+        is_near && self.https == https && self.port.is_none_or(|granted| granted == port)
+    }
 }
 
 /// The host of a [`Grant`].
@@ -232,6 +265,8 @@ pub(crate) enum GrantedHost {
     Any,
     /// A name, or `*.` and a name for one label more.
     Name(crate::domain::Pattern),
+    /// `localhost`, or a name below it, on a developer's own machine, which it leads to.
+    ThisMachine(String),
     /// An address, which is reachable even where no name may lead to it.
     Address(std::net::IpAddr),
 }

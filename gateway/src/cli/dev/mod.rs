@@ -1,8 +1,10 @@
 //! What a tenant's developer does: make a project, build it, serve it here, change it.
 
 mod build;
+mod dotenv;
 mod follow;
 mod project;
+pub(super) mod spins;
 mod template;
 mod templates;
 mod up;
@@ -56,7 +58,7 @@ pub(super) struct Where {
     #[arg(default_value = ".", value_name = "DIR")]
     dir: PathBuf,
     /// The same, as Spin has it
-    #[arg(short, long, value_name = "PATH")]
+    #[arg(short, long, value_name = "PATH", aliases = ["file", "from-file"])]
     from: Option<PathBuf>,
     /// Sources, environment and builds as `[component.ID.profile.NAME]` has them
     #[arg(long, value_name = "NAME")]
@@ -80,11 +82,17 @@ pub(super) struct Up {
     #[arg(long)]
     follow_all: bool,
     /// Show nothing that components print
-    #[arg(short, long, conflicts_with_all = ["follow", "follow_all"])]
+    #[arg(short, long, aliases = ["sh", "shush"], conflicts_with_all = ["follow", "follow_all"])]
     quiet: bool,
+    /// Serve only what starts this component; may be given again
+    #[arg(short, long = "component-id", value_name = "COMPONENT")]
+    component: Vec<String>,
     /// The address for plain HTTP; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+    #[arg(long, env = "SPIN_HTTP_LISTEN_ADDR", value_name = "ADDR", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
+    /// Take the next port that is free
+    #[arg(long)]
+    find_free_port: bool,
     /// Serve HTTPS on this address instead, with a development certificate
     #[arg(long, value_name = "ADDR")]
     https: Option<SocketAddr>,
@@ -98,8 +106,22 @@ pub(super) struct Up {
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
     env: Vec<(String, String)>,
     /// The value of a variable that the manifest declares
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    variable: Vec<(String, String)>,
+    #[arg(long, value_name = "NAME=VALUE|NAME=@FILE|@FILE.json|@FILE.toml")]
+    variable: Vec<String>,
+    /// Set a key of the default store before the first request; may be given again
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    key_value: Vec<(String, String)>,
+    /// The folder for the store, logs and compiled code, instead of .tollgate/state
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Begin with an empty log of what components print
+    #[arg(long)]
+    truncate_logs: bool,
+    /// wasi:otel is always served
+    #[arg(long, hide = true)]
+    experimental_wasi_otel: bool,
+    #[command(flatten)]
+    refused: spins::Refused,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -1,25 +1,35 @@
 //! `tollgate up`: one project served here, as its gateway would, with what its components print.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
 use super::project::{OWN_DIR, Project};
-use super::{Up, build, follow, watch};
+use super::{Up, build, dotenv, follow, note, spins, watch};
 use crate::cli::serve;
-use crate::config::{self, Overrides};
+use crate::config::{self, Overrides, Problem};
 
 /// What an application without a tenant's file may use: a developer looks for mistakes, and not for limits.
 const LIMITS: &str = "[limits]\nfuel = \"50G\"\nmemory = \"512MiB\"\ntime = \"60s\"\nstorage_ops = 1000\noutbound = 100\n\
                       [quota]\nmemory = \"2GiB\"\n";
 
+/// Ports that are tried after one that is taken.
+const PORTS_TRIED: u16 = 100;
+
 pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
+    asked.refused.check()?;
+    if asked.experimental_wasi_otel {
+        note("wasi:otel is served without --experimental-wasi-otel");
+    }
     let project = asked.at.project()?;
-    let unknown = asked.follow.iter().find(|name| project.components.iter().all(|component| component.id != **name));
-    if let Some(unknown) = unknown {
-        let known: Vec<_> = project.components.iter().map(|component| component.id.as_str()).collect();
-        bail!("--follow {unknown}: there is no such component; there are {}", known.join(", "));
+    for (flag, names) in [("--follow", &asked.follow), ("--component-id", &asked.component)] {
+        let unknown = names.iter().find(|name| project.components.iter().all(|component| component.id != **name));
+        if let Some(unknown) = unknown {
+            let known: Vec<_> = project.components.iter().map(|component| component.id.as_str()).collect();
+            bail!("{flag} {unknown}: there is no such component; there are {}", known.join(", "));
+        }
     }
     if asked.build && !build::build(&project, &[])? {
         return Ok(ExitCode::FAILURE);
@@ -27,20 +37,31 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
     let own = project.dir.join(OWN_DIR);
     lay_out(&project, &own, asked).with_context(|| format!("cannot write below {}", own.display()))?;
     let overrides = Overrides {
-        state: Some(own.join("state")),
+        state: None,
         storage: asked.storage.clone(),
         admin: None,
         https: asked.https,
-        http: asked.https.is_none().then_some(asked.listen),
+        http: asked.https.is_none().then(|| listen(asked)),
         is_plain: asked.https.is_none(),
+        project: Some(said(&project, asked)?),
     };
     let boot = match config::gateway(&own.join("gateway.toml"), &overrides) {
         Ok(boot) => boot,
         Err(problems) => return Ok(crate::cli::tell(&problems)),
     };
     let planned = config::tenants(&boot);
-    if !planned.problems.is_empty() {
-        return Ok(crate::cli::tell(&planned.problems));
+    let mut told = planned.problems;
+    let is_good = told.iter().all(Problem::is_warning);
+    told.extend(planned.plans.values().flat_map(|plan| plan.notices.iter().cloned()));
+    if !told.is_empty() {
+        let _failed = crate::cli::tell(&told);
+    }
+    if !is_good {
+        return Ok(ExitCode::FAILURE);
+    }
+    let log = boot.state.join("logs").join(format!("{}.log", project.id));
+    if asked.truncate_logs && log.exists() {
+        std::fs::write(&log, "").with_context(|| format!("cannot empty {}", log.display()))?;
     }
     if !asked.quiet {
         let whose = if asked.follow.is_empty() || asked.follow_all {
@@ -48,12 +69,45 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
         } else {
             follow::Whose::Of(asked.follow.iter().map(|name| config::own_name(name)).collect())
         };
-        follow::start(boot.state.join("logs").join(format!("{}.log", project.id)), whose)?;
+        follow::start(log, whose)?;
     }
     if asked.watch {
         watch::start(project)?;
     }
     serve::run(boot, false)
+}
+
+/// The address for HTTP, or with the next port that is free.
+fn listen(asked: &Up) -> SocketAddr {
+    let mut address = asked.listen;
+    let is_taken = |address: SocketAddr| std::net::TcpListener::bind(address).is_err();
+    for _ in 0..PORTS_TRIED {
+        if !asked.find_free_port || address.port() == 0 || !is_taken(address) {
+            return address;
+        }
+        address.set_port(address.port().checked_add(1).unwrap_or(0));
+    }
+    asked.listen
+}
+
+/// What the flags, the environment and `.env` say over the project's own files.
+fn said(project: &Project, asked: &Up) -> anyhow::Result<config::Project> {
+    let mut variables: Vec<(String, String)> = Vec::new();
+    for source in &asked.variable {
+        for (name, value) in spins::variables(source)? {
+            // The last one stands.
+            variables.retain(|(known, _)| *known != name);
+            variables.push((name, value));
+        }
+    }
+    Ok(config::Project {
+        profile: asked.at.profile.clone(),
+        env: asked.env.clone(),
+        variables,
+        spin_variables: dotenv::variables(project.base())?,
+        components: asked.component.clone(),
+        key_values: asked.key_value.clone(),
+    })
 }
 
 /// Writes the configuration of a gateway that serves this project alone.
@@ -67,35 +121,27 @@ fn lay_out(project: &Project, own: &Path, asked: &Up) -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(own.join("tenants"))?;
     std::fs::write(own.join(".gitignore"), "*\n")?;
+    let state = match &asked.state_dir {
+        Some(dir) => std::path::absolute(dir)?.to_str().context("--state-dir is not UTF-8")?.to_owned(),
+        None => "state".to_owned(),
+    };
     std::fs::write(
         own.join("gateway.toml"),
         format!(
-            "# Made anew by each `tollgate up`.\nschema = 1\nstate = \"state\"\n[listen]\nhttps = []\nhttp = []\n\
+            "# Made anew by each `tollgate up`.\nschema = 1\nstate = {}\n[listen]\nhttps = []\nhttp = []\n\
              admin = \"{}\"\n[tenants]\ndir = \"tenants\"\nwatch = false\n[telemetry]\nlog = \"warn\"\n",
+            quoted(&state)?,
             asked.admin
         ),
     )?;
     if project.is_tenant {
-        if !asked.env.is_empty() || !asked.variable.is_empty() || asked.at.profile.is_some() {
-            bail!("--env, --variable and --profile are for applications without a tenant.toml: write them there");
-        }
         std::os::unix::fs::symlink(&project.dir, tenant)?;
         return Ok(());
     }
     std::fs::create_dir_all(&tenant)?;
     let manifest = project.manifest.to_str().context("the manifest's path is not UTF-8")?;
     let hosts = format!("[\"localhost\", \"{}.localhost\"]", project.id);
-    let mut file = format!("schema = 1\nhosts = {hosts}\napp = {}\n", quoted(manifest)?);
-    if let Some(profile) = &asked.at.profile {
-        file += &format!("app_profile = {}\n", quoted(profile)?);
-    }
-    file += LIMITS;
-    for (table, pairs) in [("env", &asked.env), ("variables", &asked.variable)] {
-        file += &format!("[{table}]\n");
-        for (name, value) in pairs {
-            file += &format!("{} = {}\n", quoted(name)?, quoted(value)?);
-        }
-    }
+    let file = format!("schema = 1\nhosts = {hosts}\napp = {}\n{LIMITS}", quoted(manifest)?);
     std::fs::write(tenant.join("tenant.toml"), file)?;
     Ok(())
 }

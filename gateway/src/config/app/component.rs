@@ -52,6 +52,7 @@ impl Manifest<'_> {
             name,
             source: source?,
             reuse: 1,
+            handler: None,
             stores,
             redis,
             environment,

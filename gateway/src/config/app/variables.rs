@@ -1,7 +1,7 @@
 //! An application's variables: what the manifest declares, what the operator gives, and templates of them.
 //!
 //! A value is, in this order: what `[variables]` of the tenant's file says, the gateway's environment variable
-//! `TOLLGATE_VARIABLE__TENANT__NAME`, the manifest's default.
+//! `TOLLGATE_VARIABLE__TENANT__NAME`, under `tollgate up` what Spin's provider of the environment would find, the manifest's default.
 
 use std::collections::BTreeMap;
 
@@ -32,6 +32,14 @@ impl Given {
         values.extend(file);
         Self { values }
     }
+
+    /// With these values of variables that nobody gives otherwise.
+    pub(in crate::config) fn over(mut self, below: impl Iterator<Item = (String, String)>) -> Self {
+        for (name, value) in below {
+            self.values.entry(name).or_insert(value);
+        }
+        self
+    }
 }
 
 /// Declared variables, and what they come to; nothing where nobody says.
@@ -42,7 +50,7 @@ impl Variables {
         let mut variables = BTreeMap::new();
         for (name, section) in file.section("variables").iter().flat_map(Section::named) {
             let default = section.string("default").map(|at| at.value);
-            section.boolean("required");
+            let required = section.boolean("required").is_some_and(|at| at.value);
             section.boolean("secret");
             section.string("description");
             section.finish();
@@ -54,14 +62,16 @@ impl Variables {
             let value = given.values.get(&name.value).cloned().or(default);
             if value.is_none() {
                 let summary = format!("the variable `{}` has no value", name.value);
-                let wanted = "a value under [variables] in tenant.toml, or a default";
-                reader.bad(
-                    Kind::MissingVariable,
-                    &name.place,
-                    summary,
-                    "required, and given by nobody".to_owned(),
-                    wanted,
-                );
+                // Spin knows no variable without a value either: it wants one of the two keys.
+                let (found, wanted) = if required {
+                    ("required, and given by nobody", "a value under [variables] in tenant.toml, or a default")
+                } else {
+                    (
+                        "neither `required` nor a `default`",
+                        "required = true and a value, or default = \"…\", which may be empty",
+                    )
+                };
+                reader.bad(Kind::MissingVariable, &name.place, summary, found.to_owned(), wanted);
             }
             variables.insert(name.value, value);
         }

@@ -240,6 +240,7 @@ pub(super) const TENANT: File = File {
             key("name", Text(NAME_RULE), Needed, "what routes call it"),
             key("source", Origin, Needed, "a `.wasm` file, an image, or a URL with its digest"),
             key("reuse", ANY, Is(|| "1".to_owned()), "requests that one instance may answer, one after the other; more than 1 for wasi:http 0.3 alone"),
+            key("handler", Word(&["0.2", "0.3"]), Nothing, "by which of wasi:http's handlers it is called, where it exports both; 0.2's where nothing is said"),
             key("stores", List(NAME_RULE), Is(|| "[]".to_owned()), "key-value stores that it may open"),
             key("redis", List("an address"), Is(|| "[]".to_owned()), "that it may open with `fermyon:spin/redis`, as it writes them; whichever it opens, it gets the tenant's own keys"),
             key("files", Mounts, Is(|| "[]".to_owned()), "that it finds below `/`, to read"),

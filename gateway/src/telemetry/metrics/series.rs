@@ -37,7 +37,8 @@ impl Metrics {
             self.requests.remove(&Answer { tenant: label.to_owned(), status });
         }
         self.duration.remove(&of());
-        for counters in [&self.fuel, &self.messages_dropped, &self.messages_redelivered, &self.messages_dead] {
+        let counters = [&self.fuel, &self.outbound_denied, &self.messages_dropped, &self.messages_redelivered];
+        for counters in counters.into_iter().chain([&self.messages_dead]) {
             counters.remove(&of());
         }
         for quotum in Quotum::ALL {
@@ -113,6 +114,10 @@ impl Metrics {
 
     pub(in crate::telemetry) fn quota_refused(&self, label: &str, quotum: Quotum) {
         self.quota_refusals.get_or_create(&OfQuota { tenant: label.to_owned(), quota: quotum.name() }).inc();
+    }
+
+    pub(in crate::telemetry) fn outbound_denied(&self, label: &str) {
+        self.outbound_denied.get_or_create(&OfTenant { tenant: label.to_owned() }).inc();
     }
 
     pub(in crate::telemetry) fn cache_asked(&self, label: &str, outcome: &'static str) {

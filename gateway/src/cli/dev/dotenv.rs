@@ -1,0 +1,177 @@
+//! `.env` beside a manifest, and the environment: what Spin's own provider of variables would find there.
+//!
+//! Source: Spin's documentation of its environment provider (`SPIN_VARIABLE_NAME`), and the format of the dotenv libraries.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+/// What a variable of the manifest is called in the environment: this, and its name in capitals.
+const PREFIX: &str = "SPIN_VARIABLE_";
+const FILE: &str = ".env";
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Variables by their names in the manifest. What stands in the environment wins over the file.
+///
+/// # Errors
+/// The file is there and is not one.
+pub(super) fn variables(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let mut found: Vec<(String, String)> = Vec::new();
+    let path = folder.join(FILE);
+    if path.is_file() {
+        let size = std::fs::metadata(&path).map_or(0, |file| file.len());
+        anyhow::ensure!(size <= FILE_BYTES_MAX, "{} has over {FILE_BYTES_MAX} bytes", path.display());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        found = read(&text, environment).with_context(|| path.display().to_string())?;
+    }
+    let all =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    found.extend(all);
+    // The last one stands.
+    let named = found.into_iter().rev().filter_map(|(name, value)| Some((own_name(&name)?, value)));
+    let mut variables: Vec<(String, String)> = Vec::new();
+    for (name, value) in named {
+        if variables.iter().all(|(known, _)| *known != name) {
+            variables.push((name, value));
+        }
+    }
+    Ok(variables)
+}
+
+fn own_name(name: &str) -> Option<String> {
+    let name = name.strip_prefix(PREFIX).filter(|name| !name.bytes().any(|byte| byte.is_ascii_lowercase()))?;
+    Some(name.to_ascii_lowercase())
+}
+
+/// The entries of the file, in its order.
+///
+/// # Errors
+/// A line is none of `NAME=VALUE`, a comment and nothing.
+fn read(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow::Result<Vec<(String, String)>> {
+    let mut entries: Vec<(String, String)> = Vec::new();
+    let (mut rest, mut number) = (text, 1);
+    while !rest.is_empty() {
+        let begun = rest;
+        let line = rest.split('\n').next().unwrap_or_default();
+        let entry = line.trim_start();
+        if entry.trim_end().is_empty() || entry.starts_with('#') {
+            rest = rest.get(line.len() + 1..).unwrap_or_default();
+        } else {
+            let entry = entry.strip_prefix("export ").unwrap_or(entry);
+            let Some((name, _)) = entry.split_once('=') else { bail!("line {number} has no `=`") };
+            let name = name.trim();
+            let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+            if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) || !name.bytes().all(good) {
+                bail!("line {number}: {name:?} cannot be a variable's name");
+            }
+            let (_, value) = rest.split_once('=').unwrap_or_default();
+            let known = |name: &str| {
+                let of_file = || entries.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+                environment(name).or_else(of_file).unwrap_or_default()
+            };
+            let (value, after) = value_of(value, known).with_context(|| format!("line {number}"))?;
+            entries.push((name.to_owned(), value));
+            rest = after;
+        }
+        number += begun.get(..begun.len() - rest.len()).unwrap_or_default().matches('\n').count();
+    }
+    Ok(entries)
+}
+
+/// A value, which may be quoted and go over several lines then, and what follows its line.
+fn value_of(text: &str, known: impl Fn(&str) -> String) -> anyhow::Result<(String, &str)> {
+    let text = text.trim_start_matches([' ', '\t']);
+    let (mut value, mut quote) = (String::new(), None);
+    let mut chars = text.char_indices().peekable();
+    let mut is_over = false;
+    while let Some((at, letter)) = chars.next() {
+        match (quote, letter) {
+            (None, '\n') => return Ok((value, text.get(at + 1..).unwrap_or_default())),
+            (None, ' ' | '\t' | '\r') => is_over = true,
+            (None, '#') if is_over => {
+                let after = text.get(at..).and_then(|rest| rest.split_once('\n')).map_or("", |(_, after)| after);
+                return Ok((value, after));
+            }
+            (None, _) if is_over => bail!("a value with spaces in it wants quotation marks"),
+            (None, '\'' | '"') => quote = Some(letter),
+            (Some(open), _) if letter == open => quote = None,
+            (None | Some('"'), '\\') => match chars.next() {
+                Some((_, 'n')) if quote.is_some() => value.push('\n'),
+                Some((_, escaped @ ('\\' | '"' | '\'' | '$' | ' '))) => value.push(escaped),
+                Some((_, other)) => bail!("there is no escape \\{other}"),
+                None => bail!("a backslash escapes nothing"),
+            },
+            (None | Some('"'), '$') => {
+                let rest = text.get(at + 1..).unwrap_or_default();
+                let (name, length) = reference(rest);
+                value += &known(name);
+                for _ in 0..length {
+                    chars.next();
+                }
+            }
+            _ => value.push(letter),
+        }
+    }
+    if quote.is_some() {
+        bail!("a quotation mark is not closed");
+    }
+    Ok((value, ""))
+}
+
+/// The name behind a `$`, in braces or not, and how many letters both take.
+fn reference(rest: &str) -> (&str, usize) {
+    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    if let Some((name, _)) = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
+        return (name, name.chars().count() + 2);
+    }
+    let end = rest.find(|letter| !is_of_name(letter)).unwrap_or(rest.len());
+    (rest.get(..end).unwrap_or_default(), end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(text: &str) -> anyhow::Result<Vec<(String, String)>> {
+        read(text, |name| (name == "HOME").then(|| "/home/me".to_owned()))
+    }
+
+    #[test]
+    fn the_file_is_read_as_dotenv_has_it() {
+        let text = "# a comment\n\nexport A=1\nB = two # and this\nC='$A $HOME \\n'\nD=\"$A ${HOME}/x\\n\\\"q\\\"\"\n\
+                    E=\nF=\"two\nlines\"\r\nG=a#b\n  H=last";
+        let wanted = [
+            ("A", "1"),
+            ("B", "two"),
+            ("C", "$A $HOME \\n"),
+            ("D", "1 /home/me/x\n\"q\""),
+            ("E", ""),
+            ("F", "two\nlines"),
+            ("G", "a#b"),
+            ("H", "last"),
+        ];
+        let wanted = wanted.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(values(text).unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_bad_line_is_told_by_its_number() {
+        for (text, wanted) in [
+            ("A=1\nno sign\n", "line 2 has no `=`"),
+            ("A=\"x\ny\"\n1B=2", "line 3: \"1B\" cannot"),
+            ("A=two words", "line 1"),
+            ("A=\"open", "line 1"),
+        ] {
+            let error = values(text).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_spins_names_are_variables() {
+        assert_eq!(own_name("SPIN_VARIABLE_API_KEY").as_deref(), Some("api_key"));
+        assert_eq!(own_name("SPIN_VARIABLE_api_key"), None);
+        assert_eq!(own_name("API_KEY"), None);
+    }
+}

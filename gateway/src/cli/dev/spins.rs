@@ -1,0 +1,145 @@
+//! Flags of `spin up`: those that mean something here in their own way, and those that cannot, which say what to do instead.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+
+/// A flag that is not served here, whether a value follows it, and what to do instead.
+pub(in crate::cli) const REFUSED: [(&str, bool, &str); 22] = [
+    (
+        "from-registry",
+        true,
+        "name the image of each component: source = { oci = \"HOST/NAME@sha256:…\" } in a [[component]] of tenant.toml",
+    ),
+    ("insecure", false, "registries that components may come from stand in the gateway's file, under [[registry]]"),
+    ("temp", true, "what is made for the project is in .tollgate/; --state-dir DIR puts it elsewhere"),
+    ("cache-dir", true, "compiled components are kept in .tollgate/state; --state-dir DIR puts them elsewhere"),
+    ("direct-mounts", false, "use --watch: files are copied again whenever they change"),
+    ("log-dir", true, "what components print is in .tollgate/state/logs; --state-dir DIR puts it elsewhere"),
+    ("disable-cache", false, "delete .tollgate/state to have everything compiled again"),
+    ("cache", true, "compiled components are kept in .tollgate/state; --state-dir DIR puts them elsewhere"),
+    ("disable-pooling", false, "instances are always pooled here"),
+    ("debug-info", false, "debug the component elsewhere, for example with `wasmtime -D debug-info`"),
+    (
+        "runtime-config-file",
+        true,
+        "use --storage for where data is, --variable and .env for variables, and tenant.toml for limits",
+    ),
+    (
+        "tls-cert",
+        true,
+        "use --https ADDR, which makes a development certificate; your own goes into [tls] of tenant.toml",
+    ),
+    (
+        "tls-key",
+        true,
+        "use --https ADDR, which makes a development certificate; your own goes into [tls] of tenant.toml",
+    ),
+    ("http1-max-buf-size", true, "the largest request head stands in the gateway's file: http.head"),
+    ("format", true, "the addresses are printed one a line"),
+    ("max-instance-reuse-count", true, "set `reuse` in a [[component]] of tenant.toml"),
+    ("max-instance-concurrent-reuse-count", true, "an instance answers one request at a time here"),
+    ("request-timeout", true, "set limits.time in tenant.toml"),
+    ("idle-instance-timeout", true, "set `reuse` in a [[component]] of tenant.toml"),
+    ("max-instance-memory", true, "set limits.memory in tenant.toml"),
+    ("allow-transient-write", false, "files are read-only here; write to a key-value store"),
+    ("sqlite", true, "there is no SQLite here; keep data in a key-value store (--key-value KEY=VALUE sets one)"),
+];
+
+/// Letters that stand for them.
+const SHORT: [(&str, char); 2] = [("insecure", 'k'), ("log-dir", 'L')];
+
+/// Those of them that were given.
+#[derive(Debug)]
+pub(super) struct Refused(Vec<&'static str>);
+
+impl Refused {
+    /// # Errors
+    /// One was given; it says what to do instead.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let first = self.0.first().and_then(|given| REFUSED.iter().find(|(flag, ..)| flag == given));
+        match first {
+            None => Ok(()),
+            Some((flag, _, instead)) => bail!("--{flag} of `spin up` has no meaning here: {instead}"),
+        }
+    }
+}
+
+impl FromArgMatches for Refused {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let is_given = |flag: &str| matches.value_source(flag) == Some(clap::parser::ValueSource::CommandLine);
+        Ok(Self(REFUSED.iter().map(|(flag, ..)| *flag).filter(|flag| is_given(flag)).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Refused {
+    fn augment_args(command: Command) -> Command {
+        REFUSED.iter().fold(command, |command, (flag, has_value, _)| {
+            let action = if *has_value { ArgAction::Append } else { ArgAction::Count };
+            let arg = Arg::new(*flag).long(*flag).hide(true).action(action);
+            let short = SHORT.iter().find(|(long, _)| long == flag);
+            command.arg(short.map_or(arg.clone(), |(_, letter)| arg.short(*letter)))
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// What one `--variable` says: `NAME=VALUE`, `NAME=@FILE` for a file's text, or `@FILE.json` and `@FILE.toml` for many.
+///
+/// # Errors
+/// It is none of these, or the file cannot be read.
+pub(super) fn variables(said: &str) -> anyhow::Result<Vec<(String, String)>> {
+    if let Some(path) = said.strip_prefix('@') {
+        let text = file(path)?;
+        let table: toml::Table = match Path::new(path).extension().and_then(|extension| extension.to_str()) {
+            Some("json") => serde_json::from_str(&text).with_context(|| format!("{path} is not an object in JSON"))?,
+            Some("toml") => text.parse().with_context(|| format!("{path} is not TOML"))?,
+            _ => bail!("--variable {said}: a file of variables is called .json or .toml"),
+        };
+        let one = |(name, value): (String, toml::Value)| match value.as_str() {
+            Some(text) => Ok((name, text.to_owned())),
+            None => bail!("{path}: the value of {name} is not a text"),
+        };
+        return table.into_iter().map(one).collect();
+    }
+    let (name, value) = said.split_once('=').with_context(|| format!("--variable {said}: it has no `=`"))?;
+    let value = match value.strip_prefix('@') {
+        Some(path) => file(path)?,
+        None => value.to_owned(),
+    };
+    Ok(vec![(name.to_owned(), value)])
+}
+
+fn file(path: &str) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_come_from_the_command_line_and_from_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            dir.path().join(name).display().to_string()
+        };
+        let (json, toml) = (path("v.json", "{\"a\": \"1\"}"), path("v.toml", "b = \"2\"\n"));
+        let pairs = |said: &str| variables(said).unwrap();
+        assert_eq!(pairs("name=a=b"), [("name".to_owned(), "a=b".to_owned())]);
+        assert_eq!(pairs(&format!("@{json}")), [("a".to_owned(), "1".to_owned())]);
+        assert_eq!(pairs(&format!("@{toml}")), [("b".to_owned(), "2".to_owned())]);
+        assert_eq!(pairs(&format!("text=@{toml}")), [("text".to_owned(), "b = \"2\"\n".to_owned())]);
+        assert!(variables("nothing").is_err() && variables("@x.yaml").is_err() && variables("a=@/no/such").is_err());
+    }
+}

@@ -1,0 +1,29 @@
+//! What the error of a run means, as a fault.
+
+use wasmtime::Trap;
+use wasmtime_wasi::I32Exit;
+
+use crate::fault::{Fault, Quotum};
+use crate::host::Denied;
+
+/// `denied`: a trap after that is an allocator giving up.
+pub(super) fn classify(error: &wasmtime::Error, denied: Option<Denied>) -> Fault {
+    if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
+        return Fault::Overload;
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => return Fault::Fuel,
+        Some(Trap::StackOverflow) => return Fault::Stack,
+        _ => {}
+    }
+    match denied {
+        Some(Denied::Request) => return Fault::Memory,
+        Some(Denied::Tenant) => return Fault::Quota(Quotum::Memory),
+        Some(Denied::Gateway) => return Fault::Overload,
+        None => {}
+    }
+    if error.downcast_ref::<I32Exit>().is_some() {
+        return Fault::NoResponse;
+    }
+    Fault::Trap
+}

@@ -1,0 +1,81 @@
+//! wasi:http 0.2: the response is handed to the host, and the guest goes on.
+
+use wasip2::clocks::monotonic_clock;
+use wasip2::http::types::{ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
+
+use crate::{LONG, trap};
+
+struct Two;
+wasip2::http::proxy::export!(Two);
+
+impl wasip2::exports::http::incoming_handler::Guest for Two {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        match request.path_with_query().unwrap_or_default().as_str() {
+            "/which" => finish(write(start(out, None), b"0.2")),
+            "/nothing-trap" => trap(),
+            "/nothing-exit" => std::process::exit(1),
+            "/nothing-error" => ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("on purpose".to_owned())))),
+            "/nothing" => drop(out),
+            "/open-trap" => {
+                std::mem::forget(write(start(out, None), b"half"));
+                wait();
+                trap()
+            }
+            "/open-exit" => {
+                std::mem::forget(write(start(out, None), b"half"));
+                wait();
+                std::process::exit(1)
+            }
+            "/whole-trap" => {
+                finish(write(start(out, None), b"whole"));
+                trap()
+            }
+            "/whole-exit" => {
+                finish(write(start(out, None), b"whole"));
+                std::process::exit(1)
+            }
+            "/short" => finish(write(start(out, Some("10")), b"short")),
+            "/short-late" => {
+                let body = write(start(out, Some("10")), b"short");
+                wait();
+                finish(body);
+            }
+            "/no-body" => {
+                let response = OutgoingResponse::new(fields(Some("10")));
+                ResponseOutparam::set(out, Ok(response));
+            }
+            _ => drop(out),
+        }
+    }
+}
+
+fn wait() {
+    monotonic_clock::subscribe_duration(LONG).block();
+}
+
+fn fields(length: Option<&str>) -> Fields {
+    let fields = Fields::new();
+    if let Some(length) = length {
+        fields.append("content-length", length.as_bytes()).expect("room for a header");
+    }
+    fields
+}
+
+fn start(out: ResponseOutparam, length: Option<&str>) -> OutgoingBody {
+    let response = OutgoingResponse::new(fields(length));
+    let body = response.body().expect("a body");
+    ResponseOutparam::set(out, Ok(response));
+    body
+}
+
+fn write(body: OutgoingBody, bytes: &[u8]) -> OutgoingBody {
+    let stream = body.write().expect("a stream");
+    stream.blocking_write_and_flush(bytes).expect("a write");
+    drop(stream);
+    body
+}
+
+fn finish(body: OutgoingBody) {
+    // Where the length is another, the host says so here.
+    let _refused = OutgoingBody::finish(body, None);
+}

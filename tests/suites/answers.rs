@@ -1,0 +1,127 @@
+//! What a guest did, by how far its answer was: what the client gets, and what the record says. The table in the tenant's guide is
+//! compared with what is seen here.
+
+use tests::{Gateway, Protocol, Site, Tenant, top, until};
+
+/// What the client gets.
+#[derive(Debug, PartialEq, Eq)]
+enum Gets {
+    /// The guest's response, whole.
+    Whole,
+    /// A beginning of it, and then a connection or stream that breaks off.
+    Torn,
+    /// 502, of this type.
+    Problem(&'static str),
+}
+
+use Gets::{Problem, Torn, Whole};
+
+struct Case {
+    path: &'static str,
+    /// As the guide has it.
+    did: &'static str,
+    gets: Gets,
+    /// The record's `fault`.
+    fault: &'static str,
+    /// Only with this handler; with both where there is none.
+    only: &'static str,
+}
+
+const fn case(path: &'static str, did: &'static str, gets: Gets, fault: &'static str) -> Case {
+    Case { path, did, gets, fault, only: "" }
+}
+
+const fn only(only: &'static str, case: Case) -> Case {
+    Case { only, ..case }
+}
+
+const CASES: [Case; 13] = [
+    case("/nothing-trap", "traps before it answered", Problem("trap"), "trap"),
+    case("/nothing-exit", "exits with 1 before it answered", Problem("no-response"), "no-response"),
+    case("/nothing-error", "answers with an error code", Problem("no-response"), "no-response"),
+    only("0.2", case("/nothing", "returns without an answer", Problem("no-response"), "no-response")),
+    case("/open-trap", "traps in the middle of its body", Torn, "trap"),
+    only("0.2", case("/open-exit", "exits with 1 in the middle of its body", Torn, "bad-response")),
+    only("0.3", case("/open-exit", "exits with 1 in the middle of its body", Torn, "bad-response")),
+    case("/whole-trap", "traps after it finished its body", Whole, "trap"),
+    case("/whole-exit", "exits with 1 after it finished its body", Whole, ""),
+    case("/short", "ends its body before its `content-length`, at once", Problem("bad-response"), "bad-response"),
+    case("/short-late", "ends its body before its `content-length`, after a part has left", Torn, "bad-response"),
+    case("/no-body", "says a `content-length` and has no body", Problem("bad-response"), "bad-response"),
+    case("/which", "finishes its body", Whole, ""),
+];
+
+fn site() -> Site {
+    let tenant = |handler: &str| {
+        Tenant::new(&format!("v{}.localhost", handler.replace('.', "")), "answers")
+            .component(&format!("handler = \"{handler}\""))
+    };
+    let both = Tenant::new("both.localhost", "answers");
+    Site::new().tenant("v02", &tenant("0.2")).tenant("v03", &tenant("0.3")).tenant("both", &both)
+}
+
+#[tokio::test]
+async fn what_a_client_gets_depends_on_how_far_the_answer_was() {
+    let gateway = Gateway::start(&site());
+    for handler in ["0.2", "0.3"] {
+        let host = format!("v{}.localhost", handler.replace('.', ""));
+        for case in CASES.iter().filter(|case| case.only.is_empty() || case.only == handler) {
+            for protocol in [Protocol::H1, Protocol::H2] {
+                let about = format!("{handler} {} {protocol:?}", case.path);
+                let client = gateway.client(protocol);
+                let request = tests::request("GET", &host, case.path).body(tests::empty()).unwrap();
+                let response = client.start(&host, request).await;
+                let response = response.unwrap_or_else(|error| panic!("{about}: no head: {error}"));
+                let answer = tests::read(response).await;
+                match case.gets {
+                    Whole => assert!(answer.status == 200 && answer.torn.is_none(), "{about}: {answer:?}"),
+                    Torn => assert!(answer.status == 200 && answer.torn.is_some(), "{about}: {answer:?}"),
+                    Problem(kind) => {
+                        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (502, kind), "{about}");
+                    }
+                }
+                let record = gateway.record(&answer).await;
+                assert_eq!(record["fault"], case.fault, "{about}");
+                assert_eq!(record["status"], answer.status.as_u16(), "{about}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_component_with_both_handlers_is_called_by_the_one_that_its_file_names() {
+    let site = site();
+    let gateway = Gateway::start(&site);
+    for (host, wanted) in [("v02.localhost", "0.2"), ("v03.localhost", "0.3"), ("both.localhost", "0.2")] {
+        assert_eq!(gateway.get(host, "/which").await.text(), wanted, "{host}");
+    }
+    let wrong = Tenant::new("wrong.localhost", "echo").component("handler = \"0.3\"");
+    let (is_good, text) = tests::checked(&Site::new().tenant("wrong", &wrong), &[]);
+    assert!(!is_good && text.contains("this component has no such handler"), "{text}");
+}
+
+#[tokio::test]
+async fn an_exit_after_the_answer_is_a_line_of_the_tenants_log() {
+    let site = site();
+    let gateway = Gateway::start(&site);
+    assert_eq!(gateway.get("v02.localhost", "/whole-exit").await.text(), "whole");
+    let path = site.path("state/logs/v02.log");
+    let wanted = "ended with exit code 1 after its response";
+    let log = async || std::fs::read_to_string(&path).ok().filter(|text| text.contains(wanted));
+    until("the tenant's log", log).await;
+}
+
+#[test]
+fn the_table_in_the_tenants_guide_is_what_is_seen() {
+    let guide = std::fs::read_to_string(top().join("gateway/docs/tenants.md")).unwrap();
+    for case in &CASES {
+        let gets = match case.gets {
+            Whole => "its own response, whole".to_owned(),
+            Torn => "a part of it, then a connection that breaks off".to_owned(),
+            Problem(kind) => format!("502 `{kind}`"),
+        };
+        let fault = if case.fault.is_empty() { "nothing".to_owned() } else { format!("`{}`", case.fault) };
+        let row = format!("| {} | {gets} | {fault} |", case.did);
+        assert!(guide.contains(&row), "the guide has no row\n{row}");
+    }
+}

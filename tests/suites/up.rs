@@ -1,0 +1,138 @@
+//! `tollgate up` of a Spin application: flags of `spin up`, variables of the environment, and what a developer's machine grants.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+
+use tests::guest;
+
+use crate::developer::Desk;
+
+/// An application of two components that were built before, with no tenant's file.
+fn desk(more: &str) -> Desk {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("app")).unwrap();
+    let manifest = format!(
+        "spin_manifest_version = 2\n[application]\nname = \"app\"\n[variables]\nname = {{ default = \"nobody\" }}\n\
+         [[trigger.http]]\nroute = \"/variable/...\"\ncomponent = \"five\"\n\
+         [[trigger.http]]\nroute = \"/default/...\"\ncomponent = \"kv\"\n\
+         [[trigger.http]]\nroute = \"/fetch/...\"\ncomponent = \"hostile\"\n\
+         [[trigger.http]]\nroute = \"/env/...\"\ncomponent = \"echo\"\n\
+         [component.five]\nsource = \"five.wasm\"\nvariables = {{ greeting = \"hello {{{{ name }}}}\" }}\n\
+         [component.kv]\nsource = \"kv.wasm\"\nkey_value_stores = [\"default\"]\n\
+         [component.echo]\nsource = \"echo.wasm\"\nenvironment = {{ WHO = \"the manifest\" }}\n\
+         [component.hostile]\nsource = \"hostile.wasm\"\n{more}\n"
+    );
+    std::fs::write(desk.path("app/spin.toml"), manifest).unwrap();
+    for (name, from) in [("five", "spin-sdk-5"), ("kv", "kv"), ("hostile", "hostile"), ("echo", "echo")] {
+        std::fs::copy(guest(from), desk.path(&format!("app/{name}.wasm"))).unwrap();
+    }
+    desk
+}
+
+#[test]
+fn only_the_components_that_are_asked_for_are_served() {
+    let desk = desk("");
+    let up = desk.up("app", &["-c", "five"]);
+    assert!(up.get("localhost", "/variable/greeting").contains("hello nobody"));
+    assert!(up.get("localhost", "/env/WHO").starts_with("HTTP/1.1 404"));
+    drop(up);
+    let (is_good, text) = desk.run("app", &["up", "--component-id", "nobody"]);
+    assert!(!is_good && text.contains("there is no such component; there are echo, five"), "{text}");
+}
+
+#[test]
+fn variables_come_from_the_flag_then_the_environment_then_the_file_of_the_environment() {
+    let mut desk = desk("");
+    let is = |desk: &Desk, words: &[&str], wanted: &str| {
+        let up = desk.up("app", words);
+        let answer = up.get("localhost", "/variable/greeting");
+        assert!(answer.contains(wanted), "{words:?}: {answer} {:?}", up.said());
+    };
+    std::fs::write(desk.path("app/.env"), "# for Spin\nWHO=file\nSPIN_VARIABLE_NAME=\"the $WHO\"\n").unwrap();
+    is(&desk, &[], "hello the file");
+    desk.env.push(("SPIN_VARIABLE_NAME".to_owned(), "the environment".to_owned()));
+    is(&desk, &[], "hello the environment");
+    std::fs::write(desk.path("app/name.txt"), "a text in a file").unwrap();
+    std::fs::write(desk.path("app/all.json"), "{\"name\": \"JSON\"}").unwrap();
+    is(&desk, &["--variable", "name=the flag"], "hello the flag");
+    is(&desk, &["--variable", "name=@name.txt"], "hello a text in a file");
+    is(&desk, &["--variable", "@all.json"], "hello JSON");
+    std::fs::write(desk.path("app/.env"), "no sign here\n").unwrap();
+    let (is_good, text) = desk.run("app", &["up"]);
+    assert!(!is_good && text.contains(".env") && text.contains("line 1 has no `=`"), "{text}");
+}
+
+#[test]
+fn keys_and_the_environment_are_given_on_the_command_line_beside_a_tenants_file_too() {
+    let desk = desk("");
+    let tenant = "schema = 1\nhosts = [\"localhost\"]\napp = \"spin.toml\"\n[env]\nWHO = \"the tenant\"\n";
+    for with_file in [false, true] {
+        if with_file {
+            std::fs::write(desk.path("app/tenant.toml"), tenant).unwrap();
+        }
+        let words = ["--key-value", "greeting=hi=there", "--key-value", "other=x", "-e", "WHO=the flag"];
+        let up = desk.up("app", &words);
+        assert!(up.get("localhost", "/env/WHO").contains("the flag"), "{}", up.get("localhost", "/env/WHO"));
+        drop(up);
+        // What was set stays in the store.
+        let up = desk.up("app", &["--truncate-logs"]);
+        let listed = up.get("localhost", "/default/get/greeting");
+        assert!(listed.contains("hi=there"), "{listed}");
+    }
+}
+
+#[test]
+fn a_flag_of_spins_that_cannot_be_here_says_what_to_do_instead() {
+    let desk = desk("");
+    for (words, wanted) in [
+        (&["--sqlite", "CREATE TABLE x"][..], "--key-value KEY=VALUE sets one"),
+        (&["--runtime-config-file", "x.toml"], "--storage"),
+        (&["--allow-transient-write"], "read-only"),
+        (&["--from-registry", "ghcr.io/x/y:1"], "source = { oci ="),
+        (&["--max-instance-memory", "1000"], "limits.memory"),
+        (&["--tls-cert", "cert.pem"], "--https ADDR"),
+    ] {
+        let (is_good, text) = desk.run("app", &[&["up"], words].concat());
+        assert!(!is_good && text.contains(words[0]) && text.contains(wanted), "{words:?}: {text}");
+    }
+}
+
+#[test]
+fn localhost_is_granted_by_its_name_on_a_developers_machine() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhere");
+        }
+    });
+    let desk = desk(&format!("allowed_outbound_hosts = [\"http://localhost:{port}\"]"));
+    let up = desk.up("app", &[]);
+    let reached = up.get("localhost", &format!("/fetch/http/localhost:{port}/"));
+    assert!(reached.contains("200 here"), "{reached}");
+    let denied = up.get("localhost", &format!("/fetch/http/127.0.0.1:{port}/"));
+    assert!(denied.contains("HttpRequestDenied"), "the address was not granted: {denied}");
+    let line = up.until("[hostile] tollgate: an outbound request to http://127.0.0.1:");
+    assert!(line.contains("allowed_outbound_hosts"), "{line}");
+}
+
+#[test]
+fn an_application_that_listens_is_told_how_to_publish_to_it() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("app")).unwrap();
+    let manifest = "spin_manifest_version = 2\n[application]\nname = \"app\"\n[[trigger.redis]]\nchannel = \"channelOne\"\n\
+                    component = \"a\"\n[component.a]\nsource = \"a.wasm\"\nkey_value_stores = [\"default\"]\n\
+                    allowed_outbound_hosts = [\"redis://granted:6379\"]\n";
+    std::fs::write(desk.path("app/spin.toml"), manifest).unwrap();
+    std::fs::copy(guest("messages-5"), desk.path("app/a.wasm")).unwrap();
+    let up = desk.up("app", &[]);
+    assert!(up.said().iter().any(|line| line.contains("note[N0405 channel-stand-in]")), "{:?}", up.said());
+    let hint = up.said().into_iter().find(|line| line.contains("tollgate publish")).unwrap();
+    let command = hint.split_once("tollgate publish ").unwrap().1.replace("MESSAGE", "hello");
+    let admin = up.until("admin ");
+    let words: Vec<&str> =
+        command.split_whitespace().chain(["--admin", admin.trim_start_matches("admin ").trim()]).collect();
+    let (is_good, text) = desk.run("app", &[&["publish"], words.as_slice()].concat());
+    assert!(is_good, "the command that is shown works: {words:?}: {text}");
+}
