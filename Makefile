@@ -94,7 +94,7 @@ test-servers: guests ## The storage suites on Valkey 9.1 and on Redis 8.2, fetch
 
 test-templates: guests ## The Go, JavaScript, Python and C templates, from npm, PyPI, Debian and Cargo's registry
 	$(CARGO) build -p gateway --locked
-	$(CARGO) nextest run -p tests --locked --run-ignored only -E 'test(javascript_and_python) + test(c_is_built) + test(/^go::/)'
+	$(CARGO) nextest run -p tests --locked -j 1 --run-ignored only -E 'test(javascript_and_python) + test(c_is_built) + test(/^go::/)'
 
 check: ## Formatting, clippy with warnings denied, cargo-deny where it is installed, documentation
 	$(CARGO) fmt --all --check

@@ -300,7 +300,7 @@ fn a_developer_is_told_what_is_wrong() {
         assert!(!is_good && text.contains(wanted), "{words:?}: {text}");
     };
     refused("", &["new"], "a template is wanted");
-    refused("", &["new", "http-cobol", "x"], "there is no template \"http-cobol\"; there are http-rust,");
+    refused("", &["new", "http-cobol", "x"], "there is no template \"http-cobol\"; there are http-go,");
     refused("", &["new", "http-rust", "Not A Name"], "cannot be a project's name");
     refused("", &["new", "http-rust", "x", "--route", "x"], "--route \"x\"");
     refused("", &["build"], "`tollgate new` makes one");
