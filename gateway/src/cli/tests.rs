@@ -100,7 +100,8 @@ fn hosts() -> String {
     for (name, versions) in SERVED {
         let _infallible = writeln!(text, "| `{}` | {versions} |", name.trim_end_matches(['@', '/']));
     }
-    text += "\nA component exports `wasi:http/incoming-handler@0.2.x` or `wasi:http/handler@0.3.0` to answer requests, and \
+    text += "\nA component exports `wasi:http/incoming-handler@0.2.x`, the same of a candidate of 2023, or `wasi:http/handler@0.3.0` to answer \
+             requests, and \
              `fermyon:spin/inbound-redis` or `spin:redis/inbound-redis@3.0.0` to take messages.\n\n## What it costs\n\nFuel is Wasmtime's \
              count of executed instructions (and of bytes that `memory.copy` and its like move), and what the gateway does for a guest. The \
              same request costs the same on every run.\n\n";

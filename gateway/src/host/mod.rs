@@ -3,6 +3,7 @@
 //! Default deny: sockets are there so that standard libraries link, and refuse everything; files are those that were granted,
 //! to read; outbound HTTP goes to granted origins only; a key-value store that was not granted does not exist.
 
+mod candidates;
 mod denied;
 mod egress;
 mod guest;
@@ -21,6 +22,7 @@ mod variables;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Type};
 
+pub(crate) use candidates::HANDLERS as HANDLERS_OF_2023;
 pub(crate) use denied::is_denied;
 pub(crate) use egress::{Asked, Egress, Neighbours, Settings, Told, Whom, trusting};
 pub(crate) use guest::{Denied, Guest, Make};
@@ -29,15 +31,15 @@ pub(crate) use variables::is_name as is_variable;
 
 /// Imports that are served: how the name begins, and what to say of it.
 pub(crate) const SERVED: [(&str, &str); 21] = [
-    ("wasi:http/types@", "0.2.x, 0.3.0"),
-    ("wasi:http/outgoing-handler@", "0.2.x, to granted origins"),
+    ("wasi:http/types@", "0.2.x, 0.3.0, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
+    ("wasi:http/outgoing-handler@", "0.2.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10, to granted origins"),
     ("wasi:http/client@", "0.3.0, to granted origins"),
-    ("wasi:cli/", "0.2.x, 0.3.0"),
-    ("wasi:clocks/", "0.2.x, 0.3.0"),
-    ("wasi:filesystem/", "0.2.x, 0.3.0, to read granted files"),
-    ("wasi:io/", "0.2.x"),
-    ("wasi:random/", "0.2.x, 0.3.0"),
-    ("wasi:sockets/", "0.2.x, 0.3.0, which deny"),
+    ("wasi:cli/", "0.2.x, 0.3.0, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
+    ("wasi:clocks/", "0.2.x, 0.3.0, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
+    ("wasi:filesystem/", "0.2.x, 0.3.0, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10, to read granted files"),
+    ("wasi:io/", "0.2.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
+    ("wasi:random/", "0.2.x, 0.3.0, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
+    ("wasi:sockets/", "0.2.x, 0.3.0, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10, which deny"),
     ("wasi:keyvalue/store@", "0.2.0-draft, 0.2.0-draft2"),
     ("wasi:keyvalue/atomics@", "0.2.0-draft, 0.2.0-draft2"),
     ("wasi:keyvalue/batch@", "0.2.0-draft, 0.2.0-draft2, with either get-many"),
@@ -83,6 +85,8 @@ impl Linkers {
     /// It imports what nobody serves.
     pub(crate) fn link(&self, component: &Component) -> wasmtime::Result<InstancePre<Guest>> {
         let linker = if means_get_many_of_spin(component) { &self.of_spin } else { &self.usual };
+        let of_2023 = candidates::with(linker, component)?;
+        let linker = of_2023.as_ref().unwrap_or(linker);
         match denied::with(linker, component)? {
             Some(linker) => linker.instantiate_pre(component),
             None => linker.instantiate_pre(component),

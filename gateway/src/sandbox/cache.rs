@@ -10,18 +10,16 @@ use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use wasmtime::Engine;
 use wasmtime::component::Component;
-use wasmtime_wasi_http::handler::ProxyPre;
-use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
-use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
 use super::Settings;
 use super::artifacts::Artifacts;
 use super::engine::{Calls, Each};
+use super::handler::Handler;
 use super::message::Listener;
 use super::reaper::Reaper;
 use super::turns::Turns;
 use crate::deadline::Moment;
-use crate::host::{Guest, Linkers};
+use crate::host::Linkers;
 use crate::ids::Digest;
 use crate::telemetry::Metrics;
 use crate::tenant::Ledger;
@@ -30,7 +28,7 @@ use crate::tenant::Ledger;
 pub(super) struct Ready {
     pub(super) engine: Engine,
     /// As what answers requests.
-    pub(super) http: Option<ProxyPre<Guest>>,
+    pub(super) http: Option<Handler>,
     /// As what messages start.
     pub(super) listener: Option<Listener>,
     bytes: u32,
@@ -122,10 +120,7 @@ impl Loader {
         let pre = linkers.link(&component)?;
         std::thread::yield_now();
         let listener = Listener::of(&pre);
-        let http = match Pre02::new(pre.clone()) {
-            Ok(pre) => Some(ProxyPre::P2(pre)),
-            Err(_not_that) => Pre03::new(pre).ok().map(ProxyPre::P3),
-        };
+        let http = Handler::of(&pre);
         anyhow::ensure!(http.is_some() || listener.is_some(), "the component has no handler");
         Ok(Arc::new(Ready { engine: engine.clone(), http, listener, bytes }))
     }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt as _;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::Store;
+use wasmtime::component::Resource;
 use wasmtime_wasi_http::WasiHttpView as _;
-use wasmtime_wasi_http::handler::ProxyPre;
-use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
-use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam, Scheme};
 use wasmtime_wasi_http::p3;
 use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::cache::Ready;
+use super::handler::{Handler, call_candidate};
 use super::message::Handled;
 use super::reply::{Piece, Source};
 use super::turns::outbox;
@@ -43,11 +43,21 @@ pub(super) async fn call(
     (record, started): (&Record, Instant),
 ) -> wasmtime::Result<Option<Service>> {
     match (work, &component.http, &component.listener) {
-        (Work::Request(request, head), Some(ProxyPre::P2(pre)), _) => {
-            call_02(store, pre, request, head, record, started).await?;
+        (Work::Request(request, head), Some(Handler::Two(pre)), _) => {
+            let proxy = pre.instantiate_async(&mut *store).await?;
+            instantiated(record, started).await;
+            let (request, out) = of_02(store, request, head)?;
+            proxy.wasi_http_incoming_handler().call_handle(store, request, out).await?;
             Ok(None)
         }
-        (Work::Request(request, head), Some(ProxyPre::P3(pre)), _) => {
+        (Work::Request(request, head), Some(Handler::Candidate(pre, handle)), _) => {
+            let instance = pre.instantiate_async(&mut *store).await?;
+            instantiated(record, started).await;
+            let arguments = of_02(store, request, head)?;
+            call_candidate(store, &instance, *handle, arguments).await?;
+            Ok(None)
+        }
+        (Work::Request(request, head), Some(Handler::Three(pre)), _) => {
             let service = match service {
                 Some(service) => service,
                 None => {
@@ -83,17 +93,12 @@ pub(super) async fn instantiated(record: &Record, started: Instant) {
     }
 }
 
-/// wasi:http/incoming-handler 0.2: the response comes through a host call, the body through a channel.
-async fn call_02(
+/// What wasi:http/incoming-handler 0.2 is called with: the response comes through a host call, its body through a channel.
+fn of_02(
     store: &mut Store<Guest>,
-    pre: &Pre02<Guest>,
     request: Request,
     head: oneshot::Sender<Result<Head, Fault>>,
-    record: &Record,
-    started: Instant,
-) -> wasmtime::Result<()> {
-    let proxy = pre.instantiate_async(&mut *store).await?;
-    instantiated(record, started).await;
+) -> wasmtime::Result<(Resource<IncomingRequest>, Resource<ResponseOutparam>)> {
     let request = request.map(|body| body.map_err(to_wasi));
     let is_plain = request.uri().scheme() == Some(&http::uri::Scheme::HTTP);
     let scheme = if is_plain { Scheme::Http } else { Scheme::Https };
@@ -105,7 +110,7 @@ async fn call_02(
             let _gone = head.send(answer);
         });
     })?;
-    proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
+    Ok((request, out))
 }
 
 /// wasi:http/handler 0.3: the response is returned, and its body flows only while the instance is driven. Whether it came to

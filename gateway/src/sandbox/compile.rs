@@ -19,11 +19,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
-use wasmtime_wasi_http::p2::bindings::ProxyPre as Pre02;
-use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 
 use super::artifacts::{Artifacts, Report};
 use super::engine::{Calls, Each};
+use super::handler::Handler;
 use super::message::Listener;
 use super::{Settings, engine, signature};
 use crate::deadline::Deadline;
@@ -293,20 +292,21 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
         |import: &str| host::is_denied(import) || host::SERVED.iter().any(|(name, _)| import.starts_with(name));
     let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
     // A component that links is asked in earnest; of one that does not, the names must do.
-    let (unserved, link_error, is_02, is_03, listens) = match linked {
+    let (unserved, link_error, handler, listens) = match linked {
         Ok(pre) => {
             let listens = Listener::of(&pre).is_some();
-            (Vec::new(), None, Pre02::new(pre.clone()).is_ok(), Pre03::new(pre).is_ok(), listens)
+            (Vec::new(), None, Handler::of(&pre).map(|handler| handler.generation()), listens)
         }
         Err(error) => (
             imports.iter().filter(|import| !served(import)).cloned().collect(),
             Some(format!("{error:#}")),
-            exported("wasi:http/incoming-handler@0.2"),
-            exported("wasi:http/handler@0.3"),
+            exported("wasi:http/incoming-handler@0.2")
+                .then_some("0.2")
+                .or_else(|| exported("wasi:http/handler@0.3").then_some("0.3")),
             exported("fermyon:spin/inbound-redis") || exported("spin:redis/inbound-redis@3"),
         ),
     };
-    let handler = if is_02 { Some("0.2") } else { is_03.then_some("0.3") }.map(str::to_owned);
+    let handler = handler.map(str::to_owned);
     let pages = component.resources_required().and_then(|resources| resources.max_initial_memory_size);
     let memory_bytes_min = pages.unwrap_or(0).saturating_mul(WASM_PAGE_BYTES);
     let handler_error = signature::problem(&kind, engine);

@@ -9,6 +9,7 @@ mod call;
 mod compile;
 mod engine;
 mod fuel;
+mod handler;
 mod message;
 mod reaper;
 mod reply;

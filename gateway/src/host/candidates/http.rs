@@ -1,0 +1,173 @@
+//! wasi:http of 2023: what both candidates have alike, and November's own.
+
+use wasmtime::component::{Linker, LinkerInstance, Resource};
+use wasmtime_wasi_http::p2::bindings::http::outgoing_handler;
+use wasmtime_wasi_http::p2::bindings::http::types::{
+    self, ErrorCode, Fields, FutureIncomingResponse, FutureTrailers, Host, HostFields, HostFutureIncomingResponse,
+    HostFutureTrailers, HostIncomingBody, HostIncomingRequest, HostIncomingResponse, HostOutgoingBody,
+    HostOutgoingRequest, HostOutgoingResponse, HostRequestOptions, HostResponseOutparam, IncomingBody, IncomingRequest,
+    IncomingResponse, OutgoingBody, OutgoingRequest, OutgoingResponse, RequestOptions, ResponseOutparam,
+};
+use wasmtime_wasi_http::p2::{HeaderResult, HttpResult};
+
+use super::{Candidate, functions, http_october, http_of, nothing, plain, resources};
+use crate::host::Guest;
+
+/// What is left of an answer that arrives: nothing yet, or what it is, and an error where it was taken before.
+type Arrived<T> = Option<Result<Result<T, ErrorCode>, ()>>;
+
+pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()> {
+    let mut types = candidate.open(linker, "wasi:http/types")?;
+    kinds(&mut types)?;
+    incoming(&mut types)?;
+    match candidate {
+        Candidate::October => http_october::types(&mut types)?,
+        Candidate::November => {
+            fields(&mut types)?;
+            outgoing(&mut types)?;
+            answers(&mut types)?;
+            options(&mut types)?;
+        }
+    }
+    let mut handler = candidate.open(linker, "wasi:http/outgoing-handler")?;
+    match candidate {
+        Candidate::October => http_october::handler(&mut handler)?,
+        Candidate::November => {
+            functions!(handler, http_of; "handle" = outgoing_handler::Host::handle as code, (request, options););
+        }
+    }
+    Ok(())
+}
+
+fn kinds(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    resources!(to, http_of;
+        "fields" = Fields, HostFields::drop;
+        "incoming-request" = IncomingRequest, HostIncomingRequest::drop;
+        "incoming-response" = IncomingResponse, HostIncomingResponse::drop;
+        "incoming-body" = IncomingBody, HostIncomingBody::drop;
+        "outgoing-request" = OutgoingRequest, HostOutgoingRequest::drop;
+        "outgoing-response" = OutgoingResponse, HostOutgoingResponse::drop;
+        "outgoing-body" = OutgoingBody, HostOutgoingBody::drop;
+        "response-outparam" = ResponseOutparam, HostResponseOutparam::drop;
+        "future-incoming-response" = FutureIncomingResponse, HostFutureIncomingResponse::drop;
+        "future-trailers" = FutureTrailers, HostFutureTrailers::drop;
+    );
+    Ok(())
+}
+
+/// What arrives, and what is alike of fields and bodies.
+fn incoming(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    functions!(to, http_of;
+        "[method]fields.get" = HostFields::get as plain, (fields, name);
+        "[method]fields.entries" = HostFields::entries as plain, (fields);
+        "[method]fields.clone" = HostFields::clone as plain, (fields);
+        "[method]incoming-request.method" = HostIncomingRequest::method as plain, (request);
+        "[method]incoming-request.path-with-query" = HostIncomingRequest::path_with_query as plain, (request);
+        "[method]incoming-request.scheme" = HostIncomingRequest::scheme as plain, (request);
+        "[method]incoming-request.authority" = HostIncomingRequest::authority as plain, (request);
+        "[method]incoming-request.headers" = HostIncomingRequest::headers as plain, (request);
+        "[method]incoming-request.consume" = HostIncomingRequest::consume as plain, (request);
+        "[method]incoming-response.status" = HostIncomingResponse::status as plain, (response);
+        "[method]incoming-response.headers" = HostIncomingResponse::headers as plain, (response);
+        "[method]incoming-response.consume" = HostIncomingResponse::consume as plain, (response);
+        "[method]incoming-body.stream" = HostIncomingBody::stream as plain, (body);
+        "[static]incoming-body.finish" = HostIncomingBody::finish as plain, (body);
+        "[method]future-trailers.subscribe" = HostFutureTrailers::subscribe as plain, (trailers);
+        "[method]future-incoming-response.subscribe" = HostFutureIncomingResponse::subscribe as plain, (response);
+        "[method]outgoing-body.write" = HostOutgoingBody::write as plain, (body);
+    );
+    Ok(())
+}
+
+fn fields(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    functions!(to, http_of;
+        "[constructor]fields" = HostFields::new as plain, ();
+        "[static]fields.from-list" = HostFields::from_list as header, (entries);
+        "[method]fields.set" = HostFields::set as header, (fields, name, values);
+        "[method]fields.delete" = HostFields::delete as header, (fields, name);
+        "[method]fields.append" = HostFields::append as header, (fields, name, value);
+    );
+    Ok(())
+}
+
+fn outgoing(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    functions!(to, http_of;
+        "[constructor]outgoing-request" = HostOutgoingRequest::new as plain, (headers);
+        "[method]outgoing-request.body" = HostOutgoingRequest::body as plain, (request);
+        "[method]outgoing-request.method" = HostOutgoingRequest::method as plain, (request);
+        "[method]outgoing-request.set-method" = HostOutgoingRequest::set_method as plain, (request, method);
+        "[method]outgoing-request.path-with-query" = HostOutgoingRequest::path_with_query as plain, (request);
+        "[method]outgoing-request.set-path-with-query" =
+            HostOutgoingRequest::set_path_with_query as plain, (request, path);
+        "[method]outgoing-request.scheme" = HostOutgoingRequest::scheme as plain, (request);
+        "[method]outgoing-request.set-scheme" = HostOutgoingRequest::set_scheme as plain, (request, scheme);
+        "[method]outgoing-request.authority" = HostOutgoingRequest::authority as plain, (request);
+        "[method]outgoing-request.set-authority" = HostOutgoingRequest::set_authority as plain, (request, authority);
+        "[method]outgoing-request.headers" = HostOutgoingRequest::headers as plain, (request);
+        "[constructor]outgoing-response" = HostOutgoingResponse::new as plain, (headers);
+        "[method]outgoing-response.status-code" = HostOutgoingResponse::status_code as plain, (response);
+        "[method]outgoing-response.set-status-code" = HostOutgoingResponse::set_status_code as plain, (response, code);
+        "[method]outgoing-response.headers" = HostOutgoingResponse::headers as plain, (response);
+        "[method]outgoing-response.body" = HostOutgoingResponse::body as plain, (response);
+        "[static]outgoing-body.finish" = HostOutgoingBody::finish as code, (body, trailers);
+    );
+    Ok(())
+}
+
+fn answers(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    functions!(to, http_of;
+        "http-error-code" = Host::http_error_code as plain, (error);
+        "[static]response-outparam.set" = HostResponseOutparam::set as nothing, (out, response);
+        "[method]future-incoming-response.get" = HostFutureIncomingResponse::get as plain, (response);
+        "[method]future-trailers.get" = HostFutureTrailers::get as taken_once, (trailers);
+    );
+    Ok(())
+}
+
+/// The names say milliseconds; the type is `duration`, which is of nanoseconds, and so it is taken, as Spin does.
+fn options(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    resources!(to, http_of; "request-options" = RequestOptions, HostRequestOptions::drop;);
+    functions!(to, http_of;
+        "[constructor]request-options" = HostRequestOptions::new as plain, ();
+        "[method]request-options.connect-timeout-ms" = HostRequestOptions::connect_timeout as plain, (options);
+        "[method]request-options.set-connect-timeout-ms" =
+            HostRequestOptions::set_connect_timeout as plain, (options, time);
+        "[method]request-options.first-byte-timeout-ms" = HostRequestOptions::first_byte_timeout as plain, (options);
+        "[method]request-options.set-first-byte-timeout-ms" =
+            HostRequestOptions::set_first_byte_timeout as plain, (options, time);
+        "[method]request-options.between-bytes-timeout-ms" =
+            HostRequestOptions::between_bytes_timeout as plain, (options);
+        "[method]request-options.set-between-bytes-timeout-ms" =
+            HostRequestOptions::set_between_bytes_timeout as plain, (options, time);
+    );
+    Ok(())
+}
+
+fn header<T>(guest: &mut Guest, answer: HeaderResult<T>) -> wasmtime::Result<(Result<T, types::HeaderError>,)> {
+    Ok((match answer {
+        Ok(answer) => Ok(answer),
+        Err(error) => Err(http_of(guest).convert_header_error(error)?),
+    },))
+}
+
+fn code<T>(guest: &mut Guest, answer: HttpResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
+    Ok((match answer {
+        Ok(answer) => Ok(answer),
+        Err(error) => Err(http_of(guest).convert_error_code(error)?),
+    },))
+}
+
+/// In 2023 trailers could be asked for once; 0.2 has an answer for the second time.
+pub(super) fn taken<T>(arrived: Arrived<T>) -> wasmtime::Result<Option<Result<T, ErrorCode>>> {
+    let again = |()| wasmtime::Error::msg("the trailers of a body were taken before");
+    arrived.transpose().map_err(again)
+}
+
+type Trailers = Option<Resource<Fields>>;
+
+fn taken_once(
+    _: &mut Guest,
+    answer: wasmtime::Result<Arrived<Trailers>>,
+) -> wasmtime::Result<(Option<Result<Trailers, ErrorCode>>,)> {
+    Ok((taken(answer?)?,))
+}

@@ -1,0 +1,131 @@
+//! wasi:io of 2023: streams, and waiting for them.
+
+use wasmtime::component::{Linker, LinkerInstance, Resource};
+use wasmtime_wasi::p2::bindings::io::error::HostError;
+use wasmtime_wasi::p2::bindings::io::poll::{Host as HostPoll, HostPollable};
+use wasmtime_wasi::p2::bindings::io::streams::{self, Host as _, HostInputStream, HostOutputStream};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, IoError, StreamResult};
+
+use super::{Candidate, functions, nothing, plain, resources, table, waiting};
+use crate::host::Guest;
+
+pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()> {
+    poll(candidate.open(linker, "wasi:io/poll")?, candidate)?;
+    // In October an error was one of the streams' own types.
+    let errors = if candidate == Candidate::October { "wasi:io/streams" } else { "wasi:io/error" };
+    let mut errors = candidate.open(linker, errors)?;
+    resources!(errors, table; "error" = IoError, HostError::drop;);
+    functions!(errors, table; "[method]error.to-debug-string" = HostError::to_debug_string as plain, (error););
+    // An instance of this name that is opened again is another view of the same.
+    let mut streams = candidate.open(linker, "wasi:io/streams")?;
+    input(&mut streams)?;
+    output(&mut streams)?;
+    if candidate == Candidate::October { splice_owned(&mut streams) } else { splice(&mut streams) }
+}
+
+fn poll(mut poll: LinkerInstance<'_, Guest>, candidate: Candidate) -> wasmtime::Result<()> {
+    resources!(poll, table; "pollable" = DynPollable, HostPollable::drop;);
+    match candidate {
+        Candidate::October => {
+            waiting!(poll, table;
+                "poll-list" = HostPoll::poll as plain, (pollables);
+                "poll-one" = HostPollable::block as nothing, (pollable);
+            );
+        }
+        Candidate::November => {
+            waiting!(poll, table;
+                "poll" = HostPoll::poll as plain, (pollables);
+                "[method]pollable.ready" = HostPollable::ready as plain, (pollable);
+                "[method]pollable.block" = HostPollable::block as nothing, (pollable);
+            );
+        }
+    }
+    Ok(())
+}
+
+fn input(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    streams.resource_async(
+        "input-stream",
+        wasmtime::component::ResourceType::host::<DynInputStream>(),
+        |mut store, index| {
+            Box::new(async move { HostInputStream::drop(table(store.data_mut()), Resource::new_own(index)).await })
+        },
+    )?;
+    functions!(streams, table;
+        "[method]input-stream.read" = HostInputStream::read as stream, (from, bytes);
+        "[method]input-stream.skip" = HostInputStream::skip as stream, (from, bytes);
+        "[method]input-stream.subscribe" = HostInputStream::subscribe as plain, (from);
+    );
+    waiting!(streams, table;
+        "[method]input-stream.blocking-read" = HostInputStream::blocking_read as stream, (from, bytes);
+        "[method]input-stream.blocking-skip" = HostInputStream::blocking_skip as stream, (from, bytes);
+    );
+    Ok(())
+}
+
+fn output(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    streams.resource_async(
+        "output-stream",
+        wasmtime::component::ResourceType::host::<DynOutputStream>(),
+        |mut store, index| {
+            Box::new(async move { HostOutputStream::drop(table(store.data_mut()), Resource::new_own(index)).await })
+        },
+    )?;
+    functions!(streams, table;
+        "[method]output-stream.check-write" = HostOutputStream::check_write as stream, (to);
+        "[method]output-stream.write" = HostOutputStream::write as stream, (to, bytes);
+        "[method]output-stream.flush" = HostOutputStream::flush as stream, (to);
+        "[method]output-stream.subscribe" = HostOutputStream::subscribe as plain, (to);
+        "[method]output-stream.write-zeroes" = HostOutputStream::write_zeroes as stream, (to, bytes);
+    );
+    waiting!(streams, table;
+        "[method]output-stream.blocking-write-and-flush" =
+            HostOutputStream::blocking_write_and_flush as stream, (to, bytes);
+        "[method]output-stream.blocking-flush" = HostOutputStream::blocking_flush as stream, (to);
+        "[method]output-stream.blocking-write-zeroes-and-flush" =
+            HostOutputStream::blocking_write_zeroes_and_flush as stream, (to, bytes);
+    );
+    Ok(())
+}
+
+fn splice(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    functions!(streams, table;
+        "[method]output-stream.splice" = HostOutputStream::splice as stream, (to, from, bytes);
+    );
+    waiting!(streams, table;
+        "[method]output-stream.blocking-splice" = HostOutputStream::blocking_splice as stream, (to, from, bytes);
+    );
+    Ok(())
+}
+
+/// October's take the source for good. `forward` has no counterpart in 0.2, and no SDK calls it.
+fn splice_owned(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    type Source = (Resource<DynOutputStream>, Resource<DynInputStream>, u64);
+    streams.func_wrap_async("[method]output-stream.splice", |mut store, (to, from, bytes): Source| {
+        Box::new(async move {
+            let table = table(store.data_mut());
+            let spliced = HostOutputStream::splice(table, to, Resource::new_borrow(from.rep()), bytes);
+            HostInputStream::drop(table, from).await?;
+            stream(store.data_mut(), spliced)
+        })
+    })?;
+    streams.func_wrap_async("[method]output-stream.blocking-splice", |mut store, (to, from, bytes): Source| {
+        Box::new(async move {
+            let table = table(store.data_mut());
+            let spliced = HostOutputStream::blocking_splice(table, to, Resource::new_borrow(from.rep()), bytes).await;
+            HostInputStream::drop(table, from).await?;
+            stream(store.data_mut(), spliced)
+        })
+    })?;
+    streams.func_new("[method]output-stream.forward", |_, _, _, _| {
+        Err(wasmtime::Error::msg("wasi:io/streams of 2023-10-18 has `forward`, which is not served"))
+    })
+}
+
+/// Tells how an operation on a stream went.
+fn stream<T>(guest: &mut Guest, answer: StreamResult<T>) -> wasmtime::Result<(Result<T, streams::StreamError>,)> {
+    Ok((match answer {
+        Ok(answer) => Ok(answer),
+        Err(error) => Err(table(guest).convert_stream_error(error)?),
+    },))
+}
