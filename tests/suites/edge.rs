@@ -21,7 +21,7 @@ fn echo() -> Site {
 }
 
 /// A body that is sent piece by piece, as the test says.
-fn streamed() -> (mpsc::Sender<Bytes>, Body) {
+pub(super) fn streamed() -> (mpsc::Sender<Bytes>, Body) {
     let (pieces, queue) = mpsc::channel(1);
     (pieces, Streamed(queue).boxed())
 }

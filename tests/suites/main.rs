@@ -9,6 +9,7 @@ mod app;
 mod app_http;
 mod bombs;
 mod cached;
+mod candidates;
 mod check;
 mod clients;
 mod compression;
