@@ -59,7 +59,6 @@ pub(super) struct Redis {
     servers: Servers,
     scripts: Scripts,
     once: once::Scripts,
-    runs: runs::Scripts,
 }
 
 impl std::fmt::Debug for Redis {
@@ -90,8 +89,7 @@ impl Redis {
             Topology::Sentinel => "redis-sentinel",
             Topology::Cluster => "redis-cluster",
         };
-        let (scripts, once, runs) = Default::default();
-        Ok(Self { at: at.clone(), name, servers, scripts, once, runs })
+        Ok(Self { at: at.clone(), name, servers, scripts: Scripts::default(), once: once::Scripts::default() })
     }
 
     /// As `storage.backend` has it.

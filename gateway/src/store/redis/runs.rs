@@ -58,7 +58,7 @@ fn ms(time: Duration) -> u64 {
 
 impl Redis {
     pub(in crate::store) async fn claim_run(&self, key: &Bucket, due: Due<'_>, times: [Duration; 2]) -> Result<Claim> {
-        let mut call = self.runs.claim.key(key.as_bytes());
+        let mut call = self.scripts.runs.claim.key(key.as_bytes());
         call.arg(due.at).arg(due.gateway).arg(&times.map(ms)[..]);
         match self.script(key.as_bytes(), &call).await? {
             0_u8 => Ok(Claim::Others),
@@ -70,7 +70,7 @@ impl Redis {
     }
 
     pub(in crate::store) async fn hold_run(&self, key: &Bucket, due: Due<'_>, time: Duration) -> Result<bool> {
-        let mut call = self.runs.hold.key(key.as_bytes());
+        let mut call = self.scripts.runs.hold.key(key.as_bytes());
         call.arg(due.at).arg(due.gateway).arg(ms(time));
         self.script(key.as_bytes(), &call).await
     }

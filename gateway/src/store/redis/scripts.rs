@@ -13,6 +13,7 @@ pub(super) struct Scripts {
     pub(super) rates: Script,
     pub(super) lasting_get: Script,
     pub(super) lasting_exists: Script,
+    pub(super) runs: super::runs::Scripts,
 }
 
 impl Default for Scripts {
@@ -20,7 +21,8 @@ impl Default for Scripts {
         let [swap, list, get_many, whole, append] = [SWAP, LIST, GET_MANY, WHOLE, APPEND].map(Script::new);
         let [lasting_get, lasting_exists] = [LASTING_GET, LASTING_EXISTS].map(Script::new);
         let [counted, counted_raw, rates] = [COUNTED, COUNTED_RAW, RATES].map(Script::new);
-        Self { swap, list, get_many, whole, append, counted, counted_raw, rates, lasting_get, lasting_exists }
+        let runs = super::runs::Scripts::default();
+        Self { swap, list, get_many, whole, append, counted, counted_raw, rates, lasting_get, lasting_exists, runs }
     }
 }
 
