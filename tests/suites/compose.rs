@@ -73,7 +73,7 @@ async fn a_dependency_has_what_it_inherits_and_nothing_else() {
             let (wanted, other) = if has(key) { (granted, denied) } else { (denied, granted) };
             assert!(lib.contains(wanted) && !lib.contains(other), "{more}: {what} says {lib}");
         }
-        assert_eq!(tries(&gateway, &id, "lib", "anything else").await, "13");
+        assert_eq!(tries(&gateway, &id, "lib", "anything").await, "8");
     }
     gateway.quiet().await;
 }
@@ -82,7 +82,9 @@ async fn a_dependency_has_what_it_inherits_and_nothing_else() {
 async fn tenants_with_the_same_parts_share_their_code_and_nothing_else() {
     let manifest = with_library(", inherit_configuration = [\"key_value_stores\"]");
     let other = with_library("");
+    let whole = Tenant::new("whole.localhost", "compose-whole").stores(&["default"]).redis(&["redis://localhost:6379"]);
     let site = app(app(app(Site::new(), "one", &manifest), "two", &manifest), "three", &other);
+    let site = site.tenant("whole", &whole);
     let gateway = Gateway::start(&site);
     let mut digests = Vec::new();
     for id in ["one", "two", "three"] {
@@ -95,6 +97,7 @@ async fn tenants_with_the_same_parts_share_their_code_and_nothing_else() {
     }
     assert_eq!(tries(&gateway, "two", "lib", "kv").await, "opened, count is 1", "the other's store is another");
     assert_eq!(tries(&gateway, "one", "own", "kv").await, "opened, count is 4", "the parts of one share its store");
+    assert_eq!(tries(&gateway, "whole", "lib", "kv").await, "opened, count is 1", "as if it were one component");
     gateway.quiet().await;
 }
 
