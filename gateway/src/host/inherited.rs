@@ -34,7 +34,7 @@ pub(crate) const CAPABILITIES: [(&str, &[&str]); 7] = [
 ];
 
 /// Interfaces without authority. Who takes one away raises the number in the recipe's magic, so that all is composed anew.
-const SHARED: [&str; 8] = [
+const SHARED: [&str; 9] = [
     "wasi:http/types@",
     "wasi:cli/",
     "wasi:clocks/",
@@ -43,6 +43,8 @@ const SHARED: [&str; 8] = [
     "wasi:io/",
     // To the tenant's own trace and log, as standard streams are.
     "wasi:otel/",
+    // Types alone.
+    "fermyon:spin-cron/",
     "wasi:random/",
     "wasi:sockets/",
 ];

@@ -13,6 +13,7 @@ pub(crate) mod inbound;
 mod inherited;
 mod keyvalue;
 mod keyvalue_other;
+mod meter;
 mod notices;
 mod otel;
 mod random;
@@ -32,9 +33,10 @@ pub(crate) use denied::{DENIED, is_denied};
 #[cfg(test)]
 pub(crate) use denied::{OF_SPIN, Stands};
 pub(crate) use egress::{Asked, Egress, Neighbours, SELF, Settings, Told, Whom, trusting};
-pub(crate) use guest::{Denied, Guest, Make};
+pub(crate) use guest::{Guest, Make};
 pub(crate) use http::UNREAD_BYTES_MAX;
 pub(crate) use inherited::{CAPABILITIES, denied_name, is_refusal, is_served};
+pub(crate) use meter::Denied;
 pub(crate) use variables::is_name as is_variable;
 
 /// Imports that are served: how the name begins, and what to say of it.

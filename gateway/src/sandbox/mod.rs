@@ -8,6 +8,7 @@ mod cache;
 mod call;
 mod compile;
 mod compose;
+mod ending;
 mod engine;
 mod fuel;
 mod handler;

@@ -17,6 +17,7 @@ use wasmtime_wasi_http::p3::bindings::Service;
 use super::Surroundings;
 use super::cache::Ready;
 use super::call::{Request, Work, call};
+use super::ending::Ending;
 use super::fuel;
 use super::meaning::classify;
 use super::memories::More;
@@ -173,33 +174,6 @@ struct Instance {
     time: Duration,
     /// Dropped when everything is noted: whoever has the other half may look at the record then.
     over: Option<oneshot::Sender<()>>,
-}
-
-/// Counts an instance while it runs.
-struct Ending {
-    /// Whether it was driven to its end, and not dropped on the way.
-    was_driven: bool,
-    record: Arc<Record>,
-    around: Arc<Surroundings>,
-}
-
-impl Ending {
-    fn begin(record: Arc<Record>, around: Arc<Surroundings>) -> Self {
-        around.metrics.instances.inc();
-        around.instances.pulse.one_more();
-        Self { was_driven: false, record, around }
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        if !self.was_driven {
-            // A drain ran out of time, or a host call panicked.
-            self.record.fault(Fault::Internal);
-        }
-        self.around.metrics.instances.dec();
-        self.around.instances.pulse.one_less();
-    }
 }
 
 impl Instance {

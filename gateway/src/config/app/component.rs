@@ -28,7 +28,8 @@ impl Manifest<'_> {
         // `tollgate build` reads it.
         section.has("build");
         let files = files::read(section, &self.dir);
-        let dependencies = dependencies::read(self.reader, section, &self.dir);
+        let dependencies =
+            if self.version == 2 { dependencies::read(self.reader, section, &self.dir) } else { Vec::new() };
         let source = section.required("source", self.source(section), "source = \"app.wasm\"");
         let stores = section.list("key_value_stores", STORE_RULE, StoreName::parse).unwrap_or_default();
         let environment = environment(section);

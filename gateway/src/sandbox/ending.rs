@@ -1,0 +1,34 @@
+//! An instance is counted while it runs, and that it ended is noted whatever ends it.
+
+use std::sync::Arc;
+
+use super::Surroundings;
+use crate::fault::Fault;
+use crate::telemetry::Record;
+
+/// Counts an instance while it runs.
+pub(super) struct Ending {
+    /// Whether it was driven to its end, and not dropped on the way.
+    pub(super) was_driven: bool,
+    pub(super) record: Arc<Record>,
+    pub(super) around: Arc<Surroundings>,
+}
+
+impl Ending {
+    pub(super) fn begin(record: Arc<Record>, around: Arc<Surroundings>) -> Self {
+        around.metrics.instances.inc();
+        around.instances.pulse.one_more();
+        Self { was_driven: false, record, around }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.was_driven {
+            // A drain ran out of time, or a host call panicked.
+            self.record.fault(Fault::Internal);
+        }
+        self.around.metrics.instances.dec();
+        self.around.instances.pulse.one_less();
+    }
+}
