@@ -108,8 +108,7 @@ impl Gateway {
         });
         let admin = boot.listen.admin;
         let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
-        let suspension = Suspension::load(boot.state.join("suspended"), Arc::clone(&registry))
-            .with_context(|| format!("cannot use {}/suspended", boot.state.display()))?;
+        let suspension = suspension(&boot, &registry)?;
         let (staged, watch) = (boot.state.join("files"), reload::watch(&boot));
         let mut gateway = Self {
             boot,
@@ -343,4 +342,10 @@ async fn keep_counts(road: Arc<Road>, store: Arc<Store>) {
             }
         }
     }
+}
+
+/// Who is suspended, as it was noted in the state folder.
+fn suspension(boot: &Boot, registry: &Arc<Registry>) -> anyhow::Result<Suspension> {
+    Suspension::load(boot.state.join("suspended"), Arc::clone(registry))
+        .with_context(|| format!("cannot use {}/suspended", boot.state.display()))
 }

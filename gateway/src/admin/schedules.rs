@@ -34,7 +34,10 @@ pub(crate) struct ScheduleRow {
 }
 
 /// Those that there are, or a tenant's, in any order.
-pub(crate) struct Timetable(pub(crate) Box<dyn Fn(Option<&TenantId>) -> Vec<ScheduleRow> + Send + Sync>);
+pub(crate) struct Timetable(pub(crate) Box<Look>);
+
+/// Looks for them.
+type Look = dyn Fn(Option<&TenantId>) -> Vec<ScheduleRow> + Send + Sync;
 
 impl std::fmt::Debug for Timetable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

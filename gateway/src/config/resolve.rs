@@ -18,13 +18,13 @@ use super::reader::{At, near};
 use super::reference::Reference;
 use super::tenant_file::{ComponentRead, ScheduleRead, SubscriptionRead, TenantFile};
 use super::units;
-use super::{Boot, Plan, PlannedComponent, PlannedRoute, PlannedSchedule, PlannedSubscription};
+use super::{Boot, Plan, PlannedComponent, PlannedRoute, PlannedSchedule, PlannedSubscription, Policy};
 use crate::domain::Pattern;
 use crate::ids::{Digest, StoreName, TenantId};
 use crate::route::{PathPattern, ROUTES_MAX, SCHEDULES_MAX, ScheduleId};
 use crate::sandbox::Recipe;
 use crate::store::{self, VALUE_BYTES_MAX};
-use crate::tenant::{Grant, Quota, StoreTtl};
+use crate::tenant::{Grant, Limits, Quota, StoreTtl};
 
 /// What a shard must have room for.
 const SHARD_KEYS_MIN: u64 = 100;
@@ -111,33 +111,7 @@ pub(super) fn tenant(
     }
     deliveries(&mut notes, &file.subscriptions, matches!(boot.storage.kind, store::Kind::Embedded(_)));
     let schedules = schedules(&mut notes, &file.schedules, &file.components, source);
-    let mut routes = Vec::new();
-    let count = file.routes.len() + file.fixed.len();
-    if count > ROUTES_MAX {
-        let found = format!("{count} routes");
-        let wanted = format!("{ROUTES_MAX} at most");
-        notes.add(Kind::TooMany, &Place::whole(source), ["there are too many routes", &found, &wanted], None);
-    }
-    let mut paths: Vec<&At<PathPattern>> = Vec::new();
-    for path in file.fixed.iter().map(|read| &read.path).chain(file.routes.iter().map(|read| &read.path)) {
-        // Those of a manifest were looked at with the manifest.
-        if file.app.is_none() {
-            unlike_earlier(&mut notes, path, &paths);
-        }
-        paths.push(path);
-    }
-    for read in &file.routes {
-        ceilings::limits(&mut notes, &read.limits, &policy.ceilings.limits);
-        let Some(component) = component_of(&mut notes, &read.component, &file.components) else { continue };
-        let memory = read.limits.memory.as_ref().or(file.limits.memory.as_ref());
-        routes.push(PlannedRoute {
-            pattern: read.path.value.clone(),
-            component,
-            limits: over(&limits, &read.limits),
-            is_spin: file.app.is_some(),
-            memory_place: memory.map_or(&read.place, |memory| &memory.place).clone(),
-        });
-    }
+    let routes = routes(&mut notes, &file, &limits, policy, source);
     // What a manifest leaves idle is its author's; and a misspelt name is told where it stands.
     if file.app.is_none() && notes.problems.is_empty() {
         idle(&mut notes, &file.components, &file.egress, &routes, &subscriptions);
@@ -165,6 +139,44 @@ pub(super) fn tenant(
         notices,
     };
     Some(Found { plan: Arc::new(plan), claims: file.hosts.into() })
+}
+
+/// Where components answer, within the bounds of each route.
+fn routes(
+    notes: &mut Notes<'_>,
+    file: &TenantFile,
+    limits: &Limits,
+    policy: &Policy,
+    source: &Arc<Source>,
+) -> Vec<PlannedRoute> {
+    let mut routes = Vec::new();
+    let count = file.routes.len() + file.fixed.len();
+    if count > ROUTES_MAX {
+        let found = format!("{count} routes");
+        let wanted = format!("{ROUTES_MAX} at most");
+        notes.add(Kind::TooMany, &Place::whole(source), ["there are too many routes", &found, &wanted], None);
+    }
+    let mut paths: Vec<&At<PathPattern>> = Vec::new();
+    for path in file.fixed.iter().map(|read| &read.path).chain(file.routes.iter().map(|read| &read.path)) {
+        // Those of a manifest were looked at with the manifest.
+        if file.app.is_none() {
+            unlike_earlier(notes, path, &paths);
+        }
+        paths.push(path);
+    }
+    for read in &file.routes {
+        ceilings::limits(notes, &read.limits, &policy.ceilings.limits);
+        let Some(component) = component_of(notes, &read.component, &file.components) else { continue };
+        let memory = read.limits.memory.as_ref().or(file.limits.memory.as_ref());
+        routes.push(PlannedRoute {
+            pattern: read.path.value.clone(),
+            component,
+            limits: over(limits, &read.limits),
+            is_spin: file.app.is_some(),
+            memory_place: memory.map_or(&read.place, |memory| &memory.place).clone(),
+        });
+    }
+    routes
 }
 
 /// Warns of times for stores that no component may open.

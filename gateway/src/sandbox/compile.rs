@@ -240,7 +240,7 @@ pub(crate) fn compile_in_child(out: &Path, memory: u64, seconds: u64, metering: 
             Err(refused) => Ok(Err(refused)),
         })
         .context("cannot start a thread")?;
-    let done: anyhow::Result<Result<Report, (i32, Vec<u8>)>> =
+    let done: anyhow::Result<Result<Report, Refused>> =
         work.join().map_err(|_panicked| anyhow::anyhow!("the compiler panicked"))?;
     match done? {
         Ok(report) => {
@@ -268,8 +268,11 @@ fn address_space() -> anyhow::Result<u64> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
-/// The component that a child's input is or comes to, or the exit code and words that refuse it.
-fn component_of(input: &[u8]) -> anyhow::Result<Result<Cow<'_, [u8]>, (i32, Vec<u8>)>> {
+/// A child's exit code, and what it says.
+type Refused = (i32, Vec<u8>);
+
+/// The component that a child's input is or comes to.
+fn component_of(input: &[u8]) -> anyhow::Result<Result<Cow<'_, [u8]>, Refused>> {
     if Recipe::is_one(input) {
         let part = |bytes| {
             part_of(bytes).map_err(|unfit| match unfit {

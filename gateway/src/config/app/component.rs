@@ -127,7 +127,7 @@ impl Manifest<'_> {
             component.environment.extend(more);
             profile.has("build");
             self.settle(profile, "component.ID.profile.NAME");
-            let more = dependencies::read(self.reader, profile, &self.dir);
+            let more = dependencies::listed(self.reader, profile, &self.dir, None);
             component.dependencies.retain(|of| more.iter().all(|other| other.name != of.name));
             component.dependencies.extend(more);
             profile.finish();

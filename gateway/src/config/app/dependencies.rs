@@ -62,6 +62,16 @@ impl PartRead {
 /// Reads `dependencies` and `dependencies_inherit_configuration`. Paths start from `dir`.
 pub(in crate::config) fn read(reader: &Reader, section: &Section<'_>, dir: &Path) -> Vec<DependencyRead> {
     let for_all = section.boolean("dependencies_inherit_configuration");
+    listed(reader, section, dir, for_all.as_ref())
+}
+
+/// Reads `dependencies`. `for_all` says of each whether it inherits, where it does not say so itself.
+pub(super) fn listed(
+    reader: &Reader,
+    section: &Section<'_>,
+    dir: &Path,
+    for_all: Option<&At<bool>>,
+) -> Vec<DependencyRead> {
     let Some(dependencies) = section.section("dependencies") else { return Vec::new() };
     let names = dependencies.entries(WANTED, |_, value| (value.is_table() || value.is_str()).then_some(value.is_str()));
     if names.len() >= PARTS_MAX {
@@ -78,7 +88,7 @@ pub(in crate::config) fn read(reader: &Reader, section: &Section<'_>, dir: &Path
         let has_own = entry.has("inherit_configuration");
         let mut part = part(reader, &entry, dir, &name.value)?;
         part.place = name.place.clone();
-        match (&for_all, has_own) {
+        match (for_all, has_own) {
             (Some(_), Some(place)) => {
                 let summary = "what a dependency inherits is said twice".to_owned();
                 let found = "inherit_configuration beside dependencies_inherit_configuration".to_owned();

@@ -71,6 +71,17 @@ fn set(lines: &mut String, key: &str, value: &str) {
     *lines += &format!("{of}{value}\n");
 }
 
+/// A trigger of a kind, with the keys that it needs.
+fn trigger(kind: &str) -> String {
+    let keys = match kind {
+        "http" => "route = \"/x\"\n",
+        "redis" => "channel = \"c\"\n",
+        "cron" => "cron_expression = \"0 0 * * * *\"\n",
+        _ => "route = \"/x\"\nchannel = \"c\"\n",
+    };
+    format!("[[trigger.{kind}]]\ncomponent = \"a\"\n{keys}")
+}
+
 /// A manifest that has the key as its row writes it, and which profile is asked for.
 fn manifest(key: &Key, version: u8) -> (String, Option<&'static str>) {
     let kind = if key.table.contains("redis") || matches!(key.name, "channel" | "address" | "delivery") {
@@ -104,16 +115,7 @@ fn manifest(key: &Key, version: u8) -> (String, Option<&'static str>) {
             }
         }
         ("trigger", _) => {
-            let table = format!(
-                "[[trigger.{name}]]\ncomponent = \"a\"\nroute = \"/x\"\nchannel = \"c\"\ncron_expression = \"0 0 * * * *\"\n"
-            );
-            let of_kind = |line: &&str| match name {
-                "http" => !line.starts_with("channel") && !line.starts_with("cron"),
-                "redis" => !line.starts_with("route") && !line.starts_with("cron"),
-                "cron" => !line.starts_with("route") && !line.starts_with("channel"),
-                _ => true,
-            };
-            least.more = table.lines().filter(of_kind).map(|line| format!("{line}\n")).collect();
+            least.more = trigger(name);
         }
         ("trigger.http", _) if name == "static_response" => {
             least.trigger = format!("[[trigger.http]]\nroute = \"/\"\nstatic_response = {example}\n");
