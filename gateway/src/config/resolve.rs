@@ -116,7 +116,6 @@ pub(super) fn tenant(
     if file.app.is_none() && notes.problems.is_empty() {
         idle(&mut notes, &file.components, &file.egress, &routes, &subscriptions);
     }
-    lasting(&mut notes, &file.store_ttl, &file.components);
     let quota = quota_over(&policy.quota, &file.quota);
     let notices = notices::of(id, &file, quota.shards, boot);
     shards(&mut notes, &file.quota, &quota, source);
@@ -129,7 +128,7 @@ pub(super) fn tenant(
         clients: clients?,
         compress: file.compress,
         quota,
-        store_ttl: StoreTtl(file.store_ttl.into_iter().map(|(name, ttl)| (name.value, ttl)).collect()),
+        store_ttl: lasting(&mut notes, file.store_ttl, &file.components),
         limits,
         components: components?,
         routes,
@@ -179,8 +178,8 @@ fn routes(
     routes
 }
 
-/// Warns of times for stores that no component may open.
-fn lasting(notes: &mut Notes<'_>, read: &[(At<StoreName>, Duration)], components: &[ComponentRead]) {
+/// How long stores last; warns of those that no component may open.
+fn lasting(notes: &mut Notes<'_>, read: Vec<(At<StoreName>, Duration)>, components: &[ComponentRead]) -> StoreTtl {
     let stores = || components.iter().flat_map(|component| &component.stores).map(|store| &store.value);
     for (name, _) in read.iter().filter(|(name, _)| stores().all(|store| *store != name.value)) {
         let known: BTreeSet<&str> = stores().map(StoreName::as_str).collect();
@@ -189,6 +188,7 @@ fn lasting(notes: &mut Notes<'_>, read: &[(At<StoreName>, Duration)], components
         let texts = ["no component may open this store", &format!("`{}`", name.value), &wanted];
         notes.add(Kind::WithoutEffect, &name.place, texts, hint);
     }
+    StoreTtl(read.into_iter().map(|(name, ttl)| (name.value, ttl)).collect())
 }
 
 /// Each shard has its part of `quota.storage`, which must be worth having: the largest value fits in.
