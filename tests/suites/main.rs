@@ -38,6 +38,7 @@ mod messages;
 mod observed;
 mod once;
 mod operators;
+mod outbound;
 mod proxies;
 mod remote;
 mod reuse;

@@ -104,6 +104,7 @@ impl Guest {
                 max: make.limits.outbound,
                 chain: make.chain.clone(),
                 owed: 0,
+                alive: Arc::default(),
             },
             table,
             stores: Stores::new(make),

@@ -22,7 +22,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Type};
 
 pub(crate) use denied::is_denied;
-pub(crate) use egress::{Asked, Egress, Neighbours, Settings, Told, Whom, trusting};
+pub(crate) use egress::{Asked, Egress, Kept, Neighbours, Settings, Told, Whom, trusting};
 pub(crate) use guest::{Denied, Guest, Make};
 pub(crate) use http::UNREAD_BYTES_MAX;
 pub(crate) use variables::is_name as is_variable;
