@@ -122,7 +122,7 @@ fuzz: ## Look for SECONDS each for what TARGETS must not let through; what is fo
 PEERS = $(CACHE)/peers
 BUILD ?= release
 # All, but that the baseline of `instructions` is of `make build`, whose code is elsewhere.
-SCENARIOS ?= $(if $(filter pgo,$(BUILD)),hello handshakes inside cold density storage stream soak)
+SCENARIOS ?= $(if $(filter pgo,$(BUILD)),hello handshakes inside outbound cold density storage stream soak)
 
 bench: guests $(if $(filter release,$(BUILD)),build) ## Tollgate beside its peers, as far as they are here (SCENARIOS="hello …", BUILD=pgo; make setup-bench fetches them)
 	@test -x $${CARGO_TARGET_DIR:-target}/$(BUILD)/tollgate || { echo "there is no target/$(BUILD)/tollgate: run make $(BUILD)" >&2; exit 1; }

@@ -83,7 +83,7 @@ impl Gateway {
         let store = Arc::new(open(&boot, &metrics, tries).await?);
         let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;
         let logs = guest_logs(&boot.state, &metrics)?;
-        let egress = Arc::new(Egress::new(boot.egress.clone()).context("egress.ca cannot be used")?);
+        let egress = Egress::new(boot.egress.clone(), &metrics, tasks.clone()).context("egress.ca cannot be used")?;
         let (dev_ca, acme, terminator) = secured(&boot)?;
         let around = Surroundings {
             store: Arc::clone(&store),

@@ -42,6 +42,9 @@ struct Arguments {
     /// The gateway's program; without it, the one that was built beside this program
     #[arg(long)]
     tollgate: Option<PathBuf>,
+    /// An earlier build of the gateway, which `outbound` measures beside it
+    #[arg(long)]
+    before: Option<PathBuf>,
     /// Built from Cargo's registry: cargo install --locked wasmtime-cli@48
     #[arg(long, default_value = "wasmtime")]
     wasmtime: PathBuf,
@@ -76,6 +79,7 @@ fn main() -> anyhow::Result<()> {
         connections: arguments.connections,
         tenants: arguments.tenants,
         tollgate: arguments.tollgate.map_or_else(|| servers::built("tollgate"), Ok)?,
+        before: arguments.before,
         soak: Duration::from_secs(arguments.soak_minutes * 60),
         wasmtime: arguments.wasmtime,
         workerd: arguments.workerd,

@@ -58,6 +58,14 @@ impl Server {
         Ok(Self { name: name.to_owned(), target, child: command.spawn()? })
     }
 
+    /// Notes the address that `bare` says.
+    fn read_address(&mut self) -> anyhow::Result<()> {
+        let mut line = String::new();
+        BufReader::new(self.child.stdout.take().context("no output")?).read_line(&mut line)?;
+        self.target.address = line.trim().parse().context("bare said no address")?;
+        Ok(())
+    }
+
     /// Waits until it listens, so long at the most.
     fn listens(mut self, most: Duration) -> anyhow::Result<Self> {
         let started = Instant::now();
@@ -166,9 +174,19 @@ pub(crate) fn bare(redis: Option<&str>) -> anyhow::Result<Server> {
     let mut command = on_server_core(&built("bare")?);
     command.arg("127.0.0.1:0").args(redis).stdout(Stdio::piped());
     let mut server = Server::start(&mut command, "bare hyper + rustls", target(SAID_LATER, "localhost", true))?;
-    let mut line = String::new();
-    BufReader::new(server.child.stdout.take().context("no output")?).read_line(&mut line)?;
-    server.target.address = line.trim().parse().context("bare said no address")?;
+    server.read_address()?;
+    Ok(server)
+}
+
+/// The same as an origin that guests ask, not measured, on the cores that the load has. Its certificate is in `cert`.
+pub(crate) fn origin(cert: &Path, protocol: Protocol) -> anyhow::Result<Server> {
+    let mut command = ending_with_us(&built("bare")?);
+    command.arg("127.0.0.1:0").arg("--cert").arg(cert).stdout(Stdio::piped());
+    if protocol == Protocol::Http1 {
+        command.arg("--http1");
+    }
+    let mut server = Server::start(&mut command, "an origin", target(SAID_LATER, "localhost", true))?;
+    server.read_address()?;
     Ok(server)
 }
 

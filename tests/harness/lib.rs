@@ -10,6 +10,7 @@
 
 mod client;
 mod gateway;
+mod origin;
 mod pebble;
 mod ports;
 mod python;
@@ -21,6 +22,7 @@ mod words;
 
 pub use client::{Answer, Body, Client, Protocol, Sender, empty, full, read, request};
 pub use gateway::{Gateway, check, checked, tollgate};
+pub use origin::{Asked, Origin};
 pub use pebble::Pebble;
 pub use ports::{free_address, free_port};
 pub use python::{cache, python};

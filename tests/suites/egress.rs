@@ -136,7 +136,7 @@ async fn outbound_requests_are_bounded_in_number_time_and_size() {
         .collect();
     let site = Site::new()
         .tenant("calls", &tenant("calls.localhost", &allow, "[limits]\noutbound = 5"))
-        .tenant("once", &tenant("once.localhost", &allow, "[limits]\noutbound = 50\n[quota]\noutbound_in_flight = 3"))
+        .tenant("once", &tenant("once.localhost", &allow, "[limits]\noutbound = 50\n[quota]\noutbound_in_flight = 3\noutbound_waiting = 0"))
         .tenant(
             "rate",
             &tenant(

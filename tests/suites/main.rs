@@ -46,6 +46,7 @@ mod observed;
 mod once;
 mod operators;
 mod otel;
+mod outbound;
 mod proxies;
 mod remote;
 mod reuse;

@@ -39,7 +39,7 @@ const fn row(
     Row { key, guest, value, before, refused, shows }
 }
 
-const ROWS: [Row; 21] = [
+const ROWS: [Row; 22] = [
     row("limits.fuel", "hostile", "\"20M\"", &[], "/loop", Shows::Fault(502, "fuel-exhausted")),
     row("limits.memory", "hostile", "\"8MiB\"", &[], "/grow", Shows::Fault(502, "memory-exhausted")),
     row("limits.time", "hostile", "\"300ms\"", &[], "/sleep", Shows::Fault(504, "deadline")),
@@ -131,6 +131,14 @@ const ROWS: [Row; 21] = [
         Shows::Guest("ConnectionLimitReached", Some("outbound-in-flight")),
     ),
     row(
+        "quota.outbound_waiting",
+        "hostile",
+        "1",
+        &[],
+        "/fetch-many/http/127.0.0.1:9",
+        Shows::Guest("ConnectionLimitReached", Some("outbound-in-flight")),
+    ),
+    row(
         "quota.log_bytes",
         "hostile",
         "{ rate = \"1B\", per = \"1h\", burst = \"100B\" }",
@@ -143,6 +151,11 @@ const ROWS: [Row; 21] = [
 fn tenant(row: &Row) -> Tenant {
     let (section, key) = row.key.split_once('.').unwrap();
     let mut text = format!("[{section}]\n{key} = {}\n", row.value);
+    match row.key {
+        "quota.outbound_in_flight" => text += "outbound_waiting = 0\n",
+        "quota.outbound_waiting" => text += "outbound_in_flight = 1\n",
+        _ => {}
+    }
     if row.key != "limits.outbound" && row.refused.starts_with("/fetch-many") {
         text += "[limits]\noutbound = 50\n";
     }

@@ -38,6 +38,7 @@ pub(super) struct QuotaRead {
     pub(super) storage_bytes: Option<At<Rate>>,
     pub(super) outbound: Option<At<Rate>>,
     pub(super) outbound_in_flight: Option<At<u32>>,
+    pub(super) outbound_waiting: Option<At<u32>>,
     pub(super) messages_at_once: Option<At<u32>>,
     pub(super) log_bytes: Option<At<Rate>>,
 }
@@ -85,6 +86,7 @@ impl Section<'_> {
             storage_bytes: section.rate("storage_bytes", Self::bytes),
             outbound: section.rate("outbound", |section, key| section.count(key).map(widen)),
             outbound_in_flight: section.count("outbound_in_flight"),
+            outbound_waiting: section.count_or_none("outbound_waiting"),
             messages_at_once: section.count("messages_at_once"),
             log_bytes: section.rate("log_bytes", Self::bytes),
         };

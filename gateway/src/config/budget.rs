@@ -7,9 +7,11 @@ use super::{Boot, units};
 
 /// Bytes of buffers that one connection of a client may hold: TLS, hyper, one response's piece.
 const CONNECTION_BYTES: u64 = 64 << 10;
+/// The same of a connection to an origin that is kept.
+const ORIGIN_BYTES: u64 = 64 << 10;
 /// Pages that the embedded store keeps.
 const STORE_BYTES: u64 = 64 << 20;
-/// Descriptors beside clients' connections: files, listeners, Redis, outbound requests.
+/// Descriptors beside clients' connections and kept ones to origins: files, listeners, Redis, outbound requests.
 const DESCRIPTORS_BESIDE: u64 = 1000;
 
 /// What this machine has.
@@ -33,7 +35,12 @@ impl Machine {
 
 /// How many descriptors may be open at once.
 pub(crate) fn descriptors(boot: &Boot) -> u64 {
-    u64::from(boot.listen.connections) + DESCRIPTORS_BESIDE
+    u64::from(boot.listen.connections) + beside(boot)
+}
+
+/// Those beside clients' connections.
+fn beside(boot: &Boot) -> u64 {
+    u64::from(boot.egress.kept.all) + DESCRIPTORS_BESIDE
 }
 
 /// What each bound may come to, in bytes, and the key that says it.
@@ -41,6 +48,8 @@ fn of(boot: &Boot) -> Vec<(&'static str, &'static str, u64)> {
     let connections = u64::from(boot.listen.connections);
     let mut bounds = boot.sandbox.memory_bounds().to_vec();
     bounds.push(("clients' connections", "listen.connections", connections * CONNECTION_BYTES));
+    let kept = u64::from(boot.egress.kept.all);
+    bounds.push(("connections to origins that are kept", "egress.kept", kept * ORIGIN_BYTES));
     bounds.push(("the store's pages", "storage.backend", STORE_BYTES));
     bounds
 }
@@ -79,7 +88,7 @@ pub(crate) fn warnings(boot: &Boot, machine: Machine) -> Vec<Problem> {
         over.push(warning(Kind::MemoryBudget, largest, [summary, &found, &has], &hint));
     }
     if descriptors(boot) > machine.descriptors {
-        let found = format!("{} connections, and {DESCRIPTORS_BESIDE} for the rest", boot.listen.connections);
+        let found = format!("{} connections, and {} for the rest", boot.listen.connections, beside(boot));
         let wanted = format!("{} at most, which this process may have", machine.descriptors);
         let texts = ["there may be more connections than descriptors", found.as_str(), wanted.as_str()];
         let hint = "lower listen.connections, or raise the limit (ulimit -n, LimitNOFILE=)";
@@ -115,6 +124,6 @@ mod tests {
         let over = warnings(&boot, Machine { memory: 1 << 30, descriptors: 1024 });
         assert_eq!(over.iter().map(|warning| warning.kind.code()).collect::<Vec<_>>(), ["W0501", "W0502"]);
         assert_eq!(over[0].wanted, "1GiB, which the machine has");
-        assert_eq!(over[1].found, "10000 connections, and 1000 for the rest");
+        assert_eq!(over[1].found, "10000 connections, and 2000 for the rest");
     }
 }

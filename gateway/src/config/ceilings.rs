@@ -78,6 +78,7 @@ pub(super) fn quota(notes: &mut Notes<'_>, read: &QuotaRead, max: &QuotaRead) {
         storage_bytes: is_faster, |rate| rate_text(rate, units::bytes_text);
         outbound: is_faster, |rate| rate_text(rate, |count| count.to_string());
         outbound_in_flight: |a, b| a > b, count;
+        outbound_waiting: |a, b| a > b, count;
         messages_at_once: |a, b| a > b, count;
         log_bytes: is_faster, |rate| rate_text(rate, units::bytes_text);
     );

@@ -52,6 +52,12 @@ pub(super) const MEMORY: u64 = 2 << 30;
 pub(super) const EGRESS_CONNECT: Duration = Duration::from_secs(5);
 pub(super) const EGRESS_IDLE: Duration = Duration::from_secs(10);
 pub(super) const EGRESS_RESPONSE: u64 = 32 << 20;
+pub(super) const EGRESS_KEPT: u32 = 1000;
+pub(super) const EGRESS_KEPT_PER_TENANT: u32 = 32;
+/// Less than most servers wait for another request (nginx 75 s, load balancers 60 s).
+pub(super) const EGRESS_KEPT_IDLE: Duration = Duration::from_secs(30);
+/// After which another balancer, or another server behind one, has its chance.
+pub(super) const EGRESS_KEPT_LIFE: Duration = Duration::from_mins(5);
 
 pub(super) const LIMITS: Limits = Limits {
     fuel: 500_000_000,
@@ -78,6 +84,8 @@ pub(super) const QUOTA: Quota = Quota {
     storage_bytes: None,
     outbound: None,
     outbound_in_flight: 16,
+    // More than `in_flight` × `limits.outbound`: by default nobody finds the queue full.
+    outbound_waiting: 1000,
     messages_at_once: 1,
     log_bytes: Some(Rate { amount: 1 << 20, per: Duration::from_secs(1), burst: 8 << 20 }),
 };

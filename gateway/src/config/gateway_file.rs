@@ -255,6 +255,7 @@ fn registries(reader: &Reader, file: &Section<'_>, base: &Path) -> Vec<Registry>
 fn egress(reader: &Reader, file: &Section<'_>, base: &Path) -> host::Settings {
     let section = file.section("egress");
     let time = |key, default| value(section.as_ref().and_then(|s| s.duration(key)), default);
+    let count = |key, default| value(section.as_ref().and_then(|s| s.count_or_none(key)), default);
     let ca = section.as_ref().and_then(|s| s.string("ca")).and_then(|at| {
         let read = std::fs::read(base.join(&at.value));
         let unreadable = |error: std::io::Error| {
@@ -267,6 +268,12 @@ fn egress(reader: &Reader, file: &Section<'_>, base: &Path) -> host::Settings {
         connect: time("connect", defaults::EGRESS_CONNECT),
         idle: time("idle", defaults::EGRESS_IDLE),
         response_bytes: value(section.as_ref().and_then(|s| s.bytes("response")), defaults::EGRESS_RESPONSE),
+        kept: host::Kept {
+            all: count("kept", defaults::EGRESS_KEPT),
+            of_tenant: count("kept_per_tenant", defaults::EGRESS_KEPT_PER_TENANT),
+            idle: time("kept_idle", defaults::EGRESS_KEPT_IDLE),
+            life: time("kept_life", defaults::EGRESS_KEPT_LIFE),
+        },
         ca,
     };
     if let Some(section) = section {
@@ -324,6 +331,7 @@ pub(super) fn quota_over(under: &Quota, read: &QuotaRead) -> Quota {
         storage_bytes: rate(&read.storage_bytes, under.storage_bytes),
         outbound: rate(&read.outbound, under.outbound),
         outbound_in_flight: value(read.outbound_in_flight.clone(), under.outbound_in_flight),
+        outbound_waiting: value(read.outbound_waiting.clone(), under.outbound_waiting),
         messages_at_once: value(read.messages_at_once.clone(), under.messages_at_once),
         log_bytes: rate(&read.log_bytes, under.log_bytes),
     }

@@ -185,6 +185,11 @@ impl<'r> Section<'r> {
         self.take(key, "a whole number from 1 to 4294967295", count)
     }
 
+    /// The same where none is a number too.
+    pub(super) fn count_or_none(&self, key: &'static str) -> Option<At<u32>> {
+        self.take(key, "a whole number from 0 to 4294967295", number)
+    }
+
     pub(super) fn duration(&self, key: &'static str) -> Option<At<Duration>> {
         let take = |value: &DeValue<'_>| value.as_str().and_then(units::duration).filter(|time| !time.is_zero());
         self.take(key, units::DURATION, take)
@@ -389,6 +394,10 @@ impl<'r> Section<'r> {
 }
 
 pub(super) fn count(value: &DeValue<'_>) -> Option<u32> {
+    number(value).filter(|number| *number > 0)
+}
+
+fn number(value: &DeValue<'_>) -> Option<u32> {
     let number = value.as_integer()?;
-    u32::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok().filter(|number| *number > 0)
+    u32::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
 }

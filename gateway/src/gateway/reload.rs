@@ -114,6 +114,7 @@ impl Gateway {
         change.replace(certificates(&self.dev_ca, self.acme.as_deref(), snapshot.plans.values())?);
         let cached = snapshot.plans.values().filter(|plan| plan.quota.cache > 0);
         self.road.caches.set(cached.map(|plan| (plan.id.clone(), plan.quota.cache)));
+        self.egress.keep_only(|id| snapshot.plans.contains_key(id));
         self.registry.keep_only(|id| snapshot.plans.contains_key(id));
         let metrics = &self.road.metrics;
         metrics.config_generation.set(snapshot.generation);

@@ -5,21 +5,30 @@
 //! shared (CGNAT), multicast and reserved addresses and the gateway's own listeners need a grant of the address itself.
 //! Redirects are the guest's business: each is another request, and looked at like the first.
 
+mod body;
+mod connection;
+mod exchange;
 mod grants;
+mod neighbours;
+mod pool;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
-use wasmtime_wasi_http::{Error, WasiBody};
+use wasmtime_wasi_http::Error;
 
 use crate::deadline::Deadline;
 use crate::ids::TenantId;
+use crate::telemetry::{Metrics, Tasks};
 use crate::tenant::Grant;
 use grants::{is_closed, is_granted};
+
+pub(crate) use connection::trusting;
+pub(super) use exchange::Sender;
+pub(crate) use neighbours::{Asked, Neighbours, Told, Whom};
+pub(crate) use pool::Kept;
+use pool::Pool;
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
@@ -30,39 +39,20 @@ pub(crate) struct Settings {
     pub(crate) idle: Duration,
     /// Bytes of one response's body.
     pub(crate) response_bytes: u64,
+    /// Connections that wait for another request.
+    pub(crate) kept: Kept,
     /// Further certificates to trust, in PEM.
     pub(crate) ca: Option<Vec<u8>>,
 }
 
 /// What all outbound requests have in common.
 pub(crate) struct Egress {
-    pub(super) settings: Settings,
-    tls: Arc<rustls::ClientConfig>,
+    settings: Settings,
+    pool: Pool,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
     own: OnceLock<Vec<SocketAddr>>,
     neighbours: OnceLock<Box<dyn Neighbours>>,
-}
-
-/// A request to the tenant itself.
-pub(crate) struct Asked {
-    pub(crate) tenant: TenantId,
-    pub(crate) whom: Whom,
-    pub(crate) request: http::Request<WasiBody>,
-}
-
-/// Who of the tenant is asked.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Whom {
-    Component(String),
-    /// Whoever has the path.
-    Path,
-}
-
-/// What came of it.
-pub(crate) type Told = Result<http::Response<WasiBody>, Error>;
-
-/// Who starts the tenant's other components; the room that does so stands above this one.
-pub(crate) trait Neighbours: Send + Sync {
-    fn send(&self, asked: Asked) -> Pin<Box<dyn Future<Output = Told> + Send>>;
 }
 
 /// What components of one tenant call each other by, after the component's name.
@@ -88,27 +78,41 @@ pub(super) struct Target {
     component: Option<String>,
 }
 
-/// TLS of a client that trusts the public roots and these, in PEM.
-///
-/// # Errors
-/// They are not PEM.
-pub(crate) fn trusting(ca: Option<&[u8]>) -> anyhow::Result<rustls::ClientConfig> {
-    use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
-    for certificate in ca.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem)) {
-        roots.add(certificate?)?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
-}
+/// How often kept connections are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
 
 impl Egress {
     /// # Errors
     /// In words for the operator: the certificates to trust are not PEM.
-    pub(crate) fn new(settings: Settings) -> anyhow::Result<Self> {
-        let tls = trusting(settings.ca.as_deref())?;
-        Ok(Self { settings, tls: Arc::new(tls), own: OnceLock::new(), neighbours: OnceLock::new() })
+    pub(crate) fn new(settings: Settings, metrics: &Arc<Metrics>, tasks: Tasks) -> anyhow::Result<Arc<Self>> {
+        let mut tls = trusting(settings.ca.as_deref())?;
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let pool = Pool::new(settings.kept, Arc::new(tls), Arc::clone(metrics));
+        let (own, neighbours) = Default::default();
+        let egress = Arc::new(Self { settings, pool, metrics: Arc::clone(metrics), tasks, own, neighbours });
+        egress.keep_house();
+        Ok(egress)
+    }
+
+    /// Closes kept connections whose time is over, until the gateway drains, and then all.
+    fn keep_house(self: &Arc<Self>) {
+        let egress = Arc::clone(self);
+        let _sweeping = self.tasks.spawn(async move {
+            while tokio::time::timeout(SWEEP, egress.tasks.draining()).await.is_err() {
+                egress.pool.sweep();
+            }
+            egress.pool.close();
+        });
+    }
+
+    /// Closes the kept connections of tenants that are gone.
+    pub(crate) fn keep_only(&self, present: impl Fn(&TenantId) -> bool) {
+        self.pool.keep_only(present);
+    }
+
+    /// A request waits for a place of its tenant.
+    pub(super) fn waited(&self) {
+        self.metrics.outbound_waits.inc();
     }
 
     /// The gateway's own listeners, once they are known.
@@ -135,40 +139,16 @@ impl Egress {
         own.iter().any(here)
     }
 
-    /// Connects to an address that was found good.
-    pub(super) async fn connect(&self, target: &Target, grants: &[Grant]) -> Result<TcpStream, Error> {
-        let limit = Deadline::after(self.settings.connect);
+    /// Every address that the target's name leads to and that may be used.
+    async fn addresses(&self, target: &Target, grants: &[Grant], limit: Deadline) -> Result<Vec<SocketAddr>, Error> {
         let resolved = limit.run(target.resolve()).await;
-        let resolved = resolved.map_err(|_elapsed| Error::DnsTimeout)?.map_err(Error::Connect)?;
+        let mut resolved = resolved.map_err(|_elapsed| Error::DnsTimeout)?.map_err(Error::Connect)?;
         let is_good = |address: &SocketAddr| {
             is_granted(grants, target, address.ip())
                 || !(is_closed(grants, target, address.ip()) || self.is_own(*address))
         };
-        let good: Vec<SocketAddr> = resolved.into_iter().filter(is_good).take(ADDRESSES_MAX).collect();
-        let mut last = Error::DestinationIpProhibited;
-        for address in good {
-            match limit.run(TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    let _best_effort = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => last = Error::Connect(error),
-                Err(_elapsed) => return Err(Error::ConnectionTimeout),
-            }
-        }
-        Err(last)
-    }
-
-    /// Shakes hands for the target's name.
-    pub(super) async fn tls(
-        &self,
-        target: &Target,
-        stream: TcpStream,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Error> {
-        let name = ServerName::try_from(target.host.clone()).map_err(|_not_a_name| Error::HttpRequestUriInvalid)?;
-        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
-        let shaken = Deadline::after(self.settings.connect).run(connector.connect(name, stream)).await;
-        shaken.map_err(|_elapsed| Error::ConnectionTimeout)?.map_err(Error::Tls)
+        resolved.retain(is_good);
+        if resolved.is_empty() { Err(Error::DestinationIpProhibited) } else { Ok(resolved) }
     }
 }
 
@@ -186,7 +166,16 @@ impl Target {
         let component = host.strip_suffix(INNER).and_then(|name| written.get(..name.len()));
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
         let target = Self { https, component: component.map(str::to_owned), host, port };
-        if grants.iter().any(|grant| target.is_of(grant)) { Ok(target) } else { Err(Error::HttpRequestDenied) }
+        if target.grant(grants).is_some() { Ok(target) } else { Err(Error::HttpRequestDenied) }
+    }
+
+    /// The grant that it is a target by.
+    fn grant<'a>(&self, grants: &'a [Grant]) -> Option<&'a Grant> {
+        grants.iter().find(|grant| self.is_of(grant))
+    }
+
+    fn host(&self) -> &str {
+        &self.host
     }
 
     /// Who of the tenant itself it is for, where it is.
@@ -335,9 +324,11 @@ mod tests {
         }
     }
 
-    fn egress() -> Egress {
+    fn egress() -> Arc<Egress> {
         let time = Duration::from_secs(5);
-        Egress::new(Settings { connect: time, idle: time, response_bytes: 1, ca: None }).unwrap()
+        let kept = Kept { all: 1, of_tenant: 1, idle: time, life: time };
+        let settings = Settings { connect: time, idle: time, response_bytes: 1, kept, ca: None };
+        Egress::new(settings, &Arc::default(), Tasks::default()).unwrap()
     }
 
     #[tokio::test]
@@ -347,10 +338,12 @@ mod tests {
         let uri = format!("http://localhost:{port}/").parse().unwrap();
         let by_name = vec![grant(false, "localhost", port)];
         let target = Target::of(&uri, &by_name).unwrap();
-        let refused = egress().connect(&target, &by_name).await;
+        let limit = Deadline::after(Duration::from_secs(5));
+        let refused = egress().addresses(&target, &by_name, limit).await;
         assert!(matches!(refused, Err(Error::DestinationIpProhibited)), "{refused:?}");
         let by_both = [by_name, vec![grant(false, "127.0.0.1", port)]].concat();
-        egress().connect(&target, &by_both).await.unwrap();
+        let good = egress().addresses(&target, &by_both, limit).await.unwrap();
+        assert_eq!(good, [listener.local_addr().unwrap()]);
     }
 
     #[tokio::test]

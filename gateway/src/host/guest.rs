@@ -112,6 +112,7 @@ impl Guest {
                 max: make.limits.outbound,
                 chain: make.chain.clone(),
                 owed: 0,
+                alive: Arc::default(),
             },
             table,
             stores: Stores::new(make),

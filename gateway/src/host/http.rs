@@ -1,37 +1,27 @@
 //! Outbound HTTP from guests: to granted origins, counted, within bounds of time, size and number.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
-use http_body::{Body, Frame};
+use http::{HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
-use super::egress::{Asked, Egress, Target};
+use super::egress::{Asked, Egress, Sender, Target};
 use super::guest::RESOURCES_MAX;
 use super::notices::Notices;
-use crate::http::CDN_LOOP;
+use crate::deadline::Deadline;
+use crate::fault::Quotum;
+use crate::http::{CDN_LOOP, cdn_loop};
 use crate::telemetry::{OutboundSpan, Record};
-use crate::tenant::{Component, Outbound, Tenant, cost};
+use crate::tenant::{Component, Outbound, Place, Tenant, WhenFull, cost};
 
 /// What one write to a body may bring: a record of TLS.
 const CHUNK_BYTES_MAX: usize = 16 << 10;
 /// Two of these wait in each body, and a guest may have as many bodies as it may have resources, read by nobody: with 200
 /// resources, 3 a body, that is about 2 MiB of the gateway's memory at most.
 pub(crate) const UNREAD_BYTES_MAX: u64 = (RESOURCES_MAX / 3 * 2 * CHUNK_BYTES_MAX) as u64;
-/// Of a response's head.
-const HEAD_BYTES_MAX: usize = 64 << 10;
-const FIELDS_MAX: usize = 100;
 
 type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(http::Response<WasiBody>, Done)>;
@@ -49,6 +39,26 @@ pub(super) struct WayOut {
     pub(super) chain: HeaderValue,
     /// Fuel for requests that were sent, until it is charged.
     pub(super) owed: u64,
+    /// Is gone when the instance is.
+    pub(super) alive: Arc<()>,
+}
+
+impl WayOut {
+    /// What a request does that finds all of its tenant's places taken.
+    ///
+    /// A place is held until the answer's last byte, so a request that waits for one waits for the ends of other exchanges.
+    /// That must not go round in a circle: sixteen requests that each ask a neighbour (`NAME.spin.internal`) have all of
+    /// sixteen places, and none comes free as long as the neighbours wait for one themselves. The same circle goes through
+    /// two tenants that ask each other by their public names. So only who stands at the front of its chain may wait: an
+    /// instance that a client's request or a message started. One that a guest's request started, of this gateway or of
+    /// another of its fleet (CDN-Loop names us), is refused at once. Then whatever holds a place has somebody on its other
+    /// end who never waits for one, and ends by itself.
+    ///
+    /// What is left is an instance that holds places by answers that it does not read, and waits for more: its own time limit
+    /// ends it.
+    fn when_full(&self) -> WhenFull {
+        if cdn_loop::came_from_a_guest(&self.chain) { WhenFull::Refuse } else { WhenFull::Wait }
+    }
 }
 
 impl WasiHttpHooks for WayOut {
@@ -77,8 +87,12 @@ impl WasiHttpHooks for WayOut {
                 return Box::new(std::future::ready(Err(error)));
             }
         };
-        let permit = match self.tenant.ledger.go_out() {
-            Ok(permit) => permit,
+        // A tunnel is no request: what follows its head is nobody's to look at.
+        if request.method() == Method::CONNECT {
+            return Box::new(std::future::ready(Err(Error::HttpRequestMethodInvalid)));
+        }
+        let place = match self.tenant.ledger.go_out(self.when_full()) {
+            Ok(place) => place,
             Err(quotum) => {
                 self.record.quota_refused(quotum);
                 return Box::new(std::future::ready(Err(Error::ConnectionLimitReached)));
@@ -86,28 +100,33 @@ impl WasiHttpHooks for WayOut {
         };
         request.headers_mut().insert(CDN_LOOP, self.chain.clone());
         let span = OutboundSpan::begin(&mut request);
-        let (egress, tenant) = (Arc::clone(&self.egress), Arc::clone(&self.tenant));
+        let (egress, tenant, record) = (Arc::clone(&self.egress), Arc::clone(&self.tenant), Arc::clone(&self.record));
+        let patience = options.and_then(|options| options.first_byte_timeout);
+        let outbound = async move {
+            let taken = taken(place, patience, &egress).await;
+            taken.inspect_err(|_gave_up| record.quota_refused(Quotum::OutboundInFlight))
+        };
+        let egress = Arc::clone(&self.egress);
         if let Some(whom) = target.own() {
             return Box::new(async move {
+                let outbound = outbound.await?;
                 let answered = egress.ask(Asked { tenant: tenant.id.clone(), whom, request }).await;
                 told(span, answered.as_ref().ok().map(http::Response::status));
                 let response = answered?;
                 let done: Done = Box::new(std::future::ready(Ok(())));
                 // It is outbound until its last byte.
                 let held = move |frame| {
-                    let _outbound = &permit;
+                    let _outbound = &outbound;
                     frame
                 };
                 Ok((response.map(|body| body.map_frame(held).boxed_unsync()), done))
             });
         }
-        let grants = Arc::clone(&self.component);
+        let component = Arc::clone(&self.component);
+        let from = Sender { tenant, component, alive: Arc::downgrade(&self.alive) };
         Box::new(async move {
-            let sent = async {
-                let stream = egress.connect(&target, &grants.egress).await?;
-                send(egress, tenant, (target, stream), request, options, permit).await
-            };
-            let sent = sent.await;
+            let sent = async { egress.exchange(from, target, request, options, outbound.await?).await };
+            let sent = Box::pin(sent).await;
             told(span, sent.as_ref().ok().map(|(response, _done)| response.status()));
             sent
         })
@@ -129,110 +148,17 @@ fn told(span: Option<OutboundSpan>, status: Option<http::StatusCode>) {
     }
 }
 
-/// Cancel safety: dropped with the instance, which closes the connection.
-async fn send(
-    egress: Arc<Egress>,
-    tenant: Arc<Tenant>,
-    (target, stream): (Target, TcpStream),
-    request: http::Request<WasiBody>,
-    options: Option<RequestOptions>,
-    permit: Outbound,
-) -> Sent {
-    if target.https {
-        let stream = egress.tls(&target, stream).await?;
-        exchange(stream, &egress, tenant, request, options, permit).await
-    } else {
-        exchange(stream, &egress, tenant, request, options, permit).await
-    }
-}
-
-async fn exchange<IO>(
-    stream: IO,
-    egress: &Egress,
-    tenant: Arc<Tenant>,
-    mut request: http::Request<WasiBody>,
-    options: Option<RequestOptions>,
-    permit: Outbound,
-) -> Sent
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    // The target of a request to an origin has no authority (RFC 9112 §3.2.1); Host has it.
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse();
-    *request.uri_mut() = path.map_err(|_not_a_path| Error::HttpRequestUriInvalid)?;
-    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(FIELDS_MAX)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    let idle = egress.settings.idle;
-    let shorter = |asked: Option<Duration>| asked.map_or(idle, |asked| asked.min(idle).max(Duration::from_millis(1)));
-    let head_time = shorter(options.and_then(|options| options.first_byte_timeout));
-    let idle = shorter(options.and_then(|options| options.between_bytes_timeout));
-    let mut connection = Box::pin(connection);
-    let mut ended = None;
-    let answered = {
-        let head = tokio::time::timeout(head_time, sender.send_request(request));
-        let mut head = std::pin::pin!(head);
-        std::future::poll_fn(|cx| {
-            if ended.is_none()
-                && let Poll::Ready(result) = connection.as_mut().poll(cx)
-            {
-                ended = Some(result);
-            }
-            // A connection that broke off may have brought a whole head before.
-            if let Poll::Ready(answered) = head.as_mut().poll(cx) {
-                return Poll::Ready(answered.map_err(|_elapsed| Error::HttpResponseTimeout)?.map_err(Error::from));
-            }
-            Poll::Pending
-        })
-        .await?
+/// The place, once it is there. A guest that says how long it waits for an answer waits no longer for a place; the others do
+/// until their instance ends.
+async fn taken(place: Place, patience: Option<Duration>, egress: &Egress) -> Result<Outbound> {
+    let awaited = match place {
+        Place::Taken(outbound) => return Ok(outbound),
+        Place::Awaited(awaited) => awaited,
     };
-    let left = egress.settings.response_bytes;
-    let response =
-        answered.map(|body| Arriving { body, left, idle, clock: None, tenant, _permit: permit }.boxed_unsync());
-    let done = async move {
-        match ended {
-            Some(ended) => ended.map_err(Error::from),
-            None => connection.await.map_err(Error::from),
-        }
+    egress.waited();
+    let came = match patience {
+        Some(patience) => Deadline::after(patience).run(awaited).await.ok(),
+        None => Some(awaited.await),
     };
-    Ok((response, Box::new(done)))
-}
-
-/// A response's body on its way to the guest, under a limit of bytes and of silence.
-struct Arriving {
-    body: Incoming,
-    left: u64,
-    idle: Duration,
-    clock: Option<Pin<Box<Sleep>>>,
-    tenant: Arc<Tenant>,
-    _permit: Outbound,
-}
-
-impl Body for Arriving {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-            let until = Instant::now() + self.idle;
-            let clock = self.clock.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-            std::task::ready!(clock.as_mut().poll(cx));
-            return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
-        };
-        self.clock = None;
-        let Some(frame) = frame.transpose()? else { return Poll::Ready(None) };
-        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-        self.tenant.ledger.moved(bytes);
-        let Some(left) = self.left.checked_sub(bytes) else {
-            return Poll::Ready(Some(Err(Error::HttpResponseBodySize(None))));
-        };
-        self.left = left;
-        Poll::Ready(Some(Ok(frame)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
+    came.and_then(|came| came.ok()).ok_or(Error::ConnectionLimitReached)
 }

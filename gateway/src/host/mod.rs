@@ -32,7 +32,7 @@ pub(crate) use candidates::HANDLERS as HANDLERS_OF_2023;
 pub(crate) use denied::{DENIED, is_denied};
 #[cfg(test)]
 pub(crate) use denied::{OF_SPIN, Stands};
-pub(crate) use egress::{Asked, Egress, Neighbours, SELF, Settings, Told, Whom, trusting};
+pub(crate) use egress::{Asked, Egress, Kept, Neighbours, SELF, Settings, Told, Whom, trusting};
 pub(crate) use guest::{Guest, Make};
 pub(crate) use http::UNREAD_BYTES_MAX;
 pub(crate) use inherited::{CAPABILITIES, denied_name, is_refusal, is_served};

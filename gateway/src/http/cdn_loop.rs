@@ -54,6 +54,12 @@ fn ours(headers: &HeaderMap) -> impl Iterator<Item = String> {
     entries(headers).filter(|entry| entry.split(';').next() == Some(PSEUDONYM))
 }
 
+/// Whether the request that made this chain was itself sent by a guest, of this gateway or of another: the last entry is our
+/// tenant's, and there is one before it.
+pub(crate) fn came_from_a_guest(onward: &HeaderValue) -> bool {
+    onward.to_str().is_ok_and(|chain| chain.matches(PSEUDONYM).count() > 1)
+}
+
 /// What outbound requests of this one carry.
 pub(crate) fn onward(headers: &HeaderMap, tenant: &TenantId) -> HeaderValue {
     let own = entry(tenant);
@@ -99,6 +105,15 @@ mod tests {
         assert_eq!(check(&headers(&spelt), &id("a")), Err(Fault::Loop));
         let others = HeaderValue::from_static("fastly, tollgate.example, cloudflare");
         check(&headers(&others), &id("a")).unwrap();
+    }
+
+    #[test]
+    fn who_was_sent_by_a_guest_is_known() {
+        let of = |headers: &HeaderMap| came_from_a_guest(&onward(headers, &id("a")));
+        assert!(!of(&HeaderMap::new()));
+        assert!(!of(&headers(&HeaderValue::from_static("fastly, cloudflare"))));
+        assert!(of(&headers(&onward(&HeaderMap::new(), &id("a")))), "by a neighbour");
+        assert!(of(&headers(&onward(&HeaderMap::new(), &id("b")))), "by another tenant");
     }
 
     #[test]

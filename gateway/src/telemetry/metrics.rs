@@ -61,6 +61,11 @@ pub(crate) struct Metrics {
     certificates_failed: Counter,
     compilations: Counter,
     component_loads: Counter,
+    /// Connections to origins, and requests on one that was there; requests that waited for a place of their tenant.
+    pub(crate) outbound_opened: Counter,
+    pub(crate) outbound_reused: Counter,
+    pub(crate) outbound_waits: Counter,
+    pub(crate) outbound_kept: Gauge,
     pub(crate) connections: Gauge,
     pub(crate) requests_in_flight: Gauge,
     pub(crate) instances: Gauge,
@@ -118,6 +123,10 @@ impl Metrics {
             certificates_failed: Counter::default(),
             compilations: Counter::default(),
             component_loads: Counter::default(),
+            outbound_opened: Counter::default(),
+            outbound_reused: Counter::default(),
+            outbound_waits: Counter::default(),
+            outbound_kept: Gauge::default(),
             connections: Gauge::default(),
             requests_in_flight: Gauge::default(),
             instances: Gauge::default(),
@@ -136,6 +145,7 @@ impl Metrics {
         };
         metrics.register();
         metrics.register_messages();
+        metrics.register_outbound();
         for fault in Fault::ALL {
             let _zero = metrics.faults.get_or_create(&OfFault { kind: fault.kind() });
         }
@@ -168,6 +178,18 @@ impl Metrics {
             "Times at which a schedule was due and this gateway ran nothing, for a reason of its own",
             self.runs_skipped.clone(),
         );
+    }
+
+    fn register_outbound(&mut self) {
+        let r = &mut self.registry;
+        let opened = self.outbound_opened.clone();
+        r.register("outbound_connections_opened", "Connections that guests' requests opened to origins", opened);
+        let reused = self.outbound_reused.clone();
+        r.register("outbound_connections_reused", "Requests of guests on a connection that was there", reused);
+        let waits = self.outbound_waits.clone();
+        r.register("outbound_waits", "Requests of guests that waited for one of their tenant's to end", waits);
+        let kept = self.outbound_kept.clone();
+        r.register("outbound_connections_kept", "Connections to origins that may serve another request", kept);
     }
 
     fn register(&mut self) {

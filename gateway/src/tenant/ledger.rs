@@ -11,6 +11,7 @@ use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
 use super::bucket::{Bucket, Count, Rate};
+use super::places::{Place, Places, WhenFull};
 use super::usage::{Flow, Held, Usage};
 use super::{Quota, Space};
 use crate::deadline::Moment;
@@ -52,7 +53,7 @@ pub(crate) struct Ledger {
     space_bytes: AtomicU64,
     space_keys: AtomicU64,
     pub(super) outbound: Bucket,
-    outbound_in_flight: Count,
+    pub(super) places: Places,
     pub(super) log_bytes: Bucket,
     refusals: Bucket,
     loads: Bucket,
@@ -99,16 +100,6 @@ impl Drop for Connected {
     }
 }
 
-/// One outbound request, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Outbound(Arc<Ledger>);
-
-impl Drop for Outbound {
-    fn drop(&mut self) {
-        self.0.outbound_in_flight.give_back(1);
-    }
-}
-
 impl Ledger {
     pub(super) fn new(id: TenantId, serial: u64, figures: Figures) -> Self {
         Self {
@@ -128,7 +119,7 @@ impl Ledger {
             space_bytes: AtomicU64::new(u64::MAX),
             space_keys: AtomicU64::new(u64::MAX),
             outbound: Bucket::default(),
-            outbound_in_flight: Count::default(),
+            places: Places::default(),
             log_bytes: Bucket::default(),
             refusals: Bucket::default(),
             loads: Bucket::default(),
@@ -141,7 +132,7 @@ impl Ledger {
         }
     }
 
-    pub(super) fn set(&self, quota: &Quota) {
+    pub(super) fn set(self: &Arc<Self>, quota: &Quota) {
         self.weight.store(quota.weight.max(1), Ordering::Relaxed);
         self.waiting_max.store(quota.waiting, Ordering::Relaxed);
         self.in_flight.set_max(quota.in_flight.into());
@@ -156,7 +147,7 @@ impl Ledger {
         self.space_bytes.store(space.bytes, Ordering::Relaxed);
         self.space_keys.store(space.keys, Ordering::Relaxed);
         self.outbound.set(quota.outbound);
-        self.outbound_in_flight.set_max(quota.outbound_in_flight.into());
+        Places::set(self, quota.outbound_in_flight, quota.outbound_waiting);
         self.log_bytes.set(quota.log_bytes);
         self.refusals.set(Some(REFUSALS));
         self.loads.set(Some(LOADS));
@@ -248,13 +239,10 @@ impl Ledger {
     }
 
     /// One more outbound request, or the quota that has no room.
-    pub(crate) fn go_out(self: &Arc<Self>) -> Result<Outbound, Quotum> {
-        if !self.outbound_in_flight.add(1) {
-            return Err(Quotum::OutboundInFlight);
-        }
-        let out = Outbound(Arc::clone(self));
+    pub(crate) fn go_out(self: &Arc<Self>, when_full: WhenFull) -> Result<Place, Quotum> {
+        let place = Places::enter(self, when_full).ok_or(Quotum::OutboundInFlight)?;
         self.outbound.take(1, Moment::now()).map_err(|_empty| Quotum::Outbound)?;
-        Ok(out)
+        Ok(place)
     }
 
     /// Whether a line of so many bytes may be logged.
@@ -329,7 +317,7 @@ impl Ledger {
             in_flight: Held::of(&self.in_flight),
             connections: Held::of(&self.connections),
             memory: Held::of(&self.memory),
-            outbound_in_flight: Held::of(&self.outbound_in_flight),
+            outbound_in_flight: Held::of(&self.places.taken),
             requests: Flow::of(&self.requests, now),
             fuel: Flow::of(&self.fuel, now),
             fuel_total: self.fuel_total.load(Ordering::Relaxed),

@@ -5,6 +5,7 @@
 mod bucket;
 pub(crate) mod cost;
 mod ledger;
+mod places;
 mod registry;
 mod shared;
 mod usage;
@@ -18,7 +19,8 @@ use std::time::Duration;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 
 pub(crate) use bucket::{Count, Rate};
-pub(crate) use ledger::{Connected, InFlight, Ledger, Limited, Outbound};
+pub(crate) use ledger::{Connected, InFlight, Ledger, Limited};
+pub(crate) use places::{Outbound, Place, WhenFull};
 pub(crate) use registry::Registry;
 pub(crate) use shared::{Look, Told};
 pub(crate) use usage::{Held, Usage};
@@ -70,6 +72,8 @@ pub(crate) struct Quota {
     pub(crate) storage_bytes: Option<Rate>,
     pub(crate) outbound: Option<Rate>,
     pub(crate) outbound_in_flight: u32,
+    /// Outbound requests that may wait for one of those to end.
+    pub(crate) outbound_waiting: u32,
     /// Messages of one channel that are handled at once.
     pub(crate) messages_at_once: u32,
     /// Bytes of lines to the tenant's log.
@@ -104,6 +108,7 @@ impl Quota {
             storage_bytes: None,
             outbound: None,
             outbound_in_flight: u32::MAX,
+            outbound_waiting: u32::MAX,
             messages_at_once: 1,
             log_bytes: None,
         }

@@ -120,7 +120,11 @@ proptest! {
                 Step::Shrink(index) => take(&mut grown, index).into_iter().for_each(|bytes| ledger.shrink(bytes)),
                 Step::GoOut => {
                     let before = out.len();
-                    out.extend(ledger.go_out().ok());
+                    let place = ledger.go_out(WhenFull::Refuse).ok();
+                    out.extend(place.map(|place| match place {
+                        Place::Taken(outbound) => outbound,
+                        Place::Awaited(_) => panic!("who is to be refused does not wait"),
+                    }));
                     prop_assert!(out.len() == before || out.len() <= max as usize);
                 }
                 Step::ComeBack(index) => drop(take(&mut out, index)),

@@ -1,7 +1,8 @@
 //! The limit of the stack: hyper and rustls and nothing else, one thread, a fixed body of about the size of `hello`'s page.
 //!
 //! The program `loadtest` runs it beside the gateway: `bare 127.0.0.1:0` prints the address it took. With a Redis URL as well it
-//! answers with what is there: GET reads a field and POST sets one (`loadtest/storage.sh`).
+//! answers with what is there: GET reads a field and POST sets one (`loadtest/storage.sh`). `--cert FILE` writes its certificate
+//! there, for who has to trust it, and `--http1` leaves HTTP/2 out.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot go on should stop")]
 
 use std::convert::Infallible;
@@ -22,9 +23,24 @@ use tokio_rustls::TlsAcceptor;
 static BODY: [u8; 320] = [b'x'; 320];
 
 fn main() {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let after = |flag: &str| arguments.iter().skip_while(|argument| *argument != flag).nth(1).cloned();
+    let said = Said {
+        address: arguments.first().cloned().unwrap_or_else(|| "127.0.0.1:0".to_owned()),
+        redis: arguments.get(1).filter(|argument| argument.starts_with("redis")).cloned(),
+        cert: after("--cert"),
+        is_http1: arguments.iter().any(|argument| argument == "--http1"),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(serve(&address, std::env::args().nth(2)));
+    runtime.block_on(serve(&said));
+}
+
+struct Said {
+    address: String,
+    redis: Option<String>,
+    /// Where its certificate is written.
+    cert: Option<String>,
+    is_http1: bool,
 }
 
 /// As many shared connections as the gateway has to one server.
@@ -59,8 +75,12 @@ impl Store {
     }
 }
 
-fn acceptor() -> TlsAcceptor {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+fn acceptor(said: &Said) -> TlsAcceptor {
+    let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    if let Some(file) = &said.cert {
+        std::fs::write(file, made.cert.pem()).unwrap();
+    }
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -70,14 +90,17 @@ fn acceptor() -> TlsAcceptor {
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if said.is_http1 {
+        config.alpn_protocols.remove(0);
+    }
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn serve(address: &str, redis: Option<String>) {
-    let listener = TcpListener::bind(address).await.unwrap();
+async fn serve(said: &Said) {
+    let listener = TcpListener::bind(&said.address).await.unwrap();
+    let acceptor = acceptor(said);
     println!("{}", listener.local_addr().unwrap());
-    let acceptor = acceptor();
-    let store = match &redis {
+    let store = match &said.redis {
         Some(url) => Some(Arc::new(Store::open(url).await)),
         None => None,
     };

@@ -7,6 +7,7 @@ mod handshakes;
 mod hello;
 mod inside;
 mod instructions;
+mod outbound;
 mod soak;
 mod storage;
 mod stream;
@@ -30,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) tenants: usize,
     /// The gateway's program.
     pub(crate) tollgate: PathBuf,
+    /// An earlier build of it.
+    pub(crate) before: Option<PathBuf>,
     pub(crate) soak: Duration,
     pub(crate) wasmtime: PathBuf,
     pub(crate) workerd: PathBuf,
@@ -65,6 +68,7 @@ pub(crate) enum Name {
     Handshakes,
     Inside,
     Instructions,
+    Outbound,
     Cold,
     Composed,
     Density,
@@ -86,6 +90,7 @@ impl Name {
             Self::Handshakes => handshakes::run(plan).await,
             Self::Inside => inside::run(plan).await,
             Self::Instructions => instructions::run(plan).await,
+            Self::Outbound => outbound::run(plan).await,
             Self::Cold => cold::run(plan).await,
             Self::Composed => composed::run(plan).await,
             Self::Density => density::run(plan).await,

@@ -12,6 +12,7 @@ use crate::ids::{NAME_RULE, STORE_RULE};
 use crate::store::SHARDS_MAX;
 
 const ANY: Takes = Count(1, u32::MAX);
+const NONE_OR_MORE: Takes = Count(0, u32::MAX);
 const PATH: Takes = Text("a path, from this file's folder");
 
 const fn key(name: &'static str, takes: Takes, default: Default, says: &'static str) -> Key {
@@ -136,6 +137,10 @@ pub(super) const GATEWAY: File = File {
             key("idle", Duration, time!(defaults::EGRESS_IDLE), "for a response's head, and between two pieces of its body"),
             key("response", Bytes, bytes!(defaults::EGRESS_RESPONSE), "of one response's body"),
             key("ca", PATH, Nothing, "PEM certificates to trust beside the public ones"),
+            key("kept", NONE_OR_MORE, plain!(defaults::EGRESS_KEPT), "connections to origins that wait for another request, of all tenants; with 0 each request has a connection of its own"),
+            key("kept_per_tenant", NONE_OR_MORE, plain!(defaults::EGRESS_KEPT_PER_TENANT), "of one tenant; its oldest goes first"),
+            key("kept_idle", Duration, time!(defaults::EGRESS_KEPT_IDLE), "after which one that waits is closed"),
+            key("kept_life", Duration, time!(defaults::EGRESS_KEPT_LIFE), "after which one takes no more requests, however busy it is"),
         ]),
         section("telemetry", "What the gateway says about itself.", &[
             key("format", Word(&["json", "text"]), Is(|| "\"json\"".to_owned()), "of log lines on standard error"),
@@ -197,6 +202,7 @@ const QUOTA: &[Key] = &[
     key("storage_bytes", Rate(&Bytes), Nothing, "bytes of keys and values, in and out"),
     key("outbound", Rate(&ANY), Nothing, "requests that it sends"),
     key("outbound_in_flight", ANY, plain!(defaults::QUOTA.outbound_in_flight), "of those, at once"),
+    key("outbound_waiting", NONE_OR_MORE, plain!(defaults::QUOTA.outbound_waiting), "those over that which wait until one ends; with 0 they fail at once"),
     key("messages_at_once", ANY, plain!(defaults::QUOTA.messages_at_once), "of one channel; with one they are handled in their order"),
     key("log_bytes", Rate(&Bytes), Is(|| "{ rate = \"1MiB\", per = \"1s\", burst = \"8MiB\" }".to_owned()), "of what its guests print"),
 ];

@@ -1,0 +1,184 @@
+//! The bodies of one exchange with an origin: the guest's on its way out, and the answer's on its way in.
+//!
+//! Invariant: a guest's body that it did not finish never looks finished. Wasmtime's bodies end like finished ones when their
+//! instance is gone, so [`Sending`] looks whether it is.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::Egress;
+use super::pool::Lease;
+use crate::tenant::{Outbound, Tenant};
+
+/// Something was taken of the body.
+const TOUCHED: u8 = 1;
+/// It came to its end.
+const ENDED: u8 = 2;
+
+/// A guest's body, which outlives a connection that was closed before anything was taken of it.
+pub(super) struct Source {
+    body: Mutex<WasiBody>,
+    state: Arc<AtomicU8>,
+    /// The guest's instance.
+    alive: Weak<()>,
+    /// Cancelled at the body's end, or when nobody sends it any more.
+    over: CancellationToken,
+    _over: DropGuard,
+}
+
+impl Source {
+    pub(super) fn new(body: WasiBody, alive: Weak<()>) -> Arc<Self> {
+        let over = CancellationToken::new();
+        let guard = over.clone().drop_guard();
+        Arc::new(Self { body: Mutex::new(body), state: Arc::default(), alive, over, _over: guard })
+    }
+
+    fn body(&self) -> MutexGuard<'_, WasiBody> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is(&self, state: u8) -> bool {
+        self.state.load(Ordering::Acquire) & state != 0
+    }
+
+    /// Whether it can be sent from its beginning.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.is(TOUCHED)
+    }
+
+    /// Whether all of it was taken.
+    pub(super) fn is_over(&self) -> bool {
+        self.is(ENDED) || self.body().is_end_stream()
+    }
+
+    fn end(&self) {
+        self.state.fetch_or(ENDED, Ordering::AcqRel);
+        self.over.cancel();
+    }
+
+    /// Resolves once it was sent, or cannot be.
+    pub(super) fn sent(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        if self.is_over() {
+            self.end();
+        }
+        let (over, state) = (self.over.clone(), Arc::clone(&self.state));
+        async move {
+            over.cancelled().await;
+            let is_whole = state.load(Ordering::Acquire) & ENDED != 0;
+            if is_whole { Ok(()) } else { Err(Error::ConnectionTerminated) }
+        }
+    }
+}
+
+/// One way of it to an origin.
+pub(super) struct Sending(pub(super) Arc<Source>);
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let source = &self.0;
+        if source.is(ENDED) {
+            return Poll::Ready(None);
+        }
+        let frame = std::task::ready!(Pin::new(&mut *source.body()).poll_frame(cx));
+        if frame.is_some() {
+            source.state.fetch_or(TOUCHED, Ordering::AcqRel);
+        } else if source.alive.strong_count() == 0 {
+            return Poll::Ready(Some(Err(Error::ConnectionTerminated)));
+        } else {
+            source.end();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_over() && (self.0.is(ENDED) || self.0.alive.strong_count() > 0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.body().size_hint()
+    }
+}
+
+/// A response's body on its way to the guest, under a limit of bytes and of silence.
+pub(super) struct Arriving {
+    pub(super) body: Incoming,
+    pub(super) left: u64,
+    pub(super) idle: Duration,
+    pub(super) clock: Option<Pin<Box<Sleep>>>,
+    pub(super) tenant: Arc<Tenant>,
+    /// Until the last byte.
+    pub(super) held: Option<Held>,
+}
+
+/// What an exchange holds until the answer's last byte was read.
+pub(super) struct Held {
+    pub(super) egress: Arc<Egress>,
+    pub(super) lease: Lease,
+    pub(super) source: Arc<Source>,
+    pub(super) _outbound: Outbound,
+}
+
+impl Arriving {
+    /// The answer was read to its end. The connection waits for another request where the guest's body was sent to its end
+    /// too; an origin that answered early still gets the rest of it, on a connection that nobody uses again.
+    pub(super) fn end(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        if held.source.is_over()
+            && let lease @ Lease::Alone(_) = held.lease
+        {
+            held.egress.pool.keep(lease);
+        }
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            let until = Instant::now() + self.idle;
+            let clock = self.clock.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+            std::task::ready!(clock.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
+        };
+        self.clock = None;
+        let Some(frame) = frame.transpose()? else { return Poll::Ready(None) };
+        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.tenant.ledger.moved(bytes);
+        let Some(left) = self.left.checked_sub(bytes) else {
+            return Poll::Ready(Some(Err(Error::HttpResponseBodySize(None))));
+        };
+        self.left = left;
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = std::task::ready!(self.next(cx));
+        match &frame {
+            // Whoever reads it may not ask again after its last byte.
+            Some(Ok(_)) if !self.body.is_end_stream() => {}
+            Some(Ok(_)) | None => self.end(),
+            // The connection goes with what it holds.
+            Some(Err(_)) => self.held = None,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
