@@ -111,7 +111,7 @@ fi
 
 # Core modules, as SDKs and templates made them before the target wasm32-wasip2 was there. Those of Spin 0.5 and 1.x are
 # nothing else, and have no component beside them.
-modules=(spin-0-http spin-0-redis spin-sdk-3 spin-sdk-5 messages-3 messages-5)
+modules=(spin-0-http spin-0-redis spin-sdk-2 spin-sdk-3 spin-sdk-5 messages-2 messages-3 messages-5)
 (cd "$here" && cargo build --release --locked --target wasm32-wasip1 "${extra[@]}" "${modules[@]/#/-p}")
 
 mkdir -p "$target/components"

@@ -143,6 +143,31 @@ async fn a_message_starts_a_module_of_spin_0() {
     .await;
 }
 
+/// What the templates of Spin 2 built: a module of a candidate of wasi:http.
+#[tokio::test]
+async fn a_module_of_a_candidate_is_served() {
+    let outside = outside();
+    let site = Site::new().tenant(
+        "two",
+        &Tenant::new("two.localhost", "spin-sdk-2-module")
+            .stores(&["default"])
+            .redis(&["redis://granted:6379"])
+            .with(&format!("[variables]\nword = \"known\"\n[egress]\nallow = [\"http://{outside}\"]")),
+    );
+    let gateway = Gateway::start(&site);
+    let client = gateway.client(Protocol::H2);
+    let text = async |path: &str, words: &[&[u8]]| {
+        client.call("POST", "two.localhost", path, tests::spin_words(words)).await.text()
+    };
+    assert_eq!(client.call("POST", "two.localhost", "/echo/203", "body").await.text(), "body");
+    assert_eq!(text("/kv2/set/default", &[b"k", b"v"]).await, "set");
+    assert_eq!(text("/kv2/get/default", &[b"k"]).await, tests::hex(b"v"));
+    assert_eq!(text("/redis2/incr/granted", &[b"n"]).await, "1");
+    assert_eq!(text("/variable/word", &[]).await, "known");
+    let fetched = text(&format!("/fetch/http/{outside}/"), &[]).await;
+    assert!(fetched.contains("GET / HTTP/1.1"), "{fetched}");
+}
+
 /// What the redis-rust template of Spin up to 3.6 builds.
 #[tokio::test]
 async fn a_message_starts_a_module_of_todays_sdk() {

@@ -9,8 +9,16 @@ use tests::{Gateway, Protocol, Redis, Site, Tenant, guest, top, until};
 /// Spin's SDKs for Rust, as components and as the core modules that templates up to 3.6 build.
 const HTTP: [&str; 6] =
     ["spin-sdk-3", "spin-sdk-3-module", "spin-sdk-5", "spin-sdk-5-module", "spin-sdk-6", "spin-sdk-7"];
-const MESSAGES: [&str; 6] =
-    ["messages-3", "messages-3-module", "messages-5", "messages-5-module", "messages-6", "messages-7"];
+const MESSAGES: [&str; 8] = [
+    "messages-2",
+    "messages-2-module",
+    "messages-3",
+    "messages-3-module",
+    "messages-5",
+    "messages-5-module",
+    "messages-6",
+    "messages-7",
+];
 
 /// A server outside that answers every request.
 fn outside() -> SocketAddr {

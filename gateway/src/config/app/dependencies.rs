@@ -267,6 +267,7 @@ impl App {
         for Around { route, component: name, parts } in std::mem::take(&mut self.around) {
             let starts = self.routes.iter().map(|route| &route.component.value);
             let starts = starts.chain(self.subscriptions.iter().map(|subscription| &subscription.component.value));
+            let starts = starts.chain(self.schedules.iter().map(|schedule| &schedule.component.value));
             let is_alone = starts.filter(|other| **other == name).count() <= 1;
             let is_it = |component: &&mut ComponentRead| component.name.value.as_str() == name;
             // That there is none of this name is told with the route.
