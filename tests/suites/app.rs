@@ -165,7 +165,7 @@ fn what_is_not_served_is_refused_by_name() {
         ("[[trigger.http]]\nroute = { private = 1 }\ncomponent = \"a\"", "{ private = true }"),
         ("[[trigger.http]]\nroute = \"/b\"\ncomponent = \"b\"", "there is no such component"),
         ("[[trigger.redis]]\nchannel = \"c\"\ncomponent = \"a\"", "no message can start this component"),
-        ("[[trigger.cron]]\nschedule = \"*\"", "`trigger.cron` is not served here"),
+        ("[[trigger.cron]]\ncomponent = \"a\"\nschedule = \"*\"", "`trigger.cron.cron_expression` is missing"),
         ("[[trigger.sqs]]\nqueue_url = \"x\"", "`trigger.sqs` is not served here"),
         ("[[trigger.whatever]]\nx = 1", "`trigger.whatever` is not served here"),
         ("[application.trigger.http]\nbase = \"/b\"", "`application.trigger.http.base` is not served here"),

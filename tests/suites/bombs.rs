@@ -105,12 +105,13 @@ fn what_is_merely_large_compiles_within_bounds_or_is_refused() {
 
 #[test]
 fn more_core_instances_memories_or_tables_than_a_slot_has_are_refused_at_load() {
-    let instances: String = (0..30).map(|n| format!("(core instance $x{n} (instantiate $m))")).collect();
+    // Components may be composed of 16 parts.
+    let instances: String = (0..70).map(|n| format!("(core instance $x{n} (instantiate $m))")).collect();
     let many = with(IDLE, &(instances + "(core instance $i (instantiate $m))"));
     assert_eq!(verdict(&many), ["not-a-component"], "core instances");
-    let memories = format!("{IDLE} {}", "(memory 1)".repeat(3));
+    let memories = format!("{IDLE} {}", "(memory 1)".repeat(9));
     assert_eq!(verdict(&component(&memories)), ["not-a-component"], "memories");
-    let tables = format!("{IDLE} {}", "(table 1 funcref)".repeat(11));
+    let tables = format!("{IDLE} {}", "(table 1 funcref)".repeat(17));
     assert_eq!(verdict(&component(&tables)), ["not-a-component"], "tables");
     assert_eq!(verdict(&component(&format!("{IDLE} (table 1000000 funcref)"))), ["not-a-component"], "elements");
     assert_eq!(verdict(&component(&format!("{IDLE} (memory i64 1)"))), ["not-a-component"], "memory64 is off");

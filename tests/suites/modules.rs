@@ -23,7 +23,9 @@ fn outside() -> SocketAddr {
             let mut reader = BufReader::new(stream);
             let (mut head, mut body) = (String::new(), [0; 4]);
             while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) > 0 {}
-            let _broken = reader.read_exact(&mut body);
+            if head.contains("content-length: 4") {
+                let _broken = reader.read_exact(&mut body);
+            }
             let word = head.lines().find_map(|line| line.strip_prefix("x-word: ")).unwrap_or_default().to_owned();
             let line = head.lines().next().unwrap_or_default().to_owned();
             let text = format!("{line}|{}", String::from_utf8_lossy(&body));
@@ -103,7 +105,7 @@ async fn a_module_of_spin_0_reaches_storage_variables_and_granted_origins() {
         assert_eq!(text("old", "/store/default", "one").await, "Err(4) Ok(\"one\")");
         assert_eq!(text("old", "/store/default", "two").await, "Ok(\"one\") Ok(\"two\")");
         assert_eq!(text("old", "/config/word", "").await, "Ok(\"known\")");
-        assert!(text("old", "/config/unknown", "").await.starts_with("Err((1, "), "invalid-key");
+        assert!(text("old", "/config/unknown", "").await.starts_with("Err((0, "), "provider");
         let answer = client.call("POST", "old.localhost", "/fetch", format!("http://{outside}/at?q=1")).await;
         assert_eq!((answer.status.as_u16(), answer.header("x-seen")), (203, "from spin 0.5"));
         assert_eq!(answer.text(), "POST /at?q=1 HTTP/1.1|sent");
@@ -228,6 +230,7 @@ fn all_imports_of_other_versions_are_told_at_once() {
         (import \"acme:queue/send@1.0.0\" (instance (export \"f\" (func)))))";
     let text = problems(&wat::parse_str(wat).unwrap());
     assert!(text.contains("wasi:http/types@0.3.0-rc-2025-09-16, wasi:cli/environment@0.3.0-rc-2025-09-16"), "{text}");
-    assert!(text.contains("= wanted: wasi:http/types 0.2.x, 0.3.x; wasi:cli/environment 0.2.x, 0.3.x"), "{text}");
+    assert!(text.contains("= wanted: wasi:http/types 0.2.x, 0.3.x, 0.2.0-rc-2023-10-18"), "{text}");
+    assert!(text.contains("; wasi:cli/environment 0.2.x, 0.3.x"), "{text}");
     assert!(text.contains("acme:queue/send@1.0.0"), "{text}");
 }

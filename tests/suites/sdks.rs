@@ -100,6 +100,9 @@ fn the_table_of_sdks_names_guests_and_the_suites_that_try_them() {
                 assert!(guests.is_empty(), "{sdk}: a guest that is not built");
                 continue;
             }
+            if *cell == "not tried" {
+                continue;
+            }
             let suites = quoted(cell);
             assert!(!suites.is_empty(), "{sdk}: {cell} names no suite");
             for name in suites {

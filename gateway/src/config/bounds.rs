@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::reader::{At, Section, count};
+use super::reader::{At, Section};
+use super::units;
 use crate::store::SHARDS_MAX;
 use crate::tenant::{Rate, Space};
 
@@ -95,7 +96,7 @@ impl Section<'_> {
     }
 
     fn shards(&self, key: &'static str) -> Option<At<u32>> {
-        let number = |value: &DeValue<'_>| count(value).filter(|shards| *shards <= SHARDS_MAX);
+        let number = |value: &DeValue<'_>| units::count(value).filter(|shards| *shards <= SHARDS_MAX);
         self.take(key, "a whole number from 1 to 64", number)
     }
 

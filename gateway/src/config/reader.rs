@@ -182,12 +182,12 @@ impl<'r> Section<'r> {
     }
 
     pub(super) fn count(&self, key: &'static str) -> Option<At<u32>> {
-        self.take(key, "a whole number from 1 to 4294967295", count)
+        self.take(key, "a whole number from 1 to 4294967295", units::count)
     }
 
     /// The same where none is a number too.
     pub(super) fn count_or_none(&self, key: &'static str) -> Option<At<u32>> {
-        self.take(key, "a whole number from 0 to 4294967295", number)
+        self.take(key, "a whole number from 0 to 4294967295", units::number)
     }
 
     pub(super) fn duration(&self, key: &'static str) -> Option<At<Duration>> {
@@ -391,13 +391,4 @@ impl<'r> Section<'r> {
             });
         }
     }
-}
-
-pub(super) fn count(value: &DeValue<'_>) -> Option<u32> {
-    number(value).filter(|number| *number > 0)
-}
-
-fn number(value: &DeValue<'_>) -> Option<u32> {
-    let number = value.as_integer()?;
-    u32::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
 }

@@ -2,10 +2,23 @@
 
 use std::time::Duration;
 
+use toml::de::DeValue;
+
 /// What was wanted, in words for error messages.
 pub(super) const DURATION: &str = "a time with its unit, such as \"250ms\", \"10s\", \"5m\" or \"1h\"";
 pub(super) const BYTES: &str = "a size with its unit, such as \"512B\", \"64KiB\", \"10MiB\" or \"1GiB\"";
 pub(super) const FUEL: &str = "fuel with its unit, such as \"500K\", \"50M\" or \"2G\"";
+
+/// A whole number above nothing.
+pub(super) fn count(value: &DeValue<'_>) -> Option<u32> {
+    number(value).filter(|number| *number > 0)
+}
+
+/// A whole number.
+pub(super) fn number(value: &DeValue<'_>) -> Option<u32> {
+    let number = value.as_integer()?;
+    u32::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
+}
 
 fn split(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_')?;

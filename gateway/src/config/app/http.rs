@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::keys::instead_of;
 use super::{App, At, FixedRead, Manifest, Reader, RouteRead, Section};
 use crate::config::kind::Kind;
-use crate::config::reader::count;
+use crate::config::units::count;
 use crate::route::{Fixed, PathPattern};
 
 const FIXED_HEADERS_MAX: usize = 50;

@@ -107,7 +107,7 @@ const COMPOSE: Here = Here::Refused("compose the component before");
 const WAGI: Here = Here::Refused("a component of wasi:http");
 const PACKAGE: Here =
     Here::Refused("{ url = \"https://…\", digest = \"sha256:…\" }, or { oci = \"registry.example/name@sha256:…\" }");
-const TRIGGER: Here = Here::Refused("a trigger of the type http or redis");
+const TRIGGER: Here = Here::Refused("a trigger of the type http, redis or cron");
 const TEXT: Here = Here::Skipped(Takes::Text);
 const TEXTS: Here = Here::Skipped(Takes::Texts);
 const ANY: Here = Here::Skipped(Takes::Any);

@@ -129,6 +129,11 @@ impl App {
         let started: Vec<_> = starts.map(|component| component.value.clone()).chain(self.private.clone()).collect();
         let is_started = |name: &ComponentName| started.iter().any(|other| other == name.as_str());
         dependencies::settle(reader, &mut self.components, is_started);
+        // A trigger that misspells its component is told so, and which one it may mean.
+        let has = |name: &String| self.components.iter().any(|component| component.name.value.as_str() == name);
+        if !started.iter().all(has) {
+            return;
+        }
         // Spin loads what a trigger starts, and looks at no other component.
         self.components.retain(|component| {
             let is_kept = is_started(&component.name.value);
