@@ -162,6 +162,13 @@ async fn the_operators_middleware_stands_before_every_tenant() {
     let (is_good, text) = checked(&site, &[]);
     assert!(!is_good && text.contains("E0320") && text.contains("this middleware does not fit"), "{text}");
     assert!(text.contains("gateway.toml"), "it is told where the layer is named: {text}");
+
+    // Nor by a handler that takes no middleware.
+    let site = Site::new()
+        .gateway(&of_gateway)
+        .tenant("one", &Tenant::new("one.localhost", "spin-0-http-module").stores(&["default"]).redis(&["redis://x"]));
+    let (is_good, text) = checked(&site, &[]);
+    assert!(!is_good && text.contains("E0320") && text.contains("this middleware is around no handler"), "{text}");
 }
 
 #[test]

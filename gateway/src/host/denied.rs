@@ -186,6 +186,29 @@ impl Answer {
     }
 }
 
+/// What the arguments of a call weigh: a component chooses the types of what it is denied, and the host lifts them all.
+pub(super) fn weight(values: &[Val]) -> u64 {
+    const VALUE: u64 = 40;
+    let (mut left, mut weight): (Vec<&Val>, u64) = (values.iter().collect(), 0);
+    while let Some(value) = left.pop() {
+        weight = weight.saturating_add(VALUE);
+        #[expect(clippy::wildcard_enum_match_arm, reason = "seven of thirty kinds have something in them")]
+        match value {
+            Val::String(text) => weight = weight.saturating_add(text.len() as u64),
+            Val::List(all) | Val::Tuple(all) => left.extend(all),
+            Val::Record(fields) => left.extend(fields.iter().map(|(_, value)| value)),
+            Val::Option(Some(value))
+            | Val::Variant(_, Some(value))
+            | Val::Result(Ok(Some(value)) | Err(Some(value))) => {
+                left.push(value);
+            }
+            // The rest has nothing in it.
+            _ => {}
+        }
+    }
+    weight
+}
+
 impl Call {
     /// # Errors
     /// The guest cannot go on without an answer that is none.
@@ -194,6 +217,7 @@ impl Call {
         mut store: StoreContextMut<'_, Guest>,
         (given, results): (&[Val], &mut [Val]),
     ) -> wasmtime::Result<()> {
+        store.data_mut().charge(weight(given));
         for value in given {
             if let Val::Resource(resource) = value {
                 // What was lent must be given back before the call ends.
@@ -231,6 +255,14 @@ fn put(results: &mut [Val], value: Val) -> wasmtime::Result<()> {
 mod tests {
     use super::*;
     use crate::host::SERVED;
+
+    #[test]
+    fn arguments_weigh_what_the_host_lifts() {
+        let list = Val::List((0..1000).map(Val::U32).collect());
+        assert_eq!(weight(&[]), 0);
+        assert_eq!(weight(&[Val::U8(1), Val::String("four".to_owned())]), 84);
+        assert_eq!(weight(&[Val::Option(Some(Box::new(list)))]), 40 * 1002);
+    }
 
     #[test]
     fn every_interface_of_spins_worlds_stands_as_the_table_says() {

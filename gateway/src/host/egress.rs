@@ -134,8 +134,11 @@ impl Egress {
 
     fn is_own(&self, address: SocketAddr) -> bool {
         let own = self.own.get().map_or(&[][..], Vec::as_slice);
-        let here =
-            |own: &SocketAddr| own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified());
+        // `::ffff:127.0.0.1` is 127.0.0.1 to the kernel.
+        let ip = address.ip().to_canonical();
+        let here = |own: &SocketAddr| {
+            own.port() == address.port() && (own.ip().to_canonical() == ip || own.ip().is_unspecified())
+        };
         own.iter().any(here)
     }
 
@@ -352,6 +355,7 @@ mod tests {
         egress.own_listeners(vec!["0.0.0.0:8443".parse().unwrap(), "203.0.113.1:443".parse().unwrap()]);
         assert!(egress.is_own("1.1.1.1:8443".parse().unwrap()));
         assert!(egress.is_own("203.0.113.1:443".parse().unwrap()));
+        assert!(egress.is_own("[::ffff:203.0.113.1]:443".parse().unwrap()), "in another spelling");
         assert!(!egress.is_own("203.0.113.2:443".parse().unwrap()));
     }
 

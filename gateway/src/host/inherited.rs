@@ -15,6 +15,7 @@ use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 use wasmtime_wasi_http::p3::bindings::http::types::HostRequestWithStore;
 use wasmtime_wasi_http::{RequestOptions, WasiHttp, WasiHttpView as _, p3};
 
+use super::denied::weight;
 use super::{Guest, SERVED, is_denied};
 use crate::tenant::cost;
 
@@ -165,7 +166,7 @@ fn refuse(
     answer: &mut [Val],
     text: String,
 ) -> wasmtime::Result<()> {
-    store.data_mut().charge(cost::HOST_CALL);
+    store.data_mut().charge(cost::HOST_CALL + weight(given));
     for value in given {
         give_back(&mut store, value)?;
     }

@@ -146,11 +146,15 @@ fn list_of(all: &[serde_json::Value]) -> Option<Array> {
         .or_else(|| bools().map(Array::Bool))
 }
 
-/// As a person reads it.
-fn shown(json: &str) -> String {
-    match serde_json::from_str(json) {
+/// As a person reads it. What is over the bound is cut and not parsed: a parsed list takes thirty times its text.
+fn shown(mut json: String) -> String {
+    if json.len() > BYTES_MAX {
+        json.truncate(json.floor_char_boundary(BYTES_MAX));
+        return json;
+    }
+    match serde_json::from_str(&json) {
         Ok(serde_json::Value::String(text)) => text,
-        _ => json.to_owned(),
+        _ => json,
     }
 }
 
@@ -244,7 +248,7 @@ fn line_of(record: logs::LogRecord) -> String {
     let number = record.severity_number.and_then(|number| SEVERITIES.get(usize::from(number.checked_sub(1)?) / 4));
     let mut text =
         record.severity_text.or(number.map(|name| (*name).to_owned())).map_or_else(String::new, |name| room.text(name));
-    let body = record.body.map(|body| shown(&body));
+    let body = record.body.map(shown);
     for part in record.event_name.into_iter().chain(body) {
         if !text.is_empty() {
             text.push(' ');
@@ -253,7 +257,7 @@ fn line_of(record: logs::LogRecord) -> String {
     }
     for types::KeyValue { key, value } in record.attributes.into_iter().flatten().take(ENTRIES_MAX) {
         if room.fits(key.len().saturating_add(value.len())) {
-            text += &format!(" {key}={}", shown(&value));
+            text += &format!(" {key}={}", shown(value));
         }
     }
     text
@@ -262,8 +266,9 @@ fn line_of(record: logs::LogRecord) -> String {
 impl logs::Host for Guest {
     fn on_emit(&mut self, record: logs::LogRecord) -> wasmtime::Result<()> {
         let is_error = record.severity_number.is_some_and(|number| number >= SEVERITY_OF_ERRORS);
+        let given = record.body.as_ref().map_or(0, String::len) + record.event_name.as_ref().map_or(0, String::len);
         let line = line_of(record);
-        self.charge(line.len() as u64 / cost::STORAGE_BYTES_A_UNIT);
+        self.charge(line.len().max(given) as u64 / cost::STORAGE_BYTES_A_UNIT);
         self.print(is_error, &line);
         Ok(())
     }
@@ -308,19 +313,21 @@ fn points_of(data: metrics::MetricData) -> Vec<(Vec<types::KeyValue>, String)> {
 impl metrics::Host for Guest {
     fn export(&mut self, given: metrics::ResourceMetrics) -> wasmtime::Result<Result<(), metrics::Error>> {
         for metric in given.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
+            self.charge((metric.name.len() + metric.unit.len()) as u64 / cost::STORAGE_BYTES_A_UNIT);
+            let [name, unit] = [metric.name, metric.unit].map(|text| Room::new().text(text));
             for (attributes, measured) in points_of(metric.data) {
                 if self.otel.points >= POINTS_MAX {
                     return Ok(Err(format!("quota-exceeded: a request may export {POINTS_MAX} data points")));
                 }
                 self.otel.points += 1;
                 let mut room = Room::new();
-                let mut line = format!("metric {} {measured}", room.text(metric.name.clone()));
-                if !metric.unit.is_empty() {
-                    line += &format!(" {}", room.text(metric.unit.clone()));
+                let mut line = format!("metric {} {measured}", room.text(name.clone()));
+                if !unit.is_empty() {
+                    line += &format!(" {}", room.text(unit.clone()));
                 }
                 for types::KeyValue { key, value } in attributes.into_iter().take(ENTRIES_MAX) {
                     if room.fits(key.len().saturating_add(value.len())) {
-                        line += &format!(" {key}={}", shown(&value));
+                        line += &format!(" {key}={}", shown(value));
                     }
                 }
                 self.charge(line.len() as u64 / cost::STORAGE_BYTES_A_UNIT);
@@ -354,6 +361,15 @@ mod tests {
         ] {
             assert_eq!(value_of(json.to_owned()), wanted, "{json}");
         }
+    }
+
+    #[test]
+    fn a_text_over_the_bound_is_cut_and_not_read() {
+        assert_eq!(shown("\"a\\nb\"".to_owned()), "a\nb");
+        assert_eq!(shown("[1,2]".to_owned()), "[1,2]");
+        let long = format!("\"{}\"", "ä".repeat(BYTES_MAX));
+        let cut = shown(long.clone());
+        assert!(long.starts_with(&cut) && (BYTES_MAX - 4..=BYTES_MAX).contains(&cut.len()), "{}", cut.len());
     }
 
     #[test]

@@ -3,9 +3,15 @@
 //! It goes the same way as a request of wasi:http, so grants, limits, quotas and prices are the same.
 //! Limit: the bytes of both bodies count as the instance's memory while the host holds them.
 
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body_util::{BodyExt as _, Full};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, WasiBody, WasiHttpView as _};
 
 use super::guest::Guest;
@@ -13,20 +19,26 @@ use super::spin::one::fermyon::spin::http::{self as wit, HttpError, Request, Res
 use super::spin::one::fermyon::spin::http_types::{self as types, Method};
 use crate::tenant::cost;
 
+/// Of a request's body, as it is handed to its connection.
+const PIECE_BYTES_MAX: usize = 16 << 10;
+
 impl types::Host for Guest {}
 
 impl wit::Host for Guest {
-    async fn send_request(&mut self, request: Request) -> wasmtime::Result<Result<Response, HttpError>> {
+    async fn send_request(&mut self, mut request: Request) -> wasmtime::Result<Result<Response, HttpError>> {
         let bytes = request.body.as_ref().map_or(0, Vec::len) as u64;
         if !self.meter.hold(bytes) {
             return Ok(Err(HttpError::RuntimeError));
         }
         self.charge(bytes / cost::BODY_BYTES_A_UNIT);
         let mut held = bytes;
-        let answer = match outgoing(request) {
+        let body = Pieces::of(request.body.take().unwrap_or_default());
+        let answer = match outgoing(request, body.clone()) {
             Ok(request) => self.exchange(request, &mut held).await,
             Err(error) => Err(error),
         };
+        // Whoever still sends it has a piece of it at the most.
+        body.clear();
         self.meter.release(held);
         Ok(answer)
     }
@@ -89,13 +101,58 @@ pub(crate) fn headers(texts: Vec<(String, String)>) -> Option<HeaderMap> {
     Some(headers)
 }
 
-fn outgoing(request: Request) -> Result<http::Request<WasiBody>, HttpError> {
+/// A request's body in pieces, of which the rest can be taken away: a connection may go on for a while after the call.
+#[derive(Clone)]
+struct Pieces(Arc<Mutex<Option<Bytes>>>);
+
+impl Pieces {
+    fn of(body: Vec<u8>) -> Self {
+        Self(Arc::new(Mutex::new(Some(body.into()))))
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn clear(&self) {
+        let mut rest = self.rest();
+        // One that was sent whole stays so.
+        if rest.as_ref().is_some_and(|rest| !rest.is_empty()) {
+            *rest = None;
+        }
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let mut rest = self.rest();
+        let Some(rest) = rest.as_mut() else { return Poll::Ready(Some(Err(Error::ConnectionTerminated))) };
+        if rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let end = rest.len().min(PIECE_BYTES_MAX);
+        // A copy, so that the whole is gone when the rest is.
+        Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(&rest.split_to(end))))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest().as_ref().is_some_and(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.rest().as_ref().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest.len() as u64))
+    }
+}
+
+fn outgoing(request: Request, body: Pieces) -> Result<http::Request<WasiBody>, HttpError> {
     let uri: http::Uri = request.uri.parse().map_err(|_no_uri| HttpError::InvalidUrl)?;
     let mut headers = headers(request.headers).ok_or(HttpError::RuntimeError)?;
     if let Some(authority) = uri.authority() {
         headers.insert(HOST, HeaderValue::try_from(authority.as_str()).map_err(|_no_text| HttpError::InvalidUrl)?);
     }
-    let body = Full::new(request.body.unwrap_or_default().into()).map_err(|never| match never {});
     let mut outgoing = http::Request::new(body.boxed_unsync());
     *outgoing.method_mut() = method(request.method);
     *outgoing.uri_mut() = uri;
@@ -122,5 +179,27 @@ const fn told(error: &Error) -> HttpError {
         Error::HttpRequestUriInvalid => HttpError::InvalidUrl,
         Error::ConnectionLimitReached => HttpError::TooManyRequests,
         _ => HttpError::RequestError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_goes_in_pieces_and_its_rest_can_be_taken_away() {
+        let body = Pieces::of(vec![7; PIECE_BYTES_MAX + 1]);
+        let mut sent = body.clone();
+        assert_eq!(sent.size_hint().exact(), Some(PIECE_BYTES_MAX as u64 + 1));
+        let piece = sent.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(piece.len(), PIECE_BYTES_MAX);
+        body.clear();
+        assert!(sent.frame().await.unwrap().is_err(), "it never looks whole");
+
+        let whole = Pieces::of(vec![7; 3]);
+        let mut sent = whole.clone();
+        assert_eq!(sent.frame().await.unwrap().unwrap().into_data().unwrap().len(), 3);
+        whole.clear();
+        assert!(sent.is_end_stream() && sent.frame().await.is_none(), "what was sent whole stays so");
     }
 }

@@ -182,8 +182,8 @@ impl Compiler {
         let complaint = String::from_utf8_lossy(&complained).trim().to_owned();
         match status.code() {
             Some(0) => serde_json::from_slice(&said).map_err(failed),
-            Some(INVALID) => Err(CompileError::Invalid(complaint)),
-            Some(NO_HANDLER) => Err(CompileError::NoHandler(complaint)),
+            Some(INVALID) => Err(CompileError::Invalid(printable(&complaint))),
+            Some(NO_HANDLER) => Err(CompileError::NoHandler(printable(&complaint))),
             // What the composer gave up with stands before it.
             Some(MISFIT) => {
                 let said = complaint.lines().last().unwrap_or_default();
@@ -194,6 +194,11 @@ impl Compiler {
             None => Err(CompileError::Crashed(status.to_string())),
         }
     }
+}
+
+/// A complaint quotes names that the component chose, and ends in operators' terminals.
+fn printable(complaint: &str) -> String {
+    complaint.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 fn failed(error: impl std::fmt::Display) -> CompileError {

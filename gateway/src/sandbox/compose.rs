@@ -23,6 +23,13 @@ use crate::host;
 /// What answers HTTP, the one that is called where a component has both first.
 const HANDLERS: [&str; 2] = ["wasi:http/incoming-handler@0.2.", "wasi:http/handler@0.3."];
 
+/// What answers HTTP and takes no middleware: Spin 1's handler has whole bodies and no way on to another.
+const UNWRAPPED: &str = "fermyon:spin/inbound-http";
+
+fn is_handler(name: &str) -> bool {
+    name == UNWRAPPED || HANDLERS.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// The component that these bytes are or come to. `component_of` makes a component of what may be a core module.
 ///
 /// # Errors
@@ -72,7 +79,6 @@ impl<'r> Composition<'r> {
             composition.depend(index, dependency, &main.imports, &mut given)?;
         }
         let handler = composition.chain(&main)?;
-        let is_handler = |name: &str| HANDLERS.iter().any(|prefix| name.starts_with(prefix));
         // Around a handler there is no way: another one that the component has too is not exported.
         for name in main.exports.iter().filter(|name| handler.is_none() || !is_handler(name)) {
             let export = composition.alias(0, composition.main, name)?;
@@ -144,7 +150,9 @@ impl<'r> Composition<'r> {
         }
         let handler = HANDLERS.iter().find_map(|prefix| main.exports.iter().find(|name| name.starts_with(prefix)));
         let Some(handler) = handler else {
-            let own = steps.iter().find(|(_, step)| !step.is_of_gateway);
+            // What answers nobody needs no layer of the gateway's; what answers in another way would get past them.
+            let answers = main.exports.iter().any(|name| is_handler(name));
+            let own = steps.iter().find(|(_, step)| answers || !step.is_of_gateway);
             return own.map_or(Ok(None), |(index, _)| {
                 let found = format!("exports of {}", listed(&main.exports));
                 Err(Misfit::of(*index, "this middleware is around no handler", found, "a component that answers HTTP"))

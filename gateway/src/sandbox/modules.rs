@@ -121,7 +121,7 @@ impl Shape {
         if self.has("_start") {
             return "a WASI command: it starts at `_start` and exports no handler".to_owned();
         }
-        let names: Vec<&str> = self.exports.iter().take(NAMES_MAX).map(|name| shortened(name)).collect();
+        let names: Vec<_> = self.exports.iter().take(NAMES_MAX).map(|name| shortened(name)).collect();
         let more = if self.exports.len() > NAMES_MAX { ", …" } else { "" };
         match names.as_slice() {
             [] => "a core module without exports".to_owned(),

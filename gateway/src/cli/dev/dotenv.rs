@@ -10,6 +10,8 @@ use anyhow::{Context as _, bail};
 const PREFIX: &str = "SPIN_VARIABLE_";
 const FILE: &str = ".env";
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Of all values, once names in them stand for others.
+const EXPANDED_BYTES_MAX: usize = 4 << 20;
 
 /// Variables by their names in the manifest. What stands in the environment wins over the file.
 ///
@@ -50,7 +52,7 @@ fn own_name(name: &str) -> Option<String> {
 /// A line is none of `NAME=VALUE`, a comment and nothing.
 fn read(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow::Result<Vec<(String, String)>> {
     let mut entries: Vec<(String, String)> = Vec::new();
-    let (mut rest, mut number) = (text, 1);
+    let (mut rest, mut number, mut bytes) = (text, 1, 0);
     while !rest.is_empty() {
         let begun = rest;
         let line = rest.split('\n').next().unwrap_or_default();
@@ -71,6 +73,10 @@ fn read(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow::Res
                 environment(name).or_else(of_file).unwrap_or_default()
             };
             let (value, after) = value_of(value, known).with_context(|| format!("line {number}"))?;
+            bytes += value.len();
+            if bytes > EXPANDED_BYTES_MAX {
+                bail!("line {number}: all values together have over {EXPANDED_BYTES_MAX} bytes");
+            }
             entries.push((name.to_owned(), value));
             rest = after;
         }
@@ -106,6 +112,9 @@ fn value_of(text: &str, known: impl Fn(&str) -> String) -> anyhow::Result<(Strin
                 let rest = text.get(at + 1..).unwrap_or_default();
                 let (name, length) = reference(rest);
                 value += &known(name);
+                if value.len() > EXPANDED_BYTES_MAX {
+                    bail!("its value has over {EXPANDED_BYTES_MAX} bytes");
+                }
                 for _ in 0..length {
                     chars.next();
                 }
@@ -122,8 +131,15 @@ fn value_of(text: &str, known: impl Fn(&str) -> String) -> anyhow::Result<(Strin
 /// The name behind a `$`, in braces or not, and how many letters both take.
 fn reference(rest: &str) -> (&str, usize) {
     let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    if let Some((name, _)) = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
-        return (name, name.chars().count() + 2);
+    if let Some(braced) = rest.strip_prefix('{') {
+        // A name ends at the first letter that is none of a name's, so that nothing is looked through twice.
+        let end = braced.find(|letter| !is_of_name(letter)).unwrap_or(braced.len());
+        if let (Some(name), Some(after)) = (braced.get(..end), braced.get(end..))
+            && after.starts_with('}')
+        {
+            return (name, end + 2);
+        }
+        return ("", 0);
     }
     let end = rest.find(|letter| !is_of_name(letter)).unwrap_or(rest.len());
     (rest.get(..end).unwrap_or_default(), end)
@@ -166,6 +182,17 @@ mod tests {
             let error = values(text).unwrap_err().to_string();
             assert!(error.contains(wanted), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn values_that_stand_for_others_are_bounded() {
+        let mut text = "A0=0123456789\n".to_owned();
+        for n in 1..9 {
+            text += &format!("A{n}=\"{}\"\n", format!("${{A{}}}", n - 1).repeat(10));
+        }
+        let error = format!("{:#}", values(&text).unwrap_err());
+        assert!(error.contains("over 4194304 bytes"), "{error}");
+        assert_eq!(values("A=\"${${HOME}\"").unwrap()[0].1, "{/home/me");
     }
 
     #[test]

@@ -40,7 +40,7 @@ const RESETS_MAX: usize = 64;
 /// How long an origin may be silent before it is asked for a sign of life, and how long it has for that.
 const PING: Duration = Duration::from_secs(10);
 /// What a connection that nobody uses has to end in good order.
-const CLOSING: Duration = Duration::from_secs(5);
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// TLS of a client that trusts the public roots and these, in PEM.
 ///
