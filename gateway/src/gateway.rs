@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::admin::{Moves, Suspension, Words};
 use crate::admission::Doors;
 use crate::cache::Caches;
-use crate::config::{Boot, Changed, Known, Snapshot, Standing, Watch};
+use crate::config::{Boot, Changed, Known, Problem, Snapshot, Standing, Watch};
 use crate::domain::Pattern;
 use crate::host::Egress;
 use crate::ids::TenantId;
@@ -135,15 +135,25 @@ impl Gateway {
             http: vec![],
             admin,
         };
-        gateway.egress.lead_to(Box::new(Neighbours::new(&gateway.road)));
-        let messages = Arc::clone(&gateway.messages);
-        gateway.store.hand_messages_to(move |heard| messages.take(heard));
+        gateway.join();
         Box::pin(gateway.first_load()).await?;
         gateway.listen(&metrics, moves, &mut sockets).await?;
         relieve(sockets.old).await;
         // Last, so that on a store of its own the process before has started its last run.
         tokio::spawn(Arc::clone(&gateway.schedules).run());
         Ok(gateway)
+    }
+
+    /// Leads requests between a tenant's components, and messages that the store hears, to who takes them.
+    fn join(&self) {
+        self.egress.lead_to(Box::new(Neighbours::new(&self.road)));
+        let messages = Arc::clone(&self.messages);
+        self.store.hand_messages_to(move |heard| messages.take(heard));
+    }
+
+    /// What is wrong with the tenants' files now, without warnings.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        self.road.snapshot.load().problems.iter().filter(|problem| !problem.is_warning()).cloned().collect()
     }
 
     /// The tenants' standing and one URL each, for whoever started it.

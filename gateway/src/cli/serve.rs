@@ -35,8 +35,14 @@ pub(super) fn run(boot: Boot, takeover: bool) -> anyhow::Result<ExitCode> {
     let ended = runtime.block_on(async {
         // From here on SIGHUP does not end the process; what is loaded meanwhile is what is there.
         let _heard_later = signal(SignalKind::hangup())?;
+        let is_project = boot.project.is_some();
         let gateway = Gateway::start(boot, takeover, otlp.clone()).await?;
-        let said = announce(&gateway, dev.as_deref());
+        let wrong = if is_project { gateway.problems() } else { Vec::new() };
+        if !wrong.is_empty() {
+            // What compiling found, as a developer reads it; the log has it in a line.
+            let _told = super::tell(&wrong);
+        }
+        let said = announce(&gateway, dev.as_deref(), is_project);
         // Nobody has to read it.
         let _closed = std::io::stdout().lock().write_all(said.as_bytes());
         let ended = gateway.run().await;
@@ -79,7 +85,7 @@ fn refuse_huge_pages() {
 const SHOWN_MAX: usize = 100;
 
 /// The addresses, one line each, and a small table of the tenants.
-fn announce(gateway: &Gateway, ca: Option<&std::path::Path>) -> String {
+fn announce(gateway: &Gateway, ca: Option<&std::path::Path>, is_project: bool) -> String {
     let mut text = String::new();
     for address in &gateway.https {
         text += &format!("https  {address}\n");
@@ -103,6 +109,7 @@ fn announce(gateway: &Gateway, ca: Option<&std::path::Path>) -> String {
             Standing::Serving => "",
             Standing::Suspended => " (suspended)",
             Standing::Stale => " (stale: its files are wrong now)",
+            Standing::Broken if is_project => " (left out: the problem is above)",
             Standing::Broken => " (left out: tollgate check says why)",
         };
         text += &format!("{id:width$}  {}{note}\n", url.as_deref().unwrap_or("-"));

@@ -121,7 +121,10 @@ const HINTS: [(Kind, &str); 15] = [
     (Kind::BadCertificate, "`openssl x509 -noout -text -in FILE` shows what a file has"),
     (Kind::BadFiles, "a path or pattern starts from this file's folder and stays below it"),
     (Kind::NotFetched, "where the registry is only down, nothing: it is asked again every ten seconds"),
-    (Kind::MissingVariable, "a gateway's variable TOLLGATE_VARIABLE__TENANT__NAME will do as well"),
+    (
+        Kind::MissingVariable,
+        "or give it to the gateway as TOLLGATE_VARIABLE__TENANT__NAME, or to `tollgate up` by --variable NAME=VALUE",
+    ),
     (Kind::NotServed, "take it out, or run this application elsewhere"),
     (Kind::BadValue, "correct the value, or take the key out to have what holds without it"),
     (Kind::KeysDisagree, "take one of them out"),

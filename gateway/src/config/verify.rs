@@ -179,7 +179,7 @@ fn unserved_imports(report: &Report, problem: impl Fn(Kind, [&str; 3], Option<St
         problems.push(problem(
             Kind::UnservedImport,
             ["this component is made for versions that are not served here", &listed(&found), &wanted.join("; ")],
-            Some("build it with an SDK for one of these; hosts.md lists SDKs and their versions".to_owned()),
+            Some("build it with an SDK for one of these; sdks.md lists SDKs and the versions that they use".to_owned()),
         ));
     }
     if !unknown.is_empty() {

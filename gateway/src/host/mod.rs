@@ -41,15 +41,18 @@ pub(crate) use variables::is_name as is_variable;
 
 /// Imports that are served: how the name begins, and what to say of it.
 pub(crate) const SERVED: [(&str, &str); 28] = [
-    ("wasi:http/types@", "0.2.x, 0.3.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
+    ("wasi:http/types@", "0.2.x, 0.3.x, 0.3.0-rc-2026-03-15, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
     ("wasi:http/outgoing-handler@", "0.2.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10, to granted origins"),
-    ("wasi:http/client@", "0.3.x, to granted origins"),
-    ("wasi:cli/", "0.2.x, 0.3.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
-    ("wasi:clocks/", "0.2.x, 0.3.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
-    ("wasi:filesystem/", "0.2.x, 0.3.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10, to read granted files"),
+    ("wasi:http/client@", "0.3.x, 0.3.0-rc-2026-03-15, to granted origins"),
+    ("wasi:cli/", "0.2.x, 0.3.x, 0.3.0-rc-2026-03-15, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
+    ("wasi:clocks/", "0.2.x, 0.3.x, 0.3.0-rc-2026-03-15, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
+    (
+        "wasi:filesystem/",
+        "0.2.x, 0.3.x, 0.3.0-rc-2026-03-15, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10, to read granted files",
+    ),
     ("wasi:io/", "0.2.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
-    ("wasi:random/", "0.2.x, 0.3.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
-    ("wasi:sockets/", "0.2.x, 0.3.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10, which deny"),
+    ("wasi:random/", "0.2.x, 0.3.x, 0.3.0-rc-2026-03-15, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
+    ("wasi:sockets/", "0.2.x, 0.3.x, 0.3.0-rc-2026-03-15, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10, which deny"),
     ("wasi:keyvalue/store@", "0.2.0-draft, 0.2.0-draft2"),
     ("wasi:keyvalue/atomics@", "0.2.0-draft, 0.2.0-draft2"),
     ("wasi:keyvalue/batch@", "0.2.0-draft, 0.2.0-draft2, with either get-many"),

@@ -52,13 +52,14 @@ impl Notices {
         let name = &component.name;
         let text = if component.is_spin {
             format!(
-                "an outbound request to {origin} was denied: no grant names it. To allow it, write this into \
-                 [component.{name}] of spin.toml: allowed_outbound_hosts = [\"{origin}\"]"
+                "an outbound request to {origin} was denied: no grant names it. To allow it, add \"{origin}\" to \
+                 allowed_outbound_hosts in [component.{name}] of spin.toml (of a manifest of version 1: its host to \
+                 allowed_http_hosts in that [[component]])"
             )
         } else {
             format!(
-                "an outbound request to {origin} was denied: no grant names it. To allow it, write this into [egress] of \
-                 tenant.toml: allow = [\"{origin}\"]"
+                "an outbound request to {origin} was denied: no grant names it. To allow it, add \"{origin}\" to `allow` in \
+                 [egress] of tenant.toml"
             )
         };
         self.say(&text);
