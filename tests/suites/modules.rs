@@ -230,7 +230,7 @@ fn all_imports_of_other_versions_are_told_at_once() {
         (import \"acme:queue/send@1.0.0\" (instance (export \"f\" (func)))))";
     let text = problems(&wat::parse_str(wat).unwrap());
     assert!(text.contains("wasi:http/types@0.3.0-rc-2025-09-16, wasi:cli/environment@0.3.0-rc-2025-09-16"), "{text}");
-    assert!(text.contains("= wanted: wasi:http/types 0.2.x, 0.3.x, 0.2.0-rc-2023-10-18"), "{text}");
-    assert!(text.contains("; wasi:cli/environment 0.2.x, 0.3.x"), "{text}");
+    assert!(text.contains("= wanted: wasi:http/types 0.2.x, 0.3.x, 0.3.0-rc-2026-03-15"), "{text}");
+    assert!(text.contains("; wasi:cli/environment 0.2.x, 0.3.x, "), "{text}");
     assert!(text.contains("acme:queue/send@1.0.0"), "{text}");
 }
