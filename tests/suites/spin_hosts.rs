@@ -84,12 +84,12 @@ async fn an_outbound_request_that_was_not_granted_names_the_line_to_add() {
         "the guest's own answer"
     );
     let said = lines(&site, &answer, "was denied").await;
-    let wanted = "[component.a] of spin.toml: allowed_outbound_hosts = [\"http://api.example:8080\"]";
+    let wanted = "add \"http://api.example:8080\" to allowed_outbound_hosts in [component.a] of spin.toml";
     assert!(said[0].contains(wanted) && !said[0].contains("token"), "{said:?}");
     let metrics = gateway.admin("/metrics").await;
     assert!(metrics.contains("tollgate_outbound_denied_total{tenant=\"app\"} 1\n"), "{metrics}");
     gateway.get("plain.localhost", "/fetch/https/other.example/").await;
-    let wanted = "[egress] of tenant.toml: allow = [\\\"https://other.example\\\"]";
+    let wanted = "add \\\"https://other.example\\\" to `allow` in [egress] of tenant.toml";
     let path = site.path("state/logs/plain.log");
     let log = async || std::fs::read_to_string(&path).ok().filter(|text| text.contains(wanted));
     until("the tenant's log", log).await;
