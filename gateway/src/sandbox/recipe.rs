@@ -47,7 +47,7 @@ pub(crate) struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Part {
     pub(crate) digest: String,
-    /// Keys of [`host::CAPABILITIES`].
+    /// Keys of [`CAPABILITIES`](crate::host::CAPABILITIES).
     pub(crate) inherits: Vec<String>,
 }
 
