@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Admin;
 use super::refusal::{ProblemDetails, Query, Refusal};
+use super::tenants::OfTenant;
 use crate::ids::TenantId;
 
 /// The most that one answer has.
@@ -45,17 +45,8 @@ impl std::fmt::Debug for Timetable {
     }
 }
 
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Whose {
-    /// Of this tenant only.
-    #[param(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
-    tenant: Option<String>,
-}
-
 /// Schedules, what is due first on top; 500 at the most.
-#[utoipa::path(get, path = "/v1/schedules", tag = "gateway", params(Whose), responses(
+#[utoipa::path(get, path = "/v1/schedules", tag = "gateway", params(OfTenant), responses(
     (status = 200, body = Vec<ScheduleRow>),
     (status = 400, body = ProblemDetails, content_type = "application/problem+json"),
     (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
@@ -63,18 +54,10 @@ pub(super) struct Whose {
 ))]
 pub(super) async fn schedules(
     State(admin): State<Arc<Admin>>,
-    Query(Whose { tenant }): Query<Whose>,
+    Query(of): Query<OfTenant>,
 ) -> Result<Json<Vec<ScheduleRow>>, Refusal> {
-    let id = match tenant {
-        None => None,
-        Some(id) => {
-            let bad = || Refusal::new(StatusCode::BAD_REQUEST, crate::ids::NAME_RULE);
-            let id = TenantId::parse(&id).ok_or_else(bad)?;
-            admin.suspension.registry.find(&id).ok_or_else(Refusal::no_tenant)?;
-            Some(id)
-        }
-    };
-    let mut rows = (admin.timetable.0)(id.as_ref());
+    let tenant = admin.asked_for(&of)?;
+    let mut rows = (admin.timetable.0)(tenant.as_ref().map(|(id, _)| id));
     rows.sort_by_key(|row| (row.next_ms.is_none(), row.next_ms));
     rows.truncate(ROWS_MAX);
     Ok(Json(rows))

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::live::{FaultCount, Percentiles};
 use super::refusal::{Json, Path, ProblemDetails, Refusal};
@@ -35,6 +35,27 @@ impl Admin {
         let known = |id: &TenantId| self.road.snapshot.load().standings.contains_key(id.as_str());
         TenantId::parse(id).filter(known).ok_or_else(Refusal::no_tenant)
     }
+
+    /// The one tenant that a list is asked for; nothing where it is asked for all.
+    ///
+    /// # Errors
+    /// 400 where it is no tenant's name, 404 where there is no such tenant.
+    pub(super) fn asked_for(&self, of: &OfTenant) -> Result<Option<(TenantId, Arc<Ledger>)>, Refusal> {
+        let Some(id) = &of.tenant else { return Ok(None) };
+        let id = TenantId::parse(id).ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, crate::ids::NAME_RULE))?;
+        let ledger = self.suspension.registry.find(&id).ok_or_else(Refusal::no_tenant)?;
+        Ok(Some((id, ledger)))
+    }
+}
+
+/// Which tenant's part of a list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct OfTenant {
+    /// Of this tenant only.
+    #[param(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
+    tenant: Option<String>,
 }
 
 /// One tenant in depth.

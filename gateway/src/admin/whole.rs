@@ -10,16 +10,16 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use futures_util::{Stream, StreamExt as _};
 use http::{HeaderMap, StatusCode, header};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::access::Change;
 use super::live::{Percentiles, Tick};
 use super::refusal::{ProblemDetails, Query, Refusal};
+use super::tenants::OfTenant;
 use super::{Admin, if_match};
 use crate::config::{Problem, Standing};
-use crate::ids::TenantId;
 use crate::telemetry::{FaultSeen, unix_ms};
 use crate::tenant::Held;
 
@@ -200,17 +200,8 @@ impl From<FaultSeen> for SeenFault {
     }
 }
 
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct OfWhom {
-    /// Of this tenant only.
-    #[param(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
-    tenant: Option<String>,
-}
-
 /// The last faults that tenants or the gateway are to blame for, the newest first.
-#[utoipa::path(get, path = "/v1/faults", tag = "gateway", params(OfWhom), responses(
+#[utoipa::path(get, path = "/v1/faults", tag = "gateway", params(OfTenant), responses(
     (status = 200, body = Vec<SeenFault>),
     (status = 400, body = ProblemDetails, content_type = "application/problem+json"),
     (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
@@ -218,16 +209,11 @@ pub(super) struct OfWhom {
 ))]
 pub(super) async fn faults(
     State(admin): State<Arc<Admin>>,
-    Query(OfWhom { tenant }): Query<OfWhom>,
+    Query(of): Query<OfTenant>,
 ) -> Result<Json<Vec<SeenFault>>, Refusal> {
-    let seen = match tenant {
+    let seen = match admin.asked_for(&of)? {
         None => admin.road.metrics.last_faults.all(),
-        Some(id) => {
-            let id =
-                TenantId::parse(&id).ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, crate::ids::NAME_RULE))?;
-            let ledger = admin.suspension.registry.find(&id).ok_or_else(Refusal::no_tenant)?;
-            ledger.figures.faults.all()
-        }
+        Some((_, ledger)) => ledger.figures.faults.all(),
     };
     Ok(Json(seen.into_iter().map(SeenFault::from).collect()))
 }
