@@ -1,9 +1,13 @@
 //! A component of wasi:http 0.3: says hello on any path, sends back the body on `/echo`, and misbehaves when asked to.
 
+mod page;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use wasip3::http::types::{ErrorCode, Fields, Request, Response};
 use wasip3::{wit_bindgen, wit_future, wit_stream};
+
+use page::page;
 
 wasip3::http::service::export!(Hello);
 
@@ -11,18 +15,6 @@ struct Hello;
 
 /// Requests that this instance has answered.
 static ANSWERED: AtomicU32 = AtomicU32::new(0);
-
-fn text(words: &str) -> Response {
-    let (mut writer, body) = wit_stream::new();
-    let (trailers_writer, trailers) = wit_future::new(|| Ok(None));
-    let (response, _) = Response::new(Fields::new(), Some(body), trailers);
-    let words = words.as_bytes().to_vec();
-    wit_bindgen::spawn_local(async move {
-        writer.write_all(words).await;
-        drop(trailers_writer);
-    });
-    response
-}
 
 impl wasip3::exports::http::handler::Guest for Hello {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
@@ -32,16 +24,16 @@ impl wasip3::exports::http::handler::Guest for Hello {
             "/loop" => loop {
                 std::hint::black_box(());
             },
-            "/count" => return Ok(text(&format!("{}", ANSWERED.fetch_add(1, Ordering::Relaxed) + 1))),
+            "/count" => return Ok(page(&format!("{}", ANSWERED.fetch_add(1, Ordering::Relaxed) + 1))),
             "/print" => {
                 println!("request {}", ANSWERED.fetch_add(1, Ordering::Relaxed) + 1);
-                return Ok(text("printed"));
+                return Ok(page("printed"));
             }
             "/hold" => {
                 // 8 MiB that are never given back.
                 ANSWERED.fetch_add(1, Ordering::Relaxed);
                 std::mem::forget(std::hint::black_box(vec![1u8; 8 << 20]));
-                return Ok(text("held"));
+                return Ok(page("held"));
             }
             "/error" => return Err(ErrorCode::InternalError(Some("by request".to_owned()))),
             "/echo" => {
