@@ -1,4 +1,5 @@
-//! A guest that asks an origin once for each request that it answers: TLS on both sides, and an origin that keeps connections.
+//! A guest that asks an origin for each request that it answers, once or four times, one after the other: TLS on both sides, and
+//! an origin that keeps connections.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,10 +12,14 @@ use crate::servers::{self, Server, Site};
 /// Enough that no request waits for a place.
 const QUOTA: &str = "[defaults.quota]\nin_flight = 1000\nwaiting = 1000\noutbound_in_flight = 1000";
 
+/// How often the guest asks, and the part of the path that has it do so.
+const TIMES: [(u32, &str); 2] = [(1, "get"), (4, "get-4")];
+
 struct Measured {
     name: String,
     server: Server,
-    target: Target,
+    /// One for each of [`TIMES`].
+    targets: [Target; 2],
 }
 
 fn gateway(plan: &Plan, name: String, program: &Path, origin: &Server, cert: &Path) -> anyhow::Result<Measured> {
@@ -24,8 +29,8 @@ fn gateway(plan: &Plan, name: String, program: &Path, origin: &Server, cert: &Pa
     let grant = format!("[egress]\nallow = [\"https://{address}\"]");
     site.tenant("out", &plan.guest("outbound")?, &grant)?;
     let (server, _admin) = site.serve("out.localhost")?;
-    let target = server.target.at("out.localhost", &format!("/get/https/{address}/"));
-    Ok(Measured { name, server, target })
+    let targets = TIMES.map(|(_, way)| server.target.at("out.localhost", &format!("/{way}/https/{address}/")));
+    Ok(Measured { name, server, targets })
 }
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
@@ -40,51 +45,63 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
         }
         origins.push(origin);
     }
-    for gateway in &gateways {
-        load::closed(&gateway.target, plan.connections, Duration::from_secs(1)).await?;
-    }
-    let found = in_turn(plan.rounds, &gateways, async |gateway| {
-        measured(&gateway.server, load::closed(&gateway.target, plan.connections, plan.time)).await
-    })
-    .await?;
-    let first = found.first().map_or(0.0, |first| first.per_second);
     let (mut rows, mut bars) = (Vec::new(), Vec::new());
-    for (gateway, of) in gateways.iter().zip(found) {
-        rows.push(vec![
-            gateway.name.clone(),
-            figures(of.per_second),
-            format!("{:.2}", of.per_second / first),
-            figures(of.p50),
-            figures(of.p99),
-            figures(of.cost),
-            format!("{:.0} %", of.busy * 100.0),
-            of.failed.to_string(),
-            of.spread,
-        ]);
-        bars.push((gateway.name.clone(), of.per_second));
+    for (at, (times, _)) in TIMES.iter().enumerate() {
+        let targets: Vec<(&Measured, &Target)> =
+            gateways.iter().filter_map(|gateway| Some((gateway, gateway.targets.get(at)?))).collect();
+        for (_, target) in &targets {
+            load::closed(target, plan.connections, Duration::from_secs(1)).await?;
+        }
+        let found = in_turn(plan.rounds, &targets, async |(gateway, target)| {
+            measured(&gateway.server, load::closed(target, plan.connections, plan.time)).await
+        })
+        .await?;
+        // The first of each origin is the build before, where one is given.
+        let builds = if plan.before.is_some() { 2 } else { 1 };
+        let times = f64::from(*times);
+        for (of_origin, gateways) in found.chunks(builds).zip(targets.chunks(builds)) {
+            let first = of_origin.first().map_or(0.0, |first| first.per_second);
+            for (of, (gateway, _)) in of_origin.iter().zip(gateways) {
+                rows.push(vec![
+                    gateway.name.clone(),
+                    times.to_string(),
+                    figures(of.per_second * times),
+                    format!("{:.2}", of.per_second / first),
+                    figures(of.p50),
+                    figures(of.p99),
+                    figures(of.cost / times),
+                    format!("{:.0} %", of.busy * 100.0),
+                    of.failed.to_string(),
+                    of.spread.clone(),
+                ]);
+                bars.push((format!("{}, {times} a request", gateway.name), of.per_second * times));
+            }
+        }
     }
     Ok(vec![Section {
         name: "outbound",
-        title: format!("One request to an origin a request, {} connections", plan.connections),
+        title: format!("Requests to an origin, {} connections", plan.connections),
         how: format!(
             "{} rounds of {} s each, in turn; medians. A guest of wasi:http 0.2 that sends a GET over TLS to an origin (hyper + rustls, on \
-             the load's core) and answers with what came; before: the build that --before names.",
+             the load's core), once or four times, one after the other, and answers with what came; before: the build that --before \
+             names.",
             plan.rounds,
             plan.time.as_secs()
         ),
         columns: vec![
             "gateway, origin",
-            "requests/s",
-            "of the first",
+            "outbound a request",
+            "outbound requests/s",
+            "of before",
             "p50 ms",
             "p99 ms",
-            "core µs a request",
+            "core µs an outbound request",
             "core",
             "failed",
             "rounds",
         ],
         rows,
-        plot: ("requests/s", bars),
+        plot: ("outbound requests/s", bars),
         worse: Vec::new(),
     }])
 }

@@ -19,6 +19,8 @@ impl wasip2::exports::http::incoming_handler::Guest for Outbound {
         let to = To { scheme, authority, path: rest };
         let said = match way.as_str() {
             "get" => to.get(None),
+            // Four times, one after the other.
+            "get-4" => (0..4).map(|_| to.get(None)).collect::<Result<Vec<_>, _>>().map(|texts| texts.join("\n")),
             // No more than 100 ms to connect.
             "get-soon" => {
                 let options = RequestOptions::new();
