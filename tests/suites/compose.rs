@@ -122,7 +122,11 @@ async fn middleware_stands_around_the_component_of_its_route_alone() {
     let site = app(Site::new(), "app", &manifest).tenant("whole", &Tenant::new("whole.localhost", "compose-whole-3"));
     let gateway = Gateway::start(&site);
     let answer = ask(&gateway, "whole.localhost", "/", None).await;
-    assert_eq!((answer.header("x-gate"), answer.text().as_str()), ("0 variables", "Hello from wasi:http 0.3"), "in one");
+    assert_eq!(
+        (answer.header("x-gate"), answer.text().as_str()),
+        ("0 variables", "Hello from wasi:http 0.3"),
+        "in one"
+    );
     let answer = ask(&gateway, "app.localhost", "/gated/echo", None).await;
     let gates: Vec<_> = answer.headers.get_all("x-gate").iter().map(|value| value.to_str().unwrap()).collect();
     assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "Hello from wasi:http 0.3"));

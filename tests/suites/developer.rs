@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ impl Desk {
     }
 
     pub(super) fn prepare(&self, folder: &str) {
-        let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/Cargo.lock");
+        let lock = top().join("tests/guests/Cargo.lock");
         std::fs::copy(lock, self.path(folder).join("Cargo.lock")).unwrap();
         let target = self.env.iter().find(|(name, _)| name == "CARGO_TARGET_DIR").unwrap();
         std::os::unix::fs::symlink(&target.1, self.path(folder).join("target")).unwrap();
@@ -88,7 +88,7 @@ impl Desk {
 
 /// What a script of the guests prints.
 pub(super) fn environment(script: &str, words: &[&str]) -> Vec<(String, String)> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests").join(script);
+    let script = top().join("tests/guests").join(script);
     let output = Command::new(script).args(words).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_yaml_ng::Value;
-use tests::{Gateway, Protocol, Site, Tenant};
+use tests::{Gateway, Protocol, Site, Tenant, top};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const SECOND: &str = "GET /second HTTP/1.1\r\nhost: echo.localhost\r\nconnection: close\r\n\r\n";
@@ -40,7 +40,7 @@ async fn replay(gateway: &Gateway, pieces: &[&[u8]]) -> (Vec<String>, bool, Stri
 /// Where cargo put the corpus.
 fn corpus() -> PathBuf {
     let run = |program: &str, words: &[&str]| {
-        let output = Command::new(program).args(words).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+        let output = Command::new(program).args(words).current_dir(top().join("tests")).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
@@ -120,7 +120,7 @@ async fn the_desync_corpus_never_gets_a_second_answer() {
     for (tier, [taken, refused]) in tiers {
         writeln!(found, "{tier}: {taken} taken, {refused} refused").unwrap();
     }
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/framing/corpus.txt");
+    let golden = top().join("tests/suites/framing/corpus.txt");
     if std::env::var_os("TOLLGATE_GOLDEN").is_some_and(|word| word == "write") {
         std::fs::write(&golden, &found).unwrap();
     }

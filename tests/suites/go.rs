@@ -202,7 +202,7 @@ fn go_answers_is_swapped_and_reaches_what_it_may() {
     assert!(body(&answer) == wanted, "{}", &answer[..400]);
     let get = |path: &str| up.get(host, path);
     assert_eq!(body(&get("/store?default")), "false true true [key]");
-    assert_eq!(body(&get("/store?other")), "no such store");
+    assert_eq!(body(&get("/store?other")), "access denied: see key_value_stores in spin.toml");
     assert_eq!(body(&get("/variable?word")), "known");
     assert!(get("/variable?other").starts_with("HTTP/1.1 502"), "a variable that is none");
     assert_eq!(body(&get("/environment?WORD")), "given");

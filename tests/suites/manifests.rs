@@ -3,9 +3,7 @@
 //! Source: <https://spinframework.dev/v4/manifest-reference> and `/v3/manifest-reference-v1`. `TOLLGATE_GOLDEN=write` writes
 //! `check/manifests.txt` anew.
 
-use std::path::Path;
-
-use tests::{Site, check, guest};
+use tests::{Site, check, guest, top};
 
 const ONE: &str =
     "spin_version = \"1\"\nname = \"a\"\nversion = \"0.1.0\"\ntrigger = { type = \"http\", base = \"/\" }\n";
@@ -347,7 +345,7 @@ fn every_documented_form_loads_or_is_refused_with_the_reason() {
                 &format!("    {}: {}; found {}; wanted {}\n", of("kind"), of("summary"), of("found"), of("wanted"));
         }
     }
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/check/manifests.txt");
+    let golden = top().join("tests/suites/check/manifests.txt");
     if std::env::var_os("TOLLGATE_GOLDEN").is_some_and(|word| word == "write") {
         std::fs::write(&golden, &found).unwrap();
     }

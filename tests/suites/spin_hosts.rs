@@ -119,8 +119,12 @@ async fn a_manifest_with_redis_is_told_which_keys_and_channels_stand_in() {
     let redis = Redis::start();
     let output = check(&site, &["--storage", &redis.url()]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("redis-cli get 'tg:{app}:r:KEY'"), "{text}");
-    assert!(text.contains("redis-cli publish 'tg:{app}:ch:channelOne' MESSAGE"), "{text}");
+    let cli = format!("redis-cli -u {}", redis.url().trim_end_matches('/'));
+    assert!(text.contains(&format!("{cli} get 'tg:{{app}}:r:KEY'")), "{text}");
+    assert!(text.contains(&format!("{cli} publish 'tg:{{app}}:ch:channelOne' MESSAGE")), "{text}");
+    let output = check(&site, &["--storage", &format!("redis://me:secret@127.0.0.1:{}/0", redis.port())]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(&cli) && !text.contains("secret"), "{text}");
     let gateway = Gateway::start_with(&site, &["--storage", &redis.url()]);
     let heard = async || (redis.cli(&["publish", "tg:{app}:ch:channelOne", "hello"]).trim() == "1").then_some(());
     until("the channel that the notice names", heard).await;

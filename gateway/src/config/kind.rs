@@ -73,6 +73,7 @@ kinds! {
     ChannelStandIn "N0405" "channel-stand-in",
     ShadowedRoute "W0406" "shadowed-route",
     WithoutEffect "W0407" "without-effect",
+    NoTenantFile "W0408" "no-tenant-file",
     MemoryBudget "W0501" "memory-budget",
     DescriptorBudget "W0502" "descriptor-budget",
     AdminExposed "W0503" "admin-exposed",

@@ -22,8 +22,8 @@ pub(crate) enum Changed {
 #[derive(Default)]
 pub(crate) struct Known {
     folders: BTreeMap<PathBuf, Folder>,
-    /// Of the folder of all tenants.
-    problem: Option<Problem>,
+    /// Of the folder of all tenants: it cannot be read, or holds applications without a tenant's file.
+    problems: Vec<Problem>,
 }
 
 impl Known {
@@ -35,7 +35,7 @@ impl Known {
             Changed::Folders(folders) => folders.iter().for_each(|folder| self.read_one(boot, folder)),
         }
         let mut found = BTreeMap::new();
-        let mut problems: Vec<Problem> = self.problem.iter().cloned().collect();
+        let mut problems: Vec<Problem> = self.problems.clone();
         for folder in self.folders.values() {
             match &folder.outcome {
                 Ok((id, tenant)) => {
@@ -53,13 +53,13 @@ impl Known {
 
     fn read_all(&mut self, boot: &Boot) {
         match load::folders(&boot.tenants_dir) {
-            Ok(folders) => {
-                self.problem = None;
-                self.folders.retain(|folder, _| folders.contains(folder));
-                folders.iter().for_each(|folder| self.read_one(boot, folder));
+            Ok(listed) => {
+                self.problems = listed.warnings();
+                self.folders.retain(|folder, _| listed.tenants.contains(folder));
+                listed.tenants.iter().for_each(|folder| self.read_one(boot, folder));
             }
             // What was read before stands: nobody is taken out of service by a disk that does not answer.
-            Err(problem) => self.problem = Some(*problem),
+            Err(problem) => self.problems = vec![*problem],
         }
     }
 

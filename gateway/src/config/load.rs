@@ -17,6 +17,10 @@ use super::{Boot, Overrides, Plan, app, gateway_file, tenant_file, watch};
 use crate::domain::Pattern;
 use crate::ids::{Digest, NAME_RULE, TenantId};
 
+/// What Spin calls its manifest.
+const MANIFEST: &str = "spin.toml";
+/// The most manifests without a tenant that are warned of.
+const MANIFESTS_MAX: usize = 20;
 /// The largest file of configuration.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -41,20 +45,53 @@ pub(crate) fn gateway(path: &Path, overrides: &Overrides) -> Result<Boot, Vec<Pr
 /// The folder cannot be read.
 pub(crate) fn names(boot: &Boot) -> Result<Vec<TenantId>, Box<Problem>> {
     let name = |folder: &PathBuf| TenantId::parse(folder.file_name()?.to_str()?);
-    Ok(folders(&boot.tenants_dir)?.iter().filter_map(name).collect())
+    Ok(folders(&boot.tenants_dir)?.tenants.iter().filter_map(name).collect())
 }
 
-pub(super) fn folders(dir: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
-    let list = || -> std::io::Result<Vec<_>> {
-        let mut folders = Vec::new();
+/// What the folder of all tenants holds.
+#[derive(Default)]
+pub(super) struct Listed {
+    pub(super) tenants: Vec<PathBuf>,
+    /// Spin manifests of folders without a tenant's file.
+    manifests: Vec<PathBuf>,
+}
+
+impl Listed {
+    /// One warning for each application that was copied here and is nobody's.
+    pub(super) fn warnings(&self) -> Vec<Problem> {
+        self.manifests.iter().filter_map(|path| without_tenant_file(path)).collect()
+    }
+}
+
+fn without_tenant_file(manifest: &Path) -> Option<Problem> {
+    let name = manifest.parent()?.file_name()?.to_string_lossy().into_owned();
+    let text = format!("schema = 1, hosts = [\"{name}.example.com\"] and app = \"{MANIFEST}\", each on a line");
+    Some(Problem {
+        kind: Kind::NoTenantFile,
+        tenant: None,
+        place: Place::whole(&Source::new(manifest, String::new())),
+        summary: "this folder is not served: it has a Spin manifest and no tenant.toml".to_owned(),
+        found: MANIFEST.to_owned(),
+        wanted: "a file tenant.toml beside it".to_owned(),
+        hint: Some(format!("write one with {text}; or move the folder elsewhere")),
+        also: None,
+    })
+}
+
+pub(super) fn folders(dir: &Path) -> Result<Listed, Box<Problem>> {
+    let list = || -> std::io::Result<_> {
+        let mut listed = Listed::default();
         for entry in std::fs::read_dir(dir)? {
             let path = entry?.path();
             if is_tenant(&path) {
-                folders.push(path);
+                listed.tenants.push(path);
+            } else if path.join(MANIFEST).is_file() && listed.manifests.len() < MANIFESTS_MAX {
+                listed.manifests.push(path.join(MANIFEST));
             }
         }
-        folders.sort();
-        Ok(folders)
+        listed.tenants.sort();
+        listed.manifests.sort();
+        Ok(listed)
     };
     list().map_err(|error| unreadable(dir, &error.to_string(), "the folder that holds one folder a tenant"))
 }

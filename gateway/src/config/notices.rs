@@ -55,8 +55,9 @@ pub(super) fn of(id: &TenantId, file: &TenantFile, shards: u32, boot: &Boot) -> 
             )
         } else {
             format!(
-                "KEY is `{0}` on the gateway's Redis server: redis-cli get '{0}'",
-                prefix.shown_key(id.as_str(), "KEY")
+                "KEY is `{0}` on the gateway's Redis server: {1} get '{0}'",
+                prefix.shown_key(id.as_str(), "KEY"),
+                boot.storage.redis_cli()
             )
         };
         add(Kind::RedisStandIn, &address.place, summary, &address.value, hint);
@@ -69,7 +70,7 @@ pub(super) fn of(id: &TenantId, file: &TenantFile, shards: u32, boot: &Boot) -> 
             format!("publish with: {publish}")
         } else {
             let whole = prefix.shown_channel(id, channel);
-            format!("publish with: redis-cli publish {} MESSAGE, or: {publish}", quoted(&whole))
+            format!("publish with: {} publish {} MESSAGE, or: {publish}", boot.storage.redis_cli(), quoted(&whole))
         };
         add(Kind::ChannelStandIn, &subscription.channel.place, summary, channel, hint);
     }

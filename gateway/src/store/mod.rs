@@ -82,6 +82,24 @@ impl Settings {
     pub(crate) const fn is_embedded(&self) -> bool {
         matches!(self.kind, Kind::Embedded(_))
     }
+
+    /// How a person asks the server by redis-cli, without a user's name and password.
+    pub(crate) fn redis_cli(&self) -> String {
+        let Kind::Redis(servers) = &self.kind else { return "redis-cli".to_owned() };
+        let first = servers.urls.0.split(',').next().unwrap_or_default();
+        let (scheme, rest) = first.trim().split_once("://").unwrap_or(("redis", ""));
+        // A password may hold anything, so what stands before the last `@` goes first.
+        let rest = rest.rsplit_once('@').map_or(rest, |(_user, rest)| rest);
+        let host = rest.split(['/', '?']).next().unwrap_or_default();
+        let is_where_it_looks =
+            scheme == "redis" && ["", "localhost", "127.0.0.1"].contains(&host.trim_end_matches(":6379"));
+        match servers.topology {
+            Topology::Cluster => format!("redis-cli -c -u {scheme}://{host}"),
+            Topology::Single if !is_where_it_looks => format!("redis-cli -u {scheme}://{host}"),
+            // The sentinels say where the primary is.
+            Topology::Single | Topology::Sentinel => "redis-cli".to_owned(),
+        }
+    }
 }
 
 /// Which backend holds the keys.

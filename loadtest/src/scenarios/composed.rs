@@ -39,7 +39,9 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
         in_turn(plan.rounds, &targets, async |target| measured(&server, load::closed(target, 1, plan.time)).await)
             .await?;
     let (mut rows, mut bars, mut worse) = (Vec::new(), Vec::new(), Vec::new());
-    let [whole, parts, two, two_gated, whole_three, three_gated, three] = found.as_slice() else { return Ok(Vec::new()) };
+    let [whole, parts, two, two_gated, whole_three, three_gated, three] = found.as_slice() else {
+        return Ok(Vec::new());
+    };
     let pairs = [
         ("a library that is called once", whole, parts, true),
         ("middleware of wasi:http 0.2, to the page alone", two, two_gated, true),

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Plan, in_turn, measured};
+use super::{Plan, Summary, in_turn, measured};
 use crate::load::{self, Protocol, Target};
 use crate::report::{Section, figures};
 use crate::servers::{self, Server, Site};
@@ -31,6 +31,21 @@ fn gateway(plan: &Plan, name: String, program: &Path, origin: &Server, cert: &Pa
     let (server, _admin) = site.serve("out.localhost")?;
     let targets = TIMES.map(|(_, way)| server.target.at("out.localhost", &format!("/{way}/https/{address}/")));
     Ok(Measured { name, server, targets })
+}
+
+fn row(name: &str, times: f64, of: &Summary, first: f64) -> Vec<String> {
+    vec![
+        name.to_owned(),
+        times.to_string(),
+        figures(of.per_second * times),
+        format!("{:.2}", of.per_second / first),
+        figures(of.p50),
+        figures(of.p99),
+        figures(of.cost / times),
+        format!("{:.0} %", of.busy * 100.0),
+        of.failed.to_string(),
+        of.spread.clone(),
+    ]
 }
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
@@ -62,18 +77,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
         for (of_origin, gateways) in found.chunks(builds).zip(targets.chunks(builds)) {
             let first = of_origin.first().map_or(0.0, |first| first.per_second);
             for (of, (gateway, _)) in of_origin.iter().zip(gateways) {
-                rows.push(vec![
-                    gateway.name.clone(),
-                    times.to_string(),
-                    figures(of.per_second * times),
-                    format!("{:.2}", of.per_second / first),
-                    figures(of.p50),
-                    figures(of.p99),
-                    figures(of.cost / times),
-                    format!("{:.0} %", of.busy * 100.0),
-                    of.failed.to_string(),
-                    of.spread.clone(),
-                ]);
+                rows.push(row(&gateway.name, times, of, first));
                 bars.push((format!("{}, {times} a request", gateway.name), of.per_second * times));
             }
         }
