@@ -28,6 +28,7 @@ mod floods;
 mod framing;
 mod go;
 mod guests;
+mod held;
 mod hostile;
 mod http03;
 mod http2;

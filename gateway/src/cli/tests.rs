@@ -123,6 +123,8 @@ fn hosts() -> String {
         let names = if names.is_empty() { "none that is served here".to_owned() } else { names.join(", ") };
         let _infallible = writeln!(text, "| `{key}` | {names} |");
     }
+    text += "\n## What the gateway keeps\n\n";
+    text += &crate::host::resources::table();
     text += "\n## What it costs\n\nFuel is Wasmtime's \
              count of executed instructions (and of bytes that `memory.copy` and its like move), and what the gateway does for a guest. The \
              same request costs the same on every run.\n\n";

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -15,11 +14,11 @@ use super::notices::Notices;
 use super::otel;
 use super::random::Counted;
 use super::stdio::LogStream;
+use super::table::Table;
+use super::weight::Touched;
 use crate::telemetry::{GuestLogs, Record, Stream};
 use crate::tenant::{Component, Count, Handler, Ledger, Limits, Tenant, cost};
 
-/// The most host resources (streams, bodies, buckets …) that an instance may hold at once.
-pub(crate) const RESOURCES_MAX: usize = 200;
 /// Bytes of one set of header fields, as they are held in memory.
 const FIELDS_BYTES_MAX: usize = 48 << 10;
 /// The most random bytes of one call.
@@ -30,7 +29,7 @@ pub(crate) struct Guest {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: WayOut,
-    pub(super) table: ResourceTable,
+    pub(crate) table: Table,
     pub(super) stores: Stores,
     pub(crate) meter: Meter,
     pub(crate) record: Arc<Record>,
@@ -98,8 +97,8 @@ impl Guest {
         }
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES_MAX);
+        let meter = Meter::new(make.limits.memory, Arc::clone(&make.tenant.ledger), Arc::clone(make.memory));
+        let table = Table::new(meter.account());
         Self {
             wasi: wasi.build(),
             http,
@@ -112,11 +111,12 @@ impl Guest {
                 max: make.limits.outbound,
                 chain: make.chain.clone(),
                 owed: 0,
+                account: Arc::clone(meter.account()),
                 alive: Arc::default(),
             },
             table,
             stores: Stores::new(make),
-            meter: Meter::new(make.limits.memory, Arc::clone(&make.tenant.ledger), Arc::clone(make.memory)),
+            meter,
             record: Arc::clone(make.record),
             ledger: Arc::clone(&make.tenant.ledger),
             fuel_of_host: cost::INSTANCE,
@@ -153,6 +153,7 @@ impl Guest {
         self.outbound.max = limits.outbound;
         self.outbound.owed = 0;
         self.stores.begin_again(limits.storage_ops);
+        self.table.begin_again();
         self.meter.begin_again(limits.memory);
         self.made_for = cost::INSTANCE_AGAIN;
         self.fuel_of_host = self.made_for;
@@ -170,6 +171,14 @@ impl Guest {
     /// Writes a line to the tenant's log, of standard error or of standard output.
     pub(super) fn print(&self, is_error: bool, text: &str) {
         self.streams[usize::from(is_error)].line(text);
+    }
+
+    /// Weighs what a call touched.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub(super) fn settle(&mut self, touched: &Touched) -> wasmtime::Result<()> {
+        touched.places().iter().try_for_each(|place| self.table.settle(*place))
     }
 
     /// Fuel for having it at all, which every request pays.
@@ -210,12 +219,12 @@ impl Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView { ctx: &mut self.wasi, table: self.table.of_wasi() }
     }
 }
 
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: &mut self.outbound, table: &mut self.table, ctx: &mut self.http }
+        WasiHttpCtxView { hooks: &mut self.outbound, table: self.table.of_wasi(), ctx: &mut self.http }
     }
 }

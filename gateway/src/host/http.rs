@@ -9,8 +9,10 @@ use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
 use super::egress::{Asked, Egress, Sender, Target};
-use super::guest::RESOURCES_MAX;
+use super::keyvalue::NO_MEMORY;
+use super::meter::Account;
 use super::notices::Notices;
+use super::weight::{INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES, head_weighs};
 use crate::deadline::Deadline;
 use crate::fault::Quotum;
 use crate::http::{CDN_LOOP, cdn_loop};
@@ -18,10 +20,7 @@ use crate::telemetry::{OutboundSpan, Record};
 use crate::tenant::{Component, Outbound, Place, Tenant, WhenFull, cost};
 
 /// What one write to a body may bring: a record of TLS.
-const CHUNK_BYTES_MAX: usize = 16 << 10;
-/// Two of these wait in each body, and a guest may have as many bodies as it may have resources, read by nobody: with 200
-/// resources, 3 a body, that is about 2 MiB of the gateway's memory at most.
-pub(crate) const UNREAD_BYTES_MAX: u64 = (RESOURCES_MAX / 3 * 2 * CHUNK_BYTES_MAX) as u64;
+pub(super) const CHUNK_BYTES_MAX: usize = 16 << 10;
 
 type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(http::Response<WasiBody>, Done)>;
@@ -39,6 +38,8 @@ pub(super) struct WayOut {
     pub(super) chain: HeaderValue,
     /// Fuel for requests that were sent, until it is charged.
     pub(super) owed: u64,
+    /// What the instance's memory is counted in.
+    pub(super) account: Arc<Account>,
     /// Is gone when the instance is.
     pub(super) alive: Arc<()>,
 }
@@ -91,6 +92,11 @@ impl WasiHttpHooks for WayOut {
         if request.method() == Method::CONNECT {
             return Box::new(std::future::ready(Err(Error::HttpRequestMethodInvalid)));
         }
+        // Until the answer's last byte: the guest has no handle of it meanwhile, or one that says nothing of it.
+        let bytes = head_weighs(&request) + OUTGOING_BODY_BYTES + INCOMING_BODY_BYTES;
+        let Some(kept) = self.account.hold(bytes) else {
+            return Box::new(std::future::ready(Err(Error::InternalError(Some(NO_MEMORY.to_owned())))));
+        };
         let place = match self.tenant.ledger.go_out(self.when_full()) {
             Ok(place) => place,
             Err(quotum) => {
@@ -116,14 +122,14 @@ impl WasiHttpHooks for WayOut {
                 let done: Done = Box::new(std::future::ready(Ok(())));
                 // It is outbound until its last byte.
                 let held = move |frame| {
-                    let _outbound = &outbound;
+                    let _outbound = (&outbound, &kept);
                     frame
                 };
                 Ok((response.map(|body| body.map_frame(held).boxed_unsync()), done))
             });
         }
         let component = Arc::clone(&self.component);
-        let from = Sender { tenant, component, alive: Arc::downgrade(&self.alive) };
+        let from = Sender { tenant, component, kept, alive: Arc::downgrade(&self.alive) };
         Box::new(async move {
             let sent = async { egress.exchange(from, target, request, options, outbound.await?).await };
             let sent = Box::pin(sent).await;

@@ -1,6 +1,6 @@
 //! What a component of Spin exports that a message, the time or, in Spin 1, a request starts: bindings.
 
-pub(crate) use super::spin_http::{headers as one_headers, texts as one_texts};
+pub(crate) use super::spin_http::{headers as one_headers, texts as one_texts, texts_weigh};
 
 pub(crate) mod responder {
     //! HTTP of Spin 1; made from `wit/fermyon-spin-1`.

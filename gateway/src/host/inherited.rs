@@ -216,10 +216,11 @@ fn give_back(store: &mut StoreContextMut<'_, Guest>, value: &Val) -> wasmtime::R
 fn drop_handle(store: &mut StoreContextMut<'_, Guest>, handle: ResourceAny) -> wasmtime::Result<()> {
     fn take<T: Send + 'static>(store: &mut StoreContextMut<'_, Guest>, handle: ResourceAny) -> wasmtime::Result<()> {
         let resource: Resource<T> = handle.try_into_resource(&mut *store)?;
+        let place = resource.rep();
         if resource.owned() {
             store.data_mut().http().table.delete(resource)?;
         }
-        Ok(())
+        store.data_mut().table.settle(place)
     }
     let is = |kind| handle.ty() == kind;
     if is(ResourceType::host::<HostOutgoingRequest>()) {
@@ -229,8 +230,10 @@ fn drop_handle(store: &mut StoreContextMut<'_, Guest>, handle: ResourceAny) -> w
     } else if is(ResourceType::host::<p3::Request>()) {
         // Who writes its body learns that nobody reads it.
         let request = handle.try_into_resource(&mut *store)?;
+        let place = request.rep();
         let access = Access::<Guest, WasiHttp>::new(store.as_context_mut(), Guest::http);
-        <WasiHttp as HostRequestWithStore<Guest>>::drop(access, request)
+        <WasiHttp as HostRequestWithStore<Guest>>::drop(access, request)?;
+        store.data_mut().table.settle(place)
     } else {
         Err(wasmtime::Error::msg("a handle of another kind was handed to a denied function"))
     }

@@ -8,6 +8,7 @@ use wasmtime::component::Resource;
 
 use super::guest::{Guest, Make};
 use super::keyvalue_other::Cursors;
+use super::table::Retains;
 use crate::fault::Quotum;
 use crate::store::{self, Allowance, Raw, Scoped, Store, Value};
 use crate::tenant::{Component, Tenant, cost};
@@ -82,6 +83,13 @@ impl Stores {
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Bucket(Scoped);
 
+impl Retains for Bucket {
+    /// Names, which are bounded, behind pointers.
+    fn retained(&self) -> u64 {
+        0
+    }
+}
+
 /// A value as it was when it was looked at.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Cas {
@@ -89,6 +97,15 @@ pub struct Cas {
     key: String,
     seen: Option<Value>,
 }
+
+impl Retains for Cas {
+    fn retained(&self) -> u64 {
+        (self.key.capacity() + self.seen.as_ref().map_or(0, Vec::capacity)) as u64
+    }
+}
+
+/// What a guest is told of what the host cannot keep for it.
+pub(super) const NO_MEMORY: &str = "quota-exceeded: memory";
 
 impl Guest {
     /// Counts operations and the bytes they carry against the request's limit and the tenant's quotas, and charges their
@@ -148,7 +165,7 @@ impl Guest {
 impl wit::Host for Guest {
     async fn open(&mut self, name: String) -> Answer<Resource<Bucket>> {
         match self.stores.open(&name) {
-            Some(scoped) => Ok(Ok(self.table.push(Bucket(scoped))?)),
+            Some(scoped) => Ok(self.table.put(Bucket(scoped)).map_err(|_full| wit::Error::Other(NO_MEMORY.to_owned()))),
             None => Ok(Err(wit::Error::AccessDenied)),
         }
     }
@@ -189,7 +206,7 @@ impl wit::HostBucket for Guest {
     }
 
     async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
-        self.table.delete(bucket)?;
+        self.table.take(bucket)?;
         Ok(())
     }
 }
@@ -201,7 +218,7 @@ impl atomics::Host for Guest {
     }
 
     async fn swap(&mut self, cas: Resource<Cas>, value: Value) -> wasmtime::Result<Result<(), atomics::CasError>> {
-        let Cas { scoped, key, seen } = self.table.delete(cas)?;
+        let Cas { scoped, key, seen } = self.table.take(cas)?;
         if let Err(error) = self.spend(1, key.len() + value.len()) {
             return Ok(Err(atomics::CasError::StoreError(wit::Error::Other(error))));
         }
@@ -223,7 +240,8 @@ impl Guest {
         match scoped.get(key.as_bytes()).await {
             Ok(seen) => {
                 self.brought(seen.as_ref().map_or(0, Vec::len));
-                Ok(Ok(self.table.push(Cas { scoped, key, seen })?))
+                let cas = self.table.put(Cas { scoped, key, seen });
+                Ok(cas.map_err(|_full| wit::Error::Other(NO_MEMORY.to_owned())))
             }
             Err(error) => Ok(Err(self.told(error))),
         }
@@ -241,7 +259,7 @@ impl atomics::HostCas for Guest {
     }
 
     async fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
-        self.table.delete(cas)?;
+        self.table.take(cas)?;
         Ok(())
     }
 }

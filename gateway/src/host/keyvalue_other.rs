@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 use wasmtime::component::Resource;
 
 use super::guest::Guest;
-use super::keyvalue::Bucket;
 use super::keyvalue::bindings::wasi::keyvalue::{atomics, batch, store as wit};
+use super::keyvalue::{Bucket, NO_MEMORY};
+use super::meter::{Held, Meter};
 use crate::store::Value;
 
 pub(super) mod draft {
@@ -45,6 +46,8 @@ const KEPT: u64 = 1 << 63;
 pub(super) struct Cursors {
     kept: VecDeque<String>,
     gone: u64,
+    /// What the texts count.
+    held: Option<Held>,
 }
 
 impl Cursors {
@@ -65,6 +68,17 @@ impl Cursors {
         let Some(place) = number.checked_sub(KEPT) else { return number.to_string() };
         let kept = place.checked_sub(self.gone).and_then(|at| self.kept.get(usize::try_from(at).ok()?));
         kept.cloned().unwrap_or_else(|| "unknown".to_owned())
+    }
+}
+
+impl Cursors {
+    /// Counts the texts that are kept now. Returns whether there was room.
+    fn count(&mut self, meter: &Meter) -> bool {
+        let bytes: usize = self.kept.iter().map(String::capacity).sum();
+        if self.held.is_none() && bytes > 0 {
+            self.held = meter.hold(0);
+        }
+        self.held.as_mut().is_none_or(|held| held.set(bytes as u64))
     }
 }
 
@@ -105,11 +119,15 @@ impl draft_wit::HostBucket for Guest {
 
     async fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<u64>) -> Answer<draft_wit::KeyResponse> {
         let cursor = cursor.map(|number| self.stores.cursors.text(number));
-        let page = wit::HostBucket::list_keys(self, bucket, cursor).await?;
-        Ok(page.map_err(Into::into).map(|page| draft_wit::KeyResponse {
-            keys: page.keys,
-            cursor: page.cursor.map(|cursor| self.stores.cursors.number(cursor)),
-        }))
+        let page = match wit::HostBucket::list_keys(self, bucket, cursor).await? {
+            Ok(page) => page,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let cursor = page.cursor.map(|cursor| self.stores.cursors.number(cursor));
+        if !self.stores.cursors.count(&self.meter) {
+            return Ok(Err(draft_wit::Error::Other(NO_MEMORY.to_owned())));
+        }
+        Ok(Ok(draft_wit::KeyResponse { keys: page.keys, cursor }))
     }
 
     async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {

@@ -1,21 +1,22 @@
 //! Bytes that an instance has: its memories and tables, and what the host keeps for it.
+//!
+//! Invariant: what the host keeps is [`Held`], which gives its bytes back when it is dropped. Whoever keeps something keeps
+//! its `Held` beside it, so what was forgotten is given back too early and never too late.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use wasmtime::ResourceLimiter;
 
 use crate::tenant::{Count, Ledger};
 
-/// Counts the bytes of all linear memories and tables of an instance together, against the request's limit, the tenant's
-/// quota and the gateway's bound. All of it goes back when the instance ends.
+/// Counts the bytes of all linear memories and tables of an instance, and of what the host keeps for it, together: against
+/// the request's limit, the tenant's quota and the gateway's bound. All of it goes back when the instance ends.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    used: u64,
-    peak: u64,
-    max: u64,
-    ledger: Arc<Ledger>,
-    gateway: Arc<Count>,
-    denied: Option<Denied>,
+    account: Arc<Account>,
+    /// Of all that is counted, what memories and tables have.
+    own: u64,
     /// What was granted last, until it is known to have been made.
     granted: u64,
     /// Bytes that memories and tables grew by while the guest ran.
@@ -30,19 +31,119 @@ pub(crate) enum Denied {
     Gateway,
 }
 
+/// One instance's sum. Requests that it sent may hold some of it when it has ended.
+#[derive(Debug)]
+pub(super) struct Account {
+    used: AtomicU64,
+    peak: AtomicU64,
+    max: AtomicU64,
+    /// The place in [`DENIED`] of whose bound refused something last.
+    denied: AtomicU8,
+    ledger: Arc<Ledger>,
+    gateway: Arc<Count>,
+}
+
+const DENIED: [Option<Denied>; 4] = [None, Some(Denied::Request), Some(Denied::Tenant), Some(Denied::Gateway)];
+
 /// What a table's element costs: a pointer.
 const ELEMENT_BYTES: u64 = 8;
 /// The most core instances, memories and tables that a component is made of.
 const PARTS_MAX: usize = 100;
 
+impl Account {
+    fn grow(&self, by: u64) -> bool {
+        let max = self.max.load(Ordering::Relaxed);
+        let fits = |used: u64| used.checked_add(by).filter(|used| *used <= max);
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        let denied = if taken.is_err() {
+            1
+        } else if !self.ledger.grow(by) {
+            self.used.fetch_sub(by, Ordering::Relaxed);
+            2
+        } else if !self.gateway.add(by) {
+            self.ledger.shrink(by);
+            self.used.fetch_sub(by, Ordering::Relaxed);
+            3
+        } else {
+            self.peak.fetch_max(self.used(), Ordering::Relaxed);
+            return true;
+        };
+        self.denied.store(denied, Ordering::Relaxed);
+        false
+    }
+
+    fn shrink(&self, by: u64) {
+        self.used.fetch_sub(by, Ordering::Relaxed);
+        self.ledger.shrink(by);
+        self.gateway.give_back(by);
+    }
+
+    fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes that the host keeps for the guest; nothing where there is no room for them.
+    pub(super) fn hold(self: &Arc<Self>, bytes: u64) -> Option<Held> {
+        let mut held = Held::nothing(self);
+        held.grow(bytes).then_some(held)
+    }
+}
+
+/// Bytes that the host keeps for an instance, for as long as this is there.
+#[derive(Debug)]
+pub(crate) struct Held {
+    account: Arc<Account>,
+    bytes: u64,
+}
+
+impl Held {
+    pub(super) fn nothing(account: &Arc<Account>) -> Self {
+        Self { account: Arc::clone(account), bytes: 0 }
+    }
+
+    /// Counts more of them. Returns whether there was room; if not, nothing changed.
+    pub(crate) fn grow(&mut self, by: u64) -> bool {
+        let grows = by == 0 || self.account.grow(by);
+        if grows {
+            self.bytes += by;
+        }
+        grows
+    }
+
+    /// So many from now on. Returns whether there was room; if not, nothing changed.
+    pub(super) fn set(&mut self, bytes: u64) -> bool {
+        if let Some(less) = self.bytes.checked_sub(bytes) {
+            self.account.shrink(less);
+            self.bytes = bytes;
+            return true;
+        }
+        self.grow(bytes - self.bytes)
+    }
+
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.account.shrink(self.bytes);
+    }
+}
+
 impl Meter {
-    pub(crate) const fn new(max: u64, ledger: Arc<Ledger>, gateway: Arc<Count>) -> Self {
-        Self { used: 0, peak: 0, max, ledger, gateway, denied: None, granted: 0, grown: 0 }
+    pub(crate) fn new(max: u64, ledger: Arc<Ledger>, gateway: Arc<Count>) -> Self {
+        let (used, peak, denied) = Default::default();
+        let account = Arc::new(Account { used, peak, max: max.into(), denied, ledger, gateway });
+        Self { account, own: 0, granted: 0, grown: 0 }
     }
 
     /// For another request in the same instance, which may have so many bytes.
-    pub(super) const fn begin_again(&mut self, max: u64) {
-        (self.max, self.peak, self.grown) = (max, self.used, 0);
+    pub(super) fn begin_again(&mut self, max: u64) {
+        self.account.max.store(max, Ordering::Relaxed);
+        self.account.peak.store(self.account.used(), Ordering::Relaxed);
+        self.account.denied.store(0, Ordering::Relaxed);
+        self.grown = 0;
     }
 
     /// Bytes that memories and tables grew by since this was asked last.
@@ -51,44 +152,42 @@ impl Meter {
     }
 
     /// The most it ever had.
-    pub(crate) const fn peak(&self) -> u64 {
-        self.peak
+    pub(crate) fn peak(&self) -> u64 {
+        self.account.peak.load(Ordering::Relaxed)
     }
 
-    /// Counts bytes that the host keeps for the guest. Returns whether there was room.
-    pub(crate) fn hold(&mut self, bytes: u64) -> bool {
-        self.grow(bytes)
+    pub(super) const fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
-    /// Gives back bytes that were held.
-    pub(crate) fn release(&mut self, bytes: u64) {
-        let bytes = bytes.min(self.used);
-        self.used -= bytes;
-        self.ledger.shrink(bytes);
-        self.gateway.give_back(bytes);
+    /// Counts bytes that the host keeps for the guest; nothing where there is no room for them.
+    pub(crate) fn hold(&self, bytes: u64) -> Option<Held> {
+        self.account.hold(bytes)
     }
 
-    /// Whose bound refused it more, the last time one did.
-    pub(crate) const fn denied(&self) -> Option<Denied> {
-        self.denied
+    /// Counts more bytes in what may not be there yet. Returns whether there was room.
+    pub(super) fn keep(&self, held: &mut Option<Held>, bytes: u64) -> bool {
+        match held {
+            Some(held) => held.grow(bytes),
+            None => {
+                *held = self.hold(bytes);
+                held.is_some()
+            }
+        }
+    }
+
+    /// Whose bound refused it more, the last time one did for this request. It stays so when something smaller was granted
+    /// since: who runs out of memory prints a last line.
+    pub(crate) fn denied(&self) -> Option<Denied> {
+        DENIED.get(usize::from(self.account.denied.load(Ordering::Relaxed))).copied().flatten()
     }
 
     fn grow(&mut self, by: u64) -> bool {
-        let wanted = self.used.saturating_add(by);
-        self.denied = if wanted > self.max {
-            Some(Denied::Request)
-        } else if !self.ledger.grow(by) {
-            Some(Denied::Tenant)
-        } else if !self.gateway.add(by) {
-            self.ledger.shrink(by);
-            Some(Denied::Gateway)
-        } else {
-            self.used = wanted;
-            self.peak = self.peak.max(wanted);
-            self.granted = by;
-            return true;
-        };
-        false
+        let grows = self.account.grow(by);
+        if grows {
+            (self.own, self.granted) = (self.own + by, by);
+        }
+        grows
     }
 
     /// What is there from the start is part of what an instance costs.
@@ -103,18 +202,17 @@ impl Meter {
     /// What was granted last was not made after all.
     fn not_made(&mut self) {
         let by = std::mem::take(&mut self.granted);
-        self.used -= by;
-        self.peak = self.peak.saturating_sub(by).max(self.used);
+        self.own -= by;
+        self.account.shrink(by);
+        let peak = self.peak().saturating_sub(by).max(self.account.used());
+        self.account.peak.store(peak, Ordering::Relaxed);
         self.grown = self.grown.saturating_sub(by);
-        self.ledger.shrink(by);
-        self.gateway.give_back(by);
     }
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        self.ledger.shrink(self.used);
-        self.gateway.give_back(self.used);
+        self.account.shrink(self.own);
     }
 }
 
@@ -165,10 +263,14 @@ mod tests {
     use crate::ids::TenantId;
     use crate::tenant::{Quota, Registry};
 
+    fn ledger(memory: u64) -> Arc<Ledger> {
+        let id = TenantId::parse("acme").unwrap();
+        Registry::default().ledger(&id, &Quota { memory, ..Quota::unbounded() }, true)
+    }
+
     #[test]
     fn memories_and_tables_share_a_limit_a_quota_and_the_gateways_bound() {
-        let id = TenantId::parse("acme").unwrap();
-        let ledger = Registry::default().ledger(&id, &Quota { memory: 1500, ..Quota::unbounded() }, true);
+        let ledger = ledger(1500);
         let gateway = Arc::new(Count::of(2000));
         let meter = |max| Meter::new(max, Arc::clone(&ledger), Arc::clone(&gateway));
         let mut one = meter(1000);
@@ -184,7 +286,7 @@ mod tests {
         assert!(!two.memory_growing(620, 621, None).unwrap());
         assert_eq!(two.denied(), Some(Denied::Tenant));
 
-        let other = Registry::default().ledger(&id, &Quota::unbounded(), true);
+        let other = self::ledger(u64::MAX);
         let mut three = Meter::new(1000, other, Arc::clone(&gateway));
         assert!(three.memory_growing(0, 500, None).unwrap());
         assert!(!three.memory_growing(500, 501, None).unwrap());
@@ -195,5 +297,27 @@ mod tests {
         assert_eq!((two.peak(), gateway.now()), (620, 620), "what was not made is not counted");
         drop(two);
         assert_eq!((gateway.now(), ledger.memory_now()), (0, 0));
+    }
+
+    #[test]
+    fn what_the_host_keeps_counts_with_them_and_may_outlive_the_instance() {
+        let ledger = ledger(1200);
+        let gateway = Arc::new(Count::of(2000));
+        let mut meter = Meter::new(1000, Arc::clone(&ledger), Arc::clone(&gateway));
+        assert!(meter.memory_growing(0, 600, None).unwrap());
+        let mut held = meter.hold(300).unwrap();
+        assert!(meter.hold(101).is_none());
+        assert_eq!((meter.denied(), meter.peak(), ledger.memory_now()), (Some(Denied::Request), 900, 900));
+        assert!(held.grow(100) && !held.grow(1) && !held.set(401), "up to the last byte of the limit");
+        assert!(!meter.memory_growing(600, 601, None).unwrap());
+        assert!(held.set(50));
+        assert_eq!((held.bytes(), meter.peak(), gateway.now()), (50, 1000, 650));
+        let other = Meter::new(1000, Arc::clone(&ledger), Arc::clone(&gateway));
+        assert!(other.hold(551).is_none());
+        assert_eq!(other.denied(), Some(Denied::Tenant));
+        drop((meter, other));
+        assert_eq!((ledger.memory_now(), gateway.now()), (50, 50), "a request that is still on its way");
+        drop(held);
+        assert_eq!((ledger.memory_now(), gateway.now()), (0, 0));
     }
 }

@@ -11,19 +11,24 @@ mod guest;
 mod http;
 pub(crate) mod inbound;
 mod inherited;
+mod kept;
 mod keyvalue;
 mod keyvalue_other;
 mod meter;
 mod notices;
 mod otel;
 mod random;
+#[cfg(test)]
+pub(crate) mod resources;
 mod spin;
 mod spin_http;
 mod spin_keyvalue;
 mod spin_redis;
 mod spin_three;
 mod stdio;
+mod table;
 mod variables;
+mod weight;
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Type};
@@ -34,10 +39,11 @@ pub(crate) use denied::{DENIED, is_denied};
 pub(crate) use denied::{OF_SPIN, Stands};
 pub(crate) use egress::{Asked, Egress, Kept, Neighbours, SELF, Settings, Told, Whom, trusting};
 pub(crate) use guest::{Guest, Make};
-pub(crate) use http::UNREAD_BYTES_MAX;
 pub(crate) use inherited::{CAPABILITIES, denied_name, is_refusal, is_served};
-pub(crate) use meter::Denied;
+pub(crate) use meter::{Denied, Held};
+pub(crate) use table::Places;
 pub(crate) use variables::is_name as is_variable;
+pub(crate) use weight::head_weighs;
 
 /// Imports that are served: how the name begins, and what to say of it.
 pub(crate) const SERVED: [(&str, &str); 28] = [
@@ -167,6 +173,7 @@ fn most(engine: &wasmtime::Engine, is_concurrent: bool) -> wasmtime::Result<Link
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
         spin_three::bindings::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     }
+    kept::add(&mut linker, is_concurrent)?;
     keyvalue::bindings::wasi::keyvalue::store::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     keyvalue::bindings::wasi::keyvalue::atomics::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     keyvalue_other::draft::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;

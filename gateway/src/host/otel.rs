@@ -12,6 +12,7 @@ use opentelemetry::trace::{Event, Link, SpanContext, SpanId, SpanKind, Status, T
 use opentelemetry::{Array, KeyValue, Value};
 
 use super::guest::Guest;
+use super::meter::Held;
 use crate::fault::Quotum;
 use crate::telemetry::GuestSpan;
 use crate::tenant::cost;
@@ -31,6 +32,8 @@ use bindings::wasi::otel::{logs, metrics, tracing, types};
 
 const SPANS_MAX: u32 = 100;
 const POINTS_MAX: u32 = 100;
+/// What a span takes beside its texts: itself, and its attributes, events and links.
+const SPAN_BYTES: u64 = 8 << 10;
 /// Of a span's, or a line's, names and values together.
 const BYTES_MAX: usize = 16 << 10;
 const ENTRIES_MAX: usize = 64;
@@ -42,6 +45,8 @@ const OURS: &str = "tollgate.";
 pub(super) struct Sent {
     spans: u32,
     points: u32,
+    /// What its spans count until the request's trace is told.
+    held: Option<Held>,
 }
 
 /// Room for the texts of one span.
@@ -223,6 +228,9 @@ impl tracing::Host for Guest {
         let Some(trace) = self.record.trace().filter(|trace| trace.of_guest().2) else { return Ok(()) };
         if !self.ledger.log(bytes as u64) {
             self.record.quota_refused(Quotum::LogBytes);
+            return Ok(());
+        }
+        if !self.meter.keep(&mut self.otel.held, bytes as u64 + SPAN_BYTES) {
             return Ok(());
         }
         trace.end_in_guest(span, [self.ledger.id.as_str(), self.stores.component().name.as_str()]);

@@ -1,7 +1,7 @@
 //! fermyon:spin/http: one outbound request of a Spin 1 guest, with whole bodies both ways.
 //!
 //! It goes the same way as a request of wasi:http, so grants, limits, quotas and prices are the same.
-//! Limit: the bytes of both bodies count as the instance's memory while the host holds them.
+//! Limit: the bytes of both messages count as the instance's memory while the host holds them.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,8 +15,10 @@ use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, WasiBody, WasiHttpView as _};
 
 use super::guest::Guest;
+use super::meter::Held;
 use super::spin::one::fermyon::spin::http::{self as wit, HttpError, Request, Response};
 use super::spin::one::fermyon::spin::http_types::{self as types, Method};
+use super::weight::FIELD_BYTES;
 use crate::tenant::cost;
 
 /// Of a request's body, as it is handed to its connection.
@@ -27,11 +29,9 @@ impl types::Host for Guest {}
 impl wit::Host for Guest {
     async fn send_request(&mut self, mut request: Request) -> wasmtime::Result<Result<Response, HttpError>> {
         let bytes = request.body.as_ref().map_or(0, Vec::len) as u64;
-        if !self.meter.hold(bytes) {
-            return Ok(Err(HttpError::RuntimeError));
-        }
+        let texts = request.uri.len() as u64 + texts_weigh(&request.headers);
+        let Some(mut held) = self.meter.hold(bytes + texts) else { return Ok(Err(HttpError::RuntimeError)) };
         self.charge(bytes / cost::BODY_BYTES_A_UNIT);
-        let mut held = bytes;
         let body = Pieces::of(request.body.take().unwrap_or_default());
         let answer = match outgoing(request, body.clone()) {
             Ok(request) => self.exchange(request, &mut held).await,
@@ -39,14 +39,13 @@ impl wit::Host for Guest {
         };
         // Whoever still sends it has a piece of it at the most.
         body.clear();
-        self.meter.release(held);
         Ok(answer)
     }
 }
 
 impl Guest {
     /// Sends a request and collects its answer. `held` grows by the bytes that are kept.
-    async fn exchange(&mut self, request: http::Request<WasiBody>, held: &mut u64) -> Result<Response, HttpError> {
+    async fn exchange(&mut self, request: http::Request<WasiBody>, held: &mut Held) -> Result<Response, HttpError> {
         let never = Box::new(std::future::ready(Ok(())));
         let sent = self.http().hooks.send_request(request, None, never);
         let (response, connection) = Box::into_pin(sent).await.map_err(|error| told(&error))?;
@@ -65,10 +64,9 @@ impl Guest {
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|error| told(&error))?;
             let Some(data) = frame.data_ref() else { continue };
-            if !self.meter.hold(data.len() as u64) {
+            if !held.grow(data.len() as u64) {
                 return Err(HttpError::RuntimeError);
             }
-            *held += data.len() as u64;
             bytes.extend_from_slice(data);
         }
         self.charge(bytes.len() as u64 / cost::BODY_BYTES_A_UNIT);
@@ -83,6 +81,12 @@ pub(crate) fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
         Some((name.as_str().to_owned(), value.to_owned()))
     };
     headers.iter().filter_map(text).collect()
+}
+
+/// What pairs of texts take in memory, and the fields that are made of them.
+pub(crate) fn texts_weigh(texts: &[(String, String)]) -> u64 {
+    let bytes: usize = texts.iter().map(|(name, value)| name.len() + value.len()).sum();
+    bytes as u64 + texts.len() as u64 * (size_of::<(String, String)>() as u64 + FIELD_BYTES)
 }
 
 /// Pairs of texts as headers, without those that concern one connection.

@@ -1,24 +1,31 @@
 //! fermyon:spin/key-value, of Spin 1 and 2.0.0, over the tenant's scoped stores.
 
 use wasmtime::component::Resource;
-use wasmtime_wasi::ResourceTableError;
 
 use super::guest::Guest;
 use super::spin::one::fermyon::spin::key_value as one;
 use super::spin::two::fermyon::spin::key_value as two;
+use super::table::{Full, Retains};
 use crate::store::{Scoped, Value};
 
 /// A store that is open.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct OpenStore(pub(super) Scoped);
 
+impl Retains for OpenStore {
+    /// Names, which are bounded, behind pointers.
+    fn retained(&self) -> u64 {
+        0
+    }
+}
+
 type Answer<T, E> = wasmtime::Result<Result<T, E>>;
 
 impl Guest {
     /// # Errors
     /// The table of handles is full; the inner one is that there is no such store.
-    pub(super) fn open_store(&mut self, label: &str) -> Result<Option<Resource<OpenStore>>, ResourceTableError> {
-        self.stores.open(label).map(|scoped| self.table.push(OpenStore(scoped))).transpose()
+    pub(super) fn open_store(&mut self, label: &str) -> Result<Option<Resource<OpenStore>>, Full> {
+        self.stores.open(label).map(|scoped| self.table.put(OpenStore(scoped))).transpose()
     }
 }
 
@@ -63,7 +70,7 @@ impl two::HostStore for Guest {
     }
 
     async fn drop(&mut self, store: Resource<OpenStore>) -> wasmtime::Result<()> {
-        self.table.delete(store)?;
+        self.table.take(store)?;
         Ok(())
     }
 }
@@ -126,7 +133,7 @@ impl one::Host for Guest {
 
     async fn close(&mut self, store: u32) -> wasmtime::Result<()> {
         // Closing what is not open has no effect.
-        let _not_one = self.table.delete(Resource::<OpenStore>::new_own(store));
+        let _not_one = self.table.take(Resource::<OpenStore>::new_own(store));
         Ok(())
     }
 }

@@ -6,11 +6,19 @@ use super::guest::Guest;
 use super::spin::one::fermyon::spin::{redis as one, redis_types as one_types};
 use super::spin::two::fermyon::spin::redis as two;
 use super::spin::{Failed, arguments, count};
+use super::table::Retains;
 use crate::store::{Raw, Reply};
 
 /// What a guest takes for a connection: the tenant's raw keys. The connections themselves are shared.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Connection(pub(super) Raw);
+
+impl Retains for Connection {
+    /// Names, which are bounded, behind pointers.
+    fn retained(&self) -> u64 {
+        0
+    }
+}
 
 type Answer<T, E> = wasmtime::Result<Result<T, E>>;
 
@@ -26,7 +34,7 @@ impl two::Host for Guest {}
 impl two::HostConnection for Guest {
     async fn open(&mut self, address: String) -> Answer<Resource<Connection>, two::Error> {
         let Some(raw) = self.redis(&address) else { return Ok(Err(two::Error::InvalidAddress)) };
-        Ok(self.table.push(Connection(raw)).map_err(|_full| two::Error::TooManyConnections))
+        Ok(self.table.put(Connection(raw)).map_err(|_full| two::Error::TooManyConnections))
     }
 
     async fn publish(&mut self, to: Resource<Connection>, channel: String, payload: Vec<u8>) -> Answer<(), two::Error> {
@@ -92,7 +100,7 @@ impl two::HostConnection for Guest {
     }
 
     async fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
-        self.table.delete(connection)?;
+        self.table.take(connection)?;
         Ok(())
     }
 }

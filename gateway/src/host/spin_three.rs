@@ -13,6 +13,8 @@ use wasmtime::component::{
 };
 
 use super::guest::Guest;
+use super::keyvalue::NO_MEMORY;
+use super::meter::Held;
 use super::spin::{Answer, Failed, arguments, count, members, number, value};
 use super::spin_keyvalue::OpenStore;
 use super::spin_redis::Connection;
@@ -45,20 +47,29 @@ fn kv_error(failed: Failed) -> kv::Error {
     kv::Error::Other(failed.text())
 }
 
-/// The store behind a handle, once its operation is paid for.
-fn paid<U: 'static>(at: &At<U>, store: &Resource<OpenStore>, bytes: usize) -> wasmtime::Result<Answer<Scoped>> {
+/// The store behind a handle, once its operation is paid for, and what the call carries is counted as long as it is under way.
+fn paid<U: 'static>(at: &At<U>, store: &Resource<OpenStore>, bytes: usize) -> wasmtime::Result<Answer<(Scoped, Held)>> {
     at.with(|mut access| {
         let guest = access.get();
         let scoped = guest.table.get(store)?.0.clone();
-        Ok(guest.spend(1, bytes).map(|()| scoped).map_err(Failed::from))
+        Ok(carried(guest, bytes).map(|held| (scoped, held)))
     })
+}
+
+/// What a call keeps beside the bytes that it carries: a future, and a command on its way.
+const CALL_BYTES: u64 = 2 << 10;
+
+/// Pays for an operation that carries so many bytes, and counts them.
+fn carried(guest: &mut Guest, bytes: usize) -> Answer<Held> {
+    guest.spend(1, bytes)?;
+    guest.meter.hold(bytes as u64 + CALL_BYTES).ok_or_else(|| Failed::Other(NO_MEMORY.to_owned()))
 }
 
 /// Leaves with the interface's error where there is one.
 macro_rules! paid {
     ($at:expr, $store:expr, $bytes:expr) => {
         match paid($at, $store, $bytes)? {
-            Ok(scoped) => scoped,
+            Ok(paid) => paid,
             Err(failed) => return Ok(Err(kv_error(failed))),
         }
     };
@@ -68,7 +79,7 @@ impl kv::Host for Guest {}
 
 impl kv::HostStore for Guest {
     fn drop(&mut self, store: Resource<OpenStore>) -> wasmtime::Result<()> {
-        self.table.delete(store)?;
+        self.table.take(store)?;
         Ok(())
     }
 }
@@ -83,7 +94,7 @@ impl<U: Send + 'static> kv::HostStoreWithStore<U> for HasSelf<Guest> {
     }
 
     async fn get(at: &At<U>, store: Resource<OpenStore>, key: String) -> Told<Option<Value>, kv::Error> {
-        let scoped = paid!(at, &store, key.len());
+        let (scoped, _held) = paid!(at, &store, key.len());
         let found = scoped.get(key.as_bytes()).await.map_err(|error| kv_error(error.into()));
         let bytes = found.as_ref().map_or(0, |value| value.as_ref().map_or(0, Vec::len));
         at.with(|mut access| access.get().brought(bytes));
@@ -91,18 +102,18 @@ impl<U: Send + 'static> kv::HostStoreWithStore<U> for HasSelf<Guest> {
     }
 
     async fn set(at: &At<U>, store: Resource<OpenStore>, key: String, value: Value) -> Told<(), kv::Error> {
-        let scoped = paid!(at, &store, key.len() + value.len());
+        let (scoped, _held) = paid!(at, &store, key.len() + value.len());
         let done = scoped.set_many(vec![(key.into_bytes(), value)]).await;
         Ok(done.map_err(|error| kv_error(at.with(|mut access| access.get().refused(error)).into())))
     }
 
     async fn delete(at: &At<U>, store: Resource<OpenStore>, key: String) -> Told<(), kv::Error> {
-        let scoped = paid!(at, &store, key.len());
+        let (scoped, _held) = paid!(at, &store, key.len());
         Ok(scoped.delete_many(vec![key.into_bytes()]).await.map_err(|error| kv_error(error.into())))
     }
 
     async fn exists(at: &At<U>, store: Resource<OpenStore>, key: String) -> Told<bool, kv::Error> {
-        let scoped = paid!(at, &store, key.len());
+        let (scoped, _held) = paid!(at, &store, key.len());
         Ok(scoped.exists(key.as_bytes()).await.map_err(|error| kv_error(error.into())))
     }
 
@@ -116,7 +127,7 @@ impl<U: Send + 'static> kv::HostStoreWithStore<U> for HasSelf<Guest> {
         let (over, ended) = oneshot::channel();
         at.spawn(Listing { scoped, pages, over })?;
         at.with(|mut access| {
-            let keys = StreamReader::new(&mut access, Keys(waiting))?;
+            let keys = StreamReader::new(&mut access, Keys(waiting, None))?;
             let ended = async {
                 let cut_off = || Err(kv_error(Failed::Other("internal: the listing ended early".to_owned())));
                 wasmtime::error::Ok(ended.await.unwrap_or_else(|_gone| cut_off()))
@@ -126,10 +137,13 @@ impl<U: Send + 'static> kv::HostStoreWithStore<U> for HasSelf<Guest> {
     }
 }
 
+/// A page of keys, and what it counts until the guest has read it.
+type Page = (Vec<String>, Held);
+
 /// Reads a store's keys, each page an operation.
 struct Listing {
     scoped: Scoped,
-    pages: mpsc::Sender<Vec<String>>,
+    pages: mpsc::Sender<Page>,
     over: oneshot::Sender<Result<(), kv::Error>>,
 }
 
@@ -147,8 +161,12 @@ impl<U: 'static> AccessorTask<U, HasSelf<Guest>> for Listing {
             at.with(|mut access| access.get().brought(page.keys.iter().map(Vec::len).sum()));
             // This interface's keys are text; a key that another interface wrote as bytes is not one of its.
             let keys: Vec<String> = page.keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect();
+            let bytes = keys.iter().map(|key| key.capacity() + size_of::<String>()).sum::<usize>() as u64;
+            let Some(held) = at.with(|mut access| access.get().meter.hold(bytes)) else {
+                break Err(kv_error(Failed::Other(NO_MEMORY.to_owned())));
+            };
             // A stream's reader cannot be told that nothing came.
-            if !keys.is_empty() && self.pages.send(keys).await.is_err() {
+            if !keys.is_empty() && self.pages.send((keys, held)).await.is_err() {
                 // The guest has read enough.
                 break Ok(());
             }
@@ -162,8 +180,8 @@ impl<U: 'static> AccessorTask<U, HasSelf<Guest>> for Listing {
     }
 }
 
-/// The pages as a stream of keys.
-struct Keys(mpsc::Receiver<Vec<String>>);
+/// The pages as a stream of keys, and what the one counts that is being read.
+struct Keys(mpsc::Receiver<Page>, Option<Held>);
 
 impl<D> StreamProducer<D> for Keys {
     type Item = String;
@@ -180,7 +198,8 @@ impl<D> StreamProducer<D> for Keys {
             return Poll::Ready(Ok(StreamResult::Cancelled));
         }
         Poll::Ready(Ok(match ready!(self.0.poll_recv(cx)) {
-            Some(page) => {
+            Some((page, held)) => {
+                self.1 = Some(held);
                 to.set_buffer(page.into());
                 StreamResult::Completed
             }
@@ -209,9 +228,10 @@ async fn command<U: 'static>(
 ) -> Told<Vec<Reply>, Failed> {
     let raw = raw(at, connection)?;
     let carried = arguments.iter().map(Vec::len).sum();
-    if let Err(refused) = at.with(|mut access| access.get().spend(1, carried)) {
-        return Ok(Err(refused.into()));
-    }
+    let _held = match at.with(|mut access| self::carried(access.get(), carried)) {
+        Ok(held) => held,
+        Err(failed) => return Ok(Err(failed)),
+    };
     let replies = raw.execute(name.as_bytes(), arguments).await;
     Ok(at.with(|mut access| access.get().replied(replies)))
 }
@@ -220,7 +240,7 @@ impl redis::Host for Guest {}
 
 impl redis::HostConnection for Guest {
     fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
-        self.table.delete(connection)?;
+        self.table.take(connection)?;
         Ok(())
     }
 }
@@ -232,15 +252,16 @@ impl<U: Send + 'static> redis::HostConnectionWithStore<U> for HasSelf<Guest> {
         at.with(|mut access| {
             let guest = access.get();
             let Some(raw) = guest.redis(&address) else { return Ok(Err(redis::Error::InvalidAddress)) };
-            Ok(guest.table.push(Connection(raw)).map_err(|_full| redis::Error::TooManyConnections))
+            Ok(guest.table.put(Connection(raw)).map_err(|_full| redis::Error::TooManyConnections))
         })
     }
 
     async fn publish(at: &At<U>, to: To, channel: String, payload: Vec<u8>) -> Told<(), redis::Error> {
         let raw = raw(at, &to)?;
-        if let Err(refused) = at.with(|mut access| access.get().spend(1, channel.len() + payload.len())) {
-            return Ok(Err(redis_error(refused.into())));
-        }
+        let _held = match at.with(|mut access| carried(access.get(), channel.len() + payload.len())) {
+            Ok(held) => held,
+            Err(failed) => return Ok(Err(redis_error(failed))),
+        };
         Ok(raw.publish(channel.as_bytes(), &payload).await.map_err(|error| redis_error(error.into())))
     }
 

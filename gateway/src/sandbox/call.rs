@@ -20,7 +20,7 @@ use super::reply::{Piece, Source};
 use super::responder;
 use super::turns::outbox;
 use crate::fault::Fault;
-use crate::host::Guest;
+use crate::host::{Guest, head_weighs};
 use crate::http::RequestBody;
 use crate::telemetry::Record;
 
@@ -129,7 +129,9 @@ fn of_02(
     let request = request.map(|body| body.map_err(to_wasi));
     let is_plain = request.uri().scheme() == Some(&http::uri::Scheme::HTTP);
     let scheme = if is_plain { Scheme::Http } else { Scheme::Https };
+    let bytes = head_weighs(&request);
     let request = store.data_mut().http().new_incoming_request(scheme, request)?;
+    store.data_mut().table.charge(request.rep(), bytes)?;
     let own = Arc::clone(&store.data().record);
     let out = store.data_mut().http().new_response_outparam_from_callback(move |answer| {
         own.answered();
@@ -154,6 +156,7 @@ async fn call_03(
     let request = request.map(|body| body.map_err(to_wasi));
     let (request, transferred) = p3::Request::from_http(store.data_mut().http().hooks, request);
     let request = store.data_mut().http().table.push(request)?;
+    store.data_mut().table.settle(request.rep())?;
     store
         .run_concurrent(async |accessor| {
             let answer = service.wasi_http_handler().call_handle(accessor, request).await?;
@@ -162,7 +165,9 @@ async fn call_03(
                 return Ok(false);
             };
             let response = accessor.with(|mut store| {
+                let place = response.rep();
                 let response = store.get().http().table.delete(response)?;
+                store.get().table.settle(place)?;
                 response.into_http(&mut store, transferred)
             })?;
             let (parts, mut body) = response.into_parts();

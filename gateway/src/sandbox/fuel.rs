@@ -4,7 +4,7 @@ use wasmtime::{CallHook, Store, StoreContextMut, Trap, UpdateDeadline};
 
 use super::engine::FUEL_SLICE;
 use crate::fault::Fault;
-use crate::host::Guest;
+use crate::host::{Guest, Places};
 use crate::telemetry::Record;
 
 /// Counts fuel and makes the guest give way after every slice of it, and at every tick of the clock.
@@ -37,6 +37,7 @@ pub(super) fn meter(store: &mut Store<Guest>, record: &Record, fuel: u64) {
         if burned(&mut context, fuel)? >= fuel {
             return Err(Trap::OutOfFuel.into());
         }
+        count_handles(&mut context)?;
         // A guest whose work is all in the host's calls gives way as well.
         let of_host = context.data().fuel_of_host();
         if of_host - turn_began_at >= FUEL_SLICE {
@@ -45,6 +46,19 @@ pub(super) fn meter(store: &mut Store<Guest>, record: &Record, fuel: u64) {
         }
         Ok(())
     });
+}
+
+/// Charges the memory of the handles that a call may have made, of the host's and of Wasmtime's own.
+fn count_handles(context: &mut StoreContextMut<'_, Guest>) -> wasmtime::Result<()> {
+    if let Some(of_calls) = context.concurrent_resource_table() {
+        let places = Places::of(of_calls);
+        return context.data_mut().table.count_handles(Some(places));
+    }
+    let table = &mut context.data_mut().table;
+    table.count_handles(None)?;
+    #[cfg(debug_assertions)]
+    table.audit().map_err(wasmtime::Error::msg)?;
+    Ok(())
 }
 
 /// Notes what was burned until now, by the guest and for it. Limit: of more than it may have, a guest can burn a slice

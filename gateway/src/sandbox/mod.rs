@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use crate::admission::Admitted;
 use crate::fault::Fault;
-use crate::host::{Egress, UNREAD_BYTES_MAX};
+use crate::host::Egress;
 use crate::http::{RequestBody, Verdict};
 use crate::store::Store;
 use crate::telemetry::{GuestLogs, Metrics, Record, Tasks};
@@ -77,12 +77,10 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// What all of this may take of the machine's memory at the most, in bytes, by what it is for and the key that sets it.
-    pub(crate) fn memory_bounds(&self) -> [(&'static str, &'static str, u64); 5] {
-        let instances = u64::from(self.instances);
+    pub(crate) fn memory_bounds(&self) -> [(&'static str, &'static str, u64); 4] {
         [
             ("guests, and as much again for what host calls copy", "sandbox.memory", self.memory.saturating_mul(2)),
             ("slots that stay warm", "sandbox.instances", engine::kept_bytes_max(self.instances)),
-            ("bodies that wait to be read", "sandbox.instances", instances * UNREAD_BYTES_MAX),
             ("compiled code", "sandbox.cache", self.cache_bytes),
             ("compilers", "sandbox.compile_memory", self.compile_memory.saturating_mul(compile::CHILDREN_MAX as u64)),
         ]

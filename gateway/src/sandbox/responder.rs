@@ -1,6 +1,6 @@
 //! Components of Spin 1 that answer HTTP: `fermyon:spin/inbound-http`, a function from a whole request to a whole response.
 //!
-//! Limit: both bodies count as the instance's memory for as long as the host holds them.
+//! Limit: both messages count as the instance's memory for as long as the host holds them.
 
 use std::time::Instant;
 
@@ -15,10 +15,10 @@ use super::call::{FRAMES_WAITING, Head, Request, instantiated};
 use super::reply::{Piece, Source};
 use super::turns::outbox;
 use crate::fault::Fault;
-use crate::host::Guest;
 use crate::host::inbound::responder::exports::fermyon::spin::inbound_http as wit;
 use crate::host::inbound::responder::fermyon::spin::http_types as types;
-use crate::host::inbound::{one_headers, one_texts, responder};
+use crate::host::inbound::{one_headers, one_texts, responder, texts_weigh};
+use crate::host::{Guest, Held};
 use crate::telemetry::Record;
 
 /// Of the response's body, as it is handed over.
@@ -47,7 +47,7 @@ pub(super) async fn call(
     instantiated(record, started).await;
     let (parts, body) = request.into_parts();
     // What is wrong with the body is told by its verdict, to whoever waits for the head.
-    let Some(body) = whole(store, body).await? else { return Ok(()) };
+    let Some((body, mut held)) = whole(store, body).await? else { return Ok(()) };
     let given = types::Request {
         method,
         uri: parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
@@ -55,25 +55,30 @@ pub(super) async fn call(
         params: Vec::new(),
         body: Some(body),
     };
-    let held = given.body.as_ref().map_or(0, Vec::len) as u64;
+    if !held.grow(given.uri.len() as u64 + texts_weigh(&given.headers)) {
+        return Err(wasmtime::Error::msg("the request's head does not fit into the memory of this request"));
+    }
     let answered = responder.fermyon_spin_inbound_http().call_handle_request(&mut *store, &given).await?;
-    drop(given);
-    store.data_mut().meter.release(held);
+    drop((given, held));
     send(store, answered, (head, is_head), record).await
 }
 
 /// The request's body, on the instance's account; nothing where it broke its limits.
-async fn whole(store: &mut Store<Guest>, mut body: crate::http::RequestBody) -> wasmtime::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
+async fn whole(
+    store: &mut Store<Guest>,
+    mut body: crate::http::RequestBody,
+) -> wasmtime::Result<Option<(Vec<u8>, Held)>> {
+    let no_room = || wasmtime::Error::msg("the request's body does not fit into the memory of this request");
+    let (mut bytes, mut held) = (Vec::new(), store.data().meter.hold(0).ok_or_else(no_room)?);
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return Ok(None) };
         let Some(data) = frame.data_ref() else { continue };
-        if !store.data_mut().meter.hold(data.len() as u64) {
-            return Err(wasmtime::Error::msg("the request's body does not fit into the memory of this request"));
+        if !held.grow(data.len() as u64) {
+            return Err(no_room());
         }
         bytes.extend_from_slice(data);
     }
-    Ok(Some(bytes))
+    Ok(Some((bytes, held)))
 }
 
 async fn send(
@@ -83,9 +88,10 @@ async fn send(
     record: &Record,
 ) -> wasmtime::Result<()> {
     let body = Bytes::from(answered.body.unwrap_or_default());
-    if !store.data_mut().meter.hold(body.len() as u64) {
-        return Err(wasmtime::Error::msg("the response's body does not fit into the memory of this request"));
-    }
+    let texts = answered.headers.as_ref().map_or(0, |headers| texts_weigh(headers));
+    let Some(_held) = store.data().meter.hold(body.len() as u64 + texts) else {
+        return Err(wasmtime::Error::msg("the response does not fit into the memory of this request"));
+    };
     let status = StatusCode::from_u16(answered.status).ok().filter(|status| (200..600).contains(&status.as_u16()));
     let (Some(status), Some(headers)) = (status, one_headers(answered.headers.unwrap_or_default())) else {
         post(head, Err(Fault::BadResponse));

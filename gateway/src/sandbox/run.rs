@@ -38,8 +38,8 @@ const HOSTCALL_BYTES_MAX: usize = 16 << 20;
 /// From so many bytes on an instance is cleared away by the reaper.
 const LARGE_BYTES: u64 = 4 << 20;
 
-/// Handles to resources that a component may hold, its own ones included.
-const HANDLES_MAX: usize = 10_000;
+/// Handles to resources that a component may hold, its own ones included, and ends of streams and futures.
+const HANDLES_MAX: usize = 20_000;
 
 /// Starts the instance and waits for the head of its response.
 pub(super) async fn run(

@@ -30,7 +30,7 @@ pub(crate) use usage::{Held, Usage};
 pub(crate) struct Limits {
     /// Fuel is Wasmtime's count, about one a wasm instruction, and the host's work by the table in [`cost`].
     pub(crate) fuel: u64,
-    /// Bytes of all linear memories and tables of the instance together.
+    /// Bytes of all linear memories and tables of the instance, and of what the host keeps for it, together.
     pub(crate) memory: u64,
     /// Wall-clock time from instantiation to the last byte of the response.
     pub(crate) time: Duration,
@@ -55,7 +55,7 @@ pub(crate) struct Quota {
     pub(crate) connections: u32,
     /// Requests that may wait for an instance of the gateway.
     pub(crate) waiting: u32,
-    /// Bytes of all its instances' memories and tables together.
+    /// Bytes of all its instances together, each by [`Limits::memory`].
     pub(crate) memory: u64,
     pub(crate) requests: Option<Rate>,
     pub(crate) fuel: Option<Rate>,

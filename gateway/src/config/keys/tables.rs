@@ -176,7 +176,7 @@ pub(super) const GATEWAY: File = File {
 #[rustfmt::skip]
 const LIMITS: &[Key] = &[
     key("fuel", Fuel, Is(|| format!("{:?}", units::fuel_text(defaults::LIMITS.fuel))), "about one a wasm instruction, and the host's work by the table in docs/hosts.md"),
-    key("memory", Bytes, bytes!(defaults::LIMITS.memory), "all linear memories and tables together"),
+    key("memory", Bytes, bytes!(defaults::LIMITS.memory), "all linear memories and tables, and what the gateway keeps for it, together"),
     key("time", Duration, time!(defaults::LIMITS.time), "from instantiation to the last byte"),
     key("request_body", Bytes, bytes!(defaults::LIMITS.request_body), "of the client's"),
     key("response_head", Bytes, bytes!(defaults::LIMITS.response_head), "of the response's header section"),

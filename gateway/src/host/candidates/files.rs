@@ -1,15 +1,16 @@
 //! wasi:filesystem of 2023: the files that were granted, to read.
 
+use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, LinkerInstance, Resource, flags};
 use wasmtime_wasi::filesystem::Descriptor;
-use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     self, DescriptorFlags, Host, HostDescriptor, HostDirectoryEntryStream, OpenFlags, PathFlags,
 };
 use wasmtime_wasi::p2::{FsResult, ReaddirIterator};
 
-use super::{Candidate, filesystem, functions, plain, refuse, resources, waiting};
+use super::{Candidate, filesystem, functions, plain, refuse, waiting};
 use crate::host::Guest;
+use crate::host::kept::{directories, folder_read, given_back, opened, stream_of_file};
 
 // What October's `open-at` says of a file that it makes, and nothing is made here.
 flags! {
@@ -37,9 +38,9 @@ const ONLY_IN_OCTOBER: [&str; 8] = [
 
 pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()> {
     let mut to = candidate.open(linker, "wasi:filesystem/preopens")?;
-    functions!(to, filesystem; "get-directories" = preopens::Host::get_directories as plain, (););
+    to.func_wrap("get-directories", |mut store: StoreContextMut<'_, Guest>, ()| Ok((directories(store.data_mut())?,)))?;
     let mut to = candidate.open(linker, "wasi:filesystem/types")?;
-    resources!(to, filesystem;
+    given_back!(to, filesystem;
         "descriptor" = Descriptor, HostDescriptor::drop;
         "directory-entry-stream" = ReaddirIterator, HostDirectoryEntryStream::drop;
     );
@@ -50,8 +51,11 @@ pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime:
 }
 
 fn contents(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    to.func_wrap("[method]descriptor.read-via-stream", |mut store: StoreContextMut<'_, Guest>, (of, offset)| {
+        let stream = stream_of_file(store.data_mut(), of, offset);
+        file(store.data_mut(), stream)
+    })?;
     functions!(to, filesystem;
-        "[method]descriptor.read-via-stream" = HostDescriptor::read_via_stream as file, (of, offset);
         "[method]descriptor.write-via-stream" = HostDescriptor::write_via_stream as file, (of, offset);
         "[method]descriptor.append-via-stream" = HostDescriptor::append_via_stream as file, (of);
     );
@@ -73,8 +77,13 @@ fn contents(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 }
 
 fn names(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    to.func_wrap_async("[method]descriptor.read-directory", |mut store, (of,)| {
+        Box::new(async move {
+            let names = folder_read(store.data_mut(), of).await;
+            file(store.data_mut(), names)
+        })
+    })?;
     waiting!(to, filesystem;
-        "[method]descriptor.read-directory" = HostDescriptor::read_directory as file, (of);
         "[method]directory-entry-stream.read-directory-entry" =
             HostDirectoryEntryStream::read_directory_entry as file, (of);
         "[method]descriptor.create-directory-at" = HostDescriptor::create_directory_at as file, (of, path);
@@ -94,12 +103,17 @@ fn names(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 fn open_at(to: &mut LinkerInstance<'_, Guest>, candidate: Candidate) -> wasmtime::Result<()> {
     type October = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags, Modes);
     if candidate == Candidate::November {
-        waiting!(to, filesystem; "[method]descriptor.open-at" = HostDescriptor::open_at as file, (of, how, path, open, flags););
-        return Ok(());
+        type November = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
+        return to.func_wrap_async("[method]descriptor.open-at", |mut store, given: November| {
+            Box::new(async move {
+                let opened = opened(store.data_mut(), given).await;
+                file(store.data_mut(), opened)
+            })
+        });
     }
     to.func_wrap_async("[method]descriptor.open-at", |mut store, (of, how, path, open, flags, _modes): October| {
         Box::new(async move {
-            let opened = HostDescriptor::open_at(&mut filesystem(store.data_mut()), of, how, path, open, flags).await;
+            let opened = opened(store.data_mut(), (of, how, path, open, flags)).await;
             file(store.data_mut(), opened)
         })
     })?;
@@ -110,7 +124,10 @@ fn open_at(to: &mut LinkerInstance<'_, Guest>, candidate: Candidate) -> wasmtime
 }
 
 /// Tells how an operation on a file went.
-fn file<T>(guest: &mut Guest, answer: FsResult<T>) -> wasmtime::Result<(Result<T, types::ErrorCode>,)> {
+pub(in crate::host) fn file<T>(
+    guest: &mut Guest,
+    answer: FsResult<T>,
+) -> wasmtime::Result<(Result<T, types::ErrorCode>,)> {
     Ok((match answer {
         Ok(answer) => Ok(answer),
         Err(error) => Err(filesystem(guest).convert_error_code(error)?),

@@ -10,8 +10,9 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
 };
 use wasmtime_wasi_http::p2::{HeaderResult, HttpResult};
 
-use super::{Candidate, functions, http_october, http_of, nothing, plain, resources};
+use super::{Candidate, http_october, http_of, nothing, plain};
 use crate::host::Guest;
+use crate::host::kept::{given_back, set_authority, set_method, set_path_with_query, set_scheme, weighed};
 
 /// What is left of an answer that arrives: nothing yet, or what it is, and an error where it was taken before.
 type Arrived<T> = Option<Result<Result<T, ErrorCode>, ()>>;
@@ -33,14 +34,14 @@ pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime:
     match candidate {
         Candidate::October => http_october::handler(&mut handler)?,
         Candidate::November => {
-            functions!(handler, http_of; "handle" = outgoing_handler::Host::handle as code, (request, options););
+            weighed!(handler, http_of; "handle" = outgoing_handler::Host::handle as code, (request, options););
         }
     }
     Ok(())
 }
 
 fn kinds(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
-    resources!(to, http_of;
+    given_back!(to, http_of;
         "fields" = Fields, HostFields::drop;
         "incoming-request" = IncomingRequest, HostIncomingRequest::drop;
         "incoming-response" = IncomingResponse, HostIncomingResponse::drop;
@@ -57,7 +58,7 @@ fn kinds(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 
 /// What arrives, and what is alike of fields and bodies.
 fn incoming(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
-    functions!(to, http_of;
+    weighed!(to, http_of;
         "[method]fields.get" = HostFields::get as plain, (fields, name);
         "[method]fields.entries" = HostFields::entries as plain, (fields);
         "[method]fields.clone" = HostFields::clone as plain, (fields);
@@ -80,7 +81,7 @@ fn incoming(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 }
 
 fn fields(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
-    functions!(to, http_of;
+    weighed!(to, http_of;
         "[constructor]fields" = HostFields::new as plain, ();
         "[static]fields.from-list" = HostFields::from_list as header, (entries);
         "[method]fields.set" = HostFields::set as header, (fields, name, values);
@@ -91,18 +92,18 @@ fn fields(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 }
 
 fn outgoing(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
-    functions!(to, http_of;
+    weighed!(to, http_of;
         "[constructor]outgoing-request" = HostOutgoingRequest::new as plain, (headers);
         "[method]outgoing-request.body" = HostOutgoingRequest::body as plain, (request);
         "[method]outgoing-request.method" = HostOutgoingRequest::method as plain, (request);
-        "[method]outgoing-request.set-method" = HostOutgoingRequest::set_method as plain, (request, method);
+        "[method]outgoing-request.set-method" = set_method as plain, (request, method);
         "[method]outgoing-request.path-with-query" = HostOutgoingRequest::path_with_query as plain, (request);
         "[method]outgoing-request.set-path-with-query" =
-            HostOutgoingRequest::set_path_with_query as plain, (request, path);
+            set_path_with_query as plain, (request, path);
         "[method]outgoing-request.scheme" = HostOutgoingRequest::scheme as plain, (request);
-        "[method]outgoing-request.set-scheme" = HostOutgoingRequest::set_scheme as plain, (request, scheme);
+        "[method]outgoing-request.set-scheme" = set_scheme as plain, (request, scheme);
         "[method]outgoing-request.authority" = HostOutgoingRequest::authority as plain, (request);
-        "[method]outgoing-request.set-authority" = HostOutgoingRequest::set_authority as plain, (request, authority);
+        "[method]outgoing-request.set-authority" = set_authority as plain, (request, authority);
         "[method]outgoing-request.headers" = HostOutgoingRequest::headers as plain, (request);
         "[constructor]outgoing-response" = HostOutgoingResponse::new as plain, (headers);
         "[method]outgoing-response.status-code" = HostOutgoingResponse::status_code as plain, (response);
@@ -115,7 +116,7 @@ fn outgoing(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 }
 
 fn answers(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
-    functions!(to, http_of;
+    weighed!(to, http_of;
         "http-error-code" = Host::http_error_code as plain, (error);
         "[static]response-outparam.set" = HostResponseOutparam::set as nothing, (out, response);
         "[method]future-incoming-response.get" = HostFutureIncomingResponse::get as plain, (response);
@@ -126,8 +127,8 @@ fn answers(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 
 /// The names say milliseconds; the type is `duration`, which is of nanoseconds, and so it is taken, as Spin does.
 fn options(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
-    resources!(to, http_of; "request-options" = RequestOptions, HostRequestOptions::drop;);
-    functions!(to, http_of;
+    given_back!(to, http_of; "request-options" = RequestOptions, HostRequestOptions::drop;);
+    weighed!(to, http_of;
         "[constructor]request-options" = HostRequestOptions::new as plain, ();
         "[method]request-options.connect-timeout-ms" = HostRequestOptions::connect_timeout as plain, (options);
         "[method]request-options.set-connect-timeout-ms" =
@@ -143,14 +144,17 @@ fn options(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn header<T>(guest: &mut Guest, answer: HeaderResult<T>) -> wasmtime::Result<(Result<T, types::HeaderError>,)> {
+pub(in crate::host) fn header<T>(
+    guest: &mut Guest,
+    answer: HeaderResult<T>,
+) -> wasmtime::Result<(Result<T, types::HeaderError>,)> {
     Ok((match answer {
         Ok(answer) => Ok(answer),
         Err(error) => Err(http_of(guest).convert_header_error(error)?),
     },))
 }
 
-fn code<T>(guest: &mut Guest, answer: HttpResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
+pub(in crate::host) fn code<T>(guest: &mut Guest, answer: HttpResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     Ok((match answer {
         Ok(answer) => Ok(answer),
         Err(error) => Err(http_of(guest).convert_error_code(error)?),

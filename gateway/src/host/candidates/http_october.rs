@@ -17,8 +17,10 @@ use wasmtime_wasi_http::p2::{HeaderError, HeaderResult, HttpResult};
 use wasmtime_wasi_http::{RequestOptions, WasiHttpCtxView};
 
 use super::http::taken;
-use super::{functions, http_of, plain, table};
+use super::{http_of, plain, table};
 use crate::host::Guest;
+use crate::host::kept::{set_authority, set_method, set_path_with_query, set_scheme, weighed};
+use crate::host::weight::Touched;
 
 #[derive(ComponentType, Lift, Lower)]
 #[component(variant)]
@@ -65,7 +67,7 @@ struct Options {
 }
 
 pub(super) fn types(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
-    functions!(to, http_of;
+    weighed!(to, http_of;
         "[constructor]fields" = HostFields::from_list as made, (entries);
         "[method]fields.set" = HostFields::set as done, (fields, name, values);
         "[method]fields.delete" = HostFields::delete as done, (fields, name);
@@ -78,11 +80,17 @@ pub(super) fn types(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> 
     type Parts = (Method, Option<String>, Option<Scheme>, Option<String>, Resource<Fields>);
     to.func_wrap("[constructor]outgoing-request", |mut store: StoreContextMut<'_, Guest>, parts: Parts| {
         let (method, path, scheme, authority, headers) = parts;
-        Ok((request(&mut http_of(store.data_mut()), (method, path, scheme, authority), &headers)?,))
+        let guest = store.data_mut();
+        let made = request(&mut http_of(guest), (method, path, scheme, authority), &headers)?;
+        guest.table.settle(made.rep())?;
+        Ok((made,))
     })?;
     type Answer = (Resource<ResponseOutparam>, Result<Resource<OutgoingResponse>, Error>);
     to.func_wrap("[static]response-outparam.set", |mut store: StoreContextMut<'_, Guest>, (out, answer): Answer| {
-        HostResponseOutparam::set(&mut http_of(store.data_mut()), out, answer.map_err(ErrorCode::from))
+        let mut touched = Touched::default();
+        touched.add(&answer);
+        HostResponseOutparam::set(&mut http_of(store.data_mut()), out, answer.map_err(ErrorCode::from))?;
+        store.data_mut().settle(&touched)
     })?;
     arrivals(to)
 }
@@ -93,11 +101,16 @@ fn arrivals(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
         "[method]future-incoming-response.get",
         |mut store: StoreContextMut<'_, Guest>, (response,): (Response,)| {
             let arrived = HostFutureIncomingResponse::get(&mut http_of(store.data_mut()), response)?;
+            let mut touched = Touched::default();
+            touched.add(&arrived);
+            store.data_mut().settle(&touched)?;
             let in_october = |arrived: Result<Resource<IncomingResponse>, ErrorCode>| arrived.map_err(Error::from);
             Ok((arrived.map(|arrived| arrived.map(in_october)),))
         },
     )?;
     to.func_wrap("[method]future-trailers.get", |mut store: StoreContextMut<'_, Guest>, (trailers,)| {
+        let mut touched = Touched::default();
+        touched.add(&trailers);
         let http = &mut http_of(store.data_mut());
         let Some(arrived) = taken(HostFutureTrailers::get(http, trailers)?)? else { return Ok((None,)) };
         // Where there are none, October has empty ones.
@@ -106,6 +119,8 @@ fn arrivals(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
             Ok(None) => Ok(HostFields::new(http)?),
             Err(code) => Err(Error::from(code)),
         };
+        touched.add(&fields);
+        store.data_mut().settle(&touched)?;
         Ok((Some(fields),))
     })
 }
@@ -117,7 +132,9 @@ pub(super) fn handler(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()
         let options = options.map(|options| table(guest).push(times(&options))).transpose()?;
         // 0.2 leaves them in the table, and here the guest has no handle of them.
         let given = options.as_ref().map(|options| Resource::new_own(options.rep()));
+        let place = request.rep();
         let asked = outgoing_handler::Host::handle(&mut http_of(guest), request, given);
+        guest.table.settle(place)?;
         if let Some(options) = options {
             table(guest).delete(options)?;
         }
@@ -154,10 +171,10 @@ fn request(
         Some(Scheme::Http | Scheme::Other(_)) => ":80".to_owned(),
         Some(Scheme::Https) | None => ":443".to_owned(),
     });
-    HostOutgoingRequest::set_method(http, this(), method)?.map_err(refused("a method"))?;
-    HostOutgoingRequest::set_path_with_query(http, this(), path)?.map_err(refused("a path"))?;
-    HostOutgoingRequest::set_scheme(http, this(), scheme)?.map_err(refused("a scheme"))?;
-    HostOutgoingRequest::set_authority(http, this(), Some(authority))?.map_err(refused("an authority"))?;
+    set_method(http, this(), method)?.map_err(refused("a method"))?;
+    set_path_with_query(http, this(), path)?.map_err(refused("a path"))?;
+    set_scheme(http, this(), scheme)?.map_err(refused("a scheme"))?;
+    set_authority(http, this(), Some(authority))?.map_err(refused("an authority"))?;
     Ok(request)
 }
 

@@ -8,6 +8,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, IoError, S
 
 use super::{Candidate, functions, nothing, plain, resources, table, waiting};
 use crate::host::Guest;
+use crate::host::kept::drop_stream;
 
 pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()> {
     poll(candidate.open(linker, "wasi:io/poll")?, candidate)?;
@@ -47,9 +48,7 @@ fn input(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     streams.resource_async(
         "input-stream",
         wasmtime::component::ResourceType::host::<DynInputStream>(),
-        |mut store, index| {
-            Box::new(async move { HostInputStream::drop(table(store.data_mut()), Resource::new_own(index)).await })
-        },
+        |mut store, index| Box::new(async move { drop_stream(store.data_mut(), index).await }),
     )?;
     functions!(streams, table;
         "[method]input-stream.read" = HostInputStream::read as stream, (from, bytes);
@@ -105,7 +104,7 @@ fn splice_owned(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()>
         Box::new(async move {
             let table = table(store.data_mut());
             let spliced = HostOutputStream::splice(table, to, Resource::new_borrow(from.rep()), bytes);
-            HostInputStream::drop(table, from).await?;
+            drop_stream(store.data_mut(), from.rep()).await?;
             stream(store.data_mut(), spliced)
         })
     })?;
@@ -113,7 +112,7 @@ fn splice_owned(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()>
         Box::new(async move {
             let table = table(store.data_mut());
             let spliced = HostOutputStream::blocking_splice(table, to, Resource::new_borrow(from.rep()), bytes).await;
-            HostInputStream::drop(table, from).await?;
+            drop_stream(store.data_mut(), from.rep()).await?;
             stream(store.data_mut(), spliced)
         })
     })?;

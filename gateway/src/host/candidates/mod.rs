@@ -26,6 +26,8 @@ use wasmtime_wasi::random::{WasiRandomCtx, WasiRandomView as _};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView as _};
 
 use super::Guest;
+pub(super) use files::file;
+pub(super) use http::{code, header};
 
 /// What components export to answer requests, one name for each candidate.
 pub(crate) const HANDLERS: [&str; 2] =
@@ -122,12 +124,12 @@ macro_rules! resources {
 use resources;
 
 /// An answer that cannot fail.
-fn plain<T>(_: &mut Guest, answer: wasmtime::Result<T>) -> wasmtime::Result<(T,)> {
+pub(super) fn plain<T>(_: &mut Guest, answer: wasmtime::Result<T>) -> wasmtime::Result<(T,)> {
     Ok((answer?,))
 }
 
 /// No answer at all.
-fn nothing(_: &mut Guest, answer: wasmtime::Result<()>) -> wasmtime::Result<()> {
+pub(super) fn nothing(_: &mut Guest, answer: wasmtime::Result<()>) -> wasmtime::Result<()> {
     answer
 }
 
@@ -150,7 +152,7 @@ fn refuse<T: 'static>(
     })
 }
 
-fn table(guest: &mut Guest) -> &mut ResourceTable {
+pub(super) fn table(guest: &mut Guest) -> &mut ResourceTable {
     let WasiCtxView { table, .. } = guest.ctx();
     table
 }
@@ -167,10 +169,10 @@ fn random(guest: &mut Guest) -> &mut WasiRandomCtx {
     guest.random()
 }
 
-fn filesystem(guest: &mut Guest) -> WasiFilesystemCtxView<'_> {
+pub(super) fn filesystem(guest: &mut Guest) -> WasiFilesystemCtxView<'_> {
     guest.filesystem()
 }
 
-fn http_of(guest: &mut Guest) -> WasiHttpCtxView<'_> {
+pub(super) fn http_of(guest: &mut Guest) -> WasiHttpCtxView<'_> {
     guest.http()
 }

@@ -129,6 +129,7 @@ pub(super) struct Held {
     pub(super) lease: Lease,
     pub(super) source: Arc<Source>,
     pub(super) _outbound: Outbound,
+    pub(super) _kept: crate::host::meter::Held,
 }
 
 impl Arriving {

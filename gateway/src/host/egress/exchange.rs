@@ -22,6 +22,9 @@ use super::body::{Arriving, Held, Sending, Source};
 use super::pool::{Lease, Way};
 use super::{Egress, Target};
 use crate::deadline::Deadline;
+use crate::host::keyvalue::NO_MEMORY;
+use crate::host::meter::Held as Kept;
+use crate::host::weight::fields_weigh;
 use crate::tenant::{Component, Outbound, Tenant};
 
 /// What hyper needs to see that a connection whose answer was read is ready again.
@@ -31,6 +34,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 pub(in crate::host) struct Sender {
     pub(in crate::host) tenant: Arc<Tenant>,
     pub(in crate::host) component: Arc<Component>,
+    /// What the exchange counts of the instance's memory.
+    pub(in crate::host) kept: Kept,
     /// As long as the instance is there.
     pub(in crate::host) alive: std::sync::Weak<()>,
 }
@@ -61,7 +66,7 @@ impl Egress {
         options: Option<RequestOptions>,
         outbound: Outbound,
     ) -> Result<Answered, Error> {
-        let Sender { tenant, component, alive } = from;
+        let Sender { tenant, component, mut kept, alive } = from;
         let idle = self.settings.idle;
         let shorter = |asked: Option<Duration>, bound: Duration| {
             asked.map_or(bound, |asked| asked.min(bound).max(Duration::from_millis(1)))
@@ -91,10 +96,13 @@ impl Egress {
                 (response, lease)
             }
         };
+        if !kept.grow(fields_weigh(response.headers())) {
+            return Err(Error::InternalError(Some(NO_MEMORY.to_owned())));
+        }
         let sent = Box::new(source.sent());
         let left = self.settings.response_bytes;
         let response = response.map(|body| {
-            let held = Some(Held { egress: self, lease, source, _outbound: outbound });
+            let held = Some(Held { egress: self, lease, source, _outbound: outbound, _kept: kept });
             let mut arriving = Arriving { body, left, idle, clock: None, tenant, held };
             if http_body::Body::is_end_stream(&arriving) {
                 arriving.end();

@@ -1,0 +1,107 @@
+//! wasi:filesystem and wasi:io 0.2: open files, their streams and lists of names.
+
+use wasmtime::component::{Linker, Resource, ResourceType};
+use wasmtime_wasi::filesystem::Descriptor;
+use wasmtime_wasi::p2::bindings::filesystem::preopens;
+use wasmtime_wasi::p2::bindings::filesystem::types::{
+    DescriptorFlags, ErrorCode, HostDescriptor, HostDirectoryEntryStream, OpenFlags, PathFlags,
+};
+use wasmtime_wasi::p2::bindings::io::streams::HostInputStream;
+use wasmtime_wasi::p2::{DynInputStream, FsResult, ReaddirIterator};
+
+use super::given_back;
+use crate::host::Guest;
+use crate::host::candidates::{file, filesystem, table};
+use crate::host::weight::{FILE_STREAM_BYTES, FOLDER_BYTES};
+
+/// As Wasmtime's linker calls them.
+const TYPES: &str = "wasi:filesystem/types@0.2.12";
+const PREOPENS: &str = "wasi:filesystem/preopens@0.2.12";
+const STREAMS: &str = "wasi:io/streams@0.2.12";
+
+type Open = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
+
+pub(super) fn add(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    let mut to = linker.instance(PREOPENS)?;
+    to.func_wrap("get-directories", |mut store: wasmtime::StoreContextMut<'_, Guest>, ()| {
+        Ok((directories(store.data_mut())?,))
+    })?;
+    let mut to = linker.instance(TYPES)?;
+    given_back!(to, filesystem;
+        "descriptor" = Descriptor, HostDescriptor::drop;
+        "directory-entry-stream" = ReaddirIterator, HostDirectoryEntryStream::drop;
+    );
+    to.func_wrap(
+        "[method]descriptor.read-via-stream",
+        |mut store: wasmtime::StoreContextMut<'_, Guest>, (of, offset)| {
+            let stream = stream_of_file(store.data_mut(), of, offset);
+            file(store.data_mut(), stream)
+        },
+    )?;
+    to.func_wrap_async("[method]descriptor.read-directory", |mut store, (of,)| {
+        Box::new(async move {
+            let names = folder_read(store.data_mut(), of).await;
+            file(store.data_mut(), names)
+        })
+    })?;
+    to.func_wrap_async("[method]descriptor.open-at", |mut store, given: Open| {
+        Box::new(async move {
+            let opened = opened(store.data_mut(), given).await;
+            file(store.data_mut(), opened)
+        })
+    })?;
+    let mut to = linker.instance(STREAMS)?;
+    to.resource_async("input-stream", ResourceType::host::<DynInputStream>(), |mut store, place| {
+        Box::new(async move { drop_stream(store.data_mut(), place).await })
+    })
+}
+
+/// Each has its place among the open files.
+pub(in crate::host) fn directories(guest: &mut Guest) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+    let Some(_opening) = guest.table.open_file() else {
+        return Err(wasmtime::Error::msg("too many files are open for another folder"));
+    };
+    let folders = preopens::Host::get_directories(&mut filesystem(guest))?;
+    for (folder, _) in &folders {
+        guest.table.settle(folder.rep())?;
+    }
+    Ok(folders)
+}
+
+pub(in crate::host) fn stream_of_file(
+    guest: &mut Guest,
+    of: Resource<Descriptor>,
+    offset: u64,
+) -> FsResult<Resource<DynInputStream>> {
+    // It keeps its file open when the descriptor is dropped.
+    let Some(_opening) = guest.table.open_file() else { return Err(ErrorCode::Quota.into()) };
+    let stream = HostDescriptor::read_via_stream(&mut filesystem(guest), of, offset)?;
+    guest.table.charge_file(stream.rep(), FILE_STREAM_BYTES).map_err(FsErrorOf::trap)?;
+    Ok(stream)
+}
+
+type FsErrorOf = wasmtime_wasi::p2::FsError;
+
+pub(in crate::host) async fn folder_read(
+    guest: &mut Guest,
+    of: Resource<Descriptor>,
+) -> FsResult<Resource<ReaddirIterator>> {
+    let names = HostDescriptor::read_directory(&mut filesystem(guest), of).await?;
+    guest.table.charge(names.rep(), FOLDER_BYTES).map_err(FsErrorOf::trap)?;
+    Ok(names)
+}
+
+pub(in crate::host) async fn opened(
+    guest: &mut Guest,
+    (at, how, path, open, flags): Open,
+) -> FsResult<Resource<Descriptor>> {
+    let Some(_opening) = guest.table.open_file() else { return Err(ErrorCode::Quota.into()) };
+    let opened = HostDescriptor::open_at(&mut filesystem(guest), at, how, path, open, flags).await?;
+    guest.table.settle(opened.rep()).map_err(FsErrorOf::trap)?;
+    Ok(opened)
+}
+
+pub(in crate::host) async fn drop_stream(guest: &mut Guest, place: u32) -> wasmtime::Result<()> {
+    HostInputStream::drop(table(guest), Resource::new_own(place)).await?;
+    guest.table.settle(place)
+}

@@ -1,0 +1,231 @@
+//! Every resource that a component may hold: what the host keeps for it, and where that is bounded. docs/hosts.md shows it.
+//!
+//! A test reads the WIT of all that is served and fails for a resource that is not in here.
+
+use std::fmt::Write as _;
+
+use super::kept::{AUTHORITY_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, SCHEME_BYTES_MAX};
+use super::table::{CONCURRENT_BYTES, FILES_OPEN_MAX, HANDLE_BYTES, RESOURCES_MAX};
+use super::weight::{FILE_STREAM_BYTES, FOLDER_BYTES, INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES};
+
+/// A resource, by its interface without a version.
+pub(crate) struct Row {
+    pub(crate) interface: &'static str,
+    pub(crate) resource: &'static str,
+    kept: Kept,
+}
+
+/// What the host keeps for a resource beside its handle, and what that counts in the instance's memory.
+enum Kept {
+    /// Nothing that grows.
+    Nothing,
+    /// Texts and bytes, each counted as long as it is.
+    Counted(&'static str),
+    /// So many bytes at the most, which are counted from the start.
+    Flat(&'static str, u64),
+    /// Nobody ever gets one.
+    Never(&'static str),
+}
+
+use Kept::{Counted, Flat, Never, Nothing};
+
+const fn row(interface: &'static str, resource: &'static str, kept: Kept) -> Row {
+    Row { interface, resource, kept }
+}
+
+const SOCKETS: &str = "sockets are denied";
+const REQUEST: &str = "its fields, method, scheme, authority and path";
+
+pub(crate) const RESOURCES: [Row; 36] = [
+    row("wasi:http/types", "fields", Counted("names and values, up to 48 KiB")),
+    row("wasi:http/types", "incoming-request", Counted("the client's head, up to `http.head_bytes`; one an instance")),
+    row(
+        "wasi:http/types",
+        "outgoing-request",
+        Counted("its fields, method, scheme, authority and path, and a piece of its body"),
+    ),
+    row("wasi:http/types", "request-options", Nothing),
+    row("wasi:http/types", "response-outparam", Nothing),
+    row("wasi:http/types", "incoming-response", Counted("its fields, and 64 KiB for its body until that is taken")),
+    row("wasi:http/types", "incoming-body", Flat("the piece that was read last", INCOMING_BODY_BYTES)),
+    row("wasi:http/types", "future-trailers", Flat("a body that is read to its end, then fields", INCOMING_BODY_BYTES)),
+    row("wasi:http/types", "outgoing-response", Counted("its fields, and a piece of its body")),
+    row("wasi:http/types", "outgoing-body", Nothing),
+    row("wasi:http/types", "future-incoming-response", Counted("a request on its way (below)")),
+    row("wasi:http/types", "request", Counted(REQUEST)),
+    row("wasi:http/types", "response", Counted("its fields")),
+    row("wasi:io/error", "error", Nothing),
+    row("wasi:io/streams", "error", Nothing),
+    row("wasi:io/poll", "pollable", Nothing),
+    row(
+        "wasi:io/streams",
+        "input-stream",
+        Flat("of a file, what it reads ahead; of a body, see there", FILE_STREAM_BYTES),
+    ),
+    row("wasi:io/streams", "output-stream", Nothing),
+    row("wasi:cli/terminal-input", "terminal-input", Nothing),
+    row("wasi:cli/terminal-output", "terminal-output", Nothing),
+    row("wasi:filesystem/types", "descriptor", Flat("an open file", 4 << 10)),
+    row("wasi:filesystem/types", "directory-entry-stream", Flat("all names of a folder", FOLDER_BYTES)),
+    row("wasi:sockets/network", "network", Nothing),
+    row("wasi:sockets/tcp", "tcp-socket", Never(SOCKETS)),
+    row("wasi:sockets/udp", "udp-socket", Never(SOCKETS)),
+    row("wasi:sockets/udp", "incoming-datagram-stream", Never(SOCKETS)),
+    row("wasi:sockets/udp", "outgoing-datagram-stream", Never(SOCKETS)),
+    row("wasi:sockets/ip-name-lookup", "resolve-address-stream", Never(SOCKETS)),
+    row("wasi:sockets/types", "tcp-socket", Never(SOCKETS)),
+    row("wasi:sockets/types", "udp-socket", Never(SOCKETS)),
+    row("wasi:keyvalue/store", "bucket", Nothing),
+    row("wasi:keyvalue/atomics", "cas", Counted("its key, and the value that was seen")),
+    row("fermyon:spin/key-value", "store", Nothing),
+    row("fermyon:spin/redis", "connection", Nothing),
+    row("spin:key-value/key-value", "store", Nothing),
+    row("spin:redis/redis", "connection", Nothing),
+];
+
+/// What is kept without a resource, and what it counts.
+fn beside() -> [(&'static str, String); 10] {
+    let on_its_way = OUTGOING_BODY_BYTES + INCOMING_BODY_BYTES;
+    [
+        (
+            "a request on its way, until the last byte of its answer",
+            format!("both heads, and {on_its_way} bytes of bodies"),
+        ),
+        (
+            "a call of `spin:key-value` or `spin:redis` 3.0.0 that is under way",
+            "what it carries, and 2048 bytes".to_owned(),
+        ),
+        ("a page of keys that `get-keys` of `spin:key-value` 3.0.0 has read ahead", "its keys".to_owned()),
+        (
+            "a call of WASI 0.3 that is under way, and an end of a stream or a future",
+            format!("{CONCURRENT_BYTES} bytes each, by the most that there were at once"),
+        ),
+        (
+            "a stream of a file of wasi:filesystem 0.3, and a list of names",
+            format!("{FILE_STREAM_BYTES} and {FOLDER_BYTES} bytes, and an open file"),
+        ),
+        ("a message of Spin 1's HTTP, in or out", "head and body".to_owned()),
+        ("spans of wasi:otel", "their texts, up to 16 KiB for each of 100".to_owned()),
+        ("cursors of `wasi:keyvalue@0.2.0-draft`", "their texts; 64 are kept".to_owned()),
+        ("a line that was begun on standard output or error", "not counted: up to 4 KiB of each".to_owned()),
+        ("what was put into `denied` resources", "nothing is kept".to_owned()),
+    ]
+}
+
+/// The table as the documentation has it.
+pub(crate) fn table() -> String {
+    let mut text = format!(
+        "Whatever the gateway keeps for an instance counts in its memory (`limits.memory`), and so in `quota.memory` and \
+         `sandbox.memory`: it is in `memory_peak` of the access record. A handle counts {HANDLE_BYTES} bytes, by the most that \
+         there were at once, and there may be {RESOURCES_MAX}; what a resource keeps beside that is given back with it. A call \
+         that does not fit is answered with the interface's own error where that has a text, and ends the component otherwise. An \
+         authority has up to {AUTHORITY_BYTES_MAX} bytes, a path {PATH_BYTES_MAX}, a method {METHOD_BYTES_MAX}, a scheme \
+         {SCHEME_BYTES_MAX}. {FILES_OPEN_MAX} files may be open, streams of files included.\n\n| interface | resource | keeps | counts |\n|---|---|---|---|\n"
+    );
+    for Row { interface, resource, kept } in RESOURCES {
+        let (what, counts) = match kept {
+            Nothing => ("nothing more", "the handle".to_owned()),
+            Counted(what) => (what, "its bytes".to_owned()),
+            Flat(what, bytes) => (what, format!("{bytes} bytes")),
+            Never(why) => (why, "nobody gets one".to_owned()),
+        };
+        let _infallible = writeln!(text, "| `{interface}` | `{resource}` | {what} | {counts} |");
+    }
+    text += "\n| beside them | counts |\n|---|---|\n";
+    for (what, counts) in beside() {
+        let _infallible = writeln!(text, "| {what} | {counts} |");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use wasm_encoder as encoder;
+    use wasmtime::component::Component;
+    use wit_parser::{Resolve, TypeDefKind};
+
+    use super::RESOURCES;
+    use crate::host::{Linkers, Standing, standing};
+
+    /// Where Wasmtime's crates have the WIT that they serve.
+    fn of_wasmtime() -> Vec<PathBuf> {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["metadata", "--offline", "--format-version", "1"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        let told = cargo.output().unwrap();
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+        let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+        let folder = |name: &str| {
+            let packages = told["packages"].as_array().unwrap().iter();
+            let mut found = packages.filter(|package| package["name"] == name);
+            let manifest = found.next().unwrap()["manifest_path"].as_str().unwrap();
+            Path::new(manifest).parent().unwrap().to_owned()
+        };
+        let (wasi, http) = (folder("wasmtime-wasi"), folder("wasmtime-wasi-http"));
+        vec![wasi.join("src/p2/wit"), wasi.join("src/p3/wit"), http.join("wit"), http.join("src/p3/wit")]
+    }
+
+    /// Each resource of each interface that is served, with the name that a component imports the interface by.
+    fn served() -> BTreeSet<(String, String)> {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("wit");
+        let own = std::fs::read_dir(own).unwrap().map(|entry| entry.unwrap().path());
+        let mut found = BTreeSet::new();
+        for folder in own.chain(of_wasmtime()) {
+            let mut resolve = Resolve::default();
+            resolve.push_dir(&folder).unwrap_or_else(|error| panic!("{}: {error:#}", folder.display()));
+            for (_, kind) in resolve.types.iter().filter(|(_, kind)| matches!(kind.kind, TypeDefKind::Resource)) {
+                let wit_parser::TypeOwner::Interface(interface) = kind.owner else { continue };
+                let name = resolve.id_of(interface).unwrap();
+                if standing(&name) == Standing::Served {
+                    found.insert((name, kind.name.clone().unwrap()));
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_resource_that_is_served_is_in_the_table_and_no_other() {
+        let plain = |name: &str| name.split('@').next().unwrap().to_owned();
+        let served: BTreeSet<_> = served().into_iter().map(|(name, resource)| (plain(&name), resource)).collect();
+        let table = RESOURCES.iter().map(|row| (row.interface.to_owned(), row.resource.to_owned()));
+        let table: BTreeSet<_> = table.collect();
+        assert_eq!(table.len(), RESOURCES.len(), "twice");
+        let missing: Vec<_> = served.difference(&table).collect();
+        assert!(missing.is_empty(), "not in the table: {missing:?}");
+        let unknown: Vec<_> = table.difference(&served).collect();
+        assert!(unknown.is_empty(), "nobody serves: {unknown:?}");
+    }
+
+    /// A component that imports one resource.
+    fn importer(interface: &str, resource: &str) -> Vec<u8> {
+        let mut instance = encoder::InstanceType::new();
+        instance.export(resource, encoder::ComponentTypeRef::Type(encoder::TypeBounds::SubResource));
+        let (mut types, mut imports) = (encoder::ComponentTypeSection::new(), encoder::ComponentImportSection::new());
+        types.instance(&instance);
+        imports.import(interface, encoder::ComponentTypeRef::Instance(0));
+        let mut component = encoder::Component::new();
+        component.section(&types).section(&imports);
+        component.finish()
+    }
+
+    #[test]
+    fn the_linker_serves_each_of_them() {
+        let mut config = wasmtime::Config::new();
+        config.wasm_component_model_async(true).concurrency_support(true);
+        let engine = wasmtime::Engine::new(&config).unwrap();
+        let linkers = Linkers::new(&engine, true).unwrap();
+        let mut count = 0;
+        for (interface, resource) in served() {
+            let component = Component::new(&engine, importer(&interface, &resource)).unwrap();
+            if let Err(error) = linkers.link(&component) {
+                panic!("{interface} {resource}: {error:#}");
+            }
+            count += 1;
+        }
+        assert!(count > 60, "{count}");
+    }
+}
