@@ -11,6 +11,7 @@ mod domain;
 mod fault;
 mod ids;
 mod networks;
+mod shares;
 
 // The road.
 mod listener;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// For each room, the rooms it may name. The words (`deadline`, `domain`, `fault`, `ids`) may be named by all.
+/// For each room, the rooms it may name. The words (`deadline`, `domain`, `fault`, `ids` …) may be named by all.
 const MAY_NAME: [(&str, &[&str]); 21] = [
     ("telemetry", &[]),
     ("tenant", &["telemetry"]),
@@ -55,7 +55,7 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
     ("lib", &[]),
     ("main", &[]),
 ];
-const WORDS: [&str; 5] = ["deadline", "domain", "fault", "ids", "networks"];
+const WORDS: [&str; 6] = ["deadline", "domain", "fault", "ids", "networks", "shares"];
 const LINES_MAX: usize = 400;
 const DOOR_LINES_MAX: usize = 320;
 

@@ -21,6 +21,7 @@ mod demo;
 mod developer;
 mod edge;
 mod egress;
+mod embedded;
 mod fairness;
 mod faults;
 mod fleet;

@@ -11,6 +11,7 @@ mod exchange;
 mod grants;
 mod neighbours;
 mod pool;
+mod resolver;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -29,6 +30,7 @@ pub(super) use exchange::Sender;
 pub(crate) use neighbours::{Asked, Neighbours, Told, Whom};
 pub(crate) use pool::Kept;
 use pool::Pool;
+use resolver::{Failed, Resolver};
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
@@ -49,6 +51,7 @@ pub(crate) struct Settings {
 pub(crate) struct Egress {
     settings: Settings,
     pool: Pool,
+    resolver: Resolver,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     own: OnceLock<Vec<SocketAddr>>,
@@ -88,8 +91,8 @@ impl Egress {
         let mut tls = trusting(settings.ca.as_deref())?;
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let pool = Pool::new(settings.kept, Arc::new(tls), Arc::clone(metrics));
-        let (own, neighbours) = Default::default();
-        let egress = Arc::new(Self { settings, pool, metrics: Arc::clone(metrics), tasks, own, neighbours });
+        let (own, neighbours, resolver) = Default::default();
+        let egress = Arc::new(Self { settings, pool, resolver, metrics: Arc::clone(metrics), tasks, own, neighbours });
         egress.keep_house();
         Ok(egress)
     }
@@ -143,9 +146,19 @@ impl Egress {
     }
 
     /// Every address that the target's name leads to and that may be used.
-    async fn addresses(&self, target: &Target, grants: &[Grant], limit: Deadline) -> Result<Vec<SocketAddr>, Error> {
-        let resolved = limit.run(target.resolve()).await;
-        let mut resolved = resolved.map_err(|_elapsed| Error::DnsTimeout)?.map_err(Error::Connect)?;
+    async fn addresses(
+        &self,
+        tenant: &TenantId,
+        target: &Target,
+        grants: &[Grant],
+        limit: Deadline,
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let mut resolved = match limit.run(target.resolve(tenant, &self.resolver)).await {
+            Ok(Ok(resolved)) => resolved,
+            Ok(Err(Failed::Busy)) => return Err(Error::ConnectionLimitReached),
+            Ok(Err(Failed::System(error))) => return Err(Error::Connect(error)),
+            Err(_elapsed) => return Err(Error::DnsTimeout),
+        };
         let is_good = |address: &SocketAddr| {
             is_granted(grants, target, address.ip())
                 || !(is_closed(grants, target, address.ip()) || self.is_own(*address))
@@ -191,12 +204,16 @@ impl Target {
 
     /// All addresses of the host. `localhost` and what is below it are this machine (RFC 6761 §6.3), whatever name servers
     /// say.
-    async fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
+    async fn resolve(&self, tenant: &TenantId, resolver: &Resolver) -> Result<Vec<SocketAddr>, Failed> {
         if self.host == "localhost" || self.host.ends_with(".localhost") {
             let local: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
             return Ok(local.map(|address| SocketAddr::new(address, self.port)).into());
         }
-        Ok(tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect())
+        // What is an address needs no looking up.
+        if let Ok(address) = self.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, self.port)]);
+        }
+        resolver.resolve(tenant, &self.host, self.port).await
     }
 }
 
@@ -340,12 +357,13 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let uri = format!("http://localhost:{port}/").parse().unwrap();
         let by_name = vec![grant(false, "localhost", port)];
+        let tenant = TenantId::parse("a").unwrap();
         let target = Target::of(&uri, &by_name).unwrap();
         let limit = Deadline::after(Duration::from_secs(5));
-        let refused = egress().addresses(&target, &by_name, limit).await;
+        let refused = egress().addresses(&tenant, &target, &by_name, limit).await;
         assert!(matches!(refused, Err(Error::DestinationIpProhibited)), "{refused:?}");
         let by_both = [by_name, vec![grant(false, "127.0.0.1", port)]].concat();
-        let good = egress().addresses(&target, &by_both, limit).await.unwrap();
+        let good = egress().addresses(&tenant, &target, &by_both, limit).await.unwrap();
         assert_eq!(good, [listener.local_addr().unwrap()]);
     }
 

@@ -109,9 +109,9 @@ pub(super) const NO_MEMORY: &str = "quota-exceeded: memory";
 
 impl Guest {
     /// Counts operations and the bytes they carry against the request's limit and the tenant's quotas, and charges their
-    /// fuel.
+    /// fuel. A batch of nothing is one operation.
     pub(super) fn spend(&mut self, ops: usize, bytes: usize) -> Result<(), String> {
-        let (ops, bytes) = (ops as u64, bytes as u64);
+        let (ops, bytes) = (ops.max(1) as u64, bytes as u64);
         let before = self.record.storage_op(ops);
         let max = self.stores.ops_max;
         if before.saturating_add(ops) > max {

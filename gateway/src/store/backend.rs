@@ -1,10 +1,12 @@
 //! What keeps the keys, and what it is asked to change.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Account;
 use super::layout::{Bucket, Namespace};
 use super::{Kind, Page, Prepared, Reply, Result, Value, embedded, redis};
+use crate::telemetry::Metrics;
 
 /// One thing to do in one bucket. A backend does each whole or not at all.
 #[derive(Debug)]
@@ -27,16 +29,6 @@ impl Write {
             Self::Set(pairs) => Box::new(pairs.iter().map(|(key, _)| key.as_slice())),
             Self::Delete(keys) => Box::new(keys.iter().map(Vec::as_slice)),
             Self::Increment(key, _) | Self::Swap { key, .. } => Box::new(std::iter::once(key.as_slice())),
-        }
-    }
-
-    /// What it carries, in bytes of keys and values.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Set(pairs) => pairs.iter().map(|(key, value)| key.len() + value.len()).sum(),
-            Self::Delete(keys) => keys.iter().map(Vec::len).sum(),
-            Self::Increment(key, _) => key.len(),
-            Self::Swap { key, expected, new } => key.len() + expected.as_ref().map_or(0, Vec::len) + new.len(),
         }
     }
 }
@@ -64,9 +56,9 @@ impl Backend {
         }
     }
 
-    pub(super) fn open(kind: &Kind, timeout: Duration) -> anyhow::Result<Self> {
+    pub(super) fn open(kind: &Kind, timeout: Duration, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         Ok(match kind {
-            Kind::Embedded(dir) => Self::Embedded(embedded::Embedded::open(dir)?),
+            Kind::Embedded(dir) => Self::Embedded(embedded::Embedded::open(dir, metrics)?),
             Kind::Redis(servers) => Self::Redis(Box::new(redis::Redis::new(servers, timeout)?)),
         })
     }

@@ -17,6 +17,9 @@ pub(crate) enum Error {
     /// It failed again and again, and is not asked for a moment.
     #[error("unavailable: the store does not answer, and is left alone for a moment")]
     LeftAlone,
+    /// The tenant has as many calls there as it may.
+    #[error("busy: as many calls of this tenant wait for the store as may")]
+    Busy,
     #[error("timeout: the store did not answer in time")]
     Timeout,
     #[error("too-large: {0}")]
@@ -48,6 +51,7 @@ impl Error {
         match self {
             Self::Unavailable => "unavailable",
             Self::LeftAlone => "left-alone",
+            Self::Busy => "busy",
             Self::Timeout => "timeout",
             Self::TooLarge(_) => "too-large",
             Self::NotANumber | Self::WrongType(_) => "wrong-type",

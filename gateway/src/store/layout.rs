@@ -200,9 +200,26 @@ impl Bucket {
         Some([bucket.get(..end)?, b"q:usage".as_slice()].concat())
     }
 
+    /// Whether what is in there are raw Redis keys.
+    pub(super) fn is_raw(name: &[u8]) -> bool {
+        name.ends_with(b"}:r:")
+    }
+
+    pub(super) fn owner(&self) -> &[u8] {
+        owner(&self.name)
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.name
     }
+}
+
+/// Whose a bucket is, or whatever else begins with a place: the tenant's name, for all its shards the same.
+pub(super) fn owner(name: &[u8]) -> &[u8] {
+    let open = name.iter().position(|byte| *byte == b'{').map_or(0, |at| at + 1);
+    let inside = name.get(open..).unwrap_or_default();
+    let end = inside.iter().position(|byte| matches!(byte, b'}' | b'.')).unwrap_or(inside.len());
+    inside.get(..end).unwrap_or_default()
 }
 
 /// The slot of a key: CRC16 of what stands in its first braces, or of all of it (cluster specification, "Key distribution
@@ -236,6 +253,20 @@ mod tests {
         }
         for bad in ["", "my_store", "%5f", "%61", "%", "%5", "a:b", "%C3", "%00", "%+5"] {
             assert_eq!(store_of(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn all_that_a_tenant_has_is_of_one_owner() {
+        let (prefix, tenant) = (Prefix::parse("a.b").unwrap(), TenantId::parse("acme-1").unwrap());
+        let store = StoreName::parse("s.t}").unwrap();
+        for place in [Place::of(&tenant, 0, 1), Place::of(&tenant, 3, 4)] {
+            assert_eq!(prefix.bucket(&place, &store).owner(), b"acme-1");
+            assert_eq!(prefix.namespace(&place).as_bucket().owner(), b"acme-1");
+            assert_eq!(prefix.usage(&place).owner(), b"acme-1");
+            assert_eq!(owner(prefix.of_place(&place).as_bytes()), b"acme-1");
+            assert!(Bucket::is_raw(prefix.namespace(&place).as_bytes()));
+            assert!(!Bucket::is_raw(prefix.bucket(&place, &store).as_bytes()));
         }
     }
 

@@ -184,7 +184,7 @@ impl Store {
     /// # Errors
     /// In words for the operator: the file is locked, damaged or not writable; the URL is not one.
     pub(crate) fn open(settings: &Settings, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
-        let home = Arc::new(Backend::open(&settings.kind, settings.timeout)?);
+        let home = Arc::new(Backend::open(&settings.kind, settings.timeout, &metrics)?);
         let (prefix, timeout) = (settings.prefix.clone(), settings.timeout);
         let share_rates = settings.share_rates;
         let users = match (&settings.kind, &settings.tenant_users) {
@@ -218,7 +218,7 @@ impl Store {
     /// # Errors
     /// The URL is not one.
     pub(crate) fn moved_to(&self, tenant: &TenantId, kind: &Kind) -> anyhow::Result<()> {
-        self.settle(tenant, &Arc::new(Backend::open(kind, self.timeout)?));
+        self.settle(tenant, &Arc::new(Backend::open(kind, self.timeout, &self.metrics)?));
         Ok(())
     }
 

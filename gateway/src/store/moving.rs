@@ -175,7 +175,7 @@ impl Move<'_> {
             gate.close().await;
             // What was sent to the writer before is in the file when this is.
             for part in &self.parts {
-                self.from.write(&part.account, &part.space.as_bucket(), Write::Set(Vec::new())).await?;
+                self.from.settled(&part.account, &part.space.as_bucket()).await?;
             }
             touched.extend(taken(gate)?);
             self.copy_again(touched).await?;

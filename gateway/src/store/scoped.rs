@@ -98,10 +98,13 @@ impl Scoped {
         Ok(self.get_many(&[key]).await?.pop().flatten())
     }
 
-    /// One answer for each key, in order.
+    /// One answer for each key, in order. Of no keys, here and below, the backend is not asked.
     pub(crate) async fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         check_batch(keys.len())?;
         keys.iter().try_for_each(|key| check_key(key))?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
         let work = async {
             let backend = self.whose.backend().await?;
             if self.whose.spread.shards == 1 {
@@ -150,12 +153,18 @@ impl Scoped {
         if pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > BATCH_BYTES_MAX {
             return Err(Error::TooLarge("a batch may carry 8 MiB"));
         }
+        if pairs.is_empty() {
+            return Ok(());
+        }
         self.write("set", Write::Set(pairs)).await.map(|_done| ())
     }
 
     pub(crate) async fn delete_many(&self, keys: Vec<Vec<u8>>) -> Result<()> {
         check_batch(keys.len())?;
         keys.iter().try_for_each(|key| check_key(key))?;
+        if keys.is_empty() {
+            return Ok(());
+        }
         self.write("delete", Write::Delete(keys)).await.map(|_done| ())
     }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use deadpool_redis::redis::ConnectionInfo;
 
-use super::{Backend, Error, Kind, Prefix, Result, Secret, Servers};
+use super::redis::Redis;
+use super::{Backend, Error, Prefix, Result, Secret, Servers};
 use crate::ids::TenantId;
 
 const TENANTS_MAX: u64 = 1000;
@@ -60,7 +61,8 @@ impl Users {
     pub(super) fn backend(&self, tenant: &TenantId) -> Result<Arc<Backend>> {
         let open = || {
             let user = Some(User::of(&self.prefix, tenant, &self.secret));
-            Backend::open(&Kind::Redis(Servers { user, ..self.servers.clone() }), self.timeout).map(Arc::new)
+            let redis = Redis::new(&Servers { user, ..self.servers.clone() }, self.timeout)?;
+            Ok::<_, anyhow::Error>(Arc::new(Backend::Redis(Box::new(redis))))
         };
         self.backends.try_get_with_by_ref(tenant, open).map_err(|error| {
             tracing::error!(target: "store", %tenant, %error, "there is no connection for its user");

@@ -41,6 +41,11 @@ pub(super) struct StorageCall {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfSlice {
+    pub(super) by: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OfMessage {
     pub(super) tenant: String,
     /// `ok`, `refused` by the component, or a fault.
@@ -63,6 +68,16 @@ const SECONDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 impl MetricConstructor<Histogram> for Seconds {
     fn new_metric(&self) -> Histogram {
         Histogram::new(SECONDS)
+    }
+}
+
+/// Of slices of work, which should take a millisecond.
+#[derive(Clone, Debug)]
+pub(super) struct SliceSeconds;
+
+impl MetricConstructor<Histogram> for SliceSeconds {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new([0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.025, 0.1, 1.0])
     }
 }
 

@@ -1,10 +1,12 @@
 //! Every metric, its name and its help text, in one place. Names follow Prometheus: base units, `_total` for counters.
 
 mod series;
+mod store;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
+#[cfg(test)]
 use std::time::Duration as Time;
 
 use prometheus_client::encoding::text::encode;
@@ -17,7 +19,8 @@ use prometheus_client::registry::Registry;
 use super::access_log::AccessLog;
 use super::figures::{FaultSeen, Totals};
 use super::labels::{
-    Answer, Duration, OfCache, OfFault, OfMessage, OfQuota, OfSkipped, OfTenant, Seconds, StorageCall,
+    Answer, Duration, OfCache, OfFault, OfMessage, OfQuota, OfSkipped, OfSlice, OfTenant, Seconds, SliceSeconds,
+    StorageCall,
 };
 use super::last::Last;
 use super::latencies::Latencies;
@@ -47,6 +50,9 @@ pub(crate) struct Metrics {
     cache: Family<OfCache, Counter>,
     storage: Family<StorageCall, Counter>,
     storage_duration: Histogram,
+    store_slices: Family<OfSlice, Histogram, SliceSeconds>,
+    /// Calls on the embedded store that were not done, since their caller had left.
+    pub(crate) store_jobs_dropped: Counter,
     messages: Family<OfMessage, Counter>,
     messages_dropped: Family<OfTenant, Counter>,
     messages_redelivered: Family<OfTenant, Counter>,
@@ -109,6 +115,8 @@ impl Metrics {
             cache: Family::default(),
             storage: Family::default(),
             storage_duration: Seconds.new_metric(),
+            store_slices: Family::new_with_constructor(SliceSeconds),
+            store_jobs_dropped: Counter::default(),
             messages: Family::default(),
             messages_dropped: Family::default(),
             messages_redelivered: Family::default(),
@@ -146,6 +154,7 @@ impl Metrics {
         metrics.register();
         metrics.register_messages();
         metrics.register_outbound();
+        metrics.register_store();
         for fault in Fault::ALL {
             let _zero = metrics.faults.get_or_create(&OfFault { kind: fault.kind() });
         }
@@ -213,12 +222,6 @@ impl Metrics {
             self.outbound_denied.clone(),
         );
         r.register("cache_requests", "Requests that kept responses were looked up for", self.cache.clone());
-        r.register("storage_calls", "Calls on the store", self.storage.clone());
-        r.register(
-            "storage_call_duration_seconds",
-            "From a call on the store to its answer",
-            self.storage_duration.clone(),
-        );
         r.register(
             "guest_log_lines_dropped",
             "Lines of guests that found the log's queue full",
@@ -280,12 +283,6 @@ impl Metrics {
         seen.into_iter().for_each(|seen| self.last_faults.add(seen));
     }
 
-    pub(crate) fn storage_call(&self, call: &'static str, outcome: &'static str, took: Time) {
-        self.storage.get_or_create(&StorageCall { call, outcome }).inc();
-        self.storage_duration.observe(took.as_secs_f64());
-        self.storage_latencies.observe(took);
-    }
-
     pub(crate) fn log_lines_dropped(&self, lines: u64) {
         self.log_lines_dropped.inc_by(lines);
     }
@@ -335,6 +332,7 @@ impl Metrics {
         metrics.answered_nobody(200, Time::ZERO, None);
         metrics.fuel_of("-").inc_by(1);
         metrics.storage_call("get", "ok", Time::ZERO);
+        metrics.store_slice("writer", Time::ZERO);
         metrics.message("-", "ok");
         metrics.message_dropped("-");
         metrics.message_redelivered("-");

@@ -3,6 +3,7 @@
 mod cold;
 mod composed;
 mod density;
+mod embedded;
 mod handshakes;
 mod hello;
 mod inside;
@@ -73,6 +74,7 @@ pub(crate) enum Name {
     Composed,
     Density,
     Storage,
+    Embedded,
     Stream,
     Soak,
     /// Load for a gateway that writes down what it runs, not measured: `make pgo`
@@ -95,6 +97,7 @@ impl Name {
             Self::Composed => composed::run(plan).await,
             Self::Density => density::run(plan).await,
             Self::Storage => storage::run(plan).await,
+            Self::Embedded => embedded::run(plan).await,
             Self::Stream => stream::run(plan).await,
             Self::Soak => soak::run(plan).await,
             Self::Training => training::run(plan).await.map(|()| Vec::new()),

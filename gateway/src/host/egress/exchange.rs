@@ -76,7 +76,7 @@ impl Egress {
         let idle = shorter(options.and_then(|options| options.between_bytes_timeout), idle);
         let limit = Deadline::after(connect);
         let grant = target.grant(&component.egress).ok_or(Error::HttpRequestDenied)?;
-        let addresses = self.addresses(&target, &component.egress, limit).await?;
+        let addresses = self.addresses(&tenant.id, &target, &component.egress, limit).await?;
         let way = Way { grant, host: target.host(), addresses: &addresses };
         let (parts, body) = request.into_parts();
         let source = Source::new(body, alive);

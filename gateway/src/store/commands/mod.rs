@@ -12,7 +12,6 @@
 mod bounds;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
-mod local;
 mod split;
 mod table;
 #[cfg(test)]
@@ -22,7 +21,6 @@ use deadpool_redis::redis;
 
 use super::layout::Namespace;
 use super::{Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
-pub(super) use local::{decimal, run};
 pub(super) use split::{join, split};
 pub(super) use table::Effect;
 use table::{Bound, Keys, Names, Rule};

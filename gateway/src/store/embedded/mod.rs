@@ -1,125 +1,145 @@
-//! The embedded backend: one redb file, written by one thread that commits in groups.
+//! The embedded backend: one redb file, written by one thread that commits in groups, and read by a few, all of which tenants
+//! share by turns (`shares.rs`).
 //!
 //! Invariant: a write that was answered is on the disk (one `fdatasync` a group), so `kill -9` loses nothing that was
 //! acknowledged. Reads see the last commit and wait for no writer.
 //!
-//! Limit: [`QUEUE`] writes wait at most; [`GROUP`] of them or [`GROUP_BYTES`] are committed together, and what nobody waits
-//! for any more is left out. One value is read in place; batches and listings go to [`READERS`] threads at most.
+//! Limit: what is done for a call is priced by the bytes that it touches, is done in slices of [`SLICE`], and is dropped where
+//! its caller left. [`WAITING`] writes of a tenant wait at most, and [`WAITING_BYTES`]; as many reads. What is over is refused.
+//! What stands in one entry is read in place.
 
+mod entries;
+mod jobs;
 mod lasting;
 mod layout;
+#[cfg(test)]
+mod measured;
 mod names;
+mod older;
+pub(super) mod raw;
+mod readers;
+mod sets;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use redb::{Database, ReadableDatabase as _, ReadableTable as _};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use redb::{Database, ReadableDatabase as _};
+use tokio::sync::oneshot;
 
 use super::account::{Account, Usage};
-use super::{
-    BATCH_BYTES_MAX, BATCH_MAX, Bucket, Effect, Error, Namespace, Page, Prepared, Reply, Result, Value, Write, Written,
-    commands,
-};
-use lasting::Moments;
-use tables::{NAMES, Tables, USAGE, VALUES};
+use super::{BATCH_MAX, Bucket, Effect, Error, Namespace, Page, Prepared, Reply, Result, Value, Write, Written};
+use crate::shares::{Bounds, Shares};
+use crate::telemetry::Metrics;
+use entries::{KEY_PRICE, Kind, View};
+use jobs::{Job, Outcome, Work};
+use raw::Keys;
+use readers::{Gather, Readers};
+use tables::{Tables, USAGE};
+use writer::{Item, Writer};
 
-const QUEUE: usize = 4096;
-const GROUP: usize = 1024;
-const GROUP_BYTES: usize = 16 << 20;
-const READERS: usize = 8;
+/// What a slice of work touches, in bytes: about a millisecond's.
+const SLICE: usize = 1 << 20;
+const WAITING: usize = 1024;
+const WAITING_BYTES: usize = 32 << 20;
 /// How much less than the runtime's own threads the kernel prefers the writer (setpriority(2)).
 const WRITER_NICENESS: i32 = 10;
 /// redb's page cache.
 const CACHE_BYTES: usize = 64 << 20;
 
-struct Job {
-    account: Account,
-    bucket: Bucket,
-    work: Work,
-    done: oneshot::Sender<Result<Outcome>>,
+/// The open file. Dropping it lets the writer finish what is queued.
+pub(super) struct Embedded {
+    database: Arc<Database>,
+    writes: Arc<Shares<Item>>,
+    readers: Readers,
 }
 
-/// What is done in the writer's transaction.
-enum Work {
-    Write(Write),
-    /// A Redis command that changes something.
-    Command(Prepared),
-}
-
-enum Outcome {
-    Written(Written),
-    Answer(Vec<Reply>),
-}
-
-impl Work {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Write(write) => write.bytes(),
-            Self::Command(command) => command.words().iter().map(Vec::len).sum(),
-        }
+impl std::fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedded").finish_non_exhaustive()
     }
 }
 
-/// The open file. Dropping it lets the writer finish what is queued.
-#[derive(Debug)]
-pub(super) struct Embedded {
-    database: Arc<Database>,
-    jobs: mpsc::Sender<Job>,
-    readers: Arc<Semaphore>,
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.writes.close();
+    }
 }
 
 impl Embedded {
-    pub(super) fn open(dir: &Path) -> anyhow::Result<Self> {
+    pub(super) fn open(dir: &Path, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
         let path = dir.join("tollgate.redb");
         let database = redb::Builder::new().set_cache_size(CACHE_BYTES).create(&path).with_context(|| {
             format!("cannot open the embedded store {} (is another gateway using it?)", path.display())
         })?;
-        let write = database.begin_write()?;
-        Tables::open(&write)?.count_if_never()?;
-        write.commit()?;
+        older::bring_over(&database)?;
         let database = Arc::new(database);
-        let (jobs, queue) = mpsc::channel(QUEUE);
-        let writer = Arc::clone(&database);
+        // One thread, which does its jobs one after the other.
+        let bounds = Bounds { threads: 1, at_once: 1, waiting: WAITING, bytes: WAITING_BYTES };
+        let writes = Arc::new(Shares::new(bounds));
+        let writer = writer(&database, &writes, metrics)?;
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
                 // Tenants' writes are their affair; whoever serves goes first.
                 let _nicer = rustix::process::nice(WRITER_NICENESS);
-                write_groups(&writer, queue);
+                writer.run();
             })
             .context("cannot start the store's writer")?;
-        Ok(Self { database, jobs, readers: Arc::new(Semaphore::new(READERS)) })
+        let readers = Readers::start(&database, metrics)?;
+        Ok(Self { database, writes, readers })
     }
 
     pub(super) async fn write(&self, account: &Account, bucket: &Bucket, write: Write) -> Result<Written> {
-        match self.work(account.clone(), bucket.clone(), Work::Write(write)).await? {
+        match self.work(account.clone(), bucket.clone(), write.into()).await? {
             Outcome::Written(written) => Ok(written),
-            Outcome::Answer(_) => Err(Error::Internal),
+            Outcome::Answer(_) | Outcome::Layout(_) | Outcome::Nothing => Err(Error::Internal),
         }
+    }
+
+    /// Waits until what was sent to the writer for this tenant before is in the file, or was dropped.
+    pub(super) async fn settled(&self, account: &Account, bucket: &Bucket) -> Result<()> {
+        self.work(account.clone(), bucket.clone(), Work::Barrier).await.map(|_nothing| ())
     }
 
     /// The tenant's raw keys are a bucket of their own kind.
     pub(super) async fn execute(&self, account: &Account, space: &Namespace, command: Prepared) -> Result<Vec<Reply>> {
         let bucket = space.as_bucket();
-        if command.effect() == Effect::None {
-            return self
-                .reading(move |database| {
-                    let get = |key: &[u8]| get(database, &bucket, own(&bucket, key));
-                    let (_no_changes, value) = commands::run(&command, get)?;
-                    Ok(command.answer(value))
-                })
-                .await;
-        }
-        match self.work(account.clone(), bucket, Work::Command(command)).await? {
+        let work = match (command.effect(), command.name()) {
+            (Effect::None, "MGET") => {
+                let keys: Vec<&[u8]> = command.keys().map(|key| own(&bucket, key)).collect();
+                let values = self.gather(Gather::of(&bucket, &keys, Kind::Text)).await?;
+                return Ok(values.into_iter().map(|value| value.map_or(Reply::Nil, Reply::Bytes)).collect());
+            }
+            (Effect::None, _) => return self.look(bucket, command).await,
+            (_, "MSET") => Work::Set { pairs: raw::pairs(&command, &bucket)?, kind: Kind::Text },
+            _ => Work::Command(command),
+        };
+        match self.work(account.clone(), bucket, work).await? {
             Outcome::Answer(answer) => Ok(answer),
-            Outcome::Written(_) => Err(Error::Internal),
+            Outcome::Written(_) | Outcome::Layout(_) | Outcome::Nothing => Err(Error::Internal),
         }
+    }
+
+    /// A command that changes nothing, in place where its one key stands in its entry.
+    async fn look(&self, bucket: Bucket, command: Prepared) -> Result<Vec<Reply>> {
+        if let (Some(key), 1) = (command.keys().next(), command.keys().count()) {
+            let mut view = View::open(&self.database)?;
+            if view.look(&bucket, own(&bucket, key))?.is_none_or(|entry| entry.head.is_near()) {
+                return answer(&mut view, &bucket, &command);
+            }
+        }
+        let owner = bucket.clone();
+        if let ("SMEMBERS", [_, key]) = (command.name(), command.words()) {
+            let listing = sets::Listing::of(&bucket, own(&bucket, key));
+            return self.readers.read(owner.owner(), key.len(), listing).await;
+        }
+        self.readers.once(owner.owner(), move |view| answer(view, &bucket, &command)).await
     }
 
     /// What the tenant has.
@@ -133,65 +153,60 @@ impl Embedded {
 
     async fn work(&self, account: Account, bucket: Bucket, work: Work) -> Result<Outcome> {
         let (done, answer) = oneshot::channel();
-        self.jobs.send(Job { account, bucket, work, done }).await.map_err(|_closed| Error::Unavailable)?;
+        let (bytes, owner) = (work.bytes(), bucket.clone());
+        let job = Item::Job(Box::new(Job { account, bucket, work, staged: None, done }));
+        self.writes.put(owner.owner(), bytes, job).map_err(|_full| Error::Busy)?;
         answer.await.map_err(|_closed| Error::Unavailable)?
     }
 
     /// Whether the file can be read: after a failed write, redb refuses everything until it is opened anew.
     pub(super) fn ping(&self) -> Result<()> {
-        let read = self.database.begin_read().map_err(internal)?;
-        read.open_table(NAMES).map_err(internal)?.first().map_err(internal)?;
+        use redb::ReadableTable as _;
+        View::open(&self.database)?.entries.first().map_err(internal)?;
         Ok(())
     }
 
     pub(super) async fn get_many(&self, bucket: &Bucket, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         if let [key] = keys {
-            return Ok(vec![get(&self.database, bucket, key)?]);
-        }
-        let (bucket, keys) = (bucket.clone(), keys.iter().map(|key| key.to_vec()).collect::<Vec<_>>());
-        self.reading(move |database| {
-            let mut bytes = 0;
-            let mut found = Vec::with_capacity(keys.len());
-            for key in keys {
-                let value = get(database, &bucket, &key)?;
-                bytes += value.as_ref().map_or(0, Vec::len);
-                if bytes > BATCH_BYTES_MAX {
-                    return Err(Error::TooLarge("a batch may bring back 8 MiB"));
-                }
-                found.push(value);
+            let mut view = View::open(&self.database)?;
+            match view.look(bucket, key)? {
+                None => return Ok(vec![None]),
+                Some(entry) if entry.head.is_near() => return Ok(vec![Some(view.value(&entry, 0)?)]),
+                Some(_far) => {}
             }
-            Ok(found)
-        })
-        .await
+        }
+        self.gather(Gather::of(bucket, keys, Kind::Plain)).await
+    }
+
+    async fn gather(&self, gather: Gather) -> Result<Vec<Option<Value>>> {
+        let bucket = gather.bucket().clone();
+        self.readers.read(bucket.owner(), gather.bytes(), gather).await
     }
 
     pub(super) fn exists(&self, bucket: &Bucket, key: &[u8]) -> Result<bool> {
-        let read = self.database.begin_read().map_err(internal)?;
-        let table = read.open_table(NAMES).map_err(internal)?;
-        let is_there = table.get((bucket.as_bytes(), key)).map_err(internal)?.is_some();
-        Ok(is_there && !Moments::open(&read, bucket)?.is_over(key)?)
+        Ok(View::open(&self.database)?.look(bucket, key)?.is_some())
     }
 
     /// The cursor is the last key of the page before, in hex.
     pub(super) async fn list(&self, bucket: &Bucket, cursor: Option<&str>) -> Result<Page> {
         let after = cursor.map(|cursor| from_hex(cursor).ok_or(Error::BadCursor)).transpose()?;
-        let bucket = bucket.clone();
-        self.reading(move |database| list(database, &bucket, after.as_deref())).await
+        let of = bucket.clone();
+        self.readers.once(bucket.owner(), move |view| list(view, &of, after.as_deref())).await
     }
+}
 
-    /// Reads on a thread that may wait for the disk.
-    async fn reading<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Database) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let place = Arc::clone(&self.readers).acquire_owned().await.map_err(|_closed| Error::Unavailable)?;
-        let database = Arc::clone(&self.database);
-        let reading = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            read(&database)
-        });
-        reading.await.map_err(internal)?
+fn writer(database: &Arc<Database>, queue: &Arc<Shares<Item>>, metrics: &Arc<Metrics>) -> anyhow::Result<Writer> {
+    let write = database.begin_write()?;
+    let mut next = 0;
+    let tables = Tables::open(&write, &mut next)?;
+    let (first, wasters) = (tables.first_free()?, tables.owners_of_waste()?);
+    drop(tables);
+    write.commit()?;
+    for owner in &wasters {
+        queue.put_first(owner, Item::Waste(owner.clone()));
     }
+    let (database, queue, metrics) = (Arc::clone(database), Arc::clone(queue), Arc::clone(metrics));
+    Ok(Writer { database, queue, metrics, next: first })
 }
 
 /// A prepared key as it stands in its bucket.
@@ -199,28 +214,34 @@ fn own<'k>(bucket: &Bucket, key: &'k [u8]) -> &'k [u8] {
     key.strip_prefix(bucket.as_bytes()).unwrap_or(key)
 }
 
-fn get(database: &Database, bucket: &Bucket, key: &[u8]) -> Result<Option<Value>> {
-    let read = database.begin_read().map_err(internal)?;
-    let table = read.open_table(VALUES).map_err(internal)?;
-    let value = table.get((bucket.as_bytes(), key)).map_err(internal)?;
-    if value.is_some() && Moments::open(&read, bucket)?.is_over(key)? {
-        return Ok(None);
-    }
-    Ok(value.map(|value| value.value().to_vec()))
+struct Seen<'a> {
+    view: &'a mut View,
+    bucket: &'a Bucket,
 }
 
-fn list(database: &Database, bucket: &Bucket, after: Option<&[u8]>) -> Result<Page> {
+impl Keys for Seen<'_> {
+    fn look(&mut self, key: &[u8]) -> Result<Option<entries::Entry>> {
+        self.view.look(self.bucket, key)
+    }
+
+    fn value(&mut self, entry: &entries::Entry, skip: usize) -> Result<Vec<u8>> {
+        self.view.value(entry, skip)
+    }
+}
+
+fn answer(view: &mut View, bucket: &Bucket, command: &Prepared) -> Result<Vec<Reply>> {
+    raw::run(command, bucket, &mut Seen { view, bucket }).map(|(_no_changes, answer)| answer)
+}
+
+fn list(view: &mut View, bucket: &Bucket, after: Option<&[u8]>) -> Result<Page> {
     use std::ops::Bound;
     let start = match after {
         Some(key) => Bound::Excluded((bucket.as_bytes(), key)),
         None => Bound::Included((bucket.as_bytes(), [].as_slice())),
     };
-    let read = database.begin_read().map_err(internal)?;
-    let table = read.open_table(NAMES).map_err(internal)?;
-    let moments = Moments::open(&read, bucket)?;
     let (mut page, mut last) = (Page::default(), Vec::new());
-    for (seen, entry) in table.range((start, Bound::Unbounded)).map_err(internal)?.enumerate() {
-        let (place, _nothing) = entry.map_err(internal)?;
+    for (seen, entry) in view.entries.range((start, Bound::Unbounded)).map_err(internal)?.enumerate() {
+        let (place, entry) = entry.map_err(internal)?;
         let (owner, key) = place.value();
         if owner != bucket.as_bytes() {
             break;
@@ -230,58 +251,12 @@ fn list(database: &Database, bucket: &Bucket, after: Option<&[u8]>) -> Result<Pa
             break;
         }
         last = key.to_vec();
-        if !moments.is_over(key)? {
+        view.price += KEY_PRICE;
+        if !entries::is_over(bucket, entries::Entry::parse(entry.value())?.head) {
             page.keys.push(last.clone());
         }
     }
     Ok(page)
-}
-
-/// The writer thread: takes what is queued, does it in one transaction, commits, and only then answers.
-fn write_groups(database: &Database, mut queue: mpsc::Receiver<Job>) {
-    let mut group = Vec::with_capacity(GROUP);
-    while let Some(first) = queue.blocking_recv() {
-        let mut next = Some(first);
-        let mut bytes = 0;
-        while let Some(job) = next {
-            // Nothing was promised to whoever stopped waiting.
-            if !job.done.is_closed() {
-                bytes += job.work.bytes();
-                group.push(job);
-            }
-            next = (group.len() < GROUP && bytes < GROUP_BYTES).then(|| queue.try_recv().ok()).flatten();
-        }
-        if group.is_empty() {
-            continue;
-        }
-        match commit(database, &group) {
-            Ok(answers) => {
-                for (job, answer) in group.drain(..).zip(answers) {
-                    // Whoever asked may have stopped waiting; what was written stays written.
-                    let _gone = job.done.send(answer);
-                }
-            }
-            Err(error) => {
-                tracing::error!(target: "store", error = %error, writes = group.len(), "the embedded store did not commit");
-                for job in group.drain(..) {
-                    let _gone = job.done.send(Err(Error::Internal));
-                }
-            }
-        }
-    }
-}
-
-fn commit(database: &Database, group: &[Job]) -> std::result::Result<Vec<Result<Outcome>>, redb::Error> {
-    let transaction = database.begin_write()?;
-    let mut answers = Vec::with_capacity(group.len());
-    {
-        let mut tables = Tables::open(&transaction)?;
-        for job in group {
-            answers.push(tables.apply(job)?);
-        }
-    }
-    transaction.commit()?;
-    Ok(answers)
 }
 
 fn internal(error: impl std::error::Error) -> Error {

@@ -2,11 +2,10 @@
 
 use std::ops::Bound;
 
-use redb::{Database, ReadableDatabase as _};
-
-use super::{Embedded, NAMES, Outcome, Work, from_hex, internal, list, to_hex};
+use super::entries::{KEY_PRICE, View};
+use super::{Embedded, from_hex, internal, list, to_hex};
 use crate::store::account::Account;
-use crate::store::layout::Bucket;
+use crate::store::layout::{Bucket, owner};
 use crate::store::names::{Name, Names};
 use crate::store::{BATCH_MAX, Error, Result, Write};
 
@@ -19,7 +18,8 @@ impl Embedded {
             Some((bucket, from_hex(key)?))
         };
         let after = cursor.map(|cursor| place(cursor).ok_or(Error::BadCursor)).transpose()?;
-        self.reading(move |database| names(database, &prefix, after)).await
+        let of = owner(&prefix).to_vec();
+        self.readers.once(&of, move |view| names(view, &prefix, after)).await
     }
 
     /// One batch of the tenant's keys in the bucket, or in the first that it has.
@@ -31,46 +31,45 @@ impl Embedded {
     ) -> Result<Option<u64>> {
         let bucket = match only {
             Some(bucket) => Some(bucket),
-            None => self.reading(move |database| first_bucket(database, &prefix)).await?,
+            None => {
+                let of = owner(&prefix).to_vec();
+                self.readers.once(&of, move |view| first_bucket(view, &prefix)).await?
+            }
         };
         let Some(bucket) = bucket else { return Ok(None) };
         let of = bucket.clone();
-        let keys = self.reading(move |database| Ok(list(database, &of, None)?.keys)).await?;
+        let keys = self.readers.once(bucket.owner(), move |view| Ok(list(view, &of, None)?.keys)).await?;
         let removed = keys.len() as u64;
         if removed == 0 {
             return Ok(None);
         }
-        match self.work(account.clone(), bucket, Work::Write(Write::Delete(keys))).await? {
-            Outcome::Written(_) => Ok(Some(removed)),
-            Outcome::Answer(_) => Err(Error::Internal),
-        }
+        self.write(account, &bucket, Write::Delete(keys)).await?;
+        Ok(Some(removed))
     }
 }
 
-/// A place in the table of names.
+/// A place in the table of entries.
 type Place = (Vec<u8>, Vec<u8>);
 
-pub(super) fn first_bucket(database: &Database, prefix: &[u8]) -> Result<Option<Bucket>> {
-    let read = database.begin_read().map_err(internal)?;
-    let table = read.open_table(NAMES).map_err(internal)?;
+pub(super) fn first_bucket(view: &mut View, prefix: &[u8]) -> Result<Option<Bucket>> {
     let start: (&[u8], &[u8]) = (prefix, &[]);
-    let Some(first) = table.range(start..).map_err(internal)?.next() else { return Ok(None) };
-    let (place, _nothing) = first.map_err(internal)?;
+    let Some(first) = view.entries.range(start..).map_err(internal)?.next() else { return Ok(None) };
+    let (place, _entry) = first.map_err(internal)?;
     let (bucket, _) = place.value();
     Ok(Bucket::found(bucket, prefix))
 }
 
-fn names(database: &Database, prefix: &[u8], after: Option<Place>) -> Result<Names> {
-    let read = database.begin_read().map_err(internal)?;
-    let table = read.open_table(NAMES).map_err(internal)?;
+fn names(view: &mut View, prefix: &[u8], after: Option<Place>) -> Result<Names> {
     let mut found = Names::default();
     let mut at: Place = after.unwrap_or_else(|| (prefix.to_vec(), Vec::new()));
     loop {
         let start: (&[u8], &[u8]) = (&at.0, &at.1);
-        let Some(next) = table.range((Bound::Excluded(start), Bound::Unbounded)).map_err(internal)?.next() else {
+        view.price += KEY_PRICE;
+        let Some(next) = view.entries.range((Bound::Excluded(start), Bound::Unbounded)).map_err(internal)?.next()
+        else {
             return Ok(found);
         };
-        let (place, _nothing) = next.map_err(internal)?;
+        let (place, _entry) = next.map_err(internal)?;
         let (bucket, key) = place.value();
         let Some(rest) = bucket.strip_prefix(prefix) else { return Ok(found) };
         // A store is one name, and the search goes on behind its last key; of raw keys each is one.

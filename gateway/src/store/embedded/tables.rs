@@ -1,162 +1,321 @@
-//! What is in the file, and what one write does to it.
+//! The writer's transaction: what is at a key, and what a change does to it.
 //!
-//! Invariants: the tables of values and of names have the same keys; what a tenant has is what its line in the table of usage
-//! says, in every state that was committed.
+//! Invariants: what a tenant has is what its line in the table of usage says, in every state that was committed; a chunk is of
+//! one entry, or stands in the table of waste, from which it is taken away later.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeSet;
+use std::ops::Range;
 
-use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition, WriteTransaction};
+use redb::{ReadableTable as _, Table, TableDefinition, WriteTransaction};
 
+use super::entries::{CHUNK, CHUNKS, ENTRIES, Entry, Head, KEY_PRICE, Kind, Place, chunks};
 use super::lasting::Expiries;
-use super::{Job, Outcome, Work, internal, own};
+use super::layout::LAYOUTS;
+use super::raw::Keys;
+use super::{Result, SLICE, internal};
 use crate::store::account::{Account, Change, Usage};
 use crate::store::layout::Bucket;
-use crate::store::{Error, Prepared, Reply, Result, Write, Written, commands};
+use crate::store::{Allowance, Error};
 
-/// (bucket, key) → value, in byte order.
-pub(super) const VALUES: TableDefinition<'static, (&[u8], &[u8]), &[u8]> = TableDefinition::new("kv");
-/// The same keys without their values, so that a listing reads no value: one of a MiB takes pages of its own.
-pub(super) const NAMES: TableDefinition<'static, (&[u8], &[u8]), ()> = TableDefinition::new("kv-names");
 /// What a tenant has: bytes and keys.
 pub(super) const USAGE: TableDefinition<'static, &[u8], (u64, u64)> = TableDefinition::new("usage");
+/// (owner, first chunk) → the chunk behind the last: what is of no entry, or not yet.
+const WASTE: TableDefinition<'static, (&[u8], u64), u64> = TableDefinition::new("kv-waste");
+
+/// Keys of which the values are written, and what was there is taken away, in the slice that makes their entries.
+pub(super) const FEW: usize = 16;
 
 /// What the file did not do, which spoils the whole transaction.
 pub(super) type File<T> = std::result::Result<T, redb::Error>;
-/// Keys, and what is there from now on.
-pub(super) type Changes<'w> = Vec<(Cow<'w, [u8]>, Option<Cow<'w, [u8]>>)>;
+/// Keys, each once, and what is there from now on.
+pub(super) type Changes<'w> = Vec<(Cow<'w, [u8]>, Option<Fresh<'w>>)>;
+
+/// What is put at a key.
+pub(super) struct Fresh<'w> {
+    kind: Kind,
+    members: usize,
+    value: Given<'w>,
+}
+
+enum Given<'w> {
+    Bytes(Cow<'w, [u8]>),
+    /// In the file already, from this chunk on; and how long it is.
+    Staged(u64, usize),
+}
+
+impl<'w> Fresh<'w> {
+    pub(super) const fn of(kind: Kind, value: Cow<'w, [u8]>) -> Self {
+        Self { kind, members: 0, value: Given::Bytes(value) }
+    }
+
+    pub(super) const fn staged(kind: Kind, first: u64, length: usize) -> Self {
+        Self { kind, members: 0, value: Given::Staged(first, length) }
+    }
+
+    /// Of a set.
+    pub(super) fn with_members(self, members: usize) -> Self {
+        Self { members, ..self }
+    }
+
+    pub(super) fn length(&self) -> usize {
+        match &self.value {
+            Given::Bytes(value) => value.len(),
+            Given::Staged(_, length) => *length,
+        }
+    }
+
+    fn head(&self, goes: u64) -> Head {
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Head { kind: self.kind, members: number(self.members), length: number(self.length()), goes }
+    }
+}
 
 pub(super) struct Tables<'t> {
-    values: redb::Table<'t, (&'static [u8], &'static [u8]), &'static [u8]>,
-    names: redb::Table<'t, (&'static [u8], &'static [u8]), ()>,
-    usage: redb::Table<'t, &'static [u8], (u64, u64)>,
-    expiries: Expiries<'t>,
+    pub(super) entries: Table<'t, Place, &'static [u8]>,
+    pub(super) chunks: Table<'t, u64, &'static [u8]>,
+    pub(super) usage: Table<'t, &'static [u8], (u64, u64)>,
+    waste: Table<'t, (&'static [u8], u64), u64>,
+    pub(super) layouts: Table<'t, &'static [u8], u16>,
+    pub(super) expiries: Expiries<'t>,
+    /// The number of the next chunk, which outlives the transaction.
+    next: &'t mut u64,
+    /// What was touched since this was set to 0, in bytes.
+    pub(super) price: usize,
+    /// Whether there is anything to commit.
+    pub(super) is_changed: bool,
+    /// Owners with waste that is new.
+    pub(super) wasters: BTreeSet<Vec<u8>>,
 }
 
 impl<'t> Tables<'t> {
-    pub(super) fn open(transaction: &'t WriteTransaction) -> File<Self> {
-        let (values, names) = (transaction.open_table(VALUES)?, transaction.open_table(NAMES)?);
-        Ok(Self { values, names, usage: transaction.open_table(USAGE)?, expiries: Expiries::open(transaction)? })
+    pub(super) fn open(transaction: &'t WriteTransaction, next: &'t mut u64) -> File<Self> {
+        Ok(Self {
+            entries: transaction.open_table(ENTRIES)?,
+            chunks: transaction.open_table(CHUNKS)?,
+            usage: transaction.open_table(USAGE)?,
+            waste: transaction.open_table(WASTE)?,
+            layouts: transaction.open_table(LAYOUTS)?,
+            expiries: Expiries::open(transaction)?,
+            next,
+            price: 0,
+            is_changed: false,
+            wasters: BTreeSet::new(),
+        })
     }
 
-    /// Counts what every tenant has, in a file of a version that did not.
-    pub(super) fn count_if_never(&mut self) -> File<()> {
-        if !self.usage.is_empty()? || self.values.is_empty()? {
-            return Ok(());
+    pub(super) const fn next_mut(&mut self) -> &mut u64 {
+        self.next
+    }
+
+    /// The number of the first chunk that nobody has.
+    pub(super) fn first_free(&self) -> File<u64> {
+        let last = self.chunks.last()?.map_or(0, |(number, _)| number.value() + 1);
+        // What is noted as waste may not be there yet.
+        let mut noted = last;
+        for range in self.waste.iter()? {
+            noted = noted.max(range?.1.value());
         }
-        let mut sums: BTreeMap<Vec<u8>, Usage> = BTreeMap::new();
-        for entry in self.values.iter()? {
-            let (place, value) = entry?;
-            let (bucket, key) = place.value();
-            let Some(usage) = Bucket::usage_beside(bucket) else { continue };
-            let sum = sums.entry(usage).or_default();
-            sum.keys += 1;
-            sum.bytes += (key.len() + value.value().len()) as u64;
+        Ok(noted)
+    }
+
+    /// Who has waste from before the gateway ended.
+    pub(super) fn owners_of_waste(&self) -> File<Vec<Vec<u8>>> {
+        let mut owners: Vec<Vec<u8>> = Vec::new();
+        for range in self.waste.iter()? {
+            let (place, _) = range?;
+            let owner = place.value().0;
+            if owners.last().is_none_or(|last| last != owner) {
+                owners.push(owner.to_vec());
+            }
         }
-        for (usage, sum) in sums {
-            self.usage.insert(usage.as_slice(), (sum.bytes, sum.keys))?;
+        Ok(owners)
+    }
+
+    /// Whatever is there, over or not.
+    pub(super) fn before(&mut self, bucket: &Bucket, key: &[u8]) -> File<Result<Option<Entry>>> {
+        self.price += KEY_PRICE;
+        let entry = self.entries.get((bucket.as_bytes(), key))?;
+        Ok(entry.map(|entry| Entry::parse(entry.value())).transpose())
+    }
+
+    /// Writes a value that does not stand in its entry; its first chunk.
+    pub(super) fn put_chunks(&mut self, value: &[u8], first: Option<u64>) -> File<u64> {
+        let first = first.unwrap_or_else(|| self.reserve(chunks(value.len())));
+        for (number, chunk) in (first..).zip(value.chunks(CHUNK)) {
+            self.chunks.insert(number, chunk)?;
         }
+        self.price += value.len();
+        self.is_changed = true;
+        Ok(first)
+    }
+
+    pub(super) fn reserve(&mut self, chunks: u64) -> u64 {
+        let first = *self.next;
+        *self.next += chunks;
+        first
+    }
+
+    /// Notes chunks that are of no entry.
+    pub(super) fn note_waste(&mut self, owner: &[u8], range: &Range<u64>) -> File<()> {
+        self.waste.insert((owner, range.start), range.end)?;
+        self.is_changed = true;
         Ok(())
     }
 
-    /// The outer error spoils the whole group; the inner one is this caller's own, for which nothing was done.
-    pub(super) fn apply(&mut self, job: &Job) -> File<Result<Outcome>> {
-        let bucket = job.bucket.as_bytes();
-        if let Work::Write(write) = &job.work {
-            let over = self.expiries.over(&job.bucket, write.keys())?;
-            if !over.is_empty() {
-                // What makes it less is never refused.
-                let _less = self.change(&job.account, &job.bucket, &over)?;
+    /// Has it swept once this is committed.
+    pub(super) fn has_waste(&mut self, owner: &[u8]) {
+        self.wasters.insert(owner.to_vec());
+    }
+
+    /// They are of entries now.
+    pub(super) fn forget_waste(&mut self, owner: &[u8], first: u64) -> File<()> {
+        self.waste.remove((owner, first))?;
+        Ok(())
+    }
+
+    /// Takes waste of an owner away, one slice of it; whether there is more. Nobody of the owner's is writing chunks meanwhile.
+    pub(super) fn sweep(&mut self, owner: &[u8]) -> File<bool> {
+        let end = self.price + SLICE;
+        loop {
+            let next = self.waste.range((owner, 0)..=(owner, u64::MAX))?.next().transpose()?;
+            let Some(range) = next.map(|(place, end)| place.value().1..end.value()) else { return Ok(false) };
+            self.waste.remove((owner, range.start))?;
+            self.is_changed = true;
+            for number in range.clone() {
+                if self.price >= end {
+                    self.waste.insert((owner, number), range.end)?;
+                    return Ok(true);
+                }
+                let chunk = self.chunks.remove(number)?.map_or(0, |chunk| chunk.value().len());
+                self.price += chunk + KEY_PRICE / 16;
             }
         }
-        let done = match &job.work {
-            Work::Write(write) => {
-                self.written(bucket, write)?.map(|(changes, written)| (changes, Outcome::Written(written)))
-            }
-            Work::Command(command) => {
-                self.commanded(&job.bucket, command).map(|(changes, answer)| (changes, Outcome::Answer(answer)))
-            }
-        };
-        let (changes, outcome) = match done {
-            Ok(done) => done,
-            Err(error) => return Ok(Err(error)),
-        };
-        Ok(self.change(&job.account, &job.bucket, &changes)?.map(|()| outcome))
-    }
-
-    fn written<'w>(&self, bucket: &[u8], write: &'w Write) -> File<Result<(Changes<'w>, Written)>> {
-        let put = |key: &'w [u8], value: Cow<'w, [u8]>| (Cow::Borrowed(key), Some(value));
-        Ok(Ok(match write {
-            Write::Set(pairs) => {
-                let changes = pairs.iter().map(|(key, value)| put(key, Cow::Borrowed(value)));
-                (changes.collect(), Written::Done)
-            }
-            Write::Delete(keys) => {
-                let changes = keys.iter().map(|key| (Cow::Borrowed(key.as_slice()), None));
-                (changes.collect(), Written::Done)
-            }
-            Write::Increment(key, delta) => {
-                let now = self.values.get((bucket, key.as_slice()))?.map(|value| commands::decimal(value.value()));
-                let Some(sum) = now.unwrap_or(Some(0)).and_then(|now| now.checked_add(*delta)) else {
-                    return Ok(Err(Error::NotANumber));
-                };
-                (vec![put(key, Cow::Owned(sum.to_string().into_bytes()))], Written::Sum(sum))
-            }
-            Write::Swap { key, expected, new } => {
-                let now = self.values.get((bucket, key.as_slice()))?;
-                if now.as_ref().map(|value| value.value()) == expected.as_deref() {
-                    (vec![put(key, Cow::Borrowed(new))], Written::Swapped(true))
-                } else {
-                    (Vec::new(), Written::Swapped(false))
-                }
-            }
-        }))
-    }
-
-    fn commanded(&self, bucket: &Bucket, command: &Prepared) -> Result<(Changes<'static>, Vec<Reply>)> {
-        let get = |key: &[u8]| {
-            let value = self.values.get((bucket.as_bytes(), own(bucket, key))).map_err(internal)?;
-            Ok(value.map(|value| value.value().to_vec()))
-        };
-        let (changes, value) = commands::run(command, get)?;
-        let changes =
-            changes.into_iter().map(|(key, value)| (Cow::Owned(own(bucket, &key).to_vec()), value.map(Cow::Owned)));
-        Ok((changes.collect(), command.answer(value)))
     }
 
     /// Does the changes, if the tenant may have what they come to.
-    fn change(&mut self, account: &Account, of: &Bucket, changes: &Changes<'_>) -> File<Result<()>> {
-        let bucket = of.as_bytes();
-        let mut sum = Change::default();
-        let mut seen: HashMap<&[u8], Option<usize>> = HashMap::new();
-        for (key, value) in changes {
-            let before = match seen.get(key.as_ref()) {
-                Some(before) => *before,
-                None => self.values.get((bucket, key.as_ref()))?.map(|value| value.value().len()),
-            };
-            let after = value.as_ref().map(|value| value.len());
-            sum = sum.plus(Change::of(key, before, after));
-            seen.insert(key, after);
-        }
+    pub(super) fn change(&mut self, account: &Account, of: &Bucket, changes: &Changes<'_>) -> File<Result<()>> {
+        let befores = match self.befores(of, changes)? {
+            Ok(befores) => befores,
+            Err(error) => return Ok(Err(error)),
+        };
+        let sum = sum(changes, &befores);
         let usage = account.usage.as_bytes();
         let (bytes, keys) = self.usage.get(usage)?.map_or((0, 0), |usage| usage.value());
         let after = match (Usage { bytes, keys }).after(sum, account.allowance) {
             Ok(after) => after,
             Err(what) => return Ok(Err(Error::OverQuota(what))),
         };
-        for (key, value) in changes {
-            if let Some(value) = value {
-                self.values.insert((bucket, key.as_ref()), value.as_ref())?;
-                self.names.insert((bucket, key.as_ref()), ())?;
-            } else {
-                self.values.remove((bucket, key.as_ref()))?;
-                self.names.remove((bucket, key.as_ref()))?;
+        let goes = super::lasting::end(of);
+        let mut waste = Vec::new();
+        // Of few keys, what they had goes at once; of many it is taken away in slices.
+        let room = if changes.len() <= FEW { 2 * SLICE } else { 0 };
+        for ((key, fresh), before) in changes.iter().zip(&befores) {
+            if let Some(before) = before {
+                self.expiries.forget(of, before.head.goes, key)?;
+                if let Some(range) = before.far() {
+                    self.drop_chunks(range, room.saturating_sub(before.head.bytes()), &mut waste)?;
+                }
+            }
+            match fresh {
+                Some(fresh) => self.put(of, key, fresh, goes)?,
+                None if before.is_some() => {
+                    self.entries.remove((of.as_bytes(), key.as_ref()))?;
+                    self.is_changed = true;
+                }
+                None => {}
             }
         }
-        self.expiries.note(of, changes)?;
+        for range in &waste {
+            self.has_waste(of.owner());
+            self.note_waste(of.owner(), range)?;
+        }
         if sum != Change::default() {
             self.usage.insert(usage, (after.bytes, after.keys))?;
         }
         Ok(Ok(()))
+    }
+
+    fn befores(&mut self, of: &Bucket, changes: &Changes<'_>) -> File<Result<Vec<Option<Entry>>>> {
+        let mut befores = Vec::with_capacity(changes.len());
+        for (key, _) in changes {
+            match self.before(of, key)? {
+                Ok(before) => befores.push(before),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(befores))
+    }
+
+    /// Whether the tenant may have what the changes come to, as far as is known before they are done.
+    pub(super) fn may(&mut self, account: &Account, of: &Bucket, changes: &Changes<'_>) -> File<Result<()>> {
+        let Some(allowance) = account.allowance else { return Ok(Ok(())) };
+        let befores = match self.befores(of, changes)? {
+            Ok(befores) => befores,
+            Err(error) => return Ok(Err(error)),
+        };
+        // What is over goes first, and makes room.
+        let most = Allowance { keys: u64::MAX, ..allowance };
+        let most = if of.ttl().is_some() { None } else { Some(most) };
+        let (bytes, keys) = self.usage.get(account.usage.as_bytes())?.map_or((0, 0), |usage| usage.value());
+        Ok((Usage { bytes, keys }).after(sum(changes, &befores), most).map(|_| ()).map_err(Error::OverQuota))
+    }
+
+    fn put(&mut self, of: &Bucket, key: &[u8], fresh: &Fresh<'_>, goes: u64) -> File<()> {
+        self.bring(of.as_bytes(), key, fresh, goes)?;
+        self.expiries.note(of, goes, key)
+    }
+
+    /// Makes an entry, and nothing else.
+    pub(super) fn bring(&mut self, bucket: &[u8], key: &[u8], fresh: &Fresh<'_>, goes: u64) -> File<()> {
+        let head = fresh.head(goes);
+        let entry = match &fresh.value {
+            Given::Staged(first, _) => head.far(*first),
+            Given::Bytes(value) if head.is_near() => head.near(value),
+            Given::Bytes(value) => head.far(self.put_chunks(value, None)?),
+        };
+        self.price += entry.len();
+        self.entries.insert((bucket, key), entry.as_slice())?;
+        self.is_changed = true;
+        Ok(())
+    }
+
+    /// Takes chunks away, up to a price, or calls them waste. Those of one batch follow each other, and are one piece of it.
+    fn drop_chunks(&mut self, range: Range<u64>, most: usize, waste: &mut Vec<Range<u64>>) -> File<()> {
+        if self.price > most {
+            match waste.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => waste.push(range),
+            }
+            return Ok(());
+        }
+        for number in range {
+            self.price += self.chunks.remove(number)?.map_or(0, |chunk| chunk.value().len());
+        }
+        Ok(())
+    }
+}
+
+fn sum(changes: &Changes<'_>, befores: &[Option<Entry>]) -> Change {
+    changes.iter().zip(befores).fold(Change::default(), |sum, ((key, fresh), before)| {
+        let before = before.as_ref().map(|before| before.head.bytes());
+        sum.plus(Change::of(key, before, fresh.as_ref().map(Fresh::length)))
+    })
+}
+
+/// What commands on raw keys find; these stay until they are taken away.
+pub(super) struct Found<'a, 't> {
+    pub(super) tables: &'a mut Tables<'t>,
+    pub(super) bucket: &'a Bucket,
+}
+
+impl Keys for Found<'_, '_> {
+    fn look(&mut self, key: &[u8]) -> Result<Option<Entry>> {
+        self.tables.before(self.bucket, key).map_err(internal)?
+    }
+
+    fn value(&mut self, entry: &Entry, skip: usize) -> Result<Vec<u8>> {
+        self.tables.price += entry.head.bytes();
+        entry.value(&self.tables.chunks, skip)
     }
 }

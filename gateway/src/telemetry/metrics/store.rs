@@ -1,0 +1,39 @@
+//! What is counted of calls on the store, and of the embedded store's work for them.
+
+use std::time::Duration as Time;
+
+use super::super::labels::{OfSlice, StorageCall};
+use super::Metrics;
+
+impl Metrics {
+    pub(super) fn register_store(&mut self) {
+        let r = &mut self.registry;
+        r.register("storage_calls", "Calls on the store", self.storage.clone());
+        r.register(
+            "storage_call_duration_seconds",
+            "From a call on the store to its answer",
+            self.storage_duration.clone(),
+        );
+        r.register(
+            "store_slice_seconds",
+            "For how long one slice of a tenant's work held a reader or the writer of the embedded store",
+            self.store_slices.clone(),
+        );
+        r.register(
+            "store_jobs_dropped",
+            "Calls on the embedded store that were not done, or not to their end, since their caller had left",
+            self.store_jobs_dropped.clone(),
+        );
+    }
+
+    pub(crate) fn storage_call(&self, call: &'static str, outcome: &'static str, took: Time) {
+        self.storage.get_or_create(&StorageCall { call, outcome }).inc();
+        self.storage_duration.observe(took.as_secs_f64());
+        self.storage_latencies.observe(took);
+    }
+
+    /// `by` is `reader` or `writer`.
+    pub(crate) fn store_slice(&self, by: &'static str, took: Time) {
+        self.store_slices.get_or_create(&OfSlice { by }).observe(took.as_secs_f64());
+    }
+}
