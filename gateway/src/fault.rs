@@ -25,7 +25,9 @@ pub(crate) enum Fault {
     ClientGone,
     #[error("the tenant used up its quota of {}", .0.name())]
     Quota(Quotum),
-    #[error("the request came back to a tenant that it had been at already")]
+    #[error(
+        "the request came back to a tenant that it had been at already, or too many of the gateway's instances came before it"
+    )]
     Loop,
     #[error("the component trapped")]
     Trap,

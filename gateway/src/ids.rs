@@ -147,6 +147,47 @@ impl RequestId {
     }
 }
 
+/// Where a message stands in a line of messages, of which each was sent for the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Messages so far, this one included; 0 where there is none yet.
+    pub(crate) number: u32,
+    /// The request, message or run that all of them come from.
+    pub(crate) cause: RequestId,
+}
+
+impl Line {
+    /// Of what is no message, and was caused by none.
+    pub(crate) const fn none(cause: RequestId) -> Self {
+        Self { number: 0, cause }
+    }
+
+    /// Of a message of which nothing more is known.
+    pub(crate) fn first() -> Self {
+        Self { number: 1, cause: RequestId::new() }
+    }
+
+    pub(crate) const fn next(self) -> Self {
+        Self { number: self.number.saturating_add(1), ..self }
+    }
+
+    /// As it is displayed; a number alone is of a cause that nobody knows.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (number, cause) = text.split_once('.').map_or((text, None), |(number, cause)| (number, Some(cause)));
+        let cause = match cause {
+            Some(cause) => RequestId(uuid::Uuid::try_parse(cause).ok()?),
+            None => RequestId::new(),
+        };
+        Some(Self { number: number.parse().ok()?, cause })
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.number, self.cause)
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.simple().fmt(f)
@@ -180,6 +221,16 @@ mod tests {
         }
         for bad in ["", "_a", "-a", "a b", "a.b", "é", &"a".repeat(64)] {
             assert!(ComponentName::of_manifest(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_read_as_it_is_written() {
+        let line = Line::none(RequestId::new()).next().next();
+        assert_eq!((line.number, Line::parse(&line.to_string())), (2, Some(line)));
+        assert_eq!(Line::parse("16").map(|line| line.number), Some(16));
+        for bad in ["", ".", "x", "-1", "1.", "1.x", "99999999999", "1.2.3"] {
+            assert_eq!(Line::parse(bad), None, "{bad}");
         }
     }
 

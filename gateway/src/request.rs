@@ -202,7 +202,7 @@ impl Road {
         let admitted = refuse_slowly(self.doors.admit(routed).await, &ledger, record).await?;
         record.queued(admitted.queued);
         let request = Request::from_parts(parts, body);
-        let reply = self.sandbox.run(admitted, request, verdict, Arc::clone(record)).await?;
+        let reply = self.sandbox.run(admitted, request, verdict, Arc::clone(record), None).await?;
         let mut answer = response::of_reply(reply, is_head, &self.tasks)?;
         let keeping = asked.and_then(|asked| asked.answered(&mut answer));
         Ok(match keeping {

@@ -1,7 +1,7 @@
 //! The isolation matrix: every host call that takes a name or a key, tried by one tenant on what is another's.
 //!
-//! A new host call gets its line here. Files, private routes and requests to oneself are tried in `app_http`, outbound HTTP in
-//! `egress`; sockets have no grants: there is nothing to reach.
+//! A new host call gets its line here. Files, private routes and requests to oneself are tried in `app_http`, and what all of
+//! those may use together in `budget`; outbound HTTP in `egress`; sockets have no grants: there is nothing to reach.
 
 use tests::{Gateway, Protocol, Redis, Site, Storage, Tenant};
 

@@ -10,6 +10,7 @@ mod app;
 mod app_http;
 mod article;
 mod bombs;
+mod budget;
 mod cached;
 mod candidates;
 mod check;

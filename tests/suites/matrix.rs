@@ -1,5 +1,7 @@
 //! Every limit and every quota × what exactly whoever passes it gets: status, problem type, log field, metric.
 //!
+//! What a request asks of its own tenant has the same rows in `budget`.
+//!
 //! The rows are held against the keys that a tenant's file may have, so a new limit without its row fails here. There are no
 //! gaps, and none may come.
 

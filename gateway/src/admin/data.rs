@@ -17,7 +17,7 @@ use super::Admin;
 use super::moves::Moves;
 use super::refusal::{Json, Path, ProblemDetails, Refusal};
 use crate::config::Plan;
-use crate::ids::{STORE_RULE, StoreName, TenantId};
+use crate::ids::{Line, STORE_RULE, StoreName, TenantId};
 use crate::store::{Allowance, Error, Name, Raw, Reply, Scoped, Store, Text};
 
 /// A batch of 8 MiB, all of it quotation marks at the worst.
@@ -137,7 +137,7 @@ impl Data {
                 let [channel, payload] = asked.keys.as_slice() else {
                     return Err(Refusal::new(StatusCode::BAD_REQUEST, "a channel and a message are two"));
                 };
-                raw().publish(&channel.0, &payload.0).await.map_err(|error| refusal(&error))?;
+                raw().publish(&channel.0, &payload.0, Line::first()).await.map_err(|error| refusal(&error))?;
                 Ok(json!({ "published": true }))
             }
             Call::Dead | Call::Replay | Call::Forget => self.dead(tenant, call, asked).await,

@@ -17,7 +17,7 @@ use super::stdio::LogStream;
 use super::table::Table;
 use super::weight::Touched;
 use crate::telemetry::{GuestLogs, Record, Stream};
-use crate::tenant::{Component, Count, Handler, Ledger, Limits, Tenant, cost};
+use crate::tenant::{Budget, Component, Count, Handler, Ledger, Limits, Tenant, cost};
 
 /// Bytes of one set of header fields, as they are held in memory.
 const FIELDS_BYTES_MAX: usize = 48 << 10;
@@ -34,6 +34,8 @@ pub(crate) struct Guest {
     pub(crate) meter: Meter,
     pub(crate) record: Arc<Record>,
     pub(crate) ledger: Arc<Ledger>,
+    /// What it may use, with all that the same cause began.
+    pub(crate) budget: Budget,
     /// Fuel for the host's work, all of it until now.
     fuel_of_host: u64,
     /// Fuel for a call of the host.
@@ -69,6 +71,7 @@ pub(crate) struct Make<'a> {
     pub(crate) egress: &'a Arc<Egress>,
     /// Whom the request has been at (CDN-Loop), for those that the guest sends.
     pub(crate) chain: http::HeaderValue,
+    pub(crate) budget: &'a Budget,
 }
 
 impl Guest {
@@ -98,6 +101,8 @@ impl Guest {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
         let meter = Meter::new(make.limits.memory, Arc::clone(&make.tenant.ledger), Arc::clone(make.memory));
+        // It has nothing yet, for which there is room.
+        let _joined = meter.join(make.budget.memory());
         let table = Table::new(meter.account());
         Self {
             wasi: wasi.build(),
@@ -110,6 +115,7 @@ impl Guest {
                 notices: notices.clone(),
                 max: make.limits.outbound,
                 chain: make.chain.clone(),
+                budget: make.budget.clone(),
                 owed: 0,
                 account: Arc::clone(meter.account()),
                 alive: Arc::default(),
@@ -119,6 +125,7 @@ impl Guest {
             meter,
             record: Arc::clone(make.record),
             ledger: Arc::clone(&make.tenant.ledger),
+            budget: make.budget.clone(),
             fuel_of_host: cost::INSTANCE,
             call_cost: if make.component.files.is_some() { cost::HOST_CALL_WITH_FILES } else { cost::HOST_CALL },
             is_tick: false,
@@ -146,9 +153,17 @@ impl Guest {
         self.outbound.record = Arc::clone(record);
     }
 
-    /// Ready for another request of the same tenant to the same component.
-    pub(crate) fn begin_again(&mut self, limits: &Limits, record: &Arc<Record>, chain: http::HeaderValue) {
+    /// Ready for another request of the same tenant to the same component. Whether what it has of memory finds room in that
+    /// request's budget; it must not be used where it does not.
+    pub(crate) fn begin_again(
+        &mut self,
+        limits: &Limits,
+        record: &Arc<Record>,
+        chain: http::HeaderValue,
+        budget: &Budget,
+    ) -> bool {
         self.belong_to(record);
+        (self.budget, self.outbound.budget) = (budget.clone(), budget.clone());
         self.outbound.chain = chain;
         self.outbound.max = limits.outbound;
         self.outbound.owed = 0;
@@ -161,6 +176,7 @@ impl Guest {
         self.notices.begin_again();
         self.otel = otel::Sent::default();
         (self.is_tick, self.body_bytes, self.log_lines) = (false, 0, 0);
+        self.meter.join(budget.memory())
     }
 
     /// By which of its handlers it is called, where its tenant's file says so.

@@ -17,7 +17,7 @@ use crate::deadline::Deadline;
 use crate::fault::Quotum;
 use crate::http::{CDN_LOOP, cdn_loop};
 use crate::telemetry::{OutboundSpan, Record};
-use crate::tenant::{Component, Outbound, Place, Tenant, WhenFull, cost};
+use crate::tenant::{Budget, Component, Outbound, Place, Tenant, WhenFull, cost};
 
 /// What one write to a body may bring: a record of TLS.
 pub(super) const CHUNK_BYTES_MAX: usize = 16 << 10;
@@ -36,6 +36,8 @@ pub(super) struct WayOut {
     pub(super) max: u64,
     /// Whom the request has been at, which all that leave carry on.
     pub(super) chain: HeaderValue,
+    /// What the instance may use, with all that the same cause began.
+    pub(super) budget: Budget,
     /// Fuel for requests that were sent, until it is charged.
     pub(super) owed: u64,
     /// What the instance's memory is counted in.
@@ -75,7 +77,8 @@ impl WasiHttpHooks for WayOut {
         _done: Done,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         self.owed += cost::OUTBOUND;
-        if self.record.went_out() >= self.max {
+        if self.record.went_out() >= self.max || !self.budget.take_outbound() {
+            self.notices.outbound_used_up(self.max);
             return Box::new(std::future::ready(Err(Error::ConnectionLimitReached)));
         }
         let target = match Target::of(request.uri(), &self.component.egress) {
@@ -114,9 +117,11 @@ impl WasiHttpHooks for WayOut {
         };
         let egress = Arc::clone(&self.egress);
         if let Some(whom) = target.own() {
+            let budget = self.budget.inner();
+            self.notices.will_be_refused(&self.chain, &budget);
             return Box::new(async move {
                 let outbound = outbound.await?;
-                let answered = egress.ask(Asked { tenant: tenant.id.clone(), whom, request }).await;
+                let answered = egress.ask(Asked { tenant: tenant.id.clone(), whom, request, budget }).await;
                 told(span, answered.as_ref().ok().map(http::Response::status));
                 let response = answered?;
                 let done: Done = Box::new(std::future::ready(Ok(())));

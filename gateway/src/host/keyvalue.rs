@@ -114,7 +114,8 @@ impl Guest {
         let (ops, bytes) = (ops.max(1) as u64, bytes as u64);
         let before = self.record.storage_op(ops);
         let max = self.stores.ops_max;
-        if before.saturating_add(ops) > max {
+        let has_room = before.saturating_add(ops) <= max && self.budget.take_storage_ops(ops);
+        if !has_room {
             return Err(format!("quota-exceeded: storage_ops {max}"));
         }
         if let Err(quotum) = self.ledger.store(ops, bytes) {

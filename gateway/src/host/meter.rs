@@ -3,8 +3,8 @@
 //! Invariant: what the host keeps is [`Held`], which gives its bytes back when it is dropped. Whoever keeps something keeps
 //! its `Held` beside it, so what was forgotten is given back too early and never too late.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::ResourceLimiter;
 
@@ -41,6 +41,8 @@ pub(super) struct Account {
     denied: AtomicU8,
     ledger: Arc<Ledger>,
     gateway: Arc<Count>,
+    /// Bytes of all instances of the request's budget, of which these are part. Held while the sum changes.
+    whole: Mutex<Option<Arc<Count>>>,
 }
 
 const DENIED: [Option<Denied>; 4] = [None, Some(Denied::Request), Some(Denied::Tenant), Some(Denied::Gateway)];
@@ -51,31 +53,56 @@ const ELEMENT_BYTES: u64 = 8;
 const PARTS_MAX: usize = 100;
 
 impl Account {
+    /// The request's sum, and with it the right to change what is part of it.
+    fn whole(&self) -> MutexGuard<'_, Option<Arc<Count>>> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn grow(&self, by: u64) -> bool {
-        let max = self.max.load(Ordering::Relaxed);
-        let fits = |used: u64| used.checked_add(by).filter(|used| *used <= max);
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
-        let denied = if taken.is_err() {
-            1
-        } else if !self.ledger.grow(by) {
-            self.used.fetch_sub(by, Ordering::Relaxed);
-            2
-        } else if !self.gateway.add(by) {
-            self.ledger.shrink(by);
-            self.used.fetch_sub(by, Ordering::Relaxed);
-            3
-        } else {
-            self.peak.fetch_max(self.used(), Ordering::Relaxed);
-            return true;
+        let whole = self.whole();
+        let (max, leave_whole) = (self.max.load(Ordering::Relaxed), || whole.iter().for_each(|whole| whole.give_back(by)));
+        let wanted = self.used().checked_add(by).filter(|wanted| *wanted <= max);
+        let denied = match wanted.filter(|_| whole.as_ref().is_none_or(|whole| whole.add(by))) {
+            None => 1,
+            Some(_) if !self.ledger.grow(by) => {
+                leave_whole();
+                2
+            }
+            Some(_) if !self.gateway.add(by) => {
+                leave_whole();
+                self.ledger.shrink(by);
+                3
+            }
+            Some(wanted) => {
+                self.used.store(wanted, Ordering::Relaxed);
+                self.peak.fetch_max(wanted, Ordering::Relaxed);
+                return true;
+            }
         };
         self.denied.store(denied, Ordering::Relaxed);
         false
     }
 
     fn shrink(&self, by: u64) {
+        let whole = self.whole();
         self.used.fetch_sub(by, Ordering::Relaxed);
         self.ledger.shrink(by);
         self.gateway.give_back(by);
+        whole.iter().for_each(|whole| whole.give_back(by));
+    }
+
+    fn join(&self, new: &Arc<Count>) -> bool {
+        let mut whole = self.whole();
+        whole.take().iter().for_each(|old| old.give_back(self.used()));
+        let joins = new.add(self.used());
+        if joins {
+            *whole = Some(Arc::clone(new));
+        }
+        joins
+    }
+
+    fn leave(&self) {
+        self.whole().take().iter().for_each(|old| old.give_back(self.used()));
     }
 
     fn used(&self) -> u64 {
@@ -134,8 +161,18 @@ impl Drop for Held {
 impl Meter {
     pub(crate) fn new(max: u64, ledger: Arc<Ledger>, gateway: Arc<Count>) -> Self {
         let (used, peak, denied) = Default::default();
-        let account = Arc::new(Account { used, peak, max: max.into(), denied, ledger, gateway });
+        let account = Arc::new(Account { used, peak, max: max.into(), denied, ledger, gateway, whole: Mutex::default() });
         Self { account, own: 0, granted: 0, grown: 0 }
+    }
+
+    /// Makes what it has, and will have, part of this sum and of no other. Returns whether there is room.
+    pub(crate) fn join(&self, whole: &Arc<Count>) -> bool {
+        self.account.join(whole)
+    }
+
+    /// Makes what it has part of no request's sum.
+    pub(crate) fn leave(&self) {
+        self.account.leave();
     }
 
     /// For another request in the same instance, which may have so many bytes.
@@ -319,5 +356,32 @@ mod tests {
         assert_eq!((ledger.memory_now(), gateway.now()), (50, 50), "a request that is still on its way");
         drop(held);
         assert_eq!((ledger.memory_now(), gateway.now()), (0, 0));
+    }
+
+    #[test]
+    fn instances_of_one_request_share_its_memory_while_they_are_part_of_it() {
+        let id = TenantId::parse("acme").unwrap();
+        let ledger = Registry::default().ledger(&id, &Quota::unbounded(), true);
+        let (gateway, whole) = (Arc::new(Count::of(10_000)), Arc::new(Count::of(1000)));
+        let meter = || Meter::new(1000, Arc::clone(&ledger), Arc::clone(&gateway));
+        let (mut one, mut two) = (meter(), meter());
+        assert!(one.join(&whole) && two.join(&whole));
+        assert!(one.memory_growing(0, 600, None).unwrap());
+        let held = two.hold(100).unwrap();
+        assert!(two.memory_growing(0, 300, None).unwrap(), "to the last byte");
+        assert!(!two.memory_growing(300, 301, None).unwrap());
+        assert_eq!((two.denied(), whole.now()), (Some(Denied::Request), 1000));
+        drop(held);
+        assert!(one.memory_growing(600, 700, None).unwrap());
+        one.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
+        assert_eq!(whole.now(), 900);
+        // One that rests is part of no request, and what it has is part of the next one's.
+        one.leave();
+        assert_eq!((whole.now(), ledger.memory_now()), (300, 900));
+        let next = Arc::new(Count::of(599));
+        assert!(!one.join(&next), "it has more than the next request may");
+        assert!(one.join(&whole));
+        drop((one, two));
+        assert_eq!((whole.now(), ledger.memory_now(), gateway.now()), (0, 0, 0));
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::stdio::LogStream;
-use crate::tenant::Component;
+use crate::http::cdn_loop;
+use crate::tenant::{Budget, Component, MESSAGES_IN_A_LINE_MAX};
 
 /// The most lines that a request has; the last one says that no more follow.
 const NOTICES_MAX: usize = 10;
@@ -43,6 +44,41 @@ impl Notices {
                 self.log.line("tollgate: (further lines of this kind are left out for this request)");
             }
             std::cmp::Ordering::Greater => {}
+        }
+    }
+
+    /// Says why an outbound request went nowhere that every grant allows.
+    pub(super) fn outbound_used_up(&self, max: u64) {
+        self.say(&format!(
+            "an outbound request was refused: limits.outbound ({max} here) is for a request and for all that it asks of its own \
+             tenant together"
+        ));
+    }
+
+    /// Says why a request to the own tenant is about to be refused, where it is.
+    pub(super) fn will_be_refused(&self, chain: &http::HeaderValue, budget: &Budget) {
+        if cdn_loop::is_full(chain) {
+            self.say(&format!(
+                "a request to the own tenant was refused: {} came before it, of which each was made by the one before",
+                cdn_loop::HOPS_MAX
+            ));
+        } else if budget.check().is_err() {
+            self.say(
+                "a request to the own tenant was refused: it spends what is left of limits.fuel and limits.time of the request \
+                 that makes it, and too little is left",
+            );
+        }
+    }
+
+    /// Says why a message was not sent.
+    pub(super) fn too_many_messages(&self, budget: &Budget) {
+        if budget.next_message().is_none() {
+            self.say(&format!(
+                "a message was refused: {MESSAGES_IN_A_LINE_MAX} came before it, of which each was sent for the one before"
+            ));
+        } else {
+            let (max, cause) = (budget.messages_max(), budget.line().cause);
+            self.say(&format!("a message was refused: {max} were sent already for messages that come from {cause}"));
         }
     }
 

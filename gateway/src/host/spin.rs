@@ -4,8 +4,9 @@
 //! is reached is the tenant's own namespace either way, and which server answers is never the guest's choice.
 
 use crate::host::guest::Guest;
+use crate::ids::Line;
 use crate::store::{self, Raw, Reply, Scoped, Value};
-use crate::tenant::cost;
+use crate::tenant::{MESSAGES_IN_A_LINE_MAX, cost};
 
 pub(super) mod one {
     //! Of a component that imports it without a version; made from `wit/fermyon-spin-1`.
@@ -125,7 +126,23 @@ impl Guest {
 
     pub(super) async fn send(&mut self, raw: &Raw, channel: &str, payload: &[u8]) -> Answer<()> {
         self.spend(1, channel.len() + payload.len())?;
-        Ok(raw.publish(channel.as_bytes(), payload).await?)
+        let line = self.next_message()?;
+        Ok(raw.publish(channel.as_bytes(), payload, line).await?)
+    }
+
+    /// Where a message stands that the guest sends, in the line of those of which each was sent for the one before.
+    pub(super) fn next_message(&self) -> Result<Line, String> {
+        let max = self.budget.messages_max();
+        let next = self.budget.next_message();
+        let sent = next.filter(|line| self.ledger.send_message(*line, max));
+        sent.ok_or_else(|| {
+            self.notices.too_many_messages(&self.budget);
+            self.ledger.figures.message_refused();
+            match next {
+                None => format!("quota-exceeded: messages in a line {MESSAGES_IN_A_LINE_MAX}"),
+                Some(_) => format!("quota-exceeded: messages of one cause {max}"),
+            }
+        })
     }
 
     /// A command of Redis, which is one operation, and what it carries and brings.

@@ -258,11 +258,18 @@ impl<U: Send + 'static> redis::HostConnectionWithStore<U> for HasSelf<Guest> {
 
     async fn publish(at: &At<U>, to: To, channel: String, payload: Vec<u8>) -> Told<(), redis::Error> {
         let raw = raw(at, &to)?;
-        let _held = match at.with(|mut access| carried(access.get(), channel.len() + payload.len())) {
-            Ok(held) => held,
-            Err(failed) => return Ok(Err(redis_error(failed))),
-        };
-        Ok(raw.publish(channel.as_bytes(), &payload).await.map_err(|error| redis_error(error.into())))
+        let paid: Answer<_> = at.with(|mut access| {
+            let guest = access.get();
+            let held = carried(guest, channel.len() + payload.len())?;
+            Ok((held, guest.next_message()?))
+        });
+        match paid {
+            Ok((_held, line)) => {
+                let sent = raw.publish(channel.as_bytes(), &payload, line).await;
+                Ok(sent.map_err(|error| redis_error(error.into())))
+            }
+            Err(refused) => Ok(Err(redis_error(refused))),
+        }
     }
 
     async fn get(at: &At<U>, from: To, key: String) -> Told<Option<Vec<u8>>, redis::Error> {

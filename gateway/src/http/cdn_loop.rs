@@ -2,19 +2,21 @@
 //!
 //! A guest can neither take its tenant off the list nor keep from being put on it: the field of an outbound request is made
 //! from what came in, whatever the guest says. A client that forges one harms its own request only.
+//! An entry says how many messages of components came before it, and where those come from (`m`), so that a line of messages that leaves by HTTP, through
+//! another tenant, is counted on.
 //! Limit: [`HOPS_MAX`] entries of this gateway, whoever they are of.
 
 use http::header::HeaderMap;
 use http::{HeaderName, HeaderValue};
 
 use crate::fault::Fault;
-use crate::ids::{Digest, TenantId};
+use crate::ids::{Digest, Line, TenantId};
 
 pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 /// Our cdn-id, a pseudonym in the RFC's words.
 const PSEUDONYM: &str = "tollgate";
 /// The most tenants that one request may go through, one after the other.
-const HOPS_MAX: usize = 8;
+pub(crate) const HOPS_MAX: usize = 8;
 /// What is kept of a chain that others have written.
 const CHAIN_BYTES_MAX: usize = 4096;
 
@@ -38,7 +40,8 @@ pub(crate) fn check(headers: &HeaderMap, tenant: &TenantId) -> Result<(), Fault>
         return Ok(());
     }
     let own = entry(tenant);
-    if ours(headers).any(|entry| entry == own) { Err(Fault::Loop) } else { check_depth(headers) }
+    let is_own = |entry: String| entry.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with(';'));
+    if ours(headers).any(is_own) { Err(Fault::Loop) } else { check_depth(headers) }
 }
 
 /// The same for a request from one component of a tenant to another, which may come back, and no deeper than others.
@@ -54,15 +57,32 @@ fn ours(headers: &HeaderMap) -> impl Iterator<Item = String> {
     entries(headers).filter(|entry| entry.split(';').next() == Some(PSEUDONYM))
 }
 
+/// Whether a request that carries this chain is refused by [`check_depth`].
+pub(crate) fn is_full(onward: &HeaderValue) -> bool {
+    check_depth(&HeaderMap::from_iter([(CDN_LOOP, onward.clone())])).is_err()
+}
+
+/// Messages of components that came before this request; the longest line that is said.
+pub(crate) fn line(headers: &HeaderMap) -> Option<Line> {
+    if !headers.contains_key(CDN_LOOP) {
+        return None;
+    }
+    let said = |entry: String| entry.split("; ").find_map(|part| Line::parse(part.strip_prefix("m=")?));
+    ours(headers).filter_map(said).max_by_key(|line| line.number)
+}
+
 /// Whether the request that made this chain was itself sent by a guest, of this gateway or of another: the last entry is our
 /// tenant's, and there is one before it.
 pub(crate) fn came_from_a_guest(onward: &HeaderValue) -> bool {
     onward.to_str().is_ok_and(|chain| chain.matches(PSEUDONYM).count() > 1)
 }
 
-/// What outbound requests of this one carry.
-pub(crate) fn onward(headers: &HeaderMap, tenant: &TenantId) -> HeaderValue {
-    let own = entry(tenant);
+/// What outbound requests of this one carry, where these messages came before it.
+pub(crate) fn onward(headers: &HeaderMap, tenant: &TenantId, line: Line) -> HeaderValue {
+    let mut own = entry(tenant);
+    if line.number > 0 {
+        own += &format!("; m={line}");
+    }
     let mut chain: Vec<String> = entries(headers).collect();
     let room = CHAIN_BYTES_MAX - own.len();
     // Ours are what cuts a loop: of a chain that is too long, others' entries go.
@@ -78,6 +98,11 @@ pub(crate) fn onward(headers: &HeaderMap, tenant: &TenantId) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::RequestId;
+
+    fn none() -> Line {
+        Line::none(RequestId::new())
+    }
 
     fn id(name: &str) -> TenantId {
         TenantId::parse(name).unwrap()
@@ -90,10 +115,10 @@ mod tests {
     #[test]
     fn a_request_may_pass_each_tenant_once() {
         check(&HeaderMap::new(), &id("a")).unwrap();
-        let after_a = headers(&onward(&HeaderMap::new(), &id("a")));
+        let after_a = headers(&onward(&HeaderMap::new(), &id("a"), none()));
         assert_eq!(check(&after_a, &id("a")), Err(Fault::Loop));
         check(&after_a, &id("b")).unwrap();
-        let after_b = headers(&onward(&after_a, &id("b")));
+        let after_b = headers(&onward(&after_a, &id("b"), none()));
         assert_eq!(check(&after_b, &id("a")), Err(Fault::Loop));
         assert!(!format!("{after_b:?}").contains("\"a\""), "no tenant's name leaves");
     }
@@ -109,11 +134,11 @@ mod tests {
 
     #[test]
     fn who_was_sent_by_a_guest_is_known() {
-        let of = |headers: &HeaderMap| came_from_a_guest(&onward(headers, &id("a")));
+        let of = |headers: &HeaderMap| came_from_a_guest(&onward(headers, &id("a"), none()));
         assert!(!of(&HeaderMap::new()));
         assert!(!of(&headers(&HeaderValue::from_static("fastly, cloudflare"))));
-        assert!(of(&headers(&onward(&HeaderMap::new(), &id("a")))), "by a neighbour");
-        assert!(of(&headers(&onward(&HeaderMap::new(), &id("b")))), "by another tenant");
+        assert!(of(&headers(&onward(&HeaderMap::new(), &id("a"), none()))), "by a neighbour");
+        assert!(of(&headers(&onward(&HeaderMap::new(), &id("b"), none()))), "by another tenant");
     }
 
     #[test]
@@ -121,13 +146,26 @@ mod tests {
         let mut chain = HeaderMap::new();
         let mut hops = 0;
         while check(&chain, &id("last")).is_ok() {
-            chain = headers(&onward(&chain, &id(&format!("t{hops}"))));
+            chain = headers(&onward(&chain, &id(&format!("t{hops}")), none()));
             hops += 1;
         }
         assert_eq!(hops, HOPS_MAX);
         let long = headers(&HeaderValue::try_from("x".repeat(10_000)).unwrap());
-        let onward = onward(&long, &id("a"));
+        let onward = onward(&long, &id("a"), none());
         assert!(onward.len() <= CHAIN_BYTES_MAX);
         assert_eq!(check(&headers(&onward), &id("a")), Err(Fault::Loop));
+    }
+
+    #[test]
+    fn messages_that_came_before_are_counted_on_and_change_no_entry() {
+        assert_eq!(line(&HeaderMap::new()), None);
+        let seven = Line { number: 7, cause: RequestId::new() };
+        let after_a = headers(&onward(&HeaderMap::new(), &id("a"), seven));
+        assert_eq!(line(&after_a), Some(seven));
+        assert_eq!(check(&after_a, &id("a")), Err(Fault::Loop), "it is the same tenant's entry");
+        let after_b = headers(&onward(&after_a, &id("b"), seven));
+        assert_eq!(line(&after_b), Some(seven));
+        let others = HeaderValue::from_static("fastly; m=9, tollgate; t=x; m=-1, tollgate; t=x; m=many");
+        assert_eq!(line(&headers(&others)), None, "others' words, and none of ours");
     }
 }

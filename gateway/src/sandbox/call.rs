@@ -91,7 +91,7 @@ async fn event(
     (record, started): (&Record, Instant),
 ) -> wasmtime::Result<Handled> {
     match (cause, &component.listener, &component.timed) {
-        (Cause::Message(payload), Some(listener), _) => listener.call(store, payload, record, started).await,
+        (Cause::Message(message), Some(listener), _) => listener.call(store, message.payload, record, started).await,
         (Cause::Due(at), _, Some(timed)) => {
             let (handled, error) = timed.call(store, at, record, started).await?;
             if let Some(error) = error {

@@ -21,8 +21,8 @@ pub(super) fn meter(store: &mut Store<Guest>, record: &Record, fuel: u64) {
     }
     store.epoch_deadline_callback(move |mut context| {
         context.data_mut().is_tick = true;
-        burned(&mut context, fuel)?;
-        Ok(UpdateDeadline::Yield(1))
+        // Others of its budget may have used up what it counted on.
+        if burned(&mut context, fuel)? { Ok(UpdateDeadline::Yield(1)) } else { Err(Trap::OutOfFuel.into()) }
     });
     let mut turn_began_at = 0;
     store.call_hook(move |mut context, hook| {
@@ -34,7 +34,7 @@ pub(super) fn meter(store: &mut Store<Guest>, record: &Record, fuel: u64) {
             let guest = context.data_mut();
             guest.charge(guest.call_cost);
         }
-        if burned(&mut context, fuel)? >= fuel {
+        if !burned(&mut context, fuel)? {
             return Err(Trap::OutOfFuel.into());
         }
         count_handles(&mut context)?;
@@ -61,13 +61,16 @@ fn count_handles(context: &mut StoreContextMut<'_, Guest>) -> wasmtime::Result<(
     Ok(())
 }
 
-/// Notes what was burned until now, by the guest and for it. Limit: of more than it may have, a guest can burn a slice
-/// before that is seen; it is not charged for it.
-pub(super) fn burned(context: &mut StoreContextMut<'_, Guest>, fuel: u64) -> wasmtime::Result<u64> {
+/// Notes what was burned until now, by the guest and for it, and draws it from its budget; whether it may burn more. Limit: of
+/// more than it may have, a guest can burn a slice before that is seen; it is not charged for it.
+pub(super) fn burned(context: &mut StoreContextMut<'_, Guest>, fuel: u64) -> wasmtime::Result<bool> {
     let of_guest = fuel.saturating_sub(context.data().made_for());
     let left = context.get_fuel()?;
     let of_host = context.data_mut().count_host_work();
     let burned = (of_guest.saturating_sub(left) + of_host).min(fuel);
-    context.data().record.burned(burned);
-    Ok(burned)
+    let guest = context.data();
+    let drawn_before = guest.record.fuel_of_guest();
+    let drawn = drawn_before + guest.budget.draw(burned.saturating_sub(drawn_before));
+    guest.record.burned(drawn);
+    Ok(burned < fuel && drawn == burned && guest.budget.fuel() > 0)
 }

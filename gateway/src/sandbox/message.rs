@@ -9,6 +9,7 @@ use wasmtime::component::InstancePre;
 use super::call::instantiated;
 use crate::host::Guest;
 use crate::host::inbound::{one, three};
+use crate::ids::{Line, RequestId};
 use crate::telemetry::Record;
 
 /// A component that a message may start.
@@ -19,12 +20,29 @@ pub(super) enum Listener {
     Three(three::ListenerPre<Guest>),
 }
 
+/// What a channel brings.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) line: Line,
+}
+
 /// What starts a component that is no request.
 #[derive(Debug)]
 pub(crate) enum Cause {
-    Message(Vec<u8>),
+    Message(Message),
     /// A time, in seconds since 1970.
     Due(u64),
+}
+
+impl Cause {
+    /// The messages that came before what it starts, whose record has this name.
+    pub(super) const fn line(&self, id: RequestId) -> Line {
+        match self {
+            Self::Message(message) => message.line,
+            Self::Due(_) => Line::none(id),
+        }
+    }
 }
 
 /// What a component said of a message, or of a run: done, or not, which is its own affair and no fault.

@@ -27,6 +27,7 @@ mod signature;
 mod timed;
 mod turns;
 mod versions;
+mod whose;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ use crate::host::Egress;
 use crate::http::{RequestBody, Verdict};
 use crate::store::Store;
 use crate::telemetry::{GuestLogs, Metrics, Record, Tasks};
-use crate::tenant::Count;
+use crate::tenant::{Budget, Count};
 
 use engine::{Each, Pulse};
 use memories::Memories;
@@ -46,7 +47,7 @@ use reuse::Resting;
 
 pub(crate) use artifacts::Report;
 pub(crate) use compile::{CompileError, Compiler, compile_in_child};
-pub(crate) use message::{Cause, Handled};
+pub(crate) use message::{Cause, Handled, Message};
 pub(crate) use recipe::{Dependency, Misfit, PARTS_MAX, Part, Recipe, Step};
 pub(crate) use reply::Reply;
 
@@ -163,7 +164,8 @@ impl Sandbox {
         (self.around.memory.now(), self.around.memory.max())
     }
 
-    /// Runs a request in an instance of its own.
+    /// Runs a request in an instance of its own. One that a component makes of its own tenant is `within` the budget of the request
+    /// that this one answers; every other has its route's limits for itself.
     ///
     /// Cancel safety: dropping the future, or later the reply's body, ends the instance at its next yield.
     ///
@@ -175,9 +177,11 @@ impl Sandbox {
         request: http::Request<RequestBody>,
         verdict: Verdict,
         record: Arc<Record>,
+        within: Option<Budget>,
     ) -> Result<Reply, Fault> {
         let component = self.load(&admitted, &record).await?;
-        run::run(&self.around, self.turns.as_ref(), component, admitted, request, verdict, record).await
+        let asked = (request, verdict, within);
+        run::run(&self.around, self.turns.as_ref(), component, admitted, asked, record).await
     }
 
     /// Lets a message, or the time, start an instance of its own, and waits until it is done with.

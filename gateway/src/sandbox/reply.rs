@@ -19,7 +19,7 @@ use crate::admission::Admitted;
 use crate::fault::Fault;
 use crate::http::Torn;
 use crate::telemetry::Record;
-use crate::tenant::cost;
+use crate::tenant::{Budget, cost};
 
 /// A guest's response, as it is being made.
 pub(crate) type Reply = http::Response<GuestBody>;
@@ -84,6 +84,9 @@ pub(crate) struct GuestBody {
     /// Whether that is all of it.
     is_all_early: bool,
     admitted: Arc<Admitted>,
+    /// Where a component of the tenant's asked for it: whose budget pays for it, and what it paid until now.
+    inner: Option<Budget>,
+    drawn: u64,
 }
 
 impl GuestBody {
@@ -91,13 +94,14 @@ impl GuestBody {
         source: Source,
         headers: &HeaderMap,
         record: Arc<Record>,
-        cancel: CancelOnDrop,
-        ended: oneshot::Receiver<()>,
+        (cancel, ended): (CancelOnDrop, oneshot::Receiver<()>),
         admitted: Arc<Admitted>,
+        inner: Option<Budget>,
     ) -> Self {
         let left = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let (early, is_all_early) = Default::default();
-        Self { source, record, finished: false, cancel, ended, is_closing: false, left, early, is_all_early, admitted }
+        let (finished, is_closing, drawn) = (false, false, 0);
+        Self { source, record, finished, cancel, ended, is_closing, left, early, is_all_early, admitted, inner, drawn }
     }
 
     /// Bytes that the header section may have.
@@ -172,6 +176,15 @@ impl GuestBody {
         }
     }
 
+    /// Has the budget of who asked for it pay for what came until now; whether that was enough.
+    fn pay(&mut self) -> bool {
+        let Some(budget) = &self.inner else { return true };
+        let owed = self.record.bytes_sent() / cost::BODY_BYTES_A_UNIT - self.drawn;
+        let drawn = budget.draw(owed);
+        self.drawn += drawn;
+        drawn == owed
+    }
+
     fn tear(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
         self.record.fault(fault);
         self.finished = true;
@@ -213,6 +226,9 @@ impl Body for GuestBody {
                 self.record.sent(bytes);
                 self.admitted.routed.tenant().ledger.moved(bytes);
                 self.left = self.left.map(|left| left.saturating_sub(bytes));
+                if !self.pay() {
+                    return self.tear(Fault::Fuel);
+                }
             }
             // Trailers are the last frame; nobody asks for another.
             None => {
@@ -250,7 +266,8 @@ impl Drop for GuestBody {
         if !self.finished {
             self.record.fault(Fault::ClientGone);
         }
-        let fuel = self.record.bytes_sent() / cost::BODY_BYTES_A_UNIT;
+        let of_bytes = self.record.bytes_sent() / cost::BODY_BYTES_A_UNIT;
+        let fuel = if self.inner.is_some() { self.drawn } else { of_bytes };
         if fuel > 0 {
             self.record.burned_for_body(fuel);
             self.admitted.routed.tenant().ledger.burn(fuel);

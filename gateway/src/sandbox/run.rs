@@ -25,12 +25,13 @@ use super::message::{Cause, Handled};
 use super::reaper::Reaper;
 use super::reply::{CancelOnDrop, GuestBody, Reply};
 use super::turns::Turns;
+use super::whose::Whose;
 use crate::admission::Admitted;
 use crate::fault::{Fault, Quotum};
 use crate::host::{Guest, Make};
-use crate::http::{Verdict, cdn_loop};
+use crate::http::Verdict;
 use crate::telemetry::{self, Line, Record, Stream};
-use crate::tenant::Ledger;
+use crate::tenant::{Budget, Ledger};
 
 /// Bytes that a guest may have lifted by host calls at once, of strings and lists.
 const HOSTCALL_BYTES_MAX: usize = 16 << 20;
@@ -47,18 +48,18 @@ pub(super) async fn run(
     turns: Option<&Turns>,
     component: Arc<Ready>,
     admitted: Admitted,
-    request: Request,
-    mut verdict: Verdict,
+    (request, mut verdict, within): (Request, Verdict, Option<Budget>),
     record: Arc<Record>,
 ) -> Result<Reply, Fault> {
-    let admitted = Arc::new(admitted);
+    let whose = Whose::of_request(admitted, Arc::clone(&record), request.headers(), within)?;
+    let admitted = Arc::clone(&whose.admitted);
+    let inner = Some(whose.budget.clone()).filter(Budget::is_inner);
     let cancelled = CancellationToken::new();
     let cancel = CancelOnDrop::new(cancelled.clone());
     let (head, mut answer) = oneshot::channel();
     let (over, mut ended) = oneshot::channel();
-    let chain = chain(&admitted, request.headers());
     let is_head = request.method() == http::Method::HEAD;
-    let instance = Instance::of(&component.engine, around, Arc::clone(&admitted), Arc::clone(&record), chain, over);
+    let instance = Instance::of(&component.engine, around, whose, over);
     let started = Instant::now();
     // In a place of its own: it is large, and is moved with each layer around it.
     let driving =
@@ -83,7 +84,7 @@ pub(super) async fn run(
         return Err(fault);
     }
     record.guest_ran(started.elapsed());
-    let mut body = GuestBody::new(source, &parts.headers, record, cancel, ended, admitted);
+    let mut body = GuestBody::new(source, &parts.headers, record, (cancel, ended), admitted, inner);
     if is_head || matches!(parts.status, http::StatusCode::NO_CONTENT | http::StatusCode::NOT_MODIFIED) {
         body.is_never_sent();
     } else if let Err(fault) = body.look_ahead().await {
@@ -101,14 +102,13 @@ pub(super) async fn handle(
     cause: Cause,
     record: &Arc<Record>,
 ) -> Result<Handled, Fault> {
-    let admitted = Arc::new(admitted);
+    let whose = Whose::of_event(admitted, Arc::clone(record), &cause);
+    let admitted = Arc::clone(&whose.admitted);
     let cancelled = CancellationToken::new();
     let mut cancel = CancelOnDrop::new(cancelled.clone());
     let (said, answer) = oneshot::channel();
     let (over, ended) = oneshot::channel();
-    // This comes from nobody's request, so what it starts has been nowhere yet.
-    let chain = chain(&admitted, &http::HeaderMap::new());
-    let instance = Instance::new(&component.engine, around, Arc::clone(&admitted), Arc::clone(record), chain, over);
+    let instance = Instance::new(&component.engine, around, whose, over);
     let driving = Box::pin(instance.drive(component, Work::Event(cause, said), cancelled, turns.map(Turns::reaper)));
     start(around, turns, &admitted, record, driving).await;
     let _over = ended.await;
@@ -117,14 +117,6 @@ pub(super) async fn handle(
         Some(fault) => Err(fault),
         None => answer.await.map_err(|_never_said| Fault::NoResponse),
     }
-}
-
-/// Whom it has been at, for requests that the guest sends. Without a grant nothing leaves, and nothing need be hashed.
-fn chain(admitted: &Admitted, headers: &http::HeaderMap) -> http::HeaderValue {
-    if admitted.routed.component().egress.is_empty() {
-        return http::HeaderValue::from_static("");
-    }
-    cdn_loop::onward(headers, &admitted.routed.tenant().id)
 }
 
 async fn start(
@@ -178,50 +170,40 @@ struct Instance {
 
 impl Instance {
     /// One that has answered before, where its tenant wants that and one rests; a new one otherwise.
-    fn of(
-        engine: &Engine,
-        around: &Arc<Surroundings>,
-        admitted: Arc<Admitted>,
-        record: Arc<Record>,
-        chain: http::HeaderValue,
-        over: oneshot::Sender<()>,
-    ) -> Self {
-        let (tenant, component) = (admitted.routed.tenant(), admitted.routed.component());
-        let limits = admitted.routed.limits();
+    fn of(engine: &Engine, around: &Arc<Surroundings>, whose: Whose, over: oneshot::Sender<()>) -> Self {
+        let (tenant, component) = (whose.admitted.routed.tenant(), whose.admitted.routed.component());
+        let limits = whose.admitted.routed.limits();
         let rested = around.instances.resting.take(tenant.ledger.serial, component);
         // A route may allow less memory than the one before.
         let Some(mut rested) = rested.filter(|rested| rested.store.data().meter.peak() <= limits.memory) else {
-            return Self::new(engine, around, admitted, record, chain, over);
+            return Self::new(engine, around, whose, over);
         };
-        rested.store.data_mut().begin_again(limits, &record, chain);
+        let Whose { record, budget, chain, .. } = &whose;
+        if !rested.store.data_mut().begin_again(limits, record, chain.clone(), budget) {
+            return Self::new(engine, around, whose, over);
+        }
         let service = Some((rested.service, rested.answered));
-        Self::armed((rested.store, rested.more_memories), service, around, admitted, record, over)
+        Self::armed((rested.store, rested.more_memories), service, around, whose, over)
     }
 
-    fn new(
-        engine: &Engine,
-        around: &Arc<Surroundings>,
-        admitted: Arc<Admitted>,
-        record: Arc<Record>,
-        chain: http::HeaderValue,
-        over: oneshot::Sender<()>,
-    ) -> Self {
-        let limits = admitted.routed.limits();
+    fn new(engine: &Engine, around: &Arc<Surroundings>, whose: Whose, over: oneshot::Sender<()>) -> Self {
+        let routed = &whose.admitted.routed;
         let guest = Guest::new(&Make {
-            tenant: admitted.routed.tenant(),
-            component: admitted.routed.component(),
-            limits,
+            tenant: routed.tenant(),
+            component: routed.component(),
+            limits: routed.limits(),
             store: &around.store,
             logs: &around.logs,
-            record: &record,
+            record: &whose.record,
             memory: &around.memory,
             egress: &around.egress,
-            chain,
+            chain: whose.chain.clone(),
+            budget: &whose.budget,
         });
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.meter);
         store.set_max_component_handles(HANDLES_MAX);
-        Self::armed((store, None), None, around, admitted, record, over)
+        Self::armed((store, None), None, around, whose, over)
     }
 
     /// With the request's limits in force.
@@ -229,16 +211,19 @@ impl Instance {
         (mut store, more_memories): (Store<Guest>, More),
         service: Option<(Service, u32)>,
         around: &Arc<Surroundings>,
-        admitted: Arc<Admitted>,
-        record: Arc<Record>,
+        Whose { admitted, record, budget, .. }: Whose,
         over: oneshot::Sender<()>,
     ) -> Self {
         let limits = admitted.routed.limits();
-        let (fuel, time) = (limits.fuel, limits.time);
+        let (fuel, time) = (limits.fuel.min(budget.fuel()), limits.time.min(budget.time()));
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
         store.set_epoch_deadline(1);
         if around.is_metered {
             fuel::meter(&mut store, &record, fuel);
+            if budget.is_inner() {
+                // It is paid for before it is made: others of the same budget may be made at this moment.
+                let _paid = fuel::burned(&mut store.as_context_mut(), fuel);
+            }
         } else {
             store.epoch_deadline_async_yield_and_update(1);
         }
@@ -329,6 +314,7 @@ impl Instance {
         let resting = &ending.around.instances.resting;
         // All of what belongs to the request goes, and the record with it.
         store.data_mut().belong_to(resting.nobody());
+        store.data_mut().meter.leave();
         let (tenant, component) = (admitted.routed.tenant(), admitted.routed.component());
         let given_back = resting.put(tenant.ledger.serial, component, (store, more_memories, service, answered));
         drop((ending, given_back, over));

@@ -158,6 +158,12 @@ impl Namespace {
     pub(super) fn key(&self, own: &[u8]) -> Vec<u8> {
         [&self.0, own].concat()
     }
+
+    /// Beside a channel: what gateways tell each other of its messages. No guest's channel is called so, because its names are
+    /// texts, and this is none.
+    pub(super) fn note(&self, own: &[u8]) -> Vec<u8> {
+        [&self.0, b"\xff".as_slice(), own].concat()
+    }
 }
 
 /// The whole name of one tenant's one store, and how long what is set in it lasts. Only this file makes one.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::watch;
 
 use super::{Backend, Store};
-use crate::ids::TenantId;
+use crate::ids::{Line, TenantId};
 
 /// A message for a tenant.
 #[derive(Clone, Debug)]
@@ -19,6 +19,7 @@ pub(crate) struct Heard {
     pub(crate) channel: String,
     /// Nothing, where it was too long to be taken.
     pub(crate) payload: Option<Vec<u8>>,
+    pub(crate) line: Line,
 }
 
 /// A channel that something listens to.
@@ -31,8 +32,17 @@ pub(crate) struct Listened {
     pub(crate) is_once: bool,
 }
 
+/// A channel that is listened to, by its whole name.
+#[derive(Clone, Debug)]
+pub(super) enum Channel {
+    /// Whose it is, and as its tenant calls it.
+    Of(TenantId, String),
+    /// What gateways say of messages on the channel with this whole name ([`super::notes`]).
+    Notes(Vec<u8>),
+}
+
 /// Channels by their whole names.
-pub(super) type Wanted = Arc<BTreeMap<Vec<u8>, (TenantId, String)>>;
+pub(super) type Wanted = Arc<BTreeMap<Vec<u8>, Channel>>;
 /// What becomes of a message; it must not wait.
 pub(super) type Hand = Arc<dyn Fn(Heard) + Send + Sync>;
 
@@ -73,10 +83,10 @@ impl Messages {
     }
 
     /// A message that was published in this process.
-    pub(super) fn publish_here(&self, channel: &[u8], payload: &[u8]) {
+    pub(super) fn publish_here(&self, channel: &[u8], payload: &[u8], line: Line) {
         let wanted = Arc::clone(&self.state().here);
-        if let (Some((tenant, channel)), Some(hand)) = (wanted.get(channel), self.hand.get()) {
-            hand(Heard { tenant: tenant.clone(), channel: channel.clone(), payload: Some(payload.to_vec()) });
+        if let (Some(Channel::Of(tenant, channel)), Some(hand)) = (wanted.get(channel), self.hand.get()) {
+            hand(Heard { tenant: tenant.clone(), channel: channel.clone(), payload: Some(payload.to_vec()), line });
         }
     }
 }
@@ -105,12 +115,17 @@ impl Store {
         let Some(hand) = self.messages.hand.get() else { return };
         let mut state = self.messages.state();
         let mut by_backend: HashMap<usize, (Arc<Backend>, BTreeMap<_, _>)> = HashMap::new();
-        for Listened { tenant, channel, .. } in &state.wanted {
+        for Listened { tenant, channel, is_once } in &state.wanted {
             let backend = self.backend(tenant);
-            let whole = self.prefix.channels(tenant).key(channel.as_bytes());
+            let names = self.prefix.channels(tenant);
+            let whole = names.key(channel.as_bytes());
             let at = Arc::as_ptr(&backend) as usize;
             let (_, wanted) = by_backend.entry(at).or_insert_with(|| (backend, BTreeMap::new()));
-            wanted.insert(whole, (tenant.clone(), channel.clone()));
+            // One whose messages are kept has their numbers beside them.
+            if !is_once {
+                wanted.insert(names.note(channel.as_bytes()), Channel::Notes(whole.clone()));
+            }
+            wanted.insert(whole, Channel::Of(tenant.clone(), channel.clone()));
         }
         state.here = Wanted::default();
         // Who is listened to no more finds its sender gone.

@@ -16,6 +16,7 @@ mod layout;
 mod messages;
 mod moving;
 mod names;
+mod notes;
 mod once;
 mod runs;
 mod rates;

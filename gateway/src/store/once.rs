@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::{Backend, Error, Result, Store};
-use crate::ids::TenantId;
+use crate::ids::{Line, TenantId};
 
 /// How often a message is tried before it is taken for dead.
 pub(crate) const TRIES: u32 = 5;
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) const PAGE: u32 = 100;
 
 /// Where a channel's messages are.
-pub(super) struct Line {
+pub(super) struct Place {
     pub(super) stream: Vec<u8>,
     pub(super) dead: Vec<u8>,
     /// The channel on which gateways are told that there is something.
@@ -42,6 +42,7 @@ pub(crate) struct Taken {
     pub(crate) id: String,
     pub(crate) payload: Vec<u8>,
     pub(super) tries: u32,
+    pub(crate) line: Line,
     /// Whether a lease of it ran out: it may have been handled, and nobody knows.
     pub(crate) is_again: bool,
 }
@@ -62,8 +63,8 @@ pub(crate) struct Dead {
 }
 
 impl Store {
-    fn line(&self, tenant: &TenantId, channel: &[u8]) -> Line {
-        Line {
+    fn line(&self, tenant: &TenantId, channel: &[u8]) -> Place {
+        Place {
             stream: self.prefix.messages(tenant).key(channel),
             dead: self.prefix.dead(tenant).key(channel),
             wake: self.prefix.channels(tenant).key(channel),
@@ -90,9 +91,15 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::OverQuota`] where too many wait.
-    pub(super) async fn append_once(&self, tenant: &TenantId, channel: &[u8], payload: &[u8]) -> Result<()> {
-        let line = self.line(tenant, channel);
-        let work = async |redis: &super::redis::Redis| redis.append_once(&line, payload, WAITING_MAX).await;
+    pub(super) async fn append_once(
+        &self,
+        tenant: &TenantId,
+        channel: &[u8],
+        payload: &[u8],
+        stands: Line,
+    ) -> Result<()> {
+        let place = self.line(tenant, channel);
+        let work = async |redis: &super::redis::Redis| redis.append_once(&place, (payload, stands), WAITING_MAX).await;
         match self.on_redis("publish-once", tenant, work).await? {
             true => Ok(()),
             false => Err(Error::OverQuota("messages")),

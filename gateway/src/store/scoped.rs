@@ -9,13 +9,14 @@ use futures_util::future::join_all;
 use super::account::{Account, Allowance};
 use super::gate::Touched;
 use super::layout::{Bucket, Namespace, Place};
+use super::notes::Note;
 use super::spread::Spread;
 use super::{
     BATCH_BYTES_MAX, BATCH_MAX, Backend, Effect, Error, KEY_BYTES_MAX, Page, Reply, Result, Store, VALUE_BYTES_MAX,
     Value, Write, Written, commands,
 };
 
-use crate::ids::{StoreName, TenantId};
+use crate::ids::{Line, StoreName, TenantId};
 
 /// One tenant's one store.
 #[derive(Clone, Debug)]
@@ -287,19 +288,22 @@ impl Raw {
     }
 
     /// Sends a message to the tenant's own channel.
-    pub(crate) async fn publish(&self, channel: &[u8], payload: &[u8]) -> Result<()> {
+    pub(crate) async fn publish(&self, channel: &[u8], payload: &[u8], line: Line) -> Result<()> {
         check_key(channel)?;
         check_value(payload)?;
         let Whose { tenant, store, .. } = &self.whose;
         if store.messages.is_once(tenant, channel) {
-            return store.append_once(tenant, channel, payload).await;
+            return store.append_once(tenant, channel, payload, line).await;
         }
-        let channel = self.channels.key(channel);
+        let [channel, note] = [self.channels.key(channel), self.channels.note(channel)];
         let work = async {
             match &*store.own_backend(tenant)? {
                 Backend::Embedded(_) => {
-                    store.messages.publish_here(&channel, payload);
+                    store.messages.publish_here(&channel, payload, line);
                     Ok(())
+                }
+                Backend::Redis(redis) if line.number > 1 => {
+                    redis.publish_with_note((&channel, payload), (&note, &Note::of(payload, line).text())).await
                 }
                 Backend::Redis(redis) => redis.publish(&channel, payload).await,
             }

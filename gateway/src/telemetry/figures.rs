@@ -234,6 +234,11 @@ impl Figures {
         self.metrics.message_redelivered(&self.label);
     }
 
+    /// A message that a component sent at the end of a line of messages.
+    pub(crate) fn message_refused(&self) {
+        self.metrics.message_refused(&self.label);
+    }
+
     pub(crate) fn message_dead(&self) {
         self.metrics.message_dead(&self.label);
     }

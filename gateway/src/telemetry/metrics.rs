@@ -57,6 +57,7 @@ pub(crate) struct Metrics {
     messages_dropped: Family<OfTenant, Counter>,
     messages_redelivered: Family<OfTenant, Counter>,
     messages_dead: Family<OfTenant, Counter>,
+    messages_refused: Family<OfTenant, Counter>,
     runs: Family<OfMessage, Counter>,
     runs_skipped: Family<OfSkipped, Counter>,
     log_lines_dropped: Counter,
@@ -121,6 +122,7 @@ impl Metrics {
             messages_dropped: Family::default(),
             messages_redelivered: Family::default(),
             messages_dead: Family::default(),
+            messages_refused: Family::default(),
             runs: Family::default(),
             runs_skipped: Family::default(),
             log_lines_dropped: Counter::default(),
@@ -180,6 +182,11 @@ impl Metrics {
             "messages_dead",
             "Messages delivered once that failed too often and were set aside",
             self.messages_dead.clone(),
+        );
+        r.register(
+            "messages_refused",
+            "Messages that components sent for messages, in a line that is too long or for a cause that had too many",
+            self.messages_refused.clone(),
         );
         r.register("scheduled_runs", "Runs of what was due by a schedule", self.runs.clone());
         r.register(
@@ -337,6 +344,7 @@ impl Metrics {
         metrics.message_dropped("-");
         metrics.message_redelivered("-");
         metrics.message_dead("-");
+        metrics.message_refused("-");
         metrics.run("-", "ok");
         metrics.runs_skipped("-", "overlap", 1);
         for quotum in crate::fault::Quotum::ALL {

@@ -11,12 +11,13 @@ use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
 use super::bucket::{Bucket, Count, Rate};
+use super::causes::Causes;
 use super::places::{Place, Places, WhenFull};
 use super::usage::{Flow, Held, Usage};
 use super::{Quota, Space};
 use crate::deadline::Moment;
 use crate::fault::{Fault, Quotum};
-use crate::ids::TenantId;
+use crate::ids::{Line, TenantId};
 use crate::telemetry::Figures;
 
 const UNBOUNDED: Space = Space { bytes: u64::MAX, keys: u64::MAX };
@@ -57,6 +58,7 @@ pub(crate) struct Ledger {
     pub(super) log_bytes: Bucket,
     refusals: Bucket,
     loads: Bucket,
+    causes: Causes,
     /// All fuel it ever burned in this process.
     fuel_total: AtomicU64,
     /// Fuel burned for its weight: who is least far is next. `sandbox/turns.rs` keeps it.
@@ -123,6 +125,7 @@ impl Ledger {
             log_bytes: Bucket::default(),
             refusals: Bucket::default(),
             loads: Bucket::default(),
+            causes: Causes::default(),
             fuel_total: AtomicU64::new(0),
             virtual_time: AtomicU64::new(0),
             long_turns: AtomicU32::new(0),
@@ -243,6 +246,11 @@ impl Ledger {
         let place = Places::enter(self, when_full).ok_or(Quotum::OutboundInFlight)?;
         self.outbound.take(1, Moment::now()).map_err(|_empty| Quotum::Outbound)?;
         Ok(place)
+    }
+
+    /// Counts a message that a component sends; whether it may.
+    pub(crate) fn send_message(&self, line: Line, max: u64) -> bool {
+        self.causes.send(line, max)
     }
 
     /// Whether a line of so many bytes may be logged.

@@ -3,6 +3,8 @@
 //! What must outlive a reload (the [`Ledger`]) is kept by identity in the [`Registry`]; the rest comes from files.
 
 mod bucket;
+mod budget;
+mod causes;
 pub(crate) mod cost;
 mod ledger;
 mod places;
@@ -19,6 +21,7 @@ use std::time::Duration;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 
 pub(crate) use bucket::{Count, Rate};
+pub(crate) use budget::{Budget, MESSAGES_IN_A_LINE_MAX};
 pub(crate) use ledger::{Connected, InFlight, Ledger, Limited};
 pub(crate) use places::{Outbound, Place, WhenFull};
 pub(crate) use registry::Registry;

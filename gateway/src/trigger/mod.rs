@@ -18,7 +18,7 @@ use crate::deadline::Moment;
 use crate::fault::Fault;
 use crate::request::Road;
 use crate::route::Routed;
-use crate::sandbox::{Cause, Handled};
+use crate::sandbox::{Cause, Handled, Message};
 use crate::store::{Heard, Store};
 use crate::telemetry::Record;
 pub(crate) use neighbours::Neighbours;
@@ -76,7 +76,8 @@ impl Messages {
             }
             return;
         }
-        let queued = heard.payload.map(|payload| self.queues().push(&key, first.at_once(), (Instant::now(), payload)));
+        let message = heard.payload.map(|payload| Message { payload, line: heard.line });
+        let queued = message.map(|message| self.queues().push(&key, first.at_once(), (Instant::now(), message)));
         match (queued, self.own.upgrade()) {
             (Some(Ok(false)), _) => {}
             (Some(Ok(true)), Some(messages)) => {
@@ -91,13 +92,13 @@ impl Messages {
     async fn work(&self, key: Key) {
         loop {
             let next = self.queues().pop(&key);
-            let Some((since, payload)) = next else { return };
+            let Some((since, message)) = next else { return };
             let (listeners, generation) = {
                 let snapshot = self.road.snapshot.load();
                 (snapshot.routes.listeners(&key.tenant, &key.channel), snapshot.generation)
             };
             for routed in listeners {
-                handle(&self.road, routed, Cause::Message(payload.clone()), (since, PATIENCE), generation).await;
+                handle(&self.road, routed, Cause::Message(message.clone()), (since, PATIENCE), generation).await;
             }
         }
     }
@@ -125,7 +126,7 @@ async fn handle(
         Cause::Due(_) => Record::of_run(&road.metrics, generation),
     };
     record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
-    if let Cause::Message(payload) = &cause {
+    if let Cause::Message(Message { payload, .. }) = &cause {
         record.received(payload.len() as u64);
         if payload.len() as u64 > routed.limits().request_body {
             record.fault(Fault::BodyTooLarge);

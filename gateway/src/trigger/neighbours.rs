@@ -1,5 +1,6 @@
 //! Requests of a component to its own tenant, to a component by `http://NAME.spin.internal` (Spin's service chaining) or to a
-//! path by `http://self.alt`: without a connection, and with all that any request meets: both doors, limits, quotas, a record.
+//! path by `http://self.alt`: without a connection, and with all that any request meets: both doors, limits, quotas,
+//! a record. What it may use is what is left of the budget of the request that makes it (`tenant/budget.rs`).
 //!
 //! Security: the tenant is the one of the component that asks; only the name and the path are the guest's.
 
@@ -58,8 +59,8 @@ async fn walk(
     asked: Asked,
     record: &Arc<Record>,
 ) -> Result<http::Response<ResponseBody>, Fault> {
-    let Asked { tenant, whom, mut request } = asked;
-    cdn_loop::check_depth(request.headers())?;
+    let Asked { tenant, whom, mut request, budget } = asked;
+    let depth = cdn_loop::check_depth(request.headers());
     clean_request(&mut request, Origin { address: NOBODY, is_plain: false }, record.id)?;
     record.tell_guest(request.headers_mut());
     if request.uri().host().is_none_or(str::is_empty) {
@@ -75,12 +76,14 @@ async fn walk(
         Found::Component(routed) => routed,
         Found::Fixed(tenant, route, fixed) => {
             record.routed(&tenant.ledger.figures, "", &route);
+            depth?;
             let _entered = Doors::pass(&tenant.ledger).map_err(|refused| refuse(&refused, record))?;
             tenant.ledger.moved(fixed.body.len() as u64);
             return Ok(response::of_fixed(&fixed, is_head));
         }
     };
     record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
+    depth?;
     if let Some(matched) = routed.spin_match(url.path()) {
         spin::tell(request.headers_mut(), &matched, &url, NOBODY);
     }
@@ -90,7 +93,7 @@ async fn walk(
     let admitted = road.doors.admit(routed).await.map_err(|refused| refuse(&refused, record))?;
     record.queued(admitted.queued);
     let request = http::Request::from_parts(parts, body);
-    let reply = road.sandbox.run(admitted, request, verdict, Arc::clone(record)).await?;
+    let reply = road.sandbox.run(admitted, request, verdict, Arc::clone(record), Some(budget)).await?;
     response::of_reply(reply, is_head, &road.tasks)
 }
 

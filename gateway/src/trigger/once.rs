@@ -10,7 +10,7 @@ use super::queue::Key;
 use super::{Outcome, handle};
 use crate::request::Road;
 use crate::route::Routed;
-use crate::sandbox::Cause;
+use crate::sandbox::{Cause, Message};
 use crate::store::{Store, Taken};
 
 /// Between two looks at a channel that nobody woke, give or take a half.
@@ -118,8 +118,7 @@ impl Once {
         let all = async {
             let mut worst = Outcome::Done;
             for routed in listeners {
-                let payload = taken.payload.clone();
-                let cause = Cause::Message(payload);
+                let cause = Cause::Message(Message { payload: taken.payload.clone(), line: taken.line });
                 let outcome = handle(&self.road, routed.clone(), cause, (since, PATIENCE), generation).await;
                 worst = worst.max(outcome);
             }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use crate::ids::TenantId;
+use crate::sandbox::Message;
 
 /// One channel of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,7 +14,7 @@ pub(super) struct Key {
 }
 
 /// A message, and since when it waits.
-pub(super) type Waiting = (Instant, Vec<u8>);
+pub(super) type Waiting = (Instant, Message);
 
 /// No room for one more.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,11 +49,11 @@ impl Queues {
     /// Whether one more worker is to be started for the channel, which then asks for what waits.
     pub(super) fn push(&mut self, key: &Key, at_once: u32, message: Waiting) -> Result<bool, Full> {
         let sum = self.sums.entry(key.tenant.clone()).or_default();
-        if sum.messages >= self.messages_max || sum.bytes + message.1.len() > self.bytes_max {
+        if sum.messages >= self.messages_max || sum.bytes + message.1.payload.len() > self.bytes_max {
             return Err(Full);
         }
         sum.messages += 1;
-        sum.bytes += message.1.len();
+        sum.bytes += message.1.payload.len();
         let channel = self.channels.entry(key.clone()).or_default();
         channel.waiting.push_back(message);
         let starts = channel.workers < at_once.max(1);
@@ -72,7 +73,7 @@ impl Queues {
         };
         if let Some(sum) = self.sums.get_mut(&key.tenant) {
             sum.messages -= 1;
-            sum.bytes -= message.1.len();
+            sum.bytes -= message.1.payload.len();
             if sum.messages == 0 {
                 self.sums.remove(&key.tenant);
             }
@@ -84,6 +85,7 @@ impl Queues {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Line;
 
     fn key(tenant: &str, channel: &str) -> Key {
         Key { tenant: TenantId::parse(tenant).unwrap(), channel: channel.to_owned() }
@@ -93,12 +95,13 @@ mod tests {
     fn a_channel_is_served_in_order_by_as_many_workers_as_it_may_have() {
         let mut queues = Queues::new(10, 100);
         let (a, b) = (key("a", "one"), key("a", "two"));
-        let message = |text: &str| (Instant::now(), text.as_bytes().to_vec());
+        let message = |text: &str| (Instant::now(), Message { payload: text.as_bytes().to_vec(), line: Line::first() });
         assert_eq!(queues.push(&a, 1, message("1")), Ok(true));
         assert_eq!(queues.push(&a, 1, message("2")), Ok(false));
         assert_eq!(queues.push(&b, 2, message("x")), Ok(true));
         assert_eq!(queues.push(&b, 2, message("y")), Ok(true));
-        let text = |queues: &mut Queues, key: &Key| queues.pop(key).map(|(_, text)| String::from_utf8(text).unwrap());
+        let text =
+            |queues: &mut Queues, key: &Key| queues.pop(key).map(|(_, text)| String::from_utf8(text.payload).unwrap());
         assert_eq!(text(&mut queues, &a).as_deref(), Some("1"));
         assert_eq!(queues.push(&a, 1, message("3")), Ok(false), "the one is still at work");
         assert_eq!(text(&mut queues, &a).as_deref(), Some("2"));
@@ -111,7 +114,7 @@ mod tests {
     fn bounds_are_a_tenants_and_nothing_is_left_behind() {
         let mut queues = Queues::new(2, 10);
         let (a, b) = (key("a", "one"), key("b", "one"));
-        let message = |length: usize| (Instant::now(), vec![0; length]);
+        let message = |length: usize| (Instant::now(), Message { payload: vec![0; length], line: Line::first() });
         assert_eq!(queues.push(&a, 1, message(11)), Err(Full));
         assert_eq!(queues.push(&a, 1, message(6)), Ok(true));
         assert_eq!(queues.push(&a, 1, message(6)), Err(Full), "bytes");

@@ -229,7 +229,7 @@ pub(super) const TENANT: File = File {
             key("revoked", PATH, Nothing, "their lists of revoked certificates (CRLs, of each issuer)"),
             key("required", Bool, Is(|| "true".to_owned()), "false: anybody else comes in as nobody"),
         ]),
-        section("limits", "Of any one request; what is not here comes from the gateway's `[defaults.limits]`.", LIMITS),
+        section("limits", "Of any one request with all that it asks of its own tenant; what is not here comes from the gateway's `[defaults.limits]`.", LIMITS),
         section("quota", "Of the tenant as a whole; what is not here comes from the gateway's `[defaults.quota]`.", QUOTA),
         Section { name: "env", shape: Named, says: "Texts for the guest's environment.", keys: &[
             key("NAME", Text("a text"), Nothing, "its value"),

@@ -6,12 +6,15 @@ use std::pin::Pin;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::ids::TenantId;
+use crate::tenant::Budget;
 
 /// A request to the tenant itself.
 pub(crate) struct Asked {
     pub(crate) tenant: TenantId,
     pub(crate) whom: Whom,
     pub(crate) request: http::Request<WasiBody>,
+    /// What is left of it is all that the request may use.
+    pub(crate) budget: Budget,
 }
 
 /// Who of the tenant is asked.

@@ -7,15 +7,16 @@
 //! Limit: messages of [`VALUE_BYTES_MAX`]; longer ones are dropped.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::{PubSubSink, PubSubStream};
-use deadpool_redis::redis::{Client, ConnectionInfo, RedisResult};
+use deadpool_redis::redis::{Client, ConnectionInfo, Msg, RedisResult};
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
 use super::{Redis, Topology, connection_infos, sentinels};
-use crate::store::messages::{Hand, Heard, Wanted};
+use crate::store::messages::{Channel, Hand, Heard, Wanted};
+use crate::store::notes::Notes;
 use crate::store::{Servers, VALUE_BYTES_MAX};
 
 /// Between two attempts, and at the most after several.
@@ -86,7 +87,7 @@ async fn listen(
     wanted: &mut watch::Receiver<Wanted>,
     hand: &Hand,
 ) -> bool {
-    let mut subscribed = BTreeSet::new();
+    let (mut subscribed, mut notes) = (BTreeSet::new(), Notes::default());
     let mut look = tokio::time::interval(LOOK);
     loop {
         let channels = Wanted::clone(&wanted.borrow_and_update());
@@ -97,10 +98,7 @@ async fn listen(
             tokio::select! {
                 message = stream.next() => {
                     let Some(message) = message else { return false };
-                    let Some((tenant, channel)) = channels.get(message.get_channel_name().as_bytes()) else { continue };
-                    let (tenant, channel, payload) = (tenant.clone(), channel.clone(), message.get_payload_bytes());
-                    let payload = if payload.len() > VALUE_BYTES_MAX { None } else { Some(payload.to_vec()) };
-                    hand(Heard { tenant, channel, payload });
+                    hear(&message, &channels, &mut notes, hand);
                 }
                 changed = wanted.changed() => match changed {
                     Ok(()) => break,
@@ -115,6 +113,21 @@ async fn listen(
                 }
             }
         }
+    }
+}
+
+/// Hands a message on, or keeps what is said of one.
+fn hear(message: &Msg, channels: &Wanted, notes: &mut Notes, hand: &Hand) {
+    let Ok(whole) = message.get_channel::<Vec<u8>>() else { return };
+    let (payload, now) = (message.get_payload_bytes(), Instant::now());
+    match channels.get(&whole) {
+        Some(Channel::Of(tenant, channel)) => {
+            let line = notes.line(&whole, payload, now);
+            let payload = if payload.len() > VALUE_BYTES_MAX { None } else { Some(payload.to_vec()) };
+            hand(Heard { tenant: tenant.clone(), channel: channel.clone(), payload, line });
+        }
+        Some(Channel::Notes(of)) => notes.add(of, payload, now),
+        None => {}
     }
 }
 

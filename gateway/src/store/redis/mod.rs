@@ -14,6 +14,7 @@ mod names;
 mod node;
 mod rates;
 mod once;
+mod publish;
 mod runs;
 mod scripts;
 
@@ -195,10 +196,6 @@ impl Redis {
             self.call(key, &Call::Command(&sent)).await?
         };
         answer.map(|value| command.answer(value)).map_err(|error| from_command(&error, command))
-    }
-
-    pub(super) async fn publish(&self, channel: &[u8], payload: &[u8]) -> Result<()> {
-        self.command(channel, redis::cmd("PUBLISH").arg(channel).arg(payload)).await
     }
 
     async fn unless_empty(&self, empty: bool, key: &[u8], command: &Cmd) -> Result<Written> {

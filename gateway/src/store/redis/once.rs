@@ -7,7 +7,8 @@
 use deadpool_redis::redis::Script;
 
 use super::Redis;
-use crate::store::once::{Dead, Lease, Line, TRIES, Taken, Took, WAITING_BYTES_MAX};
+use crate::ids::Line;
+use crate::store::once::{Dead, Lease, Place, TRIES, Taken, Took, WAITING_BYTES_MAX};
 use crate::store::{Error, Result};
 
 pub(super) struct Scripts {
@@ -27,11 +28,11 @@ impl Default for Scripts {
 }
 
 /// `ARGV[1]` is the message, `ARGV[2]` how many may wait and `ARGV[4]` how many bytes of them, as the server sees it;
-/// `ARGV[3]` is the channel on which gateways are woken.
+/// `ARGV[3]` is the channel on which gateways are woken, and `ARGV[5]` where the message stands in its line.
 const APPEND: &str = r"
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
 if (redis.call('MEMORY', 'USAGE', KEYS[1]) or 0) + #ARGV[1] > tonumber(ARGV[4]) then return 0 end
-redis.call('XADD', KEYS[1], '*', 'm', ARGV[1])
+redis.call('XADD', KEYS[1], '*', 'm', ARGV[1], 'l', ARGV[5])
 redis.call('PUBLISH', ARGV[3], '')
 return 1";
 
@@ -55,7 +56,7 @@ end
 
 /// As many as `ARGV[1]`: first those that are due again, by `ARGV[2]` (how long handling may take) and `ARGV[3]` (the first
 /// pause after a failure, which doubles); then new ones. What was tried `ARGV[4]` times is buried. The answer is how many
-/// were, and four texts for each that was taken.
+/// were, and five texts for each that was taken. Entries of older gateways, and of those that were replayed, have no line.
 const TAKE: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 0 then return {'0'} end
 redis.pcall('XGROUP', 'CREATE', KEYS[1], 'tollgate', '0')
@@ -73,7 +74,7 @@ for page = 1, 10 do
         local entry = redis.call('XCLAIM', KEYS[1], 'tollgate', 'taken', 0, id)[1]
         if entry then
           taken = taken + 1
-          for _, text in ipairs({id, entry[2][2], tostring(n + 1), has_failed and '0' or '1'}) do out[#out + 1] = text end
+          for _, text in ipairs({id, entry[2][2], tostring(n + 1), has_failed and '0' or '1', entry[2][4] or ''}) do out[#out + 1] = text end
         end
       end
     end
@@ -84,7 +85,7 @@ end
 if taken < count then
   local new = redis.call('XREADGROUP', 'GROUP', 'tollgate', 'taken', 'COUNT', count - taken, 'STREAMS', KEYS[1], '>')
   for _, entry in ipairs(new and new[1][2] or {}) do
-    for _, text in ipairs({entry[1], entry[2][2], '1', '0'}) do out[#out + 1] = text end
+    for _, text in ipairs({entry[1], entry[2][2], '1', '0', entry[2][4] or ''}) do out[#out + 1] = text end
   end
 end
 out[1] = tostring(buried)
@@ -122,39 +123,46 @@ redis.call('PUBLISH', ARGV[1], '')
 return found";
 
 impl Redis {
-    pub(in crate::store) async fn append_once(&self, line: &Line, payload: &[u8], waiting_max: u32) -> Result<bool> {
+    pub(in crate::store) async fn append_once(
+        &self,
+        line: &Place,
+        (payload, stands): (&[u8], Line),
+        waiting_max: u32,
+    ) -> Result<bool> {
         let mut call = self.once.append.key(&*line.stream);
-        call.arg(payload).arg(waiting_max).arg(&*line.wake).arg(WAITING_BYTES_MAX);
+        call.arg(payload).arg(waiting_max).arg(&*line.wake).arg(WAITING_BYTES_MAX).arg(stands.to_string());
         self.script(&line.stream, &call).await
     }
 
-    pub(in crate::store) async fn take_once(&self, line: &Line, lease: &Lease) -> Result<Took> {
+    pub(in crate::store) async fn take_once(&self, line: &Place, lease: &Lease) -> Result<Took> {
         let mut call = self.once.take.key(&*line.stream);
         call.key(&*line.dead).arg(lease.count).arg(lease.time_ms).arg(lease.pause_ms).arg(lease.tries);
         let mut words: Vec<Vec<u8>> = self.script(&line.stream, &call).await?;
         let texts = words.split_off(1.min(words.len()));
         let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<u32>().ok();
         let buried = words.first().and_then(|text| number(text)).ok_or(Error::Internal)?;
-        let taken = texts.chunks_exact(4).filter_map(|four| {
-            let [id, payload, tries, is_again] = four else { return None };
+        let taken = texts.chunks_exact(5).filter_map(|five| {
+            let [id, payload, tries, is_again, stands] = five else { return None };
             let id = String::from_utf8(id.clone()).ok()?;
-            Some(Taken { id, payload: payload.clone(), tries: number(tries)?, is_again: is_again == b"1" })
+            let (tries, is_again) = (number(tries)?, is_again == b"1");
+            let stands = std::str::from_utf8(stands).ok().and_then(Line::parse).unwrap_or_else(Line::first);
+            Some(Taken { id, payload: payload.clone(), tries, line: stands, is_again })
         });
         Ok(Took { taken: taken.collect(), buried })
     }
 
-    pub(in crate::store) async fn done_once(&self, line: &Line, id: &str) -> Result<()> {
+    pub(in crate::store) async fn done_once(&self, line: &Place, id: &str) -> Result<()> {
         let mut call = self.once.done.key(&*line.stream);
         self.script(&line.stream, call.arg(id)).await
     }
 
-    pub(in crate::store) async fn fail_once(&self, line: &Line, taken: &Taken, was_run: bool) -> Result<bool> {
+    pub(in crate::store) async fn fail_once(&self, line: &Place, taken: &Taken, was_run: bool) -> Result<bool> {
         let mut call = self.once.fail.key(&*line.stream);
         call.key(&*line.dead).arg(&taken.id).arg(taken.tries).arg(TRIES).arg(u8::from(was_run));
         self.script(&line.stream, &call).await
     }
 
-    pub(in crate::store) async fn dead(&self, line: &Line, after: Option<&str>, count: u32) -> Result<Vec<Dead>> {
+    pub(in crate::store) async fn dead(&self, line: &Place, after: Option<&str>, count: u32) -> Result<Vec<Dead>> {
         let mut call = deadpool_redis::redis::cmd("XRANGE");
         let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
         call.arg(&*line.dead).arg(from).arg("+").arg("COUNT").arg(count);
@@ -166,14 +174,14 @@ impl Redis {
         Ok(dead.collect())
     }
 
-    pub(in crate::store) async fn replay(&self, line: &Line, ids: &[String]) -> Result<u32> {
+    pub(in crate::store) async fn replay(&self, line: &Place, ids: &[String]) -> Result<u32> {
         let mut call = self.once.replay.key(&*line.stream);
         call.key(&*line.dead).arg(&*line.wake);
         ids.iter().for_each(|id| _ = call.arg(id));
         self.script(&line.stream, &call).await
     }
 
-    pub(in crate::store) async fn forget_dead(&self, line: &Line, ids: &[String]) -> Result<u32> {
+    pub(in crate::store) async fn forget_dead(&self, line: &Place, ids: &[String]) -> Result<u32> {
         let mut call = deadpool_redis::redis::cmd("XDEL");
         self.command(&line.dead, call.arg(&*line.dead).arg(ids)).await
     }

@@ -8,6 +8,7 @@ pub(super) struct Scripts {
     pub(super) get_many: Script,
     pub(super) whole: Script,
     pub(super) append: Script,
+    pub(super) publish: Script,
     pub(super) counted: Script,
     pub(super) counted_raw: Script,
     pub(super) rates: Script,
@@ -19,10 +20,24 @@ pub(super) struct Scripts {
 impl Default for Scripts {
     fn default() -> Self {
         let [swap, list, get_many, whole, append] = [SWAP, LIST, GET_MANY, WHOLE, APPEND].map(Script::new);
+        let publish = Script::new(super::publish::WITH_NOTE);
         let [lasting_get, lasting_exists] = [LASTING_GET, LASTING_EXISTS].map(Script::new);
         let [counted, counted_raw, rates] = [COUNTED, COUNTED_RAW, RATES].map(Script::new);
         let runs = super::runs::Scripts::default();
-        Self { swap, list, get_many, whole, append, counted, counted_raw, rates, lasting_get, lasting_exists, runs }
+        Self {
+            swap,
+            list,
+            get_many,
+            whole,
+            append,
+            publish,
+            counted,
+            counted_raw,
+            rates,
+            lasting_get,
+            lasting_exists,
+            runs,
+        }
     }
 }
 

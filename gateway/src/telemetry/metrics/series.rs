@@ -38,7 +38,7 @@ impl Metrics {
         }
         self.duration.remove(&of());
         let counters = [&self.fuel, &self.outbound_denied, &self.messages_dropped, &self.messages_redelivered];
-        for counters in counters.into_iter().chain([&self.messages_dead]) {
+        for counters in counters.into_iter().chain([&self.messages_dead, &self.messages_refused]) {
             counters.remove(&of());
         }
         for quotum in Quotum::ALL {
@@ -102,6 +102,10 @@ impl Metrics {
 
     pub(in crate::telemetry) fn message_dead(&self, label: &str) {
         self.messages_dead.get_or_create(&OfTenant { tenant: label.to_owned() }).inc();
+    }
+
+    pub(in crate::telemetry) fn message_refused(&self, label: &str) {
+        self.messages_refused.get_or_create(&OfTenant { tenant: label.to_owned() }).inc();
     }
 
     pub(in crate::telemetry) fn run(&self, label: &str, outcome: &'static str) {
