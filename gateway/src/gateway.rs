@@ -1,6 +1,7 @@
 //! Builds and joins the rooms: start, reload, drain.
 
 mod certify;
+mod confined;
 mod door;
 mod first;
 mod listen;
@@ -31,6 +32,8 @@ use crate::telemetry::{AccessLog, GuestLogs, LinesToTheEnd, Metrics, Otlp, Tasks
 use crate::tenant::{Count, Registry};
 use crate::tls::{self, Acme, DevCa, Terminator};
 use crate::trigger::{Messages, Neighbours, Schedules};
+
+pub(crate) use confined::Prepared;
 
 /// A gateway that listens.
 pub(crate) struct Gateway {
@@ -72,11 +75,17 @@ impl Gateway {
     ///
     /// # Errors
     /// In words for the operator: what cannot be opened, made or listened on. A tenant's problem is not one of them.
-    pub(crate) async fn start(mut boot: Boot, takeover: bool, otlp: Option<Arc<Otlp>>) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        mut boot: Boot,
+        takeover: bool,
+        prepared: Prepared,
+        otlp: Option<Arc<Otlp>>,
+    ) -> anyhow::Result<Self> {
         // What is heard of changes is by absolute paths.
         let dir = std::path::absolute(&boot.tenants_dir)?;
         boot.tenants_dir = std::fs::canonicalize(&dir).unwrap_or(dir);
-        let (mut sockets, tries) = take_over(&boot, takeover).await?;
+        let Prepared { starter, sockets, outcome } = prepared;
+        let (mut sockets, tries) = take_over(&boot, takeover, sockets).await?;
         let metrics = Arc::new(Metrics::new(boot.telemetry.metrics_tenants));
         let access_to_the_end = tell(&metrics, &boot, otlp)?;
         let tasks = Tasks::default();
@@ -95,7 +104,7 @@ impl Gateway {
             is_metered: boot.sandbox.metering,
             instances: Instances::new(boot.sandbox.instances, &metrics),
         };
-        let compiler = Compiler::open(&boot.sandbox, Arc::clone(&metrics))?;
+        let compiler = Compiler::open(&boot.sandbox, starter, Arc::clone(&metrics))?;
         let road = Arc::new(Road {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             doors: Doors::new(boot.admission),
@@ -138,6 +147,7 @@ impl Gateway {
         gateway.join();
         Box::pin(gateway.first_load()).await?;
         gateway.listen(&metrics, moves, &mut sockets).await?;
+        confined::started(outcome.is_some());
         relieve(sockets.old).await;
         // Last, so that on a store of its own the process before has started its last run.
         tokio::spawn(Arc::clone(&gateway.schedules).run());
@@ -304,9 +314,9 @@ const OPEN_TRIES: u32 = 100;
 const OPEN_AGAIN: Duration = Duration::from_millis(50);
 
 /// The sockets that there are already, and how often to try to open the store.
-async fn take_over(boot: &Boot, takeover: bool) -> anyhow::Result<(Sockets, u32)> {
+async fn take_over(boot: &Boot, takeover: bool, given: Sockets) -> anyhow::Result<(Sockets, u32)> {
     if !takeover {
-        return Ok((Sockets::of_systemd(), 1));
+        return Ok((given, 1));
     }
     let mut sockets = Sockets::of_running(&boot.state.join("takeover.sock")).await?;
     // Only one process may have the embedded store open: until the old one has ended, connections wait.

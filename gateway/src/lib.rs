@@ -12,6 +12,7 @@ mod fault;
 mod ids;
 mod networks;
 mod shares;
+mod confine;
 
 // The road.
 mod listener;

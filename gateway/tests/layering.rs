@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// For each room, the rooms it may name. The words (`deadline`, `domain`, `fault`, `ids` …) may be named by all.
-const MAY_NAME: [(&str, &[&str]); 21] = [
+const MAY_NAME: [(&str, &[&str]); 22] = [
+    ("confine", &[]),
     ("telemetry", &[]),
     ("tenant", &["telemetry"]),
     ("store", &["telemetry"]),
@@ -15,10 +16,25 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
     ("route", &["tenant", "http"]),
     ("host", &["telemetry", "tenant", "store", "http"]),
     ("admission", &["route", "tenant"]),
-    ("sandbox", &["telemetry", "tenant", "store", "http", "host", "admission"]),
+    ("sandbox", &["confine", "telemetry", "tenant", "store", "http", "host", "admission"]),
     ("response", &["telemetry", "tenant", "http", "route", "sandbox"]),
     ("cache", &["http"]),
-    ("config", &["telemetry", "tenant", "store", "listener", "tls", "http", "route", "host", "admission", "sandbox"]),
+    (
+        "config",
+        &[
+            "confine",
+            "telemetry",
+            "tenant",
+            "store",
+            "listener",
+            "tls",
+            "http",
+            "route",
+            "host",
+            "admission",
+            "sandbox",
+        ],
+    ),
     (
         "request",
         &["telemetry", "tenant", "tls", "http", "route", "admission", "sandbox", "response", "cache", "config"],
@@ -32,6 +48,7 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
     (
         "gateway",
         &[
+            "confine",
             "telemetry",
             "tenant",
             "store",
@@ -51,7 +68,7 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
             "fleet",
         ],
     ),
-    ("cli", &["telemetry", "store", "route", "sandbox", "config", "gateway", "tls"]),
+    ("cli", &["confine", "telemetry", "store", "route", "sandbox", "config", "gateway", "tls"]),
     ("lib", &[]),
     ("main", &[]),
 ];

@@ -45,12 +45,16 @@ pub fn top() -> PathBuf {
     here.parent().expect("tests/ has a parent").to_owned()
 }
 
+/// Where `make guests` puts what it built.
+#[must_use]
+pub fn guests() -> PathBuf {
+    std::env::var_os("TOLLGATE_GUESTS").map_or_else(|| top().join("tests/guests/target/components"), PathBuf::from)
+}
+
 /// A guest that `make guests` built.
 #[must_use]
 pub fn guest(name: &str) -> PathBuf {
-    let dir =
-        std::env::var_os("TOLLGATE_GUESTS").map_or_else(|| top().join("tests/guests/target/components"), PathBuf::from);
-    let path = dir.join(format!("{name}.wasm"));
+    let path = guests().join(format!("{name}.wasm"));
     assert!(path.exists(), "{} is missing: run `make guests`", path.display());
     path
 }

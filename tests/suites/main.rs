@@ -17,6 +17,7 @@ mod check;
 mod clients;
 mod compose;
 mod compression;
+mod confined;
 mod cron;
 mod demo;
 mod developer;

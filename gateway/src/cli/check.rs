@@ -10,7 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Common, runtime};
 use crate::config::{self, Boot, Kind, Machine, Planned, Problem};
-use crate::sandbox::Compiler;
+use crate::confine;
+use crate::sandbox::{Compiler, Starter};
 use crate::telemetry::Metrics;
 
 /// What `check` exits with: nothing is wrong but what may be, under `--strict`; something is.
@@ -22,12 +23,15 @@ pub(super) fn check(common: &Common, json: bool, strict: bool) -> anyhow::Result
     let machine = Machine::here();
     let bounds = boot.as_ref().map(|boot| config::budget_bounds(boot, machine)).unwrap_or_default();
     planned.problems.extend(boot.iter().flat_map(|boot| config::budget_warnings(boot, machine)));
+    let outcome = boot.as_ref().filter(|boot| boot.sandbox.confine).map(|_| confine::ability());
+    let missing = outcome.as_ref().and_then(confine::Outcome::missing);
+    planned.problems.extend(boot.iter().zip(missing.clone()).map(|(boot, missing)| config::unconfined(boot, missing)));
     let text = if json {
         let problems: Vec<_> = planned.problems.iter().map(Problem::to_json).collect();
         let notices: Vec<_> = notices(&planned).map(Problem::to_json).collect();
         let tenants = planned.plans.len();
-        let value =
-            serde_json::json!({ "tenants": tenants, "problems": problems, "notices": notices, "bounds": bounds });
+        let value = serde_json::json!({ "tenants": tenants, "problems": problems, "notices": notices, "bounds": bounds,
+                "confine": { "by": outcome.as_ref().map(confine::Outcome::had), "missing": missing } });
         format!("{value:#}\n")
     } else {
         let colour = std::io::stdout().is_terminal();
@@ -118,7 +122,7 @@ fn load(common: &Common) -> anyhow::Result<(Planned, Option<Boot>)> {
         Ok(boot) => boot,
         Err(problems) => return Ok((Planned { plans: BTreeMap::new(), problems }, None)),
     };
-    let compiler = Compiler::open(&boot.sandbox, Arc::new(Metrics::default()))?;
+    let compiler = Compiler::open(&boot.sandbox, Starter::Here, Arc::new(Metrics::default()))?;
     let planned = config::tenants(&boot);
     let mut bar = Bar::default();
     let nothing = BTreeMap::new();

@@ -4,6 +4,7 @@ mod ca;
 mod cache;
 mod check;
 mod client;
+mod compiling;
 mod config;
 mod dev;
 mod kv;
@@ -161,12 +162,16 @@ enum Command {
     CompileComponent {
         #[arg(long)]
         out: PathBuf,
+        #[command(flatten)]
+        bounds: compiling::Bounds,
+    },
+    /// Start compiling children for the gateway at standard input; `serve` runs this before it confines itself
+    #[command(hide = true)]
+    CompileHelper {
         #[arg(long)]
-        memory: u64,
-        #[arg(long)]
-        seconds: u64,
-        #[arg(long, action = clap::ArgAction::Set)]
-        metering: bool,
+        dir: PathBuf,
+        #[command(flatten)]
+        bounds: compiling::Bounds,
     },
 }
 
@@ -239,12 +244,8 @@ impl Common {
 #[must_use]
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::CompileComponent { out, memory, seconds, metering } => {
-            return match crate::sandbox::compile_in_child(&out, memory, seconds, metering) {
-                Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
-                Err(error) => fail(&error),
-            };
-        }
+        Command::CompileHelper { dir, bounds } => return compiling::help(dir, bounds),
+        Command::CompileComponent { out, bounds } => return compiling::compile(&out, bounds),
         Command::Serve { common, takeover } => serve::serve(&common, takeover),
         Command::Templates(which) => Ok(dev::templates(&which)),
         Command::New(asked) => dev::new(&asked),

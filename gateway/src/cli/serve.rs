@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Common, boot, runtime};
 use crate::config::{self, Boot, Machine, Standing};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Prepared};
 use crate::telemetry;
 
 pub(super) fn serve(common: &Common, takeover: bool) -> anyhow::Result<ExitCode> {
@@ -15,11 +15,12 @@ pub(super) fn serve(common: &Common, takeover: bool) -> anyhow::Result<ExitCode>
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };
-    run(boot, takeover)
+    let prepared = Prepared::confined(&boot, takeover)?;
+    run(boot, takeover, prepared)
 }
 
 /// Serves until it is told to stop, from the sockets of the gateway that runs where `takeover` is set.
-pub(super) fn run(boot: Boot, takeover: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(boot: Boot, takeover: bool, prepared: Prepared) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     let started = {
         let _within = runtime.enter();
@@ -31,12 +32,13 @@ pub(super) fn run(boot: Boot, takeover: bool) -> anyhow::Result<ExitCode> {
     for warning in config::budget_warnings(&boot, Machine::here()) {
         tracing::warn!(target: "config", "{}", warning.line());
     }
+    prepared.tell();
     let dev = (boot.tls == crate::tls::Source::Dev && !boot.listen.is_plain).then(|| boot.state.join("tls/ca.pem"));
     let ended = runtime.block_on(async {
         // From here on SIGHUP does not end the process; what is loaded meanwhile is what is there.
         let _heard_later = signal(SignalKind::hangup())?;
         let is_project = boot.project.is_some();
-        let gateway = Gateway::start(boot, takeover, otlp.clone()).await?;
+        let gateway = Gateway::start(boot, takeover, prepared, otlp.clone()).await?;
         let wrong = if is_project { gateway.problems() } else { Vec::new() };
         if !wrong.is_empty() {
             // What compiling found, as a developer reads it; the log has it in a line.

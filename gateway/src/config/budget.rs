@@ -104,6 +104,20 @@ pub(crate) fn warnings(boot: &Boot, machine: Machine) -> Vec<Problem> {
     over
 }
 
+/// What the gateway keeps that it would give up on another kernel.
+pub(crate) fn unconfined(boot: &Boot, missing: String) -> Problem {
+    Problem {
+        kind: Kind::NotConfined,
+        tenant: None,
+        place: boot.source.place_of("sandbox.confine"),
+        summary: "this kernel cannot confine the gateway in every way".to_owned(),
+        found: missing,
+        wanted: "Linux 6.12 or newer, with landlock and seccomp".to_owned(),
+        hint: Some("`sandbox.confine = false` says that it need not be confined".to_owned()),
+        also: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -36,6 +36,8 @@ pub(super) const CACHE_IDLE: Duration = Duration::from_hours(1);
 pub(super) const COMPILE_MEMORY: u64 = 2 << 30;
 pub(super) const COMPILE_TIME: Duration = Duration::from_secs(60);
 
+pub(super) const CONFINE: bool = true;
+
 pub(super) const LOG: &str = "info";
 pub(super) const METRICS_TENANTS: u32 = 1000;
 pub(super) const ACCESS_FILE_BYTES: u64 = 100 << 20;

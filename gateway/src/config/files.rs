@@ -194,6 +194,7 @@ fn open_below(root: &Path, name: &Path, flags: OFlags) -> Result<File, String> {
     };
     let opened = open().map_err(|error| match error {
         rustix::io::Errno::XDEV => format!("{} leads out of the application's folder", name.display()),
+        rustix::io::Errno::ACCESS => crate::confine::refused(&root.join(name), &error.into()),
         error => format!("{}: {error}", name.display()),
     });
     opened.map(File::from)

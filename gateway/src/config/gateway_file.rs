@@ -203,6 +203,8 @@ fn admission(section: Option<&Section<'_>>) -> admission::Settings {
 
 fn sandbox_settings(section: Option<&Section<'_>>, base: &Path, state: &Path) -> sandbox::Settings {
     let compiled = section.and_then(|s| s.string("compiled"));
+    let path = |text: &str| (!text.is_empty()).then(|| join(base, text));
+    let readable = section.and_then(|s| s.list("confine_read", "a path, from this file's folder", path));
     sandbox::Settings {
         instances: value(section.and_then(|s| s.count("instances")), defaults::INSTANCES),
         compiled: compiled.map_or_else(|| state.join("compiled"), |at| join(base, &at.value)),
@@ -213,6 +215,8 @@ fn sandbox_settings(section: Option<&Section<'_>>, base: &Path, state: &Path) ->
         memory: value(section.and_then(|s| s.bytes("memory")), defaults::MEMORY),
         compile_memory: value(section.and_then(|s| s.bytes("compile_memory")), defaults::COMPILE_MEMORY),
         compile_time: value(section.and_then(|s| s.duration("compile_time")), defaults::COMPILE_TIME),
+        confine: value(section.and_then(|s| s.boolean("confine")), defaults::CONFINE),
+        confine_read: readable.unwrap_or_default().into_iter().map(|at| at.value).collect(),
     }
 }
 

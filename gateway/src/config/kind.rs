@@ -77,6 +77,7 @@ kinds! {
     MemoryBudget "W0501" "memory-budget",
     DescriptorBudget "W0502" "descriptor-budget",
     AdminExposed "W0503" "admin-exposed",
+    NotConfined "W0504" "not-confined",
 }
 
 /// The long stories, each below a heading with its code. They are in the documentation as they are here.

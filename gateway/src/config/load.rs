@@ -14,6 +14,7 @@ use super::remote::{self, Origin};
 use super::resolve::{self, Found, Materials, Wasm};
 use super::tenant_file::{ComponentRead, TenantFile};
 use super::{Boot, Overrides, Plan, app, gateway_file, tenant_file, watch};
+use crate::confine;
 use crate::domain::Pattern;
 use crate::ids::{Digest, NAME_RULE, TenantId};
 
@@ -93,7 +94,7 @@ pub(super) fn folders(dir: &Path) -> Result<Listed, Box<Problem>> {
         listed.manifests.sort();
         Ok(listed)
     };
-    list().map_err(|error| unreadable(dir, &error.to_string(), "the folder that holds one folder a tenant"))
+    list().map_err(|error| unreadable(dir, &confine::refused(dir, &error), "the folder that holds one folder a tenant"))
 }
 
 /// A folder without the file is not a tenant: it may hold sources or notes.
@@ -192,6 +193,23 @@ fn read(
     });
     problems.iter_mut().for_each(|problem| problem.tenant = Some(id.clone()));
     Ok((id, plan, problems))
+}
+
+/// The files that a tenant's files name, without a look into them; what is wrong is told by who reads them in earnest. Files
+/// that a component may read are below the folder of its application's manifest, which is one of them.
+pub(super) fn named_by(boot: &Boot, folder: &Path) -> Vec<PathBuf> {
+    let path = folder.join("tenant.toml");
+    let mut files = vec![path.clone()];
+    let id = folder.file_name().and_then(|name| TenantId::parse(name.to_str()?));
+    let (Some(id), Ok(source)) = (id, source(&path)) else { return files };
+    let (file, _told) = Reader::new(source, Some(id.clone())).read(tenant_file::read);
+    let Some(mut file) = file.flatten() else { return files };
+    if let Some(at) = file.app.clone() {
+        let variables: Vec<_> = file.variables.iter().map(|(_, reference)| reference.read(folder)).collect();
+        let _told = app((boot, &id), folder, &at, &mut file, &variables, &mut Vec::new());
+    }
+    files.extend(named(&file).map(|path| folder.join(path)));
+    files
 }
 
 /// Reads a Spin application's manifest in the place of the file's own components and routes.
@@ -301,6 +319,11 @@ fn stamped(sources: &[Arc<Source>], materials: &Materials) -> Option<Digest> {
 
 /// The files that a tenant's file names, and those that it finds.
 fn paths<'f>(file: &'f TenantFile, materials: &'f Materials) -> impl Iterator<Item = PathBuf> + 'f {
+    let found = materials.files.iter().filter_map(|files| files.as_ref()?.as_ref().ok()).flat_map(Files::sources);
+    named(file).chain(found)
+}
+
+fn named(file: &TenantFile) -> impl Iterator<Item = PathBuf> + '_ {
     let pair = file.tls.iter().filter_map(|tls| tls.pair.as_ref()).flat_map(|pair| [&pair.cert, &pair.key]);
     let clients = file.tls.iter().filter_map(|tls| tls.clients.as_ref());
     let pair = pair.chain(clients.flat_map(|clients| std::iter::once(&clients.ca).chain(&clients.revoked)));
@@ -309,8 +332,7 @@ fn paths<'f>(file: &'f TenantFile, materials: &'f Materials) -> impl Iterator<It
     let sources = sources.filter_map(Origin::path).map(PathBuf::from);
     let named = file.app.iter().chain(pair).map(|at| PathBuf::from(&at.value)).chain(sources);
     let references = file.secrets.iter().chain(&file.variables).filter_map(|(_, reference)| reference.path());
-    let found = materials.files.iter().filter_map(|files| files.as_ref()?.as_ref().ok()).flat_map(Files::sources);
-    named.chain(references.map(PathBuf::from)).chain(found)
+    named.chain(references.map(PathBuf::from))
 }
 
 fn component_of(boot: &Boot, folder: &Path, origin: &Origin) -> Wasm {
@@ -354,7 +376,7 @@ fn read_limited(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
         Ok(bytes)
     };
     match read() {
-        Err(error) => Err(format!("{}: {error}", path.display())),
+        Err(error) => Err(confine::refused(path, &error)),
         Ok(bytes) if bytes.len() as u64 > bytes_max => Err(format!("{}: over {bytes_max} bytes", path.display())),
         Ok(bytes) => Ok(bytes),
     }

@@ -27,6 +27,7 @@ mod operators;
 mod parts;
 mod problem;
 mod project;
+mod reach;
 mod reader;
 mod reference;
 mod remote;
@@ -52,7 +53,7 @@ use crate::tenant::{Coding, Grant, Handler, Limits, Quota, StoreTtl};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
 pub(crate) use app::manifest_reference;
-pub(crate) use budget::{Machine, bounds as budget_bounds, descriptors, warnings as budget_warnings};
+pub(crate) use budget::{Machine, bounds as budget_bounds, descriptors, unconfined, warnings as budget_warnings};
 use files::Files;
 pub(crate) use files::{clear_away, files_of, stage};
 #[cfg(fuzzing)]
@@ -64,6 +65,7 @@ pub(crate) use known::{Changed, Known};
 pub(crate) use load::{gateway, names, owners};
 pub(crate) use problem::{Place, Problem, Source, render_all};
 pub(crate) use project::Project;
+pub(crate) use reach::reach;
 pub(crate) use tenant_file::{CHANNEL, is_channel};
 pub(crate) use verify::{is_known, prepare};
 pub(crate) use watch::{Watch, folders as watched_folders};

@@ -31,6 +31,12 @@ pub(crate) struct Layer {
     files: Vec<(PathBuf, Digest)>,
 }
 
+impl Layer {
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+}
+
 /// `[gateway] middleware`, from the outermost to the innermost.
 pub(super) fn layers(reader: &Reader, file: &Section<'_>, base: &Path) -> Vec<Layer> {
     let Some(section) = file.section("gateway") else { return Vec::new() };

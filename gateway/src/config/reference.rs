@@ -31,7 +31,7 @@ impl Reference {
                 let path = base.join(path);
                 let text = read_whole(&path);
                 text.map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
-                    .map_err(|error| format!("{}: {error}", path.display()))
+                    .map_err(|error| crate::confine::refused(&path, &error))
             }
         }
     }

@@ -118,11 +118,7 @@ impl Artifacts {
     /// # Errors
     /// The folder cannot be made, belongs to somebody else, or others may write to it.
     pub(super) fn open(dir: &Path, engines: &Each<Engine>) -> anyhow::Result<Self> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+        make_folder(dir)?;
         let folder = fs::metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
         let own = rustix::process::geteuid().as_raw();
         if folder.uid() != own || folder.mode() & 0o022 != 0 {
@@ -238,6 +234,15 @@ impl Artifacts {
         file.persist(self.path(digest, "json"))?;
         Ok(report)
     }
+}
+
+/// Makes the folder of compiled code, for this user alone, where it is not there.
+///
+/// # Errors
+/// In words for the operator.
+pub(super) fn make_folder(dir: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.with_context(|| format!("cannot make the folder {}", dir.display()))
 }
 
 #[cfg(test)]

@@ -1,17 +1,19 @@
 //! Compiling, in a child process: parsing hostile wasm may exhaust a stack or take minutes, and must not take us along.
 //!
 //! The child is this binary (`tollgate compile-component`). It gets the bytes on its standard input and nothing of our
-//! environment, is the last to get a processor, bounds its own memory and processor time, and works on a thread with less
-//! stack than ours have and under the pool's own bounds, so that what passes there passes here.
+//! environment, opens no file, no socket and no process from then on (`confine`), is the last to get a processor, bounds its
+//! own memory and processor time, and works on a thread with less stack than ours have and under the pool's own bounds, so
+//! that what passes there passes here.
 //!
 //! Limit: [`CHILDREN_MAX`] children, each on half of the processors; [`CODE_BYTES_MAX`] of code. What failed is remembered,
 //! on disk, and not tried again within the same bounds.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ use super::handler::Handler;
 use super::message::Listener;
 use super::modules::{self, Unfit};
 use super::recipe::{Misfit, Recipe};
+use super::spawn::{Child, Starter, Work};
 use super::timed::Timed;
 use super::{Settings, compose, engine, signature, versions};
 use crate::deadline::Deadline;
@@ -65,10 +68,10 @@ pub(crate) enum CompileError {
 #[derive(Debug)]
 pub(crate) struct Compiler {
     artifacts: Artifacts,
-    program: PathBuf,
+    starter: Starter,
+    work: Work,
     memory: u64,
     time: Duration,
-    metering: bool,
     places: Semaphore,
     /// Digests that somebody compiles now: whoever else wants one waits for it.
     under_way: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -78,16 +81,16 @@ pub(crate) struct Compiler {
 impl Compiler {
     /// # Errors
     /// In words for the operator: the folder of compiled components cannot be used.
-    pub(crate) fn open(settings: &Settings, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+    pub(crate) fn open(settings: &Settings, starter: Starter, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         Ok(Self {
             artifacts: Artifacts::open(
                 &settings.compiled,
                 &Each::try_from(|calls| engine::compiling(calls, settings.metering))?,
             )?,
-            program: std::env::current_exe().context("cannot find this program's own file")?,
+            starter,
+            work: Work::of(settings),
             memory: settings.compile_memory,
             time: settings.compile_time,
-            metering: settings.metering,
             places: Semaphore::new(CHILDREN_MAX),
             under_way: Mutex::default(),
             metrics,
@@ -146,30 +149,8 @@ impl Compiler {
 
     /// Cancel safety: a child whose wait is dropped is killed.
     async fn run_child(&self, code: &Path, wasm: &[u8]) -> Result<Report, CompileError> {
-        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
-        let mut child = tokio::process::Command::new(&self.program)
-            .arg("compile-component")
-            .arg("--out")
-            .arg(code)
-            .arg("--memory")
-            .arg(self.memory.to_string())
-            .arg("--seconds")
-            .arg(self.time.as_secs().max(1).to_string())
-            .arg("--metering")
-            .arg(self.metering.to_string())
-            .env_clear()
-            // Its compiler's own threads; the other half is for what serves.
-            .env("RAYON_NUM_THREADS", threads.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed)?;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
-            return Err(failed("it has no pipes"));
-        };
+        let child = self.starter.start(&self.work, code).map_err(failed)?;
+        let Child { mut stdin, stdout, stderr, mut end } = child;
         let send = async move {
             // A child that died has closed its end; its exit tells why.
             let _broken_pipe = stdin.write_all(wasm).await;
@@ -178,7 +159,7 @@ impl Compiler {
         let (mut stdout, mut stderr) = (stdout.take(WORDS_BYTES_MAX), stderr.take(WORDS_BYTES_MAX));
         let words = async { tokio::join!(stdout.read_to_end(&mut said), stderr.read_to_end(&mut complained)) };
         let ((), _words) = tokio::join!(send, words);
-        let status = child.wait().await.map_err(failed)?;
+        let status = end.wait().await.map_err(failed)?;
         let complaint = String::from_utf8_lossy(&complained).trim().to_owned();
         match status.code() {
             Some(0) => serde_json::from_slice(&said).map_err(failed),
@@ -216,25 +197,32 @@ const MISFIT: i32 = 5;
 
 /// The child's work: wasm from standard input, code to `out`, the report to standard output. Returns its exit code.
 ///
+/// What is hostile comes in by standard input, and before a byte of it is read this process has confined itself.
+///
 /// # Errors
 /// Everything that is not the component's fault.
-pub(crate) fn compile_in_child(out: &Path, memory: u64, seconds: u64, metering: bool) -> anyhow::Result<i32> {
+pub(crate) fn compile_in_child(out: &Path, work: &Work) -> anyhow::Result<i32> {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let bound = |value| Rlimit { current: Some(value), maximum: Some(value) };
     // Whoever serves goes first. A machine that does not let us be nice lets us compile.
     let _nicest = rustix::process::nice(19);
     let engines = Each::try_from(|calls| {
-        let (compiling, pooling) = (engine::compiling(calls, metering)?, engine::pooling(calls, 1, metering)?);
+        let (compiling, pooling) =
+            (engine::compiling(calls, work.metering)?, engine::pooling(calls, 1, work.metering)?);
         anyhow::Ok(Engines { calls, compiling, pooling })
     })?;
     // The pools' reservation is address space and no memory.
-    setrlimit(Resource::As, bound(memory.saturating_add(address_space()?))).context("cannot bound memory")?;
+    setrlimit(Resource::As, bound(work.memory.saturating_add(address_space()?))).context("cannot bound memory")?;
     // Several threads share this time; the parent's deadline is the one on the clock.
-    setrlimit(Resource::Cpu, bound(seconds.saturating_mul(4))).context("cannot bound processor time")?;
+    setrlimit(Resource::Cpu, bound(work.seconds.saturating_mul(4))).context("cannot bound processor time")?;
     setrlimit(Resource::Core, bound(0)).context("cannot switch off core dumps")?;
+    let out = open(out).with_context(|| format!("cannot write {}", out.display()))?;
+    if work.confine {
+        // What the kernel lacks is told by the gateway, once.
+        let _outcome = crate::confine::child();
+    }
     let mut wasm = Vec::new();
     std::io::stdin().lock().read_to_end(&mut wasm)?;
-    let out = out.to_owned();
     let work = std::thread::Builder::new()
         .stack_size(CHILD_STACK_BYTES)
         .spawn(move || match component_of(&wasm)? {
@@ -257,6 +245,12 @@ pub(crate) fn compile_in_child(out: &Path, memory: u64, seconds: u64, metering: 
             Ok(code)
         }
     }
+}
+
+/// The file that code goes to, which the gateway made.
+fn open(out: &Path) -> std::io::Result<File> {
+    let no_links = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    File::options().write(true).custom_flags(no_links).open(out)
 }
 
 /// What code is made with, and what will run it.
@@ -307,7 +301,7 @@ fn part_of(wasm: &[u8]) -> Result<Cow<'_, [u8]>, Unfit> {
 }
 
 /// Compiles for the engine that does less, where the component is content with that. The inner error is its fault.
-fn compile(engines: &Each<Engines>, wasm: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
+fn compile(engines: &Each<Engines>, wasm: &[u8], out: &File) -> anyhow::Result<Result<Report, String>> {
     // What is `async` is refused while it is read, before anything is compiled.
     if let Ok(code) = engines.single.compiling.precompile_component(wasm) {
         match look_at(&engines.single, &code, out)? {
@@ -327,12 +321,14 @@ fn is_of_03(import: &str) -> bool {
 }
 
 /// Keeps compiled code that is within bounds.
-fn look_at(engines: &Engines, code: &[u8], out: &Path) -> anyhow::Result<Result<Report, String>> {
+fn look_at(engines: &Engines, code: &[u8], mut out: &File) -> anyhow::Result<Result<Report, String>> {
     if code.len() > CODE_BYTES_MAX {
         let (has, max) = (code.len() >> 20, CODE_BYTES_MAX >> 20);
         return Ok(Err(format!("it compiles to {has} MiB of code, and {max} MiB is the most")));
     }
-    std::fs::write(out, code).with_context(|| format!("cannot write {}", out.display()))?;
+    // In the place of what the engine before wrote.
+    let written = out.set_len(0).and_then(|()| out.rewind()).and_then(|()| out.write_all(code));
+    written.context("cannot write the code")?;
     // Here the pool's bounds are looked at: core instances, memories, tables, and their sizes.
     match load(&engines.pooling, code) {
         Ok(component) => Ok(Ok(report(engines, &component)?)),

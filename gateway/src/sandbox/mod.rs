@@ -12,6 +12,7 @@ mod ending;
 mod engine;
 mod fuel;
 mod handler;
+mod helper;
 mod meaning;
 mod memories;
 mod message;
@@ -24,6 +25,7 @@ mod responder;
 mod reuse;
 mod run;
 mod signature;
+mod spawn;
 mod timed;
 mod turns;
 mod versions;
@@ -47,9 +49,11 @@ use reuse::Resting;
 
 pub(crate) use artifacts::Report;
 pub(crate) use compile::{CompileError, Compiler, compile_in_child};
+pub(crate) use helper::help;
 pub(crate) use message::{Cause, Handled, Message};
 pub(crate) use recipe::{Dependency, Misfit, PARTS_MAX, Part, Recipe, Step};
 pub(crate) use reply::Reply;
+pub(crate) use spawn::{Helper, Starter, Work};
 
 /// Between two looks for instances that nobody used again.
 const BETWEEN_EXPIRIES: Duration = Duration::from_secs(1);
@@ -74,6 +78,10 @@ pub(crate) struct Settings {
     /// What compiling one component may take.
     pub(crate) compile_memory: u64,
     pub(crate) compile_time: Duration,
+    /// Whether compiling children confine themselves, and a gateway too.
+    pub(crate) confine: bool,
+    /// What a confined gateway may read beside what its files name.
+    pub(crate) confine_read: Vec<PathBuf>,
 }
 
 impl Settings {

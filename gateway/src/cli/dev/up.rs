@@ -10,6 +10,7 @@ use super::project::{OWN_DIR, Project};
 use super::{Up, build, dotenv, follow, note, spins, watch};
 use crate::cli::serve;
 use crate::config::{self, Overrides, Problem};
+use crate::gateway::Prepared;
 
 /// What an application without a tenant's file may use: a developer looks for mistakes, and not for limits.
 const LIMITS: &str = "[limits]\nfuel = \"50G\"\nmemory = \"512MiB\"\ntime = \"60s\"\nstorage_ops = 1000\noutbound = 100\n\
@@ -74,7 +75,8 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
     if asked.watch {
         watch::start(project)?;
     }
-    serve::run(boot, false)
+    // What a developer's machine runs besides is worth more than this: nothing is confined.
+    serve::run(boot, false, Prepared::default())
 }
 
 /// The address for HTTP, or with the next port that is free.

@@ -120,6 +120,8 @@ pub(super) const GATEWAY: File = File {
             key("cache_idle", Duration, time!(defaults::CACHE_IDLE), "after which it is let go"),
             key("compile_memory", Bytes, bytes!(defaults::COMPILE_MEMORY), "what compiling one component may take"),
             key("compile_time", Duration, time!(defaults::COMPILE_TIME), "the same in time"),
+            key("confine", Bool, plain!(defaults::CONFINE), "the gateway and its compiling children give up what they do not need of the kernel (docs/operators.md); false: they keep it"),
+            key("confine_read", List("a path, from this file's folder"), Is(|| "[]".to_owned()), "folders that the gateway may read then beside what its files name when it starts"),
         ]),
         section("http", "What a client may take.", &[
             key("head_time", Duration, time!(defaults::HEAD_TIME), "for a request's head"),

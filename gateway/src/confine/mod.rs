@@ -1,0 +1,172 @@
+//! What the process may still do once it serves: files by landlock(7), system calls by seccomp(2).
+//!
+//! Should a guest ever break out of its sandbox, it finds a process that opens no file but those that it needs, starts no
+//! process at all, and cannot look into another. Three processes, each with its own bounds:
+//! - the gateway ([`gateway`]) reads what its configuration names and writes to the state folder;
+//! - its helper ([`helper`]) was started before, has no sockets of its own, and executes this program and no other;
+//! - a compiling child ([`child`]) opens no file, no socket and no process: it has its three pipes and its output.
+//!
+//! Each function bounds the thread that calls it and every thread and process that comes from it. So they are called before
+//! the first other thread starts: landlock has no way to bound threads that are there before version 8 (Linux 7.0).
+//! Security: only the kernel's refusals count here. What it cannot do is in the [`Outcome`], and is told once at the start.
+
+mod calls;
+mod files;
+mod system;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use files::{Rights, Rules};
+
+/// What a gateway needs once it serves, beside what the system's own libraries read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reach {
+    /// Folders and files that are read.
+    pub(crate) read: BTreeSet<PathBuf>,
+    /// Folders in which files are made, changed and removed.
+    pub(crate) write: BTreeSet<PathBuf>,
+    /// TCP ports that are listened on; 0 is any free one.
+    pub(crate) ports: BTreeSet<u16>,
+}
+
+/// What could be had of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The version of landlock's interface, or why there is none.
+    landlock: Result<u32, String>,
+    seccomp: Result<(), String>,
+}
+
+/// What landlock learnt since its first version, and with which.
+const LEARNT: [(u32, &str); 4] = [
+    (3, "truncating a file (version 3, Linux 6.2)"),
+    (4, "listening on a port (version 4, Linux 6.7)"),
+    (5, "commands to devices (version 5, Linux 6.10)"),
+    (6, "signals and abstract sockets (version 6, Linux 6.12)"),
+];
+
+impl Outcome {
+    /// What is in force, in words.
+    pub(crate) fn had(&self) -> String {
+        let landlock = self.landlock.as_ref().map(|version| format!("landlock (version {version})"));
+        let seccomp = self.seccomp.as_ref().map(|()| "seccomp".to_owned());
+        let had: Vec<String> = landlock.into_iter().chain(seccomp).collect();
+        if had.is_empty() { "nothing".to_owned() } else { had.join(" and ") }
+    }
+
+    /// What the kernel does not bound, in words; nothing where it bounds all.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let mut missing = Vec::new();
+        match &self.landlock {
+            Ok(version) => {
+                let later = LEARNT.iter().filter(|(since, _)| since > version);
+                missing.extend(later.map(|(_, what)| format!("landlock does not bound {what}")));
+            }
+            Err(why) => missing.push(format!("no landlock, so any file can be opened ({why})")),
+        }
+        if let Err(why) = &self.seccomp {
+            missing.push(format!("no seccomp, so every system call can be made ({why})"));
+        }
+        (!missing.is_empty()).then(|| missing.join("; "))
+    }
+}
+
+/// What this process confined itself to, for whoever is refused something later.
+static CONFINED: OnceLock<Confined> = OnceLock::new();
+
+struct Confined {
+    /// Real paths, below which files may be read.
+    read: Vec<PathBuf>,
+    /// Keeps the kernel's entry of `/proc/self`, which the rule for it holds on to: another look-up could make a new one.
+    _proc: Option<landlock::PathFd>,
+}
+
+/// Confines the gateway, from this thread on.
+pub(crate) fn gateway(reach: &Reach) -> Outcome {
+    let read = system::read_by_libraries().into_iter().chain(reach.read.iter().cloned());
+    let read: BTreeSet<PathBuf> = read.collect();
+    let rules = Rules {
+        files: vec![
+            (Rights::Read, read.iter().cloned().collect()),
+            (Rights::ReadFiles, system::etc()),
+            (Rights::Change, reach.write.iter().cloned().collect()),
+            (Rights::Use, system::devices()),
+        ],
+        ports: Some(reach.ports.iter().copied().collect()),
+        whole: false,
+    };
+    let proc = landlock::PathFd::new("/proc/self").ok();
+    let outcome = Outcome { landlock: files::restrict(&rules), seccomp: calls::gateway() };
+    if outcome.landlock.is_ok() {
+        let real = |path: &PathBuf| path.canonicalize().ok();
+        let read = read.iter().chain(&reach.write).chain(&system::etc()).filter_map(real).collect();
+        // A process does this once.
+        let _first = CONFINED.set(Confined { read, _proc: proc });
+    }
+    outcome
+}
+
+/// Forbids new listening sockets, on every thread of this process: after the start there are all that it needs.
+///
+/// # Errors
+/// In words for the operator: the kernel refused.
+pub(crate) fn started() -> Result<(), String> {
+    calls::started()
+}
+
+/// Confines the helper, which starts this very program to compile into `dir`.
+pub(crate) fn helper(dir: &Path) -> Outcome {
+    let rules = Rules {
+        files: vec![
+            (Rights::Execute, system::program()),
+            (Rights::Read, system::libraries().into_iter().collect()),
+            // The child reads of itself how large it is, under a number that is not known before.
+            (
+                Rights::Read,
+                ["/proc", "/sys/devices/system", "/sys/fs/cgroup", "/etc/ld.so.cache"].map(Into::into).into(),
+            ),
+            (Rights::Change, vec![dir.to_owned()]),
+            (Rights::Use, system::devices()),
+        ],
+        ports: Some(Vec::new()),
+        whole: false,
+    };
+    Outcome { landlock: files::restrict(&rules), seccomp: calls::helper() }
+}
+
+/// Confines a compiling child to what it has open.
+pub(crate) fn child() -> Outcome {
+    let rules = Rules { files: Vec::new(), ports: Some(Vec::new()), whole: true };
+    Outcome { landlock: files::restrict(&rules), seccomp: calls::child() }
+}
+
+/// What this kernel can do, tried in a thread that ends then.
+pub(crate) fn ability() -> Outcome {
+    let tried = std::thread::spawn(|| Outcome {
+        landlock: files::restrict(&Rules { files: Vec::new(), ports: Some(Vec::new()), whole: false }),
+        seccomp: calls::gateway(),
+    });
+    let failed = |_panicked| Outcome { landlock: Err("it failed".to_owned()), seccomp: Err("it failed".to_owned()) };
+    tried.join().unwrap_or_else(failed)
+}
+
+/// A file that cannot be opened, in words: with what to do, where it is this process that forbade it to itself.
+pub(crate) fn refused(path: &Path, error: &std::io::Error) -> String {
+    let told = format!("{}: {error}", path.display());
+    let is_outside = |confined: &Confined| {
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        confined.read.iter().all(|dir| !real.starts_with(dir))
+    };
+    if error.kind() == ErrorKind::PermissionDenied && CONFINED.get().is_some_and(is_outside) {
+        told + ": the gateway confined itself at its start, when nothing named this place: it needs a restart, or \
+                `sandbox.confine_read` with the folder, or `sandbox.confine = false`"
+    } else {
+        told
+    }
+}

@@ -1,0 +1,86 @@
+//! What a gateway does before its first thread: it takes the sockets that it was given, starts its helper, and confines itself.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, Boot};
+use crate::confine::{self, Outcome, Reach};
+use crate::listener::Sockets;
+use crate::sandbox::{Helper, Starter};
+use crate::store;
+use crate::telemetry::AccessTo;
+
+/// What there is before the first thread. Without a word, nothing is confined.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    pub(super) starter: Starter,
+    /// Those that systemd opened.
+    pub(super) sockets: Sockets,
+    /// What the kernel could do; nothing where it was not asked.
+    pub(super) outcome: Option<Outcome>,
+}
+
+impl Prepared {
+    /// Confines this process, where the configuration does not say otherwise. It has to have one thread.
+    ///
+    /// # Errors
+    /// In words for the operator: a folder cannot be made, or the helper does not come up.
+    pub(crate) fn confined(boot: &Boot, takeover: bool) -> anyhow::Result<Self> {
+        // The helper must not inherit them.
+        let sockets = if takeover { Sockets::default() } else { Sockets::of_systemd() };
+        if !boot.sandbox.confine {
+            return Ok(Self { sockets, ..Self::default() });
+        }
+        let reach = reach(boot);
+        for folder in reach.write.iter().filter(|folder| **folder != boot.sandbox.compiled) {
+            // One that cannot be made is told by who needs it.
+            let _made = std::fs::create_dir_all(folder);
+        }
+        let starter = Starter::Helper(Helper::start(&boot.sandbox)?);
+        let outcome = Some(confine::gateway(&reach));
+        Ok(Self { starter, sockets, outcome })
+    }
+
+    /// Says once what could not be had.
+    pub(crate) fn tell(&self) {
+        let Some(outcome) = &self.outcome else { return };
+        match outcome.missing() {
+            None => tracing::info!(target: "confine", "the gateway confined itself by {}", outcome.had()),
+            Some(missing) => tracing::warn!(
+                target: "confine", "the gateway confined itself by {}; this kernel lacks the rest: {missing}", outcome.had()
+            ),
+        }
+    }
+}
+
+/// Once there are all sockets, there will be no more.
+pub(super) fn started(is_confined: bool) {
+    if is_confined && let Err(error) = confine::started() {
+        tracing::debug!(target: "confine", %error, "new listening sockets are not forbidden");
+    }
+}
+
+/// What this gateway needs of files and ports.
+fn reach(boot: &Boot) -> Reach {
+    let mut reach = Reach { read: config::reach(boot), ..Reach::default() };
+    let of = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::port).collect::<Vec<_>>();
+    let listen = &boot.listen;
+    reach.ports = [of(&listen.https), of(&listen.http), vec![listen.admin.port()]].concat().into_iter().collect();
+    reach.write = [boot.state.clone(), boot.sandbox.compiled.clone()].into();
+    if let store::Kind::Embedded(folder) = &boot.storage.kind {
+        reach.write.insert(folder.clone());
+    }
+    reach.write.extend(boot.telemetry.access.as_ref().and_then(|access| match &access.to {
+        AccessTo::Stdout => None,
+        AccessTo::File { path, .. } => folder_of(path),
+        AccessTo::Tenants(dir) => Some(dir.clone()),
+    }));
+    reach.write.extend(boot.operators.socket.as_deref().and_then(folder_of));
+    reach
+}
+
+/// The folder in which a file is; of a bare name, this one.
+fn folder_of(file: &Path) -> Option<PathBuf> {
+    let parent = file.parent()?;
+    Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
+}

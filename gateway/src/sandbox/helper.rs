@@ -1,0 +1,139 @@
+//! The helper: a small process that a gateway starts before it confines itself, and that starts its compiling children.
+//!
+//! So the gateway itself needs no right to start a process, on any kernel. What it says to its helper is a file's name in the
+//! folder of compiled code, and it hands over what the child reads and writes; all else was said when the helper started.
+//! It ends with the gateway, whose end closes the socket between them.
+//!
+//! Security: whoever holds the gateway can have this program compile, and nothing else be executed.
+//! Limit: [`CHILDREN_MAX`] children, and twice as many while some are being ended.
+
+use std::io::{IoSliceMut, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+
+use super::compile::CHILDREN_MAX;
+use super::spawn::{ENDS, Work};
+
+/// The most bytes of a file's name (NAME_MAX in the kernel's limits.h).
+const NAME_MAX: usize = 255;
+
+/// Confines this process, and starts what the gateway at the other end of standard input asks for, until it is gone.
+///
+/// # Errors
+/// In words for the operator: the system refuses what a helper needs.
+pub(crate) fn help(work: Work) -> anyhow::Result<()> {
+    // Children inherit it, as they do from a gateway.
+    let _as_well = rustix::thread::disable_transparent_huge_pages(true);
+    let work = Work { dir: std::fs::canonicalize(&work.dir)?, ..work };
+    let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
+    // What the kernel lacks is told by the gateway, which asks it for the same.
+    let _outcome = crate::confine::helper(&work.dir);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // Who tells all of a service's processes to end means the gateway, which drains; it ends us.
+        let others = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()];
+        let _heard = others.map(signal);
+        // It keeps messages apart, which a stream would not; but for that it is used as one.
+        let socket = std::os::unix::net::UnixStream::from(socket);
+        socket.set_nonblocking(true)?;
+        let socket = UnixStream::from_std(socket)?;
+        std::io::stdout().lock().write_all(b"\n").context("nobody waits for the helper")?;
+        let (work, places) = (Arc::new(work), Arc::new(Semaphore::new(2 * CHILDREN_MAX)));
+        loop {
+            let asked = socket.async_io(Interest::READABLE, || receive(&socket)).await?;
+            let Some((name, ends)) = asked else { break };
+            // Without a place its ends are closed, and its failure is seen by that.
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+            let work = Arc::clone(&work);
+            tokio::spawn(async move {
+                // Nobody is there to be told of what fails here.
+                let _told = look_after(&work, &name, ends).await;
+                drop(place);
+            });
+        }
+        // Those that are under way are ended by the runtime.
+        Ok(())
+    })
+}
+
+/// The next message; nothing where there will be none.
+fn receive(socket: &UnixStream) -> std::io::Result<Option<(PathBuf, [OwnedFd; ENDS])>> {
+    let mut name = [0; NAME_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ENDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let told = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    if told.bytes == 0 {
+        return Ok(None);
+    }
+    let ends = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(ends) => Some(ends),
+        RecvAncillaryMessage::ScmCredentials(_) | _ => None,
+    });
+    let ends: Vec<OwnedFd> = ends.flatten().collect();
+    let name = name.get(..told.bytes).unwrap_or_default();
+    let name = PathBuf::from(std::ffi::OsStr::from_bytes(name));
+    match (file_name(&name), <[OwnedFd; ENDS]>::try_from(ends)) {
+        (true, Ok(ends)) => Ok(Some((name, ends))),
+        _ => Err(std::io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Whether it is the name of a file in a folder, and leads nowhere else.
+fn file_name(name: &Path) -> bool {
+    let mut parts = name.components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(only)), None) if only == name.as_os_str())
+}
+
+/// Starts a child, and tells its end; or ends it, where nobody wants to know any more.
+async fn look_after(work: &Work, name: &Path, ends: [OwnedFd; ENDS]) -> std::io::Result<()> {
+    let [stdin, stdout, stderr, tells] = ends;
+    let tells = std::os::unix::net::UnixStream::from(tells);
+    tells.set_nonblocking(true)?;
+    let mut tells = UnixStream::from_std(tells)?;
+    let mut words = std::fs::File::from(stderr.try_clone()?);
+    let mut command = tokio::process::Command::from(work.child(&work.dir.join(name)));
+    command.stdin(stdin).stdout(stdout).stderr(stderr).kill_on_drop(true);
+    let started = command.spawn();
+    // It keeps our ends of the pipes.
+    drop(command);
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => {
+            writeln!(words, "{error}")?;
+            drop(words);
+            // As of a child that ended with 1 (wait(2)).
+            return tells.write_i32(1 << 8).await;
+        }
+    };
+    drop(words);
+    let mut nothing = [0];
+    let status = tokio::select! {
+        status = child.wait() => status?,
+        _closed = tells.read(&mut nothing) => return child.kill().await,
+    };
+    tells.write_i32(status.into_raw()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_writes_to_the_compiled_folder_and_nowhere_else() {
+        assert!(file_name(Path::new("new-a1B2")));
+        for bad in ["", ".", "..", "/", "/etc", "a/b", "../a", "a/..", "a/", "./a"] {
+            assert!(!file_name(Path::new(bad)), "{bad}");
+        }
+    }
+}
