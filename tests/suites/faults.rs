@@ -197,3 +197,26 @@ async fn a_server_that_hangs_is_left_alone_for_a_while() {
     writes_flow(&client, "t0").await;
     assert_eq!(call(&client, "t0", "/-/get/before", String::new()).await.text(), "here");
 }
+
+/// A server that holds back one tenant's writes is not gone: another's reads go on, and nothing is left alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_tenants_late_answers_leave_anothers_storage_alone() {
+    let redis = Redis::start();
+    let gateway = start(&redis.url(), "300ms").await;
+    let client = gateway.client(Protocol::H1);
+    for tenant in ["t0", "t1"] {
+        assert_eq!(call(&client, tenant, "/-/set/before", "here".to_owned()).await.text(), "set");
+    }
+    // Reads and PING go on meanwhile.
+    assert_eq!(redis.cli(&["CLIENT", "PAUSE", "60000", "WRITE"]), "OK");
+    for n in 0..12 {
+        let late = call(&client, "t0", "/-/set/late", "x".to_owned()).await.text();
+        assert!(late.contains("timeout: "), "{n}: {late}");
+    }
+    assert_eq!(call(&client, "t1", "/-/get/before", String::new()).await.text(), "here");
+    let metrics = gateway.admin("/metrics").await;
+    let left: Vec<&str> = metrics.lines().filter(|line| line.contains("left-alone") && !line.ends_with(" 0")).collect();
+    assert_eq!(left, Vec::<&str>::new());
+    assert_eq!(redis.cli(&["CLIENT", "UNPAUSE"]), "OK");
+    writes_flow(&client, "t0").await;
+}

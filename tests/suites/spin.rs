@@ -240,12 +240,16 @@ async fn small_commands_of_large_cost_are_capped() {
     assert!(store.execute(&[b"APPEND", b"k", &piece]).await.starts_with("Error::Other(\"too-large: "));
     assert_eq!(store.execute(&[b"STRLEN", b"k"]).await, "int 600000");
     for n in 0..8u8 {
-        let mut member = piece.clone();
-        member[0] = n;
-        store.execute(&[b"SADD", b"large", &member]).await;
+        store.execute(&[b"HSET", b"large", &[n], &piece]).await;
     }
-    assert!(store.execute(&[b"SMEMBERS", b"large"]).await.starts_with("Error::Other(\"too-large: "));
-    assert_eq!(store.execute(&[b"SCARD", b"large"]).await, "int 8");
+    let refused = store.execute(&[b"HGETALL", b"large"]).await;
+    assert!(refused.starts_with("Error::Other(\"too-large: HGETALL: it would read more than 4 MiB"), "{refused}");
+    assert_eq!(store.execute(&[b"HLEN", b"large"]).await, "int 8");
+    // Each mention counts.
+    let mut many: Vec<&[u8]> = vec![b"HMGET", b"large"];
+    many.extend([[0u8].as_slice(); 8]);
+    let refused = store.execute(&many).await;
+    assert!(refused.starts_with("Error::Other(\"too-large: HMGET: it would read more than 4 MiB"), "{refused}");
 }
 
 /// Keys in answers and in the server's own words are the guest's own; nothing else comes through.

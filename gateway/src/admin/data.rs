@@ -209,8 +209,8 @@ async fn keys(scoped: &Scoped, cursor: Option<&str>) -> Result<Value, Refusal> {
 async fn command(raw: &Raw, words: Vec<Text>) -> Result<Value, Refusal> {
     let mut words = words.into_iter().map(|word| word.0);
     let Some(name) = words.next() else { return Err(Refusal::new(StatusCode::BAD_REQUEST, "there is no command")) };
-    let replies = raw.execute(&name, words.collect()).await.map_err(|error| refusal(&error))?;
-    let told = replies.into_iter().map(|reply| match reply {
+    let answered = raw.execute(&name, words.collect()).await.map_err(|error| refusal(&error))?;
+    let told = answered.replies.into_iter().map(|reply| match reply {
         Reply::Nil => Told::Nil,
         Reply::Status(text) => Told::Status(text),
         Reply::Int(number) => Told::Int(number),
@@ -227,7 +227,7 @@ fn store_name(text: &str) -> Result<StoreName, Refusal> {
 fn refusal(error: &Error) -> Refusal {
     let status = match error {
         Error::Unavailable | Error::LeftAlone | Error::Busy | Error::Timeout => StatusCode::SERVICE_UNAVAILABLE,
-        Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::TooLarge(_) | Error::TooMuch { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::OverQuota(_) => StatusCode::INSUFFICIENT_STORAGE,
         Error::Shards { .. } => StatusCode::CONFLICT,
         Error::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -19,7 +19,7 @@ pub(crate) fn reach(boot: &Boot) -> BTreeSet<PathBuf> {
     let named = middleware.chain(boot.acme.iter().filter_map(|acme| acme.ca.as_deref()));
     let own = Path::new(&boot.source.path);
     read.extend(std::iter::once(own).chain(named).flat_map(around));
-    for folder in load::folders(&boot.tenants_dir).unwrap_or_default() {
+    for folder in load::folders(&boot.tenants_dir).map(|listed| listed.tenants).unwrap_or_default() {
         read.extend(load::named_by(boot, &folder).iter().flat_map(|file| around(file)));
     }
     read

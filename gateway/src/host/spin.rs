@@ -5,7 +5,7 @@
 
 use crate::host::guest::Guest;
 use crate::ids::Line;
-use crate::store::{self, Raw, Reply, Scoped, Value};
+use crate::store::{self, Answered, Raw, Reply, Scoped, Value};
 use crate::tenant::{MESSAGES_IN_A_LINE_MAX, cost};
 
 pub(super) mod one {
@@ -148,13 +148,14 @@ impl Guest {
     /// A command of Redis, which is one operation, and what it carries and brings.
     pub(super) async fn command(&mut self, raw: &Raw, name: &str, arguments: Vec<Vec<u8>>) -> Answer<Vec<Reply>> {
         self.spend(1, arguments.iter().map(Vec::len).sum())?;
-        let replies = raw.execute(name.as_bytes(), arguments).await;
-        self.replied(replies)
+        let answered = raw.execute(name.as_bytes(), arguments).await;
+        self.replied(answered)
     }
 
-    /// Charges what a command brought.
-    pub(super) fn replied(&mut self, replies: store::Result<Vec<Reply>>) -> Answer<Vec<Reply>> {
-        let replies = replies.map_err(|error| self.refused(error))?;
+    /// Charges what a command brought, and what the store went through for it.
+    pub(super) fn replied(&mut self, answered: store::Result<Answered>) -> Answer<Vec<Reply>> {
+        let Answered { replies, work } = answered.map_err(|error| self.refused(error))?;
+        self.charge(work.saturating_mul(cost::STORAGE_ELEMENT));
         let bytes = replies.iter().map(|reply| match reply {
             Reply::Bytes(bytes) => bytes.len(),
             Reply::Status(text) => text.len(),

@@ -232,8 +232,8 @@ async fn command<U: 'static>(
         Ok(held) => held,
         Err(failed) => return Ok(Err(failed)),
     };
-    let replies = raw.execute(name.as_bytes(), arguments).await;
-    Ok(at.with(|mut access| access.get().replied(replies)))
+    let answered = raw.execute(name.as_bytes(), arguments).await;
+    Ok(at.with(|mut access| access.get().replied(answered)))
 }
 
 impl redis::Host for Guest {}

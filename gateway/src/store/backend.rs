@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::account::Account;
 use super::layout::{Bucket, Namespace};
-use super::{Kind, Page, Prepared, Reply, Result, Value, embedded, redis};
+use super::{Answered, Kind, Page, Prepared, Result, Value, embedded, redis};
 use crate::telemetry::Metrics;
 
 /// One thing to do in one bucket. A backend does each whole or not at all.
@@ -91,9 +91,12 @@ impl Backend {
         }
     }
 
-    pub(super) async fn execute(&self, account: &Account, space: &Namespace, command: Prepared) -> Result<Vec<Reply>> {
+    pub(super) async fn execute(&self, account: &Account, space: &Namespace, command: Prepared) -> Result<Answered> {
         match self {
-            Self::Embedded(embedded) => embedded.execute(account, space, command).await,
+            Self::Embedded(embedded) => {
+                let replies = embedded.execute(account, space, command).await?;
+                Ok(Answered { replies, work: 0 })
+            }
             Self::Redis(redis) => redis.execute(account, &command).await,
         }
     }

@@ -9,6 +9,9 @@ pub(crate) const BATCH_MAX: usize = 1000;
 /// The most bytes that one batch may bring back: what the gateway holds in memory for it.
 pub(crate) const BATCH_BYTES_MAX: usize = 8 << 20;
 
+/// The most bytes that one Redis command may read for its answer.
+pub(crate) const READ_BYTES_MAX: usize = 4 << 20;
+
 /// Why a call failed, in words whose first one a guest may rely on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
@@ -24,6 +27,9 @@ pub(crate) enum Error {
     Timeout,
     #[error("too-large: {0}")]
     TooLarge(&'static str),
+    /// More than a Redis command may ask for, and what to do.
+    #[error("too-large: {command}: {what}")]
+    TooMuch { command: &'static str, what: &'static str },
     #[error("wrong-type: the value is not a decimal number that the sum fits in")]
     NotANumber,
     #[error("wrong-type: {0}")]
@@ -53,7 +59,7 @@ impl Error {
             Self::LeftAlone => "left-alone",
             Self::Busy => "busy",
             Self::Timeout => "timeout",
-            Self::TooLarge(_) => "too-large",
+            Self::TooLarge(_) | Self::TooMuch { .. } => "too-large",
             Self::NotANumber | Self::WrongType(_) => "wrong-type",
             Self::Refused(_) => "refused",
             Self::Command(_) => "command",

@@ -41,9 +41,10 @@ use crate::telemetry::{self, Metrics};
 
 pub(crate) use account::{Allowance, Usage};
 use backend::{Backend, Write, Written};
-pub(crate) use commands::Reply;
-use commands::{Effect, Prepared};
+pub(crate) use commands::{Answered, Reply};
+use commands::{Effect, Guard, Prepared};
 pub(crate) use common::Common;
+use error::READ_BYTES_MAX;
 pub(crate) use error::{BATCH_BYTES_MAX, BATCH_MAX, Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use gate::{Gate, Inside, Touched};
 pub(crate) use layout::Prefix;

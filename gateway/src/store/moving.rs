@@ -306,7 +306,7 @@ impl Move<'_> {
             self.timed(to.execute(account, &command)).await?;
         }
         let command = words(vec![read.to_vec(), own])?;
-        let there = self.timed(to.execute(account, &command)).await?;
+        let there = self.timed(to.execute(account, &command)).await?.replies;
         let there: HashSet<Vec<u8>> = there.into_iter().filter_map(bytes).collect();
         ensure!(there == pieces.into_iter().collect(), "what was copied is not what is read back");
         self.progress.copied.fetch_add(1, Ordering::Relaxed);

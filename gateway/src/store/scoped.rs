@@ -12,8 +12,8 @@ use super::layout::{Bucket, Namespace, Place};
 use super::notes::Note;
 use super::spread::Spread;
 use super::{
-    BATCH_BYTES_MAX, BATCH_MAX, Backend, Effect, Error, KEY_BYTES_MAX, Page, Reply, Result, Store, VALUE_BYTES_MAX,
-    Value, Write, Written, commands,
+    Answered, BATCH_BYTES_MAX, BATCH_MAX, Backend, Effect, Error, KEY_BYTES_MAX, Page, READ_BYTES_MAX, Result, Store,
+    VALUE_BYTES_MAX, Value, Write, Written, commands,
 };
 
 use crate::ids::{Line, StoreName, TenantId};
@@ -251,7 +251,7 @@ impl Raw {
     }
 
     /// Does a Redis command on the tenant's own keys; which ones are served says `commands/table.rs`.
-    pub(crate) async fn execute(&self, command: &[u8], arguments: Vec<Vec<u8>>) -> Result<Vec<Reply>> {
+    pub(crate) async fn execute(&self, command: &[u8], arguments: Vec<Vec<u8>>) -> Result<Answered> {
         let spread = &self.whose.spread;
         let work = async {
             self.whose.store.agreed(&self.whose.tenant, spread).await?;
@@ -262,16 +262,37 @@ impl Raw {
             if let [only] = parts.as_slice() {
                 return self.execute_in(only.shard, command, arguments).await;
             }
-            let asked = parts.into_iter().map(async |part| {
-                let replies = self.execute_in(part.shard, command, part.arguments.clone()).await?;
-                Ok((part, replies))
-            });
-            commands::join(joined, join_all(asked).await.into_iter().collect::<Result<_>>()?)
+            let answered = if joined == commands::Joined::InOrder {
+                self.in_turn(command, parts).await?
+            } else {
+                let asked = parts.into_iter().map(async |part| {
+                    let answered = self.execute_in(part.shard, command, part.arguments.clone()).await?;
+                    Ok((part, answered))
+                });
+                join_all(asked).await.into_iter().collect::<Result<Vec<_>>>()?
+            };
+            let work = answered.iter().map(|(_, answered)| answered.work).sum();
+            let parts = answered.into_iter().map(|(part, answered)| (part, answered.replies));
+            Ok(Answered { replies: commands::join(joined, parts.collect())?, work })
         };
         self.whose.store.timed(Some(&self.whose.tenant), "execute", work).await
     }
 
-    async fn execute_in(&self, shard: u16, command: &[u8], arguments: Vec<Vec<u8>>) -> Result<Vec<Reply>> {
+    /// The parts of one command that brings values: one after the other, so that no more of them is held than of one answer.
+    async fn in_turn(&self, command: &[u8], parts: Vec<commands::Part>) -> Result<Vec<(commands::Part, Answered)>> {
+        let (mut done, mut bytes) = (Vec::with_capacity(parts.len()), 0);
+        for part in parts {
+            let answered = self.execute_in(part.shard, command, part.arguments.clone()).await?;
+            bytes += answered.bytes();
+            if bytes > READ_BYTES_MAX {
+                return Err(Error::TooLarge("a command may bring back 4 MiB; ask for fewer"));
+            }
+            done.push((part, answered));
+        }
+        Ok(done)
+    }
+
+    async fn execute_in(&self, shard: u16, command: &[u8], arguments: Vec<Vec<u8>>) -> Result<Answered> {
         let Whose { tenant, store, .. } = &self.whose;
         let (space, account) = self.shard(shard);
         let prepared = commands::prepare(&space, command, arguments)?;

@@ -223,7 +223,8 @@ impl Server {
 /// A real server of the test's own, and a connection to it.
 pub(super) fn server() -> (Server, client::Connection) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let child = Command::new("redis-server")
+    let program = std::env::var("TOLLGATE_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+    let child = Command::new(program)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
         .stdout(Stdio::null())
         .spawn()
@@ -271,18 +272,22 @@ impl Dice {
 }
 
 async fn say(raw: &Raw, words: &[&[u8]]) -> Result<Vec<Reply>> {
-    raw.execute(words[0], words[1..].iter().map(|word| word.to_vec()).collect()).await
+    raw.execute(words[0], words[1..].iter().map(|word| word.to_vec()).collect()).await.map(|answered| answered.replies)
 }
 
 /// A long history of eight tenants with keys meant to cross over, on a real server, against a map: everybody sees its own and
 /// nothing else, and the wire shows no key outside of the prefix of a tenant. `TOLLGATE_OPS` makes it longer.
+/// A store on it.
+pub(super) fn on_redis(server: &Server) -> Arc<Store> {
+    let settings = settings(Kind::Redis(servers(&server.url())), 10);
+    Arc::new(Store::open(&settings, Arc::default()).unwrap())
+}
+
 #[tokio::test]
 async fn nobody_sees_anothers_keys_in_a_long_history_on_redis() {
     let ops: usize = std::env::var("TOLLGATE_OPS").map_or(20_000, |ops| ops.parse().unwrap());
     let (redis, _connection) = server();
-    let kind = Kind::Redis(servers(&redis.url()));
-    let settings = settings(kind, 10);
-    let store = Arc::new(Store::open(&settings, Arc::default()).unwrap());
+    let store = on_redis(&redis);
     let monitored = monitor(redis.1);
     let tenants: Vec<(Scoped, Raw)> = (0..8)
         .map(|n| {

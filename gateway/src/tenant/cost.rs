@@ -16,6 +16,8 @@ pub(crate) const HOST_CALL_WITH_FILES: u64 = 20_000;
 pub(crate) const BODY_BYTES_A_UNIT: u64 = 4;
 /// One key read or written.
 pub(crate) const STORAGE_OP: u64 = 20_000;
+/// One element that a Redis command goes through, or one word of it: a server does about ten in a microsecond.
+pub(crate) const STORAGE_ELEMENT: u64 = 200;
 /// Bytes of keys and values that cost one unit.
 pub(crate) const STORAGE_BYTES_A_UNIT: u64 = 1;
 /// One outbound request.
@@ -41,6 +43,7 @@ pub(crate) fn table() -> String {
         ("a host call of a component with files", HOST_CALL_WITH_FILES.to_string()),
         ("a body's bytes, in or out", format!("1 for {BODY_BYTES_A_UNIT} bytes")),
         ("a storage operation (a key)", STORAGE_OP.to_string()),
+        ("an element that a Redis command goes through, or a word of it", STORAGE_ELEMENT.to_string()),
         ("bytes of keys and values, and of what wasi:otel is given", format!("1 for {STORAGE_BYTES_A_UNIT} byte")),
         ("an outbound request", OUTBOUND.to_string()),
         ("a byte of a response that is compressed", CODED_BYTE.to_string()),

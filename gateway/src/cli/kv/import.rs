@@ -14,6 +14,9 @@ use super::lines::{CALL_BYTES, Kind, Line, PART, Part, printable};
 use super::progress::Progress;
 use crate::store::Text;
 
+/// What one command carries, unless it is one element: members may have 512 KiB together.
+const COMMAND_BYTES: usize = 400 << 10;
+
 impl Data {
     pub(super) async fn import(&mut self, file: Option<&Path>, skip: u64) -> anyhow::Result<()> {
         let from: Box<dyn BufRead> = match file {
@@ -111,11 +114,33 @@ impl Data {
             // A score goes before its member there.
             elements.chunks_exact_mut(2).for_each(|pair| pair.swap(0, 1));
         }
-        let words = [part.kind.adds(), part.raw.0.as_slice()];
-        let words: Vec<&[u8]> = words.into_iter().chain(elements.iter().map(|element| element.0.as_slice())).collect();
-        self.command(&words).await?;
+        for some in commands(part.kind, &elements) {
+            let words = [part.kind.adds(), part.raw.0.as_slice()];
+            let words: Vec<&[u8]> = words.into_iter().chain(some.iter().map(|element| element.0.as_slice())).collect();
+            self.command(&words).await?;
+        }
         Ok(())
     }
+}
+
+/// The elements of a line, as many together as one command may carry.
+fn commands(kind: Kind, elements: &[Text]) -> Vec<&[Text]> {
+    let each = match kind {
+        Kind::String | Kind::StreamEntry => return vec![elements],
+        Kind::Hash | Kind::SortedSet => 2,
+        Kind::Set | Kind::List => 1,
+    };
+    let (mut all, mut from, mut bytes) = (Vec::new(), 0, 0);
+    for (at, some) in elements.chunks(each).enumerate() {
+        let more: usize = some.iter().map(|element| element.0.len()).sum();
+        if bytes > 0 && bytes + more > COMMAND_BYTES {
+            all.extend(elements.get(from..at * each));
+            (from, bytes) = (at * each, 0);
+        }
+        bytes += more;
+    }
+    all.extend(elements.get(from..));
+    all
 }
 
 /// How far an import has come.

@@ -48,11 +48,16 @@ fn is_rewritten(inside: &Namespace, given: &[Vec<u8>], prepared: &Prepared) {
     assert!(prepared.is_inside());
     let sent = prepared.words().get(1..).unwrap_or_default();
     assert_eq!(sent.len(), given.len());
-    for (sent, given) in sent.iter().zip(given) {
+    // What a scan is sent instead of its pattern and its COUNT.
+    let scan = (prepared.rule.bound == super::table::Bound::Scan).then(|| super::options::Scan::parse(given)).flatten();
+    let own = scan.map(|scan| [scan.patterns, scan.counts].concat()).unwrap_or_default();
+    let mut keys = 0;
+    for (at, (sent, given)) in sent.iter().zip(given).enumerate() {
         let is_key = *sent == [inside.as_bytes(), given].concat();
-        assert!(is_key || sent == given, "a word was changed otherwise");
+        let is_own = own.contains(&at) && [b"*".as_slice(), b"250"].contains(&sent.as_slice());
+        assert!(is_key || is_own || sent == given, "a word was changed otherwise");
+        keys += usize::from(sent != given && !is_own);
     }
-    let keys = sent.iter().zip(given).filter(|(sent, given)| sent != given).count();
     assert_eq!(keys, prepared.keys().count());
 }
 

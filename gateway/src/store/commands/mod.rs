@@ -4,16 +4,23 @@
 //! Security: a [`Prepared`] is made by [`prepare`] and by nothing else, and a backend sends nothing else for a guest. Before
 //! it is sent its keys are looked at once more ([`Prepared::is_inside`]). Answers and error texts lose the prefix again.
 //!
-//! Limit: [`ARGUMENTS_MAX`] arguments, keys and values as for every store, [`ARGUMENT_BYTES_MAX`] bytes altogether; offsets
-//! and counts as [`table`] bounds them.
+//! Limit: [`ARGUMENTS_MAX`] arguments, keys and values as for every store, [`ARGUMENT_BYTES_MAX`] bytes altogether; what else
+//! its words are held to says `bounds.rs`, what the server looks at before it does it `guard.rs`.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the enums of the redis crate are open")]
 
+mod answers;
 mod bounds;
+mod effects;
+mod guard;
+mod options;
+mod pattern;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
 mod split;
 mod table;
+#[cfg(test)]
+mod maxima;
 #[cfg(test)]
 mod tests;
 
@@ -21,15 +28,19 @@ use deadpool_redis::redis;
 
 use super::layout::Namespace;
 use super::{Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
-pub(super) use split::{join, split};
-pub(super) use table::Effect;
-use table::{Bound, Keys, Names, Rule};
+pub(crate) use answers::{Answered, Reply};
+pub(super) use effects::Effect;
+pub(super) use guard::Guard;
+use pattern::Pattern;
+pub(super) use split::{Joined, Part, join, split};
+use table::{Bound, Keys, Rule};
 
 pub(crate) const ARGUMENTS_MAX: usize = 1000;
-const ARGUMENT_BYTES_MAX: usize = 8 << 20;
-
-/// Elements of the largest size that may be read without a look at how much they are.
-const FEW: i64 = 4;
+/// One of the largest values, and the names that go with it. Of what is carried a server makes copies where a script sends the
+/// command: 2.5 ms for a mebibyte.
+const ARGUMENT_BYTES_MAX: usize = VALUE_BYTES_MAX + (64 << 10);
+/// Elements that a scan looks at, at the most, for one answer; its COUNT is a hint.
+const SCANNED_MAX: i64 = 250;
 
 /// What a guest asks of Redis: a command, and arguments that are bytes.
 type Words = Vec<Vec<u8>>;
@@ -42,16 +53,11 @@ pub(crate) struct Prepared {
     /// Which of the words are keys.
     keys: Vec<usize>,
     rule: &'static Rule,
+    /// What is looked at on the server before it is done.
+    guard: Option<Guard>,
+    /// Which names of the answer are wanted.
+    pattern: Option<Pattern>,
     inside: Namespace,
-}
-
-/// A piece of an answer; what is nested is told flat, as `fermyon:spin/redis` has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reply {
-    Nil,
-    Status(String),
-    Int(i64),
-    Bytes(Vec<u8>),
 }
 
 impl Prepared {
@@ -69,7 +75,7 @@ impl Prepared {
 
     /// What it does to the sum of the tenant's data.
     pub(super) fn effect(&self) -> Effect {
-        table::effect(self.rule.name)
+        effects::effect(self.rule.name)
     }
 
     /// Whether each key begins with the tenant's prefix, looked at where it is sent and not where it was made.
@@ -77,82 +83,13 @@ impl Prepared {
         self.keys().count() > 0 && self.keys().all(|key| key.starts_with(self.inside.as_bytes()))
     }
 
-    /// Whether the backend must look at how large its keys are before it does this.
-    pub(super) fn reads_whole(&self) -> bool {
-        self.rule.bound == Bound::Whole && !self.asks_few()
+    /// Whose it is, as far as the backend knows that.
+    pub(super) const fn inside(&self) -> &Namespace {
+        &self.inside
     }
 
-    /// Whether it names a range of so few elements that these are small by what an element may be.
-    fn asks_few(&self) -> bool {
-        let word = |at: usize| number(self.words.get(at));
-        match self.rule.name {
-            "LRANGE" => match (word(2), word(3)) {
-                (Some(from), Some(to)) => (from < 0) == (to < 0) && to.saturating_sub(from) < FEW,
-                _ => false,
-            },
-            "XRANGE" | "XREVRANGE" => {
-                self.words.get(4).is_some_and(|option| upper(option) == b"COUNT") && word(5) == Some(1)
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether it makes a value longer by what it carries, which then may be too long.
-    pub(super) fn appends(&self) -> bool {
-        self.rule.bound == Bound::Appends
-    }
-
-    /// A text of the server's, without the prefix.
-    pub(super) fn without_prefix(&self, text: &str) -> String {
-        text.replace(&*String::from_utf8_lossy(self.inside.as_bytes()), "")
-    }
-
-    /// What the answer is to the guest: flat, and with its own names for its keys.
-    pub(super) fn answer(&self, value: redis::Value) -> Vec<Reply> {
-        let mut flat = Vec::new();
-        match (self.rule.names, value) {
-            (Names::First, redis::Value::Array(elements)) => self.named(elements, &mut flat),
-            (Names::FirstOfEach, redis::Value::Array(elements)) => {
-                for element in elements {
-                    match element {
-                        redis::Value::Array(elements) => self.named(elements, &mut flat),
-                        other => flatten(other, &mut flat),
-                    }
-                }
-            }
-            (_, value) => flatten(value, &mut flat),
-        }
-        flat
-    }
-
-    /// A key, and what is there.
-    fn named(&self, elements: Vec<redis::Value>, flat: &mut Vec<Reply>) {
-        for (at, element) in elements.into_iter().enumerate() {
-            match element {
-                redis::Value::BulkString(key) if at == 0 => {
-                    let own = key.strip_prefix(self.inside.as_bytes()).unwrap_or_default();
-                    flat.push(Reply::Bytes(own.to_vec()));
-                }
-                other => flatten(other, flat),
-            }
-        }
-    }
-}
-
-fn flatten(value: redis::Value, flat: &mut Vec<Reply>) {
-    match value {
-        redis::Value::Nil => flat.push(Reply::Nil),
-        redis::Value::Int(number) => flat.push(Reply::Int(number)),
-        redis::Value::BulkString(bytes) => flat.push(Reply::Bytes(bytes)),
-        redis::Value::SimpleString(text) => flat.push(Reply::Status(text)),
-        redis::Value::Okay => flat.push(Reply::Status("OK".to_owned())),
-        redis::Value::Array(elements) | redis::Value::Set(elements) => {
-            elements.into_iter().for_each(|element| flatten(element, flat));
-        }
-        redis::Value::Boolean(truth) => flat.push(Reply::Int(truth.into())),
-        redis::Value::Double(number) => flat.push(Reply::Bytes(number.to_string().into_bytes())),
-        // RESP2 has none of the others.
-        other => flat.push(Reply::Status(format!("{other:?}"))),
+    pub(super) const fn guard(&self) -> Option<&Guard> {
+        self.guard.as_ref()
     }
 }
 
@@ -176,12 +113,14 @@ pub(super) fn names() -> impl Iterator<Item = String> {
 /// # Errors
 /// [`Error::Refused`] where the command is not served or an option of it is not; [`Error::TooLarge`] where an argument is;
 /// [`Error::Command`] where it is not well formed.
-pub(super) fn prepare(inside: &Namespace, name: &[u8], arguments: Words) -> Result<Prepared> {
+pub(super) fn prepare(inside: &Namespace, name: &[u8], mut arguments: Words) -> Result<Prepared> {
     let name = printable(name);
-    let Some(rule) = table::find(&name) else { return Err(refused(&name, table::why_not(&name))) };
+    let Some(rule) = table::find(&name) else { return Err(refused(&name, effects::why_not(&name))) };
     check_sizes(&arguments)?;
     let keys = keys(rule, &arguments)?;
     bounds::check(rule, &keys, &arguments)?;
+    let pattern = if rule.bound == Bound::Scan { without_pattern(&mut arguments) } else { None };
+    let guard = guard::of(rule, &keys, &arguments);
     let mut words = Vec::with_capacity(arguments.len() + 1);
     // Both have the same answer, and this one does not hold the server up.
     let sent = if rule.name == "DEL" { "UNLINK" } else { rule.name };
@@ -195,7 +134,24 @@ pub(super) fn prepare(inside: &Namespace, name: &[u8], arguments: Words) -> Resu
         }
         *key = inside.key(key);
     }
-    Ok(Prepared { words, keys, rule, inside: inside.clone() })
+    Ok(Prepared { words, keys, rule, guard, pattern, inside: inside.clone() })
+}
+
+/// Puts `*` where a scan's pattern is, which is matched here, and a smaller hint where its COUNT is large.
+fn without_pattern(arguments: &mut Words) -> Option<Pattern> {
+    let scan = options::Scan::parse(arguments)?;
+    let mut pattern = None;
+    for at in scan.patterns {
+        let word = std::mem::replace(arguments.get_mut(at)?, b"*".to_vec());
+        pattern = Some(Pattern::parse(&word));
+    }
+    for at in scan.counts {
+        let word = arguments.get_mut(at)?;
+        if number(Some(word)).is_some_and(|count| count > SCANNED_MAX) {
+            *word = SCANNED_MAX.to_string().into_bytes();
+        }
+    }
+    pattern
 }
 
 /// In capitals; what is not a name comes out as one that is in no table, and is safe to print.
@@ -220,7 +176,7 @@ fn check_sizes(arguments: &[Vec<u8>]) -> Result<()> {
         return Err(Error::TooLarge("a value may have 1 MiB"));
     }
     if arguments.iter().map(Vec::len).sum::<usize>() > ARGUMENT_BYTES_MAX {
-        return Err(Error::TooLarge("a command may carry 8 MiB"));
+        return Err(Error::TooLarge("a command may carry 1 MiB and 64 KiB; send it in parts"));
     }
     Ok(())
 }

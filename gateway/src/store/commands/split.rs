@@ -36,7 +36,7 @@ pub(in crate::store) fn split(
     shard_of: impl Fn(&[u8]) -> u16,
 ) -> Result<(Vec<Part>, Joined)> {
     let name = printable(name);
-    let Some(rule) = table::find(&name) else { return Err(refused(&name, table::why_not(&name))) };
+    let Some(rule) = table::find(&name) else { return Err(refused(&name, super::effects::why_not(&name))) };
     check_sizes(arguments)?;
     let mut places: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
     for at in keys(rule, arguments)? {

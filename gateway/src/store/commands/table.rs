@@ -26,15 +26,12 @@ pub(super) enum Keys {
     Streams,
 }
 
-/// What keeps a small command from a large cost.
+/// What keeps a command from a large cost: what its words are held to (`bounds.rs`), and what is looked at on the server before
+/// it is done (`guard.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bound {
-    /// It costs about what it carries.
+    /// It costs about what it carries, and answers with one value at the most.
     Small,
-    /// A number of elements, at this place if it is there.
-    Count(usize),
-    /// COUNT and a number, somewhere behind the key.
-    CountOption,
     /// An offset in bits, at this place.
     Bit(usize),
     /// An offset in bytes, at this place, and what is written there after it.
@@ -43,10 +40,88 @@ pub(super) enum Bound {
     Bitfield,
     /// It makes a value longer.
     Appends,
-    /// It reads, or answers with, everything that is at its keys.
-    Whole,
-    /// The word DB may not be among its options.
-    SameDatabase,
+    /// So many keys.
+    Keys(usize),
+    /// A number of elements at the second place, if it is there.
+    Count,
+    /// COUNT and a number, behind the keys.
+    CountOption,
+    /// Ids, from this place on, so many.
+    Ids(usize, usize),
+    /// HSCAN and its like.
+    Scan,
+    /// Elements come to the first key: whose names begin at this place, so far apart.
+    Adds(Kind, usize, usize),
+    /// One element comes to the second key, by its name at this place.
+    Moves(Kind, usize),
+    /// Whatever is at its keys is replaced.
+    Replaces,
+    /// Whatever is at its second key is replaced.
+    Renames,
+    Copies,
+    /// The first key is made from the others, bit by bit.
+    Bits,
+    /// The key will be freed by the server's own thread, then or at once.
+    Expires,
+    /// It frees its keys.
+    Frees,
+    /// It frees fields of a hash.
+    FreesFields,
+    /// All that is at its keys, from the first or the second on, so many elements at the most.
+    Whole(Goal, u32),
+    /// What its keys have in common.
+    Common(Goal),
+    /// The values of its keys, or of fields.
+    Values,
+    /// From one end of a list, or of the first of several.
+    Pops,
+    /// A part of a list, which is answered or stays.
+    List,
+    Trims,
+    /// A list's elements are compared with one at this place.
+    Walks(usize),
+    Inserts,
+    /// A part of a sorted set.
+    Sorted(By),
+    /// A part of a sorted set goes.
+    Removes(By),
+    /// A stream gets an entry, or is cut.
+    Stream,
+    Entries,
+    Reads,
+    Claims,
+    AutoClaims,
+    Group,
+    Info,
+    Pending,
+    /// MEMORY USAGE.
+    Samples,
+}
+
+/// Of which kind a key is that elements come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Hash,
+    List,
+    Set,
+    Sorted,
+}
+
+/// Where the result goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    Answer,
+    FirstKey,
+}
+
+/// How a range of a sorted set is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    Rank,
+    Score,
+    Name,
+    /// The options say it.
+    Option,
 }
 
 /// What of the answer names keys.
@@ -77,8 +152,21 @@ const fn rule(name: &'static str, keys: Keys, bound: Bound) -> Rule {
     Rule { name, keys, bound, names }
 }
 
-use Bound::{Appends, Bit, Bitfield, Byte, Count, CountOption, SameDatabase, Small, Whole};
+use Bound::{
+    Adds, Appends, AutoClaims, Bit, Bitfield, Bits, Byte, Claims, Common, Copies, Count, CountOption, Entries, Expires,
+    Frees, FreesFields, Group, Ids, Info, Inserts, Moves, Pending, Pops, Reads, Removes, Renames, Replaces, Samples,
+    Scan, Small, Trims, Values, Walks, Whole,
+};
 use Keys::{All, Alternate, Counted, First, FirstAndCounted, Rest, Streams, Two, Under};
+
+/// There is one name, and nothing behind it.
+pub(super) const ONE: usize = usize::MAX;
+/// Elements that one command reads, where that is all it does.
+pub(super) const ALL: u32 = 10_000;
+/// That it puts together, or sorts, or copies.
+pub(super) const GATHERED: u32 = 3_000;
+/// Whose distances it computes.
+pub(super) const GEO: u32 = 2_000;
 
 /// By name, for a binary search.
 pub(super) const RULES: [Rule; 154] = [
@@ -86,313 +174,159 @@ pub(super) const RULES: [Rule; 154] = [
     rule("BITCOUNT", First, Small),
     rule("BITFIELD", First, Bitfield),
     rule("BITFIELD_RO", First, Bitfield),
-    rule("BITOP", Rest, Small),
+    rule("BITOP", Rest, Bits),
     rule("BITPOS", First, Small),
-    rule("COPY", Two, SameDatabase),
+    rule("COPY", Two, Copies),
     rule("DECR", First, Small),
     rule("DECRBY", First, Small),
-    rule("DEL", All, Small),
+    rule("DEL", All, Frees),
     rule("EXISTS", All, Small),
-    rule("EXPIRE", First, Small),
-    rule("EXPIREAT", First, Small),
+    rule("EXPIRE", First, Expires),
+    rule("EXPIREAT", First, Expires),
     rule("EXPIRETIME", First, Small),
-    rule("GEOADD", First, Small),
+    rule("GEOADD", First, Adds(Kind::Sorted, 1, 3)),
     rule("GEODIST", First, Small),
     rule("GEOHASH", First, Small),
     rule("GEOPOS", First, Small),
-    rule("GEORADIUSBYMEMBER_RO", First, Whole),
-    rule("GEORADIUS_RO", First, Whole),
-    rule("GEOSEARCH", First, Whole),
-    rule("GEOSEARCHSTORE", Two, Whole),
+    rule("GEORADIUSBYMEMBER_RO", First, Whole(Goal::Answer, GEO)),
+    rule("GEORADIUS_RO", First, Whole(Goal::Answer, GEO)),
+    rule("GEOSEARCH", First, Whole(Goal::Answer, GEO)),
+    rule("GEOSEARCHSTORE", Two, Whole(Goal::FirstKey, GEO)),
     rule("GET", First, Small),
     rule("GETBIT", First, Small),
     rule("GETDEL", First, Small),
     rule("GETEX", First, Small),
     rule("GETRANGE", First, Small),
     rule("GETSET", First, Small),
-    rule("HDEL", First, Small),
+    rule("HDEL", First, FreesFields),
     rule("HEXISTS", First, Small),
     rule("HGET", First, Small),
-    rule("HGETALL", First, Whole),
-    rule("HINCRBY", First, Small),
-    rule("HINCRBYFLOAT", First, Small),
-    rule("HKEYS", First, Whole),
+    rule("HGETALL", First, Whole(Goal::Answer, ALL)),
+    rule("HINCRBY", First, Adds(Kind::Hash, 1, ONE)),
+    rule("HINCRBYFLOAT", First, Adds(Kind::Hash, 1, ONE)),
+    rule("HKEYS", First, Whole(Goal::Answer, ALL)),
     rule("HLEN", First, Small),
-    rule("HMGET", First, Whole),
-    rule("HMSET", First, Small),
-    rule("HRANDFIELD", First, Count(1)),
-    rule("HSCAN", First, CountOption),
-    rule("HSET", First, Small),
-    rule("HSETNX", First, Small),
+    rule("HMGET", First, Values),
+    rule("HMSET", First, Adds(Kind::Hash, 1, 2)),
+    rule("HRANDFIELD", First, Count),
+    rule("HSCAN", First, Scan),
+    rule("HSET", First, Adds(Kind::Hash, 1, 2)),
+    rule("HSETNX", First, Adds(Kind::Hash, 1, ONE)),
     rule("HSTRLEN", First, Small),
-    rule("HVALS", First, Whole),
+    rule("HVALS", First, Whole(Goal::Answer, ALL)),
     rule("INCR", First, Small),
     rule("INCRBY", First, Small),
     rule("INCRBYFLOAT", First, Small),
     rule("LINDEX", First, Small),
-    rule("LINSERT", First, Small),
+    rule("LINSERT", First, Inserts),
     rule("LLEN", First, Small),
-    rule("LMOVE", Two, Small),
-    rule("LMPOP", Counted, Whole),
-    rule("LPOP", First, Count(1)),
-    rule("LPOS", First, Whole),
-    rule("LPUSH", First, Small),
-    rule("LPUSHX", First, Small),
-    rule("LRANGE", First, Whole),
-    rule("LREM", First, Small),
+    rule("LMOVE", Two, Moves(Kind::List, ONE)),
+    rule("LMPOP", Counted, Pops),
+    rule("LPOP", First, Pops),
+    rule("LPOS", First, Walks(1)),
+    rule("LPUSH", First, Adds(Kind::List, 1, 1)),
+    rule("LPUSHX", First, Adds(Kind::List, 1, 1)),
+    rule("LRANGE", First, Bound::List),
+    rule("LREM", First, Walks(2)),
     rule("LSET", First, Small),
-    rule("LTRIM", First, Small),
-    rule("MEMORY", Under(&["USAGE"]), Small),
-    rule("MGET", All, Whole),
-    rule("MSET", Alternate, Small),
+    rule("LTRIM", First, Trims),
+    rule("MEMORY", Under(&["USAGE"]), Samples),
+    rule("MGET", All, Values),
+    rule("MSET", Alternate, Replaces),
     rule("MSETNX", Alternate, Small),
     rule("OBJECT", Under(&["ENCODING"]), Small),
     rule("PERSIST", First, Small),
-    rule("PEXPIRE", First, Small),
-    rule("PEXPIREAT", First, Small),
+    rule("PEXPIRE", First, Expires),
+    rule("PEXPIREAT", First, Expires),
     rule("PEXPIRETIME", First, Small),
     rule("PFADD", First, Small),
-    rule("PFCOUNT", All, Small),
-    rule("PFMERGE", All, Small),
-    rule("PSETEX", First, Small),
+    rule("PFCOUNT", All, Bound::Keys(32)),
+    rule("PFMERGE", All, Bound::Keys(32)),
+    rule("PSETEX", First, Replaces),
     rule("PTTL", First, Small),
-    rule("RENAME", Two, Small),
+    rule("RENAME", Two, Renames),
     rule("RENAMENX", Two, Small),
-    rule("RPOP", First, Count(1)),
-    rule("RPOPLPUSH", Two, Small),
-    rule("RPUSH", First, Small),
-    rule("RPUSHX", First, Small),
-    rule("SADD", First, Small),
+    rule("RPOP", First, Pops),
+    rule("RPOPLPUSH", Two, Moves(Kind::List, ONE)),
+    rule("RPUSH", First, Adds(Kind::List, 1, 1)),
+    rule("RPUSHX", First, Adds(Kind::List, 1, 1)),
+    rule("SADD", First, Adds(Kind::Set, 1, 1)),
     rule("SCARD", First, Small),
-    rule("SDIFF", All, Whole),
-    rule("SDIFFSTORE", All, Whole),
-    rule("SET", First, Small),
+    rule("SDIFF", All, Whole(Goal::Answer, GATHERED)),
+    rule("SDIFFSTORE", All, Whole(Goal::FirstKey, GATHERED)),
+    rule("SET", First, Replaces),
     rule("SETBIT", First, Bit(1)),
-    rule("SETEX", First, Small),
+    rule("SETEX", First, Replaces),
     rule("SETNX", First, Small),
     rule("SETRANGE", First, Byte(1)),
-    rule("SINTER", All, Whole),
-    rule("SINTERCARD", Counted, Whole),
-    rule("SINTERSTORE", All, Whole),
+    rule("SINTER", All, Common(Goal::Answer)),
+    rule("SINTERCARD", Counted, Common(Goal::Answer)),
+    rule("SINTERSTORE", All, Common(Goal::FirstKey)),
     rule("SISMEMBER", First, Small),
-    rule("SMEMBERS", First, Whole),
+    rule("SMEMBERS", First, Whole(Goal::Answer, ALL)),
     rule("SMISMEMBER", First, Small),
-    rule("SMOVE", Two, Small),
-    rule("SPOP", First, Count(1)),
-    rule("SRANDMEMBER", First, Count(1)),
+    rule("SMOVE", Two, Moves(Kind::Set, 2)),
+    rule("SPOP", First, Count),
+    rule("SRANDMEMBER", First, Count),
     rule("SREM", First, Small),
-    rule("SSCAN", First, CountOption),
+    rule("SSCAN", First, Scan),
     rule("STRLEN", First, Small),
     rule("SUBSTR", First, Small),
-    rule("SUNION", All, Whole),
-    rule("SUNIONSTORE", All, Whole),
+    rule("SUNION", All, Whole(Goal::Answer, GATHERED)),
+    rule("SUNIONSTORE", All, Whole(Goal::FirstKey, GATHERED)),
     rule("TOUCH", All, Small),
     rule("TTL", First, Small),
     rule("TYPE", First, Small),
-    rule("UNLINK", All, Small),
+    rule("UNLINK", All, Frees),
     rule("XACK", First, Small),
-    rule("XADD", First, Small),
-    rule("XAUTOCLAIM", First, Whole),
-    rule("XCLAIM", First, Whole),
-    rule("XDEL", First, Small),
-    rule("XGROUP", Under(&["CREATE", "CREATECONSUMER", "DELCONSUMER", "DESTROY", "SETID"]), Small),
-    rule("XINFO", Under(&["STREAM", "GROUPS", "CONSUMERS"]), Whole),
+    rule("XADD", First, Bound::Stream),
+    rule("XAUTOCLAIM", First, AutoClaims),
+    rule("XCLAIM", First, Claims),
+    rule("XDEL", First, Ids(1, 100)),
+    rule("XGROUP", Under(&["CREATE", "CREATECONSUMER", "DELCONSUMER", "DESTROY", "SETID"]), Group),
+    rule("XINFO", Under(&["STREAM", "GROUPS", "CONSUMERS"]), Info),
     rule("XLEN", First, Small),
-    rule("XPENDING", First, Whole),
-    rule("XRANGE", First, Whole),
-    rule("XREAD", Streams, Whole),
-    rule("XREADGROUP", Streams, Whole),
-    rule("XREVRANGE", First, Whole),
-    rule("XTRIM", First, Small),
-    rule("ZADD", First, Small),
+    rule("XPENDING", First, Pending),
+    rule("XRANGE", First, Entries),
+    rule("XREAD", Streams, Reads),
+    rule("XREADGROUP", Streams, Reads),
+    rule("XREVRANGE", First, Entries),
+    rule("XTRIM", First, Bound::Stream),
+    rule("ZADD", First, Adds(Kind::Sorted, 1, 2)),
     rule("ZCARD", First, Small),
     rule("ZCOUNT", First, Small),
-    rule("ZDIFF", Counted, Whole),
-    rule("ZDIFFSTORE", FirstAndCounted, Whole),
-    rule("ZINCRBY", First, Small),
-    rule("ZINTER", Counted, Whole),
-    rule("ZINTERCARD", Counted, Whole),
-    rule("ZINTERSTORE", FirstAndCounted, Whole),
+    rule("ZDIFF", Counted, Whole(Goal::Answer, GATHERED)),
+    rule("ZDIFFSTORE", FirstAndCounted, Whole(Goal::FirstKey, GATHERED)),
+    rule("ZINCRBY", First, Adds(Kind::Sorted, 2, ONE)),
+    rule("ZINTER", Counted, Common(Goal::Answer)),
+    rule("ZINTERCARD", Counted, Common(Goal::Answer)),
+    rule("ZINTERSTORE", FirstAndCounted, Common(Goal::FirstKey)),
     rule("ZLEXCOUNT", First, Small),
-    rule("ZMPOP", Counted, Whole),
+    rule("ZMPOP", Counted, CountOption),
     rule("ZMSCORE", First, Small),
-    rule("ZPOPMAX", First, Count(1)),
-    rule("ZPOPMIN", First, Count(1)),
-    rule("ZRANDMEMBER", First, Count(1)),
-    rule("ZRANGE", First, Whole),
-    rule("ZRANGEBYLEX", First, Whole),
-    rule("ZRANGEBYSCORE", First, Whole),
-    rule("ZRANGESTORE", Two, Whole),
+    rule("ZPOPMAX", First, Count),
+    rule("ZPOPMIN", First, Count),
+    rule("ZRANDMEMBER", First, Count),
+    rule("ZRANGE", First, Bound::Sorted(By::Option)),
+    rule("ZRANGEBYLEX", First, Bound::Sorted(By::Name)),
+    rule("ZRANGEBYSCORE", First, Bound::Sorted(By::Score)),
+    rule("ZRANGESTORE", Two, Bound::Sorted(By::Option)),
     rule("ZRANK", First, Small),
     rule("ZREM", First, Small),
-    rule("ZREMRANGEBYLEX", First, Small),
-    rule("ZREMRANGEBYRANK", First, Small),
-    rule("ZREMRANGEBYSCORE", First, Small),
-    rule("ZREVRANGE", First, Whole),
-    rule("ZREVRANGEBYLEX", First, Whole),
-    rule("ZREVRANGEBYSCORE", First, Whole),
+    rule("ZREMRANGEBYLEX", First, Removes(By::Name)),
+    rule("ZREMRANGEBYRANK", First, Removes(By::Rank)),
+    rule("ZREMRANGEBYSCORE", First, Removes(By::Score)),
+    rule("ZREVRANGE", First, Bound::Sorted(By::Rank)),
+    rule("ZREVRANGEBYLEX", First, Bound::Sorted(By::Name)),
+    rule("ZREVRANGEBYSCORE", First, Bound::Sorted(By::Score)),
     rule("ZREVRANK", First, Small),
-    rule("ZSCAN", First, CountOption),
+    rule("ZSCAN", First, Scan),
     rule("ZSCORE", First, Small),
-    rule("ZUNION", Counted, Whole),
-    rule("ZUNIONSTORE", FirstAndCounted, Whole),
+    rule("ZUNION", Counted, Whole(Goal::Answer, GATHERED)),
+    rule("ZUNIONSTORE", FirstAndCounted, Whole(Goal::FirstKey, GATHERED)),
 ];
-
-/// What changes nothing, as ACL CAT write has it not.
-const READS: [&str; 74] = [
-    "BITCOUNT",
-    "BITFIELD_RO",
-    "BITPOS",
-    "EXISTS",
-    "EXPIRETIME",
-    "GEODIST",
-    "GEOHASH",
-    "GEOPOS",
-    "GEORADIUSBYMEMBER_RO",
-    "GEORADIUS_RO",
-    "GEOSEARCH",
-    "GET",
-    "GETBIT",
-    "GETRANGE",
-    "HEXISTS",
-    "HGET",
-    "HGETALL",
-    "HKEYS",
-    "HLEN",
-    "HMGET",
-    "HRANDFIELD",
-    "HSCAN",
-    "HSTRLEN",
-    "HVALS",
-    "LINDEX",
-    "LLEN",
-    "LPOS",
-    "LRANGE",
-    "MEMORY",
-    "MGET",
-    "OBJECT",
-    "PEXPIRETIME",
-    "PFCOUNT",
-    "PTTL",
-    "SCARD",
-    "SDIFF",
-    "SINTER",
-    "SINTERCARD",
-    "SISMEMBER",
-    "SMEMBERS",
-    "SMISMEMBER",
-    "SRANDMEMBER",
-    "SSCAN",
-    "STRLEN",
-    "SUBSTR",
-    "SUNION",
-    "TOUCH",
-    "TTL",
-    "TYPE",
-    "XINFO",
-    "XLEN",
-    "XPENDING",
-    "XRANGE",
-    "XREAD",
-    "XREVRANGE",
-    "ZCARD",
-    "ZCOUNT",
-    "ZDIFF",
-    "ZINTER",
-    "ZINTERCARD",
-    "ZLEXCOUNT",
-    "ZMSCORE",
-    "ZRANDMEMBER",
-    "ZRANGE",
-    "ZRANGEBYLEX",
-    "ZRANGEBYSCORE",
-    "ZRANK",
-    "ZREVRANGE",
-    "ZREVRANGEBYLEX",
-    "ZREVRANGEBYSCORE",
-    "ZREVRANK",
-    "ZSCAN",
-    "ZSCORE",
-    "ZUNION",
-];
-
-/// What changes something, but makes nothing larger: it is done over quota as well.
-const SHRINKS: [&str; 26] = [
-    "DEL",
-    "EXPIRE",
-    "EXPIREAT",
-    "GETDEL",
-    "HDEL",
-    "LMPOP",
-    "LPOP",
-    "LREM",
-    "LTRIM",
-    "PERSIST",
-    "PEXPIRE",
-    "PEXPIREAT",
-    "RPOP",
-    "SPOP",
-    "SREM",
-    "UNLINK",
-    "XACK",
-    "XDEL",
-    "XTRIM",
-    "ZMPOP",
-    "ZPOPMAX",
-    "ZPOPMIN",
-    "ZREM",
-    "ZREMRANGEBYLEX",
-    "ZREMRANGEBYRANK",
-    "ZREMRANGEBYSCORE",
-];
-
-/// What a command does to the sum of a tenant's data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Effect {
-    None,
-    Shrinks,
-    Grows,
-}
-
-pub(super) fn effect(name: &str) -> Effect {
-    if READS.binary_search(&name).is_ok() {
-        Effect::None
-    } else if SHRINKS.binary_search(&name).is_ok() {
-        Effect::Shrinks
-    } else {
-        Effect::Grows
-    }
-}
 
 /// The rule of a command by its name in capitals.
 pub(super) fn find(name: &str) -> Option<&'static Rule> {
     RULES.binary_search_by(|rule| rule.name.cmp(name)).ok().and_then(|at| RULES.get(at))
-}
-
-/// Why a command that Redis has is not served, for the guest's developer.
-pub(super) fn why_not(name: &str) -> &'static str {
-    match name {
-        "KEYS" | "SCAN" | "RANDOMKEY" | "DBSIZE" => {
-            "it looks at keys of all tenants; use HSCAN, SSCAN or ZSCAN on a key"
-        }
-        "EVAL" | "EVALSHA" | "EVAL_RO" | "EVALSHA_RO" | "FCALL" | "FCALL_RO" | "FUNCTION" | "SCRIPT" => {
-            "a script may name any key"
-        }
-        "SORT" | "SORT_RO" => "BY and GET name keys by pattern",
-        "GEORADIUS" | "GEORADIUSBYMEMBER" => "STORE names another key; use GEORADIUS_RO, GEOSEARCH or GEOSEARCHSTORE",
-        "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" => {
-            "connections are shared, and a transaction would take one"
-        }
-        "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE" | "PUBSUB" => {
-            "a component is started by messages, and does not wait for them"
-        }
-        "PUBLISH" | "SPUBLISH" => "use the interface's own publish",
-        "BLPOP" | "BRPOP" | "BLMOVE" | "BLMPOP" | "BRPOPLPUSH" | "BZPOPMIN" | "BZPOPMAX" | "BZMPOP" | "WAIT"
-        | "WAITAOF" => "it blocks the connection that all share",
-        "LCS" => "it compares every byte with every byte and holds the server up",
-        "MIGRATE" | "MOVE" | "DUMP" | "RESTORE" | "SELECT" | "SWAPDB" | "FLUSHALL" | "FLUSHDB" => {
-            "it reaches past the tenant's keys"
-        }
-        _ => "it is not one of the commands that work on a tenant's own keys",
-    }
 }

@@ -17,7 +17,7 @@ use crate::ids::{Digest, TenantId};
 use crate::store::{Prefix, Secret, Servers, User, commands};
 
 /// What the gateway sends itself, beside what guests may: for scripts, messages, and its own way about.
-const OWN: [&str; 11] = [
+const OWN: [&str; 15] = [
     "evalsha",
     "script|load",
     "publish",
@@ -29,6 +29,10 @@ const OWN: [&str; 11] = [
     "cluster|slots",
     "role",
     "time",
+    "watch",
+    "unwatch",
+    "multi",
+    "exec",
 ];
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -1,57 +1,92 @@
-//! A breaker: a server that fails again and again is not asked for a while, so that nobody waits for what will not come.
+//! A breaker: a server that is gone is not asked for a while, so that nobody waits for what will not come.
 //!
-//! Source: the pattern of Michael Nygard's "Release It!". Closed, it lets everything through; after [`FAILURES`] in a row it
-//! is open, and lets one call through every [`PROBE_EVERY`]; a call that succeeds closes it.
+//! Source: the pattern of Michael Nygard's "Release It!". It is opened by what says that the *server* is gone: it cannot be
+//! connected to or says that it serves nobody ([`Seen::Gone`]), [`FAILURES`] times in a row, or it does not answer a PING of
+//! the gateway's own. An answer that does not come in time ([`Seen::Late`]) may be one tenant's doing, and says nothing of the
+//! server: after [`FAILURES`] of them in a row the server is asked. While it is open, a PING every [`PING_EVERY`] finds out
+//! when to close it; no tenant's call is tried for that.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::deadline::Moment;
 
 const FAILURES: u32 = 5;
-const PROBE_EVERY: Duration = Duration::from_millis(200);
+const PING_EVERY: Duration = Duration::from_millis(200);
+
+/// How a call ended, as far as the server is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    Answer,
+    /// It was not reached, or says that it serves nobody now.
+    Gone,
+    /// It was reached, and did not answer in time or hung up.
+    Late,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
+    is_open: AtomicBool,
     /// In a row.
-    failures: AtomicU32,
-    probe_at: AtomicU64,
+    gone: AtomicU32,
+    late: AtomicU32,
+    /// A PING is under way.
+    is_asking: AtomicBool,
+    ask_at: AtomicU64,
 }
 
 impl Breaker {
     pub(super) fn is_open(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) >= FAILURES
+        self.is_open.load(Ordering::Relaxed)
     }
 
-    /// Whether a call may be made now. Of many that ask at once while it is open, one may.
-    pub(super) fn lets_through(&self, now: Moment) -> bool {
-        if !self.is_open() {
-            return true;
-        }
-        let due = self.probe_at.load(Ordering::Relaxed);
-        now.0 >= due
-            && self.probe_at.compare_exchange(due, next_probe(now), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    /// Whether the server is to be asked now. Who is told so asks, and says how that ended ([`Self::asked`]).
+    pub(super) fn wants_to_ask(&self, now: Moment) -> bool {
+        let is_due = if self.is_open() {
+            now.0 >= self.ask_at.load(Ordering::Relaxed)
+        } else {
+            self.late.load(Ordering::Relaxed) >= FAILURES
+        };
+        is_due && self.is_asking.compare_exchange(false, true, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Notes how a call ended; whether this opened it.
-    pub(super) fn note(&self, failed: bool, now: Moment) -> bool {
-        if !failed {
-            if self.failures.load(Ordering::Relaxed) != 0 {
-                self.failures.store(0, Ordering::Relaxed);
+    /// Notes how a call ended.
+    pub(super) fn note(&self, seen: Seen, now: Moment) {
+        let count = match seen {
+            Seen::Answer => {
+                for count in [&self.gone, &self.late] {
+                    if count.load(Ordering::Relaxed) != 0 {
+                        count.store(0, Ordering::Relaxed);
+                    }
+                }
+                return;
             }
-            return false;
+            Seen::Gone => &self.gone,
+            Seen::Late => &self.late,
+        };
+        let before = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_add(1)));
+        if seen == Seen::Gone && before.is_ok_and(|before| before + 1 >= FAILURES) {
+            self.open(now);
         }
-        let before = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_add(1)));
-        let opened = before.is_ok_and(|before| before + 1 == FAILURES);
-        if opened {
-            self.probe_at.store(next_probe(now), Ordering::Relaxed);
-        }
-        opened
     }
-}
 
-fn next_probe(now: Moment) -> u64 {
-    now.0.saturating_add(u64::try_from(PROBE_EVERY.as_nanos()).unwrap_or(u64::MAX))
+    /// Notes whether the server answered the gateway's own PING.
+    pub(super) fn asked(&self, is_there: bool, now: Moment) {
+        if is_there {
+            self.gone.store(0, Ordering::Relaxed);
+            self.late.store(0, Ordering::Relaxed);
+            self.is_open.store(false, Ordering::Relaxed);
+        } else {
+            self.open(now);
+        }
+        self.is_asking.store(false, Ordering::Relaxed);
+    }
+
+    fn open(&self, now: Moment) {
+        let next = now.0.saturating_add(u64::try_from(PING_EVERY.as_nanos()).unwrap_or(u64::MAX));
+        self.ask_at.store(next, Ordering::Relaxed);
+        self.is_open.store(true, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -63,22 +98,40 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_after_failures_in_a_row_and_closes_by_a_probe_that_succeeds() {
+    fn a_server_that_is_gone_opens_it_and_a_ping_closes_it() {
         let breaker = Breaker::default();
         for _ in 0..FAILURES - 1 {
-            assert!(!breaker.note(true, at(0)));
+            breaker.note(Seen::Gone, at(0));
         }
-        breaker.note(false, at(0));
+        breaker.note(Seen::Answer, at(0));
         for n in 1..=FAILURES {
-            assert!(breaker.lets_through(at(1)));
-            assert_eq!(breaker.note(true, at(1)), n == FAILURES, "{n}: a success in between starts the count anew");
+            assert!(!breaker.is_open(), "{n}: a success in between starts the count anew");
+            breaker.note(Seen::Gone, at(1));
         }
-        assert!(!breaker.lets_through(at(2)));
-        assert!(breaker.lets_through(at(201)), "a probe");
-        assert!(!breaker.lets_through(at(201)), "and one only");
-        assert!(!breaker.note(true, at(202)), "it was open already");
-        assert!(breaker.lets_through(at(402)));
-        breaker.note(false, at(403));
-        assert!(breaker.lets_through(at(403)) && breaker.lets_through(at(403)));
+        assert!(breaker.is_open());
+        assert!(!breaker.wants_to_ask(at(2)));
+        assert!(breaker.wants_to_ask(at(201)) && !breaker.wants_to_ask(at(201)), "one at a time");
+        breaker.asked(false, at(202));
+        assert!(breaker.is_open() && !breaker.wants_to_ask(at(203)) && breaker.wants_to_ask(at(402)));
+        breaker.asked(true, at(403));
+        assert!(!breaker.is_open() && !breaker.wants_to_ask(at(999)));
+    }
+
+    #[test]
+    fn answers_that_are_late_have_the_server_asked_and_do_not_open_it() {
+        let breaker = Breaker::default();
+        for n in 1..=100 {
+            breaker.note(Seen::Late, at(n));
+            assert!(!breaker.is_open(), "{n}");
+        }
+        assert!(breaker.wants_to_ask(at(100)));
+        breaker.asked(true, at(101));
+        assert!(!breaker.is_open() && !breaker.wants_to_ask(at(101)), "it is there");
+        for _ in 0..FAILURES {
+            breaker.note(Seen::Late, at(102));
+        }
+        assert!(breaker.wants_to_ask(at(103)));
+        breaker.asked(false, at(104));
+        assert!(breaker.is_open());
     }
 }

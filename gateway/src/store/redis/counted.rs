@@ -4,13 +4,13 @@
 //! What a tenant had before it had an allowance is counted by [`Redis::count`], which goes through the server's keys in small steps.
 //! Limit: what is written meanwhile may be counted twice or not at all, until the next count.
 
-use deadpool_redis::redis::{Cmd, RedisError, ScriptInvocation, Value};
+use deadpool_redis::redis::{Cmd, RedisError, Value};
 
 use super::{Redis, read};
 use crate::store::account::{Account, Usage};
 use crate::store::layout::Bucket;
 use crate::store::redis::node::Call;
-use crate::store::{Effect, Error, Prepared, Result, Write, Written};
+use crate::store::{Error, Result, Write, Written};
 
 /// What a script said was too much.
 pub(super) fn over_quota(error: &RedisError) -> Option<Error> {
@@ -54,25 +54,6 @@ impl Redis {
         }
     }
 
-    /// The script for a command that changes something, or nothing for one that does not.
-    pub(super) fn counted_command<'a>(
-        &'a self,
-        account: &Account,
-        command: &Prepared,
-        (reads_max, value_max): (Option<usize>, Option<usize>),
-    ) -> Option<ScriptInvocation<'a>> {
-        let allowance = account.allowance.filter(|_| command.effect() != Effect::None)?;
-        let mut call = self.scripts.counted_raw.prepare_invoke();
-        command.keys().for_each(|key| _ = call.key(key));
-        call.key(account.usage.as_bytes()).arg(allowance.bytes).arg(allowance.keys);
-        call.arg(u8::from(command.effect() == Effect::Grows));
-        for max in [reads_max, value_max] {
-            call.arg(max.map_or(-1, |max| i64::try_from(max).unwrap_or(i64::MAX)));
-        }
-        command.words().iter().for_each(|word| _ = call.arg(word.as_slice()));
-        Some(call)
-    }
-
     /// What the tenant has, as far as it was counted.
     pub(in crate::store) async fn usage(&self, account: &Account) -> Result<Usage> {
         let usage = account.usage.as_bytes();
@@ -111,7 +92,8 @@ impl Redis {
         let is_store = key.strip_prefix(tenant_prefix).is_some_and(|rest| rest.starts_with(b"kv:"));
         if !is_store {
             let mut ask = Cmd::new();
-            let answer = self.call(key, &Call::Command(ask.arg("MEMORY").arg("USAGE").arg(key))).await?;
+            let answer =
+                self.call(key, &Call::Command(ask.arg("MEMORY").arg("USAGE").arg(key).arg("SAMPLES").arg(0))).await?;
             let bytes: Option<u64> = read(answer)?;
             return Ok(Usage { bytes: bytes.unwrap_or_default(), keys: u64::from(bytes.is_some()) });
         }

@@ -7,6 +7,7 @@ pub(crate) mod acl;
 mod breaker;
 mod cluster;
 mod counted;
+mod guarded;
 mod lasting;
 mod layout;
 mod listen;
@@ -29,13 +30,15 @@ use deadpool_redis::redis::{
 
 use super::account::Account;
 use super::{
-    BATCH_BYTES_MAX, BATCH_MAX, Bucket, Error, Page, Prepared, Reply, Result, Servers as At, Tls, VALUE_BYTES_MAX,
-    Value, Write, Written,
+    BATCH_BYTES_MAX, BATCH_MAX, Bucket, Error, Page, Prepared, Result, Servers as At, Tls, Value, Write, Written,
 };
 use cluster::Cluster;
 use counted::over_quota;
 use node::{Answer, Call, Node, spoils_connection};
-use scripts::{Scripts, WHOLE_BYTES_MAX};
+use scripts::Scripts;
+
+/// Why a large answer was not fetched.
+const CHANGES: &str = "the answer is large, and what it is of changes while it is fetched; read in parts";
 
 #[derive(Debug)]
 enum Servers {
@@ -59,6 +62,7 @@ pub(super) struct Redis {
     name: &'static str,
     servers: Servers,
     scripts: Scripts,
+    turns: guarded::Turns,
     once: once::Scripts,
 }
 
@@ -90,7 +94,14 @@ impl Redis {
             Topology::Sentinel => "redis-sentinel",
             Topology::Cluster => "redis-cluster",
         };
-        Ok(Self { at: at.clone(), name, servers, scripts: Scripts::default(), once: once::Scripts::default() })
+        Ok(Self {
+            at: at.clone(),
+            name,
+            servers,
+            scripts: Scripts::default(),
+            turns: guarded::Turns::default(),
+            once: once::Scripts::default(),
+        })
     }
 
     /// As `storage.backend` has it.
@@ -111,12 +122,23 @@ impl Redis {
                 self.command(bucket.as_bytes(), get.arg(bucket.as_bytes()).arg(*key)).await.map(|value| vec![value])
             }
             _ => {
-                let mut call = self.scripts.get_many.key(bucket.as_bytes());
-                call.arg(BATCH_BYTES_MAX);
-                for key in keys {
-                    call.arg(*key);
+                let key = bucket.as_bytes();
+                let script = |how: &str| {
+                    let mut call = self.scripts.get_many.key(key);
+                    call.arg(BATCH_BYTES_MAX).arg(how);
+                    keys.iter().for_each(|key| _ = call.arg(*key));
+                    call
+                };
+                let answer = self.call(key, &Call::Script(&script("do"))).await?;
+                if !answer.as_ref().is_err_and(|error| error.code() == Some("LARGE")) {
+                    return read(answer);
                 }
-                self.script(bucket.as_bytes(), &call).await
+                let mut command = redis::cmd("HMGET");
+                command.arg(key).arg(keys);
+                self.large(key, vec![key.to_vec()], Some(&script("look")), &command).await.and_then(|both| {
+                    let (_bytes, values) = both.ok_or(Error::TooLarge(CHANGES))?.map_err(|error| from_redis(&error))?;
+                    FromRedisValue::from_redis_value(values).map_err(|_shape| Error::Internal)
+                })
             }
         }
     }
@@ -173,29 +195,6 @@ impl Redis {
                 self.script(bucket, &call).await.map(Written::Swapped)
             }
         }
-    }
-
-    pub(super) async fn execute(&self, account: &Account, command: &Prepared) -> Result<Vec<Reply>> {
-        let words = command.words();
-        let key = command.keys().next().unwrap_or_default();
-        let reads_max = command.reads_whole().then_some(WHOLE_BYTES_MAX);
-        let value_max = command.appends().then_some(VALUE_BYTES_MAX);
-        let counted = self.counted_command(account, command, (reads_max, value_max));
-        let answer: Answer = if let Some(call) = counted {
-            self.call(key, &Call::Script(&call)).await?
-        } else if let Some(max) = reads_max.or(value_max) {
-            let script = if command.appends() { &self.scripts.append } else { &self.scripts.whole };
-            let mut call = script.prepare_invoke();
-            command.keys().for_each(|key| _ = call.key(key));
-            call.arg(max);
-            words.iter().for_each(|word| _ = call.arg(word.as_slice()));
-            self.call(key, &Call::Script(&call)).await?
-        } else {
-            let mut sent = Cmd::new();
-            words.iter().for_each(|word| _ = sent.arg(word.as_slice()));
-            self.call(key, &Call::Command(&sent)).await?
-        };
-        answer.map(|value| command.answer(value)).map_err(|error| from_command(&error, command))
     }
 
     async fn unless_empty(&self, empty: bool, key: &[u8], command: &Cmd) -> Result<Written> {
@@ -282,8 +281,8 @@ fn from_command(error: &RedisError, command: &Prepared) -> Error {
     if let Some(error) = over_quota(error) {
         return error;
     }
-    if detail.contains("TOOLARGE") || error.code() == Some("TOOLARGE") {
-        return Error::TooLarge("a command may read 4 MiB, and a value may have 1 MiB");
+    if let Some(error) = guarded::too_much(error, command) {
+        return error;
     }
     match error.code() {
         Some("WRONGTYPE") => Error::WrongType(detail),

@@ -4,7 +4,8 @@
 //! deadpool owns how many there are and makes new ones; where its stock manager asks the server before each use (five
 //! sixths of the throughput), ours looks at a flag that a failed call sets.
 //!
-//! Invariant: nothing that blocks, watches or changes a connection's state is sent on these sockets.
+//! Invariant: nothing that blocks, watches or changes a connection's state is sent on these sockets. What must watch, which is
+//! what brings large answers, has connections of its own, each for one call at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,12 +20,16 @@ use deadpool_redis::redis::{
 };
 use tokio::sync::Mutex;
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Seen};
 use crate::deadline::{Deadline, Moment};
 use crate::store::{Error, Result};
 
-/// Two, so that one large answer does not hold up everybody; more bought nothing on two cores.
+/// Two, so that an answer of a mebibyte does not hold up everybody; more bought nothing on two cores.
 const CONNECTIONS: usize = 2;
+/// For large answers.
+const OWN_CONNECTIONS: usize = 4;
+/// How often a large answer is tried while its keys change.
+const ATTEMPTS: usize = 5;
 
 pub(super) type Answer = std::result::Result<Value, RedisError>;
 
@@ -33,6 +38,48 @@ pub(super) enum Call<'a> {
     Command(&'a Cmd),
     /// By its hash, and once more with its text where the server does not know it yet.
     Script(&'a ScriptInvocation<'a>),
+    /// On a connection of its own.
+    Watched(&'a Watched<'a>),
+}
+
+/// A command that is done only if its keys are as they were when it was looked at what they have.
+pub(super) struct Watched<'a> {
+    pub(super) keys: Vec<Vec<u8>>,
+    /// Where there is none, the command is done as it is.
+    pub(super) look: Option<&'a ScriptInvocation<'a>>,
+    pub(super) command: &'a Cmd,
+}
+
+impl Watched<'_> {
+    /// What the look said, and the command's answer; nil where the keys changed each time.
+    async fn on(&self, connection: &mut MultiplexedConnection) -> Answer {
+        let Some(look) = self.look else {
+            let answer = self.command.query_async(connection).await?;
+            return Ok(Value::Array(vec![Value::Int(0), answer]));
+        };
+        for _ in 0..ATTEMPTS {
+            redis::cmd("WATCH").arg(&self.keys).query_async::<()>(connection).await?;
+            let looked: Value = match look.invoke_async(connection).await {
+                Ok(looked) => looked,
+                Err(error) => {
+                    redis::cmd("UNWATCH").query_async::<()>(connection).await?;
+                    // It is not large any more, and comes back by the script.
+                    if error.code() == Some("LARGE") {
+                        continue;
+                    }
+                    return Err(error);
+                }
+            };
+            let mut pipe = redis::pipe();
+            pipe.atomic().add_command(self.command.clone());
+            if let Value::Array(mut answers) = pipe.query_async(connection).await? {
+                let work = if let Value::Array(parts) = looked { parts.into_iter().next() } else { None };
+                let answer = answers.pop().unwrap_or(Value::Nil);
+                return Ok(Value::Array(vec![work.unwrap_or(Value::Nil), answer]));
+            }
+        }
+        Ok(Value::Nil)
+    }
 }
 
 impl Call<'_> {
@@ -40,6 +87,7 @@ impl Call<'_> {
         match self {
             Self::Command(command) => command.query_async(connection).await,
             Self::Script(script) => script.invoke_async(connection).await,
+            Self::Watched(watched) => Box::pin(watched.on(connection)).await,
         }
     }
 }
@@ -51,25 +99,32 @@ struct Shared {
 }
 
 /// Makes connections.
-enum Manager {
+enum Maker {
     To(Connector),
     /// To whichever server the sentinels say is the primary.
     Primary(Mutex<SentinelClient>, AsyncConnectionConfig),
 }
+
+impl Maker {
+    async fn connect(&self) -> std::result::Result<MultiplexedConnection, RedisError> {
+        match self {
+            Self::To(connector) => managed::Manager::create(connector).await,
+            Self::Primary(sentinels, config) => {
+                let mut sentinels = sentinels.lock().await;
+                sentinels.get_async_connection_with_config(config).await
+            }
+        }
+    }
+}
+
+struct Manager(Arc<Maker>);
 
 impl managed::Manager for Manager {
     type Type = Shared;
     type Error = RedisError;
 
     async fn create(&self) -> std::result::Result<Shared, RedisError> {
-        let connection = match self {
-            Self::To(connector) => managed::Manager::create(connector).await?,
-            Self::Primary(sentinels, config) => {
-                let mut sentinels = sentinels.lock().await;
-                sentinels.get_async_connection_with_config(config).await?
-            }
-        };
-        Ok(Shared { connection, broken: Arc::new(AtomicBool::new(false)) })
+        Ok(Shared { connection: self.0.connect().await?, broken: Arc::new(AtomicBool::new(false)) })
     }
 
     async fn recycle(&self, shared: &mut Shared, _: &Metrics) -> RecycleResult<RedisError> {
@@ -88,7 +143,8 @@ pub(super) fn connection_config(timeout: Duration) -> AsyncConnectionConfig {
 
 pub(super) struct Node {
     pool: managed::Pool<Manager>,
-    pub(super) breaker: Breaker,
+    own: managed::Pool<Manager>,
+    pub(super) breaker: Arc<Breaker>,
     timeout: Duration,
 }
 
@@ -103,26 +159,33 @@ impl Node {
         let connector = Connector::new_with_config(info, connection_config(timeout))
             // The error could show the URL, and with it the password.
             .map_err(|error| anyhow::anyhow!("the Redis URL is not one: {:?}", error.kind()))?;
-        Self::made_by(Manager::To(connector), timeout)
+        Self::made_by(&Arc::new(Maker::To(connector)), timeout)
     }
 
     pub(super) fn behind(sentinels: SentinelClient, timeout: Duration) -> anyhow::Result<Self> {
-        Self::made_by(Manager::Primary(Mutex::new(sentinels), connection_config(timeout)), timeout)
+        Self::made_by(&Arc::new(Maker::Primary(Mutex::new(sentinels), connection_config(timeout))), timeout)
     }
 
-    fn made_by(manager: Manager, timeout: Duration) -> anyhow::Result<Self> {
-        let pool = managed::Pool::builder(manager).max_size(CONNECTIONS).build()?;
-        Ok(Self { pool, breaker: Breaker::default(), timeout: timeout * 9 / 10 })
+    fn made_by(maker: &Arc<Maker>, timeout: Duration) -> anyhow::Result<Self> {
+        let pool = |size| managed::Pool::builder(Manager(Arc::clone(maker))).max_size(size).build();
+        let (pool, own) = (pool(CONNECTIONS)?, pool(OWN_CONNECTIONS)?);
+        Ok(Self { pool, own, breaker: Arc::default(), timeout: timeout * 9 / 10 })
     }
 
-    /// One call on a shared connection, which is thrown away if it seems to be at fault. The outer error is that there is
-    /// none, or that the breaker is open.
+    /// One call on a connection, which is thrown away if it seems to be at fault. The outer error is that there is none, or
+    /// that the breaker is open.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer> {
-        if !self.breaker.lets_through(Moment::now()) {
+        self.ask_if_due();
+        if self.breaker.is_open() {
             return Err(Error::LeftAlone);
         }
+        let is_connected = AtomicBool::new(false);
         let work = async {
+            if let Call::Watched(_) = call {
+                return self.on_its_own(call, &is_connected).await;
+            }
             let (mut connection, broken) = self.connection().await?;
+            is_connected.store(true, Ordering::Relaxed);
             let answer = call.on(&mut connection).await;
             // Cancel safety: a call that is dropped says nothing of the connection, which others share.
             if answer.as_ref().err().is_some_and(spoils_connection) {
@@ -131,21 +194,54 @@ impl Node {
             Ok(answer)
         };
         let answer = Deadline::after(self.timeout).run(work).await.unwrap_or(Err(Error::Timeout));
-        let failed = match &answer {
-            Ok(answer) => answer.as_ref().err().is_some_and(spoils_connection),
-            Err(_none) => true,
+        let seen = match &answer {
+            Ok(Ok(_)) => Seen::Answer,
+            Ok(Err(error)) if serves_nobody(error) => Seen::Gone,
+            Ok(Err(error)) if spoils_connection(error) => Seen::Late,
+            Ok(Err(_)) => Seen::Answer,
+            Err(_) if is_connected.load(Ordering::Relaxed) => Seen::Late,
+            // Who waits for another's turn was not at the server.
+            Err(_) if matches!(call, Call::Watched(_)) => Seen::Late,
+            Err(_) => Seen::Gone,
         };
-        self.breaker.note(failed, Moment::now());
+        self.breaker.note(seen, Moment::now());
+        self.ask_if_due();
         answer
+    }
+
+    async fn on_its_own(&self, call: &Call<'_>, is_connected: &AtomicBool) -> Result<Answer> {
+        let mut shared = Box::pin(self.own.get()).await.map_err(|error| unreached(&error))?;
+        is_connected.store(true, Ordering::Relaxed);
+        // Cancel safety: a call that is dropped may leave a key watched or half an answer to come.
+        let broken = Arc::clone(&shared.broken);
+        broken.store(true, Ordering::Relaxed);
+        let answer = call.on(&mut shared.connection).await;
+        broken.store(answer.as_ref().err().is_some_and(spoils_connection), Ordering::Relaxed);
+        Ok(answer)
+    }
+
+    /// Asks the server whether it is there, on a connection of its own, if that is to be known.
+    fn ask_if_due(&self) {
+        if !self.breaker.wants_to_ask(Moment::now()) {
+            return;
+        }
+        let (maker, breaker, timeout) = (Arc::clone(&self.pool.manager().0), Arc::clone(&self.breaker), self.timeout);
+        tokio::spawn(async move {
+            let ping = async {
+                let mut connection = Box::pin(maker.connect()).await?;
+                redis::cmd("PING").query_async::<()>(&mut connection).await
+            };
+            let is_there = matches!(Deadline::after(timeout).run(ping).await, Ok(Ok(())));
+            breaker.asked(is_there, Moment::now());
+        });
     }
 
     /// One call that the server is to take although the slot is still on its way to it, on a connection of its own: what
     /// says so would be taken for the next call of somebody else on a shared one.
     pub(super) async fn ask(&self, call: &Call<'_>) -> Result<Answer> {
-        let manager = self.pool.manager();
+        let maker = &self.pool.manager().0;
         let work = async {
-            let made = Box::pin(managed::Manager::create(manager)).await.map_err(|_error| Error::Unavailable)?;
-            let mut connection = made.connection;
+            let mut connection = Box::pin(maker.connect()).await.map_err(|_error| Error::Unavailable)?;
             if let Err(error) = redis::cmd("ASKING").query_async::<()>(&mut connection).await {
                 return Ok(Err(error));
             }
@@ -156,20 +252,24 @@ impl Node {
 
     async fn connection(&self) -> Result<(MultiplexedConnection, Arc<AtomicBool>)> {
         // Making a connection is a future of 20 KiB, which must not sit in every caller.
-        let shared = Box::pin(self.pool.get()).await.map_err(|error| {
-            tracing::debug!(target: "store", error = %error, "no connection to Redis");
-            Error::Unavailable
-        })?;
+        let shared = Box::pin(self.pool.get()).await.map_err(|error| unreached(&error))?;
         Ok((shared.connection.clone(), Arc::clone(&shared.broken)))
     }
 }
 
+fn unreached(error: &managed::PoolError<RedisError>) -> Error {
+    tracing::debug!(target: "store", error = %error, "no connection to Redis");
+    Error::Unavailable
+}
+
+/// What a server says that is not the one to ask, or not yet.
+fn serves_nobody(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown)
+    )
+}
+
 pub(super) fn spoils_connection(error: &RedisError) -> bool {
-    error.is_io_error()
-        || error.is_timeout()
-        || error.is_connection_dropped()
-        || matches!(
-            error.kind(),
-            ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown)
-        )
+    error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || serves_nobody(error)
 }

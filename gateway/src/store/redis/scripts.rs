@@ -6,11 +6,9 @@ pub(super) struct Scripts {
     pub(super) swap: Script,
     pub(super) list: Script,
     pub(super) get_many: Script,
-    pub(super) whole: Script,
-    pub(super) append: Script,
     pub(super) publish: Script,
+    pub(super) guarded: Script,
     pub(super) counted: Script,
-    pub(super) counted_raw: Script,
     pub(super) rates: Script,
     pub(super) lasting_get: Script,
     pub(super) lasting_exists: Script,
@@ -19,25 +17,12 @@ pub(super) struct Scripts {
 
 impl Default for Scripts {
     fn default() -> Self {
-        let [swap, list, get_many, whole, append] = [SWAP, LIST, GET_MANY, WHOLE, APPEND].map(Script::new);
-        let publish = Script::new(super::publish::WITH_NOTE);
+        let [swap, list, get_many] = [SWAP, LIST, GET_MANY].map(Script::new);
         let [lasting_get, lasting_exists] = [LASTING_GET, LASTING_EXISTS].map(Script::new);
-        let [counted, counted_raw, rates] = [COUNTED, COUNTED_RAW, RATES].map(Script::new);
-        let runs = super::runs::Scripts::default();
-        Self {
-            swap,
-            list,
-            get_many,
-            whole,
-            append,
-            publish,
-            counted,
-            counted_raw,
-            rates,
-            lasting_get,
-            lasting_exists,
-            runs,
-        }
+        let [counted, rates] = [COUNTED, RATES].map(Script::new);
+        let publish = Script::new(super::publish::WITH_NOTE);
+        let (runs, guarded) = (super::runs::Scripts::default(), super::guarded::script());
+        Self { swap, list, get_many, publish, guarded, counted, rates, lasting_get, lasting_exists, runs }
     }
 }
 
@@ -52,8 +37,8 @@ end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
 return 1";
 
-/// HSCAN without its values, in small steps: the server reads them all the same (NOVALUES came with Redis 7.4), and one
-/// page must not hold it up. `ARGV[2]` keys are a page, or as many as came with a MiB of values.
+/// HSCAN without its values. Where the server does not know NOVALUES, which came with Redis 7.4, in small steps: it reads them all
+/// the same, and one page must not hold it up. `ARGV[2]` keys are a page, or as many as came with a MiB of values.
 /// Where there is a second key, it says which fields are over.
 const LIST: &str = r"
 local cursor, keys, bytes, now = ARGV[1], {}, 0, 0
@@ -62,39 +47,27 @@ if KEYS[2] then
   now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 end
 repeat
-  local answer = redis.call('HSCAN', KEYS[1], cursor, 'COUNT', 16)
+  local step, answer = 1, redis.pcall('HSCAN', KEYS[1], cursor, 'COUNT', 64, 'NOVALUES')
+  if answer.err then step, answer = 2, redis.call('HSCAN', KEYS[1], cursor, 'COUNT', 4) end
   cursor = answer[1]
-  for i = 1, #answer[2], 2 do
+  for i = 1, #answer[2], step do
     local at = KEYS[2] and redis.call('ZSCORE', KEYS[2], answer[2][i])
     if not at or tonumber(at) > now then keys[#keys + 1] = answer[2][i] end
-    bytes = bytes + #answer[2][i + 1]
+    if step == 2 then bytes = bytes + #answer[2][i + 1] end
   end
 until cursor == '0' or #keys >= tonumber(ARGV[2]) or bytes > 1048576
 return {cursor, keys}";
 
-/// A command that reads all that is at its keys, after a look at how much memory that takes: `ARGV[1]` is the most. What
-/// MEMORY USAGE says of a large collection is an estimate from a few elements.
-const WHOLE: &str = r"
-local bytes = 0
-for i = 1, #KEYS do bytes = bytes + (redis.call('MEMORY', 'USAGE', KEYS[i]) or 0) end
-if bytes > tonumber(ARGV[1]) then return redis.error_reply('TOOLARGE') end
-return redis.pcall(unpack(ARGV, 2))";
-pub(super) const WHOLE_BYTES_MAX: usize = 4 << 20;
-
-/// APPEND, after a look at what it comes to: `ARGV[1]` is the most; its value is `ARGV[4]`.
-const APPEND: &str = r"
-local now = redis.pcall('STRLEN', KEYS[1])
-if type(now) == 'table' then return now end
-if now + #(ARGV[4] or '') > tonumber(ARGV[1]) then return redis.error_reply('TOOLARGE') end
-return redis.pcall(unpack(ARGV, 2))";
-
-/// HMGET, after a look at how much it would be: `ARGV[1]` is the most.
+/// HMGET, after a look at how much it would be: `ARGV[1]` is the most, and what is over 256 KiB is fetched otherwise (LARGE), as
+/// values that pass through a script cost ten times as much. Where `ARGV[2]` is `look`, it only says how much it is.
 const GET_MANY: &str = r"
 local bytes = 0
-for i = 2, #ARGV do bytes = bytes + redis.call('HSTRLEN', KEYS[1], ARGV[i]) end
+for i = 3, #ARGV do bytes = bytes + redis.call('HSTRLEN', KEYS[1], ARGV[i]) end
 if bytes > tonumber(ARGV[1]) then return redis.error_reply('TOOLARGE') end
+if ARGV[2] == 'look' then return { bytes } end
+if bytes > 262144 then return redis.error_reply('LARGE answer') end
 local values = {}
-for i = 2, #ARGV do values[i - 1] = redis.call('HGET', KEYS[1], ARGV[i]) end
+for i = 3, #ARGV do values[i - 2] = redis.call('HGET', KEYS[1], ARGV[i]) end
 return values";
 
 /// `KEYS`: the hash, the usage, and where keys go after a time, when. `ARGV`: bytes and keys that may be (-1 and nothing is
@@ -210,38 +183,6 @@ local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if at and tonumber(at) <= now then return 0 end
 return redis.call('HEXISTS', KEYS[1], ARGV[1])";
-
-/// A command that changes raw keys. `KEYS`: its keys, then the usage. `ARGV`: bytes and keys that may be, whether it makes
-/// anything larger, bytes that it may read (or -1), bytes that its value may come to (or -1), then the command. What it comes
-/// to is known afterwards only: one command may go over what may be.
-const COUNTED_RAW: &str = r"
-local usage, own = KEYS[#KEYS], {}
-local function measure()
-  local bytes, keys = 0, 0
-  for key in pairs(own) do
-    local size = redis.call('MEMORY', 'USAGE', key)
-    if size then bytes = bytes + size; keys = keys + 1 end
-  end
-  return bytes, keys
-end
-for i = 1, #KEYS - 1 do own[KEYS[i]] = true end
-local bytes, keys = measure()
-if tonumber(ARGV[4]) >= 0 and bytes > tonumber(ARGV[4]) then return redis.error_reply('TOOLARGE') end
-if tonumber(ARGV[5]) >= 0 then
-  local now = redis.pcall('STRLEN', KEYS[1])
-  if type(now) == 'table' then return now end
-  if now + #(ARGV[8] or '') > tonumber(ARGV[5]) then return redis.error_reply('TOOLARGE') end
-end
-if ARGV[3] == '1' then
-  local has = redis.call('HMGET', usage, 'bytes', 'keys')
-  if tonumber(has[1] or 0) >= tonumber(ARGV[1]) then return redis.error_reply('OVERQUOTA bytes') end
-  if tonumber(has[2] or 0) >= tonumber(ARGV[2]) and keys < #KEYS - 1 then return redis.error_reply('OVERQUOTA keys') end
-end
-local answer = redis.pcall(unpack(ARGV, 6))
-local bytes_now, keys_now = measure()
-if bytes_now ~= bytes then redis.call('HINCRBY', usage, 'bytes', bytes_now - bytes) end
-if keys_now ~= keys then redis.call('HINCRBY', usage, 'keys', keys_now - keys) end
-return answer";
 
 /// `ARGV`: the gateway's field, then of each rate its name, what was used, and in how many nanoseconds one comes in. Moments
 /// are microseconds of the server's clock. A gateway that said nothing for three seconds is not counted, and after ten minutes
