@@ -4,6 +4,8 @@
 #   docker run --read-only --cap-drop=ALL --security-opt=no-new-privileges -p 443:8443 -p 80:8080 \
 #     -v ./config:/etc/tollgate/config:ro -v ./tenants:/etc/tollgate/tenants:ro -v state:/state tollgate
 # In there the gateway confines itself further, by landlock and seccomp: Docker's own profile of system calls lets it.
+# On a host with swap, keep the container out of it, or each request costs more (W0504): --memory=4g --memory-swap=4g (as much as --memory);
+# on Kubernetes nothing need be said, where the kubelet's swap is off or its pods may not use it.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*

@@ -19,6 +19,17 @@ def free_port():
         return s.getsockname()[1]
 
 
+def until_ready(admin):
+    """Waits until the gateway with this operators' port has loaded its tenants: it listens before their components are compiled."""
+    for _ in range(6000):
+        with socket.create_connection(("127.0.0.1", admin)) as s:
+            s.sendall(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            if b"".join(iter(lambda: s.recv(65536), b"")).startswith(b"HTTP/1.1 200"):
+                return
+        time.sleep(0.02)
+    sys.exit("tollgate's tenants are not loaded")
+
+
 class Redis:
     def __init__(self, dir, *more):
         self.port, self.more, self.dir = free_port() % 40000 + 10000, more, pathlib.Path(dir) / f"r{random.randrange(10**9)}"
@@ -68,6 +79,8 @@ class Gateway:
             if line.startswith("https"):
                 host, port = line.split()[1].split("/")[-1].rsplit(":", 1)
                 self.address = (host, int(port))
+            if line.startswith("admin"):
+                until_ready(int(line.rsplit(":", 1)[1]))
                 return
         sys.exit(f"tollgate did not start: {(root / 'log').read_text()}")
 

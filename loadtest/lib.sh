@@ -38,6 +38,8 @@ start_tollgate() {
         tollgate=$(sed -n 's/^https  *//p' "$said")
         if [ -n "$tollgate" ]; then
             admin=$(sed -n 's/^admin  *//p' "$said") admin_token=$state/admin.token
+            # What was not compiled before is served a little later.
+            until curl -sf -o /dev/null "http://$admin/readyz"; do kill -0 "$server" && sleep 0.1; done
             rm -f "$said"
             return
         fi

@@ -6,7 +6,7 @@ gateway does not hear after its Redis came back. Everything on 127.0.0.1, bounde
 """
 import os, pathlib, re, signal, socket, subprocess, tempfile, time
 
-from faults import GUESTS, TOLLGATE, Redis
+from faults import GUESTS, TOLLGATE, Redis, until_ready
 
 TENANTS = 100
 MESSAGES = min(int(os.environ.get("MESSAGES", 100_000)), 1_000_000) // TENANTS * TENANTS
@@ -40,6 +40,7 @@ class Gateway:
         for line in self.process.stdout:
             if line.startswith("admin"):
                 host, self.admin = line.split()[1].rsplit(":", 1)
+                until_ready(int(self.admin))
                 break
 
     def metrics(self):

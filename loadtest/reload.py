@@ -6,7 +6,7 @@ takes over; and ten thousand tenants on disk: start, the reload of one, and memo
 """
 import json, os, pathlib, re, shutil, signal, ssl, socket, subprocess, sys, tempfile, time
 
-from faults import GUESTS, TOLLGATE
+from faults import GUESTS, TOLLGATE, until_ready
 
 SECONDS = min(int(os.environ.get("SECONDS", 60)), 600)
 RATE = min(int(os.environ.get("RATE", 1_000)), 10_000)
@@ -38,6 +38,7 @@ class Gateway:
             if kind == "admin":
                 break
         self.https, self.admin = ports["https"], ports["admin"]
+        until_ready(self.admin)
         self.started = time.monotonic() - start
 
     def edit(self, number, version):

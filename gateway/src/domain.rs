@@ -91,6 +91,14 @@ impl<T> Table<T> {
         }
     }
 
+    /// Of this very pattern.
+    pub(crate) fn get(&self, pattern: &Pattern) -> Option<&T> {
+        match pattern {
+            Pattern::Exact(name) => self.exact.get(name),
+            Pattern::Wildcard(parent) => self.wildcard.get(parent),
+        }
+    }
+
     pub(crate) fn find(&self, name: &Domain) -> Option<&T> {
         self.exact.get(name).or_else(|| {
             let (_, parent) = name.0.split_once('.')?;

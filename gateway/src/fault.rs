@@ -47,6 +47,10 @@ pub(crate) enum Fault {
     Overload,
     #[error("the tenant is suspended")]
     Suspended,
+    #[error("what runs components was made anew, since tenants may not have been apart in it")]
+    Renewed,
+    #[error("the tenant's component is still being compiled")]
+    Loading,
     #[error("the gateway failed")]
     Internal,
 }
@@ -138,7 +142,7 @@ pub(crate) enum Blame {
 
 impl Fault {
     /// Every fault, for metrics that start at zero and for tests.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::NoRoute,
         Self::Misdirected,
         Self::BadRequest,
@@ -164,8 +168,15 @@ impl Fault {
         Self::Deadline,
         Self::Overload,
         Self::Suspended,
+        Self::Renewed,
+        Self::Loading,
         Self::Internal,
     ];
+
+    /// Why what runs for a tenant was told to stop.
+    pub(crate) const fn stopped(is_suspended: bool) -> Self {
+        if is_suspended { Self::Suspended } else { Self::Renewed }
+    }
 
     /// The stable name: metric label, log field, and the end of a problem's `type`.
     pub(crate) const fn kind(self) -> &'static str {
@@ -190,6 +201,8 @@ impl Fault {
             Self::Deadline => "deadline",
             Self::Overload => "overload",
             Self::Suspended => "suspended",
+            Self::Renewed => "renewed",
+            Self::Loading => "loading",
             Self::Internal => "internal",
         }
     }
@@ -215,14 +228,15 @@ impl Fault {
             | Self::BadResponse
             | Self::Deadline
             | Self::Suspended => Blame::Tenant,
-            Self::Overload | Self::Internal => Blame::Gateway,
+            Self::Overload | Self::Loading | Self::Renewed | Self::Internal => Blame::Gateway,
         }
     }
 
     /// After how many seconds the same request may fare better, where it may.
     pub(crate) const fn retry_seconds(self) -> Option<u64> {
         match self {
-            Self::Quota(_) | Self::Overload => Some(1),
+            Self::Quota(_) | Self::Overload | Self::Renewed => Some(1),
+            Self::Loading => Some(5),
             Self::NoRoute
             | Self::Misdirected
             | Self::BadRequest

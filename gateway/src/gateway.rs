@@ -1,10 +1,12 @@
 //! Builds and joins the rooms: start, reload, drain.
 
+mod asked;
 mod certify;
 mod confined;
 mod door;
 mod first;
 mod listen;
+mod loading;
 mod reload;
 
 use std::net::SocketAddr;
@@ -15,11 +17,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::admin::{Moves, Suspension, Words};
 use crate::admission::Doors;
 use crate::cache::Caches;
+use crate::canary::Canary;
 use crate::config::{Boot, Changed, Known, Problem, Snapshot, Standing, Watch};
 use crate::domain::Pattern;
 use crate::host::Egress;
@@ -34,6 +37,7 @@ use crate::tls::{self, Acme, DevCa, Terminator};
 use crate::trigger::{Messages, Neighbours, Schedules};
 
 pub(crate) use confined::Prepared;
+use loading::{Loading, Verdict};
 
 /// A gateway that listens.
 pub(crate) struct Gateway {
@@ -46,7 +50,7 @@ pub(crate) struct Gateway {
     registry: Arc<Registry>,
     suspension: Suspension,
     egress: Arc<Egress>,
-    compiler: Compiler,
+    compiler: Arc<Compiler>,
     tasks: Tasks,
     messages: Arc<Messages>,
     schedules: Arc<Schedules>,
@@ -54,6 +58,8 @@ pub(crate) struct Gateway {
     staged: PathBuf,
     /// What the tenants' files said when they were read last.
     known: Arc<Mutex<Known>>,
+    /// And how far what they said is.
+    loading: Loading,
     watch: Option<Watch>,
     /// The access log's last lines, where it has a way of its own.
     _access_to_the_end: Option<LinesToTheEnd>,
@@ -104,7 +110,7 @@ impl Gateway {
             is_metered: boot.sandbox.metering,
             instances: Instances::new(boot.sandbox.instances, &metrics),
         };
-        let compiler = Compiler::open(&boot.sandbox, starter, Arc::clone(&metrics))?;
+        let compiler = Arc::new(Compiler::open(&boot.sandbox, starter, Arc::clone(&metrics))?);
         let road = Arc::new(Road {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             doors: Doors::new(boot.admission),
@@ -135,6 +141,7 @@ impl Gateway {
             tasks,
             staged,
             known: Arc::default(),
+            loading: Loading::default(),
             watch,
             _access_to_the_end: access_to_the_end,
             words: None,
@@ -145,12 +152,13 @@ impl Gateway {
             admin,
         };
         gateway.join();
-        Box::pin(gateway.first_load()).await?;
+        Box::pin(gateway.first_load(takeover)).await?;
         gateway.listen(&metrics, moves, &mut sockets).await?;
         confined::started(outcome.is_some());
         relieve(sockets.old).await;
         // Last, so that on a store of its own the process before has started its last run.
         tokio::spawn(Arc::clone(&gateway.schedules).run());
+        tokio::spawn(gateway.canary().keep());
         Ok(gateway)
     }
 
@@ -159,6 +167,18 @@ impl Gateway {
         self.egress.lead_to(Box::new(Neighbours::new(&self.road)));
         let messages = Arc::clone(&self.messages);
         self.store.hand_messages_to(move |heard| messages.take(heard));
+    }
+
+    /// What looks whether tenants are apart.
+    fn canary(&self) -> Canary {
+        Canary {
+            road: Arc::clone(&self.road),
+            registry: Arc::clone(&self.registry),
+            compiler: Arc::clone(&self.compiler),
+            logs: self.boot.state.join("logs"),
+            watches: self.boot.watch_isolation,
+            stores: self.boot.storage.tenant_users.is_none(),
+        }
     }
 
     /// What is wrong with the tenants' files now, without warnings.
@@ -172,7 +192,7 @@ impl Gateway {
         let (scheme, listeners) = if self.boot.listen.is_plain { ("http", &self.http) } else { ("https", &self.https) };
         let port = listeners.first().map_or(443, SocketAddr::port);
         let url = |id: &str| {
-            let plan = snapshot.plans.get(&TenantId::parse(id)?)?;
+            let plan = snapshot.plan(&TenantId::parse(id)?)?;
             let host = plan.hosts.iter().find_map(|host| match host {
                 Pattern::Exact(name) => Some(name),
                 Pattern::Wildcard(_) => None,
@@ -195,10 +215,8 @@ impl Gateway {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let mut changed = None;
-        let mut asked: Option<oneshot::Sender<bool>> = None;
-        let (mut reloads, drain) = self.words.take().map(|words| (words.reloads, words.drain)).unzip();
-        let drain = drain.unwrap_or_default();
+        let (mut asked, drain) = self.asked();
+        let (mut loading, mut fetch_at) = (std::mem::take(&mut self.loading), None);
         let offer = self.offer.take();
         // A task of its own: an exchange goes on whatever else happens.
         let mut taken = tokio::spawn(async move {
@@ -208,40 +226,40 @@ impl Gateway {
             }
         });
         let heir = loop {
-            // A reload may compile for minutes; the end need not wait for it.
-            let reloaded = async {
-                match changed.take() {
-                    Some(changed) => self.reload(&changed).await,
-                    None => Ok(()),
+            asked.answer(loading.is_under_way());
+            let again = loading.again_at();
+            let due = tokio::select! {
+                _ = terminate.recv() => break None,
+                _ = interrupt.recv() => break None,
+                heir = &mut taken => break heir.ok(),
+                () = drain.cancelled() => break None,
+                _ = hangup.recv() => Due::Changed(Changed::All),
+                () = asked.heard() => Due::Changed(Changed::All),
+                seen = self.seen(&mut fetch_at) => Due::Changed(seen),
+                () = until(again) => Due::Changed(Changed::Folders(loading.due(&self.boot.tenants_dir))),
+                verdict = loading.next() => Due::Found(verdict),
+            };
+            // To read what thousands of tenants have takes seconds; the end need not wait for it.
+            let done = async {
+                match due {
+                    Due::Changed(changed) => self.reload(&mut loading, &changed).await,
+                    Due::Found(verdict) => self.found(&mut loading, verdict).await,
                 }
             };
             tokio::select! {
-                reloaded = reloaded => {
-                    if let Err(error) = &reloaded {
+                done = done => {
+                    if let Err(error) = &done {
                         tracing::error!(target: "config", %error, "the reload failed; what was before it stays");
                     }
-                    // Whoever asked may be gone.
-                    let _told = asked.take().map(|asked| asked.send(reloaded.is_ok()));
+                    asked.done(done.is_ok());
                 }
                 _ = terminate.recv() => break None,
                 _ = interrupt.recv() => break None,
                 () = drain.cancelled() => break None,
             }
-            changed = tokio::select! {
-                _ = terminate.recv() => break None,
-                _ = interrupt.recv() => break None,
-                heir = &mut taken => break heir.ok(),
-                _ = hangup.recv() => Some(Changed::All),
-                seen = self.seen() => Some(seen),
-                () = drain.cancelled() => break None,
-                asker = heard(reloads.as_mut()) => {
-                    asked = Some(asker);
-                    Some(Changed::All)
-                }
-            };
         };
-        // Who waits for a reload is told that there is none.
-        drop((reloads, asked));
+        // Who waits for a reload is told that there is none; and nothing is compiled any more.
+        drop((asked, loading));
         // The sockets close, unless another process has them; and then it answers operators too.
         taken.abort();
         if heir.is_some() {
@@ -255,16 +273,18 @@ impl Gateway {
     }
 }
 
-/// The next operator who asks for a reload; never where nobody can.
-async fn heard(reloads: Option<&mut mpsc::Receiver<oneshot::Sender<bool>>>) -> oneshot::Sender<bool> {
-    let asked = match reloads {
-        Some(reloads) => reloads.recv().await,
-        None => None,
-    };
-    match asked {
-        Some(asker) => asker,
+/// Waits until then, or for ever.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
         None => std::future::pending().await,
     }
+}
+
+/// What the gateway does next.
+enum Due {
+    Changed(Changed),
+    Found(Verdict),
 }
 
 /// Where what guests print goes.
@@ -278,7 +298,7 @@ fn secured(boot: &Boot) -> anyhow::Result<(Arc<DevCa>, Option<Arc<Acme>>, Termin
     let dev_ca = DevCa::load_or_make(&boot.state.join("tls"))?;
     let acme = boot.acme.clone().map(|settings| Acme::load(settings, &boot.state.join("acme"))).transpose()?;
     let challenges = acme.as_ref().map(|acme| Arc::clone(&acme.challenges));
-    let none = reload::certificates(&dev_ca, None, std::iter::empty())?;
+    let none = reload::certificates(&dev_ca, None, &Snapshot::default())?;
     let terminator = Terminator::new(none, boot.http.handshake_time, challenges)?;
     Ok((Arc::new(dev_ca), acme.map(Arc::new), terminator))
 }

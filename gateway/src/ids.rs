@@ -1,6 +1,6 @@
 //! The names that everything else is keyed by: tenants, components, stores, digests, requests.
 //!
-//! Invariant: a name is made by `parse` alone. A tenant's alphabet (`a-z 0-9 -`) has no `:`, `{`, `}` or NUL, so a storage key that
+//! Invariant: a name is made by `parse` alone, but for tenants of the gateway's own (`_` and a name). A tenant's alphabet (`a-z 0-9 -`) has no `:`, `{`, `}` or NUL, so a storage key that
 //! begins with it can be taken apart in one way only. A store may be called anything; `store/layout.rs` spells it for keys.
 
 use std::fmt;
@@ -61,6 +61,13 @@ name!(
     /// One of a tenant's components, as its tenant file or its manifest names it.
     ComponentName
 );
+
+impl TenantId {
+    /// One of the gateway's own, which no file can name: no name begins with `_`, and none of the store's other keys does.
+    pub(crate) fn of_gateway(name: &'static str) -> Self {
+        Self(format!("_{name}").into())
+    }
+}
 
 impl ComponentName {
     /// Takes the id of a component of a Spin manifest, which keeps to [`COMPONENT_RULE`].
@@ -203,7 +210,9 @@ mod tests {
         for good in ["a", "0", "acme", "acme-3", &"a".repeat(63)] {
             assert!(TenantId::parse(good).is_some(), "{good}");
         }
-        for bad in ["", "-a", "A", "a_b", "a:b", "a{b}", "a\0", "ä", &"a".repeat(64)] {
+        let own = TenantId::of_gateway("canary");
+        assert_eq!((own.as_str(), TenantId::parse(own.as_str())), ("_canary", None), "nobody can name it");
+        for bad in ["", "-a", "A", "_a", "a_b", "a:b", "a{b}", "a\0", "ä", &"a".repeat(64)] {
             assert!(TenantId::parse(bad).is_none(), "{bad}");
         }
     }

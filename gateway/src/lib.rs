@@ -2,7 +2,7 @@
 //!
 //! The rooms, in the order in which a request meets them. Arrows go one way: words ← telemetry ← {tenant, store,
 //! listener, tls, http} ← {route, host} ← admission ← sandbox ← response ← {cache, config, request,
-//! trigger, admin, fleet} ← gateway ← cli;
+//! trigger, canary, admin, fleet} ← gateway ← cli;
 //! `tests/layering.rs` holds every file to it.
 
 // The words.
@@ -32,6 +32,7 @@ mod cache;
 mod config;
 mod request;
 mod trigger;
+mod canary;
 mod admin;
 mod fleet;
 mod gateway;

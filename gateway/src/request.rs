@@ -128,6 +128,12 @@ impl Road {
                 tenant.ledger.moved(fixed.body.len() as u64);
                 return Ok(response::of_fixed(&fixed, request.method() == Method::HEAD));
             }
+            Found::Loading(tenant) => {
+                peer.caller(&tenant)?;
+                record.routed(&tenant.ledger.figures, "", "");
+                let _entered = refuse_slowly(Doors::pass(&tenant.ledger), &tenant.ledger, record).await?;
+                return Err(Fault::Loading);
+            }
         };
         record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
         cdn_loop::check(request.headers(), &routed.tenant().id)?;
@@ -187,7 +193,7 @@ impl Road {
     }
 
     /// Has the guest answer, and keeps what may be kept.
-    async fn run(
+    pub(crate) async fn run(
         &self,
         routed: Routed,
         request: Request<BodySource>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// For each room, the rooms it may name. The words (`deadline`, `domain`, `fault`, `ids` …) may be named by all.
-const MAY_NAME: [(&str, &[&str]); 22] = [
+const MAY_NAME: [(&str, &[&str]); 23] = [
     ("confine", &[]),
     ("telemetry", &[]),
     ("tenant", &["telemetry"]),
@@ -43,6 +43,7 @@ const MAY_NAME: [(&str, &[&str]); 22] = [
         "trigger",
         &["telemetry", "store", "http", "host", "route", "sandbox", "response", "config", "request", "admission"],
     ),
+    ("canary", &["telemetry", "tenant", "http", "route", "sandbox", "cache", "request"]),
     ("admin", &["telemetry", "tenant", "store", "tls", "http", "cache", "config", "request"]),
     ("fleet", &["telemetry", "tenant", "store"]),
     (
@@ -64,6 +65,7 @@ const MAY_NAME: [(&str, &[&str]); 22] = [
             "config",
             "request",
             "trigger",
+            "canary",
             "admin",
             "fleet",
         ],

@@ -277,6 +277,15 @@ pub(crate) struct Site {
     program: PathBuf,
 }
 
+/// Whether a gateway has loaded its tenants.
+fn is_ready(admin: SocketAddr) -> anyhow::Result<bool> {
+    let mut stream = TcpStream::connect(admin)?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.starts_with("HTTP/1.1 200"))
+}
+
 impl Site {
     /// With certificates from a file, as in production, where no response says where its time went.
     pub(crate) fn new(dir: &Path, program: &Path, more: &str) -> anyhow::Result<Self> {
@@ -340,7 +349,10 @@ impl Site {
             };
             if let (Some(https), Some(admin)) = (address("https"), address("admin")) {
                 server.target.address = https;
-                return Ok((server, admin));
+                // It listens before what was not compiled before is.
+                if is_ready(admin)? {
+                    return Ok((server, admin));
+                }
             }
             if let Some(status) = server.child.try_wait()? {
                 bail!("{} ended with {status}:\n{}", self.program.display(), last_lines()?);

@@ -1,7 +1,7 @@
 //! The true binary, as an operator runs it.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -93,6 +93,14 @@ impl Gateway {
     /// The same with variables in its environment.
     #[must_use]
     pub fn start_in(site: &Site, arguments: &[&str], variables: &[(&str, String)]) -> Self {
+        let gateway = Self::start_early(site, arguments, variables);
+        gateway.wait_until_loaded();
+        gateway
+    }
+
+    /// The same as soon as it listens: some tenants' components may still be compiled.
+    #[must_use]
+    pub fn start_early(site: &Site, arguments: &[&str], variables: &[(&str, String)]) -> Self {
         foresee_guests(site);
         let mut child = Command::new(tollgate())
             .arg("serve")
@@ -131,6 +139,23 @@ impl Gateway {
         let token = std::fs::read_to_string(site.path("state/admin.token")).unwrap_or_default().trim().to_owned();
         std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
         Self { child, https, http, admin, token, ca_pem, _folder: site.hold(), log, announced }
+    }
+
+    /// Waits until each of its tenants is in force or refused.
+    fn wait_until_loaded(&self) {
+        let start = std::time::Instant::now();
+        loop {
+            let mut stream = TcpStream::connect(self.admin).unwrap();
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            // It is ready after a time even where a tenant's component still compiles, as on a machine that is busy.
+            if answer.ends_with("\r\n\r\nready\n") {
+                return;
+            }
+            assert!(start.elapsed() < 3 * PATIENCE, "its tenants are not loaded: {answer}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 
     /// A client that trusts the development CA.

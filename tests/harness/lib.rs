@@ -29,7 +29,7 @@ pub use python::{cache, python};
 pub use redis::{Redis, RedisCluster, RedisSentinel, Storage};
 pub use registry::Registry;
 pub use site::{Site, Tenant};
-pub use words::{hex, spin_words};
+pub use words::{hex, sha256, spin_words};
 
 use std::path::PathBuf;
 use std::time::Duration;

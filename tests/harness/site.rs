@@ -88,15 +88,16 @@ impl Site {
     }
 
     /// Writes the gateway's file anew, with this text after what every test needs. Calls of storage get as long as a machine
-    /// may stand still, unless this text says otherwise.
+    /// may stand still, unless this text says otherwise; and no canary is in the store and in the pools beside what a test is about.
     #[must_use]
     pub fn gateway(self, more: &str) -> Self {
         let compiled = tollgate().with_file_name("compiled-guests");
         let [sandbox, storage] =
             ["[sandbox]\n", "[storage]\n"].map(|table| if more.contains(table) { "" } else { table });
+        let isolation = if more.contains("[isolation]") { "" } else { "[isolation]\nwatch = false\n" };
         let text = format!(
             "schema = 1\n[listen]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\
-             drain = \"10s\"\n{sandbox}{more}\n{storage}"
+             drain = \"10s\"\n{isolation}{sandbox}{more}\n{storage}"
         );
         let own = format!("[sandbox]\ncompiled = \"{}\"\n", compiled.display());
         let text = text.replace("[sandbox]\n", &own);

@@ -1,4 +1,4 @@
-//! How the guest `spin` takes arguments that are bytes.
+//! Bytes as text: digests, and how the guest `spin` takes arguments that are bytes.
 
 use std::fmt::Write as _;
 
@@ -9,6 +9,12 @@ pub fn hex(bytes: &[u8]) -> String {
         write!(text, "{byte:02x}").unwrap();
         text
     })
+}
+
+/// The digest by which a component is known.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref())
 }
 
 /// A line an argument; a line that is empty would be none, so each begins with an `x`, which is no digit.

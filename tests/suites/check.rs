@@ -231,22 +231,6 @@ fn problems_can_be_had_as_json() {
     assert_eq!(problem["column"], 1);
 }
 
-/// What makes a naive host abort or burn for minutes costs one child process here.
-#[test]
-fn a_component_made_to_break_the_compiler_is_a_problem_like_any_other() {
-    use std::fmt::Write as _;
-    let mut wat = String::from("(component (type $t0 (list u8))");
-    for n in 1..=3000 {
-        write!(wat, "(type $t{n} (list $t{}))", n - 1).unwrap();
-    }
-    wat += "(export \"bomb\" (type $t3000)))";
-    let output = check(&with_wasm(&wat), &["--json"]);
-    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let kind = value["problems"][0]["kind"].as_str().unwrap().to_owned();
-    assert!(["compile-limit", "not-a-component"].contains(&kind.as_str()), "{value}");
-    assert_eq!(output.status.code(), Some(2));
-}
-
 #[test]
 fn misuse_has_an_exit_code_of_its_own() {
     let misused = std::process::Command::new(tests::tollgate()).arg("sevre").output().unwrap();

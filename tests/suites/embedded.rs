@@ -101,14 +101,17 @@ impl Ask for Batch {
 /// of their coming it would wait for all that are there.
 async fn quiet_passes(gateway: &Gateway, what: &str, noise: Noise) {
     tests::until("noise", async || (noise.count() >= noise.tasks.len()).then_some(())).await;
-    let (before, at_once) = (noise.count(), noise.tasks.len());
+    let at_once = noise.tasks.len();
+    let mut least = usize::MAX;
     for n in 0..QUIET_CALLS {
+        let before = noise.count();
         assert_eq!(call(gateway, "quiet", "/-/set/k", format!("{n}")).await, "set");
+        // Others go on while this call is on its way to the store and back, so the one that met the fewest counts.
+        least = least.min(noise.count() - before);
         assert_eq!(call(gateway, "quiet", "/-/get-many/x", "k\nk".to_owned()).await, format!("k={n} k={n}"));
     }
-    let passed_by = noise.count() - before;
     noise.end().await;
-    assert!(passed_by < QUIET_CALLS * at_once / 2, "{what}: {passed_by} during {QUIET_CALLS} of another's");
+    assert!(least < at_once / 2, "{what}: {least} of {at_once} at once were answered during each write of another's");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,7 +123,8 @@ async fn a_tenant_that_keeps_the_writer_busy_is_passed_by_others() {
         .await;
     let line = |n: usize| format!("k{n}={}", "x".repeat(1 << 20));
     let lines: Vec<String> = (0..3).map(line).collect();
-    quiet_passes(&gateway, "set-many", Noise::begin(AT_ONCE, &Batch(Arc::clone(&gateway), lines.join("\n")))).await;
+    // Of 3 MiB each: what is over 32 MiB would be refused.
+    quiet_passes(&gateway, "set-many", Noise::begin(8, &Batch(Arc::clone(&gateway), lines.join("\n")))).await;
 }
 
 /// A tenant that reads a value of a MiB, a hundred times a request.

@@ -308,7 +308,9 @@ async fn the_operators_listener_tells_how_it_stands() {
     })
     .await;
     let status = gateway.status().await;
-    assert_eq!((&status["generation"], &status["storage"]["backend"]), (&1.into(), &"embedded".into()));
+    // One more where components had to be compiled first.
+    assert!(status["generation"].as_u64().unwrap() >= 1, "{status}");
+    assert_eq!(status["storage"]["backend"], "embedded");
     assert_eq!(status["tenants"]["serving"], 2);
     assert!(gateway.announced.contains("https  127.0.0.1:"), "{}", gateway.announced);
     let missing = gateway.operate("GET", "/nothing", "").await;
@@ -320,6 +322,7 @@ async fn one_access_record_tells_everything() {
     let gateway = Gateway::start(&site());
     let answer = gateway.client(Protocol::H1).call("POST", "echo.localhost", "/some/path", "12345").await;
     let record = gateway.record(&answer).await;
+    let generation = gateway.status().await["generation"].clone();
     for (field, value) in [
         ("tenant", serde_json::json!("echo")),
         ("component", "site".into()),
@@ -332,7 +335,7 @@ async fn one_access_record_tells_everything() {
         ("bytes_in", 5.into()),
         ("bytes_out", 5.into()),
         ("storage_ops", 0.into()),
-        ("generation", 1.into()),
+        ("generation", generation),
     ] {
         assert_eq!(record[field], value, "{field}");
     }
@@ -474,8 +477,8 @@ async fn a_socket_that_systemd_opened_is_served() {
     // Were the socket not taken, this address could not be listened on twice and the gateway would end.
     let ca = tests::until("the CA", async || std::fs::read(site.path("state/tls/ca.pem")).ok()).await;
     let client = Client::new(https, &ca, Protocol::H1);
-    let answer = client.get("echo.localhost", "/head").await;
+    // Its component may have to be compiled first.
+    tests::until("an answer", async || (client.get("echo.localhost", "/head").await.status == 200).then_some(())).await;
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(answer.status.as_u16(), 200);
 }

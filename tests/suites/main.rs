@@ -6,6 +6,7 @@
 mod acl;
 mod acme;
 mod answers;
+mod apart;
 mod app;
 mod app_http;
 mod article;

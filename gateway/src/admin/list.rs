@@ -121,7 +121,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, Query(asked): Query<As
     let mut found: Vec<Found<'_>> = Vec::new();
     for (id, standing) in &snapshot.standings {
         let name = TenantId::parse(id);
-        let plan = name.as_ref().and_then(|name| snapshot.plans.get(name));
+        let plan = name.as_ref().and_then(|name| snapshot.plan(name));
         let hosts = || plan.into_iter().flat_map(|plan| &plan.hosts).map(ToString::to_string);
         if !search.is_empty() && !id.contains(&search) && !hosts().any(|host| host.contains(&search)) {
             continue;

@@ -48,7 +48,7 @@ pub(crate) use live::Live;
 pub(crate) use moves::Moves;
 use refusal::Refusal;
 pub(crate) use schedules::{ScheduleRow, Timetable};
-pub(crate) use steering::{Steering, Words};
+pub(crate) use steering::{Asker, Steering, Words};
 pub(crate) use suspension::Suspension;
 pub(crate) use token::Token;
 

@@ -14,6 +14,7 @@ pub(crate) type Asker = oneshot::Sender<bool>;
 pub(crate) struct Steering {
     reloads: mpsc::Sender<Asker>,
     drain: CancellationToken,
+    started: CancellationToken,
 }
 
 /// Where the gateway hears it.
@@ -22,13 +23,16 @@ pub(crate) struct Words {
     pub(crate) reloads: mpsc::Receiver<Asker>,
     /// Heard at any time, as SIGTERM is.
     pub(crate) drain: CancellationToken,
+    /// Cancelled by the gateway when its first load is over.
+    pub(crate) started: CancellationToken,
 }
 
 impl Steering {
     pub(crate) fn new() -> (Self, Words) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        let drain = CancellationToken::new();
-        (Self { reloads: sender, drain: drain.clone() }, Words { reloads: receiver, drain })
+        let (drain, started) = (CancellationToken::new(), CancellationToken::new());
+        let words = Words { reloads: receiver, drain: drain.clone(), started: started.clone() };
+        (Self { reloads: sender, drain, started }, words)
     }
 
     /// Whether the files were loaded; nothing where the gateway listens no more, or too many ask already.
@@ -36,6 +40,11 @@ impl Steering {
         let (tell, told) = oneshot::channel();
         self.reloads.try_send(tell).ok()?;
         told.await.ok()
+    }
+
+    /// Whether the first load is over.
+    pub(super) fn is_started(&self) -> bool {
+        self.started.is_cancelled()
     }
 
     pub(super) fn drain(&self) {

@@ -116,7 +116,7 @@ pub(super) struct Kept {
 impl Admin {
     async fn tenant(&self, id: &TenantId) -> Tenant {
         let snapshot = self.road.snapshot.load_full();
-        let plan = snapshot.plans.get(id);
+        let plan = snapshot.plan(id);
         let stored = match plan.and_then(|plan| plan.quota.storage) {
             Some(max) => self.store.booked(id).await.ok().map(|now| Space {
                 bytes: now.bytes,

@@ -65,6 +65,7 @@ pub(super) struct Standings {
     suspended: u64,
     stale: u64,
     broken: u64,
+    loading: u64,
 }
 
 impl Admin {
@@ -90,6 +91,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> impl IntoResponse
             Standing::Suspended => &mut tenants.suspended,
             Standing::Stale => &mut tenants.stale,
             Standing::Broken => &mut tenants.broken,
+            Standing::Loading => &mut tenants.loading,
         } += 1;
     }
     let (now, max) = road.sandbox.memory();
@@ -231,6 +233,8 @@ pub(super) async fn changes(State(admin): State<Arc<Admin>>) -> Json<Vec<Change>
 #[derive(Serialize, ToSchema)]
 pub(super) struct Reloaded {
     generation: u64,
+    /// Tenants that are not served yet, because a component is being compiled.
+    loading: u64,
     /// Errors and warnings of the configuration in force; `/v1/problems` has them.
     problems: u64,
 }
@@ -251,7 +255,11 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>, headers: HeaderMap) 
     match admin.steering.reload().await {
         Some(true) => {
             let snapshot = admin.road.snapshot.load();
-            let told = Reloaded { generation: snapshot.generation, problems: snapshot.problems.len() as u64 };
+            let told = Reloaded {
+                generation: snapshot.generation,
+                loading: snapshot.loading.len() as u64,
+                problems: snapshot.problems.len() as u64,
+            };
             Ok(([(header::ETAG, admin.etag())], Json(told)))
         }
         Some(false) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the reload failed; the log says why")),
@@ -305,10 +313,16 @@ pub(super) fn probes() -> Router<Arc<Admin>> {
     Router::new().route("/healthz", axum::routing::get(async || "ok\n")).route("/readyz", axum::routing::get(ready))
 }
 
-/// Ready once a configuration is in force, until a drain begins.
+/// Ready once every tenant is in force or was refused, or has had its time for that, until a drain begins.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if admin.road.tasks.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    if !admin.steering.is_started() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "loading\n").into_response();
+    }
+    if !admin.road.snapshot.load().loading.is_empty() {
+        return "ready, but for tenants that are loading\n".into_response();
     }
     "ready\n".into_response()
 }

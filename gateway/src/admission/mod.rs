@@ -144,7 +144,7 @@ impl Doors {
         };
         tokio::select! {
             granted = Deadline::after(self.wait).run(granted) => Ok(granted.unwrap_or(Err(Fault::Overload))?),
-            () = stop.cancelled() => Err(Fault::Suspended.into()),
+            () = stop.cancelled() => Err(Fault::stopped(ledger.is_stopped()).into()),
         }
     }
 }

@@ -55,7 +55,7 @@ impl House {
     fn routed(&self) -> Routed {
         match self.table.find(&self.host, "/").unwrap() {
             Found::Component(routed) => routed,
-            Found::Fixed(..) => unreachable!("no such answer was added"),
+            Found::Fixed(..) | Found::Loading(_) => unreachable!("no such answer was added"),
         }
     }
 

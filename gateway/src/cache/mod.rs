@@ -46,6 +46,13 @@ impl Caches {
         self.0.load().get(tenant).cloned()
     }
 
+    /// Forgets all that anybody has.
+    pub(crate) fn forget(&self) {
+        for cache in self.0.load().values() {
+            let _count = cache.purge("");
+        }
+    }
+
     /// Those who may have one, and of how many bytes; whose bytes are others begins anew.
     pub(crate) fn set(&self, wanted: impl Iterator<Item = (TenantId, u64)>) {
         let before = self.0.load();

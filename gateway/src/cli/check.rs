@@ -21,8 +21,8 @@ const WRONG: u8 = 2;
 pub(super) fn check(common: &Common, json: bool, strict: bool) -> anyhow::Result<ExitCode> {
     let (mut planned, boot) = load(common)?;
     let machine = Machine::here();
-    let bounds = boot.as_ref().map(|boot| config::budget_bounds(boot, machine)).unwrap_or_default();
-    planned.problems.extend(boot.iter().flat_map(|boot| config::budget_warnings(boot, machine)));
+    let bounds = boot.as_ref().map(|boot| config::budget_bounds(boot, &machine)).unwrap_or_default();
+    planned.problems.extend(boot.iter().flat_map(|boot| config::budget_warnings(boot, &machine)));
     let outcome = boot.as_ref().filter(|boot| boot.sandbox.confine).map(|_| confine::ability());
     let missing = outcome.as_ref().and_then(confine::Outcome::missing);
     planned.problems.extend(boot.iter().zip(missing.clone()).map(|(boot, missing)| config::unconfined(boot, missing)));
@@ -125,8 +125,7 @@ fn load(common: &Common) -> anyhow::Result<(Planned, Option<Boot>)> {
     let compiler = Compiler::open(&boot.sandbox, Starter::Here, Arc::new(Metrics::default()))?;
     let planned = config::tenants(&boot);
     let mut bar = Bar::default();
-    let nothing = BTreeMap::new();
-    let prepared = config::prepare(planned, &nothing, &compiler, |count, all| bar.at(count, all));
+    let prepared = config::prepare(planned, &compiler, |count, all| bar.at(count, all));
     let planned = runtime()?.block_on(prepared);
     bar.clear();
     Ok((planned, Some(boot)))

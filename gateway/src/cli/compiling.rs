@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::sandbox::{Work, compile_in_child};
+use crate::sandbox::{Begun, Work, compile_in_child};
 
 /// Of compiling children.
 #[derive(Args, Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Bounds {
 impl Bounds {
     fn work(self, dir: PathBuf) -> Work {
         let Self { memory, seconds, metering, confine } = self;
-        Work { dir, memory, seconds, metering, confine }
+        Work { dir, memory, seconds, metering, confine, ..Work::default() }
     }
 }
 
@@ -31,8 +31,8 @@ pub(super) fn help(dir: PathBuf, bounds: Bounds) -> ExitCode {
     crate::sandbox::help(bounds.work(dir)).map_or_else(|error| super::fail(&error), |()| ExitCode::SUCCESS)
 }
 
-pub(super) fn compile(out: &Path, bounds: Bounds) -> ExitCode {
-    match compile_in_child(out, &bounds.work(PathBuf::new())) {
+pub(super) fn compile(out: &Path, bounds: Bounds, begun: Begun) -> ExitCode {
+    match compile_in_child(out, &bounds.work(PathBuf::new()), begun) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(error) => super::fail(&error),
     }

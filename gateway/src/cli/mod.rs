@@ -164,6 +164,8 @@ enum Command {
         out: PathBuf,
         #[command(flatten)]
         bounds: compiling::Bounds,
+        #[command(flatten)]
+        begun: crate::sandbox::Begun,
     },
     /// Start compiling children for the gateway at standard input; `serve` runs this before it confines itself
     #[command(hide = true)]
@@ -245,7 +247,7 @@ impl Common {
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::CompileHelper { dir, bounds } => return compiling::help(dir, bounds),
-        Command::CompileComponent { out, bounds } => return compiling::compile(&out, bounds),
+        Command::CompileComponent { out, bounds, begun } => return compiling::compile(&out, bounds, begun),
         Command::Serve { common, takeover } => serve::serve(&common, takeover),
         Command::Templates(which) => Ok(dev::templates(&which)),
         Command::New(asked) => dev::new(&asked),

@@ -87,7 +87,7 @@ pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
         let answers = if status["storage"]["answers"] == true { "answers" } else { "does not answer" };
         format!(
             "tollgate {}, configuration {}{draining}\n\
-             tenants      {} serving, {} suspended, {} stale, {} broken\n\
+             tenants      {} serving, {} suspended, {} stale, {} broken, {} loading\n\
              problems     {}, {} warnings (tollgate check)\n\
              storage      {}, {answers}\n\
              instances    {} of {}, {} waiting\n\
@@ -100,6 +100,7 @@ pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
             of("/tenants/suspended"),
             of("/tenants/stale"),
             of("/tenants/broken"),
+            of("/tenants/loading"),
             of("/problems"),
             of("/warnings"),
             of("/storage/backend"),
@@ -191,8 +192,10 @@ pub(super) fn reload(common: &Common) -> anyhow::Result<ExitCode> {
         Ok(answer) => serde_json::from_slice::<Value>(&answer)?,
         Err(code) => return Ok(code),
     };
-    let (generation, problems) = (&answer["generation"], &answer["problems"]);
-    writeln!(std::io::stdout(), "configuration {generation} is in force, with {problems} problems")?;
+    let (generation, problems, loading) = (&answer["generation"], &answer["problems"], &answer["loading"]);
+    let waiting =
+        if *loading == 0 { String::new() } else { format!(", and {loading} tenants are still being compiled") };
+    writeln!(std::io::stdout(), "configuration {generation} is in force, with {problems} problems{waiting}")?;
     Ok(ExitCode::SUCCESS)
 }
 

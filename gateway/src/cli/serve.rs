@@ -29,7 +29,7 @@ pub(super) fn run(boot: Boot, takeover: bool, prepared: Prepared) -> anyhow::Res
     let otlp = started.otlp.clone();
     raise_descriptors(config::descriptors(&boot));
     refuse_huge_pages();
-    for warning in config::budget_warnings(&boot, Machine::here()) {
+    for warning in config::budget_warnings(&boot, &Machine::here()) {
         tracing::warn!(target: "config", "{}", warning.line());
     }
     prepared.tell();
@@ -113,6 +113,7 @@ fn announce(gateway: &Gateway, ca: Option<&std::path::Path>, is_project: bool) -
             Standing::Stale => " (stale: its files are wrong now)",
             Standing::Broken if is_project => " (left out: the problem is above)",
             Standing::Broken => " (left out: tollgate check says why)",
+            Standing::Loading => " (loading: its components are being compiled)",
         };
         text += &format!("{id:width$}  {}{note}\n", url.as_deref().unwrap_or("-"));
     }

@@ -4,6 +4,7 @@
 use super::kind::Kind;
 use super::problem::Problem;
 use super::{Boot, units};
+use crate::sandbox::Slots;
 
 /// Bytes of buffers that one connection of a client may hold: TLS, hyper, one response's piece.
 const CONNECTION_BYTES: u64 = 64 << 10;
@@ -15,10 +16,12 @@ const STORE_BYTES: u64 = 64 << 20;
 const DESCRIPTORS_BESIDE: u64 = 1000;
 
 /// What this machine has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Machine {
     memory: u64,
     descriptors: u64,
+    /// Where pages may be swapped to.
+    swap: Option<String>,
 }
 
 impl Machine {
@@ -29,7 +32,8 @@ impl Machine {
         let of_group = std::fs::read_to_string("/sys/fs/cgroup/memory.max");
         let of_group = of_group.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(u64::MAX);
         let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-        Self { memory: of_machine.min(of_group), descriptors: descriptors.unwrap_or(u64::MAX) }
+        let swap = crate::sandbox::Machine::here().swap();
+        Self { memory: of_machine.min(of_group), descriptors: descriptors.unwrap_or(u64::MAX), swap }
     }
 }
 
@@ -60,7 +64,7 @@ fn text(bytes: u64) -> String {
 }
 
 /// One line a bound, then the sum.
-pub(crate) fn bounds(boot: &Boot, machine: Machine) -> Vec<String> {
+pub(crate) fn bounds(boot: &Boot, machine: &Machine) -> Vec<String> {
     let bounds = of(boot);
     let sum = bounds.iter().map(|(_, _, bytes)| bytes).sum();
     let mut lines: Vec<String> =
@@ -70,7 +74,7 @@ pub(crate) fn bounds(boot: &Boot, machine: Machine) -> Vec<String> {
 }
 
 /// What is more than the machine has, and what is open that should not be.
-pub(crate) fn warnings(boot: &Boot, machine: Machine) -> Vec<Problem> {
+pub(crate) fn warnings(boot: &Boot, machine: &Machine) -> Vec<Problem> {
     let warning = |kind, key: &str, texts: [&str; 3], hint: &str| {
         let [summary, found, wanted] = texts.map(str::to_owned);
         let (place, hint) = (boot.source.place_of(key), Some(hint.to_owned()));
@@ -93,6 +97,14 @@ pub(crate) fn warnings(boot: &Boot, machine: Machine) -> Vec<Problem> {
         let texts = ["there may be more connections than descriptors", found.as_str(), wanted.as_str()];
         let hint = "lower listen.connections, or raise the limit (ulimit -n, LimitNOFILE=)";
         over.push(warning(Kind::DescriptorBudget, "listen.connections", texts, hint));
+    }
+    if let Some(area) = machine.swap.as_ref().filter(|_| boot.sandbox.slots == Slots::Scanned) {
+        let summary =
+            "guests' memory may be swapped out, so that instances are put back whole, which costs each request";
+        let texts =
+            [summary, &format!("swap at {area}"), "none for this process: memory.swap.max of its control group is 0"];
+        let hint = "MemorySwapMax=0 in the unit, --memory-swap as much as --memory for a container, or swapoff; or say slots = \"whole\"";
+        over.push(warning(Kind::Swap, "isolation.slots", texts, hint));
     }
     if !boot.listen.admin.ip().is_loopback() {
         let found = format!("{}, which is not loopback", boot.listen.admin);
@@ -128,15 +140,16 @@ mod tests {
         std::fs::write(dir.path().join("gateway.toml"), "schema = 1").unwrap();
         let boot =
             super::super::gateway(&dir.path().join("gateway.toml"), &super::super::Overrides::default()).unwrap();
-        let enough = Machine { memory: 1 << 40, descriptors: 1 << 20 };
-        let shown = bounds(&boot, enough);
-        assert_eq!(warnings(&boot, enough), []);
+        let enough = Machine { memory: 1 << 40, descriptors: 1 << 20, swap: None };
+        let shown = bounds(&boot, &enough);
+        assert_eq!(warnings(&boot, &enough), []);
         assert!(
             shown[0].contains("4GiB  guests") && shown.last().unwrap().contains("of the machine's 1024GiB"),
             "{shown:?}"
         );
-        let over = warnings(&boot, Machine { memory: 1 << 30, descriptors: 1024 });
-        assert_eq!(over.iter().map(|warning| warning.kind.code()).collect::<Vec<_>>(), ["W0501", "W0502"]);
+        let over = warnings(&boot, &Machine { memory: 1 << 30, descriptors: 1024, swap: Some("/dev/vda2".to_owned()) });
+        assert_eq!(over.iter().map(|warning| warning.kind.code()).collect::<Vec<_>>(), ["W0501", "W0502", "W0504"]);
+        assert_eq!(over[2].found, "swap at /dev/vda2");
         assert_eq!(over[0].wanted, "1GiB, which the machine has");
         assert_eq!(over[1].found, "10000 connections, and 2000 for the rest");
     }

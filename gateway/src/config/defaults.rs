@@ -49,6 +49,7 @@ pub(super) const OTLP_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) const FAIR_TURNS: bool = true;
 pub(super) const METERING: bool = true;
+pub(super) const WATCH_ISOLATION: bool = true;
 pub(super) const MEMORY: u64 = 2 << 30;
 
 pub(super) const EGRESS_CONNECT: Duration = Duration::from_secs(5);

@@ -15,9 +15,9 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use toml::de::DeValue;
 
 use super::kind::Kind;
+use super::look::is_known;
 use super::problem::Problem;
 use super::reader::{At, Section};
-use super::verify::is_known;
 use super::{Plan, Planned};
 use crate::ids::{Digest, TenantId};
 

@@ -28,6 +28,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
     let telemetry = telemetry_file::read(reader, file, base, &state);
     let sandbox = file.section("sandbox");
     let egress = egress(reader, file, base);
+    let (slots, watch_isolation) = isolation(file);
     let boot = Boot {
         source: Arc::clone(&reader.source),
         tenants_dir,
@@ -39,7 +40,8 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
         components: remote::Settings::new(registries(reader, file, base), state.join("components"), egress.ca.clone()),
         storage: storage(reader, file, base, &state, overrides),
         admission: admission(sandbox.as_ref()),
-        sandbox: sandbox_settings(sandbox.as_ref(), base, &state),
+        sandbox: sandbox_settings(sandbox.as_ref(), base, &state, slots),
+        watch_isolation,
         telemetry,
         operators: operators::read(reader, file, base),
         middleware: parts::layers(reader, file, base),
@@ -201,7 +203,24 @@ fn admission(section: Option<&Section<'_>>) -> admission::Settings {
     }
 }
 
-fn sandbox_settings(section: Option<&Section<'_>>, base: &Path, state: &Path) -> sandbox::Settings {
+/// How slots are put back, and whether a canary looks what tenants leave.
+fn isolation(file: &Section<'_>) -> (sandbox::Slots, bool) {
+    let section = file.section("isolation");
+    let words = [sandbox::Slots::Scanned, sandbox::Slots::Whole].map(|slots| (slots.name(), slots));
+    let slots = section.as_ref().and_then(|section| section.word("slots", &words));
+    let watch = section.as_ref().and_then(|section| section.boolean("watch"));
+    if let Some(section) = section {
+        section.finish();
+    }
+    (value(slots, sandbox::Slots::Scanned), value(watch, defaults::WATCH_ISOLATION))
+}
+
+fn sandbox_settings(
+    section: Option<&Section<'_>>,
+    base: &Path,
+    state: &Path,
+    slots: sandbox::Slots,
+) -> sandbox::Settings {
     let compiled = section.and_then(|s| s.string("compiled"));
     let path = |text: &str| (!text.is_empty()).then(|| join(base, text));
     let readable = section.and_then(|s| s.list("confine_read", "a path, from this file's folder", path));
@@ -213,6 +232,7 @@ fn sandbox_settings(section: Option<&Section<'_>>, base: &Path, state: &Path) ->
         fair_turns: value(section.and_then(|s| s.boolean("fair_turns")), defaults::FAIR_TURNS),
         metering: value(section.and_then(|s| s.boolean("metering")), defaults::METERING),
         memory: value(section.and_then(|s| s.bytes("memory")), defaults::MEMORY),
+        slots,
         compile_memory: value(section.and_then(|s| s.bytes("compile_memory")), defaults::COMPILE_MEMORY),
         compile_time: value(section.and_then(|s| s.duration("compile_time")), defaults::COMPILE_TIME),
         confine: value(section.and_then(|s| s.boolean("confine")), defaults::CONFINE),

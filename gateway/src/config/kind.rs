@@ -77,7 +77,10 @@ kinds! {
     MemoryBudget "W0501" "memory-budget",
     DescriptorBudget "W0502" "descriptor-budget",
     AdminExposed "W0503" "admin-exposed",
-    NotConfined "W0504" "not-confined",
+    Swap "W0504" "memory-may-swap",
+    UncleanSlots "W0505" "slots-not-clean",
+    NotApart "E0506" "tenants-not-apart",
+    NotConfined "W0507" "not-confined",
 }
 
 /// The long stories, each below a heading with its code. They are in the documentation as they are here.
@@ -137,6 +140,13 @@ const HINTS: [(Kind, &str); 15] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_sandbox_says_has_its_story_here() {
+        assert_eq!((Kind::Swap.code(), Kind::UncleanSlots.code()), (crate::sandbox::SWAP, crate::sandbox::UNCLEAN));
+        // The canary stands above this room and has it in its own words.
+        assert_eq!(Kind::NotApart.code(), "E0506");
+    }
 
     #[test]
     fn every_kind_has_a_code_of_its_own_and_a_story() {

@@ -13,7 +13,7 @@ use super::reference::Reference;
 use super::remote::{self, Origin};
 use super::resolve::{self, Found, Materials, Wasm};
 use super::tenant_file::{ComponentRead, TenantFile};
-use super::{Boot, Overrides, Plan, app, gateway_file, tenant_file, watch};
+use super::{Boot, Overrides, Plan, Snapshot, app, gateway_file, reach, tenant_file, watch};
 use crate::confine;
 use crate::domain::Pattern;
 use crate::ids::{Digest, NAME_RULE, TenantId};
@@ -195,25 +195,8 @@ fn read(
     Ok((id, plan, problems))
 }
 
-/// The files that a tenant's files name, without a look into them; what is wrong is told by who reads them in earnest. Files
-/// that a component may read are below the folder of its application's manifest, which is one of them.
-pub(super) fn named_by(boot: &Boot, folder: &Path) -> Vec<PathBuf> {
-    let path = folder.join("tenant.toml");
-    let mut files = vec![path.clone()];
-    let id = folder.file_name().and_then(|name| TenantId::parse(name.to_str()?));
-    let (Some(id), Ok(source)) = (id, source(&path)) else { return files };
-    let (file, _told) = Reader::new(source, Some(id.clone())).read(tenant_file::read);
-    let Some(mut file) = file.flatten() else { return files };
-    if let Some(at) = file.app.clone() {
-        let variables: Vec<_> = file.variables.iter().map(|(_, reference)| reference.read(folder)).collect();
-        let _told = app((boot, &id), folder, &at, &mut file, &variables, &mut Vec::new());
-    }
-    files.extend(named(&file).map(|path| folder.join(path)));
-    files
-}
-
 /// Reads a Spin application's manifest in the place of the file's own components and routes.
-fn app(
+pub(super) fn app(
     (boot, id): (&Boot, &TenantId),
     folder: &Path,
     at: &At<String>,
@@ -320,19 +303,7 @@ fn stamped(sources: &[Arc<Source>], materials: &Materials) -> Option<Digest> {
 /// The files that a tenant's file names, and those that it finds.
 fn paths<'f>(file: &'f TenantFile, materials: &'f Materials) -> impl Iterator<Item = PathBuf> + 'f {
     let found = materials.files.iter().filter_map(|files| files.as_ref()?.as_ref().ok()).flat_map(Files::sources);
-    named(file).chain(found)
-}
-
-fn named(file: &TenantFile) -> impl Iterator<Item = PathBuf> + '_ {
-    let pair = file.tls.iter().filter_map(|tls| tls.pair.as_ref()).flat_map(|pair| [&pair.cert, &pair.key]);
-    let clients = file.tls.iter().filter_map(|tls| tls.clients.as_ref());
-    let pair = pair.chain(clients.flat_map(|clients| std::iter::once(&clients.ca).chain(&clients.revoked)));
-    let parts = file.components.iter().flat_map(ComponentRead::parts).filter_map(PartRead::origin);
-    let sources = file.components.iter().map(|component| &component.source.value).chain(parts);
-    let sources = sources.filter_map(Origin::path).map(PathBuf::from);
-    let named = file.app.iter().chain(pair).map(|at| PathBuf::from(&at.value)).chain(sources);
-    let references = file.secrets.iter().chain(&file.variables).filter_map(|(_, reference)| reference.path());
-    named.chain(references.map(PathBuf::from))
+    reach::named(file).chain(found)
 }
 
 fn component_of(boot: &Boot, folder: &Path, origin: &Origin) -> Wasm {
@@ -382,7 +353,7 @@ fn read_limited(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     }
 }
 
-fn source(path: &Path) -> Result<Arc<Source>, Box<Problem>> {
+pub(super) fn source(path: &Path) -> Result<Arc<Source>, Box<Problem>> {
     let bytes = read_limited(path, FILE_BYTES_MAX);
     let text =
         bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|error| format!("not UTF-8: {}", error.utf8_error())));
@@ -403,9 +374,10 @@ fn unreadable(path: &Path, found: &str, wanted: &str) -> Box<Problem> {
 }
 
 /// Who has which host, for the next load.
-pub(crate) fn owners(plans: &BTreeMap<TenantId, Arc<Plan>>) -> BTreeMap<Pattern, TenantId> {
-    let hosts = |(id, plan): (&TenantId, &Arc<Plan>)| {
-        plan.hosts.iter().map(|host| (host.clone(), id.clone())).collect::<Vec<_>>()
+pub(crate) fn owners(of: &Snapshot) -> BTreeMap<Pattern, TenantId> {
+    let hosts = |plan: &Arc<Plan>| {
+        let has = |host: &&Pattern| of.routes.has(&plan.id, host);
+        plan.hosts.iter().filter(has).map(|host| (host.clone(), plan.id.clone())).collect::<Vec<_>>()
     };
-    plans.iter().flat_map(hosts).collect()
+    of.all().flat_map(hosts).collect()
 }

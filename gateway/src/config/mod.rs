@@ -1,7 +1,7 @@
 //! Operators' files: read whole, checked whole, and every problem told at once.
 //!
 //! `reader` walks a file and notes what is wrong; `gateway_file` and `tenant_file` know the keys; `load` does the I/O;
-//! `resolve` is pure and joins everything; `verify` holds components against what is served. What comes out is a
+//! `resolve` is pure and joins everything; `look` has components compiled and `verify` holds them against what is served. What comes out is a
 //! [`Boot`] (needs a restart) and [`Plan`]s, one a tenant, from which `gateway` builds a [`Snapshot`].
 //!
 //! Invariant: one tenant's problem costs that tenant only; the others' plans do not depend on it.
@@ -22,6 +22,7 @@ mod keys;
 mod kind;
 mod known;
 mod load;
+mod look;
 mod notices;
 mod operators;
 mod parts;
@@ -63,11 +64,11 @@ pub(crate) use keys::{File as KeysFile, Shown, reference, schema, show_gateway, 
 pub(crate) use kind::Kind;
 pub(crate) use known::{Changed, Known};
 pub(crate) use load::{gateway, names, owners};
+pub(crate) use look::{is_known, look, look_now, may_pass, prepare};
 pub(crate) use problem::{Place, Problem, Source, render_all};
 pub(crate) use project::Project;
 pub(crate) use reach::reach;
 pub(crate) use tenant_file::{CHANNEL, is_channel};
-pub(crate) use verify::{is_known, prepare};
 pub(crate) use watch::{Watch, folders as watched_folders};
 
 /// Of a secret that is made by hand.
@@ -105,6 +106,8 @@ pub(crate) struct Boot {
     pub(crate) components: remote::Settings,
     pub(crate) storage: store::Settings,
     pub(crate) sandbox: sandbox::Settings,
+    /// Whether a canary looks what tenants leave.
+    pub(crate) watch_isolation: bool,
     pub(crate) admission: admission::Settings,
     pub(crate) telemetry: telemetry::Settings,
     pub(crate) operators: Operators,
@@ -263,6 +266,8 @@ pub(crate) enum Standing {
     Stale,
     /// The files are wrong and never were right; nothing is served.
     Broken,
+    /// Its components are being compiled, and nothing of it was served before.
+    Loading,
 }
 
 /// The configuration in force. Swapped whole; a request holds one to its end.
@@ -271,6 +276,20 @@ pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     pub(crate) routes: route::Table,
     pub(crate) plans: BTreeMap<TenantId, Arc<Plan>>,
+    /// Tenants that are not served yet, because a component of theirs is being compiled.
+    pub(crate) loading: BTreeMap<TenantId, Arc<Plan>>,
     pub(crate) standings: BTreeMap<String, Standing>,
     pub(crate) problems: Vec<Problem>,
+}
+
+impl Snapshot {
+    /// Every tenant that has hosts: those that are served, and those that will be.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Plan>> {
+        self.plans.values().chain(self.loading.values())
+    }
+
+    /// One of them.
+    pub(crate) fn plan(&self, id: &TenantId) -> Option<&Arc<Plan>> {
+        self.plans.get(id).or_else(|| self.loading.get(id))
+    }
 }

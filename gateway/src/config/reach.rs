@@ -6,7 +6,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Boot, load, watch};
+use super::app::dependencies::PartRead;
+use super::reader::Reader;
+use super::remote::Origin;
+use super::tenant_file::{ComponentRead, TenantFile};
+use super::{Boot, load, tenant_file, watch};
+use crate::ids::TenantId;
 
 /// Below so few parts of a path is much that is not ours: a file there is named by itself.
 const PARTS_MIN: usize = 3;
@@ -19,10 +24,40 @@ pub(crate) fn reach(boot: &Boot) -> BTreeSet<PathBuf> {
     let named = middleware.chain(boot.acme.iter().filter_map(|acme| acme.ca.as_deref()));
     let own = Path::new(&boot.source.path);
     read.extend(std::iter::once(own).chain(named).flat_map(around));
-    for folder in load::folders(&boot.tenants_dir).map(|listed| listed.tenants).unwrap_or_default() {
-        read.extend(load::named_by(boot, &folder).iter().flat_map(|file| around(file)));
+    for folder in load::folders(&boot.tenants_dir).unwrap_or_default().tenants {
+        read.extend(named_by(boot, &folder).iter().flat_map(|file| around(file)));
     }
     read
+}
+
+/// The files that a tenant's files name, without a look into them; what is wrong is told by who reads them in earnest. Files
+/// that a component may read are below the folder of its application's manifest, which is one of them.
+fn named_by(boot: &Boot, folder: &Path) -> Vec<PathBuf> {
+    let path = folder.join("tenant.toml");
+    let mut files = vec![path.clone()];
+    let id = folder.file_name().and_then(|name| TenantId::parse(name.to_str()?));
+    let (Some(id), Ok(source)) = (id, load::source(&path)) else { return files };
+    let (file, _told) = Reader::new(source, Some(id.clone())).read(tenant_file::read);
+    let Some(mut file) = file.flatten() else { return files };
+    if let Some(at) = file.app.clone() {
+        let variables: Vec<_> = file.variables.iter().map(|(_, reference)| reference.read(folder)).collect();
+        let _told = load::app((boot, &id), folder, &at, &mut file, &variables, &mut Vec::new());
+    }
+    files.extend(named(&file).map(|path| folder.join(path)));
+    files
+}
+
+/// Those of a tenant's file as it was read, from its folder.
+pub(super) fn named(file: &TenantFile) -> impl Iterator<Item = PathBuf> + '_ {
+    let pair = file.tls.iter().filter_map(|tls| tls.pair.as_ref()).flat_map(|pair| [&pair.cert, &pair.key]);
+    let clients = file.tls.iter().filter_map(|tls| tls.clients.as_ref());
+    let pair = pair.chain(clients.flat_map(|clients| std::iter::once(&clients.ca).chain(&clients.revoked)));
+    let parts = file.components.iter().flat_map(ComponentRead::parts).filter_map(PartRead::origin);
+    let sources = file.components.iter().map(|component| &component.source.value).chain(parts);
+    let sources = sources.filter_map(Origin::path).map(PathBuf::from);
+    let named = file.app.iter().chain(pair).map(|at| PathBuf::from(&at.value)).chain(sources);
+    let references = file.secrets.iter().chain(&file.variables).filter_map(|(_, reference)| reference.path());
+    named.chain(references.map(PathBuf::from))
 }
 
 /// The folders in which a file is, or the file itself where that is much more than it.

@@ -1,86 +1,14 @@
-//! Compiles components ahead of their first request, and holds each against what is served and what was granted.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use futures_util::StreamExt as _;
+//! Holds each compiled component against what is served, and what it was granted.
 
 use super::kind::Kind;
 use super::problem::Problem;
-use super::{Plan, Planned, PlannedComponent, units};
+use super::{Plan, PlannedComponent, units};
 use crate::host::{NEED_REDIS, NEED_STORES, SERVED, Standing, standing};
-use crate::ids::{Digest, TenantId};
-use crate::sandbox::{CompileError, Compiler, Misfit, Report};
+use crate::sandbox::{CompileError, Misfit, Report};
 use crate::tenant::Handler;
 
-/// Tenants looked at side by side; the compiler has its own, smaller bound.
-const TENANTS_AT_ONCE: usize = 8;
-
-/// Compiles what was not compiled before, and leaves out every tenant with a component that will not do. What stands among
-/// `before` as it is now was found good then. `told` hears how many tenants were looked at, of how many.
-pub(crate) async fn prepare(
-    planned: Planned,
-    before: &BTreeMap<TenantId, Arc<Plan>>,
-    compiler: &Compiler,
-    mut told: impl FnMut(usize, usize),
-) -> Planned {
-    let Planned { plans, mut problems } = planned;
-    let (mut count, all) = (0, plans.len());
-    let looked = futures_util::stream::iter(plans)
-        .map(async |(id, plan)| {
-            let mut problems = Vec::new();
-            if is_known(before, &plan) {
-                return (id, plan, problems);
-            }
-            for component in &plan.components {
-                let report = report(compiler, component).await;
-                problems.extend(verify(&plan, component, &report));
-            }
-            (id, plan, problems)
-        })
-        .buffered(TENANTS_AT_ONCE);
-    let mut good = BTreeMap::new();
-    let mut looked = std::pin::pin!(looked);
-    while let Some((id, plan, new)) = looked.next().await {
-        count += 1;
-        told(count, all);
-        if new.iter().all(Problem::is_warning) {
-            good.insert(id, plan);
-        }
-        problems.extend(new);
-    }
-    Planned { plans: good, problems }
-}
-
-/// Whether this very plan is in force.
-pub(crate) fn is_known(before: &BTreeMap<TenantId, Arc<Plan>>, plan: &Arc<Plan>) -> bool {
-    before.get(&plan.id).is_some_and(|known| Arc::ptr_eq(known, plan))
-}
-
-async fn report(compiler: &Compiler, component: &PlannedComponent) -> Result<Report, CompileError> {
-    if let Some(known) = compiler.known(component.digest) {
-        return known;
-    }
-    let mut files = Vec::new();
-    for path in component.paths() {
-        files.push(tokio::fs::read(path).await.map_err(|error| CompileError::Failed(error.to_string()))?);
-    }
-    let wanted: Vec<String> = match &component.recipe {
-        Some(recipe) => recipe.digests().map(str::to_owned).collect(),
-        None => vec![component.digest.to_string()],
-    };
-    if !files.iter().map(|file| Digest::of(file).to_string()).eq(wanted) {
-        return Err(CompileError::Failed("a file changed while it was being loaded".to_owned()));
-    }
-    let wasm = match &component.recipe {
-        Some(recipe) => recipe.with(&files).map_err(CompileError::Misfit)?,
-        None => files.swap_remove(0),
-    };
-    compiler.prepare(component.digest, wasm.into()).await
-}
-
 /// Every problem of one component of a plan.
-fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, CompileError>) -> Vec<Problem> {
+pub(super) fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, CompileError>) -> Vec<Problem> {
     let problem = |kind: Kind, texts: [&str; 3], hint: Option<String>| {
         let [summary, found, wanted] = texts.map(str::to_owned);
         let (tenant, place) = (Some(plan.id.clone()), component.place.clone());
@@ -302,16 +230,16 @@ fn compile_problem(error: &CompileError, problem: impl Fn(Kind, [&str; 3], Optio
             let texts = ["nothing here starts this core module", &found, wanted];
             problem(Kind::NoHandler, texts, Some(hint.to_owned()))
         }
-        CompileError::TimedOut(_) => {
+        CompileError::TookTooLong(_) => {
             problem(Kind::CompileLimit, ["this component takes too long to compile", &found, WANTED], None)
         }
-        CompileError::Crashed(_) => {
+        CompileError::Crashed(_) | CompileError::TooMuchSaid => {
             problem(Kind::CompileLimit, ["this component cannot be compiled within bounds", &found, WANTED], None)
         }
-        CompileError::Failed(_) => problem(
+        CompileError::Idle(_) | CompileError::Killed(_) | CompileError::Failed(_) => problem(
             Kind::CompileFailed,
             ["this component could not be compiled here", &found, "a compiler that runs"],
-            Some("this is about the machine and not about the component".to_owned()),
+            Some("this is about the machine and not about the component; it is tried again by itself".to_owned()),
         ),
     }
 }

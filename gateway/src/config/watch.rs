@@ -150,9 +150,14 @@ impl Watch {
     }
 
     /// Waits for a change, and until no more come.
+    ///
+    /// Cancel safety: a change that was heard of stays until it is returned.
     pub(crate) async fn changed(&self) -> Changed {
         loop {
-            self.heard.wake.notified().await;
+            let is_heard = self.heard.lock().changed.is_some();
+            if !is_heard {
+                self.heard.wake.notified().await;
+            }
             let since = tokio::time::Instant::now();
             loop {
                 let before = self.heard.lock().count;

@@ -68,14 +68,14 @@ impl Certifier {
             tokio::time::sleep(LOOK).await;
             let snapshot = self.road.snapshot.load_full();
             // Other hosts are another order.
-            failed.retain(|id, of| snapshot.plans.get(id).is_some_and(|plan| plan.hosts == of.hosts));
+            failed.retain(|id, of| snapshot.plan(id).is_some_and(|plan| plan.hosts == of.hosts));
             let waits = |id: &TenantId| failed.get(id).is_some_and(|failed| failed.until > Instant::now());
             let attempts = |plan: &Plan| failed.get(&plan.id).map_or(0, |failed| failed.attempts);
             if let Err(error) = self.hear().await {
                 tracing::debug!(target: "tls", %error, "no word of the gateways beside this one");
                 continue;
             }
-            let needy: Vec<_> = snapshot.plans.values().filter(|plan| self.needs(plan)).collect();
+            let needy: Vec<_> = snapshot.all().filter(|plan| self.needs(plan)).collect();
             self.adopt(needy.iter().copied().take(ADOPTED_MAX).cloned().collect()).await;
             let needy = needy.into_iter().filter(|plan| self.needs(plan) && !waits(&plan.id));
             // Whoever fails again and again comes behind those that were not tried yet.
@@ -194,7 +194,7 @@ impl Certifier {
     fn put_in_force(&self) {
         let change = self.terminator.change();
         let snapshot = self.road.snapshot.load();
-        match reload::certificates(&self.dev_ca, Some(&self.acme), snapshot.plans.values()) {
+        match reload::certificates(&self.dev_ca, Some(&self.acme), &snapshot) {
             Ok(certificates) => change.replace(certificates),
             Err(error) => tracing::error!(target: "tls", %error, "the certificates cannot be put in force"),
         }

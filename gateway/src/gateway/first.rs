@@ -1,22 +1,53 @@
 //! The first load of all tenants, and what a developer wants in the store before the first request (`tollgate up --key-value`).
 
+use std::time::Duration;
+
 use anyhow::Context as _;
+use tokio::time::Instant;
 
 use super::Gateway;
+use super::loading::Loading;
 use crate::config::Changed;
 use crate::ids::StoreName;
 
 /// What Spin calls the store that has no name.
 const DEFAULT: &str = "default";
 
+/// How long a gateway that takes over waits for tenants whose components are compiled anew: the one before serves them meanwhile.
+const TAKEOVER_MAX: Duration = Duration::from_mins(10);
+
 impl Gateway {
-    /// Loads all tenants before anything is listened to.
+    /// Loads all tenants before anything is listened to, as far as that needs no compiling: the others follow, each when it is
+    /// ready. Only a developer's own project, and a gateway that takes over from one that serves, wait for it.
     ///
     /// # Errors
     /// As of a reload; or the store refuses a key, in its own words.
-    pub(super) async fn first_load(&self) -> anyhow::Result<()> {
-        self.reload(&Changed::All).await?;
+    pub(super) async fn first_load(&mut self, takeover: bool) -> anyhow::Result<()> {
+        let mut loading = std::mem::take(&mut self.loading);
+        self.reload(&mut loading, &Changed::All).await?;
+        let patience = match (&self.boot.project, takeover) {
+            (Some(_), _) => Some(Duration::MAX),
+            (None, true) => Some(TAKEOVER_MAX),
+            (None, false) => None,
+        };
+        if let Some(patience) = patience {
+            self.finish(&mut loading, patience).await?;
+        }
+        self.loading = loading;
         self.set_first().await
+    }
+
+    /// Puts in force what becomes ready, until that is all or `patience` is over.
+    async fn finish(&self, loading: &mut Loading, patience: Duration) -> anyhow::Result<()> {
+        let until = Instant::now().checked_add(patience);
+        while loading.is_under_way() {
+            let verdict = tokio::select! {
+                verdict = loading.next() => verdict,
+                () = super::until(until) => break,
+            };
+            self.found(loading, verdict).await?;
+        }
+        Ok(())
     }
 
     /// Sets keys of the project that is served; there are none on a gateway.

@@ -1,13 +1,16 @@
-//! Puts the tenants' files in force: all of them, or those that changed.
+//! Puts the tenants' files in force: all of them, or those that changed, each tenant when its components are ready.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::time::Instant;
 
 use super::Gateway;
+use super::loading::{Loading, Stage, Verdict};
+use crate::canary;
 use crate::config::{self, Boot, Changed, Plan, Planned, Problem, Snapshot, Standing, Watch};
 use crate::domain::{Domain, Pattern};
 use crate::route::{Route, Schedule, Served, Subscription, Table};
@@ -15,15 +18,13 @@ use crate::store::Listened;
 use crate::tenant::{Callers, Component, Tenant};
 use crate::tls::{Acme, Certificates, DevCa};
 
-/// How often a reload that takes long says how far it is.
-const TOLD_EACH: Duration = Duration::from_secs(5);
-
 /// After which a component that could not be fetched is tried again.
 const FETCH_AGAIN: Duration = Duration::from_secs(10);
 
 impl Gateway {
-    /// Waits until the tenants' files change; for ever where they are not watched.
-    pub(super) async fn seen(&self) -> Changed {
+    /// Waits until the tenants' files change, or are to be fetched again; for ever where neither can be. `fetch_at` is kept over
+    /// whatever comes between.
+    pub(super) async fn seen(&self, fetch_at: &mut Option<Instant>) -> Changed {
         let watched = async {
             match &self.watch {
                 Some(watch) => watch.changed().await,
@@ -31,15 +32,14 @@ impl Gateway {
             }
         };
         let waiting = self.unfetched();
-        let again = async {
-            if waiting.is_empty() {
-                std::future::pending::<()>().await;
-            }
-            tokio::time::sleep(FETCH_AGAIN).await;
-        };
+        let again = (!waiting.is_empty()).then(|| fetch_at.unwrap_or_else(|| Instant::now() + FETCH_AGAIN));
+        *fetch_at = again;
         tokio::select! {
             changed = watched => changed,
-            () = again => Changed::Folders(waiting.clone()),
+            () = super::until(again) => {
+                *fetch_at = None;
+                Changed::Folders(waiting)
+            }
         }
     }
 
@@ -50,56 +50,58 @@ impl Gateway {
         of.filter_map(|problem| Some(self.boot.tenants_dir.join(problem.tenant.as_ref()?.as_str()))).collect()
     }
 
-    /// Loads what changed of the tenants' files and swaps the configuration whole. What did not change stands as it was: it
-    /// costs a look and no reading.
+    /// Reads what changed of the tenants' files. What needs no compiling is in force when this is done; the rest is looked at beside
+    /// all else. What did not change stands as it was: it costs a look and no reading.
     ///
     /// # Errors
     /// The development CA cannot sign.
-    pub(super) async fn reload(&self, changed: &Changed) -> anyhow::Result<()> {
+    pub(super) async fn reload(&self, loading: &mut Loading, changed: &Changed) -> anyhow::Result<()> {
         let before = self.road.snapshot.load_full();
         // Watched before they are read, so that nothing is missed between.
         self.watch_over(config::watched_folders(&self.boot.tenants_dir, changed), false);
         let (planned, dirs) = self.read(changed, &before).await?;
         self.watch_over(dirs, true);
-        let mut told_at = Instant::now();
-        let planned = config::prepare(planned, &before.plans, &self.compiler, |count, all| {
-            if told_at.elapsed() >= TOLD_EACH {
-                told_at = Instant::now();
-                tracing::info!(target: "config", "{count} of {all} tenants' components were looked at");
-            }
-        });
-        let planned = planned.await;
+        loading.want(planned, changed, &self.boot.tenants_dir);
+        loading.look(&before.plans, &self.compiler).await;
+        self.settle(loading, matches!(changed, Changed::All)).await
+    }
+
+    /// Puts in force what was found meanwhile.
+    ///
+    /// # Errors
+    /// As of a reload.
+    pub(super) async fn found(&self, loading: &mut Loading, verdict: Verdict) -> anyhow::Result<()> {
+        loading.note(verdict);
+        self.settle(loading, false).await
+    }
+
+    /// Swaps the configuration whole for one with all that is ready by now. Who asks for all is told all.
+    async fn settle(&self, loading: &mut Loading, is_all: bool) -> anyhow::Result<()> {
+        let before = self.road.snapshot.load_full();
+        let ready = Planned { plans: loading.ready(&before.plans), problems: Vec::new() };
         let (staged, in_force) = (self.staged.clone(), Arc::clone(&before));
-        let planned = tokio::task::spawn_blocking(move || config::stage(planned, &in_force.plans, &staged)).await?;
-        // Who asks for all is told all.
-        let told: HashSet<String> = match changed {
-            Changed::All => HashSet::new(),
-            Changed::Folders(_) => before.problems.iter().map(Problem::line).collect(),
-        };
-        for problem in planned.problems.iter().filter(|problem| !told.contains(&problem.line())) {
-            let tenant = problem.tenant.as_ref().map(|id| id.as_str());
-            if problem.is_warning() {
-                tracing::warn!(target: "config", tenant, "{}", problem.line());
-            } else {
-                tracing::error!(target: "config", tenant, "{}", problem.line());
-            }
-        }
-        let snapshot = self.snapshot(&before, planned);
-        if matches!(changed, Changed::Folders(_)) && says_the_same(&snapshot, &before) {
+        let put_aside = tokio::task::spawn_blocking(move || config::stage(ready, &in_force.plans, &staged)).await?;
+        loading.add(put_aside.problems);
+        let snapshot = self.snapshot(&before, loading);
+        let told: HashSet<String> =
+            if is_all { HashSet::new() } else { before.problems.iter().map(Problem::line).collect() };
+        tell(snapshot.problems.iter().filter(|problem| !told.contains(&problem.line())));
+        if !is_all && says_the_same(&snapshot, &before) {
             return Ok(());
         }
         let files = config::files_of([&snapshot.plans, &before.plans], &self.staged);
-        let (generation, tenants) = (snapshot.generation, snapshot.plans.len());
+        let (generation, tenants, waiting) = (snapshot.generation, snapshot.plans.len(), snapshot.loading.len());
         self.put_in_force(snapshot)?;
         self.messages.look();
         self.schedules.look();
-        tracing::info!(target: "config", generation, tenants, "the configuration is in force");
+        tracing::info!(target: "config", generation, tenants, loading = waiting, "the configuration is in force");
         let staged = self.staged.clone();
         // The next reload makes copies; it must not meet this.
         let (components, in_force) = (self.boot.components.clone(), self.road.snapshot.load_full());
+        let wanted: Vec<Arc<Plan>> = loading.wanted().map(Arc::clone).collect();
         let clear = move || {
             config::clear_away(&staged, |copy| files.contains(copy));
-            let components_of = in_force.plans.values().flat_map(|plan| &plan.components);
+            let components_of = in_force.plans.values().chain(&wanted).flat_map(|plan| &plan.components);
             let named: HashSet<&Path> = components_of.flat_map(config::PlannedComponent::paths).collect();
             components.clear_away(|kept| named.contains(kept));
         };
@@ -111,15 +113,16 @@ impl Gateway {
     fn put_in_force(&self, snapshot: Snapshot) -> anyhow::Result<()> {
         self.show_expiry(&snapshot);
         let change = self.terminator.change();
-        change.replace(certificates(&self.dev_ca, self.acme.as_deref(), snapshot.plans.values())?);
+        change.replace(certificates(&self.dev_ca, self.acme.as_deref(), &snapshot)?);
         let cached = snapshot.plans.values().filter(|plan| plan.quota.cache > 0);
-        self.road.caches.set(cached.map(|plan| (plan.id.clone(), plan.quota.cache)));
+        self.road.caches.set(cached.map(|plan| (plan.id.clone(), plan.quota.cache)).chain(canary::caches()));
         self.egress.keep_only(|id| snapshot.plans.contains_key(id));
-        self.registry.keep_only(|id| snapshot.plans.contains_key(id));
+        self.registry.keep_only(|id| snapshot.plan(id).is_some());
         let metrics = &self.road.metrics;
         metrics.config_generation.set(snapshot.generation);
         let errors = snapshot.problems.iter().filter(|problem| !problem.is_warning()).count();
         metrics.config_problems.set(i64::try_from(errors).unwrap_or(i64::MAX));
+        metrics.config_loading.set(i64::try_from(snapshot.loading.len()).unwrap_or(i64::MAX));
         self.store.spread(snapshot.plans.values().map(|plan| (plan.id.clone(), plan.quota.shards)));
         let channels = snapshot.routes.channels().map(listened).collect();
         self.road.snapshot.store(Arc::new(snapshot));
@@ -149,7 +152,7 @@ impl Gateway {
         let (boot, known, before, changed) =
             (self.boot.clone(), Arc::clone(&self.known), Arc::clone(before), changed.clone());
         let read = move || {
-            let owners = config::owners(&before.plans);
+            let owners = config::owners(&before);
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             let planned = known.read(&boot, &changed, &owners);
             (planned, known.dirs(&changed))
@@ -157,40 +160,71 @@ impl Gateway {
         Ok(tokio::task::spawn_blocking(read).await?)
     }
 
-    /// Joins what was planned with what was there: a tenant whose files are wrong now keeps its last good plan.
-    fn snapshot(&self, before: &Snapshot, planned: Planned) -> Snapshot {
+    /// Joins what is wanted with what was there: a tenant whose files are wrong now, or whose components are not ready, keeps its
+    /// last good plan.
+    fn snapshot(&self, before: &Snapshot, loading: &Loading) -> Snapshot {
         let mut snapshot = Snapshot { generation: before.generation + 1, ..Snapshot::default() };
-        for (id, plan) in planned.plans {
-            let standing = if plan.enabled { Standing::Serving } else { Standing::Suspended };
+        snapshot.problems = loading.problems();
+        for (plan, stage) in loading.plans(&before.plans) {
+            let standing = |plan: &Plan| if plan.enabled { Standing::Serving } else { Standing::Suspended };
+            let (id, last_good) = (&plan.id, before.plans.get(&plan.id));
+            let (standing, served) = match (stage, last_good) {
+                (Stage::Good, _) => (standing(plan), Some(plan)),
+                // Whoever is to be stopped does not go on for as long as its next version compiles, or will not do.
+                (Stage::Bad | Stage::UnderWay, Some(last_good)) if !plan.enabled => {
+                    let _stopped = self.registry.ledger(id, &last_good.quota, false);
+                    (Standing::Suspended, Some(last_good))
+                }
+                (Stage::Bad, last_good) => (of_wrong(last_good.is_some()), last_good),
+                (Stage::UnderWay, Some(last_good)) => (standing(last_good), Some(last_good)),
+                (Stage::UnderWay, None) => {
+                    snapshot.loading.insert(id.clone(), Arc::clone(plan));
+                    (Standing::Loading, None)
+                }
+            };
             snapshot.standings.insert(id.to_string(), standing);
-            snapshot.plans.insert(id, plan);
+            snapshot.plans.extend(served.map(|plan| (id.clone(), Arc::clone(plan))));
         }
-        for id in planned.problems.iter().filter_map(|problem| problem.tenant.as_ref()) {
-            if snapshot.plans.contains_key(id) {
+        for id in snapshot.problems.iter().filter_map(|problem| problem.tenant.as_ref()) {
+            if snapshot.standings.contains_key(id.as_str()) {
                 continue;
             }
             let last_good = before.plans.get(id);
-            let standing = if last_good.is_some() { Standing::Stale } else { Standing::Broken };
-            snapshot.standings.insert(id.to_string(), standing);
+            snapshot.standings.insert(id.to_string(), of_wrong(last_good.is_some()));
             snapshot.plans.extend(last_good.map(|plan| (id.clone(), Arc::clone(plan))));
         }
-        snapshot.problems = planned.problems;
-        for (id, plan) in &snapshot.plans {
-            if !(config::is_known(&before.plans, plan) && snapshot.routes.keep(&before.routes, id, &plan.hosts)) {
-                self.add(&mut snapshot.routes, plan);
+        // A host that one tenant gives up and another has now goes over when the first one's next version is ready.
+        let is_kept = |plan: &Arc<Plan>| config::is_known(&before.plans, plan);
+        let (kept, new): (Vec<_>, Vec<_>) = snapshot.plans.values().partition(|plan| is_kept(plan));
+        let mut routes = Table::default();
+        for plan in kept {
+            if !routes.keep(&before.routes, &plan.id, &plan.hosts) {
+                self.add(&mut routes, plan);
             }
         }
+        new.into_iter().for_each(|plan| self.add(&mut routes, plan));
+        for plan in snapshot.loading.values() {
+            routes.add(
+                Arc::new(self.tenant(plan)),
+                plan.hosts.clone(),
+                Served { is_loading: true, ..Served::default() },
+            );
+        }
+        snapshot.routes = routes;
         snapshot
     }
 
-    fn add(&self, table: &mut Table, plan: &Plan) {
-        let tenant = Tenant {
+    fn tenant(&self, plan: &Plan) -> Tenant {
+        Tenant {
             id: plan.id.clone(),
             store_ttl: plan.store_ttl.clone(),
             ledger: self.registry.ledger(&plan.id, &plan.quota, plan.enabled),
             callers: plan.clients.as_ref().map(|of| Callers { by: of.digest, is_required: of.is_required }),
             compress: plan.compress.clone(),
-        };
+        }
+    }
+
+    fn add(&self, table: &mut Table, plan: &Plan) {
         let components: Vec<_> = plan
             .components
             .iter()
@@ -241,8 +275,26 @@ impl Gateway {
             subscriptions: subscriptions.collect(),
             schedules: schedules.collect(),
             components: components.iter().map(|component| (Arc::clone(component), Arc::clone(&limits))).collect(),
+            is_loading: false,
         };
-        table.add(Arc::new(tenant), plan.hosts.clone(), served);
+        table.add(Arc::new(self.tenant(plan)), plan.hosts.clone(), served);
+    }
+}
+
+/// How a tenant stands whose files or components are wrong.
+const fn of_wrong(was_good: bool) -> Standing {
+    if was_good { Standing::Stale } else { Standing::Broken }
+}
+
+/// Logs what is wrong.
+fn tell<'p>(problems: impl Iterator<Item = &'p Problem>) {
+    for problem in problems {
+        let tenant = problem.tenant.as_ref().map(|id| id.as_str());
+        if problem.is_warning() {
+            tracing::warn!(target: "config", tenant, "{}", problem.line());
+        } else {
+            tracing::error!(target: "config", tenant, "{}", problem.line());
+        }
     }
 }
 
@@ -251,6 +303,8 @@ fn says_the_same(new: &Snapshot, old: &Snapshot) -> bool {
     let lines = |of: &Snapshot| of.problems.iter().map(Problem::line).collect::<Vec<_>>();
     new.plans.len() == old.plans.len()
         && new.plans.values().all(|plan| config::is_known(&old.plans, plan))
+        && new.loading.len() == old.loading.len()
+        && new.loading.values().all(|plan| config::is_known(&old.loading, plan))
         && new.standings == old.standings
         && lines(new) == lines(old)
 }
@@ -276,23 +330,19 @@ fn listened(of: crate::route::Channel<'_>) -> Listened {
     Listened { tenant: of.tenant.clone(), channel: of.name.to_owned(), is_once: of.is_once }
 }
 
-/// Certificates for all hosts of these tenants, and one for strangers.
-pub(super) fn certificates<'p>(
-    dev_ca: &DevCa,
-    acme: Option<&Acme>,
-    plans: impl Iterator<Item = &'p Arc<Plan>>,
-) -> anyhow::Result<Certificates> {
+/// Certificates for all hosts of all tenants, and one for strangers. A host's is that of the tenant who answers there.
+pub(super) fn certificates(dev_ca: &DevCa, acme: Option<&Acme>, of: &Snapshot) -> anyhow::Result<Certificates> {
     let nobody = Domain::parse("localhost").map(Pattern::Exact);
     let default = dev_ca.issue(nobody.as_slice()).context("the development CA cannot sign")?;
     let mut certificates = Certificates::new(default);
-    for plan in plans {
+    for plan in of.all() {
         let key = match (plan.certificate(acme), acme) {
             (Some(pair), _) => pair.key,
             // Until the CA gave one there is none.
             (None, Some(_)) => continue,
             (None, None) => dev_ca.issue(&plan.hosts).with_context(|| format!("no certificate for {}", plan.id))?,
         };
-        for host in &plan.hosts {
+        for host in plan.hosts.iter().filter(|host| of.routes.has(&plan.id, host)) {
             certificates.add(host.clone(), Arc::clone(&key), plan.clients.clone());
         }
     }

@@ -60,7 +60,8 @@ impl Account {
 
     fn grow(&self, by: u64) -> bool {
         let whole = self.whole();
-        let (max, leave_whole) = (self.max.load(Ordering::Relaxed), || whole.iter().for_each(|whole| whole.give_back(by)));
+        let (max, leave_whole) =
+            (self.max.load(Ordering::Relaxed), || whole.iter().for_each(|whole| whole.give_back(by)));
         let wanted = self.used().checked_add(by).filter(|wanted| *wanted <= max);
         let denied = match wanted.filter(|_| whole.as_ref().is_none_or(|whole| whole.add(by))) {
             None => 1,
@@ -161,7 +162,8 @@ impl Drop for Held {
 impl Meter {
     pub(crate) fn new(max: u64, ledger: Arc<Ledger>, gateway: Arc<Count>) -> Self {
         let (used, peak, denied) = Default::default();
-        let account = Arc::new(Account { used, peak, max: max.into(), denied, ledger, gateway, whole: Mutex::default() });
+        let account =
+            Arc::new(Account { used, peak, max: max.into(), denied, ledger, gateway, whole: Mutex::default() });
         Self { account, own: 0, granted: 0, grown: 0 }
     }
 

@@ -38,7 +38,7 @@ const fn status(fault: Fault) -> StatusCode {
             StatusCode::BAD_GATEWAY
         }
         Fault::Deadline => StatusCode::GATEWAY_TIMEOUT,
-        Fault::Overload | Fault::Suspended => StatusCode::SERVICE_UNAVAILABLE,
+        Fault::Overload | Fault::Suspended | Fault::Loading | Fault::Renewed => StatusCode::SERVICE_UNAVAILABLE,
         Fault::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -65,6 +65,8 @@ const fn title(fault: Fault) -> &'static str {
         Fault::Deadline => "The application took too long",
         Fault::Overload => "The gateway is overloaded",
         Fault::Suspended => "This site is suspended",
+        Fault::Renewed => "The gateway begins anew, and answers in a moment",
+        Fault::Loading => "This site is being loaded, and is served in a moment",
         Fault::Internal => "The gateway failed",
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Served {
     pub(crate) schedules: Vec<Schedule>,
     /// All that others of the tenant's may ask.
     pub(crate) components: Vec<(Arc<Component>, Arc<Limits>)>,
+    /// Whether there is nothing yet, because a component is being compiled.
+    pub(crate) is_loading: bool,
 }
 
 /// A tenant and what it serves, routes the most specific first.
@@ -95,6 +97,8 @@ pub(crate) enum Found {
     Component(Routed),
     /// The route's pattern is the text.
     Fixed(Arc<Tenant>, String, Arc<Fixed>),
+    /// Nobody yet: the tenant's components are being compiled.
+    Loading(Arc<Tenant>),
 }
 
 /// A request that belongs to a tenant.
@@ -204,6 +208,11 @@ impl Table {
         Some(Routed { site: Arc::clone(site), at: At::Inner(at) })
     }
 
+    /// Whether this host is this tenant's.
+    pub(crate) fn has(&self, tenant: &TenantId, host: &Pattern) -> bool {
+        self.sites.get(host).is_some_and(|site| site.tenant.id == *tenant)
+    }
+
     /// Whose name it is.
     pub(crate) fn owner(&self, name: &Domain) -> Option<&Arc<Tenant>> {
         self.sites.find(name).map(|site| &site.tenant)
@@ -218,6 +227,9 @@ impl Table {
 
 impl Site {
     fn find(site: &Arc<Self>, path: &str) -> Result<Found, Fault> {
+        if site.served.is_loading {
+            return Ok(Found::Loading(Arc::clone(&site.tenant)));
+        }
         let Served { routes, fixed, .. } = &site.served;
         let route = routes.iter().position(|route| route.pattern.matches(path));
         let is_better = |pattern: &PathPattern| route.is_none_or(|at| pattern.cmp(&routes[at].pattern).is_lt());

@@ -18,7 +18,8 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use wasmtime::Engine;
 
-use super::compile::CompileError;
+use super::compile::{CHILD_STACK_BYTES, CODE_BYTES_MAX, NAMES_BYTES_MAX, NAMES_MAX, REPORT_BYTES_MAX};
+use super::compiler::CompileError;
 use super::engine::{Calls, Each};
 use crate::ids::Digest;
 
@@ -50,13 +51,33 @@ pub(crate) struct Report {
     pub(crate) code_sha256: String,
 }
 
-/// A component that could not be compiled, and within which bounds: under others it may be tried again.
+/// Within what a component is compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Bounds {
+    memory: u64,
+    processor_time: Duration,
+    /// Those that nobody configures.
+    fixed: [usize; 5],
+}
+
+impl Bounds {
+    pub(super) const fn of(memory: u64, processor_time: Duration) -> Self {
+        let fixed = [CHILD_STACK_BYTES, CODE_BYTES_MAX, NAMES_MAX, NAMES_BYTES_MAX, REPORT_BYTES_MAX];
+        Self { memory, processor_time, fixed }
+    }
+}
+
+/// A component that was refused, and within which bounds: under others it may be tried again.
 #[derive(Debug, Serialize, Deserialize)]
 struct Refusal {
+    format: u32,
     error: CompileError,
-    memory: u64,
-    time: Duration,
+    bounds: Bounds,
 }
+
+/// Moves on when other things are refused than before, so that no verdict of before is believed. The first noted what the clock
+/// or the machine had done as the component's.
+const REFUSAL_FORMAT: u32 = 2;
 
 /// A file that is the one whose digest was computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,21 +219,17 @@ impl Artifacts {
         Ok(Code { file, bytes: stamp.bytes, calls })
     }
 
-    /// Why a component could not be compiled within these bounds, if that was tried.
-    pub(super) fn refusal(&self, digest: Digest, memory: u64, time: Duration) -> Option<CompileError> {
+    /// Why a component is refused within these bounds, if that was found out.
+    pub(super) fn refusal(&self, digest: Digest, bounds: &Bounds) -> Option<CompileError> {
         let refusal: Refusal = serde_json::from_slice(&fs::read(self.path(digest, "refused")).ok()?).ok()?;
-        (refusal.memory == memory && refusal.time == time).then_some(refusal.error)
+        let is_believed = refusal.format == REFUSAL_FORMAT && refusal.bounds == *bounds;
+        (is_believed && refusal.error.is_of_component()).then_some(refusal.error)
     }
 
-    pub(super) fn keep_refusal(
-        &self,
-        digest: Digest,
-        error: &CompileError,
-        memory: u64,
-        time: Duration,
-    ) -> anyhow::Result<()> {
+    pub(super) fn keep_refusal(&self, digest: Digest, error: &CompileError, bounds: &Bounds) -> anyhow::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        serde_json::to_writer(&mut file, &Refusal { error: error.clone(), memory, time })?;
+        let refusal = Refusal { format: REFUSAL_FORMAT, error: error.clone(), bounds: bounds.clone() };
+        serde_json::to_writer(&mut file, &refusal)?;
         file.persist(self.path(digest, "refused"))?;
         Ok(())
     }
@@ -292,15 +309,30 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_holds_for_its_bounds() {
+    fn a_refusal_is_believed_within_its_bounds_and_of_the_component_only() {
         let engines = engines();
         let dir = tempfile::tempdir().unwrap();
         let artifacts = Artifacts::open(&dir.path().join("compiled"), &engines).unwrap();
-        let digest = Digest::of(b"a bomb");
+        let digest = Digest::of(b"a slow one");
         let time = Duration::from_secs(10);
-        artifacts.keep_refusal(digest, &CompileError::TimedOut(time), 1, time).unwrap();
-        assert_eq!(artifacts.refusal(digest, 1, time), Some(CompileError::TimedOut(time)));
-        assert_eq!(artifacts.refusal(digest, 1, time * 2), None, "more time may do");
-        assert_eq!(artifacts.refusal(digest, 2, time), None, "more memory may do");
+        let bounds = Bounds::of(1, time);
+        let slow = CompileError::TookTooLong(time);
+        artifacts.keep_refusal(digest, &slow, &bounds).unwrap();
+        assert_eq!(artifacts.refusal(digest, &bounds), Some(slow.clone()));
+        assert_eq!(artifacts.refusal(digest, &Bounds::of(1, time * 2)), None, "more time may do");
+        assert_eq!(artifacts.refusal(digest, &Bounds::of(2, time)), None, "more memory may do");
+        assert_eq!(
+            artifacts.refusal(digest, &Bounds { fixed: [0; 5], ..bounds.clone() }),
+            None,
+            "other bounds of ours"
+        );
+        // What another version noted, and what was the machine's, whoever noted it.
+        let note = |text: String| fs::write(artifacts.path(digest, "refused"), text).unwrap();
+        note(serde_json::json!({ "error": { "TimedOut": time }, "memory": 1, "time": time }).to_string());
+        assert_eq!(artifacts.refusal(digest, &bounds), None, "of the first format");
+        for (format, error) in [(1, slow), (REFUSAL_FORMAT, CompileError::Killed("signal: 9 (SIGKILL)".to_owned()))] {
+            note(serde_json::to_string(&Refusal { format, error, bounds: bounds.clone() }).unwrap());
+            assert_eq!(artifacts.refusal(digest, &bounds), None, "format {format}");
+        }
     }
 }

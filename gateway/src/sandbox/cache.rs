@@ -15,6 +15,7 @@ use super::Settings;
 use super::artifacts::Artifacts;
 use super::engine::{Calls, Each};
 use super::handler::Handler;
+use super::inside::Ended;
 use super::message::Listener;
 use super::reaper::Reaper;
 use super::timed::Timed;
@@ -36,6 +37,8 @@ pub(super) struct Ready {
     pub(super) timed: Option<Timed>,
     /// Linear memories of an instance.
     pub(super) memories: u32,
+    /// Whether its engine may run nothing any more.
+    pub(super) ended: Ended,
     bytes: u32,
 }
 
@@ -60,6 +63,7 @@ struct Loader {
     engines: Each<(Engine, Linkers)>,
     artifacts: Artifacts,
     metrics: Arc<Metrics>,
+    ended: Ended,
 }
 
 impl Components {
@@ -67,7 +71,7 @@ impl Components {
     /// Two interfaces claim one name, which is a build fault.
     pub(super) fn new(
         settings: &Settings,
-        engines: &Each<Engine>,
+        (engines, ended): (&Each<Engine>, Ended),
         artifacts: Artifacts,
         (reaper, metrics): (Reaper, Arc<Metrics>),
     ) -> anyhow::Result<Self> {
@@ -86,7 +90,7 @@ impl Components {
             // The cache evicts in whoever's look-up comes next, which may be a neighbour's: unmapping takes its time.
             .eviction_listener(move |_digest, ready, _cause| reaper.clear_away(Box::new(ready)))
             .build();
-        Ok(Self { cache, loader: Arc::new(Loader { engines, artifacts, metrics }) })
+        Ok(Self { cache, loader: Arc::new(Loader { engines, artifacts, metrics, ended }) })
     }
 
     /// The component, from memory or from disk.
@@ -141,7 +145,8 @@ impl Loader {
         let is_any = http.iter().any(Option::is_some) || listener.is_some() || timed.is_some();
         anyhow::ensure!(is_any, "the component has no handler");
         let memories = component.resources_required().map_or(0, |resources| resources.num_memories);
-        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, timed, memories, bytes }))
+        let ended = self.ended.clone();
+        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, timed, memories, ended, bytes }))
     }
 }
 

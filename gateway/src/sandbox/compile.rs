@@ -1,221 +1,92 @@
 //! Compiling, in a child process: parsing hostile wasm may exhaust a stack or take minutes, and must not take us along.
 //!
-//! The child is this binary (`tollgate compile-component`). It gets the bytes on its standard input and nothing of our
-//! environment, opens no file, no socket and no process from then on (`confine`), is the last to get a processor, bounds its
-//! own memory and processor time, and works on a thread with less stack than ours have and under the pool's own bounds, so
-//! that what passes there passes here.
+//! This is what the child does; `child` starts it and watches over it, and `compiler` says who is next. The child is this binary
+//! (`tollgate compile-component`). It gets the bytes on its standard input and nothing of our environment, opens no file, no
+//! socket and no process from then on (`confine`), is among the last to get a processor, bounds its own memory and processor time,
+//! and works on a thread with less stack than ours have and under the pool's own bounds, so that what passes there passes here.
 //!
-//! Limit: [`CHILDREN_MAX`] children, each on half of the processors; [`CODE_BYTES_MAX`] of code. What failed is remembered,
-//! on disk, and not tried again within the same bounds.
+//! Limit: [`CODE_BYTES_MAX`] of code; [`NAMES_MAX`] names of imports and exports with [`NAMES_BYTES_MAX`] together, and texts of
+//! [`TEXT_BYTES_MAX`], so that its report is within [`REPORT_BYTES_MAX`], past which its parent ends it.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 
-use super::artifacts::{Artifacts, Report};
+use super::artifacts::Report;
 use super::engine::{Calls, Each};
 use super::handler::Handler;
 use super::message::Listener;
 use super::modules::{self, Unfit};
 use super::recipe::{Misfit, Recipe};
-use super::spawn::{Child, Starter, Work};
+use super::slots::Slots;
+use super::spawn::Work;
 use super::timed::Timed;
-use super::{Settings, compose, engine, signature, versions};
-use crate::deadline::Deadline;
+use super::{compose, engine, pretend, signature, versions};
 use crate::host;
-use crate::ids::Digest;
-use crate::telemetry::Metrics;
 
-/// Children at once.
-pub(super) const CHILDREN_MAX: usize = 2;
 /// The most code that one component may compile to.
-const CODE_BYTES_MAX: usize = 256 << 20;
-/// What is kept of a child's words.
-const WORDS_BYTES_MAX: u64 = 64 << 10;
+pub(super) const CODE_BYTES_MAX: usize = 256 << 20;
 /// Less than the 2 MiB that the gateway's own threads have.
-const CHILD_STACK_BYTES: usize = 1 << 20;
-
-/// Why a component cannot be compiled.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-pub(crate) enum CompileError {
-    #[error("it is not a valid component: {0}")]
-    Invalid(String),
-    #[error("{0}")]
-    NoHandler(String),
-    #[error("compiling took longer than {0:?}")]
-    TimedOut(Duration),
-    #[error("compiling ended the compiler: {0}")]
-    Crashed(String),
-    /// Its parts cannot be joined.
-    #[error("{0}")]
-    Misfit(Misfit),
-    #[error("the compiler could not be run: {0}")]
-    Failed(String),
-}
-
-/// Runs children, a few at a time.
-#[derive(Debug)]
-pub(crate) struct Compiler {
-    artifacts: Artifacts,
-    starter: Starter,
-    work: Work,
-    memory: u64,
-    time: Duration,
-    places: Semaphore,
-    /// Digests that somebody compiles now: whoever else wants one waits for it.
-    under_way: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
-    metrics: Arc<Metrics>,
-}
-
-impl Compiler {
-    /// # Errors
-    /// In words for the operator: the folder of compiled components cannot be used.
-    pub(crate) fn open(settings: &Settings, starter: Starter, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
-        Ok(Self {
-            artifacts: Artifacts::open(
-                &settings.compiled,
-                &Each::try_from(|calls| engine::compiling(calls, settings.metering))?,
-            )?,
-            starter,
-            work: Work::of(settings),
-            memory: settings.compile_memory,
-            time: settings.compile_time,
-            places: Semaphore::new(CHILDREN_MAX),
-            under_way: Mutex::default(),
-            metrics,
-        })
-    }
-
-    /// The folder that it compiles into.
-    pub(super) fn artifacts(&self) -> Artifacts {
-        self.artifacts.clone()
-    }
-
-    /// What came of a component that was compiled before.
-    pub(crate) fn known(&self, digest: Digest) -> Option<Result<Report, CompileError>> {
-        let report = self.artifacts.report(digest).map(Ok);
-        report.or_else(|| self.artifacts.refusal(digest, self.memory, self.time).map(Err))
-    }
-
-    /// The report of a component, compiling it first where nobody has.
-    ///
-    /// # Errors
-    /// [`CompileError`]: what is wrong with the component, or with compiling it.
-    pub(crate) async fn prepare(&self, digest: Digest, wasm: Arc<[u8]>) -> Result<Report, CompileError> {
-        let under_way = || self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let turn = Arc::clone(under_way().entry(digest).or_default());
-        let done = async {
-            let _turn = turn.lock().await;
-            self.compile_once(digest, &wasm).await
-        };
-        let done = done.await;
-        under_way().remove(&digest);
-        done
-    }
-
-    async fn compile_once(&self, digest: Digest, wasm: &[u8]) -> Result<Report, CompileError> {
-        let _place = self.places.acquire().await.map_err(|_closed| failed("shutting down"))?;
-        if let Some(known) = self.known(digest) {
-            return known;
-        }
-        let code = self.artifacts.scratch().map_err(failed)?;
-        let report = Deadline::after(self.time).run(self.run_child(&code, wasm)).await;
-        let report = report.unwrap_or(Err(CompileError::TimedOut(self.time)));
-        self.metrics.compiled();
-        match report {
-            Ok(report) => self.artifacts.keep(digest, code, report).map_err(failed),
-            Err(error) => {
-                // A failure of the machine's may pass; one of the component's does not.
-                if !matches!(error, CompileError::Failed(_))
-                    && let Err(cause) = self.artifacts.keep_refusal(digest, &error, self.memory, self.time)
-                {
-                    tracing::warn!(target: "sandbox", %digest, %cause, "a failed compilation cannot be remembered");
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Cancel safety: a child whose wait is dropped is killed.
-    async fn run_child(&self, code: &Path, wasm: &[u8]) -> Result<Report, CompileError> {
-        let child = self.starter.start(&self.work, code).map_err(failed)?;
-        let Child { mut stdin, stdout, stderr, mut end } = child;
-        let send = async move {
-            // A child that died has closed its end; its exit tells why.
-            let _broken_pipe = stdin.write_all(wasm).await;
-        };
-        let (mut said, mut complained) = (Vec::new(), Vec::new());
-        let (mut stdout, mut stderr) = (stdout.take(WORDS_BYTES_MAX), stderr.take(WORDS_BYTES_MAX));
-        let words = async { tokio::join!(stdout.read_to_end(&mut said), stderr.read_to_end(&mut complained)) };
-        let ((), _words) = tokio::join!(send, words);
-        let status = end.wait().await.map_err(failed)?;
-        let complaint = String::from_utf8_lossy(&complained).trim().to_owned();
-        match status.code() {
-            Some(0) => serde_json::from_slice(&said).map_err(failed),
-            Some(INVALID) => Err(CompileError::Invalid(printable(&complaint))),
-            Some(NO_HANDLER) => Err(CompileError::NoHandler(printable(&complaint))),
-            // What the composer gave up with stands before it.
-            Some(MISFIT) => {
-                let said = complaint.lines().last().unwrap_or_default();
-                Err(serde_json::from_str(said).map_or_else(failed, CompileError::Misfit))
-            }
-            Some(code) => Err(failed(format!("exit code {code}: {complaint}"))),
-            // Killed: out of stack, memory or processor time.
-            None => Err(CompileError::Crashed(status.to_string())),
-        }
-    }
-}
-
-/// A complaint quotes names that the component chose, and ends in operators' terminals.
-fn printable(complaint: &str) -> String {
-    complaint.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
-}
-
-fn failed(error: impl std::fmt::Display) -> CompileError {
-    CompileError::Failed(error.to_string())
-}
+pub(super) const CHILD_STACK_BYTES: usize = 1 << 20;
+/// The most imports and exports of a component. SDKs' whole worlds have about a hundred.
+pub(super) const NAMES_MAX: usize = 1_000;
+/// Bytes of all of their names.
+pub(super) const NAMES_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a text in a report or a complaint: the rest is left out.
+const TEXT_BYTES_MAX: usize = 4 << 10;
+/// The most that a child may say: names twice, as JSON has them at worst, and texts.
+pub(super) const REPORT_BYTES_MAX: usize = 1 << 20;
 
 /// A page of linear memory (WebAssembly core specification, §4.2.8).
 const WASM_PAGE_BYTES: u64 = 64 << 10;
 /// How a child says that the component is at fault, and not the machine.
-const INVALID: i32 = 3;
+pub(super) const INVALID: i32 = 3;
 /// That it is a core module which nothing here starts.
-const NO_HANDLER: i32 = 4;
+pub(super) const NO_HANDLER: i32 = 4;
 /// The same of a part, and what it says is a [`Misfit`].
-const MISFIT: i32 = 5;
+pub(super) const MISFIT: i32 = 5;
 
-/// The child's work: wasm from standard input, code to `out`, the report to standard output. Returns its exit code.
+/// What a child is told beside its bounds.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Begun {
+    #[arg(long)]
+    nice: i32,
+    /// The process that waits for it
+    #[arg(long)]
+    parent: i32,
+    /// For tests: nothing of a release does anything with it
+    #[arg(long)]
+    pretend: Option<String>,
+}
+
+/// The child's work: wasm from standard input, code to a file, the report to standard output. Returns its exit code.
 ///
 /// What is hostile comes in by standard input, and before a byte of it is read this process has confined itself.
 ///
 /// # Errors
 /// Everything that is not the component's fault.
-pub(crate) fn compile_in_child(out: &Path, work: &Work) -> anyhow::Result<i32> {
-    use rustix::process::{Resource, Rlimit, setrlimit};
-    let bound = |value| Rlimit { current: Some(value), maximum: Some(value) };
+pub(crate) fn compile_in_child(out: &Path, work: &Work, begun: Begun) -> anyhow::Result<i32> {
+    // A panic quotes what it was about, which may be a component's.
+    std::panic::set_hook(Box::new(|panic| {
+        let _closed = writeln!(std::io::stderr(), "{}", cut(&panic.to_string()));
+    }));
+    // A gateway that was killed leaves nobody behind, above all nobody who waits.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get());
+    anyhow::ensure!(parent == Some(begun.parent), "its parent is gone");
     // Whoever serves goes first. A machine that does not let us be nice lets us compile.
-    let _nicest = rustix::process::nice(19);
+    let _nicer = rustix::process::nice(begun.nice);
     let engines = Each::try_from(|calls| {
         let (compiling, pooling) =
-            (engine::compiling(calls, work.metering)?, engine::pooling(calls, 1, work.metering)?);
+            (engine::compiling(calls, work.metering)?, engine::pooling(calls, 1, work.metering, Slots::Whole)?);
         anyhow::Ok(Engines { calls, compiling, pooling })
     })?;
-    // The pools' reservation is address space and no memory.
-    setrlimit(Resource::As, bound(work.memory.saturating_add(address_space()?))).context("cannot bound memory")?;
-    // Several threads share this time; the parent's deadline is the one on the clock.
-    setrlimit(Resource::Cpu, bound(work.seconds.saturating_mul(4))).context("cannot bound processor time")?;
-    setrlimit(Resource::Core, bound(0)).context("cannot switch off core dumps")?;
+    bound(work.memory, work.seconds)?;
     let out = open(out).with_context(|| format!("cannot write {}", out.display()))?;
     if work.confine {
         // What the kernel lacks is told by the gateway, once.
@@ -225,12 +96,15 @@ pub(crate) fn compile_in_child(out: &Path, work: &Work) -> anyhow::Result<i32> {
     std::io::stdin().lock().read_to_end(&mut wasm)?;
     let work = std::thread::Builder::new()
         .stack_size(CHILD_STACK_BYTES)
-        .spawn(move || match component_of(&wasm)? {
-            Ok(component) => {
-                let compiled = compile(&engines, &component, &out)?;
-                Ok(compiled.map_err(|complaint| (INVALID, complaint.into_bytes())))
+        .spawn(move || {
+            begun.pretend.iter().for_each(|what| pretend::act(what));
+            match component_of(&wasm)? {
+                Ok(component) => {
+                    let compiled = compile(&engines, &component, &out)?;
+                    Ok(compiled.map_err(|complaint| (INVALID, cut(&complaint).into_bytes())))
+                }
+                Err(refused) => Ok(Err(refused)),
             }
-            Err(refused) => Ok(Err(refused)),
         })
         .context("cannot start a thread")?;
     let done: anyhow::Result<Result<Report, Refused>> =
@@ -251,6 +125,31 @@ pub(crate) fn compile_in_child(out: &Path, work: &Work) -> anyhow::Result<i32> {
 fn open(out: &Path) -> std::io::Result<File> {
     let no_links = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
     File::options().write(true).custom_flags(no_links).open(out)
+}
+
+/// Bounds what this process may take from here on.
+fn bound(memory: u64, seconds: u64) -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let at_most = |value| Rlimit { current: Some(value), maximum: Some(value) };
+    // The pools' reservation is address space and no memory.
+    setrlimit(Resource::As, at_most(memory.saturating_add(address_space()?))).context("cannot bound memory")?;
+    // All threads share this time. What ends it at the first bound says so; what the second one sends, anybody could.
+    let time = Rlimit { current: Some(seconds), maximum: Some(seconds.saturating_add(2)) };
+    setrlimit(Resource::Cpu, time).context("cannot bound processor time")?;
+    setrlimit(Resource::Core, at_most(0)).context("cannot switch off core dumps")
+}
+
+/// A text that quotes what a component chose, as far as it is worth reading: without its controls, since it ends in terminals.
+fn cut(text: &str) -> String {
+    let mut shown = String::new();
+    for letter in text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }) {
+        if shown.len() + letter.len_utf8() > TEXT_BYTES_MAX {
+            shown.push('…');
+            break;
+        }
+        shown.push(letter);
+    }
+    shown
 }
 
 /// What code is made with, and what will run it.
@@ -280,12 +179,15 @@ fn component_of(input: &[u8]) -> anyhow::Result<Result<Cow<'_, [u8]>, Refused>> 
         };
         return Ok(match compose::composed(input, part) {
             Ok(component) => Ok(component),
-            Err(misfit) => Err((MISFIT, serde_json::to_vec(&misfit)?)),
+            Err(Misfit { part, summary, found, wanted }) => {
+                let [summary, found, wanted] = [summary, found, wanted].map(|text| cut(&text));
+                Err((MISFIT, serde_json::to_vec(&Misfit { part, summary, found, wanted })?))
+            }
         });
     }
     Ok(part_of(input).map_err(|unfit| match unfit {
-        Unfit::Invalid(why) => (INVALID, why.into_bytes()),
-        Unfit::NoHandler(why) => (NO_HANDLER, why.into_bytes()),
+        Unfit::Invalid(why) => (INVALID, cut(&why).into_bytes()),
+        Unfit::NoHandler(why) => (NO_HANDLER, cut(&why).into_bytes()),
     }))
 }
 
@@ -331,7 +233,7 @@ fn look_at(engines: &Engines, code: &[u8], mut out: &File) -> anyhow::Result<Res
     written.context("cannot write the code")?;
     // Here the pool's bounds are looked at: core instances, memories, tables, and their sizes.
     match load(&engines.pooling, code) {
-        Ok(component) => Ok(Ok(report(engines, &component)?)),
+        Ok(component) => report(engines, &component),
         Err(error) => Ok(Err(format!("no instance of it fits into a slot of the pool: {error:#}"))),
     }
 }
@@ -349,9 +251,27 @@ const HANDLERS: [(&str, &str); 3] = [
     ("fermyon:spin/inbound-http", "spin-1"),
 ];
 
-fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
+/// Whether so many names are more than a report may have, in words for whoever built it.
+fn too_many<'n>(names: impl Iterator<Item = &'n str>) -> Option<String> {
+    let (mut count, mut bytes) = (0, 0);
+    for name in names {
+        (count, bytes) = (count + 1, bytes + name.len());
+        if count > NAMES_MAX || bytes > NAMES_BYTES_MAX {
+            let max = NAMES_BYTES_MAX >> 10;
+            return Some(format!("it imports and exports more than {NAMES_MAX} names, or more than {max} KiB of them"));
+        }
+    }
+    None
+}
+
+/// What is known of it. The inner error is the component's fault.
+fn report(engines: &Engines, component: &Component) -> anyhow::Result<Result<Report, String>> {
     let (calls, engine) = (engines.calls, &engines.pooling);
     let kind = component.component_type();
+    let of_it = kind.imports(engine).map(|(name, _)| name).chain(kind.exports(engine).map(|(name, _)| name));
+    if let Some(refused) = too_many(of_it) {
+        return Ok(Err(refused));
+    }
     let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let linked = host::Linkers::new(engine, calls == Calls::Concurrent)?.link(component);
@@ -365,7 +285,7 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
         }
         Err(error) => (
             imports.iter().filter(|import| !served(import)).cloned().collect(),
-            Some(format!("{error:#}")),
+            Some(cut(&format!("{error:#}"))),
             HANDLERS.iter().find(|(export, _)| exported(export)).map(|(_, name)| *name),
             (
                 exported("fermyon:spin/inbound-redis") || exported("spin:redis/inbound-redis@3"),
@@ -376,8 +296,8 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
     let handler = handler.map(str::to_owned);
     let pages = component.resources_required().and_then(|resources| resources.max_initial_memory_size);
     let memory_bytes_min = pages.unwrap_or(0).saturating_mul(WASM_PAGE_BYTES);
-    let handler_error = signature::problem(&kind, engine);
-    Ok(Report {
+    let handler_error = signature::problem(&kind, engine).map(|problem| cut(&problem));
+    Ok(Ok(Report {
         imports,
         exports,
         calls,
@@ -389,5 +309,37 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Report> {
         handler_error,
         memory_bytes_min,
         code_sha256: String::new(),
-    })
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_report_and_the_longest_complaint_are_within_what_a_parent_reads() {
+        // Each name twice, and each of its letters as JSON has the worst of them.
+        let names = vec!["\u{1}".repeat(NAMES_BYTES_MAX / NAMES_MAX); NAMES_MAX];
+        let text = Some(cut(&"\"".repeat(2 * TEXT_BYTES_MAX)));
+        let report = Report {
+            imports: names.clone(),
+            unserved: names,
+            link_error: text.clone(),
+            handler_error: text,
+            ..Report::default()
+        };
+        assert!(serde_json::to_vec(&report).unwrap().len() < REPORT_BYTES_MAX);
+        assert!(cut(&"ä\n".repeat(TEXT_BYTES_MAX)).len() <= TEXT_BYTES_MAX + '…'.len_utf8());
+        assert_eq!(cut("a\u{1b}[31mb"), "a [31mb");
+    }
+
+    #[test]
+    fn names_are_counted_and_summed_to_their_bounds() {
+        let names = |count: usize, letters: usize| vec!["a".repeat(letters); count];
+        let refused = |names: Vec<String>| too_many(names.iter().map(String::as_str)).is_some();
+        assert!(!refused(names(NAMES_MAX, 60)));
+        assert!(refused(names(NAMES_MAX + 1, 1)));
+        assert!(!refused(names(1, NAMES_BYTES_MAX)));
+        assert!(refused(names(1, NAMES_BYTES_MAX + 1)));
+    }
 }

@@ -6,9 +6,11 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use super::reuse::rested_max;
+use super::slots::Slots;
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// Fuel between two yields of a guest: an eighth of a millisecond of plain code on the machines this was measured on, of
 /// which giving way is half a percent.
@@ -42,6 +44,11 @@ const TABLE_ELEMENTS: usize = 20_000;
 /// What stays resident in a slot between two instances; `pagemap_scan` then resets only what was touched.
 const KEEP_MEMORY_BYTES: usize = 1 << 20;
 const KEEP_TABLE_BYTES: usize = 40 << 10;
+/// Where slots are put back whole, the first so many bytes are written over each time, whether they were used or not, and the rest
+/// is given back to the kernel. None of a memory's: it begins with the far end of its stack with most compilers, which next to nobody
+/// uses. Other sizes were not measured.
+const WHOLE_KEEP_MEMORY_BYTES: usize = 0;
+const WHOLE_KEEP_TABLE_BYTES: usize = 4 << 10;
 
 /// Each has slots for as many instances as may run at once, because all of those may be of one kind.
 const ENGINES: u64 = 2;
@@ -124,11 +131,12 @@ fn common(calls: Calls, metering: bool) -> Config {
     config
 }
 
-/// Slots of an engine's pool. Those that rest have slots of their own, so that whoever is let in finds one.
-fn slots(calls: Calls, instances: u32) -> u32 {
+/// Slots of an engine's pool. Those that rest have slots of their own, so that whoever is let in finds one, and so has the look at
+/// whether slots are clean.
+fn slots_of(calls: Calls, instances: u32) -> u32 {
     match calls {
-        Calls::Single => instances,
-        Calls::Concurrent => instances.saturating_add(rested_max(instances)),
+        Calls::Single => instances.saturating_add(1),
+        Calls::Concurrent => instances.saturating_add(rested_max(instances)).saturating_add(1),
     }
 }
 
@@ -138,18 +146,22 @@ fn slots(calls: Calls, instances: u32) -> u32 {
 /// take 92; more than 5,500 were refused where it was tried, because each pool is one piece and the addresses between are not
 /// all free. None of it is memory until it is touched.
 fn address_space(instances: u32) -> u64 {
-    let slots = u64::from(slots(Calls::Single, instances)) + u64::from(slots(Calls::Concurrent, instances));
+    let slots = u64::from(slots_of(Calls::Single, instances)) + u64::from(slots_of(Calls::Concurrent, instances));
     let memories = slots * u64::from(MEMORIES_EACH) + ENGINES * u64::from(shared_memories(instances));
     memories * (MEMORY_RESERVATION + MEMORY_GUARD)
 }
 
-/// One of the gateway's engines, with `instances` slots.
+/// One of the gateway's engines, with `instances` slots that are put back as `slots` says.
 ///
 /// # Errors
 /// The pools do not fit ([`address_space`]).
-pub(crate) fn pooling(calls: Calls, instances: u32, metering: bool) -> anyhow::Result<Engine> {
+pub(super) fn pooling(calls: Calls, instances: u32, metering: bool, slots: Slots) -> anyhow::Result<Engine> {
+    let (scan, keep_memory, keep_table) = match slots {
+        Slots::Scanned => (Enabled::Auto, KEEP_MEMORY_BYTES, KEEP_TABLE_BYTES),
+        Slots::Whole => (Enabled::No, WHOLE_KEEP_MEMORY_BYTES, WHOLE_KEEP_TABLE_BYTES),
+    };
     let wanted = instances;
-    let instances = slots(calls, instances);
+    let instances = slots_of(calls, instances);
     // As many of each as all instances together may have, so that no tenant's components can use up what others need; what is
     // beyond that is counted before it is taken.
     let memories = instances.saturating_mul(MEMORIES_EACH).saturating_add(shared_memories(wanted));
@@ -165,10 +177,12 @@ pub(crate) fn pooling(calls: Calls, instances: u32, metering: bool) -> anyhow::R
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .table_elements(TABLE_ELEMENTS)
         .max_memory_size(usize::try_from(MEMORY_RESERVATION)?)
-        .linear_memory_keep_resident(KEEP_MEMORY_BYTES)
-        .table_keep_resident(KEEP_TABLE_BYTES)
-        .pagemap_scan(Enabled::Auto);
+        .linear_memory_keep_resident(keep_memory)
+        .table_keep_resident(keep_table)
+        .pagemap_scan(scan);
     let mut config = common(calls, metering);
+    // What is compiled here is the look at slots: no threads for that.
+    config.parallel_compilation(false);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config).map_err(anyhow::Error::from).with_context(|| {
         format!(
@@ -189,14 +203,21 @@ pub(crate) fn compiling(calls: Calls, metering: bool) -> anyhow::Result<Engine> 
 }
 
 /// Counts what runs, and wakes the clock where it sleeps because nothing did.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Pulse(Arc<Inner>);
 
-#[derive(Debug, Default)]
+impl std::fmt::Debug for Pulse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pulse").field("running", &self.0.running).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
 struct Inner {
     running: AtomicUsize,
     sleeps: AtomicBool,
     clock: OnceLock<Thread>,
+    engines: ArcSwap<Vec<EngineWeak>>,
 }
 
 impl Pulse {
@@ -230,36 +251,43 @@ impl Pulse {
     }
 }
 
-/// Moves the epoch on at every tick, until it is dropped.
-pub(crate) struct Clock(Arc<AtomicBool>);
+/// Moves the epoch of every engine on at every tick, until it is dropped.
+pub(crate) struct Clock {
+    stop: Arc<AtomicBool>,
+    pulse: Pulse,
+}
 
 impl Clock {
     /// `also` is called at every tick, and a few times a second while nothing runs.
-    pub(super) fn start(
-        engines: &Each<Engine>,
-        pulse: Pulse,
-        mut also: impl FnMut() + Send + 'static,
-    ) -> std::io::Result<Self> {
+    pub(super) fn start(pulse: Pulse, mut also: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, engines) = (Arc::clone(&stop), [engines.single.weak(), engines.concurrent.weak()]);
+        let (stopped, own) = (Arc::clone(&stop), pulse.clone());
         std::thread::Builder::new().name("epoch-clock".to_owned()).spawn(move || {
             let _first = pulse.0.clock.set(std::thread::current());
             let mut still = 0;
             while !stopped.load(Ordering::Relaxed) {
                 pulse.rest(&mut still);
-                for engine in &engines {
-                    let Some(engine) = engine.upgrade() else { return };
+                for engine in pulse.0.engines.load().iter().filter_map(EngineWeak::upgrade) {
                     engine.increment_epoch();
                 }
                 also();
             }
         })?;
-        Ok(Self(stop))
+        Ok(Self { stop, pulse: own })
+    }
+
+    /// Has these too from now on. Those before go on for as long as a guest of theirs runs.
+    pub(super) fn also(&self, engines: &Each<Engine>) {
+        self.pulse.0.engines.rcu(|before| {
+            let mut all: Vec<EngineWeak> = before.iter().filter(|engine| engine.upgrade().is_some()).cloned().collect();
+            all.extend([engines.single.weak(), engines.concurrent.weak()]);
+            all
+        });
     }
 }
 
 impl Drop for Clock {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
     }
 }

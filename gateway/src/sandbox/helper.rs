@@ -10,9 +10,8 @@
 use std::io::{IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -22,11 +21,9 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
-use super::compile::CHILDREN_MAX;
-use super::spawn::{ENDS, Work};
-
-/// The most bytes of a file's name (NAME_MAX in the kernel's limits.h).
-const NAME_MAX: usize = 255;
+use super::child::LOOK;
+use super::compiler::CHILDREN_MAX;
+use super::spawn::{ENDED, ENDS, ORDER_BYTES_MAX, Order, USED, Work, processor_time};
 
 /// Confines this process, and starts what the gateway at the other end of standard input asks for, until it is gone.
 ///
@@ -52,13 +49,13 @@ pub(crate) fn help(work: Work) -> anyhow::Result<()> {
         let (work, places) = (Arc::new(work), Arc::new(Semaphore::new(2 * CHILDREN_MAX)));
         loop {
             let asked = socket.async_io(Interest::READABLE, || receive(&socket)).await?;
-            let Some((name, ends)) = asked else { break };
+            let Some((order, ends)) = asked else { break };
             // Without a place its ends are closed, and its failure is seen by that.
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
             let work = Arc::clone(&work);
             tokio::spawn(async move {
                 // Nobody is there to be told of what fails here.
-                let _told = look_after(&work, &name, ends).await;
+                let _told = look_after(&work, &order, ends).await;
                 drop(place);
             });
         }
@@ -68,11 +65,11 @@ pub(crate) fn help(work: Work) -> anyhow::Result<()> {
 }
 
 /// The next message; nothing where there will be none.
-fn receive(socket: &UnixStream) -> std::io::Result<Option<(PathBuf, [OwnedFd; ENDS])>> {
-    let mut name = [0; NAME_MAX];
+fn receive(socket: &UnixStream) -> std::io::Result<Option<(Order, [OwnedFd; ENDS])>> {
+    let mut said = [0; ORDER_BYTES_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ENDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let told = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let told = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut said)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     if told.bytes == 0 {
         return Ok(None);
     }
@@ -81,10 +78,9 @@ fn receive(socket: &UnixStream) -> std::io::Result<Option<(PathBuf, [OwnedFd; EN
         RecvAncillaryMessage::ScmCredentials(_) | _ => None,
     });
     let ends: Vec<OwnedFd> = ends.flatten().collect();
-    let name = name.get(..told.bytes).unwrap_or_default();
-    let name = PathBuf::from(std::ffi::OsStr::from_bytes(name));
-    match (file_name(&name), <[OwnedFd; ENDS]>::try_from(ends)) {
-        (true, Ok(ends)) => Ok(Some((name, ends))),
+    let order = Order::read(said.get(..told.bytes).unwrap_or_default()).filter(|order| file_name(&order.name));
+    match (order, <[OwnedFd; ENDS]>::try_from(ends)) {
+        (Some(order), Ok(ends)) => Ok(Some((order, ends))),
         _ => Err(std::io::ErrorKind::InvalidData.into()),
     }
 }
@@ -95,14 +91,14 @@ fn file_name(name: &Path) -> bool {
     matches!((parts.next(), parts.next()), (Some(Component::Normal(only)), None) if only == name.as_os_str())
 }
 
-/// Starts a child, and tells its end; or ends it, where nobody wants to know any more.
-async fn look_after(work: &Work, name: &Path, ends: [OwnedFd; ENDS]) -> std::io::Result<()> {
+/// Starts a child, and tells what it used of the processor and its end; or ends it, where nobody wants to know any more.
+async fn look_after(work: &Work, order: &Order, ends: [OwnedFd; ENDS]) -> std::io::Result<()> {
     let [stdin, stdout, stderr, tells] = ends;
     let tells = std::os::unix::net::UnixStream::from(tells);
     tells.set_nonblocking(true)?;
     let mut tells = UnixStream::from_std(tells)?;
     let mut words = std::fs::File::from(stderr.try_clone()?);
-    let mut command = tokio::process::Command::from(work.child(&work.dir.join(name)));
+    let mut command = tokio::process::Command::from(work.child(&work.dir.join(&order.name), order));
     command.stdin(stdin).stdout(stdout).stderr(stderr).kill_on_drop(true);
     let started = command.spawn();
     // It keeps our ends of the pipes.
@@ -113,16 +109,29 @@ async fn look_after(work: &Work, name: &Path, ends: [OwnedFd; ENDS]) -> std::io:
             writeln!(words, "{error}")?;
             drop(words);
             // As of a child that ended with 1 (wait(2)).
-            return tells.write_i32(1 << 8).await;
+            return tell(&mut tells, ENDED, 1 << 8).await;
         }
     };
     drop(words);
+    let id = child.id();
     let mut nothing = [0];
-    let status = tokio::select! {
-        status = child.wait() => status?,
-        _closed = tells.read(&mut nothing) => return child.kill().await,
-    };
-    tells.write_i32(status.into_raw()).await
+    loop {
+        tokio::select! {
+            status = child.wait() => return tell(&mut tells, ENDED, i64::from(status?.into_raw())).await,
+            _closed = tells.read(&mut nothing) => return child.kill().await,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        if let Some(used) = id.and_then(processor_time) {
+            tell(&mut tells, USED, i64::try_from(used.as_millis()).unwrap_or(i64::MAX)).await?;
+        }
+    }
+}
+
+/// One message in one piece, as it is read.
+async fn tell(to: &mut UnixStream, what: u8, value: i64) -> std::io::Result<()> {
+    let mut message = [what; 9];
+    message[1..].copy_from_slice(&value.to_be_bytes());
+    to.write_all(&message).await
 }
 
 #[cfg(test)]

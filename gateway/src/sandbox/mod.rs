@@ -6,17 +6,23 @@
 mod artifacts;
 mod cache;
 mod call;
+mod child;
 mod compile;
+mod compiler;
 mod compose;
 mod ending;
 mod engine;
 mod fuel;
 mod handler;
 mod helper;
+mod inside;
+mod machine;
 mod meaning;
 mod memories;
 mod message;
 mod modules;
+mod places;
+mod pretend;
 mod reaper;
 mod recipe;
 mod rename;
@@ -25,6 +31,7 @@ mod responder;
 mod reuse;
 mod run;
 mod signature;
+mod slots;
 mod spawn;
 mod timed;
 mod turns;
@@ -33,6 +40,7 @@ mod whose;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::admission::Admitted;
@@ -43,16 +51,25 @@ use crate::store::Store;
 use crate::telemetry::{GuestLogs, Metrics, Record, Tasks};
 use crate::tenant::{Budget, Count};
 
-use engine::{Each, Pulse};
+use arc_swap::ArcSwapOption;
+
+use engine::Pulse;
+use inside::{Inside, Maker};
 use memories::Memories;
 use reuse::Resting;
 
 pub(crate) use artifacts::Report;
-pub(crate) use compile::{CompileError, Compiler, compile_in_child};
+pub(crate) use compile::{Begun, compile_in_child};
+pub(crate) use compiler::{CompileError, Compiler};
 pub(crate) use helper::help;
+pub(crate) use inside::Health;
+#[cfg(test)]
+pub(crate) use inside::{SWAP, UNCLEAN};
+pub(crate) use machine::Machine;
 pub(crate) use message::{Cause, Handled, Message};
 pub(crate) use recipe::{Dependency, Misfit, PARTS_MAX, Part, Recipe, Step};
 pub(crate) use reply::Reply;
+pub(crate) use slots::Slots;
 pub(crate) use spawn::{Helper, Starter, Work};
 
 /// Between two looks for instances that nobody used again.
@@ -75,7 +92,9 @@ pub(crate) struct Settings {
     pub(crate) metering: bool,
     /// Bytes of memories and tables of all instances together.
     pub(crate) memory: u64,
-    /// What compiling one component may take.
+    /// How slots are put back, where the machine lets us choose.
+    pub(crate) slots: Slots,
+    /// What compiling one component may take of memory, and of the processor's time.
     pub(crate) compile_memory: u64,
     pub(crate) compile_time: Duration,
     /// Whether compiling children confine themselves, and a gateway too.
@@ -91,7 +110,7 @@ impl Settings {
             ("guests, and as much again for what host calls copy", "sandbox.memory", self.memory.saturating_mul(2)),
             ("slots that stay warm", "sandbox.instances", engine::kept_bytes_max(self.instances)),
             ("compiled code", "sandbox.cache", self.cache_bytes),
-            ("compilers", "sandbox.compile_memory", self.compile_memory.saturating_mul(compile::CHILDREN_MAX as u64)),
+            ("compilers", "sandbox.compile_memory", self.compile_memory.saturating_mul(compiler::CHILDREN_MAX as u64)),
         ]
     }
 }
@@ -130,10 +149,12 @@ impl Instances {
 
 /// The engines and everything that is loaded in them.
 pub(crate) struct Sandbox {
-    components: cache::Components,
+    /// Nothing, while it is made anew.
+    inside: ArcSwapOption<Inside>,
+    maker: Arc<Maker>,
+    renewing: tokio::sync::Mutex<()>,
     around: Arc<Surroundings>,
     turns: Option<turns::Turns>,
-    _clock: engine::Clock,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -144,27 +165,37 @@ impl std::fmt::Debug for Sandbox {
 
 impl Sandbox {
     /// # Errors
-    /// In words for the operator: the pool does not fit the address space, or the folder is not writable.
+    /// In words for the operator: the pool does not fit the address space, its slots are not clean, or the folder is not writable.
     pub(crate) fn new(settings: &Settings, compiler: &Compiler, around: Surroundings) -> anyhow::Result<Self> {
-        let engines = Each::try_from(|calls| engine::pooling(calls, settings.instances, settings.metering))?;
         let reaper = reaper::Reaper::start()?;
         let beside = reaper.clone();
-        let evicted = (reaper.clone(), Arc::clone(&around.metrics));
-        let components = cache::Components::new(settings, &engines, compiler.artifacts(), evicted)?;
         let runners = tokio::runtime::Handle::current().metrics().num_workers();
-        let turns =
-            (settings.fair_turns && settings.metering).then(|| turns::Turns::start(runners, reaper)).transpose()?;
+        let turns = (settings.fair_turns && settings.metering)
+            .then(|| turns::Turns::start(runners, reaper.clone()))
+            .transpose()?;
         let look = turns.as_ref().map(turns::Turns::look);
         let Instances { resting, pulse, .. } = around.instances.clone();
         let mut looked = Instant::now();
-        let clock = engine::Clock::start(&engines, pulse, move || {
+        let clock = engine::Clock::start(pulse, move || {
             look.iter().for_each(|look| look());
             if looked.elapsed() > BETWEEN_EXPIRIES {
                 looked = Instant::now();
                 resting.expired().into_iter().for_each(|rested| beside.clear_away(Box::new(rested)));
             }
         })?;
-        Ok(Self { components, around: Arc::new(around), turns, _clock: clock })
+        let (settings, artifacts, metrics) = (settings.clone(), compiler.artifacts(), Arc::clone(&around.metrics));
+        let maker = Maker {
+            settings,
+            artifacts,
+            reaper,
+            metrics,
+            machine: Machine::here(),
+            clock,
+            distrusts: AtomicBool::new(false),
+        };
+        let inside = ArcSwapOption::from_pointee(maker.make()?);
+        let renewing = tokio::sync::Mutex::new(());
+        Ok(Self { inside, maker: Arc::new(maker), renewing, around: Arc::new(around), turns })
     }
 
     /// Bytes of memories and tables of all instances now, and at the most.
@@ -212,7 +243,8 @@ impl Sandbox {
         let started = Instant::now();
         let digest = admitted.routed.component().digest;
         let payer = &admitted.routed.tenant().ledger;
-        let component = self.components.load(digest, self.turns.as_ref(), payer).await.map_err(|error| {
+        let inside = self.inside()?;
+        let component = inside.components.load(digest, self.turns.as_ref(), payer).await.map_err(|error| {
             tracing::error!(target: "sandbox", %digest, %error, "a compiled component cannot be loaded");
             Fault::Internal
         })?;

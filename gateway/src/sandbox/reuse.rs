@@ -112,6 +112,13 @@ impl Resting {
         None
     }
 
+    /// All of them, of which none is used again.
+    pub(super) fn all(&self) -> Vec<Rested> {
+        let mut all = self.lines();
+        all.count = 0;
+        std::mem::take(&mut all.lines).into_values().flatten().collect()
+    }
+
     /// Those that nobody wanted for too long.
     pub(super) fn expired(&self) -> Vec<Rested> {
         let mut all = self.lines();

@@ -24,6 +24,7 @@ use super::memories::More;
 use super::message::{Cause, Handled};
 use super::reaper::Reaper;
 use super::reply::{CancelOnDrop, GuestBody, Reply};
+use super::reuse::Rested;
 use super::turns::Turns;
 use super::whose::Whose;
 use crate::admission::Admitted;
@@ -174,8 +175,11 @@ impl Instance {
         let (tenant, component) = (whose.admitted.routed.tenant(), whose.admitted.routed.component());
         let limits = whose.admitted.routed.limits();
         let rested = around.instances.resting.take(tenant.ledger.serial, component);
-        // A route may allow less memory than the one before.
-        let Some(mut rested) = rested.filter(|rested| rested.store.data().meter.peak() <= limits.memory) else {
+        // A route may allow less memory than the one before, and the engine may be another.
+        let may_answer = |rested: &Rested| {
+            rested.store.data().meter.peak() <= limits.memory && Engine::same(rested.store.engine(), engine)
+        };
+        let Some(mut rested) = rested.filter(may_answer) else {
             return Self::new(engine, around, whose, over);
         };
         let Whose { record, budget, chain, .. } = &whose;
@@ -236,16 +240,13 @@ impl Instance {
     async fn drive(mut self, component: Arc<Ready>, work: Work, cancelled: CancellationToken, reaper: Option<Reaper>) {
         let started = Instant::now();
         let before = self.service.as_ref().map_or(0, |(_, answered)| *answered);
-        if self.more_memories.is_none() {
-            let room = self.ending.around.instances.memories.room(component.memories, self.time, &cancelled).await;
-            match room {
-                Ok(room) => self.more_memories = room,
-                Err(fault) => {
-                    fault.into_iter().for_each(|fault| self.ending.record.fault(fault));
-                    self.ending.was_driven = true;
-                    return;
-                }
-            }
+        let ledger = Arc::clone(&self.admitted.routed.tenant().ledger);
+        // In this order: what ends an engine is heard by one or the other.
+        let stop = ledger.stop();
+        if let Err(fault) = self.may_begin(&component, &cancelled).await {
+            fault.into_iter().for_each(|fault| self.ending.record.fault(fault));
+            self.ending.was_driven = true;
+            return;
         }
         let ended = {
             let service = self.service.take();
@@ -257,14 +258,13 @@ impl Instance {
                 (&self.ending.record, started),
             );
             let work = tokio::time::timeout(self.time, work);
-            let stop = self.admitted.routed.tenant().ledger.stop();
             // In this order: a guest that ends in its first turn never waits for anything of these.
             tokio::select! {
                 biased;
                 ended = work => Some(ended),
                 () = cancelled.cancelled() => None,
                 () = stop.cancelled() => {
-                    self.ending.record.fault(Fault::Suspended);
+                    self.ending.record.fault(Fault::stopped(ledger.is_stopped()));
                     None
                 }
             }
@@ -298,7 +298,8 @@ impl Instance {
         self.ending.record.memory_peak(self.store.data().meter.peak());
         self.ending.record.guest_ended(started.elapsed());
         self.ending.was_driven = true;
-        if let Some(service) = answered.filter(|_| self.ending.record.first_fault().is_none()) {
+        let may_rest = self.ending.record.first_fault().is_none() && !component.ended.is_set();
+        if let Some(service) = answered.filter(|_| may_rest) {
             return self.rest(service, before + 1);
         }
         if let Some(reaper) = reaper.filter(|_| self.store.data().meter.peak() > LARGE_BYTES) {
@@ -306,6 +307,15 @@ impl Instance {
             drop(self.over.take());
             reaper.clear_away(Box::new(self));
         }
+    }
+
+    /// Waits for room for its memories. Nothing begins in an engine that has ended.
+    async fn may_begin(&mut self, component: &Ready, cancelled: &CancellationToken) -> Result<(), Option<Fault>> {
+        if self.more_memories.is_none() {
+            let memories = &self.ending.around.instances.memories;
+            self.more_memories = memories.room(component.memories, self.time, cancelled).await?;
+        }
+        if component.ended.is_set() { Err(Some(Fault::Renewed)) } else { Ok(()) }
     }
 
     /// Waits for another request, where its tenant wants that.

@@ -22,6 +22,7 @@ mod runs;
 mod rates;
 mod redis;
 mod scoped;
+mod settings;
 mod spread;
 mod text;
 mod users;
@@ -29,7 +30,6 @@ mod users;
 mod tests;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,97 +58,12 @@ pub(crate) use rates::Spent;
 pub(crate) use redis::{Topology, acl};
 pub(crate) use runs::{Claim, Due, HELD};
 pub(crate) use scoped::{Raw, Scoped};
+pub(crate) use settings::{Kind, Secret, Servers, Settings, Tls};
 pub(crate) use spread::SHARDS_MAX;
 use spread::Spread;
 pub(crate) use text::Text;
 pub(crate) use users::User;
 use users::Users;
-
-/// What the operator chose.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) kind: Kind,
-    pub(crate) prefix: Prefix,
-    /// By when one call must have answered.
-    pub(crate) timeout: Duration,
-    /// Whether tenants' rates hold for all gateways on this store together.
-    pub(crate) share_rates: bool,
-    /// What tenants' own users' passwords are made from, where they have such.
-    pub(crate) tenant_users: Option<Secret>,
-    /// For whichever Redis a tenant is moved to.
-    pub(crate) tls: Tls,
-}
-
-impl Settings {
-    /// Whether the keys are in a file that only one process may have open.
-    pub(crate) const fn is_embedded(&self) -> bool {
-        matches!(self.kind, Kind::Embedded(_))
-    }
-
-    /// How a person asks the server by redis-cli, without a user's name and password.
-    pub(crate) fn redis_cli(&self) -> String {
-        let Kind::Redis(servers) = &self.kind else { return "redis-cli".to_owned() };
-        let first = servers.urls.0.split(',').next().unwrap_or_default();
-        let (scheme, rest) = first.trim().split_once("://").unwrap_or(("redis", ""));
-        // A password may hold anything, so what stands before the last `@` goes first.
-        let rest = rest.rsplit_once('@').map_or(rest, |(_user, rest)| rest);
-        let host = rest.split(['/', '?']).next().unwrap_or_default();
-        let is_where_it_looks =
-            scheme == "redis" && ["", "localhost", "127.0.0.1"].contains(&host.trim_end_matches(":6379"));
-        match servers.topology {
-            Topology::Cluster => format!("redis-cli -c -u {scheme}://{host}"),
-            Topology::Single if !is_where_it_looks => format!("redis-cli -u {scheme}://{host}"),
-            // The sentinels say where the primary is.
-            Topology::Single | Topology::Sentinel => "redis-cli".to_owned(),
-        }
-    }
-}
-
-/// Which backend holds the keys.
-#[derive(Clone, Debug)]
-pub(crate) enum Kind {
-    /// A file of this process's own, in this folder.
-    Embedded(PathBuf),
-    Redis(Servers),
-}
-
-/// Where a Redis is, and how to connect to it.
-#[derive(Clone, Debug)]
-pub(crate) struct Servers {
-    /// One URL (`redis://…`, or `rediss://…` for TLS), or several with commas between; they may carry a password.
-    pub(crate) urls: Secret,
-    pub(crate) topology: Topology,
-    /// What sentinels call the primary.
-    pub(crate) primary: String,
-    /// Instead of the one that the URLs name.
-    pub(crate) user: Option<User>,
-    pub(crate) tls: Tls,
-}
-
-/// PEM texts for TLS to Redis.
-#[derive(Clone, Default)]
-pub(crate) struct Tls {
-    /// Whom to trust instead of the machine's certificate authorities.
-    pub(crate) ca: Option<Vec<u8>>,
-    /// The gateway's own certificate and key, for servers that ask for one.
-    pub(crate) pair: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls").field("ca", &self.ca.is_some()).field("pair", &self.pair.is_some()).finish()
-    }
-}
-
-/// A text that must not be printed.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(pub(crate) String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(secret)")
-    }
-}
 
 /// A value; keys and values are bytes.
 pub(crate) type Value = Vec<u8>;

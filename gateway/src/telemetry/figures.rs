@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use super::labels::Duration as DurationMetric;
 use super::last::Last;
 use super::latencies::{Counts, Latencies};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, NOBODY};
 use crate::fault::{Fault, Quotum};
 use crate::ids::{RequestId, TenantId};
 
@@ -152,8 +152,17 @@ pub(crate) struct Figures {
 
 impl Figures {
     pub(crate) fn new(tenant: TenantId, metrics: &Arc<Metrics>) -> Self {
+        Self::labelled(metrics.label_of(&tenant), tenant, metrics)
+    }
+
+    /// Of one that is the gateway's own: it takes no tenant's label.
+    pub(crate) fn aside(tenant: TenantId, metrics: &Arc<Metrics>) -> Self {
+        Self::labelled(NOBODY.to_owned(), tenant, metrics)
+    }
+
+    fn labelled(label: String, tenant: TenantId, metrics: &Arc<Metrics>) -> Self {
         Self {
-            label: metrics.label_of(&tenant),
+            label,
             tenant,
             metrics: Arc::clone(metrics),
             totals: Totals::default(),

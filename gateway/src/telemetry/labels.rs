@@ -35,6 +35,12 @@ pub(super) struct OfQuota {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfCheck {
+    pub(super) check: &'static str,
+    pub(super) result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct StorageCall {
     pub(super) call: &'static str,
     pub(super) outcome: &'static str,

@@ -19,8 +19,8 @@ use prometheus_client::registry::Registry;
 use super::access_log::AccessLog;
 use super::figures::{FaultSeen, Totals};
 use super::labels::{
-    Answer, Duration, OfCache, OfFault, OfMessage, OfQuota, OfSkipped, OfSlice, OfTenant, Seconds, SliceSeconds,
-    StorageCall,
+    Answer, Duration, OfCache, OfCheck, OfFault, OfMessage, OfQuota, OfSkipped, OfSlice, OfTenant, Seconds,
+    SliceSeconds, StorageCall,
 };
 use super::last::Last;
 use super::latencies::Latencies;
@@ -31,11 +31,21 @@ use crate::ids::TenantId;
 /// Faults of all tenants that are kept for whoever asks why.
 const FAULTS_KEPT: usize = 200;
 /// Whom requests belong to that belong to nobody, and the label of tenants beyond `metrics_tenants`.
-const NOBODY: &str = "-";
+pub(super) const NOBODY: &str = "-";
 const OTHERS: &str = "+";
 
 /// The first digits of a status.
 const STATUSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// What is looked at, and what may come of it.
+const CHECKS: [(&str, &str); 6] = [
+    ("slots", "clean"),
+    ("slots", "found"),
+    ("slots", "failed"),
+    ("canary", "clean"),
+    ("canary", "found"),
+    ("canary", "failed"),
+];
 
 /// All metrics. Cheap to update from anywhere; read by the admin listener.
 #[derive(Debug)]
@@ -68,6 +78,7 @@ pub(crate) struct Metrics {
     certificates_failed: Counter,
     compilations: Counter,
     component_loads: Counter,
+    isolation_checks: Family<OfCheck, Counter>,
     /// Connections to origins, and requests on one that was there; requests that waited for a place of their tenant.
     pub(crate) outbound_opened: Counter,
     pub(crate) outbound_reused: Counter,
@@ -79,6 +90,7 @@ pub(crate) struct Metrics {
     pub(crate) fleet_gateways: Gauge,
     pub(crate) config_generation: Gauge<u64, AtomicU64>,
     pub(crate) config_problems: Gauge,
+    pub(crate) config_loading: Gauge,
     /// Seconds since 1970 at which the first of the tenants' own certificates ends; 0 where there is none.
     pub(crate) certificate_expiry: Gauge,
     /// Of all together, for the dashboard.
@@ -133,6 +145,7 @@ impl Metrics {
             certificates_failed: Counter::default(),
             compilations: Counter::default(),
             component_loads: Counter::default(),
+            isolation_checks: Family::default(),
             outbound_opened: Counter::default(),
             outbound_reused: Counter::default(),
             outbound_waits: Counter::default(),
@@ -143,6 +156,7 @@ impl Metrics {
             fleet_gateways: Gauge::default(),
             config_generation: Gauge::default(),
             config_problems: Gauge::default(),
+            config_loading: Gauge::default(),
             certificate_expiry: Gauge::default(),
             totals: Totals::default(),
             storage_latencies: Latencies::default(),
@@ -157,6 +171,9 @@ impl Metrics {
         metrics.register_messages();
         metrics.register_outbound();
         metrics.register_store();
+        for (check, result) in CHECKS {
+            let _zero = metrics.isolation_checks.get_or_create(&OfCheck { check, result });
+        }
         for fault in Fault::ALL {
             let _zero = metrics.faults.get_or_create(&OfFault { kind: fault.kind() });
         }
@@ -249,6 +266,11 @@ impl Metrics {
             "Components mapped and linked, since they were not in memory",
             self.component_loads.clone(),
         );
+        r.register(
+            "isolation_checks",
+            "Looks at slots of the pools, and of a canary at what another left: clean, found, or failed",
+            self.isolation_checks.clone(),
+        );
         r.register("connections", "Open connections", self.connections.clone());
         r.register("requests_in_flight", "Requests being answered", self.requests_in_flight.clone());
         r.register("instances", "Instances running", self.instances.clone());
@@ -258,6 +280,11 @@ impl Metrics {
             self.fleet_gateways.clone(),
         );
         r.register("config_generation", "The number of the configuration in force", self.config_generation.clone());
+        r.register(
+            "config_loading",
+            "Tenants that are not served yet, because a component is being compiled",
+            self.config_loading.clone(),
+        );
         r.register("config_problems", "Problems in the configuration in force", self.config_problems.clone());
         r.register(
             "certificate_expiry_seconds",
@@ -316,6 +343,11 @@ impl Metrics {
 
     pub(crate) fn compiled(&self) {
         self.compilations.inc();
+    }
+
+    /// Counts a look, of `slots` or of the `canary`.
+    pub(crate) fn isolation_check(&self, check: &'static str, result: &'static str) {
+        self.isolation_checks.get_or_create(&OfCheck { check, result }).inc();
     }
 
     pub(crate) fn component_loaded(&self) {

@@ -120,7 +120,7 @@ impl Record {
         Self::of(metrics, Begun::Run, generation, &http::HeaderMap::new())
     }
 
-    /// Whose an instance is that waits for another request: nothing is done for it, and nothing is written of it.
+    /// Whose an instance is that waits for another request, or of a request of the gateway's own: nothing is written of it.
     pub(crate) fn of_nobody(metrics: &Arc<Metrics>) -> Arc<Self> {
         Self::of(metrics, Begun::Nothing, 0, &http::HeaderMap::new())
     }
@@ -129,7 +129,11 @@ impl Record {
         let id = RequestId::new();
         Arc::new(Self {
             metrics: Arc::clone(metrics),
-            trace: metrics.spans().map(|spans| Arc::new(Trace::begin(spans, headers, id))),
+            // What nobody asked for is in no trace.
+            trace: metrics
+                .spans()
+                .filter(|_| !matches!(begun, Begun::Nothing))
+                .map(|spans| Arc::new(Trace::begin(spans, headers, id))),
             id,
             started: Instant::now(),
             begun,

@@ -287,6 +287,12 @@ impl Ledger {
         self.heed();
     }
 
+    /// Ends what runs and what waits to run; what comes next may go on.
+    pub(super) fn interrupt(&self) {
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+        self.heed();
+    }
+
     fn heed(&self) {
         let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
         match (self.is_stopped(), stop.is_cancelled()) {

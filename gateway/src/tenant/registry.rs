@@ -58,6 +58,19 @@ impl Registry {
         }
     }
 
+    /// Ends what runs, of all tenants; what comes next may go on.
+    pub(crate) fn interrupt(&self) {
+        self.all().iter().for_each(|ledger| ledger.interrupt());
+    }
+
+    /// A ledger of the gateway's own, which is among no tenant's: in no list, no metric and no other gateway's sight.
+    pub(crate) fn aside(&self, id: &TenantId, quota: &Quota) -> Arc<Ledger> {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
+        let ledger = Arc::new(Ledger::new(id.clone(), serial, Figures::aside(id.clone(), &self.metrics)));
+        ledger.set(quota);
+        ledger
+    }
+
     /// The ledger of a tenant that there is.
     pub(crate) fn find(&self, id: &TenantId) -> Option<Arc<Ledger>> {
         self.ledgers().get(id).cloned()

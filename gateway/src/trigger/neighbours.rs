@@ -81,6 +81,7 @@ async fn walk(
             tenant.ledger.moved(fixed.body.len() as u64);
             return Ok(response::of_fixed(&fixed, is_head));
         }
+        Found::Loading(_) => return Err(Fault::Loading),
     };
     record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
     depth?;

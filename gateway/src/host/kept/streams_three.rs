@@ -103,13 +103,12 @@ where
 
 /// Waits for work on another thread. Where the guest asks no more, it is taken back if it has not begun.
 fn work<T>(task: &mut JoinHandle<T>, cx: &mut Context<'_>, finish: bool) -> Poll<Result<T, JoinError>> {
-    match Pin::new(&mut *task).poll(cx) {
-        Poll::Pending if finish => {
-            task.abort();
-            Pin::new(task).poll(cx)
-        }
-        done => done,
+    let done = Pin::new(&mut *task).poll(cx);
+    if finish && done.is_pending() {
+        task.abort();
+        return Pin::new(task).poll(cx);
     }
+    done
 }
 
 /// The content of a file.
@@ -230,11 +229,12 @@ impl<D> StreamProducer<D> for Names {
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
         let Some(task) = &mut self.task else { return Poll::Ready(Ok(self.told.tell(Ok(())))) };
-        let read = match Pin::new(task).poll(cx) {
+        let read = Pin::new(task).poll(cx);
+        if finish && read.is_pending() {
             // It goes on, for whoever asks next.
-            Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
-            read => ready!(read),
-        };
+            return Poll::Ready(Ok(StreamResult::Cancelled));
+        }
+        let read = ready!(read);
         self.task = None;
         Poll::Ready(Ok(match read {
             Ok(Ok(names)) if names.is_empty() => self.told.tell(Ok(())),

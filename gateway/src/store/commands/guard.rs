@@ -68,7 +68,7 @@ pub(super) fn of(rule: &Rule, keys: &[usize], arguments: &[Vec<u8>]) -> Option<G
         }
         Bound::Replaces => replaces(rule, keys, arguments),
         Bound::Renames => Some(guard!("light", "replaces", 2_usize)),
-        Bound::Bits => Some(guard!("light", "replaces", 1_usize)),
+        Bound::Bits => Some(guard!("bits")),
         Bound::Expires => Some(guard!("light", "expires", 1_usize)),
         Bound::Copies => {
             let replaces = arguments.iter().skip(2).any(|option| upper(option) == b"REPLACE");

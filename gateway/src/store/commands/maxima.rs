@@ -116,13 +116,13 @@ fn no_pattern_is_sent() {
         "HSCAN k 0 MATCH MATCH MATCH a*",
     ] {
         let sent = prepared(text).unwrap();
-        assert!(!sent.words().iter().any(|word| word.contains(&b'a')), "{text}: {:?}", sent.words());
+        assert!(!sent.words().iter().skip(2).any(|word| word.contains(&b'a')), "{text}: {:?}", sent.words());
     }
     assert!(prepared("SSCAN k 0 a*").is_err() && prepared("SSCAN k 0 MATCH").is_err());
 }
 
 /// What depends on what is at the keys: how these are made, at the bound, one past it, and what is said of that.
-const ON_THE_SERVER: [(&[&str], &str, &str, &str); 27] = [
+const ON_THE_SERVER: [(&[&str], &str, &str, &str); 28] = [
     (&["SADD k {0..9999}:m%"], "SMEMBERS k", "SMEMBERS k", "it would go through too many elements"),
     (
         &["HSET k a #1000000 b #1000000 c #1000000", "HSET k d #900000"],
@@ -175,6 +175,7 @@ const ON_THE_SERVER: [(&[&str], &str, &str, &str); 27] = [
     (&["HSET k {0..999}:f%,v"], "HSET k f #300000", "HSET k g #300000", "a value of a hash with more than 1000 fields"),
     (&["RPUSH k #200000 #1048576"], "LPOP k 1", "LPOP k 2", "several elements at once may have 256 KiB"),
     (&["RPUSH k {0..49999}:e"], "LREM k 0 none", "LREM k 0 none", "it would compare more than 50000 elements"),
+    (&["SET k #1048576"], "BITOP OR d k k k k", "BITOP OR d k k k k l", "the longest source, times how many"),
     (&["APPEND k #1048575"], "APPEND k x", "APPEND k y", "a value may have 1 MiB"),
     (
         &["XGROUP CREATE k {0..1}:g% 0 MKSTREAM", "XADD k 1-1 f v"],

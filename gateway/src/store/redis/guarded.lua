@@ -276,6 +276,18 @@ function checks.insert(length, longest)
   return checks.walk(length, WALK) or checks.room(1, 'LLEN', 1, longest, longest, 0, 1)
 end
 
+-- Each byte of the longest source, for each source.
+function checks.bits()
+  local longest = 0
+  for i = 2, own do
+    local length = redis.pcall('STRLEN', KEYS[i])
+    if is_error(length) then return length end
+    longest = math.max(longest, length)
+  end
+  if longest * (own - 1) > READ then return no('bits') end
+  if not is_light({ KEYS[1] }) then return no('replaces') end
+end
+
 -- A list's element that goes to another, and passes through here.
 function checks.moves(side)
   local element = redis.pcall('LINDEX', KEYS[1], side == 'LEFT' and 0 or -1)

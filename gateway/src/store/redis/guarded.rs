@@ -65,6 +65,7 @@ fn why(word: &str) -> &'static str {
         "replaces" => "what would be replaced has more than 10000 elements or 32 MiB; DEL it first",
         "frees" => "it would free more than 32 MiB at once; name fewer",
         "pops" => "several elements at once may have 256 KiB; take one at a time",
+        "bits" => "the longest source, times how many there are, may have 4 MiB; combine them in parts",
         "moves" => "an element that is moved may have 256 KiB; take it and add it instead",
         "walk" => "it would compare more than 50000 elements or 16 MiB (2000 where COUNT is 0); use a shorter list",
         "trims" => "it would free more than 32 MiB at once; trim in smaller steps, or DEL the key",

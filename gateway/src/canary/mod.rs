@@ -1,0 +1,141 @@
+//! A pair of tenants of the gateway's own: one leaves secrets wherever a guest can leave something, the other looks for them.
+//!
+//! They are in the pools, the store, the caches and the log of everybody, a few times a minute, under identities that no file can
+//! name; no list, metric or line of the access log has them. What they find ends the engines and everything that runs in them,
+//! refuses requests until there are new ones, and is alarmed. Beside them, a slot of each pool is looked at for itself.
+
+mod pair;
+mod round;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::TenantId;
+use crate::request::Road;
+use crate::sandbox::{Compiler, Health, Machine};
+use crate::tenant::Registry;
+
+use pair::{CACHE_BYTES, Kind, Pair};
+use round::Round;
+
+/// What the log says where one tenant saw what is another's; `tollgate explain` has its story.
+const NOT_APART: &str = "E0506";
+
+/// How often it looks.
+struct Pace {
+    first: Duration,
+    every: Duration,
+}
+
+const PACE: Pace = Pace { first: Duration::from_secs(10), every: Duration::from_secs(20) };
+const PACE_OF_TESTS: Pace = Pace { first: Duration::ZERO, every: Duration::from_millis(100) };
+/// All of one round; each of its requests has a deadline of its own.
+const ROUND_MAX: Duration = Duration::from_secs(60);
+
+/// What it needs to look.
+pub(crate) struct Canary {
+    pub(crate) road: Arc<Road>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) compiler: Arc<Compiler>,
+    /// The folder of tenants' logs.
+    pub(crate) logs: PathBuf,
+    /// Whether the pair looks, or only slots are looked at.
+    pub(crate) watches: bool,
+    /// Whether it may use the store, where nobody has to make a user for it first.
+    pub(crate) stores: bool,
+}
+
+/// Those that may keep responses, and how many bytes of them.
+pub(crate) fn caches() -> impl Iterator<Item = (TenantId, u64)> {
+    Kind::ALL.into_iter().flat_map(Kind::sides).map(|id| (id, CACHE_BYTES))
+}
+
+impl Canary {
+    /// Looks for as long as the process serves.
+    pub(crate) async fn keep(self) {
+        let machine = Machine::here();
+        let pace = if machine.is_real() { PACE } else { PACE_OF_TESTS };
+        tokio::time::sleep(pace.first).await;
+        let mut pairs = Vec::new();
+        while !self.road.tasks.is_draining() {
+            self.look_at_slots().await;
+            if self.watches {
+                if pairs.is_empty() {
+                    pairs = self.pairs().await;
+                }
+                for pair in &pairs {
+                    self.round(pair, machine.plants()).await;
+                }
+            }
+            tokio::time::sleep(pace.every).await;
+        }
+    }
+
+    /// One of each kind; none where they cannot be compiled now.
+    async fn pairs(&self) -> Vec<Pair> {
+        match self.compiled().await {
+            Ok(()) => Kind::ALL.map(|kind| Pair::new(kind, &self.registry, self.stores)).into(),
+            Err(error) => {
+                self.road.metrics.isolation_check("canary", "failed");
+                let error = format!("{error:#}");
+                tracing::warn!(target: "isolation", error, "the canaries cannot be compiled; they are tried again");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Has them compiled, where they are not yet.
+    async fn compiled(&self) -> anyhow::Result<()> {
+        for kind in Kind::ALL {
+            let [side, _] = kind.sides();
+            let _report = self.compiler.prepare(&side, kind.digest(), async || Ok(Arc::from(kind.wasm()))).await?;
+        }
+        Ok(())
+    }
+
+    async fn look_at_slots(&self) {
+        let road = Arc::clone(&self.road);
+        let health = tokio::task::spawn_blocking(move || road.sandbox.health()).await;
+        match health.unwrap_or(Health::Fine) {
+            Health::Fine => {}
+            Health::Swappable => {
+                if let Err(error) = self.road.sandbox.renew_gently().await {
+                    let error = format!("{error:#}");
+                    tracing::warn!(target: "isolation", error, "there is no room for two engines: all that runs is ended");
+                    self.renew().await;
+                }
+            }
+            Health::Unclean => self.renew().await,
+        }
+    }
+
+    /// One look of a pair at what its other half left, and what follows from it.
+    async fn round(&self, pair: &Pair, plants: bool) {
+        let round = Round::new(&self.road, &self.logs, pair);
+        let outcome = tokio::time::timeout(ROUND_MAX, round.run(plants)).await;
+        let outcome = outcome.unwrap_or_else(|_elapsed| round::Outcome::failed("it took too long"));
+        self.road.metrics.isolation_check("canary", outcome.result());
+        if let Some(failed) = outcome.failed.filter(|_| outcome.found.is_empty()) {
+            tracing::warn!(target: "isolation", kind = pair.kind.name(), failed, "the canaries could not look at all");
+        }
+        if outcome.found.is_empty() {
+            return;
+        }
+        let found = outcome.found.join(", ");
+        tracing::error!(
+            target: "isolation", code = NOT_APART, kind = pair.kind.name(), found,
+            "a tenant of the gateway's own saw what another one left: all that runs is ended, and engines are made anew"
+        );
+        if outcome.found.iter().any(|place| pair::is_of_slots(place)) {
+            self.road.sandbox.distrust_slots();
+        }
+        self.renew().await;
+    }
+
+    /// Ends all that runs and forgets all that is kept.
+    async fn renew(&self) {
+        self.road.sandbox.renew(|| self.registry.interrupt()).await;
+        self.road.caches.forget();
+    }
+}

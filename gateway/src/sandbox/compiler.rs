@@ -1,0 +1,221 @@
+//! Has components compiled, each once, by children that take their tenants' turns; and remembers what came of it.
+//!
+//! What is remembered as refused, on disk, is a verdict about the component itself, within bounds that are noted with it: it is not
+//! tried again under the same ones. What the machine is to blame for (a child that was killed, or stood still) is forgotten.
+//!
+//! Limit: [`CHILDREN_MAX`] children, each on half of the processors.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::artifacts::{Artifacts, Bounds, Report};
+use super::child::{self, Ended, HEAVY_STEPS, IDLE_MAX, NICENESS, Orders, STARVED_AFTER};
+use super::compile::REPORT_BYTES_MAX;
+use super::engine::{self, Each};
+use super::places::{Place, Places};
+use super::recipe::Misfit;
+use super::spawn::{Order, Starter, Work};
+use super::{Settings, pretend};
+use crate::ids::{Digest, TenantId};
+use crate::telemetry::Metrics;
+
+/// Children at once.
+pub(super) const CHILDREN_MAX: usize = 2;
+
+/// Why a component cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub(crate) enum CompileError {
+    #[error("it is not a valid component: {0}")]
+    Invalid(String),
+    #[error("{0}")]
+    NoHandler(String),
+    /// Its parts cannot be joined.
+    #[error("{0}")]
+    Misfit(Misfit),
+    #[error("compiling took more than {0:?} of processor time")]
+    TookTooLong(Duration),
+    #[error("compiling ended the compiler: {0}")]
+    Crashed(String),
+    #[error("the compiler said more than {} KiB", REPORT_BYTES_MAX >> 10)]
+    TooMuchSaid,
+    #[error("the compiler used no processor time for {0:?}")]
+    Idle(Duration),
+    #[error("the compiler was killed by {0}, as the kernel does where memory is short")]
+    Killed(String),
+    #[error("the compiler could not be run: {0}")]
+    Failed(String),
+}
+
+impl CompileError {
+    /// Whether it is a verdict about the component, which will be the same next time. Otherwise the machine is to blame.
+    pub(crate) const fn is_of_component(&self) -> bool {
+        match self {
+            Self::Invalid(_)
+            | Self::NoHandler(_)
+            | Self::Misfit(_)
+            | Self::TookTooLong(_)
+            | Self::Crashed(_)
+            | Self::TooMuchSaid => true,
+            Self::Idle(_) | Self::Killed(_) | Self::Failed(_) => false,
+        }
+    }
+}
+
+/// Runs children, a few at a time.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    artifacts: Artifacts,
+    starter: Starter,
+    work: Work,
+    time: Duration,
+    places: Places,
+    /// Which of [`NICENESS`] a child begins with: further on while the machine is so busy that those before got nothing done.
+    step: AtomicUsize,
+    /// Digests that somebody compiles now: whoever else wants one waits for it.
+    under_way: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Compiler {
+    /// # Errors
+    /// In words for the operator: the folder of compiled components cannot be used.
+    pub(crate) fn open(settings: &Settings, starter: Starter, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+        Ok(Self {
+            artifacts: Artifacts::open(
+                &settings.compiled,
+                &Each::try_from(|calls| engine::compiling(calls, settings.metering))?,
+            )?,
+            starter,
+            work: Work::of(settings),
+            time: settings.compile_time,
+            places: Places::new(CHILDREN_MAX),
+            step: AtomicUsize::new(0),
+            under_way: Mutex::default(),
+            metrics,
+        })
+    }
+
+    /// The folder that it compiles into.
+    pub(super) fn artifacts(&self) -> Artifacts {
+        self.artifacts.clone()
+    }
+
+    const fn bounds(&self) -> Bounds {
+        Bounds::of(self.work.memory, self.time)
+    }
+
+    /// What came of a component that was compiled before.
+    pub(crate) fn known(&self, digest: Digest) -> Option<Result<Report, CompileError>> {
+        let report = self.artifacts.report(digest).map(Ok);
+        report.or_else(|| self.artifacts.refusal(digest, &self.bounds()).map(Err))
+    }
+
+    /// The report of a component of this tenant's, compiling it first where nobody has. Its bytes are read when it is the tenant's
+    /// turn: a thousand that wait are no memory.
+    ///
+    /// # Errors
+    /// [`CompileError`]: what is wrong with the component, or with compiling it.
+    pub(crate) async fn prepare<R: Future<Output = Result<Arc<[u8]>, CompileError>>>(
+        &self,
+        tenant: &TenantId,
+        digest: Digest,
+        read: impl Fn() -> R,
+    ) -> Result<Report, CompileError> {
+        let mut tries = 0;
+        loop {
+            // A place first: who waits for one holds up nobody who wants the same component.
+            let place = self.places.take(tenant).await;
+            if let Some(known) = self.known(digest) {
+                return known;
+            }
+            let one = self.alone(digest);
+            let Ok(_alone) = one.0.try_lock() else {
+                // Somebody compiles this very component. There is nothing to do in a place meanwhile.
+                drop(place);
+                drop(one.0.lock().await);
+                if let Some(known) = self.known(digest) {
+                    return known;
+                }
+                continue;
+            };
+            let wasm = read().await?;
+            match self.compile(&place, digest, &wasm, tries).await {
+                Ok(report) => return Ok(report),
+                Err(Ended::Starved) => tries += 1,
+                Err(Ended::With(error)) => return Err(error),
+            }
+        }
+    }
+
+    async fn compile(&self, place: &Place, digest: Digest, wasm: &[u8], tries: usize) -> Result<Report, Ended> {
+        let steps = if place.is_light { NICENESS.len() } else { HEAVY_STEPS };
+        let step = tries.max(self.step.load(Ordering::Relaxed)).min(steps - 1);
+        let code = self.artifacts.scratch().map_err(failed)?;
+        let orders = Orders {
+            starter: &self.starter,
+            work: &self.work,
+            order: Order {
+                name: code.file_name().unwrap_or_default().into(),
+                nice: NICENESS.get(step).copied().unwrap_or_default(),
+                pretend: pretend::told(digest),
+            },
+            time: self.time,
+            // The last try is not the first one again.
+            starved_after: (step + 1 < steps).then_some(STARVED_AFTER),
+            idle_max: IDLE_MAX,
+        };
+        let began = Instant::now();
+        let ended = child::run(&orders, wasm, place).await;
+        if matches!(ended, Err(Ended::Starved)) {
+            self.step.fetch_max(step + 1, Ordering::Relaxed);
+        } else if place.used() * 2 > began.elapsed() {
+            // The machine is busy no more: the next one is nicer.
+            self.step.store(step.saturating_sub(1), Ordering::Relaxed);
+        }
+        match ended {
+            Ok(report) => {
+                self.metrics.compiled();
+                Ok(self.artifacts.keep(digest, code, report).map_err(failed)?)
+            }
+            Err(Ended::Starved) => {
+                tracing::info!(target: "sandbox", %digest, nice = orders.order.nice, "a compiler is starved, and is begun anew as a less nice one");
+                Err(Ended::Starved)
+            }
+            Err(Ended::With(error)) => {
+                self.metrics.compiled();
+                if error.is_of_component()
+                    && let Err(cause) = self.artifacts.keep_refusal(digest, &error, &self.bounds())
+                {
+                    tracing::warn!(target: "sandbox", %digest, %cause, "a refused component cannot be remembered");
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// What is locked while a digest is compiled, until it is dropped.
+    fn alone(&self, digest: Digest) -> Alone<'_> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        Alone(Arc::clone(under_way.entry(digest).or_default()), self, digest)
+    }
+}
+
+struct Alone<'c>(Arc<tokio::sync::Mutex<()>>, &'c Compiler, Digest);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let mut under_way = self.1.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        // The map's own, and this one.
+        if Arc::strong_count(&self.0) == 2 {
+            under_way.remove(&self.2);
+        }
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> CompileError {
+    CompileError::Failed(error.to_string())
+}

@@ -1,0 +1,224 @@
+//! What is made anew where slots were found unclean, or one tenant saw what is another's: the engines and all that is loaded in them.
+//!
+//! Security: between the end of one and the beginning of the next nothing runs ([`Fault::Renewed`]), and the next one begins only after
+//! its slots were looked at.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::artifacts::Artifacts;
+use super::cache::Components;
+use super::engine::{self, Clock, Each};
+use super::machine::Machine;
+use super::reaper::Reaper;
+use super::slots::{self, Between, Looked, Looker, Slots};
+use super::{Sandbox, Settings};
+use crate::fault::Fault;
+use crate::telemetry::Metrics;
+
+/// What the log says where slots are not clean, and where they could not stay so; `tollgate explain` has their stories.
+pub(crate) const UNCLEAN: &str = "W0505";
+pub(crate) const SWAP: &str = "W0504";
+
+/// After which an engine that could not be made is tried again. Until then everybody is refused.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Set once nothing of an engine may run any more.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ended(Arc<AtomicBool>);
+
+impl Ended {
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The engines, what is loaded in them, and what looks at their slots.
+pub(super) struct Inside {
+    pub(super) components: Components,
+    pub(super) slots: Slots,
+    lookers: Each<Looker>,
+    ended: Ended,
+}
+
+/// What makes them.
+pub(super) struct Maker {
+    pub(super) settings: Settings,
+    pub(super) artifacts: Artifacts,
+    pub(super) reaper: Reaper,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) machine: Machine,
+    pub(super) clock: Clock,
+    /// Whether what the kernel says of pages was wrong once.
+    pub(super) distrusts: AtomicBool,
+}
+
+impl Maker {
+    /// With slots that are put back by what the kernel says of them, where that can be relied upon, and whole where not.
+    ///
+    /// # Errors
+    /// In words for the operator: the pools do not fit, or slots are not clean even where they are put back whole.
+    pub(super) fn make(&self) -> anyhow::Result<Inside> {
+        if self.may_scan() {
+            let inside = self.with(Slots::Scanned)?;
+            if inside.look(self)? == Looked::Clean {
+                return Ok(inside.told());
+            }
+        }
+        let inside = self.with(Slots::Whole)?;
+        anyhow::ensure!(
+            !matches!(inside.look(self)?, Looked::Unclean(_)),
+            "slots of the instance pools are not clean when they are given on, however they are put back: on this machine one \
+             tenant's memory cannot be kept from the next one's (tollgate explain {UNCLEAN})"
+        );
+        Ok(inside.told())
+    }
+
+    /// Whether the kernel can be asked which pages were written: somebody wants that, and none of them can be in swap.
+    fn may_scan(&self) -> bool {
+        match self.machine.swap() {
+            _ if self.settings.slots == Slots::Whole || self.distrusts.load(Ordering::Relaxed) => false,
+            None => true,
+            Some(area) => {
+                tracing::warn!(
+                    target: "isolation", code = SWAP, area,
+                    "pages of guests' memory may be swapped out: slots are put back whole, which costs each request (MemorySwapMax=0)"
+                );
+                false
+            }
+        }
+    }
+
+    fn with(&self, slots: Slots) -> anyhow::Result<Inside> {
+        let Settings { instances, metering, .. } = self.settings;
+        let engines = Each::try_from(|calls| engine::pooling(calls, instances, metering, slots))?;
+        let lookers = Each::try_from(|calls| Looker::new(engines.of(calls), metering))?;
+        let ended = Ended::default();
+        let evicted = (self.reaper.clone(), Arc::clone(&self.metrics));
+        let components = Components::new(&self.settings, (&engines, ended.clone()), self.artifacts.clone(), evicted)?;
+        self.clock.also(&engines);
+        Ok(Inside { components, slots, lookers, ended })
+    }
+}
+
+impl Inside {
+    fn told(self) -> Self {
+        tracing::info!(target: "isolation", slots = self.slots.name(), "slots of the instance pools were looked at");
+        self
+    }
+
+    /// Looks at one slot of each pool, counts what comes of it, and says so where it is bad.
+    ///
+    /// # Errors
+    /// No slot is free.
+    fn look(&self, of: &Maker) -> anyhow::Result<Looked> {
+        let is_pretended = self.slots == Slots::Scanned && of.machine.has_unclean_slots();
+        let between = if is_pretended { Between::LeftAsItIs } else { Between::PutBack };
+        let looked = slots::look(&self.lookers, between);
+        let result = match &looked {
+            Ok(Looked::Clean) => "clean",
+            Ok(Looked::Unclean(_)) => "found",
+            Ok(Looked::Missed) | Err(_) => "failed",
+        };
+        of.metrics.isolation_check("slots", result);
+        let looked = looked?;
+        if let Looked::Unclean(_) = looked {
+            of.distrusts.store(true, Ordering::Relaxed);
+            let (slots, places) = (self.slots.name(), looked.places());
+            tracing::error!(
+                target: "isolation", code = UNCLEAN, slots, places,
+                "a slot of the instance pools was given on with what somebody had written into it"
+            );
+        }
+        Ok(looked)
+    }
+}
+
+/// What came of a look at the slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// They may be given on.
+    Fine,
+    /// They may be in swap before long: others are to be had, without ending anybody's request.
+    Swappable,
+    /// They were not clean.
+    Unclean,
+}
+
+impl Sandbox {
+    /// Looks at a free slot of each pool, and at where pages may go. It works for some milliseconds.
+    pub(crate) fn health(&self) -> Health {
+        let Some(inside) = self.inside.load_full() else { return Health::Fine };
+        match inside.look(&self.maker) {
+            Ok(Looked::Unclean(_)) => Health::Unclean,
+            Ok(_) if inside.slots == Slots::Scanned && self.maker.machine.swap().is_some() => Health::Swappable,
+            Ok(_) => Health::Fine,
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(target: "isolation", error, "slots could not be looked at");
+                Health::Fine
+            }
+        }
+    }
+
+    /// Has slots be put back whole from the next engines on: some were not clean.
+    pub(crate) fn distrust_slots(&self) {
+        self.maker.distrusts.store(true, Ordering::Relaxed);
+    }
+
+    /// Has what is begun from now on run in engines that are new. What runs goes on.
+    ///
+    /// # Errors
+    /// They cannot be made beside the old ones.
+    pub(crate) async fn renew_gently(&self) -> anyhow::Result<()> {
+        let _one = self.renewing.lock().await;
+        let new = self.make().await?;
+        self.inside.store(Some(Arc::new(new)));
+        Ok(())
+    }
+
+    /// Ends all that runs, and refuses what comes, until there are engines that are new. `interrupt` ends what waits for something.
+    pub(crate) async fn renew(&self, interrupt: impl Fn()) {
+        let _one = self.renewing.lock().await;
+        if let Some(old) = self.inside.swap(None) {
+            old.ended.0.store(true, Ordering::Release);
+        }
+        interrupt();
+        self.around
+            .instances
+            .resting
+            .all()
+            .into_iter()
+            .for_each(|rested| self.maker.reaper.clear_away(Box::new(rested)));
+        loop {
+            match self.make().await {
+                Ok(new) => {
+                    tracing::warn!(target: "isolation", slots = new.slots.name(), "the engines are new, and serve");
+                    self.inside.store(Some(Arc::new(new)));
+                    return;
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(target: "isolation", error, "no engine can be made: nobody is served, and it is tried again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn make(&self) -> anyhow::Result<Inside> {
+        let maker = Arc::clone(&self.maker);
+        tokio::task::spawn_blocking(move || maker.make()).await.context("making it panicked")?
+    }
+
+    /// The engines that serve.
+    ///
+    /// # Errors
+    /// [`Fault::Renewed`] while there are none.
+    pub(super) fn inside(&self) -> Result<Arc<Inside>, Fault> {
+        self.inside.load_full().ok_or(Fault::Renewed)
+    }
+}

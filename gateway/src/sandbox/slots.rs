@@ -1,0 +1,200 @@
+//! Whether slots of the pools are clean when they are given on: looked at with the engines that serve, in one of their free slots.
+//!
+//! A small module of ours writes into its image, its memory, its heap and a table of a thousand elements, and ends; another instance of
+//! it must find nothing of that. Whether both had the same memory is seen by its address, and the table is the pool's that was given
+//! back last. It is compiled in this process and not in the child: it is nobody's but ours, and the same few bytes each time.
+
+use anyhow::Context as _;
+use wasmtime::{Engine, Instance, Module, Store};
+
+use super::engine::{Calls, Each};
+
+/// `wat/slot.wat`.
+const LOOKER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/slot.wasm"));
+
+/// What a look is about, by the bits of what it returns.
+const PLACES: [&str; 4] = ["its image", "its memory", "its heap", "its table"];
+
+/// Tries to have the same slot again: somebody else may take it between.
+const TRIES: u32 = 5;
+
+/// More ticks than there are while it runs.
+const TICKS: u64 = 1 << 40;
+
+/// How the pools put slots back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slots {
+    /// What the kernel says was written (`pagemap_scan`).
+    Scanned,
+    /// All of it.
+    Whole,
+}
+
+impl Slots {
+    /// The stable name, in the file and in the log.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Scanned => "scanned",
+            Self::Whole => "whole",
+        }
+    }
+}
+
+/// What a look came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looked {
+    Clean,
+    /// Which of [`PLACES`] had something in them.
+    Unclean(u32),
+    /// The slot was somebody else's each time.
+    Missed,
+}
+
+impl Looked {
+    /// In words: where something was.
+    pub(crate) fn places(self) -> String {
+        let Self::Unclean(bits) = self else { return String::new() };
+        let of = PLACES.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1);
+        of.map(|(_, place)| *place).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What becomes of the slot between the two instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Between {
+    PutBack,
+    /// Nothing: the second looks at what the first left. For tests of what is found.
+    LeftAsItIs,
+}
+
+/// Looks at slots of one engine.
+pub(super) struct Looker {
+    engine: Engine,
+    module: Module,
+    is_metered: bool,
+}
+
+impl Looker {
+    /// # Errors
+    /// The module does not fit the engine, which is a build fault.
+    pub(super) fn new(engine: &Engine, is_metered: bool) -> anyhow::Result<Self> {
+        let module = Module::new(engine, LOOKER).map_err(anyhow::Error::from).context("the look at slots")?;
+        Ok(Self { engine: engine.clone(), module, is_metered })
+    }
+
+    /// # Errors
+    /// No slot is free, or the machine fails.
+    pub(super) fn look(&self, between: Between) -> anyhow::Result<Looked> {
+        for _try in 0..TRIES {
+            let mut first = self.instance()?;
+            first.call("write")?;
+            let at = first.memory()?;
+            let mut second = match between {
+                Between::PutBack => {
+                    drop(first);
+                    self.instance()?
+                }
+                Between::LeftAsItIs => first,
+            };
+            let found = second.look()?;
+            match (found, second.memory()? == at) {
+                (0, true) => return Ok(Looked::Clean),
+                (0, false) => {}
+                // Whosever it was: it is somebody's.
+                (found, _) => return Ok(Looked::Unclean(found)),
+            }
+        }
+        Ok(Looked::Missed)
+    }
+
+    fn instance(&self) -> anyhow::Result<Looking> {
+        let mut store = Store::new(&self.engine, ());
+        store.set_epoch_deadline(TICKS);
+        if self.is_metered {
+            store.set_fuel(u64::MAX)?;
+        }
+        let instance = Instance::new(&mut store, &self.module, &[])?;
+        Ok(Looking { store, instance })
+    }
+}
+
+/// One instance.
+struct Looking {
+    store: Store<()>,
+    instance: Instance,
+}
+
+impl Looking {
+    fn call(&mut self, name: &str) -> anyhow::Result<()> {
+        Ok(self.instance.get_typed_func::<(), ()>(&mut self.store, name)?.call(&mut self.store, ())?)
+    }
+
+    fn look(&mut self) -> anyhow::Result<u32> {
+        Ok(self.instance.get_typed_func::<(), u32>(&mut self.store, "look")?.call(&mut self.store, ())?)
+    }
+
+    /// Where its memory is.
+    fn memory(&mut self) -> anyhow::Result<usize> {
+        let memory = self.instance.get_memory(&mut self.store, "memory").context("it has no memory")?;
+        Ok(memory.data_ptr(&self.store).addr())
+    }
+}
+
+/// Of both engines, the worse of what was found.
+///
+/// # Errors
+/// As of [`Looker::look`].
+pub(super) fn look(lookers: &Each<Looker>, between: Between) -> anyhow::Result<Looked> {
+    let mut worst = Looked::Clean;
+    for calls in [Calls::Single, Calls::Concurrent] {
+        match lookers.of(calls).look(between)? {
+            Looked::Clean => {}
+            Looked::Missed => worst = Looked::Missed,
+            unclean @ Looked::Unclean(_) => return Ok(unclean),
+        }
+    }
+    Ok(worst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine::pooling;
+    use super::*;
+
+    fn lookers(slots: Slots) -> Each<Looker> {
+        Each::try_from(|calls| Looker::new(&pooling(calls, 4, true, slots)?, true)).unwrap()
+    }
+
+    #[test]
+    fn a_slot_is_clean_for_the_next_one_however_it_is_put_back() {
+        for slots in [Slots::Scanned, Slots::Whole] {
+            let lookers = lookers(slots);
+            for _again in 0..3 {
+                assert_eq!(look(&lookers, Between::PutBack).unwrap(), Looked::Clean, "{slots:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_slot_that_nobody_put_back_is_found() {
+        for slots in [Slots::Scanned, Slots::Whole] {
+            let found = look(&lookers(slots), Between::LeftAsItIs).unwrap();
+            assert_eq!(found, Looked::Unclean(0b1111), "{slots:?}");
+            assert_eq!(found.places(), "its image, its memory, its heap, its table");
+        }
+    }
+
+    #[test]
+    fn each_place_that_is_not_clean_is_found_by_itself() {
+        let places = [(2 << 16, "its heap"), (1 << 16, "its memory"), (4096, "its image"), (0, "its image")];
+        let lookers = lookers(Slots::Scanned);
+        for (at, place) in places {
+            let mut one = lookers.single.instance().unwrap();
+            // It asks for its heap when it looks, so that this is there.
+            assert_eq!(one.look().unwrap(), 0);
+            let memory = one.instance.get_memory(&mut one.store, "memory").unwrap();
+            memory.write(&mut one.store, at, b"x").unwrap();
+            assert_eq!(Looked::Unclean(one.look().unwrap()).places(), place);
+        }
+    }
+}
