@@ -6,7 +6,7 @@ least of its runs, or is not served.
     loadtest/commands.py [--runs N] [--only NAME …] [SERVER …]     SERVER is a program; without one, redis-server is taken
 
 TOLLGATE names the gateway's binary, else target/release/tollgate is taken. Everything on 127.0.0.1. What is run stands in
-gateway/src/store/commands/maxima.txt. The servers that `make test-servers` fetches: find "$SERVERS" -name '*-server'.
+gateway/redis/maxima.txt. The servers that `make test-servers` fetches: find "$SERVERS" -name '*-server'.
 """
 import argparse, http.client, json, os, pathlib, re, shutil, socket, subprocess, sys, tempfile, time
 
@@ -164,15 +164,17 @@ class Gateway:
         else:
             sys.exit(f"tollgate did not start: {(root / 'log').read_text()}")
         self.token = (root / "state/admin.token").read_text().strip()
-        self.connection = http.client.HTTPConnection(self.address, timeout=120)
 
     def ask(self, tenant, words):
         """What is wrong, if anything."""
         body = json.dumps({"command": [word.decode() for word in words]})
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        self.connection.request("POST", f"/v1/tenants/{tenant}/data/command", body, headers)
-        answer = self.connection.getresponse()
+        # One that was idle while data was made may have been closed.
+        connection = http.client.HTTPConnection(self.address, timeout=120)
+        connection.request("POST", f"/v1/tenants/{tenant}/data/command", body, headers)
+        answer = connection.getresponse()
         text = answer.read()
+        connection.close()
         return None if answer.status == 200 else f"{answer.status} {text[:300].decode()}"
 
     def end(self):
@@ -189,7 +191,7 @@ def spread(text):
 
 
 def rows():
-    for line in (COMMANDS / "maxima.txt").read_text().splitlines():
+    for line in (TOP / "gateway/redis/maxima.txt").read_text().splitlines():
         if line and not line.startswith("#"):
             name, data, words = (part.strip() for part in line.split("|"))
             data = [pair.decode().split("<") for text in data.split() for pair in spread(text)]

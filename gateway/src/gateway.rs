@@ -121,11 +121,12 @@ impl Gateway {
             tasks: tasks.clone(),
             server_timing: boot.tls == tls::Source::Dev,
         });
-        let admin = boot.listen.admin;
         let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
         let suspension = suspension(&boot, &registry)?;
-        let (staged, watch) = (boot.state.join("files"), reload::watch(&boot));
         let mut gateway = Self {
+            admin: boot.listen.admin,
+            staged: boot.state.join("files"),
+            watch: reload::watch(&boot),
             boot,
             messages: Messages::new(Arc::clone(&road), Arc::clone(&store)),
             schedules: Schedules::new(Arc::clone(&road), Arc::clone(&store)),
@@ -139,26 +140,21 @@ impl Gateway {
             egress,
             compiler,
             tasks,
-            staged,
             known: Arc::default(),
             loading: Loading::default(),
-            watch,
             _access_to_the_end: access_to_the_end,
             words: None,
             offer: None,
             admin_tasks: Tasks::default(),
             https: vec![],
             http: vec![],
-            admin,
         };
         gateway.join();
         Box::pin(gateway.first_load(takeover)).await?;
         gateway.listen(&metrics, moves, &mut sockets).await?;
         confined::started(outcome.is_some());
         relieve(sockets.old).await;
-        // Last, so that on a store of its own the process before has started its last run.
-        tokio::spawn(Arc::clone(&gateway.schedules).run());
-        tokio::spawn(gateway.canary().keep());
+        gateway.begin();
         Ok(gateway)
     }
 
@@ -167,6 +163,12 @@ impl Gateway {
         self.egress.lead_to(Box::new(Neighbours::new(&self.road)));
         let messages = Arc::clone(&self.messages);
         self.store.hand_messages_to(move |heard| messages.take(heard));
+    }
+
+    /// Begins what goes on beside requests. Last, so that on a store of its own the process before has started its last run.
+    fn begin(&self) {
+        tokio::spawn(Arc::clone(&self.schedules).run());
+        tokio::spawn(self.canary().keep());
     }
 
     /// What looks whether tenants are apart.

@@ -36,7 +36,7 @@ pub fn checked(site: &Site, arguments: &[&str]) -> (bool, String) {
 /// Tenants that come while a gateway runs name guests too, which stand elsewhere: it has to know before it confines itself.
 fn foresee_guests(site: &Site) {
     let text = std::fs::read_to_string(site.config()).unwrap();
-    if !text.contains("confine") {
+    if !text.contains("\nconfine") {
         let key = format!("[sandbox]\nconfine_read = [\"{}\"]\n", guests().display());
         site.write("config/gateway.toml", text.replace("[sandbox]\n", &key));
     }

@@ -172,16 +172,18 @@ async fn a_killed_gateway_leaves_no_child_behind() {
     let (site, told) = pretending(bounded("60s"), &["sleep"]);
     let gateway = Gateway::start_early(&site, &[], &[told]);
     let folder = site.path("state/compiled").display().to_string();
-    let children = || {
+    // What runs for this gateway: its helper, and with it what compiles.
+    let running = |what: &str| {
         let processes =
             std::fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path().join("cmdline")));
         // One that is gone has none.
-        let lines = processes.filter_map(|path| std::fs::read(path).ok());
-        lines.filter(|line| String::from_utf8_lossy(line).contains(&folder)).count()
+        let lines = processes.filter_map(|path| Some(String::from_utf8_lossy(&std::fs::read(path).ok()?).into_owned()));
+        lines.filter(|line| line.contains(&folder) && line.contains(what)).count()
     };
-    tests::until("a child", async || (children() == 1).then_some(())).await;
+    tests::until("a child", async || (running("compile-component") == 1).then_some(())).await;
+    assert_eq!(running("compile-helper"), 1, "who started it");
     gateway.kill_9();
-    tests::until("its end", async || (children() == 0).then_some(())).await;
+    tests::until("the end of both", async || (running("") == 0).then_some(())).await;
 }
 
 /// A tenant with more slow components than a day has minutes is compiled in its own place.

@@ -151,7 +151,8 @@ fn kill(process: u32) {
 fn compiling(out: &std::path::Path, confine: bool) -> Child {
     Command::new(tollgate())
         .args(["compile-component", "--memory", "1000000000", "--seconds", "60", "--metering", "true"])
-        .args(["--confine", &confine.to_string(), "--out"])
+        .args(["--confine", &confine.to_string(), "--nice", "0", "--parent", &std::process::id().to_string()])
+        .arg("--out")
         .arg(out)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -52,6 +52,7 @@ mod once;
 mod operators;
 mod otel;
 mod outbound;
+mod prices;
 mod proxies;
 mod remote;
 mod reuse;

@@ -76,7 +76,7 @@ impl Moves {
         tokio::spawn(async move {
             tracing::warn!(target: "admin", tenant = %id, "an operator moves its data");
             let ttl = |name: &StoreName| ttls.of(name);
-            let moved = store.move_to(&id, &kind, ttl, &this.progress, || keep(&path, &to)).await;
+            let moved = Box::pin(store.move_to(&id, &kind, ttl, &this.progress, || keep(&path, &to))).await;
             match &moved {
                 Ok(moved) => tracing::warn!(target: "admin", tenant = %id, ?moved, "its data was moved"),
                 Err(error) => tracing::error!(target: "admin", tenant = %id, "its data stays: {error:#}"),

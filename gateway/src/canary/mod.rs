@@ -89,7 +89,7 @@ impl Canary {
     async fn compiled(&self) -> anyhow::Result<()> {
         for kind in Kind::ALL {
             let [side, _] = kind.sides();
-            let _report = self.compiler.prepare(&side, kind.digest(), async || Ok(Arc::from(kind.wasm()))).await?;
+            let _report = self.compiler.prepare(&side, kind.digest(), async || Ok(kind.wasm())).await?;
         }
         Ok(())
     }

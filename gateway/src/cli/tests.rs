@@ -127,7 +127,8 @@ fn hosts() -> String {
     text += &crate::host::resources::table();
     text += "\n## What it costs\n\nFuel is Wasmtime's \
              count of executed instructions (and of bytes that `memory.copy` and its like move), and what the gateway does for a guest. The \
-             same request costs the same on every run.\n\n";
+             same request costs the same on every run. What the processor takes for a unit, function by function, is in \
+             [prices.md](prices.md).\n\n";
     text + &cost::table()
 }
 

@@ -12,6 +12,8 @@ use super::keyvalue::Stores;
 use super::meter::Meter;
 use super::notices::Notices;
 use super::otel;
+use super::priced::names::begin;
+use super::priced::{Weight, of_bytes};
 use super::random::Counted;
 use super::stdio::LogStream;
 use super::table::Table;
@@ -20,7 +22,7 @@ use crate::telemetry::{GuestLogs, Record, Stream};
 use crate::tenant::{Budget, Component, Count, Handler, Ledger, Limits, Tenant, cost};
 
 /// Bytes of one set of header fields, as they are held in memory.
-const FIELDS_BYTES_MAX: usize = 48 << 10;
+pub(super) const FIELDS_BYTES_MAX: usize = 48 << 10;
 /// The most random bytes of one call.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
@@ -48,6 +50,9 @@ pub(crate) struct Guest {
     log_lines: u64,
     /// Random bytes that were not charged yet.
     random: Arc<AtomicU64>,
+    /// Bytes that it wrote to its standard output and error, and those of them that were charged.
+    printed: Arc<AtomicU64>,
+    printed_bytes: u64,
     /// Its standard output and error.
     streams: [LogStream; 2],
     /// What the gateway says to its developer.
@@ -76,8 +81,10 @@ pub(crate) struct Make<'a> {
 
 impl Guest {
     pub(crate) fn new(make: &Make<'_>) -> Self {
+        let printed = Arc::<AtomicU64>::default();
         let log = |stream| {
             let (ledger, component) = (Arc::clone(&make.tenant.ledger), make.component.name.clone());
+            let stream = (stream, Arc::clone(&printed));
             LogStream::new(make.logs.clone(), ledger, component, Arc::clone(make.record), stream)
         };
         let random = Arc::<AtomicU64>::default();
@@ -132,6 +139,8 @@ impl Guest {
             body_bytes: 0,
             log_lines: 0,
             random,
+            printed,
+            printed_bytes: 0,
             streams,
             notices,
             otel: otel::Sent::default(),
@@ -140,8 +149,9 @@ impl Guest {
     }
 
     /// Has its tenant's log say what it gave as an error.
-    pub(crate) fn print_error(&self, text: &str) {
-        self.streams[1].line(&format!("tollgate: the run failed: {text}"));
+    pub(crate) fn print_error(&mut self, text: &str) {
+        self.charge(of_bytes(text.len()));
+        self.streams[1].line(&format!("tollgate: the run failed: {}", begin(text)));
     }
 
     /// Makes what it does from now on part of this record.
@@ -173,9 +183,10 @@ impl Guest {
         self.made_for = cost::INSTANCE_AGAIN;
         self.fuel_of_host = self.made_for;
         self.random.store(0, Ordering::Relaxed);
+        self.printed.store(0, Ordering::Relaxed);
         self.notices.begin_again();
         self.otel = otel::Sent::default();
-        (self.is_tick, self.body_bytes, self.log_lines) = (false, 0, 0);
+        (self.is_tick, self.body_bytes, self.log_lines, self.printed_bytes) = (false, 0, 0, 0);
         self.meter.join(budget.memory())
     }
 
@@ -195,6 +206,11 @@ impl Guest {
     /// There is no room for it.
     pub(super) fn settle(&mut self, touched: &Touched) -> wasmtime::Result<()> {
         touched.places().iter().try_for_each(|place| self.table.settle(*place))
+    }
+
+    /// Charges a response of Spin 1's, which its guest hands over whole.
+    pub(crate) fn handed_over(&mut self, headers: Option<&Vec<(String, String)>>, body: usize) {
+        self.charge(headers.map_or(0, Weight::weight).saturating_add(of_bytes(body)));
     }
 
     /// Fuel for having it at all, which every request pays.
@@ -223,6 +239,10 @@ impl Guest {
         let lines = self.record.lines_logged();
         self.charge((lines - self.log_lines) * cost::LOG_LINE);
         self.log_lines = lines;
+        // By what it comes to together: how often it is looked at is the clock's affair.
+        let printed = self.printed.load(Ordering::Relaxed);
+        self.charge(printed / cost::CARRIED_BYTES_A_UNIT - self.printed_bytes / cost::CARRIED_BYTES_A_UNIT);
+        self.printed_bytes = printed;
         let random = self.random.swap(0, Ordering::Relaxed);
         self.charge(random * cost::RANDOM_BYTE);
         let grown = self.meter.take_grown();

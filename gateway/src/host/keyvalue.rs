@@ -8,6 +8,8 @@ use wasmtime::component::Resource;
 
 use super::guest::{Guest, Make};
 use super::keyvalue_other::Cursors;
+use super::priced::names::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX};
+use super::priced::of_bytes;
 use super::table::Retains;
 use crate::fault::Quotum;
 use crate::store::{self, Allowance, Raw, Scoped, Store, Value};
@@ -66,7 +68,10 @@ impl Stores {
     }
 
     /// The empty name means `default`.
-    pub(super) fn open(&self, name: &str) -> Option<Scoped> {
+    fn open(&self, name: &str) -> Option<Scoped> {
+        if name.len() > NAME_BYTES_MAX {
+            return None;
+        }
         let name = if name.is_empty() { "default" } else { name };
         let granted = self.component.stores.iter().find(|granted| granted.as_str() == name)?;
         let ttl = self.tenant.store_ttl.of(granted);
@@ -74,7 +79,10 @@ impl Stores {
     }
 
     /// The tenant's raw keys, if this address was granted.
-    pub(super) fn redis(&self, address: &str) -> Option<Raw> {
+    fn redis(&self, address: &str) -> Option<Raw> {
+        if address.len() > ADDRESS_BYTES_MAX {
+            return None;
+        }
         self.component.may_name(address).then(|| self.store.raw(&self.tenant.id, self.allowance()))
     }
 }
@@ -108,10 +116,24 @@ impl Retains for Cas {
 pub(super) const NO_MEMORY: &str = "quota-exceeded: memory";
 
 impl Guest {
+    /// A store among the component's grants.
+    pub(super) fn open_by_name(&mut self, name: &str) -> Option<Scoped> {
+        self.charge(cost::STORE_OPENED.saturating_add(of_bytes(name.len())));
+        self.stores.open(name)
+    }
+
+    /// The tenant's raw keys, if the component was granted this address.
+    pub(super) fn redis(&mut self, address: &str) -> Option<Raw> {
+        self.charge(cost::STORE_OPENED.saturating_add(of_bytes(address.len())));
+        self.stores.redis(address)
+    }
+
     /// Counts operations and the bytes they carry against the request's limit and the tenant's quotas, and charges their
     /// fuel. A batch of nothing is one operation.
     pub(super) fn spend(&mut self, ops: usize, bytes: usize) -> Result<(), String> {
         let (ops, bytes) = (ops.max(1) as u64, bytes as u64);
+        // They were lifted, whatever is refused from here on.
+        self.charge(ops.saturating_mul(cost::CARRIED_TEXT).saturating_add(bytes / cost::STORAGE_BYTES_A_UNIT));
         let before = self.record.storage_op(ops);
         let max = self.stores.ops_max;
         let has_room = before.saturating_add(ops) <= max && self.budget.take_storage_ops(ops);
@@ -122,7 +144,7 @@ impl Guest {
             self.record.quota_refused(quotum);
             return Err(format!("quota-exceeded: {}", quotum.name()));
         }
-        self.charge(ops.saturating_mul(cost::STORAGE_OP).saturating_add(bytes / cost::STORAGE_BYTES_A_UNIT));
+        self.charge(ops.saturating_mul(cost::STORAGE_OP));
         Ok(())
     }
 
@@ -136,6 +158,12 @@ impl Guest {
     pub(super) fn brought(&mut self, bytes: usize) {
         self.ledger.stored(bytes as u64);
         self.charge(bytes as u64 / cost::STORAGE_BYTES_A_UNIT);
+    }
+
+    /// The same of a page of keys.
+    pub(super) fn brought_keys(&mut self, keys: &[Vec<u8>]) {
+        self.brought(keys.iter().map(Vec::len).sum());
+        self.charge((keys.len() as u64).saturating_mul(cost::CARRIED_TEXT));
     }
 }
 
@@ -165,7 +193,7 @@ impl Guest {
 
 impl wit::Host for Guest {
     async fn open(&mut self, name: String) -> Answer<Resource<Bucket>> {
-        match self.stores.open(&name) {
+        match self.open_by_name(&name) {
             Some(scoped) => Ok(self.table.put(Bucket(scoped)).map_err(|_full| wit::Error::Other(NO_MEMORY.to_owned()))),
             None => Ok(Err(wit::Error::AccessDenied)),
         }
@@ -196,9 +224,9 @@ impl wit::HostBucket for Guest {
     }
 
     async fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<String>) -> Answer<wit::KeyResponse> {
-        let scoped = granted!(self.bucket(&bucket, 1, 0)?);
+        let scoped = granted!(self.bucket(&bucket, 1, cursor.as_ref().map_or(0, String::len))?);
         let page = granted!(scoped.list(cursor.as_deref()).await.map_err(|error| self.told(error)));
-        self.brought(page.keys.iter().map(Vec::len).sum());
+        self.brought_keys(&page.keys);
         Ok(Ok(wit::KeyResponse {
             // This interface's keys are text; a key that another interface wrote as bytes is not one of its.
             keys: page.keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect(),
@@ -256,7 +284,9 @@ impl atomics::HostCas for Guest {
     }
 
     async fn current(&mut self, cas: Resource<Cas>) -> Answer<Option<Value>> {
-        Ok(Ok(self.table.get(&cas)?.seen.clone()))
+        let seen = self.table.get(&cas)?.seen.clone();
+        self.charge(seen.as_ref().map_or(0, |value| of_bytes(value.len())));
+        Ok(Ok(seen))
     }
 
     async fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
@@ -271,7 +301,7 @@ fn bytes_of(keys: &[String]) -> usize {
 
 impl batch::Host for Guest {
     async fn get_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<Vec<Option<(String, Value)>>> {
-        let scoped = granted!(self.bucket(&bucket, keys.len(), bytes_of(&keys))?);
+        let scoped = granted!(self.bucket(&bucket, keys.len().max(1), bytes_of(&keys))?);
         let bytes: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
         let values = granted!(scoped.get_many(&bytes).await.map_err(|error| self.told(error)));
         self.brought(values.iter().flatten().map(Vec::len).sum());
@@ -280,13 +310,13 @@ impl batch::Host for Guest {
 
     async fn set_many(&mut self, bucket: Resource<Bucket>, pairs: Vec<(String, Value)>) -> Answer<()> {
         let bytes = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
-        let scoped = granted!(self.bucket(&bucket, pairs.len(), bytes)?);
+        let scoped = granted!(self.bucket(&bucket, pairs.len().max(1), bytes)?);
         let pairs = pairs.into_iter().map(|(key, value)| (key.into_bytes(), value)).collect();
         Ok(scoped.set_many(pairs).await.map_err(|error| self.told(error)))
     }
 
     async fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<()> {
-        let scoped = granted!(self.bucket(&bucket, keys.len(), bytes_of(&keys))?);
+        let scoped = granted!(self.bucket(&bucket, keys.len().max(1), bytes_of(&keys))?);
         Ok(scoped
             .delete_many(keys.into_iter().map(String::into_bytes).collect())
             .await

@@ -17,6 +17,7 @@ mod keyvalue_other;
 mod meter;
 mod notices;
 mod otel;
+mod priced;
 mod random;
 #[cfg(test)]
 pub(crate) mod resources;
@@ -173,6 +174,8 @@ fn most(engine: &wasmtime::Engine, is_concurrent: bool) -> wasmtime::Result<Link
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
         spin_three::bindings::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     }
+    // What retains bytes has its price, too, and stands before what has no more than a price.
+    priced::add(&mut linker, is_concurrent)?;
     kept::add(&mut linker, is_concurrent)?;
     keyvalue::bindings::wasi::keyvalue::store::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     keyvalue::bindings::wasi::keyvalue::atomics::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;

@@ -13,6 +13,7 @@ use opentelemetry::{Array, KeyValue, Value};
 
 use super::guest::Guest;
 use super::meter::Held;
+use super::priced::Weight as _;
 use crate::fault::Quotum;
 use crate::telemetry::GuestSpan;
 use crate::tenant::cost;
@@ -211,6 +212,7 @@ fn span_of(given: tracing::SpanData) -> (GuestSpan, usize) {
 
 impl tracing::Host for Guest {
     fn on_start(&mut self, context: tracing::SpanContext) -> wasmtime::Result<()> {
+        self.charge(context.weight());
         if let Some(trace) = self.record.trace() {
             trace.begin_in_guest(&context.span_id);
         }
@@ -218,7 +220,7 @@ impl tracing::Host for Guest {
     }
 
     fn on_end(&mut self, span: tracing::SpanData) -> wasmtime::Result<()> {
-        self.charge(cost::SPAN);
+        self.charge(cost::SPAN.saturating_add(span.weight()));
         self.otel.spans = self.otel.spans.saturating_add(1);
         if self.otel.spans > SPANS_MAX {
             return Ok(());
@@ -274,9 +276,9 @@ fn line_of(record: logs::LogRecord) -> String {
 impl logs::Host for Guest {
     fn on_emit(&mut self, record: logs::LogRecord) -> wasmtime::Result<()> {
         let is_error = record.severity_number.is_some_and(|number| number >= SEVERITY_OF_ERRORS);
-        let given = record.body.as_ref().map_or(0, String::len) + record.event_name.as_ref().map_or(0, String::len);
+        self.charge(record.weight());
         let line = line_of(record);
-        self.charge(line.len().max(given) as u64 / cost::STORAGE_BYTES_A_UNIT);
+        self.charge(line.len() as u64 / cost::STORAGE_BYTES_A_UNIT);
         self.print(is_error, &line);
         Ok(())
     }
@@ -320,8 +322,8 @@ fn points_of(data: metrics::MetricData) -> Vec<(Vec<types::KeyValue>, String)> {
 
 impl metrics::Host for Guest {
     fn export(&mut self, given: metrics::ResourceMetrics) -> wasmtime::Result<Result<(), metrics::Error>> {
+        self.charge(given.weight());
         for metric in given.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
-            self.charge((metric.name.len() + metric.unit.len()) as u64 / cost::STORAGE_BYTES_A_UNIT);
             let [name, unit] = [metric.name, metric.unit].map(|text| Room::new().text(text));
             for (attributes, measured) in points_of(metric.data) {
                 if self.otel.points >= POINTS_MAX {

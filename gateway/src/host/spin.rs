@@ -100,9 +100,8 @@ impl Guest {
         loop {
             self.spend(1, 0)?;
             let page = scoped.list(cursor.as_deref()).await?;
-            let came: usize = page.keys.iter().map(Vec::len).sum();
-            self.brought(came);
-            bytes += came;
+            self.brought_keys(&page.keys);
+            bytes += page.keys.iter().map(Vec::len).sum::<usize>();
             // These interfaces' keys are text; a key that another interface wrote as bytes is not one of theirs.
             keys.extend(page.keys.into_iter().filter_map(|key| String::from_utf8(key).ok()));
             if keys.len() > KEYS_MAX || bytes > KEYS_BYTES_MAX {
@@ -117,11 +116,6 @@ impl Guest {
         keys.sort_unstable();
         keys.dedup();
         Ok(keys)
-    }
-
-    /// The tenant's raw keys, if the component was granted this address.
-    pub(super) fn redis(&self, address: &str) -> Option<Raw> {
-        self.stores.redis(address)
     }
 
     pub(super) async fn send(&mut self, raw: &Raw, channel: &str, payload: &[u8]) -> Answer<()> {
@@ -147,9 +141,15 @@ impl Guest {
 
     /// A command of Redis, which is one operation, and what it carries and brings.
     pub(super) async fn command(&mut self, raw: &Raw, name: &str, arguments: Vec<Vec<u8>>) -> Answer<Vec<Reply>> {
-        self.spend(1, arguments.iter().map(Vec::len).sum())?;
+        self.spend_on_command(name, &arguments)?;
         let answered = raw.execute(name.as_bytes(), arguments).await;
         self.replied(answered)
+    }
+
+    /// The price of a command: one operation, and what it carries.
+    pub(super) fn spend_on_command(&mut self, name: &str, arguments: &[Vec<u8>]) -> Result<(), String> {
+        self.charge((arguments.len() as u64).saturating_mul(cost::CARRIED_TEXT));
+        self.spend(1, arguments.iter().map(Vec::len).sum::<usize>().saturating_add(name.len()))
     }
 
     /// Charges what a command brought, and what the store went through for it.
@@ -163,7 +163,7 @@ impl Guest {
         });
         let bytes = bytes.sum();
         self.brought(bytes);
-        self.charge(replies.len() as u64 * cost::HOST_CALL);
+        self.charge(replies.len() as u64 * cost::CARRIED_TEXT);
         Ok(replies)
     }
 

@@ -16,6 +16,8 @@ use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, WasiBody, WasiHttpVie
 
 use super::guest::Guest;
 use super::meter::Held;
+use super::priced::Weight as _;
+use super::priced::names::{NAME_BYTES_MAX, PATH_BYTES_MAX};
 use super::spin::one::fermyon::spin::http::{self as wit, HttpError, Request, Response};
 use super::spin::one::fermyon::spin::http_types::{self as types, Method};
 use super::weight::FIELD_BYTES;
@@ -32,6 +34,7 @@ impl wit::Host for Guest {
         let texts = request.uri.len() as u64 + texts_weigh(&request.headers);
         let Some(mut held) = self.meter.hold(bytes + texts) else { return Ok(Err(HttpError::RuntimeError)) };
         self.charge(bytes / cost::BODY_BYTES_A_UNIT);
+        self.charge(cost::REQUEST_LOOKED_AT + request.uri.weight() + request.headers.weight());
         let body = Pieces::of(request.body.take().unwrap_or_default());
         let answer = match outgoing(request, body.clone()) {
             Ok(request) => self.exchange(request, &mut held).await,
@@ -95,6 +98,9 @@ pub(crate) fn texts_weigh(texts: &[(String, String)]) -> u64 {
 pub(crate) fn headers(texts: Vec<(String, String)>) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(texts.len().min(100));
     for (name, value) in texts {
+        if name.len() > NAME_BYTES_MAX {
+            return None;
+        }
         let name = HeaderName::try_from(name).ok()?;
         if DEFAULT_FORBIDDEN_HEADERS.contains(&name) || name == CONTENT_LENGTH {
             // The body is here whole: its length is known better.
@@ -152,6 +158,9 @@ impl Body for Pieces {
 }
 
 fn outgoing(request: Request, body: Pieces) -> Result<http::Request<WasiBody>, HttpError> {
+    if request.uri.len() > PATH_BYTES_MAX {
+        return Err(HttpError::InvalidUrl);
+    }
     let uri: http::Uri = request.uri.parse().map_err(|_no_uri| HttpError::InvalidUrl)?;
     let mut headers = headers(request.headers).ok_or(HttpError::RuntimeError)?;
     if let Some(authority) = uri.authority() {

@@ -25,7 +25,7 @@ impl Guest {
     /// # Errors
     /// The table of handles is full; the inner one is that there is no such store.
     pub(super) fn open_store(&mut self, label: &str) -> Result<Option<Resource<OpenStore>>, Full> {
-        self.stores.open(label).map(|scoped| self.table.put(OpenStore(scoped))).transpose()
+        self.open_by_name(label).map(|scoped| self.table.put(OpenStore(scoped))).transpose()
     }
 }
 

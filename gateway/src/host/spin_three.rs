@@ -62,6 +62,11 @@ const CALL_BYTES: u64 = 2 << 10;
 /// Pays for an operation that carries so many bytes, and counts them.
 fn carried(guest: &mut Guest, bytes: usize) -> Answer<Held> {
     guest.spend(1, bytes)?;
+    kept(guest, bytes)
+}
+
+/// Counts what a call keeps while it is under way.
+fn kept(guest: &Guest, bytes: usize) -> Answer<Held> {
     guest.meter.hold(bytes as u64 + CALL_BYTES).ok_or_else(|| Failed::Other(NO_MEMORY.to_owned()))
 }
 
@@ -158,7 +163,7 @@ impl<U: 'static> AccessorTask<U, HasSelf<Guest>> for Listing {
                 Ok(page) => page,
                 Err(error) => break Err(kv_error(error.into())),
             };
-            at.with(|mut access| access.get().brought(page.keys.iter().map(Vec::len).sum()));
+            at.with(|mut access| access.get().brought_keys(&page.keys));
             // This interface's keys are text; a key that another interface wrote as bytes is not one of its.
             let keys: Vec<String> = page.keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect();
             let bytes = keys.iter().map(|key| key.capacity() + size_of::<String>()).sum::<usize>() as u64;
@@ -227,8 +232,12 @@ async fn command<U: 'static>(
     arguments: Vec<Vec<u8>>,
 ) -> Told<Vec<Reply>, Failed> {
     let raw = raw(at, connection)?;
-    let carried = arguments.iter().map(Vec::len).sum();
-    let _held = match at.with(|mut access| self::carried(access.get(), carried)) {
+    let paid: Answer<Held> = at.with(|mut access| {
+        let guest = access.get();
+        guest.spend_on_command(name, &arguments)?;
+        kept(guest, arguments.iter().map(Vec::len).sum())
+    });
+    let _held = match paid {
         Ok(held) => held,
         Err(failed) => return Ok(Err(failed)),
     };

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
@@ -22,7 +23,7 @@ use crate::tenant::Ledger;
 /// The most lines that one instance may write to one stream.
 const LINES_MAX: usize = 1000;
 /// The longest line, in bytes; what follows of it is dropped.
-const LINE_BYTES_MAX: usize = 4096;
+pub(super) const LINE_BYTES_MAX: usize = 4096;
 /// What one write may bring.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
@@ -34,24 +35,28 @@ struct Lines {
     stream: Stream,
     partial: Vec<u8>,
     written: usize,
+    /// Of what the guest wrote, until it is charged.
+    bytes: Arc<AtomicU64>,
 }
 
 impl Lines {
     fn take(&mut self, bytes: &[u8]) {
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if self.written > LINES_MAX {
             return;
         }
-        for piece in bytes.split_inclusive(|&b| b == b'\n') {
-            let (text, ends) = match piece.strip_suffix(b"\n") {
-                Some(text) => (text, true),
-                None => (piece, false),
-            };
-            let room = LINE_BYTES_MAX.saturating_sub(self.partial.len());
-            self.partial.extend_from_slice(&text[..text.len().min(room)]);
-            if ends {
-                self.end_line();
-            }
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            self.begin_line(&bytes[begin..end]);
+            self.end_line();
+            begin = end + 1;
         }
+        self.begin_line(&bytes[begin..]);
+    }
+
+    fn begin_line(&mut self, text: &[u8]) {
+        let room = LINE_BYTES_MAX.saturating_sub(self.partial.len());
+        self.partial.extend_from_slice(text.get(..room).unwrap_or(text));
     }
 
     fn end_line(&mut self) {
@@ -106,9 +111,9 @@ impl LogStream {
         ledger: Arc<Ledger>,
         component: ComponentName,
         record: Arc<Record>,
-        stream: Stream,
+        (stream, bytes): (Stream, Arc<AtomicU64>),
     ) -> Self {
-        let lines = Lines { logs, ledger, component, record, stream, partial: Vec::new(), written: 0 };
+        let lines = Lines { logs, ledger, component, record, stream, partial: Vec::new(), written: 0, bytes };
         Self(Arc::new(Mutex::new(lines)))
     }
 

@@ -3,6 +3,8 @@
 //! Limit: a component sees its own and nothing else; what is asked for costs as a storage operation does.
 
 use super::guest::Guest;
+use super::priced::names::{NAME_BYTES_MAX, shown};
+use super::priced::{Weight as _, of_bytes};
 use super::spin::{one, two};
 use super::spin_three::bindings as three;
 use crate::tenant::cost;
@@ -43,16 +45,19 @@ pub(crate) fn is_name(name: &str) -> bool {
 
 impl Guest {
     fn variable(&mut self, name: &str) -> Option<String> {
-        self.charge(cost::STORAGE_OP);
+        self.charge(cost::STORAGE_OP.saturating_add(of_bytes(name.len())));
+        if name.len() > NAME_BYTES_MAX {
+            return None;
+        }
         let value = self.stores.component().variable(name).map(str::to_owned);
         self.charge(value.as_ref().map_or(0, String::len) as u64 / cost::STORAGE_BYTES_A_UNIT);
         value
     }
 
     fn spin_variable(&mut self, name: &str) -> Result<String, Missing> {
-        let missing = || match is_name(name) {
+        let missing = || match name.len() <= NAME_BYTES_MAX && is_name(name) {
             true => Missing::Undefined(format!("no variable is called {name}")),
-            false => Missing::Name(format!("{name:?} is not the name of a variable")),
+            false => Missing::Name(format!("{:?} is not the name of a variable", shown(name))),
         };
         self.variable(name).ok_or_else(missing)
     }
@@ -60,8 +65,7 @@ impl Guest {
     fn all_variables(&mut self) -> Vec<(String, String)> {
         self.charge(cost::STORAGE_OP);
         let all = self.stores.component().variables.clone();
-        let bytes: usize = all.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.charge(bytes as u64 / cost::STORAGE_BYTES_A_UNIT);
+        self.charge(all.weight());
         all
     }
 }

@@ -88,6 +88,7 @@ pub(crate) fn compile_in_child(out: &Path, work: &Work, begun: Begun) -> anyhow:
     })?;
     bound(work.memory, work.seconds)?;
     let out = open(out).with_context(|| format!("cannot write {}", out.display()))?;
+    begun.pretend.iter().for_each(|what| pretend::act_before(what));
     if work.confine {
         // What the kernel lacks is told by the gateway, once.
         let _outcome = crate::confine::child();

@@ -1,11 +1,18 @@
 //! Fuel: the guest's own, which the store counts, and the host's work for it, by one limit.
 
 use wasmtime::{CallHook, Store, StoreContextMut, Trap, UpdateDeadline};
+use wasmtime_wasi::I32Exit;
 
 use super::engine::FUEL_SLICE;
 use crate::fault::Fault;
 use crate::host::{Guest, Places};
 use crate::telemetry::Record;
+use crate::tenant::cost;
+
+/// Bytes that a guest may have lifted by one call of the host, of strings and lists, and that are there at once.
+pub(super) const HOSTCALL_BYTES_MAX: usize = 16 << 20;
+/// How Wasmtime says that a call would lift more; the error has no type that could be asked for.
+const LIFTED_TOO_MUCH: &str = "too much data is being copied between the host and the guest";
 
 /// Counts fuel and makes the guest give way after every slice of it, and at every tick of the clock.
 ///
@@ -14,6 +21,7 @@ use crate::telemetry::Record;
 /// since compiled code keeps it in a register and does not look again after every kind of call.
 pub(super) fn meter(store: &mut Store<Guest>, record: &Record, fuel: u64) {
     let of_guest = fuel.saturating_sub(store.data().made_for());
+    store.set_hostcall_fuel(may_lift(of_guest));
     // These fail only where the engine counts no fuel, and ours does.
     let armed = store.set_fuel(of_guest).and_then(|()| store.fuel_async_yield_interval(Some(FUEL_SLICE)));
     if armed.is_err() {
@@ -22,7 +30,7 @@ pub(super) fn meter(store: &mut Store<Guest>, record: &Record, fuel: u64) {
     store.epoch_deadline_callback(move |mut context| {
         context.data_mut().is_tick = true;
         // Others of its budget may have used up what it counted on.
-        if burned(&mut context, fuel)? { Ok(UpdateDeadline::Yield(1)) } else { Err(Trap::OutOfFuel.into()) }
+        if burned(&mut context, fuel)? > 0 { Ok(UpdateDeadline::Yield(1)) } else { Err(Trap::OutOfFuel.into()) }
     });
     let mut turn_began_at = 0;
     store.call_hook(move |mut context, hook| {
@@ -34,9 +42,11 @@ pub(super) fn meter(store: &mut Store<Guest>, record: &Record, fuel: u64) {
             let guest = context.data_mut();
             guest.charge(guest.call_cost);
         }
-        if !burned(&mut context, fuel)? {
+        let left = burned(&mut context, fuel)?;
+        if left == 0 {
             return Err(Trap::OutOfFuel.into());
         }
+        context.set_hostcall_fuel(may_lift(left));
         count_handles(&mut context)?;
         // A guest whose work is all in the host's calls gives way as well.
         let of_host = context.data().fuel_of_host();
@@ -61,9 +71,27 @@ fn count_handles(context: &mut StoreContextMut<'_, Guest>) -> wasmtime::Result<(
     Ok(())
 }
 
-/// Notes what was burned until now, by the guest and for it, and draws it from its budget; whether it may burn more. Limit: of
+/// Bytes that a call may lift, of a guest with so much fuel left: no more than it pays for. Wasmtime looks at that before it
+/// copies a text or a list; [`unpaid`] is what it comes to.
+pub(super) fn may_lift(left: u64) -> usize {
+    let paid = usize::try_from(left.saturating_mul(cost::CARRIED_BYTES_A_UNIT)).unwrap_or(usize::MAX);
+    paid.min(HOSTCALL_BYTES_MAX)
+}
+
+/// Charges a call that was lifted and never made: its guest handed over what is too much, or what is no text. How much of it
+/// was copied by then is not known, so it costs what a call may carry. Whether the guest had fuel for no more than that.
+pub(super) fn unpaid(store: &mut Store<Guest>, error: &wasmtime::Error) -> bool {
+    if error.downcast_ref::<Trap>().is_some() || error.downcast_ref::<I32Exit>().is_some() {
+        return false;
+    }
+    let most = store.hostcall_fuel();
+    store.data_mut().charge(most as u64 / cost::CARRIED_BYTES_A_UNIT);
+    most < HOSTCALL_BYTES_MAX && error.root_cause().to_string().contains(LIFTED_TOO_MUCH)
+}
+
+/// Notes what was burned until now, by the guest and for it, and draws it from its budget. How much it may still burn. Limit: of
 /// more than it may have, a guest can burn a slice before that is seen; it is not charged for it.
-pub(super) fn burned(context: &mut StoreContextMut<'_, Guest>, fuel: u64) -> wasmtime::Result<bool> {
+pub(super) fn burned(context: &mut StoreContextMut<'_, Guest>, fuel: u64) -> wasmtime::Result<u64> {
     let of_guest = fuel.saturating_sub(context.data().made_for());
     let left = context.get_fuel()?;
     let of_host = context.data_mut().count_host_work();
@@ -72,5 +100,5 @@ pub(super) fn burned(context: &mut StoreContextMut<'_, Guest>, fuel: u64) -> was
     let drawn_before = guest.record.fuel_of_guest();
     let drawn = drawn_before + guest.budget.draw(burned.saturating_sub(drawn_before));
     guest.record.burned(drawn);
-    Ok(burned < fuel && drawn == burned && guest.budget.fuel() > 0)
+    Ok(if drawn == burned { (fuel - burned).min(guest.budget.fuel()) } else { 0 })
 }

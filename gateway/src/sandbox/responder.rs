@@ -88,6 +88,7 @@ async fn send(
     record: &Record,
 ) -> wasmtime::Result<()> {
     let body = Bytes::from(answered.body.unwrap_or_default());
+    store.data_mut().handed_over(answered.headers.as_ref(), body.len());
     let texts = answered.headers.as_ref().map_or(0, |headers| texts_weigh(headers));
     let Some(_held) = store.data().meter.hold(body.len() as u64 + texts) else {
         return Err(wasmtime::Error::msg("the response does not fit into the memory of this request"));

@@ -34,8 +34,8 @@ use crate::http::Verdict;
 use crate::telemetry::{self, Line, Record, Stream};
 use crate::tenant::{Budget, Ledger};
 
-/// Bytes that a guest may have lifted by host calls at once, of strings and lists.
-const HOSTCALL_BYTES_MAX: usize = 16 << 20;
+/// Of a line in the tenant's log that tells of a fault.
+const LINE_BYTES_MAX: usize = 4096;
 
 /// From so many bytes on an instance is cleared away by the reaper.
 const LARGE_BYTES: u64 = 4 << 20;
@@ -220,7 +220,7 @@ impl Instance {
     ) -> Self {
         let limits = admitted.routed.limits();
         let (fuel, time) = (limits.fuel.min(budget.fuel()), limits.time.min(budget.time()));
-        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.set_hostcall_fuel(fuel::HOSTCALL_BYTES_MAX);
         store.set_epoch_deadline(1);
         if around.is_metered {
             fuel::meter(&mut store, &record, fuel);
@@ -283,7 +283,7 @@ impl Instance {
                     // What came after its response is the guest's affair: the client gets the response.
                     self.ending.record.finished();
                 }
-                let fault = classify(&error, self.store.data().meter.denied());
+                let fault = self.fault_of(&error);
                 if fault == Fault::Quota(Quotum::Memory) {
                     self.ending.record.limited(self.admitted.routed.tenant().ledger.out_of_memory().fields());
                 }
@@ -316,6 +316,12 @@ impl Instance {
             self.more_memories = memories.room(component.memories, self.time, cancelled).await?;
         }
         if component.ended.is_set() { Err(Some(Fault::Renewed)) } else { Ok(()) }
+    }
+
+    /// What an error means; a call that was lifted and never made is charged.
+    fn fault_of(&mut self, error: &wasmtime::Error) -> Fault {
+        let fault = classify(error, self.store.data().meter.denied());
+        if fault == Fault::Trap && fuel::unpaid(&mut self.store, error) { Fault::Fuel } else { fault }
     }
 
     /// Waits for another request, where its tenant wants that.
@@ -362,7 +368,9 @@ impl Instance {
         }
     }
 
-    fn write_line(&self, text: String) {
+    fn write_line(&self, mut text: String) {
+        // A trap's words may be the guest's own.
+        text.truncate(text.floor_char_boundary(LINE_BYTES_MAX));
         self.ending.around.logs.write(Line {
             at: std::time::SystemTime::now(),
             tenant: self.admitted.routed.tenant().id.clone(),

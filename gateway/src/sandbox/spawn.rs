@@ -222,7 +222,7 @@ impl Starter {
             Self::Helper(helper) => {
                 let (told, tells) = UnixStream::pair()?;
                 let ends = [stdin.into(), stdout.into(), stderr.into(), OwnedFd::from(tells.into_std()?)];
-                helper.ask(order, &ends).map_err(gone)?;
+                helper.ask(order, &ends).map_err(|error| gone(&error))?;
                 End::Helper(told)
             }
         };
@@ -253,7 +253,7 @@ impl End {
             },
             Self::Helper(told) => {
                 let mut message = [0; 9];
-                told.read_exact(&mut message).await.map_err(gone)?;
+                told.read_exact(&mut message).await.map_err(|error| gone(&error))?;
                 let [what, value @ ..] = message;
                 let value = i64::from_be_bytes(value);
                 Ok(match what {
@@ -286,7 +286,7 @@ pub(super) fn processor_time(id: u32) -> Option<Duration> {
     Some(Duration::from_millis(ticks.saturating_mul(1000) / each))
 }
 
-fn gone(error: std::io::Error) -> std::io::Error {
+fn gone(error: &std::io::Error) -> std::io::Error {
     std::io::Error::new(
         error.kind(),
         format!("the helper that starts compilers is gone ({error}): the gateway needs a restart"),

@@ -1,5 +1,6 @@
 //! Every metric, its name and its help text, in one place. Names follow Prometheus: base units, `_total` for counters.
 
+mod isolation;
 mod series;
 mod store;
 
@@ -36,16 +37,6 @@ const OTHERS: &str = "+";
 
 /// The first digits of a status.
 const STATUSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-
-/// What is looked at, and what may come of it.
-const CHECKS: [(&str, &str); 6] = [
-    ("slots", "clean"),
-    ("slots", "found"),
-    ("slots", "failed"),
-    ("canary", "clean"),
-    ("canary", "found"),
-    ("canary", "failed"),
-];
 
 /// All metrics. Cheap to update from anywhere; read by the admin listener.
 #[derive(Debug)]
@@ -171,9 +162,7 @@ impl Metrics {
         metrics.register_messages();
         metrics.register_outbound();
         metrics.register_store();
-        for (check, result) in CHECKS {
-            let _zero = metrics.isolation_checks.get_or_create(&OfCheck { check, result });
-        }
+        metrics.register_isolation();
         for fault in Fault::ALL {
             let _zero = metrics.faults.get_or_create(&OfFault { kind: fault.kind() });
         }
@@ -266,11 +255,6 @@ impl Metrics {
             "Components mapped and linked, since they were not in memory",
             self.component_loads.clone(),
         );
-        r.register(
-            "isolation_checks",
-            "Looks at slots of the pools, and of a canary at what another left: clean, found, or failed",
-            self.isolation_checks.clone(),
-        );
         r.register("connections", "Open connections", self.connections.clone());
         r.register("requests_in_flight", "Requests being answered", self.requests_in_flight.clone());
         r.register("instances", "Instances running", self.instances.clone());
@@ -343,11 +327,6 @@ impl Metrics {
 
     pub(crate) fn compiled(&self) {
         self.compilations.inc();
-    }
-
-    /// Counts a look, of `slots` or of the `canary`.
-    pub(crate) fn isolation_check(&self, check: &'static str, result: &'static str) {
-        self.isolation_checks.get_or_create(&OfCheck { check, result }).inc();
     }
 
     pub(crate) fn component_loaded(&self) {

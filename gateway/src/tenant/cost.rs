@@ -9,15 +9,25 @@ pub(crate) const INSTANCE: u64 = 100_000;
 /// Giving a request an instance that has answered others.
 pub(crate) const INSTANCE_AGAIN: u64 = 20_000;
 /// Going out to the host and back, whatever the call.
-pub(crate) const HOST_CALL: u64 = 100;
+pub(crate) const HOST_CALL: u64 = 300;
 /// The same for a component that was given files: each of its calls may open one or list a folder, on another thread.
 pub(crate) const HOST_CALL_WITH_FILES: u64 = 20_000;
+/// A text, a list or a handle that a call carries to the host or back: it is found, allocated, and freed again.
+pub(crate) const CARRIED_TEXT: u64 = 50;
+/// Its bytes that cost one unit: they are copied, looked at as UTF-8, and their pages are touched for the first time.
+pub(crate) const CARRIED_BYTES_A_UNIT: u64 = 4;
+/// An answer that is an error of WASI's: it is made, carried through layers and taken apart again.
+pub(crate) const REFUSAL: u64 = 2_000;
+/// Taking an outbound request apart and looking whether it may go out.
+pub(crate) const REQUEST_LOOKED_AT: u64 = 20_000;
 /// Bytes of a request's or response's body that cost one unit.
 pub(crate) const BODY_BYTES_A_UNIT: u64 = 4;
 /// One key read or written.
 pub(crate) const STORAGE_OP: u64 = 20_000;
 /// One element that a Redis command goes through, or one word of it: a server does about ten in a microsecond.
 pub(crate) const STORAGE_ELEMENT: u64 = 200;
+/// Finding a store or a server among what was granted.
+pub(crate) const STORE_OPENED: u64 = 2_000;
 /// Bytes of keys and values that cost one unit.
 pub(crate) const STORAGE_BYTES_A_UNIT: u64 = 1;
 /// One outbound request.
@@ -41,9 +51,14 @@ pub(crate) fn table() -> String {
         ("an instance used again", INSTANCE_AGAIN.to_string()),
         ("a host call", HOST_CALL.to_string()),
         ("a host call of a component with files", HOST_CALL_WITH_FILES.to_string()),
+        ("a text, a list or a handle that a host call carries", CARRIED_TEXT.to_string()),
+        ("its bytes, and those written to standard output", format!("1 for {CARRIED_BYTES_A_UNIT} bytes")),
+        ("an error that WASI answers with", REFUSAL.to_string()),
+        ("an outbound request looked at, sent or not", REQUEST_LOOKED_AT.to_string()),
         ("a body's bytes, in or out", format!("1 for {BODY_BYTES_A_UNIT} bytes")),
         ("a storage operation (a key)", STORAGE_OP.to_string()),
         ("an element that a Redis command goes through, or a word of it", STORAGE_ELEMENT.to_string()),
+        ("a store or a connection opened", STORE_OPENED.to_string()),
         ("bytes of keys and values, and of what wasi:otel is given", format!("1 for {STORAGE_BYTES_A_UNIT} byte")),
         ("an outbound request", OUTBOUND.to_string()),
         ("a byte of a response that is compressed", CODED_BYTE.to_string()),

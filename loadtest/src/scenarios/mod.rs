@@ -9,6 +9,7 @@ mod hello;
 mod inside;
 mod instructions;
 mod outbound;
+mod prices;
 mod soak;
 mod storage;
 mod stream;
@@ -76,6 +77,8 @@ pub(crate) enum Name {
     Storage,
     Embedded,
     Stream,
+    /// What a unit of fuel costs the processor, for every function that guests may call
+    Prices,
     Soak,
     /// Load for a gateway that writes down what it runs, not measured: `make pgo`
     Training,
@@ -99,6 +102,7 @@ impl Name {
             Self::Storage => storage::run(plan).await,
             Self::Embedded => embedded::run(plan).await,
             Self::Stream => stream::run(plan).await,
+            Self::Prices => prices::run(plan).await,
             Self::Soak => soak::run(plan).await,
             Self::Training => training::run(plan).await.map(|()| Vec::new()),
         }

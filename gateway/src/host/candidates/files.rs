@@ -11,6 +11,7 @@ use wasmtime_wasi::p2::{FsResult, ReaddirIterator};
 use super::{Candidate, filesystem, functions, plain, refuse, waiting};
 use crate::host::Guest;
 use crate::host::kept::{directories, folder_read, given_back, opened, stream_of_file};
+use crate::tenant::cost;
 
 // What October's `open-at` says of a file that it makes, and nothing is made here.
 flags! {
@@ -50,7 +51,7 @@ pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime:
     open_at(&mut to, candidate)
 }
 
-fn contents(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+pub(in crate::host) fn contents(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     to.func_wrap("[method]descriptor.read-via-stream", |mut store: StoreContextMut<'_, Guest>, (of, offset)| {
         let stream = stream_of_file(store.data_mut(), of, offset);
         file(store.data_mut(), stream)
@@ -76,7 +77,7 @@ fn contents(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn names(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+pub(in crate::host) fn names(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     to.func_wrap_async("[method]descriptor.read-directory", |mut store, (of,)| {
         Box::new(async move {
             let names = folder_read(store.data_mut(), of).await;
@@ -103,13 +104,7 @@ fn names(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 fn open_at(to: &mut LinkerInstance<'_, Guest>, candidate: Candidate) -> wasmtime::Result<()> {
     type October = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags, Modes);
     if candidate == Candidate::November {
-        type November = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
-        return to.func_wrap_async("[method]descriptor.open-at", |mut store, given: November| {
-            Box::new(async move {
-                let opened = opened(store.data_mut(), given).await;
-                file(store.data_mut(), opened)
-            })
-        });
+        return open_as_in_02(to);
     }
     to.func_wrap_async("[method]descriptor.open-at", |mut store, (of, how, path, open, flags, _modes): October| {
         Box::new(async move {
@@ -123,6 +118,16 @@ fn open_at(to: &mut LinkerInstance<'_, Guest>, candidate: Candidate) -> wasmtime
     Ok(())
 }
 
+pub(in crate::host) fn open_as_in_02(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    type Open = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
+    to.func_wrap_async("[method]descriptor.open-at", |mut store, given: Open| {
+        Box::new(async move {
+            let opened = opened(store.data_mut(), given).await;
+            file(store.data_mut(), opened)
+        })
+    })
+}
+
 /// Tells how an operation on a file went.
 pub(in crate::host) fn file<T>(
     guest: &mut Guest,
@@ -130,6 +135,9 @@ pub(in crate::host) fn file<T>(
 ) -> wasmtime::Result<(Result<T, types::ErrorCode>,)> {
     Ok((match answer {
         Ok(answer) => Ok(answer),
-        Err(error) => Err(filesystem(guest).convert_error_code(error)?),
+        Err(error) => {
+            guest.charge(cost::REFUSAL);
+            Err(filesystem(guest).convert_error_code(error)?)
+        }
     },))
 }

@@ -10,9 +10,11 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
 };
 use wasmtime_wasi_http::p2::{HeaderResult, HttpResult};
 
-use super::{Candidate, http_october, http_of, nothing, plain};
+use super::{Candidate, functions, http_october, http_of, nothing, plain, table};
 use crate::host::Guest;
 use crate::host::kept::{given_back, set_authority, set_method, set_path_with_query, set_scheme, weighed};
+use crate::host::priced::{names::two as names, of_fields};
+use crate::tenant::cost;
 
 /// What is left of an answer that arrives: nothing yet, or what it is, and an error where it was taken before.
 type Arrived<T> = Option<Result<Result<T, ErrorCode>, ()>>;
@@ -27,6 +29,9 @@ pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime:
             fields(&mut types)?;
             outgoing(&mut types)?;
             answers(&mut types)?;
+            functions!(types, http_of;
+                "[method]future-trailers.get" = HostFutureTrailers::get as taken_once, (trailers);
+            );
             options(&mut types)?;
         }
     }
@@ -34,7 +39,7 @@ pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime:
     match candidate {
         Candidate::October => http_october::handler(&mut handler)?,
         Candidate::November => {
-            weighed!(handler, http_of; "handle" = outgoing_handler::Host::handle as code, (request, options););
+            sends(&mut handler)?;
         }
     }
     Ok(())
@@ -57,11 +62,11 @@ fn kinds(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 }
 
 /// What arrives, and what is alike of fields and bodies.
-fn incoming(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+pub(in crate::host) fn incoming(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     weighed!(to, http_of;
-        "[method]fields.get" = HostFields::get as plain, (fields, name);
+        "[method]fields.get" = names::get as plain, (fields, name);
         "[method]fields.entries" = HostFields::entries as plain, (fields);
-        "[method]fields.clone" = HostFields::clone as plain, (fields);
+        "[method]fields.clone" = HostFields::clone as copied, (fields);
         "[method]incoming-request.method" = HostIncomingRequest::method as plain, (request);
         "[method]incoming-request.path-with-query" = HostIncomingRequest::path_with_query as plain, (request);
         "[method]incoming-request.scheme" = HostIncomingRequest::scheme as plain, (request);
@@ -80,18 +85,18 @@ fn incoming(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn fields(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+pub(in crate::host) fn fields(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     weighed!(to, http_of;
         "[constructor]fields" = HostFields::new as plain, ();
-        "[static]fields.from-list" = HostFields::from_list as header, (entries);
-        "[method]fields.set" = HostFields::set as header, (fields, name, values);
-        "[method]fields.delete" = HostFields::delete as header, (fields, name);
-        "[method]fields.append" = HostFields::append as header, (fields, name, value);
+        "[static]fields.from-list" = names::from_list as header, (entries);
+        "[method]fields.set" = names::set as header, (fields, name, values);
+        "[method]fields.delete" = names::delete as header, (fields, name);
+        "[method]fields.append" = names::append as header, (fields, name, value);
     );
     Ok(())
 }
 
-fn outgoing(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+pub(in crate::host) fn outgoing(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     weighed!(to, http_of;
         "[constructor]outgoing-request" = HostOutgoingRequest::new as plain, (headers);
         "[method]outgoing-request.body" = HostOutgoingRequest::body as plain, (request);
@@ -115,12 +120,11 @@ fn outgoing(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn answers(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+pub(in crate::host) fn answers(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     weighed!(to, http_of;
         "http-error-code" = Host::http_error_code as plain, (error);
         "[static]response-outparam.set" = HostResponseOutparam::set as nothing, (out, response);
         "[method]future-incoming-response.get" = HostFutureIncomingResponse::get as plain, (response);
-        "[method]future-trailers.get" = HostFutureTrailers::get as taken_once, (trailers);
     );
     Ok(())
 }
@@ -144,20 +148,48 @@ fn options(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
+pub(in crate::host) fn sends(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    weighed!(to, http_of; "handle" = outgoing_handler::Host::handle as sent, (request, options););
+    Ok(())
+}
+
+/// A request is taken apart and looked at whether it goes out or not.
+pub(in crate::host) fn sent<T>(guest: &mut Guest, answer: HttpResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
+    guest.charge(cost::REQUEST_LOOKED_AT);
+    code(guest, answer)
+}
+
+/// A copy has all that the original has.
+pub(in crate::host) fn copied(
+    guest: &mut Guest,
+    answer: wasmtime::Result<Resource<Fields>>,
+) -> wasmtime::Result<(Resource<Fields>,)> {
+    let copy = answer?;
+    let weight = of_fields(table(guest).get(&copy)?);
+    guest.charge(weight);
+    Ok((copy,))
+}
+
 pub(in crate::host) fn header<T>(
     guest: &mut Guest,
     answer: HeaderResult<T>,
 ) -> wasmtime::Result<(Result<T, types::HeaderError>,)> {
     Ok((match answer {
         Ok(answer) => Ok(answer),
-        Err(error) => Err(http_of(guest).convert_header_error(error)?),
+        Err(error) => {
+            guest.charge(cost::REFUSAL);
+            Err(http_of(guest).convert_header_error(error)?)
+        }
     },))
 }
 
 pub(in crate::host) fn code<T>(guest: &mut Guest, answer: HttpResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     Ok((match answer {
         Ok(answer) => Ok(answer),
-        Err(error) => Err(http_of(guest).convert_error_code(error)?),
+        Err(error) => {
+            guest.charge(cost::REFUSAL);
+            Err(http_of(guest).convert_error_code(error)?)
+        }
     },))
 }
 

@@ -20,7 +20,9 @@ use super::http::taken;
 use super::{http_of, plain, table};
 use crate::host::Guest;
 use crate::host::kept::{set_authority, set_method, set_path_with_query, set_scheme, weighed};
+use crate::host::priced::{Weight as _, names::two as names};
 use crate::host::weight::Touched;
+use crate::tenant::cost;
 
 #[derive(ComponentType, Lift, Lower)]
 #[component(variant)]
@@ -33,6 +35,13 @@ enum Error {
     Protocol(String),
     #[component(name = "unexpected-error")]
     Unexpected(String),
+}
+
+impl Error {
+    fn weight(&self) -> u64 {
+        let (Self::Url(text) | Self::Timeout(text) | Self::Protocol(text) | Self::Unexpected(text)) = self;
+        text.weight()
+    }
 }
 
 impl From<ErrorCode> for Error {
@@ -68,10 +77,10 @@ struct Options {
 
 pub(super) fn types(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     weighed!(to, http_of;
-        "[constructor]fields" = HostFields::from_list as made, (entries);
-        "[method]fields.set" = HostFields::set as done, (fields, name, values);
-        "[method]fields.delete" = HostFields::delete as done, (fields, name);
-        "[method]fields.append" = HostFields::append as done, (fields, name, value);
+        "[constructor]fields" = names::from_list as made, (entries);
+        "[method]fields.set" = names::set as done, (fields, name, values);
+        "[method]fields.delete" = names::delete as done, (fields, name);
+        "[method]fields.append" = names::append as done, (fields, name, value);
         "[constructor]outgoing-response" = response as plain, (status, headers);
         "[method]outgoing-response.write" = HostOutgoingResponse::body as plain, (response);
         "[method]outgoing-request.write" = HostOutgoingRequest::body as plain, (request);
@@ -79,6 +88,8 @@ pub(super) fn types(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> 
     );
     type Parts = (Method, Option<String>, Option<Scheme>, Option<String>, Resource<Fields>);
     to.func_wrap("[constructor]outgoing-request", |mut store: StoreContextMut<'_, Guest>, parts: Parts| {
+        let weight = parts.0.weight() + parts.1.weight() + parts.2.weight() + parts.3.weight();
+        store.data_mut().charge(weight + cost::REFUSAL);
         let (method, path, scheme, authority, headers) = parts;
         let guest = store.data_mut();
         let made = request(&mut http_of(guest), (method, path, scheme, authority), &headers)?;
@@ -87,6 +98,7 @@ pub(super) fn types(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> 
     })?;
     type Answer = (Resource<ResponseOutparam>, Result<Resource<OutgoingResponse>, Error>);
     to.func_wrap("[static]response-outparam.set", |mut store: StoreContextMut<'_, Guest>, (out, answer): Answer| {
+        store.data_mut().charge(answer.as_ref().err().map_or(0, Error::weight));
         let mut touched = Touched::default();
         touched.add(&answer);
         HostResponseOutparam::set(&mut http_of(store.data_mut()), out, answer.map_err(ErrorCode::from))?;
@@ -132,6 +144,7 @@ pub(super) fn handler(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()
         let options = options.map(|options| table(guest).push(times(&options))).transpose()?;
         // 0.2 leaves them in the table, and here the guest has no handle of them.
         let given = options.as_ref().map(|options| Resource::new_own(options.rep()));
+        guest.charge(cost::REQUEST_LOOKED_AT);
         let place = request.rep();
         let asked = outgoing_handler::Host::handle(&mut http_of(guest), request, given);
         guest.table.settle(place)?;

@@ -1,14 +1,16 @@
 //! wasi:io of 2023: streams, and waiting for them.
 
+use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, LinkerInstance, Resource};
 use wasmtime_wasi::p2::bindings::io::error::HostError;
 use wasmtime_wasi::p2::bindings::io::poll::{Host as HostPoll, HostPollable};
 use wasmtime_wasi::p2::bindings::io::streams::{self, Host as _, HostInputStream, HostOutputStream};
-use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, IoError, StreamResult};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, IoError, StreamError, StreamResult};
 
 use super::{Candidate, functions, nothing, plain, resources, table, waiting};
 use crate::host::Guest;
 use crate::host::kept::drop_stream;
+use crate::tenant::cost;
 
 pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()> {
     poll(candidate.open(linker, "wasi:io/poll")?, candidate)?;
@@ -33,14 +35,17 @@ fn poll(mut poll: LinkerInstance<'_, Guest>, candidate: Candidate) -> wasmtime::
                 "poll-one" = HostPollable::block as nothing, (pollable);
             );
         }
-        Candidate::November => {
-            waiting!(poll, table;
-                "poll" = HostPoll::poll as plain, (pollables);
-                "[method]pollable.ready" = HostPollable::ready as plain, (pollable);
-                "[method]pollable.block" = HostPollable::block as nothing, (pollable);
-            );
-        }
+        Candidate::November => waits(&mut poll)?,
     }
+    Ok(())
+}
+
+pub(in crate::host) fn waits(poll: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    waiting!(poll, table;
+        "poll" = HostPoll::poll as plain, (pollables);
+        "[method]pollable.ready" = HostPollable::ready as plain, (pollable);
+        "[method]pollable.block" = HostPollable::block as nothing, (pollable);
+    );
     Ok(())
 }
 
@@ -50,13 +55,27 @@ fn input(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
         wasmtime::component::ResourceType::host::<DynInputStream>(),
         |mut store, index| Box::new(async move { drop_stream(store.data_mut(), index).await }),
     )?;
+    reads(streams)
+}
+
+pub(in crate::host) fn reads(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    type Read = (Resource<DynInputStream>, u64);
+    // What these bring is not charged here: bytes of a body are where they arrive, and of a file by the call.
+    streams.func_wrap("[method]input-stream.read", |mut store: StoreContextMut<'_, Guest>, (from, bytes): Read| {
+        let answer = HostInputStream::read(table(store.data_mut()), from, bytes);
+        stream(store.data_mut(), answer)
+    })?;
+    streams.func_wrap_async("[method]input-stream.blocking-read", |mut store, (from, bytes): Read| {
+        Box::new(async move {
+            let answer = HostInputStream::blocking_read(table(store.data_mut()), from, bytes).await;
+            stream(store.data_mut(), answer)
+        })
+    })?;
     functions!(streams, table;
-        "[method]input-stream.read" = HostInputStream::read as stream, (from, bytes);
         "[method]input-stream.skip" = HostInputStream::skip as stream, (from, bytes);
         "[method]input-stream.subscribe" = HostInputStream::subscribe as plain, (from);
     );
     waiting!(streams, table;
-        "[method]input-stream.blocking-read" = HostInputStream::blocking_read as stream, (from, bytes);
         "[method]input-stream.blocking-skip" = HostInputStream::blocking_skip as stream, (from, bytes);
     );
     Ok(())
@@ -70,6 +89,10 @@ fn output(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
             Box::new(async move { HostOutputStream::drop(table(store.data_mut()), Resource::new_own(index)).await })
         },
     )?;
+    writes(streams)
+}
+
+pub(in crate::host) fn writes(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     functions!(streams, table;
         "[method]output-stream.check-write" = HostOutputStream::check_write as stream, (to);
         "[method]output-stream.write" = HostOutputStream::write as stream, (to, bytes);
@@ -87,7 +110,7 @@ fn output(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn splice(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+pub(in crate::host) fn splice(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     functions!(streams, table;
         "[method]output-stream.splice" = HostOutputStream::splice as stream, (to, from, bytes);
     );
@@ -125,6 +148,11 @@ fn splice_owned(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()>
 fn stream<T>(guest: &mut Guest, answer: StreamResult<T>) -> wasmtime::Result<(Result<T, streams::StreamError>,)> {
     Ok((match answer {
         Ok(answer) => Ok(answer),
-        Err(error) => Err(table(guest).convert_stream_error(error)?),
+        Err(error) => {
+            if let StreamError::LastOperationFailed(_) = error {
+                guest.charge(cost::REFUSAL);
+            }
+            Err(table(guest).convert_stream_error(error)?)
+        }
     },))
 }

@@ -7,10 +7,10 @@
 //! A component that imports a candidate gets a linker of its own, which is made when it is loaded; the others pay nothing.
 
 mod cli;
-mod files;
-mod http;
+pub(super) mod files;
+pub(super) mod http;
 mod http_october;
-mod io;
+pub(super) mod io;
 mod sockets;
 #[cfg(test)]
 mod tests;
@@ -27,7 +27,9 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView as _};
 
 use super::Guest;
 pub(super) use files::file;
-pub(super) use http::{code, header};
+pub(super) use http::{code, copied, header, sent};
+use super::denied::weight;
+use crate::tenant::cost;
 
 /// What components export to answer requests, one name for each candidate.
 pub(crate) const HANDLERS: [&str; 2] =
@@ -89,29 +91,38 @@ pub(super) fn with(linker: &Linker<Guest>, component: &Component) -> wasmtime::R
     Ok(more)
 }
 
-/// Functions by name, each as one of 0.2: what that works on, and how its answer is told.
+/// Functions by name, each as one of 0.2: what that works on, and how its answer is told. What a call carries, there and back,
+/// is charged here.
 macro_rules! functions {
     ($to:ident, $view:path; $($name:literal = $function:path as $tell:path, ($($argument:ident),*);)*) => {$(
         $to.func_wrap($name, |mut store: wasmtime::StoreContextMut<'_, crate::host::Guest>, ($($argument,)*)| {
-            let answer = $function(&mut $view(store.data_mut()), $($argument),*);
-            $tell(store.data_mut(), answer)
+            let guest = store.data_mut();
+            guest.charge(0_u64 $(.saturating_add($crate::host::priced::Weight::weight(&$argument)))*);
+            let answer = $function(&mut $view(guest), $($argument),*);
+            let told = $tell(guest, answer)?;
+            guest.charge($crate::host::priced::Weight::weight(&told));
+            Ok(told)
         })?;
     )*};
 }
-use functions;
+pub(in crate::host) use functions;
 
 /// The same of functions that wait.
 macro_rules! waiting {
     ($to:ident, $view:path; $($name:literal = $function:path as $tell:path, ($($argument:ident),*);)*) => {$(
         $to.func_wrap_async($name, |mut store: wasmtime::StoreContextMut<'_, crate::host::Guest>, ($($argument,)*)| {
             Box::new(async move {
-                let answer = $function(&mut $view(store.data_mut()), $($argument),*).await;
-                $tell(store.data_mut(), answer)
+                let guest = store.data_mut();
+                guest.charge(0_u64 $(.saturating_add($crate::host::priced::Weight::weight(&$argument)))*);
+                let answer = $function(&mut $view(guest), $($argument),*).await;
+                let told = $tell(guest, answer)?;
+                guest.charge($crate::host::priced::Weight::weight(&told));
+                Ok(told)
             })
         })?;
     )*};
 }
-use waiting;
+pub(in crate::host) use waiting;
 
 /// Resources by name, each of the type that 0.2 has for it.
 macro_rules! resources {
@@ -124,12 +135,12 @@ macro_rules! resources {
 use resources;
 
 /// An answer that cannot fail.
-pub(super) fn plain<T>(_: &mut Guest, answer: wasmtime::Result<T>) -> wasmtime::Result<(T,)> {
+pub(in crate::host) fn plain<T>(_: &mut Guest, answer: wasmtime::Result<T>) -> wasmtime::Result<(T,)> {
     Ok((answer?,))
 }
 
 /// No answer at all.
-pub(super) fn nothing(_: &mut Guest, answer: wasmtime::Result<()>) -> wasmtime::Result<()> {
+pub(in crate::host) fn nothing(_: &mut Guest, answer: wasmtime::Result<()>) -> wasmtime::Result<()> {
     answer
 }
 
@@ -140,6 +151,7 @@ fn refuse<T: 'static>(
     error: &'static str,
 ) -> wasmtime::Result<()> {
     instance.func_new(name, move |mut store, _, arguments, answers| {
+        store.data_mut().charge(cost::REFUSAL.saturating_add(weight(arguments)));
         // A handle that was lent for the call has to be given back by hand.
         for argument in arguments {
             if let Val::Resource(lent) = argument {
@@ -152,12 +164,12 @@ fn refuse<T: 'static>(
     })
 }
 
-pub(super) fn table(guest: &mut Guest) -> &mut ResourceTable {
+pub(in crate::host) fn table(guest: &mut Guest) -> &mut ResourceTable {
     let WasiCtxView { table, .. } = guest.ctx();
     table
 }
 
-fn cli_of(guest: &mut Guest) -> WasiCliCtxView<'_> {
+pub(in crate::host) fn cli_of(guest: &mut Guest) -> WasiCliCtxView<'_> {
     guest.cli()
 }
 
@@ -169,10 +181,10 @@ fn random(guest: &mut Guest) -> &mut WasiRandomCtx {
     guest.random()
 }
 
-pub(super) fn filesystem(guest: &mut Guest) -> WasiFilesystemCtxView<'_> {
+pub(in crate::host) fn filesystem(guest: &mut Guest) -> WasiFilesystemCtxView<'_> {
     guest.filesystem()
 }
 
-pub(super) fn http_of(guest: &mut Guest) -> WasiHttpCtxView<'_> {
+pub(in crate::host) fn http_of(guest: &mut Guest) -> WasiHttpCtxView<'_> {
     guest.http()
 }

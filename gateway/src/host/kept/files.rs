@@ -12,6 +12,7 @@ use wasmtime_wasi::p2::{DynInputStream, FsResult, ReaddirIterator};
 use super::given_back;
 use crate::host::Guest;
 use crate::host::candidates::{file, filesystem, table};
+use crate::host::priced::Weight as _;
 use crate::host::weight::{FILE_STREAM_BYTES, FOLDER_BYTES};
 
 /// As Wasmtime's linker calls them.
@@ -62,6 +63,7 @@ pub(in crate::host) fn directories(guest: &mut Guest) -> wasmtime::Result<Vec<(R
         return Err(wasmtime::Error::msg("too many files are open for another folder"));
     };
     let folders = preopens::Host::get_directories(&mut filesystem(guest))?;
+    guest.charge(folders.weight());
     for (folder, _) in &folders {
         guest.table.settle(folder.rep())?;
     }
@@ -95,6 +97,7 @@ pub(in crate::host) async fn opened(
     guest: &mut Guest,
     (at, how, path, open, flags): Open,
 ) -> FsResult<Resource<Descriptor>> {
+    guest.charge(path.weight());
     let Some(_opening) = guest.table.open_file() else { return Err(ErrorCode::Quota.into()) };
     let opened = HostDescriptor::open_at(&mut filesystem(guest), at, how, path, open, flags).await?;
     guest.table.settle(opened.rep()).map_err(FsErrorOf::trap)?;

@@ -9,6 +9,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::{
 
 use crate::host::Guest;
 use crate::host::candidates::filesystem;
+use crate::host::priced::{Weight as _, file};
 
 /// As long as the kernel takes one.
 pub(in crate::host) const PATH_BYTES_MAX: usize = 4 << 10;
@@ -27,6 +28,7 @@ pub(super) fn add(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             return Err(wasmtime::Error::msg("too many files are open for another folder"));
         };
         let folders = preopens::Host::get_directories(&mut filesystem(guest))?;
+        guest.charge(folders.weight());
         for (folder, _) in &folders {
             guest.table.settle(folder.rep())?;
         }
@@ -50,18 +52,23 @@ fn open_at(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
             if path.len() > PATH_BYTES_MAX {
                 return Ok((Err(ErrorCode::NameTooLong),));
             }
-            let Some(_opening) = at.with(|mut access| access.get().table.open_file()) else {
+            let opening = at.with(|mut access| {
+                access.get().charge(path.weight());
+                access.get().table.open_file()
+            });
+            let Some(_opening) = opening else {
                 return Ok((Err(ErrorCode::Quota),));
             };
             let files = at.with_getter::<WasiFilesystem>(Guest::filesystem);
             let opened = HostDescriptorWithStore::open_at(&files, folder, how, path, open, flags).await;
-            Ok((match opened {
-                Ok(file) => {
-                    at.with(|mut access| access.get().table.settle(file.rep()))?;
-                    Ok(file)
+            at.with(|mut access| {
+                let guest = access.get();
+                let told = file(guest, opened)?;
+                if let Ok(opened) = &told.0 {
+                    guest.table.settle(opened.rep())?;
                 }
-                Err(error) => Err(error.downcast()?),
-            },))
+                Ok(told)
+            })
         })
     })
 }
@@ -75,12 +82,15 @@ macro_rules! bounded {
                 if [$(&$path),*].into_iter().any(|path| path.len() > PATH_BYTES_MAX) {
                     return Ok((Err(ErrorCode::NameTooLong),));
                 }
+                let weight = 0_u64 $(.saturating_add($path.weight()))*;
+                at.with(|mut access| access.get().charge(weight));
                 let files = at.with_getter::<WasiFilesystem>(Guest::filesystem);
                 let done = HostDescriptorWithStore::$function(&files, folder, $($argument),*).await;
-                Ok((match done {
-                    Ok(done) => Ok(done),
-                    Err(error) => Err(error.downcast()?),
-                },))
+                at.with(|mut access| {
+                    let told = file(access.get(), done)?;
+                    access.get().charge(told.weight());
+                    Ok(told)
+                })
             })
         })?;
     )*};

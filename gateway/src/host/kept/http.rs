@@ -12,7 +12,8 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
 
 use super::{given_back, weighed};
 use crate::host::Guest;
-use crate::host::candidates::{code, header, http_of, nothing, plain};
+use crate::host::candidates::{code, copied, header, http_of, nothing, plain, sent};
+use crate::host::priced::names::two as names;
 use crate::host::weight::Bytes;
 
 /// Of the texts of a request that leaves, in bytes. A host name has 253, and a port six; the path is as long as a client's
@@ -33,7 +34,7 @@ pub(super) fn add(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     responses(&mut to)?;
     bodies(&mut to)?;
     let mut to = linker.instance(HANDLER)?;
-    weighed!(to, http_of; "handle" = outgoing_handler::Host::handle as code, (request, options););
+    weighed!(to, http_of; "handle" = outgoing_handler::Host::handle as sent, (request, options););
     Ok(())
 }
 
@@ -41,11 +42,11 @@ fn fields(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     given_back!(to, http_of; "fields" = Fields, HostFields::drop;);
     weighed!(to, http_of;
         "[constructor]fields" = HostFields::new as plain, ();
-        "[static]fields.from-list" = HostFields::from_list as header, (entries);
-        "[method]fields.set" = HostFields::set as header, (fields, name, values);
-        "[method]fields.delete" = HostFields::delete as header, (fields, name);
-        "[method]fields.append" = HostFields::append as header, (fields, name, value);
-        "[method]fields.clone" = HostFields::clone as plain, (fields);
+        "[static]fields.from-list" = names::from_list as header, (entries);
+        "[method]fields.set" = names::set as header, (fields, name, values);
+        "[method]fields.delete" = names::delete as header, (fields, name);
+        "[method]fields.append" = names::append as header, (fields, name, value);
+        "[method]fields.clone" = HostFields::clone as copied, (fields);
     );
     Ok(())
 }

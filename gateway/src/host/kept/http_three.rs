@@ -17,7 +17,10 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView, WasiHttpView as _};
 use super::{AUTHORITY_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, SCHEME_BYTES_MAX, given_back, weighed};
 use crate::host::Guest;
 use crate::host::candidates::{http_of, plain};
+use crate::host::priced::names::three as names;
+use crate::host::priced::{Weight as _, copied, get_and_delete};
 use crate::host::weight::{Bytes as _, Touched};
+use crate::tenant::cost;
 
 /// As Wasmtime's linker calls them.
 const TYPES: &str = "wasi:http/types@0.3.0";
@@ -39,12 +42,12 @@ fn fields(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     given_back!(to, http_of; "fields" = Fields, HostFields::drop;);
     weighed!(to, http_of;
         "[constructor]fields" = HostFields::new as plain, ();
-        "[static]fields.from-list" = HostFields::from_list as told, (entries);
-        "[method]fields.set" = HostFields::set as told, (fields, name, values);
-        "[method]fields.delete" = HostFields::delete as told, (fields, name);
-        "[method]fields.get-and-delete" = HostFields::get_and_delete as told, (fields, name);
-        "[method]fields.append" = HostFields::append as told, (fields, name, value);
-        "[method]fields.clone" = HostFields::clone as plain, (fields);
+        "[static]fields.from-list" = names::from_list as told, (entries);
+        "[method]fields.set" = names::set as told, (fields, name, values);
+        "[method]fields.delete" = names::delete as told, (fields, name);
+        "[method]fields.get-and-delete" = get_and_delete as told, (fields, name);
+        "[method]fields.append" = names::append as told, (fields, name, value);
+        "[method]fields.clone" = HostFields::clone as copied, (fields);
     );
     Ok(())
 }
@@ -55,7 +58,10 @@ fn told<T>(
 ) -> wasmtime::Result<(Result<T, HeaderError>,)> {
     Ok((match answer {
         Ok(answer) => Ok(answer),
-        Err(error) => Err(Host::convert_header_error(&mut guest.http(), error)?),
+        Err(error) => {
+            guest.charge(cost::REFUSAL);
+            Err(Host::convert_header_error(&mut guest.http(), error)?)
+        }
     },))
 }
 
@@ -74,6 +80,7 @@ fn requests(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
         let (headers, contents, trailers, options) = given;
         let mut touched = Touched::default();
         touched.add(&headers);
+        store.data_mut().charge(headers.weight());
         let at = access(&mut store);
         let made = <WasiHttp as HostRequestWithStore<Guest>>::new(at, headers, contents, trailers, options)?;
         touched.add(&made);
@@ -107,6 +114,7 @@ fn responses(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
         let (headers, contents, trailers) = given;
         let mut touched = Touched::default();
         touched.add(&headers);
+        store.data_mut().charge(headers.weight());
         let made = <WasiHttp as HostResponseWithStore<Guest>>::new(access(&mut store), headers, contents, trailers)?;
         touched.add(&made);
         store.data_mut().settle(&touched)?;
@@ -128,6 +136,7 @@ fn client(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     to.func_wrap_concurrent("send", |at: &Accessor<Guest>, (request,): (Resource<Request>,)| {
         Box::pin(async move {
             let place = request.rep();
+            at.with(|mut access| access.get().charge(cost::REQUEST_LOOKED_AT + request.weight()));
             let of_http = at.with_getter::<WasiHttp>(Guest::http);
             let mut sending = Box::pin(<WasiHttp as HostWithStore<Guest>>::send(&of_http, request));
             let mut was_taken = false;

@@ -32,16 +32,18 @@ pub(super) fn add(linker: &mut Linker<Guest>, is_concurrent: bool) -> wasmtime::
     Ok(())
 }
 
-/// Functions by name, each as one of Wasmtime's: what that works on, and how its answer is told. What a call touched is
-/// weighed after it.
+/// Functions by name, each as one of Wasmtime's: what that works on, and how its answer is told. What a call carries, there and
+/// back, is charged, and what it touched is weighed after it.
 macro_rules! weighed {
     ($to:ident, $view:path; $($name:literal = $function:path as $tell:path, ($($argument:ident),*);)*) => {$(
         $to.func_wrap($name, |mut store: wasmtime::StoreContextMut<'_, crate::host::Guest>, ($($argument,)*)| {
             let guest = store.data_mut();
+            guest.charge(0_u64 $(.saturating_add(crate::host::priced::Weight::weight(&$argument)))*);
             let mut touched = crate::host::weight::Touched::default();
             $(touched.add(&$argument);)*
             let answer = $function(&mut $view(guest), $($argument),*);
             let told = $tell(guest, answer)?;
+            guest.charge(crate::host::priced::Weight::weight(&told));
             touched.add(&told);
             guest.settle(&touched)?;
             Ok(told)

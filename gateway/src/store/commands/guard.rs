@@ -1,5 +1,5 @@
 //! What the server looks at before it does a command, in one step with it: how many elements and bytes are at the keys, what
-//! would be freed, whether there is room for more. The looking is `redis/guarded.lua`; here is said what is looked for.
+//! would be freed, whether there is room for more. The looking is `gateway/redis/guarded.lua`; here is said what is looked for.
 //!
 //! A command without a guard costs about what it carries and answers with a mebibyte at the most, by what its words are held to
 //! and by what an element may be.

@@ -6,8 +6,11 @@ use super::{number, upper};
 
 /// The word behind the last option of this name; options begin at this place.
 pub(super) fn behind<'w>(arguments: &'w [Vec<u8>], from: usize, name: &[u8]) -> Option<&'w Vec<u8>> {
-    let options = arguments.iter().skip(from).zip(arguments.iter().skip(from + 1));
-    options.filter(|(option, _)| upper(option) == name).last().map(|(_, word)| word)
+    let options = arguments.get(from..).unwrap_or_default().windows(2);
+    options.rev().find_map(|pair| match pair {
+        [option, word] if upper(option) == name => Some(word),
+        _ => None,
+    })
 }
 
 fn word(arguments: &[Vec<u8>], at: usize) -> Vec<u8> {

@@ -1,5 +1,5 @@
 //! Commands of guests: sent as they are where they cost about what they carry, and otherwise by a script that looks first
-//! (`guarded.lua`), in one step with the command, and that keeps the tenant's sum.
+//! (`gateway/redis/guarded.lua`), in one step with the command, and that keeps the tenant's sum.
 //!
 //! A large answer does not pass through the script, which would cost the server ten times as much: the gateway has the script
 //! look only, on a connection of its own, and then sends the command under WATCH and MULTI, so that it is done only if what was
@@ -47,7 +47,7 @@ const BOUNDS: [(&str, usize); 15] = [
 /// The script with its bounds.
 pub(super) fn script() -> Script {
     let bounds = BOUNDS.map(|(name, value)| format!("local {name} = {value}\n"));
-    Script::new(&format!("{}{}", bounds.concat(), include_str!("guarded.lua")))
+    Script::new(&format!("{}{}", bounds.concat(), include_str!("../../../redis/guarded.lua")))
 }
 
 /// What the script's one word means, for the guest's developer.
@@ -129,7 +129,8 @@ impl Redis {
             _ => return told(command, answer.map(|value| parts(value, carried))),
         };
         let keys = command.keys().map(<[u8]>::to_vec).collect();
-        let both = self.large(command.inside().as_bytes(), keys, look.as_ref(), &sent).await?;
+        // A future of some KiB, which must not sit in every caller.
+        let both = Box::pin(self.large(command.inside().as_bytes(), keys, look.as_ref(), &sent)).await?;
         let answer = both.ok_or(Error::TooMuch { command: command.name(), what: CHANGES })?;
         told(command, answer.map(|(work, value)| (work.saturating_add(carried), value)))
     }
@@ -192,7 +193,7 @@ mod tests {
     /// A word that the script says and nobody explains would tell a developer nothing.
     #[test]
     fn each_refusal_of_the_script_is_explained() {
-        let text = include_str!("guarded.lua");
+        let text = include_str!("../../../redis/guarded.lua");
         let words: Vec<&str> = text.split("no('").skip(1).filter_map(|rest| rest.split('\'').next()).collect();
         assert!(words.len() > 20, "{words:?}");
         for word in words {

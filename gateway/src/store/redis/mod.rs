@@ -135,7 +135,7 @@ impl Redis {
                 }
                 let mut command = redis::cmd("HMGET");
                 command.arg(key).arg(keys);
-                self.large(key, vec![key.to_vec()], Some(&script("look")), &command).await.and_then(|both| {
+                Box::pin(self.large(key, vec![key.to_vec()], Some(&script("look")), &command)).await.and_then(|both| {
                     let (_bytes, values) = both.ok_or(Error::TooLarge(CHANGES))?.map_err(|error| from_redis(&error))?;
                     FromRedisValue::from_redis_value(values).map_err(|_shape| Error::Internal)
                 })

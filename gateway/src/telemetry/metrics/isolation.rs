@@ -1,0 +1,32 @@
+//! What is counted of looks at whether tenants are apart.
+
+use super::super::labels::OfCheck;
+use super::Metrics;
+
+/// What is looked at, and what may come of it.
+const CHECKS: [(&str, &str); 6] = [
+    ("slots", "clean"),
+    ("slots", "found"),
+    ("slots", "failed"),
+    ("canary", "clean"),
+    ("canary", "found"),
+    ("canary", "failed"),
+];
+
+impl Metrics {
+    pub(super) fn register_isolation(&mut self) {
+        self.registry.register(
+            "isolation_checks",
+            "Looks at slots of the pools, and of a canary at what another left: clean, found, or failed",
+            self.isolation_checks.clone(),
+        );
+        for (check, result) in CHECKS {
+            let _zero = self.isolation_checks.get_or_create(&OfCheck { check, result });
+        }
+    }
+
+    /// Counts a look, of `slots` or of the `canary`.
+    pub(crate) fn isolation_check(&self, check: &'static str, result: &'static str) {
+        self.isolation_checks.get_or_create(&OfCheck { check, result }).inc();
+    }
+}

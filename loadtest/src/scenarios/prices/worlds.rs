@@ -1,0 +1,138 @@
+//! Every world that is served, and what of it is not driven, with the reason.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use wit_parser::{CloneMaps, Resolve, WorldId};
+
+/// What a component is called by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Called {
+    /// Of its own world: WASI's.
+    ByItself,
+    /// By wasi:http 0.2 or 0.3, which is added to the world.
+    Two,
+    Three,
+}
+
+/// What is served of one package at one version.
+#[derive(Debug)]
+pub(super) struct World {
+    /// Below `gateway/wit`.
+    pub(super) folder: &'static str,
+    world: &'static str,
+    called: Called,
+    /// Calls of a request, where what comes after is over a limit of requests and another matter.
+    pub(super) calls_max: u32,
+}
+
+const fn world(folder: &'static str, world: &'static str, called: Called) -> World {
+    World { folder, world, called, calls_max: 0 }
+}
+
+pub(super) const WORLDS: [World; 13] = [
+    world("wasi-0.2.12", "proxy", Called::ByItself),
+    world("wasi-0.3.0", "proxy", Called::ByItself),
+    world("wasi-2023-10-18", "proxy", Called::ByItself),
+    world("wasi-2023-11-10", "proxy", Called::ByItself),
+    world("wasi-keyvalue-0.2.0-draft", "imports", Called::Two),
+    world("wasi-keyvalue-0.2.0-draft2", "imports", Called::Two),
+    world("wasi-keyvalue-0.2.0-draft2-spin", "imports", Called::Two),
+    world("wasi-config-0.2.0-draft-2024-09-27", "imports", Called::Two),
+    world("wasi-config-0.2.0-rc.1", "imports", Called::Two),
+    World { calls_max: 90, ..world("wasi-otel-0.2.0-rc.2", "imports", Called::Two) },
+    world("fermyon-spin-1", "imports", Called::Two),
+    world("fermyon-spin-2.0.0", "imports", Called::Two),
+    world("spin-3.0.0", "imports", Called::Three),
+];
+
+/// What is not driven: the function's name, or how it begins or ends, and why. The rest is found out by types.
+const EXCEPTED: [(&str, &str); 19] = [
+    ("#exit", "it ends the instance"),
+    ("#exit-with-code", "it ends the instance"),
+    ("#[static]response-outparam.set", "a request is answered once"),
+    ("#[static]response-outparam.send-informational", "it is not there"),
+    ("#[method]incoming-request.consume", "a body is taken once"),
+    ("[method]tcp-socket.", "nobody has a socket: making one is denied, and that is driven"),
+    ("[method]udp-socket.", "nobody has a socket: making one is denied, and that is driven"),
+    ("[method]incoming-datagram-stream.", "nobody has a socket"),
+    ("[method]outgoing-datagram-stream.", "nobody has a socket"),
+    ("[method]resolve-address-stream.", "nobody has one: looking a name up is denied, and that is driven"),
+    ("[method]future-incoming-response.", "no request left: `outbound` measures those that do"),
+    ("[method]incoming-response.", "no request left: `outbound` measures those that do"),
+    ("[method]response.", "it is made with a future"),
+    ("[method]incoming-body.", "a body is taken once"),
+    ("[static]incoming-body.finish", "a body is taken once"),
+    ("[method]future-trailers.", "a body is taken once"),
+    ("[method]error.to-debug-string", "no stream fails here"),
+    ("#filesystem-error-code", "no stream fails here"),
+    ("#http-error-code", "no stream fails here"),
+];
+
+/// Of a function that another tenant with the same component drives.
+pub(super) const ELSEWHERE: &str = "it is driven by another tenant";
+
+/// Why a type cannot be made here, or what it answers with cannot be dropped.
+#[cfg(test)]
+const BY_TYPE: [&str; 5] = [
+    "it answers with a stream or a future",
+    "it takes a stream or a future",
+    "nobody has a terminal-input here",
+    "nobody has a terminal-output here",
+    "a request arrives once",
+];
+
+/// All reasons that there are.
+#[cfg(test)]
+pub(super) fn reasons() -> Vec<&'static str> {
+    BY_TYPE.into_iter().chain(EXCEPTED.into_iter().map(|(_, why)| why)).collect()
+}
+
+impl World {
+    pub(super) const fn name(&self) -> &'static str {
+        self.folder
+    }
+
+    /// As a tenant may be called.
+    pub(super) fn id(&self) -> String {
+        self.folder.replace('.', "-")
+    }
+
+    /// Whether some of it works on files: those calls cost more, and so they are a tenant's own.
+    pub(super) fn has_files(&self) -> bool {
+        self.called == Called::ByItself
+    }
+
+    /// Whether what it does depends on where a tenant's data are.
+    pub(super) fn is_of_storage(&self) -> bool {
+        self.folder.contains("keyvalue") || self.folder.contains("spin")
+    }
+
+    pub(super) fn excepted(&self, function: &str) -> Option<&'static str> {
+        let is_it = |part: &str| if part.ends_with('.') { function.contains(part) } else { function.ends_with(part) };
+        EXCEPTED.iter().find(|(part, _)| is_it(part)).map(|(_, why)| *why)
+    }
+
+    fn path(folder: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/wit").join(folder)
+    }
+
+    /// The WIT, and the world with what calls it.
+    ///
+    /// # Errors
+    /// The files are not those that this program knows.
+    pub(super) fn resolve(&self) -> anyhow::Result<(Resolve, WorldId)> {
+        let mut resolve = Resolve::default();
+        let (package, _) = resolve.push_dir(Self::path(self.folder)).with_context(|| self.folder)?;
+        let world = resolve.select_world(&[package], Some(self.world))?;
+        let handler = match self.called {
+            Called::ByItself => return Ok((resolve, world)),
+            Called::Two => "wasi-0.2.12",
+            Called::Three => "wasi-0.3.0",
+        };
+        let (package, _) = resolve.push_dir(Self::path(handler)).context(handler)?;
+        let into = resolve.select_world(&[package], Some("handler"))?;
+        resolve.merge_worlds(world, into, &mut CloneMaps::default())?;
+        Ok((resolve, into))
+    }
+}
