@@ -97,7 +97,7 @@ impl Site {
         let isolation = if more.contains("[isolation]") { "" } else { "[isolation]\nwatch = false\n" };
         let text = format!(
             "schema = 1\n[listen]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\
-             drain = \"10s\"\n{isolation}{sandbox}{more}\n{storage}"
+             drain = \"10s\"\n{sandbox}{more}\n{isolation}{storage}"
         );
         let own = format!("[sandbox]\ncompiled = \"{}\"\n", compiled.display());
         let text = text.replace("[sandbox]\n", &own);

@@ -10,12 +10,14 @@ use std::time::Duration;
 use tests::wat::{IDLE, component, handler, with};
 use tests::{Gateway, Protocol, Site, Tenant, check, sha256, tollgate};
 
-/// Bounds under which a child is found out soon; and a folder of its own for what is remembered.
+/// Bounds under which a child is found out soon; and a folder of its own for what is remembered. The gateway's own pair of tenants
+/// would be compiled too, ten seconds after a start.
 fn bounded(time: &str) -> Site {
     let site = Site::new();
     let compiled = site.path("state/compiled");
     let text = format!(
         "schema = 1\n[listen]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\
+         [isolation]\nwatch = false\n\
          [sandbox]\ncompile_time = \"{time}\"\ncompile_memory = \"1GiB\"\ncompiled = \"{}\"\n",
         compiled.display()
     );

@@ -23,7 +23,7 @@ async fn a_component_compiled_before_answers_after_a_restart_without_compiling()
         "config/gateway.toml",
         format!(
             "schema = 1\n[listen]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\
-         [sandbox]\ncompiled = \"{}\"\n",
+         [isolation]\nwatch = false\n[sandbox]\ncompiled = \"{}\"\n",
             compiled.display()
         ),
     );

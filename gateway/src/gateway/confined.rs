@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{self, Boot};
 use crate::confine::{self, Outcome, Reach};
 use crate::listener::Sockets;
-use crate::sandbox::{Helper, Starter};
+use crate::sandbox::{Helper, Machine, Starter};
 use crate::store;
 use crate::telemetry::AccessTo;
 
@@ -76,6 +76,7 @@ fn reach(boot: &Boot) -> Reach {
         AccessTo::Tenants(dir) => Some(dir.clone()),
     }));
     reach.write.extend(boot.operators.socket.as_deref().and_then(folder_of));
+    reach.write.extend(Machine::stand_in());
     reach
 }
 

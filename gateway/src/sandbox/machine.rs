@@ -18,8 +18,13 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn here() -> Self {
-        let stand_in = std::env::var_os(STAND_IN).map(PathBuf::from);
+        let stand_in = Self::stand_in();
         Self { is_real: stand_in.is_none(), root: stand_in.unwrap_or_else(|| PathBuf::from("/")) }
+    }
+
+    /// The folder that a test names, where one does: a gateway that confines itself has to reach it. A release has no such tests.
+    pub(crate) fn stand_in() -> Option<PathBuf> {
+        std::env::var_os(STAND_IN).filter(|_| cfg!(debug_assertions)).map(PathBuf::from)
     }
 
     #[cfg(test)]

@@ -10,7 +10,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
 };
 use wasmtime_wasi_http::p2::{HeaderResult, HttpResult};
 
-use super::{Candidate, functions, http_october, http_of, nothing, plain, table};
+use super::{Candidate, http_october, http_of, nothing, plain, table};
 use crate::host::Guest;
 use crate::host::kept::{given_back, set_authority, set_method, set_path_with_query, set_scheme, weighed};
 use crate::host::priced::{names::two as names, of_fields};
@@ -29,7 +29,7 @@ pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime:
             fields(&mut types)?;
             outgoing(&mut types)?;
             answers(&mut types)?;
-            functions!(types, http_of;
+            weighed!(types, http_of;
                 "[method]future-trailers.get" = HostFutureTrailers::get as taken_once, (trailers);
             );
             options(&mut types)?;

@@ -26,10 +26,10 @@ use wasmtime_wasi::random::{WasiRandomCtx, WasiRandomView as _};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView as _};
 
 use super::Guest;
-pub(super) use files::file;
-pub(super) use http::{code, copied, header, sent};
 use super::denied::weight;
 use crate::tenant::cost;
+pub(super) use files::file;
+pub(super) use http::{code, copied, header, sent};
 
 /// What components export to answer requests, one name for each candidate.
 pub(crate) const HANDLERS: [&str; 2] =
