@@ -9,7 +9,8 @@ use super::{Plan, in_turn, measured};
 use crate::load;
 use crate::report::{Section, figures};
 
-/// What a composed call may cost more at the median than the same code in one component, in microseconds.
+/// What a call of a dependency may cost more at the median than the same code in one component, in microseconds. Middleware has
+/// no bound: it is an instance more, and a task where its calls are async.
 const MORE_MAX_US: f64 = 20.0;
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
@@ -44,8 +45,8 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     };
     let pairs = [
         ("a library that is called once", whole, parts, true),
-        ("middleware of wasi:http 0.2, to the page alone", two, two_gated, true),
-        ("middleware of wasi:http 0.3", whole_three, three_gated, true),
+        ("middleware of wasi:http 0.2, to the page alone", two, two_gated, false),
+        ("middleware of wasi:http 0.3", whole_three, three_gated, false),
         ("the same, to the page alone", three, three_gated, false),
     ];
     for (name, without, with, is_bounded) in pairs {
