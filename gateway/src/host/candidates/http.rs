@@ -154,23 +154,20 @@ pub(in crate::host) fn sends(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Re
 }
 
 /// A request is taken apart and looked at whether it goes out or not.
-pub(in crate::host) fn sent<T>(guest: &mut Guest, answer: HttpResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
+fn sent<T>(guest: &mut Guest, answer: HttpResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     guest.charge(cost::REQUEST_LOOKED_AT);
     code(guest, answer)
 }
 
 /// A copy has all that the original has.
-pub(in crate::host) fn copied(
-    guest: &mut Guest,
-    answer: wasmtime::Result<Resource<Fields>>,
-) -> wasmtime::Result<(Resource<Fields>,)> {
+fn copied(guest: &mut Guest, answer: wasmtime::Result<Resource<Fields>>) -> wasmtime::Result<(Resource<Fields>,)> {
     let copy = answer?;
     let weight = of_fields(table(guest).get(&copy)?);
     guest.charge(weight);
     Ok((copy,))
 }
 
-pub(in crate::host) fn header<T>(
+pub(super) fn header<T>(
     guest: &mut Guest,
     answer: HeaderResult<T>,
 ) -> wasmtime::Result<(Result<T, types::HeaderError>,)> {
@@ -183,7 +180,7 @@ pub(in crate::host) fn header<T>(
     },))
 }
 
-pub(in crate::host) fn code<T>(guest: &mut Guest, answer: HttpResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
+pub(super) fn code<T>(guest: &mut Guest, answer: HttpResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     Ok((match answer {
         Ok(answer) => Ok(answer),
         Err(error) => {

@@ -28,8 +28,6 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView as _};
 use super::Guest;
 use super::denied::weight;
 use crate::tenant::cost;
-pub(super) use files::file;
-pub(super) use http::{code, copied, header, sent};
 
 /// What components export to answer requests, one name for each candidate.
 pub(crate) const HANDLERS: [&str; 2] =

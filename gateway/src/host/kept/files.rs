@@ -11,46 +11,23 @@ use wasmtime_wasi::p2::{DynInputStream, FsResult, ReaddirIterator};
 
 use super::given_back;
 use crate::host::Guest;
-use crate::host::candidates::{file, filesystem, table};
+use crate::host::candidates::{filesystem, table};
 use crate::host::priced::Weight as _;
 use crate::host::weight::{FILE_STREAM_BYTES, FOLDER_BYTES};
 
 /// As Wasmtime's linker calls them.
 const TYPES: &str = "wasi:filesystem/types@0.2.12";
-const PREOPENS: &str = "wasi:filesystem/preopens@0.2.12";
 const STREAMS: &str = "wasi:io/streams@0.2.12";
 
 type Open = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
 
+/// How resources go. What makes them stands in the tables of the candidates (`priced/two.rs`).
 pub(super) fn add(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    let mut to = linker.instance(PREOPENS)?;
-    to.func_wrap("get-directories", |mut store: wasmtime::StoreContextMut<'_, Guest>, ()| {
-        Ok((directories(store.data_mut())?,))
-    })?;
     let mut to = linker.instance(TYPES)?;
     given_back!(to, filesystem;
         "descriptor" = Descriptor, HostDescriptor::drop;
         "directory-entry-stream" = ReaddirIterator, HostDirectoryEntryStream::drop;
     );
-    to.func_wrap(
-        "[method]descriptor.read-via-stream",
-        |mut store: wasmtime::StoreContextMut<'_, Guest>, (of, offset)| {
-            let stream = stream_of_file(store.data_mut(), of, offset);
-            file(store.data_mut(), stream)
-        },
-    )?;
-    to.func_wrap_async("[method]descriptor.read-directory", |mut store, (of,)| {
-        Box::new(async move {
-            let names = folder_read(store.data_mut(), of).await;
-            file(store.data_mut(), names)
-        })
-    })?;
-    to.func_wrap_async("[method]descriptor.open-at", |mut store, given: Open| {
-        Box::new(async move {
-            let opened = opened(store.data_mut(), given).await;
-            file(store.data_mut(), opened)
-        })
-    })?;
     let mut to = linker.instance(STREAMS)?;
     to.resource_async("input-stream", ResourceType::host::<DynInputStream>(), |mut store, place| {
         Box::new(async move { drop_stream(store.data_mut(), place).await })

@@ -4,12 +4,13 @@ use wasmtime::component::{Accessor, Linker, LinkerInstance, Resource, ResourceTy
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p3::bindings::filesystem::preopens;
 use wasmtime_wasi::p3::bindings::filesystem::types::{
-    DescriptorFlags, ErrorCode, HostDescriptor, HostDescriptorWithStore, NewTimestamp, OpenFlags, PathFlags,
+    DescriptorFlags, ErrorCode, Host as _, HostDescriptor, HostDescriptorWithStore, NewTimestamp, OpenFlags, PathFlags,
 };
 
 use crate::host::Guest;
 use crate::host::candidates::filesystem;
-use crate::host::priced::{Weight as _, file};
+use crate::host::priced::Weight as _;
+use crate::tenant::cost;
 
 /// As long as the kernel takes one.
 pub(in crate::host) const PATH_BYTES_MAX: usize = 4 << 10;
@@ -42,6 +43,19 @@ pub(super) fn add(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     open_at(&mut to)?;
     names(&mut to)?;
     super::streams_three::add(&mut to)
+}
+
+fn file<T>(
+    guest: &mut Guest,
+    answer: Result<T, wasmtime_wasi::TrappableError<ErrorCode>>,
+) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
+    Ok((match answer {
+        Ok(answer) => Ok(answer),
+        Err(error) => {
+            guest.charge(cost::REFUSAL);
+            Err(filesystem(guest).convert_error_code(error)?)
+        }
+    },))
 }
 
 fn open_at(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {

@@ -16,9 +16,10 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView, WasiHttpView as _};
 
 use super::{AUTHORITY_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, SCHEME_BYTES_MAX, given_back, weighed};
 use crate::host::Guest;
-use crate::host::candidates::{http_of, plain};
+use crate::host::candidates::{http_of, plain, table};
+use crate::host::priced::names::NAME_BYTES_MAX;
 use crate::host::priced::names::three as names;
-use crate::host::priced::{Weight as _, copied, get_and_delete};
+use crate::host::priced::{Weight as _, of_fields};
 use crate::host::weight::{Bytes as _, Touched};
 use crate::tenant::cost;
 
@@ -63,6 +64,25 @@ fn told<T>(
             Err(Host::convert_header_error(&mut guest.http(), error)?)
         }
     },))
+}
+
+fn get_and_delete(
+    http: &mut WasiHttpCtxView<'_>,
+    fields: Resource<Fields>,
+    name: String,
+) -> Result<Vec<Vec<u8>>, wasmtime_wasi::TrappableError<HeaderError>> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(HeaderError::InvalidSyntax.into());
+    }
+    HostFields::get_and_delete(http, fields, name)
+}
+
+/// A copy has all that the original has.
+fn copied(guest: &mut Guest, answer: wasmtime::Result<Resource<Fields>>) -> wasmtime::Result<(Resource<Fields>,)> {
+    let copy = answer?;
+    let weight = of_fields(table(guest).get(&copy)?);
+    guest.charge(weight);
+    Ok((copy,))
 }
 
 /// What of the guest's the functions with access to the store work on.

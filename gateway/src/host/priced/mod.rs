@@ -16,7 +16,6 @@ mod weight;
 use wasmtime::component::Linker;
 
 use super::Guest;
-pub(super) use three::{copied, file, get_and_delete};
 pub(super) use weight::{Weight, of_bytes, of_fields};
 
 /// Puts the priced functions in place of WASI's.

@@ -1,16 +1,17 @@
 //! WASI 0.2: the tables of the candidates of 2023, and what 0.2 has beyond them.
 
+use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, LinkerInstance};
 use wasmtime_wasi::p2::SocketResult;
 use wasmtime_wasi::p2::bindings::cli::environment;
-use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::sockets::network::{self, Host as _};
 use wasmtime_wasi::p2::bindings::sockets::{ip_name_lookup, tcp_create_socket, udp_create_socket};
 use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView as _};
 use wasmtime_wasi_http::p2::bindings::http::types::HostFutureTrailers;
 
 use super::super::Guest;
-use super::super::candidates::{self, cli_of, filesystem, functions, http_of, plain, waiting};
+use super::super::candidates::{self, cli_of, functions, http_of, plain, waiting};
+use super::super::kept::{directories, weighed};
 use super::names::two as names;
 use crate::tenant::cost;
 
@@ -39,8 +40,8 @@ fn http(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     candidates::http::fields(to)?;
     candidates::http::outgoing(to)?;
     candidates::http::answers(to)?;
-    functions!(to, http_of;
-        "[method]fields.has" = names::has as plain, (fields, name);
+    functions!(to, http_of; "[method]fields.has" = names::has as plain, (fields, name););
+    weighed!(to, http_of;
         "[method]future-trailers.get" = HostFutureTrailers::get as plain, (trailers);
     );
     Ok(())
@@ -59,8 +60,7 @@ fn files(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 }
 
 fn folders(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
-    functions!(to, filesystem; "get-directories" = preopens::Host::get_directories as plain, (););
-    Ok(())
+    to.func_wrap("get-directories", |mut store: StoreContextMut<'_, Guest>, ()| Ok((directories(store.data_mut())?,)))
 }
 
 fn environment(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
