@@ -59,6 +59,8 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Quotum {
     Requests,
+    /// Of one client's address.
+    RequestsPerAddress,
     Fuel,
     InFlight,
     Connections,
@@ -76,8 +78,9 @@ pub(crate) enum Quotum {
 
 impl Quotum {
     /// Every quota.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Requests,
+        Self::RequestsPerAddress,
         Self::Fuel,
         Self::InFlight,
         Self::Connections,
@@ -96,6 +99,7 @@ impl Quotum {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
+            Self::RequestsPerAddress => "requests-per-address",
             Self::Fuel => "fuel",
             Self::InFlight => "in-flight",
             Self::Connections => "connections",
@@ -116,6 +120,7 @@ impl Quotum {
     const fn kind(self) -> &'static str {
         match self {
             Self::Requests => "quota-requests",
+            Self::RequestsPerAddress => "quota-requests-per-address",
             Self::Fuel => "quota-fuel",
             Self::InFlight => "quota-in-flight",
             Self::Connections => "quota-connections",
@@ -142,7 +147,7 @@ pub(crate) enum Blame {
 
 impl Fault {
     /// Every fault, for metrics that start at zero and for tests.
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::NoRoute,
         Self::Misdirected,
         Self::BadRequest,
@@ -153,6 +158,7 @@ impl Fault {
         Self::BodyTimeout,
         Self::ClientGone,
         Self::Quota(Quotum::Requests),
+        Self::Quota(Quotum::RequestsPerAddress),
         Self::Quota(Quotum::Fuel),
         Self::Quota(Quotum::InFlight),
         Self::Quota(Quotum::Waiting),
@@ -217,7 +223,8 @@ impl Fault {
             | Self::NotSupported
             | Self::BodyTooLarge
             | Self::BodyTimeout
-            | Self::ClientGone => Blame::Client,
+            | Self::ClientGone
+            | Self::Quota(Quotum::RequestsPerAddress) => Blame::Client,
             Self::Quota(_)
             | Self::Loop
             | Self::Trap

@@ -1,6 +1,6 @@
 //! The road of one request, top to bottom.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -22,8 +22,8 @@ use crate::http::{
 use crate::response::{self, Compression};
 use crate::route::{Found, Routed};
 use crate::sandbox::Sandbox;
-use crate::telemetry::{Metrics, Record, Tasks};
-use crate::tenant::{Ledger, Tenant};
+use crate::telemetry::{AccessShows, Metrics, Record, Tasks};
+use crate::tenant::{InFlight, Ledger, PerAddress, Tenant};
 use crate::tls::Client;
 
 /// Who is on the other side of a connection.
@@ -53,7 +53,7 @@ impl Peer {
     /// [`Fault::Misdirected`] where it must be somebody and is nobody on this connection: another may be begun.
     fn caller(&self, tenant: &Tenant) -> Result<Option<&Client>, Fault> {
         let Some(callers) = tenant.callers else { return Ok(None) };
-        match self.client.as_ref().filter(|client| client.by == callers.by) {
+        match self.client.as_ref().filter(|client| client.by == callers.by && client.is_current()) {
             None if callers.is_required => Err(Fault::Misdirected),
             client => Ok(client),
         }
@@ -70,6 +70,10 @@ pub(crate) struct Road {
     pub(crate) http: crate::http::Settings,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
+    /// How many requests each client's address may send.
+    pub(crate) by_address: PerAddress,
+    /// What the access log shows of clients.
+    pub(crate) shows: AccessShows,
     /// Whether responses say where their time went: with development certificates only.
     pub(crate) server_timing: bool,
 }
@@ -86,11 +90,13 @@ impl Road {
         let host = authority(&request);
         let shown = host.as_ref().map_or("", |(host, _)| host.as_str());
         let record = Record::new(&self.metrics, &request, shown, snapshot.generation);
+        let origin = self.origin(request.headers(), peer);
+        record.came(self.shows, origin.address.ip(), request.headers());
         if let Some((ended, took)) = peer.handshake() {
             record.shaken(ended, took);
         }
         let is_head = request.method() == Method::HEAD;
-        let walked = self.walk(&snapshot, request.map(Into::into), host, peer, &record).await;
+        let walked = self.walk(&snapshot, request.map(Into::into), host, (peer, origin), &record).await;
         let mut answer = walked.unwrap_or_else(|fault| {
             record.fault(fault);
             let refusal = response::of_fault(fault, record.id, record.limits());
@@ -102,17 +108,22 @@ impl Road {
         answer
     }
 
+    /// The client behind the request.
+    fn origin(&self, headers: &HeaderMap, peer: &Peer) -> Origin {
+        Origin::of(headers, peer.address, peer.scheme == Scheme::HTTP, &self.http.trusted_proxies)
+    }
+
     async fn walk(
         self: &Arc<Self>,
         snapshot: &Snapshot,
         mut request: Request<BodySource>,
         host: Result<(Domain, Option<u16>), Fault>,
-        peer: &Peer,
+        (peer, origin): (&Peer, Origin),
         record: &Arc<Record>,
     ) -> Result<Response<ResponseBody>, Fault> {
         let (host, port) = host?;
-        let is_plain = peer.scheme == Scheme::HTTP;
-        let origin = Origin::of(request.headers(), peer.address, is_plain, &self.http.trusted_proxies);
+        let address = origin.address.ip();
+        self.by_address.take(address, Moment::now()).map_err(|limited| refuse(&limited.into(), record))?;
         clean_request(&mut request, origin, record.id)?;
         record.tell_guest(request.headers_mut());
         // A client may reuse a connection for another host, but never for another tenant (RFC 9110 §7.4).
@@ -124,18 +135,19 @@ impl Road {
             Found::Fixed(tenant, route, fixed) => {
                 peer.caller(&tenant)?;
                 record.routed(&tenant.ledger.figures, "", &route);
-                let _entered = refuse_slowly(Doors::pass(&tenant.ledger), &tenant.ledger, record).await?;
+                let _entered = refuse_slowly(pass(&tenant.ledger, address), &tenant.ledger, record).await?;
                 tenant.ledger.moved(fixed.body.len() as u64);
                 return Ok(response::of_fixed(&fixed, request.method() == Method::HEAD));
             }
             Found::Loading(tenant) => {
                 peer.caller(&tenant)?;
                 record.routed(&tenant.ledger.figures, "", "");
-                let _entered = refuse_slowly(Doors::pass(&tenant.ledger), &tenant.ledger, record).await?;
+                let _entered = refuse_slowly(pass(&tenant.ledger, address), &tenant.ledger, record).await?;
                 return Err(Fault::Loading);
             }
         };
         record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
+        refuse_slowly(take(&routed.tenant().ledger, address), &routed.tenant().ledger, record).await?;
         cdn_loop::check(request.headers(), &routed.tenant().id)?;
         let caller = peer.caller(routed.tenant())?;
         let mut request = absolute(request, &peer.scheme, &host, port)?;
@@ -308,6 +320,17 @@ fn compression(headers: &HeaderMap, tenant: &Tenant, record: &Arc<Record>) -> Op
     }
     let coding = response::choose(headers, &tenant.compress);
     Some(Compression { coding, ledger: Arc::clone(&tenant.ledger), record: Arc::clone(record) })
+}
+
+/// One of an address's requests at a tenant.
+fn take(ledger: &Ledger, address: IpAddr) -> Result<(), Refused> {
+    Ok(ledger.by_address.take(address, Moment::now())?)
+}
+
+/// The same, and through the tenant's door.
+fn pass(ledger: &Arc<Ledger>, address: IpAddr) -> Result<InFlight, Refused> {
+    take(ledger, address)?;
+    Doors::pass(ledger)
 }
 
 /// A tenant that is refused again and again waits for each.

@@ -41,6 +41,12 @@ impl Pebble {
     /// Looks at proofs on these ports, and gives certificates for so many seconds.
     #[must_use]
     pub fn start(http: u16, https: u16, seconds: u64) -> Self {
+        Self::start_with(http, https, seconds, &serde_json::json!({}))
+    }
+
+    /// The same, with more keys in its configuration.
+    #[must_use]
+    pub fn start_with(http: u16, https: u16, seconds: u64, more: &serde_json::Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let put = |name: &str, text: &str| {
@@ -50,7 +56,7 @@ impl Pebble {
         };
         let (cert, key) = (put("cert.pem", &made.cert.pem()), put("key.pem", &made.signing_key.serialize_pem()));
         let (address, management, dns) = (free_address(), free_address(), free_address());
-        let config = serde_json::json!({ "pebble": {
+        let mut config = serde_json::json!({ "pebble": {
             "listenAddress": address.to_string(),
             "managementListenAddress": management.to_string(),
             "certificate": cert,
@@ -60,6 +66,7 @@ impl Pebble {
             "ocspResponderURL": "",
             "certificateValidityPeriod": seconds,
         }});
+        config["pebble"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let config = put("pebble.json", &config.to_string());
         let names = Command::new(program("pebble-challtestsrv"))
             .args(["-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", ""])

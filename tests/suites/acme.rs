@@ -7,8 +7,13 @@ const NAME: &str = "one.example.com";
 
 /// A site on ports that the CA knows, and the CA.
 fn site(challenge: &str, seconds: u64) -> (Site, Pebble) {
+    site_with(challenge, seconds, &serde_json::json!({}))
+}
+
+/// The same, with more in the CA's configuration.
+fn site_with(challenge: &str, seconds: u64, more: &serde_json::Value) -> (Site, Pebble) {
     let (http, https) = (tests::free_address(), tests::free_address());
-    let pebble = Pebble::start(http.port(), https.port(), seconds);
+    let pebble = Pebble::start_with(http.port(), https.port(), seconds, more);
     let site = Site::new().tenant("one", &Tenant::new(NAME, "echo")).gateway(&pebble.tls(challenge));
     let text = std::fs::read_to_string(site.config()).unwrap();
     let text = text.replace("https = [\"127.0.0.1:0\"]", &format!("https = [\"{https}\"]"));
@@ -138,4 +143,25 @@ async fn gateways_on_one_redis_share_certificates_proofs_and_the_account() {
         assert_eq!(redis.ask("KEYS *acme:proofs*").trim(), "*0", "nothing is left of the proofs");
         assert_eq!(redis.ask("KEYS *acme:lock*").trim(), "*0");
     }
+}
+
+#[tokio::test]
+async fn a_ca_that_wants_to_know_whose_account_it_is_is_told() {
+    const KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let more =
+        serde_json::json!({ "externalAccountBindingRequired": true, "externalAccountMACKeys": { "kid-1": KEY } });
+    let (site, pebble) = site_with("http-01", 90 * 86_400, &more);
+    let plain = std::fs::read_to_string(site.config()).unwrap();
+    let gateway = Gateway::start(&site);
+    tests::until("a refusal", async || {
+        (gateway.metric("tollgate_certificates_failed_total").await > 0.0).then_some(())
+    })
+    .await;
+    drop(gateway);
+    site.write("eab", format!("{KEY}\n"));
+    let told = "agree_to_terms = true\neab_kid = \"kid-1\"\neab_key = { file = \"../eab\" }\n";
+    site.write("config/gateway.toml", plain.replace("agree_to_terms = true\n", told));
+    let gateway = Gateway::start(&site);
+    issued(&gateway, 1.0).await;
+    assert_eq!(pebble.client(gateway.https).await.get(NAME, "/head").await.status.as_u16(), 200);
 }

@@ -11,6 +11,7 @@ mod data;
 mod list;
 mod live;
 mod logs;
+mod metrics;
 mod moves;
 mod page;
 mod refusal;
@@ -115,7 +116,7 @@ fn routes() -> (Router<Arc<Admin>>, utoipa::openapi::OpenApi) {
         .routes(routes!(whole::events))
         .routes(routes!(whole::reload))
         .routes(routes!(whole::drain))
-        .routes(routes!(whole::metrics))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(schedules::schedules))
         .routes(routes!(list::list))
         .routes(routes!(tenants::one))

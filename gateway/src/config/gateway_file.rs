@@ -24,9 +24,10 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
     let state = file.string("state").map_or_else(|| defaults::STATE.to_owned(), |at| at.value);
     let state = overrides.state.clone().unwrap_or_else(|| join(base, &state));
     let (tenants_dir, watch) = tenants(file, base);
-    let (tls, acme) = tls_file::read(reader, file, base);
+    let tls = tls_file::read(reader, file, base);
     let telemetry = telemetry_file::read(reader, file, base, &state);
     let sandbox = file.section("sandbox");
+    let (http, requests_per_address) = front_file::http(file);
     let egress = egress(reader, file, base);
     let (slots, watch_isolation) = isolation(file);
     let boot = Boot {
@@ -34,9 +35,12 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
         tenants_dir,
         watch,
         listen: front_file::listen(file, overrides),
-        http: front_file::http(file),
-        tls,
-        acme,
+        http,
+        requests_per_address,
+        tls: tls.source,
+        roots: tls.roots,
+        default_pair: tls.default,
+        acme: tls.acme,
         components: remote::Settings::new(registries(reader, file, base), state.join("components"), egress.ca.clone()),
         storage: storage(reader, file, base, &state, overrides),
         admission: admission(sandbox.as_ref()),
@@ -346,6 +350,7 @@ pub(super) fn quota_over(under: &Quota, read: &QuotaRead) -> Quota {
         waiting: value(read.waiting.clone(), under.waiting),
         memory: value(read.memory.clone(), under.memory),
         requests: rate(&read.requests, under.requests),
+        requests_per_address: rate(&read.requests_per_address, under.requests_per_address),
         fuel: rate(&read.fuel, under.fuel),
         body_bytes: rate(&read.body_bytes, under.body_bytes),
         storage_ops: rate(&read.storage_ops, under.storage_ops),

@@ -82,14 +82,15 @@ fn a_host_that_is_claimed_twice_stays_with_its_owner() {
         write(dir.path(), &format!("tenants/{id}/c.wasm"), "\0asm\x0d\0\x01\0");
     }
     let boot = gateway(&dir.path().join("config/gateway.toml"), &Overrides::default()).unwrap();
-    let keeps = |owners: &BTreeMap<Pattern, TenantId>| {
-        let planned = Known::default().read(&boot, &Changed::All, owners);
+    let keeps = |owners: BTreeMap<Pattern, TenantId>| {
+        let before = Before { owners, ..Before::default() };
+        let planned = Known::default().read(&boot, &Changed::All, &before);
         assert_eq!(planned.problems.len(), 1);
         planned.plans.into_keys().map(|id| id.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(keeps(&BTreeMap::new()), ["a"], "the first by name");
+    assert_eq!(keeps(BTreeMap::new()), ["a"], "the first by name");
     let owner = (Pattern::parse("a.example").unwrap(), TenantId::parse("b").unwrap());
-    assert_eq!(keeps(&BTreeMap::from([owner])), ["b"], "whoever has it");
+    assert_eq!(keeps(BTreeMap::from([owner])), ["b"], "whoever has it");
 }
 
 #[test]

@@ -7,13 +7,14 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use tokio::time::Instant;
 
+use super::fallback::Fallback;
 use super::reload;
 use crate::config::Plan;
 use crate::domain::Pattern;
 use crate::ids::TenantId;
 use crate::request::Road;
 use crate::store::{self, Common, Store};
-use crate::tls::{Acme, DevCa, ORDER_TIME, Pair, Proof, Terminator};
+use crate::tls::{Acme, ORDER_TIME, Pair, Proof, Terminator};
 
 /// Between two looks at who needs a certificate.
 const LOOK: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ struct Failed {
 pub(super) struct Certifier {
     pub(super) road: Arc<Road>,
     pub(super) acme: Arc<Acme>,
-    pub(super) dev_ca: Arc<DevCa>,
+    pub(super) fallback: Arc<Fallback>,
     pub(super) terminator: Terminator,
     /// Where gateways beside this one are told, if it is shared.
     pub(super) store: Arc<Store>,
@@ -183,7 +184,7 @@ impl Certifier {
 
     /// Whether it has none of its own files, and none of the CA's that covers its hosts and is not about to end.
     fn needs(&self, plan: &Plan) -> bool {
-        if plan.pair.is_some() {
+        if !plan.pairs.is_empty() {
             return false;
         }
         let covers = |pair: &Pair| plan.hosts.iter().all(|host| pair.covers(host));
@@ -194,7 +195,7 @@ impl Certifier {
     fn put_in_force(&self) {
         let change = self.terminator.change();
         let snapshot = self.road.snapshot.load();
-        match reload::certificates(&self.dev_ca, Some(&self.acme), &snapshot) {
+        match reload::certificates(&self.fallback, Some(&self.acme), &snapshot) {
             Ok(certificates) => change.replace(certificates),
             Err(error) => tracing::error!(target: "tls", %error, "the certificates cannot be put in force"),
         }

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::health::Health;
 use crate::domain::Domain;
 use crate::fault::Quotum;
 use crate::listener::{self, Addresses, Held};
@@ -30,6 +31,7 @@ pub(super) struct Door {
     pub(super) proxies: Networks,
     /// What a CA's servers may ask by plain HTTP.
     pub(super) challenges: Option<Arc<Challenges>>,
+    pub(super) health: Health,
     /// Where HTTP/3 is to be had (RFC 9114 §3.1.1), for those who came by an older one.
     pub(super) alternative: Option<HeaderValue>,
 }
@@ -88,13 +90,22 @@ impl Door {
             }
         };
         let (server_name, client) = (shaken.server_name, shaken.client);
+        let certificate = client.clone();
         let told = Some((SystemTime::now(), began.elapsed()));
         let has_told = AtomicBool::new(false);
         let peer = Peer { address: peer, scheme: Scheme::HTTPS, server_name, client, shaken: told, has_told };
         if shaken.place.has_callers {
             self.alternative = None;
         }
-        Box::pin(self.answer(shaken.stream, shaken.protocol, peer)).await;
+        let answered = Box::pin(self.answer(shaken.stream, shaken.protocol, peer));
+        match certificate {
+            // Nobody is let in for longer than the certificate says, whatever is under way.
+            Some(client) => tokio::select! {
+                () = answered => {}
+                () = client.over() => tracing::debug!(target: "tls", "a client's certificate is over"),
+            },
+            None => answered.await,
+        }
         drop(shaken.place);
     }
 
@@ -109,13 +120,19 @@ impl Door {
         };
         let server_name = Terminator::server_name(&connection);
         let Some(_place) = self.enter_tenant(server_name.as_ref()) else { return };
-        let (road, of) = (Arc::clone(&self.road), connection.clone());
+        let (road, health, of) = (Arc::clone(&self.road), self.health, connection.clone());
         let answer = move |request| {
             // The client may have moved to another address since (RFC 9000 §9).
             let (road, address) = (Arc::clone(&road), of.remote_address());
             let (scheme, server_name, has_told) = (Scheme::HTTPS, server_name.clone(), AtomicBool::new(true));
             let peer = Peer { address, scheme, server_name, client: None, shaken: None, has_told };
-            async move { road.answer(request, &peer).await }
+            let said = health.answer(&request, &road);
+            async move {
+                match said {
+                    Some(said) => said,
+                    None => road.answer(request, &peer).await,
+                }
+            }
         };
         http::serve_quic(connection, &self.road.http, &self.road.tasks, answer).await;
     }
@@ -132,11 +149,15 @@ impl Door {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (road, peer) = (Arc::clone(&self.road), Arc::new(peer));
+        let (road, peer, health) = (Arc::clone(&self.road), Arc::new(peer), self.health);
         let alternative = self.alternative.filter(|_| peer.scheme == Scheme::HTTPS);
         let answer = move |request| {
             let (road, peer, alternative) = (Arc::clone(&road), Arc::clone(&peer), alternative.clone());
+            let said = health.answer(&request, &road);
             async move {
+                if let Some(said) = said {
+                    return said;
+                }
                 let mut response = road.answer(request, &peer).await;
                 if let Some(alternative) = alternative {
                     response.headers_mut().insert(ALT_SVC, alternative);
@@ -149,18 +170,18 @@ impl Door {
 
     pub(super) async fn http(self, mut stream: TcpStream, peer: SocketAddr, https_port: u16) {
         let Some((_peer, _held)) = self.enter(&mut stream, peer).await else { return };
-        let challenges = self.challenges;
+        let (challenges, health, road) = (self.challenges, self.health, self.road);
+        let of = Arc::clone(&road);
         let answer = move |request: Request<Incoming>| {
             let proof = challenges.as_ref().and_then(|challenges| challenges.http(request.uri().path()));
-            if let Some(proof) = proof {
-                return std::future::ready(Response::new(http::full(proof)));
-            }
-            let redirect = http::to_https(&request, https_port);
-            let redirect =
-                redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new(), None));
-            std::future::ready(redirect)
+            let proof = proof.map(|proof| Response::new(http::full(proof)));
+            let said = proof.or_else(|| health.answer(&request, &of));
+            let is_somebodys = |host: &Domain| of.snapshot.load().routes.owner(host).is_some();
+            std::future::ready(said.unwrap_or_else(|| {
+                let redirect = http::to_https(&request, https_port, is_somebodys);
+                redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new(), None))
+            }))
         };
-        let road = self.road;
         http::serve(stream, tls::Protocol::Http1, &road.http, &road.tasks, answer).await;
     }
 }

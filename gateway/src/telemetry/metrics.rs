@@ -1,6 +1,8 @@
 //! Every metric, its name and its help text, in one place. Names follow Prometheus: base units, `_total` for counters.
 
 mod isolation;
+mod otlp;
+mod plain;
 mod series;
 mod store;
 
@@ -20,7 +22,7 @@ use prometheus_client::registry::Registry;
 use super::access_log::AccessLog;
 use super::figures::{FaultSeen, Totals};
 use super::labels::{
-    Answer, Duration, OfCache, OfCheck, OfFault, OfMessage, OfQuota, OfSkipped, OfSlice, OfTenant, Seconds,
+    Answer, Duration, OfCache, OfCheck, OfFault, OfMessage, OfQuota, OfSignal, OfSkipped, OfSlice, OfTenant, Seconds,
     SliceSeconds, StorageCall,
 };
 use super::last::Last;
@@ -70,6 +72,7 @@ pub(crate) struct Metrics {
     compilations: Counter,
     component_loads: Counter,
     isolation_checks: Family<OfCheck, Counter>,
+    otlp_lost: Family<OfSignal, Counter>,
     /// Connections to origins, and requests on one that was there; requests that waited for a place of their tenant.
     pub(crate) outbound_opened: Counter,
     pub(crate) outbound_reused: Counter,
@@ -137,6 +140,7 @@ impl Metrics {
             compilations: Counter::default(),
             component_loads: Counter::default(),
             isolation_checks: Family::default(),
+            otlp_lost: Family::default(),
             outbound_opened: Counter::default(),
             outbound_reused: Counter::default(),
             outbound_waits: Counter::default(),
@@ -163,6 +167,7 @@ impl Metrics {
         metrics.register_outbound();
         metrics.register_store();
         metrics.register_isolation();
+        metrics.register_otlp();
         for fault in Fault::ALL {
             let _zero = metrics.faults.get_or_create(&OfFault { kind: fault.kind() });
         }
@@ -287,7 +292,7 @@ impl Metrics {
         let _first = self.access_log.set(access_log);
     }
 
-    pub(super) fn access_log(&self) -> Option<&AccessLog> {
+    pub(crate) fn access_log(&self) -> Option<&AccessLog> {
         self.access_log.get()
     }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bucket::{Bucket, Count, Rate};
 use super::causes::Causes;
+use super::per_address::PerAddress;
 use super::places::{Place, Places, WhenFull};
 use super::usage::{Flow, Held, Usage};
 use super::{Quota, Space};
@@ -19,6 +20,9 @@ use crate::deadline::Moment;
 use crate::fault::{Fault, Quotum};
 use crate::ids::{Line, TenantId};
 use crate::telemetry::Figures;
+
+/// Clients of one tenant whose requests are counted each by itself.
+const ADDRESSES_MAX: usize = 4096;
 
 const UNBOUNDED: Space = Space { bytes: u64::MAX, keys: u64::MAX };
 
@@ -46,6 +50,8 @@ pub(crate) struct Ledger {
     /// Bytes of all its instances' memories and tables.
     memory: Count,
     pub(super) requests: Bucket,
+    /// Its requests by client.
+    pub(crate) by_address: PerAddress,
     pub(super) fuel: Bucket,
     pub(super) body_bytes: Bucket,
     pub(super) storage_ops: Bucket,
@@ -114,6 +120,7 @@ impl Ledger {
             connections: Count::default(),
             memory: Count::default(),
             requests: Bucket::default(),
+            by_address: PerAddress::new(ADDRESSES_MAX),
             fuel: Bucket::default(),
             body_bytes: Bucket::default(),
             storage_ops: Bucket::default(),
@@ -142,6 +149,7 @@ impl Ledger {
         self.connections.set_max(quota.connections.into());
         self.memory.set_max(quota.memory);
         self.requests.set(quota.requests);
+        self.by_address.set(quota.requests_per_address);
         self.fuel.set(quota.fuel);
         self.body_bytes.set(quota.body_bytes);
         self.storage_ops.set(quota.storage_ops);

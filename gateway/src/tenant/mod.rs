@@ -7,6 +7,7 @@ mod budget;
 mod causes;
 pub(crate) mod cost;
 mod ledger;
+mod per_address;
 mod places;
 mod registry;
 mod shared;
@@ -23,6 +24,7 @@ use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 pub(crate) use bucket::{Count, Rate};
 pub(crate) use budget::{Budget, MESSAGES_IN_A_LINE_MAX};
 pub(crate) use ledger::{Connected, InFlight, Ledger, Limited};
+pub(crate) use per_address::PerAddress;
 pub(crate) use places::{Outbound, Place, WhenFull};
 pub(crate) use registry::Registry;
 pub(crate) use shared::{Look, Told};
@@ -61,6 +63,8 @@ pub(crate) struct Quota {
     /// Bytes of all its instances together, each by [`Limits::memory`].
     pub(crate) memory: u64,
     pub(crate) requests: Option<Rate>,
+    /// Of one client's address.
+    pub(crate) requests_per_address: Option<Rate>,
     pub(crate) fuel: Option<Rate>,
     /// Bytes of request and response bodies together.
     pub(crate) body_bytes: Option<Rate>,
@@ -102,6 +106,7 @@ impl Quota {
             waiting: u32::MAX,
             memory: u64::MAX,
             requests: None,
+            requests_per_address: None,
             fuel: None,
             body_bytes: None,
             storage_ops: None,

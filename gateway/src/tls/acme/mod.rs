@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, Order,
-    OrderStatus, RetryPolicy,
+    Account, AccountCredentials, AuthorizationStatus, ChallengeType, ExternalAccountKey, Identifier, NewAccount,
+    NewOrder, Order, OrderStatus, RetryPolicy,
 };
 
 use crate::domain::Pattern;
@@ -32,8 +32,24 @@ pub(crate) struct Settings {
     pub(crate) contacts: Vec<String>,
     /// Ways to prove, the preferred one first.
     pub(crate) challenges: Vec<Challenge>,
+    /// By which the CA knows whose account this is, where it wants that (RFC 8555 §7.3.4).
+    pub(crate) binding: Option<Binding>,
     /// Trusted for the directory's own certificate instead of the usual roots, as a PEM file.
     pub(crate) ca: Option<PathBuf>,
+}
+
+/// An account at a CA that is known to it otherwise, by its identifier and a secret that both have.
+#[derive(Clone)]
+pub(crate) struct Binding {
+    pub(crate) id: String,
+    pub(crate) key: Vec<u8>,
+}
+
+impl std::fmt::Debug for Binding {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Binding").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// A way to prove that a host is ours.
@@ -224,7 +240,9 @@ impl Acme {
         let contact: Vec<_> = self.settings.contacts.iter().map(String::as_str).collect();
         let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let directory = self.settings.directory.clone();
-        let (account, credentials) = builder()?.create(&new, directory, None).await.context("no account can be had")?;
+        let binding = self.settings.binding.as_ref().map(|of| ExternalAccountKey::new(of.id.clone(), &of.key));
+        let created = builder()?.create(&new, directory, binding.as_ref()).await;
+        let (account, credentials) = created.context("no account can be had")?;
         self.kept.put_account(&self.settings.directory, serde_json::to_value(credentials)?)?;
         Ok(account)
     }
