@@ -14,6 +14,7 @@ mod loading;
 mod notify;
 mod reload;
 mod signals;
+mod suggested;
 mod takeover;
 
 use std::net::SocketAddr;

@@ -105,6 +105,18 @@ impl Pebble {
         )
     }
 
+    /// The pair by which it is known, in PEM.
+    #[must_use]
+    pub fn pair(&self) -> [Vec<u8>; 2] {
+        ["cert.pem", "key.pem"].map(|name| std::fs::read(self.dir.path().join(name)).unwrap())
+    }
+
+    /// What its directory says.
+    pub async fn directory(&self) -> serde_json::Value {
+        let client = Client::new(self.address, self.ca_pem.as_bytes(), Protocol::H1);
+        serde_json::from_str(&client.get("localhost", "/dir").await.text()).unwrap()
+    }
+
     /// A client of this address that trusts what this CA signs, and nothing else.
     pub async fn client(&self, address: SocketAddr) -> Client {
         let management = Client::new(self.management, self.ca_pem.as_bytes(), Protocol::H1);

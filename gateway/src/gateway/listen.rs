@@ -16,6 +16,7 @@ use super::certify::Certifier;
 use super::counts::keep_counts;
 use super::door::Door;
 use super::health::Health;
+use super::suggested::Suggested;
 use crate::admin::{Access, Admin, Data, Desk, Live, Moves, ScheduleRow, Service, Steering, Timetable, Token};
 use crate::fleet::Fleet;
 use crate::http;
@@ -84,8 +85,15 @@ impl Gateway {
         if let Some(acme) = &self.acme {
             let (road, acme, fallback) = (Arc::clone(&self.road), Arc::clone(acme), Arc::clone(&self.fallback));
             tokio::spawn(
-                Certifier { road, acme, fallback, terminator: self.terminator.clone(), store: Arc::clone(&store) }
-                    .keep(),
+                Certifier {
+                    road,
+                    acme,
+                    fallback,
+                    terminator: self.terminator.clone(),
+                    store: Arc::clone(&store),
+                    suggested: Suggested::default(),
+                }
+                .keep(),
             );
         }
         self.operate(listener, moves)?;

@@ -27,7 +27,7 @@ use tokio_rustls::server::TlsStream;
 use crate::deadline::Deadline;
 use crate::domain::{Domain, Pattern, Table};
 
-pub(crate) use acme::{Acme, Binding, Challenge, Challenges, ORDER_TIME, Proof, Settings as AcmeSettings};
+pub(crate) use acme::{Acme, Binding, Challenge, Challenges, ORDER_TIME, Proof, Settings as AcmeSettings, Suggestion};
 pub(crate) use clients::{Client, Clients, ClientsError};
 pub(crate) use dev_ca::DevCa;
 pub(crate) use judge::{Doubt, Roots};

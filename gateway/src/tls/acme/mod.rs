@@ -4,6 +4,7 @@
 
 mod challenges;
 mod kept;
+mod renewal;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, ChallengeType, ExternalAccountKey, Identifier, NewAccount,
-    NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, ExternalAccountKey,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 
 use crate::domain::Pattern;
@@ -20,6 +21,7 @@ use crate::ids::TenantId;
 pub(crate) use challenges::{Challenges, Proof};
 pub(super) use challenges::{PROTOCOL, is_proof};
 use kept::Kept;
+pub(crate) use renewal::Suggestion;
 
 use super::Pair;
 
@@ -111,7 +113,9 @@ impl Acme {
         attempt: usize,
         publish: impl FnOnce(Vec<Proof>) -> F + Send,
     ) -> anyhow::Result<String> {
-        let ordered = tokio::time::timeout(ORDER_TIME, self.order_by(hosts, attempt, publish)).await;
+        let replaced = self.kept.get(tenant).filter(|pair| hosts.iter().all(|host| pair.covers(host)));
+        let replaced = replaced.and_then(|pair| renewal::identifier(pair.key.cert.first()?));
+        let ordered = tokio::time::timeout(ORDER_TIME, self.order_by(hosts, replaced, attempt, publish)).await;
         self.challenges.forget();
         let (key, chain) = ordered.context("the CA took too long")??;
         let pem = key + &chain;
@@ -158,12 +162,13 @@ impl Acme {
     async fn order_by<F: Future<Output = anyhow::Result<()>> + Send>(
         &self,
         hosts: &[Pattern],
+        replaced: Option<CertificateIdentifier<'static>>,
         attempt: usize,
         publish: impl FnOnce(Vec<Proof>) -> F + Send,
     ) -> anyhow::Result<(String, String)> {
         let account = self.account().await?;
         let names: Vec<_> = hosts.iter().map(|host| Identifier::Dns(host.to_string())).collect();
-        let mut order = account.new_order(&NewOrder::new(&names)).await.context("the order was refused")?;
+        let mut order = order_of(&account, &names, replaced).await?;
         let proofs = self.proofs(&mut order, attempt).await?;
         for (_, proof) in &proofs {
             self.challenges.answer(proof)?;
@@ -246,6 +251,21 @@ impl Acme {
         self.kept.put_account(&self.settings.directory, serde_json::to_value(credentials)?)?;
         Ok(account)
     }
+}
+
+/// A new order, in the place of a certificate where there is one (RFC 9773 §5): CAs that know of it let such orders pass their limits.
+async fn order_of(
+    account: &Account,
+    names: &[Identifier],
+    replaced: Option<CertificateIdentifier<'static>>,
+) -> anyhow::Result<Order> {
+    if let Some(replaced) = replaced
+        && let Ok(order) = account.new_order(&NewOrder::new(names).replaces(replaced)).await
+    {
+        return Ok(order);
+    }
+    // It does not know of that, or of the certificate.
+    account.new_order(&NewOrder::new(names)).await.context("the order was refused")
 }
 
 /// What the CA says of the proofs that it did not like.
