@@ -113,6 +113,8 @@ impl Pebble {
 
     /// What its directory says.
     pub async fn directory(&self) -> serde_json::Value {
+        let listens = async || tokio::net::TcpStream::connect(self.address).await.ok();
+        crate::until("pebble", listens).await;
         let client = Client::new(self.address, self.ca_pem.as_bytes(), Protocol::H1);
         serde_json::from_str(&client.get("localhost", "/dir").await.text()).unwrap()
     }
