@@ -31,6 +31,7 @@ mod fleet;
 mod floods;
 mod framing;
 mod go;
+mod grammar;
 mod guests;
 mod held;
 mod hostile;
