@@ -1,7 +1,7 @@
 //! What may stand in a head: one host, no tunnels, and no header that concerns one connection only.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderValue, Method, Request, Version};
+use http::{HeaderValue, Method, Request, StatusCode, Version};
 
 use super::claims::{Claim, claim};
 use super::grammar::drop_underscores;
@@ -107,6 +107,11 @@ fn needs_upgrade<B>(request: &Request<B>) -> bool {
 pub(super) fn clean_trailers(headers: &mut HeaderMap) {
     remove(headers, |name| claim(name).is_some() || NO_TRAILERS.contains(&name.as_str()));
     drop_underscores(headers);
+}
+
+/// Whether a response of this status has no content, whatever its guest wrote (RFC 9110 §15.3.5, §15.3.6, §15.4.5).
+pub(crate) const fn has_no_content(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// Makes a guest's head fit for a client.
