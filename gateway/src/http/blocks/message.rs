@@ -261,9 +261,9 @@ mod tests {
     #[test]
     fn what_is_malformed_is_an_error_of_its_stream() {
         let malformed = |fields: &[(&str, &str)]| matches!(request(&section(fields)), Err(Malformed(_)));
-        for leave_out in 0..4 {
-            let rest: Vec<_> = (0..4).filter(|at| *at != leave_out).map(|at| GET[at]).collect();
-            assert!(malformed(&rest), "without {}", GET[leave_out].0);
+        for (leave_out, _) in GET {
+            let rest: Vec<_> = GET.into_iter().filter(|(name, _)| *name != leave_out).collect();
+            assert!(malformed(&rest), "without {leave_out}");
         }
         for twice in GET {
             assert!(malformed(&[&GET[..], &[twice]].concat()), "{twice:?} twice");

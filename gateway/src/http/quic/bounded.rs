@@ -28,7 +28,10 @@ pub(super) type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, Sto
 
 /// Of the requests that were accepted, in their order: what is known of them beside what h3 says.
 #[derive(Clone, Default)]
-pub(super) struct Accepted(Arc<Mutex<VecDeque<(u64, Stopped, Arc<Notes>)>>>);
+pub(super) struct Accepted(Arc<Mutex<VecDeque<Waits>>>);
+
+/// The number of a stream, and what h3 does not say of it.
+type Waits = (u64, Stopped, Arc<Notes>);
 
 impl Accepted {
     fn put(&self, id: u64, stopped: Stopped, notes: Arc<Notes>) {
