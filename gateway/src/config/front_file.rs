@@ -71,11 +71,16 @@ fn networks(section: Option<&Section<'_>>, key: &'static str) -> Networks {
     listed.unwrap_or_default().into_iter().map(|at| at.value).collect()
 }
 
+/// The most fields that a request may be allowed: hyper makes room for so many with each.
+pub(super) const FIELDS_MAX: u32 = 1000;
+const FIELDS: &str = "a whole number from 1 to 1000";
+
 /// And how many requests one client's address may send.
 pub(super) fn http(file: &Section<'_>) -> (http::Settings, Option<Rate>) {
     let section = file.section("http");
     let by_address = section.as_ref().and_then(|s| s.rate_of_counts("requests_per_address")).map(|at| at.value);
     let time = |key, default| value(section.as_ref().and_then(|s| s.duration(key)), default);
+    let fields = |value: &DeValue<'_>| units::count(value).filter(|fields| *fields <= FIELDS_MAX);
     let settings = http::Settings {
         head_time: time("head_time", defaults::HEAD_TIME),
         handshake_time: time("handshake_time", defaults::HANDSHAKE_TIME),
@@ -84,6 +89,7 @@ pub(super) fn http(file: &Section<'_>) -> (http::Settings, Option<Rate>) {
         write_stall: time("write_stall", defaults::WRITE_STALL),
         rate_min: value(section.as_ref().and_then(|s| s.bytes("rate_min")), defaults::RATE_MIN),
         head_bytes: value(section.as_ref().and_then(|s| s.bytes("head_bytes")), defaults::HEAD_BYTES),
+        fields: value(section.as_ref().and_then(|s| s.take("fields", FIELDS, fields)), defaults::FIELDS) as usize,
         trusted_proxies: networks(section.as_ref(), "trusted_proxies"),
         streams: value(section.as_ref().and_then(|s| s.count("streams")), defaults::STREAMS),
     };

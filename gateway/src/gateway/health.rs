@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
-use ::http::{Method, Request, Response, StatusCode, Version};
+use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use ::http::{Method, Request, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{self, ResponseBody};
@@ -32,11 +32,9 @@ impl Health {
         if !asks || request.uri().path() != path {
             return None;
         }
-        // HTTP/1.0 has no need to; all others have (RFC 9112 §3.2), and what is malformed is refused as everywhere.
-        let names_nobody = request.version() == Version::HTTP_10
-            && !request.headers().contains_key(HOST)
-            && request.uri().authority().is_none();
-        let is_ours = names_nobody || road.snapshot.load().routes.owner(&http::authority(request).ok()?.0).is_none();
+        // What is malformed is refused as everywhere.
+        let whom = http::whom(request).ok()?;
+        let is_ours = whom.is_none_or(|host| road.snapshot.load().routes.owner(&host).is_none());
         is_ours.then(|| self.said(road, request.method() == Method::HEAD))
     }
 

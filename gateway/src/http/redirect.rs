@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 
-use super::{ResponseBody, authority, empty};
+use super::{Ours, ResponseBody, empty, ours};
 use crate::domain::Domain;
 use crate::fault::Fault;
 
@@ -12,11 +12,12 @@ use crate::fault::Fault;
 /// # Errors
 /// [`Fault::BadRequest`] where the request names no host, [`Fault::NoRoute`] where nobody has it.
 pub(crate) fn to_https<B>(
-    request: &Request<B>,
+    request: &mut Request<B>,
     https_port: u16,
+    fields_max: usize,
     is_somebodys: impl FnOnce(&Domain) -> bool,
 ) -> Result<Response<ResponseBody>, Fault> {
-    let (host, _port) = authority(request)?;
+    let Ours { host, .. } = ours(request, fields_max)?;
     if !is_somebodys(&host) {
         return Err(Fault::NoRoute);
     }
@@ -37,12 +38,12 @@ mod tests {
     fn a_redirect_keeps_host_path_and_query_and_goes_nowhere_else() {
         let is_ours = |host: &Domain| host.as_str() == "hello.localhost";
         let to = |port| {
-            let request = Request::get("/a?b=c").header("host", "Hello.localhost:8080").body(()).unwrap();
-            to_https(&request, port, is_ours).unwrap().headers()["location"].to_str().unwrap().to_owned()
+            let mut request = Request::get("/a?b=c").header("host", "Hello.localhost:8080").body(()).unwrap();
+            to_https(&mut request, port, 1, is_ours).unwrap().headers()["location"].to_str().unwrap().to_owned()
         };
         assert_eq!(to(443), "https://hello.localhost/a?b=c");
         assert_eq!(to(8443), "https://hello.localhost:8443/a?b=c");
-        let strange = Request::get("/").header("host", "elsewhere.example").body(()).unwrap();
-        assert_eq!(to_https(&strange, 443, is_ours).map(|_redirect| ()), Err(Fault::NoRoute));
+        let mut strange = Request::get("/").header("host", "elsewhere.example").body(()).unwrap();
+        assert_eq!(to_https(&mut strange, 443, 1, is_ours).map(|_redirect| ()), Err(Fault::NoRoute));
     }
 }

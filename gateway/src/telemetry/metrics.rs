@@ -1,5 +1,6 @@
 //! Every metric, its name and its help text, in one place. Names follow Prometheus: base units, `_total` for counters.
 
+mod fields;
 mod isolation;
 mod otlp;
 mod plain;
@@ -65,6 +66,7 @@ pub(crate) struct Metrics {
     runs_skipped: Family<OfSkipped, Counter>,
     log_lines_dropped: Counter,
     access_lines_dropped: Counter,
+    fields_dropped: Counter,
     connections_refused: Counter,
     handshakes_failed: Counter,
     certificates_issued: Counter,
@@ -133,6 +135,7 @@ impl Metrics {
             runs_skipped: Family::default(),
             log_lines_dropped: Counter::default(),
             access_lines_dropped: Counter::default(),
+            fields_dropped: Counter::default(),
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
             certificates_issued: Counter::default(),
@@ -168,6 +171,7 @@ impl Metrics {
         metrics.register_store();
         metrics.register_isolation();
         metrics.register_otlp();
+        metrics.register_fields();
         for fault in Fault::ALL {
             let _zero = metrics.faults.get_or_create(&OfFault { kind: fault.kind() });
         }
@@ -282,11 +286,6 @@ impl Metrics {
         );
     }
 
-    /// Has requests traced from now on.
-    pub(crate) fn trace_to(&self, spans: Arc<Spans>) {
-        let _first = self.spans.set(spans);
-    }
-
     /// Has the access log go there from now on.
     pub(crate) fn log_to(&self, access_log: AccessLog) {
         let _first = self.access_log.set(access_log);
@@ -294,10 +293,6 @@ impl Metrics {
 
     pub(crate) fn access_log(&self) -> Option<&AccessLog> {
         self.access_log.get()
-    }
-
-    pub(super) fn spans(&self) -> Option<&Arc<Spans>> {
-        self.spans.get()
     }
 
     pub(super) fn fault(&self, seen: Option<FaultSeen>, fault: Fault) {

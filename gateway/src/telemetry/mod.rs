@@ -15,6 +15,7 @@ mod lines;
 mod metrics;
 mod otlp;
 mod record;
+mod shown;
 mod tasks;
 mod tenant_files;
 mod trace;
