@@ -11,6 +11,7 @@ mod front;
 mod hygiene;
 mod idle;
 mod list;
+mod loopback;
 mod origin;
 mod pace;
 mod path;
@@ -39,6 +40,7 @@ pub(crate) use hygiene::{
     X_FORWARDED_CLIENT_CERT, X_REQUEST_ID, authority, clean_request, clean_response, has_no_content,
 };
 pub(crate) use list::list;
+pub(crate) use loopback::name_loopback;
 pub(crate) use origin::Origin;
 pub(crate) use path::one_spelling;
 pub(crate) use quic::{serve_quic, transport};
