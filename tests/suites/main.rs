@@ -33,6 +33,7 @@ mod fleet;
 mod floods;
 mod framing;
 mod go;
+mod grammar;
 mod guests;
 mod held;
 mod hosts;
