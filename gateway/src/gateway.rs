@@ -9,14 +9,16 @@ mod expiry;
 mod fallback;
 mod first;
 mod health;
+mod hosts;
 mod listen;
 mod loading;
 mod notify;
 mod reload;
 mod signals;
+mod succession;
 mod suggested;
-mod takeover;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -26,15 +28,16 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Moves, Suspension, Words};
+use crate::admin::{Moves, Running, Suspension, Words};
 use crate::admission::Doors;
 use crate::cache::Caches;
 use crate::canary::Canary;
-use crate::config::{Boot, Changed, Known, Problem, Snapshot, Standing, Watch};
+use crate::config::{Boot, Changed, Known, Snapshot, Standing, Watch};
 use crate::domain::Pattern;
 use crate::host::Egress;
 use crate::ids::TenantId;
 use crate::listener::Offer;
+use crate::owners::Owners;
 use crate::request::Road;
 use crate::sandbox::{Compiler, Instances, Sandbox, Surroundings};
 use crate::store::Store;
@@ -50,7 +53,7 @@ use loading::{Loading, Verdict};
 use notify::Notify;
 use signals::Asks;
 pub(crate) use signals::Signals;
-use takeover::{open, relieve, take_over};
+pub(crate) use succession::Takeover;
 
 /// Clients whose requests are counted each by itself, where the operator bounds them.
 const ADDRESSES_MAX: usize = 65_536;
@@ -65,6 +68,7 @@ pub(crate) struct Gateway {
     acme: Option<Arc<Acme>>,
     registry: Arc<Registry>,
     suspension: Suspension,
+    owners: Arc<Owners>,
     egress: Arc<Egress>,
     compiler: Arc<Compiler>,
     tasks: Tasks,
@@ -104,7 +108,7 @@ impl Gateway {
     /// In words for the operator: what cannot be opened, made or listened on. A tenant's problem is not one of them.
     pub(crate) async fn start(
         mut boot: Boot,
-        takeover: bool,
+        takeover: Takeover,
         prepared: Prepared,
         otlp: Option<Arc<Otlp>>,
     ) -> anyhow::Result<Self> {
@@ -112,11 +116,11 @@ impl Gateway {
         let dir = std::path::absolute(&boot.tenants_dir)?;
         boot.tenants_dir = std::fs::canonicalize(&dir).unwrap_or(dir);
         let Prepared { starter, sockets, notify, outcome } = prepared;
-        let (mut sockets, tries) = take_over(&boot, takeover, sockets).await?;
         let metrics = Arc::new(Metrics::new(boot.telemetry.metrics_tenants));
+        let compiler = Arc::new(Compiler::open(&boot.sandbox, starter, Arc::clone(&metrics))?);
+        let (mut sockets, store) = Box::pin(succession::succeed(&boot, takeover, sockets, &compiler, &metrics)).await?;
         let access_to_the_end = tell(&metrics, &boot, otlp)?;
         let tasks = Tasks::default();
-        let store = Arc::new(open(&boot, &metrics, tries).await?);
         let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;
         let logs = guest_logs(&boot.state, &metrics)?;
         let egress = Egress::new(boot.egress.clone(), &metrics, tasks.clone()).context("egress.ca cannot be used")?;
@@ -131,15 +135,15 @@ impl Gateway {
             is_metered: boot.sandbox.metering,
             instances: Instances::new(boot.sandbox.instances, &metrics),
         };
-        let compiler = Arc::new(Compiler::open(&boot.sandbox, starter, Arc::clone(&metrics))?);
         let sandbox = Sandbox::new(&boot.sandbox, &compiler, around)?;
         let road = road(&boot, sandbox, &metrics, &tasks);
         let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
-        let suspension = suspension(&boot, &registry)?;
         let mut gateway = Self {
             admin: boot.listen.admin,
             staged: boot.state.join("files"),
             watch: reload::watch(&boot),
+            suspension: suspension(&boot, &registry)?,
+            owners: hosts::open(&boot, &store)?,
             boot,
             messages: Messages::new(Arc::clone(&road), Arc::clone(&store)),
             schedules: Schedules::new(Arc::clone(&road), Arc::clone(&store)),
@@ -149,7 +153,6 @@ impl Gateway {
             fallback,
             acme,
             registry,
-            suspension,
             egress,
             compiler,
             tasks,
@@ -166,10 +169,10 @@ impl Gateway {
             http: vec![],
         };
         gateway.join();
-        Box::pin(gateway.first_load(takeover)).await?;
+        Box::pin(gateway.first_load(takeover.is_one())).await?;
         gateway.listen(&metrics, moves, &mut sockets).await?;
         confined::started(outcome.is_some());
-        relieve(sockets.old).await;
+        succession::relieve(sockets.old).await;
         gateway.begin();
         gateway.notify.serves();
         Ok(gateway)
@@ -198,11 +201,6 @@ impl Gateway {
             watches: self.boot.watch_isolation,
             stores: self.boot.storage.tenant_users.is_none(),
         }
-    }
-
-    /// What is wrong with the tenants' files now, without warnings.
-    pub(crate) fn problems(&self) -> Vec<Problem> {
-        self.road.snapshot.load().problems.iter().filter(|problem| !problem.is_warning()).cloned().collect()
     }
 
     /// The tenants' standing and one URL each, for whoever started it.
@@ -251,7 +249,7 @@ impl Gateway {
         });
         let heir = loop {
             asked.answer(loading.is_under_way());
-            let again = loading.again_at();
+            let (again, in_force) = (loading.again_at(), Arc::clone(&self.road.snapshot.load().owners));
             let due = tokio::select! {
                 asks = signals.next() => match asks {
                     Asks::Drain => break None,
@@ -262,6 +260,7 @@ impl Gateway {
                 () = drain.cancelled() => break None,
                 () = asked.heard() => Due::Changed(Changed::All),
                 seen = self.seen(&mut fetch_at) => Due::Changed(seen),
+                () = self.owners.changed(&in_force) => Due::Changed(Changed::Folders(BTreeSet::new())),
                 () = until(again) => Due::Changed(Changed::Folders(loading.due(&self.boot.tenants_dir))),
                 verdict = loading.next() => Due::Found(verdict),
                 () = expiry.due() => {
@@ -290,6 +289,7 @@ impl Gateway {
                 () = drain.cancelled() => break None,
             }
         };
+        Running::end(&self.boot.state);
         // Who waits for a reload is told that there is none; and nothing is compiled any more.
         drop((asked, loading));
         if heir.is_none() {
@@ -375,6 +375,7 @@ fn road(boot: &Boot, sandbox: Sandbox, metrics: &Arc<Metrics>, tasks: &Tasks) ->
         by_address,
         shows: boot.telemetry.access_shows,
         server_timing: boot.tls == tls::Source::Dev,
+        is_project: boot.project.is_some(),
     })
 }
 

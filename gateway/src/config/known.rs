@@ -30,24 +30,15 @@ pub(crate) struct Before {
 
 impl Before {
     /// For who asks what a gateway would say, as `check` does.
-    pub(super) fn of_a_check() -> Self {
-        Self { pairs: Served::Unknown, ..Self::default() }
+    pub(super) fn of_a_check(owners: BTreeMap<Pattern, TenantId>) -> Self {
+        Self { owners, pairs: Served::Unknown }
     }
 
-    /// What is in force.
-    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+    /// What is in force, where these have hosts.
+    pub(crate) fn of(owners: BTreeMap<Pattern, TenantId>, snapshot: &Snapshot) -> Self {
         let pairs = snapshot.plans.values().map(|plan| (plan.id.clone(), plan.pairs.clone())).collect();
-        Self { owners: owners(snapshot), pairs: Served::These(pairs) }
+        Self { owners, pairs: Served::These(pairs) }
     }
-}
-
-/// Who has which host, for the next load.
-fn owners(of: &Snapshot) -> BTreeMap<Pattern, TenantId> {
-    let hosts = |plan: &Arc<Plan>| {
-        let has = |host: &&Pattern| of.routes.has(&plan.id, host);
-        plan.hosts.iter().filter(has).map(|host| (host.clone(), plan.id.clone())).collect::<Vec<_>>()
-    };
-    of.all().flat_map(hosts).collect()
 }
 
 /// Every tenant's folder as it was last read.
@@ -76,8 +67,7 @@ impl Known {
                 Err(new) => problems.extend(new.iter().cloned()),
             }
         }
-        problems.extend(conflicts::keep_for_owners(&mut found, &before.owners, &self.broken()));
-        problems.extend(conflicts::take_out_conflicts(&mut found, &before.owners));
+        problems.extend(conflicts::take_out(&mut found, &before.owners, &self.broken()));
         let plans: BTreeMap<TenantId, Arc<Plan>> = found.into_iter().map(|(id, found)| (id, found.plan)).collect();
         Planned { plans, problems }
     }

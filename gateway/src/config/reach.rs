@@ -24,6 +24,7 @@ pub(crate) fn reach(boot: &Boot) -> BTreeSet<PathBuf> {
     let named = middleware.chain(boot.acme.iter().filter_map(|acme| acme.ca.as_deref()));
     let default = boot.default_pair.iter().flat_map(|(cert, key)| [cert.as_path(), key.as_path()]);
     let named = named.chain(default);
+    let named = named.chain(boot.storage.file_of_urls());
     let own = Path::new(&boot.source.path);
     read.extend(std::iter::once(own).chain(named).flat_map(around));
     for folder in load::folders(&boot.tenants_dir).unwrap_or_default().tenants {

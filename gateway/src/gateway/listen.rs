@@ -17,7 +17,7 @@ use super::counts::keep_counts;
 use super::door::Door;
 use super::health::Health;
 use super::suggested::Suggested;
-use crate::admin::{Access, Admin, Data, Desk, Live, Moves, ScheduleRow, Service, Steering, Timetable, Token};
+use crate::admin::{Access, Admin, Data, Desk, Live, Moves, Running, ScheduleRow, Service, Steering, Timetable, Token};
 use crate::fleet::Fleet;
 use crate::http;
 use crate::listener::{self, Addresses, Connections, Offer, Role, Sockets};
@@ -100,6 +100,17 @@ impl Gateway {
         let path = self.boot.state.join("takeover.sock");
         let offer = Offer::make(path.clone(), offered).with_context(|| format!("cannot use {}", path.display()))?;
         self.offer = Some(offer);
+        let running = Running {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            https: self.https.clone(),
+            http: self.http.clone(),
+            admin: self.admin,
+            socket: self.boot.operators.socket.as_deref().and_then(|socket| std::path::absolute(socket).ok()),
+        };
+        if let Err(error) = running.write(&self.boot.state) {
+            tracing::warn!(target: "admin", %error, "commands beside this gateway have to be told its address");
+        }
         Ok(())
     }
 
@@ -115,6 +126,7 @@ impl Gateway {
             data: Data { store: Arc::clone(&store), moves },
             store,
             suspension: self.suspension.clone(),
+            owners: Arc::clone(&self.owners),
             acme: self.acme.clone(),
             access: self.access()?,
             live,

@@ -23,8 +23,8 @@ use prometheus_client::registry::Registry;
 use super::access_log::AccessLog;
 use super::figures::{FaultSeen, Totals};
 use super::labels::{
-    Answer, Duration, OfCache, OfCheck, OfFault, OfMessage, OfQuota, OfSignal, OfSkipped, OfSlice, OfTenant, Seconds,
-    SliceSeconds, StorageCall,
+    Answer, Duration, OfCache, OfCheck, OfCode, OfFault, OfMessage, OfQuota, OfSignal, OfSkipped, OfSlice, OfTenant,
+    Seconds, SliceSeconds, StorageCall,
 };
 use super::last::Last;
 use super::latencies::Latencies;
@@ -55,6 +55,7 @@ pub(crate) struct Metrics {
     storage: Family<StorageCall, Counter>,
     storage_duration: Histogram,
     store_slices: Family<OfSlice, Histogram, SliceSeconds>,
+    store_refusals: Family<OfCode, Counter>,
     /// Calls on the embedded store that were not done, since their caller had left.
     pub(crate) store_jobs_dropped: Counter,
     messages: Family<OfMessage, Counter>,
@@ -125,6 +126,7 @@ impl Metrics {
             storage: Family::default(),
             storage_duration: Seconds.new_metric(),
             store_slices: Family::new_with_constructor(SliceSeconds),
+            store_refusals: Family::default(),
             store_jobs_dropped: Counter::default(),
             messages: Family::default(),
             messages_dropped: Family::default(),
@@ -351,6 +353,7 @@ impl Metrics {
         metrics.fuel_of("-").inc_by(1);
         metrics.storage_call("get", "ok", Time::ZERO);
         metrics.store_slice("writer", Time::ZERO);
+        metrics.store_refused("OOM");
         metrics.message("-", "ok");
         metrics.message_dropped("-");
         metrics.message_redelivered("-");

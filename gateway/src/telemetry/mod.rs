@@ -24,7 +24,7 @@ pub(crate) use access_log::{
     AccessLog, Format as AccessFormat, NAMES as ACCESS_NAMES, Settings as AccessSettings, Shows as AccessShows,
     To as AccessTo,
 };
-pub(crate) use figures::{Counted, FaultSeen, Figures, Skipped};
+pub(crate) use figures::{Counted, FaultLooked, FaultSeen, Figures, Skipped};
 pub(crate) use guest_log::{GuestLogs, Line, Stream, cut_at};
 pub(crate) use last::Last;
 pub(crate) use latencies::Counts;
