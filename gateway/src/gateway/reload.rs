@@ -14,6 +14,7 @@ use super::hosts;
 use super::loading::{Loading, Stage, Verdict};
 use crate::canary;
 use crate::config::{self, Boot, Changed, Plan, Planned, Problem, Snapshot, Standing, Watch};
+use crate::domain::Pattern;
 use crate::route::{Route, Schedule, Served, Subscription, Table};
 use crate::store::Listened;
 use crate::tenant::{Callers, Component, Tenant};
