@@ -17,7 +17,8 @@ use crate::deadline::Moment;
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::http::{
-    BodySource, Origin, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, authority, cdn_loop, clean_request, spin,
+    BodySource, Origin, Ours, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, cdn_loop, clean_request,
+    default_port, drop_underscores, ours, spin,
 };
 use crate::response::{self, Compression};
 use crate::route::{Found, Routed};
@@ -29,7 +30,10 @@ use crate::tls::Client;
 /// Who is on the other side of a connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
+    /// As the handshake had it.
     pub(crate) address: SocketAddr,
+    /// Whether packets come from another address now, which nobody has looked at (RFC 9000 §9.3): no proxy's word is taken there.
+    pub(crate) has_moved: bool,
     pub(crate) scheme: Scheme,
     /// The server name of the handshake (SNI), if there was one.
     pub(crate) server_name: Option<Domain>,
@@ -78,19 +82,19 @@ impl Road {
     /// Answers one request, whatever comes of it, and leaves one access record.
     pub(crate) async fn answer(
         self: &Arc<Self>,
-        request: Request<impl Into<BodySource>>,
+        mut request: Request<impl Into<BodySource>>,
         peer: &Peer,
     ) -> Response<ResponseBody> {
         // One look at the configuration, held to the end: a reload never splits a request.
         let snapshot = self.snapshot.load_full();
-        let host = authority(&request);
-        let shown = host.as_ref().map_or("", |(host, _)| host.as_str());
+        let ours = ours(&mut request, self.http.fields);
+        let shown = ours.as_ref().map_or("", |ours| ours.host.as_str());
         let record = Record::new(&self.metrics, &request, shown, snapshot.generation);
         if let Some((ended, took)) = peer.handshake() {
             record.shaken(ended, took);
         }
         let is_head = request.method() == Method::HEAD;
-        let walked = self.walk(&snapshot, request.map(Into::into), host, peer, &record).await;
+        let walked = self.walk(&snapshot, request.map(Into::into), ours, peer, &record).await;
         let mut answer = walked.unwrap_or_else(|fault| {
             record.fault(fault);
             let refusal = response::of_fault(fault, record.id, record.limits());
@@ -106,13 +110,15 @@ impl Road {
         self: &Arc<Self>,
         snapshot: &Snapshot,
         mut request: Request<BodySource>,
-        host: Result<(Domain, Option<u16>), Fault>,
+        ours: Result<Ours, Fault>,
         peer: &Peer,
         record: &Arc<Record>,
     ) -> Result<Response<ResponseBody>, Fault> {
-        let (host, port) = host?;
+        let Ours { host, port } = ours?;
+        self.metrics.fields_dropped(drop_underscores(request.headers_mut()));
         let is_plain = peer.scheme == Scheme::HTTP;
-        let origin = Origin::of(request.headers(), peer.address, is_plain, &self.http.trusted_proxies);
+        let trusted = (!peer.has_moved).then_some(&self.http.trusted_proxies);
+        let origin = Origin::of(request.headers(), peer.address, is_plain, trusted);
         clean_request(&mut request, origin, record.id)?;
         record.tell_guest(request.headers_mut());
         // A client may reuse a connection for another host, but never for another tenant (RFC 9110 §7.4).
@@ -336,6 +342,7 @@ fn absolute<B>(
     host: &Domain,
     port: Option<u16>,
 ) -> Result<Request<B>, Fault> {
+    let port = port.filter(|port| *port != default_port(Some(scheme)));
     let authority = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let uri = Uri::builder().scheme(scheme.clone()).authority(authority).path_and_query(path).build();

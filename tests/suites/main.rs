@@ -32,6 +32,7 @@ mod fleet;
 mod floods;
 mod framing;
 mod go;
+mod grammar;
 mod guests;
 mod held;
 mod hostile;

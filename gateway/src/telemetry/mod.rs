@@ -14,6 +14,7 @@ mod lines;
 mod metrics;
 mod otlp;
 mod record;
+mod shown;
 mod tasks;
 mod tenant_files;
 mod trace;

@@ -3,6 +3,9 @@
 
 use super::chunks::Chunks;
 use super::head::{Framing, Reader};
+use crate::http::grammar::percent_encoded;
+
+const FIELDS_MAX: usize = 100;
 
 /// The first bytes as a head, and what is behind it as its body where that is chunked.
 ///
@@ -10,8 +13,8 @@ use super::head::{Framing, Reader};
 /// A head is read in another way as it comes in pieces; or the parser behind this one, httparse, sees another end or another
 /// framing than this one let through.
 pub(crate) fn any_message(data: &[u8]) {
-    let whole = Reader::default().read(data);
-    let mut slowly = Reader::default();
+    let whole = Reader::new(FIELDS_MAX).read(data);
+    let mut slowly = Reader::new(FIELDS_MAX);
     let mut last = Ok(None);
     for end in 1..=data.len() {
         last = slowly.read(data.get(..end).unwrap_or_default());
@@ -21,10 +24,13 @@ pub(crate) fn any_message(data: &[u8]) {
     }
     assert!(last == whole || whole == Ok(None), "{whole:?} at once, {last:?} in pieces");
     let Ok(Some(head)) = whole else { return };
-    let mut fields = [httparse::EMPTY_HEADER; super::FIELDS_MAX];
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     let read = request.parse(data);
     assert_eq!(read, Ok(httparse::Status::Complete(head.bytes)), "the end of the head");
+    // Not as httparse has it, which wants UTF-8.
+    let target = data.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    assert!(http::Uri::try_from(percent_encoded(target)).is_ok(), "a target that nobody takes");
     let of = |name: &str| {
         let values = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
         values.map(|field| field.value.trim_ascii()).collect::<Vec<_>>()

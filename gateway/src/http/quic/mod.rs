@@ -5,9 +5,14 @@
 
 mod body;
 mod bounded;
+mod control;
 mod frames;
+mod reader;
+mod receiving;
+mod unidirectional;
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
@@ -16,8 +21,8 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use h3::error::Code;
 use h3::server::{RequestResolver, RequestStream};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::header::{CONTENT_LENGTH, DATE};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
@@ -27,11 +32,12 @@ use super::idle::{self, Activity};
 use super::pace::Pace;
 use super::{Settings, panicked};
 use crate::deadline::Deadline;
-use crate::fault::Fault;
 use crate::telemetry::Tasks;
 
 pub(crate) use body::QuicBody;
-use bounded::{Bounded, Receiving, Sending, Stopped};
+use bounded::{Bounded, Sending, Stopped};
+use reader::Notes;
+use receiving::Receiving;
 
 type Sender = RequestStream<Sending<Bytes>, Bytes>;
 
@@ -48,15 +54,6 @@ const PIECE_BYTES: usize = 16 << 10;
 const HEADLESS_MAX: u32 = 100;
 /// While a guest thinks, the client must not take the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-/// Headers of HTTP/1.1's connections, which make a request malformed (RFC 9114 §4.2).
-const OF_CONNECTIONS: [HeaderName; 5] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 
 /// What QUIC may take and keep for one client.
 pub(crate) fn transport(settings: &Settings) -> TransportConfig {
@@ -81,10 +78,8 @@ where
 {
     let activity = Activity::new(None);
     let mut builder = h3::server::builder();
-    // Twice what may be, so that most of who is over it are told; h3 only hangs up.
-    let readable = settings.head_bytes.saturating_mul(2);
-    builder.max_field_section_size(readable).send_grease(false);
-    let (bounded, accepted) = Bounded::new(connection.clone(), readable);
+    builder.max_field_section_size(settings.head_bytes).send_grease(false);
+    let (bounded, accepted) = Bounded::new(connection.clone(), settings.head_bytes);
     let built = builder.build(bounded);
     let Ok(Ok(mut requests)) = Deadline::after(settings.handshake_time).run(built).await else { return };
     let settings = Arc::new(settings.clone());
@@ -101,12 +96,12 @@ where
         match next {
             Ok(Some(_)) if headless.load(Ordering::Relaxed) > HEADLESS_MAX => return,
             Ok(Some(resolver)) => {
-                let Some(stopped) = accepted.take(resolver.frame_stream.id()) else { return };
+                let Some((stopped, notes)) = accepted.take(resolver.frame_stream.id()) else { return };
                 let busy = activity.enter();
                 let (settings, service, headless) = (Arc::clone(&settings), service.clone(), Arc::clone(&headless));
                 tasks.spawn(async move {
                     let _busy = busy;
-                    one(resolver, stopped, &settings, service, &headless).await;
+                    one(resolver, (stopped, notes), &settings, service, &headless).await;
                 });
             }
             Ok(None) if ends => return,
@@ -129,7 +124,7 @@ where
 /// One request, until the client has the last byte of its response, or wants no more of it.
 async fn one<S, F>(
     resolver: RequestResolver<Bounded, Bytes>,
-    mut stopped: Stopped,
+    (mut stopped, notes): (Stopped, Arc<Notes>),
     settings: &Settings,
     service: S,
     headless: &AtomicU32,
@@ -143,7 +138,7 @@ async fn one<S, F>(
     };
     let (mut sender, receiver) = stream.split();
     let request = request.map(|()| receiver);
-    let answering = AssertUnwindSafe(answer(request, &mut sender, settings, service)).catch_unwind();
+    let answering = AssertUnwindSafe(answer(request, &notes, &mut sender, settings, service)).catch_unwind();
     let answered = tokio::select! {
         answered = answering => answered,
         // Nobody is there any more.
@@ -154,7 +149,8 @@ async fn one<S, F>(
         Ok(Ok(())) => {
             let _had = Deadline::after(settings.write_stall).run(stopped).await;
         }
-        // The client is gone, or took too little.
+        // The request was none (RFC 9114 §4.1.2), or the client is gone, or took too little.
+        Ok(Err(Cut)) if notes.is_malformed() => sender.stop_stream(Code::H3_MESSAGE_ERROR),
         Ok(Err(Cut)) => sender.stop_stream(Code::H3_INTERNAL_ERROR),
         // The stream is reset: its head may have left already, so that nothing is to be said but to us.
         Err(panic) => drop(panicked(panic)),
@@ -163,6 +159,7 @@ async fn one<S, F>(
 
 async fn answer<S, F>(
     request: Request<RequestStream<Receiving, Bytes>>,
+    notes: &Arc<Notes>,
     sender: &mut Sender,
     settings: &Settings,
     service: S,
@@ -172,21 +169,44 @@ where
     F: Future<Output = Response<ResponseBody>>,
 {
     let (mut head, receiver) = request.into_parts();
-    let length = length(&head.headers);
-    if section_bytes(&head) > settings.head_bytes {
-        head.extensions.insert(Malformed(Fault::HeadTooLarge));
-    } else if length.is_err() || OF_CONNECTIONS.iter().any(|name| head.headers.contains_key(name)) {
-        head.extensions.insert(Malformed(Fault::BadRequest));
+    if let Some(fault) = notes.refused() {
+        head.extensions.insert(Malformed(fault));
     }
-    let body = QuicBody::new(receiver, length.unwrap_or_default());
-    let response = service(Request::from_parts(head, body)).await;
-    send(sender, response, settings).await
+    // One number, or nothing (`reader`).
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let body = QuicBody::new(receiver, length, Arc::clone(notes));
+    let mut answered = pin!(service(Request::from_parts(head, body)));
+    let response = tokio::select! {
+        response = &mut answered => response,
+        () = notes.wanted.notified() => {
+            // A client that is gone is seen when it is answered.
+            let _sent = sender.send_response(continued()).await;
+            answered.await
+        }
+    };
+    // What is malformed was answered for the record's sake.
+    if notes.is_malformed() {
+        return Err(Cut);
+    }
+    send(sender, response, settings, notes).await
+}
+
+/// To a client that waits with its body until the guest reads it (RFC 9110 §10.1.1).
+fn continued() -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::CONTINUE;
+    response
 }
 
 /// Nothing more can be sent, and what was sent is not whole.
 struct Cut;
 
-async fn send(sender: &mut Sender, response: Response<ResponseBody>, settings: &Settings) -> Result<(), Cut> {
+async fn send(
+    sender: &mut Sender,
+    response: Response<ResponseBody>,
+    settings: &Settings,
+    notes: &Notes,
+) -> Result<(), Cut> {
     let (mut head, mut body) = response.into_parts();
     if !head.headers.contains_key(DATE)
         && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
@@ -211,6 +231,9 @@ async fn send(sender: &mut Sender, response: Response<ResponseBody>, settings: &
             }
         }
     }
+    if notes.is_malformed() {
+        return Err(Cut);
+    }
     taken(&mut pace, 0, sender.finish()).await
 }
 
@@ -220,20 +243,4 @@ async fn taken<E>(pace: &mut Pace, bytes: usize, sent: impl Future<Output = Resu
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(Cut),
     }
-}
-
-/// The size of a head as the limit has it (RFC 9114 §4.2.2).
-fn section_bytes(head: &http::request::Parts) -> u64 {
-    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>();
-    (fields + head.uri.path_and_query().map_or(0, |path| path.as_str().len())) as u64
-}
-
-/// What the body's length is said to be: one number, or nothing.
-fn length(headers: &HeaderMap) -> Result<Option<u64>, Fault> {
-    let mut said = headers.get_all(CONTENT_LENGTH).iter();
-    let (Some(length), None) = (said.next(), said.next()) else {
-        return if headers.contains_key(CONTENT_LENGTH) { Err(Fault::BadRequest) } else { Ok(None) };
-    };
-    let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or(Fault::BadRequest)
 }
