@@ -104,8 +104,9 @@ fn gateway(tenants: &[(&str, String, u64)]) -> Gateway {
     for (name, body, fuel) in tenants {
         site = site.file(&format!("{name}.wasm"), guest(body));
         let component = site.path(&format!("{name}.wasm"));
-        let tenant =
-            Tenant::of(&format!("{name}.localhost"), &component).with(&format!("[limits]\nfuel = \"{fuel}M\""));
+        let tenant = Tenant::of(&format!("{name}.localhost"), &component)
+            .stores(&["default"])
+            .with(&format!("[limits]\nfuel = \"{fuel}M\""));
         site = site.tenant(name, &tenant);
     }
     Gateway::start(&site)
@@ -132,7 +133,12 @@ async fn bytes_that_a_call_carries_burn_fuel_the_same_each_time() {
 async fn a_store_that_a_guest_made_up_costs_the_bytes_of_the_call() {
     let asks = |bytes: usize| {
         let call = format!("(call $stored (i32.const 4711) (i32.const 0) (i32.const {bytes}) (i32.const 8192))");
-        again(20, &format!("{call} (call $is (i32.load8_u (i32.const 8192)) (i32.const 1)) (call $is (i32.load8_u (i32.const 8196)) (i32.const 3))"))
+        again(
+            20,
+            &format!(
+                "{call} (call $is (i32.load8_u (i32.const 8192)) (i32.const 1)) (call $is (i32.load8_u (i32.const 8196)) (i32.const 3))"
+            ),
+        )
     };
     let gateway = gateway(&[("few", asks(4), MUCH), ("many", asks(MIB), MUCH)]);
     let few = fuel(&gateway, "few", "no-response").await;

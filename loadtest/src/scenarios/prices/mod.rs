@@ -140,8 +140,8 @@ impl Gateway {
                 site.tenant(&id, Path::new("driver.wasm"), "")?;
                 fill(&dir, with_files)?;
                 let functions = made.functions.iter().map(|function| {
-                    let is_here = function.name.starts_with("wasi:filesystem/") == with_files
-                        && world.is_own(&function.name);
+                    let is_here =
+                        function.name.starts_with("wasi:filesystem/") == with_files && world.is_own(&function.name);
                     let not = if is_here { function.not.clone() } else { Some(ELSEWHERE.to_owned()) };
                     module::Driven { name: function.name.clone(), not }
                 });

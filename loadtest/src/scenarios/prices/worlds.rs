@@ -73,7 +73,8 @@ const EXCEPTED: [(&str, &str); 19] = [
 pub(super) const ELSEWHERE: &str = "it is driven by another tenant";
 
 /// Packages of a handler's world, which the other worlds have too, so that something can call them.
-const HANDLER: [&str; 7] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+const HANDLER: [&str; 7] =
+    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
 
 /// What is called less often in a request than its fuel allows, and how often: how the function ends, and calls.
 const SELDOM: [(&str, u32); 5] = [
