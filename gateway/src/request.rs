@@ -18,7 +18,7 @@ use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::http::{
     BodySource, Origin, Ours, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, cdn_loop, clean_request,
-    default_port, drop_underscores, ours, spin,
+    default_port, drop_underscores, name_loopback, ours, spin,
 };
 use crate::response::{self, Compression};
 use crate::route::{Found, Routed};
@@ -76,6 +76,8 @@ pub(crate) struct Road {
     pub(crate) tasks: Tasks,
     /// Whether responses say where their time went: with development certificates only.
     pub(crate) server_timing: bool,
+    /// Whether a developer's one project is served, which has every name of this machine.
+    pub(crate) is_project: bool,
 }
 
 impl Road {
@@ -85,6 +87,9 @@ impl Road {
         mut request: Request<impl Into<BodySource>>,
         peer: &Peer,
     ) -> Response<ResponseBody> {
+        if self.is_project {
+            name_loopback(&mut request);
+        }
         // One look at the configuration, held to the end: a reload never splits a request.
         let snapshot = self.snapshot.load_full();
         let ours = ours(&mut request, self.http.fields);
@@ -97,9 +102,17 @@ impl Road {
         let walked = self.walk(&snapshot, request.map(Into::into), ours, peer, &record).await;
         let mut answer = walked.unwrap_or_else(|fault| {
             record.fault(fault);
-            let refusal = response::of_fault(fault, record.id, record.limits());
+            let refusal = if fault == Fault::NoRoute && self.is_project {
+                response::of_nothing_here(record.id, snapshot.shown())
+            } else {
+                response::of_fault(fault, record.id, record.limits())
+            };
             // HTTP/2 would send the words of a fault as data, which the answer to a HEAD must not have.
-            if is_head { refusal.map(|_words| crate::http::empty()) } else { refusal }
+            if is_head {
+                return refusal.map(|_words| crate::http::empty());
+            }
+            record.sent(http_body::Body::size_hint(refusal.body()).lower());
+            refusal
         });
         record.status(answer.status());
         response::mark(answer.headers_mut(), record.id, self.server_timing.then(|| record.times()));
@@ -131,8 +144,10 @@ impl Road {
                 peer.caller(&tenant)?;
                 record.routed(&tenant.ledger.figures, "", &route);
                 let _entered = refuse_slowly(Doors::pass(&tenant.ledger), &tenant.ledger, record).await?;
+                let is_head = request.method() == Method::HEAD;
                 tenant.ledger.moved(fixed.body.len() as u64);
-                return Ok(response::of_fixed(&fixed, request.method() == Method::HEAD));
+                record.sent(if is_head { 0 } else { fixed.body.len() as u64 });
+                return Ok(response::of_fixed(&fixed, is_head));
             }
             Found::Loading(tenant) => {
                 peer.caller(&tenant)?;

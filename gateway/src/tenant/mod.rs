@@ -25,7 +25,7 @@ pub(crate) use budget::{Budget, MESSAGES_IN_A_LINE_MAX};
 pub(crate) use ledger::{Connected, InFlight, Ledger, Limited};
 pub(crate) use places::{Outbound, Place, WhenFull};
 pub(crate) use registry::Registry;
-pub(crate) use shared::{Look, Told};
+pub(crate) use shared::{Look, NAMES as RATE_NAMES, Told};
 pub(crate) use usage::{Held, Usage};
 
 /// Bounds of any one request.
