@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     BodyTimeout,
     #[error("the client went away")]
     ClientGone,
+    #[error("the client kept a place waiting that others needed")]
+    ClientSlow,
     #[error("the tenant used up its quota of {}", .0.name())]
     Quota(Quotum),
     #[error(
@@ -41,6 +43,8 @@ pub(crate) enum Fault {
     NoResponse,
     #[error("the component's response cannot be sent")]
     BadResponse,
+    #[error("the component waited for room in the body of a response that it had not handed over")]
+    Stuck,
     #[error("the component did not finish in time")]
     Deadline,
     #[error("no instance came free in time")]
@@ -142,7 +146,7 @@ pub(crate) enum Blame {
 
 impl Fault {
     /// Every fault, for metrics that start at zero and for tests.
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::NoRoute,
         Self::Misdirected,
         Self::BadRequest,
@@ -152,6 +156,7 @@ impl Fault {
         Self::BodyTooLarge,
         Self::BodyTimeout,
         Self::ClientGone,
+        Self::ClientSlow,
         Self::Quota(Quotum::Requests),
         Self::Quota(Quotum::Fuel),
         Self::Quota(Quotum::InFlight),
@@ -165,6 +170,7 @@ impl Fault {
         Self::Memory,
         Self::NoResponse,
         Self::BadResponse,
+        Self::Stuck,
         Self::Deadline,
         Self::Overload,
         Self::Suspended,
@@ -190,6 +196,7 @@ impl Fault {
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
             Self::ClientGone => "client-gone",
+            Self::ClientSlow => "client-slow",
             Self::Quota(quotum) => quotum.kind(),
             Self::Loop => "loop",
             Self::Trap => "trap",
@@ -198,6 +205,7 @@ impl Fault {
             Self::Memory => "memory-exhausted",
             Self::NoResponse => "no-response",
             Self::BadResponse => "bad-response",
+            Self::Stuck => "stuck",
             Self::Deadline => "deadline",
             Self::Overload => "overload",
             Self::Suspended => "suspended",
@@ -217,7 +225,8 @@ impl Fault {
             | Self::NotSupported
             | Self::BodyTooLarge
             | Self::BodyTimeout
-            | Self::ClientGone => Blame::Client,
+            | Self::ClientGone
+            | Self::ClientSlow => Blame::Client,
             Self::Quota(_)
             | Self::Loop
             | Self::Trap
@@ -226,6 +235,7 @@ impl Fault {
             | Self::Memory
             | Self::NoResponse
             | Self::BadResponse
+            | Self::Stuck
             | Self::Deadline
             | Self::Suspended => Blame::Tenant,
             Self::Overload | Self::Loading | Self::Renewed | Self::Internal => Blame::Gateway,
@@ -246,6 +256,7 @@ impl Fault {
             | Self::BodyTooLarge
             | Self::BodyTimeout
             | Self::ClientGone
+            | Self::ClientSlow
             | Self::Loop
             | Self::Trap
             | Self::Stack
@@ -253,6 +264,7 @@ impl Fault {
             | Self::Memory
             | Self::NoResponse
             | Self::BadResponse
+            | Self::Stuck
             | Self::Deadline
             | Self::Suspended
             | Self::Internal => None,

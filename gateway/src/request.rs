@@ -1,8 +1,8 @@
 //! The road of one request, top to bottom.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -10,14 +10,15 @@ use http::uri::Scheme;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::BodyExt as _;
 
-use crate::admission::{Doors, Refused};
+use crate::admission::{Admitted, Doors, Refused};
 use crate::cache::{self, Asked, Cache, Caches};
 use crate::config::Snapshot;
 use crate::deadline::Moment;
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::http::{
-    BodySource, Origin, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, authority, cdn_loop, clean_request, spin,
+    BodySource, Exchange, Origin, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, authority, cdn_loop,
+    clean_request, spin,
 };
 use crate::response::{self, Compression};
 use crate::route::{Found, Routed};
@@ -80,17 +81,20 @@ impl Road {
         self: &Arc<Self>,
         request: Request<impl Into<BodySource>>,
         peer: &Peer,
+        exchange: &Arc<Exchange>,
     ) -> Response<ResponseBody> {
         // One look at the configuration, held to the end: a reload never splits a request.
         let snapshot = self.snapshot.load_full();
         let host = authority(&request);
         let shown = host.as_ref().map_or("", |(host, _)| host.as_str());
         let record = Record::new(&self.metrics, &request, shown, snapshot.generation);
+        exchange.told_in(&record);
         if let Some((ended, took)) = peer.handshake() {
             record.shaken(ended, took);
         }
         let is_head = request.method() == Method::HEAD;
-        let walked = self.walk(&snapshot, request.map(Into::into), host, peer, &record).await;
+        let asked = (request.map(Into::into), host);
+        let walked = self.walk(&snapshot, asked, peer, &record, exchange).await;
         let mut answer = walked.unwrap_or_else(|fault| {
             record.fault(fault);
             let refusal = response::of_fault(fault, record.id, record.limits());
@@ -105,10 +109,10 @@ impl Road {
     async fn walk(
         self: &Arc<Self>,
         snapshot: &Snapshot,
-        mut request: Request<BodySource>,
-        host: Result<(Domain, Option<u16>), Fault>,
+        (mut request, host): (Request<BodySource>, Result<(Domain, Option<u16>), Fault>),
         peer: &Peer,
         record: &Arc<Record>,
+        exchange: &Arc<Exchange>,
     ) -> Result<Response<ResponseBody>, Fault> {
         let (host, port) = host?;
         let is_plain = peer.scheme == Scheme::HTTP;
@@ -124,14 +128,14 @@ impl Road {
             Found::Fixed(tenant, route, fixed) => {
                 peer.caller(&tenant)?;
                 record.routed(&tenant.ledger.figures, "", &route);
-                let _entered = refuse_slowly(Doors::pass(&tenant.ledger), &tenant.ledger, record).await?;
+                let _entered = refuse_slowly(self.doors.pass(&tenant.ledger), &tenant.ledger, record).await?;
                 tenant.ledger.moved(fixed.body.len() as u64);
                 return Ok(response::of_fixed(&fixed, request.method() == Method::HEAD));
             }
             Found::Loading(tenant) => {
                 peer.caller(&tenant)?;
                 record.routed(&tenant.ledger.figures, "", "");
-                let _entered = refuse_slowly(Doors::pass(&tenant.ledger), &tenant.ledger, record).await?;
+                let _entered = refuse_slowly(self.doors.pass(&tenant.ledger), &tenant.ledger, record).await?;
                 return Err(Fault::Loading);
             }
         };
@@ -155,7 +159,7 @@ impl Road {
         let answer = match kept {
             Some(kept) => {
                 let ledger = &routed.tenant().ledger;
-                let _entered = refuse_slowly(Doors::pass(ledger), ledger, record).await?;
+                let _entered = refuse_slowly(self.doors.pass(ledger), ledger, record).await?;
                 let bytes = http_body::Body::size_hint(kept.body()).lower();
                 ledger.moved(bytes);
                 record.sent(bytes);
@@ -164,7 +168,7 @@ impl Road {
             None => {
                 let (method, url, fields) = (request.method(), request.uri(), request.headers());
                 let asked = cache.map(|cache| cache.ask(method, url, fields, keeps));
-                self.run(routed, request, asked, record).await?
+                self.run(routed, request, asked, (record, exchange)).await?
             }
         };
         Ok(response::compressed(answer, compression, is_head))
@@ -198,15 +202,18 @@ impl Road {
         routed: Routed,
         request: Request<BodySource>,
         asked: Option<Asked>,
-        record: &Arc<Record>,
+        (record, exchange): (&Arc<Record>, &Arc<Exchange>),
     ) -> Result<Response<ResponseBody>, Fault> {
         let is_head = request.method() == Method::HEAD;
         let body_max = routed.limits().request_body;
         let (parts, body) = request.into_parts();
-        let (body, verdict) = RequestBody::new(body, body_max, &self.http, Arc::clone(record), &self.tasks)?;
+        let (body, verdict) =
+            RequestBody::new(body, body_max, &self.http, (Arc::clone(record), Arc::clone(exchange)), &self.tasks)?;
         let ledger = Arc::clone(&routed.tenant().ledger);
         let admitted = refuse_slowly(self.doors.admit(routed).await, &ledger, record).await?;
         record.queued(admitted.queued);
+        let permits: Weak<Admitted> = Arc::downgrade(&admitted);
+        exchange.admitted(permits);
         let request = Request::from_parts(parts, body);
         let reply = self.sandbox.run(admitted, request, verdict, Arc::clone(record), None).await?;
         let mut answer = response::of_reply(reply, is_head, &self.tasks)?;
@@ -237,7 +244,7 @@ impl Road {
         record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
         let road = Arc::clone(self);
         self.tasks.spawn(async move {
-            match road.run(routed, request, Some(asked), &record).await {
+            match road.run(routed, request, Some(asked), (&record, &Exchange::new(None))).await {
                 Ok(answer) => {
                     record.status(answer.status());
                     let mut body = answer.into_body();

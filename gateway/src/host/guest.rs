@@ -12,12 +12,14 @@ use super::keyvalue::Stores;
 use super::meter::Meter;
 use super::notices::Notices;
 use super::otel;
+use super::outgoing::Room;
 use super::priced::names::begin;
 use super::priced::{Weight, of_bytes};
 use super::random::Counted;
 use super::stdio::LogStream;
 use super::table::Table;
 use super::weight::Touched;
+use crate::http::Exchange;
 use crate::telemetry::{GuestLogs, Record, Stream};
 use crate::tenant::{Budget, Component, Count, Handler, Ledger, Limits, Tenant, cost};
 
@@ -61,6 +63,10 @@ pub(crate) struct Guest {
     pub(super) otel: otel::Sent,
     /// Fuel for making it, or for using it again.
     made_for: u64,
+    /// What it answers, where that is a request.
+    pub(super) exchange: Option<Arc<Exchange>>,
+    /// What it wrote of bodies, by their places in the table.
+    pub(super) rooms: Vec<(Option<u32>, Arc<Room>)>,
 }
 
 /// What an instance is made for.
@@ -77,6 +83,7 @@ pub(crate) struct Make<'a> {
     /// Whom the request has been at (CDN-Loop), for those that the guest sends.
     pub(crate) chain: http::HeaderValue,
     pub(crate) budget: &'a Budget,
+    pub(crate) exchange: Option<&'a Arc<Exchange>>,
 }
 
 impl Guest {
@@ -145,6 +152,8 @@ impl Guest {
             notices,
             otel: otel::Sent::default(),
             made_for: cost::INSTANCE,
+            exchange: make.exchange.cloned(),
+            rooms: Vec::new(),
         }
     }
 
@@ -154,8 +163,10 @@ impl Guest {
         self.streams[1].line(&format!("tollgate: the run failed: {}", begin(text)));
     }
 
-    /// Makes what it does from now on part of this record.
+    /// Makes what it does from now on part of this record, and of no exchange.
     pub(crate) fn belong_to(&mut self, record: &Arc<Record>) {
+        self.exchange = None;
+        self.rooms.clear();
         for stream in &self.streams {
             stream.belong_to(record);
         }
@@ -169,10 +180,11 @@ impl Guest {
         &mut self,
         limits: &Limits,
         record: &Arc<Record>,
-        chain: http::HeaderValue,
+        (chain, exchange): (http::HeaderValue, Option<Arc<Exchange>>),
         budget: &Budget,
     ) -> bool {
         self.belong_to(record);
+        self.exchange = exchange;
         (self.budget, self.outbound.budget) = (budget.clone(), budget.clone());
         self.outbound.chain = chain;
         self.outbound.max = limits.outbound;

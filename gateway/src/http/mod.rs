@@ -6,6 +6,7 @@
 
 mod body;
 pub(crate) mod cdn_loop;
+mod exchange;
 mod frames;
 mod front;
 mod hygiene;
@@ -16,11 +17,13 @@ mod pace;
 mod path;
 mod quic;
 mod redirect;
+mod slow;
 pub(crate) mod spin;
 mod stall;
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONNECTION;
@@ -33,15 +36,19 @@ use crate::networks::Networks;
 use crate::telemetry::Tasks;
 use crate::tls::Protocol;
 
-pub(crate) use body::{RequestBody, ResponseBody, Source as BodySource, Torn, Verdict, empty, full};
+pub(crate) use body::{RequestBody, ResponseBody, Source as BodySource, Torn, Verdict, empty, full, whole};
+
 pub(crate) use cdn_loop::CDN_LOOP;
+pub(crate) use exchange::{Connection, Exchange, Permits};
 pub(crate) use hygiene::{X_FORWARDED_CLIENT_CERT, X_REQUEST_ID, authority, clean_request, clean_response};
 pub(crate) use list::list;
 pub(crate) use origin::Origin;
 pub(crate) use path::one_spelling;
 pub(crate) use quic::{serve_quic, transport};
 pub(crate) use redirect::to_https;
+pub(crate) use slow::Slow;
 
+use exchange::Unanswered;
 use frames::Frames;
 use front::{Front, Refusals};
 use idle::Activity;
@@ -76,10 +83,15 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 const BUFFER_BYTES_MIN: usize = 8192;
 
 /// Serves one connection to its end: until the client leaves, is idle for too long, or the gateway drains.
-pub(crate) async fn serve<IO, S, F>(io: IO, protocol: Protocol, settings: &Settings, tasks: &Tasks, service: S)
-where
+pub(crate) async fn serve<IO, S, F>(
+    (io, protocol): (IO, Protocol),
+    client: Arc<Connection>,
+    settings: &Settings,
+    tasks: &Tasks,
+    service: S,
+) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    S: Fn(Request<Incoming>, Arc<Exchange>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let activity = Activity::new((protocol == Protocol::Http2).then_some(settings.write_stall));
@@ -94,10 +106,15 @@ where
         }
         let busy = counted.enter();
         // In a place of its own: hyper and what is around it move the future several times, and it is large.
-        let answered = Box::pin(service(request));
+        let exchange = Exchange::new(Some(Arc::clone(&client)));
+        let mut answered = Box::pin(service(request, Arc::clone(&exchange)));
         let draining = draining.clone();
         async move {
-            let mut response = answered.await.map(|body| busy.until_end_of(body));
+            // It goes before what the answer is made of: why that ends is known by then.
+            let unanswered = Unanswered::new(&exchange);
+            let response = (&mut answered).await;
+            unanswered.answered();
+            let mut response = response.map(|body| busy.until_end_of(body, exchange));
             if is_old && draining.is_draining() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -16,6 +16,7 @@ mod fuel;
 mod handler;
 mod helper;
 mod inside;
+mod leaving;
 mod machine;
 mod meaning;
 mod memories;
@@ -35,6 +36,7 @@ mod slots;
 mod spawn;
 mod timed;
 mod turns;
+mod unfairly;
 mod versions;
 mod whose;
 
@@ -167,7 +169,7 @@ impl Sandbox {
     /// # Errors
     /// In words for the operator: the pool does not fit the address space, its slots are not clean, or the folder is not writable.
     pub(crate) fn new(settings: &Settings, compiler: &Compiler, around: Surroundings) -> anyhow::Result<Self> {
-        let reaper = reaper::Reaper::start()?;
+        let reaper = reaper::Reaper::start(settings.memory)?;
         let beside = reaper.clone();
         let runners = tokio::runtime::Handle::current().metrics().num_workers();
         let turns = (settings.fair_turns && settings.metering)
@@ -180,7 +182,7 @@ impl Sandbox {
             look.iter().for_each(|look| look());
             if looked.elapsed() > BETWEEN_EXPIRIES {
                 looked = Instant::now();
-                resting.expired().into_iter().for_each(|rested| beside.clear_away(Box::new(rested)));
+                resting.expired().into_iter().for_each(|rested| rested.clear_away(&beside));
             }
         })?;
         let (settings, artifacts, metrics) = (settings.clone(), compiler.artifacts(), Arc::clone(&around.metrics));
@@ -212,7 +214,7 @@ impl Sandbox {
     /// The fault, where the guest did not come to a response.
     pub(crate) async fn run(
         &self,
-        admitted: Admitted,
+        admitted: Arc<Admitted>,
         request: http::Request<RequestBody>,
         verdict: Verdict,
         record: Arc<Record>,
@@ -231,7 +233,7 @@ impl Sandbox {
     /// The fault, where the guest did not come to an end by itself.
     pub(crate) async fn handle(
         &self,
-        admitted: Admitted,
+        admitted: Arc<Admitted>,
         cause: Cause,
         record: &Arc<Record>,
     ) -> Result<Handled, Fault> {

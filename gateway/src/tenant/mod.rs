@@ -22,7 +22,9 @@ use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 
 pub(crate) use bucket::{Count, Rate};
 pub(crate) use budget::{Budget, MESSAGES_IN_A_LINE_MAX};
-pub(crate) use ledger::{Connected, InFlight, Ledger, Limited};
+pub(crate) use guards::{Connected, InFlight};
+pub(crate) use ledger::{Ledger, Limited};
+pub(crate) use memory::Reserved;
 pub(crate) use places::{Outbound, Place, WhenFull};
 pub(crate) use registry::Registry;
 pub(crate) use shared::{Look, Told};

@@ -13,6 +13,7 @@ use wasmtime_wasi_http::p2::{HeaderResult, HttpResult};
 use super::{Candidate, http_october, http_of, nothing, plain, table};
 use crate::host::Guest;
 use crate::host::kept::{given_back, set_authority, set_method, set_path_with_query, set_scheme, weighed};
+use crate::host::outgoing;
 use crate::host::priced::{names::two as names, of_fields};
 use crate::tenant::cost;
 
@@ -80,7 +81,9 @@ pub(in crate::host) fn incoming(to: &mut LinkerInstance<'_, Guest>) -> wasmtime:
         "[static]incoming-body.finish" = HostIncomingBody::finish as plain, (body);
         "[method]future-trailers.subscribe" = HostFutureTrailers::subscribe as plain, (trailers);
         "[method]future-incoming-response.subscribe" = HostFutureIncomingResponse::subscribe as plain, (response);
-        "[method]outgoing-body.write" = HostOutgoingBody::write as plain, (body);
+    );
+    weighed!(to, itself;
+        "[method]outgoing-body.write" = outgoing::write as plain, (body);
     );
     Ok(())
 }
@@ -99,7 +102,6 @@ pub(in crate::host) fn fields(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::R
 pub(in crate::host) fn outgoing(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     weighed!(to, http_of;
         "[constructor]outgoing-request" = HostOutgoingRequest::new as plain, (headers);
-        "[method]outgoing-request.body" = HostOutgoingRequest::body as plain, (request);
         "[method]outgoing-request.method" = HostOutgoingRequest::method as plain, (request);
         "[method]outgoing-request.set-method" = set_method as plain, (request, method);
         "[method]outgoing-request.path-with-query" = HostOutgoingRequest::path_with_query as plain, (request);
@@ -114,10 +116,18 @@ pub(in crate::host) fn outgoing(to: &mut LinkerInstance<'_, Guest>) -> wasmtime:
         "[method]outgoing-response.status-code" = HostOutgoingResponse::status_code as plain, (response);
         "[method]outgoing-response.set-status-code" = HostOutgoingResponse::set_status_code as plain, (response, code);
         "[method]outgoing-response.headers" = HostOutgoingResponse::headers as plain, (response);
-        "[method]outgoing-response.body" = HostOutgoingResponse::body as plain, (response);
         "[static]outgoing-body.finish" = HostOutgoingBody::finish as code, (body, trailers);
     );
+    weighed!(to, itself;
+        "[method]outgoing-request.body" = outgoing::request_body as plain, (request);
+        "[method]outgoing-response.body" = outgoing::response_body as plain, (response);
+    );
     Ok(())
+}
+
+/// What works on more of an instance than its requests and bodies.
+pub(super) const fn itself(guest: &mut Guest) -> &mut Guest {
+    guest
 }
 
 pub(in crate::host) fn answers(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {

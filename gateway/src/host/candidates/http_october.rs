@@ -16,10 +16,11 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
 use wasmtime_wasi_http::p2::{HeaderError, HeaderResult, HttpResult};
 use wasmtime_wasi_http::{RequestOptions, WasiHttpCtxView};
 
-use super::http::taken;
+use super::http::{itself, taken};
 use super::{http_of, plain, table};
 use crate::host::Guest;
 use crate::host::kept::{set_authority, set_method, set_path_with_query, set_scheme, weighed};
+use crate::host::outgoing;
 use crate::host::priced::{Weight as _, names::two as names};
 use crate::host::weight::Touched;
 use crate::tenant::cost;
@@ -82,9 +83,11 @@ pub(super) fn types(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> 
         "[method]fields.delete" = names::delete as done, (fields, name);
         "[method]fields.append" = names::append as done, (fields, name, value);
         "[constructor]outgoing-response" = response as plain, (status, headers);
-        "[method]outgoing-response.write" = HostOutgoingResponse::body as plain, (response);
-        "[method]outgoing-request.write" = HostOutgoingRequest::body as plain, (request);
         "[static]outgoing-body.finish" = HostOutgoingBody::finish as finished, (body, trailers);
+    );
+    weighed!(to, itself;
+        "[method]outgoing-response.write" = outgoing::response_body as plain, (response);
+        "[method]outgoing-request.write" = outgoing::request_body as plain, (request);
     );
     type Parts = (Method, Option<String>, Option<Scheme>, Option<String>, Resource<Fields>);
     to.func_wrap("[constructor]outgoing-request", |mut store: StoreContextMut<'_, Guest>, parts: Parts| {

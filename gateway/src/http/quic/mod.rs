@@ -8,8 +8,8 @@ mod bounded;
 mod frames;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -20,10 +20,13 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE}
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
+use tokio::time::Instant;
 
 use super::body::ResponseBody;
+use super::exchange::{Connection, Exchange, Unanswered};
+use super::frames as frames_of_two;
 use super::front::Malformed;
-use super::idle::{self, Activity};
+use super::idle::{self, Activity, Busy};
 use super::pace::Pace;
 use super::{Settings, panicked};
 use crate::deadline::Deadline;
@@ -74,9 +77,14 @@ pub(crate) fn transport(settings: &Settings) -> TransportConfig {
 }
 
 /// Serves one connection to its end: until the client leaves, is idle for too long, or the gateway drains.
-pub(crate) async fn serve_quic<S, F>(connection: quinn::Connection, settings: &Settings, tasks: &Tasks, service: S)
-where
-    S: Fn(Request<QuicBody>) -> F + Clone + Send + Sync + 'static,
+pub(crate) async fn serve_quic<S, F>(
+    connection: quinn::Connection,
+    client: Arc<Connection>,
+    settings: &Settings,
+    tasks: &Tasks,
+    service: S,
+) where
+    S: Fn(Request<QuicBody>, Arc<Exchange>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let activity = Activity::new(None);
@@ -88,7 +96,7 @@ where
     let built = builder.build(bounded);
     let Ok(Ok(mut requests)) = Deadline::after(settings.handshake_time).run(built).await else { return };
     let settings = Arc::new(settings.clone());
-    let headless = Arc::<AtomicU32>::default();
+    let spent = Arc::<Spent>::default();
     let mut ends = false;
     loop {
         let next = tokio::select! {
@@ -99,14 +107,18 @@ where
             () = activity.idle_for(idle::GRACE), if ends => return,
         };
         match next {
-            Ok(Some(_)) if headless.load(Ordering::Relaxed) > HEADLESS_MAX => return,
+            Ok(Some(_)) if spent.headless.load(Ordering::Relaxed) > HEADLESS_MAX => return,
+            Ok(Some(_)) if spent.has_cancelled_too_many() => {
+                tracing::debug!(target: "http", "a client cancels too many requests");
+                connection.close(code(Code::H3_EXCESSIVE_LOAD), b"too many cancelled requests");
+                return;
+            }
             Ok(Some(resolver)) => {
                 let Some(stopped) = accepted.take(resolver.frame_stream.id()) else { return };
-                let busy = activity.enter();
-                let (settings, service, headless) = (Arc::clone(&settings), service.clone(), Arc::clone(&headless));
+                let (busy, exchange) = (activity.enter(), Exchange::new(Some(Arc::clone(&client))));
+                let (settings, service, spent) = (Arc::clone(&settings), service.clone(), Arc::clone(&spent));
                 tasks.spawn(async move {
-                    let _busy = busy;
-                    one(resolver, stopped, &settings, service, &headless).await;
+                    one(resolver, stopped, &settings, service, (&spent, busy, exchange)).await;
                 });
             }
             Ok(None) if ends => return,
@@ -126,28 +138,72 @@ where
     }
 }
 
+/// What a client cost without anything to show for it.
+struct Spent {
+    headless: AtomicU32,
+    /// Since when these are counted, and how many requests it took back.
+    cancelled: Mutex<(Instant, u32)>,
+}
+
+impl Default for Spent {
+    fn default() -> Self {
+        Self { headless: AtomicU32::new(0), cancelled: Mutex::new((Instant::now(), 0)) }
+    }
+}
+
+impl Spent {
+    fn within_window(&self) -> MutexGuard<'_, (Instant, u32)> {
+        let mut cancelled = self.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
+        if cancelled.0.elapsed() > frames_of_two::WINDOW {
+            *cancelled = (Instant::now(), 0);
+        }
+        cancelled
+    }
+
+    fn cancelled(&self) {
+        self.within_window().1 += 1;
+    }
+
+    fn has_cancelled_too_many(&self) -> bool {
+        self.within_window().1 > frames_of_two::RESETS_MAX
+    }
+}
+
+fn code(code: Code) -> VarInt {
+    VarInt::from_u64(code.value()).unwrap_or(VarInt::MAX)
+}
+
 /// One request, until the client has the last byte of its response, or wants no more of it.
 async fn one<S, F>(
     resolver: RequestResolver<Bounded, Bytes>,
     mut stopped: Stopped,
     settings: &Settings,
     service: S,
-    headless: &AtomicU32,
+    (spent, busy, exchange): (&Spent, Busy, Arc<Exchange>),
 ) where
-    S: Fn(Request<QuicBody>) -> F,
+    S: Fn(Request<QuicBody>, Arc<Exchange>) -> F,
     F: Future<Output = Response<ResponseBody>>,
 {
     let Ok(Ok((request, stream))) = Deadline::after(settings.head_time).run(resolver.resolve_request()).await else {
-        headless.fetch_add(1, Ordering::Relaxed);
+        spent.headless.fetch_add(1, Ordering::Relaxed);
         return;
     };
     let (mut sender, receiver) = stream.split();
     let request = request.map(|()| receiver);
-    let answering = AssertUnwindSafe(answer(request, &mut sender, settings, service)).catch_unwind();
-    let answered = tokio::select! {
-        answered = answering => answered,
-        // Nobody is there any more.
-        _why = &mut stopped => return,
+    let answered = {
+        let answering = answer(request, &mut sender, settings, service, (busy, Arc::clone(&exchange)));
+        let mut answering = std::pin::pin!(AssertUnwindSafe(answering).catch_unwind());
+        let unanswered = Unanswered::new(&exchange);
+        let answered = tokio::select! {
+            answered = &mut answering => answered,
+            // Nobody is there any more.
+            _why = &mut stopped => {
+                spent.cancelled();
+                return;
+            }
+        };
+        unanswered.answered();
+        answered
     };
     match answered {
         // What is on its way is lost where the connection is closed before it has come.
@@ -166,9 +222,10 @@ async fn answer<S, F>(
     sender: &mut Sender,
     settings: &Settings,
     service: S,
+    (busy, exchange): (Busy, Arc<Exchange>),
 ) -> Result<(), Cut>
 where
-    S: Fn(Request<QuicBody>) -> F,
+    S: Fn(Request<QuicBody>, Arc<Exchange>) -> F,
     F: Future<Output = Response<ResponseBody>>,
 {
     let (mut head, receiver) = request.into_parts();
@@ -179,7 +236,8 @@ where
         head.extensions.insert(Malformed(Fault::BadRequest));
     }
     let body = QuicBody::new(receiver, length.unwrap_or_default());
-    let response = service(Request::from_parts(head, body)).await;
+    let response = service(Request::from_parts(head, body), Arc::clone(&exchange)).await;
+    let response = response.map(|body| busy.until_end_of(body, exchange));
     send(sender, response, settings).await
 }
 
