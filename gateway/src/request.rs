@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::BodyExt as _;
 
 use crate::admission::{Admitted, Doors, Refused};
-use crate::cache::{self, Asked, Cache, Caches};
+use crate::cache::{self, Asked, Cache, Caches, Spare};
 use crate::config::Snapshot;
 use crate::deadline::Moment;
 use crate::domain::Domain;
@@ -155,7 +155,8 @@ impl Road {
         }
         let compression = compression(request.headers(), routed.tenant(), record);
         let is_head = request.method() == Method::HEAD;
-        let kept = cache.as_ref().filter(|_| keeps).and_then(|cache| self.look(cache, &routed, &request, record));
+        let looked = cache.as_ref().filter(|_| keeps).map(|cache| self.look(cache, &routed, &request, record));
+        let (kept, spare) = looked.unwrap_or_default();
         let answer = match kept {
             Some(kept) => {
                 let ledger = &routed.tenant().ledger;
@@ -168,23 +169,25 @@ impl Road {
             None => {
                 let (method, url, fields) = (request.method(), request.uri(), request.headers());
                 let asked = cache.map(|cache| cache.ask(method, url, fields, keeps));
-                self.run(routed, request, asked, (record, exchange)).await?
+                self.run_or(spare, routed, request, asked, (record, exchange)).await?
             }
         };
         Ok(response::compressed(answer, compression, is_head))
     }
 
-    /// What is kept for this request, if anything.
+    /// What is kept for this request, if anything, and what may be served should the guest fail.
     fn look(
         self: &Arc<Self>,
         cache: &Arc<Cache>,
         routed: &Routed,
         request: &Request<BodySource>,
         record: &Record,
-    ) -> Option<Response<ResponseBody>> {
+    ) -> (Option<Response<ResponseBody>>, Option<Spare>) {
         let found = cache.find(request.method(), request.uri(), request.headers());
         let (found, outcome) = match found {
-            cache::Found::Miss => (None, "miss"),
+            // It is counted when it is known what came of it.
+            cache::Found::Miss(Some(spare)) => return (None, Some(spare)),
+            cache::Found::Miss(None) => (None, "miss"),
             cache::Found::Nothing => (Some(cache::nothing()), "miss"),
             cache::Found::Hit(found) => (Some(found), "hit"),
             cache::Found::Stale(found, fields) => {
@@ -193,7 +196,41 @@ impl Road {
             }
         };
         routed.tenant().ledger.figures.cache_asked(outcome);
-        found
+        (found, None)
+    }
+
+    /// Has the guest answer, or serves what is kept and stale where it fails (RFC 5861 §4). The record says why.
+    async fn run_or(
+        &self,
+        spare: Option<Spare>,
+        routed: Routed,
+        request: Request<BodySource>,
+        asked: Option<Asked>,
+        (record, exchange): (&Arc<Record>, &Arc<Exchange>),
+    ) -> Result<Response<ResponseBody>, Fault> {
+        let ledger = Arc::clone(&routed.tenant().ledger);
+        let answered = self.run(routed, request, asked, (record, exchange)).await;
+        let Some(spare) = spare else { return answered };
+        let status = match &answered {
+            Ok(answer) => Some(answer.status()),
+            Err(fault) => Some(response::status(*fault)).filter(|_| is_failure(*fault)),
+        };
+        let stale = status.and_then(|status| spare.instead_of(status));
+        ledger.figures.cache_asked(if stale.is_some() { "stale" } else { "miss" });
+        let Some(stale) = stale else { return answered };
+        match answered {
+            Ok(answer) => self.read_to_the_end(answer.into_body()),
+            Err(fault) => record.fault(fault),
+        }
+        let bytes = http_body::Body::size_hint(stale.body()).lower();
+        ledger.moved(bytes);
+        record.sent(bytes);
+        Ok(stale)
+    }
+
+    /// Lets a guest end whose answer nobody gets.
+    fn read_to_the_end(&self, mut body: ResponseBody) {
+        self.tasks.spawn(async move { while let Some(Ok(_frame)) = body.frame().await {} });
     }
 
     /// Has the guest answer, and keeps what may be kept.
@@ -254,6 +291,23 @@ impl Road {
             }
         });
     }
+}
+
+/// Whether it is the guest, or the gateway, that fails at this moment: no refusal that is meant.
+const fn is_failure(fault: Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Trap
+            | Fault::Stack
+            | Fault::Fuel
+            | Fault::Memory
+            | Fault::NoResponse
+            | Fault::BadResponse
+            | Fault::Stuck
+            | Fault::Deadline
+            | Fault::Overload
+            | Fault::Internal
+    )
 }
 
 fn compression(headers: &HeaderMap, tenant: &Tenant, record: &Arc<Record>) -> Option<Compression> {

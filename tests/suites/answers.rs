@@ -35,7 +35,7 @@ const fn only(only: &'static str, case: Case) -> Case {
     Case { only, ..case }
 }
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 23] = [
     case("/nothing-trap", "traps before it answered", Problem("trap"), "trap"),
     case("/nothing-exit", "exits with 1 before it answered", Problem("no-response"), "no-response"),
     case("/nothing-error", "answers with an error code", Problem("no-response"), "no-response"),
@@ -45,6 +45,20 @@ const CASES: [Case; 15] = [
     only("0.3", case("/open-exit", "exits with 1 in the middle of its body", Torn, "bad-response")),
     case("/whole-trap", "traps after it finished its body", Whole, "trap"),
     case("/whole-exit", "exits with 1 after it finished its body", Whole, ""),
+    only("0.2", case("/open-request", "finishes its body while another outgoing body is open", Whole, "")),
+    only("0.2", case("/open-request-trap", "the same, and traps then", Whole, "trap")),
+    only("0.2", case("/open-request-open", "returns with its body open", Torn, "bad-response")),
+    only("0.2", case("/open-long", "the same, and wrote all that its `content-length` says", Whole, "")),
+    only("0.2", case("/not-begun", "returns with its body open, of which it wrote nothing", Whole, "")),
+    only("0.2", case("/not-begun-exit", "the same, and exits with 1", Whole, "")),
+    only(
+        "0.2",
+        case("/not-begun-short", "the same, and said a `content-length`", Problem("bad-response"), "bad-response"),
+    ),
+    only(
+        "0.3",
+        case("/long", "writes more than its `content-length`, at once", Problem("bad-response"), "bad-response"),
+    ),
     case("/short", "ends its body before its `content-length`, at once", Problem("bad-response"), "bad-response"),
     case("/short-late", "ends its body before its `content-length`, after a part has left", Torn, "bad-response"),
     case("/no-body", "says a `content-length` and has no body", Problem("bad-response"), "bad-response"),
@@ -119,6 +133,74 @@ async fn an_exit_after_the_answer_is_a_line_of_the_tenants_log() {
     let wanted = "ended with exit code 1 after its response";
     let log = async || std::fs::read_to_string(&path).ok().filter(|text| text.contains(wanted));
     until("the tenant's log", log).await;
+}
+
+#[tokio::test]
+async fn an_error_code_is_in_the_record_and_in_the_tenants_log() {
+    let site = site();
+    let gateway = Gateway::start(&site);
+    for tenant in ["v02", "v03"] {
+        let answer = gateway.get(&format!("{tenant}.localhost"), "/nothing-error").await;
+        assert_eq!(answer.problem(), "no-response", "{tenant}");
+        assert!(!answer.text().contains("internal"), "a stranger reads nothing of it: {}", answer.text());
+        assert_eq!(gateway.record(&answer).await["error_code"], "internal-error", "{tenant}");
+        let path = site.path(&format!("state/logs/{tenant}.log"));
+        let wanted = r#"answered with an error code: InternalError(Some(\"on purpose\"))"#;
+        let log = async || std::fs::read_to_string(&path).ok().filter(|text| text.contains(wanted));
+        until("the tenant's log", log).await;
+        let other = gateway.get(&format!("{tenant}.localhost"), "/which").await;
+        assert_eq!(gateway.record(&other).await["error_code"], "", "{tenant}");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_content_has_no_content() {
+    let gateway = Gateway::start(&Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo")));
+    for protocol in [Protocol::H1, Protocol::H2] {
+        let client = gateway.client(protocol);
+        for (status, length) in [(204, ""), (205, "0")] {
+            let request = tests::request("GET", "echo.localhost", "/say")
+                .header("say-status", status)
+                .header("say-bytes", 100)
+                .header("say-content-length", 100)
+                .body(tests::empty());
+            let answer = client.send("echo.localhost", request.unwrap()).await;
+            assert_eq!((answer.status.as_u16(), answer.body.len(), &answer.torn), (status, 0, &None), "{protocol:?}");
+            assert_eq!(answer.header("content-length"), length, "{protocol:?} {status}");
+            assert_eq!(gateway.record(&answer).await["fault"], "", "{protocol:?} {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_printed_line_that_is_cut_says_so_and_json_has_more_room() {
+    let site = Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo"));
+    let gateway = Gateway::start(&site);
+    let json = |bytes: usize| format!("{{\"a\":\"{}\"}}", "j".repeat(bytes - 8));
+    let (kib, cut) = (1 << 10, |bytes: usize| format!(" … (cut: the line has {bytes} bytes)"));
+    let usual = "e".repeat(4 * kib);
+    for (printed, logged) in [
+        (usual.clone(), usual.clone()),
+        (format!("{usual}e"), usual.clone() + &cut(4 * kib + 1)),
+        // The bound is in the middle of a character.
+        (format!("{}\u{1F600}", "e".repeat(4 * kib - 2)), "e".repeat(4 * kib - 2) + &cut(4 * kib + 2)),
+        (json(64 * kib), json(64 * kib)),
+        (json(64 * kib + 1), json(64 * kib + 1)[..64 * kib].to_owned() + &cut(64 * kib + 1)),
+        (json(1 << 20), json(1 << 20)[..64 * kib].to_owned() + &cut(1 << 20)),
+    ] {
+        let answer = gateway.client(Protocol::H2).call("POST", "echo.localhost", "/print", printed).await;
+        assert_eq!(answer.text(), "printed");
+        let id = answer.header("x-request-id").to_owned();
+        let path = site.path("state/logs/echo.log");
+        let line = async || {
+            let text = std::fs::read_to_string(&path).ok()?;
+            let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            lines.into_iter().find(|line| line["request_id"] == *id)
+        };
+        let line = until("the line", line).await;
+        let text = line["text"].as_str().unwrap();
+        assert!(text == logged, "{} bytes, and {} are wanted", text.len(), logged.len());
+    }
 }
 
 #[test]

@@ -216,6 +216,134 @@ fn javascript_and_python_are_built_served_and_swapped() {
     }
 }
 
+/// What pages in JavaScript do, with every limit as it is where nobody says anything, but for the number of outbound requests.
+const PAGE_JS: &str = r#"
+addEventListener("fetch", (event) => event.respondWith(handle(event.request)));
+
+async function handle(request) {
+  const url = new URL(request.url);
+  const origin = "http://127.0.0.1:PORT";
+  switch (url.pathname) {
+    case "/throw": throw new Error("on purpose");
+    case "/proxy": return fetch(new Request(`${origin}/?5`, request));
+    case "/read": return new Response((await request.arrayBuffer()).byteLength);
+    case "/fetch": return new Response((await (await fetch(`${origin}/?8000000`)).text()).length);
+    case "/many": {
+      let sum = 0;
+      for (let n = 0; n < 200; n++) sum += (await (await fetch(`${origin}/?10`)).text()).length;
+      return new Response(sum);
+    }
+    case "/timers": {
+      let sum = 0;
+      const timer = (n) => new Promise((done) => setTimeout(() => { sum += 1; done(); }, n % 50));
+      await Promise.all(Array.from({ length: 500 }, (_, n) => timer(n)));
+      return new Response(sum);
+    }
+    default: return new Response(Math.random());
+  }
+}
+"#;
+
+const PAGE_PYTHON: &str = r#"
+import random
+
+from spin_sdk import http
+from spin_sdk.http import Request, Response
+
+
+class IncomingHandler(http.IncomingHandler):
+    def handle_request(self, request: Request) -> Response:
+        random.seed()
+        if request.uri == "/throw":
+            raise RuntimeError("on purpose")
+        return Response(200, {"content-type": "text/plain"}, str(random.random()).encode())
+"#;
+
+/// Answers a POST with its body, and another request with as many bytes as its query says.
+fn origin() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || answer_on(stream));
+        }
+    });
+    port
+}
+
+fn answer_on(stream: TcpStream) -> Option<()> {
+    let (mut reader, mut stream) = (BufReader::new(stream.try_clone().ok()?), stream);
+    loop {
+        let mut lines: Vec<String> = Vec::new();
+        while lines.last().is_none_or(|line| line != "\r\n") {
+            let mut line = String::new();
+            (reader.read_line(&mut line).ok()? > 0).then_some(())?;
+            lines.push(line);
+        }
+        let of = |name: &str| lines.iter().find_map(|line| line.to_lowercase().strip_prefix(name).map(str::to_owned));
+        let length = of("content-length: ").map_or(0, |length| length.trim().parse().unwrap());
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        if of("transfer-encoding: ").is_some() {
+            // One piece, and the end.
+            let mut size = String::new();
+            reader.read_line(&mut size).ok()?;
+            body.resize(usize::from_str_radix(size.trim(), 16).unwrap(), 0);
+            reader.read_exact(&mut body).ok()?;
+            let rest = if body.is_empty() { 2 } else { 7 };
+            reader.read_exact(&mut vec![0; rest]).ok()?;
+        }
+        let wanted = lines[0].split(['?', ' ']).nth(2).and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+        let body = if lines[0].starts_with("POST") { body } else { vec![b'o'; wanted] };
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len()).ok()?;
+        stream.write_all(&body).ok()?;
+    }
+}
+
+#[test]
+#[ignore = "fetches from npm and PyPI; make test-templates runs it"]
+fn javascript_and_python_do_what_pages_do_within_default_limits() {
+    let (desk, port) = (Desk::new(), origin());
+    desk.done("", &["new", "http-js", "page"]);
+    desk.edit("page/src/index.js", |_| PAGE_JS.replace("PORT", &port.to_string()));
+    desk.edit("page/spin.toml", |text| {
+        text.replace("allowed_outbound_hosts = []", &format!("allowed_outbound_hosts = [\"http://127.0.0.1:{port}\"]"))
+    });
+    desk.edit("page/tenant.toml", |text| text.to_owned() + "\n[limits]\noutbound = 200\n");
+    let up = desk.up("page", &["--build"]);
+    up.get_until("page.localhost", "0.");
+    let get = |path: &str| up.get("page.localhost", path);
+    let is = |answer: &str, body: &str| answer.starts_with("HTTP/1.1 200") && answer.ends_with(&format!("\r\n{body}"));
+    // Nothing of what one instance drew is drawn by the next.
+    assert_ne!(get("/").rsplit("\r\n").next(), get("/").rsplit("\r\n").next());
+    let thrown = get("/throw");
+    assert!(thrown.starts_with("HTTP/1.1 500") && !thrown.contains("tollgate"), "its own answer: {thrown}");
+    up.until("[page] Error while running request handler: on purpose");
+    for round in 0..200 {
+        let (answer, wanted) = if round % 2 == 0 {
+            (get("/proxy"), "ooooo")
+        } else {
+            (up.send("POST", "page.localhost", "/proxy", "", "posted"), "posted")
+        };
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(wanted), "{round}: {answer}");
+    }
+    let read = up.send("POST", "page.localhost", "/read", "", &"b".repeat(10_000_000));
+    assert!(is(&read, "10000000"), "{read}");
+    for (path, wanted) in [("/fetch", "8000000"), ("/many", "2000"), ("/timers", "500")] {
+        let answer = get(path);
+        assert!(is(&answer, wanted), "{path}: {answer}");
+    }
+    drop(up);
+    desk.done("", &["new", "http-python", "snake"]);
+    desk.edit("snake/app.py", |_| PAGE_PYTHON.to_owned());
+    let up = desk.up("snake", &["--build"]);
+    up.get_until("snake.localhost", "0.");
+    let get = |path: &str| up.get("snake.localhost", path);
+    assert_ne!(get("/").rsplit("\r\n").next(), get("/").rsplit("\r\n").next());
+    let thrown = get("/throw");
+    assert!(thrown.starts_with("HTTP/1.1 500") && !thrown.contains("tollgate"), "its own answer: {thrown}");
+}
+
 /// Puts, gets and deletes, in languages that carry an interpreter.
 #[test]
 #[ignore = "fetches from npm and PyPI; make test-templates runs it"]

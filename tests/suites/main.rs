@@ -13,6 +13,7 @@ mod article;
 mod bombs;
 mod budget;
 mod cached;
+mod caching;
 mod candidates;
 mod check;
 mod clients;

@@ -135,7 +135,9 @@ async fn a_trace_goes_from_the_handshake_to_a_storage_call_and_out_again() {
         "endpoint = \"http://127.0.0.1:{}\"\ntraces = \"all\"\naccess_log = true\ninterval = \"200ms\"",
         collector.grpc
     );
-    let gateway = Gateway::start(&site(&otlp, port));
+    let failing = tests::Tenant::new("err.localhost", "answers");
+    let gateway = Gateway::start(&site(&otlp, port).tenant("err", &failing));
+    assert_eq!(gateway.get("err.localhost", "/nothing-error").await.problem(), "no-response");
     let parent = format!("00-{CLIENT}-00f067aa0ba902b7-01");
     let stored = ask(&gateway, "/fetch/http/kv.spin.internal/-/set/a", Some(&parent)).await;
     assert_eq!(stored.status.as_u16(), 200, "{}", stored.text());
@@ -192,6 +194,13 @@ async fn a_trace_goes_from_the_handshake_to_a_storage_call_and_out_again() {
     assert!(logs.iter().any(|line| line.to_string().contains("the configuration is in force")), "{logs:#?}");
     assert!(logs.iter().any(|line| line.to_string().contains(CLIENT)), "the access log is sent as well");
     let _seen = got.span("tls.handshake");
+    let is_of_error = |span: &Value| span["attributes"].to_string().contains("tollgate.error_code");
+    let failed: Vec<Value> = got.spans().into_iter().filter(is_of_error).collect();
+    assert_eq!(
+        (failed.len(), attribute(&failed[0], "tollgate.error_code")),
+        (1, "internal-error".into()),
+        "{failed:#?}"
+    );
 }
 
 /// OTLP's JSON has ids in base64 where protobuf's own mapping writes it.

@@ -222,6 +222,19 @@ impl ByHand {
     }
 }
 
+/// RFC 9110 §7.6.1: a guest does not see `Connection`, and could not know that another field is of one hop.
+#[tokio::test]
+async fn fields_of_one_hop_end_at_the_gateway() {
+    let origin = ByHand::start(|_, next, stream| {
+        let answer = b"HTTP/1.1 200 OK\r\nconnection: x-hop, close\r\nx-hop: 1\r\nkeep-alive: 5\r\nx-end: 2\r\ncontent-length: 0\r\n\r\n";
+        if next() {
+            stream.write_all(answer).unwrap();
+        }
+    });
+    let gateway = Gateway::start(&origin.site());
+    assert_eq!(origin.ask(&gateway, "fields").await, "x-end content-length");
+}
+
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
 #[tokio::test]

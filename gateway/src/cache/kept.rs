@@ -74,6 +74,24 @@ impl Kept {
         self.fresh.age.saturating_add(self.at.elapsed())
     }
 
+    /// Whether it may still be served to anybody, in whatever case.
+    pub(super) fn is_of_use(&self) -> bool {
+        let longest = self.fresh.while_revalidate.max(self.fresh.if_error);
+        self.age() < self.fresh.lifetime.saturating_add(longest)
+    }
+
+    /// The answer to a request that nobody else is asked for.
+    pub(super) fn hit(&self, age: Duration, is_head: bool, request: &HeaderMap) -> Response<ResponseBody> {
+        let mut response = self.response(age, is_head, request);
+        tell(response.headers_mut(), &format!("tollgate; hit; ttl={}", self.left(age)));
+        response
+    }
+
+    /// Seconds until it is stale, or since then.
+    pub(super) fn left(&self, age: Duration) -> i64 {
+        self.fresh.lifetime.as_secs().cast_signed() - age.as_secs().cast_signed()
+    }
+
     pub(super) fn response(&self, age: Duration, is_head: bool, request: &HeaderMap) -> Response<ResponseBody> {
         let is_known = self.status == StatusCode::OK && self.is_known_to(request);
         let has_body = !is_head && !is_known && self.status != StatusCode::NO_CONTENT;
@@ -89,8 +107,6 @@ impl Kept {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len() as u64));
         }
         headers.insert(AGE, HeaderValue::from(age.as_secs()));
-        let left = self.fresh.lifetime.as_secs().cast_signed() - age.as_secs().cast_signed();
-        tell(headers, &format!("tollgate; hit; ttl={left}"));
         response
     }
 

@@ -4,9 +4,12 @@
 //! Limit: `quota.cache` bytes a tenant, and as many again of responses on their way; an eighth of that for one response,
 //! [`VARIANTS_MAX`] for one target.
 
+mod directives;
 mod keeping;
 mod kept;
 mod policy;
+mod spare;
+mod structured;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName};
+use http::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use tokio::time::Instant;
 
@@ -27,14 +30,21 @@ use crate::ids::TenantId;
 pub(crate) use keeping::Keeping;
 use kept::Kept;
 use policy::Use;
+pub(crate) use spare::Spare;
 
 /// Of one target, by what they vary by.
 const VARIANTS_MAX: usize = 8;
-const EPOCHS: usize = 64;
+/// Changes to one target have others that fall together with it asked again, so there are many: 8 KiB a cache.
+const EPOCHS: usize = 1024;
 /// The part of a tenant's bytes that one response may take.
 const PART: u64 = 8;
 /// What has not been asked for in so long goes.
 const IDLE: Duration = Duration::from_hours(1);
+/// RFC 9111 §3.1; what is of one hop was taken away before.
+const NEVER_KEPT: [HeaderName; 3] =
+    [PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, HeaderName::from_static("proxy-authentication-info")];
+/// What `X-Forwarded-` says of who asks, and not of what for.
+const OF_THE_CLIENT: [&str; 2] = ["for", "client-cert"];
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The caches of all tenants that have one.
@@ -87,8 +97,8 @@ pub(crate) enum Found {
     Hit(Response<ResponseBody>),
     /// The same, and it is this request's part to fetch another, with these fields.
     Stale(Response<ResponseBody>, HeaderMap),
-    /// The guest is asked.
-    Miss,
+    /// The guest is asked; what may be served should it fail.
+    Miss(Option<Spare>),
     /// The guest must not be asked, and nothing is kept.
     Nothing,
 }
@@ -107,28 +117,29 @@ impl Cache {
     /// The response that is kept for this request, if one may be served.
     pub(crate) fn find(&self, method: &Method, uri: &Uri, request: &HeaderMap) -> Found {
         if *method != Method::GET && *method != Method::HEAD {
-            return Found::Miss;
+            return Found::Miss(None);
         }
-        let found = self.kept.get(&*target(uri)).and_then(|variants| {
-            let kept = variants.iter().rev().find(|kept| policy::selects(&kept.selected, request))?;
-            let age = kept.age();
-            match policy::usable(request, &kept.fresh, age) {
-                Use::Fresh => Some((Arc::clone(kept), age, false)),
-                Use::Stale => Some((Arc::clone(kept), age, kept.is_to_be_fetched())),
-                Use::Not => None,
-            }
-        });
-        let Some((kept, age, fetches)) = found else {
-            return if policy::only_if_cached(request) { Found::Nothing } else { Found::Miss };
-        };
-        let response = kept.response(age, *method == Method::HEAD, request);
-        if fetches { Found::Stale(response, kept.anew(request)) } else { Found::Hit(response) }
+        let is_head = *method == Method::HEAD;
+        let nothing = |spare| if policy::only_if_cached(request) { Found::Nothing } else { Found::Miss(spare) };
+        let chosen = self
+            .kept
+            .get(&*target(uri, request))
+            .and_then(|variants| variants.iter().rev().find(|kept| policy::selects(&kept.selected, request)).cloned());
+        let Some(kept) = chosen else { return nothing(None) };
+        let age = kept.age();
+        match policy::usable(request, &kept.fresh, age) {
+            Use::Fresh => Found::Hit(kept.hit(age, is_head, request)),
+            Use::Stale if kept.is_to_be_fetched() => Found::Stale(kept.hit(age, is_head, request), kept.anew(request)),
+            Use::Stale => Found::Hit(kept.hit(age, is_head, request)),
+            Use::OnError => nothing(Some(Spare::new(kept, is_head, request))),
+            Use::Not => nothing(None),
+        }
     }
 
     /// Notes what the guest is about to be asked. What it says is kept only where `keeps`; that it changed something is heard
     /// in any case.
     pub(crate) fn ask(self: &Arc<Self>, method: &Method, uri: &Uri, request: &HeaderMap, keeps: bool) -> Asked {
-        let target = target(uri);
+        let target = target(uri, request);
         let epoch = self.epoch(&target).load(Ordering::Acquire);
         let request = (keeps && *method == Method::GET).then(|| request.clone());
         Asked { cache: Arc::clone(self), is_safe: method.is_safe(), target, request, epoch, at: Instant::now() }
@@ -166,7 +177,7 @@ impl Cache {
                 return moka::ops::compute::Op::Nop;
             }
             let before = before.map(moka::Entry::into_value);
-            let is_other = |kept: &&Arc<Kept>| kept.selected != new.selected && kept.age() < kept.fresh.lifetime;
+            let is_other = |kept: &&Arc<Kept>| kept.selected != new.selected && kept.is_of_use();
             let others = before.iter().flat_map(|variants| variants.iter()).filter(is_other).cloned();
             let mut variants: Vec<Arc<Kept>> = others.collect();
             // The oldest goes.
@@ -216,13 +227,36 @@ impl Asked {
         let (status, headers) = (response.status(), response.headers());
         let fresh = policy::freshness(request, status, headers, SystemTime::now(), self.at.elapsed())?;
         let selected = policy::selected(request, headers)?;
-        Some(Keeping::new(self, (status, headers.clone()), selected, fresh, bytes_max))
+        let mut headers = headers.clone();
+        NEVER_KEPT.iter().for_each(|name| drop(headers.remove(name)));
+        // Whoever serves it later sends this one on, and not another of its own (RFC 9110 §6.6.1).
+        if !headers.contains_key(DATE)
+            && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
+        {
+            headers.insert(DATE, now);
+        }
+        Some(Keeping::new(self, (status, headers), selected, fresh, bytes_max))
     }
 }
 
-/// As the guest sees it, whole.
-fn target(uri: &Uri) -> Arc<str> {
-    uri.to_string().into()
+/// As the guest sees it, whole: its URL, and behind it what else the gateway and the proxies before it say of the URL that the client
+/// asked for. A guest may make its answer of that without a word in `Vary`, such as a redirect from `http` to `https`.
+fn target(uri: &Uri, request: &HeaderMap) -> Arc<str> {
+    let mut target = uri.to_string();
+    let is_of_the_url = |name: &HeaderName| {
+        let of_forwarding = name.as_str().strip_prefix("x-forwarded-");
+        of_forwarding.is_some_and(|what| !OF_THE_CLIENT.contains(&what))
+    };
+    let mut told: Vec<_> = request.iter().filter(|(name, _)| is_of_the_url(name)).collect();
+    told.sort_by_key(|(name, _)| name.as_str());
+    for (name, value) in told {
+        // A URL has no blank in it, and a value no line's end.
+        target.push(' ');
+        target.push_str(name.as_str());
+        target.push('=');
+        target.extend(value.as_bytes().iter().flat_map(|byte| byte.escape_ascii()).map(char::from));
+    }
+    target.into()
 }
 
 /// The answer to whoever wants what is kept or nothing, where nothing is.

@@ -1,16 +1,15 @@
-//! What may be kept, for how long, and for whom (RFC 9111): by what a response says of itself, and by nothing else.
+//! What may be kept, for how long, and for whom (RFC 9111): by what a response says of itself, and by nothing else. What it says in
+//! `CDN-Cache-Control` goes before `Cache-Control` and `Expires` (RFC 9213).
 //!
 //! Stricter than a shared cache must be: without an explicit lifetime nothing is kept, nor is what sets a cookie, nor what
 //! would have to be validated each time.
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{
-    AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_RANGE, DATE, EXPIRES, HeaderMap, HeaderName, PRAGMA, SET_COOKIE, VARY,
-};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, DATE, EXPIRES, HeaderMap, HeaderName, PRAGMA, SET_COOKIE, VARY};
 use http::{HeaderValue, StatusCode};
 
-use crate::http::list;
+use super::directives::{Directives, said_age};
 
 /// The longest that anything is kept.
 const LIFETIME_MAX: Duration = Duration::from_hours(24);
@@ -25,62 +24,12 @@ pub(super) struct Freshness {
     pub(super) lifetime: Duration,
     /// For how long after that it may be served while another is fetched (RFC 5861 §3).
     pub(super) while_revalidate: Duration,
+    /// For how long after that it may be served in the place of an error (RFC 5861 §4).
+    pub(super) if_error: Duration,
 }
 
 /// By what a response was chosen: the fields it varies by, and what the request had there.
 pub(super) type Selected = Vec<(HeaderName, Option<Vec<u8>>)>;
-
-/// The directives of one message.
-#[derive(Debug, Default)]
-struct Directives {
-    no_store: bool,
-    no_cache: bool,
-    private: bool,
-    public: bool,
-    must_revalidate: bool,
-    proxy_revalidate: bool,
-    max_age: Option<u64>,
-    shared_max_age: Option<u64>,
-    while_revalidate: Option<u64>,
-    min_fresh: Option<u64>,
-    only_if_cached: bool,
-}
-
-impl Directives {
-    fn of(headers: &HeaderMap) -> Self {
-        let mut found = Self::default();
-        // Of two that disagree the stricter counts (§4.2.1).
-        let least = |known: &mut Option<u64>, value: u64| *known = Some(known.map_or(value, |known| known.min(value)));
-        for value in headers.get_all(CACHE_CONTROL) {
-            // What cannot be read may forbid it.
-            let Some(words) = value.to_str().ok().and_then(list) else {
-                found.no_store = true;
-                continue;
-            };
-            for word in words {
-                let (name, value) =
-                    word.split_once('=').map_or((word, ""), |(name, value)| (name.trim(), value.trim()));
-                // What is no number is a time that is over.
-                let seconds = || value.trim_matches('"').parse::<u64>().unwrap_or(0);
-                match name.to_ascii_lowercase().as_str() {
-                    "no-store" => found.no_store = true,
-                    "no-cache" => found.no_cache = true,
-                    "private" => found.private = true,
-                    "public" => found.public = true,
-                    "must-revalidate" => found.must_revalidate = true,
-                    "proxy-revalidate" => found.proxy_revalidate = true,
-                    "max-age" => least(&mut found.max_age, seconds()),
-                    "s-maxage" => least(&mut found.shared_max_age, seconds()),
-                    "stale-while-revalidate" => least(&mut found.while_revalidate, seconds()),
-                    "min-fresh" => found.min_fresh = Some(seconds()),
-                    "only-if-cached" => found.only_if_cached = true,
-                    _ => {}
-                }
-            }
-        }
-        found
-    }
-}
 
 /// How long the response to this request may be kept; nothing where it may not. `took` is how long it was waited for.
 pub(super) fn freshness(
@@ -90,36 +39,43 @@ pub(super) fn freshness(
     now: SystemTime,
     took: Duration,
 ) -> Option<Freshness> {
-    let says = Directives::of(response);
-    let is_final = matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501);
+    let says = Directives::of_response(response);
+    let is_final =
+        matches!(status.as_u16(), 200 | 203 | 204 | 300..=303 | 307 | 308 | 404 | 405 | 410 | 414 | 451 | 501);
     let is_shared =
         !request.contains_key(AUTHORIZATION) || says.public || says.must_revalidate || says.shared_max_age.is_some();
     if !is_final
         || !is_shared
-        || says.no_store
+        // Of these statuses it understands all that there is (§5.2.2.3).
+        || (says.no_store && !says.must_understand)
         || says.no_cache
         || says.private
         || Directives::of(request).no_store
-        || [SET_COOKIE, CONTENT_RANGE].iter().any(|name| response.contains_key(name))
+        || response.contains_key(SET_COOKIE)
     {
         return None;
     }
-    let text = |name| response.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let time = |name| text(name).and_then(|text| httpdate::parse_http_date(text).ok());
+    let time = |name: HeaderName| {
+        let mut values = response.get_all(name).iter();
+        // Two are none.
+        let only = values.next().filter(|_| values.next().is_none())?;
+        httpdate::parse_http_date(only.to_str().ok()?).ok()
+    };
     let lifetime = match says.shared_max_age.or(says.max_age) {
         Some(seconds) => Duration::from_secs(seconds),
+        None if says.is_targeted => return None,
         // A date that is none is one that is past (§5.3).
         None => time(EXPIRES)?.duration_since(time(DATE).unwrap_or(now)).ok()?,
     };
     // Since s-maxage is proxy-revalidate as well (§5.2.2.10).
     let may_be_stale = !says.must_revalidate && !says.proxy_revalidate && says.shared_max_age.is_none();
-    let stale = Duration::from_secs(says.while_revalidate.filter(|_| may_be_stale).unwrap_or(0));
-    let said = text(AGE).map_or(Duration::ZERO, |age| Duration::from_secs(age.trim().parse().unwrap_or(u64::MAX)));
+    let stale = |said: Option<u64>| Duration::from_secs(said.filter(|_| may_be_stale).unwrap_or(0)).min(LIFETIME_MAX);
     // §4.2.3: by its clock, or by what was said on the way and the way here.
     let apparent = time(DATE).and_then(|date| now.duration_since(date).ok()).unwrap_or_default();
-    let age = apparent.max(said.saturating_add(took));
+    let age = apparent.max(said_age(response).saturating_add(took));
     let lifetime = lifetime.min(LIFETIME_MAX);
-    (age < lifetime).then_some(Freshness { age, lifetime, while_revalidate: stale.min(LIFETIME_MAX) })
+    let (while_revalidate, if_error) = (stale(says.while_revalidate), stale(says.if_error));
+    (age < lifetime).then_some(Freshness { age, lifetime, while_revalidate, if_error })
 }
 
 /// By what of the request the response was chosen; nothing where that cannot be said.
@@ -159,6 +115,8 @@ pub(super) enum Use {
     Fresh,
     /// It may be served, and another is to be fetched.
     Stale,
+    /// It may be served if nothing else can be had.
+    OnError,
     Not,
 }
 
@@ -182,9 +140,16 @@ pub(super) fn usable(request: &HeaderMap, kept: &Freshness, age: Duration) -> Us
                 Use::Not
             }
         }
-        _ if wanted.is_zero() && age < kept.lifetime.saturating_add(kept.while_revalidate) => Use::Stale,
+        _ if !wanted.is_zero() => Use::Not,
+        _ if age < kept.lifetime.saturating_add(kept.while_revalidate) => Use::Stale,
+        _ if is_good_on_error(kept, age) => Use::OnError,
         _ => Use::Not,
     }
+}
+
+/// Whether it may be served in the place of an error.
+pub(super) fn is_good_on_error(kept: &Freshness, age: Duration) -> bool {
+    age < kept.lifetime.saturating_add(kept.if_error)
 }
 
 /// Whether the client wants what is kept or nothing (§5.2.1.7).
@@ -221,7 +186,8 @@ mod tests {
         assert_eq!(of("s-maxage=60, stale-while-revalidate=30"), Some((60, 0)));
         assert_eq!(of("max-age=\"60\""), Some((60, 0)));
         assert_eq!(of("max-age=60, max-age=9"), Some((9, 0)));
-        assert_eq!(of("max-age=99999999999999999999"), None, "that is no number of seconds");
+        assert_eq!(of("max-age=99999999999999999999"), Some((86_400, 0)), "longer than anybody counts");
+        assert_eq!(of("no-store, must-understand, max-age=60"), Some((60, 0)));
         assert_eq!(of("max-age=18446744073709551615"), Some((86_400, 0)));
         assert_eq!(of("x=\"a, no-store\", max-age=60"), Some((60, 0)));
         for not in ["", "public", "max-age=0", "max-age=x", "max-age=60, no-store", "max-age=60, no-cache"] {
@@ -250,17 +216,22 @@ mod tests {
         assert_eq!(kept(&[("authorization", "x")], &[("cache-control", "proxy-revalidate, max-age=60")]), None);
         assert_eq!(kept(&[("cache-control", "no-store")], &[good]), None);
         assert_eq!(kept(&[], &[good, ("set-cookie", "a=b")]), None);
-        assert_eq!(kept(&[], &[good, ("content-range", "bytes 0-1/2")]), None);
+        assert_eq!(
+            kept(&[], &[good, ("content-range", "bytes 0-1/2")]),
+            Some((60, 0)),
+            "of a 206 and a 416 it says something"
+        );
         assert_eq!(kept(&[], &[good, ("age", "59")]), Some((60, 0)));
         assert_eq!(kept(&[], &[good, ("age", "60")]), None);
-        assert_eq!(kept(&[], &[good, ("age", "much")]), None);
+        assert_eq!(kept(&[], &[good, ("age", "much")]), Some((60, 0)));
+        assert_eq!(kept(&[], &[good, ("age", "99999999999999999999")]), None);
         let status = |code| {
             let code = StatusCode::from_u16(code).unwrap();
             let (headers, now) = (headers(&[good]), SystemTime::UNIX_EPOCH);
             freshness(&HeaderMap::new(), code, &headers, now, Duration::ZERO).is_some()
         };
         assert!(status(404) && status(301));
-        assert!(!status(206) && !status(302) && !status(500) && !status(304));
+        assert!(!status(206) && !status(500) && !status(304));
     }
 
     #[test]
@@ -282,12 +253,14 @@ mod tests {
     #[test]
     fn a_request_says_what_it_takes() {
         let seconds = Duration::from_secs;
-        let fresh = Freshness { age: Duration::ZERO, lifetime: seconds(60), while_revalidate: seconds(30) };
+        let (while_revalidate, if_error) = (seconds(30), seconds(90));
+        let fresh = Freshness { age: Duration::ZERO, lifetime: seconds(60), while_revalidate, if_error };
         let at = |fields: &[(&str, &str)], age| usable(&headers(fields), &fresh, seconds(age));
         assert_eq!(
             (at(&[], 59), at(&[], 60), at(&[], 89), at(&[], 90)),
-            (Use::Fresh, Use::Stale, Use::Stale, Use::Not)
+            (Use::Fresh, Use::Stale, Use::Stale, Use::OnError)
         );
+        assert_eq!((at(&[], 149), at(&[], 150)), (Use::OnError, Use::Not));
         assert_eq!(at(&[("cache-control", "no-cache")], 0), Use::Not);
         assert_eq!(at(&[("pragma", "no-cache")], 0), Use::Not);
         assert_eq!(at(&[("pragma", "no-cache"), ("cache-control", "x")], 0), Use::Fresh);

@@ -56,7 +56,7 @@ fn get(cache: &Cache, fields: &[(&str, &str)]) -> Found {
 #[tokio::test(start_paused = true)]
 async fn what_is_kept_is_served_with_its_age_and_goes_stale() {
     let cache = cache();
-    assert!(matches!(get(&cache, &[]), Found::Miss));
+    assert!(matches!(get(&cache, &[]), Found::Miss(_)));
     assert!(
         pass(&cache, URL, &request(&[]), response(&[("etag", "\"1\""), ("x", "1"), ("x", "2")], full("hello"))).await
     );
@@ -75,7 +75,7 @@ async fn what_is_kept_is_served_with_its_age_and_goes_stale() {
         assert_eq!((status, body.as_str(), headers.get("content-length")), (304, "", None));
     }
     assert_eq!(text(get(&cache, &[("if-none-match", "\"2\"")])).await.unwrap().0, 200);
-    assert!(matches!(get(&cache, &[("cache-control", "no-cache")]), Found::Miss));
+    assert!(matches!(get(&cache, &[("cache-control", "no-cache")]), Found::Miss(_)));
     // One request of many fetches another.
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(matches!(get(&cache, &[]), Found::Stale(..)));
@@ -87,7 +87,7 @@ async fn what_is_kept_is_served_with_its_age_and_goes_stale() {
     assert_eq!(anew, request(&[("accept", "c")]));
     assert!(matches!(get(&cache, &[("cache-control", "no-store")]), Found::Hit(..)));
     tokio::time::advance(Duration::from_secs(20)).await;
-    assert!(matches!(get(&cache, &[]), Found::Miss));
+    assert!(matches!(get(&cache, &[]), Found::Miss(_)));
     assert!(matches!(get(&cache, &[("cache-control", "only-if-cached")]), Found::Nothing));
 }
 
@@ -97,16 +97,16 @@ async fn only_what_was_whole_is_kept() {
     let torn = [Ok(http_body::Frame::data(Bytes::from("begun"))), Err(Torn(Fault::Trap))];
     let torn = http_body_util::BodyExt::boxed_unsync(StreamBody::new(futures_util::stream::iter(torn)));
     assert!(!pass(&cache, URL, &request(&[]), response(&[], torn)).await);
-    assert!(matches!(get(&cache, &[]), Found::Miss));
+    assert!(matches!(get(&cache, &[]), Found::Miss(_)));
     // A client that leaves in the middle.
     let mut answer = response(&[], full("hello"));
     let asked = cache.ask(&Method::GET, &URL.parse().unwrap(), &request(&[]), true);
     let keeping = asked.answered(&mut answer).unwrap();
     drop(keeping.copy(answer.into_body()));
-    assert!(matches!(get(&cache, &[]), Found::Miss));
+    assert!(matches!(get(&cache, &[]), Found::Miss(_)));
     // More than an eighth of all.
     assert!(pass(&cache, URL, &request(&[]), response(&[], full(vec![b'x'; 10_001]))).await);
-    assert!(matches!(get(&cache, &[]), Found::Miss));
+    assert!(matches!(get(&cache, &[]), Found::Miss(_)));
     // Without a body it is whole at once.
     assert!(pass(&cache, URL, &request(&[]), response(&[], empty())).await);
     assert!(matches!(get(&cache, &[]), Found::Hit(_)));
@@ -121,8 +121,8 @@ async fn variants_are_apart_and_bounded() {
         assert!(pass(&cache, URL, &asked, response(&[("vary", "accept-language")], full(language.clone()))).await);
         assert_eq!(text(get(&cache, &[("accept-language", &language)])).await.unwrap().2, language);
     }
-    assert!(matches!(get(&cache, &[]), Found::Miss));
-    assert!(matches!(get(&cache, &[("accept-language", "11")]), Found::Miss), "the oldest went");
+    assert!(matches!(get(&cache, &[]), Found::Miss(_)));
+    assert!(matches!(get(&cache, &[("accept-language", "11")]), Found::Miss(_)), "the oldest went");
     assert_eq!(text(get(&cache, &[("accept-language", "12")])).await.unwrap().2, "12");
 }
 
@@ -166,13 +166,13 @@ async fn changes_and_purges_forget_and_bytes_are_bounded() {
         http_body_util::BodyExt::collect(keeping.copy(answer.into_body())).await.unwrap();
         assert_eq!(kept.usage().2, 0);
     }
-    assert!(matches!(get(&kept, &[]), Found::Miss));
+    assert!(matches!(get(&kept, &[]), Found::Miss(_)));
     pass_by().await;
     // A reload keeps it, another size does not.
     caches.set([(id.clone(), 80_000)].into_iter());
     assert!(matches!(get(&caches.of(&id).unwrap(), &[]), Found::Hit(..)));
     caches.set([(id.clone(), 90_000)].into_iter());
-    assert!(matches!(get(&caches.of(&id).unwrap(), &[]), Found::Miss));
+    assert!(matches!(get(&caches.of(&id).unwrap(), &[]), Found::Miss(_)));
     caches.set(std::iter::empty());
     assert!(caches.of(&id).is_none());
 }

@@ -141,7 +141,7 @@ impl<'r> Round<'r> {
         let uri = uri.map_err(|_no_uri| "it has no URL")?;
         let none = HeaderMap::new();
         let cache = self.road.caches.of(side);
-        let found = cache.as_ref().map_or(cache::Found::Miss, |cache| cache.find(&Method::GET, &uri, &none));
+        let found = cache.as_ref().map_or(cache::Found::Miss(None), |cache| cache.find(&Method::GET, &uri, &none));
         if let cache::Found::Hit(response) | cache::Found::Stale(response, _) = found {
             return Ok(Answer { was_kept: true, ..answer(&response) });
         }

@@ -7,13 +7,14 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::egress::Egress;
+use super::error_words::ErrorWords;
 use super::http::WayOut;
+use super::kept::Answers;
 use super::keyvalue::Stores;
 use super::meter::Meter;
 use super::notices::Notices;
 use super::otel;
 use super::outgoing::Room;
-use super::priced::names::begin;
 use super::priced::{Weight, of_bytes};
 use super::random::Counted;
 use super::stdio::LogStream;
@@ -61,6 +62,8 @@ pub(crate) struct Guest {
     pub(super) notices: Notices,
     /// What it sent by wasi:otel.
     pub(super) otel: otel::Sent,
+    /// What it hands over as its answer.
+    pub(super) answers: Answers,
     /// Fuel for making it, or for using it again.
     made_for: u64,
     /// What it answers, where that is a request.
@@ -88,11 +91,12 @@ pub(crate) struct Make<'a> {
 
 impl Guest {
     pub(crate) fn new(make: &Make<'_>) -> Self {
+        let meter = Meter::new(make.limits.memory, Arc::clone(&make.tenant.ledger), Arc::clone(make.memory));
         let printed = Arc::<AtomicU64>::default();
         let log = |stream| {
             let (ledger, component) = (Arc::clone(&make.tenant.ledger), make.component.name.clone());
             let stream = (stream, Arc::clone(&printed));
-            LogStream::new(make.logs.clone(), ledger, component, Arc::clone(make.record), stream)
+            LogStream::new(make.logs.clone(), ledger, component, Arc::clone(make.record), stream, meter.account())
         };
         let random = Arc::<AtomicU64>::default();
         let streams = [log(Stream::Stdout), log(Stream::Stderr)];
@@ -114,7 +118,6 @@ impl Guest {
         }
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
-        let meter = Meter::new(make.limits.memory, Arc::clone(&make.tenant.ledger), Arc::clone(make.memory));
         // It has nothing yet, for which there is room.
         let _joined = meter.join(make.budget.memory());
         let table = Table::new(meter.account());
@@ -151,6 +154,7 @@ impl Guest {
             streams,
             notices,
             otel: otel::Sent::default(),
+            answers: Answers::default(),
             made_for: cost::INSTANCE,
             exchange: make.exchange.cloned(),
             rooms: Vec::new(),
@@ -160,7 +164,19 @@ impl Guest {
     /// Has its tenant's log say what it gave as an error.
     pub(crate) fn print_error(&mut self, text: &str) {
         self.charge(of_bytes(text.len()));
-        self.streams[1].line(&format!("tollgate: the run failed: {}", begin(text)));
+        self.streams[1].line(&format!("tollgate: the run failed: {}", text));
+    }
+
+    /// Notes the error code that it gave in the place of a response, where its developer and the operator look.
+    pub(crate) fn answered_with(&self, code: &dyn std::fmt::Debug) {
+        let code = ErrorWords::of(code);
+        self.record.answered_with(code.name());
+        self.notices.say(&format!("the component answered with an error code: {}", code.text()));
+    }
+
+    /// Whether the body of the response that it handed over was neither finished nor dropped (wasi:http 0.2).
+    pub(crate) const fn has_open_answer(&self) -> bool {
+        self.answers.is_open()
     }
 
     /// Makes what it does from now on part of this record, and of no exchange.

@@ -7,6 +7,7 @@
 mod candidates;
 mod denied;
 mod egress;
+mod error_words;
 mod guest;
 mod http;
 pub(crate) mod inbound;

@@ -20,12 +20,13 @@ use wasmtime_wasi::p2::bindings::io::poll::{Host as HostPoll, HostPollable};
 use wasmtime_wasi::p2::{DynOutputStream, DynPollable, OutputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::p2::bindings::http::types::{
-    HostOutgoingBody as _, HostOutgoingRequest, HostOutgoingResponse, OutgoingBody, OutgoingRequest, OutgoingResponse,
+    HostOutgoingBody as _, HostOutgoingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse,
 };
 
 use super::Guest;
 use super::candidates::http_of;
 use super::http::CHUNK_BYTES_MAX;
+use super::kept::body_of_answer;
 use super::meter::{Account, Held};
 use super::weight::OUTGOING_BODY_BYTES;
 use crate::http::Exchange;
@@ -305,7 +306,7 @@ type Made = wasmtime::Result<Result<Resource<OutgoingBody>, ()>>;
 /// `outgoing-response.body`.
 pub(super) fn response_body(guest: &mut &mut Guest, response: Resource<OutgoingResponse>) -> Made {
     let place = response.rep();
-    let made = HostOutgoingResponse::body(&mut http_of(guest), response)?;
+    let made = body_of_answer(guest, response)?;
     if let Ok(body) = &made {
         let response = guest.exchange.clone().map(|exchange| (exchange, Arc::clone(&guest.record)));
         let room = Room::new(guest.meter.account(), response);

@@ -1,6 +1,7 @@
 //! A guest's standard output and error: to the tenant's log, line by line.
 //!
-//! Limit: a line is cut at the log's own bound; an instance may write [`LINES_MAX`] lines, then one that says so; all
+//! Limit: a line has [`LINE_BYTES_MAX`] bytes, and one of JSON [`JSON_BYTES_MAX`], which counts as the instance's memory while the
+//! guest prints it; a longer one is cut, and its end says so. An instance may write [`LINES_MAX`] lines, then one that says so; all
 //! instances of a tenant together write what its quota of log bytes has room for, and the rest is dropped and counted.
 
 use std::io;
@@ -15,15 +16,18 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::meter::{Account, Held};
 use crate::fault::Quotum;
 use crate::ids::ComponentName;
-use crate::telemetry::{GuestLogs, Line, Record, Stream};
+use crate::telemetry::{GuestLogs, Line, Record, Stream, cut_at};
 use crate::tenant::Ledger;
 
 /// The most lines that one instance may write to one stream.
 const LINES_MAX: usize = 1000;
 /// The longest line, in bytes; what follows of it is dropped.
-pub(super) const LINE_BYTES_MAX: usize = 4096;
+const LINE_BYTES_MAX: usize = 4096;
+/// The same of a line that begins as an object of JSON, of which a part is worth nothing.
+const JSON_BYTES_MAX: usize = 64 << 10;
 /// What one write may bring.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
@@ -34,6 +38,10 @@ struct Lines {
     record: Arc<Record>,
     stream: Stream,
     partial: Vec<u8>,
+    /// Bytes of the line that the guest is in the middle of, those that are dropped included.
+    line_bytes: usize,
+    /// What a long line counts of the instance's memory.
+    held: Held,
     written: usize,
     /// Of what the guest wrote, until it is charged.
     bytes: Arc<AtomicU64>,
@@ -55,13 +63,30 @@ impl Lines {
     }
 
     fn begin_line(&mut self, text: &[u8]) {
-        let room = LINE_BYTES_MAX.saturating_sub(self.partial.len());
-        self.partial.extend_from_slice(text.get(..room).unwrap_or(text));
+        self.line_bytes = self.line_bytes.saturating_add(text.len());
+        let is_json = self.partial.first().or(text.first()) == Some(&b'{');
+        let is_long = self.partial.len() + text.len() > LINE_BYTES_MAX;
+        // A text that grows has room for twice as much, and the queue has a copy for a moment.
+        let bytes_max = if is_json && is_long && self.held.set(2 * JSON_BYTES_MAX as u64) {
+            JSON_BYTES_MAX
+        } else {
+            LINE_BYTES_MAX
+        };
+        let room = bytes_max.saturating_sub(self.partial.len());
+        let fits = text.get(..room).unwrap_or(text);
+        self.partial.extend_from_slice(fits);
     }
 
     fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.partial);
-        self.line(String::from_utf8_lossy(&line).into_owned());
+        let (line, bytes) = (std::mem::take(&mut self.partial), std::mem::take(&mut self.line_bytes));
+        let text = if bytes > line.len() {
+            // The cut may be in the middle of a character.
+            cut_at(String::from_utf8_lossy(&line).trim_end_matches('\u{FFFD}'), line.len(), bytes)
+        } else {
+            String::from_utf8_lossy(&line).into_owned()
+        };
+        self.line(text);
+        let _less = self.held.set(0);
     }
 
     /// A whole line, also while the guest is in the middle of one of its own.
@@ -112,8 +137,10 @@ impl LogStream {
         component: ComponentName,
         record: Arc<Record>,
         (stream, bytes): (Stream, Arc<AtomicU64>),
+        account: &Arc<Account>,
     ) -> Self {
-        let lines = Lines { logs, ledger, component, record, stream, partial: Vec::new(), written: 0, bytes };
+        let (partial, held) = (Vec::new(), Held::nothing(account));
+        let lines = Lines { logs, ledger, component, record, stream, partial, line_bytes: 0, held, written: 0, bytes };
         Self(Arc::new(Mutex::new(lines)))
     }
 
@@ -129,8 +156,8 @@ impl LogStream {
 
     /// Writes a line that the guest did not print.
     pub(super) fn line(&self, text: &str) {
-        let text = text.get(..text.floor_char_boundary(LINE_BYTES_MAX)).unwrap_or_default();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).line(text.to_owned());
+        let text = cut_at(text, LINE_BYTES_MAX, text.len());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).line(text);
     }
 
     fn take(&self, bytes: &[u8]) {

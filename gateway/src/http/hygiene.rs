@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 
 use super::FIELDS_MAX;
 use super::front::Malformed;
@@ -150,6 +150,11 @@ fn normalise<B>(request: &mut Request<B>) -> Result<(), Fault> {
 /// What only this gateway says, of how a Spin route matched.
 fn is_spins(name: &HeaderName) -> bool {
     name.as_str().starts_with("spin-")
+}
+
+/// Whether a response of this status has no content, whatever its guest wrote (RFC 9110 §15.3.5, §15.3.6, §15.4.5).
+pub(crate) const fn has_no_content(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// Makes a guest's head fit for a client.

@@ -37,10 +37,11 @@ use crate::telemetry::Tasks;
 use crate::tls::Protocol;
 
 pub(crate) use body::{RequestBody, ResponseBody, Source as BodySource, Torn, Verdict, empty, full, whole};
-
 pub(crate) use cdn_loop::CDN_LOOP;
 pub(crate) use exchange::{Connection, Exchange, Permits};
-pub(crate) use hygiene::{X_FORWARDED_CLIENT_CERT, X_REQUEST_ID, authority, clean_request, clean_response};
+pub(crate) use hygiene::{
+    X_FORWARDED_CLIENT_CERT, X_REQUEST_ID, authority, clean_request, clean_response, has_no_content,
+};
 pub(crate) use list::list;
 pub(crate) use origin::Origin;
 pub(crate) use path::one_spelling;

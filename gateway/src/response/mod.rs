@@ -4,12 +4,12 @@
 
 mod compress;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
 
 use crate::fault::{Fault, Quotum};
-use crate::http::{ResponseBody, X_REQUEST_ID, clean_response, empty, full, whole};
+use crate::http::{ResponseBody, X_REQUEST_ID, clean_response, empty, full, has_no_content, whole};
 use crate::ids::RequestId;
 use crate::route::Fixed;
 use crate::sandbox::Reply;
@@ -23,7 +23,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// The status of each fault (style guide, "Errors").
-const fn status(fault: Fault) -> StatusCode {
+pub(crate) const fn status(fault: Fault) -> StatusCode {
     match fault {
         Fault::NoRoute => StatusCode::NOT_FOUND,
         Fault::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -115,7 +115,7 @@ pub(crate) fn of_fixed(fixed: &Fixed, is_head: bool) -> Response<ResponseBody> {
     response
 }
 
-/// A guest's reply made fit for a client. The answer to a HEAD has no body, nor has a 204 or a 304: it is read to its end
+/// A guest's reply made fit for a client. The answer to a HEAD has no body, nor has a 204, 205 or 304: it is read to its end
 /// here, so that the guest runs as it would otherwise.
 ///
 /// # Errors
@@ -130,7 +130,13 @@ pub(crate) fn of_reply(reply: Reply, is_head: bool, tasks: &Tasks) -> Result<Res
     {
         return Err(body.refuse(Fault::BadResponse));
     }
-    if is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+    match parts.status {
+        // RFC 9110 §8.6.
+        StatusCode::NO_CONTENT => drop(parts.headers.remove(CONTENT_LENGTH)),
+        StatusCode::RESET_CONTENT => drop(parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"))),
+        _ => {}
+    }
+    if is_head || has_no_content(parts.status) {
         tasks.spawn(async move {
             let mut body = body;
             // A torn body is noted in the record; there is nobody to tell.

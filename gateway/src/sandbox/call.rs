@@ -158,9 +158,13 @@ async fn call_03(
     store
         .run_concurrent(async |accessor| {
             let answer = service.wasi_http_handler().call_handle(accessor, request).await?;
-            let Ok(response) = answer else {
-                let _gone = head.send(Err(Fault::NoResponse));
-                return Ok(false);
+            let response = match answer {
+                Ok(response) => response,
+                Err(code) => {
+                    accessor.with(|mut store| store.get().answered_with(&code));
+                    let _gone = head.send(Err(Fault::NoResponse));
+                    return Ok(false);
+                }
             };
             let (response, room) = accessor.with(|mut store| {
                 let place = response.rep();

@@ -128,6 +128,9 @@ pub(crate) struct GuestBody {
     is_closing: bool,
     /// Bytes still to come, where the guest declared how many: a client with all of them asks for no more.
     left: Option<u64>,
+    /// Bytes that came of it, and that the guest said there are.
+    came: u64,
+    declared: Option<u64>,
     /// What came before the head was sent.
     early: VecDeque<Frame<Bytes>>,
     /// Whether that is all of it.
@@ -150,7 +153,7 @@ impl GuestBody {
     ) -> Self {
         let left = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let (early, is_all_early) = Default::default();
-        let (finished, is_closing, drawn) = (false, false, 0);
+        let (finished, is_closing, came, drawn) = (false, false, 0, 0);
         Self {
             source,
             record,
@@ -159,6 +162,8 @@ impl GuestBody {
             ended,
             is_closing,
             left,
+            came,
+            declared: left,
             early,
             is_all_early,
             ledger,
@@ -179,18 +184,23 @@ impl GuestBody {
         fault
     }
 
-    /// Of an answer that has no body for the client (to a HEAD, and 204 and 304): its length is another response's.
+    /// Of an answer that has no body for the client (to a HEAD, and 204, 205 and 304): its length is another response's.
     pub(super) const fn is_never_sent(&mut self) {
         self.left = None;
     }
 
-    /// Waits a moment for a body whose length was declared. To be called before the head is sent.
+    /// Waits a moment for a body whose length was declared, or whose guest is gone. To be called before the head is sent.
     ///
     /// # Errors
     /// The body broke off, or is of another length.
     pub(super) async fn look_ahead(&mut self) -> Result<(), Fault> {
-        let Some(declared) = self.left.filter(|left| *left > 0) else { return Ok(()) };
-        let wanted = declared.min(LOOK_BYTES_MAX);
+        let declared = self.left.filter(|left| *left > 0);
+        let wanted = match declared {
+            // All of it is here.
+            _ if self.record.was_left_open() => u64::MAX,
+            Some(declared) => declared.min(LOOK_BYTES_MAX),
+            None => return Ok(()),
+        };
         let mut came = 0;
         let looking = poll_fn(|cx| {
             while came < wanted {
@@ -202,11 +212,13 @@ impl GuestBody {
                     Some(Err(fault)) => return Poll::Ready(Err(fault)),
                     None => {
                         self.is_all_early = true;
-                        return Poll::Ready(if came < declared { Err(Fault::BadResponse) } else { Ok(()) });
+                        let is_short = declared.is_some_and(|declared| came < declared);
+                        return Poll::Ready(if is_short { Err(Fault::BadResponse) } else { Ok(()) });
                     }
                 }
             }
-            Poll::Ready(if came > declared { Err(Fault::BadResponse) } else { Ok(()) })
+            let is_long = declared.is_some_and(|declared| came > declared);
+            Poll::Ready(if is_long { Err(Fault::BadResponse) } else { Ok(()) })
         });
         // A body that takes its time is sent as it comes.
         tokio::time::timeout(LOOK_TIME, looking).await.unwrap_or(Ok(()))
@@ -221,11 +233,19 @@ impl GuestBody {
         }
         match &mut self.source {
             Source::Channel(body) => match std::task::ready!(Pin::new(body).poll_frame(cx)) {
-                Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+                Some(Ok(frame)) => {
+                    self.came += frame.data_ref().map_or(0, |data| data.len() as u64);
+                    Poll::Ready(Some(Ok(frame)))
+                }
                 Some(Err(_reason)) => Poll::Ready(Some(Err(self.record.first_fault().unwrap_or(Fault::BadResponse)))),
                 // It ends so, too, where the instance was dropped in the middle of it.
                 None => match self.record.first_fault().filter(|_| !self.record.is_finished()) {
                     Some(fault) => Poll::Ready(Some(Err(fault))),
+                    // A body that was never begun is an empty one: some engines open one for an answer without any. And one of
+                    // which all came that was said is whole.
+                    None if self.came > 0 && self.declared != Some(self.came) && self.record.was_left_open() => {
+                        Poll::Ready(Some(Err(Fault::BadResponse)))
+                    }
                     None => Poll::Ready(None),
                 },
             },

@@ -1,6 +1,5 @@
 //! One run: an instance is made, called and ended, within the request's limits.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,8 +7,6 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use wasmtime::{AsContextMut as _, Engine, Store};
 use wasmtime_wasi::I32Exit;
-use wasmtime_wasi_http::WasiHttpView as _;
-use wasmtime_wasi_http::p2::body::HostOutgoingBody;
 use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::Surroundings;
@@ -30,8 +27,8 @@ use super::whose::Whose;
 use crate::admission::Admitted;
 use crate::fault::{Fault, Quotum};
 use crate::host::{Guest, Make};
-use crate::http::{Exchange, Verdict, cdn_loop};
-use crate::telemetry::{self, Line, Record, Stream};
+use crate::http::{Exchange, Verdict, cdn_loop, has_no_content};
+use crate::telemetry::{self, Line, Record, Stream, cut_at};
 use crate::tenant::{Budget, Ledger};
 
 /// Of a line in the tenant's log that tells of a fault.
@@ -87,7 +84,7 @@ pub(super) async fn run(
     }
     record.guest_ran(started.elapsed());
     let mut body = GuestBody::new(source, &parts.headers, record, (cancel, ended), (ledger, head_bytes_max), inner);
-    if is_head || matches!(parts.status, http::StatusCode::NO_CONTENT | http::StatusCode::NOT_MODIFIED) {
+    if is_head || has_no_content(parts.status) {
         body.is_never_sent();
     } else if let Err(fault) = body.look_ahead().await {
         return Err(body.refuse(fault));
@@ -268,7 +265,7 @@ impl Instance {
             Some(Err(_elapsed)) => self.ending.record.fault(Fault::Deadline),
             Some(Ok(Err(error))) if self.has_left(&error) => self.look_for_unfinished(),
             Some(Ok(Err(error))) => {
-                if self.ending.record.has_answer() && !self.has_open_body() {
+                if self.ending.record.has_answer() && !self.store.data().has_open_answer() {
                     // What came after its response is the guest's affair: the client gets the response.
                     self.ending.record.finished();
                 }
@@ -345,16 +342,12 @@ impl Instance {
         drop((ending, given_back, over));
     }
 
-    /// A guest that returned while its body is still open has not finished it; dropping the store would look as if.
-    fn look_for_unfinished(&mut self) {
-        if self.has_open_body() {
-            self.ending.record.fault(self.unless_left(Fault::BadResponse));
+    /// A guest that returned while its body is still open has not finished it; dropping the store would look as if. Whoever reads the
+    /// body says what that means.
+    fn look_for_unfinished(&self) {
+        if self.store.data().has_open_answer() {
+            self.ending.record.left_open();
         }
-    }
-
-    fn has_open_body(&mut self) -> bool {
-        let is_open = |entry: &(dyn Any + Send)| entry.is::<HostOutgoingBody>();
-        self.store.data_mut().http().table.iter_mut().any(|entry| is_open(entry))
     }
 
     /// Whether it ended itself: with 0, or after its response with any code, which is noted for the tenant.
@@ -377,9 +370,9 @@ impl Instance {
         }
     }
 
-    fn write_line(&self, mut text: String) {
+    fn write_line(&self, text: String) {
         // A trap's words may be the guest's own.
-        text.truncate(text.floor_char_boundary(LINE_BYTES_MAX));
+        let text = if text.len() > LINE_BYTES_MAX { cut_at(&text, LINE_BYTES_MAX, text.len()) } else { text };
         self.ending.around.logs.write(Line {
             at: std::time::SystemTime::now(),
             tenant: self.admitted.routed.tenant().id.clone(),

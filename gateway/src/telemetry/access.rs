@@ -56,6 +56,9 @@ impl Record {
                 i64::try_from(self.memory.load(Ordering::Relaxed)).unwrap_or(i64::MAX),
             ),
         ];
+        if !self.error_code().is_empty() {
+            attributes.push(KeyValue::new("tollgate.error_code", self.error_code().to_owned()));
+        }
         more(&mut attributes);
         let (kind, error) = (SpanKind::Server, error.map(Fault::kind));
         let name = format!("{what} {route}").into();
@@ -175,6 +178,7 @@ impl Record {
             protocol: request.protocol,
             status,
             fault: fault.map_or("", Fault::kind),
+            error_code: self.error_code(),
             bytes_in: load(&self.bytes_in),
             bytes_out: load(&self.bytes_out),
             duration_us: micros(took),

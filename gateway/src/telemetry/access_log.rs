@@ -55,6 +55,7 @@ pub(super) struct Fields<'f> {
     pub(super) protocol: http::Version,
     pub(super) status: u16,
     pub(super) fault: &'static str,
+    pub(super) error_code: &'f str,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) duration_us: u64,
@@ -92,7 +93,7 @@ impl Fields<'_> {
                 )
             };
             ($level:ident) => {
-                line!($level, tenant component route method host path status fault bytes_in bytes_out duration_us queue_us load_us
+                line!($level, tenant component route method host path status fault error_code bytes_in bytes_out duration_us queue_us load_us
                     instance_us guest_us fuel memory_peak storage_ops outbound log_lines generation trace_id)
             };
         }
@@ -122,7 +123,7 @@ impl<'f> Timed<'f> {
 }
 
 /// What may stand in braces in a format.
-pub(crate) const NAMES: [&str; 25] = [
+pub(crate) const NAMES: [&str; 26] = [
     "unix_ms",
     "request_id",
     "tenant",
@@ -134,6 +135,7 @@ pub(crate) const NAMES: [&str; 25] = [
     "protocol",
     "status",
     "fault",
+    "error_code",
     "bytes_in",
     "bytes_out",
     "duration_us",

@@ -1,11 +1,13 @@
 //! What guests write to their standard output and error: one file a tenant, one JSON object a line.
 //!
-//! Limit: [`QUEUE`] lines wait for the one writer, further ones are dropped and counted; `tenant_files` bounds the files.
+//! Limit: [`QUEUE`] lines of [`WAITING_BYTES_MAX`] together wait for the one writer, further ones are dropped and counted;
+//! `tenant_files` bounds the files.
 //!
 //! Security: the file's name is a tenant's identity, whose alphabet has no `/` and no dot; control bytes are escaped.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
@@ -15,6 +17,8 @@ use super::{Metrics, unix_ms};
 use crate::ids::{ComponentName, RequestId, TenantId};
 
 const QUEUE: usize = 8192;
+/// So many usual lines of the longest, or so many of JSON.
+const WAITING_BYTES_MAX: usize = 32 << 20;
 /// Between two looks at the queue.
 const REST: Duration = Duration::from_millis(5);
 
@@ -40,7 +44,18 @@ pub(crate) struct Line {
 #[derive(Clone, Debug)]
 pub(crate) struct GuestLogs {
     queue: mpsc::Sender<Line>,
+    /// Bytes of all texts in the queue.
+    waiting: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
+}
+
+/// As much of a text as fits into so many bytes; where `bytes`, which it had, are more, its end says so.
+pub(crate) fn cut_at(text: &str, bytes_max: usize, bytes: usize) -> String {
+    if bytes <= bytes_max {
+        return text.to_owned();
+    }
+    let begin = text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default();
+    format!("{begin} … (cut: the line has {bytes} bytes)")
 }
 
 impl GuestLogs {
@@ -51,28 +66,33 @@ impl GuestLogs {
     pub(crate) fn open(dir: &Path, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let (queue, lines) = mpsc::channel(QUEUE);
-        let dir = dir.to_owned();
+        let (dir, waiting) = (dir.to_owned(), Arc::<AtomicUsize>::default());
+        let waiting_there = Arc::clone(&waiting);
         std::thread::Builder::new().name("guest-logs".to_owned()).spawn(move || {
             // Whoever serves goes first; what does not fit the queue meanwhile is dropped and counted.
             let _nicer = rustix::process::nice(10);
-            write_lines(&dir, lines);
+            write_lines(&dir, lines, &waiting_there);
         })?;
-        Ok(Self { queue, metrics })
+        Ok(Self { queue, waiting, metrics })
     }
 
     /// Never waits: a full queue costs the line and not the request.
     pub(crate) fn write(&self, line: Line) {
-        if self.queue.try_send(line).is_err() {
+        let bytes = line.text.len();
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > WAITING_BYTES_MAX || self.queue.try_send(line).is_err() {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.metrics.log_lines_dropped(1);
         }
     }
 }
 
-fn write_lines(dir: &Path, mut lines: mpsc::Receiver<Line>) {
+fn write_lines(dir: &Path, mut lines: mpsc::Receiver<Line>, waiting: &AtomicUsize) {
     let mut files = TenantFiles::new(dir.to_owned());
     while let Some(line) = lines.blocking_recv() {
         let mut next = Some(line);
         while let Some(line) = next {
+            waiting.fetch_sub(line.text.len(), Ordering::Relaxed);
             files.write(&line.tenant, &format(&line));
             next = lines.try_recv().ok();
         }

@@ -22,7 +22,7 @@ pub(crate) use access_log::{
     AccessLog, Format as AccessFormat, NAMES as ACCESS_NAMES, Settings as AccessSettings, To as AccessTo,
 };
 pub(crate) use figures::{Counted, FaultSeen, Figures, Skipped};
-pub(crate) use guest_log::{GuestLogs, Line, Stream};
+pub(crate) use guest_log::{GuestLogs, Line, Stream, cut_at};
 pub(crate) use last::Last;
 pub(crate) use latencies::Counts;
 pub(crate) use lines::LinesToTheEnd;

@@ -23,9 +23,13 @@ pub(crate) struct Record {
     pub(super) routed: std::sync::OnceLock<Whose>,
     pub(super) status: AtomicU16,
     pub(super) fault: std::sync::OnceLock<Fault>,
+    /// The name of the error code that the guest gave in the place of a response.
+    error_code: std::sync::OnceLock<String>,
     /// Whether the guest gave a head, and whether it finished all of its response.
     has_head: AtomicBool,
     is_whole: AtomicBool,
+    /// Whether it came to its end with its response's body open.
+    is_left_open: AtomicBool,
     /// The values of Retry-After, RateLimit-Policy and RateLimit.
     pub(super) limited: std::sync::OnceLock<[http::HeaderValue; 3]>,
     pub(super) queue_us: AtomicU64,
@@ -141,8 +145,10 @@ impl Record {
             routed: std::sync::OnceLock::new(),
             status: AtomicU16::new(0),
             fault: std::sync::OnceLock::new(),
+            error_code: std::sync::OnceLock::new(),
             has_head: AtomicBool::new(false),
             is_whole: AtomicBool::new(false),
+            is_left_open: AtomicBool::new(false),
             limited: std::sync::OnceLock::new(),
             queue_us: AtomicU64::new(0),
             load_us: AtomicU64::new(0),
@@ -184,6 +190,16 @@ impl Record {
         let _first = self.fault.set(fault);
     }
 
+    /// Notes the name of the error code that the guest gave in the place of a response.
+    pub(crate) fn answered_with(&self, code: String) {
+        let _first = self.error_code.set(code);
+    }
+
+    /// Nothing but for a guest that gave one.
+    pub(super) fn error_code(&self) -> &str {
+        self.error_code.get().map_or("", String::as_str)
+    }
+
     /// Notes that the guest gave a head.
     pub(crate) fn answered(&self) {
         self.has_head.store(true, Ordering::Release);
@@ -191,6 +207,15 @@ impl Record {
 
     pub(crate) fn has_answer(&self) -> bool {
         self.has_head.load(Ordering::Acquire)
+    }
+
+    /// Notes that the guest came to its end and neither finished its response's body nor dropped it.
+    pub(crate) fn left_open(&self) {
+        self.is_left_open.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn was_left_open(&self) -> bool {
+        self.is_left_open.load(Ordering::Acquire)
     }
 
     /// Notes that the guest finished its response; to be noted before a fault that came after.

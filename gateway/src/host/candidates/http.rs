@@ -6,13 +6,16 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
     self, ErrorCode, Fields, FutureIncomingResponse, FutureTrailers, Host, HostFields, HostFutureIncomingResponse,
     HostFutureTrailers, HostIncomingBody, HostIncomingRequest, HostIncomingResponse, HostOutgoingBody,
     HostOutgoingRequest, HostOutgoingResponse, HostRequestOptions, HostResponseOutparam, IncomingBody, IncomingRequest,
-    IncomingResponse, OutgoingBody, OutgoingRequest, OutgoingResponse, RequestOptions, ResponseOutparam,
+    IncomingResponse, OutgoingRequest, RequestOptions, ResponseOutparam,
 };
 use wasmtime_wasi_http::p2::{HeaderResult, HttpResult};
 
 use super::{Candidate, http_october, http_of, nothing, plain, table};
 use crate::host::Guest;
-use crate::host::kept::{given_back, set_authority, set_method, set_path_with_query, set_scheme, weighed};
+use crate::host::kept::{
+    answer_kinds, finish_body, given_back, set_answer, set_authority, set_method, set_path_with_query, set_scheme,
+    weighed, whole,
+};
 use crate::host::outgoing;
 use crate::host::priced::{names::two as names, of_fields};
 use crate::tenant::cost;
@@ -53,13 +56,11 @@ fn kinds(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
         "incoming-response" = IncomingResponse, HostIncomingResponse::drop;
         "incoming-body" = IncomingBody, HostIncomingBody::drop;
         "outgoing-request" = OutgoingRequest, HostOutgoingRequest::drop;
-        "outgoing-response" = OutgoingResponse, HostOutgoingResponse::drop;
-        "outgoing-body" = OutgoingBody, HostOutgoingBody::drop;
         "response-outparam" = ResponseOutparam, HostResponseOutparam::drop;
         "future-incoming-response" = FutureIncomingResponse, HostFutureIncomingResponse::drop;
         "future-trailers" = FutureTrailers, HostFutureTrailers::drop;
     );
-    Ok(())
+    answer_kinds(to)
 }
 
 /// What arrives, and what is alike of fields and bodies.
@@ -82,7 +83,7 @@ pub(in crate::host) fn incoming(to: &mut LinkerInstance<'_, Guest>) -> wasmtime:
         "[method]future-trailers.subscribe" = HostFutureTrailers::subscribe as plain, (trailers);
         "[method]future-incoming-response.subscribe" = HostFutureIncomingResponse::subscribe as plain, (response);
     );
-    weighed!(to, itself;
+    weighed!(to, whole;
         "[method]outgoing-body.write" = outgoing::write as plain, (body);
     );
     Ok(())
@@ -116,26 +117,21 @@ pub(in crate::host) fn outgoing(to: &mut LinkerInstance<'_, Guest>) -> wasmtime:
         "[method]outgoing-response.status-code" = HostOutgoingResponse::status_code as plain, (response);
         "[method]outgoing-response.set-status-code" = HostOutgoingResponse::set_status_code as plain, (response, code);
         "[method]outgoing-response.headers" = HostOutgoingResponse::headers as plain, (response);
-        "[static]outgoing-body.finish" = HostOutgoingBody::finish as code, (body, trailers);
     );
-    weighed!(to, itself;
+    weighed!(to, whole;
         "[method]outgoing-request.body" = outgoing::request_body as plain, (request);
         "[method]outgoing-response.body" = outgoing::response_body as plain, (response);
+        "[static]outgoing-body.finish" = finish_body as code, (body, trailers);
     );
     Ok(())
-}
-
-/// What works on more of an instance than its requests and bodies.
-pub(super) const fn itself(guest: &mut Guest) -> &mut Guest {
-    guest
 }
 
 pub(in crate::host) fn answers(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     weighed!(to, http_of;
         "http-error-code" = Host::http_error_code as plain, (error);
-        "[static]response-outparam.set" = HostResponseOutparam::set as nothing, (out, response);
         "[method]future-incoming-response.get" = HostFutureIncomingResponse::get as plain, (response);
     );
+    weighed!(to, whole; "[static]response-outparam.set" = set_answer as nothing, (out, response););
     Ok(())
 }
 

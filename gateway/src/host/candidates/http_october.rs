@@ -10,16 +10,18 @@ use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource};
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     ErrorCode, Fields, FutureIncomingResponse, HostFields, HostFutureIncomingResponse, HostFutureTrailers,
-    HostOutgoingBody, HostOutgoingRequest, HostOutgoingResponse, HostResponseOutparam, IncomingResponse, Method,
-    OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
+    HostOutgoingRequest, HostOutgoingResponse, IncomingResponse, Method, OutgoingRequest, OutgoingResponse,
+    ResponseOutparam, Scheme,
 };
 use wasmtime_wasi_http::p2::{HeaderError, HeaderResult, HttpResult};
 use wasmtime_wasi_http::{RequestOptions, WasiHttpCtxView};
 
-use super::http::{itself, taken};
+use super::http::taken;
 use super::{http_of, plain, table};
 use crate::host::Guest;
-use crate::host::kept::{set_authority, set_method, set_path_with_query, set_scheme, weighed};
+use crate::host::kept::{
+    finish_body, set_answer, set_authority, set_method, set_path_with_query, set_scheme, weighed, whole,
+};
 use crate::host::outgoing;
 use crate::host::priced::{Weight as _, names::two as names};
 use crate::host::weight::Touched;
@@ -83,11 +85,11 @@ pub(super) fn types(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> 
         "[method]fields.delete" = names::delete as done, (fields, name);
         "[method]fields.append" = names::append as done, (fields, name, value);
         "[constructor]outgoing-response" = response as plain, (status, headers);
-        "[static]outgoing-body.finish" = HostOutgoingBody::finish as finished, (body, trailers);
     );
-    weighed!(to, itself;
+    weighed!(to, whole;
         "[method]outgoing-response.write" = outgoing::response_body as plain, (response);
         "[method]outgoing-request.write" = outgoing::request_body as plain, (request);
+        "[static]outgoing-body.finish" = finish_body as finished, (body, trailers);
     );
     type Parts = (Method, Option<String>, Option<Scheme>, Option<String>, Resource<Fields>);
     to.func_wrap("[constructor]outgoing-request", |mut store: StoreContextMut<'_, Guest>, parts: Parts| {
@@ -104,7 +106,7 @@ pub(super) fn types(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> 
         store.data_mut().charge(answer.as_ref().err().map_or(0, Error::weight));
         let mut touched = Touched::default();
         touched.add(&answer);
-        HostResponseOutparam::set(&mut http_of(store.data_mut()), out, answer.map_err(ErrorCode::from))?;
+        set_answer(&mut store.data_mut(), out, answer.map_err(ErrorCode::from))?;
         store.data_mut().settle(&touched)
     })?;
     arrivals(to)

@@ -25,6 +25,7 @@ use crate::deadline::Deadline;
 use crate::host::keyvalue::NO_MEMORY;
 use crate::host::meter::Held as Kept;
 use crate::host::weight::fields_weigh;
+use crate::http::clean_response;
 use crate::tenant::{Component, Outbound, Tenant};
 
 /// What hyper needs to see that a connection whose answer was read is ready again.
@@ -88,7 +89,7 @@ impl Egress {
                 Err(failed) => return Err(failed.error),
             }
         }
-        let (response, lease) = match done {
+        let (mut response, lease) = match done {
             Some(done) => done,
             None => {
                 let mut lease = Box::pin(self.open(&tenant, &way, Deadline::after(connect))).await?;
@@ -96,6 +97,8 @@ impl Egress {
                 (response, lease)
             }
         };
+        // What `Connection` names is of this hop as well, and the guest cannot see that it does.
+        clean_response(response.headers_mut());
         if !kept.grow(fields_weigh(response.headers())) {
             return Err(Error::InternalError(Some(NO_MEMORY.to_owned())));
         }

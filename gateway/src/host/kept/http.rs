@@ -4,11 +4,11 @@ use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi_http::WasiHttpCtxView;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     Fields, FutureTrailers, HostFields, HostFutureTrailers, HostIncomingBody, HostIncomingRequest,
-    HostIncomingResponse, HostOutgoingBody, HostOutgoingRequest, HostOutgoingResponse, IncomingBody, IncomingRequest,
-    IncomingResponse, Method, OutgoingBody, OutgoingRequest, OutgoingResponse, Scheme,
+    HostIncomingResponse, HostOutgoingRequest, IncomingBody, IncomingRequest, IncomingResponse, Method,
+    OutgoingRequest, Scheme,
 };
 
-use super::given_back;
+use super::{answer_kinds, given_back};
 use crate::host::Guest;
 use crate::host::candidates::http_of;
 use crate::host::weight::Bytes;
@@ -31,12 +31,10 @@ pub(super) fn add(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         "incoming-request" = IncomingRequest, HostIncomingRequest::drop;
         "outgoing-request" = OutgoingRequest, HostOutgoingRequest::drop;
         "incoming-response" = IncomingResponse, HostIncomingResponse::drop;
-        "outgoing-response" = OutgoingResponse, HostOutgoingResponse::drop;
         "incoming-body" = IncomingBody, HostIncomingBody::drop;
-        "outgoing-body" = OutgoingBody, HostOutgoingBody::drop;
         "future-trailers" = FutureTrailers, HostFutureTrailers::drop;
     );
-    Ok(())
+    answer_kinds(&mut to)
 }
 
 type Request = Resource<OutgoingRequest>;

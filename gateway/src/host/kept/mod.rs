@@ -4,6 +4,7 @@
 //! of 2023 share (`priced/two.rs`). It bounds the texts that it is given first, calls that
 //! function, and weighs the resources that the call touched ([`super::table`]).
 
+mod answers;
 mod files;
 mod files_three;
 mod http;
@@ -13,6 +14,9 @@ mod streams_three;
 use wasmtime::component::Linker;
 
 use super::Guest;
+pub(super) use answers::{
+    Answers, body as body_of_answer, finish as finish_body, kinds as answer_kinds, set as set_answer, whole,
+};
 pub(super) use files::{directories, drop_stream, folder_read, opened, stream_of_file};
 pub(super) use http::{
     AUTHORITY_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, SCHEME_BYTES_MAX, set_authority, set_method,

@@ -3,7 +3,6 @@
 //! Limit: what is over is answered as what is not there, or in the interface's own word for a text that is none.
 
 use super::super::guest::FIELDS_BYTES_MAX;
-use super::super::stdio::LINE_BYTES_MAX;
 
 /// Of stores, variables, header fields and the like.
 pub(in crate::host) const NAME_BYTES_MAX: usize = 256;
@@ -11,11 +10,6 @@ pub(in crate::host) const NAME_BYTES_MAX: usize = 256;
 pub(in crate::host) const ADDRESS_BYTES_MAX: usize = 1 << 10;
 /// Of a path with its query, which a URI of the http crate holds to as well.
 pub(in crate::host) const PATH_BYTES_MAX: usize = 64 << 10;
-
-/// As much of a guest's text as a line of the log has room for.
-pub(in crate::host) fn begin(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(LINE_BYTES_MAX)).unwrap_or_default()
-}
 
 /// As much of a name as an error shows.
 pub(in crate::host) fn shown(text: &str) -> String {

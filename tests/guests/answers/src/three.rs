@@ -33,6 +33,7 @@ impl wasip3::exports::http::handler::Guest for Three {
             "/whole-trap" => Ok(answer(None, b"whole", Then::EndAndTrap)),
             "/whole-exit" => Ok(answer(None, b"whole", Then::EndAndExit)),
             "/short" => Ok(answer(Some("10"), b"short", Then::End)),
+            "/long" => Ok(answer(Some("4"), b"longer", Then::End)),
             "/short-late" => Ok(answer(Some("10"), b"short", Then::WaitAndEnd)),
             "/no-body" => {
                 let (_writer, trailers) = wit_future::new(|| Ok(None));

@@ -1,7 +1,9 @@
 //! wasi:http 0.2: the response is handed to the host, and the guest goes on.
 
 use wasip2::clocks::monotonic_clock;
-use wasip2::http::types::{ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
+use wasip2::http::types::{
+    ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam,
+};
 
 use crate::{LONG, trap};
 
@@ -34,6 +36,27 @@ impl wasip2::exports::http::incoming_handler::Guest for Two {
                 finish(write(start(out, None), b"whole"));
                 std::process::exit(1)
             }
+            "/open-request" => {
+                leave_open();
+                finish(write(start(out, None), b"whole"));
+            }
+            "/open-request-trap" => {
+                leave_open();
+                finish(write(start(out, None), b"whole"));
+                trap()
+            }
+            "/open-request-open" => {
+                leave_open();
+                std::mem::forget(write(start(out, None), b"half"));
+                wait();
+            }
+            "/open-long" => std::mem::forget(write(start(out, Some("5")), b"whole")),
+            "/not-begun" => std::mem::forget(start(out, None)),
+            "/not-begun-exit" => {
+                std::mem::forget(start(out, None));
+                std::process::exit(1)
+            }
+            "/not-begun-short" => std::mem::forget(start(out, Some("10"))),
             "/short" => finish(write(start(out, Some("10")), b"short")),
             "/short-late" => {
                 let body = write(start(out, Some("10")), b"short");
@@ -70,6 +93,14 @@ fn ahead(out: ResponseOutparam, mut left: usize) {
     drop(stream);
     ResponseOutparam::set(out, Ok(response));
     finish(body);
+}
+
+/// The body of a request that is never sent, and that of a response which is not the answer.
+fn leave_open() {
+    let request = OutgoingRequest::new(fields(None));
+    std::mem::forget((request.body().expect("a body"), request));
+    let response = OutgoingResponse::new(fields(None));
+    std::mem::forget((response.body().expect("a body"), response));
 }
 
 fn wait() {

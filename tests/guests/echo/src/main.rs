@@ -1,5 +1,5 @@
 //! Says back what it was sent: the body as it streams in, or the head on `/head`, or one variable on `/env`, or what it is
-//! told to on `/say`; and on `/files/read`, `list`, `write` and others, what comes of that with the file that the body names.
+//! told to on `/say`; prints it on `/print`; and on `/files/read`, `list`, `write` and others, what comes of that with the file that the body names.
 
 use std::path::Path;
 
@@ -30,6 +30,10 @@ async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
     }
     if path.starts_with("/say") {
         return say(request.headers());
+    }
+    if path == "/print" {
+        println!("{}", String::from_utf8_lossy(&request.into_body().contents().await?));
+        return Ok(Response::new("printed".into()));
     }
     if path == "/no-content" {
         return Ok(Response::builder().status(204).body("".into())?);

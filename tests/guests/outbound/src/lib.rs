@@ -27,6 +27,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Outbound {
                 options.set_connect_timeout(Some(100_000_000)).expect("a time");
                 to.get(Some(options))
             }
+            "fields" => to.fields(),
             "post" => to.post(),
             "grpc" => to.grpc(),
             "half" => to.half(),
@@ -66,6 +67,14 @@ impl To {
         let response = head(&outgoing_handler::handle(self.request(&Method::Get, Fields::new()), options)?)?;
         let (text, _) = whole(&response);
         Ok(format!("{} {text}", response.status()))
+    }
+
+    /// The names of the answer's fields.
+    fn fields(&self) -> Result<String, ErrorCode> {
+        let response = head(&outgoing_handler::handle(self.request(&Method::Get, Fields::new()), None)?)?;
+        let names: Vec<_> = response.headers().entries().into_iter().map(|(name, _)| name).collect();
+        whole(&response);
+        Ok(names.join(" "))
     }
 
     fn post(&self) -> Result<String, ErrorCode> {

@@ -1,0 +1,36 @@
+//! A response that is kept and too old, and may be served all the same where the guest fails (`stale-if-error`, RFC 5861 §4).
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Response, StatusCode};
+
+use super::kept::Kept;
+use super::{policy, tell};
+use crate::http::ResponseBody;
+
+/// For one request.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    kept: Arc<Kept>,
+    is_head: bool,
+    request: HeaderMap,
+}
+
+impl Spare {
+    pub(super) fn new(kept: Arc<Kept>, is_head: bool, request: &HeaderMap) -> Self {
+        Self { kept, is_head, request: request.clone() }
+    }
+
+    /// What is served in the place of an answer of this status; nothing where that is no error, or the time for this is over.
+    pub(crate) fn instead_of(self, status: StatusCode) -> Option<Response<ResponseBody>> {
+        let age = self.kept.age();
+        // RFC 5861 §4 names these.
+        if !matches!(status.as_u16(), 500 | 502 | 503 | 504) || !policy::is_good_on_error(&self.kept.fresh, age) {
+            return None;
+        }
+        let mut response = self.kept.response(age, self.is_head, &self.request);
+        let told = format!("tollgate; fwd=stale; fwd-status={}; ttl={}", status.as_u16(), self.kept.left(age));
+        tell(response.headers_mut(), &told);
+        Some(response)
+    }
+}
