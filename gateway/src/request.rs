@@ -61,6 +61,9 @@ impl Peer {
     }
 }
 
+/// The host that a request is for, and its port.
+type Named = Result<(Domain, Option<u16>), Fault>;
+
 /// Everything a request meets.
 #[derive(Debug)]
 pub(crate) struct Road {
@@ -109,7 +112,7 @@ impl Road {
     async fn walk(
         self: &Arc<Self>,
         snapshot: &Snapshot,
-        (mut request, host): (Request<BodySource>, Result<(Domain, Option<u16>), Fault>),
+        (mut request, host): (Request<BodySource>, Named),
         peer: &Peer,
         record: &Arc<Record>,
         exchange: &Arc<Exchange>,

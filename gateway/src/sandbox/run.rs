@@ -317,10 +317,8 @@ impl Instance {
 
     /// What an error means; a call that was lifted and never made is charged.
     fn fault_of(&mut self, error: &wasmtime::Error) -> Fault {
-        match classify(error, self.store.data().meter.denied()) {
-            Fault::Trap if fuel::unpaid(&mut self.store, error) => Fault::Fuel,
-            fault => self.unless_left(fault),
-        }
+        let fault = classify(error, self.store.data().meter.denied());
+        if fault == Fault::Trap && fuel::unpaid(&mut self.store, error) { Fault::Fuel } else { self.unless_left(fault) }
     }
 
     /// What a guest makes of a client that has left is not its own failing.

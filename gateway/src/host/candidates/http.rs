@@ -4,9 +4,9 @@ use wasmtime::component::{Linker, LinkerInstance, Resource};
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     self, ErrorCode, Fields, FutureIncomingResponse, FutureTrailers, Host, HostFields, HostFutureIncomingResponse,
-    HostFutureTrailers, HostIncomingBody, HostIncomingRequest, HostIncomingResponse, HostOutgoingBody,
-    HostOutgoingRequest, HostOutgoingResponse, HostRequestOptions, HostResponseOutparam, IncomingBody, IncomingRequest,
-    IncomingResponse, OutgoingRequest, RequestOptions, ResponseOutparam,
+    HostFutureTrailers, HostIncomingBody, HostIncomingRequest, HostIncomingResponse, HostOutgoingRequest,
+    HostOutgoingResponse, HostRequestOptions, HostResponseOutparam, IncomingBody, IncomingRequest, IncomingResponse,
+    OutgoingRequest, RequestOptions, ResponseOutparam,
 };
 use wasmtime_wasi_http::p2::{HeaderResult, HttpResult};
 
