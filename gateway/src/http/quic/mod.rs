@@ -6,10 +6,10 @@
 mod body;
 mod bounded;
 mod frames;
+mod spent;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -20,11 +20,9 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE}
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
-use tokio::time::Instant;
 
 use super::body::ResponseBody;
 use super::exchange::{Connection, Exchange, Unanswered};
-use super::frames as frames_of_two;
 use super::front::Malformed;
 use super::idle::{self, Activity, Busy};
 use super::pace::Pace;
@@ -35,6 +33,7 @@ use crate::telemetry::Tasks;
 
 pub(crate) use body::QuicBody;
 use bounded::{Bounded, Receiving, Sending, Stopped};
+use spent::Spent;
 
 type Sender = RequestStream<Sending<Bytes>, Bytes>;
 
@@ -47,8 +46,6 @@ const RECEIVE_WINDOW: u32 = 1 << 20;
 const SEND_WINDOW: u64 = 1 << 20;
 /// Bytes of a response that are handed on together, so that a slow client is seen to move.
 const PIECE_BYTES: usize = 16 << 10;
-/// Requests whose head never came, of one connection: h3 keeps something of each.
-const HEADLESS_MAX: u32 = 100;
 /// While a guest thinks, the client must not take the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -107,7 +104,7 @@ pub(crate) async fn serve_quic<S, F>(
             () = activity.idle_for(idle::GRACE), if ends => return,
         };
         match next {
-            Ok(Some(_)) if spent.headless.load(Ordering::Relaxed) > HEADLESS_MAX => return,
+            Ok(Some(_)) if spent.is_headless_too_often() => return,
             Ok(Some(_)) if spent.has_cancelled_too_many() => {
                 tracing::debug!(target: "http", "a client cancels too many requests");
                 connection.close(code(Code::H3_EXCESSIVE_LOAD), b"too many cancelled requests");
@@ -138,37 +135,6 @@ pub(crate) async fn serve_quic<S, F>(
     }
 }
 
-/// What a client cost without anything to show for it.
-struct Spent {
-    headless: AtomicU32,
-    /// Since when these are counted, and how many requests it took back.
-    cancelled: Mutex<(Instant, u32)>,
-}
-
-impl Default for Spent {
-    fn default() -> Self {
-        Self { headless: AtomicU32::new(0), cancelled: Mutex::new((Instant::now(), 0)) }
-    }
-}
-
-impl Spent {
-    fn within_window(&self) -> MutexGuard<'_, (Instant, u32)> {
-        let mut cancelled = self.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
-        if cancelled.0.elapsed() > frames_of_two::WINDOW {
-            *cancelled = (Instant::now(), 0);
-        }
-        cancelled
-    }
-
-    fn cancelled(&self) {
-        self.within_window().1 += 1;
-    }
-
-    fn has_cancelled_too_many(&self) -> bool {
-        self.within_window().1 > frames_of_two::RESETS_MAX
-    }
-}
-
 fn code(code: Code) -> VarInt {
     VarInt::from_u64(code.value()).unwrap_or(VarInt::MAX)
 }
@@ -185,7 +151,7 @@ async fn one<S, F>(
     F: Future<Output = Response<ResponseBody>>,
 {
     let Ok(Ok((request, stream))) = Deadline::after(settings.head_time).run(resolver.resolve_request()).await else {
-        spent.headless.fetch_add(1, Ordering::Relaxed);
+        spent.headless();
         return;
     };
     let (mut sender, receiver) = stream.split();
