@@ -107,7 +107,7 @@ FUZZ_FLAGS = --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverag
 	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
 SECONDS ?= 60
 
-TARGETS ?= commands front proxied names
+TARGETS ?= commands front proxied names sections
 # The target `configuration` is with all of the gateway, which takes minutes more to build.
 
 fuzz: ## Look for SECONDS each for what TARGETS must not let through; what is found is kept under gateway/fuzz

@@ -132,7 +132,7 @@ function second(tick) {
     ["Connections", number(tick.connections)],
     ["Storage p99", ms(tick.storage_latency.p99_ms), `${number(tick.storage_calls_per_second)}/s`],
     ["Kept responses", `${number(tick.cache_asked_per_second)}/s`, hits],
-    ["Tenants", number(tick.tenants), tick.problems ? `${tick.problems} problems` : ""],
+    ["Tenants", number(tick.tenants), [tick.problems && `${tick.problems} problems`, tick.warnings && `${tick.warnings} warnings`].filter(Boolean).join(", ")],
   ]);
   draw();
 }
@@ -241,7 +241,7 @@ function row(tenant) {
   const cells = [
     link, element("span", tenant.standing, STANDINGS[tenant.standing]), hosts, number(tenant.requests_per_second, 1),
     number(tenant.errors_per_second, 1), count(tenant.fuel_per_second), `${tenant.in_flight}/${tenant.in_flight_max}`,
-    `${bytes(tenant.memory)} of ${bytes(tenant.memory_max)}`, tenant.problems ? element("span", tenant.problems, "bad") : "",
+    `${bytes(tenant.memory)} of ${bytes(tenant.memory_max)}`, tenant.problems ? element("span", tenant.problems, "bad") : tenant.warnings ? element("span", `${tenant.warnings} warnings`, "warn") : "",
   ];
   for (const cell of cells) made.insertCell().append(cell);
   return made;
@@ -362,7 +362,7 @@ function show(tenant) {
   fill("routes", tenant.routes.map((route) => line([
     element("b", route.path), route.component, element("small", `${count(route.fuel)} fuel, ${bytes(route.memory)}, ${ms(route.time_ms)} – ${route.digest.slice(0, 12)}`),
   ])), "none");
-  fill("one-problems", tenant.problems.map((problem) => element("li", problem, "bad")), "none");
+  fill("one-problems", tenant.problems.map((problem) => element("li", problem, problem.includes("[W") ? "warn" : "bad")), "none");
 }
 
 // As long as the tenant is looked at; the gateway ends a stream after an hour, and then it is begun anew.

@@ -14,7 +14,8 @@ impl Domain {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.strip_suffix('.').unwrap_or(text);
         // The common case needs neither tables nor an allocation that IDNA would make.
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+        // An underscore is in no name of a host, but in names that clients ask for (RFC 3986 §3.2.2).
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
         let lower = text.bytes().all(plain).then(|| text.to_ascii_lowercase());
         let ascii = match lower.filter(|lower| !lower.contains("xn--")) {
             Some(lower) => lower,
@@ -35,7 +36,7 @@ impl fmt::Display for Domain {
     }
 }
 
-/// A name, or `*.` and a name: any one label below it.
+/// A name, or `*.` and a name: any one label below it. One that is written out has no underscore, since no CA certifies that.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Pattern {
     Exact(Domain),
@@ -45,9 +46,10 @@ pub(crate) enum Pattern {
 
 impl Pattern {
     pub(crate) fn parse(text: &str) -> Option<Self> {
+        let parse = |name: &str| Domain::parse(name).filter(|name| !name.0.contains('_'));
         match text.strip_prefix("*.") {
-            Some(parent) => Domain::parse(parent).map(Self::Wildcard),
-            None => Domain::parse(text).map(Self::Exact),
+            Some(parent) => parse(parent).map(Self::Wildcard),
+            None => parse(text).map(Self::Exact),
         }
     }
 }
@@ -136,6 +138,8 @@ mod tests {
         let find = |name| table.find(&Domain::parse(name).unwrap()).copied();
         assert_eq!(find("a.example"), Some("exact"));
         assert_eq!(find("b.example"), Some("wild"));
+        assert_eq!(find("B_c.example."), Some("wild"));
+        assert!(Pattern::parse("b_c.example").is_none() && Pattern::parse("*.b_c.example").is_none());
         assert_eq!(find("b.c.example"), None);
         assert_eq!(find("example"), None);
         assert_eq!(table.insert(Pattern::parse("A.example.").unwrap(), "second"), Err(&"exact"));

@@ -15,7 +15,9 @@ pub(crate) enum Fault {
     Framing(&'static str),
     #[error("the request's head is larger than its limit")]
     HeadTooLarge,
-    #[error("an upgrade or a tunnel was asked for")]
+    #[error("the request's head stopped coming")]
+    HeadTimeout,
+    #[error("a protocol was asked for that is not served, or a tunnel")]
     NotSupported,
     #[error("the request body is larger than its limit")]
     BodyTooLarge,
@@ -146,12 +148,13 @@ pub(crate) enum Blame {
 
 impl Fault {
     /// Every fault, for metrics that start at zero and for tests.
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::NoRoute,
         Self::Misdirected,
         Self::BadRequest,
         Self::Framing("a line does not end in CR LF"),
         Self::HeadTooLarge,
+        Self::HeadTimeout,
         Self::NotSupported,
         Self::BodyTooLarge,
         Self::BodyTimeout,
@@ -192,6 +195,7 @@ impl Fault {
             Self::BadRequest => "bad-request",
             Self::Framing(_) => "framing",
             Self::HeadTooLarge => "head-too-large",
+            Self::HeadTimeout => "head-timeout",
             Self::NotSupported => "not-supported",
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
@@ -222,6 +226,7 @@ impl Fault {
             | Self::BadRequest
             | Self::Framing(_)
             | Self::HeadTooLarge
+            | Self::HeadTimeout
             | Self::NotSupported
             | Self::BodyTooLarge
             | Self::BodyTimeout
@@ -252,6 +257,7 @@ impl Fault {
             | Self::BadRequest
             | Self::Framing(_)
             | Self::HeadTooLarge
+            | Self::HeadTimeout
             | Self::NotSupported
             | Self::BodyTooLarge
             | Self::BodyTimeout

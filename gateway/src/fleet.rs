@@ -77,7 +77,7 @@ impl Fleet {
 async fn told(store: &Store, name: &str, others: u64, ledger: Arc<Ledger>, look: Look) -> (u64, Told, Option<u64>) {
     let spent = look.used.iter().map(|used| {
         let nanos_each = used.rate.per.as_nanos() as f64 / used.rate.amount.max(1) as f64;
-        Spent { name: used.name, amount: used.amount, nanos_each }
+        Spent { name: used.name, amount: used.amount, nanos_each, burst: used.rate.burst }
     });
     let answer = store.share_rates(&ledger.id, name, &spent.collect::<Vec<_>>()).await;
     let now = Moment::now();

@@ -5,10 +5,13 @@ mod certify;
 mod confined;
 mod door;
 mod first;
+mod hosts;
 mod listen;
 mod loading;
 mod reload;
+mod succession;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -19,15 +22,16 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::admin::{Moves, Suspension, Words};
+use crate::admin::{Moves, Running, Suspension, Words};
 use crate::admission::Doors;
 use crate::cache::Caches;
 use crate::canary::Canary;
-use crate::config::{Boot, Changed, Known, Problem, Snapshot, Standing, Watch};
+use crate::config::{Boot, Changed, Known, Snapshot, Standing, Watch};
 use crate::domain::Pattern;
 use crate::host::Egress;
 use crate::ids::TenantId;
-use crate::listener::{Offer, Old, Sockets};
+use crate::listener::Offer;
+use crate::owners::Owners;
 use crate::request::Road;
 use crate::sandbox::{Compiler, Instances, Sandbox, Surroundings};
 use crate::store::Store;
@@ -38,6 +42,7 @@ use crate::trigger::{Messages, Neighbours, Schedules};
 
 pub(crate) use confined::Prepared;
 use loading::{Loading, Verdict};
+pub(crate) use succession::Takeover;
 
 /// A gateway that listens.
 pub(crate) struct Gateway {
@@ -49,6 +54,7 @@ pub(crate) struct Gateway {
     acme: Option<Arc<Acme>>,
     registry: Arc<Registry>,
     suspension: Suspension,
+    owners: Arc<Owners>,
     egress: Arc<Egress>,
     compiler: Arc<Compiler>,
     tasks: Tasks,
@@ -83,7 +89,7 @@ impl Gateway {
     /// In words for the operator: what cannot be opened, made or listened on. A tenant's problem is not one of them.
     pub(crate) async fn start(
         mut boot: Boot,
-        takeover: bool,
+        takeover: Takeover,
         prepared: Prepared,
         otlp: Option<Arc<Otlp>>,
     ) -> anyhow::Result<Self> {
@@ -91,11 +97,11 @@ impl Gateway {
         let dir = std::path::absolute(&boot.tenants_dir)?;
         boot.tenants_dir = std::fs::canonicalize(&dir).unwrap_or(dir);
         let Prepared { starter, sockets, outcome } = prepared;
-        let (mut sockets, tries) = take_over(&boot, takeover, sockets).await?;
         let metrics = Arc::new(Metrics::new(boot.telemetry.metrics_tenants));
+        let compiler = Arc::new(Compiler::open(&boot.sandbox, starter, Arc::clone(&metrics))?);
+        let (mut sockets, store) = Box::pin(succession::succeed(&boot, takeover, sockets, &compiler, &metrics)).await?;
         let access_to_the_end = tell(&metrics, &boot, otlp)?;
         let tasks = Tasks::default();
-        let store = Arc::new(open(&boot, &metrics, tries).await?);
         let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;
         let logs = guest_logs(&boot.state, &metrics)?;
         let egress = Egress::new(boot.egress.clone(), &metrics, tasks.clone()).context("egress.ca cannot be used")?;
@@ -110,7 +116,6 @@ impl Gateway {
             is_metered: boot.sandbox.metering,
             instances: Instances::new(boot.sandbox.instances, &metrics),
         };
-        let compiler = Arc::new(Compiler::open(&boot.sandbox, starter, Arc::clone(&metrics))?);
         let road = Arc::new(Road {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             doors: Doors::new(boot.admission),
@@ -120,13 +125,15 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             tasks: tasks.clone(),
             server_timing: boot.tls == tls::Source::Dev,
+            is_project: boot.project.is_some(),
         });
         let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
-        let suspension = suspension(&boot, &registry)?;
         let mut gateway = Self {
             admin: boot.listen.admin,
             staged: boot.state.join("files"),
             watch: reload::watch(&boot),
+            suspension: suspension(&boot, &registry)?,
+            owners: hosts::open(&boot, &store)?,
             boot,
             messages: Messages::new(Arc::clone(&road), Arc::clone(&store)),
             schedules: Schedules::new(Arc::clone(&road), Arc::clone(&store)),
@@ -136,7 +143,6 @@ impl Gateway {
             dev_ca,
             acme,
             registry,
-            suspension,
             egress,
             compiler,
             tasks,
@@ -150,10 +156,10 @@ impl Gateway {
             http: vec![],
         };
         gateway.join();
-        Box::pin(gateway.first_load(takeover)).await?;
+        Box::pin(gateway.first_load(takeover.is_one())).await?;
         gateway.listen(&metrics, moves, &mut sockets).await?;
         confined::started(outcome.is_some());
-        relieve(sockets.old).await;
+        succession::relieve(sockets.old).await;
         gateway.begin();
         Ok(gateway)
     }
@@ -181,11 +187,6 @@ impl Gateway {
             watches: self.boot.watch_isolation,
             stores: self.boot.storage.tenant_users.is_none(),
         }
-    }
-
-    /// What is wrong with the tenants' files now, without warnings.
-    pub(crate) fn problems(&self) -> Vec<Problem> {
-        self.road.snapshot.load().problems.iter().filter(|problem| !problem.is_warning()).cloned().collect()
     }
 
     /// The tenants' standing and one URL each, for whoever started it.
@@ -229,7 +230,7 @@ impl Gateway {
         });
         let heir = loop {
             asked.answer(loading.is_under_way());
-            let again = loading.again_at();
+            let (again, in_force) = (loading.again_at(), Arc::clone(&self.road.snapshot.load().owners));
             let due = tokio::select! {
                 _ = terminate.recv() => break None,
                 _ = interrupt.recv() => break None,
@@ -238,6 +239,7 @@ impl Gateway {
                 _ = hangup.recv() => Due::Changed(Changed::All),
                 () = asked.heard() => Due::Changed(Changed::All),
                 seen = self.seen(&mut fetch_at) => Due::Changed(seen),
+                () = self.owners.changed(&in_force) => Due::Changed(Changed::Folders(BTreeSet::new())),
                 () = until(again) => Due::Changed(Changed::Folders(loading.due(&self.boot.tenants_dir))),
                 verdict = loading.next() => Due::Found(verdict),
             };
@@ -260,6 +262,7 @@ impl Gateway {
                 () = drain.cancelled() => break None,
             }
         };
+        Running::end(&self.boot.state);
         // Who waits for a reload is told that there is none; and nothing is compiled any more.
         drop((asked, loading));
         // The sockets close, unless another process has them; and then it answers operators too.
@@ -321,44 +324,6 @@ fn tell(metrics: &Arc<Metrics>, boot: &Boot, otlp: Option<Arc<Otlp>>) -> anyhow:
         tokio::spawn(otlp.report(Arc::clone(metrics)));
     }
     Ok(to_the_end)
-}
-
-/// Has the process that was taken over drain; where it is gone already, this one serves all the same.
-async fn relieve(old: Option<Old>) {
-    let Some(mut old) = old else { return };
-    if let Err(error) = old.relieve().await {
-        tracing::warn!(target: "listener", %error, "the gateway that was taken over is gone");
-    }
-}
-
-/// How often the store of a process that is about to be gone is tried, and how long after each.
-const OPEN_TRIES: u32 = 100;
-const OPEN_AGAIN: Duration = Duration::from_millis(50);
-
-/// The sockets that there are already, and how often to try to open the store.
-async fn take_over(boot: &Boot, takeover: bool, given: Sockets) -> anyhow::Result<(Sockets, u32)> {
-    if !takeover {
-        return Ok((given, 1));
-    }
-    let mut sockets = Sockets::of_running(&boot.state.join("takeover.sock")).await?;
-    // Only one process may have the embedded store open: until the old one has ended, connections wait.
-    if boot.storage.is_embedded()
-        && let Some(mut old) = sockets.old.take()
-    {
-        old.relieve().await?;
-        old.ended(boot.listen.drain).await?;
-    }
-    Ok((sockets, OPEN_TRIES))
-}
-
-async fn open(boot: &Boot, metrics: &Arc<Metrics>, tries: u32) -> anyhow::Result<Store> {
-    for _try in 1..tries {
-        match Store::open(&boot.storage, Arc::clone(metrics)) {
-            Ok(store) => return Ok(store),
-            Err(_locked) => tokio::time::sleep(OPEN_AGAIN).await,
-        }
-    }
-    Store::open(&boot.storage, Arc::clone(metrics))
 }
 
 /// Between two counts of what tenants with a quota of it have in the store, and before the first.

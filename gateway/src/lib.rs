@@ -1,7 +1,7 @@
 //! Tollgate: a gateway that answers each tenant's requests by running that tenant's WebAssembly component.
 //!
 //! The rooms, in the order in which a request meets them. Arrows go one way: words ← telemetry ← {tenant, store,
-//! listener, tls, http} ← {route, host} ← admission ← sandbox ← response ← {cache, config, request,
+//! listener, tls, http} ← {route, host} ← admission ← sandbox ← response ← {cache, owners, config, request,
 //! trigger, canary, admin, fleet} ← gateway ← cli;
 //! `tests/layering.rs` holds every file to it.
 
@@ -29,6 +29,7 @@ mod telemetry;
 
 // Around it.
 mod cache;
+mod owners;
 mod config;
 mod request;
 mod trigger;

@@ -17,8 +17,8 @@ use crate::deadline::Moment;
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::http::{
-    BodySource, Exchange, Origin, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, authority, cdn_loop,
-    clean_request, spin,
+    BodySource, Exchange, Origin, Ours, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, cdn_loop, clean_request,
+    default_port, drop_underscores, name_loopback, ours, spin,
 };
 use crate::response::{self, Compression};
 use crate::route::{Found, Routed};
@@ -30,7 +30,10 @@ use crate::tls::Client;
 /// Who is on the other side of a connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
+    /// As the handshake had it.
     pub(crate) address: SocketAddr,
+    /// Whether packets come from another address now, which nobody has looked at (RFC 9000 §9.3): no proxy's word is taken there.
+    pub(crate) has_moved: bool,
     pub(crate) scheme: Scheme,
     /// The server name of the handshake (SNI), if there was one.
     pub(crate) server_name: Option<Domain>,
@@ -61,9 +64,6 @@ impl Peer {
     }
 }
 
-/// The host that a request is for, and its port.
-type Named = Result<(Domain, Option<u16>), Fault>;
-
 /// Everything a request meets.
 #[derive(Debug)]
 pub(crate) struct Road {
@@ -76,33 +76,46 @@ pub(crate) struct Road {
     pub(crate) tasks: Tasks,
     /// Whether responses say where their time went: with development certificates only.
     pub(crate) server_timing: bool,
+    /// Whether a developer's one project is served, which has every name of this machine.
+    pub(crate) is_project: bool,
 }
 
 impl Road {
     /// Answers one request, whatever comes of it, and leaves one access record.
     pub(crate) async fn answer(
         self: &Arc<Self>,
-        request: Request<impl Into<BodySource>>,
+        mut request: Request<impl Into<BodySource>>,
         peer: &Peer,
         exchange: &Arc<Exchange>,
     ) -> Response<ResponseBody> {
+        if self.is_project {
+            name_loopback(&mut request);
+        }
         // One look at the configuration, held to the end: a reload never splits a request.
         let snapshot = self.snapshot.load_full();
-        let host = authority(&request);
-        let shown = host.as_ref().map_or("", |(host, _)| host.as_str());
+        let ours = ours(&mut request, self.http.fields);
+        let shown = ours.as_ref().map_or("", |ours| ours.host.as_str());
         let record = Record::new(&self.metrics, &request, shown, snapshot.generation);
         exchange.told_in(&record);
         if let Some((ended, took)) = peer.handshake() {
             record.shaken(ended, took);
         }
         let is_head = request.method() == Method::HEAD;
-        let asked = (request.map(Into::into), host);
+        let asked = (request.map(Into::into), ours);
         let walked = self.walk(&snapshot, asked, peer, &record, exchange).await;
         let mut answer = walked.unwrap_or_else(|fault| {
             record.fault(fault);
-            let refusal = response::of_fault(fault, record.id, record.limits());
+            let refusal = if fault == Fault::NoRoute && self.is_project {
+                response::of_nothing_here(record.id, snapshot.shown())
+            } else {
+                response::of_fault(fault, record.id, record.limits())
+            };
             // HTTP/2 would send the words of a fault as data, which the answer to a HEAD must not have.
-            if is_head { refusal.map(|_words| crate::http::empty()) } else { refusal }
+            if is_head {
+                return refusal.map(|_words| crate::http::empty());
+            }
+            record.sent(http_body::Body::size_hint(refusal.body()).lower());
+            refusal
         });
         record.status(answer.status());
         response::mark(answer.headers_mut(), record.id, self.server_timing.then(|| record.times()));
@@ -112,14 +125,16 @@ impl Road {
     async fn walk(
         self: &Arc<Self>,
         snapshot: &Snapshot,
-        (mut request, host): (Request<BodySource>, Named),
+        (mut request, ours): (Request<BodySource>, Result<Ours, Fault>),
         peer: &Peer,
         record: &Arc<Record>,
         exchange: &Arc<Exchange>,
     ) -> Result<Response<ResponseBody>, Fault> {
-        let (host, port) = host?;
+        let Ours { host, port } = ours?;
+        self.metrics.fields_dropped(drop_underscores(request.headers_mut()));
         let is_plain = peer.scheme == Scheme::HTTP;
-        let origin = Origin::of(request.headers(), peer.address, is_plain, &self.http.trusted_proxies);
+        let trusted = (!peer.has_moved).then_some(&self.http.trusted_proxies);
+        let origin = Origin::of(request.headers(), peer.address, is_plain, trusted);
         clean_request(&mut request, origin, record.id)?;
         record.tell_guest(request.headers_mut());
         // A client may reuse a connection for another host, but never for another tenant (RFC 9110 §7.4).
@@ -132,8 +147,10 @@ impl Road {
                 peer.caller(&tenant)?;
                 record.routed(&tenant.ledger.figures, "", &route);
                 let _entered = refuse_slowly(self.doors.pass(&tenant.ledger), &tenant.ledger, record).await?;
+                let is_head = request.method() == Method::HEAD;
                 tenant.ledger.moved(fixed.body.len() as u64);
-                return Ok(response::of_fixed(&fixed, request.method() == Method::HEAD));
+                record.sent(if is_head { 0 } else { fixed.body.len() as u64 });
+                return Ok(response::of_fixed(&fixed, is_head));
             }
             Found::Loading(tenant) => {
                 peer.caller(&tenant)?;
@@ -347,6 +364,7 @@ fn absolute<B>(
     host: &Domain,
     port: Option<u16>,
 ) -> Result<Request<B>, Fault> {
+    let port = port.filter(|port| *port != default_port(Some(scheme)));
     let authority = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let uri = Uri::builder().scheme(scheme.clone()).authority(authority).path_and_query(path).build();

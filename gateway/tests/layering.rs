@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// For each room, the rooms it may name. The words (`deadline`, `domain`, `fault`, `ids` …) may be named by all.
-const MAY_NAME: [(&str, &[&str]); 23] = [
+const MAY_NAME: [(&str, &[&str]); 24] = [
     ("confine", &[]),
     ("telemetry", &[]),
     ("tenant", &["telemetry"]),
@@ -19,6 +19,7 @@ const MAY_NAME: [(&str, &[&str]); 23] = [
     ("sandbox", &["confine", "telemetry", "tenant", "store", "http", "host", "admission"]),
     ("response", &["telemetry", "tenant", "http", "route", "sandbox"]),
     ("cache", &["http"]),
+    ("owners", &["telemetry", "store"]),
     (
         "config",
         &[
@@ -44,7 +45,7 @@ const MAY_NAME: [(&str, &[&str]); 23] = [
         &["telemetry", "store", "http", "host", "route", "sandbox", "response", "config", "request", "admission"],
     ),
     ("canary", &["telemetry", "tenant", "http", "route", "sandbox", "cache", "request"]),
-    ("admin", &["telemetry", "tenant", "store", "tls", "http", "cache", "config", "request"]),
+    ("admin", &["telemetry", "tenant", "store", "tls", "http", "cache", "owners", "config", "request"]),
     ("fleet", &["telemetry", "tenant", "store"]),
     (
         "gateway",
@@ -62,6 +63,7 @@ const MAY_NAME: [(&str, &[&str]); 23] = [
             "sandbox",
             "response",
             "cache",
+            "owners",
             "config",
             "request",
             "trigger",
@@ -70,7 +72,7 @@ const MAY_NAME: [(&str, &[&str]); 23] = [
             "fleet",
         ],
     ),
-    ("cli", &["confine", "telemetry", "store", "route", "sandbox", "config", "gateway", "tls"]),
+    ("cli", &["confine", "telemetry", "store", "route", "sandbox", "owners", "config", "admin", "gateway", "tls"]),
     ("lib", &[]),
     ("main", &[]),
 ];

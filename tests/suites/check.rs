@@ -81,6 +81,13 @@ fn a_host_in_two_files() {
 }
 
 #[test]
+fn a_bracket_that_is_not_closed() {
+    let tenant = "schema = 1\nhosts = [\"acme.localhost\"]\nlimits = { memory = \"64MiB\", time = \"10s\"\n\n\
+                  [[component]]\nname = \"site\"\nsource = \"site.wasm\"\n\n[[route]]\npath = \"/...\"\ncomponent = \"site\"\n";
+    golden("not-closed", &Site::new().file("tenants/acme/tenant.toml", tenant));
+}
+
+#[test]
 fn a_component_that_is_missing() {
     let text = "schema = 1\nhosts = [\"acme.localhost\"]\n\n[[component]]\nname = \"site\"\nsource = \"site.wasm\"\n\n\
                 [[route]]\npath = \"/...\"\ncomponent = \"sight\"\n";
@@ -100,6 +107,29 @@ fn an_import_that_nobody_serves() {
         (instance $handler)
         (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#;
     golden("unserved-import", &with_wasm(wat));
+}
+
+/// Minutes of compiling would bring nothing: there is no code of it, and all that nobody serves is named. Types link without anybody.
+#[test]
+fn imports_are_looked_at_before_a_component_is_compiled() {
+    let wat = r#"(component
+        (import "acme:one/x@1.0.0" (instance (export "f" (func))))
+        (import "acme:types/x@1.0.0" (instance (type (record (field "n" u32))) (export "t" (type (eq 0)))))
+        (import "acme:two/x@1.0.0" (instance (export "r" (type (sub resource)))))
+        (import "three" (func))
+        (component (import "inner" (func)))
+        (core module (func (export "f")))
+    )"#;
+    let site = with_wasm(wat);
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let old = text.lines().find(|line| line.starts_with("compiled")).unwrap().to_owned();
+    site.write("config/gateway.toml", text.replace(&old, "compiled = \"../compiled\""));
+    let (is_good, said) = tests::checked(&site, &[]);
+    assert!(!is_good && said.contains("acme:one/x@1.0.0, acme:two/x@1.0.0, three"), "{said}");
+    assert!(!said.contains("acme:types") && !said.contains("inner"), "{said}");
+    let mut code = std::fs::read_dir(site.path("compiled")).unwrap().map(|entry| entry.unwrap());
+    let code = code.find(|entry| entry.file_name().to_string_lossy().ends_with(".cwasm")).unwrap();
+    assert_eq!(code.metadata().unwrap().len(), 0, "it was not compiled");
 }
 
 #[test]

@@ -67,7 +67,8 @@ impl Desk {
     }
 
     pub(crate) fn up(&self, folder: &str, words: &[&str]) -> Up {
-        let words = [&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], words].concat();
+        let listen: &[&str] = if words.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        let words = [&["up", "--admin", "127.0.0.1:0"], listen, words].concat();
         let mut child = self.command(folder, &words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
@@ -120,6 +121,11 @@ impl Up {
         wait(look, || format!("a line {start:?} in {:?}", self.said()))
     }
 
+    /// Where it listens for HTTP, first of all.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.until("http ").trim_start_matches("http ").trim().parse().unwrap()
+    }
+
     /// The whole answer as it stands on the wire.
     pub(crate) fn get(&self, host: &str, path: &str) -> String {
         self.send("GET", host, path, "", "")
@@ -127,8 +133,7 @@ impl Up {
 
     /// The same, for a request with header lines and a body.
     pub(crate) fn send(&self, method: &str, host: &str, path: &str, headers: &str, body: &str) -> String {
-        let address: SocketAddr = self.until("http ").trim_start_matches("http ").trim().parse().unwrap();
-        let mut stream = TcpStream::connect(address).unwrap();
+        let mut stream = TcpStream::connect(self.address()).unwrap();
         let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
         let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}{length}\r\n");
         stream.write_all((head + body).as_bytes()).unwrap();
@@ -428,6 +433,7 @@ fn a_developer_is_told_what_is_wrong() {
         assert!(!is_good && text.contains(wanted), "{words:?}: {text}");
     };
     refused("", &["new"], "a template is wanted");
+    refused("", &["new", "http-js"], "a name is wanted: tollgate new http-js NAME");
     refused("", &["new", "http-cobol", "x"], "there is no template \"http-cobol\"; there are http-go,");
     refused("", &["new", "http-rust", "Not A Name"], "cannot be a project's name");
     refused("", &["new", "http-rust", "x", "--route", "x"], "--route \"x\"");
@@ -439,6 +445,12 @@ fn a_developer_is_told_what_is_wrong() {
     refused("x", &["up", "--follow", "y"], "there is no such component; there are x");
     refused("x", &["up"], "the component cannot be read");
     refused("x", &["add", "http-rust", "x"], "has a component x already");
+    // A second page is asked for below its own name, unless somebody says where.
+    let said = desk.done("x", &["add", "http-rust", "y"]);
+    assert!(said.contains("and answers /y/..."), "{said}");
+    assert!(std::fs::read_to_string(desk.path("x/spin.toml")).unwrap().contains("route = \"/y/...\""));
+    refused("x", &["add", "http-rust", "z", "--route", "/..."], "has a component at /... already");
+    desk.done("x", &["add", "http-rust", "z", "--route", "/else/..."]);
     desk.edit("x/spin.toml", |text| text.replace("cargo build", "no-such-program build"));
     refused("x", &["build"], "a program that it calls is not here");
 }

@@ -194,6 +194,18 @@ async fn upgrades_are_refused_in_so_many_words() {
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (501, "not-supported"));
 }
 
+#[tokio::test]
+async fn an_offer_of_another_protocol_leaves_the_connection_as_it_is() {
+    let gateway = Gateway::start(&echo());
+    // As Java's client and curl offer it, again and again on one connection.
+    let offer = "POST /sized HTTP/1.1\r\nHost: echo.localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+                 HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\nContent-Length: 4\r\n\r\nbody";
+    let last = "GET /head HTTP/1.1\r\nHost: echo.localhost\r\nConnection: close\r\n\r\n";
+    let back = raw(&gateway, [offer, offer, last].concat().as_bytes()).await;
+    assert_eq!((back.matches("HTTP/1.1 200").count(), back.matches("body").count()), (3, 2), "{back}");
+    assert!(!back.to_ascii_lowercase().contains("upgrade"), "{back}");
+}
+
 /// Sends bytes as they are and returns all that comes back until the gateway hangs up, or nothing in ten seconds.
 async fn raw(gateway: &Gateway, bytes: &[u8]) -> String {
     let mut stream = gateway.client(Protocol::H1).tls("echo.localhost").await;
@@ -251,6 +263,26 @@ async fn whoever_is_slow_with_a_handshake_or_a_head_is_left() {
     ends(&gateway, Protocol::H2, preface).await;
     let unfinished = [&preface[..], b"\0\0\x01\x01\0\0\0\0\x01\x82"].concat();
     ends(&gateway, Protocol::H2, &unfinished).await;
+}
+
+#[tokio::test]
+async fn a_connection_may_be_idle_for_longer_than_a_head_may_take() {
+    let gateway = Gateway::start(&echo().gateway("[http]\nhead_time = \"300ms\"\nidle = \"20s\""));
+    let mut stream = gateway.client(Protocol::H1).tls("echo.localhost").await;
+    let (mut back, request) = ([0; 4096], b"HEAD /head HTTP/1.1\r\nhost: echo.localhost\r\n\r\n");
+    // Before the first request, and between two.
+    for _ in 0..2 {
+        let silent = tokio::time::timeout(Duration::from_millis(900), stream.read(&mut back)).await;
+        assert!(silent.is_err(), "it hung up: {silent:?}");
+        stream.write_all(request).await.unwrap();
+        let bytes = tokio::time::timeout(tests::PATIENCE, stream.read(&mut back)).await.unwrap().unwrap();
+        assert!(back[..bytes].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&back[..bytes]));
+    }
+    // A head that was begun has its time, and an answer.
+    stream.write_all(&request[..20]).await.unwrap();
+    let mut text = String::new();
+    let _reset = tokio::time::timeout(tests::PATIENCE, stream.read_to_string(&mut text)).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 408") && text.contains("problem:head-timeout"), "{text}");
 }
 
 /// Sends the bytes and nothing more, and waits for the gateway to hang up.

@@ -154,7 +154,7 @@ async fn what_could_be_read_in_two_ways_ends_the_connection() {
             "POST / HTTP/1.1\r\nhost: echo.localhost\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n",
             "both",
         ),
-        ("an underscore", "GET / HTTP/1.1\r\nhost: echo.localhost\r\ncontent_type: x\r\n\r\n", "name"),
+        ("a length in disguise", "POST / HTTP/1.1\r\nhost: echo.localhost\r\ncontent_length: 1\r\n\r\n", "name"),
         ("the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "request line"),
     ] {
         let (statuses, is_closed, back) = replay(&gateway, &[head.as_bytes(), SECOND.as_bytes()]).await;
@@ -169,8 +169,4 @@ async fn what_could_be_read_in_two_ways_ends_the_connection() {
     let bad = "POST / HTTP/1.1\r\nhost: echo.localhost\r\ntransfer-encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n";
     let (statuses, is_closed, back) = replay(&gateway, &[bad.as_bytes(), SECOND.as_bytes()]).await;
     assert!(statuses.len() <= 1 && is_closed, "{statuses:?} {back}");
-    // HTTP/2 has no framing of this kind, but the same names.
-    let request = tests::request("GET", "echo.localhost", "/").header("a_b", "c").body(tests::empty()).unwrap();
-    let answer = gateway.client(Protocol::H2).send("echo.localhost", request).await;
-    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (400, "framing"));
 }

@@ -125,7 +125,7 @@ async fn the_gateway_is_looked_at_reloaded_and_drained_by_its_command_line() {
     assert!(code == Some(0) && said.contains("2 serving") && said.contains("embedded, answers"), "{said}");
     let (code, said) = gateway.tell(&site, &["tenant", "list", "ECHO.loc"]);
     assert!(code == Some(0) && said.starts_with("echo ") && said.lines().count() == 1, "{said}");
-    let (_, said) = gateway.tell(&site, &["tenant", "show", "echo"]);
+    let (_, said) = gateway.tell(&site, &["tenant", "show", "echo", "--json"]);
     let shown: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&shown["usage"]["in_flight"]["max"], &shown["routes"][0]["path"]), (&64.into(), &"/...".into()));
     gateway.get("loud.localhost", "/trap").await;

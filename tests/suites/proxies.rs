@@ -1,6 +1,7 @@
 //! Load balancers in front: whose word on who asks is taken, and how many connections one client has.
 
-use tests::{Client, Gateway, Protocol, Site, Tenant};
+use serde_json::json;
+use tests::{Client, Gateway, Protocol, Site, Tenant, python};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -53,6 +54,7 @@ async fn a_trusted_proxy_names_the_client() {
             .header("x-forwarded-for", list)
             .header("x-forwarded-proto", "http")
             .header("forwarded", "for=6.6.6.6")
+            .header("x-forwarded-prefix", "/app")
             .body(tests::empty())
             .unwrap();
         gateway.client(Protocol::H2).send("echo.localhost", request).await.text()
@@ -60,6 +62,7 @@ async fn a_trusted_proxy_names_the_client() {
     let text = get("6.6.6.6, 192.0.2.7").await;
     assert!(text.contains("x-forwarded-for: 192.0.2.7\n") && text.contains("x-forwarded-proto: http\n"), "{text}");
     assert!(text.contains("forwarded: for=192.0.2.7;proto=http\n") && !text.contains("6.6.6.6"), "{text}");
+    assert!(text.contains("x-forwarded-prefix: /app\n"), "what only a proxy knows: {text}");
 }
 
 #[tokio::test]
@@ -80,4 +83,19 @@ async fn one_address_has_so_many_connections() {
         client.shake("echo.localhost", again).await.ok().map(|_| ())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_client_that_moves_is_known_by_the_address_of_its_handshake() {
+    let site = Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo"));
+    let site = site.gateway("[http]\ntrusted_proxies = [\"127.0.0.2\"]").listen("quic = true");
+    let gateway = Gateway::start(&site);
+    // To an address that is a proxy's, which nobody has looked at: anybody can write it on a packet.
+    let order = json!({
+        "port": gateway.https.port(), "ca": site.path("state/tls/ca.pem"), "name": "echo.localhost", "from": "127.0.0.2",
+        "fields": [["x-forwarded-for", "6.6.6.6"], ["x-forwarded-prefix", "/6.6.6.6"]],
+    });
+    let out = python("migrates.py", order).await;
+    let body = out["body"].as_str().unwrap();
+    assert!(body.contains("x-forwarded-for: 127.0.0.1\n") && !body.contains("6.6.6.6"), "{out}");
 }

@@ -103,12 +103,6 @@ async fn where_large_answers_wait_for_a_client_others_still_have_places() {
     let slow = || gateway.log("access").iter().filter(|line| line["fault"] == "client-slow").count();
     assert!((1..=PLACES / 2).contains(&slow()), "{} of {PLACES} were cut, and half may be held", slow());
     assert!(in_flight(&gateway, "echo").await >= PLACES as u64 / 2, "nobody loses what nobody needs");
-    // One that is left is whole once it is wanted; the others are not taken for whole.
-    drop(client);
-    let ends = held.into_iter().map(|response| tokio::spawn(async { response.into_body().collect().await.is_err() }));
-    for end in ends {
-        assert!(end.await.unwrap());
-    }
 }
 
 #[tokio::test]

@@ -125,8 +125,8 @@ async fn redis_sees_only_keys_below_the_tenants_prefix() {
             "EVALSHA" | "EVAL" => words[3],
             _ => words[1],
         };
-        if ["tg:{counter}:q:layout", "tg:{kv}:q:layout"].contains(&key) {
-            // How a tenant is laid out is noted beside its data.
+        if ["tg:{counter}:q:layout", "tg:{kv}:q:layout", "tg:{+}:hosts"].contains(&key) {
+            // How a tenant is laid out is noted beside its data, and who has which host, for all gateways.
             continue;
         }
         let own = ["tg:{counter}:kv:default", "tg:{kv}:kv:second"].contains(&key);

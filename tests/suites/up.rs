@@ -136,3 +136,83 @@ fn an_application_that_listens_is_told_how_to_publish_to_it() {
     let (is_good, text) = desk.run("app", &[&["publish"], words.as_slice()].concat());
     assert!(is_good, "the command that is shown works: {words:?}: {text}");
 }
+
+/// The whole answer to a request as it is written.
+fn raw(address: &str, request: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn every_name_of_this_machine_is_the_projects_and_a_404_says_what_is_served() {
+    let desk = desk("");
+    // Its certificate covers its own host, and need not cover those.
+    let made = rcgen::generate_simple_self_signed(vec!["app.example.org".to_owned()]).unwrap();
+    std::fs::write(desk.path("app/c.pem"), made.cert.pem()).unwrap();
+    std::fs::write(desk.path("app/k.pem"), made.signing_key.serialize_pem()).unwrap();
+    let tenant =
+        "schema = 1\nhosts = [\"app.example.org\"]\napp = \"spin.toml\"\ntls = { cert = \"c.pem\", key = \"k.pem\" }\n";
+    std::fs::write(desk.path("app/tenant.toml"), tenant).unwrap();
+    let up = desk.up("app", &[]);
+    let port = up.address().port();
+    for host in ["localhost", "127.0.0.1", "[::1]", "0.0.0.0", "any.localhost", "app.example.org"] {
+        for host in [host.to_owned(), format!("{host}:{port}")] {
+            let answer = up.get(&host, "/variable/greeting");
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("hello nobody"), "{host}: {answer}");
+        }
+    }
+    for (host, path) in [("localhost", "/nowhere"), ("other.example.org", "/variable/greeting")] {
+        let answer = up.get(host, path);
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        assert!(
+            answer.contains("/variable/...") && answer.contains("/env/...") && answer.contains("localhost"),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn localhost_is_answered_by_both_of_its_addresses() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let desk = desk("");
+    let address = tests::free_address();
+    let up = desk.up("app", &["--listen", &address.to_string()]);
+    up.until(&format!("http   [::1]:{}", address.port()));
+    let request =
+        format!("GET /variable/greeting HTTP/1.1\r\nhost: [::1]:{}\r\nconnection: close\r\n\r\n", address.port());
+    let answer = raw(&format!("[::1]:{}", address.port()), &request);
+    assert!(answer.contains("hello nobody"), "{answer}");
+}
+
+#[test]
+fn a_first_start_says_that_it_compiles_and_problems_have_the_projects_own_paths() {
+    let desk = desk("");
+    // As large as an interpreter, by a custom section that says nothing.
+    let mut wasm = std::fs::read(guest("spin-sdk-5")).unwrap();
+    wasm.extend([0, 0x85, 0x80, 0x80, 0x03, 4]);
+    wasm.extend(b"fill");
+    wasm.resize(wasm.len() + 6 * 1024 * 1024, 7);
+    std::fs::write(desk.path("app/five.wasm"), wasm).unwrap();
+    let said = |up: &crate::developer::Up| {
+        assert!(!up.said().iter().any(|line| line.starts_with('{')), "no line of a log is JSON: {:?}", up.said());
+        up.said().into_iter().find(|line| line.contains("compiling ") && line.contains(" s the first time"))
+    };
+    let line = said(&desk.up("app", &[])).unwrap();
+    assert!(line.contains("five") && line.contains("MB), about 1"), "{line}");
+    assert_eq!(said(&desk.up("app", &[])), None, "it is kept");
+    std::fs::write(desk.path("app/five.wasm"), "no component").unwrap();
+    let tenant = "schema = 1\nhosts = [\"localhost\"]\napp = \"spin.toml\"\n";
+    for with_file in [false, true] {
+        if with_file {
+            std::fs::write(desk.path("app/tenant.toml"), tenant).unwrap();
+        }
+        let (is_good, text) = desk.run("app", &["up"]);
+        assert!(!is_good && text.contains("--> spin.toml:"), "{text}");
+        assert!(!text.contains(".tollgate/tenants"), "{text}");
+    }
+}

@@ -1,14 +1,11 @@
 //! HTTP/1 heads and chunked bodies, whatever a client sends.
 #![no_main]
-#![allow(dead_code, reason = "the gateway uses more of these files than this does")]
+#![allow(dead_code, unused_imports, reason = "the gateway uses more of these files than this does")]
 
-/// The gateway's room of this name, as far as its front needs it.
-const FIELDS_MAX: usize = 100;
-#[path = "../../src/http/front/chunks.rs"]
-mod chunks;
-#[path = "../../src/http/front/fuzzed.rs"]
-mod fuzzed;
-#[path = "../../src/http/front/head.rs"]
-mod head;
+#[path = "../../src/domain.rs"]
+mod domain;
+#[path = "../../src/fault.rs"]
+mod fault;
+mod http;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzed::any_message(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| http::front::fuzzed::any_message(data));

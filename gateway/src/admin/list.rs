@@ -89,7 +89,9 @@ pub(super) struct Row {
     /// Bytes.
     memory: u64,
     memory_max: u64,
+    /// In its files; warnings are not among them.
     problems: u64,
+    warnings: u64,
 }
 
 /// What a row is made from, and put in order by.
@@ -164,6 +166,8 @@ fn compare(sort: Sort, a: &Found<'_>, b: &Found<'_>) -> Ordering {
 fn row(found: &Found<'_>, snapshot: &Snapshot) -> Row {
     let usage = found.ledger.as_ref().map(|ledger| ledger.usage(Moment::now()));
     let of_tenant = |problem: &&Problem| problem.tenant.as_ref().is_some_and(|tenant| tenant.as_str() == found.id);
+    let (warnings, problems): (Vec<_>, Vec<_>) =
+        snapshot.problems.iter().filter(of_tenant).partition(|problem| problem.is_warning());
     Row {
         id: found.id.to_owned(),
         standing: found.standing,
@@ -176,6 +180,7 @@ fn row(found: &Found<'_>, snapshot: &Snapshot) -> Row {
         in_flight_max: usage.as_ref().map_or(0, |usage| usage.in_flight.max),
         memory: usage.as_ref().map_or(0, |usage| usage.memory.now),
         memory_max: usage.as_ref().map_or(0, |usage| usage.memory.max),
-        problems: snapshot.problems.iter().filter(of_tenant).count() as u64,
+        problems: problems.len() as u64,
+        warnings: warnings.len() as u64,
     }
 }

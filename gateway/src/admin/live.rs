@@ -45,8 +45,9 @@ pub(super) struct Tick {
     storage_calls_per_second: f64,
     storage_latency: Percentiles,
     generation: u64,
-    /// Of the configuration in force.
+    /// Of the configuration in force; warnings are not among them.
     problems: u64,
+    warnings: u64,
     tenants: u64,
     is_draining: bool,
 }
@@ -185,6 +186,7 @@ impl Live {
         let snapshot = self.road.snapshot.load();
         let (memory, memory_max) = self.road.sandbox.memory();
         let stored = storage.since(&before.storage);
+        let (problems, warnings) = snapshot.counts();
         let tick = Tick {
             at_ms: unix_ms(SystemTime::now()),
             requests_per_second: by_class_per_second.iter().sum(),
@@ -202,7 +204,8 @@ impl Live {
             storage_calls_per_second: per(stored.count()),
             storage_latency: if seconds.is_some() { Percentiles::of(&stored) } else { Percentiles::default() },
             generation: snapshot.generation,
-            problems: snapshot.problems.len() as u64,
+            problems,
+            warnings,
             tenants: snapshot.standings.len() as u64,
             is_draining: self.road.tasks.is_draining(),
         };

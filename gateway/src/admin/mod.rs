@@ -1,19 +1,22 @@
 //! The operators' listener: an API that an OpenAPI document describes, metrics, probes, and a page that shows it all.
 //!
-//! `access` says who may; `whole` is about the gateway, `list` about all tenants, `tenants` about one of them, `data` about what it has in the store,
+//! `access` says who may; `whole` is about the gateway, `list` about all tenants, `hosts` about who has which host, `tenants` about one of them, `data` about what it has in the store,
 //! `logs` about what its guests said, `schedules` about what starts by itself; `live` has the figures of the last second, `page` what a browser gets.
 //!
 //! Security: it is on loopback or a Unix socket unless an operator moves it. All but the probes and the empty page needs a token
 //! (`access.rs`); no answer has a secret, and a tenant's data only whoever has the token that may do all.
 
 mod access;
+mod client;
 mod data;
+mod hosts;
 mod list;
 mod live;
 mod logs;
 mod moves;
 mod page;
 mod refusal;
+mod running;
 mod schedules;
 mod steering;
 mod suspension;
@@ -37,16 +40,19 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::owners::Owners;
 use crate::request::Road;
 use crate::store::Store;
 use crate::telemetry::unix_ms;
 use crate::tls::Acme;
 
 pub(crate) use access::Access;
+pub(crate) use client::{Client, Lines};
 pub(crate) use data::Data;
 pub(crate) use live::Live;
 pub(crate) use moves::Moves;
 use refusal::Refusal;
+pub(crate) use running::Running;
 pub(crate) use schedules::{ScheduleRow, Timetable};
 pub(crate) use steering::{Asker, Steering, Words};
 pub(crate) use suspension::Suspension;
@@ -64,6 +70,7 @@ pub(crate) struct Admin {
     pub(crate) road: Arc<Road>,
     pub(crate) store: Arc<Store>,
     pub(crate) suspension: Suspension,
+    pub(crate) owners: Arc<Owners>,
     pub(crate) data: Data,
     /// Whose certificates are served, where a CA gives them.
     pub(crate) acme: Option<Arc<Acme>>,
@@ -117,11 +124,15 @@ fn routes() -> (Router<Arc<Admin>>, utoipa::openapi::OpenApi) {
         .routes(routes!(whole::drain))
         .routes(routes!(whole::metrics))
         .routes(routes!(schedules::schedules))
+        .routes(routes!(hosts::hosts))
+        .routes(routes!(hosts::give))
+        .routes(routes!(hosts::release))
         .routes(routes!(list::list))
         .routes(routes!(tenants::one))
         .routes(routes!(tenants::suspend))
         .routes(routes!(tenants::resume))
         .routes(routes!(tenants::count))
+        .routes(routes!(tenants::reset_quota))
         .routes(routes!(tenants::purge))
         .routes(routes!(logs::tail))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

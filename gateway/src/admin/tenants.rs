@@ -16,7 +16,7 @@ use crate::config::{Plan, Problem, Standing};
 use crate::deadline::Moment;
 use crate::ids::{Digest, TenantId};
 use crate::telemetry::unix_ms;
-use crate::tenant::{Ledger, Usage};
+use crate::tenant::{Ledger, RATE_NAMES, Usage};
 
 /// An operator's word goes over what the files say.
 pub(super) fn standing(ledger: Option<&Ledger>, of_files: Standing) -> Standing {
@@ -55,7 +55,7 @@ impl Admin {
 pub(super) struct OfTenant {
     /// Of this tenant only.
     #[param(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
-    tenant: Option<String>,
+    pub(super) tenant: Option<String>,
 }
 
 /// One tenant in depth.
@@ -250,6 +250,31 @@ fn set(admin: &Admin, id: &str, headers: &HeaderMap, suspended: bool) -> Result<
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text)
     })?;
     Ok(id)
+}
+
+/// Has its rates (`quota.requests`, `fuel_per_second` and so on) begin anew, full, on all gateways of its Redis.
+#[utoipa::path(post, path = "/v1/tenants/{id}/reset-quota", tag = "tenants", params(("id" = String, Path)), responses(
+    (status = 200, body = Tenant, headers(("ETag" = String))),
+    (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
+    (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
+    (status = 404, body = ProblemDetails, content_type = "application/problem+json"),
+    (status = 503, description = "done here, and not on other gateways", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn reset_quota(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+) -> Result<impl IntoResponse, Refusal> {
+    let id = admin.known(&id)?;
+    // The fleet's sums first: until they are gone, they would be heard here again.
+    let shared = if admin.store.is_shared() { admin.store.fill_rates(&id, &RATE_NAMES).await } else { Ok(()) };
+    if let Some(ledger) = admin.suspension.registry.find(&id) {
+        ledger.fill();
+    }
+    shared.map_err(|error| {
+        let text = format!("{id}: done on this gateway, and not on those beside it: {error}");
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
+    })?;
+    Ok(admin.tenant_answer(&id).await)
 }
 
 /// What a tenant has in the store.

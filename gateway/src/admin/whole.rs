@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -10,9 +11,9 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use futures_util::{Stream, StreamExt as _};
 use http::{HeaderMap, StatusCode, header};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::access::Change;
 use super::live::{Percentiles, Tick};
@@ -20,8 +21,9 @@ use super::refusal::{ProblemDetails, Query, Refusal};
 use super::tenants::OfTenant;
 use super::{Admin, if_match};
 use crate::config::{Problem, Standing};
-use crate::telemetry::{FaultSeen, unix_ms};
-use crate::tenant::Held;
+use crate::ids::TenantId;
+use crate::telemetry::{FaultLooked, FaultSeen, unix_ms};
+use crate::tenant::{Held, Ledger};
 
 /// Answers of a list at the most.
 const LISTED_MAX: usize = 1000;
@@ -95,7 +97,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> impl IntoResponse
         } += 1;
     }
     let (now, max) = road.sandbox.memory();
-    let warnings = snapshot.problems.iter().filter(|problem| problem.is_warning()).count();
+    let (problems, warnings) = snapshot.counts();
     let counted = road.metrics.totals.counted();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
@@ -114,8 +116,8 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> impl IntoResponse
         requests: counted.answered.iter().sum(),
         latency: Percentiles::of(&counted.latencies),
         tenants,
-        problems: (snapshot.problems.len() - warnings) as u64,
-        warnings: warnings as u64,
+        problems,
+        warnings,
     };
     ([(header::ETAG, admin.etag())], Json(status))
 }
@@ -192,18 +194,41 @@ pub(super) struct SeenFault {
     /// 0 for a message.
     status: u16,
     route: String,
+    /// It and the like of it, of the same tenant within the same second; `request_id` is the first one's.
+    count: u64,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct OfFaults {
+    /// Of this tenant only.
+    #[param(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
+    tenant: Option<String>,
+    /// The one with this id: the `x-request-id` of a response.
+    request: Option<String>,
 }
 
 impl From<FaultSeen> for SeenFault {
     fn from(seen: FaultSeen) -> Self {
-        let FaultSeen { at, tenant, request, kind, status, route } = seen;
+        let FaultSeen { at, tenant, request, kind, status, route, count } = seen;
         let tenant = tenant.as_ref().map(ToString::to_string);
-        Self { at_ms: unix_ms(at), tenant, request_id: request.to_string(), kind, status, route }
+        let count = count.load(Ordering::Relaxed);
+        Self { at_ms: unix_ms(at), tenant, request_id: request.to_string(), kind, status, route, count }
     }
 }
 
-/// The last faults that tenants or the gateway are to blame for, the newest first.
-#[utoipa::path(get, path = "/v1/faults", tag = "gateway", params(OfTenant), responses(
+impl SeenFault {
+    fn of(tenant: &TenantId, seen: FaultLooked) -> Self {
+        let FaultLooked { at, request, kind, status, route } = seen;
+        let (tenant, route) = (Some(tenant.to_string()), route.into());
+        Self { at_ms: unix_ms(at), tenant, request_id: request.to_string(), kind, status, route, count: 1 }
+    }
+}
+
+/// The last faults that tenants or the gateway are to blame for, the newest first; or the one of a request, where it is among the last 64 of
+/// its tenant.
+#[utoipa::path(get, path = "/v1/faults", tag = "gateway", params(OfFaults), responses(
     (status = 200, body = Vec<SeenFault>),
     (status = 400, body = ProblemDetails, content_type = "application/problem+json"),
     (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
@@ -211,9 +236,18 @@ impl From<FaultSeen> for SeenFault {
 ))]
 pub(super) async fn faults(
     State(admin): State<Arc<Admin>>,
-    Query(of): Query<OfTenant>,
+    Query(OfFaults { tenant, request }): Query<OfFaults>,
 ) -> Result<Json<Vec<SeenFault>>, Refusal> {
-    let seen = match admin.asked_for(&of)? {
+    let of = admin.asked_for(&OfTenant { tenant })?;
+    if let Some(request) = request {
+        let ledgers = of.map_or_else(|| admin.suspension.registry.all(), |(_, ledger)| vec![ledger]);
+        let in_one = |ledger: &Arc<Ledger>| {
+            let seen = ledger.figures.each_fault.all().into_iter().find(|seen| seen.request.to_string() == request);
+            seen.map(|seen| SeenFault::of(&ledger.id, seen))
+        };
+        return Ok(Json(ledgers.iter().find_map(in_one).into_iter().collect()));
+    }
+    let seen = match of {
         None => admin.road.metrics.last_faults.all(),
         Some((_, ledger)) => ledger.figures.faults.all(),
     };
@@ -235,8 +269,10 @@ pub(super) struct Reloaded {
     generation: u64,
     /// Tenants that are not served yet, because a component is being compiled.
     loading: u64,
-    /// Errors and warnings of the configuration in force; `/v1/problems` has them.
+    /// That keep a tenant from being served as its files say; `/v1/problems` has them.
     problems: u64,
+    /// That keep nobody from being served.
+    warnings: u64,
 }
 
 /// Loads all tenants' files anew, and waits for it.
@@ -255,11 +291,9 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>, headers: HeaderMap) 
     match admin.steering.reload().await {
         Some(true) => {
             let snapshot = admin.road.snapshot.load();
-            let told = Reloaded {
-                generation: snapshot.generation,
-                loading: snapshot.loading.len() as u64,
-                problems: snapshot.problems.len() as u64,
-            };
+            let (problems, warnings) = snapshot.counts();
+            let (generation, loading) = (snapshot.generation, snapshot.loading.len() as u64);
+            let told = Reloaded { generation, loading, problems, warnings };
             Ok(([(header::ETAG, admin.etag())], Json(told)))
         }
         Some(false) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the reload failed; the log says why")),

@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::Client;
 use super::tenant::tenant_id;
-use super::{Common, boot, runtime};
+use super::{Common, running, runtime};
+use crate::admin::Client;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -36,7 +36,7 @@ enum What {
 pub(super) fn cache(asked: &Cache) -> anyhow::Result<ExitCode> {
     let What::Purge { tenant, target, common } = &asked.what;
     let id = tenant_id(tenant)?;
-    let boot = match boot(common) {
+    let boot = match running(common) {
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Common, runtime};
 use crate::config::{self, Boot, Kind, Machine, Planned, Problem};
 use crate::confine;
+use crate::owners;
 use crate::sandbox::{Compiler, Starter};
 use crate::telemetry::Metrics;
 
@@ -23,6 +25,7 @@ pub(super) fn check(common: &Common, json: bool, strict: bool) -> anyhow::Result
     let machine = Machine::here();
     let bounds = boot.as_ref().map(|boot| config::budget_bounds(boot, &machine)).unwrap_or_default();
     planned.problems.extend(boot.iter().flat_map(|boot| config::budget_warnings(boot, &machine)));
+    planned.problems.extend(boot.iter().filter_map(config::left_behind));
     let outcome = boot.as_ref().filter(|boot| boot.sandbox.confine).map(|_| confine::ability());
     let missing = outcome.as_ref().and_then(confine::Outcome::missing);
     planned.problems.extend(boot.iter().zip(missing.clone()).map(|(boot, missing)| config::unconfined(boot, missing)));
@@ -118,15 +121,19 @@ pub(super) fn compile(common: &Common) -> anyhow::Result<ExitCode> {
 }
 
 fn load(common: &Common) -> anyhow::Result<(Planned, Option<Boot>)> {
-    let boot = match config::gateway(&common.config, &common.overrides()) {
+    let boot = match config::gateway(common.config(), &common.overrides()) {
         Ok(boot) => boot,
         Err(problems) => return Ok((Planned { plans: BTreeMap::new(), problems }, None)),
     };
     let compiler = Compiler::open(&boot.sandbox, Starter::Here, Arc::new(Metrics::default()))?;
-    let planned = config::tenants(&boot);
+    let runtime = runtime()?;
+    // What a gateway of this state folder, or of this Redis, would know of hosts.
+    let noted = runtime.block_on(owners::look(&boot.state, &boot.storage));
+    let noted = noted.with_context(|| format!("cannot read {}/hosts", boot.state.display()))?;
+    let planned = config::tenants(&boot, &noted);
     let mut bar = Bar::default();
     let prepared = config::prepare(planned, &compiler, |count, all| bar.at(count, all));
-    let planned = runtime()?.block_on(prepared);
+    let planned = runtime.block_on(prepared);
     bar.clear();
     Ok((planned, Some(boot)))
 }

@@ -9,9 +9,9 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::Client;
 use super::tenant::tenant_id;
-use super::{Common, boot, runtime};
+use super::{Common, running, runtime};
+use crate::admin::Client;
 use crate::store::Text;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,7 +61,7 @@ pub(super) fn messages(asked: &Messages) -> anyhow::Result<ExitCode> {
         What::Delete(which) => (which, Some("forget")),
     };
     let id = tenant_id(&which.tenant)?;
-    let boot = match boot(&which.common) {
+    let boot = match running(&which.common) {
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };

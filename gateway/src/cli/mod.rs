@@ -3,10 +3,11 @@
 mod ca;
 mod cache;
 mod check;
-mod client;
+mod common;
 mod compiling;
 mod config;
 mod dev;
+mod host;
 mod kv;
 mod manual;
 mod messages;
@@ -14,6 +15,7 @@ mod operate;
 mod publish;
 mod redis;
 mod serve;
+mod shown;
 mod tenant;
 mod top;
 
@@ -21,13 +23,13 @@ mod top;
 mod tests;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
-use crate::config::Overrides;
+use crate::gateway::Takeover;
+use common::{Common, boot, running, storage};
 
 /// Tollgate ends TLS for many tenants' domains and answers each request by running that tenant's WebAssembly component,
 /// in a sandbox of its own, under that tenant's limits.
@@ -56,6 +58,9 @@ enum Command {
         /// Take the sockets of the gateway that runs with this state folder, which then drains: nobody is refused
         #[arg(long)]
         takeover: bool,
+        /// Take over even where tenants that are served now would be left out
+        #[arg(long, requires = "takeover")]
+        leave_out: bool,
     },
     /// Load the whole configuration as `serve` would, compile every component, and tell every problem
     Check {
@@ -91,6 +96,9 @@ enum Command {
         /// Of this tenant only: the name of its folder
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
+        /// The one with this id: the `x-request-id` of a response
+        #[arg(long, value_name = "ID")]
+        request: Option<String>,
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -103,12 +111,20 @@ enum Command {
     /// Print what a tenant's guests printed
     Logs(operate::Logs),
     /// Have the gateway that is running load all tenants' files, and wait for it
-    Reload(Common),
+    Reload {
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Have the gateway that is running end when what is in flight is done
     Drain(Common),
     /// Look at tenants of the gateway that is running, stop one, let it go on, or count what it has
     #[command(subcommand)]
     Tenant(tenant::Change),
+    /// Look at who has which host, and move one, by the gateway that is running
+    #[command(subcommand)]
+    Host(host::Host),
     /// Look at, change, export and import what a tenant has, by the gateway that is running
     #[command(subcommand)]
     Kv(kv::Kv),
@@ -177,78 +193,13 @@ enum Command {
     },
 }
 
-/// Flags win over variables, and those over the file.
-#[derive(Args, Clone, Debug)]
-struct Common {
-    /// The gateway's file
-    #[arg(long, env = "TOLLGATE_CONFIG", default_value = "config/gateway.toml", value_name = "FILE")]
-    config: PathBuf,
-    /// The folder for what is kept: the store, compiled components, the development CA, logs
-    #[arg(long, env = "TOLLGATE_STATE", value_name = "DIR")]
-    state: Option<PathBuf>,
-    /// Where tenants' data is: `embedded`, or the URL of a Redis server
-    #[arg(long, env = "TOLLGATE_STORAGE", value_name = "embedded|redis://HOST:PORT|redis-cluster:URL,…|redis-sentinel:URL,…", value_parser = storage, hide_env_values = true)]
-    storage: Option<String>,
-    /// The address for HTTPS; port 0 takes a free one
-    #[arg(long, env = "TOLLGATE_HTTPS", value_name = "ADDR")]
-    https: Option<SocketAddr>,
-    /// The address for plain HTTP, which only redirects
-    #[arg(long, env = "TOLLGATE_HTTP", value_name = "ADDR")]
-    http: Option<SocketAddr>,
-    /// The operators' address: the API, the dashboard, /metrics; never public
-    #[arg(long, env = "TOLLGATE_ADMIN", value_name = "ADDR")]
-    admin: Option<SocketAddr>,
-}
-
-fn storage(text: &str) -> Result<String, String> {
-    let urls = ["redis-cluster:", "redis-sentinel:"].iter().find_map(|kind| text.strip_prefix(kind)).unwrap_or(text);
-    let is_url = |url: &str| ["redis://", "rediss://", "unix://"].iter().any(|scheme| url.trim().starts_with(scheme));
-    let known = text == "embedded" || urls.split(',').all(is_url);
-    known.then(|| text.to_owned()).ok_or_else(|| {
-        "it is neither `embedded`, a redis:// URL, nor such URLs behind `redis-cluster:` or `redis-sentinel:`"
-            .to_owned()
-    })
-}
-
-impl Common {
-    /// What was given over the file: the key, its value, and what says it.
-    fn flags(&self) -> Vec<(&'static str, String, &'static str)> {
-        let quoted = |text: &dyn std::fmt::Display| format!("{:?}", text.to_string());
-        let addresses = |address: SocketAddr| format!("[{}]", quoted(&address));
-        let given = [
-            ("state", self.state.as_ref().map(|dir| quoted(&dir.display())), "--state or TOLLGATE_STATE"),
-            ("listen.https", self.https.map(addresses), "--https or TOLLGATE_HTTPS"),
-            ("listen.http", self.http.map(addresses), "--http or TOLLGATE_HTTP"),
-            ("listen.admin", self.admin.map(|address| quoted(&address)), "--admin or TOLLGATE_ADMIN"),
-            (
-                "storage.backend",
-                self.storage.as_ref().map(|text| quoted(&text.split(':').next().unwrap_or(text))),
-                "--storage or TOLLGATE_STORAGE",
-            ),
-        ];
-        given.into_iter().filter_map(|(key, value, by)| Some((key, value?, by))).collect()
-    }
-
-    fn overrides(&self) -> Overrides {
-        Overrides {
-            state: self.state.clone(),
-            storage: self.storage.clone(),
-            https: self.https,
-            http: self.http,
-            admin: self.admin,
-            is_plain: false,
-            project: None,
-        }
-    }
-}
-
 /// Reads the arguments and does what they say.
 #[must_use]
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::CompileHelper { dir, bounds } => return compiling::help(dir, bounds),
         Command::CompileComponent { out, bounds, begun } => return compiling::compile(&out, bounds, begun),
-        Command::Serve { common, takeover } => serve::serve(&common, takeover),
+        Command::Serve { common, takeover, leave_out } => serve::serve(&common, how(takeover, leave_out)),
         Command::Templates(which) => Ok(dev::templates(&which)),
         Command::New(asked) => dev::new(&asked),
         Command::Add(asked) => dev::add(&asked),
@@ -262,32 +213,39 @@ pub fn main() -> ExitCode {
         Command::Compile(common) => check::compile(&common),
         Command::Ca(common) => ca::ca(&common),
         Command::Redis(asked) => redis::redis(&asked),
+        Command::Host(asked) => host::host(&asked),
         Command::Kv(what) => kv::kv(what),
         Command::Cache(what) => cache::cache(&what),
         Command::Messages(what) => messages::messages(&what),
         Command::Publish { tenant, channel, message, common } => publish::publish(&common, &tenant, channel, message),
         Command::Status { json, common } => operate::status(&common, json),
-        Command::Faults { tenant, json, common } => operate::faults(&common, tenant.as_deref(), json),
+        Command::Faults { tenant, request, json, common } => {
+            operate::faults(&common, tenant.as_deref(), request.as_deref(), json)
+        }
         Command::Schedule(asked) => operate::schedule(&asked),
         Command::Top(common) => top::top(&common),
         Command::Dashboard(common) => operate::dashboard(&common),
         Command::Logs(asked) => operate::logs(&asked),
-        Command::Reload(common) => operate::reload(&common),
+        Command::Reload { json, common } => operate::reload(&common, json),
         Command::Drain(common) => operate::drain(&common),
         Command::Tenant(asked) => tenant::change(&asked),
     };
     done.unwrap_or_else(|error| fail(&error))
 }
 
+/// What the two flags of `serve` say together.
+const fn how(takeover: bool, leave_out: bool) -> Takeover {
+    match (takeover, leave_out) {
+        (false, _) => Takeover::No,
+        (true, false) => Takeover::IfAllAreServed,
+        (true, true) => Takeover::Whoever,
+    }
+}
+
 #[expect(clippy::print_stderr, reason = "this is the command line")]
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("tollgate: {error:#}");
     ExitCode::FAILURE
-}
-
-/// The machine's file, or every problem of it on standard error.
-fn boot(common: &Common) -> Result<crate::config::Boot, ExitCode> {
-    crate::config::gateway(&common.config, &common.overrides()).map_err(|problems| tell(&problems))
 }
 
 #[expect(clippy::print_stderr, reason = "this is the command line")]

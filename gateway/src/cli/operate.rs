@@ -5,15 +5,14 @@ use std::io::{BufWriter, IsTerminal as _, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::Client;
 use super::tenant::tenant_id;
-use super::{Common, boot, runtime};
+use super::{Common, running, runtime, shown};
+use crate::admin::Client;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// A reload may compile.
 const RELOADING: Duration = Duration::from_secs(600);
 
@@ -55,7 +54,7 @@ pub(super) fn with_client<T>(
     patience: Duration,
     work: impl AsyncFnOnce(&mut Client) -> anyhow::Result<T>,
 ) -> anyhow::Result<Result<T, ExitCode>> {
-    let boot = match boot(common) {
+    let boot = match running(common) {
         Ok(boot) => boot,
         Err(code) => return Ok(Err(code)),
     };
@@ -64,7 +63,12 @@ pub(super) fn with_client<T>(
 }
 
 /// What is at a path, in words or as it is said.
-fn shown(common: &Common, path: &str, json: bool, text: impl FnOnce(&Value) -> String) -> anyhow::Result<ExitCode> {
+pub(super) fn shown(
+    common: &Common,
+    path: &str,
+    json: bool,
+    text: impl FnOnce(&Value) -> String,
+) -> anyhow::Result<ExitCode> {
     let said = with_client(common, PATIENCE, async |client| client.get(path).await)?;
     Ok(match said {
         Ok(value) => {
@@ -118,7 +122,7 @@ pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn text_of(value: &Value) -> String {
+pub(super) fn text_of(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -133,16 +137,31 @@ fn date(unix_ms: &Value) -> String {
     httpdate::fmt_http_date(std::time::UNIX_EPOCH + since)
 }
 
-pub(super) fn faults(common: &Common, tenant: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
-    let of = tenant.map(|id| anyhow::Ok(format!("?tenant={}", tenant_id(id)?))).transpose()?;
-    shown(common, &format!("/v1/faults{}", of.unwrap_or_default()), json, |faults| {
+pub(super) fn faults(
+    common: &Common,
+    tenant: Option<&str>,
+    request: Option<&str>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let of_tenant = tenant.map(|id| anyhow::Ok(format!("tenant={}", tenant_id(id)?))).transpose()?;
+    let of_request = request.map(|id| format!("request={}", encoded(id)));
+    let asked: Vec<String> = of_tenant.into_iter().chain(of_request).collect();
+    let path = if asked.is_empty() { "/v1/faults".to_owned() } else { format!("/v1/faults?{}", asked.join("&")) };
+    shown(common, &path, json, |faults| {
         let line = |fault: &Value| {
             let at = date(&fault["at_ms"]);
             let [kind, status, tenant, route, id] =
                 ["kind", "status", "tenant", "route", "request_id"].map(|field| text_of(&fault[field]));
-            format!("{at}  {kind:16} {status:>3}  {tenant:16} {route:20} {id}\n")
+            let count = format!("{}x", fault["count"].as_u64().unwrap_or(1));
+            format!("{at}  {count:>5} {kind:16} {status:>3}  {tenant:16} {route:20} {id}\n")
         };
-        faults.as_array().into_iter().flatten().map(line).collect()
+        let rows = faults.as_array().map(Vec::as_slice).unwrap_or_default();
+        match (rows, request) {
+            ([], Some(id)) => format!(
+                "no fault of {id} is kept (the last 64 of each tenant are): the access log has a line of every request\n"
+            ),
+            (rows, _) => rows.iter().map(line).collect(),
+        }
     })
 }
 
@@ -182,20 +201,27 @@ pub(super) fn encoded(text: &str) -> String {
     text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-pub(super) fn tenant(common: &Common, id: &str) -> anyhow::Result<ExitCode> {
-    shown(common, &format!("/v1/tenants/{}", tenant_id(id)?), true, |_| String::new())
+pub(super) fn tenant(common: &Common, id: &str, json: bool) -> anyhow::Result<ExitCode> {
+    shown(common, &format!("/v1/tenants/{}", tenant_id(id)?), json, shown::tenant)
 }
 
-pub(super) fn reload(common: &Common) -> anyhow::Result<ExitCode> {
+pub(super) fn reload(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
     let done = with_client(common, RELOADING, async |client| client.post("/v1/reload", &json!({})).await)?;
     let answer = match done {
         Ok(answer) => serde_json::from_slice::<Value>(&answer)?,
         Err(code) => return Ok(code),
     };
-    let (generation, problems, loading) = (&answer["generation"], &answer["problems"], &answer["loading"]);
+    if json {
+        writeln!(std::io::stdout(), "{answer:#}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let [generation, problems, warnings, loading] =
+        ["generation", "problems", "warnings", "loading"].map(|field| answer[field].as_u64().unwrap_or_default());
     let waiting =
-        if *loading == 0 { String::new() } else { format!(", and {loading} tenants are still being compiled") };
-    writeln!(std::io::stdout(), "configuration {generation} is in force, with {problems} problems{waiting}")?;
+        if loading == 0 { String::new() } else { format!(", and {loading} tenants are still being compiled") };
+    let text =
+        format!("configuration {generation} is in force, with {problems} problems, {warnings} warnings{waiting}");
+    writeln!(std::io::stdout(), "{text}")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -209,14 +235,18 @@ pub(super) fn drain(common: &Common) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn dashboard(common: &Common) -> anyhow::Result<ExitCode> {
-    let boot = match boot(common) {
-        Ok(boot) => boot,
-        Err(code) => return Ok(code),
-    };
-    let client = Client::new(&boot, PATIENCE)?;
-    let page = client.page().ok_or_else(|| anyhow!("a browser cannot open a Unix socket: say --admin ADDRESS"))?;
-    writeln!(std::io::stdout(), "{page}")?;
-    Ok(ExitCode::SUCCESS)
+    // A link that leads nowhere helps nobody.
+    let page = with_client(common, PATIENCE, async |client| {
+        client.get("/v1/status").await?;
+        Ok(client.page())
+    })?;
+    Ok(match page {
+        Ok(page) => {
+            writeln!(std::io::stdout(), "{page}")?;
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    })
 }
 
 pub(super) fn logs(asked: &Logs) -> anyhow::Result<ExitCode> {

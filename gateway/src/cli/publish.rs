@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::client::Client;
 use super::tenant::tenant_id;
-use super::{Common, boot, runtime};
+use super::{Common, running, runtime};
+use crate::admin::Client;
 use crate::store::Text;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn publish(common: &Common, id: &str, channel: OsString, message: OsString) -> anyhow::Result<ExitCode> {
     let id = tenant_id(id)?;
-    let boot = match boot(common) {
+    let boot = match running(common) {
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };

@@ -66,7 +66,7 @@ fn acl(common: &Common, user: &str, password: Option<&Path>, apply: bool) -> any
         let Kind::Redis(servers) = &storage.kind else {
             bail!(
                 "the storage is embedded: --storage, or storage.url in {}, says which Redis",
-                common.config.display()
+                common.config().display()
             );
         };
         let mut grants = vec![Grant::gateway(&storage.prefix, User { name: user.to_owned(), password: secret })];

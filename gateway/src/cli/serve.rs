@@ -7,20 +7,20 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Common, boot, runtime};
 use crate::config::{self, Boot, Machine, Standing};
-use crate::gateway::{Gateway, Prepared};
+use crate::gateway::{Gateway, Prepared, Takeover};
 use crate::telemetry;
 
-pub(super) fn serve(common: &Common, takeover: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn serve(common: &Common, takeover: Takeover) -> anyhow::Result<ExitCode> {
     let boot = match boot(common) {
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };
-    let prepared = Prepared::confined(&boot, takeover)?;
+    let prepared = Prepared::confined(&boot, takeover.is_one())?;
     run(boot, takeover, prepared)
 }
 
 /// Serves until it is told to stop, from the sockets of the gateway that runs where `takeover` is set.
-pub(super) fn run(boot: Boot, takeover: bool, prepared: Prepared) -> anyhow::Result<ExitCode> {
+pub(super) fn run(boot: Boot, takeover: Takeover, prepared: Prepared) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     let started = {
         let _within = runtime.enter();
@@ -29,8 +29,8 @@ pub(super) fn run(boot: Boot, takeover: bool, prepared: Prepared) -> anyhow::Res
     let otlp = started.otlp.clone();
     raise_descriptors(config::descriptors(&boot));
     refuse_huge_pages();
-    for warning in config::budget_warnings(&boot, &Machine::here()) {
-        tracing::warn!(target: "config", "{}", warning.line());
+    for warning in config::budget_warnings(&boot, &Machine::here()).into_iter().chain(config::left_behind(&boot)) {
+        tracing::warn!(target: "config", found = %warning.found, hint = warning.hint.as_deref(), "{}", warning.line());
     }
     prepared.tell();
     let dev = (boot.tls == crate::tls::Source::Dev && !boot.listen.is_plain).then(|| boot.state.join("tls/ca.pem"));
@@ -39,11 +39,6 @@ pub(super) fn run(boot: Boot, takeover: bool, prepared: Prepared) -> anyhow::Res
         let _heard_later = signal(SignalKind::hangup())?;
         let is_project = boot.project.is_some();
         let gateway = Gateway::start(boot, takeover, prepared, otlp.clone()).await?;
-        let wrong = if is_project { gateway.problems() } else { Vec::new() };
-        if !wrong.is_empty() {
-            // What compiling found, as a developer reads it; the log has it in a line.
-            let _told = super::tell(&wrong);
-        }
         let said = announce(&gateway, dev.as_deref(), is_project);
         // Nobody has to read it.
         let _closed = std::io::stdout().lock().write_all(said.as_bytes());

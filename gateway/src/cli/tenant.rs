@@ -1,4 +1,4 @@
-//! `tollgate tenant list`, `show`, `suspend`, `resume` and `count`.
+//! `tollgate tenant list`, `show`, `suspend`, `resume`, `count` and `reset-quota`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -8,8 +8,8 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::client::Client;
-use super::{Common, boot, operate, runtime};
+use super::{Common, operate, running, runtime};
+use crate::admin::Client;
 use crate::ids::{NAME_RULE, TenantId};
 
 #[derive(Debug, Subcommand)]
@@ -23,10 +23,12 @@ pub(super) enum Change {
         #[command(flatten)]
         common: Common,
     },
-    /// One in depth, as JSON: routes, usage against every quota, faults
+    /// One in depth: routes, usage against every quota, faults
     Show {
         /// The name of the tenant's folder
         id: String,
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         common: Common,
     },
@@ -39,6 +41,15 @@ pub(super) enum Change {
     },
     /// Count what this tenant has in the store; on Redis that goes through the server's keys, and repairs the sum
     Count {
+        /// The name of the tenant's folder
+        id: String,
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Have this tenant's rates begin anew, full, on all gateways of its Redis: after a limit that was too low
+    ResetQuota {
         /// The name of the tenant's folder
         id: String,
         #[command(flatten)]
@@ -60,17 +71,18 @@ const COUNTING: Duration = Duration::from_secs(600);
 pub(super) fn change(asked: &Change) -> anyhow::Result<ExitCode> {
     match asked {
         Change::List { search, json, common } => operate::tenants(common, search.as_deref(), *json),
-        Change::Show { id, common } => operate::tenant(common, id),
-        Change::Suspend { id, common } => ask(common, id, "suspend"),
-        Change::Resume { id, common } => ask(common, id, "resume"),
-        Change::Count { id, common } => ask(common, id, "count"),
+        Change::Show { id, json, common } => operate::tenant(common, id, *json),
+        Change::Suspend { id, common } => ask(common, id, "suspend", false),
+        Change::Resume { id, common } => ask(common, id, "resume", false),
+        Change::Count { id, json, common } => ask(common, id, "count", *json),
+        Change::ResetQuota { id, common } => ask(common, id, "reset-quota", false),
     }
 }
 
-fn ask(common: &Common, id: &str, change: &str) -> anyhow::Result<ExitCode> {
+fn ask(common: &Common, id: &str, change: &str, json: bool) -> anyhow::Result<ExitCode> {
     let patience = if change == "count" { COUNTING } else { PATIENCE };
     let id = tenant_id(id)?;
-    let boot = match boot(common) {
+    let boot = match running(common) {
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };
@@ -79,7 +91,9 @@ fn ask(common: &Common, id: &str, change: &str) -> anyhow::Result<ExitCode> {
     let answer = runtime()?.block_on(client.post(&path, &serde_json::json!({})))?;
     let answer: Value = serde_json::from_slice(&answer)?;
     let text = match change {
+        _ if json => format!("{answer:#}"),
         "count" => counted_text(id.as_str(), &answer),
+        "reset-quota" => format!("{id}'s rates begin anew"),
         _ => format!("{id} {}", if change == "suspend" { "suspended" } else { "resumed" }),
     };
     writeln!(std::io::stdout(), "{text}")?;

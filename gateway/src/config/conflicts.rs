@@ -1,77 +1,89 @@
-//! Hosts that two tenants claim: whoever has one keeps it.
+//! Hosts that two tenants claim: whoever has one keeps it, and one that nobody has goes to none of several.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::kind::Kind;
 use super::problem::{Place, Problem};
-use super::reader::At;
 use super::resolve::Found;
 use crate::domain::Pattern;
 use crate::ids::TenantId;
 
-/// Takes out tenants that claim a host of one whose files are wrong now: it is served as it was.
-pub(super) fn keep_for_owners(
+/// What every problem of this kind wants.
+const WANTED: &str = "each host in one tenant's file, once";
+
+/// Takes out every tenant that claims a host which it cannot have: it is another's, or it is nobody's and another claims it too.
+/// An owner that is good and names the host no more has given it up.
+pub(super) fn take_out(
     found: &mut BTreeMap<TenantId, Found>,
     owners: &BTreeMap<Pattern, TenantId>,
     broken: &BTreeSet<TenantId>,
 ) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if broken.is_empty() {
-        return problems;
+    let mut claims: BTreeMap<&Pattern, Vec<(&TenantId, &Place)>> = BTreeMap::new();
+    for (id, tenant) in &*found {
+        for claim in tenant.claims.iter() {
+            claims.entry(&claim.value).or_default().push((id, &claim.place));
+        }
     }
-    found.retain(|id, tenant| {
-        let taken = |claim: &&At<Pattern>| owners.get(&claim.value).is_some_and(|of| of != id && broken.contains(of));
-        let Some(claim) = tenant.claims.iter().find(taken) else { return true };
-        let owner = owners.get(&claim.value).map_or("", |owner| owner.as_str());
-        problems.push(Problem {
-            kind: Kind::HostConflict,
-            tenant: Some(id.clone()),
-            place: claim.place.clone(),
-            summary: "this host is claimed twice".to_owned(),
-            found: format!("{}, which {owner} has, whose file is wrong now", claim.value),
-            wanted: "each host in one tenant's file, once".to_owned(),
-            hint: Some(format!("{owner} keeps it; mend its file, or take the host out of one of the two")),
-            also: None,
-        });
-        false
-    });
+    let mut problems = Vec::new();
+    for (host, claims) in claims {
+        let Some(first) = claims.first() else { continue };
+        let claimed = |id: &TenantId| claims.iter().find(|(claimant, _)| *claimant == id);
+        let owner = owners.get(host).filter(|owner| claimed(owner).is_some() || !found.contains_key(*owner));
+        let is_contested = owner.is_none() && claims.iter().any(|(id, _)| id != &first.0);
+        let mut seen = BTreeSet::new();
+        for (id, place) in &claims {
+            let earlier = claims.iter().find(|(other, _)| other == id);
+            if !seen.insert(id) {
+                let also = earlier.map(|(_, place)| *place);
+                problems.push(problem(id, place, format!("{host} again"), None, also));
+            } else if let Some(owner) = owner.filter(|owner| owner != id) {
+                let (whose, hint) = told(host, id, owner, claimed(owner).is_some(), broken.contains(owner));
+                problems.push(problem(id, place, whose, Some(hint), claimed(owner).map(|(_, place)| *place)));
+            } else if is_contested {
+                let other = claims.iter().find(|(other, _)| other != id);
+                let name = other.map_or("", |(other, _)| other.as_str());
+                let hint = format!(
+                    "neither gets it: take it out of one of the files, or say whose it is: tollgate host move {host} --to {id}"
+                );
+                let whose = format!("{host}, which {name} claims too, and nobody has yet");
+                problems.push(problem(id, place, whose, Some(hint), other.map(|(_, place)| *place)));
+            }
+        }
+    }
+    for id in problems.iter().filter_map(|problem| problem.tenant.as_ref()) {
+        found.remove(id);
+    }
     problems
 }
 
-/// Where two tenants claim one host, its present owner keeps it (or the first by name, where nobody has it) and the
-/// other is left out with a problem that names both places.
-pub(super) fn take_out_conflicts(
-    found: &mut BTreeMap<TenantId, Found>,
-    owners: &BTreeMap<Pattern, TenantId>,
-) -> Vec<Problem> {
-    let mut claims: BTreeMap<Pattern, Vec<(TenantId, Place)>> = BTreeMap::new();
-    for (id, tenant) in &*found {
-        for claim in tenant.claims.iter() {
-            claims.entry(claim.value.clone()).or_default().push((id.clone(), claim.place.clone()));
-        }
+/// Whose the host is, and what to do about it.
+fn told(host: &Pattern, id: &TenantId, owner: &TenantId, is_claimed: bool, is_broken: bool) -> (String, String) {
+    let take = format!("tollgate host move {host} --to {id}");
+    match (is_claimed, is_broken) {
+        (true, _) => (
+            format!("{host}, which {owner} has"),
+            format!("{owner} keeps it and {id} is left out; take it out of one of the files"),
+        ),
+        (false, true) => (
+            format!("{host}, which {owner} has, whose file is wrong now"),
+            format!("{owner} keeps it; mend its file, or take the host out of one of the two"),
+        ),
+        (false, false) => (
+            format!("{host}, which is noted for {owner}, whose folder is gone"),
+            format!("a host changes hands by an operator's word only: {take}"),
+        ),
     }
-    let mut problems = Vec::new();
-    for (host, claims) in claims.iter().filter(|(_, claims)| claims.len() > 1) {
-        let owner = owners.get(host).and_then(|owner| claims.iter().position(|(id, _)| id == owner)).unwrap_or(0);
-        let Some((owner_id, owner_place)) = claims.get(owner) else { continue };
-        for (index, (id, place)) in claims.iter().enumerate() {
-            if index == owner {
-                continue;
-            }
-            let same = id == owner_id;
-            problems.push(Problem {
-                kind: Kind::HostConflict,
-                tenant: Some(id.clone()),
-                place: place.clone(),
-                summary: "this host is claimed twice".to_owned(),
-                found: if same { format!("{host} again") } else { format!("{host}, which {owner_id} has") },
-                wanted: "each host in one tenant's file, once".to_owned(),
-                hint: (!same)
-                    .then(|| format!("{owner_id} keeps it and {id} is left out; take it out of one of the files")),
-                also: Some((owner_place.clone(), "claimed here".to_owned())),
-            });
-            found.remove(id);
-        }
+}
+
+fn problem(id: &TenantId, place: &Place, found: String, hint: Option<String>, also: Option<&Place>) -> Problem {
+    Problem {
+        kind: Kind::HostConflict,
+        tenant: Some(id.clone()),
+        place: place.clone(),
+        summary: "this host is claimed twice".to_owned(),
+        found,
+        wanted: WANTED.to_owned(),
+        hint,
+        also: also.map(|place| (place.clone(), "claimed here".to_owned())),
     }
-    problems
 }

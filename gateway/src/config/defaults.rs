@@ -26,6 +26,7 @@ pub(super) const WRITE_STALL: Duration = Duration::from_secs(30);
 /// Bytes a second; what mod_reqtimeout asks for.
 pub(super) const RATE_MIN: u64 = 500;
 pub(super) const HEAD_BYTES: u64 = 16 << 10;
+pub(super) const FIELDS: u32 = 100;
 pub(super) const STREAMS: u32 = 100;
 
 pub(super) const INSTANCES: u32 = 1000;

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::gateway_file::value;
 use super::reader::Section;
-use super::{Overrides, defaults};
+use super::{Overrides, defaults, units};
 use crate::networks::Networks;
 use crate::{http, listener};
 
@@ -53,9 +53,14 @@ fn networks(section: Option<&Section<'_>>, key: &'static str) -> Networks {
     listed.unwrap_or_default().into_iter().map(|at| at.value).collect()
 }
 
+/// The most fields that a request may be allowed: hyper makes room for so many with each.
+pub(super) const FIELDS_MAX: u32 = 1000;
+const FIELDS: &str = "a whole number from 1 to 1000";
+
 pub(super) fn http(file: &Section<'_>) -> http::Settings {
     let section = file.section("http");
     let time = |key, default| value(section.as_ref().and_then(|s| s.duration(key)), default);
+    let fields = |value: &DeValue<'_>| units::count(value).filter(|fields| *fields <= FIELDS_MAX);
     let settings = http::Settings {
         head_time: time("head_time", defaults::HEAD_TIME),
         handshake_time: time("handshake_time", defaults::HANDSHAKE_TIME),
@@ -64,6 +69,7 @@ pub(super) fn http(file: &Section<'_>) -> http::Settings {
         write_stall: time("write_stall", defaults::WRITE_STALL),
         rate_min: value(section.as_ref().and_then(|s| s.bytes("rate_min")), defaults::RATE_MIN),
         head_bytes: value(section.as_ref().and_then(|s| s.bytes("head_bytes")), defaults::HEAD_BYTES),
+        fields: value(section.as_ref().and_then(|s| s.take("fields", FIELDS, fields)), defaults::FIELDS) as usize,
         trusted_proxies: networks(section.as_ref(), "trusted_proxies"),
         streams: value(section.as_ref().and_then(|s| s.count("streams")), defaults::STREAMS),
     };

@@ -11,8 +11,8 @@ use super::reader::{At, Reader, Section};
 use super::reference::reference;
 use super::remote::{self, Registry};
 use super::{
-    Boot, Ceilings, Overrides, Policy, SECRET_BYTES_MIN, defaults, front_file, operators, parts, telemetry_file,
-    tls_file,
+    Boot, Ceilings, Operators, Overrides, Policy, SECRET_BYTES_MIN, defaults, front_file, operators, parts,
+    telemetry_file, tls_file,
 };
 use crate::store::{Prefix, Secret, Servers, Topology};
 use crate::tenant::{Limits, Quota, Rate};
@@ -43,7 +43,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
         sandbox: sandbox_settings(sandbox.as_ref(), base, &state, slots),
         watch_isolation,
         telemetry,
-        operators: operators::read(reader, file, base),
+        operators: Operators { is_address_given: overrides.admin.is_some(), ..operators::read(reader, file, base) },
         middleware: parts::layers(reader, file, base),
         egress,
         policy: policy(file),

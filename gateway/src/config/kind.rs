@@ -81,6 +81,7 @@ kinds! {
     UncleanSlots "W0505" "slots-not-clean",
     NotApart "E0506" "tenants-not-apart",
     NotConfined "W0507" "not-confined",
+    DataLeftBehind "W0508" "data-left-behind",
 }
 
 /// The long stories, each below a heading with its code. They are in the documentation as they are here.

@@ -27,8 +27,8 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Reads what changed; the rest stands as it was, and is the same plan. `owners` says who has which host now, and keeps
-    /// it where two claim it.
+    /// Reads what changed; the rest stands as it was, and is the same plan. `owners` says who has which host, and keeps
+    /// it whoever claims it.
     pub(crate) fn read(&mut self, boot: &Boot, changed: &Changed, owners: &BTreeMap<Pattern, TenantId>) -> Planned {
         match changed {
             Changed::All => self.read_all(boot),
@@ -45,8 +45,7 @@ impl Known {
                 Err(new) => problems.extend(new.iter().cloned()),
             }
         }
-        problems.extend(conflicts::keep_for_owners(&mut found, owners, &self.broken()));
-        problems.extend(conflicts::take_out_conflicts(&mut found, owners));
+        problems.extend(conflicts::take_out(&mut found, owners, &self.broken()));
         let plans: BTreeMap<TenantId, Arc<Plan>> = found.into_iter().map(|(id, found)| (id, found.plan)).collect();
         Planned { plans, problems }
     }

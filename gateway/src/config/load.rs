@@ -1,6 +1,6 @@
 //! The I/O of configuration: finds and reads files; what they mean is for the others of this room.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,9 +13,8 @@ use super::reference::Reference;
 use super::remote::{self, Origin};
 use super::resolve::{self, Found, Materials, Wasm};
 use super::tenant_file::{ComponentRead, TenantFile};
-use super::{Boot, Overrides, Plan, Snapshot, app, gateway_file, reach, tenant_file, watch};
+use super::{Boot, Overrides, app, gateway_file, reach, tenant_file, watch};
 use crate::confine;
-use crate::domain::Pattern;
 use crate::ids::{Digest, NAME_RULE, TenantId};
 
 /// What Spin calls its manifest.
@@ -371,13 +370,4 @@ fn unreadable(path: &Path, found: &str, wanted: &str) -> Box<Problem> {
         hint: None,
         also: None,
     })
-}
-
-/// Who has which host, for the next load.
-pub(crate) fn owners(of: &Snapshot) -> BTreeMap<Pattern, TenantId> {
-    let hosts = |plan: &Arc<Plan>| {
-        let has = |host: &&Pattern| of.routes.has(&plan.id, host);
-        plan.hosts.iter().filter(has).map(|host| (host.clone(), plan.id.clone())).collect::<Vec<_>>()
-    };
-    of.all().flat_map(hosts).collect()
 }

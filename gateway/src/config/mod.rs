@@ -21,6 +21,7 @@ mod gateway_file;
 mod keys;
 mod kind;
 mod known;
+mod left;
 mod load;
 mod look;
 mod notices;
@@ -33,6 +34,7 @@ mod reader;
 mod reference;
 mod remote;
 mod resolve;
+mod syntax;
 mod telemetry_file;
 mod tenant_file;
 mod tls_file;
@@ -63,10 +65,11 @@ pub(crate) use gateway_file::redis_at;
 pub(crate) use keys::{File as KeysFile, Shown, reference, schema, show_gateway, show_tenant};
 pub(crate) use kind::Kind;
 pub(crate) use known::{Changed, Known};
-pub(crate) use load::{gateway, names, owners};
+pub(crate) use left::left_behind;
+pub(crate) use load::{gateway, names};
 pub(crate) use look::{is_known, look, look_now, may_pass, prepare};
 pub(crate) use problem::{Place, Problem, Source, render_all};
-pub(crate) use project::Project;
+pub(crate) use project::{Project, Teller};
 pub(crate) use reach::reach;
 pub(crate) use tenant_file::{CHANNEL, is_channel};
 pub(crate) use watch::{Watch, folders as watched_folders};
@@ -128,6 +131,8 @@ pub(crate) struct Operators {
     pub(crate) read_token: Option<store::Secret>,
     /// A Unix socket that says the same as the address.
     pub(crate) socket: Option<PathBuf>,
+    /// Whether a flag or a variable says the address over the file.
+    pub(crate) is_address_given: bool,
 }
 
 /// What the gateway file says for all tenants: defaults, and ceilings with the place that sets each.
@@ -251,9 +256,9 @@ pub(crate) struct Planned {
     pub(crate) problems: Vec<Problem>,
 }
 
-/// Reads every tenant's folder.
-pub(crate) fn tenants(boot: &Boot) -> Planned {
-    Known::default().read(boot, &Changed::All, &BTreeMap::new())
+/// Reads every tenant's folder. `owners` says who has which host.
+pub(crate) fn tenants(boot: &Boot, owners: &BTreeMap<Pattern, TenantId>) -> Planned {
+    Known::default().read(boot, &Changed::All, owners)
 }
 
 /// How a tenant stands.
@@ -280,12 +285,20 @@ pub(crate) struct Snapshot {
     pub(crate) loading: BTreeMap<TenantId, Arc<Plan>>,
     pub(crate) standings: BTreeMap<String, Standing>,
     pub(crate) problems: Vec<Problem>,
+    /// Who has which host, as it was noted when this came into force.
+    pub(crate) owners: Arc<BTreeMap<Pattern, TenantId>>,
 }
 
 impl Snapshot {
     /// Every tenant that has hosts: those that are served, and those that will be.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Plan>> {
         self.plans.values().chain(self.loading.values())
+    }
+
+    /// Problems, which keep somebody from being served as the files say, and warnings.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let warnings = self.problems.iter().filter(|problem| problem.is_warning()).count();
+        ((self.problems.len() - warnings) as u64, warnings as u64)
     }
 
     /// One of them.

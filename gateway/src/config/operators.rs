@@ -18,6 +18,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> Operator
         token: token("token"),
         read_token: token("read_token"),
         socket: section.string("socket").map(|at| join(base, &at.value)),
+        is_address_given: false,
     };
     if let (Some(token), Some(read)) = (&operators.token, &operators.read_token)
         && token.0 == read.0

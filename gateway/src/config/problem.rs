@@ -97,6 +97,26 @@ impl Problem {
         format!("{}: {} [{} {}]", self.place, self.summary, self.kind.code(), self.kind.name())
     }
 
+    /// The same with paths that begin with one of these prefixes shown from there.
+    pub(crate) fn without(&self, prefixes: &[String]) -> Self {
+        let short =
+            |text: &str| prefixes.iter().fold(text.to_owned(), |text, prefix| text.replace(prefix.as_str(), ""));
+        let place = |place: &Place| Place {
+            source: Arc::new(Source { path: short(&place.source.path), text: place.source.text.clone() }),
+            span: place.span.clone(),
+        };
+        Self {
+            kind: self.kind,
+            tenant: self.tenant.clone(),
+            place: place(&self.place),
+            summary: self.summary.clone(),
+            found: short(&self.found),
+            wanted: short(&self.wanted),
+            hint: self.hint.as_deref().map(short),
+            also: self.also.as_ref().map(|(other, label)| (place(other), label.clone())),
+        }
+    }
+
     /// Nobody is left out for it.
     pub(crate) const fn is_warning(&self) -> bool {
         self.kind.is_warning()

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use super::problem::{Place, Source};
+use super::Snapshot;
+use super::problem::{Place, Problem, Source};
 use super::reader::At;
 use super::reference::Reference;
 use super::tenant_file::TenantFile;
@@ -26,9 +27,78 @@ pub(crate) struct Project {
     pub(crate) components: Vec<String>,
     /// Set in the default store before the first request.
     pub(crate) key_values: Vec<(String, String)>,
+    /// Hears what is wrong with the files each time they are loaded.
+    pub(crate) teller: Teller,
+}
+
+/// Shows problems to the developer.
+#[derive(Clone)]
+pub(crate) struct Teller(Arc<Tell>);
+
+type Tell = dyn Fn(&[Problem]) + Send + Sync;
+
+impl Teller {
+    pub(crate) fn new(tell: impl Fn(&[Problem]) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    pub(crate) fn tell(&self, problems: &[Problem]) {
+        (self.0)(problems);
+    }
+}
+
+impl Default for Teller {
+    /// Tells nobody.
+    fn default() -> Self {
+        Self::new(|_problems| ())
+    }
+}
+
+impl std::fmt::Debug for Teller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Teller")
+    }
+}
+
+/// The names that this machine has for itself; whoever asks `[::1]` asks `localhost`.
+const OWN_NAMES: [&str; 4] = ["localhost", "127.0.0.1", "0.0.0.0", "*.localhost"];
+
+impl Snapshot {
+    /// What a developer can ask for, in a sentence.
+    pub(crate) fn shown(&self) -> String {
+        let list = |patterns: Vec<&str>| patterns.join(", ");
+        let mut texts = Vec::new();
+        for plan in self.all() {
+            let routes = plan.routes.iter().map(|route| route.pattern.as_str());
+            let routes = list(routes.chain(plan.fixed.iter().map(|(pattern, _)| pattern.as_str())).collect());
+            let hosts: Vec<String> = plan.hosts.iter().map(ToString::to_string).collect();
+            let mut text = match routes.as_str() {
+                "" => format!("{} has no HTTP route", plan.id),
+                _ => format!("{} answers {routes} under the hosts {}", plan.id, hosts.join(", ")),
+            };
+            let channels = list(plan.subscriptions.iter().map(|of| of.channel.as_str()).collect());
+            if !channels.is_empty() {
+                text += &format!(", and messages on {channels}");
+            }
+            texts.push(text);
+        }
+        if texts.is_empty() {
+            "nothing is served: the terminal says what is wrong".to_owned()
+        } else {
+            texts.join("; ")
+        }
+    }
 }
 
 impl Project {
+    /// The hosts of the file, and every name of this machine beside them; no certificate has to have those.
+    pub(super) fn hosts(of_file: &[At<Pattern>]) -> Vec<Pattern> {
+        let mut hosts: Vec<Pattern> = of_file.iter().map(|host| host.value.clone()).collect();
+        let own = OWN_NAMES.into_iter().filter_map(Pattern::parse).filter(|name| !hosts.contains(name));
+        hosts.extend(own.collect::<Vec<_>>());
+        hosts
+    }
+
     /// What must be known before the manifest is read.
     pub(super) fn begin(&self, source: &Arc<Source>, file: &mut TenantFile) {
         let at = |value: &str| At { value: value.to_owned(), place: Place::whole(source) };

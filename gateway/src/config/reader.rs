@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::kind::Kind;
 use super::problem::{Place, Problem, Source};
-use super::units;
+use super::{syntax, units};
 use crate::ids::TenantId;
 
 /// A value and where it stands.
@@ -63,16 +63,18 @@ impl Reader {
             section.finish();
             Some(read)
         } else {
-            for error in errors {
+            let errors = errors.iter().map(|error| (error.span(), error.message().to_owned()));
+            if let Some(mistake) = syntax::mistake(&source.text, errors) {
+                let seen = mistake.seen.map(|span| (self.place(Some(span)), "seen here".to_owned()));
                 self.problem(Problem {
                     kind: Kind::NotToml,
                     tenant: self.tenant.clone(),
-                    place: Place { source: Arc::clone(&source), span: error.span() },
+                    place: Place { source: Arc::clone(&source), span: mistake.span },
                     summary: "this is not TOML".to_owned(),
-                    found: error.message().to_owned(),
+                    found: mistake.found,
                     wanted: "a file in TOML 1.0".to_owned(),
-                    hint: Some("texts stand in double quotes; a table begins with [name]".to_owned()),
-                    also: None,
+                    hint: Some(mistake.hint.to_owned()),
+                    also: seen,
                 });
             }
             None

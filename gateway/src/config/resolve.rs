@@ -14,6 +14,7 @@ use super::kind::Kind;
 use super::notices;
 use super::parts;
 use super::problem::{Place, Problem, Source};
+use super::project::Project;
 use super::reader::{At, near};
 use super::reference::Reference;
 use super::tenant_file::{ComponentRead, ScheduleRead, SubscriptionRead, TenantFile};
@@ -123,7 +124,10 @@ pub(super) fn tenant(
         id: id.clone(),
         stamp,
         enabled: file.enabled,
-        hosts: file.hosts.iter().map(|host| host.value.clone()).collect(),
+        hosts: match &boot.project {
+            Some(_) => Project::hosts(&file.hosts),
+            None => file.hosts.iter().map(|host| host.value.clone()).collect(),
+        },
         pair: pair?,
         clients: clients?,
         compress: file.compress,

@@ -62,7 +62,7 @@ fn settings_come_from_the_built_in_the_gateway_the_tenant_and_the_route() {
     write(dir.path(), "tenants/a/tenant.toml", tenant);
     write(dir.path(), "tenants/a/c.wasm", "\0asm\x0d\0\x01\0");
     let boot = gateway(&dir.path().join("config/gateway.toml"), &Overrides::default()).unwrap();
-    let planned = tenants(&boot);
+    let planned = tenants(&boot, &BTreeMap::new());
     assert_eq!(planned.problems, []);
     let limits = &planned.plans.values().next().unwrap().routes[0].limits;
     assert_eq!(limits.storage_ops, defaults::LIMITS.storage_ops);
@@ -82,14 +82,21 @@ fn a_host_that_is_claimed_twice_stays_with_its_owner() {
         write(dir.path(), &format!("tenants/{id}/c.wasm"), "\0asm\x0d\0\x01\0");
     }
     let boot = gateway(&dir.path().join("config/gateway.toml"), &Overrides::default()).unwrap();
-    let keeps = |owners: &BTreeMap<Pattern, TenantId>| {
+    let keeps = |owners: &BTreeMap<Pattern, TenantId>, problems: usize| {
         let planned = Known::default().read(&boot, &Changed::All, owners);
-        assert_eq!(planned.problems.len(), 1);
+        assert_eq!(planned.problems.len(), problems);
         planned.plans.into_keys().map(|id| id.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(keeps(&BTreeMap::new()), ["a"], "the first by name");
-    let owner = (Pattern::parse("a.example").unwrap(), TenantId::parse("b").unwrap());
-    assert_eq!(keeps(&BTreeMap::from([owner])), ["b"], "whoever has it");
+    let owned_by = |id: &str| BTreeMap::from([(Pattern::parse("a.example").unwrap(), TenantId::parse(id).unwrap())]);
+    assert_eq!(keeps(&BTreeMap::new(), 2), [""; 0], "nobody has it, so it is given to neither");
+    assert_eq!(keeps(&owned_by("a"), 1), ["a"], "whoever has it");
+    assert_eq!(keeps(&owned_by("b"), 1), ["b"], "whoever has it");
+    assert_eq!(keeps(&owned_by("gone"), 2), [""; 0], "it stays with whoever had it, though that tenant is gone");
+    let other = std::fs::read_to_string(dir.path().join("tenants/a/tenant.toml")).unwrap();
+    write(dir.path(), "tenants/a/tenant.toml", &other.replace("a.example", "other.example"));
+    assert_eq!(keeps(&owned_by("a"), 0), ["a", "b"], "its owner gave it up");
+    write(dir.path(), "tenants/a/tenant.toml", "half a file");
+    assert_eq!(keeps(&owned_by("a"), 2), [""; 0], "a file that is wrong gives nothing up");
 }
 
 #[test]
@@ -99,7 +106,7 @@ fn a_folder_whose_name_is_no_identity_is_a_problem() {
     write(dir.path(), "tenants/Not_A_Name/tenant.toml", "schema = 1");
     write(dir.path(), "tenants/notes/readme.txt", "not a tenant, and no problem");
     let boot = gateway(&dir.path().join("config/gateway.toml"), &Overrides::default()).unwrap();
-    let planned = tenants(&boot);
+    let planned = tenants(&boot, &BTreeMap::new());
     assert_eq!(planned.problems.iter().map(|problem| problem.kind).collect::<Vec<_>>(), [Kind::BadName]);
 }
 

@@ -8,7 +8,6 @@ use std::time::{Instant, SystemTime};
 use ::http::header::{ALT_SVC, HeaderValue};
 use ::http::uri::Scheme;
 use ::http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -95,7 +94,8 @@ impl Door {
         let (server_name, client) = (shaken.server_name, shaken.client);
         let told = Some((SystemTime::now(), began.elapsed()));
         let has_told = AtomicBool::new(false);
-        let peer = Peer { address: peer, scheme: Scheme::HTTPS, server_name, client, shaken: told, has_told };
+        let scheme = Scheme::HTTPS;
+        let peer = Peer { address: peer, has_moved: false, scheme, server_name, client, shaken: told, has_told };
         if shaken.place.has_callers {
             self.alternative = None;
         }
@@ -116,11 +116,13 @@ impl Door {
         let Some(_place) = self.enter_tenant(server_name.as_ref()) else { return };
         let (road, of) = (Arc::clone(&self.road), connection.clone());
         let client = self.client(connection.remote_address());
+        // The handshake has shown that the client is there. It may say later that it moved, and begins to be believed before it
+        // has shown that (RFC 9000 §9): quinn does not tell which addresses it has looked at.
+        let address = connection.remote_address();
         let answer = move |request, exchange: Arc<http::Exchange>| {
-            // The client may have moved to another address since (RFC 9000 §9).
-            let (road, address) = (Arc::clone(&road), of.remote_address());
+            let (road, has_moved) = (Arc::clone(&road), of.remote_address().ip() != address.ip());
             let (scheme, server_name, has_told) = (Scheme::HTTPS, server_name.clone(), AtomicBool::new(true));
-            let peer = Peer { address, scheme, server_name, client: None, shaken: None, has_told };
+            let peer = Peer { address, has_moved, scheme, server_name, client: None, shaken: None, has_told };
             async move { road.answer(request, &peer, &exchange).await }
         };
         http::serve_quic(connection, client, &self.road.http, &self.road.tasks, answer).await;
@@ -130,7 +132,8 @@ impl Door {
     pub(super) async fn plain(self, mut stream: TcpStream, peer: SocketAddr) {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
         let (scheme, has_told) = (Scheme::HTTP, AtomicBool::new(true));
-        let peer = Peer { address: peer, scheme, server_name: None, client: None, shaken: None, has_told };
+        let (address, has_moved) = (peer, false);
+        let peer = Peer { address, has_moved, scheme, server_name: None, client: None, shaken: None, has_told };
         self.answer(stream, tls::Protocol::Http1, peer).await;
     }
 
@@ -157,13 +160,13 @@ impl Door {
     pub(super) async fn http(self, mut stream: TcpStream, peer: SocketAddr, https_port: u16) {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
         let client = self.client(peer);
-        let challenges = self.challenges;
-        let answer = move |request: Request<Incoming>, _exchange| {
+        let (challenges, fields_max) = (self.challenges, self.road.http.fields);
+        let answer = move |mut request: Request<http::BodySource>, _exchange| {
             let proof = challenges.as_ref().and_then(|challenges| challenges.http(request.uri().path()));
             if let Some(proof) = proof {
                 return std::future::ready(Response::new(http::full(proof)));
             }
-            let redirect = http::to_https(&request, https_port);
+            let redirect = http::to_https(&mut request, https_port, fields_max);
             let redirect =
                 redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new(), None));
             std::future::ready(redirect)

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::certify::Certifier;
 use super::door::Door;
 use super::{Gateway, keep_counts};
-use crate::admin::{Access, Admin, Data, Desk, Live, Moves, ScheduleRow, Service, Steering, Timetable, Token};
+use crate::admin::{Access, Admin, Data, Desk, Live, Moves, Running, ScheduleRow, Service, Steering, Timetable, Token};
 use crate::fleet::Fleet;
 use crate::http;
 use crate::listener::{self, Addresses, Connections, Offer, Role, Sockets};
@@ -86,6 +86,17 @@ impl Gateway {
         let path = self.boot.state.join("takeover.sock");
         let offer = Offer::make(path.clone(), offered).with_context(|| format!("cannot use {}", path.display()))?;
         self.offer = Some(offer);
+        let running = Running {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            https: self.https.clone(),
+            http: self.http.clone(),
+            admin: self.admin,
+            socket: self.boot.operators.socket.as_deref().and_then(|socket| std::path::absolute(socket).ok()),
+        };
+        if let Err(error) = running.write(&self.boot.state) {
+            tracing::warn!(target: "admin", %error, "commands beside this gateway have to be told its address");
+        }
         Ok(())
     }
 
@@ -101,6 +112,7 @@ impl Gateway {
             data: Data { store: Arc::clone(&store), moves },
             store,
             suspension: self.suspension.clone(),
+            owners: Arc::clone(&self.owners),
             acme: self.acme.clone(),
             access: self.access()?,
             live,

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use super::Gateway;
+use super::hosts;
 use super::loading::{Loading, Stage, Verdict};
 use crate::canary;
 use crate::config::{self, Boot, Changed, Plan, Planned, Problem, Snapshot, Standing, Watch};
@@ -59,11 +60,26 @@ impl Gateway {
         let before = self.road.snapshot.load_full();
         // Watched before they are read, so that nothing is missed between.
         self.watch_over(config::watched_folders(&self.boot.tenants_dir, changed), false);
+        self.owners.refresh().await;
         let (planned, dirs) = self.read(changed, &before).await?;
         self.watch_over(dirs, true);
         loading.want(planned, changed, &self.boot.tenants_dir);
         loading.look(&before.plans, &self.compiler).await;
-        self.settle(loading, matches!(changed, Changed::All)).await
+        let is_settled = self.settle(loading, matches!(changed, Changed::All)).await?;
+        self.judge_again(loading, is_settled).await
+    }
+
+    /// Where a host went to a tenant of another gateway in between, whoever wanted it is to hear of that.
+    async fn judge_again(&self, loading: &mut Loading, is_settled: bool) -> anyhow::Result<()> {
+        if is_settled {
+            return Ok(());
+        }
+        let before = self.road.snapshot.load_full();
+        let none = Changed::Folders(BTreeSet::new());
+        let (planned, _dirs) = self.read(&none, &before).await?;
+        loading.want(planned, &none, &self.boot.tenants_dir);
+        loading.look(&before.plans, &self.compiler).await;
+        self.settle(loading, false).await.map(|_is_settled| ())
     }
 
     /// Puts in force what was found meanwhile.
@@ -72,22 +88,28 @@ impl Gateway {
     /// As of a reload.
     pub(super) async fn found(&self, loading: &mut Loading, verdict: Verdict) -> anyhow::Result<()> {
         loading.note(verdict);
-        self.settle(loading, false).await
+        let is_settled = self.settle(loading, false).await?;
+        self.judge_again(loading, is_settled).await
     }
 
-    /// Swaps the configuration whole for one with all that is ready by now. Who asks for all is told all.
-    async fn settle(&self, loading: &mut Loading, is_all: bool) -> anyhow::Result<()> {
+    /// Swaps the configuration whole for one with all that is ready by now. Who asks for all is told all. Whether every host went
+    /// to whom it was to go.
+    async fn settle(&self, loading: &mut Loading, is_all: bool) -> anyhow::Result<bool> {
         let before = self.road.snapshot.load_full();
         let ready = Planned { plans: loading.ready(&before.plans), problems: Vec::new() };
         let (staged, in_force) = (self.staged.clone(), Arc::clone(&before));
         let put_aside = tokio::task::spawn_blocking(move || config::stage(ready, &in_force.plans, &staged)).await?;
         loading.add(put_aside.problems);
-        let snapshot = self.snapshot(&before, loading);
+        let mut snapshot = self.snapshot(&before, loading);
+        // Noted before it is served, so that no end of this process comes between.
+        let is_settled = self.owners.note(&hosts::changes(&self.owners.noted(), &before, &snapshot)).await;
+        snapshot.owners = self.owners.noted();
+        snapshot.routes = self.routes(&before, &snapshot);
         let told: HashSet<String> =
             if is_all { HashSet::new() } else { before.problems.iter().map(Problem::line).collect() };
-        tell(snapshot.problems.iter().filter(|problem| !told.contains(&problem.line())));
+        self.tell(snapshot.problems.iter().filter(|problem| !told.contains(&problem.line())), before.generation == 0);
         if !is_all && says_the_same(&snapshot, &before) {
-            return Ok(());
+            return Ok(is_settled);
         }
         let files = config::files_of([&snapshot.plans, &before.plans], &self.staged);
         let (generation, tenants, waiting) = (snapshot.generation, snapshot.plans.len(), snapshot.loading.len());
@@ -106,7 +128,7 @@ impl Gateway {
             components.clear_away(|kept| named.contains(kept));
         };
         tokio::task::spawn_blocking(clear).await?;
-        Ok(())
+        Ok(is_settled)
     }
 
     /// Swaps it for the one before, and the certificates with it.
@@ -151,8 +173,9 @@ impl Gateway {
     ) -> anyhow::Result<(Planned, Vec<(PathBuf, PathBuf)>)> {
         let (boot, known, before, changed) =
             (self.boot.clone(), Arc::clone(&self.known), Arc::clone(before), changed.clone());
+        let noted = self.owners.noted();
         let read = move || {
-            let owners = config::owners(&before);
+            let owners = hosts::owners(&noted, &before);
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             let planned = known.read(&boot, &changed, &owners);
             (planned, known.dirs(&changed))
@@ -193,25 +216,29 @@ impl Gateway {
             snapshot.standings.insert(id.to_string(), of_wrong(last_good.is_some()));
             snapshot.plans.extend(last_good.map(|plan| (id.clone(), Arc::clone(plan))));
         }
-        // A host that one tenant gives up and another has now goes over when the first one's next version is ready.
+        snapshot
+    }
+
+    /// Who answers where. A host that one tenant gives up and another has now goes over when the first one's next version is ready.
+    fn routes(&self, before: &Snapshot, snapshot: &Snapshot) -> Table {
+        let hosts = |plan: &Plan| match self.owners.is_kept() {
+            true => hosts::of(plan, &snapshot.owners, before, snapshot),
+            false => plan.hosts.clone(),
+        };
         let is_kept = |plan: &Arc<Plan>| config::is_known(&before.plans, plan);
         let (kept, new): (Vec<_>, Vec<_>) = snapshot.plans.values().partition(|plan| is_kept(plan));
         let mut routes = Table::default();
         for plan in kept {
-            if !routes.keep(&before.routes, &plan.id, &plan.hosts) {
-                self.add(&mut routes, plan);
+            if !routes.keep(&before.routes, &plan.id, hosts(plan)) {
+                self.add(&mut routes, plan, hosts(plan));
             }
         }
-        new.into_iter().for_each(|plan| self.add(&mut routes, plan));
+        new.into_iter().for_each(|plan| self.add(&mut routes, plan, hosts(plan)));
         for plan in snapshot.loading.values() {
-            routes.add(
-                Arc::new(self.tenant(plan)),
-                plan.hosts.clone(),
-                Served { is_loading: true, ..Served::default() },
-            );
+            let served = Served { is_loading: true, ..Served::default() };
+            routes.add(Arc::new(self.tenant(plan)), hosts(plan), served);
         }
-        snapshot.routes = routes;
-        snapshot
+        routes
     }
 
     fn tenant(&self, plan: &Plan) -> Tenant {
@@ -224,7 +251,7 @@ impl Gateway {
         }
     }
 
-    fn add(&self, table: &mut Table, plan: &Plan) {
+    fn add(&self, table: &mut Table, plan: &Plan, hosts: Vec<Pattern>) {
         let components: Vec<_> = plan
             .components
             .iter()
@@ -277,13 +304,25 @@ impl Gateway {
             components: components.iter().map(|component| (Arc::clone(component), Arc::clone(&limits))).collect(),
             is_loading: false,
         };
-        table.add(Arc::new(self.tenant(plan)), plan.hosts.clone(), served);
+        table.add(Arc::new(self.tenant(plan)), hosts, served);
     }
 }
 
 /// How a tenant stands whose files or components are wrong.
 const fn of_wrong(was_good: bool) -> Standing {
     if was_good { Standing::Stale } else { Standing::Broken }
+}
+
+impl Gateway {
+    /// Says what is wrong: to the log, or to the developer of the one project that is served, who saw at the start already what its
+    /// files say.
+    fn tell<'p>(&self, problems: impl Iterator<Item = &'p Problem>, is_first: bool) {
+        let Some(project) = &self.boot.project else { return tell(problems) };
+        let problems: Vec<_> = problems.filter(|problem| !is_first || !problem.is_warning()).cloned().collect();
+        if !problems.is_empty() {
+            project.teller.tell(&problems);
+        }
+    }
 }
 
 /// Logs what is wrong.
@@ -306,6 +345,7 @@ fn says_the_same(new: &Snapshot, old: &Snapshot) -> bool {
         && new.loading.len() == old.loading.len()
         && new.loading.values().all(|plan| config::is_known(&old.loading, plan))
         && new.standings == old.standings
+        && new.owners == old.owners
         && lines(new) == lines(old)
 }
 

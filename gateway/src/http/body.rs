@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 
 use super::Settings;
 use super::exchange::Exchange;
+use super::heads::Expecting;
+use super::hygiene::clean_trailers;
 use super::pace::Pace;
 use super::quic::QuicBody;
 use crate::fault::Fault;
@@ -151,7 +153,10 @@ impl Body for RequestBody {
                 self.exchange.has_left();
                 self.fail(Fault::ClientGone)
             }
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    clean_trailers(trailers);
+                }
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.pace.moved(bytes);
                 self.record.received(bytes);
@@ -192,7 +197,7 @@ struct Arrival {
 
 /// Who sends it: a client over its connection, or a guest.
 pub(crate) enum Source {
-    Client(Incoming),
+    Client(Incoming, Option<Expecting>),
     Quic(Box<QuicBody>),
     Guest(UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>),
 }
@@ -206,16 +211,10 @@ impl Source {
     /// Whether it is known to be empty.
     pub(crate) fn is_empty(&self) -> bool {
         match self {
-            Self::Client(body) => body.is_end_stream(),
+            Self::Client(body, _) => body.is_end_stream(),
             Self::Quic(body) => body.is_end_stream(),
             Self::Guest(body) => body.is_end_stream(),
         }
-    }
-}
-
-impl From<Incoming> for Source {
-    fn from(body: Incoming) -> Self {
-        Self::Client(body)
     }
 }
 
@@ -237,7 +236,13 @@ struct Gone;
 impl Arrival {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Gone>>> {
         match &mut self.body {
-            Some(Source::Client(body)) => Pin::new(body).poll_frame(cx).map_err(|_error| Gone),
+            Some(Source::Client(body, expecting)) => {
+                let polled = Pin::new(body).poll_frame(cx).map_err(|_error| Gone);
+                if let Some(expecting) = expecting.take().filter(|_| polled.is_pending()) {
+                    expecting.wanted();
+                }
+                polled
+            }
             Some(Source::Quic(body)) => Pin::new(body).poll_frame(cx).map_err(|_error| Gone),
             Some(Source::Guest(body)) => Pin::new(body).poll_frame(cx).map_err(|_error| Gone),
             None => Poll::Ready(None),
@@ -246,7 +251,7 @@ impl Arrival {
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
-            Some(Source::Client(body)) => body.size_hint(),
+            Some(Source::Client(body, _)) => body.size_hint(),
             Some(Source::Quic(body)) => body.size_hint(),
             Some(Source::Guest(body)) => body.size_hint(),
             None => SizeHint::default(),
@@ -264,7 +269,8 @@ impl Drop for Arrival {
         if self.is_end_stream() {
             return;
         }
-        let Some(Source::Client(mut body)) = self.body.take() else { return };
+        // Nor does a client send what it was not asked for, and to take it would be to ask.
+        let Some(Source::Client(mut body, None)) = self.body.take() else { return };
         self.tasks.spawn(tokio::time::timeout(LINGER, async move {
             let mut left = LINGER_BYTES_MAX;
             while let Some(Ok(frame)) = body.frame().await {

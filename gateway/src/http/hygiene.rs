@@ -1,18 +1,11 @@
 //! What may stand in a head: one host, no tunnels, and no header that concerns one connection only.
 
-use std::borrow::Cow;
+use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderValue, Method, Request, StatusCode, Version};
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
-};
-use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
-
-use super::FIELDS_MAX;
-use super::front::Malformed;
-use super::front::head::is_name;
+use super::claims::{Claim, claim};
+use super::grammar::drop_underscores;
 use super::origin::Origin;
-use super::path;
-use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::ids::RequestId;
 
@@ -28,73 +21,33 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// What a client may claim and a guest would believe: only the gateway says these.
-const OURS: [HeaderName; 10] = [
-    FORWARDED,
-    CLIENT_CERT,
-    CLIENT_CERT_CHAIN,
-    X_FORWARDED_CLIENT_CERT,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-request-id"),
+/// What has no place behind a body, since it was decided by what stood before it (RFC 9110 §6.5.1).
+const NO_TRAILERS: [&str; 13] = [
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "max-forwards",
+    "range",
+    "trailer",
+    "www-authenticate",
 ];
+
+/// Protocols without which a request means nothing: who asks for one waits for it. Of all others a server may take no notice
+/// (RFC 9110 §7.8), as of `h2c` and `TLS/1.2`, which clients offer beside a request that is good as it is.
+const NEEDED: [&str; 4] = ["websocket", "connect-udp", "connect-ip", "connect-tcp"];
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Whose certificate the client showed, for tenants that ask for one (Envoy's header of that name).
 pub(crate) const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
-/// The same in RFC 9440, which nobody may claim either.
-const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
-const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 /// Carries the request's id to the guest and back to the client.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// The host a request is for, and the port if it says one.
-///
-/// HTTP/1.1 needs exactly one `Host` (RFC 9112 §3.2), which must agree with an absolute target; HTTP/2 has `:authority`.
-///
-/// # Errors
-/// [`Fault::BadRequest`] where there is none, more than one, or they disagree; what was wrong before the request was one.
-pub(crate) fn authority<B>(request: &Request<B>) -> Result<(Domain, Option<u16>), Fault> {
-    if let Some(Malformed(fault)) = request.extensions().get() {
-        return Err(*fault);
-    }
-    // hyper counts those of HTTP/1.1 itself.
-    if request.headers().len() > FIELDS_MAX {
-        return Err(Fault::HeadTooLarge);
-    }
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let (host, second) = (hosts.next(), hosts.next());
-    let host = host.map(|host| host.to_str().ok().and_then(split).ok_or(Fault::BadRequest)).transpose()?;
-    let target = request.uri().authority();
-    if target.is_some_and(|target| target.as_str().contains('@')) {
-        return Err(Fault::BadRequest);
-    }
-    let target = target.map(|target| split(target.as_str()).ok_or(Fault::BadRequest)).transpose()?;
-    match (target, host) {
-        _ if second.is_some() => Err(Fault::BadRequest),
-        (Some(target), Some(host)) if target != host => Err(Fault::BadRequest),
-        (Some(target), None) if is_framed(request) => Ok(target),
-        (_, Some(host)) => Ok(host),
-        (_, None) => Err(Fault::BadRequest),
-    }
-}
-
-/// Whether frames carry it, in which the authority is a field of its own and nothing is upgraded.
-fn is_framed<B>(request: &Request<B>) -> bool {
-    matches!(request.version(), Version::HTTP_2 | Version::HTTP_3)
-}
-
-fn split(authority: &str) -> Option<(Domain, Option<u16>)> {
-    let (name, port) = match authority.split_once(':') {
-        Some((name, port)) => (name, Some(port.parse().ok()?)),
-        None => (authority, None),
-    };
-    Some((Domain::parse(name)?, port))
-}
 
 /// Makes a head fit for a guest, and says who asks (RFC 7239).
 ///
@@ -102,21 +55,19 @@ fn split(authority: &str) -> Option<(Domain, Option<u16>)> {
 /// [`Fault::NotSupported`] for CONNECT and upgrades; [`Fault::BadRequest`] and [`Fault::Framing`] for what could be read in two
 /// ways.
 pub(crate) fn clean_request<B>(request: &mut Request<B>, origin: Origin, id: RequestId) -> Result<(), Fault> {
-    let upgrade = request.headers().contains_key(UPGRADE) && !is_framed(request);
-    if request.method() == Method::CONNECT || upgrade {
+    if request.method() == Method::CONNECT || needs_upgrade(request) {
         return Err(Fault::NotSupported);
     }
-    normalise(request)?;
     let headers = request.headers_mut();
-    // HTTP/1 was read by `front`.
-    if headers.keys().any(|name| !name.as_str().bytes().all(is_name)) {
-        return Err(Fault::Framing("a header's name has an underscore"));
-    }
     let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
     if lengths > 1 || (lengths == 1 && headers.contains_key(TRANSFER_ENCODING)) {
         return Err(Fault::BadRequest);
     }
-    remove(headers, |name| OURS.contains(name) || is_spins(name));
+    remove(headers, |name| match claim(name) {
+        Some(Claim::Ours) => true,
+        Some(Claim::Proxys) => !origin.by_proxy,
+        None => false,
+    });
     let (client, scheme) = (origin.address.ip().to_canonical(), if origin.is_plain { "http" } else { "https" });
     let address = client.to_string();
     let (open, close) = if client.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
@@ -133,23 +84,29 @@ pub(crate) fn clean_request<B>(request: &mut Request<B>, origin: Origin, id: Req
     Ok(())
 }
 
-/// Gives the path its one spelling; what comes after it is the guest's.
-fn normalise<B>(request: &mut Request<B>) -> Result<(), Fault> {
-    let uri = request.uri();
-    let Cow::Owned(path) = path::normal(uri.path())? else { return Ok(()) };
-    let path = match uri.query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path,
+/// Whether it asks for another protocol without which it means nothing. HTTP/2 and 3 have no upgrades, nor has HTTP/1.0, and one
+/// that `Connection` does not name was not meant for us.
+fn needs_upgrade<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    let lists = |name, wanted: &dyn Fn(&str) -> bool| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|word| wanted(word.trim()))
     };
-    let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(path.parse().map_err(|_no_path| Fault::BadRequest)?);
-    *request.uri_mut() = Uri::from_parts(parts).map_err(|_no_uri| Fault::BadRequest)?;
-    Ok(())
+    let is_needed = |word: &str| {
+        // A protocol may have a version.
+        let name = word.split('/').next().unwrap_or_default();
+        NEEDED.iter().any(|needed| name.eq_ignore_ascii_case(needed))
+    };
+    headers.contains_key(UPGRADE)
+        && request.version() == Version::HTTP_11
+        && lists(CONNECTION, &|word| word.eq_ignore_ascii_case("upgrade"))
+        && lists(UPGRADE, &is_needed)
 }
 
-/// What only this gateway says, of how a Spin route matched.
-fn is_spins(name: &HeaderName) -> bool {
-    name.as_str().starts_with("spin-")
+/// Makes fields that come behind a request's body fit for a guest: nobody says there who asks.
+pub(super) fn clean_trailers(headers: &mut HeaderMap) {
+    remove(headers, |name| claim(name).is_some() || NO_TRAILERS.contains(&name.as_str()));
+    drop_underscores(headers);
 }
 
 /// Whether a response of this status has no content, whatever its guest wrote (RFC 9110 §15.3.5, §15.3.6, §15.4.5).
@@ -186,29 +143,14 @@ mod tests {
 
     use super::*;
 
-    const ORIGIN: Origin =
-        Origin { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9), is_plain: false };
+    const ORIGIN: Origin = Origin {
+        address: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9),
+        is_plain: false,
+        by_proxy: false,
+    };
 
     fn id() -> RequestId {
         RequestId::new()
-    }
-
-    #[test]
-    fn a_request_names_one_host() {
-        let host = |request: Request<()>| authority(&request).map(|(host, _)| host.to_string());
-        let get = || Request::get("/");
-        assert_eq!(host(get().header("host", "A.example:8443").body(()).unwrap()), Ok("a.example".into()));
-        assert_eq!(host(get().body(()).unwrap()), Err(Fault::BadRequest));
-        let two = get().header("host", "a").header("host", "a").body(()).unwrap();
-        assert_eq!(host(two), Err(Fault::BadRequest));
-        for bad in ["a b", "a:b", "", "[::1]", "a@b"] {
-            let request = get().header("host", bad).body(()).unwrap();
-            assert_eq!(host(request), Err(Fault::BadRequest), "{bad}");
-        }
-        let absolute = Request::get("https://a.example/").header("host", "b.example").body(()).unwrap();
-        assert_eq!(host(absolute), Err(Fault::BadRequest));
-        let h2 = Request::get("https://a.example/").version(Version::HTTP_2).body(()).unwrap();
-        assert_eq!(host(h2), Ok("a.example".into()));
     }
 
     #[test]
@@ -219,6 +161,7 @@ mod tests {
             .header("te", "trailers")
             .header("x-forwarded-for", "10.0.0.1")
             .header("x-forwarded-host", "elsewhere")
+            .header("x-original-url", "/admin")
             .header("x-request-id", "mine")
             .header("x-kept", "1")
             .body(())
@@ -238,10 +181,56 @@ mod tests {
     }
 
     #[test]
+    fn a_trusted_proxy_says_more_than_a_stranger_and_not_all() {
+        let mut request = Request::get("/")
+            .header("x-forwarded-prefix", "/app")
+            .header("x-forwarded-for", "10.0.0.1")
+            .header("spin-path-info", "/")
+            .body(())
+            .unwrap();
+        clean_request(&mut request, Origin { by_proxy: true, ..ORIGIN }, id()).unwrap();
+        assert_eq!(request.headers()["x-forwarded-prefix"], "/app");
+        assert_eq!(request.headers()["x-forwarded-for"], "192.0.2.1");
+        assert!(!request.headers().contains_key("spin-path-info"));
+    }
+
+    #[test]
+    fn trailers_say_nothing_of_who_asks() {
+        let mut trailers = HeaderMap::new();
+        for name in
+            ["x-forwarded-for", "x-original-url", "authorization", "host", "te", "a_b", "grpc-status", "x-checksum"]
+        {
+            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        clean_trailers(&mut trailers);
+        let mut left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["grpc-status", "x-checksum"]);
+    }
+
+    #[test]
+    fn only_an_upgrade_that_a_request_depends_on_is_refused() {
+        let get = |connection: &str, upgrade: &str| {
+            let request = Request::get("/").header("connection", connection).header("upgrade", upgrade);
+            clean_request(&mut request.body(()).unwrap(), ORIGIN, id())
+        };
+        for (connection, upgrade) in [
+            ("upgrade, http2-settings", "h2c"),
+            ("Upgrade", "TLS/1.2"),
+            ("upgrade", "HTTP/2.0, SHTTP/1.3"),
+            ("keep-alive", "websocket"),
+        ] {
+            assert_eq!(get(connection, upgrade), Ok(()), "{connection} {upgrade}");
+        }
+        for upgrade in ["websocket", "WebSocket", "h2c, websocket", "connect-udp", "websocket/13"] {
+            assert_eq!(get("keep-alive, Upgrade", upgrade), Err(Fault::NotSupported), "{upgrade}");
+        }
+    }
+
+    #[test]
     fn tunnels_and_double_framing_are_refused() {
         let refuse = |mut request: Request<()>| clean_request(&mut request, ORIGIN, id()).unwrap_err();
         assert_eq!(refuse(Request::connect("a:1").body(()).unwrap()), Fault::NotSupported);
-        assert_eq!(refuse(Request::get("/").header("upgrade", "websocket").body(()).unwrap()), Fault::NotSupported);
         let both = Request::post("/").header("content-length", "1").header("transfer-encoding", "chunked");
         assert_eq!(refuse(both.body(()).unwrap()), Fault::BadRequest);
     }

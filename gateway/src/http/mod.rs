@@ -4,17 +4,21 @@
 //! affair); streams a connection; time without a request; time in which a client takes none of what we send, on its socket
 //! or on one stream, and how slow it may be on the whole.
 
+mod blocks;
 mod body;
 pub(crate) mod cdn_loop;
+mod claims;
 mod exchange;
 mod frames;
 mod front;
+mod grammar;
+mod heads;
 mod hygiene;
 mod idle;
 mod list;
+mod loopback;
 mod origin;
 mod pace;
-mod path;
 mod quic;
 mod redirect;
 mod slow;
@@ -26,7 +30,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, EXPECT};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -39,12 +43,11 @@ use crate::tls::Protocol;
 pub(crate) use body::{RequestBody, ResponseBody, Source as BodySource, Torn, Verdict, empty, full, whole};
 pub(crate) use cdn_loop::CDN_LOOP;
 pub(crate) use exchange::{Connection, Exchange, Permits};
-pub(crate) use hygiene::{
-    X_FORWARDED_CLIENT_CERT, X_REQUEST_ID, authority, clean_request, clean_response, has_no_content,
-};
+pub(crate) use grammar::{Ours, default_port, drop_underscores, one_spelling, ours, spell};
+pub(crate) use hygiene::{X_FORWARDED_CLIENT_CERT, X_REQUEST_ID, clean_request, clean_response, has_no_content};
 pub(crate) use list::list;
+pub(crate) use loopback::name_loopback;
 pub(crate) use origin::Origin;
-pub(crate) use path::one_spelling;
 pub(crate) use quic::{serve_quic, transport};
 pub(crate) use redirect::to_https;
 pub(crate) use slow::Slow;
@@ -52,6 +55,7 @@ pub(crate) use slow::Slow;
 use exchange::Unanswered;
 use frames::Frames;
 use front::{Front, Refusals};
+use heads::{Expecting, Heads, Notes};
 use idle::Activity;
 use pace::Pace;
 use stall::Stalling;
@@ -59,7 +63,7 @@ use stall::Stalling;
 /// What the operator chose.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// From the first byte of a connection or the end of the request before to the end of a head.
+    /// From the first byte of a head to its end.
     pub(crate) head_time: Duration,
     pub(crate) handshake_time: Duration,
     /// Between two pieces of a request's body.
@@ -71,13 +75,13 @@ pub(crate) struct Settings {
     /// Bytes a second that a client must take, or give, on the whole while it is waited for.
     pub(crate) rate_min: u64,
     pub(crate) head_bytes: u64,
+    /// Fields of a head.
+    pub(crate) fields: usize,
     pub(crate) streams: u32,
     /// Whose word on who asks is taken.
     pub(crate) trusted_proxies: Networks,
 }
 
-/// The most header fields of a request.
-const FIELDS_MAX: usize = 100;
 /// How long an idle connection of HTTP/1 is left open for one more request when the gateway drains.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 /// hyper wants 8 KiB at least for its buffer.
@@ -92,19 +96,21 @@ pub(crate) async fn serve<IO, S, F>(
     service: S,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Fn(Request<Incoming>, Arc<Exchange>) -> F + Clone + Send + Sync + 'static,
+    S: Fn(Request<BodySource>, Arc<Exchange>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let activity = Activity::new((protocol == Protocol::Http2).then_some(settings.write_stall));
     let counted = activity.clone();
     let is_old = protocol == Protocol::Http1;
     let draining = tasks.clone();
-    let refusals = Refusals::default();
-    let refused = refusals.clone();
+    let (refusals, notes) = (Refusals::default(), Arc::new(Notes::new(settings.streams)));
+    let (refused, noted) = (refusals.clone(), Arc::clone(&notes));
     let answer = tower::service_fn(move |mut request: Request<Incoming>| {
         if let Some(malformed) = refused.next() {
             request.extensions_mut().insert(malformed);
         }
+        let expecting = if is_old { expects(&request) } else { noted.take(&mut request) };
+        let request = request.map(|body| BodySource::Client(body, expecting));
         let busy = counted.enter();
         // In a place of its own: hyper and what is around it move the future several times, and it is large.
         let exchange = Exchange::new(Some(Arc::clone(&client)));
@@ -132,17 +138,19 @@ pub(crate) async fn serve<IO, S, F>(
     match protocol {
         Protocol::Http1 => {
             let head_bytes = head_bytes.max(BUFFER_BYTES_MIN);
-            let io = TokioIo::new(Front::new(io, head_bytes, refusals));
+            let io = TokioIo::new(Front::new(io, head_bytes, settings, refusals));
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(settings.head_time)
+                // `Front` has a clock that begins with a head; this one would begin with the end of the request before.
+                .header_read_timeout(None)
                 .max_buf_size(head_bytes)
-                .max_headers(FIELDS_MAX)
+                .max_headers(settings.fields)
                 .serve_connection(io, service);
             let mut connection = Box::pin(connection);
             drive!(connection, activity, writing, settings, hangs_up(tasks, is_old));
         }
         Protocol::Http2 => {
+            let io = TokioIo::new(Heads::new(Frames::new(io), settings.head_bytes, notes));
             let connection = hyper::server::conn::http2::Builder::new(tasks.clone())
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(settings.streams)
@@ -151,11 +159,18 @@ pub(crate) async fn serve<IO, S, F>(
                 .max_local_error_reset_streams(100)
                 .keep_alive_interval(settings.idle.min(Duration::from_secs(20)))
                 .keep_alive_timeout(Duration::from_secs(10))
-                .serve_connection(TokioIo::new(Frames::new(io)), service);
+                .serve_connection(io, service);
             let mut connection = Box::pin(connection);
             drive!(connection, activity, writing, settings, hangs_up(tasks, is_old));
         }
     }
+}
+
+/// Whether a client of HTTP/1.1 waits with its body until somebody reads it; hyper tells it then.
+fn expects<B>(request: &Request<B>) -> Option<Expecting> {
+    let expectation = request.headers().get(EXPECT)?;
+    let waits = expectation.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    waits.then(Expecting::by_hyper)
 }
 
 /// hyper's two kinds of connection share no trait, so what is done with either is a macro.

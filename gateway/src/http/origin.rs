@@ -14,6 +14,8 @@ pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     /// Whether the client itself spoke plain HTTP.
     pub(crate) is_plain: bool,
+    /// Whether a trusted proxy says so.
+    pub(crate) by_proxy: bool,
 }
 
 /// The most addresses of a list that are looked at, from its end.
@@ -22,10 +24,10 @@ const HOPS_MAX: usize = 20;
 impl Origin {
     /// The peer, or, where that is a trusted proxy, whom it names: the last of `X-Forwarded-For` that is not one itself.
     /// What is no address ends the list.
-    pub(crate) fn of(headers: &HeaderMap, peer: SocketAddr, is_plain: bool, trusted: &Networks) -> Self {
-        if !trusted.contain(peer.ip()) {
-            return Self { address: peer, is_plain };
-        }
+    pub(crate) fn of(headers: &HeaderMap, peer: SocketAddr, is_plain: bool, trusted: Option<&Networks>) -> Self {
+        let Some(trusted) = trusted.filter(|trusted| trusted.contain(peer.ip())) else {
+            return Self { address: peer, is_plain, by_proxy: false };
+        };
         let lists = headers.get_all(&X_FORWARDED_FOR).iter();
         let all: Vec<&[u8]> = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b',')).collect();
         let mut address = peer;
@@ -42,7 +44,7 @@ impl Origin {
             (Some(b"http"), None) => true,
             _ => is_plain,
         };
-        Self { address, is_plain }
+        Self { address, is_plain, by_proxy: true }
     }
 }
 
@@ -64,7 +66,7 @@ mod tests {
             for list in lists {
                 headers.append(X_FORWARDED_FOR, list.parse().unwrap());
             }
-            Origin::of(&headers, SocketAddr::new(peer.parse().unwrap(), 9), false, &trusted).address.to_string()
+            Origin::of(&headers, SocketAddr::new(peer.parse().unwrap(), 9), false, Some(&trusted)).address.to_string()
         };
         assert_eq!(of("192.0.2.1", &["6.6.6.6"]), "192.0.2.1:9");
         assert_eq!(of("10.0.0.1", &[]), "10.0.0.1:9");
@@ -85,7 +87,7 @@ mod tests {
             for value in values {
                 headers.append(X_FORWARDED_PROTO, value.parse().unwrap());
             }
-            Origin::of(&headers, SocketAddr::from((peer, 9)), false, &trusted).is_plain
+            Origin::of(&headers, SocketAddr::from((peer, 9)), false, Some(&trusted)).is_plain
         };
         assert!(of([10, 0, 0, 1], &["http"]));
         assert!(!of([10, 0, 0, 1], &["https"]));

@@ -2,15 +2,19 @@
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 
-use super::{ResponseBody, authority, empty};
+use super::{Ours, ResponseBody, empty, ours};
 use crate::fault::Fault;
 
 /// The redirect to the same host and path on the https port.
 ///
 /// # Errors
 /// [`Fault::BadRequest`] where the request names no host.
-pub(crate) fn to_https<B>(request: &Request<B>, https_port: u16) -> Result<Response<ResponseBody>, Fault> {
-    let (host, _port) = authority(request)?;
+pub(crate) fn to_https<B>(
+    request: &mut Request<B>,
+    https_port: u16,
+    fields_max: usize,
+) -> Result<Response<ResponseBody>, Fault> {
+    let Ours { host, .. } = ours(request, fields_max)?;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let port = if https_port == 443 { String::new() } else { format!(":{https_port}") };
     let location = HeaderValue::try_from(format!("https://{host}{port}{path}"));
@@ -27,8 +31,8 @@ mod tests {
     #[test]
     fn a_redirect_keeps_host_path_and_query() {
         let to = |port| {
-            let request = Request::get("/a?b=c").header("host", "Hello.localhost:8080").body(()).unwrap();
-            to_https(&request, port).unwrap().headers()["location"].to_str().unwrap().to_owned()
+            let mut request = Request::get("/a?b=c").header("host", "Hello.localhost:8080").body(()).unwrap();
+            to_https(&mut request, port, 1).unwrap().headers()["location"].to_str().unwrap().to_owned()
         };
         assert_eq!(to(443), "https://hello.localhost/a?b=c");
         assert_eq!(to(8443), "https://hello.localhost:8443/a?b=c");

@@ -1,6 +1,7 @@
 //! Reply or fault → HTTP. The one place where a status is chosen.
 //!
-//! Security: the body of an error is made of static words and the request's id; nothing of a tenant can be in it.
+//! Security: the body of an error is made of static words and the request's id; nothing of a tenant can be in it. Only `tollgate up`
+//! shows its developer what the one project has.
 
 mod compress;
 
@@ -31,7 +32,7 @@ pub(crate) const fn status(fault: Fault) -> StatusCode {
         Fault::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Fault::NotSupported => StatusCode::NOT_IMPLEMENTED,
         Fault::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Fault::BodyTimeout | Fault::ClientSlow => StatusCode::REQUEST_TIMEOUT,
+        Fault::HeadTimeout | Fault::BodyTimeout | Fault::ClientSlow => StatusCode::REQUEST_TIMEOUT,
         Fault::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
         Fault::Loop => StatusCode::LOOP_DETECTED,
         Fault::Trap
@@ -54,8 +55,9 @@ const fn title(fault: Fault) -> &'static str {
         Fault::Misdirected => "This connection is for another host",
         Fault::BadRequest | Fault::Framing(_) => "The request is not well formed",
         Fault::HeadTooLarge => "The request's head is too large",
+        Fault::HeadTimeout => "The request's head came too slowly",
         Fault::ClientGone => "The request ended early",
-        Fault::NotSupported => "Upgrades and CONNECT are not supported",
+        Fault::NotSupported => "Neither this protocol nor CONNECT is supported",
         Fault::BodyTooLarge => "The request body is too large",
         Fault::BodyTimeout => "The request body came too slowly",
         Fault::ClientSlow => "The client was too slow while others waited",
@@ -81,6 +83,21 @@ const fn title(fault: Fault) -> &'static str {
 ///
 /// `limits` are the values of Retry-After, RateLimit-Policy and RateLimit where a quota says when to come back.
 pub(crate) fn of_fault(fault: Fault, id: RequestId, limits: Option<&[HeaderValue; 3]>) -> Response<ResponseBody> {
+    let detail = if let Fault::Framing(why) = fault { Some(why.to_owned()) } else { None };
+    with_detail(fault, id, limits, detail)
+}
+
+/// A 404 of `tollgate up`, which says what is there instead.
+pub(crate) fn of_nothing_here(id: RequestId, what_is: String) -> Response<ResponseBody> {
+    with_detail(Fault::NoRoute, id, None, Some(what_is))
+}
+
+fn with_detail(
+    fault: Fault,
+    id: RequestId,
+    limits: Option<&[HeaderValue; 3]>,
+    detail: Option<String>,
+) -> Response<ResponseBody> {
     let status = status(fault);
     let mut problem = serde_json::json!({
         "type": format!("urn:tollgate:problem:{}", fault.kind()),
@@ -88,8 +105,8 @@ pub(crate) fn of_fault(fault: Fault, id: RequestId, limits: Option<&[HeaderValue
         "status": status.as_u16(),
         "request_id": id.to_string(),
     });
-    if let Fault::Framing(why) = fault {
-        problem["detail"] = why.into();
+    if let Some(detail) = detail {
+        problem["detail"] = detail.into();
     }
     let mut response = Response::new(full(format!("{problem}\n")));
     *response.status_mut() = status;

@@ -125,9 +125,9 @@ impl Table {
     }
 
     /// Takes over a tenant as `other` has it; whether it has.
-    pub(crate) fn keep(&mut self, other: &Self, tenant: &TenantId, hosts: &[Pattern]) -> bool {
+    pub(crate) fn keep(&mut self, other: &Self, tenant: &TenantId, hosts: Vec<Pattern>) -> bool {
         let Some(site) = other.by_tenant.get(tenant) else { return false };
-        self.put(site, hosts.to_vec());
+        self.put(site, hosts);
         true
     }
 

@@ -20,13 +20,14 @@ use wasmtime::component::Component;
 use super::artifacts::Report;
 use super::engine::{Calls, Each};
 use super::handler::Handler;
+use super::imports::Unlinked;
 use super::message::Listener;
 use super::modules::{self, Unfit};
 use super::recipe::{Misfit, Recipe};
 use super::slots::Slots;
 use super::spawn::Work;
 use super::timed::Timed;
-use super::{compose, engine, pretend, signature, versions};
+use super::{compose, engine, imports, pretend, signature, versions};
 use crate::host;
 
 /// The most code that one component may compile to.
@@ -101,6 +102,9 @@ pub(crate) fn compile_in_child(out: &Path, work: &Work, begun: Begun) -> anyhow:
             begun.pretend.iter().for_each(|what| pretend::act(what));
             match component_of(&wasm)? {
                 Ok(component) => {
+                    if let Some(unlinked) = imports::unlinked(&component, is_served) {
+                        return Ok(of_unlinked(unlinked).map_err(|complaint| (INVALID, complaint.into_bytes())));
+                    }
                     let compiled = compile(&engines, &component, &out)?;
                     Ok(compiled.map_err(|complaint| (INVALID, cut(&complaint).into_bytes())))
                 }
@@ -265,6 +269,35 @@ fn too_many<'n>(names: impl Iterator<Item = &'n str>) -> Option<String> {
     None
 }
 
+/// Whether the linker has an interface of this name.
+fn is_served(import: &str) -> bool {
+    host::is_refusal(import) || host::standing(import) == host::Standing::Served
+}
+
+/// What answers requests, as far as the names of exports say.
+fn handler_by_name(exports: &[String]) -> Option<&'static str> {
+    HANDLERS.iter().find(|(name, _)| exports.iter().any(|export| export.starts_with(name))).map(|(_, name)| *name)
+}
+
+/// The same of whether a message may start it, and the time.
+fn started_by_name(exports: &[String]) -> (bool, bool) {
+    let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
+    let listens = exported("fermyon:spin/inbound-redis") || exported("spin:redis/inbound-redis@3");
+    (listens, exported("handle-cron-event"))
+}
+
+/// What is known of a component that was not compiled, because it cannot be linked. The error is the component's fault.
+fn of_unlinked(unlinked: Unlinked) -> Result<Report, String> {
+    let Unlinked { imports, exports, unserved } = unlinked;
+    if let Some(refused) = too_many(imports.iter().chain(&exports).map(String::as_str)) {
+        return Err(refused);
+    }
+    let handler = handler_by_name(&exports).map(str::to_owned);
+    let (listens, is_timed) = started_by_name(&exports);
+    let link_error = Some("it was not compiled: nobody serves what it imports".to_owned());
+    Ok(Report { imports, exports, handler, listens, is_timed, unserved, link_error, ..Report::default() })
+}
+
 /// What is known of it. The inner error is the component's fault.
 fn report(engines: &Engines, component: &Component) -> anyhow::Result<Result<Report, String>> {
     let (calls, engine) = (engines.calls, &engines.pooling);
@@ -276,8 +309,6 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Result<Rep
     let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let linked = host::Linkers::new(engine, calls == Calls::Concurrent)?.link(component);
-    let served = |import: &str| host::is_refusal(import) || host::standing(import) == host::Standing::Served;
-    let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
     // A component that links is asked in earnest; of one that does not, the names must do.
     let (unserved, link_error, handler, (listens, is_timed)) = match linked {
         Ok(pre) => {
@@ -285,13 +316,10 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Result<Rep
             (Vec::new(), None, handler, (Listener::of(&pre).is_some(), Timed::of(&pre).is_some()))
         }
         Err(error) => (
-            imports.iter().filter(|import| !served(import)).cloned().collect(),
+            imports.iter().filter(|import| !is_served(import)).cloned().collect(),
             Some(cut(&format!("{error:#}"))),
-            HANDLERS.iter().find(|(export, _)| exported(export)).map(|(_, name)| *name),
-            (
-                exported("fermyon:spin/inbound-redis") || exported("spin:redis/inbound-redis@3"),
-                exported("handle-cron-event"),
-            ),
+            handler_by_name(&exports),
+            started_by_name(&exports),
         ),
     };
     let handler = handler.map(str::to_owned);

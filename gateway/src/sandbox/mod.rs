@@ -15,6 +15,7 @@ mod engine;
 mod fuel;
 mod handler;
 mod helper;
+mod imports;
 mod inside;
 mod leaving;
 mod machine;

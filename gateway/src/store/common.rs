@@ -9,6 +9,20 @@ use super::backend::Backend;
 use super::error::Result;
 use super::redis::Redis;
 
+/// Fields that one call of the server looks at.
+const SWAPS_AT_ONCE: usize = 500;
+/// The field in which a hash has how often [`Common::swap`] changed it.
+pub(crate) const SWAPPED: &str = "+";
+
+/// One field, what it is to hold before, and what afterwards; an empty text is an absent field.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Swap<'s> {
+    pub(crate) field: &'s str,
+    /// Nothing where it does not matter.
+    pub(crate) from: Option<&'s str>,
+    pub(crate) to: &'s str,
+}
+
 /// A place that all gateways on one Redis have; there is none on an embedded store.
 #[derive(Clone, Copy)]
 pub(crate) struct Common<'s> {
@@ -44,6 +58,22 @@ impl Common<'_> {
         let mut command = ::redis::cmd("HGETALL");
         command.arg(&key);
         self.store.timed(None, "common", self.redis.command(&key, &command)).await
+    }
+
+    /// Sets the fields of a hash that hold what is expected, each in one step with the look at it. What each holds then, and how
+    /// often the hash was changed this way.
+    ///
+    /// # Errors
+    /// The store's; the first chunks may be done.
+    pub(crate) async fn swap(&self, hash: &str, swaps: &[Swap<'_>]) -> Result<(Vec<String>, u64)> {
+        let key = self.key(hash);
+        let (mut held, mut count) = (Vec::new(), 0);
+        for chunk in swaps.chunks(SWAPS_AT_ONCE) {
+            let (values, now) = self.store.timed(None, "common", self.redis.swap_fields(&key, chunk)).await?;
+            held.extend(values);
+            count = now;
+        }
+        Ok((held, count))
     }
 
     pub(crate) async fn put(&self, hash: &str, field: &str, value: &str) -> Result<()> {

@@ -11,6 +11,8 @@ pub(crate) struct Spent {
     pub(crate) amount: u64,
     /// In which time one comes in.
     pub(crate) nanos_each: f64,
+    /// The most that is missing after a change of the rate.
+    pub(crate) burst: u64,
 }
 
 /// What the fleet knows after that.
@@ -38,5 +40,15 @@ impl Store {
         let Backend::Redis(redis) = &*self.home else { return Ok(None) };
         let rates = self.prefix.rates(tenant);
         self.timed(None, "share", async { redis.share_rates(&rates, gateway, spent).await.map(Some) }).await
+    }
+
+    /// Has these rates of a tenant's be full, for all gateways.
+    ///
+    /// # Errors
+    /// The store's; nothing was done then.
+    pub(crate) async fn fill_rates(&self, tenant: &TenantId, names: &[&'static str]) -> Result<()> {
+        let Backend::Redis(redis) = &*self.home else { return Ok(()) };
+        let rates = self.prefix.rates(tenant);
+        self.timed(None, "share", redis.fill_rates(&rates, names)).await
     }
 }

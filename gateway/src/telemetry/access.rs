@@ -3,6 +3,7 @@
 //!
 //! The record is shared by the response's body and by the running guest; whoever lets go last writes it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ impl Record {
             kind: fault.kind(),
             status,
             route: of.map(|of| of.route.clone()).unwrap_or_default(),
+            count: Arc::new(AtomicU64::new(1)),
         };
         let seen = of.and_then(|of| of.figures.fault(fault, seen));
         // What clients do wrong, and what nobody's tenant is asked for, would drive out what somebody can mend.

@@ -18,6 +18,8 @@ use crate::ids::{RequestId, TenantId};
 
 /// The last ones, for whoever asks why.
 const FAULTS_KEPT: usize = 20;
+/// Of a tenant, by their ids; of 100 bytes each.
+const EACH_KEPT: usize = 64;
 
 /// Of one kind and tenant, one in this time.
 const KEPT_EACH: Duration = Duration::from_secs(1);
@@ -131,6 +133,18 @@ pub(crate) struct FaultSeen {
     pub(crate) kind: &'static str,
     pub(crate) status: u16,
     pub(crate) route: String,
+    /// It and the like of it within a second.
+    pub(crate) count: Arc<AtomicU64>,
+}
+
+/// One that may not be kept as such, for whoever has its id.
+#[derive(Clone, Debug)]
+pub(crate) struct FaultLooked {
+    pub(crate) at: SystemTime,
+    pub(crate) request: RequestId,
+    pub(crate) kind: &'static str,
+    pub(crate) status: u16,
+    pub(crate) route: Box<str>,
 }
 
 /// One tenant's.
@@ -142,6 +156,8 @@ pub(crate) struct Figures {
     metrics: Arc<Metrics>,
     pub(crate) totals: Totals,
     pub(crate) faults: Last<FaultSeen>,
+    /// The last ones, each by itself.
+    pub(crate) each_fault: Last<FaultLooked>,
     /// The series, once there is something to count in them: no look at a map on the road of a request.
     answered: [OnceLock<Counter>; 5],
     duration: OnceLock<DurationMetric>,
@@ -167,6 +183,7 @@ impl Figures {
             metrics: Arc::clone(metrics),
             totals: Totals::default(),
             faults: Last::new(FAULTS_KEPT),
+            each_fault: Last::new(EACH_KEPT),
             answered: [const { OnceLock::new() }; 5],
             duration: OnceLock::new(),
             fuel: OnceLock::new(),
@@ -193,12 +210,22 @@ impl Figures {
     /// Counts it; what is to be kept of it, where the like was not kept within the last second.
     pub(super) fn fault(&self, fault: Fault, seen: impl FnOnce() -> FaultSeen) -> Option<FaultSeen> {
         self.totals.fault(fault);
+        let seen = seen();
+        self.each_fault.add(FaultLooked {
+            at: seen.at,
+            request: seen.request,
+            kind: seen.kind,
+            status: seen.status,
+            route: seen.route.clone().into(),
+        });
         let now = SystemTime::now();
         let is_new = |seen: &&FaultSeen| now.duration_since(seen.at).unwrap_or_default() < KEPT_EACH;
         // A storm of one kind must not drive out the others.
-        let is_first =
-            |kept: &VecDeque<FaultSeen>| !kept.iter().take_while(is_new).any(|seen| seen.kind == fault.kind());
-        self.faults.add_where(is_first, seen)
+        let is_first = |kept: &VecDeque<FaultSeen>| {
+            let like = kept.iter().take_while(is_new).find(|seen| seen.kind == fault.kind());
+            like.map(|like| like.count.fetch_add(1, Ordering::Relaxed)).is_none()
+        };
+        self.faults.add_where(is_first, || seen)
     }
 
     pub(crate) fn quota_refused(&self, quotum: Quotum) {

@@ -5,6 +5,7 @@
 //!
 //! Security: the file's name is a tenant's identity, whose alphabet has no `/` and no dot; control bytes are escaped.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 
+use super::shown::shown;
 use super::tenant_files::TenantFiles;
 use super::{Metrics, unix_ms};
 use crate::ids::{ComponentName, RequestId, TenantId};
@@ -102,7 +104,7 @@ fn write_lines(dir: &Path, mut lines: mpsc::Receiver<Line>, waiting: &AtomicUsiz
     }
 }
 
-/// JSON's own escapes keep a guest's control bytes from the operator's terminal.
+/// JSON's own escapes, and those of [`shown`], keep a guest's control characters from the operator's terminal.
 fn format(line: &Line) -> String {
     let value = serde_json::json!({
         "unix_ms": unix_ms(line.at),
@@ -111,5 +113,9 @@ fn format(line: &Line) -> String {
         "stream": match line.stream { Stream::Stdout => "stdout", Stream::Stderr => "stderr" },
         "text": line.text,
     });
-    format!("{value}\n")
+    let line = format!("{value}\n");
+    match shown(line.as_bytes()) {
+        Cow::Borrowed(_) => line,
+        Cow::Owned(shown) => String::from_utf8(shown).unwrap_or(line),
+    }
 }

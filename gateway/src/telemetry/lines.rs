@@ -11,6 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::shown::shown;
+
 const WAITING_MAX: usize = 8 << 20;
 /// How late a line may come at most, because it waits for others.
 const REST: Duration = Duration::from_millis(5);
@@ -84,11 +86,12 @@ impl Lines {
 /// One call is one line, as `tracing_subscriber` has it.
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let shown = shown(line);
         let mut waiting = self.0.waiting();
-        if waiting.bytes.len() + line.len() > WAITING_MAX {
+        if waiting.bytes.len() + shown.len() > WAITING_MAX {
             waiting.dropped += 1;
         } else {
-            waiting.bytes.extend_from_slice(line);
+            waiting.bytes.extend_from_slice(&shown);
         }
         if std::mem::take(&mut waiting.is_asleep) {
             drop(waiting);

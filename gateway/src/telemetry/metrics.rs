@@ -1,5 +1,6 @@
 //! Every metric, its name and its help text, in one place. Names follow Prometheus: base units, `_total` for counters.
 
+mod fields;
 mod isolation;
 mod series;
 mod store;
@@ -63,6 +64,7 @@ pub(crate) struct Metrics {
     runs_skipped: Family<OfSkipped, Counter>,
     log_lines_dropped: Counter,
     access_lines_dropped: Counter,
+    fields_dropped: Counter,
     connections_refused: Counter,
     handshakes_failed: Counter,
     certificates_issued: Counter,
@@ -130,6 +132,7 @@ impl Metrics {
             runs_skipped: Family::default(),
             log_lines_dropped: Counter::default(),
             access_lines_dropped: Counter::default(),
+            fields_dropped: Counter::default(),
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
             certificates_issued: Counter::default(),
@@ -163,6 +166,7 @@ impl Metrics {
         metrics.register_outbound();
         metrics.register_store();
         metrics.register_isolation();
+        metrics.register_fields();
         for fault in Fault::ALL {
             let _zero = metrics.faults.get_or_create(&OfFault { kind: fault.kind() });
         }

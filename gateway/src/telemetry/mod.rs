@@ -14,6 +14,7 @@ mod lines;
 mod metrics;
 mod otlp;
 mod record;
+mod shown;
 mod tasks;
 mod tenant_files;
 mod trace;
@@ -21,7 +22,7 @@ mod trace;
 pub(crate) use access_log::{
     AccessLog, Format as AccessFormat, NAMES as ACCESS_NAMES, Settings as AccessSettings, To as AccessTo,
 };
-pub(crate) use figures::{Counted, FaultSeen, Figures, Skipped};
+pub(crate) use figures::{Counted, FaultLooked, FaultSeen, Figures, Skipped};
 pub(crate) use guest_log::{GuestLogs, Line, Stream, cut_at};
 pub(crate) use last::Last;
 pub(crate) use latencies::Counts;

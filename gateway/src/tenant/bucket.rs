@@ -42,6 +42,11 @@ fn time_of(amount: u64, rate: &Rate) -> u128 {
     u128::from(amount) * rate.per.as_nanos() * TICKS / u128::from(rate.amount.max(1))
 }
 
+/// What comes in within so many ticks, rounded up.
+fn amount_of(ticks: u128, rate: &Rate) -> u128 {
+    ticks.saturating_mul(u128::from(rate.amount)).div_ceil((rate.per.as_nanos() * TICKS).max(1))
+}
+
 /// Whole seconds, rounded up, at least one.
 const fn seconds_up(nanoseconds: u64) -> u64 {
     let seconds = nanoseconds.div_ceil(1_000_000_000);
@@ -64,6 +69,8 @@ pub(crate) struct Bucket {
     burst: AtomicU64,
     /// All that was ever taken or charged here, while there was a rate.
     used: AtomicU64,
+    /// How often the rate changed, or the bucket was filled.
+    changes: AtomicU64,
 }
 
 /// A bucket as it was at a moment: what to compare with what the fleet says of it.
@@ -73,18 +80,42 @@ pub(crate) struct Seen {
     pub(super) used: u64,
     /// In which time it would have been full again.
     ahead: u64,
+    /// After how many changes of its rate.
+    changes: u64,
 }
 
 impl Bucket {
-    /// Another rate from now on. What was taken before stays taken.
-    pub(super) fn set(&self, rate: Option<Rate>) {
-        let Some(rate) = rate else {
+    /// Another rate from now on. What is missing stays missing, as an amount, and is no more than the new burst: nobody waits
+    /// at the old rate's pace. The same rate changes nothing.
+    pub(super) fn set(&self, rate: Option<Rate>, now: Moment) {
+        let old = self.rate();
+        if old == rate {
+            return;
+        }
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        let Some(new) = rate else {
             self.amount.store(0, Ordering::Relaxed);
             return;
         };
-        self.per.store(u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.burst.store(rate.burst, Ordering::Relaxed);
-        self.amount.store(rate.amount.max(1), Ordering::Relaxed);
+        self.per.store(u64::try_from(new.per.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.burst.store(new.burst, Ordering::Relaxed);
+        self.amount.store(new.amount.max(1), Ordering::Relaxed);
+        let now = u128::from(now.0) * TICKS;
+        let next = |full_at| {
+            let ahead = u128::from(full_at).saturating_sub(now);
+            // Without a rate nothing was counted.
+            let missing = old.map_or(0, |old| amount_of(ahead, &old));
+            let missing = u64::try_from(missing).unwrap_or(u64::MAX).min(new.burst);
+            Some(u64::try_from(now + time_of(missing, &new)).unwrap_or(u64::MAX))
+        };
+        // The closure always says something.
+        let _moved = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    /// Fills it.
+    pub(super) fn fill(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.full_at.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn rate(&self) -> Option<Rate> {
@@ -125,15 +156,20 @@ impl Bucket {
     /// What it was until now; nothing without a rate.
     pub(super) fn look(&self, now: Moment) -> Option<Seen> {
         self.rate()?;
+        let changes = self.changes.load(Ordering::Relaxed);
         // In this order: what is taken between the two is told to the fleet the next time.
         let used = self.used.load(Ordering::Relaxed);
         let ahead = u128::from(self.full_at.load(Ordering::Relaxed)).saturating_sub(u128::from(now.0) * TICKS);
-        Some(Seen { used, ahead: u64::try_from(ahead).unwrap_or(u64::MAX) })
+        Some(Seen { used, ahead: u64::try_from(ahead).unwrap_or(u64::MAX), changes })
     }
 
     /// Moves it to where the fleet's bucket is, which will be full in so many microseconds: by as much as they differed when
-    /// this one was looked at, so that nothing is lost of what was taken since.
+    /// this one was looked at, so that nothing is lost of what was taken since. What was told at another rate is left: the next
+    /// talk is at this one.
     pub(super) fn align(&self, seen: Seen, fleet_micros: u64, now: Moment) {
+        if seen.changes != self.changes.load(Ordering::Relaxed) {
+            return;
+        }
         let fleet = u128::from(fleet_micros) * 1000 * TICKS;
         let now = u128::from(now.0) * TICKS;
         let next = |full_at| {
@@ -212,137 +248,4 @@ impl Count {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn bucket(amount: u64, burst: u64) -> Bucket {
-        let bucket = Bucket::default();
-        bucket.set(Some(Rate { amount, per: Duration::from_secs(1), burst }));
-        bucket
-    }
-
-    #[test]
-    fn a_bucket_follows_the_fleets() {
-        let bucket = bucket(10, 10);
-        let now = Moment(5_000_000_000);
-        bucket.take(4, now).unwrap();
-        let seen = bucket.look(now).unwrap();
-        assert_eq!(seen.used, 4);
-        bucket.take(1, now).unwrap();
-        // Others took three: the fleet's bucket, without the last one here, is full in 0.7 s.
-        bucket.align(seen, 700_000, now);
-        assert_eq!(bucket.left(now), Some(2));
-        // The others' debt was less than it seemed.
-        let seen = bucket.look(now).unwrap();
-        bucket.align(seen, 100_000, now);
-        assert_eq!(bucket.left(now), Some(9));
-        // Far over: nothing is given until it is paid.
-        let seen = bucket.look(now).unwrap();
-        bucket.align(seen, 3_000_000, now);
-        assert_eq!(bucket.take(1, now), Err(Empty { retry_seconds: 3 }));
-    }
-
-    #[test]
-    fn a_burst_then_the_rate() {
-        let bucket = bucket(10, 3);
-        let at = |ms: u64| Moment(5_000_000_000 + ms * 1_000_000);
-        for _ in 0..3 {
-            bucket.take(1, at(0)).unwrap();
-        }
-        assert_eq!(bucket.take(1, at(0)), Err(Empty { retry_seconds: 1 }));
-        assert_eq!(bucket.left(at(0)), Some(0));
-        assert!(bucket.take(1, at(99)).is_err());
-        bucket.take(1, at(100)).unwrap();
-        assert!(bucket.take(2, at(200)).is_err(), "one came in");
-        assert_eq!(bucket.left(at(60_000)), Some(3), "and never more than the burst");
-        assert!(bucket.take(4, at(60_000)).is_err(), "more than the burst is never given");
-    }
-
-    #[test]
-    fn what_is_charged_afterwards_is_owed() {
-        let bucket = bucket(100, 100);
-        let at = |seconds: u64| Moment(seconds * 1_000_000_000);
-        bucket.open(at(1)).unwrap();
-        bucket.charge(600, at(1));
-        assert_eq!(bucket.open(at(1)), Err(Empty { retry_seconds: 5 }), "to pay the debt");
-        assert!(bucket.open(at(5)).is_err());
-        bucket.open(at(7)).unwrap();
-    }
-
-    #[test]
-    fn whoever_waits_for_each_comes_at_the_rate() {
-        let bucket = bucket(1000, 3);
-        let waits: Vec<u128> = (0..6).map(|_| bucket.wait(Moment(0)).as_millis()).collect();
-        assert_eq!(waits, [0, 0, 0, 1, 2, 3]);
-    }
-
-    #[test]
-    fn another_rate_forgives_nothing() {
-        let slow = bucket(1, 2);
-        slow.take(2, Moment(0)).unwrap();
-        slow.set(Some(Rate { amount: 1, per: Duration::from_secs(1), burst: 2 }));
-        assert!(slow.take(1, Moment(0)).is_err());
-        slow.set(None);
-        slow.take(1_000_000, Moment(0)).unwrap();
-    }
-
-    proptest! {
-        /// Whatever is asked for when: never more than the burst and what came in.
-        #[test]
-        fn never_more_than_the_burst_and_what_came_in(
-            rate in 1u64..100_000,
-            burst in 1u64..5_000,
-            asks in proptest::collection::vec((0u64..50_000_000, 1u64..200), 1..200),
-        ) {
-            let bucket = bucket(rate, burst);
-            let (mut now, mut given) = (1_000_000_000u64, 0u64);
-            let start = now;
-            for (wait, amount) in asks {
-                now += wait;
-                if bucket.take(amount, Moment(now)).is_ok() {
-                    given += amount;
-                }
-                let came = u128::from(rate) * u128::from(now - start) / 1_000_000_000;
-                prop_assert!(u128::from(given) <= u128::from(burst) + came + 1, "{given} of {burst} and {came}");
-            }
-        }
-
-        #[test]
-        fn a_refusal_says_when_to_come_back(rate in 1u64..1000, burst in 1u64..100, taken in 1u64..100) {
-            let bucket = bucket(rate, burst);
-            bucket.charge(taken, Moment(0));
-            if let Err(Empty { retry_seconds }) = bucket.take(1, Moment(0)) {
-                bucket.take(1, Moment(retry_seconds * 1_000_000_000)).unwrap();
-            }
-        }
-    }
-
-    /// Eight threads against one bucket and one count: the bound holds whatever they do at once.
-    #[test]
-    fn threads_together_never_get_more_than_one_would() {
-        let bucket = bucket(1, 10_000);
-        let count = Count::default();
-        count.set_max(5);
-        let given = AtomicU64::new(0);
-        let most = AtomicU64::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..20_000 {
-                        if bucket.take(1, Moment(0)).is_ok() {
-                            given.fetch_add(1, Ordering::Relaxed);
-                        }
-                        if count.add(1) {
-                            most.fetch_max(count.now(), Ordering::Relaxed);
-                            count.give_back(1);
-                        }
-                    }
-                });
-            }
-        });
-        assert_eq!(given.load(Ordering::Relaxed), 10_000);
-        assert!(most.load(Ordering::Relaxed) <= 5);
-        assert_eq!(count.now(), 0);
-    }
-}
+mod tests;

@@ -124,25 +124,26 @@ impl Ledger {
     }
 
     pub(super) fn set(self: &Arc<Self>, quota: &Quota) {
+        let now = Moment::now();
         self.weight.store(quota.weight.max(1), Ordering::Relaxed);
         self.waiting_max.store(quota.waiting, Ordering::Relaxed);
         self.in_flight.set_max(quota.in_flight.into());
         self.connections.set_max(quota.connections.into());
         self.memory.count.set_max(quota.memory);
         self.left.set_max(quota.memory / LEFT_SHARE);
-        self.requests.set(quota.requests);
-        self.fuel.set(quota.fuel);
-        self.body_bytes.set(quota.body_bytes);
-        self.storage_ops.set(quota.storage_ops);
-        self.storage_bytes.set(quota.storage_bytes);
+        self.requests.set(quota.requests, now);
+        self.fuel.set(quota.fuel, now);
+        self.body_bytes.set(quota.body_bytes, now);
+        self.storage_ops.set(quota.storage_ops, now);
+        self.storage_bytes.set(quota.storage_bytes, now);
         let space = quota.storage.unwrap_or(UNBOUNDED);
         self.space_bytes.store(space.bytes, Ordering::Relaxed);
         self.space_keys.store(space.keys, Ordering::Relaxed);
-        self.outbound.set(quota.outbound);
+        self.outbound.set(quota.outbound, now);
         Places::set(self, quota.outbound_in_flight, quota.outbound_waiting);
-        self.log_bytes.set(quota.log_bytes);
-        self.refusals.set(Some(REFUSALS));
-        self.loads.set(Some(LOADS));
+        self.log_bytes.set(quota.log_bytes, now);
+        self.refusals.set(Some(REFUSALS), now);
+        self.loads.set(Some(LOADS), now);
     }
 
     /// What it may have in the store, where that is bounded.

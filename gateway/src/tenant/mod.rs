@@ -29,7 +29,7 @@ pub(crate) use ledger::{Ledger, Limited};
 pub(crate) use memory::Reserved;
 pub(crate) use places::{Outbound, Place, WhenFull};
 pub(crate) use registry::Registry;
-pub(crate) use shared::{Look, Told};
+pub(crate) use shared::{Look, NAMES as RATE_NAMES, Told};
 pub(crate) use usage::{Held, Usage};
 
 /// Bounds of any one request.

@@ -38,7 +38,13 @@ impl Ledger {
         [requests, fuel, body_bytes, storage_ops, storage_bytes, outbound, log_bytes]
     }
 
-    /// What was used since that was told; nothing where nothing was.
+    /// Fills all of them: an operator's word.
+    pub(crate) fn fill(&self) {
+        self.rates().into_iter().for_each(Bucket::fill);
+    }
+
+    /// What was used since that was told; nothing where nothing was. Whoever has used up a rate asks all the same: another
+    /// gateway may know that there is more.
     pub(crate) fn look(&self, told: &Told, now: Moment) -> Option<Look> {
         let seen = self.rates().map(|bucket| bucket.look(now));
         let mut used = Vec::new();
@@ -46,7 +52,9 @@ impl Ledger {
             let (Some(seen), Some(rate)) = (seen, bucket.rate()) else { continue };
             used.push(Used { name, rate, amount: seen.used.wrapping_sub(before) });
         }
-        used.iter().any(|used| used.amount > 0).then_some(Look { used, seen })
+        let is_empty = |bucket: &Bucket| bucket.open(now).is_err();
+        let is_told = used.iter().any(|used| used.amount > 0) || self.rates().into_iter().any(is_empty);
+        is_told.then_some(Look { used, seen })
     }
 
     /// Moves the rates to where the fleet's are: in how many microseconds each will be full, in the order of the look.

@@ -14,7 +14,9 @@ use http_body_util::BodyExt as _;
 use crate::config::Snapshot;
 use crate::fault::Fault;
 use crate::host::{self, Asked, Told, Whom};
-use crate::http::{Exchange, Origin, RequestBody, ResponseBody, cdn_loop, clean_request, spin};
+use crate::http::{
+    Exchange, Origin, RequestBody, ResponseBody, cdn_loop, clean_request, drop_underscores, spell, spin,
+};
 use crate::request::{Road, refuse};
 use crate::response;
 use crate::route::Found;
@@ -60,7 +62,9 @@ async fn walk(
 ) -> Result<http::Response<ResponseBody>, Fault> {
     let Asked { tenant, whom, mut request, budget } = asked;
     let depth = cdn_loop::check_depth(request.headers());
-    clean_request(&mut request, Origin { address: NOBODY, is_plain: false }, record.id)?;
+    spell(&mut request)?;
+    drop_underscores(request.headers_mut());
+    clean_request(&mut request, Origin { address: NOBODY, is_plain: false, by_proxy: false }, record.id)?;
     record.tell_guest(request.headers_mut());
     if request.uri().host().is_none_or(str::is_empty) {
         *request.uri_mut() = itself(request.uri())?;

@@ -1,6 +1,7 @@
 //! What a tenant's developer does: make a project, build it, serve it here, change it.
 
 mod build;
+mod compile;
 mod dotenv;
 mod follow;
 mod project;
@@ -146,7 +147,8 @@ pub(super) fn templates(Templates::List: &Templates) -> ExitCode {
 pub(super) fn new(asked: &New) -> anyhow::Result<ExitCode> {
     let (template, name) = wanted(asked)?;
     let dir = asked.output.clone().unwrap_or_else(|| PathBuf::from(&name));
-    let made = Made { name: &name, dir: "", route: &route(asked, template)?, channel: &channel(asked, template)? };
+    let made =
+        Made { name: &name, dir: "", route: &route(asked, template, "/...")?, channel: &channel(asked, template)? };
     template.make(&dir, &made)?;
     let dir = dir.display();
     say(&format!("{dir} is a project from {}.\n\n  cd {dir}\n  tollgate build\n  tollgate up\n", template.name));
@@ -159,9 +161,18 @@ pub(super) fn add(asked: &New) -> anyhow::Result<ExitCode> {
     let project = Project::find(Path::new("."), None)?;
     let folder = asked.output.clone().unwrap_or_else(|| PathBuf::from(&name));
     let dir = folder.to_str().with_context(|| format!("{} is not UTF-8", folder.display()))?;
-    let made = Made { name: &name, dir, route: &route(asked, template)?, channel: &channel(asked, template)? };
+    let taken = project.routes()?;
+    let is_taken = |route: &str| taken.iter().any(|known| known == route);
+    // The path of everything is one component's, and a second one is asked for below its own name.
+    let free = if is_taken("/...") { format!("/{name}/...") } else { "/...".to_owned() };
+    let route = route(asked, template, &free)?;
+    if template.is_http() && is_taken(&route) {
+        bail!("{} has a component at {route} already; another path will do: --route PATH", project.manifest.display());
+    }
+    let made = Made { name: &name, dir, route: &route, channel: &channel(asked, template)? };
     template.add(&project, &made)?;
-    say(&format!("{name} is a component of {}.\n", project.manifest.display()));
+    let at = if template.is_http() { format!(" and answers {route}") } else { String::new() };
+    say(&format!("{name} is a component of {}{at}.\n", project.manifest.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -179,6 +190,8 @@ fn wanted(asked: &New) -> anyhow::Result<(&'static Template, String)> {
     let (template, name) = match (asked.words.as_slice(), &asked.template) {
         ([template, name], None) => (Some(template.clone()), Some(name.clone())),
         ([_, _], Some(_)) => bail!("the template is named twice, by a word and by --template"),
+        // A template's name alone is no project's.
+        ([word], None) if Template::named(word).is_ok() => (Some(word.clone()), None),
         ([name], template) => (template.clone(), Some(name.clone())),
         (_, template) => (template.clone(), None),
     };
@@ -188,7 +201,9 @@ fn wanted(asked: &New) -> anyhow::Result<(&'static Template, String)> {
     };
     let name = match name {
         Some(name) => name,
-        None => ask(asked, "Name", "hello")?.context("a name is wanted: tollgate new TEMPLATE NAME")?,
+        None => {
+            ask(asked, "Name", "hello")?.with_context(|| format!("a name is wanted: tollgate new {template} NAME"))?
+        }
     };
     if crate::ids::ComponentName::parse(&name).is_none() {
         bail!("{name:?} cannot be a project's name; wanted: {}", crate::ids::NAME_RULE);
@@ -196,12 +211,12 @@ fn wanted(asked: &New) -> anyhow::Result<(&'static Template, String)> {
     Ok((Template::named(&template)?, name))
 }
 
-fn route(asked: &New, template: &Template) -> anyhow::Result<String> {
+fn route(asked: &New, template: &Template, default: &str) -> anyhow::Result<String> {
     let given = match &asked.route {
-        None if template.is_http() => ask(asked, "Path that it answers", "/...")?,
+        None if template.is_http() => ask(asked, "Path that it answers", default)?,
         given => given.clone(),
     };
-    let route = given.unwrap_or_else(|| "/...".to_owned());
+    let route = given.unwrap_or_else(|| default.to_owned());
     crate::route::PathPattern::parse(&route).map_err(|error| anyhow::anyhow!("--route {route:?}: {error}"))?;
     if !is_plain(&route) {
         bail!("--route {route:?} will not do; wanted: a path without quotation marks");

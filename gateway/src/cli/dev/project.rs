@@ -67,6 +67,17 @@ impl Project {
         Ok(Self { components: components(&file, &of, profile), dir, manifest, is_tenant, id })
     }
 
+    /// The paths that components of the manifest answer; none of one that is read otherwise.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn routes(&self) -> anyhow::Result<Vec<String>> {
+        let file = read(&self.manifest)?;
+        let triggers = file.get("trigger").and_then(|trigger| trigger.get("http")).and_then(Value::as_array);
+        let route = |trigger: &Value| trigger.get("route").and_then(Value::as_str).map(str::to_owned);
+        Ok(triggers.into_iter().flatten().filter_map(route).collect())
+    }
+
     /// The folder of the manifest, which its paths start from.
     pub(super) fn base(&self) -> &Path {
         self.manifest.parent().unwrap_or(&self.dir)

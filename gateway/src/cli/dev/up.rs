@@ -1,16 +1,17 @@
 //! `tollgate up`: one project served here, as its gateway would, with what its components print.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
 use super::project::{OWN_DIR, Project};
-use super::{Up, build, dotenv, follow, note, spins, watch};
+use super::{Up, build, compile, dotenv, follow, note, spins, watch};
 use crate::cli::serve;
-use crate::config::{self, Overrides, Problem};
-use crate::gateway::Prepared;
+use crate::config::{self, Overrides, Problem, Teller};
+use crate::gateway::{Prepared, Takeover};
 
 /// What an application without a tenant's file may use: a developer looks for mistakes, and not for limits.
 const LIMITS: &str = "[limits]\nfuel = \"50G\"\nmemory = \"512MiB\"\ntime = \"60s\"\nstorage_ops = 1000\noutbound = 100\n\
@@ -46,16 +47,18 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
         is_plain: asked.https.is_none(),
         project: Some(said(&project, asked)?),
     };
-    let boot = match config::gateway(&own.join("gateway.toml"), &overrides) {
+    let mut boot = match config::gateway(&own.join("gateway.toml"), &overrides) {
         Ok(boot) => boot,
         Err(problems) => return Ok(crate::cli::tell(&problems)),
     };
-    let planned = config::tenants(&boot);
-    let mut told = planned.problems;
+    boot.listen.http.extend(both(asked, &boot.listen.http));
+    let planned = config::tenants(&boot, &BTreeMap::new());
+    let mut told = planned.problems.clone();
     let is_good = told.iter().all(Problem::is_warning);
     told.extend(planned.plans.values().flat_map(|plan| plan.notices.iter().cloned()));
+    let teller = teller(&project, &own);
     if !told.is_empty() {
-        let _failed = crate::cli::tell(&told);
+        teller.tell(&told);
     }
     if !is_good {
         return Ok(ExitCode::FAILURE);
@@ -63,6 +66,10 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
     let log = boot.state.join("logs").join(format!("{}.log", project.id));
     if asked.truncate_logs && log.exists() {
         std::fs::write(&log, "").with_context(|| format!("cannot empty {}", log.display()))?;
+    }
+    compile::compile(&boot, &planned)?;
+    if let Some(served) = &mut boot.project {
+        served.teller = teller;
     }
     if !asked.quiet {
         let whose = if asked.follow.is_empty() || asked.follow_all {
@@ -76,7 +83,7 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
         watch::start(project)?;
     }
     // What a developer's machine runs besides is worth more than this: nothing is confined.
-    serve::run(boot, false, Prepared::default())
+    serve::run(boot, Takeover::No, Prepared::default())
 }
 
 /// The address for HTTP, or with the next port that is free.
@@ -90,6 +97,28 @@ fn listen(asked: &Up) -> SocketAddr {
         address.set_port(address.port().checked_add(1).unwrap_or(0));
     }
     asked.listen
+}
+
+/// Tells a developer what is wrong, as `check` does, with paths as the project has them.
+fn teller(project: &Project, own: &Path) -> Teller {
+    let own_tenant = own.join("tenants").join(&project.id);
+    let here = std::env::current_dir().unwrap_or_default();
+    let mut prefixes: Vec<String> = Vec::new();
+    for folder in [&own_tenant, &project.dir, &here] {
+        prefixes.extend(folder.to_str().map(|folder| format!("{folder}/")));
+    }
+    Teller::new(move |problems| {
+        let shown: Vec<_> = problems.iter().map(|problem| problem.without(&prefixes)).collect();
+        let _failed = crate::cli::tell(&shown);
+    })
+}
+
+/// The other loopback address at the same port, where there is one and it is free: `localhost` is either.
+fn both(asked: &Up, listened: &[SocketAddr]) -> Option<SocketAddr> {
+    let [SocketAddr::V4(address)] = listened else { return None };
+    let other = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));
+    let is_free = || std::net::TcpListener::bind(other).is_ok();
+    (asked.https.is_none() && address.ip().is_loopback() && address.port() != 0 && is_free()).then_some(other)
 }
 
 /// What the flags, the environment and `.env` say over the project's own files.
@@ -109,6 +138,7 @@ fn said(project: &Project, asked: &Up) -> anyhow::Result<config::Project> {
         spin_variables: dotenv::variables(project.base())?,
         components: asked.component.clone(),
         key_values: asked.key_value.clone(),
+        teller: Teller::default(),
     })
 }
 
@@ -131,7 +161,7 @@ fn lay_out(project: &Project, own: &Path, asked: &Up) -> anyhow::Result<()> {
         own.join("gateway.toml"),
         format!(
             "# Made anew by each `tollgate up`.\nschema = 1\nstate = {}\n[listen]\nhttps = []\nhttp = []\n\
-             admin = \"{}\"\n[tenants]\ndir = \"tenants\"\nwatch = false\n[telemetry]\nlog = \"warn\"\n",
+             admin = \"{}\"\n[tenants]\ndir = \"tenants\"\nwatch = false\n[telemetry]\nlog = \"warn\"\nformat = \"text\"\n",
             quoted(&state)?,
             asked.admin
         ),

@@ -1,6 +1,7 @@
 //! `tollgate kv …`: one tenant's data, by the gateway that is running. Keys and values are bytes; what comes out on a line has
 //! what would not print as `\xNN`.
 
+mod answers;
 mod export;
 mod import;
 mod lines;
@@ -18,14 +19,14 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::StatusCode;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::client::Client;
 use super::tenant::{counted_text, tenant_id};
-use super::{Common, boot, runtime};
+use super::{Common, running, runtime};
+use crate::admin::Client;
 use crate::store::Text;
+use answers::{Keys, Names, Purged, Values};
 use lines::printable;
 use progress::Progress;
 
@@ -110,8 +111,14 @@ pub(super) enum Kv {
         /// Where to, as `--storage` has it
         #[arg(long, value_name = "redis://HOST:PORT|redis-cluster:URL,…|redis-sentinel:URL,…")]
         to: String,
+        /// Whose data: the name of the tenant's folder
+        #[arg(long, value_name = "ID", required_unless_present = "all")]
+        tenant: Option<String>,
+        /// Every tenant's, one after the other; those that were moved before are left as they are
+        #[arg(long, conflicts_with = "tenant")]
+        all: bool,
         #[command(flatten)]
-        of: Of,
+        common: Common,
     },
     /// Take away all that the tenant has, or one store of it, for good
     Purge {
@@ -127,7 +134,8 @@ pub(super) enum Kv {
 }
 
 impl Kv {
-    const fn of(&self) -> &Of {
+    /// Whose data, and by which gateway; nobody's in particular where it is everybody's.
+    fn of(&self) -> (Option<&str>, &Common) {
         match self {
             Self::List { of, .. }
             | Self::Get { of, .. }
@@ -136,20 +144,21 @@ impl Kv {
             | Self::Usage { of }
             | Self::Export { of, .. }
             | Self::Import { of, .. }
-            | Self::Move { of, .. }
-            | Self::Purge { of, .. } => of,
+            | Self::Purge { of, .. } => (Some(&of.tenant), &of.common),
+            Self::Move { tenant, common, .. } => (tenant.as_deref(), common),
         }
     }
 }
 
 pub(super) fn kv(what: Kv) -> anyhow::Result<ExitCode> {
-    let id = tenant_id(&what.of().tenant)?;
-    let boot = match boot(&what.of().common) {
+    let (tenant, common) = what.of();
+    let id = tenant.map(tenant_id).transpose()?;
+    let boot = match running(common) {
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };
     let client = Client::new(&boot, PATIENCE)?;
-    let mut data = Data { client, tenant: id.to_string() };
+    let mut data = Data { client, tenant: id.map(|id| id.to_string()).unwrap_or_default() };
     runtime()?.block_on(data.done(what))
 }
 
@@ -157,31 +166,6 @@ pub(super) fn kv(what: Kv) -> anyhow::Result<ExitCode> {
 struct Data {
     client: Client,
     tenant: String,
-}
-
-/// Some keys, and where to go on.
-#[derive(Deserialize)]
-struct Keys {
-    keys: Vec<Text>,
-    cursor: Option<String>,
-}
-
-/// Some of the names of what there is.
-#[derive(Deserialize)]
-struct Names {
-    stores: Vec<String>,
-    raw: Vec<Text>,
-    cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Values {
-    values: Vec<Option<Text>>,
-}
-
-#[derive(Deserialize)]
-struct Purged {
-    removed: Option<u64>,
 }
 
 impl Data {
@@ -227,6 +211,7 @@ impl Data {
             Kv::Usage { .. } => self.usage(&mut out).await?,
             Kv::Export { to, resume, .. } => self.export(to.as_deref(), resume).await?,
             Kv::Import { file, skip, .. } => self.import(file.as_deref(), skip).await?,
+            Kv::Move { to, all: true, .. } => self.move_all(&to, &mut out).await?,
             Kv::Move { to, .. } => self.move_to(&to, &mut out).await?,
             Kv::Purge { store, yes, .. } => self.purge(store, yes).await?,
         }

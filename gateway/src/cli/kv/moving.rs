@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 use super::Data;
 use super::progress::Progress;
 
+/// Tenants that are asked for at once.
+const PAGE: usize = 500;
+/// What the gateway calls its own store.
+const EMBEDDED: &str = "embedded";
 /// How often a move is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -34,6 +38,37 @@ enum Moving {
 }
 
 impl Data {
+    /// Moves everybody who is on the embedded store, one after the other. Who cannot be moved keeps nobody else from it.
+    pub(super) async fn move_all(&mut self, to: &str, out: &mut impl std::io::Write) -> anyhow::Result<()> {
+        let mut failed = Vec::new();
+        for id in self.everybody().await? {
+            let tenant = self.client.get(&format!("/v1/tenants/{id}")).await?;
+            if tenant["storage"] != EMBEDDED {
+                writeln!(out, "{id} is on Redis already")?;
+                continue;
+            }
+            self.tenant.clone_from(&id);
+            if let Err(error) = self.move_to(to, out).await {
+                failed.push(format!("{id}: {error:#}"));
+            }
+            out.flush()?;
+        }
+        anyhow::ensure!(failed.is_empty(), "not all are there:\n  {}", failed.join("\n  "));
+        Ok(())
+    }
+
+    async fn everybody(&mut self) -> anyhow::Result<Vec<String>> {
+        let mut ids = Vec::new();
+        loop {
+            let page = self.client.get(&format!("/v1/tenants?limit={PAGE}&offset={}", ids.len())).await?;
+            let rows = page["tenants"].as_array().map(Vec::as_slice).unwrap_or_default();
+            ids.extend(rows.iter().filter_map(|row| Some(row["id"].as_str()?.to_owned())));
+            if rows.len() < PAGE {
+                return Ok(ids);
+            }
+        }
+    }
+
     pub(super) async fn move_to(&mut self, to: &str, out: &mut impl std::io::Write) -> anyhow::Result<()> {
         self.ask::<Value>("move", json!({ "to": to })).await?;
         let mut progress = Progress::new("copied");

@@ -90,8 +90,10 @@ fn draw_figures(frame: &mut Frame<'_>, area: Rect, view: &View) {
         (None, true) => Span::styled("draining", Style::new().fg(Color::Yellow)),
         (None, false) => Span::styled("live", Style::new().fg(Color::Green)),
     };
-    let head =
-        format!("configuration {}  {} tenants  {} problems  ", tick["generation"], tick["tenants"], tick["problems"]);
+    let head = format!(
+        "configuration {}  {} tenants  {} problems  {} warnings  ",
+        tick["generation"], tick["tenants"], tick["problems"], tick["warnings"]
+    );
     let lines = vec![
         Line::from(vec!["tollgate top  ".bold(), head.into(), state]),
         Line::from(format!(
@@ -149,7 +151,8 @@ const fn hundredths(value: f64) -> u64 {
 
 fn draw_tenants(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let (_, _, by) = view.sort();
-    let head = ["tenant", "standing", "req/s", "5xx/s", "fuel/s", "in flight", "memory", "at most", "problems"];
+    let head =
+        ["tenant", "standing", "req/s", "5xx/s", "fuel/s", "in flight", "memory", "at most", "problems", "warnings"];
     let head = head.map(|name| if name == by { Span::from(format!("{name} ▼")).bold() } else { Span::from(name) });
     let rows = view.rows().iter().enumerate().map(|(index, row)| {
         let colour = match text(&row["standing"]) {
@@ -167,6 +170,7 @@ fn draw_tenants(frame: &mut Frame<'_>, area: Rect, view: &View) {
             bytes(&row["memory"]),
             bytes(&row["memory_max"]),
             row["problems"].to_string(),
+            row["warnings"].to_string(),
         ];
         let style = Style::new().fg(colour);
         Row::new(cells).style(if index == view.selected { style.add_modifier(Modifier::REVERSED) } else { style })
@@ -230,7 +234,8 @@ fn draw_tenant(frame: &mut Frame<'_>, area: Rect, tenant: &Value, faults: &Value
         )));
     }
     for problem in tenant["problems"].as_array().into_iter().flatten() {
-        lines.push(Line::from(text(problem)).red());
+        let line = Line::from(text(problem));
+        lines.push(if text(problem).contains("[W") { line.yellow() } else { line.red() });
     }
     frame.render_widget(Paragraph::new(lines), right);
 }

@@ -4,6 +4,7 @@
 
 mod draw;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::client::{Client, Lines};
-use super::{Common, boot, runtime};
+use super::{Common, running, runtime};
+use crate::admin::{Client, Lines};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at what does not come by itself, and between two looks at the keyboard.
@@ -107,7 +108,7 @@ impl View {
 }
 
 pub(super) fn top(common: &Common) -> anyhow::Result<ExitCode> {
-    let boot = match boot(common) {
+    let boot = match running(common) {
         Ok(boot) => boot,
         Err(code) => return Ok(code),
     };
@@ -116,6 +117,9 @@ pub(super) fn top(common: &Common) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     let mut figures = figures;
     runtime.block_on(figures.get("/v1/status"))?;
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        anyhow::bail!("top needs a terminal; `tollgate status` says the same once, and `--json` for programs");
+    }
     let mut terminal = ratatui::try_init()?;
     let shown = runtime.block_on(show(&mut terminal, figures, events));
     ratatui::restore();

@@ -7,6 +7,7 @@ use super::Takes::{
     Text, Word, Words,
 };
 use super::{Default, File, Key, Section, Takes};
+use crate::config::front_file::FIELDS_MAX;
 use crate::config::{defaults, units};
 use crate::ids::{NAME_RULE, STORE_RULE};
 use crate::store::SHARDS_MAX;
@@ -128,13 +129,14 @@ pub(super) const GATEWAY: File = File {
             key("slots", Word(&["scanned", "whole"]), Is(|| "\"scanned\"".to_owned()), "how an instance's memory and tables are put back for the next one: what the kernel says was written, or all of it, which costs each request and is done anyway where the former is not safe (docs/operators.md)"),
         ]),
         section("http", "What a client may take.", &[
-            key("head_time", Duration, time!(defaults::HEAD_TIME), "for a request's head"),
+            key("head_time", Duration, time!(defaults::HEAD_TIME), "for a request's head, from its first byte"),
             key("handshake_time", Duration, time!(defaults::HANDSHAKE_TIME), "for TLS"),
             key("body_idle", Duration, time!(defaults::BODY_IDLE), "between two pieces of a request's body, or for too little of it"),
             key("idle", Duration, time!(defaults::IDLE), "without a request"),
             key("write_stall", Duration, time!(defaults::WRITE_STALL), "in which a client takes nothing, or too little"),
             key("rate_min", Bytes, bytes!(defaults::RATE_MIN), "what a client must give of a body, or take, a second on the whole, while it is waited for"),
             key("head_bytes", Bytes, bytes!(defaults::HEAD_BYTES), "of a request's head"),
+            key("fields", Count(1, FIELDS_MAX), plain!(defaults::FIELDS), "header fields of a request; with HTTP/2 and 3, whose clients may send each cookie apart, all cookies are one"),
             key("streams", ANY, plain!(defaults::STREAMS), "of one connection of HTTP/2 or HTTP/3"),
             key("trusted_proxies", List("a network or an address"), Is(|| "[]".to_owned()), "whose X-Forwarded-For and X-Forwarded-Proto are believed"),
         ]),

@@ -1,6 +1,7 @@
 //! Where a chunked body ends (RFC 9112 §7.1), byte for byte.
 
-use super::head::{Refusal, is_value};
+use super::head::Refusal;
+use crate::http::grammar::is_value;
 
 /// What the next byte is of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

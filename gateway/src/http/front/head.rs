@@ -5,7 +5,7 @@
 
 use memchr::memchr;
 
-use super::FIELDS_MAX;
+use crate::http::grammar::{Form, form, is_token, is_value};
 
 /// Where the body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub(crate) type Refusal = &'static str;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     Malformed(Refusal),
-    /// It has too many fields; its bytes are whoever holds them to say.
-    TooManyFields,
+    /// It has too many fields, or too long a target; its bytes are whoever holds them to say.
+    TooLarge,
 }
 
 impl From<Refusal> for Refused {
@@ -37,39 +37,52 @@ impl From<Refusal> for Refused {
 pub(crate) struct Head {
     pub(crate) bytes: usize,
     pub(crate) framing: Framing,
+    /// Whether its target has bytes that have to be escapes.
+    pub(crate) is_raw: bool,
 }
 
 /// Reads one head, of which more may come: a line is read once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reader {
     /// Where the next line begins.
     at: usize,
-    /// Whether the request line was of HTTP/1.0, once it was read.
-    is_old: Option<bool>,
-    fields: usize,
+    /// The request line, once it was read.
+    line: Option<Line>,
+    /// How many more fields there may be.
+    fields_left: usize,
     said: Said,
 }
 
+/// What the request line says.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    /// Whether it is of HTTP/1.0.
+    is_old: bool,
+    is_raw: bool,
+}
+
 impl Reader {
+    pub(crate) fn new(fields_max: usize) -> Self {
+        Self { at: 0, line: None, fields_left: fields_max, said: Said::default() }
+    }
+
     /// Goes on in `bytes`, which begin as they did before; nothing where the head's end has not come.
     ///
     /// # Errors
     /// It is not well formed, says in two ways where its body ends, or is too long.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<Option<Head>, Refused> {
         while let Some(line) = self.line(bytes)? {
-            let Some(is_old) = self.is_old else {
-                self.is_old = Some(request_line(line)?);
+            let Some(first) = self.line else {
+                self.line = Some(request_line(line)?);
                 continue;
             };
             if line.is_empty() {
-                return Ok(Some(Head { bytes: self.at, framing: self.said.framing(is_old)? }));
+                let framing = self.said.framing(first.is_old)?;
+                return Ok(Some(Head { bytes: self.at, framing, is_raw: first.is_raw }));
             }
             let (name, value) = field(line)?;
             self.said.field(name, value)?;
-            self.fields += 1;
-            if self.fields > FIELDS_MAX {
-                return Err(Refused::TooManyFields);
-            }
+            self.fields_left = self.fields_left.checked_sub(1).ok_or(Refused::TooLarge)?;
         }
         Ok(None)
     }
@@ -88,25 +101,25 @@ impl Reader {
     }
 }
 
-/// Whether it is of HTTP/1.0.
-fn request_line(line: &[u8]) -> Result<bool, Refusal> {
+fn request_line(line: &[u8]) -> Result<Line, Refused> {
     const WANTED: Refusal = "the request line is not `METHOD target HTTP/1.1`";
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
     else {
-        return Err(WANTED);
+        return Err(WANTED.into());
     };
     if method.is_empty() || !method.iter().copied().all(is_token) || target.is_empty() {
-        return Err(WANTED);
+        return Err(WANTED.into());
     }
-    // A fragment is never sent (RFC 9112 §3.2).
-    if !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
-        return Err("the request target has a byte that must be percent-encoded");
-    }
-    match version {
-        b"HTTP/1.1" => Ok(false),
-        b"HTTP/1.0" => Ok(true),
-        _ => Err(WANTED),
+    let is_old = match version {
+        b"HTTP/1.1" => false,
+        b"HTTP/1.0" => true,
+        _ => return Err(WANTED.into()),
+    };
+    match form(method, target)? {
+        Form::Fine => Ok(Line { is_old, is_raw: false }),
+        Form::Raw => Ok(Line { is_old, is_raw: true }),
+        Form::Long => Err(Refused::TooLarge),
     }
 }
 
@@ -114,9 +127,9 @@ fn request_line(line: &[u8]) -> Result<bool, Refusal> {
 fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     let colon = memchr(b':', line).ok_or("a header line has no colon")?;
     let (name, value) = line.split_at(colon);
-    if name.is_empty() || !name.iter().copied().all(is_name) {
+    if name.is_empty() || !name.iter().copied().all(is_token) {
         // White space before the colon, or at the beginning of the line, is one of these.
-        return Err("a header's name has a byte other than letters, digits and !#$%&'*+-.^`|~");
+        return Err("a header's name has a byte other than letters, digits and !#$%&'*+-.^_`|~");
     }
     let value = trim(value.get(1..).unwrap_or_default());
     if !value.iter().copied().all(is_value) {
@@ -183,33 +196,16 @@ fn is_like(name: &[u8]) -> bool {
     letters().eq(*b"contentlength") || letters().eq(*b"transferencoding")
 }
 
-/// RFC 9110 §5.6.2.
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-        )
-}
-
-/// A token without the underscore, which CGI and its heirs take for a hyphen.
-pub(crate) const fn is_name(byte: u8) -> bool {
-    is_token(byte) && byte != b'_'
-}
-
-/// RFC 9110 §5.5: what can be seen, and what is beyond ASCII, and white space between.
-pub(super) const fn is_value(byte: u8) -> bool {
-    byte >= b' ' && byte != 0x7f || byte == b'\t'
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const FIELDS_MAX: usize = 100;
+
     fn told(head: &str) -> Result<Option<Head>, Refused> {
-        let whole = Reader::default().read(head.as_bytes());
+        let whole = Reader::new(FIELDS_MAX).read(head.as_bytes());
         // The same as it comes, a byte at a time.
-        let mut reader = Reader::default();
+        let mut reader = Reader::new(FIELDS_MAX);
         let slowly = (1..=head.len()).map(|end| reader.read(&head.as_bytes()[..end]));
         let slowly = slowly.take_while(|read| *read != whole).last();
         assert!(slowly.is_none_or(|read| read == Ok(None)), "{head:?}");
@@ -244,7 +240,7 @@ mod tests {
             "x: a\r\r\n",
             "x: \x0ca\r\n",
             "x: a\nb: c\r\n",
-            "a_b: c\r\n",
+            "content_length: 1\r\n",
             "no colon\r\n",
             ": empty\r\n",
             "host: y\r\n",
@@ -255,15 +251,23 @@ mod tests {
 
     #[test]
     fn a_request_line_is_three_words() {
-        for good in ["GET / HTTP/1.1", "OPTIONS * HTTP/1.0", "GET http://x/ HTTP/1.1", "M-SEARCH /%20 HTTP/1.1"] {
-            assert!(told(&format!("{good}\r\n\r\n")).is_ok_and(|head| head.is_some()), "{good}");
+        for (good, is_raw) in [
+            ("GET / HTTP/1.1", false),
+            ("OPTIONS * HTTP/1.0", false),
+            ("GET http://x/ HTTP/1.1", false),
+            ("M-SEARCH /%20 HTTP/1.1", false),
+            ("GET /\u{e4}?<\"> HTTP/1.1", true),
+        ] {
+            let head = told(&format!("{good}\r\na_b: c\r\n\r\n")).unwrap().unwrap();
+            assert_eq!(head.is_raw, is_raw, "{good}");
         }
         for bad in [
             "GET  / HTTP/1.1",
             "GET / HTTP/1.1 ",
             " GET / HTTP/1.1",
             "GET /",
-            "GET /\u{e4} HTTP/1.1",
+            "GET a HTTP/1.1",
+            "GET * HTTP/1.1",
             "GET /#a HTTP/1.1",
             "GET / HTTP/1.2",
             "GET / HTTP/2.0",
@@ -280,7 +284,9 @@ mod tests {
         );
         let many = |count| told(&format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count)));
         assert!(many(FIELDS_MAX).is_ok());
-        assert_eq!(many(FIELDS_MAX + 1), Err(Refused::TooManyFields));
+        assert_eq!(many(FIELDS_MAX + 1), Err(Refused::TooLarge));
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(70_000));
+        assert_eq!(Reader::new(FIELDS_MAX).read(long.as_bytes()), Err(Refused::TooLarge));
     }
 
     #[test]
@@ -289,6 +295,6 @@ mod tests {
         for end in 0..whole.len() {
             assert_eq!(told(&whole[..end]), Ok(None), "{end}");
         }
-        assert_eq!(told(whole), Ok(Some(Head { bytes: whole.len(), framing: Framing::Length(0) })));
+        assert_eq!(told(whole), Ok(Some(Head { bytes: whole.len(), framing: Framing::Length(0), is_raw: false })));
     }
 }

@@ -10,6 +10,7 @@ mod chunks;
 mod fuzzed;
 pub(crate) mod head;
 mod refusals;
+mod writing;
 
 use std::io;
 use std::pin::Pin;
@@ -17,10 +18,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 
-use super::FIELDS_MAX;
+use super::Settings;
+use super::grammar::percent_encoded;
 use crate::fault::Fault;
 use chunks::Chunks;
 use head::{Framing, Head, Reader, Refused};
@@ -28,10 +30,6 @@ pub(crate) use refusals::{Malformed, Refusals};
 
 /// Stands for a head that was refused.
 const INSTEAD: &[u8] = b"- / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n";
-/// What is taken from a client that still sends while we hang up: closing over unread bytes resets the connection, and then
-/// the client may never see our answer (RFC 9112 §9.6).
-const LINGER_BYTES: usize = 256 * 1024;
-const LINGER: Duration = Duration::from_secs(2);
 /// What is read at once while a head is looked for.
 const READ_BYTES: usize = 4096;
 
@@ -46,12 +44,10 @@ pub(super) struct Front<IO> {
     /// Heads that were let through.
     heads: u64,
     head_max: usize,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self::Head(Reader::default())
-    }
+    fields_max: usize,
+    head_time: Duration,
+    /// By when a head must be whole of which something has come.
+    clock: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -70,8 +66,10 @@ enum State {
 
 impl<IO> Front<IO> {
     /// `head_max` is what hyper takes of a head; `refusals` are told to the service behind it.
-    pub(super) fn new(io: IO, head_max: usize, refusals: Refusals) -> Self {
-        Self { io, held: BytesMut::new(), state: State::default(), refusals, heads: 0, head_max }
+    pub(super) fn new(io: IO, head_max: usize, settings: &Settings, refusals: Refusals) -> Self {
+        let (fields_max, head_time) = (settings.fields, settings.head_time);
+        let state = State::Head(Reader::new(fields_max));
+        Self { io, held: BytesMut::new(), state, refusals, heads: 0, head_max, fields_max, head_time, clock: None }
     }
 
     /// Looks at what is held for a whole head; whether it is known what comes next.
@@ -83,16 +81,37 @@ impl<IO> Front<IO> {
         }
         let fault = match reader.read(&self.held) {
             Ok(Some(head)) if head.bytes <= self.head_max => {
-                self.state = State::Pass(head);
+                self.state = State::Pass(if head.is_raw { self.encode(head) } else { head });
+                self.clock = None;
                 return true;
             }
             Ok(None) if self.held.len() <= self.head_max => return false,
-            Ok(_) | Err(Refused::TooManyFields) => Fault::HeadTooLarge,
+            Ok(_) | Err(Refused::TooLarge) => Fault::HeadTooLarge,
             Err(Refused::Malformed(why)) => Fault::Framing(why),
         };
-        self.refusals.refuse(self.heads, fault);
-        self.state = State::Instead(0);
+        self.refuse(fault);
         true
+    }
+
+    fn refuse(&mut self, fault: Fault) {
+        self.refusals.refuse(self.heads, fault);
+        (self.state, self.clock) = (State::Instead(0), None);
+    }
+
+    /// Puts escapes in the place of bytes that no target has, since hyper takes none of those.
+    fn encode(&mut self, head: Head) -> Head {
+        let space = |held: &BytesMut| held.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1);
+        let method = self.held.split_to(space(&self.held));
+        let target = self.held.split_to(space(&self.held));
+        let encoded = percent_encoded(&target);
+        let bytes = head.bytes + encoded.len() - target.len();
+        self.held = [&method[..], &encoded, &self.held].concat().as_slice().into();
+        Head { bytes, ..head }
+    }
+
+    /// Before the next head.
+    fn next_head(&self) -> State {
+        State::Head(Reader::new(self.fields_max))
     }
 
     /// What comes behind a head.
@@ -103,7 +122,7 @@ impl<IO> Front<IO> {
             self.held = BytesMut::new();
         }
         self.state = match framing {
-            Framing::Length(0) => State::default(),
+            Framing::Length(0) => self.next_head(),
             Framing::Length(length) => State::Body(length),
             Framing::Chunked => State::Chunked(Chunks::default()),
         };
@@ -114,8 +133,9 @@ impl<IO> Front<IO> {
     fn let_through(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = buf.filled().get(before..).unwrap_or_default();
         let mut through = 0;
-        if let Ok(Some(head)) = Reader::default().read(read)
+        if let Ok(Some(head)) = Reader::new(self.fields_max).read(read)
             && head.bytes <= self.head_max
+            && !head.is_raw
         {
             self.behind(head.framing);
             through = head.bytes;
@@ -124,7 +144,7 @@ impl<IO> Front<IO> {
                 through += here;
                 *left -= here as u64;
                 if *left == 0 {
-                    self.state = State::default();
+                    self.state = self.next_head();
                 }
             }
         }
@@ -169,7 +189,7 @@ impl<IO: AsyncRead + Unpin> Front<IO> {
         };
         *left -= count as u64;
         if *left == 0 {
-            self.state = State::default();
+            self.state = self.next_head();
         }
         Poll::Ready(Ok(()))
     }
@@ -185,7 +205,7 @@ impl<IO: AsyncRead + Unpin> Front<IO> {
         let is_end = *chunks == Chunks::End;
         hand_out(&mut self.held, buf, count);
         if is_end {
-            self.state = State::default();
+            self.state = self.next_head();
         }
         Poll::Ready(Ok(()))
     }
@@ -227,13 +247,24 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Front<IO> {
                     }
                 }
                 State::Head(_) => {
-                    if this.look() {
+                    // Of an empty line nothing is left.
+                    if this.look() || this.held.is_empty() {
                         continue;
                     }
-                    if !ready!(this.poll_hold(cx))? {
-                        // The client has gone; hyper says what that means for what came of a head.
-                        hand_out(&mut this.held, buf, usize::MAX);
-                        return Poll::Ready(Ok(()));
+                    match this.poll_hold(cx)? {
+                        Poll::Ready(true) => {}
+                        Poll::Ready(false) => {
+                            // The client has gone; hyper says what that means for what came of a head.
+                            hand_out(&mut this.held, buf, usize::MAX);
+                            return Poll::Ready(Ok(()));
+                        }
+                        Poll::Pending => {
+                            // From the head's first bytes on: a connection may be idle for longer.
+                            let time = this.head_time;
+                            let clock = this.clock.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+                            ready!(clock.as_mut().poll(cx));
+                            this.refuse(Fault::HeadTimeout);
+                        }
                     }
                 }
                 State::Pass(head) => {
@@ -260,39 +291,5 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Front<IO> {
                 State::Linger(..) => return Poll::Ready(Ok(())),
             }
         }
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Front<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
-        if matches!(&this.state, State::Head(_)) && this.held.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        if !matches!(this.state, State::Linger(..)) {
-            this.state = State::Linger(LINGER_BYTES, Box::pin(tokio::time::sleep(LINGER)));
-        }
-        this.poll_linger(cx).map(Ok)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }

@@ -1,18 +1,23 @@
 //! A request's body as it comes over HTTP/3.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use futures_util::FutureExt as _;
+use h3::error::Code;
 use h3::server::RequestStream;
 use http_body::{Body, Frame, SizeHint};
 
-use super::bounded::Receiving;
+use super::reader::Notes;
+use super::receiving::Receiving;
 
 /// Invariant: it has the bytes that `Content-Length` says, or it breaks off (RFC 9114 §4.1.2).
 pub(crate) struct QuicBody {
     stream: RequestStream<Receiving, Bytes>,
+    notes: Arc<Notes>,
     /// Bytes that are still to come, where they are known.
     left: Option<u64>,
     /// What was there at once: a frame, or the end.
@@ -33,8 +38,8 @@ pub(crate) struct Broken;
 
 impl QuicBody {
     /// Looks whether there is any, since the end of most requests comes with their head.
-    pub(super) fn new(stream: RequestStream<Receiving, Bytes>, length: Option<u64>) -> Self {
-        let mut body = Self { stream, left: length, first: None, at: Part::Data };
+    pub(super) fn new(stream: RequestStream<Receiving, Bytes>, length: Option<u64>, notes: Arc<Notes>) -> Self {
+        let mut body = Self { stream, notes, left: length, first: None, at: Part::Data };
         body.first = body.next().now_or_never();
         if matches!(body.first, Some(None)) {
             body.at = Part::End;
@@ -53,15 +58,15 @@ impl QuicBody {
                 Ok(Some(bytes)) => {
                     if let Some(left) = &mut self.left {
                         let Some(less) = left.checked_sub(bytes.len() as u64) else {
-                            self.at = Part::End;
-                            return Poll::Ready(Some(Err(Broken)));
+                            return Poll::Ready(Some(Err(self.is_malformed())));
                         };
                         *left = less;
                     }
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
                 Ok(None) if self.left.is_none_or(|left| left == 0) => self.at = Part::Trailers,
-                Ok(None) | Err(_) => {
+                Ok(None) => return Poll::Ready(Some(Err(self.is_malformed()))),
+                Err(_) => {
                     self.at = Part::End;
                     return Poll::Ready(Some(Err(Broken)));
                 }
@@ -78,6 +83,14 @@ impl QuicBody {
         }
         Poll::Ready(None)
     }
+
+    /// It is not as long as it says.
+    fn is_malformed(&mut self) -> Broken {
+        self.at = Part::End;
+        self.notes.malform();
+        self.stream.stop_sending(Code::H3_MESSAGE_ERROR);
+        Broken
+    }
 }
 
 impl Body for QuicBody {
@@ -85,10 +98,15 @@ impl Body for QuicBody {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(first),
-            None => self.poll_next(cx),
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(first);
         }
+        let polled = self.poll_next(cx);
+        if polled.is_pending() && self.notes.expects.swap(false, Ordering::AcqRel) {
+            // The guest reads, and the client waits for that.
+            self.notes.wanted.notify_one();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,5 +1,6 @@
-//! QUIC as h3 wants it, by quinn; and more than h3-quinn does: what comes is read under a bound, a response that was not
-//! finished is reset and never looks finished, and whoever answers learns when the client has all of it, or wants no more.
+//! QUIC as h3 wants it, by quinn; and more than h3-quinn does: what comes is read before h3 has it ([`super::reader`],
+//! [`super::control`]), a response that was not finished is reset and never looks finished, and whoever answers learns when the
+//! client has all of it, or wants no more.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -7,41 +8,42 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use h3::error::Code;
 use h3::quic::{
     BidiStream, Connection, ConnectionErrorIncoming, OpenStreams, RecvStream, SendStream, StreamErrorIncoming,
     StreamId, WriteBuf,
 };
-use quinn::{ConnectionError, ReadError, StoppedError, VarInt, WriteError};
-use tokio_util::io::poll_read_buf;
+use quinn::{ConnectionError, StoppedError, VarInt, WriteError};
 
-use super::frames::{Bound, Frames};
-
-/// Bytes that a stream of control may have in the life of its connection: of settings, and of priorities of requests.
-const CONTROL_BYTES_MAX: u64 = 256 << 10;
-/// Read at once.
-const READ_BYTES: usize = 16 << 10;
+use super::control::Control;
+use super::frames::Broken;
+use super::reader::{Notes, Reader};
+use super::receiving::{Reads, Receiving};
+use super::unidirectional::Unidirectional;
 
 type Waiting<T> = Pin<Box<dyn Future<Output = Result<T, ConnectionError>> + Send + Sync>>;
 /// Resolves when the client has all of a response that was finished (nothing), or wants no more of it (a code).
 pub(super) type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
 
-/// Of the requests that were accepted, in their order.
+/// Of the requests that were accepted, in their order: what is known of them beside what h3 says.
 #[derive(Clone, Default)]
-pub(super) struct Accepted(Arc<Mutex<VecDeque<(u64, Stopped)>>>);
+pub(super) struct Accepted(Arc<Mutex<VecDeque<Waits>>>);
+
+/// The number of a stream, and what h3 does not say of it.
+type Waits = (u64, Stopped, Arc<Notes>);
 
 impl Accepted {
-    fn put(&self, id: u64, stopped: Stopped) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back((id, stopped));
+    fn put(&self, id: u64, stopped: Stopped, notes: Arc<Notes>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back((id, stopped, notes));
     }
 
     /// That of this one; those before it were turned away by h3.
-    pub(super) fn take(&self, id: StreamId) -> Option<Stopped> {
+    pub(super) fn take(&self, id: StreamId) -> Option<(Stopped, Arc<Notes>)> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((first, stopped)) = all.pop_front() {
+        while let Some((first, stopped, notes)) = all.pop_front() {
             if first == id.into_inner() {
-                return Some(stopped);
+                return Some((stopped, notes));
             }
         }
         None
@@ -51,22 +53,30 @@ impl Accepted {
 /// A connection.
 pub(super) struct Bounded {
     connection: quinn::Connection,
-    frame_max: u64,
+    head_max: u64,
     accepted: Accepted,
     accept_request: Option<Waiting<(quinn::SendStream, quinn::RecvStream)>>,
     accept_control: Option<Waiting<quinn::RecvStream>>,
+    unidirectional: Unidirectional,
     opener: Opener,
 }
 
 impl Bounded {
-    /// No frame that is kept is longer than `frame_max` bytes.
-    pub(super) fn new(connection: quinn::Connection, frame_max: u64) -> (Self, Accepted) {
-        let accepted = Accepted::default();
+    /// A head has `head_max` bytes at the most, and a frame that is kept twice as many.
+    pub(super) fn new(connection: quinn::Connection, head_max: u64) -> (Self, Accepted) {
+        let (accepted, unidirectional) = (Accepted::default(), Unidirectional::default());
         let opener = Opener { connection: connection.clone(), opening: None };
         let (accept_request, accept_control) = (None, None);
         let kept = accepted.clone();
-        (Self { connection, frame_max, accepted, accept_request, accept_control, opener }, kept)
+        (Self { connection, head_max, accepted, accept_request, accept_control, unidirectional, opener }, kept)
     }
+}
+
+/// Ends the connection, with the code that is right; h3 would end it with one of its own, which comes too late.
+pub(super) fn close(connection: &quinn::Connection, broken: Broken) -> ConnectionErrorIncoming {
+    let Broken(code, why) = broken;
+    connection.close(VarInt::from_u64(code.value()).unwrap_or(VarInt::MAX), why.as_bytes());
+    ConnectionErrorIncoming::InternalError(why.to_owned())
 }
 
 /// Polls what is waited for, beginning to where nothing is.
@@ -90,8 +100,13 @@ impl<B: Buf> Connection<B> for Bounded {
             let connection = connection.clone();
             Box::pin(async move { connection.accept_uni().await })
         };
-        let stream = ready!(poll(&mut self.accept_control, cx, begin))?;
-        Poll::Ready(Ok(Receiving { stream, bound: Bound::Control(CONTROL_BYTES_MAX) }))
+        while let Poll::Ready(stream) = poll(&mut self.accept_control, cx, begin) {
+            self.unidirectional.begin(stream?);
+        }
+        let control = ready!(self.unidirectional.poll(cx)).map_err(|broken| close(&self.connection, broken))?;
+        let (stream, first) = control;
+        let (connection, reads) = (self.connection.clone(), Reads::Control(Control::default()));
+        Poll::Ready(Ok(Receiving::new(stream, connection, reads, Some(first))))
     }
 
     fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Both<B>, ConnectionErrorIncoming>> {
@@ -101,9 +116,12 @@ impl<B: Buf> Connection<B> for Bounded {
             Box::pin(async move { connection.accept_bi().await })
         };
         let (send, stream) = ready!(poll(&mut self.accept_request, cx, begin))?;
-        self.accepted.put(VarInt::from(send.id()).into_inner(), Box::pin(send.stopped()));
-        let bound = Bound::Request(Frames::new(self.frame_max));
-        Poll::Ready(Ok(Both { send: Sending::new(send), receive: Receiving { stream, bound } }))
+        let notes = Arc::<Notes>::default();
+        let reader = Reader::new(self.head_max.saturating_mul(2), self.head_max, Arc::clone(&notes));
+        self.accepted.put(VarInt::from(send.id()).into_inner(), Box::pin(send.stopped()), Arc::clone(&notes));
+        let (connection, reads) = (self.connection.clone(), Reads::Request(reader));
+        let receive = Receiving::new(stream, connection, reads, None);
+        Poll::Ready(Ok(Both { send: Sending::new(send, Some(notes)), receive }))
     }
 
     fn opener(&self) -> Opener {
@@ -151,7 +169,7 @@ impl<B: Buf> OpenStreams<B> for Opener {
         };
         let opened = ready!(poll(&mut self.opening, cx, begin));
         let failed = |connection_error| StreamErrorIncoming::ConnectionErrorIncoming { connection_error };
-        Poll::Ready(opened.map(Sending::new).map_err(failed))
+        Poll::Ready(opened.map(|stream| Sending::new(stream, None)).map_err(failed))
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
@@ -165,46 +183,18 @@ pub(super) struct Both<B: Buf> {
     receive: Receiving,
 }
 
-/// What a client sends on a stream.
-pub(super) struct Receiving {
-    stream: quinn::RecvStream,
-    bound: Bound,
-}
-
-impl RecvStream for Receiving {
-    type Buf = Bytes;
-
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        let mut read = BytesMut::with_capacity(READ_BYTES);
-        let bytes = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut read)).map_err(of_reading)?;
-        if bytes == 0 {
-            return Poll::Ready(Ok(None));
-        }
-        // Of the connection: nothing of such a client is worth having.
-        self.bound.pass(&read).map_err(|excess| internal(excess.to_string()))?;
-        Poll::Ready(Ok(Some(read.freeze())))
-    }
-
-    fn stop_sending(&mut self, error_code: u64) {
-        // It may have ended.
-        let _ended = self.stream.stop(VarInt::from_u64(error_code).unwrap_or(VarInt::MAX));
-    }
-
-    fn recv_id(&self) -> StreamId {
-        stream_id(self.stream.id())
-    }
-}
-
 /// What is sent on a stream.
 pub(super) struct Sending<B: Buf> {
     stream: quinn::SendStream,
     writing: Option<WriteBuf<B>>,
     is_finished: bool,
+    /// Where it is a request's.
+    notes: Option<Arc<Notes>>,
 }
 
 impl<B: Buf> Sending<B> {
-    const fn new(stream: quinn::SendStream) -> Self {
-        Self { stream, writing: None, is_finished: false }
+    const fn new(stream: quinn::SendStream, notes: Option<Arc<Notes>>) -> Self {
+        Self { stream, writing: None, is_finished: false, notes }
     }
 }
 
@@ -212,7 +202,9 @@ impl<B: Buf> Drop for Sending<B> {
     fn drop(&mut self) {
         // Else quinn would finish it, and the client take it for whole.
         if !self.is_finished {
-            self.reset(Code::H3_INTERNAL_ERROR.value());
+            let is_malformed = self.notes.as_ref().is_some_and(|notes| notes.is_malformed());
+            let code = if is_malformed { Code::H3_MESSAGE_ERROR } else { Code::H3_INTERNAL_ERROR };
+            self.reset(code.value());
         }
     }
 }
@@ -299,7 +291,7 @@ impl<B: Buf> BidiStream<B> for Both<B> {
 }
 
 #[expect(clippy::expect_used, reason = "both kinds of id are what is below 2^62, and there is no other maker")]
-fn stream_id(id: quinn::StreamId) -> StreamId {
+pub(super) fn stream_id(id: quinn::StreamId) -> StreamId {
     StreamId::try_from(VarInt::from(id).into_inner()).expect("an id of a stream is one")
 }
 
@@ -308,7 +300,7 @@ fn internal(why: String) -> StreamErrorIncoming {
     StreamErrorIncoming::ConnectionErrorIncoming { connection_error }
 }
 
-fn of_connection(error: ConnectionError) -> ConnectionErrorIncoming {
+pub(super) fn of_connection(error: ConnectionError) -> ConnectionErrorIncoming {
     match error {
         ConnectionError::ApplicationClosed(closed) => {
             ConnectionErrorIncoming::ApplicationClose { error_code: closed.error_code.into_inner() }
@@ -320,17 +312,6 @@ fn of_connection(error: ConnectionError) -> ConnectionErrorIncoming {
         | ConnectionError::Reset
         | ConnectionError::LocallyClosed
         | ConnectionError::CidsExhausted) => ConnectionErrorIncoming::Undefined(Arc::new(other)),
-    }
-}
-
-fn of_reading(error: std::io::Error) -> StreamErrorIncoming {
-    match error.downcast::<ReadError>() {
-        Ok(ReadError::Reset(code)) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
-        Ok(ReadError::ConnectionLost(error)) => {
-            StreamErrorIncoming::ConnectionErrorIncoming { connection_error: of_connection(error) }
-        }
-        Ok(other) => StreamErrorIncoming::Unknown(Box::new(other)),
-        Err(error) => StreamErrorIncoming::Unknown(Box::new(error)),
     }
 }
 

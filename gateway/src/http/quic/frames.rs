@@ -1,96 +1,62 @@
-//! Reads along what a client sends on a QUIC stream (RFC 9114 §7.1): h3 keeps every frame but DATA whole before it looks at
-//! it, however long it says it is, and passes over unknown ones without end.
-//!
-//! Limit: a frame that is kept is as long as a head may be; of frames that carry nothing a stream has few.
+//! Frames as HTTP/3 has them (RFC 9114 §7.1), byte by byte, and what it means to break off.
 
-/// The most frames on one stream that are no DATA, and the most DATA frames that are empty.
-const FRAMES_MAX: u32 = 64;
-const DATA: u64 = 0;
+use h3::error::Code;
 
-/// Why a stream is not read on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Excess {
-    #[error("a frame of {0} bytes")]
-    Long(u64),
-    #[error("too many frames that carry nothing")]
-    Frames,
-    #[error("too many bytes on a stream that is for control")]
-    Control,
+pub(super) const DATA: u64 = 0x0;
+pub(super) const HEADERS: u64 = 0x1;
+pub(super) const CANCEL_PUSH: u64 = 0x3;
+pub(super) const SETTINGS: u64 = 0x4;
+pub(super) const PUSH_PROMISE: u64 = 0x5;
+pub(super) const GOAWAY: u64 = 0x7;
+pub(super) const MAX_PUSH_ID: u64 = 0xd;
+/// Frames of HTTP/2 that HTTP/3 has not, and that are nobody's to use (§7.2.8).
+pub(super) const RESERVED: [u64; 4] = [0x2, 0x6, 0x8, 0x9];
+
+/// Why a stream, or its connection, is not read on: a code of §8.1 or of RFC 9204 §6, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Broken(pub(super) Code, pub(super) &'static str);
+
+/// What a frame says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) kind: u64,
+    pub(super) length: u64,
 }
 
-/// What may come on a stream.
-#[derive(Debug)]
-pub(super) enum Bound {
-    /// Of a request.
-    Request(Frames),
-    /// Of control, or for what nobody knows: so many bytes more.
-    Control(u64),
-}
-
-impl Bound {
-    pub(super) fn pass(&mut self, bytes: &[u8]) -> Result<(), Excess> {
-        match self {
-            Self::Request(frames) => frames.pass(bytes),
-            Self::Control(left) => {
-                *left = left.checked_sub(bytes.len() as u64).ok_or(Excess::Control)?;
-                Ok(())
-            }
-        }
-    }
-}
-
-/// Where in a request's stream we are.
-#[derive(Debug)]
-pub(super) struct Frames {
-    length_max: u64,
-    /// Bytes of the payload that we are in.
-    skip: u64,
-    kind: Option<u64>,
+/// Reads headers of frames.
+#[derive(Debug, Default)]
+pub(super) struct Headers {
     number: Varint,
-    count: u32,
+    kind: Option<u64>,
 }
 
-impl Frames {
-    pub(super) fn new(length_max: u64) -> Self {
-        Self { length_max, skip: 0, kind: None, number: Varint::default(), count: 0 }
-    }
-
-    fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Excess> {
-        loop {
-            let skipped = self.skip.min(bytes.len() as u64);
-            self.skip -= skipped;
-            bytes = bytes.get(usize::try_from(skipped).unwrap_or(usize::MAX)..).unwrap_or_default();
-            let Some((first, rest)) = bytes.split_first() else { return Ok(()) };
-            bytes = rest;
-            let Some(number) = self.number.push(*first) else { continue };
-            let Some(kind) = self.kind.take() else {
+impl Headers {
+    pub(super) fn push(&mut self, byte: u8) -> Option<Header> {
+        let number = self.number.push(byte)?;
+        match self.kind.take() {
+            Some(kind) => Some(Header { kind, length: number }),
+            None => {
                 self.kind = Some(number);
-                continue;
-            };
-            self.skip = number;
-            if kind == DATA && number > 0 {
-                continue;
-            }
-            self.count += 1;
-            if self.count > FRAMES_MAX {
-                return Err(Excess::Frames);
-            }
-            if number > self.length_max {
-                return Err(Excess::Long(number));
+                None
             }
         }
+    }
+
+    /// Whether no header has begun.
+    pub(super) const fn is_between(&self) -> bool {
+        self.kind.is_none() && self.number.left == 0
     }
 }
 
 /// A number of variable length (RFC 9000 §16), byte by byte.
 #[derive(Debug, Default)]
-struct Varint {
+pub(super) struct Varint {
     value: u64,
     left: u32,
 }
 
 impl Varint {
-    fn push(&mut self, byte: u8) -> Option<u64> {
+    pub(super) fn push(&mut self, byte: u8) -> Option<u64> {
         if self.left == 0 {
             (self.value, self.left) = (u64::from(byte & 0x3f), 1 << (byte >> 6));
         } else {
@@ -99,43 +65,49 @@ impl Varint {
         self.left -= 1;
         (self.left == 0).then_some(self.value)
     }
+
+    /// All numbers of a payload; nothing where the last one is cut off.
+    pub(super) fn all(bytes: &[u8]) -> Option<Vec<u64>> {
+        let mut number = Self::default();
+        let numbers = bytes.iter().filter_map(|byte| number.push(*byte)).collect();
+        (number.left == 0).then_some(numbers)
+    }
+}
+
+/// One of them as it is sent.
+pub(super) fn varint(out: &mut Vec<u8>, number: u64) {
+    let bytes = number.to_be_bytes();
+    let (mark, from) = match number {
+        0..=0x3f => (0, 7),
+        0x40..=0x3fff => (0x40, 6),
+        0x4000..=0x3fff_ffff => (0x80, 4),
+        _ => (0xc0, 0),
+    };
+    let begin = out.len();
+    out.extend_from_slice(bytes.get(from..).unwrap_or_default());
+    if let Some(first) = out.get_mut(begin) {
+        *first |= mark;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pass(pieces: &[&[u8]]) -> Result<(), Excess> {
-        let mut bound = Bound::Request(Frames::new(1000));
-        pieces.iter().try_for_each(|piece| bound.pass(piece))
-    }
-
     #[test]
-    fn data_may_be_long_and_nothing_else() {
-        // HEADERS of 3 bytes, then DATA of 2^30 - 1.
-        let head = [1, 3, 9, 9, 9, 0, 0xbf, 0xff, 0xff, 0xff];
-        assert_eq!(pass(&[&head]), Ok(()));
-        let single: Vec<&[u8]> = head.chunks(1).collect();
-        assert_eq!(pass(&single), Ok(()));
-        assert_eq!(pass(&[&[1, 0x43, 0xe8]]), Ok(()), "1000 bytes");
-        assert_eq!(pass(&[&[1, 0x43, 0xe9]]), Err(Excess::Long(1001)));
-        assert_eq!(pass(&[&[0x40, 0x21, 0x43, 0xe9]]), Err(Excess::Long(1001)), "one that nobody knows");
-        let long = [1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
-        assert_eq!(pass(&[&long]), Err(Excess::Long((1 << 62) - 1)));
-    }
-
-    #[test]
-    fn frames_that_carry_nothing_are_few() {
-        assert_eq!(pass(&[&[0, 0].repeat(64)]), Ok(()));
-        assert_eq!(pass(&[&[0, 0].repeat(65)]), Err(Excess::Frames));
-        assert_eq!(pass(&[&[0x21, 1, 7].repeat(65)]), Err(Excess::Frames));
-        assert_eq!(pass(&[&[0, 1, 7].repeat(6500)]), Ok(()));
-    }
-
-    #[test]
-    fn control_ends_at_its_bytes() {
-        let mut bound = Bound::Control(10);
-        assert_eq!(bound.pass(&[0; 10]), Ok(()));
-        assert_eq!(bound.pass(&[0]), Err(Excess::Control));
+    fn numbers_and_headers_are_read_as_they_are_written() {
+        for number in [0, 63, 64, 16_383, 16_384, (1 << 30) - 1, 1 << 30, (1 << 62) - 1] {
+            let mut out = Vec::new();
+            varint(&mut out, number);
+            assert_eq!(Varint::all(&out), Some(vec![number]));
+            assert_eq!(Varint::all(&out[..out.len() - 1]).unwrap_or_default(), [0; 0], "{number}");
+        }
+        let mut headers = Headers::default();
+        let read: Vec<_> =
+            [0x01, 0x43, 0xe8, 0x40, 0x21, 0x00].map(|byte| headers.push(byte)).into_iter().flatten().collect();
+        assert_eq!(read, [Header { kind: 1, length: 1000 }, Header { kind: 0x21, length: 0 }]);
+        assert!(headers.is_between());
+        headers.push(0x40);
+        assert!(!headers.is_between());
     }
 }

@@ -5,10 +5,15 @@
 
 mod body;
 mod bounded;
+mod control;
 mod frames;
+mod reader;
+mod receiving;
 mod spent;
+mod unidirectional;
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,8 +21,8 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use h3::error::Code;
 use h3::server::{RequestResolver, RequestStream};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::header::{CONTENT_LENGTH, DATE};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
@@ -28,11 +33,12 @@ use super::idle::{self, Activity, Busy};
 use super::pace::Pace;
 use super::{Settings, panicked};
 use crate::deadline::Deadline;
-use crate::fault::Fault;
 use crate::telemetry::Tasks;
 
 pub(crate) use body::QuicBody;
-use bounded::{Bounded, Receiving, Sending, Stopped};
+use bounded::{Bounded, Sending, Stopped};
+use reader::Notes;
+use receiving::Receiving;
 use spent::Spent;
 
 type Sender = RequestStream<Sending<Bytes>, Bytes>;
@@ -48,15 +54,6 @@ const SEND_WINDOW: u64 = 1 << 20;
 const PIECE_BYTES: usize = 16 << 10;
 /// While a guest thinks, the client must not take the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-/// Headers of HTTP/1.1's connections, which make a request malformed (RFC 9114 §4.2).
-const OF_CONNECTIONS: [HeaderName; 5] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 
 /// What QUIC may take and keep for one client.
 pub(crate) fn transport(settings: &Settings) -> TransportConfig {
@@ -86,10 +83,8 @@ pub(crate) async fn serve_quic<S, F>(
 {
     let activity = Activity::new(None);
     let mut builder = h3::server::builder();
-    // Twice what may be, so that most of who is over it are told; h3 only hangs up.
-    let readable = settings.head_bytes.saturating_mul(2);
-    builder.max_field_section_size(readable).send_grease(false);
-    let (bounded, accepted) = Bounded::new(connection.clone(), readable);
+    builder.max_field_section_size(settings.head_bytes).send_grease(false);
+    let (bounded, accepted) = Bounded::new(connection.clone(), settings.head_bytes);
     let built = builder.build(bounded);
     let Ok(Ok(mut requests)) = Deadline::after(settings.handshake_time).run(built).await else { return };
     let settings = Arc::new(settings.clone());
@@ -111,11 +106,11 @@ pub(crate) async fn serve_quic<S, F>(
                 return;
             }
             Ok(Some(resolver)) => {
-                let Some(stopped) = accepted.take(resolver.frame_stream.id()) else { return };
+                let Some((stopped, notes)) = accepted.take(resolver.frame_stream.id()) else { return };
                 let (busy, exchange) = (activity.enter(), Exchange::new(Some(Arc::clone(&client))));
                 let (settings, service, spent) = (Arc::clone(&settings), service.clone(), Arc::clone(&spent));
                 tasks.spawn(async move {
-                    one(resolver, stopped, &settings, service, (&spent, busy, exchange)).await;
+                    one(resolver, (stopped, notes), &settings, service, (&spent, busy, exchange)).await;
                 });
             }
             Ok(None) if ends => return,
@@ -142,7 +137,7 @@ fn code(code: Code) -> VarInt {
 /// One request, until the client has the last byte of its response, or wants no more of it.
 async fn one<S, F>(
     resolver: RequestResolver<Bounded, Bytes>,
-    mut stopped: Stopped,
+    (mut stopped, notes): (Stopped, Arc<Notes>),
     settings: &Settings,
     service: S,
     (spent, busy, exchange): (&Spent, Busy, Arc<Exchange>),
@@ -157,8 +152,8 @@ async fn one<S, F>(
     let (mut sender, receiver) = stream.split();
     let request = request.map(|()| receiver);
     let answered = {
-        let answering = answer(request, &mut sender, settings, service, (busy, Arc::clone(&exchange)));
-        let mut answering = std::pin::pin!(AssertUnwindSafe(answering).catch_unwind());
+        let answering = answer(request, &notes, &mut sender, settings, service, (busy, Arc::clone(&exchange)));
+        let mut answering = pin!(AssertUnwindSafe(answering).catch_unwind());
         let unanswered = Unanswered::new(&exchange);
         let answered = tokio::select! {
             answered = &mut answering => answered,
@@ -176,7 +171,8 @@ async fn one<S, F>(
         Ok(Ok(())) => {
             let _had = Deadline::after(settings.write_stall).run(stopped).await;
         }
-        // The client is gone, or took too little.
+        // The request was none (RFC 9114 §4.1.2), or the client is gone, or took too little.
+        Ok(Err(Cut)) if notes.is_malformed() => sender.stop_stream(Code::H3_MESSAGE_ERROR),
         Ok(Err(Cut)) => sender.stop_stream(Code::H3_INTERNAL_ERROR),
         // The stream is reset: its head may have left already, so that nothing is to be said but to us.
         Err(panic) => drop(panicked(panic)),
@@ -185,6 +181,7 @@ async fn one<S, F>(
 
 async fn answer<S, F>(
     request: Request<RequestStream<Receiving, Bytes>>,
+    notes: &Arc<Notes>,
     sender: &mut Sender,
     settings: &Settings,
     service: S,
@@ -195,22 +192,45 @@ where
     F: Future<Output = Response<ResponseBody>>,
 {
     let (mut head, receiver) = request.into_parts();
-    let length = length(&head.headers);
-    if section_bytes(&head) > settings.head_bytes {
-        head.extensions.insert(Malformed(Fault::HeadTooLarge));
-    } else if length.is_err() || OF_CONNECTIONS.iter().any(|name| head.headers.contains_key(name)) {
-        head.extensions.insert(Malformed(Fault::BadRequest));
+    if let Some(fault) = notes.refused() {
+        head.extensions.insert(Malformed(fault));
     }
-    let body = QuicBody::new(receiver, length.unwrap_or_default());
-    let response = service(Request::from_parts(head, body), Arc::clone(&exchange)).await;
+    // One number, or nothing (`reader`).
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let body = QuicBody::new(receiver, length, Arc::clone(notes));
+    let mut answered = pin!(service(Request::from_parts(head, body), Arc::clone(&exchange)));
+    let response = tokio::select! {
+        response = &mut answered => response,
+        () = notes.wanted.notified() => {
+            // A client that is gone is seen when it is answered.
+            let _sent = sender.send_response(continued()).await;
+            answered.await
+        }
+    };
+    // What is malformed was answered for the record's sake.
+    if notes.is_malformed() {
+        return Err(Cut);
+    }
     let response = response.map(|body| busy.until_end_of(body, exchange));
-    send(sender, response, settings).await
+    send(sender, response, settings, notes).await
+}
+
+/// To a client that waits with its body until the guest reads it (RFC 9110 §10.1.1).
+fn continued() -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::CONTINUE;
+    response
 }
 
 /// Nothing more can be sent, and what was sent is not whole.
 struct Cut;
 
-async fn send(sender: &mut Sender, response: Response<ResponseBody>, settings: &Settings) -> Result<(), Cut> {
+async fn send(
+    sender: &mut Sender,
+    response: Response<ResponseBody>,
+    settings: &Settings,
+    notes: &Notes,
+) -> Result<(), Cut> {
     let (mut head, mut body) = response.into_parts();
     if !head.headers.contains_key(DATE)
         && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
@@ -235,6 +255,9 @@ async fn send(sender: &mut Sender, response: Response<ResponseBody>, settings: &
             }
         }
     }
+    if notes.is_malformed() {
+        return Err(Cut);
+    }
     taken(&mut pace, 0, sender.finish()).await
 }
 
@@ -244,20 +267,4 @@ async fn taken<E>(pace: &mut Pace, bytes: usize, sent: impl Future<Output = Resu
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(Cut),
     }
-}
-
-/// The size of a head as the limit has it (RFC 9114 §4.2.2).
-fn section_bytes(head: &http::request::Parts) -> u64 {
-    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>();
-    (fields + head.uri.path_and_query().map_or(0, |path| path.as_str().len())) as u64
-}
-
-/// What the body's length is said to be: one number, or nothing.
-fn length(headers: &HeaderMap) -> Result<Option<u64>, Fault> {
-    let mut said = headers.get_all(CONTENT_LENGTH).iter();
-    let (Some(length), None) = (said.next(), said.next()) else {
-        return if headers.contains_key(CONTENT_LENGTH) { Err(Fault::BadRequest) } else { Ok(None) };
-    };
-    let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or(Fault::BadRequest)
 }

@@ -12,6 +12,7 @@ mod entries;
 mod jobs;
 mod lasting;
 mod layout;
+pub(super) mod left;
 #[cfg(test)]
 mod measured;
 mod names;
@@ -48,6 +49,8 @@ const WAITING: usize = 1024;
 const WAITING_BYTES: usize = 32 << 20;
 /// How much less than the runtime's own threads the kernel prefers the writer (setpriority(2)).
 const WRITER_NICENESS: i32 = 10;
+/// The file in the store's folder.
+const FILE: &str = "tollgate.redb";
 /// redb's page cache.
 const CACHE_BYTES: usize = 64 << 20;
 
@@ -73,7 +76,7 @@ impl Drop for Embedded {
 impl Embedded {
     pub(super) fn open(dir: &Path, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
-        let path = dir.join("tollgate.redb");
+        let path = dir.join(FILE);
         let database = redb::Builder::new().set_cache_size(CACHE_BYTES).create(&path).with_context(|| {
             format!("cannot open the embedded store {} (is another gateway using it?)", path.display())
         })?;

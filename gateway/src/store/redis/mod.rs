@@ -7,6 +7,7 @@ pub(crate) mod acl;
 mod breaker;
 mod cluster;
 mod counted;
+mod fields;
 mod guarded;
 mod lasting;
 mod layout;

@@ -1,6 +1,8 @@
 //! The fleet's buckets: one hash a tenant, in its slot, with the moment at which each will be full (GCRA, as
 //! `tenant/bucket.rs` has it) and when each gateway was heard of last.
 
+use deadpool_redis::redis;
+
 use super::Redis;
 use crate::store::layout::Bucket;
 use crate::store::rates::{Levels, Spent};
@@ -10,8 +12,8 @@ impl Redis {
     pub(in crate::store) async fn share_rates(&self, rates: &Bucket, gateway: &str, spent: &[Spent]) -> Result<Levels> {
         let mut call = self.scripts.rates.key(rates.as_bytes());
         call.arg(format!("g:{gateway}"));
-        for Spent { name, amount, nanos_each } in spent {
-            call.arg(*name).arg(*amount).arg(*nanos_each);
+        for Spent { name, amount, nanos_each, burst } in spent {
+            call.arg(*name).arg(*amount).arg(*nanos_each).arg(*burst);
         }
         let mut levels: Vec<u64> = self.script(rates.as_bytes(), &call).await?;
         if levels.len() != spent.len() + 1 {
@@ -19,5 +21,11 @@ impl Redis {
         }
         let gateways = levels.remove(0);
         Ok(Levels { gateways, micros: levels })
+    }
+
+    pub(in crate::store) async fn fill_rates(&self, rates: &Bucket, names: &[&str]) -> Result<()> {
+        let mut command = redis::cmd("HDEL");
+        command.arg(rates.as_bytes()).arg(names);
+        self.command(rates.as_bytes(), &command).await
     }
 }

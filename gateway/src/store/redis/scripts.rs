@@ -13,6 +13,7 @@ pub(super) struct Scripts {
     pub(super) lasting_get: Script,
     pub(super) lasting_exists: Script,
     pub(super) runs: super::runs::Scripts,
+    pub(super) fields: Script,
 }
 
 impl Default for Scripts {
@@ -22,7 +23,8 @@ impl Default for Scripts {
         let [counted, rates] = [COUNTED, RATES].map(Script::new);
         let publish = Script::new(super::publish::WITH_NOTE);
         let (runs, guarded) = (super::runs::Scripts::default(), super::guarded::script());
-        Self { swap, list, get_many, publish, guarded, counted, rates, lasting_get, lasting_exists, runs }
+        let fields = super::fields::script();
+        Self { swap, list, get_many, publish, guarded, counted, rates, lasting_get, lasting_exists, runs, fields }
     }
 }
 
@@ -184,26 +186,35 @@ local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if at and tonumber(at) <= now then return 0 end
 return redis.call('HEXISTS', KEYS[1], ARGV[1])";
 
-/// `ARGV`: the gateway's field, then of each rate its name, what was used, and in how many nanoseconds one comes in. Moments
-/// are microseconds of the server's clock. A gateway that said nothing for three seconds is not counted, and after ten minutes
-/// forgotten with the rest.
+/// `ARGV`: the gateway's field, then of each rate its name, what was used, in how many nanoseconds one comes in, and the burst.
+/// Moments are microseconds of the server's clock, and at another rate than this one they are of what is missing as an amount, the
+/// burst at the most. A gateway that said nothing for three seconds is not counted, and after ten minutes forgotten with the rest.
 const RATES: &str = r"
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local held, all = {}, redis.call('HGETALL', KEYS[1])
-for i = 1, #all, 2 do held[all[i]] = tonumber(all[i + 1]) end
+for i = 1, #all, 2 do held[all[i]] = all[i + 1] end
 held[ARGV[1]] = now
 local gateways, set = 0, {ARGV[1], string.format('%.0f', now)}
 for field, at in pairs(held) do
   if string.sub(field, 1, 2) == 'g:' then
-    if now - at < 3000000 then gateways = gateways + 1 else redis.call('HDEL', KEYS[1], field) end
+    if now - tonumber(at) < 3000000 then gateways = gateways + 1 else redis.call('HDEL', KEYS[1], field) end
   end
 end
 local answer = {gateways}
-for i = 2, #ARGV, 3 do
-  local full = math.max(held[ARGV[i]] or 0, now) + tonumber(ARGV[i + 1]) * tonumber(ARGV[i + 2]) / 1000
-  set[#set + 1] = ARGV[i]
+for i = 2, #ARGV, 4 do
+  local name, each = ARGV[i], ARGV[i + 2]
+  local ahead = math.max(tonumber(held[name] or '0') - now, 0)
+  local rate, before = each .. ' ' .. ARGV[i + 3], held['n:' .. name]
+  if before and before ~= rate then
+    local missing = math.min(ahead * 1000 / tonumber(string.match(before, '^%S+')), tonumber(ARGV[i + 3]))
+    ahead = missing * tonumber(each) / 1000
+  end
+  local full = now + ahead + tonumber(ARGV[i + 1]) * tonumber(each) / 1000
+  set[#set + 1] = name
   set[#set + 1] = string.format('%.3f', full)
+  set[#set + 1] = 'n:' .. name
+  set[#set + 1] = rate
   answer[#answer + 1] = string.format('%.0f', full - now)
 end
 redis.call('HSET', KEYS[1], unpack(set))

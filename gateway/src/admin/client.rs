@@ -1,6 +1,6 @@
 //! A word to the gateway that is running, by its operators' listener.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
+use super::running::Running;
 use crate::config::Boot;
 
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -35,9 +36,19 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// An address that can be asked: one that stands for all of a machine's is this machine's.
+fn local(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    address
+}
+
 /// One connection, kept as long as the gateway keeps it.
-pub(super) struct Client {
+pub(crate) struct Client {
     address: Address,
+    /// The address of the page, which a browser opens.
+    page: SocketAddr,
     token: String,
     patience: Duration,
     connection: Option<(SendRequest<Full<Bytes>>, JoinHandle<()>)>,
@@ -45,41 +56,41 @@ pub(super) struct Client {
 
 impl Client {
     /// To the gateway of this configuration, with its token. `patience` is how long one answer may take.
-    pub(super) fn new(boot: &Boot, patience: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn new(boot: &Boot, patience: Duration) -> anyhow::Result<Self> {
         let operators = &boot.operators;
         let token = match &operators.token {
             Some(secret) => secret.0.clone(),
             None => token(&boot.state.join("admin.token"))?,
         };
-        let socket = operators.socket.clone().map(Address::Unix);
-        let address = socket.unwrap_or(Address::Tcp(boot.listen.admin));
-        Ok(Self { address, token, patience, connection: None })
+        let (socket, admin) = match Running::read(&boot.state).filter(|_| !operators.is_address_given) {
+            Some(running) => (running.socket, running.admin),
+            None => (operators.socket.clone().filter(|_| !operators.is_address_given), boot.listen.admin),
+        };
+        let address = socket.map_or(Address::Tcp(local(admin)), Address::Unix);
+        Ok(Self { address, page: local(admin), token, patience, connection: None })
     }
 
-    /// What a person opens in a browser; nothing where there is no address but a socket's.
-    pub(super) fn page(&self) -> Option<String> {
-        match &self.address {
-            Address::Tcp(address) => Some(format!("http://{address}/#token={}", self.token)),
-            Address::Unix(_) => None,
-        }
+    /// What a person opens in a browser.
+    pub(crate) fn page(&self) -> String {
+        format!("http://{}/#token={}", self.page, self.token)
     }
 
     /// What is said at this path, as JSON.
     ///
     /// # Errors
     /// It is not running, does not answer in time, or refuses.
-    pub(super) async fn get(&mut self, path: &str) -> anyhow::Result<Value> {
+    pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<Value> {
         let (status, answer) = self.within(self.patience, Method::GET, path, None).await?;
         Ok(serde_json::from_slice(&self.done(status, answer)?)?)
     }
 
     /// Drops the connection, so that the next call makes another.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.connection = None;
     }
 
     /// The lines of a body that does not end by itself.
-    pub(super) async fn stream(&mut self, path: &str) -> anyhow::Result<Lines> {
+    pub(crate) async fn stream(&mut self, path: &str) -> anyhow::Result<Lines> {
         let response = tokio::time::timeout(self.patience, self.send(Method::GET, path, None)).await;
         let response = response.map_err(anyhow::Error::from).and_then(|response| response);
         let response = response.with_context(|| format!("the gateway at {} (is it running?)", self.address))?;
@@ -94,7 +105,7 @@ impl Client {
 
     /// # Errors
     /// It is not running, does not answer in time, or says something else than that it was done.
-    pub(super) async fn post(&mut self, path: &str, body: &Value) -> anyhow::Result<Bytes> {
+    pub(crate) async fn post(&mut self, path: &str, body: &Value) -> anyhow::Result<Bytes> {
         let (status, answer) = self.try_post(path, body).await?;
         self.done(status, answer)
     }
@@ -111,7 +122,7 @@ impl Client {
     }
 
     /// What the gateway says, whatever it is.
-    pub(super) async fn try_post(&mut self, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Bytes)> {
+    pub(crate) async fn try_post(&mut self, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Bytes)> {
         self.within(self.patience, Method::POST, path, Some(body)).await
     }
 
@@ -164,7 +175,7 @@ impl Client {
 const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// Lines of a body, as they come.
-pub(super) struct Lines {
+pub(crate) struct Lines {
     body: Incoming,
     rest: Vec<u8>,
 }
@@ -174,7 +185,7 @@ impl Lines {
     ///
     /// # Errors
     /// The connection broke off, or a line is too long.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
         loop {
             if let Some(end) = memchr::memchr(b'\n', &self.rest) {
                 return Ok(Some(self.rest.drain(..=end).collect()));
@@ -188,7 +199,7 @@ impl Lines {
     }
 
     /// Whether the next one is there already.
-    pub(super) fn has_next(&self) -> bool {
+    pub(crate) fn has_next(&self) -> bool {
         memchr::memchr(b'\n', &self.rest).is_some()
     }
 }

@@ -1,0 +1,116 @@
+//! What most commands are told: which gateway's file, and what holds over it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::tell;
+use crate::admin::Running;
+use crate::config::Overrides;
+
+/// Flags win over variables, and those over the file.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Common {
+    /// The gateway's file; config/gateway.toml or /etc/tollgate/config/gateway.toml where nothing says which. Beside a gateway that
+    /// runs, .tollgate/gateway.toml as well
+    #[arg(long, env = "TOLLGATE_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// The folder for what is kept: the store, compiled components, the development CA, logs
+    #[arg(long, env = "TOLLGATE_STATE", value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
+    /// Where tenants' data is: `embedded`, or the URL of a Redis server
+    #[arg(long, env = "TOLLGATE_STORAGE", value_name = "embedded|redis://HOST:PORT|redis-cluster:URL,…|redis-sentinel:URL,…", value_parser = storage, hide_env_values = true)]
+    pub(super) storage: Option<String>,
+    /// The address for HTTPS; port 0 takes a free one
+    #[arg(long, env = "TOLLGATE_HTTPS", value_name = "ADDR")]
+    pub(super) https: Option<SocketAddr>,
+    /// The address for plain HTTP, which only redirects
+    #[arg(long, env = "TOLLGATE_HTTP", value_name = "ADDR")]
+    pub(super) http: Option<SocketAddr>,
+    /// The operators' address: the API, the dashboard, /metrics; never public
+    #[arg(long, env = "TOLLGATE_ADMIN", value_name = "ADDR")]
+    pub(super) admin: Option<SocketAddr>,
+}
+
+pub(super) fn storage(text: &str) -> Result<String, String> {
+    let urls = ["redis-cluster:", "redis-sentinel:"].iter().find_map(|kind| text.strip_prefix(kind)).unwrap_or(text);
+    let is_url = |url: &str| ["redis://", "rediss://", "unix://"].iter().any(|scheme| url.trim().starts_with(scheme));
+    let known = text == "embedded" || urls.split(',').all(is_url);
+    known.then(|| text.to_owned()).ok_or_else(|| {
+        "it is neither `embedded`, a redis:// URL, nor such URLs behind `redis-cluster:` or `redis-sentinel:`"
+            .to_owned()
+    })
+}
+
+/// Where the gateway's file is looked for, in this order.
+const CONFIGS: [&str; 3] = ["config/gateway.toml", "/etc/tollgate/config/gateway.toml", "/etc/tollgate/gateway.toml"];
+/// Where `tollgate up` writes its own.
+const OF_UP: &str = ".tollgate/gateway.toml";
+
+impl Common {
+    /// The gateway's file: the one that was given, or the first that is there.
+    pub(super) fn config(&self) -> &Path {
+        let known = || CONFIGS.into_iter().map(Path::new).find(|path| path.exists());
+        self.config.as_deref().or_else(known).unwrap_or(Path::new(CONFIGS[0]))
+    }
+
+    /// The file of the gateway that runs beside this command: the one that was given, the first whose gateway says that it runs, or
+    /// the first that is there.
+    fn config_of_running(&self) -> &Path {
+        if let Some(path) = &self.config {
+            return path;
+        }
+        let there: Vec<&Path> =
+            std::iter::once(OF_UP).chain(CONFIGS).map(Path::new).filter(|path| path.exists()).collect();
+        let runs = |path: &&Path| {
+            let boot = crate::config::gateway(path, &self.overrides());
+            boot.is_ok_and(|boot| Running::read(&boot.state).is_some())
+        };
+        let running = there.iter().copied().find(runs);
+        running.unwrap_or_else(|| {
+            if there.contains(&self.config()) { self.config() } else { there.first().copied().unwrap_or(self.config()) }
+        })
+    }
+
+    /// What was given over the file: the key, its value, and what says it.
+    pub(super) fn flags(&self) -> Vec<(&'static str, String, &'static str)> {
+        let quoted = |text: &dyn std::fmt::Display| format!("{:?}", text.to_string());
+        let addresses = |address: SocketAddr| format!("[{}]", quoted(&address));
+        let given = [
+            ("state", self.state.as_ref().map(|dir| quoted(&dir.display())), "--state or TOLLGATE_STATE"),
+            ("listen.https", self.https.map(addresses), "--https or TOLLGATE_HTTPS"),
+            ("listen.http", self.http.map(addresses), "--http or TOLLGATE_HTTP"),
+            ("listen.admin", self.admin.map(|address| quoted(&address)), "--admin or TOLLGATE_ADMIN"),
+            (
+                "storage.backend",
+                self.storage.as_ref().map(|text| quoted(&text.split(':').next().unwrap_or(text))),
+                "--storage or TOLLGATE_STORAGE",
+            ),
+        ];
+        given.into_iter().filter_map(|(key, value, by)| Some((key, value?, by))).collect()
+    }
+
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides {
+            state: self.state.clone(),
+            storage: self.storage.clone(),
+            https: self.https,
+            http: self.http,
+            admin: self.admin,
+            is_plain: false,
+            project: None,
+        }
+    }
+}
+
+/// The machine's file, or every problem of it on standard error.
+pub(super) fn boot(common: &Common) -> Result<crate::config::Boot, ExitCode> {
+    crate::config::gateway(common.config(), &common.overrides()).map_err(|problems| tell(&problems))
+}
+
+/// The same of the gateway that runs beside this command.
+pub(super) fn running(common: &Common) -> Result<crate::config::Boot, ExitCode> {
+    crate::config::gateway(common.config_of_running(), &common.overrides()).map_err(|problems| tell(&problems))
+}

@@ -1,0 +1,91 @@
+//! `tollgate host list`, `move` and `release`: who has which host, by the gateway that is running.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::Common;
+use super::operate::{shown, text_of, with_client};
+use super::tenant::tenant_id;
+
+/// A change is in force when it is answered, and others may compile meanwhile.
+const CHANGING: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Host {
+    /// List hosts and who has them, those of tenants that are gone included
+    List {
+        /// Of this tenant only: the name of its folder
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Give a host to a tenant, whoever has it now: after a rename, or where two claim it
+    Move {
+        /// A domain name, or `*.` and one, as the tenant's file has it
+        host: String,
+        /// Who is to have it: the name of the tenant's folder
+        #[arg(long, value_name = "ID")]
+        to: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Forget who has a host that its tenant names no more, or whose tenant is gone: the next one that names it has it
+    Release {
+        host: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+pub(super) fn host(asked: &Host) -> anyhow::Result<ExitCode> {
+    match asked {
+        Host::List { tenant, json, common } => list(common, tenant.as_deref(), *json),
+        Host::Move { host, to, common } => {
+            let to = tenant_id(to)?;
+            change(common, "move", &json!({ "host": host, "to": to.as_str() }), |answer| {
+                let note = match (answer["is_served"] == true, answer["is_named"] == true) {
+                    (true, _) => "",
+                    (false, true) => "; it is not served yet: tollgate check says why",
+                    (false, false) => "; its file does not name it yet",
+                };
+                format!("{} is {to}'s{note}", text_of(&answer["host"]))
+            })
+        }
+        Host::Release { host, common } => {
+            change(common, "release", &json!({ "host": host }), |_| format!("{host} is nobody's"))
+        }
+    }
+}
+
+fn list(common: &Common, tenant: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let of = tenant.map(|id| anyhow::Ok(format!("?tenant={}", tenant_id(id)?))).transpose()?;
+    shown(common, &format!("/v1/hosts{}", of.unwrap_or_default()), json, |hosts| {
+        let line = |row: &Value| {
+            let note = match (row["is_served"] == true, row["is_named"] == true) {
+                (true, _) => "",
+                (false, true) => "  (not served)",
+                (false, false) => "  (its file does not name it, or it is gone)",
+            };
+            format!("{:40} {}{note}\n", text_of(&row["host"]), text_of(&row["tenant"]))
+        };
+        hosts.as_array().into_iter().flatten().map(line).collect()
+    })
+}
+
+fn change(common: &Common, what: &str, body: &Value, text: impl FnOnce(&Value) -> String) -> anyhow::Result<ExitCode> {
+    let path = format!("/v1/hosts/{what}");
+    let done = with_client(common, CHANGING, async |client| client.post(&path, body).await)?;
+    let answer = match done {
+        Ok(answer) => serde_json::from_slice(&answer).unwrap_or(Value::Null),
+        Err(code) => return Ok(code),
+    };
+    writeln!(std::io::stdout(), "{}", text(&answer))?;
+    Ok(ExitCode::SUCCESS)
+}

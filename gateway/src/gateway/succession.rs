@@ -1,0 +1,149 @@
+//! Taking over from the gateway that runs: its sockets, its store, and first of all a look at whom it serves.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use crate::admin::Client;
+use crate::config::{self, Boot, Problem};
+use crate::ids::TenantId;
+use crate::listener::{Old, Sockets};
+use crate::owners;
+use crate::sandbox::Compiler;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// How often the store of a process that is about to be gone is tried, and how long after each.
+const OPEN_TRIES: u32 = 100;
+const OPEN_AGAIN: Duration = Duration::from_millis(50);
+/// In which the gateway that runs says whom it serves, a page at a time.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAGE: usize = 500;
+/// How many tenants are named where many would be left out.
+const NAMED_MAX: usize = 10;
+
+/// Whether a process takes over, and how carefully.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Takeover {
+    /// It does not.
+    #[default]
+    No,
+    /// Unless somebody who is served now would not be any more.
+    IfAllAreServed,
+    Whoever,
+}
+
+impl Takeover {
+    pub(crate) const fn is_one(self) -> bool {
+        !matches!(self, Self::No)
+    }
+}
+
+/// The sockets that there are already, and the store, once nobody else has it.
+///
+/// # Errors
+/// In words for the operator: nobody is there to take over from, or a tenant would be left out; or the store cannot be opened.
+pub(super) async fn succeed(
+    boot: &Boot,
+    takeover: Takeover,
+    given: Sockets,
+    compiler: &Compiler,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Sockets, Arc<Store>)> {
+    if takeover == Takeover::IfAllAreServed {
+        rehearse(boot, compiler).await?;
+    }
+    let (sockets, tries) = take_over(boot, takeover.is_one(), given).await?;
+    Ok((sockets, Arc::new(open(boot, metrics, tries).await?)))
+}
+
+/// Looks at all tenants as a start would, and compiles what is new, so that the start is quick.
+///
+/// # Errors
+/// A tenant that is served now would not be; or nobody says who is.
+async fn rehearse(boot: &Boot, compiler: &Compiler) -> anyhow::Result<()> {
+    let served = served(boot).await.context(
+        "no gateway says whom it serves: is one running with this state folder? (--leave-out takes over without being told)",
+    )?;
+    let noted = owners::look(&boot.state, &boot.storage).await?;
+    let of = boot.clone();
+    let planned = tokio::task::spawn_blocking(move || config::tenants(&of, &noted)).await?;
+    let planned = config::prepare(planned, compiler, |_, _| ()).await;
+    let wrong: BTreeSet<&TenantId> = planned
+        .problems
+        .iter()
+        .filter(|problem| !problem.is_warning())
+        .filter_map(|problem| problem.tenant.as_ref())
+        .filter(|id| served.contains(*id) && !planned.plans.contains_key(*id))
+        .collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let lines = planned.problems.iter().filter(|problem| problem.tenant.as_ref().is_some_and(|id| wrong.contains(id)));
+    let lines: Vec<_> = lines.take(NAMED_MAX).map(Problem::line).collect();
+    let names: Vec<_> = wrong.iter().take(NAMED_MAX).map(|id| id.as_str()).collect();
+    let more = wrong.len().saturating_sub(NAMED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    bail!(
+        "the gateway that runs goes on: it serves {}{more}, and this one would not\n  {}\nmend that, or say --leave-out too",
+        names.join(", "),
+        lines.join("\n  ")
+    )
+}
+
+/// The tenants of the gateway that runs whose requests are answered now.
+async fn served(boot: &Boot) -> anyhow::Result<BTreeSet<TenantId>> {
+    let mut of_running = boot.clone();
+    // An address that was given is where this process is to listen.
+    of_running.operators.is_address_given = false;
+    let mut client = Client::new(&of_running, PATIENCE)?;
+    let mut served = BTreeSet::new();
+    let mut offset = 0;
+    loop {
+        let page = client.get(&format!("/v1/tenants?limit={PAGE}&offset={offset}")).await?;
+        let rows = page["tenants"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_served = |row: &&Value| matches!(row["standing"].as_str(), Some("serving" | "stale"));
+        served.extend(rows.iter().filter(is_served).filter_map(|row| TenantId::parse(row["id"].as_str()?)));
+        offset += rows.len();
+        if rows.is_empty() || page["total"].as_u64().is_some_and(|total| offset as u64 >= total) {
+            return Ok(served);
+        }
+    }
+}
+
+/// The sockets that there are already, and how often to try to open the store.
+async fn take_over(boot: &Boot, is_one: bool, given: Sockets) -> anyhow::Result<(Sockets, u32)> {
+    if !is_one {
+        return Ok((given, 1));
+    }
+    let mut sockets = Sockets::of_running(&boot.state.join("takeover.sock")).await?;
+    // Only one process may have the embedded store open: until the old one has ended, connections wait.
+    if boot.storage.is_embedded()
+        && let Some(mut old) = sockets.old.take()
+    {
+        old.relieve().await?;
+        old.ended(boot.listen.drain).await?;
+    }
+    Ok((sockets, OPEN_TRIES))
+}
+
+async fn open(boot: &Boot, metrics: &Arc<Metrics>, tries: u32) -> anyhow::Result<Store> {
+    for _try in 1..tries {
+        match Store::open(&boot.storage, Arc::clone(metrics)) {
+            Ok(store) => return Ok(store),
+            Err(_locked) => tokio::time::sleep(OPEN_AGAIN).await,
+        }
+    }
+    Store::open(&boot.storage, Arc::clone(metrics))
+}
+
+/// Has the process that was taken over drain; where it is gone already, this one serves all the same.
+pub(super) async fn relieve(old: Option<Old>) {
+    let Some(mut old) = old else { return };
+    if let Err(error) = old.relieve().await {
+        tracing::warn!(target: "listener", %error, "the gateway that was taken over is gone");
+    }
+}

@@ -1,0 +1,67 @@
+"""A client of HTTP/3 that comes by one address, and sends its request from another, of which it answers no question.
+
+In: {"port", "ca", "name", "from", "fields": [[name, value], …]}. `from` is the second address. Out: {"body"} of GET /head.
+"""
+
+import json
+import socket
+import sys
+import time
+
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import HandshakeCompleted
+
+import versions_h3 as h3
+
+order = json.load(sys.stdin)
+server = ("127.0.0.1", order["port"])
+configuration = QuicConfiguration(is_client=True, alpn_protocols=["h3"], server_name=order["name"])
+configuration.load_verify_locations(order["ca"])
+quic = QuicConnection(configuration=configuration)
+first, second = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+first.bind(("127.0.0.1", 0))
+second.bind((order["from"], 0))
+for bound in (first, second):
+    bound.settimeout(0.2)
+
+
+def send(by):
+    for data, _ in quic.datagrams_to_send(time.time()):
+        by.sendto(data, server)
+
+
+def receive(by):
+    try:
+        quic.receive_datagram(by.recv(65536), server, time.time())
+    except TimeoutError:
+        pass
+    events = []
+    while event := quic.next_event():
+        events.append(event)
+    return events
+
+
+quic.connect(server, time.time())
+shaken, until = False, time.time() + 20
+# A few turns more, so that what both sides have to say of the handshake is said.
+turns = 3
+while turns and time.time() < until:
+    send(first)
+    shaken |= any(isinstance(event, HandshakeCompleted) for event in receive(first))
+    turns -= shaken
+control = quic.get_next_available_stream_id(is_unidirectional=True)
+quic.send_stream_data(control, b"\0" + h3.h3frame(4, b""))
+stream = quic.get_next_available_stream_id()
+fields = [(":method", "GET"), (":scheme", "https"), (":authority", order["name"]), (":path", "/head"), *order["fields"]]
+head = h3.h3frame(1, h3.section([(n.encode(), v.encode()) for n, v in fields]))
+# Room for the answer: three times what came may go to an address that nobody has looked at.
+quic.send_stream_data(stream, head + h3.h3frame(0x21, b"x" * 1000), True)
+send(second)
+data, ended, got = b"", False, h3.out()
+while not ended and time.time() < until:
+    for event in receive(second):
+        if getattr(event, "stream_id", None) == stream and hasattr(event, "data"):
+            data, ended = data + event.data, event.end_stream
+h3.read_h3(data, got)
+json.dump({"body": got["body"], "status": got["status"]}, sys.stdout)
