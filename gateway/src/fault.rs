@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     BodyTimeout,
     #[error("the client went away")]
     ClientGone,
+    #[error("the client kept a place waiting that others needed")]
+    ClientSlow,
     #[error("the tenant used up its quota of {}", .0.name())]
     Quota(Quotum),
     #[error(
@@ -43,6 +45,8 @@ pub(crate) enum Fault {
     NoResponse,
     #[error("the component's response cannot be sent")]
     BadResponse,
+    #[error("the component waited for room in the body of a response that it had not handed over")]
+    Stuck,
     #[error("the component did not finish in time")]
     Deadline,
     #[error("no instance came free in time")]
@@ -144,7 +148,7 @@ pub(crate) enum Blame {
 
 impl Fault {
     /// Every fault, for metrics that start at zero and for tests.
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::NoRoute,
         Self::Misdirected,
         Self::BadRequest,
@@ -155,6 +159,7 @@ impl Fault {
         Self::BodyTooLarge,
         Self::BodyTimeout,
         Self::ClientGone,
+        Self::ClientSlow,
         Self::Quota(Quotum::Requests),
         Self::Quota(Quotum::Fuel),
         Self::Quota(Quotum::InFlight),
@@ -168,6 +173,7 @@ impl Fault {
         Self::Memory,
         Self::NoResponse,
         Self::BadResponse,
+        Self::Stuck,
         Self::Deadline,
         Self::Overload,
         Self::Suspended,
@@ -194,6 +200,7 @@ impl Fault {
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
             Self::ClientGone => "client-gone",
+            Self::ClientSlow => "client-slow",
             Self::Quota(quotum) => quotum.kind(),
             Self::Loop => "loop",
             Self::Trap => "trap",
@@ -202,6 +209,7 @@ impl Fault {
             Self::Memory => "memory-exhausted",
             Self::NoResponse => "no-response",
             Self::BadResponse => "bad-response",
+            Self::Stuck => "stuck",
             Self::Deadline => "deadline",
             Self::Overload => "overload",
             Self::Suspended => "suspended",
@@ -222,7 +230,8 @@ impl Fault {
             | Self::NotSupported
             | Self::BodyTooLarge
             | Self::BodyTimeout
-            | Self::ClientGone => Blame::Client,
+            | Self::ClientGone
+            | Self::ClientSlow => Blame::Client,
             Self::Quota(_)
             | Self::Loop
             | Self::Trap
@@ -231,6 +240,7 @@ impl Fault {
             | Self::Memory
             | Self::NoResponse
             | Self::BadResponse
+            | Self::Stuck
             | Self::Deadline
             | Self::Suspended => Blame::Tenant,
             Self::Overload | Self::Loading | Self::Renewed | Self::Internal => Blame::Gateway,
@@ -252,6 +262,7 @@ impl Fault {
             | Self::BodyTooLarge
             | Self::BodyTimeout
             | Self::ClientGone
+            | Self::ClientSlow
             | Self::Loop
             | Self::Trap
             | Self::Stack
@@ -259,6 +270,7 @@ impl Fault {
             | Self::Memory
             | Self::NoResponse
             | Self::BadResponse
+            | Self::Stuck
             | Self::Deadline
             | Self::Suspended
             | Self::Internal => None,

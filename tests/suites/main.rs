@@ -64,6 +64,7 @@ mod remote;
 mod reuse;
 mod sdks;
 mod shards;
+mod slow;
 mod space;
 mod spin;
 mod spin_hosts;

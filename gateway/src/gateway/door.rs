@@ -72,6 +72,11 @@ impl Door {
         Some(Entered { _place: Some(place?), has_callers: tenant.callers.is_some() })
     }
 
+    /// What is held for a client's connection.
+    fn client(&self, address: SocketAddr) -> Arc<http::Connection> {
+        http::Connection::new(address, Arc::clone(self.road.doors.slow()))
+    }
+
     pub(super) async fn https(mut self, mut stream: TcpStream, peer: SocketAddr) {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
         let began = Instant::now();
@@ -110,16 +115,17 @@ impl Door {
         let server_name = Terminator::server_name(&connection);
         let Some(_place) = self.enter_tenant(server_name.as_ref()) else { return };
         let (road, of) = (Arc::clone(&self.road), connection.clone());
+        let client = self.client(connection.remote_address());
         // The handshake has shown that the client is there. It may say later that it moved, and begins to be believed before it
         // has shown that (RFC 9000 §9): quinn does not tell which addresses it has looked at.
         let address = connection.remote_address();
-        let answer = move |request| {
+        let answer = move |request, exchange: Arc<http::Exchange>| {
             let (road, has_moved) = (Arc::clone(&road), of.remote_address().ip() != address.ip());
             let (scheme, server_name, has_told) = (Scheme::HTTPS, server_name.clone(), AtomicBool::new(true));
             let peer = Peer { address, has_moved, scheme, server_name, client: None, shaken: None, has_told };
-            async move { road.answer(request, &peer).await }
+            async move { road.answer(request, &peer, &exchange).await }
         };
-        http::serve_quic(connection, &self.road.http, &self.road.tasks, answer).await;
+        http::serve_quic(connection, client, &self.road.http, &self.road.tasks, answer).await;
     }
 
     /// Answers without TLS, on a developer's own machine.
@@ -136,24 +142,26 @@ impl Door {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (road, peer) = (Arc::clone(&self.road), Arc::new(peer));
+        let client = self.client(peer.address);
         let alternative = self.alternative.filter(|_| peer.scheme == Scheme::HTTPS);
-        let answer = move |request| {
+        let answer = move |request, exchange: Arc<http::Exchange>| {
             let (road, peer, alternative) = (Arc::clone(&road), Arc::clone(&peer), alternative.clone());
             async move {
-                let mut response = road.answer(request, &peer).await;
+                let mut response = road.answer(request, &peer, &exchange).await;
                 if let Some(alternative) = alternative {
                     response.headers_mut().insert(ALT_SVC, alternative);
                 }
                 response
             }
         };
-        http::serve(stream, protocol, &self.road.http, &self.road.tasks, answer).await;
+        http::serve((stream, protocol), client, &self.road.http, &self.road.tasks, answer).await;
     }
 
     pub(super) async fn http(self, mut stream: TcpStream, peer: SocketAddr, https_port: u16) {
-        let Some((_peer, _held)) = self.enter(&mut stream, peer).await else { return };
+        let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
+        let client = self.client(peer);
         let (challenges, fields_max) = (self.challenges, self.road.http.fields);
-        let answer = move |mut request: Request<http::BodySource>| {
+        let answer = move |mut request: Request<http::BodySource>, _exchange| {
             let proof = challenges.as_ref().and_then(|challenges| challenges.http(request.uri().path()));
             if let Some(proof) = proof {
                 return std::future::ready(Response::new(http::full(proof)));
@@ -164,6 +172,6 @@ impl Door {
             std::future::ready(redirect)
         };
         let road = self.road;
-        http::serve(stream, tls::Protocol::Http1, &road.http, &road.tasks, answer).await;
+        http::serve((stream, tls::Protocol::Http1), client, &road.http, &road.tasks, answer).await;
     }
 }
