@@ -5,16 +5,4 @@ pub(crate) mod blocks;
 #[path = "../../../src/http/grammar/mod.rs"]
 pub(crate) mod grammar;
 
-/// As in the gateway, without the connection.
-pub(crate) mod front {
-    #[path = "../../../../src/http/front/chunks.rs"]
-    mod chunks;
-    #[path = "../../../../src/http/front/fuzzed.rs"]
-    pub(crate) mod fuzzed;
-    #[path = "../../../../src/http/front/head.rs"]
-    mod head;
-    #[path = "../../../../src/http/front/refusals.rs"]
-    mod refusals;
-
-    pub(crate) use refusals::Malformed;
-}
+pub(crate) mod front;

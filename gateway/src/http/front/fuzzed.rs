@@ -24,13 +24,13 @@ pub(crate) fn any_message(data: &[u8]) {
     }
     assert!(last == whole || whole == Ok(None), "{whole:?} at once, {last:?} in pieces");
     let Ok(Some(head)) = whole else { return };
+    let body = data.get(head.bytes..).unwrap_or_default();
+    let passed = as_passed(data.get(..head.bytes).unwrap_or_default(), head.is_raw);
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
-    let read = request.parse(data);
-    assert_eq!(read, Ok(httparse::Status::Complete(head.bytes)), "the end of the head");
-    // Not as httparse has it, which wants UTF-8.
-    let target = data.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    assert!(http::Uri::try_from(percent_encoded(target)).is_ok(), "a target that nobody takes");
+    let read = request.parse(&passed);
+    assert_eq!(read, Ok(httparse::Status::Complete(passed.len())), "the end of the head");
+    assert!(http::Uri::try_from(request.path.unwrap_or_default()).is_ok(), "a target that nobody takes");
     let of = |name: &str| {
         let values = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
         values.map(|field| field.value.trim_ascii()).collect::<Vec<_>>()
@@ -41,7 +41,16 @@ pub(crate) fn any_message(data: &[u8]) {
         ([], [coding], Framing::Chunked) => assert!(coding.eq_ignore_ascii_case(b"chunked")),
         other => unreachable!("{other:?}"),
     }
-    any_body(data.get(head.bytes..).unwrap_or_default());
+    any_body(body);
+}
+
+/// A head as it is let through: a target that is raw has escapes.
+fn as_passed(head: &[u8], is_raw: bool) -> Vec<u8> {
+    let mut words: Vec<Vec<u8>> = head.splitn(3, |byte| *byte == b' ').map(<[u8]>::to_vec).collect();
+    if let Some(target) = words.get_mut(1).filter(|_| is_raw) {
+        *target = percent_encoded(target);
+    }
+    words.join(&b' ')
 }
 
 /// A chunked body at once and a byte at a time.
