@@ -46,6 +46,7 @@ mod keyvalue;
 mod kv;
 mod lasting;
 mod lifecycle;
+mod login;
 mod matrix;
 mod manifests;
 mod memory;

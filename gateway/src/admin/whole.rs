@@ -58,6 +58,8 @@ pub(super) struct Storage {
     backend: &'static str,
     answers: bool,
     problem: Option<String>,
+    /// The code with which Redis refused a call within the last minute, such as `WRONGPASS`.
+    refused: Option<&'static str>,
 }
 
 /// How many tenants stand how.
@@ -107,6 +109,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> impl IntoResponse
             backend: admin.store.backend_name(),
             answers: ping.is_ok(),
             problem: ping.err().map(|error| error.to_string()),
+            refused: admin.store.refusal(),
         },
         instances: Held { now: road.metrics.instances.get().try_into().unwrap_or(0), max: admin.live.instances_max() },
         waiting: road.doors.waiting() as u64,

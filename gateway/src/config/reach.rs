@@ -22,6 +22,7 @@ pub(crate) fn reach(boot: &Boot) -> BTreeSet<PathBuf> {
     read.extend(boot.sandbox.confine_read.iter().cloned());
     let middleware = boot.middleware.iter().flat_map(super::parts::Layer::paths);
     let named = middleware.chain(boot.acme.iter().filter_map(|acme| acme.ca.as_deref()));
+    let named = named.chain(boot.storage.file_of_urls());
     let own = Path::new(&boot.source.path);
     read.extend(std::iter::once(own).chain(named).flat_map(around));
     for folder in load::folders(&boot.tenants_dir).unwrap_or_default().tenants {

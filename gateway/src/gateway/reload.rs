@@ -58,6 +58,9 @@ impl Gateway {
     /// The development CA cannot sign.
     pub(super) async fn reload(&self, loading: &mut Loading, changed: &Changed) -> anyhow::Result<()> {
         let before = self.road.snapshot.load_full();
+        if matches!(changed, Changed::All) {
+            self.store.read_login_anew().await;
+        }
         // Watched before they are read, so that nothing is missed between.
         self.watch_over(config::watched_folders(&self.boot.tenants_dir, changed), false);
         self.owners.refresh().await;

@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 use super::access_log::AccessLog;
 use super::figures::{FaultSeen, Totals};
 use super::labels::{
-    Answer, Duration, OfCache, OfCheck, OfFault, OfMessage, OfQuota, OfSkipped, OfSlice, OfTenant, Seconds,
+    Answer, Duration, OfCache, OfCheck, OfCode, OfFault, OfMessage, OfQuota, OfSkipped, OfSlice, OfTenant, Seconds,
     SliceSeconds, StorageCall,
 };
 use super::last::Last;
@@ -53,6 +53,7 @@ pub(crate) struct Metrics {
     storage: Family<StorageCall, Counter>,
     storage_duration: Histogram,
     store_slices: Family<OfSlice, Histogram, SliceSeconds>,
+    store_refusals: Family<OfCode, Counter>,
     /// Calls on the embedded store that were not done, since their caller had left.
     pub(crate) store_jobs_dropped: Counter,
     messages: Family<OfMessage, Counter>,
@@ -122,6 +123,7 @@ impl Metrics {
             storage: Family::default(),
             storage_duration: Seconds.new_metric(),
             store_slices: Family::new_with_constructor(SliceSeconds),
+            store_refusals: Family::default(),
             store_jobs_dropped: Counter::default(),
             messages: Family::default(),
             messages_dropped: Family::default(),
@@ -355,6 +357,7 @@ impl Metrics {
         metrics.fuel_of("-").inc_by(1);
         metrics.storage_call("get", "ok", Time::ZERO);
         metrics.store_slice("writer", Time::ZERO);
+        metrics.store_refused("OOM");
         metrics.message("-", "ok");
         metrics.message_dropped("-");
         metrics.message_redelivered("-");
