@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     BodyTimeout,
     #[error("the client went away")]
     ClientGone,
+    #[error("the client kept a place waiting that others needed")]
+    ClientSlow,
     #[error("the tenant used up its quota of {}", .0.name())]
     Quota(Quotum),
     #[error(
@@ -43,6 +45,8 @@ pub(crate) enum Fault {
     NoResponse,
     #[error("the component's response cannot be sent")]
     BadResponse,
+    #[error("the component waited for room in the body of a response that it had not handed over")]
+    Stuck,
     #[error("the component did not finish in time")]
     Deadline,
     #[error("no instance came free in time")]
@@ -149,7 +153,7 @@ pub(crate) enum Blame {
 
 impl Fault {
     /// Every fault, for metrics that start at zero and for tests.
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::NoRoute,
         Self::Misdirected,
         Self::BadRequest,
@@ -160,6 +164,7 @@ impl Fault {
         Self::BodyTooLarge,
         Self::BodyTimeout,
         Self::ClientGone,
+        Self::ClientSlow,
         Self::Quota(Quotum::Requests),
         Self::Quota(Quotum::RequestsPerAddress),
         Self::Quota(Quotum::Fuel),
@@ -174,6 +179,7 @@ impl Fault {
         Self::Memory,
         Self::NoResponse,
         Self::BadResponse,
+        Self::Stuck,
         Self::Deadline,
         Self::Overload,
         Self::Suspended,
@@ -200,6 +206,7 @@ impl Fault {
             Self::BodyTooLarge => "body-too-large",
             Self::BodyTimeout => "body-timeout",
             Self::ClientGone => "client-gone",
+            Self::ClientSlow => "client-slow",
             Self::Quota(quotum) => quotum.kind(),
             Self::Loop => "loop",
             Self::Trap => "trap",
@@ -208,6 +215,7 @@ impl Fault {
             Self::Memory => "memory-exhausted",
             Self::NoResponse => "no-response",
             Self::BadResponse => "bad-response",
+            Self::Stuck => "stuck",
             Self::Deadline => "deadline",
             Self::Overload => "overload",
             Self::Suspended => "suspended",
@@ -229,6 +237,7 @@ impl Fault {
             | Self::BodyTooLarge
             | Self::BodyTimeout
             | Self::ClientGone
+            | Self::ClientSlow
             | Self::Quota(Quotum::RequestsPerAddress) => Blame::Client,
             Self::Quota(_)
             | Self::Loop
@@ -238,6 +247,7 @@ impl Fault {
             | Self::Memory
             | Self::NoResponse
             | Self::BadResponse
+            | Self::Stuck
             | Self::Deadline
             | Self::Suspended => Blame::Tenant,
             Self::Overload | Self::Loading | Self::Renewed | Self::Internal => Blame::Gateway,
@@ -259,6 +269,7 @@ impl Fault {
             | Self::BodyTooLarge
             | Self::BodyTimeout
             | Self::ClientGone
+            | Self::ClientSlow
             | Self::Loop
             | Self::Trap
             | Self::Stack
@@ -266,6 +277,7 @@ impl Fault {
             | Self::Memory
             | Self::NoResponse
             | Self::BadResponse
+            | Self::Stuck
             | Self::Deadline
             | Self::Suspended
             | Self::Internal => None,

@@ -1,8 +1,8 @@
 //! The road of one request, top to bottom.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -10,14 +10,14 @@ use http::uri::Scheme;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::BodyExt as _;
 
-use crate::admission::{Doors, Refused};
+use crate::admission::{Admitted, Doors, Refused};
 use crate::cache::{self, Asked, Cache, Caches, Spare};
 use crate::config::Snapshot;
 use crate::deadline::Moment;
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::http::{
-    BodySource, Origin, Ours, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, cdn_loop, clean_request,
+    BodySource, Exchange, Origin, Ours, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, cdn_loop, clean_request,
     default_port, drop_underscores, name_loopback, ours, spin,
 };
 use crate::response::{self, Compression};
@@ -90,6 +90,7 @@ impl Road {
         self: &Arc<Self>,
         mut request: Request<impl Into<BodySource>>,
         peer: &Peer,
+        exchange: &Arc<Exchange>,
     ) -> Response<ResponseBody> {
         if self.is_project {
             name_loopback(&mut request);
@@ -99,13 +100,15 @@ impl Road {
         let ours = ours(&mut request, self.http.fields);
         let shown = ours.as_ref().map_or("", |ours| ours.host.as_str());
         let record = Record::new(&self.metrics, &request, shown, snapshot.generation);
+        exchange.told_in(&record);
         let origin = self.origin(request.headers(), peer);
         record.came(self.shows, origin.address.ip(), request.headers());
         if let Some((ended, took)) = peer.handshake() {
             record.shaken(ended, took);
         }
         let is_head = request.method() == Method::HEAD;
-        let walked = self.walk(&snapshot, request.map(Into::into), ours, (peer, origin), &record).await;
+        let asked = (request.map(Into::into), ours);
+        let walked = self.walk(&snapshot, asked, (peer, origin), &record, exchange).await;
         let mut answer = walked.unwrap_or_else(|fault| {
             record.fault(fault);
             let refusal = if fault == Fault::NoRoute && self.is_project {
@@ -131,13 +134,19 @@ impl Road {
         Origin::of(headers, peer.address, peer.scheme == Scheme::HTTP, trusted)
     }
 
+    /// One of an address's requests at a tenant, and through the tenant's door.
+    fn pass(&self, ledger: &Arc<Ledger>, address: IpAddr) -> Result<InFlight, Refused> {
+        take(ledger, address)?;
+        self.doors.pass(ledger)
+    }
+
     async fn walk(
         self: &Arc<Self>,
         snapshot: &Snapshot,
-        mut request: Request<BodySource>,
-        ours: Result<Ours, Fault>,
+        (mut request, ours): (Request<BodySource>, Result<Ours, Fault>),
         (peer, origin): (&Peer, Origin),
         record: &Arc<Record>,
+        exchange: &Arc<Exchange>,
     ) -> Result<Response<ResponseBody>, Fault> {
         let Ours { host, port } = ours?;
         let address = origin.address.ip();
@@ -154,7 +163,7 @@ impl Road {
             Found::Fixed(tenant, route, fixed) => {
                 peer.caller(&tenant)?;
                 record.routed(&tenant.ledger.figures, "", &route);
-                let _entered = refuse_slowly(pass(&tenant.ledger, address), &tenant.ledger, record).await?;
+                let _entered = refuse_slowly(self.pass(&tenant.ledger, address), &tenant.ledger, record).await?;
                 let is_head = request.method() == Method::HEAD;
                 tenant.ledger.moved(fixed.body.len() as u64);
                 record.sent(if is_head { 0 } else { fixed.body.len() as u64 });
@@ -163,7 +172,7 @@ impl Road {
             Found::Loading(tenant) => {
                 peer.caller(&tenant)?;
                 record.routed(&tenant.ledger.figures, "", "");
-                let _entered = refuse_slowly(pass(&tenant.ledger, address), &tenant.ledger, record).await?;
+                let _entered = refuse_slowly(self.pass(&tenant.ledger, address), &tenant.ledger, record).await?;
                 return Err(Fault::Loading);
             }
         };
@@ -189,7 +198,7 @@ impl Road {
         let answer = match kept {
             Some(kept) => {
                 let ledger = &routed.tenant().ledger;
-                let _entered = refuse_slowly(Doors::pass(ledger), ledger, record).await?;
+                let _entered = refuse_slowly(self.doors.pass(ledger), ledger, record).await?;
                 let bytes = http_body::Body::size_hint(kept.body()).lower();
                 ledger.moved(bytes);
                 record.sent(bytes);
@@ -198,7 +207,7 @@ impl Road {
             None => {
                 let (method, url, fields) = (request.method(), request.uri(), request.headers());
                 let asked = cache.map(|cache| cache.ask(method, url, fields, keeps));
-                self.run_or(spare, routed, request, asked, record).await?
+                self.run_or(spare, routed, request, asked, (record, exchange)).await?
             }
         };
         Ok(response::compressed(answer, compression, is_head))
@@ -235,10 +244,10 @@ impl Road {
         routed: Routed,
         request: Request<BodySource>,
         asked: Option<Asked>,
-        record: &Arc<Record>,
+        (record, exchange): (&Arc<Record>, &Arc<Exchange>),
     ) -> Result<Response<ResponseBody>, Fault> {
         let ledger = Arc::clone(&routed.tenant().ledger);
-        let answered = self.run(routed, request, asked, record).await;
+        let answered = self.run(routed, request, asked, (record, exchange)).await;
         let Some(spare) = spare else { return answered };
         let status = match &answered {
             Ok(answer) => Some(answer.status()),
@@ -268,15 +277,18 @@ impl Road {
         routed: Routed,
         request: Request<BodySource>,
         asked: Option<Asked>,
-        record: &Arc<Record>,
+        (record, exchange): (&Arc<Record>, &Arc<Exchange>),
     ) -> Result<Response<ResponseBody>, Fault> {
         let is_head = request.method() == Method::HEAD;
         let body_max = routed.limits().request_body;
         let (parts, body) = request.into_parts();
-        let (body, verdict) = RequestBody::new(body, body_max, &self.http, Arc::clone(record), &self.tasks)?;
+        let (body, verdict) =
+            RequestBody::new(body, body_max, &self.http, (Arc::clone(record), Arc::clone(exchange)), &self.tasks)?;
         let ledger = Arc::clone(&routed.tenant().ledger);
         let admitted = refuse_slowly(self.doors.admit(routed).await, &ledger, record).await?;
         record.queued(admitted.queued);
+        let permits: Weak<Admitted> = Arc::downgrade(&admitted);
+        exchange.admitted(permits);
         let request = Request::from_parts(parts, body);
         let reply = self.sandbox.run(admitted, request, verdict, Arc::clone(record), None).await?;
         let mut answer = response::of_reply(reply, is_head, &self.tasks)?;
@@ -307,7 +319,7 @@ impl Road {
         record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
         let road = Arc::clone(self);
         self.tasks.spawn(async move {
-            match road.run(routed, request, Some(asked), &record).await {
+            match road.run(routed, request, Some(asked), (&record, &Exchange::new(None))).await {
                 Ok(answer) => {
                     record.status(answer.status());
                     let mut body = answer.into_body();
@@ -329,6 +341,7 @@ const fn is_failure(fault: Fault) -> bool {
             | Fault::Memory
             | Fault::NoResponse
             | Fault::BadResponse
+            | Fault::Stuck
             | Fault::Deadline
             | Fault::Overload
             | Fault::Internal
@@ -346,12 +359,6 @@ fn compression(headers: &HeaderMap, tenant: &Tenant, record: &Arc<Record>) -> Op
 /// One of an address's requests at a tenant.
 fn take(ledger: &Ledger, address: IpAddr) -> Result<(), Refused> {
     Ok(ledger.by_address.take(address, Moment::now())?)
-}
-
-/// The same, and through the tenant's door.
-fn pass(ledger: &Arc<Ledger>, address: IpAddr) -> Result<InFlight, Refused> {
-    take(ledger, address)?;
-    Doors::pass(ledger)
 }
 
 /// A tenant that is refused again and again waits for each.

@@ -15,7 +15,7 @@ const MAY_NAME: [(&str, &[&str]); 24] = [
     ("http", &["telemetry", "tls"]),
     ("route", &["tenant", "http"]),
     ("host", &["telemetry", "tenant", "store", "http"]),
-    ("admission", &["route", "tenant"]),
+    ("admission", &["route", "tenant", "http"]),
     ("sandbox", &["confine", "telemetry", "tenant", "store", "http", "host", "admission"]),
     ("response", &["telemetry", "tenant", "http", "route", "sandbox"]),
     ("cache", &["http"]),

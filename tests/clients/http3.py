@@ -1,7 +1,8 @@
 """HTTP/3 by aioquic: sends what standard input says on one connection, prints what came of it, both in JSON.
 
 In: {"port", "ca", "name", "seconds", "until_closed", "streams": [{"fields": [[name, value], …], "body", "end"} or {"raw": hex} or
-{"control": hex}]}. `end` is true where nothing else is said. It ends
+{"control": hex}], "stream_data", "cancelled_together"}. `end` is true where nothing else is said. "stream_data" is how much of each answer is
+taken; where so many are "cancelled_together", so many requests are begun, and taken back a moment later, again and again. It ends
 when all streams have, or the connection has. Out: {"streams": [{"status", "fields", "body", "ended",
 "reset"}], "closed": code}; `closed` is null where the connection was open to the end.
 """
@@ -25,6 +26,10 @@ class Client(QuicConnectionProtocol):
         self.closed = None
         self.waits_for_close = False
         self.changed = asyncio.Event()
+        if Client.stream_data is not None:
+            self._quic._local_max_stream_data_bidi_local = Client.stream_data
+
+    stream_data = None
 
     def quic_event_received(self, event):
         if isinstance(event, ConnectionTerminated):
@@ -63,6 +68,13 @@ class Client(QuicConnectionProtocol):
         if body:
             self.http.send_data(number, body, end)
 
+    def cancel(self):
+        for number, stream in self.streams.items():
+            if stream["reset"] is None and not stream["ended"]:
+                self._quic.stop_stream(number, 0x10C)
+                self._quic.reset_stream(number, 0x10C)
+                stream["reset"] = 0x10C
+
     def is_over(self):
         if self.closed is not None or self.waits_for_close:
             return self.closed is not None
@@ -73,12 +85,19 @@ async def main():
     order = json.load(sys.stdin)
     configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, server_name=order["name"])
     configuration.load_verify_locations(order["ca"])
+    Client.stream_data = order.get("stream_data")
     out = {"streams": [], "closed": None}
     try:
         async with connect("127.0.0.1", order["port"], configuration=configuration, create_protocol=Client) as client:
             client.waits_for_close = order.get("until_closed", False)
-            for what in order["streams"]:
+            together = order.get("cancelled_together")
+            for count, what in enumerate(order["streams"], 1):
                 client.begin(what)
+                if together and count % together == 0 and client.closed is None:
+                    client.transmit()
+                    await asyncio.sleep(0.03)
+                    client.cancel()
+                    client.transmit()
             client.transmit()
             until = asyncio.get_running_loop().time() + order["seconds"]
             while not client.is_over() and (left := until - asyncio.get_running_loop().time()) > 0:

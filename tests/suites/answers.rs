@@ -35,7 +35,7 @@ const fn only(only: &'static str, case: Case) -> Case {
     Case { only, ..case }
 }
 
-const CASES: [Case; 21] = [
+const CASES: [Case; 23] = [
     case("/nothing-trap", "traps before it answered", Problem("trap"), "trap"),
     case("/nothing-exit", "exits with 1 before it answered", Problem("no-response"), "no-response"),
     case("/nothing-error", "answers with an error code", Problem("no-response"), "no-response"),
@@ -63,6 +63,16 @@ const CASES: [Case; 21] = [
     case("/short-late", "ends its body before its `content-length`, after a part has left", Torn, "bad-response"),
     case("/no-body", "says a `content-length` and has no body", Problem("bad-response"), "bad-response"),
     case("/which", "finishes its body", Whole, ""),
+    only("0.2", case("/ahead", "writes and flushes its body before it answers", Whole, "")),
+    only(
+        "0.2",
+        case(
+            "/ahead-for-ever",
+            "writes more before it answers than there is room for, and waits for more",
+            Problem("stuck"),
+            "stuck",
+        ),
+    ),
 ];
 
 fn site() -> Site {

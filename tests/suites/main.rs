@@ -66,6 +66,7 @@ mod remote;
 mod reuse;
 mod sdks;
 mod shards;
+mod slow;
 mod space;
 mod spin;
 mod spin_hosts;

@@ -2,6 +2,8 @@
 //!
 //! Invariant: the sandbox takes an `Admitted` and only this file makes one, so no request reaches an instance without
 //! its permits. The tenant's quotas come first: a tenant at its quota cannot queue for the gateway's instances.
+//! Where there is no place, one may be had that is kept by a client who takes or gives too little: of more than one in
+//! [`SLOW_SHARE`] that are ([`Slow`]).
 //! Limit: [`Settings::waiting`] requests wait for an instance, each for [`Settings::wait`] at most; `queue` says who is next
 //! and who is shed.
 
@@ -13,11 +15,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::deadline::{Deadline, Moment};
-use crate::fault::Fault;
+use crate::fault::{Fault, Quotum};
+use crate::http::{Permits, Slow};
 use crate::route::Routed;
 use crate::tenant::{InFlight, Ledger, Limited};
 
 use queue::{Asked, Queue};
+
+/// One in so many of a tenant's places, and of the instances, may be kept by clients while somebody else needs one.
+const SLOW_SHARE: u64 = 2;
 
 /// What the operator chose.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +40,8 @@ pub(crate) struct Settings {
 pub(crate) struct Doors {
     gate: Gate,
     wait: Duration,
+    instances: u32,
+    slow: Arc<Slow>,
 }
 
 /// The gateway's door. The lock is held for a few hashes and never across an await.
@@ -62,8 +70,25 @@ pub(crate) struct Admitted {
     /// How long it waited for an instance.
     pub(crate) queued: Duration,
     // In this order: whoever waits for the instance must find that this one is not in flight any more.
-    _tenant: InFlight,
+    tenant: InFlight,
     _instance: Instance,
+}
+
+impl Admitted {
+    /// The request is answered, as far as its tenant is concerned: what is left is to clear away.
+    pub(crate) fn is_answered(&self) {
+        self.tenant.leave();
+    }
+}
+
+impl Permits for Admitted {
+    fn serial(&self) -> u64 {
+        self.routed.tenant().ledger.serial
+    }
+
+    fn give_way(&self) {
+        self.tenant.leave();
+    }
 }
 
 /// A request that may not, and by which quota where it was one.
@@ -88,30 +113,43 @@ impl From<Limited> for Refused {
 impl Doors {
     pub(crate) fn new(settings: Settings) -> Self {
         let queue = Queue::new(settings.instances, settings.waiting);
-        Self { gate: Gate(Arc::new(Mutex::new(queue))), wait: settings.wait }
+        let slow = Arc::default();
+        Self { gate: Gate(Arc::new(Mutex::new(queue))), wait: settings.wait, instances: settings.instances, slow }
+    }
+
+    /// Where exchanges say that they wait for their clients.
+    pub(crate) const fn slow(&self) -> &Arc<Slow> {
+        &self.slow
     }
 
     /// Lets a request in, after a wait if it must be.
     ///
     /// # Errors
     /// [`Fault::Suspended`], [`Fault::Quota`] at the tenant's door; [`Fault::Overload`] at the gateway's.
-    pub(crate) async fn admit(&self, routed: Routed) -> Result<Admitted, Refused> {
+    pub(crate) async fn admit(&self, routed: Routed) -> Result<Arc<Admitted>, Refused> {
         let ledger = &routed.tenant().ledger;
-        let tenant = Self::pass(ledger)?;
+        let tenant = self.pass(ledger)?;
         let arrived = Instant::now();
         let instance = self.instance(ledger).await?;
-        Ok(Admitted { queued: arrived.elapsed(), routed, _tenant: tenant, _instance: instance })
+        Ok(Arc::new(Admitted { queued: arrived.elapsed(), routed, tenant, _instance: instance }))
     }
 
     /// Through the tenant's door alone, for what needs no instance.
     ///
     /// # Errors
     /// [`Fault::Suspended`], [`Fault::Quota`].
-    pub(crate) fn pass(ledger: &Arc<Ledger>) -> Result<InFlight, Refused> {
+    pub(crate) fn pass(&self, ledger: &Arc<Ledger>) -> Result<InFlight, Refused> {
         if ledger.is_stopped() {
             return Err(Fault::Suspended.into());
         }
-        Ok(ledger.enter(Moment::now())?)
+        let refused = match ledger.enter(Moment::now()) {
+            Ok(entered) => return Ok(entered),
+            Err(refused) => refused,
+        };
+        // A place that a client kept may be had instead.
+        let has_made_room =
+            refused.quotum == Quotum::InFlight && self.slow.make_room(Some(ledger.serial), share(refused.max));
+        if has_made_room { Ok(ledger.enter(Moment::now())?) } else { Err(refused.into()) }
     }
 
     /// How many wait.
@@ -130,7 +168,11 @@ impl Doors {
         let ticket = match (asked, &granted) {
             (Asked::Run, _) => return Ok(Instance { gate: Some(self.gate.clone()), serial }),
             // Whoever was evicted finds its channel closed.
-            (Asked::Wait { ticket, evicted: _closed }, Some(_)) => ticket,
+            (Asked::Wait { ticket, evicted: _closed }, Some(_)) => {
+                // Its permit comes back when its guest has ended, to whoever is next.
+                let _was_cut = self.slow.make_room(None, share(self.instances.into()));
+                ticket
+            }
             (Asked::FullOfOwn, _) => return Err(ledger.queue_is_full().into()),
             (Asked::Wait { .. } | Asked::Full, _) => return Err(Fault::Overload.into()),
         };
@@ -147,6 +189,10 @@ impl Doors {
             () = stop.cancelled() => Err(Fault::stopped(ledger.is_stopped()).into()),
         }
     }
+}
+
+fn share(places: u64) -> usize {
+    usize::try_from(places / SLOW_SHARE).unwrap_or(usize::MAX)
 }
 
 impl Gate {

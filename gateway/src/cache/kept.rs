@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::policy::{Freshness, Selected};
 use super::tell;
-use crate::http::{ResponseBody, empty, full};
+use crate::http::{ResponseBody, empty, whole};
 
 /// After which a stale response may be fetched again, where that failed.
 const FETCH_AGAIN: Duration = Duration::from_secs(10);
@@ -95,7 +95,7 @@ impl Kept {
     pub(super) fn response(&self, age: Duration, is_head: bool, request: &HeaderMap) -> Response<ResponseBody> {
         let is_known = self.status == StatusCode::OK && self.is_known_to(request);
         let has_body = !is_head && !is_known && self.status != StatusCode::NO_CONTENT;
-        let mut response = Response::new(if has_body { full(self.body.clone()) } else { empty() });
+        let mut response = Response::new(if has_body { whole(self.body.clone()) } else { empty() });
         *response.status_mut() = if is_known { StatusCode::NOT_MODIFIED } else { self.status };
         let headers = response.headers_mut();
         headers.clone_from(&self.headers);

@@ -13,7 +13,7 @@ use rand::RngExt as _;
 
 use super::pair::{Kind, OF_INSTANCE, OF_STORE, Pair, SILENT, places};
 use crate::cache;
-use crate::http::{BodySource, ResponseBody};
+use crate::http::{BodySource, Exchange, ResponseBody};
 use crate::ids::TenantId;
 use crate::request::Road;
 use crate::telemetry::Record;
@@ -149,7 +149,11 @@ impl<'r> Round<'r> {
         let mut request = Request::new(BodySource::nothing());
         *request.uri_mut() = uri;
         let record = Record::of_nobody(&self.road.metrics);
-        let response = self.road.run(routed, request, asked, &record).await.map_err(|fault| fault.kind())?;
+        let response = self
+            .road
+            .run(routed, request, asked, (&record, &Exchange::new(None)))
+            .await
+            .map_err(|fault| fault.kind())?;
         let answer = answer(&response);
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {

@@ -74,6 +74,11 @@ impl Door {
         Some(Entered { _place: Some(place?), has_callers: tenant.callers.is_some() })
     }
 
+    /// What is held for a client's connection.
+    fn client(&self, address: SocketAddr) -> Arc<http::Connection> {
+        http::Connection::new(address, Arc::clone(self.road.doors.slow()))
+    }
+
     pub(super) async fn https(mut self, mut stream: TcpStream, peer: SocketAddr) {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
         let began = Instant::now();
@@ -120,11 +125,12 @@ impl Door {
         };
         let server_name = Terminator::server_name(&connection);
         let Some(_place) = self.enter_tenant(server_name.as_ref()) else { return };
+        let client = self.client(connection.remote_address());
         let (road, health, of) = (Arc::clone(&self.road), self.health, connection.clone());
         // The handshake has shown that the client is there. It may say later that it moved, and begins to be believed before it
         // has shown that (RFC 9000 §9): quinn does not tell which addresses it has looked at.
         let address = connection.remote_address();
-        let answer = move |request| {
+        let answer = move |request, exchange: Arc<http::Exchange>| {
             let (road, has_moved) = (Arc::clone(&road), of.remote_address().ip() != address.ip());
             let (scheme, server_name, has_told) = (Scheme::HTTPS, server_name.clone(), AtomicBool::new(true));
             let peer = Peer { address, has_moved, scheme, server_name, client: None, shaken: None, has_told };
@@ -132,11 +138,11 @@ impl Door {
             async move {
                 match said {
                     Some(said) => said,
-                    None => road.answer(request, &peer).await,
+                    None => road.answer(request, &peer, &exchange).await,
                 }
             }
         };
-        http::serve_quic(connection, &self.road.http, &self.road.tasks, answer).await;
+        http::serve_quic(connection, client, &self.road.http, &self.road.tasks, answer).await;
     }
 
     /// Answers without TLS, on a developer's own machine.
@@ -152,30 +158,32 @@ impl Door {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let client = self.client(peer.address);
         let (road, peer, health) = (Arc::clone(&self.road), Arc::new(peer), self.health);
         let alternative = self.alternative.filter(|_| peer.scheme == Scheme::HTTPS);
-        let answer = move |request| {
+        let answer = move |request, exchange: Arc<http::Exchange>| {
             let (road, peer, alternative) = (Arc::clone(&road), Arc::clone(&peer), alternative.clone());
             let said = health.answer(&request, &road);
             async move {
                 if let Some(said) = said {
                     return said;
                 }
-                let mut response = road.answer(request, &peer).await;
+                let mut response = road.answer(request, &peer, &exchange).await;
                 if let Some(alternative) = alternative {
                     response.headers_mut().insert(ALT_SVC, alternative);
                 }
                 response
             }
         };
-        http::serve(stream, protocol, &self.road.http, &self.road.tasks, answer).await;
+        http::serve((stream, protocol), client, &self.road.http, &self.road.tasks, answer).await;
     }
 
     pub(super) async fn http(self, mut stream: TcpStream, peer: SocketAddr, https_port: u16) {
-        let Some((_peer, _held)) = self.enter(&mut stream, peer).await else { return };
+        let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
+        let client = self.client(peer);
         let (challenges, health, road) = (self.challenges, self.health, self.road);
         let (of, fields_max) = (Arc::clone(&road), road.http.fields);
-        let answer = move |mut request: Request<http::BodySource>| {
+        let answer = move |mut request: Request<http::BodySource>, _exchange| {
             let proof = challenges.as_ref().and_then(|challenges| challenges.http(request.uri().path()));
             let proof = proof.map(|proof| Response::new(http::full(proof)));
             let said = proof.or_else(|| health.answer(&request, &of));
@@ -185,6 +193,6 @@ impl Door {
                 redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new(), None))
             }))
         };
-        http::serve(stream, tls::Protocol::Http1, &road.http, &road.tasks, answer).await;
+        http::serve((stream, tls::Protocol::Http1), client, &road.http, &road.tasks, answer).await;
     }
 }

@@ -14,11 +14,13 @@ use super::keyvalue::Stores;
 use super::meter::Meter;
 use super::notices::Notices;
 use super::otel;
+use super::outgoing::Room;
 use super::priced::{Weight, of_bytes};
 use super::random::Counted;
 use super::stdio::LogStream;
 use super::table::Table;
 use super::weight::Touched;
+use crate::http::Exchange;
 use crate::telemetry::{GuestLogs, Record, Stream};
 use crate::tenant::{Budget, Component, Count, Handler, Ledger, Limits, Tenant, cost};
 
@@ -64,6 +66,10 @@ pub(crate) struct Guest {
     pub(super) answers: Answers,
     /// Fuel for making it, or for using it again.
     made_for: u64,
+    /// What it answers, where that is a request.
+    pub(super) exchange: Option<Arc<Exchange>>,
+    /// What it wrote of bodies, by their places in the table.
+    pub(super) rooms: Vec<(Option<u32>, Arc<Room>)>,
 }
 
 /// What an instance is made for.
@@ -80,6 +86,7 @@ pub(crate) struct Make<'a> {
     /// Whom the request has been at (CDN-Loop), for those that the guest sends.
     pub(crate) chain: http::HeaderValue,
     pub(crate) budget: &'a Budget,
+    pub(crate) exchange: Option<&'a Arc<Exchange>>,
 }
 
 impl Guest {
@@ -149,6 +156,8 @@ impl Guest {
             otel: otel::Sent::default(),
             answers: Answers::default(),
             made_for: cost::INSTANCE,
+            exchange: make.exchange.cloned(),
+            rooms: Vec::new(),
         }
     }
 
@@ -170,8 +179,10 @@ impl Guest {
         self.answers.is_open()
     }
 
-    /// Makes what it does from now on part of this record.
+    /// Makes what it does from now on part of this record, and of no exchange.
     pub(crate) fn belong_to(&mut self, record: &Arc<Record>) {
+        self.exchange = None;
+        self.rooms.clear();
         for stream in &self.streams {
             stream.belong_to(record);
         }
@@ -185,10 +196,11 @@ impl Guest {
         &mut self,
         limits: &Limits,
         record: &Arc<Record>,
-        chain: http::HeaderValue,
+        (chain, exchange): (http::HeaderValue, Option<Arc<Exchange>>),
         budget: &Budget,
     ) -> bool {
         self.belong_to(record);
+        self.exchange = exchange;
         (self.budget, self.outbound.budget) = (budget.clone(), budget.clone());
         self.outbound.chain = chain;
         self.outbound.max = limits.outbound;

@@ -12,6 +12,7 @@ use super::egress::{Asked, Egress, Sender, Target};
 use super::keyvalue::NO_MEMORY;
 use super::meter::Account;
 use super::notices::Notices;
+use super::outgoing::PIECES_MAX;
 use super::weight::{INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES, head_weighs};
 use crate::deadline::Deadline;
 use crate::fault::Quotum;
@@ -145,6 +146,11 @@ impl WasiHttpHooks for WayOut {
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
         CHUNK_BYTES_MAX
+    }
+
+    /// Their bytes are bounded by `outgoing`.
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        PIECES_MAX
     }
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::ResourceLimiter;
 
-use crate::tenant::{Count, Ledger};
+use crate::tenant::{Count, Ledger, Reserved};
 
 /// Counts the bytes of all linear memories and tables of an instance, and of what the host keeps for it, together: against
 /// the request's limit, the tenant's quota and the gateway's bound. All of it goes back when the instance ends.
@@ -40,6 +40,8 @@ pub(super) struct Account {
     /// The place in [`DENIED`] of whose bound refused something last.
     denied: AtomicU8,
     ledger: Arc<Ledger>,
+    /// Of the tenant's memory, what was taken for it and is not used yet. It changes with `whole` held.
+    reserved: AtomicU64,
     gateway: Arc<Count>,
     /// Bytes of all instances of the request's budget, of which these are part. Held while the sum changes.
     whole: Mutex<Option<Arc<Count>>>,
@@ -59,29 +61,38 @@ impl Account {
     }
 
     fn grow(&self, by: u64) -> bool {
+        let grown = self.try_grow(by);
+        grown.inspect_err(|denied| self.denied.store(*denied, Ordering::Relaxed)).is_ok()
+    }
+
+    /// The same without a note of whose bound was reached, which is its place in [`DENIED`].
+    fn try_grow(&self, by: u64) -> Result<(), u8> {
         let whole = self.whole();
-        let (max, leave_whole) =
-            (self.max.load(Ordering::Relaxed), || whole.iter().for_each(|whole| whole.give_back(by)));
-        let wanted = self.used().checked_add(by).filter(|wanted| *wanted <= max);
-        let denied = match wanted.filter(|_| whole.as_ref().is_none_or(|whole| whole.add(by))) {
-            None => 1,
-            Some(_) if !self.ledger.grow(by) => {
+        let leave_whole = || whole.iter().for_each(|whole| whole.give_back(by));
+        let wanted = self.used().checked_add(by).filter(|wanted| *wanted <= self.max());
+        let of_reserved = self.reserved.load(Ordering::Relaxed).min(by);
+        match wanted.filter(|_| whole.as_ref().is_none_or(|whole| whole.add(by))) {
+            None => Err(1),
+            Some(_) if by > of_reserved && !self.ledger.grow(by - of_reserved) => {
                 leave_whole();
-                2
+                Err(2)
             }
             Some(_) if !self.gateway.add(by) => {
                 leave_whole();
-                self.ledger.shrink(by);
-                3
+                self.ledger.shrink(by - of_reserved);
+                Err(3)
             }
             Some(wanted) => {
+                self.reserved.fetch_sub(of_reserved, Ordering::Relaxed);
                 self.used.store(wanted, Ordering::Relaxed);
                 self.peak.fetch_max(wanted, Ordering::Relaxed);
-                return true;
+                Ok(())
             }
-        };
-        self.denied.store(denied, Ordering::Relaxed);
-        false
+        }
+    }
+
+    pub(super) fn max(&self) -> u64 {
+        self.max.load(Ordering::Relaxed)
     }
 
     fn shrink(&self, by: u64) {
@@ -100,6 +111,14 @@ impl Account {
             *whole = Some(Arc::clone(new));
         }
         joins
+    }
+
+    fn unreserve(&self) {
+        let _whole = self.whole();
+        let reserved = self.reserved.swap(0, Ordering::Relaxed);
+        if reserved > 0 {
+            self.ledger.shrink(reserved);
+        }
     }
 
     fn leave(&self) {
@@ -132,9 +151,14 @@ impl Held {
     /// Counts more of them. Returns whether there was room; if not, nothing changed.
     pub(crate) fn grow(&mut self, by: u64) -> bool {
         let grows = by == 0 || self.account.grow(by);
-        if grows {
-            self.bytes += by;
-        }
+        self.bytes += if grows { by } else { 0 };
+        grows
+    }
+
+    /// The same where it is no failing of the guest's if there is none.
+    pub(super) fn try_grow(&mut self, by: u64) -> bool {
+        let grows = self.account.try_grow(by).is_ok();
+        self.bytes += if grows { by } else { 0 };
         grows
     }
 
@@ -161,9 +185,8 @@ impl Drop for Held {
 
 impl Meter {
     pub(crate) fn new(max: u64, ledger: Arc<Ledger>, gateway: Arc<Count>) -> Self {
-        let (used, peak, denied) = Default::default();
-        let account =
-            Arc::new(Account { used, peak, max: max.into(), denied, ledger, gateway, whole: Mutex::default() });
+        let (used, peak, denied, reserved, whole) = Default::default();
+        let account = Arc::new(Account { used, peak, max: max.into(), denied, ledger, reserved, gateway, whole });
         Self { account, own: 0, granted: 0, grown: 0 }
     }
 
@@ -175,6 +198,7 @@ impl Meter {
     /// Makes what it has part of no request's sum.
     pub(crate) fn leave(&self) {
         self.account.leave();
+        self.account.unreserve();
     }
 
     /// For another request in the same instance, which may have so many bytes.
@@ -188,6 +212,17 @@ impl Meter {
     /// Bytes that memories and tables grew by since this was asked last.
     pub(super) const fn take_grown(&mut self) -> u64 {
         std::mem::replace(&mut self.grown, 0)
+    }
+
+    /// Gives back what its memories and tables have. To be called when nothing runs in them any more.
+    pub(crate) fn is_over(&mut self) {
+        self.account.shrink(std::mem::take(&mut self.own));
+        self.account.unreserve();
+    }
+
+    /// Uses what was taken for it before it takes more.
+    pub(crate) fn uses(&self, mut reserved: Reserved) {
+        self.account.reserved.fetch_add(reserved.take(), Ordering::Relaxed);
     }
 
     /// The most it ever had.
@@ -251,7 +286,7 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        self.account.shrink(self.own);
+        self.is_over();
     }
 }
 
@@ -297,93 +332,4 @@ impl ResourceLimiter for Meter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::TenantId;
-    use crate::tenant::{Quota, Registry};
-
-    fn ledger(memory: u64) -> Arc<Ledger> {
-        let id = TenantId::parse("acme").unwrap();
-        Registry::default().ledger(&id, &Quota { memory, ..Quota::unbounded() }, true)
-    }
-
-    #[test]
-    fn memories_and_tables_share_a_limit_a_quota_and_the_gateways_bound() {
-        let ledger = ledger(1500);
-        let gateway = Arc::new(Count::of(2000));
-        let meter = |max| Meter::new(max, Arc::clone(&ledger), Arc::clone(&gateway));
-        let mut one = meter(1000);
-        assert!(one.memory_growing(0, 400, None).unwrap());
-        assert!(one.memory_growing(0, 400, None).unwrap(), "a second memory");
-        assert!(one.table_growing(0, 10, None).unwrap());
-        assert_eq!(one.denied(), None);
-        assert!(!one.memory_growing(400, 600, None).unwrap());
-        assert_eq!((one.denied(), one.peak()), (Some(Denied::Request), 880));
-
-        let mut two = meter(1000);
-        assert!(two.memory_growing(0, 620, None).unwrap(), "up to the last byte of the tenant's quota");
-        assert!(!two.memory_growing(620, 621, None).unwrap());
-        assert_eq!(two.denied(), Some(Denied::Tenant));
-
-        let other = self::ledger(u64::MAX);
-        let mut three = Meter::new(1000, other, Arc::clone(&gateway));
-        assert!(three.memory_growing(0, 500, None).unwrap());
-        assert!(!three.memory_growing(500, 501, None).unwrap());
-        assert_eq!(three.denied(), Some(Denied::Gateway));
-        drop((one, three));
-        assert!(two.memory_growing(620, 1000, None).unwrap(), "what ended gave all of it back");
-        two.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
-        assert_eq!((two.peak(), gateway.now()), (620, 620), "what was not made is not counted");
-        drop(two);
-        assert_eq!((gateway.now(), ledger.memory_now()), (0, 0));
-    }
-
-    #[test]
-    fn what_the_host_keeps_counts_with_them_and_may_outlive_the_instance() {
-        let ledger = ledger(1200);
-        let gateway = Arc::new(Count::of(2000));
-        let mut meter = Meter::new(1000, Arc::clone(&ledger), Arc::clone(&gateway));
-        assert!(meter.memory_growing(0, 600, None).unwrap());
-        let mut held = meter.hold(300).unwrap();
-        assert!(meter.hold(101).is_none());
-        assert_eq!((meter.denied(), meter.peak(), ledger.memory_now()), (Some(Denied::Request), 900, 900));
-        assert!(held.grow(100) && !held.grow(1) && !held.set(401), "up to the last byte of the limit");
-        assert!(!meter.memory_growing(600, 601, None).unwrap());
-        assert!(held.set(50));
-        assert_eq!((held.bytes(), meter.peak(), gateway.now()), (50, 1000, 650));
-        let other = Meter::new(1000, Arc::clone(&ledger), Arc::clone(&gateway));
-        assert!(other.hold(551).is_none());
-        assert_eq!(other.denied(), Some(Denied::Tenant));
-        drop((meter, other));
-        assert_eq!((ledger.memory_now(), gateway.now()), (50, 50), "a request that is still on its way");
-        drop(held);
-        assert_eq!((ledger.memory_now(), gateway.now()), (0, 0));
-    }
-
-    #[test]
-    fn instances_of_one_request_share_its_memory_while_they_are_part_of_it() {
-        let id = TenantId::parse("acme").unwrap();
-        let ledger = Registry::default().ledger(&id, &Quota::unbounded(), true);
-        let (gateway, whole) = (Arc::new(Count::of(10_000)), Arc::new(Count::of(1000)));
-        let meter = || Meter::new(1000, Arc::clone(&ledger), Arc::clone(&gateway));
-        let (mut one, mut two) = (meter(), meter());
-        assert!(one.join(&whole) && two.join(&whole));
-        assert!(one.memory_growing(0, 600, None).unwrap());
-        let held = two.hold(100).unwrap();
-        assert!(two.memory_growing(0, 300, None).unwrap(), "to the last byte");
-        assert!(!two.memory_growing(300, 301, None).unwrap());
-        assert_eq!((two.denied(), whole.now()), (Some(Denied::Request), 1000));
-        drop(held);
-        assert!(one.memory_growing(600, 700, None).unwrap());
-        one.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
-        assert_eq!(whole.now(), 900);
-        // One that rests is part of no request, and what it has is part of the next one's.
-        one.leave();
-        assert_eq!((whole.now(), ledger.memory_now()), (300, 900));
-        let next = Arc::new(Count::of(599));
-        assert!(!one.join(&next), "it has more than the next request may");
-        assert!(one.join(&whole));
-        drop((one, two));
-        assert_eq!((whole.now(), ledger.memory_now(), gateway.now()), (0, 0, 0));
-    }
-}
+mod tests;

@@ -18,6 +18,7 @@ mod keyvalue_other;
 mod meter;
 mod notices;
 mod otel;
+mod outgoing;
 mod priced;
 mod random;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub(crate) use egress::{Asked, Egress, Kept, Neighbours, SELF, Settings, Told, W
 pub(crate) use guest::{Guest, Make};
 pub(crate) use inherited::{CAPABILITIES, denied_name, is_refusal, is_served};
 pub(crate) use meter::{Denied, Held};
+pub(crate) use outgoing::{Room, Stuck};
 pub(crate) use table::Places;
 pub(crate) use variables::is_name as is_variable;
 pub(crate) use weight::head_weighs;

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::sync::Notify;
 
 use super::Settings;
+use super::exchange::Exchange;
 use super::heads::Expecting;
 use super::hygiene::clean_trailers;
 use super::pace::Pace;
@@ -35,6 +36,35 @@ pub(crate) fn empty() -> ResponseBody {
 
 pub(crate) fn full(bytes: impl Into<Bytes>) -> ResponseBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Of a response that is there whole, as it is handed on: so that a slow client is seen to move.
+const PIECE_BYTES: usize = 8 << 10;
+
+/// A body that is there whole and goes out in pieces, each when the client has room for it.
+pub(crate) fn whole(bytes: Bytes) -> ResponseBody {
+    if bytes.len() <= PIECE_BYTES { full(bytes) } else { Whole(bytes).boxed_unsync() }
+}
+
+struct Whole(Bytes);
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Torn;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+        let bytes = self.0.len().min(PIECE_BYTES);
+        let piece = (bytes > 0).then(|| self.0.split_to(bytes));
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
 }
 
 /// Resolves to the fault that a request's body ended with; never, where it was well. A body that was well wakes nobody.
@@ -67,6 +97,7 @@ pub(crate) struct RequestBody {
     pace: Pace,
     outcome: Arc<Outcome>,
     record: Arc<Record>,
+    exchange: Arc<Exchange>,
 }
 
 impl RequestBody {
@@ -76,7 +107,7 @@ impl RequestBody {
         body: impl Into<Source>,
         bytes_max: u64,
         settings: &Settings,
-        record: Arc<Record>,
+        (record, exchange): (Arc<Record>, Arc<Exchange>),
         tasks: &Tasks,
     ) -> Result<(Self, Verdict), Fault> {
         let body = Arrival { body: Some(body.into()), tasks: tasks.clone() };
@@ -86,7 +117,12 @@ impl RequestBody {
         let outcome = Arc::<Outcome>::default();
         let verdict = Verdict(Arc::clone(&outcome));
         let pace = Pace::new(settings.body_idle, settings.rate_min);
-        Ok((Self { body, left: bytes_max, pace, outcome, record }, verdict))
+        Ok((Self { body, left: bytes_max, pace, outcome, record, exchange }, verdict))
+    }
+
+    /// The exchange that it is of.
+    pub(crate) const fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
     }
 
     fn fail(&self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
@@ -103,14 +139,20 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let Poll::Ready(frame) = self.body.poll_frame(cx) else {
+            self.exchange.begins_to_wait();
             return match self.pace.poll_too_slow(cx) {
                 Poll::Ready(()) => self.fail(Fault::BodyTimeout),
                 Poll::Pending => Poll::Pending,
             };
         };
+        self.exchange.waits_no_more();
         match frame {
             None => Poll::Ready(None),
-            Some(Err(_torn)) => self.fail(Fault::ClientGone),
+            Some(Err(_torn)) => {
+                // What the guest makes of it is not its own failing.
+                self.exchange.has_left();
+                self.fail(Fault::ClientGone)
+            }
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     clean_trailers(trailers);
@@ -133,6 +175,12 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.exchange.waits_no_more();
     }
 }
 

@@ -11,7 +11,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-const WINDOW: Duration = Duration::from_secs(1);
+pub(super) const WINDOW: Duration = Duration::from_secs(1);
+/// As many requests as are cancelled within a second by somebody who turns pages; of HTTP/3 too.
+pub(super) const RESETS_MAX: u32 = 500;
 /// What begins a connection, before the first frame.
 const PREFACE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 9;
@@ -63,8 +65,7 @@ impl Kind {
             Self::Continuation => 200,
             // gRPC's clients ask how long a round trip is at each, while a stream grows faster.
             Self::Ping => 10_000,
-            // As many requests as are cancelled within a second by somebody who turns pages.
-            Self::Reset => 500,
+            Self::Reset => RESETS_MAX,
             Self::Priority => 2_000,
             // A download at 10 Gbit/s tells of so many windows.
             Self::EmptyWindow => 100_000,

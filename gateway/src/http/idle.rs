@@ -2,7 +2,7 @@
 //!
 //! A client of HTTP/2 can open a stream and take nothing of its response (RFC 9113 §5.2, a window of zero). Nothing is
 //! written then, so no write stalls, and hyper does not ask for more of the body: it would hold its instance and its
-//! permits for ever. So each response's body stands in a slot that [`Activity::clear_stalled`] can empty from outside.
+//! permits for ever. So each response's body stands in its [`Exchange`], which [`Activity::clear_stalled`] can empty from outside.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,6 +18,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::body::{ResponseBody, Torn};
+use super::exchange::Exchange;
 use crate::fault::Fault;
 
 /// How long a connection that was told to end may stay silent.
@@ -35,17 +36,7 @@ struct Inner {
     /// In which a client must take something of each stream; nothing with HTTP/1.1, where its socket tells.
     stall: Option<Duration>,
     /// Bodies under way, at most as many as the connection has streams.
-    slots: Mutex<(u64, HashMap<u64, Arc<Slot>>)>,
-}
-
-/// One response's body, while hyper holds its other half.
-struct Slot(Mutex<Held>);
-
-struct Held {
-    body: Option<ResponseBody>,
-    busy: Option<Busy>,
-    /// Since when hyper has its head or a frame of it and has not asked for the next: HTTP/2 asks when there is room.
-    handed: Option<Instant>,
+    slots: Mutex<(u64, HashMap<u64, Arc<Exchange>>)>,
 }
 
 /// One request being answered.
@@ -100,41 +91,33 @@ impl Activity {
         let Some(limit) = self.0.stall else { return std::future::pending().await };
         loop {
             tokio::time::sleep(limit / 2).await;
-            let slots: Vec<Arc<Slot>> = {
+            let slots: Vec<Arc<Exchange>> = {
                 let slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
                 slots.1.values().cloned().collect()
             };
-            for slot in slots {
-                let taken = {
-                    let mut held = slot.0.lock().unwrap_or_else(PoisonError::into_inner);
-                    let is_stalled = held.handed.is_some_and(|handed| handed.elapsed() >= limit);
-                    if is_stalled { (held.body.take(), held.busy.take()) } else { (None, None) }
-                };
-                // Outside of the lock: dropping a body ends its guest.
-                drop(taken);
-            }
+            // Outside of the lock: dropping a body ends its guest.
+            slots.iter().for_each(|exchange| exchange.clear_if_stalled(limit));
         }
     }
 }
 
 impl Busy {
-    pub(super) fn until_end_of(self, body: ResponseBody) -> ResponseBody {
+    pub(super) fn until_end_of(self, body: ResponseBody, exchange: Arc<Exchange>) -> ResponseBody {
         let activity = self.0.clone();
-        let slot =
-            Arc::new(Slot(Mutex::new(Held { body: Some(body), busy: Some(self), handed: Some(Instant::now()) })));
+        exchange.holds(body, self);
         let id = activity.0.stall.map(|_limit| {
             let mut slots = activity.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
             slots.0 += 1;
             let id = slots.0;
-            slots.1.insert(id, Arc::clone(&slot));
+            slots.1.insert(id, Arc::clone(&exchange));
             id
         });
-        BusyBody { slot, id, activity }.boxed_unsync()
+        BusyBody { exchange, id, activity }.boxed_unsync()
     }
 }
 
 struct BusyBody {
-    slot: Arc<Slot>,
+    exchange: Arc<Exchange>,
     /// Its place among the slots, where those are looked after.
     id: Option<u64>,
     activity: Activity,
@@ -146,6 +129,7 @@ impl Drop for BusyBody {
             let mut slots = self.activity.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
             slots.1.remove(&id);
         }
+        self.exchange.is_out();
     }
 }
 
@@ -154,7 +138,7 @@ impl Body for BusyBody {
     type Error = Torn;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
-        let mut held = self.slot.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.exchange.held();
         let polled = match &mut held.body {
             Some(body) => Pin::new(body).poll_frame(cx),
             None => Poll::Ready(Some(Err(Torn(Fault::ClientGone)))),
@@ -164,13 +148,11 @@ impl Body for BusyBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let held = self.slot.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.body.as_ref().is_some_and(Body::is_end_stream)
+        self.exchange.held().body.as_ref().is_some_and(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let held = self.slot.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+        self.exchange.held().body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 
@@ -197,8 +179,8 @@ mod tests {
         let activity = Activity::new(Some(Duration::from_secs(30)));
         // Two frames, of which the client takes one.
         let (pieces, queue) = tokio::sync::mpsc::channel(2);
-        let mut taken = activity.enter().until_end_of(full("a response"));
-        let mut waiting = activity.enter().until_end_of(Waiting(queue).boxed_unsync());
+        let mut taken = activity.enter().until_end_of(full("a response"), Exchange::new(None));
+        let mut waiting = activity.enter().until_end_of(Waiting(queue).boxed_unsync(), Exchange::new(None));
         assert!(taken.frame().await.unwrap().is_ok());
         let nothing_yet = tokio::time::timeout(Duration::from_secs(1), waiting.frame()).await;
         assert!(nothing_yet.is_err(), "hyper has asked, and the guest has nothing to give");

@@ -8,6 +8,7 @@ mod blocks;
 mod body;
 pub(crate) mod cdn_loop;
 mod claims;
+mod exchange;
 mod frames;
 mod front;
 mod grammar;
@@ -20,6 +21,7 @@ mod origin;
 mod pace;
 mod quic;
 mod redirect;
+mod slow;
 pub(crate) mod spin;
 mod stall;
 
@@ -38,8 +40,9 @@ use crate::networks::Networks;
 use crate::telemetry::Tasks;
 use crate::tls::Protocol;
 
-pub(crate) use body::{RequestBody, ResponseBody, Source as BodySource, Torn, Verdict, empty, full};
+pub(crate) use body::{RequestBody, ResponseBody, Source as BodySource, Torn, Verdict, empty, full, whole};
 pub(crate) use cdn_loop::CDN_LOOP;
+pub(crate) use exchange::{Connection, Exchange, Permits};
 pub(crate) use grammar::{Ours, default_port, drop_underscores, one_spelling, ours, spell, whom};
 pub(crate) use hygiene::{X_FORWARDED_CLIENT_CERT, X_REQUEST_ID, clean_request, clean_response, has_no_content};
 pub(crate) use list::list;
@@ -47,7 +50,9 @@ pub(crate) use loopback::name_loopback;
 pub(crate) use origin::Origin;
 pub(crate) use quic::{serve_quic, transport};
 pub(crate) use redirect::to_https;
+pub(crate) use slow::Slow;
 
+use exchange::Unanswered;
 use frames::Frames;
 use front::{Front, Refusals};
 use heads::{Expecting, Heads, Notes};
@@ -83,10 +88,15 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 const BUFFER_BYTES_MIN: usize = 8192;
 
 /// Serves one connection to its end: until the client leaves, is idle for too long, or the gateway drains.
-pub(crate) async fn serve<IO, S, F>(io: IO, protocol: Protocol, settings: &Settings, tasks: &Tasks, service: S)
-where
+pub(crate) async fn serve<IO, S, F>(
+    (io, protocol): (IO, Protocol),
+    client: Arc<Connection>,
+    settings: &Settings,
+    tasks: &Tasks,
+    service: S,
+) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Fn(Request<BodySource>) -> F + Clone + Send + Sync + 'static,
+    S: Fn(Request<BodySource>, Arc<Exchange>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let activity = Activity::new((protocol == Protocol::Http2).then_some(settings.write_stall));
@@ -103,10 +113,15 @@ where
         let request = request.map(|body| BodySource::Client(body, expecting));
         let busy = counted.enter();
         // In a place of its own: hyper and what is around it move the future several times, and it is large.
-        let answered = Box::pin(service(request));
+        let exchange = Exchange::new(Some(Arc::clone(&client)));
+        let mut answered = Box::pin(service(request, Arc::clone(&exchange)));
         let draining = draining.clone();
         async move {
-            let mut response = answered.await.map(|body| busy.until_end_of(body));
+            // It goes before what the answer is made of: why that ends is known by then.
+            let unanswered = Unanswered::new(&exchange);
+            let response = (&mut answered).await;
+            unanswered.answered();
+            let mut response = response.map(|body| busy.until_end_of(body, exchange));
             if is_old && draining.is_draining() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
 
 use crate::fault::{Fault, Quotum};
-use crate::http::{ResponseBody, X_REQUEST_ID, clean_response, empty, full, has_no_content};
+use crate::http::{ResponseBody, X_REQUEST_ID, clean_response, empty, full, has_no_content, whole};
 use crate::ids::RequestId;
 use crate::route::Fixed;
 use crate::sandbox::Reply;
@@ -32,12 +32,16 @@ pub(crate) const fn status(fault: Fault) -> StatusCode {
         Fault::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Fault::NotSupported => StatusCode::NOT_IMPLEMENTED,
         Fault::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Fault::HeadTimeout | Fault::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+        Fault::HeadTimeout | Fault::BodyTimeout | Fault::ClientSlow => StatusCode::REQUEST_TIMEOUT,
         Fault::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
         Fault::Loop => StatusCode::LOOP_DETECTED,
-        Fault::Trap | Fault::Stack | Fault::Fuel | Fault::Memory | Fault::NoResponse | Fault::BadResponse => {
-            StatusCode::BAD_GATEWAY
-        }
+        Fault::Trap
+        | Fault::Stack
+        | Fault::Fuel
+        | Fault::Memory
+        | Fault::NoResponse
+        | Fault::BadResponse
+        | Fault::Stuck => StatusCode::BAD_GATEWAY,
         Fault::Deadline => StatusCode::GATEWAY_TIMEOUT,
         Fault::Overload | Fault::Suspended | Fault::Loading | Fault::Renewed => StatusCode::SERVICE_UNAVAILABLE,
         Fault::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -56,6 +60,7 @@ const fn title(fault: Fault) -> &'static str {
         Fault::NotSupported => "Neither this protocol nor CONNECT is supported",
         Fault::BodyTooLarge => "The request body is too large",
         Fault::BodyTimeout => "The request body came too slowly",
+        Fault::ClientSlow => "The client was too slow while others waited",
         Fault::Quota(Quotum::InFlight | Quotum::Waiting) => "Too many requests at once",
         Fault::Quota(Quotum::RequestsPerAddress) => "Too many requests from this address",
         Fault::Quota(_) => "This site used up what it may for now",
@@ -65,6 +70,7 @@ const fn title(fault: Fault) -> &'static str {
         Fault::Memory => "The application needed too much memory",
         Fault::NoResponse => "The application gave no response",
         Fault::BadResponse => "The application gave a response that cannot be sent",
+        Fault::Stuck => "The application waits for its own response to be sent",
         Fault::Deadline => "The application took too long",
         Fault::Overload => "The gateway is overloaded",
         Fault::Suspended => "This site is suspended",
@@ -120,7 +126,7 @@ fn with_detail(
 
 /// An answer that no guest makes.
 pub(crate) fn of_fixed(fixed: &Fixed, is_head: bool) -> Response<ResponseBody> {
-    let mut response = Response::new(if is_head { empty() } else { full(fixed.body.clone()) });
+    let mut response = Response::new(if is_head { empty() } else { whole(fixed.body.clone()) });
     *response.status_mut() = fixed.status;
     *response.headers_mut() = fixed.headers.clone();
     clean_response(response.headers_mut());

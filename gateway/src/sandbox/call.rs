@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::WasiHttpView as _;
@@ -16,7 +16,7 @@ use wasmtime_wasi_http::p3::bindings::Service;
 use super::cache::Ready;
 use super::handler::{Handler, call_candidate};
 use super::message::{Cause, Handled};
-use super::reply::{Piece, Source};
+use super::reply::Source;
 use super::responder;
 use super::turns::outbox;
 use crate::fault::Fault;
@@ -24,8 +24,6 @@ use crate::host::{Guest, head_weighs};
 use crate::http::RequestBody;
 use crate::telemetry::Record;
 
-/// Frames that wait between a wasi:http 0.3 guest and its client.
-pub(super) const FRAMES_WAITING: usize = 2;
 pub(super) type Head = http::Response<Source>;
 pub(super) type Request = http::Request<RequestBody>;
 
@@ -168,15 +166,16 @@ async fn call_03(
                     return Ok(false);
                 }
             };
-            let response = accessor.with(|mut store| {
+            let (response, room) = accessor.with(|mut store| {
                 let place = response.rep();
                 let response = store.get().http().table.delete(response)?;
                 store.get().table.settle(place)?;
-                response.into_http(&mut store, transferred)
+                let room = store.get().room_for_response();
+                response.into_http(&mut store, transferred).map(|response| (response, room))
             })?;
             let (parts, mut body) = response.into_parts();
-            let (pieces, queue) = mpsc::channel(FRAMES_WAITING);
-            let answer = http::Response::from_parts(parts, Source::Driven(queue));
+            let (pieces, source) = Source::driven(room);
+            let answer = http::Response::from_parts(parts, source);
             record.answered();
             outbox::post(move || {
                 let _gone = head.send(Ok(answer));
@@ -184,12 +183,12 @@ async fn call_03(
             while let Some(frame) = body.frame().await {
                 // An error of the guest's own closes the queue without an end.
                 let Ok(frame) = frame else { return Ok(false) };
-                if pieces.send(Piece::Frame(frame)).await.is_err() {
+                if pieces.send(frame).await.is_err() {
                     return Ok(false);
                 }
             }
-            let _gone = pieces.send(Piece::End).await;
             record.finished();
+            pieces.end();
             // What the guest still does after its response, within the same limits.
             poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
             Ok(true)

@@ -187,12 +187,7 @@ impl Sandbox {
             old.ended.0.store(true, Ordering::Release);
         }
         interrupt();
-        self.around
-            .instances
-            .resting
-            .all()
-            .into_iter()
-            .for_each(|rested| self.maker.reaper.clear_away(Box::new(rested)));
+        self.around.instances.resting.all().into_iter().for_each(|rested| rested.clear_away(&self.maker.reaper));
         loop {
             match self.make().await {
                 Ok(new) => {

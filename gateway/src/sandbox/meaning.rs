@@ -4,12 +4,15 @@ use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
 use crate::fault::{Fault, Quotum};
-use crate::host::Denied;
+use crate::host::{Denied, Stuck};
 
 /// `denied`: a trap after that is an allocator giving up.
 pub(super) fn classify(error: &wasmtime::Error, denied: Option<Denied>) -> Fault {
     if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
         return Fault::Overload;
+    }
+    if error.downcast_ref::<Stuck>().is_some() {
+        return Fault::Stuck;
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => return Fault::Fuel,

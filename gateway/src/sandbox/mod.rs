@@ -17,6 +17,7 @@ mod handler;
 mod helper;
 mod imports;
 mod inside;
+mod leaving;
 mod machine;
 mod meaning;
 mod memories;
@@ -36,6 +37,7 @@ mod slots;
 mod spawn;
 mod timed;
 mod turns;
+mod unfairly;
 mod versions;
 mod whose;
 
@@ -168,7 +170,7 @@ impl Sandbox {
     /// # Errors
     /// In words for the operator: the pool does not fit the address space, its slots are not clean, or the folder is not writable.
     pub(crate) fn new(settings: &Settings, compiler: &Compiler, around: Surroundings) -> anyhow::Result<Self> {
-        let reaper = reaper::Reaper::start()?;
+        let reaper = reaper::Reaper::start(settings.memory)?;
         let beside = reaper.clone();
         let runners = tokio::runtime::Handle::current().metrics().num_workers();
         let turns = (settings.fair_turns && settings.metering)
@@ -181,7 +183,7 @@ impl Sandbox {
             look.iter().for_each(|look| look());
             if looked.elapsed() > BETWEEN_EXPIRIES {
                 looked = Instant::now();
-                resting.expired().into_iter().for_each(|rested| beside.clear_away(Box::new(rested)));
+                resting.expired().into_iter().for_each(|rested| rested.clear_away(&beside));
             }
         })?;
         let (settings, artifacts, metrics) = (settings.clone(), compiler.artifacts(), Arc::clone(&around.metrics));
@@ -213,7 +215,7 @@ impl Sandbox {
     /// The fault, where the guest did not come to a response.
     pub(crate) async fn run(
         &self,
-        admitted: Admitted,
+        admitted: Arc<Admitted>,
         request: http::Request<RequestBody>,
         verdict: Verdict,
         record: Arc<Record>,
@@ -232,7 +234,7 @@ impl Sandbox {
     /// The fault, where the guest did not come to an end by itself.
     pub(crate) async fn handle(
         &self,
-        admitted: Admitted,
+        admitted: Arc<Admitted>,
         cause: Cause,
         record: &Arc<Record>,
     ) -> Result<Handled, Fault> {

@@ -1,28 +1,142 @@
 //! Large instances and components nobody asks for are cleared away elsewhere than in a turn.
+//!
+//! What waits to be cleared away is over: its tenant's place and memory are given back already, and only the instance's permit goes
+//! with the slot itself. So what waits is bounded, and what is over the bound clears itself away where it ended, in its
+//! tenant's own turn. Tenants take turns here by the bytes that were cleared away for them, and pay for the time by later turns.
+//!
+//! Limit: [`OF_ONE`] of one tenant, and of all of them [`ALL_SHARE`] of the memory of all instances.
 
-use std::sync::mpsc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cpu_time::ThreadTime;
+
+use crate::shares::{Bounds, Shares};
+use crate::tenant::Ledger;
 
 /// Clears away what is large, on a thread to which the kernel prefers all others: giving back the pages of 64 MiB takes
-/// milliseconds, which would be somebody's turn. What it has not got to yet holds its permits and its memory.
+/// milliseconds, which would be somebody's turn.
 #[derive(Clone)]
-pub(super) struct Reaper(mpsc::SyncSender<Box<dyn Send>>);
+pub(super) struct Reaper(Arc<Door>);
 
-/// What may wait to be cleared away; the next one clears itself away.
-const REAPED_MAX: usize = 1024;
+struct Door(Arc<Waiting>);
+
+struct Waiting {
+    jobs: Shares<Job>,
+    bytes: AtomicU64,
+    bytes_max: u64,
+}
+
+/// What is cleared away, with its bytes and whose it was.
+struct Job {
+    what: Option<Box<dyn Send>>,
+    bytes: u64,
+    ledger: Option<Arc<Ledger>>,
+    waiting: Arc<Waiting>,
+}
+
+const OF_ONE: Bounds = Bounds { threads: 1, at_once: 1, waiting: 32, bytes: 64 << 20 };
+const ALL_SHARE: u64 = 8;
 const REAPER_NICENESS: i32 = 10;
 
+impl Job {
+    /// Returns what the time of it costs.
+    fn done(mut self) -> u64 {
+        let before = ThreadTime::now();
+        drop(self.what.take());
+        let took = u64::try_from(before.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.ledger.iter().for_each(|ledger| ledger.owes_turns(took));
+        self.bytes
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.waiting.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.jobs.close();
+    }
+}
+
 impl Reaper {
-    pub(super) fn start() -> std::io::Result<Self> {
-        let (reaper, waiting) = mpsc::sync_channel(REAPED_MAX);
+    /// Where all instances may have so many bytes.
+    pub(super) fn start(memory: u64) -> std::io::Result<Self> {
+        let bytes_max = (memory / ALL_SHARE).max(OF_ONE.bytes as u64);
+        let waiting = Arc::new(Waiting { jobs: Shares::new(OF_ONE), bytes: AtomicU64::new(0), bytes_max });
+        let door = Door(Arc::clone(&waiting));
         std::thread::Builder::new().name("guests-reaper".to_owned()).spawn(move || {
             let _nicer = rustix::process::nice(REAPER_NICENESS);
-            waiting.into_iter().for_each(drop);
+            while let Some((turn, job)) = waiting.jobs.next() {
+                let price = job.done();
+                waiting.jobs.done(turn, usize::try_from(price).unwrap_or(usize::MAX));
+            }
         })?;
-        Ok(Self(reaper))
+        Ok(Self(Arc::new(door)))
     }
 
-    pub(super) fn clear_away(&self, what: Box<dyn Send>) {
-        // What does not fit comes back with the error, and is dropped here.
-        let _here = self.0.try_send(what);
+    /// Clears an instance of this tenant's away, of so many bytes, or code of nobody's.
+    pub(super) fn clear_away(&self, ledger: Option<Arc<Ledger>>, bytes: u64, what: Box<dyn Send>) {
+        let waiting = &self.0.0;
+        let before = waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let owner = ledger.as_ref().map_or(0, |ledger| ledger.serial).to_le_bytes();
+        let job = Job { what: Some(what), bytes, ledger, waiting: Arc::clone(waiting) };
+        if before + bytes <= waiting.bytes_max {
+            // What does not fit is dropped here, too.
+            let _here = waiting.jobs.put(&owner, usize::try_from(bytes).unwrap_or(usize::MAX), job);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    struct Slow(mpsc::Receiver<()>);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let _gone = self.0.recv();
+        }
+    }
+
+    struct Told(mpsc::Sender<&'static str>, &'static str);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _gone = self.0.send(self.1);
+        }
+    }
+
+    #[test]
+    fn what_is_over_the_bound_clears_itself_away_and_tenants_take_turns() {
+        let reaper = Reaper::start(0).unwrap();
+        let (goes_on, blocked) = mpsc::channel();
+        let (told, order) = mpsc::channel();
+        let ledger = |name| {
+            let id = crate::ids::TenantId::parse(name).unwrap();
+            crate::tenant::Registry::default().ledger(&id, &crate::tenant::Quota::unbounded(), true)
+        };
+        let greedy = ledger("greedy");
+        reaper.clear_away(None, 0, Box::new(Slow(blocked)));
+        let put = |owner: Option<&Arc<Ledger>>, name| {
+            reaper.clear_away(owner.map(Arc::clone), 20 << 20, Box::new(Told(told.clone(), name)));
+        };
+        for name in ["one", "two", "three"] {
+            put(Some(&greedy), name);
+        }
+        assert!(order.try_recv().is_err(), "they wait");
+        put(Some(&greedy), "four");
+        assert_eq!(order.try_recv(), Ok("four"), "it is here and now");
+        put(None, "other");
+        assert_eq!(order.try_recv(), Ok("other"), "and all together have a bound");
+        goes_on.send(()).unwrap();
+        assert_eq!([order.recv(), order.recv(), order.recv()], [Ok("one"), Ok("two"), Ok("three")]);
+        assert!(greedy.virtual_time.load(Ordering::Relaxed) > 0, "it pays");
     }
 }

@@ -1,4 +1,6 @@
 //! What a guest answered: a head, and a body that is still being made.
+//!
+//! It holds no permits: those go back with the guest, or wait in the client's exchange where what is left is large (`let_go`).
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -15,11 +17,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::WasiBody;
 
-use crate::admission::Admitted;
 use crate::fault::Fault;
+use crate::host::Room;
 use crate::http::Torn;
 use crate::telemetry::Record;
-use crate::tenant::{Budget, cost};
+use crate::tenant::{Budget, Ledger, cost};
 
 /// A guest's response, as it is being made.
 pub(crate) type Reply = http::Response<GuestBody>;
@@ -45,10 +47,22 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// What a wasi:http 0.3 guest's driver hands over; a queue that closes before `End` was torn.
-pub(super) enum Piece {
+/// What a guest's driver hands over; a queue that closes before `End` was torn.
+enum Piece {
     Frame(Frame<Bytes>),
     End,
+}
+
+/// Where a driver puts what it takes out of the instance, as far as there is room.
+pub(super) struct Pieces {
+    queue: mpsc::UnboundedSender<Piece>,
+    room: Arc<Room>,
+}
+
+/// The other end.
+pub(super) struct Driven {
+    queue: mpsc::UnboundedReceiver<Piece>,
+    room: Arc<Room>,
 }
 
 /// Where a body comes from.
@@ -56,8 +70,43 @@ pub(super) enum Source {
     /// wasi:http 0.2: its channel closes when the instance is dropped, by which time a fault has been noted.
     Channel(WasiBody),
     /// wasi:http 0.3: frames that the driver takes out of the instance.
-    Driven(mpsc::Receiver<Piece>),
+    Driven(Driven),
+    /// All of it, which the guest has given away.
+    Whole(Bytes, Arc<Room>),
 }
+
+impl Source {
+    pub(super) fn driven(room: Arc<Room>) -> (Pieces, Self) {
+        // Limit: `room` has as many bytes as may wait, of which an empty frame has some as well.
+        let (sender, queue) = mpsc::unbounded_channel();
+        (Pieces { queue: sender, room: Arc::clone(&room) }, Self::Driven(Driven { queue, room }))
+    }
+}
+
+/// Nobody wants the rest.
+pub(super) struct Unwanted;
+
+impl Pieces {
+    pub(super) async fn send(&self, frame: Frame<Bytes>) -> Result<(), Unwanted> {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        self.room.take(bytes).await.ok_or(Unwanted)?;
+        self.queue.send(Piece::Frame(frame)).map_err(|_gone| Unwanted)
+    }
+
+    /// That was all of it.
+    pub(super) fn end(self) {
+        let _gone = self.queue.send(Piece::End);
+    }
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.room.close();
+    }
+}
+
+/// Of what was given away whole, as it is handed on.
+const PIECE_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes of a body that are waited for before its head is sent, where the guest said how many there are, and for how long: what is
 /// wrong with a small body is found out while the client can still be told.
@@ -86,7 +135,8 @@ pub(crate) struct GuestBody {
     early: VecDeque<Frame<Bytes>>,
     /// Whether that is all of it.
     is_all_early: bool,
-    admitted: Arc<Admitted>,
+    ledger: Arc<Ledger>,
+    head_bytes_max: u64,
     /// Where a component of the tenant's asked for it: whose budget pays for it, and what it paid until now.
     inner: Option<Budget>,
     drawn: u64,
@@ -98,7 +148,7 @@ impl GuestBody {
         headers: &HeaderMap,
         record: Arc<Record>,
         (cancel, ended): (CancelOnDrop, oneshot::Receiver<()>),
-        admitted: Arc<Admitted>,
+        (ledger, head_bytes_max): (Arc<Ledger>, u64),
         inner: Option<Budget>,
     ) -> Self {
         let left = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -116,15 +166,16 @@ impl GuestBody {
             declared: left,
             early,
             is_all_early,
-            admitted,
+            ledger,
+            head_bytes_max,
             inner,
             drawn,
         }
     }
 
     /// Bytes that the header section may have.
-    pub(crate) fn head_bytes_max(&self) -> u64 {
-        self.admitted.routed.limits().response_head
+    pub(crate) const fn head_bytes_max(&self) -> u64 {
+        self.head_bytes_max
     }
 
     /// Gives the response up before any of it was sent, for this reason.
@@ -198,8 +249,16 @@ impl GuestBody {
                     None => Poll::Ready(None),
                 },
             },
-            Source::Driven(queue) => match std::task::ready!(queue.poll_recv(cx)) {
-                Some(Piece::Frame(frame)) => Poll::Ready(Some(Ok(frame))),
+            Source::Whole(left, room) => {
+                let piece = left.split_to(left.len().min(PIECE_BYTES_MAX));
+                room.gives_back(piece.len() as u64);
+                Poll::Ready(if piece.is_empty() { None } else { Some(Ok(Frame::data(piece))) })
+            }
+            Source::Driven(driven) => match std::task::ready!(driven.queue.poll_recv(cx)) {
+                Some(Piece::Frame(frame)) => {
+                    driven.room.taken(frame.data_ref().map_or(0, Bytes::len));
+                    Poll::Ready(Some(Ok(frame)))
+                }
                 Some(Piece::End) => Poll::Ready(None),
                 None => {
                     self.is_closing = true;
@@ -257,7 +316,7 @@ impl Body for GuestBody {
                     return self.tear(Fault::BadResponse);
                 }
                 self.record.sent(bytes);
-                self.admitted.routed.tenant().ledger.moved(bytes);
+                self.ledger.moved(bytes);
                 self.left = self.left.map(|left| left.saturating_sub(bytes));
                 if !self.pay() {
                     return self.tear(Fault::Fuel);
@@ -276,6 +335,7 @@ impl Body for GuestBody {
         let is_whole = match &self.source {
             Source::Channel(body) => body.is_end_stream() || self.left == Some(0),
             Source::Driven(_) => self.left == Some(0),
+            Source::Whole(left, _) => left.is_empty(),
         };
         let is_fine = self.record.first_fault().is_none() || self.record.is_finished();
         is_whole && self.early.is_empty() && is_fine
@@ -284,7 +344,7 @@ impl Body for GuestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Channel(body) if self.early.is_empty() => body.size_hint(),
-            Source::Channel(_) | Source::Driven(_) => SizeHint::default(),
+            Source::Channel(_) | Source::Driven(_) | Source::Whole(..) => SizeHint::default(),
         }
     }
 }
@@ -303,7 +363,7 @@ impl Drop for GuestBody {
         let fuel = if self.inner.is_some() { self.drawn } else { of_bytes };
         if fuel > 0 {
             self.record.burned_for_body(fuel);
-            self.admitted.routed.tenant().ledger.burn(fuel);
+            self.ledger.burn(fuel);
         }
     }
 }

@@ -1,18 +1,17 @@
 //! Components of Spin 1 that answer HTTP: `fermyon:spin/inbound-http`, a function from a whole request to a whole response.
 //!
-//! Limit: both messages count as the instance's memory for as long as the host holds them.
+//! Limit: both messages count as the instance's memory for as long as the host holds them, the response's body beyond its end.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use http_body::Frame;
 use http_body_util::BodyExt as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use wasmtime::Store;
 
-use super::call::{FRAMES_WAITING, Head, Request, instantiated};
-use super::reply::{Piece, Source};
+use super::call::{Head, Request, instantiated};
+use super::reply::Source;
 use super::turns::outbox;
 use crate::fault::Fault;
 use crate::host::inbound::responder::exports::fermyon::spin::inbound_http as wit;
@@ -21,11 +20,7 @@ use crate::host::inbound::{one_headers, one_texts, responder, texts_weigh};
 use crate::host::{Guest, Held};
 use crate::telemetry::Record;
 
-/// Of the response's body, as it is handed over.
-const PIECE_BYTES_MAX: usize = 16 << 10;
-
-/// Answers one request. The response is whole before its head leaves; the instance stays until the last byte was taken,
-/// so that what the host holds stays on its account.
+/// Answers one request. The response is whole before its head leaves, and needs no instance any more.
 pub(super) async fn call(
     store: &mut Store<Guest>,
     pre: &responder::ResponderPre<Guest>,
@@ -35,11 +30,12 @@ pub(super) async fn call(
     started: Instant,
 ) -> wasmtime::Result<()> {
     let Some(method) = method(request.method()) else {
-        let (pieces, queue) = mpsc::channel(FRAMES_WAITING);
-        let mut answer = http::Response::new(Source::Driven(queue));
+        let room = store.data_mut().room_for_response();
+        let mut answer = http::Response::new(Source::Whole(Bytes::new(), room));
         *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        record.answered();
+        record.finished();
         post(head, Ok(answer));
-        let _gone = pieces.send(Piece::End).await;
         return Ok(());
     };
     let is_head = *request.method() == Method::HEAD;
@@ -90,7 +86,7 @@ async fn send(
     let body = Bytes::from(answered.body.unwrap_or_default());
     store.data_mut().handed_over(answered.headers.as_ref(), body.len());
     let texts = answered.headers.as_ref().map_or(0, |headers| texts_weigh(headers));
-    let Some(_held) = store.data().meter.hold(body.len() as u64 + texts) else {
+    let Some(held) = store.data().meter.hold(body.len() as u64 + texts) else {
         return Err(wasmtime::Error::msg("the response does not fit into the memory of this request"));
     };
     let status = StatusCode::from_u16(answered.status).ok().filter(|status| (200..600).contains(&status.as_u16()));
@@ -98,24 +94,18 @@ async fn send(
         post(head, Err(Fault::BadResponse));
         return Ok(());
     };
-    let (pieces, queue) = mpsc::channel(FRAMES_WAITING);
-    let mut answer = http::Response::new(Source::Driven(queue));
+    let room = store.data_mut().room_for_response();
+    room.fill(body.len() as u64, held);
+    let length = body.len();
+    let mut answer = http::Response::new(Source::Whole(body, room));
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
     if !is_head && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        answer.headers_mut().insert(http::header::CONTENT_LENGTH, body.len().into());
+        answer.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
     }
     record.answered();
-    post(head, Ok(answer));
-    let mut left = body;
-    while !left.is_empty() {
-        let piece = left.split_to(left.len().min(PIECE_BYTES_MAX));
-        if pieces.send(Piece::Frame(Frame::data(piece))).await.is_err() {
-            return Ok(());
-        }
-    }
-    let _gone = pieces.send(Piece::End).await;
     record.finished();
+    post(head, Ok(answer));
     Ok(())
 }
 

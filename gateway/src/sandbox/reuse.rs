@@ -12,6 +12,7 @@ use wasmtime::Store;
 use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::memories::More;
+use super::reaper::Reaper;
 use crate::host::Guest;
 use crate::telemetry::{Metrics, Record};
 use crate::tenant::Component;
@@ -36,6 +37,15 @@ pub(super) struct Rested {
     pub(super) answered: u32,
     _component: Arc<Component>,
     since: Instant,
+}
+
+impl Rested {
+    pub(super) fn clear_away(mut self, reaper: &Reaper) {
+        let guest = self.store.data_mut();
+        let (ledger, bytes) = (Arc::clone(&guest.ledger), guest.meter.peak());
+        guest.meter.is_over();
+        reaper.clear_away(Some(ledger), bytes, Box::new(self));
+    }
 }
 
 /// All of them, by tenant (the ledger's serial) and component (its place in memory, which cannot be another's while one of

@@ -1,8 +1,6 @@
 //! One run: an instance is made, called and ended, within the request's limits.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -16,18 +14,20 @@ use super::cache::Ready;
 use super::call::{Request, Work, call};
 use super::ending::Ending;
 use super::fuel;
+use super::leaving::let_go;
 use super::meaning::classify;
-use super::memories::More;
+use super::memories::{More, memory};
 use super::message::{Cause, Handled};
 use super::reaper::Reaper;
 use super::reply::{CancelOnDrop, GuestBody, Reply};
 use super::reuse::Rested;
 use super::turns::Turns;
+use super::unfairly::run_unfairly;
 use super::whose::Whose;
 use crate::admission::Admitted;
 use crate::fault::{Fault, Quotum};
 use crate::host::{Guest, Make};
-use crate::http::{Verdict, has_no_content};
+use crate::http::{Exchange, Verdict, cdn_loop, has_no_content};
 use crate::telemetry::{self, Line, Record, Stream, cut_at};
 use crate::tenant::{Budget, Ledger};
 
@@ -45,14 +45,15 @@ pub(super) async fn run(
     around: &Arc<Surroundings>,
     turns: Option<&Turns>,
     component: Arc<Ready>,
-    admitted: Admitted,
+    admitted: Arc<Admitted>,
     (request, mut verdict, within): (Request, Verdict, Option<Budget>),
     record: Arc<Record>,
 ) -> Result<Reply, Fault> {
-    let whose = Whose::of_request(admitted, Arc::clone(&record), request.headers(), within)?;
-    let admitted = Arc::clone(&whose.admitted);
+    let exchange = Arc::clone(request.body().exchange());
+    let whose = Whose::of_request(admitted, Arc::clone(&record), (request.headers(), &exchange), within)?;
+    let (ledger, head_bytes_max) = whose.of_response();
     let inner = Some(whose.budget.clone()).filter(Budget::is_inner);
-    let cancelled = CancellationToken::new();
+    let cancelled = exchange.cancelled().clone();
     let cancel = CancelOnDrop::new(cancelled.clone());
     let (head, mut answer) = oneshot::channel();
     let (over, mut ended) = oneshot::channel();
@@ -62,7 +63,7 @@ pub(super) async fn run(
     // In a place of its own: it is large, and is moved with each layer around it.
     let driving =
         Box::pin(instance.drive(component, Work::Request(request, head), cancelled, turns.map(Turns::reaper)));
-    start(around, turns, &admitted, &record, driving).await;
+    start(around, turns, &ledger, &record, driving).await;
     let head = tokio::select! {
         biased;
         // The body broke its limits before there was a response: that is the answer then.
@@ -82,7 +83,7 @@ pub(super) async fn run(
         return Err(fault);
     }
     record.guest_ran(started.elapsed());
-    let mut body = GuestBody::new(source, &parts.headers, record, (cancel, ended), admitted, inner);
+    let mut body = GuestBody::new(source, &parts.headers, record, (cancel, ended), (ledger, head_bytes_max), inner);
     if is_head || has_no_content(parts.status) {
         body.is_never_sent();
     } else if let Err(fault) = body.look_ahead().await {
@@ -96,19 +97,19 @@ pub(super) async fn handle(
     around: &Arc<Surroundings>,
     turns: Option<&Turns>,
     component: Arc<Ready>,
-    admitted: Admitted,
+    admitted: Arc<Admitted>,
     cause: Cause,
     record: &Arc<Record>,
 ) -> Result<Handled, Fault> {
     let whose = Whose::of_event(admitted, Arc::clone(record), &cause);
-    let admitted = Arc::clone(&whose.admitted);
+    let (ledger, _) = whose.of_response();
     let cancelled = CancellationToken::new();
     let mut cancel = CancelOnDrop::new(cancelled.clone());
     let (said, answer) = oneshot::channel();
     let (over, ended) = oneshot::channel();
     let instance = Instance::new(&component.engine, around, whose, over);
     let driving = Box::pin(instance.drive(component, Work::Event(cause, said), cancelled, turns.map(Turns::reaper)));
-    start(around, turns, &admitted, record, driving).await;
+    start(around, turns, &ledger, record, driving).await;
     let _over = ended.await;
     cancel.disarm();
     match record.first_fault() {
@@ -120,33 +121,15 @@ pub(super) async fn handle(
 async fn start(
     around: &Arc<Surroundings>,
     turns: Option<&Turns>,
-    admitted: &Admitted,
+    ledger: &Arc<Ledger>,
     record: &Arc<Record>,
     driving: impl Future<Output = ()> + Send + 'static,
 ) {
-    let ledger = Arc::clone(&admitted.routed.tenant().ledger);
+    let ledger = Arc::clone(ledger);
     let driving = telemetry::within(record.trace(), driving);
     match turns {
         Some(turns) => turns.spawn(ledger, Arc::clone(record), &around.tasks, driving),
         None => run_unfairly(around, ledger, Arc::clone(record), driving).await,
-    }
-}
-
-/// By tokio's order alone (`sandbox.fair_turns = false`), to compare with. The first turn is taken here: a guest that
-/// answers at once costs neither a task nor a thread's hop.
-async fn run_unfairly(
-    around: &Arc<Surroundings>,
-    ledger: Arc<Ledger>,
-    record: Arc<Record>,
-    driving: impl Future<Output = ()> + Send + 'static,
-) {
-    let mut driving = Box::pin(async move {
-        driving.await;
-        ledger.burn(record.fuel_of_guest());
-    });
-    let is_over = poll_fn(|cx| Poll::Ready(driving.as_mut().poll(cx).is_ready())).await;
-    if !is_over {
-        around.tasks.spawn(driving);
     }
 }
 
@@ -160,6 +143,10 @@ struct Instance {
     /// What answers, where it has answered before, and how often.
     service: Option<(Service, u32)>,
     admitted: Arc<Admitted>,
+    /// What it answers, where that is a request.
+    exchange: Option<Arc<Exchange>>,
+    /// Whether it may wait for memory. One that a guest asks for must not: it would wait for who waits for it.
+    may_wait: bool,
     fuel: u64,
     time: Duration,
     /// Dropped when everything is noted: whoever has the other half may look at the record then.
@@ -179,8 +166,8 @@ impl Instance {
         let Some(mut rested) = rested.filter(may_answer) else {
             return Self::new(engine, around, whose, over);
         };
-        let Whose { record, budget, chain, .. } = &whose;
-        if !rested.store.data_mut().begin_again(limits, record, chain.clone(), budget) {
+        let Whose { record, budget, chain, exchange, .. } = &whose;
+        if !rested.store.data_mut().begin_again(limits, record, (chain.clone(), exchange.clone()), budget) {
             return Self::new(engine, around, whose, over);
         }
         let service = Some((rested.service, rested.answered));
@@ -200,6 +187,7 @@ impl Instance {
             egress: &around.egress,
             chain: whose.chain.clone(),
             budget: &whose.budget,
+            exchange: whose.exchange.as_ref(),
         });
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.meter);
@@ -212,7 +200,7 @@ impl Instance {
         (mut store, more_memories): (Store<Guest>, More),
         service: Option<(Service, u32)>,
         around: &Arc<Surroundings>,
-        Whose { admitted, record, budget, .. }: Whose,
+        Whose { admitted, record, budget, exchange, chain }: Whose,
         over: oneshot::Sender<()>,
     ) -> Self {
         let limits = admitted.routed.limits();
@@ -228,8 +216,9 @@ impl Instance {
         } else {
             store.epoch_deadline_async_yield_and_update(1);
         }
+        let may_wait = !budget.is_inner() && !cdn_loop::came_from_a_guest(&chain);
         let ending = Ending::begin(record, Arc::clone(around));
-        Self { ending, store, more_memories, service, admitted, fuel, time, over: Some(over) }
+        Self { ending, store, more_memories, service, admitted, exchange, may_wait, fuel, time, over: Some(over) }
     }
 
     /// Runs the guest to its end, whatever that is, and notes what it took. The store goes last: when it drops, the
@@ -292,17 +281,22 @@ impl Instance {
             // It fails only where the engine counts no fuel.
             let _burned = fuel::burned(&mut self.store.as_context_mut(), self.fuel);
         }
-        self.ending.record.memory_peak(self.store.data().meter.peak());
+        let peak = self.store.data().meter.peak();
+        self.ending.record.memory_peak(peak);
+        component.needed_memory(peak);
         self.ending.record.guest_ended(started.elapsed());
         self.ending.was_driven = true;
+        let_go(self.store.data(), &self.admitted, self.exchange.as_ref());
         let may_rest = self.ending.record.first_fault().is_none() && !component.ended.is_set();
         if let Some(service) = answered.filter(|_| may_rest) {
             return self.rest(service, before + 1);
         }
-        if let Some(reaper) = reaper.filter(|_| self.store.data().meter.peak() > LARGE_BYTES) {
+        if let Some(reaper) = reaper.filter(|_| peak > LARGE_BYTES) {
             // Everything is noted, and whoever waits to be told so need not wait for this.
             drop(self.over.take());
-            reaper.clear_away(Box::new(self));
+            // It is over, however long it takes to clear it away.
+            self.store.data_mut().meter.is_over();
+            reaper.clear_away(Some(ledger), peak, Box::new(self));
         }
     }
 
@@ -312,13 +306,26 @@ impl Instance {
             let memories = &self.ending.around.instances.memories;
             self.more_memories = memories.room(component.memories, self.time, cancelled).await?;
         }
+        if self.may_wait && self.service.is_none() {
+            let ledger = &self.admitted.routed.tenant().ledger;
+            let usual = component.usual_memory().min(self.admitted.routed.limits().memory);
+            let reserved = memory(ledger, usual, cancelled).await?;
+            reserved.into_iter().for_each(|reserved| self.store.data().meter.uses(reserved));
+        }
         if component.ended.is_set() { Err(Some(Fault::Renewed)) } else { Ok(()) }
     }
 
     /// What an error means; a call that was lifted and never made is charged.
     fn fault_of(&mut self, error: &wasmtime::Error) -> Fault {
         let fault = classify(error, self.store.data().meter.denied());
-        if fault == Fault::Trap && fuel::unpaid(&mut self.store, error) { Fault::Fuel } else { fault }
+        if fault == Fault::Trap && fuel::unpaid(&mut self.store, error) { Fault::Fuel } else { self.unless_left(fault) }
+    }
+
+    /// What a guest makes of a client that has left is not its own failing.
+    fn unless_left(&self, fault: Fault) -> Fault {
+        let is_own = matches!(fault, Fault::Trap | Fault::NoResponse | Fault::BadResponse);
+        let has_left = self.exchange.as_ref().is_some_and(|exchange| exchange.is_gone());
+        if is_own && has_left { Fault::ClientGone } else { fault }
     }
 
     /// Waits for another request, where its tenant wants that.

@@ -7,10 +7,10 @@ use http::{HeaderMap, HeaderValue};
 use super::message::Cause;
 use crate::admission::Admitted;
 use crate::fault::Fault;
-use crate::http::cdn_loop;
+use crate::http::{Exchange, cdn_loop};
 use crate::ids::Line;
 use crate::telemetry::Record;
-use crate::tenant::Budget;
+use crate::tenant::{Budget, Ledger};
 
 pub(super) struct Whose {
     pub(super) admitted: Arc<Admitted>,
@@ -18,6 +18,8 @@ pub(super) struct Whose {
     pub(super) budget: Budget,
     /// Whom it has been at, for requests that the guest sends.
     pub(super) chain: HeaderValue,
+    /// What it answers, where that is a request.
+    pub(super) exchange: Option<Arc<Exchange>>,
 }
 
 impl Whose {
@@ -26,9 +28,9 @@ impl Whose {
     /// # Errors
     /// Too little of the budget is left for an instance.
     pub(super) fn of_request(
-        admitted: Admitted,
+        admitted: Arc<Admitted>,
         record: Arc<Record>,
-        headers: &HeaderMap,
+        (headers, exchange): (&HeaderMap, &Arc<Exchange>),
         within: Option<Budget>,
     ) -> Result<Self, Fault> {
         if let Some(budget) = &within {
@@ -39,22 +41,28 @@ impl Whose {
             Budget::open(admitted.routed.limits(), line)
         };
         let budget = within.unwrap_or_else(opened);
-        Ok(Self::new(admitted, record, budget, headers))
+        Ok(Self { exchange: Some(Arc::clone(exchange)), ..Self::new(admitted, record, budget, headers) })
     }
 
     /// A message's or a run's. It comes from nobody's request, so what it starts has been nowhere yet.
-    pub(super) fn of_event(admitted: Admitted, record: Arc<Record>, cause: &Cause) -> Self {
+    pub(super) fn of_event(admitted: Arc<Admitted>, record: Arc<Record>, cause: &Cause) -> Self {
         let budget = Budget::open(admitted.routed.limits(), cause.line(record.id));
         Self::new(admitted, record, budget, &HeaderMap::new())
     }
 
-    fn new(admitted: Admitted, record: Arc<Record>, budget: Budget, headers: &HeaderMap) -> Self {
+    /// Who pays for the response, and how many bytes its head may have.
+    pub(super) fn of_response(&self) -> (Arc<Ledger>, u64) {
+        let routed = &self.admitted.routed;
+        (Arc::clone(&routed.tenant().ledger), routed.limits().response_head)
+    }
+
+    fn new(admitted: Arc<Admitted>, record: Arc<Record>, budget: Budget, headers: &HeaderMap) -> Self {
         // Without a grant nothing leaves, and nothing need be hashed.
         let chain = if admitted.routed.component().egress.is_empty() {
             HeaderValue::from_static("")
         } else {
             cdn_loop::onward(headers, &admitted.routed.tenant().id, budget.line())
         };
-        Self { admitted: Arc::new(admitted), record, budget, chain }
+        Self { admitted, record, budget, chain, exchange: None }
     }
 }

@@ -8,10 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::bucket::{Bucket, Count, Rate};
 use super::causes::Causes;
+use super::guards::{Connected, InFlight};
+use super::memory::{Memory, Reserved};
 use super::per_address::PerAddress;
 use super::places::{Place, Places, WhenFull};
 use super::usage::{Flow, Held, Usage};
@@ -25,6 +28,8 @@ use crate::telemetry::Figures;
 const ADDRESSES_MAX: usize = 4096;
 
 const UNBOUNDED: Space = Space { bytes: u64::MAX, keys: u64::MAX };
+
+const LEFT_SHARE: u64 = 8;
 
 /// Refusals of one tenant's requests that are told at once, and how fast the next ones are: each costs sockets, a record
 /// and some ten microseconds of a processor, which a client that asks again and again would have for nothing.
@@ -45,10 +50,12 @@ pub(crate) struct Ledger {
     pub(crate) serial: u64,
     weight: AtomicU32,
     waiting_max: AtomicU32,
-    in_flight: Count,
-    connections: Count,
+    pub(super) in_flight: Count,
+    pub(super) connections: Count,
     /// Bytes of all its instances' memories and tables.
-    memory: Count,
+    pub(super) memory: Memory,
+    /// Bytes that its guests which have ended left for their clients, of which it has a part of its memory at the most.
+    pub(crate) left: Count,
     pub(super) requests: Bucket,
     /// Its requests by client.
     pub(crate) by_address: PerAddress,
@@ -88,26 +95,6 @@ pub(crate) struct Limited {
     pub(crate) retry_seconds: u64,
 }
 
-/// One request in flight, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct InFlight(Arc<Ledger>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.give_back(1);
-    }
-}
-
-/// One connection of a client that asked for the tenant by its server name, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Connected(Arc<Ledger>);
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.0.connections.give_back(1);
-    }
-}
-
 impl Ledger {
     pub(super) fn new(id: TenantId, serial: u64, figures: Figures) -> Self {
         Self {
@@ -118,7 +105,8 @@ impl Ledger {
             waiting_max: AtomicU32::new(0),
             in_flight: Count::default(),
             connections: Count::default(),
-            memory: Count::default(),
+            memory: Memory::default(),
+            left: Count::default(),
             requests: Bucket::default(),
             by_address: PerAddress::new(ADDRESSES_MAX),
             fuel: Bucket::default(),
@@ -148,7 +136,8 @@ impl Ledger {
         self.waiting_max.store(quota.waiting, Ordering::Relaxed);
         self.in_flight.set_max(quota.in_flight.into());
         self.connections.set_max(quota.connections.into());
-        self.memory.set_max(quota.memory);
+        self.memory.count.set_max(quota.memory);
+        self.left.set_max(quota.memory / LEFT_SHARE);
         self.requests.set(quota.requests, now);
         self.by_address.set(quota.requests_per_address);
         self.fuel.set(quota.fuel, now);
@@ -198,7 +187,7 @@ impl Ledger {
             let (quotum, max) = (Quotum::InFlight, self.in_flight.max());
             return Err(Limited { quotum, max, window_seconds: None, retry_seconds: 1 });
         }
-        let entered = InFlight(Arc::clone(self));
+        let entered = InFlight::of(self);
         self.requests.take(1, now).map_err(|empty| limited(Quotum::Requests, &self.requests, empty.retry_seconds))?;
         Ok(entered)
     }
@@ -217,6 +206,11 @@ impl Ledger {
     pub(crate) fn burn(&self, fuel: u64) {
         self.fuel_total.fetch_add(fuel, Ordering::Relaxed);
         self.fuel.charge(fuel, Moment::now());
+    }
+
+    /// Has it wait the longer for its next turn.
+    pub(crate) fn owes_turns(&self, fuel: u64) {
+        self.virtual_time.fetch_add(fuel / self.weight().max(1), Ordering::Relaxed);
     }
 
     /// Notes bytes of bodies, in or out.
@@ -247,7 +241,7 @@ impl Ledger {
 
     /// One more connection; nothing where the tenant has as many as it may.
     pub(crate) fn connect(self: &Arc<Self>) -> Option<Connected> {
-        self.connections.add(1).then(|| Connected(Arc::clone(self)))
+        self.connections.add(1).then(|| Connected::of(self))
     }
 
     /// One more outbound request, or the quota that has no room.
@@ -269,11 +263,16 @@ impl Ledger {
 
     /// More bytes of memory, or none. Whoever holds them gives them back.
     pub(crate) fn grow(&self, bytes: u64) -> bool {
-        self.memory.add(bytes)
+        self.memory.count.add(bytes)
     }
 
-    pub(crate) fn shrink(&self, bytes: u64) {
-        self.memory.give_back(bytes);
+    pub(crate) fn shrink(self: &Arc<Self>, bytes: u64) {
+        Memory::give_back(self, bytes);
+    }
+
+    /// Bytes for an instance that is about to begin, or the prospect of them; nothing where the tenant may never have so many.
+    pub(crate) fn memory_for(self: &Arc<Self>, bytes: u64) -> Option<Result<Reserved, oneshot::Receiver<Reserved>>> {
+        Memory::enter(self, bytes)
     }
 
     /// What to tell a client whose request found as many of its tenant waiting as may.
@@ -283,7 +282,7 @@ impl Ledger {
 
     /// What to tell a client whose request found no memory left for its tenant.
     pub(crate) fn out_of_memory(&self) -> Limited {
-        Limited { quotum: Quotum::Memory, max: self.memory.max(), window_seconds: None, retry_seconds: 1 }
+        Limited { quotum: Quotum::Memory, max: self.memory.count.max(), window_seconds: None, retry_seconds: 1 }
     }
 
     pub(super) fn suspend(&self, suspended: bool) {
@@ -326,7 +325,7 @@ impl Ledger {
     }
 
     pub(crate) fn memory_now(&self) -> u64 {
-        self.memory.now()
+        self.memory.count.now()
     }
 
     pub(crate) fn in_flight_now(&self) -> u64 {
@@ -339,7 +338,7 @@ impl Ledger {
             weight: self.weight(),
             in_flight: Held::of(&self.in_flight),
             connections: Held::of(&self.connections),
-            memory: Held::of(&self.memory),
+            memory: Held::of(&self.memory.count),
             outbound_in_flight: Held::of(&self.places.taken),
             requests: Flow::of(&self.requests, now),
             fuel: Flow::of(&self.fuel, now),

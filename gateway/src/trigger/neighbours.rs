@@ -11,11 +11,12 @@ use std::sync::{Arc, Weak};
 
 use http_body_util::BodyExt as _;
 
-use crate::admission::Doors;
 use crate::config::Snapshot;
 use crate::fault::Fault;
 use crate::host::{self, Asked, Told, Whom};
-use crate::http::{Origin, RequestBody, ResponseBody, cdn_loop, clean_request, drop_underscores, spell, spin};
+use crate::http::{
+    Exchange, Origin, RequestBody, ResponseBody, cdn_loop, clean_request, drop_underscores, spell, spin,
+};
 use crate::request::{Road, refuse};
 use crate::response;
 use crate::route::Found;
@@ -79,7 +80,7 @@ async fn walk(
         Found::Fixed(tenant, route, fixed) => {
             record.routed(&tenant.ledger.figures, "", &route);
             depth?;
-            let _entered = Doors::pass(&tenant.ledger).map_err(|refused| refuse(&refused, record))?;
+            let _entered = road.doors.pass(&tenant.ledger).map_err(|refused| refuse(&refused, record))?;
             tenant.ledger.moved(fixed.body.len() as u64);
             return Ok(response::of_fixed(&fixed, is_head));
         }
@@ -92,7 +93,13 @@ async fn walk(
     }
     let limits = Arc::clone(routed.limits());
     let (parts, body) = request.into_parts();
-    let (body, verdict) = RequestBody::new(body, limits.request_body, &road.http, Arc::clone(record), &road.tasks)?;
+    let (body, verdict) = RequestBody::new(
+        body,
+        limits.request_body,
+        &road.http,
+        (Arc::clone(record), Exchange::new(None)),
+        &road.tasks,
+    )?;
     let admitted = road.doors.admit(routed).await.map_err(|refused| refuse(&refused, record))?;
     record.queued(admitted.queued);
     let request = http::Request::from_parts(parts, body);

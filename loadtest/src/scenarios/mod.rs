@@ -9,6 +9,7 @@ mod hello;
 mod inside;
 mod instructions;
 mod outbound;
+mod pages;
 mod prices;
 mod soak;
 mod storage;
@@ -77,6 +78,8 @@ pub(crate) enum Name {
     Storage,
     Embedded,
     Stream,
+    /// Pages of JavaScript, Python and Go at full load, of which none may be refused
+    Pages,
     /// What a unit of fuel costs the processor, for every function that guests may call
     Prices,
     Soak,
@@ -102,6 +105,7 @@ impl Name {
             Self::Storage => storage::run(plan).await,
             Self::Embedded => embedded::run(plan).await,
             Self::Stream => stream::run(plan).await,
+            Self::Pages => pages::run(plan).await,
             Self::Prices => prices::run(plan).await,
             Self::Soak => soak::run(plan).await,
             Self::Training => training::run(plan).await.map(|()| Vec::new()),

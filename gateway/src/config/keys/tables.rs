@@ -206,7 +206,7 @@ const LIMITS: &[Key] = &[
 #[rustfmt::skip]
 const QUOTA: &[Key] = &[
     key("weight", ANY, plain!(defaults::QUOTA.weight), "its share of processors and instances when they are short"),
-    key("in_flight", ANY, plain!(defaults::QUOTA.in_flight), "requests at once, waiting ones included"),
+    key("in_flight", ANY, plain!(defaults::QUOTA.in_flight), "requests at once, waiting ones included, each until its guest has ended"),
     key("connections", ANY, plain!(defaults::QUOTA.connections), "open connections that asked for one of its hosts"),
     key("waiting", ANY, plain!(defaults::QUOTA.waiting), "of its requests, waiting for an instance"),
     key("memory", Bytes, bytes!(defaults::QUOTA.memory), "of all its instances together, and of what compresses its responses"),

@@ -4,18 +4,19 @@ use wasmtime::component::{Linker, LinkerInstance, Resource};
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     self, ErrorCode, Fields, FutureIncomingResponse, FutureTrailers, Host, HostFields, HostFutureIncomingResponse,
-    HostFutureTrailers, HostIncomingBody, HostIncomingRequest, HostIncomingResponse, HostOutgoingBody,
-    HostOutgoingRequest, HostOutgoingResponse, HostRequestOptions, HostResponseOutparam, IncomingBody, IncomingRequest,
-    IncomingResponse, OutgoingRequest, RequestOptions, ResponseOutparam,
+    HostFutureTrailers, HostIncomingBody, HostIncomingRequest, HostIncomingResponse, HostOutgoingRequest,
+    HostOutgoingResponse, HostRequestOptions, HostResponseOutparam, IncomingBody, IncomingRequest, IncomingResponse,
+    OutgoingRequest, RequestOptions, ResponseOutparam,
 };
 use wasmtime_wasi_http::p2::{HeaderResult, HttpResult};
 
 use super::{Candidate, http_october, http_of, nothing, plain, table};
 use crate::host::Guest;
 use crate::host::kept::{
-    answer_kinds, body_of_answer, finish_body, given_back, set_answer, set_authority, set_method, set_path_with_query,
-    set_scheme, weighed, whole,
+    answer_kinds, finish_body, given_back, set_answer, set_authority, set_method, set_path_with_query, set_scheme,
+    weighed, whole,
 };
+use crate::host::outgoing;
 use crate::host::priced::{names::two as names, of_fields};
 use crate::tenant::cost;
 
@@ -81,7 +82,9 @@ pub(in crate::host) fn incoming(to: &mut LinkerInstance<'_, Guest>) -> wasmtime:
         "[static]incoming-body.finish" = HostIncomingBody::finish as plain, (body);
         "[method]future-trailers.subscribe" = HostFutureTrailers::subscribe as plain, (trailers);
         "[method]future-incoming-response.subscribe" = HostFutureIncomingResponse::subscribe as plain, (response);
-        "[method]outgoing-body.write" = HostOutgoingBody::write as plain, (body);
+    );
+    weighed!(to, whole;
+        "[method]outgoing-body.write" = outgoing::write as plain, (body);
     );
     Ok(())
 }
@@ -100,7 +103,6 @@ pub(in crate::host) fn fields(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::R
 pub(in crate::host) fn outgoing(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     weighed!(to, http_of;
         "[constructor]outgoing-request" = HostOutgoingRequest::new as plain, (headers);
-        "[method]outgoing-request.body" = HostOutgoingRequest::body as plain, (request);
         "[method]outgoing-request.method" = HostOutgoingRequest::method as plain, (request);
         "[method]outgoing-request.set-method" = set_method as plain, (request, method);
         "[method]outgoing-request.path-with-query" = HostOutgoingRequest::path_with_query as plain, (request);
@@ -117,7 +119,8 @@ pub(in crate::host) fn outgoing(to: &mut LinkerInstance<'_, Guest>) -> wasmtime:
         "[method]outgoing-response.headers" = HostOutgoingResponse::headers as plain, (response);
     );
     weighed!(to, whole;
-        "[method]outgoing-response.body" = body_of_answer as plain, (response);
+        "[method]outgoing-request.body" = outgoing::request_body as plain, (request);
+        "[method]outgoing-response.body" = outgoing::response_body as plain, (response);
         "[static]outgoing-body.finish" = finish_body as code, (body, trailers);
     );
     Ok(())

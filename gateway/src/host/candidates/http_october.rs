@@ -20,8 +20,9 @@ use super::http::taken;
 use super::{http_of, plain, table};
 use crate::host::Guest;
 use crate::host::kept::{
-    body_of_answer, finish_body, set_answer, set_authority, set_method, set_path_with_query, set_scheme, weighed, whole,
+    finish_body, set_answer, set_authority, set_method, set_path_with_query, set_scheme, weighed, whole,
 };
+use crate::host::outgoing;
 use crate::host::priced::{Weight as _, names::two as names};
 use crate::host::weight::Touched;
 use crate::tenant::cost;
@@ -84,10 +85,10 @@ pub(super) fn types(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> 
         "[method]fields.delete" = names::delete as done, (fields, name);
         "[method]fields.append" = names::append as done, (fields, name, value);
         "[constructor]outgoing-response" = response as plain, (status, headers);
-        "[method]outgoing-request.write" = HostOutgoingRequest::body as plain, (request);
     );
     weighed!(to, whole;
-        "[method]outgoing-response.write" = body_of_answer as plain, (response);
+        "[method]outgoing-response.write" = outgoing::response_body as plain, (response);
+        "[method]outgoing-request.write" = outgoing::request_body as plain, (request);
         "[static]outgoing-body.finish" = finish_body as finished, (body, trailers);
     );
     type Parts = (Method, Option<String>, Option<Scheme>, Option<String>, Resource<Fields>);

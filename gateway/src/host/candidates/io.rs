@@ -3,13 +3,14 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, LinkerInstance, Resource};
 use wasmtime_wasi::p2::bindings::io::error::HostError;
-use wasmtime_wasi::p2::bindings::io::poll::{Host as HostPoll, HostPollable};
+use wasmtime_wasi::p2::bindings::io::poll::HostPollable;
 use wasmtime_wasi::p2::bindings::io::streams::{self, Host as _, HostInputStream, HostOutputStream};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, IoError, StreamError, StreamResult};
 
 use super::{Candidate, functions, nothing, plain, resources, table, waiting};
 use crate::host::Guest;
 use crate::host::kept::drop_stream;
+use crate::host::outgoing;
 use crate::tenant::cost;
 
 pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()> {
@@ -31,7 +32,7 @@ fn poll(mut poll: LinkerInstance<'_, Guest>, candidate: Candidate) -> wasmtime::
     match candidate {
         Candidate::October => {
             waiting!(poll, table;
-                "poll-list" = HostPoll::poll as plain, (pollables);
+                "poll-list" = outgoing::poll as plain, (pollables);
                 "poll-one" = HostPollable::block as nothing, (pollable);
             );
         }
@@ -42,8 +43,8 @@ fn poll(mut poll: LinkerInstance<'_, Guest>, candidate: Candidate) -> wasmtime::
 
 pub(in crate::host) fn waits(poll: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     waiting!(poll, table;
-        "poll" = HostPoll::poll as plain, (pollables);
-        "[method]pollable.ready" = HostPollable::ready as plain, (pollable);
+        "poll" = outgoing::poll as plain, (pollables);
+        "[method]pollable.ready" = outgoing::is_ready as plain, (pollable);
         "[method]pollable.block" = HostPollable::block as nothing, (pollable);
     );
     Ok(())

@@ -9,12 +9,12 @@ mod control;
 mod frames;
 mod reader;
 mod receiving;
+mod spent;
 mod unidirectional;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -27,8 +27,9 @@ use http_body_util::BodyExt as _;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
 use super::body::ResponseBody;
+use super::exchange::{Connection, Exchange, Unanswered};
 use super::front::Malformed;
-use super::idle::{self, Activity};
+use super::idle::{self, Activity, Busy};
 use super::pace::Pace;
 use super::{Settings, panicked};
 use crate::deadline::Deadline;
@@ -38,6 +39,7 @@ pub(crate) use body::QuicBody;
 use bounded::{Bounded, Sending, Stopped};
 use reader::Notes;
 use receiving::Receiving;
+use spent::Spent;
 
 type Sender = RequestStream<Sending<Bytes>, Bytes>;
 
@@ -50,8 +52,6 @@ const RECEIVE_WINDOW: u32 = 1 << 20;
 const SEND_WINDOW: u64 = 1 << 20;
 /// Bytes of a response that are handed on together, so that a slow client is seen to move.
 const PIECE_BYTES: usize = 16 << 10;
-/// Requests whose head never came, of one connection: h3 keeps something of each.
-const HEADLESS_MAX: u32 = 100;
 /// While a guest thinks, the client must not take the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -71,9 +71,14 @@ pub(crate) fn transport(settings: &Settings) -> TransportConfig {
 }
 
 /// Serves one connection to its end: until the client leaves, is idle for too long, or the gateway drains.
-pub(crate) async fn serve_quic<S, F>(connection: quinn::Connection, settings: &Settings, tasks: &Tasks, service: S)
-where
-    S: Fn(Request<QuicBody>) -> F + Clone + Send + Sync + 'static,
+pub(crate) async fn serve_quic<S, F>(
+    connection: quinn::Connection,
+    client: Arc<Connection>,
+    settings: &Settings,
+    tasks: &Tasks,
+    service: S,
+) where
+    S: Fn(Request<QuicBody>, Arc<Exchange>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let activity = Activity::new(None);
@@ -83,7 +88,7 @@ where
     let built = builder.build(bounded);
     let Ok(Ok(mut requests)) = Deadline::after(settings.handshake_time).run(built).await else { return };
     let settings = Arc::new(settings.clone());
-    let headless = Arc::<AtomicU32>::default();
+    let spent = Arc::<Spent>::default();
     let mut ends = false;
     loop {
         let next = tokio::select! {
@@ -94,14 +99,18 @@ where
             () = activity.idle_for(idle::GRACE), if ends => return,
         };
         match next {
-            Ok(Some(_)) if headless.load(Ordering::Relaxed) > HEADLESS_MAX => return,
+            Ok(Some(_)) if spent.is_headless_too_often() => return,
+            Ok(Some(_)) if spent.has_cancelled_too_many() => {
+                tracing::debug!(target: "http", "a client cancels too many requests");
+                connection.close(code(Code::H3_EXCESSIVE_LOAD), b"too many cancelled requests");
+                return;
+            }
             Ok(Some(resolver)) => {
                 let Some((stopped, notes)) = accepted.take(resolver.frame_stream.id()) else { return };
-                let busy = activity.enter();
-                let (settings, service, headless) = (Arc::clone(&settings), service.clone(), Arc::clone(&headless));
+                let (busy, exchange) = (activity.enter(), Exchange::new(Some(Arc::clone(&client))));
+                let (settings, service, spent) = (Arc::clone(&settings), service.clone(), Arc::clone(&spent));
                 tasks.spawn(async move {
-                    let _busy = busy;
-                    one(resolver, (stopped, notes), &settings, service, &headless).await;
+                    one(resolver, (stopped, notes), &settings, service, (&spent, busy, exchange)).await;
                 });
             }
             Ok(None) if ends => return,
@@ -121,28 +130,41 @@ where
     }
 }
 
+fn code(code: Code) -> VarInt {
+    VarInt::from_u64(code.value()).unwrap_or(VarInt::MAX)
+}
+
 /// One request, until the client has the last byte of its response, or wants no more of it.
 async fn one<S, F>(
     resolver: RequestResolver<Bounded, Bytes>,
     (mut stopped, notes): (Stopped, Arc<Notes>),
     settings: &Settings,
     service: S,
-    headless: &AtomicU32,
+    (spent, busy, exchange): (&Spent, Busy, Arc<Exchange>),
 ) where
-    S: Fn(Request<QuicBody>) -> F,
+    S: Fn(Request<QuicBody>, Arc<Exchange>) -> F,
     F: Future<Output = Response<ResponseBody>>,
 {
     let Ok(Ok((request, stream))) = Deadline::after(settings.head_time).run(resolver.resolve_request()).await else {
-        headless.fetch_add(1, Ordering::Relaxed);
+        spent.headless();
         return;
     };
     let (mut sender, receiver) = stream.split();
     let request = request.map(|()| receiver);
-    let answering = AssertUnwindSafe(answer(request, &notes, &mut sender, settings, service)).catch_unwind();
-    let answered = tokio::select! {
-        answered = answering => answered,
-        // Nobody is there any more.
-        _why = &mut stopped => return,
+    let answered = {
+        let answering = answer(request, &notes, &mut sender, settings, service, (busy, Arc::clone(&exchange)));
+        let mut answering = pin!(AssertUnwindSafe(answering).catch_unwind());
+        let unanswered = Unanswered::new(&exchange);
+        let answered = tokio::select! {
+            answered = &mut answering => answered,
+            // Nobody is there any more.
+            _why = &mut stopped => {
+                spent.cancelled();
+                return;
+            }
+        };
+        unanswered.answered();
+        answered
     };
     match answered {
         // What is on its way is lost where the connection is closed before it has come.
@@ -163,9 +185,10 @@ async fn answer<S, F>(
     sender: &mut Sender,
     settings: &Settings,
     service: S,
+    (busy, exchange): (Busy, Arc<Exchange>),
 ) -> Result<(), Cut>
 where
-    S: Fn(Request<QuicBody>) -> F,
+    S: Fn(Request<QuicBody>, Arc<Exchange>) -> F,
     F: Future<Output = Response<ResponseBody>>,
 {
     let (mut head, receiver) = request.into_parts();
@@ -175,7 +198,7 @@ where
     // One number, or nothing (`reader`).
     let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let body = QuicBody::new(receiver, length, Arc::clone(notes));
-    let mut answered = pin!(service(Request::from_parts(head, body)));
+    let mut answered = pin!(service(Request::from_parts(head, body), Arc::clone(&exchange)));
     let response = tokio::select! {
         response = &mut answered => response,
         () = notes.wanted.notified() => {
@@ -188,6 +211,7 @@ where
     if notes.is_malformed() {
         return Err(Cut);
     }
+    let response = response.map(|body| busy.until_end_of(body, exchange));
     send(sender, response, settings, notes).await
 }
 

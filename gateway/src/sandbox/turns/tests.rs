@@ -24,7 +24,7 @@ impl Crowd {
         let ledgers = weights.iter().enumerate().map(ledger).collect();
         // Without runners: the tests take the turns.
         let shared = Shared { contended_at: AtomicU64::new(u64::MAX), ..Shared::new() };
-        let turns = Turns { shared: Arc::new(shared), reaper: Reaper::start().unwrap() };
+        let turns = Turns { shared: Arc::new(shared), reaper: Reaper::start(1 << 30).unwrap() };
         Self { turns, ledgers, tasks: Tasks::default() }
     }
 
@@ -127,7 +127,7 @@ fn one_turn_that_burned_a_hundred_slices_is_paid_for() {
 #[tokio::test]
 async fn a_guest_that_panics_ends_alone() {
     let mut crowd = Crowd::new(&[1]);
-    crowd.turns = Turns::start(1, Reaper::start().unwrap()).unwrap();
+    crowd.turns = Turns::start(1, Reaper::start(1 << 30).unwrap()).unwrap();
     let request = http::Request::new(());
     let record = Record::new(&Arc::new(Metrics::default()), &request, "", 0);
     let ledger = Arc::clone(&crowd.ledgers[0]);
@@ -140,7 +140,7 @@ async fn a_guest_that_panics_ends_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_guest_runs_to_its_end_whoever_wakes_it() {
     let mut crowd = Crowd::new(&[1, 2, 3]);
-    crowd.turns = Turns::start(2, Reaper::start().unwrap()).unwrap();
+    crowd.turns = Turns::start(2, Reaper::start(1 << 30).unwrap()).unwrap();
     let (done, mut over) = tokio::sync::mpsc::channel(300);
     for n in 0..300u64 {
         let done = done.clone();
@@ -168,7 +168,7 @@ async fn every_guest_runs_to_its_end_whoever_wakes_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spare_runner_takes_turns_beside_a_turn_that_does_not_end() {
     let mut crowd = Crowd::new(&[1, 1]);
-    crowd.turns = Turns::start(1, Reaper::start().unwrap()).unwrap();
+    crowd.turns = Turns::start(1, Reaper::start(1 << 30).unwrap()).unwrap();
     let look = crowd.turns.look();
     let spawn = |tenant: usize, work: Work| {
         let record = Record::new(&Arc::new(Metrics::default()), &http::Request::new(()), "", 0);
@@ -197,7 +197,7 @@ async fn a_spare_runner_takes_turns_beside_a_turn_that_does_not_end() {
 #[tokio::test]
 async fn work_that_is_no_guest_is_paid_for_in_turns_alone() {
     let mut crowd = Crowd::new(&[1, 1]);
-    crowd.turns = Turns::start(1, Reaper::start().unwrap()).unwrap();
+    crowd.turns = Turns::start(1, Reaper::start(1 << 30).unwrap()).unwrap();
     for n in 0..10 {
         let ledger = Arc::clone(&crowd.ledgers[0]);
         assert_eq!(crowd.turns.run(ledger, move || n).await, Some(n));

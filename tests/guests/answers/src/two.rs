@@ -67,9 +67,32 @@ impl wasip2::exports::http::incoming_handler::Guest for Two {
                 let response = OutgoingResponse::new(fields(Some("10")));
                 ResponseOutparam::set(out, Ok(response));
             }
+            "/ahead" => ahead(out, 20_000),
+            "/ahead-for-ever" => ahead(out, 3 << 20),
             _ => drop(out),
         }
     }
+}
+
+/// Writes all of its body before it answers.
+fn ahead(out: ResponseOutparam, mut left: usize) {
+    let response = OutgoingResponse::new(fields(None));
+    let body = response.body().expect("a body");
+    let stream = body.write().expect("a stream");
+    while left > 0 {
+        match stream.check_write().expect("a stream that is open") as usize {
+            0 => stream.subscribe().block(),
+            room => {
+                let bytes = room.min(left);
+                stream.write(&vec![b'a'; bytes]).expect("a write");
+                left -= bytes;
+            }
+        }
+    }
+    stream.blocking_flush().expect("a flush");
+    drop(stream);
+    ResponseOutparam::set(out, Ok(response));
+    finish(body);
 }
 
 /// The body of a request that is never sent, and that of a response which is not the answer.

@@ -1,0 +1,75 @@
+//! Requests that a client of HTTP/3 has taken back, or never made: they cost it nothing and us something.
+//!
+//! Limit: as many are cancelled within a second as over HTTP/2 (`frames`); of those without a head, so many in a connection's life.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::super::frames::{RESETS_MAX, WINDOW};
+
+/// Requests whose head never came, of one connection: h3 keeps something of each.
+const HEADLESS_MAX: u32 = 100;
+
+/// What a client cost without anything to show for it.
+pub(super) struct Spent {
+    headless: AtomicU32,
+    /// Since when these are counted, and how many requests it took back.
+    cancelled: Mutex<(Instant, u32)>,
+}
+
+impl Default for Spent {
+    fn default() -> Self {
+        Self { headless: AtomicU32::new(0), cancelled: Mutex::new((Instant::now(), 0)) }
+    }
+}
+
+impl Spent {
+    pub(super) fn headless(&self) {
+        self.headless.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_headless_too_often(&self) -> bool {
+        self.headless.load(Ordering::Relaxed) > HEADLESS_MAX
+    }
+
+    fn within_window(&self) -> MutexGuard<'_, (Instant, u32)> {
+        let mut cancelled = self.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
+        if cancelled.0.elapsed() > WINDOW {
+            *cancelled = (Instant::now(), 0);
+        }
+        cancelled
+    }
+
+    pub(super) fn cancelled(&self) {
+        self.within_window().1 += 1;
+    }
+
+    pub(super) fn has_cancelled_too_many(&self) -> bool {
+        self.within_window().1 > RESETS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_cancels_as_many_within_a_second_as_over_http2_and_no_more() {
+        let spent = Spent::default();
+        for _ in 0..RESETS_MAX {
+            spent.cancelled();
+        }
+        assert!(!spent.has_cancelled_too_many(), "somebody turns pages");
+        tokio::time::advance(Duration::from_millis(1500)).await;
+        for _ in 0..RESETS_MAX {
+            spent.cancelled();
+        }
+        assert!(!spent.has_cancelled_too_many(), "a second later");
+        spent.cancelled();
+        assert!(spent.has_cancelled_too_many());
+    }
+}

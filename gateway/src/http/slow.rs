@@ -1,0 +1,188 @@
+//! Exchanges that wait for their clients, and what is cut where others need a place.
+//!
+//! A guest that waits for its client's window, or for more of an upload, holds a place of its tenant's and an instance for as long
+//! as the client likes. Nobody is cut for that as long as there are places. Where there is none, and more than a share of them are
+//! held so, the address that holds most of these loses the one that has waited longest.
+//!
+//! Limit: there are as many as instances, and as many as they leave unfinished answers that are large.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use super::exchange::{Exchange, LEFT_OF_ADDRESS};
+
+/// For how long an exchange must have waited for its client, on the whole, until it counts: a few round trips.
+const SLOW: Duration = Duration::from_millis(250);
+
+/// See the top of this file.
+#[derive(Debug, Default)]
+pub(crate) struct Slow(Mutex<Lists>);
+
+#[derive(Debug, Default)]
+struct Lists {
+    /// By tenant, and by their places in memory, which are theirs until they are taken out.
+    exchanges: HashMap<u64, HashMap<usize, Weak<Exchange>>>,
+    count: usize,
+    /// Bytes that guests which have ended left for an address.
+    left: HashMap<IpAddr, u64>,
+}
+
+/// A client of IPv6 has its whole /64.
+fn whose(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
+fn place(exchange: &Exchange) -> usize {
+    std::ptr::from_ref(exchange) as usize
+}
+
+impl Slow {
+    fn lists(&self) -> std::sync::MutexGuard<'_, Lists> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn list(&self, serial: u64, exchange: &Arc<Exchange>) {
+        let mut lists = self.lists();
+        lists.exchanges.entry(serial).or_default().insert(place(exchange), Arc::downgrade(exchange));
+        lists.count += 1;
+    }
+
+    pub(super) fn forget(&self, serial: u64, exchange: &Exchange) {
+        let mut lists = self.lists();
+        lists.count -= 1;
+        if let Some(own) = lists.exchanges.get_mut(&serial) {
+            own.remove(&place(exchange));
+            if own.is_empty() {
+                lists.exchanges.remove(&serial);
+            }
+        }
+    }
+
+    /// Those of a tenant, or all; none where there are no more than `share` anyway.
+    fn those(&self, of: Option<u64>, share: usize) -> Vec<Arc<Exchange>> {
+        let lists = self.lists();
+        match of {
+            Some(serial) => {
+                let own = lists.exchanges.get(&serial).filter(|own| own.len() > share);
+                own.iter().flat_map(|own| own.values()).filter_map(Weak::upgrade).collect()
+            }
+            None if lists.count <= share => Vec::new(),
+            None => lists.exchanges.values().flat_map(HashMap::values).filter_map(Weak::upgrade).collect(),
+        }
+    }
+
+    /// Whether so many bytes more may be left for this address.
+    pub(super) fn leave(&self, address: IpAddr, bytes: u64) -> bool {
+        let mut lists = self.lists();
+        let left = lists.left.entry(whose(address)).or_default();
+        let fits = left.checked_add(bytes).filter(|sum| *sum <= LEFT_OF_ADDRESS);
+        if let Some(sum) = fits {
+            *left = sum;
+        }
+        fits.is_some()
+    }
+
+    pub(super) fn take_back(&self, address: IpAddr, bytes: u64) {
+        let (mut lists, address) = (self.lists(), whose(address));
+        if let Some(left) = lists.left.get_mut(&address) {
+            *left = left.saturating_sub(bytes);
+            if *left == 0 {
+                lists.left.remove(&address);
+            }
+        }
+    }
+
+    /// Cuts one of a tenant's exchanges, or of all, where more than `share` of them wait for their clients. Returns whether it did.
+    pub(crate) fn make_room(&self, of: Option<u64>, share: usize) -> bool {
+        // They go outside of the lock: whoever lets go last takes its own out of the list.
+        let all = self.those(of, share);
+        let mut slow = Vec::new();
+        let mut by_address = HashMap::<IpAddr, usize>::new();
+        for exchange in &all {
+            let Some(waited) = exchange.waited().filter(|waited| *waited >= SLOW) else { continue };
+            let (Some(_permits), Some(client)) = (exchange.permits(), &exchange.client) else { continue };
+            let address = whose(client.address.ip());
+            *by_address.entry(address).or_default() += 1;
+            slow.push((exchange, address, waited));
+        }
+        if slow.len() <= share {
+            return false;
+        }
+        let held = |address: &IpAddr| by_address.get(address).copied().unwrap_or_default();
+        let worst = slow.iter().max_by_key(|(_, address, waited)| (held(address), *waited));
+        worst.inspect(|(exchange, ..)| exchange.cut()).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::super::exchange::{Connection, Permits};
+    use super::*;
+
+    #[derive(Default)]
+    struct Place(AtomicBool);
+
+    impl Permits for Place {
+        fn serial(&self) -> u64 {
+            7
+        }
+
+        fn give_way(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn waiting(slow: &Arc<Slow>, address: &str) -> (Arc<Exchange>, Arc<Place>) {
+        let client = Connection::new(address.parse().unwrap(), Arc::clone(slow));
+        let exchange = Exchange::new(Some(client));
+        let place = Arc::<Place>::default();
+        let permits: Arc<dyn Permits> = place.clone();
+        exchange.admitted(Arc::downgrade(&permits));
+        exchange.begins_to_wait();
+        (exchange, place)
+    }
+
+    #[test]
+    fn who_keeps_most_waiting_loses_the_longest_and_nobody_does_within_the_share() {
+        let slow = Arc::<Slow>::default();
+        let first = waiting(&slow, "192.0.2.9:1");
+        let greedy: Vec<_> = (0..3).map(|_| waiting(&slow, "192.0.2.1:1")).collect();
+        assert!(!slow.make_room(Some(7), 0), "they have not waited for long");
+        std::thread::sleep(SLOW);
+        assert!(!slow.make_room(Some(7), 4), "so many may");
+        assert!(!slow.make_room(Some(8), 0), "another tenant's");
+        assert!(slow.make_room(Some(7), 3));
+        assert!(greedy[0].1.0.load(Ordering::Relaxed) && greedy[0].0.cancelled().is_cancelled());
+        assert!(!first.0.cancelled().is_cancelled(), "it is one of one");
+        assert!(!slow.make_room(None, 3), "what was cut waits no more");
+        greedy[1].0.waits_no_more();
+        assert!(slow.make_room(None, 1) && slow.make_room(None, 0) && !slow.make_room(None, 0));
+        drop((first, greedy));
+        assert!(slow.lists().exchanges.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_is_bounded_by_connection_and_by_address() {
+        let slow = Arc::<Slow>::default();
+        let connection =
+            |address: &str| Exchange::new(Some(Connection::new(address.parse().unwrap(), Arc::clone(&slow))));
+        let one = connection("[2001:db8::1]:1");
+        let whole = one.leave(1 << 20).unwrap();
+        assert!(one.leave(1).is_none());
+        let more: Vec<_> = (1..16).map(|_| connection("[2001:db8::2]:1").leave(1 << 20).unwrap()).collect();
+        assert!(connection("[2001:db8::3]:1").leave(1).is_none(), "of the same network");
+        let other = connection("192.0.2.1:1").leave(1 << 20);
+        assert!(other.is_some());
+        drop(whole);
+        assert!(one.leave(1 << 20).is_some());
+        drop((more, other));
+        assert!(slow.lists().left.is_empty());
+    }
+}

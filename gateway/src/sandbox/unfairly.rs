@@ -1,0 +1,27 @@
+//! Guests without turns, to compare with.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::Surroundings;
+use crate::telemetry::Record;
+use crate::tenant::Ledger;
+
+/// By tokio's order alone (`sandbox.fair_turns = false`), to compare with. The first turn is taken here: a guest that
+/// answers at once costs neither a task nor a thread's hop.
+pub(super) async fn run_unfairly(
+    around: &Arc<Surroundings>,
+    ledger: Arc<Ledger>,
+    record: Arc<Record>,
+    driving: impl Future<Output = ()> + Send + 'static,
+) {
+    let mut driving = Box::pin(async move {
+        driving.await;
+        ledger.burn(record.fuel_of_guest());
+    });
+    let is_over = poll_fn(|cx| Poll::Ready(driving.as_mut().poll(cx).is_ready())).await;
+    if !is_over {
+        around.tasks.spawn(driving);
+    }
+}
