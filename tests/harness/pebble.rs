@@ -116,7 +116,10 @@ impl Pebble {
         let listens = async || tokio::net::TcpStream::connect(self.address).await.ok();
         crate::until("pebble", listens).await;
         let client = Client::new(self.address, self.ca_pem.as_bytes(), Protocol::H1);
-        serde_json::from_str(&client.get("localhost", "/dir").await.text()).unwrap()
+        let said = client.get("localhost", "/dir").await.text();
+        // It says its URLs by the Host that it was asked under.
+        let own = format!("https://localhost:{}/", self.address.port());
+        serde_json::from_str(&said.replace("https://localhost/", &own)).unwrap()
     }
 
     /// A client of this address that trusts what this CA signs, and nothing else.

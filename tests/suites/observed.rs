@@ -385,7 +385,7 @@ async fn the_access_log_goes_where_it_is_sent() {
     let text = std::fs::read_to_string(site.path("state/access.log")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "a GET a.localhost/head 200 -", "the query is not in it: {text}");
-    assert!(lines.len() == 3 && lines[2].starts_with("a GET a.localhost/x%0ay "), "{text}");
+    assert!(lines.len() == 3 && lines[2].starts_with("a GET a.localhost/x%0Ay "), "{text}");
     let (site, _) = ask("to = \"tenants\"").await;
     let of = |tenant: &str| std::fs::read_to_string(site.path(&format!("state/access/{tenant}.log"))).unwrap();
     assert_eq!((of("a").lines().count(), of("b").lines().count()), (2, 1));
