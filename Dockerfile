@@ -21,7 +21,8 @@ COPY --from=build --chown=nonroot:nonroot --chmod=700 /out/state /state
 USER nonroot
 VOLUME /state
 EXPOSE 8443 8080
-ENV TOLLGATE_CONFIG=/etc/tollgate/config/gateway.toml TOLLGATE_STATE=/state
+# Redirects and Alt-Svc name the port of the outside, which -p maps: say another one with -e TOLLGATE_PUBLIC_HTTPS=8443.
+ENV TOLLGATE_CONFIG=/etc/tollgate/config/gateway.toml TOLLGATE_STATE=/state TOLLGATE_PUBLIC_HTTPS=443
 # SIGTERM drains.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s CMD ["tollgate", "status"]

@@ -65,9 +65,9 @@ tenant() {
         "$2" "${4:-}" "$guests/$3.wasm" >"$1/tenants/$2/tenant.toml"
 }
 
-# send ADDRESS HOST PATH [OHA'S OWN …]: one bounded run of oha, its report in JSON.
+# send ADDRESS HOST PATH [OHA'S OWN …]: one bounded run of oha, its report in JSON, or as $report says.
 send() {
     local address=$1 host=$2 path=$3
     shift 3
-    "${load_cores[@]}" oha --no-tui --insecure --output-format json --connect-to "$host:443:$address" "$@" "https://$host$path"
+    "${load_cores[@]}" oha --no-tui --insecure --output-format "${report:-json}" --connect-to "$host:443:$address" "$@" "https://$host$path"
 }

@@ -290,7 +290,9 @@ async function lists() {
   fill("certificates", certificates.slice(0, 100).map((certificate) => {
     const days = Math.floor((certificate.not_after_ms - Date.now()) / 86_400_000);
     const kind = days < 3 ? "bad" : days < 14 ? "warn" : "good";
-    return line([certificate.tenant, element("b", `${days} days`, kind), element("small", `${certificate.names.join(", ")} (${certificate.from})`)]);
+    const end = days < 0 ? "over" : `${days} days`;
+    const doubts = certificate.doubts.map((doubt) => element("small", doubt, "warn"));
+    return line([certificate.tenant, element("b", end, kind), element("small", `${certificate.names.join(", ")} (${certificate.from})`), ...doubts]);
   }), "none of the tenants' own: the development CA's are not listed");
   fill("faults", faults.slice(0, 100).map(fault), "none");
   fill("changes", changes.slice(0, 100).map((change) => line([

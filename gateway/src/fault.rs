@@ -65,6 +65,8 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Quotum {
     Requests,
+    /// Of one client's address.
+    RequestsPerAddress,
     Fuel,
     InFlight,
     Connections,
@@ -82,8 +84,9 @@ pub(crate) enum Quotum {
 
 impl Quotum {
     /// Every quota.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Requests,
+        Self::RequestsPerAddress,
         Self::Fuel,
         Self::InFlight,
         Self::Connections,
@@ -102,6 +105,7 @@ impl Quotum {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
+            Self::RequestsPerAddress => "requests-per-address",
             Self::Fuel => "fuel",
             Self::InFlight => "in-flight",
             Self::Connections => "connections",
@@ -122,6 +126,7 @@ impl Quotum {
     const fn kind(self) -> &'static str {
         match self {
             Self::Requests => "quota-requests",
+            Self::RequestsPerAddress => "quota-requests-per-address",
             Self::Fuel => "quota-fuel",
             Self::InFlight => "quota-in-flight",
             Self::Connections => "quota-connections",
@@ -148,7 +153,7 @@ pub(crate) enum Blame {
 
 impl Fault {
     /// Every fault, for metrics that start at zero and for tests.
-    pub(crate) const ALL: [Self; 31] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::NoRoute,
         Self::Misdirected,
         Self::BadRequest,
@@ -161,6 +166,7 @@ impl Fault {
         Self::ClientGone,
         Self::ClientSlow,
         Self::Quota(Quotum::Requests),
+        Self::Quota(Quotum::RequestsPerAddress),
         Self::Quota(Quotum::Fuel),
         Self::Quota(Quotum::InFlight),
         Self::Quota(Quotum::Waiting),
@@ -231,7 +237,8 @@ impl Fault {
             | Self::BodyTooLarge
             | Self::BodyTimeout
             | Self::ClientGone
-            | Self::ClientSlow => Blame::Client,
+            | Self::ClientSlow
+            | Self::Quota(Quotum::RequestsPerAddress) => Blame::Client,
             Self::Quota(_)
             | Self::Loop
             | Self::Trap

@@ -3,24 +3,30 @@
 mod asked;
 mod certify;
 mod confined;
+mod counts;
 mod door;
+mod expiry;
+mod fallback;
 mod first;
+mod health;
 mod hosts;
 mod listen;
 mod loading;
+mod notify;
 mod reload;
+mod signals;
 mod succession;
+mod suggested;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Moves, Running, Suspension, Words};
 use crate::admission::Doors;
@@ -36,13 +42,21 @@ use crate::request::Road;
 use crate::sandbox::{Compiler, Instances, Sandbox, Surroundings};
 use crate::store::Store;
 use crate::telemetry::{AccessLog, GuestLogs, LinesToTheEnd, Metrics, Otlp, Tasks};
-use crate::tenant::{Count, Registry};
+use crate::tenant::{Count, PerAddress, Registry};
 use crate::tls::{self, Acme, DevCa, Terminator};
 use crate::trigger::{Messages, Neighbours, Schedules};
 
 pub(crate) use confined::Prepared;
+use expiry::Expiry;
+use fallback::Fallback;
 use loading::{Loading, Verdict};
+use notify::Notify;
+use signals::Asks;
+pub(crate) use signals::Signals;
 pub(crate) use succession::Takeover;
+
+/// Clients whose requests are counted each by itself, where the operator bounds them.
+const ADDRESSES_MAX: usize = 65_536;
 
 /// A gateway that listens.
 pub(crate) struct Gateway {
@@ -50,7 +64,7 @@ pub(crate) struct Gateway {
     road: Arc<Road>,
     store: Arc<Store>,
     terminator: Terminator,
-    dev_ca: Arc<DevCa>,
+    fallback: Arc<Fallback>,
     acme: Option<Arc<Acme>>,
     registry: Arc<Registry>,
     suspension: Suspension,
@@ -67,8 +81,13 @@ pub(crate) struct Gateway {
     /// And how far what they said is.
     loading: Loading,
     watch: Option<Watch>,
+    /// What guests print, by tenant.
+    logs: GuestLogs,
     /// The access log's last lines, where it has a way of its own.
     _access_to_the_end: Option<LinesToTheEnd>,
+    /// Cancelled when the first load is over.
+    started: CancellationToken,
+    notify: Notify,
     /// What operators ask of it.
     words: Option<Words>,
     /// Its sockets, for a process that takes over.
@@ -96,7 +115,7 @@ impl Gateway {
         // What is heard of changes is by absolute paths.
         let dir = std::path::absolute(&boot.tenants_dir)?;
         boot.tenants_dir = std::fs::canonicalize(&dir).unwrap_or(dir);
-        let Prepared { starter, sockets, outcome } = prepared;
+        let Prepared { starter, sockets, notify, outcome } = prepared;
         let metrics = Arc::new(Metrics::new(boot.telemetry.metrics_tenants));
         let compiler = Arc::new(Compiler::open(&boot.sandbox, starter, Arc::clone(&metrics))?);
         let (mut sockets, store) = Box::pin(succession::succeed(&boot, takeover, sockets, &compiler, &metrics)).await?;
@@ -105,10 +124,10 @@ impl Gateway {
         let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;
         let logs = guest_logs(&boot.state, &metrics)?;
         let egress = Egress::new(boot.egress.clone(), &metrics, tasks.clone()).context("egress.ca cannot be used")?;
-        let (dev_ca, acme, terminator) = secured(&boot)?;
+        let (fallback, acme, terminator) = secured(&boot)?;
         let around = Surroundings {
             store: Arc::clone(&store),
-            logs,
+            logs: logs.clone(),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
             egress: Arc::clone(&egress),
@@ -116,17 +135,8 @@ impl Gateway {
             is_metered: boot.sandbox.metering,
             instances: Instances::new(boot.sandbox.instances, &metrics),
         };
-        let road = Arc::new(Road {
-            snapshot: ArcSwap::from_pointee(Snapshot::default()),
-            doors: Doors::new(boot.admission),
-            sandbox: Sandbox::new(&boot.sandbox, &compiler, around)?,
-            caches: Caches::default(),
-            http: boot.http.clone(),
-            metrics: Arc::clone(&metrics),
-            tasks: tasks.clone(),
-            server_timing: boot.tls == tls::Source::Dev,
-            is_project: boot.project.is_some(),
-        });
+        let sandbox = Sandbox::new(&boot.sandbox, &compiler, around)?;
+        let road = road(&boot, sandbox, &metrics, &tasks);
         let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
         let mut gateway = Self {
             admin: boot.listen.admin,
@@ -140,7 +150,7 @@ impl Gateway {
             road,
             store,
             terminator,
-            dev_ca,
+            fallback,
             acme,
             registry,
             egress,
@@ -148,7 +158,10 @@ impl Gateway {
             tasks,
             known: Arc::default(),
             loading: Loading::default(),
+            logs,
             _access_to_the_end: access_to_the_end,
+            started: CancellationToken::new(),
+            notify,
             words: None,
             offer: None,
             admin_tasks: Tasks::default(),
@@ -161,6 +174,7 @@ impl Gateway {
         confined::started(outcome.is_some());
         succession::relieve(sockets.old).await;
         gateway.begin();
+        gateway.notify.serves();
         Ok(gateway)
     }
 
@@ -193,7 +207,7 @@ impl Gateway {
     pub(crate) fn tenants(&self) -> Vec<(String, Standing, Option<String>)> {
         let snapshot = self.road.snapshot.load();
         let (scheme, listeners) = if self.boot.listen.is_plain { ("http", &self.http) } else { ("https", &self.https) };
-        let port = listeners.first().map_or(443, SocketAddr::port);
+        let port = if scheme == "https" { self.public_https() } else { listeners.first().map_or(80, SocketAddr::port) };
         let url = |id: &str| {
             let plan = snapshot.plan(&TenantId::parse(id)?)?;
             let host = plan.hosts.iter().find_map(|host| match host {
@@ -206,7 +220,13 @@ impl Gateway {
         snapshot.standings.iter().map(|(id, standing)| (id.clone(), *standing, url(id))).collect()
     }
 
-    /// Serves until SIGTERM or SIGINT, or until another process took over, reloading all at each SIGHUP and what changes by
+    /// The port at which clients reach https.
+    fn public_https(&self) -> u16 {
+        let own = || self.https.first().map_or(443, SocketAddr::port);
+        self.boot.listen.public_https.unwrap_or_else(own)
+    }
+
+    /// Serves until it is asked for its end, or until another process took over, reloading all at each SIGHUP and what changes by
     /// itself; then drains.
     ///
     /// What is returned is to be held until all that this process had open is closed: its end is what the process that took
@@ -214,12 +234,11 @@ impl Gateway {
     ///
     /// # Errors
     /// Signals cannot be listened to.
-    pub(crate) async fn run(mut self) -> anyhow::Result<Option<tokio::net::UnixStream>> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+    pub(crate) async fn run(mut self, mut signals: Signals) -> anyhow::Result<Option<tokio::net::UnixStream>> {
+        signals.listen_for_the_end()?;
         let (mut asked, drain) = self.asked();
         let (mut loading, mut fetch_at) = (std::mem::take(&mut self.loading), None);
+        let mut expiry = Expiry::begin(&self.road.snapshot.load());
         let offer = self.offer.take();
         // A task of its own: an exchange goes on whatever else happens.
         let mut taken = tokio::spawn(async move {
@@ -232,22 +251,31 @@ impl Gateway {
             asked.answer(loading.is_under_way());
             let (again, in_force) = (loading.again_at(), Arc::clone(&self.road.snapshot.load().owners));
             let due = tokio::select! {
-                _ = terminate.recv() => break None,
-                _ = interrupt.recv() => break None,
+                asks = signals.next() => match asks {
+                    Asks::Drain => break None,
+                    Asks::Reload => Due::Changed(Changed::All),
+                    Asks::Reopen | Asks::Nothing => Due::Reopened,
+                },
                 heir = &mut taken => break heir.ok(),
                 () = drain.cancelled() => break None,
-                _ = hangup.recv() => Due::Changed(Changed::All),
                 () = asked.heard() => Due::Changed(Changed::All),
                 seen = self.seen(&mut fetch_at) => Due::Changed(seen),
                 () = self.owners.changed(&in_force) => Due::Changed(Changed::Folders(BTreeSet::new())),
                 () = until(again) => Due::Changed(Changed::Folders(loading.due(&self.boot.tenants_dir))),
                 verdict = loading.next() => Due::Found(verdict),
+                () = expiry.due() => {
+                    Due::Changed(Changed::Folders(expiry.look(&self.road.snapshot.load(), &self.boot.tenants_dir)))
+                }
             };
+            if matches!(due, Due::Reopened | Due::Changed(Changed::All)) {
+                self.reopen_logs();
+            }
             // To read what thousands of tenants have takes seconds; the end need not wait for it.
             let done = async {
                 match due {
                     Due::Changed(changed) => self.reload(&mut loading, &changed).await,
                     Due::Found(verdict) => self.found(&mut loading, verdict).await,
+                    Due::Reopened => Ok(()),
                 }
             };
             tokio::select! {
@@ -257,14 +285,17 @@ impl Gateway {
                     }
                     asked.done(done.is_ok());
                 }
-                _ = terminate.recv() => break None,
-                _ = interrupt.recv() => break None,
+                () = signals.end() => break None,
                 () = drain.cancelled() => break None,
             }
         };
         Running::end(&self.boot.state);
         // Who waits for a reload is told that there is none; and nothing is compiled any more.
         drop((asked, loading));
+        if heir.is_none() {
+            self.notify.ends();
+            self.leave(&mut signals).await;
+        }
         // The sockets close, unless another process has them; and then it answers operators too.
         taken.abort();
         if heir.is_some() {
@@ -290,6 +321,8 @@ async fn until(then: Option<Instant>) {
 enum Due {
     Changed(Changed),
     Found(Verdict),
+    /// Log files were opened anew, and that is all.
+    Reopened,
 }
 
 /// Where what guests print goes.
@@ -299,13 +332,14 @@ fn guest_logs(state: &Path, metrics: &Arc<Metrics>) -> anyhow::Result<GuestLogs>
 }
 
 /// What TLS takes: who makes certificates, and who serves them; none yet.
-fn secured(boot: &Boot) -> anyhow::Result<(Arc<DevCa>, Option<Arc<Acme>>, Terminator)> {
+fn secured(boot: &Boot) -> anyhow::Result<(Arc<Fallback>, Option<Arc<Acme>>, Terminator)> {
     let dev_ca = DevCa::load_or_make(&boot.state.join("tls"))?;
+    let fallback = Fallback::new(dev_ca, boot.default_pair.clone()).context("tls.default_cert cannot be used")?;
     let acme = boot.acme.clone().map(|settings| Acme::load(settings, &boot.state.join("acme"))).transpose()?;
     let challenges = acme.as_ref().map(|acme| Arc::clone(&acme.challenges));
-    let none = reload::certificates(&dev_ca, None, &Snapshot::default())?;
+    let none = reload::certificates(&fallback, None, &Snapshot::default())?;
     let terminator = Terminator::new(none, boot.http.handshake_time, challenges)?;
-    Ok((Arc::new(dev_ca), acme.map(Arc::new), terminator))
+    Ok((Arc::new(fallback), acme.map(Arc::new), terminator))
 }
 
 /// Has what is counted and logged go where it is sent.
@@ -326,29 +360,23 @@ fn tell(metrics: &Arc<Metrics>, boot: &Boot, otlp: Option<Arc<Otlp>>) -> anyhow:
     Ok(to_the_end)
 }
 
-/// Between two counts of what tenants with a quota of it have in the store, and before the first.
-const COUNT_EVERY: Duration = Duration::from_secs(3600);
-const COUNT_FIRST: Duration = Duration::from_secs(5);
-
-/// Repairs the sums that are kept beside tenants' data, one tenant after the other, as long as the process lives.
-async fn keep_counts(road: Arc<Road>, store: Arc<Store>) {
-    let mut pause = COUNT_FIRST;
-    loop {
-        tokio::time::sleep(pause).await;
-        pause = COUNT_EVERY;
-        let snapshot = road.snapshot.load_full();
-        for plan in snapshot.plans.values().filter(|plan| plan.quota.storage.is_some()) {
-            match store.count(&plan.id).await {
-                Ok((booked, usage)) if booked != usage => tracing::warn!(
-                    target: "store", tenant = %plan.id, ?booked, ?usage, "what the tenant has was counted anew"
-                ),
-                Ok(_same) => {}
-                Err(error) => {
-                    tracing::warn!(target: "store", tenant = %plan.id, %error, "what the tenant has cannot be counted")
-                }
-            }
-        }
-    }
+/// The road of each request, with nothing in force yet.
+fn road(boot: &Boot, sandbox: Sandbox, metrics: &Arc<Metrics>, tasks: &Tasks) -> Arc<Road> {
+    let by_address = PerAddress::new(ADDRESSES_MAX);
+    by_address.set(boot.requests_per_address);
+    Arc::new(Road {
+        snapshot: ArcSwap::from_pointee(Snapshot::default()),
+        doors: Doors::new(boot.admission),
+        sandbox,
+        caches: Caches::default(),
+        http: boot.http.clone(),
+        metrics: Arc::clone(metrics),
+        tasks: tasks.clone(),
+        by_address,
+        shows: boot.telemetry.access_shows,
+        server_timing: boot.tls == tls::Source::Dev,
+        is_project: boot.project.is_some(),
+    })
 }
 
 /// Who is suspended, as it was noted in the state folder.

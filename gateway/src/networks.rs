@@ -1,9 +1,17 @@
 //! Networks of addresses, by which proxies are configured.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+
+/// Whose an address is, for what one client may take: a client of IPv6 has its /64.
+pub(crate) fn of_client(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
 
 /// Some networks; cheap to clone.
 #[derive(Clone, Debug, Default)]

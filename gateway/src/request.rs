@@ -1,6 +1,6 @@
 //! The road of one request, top to bottom.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -23,8 +23,8 @@ use crate::http::{
 use crate::response::{self, Compression};
 use crate::route::{Found, Routed};
 use crate::sandbox::Sandbox;
-use crate::telemetry::{Metrics, Record, Tasks};
-use crate::tenant::{Ledger, Tenant};
+use crate::telemetry::{AccessShows, Metrics, Record, Tasks};
+use crate::tenant::{InFlight, Ledger, PerAddress, Tenant};
 use crate::tls::Client;
 
 /// Who is on the other side of a connection.
@@ -57,7 +57,7 @@ impl Peer {
     /// [`Fault::Misdirected`] where it must be somebody and is nobody on this connection: another may be begun.
     fn caller(&self, tenant: &Tenant) -> Result<Option<&Client>, Fault> {
         let Some(callers) = tenant.callers else { return Ok(None) };
-        match self.client.as_ref().filter(|client| client.by == callers.by) {
+        match self.client.as_ref().filter(|client| client.by == callers.by && client.is_current()) {
             None if callers.is_required => Err(Fault::Misdirected),
             client => Ok(client),
         }
@@ -74,6 +74,10 @@ pub(crate) struct Road {
     pub(crate) http: crate::http::Settings,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
+    /// How many requests each client's address may send.
+    pub(crate) by_address: PerAddress,
+    /// What the access log shows of clients.
+    pub(crate) shows: AccessShows,
     /// Whether responses say where their time went: with development certificates only.
     pub(crate) server_timing: bool,
     /// Whether a developer's one project is served, which has every name of this machine.
@@ -97,12 +101,14 @@ impl Road {
         let shown = ours.as_ref().map_or("", |ours| ours.host.as_str());
         let record = Record::new(&self.metrics, &request, shown, snapshot.generation);
         exchange.told_in(&record);
+        let origin = self.origin(request.headers(), peer);
+        record.came(self.shows, origin.address.ip(), request.headers());
         if let Some((ended, took)) = peer.handshake() {
             record.shaken(ended, took);
         }
         let is_head = request.method() == Method::HEAD;
         let asked = (request.map(Into::into), ours);
-        let walked = self.walk(&snapshot, asked, peer, &record, exchange).await;
+        let walked = self.walk(&snapshot, asked, (peer, origin), &record, exchange).await;
         let mut answer = walked.unwrap_or_else(|fault| {
             record.fault(fault);
             let refusal = if fault == Fault::NoRoute && self.is_project {
@@ -122,19 +128,30 @@ impl Road {
         answer
     }
 
+    /// The client behind the request.
+    fn origin(&self, headers: &HeaderMap, peer: &Peer) -> Origin {
+        let trusted = (!peer.has_moved).then_some(&self.http.trusted_proxies);
+        Origin::of(headers, peer.address, peer.scheme == Scheme::HTTP, trusted)
+    }
+
+    /// One of an address's requests at a tenant, and through the tenant's door.
+    fn pass(&self, ledger: &Arc<Ledger>, address: IpAddr) -> Result<InFlight, Refused> {
+        take(ledger, address)?;
+        self.doors.pass(ledger)
+    }
+
     async fn walk(
         self: &Arc<Self>,
         snapshot: &Snapshot,
         (mut request, ours): (Request<BodySource>, Result<Ours, Fault>),
-        peer: &Peer,
+        (peer, origin): (&Peer, Origin),
         record: &Arc<Record>,
         exchange: &Arc<Exchange>,
     ) -> Result<Response<ResponseBody>, Fault> {
         let Ours { host, port } = ours?;
+        let address = origin.address.ip();
+        self.by_address.take(address, Moment::now()).map_err(|limited| refuse(&limited.into(), record))?;
         self.metrics.fields_dropped(drop_underscores(request.headers_mut()));
-        let is_plain = peer.scheme == Scheme::HTTP;
-        let trusted = (!peer.has_moved).then_some(&self.http.trusted_proxies);
-        let origin = Origin::of(request.headers(), peer.address, is_plain, trusted);
         clean_request(&mut request, origin, record.id)?;
         record.tell_guest(request.headers_mut());
         // A client may reuse a connection for another host, but never for another tenant (RFC 9110 §7.4).
@@ -146,7 +163,7 @@ impl Road {
             Found::Fixed(tenant, route, fixed) => {
                 peer.caller(&tenant)?;
                 record.routed(&tenant.ledger.figures, "", &route);
-                let _entered = refuse_slowly(self.doors.pass(&tenant.ledger), &tenant.ledger, record).await?;
+                let _entered = refuse_slowly(self.pass(&tenant.ledger, address), &tenant.ledger, record).await?;
                 let is_head = request.method() == Method::HEAD;
                 tenant.ledger.moved(fixed.body.len() as u64);
                 record.sent(if is_head { 0 } else { fixed.body.len() as u64 });
@@ -155,11 +172,12 @@ impl Road {
             Found::Loading(tenant) => {
                 peer.caller(&tenant)?;
                 record.routed(&tenant.ledger.figures, "", "");
-                let _entered = refuse_slowly(self.doors.pass(&tenant.ledger), &tenant.ledger, record).await?;
+                let _entered = refuse_slowly(self.pass(&tenant.ledger, address), &tenant.ledger, record).await?;
                 return Err(Fault::Loading);
             }
         };
         record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
+        refuse_slowly(take(&routed.tenant().ledger, address), &routed.tenant().ledger, record).await?;
         cdn_loop::check(request.headers(), &routed.tenant().id)?;
         let caller = peer.caller(routed.tenant())?;
         let mut request = absolute(request, &peer.scheme, &host, port)?;
@@ -336,6 +354,11 @@ fn compression(headers: &HeaderMap, tenant: &Tenant, record: &Arc<Record>) -> Op
     }
     let coding = response::choose(headers, &tenant.compress);
     Some(Compression { coding, ledger: Arc::clone(&tenant.ledger), record: Arc::clone(record) })
+}
+
+/// One of an address's requests at a tenant.
+fn take(ledger: &Ledger, address: IpAddr) -> Result<(), Refused> {
+    Ok(ledger.by_address.take(address, Moment::now())?)
 }
 
 /// A tenant that is refused again and again waits for each.

@@ -1,6 +1,6 @@
 """A collector of OTLP that is not ours: grpcio and OpenTelemetry's own protobuf classes for Python.
 
-Takes an order on standard input, one line of JSON: {"seconds": N}. Prints one line, {"grpc": PORT, "http": PORT}, takes what
+Takes an order on standard input, one line of JSON: {"seconds": N, "rejects": N}; of each request it rejects so many. Prints one line, {"grpc": PORT, "http": PORT}, takes what
 comes for N seconds or until its input ends, and prints what it got, decoded, as one line of JSON.
 """
 
@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 got = {"traces": [], "metrics": [], "logs": [], "headers": []}
 lock = threading.Lock()
+rejects = 0
 
 
 def keep(signal, request, headers):
@@ -29,11 +30,19 @@ def keep(signal, request, headers):
         got["headers"].append(headers.get("authorization", ""))
 
 
+def answer(response):
+    # The field of each signal has a name of its own.
+    if rejects:
+        field = next(f.name for f in response().partial_success.DESCRIPTOR.fields if f.name.startswith("rejected"))
+        return response(partial_success={field: rejects, "error_message": "there is no room"})
+    return response()
+
+
 def servicer(base, signal, response):
     class Servicer(base):
         def Export(self, request, context):
             keep(signal, request, dict(context.invocation_metadata()))
-            return response()
+            return answer(response)
 
     return Servicer()
 
@@ -49,9 +58,9 @@ grpc_port = server.add_insecure_port("127.0.0.1:0")
 server.start()
 
 REQUESTS = {
-    "/v1/traces": ("traces", trace_service_pb2.ExportTraceServiceRequest),
-    "/v1/metrics": ("metrics", metrics_service_pb2.ExportMetricsServiceRequest),
-    "/v1/logs": ("logs", logs_service_pb2.ExportLogsServiceRequest),
+    "/v1/traces": ("traces", trace_service_pb2.ExportTraceServiceRequest, trace_service_pb2.ExportTraceServiceResponse),
+    "/v1/metrics": ("metrics", metrics_service_pb2.ExportMetricsServiceRequest, metrics_service_pb2.ExportMetricsServiceResponse),
+    "/v1/logs": ("logs", logs_service_pb2.ExportLogsServiceRequest, logs_service_pb2.ExportLogsServiceResponse),
 }
 
 
@@ -62,12 +71,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if known is None or self.headers["content-type"] != "application/x-protobuf":
             self.send_error(404)
             return
-        signal, kind = known
+        signal, kind, response = known
         keep(signal, kind.FromString(body), {"authorization": self.headers.get("authorization", "")})
+        said = answer(response).SerializeToString()
         self.send_response(200)
         self.send_header("content-type", "application/x-protobuf")
-        self.send_header("content-length", "0")
+        self.send_header("content-length", str(len(said)))
         self.end_headers()
+        self.wfile.write(said)
 
     def log_message(self, *_):
         pass
@@ -77,6 +88,7 @@ web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 threading.Thread(target=web.serve_forever, daemon=True).start()
 
 order = json.loads(sys.stdin.readline())
+rejects = order.get("rejects", 0)
 print(json.dumps({"grpc": grpc_port, "http": web.server_port}), flush=True)
 over = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()

@@ -179,6 +179,16 @@ impl Gateway {
         Client::plain(self.admin).send("localhost", request).await
     }
 
+    /// Metrics in the format of OpenMetrics, with exemplars.
+    pub async fn open_metrics(&self) -> Answer {
+        let request = request("GET", "localhost", "/metrics")
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")
+            .body(crate::empty())
+            .unwrap();
+        Client::plain(self.admin).send("localhost", request).await
+    }
+
     /// One path of the operators' listener, as text.
     pub async fn admin(&self, path: &str) -> String {
         self.operate("GET", path, "").await.text()

@@ -41,6 +41,12 @@ impl Pebble {
     /// Looks at proofs on these ports, and gives certificates for so many seconds.
     #[must_use]
     pub fn start(http: u16, https: u16, seconds: u64) -> Self {
+        Self::start_with(http, https, seconds, &serde_json::json!({}))
+    }
+
+    /// The same, with more keys in its configuration.
+    #[must_use]
+    pub fn start_with(http: u16, https: u16, seconds: u64, more: &serde_json::Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let put = |name: &str, text: &str| {
@@ -50,7 +56,7 @@ impl Pebble {
         };
         let (cert, key) = (put("cert.pem", &made.cert.pem()), put("key.pem", &made.signing_key.serialize_pem()));
         let (address, management, dns) = (free_address(), free_address(), free_address());
-        let config = serde_json::json!({ "pebble": {
+        let mut config = serde_json::json!({ "pebble": {
             "listenAddress": address.to_string(),
             "managementListenAddress": management.to_string(),
             "certificate": cert,
@@ -60,6 +66,7 @@ impl Pebble {
             "ocspResponderURL": "",
             "certificateValidityPeriod": seconds,
         }});
+        config["pebble"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let config = put("pebble.json", &config.to_string());
         let names = Command::new(program("pebble-challtestsrv"))
             .args(["-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", ""])
@@ -96,6 +103,20 @@ impl Pebble {
             self.address.port(),
             self.dir.path().join("cert.pem").display()
         )
+    }
+
+    /// The pair by which it is known, in PEM.
+    #[must_use]
+    pub fn pair(&self) -> [Vec<u8>; 2] {
+        ["cert.pem", "key.pem"].map(|name| std::fs::read(self.dir.path().join(name)).unwrap())
+    }
+
+    /// What its directory says.
+    pub async fn directory(&self) -> serde_json::Value {
+        let listens = async || tokio::net::TcpStream::connect(self.address).await.ok();
+        crate::until("pebble", listens).await;
+        let client = Client::new(self.address, self.ca_pem.as_bytes(), Protocol::H1);
+        serde_json::from_str(&client.get("localhost", "/dir").await.text()).unwrap()
     }
 
     /// A client of this address that trusts what this CA signs, and nothing else.

@@ -1,14 +1,24 @@
 //! Certificates from a real ACME server, by either proof.
 
+use std::sync::{Arc, Mutex};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tests::{Gateway, Pebble, Site, Tenant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const NAME: &str = "one.example.com";
 
 /// A site on ports that the CA knows, and the CA.
 fn site(challenge: &str, seconds: u64) -> (Site, Pebble) {
+    site_with(challenge, seconds, &serde_json::json!({}))
+}
+
+/// The same, with more in the CA's configuration.
+fn site_with(challenge: &str, seconds: u64, more: &serde_json::Value) -> (Site, Pebble) {
     let (http, https) = (tests::free_address(), tests::free_address());
-    let pebble = Pebble::start(http.port(), https.port(), seconds);
+    let pebble = Pebble::start_with(http.port(), https.port(), seconds, more);
     let site = Site::new().tenant("one", &Tenant::new(NAME, "echo")).gateway(&pebble.tls(challenge));
     let text = std::fs::read_to_string(site.config()).unwrap();
     let text = text.replace("https = [\"127.0.0.1:0\"]", &format!("https = [\"{https}\"]"));
@@ -138,4 +148,87 @@ async fn gateways_on_one_redis_share_certificates_proofs_and_the_account() {
         assert_eq!(redis.ask("KEYS *acme:proofs*").trim(), "*0", "nothing is left of the proofs");
         assert_eq!(redis.ask("KEYS *acme:lock*").trim(), "*0");
     }
+}
+
+#[tokio::test]
+async fn a_ca_that_wants_to_know_whose_account_it_is_is_told() {
+    const KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let more =
+        serde_json::json!({ "externalAccountBindingRequired": true, "externalAccountMACKeys": { "kid-1": KEY } });
+    let (site, pebble) = site_with("http-01", 90 * 86_400, &more);
+    let plain = std::fs::read_to_string(site.config()).unwrap();
+    let gateway = Gateway::start(&site);
+    tests::until("a refusal", async || {
+        (gateway.metric("tollgate_certificates_failed_total").await > 0.0).then_some(())
+    })
+    .await;
+    drop(gateway);
+    site.write("eab", format!("{KEY}\n"));
+    let told = "agree_to_terms = true\neab_kid = \"kid-1\"\neab_key = { file = \"../eab\" }\n";
+    site.write("config/gateway.toml", plain.replace("agree_to_terms = true\n", told));
+    let gateway = Gateway::start(&site);
+    issued(&gateway, 1.0).await;
+    assert_eq!(pebble.client(gateway.https).await.get(NAME, "/head").await.status.as_u16(), 200);
+}
+
+/// Serves the CA's directory with one entry more: by whose word the first certificate it is asked of is to be renewed at once, and all
+/// others in a year. What it was asked of.
+async fn with_renewal_information(pebble: &Pebble) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let [cert, key] = pebble.pair();
+    let chain = vec![CertificateDer::from_pem_slice(&cert).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(&key).unwrap();
+    let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut directory = pebble.directory().await;
+    directory["renewalInfo"] = format!("https://localhost:{port}/renewal").into();
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let of = Arc::clone(&asked);
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let Ok(mut tls) = acceptor.accept(tcp).await else { continue };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(tls.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap();
+            let path = head.split(' ').nth(1).unwrap();
+            let body = match path.strip_prefix("/renewal/") {
+                None => directory.to_string(),
+                Some(id) => {
+                    let mut asked = of.lock().unwrap();
+                    if !asked.contains(&id.to_owned()) {
+                        asked.push(id.to_owned());
+                    }
+                    let year = if asked[0] == id { 2020 } else { 2999 };
+                    format!(
+                        "{{\"suggestedWindow\":{{\"start\":\"{year}-01-01T00:00:00Z\",\"end\":\"{year}-01-02T00:00:00Z\"}}}}"
+                    )
+                }
+            };
+            let head = format!("HTTP/1.1 200 OK\r\nretry-after: 3600\r\ncontent-length: {}\r\n\r\n", body.len());
+            tls.write_all((head + &body).as_bytes()).await.unwrap();
+            tls.shutdown().await.unwrap();
+        }
+    });
+    (port, asked)
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_when_its_ca_says_so() {
+    let (site, pebble) = site("http-01", 90 * 86_400);
+    let (port, asked) = with_renewal_information(&pebble).await;
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let own = text.lines().find(|line| line.starts_with("directory = ")).unwrap();
+    site.write("config/gateway.toml", text.replace(own, &format!("directory = \"https://localhost:{port}/dir\"")));
+    let gateway = Gateway::start(&site);
+    issued(&gateway, 2.0).await;
+    tests::until("a question of the second one", async || (asked.lock().unwrap().len() >= 2).then_some(())).await;
+    assert_eq!(pebble.client(gateway.https).await.get(NAME, "/head").await.status.as_u16(), 200);
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(gateway.metric("tollgate_certificates_issued_total").await, 2.0, "the second one stays");
+    let asked = asked.lock().unwrap();
+    assert!(asked.len() == 2 && asked.iter().all(|id| id.contains('.')), "{asked:?}");
 }

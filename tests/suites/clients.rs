@@ -152,7 +152,7 @@ async fn there_is_no_way_around_the_handshake() {
     // Without a server name at all.
     let mut config = (*nobody).clone();
     config.enable_sni = false;
-    config.dangerous().set_certificate_verifier(Arc::new(Anybody));
+    config.dangerous().set_certificate_verifier(Arc::new(Anybody::default()));
     let answer = ask(&gateway, &Arc::new(config), "closed.localhost", "closed.localhost").await;
     assert_eq!(status(&answer), Some("421"), "{answer:?}");
     // Who claims to be a CA that looks for a proof.
@@ -187,6 +187,51 @@ async fn a_session_is_resumed_with_its_own_tenant_until_its_ca_goes() {
     assert!(ask(&gateway, &other, closed, closed).await.unwrap().0.contains("CN=Bob"));
 }
 
+/// A certificate that is good for so many seconds more.
+fn short_lived(ca: &Ca, seconds: u64) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Ada");
+    params.not_after = (std::time::SystemTime::now() + std::time::Duration::from_secs(seconds)).into();
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, ca).unwrap();
+    (certificate.der().clone(), PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap())
+}
+
+#[tokio::test]
+async fn a_client_is_let_in_no_longer_than_its_certificate_says() {
+    let Fixture { ours, theirs, gateway, .. } = fixture();
+    let (closed, asked) = ("closed.localhost", "asked.localhost");
+    // Handshakes of one client each: one that must show a certificate, one that may.
+    let known = config(&gateway, Some(short_lived(&ours, 12)));
+    let welcome = config(&gateway, Some(short_lived(&theirs, 12)));
+    for (config, name) in [(&known, closed), (&welcome, asked)] {
+        assert!(ask(&gateway, config, name, name).await.unwrap().0.contains("CN=Ada"));
+        assert!(ask(&gateway, config, name, name).await.unwrap().1, "a session is resumed while it is good");
+    }
+    // A connection that stays, with an answer under way or none.
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(&known));
+    let tcp = tokio::net::TcpStream::connect(gateway.https).await.unwrap();
+    let mut tls = connector.connect(closed.to_owned().try_into().unwrap(), tcp).await.unwrap();
+    let request = format!("GET /head HTTP/1.1\r\nhost: {closed}\r\n\r\n");
+    let asked_again = async |tls: &mut TlsStream<tokio::net::TcpStream>| {
+        tls.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = [0; 4096];
+        let read = tls.read(&mut answer).await.ok().filter(|read| *read > 0)?;
+        Some(String::from_utf8_lossy(&answer[..read]).into_owned())
+    };
+    assert!(asked_again(&mut tls).await.unwrap().starts_with("HTTP/1.1 200"));
+    tests::until("the end of the connection", async || match asked_again(&mut tls).await {
+        Some(answer) if !answer.contains(" 421 ") => None,
+        _ => Some(()),
+    })
+    .await;
+    assert!(ask(&gateway, &known, closed, closed).await.is_err(), "neither by a ticket nor anew");
+    // Who may come as nobody comes as nobody, by a ticket.
+    if let Ok((answer, _)) = ask(&gateway, &welcome, asked, asked).await {
+        assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("CN=Ada"), "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_tenant_has_so_many_connections() {
     let few = Tenant::new("few.localhost", "echo").with("[quota]\nconnections = 3");
@@ -212,7 +257,13 @@ async fn a_tenant_has_so_many_connections() {
 
 /// Trusts whoever answers: what is looked at here is the other side.
 #[derive(Debug)]
-struct Anybody;
+pub(crate) struct Anybody(pub(crate) Vec<rustls::SignatureScheme>);
+
+impl Default for Anybody {
+    fn default() -> Self {
+        Self(vec![rustls::SignatureScheme::ECDSA_NISTP256_SHA256, rustls::SignatureScheme::ED25519])
+    }
+}
 
 impl rustls::client::danger::ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -245,7 +296,7 @@ impl rustls::client::danger::ServerCertVerifier for Anybody {
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        vec![rustls::SignatureScheme::ECDSA_NISTP256_SHA256, rustls::SignatureScheme::ED25519]
+        self.0.clone()
     }
 }
 

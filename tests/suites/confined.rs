@@ -32,7 +32,7 @@ fn filters(process: u32) -> Vec<u64> {
 }
 
 /// Processes that this one started, with what they were started by.
-fn children(of: u32) -> Vec<(u32, String)> {
+pub(crate) fn children(of: u32) -> Vec<(u32, String)> {
     let processes =
         std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let ours = processes.filter(|process: &u32| field(&format!("/proc/{process}"), "PPid") == Some(of.into()));

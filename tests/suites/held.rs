@@ -119,16 +119,17 @@ async fn values_that_cas_handles_keep_are_within_the_gateways_bound() {
 
 #[tokio::test]
 async fn storage_calls_under_way_count_what_they_carry() {
+    // Less than what may wait for the embedded store, which is 32 MiB.
     let tenant = Tenant::new("big.localhost", "holder-3")
         .stores(&["default"])
-        .with("[limits]\nmemory = \"64MiB\"\nstorage_ops = 1000");
+        .with("[limits]\nmemory = \"24MiB\"\nstorage_ops = 1000");
     let gateway = Gateway::start(&Site::new().tenant("big", &tenant));
     for _ in 0..2 {
         let answer = ask(&gateway, "/calls/100/1000000").await;
         assert!(answer.text().ends_with("Error::Other(\"quota-exceeded: memory\")"), "{}", answer.text());
-        assert!((50..=63).contains(&got(&answer)), "{}", answer.text());
+        assert!((12..=23).contains(&got(&answer)), "{}", answer.text());
         let peak = peak(&gateway, &answer).await;
-        assert!((60 * MIB..=64 * MIB).contains(&peak), "{peak}");
+        assert!((20 * MIB..=24 * MIB).contains(&peak), "{peak}");
         gateway.quiet().await;
     }
     let all = ask(&gateway, "/calls/100/1000").await;

@@ -1,6 +1,6 @@
 //! What the gateway says about itself: traces, metrics and logs to a collector that is not ours, and how many series there are.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -18,6 +18,11 @@ pub(crate) struct Collector {
 
 impl Collector {
     pub(crate) fn start() -> Self {
+        Self::start_with(&serde_json::json!({ "seconds": 60 }))
+    }
+
+    /// The same by another order.
+    fn start_with(order: &Value) -> Self {
         let python = cache().join("clients/bin/python");
         let mut child = Command::new(python)
             .arg(top().join("tests/clients/collector.py"))
@@ -25,7 +30,7 @@ impl Collector {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        writeln!(child.stdin.as_mut().unwrap(), r#"{{"seconds": 60}}"#).unwrap();
+        writeln!(child.stdin.as_mut().unwrap(), "{order}").unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
@@ -146,7 +151,7 @@ async fn a_trace_goes_from_the_handshake_to_a_storage_call_and_out_again() {
     assert_eq!(ask(&gateway, &format!("/fetch/http/127.0.0.1:{port}/out"), None).await.text(), "200 ok");
     let told = parents.lock().unwrap()[0].clone();
     until("an exemplar", async || {
-        gateway.admin("/metrics").await.contains(&format!("trace_id=\"{CLIENT}\"")).then_some(())
+        gateway.open_metrics().await.text().contains(&format!("trace_id=\"{CLIENT}\"")).then_some(())
     })
     .await;
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
@@ -266,7 +271,7 @@ async fn a_collector_that_is_gone_costs_nobody_anything() {
         gateway
             .log("telemetry")
             .into_iter()
-            .find(|line| line["message"].as_str().is_some_and(|text| text.contains("metrics cannot")))
+            .find(|line| line["message"].as_str().is_some_and(|text| text.contains("does not take all that is sent")))
     })
     .await;
     assert!(told["error"].as_str().is_some_and(|error| !error.is_empty()), "{told}");
@@ -326,28 +331,16 @@ async fn neither_tenants_nor_strangers_make_more_series_than_are_allowed() {
         assert_eq!(nobody(&mut connection, number).await, 404);
     }
     assert_eq!(series().await, before, "unknown hosts share one series");
-    let (is_good, said) = checked(&["check", "metrics"], &prometheus(&gateway.admin("/metrics").await));
+    let (is_good, said) = checked(&["check", "metrics"], &gateway.admin("/metrics").await);
     assert!(is_good, "{said}");
     let answer = Client::plain(gateway.admin).get("localhost", "/metrics").await;
     assert_eq!(answer.status.as_u16(), 401);
-}
-
-/// `promtool check metrics` reads the older text format, without exemplars, end mark and the types' short names.
-fn prometheus(text: &str) -> String {
-    let mut lines = String::new();
-    for line in text.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT")) {
-        let line = line.split(" # {").next().unwrap();
-        // A counter has its whole name there.
-        let words: Vec<&str> = line.splitn(4, ' ').collect();
-        let is_counter = |name: &str| text.contains(&format!("# TYPE {name} counter\n"));
-        match words.as_slice() {
-            ["#", word @ ("HELP" | "TYPE"), name, rest] if is_counter(name) => {
-                lines += &format!("# {word} {name}_total {rest}\n")
-            }
-            _ => lines += &format!("{line}\n"),
-        }
-    }
-    lines
+    // Who asks for OpenMetrics gets it, and nobody else.
+    let answer = gateway.operate("GET", "/metrics", "").await;
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    let open = gateway.open_metrics().await;
+    assert!(open.header("content-type").starts_with("application/openmetrics-text"), "{:?}", open.headers);
+    assert!(open.text().ends_with("# EOF\n") && !answer.text().contains("# EOF"));
 }
 
 #[test]
@@ -399,4 +392,117 @@ async fn the_access_log_goes_where_it_is_sent() {
     let line: Value = serde_json::from_str(of("b").lines().next().unwrap()).unwrap();
     assert_eq!((&line["tenant"], &line["status"], &line["path"]), (&"b".into(), &200.into(), &"/head".into()));
     assert!(line["duration_us"].as_u64() > Some(0) && line["fuel"].as_u64() > Some(0), "{line}");
+    assert!(line.get("client").is_none() && line.get("user_agent").is_none(), "nobody asked who asks: {line}");
+}
+
+#[tokio::test]
+async fn the_access_log_shows_who_asks_only_where_it_is_told_to() {
+    let asked = async |telemetry: &str| {
+        let site = Site::new().tenant("a", &Tenant::new("a.localhost", "echo"));
+        let proxies = "[http]\ntrusted_proxies = [\"127.0.0.1\"]";
+        let site = site.gateway(&format!("{proxies}\n[telemetry.access]\n{telemetry}"));
+        let gateway = Gateway::start(&site);
+        let request = request("GET", "a.localhost", "/head")
+            .header("user-agent", "Mozilla/5.0 \"x\" \u{9b}")
+            .header("x-forwarded-for", "2001:db8::7")
+            .body(tests::empty())
+            .unwrap();
+        let answer = gateway.client(Protocol::H2).send("a.localhost", request).await;
+        (site, gateway, answer)
+    };
+    let (_site, gateway, answer) = asked("client = true\nuser_agent = true").await;
+    let record = gateway.record(&answer).await;
+    assert_eq!((&record["client"], &record["user_agent"]), (&"2001:db8::7".into(), &"Mozilla/5.0 \"x\" \u{9b}".into()));
+    let (_site, gateway, answer) = asked("to = \"log\"").await;
+    let record = gateway.record(&answer).await;
+    assert!(record.get("client").is_none() && record.get("user_agent").is_none(), "{record}");
+    // A format that names them asks for them.
+    let (site, gateway, _) = asked("to = \"file\"\nformat = \"{client} {user_agent} {status}\"").await;
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait(), Some(0));
+    let text = std::fs::read_to_string(site.path("state/access.log")).unwrap();
+    assert_eq!(text, "2001:db8::7 Mozilla/5.0 \\\"x\\\" \\u009b 200\n");
+}
+
+/// Warnings and words of all being well again, of one signal.
+fn said_of(gateway: &Gateway, signal: &str) -> Vec<String> {
+    let of = gateway.log("telemetry").into_iter().filter(|line| line["signal"] == signal);
+    of.map(|line| format!("{} {}", line["level"].as_str().unwrap(), line["error"].as_str().unwrap_or_default()))
+        .collect()
+}
+
+async fn lost(gateway: &Gateway, signal: &str) -> f64 {
+    gateway.metric(&format!("tollgate_otlp_lost_total{{signal=\"{signal}\"}}")).await
+}
+
+#[tokio::test]
+async fn what_a_collector_takes_in_part_is_counted_and_said_once() {
+    for protocol in ["grpc", "http/protobuf"] {
+        let collector = Collector::start_with(&serde_json::json!({ "seconds": 60, "rejects": 2 }));
+        let at = if protocol == "grpc" { collector.grpc } else { collector.http };
+        let otlp = format!(
+            "endpoint = \"http://127.0.0.1:{at}\"\nprotocol = \"{protocol}\"\ntraces = \"all\"\ninterval = \"200ms\""
+        );
+        let gateway = Gateway::start(&site(&otlp, 1));
+        for _ in 0..3 {
+            assert_eq!(ask(&gateway, "/ok", None).await.text(), "ok");
+        }
+        for signal in ["traces", "metrics", "logs"] {
+            until(&format!("{protocol}: a loss of {signal}"), async || {
+                (lost(&gateway, signal).await >= 2.0).then_some(())
+            })
+            .await;
+        }
+        // Many deliveries, one word.
+        until("more of them", async || (lost(&gateway, "metrics").await >= 8.0).then_some(())).await;
+        let said = said_of(&gateway, "metrics");
+        assert!(said.len() == 1 && said[0].starts_with("WARN") && said[0].contains("there is no room"), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_leads_elsewhere_or_refuses_is_said_each_way() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap().port();
+    let answer = Arc::new(Mutex::new("307 Temporary Redirect\r\nlocation: http://elsewhere.example/v1/metrics"));
+    let now = Arc::clone(&answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let head: Vec<String> =
+                reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let length =
+                head.iter().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            // All of it is taken, or the answer might be lost with it.
+            let _body = std::io::copy(&mut reader.take(length.unwrap_or(0)), &mut std::io::sink());
+            let mut stream = stream;
+            let said = *now.lock().unwrap();
+            let _gone = write!(stream, "HTTP/1.1 {said}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    let otlp = format!(
+        "endpoint = \"http://127.0.0.1:{at}\"\nprotocol = \"http/protobuf\"\ntraces = \"none\"\nlogs = false\ninterval = \"100ms\""
+    );
+    let gateway = Gateway::start(&site(&otlp, 1));
+    let words = async |count: usize| {
+        until("a word", async || {
+            let said = said_of(&gateway, "metrics");
+            (said.len() >= count).then_some(said)
+        })
+        .await
+    };
+    let said = words(1).await;
+    assert!(
+        said[0].starts_with("WARN") && said[0].contains("307") && said[0].contains("elsewhere.example"),
+        "{said:?}"
+    );
+    let before = lost(&gateway, "metrics").await;
+    assert!(before > 50.0, "all points of a reading are lost: {before}");
+    *answer.lock().unwrap() = "200 OK";
+    assert!(words(2).await[1].starts_with("INFO"));
+    *answer.lock().unwrap() = "403 Forbidden";
+    let said = words(3).await;
+    assert!(said[2].starts_with("WARN") && said[2].contains("403"), "{said:?}");
+    assert!(lost(&gateway, "metrics").await > before);
+    assert_eq!(lost(&gateway, "traces").await, 0.0);
 }

@@ -7,7 +7,7 @@ const MIB: usize = 1 << 20;
 /// Fuel, in millions.
 const MUCH: u64 = 200;
 
-/// A handler that calls wasi:http and Spin's variables, as `body` says, with a memory of 16 MiB that is full of zeros. It gives no
+/// A handler that calls wasi:http, a clock, and Spin's variables and stores, as `body` says, with a memory of 16 MiB that is full of zeros. It gives no
 /// response, and traps where something is not as it should be.
 fn guest(body: &str) -> Vec<u8> {
     wat::parse(&format!(
@@ -31,6 +31,16 @@ fn guest(body: &str) -> Vec<u8> {
               (case "other" string)))
             (export "error" (type $why (eq $why')))
             (export "get" (func (param "name" string) (result (result string (error $why)))))))
+          (import "fermyon:spin/key-value" (instance $stores
+            (type $failed' (variant (case "store-table-full") (case "no-such-store") (case "access-denied")
+              (case "invalid-store") (case "no-such-key") (case "io" string)))
+            (export "error" (type $failed (eq $failed')))
+            (export "get" (func (param "store" u32) (param "key" string) (result (result (list u8) (error $failed)))))))
+          (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type (sub resource)))))
+          (alias export $poll "pollable" (type $pollable))
+          (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+            (export "pollable" (type $timer (eq $pollable)))
+            (export "subscribe-duration" (func (param "when" u64) (result (own $timer))))))
           (alias export $types "incoming-request" (type $incoming))
           (alias export $types "response-outparam" (type $out))
           (core module $memory
@@ -45,6 +55,8 @@ fn guest(body: &str) -> Vec<u8> {
           (core func $request (canon lower (func $types "[constructor]outgoing-request")))
           (core func $authority (canon lower (func $types "[method]outgoing-request.set-authority") (memory $m)))
           (core func $variable (canon lower (func $variables "get") (memory $m) (realloc $realloc)))
+          (core func $stored (canon lower (func $stores "get") (memory $m) (realloc $realloc)))
+          (core func $timer (canon lower (func $clock "subscribe-duration")))
           (core module $main
             (import "host" "memory" (memory 256))
             (import "host" "new" (func $new (result i32)))
@@ -53,12 +65,15 @@ fn guest(body: &str) -> Vec<u8> {
             (import "host" "request" (func $request (param i32) (result i32)))
             (import "host" "authority" (func $authority (param i32 i32 i32 i32) (result i32)))
             (import "host" "variable" (func $variable (param i32 i32 i32)))
+            (import "host" "stored" (func $stored (param i32 i32 i32 i32)))
+            (import "host" "timer" (func $timer (param i64) (result i32)))
             (func $is (param i32 i32) (if (i32.ne (local.get 0) (local.get 1)) (then unreachable)))
             (func (export "handle") (param i32 i32) (local $left i32) (local $on i32) {body}))
           (core instance $main (instantiate $main (with "host" (instance
             (export "memory" (memory $m)) (export "new" (func $new)) (export "has" (func $has))
             (export "append" (func $append)) (export "request" (func $request))
-            (export "authority" (func $authority)) (export "variable" (func $variable))))))
+            (export "authority" (func $authority)) (export "variable" (func $variable))
+            (export "stored" (func $stored)) (export "timer" (func $timer))))))
           (func $handle (param "request" (own $incoming)) (param "response-out" (own $out))
             (canon lift (core func $main "handle")))
           (instance $handler (export "handle" (func $handle)))
@@ -75,14 +90,23 @@ fn asks(calls: u32, bytes: usize) -> String {
     )
 }
 
+/// A call, so many times.
+fn again(calls: u32, call: &str) -> String {
+    format!(
+        "(local.set $left (i32.const {calls}))
+         (loop $more {call} (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"
+    )
+}
+
 /// A gateway with a tenant for each of these: its name, its handler's body, and its limit of fuel in millions.
 fn gateway(tenants: &[(&str, String, u64)]) -> Gateway {
     let mut site = Site::new();
     for (name, body, fuel) in tenants {
         site = site.file(&format!("{name}.wasm"), guest(body));
         let component = site.path(&format!("{name}.wasm"));
-        let tenant =
-            Tenant::of(&format!("{name}.localhost"), &component).with(&format!("[limits]\nfuel = \"{fuel}M\""));
+        let tenant = Tenant::of(&format!("{name}.localhost"), &component)
+            .stores(&["default"])
+            .with(&format!("[limits]\nfuel = \"{fuel}M\""));
         site = site.tenant(name, &tenant);
     }
     Gateway::start(&site)
@@ -103,6 +127,32 @@ async fn bytes_that_a_call_carries_burn_fuel_the_same_each_time() {
     let wanted = 20 * (MIB as u64 / 4 - 1);
     assert_eq!(more, wanted, "a unit for four bytes: {few} and {many}");
     assert_eq!(many, fuel(&gateway, "many", "no-response").await, "on every run");
+}
+
+#[tokio::test]
+async fn a_store_that_a_guest_made_up_costs_the_bytes_of_the_call() {
+    let asks = |bytes: usize| {
+        let call = format!("(call $stored (i32.const 4711) (i32.const 0) (i32.const {bytes}) (i32.const 8192))");
+        again(
+            20,
+            &format!(
+                "{call} (call $is (i32.load8_u (i32.const 8192)) (i32.const 1)) (call $is (i32.load8_u (i32.const 8196)) (i32.const 3))"
+            ),
+        )
+    };
+    let gateway = gateway(&[("few", asks(4), MUCH), ("many", asks(MIB), MUCH)]);
+    let few = fuel(&gateway, "few", "no-response").await;
+    let many = fuel(&gateway, "many", "no-response").await;
+    assert_eq!(many - few, 20 * (MIB as u64 / 4 - 1), "{few} and {many}");
+}
+
+#[tokio::test]
+async fn a_timer_costs_what_waking_its_guest_takes() {
+    let sets = |calls| again(calls, "(drop (call $timer (i64.const 1)))");
+    let gateway = gateway(&[("one", sets(1), MUCH), ("more", sets(21), MUCH)]);
+    let one = fuel(&gateway, "one", "no-response").await;
+    let more = fuel(&gateway, "more", "no-response").await;
+    assert!((20 * 10_000..20 * 11_000).contains(&(more - one)), "{one} and {more}");
 }
 
 #[tokio::test]

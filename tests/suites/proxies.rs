@@ -31,6 +31,12 @@ async fn the_proxy_protocol_is_spoken_where_it_is_configured_and_nowhere_else() 
     let two = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x12\x34\x01\xbb";
     let answer = seen(&gateway, two).await.unwrap();
     assert!(answer.contains("forwarded: for=\"[2001:db8::7]\";proto=https\n"), "{answer}");
+    // With a checksum (type 3): the header's own, and another's.
+    let four = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x1e\xc0\0\x02\x07\xc0\0\x02\x01\xdc\x04\x01\xbb\x02\0\x05a.lan\x03\0\x04\xc6\x3d\x18\xaf\x04\0\0";
+    assert!(seen(&gateway, four).await.unwrap().contains("x-forwarded-for: 192.0.2.7\n"));
+    let mut forged = *four;
+    forged[19] = 8;
+    assert!(seen(&gateway, &forged).await.is_err(), "an address that the checksum was not made for");
     // Who says nothing, from there, is nobody; and the plain door is no way around.
     assert!(seen(&gateway, b"").await.is_err());
     let mut plain = TcpStream::connect(gateway.http).await.unwrap();
@@ -83,6 +89,42 @@ async fn one_address_has_so_many_connections() {
         client.shake("echo.localhost", again).await.ok().map(|_| ())
     })
     .await;
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_requests_of_a_tenant_and_of_the_gateway() {
+    let quota = "[quota]\nrequests_per_address = { rate = 1, per = \"1h\", burst = 3 }";
+    let site = Site::new()
+        .tenant("few", &Tenant::new("few.localhost", "echo").with(quota))
+        .tenant("many", &Tenant::new("many.localhost", "echo"));
+    let http =
+        "[http]\ntrusted_proxies = [\"127.0.0.1\"]\nrequests_per_address = { rate = 1, per = \"1h\", burst = 6 }";
+    let gateway = Gateway::start(&site.gateway(http));
+    let client = gateway.client(Protocol::H2);
+    let ask = async |host: &str, address: &str| {
+        let request = tests::request("GET", host, "/head").header("x-forwarded-for", address).body(tests::empty());
+        client.send(host, request.unwrap()).await
+    };
+    let status = async |host: &str, address: &str| ask(host, address).await.status.as_u16();
+    for _ in 0..3 {
+        assert_eq!(status("few.localhost", "192.0.2.1").await, 200);
+    }
+    let refused = ask("few.localhost", "192.0.2.1").await;
+    assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (429, "quota-requests-per-address"));
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() > 600, "{:?}", refused.headers);
+    assert!(refused.header("ratelimit-policy").contains("requests-per-address"), "{:?}", refused.headers);
+    assert_eq!(status("few.localhost", "192.0.2.2").await, 200, "another address");
+    assert_eq!(status("few.localhost", "2001:db8::1").await, 200);
+    // The gateway's own holds for all tenants together: two are left of six.
+    assert_eq!(status("many.localhost", "192.0.2.1").await, 200);
+    assert_eq!(status("many.localhost", "192.0.2.1").await, 200);
+    assert_eq!(status("many.localhost", "192.0.2.1").await, 429);
+    assert_eq!(status("many.localhost", "192.0.2.2").await, 200);
+    // A network of IPv6 is one client: five are left of six.
+    for number in 0..5 {
+        assert_eq!(status("many.localhost", &format!("2001:db8::{number:x}")).await, 200, "{number}");
+    }
+    assert_eq!(status("many.localhost", "2001:db8::ffff").await, 429);
 }
 
 #[tokio::test]

@@ -226,7 +226,9 @@ fn store_name(text: &str) -> Result<StoreName, Refusal> {
 
 fn refusal(error: &Error) -> Refusal {
     let status = match error {
-        Error::Unavailable | Error::LeftAlone | Error::Busy | Error::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Unavailable | Error::LeftAlone | Error::NotNow | Error::Busy | Error::Timeout => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Error::TooLarge(_) | Error::TooMuch { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::OverQuota(_) => StatusCode::INSUFFICIENT_STORAGE,
         Error::Shards { .. } => StatusCode::CONFLICT,

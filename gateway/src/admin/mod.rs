@@ -13,6 +13,7 @@ mod hosts;
 mod list;
 mod live;
 mod logs;
+mod metrics;
 mod moves;
 mod page;
 mod refusal;
@@ -122,7 +123,7 @@ fn routes() -> (Router<Arc<Admin>>, utoipa::openapi::OpenApi) {
         .routes(routes!(whole::events))
         .routes(routes!(whole::reload))
         .routes(routes!(whole::drain))
-        .routes(routes!(whole::metrics))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(schedules::schedules))
         .routes(routes!(hosts::hosts))
         .routes(routes!(hosts::give))

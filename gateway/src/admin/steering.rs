@@ -23,15 +23,14 @@ pub(crate) struct Words {
     pub(crate) reloads: mpsc::Receiver<Asker>,
     /// Heard at any time, as SIGTERM is.
     pub(crate) drain: CancellationToken,
-    /// Cancelled by the gateway when its first load is over.
-    pub(crate) started: CancellationToken,
 }
 
 impl Steering {
-    pub(crate) fn new() -> (Self, Words) {
+    /// `started` is cancelled by the gateway when its first load is over.
+    pub(crate) fn new(started: CancellationToken) -> (Self, Words) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        let (drain, started) = (CancellationToken::new(), CancellationToken::new());
-        let words = Words { reloads: receiver, drain: drain.clone(), started: started.clone() };
+        let drain = CancellationToken::new();
+        let words = Words { reloads: receiver, drain: drain.clone() };
         (Self { reloads: sender, drain, started }, words)
     }
 

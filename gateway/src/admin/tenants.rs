@@ -80,6 +80,7 @@ pub(super) struct Tenant {
     requests_per_second: f64,
     errors_per_second: f64,
     fuel_per_second: f64,
+    /// When the first of the certificates ends that its clients need.
     certificate_not_after_ms: Option<u64>,
     /// In its files, as one line each.
     problems: Vec<String>,
@@ -131,7 +132,7 @@ impl Admin {
         let figures = ledger.as_ref().map(|ledger| &ledger.figures.totals);
         let rates = self.live.rates().get(id).copied().unwrap_or_default();
         let of_tenant = |problem: &&Problem| problem.tenant.as_ref() == Some(id);
-        let pair = plan.and_then(|plan| plan.certificate(self.acme.as_deref()));
+        let pairs = plan.map(|plan| plan.certificates(self.acme.as_deref())).unwrap_or_default();
         Tenant {
             id: id.to_string(),
             standing: standing(ledger.as_deref(), of_files),
@@ -152,7 +153,7 @@ impl Admin {
             requests_per_second: rates.requests,
             errors_per_second: rates.errors,
             fuel_per_second: rates.fuel,
-            certificate_not_after_ms: pair.map(|pair| unix_ms(pair.not_after)),
+            certificate_not_after_ms: pairs.iter().map(|pair| unix_ms(pair.ends())).min(),
             problems: snapshot.problems.iter().filter(of_tenant).map(Problem::line).collect(),
         }
     }

@@ -58,6 +58,8 @@ pub(super) struct Storage {
     backend: &'static str,
     answers: bool,
     problem: Option<String>,
+    /// The code with which Redis refused a call within the last minute, such as `WRONGPASS`.
+    refused: Option<&'static str>,
 }
 
 /// How many tenants stand how.
@@ -107,6 +109,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> impl IntoResponse
             backend: admin.store.backend_name(),
             answers: ping.is_ok(),
             problem: ping.err().map(|error| error.to_string()),
+            refused: admin.store.refusal(),
         },
         instances: Held { now: road.metrics.instances.get().try_into().unwrap_or(0), max: admin.live.instances_max() },
         waiting: road.doors.waiting() as u64,
@@ -155,8 +158,10 @@ pub(super) struct Certificate {
     tenant: String,
     /// That it covers.
     names: Vec<String>,
-    /// Its end, in milliseconds since 1970.
+    /// When the first of the certificates ends that clients need of its chain, in milliseconds since 1970.
     not_after_ms: u64,
+    /// What clients may hold against it, beside its dates.
+    doubts: Vec<String>,
     /// `files`, or `acme`.
     from: &'static str,
 }
@@ -169,15 +174,17 @@ pub(super) struct Certificate {
 pub(super) async fn certificates(State(admin): State<Arc<Admin>>) -> Json<Vec<Certificate>> {
     let snapshot = admin.road.snapshot.load_full();
     let of = |plan: &Arc<crate::config::Plan>| {
-        let pair = plan.certificate(admin.acme.as_deref())?;
-        Some(Certificate {
-            tenant: plan.id.to_string(),
+        let (tenant, from) = (plan.id.to_string(), if plan.pairs.is_empty() { "acme" } else { "files" });
+        let pairs = plan.certificates(admin.acme.as_deref()).into_iter();
+        pairs.map(move |pair| Certificate {
+            tenant: tenant.clone(),
             names: pair.names.iter().map(ToString::to_string).collect(),
-            not_after_ms: unix_ms(pair.not_after),
-            from: if plan.pair.is_some() { "files" } else { "acme" },
+            not_after_ms: unix_ms(pair.ends()),
+            doubts: pair.verdict.doubts.iter().map(|doubt| doubt.words().to_owned()).collect(),
+            from,
         })
     };
-    let mut all: Vec<_> = snapshot.plans.values().filter_map(of).collect();
+    let mut all: Vec<_> = snapshot.plans.values().flat_map(of).collect();
     all.sort_by_key(|certificate| certificate.not_after_ms);
     all.truncate(LISTED_MAX);
     Json(all)
@@ -332,16 +339,6 @@ pub(super) async fn events(State(admin): State<Arc<Admin>>) -> Sse<impl Stream<I
     Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
 }
 
-/// Metrics in the text format of OpenMetrics 1.0, which Prometheus reads.
-#[utoipa::path(get, path = "/metrics", tag = "gateway", responses(
-    (status = 200, content((String = "application/openmetrics-text; version=1.0.0; charset=utf-8"))),
-    (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
-))]
-pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, METRICS)], admin.road.metrics.text())
-}
-
 /// What a load balancer asks, without a token: one word each.
 pub(super) fn probes() -> Router<Arc<Admin>> {
     Router::new().route("/healthz", axum::routing::get(async || "ok\n")).route("/readyz", axum::routing::get(ready))
@@ -349,7 +346,7 @@ pub(super) fn probes() -> Router<Arc<Admin>> {
 
 /// Ready once every tenant is in force or was refused, or has had its time for that, until a drain begins.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    if admin.road.tasks.is_draining() {
+    if admin.road.tasks.is_leaving() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
     if !admin.steering.is_started() {

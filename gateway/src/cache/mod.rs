@@ -34,8 +34,8 @@ pub(crate) use spare::Spare;
 
 /// Of one target, by what they vary by.
 const VARIANTS_MAX: usize = 8;
-/// Changes to one target have others that fall together with it asked again, so there are many: 8 KiB a cache.
-const EPOCHS: usize = 1024;
+/// Changes to one target have others that fall together with it asked again, so there are some: 2 KiB a cache.
+const EPOCHS: usize = 256;
 /// The part of a tenant's bytes that one response may take.
 const PART: u64 = 8;
 /// What has not been asked for in so long goes.

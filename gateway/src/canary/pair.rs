@@ -165,6 +165,7 @@ const QUOTA: Quota = Quota {
     waiting: 1,
     memory: 32 << 20,
     requests: None,
+    requests_per_address: None,
     fuel: None,
     body_bytes: None,
     storage_ops: None,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use rustix::fs::Mode;
 
 use super::tell;
 use crate::admin::Running;
@@ -32,6 +33,9 @@ pub(super) struct Common {
     /// The operators' address: the API, the dashboard, /metrics; never public
     #[arg(long, env = "TOLLGATE_ADMIN", value_name = "ADDR")]
     pub(super) admin: Option<SocketAddr>,
+    /// The port at which clients reach HTTPS, where something between maps ports
+    #[arg(long, env = "TOLLGATE_PUBLIC_HTTPS", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) public_https: Option<u16>,
 }
 
 pub(super) fn storage(text: &str) -> Result<String, String> {
@@ -84,6 +88,11 @@ impl Common {
             ("listen.http", self.http.map(addresses), "--http or TOLLGATE_HTTP"),
             ("listen.admin", self.admin.map(|address| quoted(&address)), "--admin or TOLLGATE_ADMIN"),
             (
+                "listen.public_https",
+                self.public_https.map(|port| port.to_string()),
+                "--public-https or TOLLGATE_PUBLIC_HTTPS",
+            ),
+            (
                 "storage.backend",
                 self.storage.as_ref().map(|text| quoted(&text.split(':').next().unwrap_or(text))),
                 "--storage or TOLLGATE_STORAGE",
@@ -99,14 +108,17 @@ impl Common {
             https: self.https,
             http: self.http,
             admin: self.admin,
+            public_https: self.public_https,
             is_plain: false,
             project: None,
         }
     }
 }
 
-/// The machine's file, or every problem of it on standard error.
+/// The machine's file, or every problem of it on standard error. What is made for it from here on is this user's alone, whatever the
+/// shell's mask says: keys, tenants' data, what their guests print.
 pub(super) fn boot(common: &Common) -> Result<crate::config::Boot, ExitCode> {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     crate::config::gateway(common.config(), &common.overrides()).map_err(|problems| tell(&problems))
 }
 

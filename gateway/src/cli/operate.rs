@@ -89,11 +89,12 @@ pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
         };
         let draining = if status["is_draining"] == true { ", draining" } else { "" };
         let answers = if status["storage"]["answers"] == true { "answers" } else { "does not answer" };
+        let refused = status["storage"]["refused"].as_str().map(|code| format!(", and refused a call by {code}"));
         format!(
             "tollgate {}, configuration {}{draining}\n\
              tenants      {} serving, {} suspended, {} stale, {} broken, {} loading\n\
              problems     {}, {} warnings (tollgate check)\n\
-             storage      {}, {answers}\n\
+             storage      {}, {answers}{}\n\
              instances    {} of {}, {} waiting\n\
              memory       {} of {}\n\
              connections  {}, {} requests in flight, {} answered\n\
@@ -108,6 +109,7 @@ pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
             of("/problems"),
             of("/warnings"),
             of("/storage/backend"),
+            refused.unwrap_or_default(),
             of("/instances/now"),
             of("/instances/max"),
             of("/waiting"),

@@ -1,13 +1,13 @@
 //! `tollgate serve`.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
-
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Common, boot, runtime};
 use crate::config::{self, Boot, Machine, Standing};
-use crate::gateway::{Gateway, Prepared, Takeover};
+use crate::gateway::{Gateway, Prepared, Signals, Takeover};
 use crate::telemetry;
 
 pub(super) fn serve(common: &Common, takeover: Takeover) -> anyhow::Result<ExitCode> {
@@ -29,20 +29,21 @@ pub(super) fn run(boot: Boot, takeover: Takeover, prepared: Prepared) -> anyhow:
     let otlp = started.otlp.clone();
     raise_descriptors(config::descriptors(&boot));
     refuse_huge_pages();
+    close_off(&boot.state);
     for warning in config::budget_warnings(&boot, &Machine::here()).into_iter().chain(config::left_behind(&boot)) {
         tracing::warn!(target: "config", found = %warning.found, hint = warning.hint.as_deref(), "{}", warning.line());
     }
     prepared.tell();
     let dev = (boot.tls == crate::tls::Source::Dev && !boot.listen.is_plain).then(|| boot.state.join("tls/ca.pem"));
     let ended = runtime.block_on(async {
-        // From here on SIGHUP does not end the process; what is loaded meanwhile is what is there.
-        let _heard_later = signal(SignalKind::hangup())?;
+        // From here on SIGHUP and its like do not end the process; they are heard once it serves.
+        let signals = Signals::listen()?;
         let is_project = boot.project.is_some();
         let gateway = Gateway::start(boot, takeover, prepared, otlp.clone()).await?;
         let said = announce(&gateway, dev.as_deref(), is_project);
         // Nobody has to read it.
         let _closed = std::io::stdout().lock().write_all(said.as_bytes());
-        let ended = gateway.run().await;
+        let ended = gateway.run(signals).await;
         if let Some(otlp) = otlp {
             // It waits for deliveries, which the runtime makes.
             tokio::task::spawn_blocking(move || otlp.end()).await?;
@@ -51,6 +52,20 @@ pub(super) fn run(boot: Boot, takeover: Takeover, prepared: Prepared) -> anyhow:
     });
     let _seen_by_the_heir = ended?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The state folder is this user's alone: it has keys, tenants' data and what their guests print.
+fn close_off(state: &Path) {
+    let closed = || {
+        std::fs::create_dir_all(state)?;
+        if std::fs::metadata(state)?.permissions().mode() & 0o077 == 0 {
+            return Ok(());
+        }
+        std::fs::set_permissions(state, std::fs::Permissions::from_mode(0o700))
+    };
+    if let Err(error) = closed() {
+        tracing::warn!(target: "gateway", state = %state.display(), %error, "others may look into the state folder");
+    }
 }
 
 /// As many descriptors as this process may have, without asking anybody, and room for `wanted` of them now. The kernel's table

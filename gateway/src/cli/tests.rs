@@ -41,10 +41,10 @@ fn of_command(text: &mut String, command: &mut clap::Command, above: &str) {
 
 fn metrics() -> String {
     let mut text = format!(
-        "# Metrics\n\n{MADE} They are served by the operators' listener at `/metrics`, in the text format of OpenMetrics 1.0, and sent by OTLP \
+        "# Metrics\n\n{MADE} They are served by the operators' listener at `/metrics`, in the text format of OpenMetrics 1.0 for who asks for it (`Accept`) and else in Prometheus's 0.0.4, and sent by OTLP \
          where `[telemetry.otlp]` says so: there, `tollgate_` is `tollgate.`, and three have the names of OpenTelemetry's conventions \
          (`http.server.request.duration`, `http.server.active_requests`, `db.client.operation.duration`). Buckets of \
-         `tollgate_request_duration_seconds` have the trace of one of their requests as an exemplar, where it was sampled.\n\nNo label is \
+         `tollgate_request_duration_seconds` have the trace of one of their requests as an exemplar, where it was sampled, in OpenMetrics.\n\nNo label is \
          taken from what a stranger sent. `tenant` is a tenant's identity, `-` for what belongs to nobody (all unknown hosts share it), and `+` \
          for tenants beyond `telemetry.metrics_tenants`.\n\n| metric | type | labels | what it is |\n|---|---|---|---|\n"
     );

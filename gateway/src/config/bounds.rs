@@ -30,6 +30,7 @@ pub(super) struct QuotaRead {
     pub(super) waiting: Option<At<u32>>,
     pub(super) memory: Option<At<u64>>,
     pub(super) requests: Option<At<Rate>>,
+    pub(super) requests_per_address: Option<At<Rate>>,
     pub(super) fuel: Option<At<Rate>>,
     pub(super) body_bytes: Option<At<Rate>>,
     pub(super) storage_ops: Option<At<Rate>>,
@@ -78,6 +79,7 @@ impl Section<'_> {
             waiting: section.count("waiting"),
             memory: section.bytes("memory"),
             requests: section.rate("requests", |section, key| section.count(key).map(widen)),
+            requests_per_address: section.rate_of_counts("requests_per_address"),
             fuel,
             body_bytes: section.rate("body_bytes", Self::bytes),
             storage_ops: section.rate("storage_ops", |section, key| section.count(key).map(widen)),
@@ -93,6 +95,11 @@ impl Section<'_> {
         };
         section.finish();
         quota
+    }
+
+    /// So many in so much time.
+    pub(super) fn rate_of_counts(&self, key: &'static str) -> Option<At<Rate>> {
+        self.rate(key, |section, key| section.count(key).map(widen))
     }
 
     fn shards(&self, key: &'static str) -> Option<At<u32>> {

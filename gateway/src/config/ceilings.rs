@@ -68,6 +68,7 @@ pub(super) fn quota(notes: &mut Notes<'_>, read: &QuotaRead, max: &QuotaRead) {
         waiting: |a, b| a > b, count;
         memory: |a, b| a > b, units::bytes_text;
         requests: is_faster, |rate| rate_text(rate, |count| count.to_string());
+        requests_per_address: is_faster, |rate| rate_text(rate, |count| count.to_string());
         fuel: is_faster, |rate| rate_text(rate, units::fuel_text);
         body_bytes: is_faster, |rate| rate_text(rate, units::bytes_text);
         storage_ops: is_faster, |rate| rate_text(rate, |count| count.to_string());

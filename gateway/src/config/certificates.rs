@@ -1,5 +1,6 @@
 //! A tenant's certificate, and whose certificates its clients have: from the files to what TLS takes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,10 +10,11 @@ use super::reader::At;
 use super::resolve::Notes;
 use super::tenant_file::{ClientsRead, PairRead};
 use crate::domain::Pattern;
-use crate::tls::{self, Clients, ClientsError, Pair, PairError};
+use crate::ids::TenantId;
+use crate::tls::{self, Clients, ClientsError, Doubt, Pair, PairError, Roots};
 
 /// Time enough to have another certificate, while somebody is at work.
-const EXPIRES_SOON: Duration = Duration::from_hours(24 * 14);
+pub(crate) const EXPIRES_SOON: Duration = Duration::from_hours(24 * 14);
 
 /// A file's bytes, or why it could not be read.
 type Bytes = Result<Vec<u8>, String>;
@@ -32,36 +34,106 @@ fn readable(notes: &mut Notes<'_>, at: &At<String>, file: Bytes) -> Option<Vec<u
     }
 }
 
-/// The outer nothing is a problem; the inner one is a tenant that needs no certificate of its own.
-#[expect(clippy::option_option, reason = "a problem and an absence are two things")]
-pub(super) fn pair(
+/// Which pairs are served when files are read.
+#[derive(Debug)]
+pub(super) enum Served {
+    /// Whoever reads is no gateway: what it says has to hold for one that serves good pairs.
+    Unknown,
+    These(BTreeMap<TenantId, Vec<Pair>>),
+}
+
+impl Default for Served {
+    fn default() -> Self {
+        Self::These(BTreeMap::new())
+    }
+}
+
+impl Served {
+    /// A tenant's; nothing where that is not known.
+    pub(super) fn of(&self, tenant: &TenantId) -> Option<&[Pair]> {
+        match self {
+            Self::Unknown => None,
+            Self::These(pairs) => Some(pairs.get(tenant).map_or(&[], Vec::as_slice)),
+        }
+    }
+}
+
+/// By what a pair is judged.
+pub(super) struct Judge<'j> {
+    pub(super) source: &'j Arc<Source>,
+    pub(super) roots: &'j Roots,
+    /// What the tenant's clients get now; nothing where that is not known.
+    pub(super) served: Option<&'j [Pair]>,
+    pub(super) now: SystemTime,
+}
+
+impl Judge<'_> {
+    /// Whether a pair that no client takes would be in the place of a good one, or might be.
+    fn has_better(&self) -> bool {
+        self.served.is_none_or(|pairs| pairs.iter().any(|pair| pair.verdict.is_good(self.now)))
+    }
+
+    /// Whether a chain ends at an intermediate that clients were sent until now.
+    fn lost_issuer(&self, pair: &Pair) -> bool {
+        let served = self.served.unwrap_or_default();
+        served.iter().any(|before| before.verdict.has_issuer_of(&pair.verdict))
+    }
+}
+
+/// A tenant's certificates; none is a tenant that needs no certificate of its own.
+pub(super) fn pairs(
     notes: &mut Notes<'_>,
-    source: &Arc<Source>,
+    judge: &Judge<'_>,
     kind: tls::Source,
-    read: Option<(&PairRead, PairFiles)>,
+    read: Vec<(&PairRead, PairFiles)>,
     hosts: &[At<Pattern>],
-    now: SystemTime,
-) -> Option<Option<Pair>> {
-    let Some((read, (cert, key))) = read else {
-        let wild = hosts.iter().find(|host| matches!(host.value, Pattern::Wildcard(_)));
-        if let (tls::Source::Acme, Some(wild)) = (kind, wild) {
-            let texts = [
-                "a CA is not asked for a wildcard, which takes a proof by DNS",
-                &wild.value.to_string(),
-                "[tls] with cert and key in this file, or hosts by their names",
-            ];
-            notes.add(Kind::NoCertificate, &wild.place, texts, None);
-            return None;
+) -> Option<Vec<Pair>> {
+    if read.is_empty() {
+        return without(notes, judge.source, kind, hosts).then(Vec::new);
+    }
+    let wanted = read.len();
+    let mut pairs: Vec<Pair> = Vec::new();
+    for (read, files) in read {
+        let Some(pair) = pair(notes, judge, read, files, hosts) else { continue };
+        if pairs.iter().any(|other| other.key.key.algorithm() == pair.key.key.algorithm()) {
+            let found = format!("two of {:?}", pair.key.key.algorithm());
+            let texts =
+                ["both pairs are of one kind, so that the second is never shown", &found, "ECDSA and RSA, one of each"];
+            notes.add(Kind::KeysDisagree, &read.cert.place, texts, None);
         }
-        if kind != tls::Source::Files {
-            return Some(None);
-        }
-        let texts =
-            ["this tenant has no certificate", "no [tls]", "[tls] with cert and key, the paths of two PEM files"];
-        let hint = "tls.certificates = \"dev\" in the gateway's file makes certificates for development";
-        notes.add(Kind::NoCertificate, &Place::whole(source), texts, Some(hint.to_owned()));
-        return None;
-    };
+        pairs.push(pair);
+    }
+    (pairs.len() == wanted).then_some(pairs)
+}
+
+/// Whether a tenant may have no certificate of its own.
+fn without(notes: &mut Notes<'_>, source: &Arc<Source>, kind: tls::Source, hosts: &[At<Pattern>]) -> bool {
+    let wild = hosts.iter().find(|host| matches!(host.value, Pattern::Wildcard(_)));
+    if let (tls::Source::Acme, Some(wild)) = (kind, wild) {
+        let texts = [
+            "a CA is not asked for a wildcard, which takes a proof by DNS",
+            &wild.value.to_string(),
+            "[tls] with cert and key in this file, or hosts by their names",
+        ];
+        notes.add(Kind::NoCertificate, &wild.place, texts, None);
+        return false;
+    }
+    if kind != tls::Source::Files {
+        return true;
+    }
+    let texts = ["this tenant has no certificate", "no [tls]", "[tls] with cert and key, the paths of two PEM files"];
+    let hint = "tls.certificates = \"dev\" in the gateway's file makes certificates for development";
+    notes.add(Kind::NoCertificate, &Place::whole(source), texts, Some(hint.to_owned()));
+    false
+}
+
+fn pair(
+    notes: &mut Notes<'_>,
+    judge: &Judge<'_>,
+    read: &PairRead,
+    (cert, key): PairFiles,
+    hosts: &[At<Pattern>],
+) -> Option<Pair> {
     let (cert, key) = (readable(notes, &read.cert, cert), readable(notes, &read.key, key));
     let pair = match Pair::parse(&cert?, &key?) {
         Ok(pair) => pair,
@@ -75,7 +147,8 @@ pub(super) fn pair(
             return None;
         }
     };
-    expiry(notes, &read.cert.place, pair.not_after, now);
+    chain(notes, judge, &read.cert.place, &pair);
+    dates(notes, judge, &read.cert.place, &pair);
     for host in hosts.iter().filter(|host| !pair.covers(&host.value)) {
         let names = pair.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let found = format!("{} is not among its names: {names}", host.value);
@@ -83,23 +156,58 @@ pub(super) fn pair(
         let hint = "have a certificate made that names it, or take the host out of `hosts`";
         notes.add(Kind::HostNotCovered, &host.place, texts, Some(hint.to_owned()));
     }
-    Some(Some(pair))
+    Some(pair)
 }
 
-fn expiry(notes: &mut Notes<'_>, place: &Place, not_after: SystemTime, now: SystemTime) {
+/// What clients may hold against the chain. What can never work is refused; what some clients may take is refused where all of them
+/// have a better one now, and else served with a warning.
+fn chain(notes: &mut Notes<'_>, judge: &Judge<'_>, place: &Place, pair: &Pair) {
+    const WANTED: &str = "the server's certificate, then each issuer's up to the root, which is left out";
+    for doubt in &pair.verdict.doubts {
+        let (kind, summary, found) = match doubt {
+            Doubt::Usage(found) => (Kind::CertificateUsage, "no client takes this certificate for a server's", found),
+            Doubt::Chain(found) if judge.has_better() => {
+                (Kind::CertificateChain, "no client can follow this chain of certificates", found)
+            }
+            Doubt::Chain(found) => {
+                (Kind::CertificateDoubtful, "most clients cannot follow this chain of certificates", found)
+            }
+            Doubt::Issuer(_) if pair.is_known_to(judge.roots) => continue,
+            Doubt::Issuer(found) if judge.lost_issuer(pair) => {
+                (Kind::CertificateChain, "the intermediate certificate is missing, which clients get now", found)
+            }
+            Doubt::Issuer(found) => {
+                (Kind::CertificateDoubtful, "an intermediate certificate is missing, or this CA is not public", found)
+            }
+            Doubt::Differs(found) => (Kind::CertificateDoubtful, "some clients may not take this certificate", found),
+        };
+        notes.add(kind, place, [summary, found, WANTED], None);
+    }
+}
+
+/// A pair that is over, or not good yet, is refused where clients have a better one now; and else it is served, and they judge.
+fn dates(notes: &mut Notes<'_>, judge: &Judge<'_>, place: &Place, pair: &Pair) {
     const HINT: &str =
         "put a new certificate and its key in the place of these files: the gateway takes them by itself";
     let days = |time: Duration| time.as_secs() / 86_400;
-    match not_after.duration_since(now) {
+    let ([from, until], now) = (pair.verdict.good, judge.now);
+    let of_issuer = if until < pair.not_after { "its issuer's certificate" } else { "it" };
+    let kind = if judge.has_better() { Kind::CertificateExpired } else { Kind::CertificateOver };
+    let mut add = |kind: Kind, summary: &str, found: &str, wanted: &str| {
+        notes.add(kind, place, [summary, found, wanted], Some(HINT.to_owned()));
+    };
+    match until.duration_since(now) {
+        _ if now < from => {
+            let found = format!("it is good in {} days", days(from.duration_since(now).unwrap_or_default()) + 1);
+            add(kind, "the certificate is not good yet", &found, "a certificate that is valid today");
+        }
         Err(over) => {
-            let found = format!("it ended {} days ago", days(over.duration()));
-            let texts = ["the certificate has expired", &found, "a certificate that is valid today"];
-            notes.add(Kind::CertificateExpired, place, texts, Some(HINT.to_owned()));
+            let found = format!("{of_issuer} ended {} days ago", days(over.duration()));
+            add(kind, "the certificate has expired", &found, "a certificate that is valid today");
         }
         Ok(left) if left < EXPIRES_SOON => {
-            let found = format!("it ends in {} days", days(left));
-            let texts = ["the certificate ends soon", &found, "one that lasts two weeks at least"];
-            notes.add(Kind::CertificateExpires, place, texts, Some(HINT.to_owned()));
+            let found = format!("{of_issuer} ends in {} days", days(left));
+            add(Kind::CertificateExpires, "the certificate ends soon", &found, "one that lasts two weeks at least");
         }
         Ok(_long) => {}
     }

@@ -9,6 +9,8 @@ pub(super) const HTTP: &str = "127.0.0.1:8080";
 pub(super) const ADMIN: &str = "127.0.0.1:9443";
 pub(super) const CONNECTIONS: u32 = 10_000;
 pub(super) const QUIC: bool = false;
+/// In which most balancers have asked twice.
+pub(super) const UNHEALTHY: Duration = Duration::from_secs(5);
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
 
 pub(super) const STATE: &str = "../state";
@@ -79,6 +81,7 @@ pub(super) const QUOTA: Quota = Quota {
     waiting: 64,
     memory: 1 << 30,
     requests: None,
+    requests_per_address: None,
     fuel: None,
     body_bytes: None,
     storage_ops: None,

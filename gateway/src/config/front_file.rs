@@ -1,6 +1,7 @@
 //! `gateway.toml`: what clients meet first, `[listen]` and `[http]`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::de::DeValue;
@@ -9,6 +10,7 @@ use super::gateway_file::value;
 use super::reader::Section;
 use super::{Overrides, defaults, units};
 use crate::networks::Networks;
+use crate::tenant::Rate;
 use crate::{http, listener};
 
 pub(super) fn listen(file: &Section<'_>, overrides: &Overrides) -> listener::Settings {
@@ -26,10 +28,20 @@ pub(super) fn listen(file: &Section<'_>, overrides: &Overrides) -> listener::Set
     let admin = section.as_ref().and_then(|section| section.take("admin", WANTED, one));
     let admin = value(admin, default(defaults::ADMIN));
     let connections = value(section.as_ref().and_then(|s| s.count("connections")), defaults::CONNECTIONS);
+    let port = |value: &DeValue<'_>| units::count(value).and_then(|port| u16::try_from(port).ok());
+    let public_https = section.as_ref().and_then(|s| s.take("public_https", "a port, such as 443", port));
+    let path = |value: &DeValue<'_>| value.as_str().filter(|path| is_path(path)).map(str::to_owned);
+    let health = section.as_ref().and_then(|s| s.take("health", "a path, such as \"/healthz\"", path));
+    let health = health.map(|at| at.value);
+    let unhealthy = section.as_ref().and_then(|s| s.duration("unhealthy"));
+    let unhealthy = value(unhealthy, if health.is_some() { defaults::UNHEALTHY } else { Duration::ZERO });
     let settings = listener::Settings {
         https: many("https", overrides.https, defaults::HTTPS),
         http: many("http", overrides.http, defaults::HTTP),
         admin: overrides.admin.unwrap_or(admin),
+        public_https: overrides.public_https.or(public_https.map(|at| at.value)),
+        health,
+        unhealthy,
         connections,
         connections_per_address: value(
             section.as_ref().and_then(|s| s.count("connections_per_address")),
@@ -46,6 +58,12 @@ pub(super) fn listen(file: &Section<'_>, overrides: &Overrides) -> listener::Set
     settings
 }
 
+/// A path as a request has it, without a query.
+fn is_path(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'%' | b'"' | b'<' | b'>');
+    text.starts_with('/') && text.bytes().all(is_plain)
+}
+
 /// Networks of proxies; a single address is one too.
 fn networks(section: Option<&Section<'_>>, key: &'static str) -> Networks {
     let network = |text: &str| text.parse().or_else(|_single| text.parse::<IpAddr>().map(IpNet::from)).ok();
@@ -57,8 +75,10 @@ fn networks(section: Option<&Section<'_>>, key: &'static str) -> Networks {
 pub(super) const FIELDS_MAX: u32 = 1000;
 const FIELDS: &str = "a whole number from 1 to 1000";
 
-pub(super) fn http(file: &Section<'_>) -> http::Settings {
+/// And how many requests one client's address may send.
+pub(super) fn http(file: &Section<'_>) -> (http::Settings, Option<Rate>) {
     let section = file.section("http");
+    let by_address = section.as_ref().and_then(|s| s.rate_of_counts("requests_per_address")).map(|at| at.value);
     let time = |key, default| value(section.as_ref().and_then(|s| s.duration(key)), default);
     let fields = |value: &DeValue<'_>| units::count(value).filter(|fields| *fields <= FIELDS_MAX);
     let settings = http::Settings {
@@ -76,5 +96,5 @@ pub(super) fn http(file: &Section<'_>) -> http::Settings {
     if let Some(section) = section {
         section.finish();
     }
-    settings
+    (settings, by_address)
 }

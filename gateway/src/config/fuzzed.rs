@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::certificates::Served;
 use super::problem::{Problem, Source, render_all};
 use super::reader::Reader;
 use super::resolve::{self, Materials, Wasm};
@@ -37,7 +38,7 @@ pub(crate) fn any_file(data: &[u8]) {
             .map(|component| component.parts().map(|_| Wasm::Component(PathBuf::new(), Digest::of(data))).collect())
             .collect(),
         files: file.components.iter().map(|_| None).collect(),
-        pair: tls.and_then(|tls| tls.pair.as_ref()).map(|_| (missing(), Ok(data.to_vec()))),
+        pairs: tls.iter().flat_map(|tls| &tls.pairs).map(|_| (missing(), Ok(data.to_vec()))).collect(),
         clients: tls.and_then(|tls| tls.clients.as_ref()).map(|_| (Ok(data.to_vec()), None)),
         now: std::time::SystemTime::UNIX_EPOCH,
         variables: file.variables.iter().map(|_| Ok(String::new())).collect(),
@@ -45,8 +46,14 @@ pub(crate) fn any_file(data: &[u8]) {
     };
     let mut problems = Vec::new();
     let source = Source::new(Path::new("any.toml"), text.to_owned());
-    let found =
-        resolve::tenant((&id, Digest::of(source.text.as_bytes())), &source, file, materials, &boot, &mut problems);
+    let found = resolve::tenant(
+        (&id, Digest::of(source.text.as_bytes())),
+        &source,
+        file,
+        materials,
+        (&boot, &Served::default()),
+        &mut problems,
+    );
     shown(&problems);
     if let Some(found) = found {
         assert!(!found.plan.hosts.is_empty(), "a tenant without a host");

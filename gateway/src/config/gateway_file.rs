@@ -8,13 +8,13 @@ use toml::de::DeValue;
 use super::bounds::{LimitsRead, QuotaRead};
 use super::kind::Kind;
 use super::reader::{At, Reader, Section};
-use super::reference::reference;
+use super::reference::{Reference, reference};
 use super::remote::{self, Registry};
 use super::{
     Boot, Ceilings, Operators, Overrides, Policy, SECRET_BYTES_MIN, defaults, front_file, operators, parts,
     telemetry_file, tls_file,
 };
-use crate::store::{Prefix, Secret, Servers, Topology};
+use crate::store::{Prefix, Secret, Servers, Source, Topology};
 use crate::tenant::{Limits, Quota, Rate};
 use crate::{admission, host, sandbox, store};
 
@@ -24,9 +24,10 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
     let state = file.string("state").map_or_else(|| defaults::STATE.to_owned(), |at| at.value);
     let state = overrides.state.clone().unwrap_or_else(|| join(base, &state));
     let (tenants_dir, watch) = tenants(file, base);
-    let (tls, acme) = tls_file::read(reader, file, base);
+    let tls = tls_file::read(reader, file, base);
     let telemetry = telemetry_file::read(reader, file, base, &state);
     let sandbox = file.section("sandbox");
+    let (http, requests_per_address) = front_file::http(file);
     let egress = egress(reader, file, base);
     let (slots, watch_isolation) = isolation(file);
     let boot = Boot {
@@ -34,9 +35,12 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
         tenants_dir,
         watch,
         listen: front_file::listen(file, overrides),
-        http: front_file::http(file),
-        tls,
-        acme,
+        http,
+        requests_per_address,
+        tls: tls.source,
+        roots: tls.roots,
+        default_pair: tls.default,
+        acme: tls.acme,
         components: remote::Settings::new(registries(reader, file, base), state.join("components"), egress.ca.clone()),
         storage: storage(reader, file, base, &state, overrides),
         admission: admission(sandbox.as_ref()),
@@ -121,14 +125,14 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
         .and_then(|s| operators::secret(reader, s, "tenant_users", (TENANT_USERS, SECRET_BYTES_MIN), base));
     let embedded = store::Kind::Embedded(path.map_or_else(|| state.join("store"), |at| join(base, &at.value)));
     let tls = section.as_ref().map(|section| storage_tls(reader, section, base)).unwrap_or_default();
-    let redis = |urls: String, topology| {
-        store::Kind::Redis(Servers { urls: Secret(urls), topology, primary, user: None, tls: tls.clone() })
+    let redis = |urls: String, topology, source| {
+        store::Kind::Redis(Servers { urls: Secret(urls), topology, primary, user: None, tls: tls.clone(), source })
     };
     let kind = match (&overrides.storage, backend, url) {
         (Some(over), ..) if over == "embedded" => embedded,
         (Some(over), ..) => {
             let (topology, urls) = topology(over);
-            redis(urls.to_owned(), topology)
+            redis(urls.to_owned(), topology, None)
         }
         (None, Some(At { value: Some(_), place }), None) => {
             let found = "no URL".to_owned();
@@ -139,7 +143,7 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
             let read = url.value.read(base).map_err(|found| {
                 reader.bad(Kind::Unreadable, &url.place, "the Redis URL cannot be read".into(), found, URL);
             });
-            redis(read.unwrap_or_default(), topology)
+            redis(read.unwrap_or_default(), topology, source_of(&url.value, base))
         }
         (None, ..) => embedded,
     };
@@ -148,6 +152,13 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
     }
     let prefix = prefix.map_or_else(Prefix::default, |at| at.value);
     store::Settings { kind, prefix, timeout: value(timeout, defaults::STORAGE_TIMEOUT), share_rates, tenant_users, tls }
+}
+
+/// Where a URL is read anew, which makes sense of a file alone.
+fn source_of(url: &Reference, base: &Path) -> Option<Source> {
+    let path = base.join(url.path()?);
+    let (url, base) = (url.clone(), base.to_owned());
+    Some(Source::new(path, move || url.read(&base).map(Secret)))
 }
 
 fn topology(text: &str) -> (Topology, &str) {
@@ -163,7 +174,10 @@ pub(crate) fn redis_at(text: &str, tls: store::Tls) -> Option<store::Kind> {
     let (topology, urls) = topology(text);
     let is_redis = urls.split(',').all(|url| ["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme)));
     let primary = defaults::SENTINEL_PRIMARY.to_owned();
-    is_redis.then(|| store::Kind::Redis(Servers { urls: Secret(urls.to_owned()), topology, primary, user: None, tls }))
+    is_redis.then(|| {
+        let urls = Secret(urls.to_owned());
+        store::Kind::Redis(Servers { urls, topology, primary, user: None, tls, source: None })
+    })
 }
 
 /// `[storage.tls]`, for `rediss://`.
@@ -346,6 +360,7 @@ pub(super) fn quota_over(under: &Quota, read: &QuotaRead) -> Quota {
         waiting: value(read.waiting.clone(), under.waiting),
         memory: value(read.memory.clone(), under.memory),
         requests: rate(&read.requests, under.requests),
+        requests_per_address: rate(&read.requests_per_address, under.requests_per_address),
         fuel: rate(&read.fuel, under.fuel),
         body_bytes: rate(&read.body_bytes, under.body_bytes),
         storage_ops: rate(&read.storage_ops, under.storage_ops),

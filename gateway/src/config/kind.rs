@@ -52,6 +52,10 @@ kinds! {
     HostNotCovered "E0203" "host-not-covered",
     CertificateExpired "E0204" "certificate-expired",
     CertificateExpires "W0205" "certificate-expires",
+    CertificateUsage "E0206" "certificate-usage",
+    CertificateChain "E0207" "certificate-chain",
+    CertificateOver "W0208" "certificate-over",
+    CertificateDoubtful "W0209" "certificate-doubtful",
     NotAComponent "E0301" "not-a-component",
     UnservedImport "E0302" "unserved-import",
     NoHandler "E0303" "no-handler",
@@ -117,7 +121,7 @@ impl Kind {
     }
 }
 
-const HINTS: [(Kind, &str); 15] = [
+const HINTS: [(Kind, &str); 18] = [
     (Kind::MissingUnit, "put the number and its unit in quotes"),
     (Kind::MissingKey, "write it as `wanted` shows"),
     (Kind::Unreadable, "correct the path, which starts from this file's folder, or make what it names"),
@@ -125,6 +129,12 @@ const HINTS: [(Kind, &str); 15] = [
     (Kind::TooMany, "one route with `/...` at its end stands for all below a path"),
     (Kind::NoCertificate, "name each host, or bring a certificate that has the wildcard"),
     (Kind::BadCertificate, "`openssl x509 -noout -text -in FILE` shows what a file has"),
+    (Kind::CertificateUsage, "have one made with the extended key usage serverAuth and the key usage digitalSignature"),
+    (Kind::CertificateChain, "take the file that the CA calls the full chain"),
+    (
+        Kind::CertificateDoubtful,
+        "take the file that the CA calls the full chain; of a CA of your own, name its root in `tls.roots`",
+    ),
     (Kind::BadFiles, "a path or pattern starts from this file's folder and stays below it"),
     (Kind::NotFetched, "where the registry is only down, nothing: it is asked again every ten seconds"),
     (

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::certificates::Served;
 use super::load::{self, Folder};
 use super::problem::Problem;
-use super::{Boot, Plan, Planned, conflicts};
+use super::{Boot, Plan, Planned, Snapshot, conflicts};
 use crate::domain::Pattern;
 use crate::ids::TenantId;
 
@@ -18,6 +19,28 @@ pub(crate) enum Changed {
     Folders(BTreeSet<PathBuf>),
 }
 
+/// What holds before a reading, which decides some of what is read.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    /// Who has which host now, and keeps it where two claim it.
+    pub(super) owners: BTreeMap<Pattern, TenantId>,
+    /// Which pairs are served.
+    pub(super) pairs: Served,
+}
+
+impl Before {
+    /// For who asks what a gateway would say, as `check` does.
+    pub(super) fn of_a_check(owners: BTreeMap<Pattern, TenantId>) -> Self {
+        Self { owners, pairs: Served::Unknown }
+    }
+
+    /// What is in force, where these have hosts.
+    pub(crate) fn of(owners: BTreeMap<Pattern, TenantId>, snapshot: &Snapshot) -> Self {
+        let pairs = snapshot.plans.values().map(|plan| (plan.id.clone(), plan.pairs.clone())).collect();
+        Self { owners, pairs: Served::These(pairs) }
+    }
+}
+
 /// Every tenant's folder as it was last read.
 #[derive(Default)]
 pub(crate) struct Known {
@@ -27,12 +50,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Reads what changed; the rest stands as it was, and is the same plan. `owners` says who has which host, and keeps
-    /// it whoever claims it.
-    pub(crate) fn read(&mut self, boot: &Boot, changed: &Changed, owners: &BTreeMap<Pattern, TenantId>) -> Planned {
+    /// Reads what changed; the rest stands as it was, and is the same plan.
+    pub(crate) fn read(&mut self, boot: &Boot, changed: &Changed, before: &Before) -> Planned {
         match changed {
-            Changed::All => self.read_all(boot),
-            Changed::Folders(folders) => folders.iter().for_each(|folder| self.read_one(boot, folder)),
+            Changed::All => self.read_all(boot, before),
+            Changed::Folders(folders) => folders.iter().for_each(|folder| self.read_one(boot, folder, before)),
         }
         let mut found = BTreeMap::new();
         let mut problems: Vec<Problem> = self.problems.clone();
@@ -45,26 +67,26 @@ impl Known {
                 Err(new) => problems.extend(new.iter().cloned()),
             }
         }
-        problems.extend(conflicts::take_out(&mut found, owners, &self.broken()));
+        problems.extend(conflicts::take_out(&mut found, &before.owners, &self.broken()));
         let plans: BTreeMap<TenantId, Arc<Plan>> = found.into_iter().map(|(id, found)| (id, found.plan)).collect();
         Planned { plans, problems }
     }
 
-    fn read_all(&mut self, boot: &Boot) {
+    fn read_all(&mut self, boot: &Boot, before: &Before) {
         match load::folders(&boot.tenants_dir) {
             Ok(listed) => {
                 self.problems = listed.warnings();
                 self.folders.retain(|folder, _| listed.tenants.contains(folder));
-                listed.tenants.iter().for_each(|folder| self.read_one(boot, folder));
+                listed.tenants.iter().for_each(|folder| self.read_one(boot, folder, before));
             }
             // What was read before stands: nobody is taken out of service by a disk that does not answer.
             Err(problem) => self.problems = vec![*problem],
         }
     }
 
-    fn read_one(&mut self, boot: &Boot, folder: &Path) {
+    fn read_one(&mut self, boot: &Boot, folder: &Path, before: &Before) {
         if load::is_tenant(folder) {
-            let mut read = load::tenant(boot, folder);
+            let mut read = load::tenant(boot, folder, before);
             // What was touched and says what it said stays the same plan, down to its clients' sessions.
             if let Some(known) = self.folders.get(folder)
                 && read.stamp.is_some()

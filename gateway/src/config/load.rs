@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::app::dependencies::PartRead;
 use super::files::Files;
 use super::kind::Kind;
+use super::known::Before;
 use super::problem::{Place, Problem, Source};
 use super::reader::{At, Reader, near};
 use super::reference::Reference;
@@ -116,7 +117,7 @@ pub(super) struct Folder {
     pub(super) stamp: Option<Digest>,
 }
 
-pub(super) fn tenant(boot: &Boot, folder: &Path) -> Folder {
+pub(super) fn tenant(boot: &Boot, folder: &Path, before: &Before) -> Folder {
     let mut read_folder = Folder {
         outcome: Err(Vec::new()),
         warnings: Vec::new(),
@@ -124,7 +125,7 @@ pub(super) fn tenant(boot: &Boot, folder: &Path) -> Folder {
         stamp: None,
     };
     read_folder.outcome =
-        read(boot, folder, &mut read_folder.dirs, &mut read_folder.stamp).and_then(|(id, found, told)| {
+        read(boot, folder, before, (&mut read_folder.dirs, &mut read_folder.stamp)).and_then(|(id, found, told)| {
             let (warnings, mut errors): (Vec<_>, Vec<_>) = told.into_iter().partition(Problem::is_warning);
             match found {
                 Some(found) if errors.is_empty() => {
@@ -143,8 +144,8 @@ pub(super) fn tenant(boot: &Boot, folder: &Path) -> Folder {
 fn read(
     boot: &Boot,
     folder: &Path,
-    dirs: &mut BTreeSet<PathBuf>,
-    stamp: &mut Option<Digest>,
+    before: &Before,
+    (dirs, stamp): (&mut BTreeSet<PathBuf>, &mut Option<Digest>),
 ) -> Result<(TenantId, Option<Found>, Vec<Problem>), Vec<Problem>> {
     let path = folder.join("tenant.toml");
     let source = source(&path).map_err(|mut problem| {
@@ -186,7 +187,7 @@ fn read(
             &source,
             file,
             materials,
-            boot,
+            (boot, &before.pairs),
             &mut problems,
         )
     });
@@ -260,7 +261,7 @@ fn materials(boot: &Boot, folder: &Path, file: &TenantFile, variables: Vec<Resul
         wasm: file.components.iter().map(|component| component_of(boot, folder, &component.source.value)).collect(),
         parts: file.components.iter().map(|component| parts_of(boot, folder, component)).collect(),
         files: file.components.iter().map(|component| Some(component.files.as_ref()?.find(folder))).collect(),
-        pair: file.tls.as_ref().and_then(|tls| tls.pair.as_ref()).map(|pair| (read(&pair.cert), read(&pair.key))),
+        pairs: file.tls.iter().flat_map(|tls| &tls.pairs).map(|pair| (read(&pair.cert), read(&pair.key))).collect(),
         clients: file
             .tls
             .as_ref()
@@ -287,7 +288,7 @@ fn stamped(sources: &[Arc<Source>], materials: &Materials) -> Option<Digest> {
     for files in materials.files.iter().flatten() {
         add(files.as_ref().ok()?.digest.to_string().as_bytes());
     }
-    for file in materials.pair.iter().flat_map(|(cert, key)| [cert, key]) {
+    for file in materials.pairs.iter().flat_map(|(cert, key)| [cert, key]) {
         add(file.as_ref().ok()?);
     }
     for file in materials.clients.iter().flat_map(|(ca, revoked)| std::iter::once(ca).chain(revoked)) {

@@ -52,11 +52,12 @@ use std::sync::Arc;
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 use crate::route::{self, Expression, Fixed, PathPattern, ScheduleId};
-use crate::tenant::{Coding, Grant, Handler, Limits, Quota, StoreTtl};
+use crate::tenant::{Coding, Grant, Handler, Limits, Quota, Rate, StoreTtl};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
 pub(crate) use app::manifest_reference;
 pub(crate) use budget::{Machine, bounds as budget_bounds, descriptors, unconfined, warnings as budget_warnings};
+pub(crate) use certificates::EXPIRES_SOON;
 use files::Files;
 pub(crate) use files::{clear_away, files_of, stage};
 #[cfg(fuzzing)]
@@ -64,7 +65,7 @@ pub(crate) use fuzzed::any_file;
 pub(crate) use gateway_file::redis_at;
 pub(crate) use keys::{File as KeysFile, Shown, reference, schema, show_gateway, show_tenant};
 pub(crate) use kind::Kind;
-pub(crate) use known::{Changed, Known};
+pub(crate) use known::{Before, Changed, Known};
 pub(crate) use left::left_behind;
 pub(crate) use load::{gateway, names};
 pub(crate) use look::{is_known, look, look_now, may_pass, prepare};
@@ -85,6 +86,7 @@ pub(crate) struct Overrides {
     pub(crate) https: Option<std::net::SocketAddr>,
     pub(crate) http: Option<std::net::SocketAddr>,
     pub(crate) admin: Option<std::net::SocketAddr>,
+    pub(crate) public_https: Option<u16>,
     /// Whether plain HTTP is answered, for a developer's own machine.
     pub(crate) is_plain: bool,
     /// What a developer says of the one project that is served.
@@ -102,7 +104,13 @@ pub(crate) struct Boot {
     pub(crate) watch: bool,
     pub(crate) listen: listener::Settings,
     pub(crate) http: http::Settings,
+    /// Of one client's address, for all tenants together.
+    pub(crate) requests_per_address: Option<Rate>,
     pub(crate) tls: tls::Source,
+    /// Roots that clients have.
+    pub(crate) roots: tls::Roots,
+    /// The chain and the key for names that nobody has.
+    pub(crate) default_pair: Option<(PathBuf, PathBuf)>,
     /// The CA, where certificates are its.
     pub(crate) acme: Option<tls::AcmeSettings>,
     /// From where components may be fetched.
@@ -206,7 +214,8 @@ pub(crate) struct Plan {
     pub(crate) stamp: Digest,
     pub(crate) enabled: bool,
     pub(crate) hosts: Vec<Pattern>,
-    pub(crate) pair: Option<tls::Pair>,
+    /// Its own certificates, if it has any; a second one is of another kind.
+    pub(crate) pairs: Vec<tls::Pair>,
     /// Whose certificates its clients have.
     pub(crate) clients: Option<Arc<tls::Clients>>,
     pub(crate) compress: Vec<Coding>,
@@ -224,9 +233,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The certificate of the tenant's own files, or the CA's.
-    pub(crate) fn certificate(&self, acme: Option<&tls::Acme>) -> Option<tls::Pair> {
-        self.pair.clone().or_else(|| acme?.pair(&self.id))
+    /// The certificates of the tenant's own files, or the CA's.
+    pub(crate) fn certificates(&self, acme: Option<&tls::Acme>) -> Vec<tls::Pair> {
+        if !self.pairs.is_empty() {
+            return self.pairs.clone();
+        }
+        acme.and_then(|acme| acme.pair(&self.id)).into_iter().collect()
     }
 }
 
@@ -256,9 +268,14 @@ pub(crate) struct Planned {
     pub(crate) problems: Vec<Problem>,
 }
 
-/// Reads every tenant's folder. `owners` says who has which host.
+/// Reads every tenant's folder, for who asks what a gateway would take. `owners` says who has which host.
 pub(crate) fn tenants(boot: &Boot, owners: &BTreeMap<Pattern, TenantId>) -> Planned {
-    Known::default().read(boot, &Changed::All, owners)
+    Known::default().read(boot, &Changed::All, &Before::of_a_check(owners.clone()))
+}
+
+/// The same as a gateway that starts takes them, which has nothing better to serve.
+pub(crate) fn tenants_at_a_start(boot: &Boot, owners: &BTreeMap<Pattern, TenantId>) -> Planned {
+    Known::default().read(boot, &Changed::All, &Before { owners: owners.clone(), ..Before::default() })
 }
 
 /// How a tenant stands.

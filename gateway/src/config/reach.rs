@@ -22,6 +22,9 @@ pub(crate) fn reach(boot: &Boot) -> BTreeSet<PathBuf> {
     read.extend(boot.sandbox.confine_read.iter().cloned());
     let middleware = boot.middleware.iter().flat_map(super::parts::Layer::paths);
     let named = middleware.chain(boot.acme.iter().filter_map(|acme| acme.ca.as_deref()));
+    let default = boot.default_pair.iter().flat_map(|(cert, key)| [cert.as_path(), key.as_path()]);
+    let named = named.chain(default);
+    let named = named.chain(boot.storage.file_of_urls());
     let own = Path::new(&boot.source.path);
     read.extend(std::iter::once(own).chain(named).flat_map(around));
     for folder in load::folders(&boot.tenants_dir).unwrap_or_default().tenants {
@@ -49,7 +52,7 @@ fn named_by(boot: &Boot, folder: &Path) -> Vec<PathBuf> {
 
 /// Those of a tenant's file as it was read, from its folder.
 pub(super) fn named(file: &TenantFile) -> impl Iterator<Item = PathBuf> + '_ {
-    let pair = file.tls.iter().filter_map(|tls| tls.pair.as_ref()).flat_map(|pair| [&pair.cert, &pair.key]);
+    let pair = file.tls.iter().flat_map(|tls| &tls.pairs).flat_map(|pair| [&pair.cert, &pair.key]);
     let clients = file.tls.iter().filter_map(|tls| tls.clients.as_ref());
     let pair = pair.chain(clients.flat_map(|clients| std::iter::once(&clients.ca).chain(&clients.revoked)));
     let parts = file.components.iter().flat_map(ComponentRead::parts).filter_map(PartRead::origin);

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::bounds::QuotaRead;
 use super::ceilings;
-use super::certificates::{self, ClientsFiles, PairFiles};
+use super::certificates::{self, ClientsFiles, Judge, PairFiles, Served};
 use super::files::{BadFiles, Files};
 use super::gateway_file::{over, quota_over};
 use super::kind::Kind;
@@ -38,7 +38,8 @@ pub(super) struct Materials {
     pub(super) parts: Vec<Vec<Wasm>>,
     /// Those that a component may read, or which mount cannot be had, and why.
     pub(super) files: Vec<Option<Result<Files, BadFiles>>>,
-    pub(super) pair: Option<PairFiles>,
+    /// One for each pair of files.
+    pub(super) pairs: Vec<PairFiles>,
     pub(super) clients: Option<ClientsFiles>,
     /// When all of this was read.
     pub(super) now: SystemTime,
@@ -85,7 +86,7 @@ pub(super) fn tenant(
     source: &Arc<Source>,
     file: TenantFile,
     materials: Materials,
-    boot: &Boot,
+    (boot, served): (&Boot, &Served),
     problems: &mut Vec<Problem>,
 ) -> Option<Found> {
     let mut notes = Notes { id, problems };
@@ -94,8 +95,9 @@ pub(super) fn tenant(
     ceilings::quota(&mut notes, &file.quota, &policy.ceilings.quota);
     let limits = over(&policy.limits, &file.limits);
     let tls = file.tls.as_ref();
-    let pair = tls.and_then(|tls| tls.pair.as_ref()).zip(materials.pair);
-    let pair = certificates::pair(&mut notes, source, boot.tls, pair, &file.hosts, materials.now);
+    let pairs = tls.iter().flat_map(|tls| &tls.pairs).zip(materials.pairs).collect();
+    let judge = Judge { source, roots: &boot.roots, served: served.of(id), now: materials.now };
+    let pairs = certificates::pairs(&mut notes, &judge, boot.tls, pairs, &file.hosts);
     let clients = tls.and_then(|tls| tls.clients.as_ref()).zip(materials.clients);
     let clients = certificates::clients(&mut notes, clients);
     let environment = referenced(&mut notes, &file.secrets, materials.secrets);
@@ -128,7 +130,7 @@ pub(super) fn tenant(
             Some(_) => Project::hosts(&file.hosts),
             None => file.hosts.iter().map(|host| host.value.clone()).collect(),
         },
-        pair: pair?,
+        pairs: pairs?,
         clients: clients?,
         compress: file.compress,
         quota,

@@ -9,7 +9,7 @@ use super::kind::Kind;
 use super::reader::{Reader, Section};
 use super::{defaults, operators};
 use crate::telemetry::{
-    ACCESS_NAMES, AccessFormat, AccessSettings, AccessTo, Format, OtlpSettings, Settings, Transport,
+    ACCESS_NAMES, AccessFormat, AccessSettings, AccessShows, AccessTo, Format, OtlpSettings, Settings, Transport,
 };
 
 const ENDPOINT: &str = "scheme, host and port, such as \"http://127.0.0.1:4317\"";
@@ -25,7 +25,8 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, state: &Pat
     let access = section
         .as_ref()
         .and_then(|section| section.section("access"))
-        .and_then(|section| access(reader, &section, base, state));
+        .map(|section| access(reader, &section, base, state));
+    let (access, access_shows) = access.unwrap_or_default();
     let otlp =
         section.as_ref().and_then(|section| section.section("otlp")).and_then(|section| otlp(reader, &section, base));
     if let Some(section) = section {
@@ -36,17 +37,21 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path, state: &Pat
         log: value(log, defaults::LOG.to_owned()),
         metrics_tenants: usize::try_from(value(tenants, defaults::METRICS_TENANTS)).unwrap_or(usize::MAX),
         access,
+        access_shows,
         otlp,
     }
 }
 
-/// `[telemetry.access]`: nothing where it leaves the lines with the others.
-fn access(reader: &Reader, section: &Section<'_>, base: &Path, state: &Path) -> Option<AccessSettings> {
+/// `[telemetry.access]`: no settings where it leaves the lines with the others; and what the lines show of clients.
+fn access(reader: &Reader, section: &Section<'_>, base: &Path, state: &Path) -> (Option<AccessSettings>, AccessShows) {
     let words = [("log", 0), ("stdout", 1), ("file", 2), ("tenants", 3)];
     let to = section.word("to", &words);
     let wanted = format!("a text with names of fields in braces, of {}", ACCESS_NAMES.join(", "));
     let format = section.take("format", &wanted, |value| AccessFormat::parse(value.as_str()?));
     let path = section.string("path").map(|at| join(base, &at.value));
+    let asked = |key| section.boolean(key).is_some_and(|at| at.value);
+    let shows = AccessShows { client: asked("client"), user_agent: asked("user_agent") };
+    let shows = shows.and_of(format.as_ref().map(|at| &at.value));
     let (bytes_max, kept_max) = (section.bytes("file_bytes"), section.count("files"));
     let is_log = to.as_ref().is_none_or(|to| to.value == 0);
     if let (true, Some(_)) = (is_log, &format) {
@@ -63,9 +68,9 @@ fn access(reader: &Reader, section: &Section<'_>, base: &Path, state: &Path) -> 
             kept_max: value(kept_max, defaults::ACCESS_FILES),
         },
         3 => AccessTo::Tenants(path.unwrap_or_else(|| state.join("access"))),
-        _ => return None,
+        _ => return (None, shows),
     };
-    Some(AccessSettings { to, format: format.map(|at| at.value) })
+    (Some(AccessSettings { to, format: format.map(|at| at.value) }), shows)
 }
 
 fn otlp(reader: &Reader, section: &Section<'_>, base: &Path) -> Option<OtlpSettings> {

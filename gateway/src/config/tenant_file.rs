@@ -49,11 +49,12 @@ pub(super) struct TenantFile {
 }
 
 pub(super) struct TlsRead {
-    pub(super) pair: Option<PairRead>,
+    /// The second one is of another kind, for clients that cannot take the first.
+    pub(super) pairs: Vec<PairRead>,
     pub(super) clients: Option<ClientsRead>,
 }
 
-/// The tenant's certificate.
+/// A certificate of the tenant's.
 pub(super) struct PairRead {
     pub(super) cert: At<String>,
     pub(super) key: At<String>,
@@ -364,14 +365,20 @@ fn tls(section: &Section<'_>) -> Option<TlsRead> {
         section.finish();
         Some(ClientsRead { ca: ca?, revoked, is_required })
     });
-    let (cert, key) = (section.string("cert"), section.string("key"));
-    let pair = if clients.is_some() && cert.is_none() && key.is_none() {
-        Some(None)
-    } else {
-        let cert = section.required("cert", cert, "cert = \"path\", a PEM chain, leaf first");
-        let key = section.required("key", key, "key = \"path\", a PEM private key");
-        cert.zip(key).map(|(cert, key)| Some(PairRead { cert, key }))
+    let pair = |names: [&'static str; 2], is_needed: bool| {
+        let [cert, key] = names.map(|name| section.string(name));
+        if !is_needed && cert.is_none() && key.is_none() {
+            return Some(None);
+        }
+        let [cert_name, key_name] = names;
+        let cert = section.required(cert_name, cert, "cert = \"path\", a PEM chain, leaf first");
+        let key = section.required(key_name, key, "key = \"path\", a PEM private key");
+        Some(Some(PairRead { cert: cert?, key: key? }))
     };
+    let second = pair(["other_cert", "other_key"], false);
+    let is_needed = clients.is_none() || matches!(second, Some(Some(_)));
+    let first = pair(["cert", "key"], is_needed);
     section.finish();
-    Some(TlsRead { pair: pair?, clients: clients.map_or(Some(None), |clients| clients.map(Some))? })
+    let pairs = [first?, second?].into_iter().flatten().collect();
+    Some(TlsRead { pairs, clients: clients.map_or(Some(None), |clients| clients.map(Some))? })
 }

@@ -83,7 +83,8 @@ fn a_host_that_is_claimed_twice_stays_with_its_owner() {
     }
     let boot = gateway(&dir.path().join("config/gateway.toml"), &Overrides::default()).unwrap();
     let keeps = |owners: &BTreeMap<Pattern, TenantId>, problems: usize| {
-        let planned = Known::default().read(&boot, &Changed::All, owners);
+        let before = Before { owners: owners.clone(), ..Before::default() };
+        let planned = Known::default().read(&boot, &Changed::All, &before);
         assert_eq!(planned.problems.len(), problems);
         planned.plans.into_keys().map(|id| id.to_string()).collect::<Vec<_>>()
     };

@@ -1,18 +1,32 @@
 //! `[tls]` of the machine's file: where certificates come from.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
 
 use super::gateway_file::join;
 use super::kind::Kind;
+use super::operators;
 use super::reader::{Reader, Section};
-use crate::tls::{self, AcmeSettings, Challenge};
+use crate::tls::{self, AcmeSettings, Binding, Challenge, Pair, Roots};
 
 /// Let's Encrypt's.
 const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
-/// Where they come from, and which CA gives them where one does.
-pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> (tls::Source, Option<AcmeSettings>) {
-    let Some(section) = file.section("tls") else { return (tls::Source::Dev, None) };
+/// What `[tls]` says.
+#[derive(Default)]
+pub(super) struct TlsFile {
+    pub(super) source: tls::Source,
+    /// Which CA gives certificates, where one does.
+    pub(super) acme: Option<AcmeSettings>,
+    pub(super) roots: Roots,
+    /// The chain and the key for names that nobody has.
+    pub(super) default: Option<(PathBuf, PathBuf)>,
+}
+
+/// Where certificates come from, and by what they are judged.
+pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> TlsFile {
+    let Some(section) = file.section("tls") else { return TlsFile::default() };
     let words = [("dev", tls::Source::Dev), ("files", tls::Source::Files), ("acme", tls::Source::Acme)];
     let source = section.word("certificates", &words).map_or(tls::Source::Dev, |at| at.value);
     let asked = section.section("acme");
@@ -30,8 +44,72 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> (tls::So
     if let Some(asked) = asked.filter(|_| acme.is_some()) {
         asked.finish();
     }
+    let roots = roots(reader, &section, base);
+    let default = default(reader, &section, base);
     section.finish();
-    (source, acme)
+    TlsFile { source, acme, roots, default }
+}
+
+/// Who we are at a CA that wants to know it.
+fn binding(reader: &Reader, asked: &Section<'_>, base: &Path) -> Option<Binding> {
+    const WANTED: &str = "{ file = \"path\" } or { env = \"NAME\" }, with the MAC key that the CA gave, in base64url";
+    let id = asked.string("eab_kid");
+    let key = operators::secret(reader, asked, "eab_key", (WANTED, 1), base);
+    let (id, key) = match (id, key) {
+        (None, None) => return None,
+        (Some(id), Some(key)) => (id, key),
+        (id, _) => {
+            let place = id.map_or_else(|| asked.place(), |at| at.place);
+            let summary = "the CA's two words for an account go together".to_owned();
+            reader.bad(Kind::MissingKey, &place, summary, "one of them".to_owned(), "eab_kid and eab_key");
+            return None;
+        }
+    };
+    let text = key.0.trim().trim_end_matches('=').replace('+', "-").replace('/', "_");
+    match base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text) {
+        Ok(key) => Some(Binding { id: id.value, key }),
+        Err(_not_base64) => {
+            let summary = "the CA's key for an account cannot be read".to_owned();
+            reader.bad(Kind::BadValue, &id.place, summary, "an `eab_key` that is no base64url".to_owned(), WANTED);
+            None
+        }
+    }
+}
+
+/// Those that clients have.
+fn roots(reader: &Reader, section: &Section<'_>, base: &Path) -> Roots {
+    let Some(at) = section.string("roots") else { return Roots::default() };
+    let read = std::fs::read(join(base, &at.value)).map_err(|error| error.to_string());
+    read.and_then(|pem| Roots::with(&pem)).unwrap_or_else(|found| {
+        let summary = "the roots that clients have cannot be read".to_owned();
+        reader.bad(Kind::Unreadable, &at.place, summary, found, "a PEM file of CAs' certificates");
+        Roots::default()
+    })
+}
+
+/// The pair for names that nobody has.
+fn default(reader: &Reader, section: &Section<'_>, base: &Path) -> Option<(PathBuf, PathBuf)> {
+    let (cert, key) = (section.string("default_cert"), section.string("default_key"));
+    let (cert, key) = match (cert, key) {
+        (Some(cert), Some(key)) => (cert, key),
+        (None, None) => return None,
+        (Some(at), None) | (None, Some(at)) => {
+            let summary = "a certificate and its key go together".to_owned();
+            reader.bad(Kind::MissingKey, &at.place, summary, "one of them".to_owned(), "default_cert and default_key");
+            return None;
+        }
+    };
+    let (cert_path, key_path) = (join(base, &cert.value), join(base, &key.value));
+    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let pair = read(&cert_path).and_then(|cert| {
+        let key = read(&key_path)?;
+        Pair::parse(&cert, &key).map_err(|error| error.to_string())
+    });
+    if let Err(found) = pair {
+        let summary = "the default certificate cannot be used".to_owned();
+        reader.bad(Kind::BadCertificate, &cert.place, summary, found, "a certificate and the key it was made for");
+    }
+    Some((cert_path, key_path))
 }
 
 fn settings(reader: &Reader, section: &Section<'_>, asked: Option<&Section<'_>>, base: &Path) -> AcmeSettings {
@@ -59,7 +137,9 @@ fn settings(reader: &Reader, section: &Section<'_>, asked: Option<&Section<'_>>,
     };
     let ways = asked.and_then(|asked| asked.list("challenges", "\"tls-alpn-01\" or \"http-01\"", way));
     let ways: Vec<_> = ways.unwrap_or_default().into_iter().map(|at| at.value).collect();
+    let binding = asked.and_then(|asked| binding(reader, asked, base));
     AcmeSettings {
+        binding,
         directory: directory.map_or_else(|| DIRECTORY.to_owned(), |at| at.value),
         contacts: contacts.unwrap_or_default().into_iter().map(|at| at.value).collect(),
         challenges: if ways.is_empty() { vec![Challenge::TlsAlpn, Challenge::Http] } else { ways },

@@ -28,10 +28,11 @@ pub(super) struct Asked {
 impl Gateway {
     /// Who will ask, and what is heard at any time. The first load is over after the time that one component has at the latest.
     pub(super) fn asked(&mut self) -> (Asked, CancellationToken) {
-        let (reloads, drain, started) = match self.words.take() {
-            Some(Words { reloads, drain, started }) => (Some(reloads), drain, started),
-            None => (None, CancellationToken::new(), CancellationToken::new()),
+        let (reloads, drain) = match self.words.take() {
+            Some(Words { reloads, drain }) => (Some(reloads), drain),
+            None => (None, CancellationToken::new()),
         };
+        let started = self.started.clone();
         let (over, after) = (started.clone(), self.boot.sandbox.compile_time);
         tokio::spawn(async move {
             tokio::time::sleep(after).await;

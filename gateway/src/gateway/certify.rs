@@ -7,13 +7,15 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use tokio::time::Instant;
 
+use super::fallback::Fallback;
 use super::reload;
+use super::suggested::Suggested;
 use crate::config::Plan;
 use crate::domain::Pattern;
 use crate::ids::TenantId;
 use crate::request::Road;
 use crate::store::{self, Common, Store};
-use crate::tls::{Acme, DevCa, ORDER_TIME, Pair, Proof, Terminator};
+use crate::tls::{Acme, ORDER_TIME, Pair, Proof, Terminator};
 
 /// Between two looks at who needs a certificate.
 const LOOK: Duration = Duration::from_secs(1);
@@ -34,10 +36,12 @@ struct Failed {
 pub(super) struct Certifier {
     pub(super) road: Arc<Road>,
     pub(super) acme: Arc<Acme>,
-    pub(super) dev_ca: Arc<DevCa>,
+    pub(super) fallback: Arc<Fallback>,
     pub(super) terminator: Terminator,
     /// Where gateways beside this one are told, if it is shared.
     pub(super) store: Arc<Store>,
+    /// When the CA would have certificates renewed.
+    pub(super) suggested: Suggested,
 }
 
 /// Hashes that gateways share: certificates by tenant, accounts by the CA's directory, what a CA is to find now.
@@ -53,7 +57,7 @@ const HEARD: Duration = Duration::from_millis(2500);
 const ADOPTED_MAX: usize = 100;
 
 impl Certifier {
-    pub(super) async fn keep(self) {
+    pub(super) async fn keep(mut self) {
         let tasks = self.road.tasks.clone();
         tokio::select! {
             // Whoever takes over answers the CA.
@@ -62,7 +66,7 @@ impl Certifier {
         }
     }
 
-    async fn order_for_ever(&self) -> std::convert::Infallible {
+    async fn order_for_ever(&mut self) -> std::convert::Infallible {
         let mut failed: HashMap<TenantId, Failed> = HashMap::new();
         loop {
             tokio::time::sleep(LOOK).await;
@@ -75,6 +79,7 @@ impl Certifier {
                 tracing::debug!(target: "tls", %error, "no word of the gateways beside this one");
                 continue;
             }
+            self.suggested.look(&self.acme, snapshot.all().filter(|plan| plan.pairs.is_empty()));
             let needy: Vec<_> = snapshot.all().filter(|plan| self.needs(plan)).collect();
             self.adopt(needy.iter().copied().take(ADOPTED_MAX).cloned().collect()).await;
             let needy = needy.into_iter().filter(|plan| self.needs(plan) && !waits(&plan.id));
@@ -126,7 +131,8 @@ impl Certifier {
             let Ok(Some(pem)) = common.get(PAIRS, plan.id.as_str()).await else { continue };
             let is_better = Pair::parse(pem.as_bytes(), pem.as_bytes()).is_ok_and(|pair| {
                 let covers = plan.hosts.iter().all(|host| pair.covers(host));
-                covers && SystemTime::now() < renewed_at(&pair, &plan.id)
+                let is_new = self.acme.pair(&plan.id).is_none_or(|own| own.key.cert != pair.key.cert);
+                covers && is_new && SystemTime::now() < renewed_at(&pair, &plan.id)
             });
             if is_better && self.acme.adopt(&plan.id, &plan.hosts, &pem).is_ok() {
                 tracing::info!(target: "tls", tenant = %plan.id, "another gateway has a certificate, which is taken");
@@ -183,18 +189,21 @@ impl Certifier {
 
     /// Whether it has none of its own files, and none of the CA's that covers its hosts and is not about to end.
     fn needs(&self, plan: &Plan) -> bool {
-        if plan.pair.is_some() {
+        if !plan.pairs.is_empty() {
             return false;
         }
         let covers = |pair: &Pair| plan.hosts.iter().all(|host| pair.covers(host));
         let pair = self.acme.pair(&plan.id).filter(covers);
-        pair.is_none_or(|pair| SystemTime::now() >= renewed_at(&pair, &plan.id))
+        pair.is_none_or(|pair| {
+            let own = renewed_at(&pair, &plan.id);
+            SystemTime::now() >= self.suggested.of(&plan.id, &pair).unwrap_or(own)
+        })
     }
 
     fn put_in_force(&self) {
         let change = self.terminator.change();
         let snapshot = self.road.snapshot.load();
-        match reload::certificates(&self.dev_ca, Some(&self.acme), &snapshot) {
+        match reload::certificates(&self.fallback, Some(&self.acme), &snapshot) {
             Ok(certificates) => change.replace(certificates),
             Err(error) => tracing::error!(target: "tls", %error, "the certificates cannot be put in force"),
         }

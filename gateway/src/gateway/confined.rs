@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::notify::Notify;
 use crate::config::{self, Boot};
 use crate::confine::{self, Outcome, Reach};
 use crate::listener::Sockets;
@@ -16,6 +17,8 @@ pub(crate) struct Prepared {
     pub(super) starter: Starter,
     /// Those that systemd opened.
     pub(super) sockets: Sockets,
+    /// Who is told that the gateway serves.
+    pub(super) notify: Notify,
     /// What the kernel could do; nothing where it was not asked.
     pub(super) outcome: Option<Outcome>,
 }
@@ -28,8 +31,9 @@ impl Prepared {
     pub(crate) fn confined(boot: &Boot, takeover: bool) -> anyhow::Result<Self> {
         // The helper must not inherit them.
         let sockets = if takeover { Sockets::default() } else { Sockets::of_systemd() };
+        let notify = Notify::of_environment();
         if !boot.sandbox.confine {
-            return Ok(Self { sockets, ..Self::default() });
+            return Ok(Self { sockets, notify, ..Self::default() });
         }
         let reach = reach(boot);
         for folder in reach.write.iter().filter(|folder| **folder != boot.sandbox.compiled) {
@@ -38,7 +42,7 @@ impl Prepared {
         }
         let starter = Starter::Helper(Helper::start(&boot.sandbox)?);
         let outcome = Some(confine::gateway(&reach));
-        Ok(Self { starter, sockets, outcome })
+        Ok(Self { starter, sockets, notify, outcome })
     }
 
     /// Says once what could not be had.

@@ -11,6 +11,7 @@ use ::http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::health::Health;
 use crate::domain::Domain;
 use crate::fault::Quotum;
 use crate::listener::{self, Addresses, Held};
@@ -29,6 +30,7 @@ pub(super) struct Door {
     pub(super) proxies: Networks,
     /// What a CA's servers may ask by plain HTTP.
     pub(super) challenges: Option<Arc<Challenges>>,
+    pub(super) health: Health,
     /// Where HTTP/3 is to be had (RFC 9114 §3.1.1), for those who came by an older one.
     pub(super) alternative: Option<HeaderValue>,
 }
@@ -92,6 +94,7 @@ impl Door {
             }
         };
         let (server_name, client) = (shaken.server_name, shaken.client);
+        let certificate = client.clone();
         let told = Some((SystemTime::now(), began.elapsed()));
         let has_told = AtomicBool::new(false);
         let scheme = Scheme::HTTPS;
@@ -99,7 +102,15 @@ impl Door {
         if shaken.place.has_callers {
             self.alternative = None;
         }
-        Box::pin(self.answer(shaken.stream, shaken.protocol, peer)).await;
+        let answered = Box::pin(self.answer(shaken.stream, shaken.protocol, peer));
+        match certificate {
+            // Nobody is let in for longer than the certificate says, whatever is under way.
+            Some(client) => tokio::select! {
+                () = answered => {}
+                () = client.over() => tracing::debug!(target: "tls", "a client's certificate is over"),
+            },
+            None => answered.await,
+        }
         drop(shaken.place);
     }
 
@@ -114,8 +125,8 @@ impl Door {
         };
         let server_name = Terminator::server_name(&connection);
         let Some(_place) = self.enter_tenant(server_name.as_ref()) else { return };
-        let (road, of) = (Arc::clone(&self.road), connection.clone());
         let client = self.client(connection.remote_address());
+        let (road, health, of) = (Arc::clone(&self.road), self.health, connection.clone());
         // The handshake has shown that the client is there. It may say later that it moved, and begins to be believed before it
         // has shown that (RFC 9000 §9): quinn does not tell which addresses it has looked at.
         let address = connection.remote_address();
@@ -123,7 +134,13 @@ impl Door {
             let (road, has_moved) = (Arc::clone(&road), of.remote_address().ip() != address.ip());
             let (scheme, server_name, has_told) = (Scheme::HTTPS, server_name.clone(), AtomicBool::new(true));
             let peer = Peer { address, has_moved, scheme, server_name, client: None, shaken: None, has_told };
-            async move { road.answer(request, &peer, &exchange).await }
+            let said = health.answer(&request, &road);
+            async move {
+                match said {
+                    Some(said) => said,
+                    None => road.answer(request, &peer, &exchange).await,
+                }
+            }
         };
         http::serve_quic(connection, client, &self.road.http, &self.road.tasks, answer).await;
     }
@@ -141,12 +158,16 @@ impl Door {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (road, peer) = (Arc::clone(&self.road), Arc::new(peer));
         let client = self.client(peer.address);
+        let (road, peer, health) = (Arc::clone(&self.road), Arc::new(peer), self.health);
         let alternative = self.alternative.filter(|_| peer.scheme == Scheme::HTTPS);
         let answer = move |request, exchange: Arc<http::Exchange>| {
             let (road, peer, alternative) = (Arc::clone(&road), Arc::clone(&peer), alternative.clone());
+            let said = health.answer(&request, &road);
             async move {
+                if let Some(said) = said {
+                    return said;
+                }
                 let mut response = road.answer(request, &peer, &exchange).await;
                 if let Some(alternative) = alternative {
                     response.headers_mut().insert(ALT_SVC, alternative);
@@ -160,18 +181,18 @@ impl Door {
     pub(super) async fn http(self, mut stream: TcpStream, peer: SocketAddr, https_port: u16) {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
         let client = self.client(peer);
-        let (challenges, fields_max) = (self.challenges, self.road.http.fields);
+        let (challenges, health, road) = (self.challenges, self.health, self.road);
+        let (of, fields_max) = (Arc::clone(&road), road.http.fields);
         let answer = move |mut request: Request<http::BodySource>, _exchange| {
             let proof = challenges.as_ref().and_then(|challenges| challenges.http(request.uri().path()));
-            if let Some(proof) = proof {
-                return std::future::ready(Response::new(http::full(proof)));
-            }
-            let redirect = http::to_https(&mut request, https_port, fields_max);
-            let redirect =
-                redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new(), None));
-            std::future::ready(redirect)
+            let proof = proof.map(|proof| Response::new(http::full(proof)));
+            let said = proof.or_else(|| health.answer(&request, &of));
+            let is_somebodys = |host: &Domain| of.snapshot.load().routes.owner(host).is_some();
+            std::future::ready(said.unwrap_or_else(|| {
+                let redirect = http::to_https(&mut request, https_port, fields_max, is_somebodys);
+                redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new(), None))
+            }))
         };
-        let road = self.road;
         http::serve((stream, tls::Protocol::Http1), client, &road.http, &road.tasks, answer).await;
     }
 }

@@ -11,9 +11,12 @@ use anyhow::Context as _;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
+use super::Gateway;
 use super::certify::Certifier;
+use super::counts::keep_counts;
 use super::door::Door;
-use super::{Gateway, keep_counts};
+use super::health::Health;
+use super::suggested::Suggested;
 use crate::admin::{Access, Admin, Data, Desk, Live, Moves, Running, ScheduleRow, Service, Steering, Timetable, Token};
 use crate::fleet::Fleet;
 use crate::http;
@@ -38,24 +41,26 @@ impl Gateway {
             addresses: Addresses::new(self.boot.listen.connections_per_address),
             proxies: self.boot.listen.proxies.clone(),
             challenges: self.acme.as_ref().map(|acme| Arc::clone(&acme.challenges)),
+            health: Health::new(self.boot.listen.health.as_deref(), self.started.clone()),
             alternative: None,
         };
         for address in &self.boot.listen.https {
-            let listener = sockets.bind(Role::Https, *address).await?;
+            let listener = sockets.bind(Role::Https, *address, self.boot.listen.family(*address))?;
             let address = listener.local_addr()?;
             self.https.push(address);
             offered.push((Role::Https, listener.as_fd().try_clone_to_owned()?));
             let mut door = door.clone();
             if self.boot.listen.quic {
                 self.listen_quic(address, door.clone(), connections.clone(), sockets.old.is_some())?;
-                door.alternative = HeaderValue::try_from(format!("h3=\":{}\"; ma=86400", address.port())).ok();
+                let port = self.boot.listen.public_https.unwrap_or(address.port());
+                door.alternative = HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok();
             }
             let serve = move |stream, peer| door.clone().https(stream, peer);
             self.tasks.spawn(listener::accept(listener, connections.clone(), self.tasks.clone(), serve));
         }
-        let https_port = self.https.first().map_or(443, SocketAddr::port);
+        let https_port = self.public_https();
         for address in &self.boot.listen.http {
-            let listener = sockets.bind(Role::Http, *address).await?;
+            let listener = sockets.bind(Role::Http, *address, self.boot.listen.family(*address))?;
             self.http.push(listener.local_addr()?);
             offered.push((Role::Http, listener.as_fd().try_clone_to_owned()?));
             let door = door.clone();
@@ -68,7 +73,8 @@ impl Gateway {
                 self.tasks.spawn(listener::accept(listener, connections, tasks, serve));
             }
         }
-        let listener = sockets.bind(Role::Admin, self.boot.listen.admin).await?;
+        let admin = self.boot.listen.admin;
+        let listener = sockets.bind(Role::Admin, admin, self.boot.listen.family(admin))?;
         self.admin = listener.local_addr()?;
         offered.push((Role::Admin, listener.as_fd().try_clone_to_owned()?));
         // Connections of its own, so that it answers when the clients' are all taken; and it outlives a drain's start.
@@ -77,9 +83,17 @@ impl Gateway {
         tokio::spawn(keep_counts(Arc::clone(&self.road), Arc::clone(&store)));
         tokio::spawn(Fleet::new(Arc::clone(&store), Arc::clone(&self.registry), Arc::clone(metrics)).talk());
         if let Some(acme) = &self.acme {
-            let (road, acme, dev_ca) = (Arc::clone(&self.road), Arc::clone(acme), Arc::clone(&self.dev_ca));
+            let (road, acme, fallback) = (Arc::clone(&self.road), Arc::clone(acme), Arc::clone(&self.fallback));
             tokio::spawn(
-                Certifier { road, acme, dev_ca, terminator: self.terminator.clone(), store: Arc::clone(&store) }.keep(),
+                Certifier {
+                    road,
+                    acme,
+                    fallback,
+                    terminator: self.terminator.clone(),
+                    store: Arc::clone(&store),
+                    suggested: Suggested::default(),
+                }
+                .keep(),
             );
         }
         self.operate(listener, moves)?;
@@ -105,7 +119,7 @@ impl Gateway {
         let (road, store) = (Arc::clone(&self.road), Arc::clone(&self.store));
         let live = Live::new(Arc::clone(&road), Arc::clone(&self.registry), self.boot.sandbox.instances);
         tokio::spawn(Arc::clone(&live).run());
-        let (steering, words) = Steering::new();
+        let (steering, words) = Steering::new(self.started.clone());
         self.words = Some(words);
         let admin = Admin {
             road,
@@ -176,7 +190,8 @@ impl Gateway {
         let (tasks, handshake, drain) = (self.tasks.clone(), self.boot.http.handshake_time, self.boot.listen.drain);
         let limits = (connections, door.addresses.clone());
         let serve = move |shaken| door.clone().quic(shaken);
-        let bound = listener::bind_quic(address, config.clone());
+        let family = self.boot.listen.family(address);
+        let bound = listener::bind_quic(address, family, config.clone());
         if !is_taken {
             let endpoint = bound.with_context(|| format!("cannot listen on {address} for HTTP/3"))?;
             self.tasks.spawn(listener::accept_quic(endpoint, limits, handshake, tasks, serve));
@@ -197,7 +212,7 @@ impl Gateway {
                         tokio::time::sleep(BIND_AGAIN).await;
                     }
                 }
-                bound = listener::bind_quic(address, config.clone());
+                bound = listener::bind_quic(address, family, config.clone());
             };
             listener::accept_quic(endpoint, limits, handshake, tasks, serve).await;
         });

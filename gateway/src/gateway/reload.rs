@@ -9,15 +9,16 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use super::Gateway;
+use super::fallback::Fallback;
 use super::hosts;
 use super::loading::{Loading, Stage, Verdict};
 use crate::canary;
 use crate::config::{self, Boot, Changed, Plan, Planned, Problem, Snapshot, Standing, Watch};
-use crate::domain::{Domain, Pattern};
+use crate::domain::Pattern;
 use crate::route::{Route, Schedule, Served, Subscription, Table};
 use crate::store::Listened;
 use crate::tenant::{Callers, Component, Tenant};
-use crate::tls::{Acme, Certificates, DevCa};
+use crate::tls::{Acme, Certificates};
 
 /// After which a component that could not be fetched is tried again.
 const FETCH_AGAIN: Duration = Duration::from_secs(10);
@@ -57,7 +58,14 @@ impl Gateway {
     /// # Errors
     /// The development CA cannot sign.
     pub(super) async fn reload(&self, loading: &mut Loading, changed: &Changed) -> anyhow::Result<()> {
+        if matches!(changed, Changed::All) {
+            let fallback = Arc::clone(&self.fallback);
+            tokio::task::spawn_blocking(move || fallback.reload()).await?;
+        }
         let before = self.road.snapshot.load_full();
+        if matches!(changed, Changed::All) {
+            self.store.read_login_anew().await;
+        }
         // Watched before they are read, so that nothing is missed between.
         self.watch_over(config::watched_folders(&self.boot.tenants_dir, changed), false);
         self.owners.refresh().await;
@@ -135,7 +143,7 @@ impl Gateway {
     fn put_in_force(&self, snapshot: Snapshot) -> anyhow::Result<()> {
         self.show_expiry(&snapshot);
         let change = self.terminator.change();
-        change.replace(certificates(&self.dev_ca, self.acme.as_deref(), &snapshot)?);
+        change.replace(certificates(&self.fallback, self.acme.as_deref(), &snapshot)?);
         let cached = snapshot.plans.values().filter(|plan| plan.quota.cache > 0);
         self.road.caches.set(cached.map(|plan| (plan.id.clone(), plan.quota.cache)).chain(canary::caches()));
         self.egress.keep_only(|id| snapshot.plans.contains_key(id));
@@ -155,8 +163,8 @@ impl Gateway {
 
     /// Exports the first end of all certificates.
     fn show_expiry(&self, snapshot: &Snapshot) {
-        let pairs = snapshot.plans.values().filter_map(|plan| plan.certificate(self.acme.as_deref()));
-        self.road.metrics.certificate_expiry.set(pairs.map(|pair| pair.not_after_seconds()).min().unwrap_or(0));
+        let pairs = snapshot.plans.values().flat_map(|plan| plan.certificates(self.acme.as_deref()));
+        self.road.metrics.certificate_expiry.set(pairs.map(|pair| pair.ends_seconds()).min().unwrap_or(0));
     }
 
     fn watch_over(&self, dirs: Vec<(PathBuf, PathBuf)>, again: bool) {
@@ -175,9 +183,9 @@ impl Gateway {
             (self.boot.clone(), Arc::clone(&self.known), Arc::clone(before), changed.clone());
         let noted = self.owners.noted();
         let read = move || {
-            let owners = hosts::owners(&noted, &before);
+            let before = config::Before::of(hosts::owners(&noted, &before), &before);
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            let planned = known.read(&boot, &changed, &owners);
+            let planned = known.read(&boot, &changed, &before);
             (planned, known.dirs(&changed))
         };
         Ok(tokio::task::spawn_blocking(read).await?)
@@ -371,19 +379,20 @@ fn listened(of: crate::route::Channel<'_>) -> Listened {
 }
 
 /// Certificates for all hosts of all tenants, and one for strangers. A host's is that of the tenant who answers there.
-pub(super) fn certificates(dev_ca: &DevCa, acme: Option<&Acme>, of: &Snapshot) -> anyhow::Result<Certificates> {
-    let nobody = Domain::parse("localhost").map(Pattern::Exact);
-    let default = dev_ca.issue(nobody.as_slice()).context("the development CA cannot sign")?;
-    let mut certificates = Certificates::new(default);
+pub(super) fn certificates(fallback: &Fallback, acme: Option<&Acme>, of: &Snapshot) -> anyhow::Result<Certificates> {
+    let mut certificates = Certificates::new(vec![fallback.for_nobody()?]);
     for plan in of.all() {
-        let key = match (plan.certificate(acme), acme) {
-            (Some(pair), _) => pair.key,
-            // Until the CA gave one there is none.
-            (None, Some(_)) => continue,
-            (None, None) => dev_ca.issue(&plan.hosts).with_context(|| format!("no certificate for {}", plan.id))?,
-        };
+        let mut keys: Vec<_> = plan.certificates(acme).into_iter().map(|pair| pair.key).collect();
+        if keys.is_empty() {
+            if acme.is_some() {
+                // Until the CA gave one there is none.
+                continue;
+            }
+            keys.push(fallback.for_hosts(&plan.hosts).with_context(|| format!("no certificate for {}", plan.id))?);
+        }
+        let keys: Arc<[_]> = keys.into();
         for host in plan.hosts.iter().filter(|host| of.routes.has(&plan.id, host)) {
-            certificates.add(host.clone(), Arc::clone(&key), plan.clients.clone());
+            certificates.add(host.clone(), Arc::clone(&keys), plan.clients.clone());
         }
     }
     Ok(certificates)

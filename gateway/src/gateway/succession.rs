@@ -70,7 +70,7 @@ async fn rehearse(boot: &Boot, compiler: &Compiler) -> anyhow::Result<()> {
     )?;
     let noted = owners::look(&boot.state, &boot.storage).await?;
     let of = boot.clone();
-    let planned = tokio::task::spawn_blocking(move || config::tenants(&of, &noted)).await?;
+    let planned = tokio::task::spawn_blocking(move || config::tenants_at_a_start(&of, &noted)).await?;
     let planned = config::prepare(planned, compiler, |_, _| ()).await;
     let wrong: BTreeSet<&TenantId> = planned
         .problems

@@ -3,6 +3,7 @@
 use wasmtime::component::Resource;
 
 use super::guest::Guest;
+use super::priced::of_bytes;
 use super::spin::one::fermyon::spin::key_value as one;
 use super::spin::two::fermyon::spin::key_value as two;
 use super::table::{Full, Retains};
@@ -80,16 +81,19 @@ fn one_error(failed: super::spin::Failed) -> one::Error {
 }
 
 impl Guest {
-    /// Spin 1's handles are numbers, which a guest may make up: what is no open store is none.
-    fn store_of(&self, handle: u32) -> Result<Scoped, one::Error> {
-        let open = self.table.get(&Resource::<OpenStore>::new_borrow(handle));
-        open.map(|store| store.0.clone()).map_err(|_not_one| one::Error::InvalidStore)
+    /// Spin 1's handles are numbers, which a guest may make up: what is no open store is none, and what the call carried is charged.
+    fn store_of(&mut self, handle: u32, bytes: usize) -> Result<Scoped, one::Error> {
+        let open = self.table.get(&Resource::<OpenStore>::new_borrow(handle)).map(|store| store.0.clone());
+        open.map_err(|_not_one| {
+            self.charge(of_bytes(bytes));
+            one::Error::InvalidStore
+        })
     }
 }
 
 macro_rules! store_of {
-    ($guest:expr, $handle:expr) => {
-        match $guest.store_of($handle) {
+    ($guest:expr, $handle:expr, $bytes:expr) => {
+        match $guest.store_of($handle, $bytes) {
             Ok(scoped) => scoped,
             Err(error) => return Ok(Err(error)),
         }
@@ -106,28 +110,28 @@ impl one::Host for Guest {
     }
 
     async fn get(&mut self, store: u32, key: String) -> Answer<Value, one::Error> {
-        let scoped = store_of!(self, store);
+        let scoped = store_of!(self, store, key.len());
         let value = self.value(&scoped, &key).await.map_err(one_error);
         Ok(value.and_then(|value| value.ok_or(one::Error::NoSuchKey)))
     }
 
     async fn set(&mut self, store: u32, key: String, value: Value) -> Answer<(), one::Error> {
-        let scoped = store_of!(self, store);
+        let scoped = store_of!(self, store, key.len().saturating_add(value.len()));
         Ok(self.put(&scoped, key, value).await.map_err(one_error))
     }
 
     async fn delete(&mut self, store: u32, key: String) -> Answer<(), one::Error> {
-        let scoped = store_of!(self, store);
+        let scoped = store_of!(self, store, key.len());
         Ok(self.remove(&scoped, key).await.map_err(one_error))
     }
 
     async fn exists(&mut self, store: u32, key: String) -> Answer<bool, one::Error> {
-        let scoped = store_of!(self, store);
+        let scoped = store_of!(self, store, key.len());
         Ok(self.holds(&scoped, &key).await.map_err(one_error))
     }
 
     async fn get_keys(&mut self, store: u32) -> Answer<Vec<String>, one::Error> {
-        let scoped = store_of!(self, store);
+        let scoped = store_of!(self, store, 0);
         Ok(self.all_keys(&scoped).await.map_err(one_error))
     }
 

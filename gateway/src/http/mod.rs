@@ -43,7 +43,7 @@ use crate::tls::Protocol;
 pub(crate) use body::{RequestBody, ResponseBody, Source as BodySource, Torn, Verdict, empty, full, whole};
 pub(crate) use cdn_loop::CDN_LOOP;
 pub(crate) use exchange::{Connection, Exchange, Permits};
-pub(crate) use grammar::{Ours, default_port, drop_underscores, one_spelling, ours, spell};
+pub(crate) use grammar::{Ours, default_port, drop_underscores, one_spelling, ours, spell, whom};
 pub(crate) use hygiene::{X_FORWARDED_CLIENT_CERT, X_REQUEST_ID, clean_request, clean_response, has_no_content};
 pub(crate) use list::list;
 pub(crate) use loopback::name_loopback;

@@ -3,18 +3,24 @@
 use http::{HeaderValue, Request, Response, StatusCode, header};
 
 use super::{Ours, ResponseBody, empty, ours};
+use crate::domain::Domain;
 use crate::fault::Fault;
 
-/// The redirect to the same host and path on the https port.
+/// The redirect to the same host and path on the https port, for hosts that somebody has. One is kept by browsers for good, so that nobody
+/// is sent to where nobody answers, or by a forged `Host` elsewhere.
 ///
 /// # Errors
-/// [`Fault::BadRequest`] where the request names no host.
+/// [`Fault::BadRequest`] where the request names no host, [`Fault::NoRoute`] where nobody has it.
 pub(crate) fn to_https<B>(
     request: &mut Request<B>,
     https_port: u16,
     fields_max: usize,
+    is_somebodys: impl FnOnce(&Domain) -> bool,
 ) -> Result<Response<ResponseBody>, Fault> {
     let Ours { host, .. } = ours(request, fields_max)?;
+    if !is_somebodys(&host) {
+        return Err(Fault::NoRoute);
+    }
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let port = if https_port == 443 { String::new() } else { format!(":{https_port}") };
     let location = HeaderValue::try_from(format!("https://{host}{port}{path}"));
@@ -29,12 +35,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redirect_keeps_host_path_and_query() {
+    fn a_redirect_keeps_host_path_and_query_and_goes_nowhere_else() {
+        let is_ours = |host: &Domain| host.as_str() == "hello.localhost";
         let to = |port| {
             let mut request = Request::get("/a?b=c").header("host", "Hello.localhost:8080").body(()).unwrap();
-            to_https(&mut request, port, 1).unwrap().headers()["location"].to_str().unwrap().to_owned()
+            to_https(&mut request, port, 1, is_ours).unwrap().headers()["location"].to_str().unwrap().to_owned()
         };
         assert_eq!(to(443), "https://hello.localhost/a?b=c");
         assert_eq!(to(8443), "https://hello.localhost:8443/a?b=c");
+        let mut strange = Request::get("/").header("host", "elsewhere.example").body(()).unwrap();
+        assert_eq!(to_https(&mut strange, 443, 1, is_ours).map(|_redirect| ()), Err(Fault::NoRoute));
     }
 }

@@ -1,8 +1,10 @@
 //! How many connections one client's address has open.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::networks;
 
 /// Counts connections by address; an IPv6 client has its whole /64. There are never more entries than connections.
 #[derive(Clone, Debug)]
@@ -25,7 +27,7 @@ impl Addresses {
 
     /// A place, unless the address has as many as it may.
     pub(crate) fn enter(&self, address: IpAddr) -> Option<Held> {
-        let address = whose(address);
+        let address = networks::of_client(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_insert(0);
         if *count >= self.max {
@@ -45,13 +47,6 @@ impl Drop for Held {
                 open.remove(&self.address);
             }
         }
-    }
-}
-
-fn whose(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 

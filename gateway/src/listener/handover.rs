@@ -18,6 +18,8 @@ use rustix::net::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
+use super::{Family, bind};
+
 /// What a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -84,12 +86,13 @@ impl Sockets {
         Ok(Self { free: free.into_iter().map(|(role, fd)| (Some(role), fd)).collect(), old: Some(Old(stream)) })
     }
 
-    /// The socket for this address, where there is one; port 0 takes any of its role.
+    /// The socket for this address, where there is one; port 0 takes any of its role and family.
     fn take(&mut self, role: Role, address: SocketAddr) -> Option<OwnedFd> {
+        let own = |fd: &OwnedFd| rustix::net::getsockname(fd).ok().and_then(|own| SocketAddr::try_from(own).ok());
         let is_it = |(of, fd): &(Option<Role>, OwnedFd)| match of {
             Some(of) if *of != role => false,
-            Some(_) if address.port() == 0 => true,
-            _ => rustix::net::getsockname(fd).ok().and_then(|own| SocketAddr::try_from(own).ok()) == Some(address),
+            Some(_) if address.port() == 0 => own(fd).is_some_and(|own| own.is_ipv4() == address.is_ipv4()),
+            _ => own(fd) == Some(address),
         };
         let at = self.free.iter().position(is_it)?;
         Some(self.free.swap_remove(at).1)
@@ -100,13 +103,13 @@ impl Sockets {
     ///
     /// # Errors
     /// In words for the operator, with the address.
-    pub(crate) async fn bind(&mut self, role: Role, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    pub(crate) fn bind(&mut self, role: Role, address: SocketAddr, family: Family) -> anyhow::Result<TcpListener> {
         let made = match self.take(role, address) {
             Some(fd) => {
                 let listener = std::net::TcpListener::from(fd);
                 listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener))
             }
-            None => TcpListener::bind(address).await,
+            None => bind::tcp(address, family),
         };
         made.with_context(|| format!("cannot listen on {address}"))
     }
@@ -235,11 +238,10 @@ mod tests {
     async fn sockets_go_over_and_nobody_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("takeover.sock");
-        let local = "127.0.0.1:0".parse().unwrap();
+        let (local, own) = ("127.0.0.1:0".parse().unwrap(), Family::Own);
         assert!(Sockets::of_running(&path).await.unwrap_err().to_string().contains("is one running"));
         let mut none = Sockets::default();
-        let (https, admin) =
-            (none.bind(Role::Https, local).await.unwrap(), none.bind(Role::Admin, local).await.unwrap());
+        let (https, admin) = (none.bind(Role::Https, local, own).unwrap(), none.bind(Role::Admin, local, own).unwrap());
         let address = https.local_addr().unwrap();
         let dup = |listener: &TcpListener| listener.as_fd().try_clone_to_owned().unwrap();
         let offer = Offer::make(path.clone(), vec![(Role::Https, dup(&https)), (Role::Admin, dup(&admin))]).unwrap();
@@ -250,9 +252,9 @@ mod tests {
         });
         let mut new = Sockets::of_running(&path).await.unwrap();
         // Another address than the one that listens is bound anew.
-        let listener = new.bind(Role::Https, address).await.unwrap();
+        let listener = new.bind(Role::Https, address, own).unwrap();
         assert_eq!(listener.local_addr().unwrap(), address);
-        assert_ne!(new.bind(Role::Https, local).await.unwrap().local_addr().unwrap(), address);
+        assert_ne!(new.bind(Role::Https, local, own).unwrap().local_addr().unwrap(), address);
         let waits = tokio::net::TcpStream::connect(address);
         let mut of = new.old.take().unwrap();
         of.relieve().await.unwrap();

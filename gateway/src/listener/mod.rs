@@ -4,6 +4,8 @@
 //! Limit: [`Settings::connections`] open connections in all; the next one is closed at once and counted.
 
 mod addresses;
+mod bind;
+mod checksum;
 #[cfg(any(test, fuzzing))]
 mod fuzzed;
 mod handover;
@@ -20,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::networks::Networks;
 use crate::telemetry::{Metrics, Tasks};
 pub(crate) use addresses::{Addresses, Held};
+pub(crate) use bind::Family;
 pub(crate) use handover::{Offer, Old, Role, Sockets};
 pub(crate) use proxied::client;
 pub(crate) use quic::{accept_quic, bind_quic};
@@ -30,6 +33,12 @@ pub(crate) struct Settings {
     pub(crate) https: Vec<SocketAddr>,
     pub(crate) http: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
+    /// The port at which clients reach `https`, where something between maps ports.
+    pub(crate) public_https: Option<u16>,
+    /// What load balancers ask on the clients' listeners, if anything.
+    pub(crate) health: Option<String>,
+    /// How long they are told to go elsewhere before a drain begins.
+    pub(crate) unhealthy: Duration,
     /// Whether plain HTTP is answered rather than redirected.
     pub(crate) is_plain: bool,
     /// Open connections, of all listeners for clients together.
@@ -42,6 +51,14 @@ pub(crate) struct Settings {
     pub(crate) quic: bool,
     /// How long a shutdown waits for what is in flight.
     pub(crate) drain: Duration,
+}
+
+impl Settings {
+    /// Which families a socket at this address takes.
+    pub(crate) fn family(&self, address: SocketAddr) -> Family {
+        let admin = std::iter::once(&self.admin);
+        Family::of(address, self.https.iter().chain(&self.http).chain(admin).copied())
+    }
 }
 
 /// How long to leave a machine alone that has run out of descriptors or memory.

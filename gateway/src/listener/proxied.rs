@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use super::checksum;
 use crate::deadline::Deadline;
 use crate::networks::Networks;
 
 /// What begins version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+/// Before the addresses of version 2.
+const HEAD_BYTES: usize = SIGNATURE.len() + 4;
 /// The longest line of version 1, with its end.
 const LINE_MAX: usize = 107;
 /// The most that version 2 may have behind its head: addresses, and what else a balancer tells.
@@ -59,9 +62,12 @@ pub(super) async fn read<IO: AsyncRead + Unpin>(stream: &mut IO) -> Result<Optio
         if length > REST_MAX {
             return Err(NoHeader::Malformed("it is too long"));
         }
-        let mut rest = vec![0; length];
-        stream.read_exact(&mut rest).await?;
-        return two(command, family, &rest).map_err(NoHeader::Malformed);
+        let mut header = [&start[..], &head].concat();
+        let behind = header.len();
+        header.resize(behind + length, 0);
+        let (_, rest) = header.split_at_mut(behind);
+        stream.read_exact(rest).await?;
+        return two(&header, (command, family)).map_err(NoHeader::Malformed);
     }
     let mut line = start.to_vec();
     while !line.ends_with(b"\r\n") {
@@ -95,8 +101,8 @@ fn one(line: &[u8]) -> Result<Option<SocketAddr>, &'static str> {
     Ok(Some(source.into()))
 }
 
-/// Version 2 behind its signature: the byte of version and command, the byte of family and transport, and the rest.
-fn two(command: u8, family: u8, rest: &[u8]) -> Result<Option<SocketAddr>, &'static str> {
+/// Version 2: all of it, its byte of version and command, and its byte of family and transport.
+fn two(header: &[u8], (command, family): (u8, u8)) -> Result<Option<SocketAddr>, &'static str> {
     match command {
         // LOCAL: the balancer's own, such as a look at our health.
         0x20 => return Ok(None),
@@ -104,6 +110,16 @@ fn two(command: u8, family: u8, rest: &[u8]) -> Result<Option<SocketAddr>, &'sta
         _ => return Err("its version is not 2, or its command neither LOCAL nor PROXY"),
     }
     let short = "its addresses are cut off";
+    let rest = header.get(HEAD_BYTES..).unwrap_or_default();
+    let addresses = match family {
+        0x11 => Some(12),
+        0x21 => Some(36),
+        // What stands behind is not said, and nothing of it is used.
+        _ => None,
+    };
+    if let Some(addresses) = addresses {
+        checksum::check(header, rest.get(addresses..).ok_or(short)?)?;
+    }
     match family {
         0x11 => {
             let addresses: &[u8; 12] = rest.first_chunk().ok_or(short)?;
@@ -155,6 +171,26 @@ mod tests {
         assert_eq!(told(&version_2(0x21, 0x21, &of_six)).await, Ok((Some(six), rest.clone())));
         assert_eq!(told(&version_2(0x20, 0x11, &of_four)).await, Ok((None, rest.clone())));
         assert_eq!(told(&version_2(0x20, 0x00, b"")).await, Ok((None, rest)));
+    }
+
+    #[tokio::test]
+    async fn a_checksum_that_is_sent_must_be_the_headers() {
+        let addresses = [192, 0, 2, 7, 192, 0, 2, 1, 0xdc, 0x04, 0x01, 0xbb];
+        let with = |fields: &[u8]| version_2(0x21, 0x11, &[&addresses[..], fields].concat());
+        // A balancer's name (PP2_TYPE_AUTHORITY), the checksum, and a field that says nothing.
+        let sent = |sum: [u8; 4]| with(&[b"\x02\0\x05a.lan\x03\0\x04", &sum[..], b"\x04\0\0"].concat());
+        // By the definition of RFC 3309, computed apart from this code.
+        let good = 0xC63D_18AF_u32.to_be_bytes();
+        assert_eq!(told(&sent(good)).await.map(|(client, _)| client), Ok(Some("192.0.2.7:56324".parse().unwrap())));
+        let mut other = good;
+        other[3] ^= 1;
+        let twice = with(&[b"\x03\0\x04", &good[..], b"\x03\0\x04", &good].concat());
+        let mut moved = sent(good);
+        moved[16] ^= 1;
+        for bad in [sent(other), sent([0; 4]), twice, moved, with(b"\x03\0\x01x"), with(b"\x02\0\x05a"), with(b"\x02")]
+        {
+            assert!(told(&bad).await.is_err(), "{bad:?}");
+        }
     }
 
     #[tokio::test]

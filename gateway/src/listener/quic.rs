@@ -11,7 +11,7 @@ use std::time::Duration;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime};
 use tokio::sync::Semaphore;
 
-use super::{Addresses, Connections};
+use super::{Addresses, Connections, Family, bind};
 use crate::deadline::Deadline;
 use crate::telemetry::Tasks;
 
@@ -25,9 +25,9 @@ const INCOMING_BYTES_MAX: u64 = 16 << 20;
 ///
 /// # Errors
 /// The address is taken, or is not this machine's.
-pub(crate) fn bind_quic(address: SocketAddr, mut config: ServerConfig) -> io::Result<Endpoint> {
+pub(crate) fn bind_quic(address: SocketAddr, family: Family, mut config: ServerConfig) -> io::Result<Endpoint> {
     config.max_incoming(INCOMING_MAX).incoming_buffer_size_total(INCOMING_BYTES_MAX);
-    let socket = std::net::UdpSocket::bind(address)?;
+    let socket = bind::udp(address, family)?;
     Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
 }
 

@@ -62,6 +62,7 @@ const fn title(fault: Fault) -> &'static str {
         Fault::BodyTimeout => "The request body came too slowly",
         Fault::ClientSlow => "The client was too slow while others waited",
         Fault::Quota(Quotum::InFlight | Quotum::Waiting) => "Too many requests at once",
+        Fault::Quota(Quotum::RequestsPerAddress) => "Too many requests from this address",
         Fault::Quota(_) => "This site used up what it may for now",
         Fault::Loop => "The request came back to where it had been",
         Fault::Trap | Fault::Stack => "The application failed",

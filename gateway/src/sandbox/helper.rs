@@ -38,9 +38,11 @@ pub(crate) fn help(work: Work) -> anyhow::Result<()> {
     let _outcome = crate::confine::helper(&work.dir);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Who tells all of a service's processes to end means the gateway, which drains; it ends us.
-        let others = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()];
-        let _heard = others.map(signal);
+        // Who tells all of a service's processes to end, or to open their log files anew, means the gateway; it ends us.
+        let ends = [SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()];
+        let asks = [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()];
+        let others = [ends, asks].concat();
+        let _heard: Vec<_> = others.into_iter().map(signal).collect();
         // It keeps messages apart, which a stream would not; but for that it is used as one.
         let socket = std::os::unix::net::UnixStream::from(socket);
         socket.set_nonblocking(true)?;

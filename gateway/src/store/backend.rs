@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::account::Account;
 use super::layout::{Bucket, Namespace};
+use super::redis::Refusals;
 use super::{Answered, Kind, Page, Prepared, Result, Value, embedded, redis};
 use crate::telemetry::Metrics;
 
@@ -56,10 +57,14 @@ impl Backend {
         }
     }
 
-    pub(super) fn open(kind: &Kind, timeout: Duration, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        kind: &Kind,
+        timeout: Duration,
+        (metrics, refusals): (&Arc<Metrics>, &Arc<Refusals>),
+    ) -> anyhow::Result<Self> {
         Ok(match kind {
             Kind::Embedded(dir) => Self::Embedded(embedded::Embedded::open(dir, metrics)?),
-            Kind::Redis(servers) => Self::Redis(Box::new(redis::Redis::new(servers, timeout)?)),
+            Kind::Redis(servers) => Self::Redis(Box::new(redis::Redis::new(servers, timeout, refusals)?)),
         })
     }
 

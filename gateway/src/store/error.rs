@@ -20,6 +20,9 @@ pub(crate) enum Error {
     /// It failed again and again, and is not asked for a moment.
     #[error("unavailable: the store does not answer, and is left alone for a moment")]
     LeftAlone,
+    /// The server takes nothing, or no writes, until something of its own is over.
+    #[error("unavailable: the store takes no such call for now")]
+    NotNow,
     /// The tenant has as many calls there as it may.
     #[error("busy: as many calls of this tenant wait for the store as may")]
     Busy,
@@ -57,6 +60,7 @@ impl Error {
         match self {
             Self::Unavailable => "unavailable",
             Self::LeftAlone => "left-alone",
+            Self::NotNow => "not-now",
             Self::Busy => "busy",
             Self::Timeout => "timeout",
             Self::TooLarge(_) | Self::TooMuch { .. } => "too-large",

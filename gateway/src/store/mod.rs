@@ -56,10 +56,11 @@ pub(crate) use moving::{Moved, Progress};
 pub(crate) use names::Name;
 pub(crate) use once::Taken;
 pub(crate) use rates::Spent;
+use redis::Refusals;
 pub(crate) use redis::{Topology, acl};
 pub(crate) use runs::{Claim, Due, HELD};
 pub(crate) use scoped::{Raw, Scoped};
-pub(crate) use settings::{Kind, Secret, Servers, Settings, Tls};
+pub(crate) use settings::{Kind, Secret, Servers, Settings, Source, Tls};
 pub(crate) use spread::SHARDS_MAX;
 use spread::Spread;
 pub(crate) use text::Text;
@@ -94,6 +95,7 @@ pub(crate) struct Store {
     timeout: Duration,
     share_rates: bool,
     metrics: Arc<Metrics>,
+    refusals: Arc<Refusals>,
 }
 
 impl Store {
@@ -102,17 +104,18 @@ impl Store {
     /// # Errors
     /// In words for the operator: the file is locked, damaged or not writable; the URL is not one.
     pub(crate) fn open(settings: &Settings, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
-        let home = Arc::new(Backend::open(&settings.kind, settings.timeout, &metrics)?);
+        let refusals = Refusals::new(&metrics);
+        let home = Arc::new(Backend::open(&settings.kind, settings.timeout, (&metrics, &refusals))?);
         let (prefix, timeout) = (settings.prefix.clone(), settings.timeout);
         let share_rates = settings.share_rates;
         let users = match (&settings.kind, &settings.tenant_users) {
             (Kind::Redis(servers), Some(secret)) => {
-                Some(Users::new(servers.clone(), secret.clone(), prefix.clone(), timeout))
+                Some(Users::new(servers.clone(), secret.clone(), prefix.clone(), (timeout, Arc::clone(&refusals))))
             }
             (Kind::Redis(_), None) | (Kind::Embedded(_), _) => None,
         };
         let (away, moving, messages, spreads) = Default::default();
-        Ok(Self { home, away, moving, messages, spreads, users, prefix, timeout, share_rates, metrics })
+        Ok(Self { home, away, moving, messages, spreads, users, prefix, timeout, share_rates, metrics, refusals })
     }
 
     /// Where a tenant's data is now, as the gateway's own user.
@@ -136,7 +139,7 @@ impl Store {
     /// # Errors
     /// The URL is not one.
     pub(crate) fn moved_to(&self, tenant: &TenantId, kind: &Kind) -> anyhow::Result<()> {
-        self.settle(tenant, &Arc::new(Backend::open(kind, self.timeout, &self.metrics)?));
+        self.settle(tenant, &Arc::new(Backend::open(kind, self.timeout, (&self.metrics, &self.refusals))?));
         Ok(())
     }
 
@@ -240,6 +243,18 @@ impl Store {
             }
         };
         Deadline::after(self.timeout).run(work).await.unwrap_or(Err(Error::Timeout))
+    }
+
+    /// The code with which Redis refused a call a moment ago, such as `WRONGPASS`.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        self.refusals.recent()
+    }
+
+    /// Looks for other credentials where `storage.url` names a file.
+    pub(crate) async fn read_login_anew(&self) {
+        if let Backend::Redis(redis) = &*self.home {
+            redis.read_login_anew().await;
+        }
     }
 
     pub(crate) fn backend_name(&self) -> &'static str {

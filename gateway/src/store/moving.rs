@@ -91,7 +91,7 @@ impl Store {
             )
         };
         let Kind::Redis(servers) = to else { bail!("a tenant moves to Redis and nowhere else") };
-        let target = Arc::new(Backend::Redis(Box::new(Redis::new(servers, self.timeout)?)));
+        let target = Arc::new(Backend::Redis(Box::new(Redis::new(servers, self.timeout, &self.refusals)?)));
         let Backend::Redis(there) = &*target else { bail!("a tenant moves to Redis and nowhere else") };
         reachable(there, self.timeout).await?;
         let parts = self.parts(tenant).await?;

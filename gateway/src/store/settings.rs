@@ -1,6 +1,7 @@
 //! What the operator chose: which backend, where its servers are, and what must not be printed of that.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Prefix, Topology, User};
@@ -24,6 +25,14 @@ impl Settings {
     /// Whether the keys are in a file that only one process may have open.
     pub(crate) const fn is_embedded(&self) -> bool {
         matches!(self.kind, Kind::Embedded(_))
+    }
+
+    /// The file that the URLs of a Redis stand in, where they stand in one of their own.
+    pub(crate) fn file_of_urls(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::Embedded(_) => None,
+            Kind::Redis(servers) => servers.source.as_ref().map(Source::path),
+        }
     }
 
     /// How a person asks the server by redis-cli, without a user's name and password.
@@ -64,6 +73,41 @@ pub(crate) struct Servers {
     /// Instead of the one that the URLs name.
     pub(crate) user: Option<User>,
     pub(crate) tls: Tls,
+    /// Where the URLs are read anew, if they stand in a file of their own.
+    pub(crate) source: Option<Source>,
+}
+
+/// Where the URLs came from.
+#[derive(Clone)]
+pub(crate) struct Source {
+    path: PathBuf,
+    read: Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>,
+}
+
+impl Source {
+    /// `read` looks at the file, and says what is wrong with it without a word of what stands there.
+    pub(crate) fn new(path: PathBuf, read: impl Fn() -> Result<Secret, String> + Send + Sync + 'static) -> Self {
+        Self { path, read: Arc::new(read) }
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// To be called where waiting does no harm.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn read(&self) -> Result<Secret, String> {
+        (self.read)()
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Source").field(&self.path).finish()
+    }
 }
 
 /// PEM texts for TLS to Redis.

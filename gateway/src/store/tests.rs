@@ -385,13 +385,8 @@ fn monitor(port: u16) -> std::thread::JoinHandle<usize> {
 }
 
 fn servers(url: &str) -> Servers {
-    Servers {
-        urls: Secret(url.to_owned()),
-        topology: Topology::Single,
-        primary: String::new(),
-        user: None,
-        tls: Tls::default(),
-    }
+    let (urls, primary, tls) = (Secret(url.to_owned()), String::new(), Tls::default());
+    Servers { urls, topology: Topology::Single, primary, user: None, tls, source: None }
 }
 
 fn settings(kind: Kind, seconds: u64) -> Settings {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use deadpool_redis::redis::ConnectionInfo;
 
-use super::redis::Redis;
+use super::redis::{Redis, Refusals};
 use super::{Backend, Error, Prefix, Result, Secret, Servers};
 use crate::ids::TenantId;
 
@@ -22,6 +22,7 @@ pub(super) struct Users {
     secret: Secret,
     prefix: Prefix,
     timeout: Duration,
+    refusals: Arc<Refusals>,
     backends: moka::sync::Cache<TenantId, Arc<Backend>>,
 }
 
@@ -52,16 +53,21 @@ impl User {
 }
 
 impl Users {
-    pub(super) fn new(servers: Servers, secret: Secret, prefix: Prefix, timeout: Duration) -> Self {
+    pub(super) fn new(
+        servers: Servers,
+        secret: Secret,
+        prefix: Prefix,
+        (timeout, refusals): (Duration, Arc<Refusals>),
+    ) -> Self {
         let backends = moka::sync::Cache::builder().max_capacity(TENANTS_MAX).time_to_idle(IDLE).build();
-        Self { servers, secret, prefix, timeout, backends }
+        Self { servers, secret, prefix, timeout, refusals, backends }
     }
 
     /// The servers, as this tenant's user.
     pub(super) fn backend(&self, tenant: &TenantId) -> Result<Arc<Backend>> {
         let open = || {
             let user = Some(User::of(&self.prefix, tenant, &self.secret));
-            let redis = Redis::new(&Servers { user, ..self.servers.clone() }, self.timeout)?;
+            let redis = Redis::new(&Servers { user, ..self.servers.clone() }, self.timeout, &self.refusals)?;
             Ok::<_, anyhow::Error>(Arc::new(Backend::Redis(Box::new(redis))))
         };
         self.backends.try_get_with_by_ref(tenant, open).map_err(|error| {

@@ -10,9 +10,9 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 
-use super::access_log::Fields;
+use super::access_log::{Fields, Shows};
 use super::figures::{FaultSeen, Figures};
-use super::record::{Asked, Begun, Record, micros};
+use super::record::{Asked, Begun, Record, cut, micros};
 use super::trace::{Stage, Trace};
 use crate::fault::{Blame, Fault};
 
@@ -133,6 +133,27 @@ impl Record {
     }
 }
 
+/// Who asked: an address and a program, as far as they are shown.
+#[derive(Debug)]
+pub(super) struct Came {
+    client: Option<String>,
+    user_agent: Option<String>,
+}
+
+impl Record {
+    /// Notes who asks, as far as the operator wants to know.
+    pub(crate) fn came(&self, shows: Shows, from: std::net::IpAddr, headers: &http::HeaderMap) {
+        if shows == Shows::default() {
+            return;
+        }
+        let user_agent = headers.get(http::header::USER_AGENT).filter(|_| shows.user_agent);
+        let _first = self.came.set(Came {
+            client: shows.client.then(|| from.to_canonical().to_string()),
+            user_agent: user_agent.map(|said| cut(&String::from_utf8_lossy(said.as_bytes()))),
+        });
+    }
+}
+
 impl Record {
     /// What the client got, and why where it is not what its tenant wished.
     fn outcome(&self) -> (u16, Option<Fault>) {
@@ -195,6 +216,8 @@ impl Record {
             log_lines: self.lines_logged(),
             generation: self.generation,
             trace_id,
+            client: self.came.get().and_then(|came| came.client.as_deref()),
+            user_agent: self.came.get().and_then(|came| came.user_agent.as_deref()),
         }
     }
 }

@@ -5,14 +5,14 @@
 //! that nobody forges a line or speaks to a terminal.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
-use super::lines::{Lines, LinesToTheEnd, Trouble};
+use super::aside::Aside;
+use super::lines::{Lines, LinesToTheEnd, Sink, Trouble};
 use super::tenant_files::TenantFiles;
 use super::unix_ms;
 use crate::fault::Blame;
@@ -70,6 +70,11 @@ pub(super) struct Fields<'f> {
     pub(super) log_lines: u64,
     pub(super) generation: u64,
     pub(super) trace_id: Option<&'f str>,
+    /// Both only where the operator asks for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client: Option<&'f str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user_agent: Option<&'f str>,
 }
 
 fn as_text<S: Serializer>(id: &RequestId, to: S) -> Result<S::Ok, S::Error> {
@@ -94,7 +99,7 @@ impl Fields<'_> {
             };
             ($level:ident) => {
                 line!($level, tenant component route method host path status fault error_code bytes_in bytes_out duration_us queue_us load_us
-                    instance_us guest_us fuel memory_peak storage_ops outbound log_lines generation trace_id)
+                    instance_us guest_us fuel memory_peak storage_ops outbound log_lines generation trace_id client user_agent)
             };
         }
         match blame {
@@ -123,7 +128,7 @@ impl<'f> Timed<'f> {
 }
 
 /// What may stand in braces in a format.
-pub(crate) const NAMES: [&str; 26] = [
+pub(crate) const NAMES: [&str; 28] = [
     "unix_ms",
     "request_id",
     "tenant",
@@ -150,7 +155,11 @@ pub(crate) const NAMES: [&str; 26] = [
     "log_lines",
     "generation",
     "trace_id",
+    CLIENT,
+    USER_AGENT,
 ];
+const CLIENT: &str = "client";
+const USER_AGENT: &str = "user_agent";
 
 /// Text with names of fields in braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +170,27 @@ enum Part {
     Text(String),
     /// An index into [`NAMES`].
     Field(usize),
+}
+
+/// What is shown of the client itself, which is nothing unless the operator asks for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shows {
+    pub(crate) client: bool,
+    pub(crate) user_agent: bool,
+}
+
+impl Shows {
+    /// And what a format names.
+    pub(crate) fn and_of(self, format: Option<&Format>) -> Self {
+        let names = |name: &str| {
+            let is_it = |part: &Part| match part {
+                Part::Field(index) => NAMES.get(*index) == Some(&name),
+                Part::Text(_) => false,
+            };
+            format.is_some_and(|format| format.0.iter().any(is_it))
+        };
+        Self { client: self.client || names(CLIENT), user_agent: self.user_agent || names(USER_AGENT) }
+    }
 }
 
 impl Format {
@@ -250,6 +280,11 @@ impl AccessLog {
         Ok((Self { format: settings.format.clone(), lines, is_by_tenant }, to_the_end))
     }
 
+    /// Opens its files anew, where it has any.
+    pub(crate) fn reopen(&self) {
+        self.lines.reopen();
+    }
+
     pub(super) fn write(&self, fields: &Fields<'_>) {
         let mut line = Vec::with_capacity(LINE_BYTES);
         if self.is_by_tenant {
@@ -272,6 +307,13 @@ impl AccessLog {
 /// Lines that begin with a tenant and a tab, each into that tenant's file. What belongs to nobody is nobody's to read.
 struct ByTenant(TenantFiles);
 
+impl Sink for ByTenant {
+    fn reopen(&mut self) -> io::Result<()> {
+        self.0.reopen();
+        Ok(())
+    }
+}
+
 impl Write for ByTenant {
     /// Whole lines, as its one writer has them.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
@@ -292,63 +334,6 @@ impl Write for ByTenant {
     }
 }
 
-/// A file that is set aside when it is large: `NAME.1` is the newest of those.
-struct Aside {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
-    bytes_max: u64,
-    kept_max: u32,
-}
-
-impl Aside {
-    fn open(path: &Path, bytes_max: u64, kept_max: u32) -> io::Result<Self> {
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir)?;
-        }
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, bytes, bytes_max, kept_max })
-    }
-
-    fn set_aside(&mut self) -> io::Result<()> {
-        let numbered = |number: u32| {
-            let mut name = self.path.clone().into_os_string();
-            name.push(format!(".{number}"));
-            PathBuf::from(name)
-        };
-        for number in (1..self.kept_max).rev() {
-            match std::fs::rename(numbered(number), numbered(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        match std::fs::rename(&self.path, numbered(1)) {
-            // Somebody else took it away.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        *self = Self::open(&self.path, self.bytes_max, self.kept_max)?;
-        Ok(())
-    }
-}
-
-impl Write for Aside {
-    /// Whole lines, as its one writer has them.
-    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        if self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
-            self.set_aside()?;
-        }
-        self.file.write_all(lines)?;
-        self.bytes += lines.len() as u64;
-        Ok(lines.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,21 +346,5 @@ mod tests {
         let mut line = String::new();
         escape(&mut line, "/a\nGET \"/b\u{1b}[31m");
         assert_eq!(line, "/a\\u000aGET \\\"/b\\u001b[31m");
-    }
-
-    #[test]
-    fn a_large_file_is_set_aside_and_so_many_are_kept() -> io::Result<()> {
-        let dir = tempfile::tempdir()?;
-        let path = dir.path().join("logs/access.log");
-        let mut file = Aside::open(&path, 20, 2)?;
-        for number in 0..8 {
-            file.write_all(format!("line {number}..\n").as_bytes())?;
-        }
-        let read = |name: &str| std::fs::read_to_string(dir.path().join("logs").join(name));
-        assert_eq!(read("access.log")?, "line 6..\nline 7..\n");
-        assert_eq!(read("access.log.1")?, "line 4..\nline 5..\n");
-        assert_eq!(read("access.log.2")?, "line 2..\nline 3..\n");
-        assert!(read("access.log.3").is_err());
-        Ok(())
     }
 }

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
@@ -45,9 +45,12 @@ pub(crate) struct Line {
 /// The queue to the writer.
 #[derive(Clone, Debug)]
 pub(crate) struct GuestLogs {
-    queue: mpsc::Sender<Line>,
+    /// Nothing is a word to look up.
+    queue: mpsc::Sender<Option<Line>>,
     /// Bytes of all texts in the queue.
     waiting: Arc<AtomicUsize>,
+    /// Whether files are to be opened anew.
+    reopens: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
 
@@ -68,34 +71,46 @@ impl GuestLogs {
     pub(crate) fn open(dir: &Path, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let (queue, lines) = mpsc::channel(QUEUE);
-        let (dir, waiting) = (dir.to_owned(), Arc::<AtomicUsize>::default());
-        let waiting_there = Arc::clone(&waiting);
+        let (dir, waiting, reopens) = (dir.to_owned(), Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let there = (Arc::clone(&waiting), Arc::clone(&reopens));
         std::thread::Builder::new().name("guest-logs".to_owned()).spawn(move || {
             // Whoever serves goes first; what does not fit the queue meanwhile is dropped and counted.
             let _nicer = rustix::process::nice(10);
-            write_lines(&dir, lines, &waiting_there);
+            write_lines(&dir, lines, (&there.0, &there.1));
         })?;
-        Ok(Self { queue, waiting, metrics })
+        Ok(Self { queue, waiting, reopens, metrics })
     }
 
     /// Never waits: a full queue costs the line and not the request.
     pub(crate) fn write(&self, line: Line) {
         let bytes = line.text.len();
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes > WAITING_BYTES_MAX || self.queue.try_send(line).is_err() {
+        if before + bytes > WAITING_BYTES_MAX || self.queue.try_send(Some(line)).is_err() {
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.metrics.log_lines_dropped(1);
         }
     }
+
+    /// Opens all files anew: somebody may have put others in their places.
+    pub(crate) fn reopen(&self) {
+        self.reopens.store(true, Ordering::Relaxed);
+        // Where the queue is full, its writer is awake.
+        let _awake = self.queue.try_send(None);
+    }
 }
 
-fn write_lines(dir: &Path, mut lines: mpsc::Receiver<Line>, waiting: &AtomicUsize) {
+fn write_lines(dir: &Path, mut lines: mpsc::Receiver<Option<Line>>, (waiting, reopens): (&AtomicUsize, &AtomicBool)) {
     let mut files = TenantFiles::new(dir.to_owned());
     while let Some(line) = lines.blocking_recv() {
+        if reopens.swap(false, Ordering::Relaxed) {
+            files.reopen();
+        }
         let mut next = Some(line);
         while let Some(line) = next {
-            waiting.fetch_sub(line.text.len(), Ordering::Relaxed);
-            files.write(&line.tenant, &format(&line));
+            if let Some(line) = line {
+                waiting.fetch_sub(line.text.len(), Ordering::Relaxed);
+                files.write(&line.tenant, &format(&line));
+            }
             next = lines.try_recv().ok();
         }
         files.flush();

@@ -35,6 +35,20 @@ pub(super) fn to_the_reader(trouble: Trouble<'_>) {
     }
 }
 
+/// Where lines go in the end.
+pub(super) trait Sink: Write {
+    /// Opens its files anew, where it has any: somebody may have put others in their places.
+    ///
+    /// # Errors
+    /// A file cannot be opened; what was open stays open.
+    fn reopen(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for std::io::Stderr {}
+impl Sink for std::io::Stdout {}
+
 /// Where lines are put.
 #[derive(Clone)]
 pub(super) struct Lines(Arc<Shared>);
@@ -56,6 +70,7 @@ struct Waiting {
     bytes: Vec<u8>,
     dropped: u64,
     is_asleep: bool,
+    reopens: bool,
     is_over: bool,
 }
 
@@ -71,7 +86,7 @@ impl Lines {
     /// # Errors
     /// No thread can be had.
     pub(super) fn start(
-        to: impl Write + Send + 'static,
+        to: impl Sink + Send + 'static,
         trouble: impl FnMut(Trouble<'_>) + Send + 'static,
     ) -> std::io::Result<(Self, LinesToTheEnd)> {
         let lines = Self(Arc::default());
@@ -80,6 +95,12 @@ impl Lines {
             .name("log-lines".to_owned())
             .spawn(move || write_lines(&shared, to, trouble))?;
         Ok((lines.clone(), LinesToTheEnd { lines, writer: Some(writer) }))
+    }
+
+    /// Has the files opened anew, even where no line comes.
+    pub(super) fn reopen(&self) {
+        self.0.waiting().reopens = true;
+        self.0.came.notify_one();
     }
 }
 
@@ -114,19 +135,22 @@ impl Drop for LinesToTheEnd {
     }
 }
 
-fn write_lines(shared: &Shared, mut to: impl Write, mut trouble: impl FnMut(Trouble<'_>)) {
+fn write_lines(shared: &Shared, mut to: impl Sink, mut trouble: impl FnMut(Trouble<'_>)) {
     let (mut taken, mut has_failed) = (Vec::new(), false);
     loop {
         let mut waiting = shared.waiting();
-        while waiting.bytes.is_empty() && !waiting.is_over {
+        while waiting.bytes.is_empty() && !waiting.is_over && !waiting.reopens {
             waiting.is_asleep = true;
             waiting = shared.came.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         taken.clear();
         std::mem::swap(&mut taken, &mut waiting.bytes);
         let (dropped, is_over) = (std::mem::take(&mut waiting.dropped), waiting.is_over);
+        let reopens = std::mem::take(&mut waiting.reopens);
         drop(waiting);
-        let written = if taken.is_empty() { Ok(()) } else { to.write_all(&taken) };
+        // What was put here before the files were to be opened anew goes into the new ones, as all that comes.
+        let opened = if reopens { to.reopen() } else { Ok(()) };
+        let written = opened.and(if taken.is_empty() { Ok(()) } else { to.write_all(&taken) });
         if let (Err(error), false) = (&written, has_failed) {
             trouble(Trouble::Failed(error));
         }
@@ -149,6 +173,8 @@ mod tests {
 
     /// Hands over what it is given, and waits for leave to go on.
     struct Slow(mpsc::SyncSender<Vec<u8>>);
+
+    impl Sink for Slow {}
 
     impl Write for Slow {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

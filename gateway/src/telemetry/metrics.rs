@@ -2,6 +2,8 @@
 
 mod fields;
 mod isolation;
+mod otlp;
+mod plain;
 mod series;
 mod store;
 
@@ -21,8 +23,8 @@ use prometheus_client::registry::Registry;
 use super::access_log::AccessLog;
 use super::figures::{FaultSeen, Totals};
 use super::labels::{
-    Answer, Duration, OfCache, OfCheck, OfFault, OfMessage, OfQuota, OfSkipped, OfSlice, OfTenant, Seconds,
-    SliceSeconds, StorageCall,
+    Answer, Duration, OfCache, OfCheck, OfCode, OfFault, OfMessage, OfQuota, OfSignal, OfSkipped, OfSlice, OfTenant,
+    Seconds, SliceSeconds, StorageCall,
 };
 use super::last::Last;
 use super::latencies::Latencies;
@@ -53,6 +55,7 @@ pub(crate) struct Metrics {
     storage: Family<StorageCall, Counter>,
     storage_duration: Histogram,
     store_slices: Family<OfSlice, Histogram, SliceSeconds>,
+    store_refusals: Family<OfCode, Counter>,
     /// Calls on the embedded store that were not done, since their caller had left.
     pub(crate) store_jobs_dropped: Counter,
     messages: Family<OfMessage, Counter>,
@@ -72,6 +75,7 @@ pub(crate) struct Metrics {
     compilations: Counter,
     component_loads: Counter,
     isolation_checks: Family<OfCheck, Counter>,
+    otlp_lost: Family<OfSignal, Counter>,
     /// Connections to origins, and requests on one that was there; requests that waited for a place of their tenant.
     pub(crate) outbound_opened: Counter,
     pub(crate) outbound_reused: Counter,
@@ -122,6 +126,7 @@ impl Metrics {
             storage: Family::default(),
             storage_duration: Seconds.new_metric(),
             store_slices: Family::new_with_constructor(SliceSeconds),
+            store_refusals: Family::default(),
             store_jobs_dropped: Counter::default(),
             messages: Family::default(),
             messages_dropped: Family::default(),
@@ -140,6 +145,7 @@ impl Metrics {
             compilations: Counter::default(),
             component_loads: Counter::default(),
             isolation_checks: Family::default(),
+            otlp_lost: Family::default(),
             outbound_opened: Counter::default(),
             outbound_reused: Counter::default(),
             outbound_waits: Counter::default(),
@@ -166,6 +172,7 @@ impl Metrics {
         metrics.register_outbound();
         metrics.register_store();
         metrics.register_isolation();
+        metrics.register_otlp();
         metrics.register_fields();
         for fault in Fault::ALL {
             let _zero = metrics.faults.get_or_create(&OfFault { kind: fault.kind() });
@@ -281,22 +288,13 @@ impl Metrics {
         );
     }
 
-    /// Has requests traced from now on.
-    pub(crate) fn trace_to(&self, spans: Arc<Spans>) {
-        let _first = self.spans.set(spans);
-    }
-
     /// Has the access log go there from now on.
     pub(crate) fn log_to(&self, access_log: AccessLog) {
         let _first = self.access_log.set(access_log);
     }
 
-    pub(super) fn access_log(&self) -> Option<&AccessLog> {
+    pub(crate) fn access_log(&self) -> Option<&AccessLog> {
         self.access_log.get()
-    }
-
-    pub(super) fn spans(&self) -> Option<&Arc<Spans>> {
-        self.spans.get()
     }
 
     pub(super) fn fault(&self, seen: Option<FaultSeen>, fault: Fault) {
@@ -355,6 +353,7 @@ impl Metrics {
         metrics.fuel_of("-").inc_by(1);
         metrics.storage_call("get", "ok", Time::ZERO);
         metrics.store_slice("writer", Time::ZERO);
+        metrics.store_refused("OOM");
         metrics.message("-", "ok");
         metrics.message_dropped("-");
         metrics.message_redelivered("-");

@@ -5,6 +5,7 @@
 
 mod access;
 mod access_log;
+mod aside;
 mod figures;
 mod guest_log;
 mod labels;
@@ -20,7 +21,8 @@ mod tenant_files;
 mod trace;
 
 pub(crate) use access_log::{
-    AccessLog, Format as AccessFormat, NAMES as ACCESS_NAMES, Settings as AccessSettings, To as AccessTo,
+    AccessLog, Format as AccessFormat, NAMES as ACCESS_NAMES, Settings as AccessSettings, Shows as AccessShows,
+    To as AccessTo,
 };
 pub(crate) use figures::{Counted, FaultLooked, FaultSeen, Figures, Skipped};
 pub(crate) use guest_log::{GuestLogs, Line, Stream, cut_at};
@@ -67,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) metrics_tenants: usize,
     /// Where the access log goes, if not with the other lines.
     pub(crate) access: Option<AccessSettings>,
+    /// What it shows of clients.
+    pub(crate) access_shows: AccessShows,
     /// Where traces, metrics and logs are sent, if anywhere.
     pub(crate) otlp: Option<OtlpSettings>,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::access::Came;
 use super::trace::{Stage, Trace};
 use super::{Figures, Metrics};
 use crate::fault::{Fault, Quotum};
@@ -19,6 +20,8 @@ pub(crate) struct Record {
     pub(super) started: Instant,
     pub(super) begun: Begun,
     pub(super) generation: u64,
+    /// Who asked, where that is shown.
+    pub(super) came: std::sync::OnceLock<Came>,
     /// Whose it is, once that is known.
     pub(super) routed: std::sync::OnceLock<Whose>,
     pub(super) status: AtomicU16,
@@ -94,7 +97,7 @@ const LOAD_US_MIN: u64 = 100;
 /// Longer texts of strangers are cut in the log.
 const TEXT_BYTES_MAX: usize = 512;
 
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(TEXT_BYTES_MAX).collect()
 }
 
@@ -142,6 +145,7 @@ impl Record {
             started: Instant::now(),
             begun,
             generation,
+            came: std::sync::OnceLock::new(),
             routed: std::sync::OnceLock::new(),
             status: AtomicU16::new(0),
             fault: std::sync::OnceLock::new(),

@@ -11,6 +11,8 @@ use tokio_util::task::TaskTracker;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
+    /// Whether load balancers are told to go elsewhere.
+    leave: CancellationToken,
     drain: CancellationToken,
     abort: CancellationToken,
 }
@@ -45,6 +47,16 @@ impl Tasks {
                 () = abort.cancelled() => {}
             }
         })
+    }
+
+    /// Has load balancers told to go elsewhere, while everybody is still served.
+    pub(crate) fn leave(&self) {
+        self.leave.cancel();
+    }
+
+    /// Whether a drain has begun, or will soon.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leave.is_cancelled() || self.is_draining()
     }
 
     /// Resolves when the gateway begins to shut down.

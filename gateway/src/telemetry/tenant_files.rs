@@ -55,6 +55,12 @@ impl TenantFiles {
         file.file.write_all(line.as_bytes())
     }
 
+    /// Closes all files: each is opened anew for its next line.
+    pub(super) fn reopen(&mut self) {
+        self.flush();
+        self.open.clear();
+    }
+
     pub(super) fn flush(&mut self) {
         for open in self.open.values_mut() {
             // The next line of this tenant reports what is wrong with its file.

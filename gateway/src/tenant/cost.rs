@@ -22,8 +22,10 @@ pub(crate) const REFUSAL: u64 = 2_000;
 pub(crate) const REQUEST_LOOKED_AT: u64 = 20_000;
 /// Bytes of a request's or response's body that cost one unit.
 pub(crate) const BODY_BYTES_A_UNIT: u64 = 4;
-/// One key read or written.
-pub(crate) const STORAGE_OP: u64 = 20_000;
+/// A clock's timer: something is put up that wakes the guest, and a processor is found for it then.
+pub(crate) const TIMER: u64 = 10_000;
+/// One key read or written. A write to the embedded store is what takes this long: a thread of its own brings it to the disk.
+pub(crate) const STORAGE_OP: u64 = 40_000;
 /// One element that a Redis command goes through, or one word of it: a server does about ten in a microsecond.
 pub(crate) const STORAGE_ELEMENT: u64 = 200;
 /// Finding a store or a server among what was granted.
@@ -56,6 +58,7 @@ pub(crate) fn table() -> String {
         ("an error that WASI answers with", REFUSAL.to_string()),
         ("an outbound request looked at, sent or not", REQUEST_LOOKED_AT.to_string()),
         ("a body's bytes, in or out", format!("1 for {BODY_BYTES_A_UNIT} bytes")),
+        ("a timer of a clock", TIMER.to_string()),
         ("a storage operation (a key)", STORAGE_OP.to_string()),
         ("an element that a Redis command goes through, or a word of it", STORAGE_ELEMENT.to_string()),
         ("a store or a connection opened", STORE_OPENED.to_string()),

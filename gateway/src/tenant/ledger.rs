@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::bucket::{Bucket, Count, Rate};
 use super::causes::Causes;
 use super::guards::{Connected, InFlight};
+use super::per_address::PerAddress;
 use super::places::{Place, Places, WhenFull};
 use super::usage::{Flow, Held, Usage};
 use super::{Quota, Space};
@@ -20,6 +21,9 @@ use crate::deadline::Moment;
 use crate::fault::{Fault, Quotum};
 use crate::ids::{Line, TenantId};
 use crate::telemetry::Figures;
+
+/// Clients of one tenant whose requests are counted each by itself.
+const ADDRESSES_MAX: usize = 4096;
 
 const UNBOUNDED: Space = Space { bytes: u64::MAX, keys: u64::MAX };
 
@@ -51,6 +55,8 @@ pub(crate) struct Ledger {
     /// Bytes that its guests which have ended left for their clients, of which it has a part of its memory at the most.
     pub(crate) left: Count,
     pub(super) requests: Bucket,
+    /// Its requests by client.
+    pub(crate) by_address: PerAddress,
     pub(super) fuel: Bucket,
     pub(super) body_bytes: Bucket,
     pub(super) storage_ops: Bucket,
@@ -100,6 +106,7 @@ impl Ledger {
             memory: Count::default(),
             left: Count::default(),
             requests: Bucket::default(),
+            by_address: PerAddress::new(ADDRESSES_MAX),
             fuel: Bucket::default(),
             body_bytes: Bucket::default(),
             storage_ops: Bucket::default(),
@@ -130,6 +137,7 @@ impl Ledger {
         self.memory.set_max(quota.memory);
         self.left.set_max(quota.memory / LEFT_SHARE);
         self.requests.set(quota.requests, now);
+        self.by_address.set(quota.requests_per_address);
         self.fuel.set(quota.fuel, now);
         self.body_bytes.set(quota.body_bytes, now);
         self.storage_ops.set(quota.storage_ops, now);

@@ -8,6 +8,7 @@ mod causes;
 pub(crate) mod cost;
 mod guards;
 mod ledger;
+mod per_address;
 mod places;
 mod registry;
 mod shared;
@@ -25,6 +26,7 @@ pub(crate) use bucket::{Count, Rate};
 pub(crate) use budget::{Budget, MESSAGES_IN_A_LINE_MAX};
 pub(crate) use guards::{Connected, InFlight};
 pub(crate) use ledger::{Ledger, Limited};
+pub(crate) use per_address::PerAddress;
 pub(crate) use places::{Outbound, Place, WhenFull};
 pub(crate) use registry::Registry;
 pub(crate) use shared::{Look, NAMES as RATE_NAMES, Told};
@@ -63,6 +65,8 @@ pub(crate) struct Quota {
     /// Bytes of all its instances together, each by [`Limits::memory`].
     pub(crate) memory: u64,
     pub(crate) requests: Option<Rate>,
+    /// Of one client's address.
+    pub(crate) requests_per_address: Option<Rate>,
     pub(crate) fuel: Option<Rate>,
     /// Bytes of request and response bodies together.
     pub(crate) body_bytes: Option<Rate>,
@@ -104,6 +108,7 @@ impl Quota {
             waiting: u32::MAX,
             memory: u64::MAX,
             requests: None,
+            requests_per_address: None,
             fuel: None,
             body_bytes: None,
             storage_ops: None,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use rustls::pki_types::pem::PemObject as _;
@@ -11,10 +12,14 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+use super::judge;
 use crate::ids::Digest;
 
 /// Bytes of the header that tells of a client, at most; of a longer one only its hash is told.
 const TOLD_BYTES_MAX: usize = 4096;
+
+/// Between two looks at the clock while a certificate's end is waited for.
+const LOOK: Duration = Duration::from_mins(1);
 
 /// What is wrong with the files.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,15 +108,33 @@ pub(crate) struct Client {
     pub(crate) by: Digest,
     /// What a guest is told, in Envoy's form of `X-Forwarded-Client-Cert`.
     pub(crate) told: HeaderValue,
+    /// The end of the certificate, or of one that it stands on.
+    until: SystemTime,
 }
 
 impl Client {
-    pub(super) fn new(by: Digest, leaf: &CertificateDer<'_>) -> Self {
+    /// Whose chain this is, the leaf first.
+    pub(super) fn new(by: Digest, chain: &[CertificateDer<'_>]) -> Option<Self> {
+        let (leaf, until) = (chain.first()?, judge::ends(chain)?);
         let hash = format!("Hash={}", Digest::of(leaf));
         let told = X509Certificate::from_der(leaf).ok().map(|(_, certificate)| told(&hash, &certificate));
         let told = told.filter(|told| told.len() <= TOLD_BYTES_MAX).and_then(|told| HeaderValue::try_from(told).ok());
         let hash_only = || HeaderValue::try_from(hash.as_str()).unwrap_or(HeaderValue::from_static("Hash="));
-        Self { by, told: told.unwrap_or_else(hash_only) }
+        Some(Self { by, told: told.unwrap_or_else(hash_only), until })
+    }
+
+    /// Whether the certificate is still good. A handshake that resumes a session does not look, nor does a connection that goes on.
+    pub(crate) fn is_current(&self) -> bool {
+        SystemTime::now() < self.until
+    }
+
+    /// Waits for the certificate's end. The machine's clock may be set meanwhile.
+    pub(crate) async fn over(&self) {
+        while let Ok(left) = self.until.duration_since(SystemTime::now())
+            && !left.is_zero()
+        {
+            tokio::time::sleep(left.min(LOOK)).await;
+        }
     }
 }
 
@@ -206,7 +229,7 @@ mod tests {
             SanType::DnsName("c.example".try_into().unwrap()),
         ];
         let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        let told = Client::new(Digest::of(b""), made.der()).told;
+        let told = Client::new(Digest::of(b""), &[made.der().clone()]).unwrap().told;
         let told = told.to_str().unwrap();
         let (hash, rest) = told.split_once(';').unwrap();
         assert_eq!(hash.len(), "Hash=".len() + 64);

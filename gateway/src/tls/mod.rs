@@ -6,6 +6,7 @@
 mod acme;
 mod clients;
 mod dev_ca;
+mod judge;
 mod pair;
 mod version;
 
@@ -26,16 +27,18 @@ use tokio_rustls::server::TlsStream;
 use crate::deadline::Deadline;
 use crate::domain::{Domain, Pattern, Table};
 
-pub(crate) use acme::{Acme, Challenge, Challenges, ORDER_TIME, Proof, Settings as AcmeSettings};
+pub(crate) use acme::{Acme, Binding, Challenge, Challenges, ORDER_TIME, Proof, Settings as AcmeSettings, Suggestion};
 pub(crate) use clients::{Client, Clients, ClientsError};
 pub(crate) use dev_ca::DevCa;
+pub(crate) use judge::{Doubt, Roots};
 pub(crate) use pair::{Pair, PairError};
 pub(crate) use version::Protocol;
 
 /// Where certificates come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The local CA under the state folder, for every host of every tenant.
+    #[default]
     Dev,
     /// A certificate and key file per tenant.
     Files,
@@ -46,7 +49,8 @@ pub(crate) enum Source {
 /// What is served for a name, and asked for.
 #[derive(Debug)]
 struct Served {
-    key: Arc<CertifiedKey>,
+    /// The first that the client can take is shown.
+    keys: Arc<[Arc<CertifiedKey>]>,
     clients: Option<Arc<Clients>>,
 }
 
@@ -54,19 +58,20 @@ struct Served {
 #[derive(Debug)]
 pub(crate) struct Certificates {
     by_name: Table<Served>,
-    default: Arc<CertifiedKey>,
+    default: Vec<Arc<CertifiedKey>>,
 }
 
 impl Certificates {
-    pub(crate) fn new(default: Arc<CertifiedKey>) -> Self {
+    /// `default` is for names that nobody claims.
+    pub(crate) fn new(default: Vec<Arc<CertifiedKey>>) -> Self {
         Self { by_name: Table::default(), default }
     }
 
-    /// Serves `key` for what `pattern` covers, and asks its clients for certificates where they are to have any, unless
-    /// somebody has that already.
-    pub(crate) fn add(&mut self, pattern: Pattern, key: Arc<CertifiedKey>, clients: Option<Arc<Clients>>) {
+    /// Serves `keys` for what `pattern` covers, each to clients that cannot take those before it, and asks them for certificates
+    /// where they are to have any, unless somebody has that already.
+    pub(crate) fn add(&mut self, pattern: Pattern, keys: Arc<[Arc<CertifiedKey>]>, clients: Option<Arc<Clients>>) {
         // The loader refuses a host that is claimed twice, so the first claim is the only one.
-        let _first = self.by_name.insert(pattern, Served { key, clients });
+        let _first = self.by_name.insert(pattern, Served { keys, clients });
     }
 }
 
@@ -88,7 +93,10 @@ impl ResolvesServerCert for Resolver {
             return challenges.tls(&name?);
         }
         let found = name.as_ref().and_then(|name| certificates.by_name.find(name));
-        Some(Arc::clone(found.map_or(&certificates.default, |served| &served.key)))
+        let keys = found.map_or(certificates.default.as_slice(), |served| &served.keys);
+        let takes = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        // Who can take none is told so by the handshake.
+        keys.iter().find(takes).or(keys.first()).map(Arc::clone)
     }
 }
 
@@ -112,6 +120,8 @@ pub(crate) enum HandshakeError {
     TimedOut,
     #[error("the tenant has as many connections as it may")]
     Full,
+    #[error("the session that is resumed began with a certificate that is over")]
+    Over,
     #[error("a CA looked at a proof")]
     Challenge,
     #[error(transparent)]
@@ -219,8 +229,13 @@ impl Terminator {
         if session.alpn_protocol() == Some(acme::PROTOCOL) {
             return Err(HandshakeError::Challenge);
         }
-        let leaf = session.peer_certificates().and_then(<[_]>::first);
-        let client = clients.zip(leaf).map(|(clients, leaf)| Client::new(clients.digest, leaf));
+        // A session that is resumed brings the certificate of its beginning, which may be over by now.
+        let is_required = clients.as_ref().is_some_and(|clients| clients.is_required);
+        let shown = clients.zip(session.peer_certificates());
+        let client = shown.and_then(|(clients, chain)| Client::new(clients.digest, chain)).filter(Client::is_current);
+        if is_required && client.is_none() {
+            return Err(HandshakeError::Over);
+        }
         let protocol = Protocol::of_alpn(session.alpn_protocol());
         Ok(Handshaken { stream, place, client, server_name, protocol })
     }

@@ -1,13 +1,14 @@
 //! One certificate chain with its key, checked to belong together.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+use super::judge::{self, Roots, Verdict};
 use crate::domain::{Domain, Pattern};
 
 /// What is wrong with a pair of files.
@@ -31,13 +32,25 @@ pub(crate) struct Pair {
     pub(crate) names: Vec<Pattern>,
     pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
+    /// What clients may hold against its chain.
+    pub(crate) verdict: Verdict,
 }
 
 impl Pair {
-    /// The end of its validity, in seconds since 1970.
-    pub(crate) fn not_after_seconds(&self) -> i64 {
-        let since = self.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    /// When the first of the certificates ends that clients need, in seconds since 1970.
+    pub(crate) fn ends_seconds(&self) -> i64 {
+        let since = self.ends().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// When the first of the certificates ends that clients need.
+    pub(crate) fn ends(&self) -> SystemTime {
+        self.verdict.good[1]
+    }
+
+    /// Whether clients that have these roots accept its chain while it is good.
+    pub(crate) fn is_known_to(&self, roots: &Roots) -> bool {
+        roots.accept(&self.key.cert, self.verdict.good)
     }
 
     /// Reads a PEM chain, leaf first, and a PEM key.
@@ -51,13 +64,14 @@ impl Pair {
             .map_err(|_bad_pem| PairError::NoCertificate)?;
         let leaf = chain.first().ok_or(PairError::NoCertificate)?;
         let (names, [not_before, not_after]) = read_leaf(leaf).ok_or(PairError::NoCertificate)?;
+        let verdict = Verdict::of(&chain, certificate_pem).ok_or(PairError::NoCertificate)?;
         let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_bad_pem| PairError::NoKey)?;
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let key = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => PairError::Mismatch,
             _ => PairError::Unsupported,
         })?;
-        Ok(Self { key: Arc::new(key), names, not_before, not_after })
+        Ok(Self { key: Arc::new(key), names, not_before, not_after, verdict })
     }
 
     /// Whether a client that asks for any name of `host` accepts this certificate (RFC 9525: a wildcard is one label).
@@ -91,8 +105,7 @@ fn read_leaf(leaf: &[u8]) -> Option<(Vec<Pattern>, [SystemTime; 2])> {
         }
     }
     let validity = certificate.validity();
-    let time = |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-    Some((names, [validity.not_before, validity.not_after].map(|of| time(of.timestamp()))))
+    Some((names, [validity.not_before, validity.not_after].map(|of| judge::time(of.timestamp()))))
 }
 
 #[cfg(test)]

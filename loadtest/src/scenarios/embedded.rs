@@ -62,13 +62,18 @@ fn member(n: usize) -> String {
     format!("{n:06}")
 }
 
-/// 104,000 members of six bytes: a MiB as it is kept.
-fn large_set() -> Vec<Call> {
-    let members = (0..104).map(|part| {
-        let members = (part * 999..(part + 1) * 999).map(member);
-        words("SADD", std::iter::once("set".to_owned()).chain(members))
-    });
-    std::iter::once(words("DEL", ["set".to_owned()].into_iter())).chain(members).collect()
+/// A set of so many members of six bytes. The largest has 100,000 members, which is nearly a MiB as it is kept.
+fn set_of(name: &str, members: usize) -> Vec<Call> {
+    let all: Vec<String> = (0..members).map(member).collect();
+    let add = |part: &[String]| words("SADD", std::iter::once(name.to_owned()).chain(part.iter().cloned()));
+    std::iter::once(words("DEL", std::iter::once(name.to_owned()))).chain(all.chunks(999).map(add)).collect()
+}
+
+/// Keys of 8 KiB each: as much as the largest answer has, in as many commands as it takes.
+fn pairs_of_8_kib() -> Vec<Call> {
+    let pair = |n: &usize| [format!("p-{n}"), "v".repeat(8 * 1024)];
+    let all: Vec<usize> = (0..499).collect();
+    all.chunks(120).map(|part| words("MSET", part.iter().flat_map(pair))).collect()
 }
 
 fn of_stores() -> Vec<Job> {
@@ -107,18 +112,18 @@ fn of_commands() -> Vec<Job> {
             redis(["APPEND", "value", "v"]),
         ),
         job("STRLEN", vec![value()], redis(["STRLEN", "value"])),
-        job("MGET, one of 1 MiB seven times", vec![value()], words("MGET", std::iter::repeat_n("value".to_owned(), 7))),
-        job("MSET, 499 of 16 KiB", vec![], words("MSET", pairs(16 * 1024))),
-        job("MGET, 499 of 16 KiB", vec![words("MSET", pairs(16 * 1024))], words("MGET", keys())),
-        job("DEL, 499 of 16 KiB", vec![words("MSET", pairs(16 * 1024))], words("DEL", keys())),
-        job("SADD, one to 1 MiB", large_set(), words("SADD", ["set", "one"].map(str::to_owned).into_iter())),
-        job("SADD, 999 to 1 MiB", vec![], words("SADD", some(50_000))),
-        job("SISMEMBER, of 1 MiB", vec![], words("SISMEMBER", ["set", "zzz"].map(str::to_owned).into_iter())),
-        job("SMEMBERS, of 1 MiB", vec![], words("SMEMBERS", set(1))),
-        job("SCARD, of 1 MiB", vec![], words("SCARD", set(1))),
-        job("EXISTS, one of 1 MiB 998 times", vec![], words("EXISTS", set(998))),
-        job("SREM, 999 of 1 MiB", vec![], words("SREM", some(50_000))),
-        job("DEL, one of 1 MiB 998 times", vec![], words("DEL", set(998))),
+        job("MGET, one of 1 MiB three times", vec![value()], words("MGET", std::iter::repeat_n("value".to_owned(), 3))),
+        job("MSET, 499 of 2 KiB", vec![], words("MSET", pairs(2 * 1024))),
+        job("MGET, 499 of 8 KiB", pairs_of_8_kib(), words("MGET", keys())),
+        job("DEL, 499 of 8 KiB", pairs_of_8_kib(), words("DEL", keys())),
+        job("SADD, one to 99,000", set_of("set", 99_000), words("SADD", ["set", "one"].map(str::to_owned).into_iter())),
+        job("SADD, 999 to 99,000", vec![], words("SADD", some(98_001))),
+        job("SISMEMBER, of 99,000", vec![], words("SISMEMBER", ["set", "zzz"].map(str::to_owned).into_iter())),
+        job("SCARD, of 99,000", vec![], words("SCARD", set(1))),
+        job("EXISTS, one of 99,000 998 times", vec![], words("EXISTS", set(998))),
+        job("SREM, 999 of 99,000", vec![], words("SREM", some(50_000))),
+        job("DEL, one of 99,000 500 times", vec![], words("DEL", set(500))),
+        job("SMEMBERS, of 10,000", set_of("whole", 10_000), words("SMEMBERS", std::iter::once("whole".to_owned()))),
     ]
 }
 
@@ -173,10 +178,10 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
         let mut slices = Slices::default();
         for _ in 0..ROUNDS {
             for call in &job.before {
-                ask(&server, call).await?;
+                ask(&server, call).await.with_context(|| format!("before {}", job.name))?;
             }
             let before = Slices::read(&site, admin)?;
-            ask(&server, &job.call).await?;
+            ask(&server, &job.call).await.with_context(|| job.name)?;
             slices.add(before, Slices::read(&site, admin)?);
         }
         let mean = if slices.count > 0.0 { slices.seconds / slices.count * 1000.0 } else { 0.0 };

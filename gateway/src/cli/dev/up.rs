@@ -42,6 +42,7 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
         state: None,
         storage: asked.storage.clone(),
         admin: None,
+        public_https: None,
         https: asked.https,
         http: asked.https.is_none().then(|| listen(asked)),
         is_plain: asked.https.is_none(),

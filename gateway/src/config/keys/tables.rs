@@ -61,10 +61,13 @@ pub(super) const GATEWAY: File = File {
             key("https", List("an address and a port"), Is(|| format!("[{:?}]", defaults::HTTPS)), "where tenants are served"),
             key("http", List("an address and a port"), Is(|| format!("[{:?}]", defaults::HTTP)), "which only redirects, with 308"),
             key("admin", Text("an address and a port"), text!(defaults::ADMIN), "the operators' API and dashboard; never public"),
+            key("public_https", Count(1, 65_535), Nothing, "the port at which clients reach `https`, for redirects and `Alt-Svc`, where something between maps ports; else the port of the first address"),
             key("quic", Bool, plain!(defaults::QUIC), "HTTP/3 too, on the addresses and ports of `https`"),
             key("connections", ANY, plain!(defaults::CONNECTIONS), "open at once; the next one is closed"),
             key("connections_per_address", ANY, Is(|| defaults::CONNECTIONS.div_ceil(2).to_string()), "of one client's address, an IPv6 client having its /64; half of all where it is not said"),
             key("proxy_protocol_from", List("a network or an address"), Is(|| "[]".to_owned()), "load balancers that must speak the PROXY protocol (1 or 2); nobody else may"),
+            key("health", Text("a path"), Nothing, "answered on the clients' listeners for hosts that no tenant has and for requests without `Host`: 200, or 503 while it loads or is about to drain"),
+            key("unhealthy", Duration, Nothing, "how long health checks fail before a drain begins, while everybody is still served; 5s where `health` is said, else not at all"),
             key("drain", Duration, time!(defaults::DRAIN), "how long SIGTERM waits for what is in flight"),
         ]),
         section("admin", "Who may come to the operators' listener. Without a word of it, whoever can read `admin.token` in the state folder.", &[
@@ -73,6 +76,9 @@ pub(super) const GATEWAY: File = File {
             key("socket", PATH, Nothing, "a Unix socket that serves the same, for its own user alone; `tollgate` uses it where it is said"),
         ]),
         section("tls", "Where certificates come from.", &[
+            key("roots", PATH, Nothing, "PEM roots that tenants' clients have beside the public ones, so that certificates of these CAs are not warned of"),
+            key("default_cert", PATH, Nothing, "a PEM chain for names that nobody has and clients that name nobody, with `default_key`; without it, one of the development CA's that names `localhost`"),
+            key("default_key", PATH, Nothing, "of `default_cert`"),
             key("certificates", Word(&["dev", "files", "acme"]), Is(|| "\"dev\"".to_owned()), "a local CA made on the first run; `[tls]` of each tenant's file; a CA's, by ACME"),
         ]),
         section("tls.acme", "With `certificates = \"acme\"`, for tenants without files.", &[
@@ -80,6 +86,8 @@ pub(super) const GATEWAY: File = File {
             key("directory", Text("an https URL"), Is(|| "\"https://acme-v02.api.letsencrypt.org/directory\"".to_owned()), "of the CA"),
             key("contacts", List("mailto:ADDRESS"), Is(|| "[]".to_owned()), "whom the CA writes to"),
             key("challenges", Words(&["tls-alpn-01", "http-01"]), Is(|| "[\"tls-alpn-01\", \"http-01\"]".to_owned()), "tried in turn"),
+            key("eab_kid", Text("a name"), Nothing, "by which the CA knows the account (external account binding), with `eab_key`"),
+            key("eab_key", Elsewhere, Nothing, "the MAC key that the CA gave for it, in base64url"),
             key("ca", PATH, Nothing, "PEM roots to trust for the directory"),
         ]),
         section("tenants", "Where the tenants' folders are.", &[
@@ -138,6 +146,7 @@ pub(super) const GATEWAY: File = File {
             key("head_bytes", Bytes, bytes!(defaults::HEAD_BYTES), "of a request's head"),
             key("fields", Count(1, FIELDS_MAX), plain!(defaults::FIELDS), "header fields of a request; with HTTP/2 and 3, whose clients may send each cookie apart, all cookies are one"),
             key("streams", ANY, plain!(defaults::STREAMS), "of one connection of HTTP/2 or HTTP/3"),
+            key("requests_per_address", Rate(&ANY), Nothing, "requests of one client's address for all tenants together, an IPv6 client having its /64; not bounded where nothing is said"),
             key("trusted_proxies", List("a network or an address"), Is(|| "[]".to_owned()), "whose X-Forwarded-For and X-Forwarded-Proto are believed"),
         ]),
         section("egress", "What guests' own requests may take; each tenant's file grants where to.", &[
@@ -161,6 +170,8 @@ pub(super) const GATEWAY: File = File {
             key("path", PATH, Nothing, "of the file (`state/access.log` where nothing is said), or of the tenants' folder (`state/access`)"),
             key("file_bytes", Bytes, bytes!(defaults::ACCESS_FILE_BYTES), "at which the file is set aside"),
             key("files", ANY, plain!(defaults::ACCESS_FILES), "of those, so many are kept"),
+            key("client", Bool, Is(|| "false".to_owned()), "show the client's address, wherever the lines go; a `format` that names `{client}` asks for it too"),
+            key("user_agent", Bool, Is(|| "false".to_owned()), "show what the client calls itself; a `format` that names `{user_agent}` asks for it too"),
         ]),
         section("telemetry.otlp", "Where traces, metrics and logs are sent (OTLP); nowhere where this section is not.", &[
             key("endpoint", Text("scheme, host and port"), Needed, "of the collector"),
@@ -200,6 +211,7 @@ const QUOTA: &[Key] = &[
     key("waiting", ANY, plain!(defaults::QUOTA.waiting), "of its requests, waiting for an instance"),
     key("memory", Bytes, bytes!(defaults::QUOTA.memory), "of all its instances together, and of what compresses its responses"),
     key("requests", Rate(&ANY), Nothing, "requests; not bounded where nothing is said"),
+    key("requests_per_address", Rate(&ANY), Nothing, "the same of one client's address, an IPv6 client having its /64; each gateway counts for itself"),
     key("fuel_per_second", Fuel, Nothing, "what its requests may burn; more is owed, and paid before the next one is let in"),
     key("fuel_burst", Fuel, Nothing, "of fuel at once; two seconds' worth where it is not said"),
     key("body_bytes", Rate(&Bytes), Nothing, "bytes of bodies, in and out"),
@@ -231,6 +243,8 @@ pub(super) const TENANT: File = File {
         section("tls", "Its certificate; needed with `tls.certificates = \"files\"`.", &[
             key("cert", PATH, Nothing, "a PEM chain, the leaf first; with `key`, unless `[tls.clients]` stands alone"),
             key("key", PATH, Nothing, "its PEM private key"),
+            key("other_cert", PATH, Nothing, "a chain of another kind (RSA beside ECDSA), for clients that cannot take the first; with `other_key`"),
+            key("other_key", PATH, Nothing, "its PEM private key"),
         ]),
         section("tls.clients", "Whose certificates its clients have.", &[
             key("ca", PATH, Needed, "PEM certificates of CAs"),

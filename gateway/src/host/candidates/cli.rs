@@ -1,7 +1,7 @@
 //! wasi:cli, wasi:clocks and wasi:random of 2023.
 
 use wasmtime::StoreContextMut;
-use wasmtime::component::Linker;
+use wasmtime::component::{Linker, LinkerInstance};
 use wasmtime_wasi::p2::bindings::cli::terminal_input::{HostTerminalInput, TerminalInput};
 use wasmtime_wasi::p2::bindings::cli::terminal_output::{HostTerminalOutput, TerminalOutput};
 use wasmtime_wasi::p2::bindings::cli::{
@@ -12,6 +12,7 @@ use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random as sec
 
 use super::{Candidate, cli_of, clocks, functions, nothing, plain, random, resources};
 use crate::host::Guest;
+use crate::tenant::cost;
 
 pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()> {
     standard_streams(linker, candidate)?;
@@ -66,6 +67,7 @@ fn time(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()
     match candidate {
         Candidate::October => {
             to.func_wrap("subscribe", |mut store: StoreContextMut<'_, Guest>, (when, is_absolute): (u64, bool)| {
+                store.data_mut().charge(cost::TIMER);
                 let clocks = &mut clocks(store.data_mut());
                 Ok((if is_absolute {
                     monotonic_clock::Host::subscribe_instant(clocks, when)?
@@ -74,14 +76,23 @@ fn time(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()
                 },))
             })?
         }
-        Candidate::November => {
-            functions!(to, clocks;
-                "subscribe-instant" = monotonic_clock::Host::subscribe_instant as plain, (when);
-                "subscribe-duration" = monotonic_clock::Host::subscribe_duration as plain, (after);
-            );
-        }
+        Candidate::November => timers(&mut to)?,
     }
     Ok(())
+}
+
+/// What wakes a guest later, of November and of 0.2.
+pub(in crate::host) fn timers(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    functions!(to, clocks;
+        "subscribe-instant" = monotonic_clock::Host::subscribe_instant as timer, (when);
+        "subscribe-duration" = monotonic_clock::Host::subscribe_duration as timer, (after);
+    );
+    Ok(())
+}
+
+fn timer<T>(guest: &mut Guest, answer: wasmtime::Result<T>) -> wasmtime::Result<(T,)> {
+    guest.charge(cost::TIMER);
+    plain(guest, answer)
 }
 
 fn randomness(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()> {

@@ -6,7 +6,7 @@
 //!
 //! A component that imports a candidate gets a linker of its own, which is made when it is loaded; the others pay nothing.
 
-mod cli;
+pub(super) mod cli;
 pub(super) mod files;
 pub(super) mod http;
 mod http_october;

@@ -2,21 +2,25 @@
 //! (`kept/`).
 
 use wasmtime::component::{Linker, LinkerInstance};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
 use wasmtime_wasi::p3::bindings::cli::environment;
+use wasmtime_wasi::p3::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::p3::bindings::sockets::ip_name_lookup;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 use wasmtime_wasi_http::p3::bindings::http::types::{HostFields, HostRequest};
 
 use super::super::Guest;
-use super::super::candidates::{cli_of, functions, http_of, plain};
+use super::super::candidates::{cli_of, functions, http_of, nothing, plain};
 use super::names::three as names;
+use crate::tenant::cost;
 
 type Interface = fn(&mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()>;
 
 /// By the names that Wasmtime defines them under; a guest may ask for any 0.3.
-pub(super) const ALL: [(&str, Interface); 3] = [
+pub(super) const ALL: [(&str, Interface); 4] = [
     ("wasi:http/types@0.3.0", http),
     ("wasi:cli/environment@0.3.0", environment),
+    ("wasi:clocks/monotonic-clock@0.3.0", timers),
     ("wasi:sockets/ip-name-lookup@0.3.0", lookup),
 ];
 
@@ -37,12 +41,12 @@ fn http(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Functions by name that are `async`, as the candidates' macro has those that are not.
+/// Functions by name that are `async`, as the candidates' macro has those that are not, and what each costs beside what it carries.
 macro_rules! concurrent {
-    ($to:ident, $data:ty, $view:path, $host:ident; $($name:literal = $function:ident as $tell:path, ($($argument:ident),*);)*) => {$(
+    ($to:ident, $price:expr, $data:ty, $view:path, $host:ident; $($name:literal = $function:ident as $tell:path, ($($argument:ident),*);)*) => {$(
         $to.func_wrap_concurrent($name, |accessor: &wasmtime::component::Accessor<Guest>, ($($argument,)*)| {
             Box::pin(async move {
-                let weight = 0_u64 $(.saturating_add(super::Weight::weight(&$argument)))*;
+                let weight = $price $(.saturating_add(super::Weight::weight(&$argument)))*;
                 accessor.with(|mut access| access.data_mut().charge(weight));
                 let own = accessor.with_getter::<$data>($view);
                 let answer = <$data as $host<Guest>>::$function(&own, $($argument),*).await;
@@ -67,8 +71,17 @@ fn environment(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 
 fn lookup(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     use ip_name_lookup::HostWithStore;
-    concurrent!(to, WasiSockets, WasiSocketsView::sockets, HostWithStore;
+    concurrent!(to, 0_u64, WasiSockets, WasiSocketsView::sockets, HostWithStore;
         "resolve-addresses" = resolve_addresses as plain, (name);
+    );
+    Ok(())
+}
+
+fn timers(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    use monotonic_clock::HostWithStore;
+    concurrent!(to, cost::TIMER, WasiClocks, WasiClocksView::clocks, HostWithStore;
+        "wait-until" = wait_until as nothing, (when);
+        "wait-for" = wait_for as nothing, (after);
     );
     Ok(())
 }

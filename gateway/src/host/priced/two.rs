@@ -18,10 +18,11 @@ use crate::tenant::cost;
 type Interface = fn(&mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()>;
 
 /// By the names that Wasmtime defines them under; a guest may ask for any 0.2.
-pub(super) const ALL: [(&str, Interface); 10] = [
+pub(super) const ALL: [(&str, Interface); 11] = [
     ("wasi:http/types@0.2.12", http),
     ("wasi:http/outgoing-handler@0.2.12", candidates::http::sends),
     ("wasi:io/poll@0.2.12", candidates::io::waits),
+    ("wasi:clocks/monotonic-clock@0.2.12", candidates::cli::timers),
     ("wasi:io/streams@0.2.12", streams),
     ("wasi:filesystem/types@0.2.12", files),
     ("wasi:filesystem/preopens@0.2.12", folders),

@@ -9,8 +9,8 @@ mod authority;
 mod fields;
 mod target;
 
-use http::header::HeaderMap;
-use http::{Request, Uri};
+use http::header::{HOST, HeaderMap};
+use http::{Request, Uri, Version};
 
 use super::front::Malformed;
 use crate::domain::Domain;
@@ -46,6 +46,21 @@ pub(crate) fn ours<B>(request: &mut Request<B>, fields_max: usize) -> Result<Our
     }
     spell(request)?;
     authority::of(request)
+}
+
+/// Whom a request is for, as it came: nobody, where HTTP/1.0 says nothing of that, as it may.
+///
+/// # Errors
+/// As of [`ours`].
+pub(crate) fn whom<B>(request: &Request<B>) -> Result<Option<Domain>, Fault> {
+    if let Some(Malformed(fault)) = request.extensions().get() {
+        return Err(*fault);
+    }
+    let is_silent = !request.headers().contains_key(HOST) && request.uri().authority().is_none();
+    if is_silent && request.version() == Version::HTTP_10 {
+        return Ok(None);
+    }
+    Ok(Some(authority::of(request)?.host))
 }
 
 /// Gives the target its one spelling.

@@ -14,10 +14,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use deadpool_redis::redis::{self, Client, ConnectionAddr, ConnectionInfo, ErrorKind, ServerErrorKind, Value};
+use deadpool_redis::redis::{self, ConnectionAddr, ConnectionInfo, ErrorKind, ServerErrorKind, Value};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::login::Login;
 use super::node::{Answer, Call, Node, connection_config};
 use crate::deadline::Deadline;
 use crate::store::layout::slot;
@@ -39,7 +40,7 @@ pub(super) struct Cluster(Arc<State>);
 #[derive(Debug)]
 struct State {
     /// How to connect, and to whom first.
-    seeds: Vec<ConnectionInfo>,
+    login: Arc<Login>,
     map: ArcSwap<Map>,
     trouble: Arc<Notify>,
     timeout: Duration,
@@ -73,9 +74,9 @@ type View = Vec<(u16, u16, String)>;
 
 impl Cluster {
     /// Starts the watcher; no server need be there yet.
-    pub(super) fn watch(seeds: Vec<ConnectionInfo>, timeout: Duration) -> Self {
+    pub(super) fn watch(login: Arc<Login>, timeout: Duration) -> Self {
         let trouble = Arc::new(Notify::new());
-        let state = Arc::new(State { seeds, map: ArcSwap::default(), trouble: Arc::clone(&trouble), timeout });
+        let state = Arc::new(State { login, map: ArcSwap::default(), trouble: Arc::clone(&trouble), timeout });
         let watched = Arc::downgrade(&state);
         tokio::spawn(async move {
             while let Some(pause) = look(&watched).await {
@@ -148,23 +149,23 @@ impl State {
         self.map.load().by_address.get(address).cloned()
     }
 
-    fn info(&self, address: &str) -> Option<ConnectionInfo> {
-        with_address(self.seeds.first()?, address)
-    }
-
     fn new_node(&self, address: &str) -> Option<Node> {
-        Node::at(self.info(address)?, self.timeout).ok()
+        Node::at(Arc::clone(&self.login), Some(address.to_owned()), self.timeout).ok()
     }
 
     /// What each server that answers says; the address that it was asked at first.
     async fn views(&self) -> Vec<(String, View)> {
-        let known = self.map.load().by_address.keys().filter_map(|address| self.info(address)).collect::<Vec<_>>();
+        let known = self.map.load().by_address.keys().cloned().collect::<Vec<_>>();
+        let seeds = self.login.infos();
         let mut asked = JoinSet::new();
         let mut addresses = std::collections::HashSet::new();
-        for info in self.seeds.iter().cloned().chain(known).take(NODES_MAX) {
-            let address = info.addr().to_string();
+        for address in seeds.iter().map(|info| info.addr().to_string()).chain(known).take(NODES_MAX) {
             if addresses.insert(address.clone()) {
-                asked.spawn(Deadline::after(LOOK).run(async move { Some((address, ask(info).await?)) }));
+                let login = Arc::clone(&self.login);
+                asked.spawn(Deadline::after(LOOK).run(async move {
+                    let view = ask(&login, &address).await?;
+                    Some((address, view))
+                }));
             }
         }
         let answers = asked.join_all().await;
@@ -226,14 +227,9 @@ async fn look(watched: &Weak<State>) -> Option<Duration> {
 }
 
 /// CLUSTER SLOTS of one server, on a connection of its own.
-async fn ask(info: ConnectionInfo) -> Option<View> {
-    let own_host = match info.addr() {
-        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
-        _ => String::new(),
-    };
-    let client = Client::open(info).ok()?;
-    let mut connection =
-        Box::pin(client.get_multiplexed_async_connection_with_config(&connection_config(LOOK))).await.ok()?;
+async fn ask(login: &Login, address: &str) -> Option<View> {
+    let own_host = address.rsplit_once(':')?.0.trim_matches(['[', ']']).to_owned();
+    let mut connection = Box::pin(login.connect(Some(address), &connection_config(LOOK))).await.ok()?;
     let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await.ok()?;
     let range = |range: Vec<Value>| {
         let number = |value: &Value| match value {

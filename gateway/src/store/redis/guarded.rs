@@ -111,11 +111,15 @@ impl Redis {
         let carried = command.words().len() as u64;
         let mut sent = Cmd::new();
         command.words().iter().for_each(|word| _ = sent.arg(word.as_slice()));
+        let reads = command.effect() == Effect::None;
         if command.guard().is_none() && !is_counted {
-            let answer = self.call(key, &Call::Command(&sent)).await?;
+            let call = if reads { Call::Read(&sent) } else { Call::Command(&sent) };
+            let answer = self.call(key, &call).await?;
             return told(command, answer.map(|value| (carried, value)));
         }
-        let answer = self.call(key, &Call::Script(&self.guarded(account, command, false))).await?;
+        let script = self.guarded(account, command, false);
+        let call = if reads { Call::ReadScript(&script) } else { Call::Script(&script) };
+        let answer = self.call(key, &call).await?;
         let code = answer.as_ref().err().and_then(RedisError::code).map(str::to_owned);
         let look = match code.as_deref() {
             Some("LARGE") => Some(self.guarded(account, command, true)),

@@ -10,12 +10,12 @@ impl Redis {
         let mut call = self.scripts.lasting_get.key(bucket.as_bytes());
         call.key(bucket.expiries()).arg(BATCH_BYTES_MAX);
         keys.iter().for_each(|key| _ = call.arg(*key));
-        self.script(bucket.as_bytes(), &call).await
+        self.look_by_script(bucket.as_bytes(), &call).await
     }
 
     pub(super) async fn lasting_exists(&self, bucket: &Bucket, key: &[u8]) -> Result<bool> {
         let mut call = self.scripts.lasting_exists.key(bucket.as_bytes());
         call.key(bucket.expiries()).arg(key);
-        self.script(bucket.as_bytes(), &call).await
+        self.look_by_script(bucket.as_bytes(), &call).await
     }
 }

@@ -7,17 +7,19 @@
 //! Limit: messages of [`VALUE_BYTES_MAX`]; longer ones are dropped.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::{PubSubSink, PubSubStream};
-use deadpool_redis::redis::{Client, ConnectionInfo, Msg, RedisResult};
+use deadpool_redis::redis::{Client, Msg, RedisResult};
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
-use super::{Redis, Topology, connection_infos, sentinels};
+use super::login::Login;
+use super::{Redis, Topology, sentinels};
+use crate::store::VALUE_BYTES_MAX;
 use crate::store::messages::{Channel, Hand, Heard, Wanted};
 use crate::store::notes::Notes;
-use crate::store::{Servers, VALUE_BYTES_MAX};
 
 /// Between two attempts, and at the most after several.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -28,16 +30,14 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// Where to listen.
 pub(in crate::store) struct Listener {
-    at: Servers,
-    infos: Vec<ConnectionInfo>,
+    login: Arc<Login>,
     /// Which of them is next.
     turn: usize,
 }
 
 impl Redis {
     pub(in crate::store) fn listener(&self) -> Listener {
-        // They were read when the backend was made.
-        Listener { at: self.at.clone(), infos: connection_infos(&self.at).unwrap_or_default(), turn: 0 }
+        Listener { login: Arc::clone(&self.login), turn: 0 }
     }
 }
 
@@ -50,6 +50,8 @@ impl Listener {
                 Ok(Ok(connection)) => connection,
                 Ok(Err(_)) | Err(_) => {
                     self.turn += 1;
+                    // It may be the password that is not wanted any more.
+                    let _changed = self.login.read_anew().await;
                     // Many gateways lose one server at one moment.
                     tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
                     pause = (pause * 2).min(PAUSE_MAX);
@@ -69,10 +71,11 @@ impl Listener {
     }
 
     async fn connect(&self) -> RedisResult<(PubSubSink, PubSubStream)> {
-        let client = match self.at.topology {
-            Topology::Sentinel => sentinels(&self.at, &self.infos)?.async_get_client().await?,
+        let infos = self.login.infos();
+        let client = match self.login.at.topology {
+            Topology::Sentinel => sentinels(&self.login.at, &infos)?.async_get_client().await?,
             Topology::Single | Topology::Cluster => {
-                let info = self.infos.get(self.turn % self.infos.len().max(1));
+                let info = infos.get(self.turn % infos.len().max(1));
                 Client::open(info.cloned().ok_or((deadpool_redis::redis::ErrorKind::InvalidClientConfig, "no URL"))?)?
             }
         };

@@ -12,14 +12,17 @@ mod guarded;
 mod lasting;
 mod layout;
 mod listen;
+mod login;
 mod names;
 mod node;
 mod rates;
 mod once;
 mod publish;
+mod refusals;
 mod runs;
 mod scripts;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::redis::io::tcp::TcpSettings;
@@ -35,7 +38,9 @@ use super::{
 };
 use cluster::Cluster;
 use counted::over_quota;
+use login::Login;
 use node::{Answer, Call, Node, spoils_connection};
+pub(super) use refusals::Refusals;
 use scripts::Scripts;
 
 /// Why a large answer was not fetched.
@@ -59,7 +64,7 @@ pub(crate) enum Topology {
 
 /// The servers, and the scripts for what takes more than one command.
 pub(super) struct Redis {
-    at: At,
+    login: Arc<Login>,
     name: &'static str,
     servers: Servers,
     scripts: Scripts,
@@ -74,17 +79,17 @@ impl std::fmt::Debug for Redis {
 }
 
 impl Redis {
-    pub(super) fn new(at: &At, timeout: Duration) -> anyhow::Result<Self> {
+    pub(super) fn new(at: &At, timeout: Duration, refusals: &Arc<Refusals>) -> anyhow::Result<Self> {
         let topology = at.topology;
-        let infos = connection_infos(at)?;
-        let servers = match (topology, infos.as_slice()) {
-            (Topology::Cluster, [_, ..]) => Servers::Cluster(Cluster::watch(infos, timeout)),
-            (Topology::Sentinel, [_, ..]) => {
-                let client = sentinels(at, &infos)
+        let login = Login::new(at, refusals)?;
+        let servers = match (topology, login.infos().as_slice()) {
+            (Topology::Cluster, [_, ..]) => Servers::Cluster(Cluster::watch(Arc::clone(&login), timeout)),
+            (Topology::Sentinel, infos @ [_, ..]) => {
+                sentinels(at, infos)
                     .map_err(|error| anyhow::anyhow!("the sentinels cannot be used: {:?}", error.kind()))?;
-                Servers::One(Box::new(Node::behind(client, timeout)?))
+                Servers::One(Box::new(Node::behind_sentinels(Arc::clone(&login), timeout)?))
             }
-            (Topology::Single, [only]) => Servers::One(Box::new(Node::at(only.clone(), timeout)?)),
+            (Topology::Single, [_only]) => Servers::One(Box::new(Node::at(Arc::clone(&login), None, timeout)?)),
             (Topology::Single, _) => {
                 anyhow::bail!("several Redis URLs make a cluster or sentinels: storage.backend says which")
             }
@@ -96,7 +101,7 @@ impl Redis {
             Topology::Cluster => "redis-cluster",
         };
         Ok(Self {
-            at: at.clone(),
+            login,
             name,
             servers,
             scripts: Scripts::default(),
@@ -111,7 +116,12 @@ impl Redis {
     }
 
     pub(super) async fn ping(&self) -> Result<()> {
-        self.command(b"", &redis::cmd("PING")).await
+        self.look(b"", &redis::cmd("PING")).await
+    }
+
+    /// Looks for other credentials where the URLs came from.
+    pub(super) async fn read_login_anew(&self) {
+        let _changed = self.login.read_now().await;
     }
 
     pub(super) async fn get_many(&self, bucket: &Bucket, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
@@ -120,7 +130,7 @@ impl Redis {
             _ if bucket.ttl().is_some() => self.lasting_get_many(bucket, keys).await,
             [key] => {
                 let mut get = redis::cmd("HGET");
-                self.command(bucket.as_bytes(), get.arg(bucket.as_bytes()).arg(*key)).await.map(|value| vec![value])
+                self.look(bucket.as_bytes(), get.arg(bucket.as_bytes()).arg(*key)).await.map(|value| vec![value])
             }
             _ => {
                 let key = bucket.as_bytes();
@@ -130,7 +140,7 @@ impl Redis {
                     keys.iter().for_each(|key| _ = call.arg(*key));
                     call
                 };
-                let answer = self.call(key, &Call::Script(&script("do"))).await?;
+                let answer = self.call(key, &Call::ReadScript(&script("do"))).await?;
                 if !answer.as_ref().is_err_and(|error| error.code() == Some("LARGE")) {
                     return read(answer);
                 }
@@ -149,7 +159,7 @@ impl Redis {
             return self.lasting_exists(bucket, key).await;
         }
         let mut exists = redis::cmd("HEXISTS");
-        self.command(bucket.as_bytes(), exists.arg(bucket.as_bytes()).arg(key)).await
+        self.look(bucket.as_bytes(), exists.arg(bucket.as_bytes()).arg(key)).await
     }
 
     /// The cursor is HSCAN's own.
@@ -160,7 +170,7 @@ impl Redis {
         if bucket.ttl().is_some() {
             call.key(bucket.expiries());
         }
-        let (next, keys): (u64, Vec<Vec<u8>>) = self.script(bucket.as_bytes(), &call).await?;
+        let (next, keys): (u64, Vec<Vec<u8>>) = self.look_by_script(bucket.as_bytes(), &call).await?;
         Ok(Page { keys, cursor: (next != 0).then(|| next.to_string()) })
     }
 
@@ -209,16 +219,29 @@ impl Redis {
         read(self.call(key, &Call::Command(command)).await?)
     }
 
+    /// The same of one that changes nothing.
+    async fn look<T: FromRedisValue>(&self, key: &[u8], command: &Cmd) -> Result<T> {
+        read(self.call(key, &Call::Read(command)).await?)
+    }
+
+    async fn look_by_script<T: FromRedisValue>(&self, key: &[u8], script: &ScriptInvocation<'_>) -> Result<T> {
+        read(self.call(key, &Call::ReadScript(script)).await?)
+    }
+
     async fn script<T: FromRedisValue>(&self, key: &[u8], script: &ScriptInvocation<'_>) -> Result<T> {
         read(self.call(key, &Call::Script(script)).await?)
     }
 
     /// One call, to the server that has the key; the outer error is that none was reached.
     async fn call(&self, key: &[u8], call: &Call<'_>) -> Result<Answer> {
-        match &self.servers {
+        let answer = match &self.servers {
             Servers::One(node) => node.call(call).await,
             Servers::Cluster(cluster) => cluster.call(key, call).await,
+        };
+        if let Ok(Err(error)) = &answer {
+            self.login.hear(error).await;
         }
+        answer
     }
 }
 
@@ -304,6 +327,9 @@ fn from_redis(error: &RedisError) -> Error {
     let detail = error.to_string();
     if let Some(error) = over_quota(error) {
         return error;
+    }
+    if refusals::passes_by_itself(error) {
+        return Error::NotNow;
     }
     if detail.contains("TOOLARGE") {
         return Error::TooLarge("a batch may bring back 8 MiB");

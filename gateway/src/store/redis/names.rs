@@ -42,7 +42,7 @@ impl Redis {
         for key in keys.iter().filter(|key| !key.starts_with(&own)) {
             let count = if key.starts_with(&[prefix, b"kv:"].concat()) { "HLEN" } else { "EXISTS" };
             let mut ask = Cmd::new();
-            let answer = self.call(prefix, &Call::Command(ask.arg(count).arg(key))).await?;
+            let answer = self.call(prefix, &Call::Read(ask.arg(count).arg(key))).await?;
             removed += read::<u64>(answer)?;
         }
         let mut unlink = Cmd::new();
@@ -64,7 +64,7 @@ impl Redis {
     /// How many keys a store has.
     pub(in crate::store) async fn length(&self, bucket: &Bucket) -> Result<u64> {
         let mut ask = Cmd::new();
-        read(self.call(bucket.as_bytes(), &Call::Command(ask.arg("HLEN").arg(bucket.as_bytes()))).await?)
+        read(self.call(bucket.as_bytes(), &Call::Read(ask.arg("HLEN").arg(bucket.as_bytes()))).await?)
     }
 
     async fn first_keys(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>> {
@@ -86,7 +86,7 @@ impl Redis {
         for _ in 0..STEPS {
             let mut scan = Cmd::new();
             scan.arg("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(STEP);
-            let (next, some): (u64, Vec<Vec<u8>>) = read(self.call(prefix, &Call::Command(&scan)).await?)?;
+            let (next, some): (u64, Vec<Vec<u8>>) = read(self.call(prefix, &Call::Read(&scan)).await?)?;
             keys.extend(some);
             cursor = next;
             if cursor == 0 || !keys.is_empty() {

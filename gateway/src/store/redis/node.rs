@@ -12,15 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
-use deadpool_redis::Manager as Connector;
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::sentinel::SentinelClient;
 use deadpool_redis::redis::{
-    self, AsyncConnectionConfig, Cmd, ConnectionInfo, ErrorKind, RedisError, ScriptInvocation, ServerErrorKind, Value,
+    self, AsyncConnectionConfig, Cmd, ErrorKind, RedisError, ScriptInvocation, ServerErrorKind, Value,
 };
-use tokio::sync::Mutex;
+use futures_util::FutureExt as _;
 
 use super::breaker::{Breaker, Seen};
+use super::login::Login;
+use super::sentinels;
 use crate::deadline::{Deadline, Moment};
 use crate::store::{Error, Result};
 
@@ -28,6 +28,10 @@ use crate::store::{Error, Result};
 const CONNECTIONS: usize = 2;
 /// For large answers.
 const OWN_CONNECTIONS: usize = 4;
+/// From when on it is looked whether a connection's end was seen, which wakes its task.
+const BUSY: Duration = Duration::from_millis(10);
+/// From when on a connection that nobody used is asked whether it is still one. Redis's shortest `timeout` is a second.
+const IDLE: Duration = Duration::from_millis(900);
 /// How often a large answer is tried while its keys change.
 const ATTEMPTS: usize = 5;
 
@@ -36,8 +40,12 @@ pub(super) type Answer = std::result::Result<Value, RedisError>;
 /// What is sent.
 pub(super) enum Call<'a> {
     Command(&'a Cmd),
+    /// One that changes nothing, and is done once more where its connection ended.
+    Read(&'a Cmd),
     /// By its hash, and once more with its text where the server does not know it yet.
     Script(&'a ScriptInvocation<'a>),
+    /// The same, of one that changes nothing.
+    ReadScript(&'a ScriptInvocation<'a>),
     /// On a connection of its own.
     Watched(&'a Watched<'a>),
 }
@@ -85,8 +93,8 @@ impl Watched<'_> {
 impl Call<'_> {
     async fn on(&self, connection: &mut MultiplexedConnection) -> Answer {
         match self {
-            Self::Command(command) => command.query_async(connection).await,
-            Self::Script(script) => script.invoke_async(connection).await,
+            Self::Command(command) | Self::Read(command) => command.query_async(connection).await,
+            Self::Script(script) | Self::ReadScript(script) => script.invoke_async(connection).await,
             Self::Watched(watched) => Box::pin(watched.on(connection)).await,
         }
     }
@@ -99,21 +107,40 @@ struct Shared {
 }
 
 /// Makes connections.
-enum Maker {
-    To(Connector),
-    /// To whichever server the sentinels say is the primary.
-    Primary(Mutex<SentinelClient>, AsyncConnectionConfig),
+struct Maker {
+    login: Arc<Login>,
+    to: To,
+    config: AsyncConnectionConfig,
+    /// By when a server must have said that it is there, on a connection that nobody used for a while.
+    ping: Duration,
+}
+
+/// To whom.
+enum To {
+    /// The server at this address, or at the URL's.
+    Server(Option<String>),
+    /// Whichever the sentinels say is the primary.
+    Primary,
 }
 
 impl Maker {
     async fn connect(&self) -> std::result::Result<MultiplexedConnection, RedisError> {
-        match self {
-            Self::To(connector) => managed::Manager::create(connector).await,
-            Self::Primary(sentinels, config) => {
-                let mut sentinels = sentinels.lock().await;
-                sentinels.get_async_connection_with_config(config).await
+        match &self.to {
+            To::Server(address) => self.login.connect(address.as_deref(), &self.config).await,
+            To::Primary => {
+                let connected = self.to_primary().await;
+                // It is not told whether the primary was found and refused the password, which it is asked for its role with.
+                if connected.is_err() && self.login.read_anew().await {
+                    return self.to_primary().await;
+                }
+                connected
             }
         }
+    }
+
+    async fn to_primary(&self) -> std::result::Result<MultiplexedConnection, RedisError> {
+        let mut sentinels = sentinels(&self.login.at, &self.login.infos())?;
+        sentinels.get_async_connection_with_config(&self.config).await
     }
 }
 
@@ -127,12 +154,34 @@ impl managed::Manager for Manager {
         Ok(Shared { connection: self.0.connect().await?, broken: Arc::new(AtomicBool::new(false)) })
     }
 
-    async fn recycle(&self, shared: &mut Shared, _: &Metrics) -> RecycleResult<RedisError> {
+    async fn recycle(&self, shared: &mut Shared, used: &Metrics) -> RecycleResult<RedisError> {
         if shared.broken.load(Ordering::Relaxed) {
             return Err(RecycleError::message("a call on it failed"));
         }
-        Ok(())
+        let idle = used.last_used();
+        if idle < BUSY {
+            return Ok(());
+        }
+        // The server, or something on the way, closes what nobody uses: Redis's own `timeout`, or a firewall, which says nothing.
+        let ping = redis::cmd("PING");
+        let ping = Box::pin(ping.query_async::<()>(&mut shared.connection));
+        // An end that was seen is told at once, before anything is sent.
+        let pinged = if idle < IDLE {
+            ping.now_or_never()
+        } else {
+            Some(Deadline::after(self.0.ping).run(ping).await.unwrap_or_else(|_elapsed| Err(ended())))
+        };
+        match pinged {
+            Some(Err(error)) if spoils_connection(&error) => {
+                Err(RecycleError::message("it ended while nobody used it"))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
+}
+
+fn ended() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 /// How long a connection and an answer may take: less than the caller's own deadline, so that a connection that hangs is
@@ -155,19 +204,18 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    pub(super) fn at(info: ConnectionInfo, timeout: Duration) -> anyhow::Result<Self> {
-        let connector = Connector::new_with_config(info, connection_config(timeout))
-            // The error could show the URL, and with it the password.
-            .map_err(|error| anyhow::anyhow!("the Redis URL is not one: {:?}", error.kind()))?;
-        Self::made_by(&Arc::new(Maker::To(connector)), timeout)
+    /// The server at this address, or at the URL's.
+    pub(super) fn at(login: Arc<Login>, address: Option<String>, timeout: Duration) -> anyhow::Result<Self> {
+        Self::made_by(login, To::Server(address), timeout)
     }
 
-    pub(super) fn behind(sentinels: SentinelClient, timeout: Duration) -> anyhow::Result<Self> {
-        Self::made_by(&Arc::new(Maker::Primary(Mutex::new(sentinels), connection_config(timeout))), timeout)
+    pub(super) fn behind_sentinels(login: Arc<Login>, timeout: Duration) -> anyhow::Result<Self> {
+        Self::made_by(login, To::Primary, timeout)
     }
 
-    fn made_by(maker: &Arc<Maker>, timeout: Duration) -> anyhow::Result<Self> {
-        let pool = |size| managed::Pool::builder(Manager(Arc::clone(maker))).max_size(size).build();
+    fn made_by(login: Arc<Login>, to: To, timeout: Duration) -> anyhow::Result<Self> {
+        let maker = Arc::new(Maker { login, to, config: connection_config(timeout), ping: timeout / 4 });
+        let pool = |size| managed::Pool::builder(Manager(Arc::clone(&maker))).max_size(size).build();
         let (pool, own) = (pool(CONNECTIONS)?, pool(OWN_CONNECTIONS)?);
         Ok(Self { pool, own, breaker: Arc::default(), timeout: timeout * 9 / 10 })
     }
@@ -184,14 +232,13 @@ impl Node {
             if let Call::Watched(_) = call {
                 return self.on_its_own(call, &is_connected).await;
             }
-            let (mut connection, broken) = self.connection().await?;
-            is_connected.store(true, Ordering::Relaxed);
-            let answer = call.on(&mut connection).await;
-            // Cancel safety: a call that is dropped says nothing of the connection, which others share.
-            if answer.as_ref().err().is_some_and(spoils_connection) {
-                broken.store(true, Ordering::Relaxed);
+            let answer = self.on_a_shared_one(call, &is_connected).await?;
+            if !matches!(call, Call::Read(_) | Call::ReadScript(_)) || !answer.as_ref().is_err_and(has_ended) {
+                return Ok(answer);
             }
-            Ok(answer)
+            // The others ended with it, where the server did: one that is new says whether there is a server.
+            drop(self.pool.retain(|_, _| false));
+            self.on_a_shared_one(call, &is_connected).await
         };
         let answer = Deadline::after(self.timeout).run(work).await.unwrap_or(Err(Error::Timeout));
         let seen = match &answer {
@@ -207,6 +254,17 @@ impl Node {
         self.breaker.note(seen, Moment::now());
         self.ask_if_due();
         answer
+    }
+
+    async fn on_a_shared_one(&self, call: &Call<'_>, is_connected: &AtomicBool) -> Result<Answer> {
+        let (mut connection, broken) = self.connection().await?;
+        is_connected.store(true, Ordering::Relaxed);
+        let answer = call.on(&mut connection).await;
+        // Cancel safety: a call that is dropped says nothing of the connection, which others share.
+        if answer.as_ref().err().is_some_and(spoils_connection) {
+            broken.store(true, Ordering::Relaxed);
+        }
+        Ok(answer)
     }
 
     async fn on_its_own(&self, call: &Call<'_>, is_connected: &AtomicBool) -> Result<Answer> {
@@ -229,7 +287,11 @@ impl Node {
         tokio::spawn(async move {
             let ping = async {
                 let mut connection = Box::pin(maker.connect()).await?;
-                redis::cmd("PING").query_async::<()>(&mut connection).await
+                let pinged = redis::cmd("PING").query_async::<()>(&mut connection).await;
+                if let Err(error) = &pinged {
+                    maker.login.hear(error).await;
+                }
+                pinged
             };
             let is_there = matches!(Deadline::after(timeout).run(ping).await, Ok(Ok(())));
             breaker.asked(is_there, Moment::now());
@@ -270,6 +332,13 @@ fn serves_nobody(error: &RedisError) -> bool {
     )
 }
 
+/// Whether the connection ended before the answer, which is no word about the server.
+fn has_ended(error: &RedisError) -> bool {
+    !error.is_timeout() && (error.is_io_error() || error.is_connection_dropped())
+}
+
 pub(super) fn spoils_connection(error: &RedisError) -> bool {
-    error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || serves_nobody(error)
+    // A server that has a password now wants it of new connections.
+    let is_nobodys = error.code() == Some("NOAUTH");
+    error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || serves_nobody(error) || is_nobodys
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration as Time;
 
-use super::super::labels::{OfSlice, StorageCall};
+use super::super::labels::{OfCode, OfSlice, StorageCall};
 use super::Metrics;
 
 impl Metrics {
@@ -20,10 +20,20 @@ impl Metrics {
             self.store_slices.clone(),
         );
         r.register(
+            "store_refusals",
+            "Calls that a server of the store refused, or connections, by its code",
+            self.store_refusals.clone(),
+        );
+        r.register(
             "store_jobs_dropped",
             "Calls on the embedded store that were not done, or not to their end, since their caller had left",
             self.store_jobs_dropped.clone(),
         );
+    }
+
+    /// A server of the store refused a call of the gateway's.
+    pub(crate) fn store_refused(&self, code: &'static str) {
+        self.store_refusals.get_or_create(&OfCode { code }).inc();
     }
 
     pub(crate) fn storage_call(&self, call: &'static str, outcome: &'static str, took: Time) {

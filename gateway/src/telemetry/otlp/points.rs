@@ -26,8 +26,8 @@ const CONVENTIONS: [(&str, &str, &str); 3] = [
     ("tollgate_storage_call_duration_seconds", "db.client.operation.duration", "s"),
 ];
 
-/// What is sent of these metrics, which began to count then.
-pub(super) fn request(text: &str, resource: &Resource, began: SystemTime) -> ExportMetricsServiceRequest {
+/// What is sent of these metrics, which began to count then, and how many data points that is.
+pub(super) fn request(text: &str, resource: &Resource, began: SystemTime) -> (ExportMetricsServiceRequest, u64) {
     let (since, now) = (nanos(began), nanos(SystemTime::now()));
     let attributes = resource.iter().map(|(key, value)| attribute(key.as_str(), &value.to_string())).collect();
     let scope = InstrumentationScope {
@@ -35,14 +35,28 @@ pub(super) fn request(text: &str, resource: &Resource, began: SystemTime) -> Exp
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..InstrumentationScope::default()
     };
-    let metrics = families(text).iter().filter_map(|family| metric(family, since, now)).collect();
-    ExportMetricsServiceRequest {
+    let metrics: Vec<Metric> = families(text).iter().filter_map(|family| metric(family, since, now)).collect();
+    let points = metrics.iter().map(points_of).sum();
+    let request = ExportMetricsServiceRequest {
         resource_metrics: vec![ResourceMetrics {
             resource: Some(ResourceProto { attributes, ..ResourceProto::default() }),
             scope_metrics: vec![ScopeMetrics { scope: Some(scope), metrics, ..ScopeMetrics::default() }],
             ..ResourceMetrics::default()
         }],
-    }
+    };
+    (request, points)
+}
+
+fn points_of(metric: &Metric) -> u64 {
+    let points = match &metric.data {
+        Some(Data::Gauge(of)) => of.data_points.len(),
+        Some(Data::Sum(of)) => of.data_points.len(),
+        Some(Data::Histogram(of)) => of.data_points.len(),
+        Some(Data::ExponentialHistogram(of)) => of.data_points.len(),
+        Some(Data::Summary(of)) => of.data_points.len(),
+        None => 0,
+    };
+    points as u64
 }
 
 fn nanos(at: SystemTime) -> u64 {
@@ -206,7 +220,8 @@ mod tests {
         }
         metrics.config_problems.set(3);
         let resource = Resource::builder_empty().build();
-        let request = request(&metrics.text(), &resource, SystemTime::now());
+        let (request, points) = request(&metrics.text(), &resource, SystemTime::now());
+        assert!(points > 10, "{points}");
         let sent = &request.resource_metrics[0].scope_metrics[0].metrics;
         let of = |name: &str| sent.iter().find(|metric| metric.name == name).and_then(|metric| metric.data.clone());
         assert_eq!(metrics.text().matches("# TYPE").count(), sent.len(), "every metric is there");

@@ -1,27 +1,21 @@
 //! OTLP over HTTP: one request on a connection of its own, each few seconds.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
-use opentelemetry_http::{HttpClient, HttpError};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
 use tokio_rustls::TlsConnector;
 
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-/// Sends from any thread, by the runtime in which it was made.
+/// What the connections have in common.
 pub(super) struct Wire {
-    runtime: Handle,
-    timeout: Duration,
     tls: TlsConnector,
 }
 
@@ -33,28 +27,19 @@ impl std::fmt::Debug for Wire {
 
 impl Wire {
     /// # Errors
-    /// There is no runtime, or no TLS.
-    pub(super) fn new(timeout: Duration) -> anyhow::Result<Self> {
+    /// There is no TLS.
+    pub(super) fn new() -> anyhow::Result<Self> {
         let mut roots = rustls::RootCertStore::empty();
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let config = config.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { runtime: Handle::try_current()?, timeout, tls: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// One request and its answer, within the time that a delivery has.
+    /// One request and its answer. Limit: whoever asks has a deadline.
     pub(super) async fn exchange(&self, request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
-        let (timeout, tls) = (self.timeout, self.tls.clone());
-        let sent = self.runtime.spawn(async move { tokio::time::timeout(timeout, exchange(&tls, request)).await });
-        sent.await?.context("the collector did not answer in time")?
-    }
-}
-
-#[async_trait]
-impl HttpClient for Wire {
-    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        self.exchange(request).await.map_err(|error| format!("{error:#}").into())
+        exchange(&self.tls, request).await
     }
 }
 

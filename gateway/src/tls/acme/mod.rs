@@ -4,6 +4,7 @@
 
 mod challenges;
 mod kept;
+mod renewal;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, Order,
-    OrderStatus, RetryPolicy,
+    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, ExternalAccountKey,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 
 use crate::domain::Pattern;
@@ -20,6 +21,7 @@ use crate::ids::TenantId;
 pub(crate) use challenges::{Challenges, Proof};
 pub(super) use challenges::{PROTOCOL, is_proof};
 use kept::Kept;
+pub(crate) use renewal::Suggestion;
 
 use super::Pair;
 
@@ -32,8 +34,24 @@ pub(crate) struct Settings {
     pub(crate) contacts: Vec<String>,
     /// Ways to prove, the preferred one first.
     pub(crate) challenges: Vec<Challenge>,
+    /// By which the CA knows whose account this is, where it wants that (RFC 8555 §7.3.4).
+    pub(crate) binding: Option<Binding>,
     /// Trusted for the directory's own certificate instead of the usual roots, as a PEM file.
     pub(crate) ca: Option<PathBuf>,
+}
+
+/// An account at a CA that is known to it otherwise, by its identifier and a secret that both have.
+#[derive(Clone)]
+pub(crate) struct Binding {
+    pub(crate) id: String,
+    pub(crate) key: Vec<u8>,
+}
+
+impl std::fmt::Debug for Binding {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Binding").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// A way to prove that a host is ours.
@@ -95,7 +113,9 @@ impl Acme {
         attempt: usize,
         publish: impl FnOnce(Vec<Proof>) -> F + Send,
     ) -> anyhow::Result<String> {
-        let ordered = tokio::time::timeout(ORDER_TIME, self.order_by(hosts, attempt, publish)).await;
+        let replaced = self.kept.get(tenant).filter(|pair| hosts.iter().all(|host| pair.covers(host)));
+        let replaced = replaced.and_then(|pair| renewal::identifier(pair.key.cert.first()?));
+        let ordered = tokio::time::timeout(ORDER_TIME, self.order_by(hosts, replaced, attempt, publish)).await;
         self.challenges.forget();
         let (key, chain) = ordered.context("the CA took too long")??;
         let pem = key + &chain;
@@ -142,12 +162,13 @@ impl Acme {
     async fn order_by<F: Future<Output = anyhow::Result<()>> + Send>(
         &self,
         hosts: &[Pattern],
+        replaced: Option<CertificateIdentifier<'static>>,
         attempt: usize,
         publish: impl FnOnce(Vec<Proof>) -> F + Send,
     ) -> anyhow::Result<(String, String)> {
         let account = self.account().await?;
         let names: Vec<_> = hosts.iter().map(|host| Identifier::Dns(host.to_string())).collect();
-        let mut order = account.new_order(&NewOrder::new(&names)).await.context("the order was refused")?;
+        let mut order = order_of(&account, &names, replaced).await?;
         let proofs = self.proofs(&mut order, attempt).await?;
         for (_, proof) in &proofs {
             self.challenges.answer(proof)?;
@@ -224,10 +245,27 @@ impl Acme {
         let contact: Vec<_> = self.settings.contacts.iter().map(String::as_str).collect();
         let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let directory = self.settings.directory.clone();
-        let (account, credentials) = builder()?.create(&new, directory, None).await.context("no account can be had")?;
+        let binding = self.settings.binding.as_ref().map(|of| ExternalAccountKey::new(of.id.clone(), &of.key));
+        let created = builder()?.create(&new, directory, binding.as_ref()).await;
+        let (account, credentials) = created.context("no account can be had")?;
         self.kept.put_account(&self.settings.directory, serde_json::to_value(credentials)?)?;
         Ok(account)
     }
+}
+
+/// A new order, in the place of a certificate where there is one (RFC 9773 §5): CAs that know of it let such orders pass their limits.
+async fn order_of(
+    account: &Account,
+    names: &[Identifier],
+    replaced: Option<CertificateIdentifier<'static>>,
+) -> anyhow::Result<Order> {
+    if let Some(replaced) = replaced
+        && let Ok(order) = account.new_order(&NewOrder::new(names).replaces(replaced)).await
+    {
+        return Ok(order);
+    }
+    // It does not know of that, or of the certificate.
+    account.new_order(&NewOrder::new(names)).await.context("the order was refused")
 }
 
 /// What the CA says of the proofs that it did not like.

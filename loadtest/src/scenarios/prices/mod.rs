@@ -140,7 +140,8 @@ impl Gateway {
                 site.tenant(&id, Path::new("driver.wasm"), "")?;
                 fill(&dir, with_files)?;
                 let functions = made.functions.iter().map(|function| {
-                    let is_here = function.name.starts_with("wasi:filesystem/") == with_files;
+                    let is_here =
+                        function.name.starts_with("wasi:filesystem/") == with_files && world.is_own(&function.name);
                     let not = if is_here { function.not.clone() } else { Some(ELSEWHERE.to_owned()) };
                     module::Driven { name: function.name.clone(), not }
                 });
@@ -165,12 +166,12 @@ impl Gateway {
     }
 
     async fn drive(&self, tenant: &Tenant, call: (usize, u32, u32)) -> anyhow::Result<Took> {
-        let calls = if tenant.world.calls_max == 0 { u32::MAX } else { tenant.world.calls_max };
-        let took = self.asks(tenant, call, calls, ENOUGH).await?;
+        let name = &tenant.functions[call.0].name;
+        let calls_max = tenant.world.calls_max(name);
+        let took = self.asks(tenant, call, calls_max.unwrap_or(u32::MAX), ENOUGH).await?;
         // A long text or list may be what ends a guest, which pays for it; what is small must be a call that was made.
         let is_small = (call.1, call.2) == (4, 1);
-        if is_small && calls == u32::MAX && took.fuel < took.requests * to_f64(FUEL) {
-            let name = &tenant.functions[call.0].name;
+        if is_small && calls_max.is_none() && took.fuel < took.requests * to_f64(FUEL) {
             anyhow::bail!("{name} ended its guest, which burned {} in {} requests", took.fuel, took.requests);
         }
         Ok(took)

@@ -23,7 +23,7 @@ pub(super) struct World {
     world: &'static str,
     called: Called,
     /// Calls of a request, where what comes after is over a limit of requests and another matter.
-    pub(super) calls_max: u32,
+    calls_max: u32,
 }
 
 const fn world(folder: &'static str, world: &'static str, called: Called) -> World {
@@ -72,6 +72,21 @@ const EXCEPTED: [(&str, &str); 19] = [
 /// Of a function that another tenant with the same component drives.
 pub(super) const ELSEWHERE: &str = "it is driven by another tenant";
 
+/// Packages of a handler's world, which the other worlds have too, so that something can call them.
+const HANDLER: [&str; 7] =
+    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+
+/// What is called less often in a request than its fuel allows, and how often: how the function ends, and calls.
+const SELDOM: [(&str, u32); 5] = [
+    // Each waits for a tick of the clock, and what is measured is work.
+    ("monotonic-clock@0.3.0#wait-for", 200),
+    // What they make stays in the instance, whose memory is bounded.
+    ("fields.append", 500),
+    ("output-stream.forward", 1000),
+    ("2023-10-18#[constructor]outgoing-response", 500),
+    ("2023-10-18#[method]outgoing-response.write", 500),
+];
+
 /// Why a type cannot be made here, or what it answers with cannot be dropped.
 #[cfg(test)]
 const BY_TYPE: [&str; 5] = [
@@ -108,9 +123,24 @@ impl World {
         self.folder.contains("keyvalue") || self.folder.contains("spin")
     }
 
+    /// Whether this function is of the world itself, and not of the handler that calls it.
+    pub(super) fn is_own(&self, function: &str) -> bool {
+        self.called == Called::ByItself || !HANDLER.iter().any(|package| function.starts_with(package))
+    }
+
     pub(super) fn excepted(&self, function: &str) -> Option<&'static str> {
         let is_it = |part: &str| if part.ends_with('.') { function.contains(part) } else { function.ends_with(part) };
         EXCEPTED.iter().find(|(part, _)| is_it(part)).map(|(_, why)| *why)
+    }
+
+    /// How often a request may call this function; nothing where it may as long as there is fuel.
+    pub(super) fn calls_max(&self, function: &str) -> Option<u32> {
+        // Beside spans, which a request has few of.
+        if function.ends_with("#outer-span-context") {
+            return None;
+        }
+        let seldom = SELDOM.iter().find(|(end, _)| function.ends_with(end)).map(|(_, calls)| *calls);
+        seldom.or_else(|| (self.calls_max > 0).then_some(self.calls_max))
     }
 
     fn path(folder: &str) -> PathBuf {

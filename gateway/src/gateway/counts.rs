@@ -1,0 +1,32 @@
+//! Sums that are kept beside tenants' data, and that writers which died may have left wrong.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::request::Road;
+use crate::store::Store;
+
+/// Between two counts of what tenants with a quota of it have in the store, and before the first.
+const COUNT_EVERY: Duration = Duration::from_secs(3600);
+const COUNT_FIRST: Duration = Duration::from_secs(5);
+
+/// Repairs the sums that are kept beside tenants' data, one tenant after the other, as long as the process lives.
+pub(super) async fn keep_counts(road: Arc<Road>, store: Arc<Store>) {
+    let mut pause = COUNT_FIRST;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = COUNT_EVERY;
+        let snapshot = road.snapshot.load_full();
+        for plan in snapshot.plans.values().filter(|plan| plan.quota.storage.is_some()) {
+            match store.count(&plan.id).await {
+                Ok((booked, usage)) if booked != usage => tracing::warn!(
+                    target: "store", tenant = %plan.id, ?booked, ?usage, "what the tenant has was counted anew"
+                ),
+                Ok(_same) => {}
+                Err(error) => {
+                    tracing::warn!(target: "store", tenant = %plan.id, %error, "what the tenant has cannot be counted")
+                }
+            }
+        }
+    }
+}
