@@ -62,7 +62,7 @@ async fn a_client_that_takes_nothing_keeps_no_place_of_a_guest_that_has_ended() 
         tests::until("the places", async || (in_flight(&gateway, tenant).await == 0).then_some(())).await;
         served(&gateway, &host, path).await;
     }
-    assert_eq!(gateway.metric("tollgate_instances").await, 0.0);
+    tests::until("no instance", async || (gateway.metric("tollgate_instances").await == 0.0).then_some(())).await;
     served(&gateway, "other.localhost", "/head").await;
     // What was left for it is there once it is wanted.
     let mut late = connect(&gateway, "echo.localhost", 0).await;
@@ -204,15 +204,16 @@ async fn who_cancels_over_http3_is_the_cause_of_it() {
     let gateway = Gateway::start(&site);
     let fields =
         json!([[":method", "POST"], [":scheme", "https"], [":authority", "echo.localhost"], [":path", "/sized"]]);
-    let streams: Vec<_> = (0..100).map(|_| json!({ "fields": fields, "end": false })).collect();
+    let streams: Vec<_> = (0..40).map(|_| json!({ "fields": fields, "end": false })).collect();
     let order = json!({ "port": gateway.https.port(), "ca": site.path("state/tls/ca.pem"), "name": "echo.localhost",
-                        "seconds": 10, "cancelled_together": 50, "streams": streams });
+                        "seconds": 10, "cancelled_together": 20, "streams": streams });
     let out = python("http3.py", order).await;
     assert_eq!(out["closed"], json!(null), "somebody turns pages");
     let over = async || (gateway.metric("tollgate_requests_in_flight").await == 0.0).then_some(());
     tests::until("the end of all", over).await;
     let records: Vec<_> = gateway.log("access").into_iter().filter(|line| line["tenant"] == "echo").collect();
-    assert!(!records.is_empty() && records.iter().all(|line| line["fault"] == "client-gone"), "{records:?}");
+    let faults: Vec<_> = records.iter().map(|line| line["fault"].as_str().unwrap()).collect();
+    assert!(!faults.is_empty() && faults.iter().all(|fault| *fault == "client-gone"), "{faults:?}");
     let answer = gateway.client(Protocol::H2).call("POST", "echo.localhost", "/sized", "on").await;
     assert_eq!(answer.text(), "on");
 }

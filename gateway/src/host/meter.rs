@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::ResourceLimiter;
 
-use crate::tenant::{Count, Ledger, Reserved};
+use crate::tenant::{Count, Ledger};
 
 /// Counts the bytes of all linear memories and tables of an instance, and of what the host keeps for it, together: against
 /// the request's limit, the tenant's quota and the gateway's bound. All of it goes back when the instance ends.
@@ -40,8 +40,6 @@ pub(super) struct Account {
     /// The place in [`DENIED`] of whose bound refused something last.
     denied: AtomicU8,
     ledger: Arc<Ledger>,
-    /// Of the tenant's memory, what was taken for it and is not used yet. It changes with `whole` held.
-    reserved: AtomicU64,
     gateway: Arc<Count>,
     /// Bytes of all instances of the request's budget, of which these are part. Held while the sum changes.
     whole: Mutex<Option<Arc<Count>>>,
@@ -70,20 +68,18 @@ impl Account {
         let whole = self.whole();
         let leave_whole = || whole.iter().for_each(|whole| whole.give_back(by));
         let wanted = self.used().checked_add(by).filter(|wanted| *wanted <= self.max());
-        let of_reserved = self.reserved.load(Ordering::Relaxed).min(by);
         match wanted.filter(|_| whole.as_ref().is_none_or(|whole| whole.add(by))) {
             None => Err(1),
-            Some(_) if by > of_reserved && !self.ledger.grow(by - of_reserved) => {
+            Some(_) if !self.ledger.grow(by) => {
                 leave_whole();
                 Err(2)
             }
             Some(_) if !self.gateway.add(by) => {
                 leave_whole();
-                self.ledger.shrink(by - of_reserved);
+                self.ledger.shrink(by);
                 Err(3)
             }
             Some(wanted) => {
-                self.reserved.fetch_sub(of_reserved, Ordering::Relaxed);
                 self.used.store(wanted, Ordering::Relaxed);
                 self.peak.fetch_max(wanted, Ordering::Relaxed);
                 Ok(())
@@ -111,14 +107,6 @@ impl Account {
             *whole = Some(Arc::clone(new));
         }
         joins
-    }
-
-    fn unreserve(&self) {
-        let _whole = self.whole();
-        let reserved = self.reserved.swap(0, Ordering::Relaxed);
-        if reserved > 0 {
-            self.ledger.shrink(reserved);
-        }
     }
 
     fn leave(&self) {
@@ -185,8 +173,8 @@ impl Drop for Held {
 
 impl Meter {
     pub(crate) fn new(max: u64, ledger: Arc<Ledger>, gateway: Arc<Count>) -> Self {
-        let (used, peak, denied, reserved, whole) = Default::default();
-        let account = Arc::new(Account { used, peak, max: max.into(), denied, ledger, reserved, gateway, whole });
+        let (used, peak, denied, whole) = Default::default();
+        let account = Arc::new(Account { used, peak, max: max.into(), denied, ledger, gateway, whole });
         Self { account, own: 0, granted: 0, grown: 0 }
     }
 
@@ -198,7 +186,6 @@ impl Meter {
     /// Makes what it has part of no request's sum.
     pub(crate) fn leave(&self) {
         self.account.leave();
-        self.account.unreserve();
     }
 
     /// For another request in the same instance, which may have so many bytes.
@@ -217,12 +204,6 @@ impl Meter {
     /// Gives back what its memories and tables have. To be called when nothing runs in them any more.
     pub(crate) fn is_over(&mut self) {
         self.account.shrink(std::mem::take(&mut self.own));
-        self.account.unreserve();
-    }
-
-    /// Uses what was taken for it before it takes more.
-    pub(crate) fn uses(&self, mut reserved: Reserved) {
-        self.account.reserved.fetch_add(reserved.take(), Ordering::Relaxed);
     }
 
     /// The most it ever had.

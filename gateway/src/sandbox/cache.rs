@@ -5,7 +5,6 @@
 //! Limit: bytes of code as configured; what nobody asks for leaves after a time. Loads of one digest are coalesced.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
@@ -38,28 +37,12 @@ pub(super) struct Ready {
     pub(super) timed: Option<Timed>,
     /// Linear memories of an instance.
     pub(super) memories: u32,
-    /// Bytes that an instance usually needs.
-    usual: AtomicU64,
     /// Whether its engine may run nothing any more.
     pub(super) ended: Ended,
     bytes: u32,
 }
 
 impl Ready {
-    /// Bytes that an instance of it usually needs.
-    pub(super) fn usual_memory(&self) -> u64 {
-        self.usual.load(Ordering::Relaxed)
-    }
-
-    /// Notes what one needed. More is believed soon, less little by little.
-    pub(super) fn needed_memory(&self, bytes: u64) {
-        let usual = self.usual_memory();
-        let now = if bytes > usual { usual + (bytes - usual).div_ceil(2) } else { usual - (usual - bytes) / 8 };
-        if now != usual {
-            self.usual.store(now, Ordering::Relaxed);
-        }
-    }
-
     /// The handler that is asked for; of both, 0.2's where nothing is.
     pub(super) fn handler(&self, asked: Option<Asked>) -> Option<&Handler> {
         let [two, three] = &self.http;
@@ -161,13 +144,9 @@ impl Loader {
         let http = Handler::each(&pre);
         let is_any = http.iter().any(Option::is_some) || listener.is_some() || timed.is_some();
         anyhow::ensure!(is_any, "the component has no handler");
-        let required = component.resources_required();
-        let memories = required.as_ref().map_or(0, |resources| resources.num_memories);
-        // Until one has run: what it begins with, and a quarter more.
-        let begins_with = required.and_then(|resources| resources.max_initial_memory_size).unwrap_or(0);
-        let usual = AtomicU64::new(begins_with.saturating_add(begins_with / 4));
+        let memories = component.resources_required().map_or(0, |resources| resources.num_memories);
         let ended = self.ended.clone();
-        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, timed, memories, usual, ended, bytes }))
+        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, timed, memories, ended, bytes }))
     }
 }
 

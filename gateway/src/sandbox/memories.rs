@@ -1,8 +1,6 @@
 //! Room for the memories of composed components. The pool has as many as any component may have for every instance that runs;
 //! what a composed one has beyond that is taken from a number that all of them share, so that it is nobody else's who waits.
 //!
-//! And room in the tenant's own memory, for an instance that would be refused for what others are about to give back.
-//!
 //! Limit: [`shared_memories`]; who finds none waits within the request's time, in order of arrival.
 
 use std::sync::Arc;
@@ -12,12 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{MEMORIES_EACH, shared_memories};
-use crate::deadline::Deadline;
 use crate::fault::Fault;
-use crate::tenant::{Ledger, Reserved};
-
-/// For how long an instance waits for memory of its tenant's that others have.
-const MEMORY_TIME: Duration = Duration::from_secs(10);
 
 /// Those that composed components share.
 #[derive(Clone, Debug)]
@@ -55,28 +48,6 @@ impl Memories {
             },
             () = cancelled.cancelled() => Err(None),
         }
-    }
-}
-
-/// Waits until the tenant has so much memory to spare, for [`MEMORY_TIME`] at the most. Nothing where it never has, or not by then:
-/// then the instance takes what it gets.
-///
-/// # Errors
-/// Nobody wants the answer any more.
-pub(super) async fn memory(
-    ledger: &Arc<Ledger>,
-    bytes: u64,
-    cancelled: &CancellationToken,
-) -> Result<Option<Reserved>, Option<Fault>> {
-    let awaited = match ledger.memory_for(bytes) {
-        Some(Ok(reserved)) => return Ok(Some(reserved)),
-        Some(Err(awaited)) => awaited,
-        None => return Ok(None),
-    };
-    tokio::select! {
-        biased;
-        reserved = Deadline::after(MEMORY_TIME).run(awaited) => Ok(reserved.ok().and_then(Result::ok)),
-        () = cancelled.cancelled() => Err(None),
     }
 }
 

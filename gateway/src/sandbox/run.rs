@@ -16,7 +16,7 @@ use super::ending::Ending;
 use super::fuel;
 use super::leaving::let_go;
 use super::meaning::classify;
-use super::memories::{More, memory};
+use super::memories::More;
 use super::message::{Cause, Handled};
 use super::reaper::Reaper;
 use super::reply::{CancelOnDrop, GuestBody, Reply};
@@ -27,7 +27,7 @@ use super::whose::Whose;
 use crate::admission::Admitted;
 use crate::fault::{Fault, Quotum};
 use crate::host::{Guest, Make};
-use crate::http::{Exchange, Verdict, cdn_loop, has_no_content};
+use crate::http::{Exchange, Verdict, has_no_content};
 use crate::telemetry::{self, Line, Record, Stream, cut_at};
 use crate::tenant::{Budget, Ledger};
 
@@ -145,8 +145,6 @@ struct Instance {
     admitted: Arc<Admitted>,
     /// What it answers, where that is a request.
     exchange: Option<Arc<Exchange>>,
-    /// Whether it may wait for memory. One that a guest asks for must not: it would wait for who waits for it.
-    may_wait: bool,
     fuel: u64,
     time: Duration,
     /// Dropped when everything is noted: whoever has the other half may look at the record then.
@@ -200,7 +198,7 @@ impl Instance {
         (mut store, more_memories): (Store<Guest>, More),
         service: Option<(Service, u32)>,
         around: &Arc<Surroundings>,
-        Whose { admitted, record, budget, exchange, chain }: Whose,
+        Whose { admitted, record, budget, exchange, .. }: Whose,
         over: oneshot::Sender<()>,
     ) -> Self {
         let limits = admitted.routed.limits();
@@ -216,9 +214,8 @@ impl Instance {
         } else {
             store.epoch_deadline_async_yield_and_update(1);
         }
-        let may_wait = !budget.is_inner() && !cdn_loop::came_from_a_guest(&chain);
         let ending = Ending::begin(record, Arc::clone(around));
-        Self { ending, store, more_memories, service, admitted, exchange, may_wait, fuel, time, over: Some(over) }
+        Self { ending, store, more_memories, service, admitted, exchange, fuel, time, over: Some(over) }
     }
 
     /// Runs the guest to its end, whatever that is, and notes what it took. The store goes last: when it drops, the
@@ -283,7 +280,6 @@ impl Instance {
         }
         let peak = self.store.data().meter.peak();
         self.ending.record.memory_peak(peak);
-        component.needed_memory(peak);
         self.ending.record.guest_ended(started.elapsed());
         self.ending.was_driven = true;
         let_go(self.store.data(), &self.admitted, self.exchange.as_ref());
@@ -305,12 +301,6 @@ impl Instance {
         if self.more_memories.is_none() {
             let memories = &self.ending.around.instances.memories;
             self.more_memories = memories.room(component.memories, self.time, cancelled).await?;
-        }
-        if self.may_wait && self.service.is_none() {
-            let ledger = &self.admitted.routed.tenant().ledger;
-            let usual = component.usual_memory().min(self.admitted.routed.limits().memory);
-            let reserved = memory(ledger, usual, cancelled).await?;
-            reserved.into_iter().for_each(|reserved| self.store.data().meter.uses(reserved));
         }
         if component.ended.is_set() { Err(Some(Fault::Renewed)) } else { Ok(()) }
     }

@@ -8,13 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::bucket::{Bucket, Count, Rate};
 use super::causes::Causes;
 use super::guards::{Connected, InFlight};
-use super::memory::{Memory, Reserved};
 use super::per_address::PerAddress;
 use super::places::{Place, Places, WhenFull};
 use super::usage::{Flow, Held, Usage};
@@ -53,7 +51,7 @@ pub(crate) struct Ledger {
     pub(super) in_flight: Count,
     pub(super) connections: Count,
     /// Bytes of all its instances' memories and tables.
-    pub(super) memory: Memory,
+    memory: Count,
     /// Bytes that its guests which have ended left for their clients, of which it has a part of its memory at the most.
     pub(crate) left: Count,
     pub(super) requests: Bucket,
@@ -105,7 +103,7 @@ impl Ledger {
             waiting_max: AtomicU32::new(0),
             in_flight: Count::default(),
             connections: Count::default(),
-            memory: Memory::default(),
+            memory: Count::default(),
             left: Count::default(),
             requests: Bucket::default(),
             by_address: PerAddress::new(ADDRESSES_MAX),
@@ -136,7 +134,7 @@ impl Ledger {
         self.waiting_max.store(quota.waiting, Ordering::Relaxed);
         self.in_flight.set_max(quota.in_flight.into());
         self.connections.set_max(quota.connections.into());
-        self.memory.count.set_max(quota.memory);
+        self.memory.set_max(quota.memory);
         self.left.set_max(quota.memory / LEFT_SHARE);
         self.requests.set(quota.requests, now);
         self.by_address.set(quota.requests_per_address);
@@ -263,16 +261,11 @@ impl Ledger {
 
     /// More bytes of memory, or none. Whoever holds them gives them back.
     pub(crate) fn grow(&self, bytes: u64) -> bool {
-        self.memory.count.add(bytes)
+        self.memory.add(bytes)
     }
 
-    pub(crate) fn shrink(self: &Arc<Self>, bytes: u64) {
-        Memory::give_back(self, bytes);
-    }
-
-    /// Bytes for an instance that is about to begin, or the prospect of them; nothing where the tenant may never have so many.
-    pub(crate) fn memory_for(self: &Arc<Self>, bytes: u64) -> Option<Result<Reserved, oneshot::Receiver<Reserved>>> {
-        Memory::enter(self, bytes)
+    pub(crate) fn shrink(&self, bytes: u64) {
+        self.memory.give_back(bytes);
     }
 
     /// What to tell a client whose request found as many of its tenant waiting as may.
@@ -282,7 +275,7 @@ impl Ledger {
 
     /// What to tell a client whose request found no memory left for its tenant.
     pub(crate) fn out_of_memory(&self) -> Limited {
-        Limited { quotum: Quotum::Memory, max: self.memory.count.max(), window_seconds: None, retry_seconds: 1 }
+        Limited { quotum: Quotum::Memory, max: self.memory.max(), window_seconds: None, retry_seconds: 1 }
     }
 
     pub(super) fn suspend(&self, suspended: bool) {
@@ -325,7 +318,7 @@ impl Ledger {
     }
 
     pub(crate) fn memory_now(&self) -> u64 {
-        self.memory.count.now()
+        self.memory.now()
     }
 
     pub(crate) fn in_flight_now(&self) -> u64 {
@@ -338,7 +331,7 @@ impl Ledger {
             weight: self.weight(),
             in_flight: Held::of(&self.in_flight),
             connections: Held::of(&self.connections),
-            memory: Held::of(&self.memory.count),
+            memory: Held::of(&self.memory),
             outbound_in_flight: Held::of(&self.places.taken),
             requests: Flow::of(&self.requests, now),
             fuel: Flow::of(&self.fuel, now),
