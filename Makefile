@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tollgate
 
-.PHONY: help run test check bench pgo setup-pgo setup-bench fuzz guests demos setup-test test-servers test-templates build
+.PHONY: help run test check bench pgo setup-pgo setup-bench fuzz guests demos setup-test test-servers test-others test-templates build
 
 # $(call install,PROGRAM,PACKAGES,WHAT TO DO WITHOUT apt-get), where PROGRAM is not here.
 install = { echo "make $@: $(1) is needed; installing it"; \
@@ -90,6 +90,9 @@ test-servers: guests ## The storage suites on Valkey 9.1 and on Redis 8.2, fetch
 	  find . -name '*-server' -exec chmod +x {} + && mv $(SERVERS).new $(SERVERS); }
 	for server in $$(find $(SERVERS) -name '*-server'); do "$$server" --version && \
 	  TOLLGATE_REDIS_SERVER="$$server" $(CARGO) nextest run --workspace --locked -E 'package(tests) & ($(SUITES))' || exit 1; done
+
+test-others: ## sslyze, slowhttptest and schemathesis against a gateway here, from PyPI and Debian (gateway/docs/others.md)
+	tests/others.sh
 
 test-templates: guests ## The Go, JavaScript, Python and C templates, from npm, PyPI, Debian and Cargo's registry
 	$(CARGO) nextest run --workspace --locked -j 1 --run-ignored only -E 'test(javascript_and_python) + test(c_is_built) + test(/^go::/)'
