@@ -202,8 +202,12 @@ async fn after_all_harms_nothing_has_leaked() {
         round().await;
     }
     tests::until("as few descriptors as before", async || (gateway.descriptors() <= descriptors).then_some(())).await;
-    let (now, _) = gateway.resident();
-    assert!(now < resident + (64 << 20), "{resident} bytes before, {now} after");
+    // The allocator gives back what is free in its own time.
+    tests::until("as little memory as before", async || {
+        let (now, _) = gateway.resident();
+        (now < resident + (64 << 20)).then_some(())
+    })
+    .await;
     assert_eq!(gateway.get("good.localhost", "/head").await.status.as_u16(), 200);
 }
 

@@ -41,7 +41,7 @@ const fn row(
     Row { key, guest, value, before, refused, shows }
 }
 
-const ROWS: [Row; 22] = [
+const ROWS: [Row; 23] = [
     row("limits.fuel", "hostile", "\"20M\"", &[], "/loop", Shows::Fault(502, "fuel-exhausted")),
     row("limits.memory", "hostile", "\"8MiB\"", &[], "/grow", Shows::Fault(502, "memory-exhausted")),
     row("limits.time", "hostile", "\"300ms\"", &[], "/sleep", Shows::Fault(504, "deadline")),
@@ -64,6 +64,14 @@ const ROWS: [Row; 22] = [
         &["/ok", "/ok"],
         "/ok",
         Shows::Fault(429, "quota-requests"),
+    ),
+    row(
+        "quota.requests_per_address",
+        "hostile",
+        "{ rate = 1, per = \"1h\", burst = 2 }",
+        &["/ok", "/ok"],
+        "/ok",
+        Shows::Fault(429, "quota-requests-per-address"),
     ),
     row(
         "quota.fuel_per_second",
@@ -223,7 +231,15 @@ async fn every_limit_has_its_exact_refusal() {
             assert_eq!(other.text(), "untouched", "{key}: another tenant's affair it is not");
             continue;
         }
-        let answer = ask(&client, row.refused).await;
+        let mut answer = ask(&client, row.refused).await;
+        // What a closed port refuses may have given its place back before the next one asks for it.
+        for _ in 0..50 {
+            let Shows::Guest(words, _) = row.shows else { break };
+            if !row.refused.starts_with("/fetch-many") || answer.text().contains(words) {
+                break;
+            }
+            answer = ask(&client, row.refused).await;
+        }
         let record = gateway.record(&answer).await;
         shown(&gateway, row, &answer, &record).await;
         if key == "quota.waiting" {

@@ -34,6 +34,7 @@ mod reader;
 mod reference;
 mod remote;
 mod resolve;
+mod snapshot;
 mod syntax;
 mod telemetry_file;
 mod tenant_file;
@@ -51,7 +52,7 @@ use std::sync::Arc;
 
 use crate::domain::Pattern;
 use crate::ids::{ComponentName, Digest, StoreName, TenantId};
-use crate::route::{self, Expression, Fixed, PathPattern, ScheduleId};
+use crate::route::{Expression, Fixed, PathPattern, ScheduleId};
 use crate::tenant::{Coding, Grant, Handler, Limits, Quota, Rate, StoreTtl};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
@@ -72,6 +73,7 @@ pub(crate) use look::{is_known, look, look_now, may_pass, prepare};
 pub(crate) use problem::{Place, Problem, Source, render_all};
 pub(crate) use project::{Project, Teller};
 pub(crate) use reach::reach;
+pub(crate) use snapshot::Snapshot;
 pub(crate) use tenant_file::{CHANNEL, is_channel};
 pub(crate) use watch::{Watch, folders as watched_folders};
 
@@ -290,36 +292,4 @@ pub(crate) enum Standing {
     Broken,
     /// Its components are being compiled, and nothing of it was served before.
     Loading,
-}
-
-/// The configuration in force. Swapped whole; a request holds one to its end.
-#[derive(Debug, Default)]
-pub(crate) struct Snapshot {
-    pub(crate) generation: u64,
-    pub(crate) routes: route::Table,
-    pub(crate) plans: BTreeMap<TenantId, Arc<Plan>>,
-    /// Tenants that are not served yet, because a component of theirs is being compiled.
-    pub(crate) loading: BTreeMap<TenantId, Arc<Plan>>,
-    pub(crate) standings: BTreeMap<String, Standing>,
-    pub(crate) problems: Vec<Problem>,
-    /// Who has which host, as it was noted when this came into force.
-    pub(crate) owners: Arc<BTreeMap<Pattern, TenantId>>,
-}
-
-impl Snapshot {
-    /// Every tenant that has hosts: those that are served, and those that will be.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Plan>> {
-        self.plans.values().chain(self.loading.values())
-    }
-
-    /// Problems, which keep somebody from being served as the files say, and warnings.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        let warnings = self.problems.iter().filter(|problem| problem.is_warning()).count();
-        ((self.problems.len() - warnings) as u64, warnings as u64)
-    }
-
-    /// One of them.
-    pub(crate) fn plan(&self, id: &TenantId) -> Option<&Arc<Plan>> {
-        self.plans.get(id).or_else(|| self.loading.get(id))
-    }
 }

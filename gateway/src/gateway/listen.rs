@@ -1,7 +1,7 @@
 //! Opens the gateway's listeners, for clients and for operators, and starts what goes on beside them.
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,46 @@ impl Gateway {
             health: Health::new(self.boot.listen.health.as_deref(), self.started.clone()),
             alternative: None,
         };
+        self.serve_clients(&door, &connections, sockets, &mut offered)?;
+        let admin = self.boot.listen.admin;
+        let listener = sockets.bind(Role::Admin, admin, self.boot.listen.family(admin))?;
+        self.admin = listener.local_addr()?;
+        offered.push((Role::Admin, listener.as_fd().try_clone_to_owned()?));
+        // Connections of its own, so that it answers when the clients' are all taken; and it outlives a drain's start.
+        self.egress.own_listeners([self.https.as_slice(), &self.http, &[self.admin]].concat());
+        let store = Arc::clone(&self.store);
+        tokio::spawn(keep_counts(Arc::clone(&self.road), Arc::clone(&store)));
+        tokio::spawn(Fleet::new(Arc::clone(&store), Arc::clone(&self.registry), Arc::clone(metrics)).talk());
+        if let Some(acme) = &self.acme {
+            let (road, acme, fallback) = (Arc::clone(&self.road), Arc::clone(acme), Arc::clone(&self.fallback));
+            tokio::spawn(
+                Certifier {
+                    road,
+                    acme,
+                    fallback,
+                    terminator: self.terminator.clone(),
+                    store: Arc::clone(&store),
+                    suggested: Suggested::default(),
+                }
+                .keep(),
+            );
+        }
+        self.operate(listener, moves)?;
+        let path = self.boot.state.join("takeover.sock");
+        let offer = Offer::make(path.clone(), offered).with_context(|| format!("cannot use {}", path.display()))?;
+        self.offer = Some(offer);
+        self.note_where();
+        Ok(())
+    }
+
+    /// Opens the addresses of clients.
+    fn serve_clients(
+        &mut self,
+        door: &Door,
+        connections: &Connections,
+        sockets: &mut Sockets,
+        offered: &mut Vec<(Role, OwnedFd)>,
+    ) -> anyhow::Result<()> {
         for address in &self.boot.listen.https {
             let listener = sockets.bind(Role::Https, *address, self.boot.listen.family(*address))?;
             let address = listener.local_addr()?;
@@ -73,33 +113,11 @@ impl Gateway {
                 self.tasks.spawn(listener::accept(listener, connections, tasks, serve));
             }
         }
-        let admin = self.boot.listen.admin;
-        let listener = sockets.bind(Role::Admin, admin, self.boot.listen.family(admin))?;
-        self.admin = listener.local_addr()?;
-        offered.push((Role::Admin, listener.as_fd().try_clone_to_owned()?));
-        // Connections of its own, so that it answers when the clients' are all taken; and it outlives a drain's start.
-        self.egress.own_listeners([self.https.as_slice(), &self.http, &[self.admin]].concat());
-        let store = Arc::clone(&self.store);
-        tokio::spawn(keep_counts(Arc::clone(&self.road), Arc::clone(&store)));
-        tokio::spawn(Fleet::new(Arc::clone(&store), Arc::clone(&self.registry), Arc::clone(metrics)).talk());
-        if let Some(acme) = &self.acme {
-            let (road, acme, fallback) = (Arc::clone(&self.road), Arc::clone(acme), Arc::clone(&self.fallback));
-            tokio::spawn(
-                Certifier {
-                    road,
-                    acme,
-                    fallback,
-                    terminator: self.terminator.clone(),
-                    store: Arc::clone(&store),
-                    suggested: Suggested::default(),
-                }
-                .keep(),
-            );
-        }
-        self.operate(listener, moves)?;
-        let path = self.boot.state.join("takeover.sock");
-        let offer = Offer::make(path.clone(), offered).with_context(|| format!("cannot use {}", path.display()))?;
-        self.offer = Some(offer);
+        Ok(())
+    }
+
+    /// Notes in the state folder where this gateway listens, for commands beside it.
+    fn note_where(&self) {
         let running = Running {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -111,7 +129,6 @@ impl Gateway {
         if let Err(error) = running.write(&self.boot.state) {
             tracing::warn!(target: "admin", %error, "commands beside this gateway have to be told its address");
         }
-        Ok(())
     }
 
     /// Answers operators, at their address and at their socket.

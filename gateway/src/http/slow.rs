@@ -104,7 +104,9 @@ impl Slow {
         let mut slow = Vec::new();
         let mut by_address = HashMap::<IpAddr, usize>::new();
         for exchange in &all {
-            let Some(waited) = exchange.waited().filter(|waited| *waited >= SLOW) else { continue };
+            // One that was cut is on its way out.
+            let is_here = !exchange.cancelled().is_cancelled();
+            let Some(waited) = exchange.waited().filter(|waited| is_here && *waited >= SLOW) else { continue };
             let (Some(_permits), Some(client)) = (exchange.permits(), &exchange.client) else { continue };
             let address = whose(client.address.ip());
             *by_address.entry(address).or_default() += 1;

@@ -10,6 +10,7 @@ mod guards;
 mod ledger;
 mod per_address;
 mod places;
+mod ports;
 mod registry;
 mod shared;
 mod usage;
@@ -28,6 +29,7 @@ pub(crate) use guards::{Connected, InFlight};
 pub(crate) use ledger::{Ledger, Limited};
 pub(crate) use per_address::PerAddress;
 pub(crate) use places::{Outbound, Place, WhenFull};
+pub(crate) use ports::Ports;
 pub(crate) use registry::Registry;
 pub(crate) use shared::{Look, NAMES as RATE_NAMES, Told};
 pub(crate) use usage::{Held, Usage};
@@ -291,32 +293,4 @@ pub(crate) enum GrantedHost {
     Address(std::net::IpAddr),
     /// All addresses of a network; those inside are reachable where the whole of it is inside.
     Network(ipnet::IpNet),
-}
-
-/// Ports of a [`Grant`], from the first to the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ports {
-    first: u16,
-    last: u16,
-}
-
-impl Ports {
-    /// From `first` to the one before `end`, if there is any.
-    pub(crate) fn range(first: u16, end: u16) -> Option<Self> {
-        Some(Self { first, last: end.checked_sub(1).filter(|last| *last >= first)? })
-    }
-
-    pub(crate) const fn has(self, port: u16) -> bool {
-        self.first <= port && port <= self.last
-    }
-
-    pub(crate) const fn is_one(self) -> bool {
-        self.first == self.last
-    }
-}
-
-impl From<u16> for Ports {
-    fn from(port: u16) -> Self {
-        Self { first: port, last: port }
-    }
 }

@@ -181,7 +181,8 @@ impl wasip2::exports::http::incoming_handler::Guest for Hostile {
             _ if path.starts_with("/fetch/") => {
                 let mut parts = path.splitn(5, '/').skip(2);
                 let mut part = || parts.next().unwrap_or_default().to_owned();
-                let (scheme, authority, rest) = (part(), part(), format!("/{}", part()));
+                // A path has no brackets of its own, so an address of IPv6 comes with escapes.
+                let (scheme, authority, rest) = (part(), part().replace("%5B", "[").replace("%5D", "]"), format!("/{}", part()));
                 let text = match fetch(&scheme, &authority, &rest).and_then(|future| wait(&future)) {
                     Ok((status, body)) => format!("{status} {body}"),
                     Err(error) => name(error),

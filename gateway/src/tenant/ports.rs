@@ -1,0 +1,29 @@
+//! Ports that a grant names.
+
+/// Ports of a grant, from the first to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ports {
+    first: u16,
+    last: u16,
+}
+
+impl Ports {
+    /// From `first` to the one before `end`, if there is any.
+    pub(crate) fn range(first: u16, end: u16) -> Option<Self> {
+        Some(Self { first, last: end.checked_sub(1).filter(|last| *last >= first)? })
+    }
+
+    pub(crate) const fn has(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+
+    pub(crate) const fn is_one(self) -> bool {
+        self.first == self.last
+    }
+}
+
+impl From<u16> for Ports {
+    fn from(port: u16) -> Self {
+        Self { first: port, last: port }
+    }
+}
