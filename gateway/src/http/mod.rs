@@ -13,6 +13,7 @@ mod frames;
 mod front;
 mod grammar;
 mod heads;
+mod held;
 mod hygiene;
 mod idle;
 mod list;

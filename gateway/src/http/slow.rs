@@ -7,11 +7,12 @@
 //! Limit: there are as many as instances, and as many as they leave unfinished answers that are large.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::exchange::{Exchange, LEFT_OF_ADDRESS};
+use crate::networks;
 
 /// For how long an exchange must have waited for its client, on the whole, until it counts: a few round trips.
 const SLOW: Duration = Duration::from_millis(250);
@@ -27,14 +28,6 @@ struct Lists {
     count: usize,
     /// Bytes that guests which have ended left for an address.
     left: HashMap<IpAddr, u64>,
-}
-
-/// A client of IPv6 has its whole /64.
-fn whose(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-    }
 }
 
 fn place(exchange: &Exchange) -> usize {
@@ -79,7 +72,7 @@ impl Slow {
     /// Whether so many bytes more may be left for this address.
     pub(super) fn leave(&self, address: IpAddr, bytes: u64) -> bool {
         let mut lists = self.lists();
-        let left = lists.left.entry(whose(address)).or_default();
+        let left = lists.left.entry(networks::of_client(address)).or_default();
         let fits = left.checked_add(bytes).filter(|sum| *sum <= LEFT_OF_ADDRESS);
         if let Some(sum) = fits {
             *left = sum;
@@ -88,7 +81,7 @@ impl Slow {
     }
 
     pub(super) fn take_back(&self, address: IpAddr, bytes: u64) {
-        let (mut lists, address) = (self.lists(), whose(address));
+        let (mut lists, address) = (self.lists(), networks::of_client(address));
         if let Some(left) = lists.left.get_mut(&address) {
             *left = left.saturating_sub(bytes);
             if *left == 0 {
@@ -108,7 +101,7 @@ impl Slow {
             let is_here = !exchange.cancelled().is_cancelled();
             let Some(waited) = exchange.waited().filter(|waited| is_here && *waited >= SLOW) else { continue };
             let (Some(_permits), Some(client)) = (exchange.permits(), &exchange.client) else { continue };
-            let address = whose(client.address.ip());
+            let address = networks::of_client(client.address.ip());
             *by_address.entry(address).or_default() += 1;
             slow.push((exchange, address, waited));
         }

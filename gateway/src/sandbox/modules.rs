@@ -133,8 +133,7 @@ impl Shape {
 /// The guest chose this name, at any length.
 fn shortened(name: &str) -> &str {
     const BYTES_MAX: usize = 60;
-    let end = (0..=BYTES_MAX.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
-    name.get(..end.unwrap_or(0)).unwrap_or_default()
+    name.get(..name.floor_char_boundary(BYTES_MAX)).unwrap_or_default()
 }
 
 /// A module of an old SDK under the names that its interfaces have now, with its world.

@@ -23,6 +23,7 @@ use tokio::time::Sleep;
 
 use super::Settings;
 use super::grammar::percent_encoded;
+use super::held::{READ_BYTES, poll_hold};
 use crate::fault::Fault;
 use chunks::Chunks;
 use head::{Framing, Head, Reader, Refused};
@@ -30,8 +31,6 @@ pub(crate) use refusals::{Malformed, Refusals};
 
 /// Stands for a head that was refused.
 const INSTEAD: &[u8] = b"- / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n";
-/// What is read at once while a head is looked for.
-const READ_BYTES: usize = 4096;
 
 /// Wraps a connection of HTTP/1.
 #[derive(Debug)]
@@ -161,18 +160,6 @@ fn hand_out(held: &mut BytesMut, buf: &mut ReadBuf<'_>, max: usize) -> usize {
 }
 
 impl<IO: AsyncRead + Unpin> Front<IO> {
-    /// Reads into `held`; whether there was anything.
-    fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let before = self.held.len();
-        self.held.resize(before + READ_BYTES, 0);
-        let mut buf = ReadBuf::new(self.held.get_mut(before..).unwrap_or_default());
-        let polled = Pin::new(&mut self.io).poll_read(cx, &mut buf);
-        let count = buf.filled().len();
-        self.held.truncate(before + count);
-        ready!(polled)?;
-        Poll::Ready(Ok(count > 0))
-    }
-
     fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let State::Body(left) = &mut self.state else { return Poll::Ready(Ok(())) };
         let most = usize::try_from(*left).unwrap_or(usize::MAX);
@@ -195,7 +182,7 @@ impl<IO: AsyncRead + Unpin> Front<IO> {
     }
 
     fn poll_chunks(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.held.is_empty() && !ready!(self.poll_hold(cx))? {
+        if self.held.is_empty() && !ready!(poll_hold(&mut self.io, &mut self.held, cx))? {
             return Poll::Ready(Ok(()));
         }
         let State::Chunked(chunks) = &mut self.state else { return Poll::Ready(Ok(())) };
@@ -220,7 +207,7 @@ impl<IO: AsyncRead + Unpin> Front<IO> {
             }
             *left = left.saturating_sub(READ_BYTES);
             // An error is a client that has gone as well.
-            if !matches!(ready!(self.poll_hold(cx)), Ok(true)) {
+            if !matches!(ready!(poll_hold(&mut self.io, &mut self.held, cx)), Ok(true)) {
                 return Poll::Ready(());
             }
         }
@@ -251,7 +238,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Front<IO> {
                     if this.look() || this.held.is_empty() {
                         continue;
                     }
-                    match this.poll_hold(cx)? {
+                    match poll_hold(&mut this.io, &mut this.held, cx)? {
                         Poll::Ready(true) => {}
                         Poll::Ready(false) => {
                             // The client has gone; hyper says what that means for what came of a head.

@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::blocks::message::{self, Bad};
 use super::blocks::{Section, Table, hpack_literal};
+use super::held::poll_hold;
 
 use frames::{DATA, END_STREAM, Frame, Gathered, HEADER_BYTES, HEADERS, RST_STREAM, gather, put};
 pub(super) use notes::{Expecting, Notes};
@@ -31,7 +32,6 @@ use outgoing::Outgoing;
 /// What begins a connection, before the first frame.
 const PREFACE_BYTES: usize = 24;
 const HELD_HEADS: usize = 4;
-const READ_BYTES: usize = 4096;
 
 /// Wraps a connection of HTTP/2.
 pub(super) struct Heads<IO> {
@@ -248,27 +248,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Heads<IO> {
                     this.held = held;
                     this.held.advance(walked.done);
                 }
-                if this.out.is_empty() && !this.held.is_empty() && !ready!(this.poll_hold(cx))? {
+                if this.out.is_empty() && !this.held.is_empty() && !ready!(poll_hold(&mut this.io, &mut this.held, cx))?
+                {
                     // The client is gone; h2 says what that means for what came of a head.
                     this.out = std::mem::take(&mut this.held);
                 }
             }
             written.clear();
         }
-    }
-}
-
-impl<IO: AsyncRead + Unpin> Heads<IO> {
-    /// Reads on; whether there was anything.
-    fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let before = self.held.len();
-        self.held.resize(before + READ_BYTES, 0);
-        let mut buf = ReadBuf::new(self.held.get_mut(before..).unwrap_or_default());
-        let polled = Pin::new(&mut self.io).poll_read(cx, &mut buf);
-        let count = buf.filled().len();
-        self.held.truncate(before + count);
-        ready!(polled)?;
-        Poll::Ready(Ok(count > 0))
     }
 }
 

@@ -23,11 +23,11 @@ pub(super) struct World {
     world: &'static str,
     called: Called,
     /// Calls of a request, where what comes after is over a limit of requests and another matter.
-    calls_max: u32,
+    calls_max: Option<u32>,
 }
 
 const fn world(folder: &'static str, world: &'static str, called: Called) -> World {
-    World { folder, world, called, calls_max: 0 }
+    World { folder, world, called, calls_max: None }
 }
 
 pub(super) const WORLDS: [World; 13] = [
@@ -40,7 +40,7 @@ pub(super) const WORLDS: [World; 13] = [
     world("wasi-keyvalue-0.2.0-draft2-spin", "imports", Called::Two),
     world("wasi-config-0.2.0-draft-2024-09-27", "imports", Called::Two),
     world("wasi-config-0.2.0-rc.1", "imports", Called::Two),
-    World { calls_max: 90, ..world("wasi-otel-0.2.0-rc.2", "imports", Called::Two) },
+    World { calls_max: Some(90), ..world("wasi-otel-0.2.0-rc.2", "imports", Called::Two) },
     world("fermyon-spin-1", "imports", Called::Two),
     world("fermyon-spin-2.0.0", "imports", Called::Two),
     world("spin-3.0.0", "imports", Called::Three),
@@ -140,7 +140,7 @@ impl World {
             return None;
         }
         let seldom = SELDOM.iter().find(|(end, _)| function.ends_with(end)).map(|(_, calls)| *calls);
-        seldom.or_else(|| (self.calls_max > 0).then_some(self.calls_max))
+        seldom.or(self.calls_max)
     }
 
     fn path(folder: &str) -> PathBuf {
