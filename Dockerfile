@@ -11,7 +11,9 @@ WORKDIR /src
 RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 COPY . .
 ARG BUILD=release
-RUN if [ "$BUILD" = pgo ]; then rustup component add llvm-tools && rustup target add wasm32-wasip2 && make pgo; else make build; fi \
+# What `tollgate --version` says: --build-arg COMMIT=$(git rev-parse --short=12 HEAD)
+ARG COMMIT=
+RUN if [ "$BUILD" = pgo ]; then rustup component add llvm-tools && rustup target add wasm32-wasip2 && make pgo COMMIT="$COMMIT"; else make build COMMIT="$COMMIT"; fi \
  && mkdir -p /out/state && cp "target/$BUILD/tollgate" /out/
 
 # glibc, libgcc and certificates, and nothing else.

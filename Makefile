@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tollgate
 
-.PHONY: help run test check bench pgo setup-pgo setup-bench fuzz guests demos setup-test test-servers test-others test-templates build
+.PHONY: help run test check bench findings pgo setup-pgo setup-bench fuzz guests demos setup-test test-servers test-others test-templates build
 
 # $(call install,PROGRAM,PACKAGES,WHAT TO DO WITHOUT apt-get), where PROGRAM is not here.
 install = { echo "make $@: $(1) is needed; installing it"; \
@@ -15,8 +15,13 @@ install = { echo "make $@: $(1) is needed; installing it"; \
 help: ## What there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
+# What `tollgate --version` says. Only the program's last step reads it, so another commit costs no more than that step; and changed files
+# outside the code are no reason for it.
+COMMIT ?= $(shell commit=$$(git rev-parse --short=12 HEAD 2>/dev/null) || exit 0; \
+	git diff --quiet HEAD -- Cargo.lock Cargo.toml gateway || commit=$$commit-dirty; echo "$$commit")
+
 build: ## The gateway
-	$(CARGO) build --release --locked -p gateway
+	TOLLGATE_COMMIT="$(COMMIT)" $(CARGO) build --release --locked -p gateway
 
 PGO = $(CACHE)/pgo
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -39,7 +44,7 @@ pgo: guests setup-pgo ## The gateway as it should be shipped, laid out by a prof
 	  "$$target/release/loadtest" training --seconds 5 --tollgate "$$target/$(HOST)/release/tollgate"; \
 	  $(PROFDATA) merge -o "$(PGO)/merged" "$(PGO)"; \
 	  profile="$(PGO)/$$(sha256sum <"$(PGO)/merged" | cut -c1-16).profdata"; mv "$(PGO)/merged" "$$profile"; \
-	  RUSTFLAGS="-Cprofile-use=$$profile" $(CARGO) build --release --locked -p gateway --target $(HOST); \
+	  TOLLGATE_COMMIT="$(COMMIT)" RUSTFLAGS="-Cprofile-use=$$profile" $(CARGO) build --release --locked -p gateway --target $(HOST); \
 	  mkdir -p "$$target/pgo" && cp "$$target/$(HOST)/release/tollgate" "$$target/pgo/tollgate"
 
 run: build ## Serve the demo tenants on https://*.localhost:8443 (first time: 5 to 10 minutes of compiling)
@@ -119,6 +124,11 @@ fuzz: ## Look for SECONDS each for what TARGETS must not let through; what is fo
 		RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_TARGET_DIR=target $(CARGO) run --release --locked \
 		--target $$(rustc -vV | sed -n 's/^host: //p') --bin $$target $$([ $$target != configuration ] || echo --features whole) -- -max_total_time=$(SECONDS) -max_len=4096 \
 		-artifact_prefix=artifacts/ target/found/$$target corpus/$$target || exit 1; done
+
+findings: ## Run findings/*.sh one after the other, and say which do not hold any more (they fetch packages; not in CI)
+	@changed= failed=; for finding in findings/*.sh; do echo "== $$finding"; "$$finding"; \
+	  case $$? in 0) ;; 1) changed="$$changed $$finding";; *) failed="$$failed $$finding";; esac; done; \
+	echo; echo "changed:$${changed:- none}"; [ -z "$$failed" ] || echo "could not run:$$failed"; [ -z "$$changed$$failed" ]
 
 PEERS = $(CACHE)/peers
 BUILD ?= release

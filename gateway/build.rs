@@ -1,10 +1,16 @@
-//! Assembles the gateway's own guests from `wat/`: what looks whether slots are clean, and the canary in its two kinds.
+//! Assembles the gateway's own guests from `wat/`: what looks whether slots are clean, and the canary in its two kinds. Finds out
+//! whether a profile lays the program out.
 
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=wat");
     println!("cargo::rerun-if-changed=build.rs");
+    // The commit is not found out here: whenever this program runs again, cargo compiles the whole crate again.
+    println!("cargo::rerun-if-env-changed=RUSTFLAGS");
+    if let Some(profile) = profile(&std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default()) {
+        println!("cargo::rustc-env=TOLLGATE_PROFILE={profile}");
+    }
     let out = std::env::var("OUT_DIR")?;
     let read = |name: &str| std::fs::read_to_string(Path::new("wat").join(name));
     let write = |name: &str, text: &str| -> Result<(), Box<dyn std::error::Error>> {
@@ -17,4 +23,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         write(&format!("{kind}.wasm"), &format!("(component\n{canary}{head})"))?;
     }
     Ok(())
+}
+
+/// The name of the profile that rustc's flags name, without its folder and its ending. `make pgo` names a profile by its digest.
+fn profile(flags: &str) -> Option<String> {
+    let path = flags.split('\x1f').find_map(|flag| flag.split_once("profile-use=").map(|(_, path)| path))?;
+    Some(Path::new(path).file_stem()?.to_string_lossy().into_owned())
 }

@@ -7,6 +7,10 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The commit, where whoever builds says so: `make build` and `make pgo` do. It is read here and not in the library, so that
+/// another commit compiles this file again and nothing else.
+const COMMIT: Option<&str> = option_env!("TOLLGATE_COMMIT");
+
 fn main() -> ExitCode {
-    tollgate::cli::main()
+    tollgate::cli::main(COMMIT)
 }

@@ -272,6 +272,15 @@ fn misuse_has_an_exit_code_of_its_own() {
 }
 
 #[test]
+fn the_version_names_the_release_the_commit_and_the_profile() {
+    let said = std::process::Command::new(tests::tollgate()).arg("--version").output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    // Tests build without `make build`, so that the commit is not known.
+    let rest = said.strip_prefix(concat!("tollgate ", env!("CARGO_PKG_VERSION"), " (commit ")).unwrap_or_default();
+    assert!(rest.ends_with(", no profile)\n") || rest.contains(", profile "), "{said}");
+}
+
+#[test]
 fn help_is_what_the_documentation_shows() {
     let help = |arguments: &[&str]| {
         let output =

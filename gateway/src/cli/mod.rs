@@ -18,6 +18,7 @@ mod serve;
 mod shown;
 mod tenant;
 mod top;
+mod version;
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::gateway::Takeover;
 use common::{Common, boot, running, storage};
@@ -195,8 +196,10 @@ enum Command {
 
 /// Reads the arguments and does what they say.
 #[must_use]
-pub fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
+pub fn main(commit: Option<&'static str>) -> ExitCode {
+    let asked = Arguments::command().version(version::text(commit)).get_matches();
+    let arguments = Arguments::from_arg_matches(&asked).unwrap_or_else(|error| error.exit());
+    let done = match arguments.command {
         Command::CompileHelper { dir, bounds } => return compiling::help(dir, bounds),
         Command::CompileComponent { out, bounds, begun } => return compiling::compile(&out, bounds, begun),
         Command::Serve { common, takeover, leave_out } => serve::serve(&common, how(takeover, leave_out)),
