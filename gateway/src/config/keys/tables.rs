@@ -129,12 +129,12 @@ pub(super) const GATEWAY: File = File {
             key("cache_idle", Duration, time!(defaults::CACHE_IDLE), "after which it is let go"),
             key("compile_memory", Bytes, bytes!(defaults::COMPILE_MEMORY), "what compiling one component may take"),
             key("compile_time", Duration, time!(defaults::COMPILE_TIME), "the same in processor time, which a busy machine does not use up"),
-            key("confine", Bool, plain!(defaults::CONFINE), "the gateway and its compiling children give up what they do not need of the kernel (docs/explanation/isolation.md); false: they keep it"),
+            key("confine", Bool, plain!(defaults::CONFINE), "the gateway and its compiling children give up what they do not need of the kernel (docs/operators.md); false: they keep it"),
             key("confine_read", List("a path, from this file's folder"), Is(|| "[]".to_owned()), "folders that the gateway may read then beside what its files name when it starts"),
         ]),
         section("isolation", "Whether what keeps tenants apart does so, which the gateway looks at from time to time.", &[
             key("watch", Bool, plain!(defaults::WATCH_ISOLATION), "a pair of the gateway's own tenants, a few times a minute: one leaves secrets wherever a guest can, the other looks for them; what it finds ends everything that runs, and is alarmed"),
-            key("slots", Word(&["scanned", "whole"]), Is(|| "\"scanned\"".to_owned()), "how an instance's memory and tables are put back for the next one: what the kernel says was written, or all of it, which costs each request and is done anyway where the former is not safe (docs/explanation/isolation.md)"),
+            key("slots", Word(&["scanned", "whole"]), Is(|| "\"scanned\"".to_owned()), "how an instance's memory and tables are put back for the next one: what the kernel says was written, or all of it, which costs each request and is done anyway where the former is not safe (docs/operators.md)"),
         ]),
         section("http", "What a client may take.", &[
             key("head_time", Duration, time!(defaults::HEAD_TIME), "for a request's head, from its first byte"),
