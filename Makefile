@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tollgate
 
-.PHONY: help run test check bench findings pgo setup-pgo setup-bench fuzz guests demos setup-test test-servers test-others test-templates build
+.PHONY: help run test check bench findings pgo setup-pgo setup-bench fuzz guests demos docs setup-docs setup-test test-servers test-others test-templates build
 
 # $(call install,PROGRAM,PACKAGES,ADVICE): installs PACKAGES if PROGRAM is missing, or prints ADVICE where there is no apt-get.
 install = { echo "make $@: $(1) is needed; installing it"; \
@@ -49,6 +49,16 @@ pgo: guests setup-pgo ## Build the gateway for production, laid out by a profile
 
 run: build ## Serve the demo tenants on https://*.localhost:8443 (first time: 5 to 10 minutes of compiling)
 	$${CARGO_TARGET_DIR:-target}/release/tollgate serve --config config/gateway.toml
+
+MDBOOK = 0.5.4
+
+setup-docs:
+	@"$(CACHE)/mdbook/bin/mdbook" --version 2>/dev/null | grep -qxF "mdbook v$(MDBOOK)" || { echo "make docs: building mdbook $(MDBOOK) into $(CACHE)/mdbook"; \
+	  $(CARGO) install --quiet --locked mdbook@$(MDBOOK) --no-default-features --features search --root "$(CACHE)/mdbook" --force; }
+
+docs: setup-docs ## The book, with its links checked: target/book/index.html
+	python3 tests/book.py check
+	"$(CACHE)/mdbook/bin/mdbook" build gateway/docs
 
 setup-test:
 	@command -v redis-server >/dev/null || $(call install,redis-server,redis-server,install redis-server (7 or newer))

@@ -204,8 +204,8 @@ async fn a_printed_line_that_is_cut_says_so_and_json_has_more_room() {
 }
 
 #[test]
-fn the_table_in_the_tenants_guide_is_what_is_seen() {
-    let guide = std::fs::read_to_string(top().join("gateway/docs/tenants.md")).unwrap();
+fn the_table_of_answers_in_the_book_is_what_is_seen() {
+    let page = std::fs::read_to_string(top().join("gateway/docs/answers.md")).unwrap();
     for case in &CASES {
         let gets = match case.gets {
             Whole => "its own response, whole".to_owned(),
@@ -214,6 +214,6 @@ fn the_table_in_the_tenants_guide_is_what_is_seen() {
         };
         let fault = if case.fault.is_empty() { "nothing".to_owned() } else { format!("`{}`", case.fault) };
         let row = format!("| {} | {gets} | {fault} |", case.did);
-        assert!(guide.contains(&row), "the guide has no row\n{row}");
+        assert!(page.contains(&row), "the page has no row\n{row}");
     }
 }

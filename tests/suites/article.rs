@@ -140,7 +140,7 @@ fn blocks(text: &str) -> Vec<(&str, String)> {
 
 #[test]
 fn the_tutorial_does_what_it_says() {
-    let text = std::fs::read_to_string(top().join("gateway/docs/tutorial-spin.md")).unwrap();
+    let text = std::fs::read_to_string(top().join("gateway/docs/tutorials/spin-application.md")).unwrap();
     let mut reader = Reader {
         desk: Desk::new(),
         redis: None,
