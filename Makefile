@@ -62,6 +62,7 @@ docs: setup-docs ## The book, with its links checked: target/book/index.html
 
 setup-test:
 	@command -v redis-server >/dev/null || $(call install,redis-server,redis-server,install redis-server (7 or newer))
+	@{ command -v curl && command -v openssl; } >/dev/null || $(call install,curl and openssl,curl openssl,install curl and openssl)
 	@set -e; for tool in pebble registry promtool; do program=$$tool package=$$tool; \
 	  case $$tool in registry) package=docker-registry program=docker-registry;; promtool) package=prometheus;; esac; \
 	  if ! command -v $$program >/dev/null && ! [ -x "$(CACHE)/$$tool/usr/bin/$$program" ]; then \

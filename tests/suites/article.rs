@@ -123,7 +123,7 @@ fn plain(line: &str) -> String {
 }
 
 /// Each fenced block: what stands behind the fence, and the lines.
-fn blocks(text: &str) -> Vec<(&str, String)> {
+pub(super) fn blocks(text: &str) -> Vec<(&str, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(&str, String)> = None;
     for line in text.lines() {

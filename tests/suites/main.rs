@@ -73,5 +73,6 @@ mod spin_hosts;
 mod storage;
 mod suspension;
 mod tenants;
+mod tutorials;
 mod unmodified;
 mod up;
