@@ -169,3 +169,23 @@ fn the_map_shows_every_room() {
     }
     assert_eq!(count, MAY_NAME.len() - 2 + WORDS.len());
 }
+
+/// Files and folders that these pages name in code spans, by a path from the top, from `gateway/` or from `gateway/src/`.
+#[test]
+fn every_file_that_the_pages_name_is_there() {
+    let gateway = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bases = [gateway.join(".."), gateway.to_owned(), source()];
+    let endings = [".rs", ".toml", ".md", ".txt", ".yml", ".json", ".lua", ".sh", ".py", "/"];
+    // `NAME` and `*` stand for many.
+    let is_pattern = |name: &str| name.contains(|c: char| c.is_ascii_uppercase() || c == '*');
+    for page in ["../ARCHITECTURE.md", "../CONTRIBUTING.md", "docs/invariants.md"] {
+        let text = std::fs::read_to_string(gateway.join(page)).unwrap();
+        let spans = text.split('`').skip(1).step_by(2);
+        let is_path = |span: &&str| {
+            span.contains('/') && !span.contains(' ') && endings.iter().any(|ending| span.ends_with(ending))
+        };
+        for name in spans.filter(is_path).filter(|name| !is_pattern(name)) {
+            assert!(bases.iter().any(|base| base.join(name).exists()), "{page} names `{name}`, which is not there");
+        }
+    }
+}
