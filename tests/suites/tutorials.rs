@@ -243,6 +243,12 @@ fn the_tutorial_to_production_does_what_it_says() {
 }
 
 #[test]
+fn every_link_of_the_documents_leads_somewhere() {
+    let checked = Command::new("python3").arg(top().join("tests/book.py")).arg("check").output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[test]
 fn a_line_of_a_page_leaves_out_what_differs() {
     assert!(fits("200", "200") && !fits("200", "2001") && fits("…", "anything"));
     assert!(fits("a…c…e", "abcde") && !fits("a…c…e", "abcd") && !fits("b…", "ab"));
