@@ -1,5 +1,5 @@
-//! The book's tutorials for operators, walked as they are written: each line of a shell block is typed into a shell, and each line of
-//! a block of text is looked for in what was printed. The tutorial for developers is walked in `article.rs`.
+//! README and the book's tutorials for operators, walked as they are written: each line of a shell block is typed into a shell, and
+//! each line of a block of text is looked for in what was printed. The tutorial for developers is walked in `article.rs`.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -208,7 +208,7 @@ fn fits(shown: &str, line: &str) -> bool {
 }
 
 fn walk(page: &str) {
-    let text = std::fs::read_to_string(top().join("gateway/docs/tutorials").join(page)).unwrap();
+    let text = std::fs::read_to_string(top().join(page)).unwrap();
     let mut reader = Reader::new();
     for (info, lines) in blocks(&text) {
         let (kind, path) = info.split_once(' ').unwrap_or((info, ""));
@@ -223,18 +223,23 @@ fn walk(page: &str) {
 }
 
 #[test]
+fn the_readme_does_what_it_says() {
+    walk("README.md");
+}
+
+#[test]
 fn the_tutorial_of_the_first_tenant_does_what_it_says() {
-    walk("first-tenant.md");
+    walk("gateway/docs/tutorials/first-tenant.md");
 }
 
 #[test]
 fn the_tutorial_on_redis_does_what_it_says() {
-    walk("redis.md");
+    walk("gateway/docs/tutorials/redis.md");
 }
 
 #[test]
 fn the_tutorial_to_production_does_what_it_says() {
-    walk("production.md");
+    walk("gateway/docs/tutorials/production.md");
 }
 
 #[test]
