@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A cold start on a busy machine: LOOPS endless loops beside a gateway that has nothing compiled, with the demo tenants and one
-# component in JavaScript and one in Python. Each is to be served in the end, the first one as soon as it is ready, and none refused.
-# It is not timed: what it prints is for reading, and it fails where a tenant is refused or not served within LIMIT seconds.
+# Starts a gateway with nothing compiled on a busy machine: LOOPS endless loops run beside it. It has the demo tenants and one component
+# each in JavaScript and Python. Each component has to be served in the end, as soon as it is ready, and none may be refused.
 #
-# TOLLGATE may name the program; JS and PY components that are there already (otherwise templates are built, from npm and PyPI).
+# The times that it prints are for reading. It fails if a component is refused, or is not served within LIMIT seconds. TOLLGATE names the
+# program. JS and PY name components that exist already; otherwise templates are built, from npm and PyPI.
 # shellcheck source=loadtest/lib.sh
 source "$(dirname "$0")/lib.sh"
 need curl "any version"

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Each Redis command that the gateway serves, at its documented maximum, against the largest data that a tenant may have: how
-long it keeps the server, and how much of an answer the gateway gets. Exits with 1 where one is over 5 ms or 8 MiB, by the
-least of its runs, or is not served.
+"""Runs each Redis command that the gateway serves at its documented maximum, against the largest data that a tenant may have. It measures
+how long the command keeps the server, and how large an answer the gateway gets. It exits with 1 if a command takes over 5 ms or returns
+over 8 MiB in its best run, or is not served.
 
-    loadtest/commands.py [--runs N] [--only NAME …] [SERVER …]     SERVER is a program; without one, redis-server is taken
+    loadtest/commands.py [--runs N] [--only NAME …] [SERVER …]     SERVER is a program (default: redis-server)
 
-TOLLGATE names the gateway's binary, else target/release/tollgate is taken. Everything on 127.0.0.1. What is run stands in
-gateway/redis/maxima.txt. The servers that `make test-servers` fetches: find "$SERVERS" -name '*-server'.
+TOLLGATE names the gateway's program (default: target/release/tollgate). Everything runs on 127.0.0.1. gateway/redis/maxima.txt lists the
+commands. The servers that `make test-servers` fetches: find "$SERVERS" -name '*-server'.
 """
 import argparse, http.client, json, os, pathlib, re, shutil, socket, subprocess, sys, tempfile, time
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What metering costs: `hello`, alone and beside another tenant, and a guest that computes, with fuel, fair turns and the ledger on against all three off, in
-# turn, in one run, server on one core.
-# ROUNDS, SECONDS_EACH and CONNECTIONS may be set; all are bounded.
+# Measures what metering costs: fuel, fair turns and the ledger, all on against all off, in turn, in one run, with the server on one core.
+# The load is `hello`, alone and beside another tenant, and a guest that computes.
+# You can set ROUNDS, SECONDS_EACH and CONNECTIONS; all are bounded.
 # shellcheck source=loadtest/lib.sh
 source "$(dirname "$0")/lib.sh"
 need oha "cargo install --locked oha"

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""The edge under pressure: a certificate swapped under handshakes; floods of frames at one tenant beside another's latency; HTTP/3
-while tenants are edited. Everything on 127.0.0.1, bounded in number and time.
+"""Puts the edge under pressure: it replaces a certificate during handshakes, floods one tenant with frames while it measures another
+tenant's latency, and sends HTTP/3 while tenants are edited. Everything runs on 127.0.0.1, bounded in number and time.
 
-    loadtest/edge.py [certificate|floods|http3]     SECONDS may be set; TOLLGATE names the binary, else target/release/tollgate is taken
+    loadtest/edge.py [certificate|floods|http3]
 
-Needs h2load (Debian's nghttp2-client) for floods, openssl for certificate, and what `make setup-test` fetches for http3.
+You can set SECONDS. TOLLGATE names the gateway's program (default: target/release/tollgate). `floods` needs h2load (Debian's
+nghttp2-client), `certificate` needs openssl, and `http3` needs what `make setup-test` fetches.
 """
 import json, os, pathlib, shutil, socket, ssl, statistics, struct, subprocess, sys, tempfile, threading, time
 from multiprocessing import Process, Queue

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fuel is exact: the same request again and again; every access record says the same, and their sum is what the metric and
-# the tenant's ledger say, to the unit. REQUESTS may be set (100,000; at most a million).
+# Checks that fuel is exact. It sends the same request again and again. Every access record has to say the same, and their sum has to be
+# what the metric and the tenant's ledger say, to the unit. You can set REQUESTS (100,000; at most a million).
 # shellcheck source=loadtest/lib.sh
 source "$(dirname "$0")/lib.sh"
 need oha "cargo install --locked oha"

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""What guests see while Redis fails: for each fault, how long writes did not go, what was answered meanwhile and how fast,
-and whether a guest without storage noticed. Everything on 127.0.0.1; each scenario is bounded in time.
+"""Shows what guests see while Redis fails. For each fault it measures how long writes failed, what was answered meanwhile and how fast, and
+whether a guest without storage noticed. Everything runs on 127.0.0.1, and each scenario is bounded in time.
 
-    loadtest/faults.py [SCENARIO …]        TOLLGATE names the binary, else target/release/tollgate is taken
+    loadtest/faults.py [SCENARIO …]
+
+TOLLGATE names the gateway's program (default: target/release/tollgate).
 """
 import collections, os, pathlib, random, shutil, signal, socket, ssl, subprocess, sys, tempfile, threading, time
 

@@ -1,16 +1,16 @@
-# Sourced by the scripts beside it: starts servers on a core of their own and ends them by their id.
+# The scripts beside this file source it. It starts servers on a core of their own, and ends them by their process id.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/.." && pwd)
 target=${CARGO_TARGET_DIR:-$top/target}
 out=$here/out
 mkdir -p "$out"
-# It costs whatever has Wasmtime in it a tenth.
+# It makes programs with Wasmtime in them a tenth slower.
 unset RUST_BACKTRACE
 
-# One core for the server, the others for the load; where there is one core only, the figures mean little.
+# The server has one core, and the load has the others. With one core only, the figures mean little.
 cores=$(nproc)
-# Only in the background: it takes the shell's place, so that the job's id is the server's.
+# Use it in the background only: it replaces the shell, so that the job's id is the server's.
 on_server_core() { if [ "$cores" -gt 1 ]; then exec taskset -c 0 "$@"; else exec "$@"; fi; }
 load_cores=()
 [ "$cores" -gt 1 ] && load_cores=(taskset -c "1-$((cores - 1))")
@@ -21,11 +21,11 @@ trap end_servers EXIT
 
 need() { command -v "$1" >/dev/null || { echo "$1 is needed: $2" >&2; exit 1; }; }
 
-# operators PATH: what the operators' API of the gateway that was started last says there.
+# operators PATH: prints what the operators' API of the gateway that was started last answers.
 operators() { curl -s -H "Authorization: Bearer $(cat "$admin_token")" "http://$admin$1"; }
 
 # start_tollgate STATE [ARGUMENTS …]: sets $tollgate to its HTTPS address, $admin to its operators' one and $server to its
-# process. SITE may name another folder than the repository, with config/gateway.toml in it.
+# process. SITE may name a folder with config/gateway.toml in it; the default is the repository.
 start_tollgate() {
     local state=$1 said
     shift
@@ -38,7 +38,7 @@ start_tollgate() {
         tollgate=$(sed -n 's/^https  *//p' "$said")
         if [ -n "$tollgate" ]; then
             admin=$(sed -n 's/^admin  *//p' "$said") admin_token=$state/admin.token
-            # What was not compiled before is served a little later.
+            # Components that were not compiled before are served a little later.
             until curl -sf -o /dev/null "http://$admin/readyz"; do kill -0 "$server" && sleep 0.1; done
             rm -f "$said"
             return

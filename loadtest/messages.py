@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Messages on the channels of a hundred tenants: whether all are handled, in their order, in how much memory; and how long a
-gateway does not hear after its Redis came back. Everything on 127.0.0.1, bounded in number and time.
+"""Sends messages on the channels of a hundred tenants. It checks whether all are handled, in order, and in how much memory, and measures
+how soon a gateway receives messages again after its Redis came back. Everything runs on 127.0.0.1, bounded in number and time.
 
-    loadtest/messages.py        MESSAGES and RATE may be set; TOLLGATE names the binary, else target/release/tollgate is taken
+    loadtest/messages.py
+
+You can set MESSAGES and RATE. TOLLGATE names the gateway's program (default: target/release/tollgate).
 """
 import os, pathlib, re, signal, socket, subprocess, tempfile, time
 

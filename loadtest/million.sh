@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# A million keys of one tenant: imported into the embedded store, listed by its guest while another tenant is served, exported,
-# and imported into a Redis Cluster of three primaries with a replica each; with times, memory and counts.
-#
-# KEYS may be set, to two millions at the most.
+# Works with a million keys of one tenant: imports them into the embedded store, lets the tenant's guest list them while another tenant is
+# served, exports them, and imports them into a Redis Cluster of three primaries with a replica each. It prints times, memory and counts.
+# You can set KEYS, to two million at most.
 # shellcheck source=loadtest/lib.sh
 source "$(dirname "$0")/lib.sh"
 need oha "cargo install --locked oha"

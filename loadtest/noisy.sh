@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# A noisy neighbour: tenant B at a steady rate while tenant A does one harm after the other; B's p99 beside A against B's
-# alone, in turn, in one run. Part `fair` has what a guest computes and keeps, part `host` what the host keeps and does for it
-# (the classes of gateway/docs/isolation.md), parts `embedded` and `redis` what it asks of a store that B uses too, and
-# `unfair` the first without fair turns, for contrast. Exits with 1 where a row but those of `unfair` is over twice (and 2 ms
-# over) B's p99 alone, where a request of B's failed, where A's harm never ran, or where the gateway holds more memory than `tollgate check` allows for.
+# Measures a noisy neighbour. Tenant B sends at a steady rate while tenant A does one harm after another. The script compares B's p99 beside
+# each harm with B's p99 alone, in turn, in one run.
 #
-# PARTS, REQUESTS (of B, a row), RATE, ROUNDS and COLD (components of A) may be set; all are bounded.
+# Part `fair` has what a guest computes and keeps. Part `host` has what the host keeps and does for it (the classes of
+# gateway/docs/isolation.md). Parts `embedded` and `redis` have what it asks of a store that B uses too. Part `unfair` is the first one
+# without fair turns, for contrast.
+#
+# It exits with 1 if a row, other than those of `unfair`, is over twice (and 2 ms over) B's p99 alone, if a request of B fails, if A's harm
+# never ran, or if the gateway holds more memory than `tollgate check` allows for.
+# You can set PARTS, REQUESTS (of B, for each row), RATE, ROUNDS and COLD (components of A); all are bounded.
 # shellcheck source=loadtest/lib.sh
 source "$(dirname "$0")/lib.sh"
 need oha "cargo install --locked oha"

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Change without a blink, under load by HTTP/1.1 and HTTP/2: a thousand tenants, one edited every 100 ms; another process that
-takes over; and ten thousand tenants on disk: start, the reload of one, and memory. Everything on 127.0.0.1, bounded in number and time.
+"""Changes the gateway under load by HTTP/1.1 and HTTP/2. `edits`: a thousand tenants, of which one is edited every 100 ms. `takeover`: a
+new process takes over every 5 s. `many`: ten thousand tenants; it measures the start, the reload of one tenant, and memory. Everything runs
+on 127.0.0.1, bounded in number and time.
 
-    loadtest/reload.py [edits|takeover|many]     SECONDS and RATE may be set; TOLLGATE names the binary, else target/release/tollgate is taken
+    loadtest/reload.py [edits|takeover|many]
+
+You can set SECONDS and RATE. TOLLGATE names the gateway's program (default: target/release/tollgate).
 """
 import json, os, pathlib, re, shutil, signal, ssl, socket, subprocess, sys, tempfile, time
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Serves what the scripts of k6/ and oha/ send to, on https://*.localhost:8443, until it is interrupted: site.sh
+# Serves the tenants that the scripts of k6/ and oha/ ask, on https://*.localhost:8443, until you interrupt it:
 #   hello    the demo tenant's page            kv       one key, set and read (/-/get/k)
 #   limited  hello with 100 requests a second  noisy    a guest that computes, fills memory or fails, by path
 #   cold0 …  a hundred tenants, each with a component of its own

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""A client that takes nothing, beside others: HTTP/2 with an initial window of 0, or HTTP/3 with stream data of 0, so many requests of one
-tenant on a connection, and a new connection every so often; another client of the same tenant, and one of another tenant, ask
-all the while. Everything on 127.0.0.1, bounded in number and time.
+"""Runs a client that reads nothing, beside others. It sends 64 requests of one tenant on each connection, by HTTP/2 with an initial window
+of 0 or by HTTP/3 with stream data of 0, and opens a new connection every EVERY seconds. Another client of the same tenant, and one of
+another tenant, ask all the while. Everything runs on 127.0.0.1, bounded in number and time.
 
-    loadtest/slow.py [http2|large|http3|memory]    SECONDS and EVERY may be set; TOLLGATE names the binary, else target/release/tollgate is taken
+    loadtest/slow.py [http2|large|http3|memory]
 
-http2: small answers, `instances = 100`. large: answers of 1.8 MB, of which the guests wait for their client. memory: what a stalled
-connection takes. http3 needs what `make setup-test` fetches.
+http2: small answers, `instances = 100`. large: answers of 1.8 MB, whose guests wait for their client. memory: what a stalled connection
+holds. http3 needs what `make setup-test` fetches. You can set SECONDS and EVERY. TOLLGATE names the gateway's program (default:
+target/release/tollgate).
 """
 import collections, json, os, socket, ssl, struct, subprocess, sys, tempfile, threading, time
 

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# What storage costs a guest: one get or one set a request, through the gateway and through a bare hyper + rustls + redis program
-# with as many connections to the same Redis, in turn; the same with a quota of data, whose sums are kept with each write; and
-# redis-benchmark for scale. Server on one core; load and Redis on the rest.
-#
-# SECONDS_EACH and ROUNDS may be set; both are bounded.
+# Measures what storage costs a guest: one get or one set for each request, through the gateway and through a bare hyper + rustls + redis
+# program with as many connections to the same Redis, in turn. It repeats the sets with a quota of data, whose sums are kept with each
+# write, and runs redis-benchmark for scale. The server has one core; load and Redis have the rest.
+# You can set SECONDS_EACH and ROUNDS; both are bounded.
 # shellcheck source=loadtest/lib.sh
 source "$(dirname "$0")/lib.sh"
 need oha "cargo install --locked oha"

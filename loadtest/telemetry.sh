@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What telemetry costs: `hello` with traces, metrics and logs going to a collector, and with nothing but counting, in turn, one core each.
-# ROUNDS, SECONDS_EACH, CONNECTIONS and TRACES (such as 1% or all) may be set; all are bounded.
+# Measures what telemetry costs: `hello` with traces, metrics and logs to a collector, and with nothing but counting, in turn, on one core
+# each.
+# You can set ROUNDS, SECONDS_EACH, CONNECTIONS and TRACES (for example 1% or all); all are bounded.
 # shellcheck source=loadtest/lib.sh
 source "$(dirname "$0")/lib.sh"
 need oha "cargo install --locked oha"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# One scenario by oha on a gateway that runs already (loadtest/site.sh): oha/run.sh steady|ramp|spike|soak|cold|noisy|quota|storage
-# SECONDS_EACH (10) and CONNECTIONS (32) may be set; both are bounded.
+# Runs one scenario with oha, against a gateway that runs already (loadtest/site.sh):
+#   oha/run.sh steady|ramp|spike|soak|cold|noisy|quota|storage
+# You can set SECONDS_EACH (10) and CONNECTIONS (32); both are bounded.
 set -euo pipefail
 scenario=${1:-steady} seconds=${SECONDS_EACH:-10} connections=${CONNECTIONS:-32} port=${PORT:-8443}
 [ "$seconds" -le 300 ] && [ "$connections" -le 1000 ] || { echo "at most 300 seconds and 1000 connections" >&2; exit 2; }
