@@ -24,7 +24,7 @@ use crate::response::{self, Compression};
 use crate::route::{Found, Routed};
 use crate::sandbox::Sandbox;
 use crate::telemetry::{AccessShows, Metrics, Record, Tasks};
-use crate::tenant::{InFlight, Ledger, PerAddress, Tenant};
+use crate::tenant::{InFlight, Ledger, PerAddress, Tenant, WhenFull};
 use crate::tls::Client;
 
 /// Who is on the other side of a connection.
@@ -135,9 +135,9 @@ impl Road {
     }
 
     /// One of an address's requests at a tenant, and through the tenant's door.
-    fn pass(&self, ledger: &Arc<Ledger>, address: IpAddr) -> Result<InFlight, Refused> {
+    async fn pass(&self, ledger: &Arc<Ledger>, address: IpAddr) -> Result<InFlight, Refused> {
         take(ledger, address)?;
-        self.doors.pass(ledger)
+        self.doors.pass(ledger, WhenFull::Wait).await
     }
 
     async fn walk(
@@ -163,7 +163,7 @@ impl Road {
             Found::Fixed(tenant, route, fixed) => {
                 peer.caller(&tenant)?;
                 record.routed(&tenant.ledger.figures, "", &route);
-                let _entered = refuse_slowly(self.pass(&tenant.ledger, address), &tenant.ledger, record).await?;
+                let _entered = refuse_slowly(self.pass(&tenant.ledger, address).await, &tenant.ledger, record).await?;
                 let is_head = request.method() == Method::HEAD;
                 tenant.ledger.moved(fixed.body.len() as u64);
                 record.sent(if is_head { 0 } else { fixed.body.len() as u64 });
@@ -172,7 +172,7 @@ impl Road {
             Found::Loading(tenant) => {
                 peer.caller(&tenant)?;
                 record.routed(&tenant.ledger.figures, "", "");
-                let _entered = refuse_slowly(self.pass(&tenant.ledger, address), &tenant.ledger, record).await?;
+                let _entered = refuse_slowly(self.pass(&tenant.ledger, address).await, &tenant.ledger, record).await?;
                 return Err(Fault::Loading);
             }
         };
@@ -198,7 +198,7 @@ impl Road {
         let answer = match kept {
             Some(kept) => {
                 let ledger = &routed.tenant().ledger;
-                let _entered = refuse_slowly(self.doors.pass(ledger), ledger, record).await?;
+                let _entered = refuse_slowly(self.doors.pass(ledger, WhenFull::Wait).await, ledger, record).await?;
                 let bytes = http_body::Body::size_hint(kept.body()).lower();
                 ledger.moved(bytes);
                 record.sent(bytes);
@@ -285,7 +285,10 @@ impl Road {
         let (body, verdict) =
             RequestBody::new(body, body_max, &self.http, (Arc::clone(record), Arc::clone(exchange)), &self.tasks)?;
         let ledger = Arc::clone(&routed.tenant().ledger);
-        let admitted = refuse_slowly(self.doors.admit(routed).await, &ledger, record).await?;
+        // One that a guest asks for would wait for that guest, which may have the place itself.
+        let may_wait = exchange.has_client() && !cdn_loop::is_of_a_guest(&parts.headers);
+        let when_full = if may_wait { WhenFull::Wait } else { WhenFull::Refuse };
+        let admitted = refuse_slowly(self.doors.admit(routed, when_full).await, &ledger, record).await?;
         record.queued(admitted.queued);
         let permits: Weak<Admitted> = Arc::downgrade(&admitted);
         exchange.admitted(permits);

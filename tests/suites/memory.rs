@@ -43,19 +43,27 @@ async fn a_tenants_sum_is_refused_past_its_quota_and_never_before() {
         let client = gateway.client(Protocol::H2);
         async move {
             let mut served = 0;
-            for _ in 0..50 {
+            for _ in 0..200 {
                 served += u32::from(client.get("good.localhost", "/head").await.status == 200);
             }
             served
         }
     });
+    // As much as that is expected of it now, so they wait for one another.
+    let in_turn = hold(&gateway, "big.localhost", 30, 16 * MIB).await;
+    assert!(in_turn.iter().all(|(status, _)| *status == 200), "what is over before long is no refusal: {in_turn:?}");
+    gateway.quiet().await;
+    // It is not expected once it has needed little for a while, and all begin at once.
+    for _ in 0..100 {
+        assert_eq!(gateway.get("big.localhost", "/ok").await.status, 200);
+    }
     let answers = hold(&gateway, "big.localhost", 64, 16 * MIB).await;
     let served = answers.iter().filter(|(status, _)| *status == 200).count();
     let refused = answers.iter().filter(|answer| **answer == (429, "quota-memory".to_owned())).count();
     assert_eq!(served + refused, 64, "{answers:?}");
     // Half grown ones may refuse each other, so fewer than fit may have been served; more never.
     assert!((1..=fit).contains(&served), "{served} of {fit}");
-    assert_eq!(watched.await.unwrap(), 50, "the others never notice");
+    assert_eq!(watched.await.unwrap(), 200, "the others never notice");
     gateway.quiet().await;
 
     let (_, peak) = gateway.resident();

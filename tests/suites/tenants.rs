@@ -48,6 +48,47 @@ async fn a_tenant_at_its_quota_is_refused_and_the_others_are_not() {
 }
 
 #[tokio::test]
+async fn a_burst_waits_for_places_where_it_may() {
+    let tenant = |host: &str, waiting: u32| {
+        Tenant::new(host, "hostile").with(&format!("[quota]\nin_flight = 2\nwaiting = {waiting}"))
+    };
+    let site =
+        Site::new().tenant("waits", &tenant("waits.localhost", 20)).tenant("refused", &tenant("refused.localhost", 0));
+    let gateway = Gateway::start(&site);
+    let burst = async |host: &'static str| {
+        let client = gateway.client(Protocol::H2);
+        let mut asked = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let client = client.clone();
+            asked.spawn(async move { client.get(host, "/hold/0/50").await });
+        }
+        asked.join_all().await.iter().filter(|answer| answer.status == 200).count()
+    };
+    assert_eq!(gateway.get("refused.localhost", "/ok").await.status, 200);
+    assert_eq!(burst("waits.localhost").await, 20);
+    assert!(burst("refused.localhost").await < 20);
+}
+
+#[tokio::test]
+async fn a_guest_that_works_on_after_its_answer_keeps_nobody_out_within_a_bound() {
+    let limits = "[quota]\nin_flight = 1\nwaiting = 0\n[limits]\nfuel = \"1000G\"\ntime = \"60s\"";
+    let site = Site::new().tenant("busy", &Tenant::new("busy.localhost", "hostile").with(limits));
+    let gateway = Gateway::start(&site);
+    let in_flight = async |count| {
+        let now = async || (gateway.tenant("busy").await["usage"]["in_flight"]["now"] == count).then_some(());
+        tests::until("the place", now).await;
+    };
+    assert_eq!(gateway.get("busy.localhost", "/linger").await.text(), "done, but not gone");
+    in_flight(0).await;
+    assert_eq!(gateway.metric("tollgate_instances").await, 1.0, "it is not gone");
+    assert_eq!(gateway.get("busy.localhost", "/ok").await.status, 200);
+    assert_eq!(gateway.get("busy.localhost", "/linger").await.text(), "done, but not gone");
+    // There are as many of these as there may be, so this one keeps its place.
+    in_flight(1).await;
+    assert_eq!(gateway.get("busy.localhost", "/ok").await.problem(), "quota-in-flight");
+}
+
+#[tokio::test]
 async fn a_full_pool_makes_a_request_wait_and_then_refuses_it() {
     let limits = "[limits]\ntime = \"20s\"";
     let site = Site::new()

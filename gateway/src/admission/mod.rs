@@ -4,8 +4,8 @@
 //! its permits. The tenant's quotas come first: a tenant at its quota cannot queue for the gateway's instances.
 //! Where there is no place, one may be had that is kept by a client who takes or gives too little: of more than one in
 //! [`SLOW_SHARE`] that are ([`Slow`]).
-//! Limit: [`Settings::waiting`] requests wait for an instance, each for [`Settings::wait`] at most; `queue` says who is next
-//! and who is shed.
+//! Limit: [`Settings::waiting`] requests wait for an instance, and of each tenant `quota.waiting` for that and as many for a place in
+//! flight, each for [`Settings::wait`] at most; `queue` says who is next and who is shed.
 
 mod queue;
 
@@ -18,12 +18,16 @@ use crate::deadline::{Deadline, Moment};
 use crate::fault::{Fault, Quotum};
 use crate::http::{Permits, Slow};
 use crate::route::Routed;
-use crate::tenant::{InFlight, Ledger, Limited};
+pub(crate) use crate::tenant::WhenFull;
+use crate::tenant::{InFlight, Ledger, Limited, Place as Entry, Taken};
 
 use queue::{Asked, Queue};
 
 /// One in so many of a tenant's places, and of the instances, may be kept by clients while somebody else needs one.
 const SLOW_SHARE: u64 = 2;
+
+/// How often whoever waits looks for an exchange that may be cut.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What the operator chose.
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +79,8 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
-    /// The request is answered, as far as its tenant is concerned: what is left is to clear away.
-    pub(crate) fn is_answered(&self) {
+    /// The guest has ended, and its tenant's place is free: what is left is to clear away.
+    pub(crate) fn has_ended(&self) {
         self.tenant.leave();
     }
 }
@@ -88,6 +92,10 @@ impl Permits for Admitted {
 
     fn give_way(&self) {
         self.tenant.leave();
+    }
+
+    fn is_answered(&self) {
+        self.tenant.is_answered();
     }
 }
 
@@ -122,15 +130,15 @@ impl Doors {
         &self.slow
     }
 
-    /// Lets a request in, after a wait if it must be.
+    /// Lets a request in, after a wait if it must be; `when_full` is about the tenant's door.
     ///
     /// # Errors
     /// [`Fault::Suspended`], [`Fault::Quota`] at the tenant's door; [`Fault::Overload`] at the gateway's.
-    pub(crate) async fn admit(&self, routed: Routed) -> Result<Arc<Admitted>, Refused> {
+    pub(crate) async fn admit(&self, routed: Routed, when_full: WhenFull) -> Result<Arc<Admitted>, Refused> {
         let ledger = &routed.tenant().ledger;
-        let tenant = self.pass(ledger)?;
         let arrived = Instant::now();
-        let instance = self.instance(ledger).await?;
+        let tenant = self.pass(ledger, when_full).await?;
+        let instance = self.instance(ledger, self.wait.saturating_sub(arrived.elapsed())).await?;
         Ok(Arc::new(Admitted { queued: arrived.elapsed(), routed, tenant, _instance: instance }))
     }
 
@@ -138,18 +146,45 @@ impl Doors {
     ///
     /// # Errors
     /// [`Fault::Suspended`], [`Fault::Quota`].
-    pub(crate) fn pass(&self, ledger: &Arc<Ledger>) -> Result<InFlight, Refused> {
+    pub(crate) async fn pass(&self, ledger: &Arc<Ledger>, when_full: WhenFull) -> Result<InFlight, Refused> {
         if ledger.is_stopped() {
             return Err(Fault::Suspended.into());
         }
-        let refused = match ledger.enter(Moment::now()) {
-            Ok(entered) => return Ok(entered),
-            Err(refused) => refused,
+        let entry = match ledger.enter(Moment::now(), when_full) {
+            // A place that a client kept may be had instead.
+            Err(refused) if refused.quotum == Quotum::InFlight && self.makes_room(ledger, refused.max) => {
+                ledger.enter(Moment::now(), when_full)
+            }
+            entry => entry,
         };
-        // A place that a client kept may be had instead.
-        let has_made_room =
-            refused.quotum == Quotum::InFlight && self.slow.make_room(Some(ledger.serial), share(refused.max));
-        if has_made_room { Ok(ledger.enter(Moment::now())?) } else { Err(refused.into()) }
+        let place = match entry? {
+            Entry::Taken(place) => place,
+            Entry::Awaited(place) => self.place(ledger, place).await?,
+        };
+        Ok(ledger.entered(place, Moment::now())?)
+    }
+
+    /// Waits for a place in flight. What keeps one for its client may be cut meanwhile.
+    async fn place(&self, ledger: &Ledger, mut place: oneshot::Receiver<Taken>) -> Result<Taken, Refused> {
+        let (full, stop, deadline) = (ledger.is_full(), ledger.stop(), Deadline::after(self.wait));
+        let waiting = async {
+            loop {
+                self.makes_room(ledger, full.max);
+                if let Ok(place) = tokio::time::timeout(LOOK, &mut place).await {
+                    return place;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            place = deadline.run(waiting) => place.ok().and_then(Result::ok).ok_or_else(|| full.into()),
+            () = stop.cancelled() => Err(Fault::stopped(ledger.is_stopped()).into()),
+        }
+    }
+
+    /// Cuts an exchange of the tenant's that keeps a place for its client, where many do.
+    fn makes_room(&self, ledger: &Ledger, places: u64) -> bool {
+        self.slow.make_room(Some(ledger.serial), share(places))
     }
 
     /// How many wait.
@@ -157,7 +192,7 @@ impl Doors {
         self.gate.queue().waiting()
     }
 
-    async fn instance(&self, ledger: &Ledger) -> Result<Instance, Refused> {
+    async fn instance(&self, ledger: &Ledger, wait: Duration) -> Result<Instance, Refused> {
         let (serial, weight, own_max) = (ledger.serial, ledger.weight(), ledger.waiting_max());
         let mut granted = None;
         let asked = self.gate.queue().ask(serial, weight, own_max, || {
@@ -168,24 +203,24 @@ impl Doors {
         let ticket = match (asked, &granted) {
             (Asked::Run, _) => return Ok(Instance { gate: Some(self.gate.clone()), serial }),
             // Whoever was evicted finds its channel closed.
-            (Asked::Wait { ticket, evicted: _closed }, Some(_)) => {
-                // Its permit comes back when its guest has ended, to whoever is next.
-                let _was_cut = self.slow.make_room(None, share(self.instances.into()));
-                ticket
-            }
+            (Asked::Wait { ticket, evicted: _closed }, Some(_)) => ticket,
             (Asked::FullOfOwn, _) => return Err(ledger.queue_is_full().into()),
             (Asked::Wait { .. } | Asked::Full, _) => return Err(Fault::Overload.into()),
         };
         let _place = Place { gate: self.gate.clone(), serial, ticket };
         let stop = ledger.stop();
         let granted = async {
-            match granted {
-                Some(granted) => granted.await.map_err(|_evicted| Fault::Overload),
-                None => Err(Fault::Internal),
+            let mut granted = granted.ok_or(Fault::Internal)?;
+            loop {
+                // The permit of what is cut comes back when its guest has ended, to whoever is next.
+                let _was_cut = self.slow.make_room(None, share(self.instances.into()));
+                if let Ok(granted) = tokio::time::timeout(LOOK, &mut granted).await {
+                    return granted.map_err(|_evicted| Fault::Overload);
+                }
             }
         };
         tokio::select! {
-            granted = Deadline::after(self.wait).run(granted) => Ok(granted.unwrap_or(Err(Fault::Overload))?),
+            granted = Deadline::after(wait).run(granted) => Ok(granted.unwrap_or(Err(Fault::Overload))?),
             () = stop.cancelled() => Err(Fault::stopped(ledger.is_stopped()).into()),
         }
     }

@@ -1,3 +1,5 @@
+use std::pin::pin;
+
 use super::*;
 use crate::domain::{Domain, Pattern};
 use crate::fault::Quotum;
@@ -72,8 +74,8 @@ fn doors(instances: u32, waiting: u32) -> Doors {
 async fn a_tenant_at_its_quota_is_refused_and_let_in_again() {
     let house = house(&Quota { in_flight: 1, ..Quota::unbounded() });
     let doors = doors(10, 10);
-    let first = doors.admit(house.routed()).await.unwrap();
-    let second = doors.admit(house.routed()).await.unwrap_err();
+    let first = doors.admit(house.routed(), WhenFull::Refuse).await.unwrap();
+    let second = doors.admit(house.routed(), WhenFull::Refuse).await.unwrap_err();
     assert_eq!(second.fault, Fault::Quota(Quotum::InFlight));
     let [retry, policy, limit] = second.limited.unwrap().fields();
     assert_eq!(
@@ -81,7 +83,45 @@ async fn a_tenant_at_its_quota_is_refused_and_let_in_again() {
         (&b"1"[..], &b"\"in-flight\";q=1;qu=\"concurrent-requests\""[..], &b"\"in-flight\";r=0;t=1"[..])
     );
     drop(first);
-    doors.admit(house.routed()).await.unwrap();
+    doors.admit(house.routed(), WhenFull::Refuse).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_a_place_of_its_tenant_in_turn_and_not_for_ever() {
+    let house = house(&Quota { in_flight: 1, waiting: 2, ..Quota::unbounded() });
+    let doors = doors(10, 10);
+    let admit = || doors.admit(house.routed(), WhenFull::Wait);
+    let held = admit().await.unwrap();
+    let (mut first, mut second) = (pin!(admit()), pin!(admit()));
+    assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
+    let third = admit().await.unwrap_err();
+    assert_eq!(third.fault, Fault::Quota(Quotum::InFlight), "as many wait as may");
+    drop(held);
+    let held = first.await.unwrap();
+    assert!(futures_util::poll!(&mut second).is_pending(), "it is not its turn");
+    assert_eq!(second.await.unwrap_err().fault, Fault::Quota(Quotum::InFlight), "it waited long enough");
+    drop(held);
+    admit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_guest_whose_answer_is_out_leaves_its_place_to_the_next_request_within_a_bound() {
+    let house = house(&Quota { in_flight: 1, ..Quota::unbounded() });
+    let doors = doors(10, 10);
+    let admit = || doors.admit(house.routed(), WhenFull::Refuse);
+    let now = || (house.ledger().usage(Moment::now()).in_flight.now, house.ledger().ending.now());
+    let first = admit().await.unwrap();
+    first.is_answered();
+    assert_eq!(now(), (0, 1));
+    let second = admit().await.unwrap();
+    second.is_answered();
+    assert_eq!(now(), (1, 1), "one guest may work on, not two");
+    assert!(admit().await.is_err());
+    first.has_ended();
+    second.is_answered();
+    assert_eq!(now(), (0, 1));
+    drop((first, second));
+    assert_eq!(now(), (0, 0));
 }
 
 #[tokio::test]
@@ -89,9 +129,9 @@ async fn a_rate_is_refused_with_when_to_come_back() {
     let rate = Rate { amount: 1, per: Duration::from_secs(30), burst: 2 };
     let house = house(&Quota { requests: Some(rate), ..Quota::unbounded() });
     let doors = doors(10, 10);
-    doors.admit(house.routed()).await.unwrap();
-    doors.admit(house.routed()).await.unwrap();
-    let refused = doors.admit(house.routed()).await.unwrap_err();
+    doors.admit(house.routed(), WhenFull::Refuse).await.unwrap();
+    doors.admit(house.routed(), WhenFull::Refuse).await.unwrap();
+    let refused = doors.admit(house.routed(), WhenFull::Refuse).await.unwrap_err();
     assert_eq!(refused.fault, Fault::Quota(Quotum::Requests));
     let [retry, policy, _] = refused.limited.unwrap().fields();
     assert_eq!((retry.as_bytes(), policy.as_bytes()), (&b"30"[..], &b"\"requests\";q=2;w=60"[..]));
@@ -102,9 +142,9 @@ async fn fuel_that_was_burned_shuts_the_door_until_it_is_paid() {
     let rate = Rate { amount: 100, per: Duration::from_secs(1), burst: 100 };
     let house = house(&Quota { fuel: Some(rate), ..Quota::unbounded() });
     let doors = doors(10, 10);
-    doors.admit(house.routed()).await.unwrap();
+    doors.admit(house.routed(), WhenFull::Refuse).await.unwrap();
     house.ledger().burn(1000);
-    let refused = doors.admit(house.routed()).await.unwrap_err();
+    let refused = doors.admit(house.routed(), WhenFull::Refuse).await.unwrap_err();
     assert_eq!(refused.fault, Fault::Quota(Quotum::Fuel));
     assert_eq!(refused.limited.unwrap().retry_seconds, 9, "to pay the debt");
 }
@@ -113,7 +153,7 @@ async fn fuel_that_was_burned_shuts_the_door_until_it_is_paid() {
 async fn a_full_gateway_makes_requests_wait_and_then_refuses() {
     let house = house(&Quota::unbounded());
     let doors = doors(1, 1);
-    let admit = || doors.admit(house.routed());
+    let admit = || doors.admit(house.routed(), WhenFull::Refuse);
     let first = admit().await.unwrap();
     let start = tokio::time::Instant::now();
     let (waits, over) = tokio::join!(admit(), async {
@@ -137,19 +177,19 @@ async fn a_suspended_tenant_is_refused_also_while_it_waits() {
     let house = house(&Quota::unbounded());
     let id = TenantId::parse("acme").unwrap();
     let doors = doors(1, 1);
-    let held = doors.admit(house.routed()).await.unwrap();
+    let held = doors.admit(house.routed(), WhenFull::Refuse).await.unwrap();
     let suspend = async {
         while doors.waiting() == 0 {
             tokio::task::yield_now().await;
         }
         house.registry.suspend(&id, true);
     };
-    let (waited, ()) = tokio::join!(doors.admit(house.routed()), suspend);
+    let (waited, ()) = tokio::join!(doors.admit(house.routed(), WhenFull::Refuse), suspend);
     assert_eq!(waited.unwrap_err().fault, Fault::Suspended);
     drop(held);
-    assert_eq!(doors.admit(house.routed()).await.unwrap_err().fault, Fault::Suspended);
+    assert_eq!(doors.admit(house.routed(), WhenFull::Refuse).await.unwrap_err().fault, Fault::Suspended);
     house.registry.suspend(&id, false);
-    doors.admit(house.routed()).await.unwrap();
+    doors.admit(house.routed(), WhenFull::Refuse).await.unwrap();
 }
 
 /// Many requests of which any may be cancelled at any point: no permit is lost and none is made.
@@ -163,7 +203,7 @@ async fn whatever_is_cancelled_when_no_permit_leaks() {
         let (house, doors, running) = (Arc::clone(&house), Arc::clone(&doors), Arc::clone(&running));
         tasks.spawn(async move {
             let work = async {
-                let Ok(admitted) = doors.admit(house.routed()).await else { return };
+                let Ok(admitted) = doors.admit(house.routed(), WhenFull::Refuse).await else { return };
                 assert!(running.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 4, "more instances than there are");
                 let until = std::time::Instant::now() + Duration::from_micros(n % 97);
                 while std::time::Instant::now() < until {
@@ -181,7 +221,8 @@ async fn whatever_is_cancelled_when_no_permit_leaks() {
         done.unwrap();
     }
     assert_eq!(doors.waiting(), 0);
-    let all: Vec<_> = futures_util::future::join_all((0..4).map(|_| doors.admit(house.routed()))).await;
+    let all: Vec<_> =
+        futures_util::future::join_all((0..4).map(|_| doors.admit(house.routed(), WhenFull::Refuse))).await;
     assert!(all.iter().all(Result::is_ok), "all four are there again");
     drop(all);
     assert_eq!(house.ledger().usage(Moment::now()).in_flight.now, 0);

@@ -76,7 +76,7 @@ impl Section<'_> {
             weight: section.count("weight"),
             in_flight: section.count("in_flight"),
             connections: section.count("connections"),
-            waiting: section.count("waiting"),
+            waiting: section.count_or_none("waiting"),
             memory: section.bytes("memory"),
             requests: section.rate("requests", |section, key| section.count(key).map(widen)),
             requests_per_address: section.rate_of_counts("requests_per_address"),

@@ -1,6 +1,8 @@
 //! What a client's connection meets first: TLS, plain HTTP that is answered, or plain HTTP that is sent to TLS.
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
@@ -31,6 +33,8 @@ pub(super) struct Door {
     /// What a CA's servers may ask by plain HTTP.
     pub(super) challenges: Option<Arc<Challenges>>,
     pub(super) health: Health,
+    /// How connections share the runtime's threads out.
+    pub(super) polls: Arc<http::Polls>,
     /// Where HTTP/3 is to be had (RFC 9114 §3.1.1), for those who came by an older one.
     pub(super) alternative: Option<HeaderValue>,
 }
@@ -39,6 +43,8 @@ pub(super) struct Door {
 #[derive(Default)]
 struct Entered {
     _place: Option<Connected>,
+    /// In whose turn it goes on.
+    turns: Option<http::OfTenantsPolls>,
     /// Whether the tenant asks for certificates, which QUIC's handshakes do not.
     has_callers: bool,
 }
@@ -71,7 +77,8 @@ impl Door {
             self.road.metrics.connection_refused();
             tenant.ledger.figures.quota_refused(Quotum::Connections);
         }
-        Some(Entered { _place: Some(place?), has_callers: tenant.callers.is_some() })
+        let turns = Some(self.polls.of(tenant.ledger.serial, &tenant.ledger.polls));
+        Some(Entered { _place: Some(place?), turns, has_callers: tenant.callers.is_some() })
     }
 
     /// What is held for a client's connection.
@@ -102,7 +109,13 @@ impl Door {
         if shaken.place.has_callers {
             self.alternative = None;
         }
-        let answered = Box::pin(self.answer(shaken.stream, shaken.protocol, peer));
+        let turns = shaken.place.turns.clone();
+        let answered = self.answer(shaken.stream, shaken.protocol, peer, turns.clone());
+        // In a place of its own: it is large.
+        let answered: Pin<Box<dyn Future<Output = ()> + Send>> = match turns {
+            Some(turns) => Box::pin(turns.share(answered)),
+            None => Box::pin(answered),
+        };
         match certificate {
             // Nobody is let in for longer than the certificate says, whatever is under way.
             Some(client) => tokio::select! {
@@ -124,7 +137,7 @@ impl Door {
             }
         };
         let server_name = Terminator::server_name(&connection);
-        let Some(_place) = self.enter_tenant(server_name.as_ref()) else { return };
+        let Some(entered) = self.enter_tenant(server_name.as_ref()) else { return };
         let client = self.client(connection.remote_address());
         let (road, health, of) = (Arc::clone(&self.road), self.health, connection.clone());
         // The handshake has shown that the client is there. It may say later that it moved, and begins to be believed before it
@@ -142,7 +155,9 @@ impl Door {
                 }
             }
         };
-        http::serve_quic(connection, client, &self.road.http, &self.road.tasks, answer).await;
+        let streams = http::Streams::new(&self.road.tasks, entered.turns.clone());
+        http::serve_quic(connection, client, &self.road.http, &streams, answer).await;
+        drop(entered);
     }
 
     /// Answers without TLS, on a developer's own machine.
@@ -151,10 +166,10 @@ impl Door {
         let (scheme, has_told) = (Scheme::HTTP, AtomicBool::new(true));
         let (address, has_moved) = (peer, false);
         let peer = Peer { address, has_moved, scheme, server_name: None, client: None, shaken: None, has_told };
-        self.answer(stream, tls::Protocol::Http1, peer).await;
+        self.answer(stream, tls::Protocol::Http1, peer, None).await;
     }
 
-    async fn answer<S>(self, stream: S, protocol: tls::Protocol, peer: Peer)
+    async fn answer<S>(self, stream: S, protocol: tls::Protocol, peer: Peer, turns: Option<http::OfTenantsPolls>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -175,7 +190,8 @@ impl Door {
                 response
             }
         };
-        http::serve((stream, protocol), client, &self.road.http, &self.road.tasks, answer).await;
+        let streams = http::Streams::new(&self.road.tasks, turns);
+        http::serve((stream, protocol), client, &self.road.http, &streams, answer).await;
     }
 
     pub(super) async fn http(self, mut stream: TcpStream, peer: SocketAddr, https_port: u16) {
@@ -193,6 +209,7 @@ impl Door {
                 redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new(), None))
             }))
         };
-        http::serve((stream, tls::Protocol::Http1), client, &road.http, &road.tasks, answer).await;
+        let streams = http::Streams::new(&road.tasks, None);
+        http::serve((stream, tls::Protocol::Http1), client, &road.http, &streams, answer).await;
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::ResourceLimiter;
 
-use crate::tenant::{Count, Ledger};
+use crate::tenant::{Count, Ledger, Taken};
 
 /// Counts the bytes of all linear memories and tables of an instance, and of what the host keeps for it, together: against
 /// the request's limit, the tenant's quota and the gateway's bound. All of it goes back when the instance ends.
@@ -40,12 +40,18 @@ pub(super) struct Account {
     /// The place in [`DENIED`] of whose bound refused something last.
     denied: AtomicU8,
     ledger: Arc<Ledger>,
+    /// Of the tenant's memory, what was taken for it and is not used yet. It changes with `whole` held.
+    reserved: AtomicU64,
     gateway: Arc<Count>,
     /// Bytes of all instances of the request's budget, of which these are part. Held while the sum changes.
     whole: Mutex<Option<Arc<Count>>>,
 }
 
 const DENIED: [Option<Denied>; 4] = [None, Some(Denied::Request), Some(Denied::Tenant), Some(Denied::Gateway)];
+
+/// What a guest that answers may still need of what was taken for it: a part of what it has, and a little.
+const MORE_SHARE: u64 = 8;
+const MORE_BYTES: u64 = 1 << 20;
 
 /// What a table's element costs: a pointer.
 const ELEMENT_BYTES: u64 = 8;
@@ -67,19 +73,21 @@ impl Account {
     fn try_grow(&self, by: u64) -> Result<(), u8> {
         let whole = self.whole();
         let leave_whole = || whole.iter().for_each(|whole| whole.give_back(by));
+        let of_reserved = self.reserved.load(Ordering::Relaxed).min(by);
         let wanted = self.used().checked_add(by).filter(|wanted| *wanted <= self.max());
         match wanted.filter(|_| whole.as_ref().is_none_or(|whole| whole.add(by))) {
             None => Err(1),
-            Some(_) if !self.ledger.grow(by) => {
+            Some(_) if by > of_reserved && !self.ledger.grow(by - of_reserved) => {
                 leave_whole();
                 Err(2)
             }
             Some(_) if !self.gateway.add(by) => {
                 leave_whole();
-                self.ledger.shrink(by);
+                self.ledger.shrink(by - of_reserved);
                 Err(3)
             }
             Some(wanted) => {
+                self.reserved.fetch_sub(of_reserved, Ordering::Relaxed);
                 self.used.store(wanted, Ordering::Relaxed);
                 self.peak.fetch_max(wanted, Ordering::Relaxed);
                 Ok(())
@@ -107,6 +115,23 @@ impl Account {
             *whole = Some(Arc::clone(new));
         }
         joins
+    }
+
+    /// Gives back what was taken for it and is not used: it answers, so it needs little more. An answer may go on for hours.
+    pub(super) fn answers(&self) {
+        self.reserve_at_most((self.used() / MORE_SHARE).saturating_add(MORE_BYTES));
+    }
+
+    fn reserve_at_most(&self, bytes: u64) {
+        if self.reserved.load(Ordering::Relaxed) <= bytes {
+            return;
+        }
+        let _whole = self.whole();
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        if let Some(unused) = reserved.checked_sub(bytes) {
+            self.reserved.store(bytes, Ordering::Relaxed);
+            self.ledger.shrink(unused);
+        }
     }
 
     fn leave(&self) {
@@ -173,8 +198,8 @@ impl Drop for Held {
 
 impl Meter {
     pub(crate) fn new(max: u64, ledger: Arc<Ledger>, gateway: Arc<Count>) -> Self {
-        let (used, peak, denied, whole) = Default::default();
-        let account = Arc::new(Account { used, peak, max: max.into(), denied, ledger, gateway, whole });
+        let (used, peak, denied, reserved, whole) = Default::default();
+        let account = Arc::new(Account { used, peak, max: max.into(), denied, ledger, reserved, gateway, whole });
         Self { account, own: 0, granted: 0, grown: 0 }
     }
 
@@ -186,6 +211,7 @@ impl Meter {
     /// Makes what it has part of no request's sum.
     pub(crate) fn leave(&self) {
         self.account.leave();
+        self.account.reserve_at_most(0);
     }
 
     /// For another request in the same instance, which may have so many bytes.
@@ -204,6 +230,12 @@ impl Meter {
     /// Gives back what its memories and tables have. To be called when nothing runs in them any more.
     pub(crate) fn is_over(&mut self) {
         self.account.shrink(std::mem::take(&mut self.own));
+        self.account.reserve_at_most(0);
+    }
+
+    /// Has it use this before it takes more.
+    pub(crate) fn uses(&self, reserved: Taken) {
+        self.account.reserved.fetch_add(reserved.keep(), Ordering::Relaxed);
     }
 
     /// The most it ever had.

@@ -282,10 +282,15 @@ impl Body for Taken {
 impl Guest {
     /// Room for the body of its response.
     pub(crate) fn room_for_response(&mut self) -> Arc<Room> {
-        let response = self.exchange.clone().map(|exchange| (exchange, Arc::clone(&self.record)));
-        let room = Room::new(self.meter.account(), response);
+        let room = self.answers();
         self.rooms.push((None, Arc::clone(&room)));
         room
+    }
+
+    fn answers(&self) -> Arc<Room> {
+        self.meter.account().answers();
+        let response = self.exchange.clone().map(|exchange| (exchange, Arc::clone(&self.record)));
+        Room::new(self.meter.account(), response)
     }
 
     /// Bytes of its response that nobody has taken, and whether all of them count in what was its memory.
@@ -308,8 +313,7 @@ pub(super) fn response_body(guest: &mut &mut Guest, response: Resource<OutgoingR
     let place = response.rep();
     let made = body_of_answer(guest, response)?;
     if let Ok(body) = &made {
-        let response = guest.exchange.clone().map(|exchange| (exchange, Arc::clone(&guest.record)));
-        let room = Room::new(guest.meter.account(), response);
+        let room = guest.answers();
         let response = guest.table.of_wasi().get_mut(&Resource::<OutgoingResponse>::new_borrow(place))?;
         response.body = response.body.take().map(|body| taken(body, &room));
         guest.has_body(body, room);

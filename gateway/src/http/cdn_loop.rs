@@ -77,6 +77,11 @@ pub(crate) fn came_from_a_guest(onward: &HeaderValue) -> bool {
     onward.to_str().is_ok_and(|chain| chain.matches(PSEUDONYM).count() > 1)
 }
 
+/// Whether a guest sent a request with these fields, of this gateway or of another.
+pub(crate) fn is_of_a_guest(headers: &HeaderMap) -> bool {
+    ours(headers).next().is_some()
+}
+
 /// What outbound requests of this one carry, where these messages came before it.
 pub(crate) fn onward(headers: &HeaderMap, tenant: &TenantId, line: Line) -> HeaderValue {
     let mut own = entry(tenant);

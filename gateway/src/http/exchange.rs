@@ -34,6 +34,9 @@ pub(crate) trait Permits: Send + Sync {
 
     /// Gives the tenant's place back before the rest.
     fn give_way(&self);
+
+    /// The response is out, and its guest still works.
+    fn is_answered(&self);
 }
 
 /// A client's connection, as far as what is left for it is bounded.
@@ -239,6 +242,9 @@ impl Exchange {
         self.waits_no_more();
         self.kept.store(0, Ordering::Relaxed);
         drop(gone);
+        if let Some(permits) = self.permits() {
+            permits.is_answered();
+        }
     }
 
     /// Notes that the client wants no more of it; what the guest makes of that is not its own failing.

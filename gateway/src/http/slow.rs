@@ -132,6 +132,8 @@ mod tests {
         fn give_way(&self) {
             self.0.store(true, Ordering::Relaxed);
         }
+
+        fn is_answered(&self) {}
     }
 
     fn waiting(slow: &Arc<Slow>, address: &str) -> (Arc<Exchange>, Arc<Place>) {

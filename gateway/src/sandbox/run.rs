@@ -16,7 +16,7 @@ use super::ending::Ending;
 use super::fuel;
 use super::leaving::let_go;
 use super::meaning::classify;
-use super::memories::More;
+use super::memories::{More, memory};
 use super::message::{Cause, Handled};
 use super::reaper::Reaper;
 use super::reply::{CancelOnDrop, GuestBody, Reply};
@@ -29,7 +29,7 @@ use crate::fault::{Fault, Quotum};
 use crate::host::{Guest, Make};
 use crate::http::{Exchange, Verdict, has_no_content};
 use crate::telemetry::{self, Line, Record, Stream, cut_at};
-use crate::tenant::{Budget, Ledger};
+use crate::tenant::{Budget, Ledger, WhenFull};
 
 /// Of a line in the tenant's log that tells of a fault.
 const LINE_BYTES_MAX: usize = 4096;
@@ -145,6 +145,7 @@ struct Instance {
     admitted: Arc<Admitted>,
     /// What it answers, where that is a request.
     exchange: Option<Arc<Exchange>>,
+    when_full: WhenFull,
     fuel: u64,
     time: Duration,
     /// Dropped when everything is noted: whoever has the other half may look at the record then.
@@ -198,7 +199,7 @@ impl Instance {
         (mut store, more_memories): (Store<Guest>, More),
         service: Option<(Service, u32)>,
         around: &Arc<Surroundings>,
-        Whose { admitted, record, budget, exchange, .. }: Whose,
+        Whose { admitted, record, budget, exchange, when_full, .. }: Whose,
         over: oneshot::Sender<()>,
     ) -> Self {
         let limits = admitted.routed.limits();
@@ -215,13 +216,12 @@ impl Instance {
             store.epoch_deadline_async_yield_and_update(1);
         }
         let ending = Ending::begin(record, Arc::clone(around));
-        Self { ending, store, more_memories, service, admitted, exchange, fuel, time, over: Some(over) }
+        Self { ending, store, more_memories, service, admitted, exchange, when_full, fuel, time, over: Some(over) }
     }
 
     /// Runs the guest to its end, whatever that is, and notes what it took. The store goes last: when it drops, the
     /// response's body ends, and by then the fault is there to be seen.
     async fn drive(mut self, component: Arc<Ready>, work: Work, cancelled: CancellationToken, reaper: Option<Reaper>) {
-        let started = Instant::now();
         let before = self.service.as_ref().map_or(0, |(_, answered)| *answered);
         let ledger = Arc::clone(&self.admitted.routed.tenant().ledger);
         // In this order: what ends an engine is heard by one or the other.
@@ -231,6 +231,7 @@ impl Instance {
             self.ending.was_driven = true;
             return;
         }
+        let started = Instant::now();
         let ended = {
             let service = self.service.take();
             let work = call(
@@ -280,6 +281,7 @@ impl Instance {
         }
         let peak = self.store.data().meter.peak();
         self.ending.record.memory_peak(peak);
+        component.needs().note(peak);
         self.ending.record.guest_ended(started.elapsed());
         self.ending.was_driven = true;
         let_go(self.store.data(), &self.admitted, self.exchange.as_ref());
@@ -301,6 +303,12 @@ impl Instance {
         if self.more_memories.is_none() {
             let memories = &self.ending.around.instances.memories;
             self.more_memories = memories.room(component.memories, self.time, cancelled).await?;
+        }
+        if self.when_full == WhenFull::Wait && self.service.is_none() {
+            let routed = &self.admitted.routed;
+            let needed = component.needs().of(routed.limits().memory);
+            let taken = memory(&routed.tenant().ledger, needed, cancelled, &self.ending.record).await?;
+            taken.into_iter().for_each(|taken| self.store.data().meter.uses(taken));
         }
         if component.ended.is_set() { Err(Some(Fault::Renewed)) } else { Ok(()) }
     }

@@ -10,7 +10,7 @@ use crate::fault::Fault;
 use crate::http::{Exchange, cdn_loop};
 use crate::ids::Line;
 use crate::telemetry::Record;
-use crate::tenant::{Budget, Ledger};
+use crate::tenant::{Budget, Ledger, WhenFull};
 
 pub(super) struct Whose {
     pub(super) admitted: Arc<Admitted>,
@@ -20,6 +20,8 @@ pub(super) struct Whose {
     pub(super) chain: HeaderValue,
     /// What it answers, where that is a request.
     pub(super) exchange: Option<Arc<Exchange>>,
+    /// Whether it waits for memory of its tenant's. One that a guest asks for does not: that guest would wait for itself.
+    pub(super) when_full: WhenFull,
 }
 
 impl Whose {
@@ -36,12 +38,14 @@ impl Whose {
         if let Some(budget) = &within {
             budget.check()?;
         }
+        let is_of_a_guest = within.is_some() || cdn_loop::is_of_a_guest(headers);
+        let when_full = if is_of_a_guest { WhenFull::Refuse } else { WhenFull::Wait };
         let opened = || {
             let line = cdn_loop::line(headers).unwrap_or_else(|| Line::none(record.id));
             Budget::open(admitted.routed.limits(), line)
         };
         let budget = within.unwrap_or_else(opened);
-        Ok(Self { exchange: Some(Arc::clone(exchange)), ..Self::new(admitted, record, budget, headers) })
+        Ok(Self { exchange: Some(Arc::clone(exchange)), when_full, ..Self::new(admitted, record, budget, headers) })
     }
 
     /// A message's or a run's. It comes from nobody's request, so what it starts has been nowhere yet.
@@ -63,6 +67,6 @@ impl Whose {
         } else {
             cdn_loop::onward(headers, &admitted.routed.tenant().id, budget.line())
         };
-        Self { admitted, record, budget, chain, exchange: None }
+        Self { admitted, record, budget, chain, exchange: None, when_full: WhenFull::Wait }
     }
 }

@@ -271,6 +271,12 @@ impl Record {
         self.stage("admission", time);
     }
 
+    /// It waited for something else before its guest began.
+    pub(crate) fn queued_longer(&self, time: Duration) {
+        self.queue_us.fetch_add(micros(time), Ordering::Relaxed);
+        self.stage("memory.wait", time);
+    }
+
     pub(crate) fn loaded(&self, time: Duration) {
         self.load_us.store(micros(time), Ordering::Relaxed);
         self.stage("component.load", time);

@@ -239,11 +239,12 @@ impl Count {
     pub(crate) fn add(&self, amount: u64) -> bool {
         let max = self.max();
         let more = |now: u64| now.checked_add(amount).filter(|sum| *sum <= max);
-        self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        // Somebody may have noted meanwhile that they wait for some of it (`line.rs`).
+        self.now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
     pub(crate) fn give_back(&self, amount: u64) {
-        self.now.fetch_sub(amount, Ordering::Relaxed);
+        self.now.fetch_sub(amount, Ordering::SeqCst);
     }
 }
 

@@ -4,21 +4,22 @@
 //! with time (the buckets), so no cancellation leaks. A reload moves the maxima and forgives nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::HeaderValue;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::bucket::{Bucket, Count, Rate};
 use super::causes::Causes;
 use super::guards::{Connected, InFlight};
+use super::limited::{Limited, limited};
+use super::line::{Line as Waiting, Place, Taken, WhenFull};
 use super::per_address::PerAddress;
-use super::places::{Place, Places, WhenFull};
 use super::usage::{Flow, Held, Usage};
 use super::{Quota, Space};
 use crate::deadline::Moment;
-use crate::fault::{Fault, Quotum};
+use crate::fault::Quotum;
 use crate::ids::{Line, TenantId};
 use crate::telemetry::Figures;
 
@@ -38,6 +39,9 @@ const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// threads for a moment each time, so a tenant whose components do not fit the cache must not do it without end.
 const LOADS: Rate = Rate { amount: 100, per: Duration::from_secs(1), burst: 100 };
 
+/// As many as the runtime has.
+static THREADS: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+
 /// One tenant's use, shared by every version of the tenant that a reload brings and by everything that runs for it.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -48,10 +52,14 @@ pub(crate) struct Ledger {
     pub(crate) serial: u64,
     weight: AtomicU32,
     waiting_max: AtomicU32,
-    pub(super) in_flight: Count,
+    pub(super) in_flight: Arc<Waiting>,
+    /// Guests that still work while their answers are out.
+    pub(crate) ending: Count,
     pub(super) connections: Count,
+    /// Turns of its connections on the runtime's threads: one for each.
+    pub(crate) polls: Arc<Semaphore>,
     /// Bytes of all its instances' memories and tables.
-    memory: Count,
+    memory: Arc<Waiting>,
     /// Bytes that its guests which have ended left for their clients, of which it has a part of its memory at the most.
     pub(crate) left: Count,
     pub(super) requests: Bucket,
@@ -65,7 +73,7 @@ pub(crate) struct Ledger {
     space_bytes: AtomicU64,
     space_keys: AtomicU64,
     pub(super) outbound: Bucket,
-    pub(super) places: Places,
+    pub(super) out: Arc<Waiting>,
     pub(super) log_bytes: Bucket,
     refusals: Bucket,
     loads: Bucket,
@@ -83,16 +91,6 @@ pub(crate) struct Ledger {
     stop: Mutex<CancellationToken>,
 }
 
-/// A tenant refused at its own door: which quota, and when to come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limited {
-    pub(crate) quotum: Quotum,
-    pub(crate) max: u64,
-    /// In which so much comes in; nothing for what is counted at once.
-    pub(crate) window_seconds: Option<u64>,
-    pub(crate) retry_seconds: u64,
-}
-
 impl Ledger {
     pub(super) fn new(id: TenantId, serial: u64, figures: Figures) -> Self {
         Self {
@@ -101,9 +99,11 @@ impl Ledger {
             serial,
             weight: AtomicU32::new(1),
             waiting_max: AtomicU32::new(0),
-            in_flight: Count::default(),
+            in_flight: Arc::default(),
+            ending: Count::default(),
             connections: Count::default(),
-            memory: Count::default(),
+            polls: Arc::new(Semaphore::new(*THREADS)),
+            memory: Arc::default(),
             left: Count::default(),
             requests: Bucket::default(),
             by_address: PerAddress::new(ADDRESSES_MAX),
@@ -114,7 +114,7 @@ impl Ledger {
             space_bytes: AtomicU64::new(u64::MAX),
             space_keys: AtomicU64::new(u64::MAX),
             outbound: Bucket::default(),
-            places: Places::default(),
+            out: Arc::default(),
             log_bytes: Bucket::default(),
             refusals: Bucket::default(),
             loads: Bucket::default(),
@@ -132,9 +132,11 @@ impl Ledger {
         let now = Moment::now();
         self.weight.store(quota.weight.max(1), Ordering::Relaxed);
         self.waiting_max.store(quota.waiting, Ordering::Relaxed);
-        self.in_flight.set_max(quota.in_flight.into());
+        self.in_flight.set(quota.in_flight.into(), quota.waiting as usize);
+        self.ending.set_max(quota.in_flight.into());
         self.connections.set_max(quota.connections.into());
-        self.memory.set_max(quota.memory);
+        // Whoever waits for it is in flight.
+        self.memory.set(quota.memory, usize::MAX);
         self.left.set_max(quota.memory / LEFT_SHARE);
         self.requests.set(quota.requests, now);
         self.by_address.set(quota.requests_per_address);
@@ -146,7 +148,7 @@ impl Ledger {
         self.space_bytes.store(space.bytes, Ordering::Relaxed);
         self.space_keys.store(space.keys, Ordering::Relaxed);
         self.outbound.set(quota.outbound, now);
-        Places::set(self, quota.outbound_in_flight, quota.outbound_waiting);
+        self.out.set(quota.outbound_in_flight.into(), quota.outbound_waiting as usize);
         self.log_bytes.set(quota.log_bytes, now);
         self.refusals.set(Some(REFUSALS), now);
         self.loads.set(Some(LOADS), now);
@@ -169,22 +171,33 @@ impl Ledger {
 
     /// Whether exactly one request is there.
     pub(crate) fn has_one_request(&self) -> bool {
-        self.in_flight.now() == 1
+        self.in_flight.count().now() == 1
     }
 
-    /// One more request, where every quota has room for it. Nothing is taken where one has not.
+    /// A place for one more request, where every quota has room for it, or the prospect of one. Nothing is taken where one has not.
     ///
     /// # Errors
     /// The first quota without room.
-    pub(crate) fn enter(self: &Arc<Self>, now: Moment) -> Result<InFlight, Limited> {
+    pub(crate) fn enter(&self, now: Moment, when_full: WhenFull) -> Result<Place, Limited> {
         let spent =
             |quotum, bucket: &Bucket| bucket.open(now).map_err(|empty| limited(quotum, bucket, empty.retry_seconds));
         spent(Quotum::Fuel, &self.fuel)?;
         spent(Quotum::BodyBytes, &self.body_bytes)?;
-        if !self.in_flight.add(1) {
-            let (quotum, max) = (Quotum::InFlight, self.in_flight.max());
-            return Err(Limited { quotum, max, window_seconds: None, retry_seconds: 1 });
-        }
+        self.in_flight.enter(1, when_full).ok_or_else(|| self.is_full())
+    }
+
+    /// What to tell a client whose request found no place.
+    pub(crate) fn is_full(&self) -> Limited {
+        let max = self.in_flight.count().max();
+        Limited { quotum: Quotum::InFlight, max, window_seconds: None, retry_seconds: 1 }
+    }
+
+    /// One more request, which has its place.
+    ///
+    /// # Errors
+    /// The tenant has had as many as it may for now.
+    pub(crate) fn entered(self: &Arc<Self>, place: Taken, now: Moment) -> Result<InFlight, Limited> {
+        place.keep();
         let entered = InFlight::of(self);
         self.requests.take(1, now).map_err(|empty| limited(Quotum::Requests, &self.requests, empty.retry_seconds))?;
         Ok(entered)
@@ -243,8 +256,8 @@ impl Ledger {
     }
 
     /// One more outbound request, or the quota that has no room.
-    pub(crate) fn go_out(self: &Arc<Self>, when_full: WhenFull) -> Result<Place, Quotum> {
-        let place = Places::enter(self, when_full).ok_or(Quotum::OutboundInFlight)?;
+    pub(crate) fn go_out(&self, when_full: WhenFull) -> Result<Place, Quotum> {
+        let place = self.out.enter(1, when_full).ok_or(Quotum::OutboundInFlight)?;
         self.outbound.take(1, Moment::now()).map_err(|_empty| Quotum::Outbound)?;
         Ok(place)
     }
@@ -261,7 +274,12 @@ impl Ledger {
 
     /// More bytes of memory, or none. Whoever holds them gives them back.
     pub(crate) fn grow(&self, bytes: u64) -> bool {
-        self.memory.add(bytes)
+        self.memory.grow(bytes)
+    }
+
+    /// Memory for an instance that is about to begin, or the prospect of it; nothing where the tenant may never have so much.
+    pub(crate) fn memory_for(&self, bytes: u64) -> Option<Place> {
+        self.memory.enter(bytes, WhenFull::Wait)
     }
 
     pub(crate) fn shrink(&self, bytes: u64) {
@@ -275,7 +293,7 @@ impl Ledger {
 
     /// What to tell a client whose request found no memory left for its tenant.
     pub(crate) fn out_of_memory(&self) -> Limited {
-        Limited { quotum: Quotum::Memory, max: self.memory.max(), window_seconds: None, retry_seconds: 1 }
+        Limited { quotum: Quotum::Memory, max: self.memory.count().max(), window_seconds: None, retry_seconds: 1 }
     }
 
     pub(super) fn suspend(&self, suspended: bool) {
@@ -318,21 +336,21 @@ impl Ledger {
     }
 
     pub(crate) fn memory_now(&self) -> u64 {
-        self.memory.now()
+        self.memory.count().now()
     }
 
     pub(crate) fn in_flight_now(&self) -> u64 {
-        self.in_flight.now()
+        self.in_flight.count().now()
     }
 
     /// Use against quota, for operators.
     pub(crate) fn usage(&self, now: Moment) -> Usage {
         Usage {
             weight: self.weight(),
-            in_flight: Held::of(&self.in_flight),
+            in_flight: Held::of(self.in_flight.count()),
             connections: Held::of(&self.connections),
-            memory: Held::of(&self.memory),
-            outbound_in_flight: Held::of(&self.places.taken),
+            memory: Held::of(self.memory.count()),
+            outbound_in_flight: Held::of(self.out.count()),
             requests: Flow::of(&self.requests, now),
             fuel: Flow::of(&self.fuel, now),
             fuel_total: self.fuel_total.load(Ordering::Relaxed),
@@ -342,34 +360,5 @@ impl Ledger {
             outbound: Flow::of(&self.outbound, now),
             log_bytes: Flow::of(&self.log_bytes, now),
         }
-    }
-}
-
-impl Limited {
-    /// What a client is told: Retry-After (RFC 9110 §10.2.3), RateLimit-Policy and RateLimit
-    /// (draft-ietf-httpapi-ratelimit-headers-10).
-    pub(crate) fn fields(&self) -> [HeaderValue; 3] {
-        let Self { quotum, max, window_seconds, retry_seconds } = self;
-        let name = quotum.name();
-        let policy = match (window_seconds, quotum) {
-            (Some(window), _) => format!("\"{name}\";q={max};w={window}"),
-            (None, Quotum::Memory) => format!("\"{name}\";q={max};qu=\"bytes\""),
-            (None, _) => format!("\"{name}\";q={max};qu=\"concurrent-requests\""),
-        };
-        let limit = format!("\"{name}\";r=0;t={retry_seconds}");
-        // All of it is ASCII.
-        let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("-"));
-        [HeaderValue::from(*retry_seconds), value(policy), value(limit)]
-    }
-}
-
-fn limited(quotum: Quotum, bucket: &Bucket, retry_seconds: u64) -> Limited {
-    let (max, window) = bucket.rate().map_or((0, 1), |rate| (rate.burst, rate.window_seconds()));
-    Limited { quotum, max, window_seconds: Some(window), retry_seconds }
-}
-
-impl From<Limited> for Fault {
-    fn from(limited: Limited) -> Self {
-        Self::Quota(limited.quotum)
     }
 }

@@ -8,8 +8,9 @@ mod causes;
 pub(crate) mod cost;
 mod guards;
 mod ledger;
+mod limited;
+mod line;
 mod per_address;
-mod places;
 mod ports;
 mod registry;
 mod shared;
@@ -26,9 +27,10 @@ use crate::ids::{ComponentName, Digest, StoreName, TenantId};
 pub(crate) use bucket::{Count, Rate};
 pub(crate) use budget::{Budget, MESSAGES_IN_A_LINE_MAX};
 pub(crate) use guards::{Connected, InFlight};
-pub(crate) use ledger::{Ledger, Limited};
+pub(crate) use ledger::Ledger;
+pub(crate) use limited::Limited;
+pub(crate) use line::{Place, Taken, WhenFull};
 pub(crate) use per_address::PerAddress;
-pub(crate) use places::{Outbound, Place, WhenFull};
 pub(crate) use ports::Ports;
 pub(crate) use registry::Registry;
 pub(crate) use shared::{Look, NAMES as RATE_NAMES, Told};
@@ -58,11 +60,11 @@ pub(crate) struct Limits {
 pub(crate) struct Quota {
     /// The tenant's share of what is short, beside others that want it too.
     pub(crate) weight: u32,
-    /// Requests being answered at once, the waiting ones included.
+    /// Requests being answered at once, those included that wait for an instance. As many guests whose answer is out may still work.
     pub(crate) in_flight: u32,
     /// Open connections whose handshake asked for one of its hosts.
     pub(crate) connections: u32,
-    /// Requests that may wait for an instance of the gateway.
+    /// Requests that may wait for a place among those in flight, and as many for an instance of the gateway.
     pub(crate) waiting: u32,
     /// Bytes of all its instances together, each by [`Limits::memory`].
     pub(crate) memory: u64,

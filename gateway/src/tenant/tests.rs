@@ -12,7 +12,6 @@ fn a_reload_moves_the_maxima_and_forgives_nothing() {
     let registry = Registry::default();
     let quota = |in_flight| Quota { in_flight, ..Quota::unbounded() };
     let ledger = registry.ledger(&id(), &quota(2), true);
-    let enter = |ledger: &Arc<Ledger>| ledger.enter(Moment::now());
     let held = (enter(&ledger).unwrap(), enter(&ledger).unwrap());
     assert!(enter(&ledger).is_err());
 
@@ -85,6 +84,13 @@ fn take<T>(held: &mut Vec<T>, index: prop::sample::Index) -> Option<T> {
     (!held.is_empty()).then(|| held.swap_remove(index.index(held.len())))
 }
 
+fn enter(ledger: &Arc<Ledger>) -> Result<InFlight, Limited> {
+    match ledger.enter(Moment::now(), WhenFull::Refuse)? {
+        Place::Taken(place) => ledger.entered(place, Moment::now()),
+        Place::Awaited(_) => panic!("who is to be refused does not wait"),
+    }
+}
+
 proptest! {
     /// Whatever happens in whichever order: counts never pass their maxima, and come back to zero.
     #[test]
@@ -103,7 +109,7 @@ proptest! {
             match step {
                 Step::Enter => {
                     let before = entered.len();
-                    entered.extend(ledger.enter(Moment::now()).ok());
+                    entered.extend(enter(&ledger).ok());
                     prop_assert!(entered.len() == before || entered.len() <= max as usize);
                 }
                 Step::Leave(index) => drop(take(&mut entered, index)),
@@ -160,7 +166,7 @@ fn threads_together_leave_the_ledger_exact() {
             let (ledger, burned) = (&ledger, &burned);
             scope.spawn(move || {
                 for n in 0..5000u64 {
-                    let Ok(entered) = ledger.enter(Moment::now()) else { continue };
+                    let Ok(entered) = enter(ledger) else { continue };
                     let bytes = (n * 7 + thread) % 400;
                     let granted = ledger.grow(bytes);
                     ledger.burn(n);

@@ -14,6 +14,7 @@ mod schedules;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use crate::admission::WhenFull;
 use crate::deadline::Moment;
 use crate::fault::Fault;
 use crate::request::Road;
@@ -134,7 +135,7 @@ async fn handle(
         }
     }
     let admitted = loop {
-        match road.doors.admit(routed.clone()).await {
+        match road.doors.admit(routed.clone(), WhenFull::Wait).await {
             Ok(admitted) => break admitted,
             Err(refused) if refused.fault == Fault::Suspended || since.elapsed() > patience => {
                 record.fault(refused.fault);

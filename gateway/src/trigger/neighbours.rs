@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 
 use http_body_util::BodyExt as _;
 
+use crate::admission::WhenFull;
 use crate::config::Snapshot;
 use crate::fault::Fault;
 use crate::host::{self, Asked, Told, Whom};
@@ -80,7 +81,8 @@ async fn walk(
         Found::Fixed(tenant, route, fixed) => {
             record.routed(&tenant.ledger.figures, "", &route);
             depth?;
-            let _entered = road.doors.pass(&tenant.ledger).map_err(|refused| refuse(&refused, record))?;
+            let _entered =
+                road.doors.pass(&tenant.ledger, WhenFull::Refuse).await.map_err(|refused| refuse(&refused, record))?;
             tenant.ledger.moved(fixed.body.len() as u64);
             return Ok(response::of_fixed(&fixed, is_head));
         }
@@ -100,7 +102,7 @@ async fn walk(
         (Arc::clone(record), Exchange::new(None)),
         &road.tasks,
     )?;
-    let admitted = road.doors.admit(routed).await.map_err(|refused| refuse(&refused, record))?;
+    let admitted = road.doors.admit(routed, WhenFull::Refuse).await.map_err(|refused| refuse(&refused, record))?;
     record.queued(admitted.queued);
     let request = http::Request::from_parts(parts, body);
     let reply = road.sandbox.run(admitted, request, verdict, Arc::clone(record), Some(budget)).await?;

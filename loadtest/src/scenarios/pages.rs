@@ -35,7 +35,7 @@ fn page(plan: &Plan, template: &str, name: &str) -> anyhow::Result<PathBuf> {
     }
     std::fs::create_dir_all(&folder)?;
     let run = |words: &[&str], at: &Path| -> anyhow::Result<()> {
-        let done = Command::new(&plan.tollgate).args(words).current_dir(at).status()?;
+        let done = Command::new(&plan.tollgate).args(words).current_dir(at).envs(toolchain()?).status()?;
         anyhow::ensure!(done.success(), "tollgate {} failed: {done}", words.join(" "));
         Ok(())
     };
@@ -44,6 +44,19 @@ fn page(plan: &Plan, template: &str, name: &str) -> anyhow::Result<PathBuf> {
     }
     run(&["build"], &folder.join(name))?;
     Ok(component)
+}
+
+/// The environment in which Go is at hand, which may not be installed here.
+fn toolchain() -> anyhow::Result<Vec<(String, String)>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/go.sh");
+    let said = Command::new(&script).output().with_context(|| format!("{}", script.display()))?;
+    anyhow::ensure!(said.status.success(), "{}: {}", script.display(), String::from_utf8_lossy(&said.stderr));
+    let lines = String::from_utf8(said.stdout)?;
+    Ok(lines
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect())
 }
 
 /// Has a server run on these cores, all of its threads.

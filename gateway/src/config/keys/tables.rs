@@ -129,12 +129,12 @@ pub(super) const GATEWAY: File = File {
             key("cache_idle", Duration, time!(defaults::CACHE_IDLE), "after which it is let go"),
             key("compile_memory", Bytes, bytes!(defaults::COMPILE_MEMORY), "what compiling one component may take"),
             key("compile_time", Duration, time!(defaults::COMPILE_TIME), "the same in processor time, which a busy machine does not use up"),
-            key("confine", Bool, plain!(defaults::CONFINE), "the gateway and its compiling children give up what they do not need of the kernel (docs/operators.md); false: they keep it"),
+            key("confine", Bool, plain!(defaults::CONFINE), "the gateway and its compiling children give up what they do not need of the kernel (docs/explanation/isolation.md); false: they keep it"),
             key("confine_read", List("a path, from this file's folder"), Is(|| "[]".to_owned()), "folders that the gateway may read then beside what its files name when it starts"),
         ]),
         section("isolation", "Whether what keeps tenants apart does so, which the gateway looks at from time to time.", &[
             key("watch", Bool, plain!(defaults::WATCH_ISOLATION), "a pair of the gateway's own tenants, a few times a minute: one leaves secrets wherever a guest can, the other looks for them; what it finds ends everything that runs, and is alarmed"),
-            key("slots", Word(&["scanned", "whole"]), Is(|| "\"scanned\"".to_owned()), "how an instance's memory and tables are put back for the next one: what the kernel says was written, or all of it, which costs each request and is done anyway where the former is not safe (docs/operators.md)"),
+            key("slots", Word(&["scanned", "whole"]), Is(|| "\"scanned\"".to_owned()), "how an instance's memory and tables are put back for the next one: what the kernel says was written, or all of it, which costs each request and is done anyway where the former is not safe (docs/explanation/isolation.md)"),
         ]),
         section("http", "What a client may take.", &[
             key("head_time", Duration, time!(defaults::HEAD_TIME), "for a request's head, from its first byte"),
@@ -206,9 +206,9 @@ const LIMITS: &[Key] = &[
 #[rustfmt::skip]
 const QUOTA: &[Key] = &[
     key("weight", ANY, plain!(defaults::QUOTA.weight), "its share of processors and instances when they are short"),
-    key("in_flight", ANY, plain!(defaults::QUOTA.in_flight), "requests at once, waiting ones included, each until its guest has ended"),
+    key("in_flight", ANY, plain!(defaults::QUOTA.in_flight), "requests answered at once, those included that wait for an instance; as many guests may work on after their response is out"),
     key("connections", ANY, plain!(defaults::QUOTA.connections), "open connections that asked for one of its hosts"),
-    key("waiting", ANY, plain!(defaults::QUOTA.waiting), "of its requests, waiting for an instance"),
+    key("waiting", NONE_OR_MORE, plain!(defaults::QUOTA.waiting), "requests that wait, each for `sandbox.wait`, for a place among `in_flight`, and as many for an instance; with 0 they are refused at once"),
     key("memory", Bytes, bytes!(defaults::QUOTA.memory), "of all its instances together, and of what compresses its responses"),
     key("requests", Rate(&ANY), Nothing, "requests; not bounded where nothing is said"),
     key("requests_per_address", Rate(&ANY), Nothing, "the same of one client's address, an IPv6 client having its /64; each gateway counts for itself"),

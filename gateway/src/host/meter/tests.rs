@@ -1,6 +1,6 @@
 use super::*;
 use crate::ids::TenantId;
-use crate::tenant::{Quota, Registry};
+use crate::tenant::{Place, Quota, Registry};
 
 fn ledger(memory: u64) -> Arc<Ledger> {
     let id = TenantId::parse("acme").unwrap();
@@ -36,6 +36,28 @@ fn memories_and_tables_share_a_limit_a_quota_and_the_gateways_bound() {
     assert_eq!((two.peak(), gateway.now()), (620, 620), "what was not made is not counted");
     drop(two);
     assert_eq!((gateway.now(), ledger.memory_now()), (0, 0));
+}
+
+#[test]
+fn what_was_taken_beforehand_is_used_first_and_little_of_it_stays_once_it_answers() {
+    const MEBI: usize = 1 << 20;
+    let ledger = ledger(64 << 20);
+    let gateway = Arc::new(Count::of(u64::MAX));
+    let mut meter = Meter::new(u64::MAX, Arc::clone(&ledger), gateway);
+    let taken = || match ledger.memory_for(48 << 20) {
+        Some(Place::Taken(taken)) => taken,
+        other => panic!("{other:?}"),
+    };
+    meter.uses(taken());
+    assert!(meter.memory_growing(0, 8 * MEBI, None).unwrap());
+    assert_eq!(ledger.memory_now(), 48 << 20);
+    meter.account().answers();
+    assert_eq!(ledger.memory_now(), (8 + 1 + 1) << 20, "an eighth of what it has, and a mebibyte");
+    assert!(meter.memory_growing(8 * MEBI, 11 * MEBI, None).unwrap());
+    assert_eq!(ledger.memory_now(), 11 << 20);
+    meter.uses(taken());
+    meter.is_over();
+    assert_eq!(ledger.memory_now(), 0);
 }
 
 #[test]

@@ -1,0 +1,45 @@
+//! A refusal at a tenant's own door, and what a client is told of it.
+
+use http::HeaderValue;
+
+use super::bucket::Bucket;
+use crate::fault::{Fault, Quotum};
+
+/// A tenant refused at its own door: which quota, and when to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limited {
+    pub(crate) quotum: Quotum,
+    pub(crate) max: u64,
+    /// In which so much comes in; nothing for what is counted at once.
+    pub(crate) window_seconds: Option<u64>,
+    pub(crate) retry_seconds: u64,
+}
+
+impl Limited {
+    /// What a client is told: Retry-After (RFC 9110 §10.2.3), RateLimit-Policy and RateLimit
+    /// (draft-ietf-httpapi-ratelimit-headers-10).
+    pub(crate) fn fields(&self) -> [HeaderValue; 3] {
+        let Self { quotum, max, window_seconds, retry_seconds } = self;
+        let name = quotum.name();
+        let policy = match (window_seconds, quotum) {
+            (Some(window), _) => format!("\"{name}\";q={max};w={window}"),
+            (None, Quotum::Memory) => format!("\"{name}\";q={max};qu=\"bytes\""),
+            (None, _) => format!("\"{name}\";q={max};qu=\"concurrent-requests\""),
+        };
+        let limit = format!("\"{name}\";r=0;t={retry_seconds}");
+        // All of it is ASCII.
+        let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("-"));
+        [HeaderValue::from(*retry_seconds), value(policy), value(limit)]
+    }
+}
+
+pub(super) fn limited(quotum: Quotum, bucket: &Bucket, retry_seconds: u64) -> Limited {
+    let (max, window) = bucket.rate().map_or((0, 1), |rate| (rate.burst, rate.window_seconds()));
+    Limited { quotum, max, window_seconds: Some(window), retry_seconds }
+}
+
+impl From<Limited> for Fault {
+    fn from(limited: Limited) -> Self {
+        Self::Quota(limited.quotum)
+    }
+}
