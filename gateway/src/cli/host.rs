@@ -53,7 +53,10 @@ pub(super) fn host(asked: &Host) -> anyhow::Result<ExitCode> {
                 let note = match (answer["is_served"] == true, answer["is_named"] == true) {
                     (true, _) => "",
                     (false, true) => "; it is not served yet: tollgate check says why",
-                    (false, false) => "; its file does not name it yet",
+                    (false, false) => {
+                        "; its file does not name it yet: add it to its hosts. Until then, whoever answers there goes on, and has it \
+                         back with the next start"
+                    }
                 };
                 format!("{} is {to}'s{note}", text_of(&answer["host"]))
             })

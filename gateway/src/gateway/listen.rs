@@ -42,7 +42,6 @@ impl Gateway {
             proxies: self.boot.listen.proxies.clone(),
             challenges: self.acme.as_ref().map(|acme| Arc::clone(&acme.challenges)),
             health: Health::new(self.boot.listen.health.as_deref(), self.started.clone()),
-            polls: Arc::default(),
             alternative: None,
         };
         self.serve_clients(&door, &connections, sockets, &mut offered)?;

@@ -11,6 +11,8 @@ use crate::deadline::Moment;
 pub(crate) struct Usage {
     pub(crate) weight: u64,
     pub(crate) in_flight: Held,
+    /// Guests that still work while their responses are out.
+    pub(crate) ending: Held,
     pub(crate) connections: Held,
     /// Bytes.
     pub(crate) memory: Held,
