@@ -51,7 +51,7 @@ impl Door {
             Ok(client) => client,
             Err(error) => {
                 self.road.metrics.connection_refused();
-                tracing::warn!(target: "listener", %peer, %error, "a proxy does not say who its client is");
+                tracing::warn!(target: "listener", %peer, %error, "a proxy does not name its client");
                 return None;
             }
         };
@@ -89,7 +89,7 @@ impl Door {
             Err(HandshakeError::Full) => return,
             Err(error) => {
                 self.road.metrics.handshake_failed();
-                tracing::debug!(target: "tls", %error, "no handshake");
+                tracing::debug!(target: "tls", %error, "the TLS handshake failed");
                 return;
             }
         };
@@ -107,7 +107,7 @@ impl Door {
             // Nobody is let in for longer than the certificate says, whatever is under way.
             Some(client) => tokio::select! {
                 () = answered => {}
-                () = client.over() => tracing::debug!(target: "tls", "a client's certificate is over"),
+                () = client.over() => tracing::debug!(target: "tls", "the client's certificate has expired"),
             },
             None => answered.await,
         }
@@ -119,7 +119,7 @@ impl Door {
             Ok(connection) => connection,
             Err(error) => {
                 self.road.metrics.handshake_failed();
-                tracing::debug!(target: "tls", %error, "no handshake over QUIC");
+                tracing::debug!(target: "tls", %error, "the QUIC handshake failed");
                 return;
             }
         };

@@ -127,7 +127,7 @@ impl Gateway {
             socket: self.boot.operators.socket.as_deref().and_then(|socket| std::path::absolute(socket).ok()),
         };
         if let Err(error) = running.write(&self.boot.state) {
-            tracing::warn!(target: "admin", %error, "commands beside this gateway have to be told its address");
+            tracing::warn!(target: "admin", %error, "commands cannot find this gateway by themselves; they need --admin");
         }
     }
 
@@ -224,7 +224,8 @@ impl Gateway {
                     Err(error) => {
                         tries += 1;
                         if tries == warns_at {
-                            tracing::warn!(target: "listener", %address, %error, "HTTP/3 is still not served: tried again");
+                            tracing::warn!(target: "listener", %address, %error, "HTTP/3 is still not served; the \
+                                gateway tries again");
                         }
                         tokio::time::sleep(BIND_AGAIN).await;
                     }

@@ -371,7 +371,7 @@ pub(super) fn watch(boot: &Boot) -> Option<Watch> {
 fn cannot_watch(error: &notify::Error) {
     tracing::warn!(
         target: "config", %error,
-        "changes of tenants' files are not all seen: SIGHUP loads them (is fs.inotify.max_user_watches too small?)"
+        "some changes of tenants' files are not detected; SIGHUP reloads them (is fs.inotify.max_user_watches too small?)"
     );
 }
 

@@ -66,7 +66,8 @@ pub(super) async fn succeed(
 /// A tenant that is served now would not be; or nobody says who is.
 async fn rehearse(boot: &Boot, compiler: &Compiler) -> anyhow::Result<()> {
     let served = served(boot).await.context(
-        "no gateway says whom it serves: is one running with this state folder? (--leave-out takes over without being told)",
+        "no gateway reports which tenants it serves: is one running with this state folder? (--leave-out takes over \
+            without this check)",
     )?;
     let noted = owners::look(&boot.state, &boot.storage).await?;
     let of = boot.clone();
@@ -88,7 +89,8 @@ async fn rehearse(boot: &Boot, compiler: &Compiler) -> anyhow::Result<()> {
     let more = wrong.len().saturating_sub(NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     bail!(
-        "the gateway that runs goes on: it serves {}{more}, and this one would not\n  {}\nmend that, or say --leave-out too",
+        "the running gateway continues: it serves {}{more}, and this one would not\n  {}\ncorrect that, or add \
+            --leave-out",
         names.join(", "),
         lines.join("\n  ")
     )
@@ -144,6 +146,6 @@ async fn open(boot: &Boot, metrics: &Arc<Metrics>, tries: u32) -> anyhow::Result
 pub(super) async fn relieve(old: Option<Old>) {
     let Some(mut old) = old else { return };
     if let Err(error) = old.relieve().await {
-        tracing::warn!(target: "listener", %error, "the gateway that was taken over is gone");
+        tracing::warn!(target: "listener", %error, "the previous gateway has ended");
     }
 }

@@ -212,7 +212,7 @@ async fn hangs_up(tasks: &Tasks, is_old: bool) {
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<ResponseBody> {
-    tracing::error!(target: "http", "a request made the gateway panic: this is a bug of Tollgate");
+    tracing::error!(target: "http", "a request caused a panic of the gateway: this is a bug of Tollgate");
     let mut response = Response::new(empty());
     *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
     response

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::bucket::{Bucket, Count};
 use crate::deadline::Moment;
 
-/// What a tenant holds, and what is left of each rate. A rate that is not bounded is not there.
+/// What a tenant uses, and what is left of each rate limit. A rate without a limit is omitted.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Usage {
     pub(crate) weight: u64,
@@ -28,7 +28,7 @@ pub(crate) struct Usage {
     pub(crate) log_bytes: Option<Flow>,
 }
 
-/// What is counted at once, and may be at the most.
+/// A current value and its maximum.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Held {
     pub(crate) now: u64,
@@ -41,7 +41,7 @@ impl Held {
     }
 }
 
-/// What comes in with time: `amount` within `per_ms`, up to `burst`, of which `left` is there now.
+/// A rate limit: `amount` within `per_ms`, with a burst of `burst`, of which `left` is left.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub(crate) struct Flow {
     pub(crate) amount: u64,
