@@ -78,12 +78,14 @@ else
     bin="$sysroot/lib/rustlib/$host/bin"
     [ -x "$bin/wasm-component-ld" ] || fail "$bin has no wasm-component-ld"
     mkdir -p "$target"
-    # Cargo runs this wrapper: Debian's compiler with the libraries beside it.
-    cat >"$target/rustc" <<WRAPPER
+    # Cargo runs this wrapper: Debian's compiler with the libraries beside it. It is put in place whole: another run of this script may be
+    # executing the one that is there.
+    cat >"$target/rustc.$$" <<WRAPPER
 #!/bin/sh
 LD_LIBRARY_PATH="$cache/usr/lib/x86_64-linux-gnu\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}" exec "$cache/usr/bin/rustc" "\$@"
 WRAPPER
-    chmod +x "$target/rustc"
+    chmod +x "$target/rustc.$$"
+    if cmp -s "$target/rustc.$$" "$target/rustc"; then rm "$target/rustc.$$"; else mv "$target/rustc.$$" "$target/rustc"; fi
     has_debian_toolchain || fetch_debian_toolchain
     export RUSTC="$target/rustc" RUSTC_BOOTSTRAP=1 PATH="$PATH:$bin/gcc-ld"
     export CARGO_TARGET_WASM32_WASIP2_LINKER="$bin/wasm-component-ld" CARGO_TARGET_WASM32_WASIP1_LINKER="$bin/rust-lld"

@@ -4,12 +4,12 @@ use tests::{Gateway, Protocol, Site, Tenant};
 
 const MIB: u64 = 1 << 20;
 
-/// Starts so many guests that each hold so much for a while; their statuses and problems when all are over.
-async fn hold(gateway: &Gateway, host: &'static str, count: usize, bytes: u64) -> Vec<(u16, String)> {
+/// Starts so many guests that each hold so much for so many milliseconds; their statuses and problems when all are over.
+async fn hold(gateway: &Gateway, host: &'static str, count: usize, bytes: u64, ms: u64) -> Vec<(u16, String)> {
     let tasks: Vec<_> = (0..count)
         .map(|_| {
             let client = gateway.client(Protocol::H2);
-            tokio::spawn(async move { client.get(host, &format!("/hold/{bytes}/3000")).await })
+            tokio::spawn(async move { client.get(host, &format!("/hold/{bytes}/{ms}")).await })
         })
         .collect();
     let mut answers = Vec::new();
@@ -35,7 +35,7 @@ async fn a_tenants_sum_is_refused_past_its_quota_and_never_before() {
     assert!((14..=15).contains(&fit), "{each}");
     let (before, _) = gateway.resident();
 
-    let all_fit = hold(&gateway, "big.localhost", fit, 16 * MIB).await;
+    let all_fit = hold(&gateway, "big.localhost", fit, 16 * MIB, 3000).await;
     assert!(all_fit.iter().all(|(status, _)| *status == 200), "never before: {all_fit:?}");
     gateway.quiet().await;
 
@@ -50,14 +50,14 @@ async fn a_tenants_sum_is_refused_past_its_quota_and_never_before() {
         }
     });
     // As much as that is expected of it now, so they wait for one another.
-    let in_turn = hold(&gateway, "big.localhost", 30, 16 * MIB).await;
+    let in_turn = hold(&gateway, "big.localhost", 30, 16 * MIB, 300).await;
     assert!(in_turn.iter().all(|(status, _)| *status == 200), "what is over before long is no refusal: {in_turn:?}");
     gateway.quiet().await;
     // It is not expected once it has needed little for a while, and all begin at once.
     for _ in 0..100 {
         assert_eq!(gateway.get("big.localhost", "/ok").await.status, 200);
     }
-    let answers = hold(&gateway, "big.localhost", 64, 16 * MIB).await;
+    let answers = hold(&gateway, "big.localhost", 64, 16 * MIB, 3000).await;
     let served = answers.iter().filter(|(status, _)| *status == 200).count();
     let refused = answers.iter().filter(|answer| **answer == (429, "quota-memory".to_owned())).count();
     assert_eq!(served + refused, 64, "{answers:?}");
@@ -81,12 +81,12 @@ async fn the_gateways_sum_sheds_with_503_and_recovers_by_itself() {
         .tenant("big", &Tenant::new("big.localhost", "hostile").with(quota))
         .gateway("[sandbox]\nmemory = \"100MiB\"");
     let gateway = Gateway::start(&site);
-    let answers = hold(&gateway, "big.localhost", 12, 16 * MIB).await;
+    let answers = hold(&gateway, "big.localhost", 12, 16 * MIB, 3000).await;
     let served = answers.iter().filter(|(status, _)| *status == 200).count();
     let shed = answers.iter().filter(|answer| **answer == (503, "overload".to_owned())).count();
     assert_eq!((served + shed, served < 6, shed > 0), (12, true, true), "{answers:?}");
     gateway.quiet().await;
-    let again = hold(&gateway, "big.localhost", 5, 16 * MIB).await;
+    let again = hold(&gateway, "big.localhost", 5, 16 * MIB, 3000).await;
     assert!(again.iter().all(|(status, _)| *status == 200), "{again:?}");
 }
 

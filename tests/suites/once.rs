@@ -200,7 +200,7 @@ fn what_cannot_be_delivered_once_is_told() {
         assert!(!is_good);
         text
     };
-    assert!(of("").contains("only Redis can keep messages for delivery once"));
+    assert!(of("").contains("delivery once requires Redis"));
     let other = "[[subscription]]\nchannel = \"orders\"\ncomponent = \"listener\"\n";
     assert!(of(other).contains("a channel has two values of `delivery`"));
     let unknown = "[[subscription]]\nchannel = \"x\"\ncomponent = \"listener\"\ndelivery = \"twice\"\n";

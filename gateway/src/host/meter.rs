@@ -77,13 +77,15 @@ impl Account {
         let wanted = self.used().checked_add(by).filter(|wanted| *wanted <= self.max());
         match wanted.filter(|_| whole.as_ref().is_none_or(|whole| whole.add(by))) {
             None => Err(1),
-            Some(_) if by > of_reserved && !self.ledger.grow(by - of_reserved) => {
+            Some(_) if !self.ledger.grow(by, of_reserved) => {
                 leave_whole();
                 Err(2)
             }
             Some(_) if !self.gateway.add(by) => {
                 leave_whole();
-                self.ledger.shrink(by - of_reserved);
+                self.ledger.shrink(by);
+                // What was promised is not there any more.
+                self.reserved.fetch_sub(of_reserved, Ordering::Relaxed);
                 Err(3)
             }
             Some(wanted) => {
@@ -130,7 +132,7 @@ impl Account {
         let reserved = self.reserved.load(Ordering::Relaxed);
         if let Some(unused) = reserved.checked_sub(bytes) {
             self.reserved.store(bytes, Ordering::Relaxed);
-            self.ledger.shrink(unused);
+            self.ledger.not_needed(unused);
         }
     }
 

@@ -184,11 +184,11 @@ impl Exchange {
         }
     }
 
-    /// How long it has waited for its client on the whole, where it does so now.
-    pub(super) fn waited(&self) -> Option<Duration> {
+    /// How long it has waited for its client on the whole, where it does so at this moment.
+    pub(super) fn waited(&self, now: Moment) -> Option<Duration> {
         let (since, kept) = (self.since.load(Ordering::Relaxed), self.kept.load(Ordering::Relaxed));
         let since = if since == 0 { kept } else { since };
-        let now = Moment::now().0.saturating_sub(since);
+        let now = now.0.saturating_sub(since);
         (since > 0).then(|| Duration::from_nanos(self.waited.load(Ordering::Relaxed).saturating_add(now)))
     }
 

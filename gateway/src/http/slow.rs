@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::exchange::{Exchange, LEFT_OF_ADDRESS};
+use crate::deadline::Moment;
 use crate::networks;
 
 /// For how long an exchange must have waited for its client, on the whole, until it counts: a few round trips.
@@ -94,12 +95,13 @@ impl Slow {
     pub(crate) fn make_room(&self, of: Option<u64>, share: usize) -> bool {
         // They go outside of the lock: whoever lets go last takes its own out of the list.
         let all = self.those(of, share);
-        let mut slow = Vec::new();
+        // One moment for all: whoever is looked at later has not waited for longer.
+        let (now, mut slow) = (Moment::now(), Vec::new());
         let mut by_address = HashMap::<IpAddr, usize>::new();
         for exchange in &all {
             // One that was cut is on its way out.
             let is_here = !exchange.cancelled().is_cancelled();
-            let Some(waited) = exchange.waited().filter(|waited| is_here && *waited >= SLOW) else { continue };
+            let Some(waited) = exchange.waited(now).filter(|waited| is_here && *waited >= SLOW) else { continue };
             let (Some(_permits), Some(client)) = (exchange.permits(), &exchange.client) else { continue };
             let address = networks::of_client(client.address.ip());
             *by_address.entry(address).or_default() += 1;

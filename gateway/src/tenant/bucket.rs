@@ -243,6 +243,11 @@ impl Count {
         self.now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
+    /// Adds, past the maximum if it must be.
+    pub(super) fn add_anyway(&self, amount: u64) {
+        self.now.fetch_add(amount, Ordering::SeqCst);
+    }
+
     pub(crate) fn give_back(&self, amount: u64) {
         self.now.fetch_sub(amount, Ordering::SeqCst);
     }

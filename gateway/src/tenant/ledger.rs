@@ -53,7 +53,9 @@ pub(crate) struct Ledger {
     pub(crate) ending: Count,
     pub(super) connections: Count,
     /// Bytes of all its instances' memories and tables.
-    memory: Arc<Supply>,
+    memory: Count,
+    /// The same with what was promised to instances that have not made use of it yet.
+    promised: Arc<Supply>,
     /// Bytes that its guests which have ended left for their clients, of which it has a part of its memory at the most.
     pub(crate) left: Count,
     pub(super) requests: Bucket,
@@ -96,7 +98,8 @@ impl Ledger {
             in_flight: Arc::default(),
             ending: Count::default(),
             connections: Count::default(),
-            memory: Arc::default(),
+            memory: Count::default(),
+            promised: Arc::default(),
             left: Count::default(),
             requests: Bucket::default(),
             by_address: PerAddress::new(ADDRESSES_MAX),
@@ -129,7 +132,8 @@ impl Ledger {
         self.ending.set_max(quota.in_flight.into());
         self.connections.set_max(quota.connections.into());
         // Whoever waits for it is in flight.
-        self.memory.set(quota.memory, usize::MAX);
+        self.promised.set(quota.memory, usize::MAX);
+        self.memory.set_max(quota.memory);
         self.left.set_max(quota.memory / LEFT_SHARE);
         self.requests.set(quota.requests, now);
         self.by_address.set(quota.requests_per_address);
@@ -271,18 +275,29 @@ impl Ledger {
         self.log_bytes.rate().is_none() || self.log_bytes.take(bytes, Moment::now()).is_ok()
     }
 
-    /// More bytes of memory, or none. Whoever holds them gives them back.
-    pub(crate) fn grow(&self, bytes: u64) -> bool {
-        self.memory.grow(bytes)
+    /// More bytes of memory, or none; of these, so many were promised before. What others were promised refuses nobody anything. Whoever
+    /// holds them gives them back.
+    pub(crate) fn grow(&self, bytes: u64, promised: u64) -> bool {
+        let grows = self.memory.add(bytes);
+        if grows && bytes > promised {
+            self.promised.take_anyway(bytes - promised);
+        }
+        grows
     }
 
     /// Memory for an instance that is about to begin, or the prospect of it; nothing where the tenant may never have so much.
     pub(crate) fn memory_for(&self, bytes: u64) -> Option<Entry> {
-        self.memory.enter(bytes, WhenFull::Wait)
+        self.promised.enter(bytes, WhenFull::Wait)
     }
 
     pub(crate) fn shrink(&self, bytes: u64) {
         self.memory.give_back(bytes);
+        self.promised.give_back(bytes);
+    }
+
+    /// What was promised to an instance and is not used.
+    pub(crate) fn not_needed(&self, promised: u64) {
+        self.promised.give_back(promised);
     }
 
     /// What to tell a client whose request found as many of its tenant waiting as may.
@@ -292,7 +307,7 @@ impl Ledger {
 
     /// What to tell a client whose request found no memory left for its tenant.
     pub(crate) fn out_of_memory(&self) -> Limited {
-        Limited { quotum: Quotum::Memory, max: self.memory.count().max(), window_seconds: None, retry_seconds: 1 }
+        Limited { quotum: Quotum::Memory, max: self.memory.max(), window_seconds: None, retry_seconds: 1 }
     }
 
     pub(super) fn suspend(&self, suspended: bool) {
@@ -334,8 +349,13 @@ impl Ledger {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    #[cfg(test)]
+    pub(crate) fn memory_promised(&self) -> u64 {
+        self.promised.count().now()
+    }
+
     pub(crate) fn memory_now(&self) -> u64 {
-        self.memory.count().now()
+        self.memory.now()
     }
 
     pub(crate) fn in_flight_now(&self) -> u64 {
@@ -349,7 +369,7 @@ impl Ledger {
             in_flight: Held::of(self.in_flight.count()),
             ending: Held::of(&self.ending),
             connections: Held::of(&self.connections),
-            memory: Held::of(self.memory.count()),
+            memory: Held::of(&self.memory),
             outbound_in_flight: Held::of(self.out.count()),
             requests: Flow::of(&self.requests, now),
             fuel: Flow::of(&self.fuel, now),

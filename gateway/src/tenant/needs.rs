@@ -16,9 +16,10 @@ pub(crate) struct Needs {
 
 /// For how long it is not known what a component needs, where none of its instances ends.
 const UNKNOWN: Duration = Duration::from_millis(250);
+const UNKNOWN_SHARE: u64 = 3;
 
 impl Needs {
-    /// Bytes, where so many are allowed and it begins with `initial`: as many as are allowed as long as nothing is known, so that few
+    /// Bytes, where so many are allowed and it begins with `initial`: a part of what is allowed as long as nothing is known, so that few
     /// begin at once. It may be less before long.
     pub(crate) fn of(&self, allowed: u64, initial: u64) -> u64 {
         let usual = self.usual.load(Ordering::Relaxed);
@@ -29,7 +30,7 @@ impl Needs {
         let before = self.began.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         let began = before.err().unwrap_or(now);
         let is_unknown = u128::from(now.saturating_sub(began)) < UNKNOWN.as_nanos();
-        if is_unknown { allowed } else { initial.saturating_add(initial / 4).min(allowed) }
+        if is_unknown { allowed / UNKNOWN_SHARE } else { initial.saturating_add(initial / 4).min(allowed) }
     }
 
     /// Notes what one needed. More is believed soon, less little by little: one that needs much among many is no reason to wait.
@@ -60,7 +61,7 @@ mod tests {
     fn what_a_component_needs_is_what_its_instances_needed_of_late() {
         let needs = Needs::default();
         let of = |allowed| needs.of(allowed, 4000);
-        assert_eq!((of(100_000), of(100_000)), (100_000, 100_000), "nothing is known");
+        assert_eq!((of(100_000), of(100_000)), (33_333, 33_333), "nothing is known");
         std::thread::sleep(UNKNOWN);
         assert_eq!((of(100_000), of(4500)), (5000, 4500), "none has ended: a quarter more than it begins with");
         needs.note(9000);

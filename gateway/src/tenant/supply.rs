@@ -74,9 +74,9 @@ impl Supply {
         &self.count
     }
 
-    /// Takes more for somebody who has some already: nobody who waits comes before. Whoever has it gives it back.
-    pub(super) fn grow(&self, amount: u64) -> bool {
-        self.count.add(amount)
+    /// Takes so much in any case: nobody who waits comes before. Whoever has it gives it back.
+    pub(super) fn take_anyway(&self, amount: u64) {
+        self.count.add_anyway(amount);
     }
 
     /// A part of so much; nothing where there is none and no room to wait either.
@@ -232,14 +232,15 @@ mod tests {
     }
 
     #[test]
-    fn parts_have_sizes_and_what_grows_comes_before_who_waits() {
+    fn parts_have_sizes_and_what_is_taken_anyway_comes_before_who_waits() {
         let supply = supply(100, 9);
         let first = taken(supply.enter(60, WhenFull::Wait));
         assert!(supply.enter(101, WhenFull::Wait).is_none(), "it may never have so many");
         let mut second = awaited(supply.enter(60, WhenFull::Wait));
         let gone = awaited(supply.enter(45, WhenFull::Wait));
         let mut third = awaited(supply.enter(50, WhenFull::Wait));
-        assert!(second.try_recv().is_err() && supply.grow(40));
+        supply.take_anyway(40);
+        assert!(second.try_recv().is_err());
         drop((gone, first));
         assert_eq!(second.try_recv().unwrap().keep(), 60);
         assert!(third.try_recv().is_err());

@@ -119,7 +119,7 @@ proptest! {
                 }
                 Step::Grow(bytes) => {
                     let sum: u64 = grown.iter().sum();
-                    let granted = ledger.grow(bytes);
+                    let granted = ledger.grow(bytes, 0);
                     prop_assert_eq!(granted, sum + bytes <= u64::from(max) * 300, "past the sum, and never before");
                     grown.extend(granted.then_some(bytes));
                 }
@@ -168,7 +168,7 @@ fn threads_together_leave_the_ledger_exact() {
                 for n in 0..5000u64 {
                     let Ok(entered) = enter(ledger) else { continue };
                     let bytes = (n * 7 + thread) % 400;
-                    let granted = ledger.grow(bytes);
+                    let granted = ledger.grow(bytes, 0);
                     ledger.burn(n);
                     burned.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
                     if granted {

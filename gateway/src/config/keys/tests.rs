@@ -104,7 +104,10 @@ fn every_line_of_the_shipped_file_can_be_uncommented() {
     assert!(toml::from_str::<toml::Table>(&text).is_ok(), "{:?}", toml::from_str::<toml::Table>(&text));
     let of_shape =
         |problem: &&Problem| !matches!(problem.kind, Kind::Unreadable | Kind::BadCertificate | Kind::KeysDisagree);
-    let told = problems(&GATEWAY, &text.replace("\"dev\"", "\"acme\""));
+    // Of a file that is not there, the key that goes with it is missing.
+    let alone = |line: &&str| !line.starts_with("eab_kid");
+    let read = text.lines().filter(alone).map(|line| line.replace("\"dev\"", "\"acme\"") + "\n").collect::<String>();
+    let told = problems(&GATEWAY, &read);
     assert_eq!(told.iter().find(of_shape), None);
     let missing = |key: &&Key| !text.contains(&format!("{} = ", key.name));
     assert!(GATEWAY.sections.iter().flat_map(|section| section.keys).find(missing).is_none(), "a key is not shown");

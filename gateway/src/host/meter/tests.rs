@@ -44,20 +44,25 @@ fn what_was_taken_beforehand_is_used_first_and_little_of_it_stays_once_it_answer
     let ledger = ledger(64 << 20);
     let gateway = Arc::new(Count::of(u64::MAX));
     let mut meter = Meter::new(u64::MAX, Arc::clone(&ledger), gateway);
-    let taken = || match ledger.memory_for(48 << 20) {
+    let taken = |mebi: u64| match ledger.memory_for(mebi << 20) {
         Some(Entry::Granted(taken)) => taken,
         other => panic!("{other:?}"),
     };
-    meter.uses(taken());
+    meter.uses(taken(48));
     assert!(meter.memory_growing(0, 8 * MEBI, None).unwrap());
-    assert_eq!(ledger.memory_now(), 48 << 20);
+    assert_eq!((ledger.memory_now(), ledger.memory_promised()), (8 << 20, 48 << 20));
     meter.account().answers();
-    assert_eq!(ledger.memory_now(), (8 + 1 + 1) << 20, "an eighth of what it has, and a mebibyte");
+    assert_eq!(ledger.memory_promised(), (8 + 1 + 1) << 20, "an eighth of what it has, and a mebibyte");
     assert!(meter.memory_growing(8 * MEBI, 11 * MEBI, None).unwrap());
-    assert_eq!(ledger.memory_now(), 11 << 20);
-    meter.uses(taken());
+    assert_eq!((ledger.memory_now(), ledger.memory_promised()), (11 << 20, 11 << 20));
+    // What others were promised refuses nobody what is there.
+    let others = taken(48);
+    assert!(meter.memory_growing(11 * MEBI, 40 * MEBI, None).unwrap());
+    assert!(!meter.memory_growing(40 * MEBI, 65 * MEBI, None).unwrap(), "but no more than there is");
+    drop(others);
+    meter.uses(taken(20));
     meter.is_over();
-    assert_eq!(ledger.memory_now(), 0);
+    assert_eq!((ledger.memory_now(), ledger.memory_promised()), (0, 0));
 }
 
 #[test]

@@ -122,7 +122,7 @@ struct Held(Arc<Ledger>);
 
 impl Held {
     fn take(ledger: &Arc<Ledger>) -> Option<Self> {
-        ledger.grow(CODER_BYTES).then(|| Self(Arc::clone(ledger)))
+        ledger.grow(CODER_BYTES, 0).then(|| Self(Arc::clone(ledger)))
     }
 }
 

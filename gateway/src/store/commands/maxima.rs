@@ -173,10 +173,15 @@ const ON_THE_SERVER: [(&[&str], &str, &str, &str); 28] = [
         "a key that expires may have",
     ),
     (&["SADD k {0..99999}:m%"], "SADD k m99999", "SADD k m1 more even-more", "a key may have at most 100000 elements"),
-    (&["HSET k {0..999}:f%,v"], "HSET k f #300000", "HSET k g #300000", "a value of a hash with more than 1000 fields"),
+    (&["HSET k {0..999}:f%,v"], "HSET k f #300000", "HSET k g #300000", "a value in a hash with more than 1000 fields"),
     (&["RPUSH k #200000 #1048576"], "LPOP k 1", "LPOP k 2", "several elements at once may have 256 KiB"),
     (&["RPUSH k {0..49999}:e"], "LREM k 0 none", "LREM k 0 none", "it would compare more than 50000 elements"),
-    (&["SET k #1048576"], "BITOP OR d k k k k", "BITOP OR d k k k k l", "the longest source, times how many"),
+    (
+        &["SET k #1048576"],
+        "BITOP OR d k k k k",
+        "BITOP OR d k k k k l",
+        "the longest source, times the number of sources",
+    ),
     (&["APPEND k #1048575"], "APPEND k x", "APPEND k y", "a value may have at most 1 MiB"),
     (
         &["XGROUP CREATE k {0..1}:g% 0 MKSTREAM", "XADD k 1-1 f v"],
