@@ -170,19 +170,12 @@ impl Doors {
     }
 
     /// Waits for a place in flight. What keeps one for its client may be cut meanwhile.
-    async fn place(&self, ledger: &Ledger, mut place: oneshot::Receiver<Allotment>) -> Result<Allotment, Refused> {
-        let (full, stop, deadline) = (ledger.no_place(), ledger.stop(), Deadline::after(self.wait));
-        let waiting = async {
-            loop {
-                self.makes_room(ledger, full.max);
-                if let Ok(place) = tokio::time::timeout(LOOK, &mut place).await {
-                    return place;
-                }
-            }
-        };
+    async fn place(&self, ledger: &Ledger, place: oneshot::Receiver<Allotment>) -> Result<Allotment, Refused> {
+        let (full, stop) = (ledger.no_place(), ledger.stop());
+        let waiting = cutting(place, || self.makes_room(ledger, full.max));
         tokio::select! {
             biased;
-            place = deadline.run(waiting) => place.ok().and_then(Result::ok).ok_or_else(|| full.into()),
+            place = Deadline::after(self.wait).run(waiting) => place.ok().and_then(Result::ok).ok_or_else(|| full.into()),
             () = stop.cancelled() => Err(Fault::stopped(ledger.is_stopped()).into()),
         }
     }
@@ -215,18 +208,24 @@ impl Doors {
         let _place = Place { gate: self.gate.clone(), serial, ticket };
         let stop = ledger.stop();
         let granted = async {
-            let mut granted = granted.ok_or(Fault::Internal)?;
-            loop {
-                // The permit of what is cut comes back when its guest has ended, to whoever is next.
-                let _was_cut = self.slow.make_room(None, share(self.instances.into()));
-                if let Ok(granted) = tokio::time::timeout(LOOK, &mut granted).await {
-                    return granted.map_err(|_evicted| Fault::Overload);
-                }
-            }
+            let granted = granted.ok_or(Fault::Internal)?;
+            // The permit of what is cut comes back when its guest has ended, to whoever is next.
+            let cut = || self.slow.make_room(None, share(self.instances.into()));
+            cutting(granted, cut).await.map_err(|_evicted| Fault::Overload)
         };
         tokio::select! {
             granted = Deadline::after(wait).run(granted) => Ok(granted.unwrap_or(Err(Fault::Overload))?),
             () = stop.cancelled() => Err(Fault::stopped(ledger.is_stopped()).into()),
+        }
+    }
+}
+
+/// Waits for this, and has an exchange that keeps what is waited for be cut now and then, where one may be.
+async fn cutting<T>(mut awaited: oneshot::Receiver<T>, cut: impl Fn() -> bool) -> Result<T, oneshot::error::RecvError> {
+    loop {
+        let _was_cut = cut();
+        if let Ok(came) = tokio::time::timeout(LOOK, &mut awaited).await {
+            return came;
         }
     }
 }

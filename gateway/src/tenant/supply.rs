@@ -1,5 +1,5 @@
-//! What a tenant has a number of (places in flight, outbound requests, bytes of memory), and who waits for some of it: first come,
-//! first served, but for those who want more than there is: whoever wants less passes them.
+//! A supply of a tenant's (places in flight, outbound requests, bytes of memory), and the queue of those who wait for a part of it. The
+//! first in the queue is served first, but whoever wants less passes those who want more than is left.
 //!
 //! Limit: as many wait as the quota says. The wait itself has no clock: it ends when its receiver is dropped.
 //!
