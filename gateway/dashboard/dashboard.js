@@ -103,7 +103,7 @@ function touch() {
   const silent = Date.now() - (state.last || state.since);
   let [kind, text] = ["none", "not connected"];
   if (state.token && silent > LOST_AFTER) {
-    [kind, text] = ["lost", `lost touch ${state.last ? `at ${clock(state.last)}; what is shown is old` : "with the gateway"}`];
+    [kind, text] = ["lost", `connection lost ${state.last ? `at ${clock(state.last)}; the figures are out of date` : "to the gateway"}`];
   } else if (state.last) {
     [kind, text] = ["live", state.draining ? "draining" : "live"];
   }
@@ -127,8 +127,8 @@ function second(tick) {
     ["Latency p99", ms(tick.latency.p99_ms), `p50 ${ms(tick.latency.p50_ms)}`],
     ["Faults", `${number(faults)}/s`, tick.faults.map((fault) => fault.kind).slice(0, 2).join(", ")],
     ["Fuel", `${count(tick.fuel_per_second)}/s`],
-    ["Instances", number(tick.instances.now), `of ${number(tick.instances.max)}, ${tick.waiting} wait`],
-    ["Guests' memory", bytes(tick.memory.now), `of ${bytes(tick.memory.max)}`],
+    ["Instances", number(tick.instances.now), `of ${number(tick.instances.max)}, ${tick.waiting} waiting`],
+    ["Component memory", bytes(tick.memory.now), `of ${bytes(tick.memory.max)}`],
     ["Connections", number(tick.connections)],
     ["Storage p99", ms(tick.storage_latency.p99_ms), `${number(tick.storage_calls_per_second)}/s`],
     ["Kept responses", `${number(tick.cache_asked_per_second)}/s`, hits],
@@ -142,10 +142,10 @@ function second(tick) {
 const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, ...[1e3, 1e4, 1e5, 1e6].flatMap((n) => [n, 2 * n, 5 * n])];
 const DOUBLINGS = Array.from({ length: 44 }, (_, power) => 2 ** power);
 const CHARTS = [
-  { title: "Requests a second", incrs: WHOLE, names: ["2xx", "3xx", "4xx", "5xx"], colours: [2, 1, 3, 4], of: (t) => t.by_class_per_second.slice(1), text: count },
+  { title: "Requests per second", incrs: WHOLE, names: ["2xx", "3xx", "4xx", "5xx"], colours: [2, 1, 3, 4], of: (t) => t.by_class_per_second.slice(1), text: count },
   { title: "Latency", names: ["p50", "p90", "p99"], colours: [1, 3, 4], of: (t) => [t.latency.p50_ms, t.latency.p90_ms, t.latency.p99_ms], text: ms },
   { title: "Instances", incrs: WHOLE, names: ["running", "waiting"], colours: [1, 4], of: (t) => [t.instances.now, t.waiting], text: count },
-  { title: "Guests' memory", incrs: DOUBLINGS, names: ["bytes"], colours: [5], of: (t) => [t.memory.now], text: bytes },
+  { title: "Component memory", incrs: DOUBLINGS, names: ["bytes"], colours: [5], of: (t) => [t.memory.now], text: bytes },
 ];
 
 function frame({ title, names, colours }) {
@@ -193,7 +193,7 @@ function draw() {
 // ---- tenants
 
 const COLUMNS = [
-  ["Tenant", "id"], ["Standing", "standing"], ["Hosts", null], ["Requests/s", "requests"], ["5xx/s", "errors"],
+  ["Tenant", "id"], ["Status", "standing"], ["Hosts", null], ["Requests/s", "requests"], ["5xx/s", "errors"],
   ["Fuel/s", "fuel"], ["In flight", "in-flight"], ["Memory", "memory"], ["Problems", null],
 ];
 
@@ -289,8 +289,8 @@ async function lists() {
   }), "none");
   fill("certificates", certificates.slice(0, 100).map((certificate) => {
     const days = Math.floor((certificate.not_after_ms - Date.now()) / 86_400_000);
-    const kind = days < 3 ? "bad" : days < 14 ? "warn" : "good";
-    const end = days < 0 ? "over" : `${days} days`;
+    const kind = days < 0 ? "bad" : days < 14 ? "warn" : "good";
+    const end = days < 0 ? "expired" : `${days} days`;
     const doubts = certificate.doubts.map((doubt) => element("small", doubt, "warn"));
     return line([certificate.tenant, element("b", end, kind), element("small", `${certificate.names.join(", ")} (${certificate.from})`), ...doubts]);
   }), "none of the tenants' own: the development CA's are not listed");
@@ -317,7 +317,7 @@ function gauge(name, now, max) {
 
 function flow(name, rate, text = number) {
   if (!rate) return [];
-  const made = line([name, element("b", `${text(rate.left)} left of ${text(rate.burst)}`), element("small", `${text(rate.amount)} each ${number(rate.per_ms / 1000, 1)} s`)]);
+  const made = line([name, element("b", `${text(rate.left)} left of ${text(rate.burst)}`), element("small", `plus ${text(rate.amount)} every ${number(rate.per_ms / 1000, 1)} s`)]);
   made.append(gauge(name, rate.burst - rate.left, rate.burst));
   return [made];
 }
@@ -346,8 +346,8 @@ function show(tenant) {
     ["5xx", `${number(tenant.errors_per_second, 1)}/s`],
     ["Latency p99", ms(tenant.latency.p99_ms), `p50 ${ms(tenant.latency.p50_ms)}`],
     ["Fuel", `${count(tenant.fuel_per_second)}/s`, tenant.usage ? `${count(tenant.usage.fuel_total)} in all` : ""],
-    ["Data is on", tenant.storage],
-    ["Certificate ends", ends ? new Date(ends).toLocaleDateString("en-CA") : "–"],
+    ["Storage", tenant.storage],
+    ["Certificate expires", ends ? new Date(ends).toLocaleDateString("en-CA") : "–"],
   ]);
   const usage = tenant.usage;
   const kept = tenant.cache ? [held("Kept responses", tenant.cache, bytes)] : [];
@@ -358,9 +358,9 @@ function show(tenant) {
   fill("quotas", usage ? [
     held("Requests in flight", usage.in_flight), held("Connections", usage.connections), held("Memory", usage.memory, bytes),
     held("Outbound requests", usage.outbound_in_flight), ...kept, ...flow("Requests", usage.requests), ...flow("Fuel", usage.fuel, count),
-    ...flow("Bytes of bodies", usage.body_bytes, bytes), ...flow("Storage operations", usage.storage_ops),
-    ...flow("Bytes of storage", usage.storage_bytes, bytes), ...flow("Outbound requests a time", usage.outbound), ...flow("Bytes of log", usage.log_bytes, bytes),
-  ] : [], "it never was served");
+    ...flow("Body bytes", usage.body_bytes, bytes), ...flow("Storage operations", usage.storage_ops),
+    ...flow("Storage bytes", usage.storage_bytes, bytes), ...flow("Outbound request rate", usage.outbound), ...flow("Log bytes", usage.log_bytes, bytes),
+  ] : [], "this tenant was never served");
   fill("routes", tenant.routes.map((route) => line([
     element("b", route.path), route.component, element("small", `${count(route.fuel)} fuel, ${bytes(route.memory)}, ${ms(route.time_ms)} – ${route.digest.slice(0, 12)}`),
   ])), "none");
@@ -401,8 +401,8 @@ async function steer() {
   const grave = what === "suspend";
   $("sure-title").textContent = grave ? `Suspend ${id}?` : `Resume ${id}?`;
   $("sure-text").textContent = grave
-    ? "Its clients get 503 from now on, and what it runs is ended. A restart does not forget it."
-    : "It is served again from now on.";
+    ? "Its requests get 503 from now on, and its running instances are ended. The suspension outlives a restart."
+    : "Its requests are served again from now on.";
   $("sure").returnValue = ""; // Escape would leave the last answer
   $("sure").showModal();
   await new Promise((resolve) => $("sure").addEventListener("close", resolve, { once: true }));

@@ -7,57 +7,55 @@
 pub(crate) enum Fault {
     #[error("no tenant serves this host and path")]
     NoRoute,
-    #[error("the TLS server name and the Host belong to different tenants")]
+    #[error("the TLS server name and the `Host` header belong to different tenants")]
     Misdirected,
-    #[error("the request is not well formed")]
+    #[error("the request is malformed")]
     BadRequest,
-    #[error("the request's framing is not strict: {0}")]
+    #[error("the request has invalid framing: {0}")]
     Framing(&'static str),
-    #[error("the request's head is larger than its limit")]
+    #[error("the request head exceeds its limit")]
     HeadTooLarge,
-    #[error("the request's head stopped coming")]
+    #[error("the request head did not arrive in time")]
     HeadTimeout,
-    #[error("a protocol was asked for that is not served, or a tunnel")]
+    #[error("the request asks for a protocol upgrade or a tunnel (CONNECT), which the gateway does not support")]
     NotSupported,
-    #[error("the request body is larger than its limit")]
+    #[error("the request body exceeds its limit")]
     BodyTooLarge,
-    #[error("the request body stopped coming")]
+    #[error("the request body did not arrive in time")]
     BodyTimeout,
-    #[error("the client went away")]
+    #[error("the client closed the connection or cancelled the request")]
     ClientGone,
-    #[error("the client kept a place waiting that others needed")]
+    #[error("the client was too slow while other requests waited for its place")]
     ClientSlow,
-    #[error("the tenant used up its quota of {}", .0.name())]
+    #[error("the request exceeds the tenant's quota `{}`", .0.name())]
     Quota(Quotum),
-    #[error(
-        "the request came back to a tenant that it had been at already, or too many of the gateway's instances came before it"
-    )]
+    #[error("the request came back to a tenant that it visited before, or too many requests of components led to it")]
     Loop,
     #[error("the component trapped")]
     Trap,
-    #[error("the component used all its stack")]
+    #[error("the component exhausted its stack")]
     Stack,
-    #[error("the component used all the fuel of one request")]
+    #[error("the component exhausted the fuel of one request")]
     Fuel,
-    #[error("the component asked for more memory than one request may have")]
+    #[error("the component needed more memory than one request may use")]
     Memory,
     #[error("the component ended without a response")]
     NoResponse,
-    #[error("the component's response cannot be sent")]
+    #[error("the component's response is invalid")]
     BadResponse,
-    #[error("the component waited for room in the body of a response that it had not handed over")]
+    #[error("the component waited for space in a response body before it returned the response")]
     Stuck,
     #[error("the component did not finish in time")]
     Deadline,
-    #[error("no instance came free in time")]
+    #[error("no instance became free in time, or the gateway has no memory for it")]
     Overload,
     #[error("the tenant is suspended")]
     Suspended,
-    #[error("what runs components was made anew, since tenants may not have been apart in it")]
+    #[error("the gateway replaced its engines, because the isolation of tenants was in doubt")]
     Renewed,
     #[error("the tenant's component is still being compiled")]
     Loading,
-    #[error("the gateway failed")]
+    #[error("the gateway had an internal error")]
     Internal,
 }
 

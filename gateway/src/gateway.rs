@@ -292,7 +292,8 @@ impl Gateway {
             tokio::select! {
                 done = done => {
                     if let Err(error) = &done {
-                        tracing::error!(target: "config", %error, "the reload failed; what was before it stays");
+                        tracing::error!(target: "config", %error, "the reload failed; the previous configuration stays \
+                            in force");
                     }
                     asked.done(done.is_ok());
                 }

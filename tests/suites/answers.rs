@@ -177,7 +177,7 @@ async fn a_printed_line_that_is_cut_says_so_and_json_has_more_room() {
     let site = Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo"));
     let gateway = Gateway::start(&site);
     let json = |bytes: usize| format!("{{\"a\":\"{}\"}}", "j".repeat(bytes - 8));
-    let (kib, cut) = (1 << 10, |bytes: usize| format!(" … (cut: the line has {bytes} bytes)"));
+    let (kib, cut) = (1 << 10, |bytes: usize| format!(" … (truncated: the line has {bytes} bytes)"));
     let usual = "e".repeat(4 * kib);
     for (printed, logged) in [
         (usual.clone(), usual.clone()),

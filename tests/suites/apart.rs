@@ -30,7 +30,7 @@ async fn more(gateway: &Gateway, check: &str, result: &str, than: f64) {
 /// How slots were put back, each time engines were made.
 fn made(gateway: &Gateway) -> Vec<String> {
     let lines = gateway.log("isolation");
-    let made = lines.iter().filter(|line| line["message"].as_str().is_some_and(|text| text.contains("were looked at")));
+    let made = lines.iter().filter(|line| line["message"].as_str().is_some_and(|text| text.contains("were checked")));
     made.map(|line| line["slots"].as_str().unwrap().to_owned()).collect()
 }
 

@@ -176,7 +176,7 @@ fn what_is_not_served_is_refused_by_name() {
     assert!(said("", "name = \"x\"").contains("`spin_manifest_version` is missing"));
     assert!(
         said("[[route]]\npath = \"/...\"\ncomponent = \"x\"\n", &format!("{head}{trigger}"))
-            .contains("two ways to say one thing")
+            .contains("exclude each other")
     );
     let (is_good, text) = checked(&site("", &format!("{head}{trigger}"), &["spin-sdk-5"]), &[]);
     assert!(is_good, "an import is no use of it, and a call says what is not granted: {text}");
@@ -192,7 +192,7 @@ async fn a_guest_that_can_do_without_what_is_not_served_goes_on() {
     let answer = gateway.get("app.localhost", "/sqlite").await;
     assert_eq!((answer.status.as_u16(), answer.text()), (200, "false".to_owned()));
     let path = site.path("state/logs/app.log");
-    let wanted = "fermyon:spin/sqlite@2.0.0#[static]connection.open was called: it is not served here";
+    let wanted = "fermyon:spin/sqlite@2.0.0#[static]connection.open was called: this interface is not served here";
     let log = async || std::fs::read_to_string(&path).ok().filter(|text| text.contains(wanted));
     tests::until("the tenant's log", log).await;
     let said = gateway.get("app.localhost", "/kv2/get/default").await.text();

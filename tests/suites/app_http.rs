@@ -72,7 +72,7 @@ async fn a_fixed_answer_needs_no_component() {
     }
     for (bad, wanted) in [
         ("{ status_code = 99 }", "a status from 200 to 599"),
-        ("{ headers = { \"a b\" = \"c\" } }", "a text that a header may have"),
+        ("{ headers = { \"a b\" = \"c\" } }", "a valid header value"),
         ("{ body = 7 }", "a text"),
     ] {
         let manifest = format!("{HEAD}[[trigger.http]]\nroute = \"/\"\nstatic_response = {bad}\n");

@@ -30,7 +30,7 @@ async fn a_command_finds_the_gateway_that_runs_by_its_state_folder() {
     assert!(is_good, "{said}");
     assert_eq!(said.trim(), format!("http://{}/#token={}", gateway.admin, gateway.token));
     let (is_good, said) = run(&site, &["top"]);
-    assert!(!is_good && said.contains("top needs a terminal") && !said.contains("os error"), "{said}");
+    assert!(!is_good && said.contains("top requires a terminal") && !said.contains("os error"), "{said}");
     // One of `tollgate up` is found in its own folder, beside a configuration that is there too.
     let of_up = site.path("app/.tollgate");
     std::fs::create_dir_all(&of_up).unwrap();
@@ -74,7 +74,7 @@ async fn a_storm_of_faults_is_one_line_with_a_count_and_each_is_found_by_its_id(
     let (_, said) = run(&site, &["faults"]);
     assert!(said.lines().any(|line| line.contains("x trap")), "{said}");
     let (is_good, said) = run(&site, &["faults", "--request", "nonesuch"]);
-    assert!(is_good && said.contains("the access log has a line of every request"), "{said}");
+    assert!(is_good && said.contains("the access log has a line for every request"), "{said}");
     let (_, said) = run(&site, &["faults", "--request", &ids[0], "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap()[0]["request_id"], ids[0].as_str());
 }
@@ -168,10 +168,7 @@ async fn data_that_stays_in_the_embedded_store_is_told_of_and_all_of_it_can_be_m
     gateway.wait();
     let gateway = Gateway::start(&site);
     let (is_good, said) = run(&site, &["kv", "move", "--all", "--to", &url]);
-    assert!(
-        is_good && said.contains("one is there now: 1 keys") && said.contains("none is there now: 0 keys"),
-        "{said}"
-    );
+    assert!(is_good && said.contains("one is moved: 1 keys") && said.contains("none is moved: 0 keys"), "{said}");
     let (is_good, said) = run(&site, &["kv", "move", "--all", "--to", &url]);
     assert!(is_good && said.contains("two is on Redis already"), "{said}");
     gateway.signal("TERM");

@@ -79,10 +79,10 @@ fn a_child_that_does_harm_is_ended_and_refused_for_what_it_did() {
         ("abort", "compile-limit", "signal: 6"),
         ("allocate", "compile-limit", "signal: 6"),
         ("burn", "compile-limit", "more than 4s of processor time"),
-        ("complain", "compile-limit", "said more than 1024 KiB"),
+        ("complain", "compile-limit", "report has more than 1024 KiB"),
         ("die", "compile-failed", "signal: 9"),
         ("half", "compile-failed", "no whole report"),
-        ("talk", "compile-limit", "said more than 1024 KiB"),
+        ("talk", "compile-limit", "report has more than 1024 KiB"),
     ];
     let (site, told) = pretending(bounded("4s"), &wanted.map(|(name, ..)| name));
     let began = std::time::Instant::now();

@@ -75,7 +75,12 @@ async fn however_wide_and_deep_a_component_asks_itself_it_has_one_requests_outbo
         assert_eq!(all.len() - before, 11, "{path}: limits.outbound is 10, and one is the client's");
         assert!(all.iter().all(|record| record["status"] == 200), "{path}: {all:?}");
     }
-    said(&site, "fan", "limits.outbound (10 here) is for a request and for all that it asks of its own tenant").await;
+    said(
+        &site,
+        "fan",
+        "limits.outbound (10 here) bounds a request together with all requests that it sends to its own tenant",
+    )
+    .await;
     // What is well within is as it was.
     let answer = gateway.get("fan.localhost", "/fan/2/2/1000").await;
     assert_eq!(answer.text(), "ran 7\n");
@@ -90,7 +95,7 @@ async fn requests_of_requests_go_so_deep_and_no_deeper() {
     assert_eq!(answer.text(), "508 1\nran 8\n");
     let all = records(&gateway, "fan").await;
     assert_eq!((all.len(), faults(&all, "loop")), (9, 1));
-    said(&site, "fan", "8 came before it, of which each was made by the one before").await;
+    said(&site, "fan", "8 requests came before it, each made by the one before").await;
 }
 
 /// The sum is the limit to the unit: in the records, in the metric, and in what the tenant is charged.
@@ -116,7 +121,7 @@ async fn requests_of_requests_burn_one_requests_fuel() {
         let other = gateway.get("other.localhost", "/fan/2/2/20000").await;
         assert_eq!((other.status.as_u16(), count(&other, "ran")), (200, 7));
     }
-    said(&site, "fan", "the component used all the fuel of one request").await;
+    said(&site, "fan", "the component exhausted the fuel of one request").await;
 }
 
 /// One after the other, nothing is left to chance.
@@ -326,8 +331,12 @@ async fn components_that_answer_each_other_by_messages_come_to_an_end() {
         let before = heard(&gateway).await;
         assert_eq!(publish(&gateway, "A", "A B go", None).await, "published");
         assert_eq!(heard_after(&[&gateway], before).await, 16, "on {}", storage.url());
-        said(&site, "pong", "a message was refused: 16 came before it, of which each was sent for the one before")
-            .await;
+        said(
+            &site,
+            "pong",
+            "a message was refused: 16 messages came before it in its line, each sent by the handler of the one before",
+        )
+        .await;
         let refused = gateway.log("messages").into_iter().filter(|record| record["outcome"] == "refused").count();
         assert_eq!(refused, 1, "the last handler says that it failed");
     }
@@ -349,7 +358,8 @@ async fn messages_of_one_cause_have_a_bound() {
             tokio::time::sleep(std::time::Duration::from_millis(300)).await;
             assert_eq!(heard(&gateway).await, before + round * 301, "on {url}");
         }
-        said(&site, "pong", "a message was refused: 300 were sent already for messages that come from").await;
+        said(&site, "pong", "a message was refused: handlers already sent 300 messages that have the same cause: ")
+            .await;
     }
 }
 

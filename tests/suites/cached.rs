@@ -110,14 +110,14 @@ async fn what_is_kept_is_forgotten_by_changes_by_purges_and_with_time() {
     let port = gateway.https.port();
     let under = format!("https://{host}:{port}/say/news");
     let (code, said) = gateway.tell(&site, &["cache", "purge", "--tenant", "kept", &under]);
-    assert_eq!((code, said.trim()), (Some(0), "0 targets of kept forgotten"), "the client says no port");
+    assert_eq!((code, said.trim()), (Some(0), "0 URLs of kept deleted from the cache"), "the client says no port");
     let under = format!("https://{host}/say/news");
     let (code, said) = gateway.tell(&site, &["cache", "purge", "--tenant", "kept", &under]);
-    assert_eq!((code, said.trim()), (Some(0), "1 targets of kept forgotten"));
+    assert_eq!((code, said.trim()), (Some(0), "1 URLs of kept deleted from the cache"));
     assert_ne!(get("/say/news?x", &[MINUTE]).await, news);
     assert_eq!(get("/say?x", &[MINUTE]).await, second);
     let (_, said) = gateway.tell(&site, &["cache", "purge", "--tenant", "kept"]);
-    assert_eq!(said.trim(), "2 targets of kept forgotten");
+    assert_eq!(said.trim(), "2 URLs of kept deleted from the cache");
     assert_ne!(get("/say?x", &[MINUTE]).await, second);
     assert_eq!(say(&client, "GET", "other.localhost", "/say?x", &[MINUTE]).await.header("x-moment"), others);
     // With time: served stale, once, while another is fetched.

@@ -175,7 +175,12 @@ async fn the_operators_middleware_stands_before_every_tenant() {
         .gateway(&of_gateway)
         .tenant("one", &Tenant::new("one.localhost", "spin-0-http-module").stores(&["default"]).redis(&["redis://x"]));
     let (is_good, text) = checked(&site, &[]);
-    assert!(!is_good && text.contains("E0320") && text.contains("this middleware is around no handler"), "{text}");
+    assert!(
+        !is_good
+            && text.contains("E0320")
+            && text.contains("this middleware wraps a component without an HTTP handler"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -250,12 +255,12 @@ fn misread() -> Vec<Case> {
     vec![
         ("a version", depending("\"acme:lib/api\" = \">= 1.0.0\""), ["E0401", "is a package of a registry"]),
         ("a registry", of_api("version = \"1.0.0\", registry = \"r.example\""), ["E0401", "path = "]),
-        ("no source", of_api("export = \"x\""), ["E0105", "does not say where it comes from"]),
+        ("no source", of_api("export = \"x\""), ["E0105", "has no source"]),
         ("no digest", of_api("url = \"https://a.example/x.wasm\""), ["E0105", "digest = "]),
         ("an unknown key", of_api(&format!("{LIB}, exprot = \"x\"")), ["E0102", "did you mean `export`?"]),
         ("no such key", of_api(&format!("{LIB}, inherit_configuration = [\"kv\"]")), ["E0105", "key_value_stores"]),
-        ("said twice", twice, ["E0114", "is said twice"]),
-        ("no component", of_api("path = \"assets/a.txt\""), ["E0301", "no wasm at all"]),
+        ("set twice", twice, ["E0114", "is set twice"]),
+        ("no component", of_api("path = \"assets/a.txt\""), ["E0301", "no WebAssembly"]),
         ("not there", of_api("path = \"missing.wasm\""), ["E0107", "missing.wasm"]),
         ("nobody", of_api("component = \"nobody\""), ["E0112", "nobody"]),
         ("itself", of_api("component = \"app\""), ["E0320", "a component is a part of itself"]),
@@ -281,9 +286,9 @@ fn misjoined() -> Vec<Case> {
             ["E0320", "imports nothing of this name"],
         ),
         ("no export", of_api(&format!("{LIB}, export = \"acme:lib/other\"")), ["E0320", "lacks an export"]),
-        ("another shape", of_api("path = \"shape.wasm\""), ["E0320", "this part's export has another shape"]),
-        ("two for one", two, ["E0320", "two dependencies are named for one import"]),
-        ("a need", of_api("path = \"needy.wasm\""), ["E0320", "nothing satisfies an import of this part"]),
+        ("another shape", of_api("path = \"shape.wasm\""), ["E0320", "this part's export has other types"]),
+        ("two for one", two, ["E0320", "two dependencies provide one import"]),
+        ("a need", of_api("path = \"needy.wasm\""), ["E0320", "nothing provides an import of this part"]),
         ("interception", depending(&thief), ["E0320", "the gateway serves this interface itself"]),
         ("too large", depending(&heavy), ["E0320", "the parts are too large together"]),
         ("no middleware", around(LIB), ["E0320", "this middleware does not fit"]),

@@ -89,11 +89,11 @@ async fn a_file_that_nothing_named_at_the_start_needs_a_restart() {
     // Another file in a folder that was named: it is read, and found to be too large.
     std::fs::write(one.join("new"), vec![b'.'; (1 << 20) + 1]).unwrap();
     std::fs::rename(one.join("new"), one.join("secret")).unwrap();
-    assert!(reload().await.contains("over a mebibyte"));
+    assert!(reload().await.contains("larger than 1 MiB"));
 
     let site = site.tenant("acme", &naming(&other.join("secret")));
     let told = reload().await;
-    assert!(told.contains("Permission denied") && told.contains("it needs a restart"), "{told}");
+    assert!(told.contains("Permission denied") && told.contains("restart the gateway"), "{told}");
     assert_eq!(gateway.get("acme.localhost", "/head").await.status.as_u16(), 200, "what was good is served");
     gateway.kill_9();
 

@@ -432,25 +432,25 @@ fn a_developer_is_told_what_is_wrong() {
         let (is_good, text) = desk.run(folder, words);
         assert!(!is_good && text.contains(wanted), "{words:?}: {text}");
     };
-    refused("", &["new"], "a template is wanted");
-    refused("", &["new", "http-js"], "a name is wanted: tollgate new http-js NAME");
+    refused("", &["new"], "a template is required");
+    refused("", &["new", "http-js"], "a name is required: tollgate new http-js NAME");
     refused("", &["new", "http-cobol", "x"], "there is no template \"http-cobol\"; there are http-go,");
-    refused("", &["new", "http-rust", "Not A Name"], "cannot be a project's name");
+    refused("", &["new", "http-rust", "Not A Name"], "is not a valid project name");
     refused("", &["new", "http-rust", "x", "--route", "x"], "--route \"x\"");
-    refused("", &["build"], "`tollgate new` makes one");
+    refused("", &["build"], "`tollgate new` creates one");
     refused("", &["up", "nowhere"], "there is no nowhere");
     desk.done("", &["new", "http-rust", "x"]);
-    refused("", &["new", "http-rust", "x"], "is there already and not empty");
-    refused("x", &["build", "-c", "y"], "there is no component \"y\"");
-    refused("x", &["up", "--follow", "y"], "there is no such component; there are x");
+    refused("", &["new", "http-rust", "x"], "exists and is not empty");
+    refused("x", &["build", "-c", "y"], "has no component \"y\"");
+    refused("x", &["up", "--follow", "y"], "there is no such component; the components are x");
     refused("x", &["up"], "the component cannot be read");
-    refused("x", &["add", "http-rust", "x"], "has a component x already");
+    refused("x", &["add", "http-rust", "x"], "already has a component x");
     // A second page is asked for below its own name, unless somebody says where.
     let said = desk.done("x", &["add", "http-rust", "y"]);
-    assert!(said.contains("and answers /y/..."), "{said}");
+    assert!(said.contains(", with the route /y/..."), "{said}");
     assert!(std::fs::read_to_string(desk.path("x/spin.toml")).unwrap().contains("route = \"/y/...\""));
-    refused("x", &["add", "http-rust", "z", "--route", "/..."], "has a component at /... already");
+    refused("x", &["add", "http-rust", "z", "--route", "/..."], "already has a component at /...");
     desk.done("x", &["add", "http-rust", "z", "--route", "/else/..."]);
     desk.edit("x/spin.toml", |text| text.replace("cargo build", "no-such-program build"));
-    refused("x", &["build"], "a program that it calls is not here");
+    refused("x", &["build"], "a program that the command calls is not installed");
 }

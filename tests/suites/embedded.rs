@@ -163,7 +163,7 @@ async fn a_set_that_is_named_a_thousand_times_is_looked_at_once() {
     assert_eq!(execute(&gateway, &named(b"DEL", 500)).await.text(), "int 1");
     assert_eq!(execute(&gateway, &named(b"EXISTS", 998)).await.text(), "int 0");
     let mget: Vec<&[u8]> = std::iter::once(b"MGET".as_slice()).chain([b"value".as_slice(); 998]).collect();
-    assert!(execute(&gateway, &mget).await.text().contains("too-large: a batch may bring back 8 MiB"));
+    assert!(execute(&gateway, &mget).await.text().contains("too-large: a batch may return at most 8 MiB"));
 }
 
 /// Calls whose deadline is over before their turn are not done.

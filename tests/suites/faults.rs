@@ -183,7 +183,7 @@ async fn a_server_that_hangs_is_left_alone_for_a_while() {
     tests::until("a breaker that is open", async || {
         let answer = call(&client, "t0", "/-/get/before", String::new()).await;
         let text = answer.text();
-        let is_open = text.contains("left alone");
+        let is_open = text.contains("circuit open");
         answers.push(text);
         is_open.then_some(())
     })

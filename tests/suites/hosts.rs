@@ -96,7 +96,7 @@ async fn a_host_that_nobody_has_goes_to_neither_of_two() {
     assert!(said.contains(&format!("tollgate host move {HOST} --to hello")), "{said}");
     // Until an operator says whose it is.
     let (code, said) = gateway.tell(&site, &["host", "move", HOST, "--to", "hello"]);
-    assert_eq!((code, said.as_str()), (Some(0), "shop.localhost is hello's\n"));
+    assert_eq!((code, said.as_str()), (Some(0), "shop.localhost now belongs to hello\n"));
     assert_eq!(owner(&gateway).await.as_deref(), Some("hello"));
     assert_eq!(standing(&gateway, "aaa").await, "broken");
 }
@@ -114,23 +114,23 @@ async fn a_tenant_that_is_renamed_or_gone_leaves_its_host_to_nobody() {
         assert_eq!(standing(&gateway, id).await, "broken", "{id}");
     }
     let (_, said) = checked(&site, &[]);
-    assert!(said.contains("which is noted for hello, whose folder is gone"), "{said}");
+    assert!(said.contains("which is recorded for hello, whose folder is gone"), "{said}");
     drop(gateway);
     let gateway = Gateway::start(&site);
     assert_eq!(owner(&gateway).await, None, "nor at a restart");
     let (code, said) = gateway.tell(&site, &["host", "list"]);
-    assert!(code == Some(0) && said.contains(HOST) && said.contains("or it is gone"), "{said}");
+    assert!(code == Some(0) && said.contains(HOST) && said.contains("or the tenant is gone"), "{said}");
     let (code, said) = gateway.tell(&site, &["host", "move", HOST, "--to", "renamed"]);
-    assert_eq!((code, said.as_str()), (Some(0), "shop.localhost is renamed's\n"));
+    assert_eq!((code, said.as_str()), (Some(0), "shop.localhost now belongs to renamed\n"));
     assert_eq!(owner(&gateway).await.as_deref(), Some("renamed"));
     // What nobody names can be released, and what somebody names cannot.
     let (code, said) = gateway.tell(&site, &["host", "release", HOST]);
-    assert!(code == Some(1) && said.contains("its file names it"), "{said}");
+    assert!(code == Some(1) && said.contains("its file lists it"), "{said}");
     std::fs::remove_dir_all(site.path("tenants/renamed")).unwrap();
     reloaded(&gateway, &site);
     assert_eq!(owner(&gateway).await, None);
     let (code, said) = gateway.tell(&site, &["host", "release", HOST]);
-    assert_eq!((code, said.as_str()), (Some(0), "shop.localhost is nobody's\n"));
+    assert_eq!((code, said.as_str()), (Some(0), "shop.localhost was released and belongs to no tenant\n"));
     assert_eq!(owner(&gateway).await.as_deref(), Some("aaa"), "the one that claims it now");
 }
 
@@ -206,10 +206,10 @@ async fn a_fleet_on_one_redis_has_one_owner_of_a_host() {
     assert_eq!((owner(&lone).await, standing(&lone, "aaa").await), (None, "broken".into()));
     let output = Command::new(tollgate()).args(["check", "--storage", &url]).current_dir(alone.dir()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("which is noted for hello, whose folder is gone"), "{said}");
+    assert!(said.contains("which is recorded for hello, whose folder is gone"), "{said}");
     // What an operator says to one is heard by the others.
     let (code, said) = lone.tell(&alone, &["host", "move", HOST, "--to", "aaa"]);
-    assert_eq!((code, said.as_str()), (Some(0), "shop.localhost is aaa's\n"));
+    assert_eq!((code, said.as_str()), (Some(0), "shop.localhost now belongs to aaa\n"));
     until("the other gateway", async || owner(&three).await.filter(|owner| owner == "aaa")).await;
     assert_eq!(standing(&three, "hello").await, "stale");
     // While Redis is away, each knows what it knew; and one that lost all is told again.

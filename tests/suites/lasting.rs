@@ -42,7 +42,7 @@ async fn what_is_set_in_a_lasting_store_goes_after_its_time() {
         assert_eq!(ask("/second/get/kept", "").await, "for ever");
         // What is over was counted until somebody wrote, and is not now: n, c and kept are there.
         let (_, said) = gateway.tell(&site, &["tenant", "count", "kv"]);
-        assert_eq!(said, "kv has 16 bytes in 3 keys\n", "{}", storage.url());
+        assert_eq!(said, "kv uses 16 bytes in 3 keys\n", "{}", storage.url());
     }
 }
 
@@ -72,6 +72,6 @@ fn a_time_that_is_none_is_told() {
     for wrong in ["default = 5", "default = \"0s\"", "\"\" = \"5s\""] {
         let output = tests::check(&site(wrong), &["--json"]);
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(text.contains("how long what is set in it lasts"), "{wrong}: {text}");
+        assert!(text.contains("the lifetime of its values"), "{wrong}: {text}");
     }
 }

@@ -271,7 +271,7 @@ async fn a_collector_that_is_gone_costs_nobody_anything() {
         gateway
             .log("telemetry")
             .into_iter()
-            .find(|line| line["message"].as_str().is_some_and(|text| text.contains("does not take all that is sent")))
+            .find(|line| line["message"].as_str().is_some_and(|text| text.contains("does not accept all data")))
     })
     .await;
     assert!(told["error"].as_str().is_some_and(|error| !error.is_empty()), "{told}");

@@ -200,9 +200,9 @@ fn what_cannot_be_delivered_once_is_told() {
         assert!(!is_good);
         text
     };
-    assert!(of("").contains("messages are kept on Redis only"));
+    assert!(of("").contains("only Redis can keep messages for delivery once"));
     let other = "[[subscription]]\nchannel = \"orders\"\ncomponent = \"listener\"\n";
-    assert!(of(other).contains("a channel has two deliveries"));
+    assert!(of(other).contains("a channel has two values of `delivery`"));
     let unknown = "[[subscription]]\nchannel = \"x\"\ncomponent = \"listener\"\ndelivery = \"twice\"\n";
     assert!(of(unknown).contains("`subscription.delivery`") || of(unknown).contains("twice"), "{}", of(unknown));
 }

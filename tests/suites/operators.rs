@@ -251,7 +251,7 @@ async fn the_page_is_used_in_a_browser_with_a_thousand_tenants() {
     assert_eq!(found["total"], "1,002 found", "{found:#}");
     assert_eq!(found["errors"], serde_json::json!([]), "{found:#}");
     assert_eq!(found["phone_overflow"], 0, "{found:#}");
-    assert!(found["lost"].as_str().unwrap().starts_with("lost touch at "), "{found:#}");
+    assert!(found["lost"].as_str().unwrap().starts_with("connection lost at "), "{found:#}");
     for (page, violations) in found["axe"].as_object().unwrap() {
         assert_eq!(violations, &serde_json::json!([]), "{page}");
     }
@@ -307,7 +307,8 @@ async fn the_figures_are_shown_in_a_terminal_and_a_tenant_in_depth() {
     let said = python("terminal.py", order).await;
     let screen = said["screen"].as_str().unwrap();
     assert_eq!(said["code"], 0, "{screen}");
-    for part in ["tollgate top", "live", "requests/s", "tenant ▼", "last faults:", "trap", "Enter keeps it", "serving"]
+    for part in
+        ["tollgate top", "live", "requests/s", "tenant ▼", "recent faults:", "trap", "Enter to keep it", "serving"]
     {
         assert!(screen.contains(part), "no {part:?} in {screen}");
     }

@@ -63,7 +63,7 @@ async fn a_debt_of_fuel_is_clipped_by_a_new_rate_and_forgotten_by_an_operators_w
     change(&gateway, &site, "schema = 1", "schema = 1\nenabled = true");
     assert_eq!(gateway.get("a.localhost", "/head").await.status.as_u16(), 429, "a reload by itself forgives nothing");
     let (code, said) = gateway.tell(&site, &["tenant", "reset-quota", "a"]);
-    assert_eq!((code, said.as_str()), (Some(0), "a's rates begin anew\n"));
+    assert_eq!((code, said.as_str()), (Some(0), "the rate limits of a are reset\n"));
     assert_eq!(gateway.get("a.localhost", "/head").await.status.as_u16(), 200);
     assert_eq!(gateway.tell(&site, &["tenant", "reset-quota", "nobody"]).0, Some(1));
     assert_eq!(used_up(&gateway).await.problem(), "quota-fuel");

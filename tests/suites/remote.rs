@@ -77,7 +77,7 @@ async fn only_what_it_says_it_is_is_taken_and_only_from_where_it_may_be() {
     for (source, expected) in [
         (
             format!("{{ oci = \"{host}/echo@sha256:{image}\" }}"),
-            "one layer of application/wasm was wanted; it has [text/plain]",
+            "wanted one layer of application/wasm; found [text/plain]",
         ),
         (format!("{{ oci = \"{host}/echo@sha256:{none}\" }}"), "404 Not Found"),
         (
@@ -90,7 +90,7 @@ async fn only_what_it_says_it_is_is_taken_and_only_from_where_it_may_be() {
         ),
         // The registry says of itself that it is one.
         (format!("{{ url = \"https://{host}/v2/\", sha256 = \"{none}\" }}"), &format!("which is not {none}")),
-        ("{ oci = \"ghcr.io/team/echo:latest\" }".to_owned(), "`component.source` has a value that will not do"),
+        ("{ oci = \"ghcr.io/team/echo:latest\" }".to_owned(), "`component.source` has an invalid value"),
     ] {
         let site = site(&registry, "").file("tenants/it/tenant.toml", tenant("it.localhost", &source));
         let (is_good, said) = checked(&site, &[]);

@@ -48,7 +48,7 @@ async fn a_tenant_of_four_shards_is_answered_as_one_of_one() {
         assert_eq!(kv("/-/exists/key-2", String::new()).await, "false");
         // Counted with each write, and from scratch.
         let bytes: usize = (0..900).filter(|n| !(1..=3).contains(n)).map(|n| 2 * format!("key-{n}").len() + 3).sum();
-        let counted = format!("kv has {} bytes in 898 keys\n", bytes + 3);
+        let counted = format!("kv uses {} bytes in 898 keys\n", bytes + 3);
         let (_, said) = gateway.tell(&site, &["tenant", "count", "kv"]);
         assert_eq!(said, counted, "{}", storage.url());
         // What has been sent and shown goes together, whole; nobody else notices.
@@ -56,7 +56,7 @@ async fn a_tenant_of_four_shards_is_answered_as_one_of_one() {
         let (code, said) = gateway.tell(&site, &["kv", "purge", "--tenant", "kv", "--yes"]);
         assert_eq!(code, Some(0), "{said}");
         let (_, said) = gateway.tell(&site, &["kv", "usage", "--tenant", "kv"]);
-        assert!(said.starts_with("kv has 0 bytes in 0 keys"), "{said}");
+        assert!(said.starts_with("kv uses 0 bytes in 0 keys"), "{said}");
         assert_eq!(call(&gateway, "other", "/-/get/key-7", "").await, "of another tenant");
     }
 }
@@ -118,7 +118,7 @@ async fn shards_are_on_several_servers_and_their_number_stays() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    assert!(said.contains("shards: the data is in 4, and quota.shards says 1"), "{said}");
+    assert!(said.contains("shards: the data is in 4 shards, but quota.shards is 1"), "{said}");
     let (code, exported) = gateway.tell(&site, &["kv", "list", "--tenant", "kv"]);
     assert!(code == Some(1) && exported.contains("the data is in 4"), "{exported}");
     let (_, purged) = gateway.tell(&site, &["kv", "purge", "--tenant", "kv", "--yes"]);

@@ -19,7 +19,9 @@ fn site() -> Site {
     let three = Tenant::new("three.localhost", "answers").component("handler = \"0.3\"").with(&few);
     let other = Tenant::new("other.localhost", "echo");
     let site = Site::new().tenant("echo", &echo).tenant("three", &three).tenant("other", &other);
-    site.gateway(&format!("[sandbox]\ninstances = {}", PLACES + 4)).listen("quic = true")
+    // Nobody is cut for stalling while a test runs: what comes back by that would look as if it had not been kept.
+    let gateway = format!("[sandbox]\ninstances = {}\n[http]\nwrite_stall = \"10m\"\nidle = \"10m\"", PLACES + 4);
+    site.gateway(&gateway).listen("quic = true")
 }
 
 /// A client of HTTP/2 that gives each stream so many bytes to begin with, and never more by itself.
@@ -148,6 +150,27 @@ async fn slow_uploads_keep_no_more_than_a_part_of_the_places() {
         }
     }
     assert!(cut >= 1 && kept >= PLACES / 2, "{cut} were cut, {kept} kept");
+}
+
+/// A large instance is cleared away on a thread of its own, and what is left of a body that it did not read, too.
+#[tokio::test]
+async fn a_large_guest_that_leaves_a_body_unread_holds_nobody_up() {
+    let site = Site::new()
+        .tenant("greedy", &Tenant::new("greedy.localhost", "hostile"))
+        .tenant("honest", &Tenant::new("honest.localhost", "hostile"))
+        .gateway("[sandbox]\ninstances = 3");
+    let gateway = Gateway::start(&site);
+    let mut stream = gateway.client(Protocol::H1).tls("greedy.localhost").await;
+    let head = b"POST /grow HTTP/1.1\r\nhost: greedy.localhost\r\ncontent-length: 100000\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 "), "{}", String::from_utf8_lossy(&answer));
+    for _ in 0..10 {
+        let honest = gateway.get("honest.localhost", "/hold/20000000/0").await;
+        assert_eq!((honest.status.as_u16(), honest.problem().as_str()), (200, ""));
+    }
+    tests::until("the instances", async || (gateway.metric("tollgate_instances").await == 0.0).then_some(())).await;
 }
 
 #[tokio::test]

@@ -50,11 +50,11 @@ async fn what_a_store_holds_is_counted_and_bounded() {
         assert_eq!(house.kv("/second/set/b", "").await, "set", "an empty value is a key all the same");
         assert_eq!(house.kv("/-/set/a", "123").await, "set");
         assert_eq!(house.kv("/-/set-many/x", "c=1\nd=2\nc=333").await, "set 3");
-        assert_eq!(house.count("kv"), "kv has 11 bytes in 4 keys\n", "a3 b0 c3 d1, and four names");
+        assert_eq!(house.count("kv"), "kv uses 11 bytes in 4 keys\n", "a3 b0 c3 d1, and four names");
         assert_eq!(house.kv("/-/increment/n", "41").await, "41");
         assert_eq!(house.kv("/-/increment/n", "59").await, "100");
         assert_eq!(house.kv("/-/delete-many/x", "c\nd\nmissing").await, "deleted");
-        assert_eq!(house.count("kv"), "kv has 9 bytes in 3 keys\n");
+        assert_eq!(house.count("kv"), "kv uses 9 bytes in 3 keys\n");
         let stored = house.gateway.tenant("kv").await["stored"].clone();
         assert_eq!((&stored["bytes"], &stored["keys"]), (&9.into(), &3.into()), "{stored}");
         assert!(stored["bytes_max"].as_u64() > Some(9), "{stored}");
@@ -106,7 +106,7 @@ async fn the_sum_is_right_under_contention() {
             writer.await.unwrap();
         }
         let counted = house.count("kv");
-        assert!(!counted.contains("were booked"), "{counted}");
+        assert!(!counted.contains("tracked"), "{counted}");
         assert_eq!(house.kv("/-/get/sum", "").await, "24");
     }
 }

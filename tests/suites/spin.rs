@@ -80,7 +80,7 @@ async fn key_value_of_spin_2_and_3_is_the_same_store_as_wasis() {
             assert_eq!(text("/kv2/get/other", &[b"k"]).await, "Error::AccessDenied");
             let long = vec![b'k'; 1025];
             let refused = text("/kv2/set/default", &[&long, b"v"]).await;
-            assert_eq!(refused, "Error::Other(\"too-large: a key may have 1024 bytes\")", "{tenant}");
+            assert_eq!(refused, "Error::Other(\"too-large: a key may have at most 1024 bytes\")", "{tenant}");
         }
         store.text("/kv2/set/default", &[b"k", b"\0\xff"]).await;
         assert_eq!(store.text("/kv1/get/default", &[b"k"]).await, "00ff", "Spin 1 sees the same");

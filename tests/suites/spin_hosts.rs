@@ -63,12 +63,12 @@ async fn lines_about_what_is_not_served_are_bounded_and_a_function_without_an_er
     let gateway = Gateway::start(&site);
     let answer = gateway.get("app.localhost", "/many").await;
     assert_eq!(answer.text(), "50", "each call is answered");
-    let said = lines(&site, &answer, "left out for this request").await;
+    let said = lines(&site, &answer, "omitted for this request").await;
     assert_eq!(said.len(), 10, "{said:?}");
     let answer = gateway.get("app.localhost", "/nothing").await;
     assert_eq!(answer.status, 502, "{}", answer.text());
     assert!(!answer.text().contains("rdbms"), "a stranger reads nothing of it: {}", answer.text());
-    lines(&site, &answer, "fermyon:spin/rdbms-types@2.0.0#nothing was called: it is not served here").await;
+    lines(&site, &answer, "fermyon:spin/rdbms-types@2.0.0#nothing was called: this interface is not served here").await;
 }
 
 #[tokio::test]

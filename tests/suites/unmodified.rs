@@ -74,7 +74,7 @@ async fn a_base_of_version_1_does_nothing_and_is_warned_of() {
                     [[component]]\nid = \"a\"\nsource = \"echo.wasm\"\n[component.trigger]\nroute = \"/head/...\"\n";
     let site = site(manifest, "", &["echo"]);
     let (is_good, text) = checked(&site, &[]);
-    assert!(is_good && text.contains("W0407") && text.contains("`trigger.base` does nothing"), "{text}");
+    assert!(is_good && text.contains("W0407") && text.contains("`trigger.base` has no effect"), "{text}");
     let gateway = Gateway::start(&site);
     let told = told(&gateway, "/head/x").await;
     for line in ["spin-base-path: /", "spin-matched-route: /head/...", "spin-path-info: /x"] {

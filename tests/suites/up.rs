@@ -36,7 +36,7 @@ fn only_the_components_that_are_asked_for_are_served() {
     assert!(up.get("localhost", "/env/WHO").starts_with("HTTP/1.1 404"));
     drop(up);
     let (is_good, text) = desk.run("app", &["up", "--component-id", "nobody"]);
-    assert!(!is_good && text.contains("there is no such component; there are echo, five"), "{text}");
+    assert!(!is_good && text.contains("there is no such component; the components are echo, five"), "{text}");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn keys_and_the_environment_are_given_on_the_command_line_beside_a_tenants_file_
 fn a_flag_of_spins_that_cannot_be_here_says_what_to_do_instead() {
     let desk = desk("");
     for (words, wanted) in [
-        (&["--sqlite", "CREATE TABLE x"][..], "--key-value KEY=VALUE sets one"),
+        (&["--sqlite", "CREATE TABLE x"][..], "--key-value KEY=VALUE sets a key"),
         (&["--runtime-config-file", "x.toml"], "--storage"),
         (&["--allow-transient-write"], "read-only"),
         (&["--from-registry", "ghcr.io/x/y:1"], "source = { oci ="),

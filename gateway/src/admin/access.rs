@@ -40,7 +40,7 @@ pub(super) enum Who {
 
 impl Who {
     fn refusal() -> Refusal {
-        let text = "this token may look, change nothing, and see nothing that is a tenant's own";
+        let text = "this token has read access only, and no access to tenants' data";
         Refusal::new(StatusCode::FORBIDDEN, text)
     }
 
@@ -67,7 +67,7 @@ impl Access {
 #[derive(Clone, Debug)]
 pub(super) struct CameFrom(pub(super) Arc<str>);
 
-/// One change that somebody asked for.
+/// One entry of the audit log.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct Change {
     /// When, in milliseconds since 1970.
@@ -76,9 +76,9 @@ pub(super) struct Change {
     by: &'static str,
     /// Its address.
     from: String,
-    /// The path that was asked for.
+    /// Path of the call.
     action: String,
-    /// What came of it: 2xx is done.
+    /// Status of the answer; 2xx means success.
     status: u16,
 }
 
@@ -101,13 +101,13 @@ impl Audit {
     fn stranger(&self, from: &str, path: &str) {
         let second = unix_ms(SystemTime::now()) / 1000;
         if self.told.swap(second, Ordering::Relaxed) != second {
-            tracing::warn!(target: "audit", %from, action = path, status = 401, "no token that would do");
+            tracing::warn!(target: "audit", %from, action = path, status = 401, "the token is missing or wrong");
         }
     }
 
     fn note(&self, change: Change) {
         let Change { by, from, action, status, .. } = &change;
-        tracing::info!(target: "audit", by, %from, %action, status, "a change was asked for");
+        tracing::info!(target: "audit", by, %from, %action, status, "a change was requested");
         self.changes.add(change);
     }
 
@@ -127,8 +127,8 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, mut request: Request,
     let from = request.extensions().get::<CameFrom>().map(|from| from.0.to_string()).unwrap_or_default();
     let response = match who {
         None => {
-            let text =
-                "this needs `Authorization: Bearer TOKEN`, with the token of admin.token in the gateway's state folder";
+            let text = "this call requires `Authorization: Bearer TOKEN`, with the token in admin.token in the gateway's \
+                    state folder";
             Refusal::new(StatusCode::UNAUTHORIZED, text).into_response()
         }
         Some(Who::Reader) if is_change => Who::refusal().into_response(),

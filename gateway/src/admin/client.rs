@@ -122,7 +122,7 @@ impl Client {
         if !parts.status.is_success() {
             let text = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| anyhow::anyhow!(error))?;
             self.done(parts.status, text.to_bytes())?;
-            bail!("the gateway at {} says {}", self.address, parts.status);
+            bail!("the gateway at {} answers {}", self.address, parts.status);
         }
         Ok(body)
     }
@@ -142,7 +142,7 @@ impl Client {
         let detail = serde_json::from_slice::<Value>(&answer).ok();
         let detail = detail.as_ref().and_then(|problem| problem.get("detail")?.as_str());
         let text = detail.map_or_else(|| String::from_utf8_lossy(&answer).trim_end().to_owned(), str::to_owned);
-        bail!("the gateway at {} says {status}: {text}", self.address)
+        bail!("the gateway at {} answers {status}: {text}", self.address)
     }
 
     /// What the gateway says, whatever it is.
@@ -289,7 +289,7 @@ fn configured(boot: &Boot) -> anyhow::Result<String> {
 
 fn token(path: &Path) -> anyhow::Result<String> {
     let read = std::fs::read_to_string(path).with_context(|| {
-        format!("cannot read {} (the gateway makes it when it starts; --state says where)", path.display())
+        format!("cannot read {} (the gateway creates it at its start; --state sets the folder)", path.display())
     })?;
     Ok(read.trim().to_owned())
 }

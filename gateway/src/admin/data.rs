@@ -29,13 +29,13 @@ pub(crate) struct Data {
     pub(crate) moves: Moves,
 }
 
-/// What is asked, by the last part of the path.
+/// The request's parameters; which ones apply depends on the last part of the path.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
-    /// `default` where it says nothing.
+    /// Name of the store; by default `default`.
     store: Option<String>,
-    /// Where the page before ended.
+    /// Where the previous page ended.
     cursor: Option<String>,
     /// Bytes, as a text or as `{"base64": "…"}`.
     #[serde(default)]
@@ -44,7 +44,7 @@ pub(super) struct Asked {
     #[serde(default)]
     #[schema(value_type = Vec<Vec<Value>>)]
     pairs: Vec<(Text, Text)>,
-    /// Where to move it.
+    /// Destination of the move.
     to: Option<String>,
     /// A Redis command and its arguments.
     #[serde(default)]
@@ -71,7 +71,7 @@ pub(super) enum Call {
     Purge,
 }
 
-/// Looks at, or changes, what the tenant has in the store. The CLI's `kv`, `messages` and `publish` say it all by this.
+/// Reads or changes a tenant's data. The commands `kv`, `messages` and `publish` use this call.
 #[utoipa::path(post, path = "/v1/tenants/{id}/data/{call}", tag = "data",
     params(("id" = String, Path), ("call" = inline(Call), Path)), request_body = Asked,
     responses(
@@ -135,7 +135,7 @@ impl Data {
             Call::Command => command(&raw(), asked.command).await,
             Call::Publish => {
                 let [channel, payload] = asked.keys.as_slice() else {
-                    return Err(Refusal::new(StatusCode::BAD_REQUEST, "a channel and a message are two"));
+                    return Err(Refusal::new(StatusCode::BAD_REQUEST, "a channel and a message are required"));
                 };
                 raw().publish(&channel.0, &payload.0, Line::first()).await.map_err(|error| refusal(&error))?;
                 Ok(json!({ "published": true }))
@@ -148,7 +148,7 @@ impl Data {
                 Ok(json!({ "begun": true }))
             }
             Call::Moving => {
-                let never = || Refusal::new(StatusCode::NOT_FOUND, "it was not moved since the gateway started");
+                let never = || Refusal::new(StatusCode::NOT_FOUND, "its data was not moved since the gateway started");
                 self.moves.status(tenant).ok_or_else(never)
             }
             Call::Purge => {
@@ -162,7 +162,7 @@ impl Data {
     /// Messages that failed too often: the channel is the first key, and their identities follow.
     async fn dead(&self, tenant: &TenantId, call: Call, asked: Asked) -> Result<Value, Refusal> {
         let mut keys = asked.keys.into_iter();
-        let channel = keys.next().ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "a channel is wanted"))?.0;
+        let channel = keys.next().ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "a channel is required"))?.0;
         let ids: Vec<String> = keys.filter_map(|id| String::from_utf8(id.0).ok()).collect();
         let store = &self.store;
         let changed = match call {
@@ -208,7 +208,7 @@ async fn keys(scoped: &Scoped, cursor: Option<&str>) -> Result<Value, Refusal> {
 
 async fn command(raw: &Raw, words: Vec<Text>) -> Result<Value, Refusal> {
     let mut words = words.into_iter().map(|word| word.0);
-    let Some(name) = words.next() else { return Err(Refusal::new(StatusCode::BAD_REQUEST, "there is no command")) };
+    let Some(name) = words.next() else { return Err(Refusal::new(StatusCode::BAD_REQUEST, "a command is required")) };
     let answered = raw.execute(&name, words.collect()).await.map_err(|error| refusal(&error))?;
     let told = answered.replies.into_iter().map(|reply| match reply {
         Reply::Nil => Told::Nil,
@@ -220,7 +220,7 @@ async fn command(raw: &Raw, words: Vec<Text>) -> Result<Value, Refusal> {
 }
 
 fn store_name(text: &str) -> Result<StoreName, Refusal> {
-    let wrong = || Refusal::new(StatusCode::BAD_REQUEST, format!("{text:?} is not the name of a store: {STORE_RULE}"));
+    let wrong = || Refusal::new(StatusCode::BAD_REQUEST, format!("{text:?} is not a valid store name: {STORE_RULE}"));
     StoreName::parse(text).ok_or_else(wrong)
 }
 

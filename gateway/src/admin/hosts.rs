@@ -20,13 +20,13 @@ pub(super) struct Host {
     host: String,
     /// Who has it.
     tenant: String,
-    /// Whether requests for it are answered by that tenant now.
+    /// Whether that tenant answers its requests now.
     is_served: bool,
-    /// Whether that tenant's file, as it is in force here, names it.
+    /// Whether the tenant's configuration in force lists it.
     is_named: bool,
 }
 
-/// Hosts and who has them, by name; also those of tenants that are gone.
+/// Lists hosts and their tenants, by name, including hosts of tenants that are gone.
 #[utoipa::path(get, path = "/v1/hosts", tag = "gateway", params(OfTenant), responses(
     (status = 200, body = Vec<Host>),
     (status = 400, body = ProblemDetails, content_type = "application/problem+json"),
@@ -47,11 +47,12 @@ pub(super) async fn hosts(
 #[serde(deny_unknown_fields)]
 pub(super) struct Move {
     host: String,
-    /// The tenant that has it from now on; it need not be there yet.
+    /// The tenant that gets the host; it need not exist yet.
     to: String,
 }
 
-/// Gives a host to a tenant, whoever had it, and loads the tenants' files anew. Who had it is left out as long as its file names it.
+/// Assigns a host to a tenant, even if another tenant has it, and reloads the tenants' files. The previous tenant is
+/// not served while its file lists the host.
 #[utoipa::path(post, path = "/v1/hosts/move", tag = "gateway", request_body = Move, responses(
     (status = 200, body = Host),
     (status = 400, body = ProblemDetails, content_type = "application/problem+json"),
@@ -77,9 +78,9 @@ pub(super) struct Release {
     host: String,
 }
 
-/// Forgets who has a host that nobody's file names any more: the next tenant that names it has it.
+/// Releases a host that no tenant's file lists any more. The next tenant that claims the host gets it.
 #[utoipa::path(post, path = "/v1/hosts/release", tag = "gateway", request_body = Release, responses(
-    (status = 204, description = "it is nobody's"),
+    (status = 204, description = "the host was released"),
     (status = 400, body = ProblemDetails, content_type = "application/problem+json"),
     (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
     (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
@@ -96,11 +97,10 @@ pub(super) async fn release(
 ) -> Result<StatusCode, Refusal> {
     let host = pattern(&host)?;
     admin.owners.refresh().await;
-    let nobody = || Refusal::new(StatusCode::NOT_FOUND, format!("{host} is nobody's"));
+    let nobody = || Refusal::new(StatusCode::NOT_FOUND, format!("{host} belongs to no tenant"));
     let owner = admin.owners.noted().get(&host).cloned().ok_or_else(nobody)?;
     if admin.host(&host, &owner).is_named {
-        let text =
-            format!("{owner} has {host}, and its file names it: take it out there, or move it to another tenant");
+        let text = format!("{owner} has {host}, and its file lists it: remove it there, or move it to another tenant");
         return Err(Refusal::new(StatusCode::CONFLICT, text));
     }
     admin.change(&host, None).await?;
@@ -123,7 +123,7 @@ impl Admin {
         if !self.owners.is_kept() {
             return Err(Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "one project alone is served, and has every host",
+                "only one project is served, and it has every host",
             ));
         }
         tracing::warn!(target: "admin", %host, to = to.as_ref().map(TenantId::as_str), "an operator moves a host");
@@ -132,19 +132,23 @@ impl Admin {
             Some(true) => Ok(()),
             Some(false) | None => Err(Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "it is noted, and comes into force with the next reload: this one failed, or several wait already",
+                "it is recorded, and takes effect with the next reload: this reload failed, or several are waiting",
             )),
         }
     }
 }
 
 fn pattern(text: &str) -> Result<Pattern, Refusal> {
-    let wrong =
-        || Refusal::new(StatusCode::BAD_REQUEST, format!("{text:?} is no host: wanted a domain name, or *. and one"));
+    let wrong = || {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("{text:?} is not a valid host: wanted a domain name, or *. and a domain name"),
+        )
+    };
     Pattern::parse(text).ok_or_else(wrong)
 }
 
 fn id(text: &str) -> Result<TenantId, Refusal> {
-    let wrong = || Refusal::new(StatusCode::BAD_REQUEST, format!("{text:?} is not a tenant's identity: {NAME_RULE}"));
+    let wrong = || Refusal::new(StatusCode::BAD_REQUEST, format!("{text:?} is not a valid tenant name: {NAME_RULE}"));
     TenantId::parse(text).ok_or_else(wrong)
 }

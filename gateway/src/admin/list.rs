@@ -49,7 +49,7 @@ pub(super) enum Order {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Asked {
-    /// In an identity or a host.
+    /// Text to find in names and hosts.
     search: Option<String>,
     #[serde(default)]
     #[param(inline)]
@@ -67,12 +67,12 @@ pub(super) struct Asked {
 /// A page of tenants.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Page {
-    /// That were found; the page has some of them.
+    /// Number of tenants that were found, on all pages.
     total: u64,
     tenants: Vec<Row>,
 }
 
-/// One tenant among many; rates are of the last second.
+/// One tenant in a list; rates are those of the last second.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Row {
     id: String,
@@ -82,14 +82,14 @@ pub(super) struct Row {
     /// Of those, with a 5xx.
     errors_per_second: f64,
     fuel_per_second: f64,
-    /// Burned since the start, by what runs as well.
+    /// Fuel burned since the start, including by running instances.
     fuel_total: u64,
     in_flight: u64,
     in_flight_max: u64,
     /// Bytes.
     memory: u64,
     memory_max: u64,
-    /// In its files; warnings are not among them.
+    /// Number of errors in its files, without warnings.
     problems: u64,
     warnings: u64,
 }
@@ -106,7 +106,7 @@ struct Found<'s> {
     rates: Rates,
 }
 
-/// Which tenants there are.
+/// Lists tenants.
 #[utoipa::path(get, path = "/v1/tenants", tag = "tenants", params(Asked), responses(
     (status = 200, body = Page),
     (status = 400, body = ProblemDetails, content_type = "application/problem+json"),

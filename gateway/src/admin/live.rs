@@ -37,22 +37,22 @@ pub(super) struct Tick {
     instances: Held,
     /// Requests that wait for an instance.
     waiting: u64,
-    /// Bytes of all guests.
+    /// Memory of all instances, in bytes.
     memory: Held,
-    /// Looks at kept responses, and those that found one.
+    /// Requests that looked for a kept response, and those that found one.
     cache_asked_per_second: f64,
     cache_hits_per_second: f64,
     storage_calls_per_second: f64,
     storage_latency: Percentiles,
     generation: u64,
-    /// Of the configuration in force; warnings are not among them.
+    /// Number of errors in the configuration in force, without warnings.
     problems: u64,
     warnings: u64,
     tenants: u64,
     is_draining: bool,
 }
 
-/// Of times, in milliseconds; nothing where nothing happened.
+/// Percentiles of durations, in milliseconds; null if there was nothing to measure.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub(super) struct Percentiles {
     p50_ms: Option<f64>,

@@ -38,12 +38,12 @@ const REST: Duration = Duration::from_millis(250);
 pub(super) struct Asked {
     #[param(minimum = 1, maximum = 10000)]
     lines: Option<u32>,
-    /// Whether to go on with what is printed from now on.
+    /// Whether to continue with new lines.
     #[serde(default)]
     follow: bool,
 }
 
-/// What its guests printed last: one JSON object a line.
+/// Returns the latest log lines of a tenant's components, one JSON object a line.
 #[utoipa::path(get, path = "/v1/tenants/{id}/logs", tag = "tenants", params(("id" = String, Path), Asked), responses(
     (status = 200, content((String = "application/x-ndjson"))),
     (status = 400, body = ProblemDetails, content_type = "application/problem+json"),

@@ -12,7 +12,8 @@ use super::refusal::ProblemDetails;
 const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Metrics: in the text format of OpenMetrics 1.0 for who asks for it (`Accept`), as Prometheus does, else in the older one of Prometheus.
+/// Returns all metrics: in the text format of OpenMetrics 1.0 if `Accept` asks for it, as Prometheus does, otherwise
+/// in Prometheus's older text format.
 #[utoipa::path(get, path = "/metrics", tag = "gateway", responses(
     (status = 200, content(
         (String = "text/plain; version=0.0.4; charset=utf-8"),

@@ -107,8 +107,9 @@ impl Default for Desk {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Tollgate: the operators' API", description = "Steers one gateway. Every call needs `Authorization: \
-        Bearer TOKEN`, with the token of `admin.token` in the gateway's state folder, or of `admin.read_token` to look only."),
+    info(title = "Tollgate: the operators' API", description = "Controls one gateway. Every call requires \
+        `Authorization: Bearer TOKEN`: with the token in `admin.token` in the gateway's state folder, or with that of \
+        `admin.read_token` for read access."),
     security(("token" = []))
 )]
 struct Document;
@@ -173,7 +174,7 @@ impl Admin {
 }
 
 async fn nothing_here() -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, "there is no such call; /openapi.json lists them")
+    Refusal::new(StatusCode::NOT_FOUND, "there is no such call; /openapi.json lists all calls")
 }
 
 impl Service {
@@ -198,6 +199,6 @@ fn if_match(headers: &HeaderMap, current: &str) -> Result<(), Refusal> {
     let is_current =
         wanted.to_str().is_ok_and(|list| list.split(',').any(|tag| matches!(tag.trim(), "*") || tag.trim() == current));
     let changed =
-        || Refusal::new(StatusCode::PRECONDITION_FAILED, format!("it changed since: its ETag is {current} now"));
+        || Refusal::new(StatusCode::PRECONDITION_FAILED, format!("it has changed: its ETag is {current} now"));
     if is_current { Ok(()) } else { Err(changed()) }
 }

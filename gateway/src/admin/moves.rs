@@ -44,7 +44,7 @@ impl Moves {
             let path = entry?.path();
             let Some(id) = path.file_name().and_then(|name| TenantId::parse(name.to_str()?)) else { continue };
             let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let wrong = || format!("{} does not say where the data of {id} is", path.display());
+            let wrong = || format!("{} does not contain the place of the data of {id}", path.display());
             let kind = redis_at(text.trim(), tls.clone()).with_context(wrong)?;
             store.moved_to(&id, &kind).with_context(wrong)?;
             tracing::info!(target: "admin", tenant = %id, "its data was moved");
@@ -62,7 +62,7 @@ impl Moves {
         };
         let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         if moves.get(id).is_some_and(|earlier| earlier.done.get().is_none()) {
-            bail!("{id} is on its way already");
+            bail!("{id} is being moved already");
         }
         if moves.len() >= KEPT_MAX {
             moves.retain(|_, earlier| earlier.done.get().is_none());
@@ -79,7 +79,7 @@ impl Moves {
             let moved = Box::pin(store.move_to(&id, &kind, ttl, &this.progress, || keep(&path, &to))).await;
             match &moved {
                 Ok(moved) => tracing::warn!(target: "admin", tenant = %id, ?moved, "its data was moved"),
-                Err(error) => tracing::error!(target: "admin", tenant = %id, "its data stays: {error:#}"),
+                Err(error) => tracing::error!(target: "admin", tenant = %id, "its data was not moved: {error:#}"),
             }
             // Nobody else sets it.
             let _set = this.done.set(moved.map_err(|error| format!("{error:#}")));

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 /// The body of every refusal (RFC 9457 §3.1).
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ProblemDetails {
-    /// Always `about:blank`: the status says what kind it is.
+    /// Always `about:blank`: the status says what kind of problem it is.
     r#type: &'static str,
     /// The status in words.
     title: String,

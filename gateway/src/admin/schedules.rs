@@ -20,15 +20,15 @@ const ROWS_MAX: usize = 500;
 pub(crate) struct ScheduleRow {
     pub(crate) tenant: String,
     pub(crate) component: String,
-    /// When it is due, in UTC.
+    /// Cron expression, in UTC.
     pub(crate) expression: String,
-    /// When it is due next; nothing where it will never be.
+    /// Next time at which it is due; null if there is none.
     pub(crate) next_ms: Option<u64>,
     /// Whether this gateway runs it now.
     pub(crate) is_running: bool,
-    /// When it was due last since this gateway started.
+    /// Last time at which it was due since this gateway started.
     pub(crate) last_ms: Option<u64>,
-    /// What came of that: `ok`, `failed`, `no-room`, `overlap`, `missed`, `suspended`, `unclaimed`, `gone`, or `elsewhere` where
+    /// Outcome of the last run: `ok`, `failed`, `no-room`, `overlap`, `missed`, `suspended`, `unclaimed`, `gone`, or `elsewhere` where
     /// another gateway had it.
     pub(crate) last_outcome: Option<&'static str>,
 }
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Timetable {
     }
 }
 
-/// Schedules, what is due first on top; 500 at the most.
+/// Lists at most 500 schedules, by their next run.
 #[utoipa::path(get, path = "/v1/schedules", tag = "gateway", params(OfTenant), responses(
     (status = 200, body = Vec<ScheduleRow>),
     (status = 400, body = ProblemDetails, content_type = "application/problem+json"),

@@ -38,7 +38,8 @@ impl Suspension {
     /// The file cannot be written or removed; the tenant is stopped, or goes on, until the next start all the same.
     pub(super) fn set(&self, id: &TenantId, suspended: bool) -> io::Result<()> {
         self.registry.suspend(id, suspended);
-        tracing::warn!(target: "admin", tenant = %id, suspended, "an operator's word");
+        let what = if suspended { "suspended by operator" } else { "resumed by operator" };
+        tracing::warn!(target: "admin", tenant = %id, suspended, "{what}");
         let path = self.dir.join(id.as_str());
         if suspended {
             return std::fs::write(path, "");

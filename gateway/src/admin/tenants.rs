@@ -53,25 +53,25 @@ impl Admin {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct OfTenant {
-    /// Of this tenant only.
+    /// Only of this tenant.
     #[param(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
     pub(super) tenant: Option<String>,
 }
 
-/// One tenant in depth.
+/// One tenant with all details.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Tenant {
     id: String,
     standing: Standing,
     hosts: Vec<String>,
     routes: Vec<Route>,
-    /// Against every quota; nothing of a tenant whose files never were right.
+    /// Usage of every quota; null for a tenant whose files were never valid.
     usage: Option<Usage>,
-    /// Against `quota.storage`, where it has that and the store answers.
+    /// Usage of `quota.storage`, if the tenant has this quota and the store answers.
     stored: Option<Space>,
-    /// Bytes of its responses that are kept.
+    /// Bytes of its kept responses.
     cache: Option<Kept>,
-    /// Where its data is.
+    /// Storage of its data.
     storage: &'static str,
     /// Since the start.
     requests: u64,
@@ -80,9 +80,9 @@ pub(super) struct Tenant {
     requests_per_second: f64,
     errors_per_second: f64,
     fuel_per_second: f64,
-    /// When the first of the certificates ends that its clients need.
+    /// Expiry of the certificate that expires first, of those that clients need.
     certificate_not_after_ms: Option<u64>,
-    /// In its files, as one line each.
+    /// Problems in its files, one line each.
     problems: Vec<String>,
 }
 
@@ -92,13 +92,13 @@ pub(super) struct Route {
     component: String,
     /// SHA-256 of the component.
     digest: String,
-    /// Of one request: fuel, bytes, milliseconds.
+    /// Limits of one request: fuel, bytes, milliseconds.
     fuel: u64,
     memory: u64,
     time_ms: u64,
 }
 
-/// What it has in the store, and may have.
+/// Usage of the store, and its limits.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Space {
     bytes: u64,
@@ -188,9 +188,9 @@ fn routes(plan: &Plan) -> Vec<Route> {
     plan.routes.iter().filter_map(of).collect()
 }
 
-/// One tenant: routes, usage against every quota, faults.
+/// Returns one tenant: routes, usage of every quota, faults.
 #[utoipa::path(get, path = "/v1/tenants/{id}", tag = "tenants",
-    params(("id" = String, Path, description = "the name of its folder")),
+    params(("id" = String, Path, description = "the name of the tenant's folder")),
     responses(
         (status = 200, body = Tenant, headers(("ETag" = String, description = "of its files and its standing"))),
         (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
@@ -201,7 +201,7 @@ pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<String>)
     Ok(admin.tenant_answer(&id).await)
 }
 
-/// Answers 503 for it from now on, and ends its running guests; a restart does not forget it.
+/// Suspends a tenant: its requests get 503, and its running instances are ended. This outlives a restart.
 #[utoipa::path(post, path = "/v1/tenants/{id}/suspend", tag = "tenants",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "the tenant's ETag")),
     responses(
@@ -210,7 +210,7 @@ pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<String>)
         (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
         (status = 404, body = ProblemDetails, content_type = "application/problem+json"),
         (status = 412, body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 500, description = "done, but a restart will not know of it", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 500, description = "done, but not recorded: a restart undoes it", body = ProblemDetails, content_type = "application/problem+json"),
     ))]
 pub(super) async fn suspend(
     State(admin): State<Arc<Admin>>,
@@ -221,7 +221,7 @@ pub(super) async fn suspend(
     Ok(admin.tenant_answer(&id).await)
 }
 
-/// Takes a suspension back.
+/// Resumes a suspended tenant.
 #[utoipa::path(post, path = "/v1/tenants/{id}/resume", tag = "tenants",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "the tenant's ETag")),
     responses(
@@ -230,7 +230,7 @@ pub(super) async fn suspend(
         (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
         (status = 404, body = ProblemDetails, content_type = "application/problem+json"),
         (status = 412, body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 500, description = "done, but a restart will not know of it", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 500, description = "done, but not recorded: a restart undoes it", body = ProblemDetails, content_type = "application/problem+json"),
     ))]
 pub(super) async fn resume(
     State(admin): State<Arc<Admin>>,
@@ -247,19 +247,20 @@ fn set(admin: &Admin, id: &str, headers: &HeaderMap, suspended: bool) -> Result<
     let _one_at_a_time = admin.desk.steer.lock().unwrap_or_else(PoisonError::into_inner);
     if_match(headers, &admin.tenant_etag(&id))?;
     admin.suspension.set(&id, suspended).map_err(|error| {
-        let text = format!("{id}: done, but a restart will not know of it: {error}");
+        let text = format!("{id}: done, but not recorded: a restart undoes it: {error}");
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text)
     })?;
     Ok(id)
 }
 
-/// Has its rates (`quota.requests`, `fuel_per_second` and so on) begin anew, full, on all gateways of its Redis.
+/// Resets a tenant's rate limits (`quota.requests`, `fuel_per_second` and so on) to a full burst, on all gateways of
+/// its Redis.
 #[utoipa::path(post, path = "/v1/tenants/{id}/reset-quota", tag = "tenants", params(("id" = String, Path)), responses(
     (status = 200, body = Tenant, headers(("ETag" = String))),
     (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
     (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
     (status = 404, body = ProblemDetails, content_type = "application/problem+json"),
-    (status = 503, description = "done here, and not on other gateways", body = ProblemDetails, content_type = "application/problem+json"),
+    (status = 503, description = "done on this gateway, but not on the others", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
 pub(super) async fn reset_quota(
     State(admin): State<Arc<Admin>>,
@@ -272,23 +273,23 @@ pub(super) async fn reset_quota(
         ledger.fill();
     }
     shared.map_err(|error| {
-        let text = format!("{id}: done on this gateway, and not on those beside it: {error}");
+        let text = format!("{id}: done on this gateway, but not on the others: {error}");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
     })?;
     Ok(admin.tenant_answer(&id).await)
 }
 
-/// What a tenant has in the store.
+/// A tenant's data in the store.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Stored {
     bytes: u64,
     keys: u64,
-    /// What the sum beside it said before.
+    /// Tracked usage before the recount.
     booked_bytes: u64,
     booked_keys: u64,
 }
 
-/// Counts what it has in the store; on Redis that goes through the server's keys, and repairs the sum.
+/// Recounts a tenant's data in the store. On Redis, this scans the server's keys and corrects the tracked usage.
 #[utoipa::path(post, path = "/v1/tenants/{id}/count", tag = "tenants", params(("id" = String, Path)), responses(
     (status = 200, body = Stored),
     (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
@@ -307,17 +308,17 @@ pub(super) async fn count(State(admin): State<Arc<Admin>>, Path(id): Path<String
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Purge {
-    /// Only targets that begin so: scheme, host, and how the path begins; all where it says nothing.
+    /// Only URLs with this beginning: scheme, host, and the first part of the path; by default all.
     target: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Purged {
-    /// Targets that were forgotten.
+    /// Number of URLs whose responses were deleted.
     targets: u64,
 }
 
-/// Forgets what is kept of its responses.
+/// Deletes kept responses of a tenant.
 #[utoipa::path(post, path = "/v1/tenants/{id}/purge", tag = "tenants", params(("id" = String, Path)), request_body = Purge,
     responses(
         (status = 200, body = Purged),

@@ -32,7 +32,7 @@ const LISTED_MAX: usize = 1000;
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
     version: &'static str,
-    /// The number of the configuration in force.
+    /// Generation of the current configuration.
     generation: u64,
     is_draining: bool,
     storage: Storage,
@@ -40,7 +40,7 @@ pub(super) struct Status {
     instances: Held,
     /// Requests that wait for one.
     waiting: u64,
-    /// Bytes of all guests.
+    /// Memory of all instances, in bytes.
     memory: Held,
     connections: i64,
     in_flight: i64,
@@ -58,11 +58,11 @@ pub(super) struct Storage {
     backend: &'static str,
     answers: bool,
     problem: Option<String>,
-    /// The code with which Redis refused a call within the last minute, such as `WRONGPASS`.
+    /// Error code with which Redis refused a call within the last minute, such as `WRONGPASS`.
     refused: Option<&'static str>,
 }
 
-/// How many tenants stand how.
+/// Number of tenants by state.
 #[derive(Default, Serialize, ToSchema)]
 pub(super) struct Standings {
     serving: u64,
@@ -79,7 +79,7 @@ impl Admin {
     }
 }
 
-/// How the gateway stands.
+/// Returns the state of the gateway.
 #[utoipa::path(get, path = "/v1/status", tag = "gateway", responses(
     (status = 200, body = Status, headers(("ETag" = String, description = "of the configuration in force"))),
     (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
@@ -125,7 +125,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> impl IntoResponse
     ([(header::ETAG, admin.etag())], Json(status))
 }
 
-/// What is wrong with the configuration in force.
+/// Lists the problems of the configuration in force.
 #[utoipa::path(get, path = "/v1/problems", tag = "gateway", responses(
     (status = 200, body = Vec<ConfigurationProblem>),
     (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
@@ -134,10 +134,10 @@ pub(super) async fn problems(State(admin): State<Arc<Admin>>) -> Json<Vec<Value>
     Json(admin.road.snapshot.load().problems.iter().take(LISTED_MAX).map(Problem::to_json).collect())
 }
 
-/// One problem, as `tollgate check --json` has it.
+/// One problem, in the form of `tollgate check --json`.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ConfigurationProblem {
-    /// Such as `E0104`; `tollgate explain` tells its story.
+    /// Code, such as `E0104`; `tollgate explain` explains it.
     code: String,
     kind: String,
     severity: String,
@@ -156,17 +156,18 @@ pub(super) struct ConfigurationProblem {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Certificate {
     tenant: String,
-    /// That it covers.
+    /// Names that it covers.
     names: Vec<String>,
-    /// When the first of the certificates ends that clients need of its chain, in milliseconds since 1970.
+    /// Expiry of the certificate in its chain that expires first, of those that clients need, in milliseconds since
+    /// 1970.
     not_after_ms: u64,
-    /// What clients may hold against it, beside its dates.
+    /// Reasons for which clients may refuse it, beside its dates.
     doubts: Vec<String>,
     /// `files`, or `acme`.
     from: &'static str,
 }
 
-/// The tenants' certificates, the first to end first. Those of the development CA are not among them.
+/// Lists the tenants' certificates by expiry, without those of the development CA.
 #[utoipa::path(get, path = "/v1/certificates", tag = "gateway", responses(
     (status = 200, body = Vec<Certificate>),
     (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
@@ -190,18 +191,18 @@ pub(super) async fn certificates(State(admin): State<Arc<Admin>>) -> Json<Vec<Ce
     Json(all)
 }
 
-/// A request that was not answered as its tenant wished.
+/// A request that failed or was refused.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SeenFault {
     at_ms: u64,
     tenant: Option<String>,
-    /// As the access log and the response have it.
+    /// Id of the request, as in the access log and the response.
     request_id: String,
     kind: &'static str,
     /// 0 for a message.
     status: u16,
     route: String,
-    /// It and the like of it, of the same tenant within the same second; `request_id` is the first one's.
+    /// Number of equal faults of this tenant within the same second; `request_id` is that of the first one.
     count: u64,
 }
 
@@ -209,10 +210,10 @@ pub(super) struct SeenFault {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct OfFaults {
-    /// Of this tenant only.
+    /// Only of this tenant.
     #[param(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
     tenant: Option<String>,
-    /// The one with this id: the `x-request-id` of a response.
+    /// Only the request with this id (`x-request-id` of the response).
     request: Option<String>,
 }
 
@@ -233,8 +234,8 @@ impl SeenFault {
     }
 }
 
-/// The last faults that tenants or the gateway are to blame for, the newest first; or the one of a request, where it is among the last 64 of
-/// its tenant.
+/// Lists the latest faults that a tenant or the gateway caused, the newest first; or the fault of one request, if it
+/// is among the last 64 of its tenant.
 #[utoipa::path(get, path = "/v1/faults", tag = "gateway", params(OfFaults), responses(
     (status = 200, body = Vec<SeenFault>),
     (status = 400, body = ProblemDetails, content_type = "application/problem+json"),
@@ -261,7 +262,7 @@ pub(super) async fn faults(
     Ok(Json(seen.into_iter().map(SeenFault::from).collect()))
 }
 
-/// The last changes that were asked for, the newest first.
+/// Lists the latest calls that change something (audit log), the newest first.
 #[utoipa::path(get, path = "/v1/changes", tag = "gateway", responses(
     (status = 200, body = Vec<Change>),
     (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
@@ -270,19 +271,19 @@ pub(super) async fn changes(State(admin): State<Arc<Admin>>) -> Json<Vec<Change>
     Json(admin.desk.audit.all())
 }
 
-/// What a reload came to.
+/// Result of a reload.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Reloaded {
     generation: u64,
-    /// Tenants that are not served yet, because a component is being compiled.
+    /// Tenants that are not served yet because a component is compiling.
     loading: u64,
-    /// That keep a tenant from being served as its files say; `/v1/problems` has them.
+    /// Number of errors, each of which keeps a tenant's new configuration from being applied; `/v1/problems` lists them.
     problems: u64,
-    /// That keep nobody from being served.
+    /// Number of warnings.
     warnings: u64,
 }
 
-/// Loads all tenants' files anew, and waits for it.
+/// Reloads all tenants' files, and waits for the result.
 #[utoipa::path(post, path = "/v1/reload", tag = "gateway",
     params(("If-Match" = Option<String>, Header, description = "the ETag of /v1/status")),
     responses(
@@ -308,11 +309,11 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>, headers: HeaderMap) 
     }
 }
 
-/// Ends the gateway: what is in flight is waited for, as with SIGTERM.
+/// Drains the gateway, as SIGTERM does: it finishes the requests in flight and exits.
 #[utoipa::path(post, path = "/v1/drain", tag = "gateway",
     params(("If-Match" = Option<String>, Header, description = "the ETag of /v1/status")),
     responses(
-        (status = 202, description = "it drains from now on, and ends"),
+        (status = 202, description = "the drain has begun"),
         (status = 401, body = ProblemDetails, content_type = "application/problem+json"),
         (status = 403, body = ProblemDetails, content_type = "application/problem+json"),
         (status = 412, body = ProblemDetails, content_type = "application/problem+json"),
@@ -323,7 +324,7 @@ pub(super) async fn drain(State(admin): State<Arc<Admin>>, headers: HeaderMap) -
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Figures of each second as it ends, as server-sent events whose data are a `Tick`.
+/// Streams the metrics of each second as server-sent events, each with a `Tick` as data.
 #[utoipa::path(get, path = "/v1/events", tag = "gateway", responses(
     (status = 200, content((Tick = "text/event-stream"))),
     (status = 401, body = ProblemDetails, content_type = "application/problem+json"),

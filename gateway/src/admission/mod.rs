@@ -19,7 +19,7 @@ use crate::fault::{Fault, Quotum};
 use crate::http::{Permits, Slow};
 use crate::route::Routed;
 pub(crate) use crate::tenant::WhenFull;
-use crate::tenant::{InFlight, Ledger, Limited, Place as Entry, Taken};
+use crate::tenant::{Allotment, Entry, InFlight, Ledger, Limited};
 
 use queue::{Asked, Queue};
 
@@ -80,7 +80,7 @@ pub(crate) struct Admitted {
 
 impl Admitted {
     /// The guest has ended, and its tenant's place is free: what is left is to clear away.
-    pub(crate) fn has_ended(&self) {
+    pub(crate) fn give_place_back(&self) {
         self.tenant.leave();
     }
 }
@@ -94,8 +94,8 @@ impl Permits for Admitted {
         self.tenant.leave();
     }
 
-    fn is_answered(&self) {
-        self.tenant.is_answered();
+    fn response_is_out(&self) {
+        self.tenant.works_on();
     }
 }
 
@@ -158,15 +158,20 @@ impl Doors {
             entry => entry,
         };
         let place = match entry? {
-            Entry::Taken(place) => place,
-            Entry::Awaited(place) => self.place(ledger, place).await?,
+            Entry::Granted(place) => place,
+            Entry::Awaited(place) => {
+                let place = self.place(ledger, place).await?;
+                // Others burned meanwhile.
+                ledger.owes_nothing(Moment::now())?;
+                place
+            }
         };
         Ok(ledger.entered(place, Moment::now())?)
     }
 
     /// Waits for a place in flight. What keeps one for its client may be cut meanwhile.
-    async fn place(&self, ledger: &Ledger, mut place: oneshot::Receiver<Taken>) -> Result<Taken, Refused> {
-        let (full, stop, deadline) = (ledger.is_full(), ledger.stop(), Deadline::after(self.wait));
+    async fn place(&self, ledger: &Ledger, mut place: oneshot::Receiver<Allotment>) -> Result<Allotment, Refused> {
+        let (full, stop, deadline) = (ledger.no_place(), ledger.stop(), Deadline::after(self.wait));
         let waiting = async {
             loop {
                 self.makes_room(ledger, full.max);

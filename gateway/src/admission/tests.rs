@@ -23,6 +23,7 @@ fn house(quota: &Quota) -> House {
         name: ComponentName::parse("site").unwrap(),
         digest: Digest::of(b""),
         reuse: 1,
+        needs: crate::tenant::Needs::default(),
         handler: None,
         stores: Vec::new(),
         redis: Vec::new(),
@@ -111,14 +112,14 @@ async fn a_guest_whose_answer_is_out_leaves_its_place_to_the_next_request_within
     let admit = || doors.admit(house.routed(), WhenFull::Refuse);
     let now = || (house.ledger().usage(Moment::now()).in_flight.now, house.ledger().ending.now());
     let first = admit().await.unwrap();
-    first.is_answered();
+    first.response_is_out();
     assert_eq!(now(), (0, 1));
     let second = admit().await.unwrap();
-    second.is_answered();
+    second.response_is_out();
     assert_eq!(now(), (1, 1), "one guest may work on, not two");
     assert!(admit().await.is_err());
-    first.has_ended();
-    second.is_answered();
+    first.give_place_back();
+    second.response_is_out();
     assert_eq!(now(), (0, 1));
     drop((first, second));
     assert_eq!(now(), (0, 0));

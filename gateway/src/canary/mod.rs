@@ -79,7 +79,7 @@ impl Canary {
             Err(error) => {
                 self.road.metrics.isolation_check("canary", "failed");
                 let error = format!("{error:#}");
-                tracing::warn!(target: "isolation", error, "the canaries cannot be compiled; they are tried again");
+                tracing::warn!(target: "isolation", error, "the canaries cannot be compiled; the gateway tries again");
                 Vec::new()
             }
         }
@@ -102,7 +102,8 @@ impl Canary {
             Health::Swappable => {
                 if let Err(error) = self.road.sandbox.renew_gently().await {
                     let error = format!("{error:#}");
-                    tracing::warn!(target: "isolation", error, "there is no room for two engines: all that runs is ended");
+                    tracing::warn!(target: "isolation", error, "there is no memory for two engines: everything that \
+                        runs is ended");
                     self.renew().await;
                 }
             }
@@ -117,7 +118,7 @@ impl Canary {
         let outcome = outcome.unwrap_or_else(|_elapsed| round::Outcome::failed("it took too long"));
         self.road.metrics.isolation_check("canary", outcome.result());
         if let Some(failed) = outcome.failed.filter(|_| outcome.found.is_empty()) {
-            tracing::warn!(target: "isolation", kind = pair.kind.name(), failed, "the canaries could not look at all");
+            tracing::warn!(target: "isolation", kind = pair.kind.name(), failed, "the canaries could not check anything");
         }
         if outcome.found.is_empty() {
             return;
@@ -125,7 +126,7 @@ impl Canary {
         let found = outcome.found.join(", ");
         tracing::error!(
             target: "isolation", code = NOT_APART, kind = pair.kind.name(), found,
-            "a tenant of the gateway's own saw what another one left: all that runs is ended, and engines are made anew"
+            "a canary found data of another tenant: everything that runs is ended, and new engines are created"
         );
         if outcome.found.iter().any(|place| pair::is_of_slots(place)) {
             self.road.sandbox.distrust_slots();

@@ -135,6 +135,7 @@ fn component(kind: Kind, reuse: u32, stores: bool) -> Option<Component> {
         name: ComponentName::parse("canary")?,
         digest: kind.digest(),
         reuse: if kind == Kind::Concurrent { reuse } else { 1 },
+        needs: crate::tenant::Needs::default(),
         handler: None,
         stores: StoreName::parse("default").filter(|_| stores).into_iter().collect(),
         redis: Vec::new(),

@@ -99,7 +99,7 @@ impl<'r> Round<'r> {
         let (of_store, silent) = if *stores { (OF_STORE, 0) } else { (0, SILENT) };
         let of_instance = if *kind == Kind::Concurrent { OF_INSTANCE } else { 0 };
         outcome.needs(again & SILENT == silent, "the store did not answer");
-        outcome.needs(again & !SILENT == of_store | of_instance, "what was left is not there for whoever left it");
+        outcome.needs(again & !SILENT == of_store | of_instance, "the data is missing for the tenant that wrote it");
         if plants {
             self.ask(looks, &leave).await?;
         }

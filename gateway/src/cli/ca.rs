@@ -16,8 +16,8 @@ pub(super) fn ca(common: &Common) -> anyhow::Result<ExitCode> {
     let (pem, path) = (std::fs::read_to_string(&path)?, path.display());
     let text = format!(
         "{pem}
-This is {path}, the CA of this machine's development certificates. Its key is beside it
-and never leaves this machine. To trust it:
+This is {path}, the CA of this machine's development certificates. Its key is in the same folder and never leaves this \
+    machine. To trust the CA:
 
   curl      curl --cacert {path} https://hello.localhost:8443/
   Debian    cp {path} /usr/local/share/ca-certificates/tollgate-dev.crt && update-ca-certificates
@@ -25,7 +25,7 @@ and never leaves this machine. To trust it:
   Firefox   Settings, Certificates, Authorities, Import
   Node.js   NODE_EXTRA_CA_CERTS={path} node …
 
-To be rid of it, undo that and delete the folder; the next `tollgate serve` makes another.
+To remove it, undo these steps and delete the folder. The next `tollgate serve` creates a new CA.
 "
     );
     std::io::stdout().lock().write_all(text.as_bytes())?;

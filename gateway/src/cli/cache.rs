@@ -21,12 +21,12 @@ pub(super) struct Cache {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Forget the responses that are kept
+    /// Delete kept responses
     Purge {
-        /// Whose: the name of the tenant's folder
+        /// The tenant (the name of its folder)
         #[arg(long, value_name = "ID")]
         tenant: String,
-        /// Only of targets that begin so: scheme, host, and how the path begins
+        /// Only URLs with this beginning: scheme, host, and the first part of the path
         target: Option<String>,
         #[command(flatten)]
         common: Common,
@@ -44,6 +44,6 @@ pub(super) fn cache(asked: &Cache) -> anyhow::Result<ExitCode> {
     let mut client = Client::new(&boot, PATIENCE)?;
     let answer = runtime()?.block_on(client.post(&format!("/v1/tenants/{id}/purge"), &body))?;
     let answer: Value = serde_json::from_slice(&answer)?;
-    writeln!(std::io::stdout(), "{} targets of {id} forgotten", answer["targets"])?;
+    writeln!(std::io::stdout(), "{} URLs of {id} deleted from the cache", answer["targets"])?;
     Ok(ExitCode::SUCCESS)
 }

@@ -54,7 +54,7 @@ pub(super) fn check(common: &Common, json: bool, strict: bool) -> anyhow::Result
 pub(super) fn explain(asked: &str) -> anyhow::Result<ExitCode> {
     let Some(kind) = Kind::find(asked) else {
         let known: Vec<_> = Kind::ALL.iter().map(|kind| format!("  {}  {}", kind.code(), kind.name())).collect();
-        anyhow::bail!("{asked:?} is no kind of problem; there are\n{}", known.join("\n"));
+        anyhow::bail!("{asked:?} is not a problem code; the codes are\n{}", known.join("\n"));
     };
     std::io::stdout().lock().write_all(format!("{}\n", kind.story()).as_bytes())?;
     Ok(ExitCode::SUCCESS)
@@ -145,7 +145,7 @@ fn summary(planned: &Planned) -> String {
     let also = |n: usize, what: &str| if n == 0 { String::new() } else { format!(", {}", count(n, what)) };
     let warned = also(warnings, "warning") + &also(notices(planned).count(), "notice");
     let first = planned.problems.iter().chain(notices(planned)).next().map(|problem| problem.kind.code());
-    let more = first.map(|code| format!("\nmore about one of them: tollgate explain {code}")).unwrap_or_default();
+    let more = first.map(|code| format!("\nfor more about a problem: tollgate explain {code}")).unwrap_or_default();
     match errors {
         0 => format!("{good}, no problem{warned}{more}"),
         n => format!("{}{warned}; {good} would be served{more}", count(n, "problem")),

@@ -14,26 +14,26 @@ use crate::config::Overrides;
 /// Flags win over variables, and those over the file.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Common {
-    /// The gateway's file; config/gateway.toml or /etc/tollgate/config/gateway.toml where nothing says which. Beside a gateway that
-    /// runs, .tollgate/gateway.toml as well
+    /// The gateway's file; by default config/gateway.toml, then /etc/tollgate/config/gateway.toml. Commands for a
+    /// running gateway look for .tollgate/gateway.toml first
     #[arg(long, env = "TOLLGATE_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// The folder for what is kept: the store, compiled components, the development CA, logs
+    /// The state folder: the store, compiled components, the development CA, logs
     #[arg(long, env = "TOLLGATE_STATE", value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
-    /// Where tenants' data is: `embedded`, or the URL of a Redis server
+    /// Storage of tenants' data: `embedded`, or the URL of a Redis server
     #[arg(long, env = "TOLLGATE_STORAGE", value_name = "embedded|redis://HOST:PORT|redis-cluster:URL,…|redis-sentinel:URL,…", value_parser = storage, hide_env_values = true)]
     pub(super) storage: Option<String>,
-    /// The address for HTTPS; port 0 takes a free one
+    /// Address for HTTPS; port 0 selects a free port
     #[arg(long, env = "TOLLGATE_HTTPS", value_name = "ADDR")]
     pub(super) https: Option<SocketAddr>,
-    /// The address for plain HTTP, which only redirects
+    /// Address for plain HTTP, which only redirects to HTTPS
     #[arg(long, env = "TOLLGATE_HTTP", value_name = "ADDR")]
     pub(super) http: Option<SocketAddr>,
-    /// The operators' address: the API, the dashboard, /metrics; never public
+    /// Operators' address: API, dashboard, /metrics; never make it public
     #[arg(long, env = "TOLLGATE_ADMIN", value_name = "ADDR")]
     pub(super) admin: Option<SocketAddr>,
-    /// The port at which clients reach HTTPS, where something between maps ports
+    /// Port at which clients reach HTTPS, if a container or a load balancer maps ports
     #[arg(long, env = "TOLLGATE_PUBLIC_HTTPS", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) public_https: Option<u16>,
 }
@@ -43,8 +43,7 @@ pub(super) fn storage(text: &str) -> Result<String, String> {
     let is_url = |url: &str| ["redis://", "rediss://", "unix://"].iter().any(|scheme| url.trim().starts_with(scheme));
     let known = text == "embedded" || urls.split(',').all(is_url);
     known.then(|| text.to_owned()).ok_or_else(|| {
-        "it is neither `embedded`, a redis:// URL, nor such URLs behind `redis-cluster:` or `redis-sentinel:`"
-            .to_owned()
+        "wanted `embedded`, a redis:// URL, or redis:// URLs after `redis-cluster:` or `redis-sentinel:`".to_owned()
     })
 }
 

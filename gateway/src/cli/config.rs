@@ -19,14 +19,15 @@ pub(super) struct Config {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Print each value that holds: of the gateway's file, or of one tenant
+    /// Print each value that is in effect, of the gateway's file or of one tenant
     Show {
-        /// Whose: the name of the tenant's folder
+        /// The tenant (the name of its folder)
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
-        /// Say which line of which file, or which flag, each comes from
+        /// Print the file and line, or the flag, that sets each value
         #[arg(long)]
         origin: bool,
+        /// Print JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -34,13 +35,13 @@ enum What {
     },
     /// Print a JSON Schema, for editors
     Schema {
-        /// Of which file
+        /// The file
         #[arg(value_parser = ["gateway", "tenant"])]
         file: String,
     },
-    /// Print the reference of both files, in Markdown
+    /// Print the reference of both files, as Markdown
     Reference {
-        /// That of Spin's manifests: each key, and what happens to it here
+        /// Print the reference of Spin's manifests: each key, and what the gateway does with it
         #[arg(long)]
         manifest: bool,
     },

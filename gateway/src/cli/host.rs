@@ -16,27 +16,28 @@ const CHANGING: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Host {
-    /// List hosts and who has them, those of tenants that are gone included
+    /// List hosts and their tenants, including tenants that are gone
     List {
-        /// Of this tenant only: the name of its folder
+        /// Only this tenant (the name of its folder)
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
+        /// Print JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         common: Common,
     },
-    /// Give a host to a tenant, whoever has it now: after a rename, or where two claim it
+    /// Assign a host to a tenant, even if another tenant has it: after a rename, or if two tenants claim it
     Move {
-        /// A domain name, or `*.` and one, as the tenant's file has it
+        /// A domain name, or `*.` and a domain name, as in the tenant's file
         host: String,
-        /// Who is to have it: the name of the tenant's folder
+        /// The tenant that gets the host (the name of its folder)
         #[arg(long, value_name = "ID")]
         to: String,
         #[command(flatten)]
         common: Common,
     },
-    /// Forget who has a host that its tenant names no more, or whose tenant is gone: the next one that names it has it
+    /// Release a host whose tenant is gone or no longer lists it; the next tenant that claims the host gets it
     Release {
         host: String,
         #[command(flatten)]
@@ -52,15 +53,18 @@ pub(super) fn host(asked: &Host) -> anyhow::Result<ExitCode> {
             change(common, "move", &json!({ "host": host, "to": to.as_str() }), |answer| {
                 let note = match (answer["is_served"] == true, answer["is_named"] == true) {
                     (true, _) => "",
-                    (false, true) => "; it is not served yet: tollgate check says why",
-                    (false, false) => "; its file does not name it yet",
+                    (false, true) => "; it is not served yet, see tollgate check",
+                    (false, false) => {
+                        "; the tenant's file does not list it yet: add it to `hosts`. Until then, the tenant that answers for it goes \
+                         on, and gets it back at the next start"
+                    }
                 };
-                format!("{} is {to}'s{note}", text_of(&answer["host"]))
+                format!("{} now belongs to {to}{note}", text_of(&answer["host"]))
             })
         }
-        Host::Release { host, common } => {
-            change(common, "release", &json!({ "host": host }), |_| format!("{host} is nobody's"))
-        }
+        Host::Release { host, common } => change(common, "release", &json!({ "host": host }), |_| {
+            format!("{host} was released and belongs to no tenant")
+        }),
     }
 }
 
@@ -71,7 +75,7 @@ fn list(common: &Common, tenant: Option<&str>, json: bool) -> anyhow::Result<Exi
             let note = match (row["is_served"] == true, row["is_named"] == true) {
                 (true, _) => "",
                 (false, true) => "  (not served)",
-                (false, false) => "  (its file does not name it, or it is gone)",
+                (false, false) => "  (its file does not list it, or the tenant is gone)",
             };
             format!("{:40} {}{note}\n", text_of(&row["host"]), text_of(&row["tenant"]))
         };

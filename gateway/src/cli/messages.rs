@@ -24,25 +24,25 @@ pub(super) struct Messages {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Print them, oldest first, as JSON a line: id, tries, payload
+    /// Print the messages, oldest first, one JSON object a line: id, tries, payload
     List(Which),
-    /// Have them tried again
+    /// Try the messages again
     Replay(Which),
-    /// Delete them
+    /// Delete the messages
     Delete(Which),
 }
 
 #[derive(Args, Debug)]
 struct Which {
-    /// Whose channel: the name of the tenant's folder
+    /// The tenant that the channel belongs to (the name of its folder)
     #[arg(long, value_name = "ID")]
     tenant: String,
-    /// As the tenant's components call it
+    /// Name of the channel, as the tenant's components use it
     channel: String,
-    /// Of the messages, as `list` prints them
+    /// Ids of messages, as `list` prints them
     #[arg(value_name = "MESSAGE-ID")]
     ids: Vec<String>,
-    /// Instead of their ids: all that are there now
+    /// All messages that are there now
     #[arg(long, conflicts_with = "ids")]
     all: bool,
     #[command(flatten)]
@@ -70,7 +70,7 @@ pub(super) fn messages(asked: &Messages) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let Some(call) = call else { return list(&mut client, &base, which).await };
         if which.ids.is_empty() && !which.all {
-            bail!("which messages? Name them by their ids (tollgate messages list), or say --all");
+            bail!("no messages were chosen: give their ids (tollgate messages list), or --all");
         }
         let changed = if which.all {
             let mut changed = 0;
@@ -92,7 +92,7 @@ pub(super) fn messages(asked: &Messages) -> anyhow::Result<ExitCode> {
 async fn dead(client: &mut Client, base: &str, which: &Which, after: Option<&str>) -> anyhow::Result<Vec<Value>> {
     let body = json!({ "keys": [Text(which.channel.clone().into_bytes())], "cursor": after });
     let answer = client.post(&format!("{base}/dead"), &body).await?;
-    let page: Page = serde_json::from_slice(&answer).context("the gateway says something else")?;
+    let page: Page = serde_json::from_slice(&answer).context("the gateway's answer is not understood")?;
     Ok(page.dead)
 }
 
@@ -114,8 +114,8 @@ async fn change(client: &mut Client, base: &str, call: &str, channel: &str, ids:
     let words = std::iter::once(channel).chain(ids.iter().map(String::as_str));
     let keys: Vec<Text> = words.map(|word| Text(word.as_bytes().to_vec())).collect();
     let answer = client.post(&format!("{base}/{call}"), &json!({ "keys": keys })).await?;
-    let answer: Value = serde_json::from_slice(&answer).context("the gateway says something else")?;
-    answer.get("changed").and_then(Value::as_u64).context("the gateway says something else")
+    let answer: Value = serde_json::from_slice(&answer).context("the gateway's answer is not understood")?;
+    answer.get("changed").and_then(Value::as_u64).context("the gateway's answer is not understood")
 }
 
 async fn list(client: &mut Client, base: &str, which: &Which) -> anyhow::Result<ExitCode> {

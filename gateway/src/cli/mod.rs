@@ -33,8 +33,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::gateway::Takeover;
 use common::{Common, boot, running, storage};
 
-/// Tollgate ends TLS for many tenants' domains and answers each request by running that tenant's WebAssembly component,
-/// in a sandbox of its own, under that tenant's limits.
+/// Tollgate terminates TLS and routes each request by host and path to a tenant's WebAssembly component. Each
+/// component runs in its own sandbox, under its tenant's limits.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version, after_help = AFTER)]
 struct Arguments {
@@ -44,121 +44,125 @@ struct Arguments {
 
 const AFTER: &str = "\
 First steps:
-  tollgate new http-rust hello   make a project; build and serve it with `tollgate up --build`
+  tollgate new http-rust hello   create a project; `tollgate up --build` builds and serves it
   tollgate serve                 serve the tenants under tenants/ on https://*.localhost:8443
-  tollgate ca                    how to make curl or a browser trust the development certificates
-  tollgate check                 what is wrong with the configuration, all of it at once
+  tollgate ca                    show how curl or a browser can trust the development certificates
+  tollgate check                 report all problems of the configuration at once
 
-Exit codes: 0 done, 1 failed, 2 misused; of `check`: 0 good, 1 warnings with --strict, 2 problems.";
+Exit codes: 0 success, 1 failure, 2 wrong usage. `check`: 0 valid, 1 warnings (with --strict), 2 problems.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve all tenants until SIGTERM; SIGHUP loads the tenants' files anew
+    /// Serve all tenants until SIGTERM; SIGHUP reloads the tenants' files
     Serve {
         #[command(flatten)]
         common: Common,
-        /// Take the sockets of the gateway that runs with this state folder, which then drains: nobody is refused
+        /// Take over the sockets of the gateway that runs with this state folder; it then drains, and no request is
+        /// refused
         #[arg(long)]
         takeover: bool,
-        /// Take over even where tenants that are served now would be left out
+        /// Take over even if some tenants that are served now would not be served any more
         #[arg(long, requires = "takeover")]
         leave_out: bool,
     },
-    /// Load the whole configuration as `serve` would, compile every component, and tell every problem
+    /// Load the configuration as `serve` does, compile all components, and report all problems
     Check {
         #[command(flatten)]
         common: Common,
         /// Print the problems as JSON
         #[arg(long)]
         json: bool,
-        /// Exit with 1 where nothing but warnings is found
+        /// Exit with 1 if there are warnings and no problems
         #[arg(long)]
         strict: bool,
     },
-    /// Print what holds and which line says so, or what there is to say
+    /// Print the configuration that is in effect, its reference, or its JSON Schema
     Config(config::Config),
-    /// Tell the long story of a problem that `check` shows by its code
+    /// Explain a problem code of `check`: the cause, and what to do
     Explain {
-        /// Such as E0104, or host-conflict
+        /// Code or name of the problem, such as E0104 or host-conflict
         code: String,
     },
     /// Print the development CA's certificate and how to trust it
     Ca(Common),
-    /// Compile every tenant's components ahead, so that a gateway that starts later need not
+    /// Compile all tenants' components now, so that the gateway starts faster later
     Compile(Common),
-    /// Say how the gateway that is running stands
+    /// Show the state of the running gateway
     Status {
+        /// Print JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         common: Common,
     },
-    /// List the last requests that were not answered as their tenant wished, the newest first
+    /// List the latest requests that failed or were refused, the newest first
     Faults {
-        /// Of this tenant only: the name of its folder
+        /// Only this tenant (the name of its folder)
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
-        /// The one with this id: the `x-request-id` of a response
+        /// Only the request with this id (`x-request-id` of the response)
         #[arg(long, value_name = "ID")]
         request: Option<String>,
+        /// Print JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         common: Common,
     },
-    /// Show the figures of the gateway that is running, each second, in this terminal
+    /// Show live metrics of the running gateway in this terminal, every second
     Top(Common),
-    /// Print the address of the gateway's page for browsers, with its token
+    /// Print the URL of the running gateway's dashboard, with its token
     Dashboard(Common),
-    /// Print what a tenant's guests printed
+    /// Print the log of a tenant's components
     Logs(operate::Logs),
-    /// Have the gateway that is running load all tenants' files, and wait for it
+    /// Reload all tenants' files in the running gateway, and wait for the result
     Reload {
+        /// Print JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         common: Common,
     },
-    /// Have the gateway that is running end when what is in flight is done
+    /// Drain the running gateway: it finishes the requests in flight and exits
     Drain(Common),
-    /// Look at tenants of the gateway that is running, stop one, let it go on, or count what it has
+    /// List and show tenants of the running gateway, suspend and resume them, count their data, reset their rate limits
     #[command(subcommand)]
     Tenant(tenant::Change),
-    /// Look at who has which host, and move one, by the gateway that is running
+    /// List which tenant has which host, and move or release hosts, in the running gateway
     #[command(subcommand)]
     Host(host::Host),
-    /// Look at, change, export and import what a tenant has, by the gateway that is running
+    /// Read, change, export, import and move a tenant's data, in the running gateway
     #[command(subcommand)]
     Kv(kv::Kv),
     /// Back up the whole embedded store into one file, while it is served
     Backup(backup::Backup),
     /// Restore the embedded store from a backup; no gateway may serve it
     Restore(backup::Restore),
-    /// Publish a message on one of a tenant's channels, by the gateway that is running
+    /// Publish a message on a tenant's channel, in the running gateway
     Publish {
-        /// Whose channel: the name of the tenant's folder
+        /// The tenant that the channel belongs to (the name of its folder)
         #[arg(long, value_name = "ID")]
         tenant: String,
-        /// As the tenant's components call it
+        /// Name of the channel, as the tenant's components use it
         channel: OsString,
         message: OsString,
         #[command(flatten)]
         common: Common,
     },
-    /// What is kept of tenants' responses, by the gateway that is running
+    /// Delete kept responses of a tenant, in the running gateway
     Cache(cache::Cache),
-    /// Messages that failed too often (`delivery = "once"`), by the gateway that is running
+    /// List, replay and delete messages that failed too often (`delivery = "once"`), in the running gateway
     Messages(messages::Messages),
-    /// What starts by itself and when, by the gateway that is running
+    /// List the schedules of components, in the running gateway
     #[command(subcommand)]
     Schedule(operate::Schedule),
-    /// What concerns the Redis that tenants' data is on
+    /// Print the command that creates a Redis user for the gateway
     #[command(subcommand)]
     Redis(redis::Redis),
-    /// What `new` and `add` can make
+    /// List the templates of `new` and `add`
     #[command(subcommand)]
     Templates(dev::Templates),
-    /// Make a project from a template
+    /// Create a project from a template
     New(dev::New),
     /// Add a component from a template to the project in this folder
     Add(dev::New),
@@ -166,20 +170,21 @@ enum Command {
     Build {
         #[command(flatten)]
         at: dev::Where,
-        /// Only this component; may be given again
+        /// Only this component; may be repeated
         #[arg(short, long, value_name = "COMPONENT")]
         component: Vec<String>,
     },
-    /// Serve one project on this machine, with what its components print
+    /// Serve one project on this machine, and show its components' output
     Up(dev::Up),
     /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
-    /// Print the manual page, or write one a command into a folder
+    /// Print the manual page, or write a manual page for each command into a folder
     Man {
+        /// Folder for the manual pages
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
-    /// Compile one component from standard input; `serve` runs this as a child of its own
+    /// Compile one component from standard input; `serve` runs this as a child process
     #[command(hide = true)]
     CompileComponent {
         #[arg(long)]
@@ -189,7 +194,7 @@ enum Command {
         #[command(flatten)]
         begun: crate::sandbox::Begun,
     },
-    /// Start compiling children for the gateway at standard input; `serve` runs this before it confines itself
+    /// Start compiler processes for the gateway at standard input; `serve` runs this before it confines itself
     #[command(hide = true)]
     CompileHelper {
         #[arg(long)]

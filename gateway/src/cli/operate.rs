@@ -18,16 +18,16 @@ const RELOADING: Duration = Duration::from_secs(600);
 
 #[derive(Args, Debug)]
 pub(super) struct Logs {
-    /// Whose: the name of the tenant's folder
+    /// The tenant (the name of its folder)
     #[arg(long, value_name = "ID")]
     tenant: String,
-    /// Go on with what is printed from now on
+    /// Continue with new lines as they are written
     #[arg(short, long)]
     follow: bool,
-    /// So many of the last lines
+    /// Number of lines to begin with
     #[arg(short = 'n', long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     lines: u32,
-    /// Print the lines as they stand in the file, as JSON
+    /// Print the lines as JSON, as they are in the file
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -36,11 +36,12 @@ pub(super) struct Logs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Schedule {
-    /// List schedules with the next time and what came of the last, what is due first on top
+    /// List schedules with the next run and the result of the last one; the next one that is due comes first
     List {
-        /// Of this tenant only: the name of its folder
+        /// Only this tenant (the name of its folder)
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
+        /// Print JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -160,7 +161,8 @@ pub(super) fn faults(
         let rows = faults.as_array().map(Vec::as_slice).unwrap_or_default();
         match (rows, request) {
             ([], Some(id)) => format!(
-                "no fault of {id} is kept (the last 64 of each tenant are): the access log has a line of every request\n"
+                "no fault of {id} is kept (the gateway keeps the last 64 of each tenant); the access log has a line \
+                    for every request\n"
             ),
             (rows, _) => rows.iter().map(line).collect(),
         }
@@ -193,7 +195,7 @@ pub(super) fn tenants(common: &Common, search: Option<&str>, json: bool) -> anyh
             text += &format!("{:24} {:10} {}\n", text_of(&row["id"]), text_of(&row["standing"]), hosts.join(" "));
         }
         let more = page["total"].as_u64().unwrap_or_default().saturating_sub(rows.len() as u64);
-        if more > 0 { text + &format!("and {more} more: search for them\n") } else { text }
+        if more > 0 { text + &format!("and {more} more; give a search text to find them\n") } else { text }
     })
 }
 
@@ -220,7 +222,7 @@ pub(super) fn reload(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
     let [generation, problems, warnings, loading] =
         ["generation", "problems", "warnings", "loading"].map(|field| answer[field].as_u64().unwrap_or_default());
     let waiting =
-        if loading == 0 { String::new() } else { format!(", and {loading} tenants are still being compiled") };
+        if loading == 0 { String::new() } else { format!("; components of {loading} tenants are still compiling") };
     let text =
         format!("configuration {generation} is in force, with {problems} problems, {warnings} warnings{waiting}");
     writeln!(std::io::stdout(), "{text}")?;
@@ -232,7 +234,7 @@ pub(super) fn drain(common: &Common) -> anyhow::Result<ExitCode> {
     if let Err(code) = done {
         return Ok(code);
     }
-    writeln!(std::io::stdout(), "it drains, and ends when what is in flight is done")?;
+    writeln!(std::io::stdout(), "the gateway drains: it finishes the requests in flight and exits")?;
     Ok(ExitCode::SUCCESS)
 }
 

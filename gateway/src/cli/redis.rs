@@ -15,15 +15,16 @@ use crate::store::{self, Kind, Secret, User};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Redis {
-    /// Print the command that makes a Redis user for the gateway, which reaches its own keys and nothing else
+    /// Print the command that creates a Redis user for the gateway, with access to the gateway's own keys only
     Acl {
-        /// The user's name
+        /// Name of the user
         #[arg(long, default_value = "tollgate", value_name = "NAME")]
         user: String,
-        /// The file with the user's password
+        /// File with the user's password
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
-        /// Make the user on every server, replicas included; the storage's URL needs a user that may do that
+        /// Create the user on every server, including replicas; the user in the storage URL must have permission for
+        /// that
         #[arg(long)]
         apply: bool,
         #[command(flatten)]
@@ -52,20 +53,20 @@ fn acl(common: &Common, user: &str, password: Option<&Path>, apply: bool) -> any
     let is_name =
         !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     if !is_name {
-        bail!("{user:?} is no name for a user: letters, digits, - and _ are");
+        bail!("{user:?} is not a valid user name; use letters, digits, - and _");
     }
     let text = if apply {
         let Some(path) = password else {
-            bail!("--apply needs --password-file: the user is made with the password that stands there");
+            bail!("--apply requires --password-file, with the password of the new user");
         };
         let read = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let secret = Secret(read.trim_end_matches(['\n', '\r']).to_owned());
         if secret.0.is_empty() {
-            bail!("{} is empty: a user without a password would be open to all", path.display());
+            bail!("{} is empty: anyone could use a user without a password", path.display());
         }
         let Kind::Redis(servers) = &storage.kind else {
             bail!(
-                "the storage is embedded: --storage, or storage.url in {}, says which Redis",
+                "the storage is embedded; set the Redis server with --storage, or with storage.url in {}",
                 common.config().display()
             );
         };

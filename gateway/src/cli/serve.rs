@@ -63,7 +63,7 @@ fn close_off(state: &Path) {
         std::fs::set_permissions(state, std::fs::Permissions::from_mode(0o700))
     };
     if let Err(error) = closed() {
-        tracing::warn!(target: "gateway", state = %state.display(), %error, "others may look into the state folder");
+        tracing::warn!(target: "gateway", state = %state.display(), %error, "other users can read the state folder");
     }
 }
 
@@ -74,12 +74,12 @@ fn raise_descriptors(wanted: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        tracing::warn!(target: "listener", %error, "the limit on descriptors cannot be raised");
+        tracing::warn!(target: "listener", %error, "the limit on file descriptors cannot be raised");
     }
     let last = wanted.min(limit.maximum.unwrap_or(u64::MAX)).saturating_sub(1);
     let opened = i32::try_from(last).is_ok_and(|last| rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), last).is_ok());
     if !opened {
-        tracing::warn!(target: "listener", wanted, "there is no room for that many descriptors yet");
+        tracing::warn!(target: "listener", wanted, "the table of file descriptors cannot be enlarged yet");
     }
 }
 
@@ -88,7 +88,8 @@ fn raise_descriptors(wanted: u64) {
 /// compiling: children inherit it (prctl(2), PR_SET_THP_DISABLE).
 fn refuse_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::warn!(target: "sandbox", %error, "transparent huge pages stay: memory that grows makes requests wait now and then");
+        tracing::warn!(target: "sandbox", %error, "transparent huge pages cannot be turned off: requests may wait \
+            while memory grows");
     }
 }
 
@@ -119,10 +120,10 @@ fn announce(gateway: &Gateway, ca: Option<&std::path::Path>, is_project: bool) -
         let note = match standing {
             Standing::Serving => "",
             Standing::Suspended => " (suspended)",
-            Standing::Stale => " (stale: its files are wrong now)",
-            Standing::Broken if is_project => " (left out: the problem is above)",
-            Standing::Broken => " (left out: tollgate check says why)",
-            Standing::Loading => " (loading: its components are being compiled)",
+            Standing::Stale => " (stale: its files are invalid now; the last valid configuration is served)",
+            Standing::Broken if is_project => " (not served: see the problem above)",
+            Standing::Broken => " (not served: see tollgate check)",
+            Standing::Loading => " (loading: its components are compiling)",
         };
         text += &format!("{id:width$}  {}{note}\n", url.as_deref().unwrap_or("-"));
     }

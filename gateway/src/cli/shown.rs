@@ -73,7 +73,7 @@ fn used(usage: &Value, is_bytes: bool) -> Option<String> {
     if usage.get("left").is_some() {
         let seconds = usage["per_ms"].as_f64().unwrap_or_default() / 1000.0;
         let [left, burst, rate] = ["left", "burst", "amount"].map(|field| amount(&usage[field], is_bytes));
-        return Some(format!("{left} of {burst} left, {rate} come in each {seconds} s"));
+        return Some(format!("{left} of {burst} left, plus {rate} every {seconds} s"));
     }
     usage.get("max").map(|max| format!("{} of {}", amount(&usage["now"], is_bytes), amount(max, is_bytes)))
 }
@@ -110,7 +110,7 @@ mod tests {
             "                     /b                       other",
             "  faults             3 trap",
             "  memory             1.00 MiB of 4.00 MiB",
-            "  requests           19 of 20 left, 10 come in each 1 s",
+            "  requests           19 of 20 left, plus 10 every 1 s",
             "  storage            1.00 KiB of 2.00 KiB, 1 of 10 keys",
             "  in its files       tenants/hello/tenant.toml:1:1: x [W0406 y]",
         ] {

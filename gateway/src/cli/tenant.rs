@@ -14,48 +14,52 @@ use crate::ids::{NAME_RULE, TenantId};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Change {
-    /// Which there are, and how they stand
+    /// List tenants and their state
     List {
-        /// Only those with this in their names or hosts
+        /// Only tenants with this text in their name or hosts
         search: Option<String>,
+        /// Print JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         common: Common,
     },
-    /// One in depth: routes, usage against every quota, faults
+    /// Show one tenant: routes, usage of every quota, faults
     Show {
         /// The name of the tenant's folder
         id: String,
+        /// Print JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         common: Common,
     },
-    /// Answer 503 for this tenant from now on, and end its running guests; a restart does not forget it
+    /// Suspend a tenant: its requests get 503, and its running instances are ended. This outlives a restart
     Suspend {
         /// The name of the tenant's folder
         id: String,
         #[command(flatten)]
         common: Common,
     },
-    /// Count what this tenant has in the store; on Redis that goes through the server's keys, and repairs the sum
+    /// Recount a tenant's data in the store. On Redis, this scans the server's keys and corrects the tracked usage
     Count {
         /// The name of the tenant's folder
         id: String,
+        /// Print JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         common: Common,
     },
-    /// Have this tenant's rates begin anew, full, on all gateways of its Redis: after a limit that was too low
+    /// Reset a tenant's rate limits to a full burst, on all gateways of its Redis, for example after a limit that was
+    /// too low
     ResetQuota {
         /// The name of the tenant's folder
         id: String,
         #[command(flatten)]
         common: Common,
     },
-    /// Take the suspension back
+    /// End a suspension
     Resume {
         /// The name of the tenant's folder
         id: String,
@@ -93,27 +97,28 @@ fn ask(common: &Common, id: &str, change: &str, json: bool) -> anyhow::Result<Ex
     let text = match change {
         _ if json => format!("{answer:#}"),
         "count" => counted_text(id.as_str(), &answer),
-        "reset-quota" => format!("{id}'s rates begin anew"),
+        "reset-quota" => format!("the rate limits of {id} are reset"),
         _ => format!("{id} {}", if change == "suspend" { "suspended" } else { "resumed" }),
     };
     writeln!(std::io::stdout(), "{text}")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What it has, and what was believed where that was something else.
+/// The counted usage, and the tracked usage if it differs.
 pub(super) fn counted_text(id: &str, counted: &Value) -> String {
     let [bytes, keys, booked_bytes, booked_keys] =
         ["bytes", "keys", "booked_bytes", "booked_keys"].map(|field| counted[field].as_u64().unwrap_or_default());
-    let text = format!("{id} has {bytes} bytes in {keys} keys");
+    let count = |n: u64, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
+    let text = format!("{id} uses {} in {}", count(bytes, "byte"), count(keys, "key"));
     if (bytes, keys) == (booked_bytes, booked_keys) {
         return text;
     }
-    format!("{text}; {booked_bytes} in {booked_keys} were booked")
+    format!("{text} (tracked: {}, {})", count(booked_bytes, "byte"), count(booked_keys, "key"))
 }
 
 pub(super) fn tenant_id(text: &str) -> anyhow::Result<TenantId> {
     match TenantId::parse(text) {
         Some(id) => Ok(id),
-        None => bail!("{text:?} is not a tenant's identity: {NAME_RULE}"),
+        None => bail!("{text:?} is not a valid tenant name: {NAME_RULE}"),
     }
 }

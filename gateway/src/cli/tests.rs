@@ -1,5 +1,5 @@
-// The reference documentation under `gateway/docs` that is made from the code, and compared with it: commands, metrics, faults,
-// what components may import. `TOLLGATE_GOLDEN=write` writes it anew. (That of configuration is `config/keys`'s.)
+// Generates the reference pages under `gateway/docs` and compares them with the files: commands, metrics, faults, and what
+// components may import. `TOLLGATE_GOLDEN=write` regenerates them. (`config/keys` has the reference of the configuration.)
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,13 +15,16 @@ use crate::response;
 use crate::telemetry::Metrics;
 use crate::tenant::cost;
 
-const MADE: &str =
-    "Made from the code; a test compares it (`TOLLGATE_GOLDEN=write cargo nextest run -p gateway` writes it anew).";
+const MADE: &str = "This page is generated from the code. A test compares it; `TOLLGATE_GOLDEN=write cargo nextest run -p gateway` regenerates it.";
+
+/// The options of [`super::common::Common`], and the first command that has them.
+const OPTIONS: [&str; 7] = ["config", "state", "storage", "https", "http", "admin", "public_https"];
+const FIRST_WITH_OPTIONS: &str = "tollgate serve";
 
 fn commands() -> String {
     let mut text = format!(
-        "# Commands\n\n{MADE} `tollgate completions SHELL` prints completions, `tollgate man --out DIR` writes manual pages.\n\nAll that \
-         concerns the gateway that is running goes by its API (config/openapi.json), with the token of its configuration.\n"
+        "# Commands\n\n{MADE} `tollgate completions SHELL` prints shell completions, and `tollgate man --out DIR` writes manual pages.\n\n\
+         Commands for a running gateway use its API (config/openapi.json), with the token of its configuration.\n"
     );
     let mut command = Arguments::command().term_width(110);
     command.build();
@@ -31,9 +34,19 @@ fn commands() -> String {
 
 fn of_command(text: &mut String, command: &mut clap::Command, above: &str) {
     let name = format!("{above} {}", command.get_name()).trim().to_owned();
-    let help = command.clone().disable_help_subcommand(true).render_help().to_string();
+    // The gateway's options are the same for most commands: the page shows them once.
+    let is_first = name == FIRST_WITH_OPTIONS;
+    let has_options = command.get_arguments().any(|arg| arg.get_id() == "config");
+    let shown = command.clone().disable_help_subcommand(true);
+    let hide = |arg: clap::Arg| if OPTIONS.contains(&arg.get_id().as_str()) { arg.hide(true) } else { arg };
+    let mut shown = if has_options && !is_first { shown.mut_args(hide) } else { shown };
+    let help = shown.render_help().to_string();
     let lines: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
     let _infallible = write!(text, "\n## {name}\n\n```\n{}\n```\n", lines.trim_end());
+    if has_options && !is_first {
+        *text +=
+            "\nThis command also has the [options of the gateway](#tollgate-serve): `--config` to `--public-https`.\n";
+    }
     for below in command.get_subcommands_mut().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
         of_command(text, below, &name);
     }
@@ -41,12 +54,16 @@ fn of_command(text: &mut String, command: &mut clap::Command, above: &str) {
 
 fn metrics() -> String {
     let mut text = format!(
-        "# Metrics\n\n{MADE} They are served by the operators' listener at `/metrics`, in the text format of OpenMetrics 1.0 for who asks for it (`Accept`) and else in Prometheus's 0.0.4, and sent by OTLP \
-         where `[telemetry.otlp]` says so: there, `tollgate_` is `tollgate.`, and three have the names of OpenTelemetry's conventions \
-         (`http.server.request.duration`, `http.server.active_requests`, `db.client.operation.duration`). Buckets of \
-         `tollgate_request_duration_seconds` have the trace of one of their requests as an exemplar, where it was sampled, in OpenMetrics.\n\nNo label is \
-         taken from what a stranger sent. `tenant` is a tenant's identity, `-` for what belongs to nobody (all unknown hosts share it), and `+` \
-         for tenants beyond `telemetry.metrics_tenants`.\n\n| metric | type | labels | what it is |\n|---|---|---|---|\n"
+        "# Metrics\n\n{MADE}\n\n\
+         - The operators' listener serves the metrics at `/metrics`: in the text format of OpenMetrics 1.0 if the request's `Accept` asks for \
+         it, otherwise in that of Prometheus 0.0.4.\n\
+         - With `[telemetry.otlp]`, the gateway also exports them by OTLP. There, names begin with `tollgate.` instead of `tollgate_`, and \
+         three metrics have the names of OpenTelemetry's conventions: `http.server.request.duration`, `http.server.active_requests`, \
+         `db.client.operation.duration`.\n\
+         - In OpenMetrics, buckets of `tollgate_request_duration_seconds` have an exemplar: the trace of one of their requests, if it was \
+         sampled.\n\
+         - No label comes from data that a client sent. `tenant` is the name of a tenant. It is `-` for requests that belong to no tenant (all \
+         unknown hosts share it), and `+` for tenants beyond `telemetry.metrics_tenants`.\n\n| metric | type | labels | description |\n|---|---|---|---|\n"
     );
     let said = Metrics::with_one_of_each().text();
     let mut rows: BTreeMap<&str, [String; 3]> = BTreeMap::new();
@@ -75,10 +92,10 @@ fn metrics() -> String {
 
 fn faults() -> String {
     let mut text = format!(
-        "# Faults\n\n{MADE} A request that is not answered as its tenant wished is answered with `application/problem+json` (RFC 9457): the \
-         `type` is `urn:tollgate:problem:` and the kind, `request_id` is the one of the access log, and nothing else is told. The same word \
-         is the label `kind` of `tollgate_faults_total` and the field `fault` of the access log. When the head was sent already, the stream \
-         is aborted.\n\n| kind | status | to blame | what happened |\n|---|---|---|---|\n"
+        "# Faults\n\n{MADE} A request that fails or is refused gets a body of the type `application/problem+json` (RFC 9457). Its `type` is \
+         `urn:tollgate:problem:` and the kind of fault, and its `request_id` is the id in the access log. The body says nothing else. The \
+         kind is also the label `kind` of `tollgate_faults_total` and the field `fault` of the access log. If the response head was already \
+         sent, the gateway aborts the stream.\n\n| kind | status | caused by | what happened |\n|---|---|---|---|\n"
     );
     for fault in Fault::ALL {
         let status = response::of_fault(fault, RequestId::new(), None).status().as_u16();
@@ -94,30 +111,32 @@ fn faults() -> String {
 
 fn hosts() -> String {
     let mut text = format!(
-        "# What components may import\n\n{MADE} A component that imports anything else, or another version, is refused when it is loaded \
+        "# What components may import\n\n{MADE} The gateway refuses a component that imports another interface or another version, when it loads the component \
          (E0302).\n\n| interface | versions |\n|---|---|\n"
     );
     for (name, versions) in SERVED {
         let _infallible = writeln!(text, "| `{}` | {versions} |", name.trim_end_matches(['@', '/']));
     }
-    text += "\n## Spin's own worlds\n\nEvery interface that Spin's worlds import (`spin:up` 3.2.0 to 4.1.0, `fermyon:spin` 2.0.0 and without a \
-             version), beside WASI's 0.2 and 0.3 and Spin 1's `http`. What is denied links, so that an SDK's whole world loads; a call of it is \
-             answered with the interface's own error (`access-denied` where it has that case), and a line in the tenant's log names it.\n\n\
+    text += "\n## Spin's own worlds\n\nThe table lists every interface that Spin's worlds import (`spin:up` 3.2.0 to 4.1.0, `fermyon:spin` 2.0.0 and without a \
+             version), except WASI's 0.2 and 0.3 and Spin 1's `http`. Denied interfaces can be imported, so that the complete world of an SDK loads. A call to one returns \
+             the interface's own error (`access-denied` if it has that case), and a line in the tenant's log names it.\n\n\
              | interface | here |\n|---|---|\n";
     for (name, stands) in OF_SPIN {
         let here = match stands {
             Stands::Served => "served",
-            Stands::Denied => "denied at the call",
+            Stands::Denied => "each call is denied",
         };
         let _infallible = writeln!(text, "| `{name}` | {here} |");
     }
-    text += "\nA component exports `wasi:http/incoming-handler@0.2.x`, the same of a candidate of 2023, `wasi:http/handler@0.3.x` or Spin 1's \
-             `fermyon:spin/inbound-http` to answer requests, and \
-             `fermyon:spin/inbound-redis` or `spin:redis/inbound-redis@3.0.0` to take messages, and `handle-cron-event` of \
-             `fermyon:spin-cron@2.0.0` to be started by a schedule. Of a component with both of wasi:http's handlers, 0.2's is called; \
-             `handler = \"0.3\"` in its `[[component]]` says otherwise.\n\n## What a part inherits\n\nA \
-             dependency or middleware (composing.md) has these of its component by `inherit_configuration`, and is refused otherwise. What \
-             is not here is shared.\n\n| key | interfaces |\n|---|---|\n";
+    text += "\n| to … | a component exports |\n|---|---|\n\
+             | answer requests | `wasi:http/incoming-handler@0.2.x` (or that of a release candidate of 2023), `wasi:http/handler@0.3.x`, or Spin 1's \
+             `fermyon:spin/inbound-http` |\n\
+             | handle messages | `fermyon:spin/inbound-redis` or `spin:redis/inbound-redis@3.0.0` |\n\
+             | be started by a schedule | `handle-cron-event` of `fermyon:spin-cron@2.0.0` |\n\n\
+             If a component exports both handlers of wasi:http, the gateway calls that of 0.2. `handler = \"0.3\"` in its `[[component]]` \
+             selects the other one.\n\n## What a part inherits\n\nA \
+             dependency or middleware (composing.md) may use these interfaces of its component only with `inherit_configuration`; otherwise \
+             they are denied. Interfaces that are not in this table are shared.\n\n| key | interfaces |\n|---|---|\n";
     for (key, interfaces) in CAPABILITIES {
         let names: Vec<_> = interfaces.iter().map(|name| format!("`{}`", name.trim_end_matches(['@', '/']))).collect();
         let names = if names.is_empty() { "none that is served here".to_owned() } else { names.join(", ") };
@@ -126,8 +145,8 @@ fn hosts() -> String {
     text += "\n## What the gateway keeps\n\n";
     text += &crate::host::resources::table();
     text += "\n## What it costs\n\nFuel is Wasmtime's \
-             count of executed instructions (and of bytes that `memory.copy` and its like move), and what the gateway does for a guest. The \
-             same request costs the same on every run. What the processor takes for a unit, function by function, is in \
+             count of executed instructions (and of bytes that `memory.copy` and similar instructions move), plus the gateway's work for a component. The \
+             same request costs the same fuel on every run. The processor time of one unit, function by function, is in \
              [prices.md](prices.md).\n\n";
     text + &cost::table()
 }

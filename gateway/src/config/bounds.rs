@@ -122,7 +122,7 @@ impl Section<'_> {
         let amount = section.required(
             "rate",
             take(&section, "rate"),
-            "rate = 500, say: what comes in within `per`, a second where that is not said",
+            "rate = 500, for example: the amount within `per` (default: one second)",
         );
         let per = section.duration("per").map_or(Duration::from_secs(1), |at| at.value);
         let burst = take(&section, "burst").map(|at| at.value);

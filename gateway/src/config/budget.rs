@@ -69,7 +69,7 @@ pub(crate) fn bounds(boot: &Boot, machine: &Machine) -> Vec<String> {
     let sum = bounds.iter().map(|(_, _, bytes)| bytes).sum();
     let mut lines: Vec<String> =
         bounds.iter().map(|(what, key, bytes)| format!("{:>9}  {what} ({key})", text(*bytes))).collect();
-    lines.push(format!("{:>9}  at the most, of the machine's {}", text(sum), text(machine.memory)));
+    lines.push(format!("{:>9}  in all; the machine has {}", text(sum), text(machine.memory)));
     lines
 }
 
@@ -86,31 +86,38 @@ pub(crate) fn warnings(boot: &Boot, machine: &Machine) -> Vec<Problem> {
     if sum > machine.memory {
         let largest = bounds.iter().max_by_key(|(_, _, bytes)| bytes).map_or("", |(_, key, _)| key);
         let (found, has) =
-            (format!("{} in all", text(sum)), format!("{}, which the machine has", text(machine.memory)));
-        let summary = "the bounds of memory add up to more than the machine has";
+            (format!("{} in all", text(sum)), format!("at most {}, the memory of this machine", text(machine.memory)));
+        let summary = "the memory limits add up to more than this machine has";
         let hint = format!("lower {largest} first; `tollgate check --json` lists each bound");
         over.push(warning(Kind::MemoryBudget, largest, [summary, &found, &has], &hint));
     }
     if descriptors(boot) > machine.descriptors {
-        let found = format!("{} connections, and {} for the rest", boot.listen.connections, beside(boot));
-        let wanted = format!("{} at most, which this process may have", machine.descriptors);
-        let texts = ["there may be more connections than descriptors", found.as_str(), wanted.as_str()];
+        let found = format!("{} for connections, and {} for everything else", boot.listen.connections, beside(boot));
+        let wanted = format!("at most {}, the limit of this process", machine.descriptors);
+        let texts = ["there are fewer file descriptors than connections may need", found.as_str(), wanted.as_str()];
         let hint = "lower listen.connections, or raise the limit (ulimit -n, LimitNOFILE=)";
         over.push(warning(Kind::DescriptorBudget, "listen.connections", texts, hint));
     }
     if let Some(area) = machine.swap.as_ref().filter(|_| boot.sandbox.slots == Slots::Scanned) {
         let summary =
-            "guests' memory may be swapped out, so that instances are put back whole, which costs each request";
-        let texts =
-            [summary, &format!("swap at {area}"), "none for this process: memory.swap.max of its control group is 0"];
-        let hint = "MemorySwapMax=0 in the unit, --memory-swap as much as --memory for a container, or swapoff; or say slots = \"whole\"";
+            "memory of components may be swapped out, so slots are cleared completely, which makes each request slower";
+        let texts = [
+            summary,
+            &format!("swap at {area}"),
+            "no swap for this process: memory.swap.max of its control group is 0",
+        ];
+        let hint = "set MemorySwapMax=0 in the systemd unit, or --memory-swap equal to --memory for a container, or \
+            run swapoff; slots = \"whole\" accepts the cost and ends this warning";
         over.push(warning(Kind::Swap, "isolation.slots", texts, hint));
     }
     if !boot.listen.admin.ip().is_loopback() {
-        let found = format!("{}, which is not loopback", boot.listen.admin);
-        let texts =
-            ["the operators' listener can be reached from elsewhere", &found, "an address such as 127.0.0.1:9443"];
-        let hint = "its token passes there without TLS: put a tunnel or a proxy with TLS before it, and a firewall";
+        let found = format!("{}, which is not a loopback address", boot.listen.admin);
+        let texts = [
+            "the operators' listener can be reached from other machines",
+            &found,
+            "a loopback address such as 127.0.0.1:9443",
+        ];
+        let hint = "clients send its token without TLS: put a tunnel or a TLS proxy in front of it, and a firewall";
         over.push(warning(Kind::AdminExposed, "listen.admin", texts, hint));
     }
     over
@@ -122,10 +129,10 @@ pub(crate) fn unconfined(boot: &Boot, missing: String) -> Problem {
         kind: Kind::NotConfined,
         tenant: None,
         place: boot.source.place_of("sandbox.confine"),
-        summary: "this kernel cannot confine the gateway in every way".to_owned(),
+        summary: "this kernel supports only part of the gateway's confinement".to_owned(),
         found: missing,
         wanted: "Linux 6.12 or newer, with landlock and seccomp".to_owned(),
-        hint: Some("`sandbox.confine = false` says that it need not be confined".to_owned()),
+        hint: Some("`sandbox.confine = false` turns confinement off, and this warning".to_owned()),
         also: None,
     }
 }
@@ -144,13 +151,13 @@ mod tests {
         let shown = bounds(&boot, &enough);
         assert_eq!(warnings(&boot, &enough), []);
         assert!(
-            shown[0].contains("4GiB  guests") && shown.last().unwrap().contains("of the machine's 1024GiB"),
+            shown[0].contains("4GiB  components") && shown.last().unwrap().contains("the machine has 1024GiB"),
             "{shown:?}"
         );
         let over = warnings(&boot, &Machine { memory: 1 << 30, descriptors: 1024, swap: Some("/dev/vda2".to_owned()) });
         assert_eq!(over.iter().map(|warning| warning.kind.code()).collect::<Vec<_>>(), ["W0501", "W0502", "W0504"]);
         assert_eq!(over[2].found, "swap at /dev/vda2");
-        assert_eq!(over[0].wanted, "1GiB, which the machine has");
-        assert_eq!(over[1].found, "10000 connections, and 2000 for the rest");
+        assert_eq!(over[0].wanted, "at most 1GiB, the memory of this machine");
+        assert_eq!(over[1].found, "10000 for connections, and 2000 for everything else");
     }
 }

@@ -8,7 +8,7 @@ use super::resolve::Notes;
 use super::units;
 use crate::tenant::{Rate, Space};
 
-const HINT: &str = "lower it, or ask whoever runs the gateway to raise the ceiling";
+const HINT: &str = "lower it, or ask the gateway's operator to raise the ceiling";
 
 /// One key: what the file says and what the ceiling says, where both do, in words and with their places.
 struct Said<'s> {

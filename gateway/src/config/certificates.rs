@@ -27,7 +27,7 @@ fn readable(notes: &mut Notes<'_>, at: &At<String>, file: Bytes) -> Option<Vec<u
     match file {
         Ok(bytes) => Some(bytes),
         Err(found) => {
-            let texts = ["a file of the certificate cannot be read", found.as_str(), "a PEM file"];
+            let texts = ["a certificate file cannot be read", found.as_str(), "a PEM file"];
             notes.add(Kind::Unreadable, &at.place, texts, None);
             None
         }
@@ -97,8 +97,11 @@ pub(super) fn pairs(
         let Some(pair) = pair(notes, judge, read, files, hosts) else { continue };
         if pairs.iter().any(|other| other.key.key.algorithm() == pair.key.key.algorithm()) {
             let found = format!("two of {:?}", pair.key.key.algorithm());
-            let texts =
-                ["both pairs are of one kind, so that the second is never shown", &found, "ECDSA and RSA, one of each"];
+            let texts = [
+                "both certificates have the same kind of key, so the second is never used",
+                &found,
+                "one ECDSA and one RSA certificate",
+            ];
             notes.add(Kind::KeysDisagree, &read.cert.place, texts, None);
         }
         pairs.push(pair);
@@ -111,9 +114,9 @@ fn without(notes: &mut Notes<'_>, source: &Arc<Source>, kind: tls::Source, hosts
     let wild = hosts.iter().find(|host| matches!(host.value, Pattern::Wildcard(_)));
     if let (tls::Source::Acme, Some(wild)) = (kind, wild) {
         let texts = [
-            "a CA is not asked for a wildcard, which takes a proof by DNS",
+            "the gateway cannot get a certificate for a wildcard by ACME, because it supports no DNS challenge",
             &wild.value.to_string(),
-            "[tls] with cert and key in this file, or hosts by their names",
+            "[tls] with cert and key in this file, or hosts without a wildcard",
         ];
         notes.add(Kind::NoCertificate, &wild.place, texts, None);
         return false;
@@ -122,7 +125,7 @@ fn without(notes: &mut Notes<'_>, source: &Arc<Source>, kind: tls::Source, hosts
         return true;
     }
     let texts = ["this tenant has no certificate", "no [tls]", "[tls] with cert and key, the paths of two PEM files"];
-    let hint = "tls.certificates = \"dev\" in the gateway's file makes certificates for development";
+    let hint = "tls.certificates = \"dev\" in the gateway's file creates certificates for development";
     notes.add(Kind::NoCertificate, &Place::whole(source), texts, Some(hint.to_owned()));
     false
 }
@@ -141,8 +144,7 @@ fn pair(
             let place = if error == PairError::NoCertificate { &read.cert.place } else { &read.key.place };
             let hint = "openssl x509 -noout -pubkey -in CERT and openssl pkey -pubout -in KEY must print the same";
             let hint = (error == PairError::Mismatch).then(|| hint.to_owned());
-            let texts =
-                ["this certificate cannot be used", &error.to_string(), "a certificate and the key it was made for"];
+            let texts = ["this certificate cannot be used", &error.to_string(), "a certificate and its private key"];
             notes.add(Kind::BadCertificate, place, texts, hint);
             return None;
         }
@@ -151,9 +153,9 @@ fn pair(
     dates(notes, judge, &read.cert.place, &pair);
     for host in hosts.iter().filter(|host| !pair.covers(&host.value)) {
         let names = pair.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let found = format!("{} is not among its names: {names}", host.value);
+        let found = format!("{} is not among the certificate's names: {names}", host.value);
         let texts = ["the certificate does not cover this host", &found, "a certificate for every host of the tenant"];
-        let hint = "have a certificate made that names it, or take the host out of `hosts`";
+        let hint = "get a certificate that includes it, or remove the host from `hosts`";
         notes.add(Kind::HostNotCovered, &host.place, texts, Some(hint.to_owned()));
     }
     Some(pair)
@@ -162,24 +164,26 @@ fn pair(
 /// What clients may hold against the chain. What can never work is refused; what some clients may take is refused where all of them
 /// have a better one now, and else served with a warning.
 fn chain(notes: &mut Notes<'_>, judge: &Judge<'_>, place: &Place, pair: &Pair) {
-    const WANTED: &str = "the server's certificate, then each issuer's up to the root, which is left out";
+    const WANTED: &str = "the server's certificate, then each issuer's certificate, without the root";
     for doubt in &pair.verdict.doubts {
         let (kind, summary, found) = match doubt {
-            Doubt::Usage(found) => (Kind::CertificateUsage, "no client takes this certificate for a server's", found),
+            Doubt::Usage(found) => (Kind::CertificateUsage, "clients refuse this certificate for a server", found),
             Doubt::Chain(found) if judge.has_better() => {
-                (Kind::CertificateChain, "no client can follow this chain of certificates", found)
+                (Kind::CertificateChain, "clients cannot verify this certificate chain", found)
             }
             Doubt::Chain(found) => {
-                (Kind::CertificateDoubtful, "most clients cannot follow this chain of certificates", found)
+                (Kind::CertificateDoubtful, "most clients cannot verify this certificate chain", found)
             }
             Doubt::Issuer(_) if pair.is_known_to(judge.roots) => continue,
-            Doubt::Issuer(found) if judge.lost_issuer(pair) => {
-                (Kind::CertificateChain, "the intermediate certificate is missing, which clients get now", found)
-            }
+            Doubt::Issuer(found) if judge.lost_issuer(pair) => (
+                Kind::CertificateChain,
+                "an intermediate certificate is missing, which the current certificate has",
+                found,
+            ),
             Doubt::Issuer(found) => {
                 (Kind::CertificateDoubtful, "an intermediate certificate is missing, or this CA is not public", found)
             }
-            Doubt::Differs(found) => (Kind::CertificateDoubtful, "some clients may not take this certificate", found),
+            Doubt::Differs(found) => (Kind::CertificateDoubtful, "some clients may refuse this certificate", found),
         };
         notes.add(kind, place, [summary, found, WANTED], None);
     }
@@ -187,8 +191,7 @@ fn chain(notes: &mut Notes<'_>, judge: &Judge<'_>, place: &Place, pair: &Pair) {
 
 /// A pair that is over, or not good yet, is refused where clients have a better one now; and else it is served, and they judge.
 fn dates(notes: &mut Notes<'_>, judge: &Judge<'_>, place: &Place, pair: &Pair) {
-    const HINT: &str =
-        "put a new certificate and its key in the place of these files: the gateway takes them by itself";
+    const HINT: &str = "replace these files by a new certificate and its key: the gateway reloads them by itself";
     let days = |time: Duration| time.as_secs() / 86_400;
     let ([from, until], now) = (pair.verdict.good, judge.now);
     let of_issuer = if until < pair.not_after { "its issuer's certificate" } else { "it" };
@@ -198,16 +201,21 @@ fn dates(notes: &mut Notes<'_>, judge: &Judge<'_>, place: &Place, pair: &Pair) {
     };
     match until.duration_since(now) {
         _ if now < from => {
-            let found = format!("it is good in {} days", days(from.duration_since(now).unwrap_or_default()) + 1);
-            add(kind, "the certificate is not good yet", &found, "a certificate that is valid today");
+            let found = format!("it becomes valid in {} days", days(from.duration_since(now).unwrap_or_default()) + 1);
+            add(kind, "the certificate is not valid yet", &found, "a certificate that is valid today");
         }
         Err(over) => {
-            let found = format!("{of_issuer} ended {} days ago", days(over.duration()));
+            let found = format!("{of_issuer} expired {} days ago", days(over.duration()));
             add(kind, "the certificate has expired", &found, "a certificate that is valid today");
         }
         Ok(left) if left < EXPIRES_SOON => {
-            let found = format!("{of_issuer} ends in {} days", days(left));
-            add(Kind::CertificateExpires, "the certificate ends soon", &found, "one that lasts two weeks at least");
+            let found = format!("{of_issuer} expires in {} days", days(left));
+            add(
+                Kind::CertificateExpires,
+                "the certificate expires soon",
+                &found,
+                "a certificate that is valid for at least two weeks",
+            );
         }
         Ok(_long) => {}
     }
@@ -237,7 +245,7 @@ pub(super) fn clients(
             } else {
                 "the certificates of CAs, in PEM, one after the other"
             };
-            let texts = ["clients' certificates cannot be looked at", &error.to_string(), wanted];
+            let texts = ["client certificates cannot be verified", &error.to_string(), wanted];
             notes.add(Kind::BadCertificate, place, texts, None);
             None
         }

@@ -9,7 +9,7 @@ use crate::domain::Pattern;
 use crate::ids::TenantId;
 
 /// What every problem of this kind wants.
-const WANTED: &str = "each host in one tenant's file, once";
+const WANTED: &str = "each host once, in the file of one tenant";
 
 /// Takes out every tenant that claims a host which it cannot have: it is another's, or it is nobody's and another claims it too.
 /// An owner that is good and names the host no more has given it up.
@@ -43,9 +43,9 @@ pub(super) fn take_out(
                 let other = claims.iter().find(|(other, _)| other != id);
                 let name = other.map_or("", |(other, _)| other.as_str());
                 let hint = format!(
-                    "neither gets it: take it out of one of the files, or say whose it is: tollgate host move {host} --to {id}"
+                    "neither tenant gets it: remove it from one of the files, or assign it: tollgate host move {host} --to {id}"
                 );
-                let whose = format!("{host}, which {name} claims too, and nobody has yet");
+                let whose = format!("{host}, which {name} claims as well; no tenant has it yet");
                 problems.push(problem(id, place, whose, Some(hint), other.map(|(_, place)| *place)));
             }
         }
@@ -62,15 +62,15 @@ fn told(host: &Pattern, id: &TenantId, owner: &TenantId, is_claimed: bool, is_br
     match (is_claimed, is_broken) {
         (true, _) => (
             format!("{host}, which {owner} has"),
-            format!("{owner} keeps it and {id} is left out; take it out of one of the files"),
+            format!("{owner} keeps it and {id} is not served; remove it from one of the files"),
         ),
         (false, true) => (
-            format!("{host}, which {owner} has, whose file is wrong now"),
-            format!("{owner} keeps it; mend its file, or take the host out of one of the two"),
+            format!("{host}, which {owner} has, whose file is invalid now"),
+            format!("{owner} keeps it; correct its file, or remove the host from one of the two"),
         ),
         (false, false) => (
-            format!("{host}, which is noted for {owner}, whose folder is gone"),
-            format!("a host changes hands by an operator's word only: {take}"),
+            format!("{host}, which is recorded for {owner}, whose folder is gone"),
+            format!("only an operator can assign it to another tenant: {take}"),
         ),
     }
 }
@@ -80,7 +80,7 @@ fn problem(id: &TenantId, place: &Place, found: String, hint: Option<String>, al
         kind: Kind::HostConflict,
         tenant: Some(id.clone()),
         place: place.clone(),
-        summary: "this host is claimed twice".to_owned(),
+        summary: "more than one tenant claims this host".to_owned(),
         found,
         wanted: WANTED.to_owned(),
         hint,

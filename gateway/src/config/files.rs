@@ -209,7 +209,7 @@ fn read_below(root: &Path, name: &Path, bytes_max: u64) -> Result<Vec<u8>, Strin
     let mut bytes = Vec::new();
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(told)?;
     if bytes.len() as u64 > bytes_max {
-        return Err(format!("{}: with it, more than {} MiB of files", name.display(), FILES_BYTES_MAX >> 20));
+        return Err(format!("{}: with this file, more than {} MiB of files", name.display(), FILES_BYTES_MAX >> 20));
     }
     Ok(bytes)
 }
@@ -262,9 +262,9 @@ pub(crate) fn stage(planned: Planned, before: &BTreeMap<TenantId, Arc<Plan>>, st
                 kind: Kind::BadFiles,
                 tenant: Some(id.clone()),
                 place: component.place.clone(),
-                summary: "this component's files cannot be put aside for it".to_owned(),
+                summary: "the gateway cannot copy this component's files".to_owned(),
                 found: format!("{error:#}"),
-                wanted: format!("room and rights below {}", staged.display()),
+                wanted: format!("free space and write permission below {}", staged.display()),
                 hint: None,
                 also: None,
             });
@@ -292,7 +292,7 @@ pub(crate) fn clear_away(staged: &Path, is_used: impl Fn(&Path) -> bool) {
     for tenant in inside(staged) {
         for copy in inside(&tenant).into_iter().filter(|copy| !is_used(copy)) {
             if let Err(error) = std::fs::remove_dir_all(&copy) {
-                tracing::warn!(target: "config", path = %copy.display(), %error, "files that nobody uses stay");
+                tracing::warn!(target: "config", path = %copy.display(), %error, "unused files could not be removed");
             }
         }
         // It goes when it is empty.

@@ -81,7 +81,7 @@ pub(super) fn join(base: &Path, path: &str) -> PathBuf {
 pub(super) fn schema(reader: &Reader, file: &Section<'_>) {
     let schema = file.required("schema", file.count("schema"), "schema = 1, the version of this format");
     if let Some(schema) = schema.filter(|schema| schema.value != 1) {
-        let summary = "this format is not known".to_owned();
+        let summary = "this format version is not supported".to_owned();
         reader.bad(Kind::BadValue, &schema.place, summary, format!("schema {}", schema.value), "schema = 1");
     }
 }
@@ -136,7 +136,7 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
         }
         (None, Some(At { value: Some(_), place }), None) => {
             let found = "no URL".to_owned();
-            reader.bad(Kind::MissingKey, &place, "`storage.url` is needed for Redis".into(), found, URL);
+            reader.bad(Kind::MissingKey, &place, "Redis requires `storage.url`".into(), found, URL);
             embedded
         }
         (None, Some(At { value: Some(topology), .. }), Some(url)) => {
@@ -197,7 +197,7 @@ fn storage_tls(reader: &Reader, storage: &Section<'_>, base: &Path) -> store::Tl
     let pair = match (cert, key) {
         (Some((_, cert)), Some((_, key))) => Some((cert, key)),
         (Some((place, _)), None) | (None, Some((place, _))) => {
-            let summary = "a certificate and its key go together".to_owned();
+            let summary = "a certificate and its key are required together".to_owned();
             reader.bad(Kind::MissingKey, &place, summary, "one of them".to_owned(), "cert and key");
             None
         }
@@ -206,7 +206,7 @@ fn storage_tls(reader: &Reader, storage: &Section<'_>, base: &Path) -> store::Tl
     store::Tls { ca: ca.map(|(_, pem)| pem), pair }
 }
 
-const TENANT_USERS: &str = "{ file = \"path\" } or { env = \"NAME\" }, at least 32 bytes that nobody can guess";
+const TENANT_USERS: &str = "{ file = \"path\" } or { env = \"NAME\" }, at least 32 random bytes";
 const URL: &str = "\"redis://host:6379\" (several with commas between), { env = \"NAME\" } or { file = \"path\" }";
 
 fn admission(section: Option<&Section<'_>>) -> admission::Settings {
@@ -237,7 +237,7 @@ fn sandbox_settings(
 ) -> sandbox::Settings {
     let compiled = section.and_then(|s| s.string("compiled"));
     let path = |text: &str| (!text.is_empty()).then(|| join(base, text));
-    let readable = section.and_then(|s| s.list("confine_read", "a path, from this file's folder", path));
+    let readable = section.and_then(|s| s.list("confine_read", "a path, relative to this file", path));
     sandbox::Settings {
         instances: value(section.and_then(|s| s.count("instances")), defaults::INSTANCES),
         compiled: compiled.map_or_else(|| state.join("compiled"), |at| join(base, &at.value)),
@@ -268,7 +268,7 @@ fn registries(reader: &Reader, file: &Section<'_>, base: &Path) -> Vec<Registry>
         let user = section.string("user");
         let password = section.take("password", "a text, { env = \"NAME\" } or { file = \"path\" }", reference);
         if let (Some(at), None) = (&user, &password) {
-            let summary = "`user` says nothing without `password`".to_owned();
+            let summary = "`user` has no effect without `password`".to_owned();
             reader.bad(
                 Kind::KeysDisagree,
                 &at.place,

@@ -124,28 +124,32 @@ impl Kind {
 const HINTS: [(Kind, &str); 18] = [
     (Kind::MissingUnit, "put the number and its unit in quotes"),
     (Kind::MissingKey, "write it as `wanted` shows"),
-    (Kind::Unreadable, "correct the path, which starts from this file's folder, or make what it names"),
-    (Kind::Duplicate, "keep one of them, or give each a name of its own"),
-    (Kind::TooMany, "one route with `/...` at its end stands for all below a path"),
-    (Kind::NoCertificate, "name each host, or bring a certificate that has the wildcard"),
-    (Kind::BadCertificate, "`openssl x509 -noout -text -in FILE` shows what a file has"),
-    (Kind::CertificateUsage, "have one made with the extended key usage serverAuth and the key usage digitalSignature"),
-    (Kind::CertificateChain, "take the file that the CA calls the full chain"),
+    (Kind::Unreadable, "correct the path, which is relative to this file, or create the file"),
+    (Kind::Duplicate, "remove one of them, or give each a different name"),
+    (Kind::TooMany, "one route that ends in `/...` matches all paths below it"),
+    (Kind::NoCertificate, "list each host by name, or provide a certificate for the wildcard"),
+    (Kind::BadCertificate, "`openssl x509 -noout -text -in FILE` shows what a file contains"),
+    (
+        Kind::CertificateUsage,
+        "get a certificate with the extended key usage serverAuth and the key usage digitalSignature",
+    ),
+    (Kind::CertificateChain, "use the file that the CA calls the full chain"),
     (
         Kind::CertificateDoubtful,
-        "take the file that the CA calls the full chain; of a CA of your own, name its root in `tls.roots`",
+        "use the file that the CA calls the full chain; for a CA of your own, add its root to `tls.roots`",
     ),
-    (Kind::BadFiles, "a path or pattern starts from this file's folder and stays below it"),
-    (Kind::NotFetched, "where the registry is only down, nothing: it is asked again every ten seconds"),
+    (Kind::BadFiles, "paths and patterns are relative to this file and stay below its folder"),
+    (Kind::NotFetched, "if the registry is only down, do nothing: the gateway tries again every ten seconds"),
     (
         Kind::MissingVariable,
-        "or give it to the gateway as TOLLGATE_VARIABLE__TENANT__NAME, or to `tollgate up` by --variable NAME=VALUE",
+        "or set TOLLGATE_VARIABLE__TENANT__NAME in the gateway's environment, or start `tollgate up` with --variable \
+            NAME=VALUE",
     ),
-    (Kind::NotServed, "take it out, or run this application elsewhere"),
-    (Kind::BadValue, "correct the value, or take the key out to have what holds without it"),
-    (Kind::KeysDisagree, "take one of them out"),
-    (Kind::ShadowedRoute, "take one of them out; Spin answers by the same one"),
-    (Kind::WithoutEffect, "take it out, or leave it for those who run this application elsewhere"),
+    (Kind::NotServed, "remove it, or run this application elsewhere"),
+    (Kind::BadValue, "correct the value, or remove the key to use the default"),
+    (Kind::KeysDisagree, "remove one of them"),
+    (Kind::ShadowedRoute, "remove one of them; Spin chooses the same one"),
+    (Kind::WithoutEffect, "remove it, or keep it if this application also runs elsewhere"),
 ];
 
 #[cfg(test)]

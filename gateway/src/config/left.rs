@@ -33,12 +33,12 @@ pub(crate) fn left_behind(boot: &Boot) -> Option<Problem> {
         kind: Kind::DataLeftBehind,
         tenant: None,
         place: boot.source.place_of("storage.backend"),
-        summary: "the embedded store has data of tenants that this gateway does not use".to_owned(),
+        summary: "the embedded store has tenants' data that this gateway does not use".to_owned(),
         found: format!("in {}: {found}", dir.display()),
-        wanted: "the data where the gateway looks for it".to_owned(),
+        wanted: "the data in the storage that the gateway uses".to_owned(),
         hint: Some(
-            "serve with --storage embedded, run `tollgate kv move --all --to redis://HOST:PORT`, and start again as now; or move that \
-             folder elsewhere"
+            "start with --storage embedded, run `tollgate kv move --all --to redis://HOST:PORT`, and start again as \
+                now; or move that folder elsewhere"
                 .to_owned(),
         ),
         also: None,

@@ -94,7 +94,9 @@ pub(super) fn folders(dir: &Path) -> Result<Listed, Box<Problem>> {
         listed.manifests.sort();
         Ok(listed)
     };
-    list().map_err(|error| unreadable(dir, &confine::refused(dir, &error), "the folder that holds one folder a tenant"))
+    list().map_err(|error| {
+        unreadable(dir, &confine::refused(dir, &error), "the folder that holds one folder for each tenant")
+    })
 }
 
 /// A folder without the file is not a tenant: it may hold sources or notes.
@@ -158,7 +160,7 @@ fn read(
             kind: Kind::BadName,
             tenant: None,
             place: Place::whole(&source),
-            summary: "this folder's name cannot be a tenant's identity".to_owned(),
+            summary: "this folder's name is not a valid tenant name".to_owned(),
             found: format!("{name:?}"),
             wanted: NAME_RULE.to_owned(),
             hint: Some("rename the folder; the name is the tenant's storage namespace and metric label".to_owned()),
@@ -243,7 +245,7 @@ fn undeclared(given: &[(At<String>, Reference)], declared: &[String], manifest: 
         kind: Kind::WithoutEffect,
         tenant: None,
         place: name.place.clone(),
-        summary: "no component is given this variable".to_owned(),
+        summary: "this variable reaches no component".to_owned(),
         found: format!("`{}`, which {manifest} does not declare", name.value),
         wanted: match declared {
             [] => "[variables] in the manifest".to_owned(),
@@ -318,7 +320,7 @@ fn component_of(boot: &Boot, folder: &Path, origin: &Origin) -> Wasm {
 
 /// What stands in the files of a component's parts, in their order.
 fn parts_of(boot: &Boot, folder: &Path, component: &ComponentRead) -> Vec<Wasm> {
-    let none = || Wasm::Unreadable("it names a component that is not there".to_owned());
+    let none = || Wasm::Unreadable("it names a component that does not exist".to_owned());
     let found = |part: &PartRead| part.origin().map_or_else(none, |origin| component_of(boot, folder, origin));
     component.parts().map(found).collect()
 }
@@ -330,8 +332,8 @@ pub(super) fn wasm(path: &Path) -> Wasm {
             // The two numbers after the magic are version and layer: 1 and 0 a module, 13 and 1 a component.
             // A core module is made a component when it is compiled.
             Some(b"\0asm\x0d\0\x01\0" | b"\0asm\x01\0\0\0") => Wasm::Component(path.to_owned(), Digest::of(&bytes)),
-            Some([0, b'a', b's', b'm', ..]) => Wasm::Other("wasm of a version that is not known".to_owned()),
-            _ => Wasm::Other("no wasm at all".to_owned()),
+            Some([0, b'a', b's', b'm', ..]) => Wasm::Other("WebAssembly of an unknown version".to_owned()),
+            _ => Wasm::Other("no WebAssembly".to_owned()),
         },
     }
 }
@@ -348,7 +350,7 @@ fn read_limited(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     };
     match read() {
         Err(error) => Err(confine::refused(path, &error)),
-        Ok(bytes) if bytes.len() as u64 > bytes_max => Err(format!("{}: over {bytes_max} bytes", path.display())),
+        Ok(bytes) if bytes.len() as u64 > bytes_max => Err(format!("{}: more than {bytes_max} bytes", path.display())),
         Ok(bytes) => Ok(bytes),
     }
 }

@@ -280,7 +280,7 @@ pub(crate) fn tenants_at_a_start(boot: &Boot, owners: &BTreeMap<Pattern, TenantI
     Known::default().read(boot, &Changed::All, &Before { owners: owners.clone(), ..Before::default() })
 }
 
-/// How a tenant stands.
+/// State of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Standing {

@@ -44,7 +44,7 @@ pub(super) fn of(id: &TenantId, file: &TenantFile, shards: u32, boot: &Boot) -> 
         if address.value == "*" {
             continue;
         }
-        let summary = "this Redis server is not contacted: the tenant's own keys stand in for it";
+        let summary = "the gateway does not contact this Redis server: components reach the tenant's own keys instead";
         let hint = if is_embedded {
             "the keys are in the gateway's embedded store; `--storage redis://HOST:PORT` keeps them on a Redis server"
                 .to_owned()
@@ -64,7 +64,7 @@ pub(super) fn of(id: &TenantId, file: &TenantFile, shards: u32, boot: &Boot) -> 
     }
     for subscription in &file.subscriptions {
         let channel = &subscription.channel.value;
-        let summary = "this channel has a name of the tenant's own: a plain publish to it reaches nobody";
+        let summary = "this channel belongs to the tenant: a plain publish to its name reaches nobody";
         let publish = format!("tollgate publish{config} --tenant {id} {} MESSAGE", quoted(channel));
         let hint = if is_embedded {
             format!("publish with: {publish}")

@@ -9,7 +9,7 @@ use super::reference::{Reference, reference};
 use super::{Operators, SECRET_BYTES_MIN};
 use crate::store::Secret;
 
-const TOKEN: &str = "{ file = \"path\" } or { env = \"NAME\" }, at least 32 bytes that nobody can guess";
+const TOKEN: &str = "{ file = \"path\" } or { env = \"NAME\" }, at least 32 random bytes";
 
 pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> Operators {
     let Some(section) = file.section("admin") else { return Operators::default() };
@@ -24,7 +24,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> Operator
         && token.0 == read.0
     {
         let (place, summary) = (section.place(), "both tokens are the same".to_owned());
-        reader.bad(Kind::KeysDisagree, &place, summary, "one secret".to_owned(), "a secret of its own for each");
+        reader.bad(Kind::KeysDisagree, &place, summary, "one secret".to_owned(), "a different secret for each");
     }
     section.finish();
     operators
@@ -43,7 +43,7 @@ pub(super) fn secret(
     {
         // It stands there already; a message that showed the line would show it once more.
         let line = place.line_and_column().map_or(0, |(line, _)| line);
-        let summary = format!("`{}` must not stand in this file", section.path(key));
+        let summary = format!("`{}` must not be in this file", section.path(key));
         reader.bad(Kind::BadValue, &reader.place(None), summary, format!("a text, at line {line}"), wanted);
         return None;
     }

@@ -15,7 +15,7 @@ use super::{Boot, load};
 use crate::ids::Digest;
 use crate::sandbox::{Dependency, PARTS_MAX, Part, Recipe, Step};
 
-const WANTED: &str = "a path, or a list of paths of which the first one that fits a component is taken";
+const WANTED: &str = "a path, or a list of paths; the first one that fits a component is used";
 
 /// The file of a part, and where it is named.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ pub(super) fn plan(
     }
     if count > PARTS_MAX {
         let (found, wanted) =
-            (format!("{count} parts"), format!("{PARTS_MAX} at most, itself and [gateway] middleware included"));
+            (format!("{count} parts"), format!("at most {PARTS_MAX}, including itself and [gateway] middleware"));
         notes.add(Kind::TooMany, &read.name.place, ["a component has too many parts", &found, &wanted], None);
         return None;
     }
@@ -131,11 +131,11 @@ pub(super) fn found(notes: &mut Notes<'_>, wasm: Wasm, place: &Place) -> Option<
             notes.add(Kind::NotAComponent, place, texts, None);
         }
         Wasm::Unfetched(found) => {
-            let texts = ["the component cannot be fetched", &found, "a component with the digest that is said"];
+            let texts = ["the component cannot be fetched", &found, "a component with this digest"];
             notes.add(Kind::NotFetched, place, texts, None);
         }
         Wasm::Unreadable(found) => {
-            let texts = ["the component cannot be read", &found, "a .wasm file, by a path from this file's folder"];
+            let texts = ["the component cannot be read", &found, "a .wasm file, by a path relative to this file"];
             let hint = "build the component first, or correct the path";
             notes.add(Kind::Unreadable, place, texts, Some(hint.to_owned()));
         }

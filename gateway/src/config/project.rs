@@ -82,11 +82,7 @@ impl Snapshot {
             }
             texts.push(text);
         }
-        if texts.is_empty() {
-            "nothing is served: the terminal says what is wrong".to_owned()
-        } else {
-            texts.join("; ")
-        }
+        if texts.is_empty() { "nothing is served: see the errors in the terminal".to_owned() } else { texts.join("; ") }
     }
 }
 

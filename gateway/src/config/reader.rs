@@ -168,7 +168,7 @@ impl<'r> Section<'r> {
             let (kind, summary) = if is_number && wanted.contains("with its unit") {
                 (Kind::MissingUnit, format!("`{}` needs a unit", self.path(key)))
             } else {
-                (Kind::BadValue, format!("`{}` has a value that will not do", self.path(key)))
+                (Kind::BadValue, format!("`{}` has an invalid value", self.path(key)))
             };
             self.reader.bad(kind, &place, summary, describe(value.get_ref()), wanted);
         }
@@ -233,7 +233,7 @@ impl<'r> Section<'r> {
     ) -> Option<Vec<At<T>>> {
         let value = self.look(key)?;
         let Some(items) = value.get_ref().as_array() else {
-            let summary = format!("`{}` has a value that will not do", self.path(key));
+            let summary = format!("`{}` has an invalid value", self.path(key));
             let wanted = format!("a list of {wanted}");
             self.reader.bad(Kind::BadValue, &self.at(value), summary, describe(value.get_ref()), &wanted);
             return None;
@@ -244,7 +244,8 @@ impl<'r> Section<'r> {
             match take(item.get_ref()) {
                 Some(value) => taken.push(At { value, place }),
                 None => {
-                    let summary = format!("`{}` has an entry that will not do", self.path(key));
+                    let what = if key == "hosts" { "host name" } else { "entry" };
+                    let summary = format!("`{}` has an invalid {what}", self.path(key));
                     self.reader.bad(Kind::BadValue, &place, summary, describe(item.get_ref()), wanted);
                 }
             }
@@ -257,7 +258,7 @@ impl<'r> Section<'r> {
         let value = self.look(key)?;
         let table = value.get_ref().as_table();
         if table.is_none() {
-            let summary = format!("`{}` has a value that will not do", self.path(key));
+            let summary = format!("`{}` has an invalid value", self.path(key));
             self.reader.bad(Kind::BadValue, &self.at(value), summary, describe(value.get_ref()), "a table");
         }
         Some(self.below(key, table?, value.span()))
@@ -270,7 +271,7 @@ impl<'r> Section<'r> {
             items.iter().map(|item| item.get_ref().as_table().map(|table| (table, item.span()))).collect()
         });
         let Some(Some(tables)): Option<Option<Vec<_>>> = tables else {
-            let summary = format!("`{}` has a value that will not do", self.path(key));
+            let summary = format!("`{}` has an invalid value", self.path(key));
             let wanted = format!("one or more sections, each headed [[{}]]", self.path(key));
             self.reader.bad(Kind::BadValue, &self.at(value), summary, describe(value.get_ref()), &wanted);
             return Vec::new();
@@ -290,7 +291,7 @@ impl<'r> Section<'r> {
                     named.push((At { value: key, place }, below));
                 }
                 None => {
-                    let summary = format!("`{}` has a value that will not do", self.path(&key));
+                    let summary = format!("`{}` has an invalid value", self.path(&key));
                     self.reader.bad(Kind::BadValue, &place, summary, describe(value.get_ref()), "a table");
                 }
             }
@@ -340,7 +341,7 @@ impl<'r> Section<'r> {
             match take(name.get_ref(), value.get_ref()) {
                 Some(taken) => entries.push((At { value: name.get_ref().to_string(), place }, taken)),
                 None => {
-                    let summary = format!("`{}` has a value that will not do", self.path(name.get_ref()));
+                    let summary = format!("`{}` has an invalid value", self.path(name.get_ref()));
                     // Never the value: it may be a secret that was written here by mistake.
                     self.reader.bad(Kind::BadValue, &place, summary, "something else".to_owned(), wanted);
                 }

@@ -158,7 +158,7 @@ fn routes(
     let count = file.routes.len() + file.fixed.len();
     if count > ROUTES_MAX {
         let found = format!("{count} routes");
-        let wanted = format!("{ROUTES_MAX} at most");
+        let wanted = format!("at most {ROUTES_MAX}");
         notes.add(Kind::TooMany, &Place::whole(source), ["there are too many routes", &found, &wanted], None);
     }
     let mut paths: Vec<&At<PathPattern>> = Vec::new();
@@ -208,12 +208,12 @@ fn shards(notes: &mut Notes<'_>, read: &QuotaRead, quota: &Quota, source: &Arc<S
     let place = read.shards.as_ref().map(|at| &at.place).or(read.storage.as_ref().map(|at| &at.place));
     let whole = Place::whole(source);
     let wanted = format!("more than 1MiB and {SHARD_KEYS_MIN} keys for each");
-    let texts = ["the shards' parts of quota.storage are too small", &found, &wanted];
+    let texts = ["quota.storage is too small for so many shards", &found, &wanted];
     notes.add(
         Kind::SmallShards,
         place.unwrap_or(&whole),
         texts,
-        Some("a tenant this small needs one shard".to_owned()),
+        Some("a tenant with this quota needs one shard".to_owned()),
     );
 }
 
@@ -240,15 +240,14 @@ fn components(
             Err(BadFiles { mount, found }) => {
                 let mount = read.files.as_ref().and_then(|files| files.mounts.get(mount));
                 let place = mount.map_or(&read.name.place, |mount| &mount.place);
-                let texts =
-                    ["these files cannot be given to the component", &found, "files below the application's folder"];
+                let texts = ["the component cannot get these files", &found, "files below the application's folder"];
                 notes.add(Kind::BadFiles, place, texts, None);
                 None
             }
         });
         if !names.insert(&read.name.value) {
             let found = format!("a second component {}", read.name.value);
-            let texts = ["two components have one name", &found, "a name of its own for each"];
+            let texts = ["two components have one name", &found, "a different name for each"];
             notes.add(Kind::Duplicate, &read.name.place, texts, None);
         }
         let Some((path, main)) = parts::found(notes, wasm, &read.source.place) else { continue };
@@ -303,7 +302,7 @@ fn idle(
         if !is_started {
             let found = format!("no route and no subscription names {}", component.name.value);
             let texts = ["nothing starts this component", &found, "a [[route]] or a [[subscription]] that names it"];
-            notes.add(Kind::IdleComponent, &component.name.place, texts, Some("or take the component out".to_owned()));
+            notes.add(Kind::IdleComponent, &component.name.place, texts, Some("or remove the component".to_owned()));
         }
     }
 }
@@ -313,13 +312,12 @@ fn deliveries(notes: &mut Notes<'_>, read: &[SubscriptionRead], is_embedded: boo
     for subscription in read {
         let Some(place) = &subscription.once else { continue };
         if is_embedded {
-            let texts = ["messages are kept on Redis only", "the embedded store", "a [storage] on Redis"];
-            notes.add(Kind::KeysDisagree, place, texts, Some("or take `delivery` out".to_owned()));
+            let texts = ["delivery once requires Redis", "the embedded store", "a [storage] on Redis"];
+            notes.add(Kind::KeysDisagree, place, texts, Some("or remove `delivery`".to_owned()));
         }
         let channel = &subscription.channel.value;
         if read.iter().any(|other| other.channel.value == *channel && other.once.is_none()) {
-            let texts =
-                ["a channel has two deliveries", channel, "`delivery` in each of its subscriptions, or in none"];
+            let texts = ["a channel has two values of `delivery`", channel, "the same value in each subscription"];
             notes.add(Kind::KeysDisagree, place, texts, None);
         }
     }
@@ -334,7 +332,7 @@ fn schedules(
 ) -> Vec<PlannedSchedule> {
     if read.len() > SCHEDULES_MAX {
         let place = read.first().map_or_else(|| Place::whole(source), |first| first.expression.place.clone());
-        let (found, wanted) = (format!("{} schedules", read.len()), format!("{SCHEDULES_MAX} at most"));
+        let (found, wanted) = (format!("{} schedules", read.len()), format!("at most {SCHEDULES_MAX}"));
         let hint = "one run may do the work of several".to_owned();
         notes.add(Kind::TooMany, &place, ["there are too many schedules", &found, &wanted], Some(hint));
     }

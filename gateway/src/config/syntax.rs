@@ -17,7 +17,7 @@ pub(super) fn mistake(text: &str, errors: impl Iterator<Item = (Option<Range<usi
     let (span, message) = errors.min_by_key(|(span, _)| span.as_ref().map(|span| span.start))?;
     let at = span.as_ref().map_or(text.len(), |span| span.start);
     let Some((open, bracket)) = unclosed(text.get(..at).unwrap_or(text)) else {
-        let hint = "texts stand in double quotes; a table begins with [name]";
+        let hint = "put texts in double quotes; a table begins with [name]";
         return Some(Mistake { span, found: message, hint, seen: None });
     };
     let line = text.get(open..).and_then(|rest| rest.lines().next()).map_or(1, |line| line.trim_end().len());

@@ -55,7 +55,7 @@ fn access(reader: &Reader, section: &Section<'_>, base: &Path, state: &Path) -> 
     let (bytes_max, kept_max) = (section.bytes("file_bytes"), section.count("files"));
     let is_log = to.as_ref().is_none_or(|to| to.value == 0);
     if let (true, Some(_)) = (is_log, &format) {
-        let (place, summary) = (section.place(), "`format` says nothing where the lines go with the others".to_owned());
+        let (place, summary) = (section.place(), "`format` has no effect on lines in the gateway's log".to_owned());
         let wanted = "to = \"stdout\", \"file\" or \"tenants\" beside it";
         reader.bad(Kind::KeysDisagree, &place, summary, "to = \"log\"".to_owned(), wanted);
     }

@@ -144,7 +144,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
     let app = file.string("app");
     let app_profile = file.string("app_profile");
     if let (Some(profile), None) = (&app_profile, &app) {
-        let summary = "`app_profile` says nothing without `app`".to_owned();
+        let summary = "`app_profile` has no effect without `app`".to_owned();
         reader.bad(
             Kind::KeysDisagree,
             &profile.place,
@@ -162,7 +162,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
         (starts, "route", "[[route]] with path and component"),
     ] {
         if let (Some(app), true) = (&app, count > 0) {
-            let summary = format!("`app` and [[{what}]] are two ways to say one thing");
+            let summary = format!("`app` and [[{what}]] exclude each other");
             reader.bad(Kind::KeysDisagree, &app.place, summary, format!("{count} [[{what}]] beside it"), "one of them");
         } else if count == 0 && app.is_none() {
             let summary = format!("there is no [[{what}]]");
@@ -202,7 +202,7 @@ fn hosts(reader: &Reader, file: &Section<'_>) -> Option<Vec<At<Pattern>>> {
     const WANTED: &str = "a host name without port, such as \"shop.example.org\", or \"*.example.org\"";
     let hosts = file.list("hosts", WANTED, Pattern::parse);
     let Some(hosts) = hosts.filter(|hosts| !hosts.is_empty()) else {
-        let summary = "`hosts` names no host".to_owned();
+        let summary = "`hosts` lists no host name".to_owned();
         let wanted = "hosts = [\"shop.example.org\"], at least one";
         reader.bad(Kind::MissingKey, &file.place(), summary, "no host".to_owned(), wanted);
         return None;
@@ -223,7 +223,7 @@ fn secrets(file: &Section<'_>) -> Vec<(At<String>, Reference)> {
         let table = value.as_table().filter(|table| table.len() == 1)?;
         Some(Reference::File(table.get("file")?.get_ref().as_str()?.to_owned()))
     };
-    section.entries("{ file = \"path\" }; a secret never stands in this file", reference)
+    section.entries("{ file = \"path\" }; a secret must not be in this file", reference)
 }
 
 /// Texts, or files that hold them.
@@ -243,7 +243,7 @@ fn store_ttl(file: &Section<'_>) -> Vec<(At<StoreName>, Duration)> {
         let ttl = units::duration(value.as_str()?).filter(|ttl| *ttl >= Duration::from_millis(1))?;
         Some((StoreName::parse(name)?, ttl))
     };
-    let wanted = "the name of a store, and how long what is set in it lasts, such as \"30m\"";
+    let wanted = "the name of a store and the lifetime of its values, such as \"30m\"";
     let named = |(at, (value, ttl)): (At<String>, (StoreName, Duration))| (At { value, place: at.place }, ttl);
     section.entries(wanted, read).into_iter().map(named).collect()
 }
@@ -299,7 +299,7 @@ fn component(reader: &Reader, section: &Section<'_>) -> Option<ComponentRead> {
         is_one.then(|| text.to_owned())
     };
     let redis =
-        section.list("redis", "an address as the component has it, such as \"redis://localhost:6379\"", address);
+        section.list("redis", "an address as the component writes it, such as \"redis://localhost:6379\"", address);
     let files = files::read(section, Path::new(""));
     let reuse = section.count("reuse").map_or(1, |reuse| reuse.value);
     let handler = section.word("handler", &Handler::ALL).map(|handler| handler.value);

@@ -32,7 +32,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> TlsFile 
     let asked = section.section("acme");
     let acme = (source == tls::Source::Acme).then(|| settings(reader, &section, asked.as_ref(), base));
     if let (None, Some(asked)) = (&acme, &asked) {
-        let summary = "[tls.acme] says nothing without certificates = \"acme\"".to_owned();
+        let summary = "[tls.acme] has no effect without certificates = \"acme\"".to_owned();
         reader.bad(
             Kind::KeysDisagree,
             &asked.place(),
@@ -52,7 +52,7 @@ pub(super) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> TlsFile 
 
 /// Who we are at a CA that wants to know it.
 fn binding(reader: &Reader, asked: &Section<'_>, base: &Path) -> Option<Binding> {
-    const WANTED: &str = "{ file = \"path\" } or { env = \"NAME\" }, with the MAC key that the CA gave, in base64url";
+    const WANTED: &str = "{ file = \"path\" } or { env = \"NAME\" }, with the MAC key that the CA issued, in base64url";
     let id = asked.string("eab_kid");
     let key = operators::secret(reader, asked, "eab_key", (WANTED, 1), base);
     let (id, key) = match (id, key) {
@@ -60,7 +60,7 @@ fn binding(reader: &Reader, asked: &Section<'_>, base: &Path) -> Option<Binding>
         (Some(id), Some(key)) => (id, key),
         (id, _) => {
             let place = id.map_or_else(|| asked.place(), |at| at.place);
-            let summary = "the CA's two words for an account go together".to_owned();
+            let summary = "`eab_kid` and `eab_key` are required together".to_owned();
             reader.bad(Kind::MissingKey, &place, summary, "one of them".to_owned(), "eab_kid and eab_key");
             return None;
         }
@@ -69,8 +69,8 @@ fn binding(reader: &Reader, asked: &Section<'_>, base: &Path) -> Option<Binding>
     match base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text) {
         Ok(key) => Some(Binding { id: id.value, key }),
         Err(_not_base64) => {
-            let summary = "the CA's key for an account cannot be read".to_owned();
-            reader.bad(Kind::BadValue, &id.place, summary, "an `eab_key` that is no base64url".to_owned(), WANTED);
+            let summary = "`eab_key` cannot be read".to_owned();
+            reader.bad(Kind::BadValue, &id.place, summary, "a value that is not base64url".to_owned(), WANTED);
             None
         }
     }
@@ -81,7 +81,7 @@ fn roots(reader: &Reader, section: &Section<'_>, base: &Path) -> Roots {
     let Some(at) = section.string("roots") else { return Roots::default() };
     let read = std::fs::read(join(base, &at.value)).map_err(|error| error.to_string());
     read.and_then(|pem| Roots::with(&pem)).unwrap_or_else(|found| {
-        let summary = "the roots that clients have cannot be read".to_owned();
+        let summary = "`tls.roots` cannot be read".to_owned();
         reader.bad(Kind::Unreadable, &at.place, summary, found, "a PEM file of CAs' certificates");
         Roots::default()
     })
@@ -94,7 +94,7 @@ fn default(reader: &Reader, section: &Section<'_>, base: &Path) -> Option<(PathB
         (Some(cert), Some(key)) => (cert, key),
         (None, None) => return None,
         (Some(at), None) | (None, Some(at)) => {
-            let summary = "a certificate and its key go together".to_owned();
+            let summary = "a certificate and its key are required together".to_owned();
             reader.bad(Kind::MissingKey, &at.place, summary, "one of them".to_owned(), "default_cert and default_key");
             return None;
         }
@@ -107,7 +107,7 @@ fn default(reader: &Reader, section: &Section<'_>, base: &Path) -> Option<(PathB
     });
     if let Err(found) = pair {
         let summary = "the default certificate cannot be used".to_owned();
-        reader.bad(Kind::BadCertificate, &cert.place, summary, found, "a certificate and the key it was made for");
+        reader.bad(Kind::BadCertificate, &cert.place, summary, found, "a certificate and its private key");
     }
     Some((cert_path, key_path))
 }
@@ -116,13 +116,13 @@ fn settings(reader: &Reader, section: &Section<'_>, asked: Option<&Section<'_>>,
     let agreed = asked.and_then(|asked| asked.boolean("agree_to_terms"));
     if !agreed.as_ref().is_some_and(|at| at.value) {
         let place = agreed.map_or_else(|| asked.unwrap_or(section).place(), |at| at.place);
-        let summary = "the CA's terms of service are not agreed to".to_owned();
+        let summary = "you have not agreed to the CA's terms of service".to_owned();
         reader.bad(
             Kind::MissingKey,
             &place,
             summary,
             "no agreement".to_owned(),
-            "[tls.acme] with agree_to_terms = true, once they were read",
+            "[tls.acme] with agree_to_terms = true, after you read them",
         );
     }
     let is_url = |text: &str| text.starts_with("https://").then(|| text.to_owned());

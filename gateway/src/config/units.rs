@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 /// What was wanted, in words for error messages.
-pub(super) const DURATION: &str = "a time with its unit, such as \"250ms\", \"10s\", \"5m\" or \"1h\"";
+pub(super) const DURATION: &str = "a duration with its unit, such as \"250ms\", \"10s\", \"5m\" or \"1h\"";
 pub(super) const BYTES: &str = "a size with its unit, such as \"512B\", \"64KiB\", \"10MiB\" or \"1GiB\"";
 pub(super) const FUEL: &str = "fuel with its unit, such as \"500K\", \"50M\" or \"2G\"";
 

@@ -24,8 +24,12 @@ pub(super) fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<
     if let (Some(error), true) = (&report.link_error, report.unserved.is_empty()) {
         problems.push(problem(
             Kind::UnservedImport,
-            ["an import of this component is served in another shape", error, "the interface as its WIT has it"],
-            Some("its version may be served, but with other functions or types".to_owned()),
+            [
+                "the gateway serves an import of this component with another signature",
+                error,
+                "the interface as its WIT defines it",
+            ],
+            Some("the gateway may serve this version, but with other functions or types".to_owned()),
         ));
     }
     let index = plan.components.iter().position(|other| other.name == component.name);
@@ -41,7 +45,7 @@ pub(super) fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<
                 &found,
                 "an export of fermyon:spin/inbound-redis or spin:redis/inbound-redis@3.0.0",
             ],
-            Some("take the subscription out, or name a component that handles messages".to_owned()),
+            Some("remove the subscription, or name a component that handles messages".to_owned()),
         ));
     }
     if is_scheduled && !report.is_timed && report.link_error.is_none() {
@@ -54,14 +58,14 @@ pub(super) fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<
             "an export of wasi:http/incoming-handler@0.2.x, wasi:http/handler@0.3.x or fermyon:spin/inbound-http";
         problems.push(problem(
             Kind::NoHandler,
-            ["this component answers no HTTP", &found, wanted],
+            ["this component has no HTTP handler", &found, wanted],
             Some("it may be a command or a library; a server exports one of these".to_owned()),
         ));
     }
     if let (Some(error), None) = (&report.handler_error, &report.link_error) {
         problems.push(problem(
             Kind::WrongHandler,
-            ["this component's handler is not the one that wasi:http has", error, "the function as its WIT has it"],
+            ["this component's handler does not match wasi:http", error, "the function as its WIT defines it"],
             Some("build it with bindings that were generated from wasi:http's own WIT".to_owned()),
         ));
     }
@@ -85,7 +89,7 @@ fn handler(
     (!has_it && report.link_error.is_none()).then(|| {
         let wanted = format!("an export of {}.x, or no `handler`", asked.export());
         let texts = ["this component has no such handler", &report.exports.join(", "), &wanted];
-        problem(Kind::BadValue, texts, Some("take `handler` out: it is for components that export both".to_owned()))
+        problem(Kind::BadValue, texts, Some("remove `handler`: it is for components that export both".to_owned()))
     })
 }
 
@@ -93,7 +97,7 @@ fn handler(
 fn no_timed(report: &Report, problem: impl Fn(Kind, [&str; 3], Option<String>) -> Problem) -> Problem {
     let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
     let wanted = "an export handle-cron-event, of fermyon:spin-cron@2.0.0";
-    let hint = "take the trigger out, or name a component that was built for it".to_owned();
+    let hint = "remove the trigger, or name a component that was built for it".to_owned();
     problem(Kind::NoTimed, ["no schedule can start this component", &found, wanted], Some(hint))
 }
 
@@ -106,7 +110,7 @@ fn unserved_imports(report: &Report, problem: impl Fn(Kind, [&str; 3], Option<St
         wanted.dedup();
         problems.push(problem(
             Kind::UnservedImport,
-            ["this component is made for versions that are not served here", &listed(&found), &wanted.join("; ")],
+            ["this component needs interface versions that are not served here", &listed(&found), &wanted.join("; ")],
             Some("build it with an SDK for one of these; sdks.md lists SDKs and the versions that they use".to_owned()),
         ));
     }
@@ -118,8 +122,8 @@ fn unserved_imports(report: &Report, problem: impl Fn(Kind, [&str; 3], Option<St
         let wanted = format!("interfaces of {}, as hosts.md lists them", packages.join(", "));
         problems.push(problem(
             Kind::UnservedImport,
-            ["this component imports what is not served here", &listed(&unknown), &wanted],
-            Some("build the component without it".to_owned()),
+            ["this component imports interfaces that are not served here", &listed(&unknown), &wanted],
+            Some("build the component without them".to_owned()),
         ));
     }
     problems
@@ -168,9 +172,12 @@ fn reuse(
             _ => "wasi:http 0.2",
         };
         let found = format!("reuse = {}, and a handler of {handler}", component.reuse);
-        let texts =
-            ["an instance of this component cannot answer twice", &found, "reuse with a component of wasi:http 0.3"];
-        problem(Kind::BadValue, texts, Some("take `reuse` out, or build the component for wasi:http 0.3".to_owned()))
+        let texts = [
+            "an instance of this component cannot answer a second request",
+            &found,
+            "reuse with a component of wasi:http 0.3",
+        ];
+        problem(Kind::BadValue, texts, Some("remove `reuse`, or build the component for wasi:http 0.3".to_owned()))
     })
 }
 
@@ -206,8 +213,8 @@ fn grants(
                 "redis, in its [[component]]",
             ],
             Some(
-                "add `redis = [\"redis://localhost:6379\"]`, with the address that the component opens: what it reaches is \
-                 this tenant's own namespace"
+                "add `redis = [\"redis://localhost:6379\"]`, with the address that the component opens: it leads to \
+                    this tenant's own keys"
                     .to_owned(),
             ),
         ));
@@ -227,19 +234,19 @@ fn compile_problem(error: &CompileError, problem: impl Fn(Kind, [&str; 3], Optio
                           inbound-redis";
             let hint =
                 "build it with an SDK of one of these; a command that prints its answer (WAGI) is not served here";
-            let texts = ["nothing here starts this core module", &found, wanted];
+            let texts = ["the gateway cannot start this core module", &found, wanted];
             problem(Kind::NoHandler, texts, Some(hint.to_owned()))
         }
         CompileError::TookTooLong(_) => {
             problem(Kind::CompileLimit, ["this component takes too long to compile", &found, WANTED], None)
         }
         CompileError::Crashed(_) | CompileError::TooMuchSaid => {
-            problem(Kind::CompileLimit, ["this component cannot be compiled within bounds", &found, WANTED], None)
+            problem(Kind::CompileLimit, ["this component cannot be compiled within the limits", &found, WANTED], None)
         }
         CompileError::Idle(_) | CompileError::Killed(_) | CompileError::Failed(_) => problem(
             Kind::CompileFailed,
             ["this component could not be compiled here", &found, "a compiler that runs"],
-            Some("this is about the machine and not about the component; it is tried again by itself".to_owned()),
+            Some("the cause is this machine, not the component; the gateway tries again by itself".to_owned()),
         ),
     }
 }
@@ -272,9 +279,9 @@ fn memory(plan: &Plan, component: &PlannedComponent, report: &Report) -> Vec<Pro
             kind: Kind::MemoryLimit,
             tenant: Some(plan.id.clone()),
             place: route.memory_place.clone(),
-            summary: format!("the component {} needs more memory than it may have", component.name),
+            summary: format!("the component {} needs more memory than its limit", component.name),
             found: format!("limits.memory is {limit}"),
-            wanted: format!("{needs} at least, which the component has at its start"),
+            wanted: format!("at least {needs}, which the component needs at its start"),
             hint: Some("raise limits.memory".to_owned()),
             also: None,
         };

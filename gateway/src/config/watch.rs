@@ -54,7 +54,8 @@ impl Heard {
             }
             Ok(_read) => return,
             Err(error) => {
-                tracing::warn!(target: "config", %error, "a change may have been missed: all tenants are read");
+                tracing::warn!(target: "config", %error, "a change may have been missed: the gateway reads all tenants \
+                    again");
                 None
             }
         };

@@ -75,9 +75,11 @@ pub(super) fn restrict(rules: &Rules) -> Result<u32, String> {
     };
     let status = restricted().map_err(|error: landlock::RulesetError| error.to_string())?;
     match (status.landlock, status.ruleset) {
-        (LandlockStatus::NotImplemented, _) => Err("the kernel has none, or a container forbids it".to_owned()),
-        (LandlockStatus::NotEnabled, _) => Err("it is not switched on: the kernel's lsm= lacks it".to_owned()),
-        (LandlockStatus::Available { .. }, RulesetStatus::NotEnforced) => Err("nothing of it was taken".to_owned()),
+        (LandlockStatus::NotImplemented, _) => Err("the kernel does not have it, or a container forbids it".to_owned()),
+        (LandlockStatus::NotEnabled, _) => Err("it is not active: the kernel's lsm= does not list it".to_owned()),
+        (LandlockStatus::Available { .. }, RulesetStatus::NotEnforced) => {
+            Err("the kernel applied no part of it".to_owned())
+        }
         (LandlockStatus::Available { effective_abi, kernel_abi }, _) => {
             Ok(kernel_abi.and_then(|abi| u32::try_from(abi).ok()).unwrap_or(effective_abi as u32))
         }

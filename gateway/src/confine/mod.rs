@@ -66,12 +66,12 @@ impl Outcome {
         match &self.landlock {
             Ok(version) => {
                 let later = LEARNT.iter().filter(|(since, _)| since > version);
-                missing.extend(later.map(|(_, what)| format!("landlock does not bound {what}")));
+                missing.extend(later.map(|(_, what)| format!("landlock does not restrict {what}")));
             }
-            Err(why) => missing.push(format!("no landlock, so any file can be opened ({why})")),
+            Err(why) => missing.push(format!("no landlock: any file can be opened ({why})")),
         }
         if let Err(why) = &self.seccomp {
-            missing.push(format!("no seccomp, so every system call can be made ({why})"));
+            missing.push(format!("no seccomp: every system call is possible ({why})"));
         }
         (!missing.is_empty()).then(|| missing.join("; "))
     }
@@ -164,8 +164,8 @@ pub(crate) fn refused(path: &Path, error: &std::io::Error) -> String {
         confined.read.iter().all(|dir| !real.starts_with(dir))
     };
     if error.kind() == ErrorKind::PermissionDenied && CONFINED.get().is_some_and(is_outside) {
-        told + ": the gateway confined itself at its start, when nothing named this place: it needs a restart, or \
-                `sandbox.confine_read` with the folder, or `sandbox.confine = false`"
+        told + ": the gateway confined itself at its start, and no file named this folder then: restart the gateway, \
+            add the folder to `sandbox.confine_read`, or set `sandbox.confine = false`"
     } else {
         told
     }

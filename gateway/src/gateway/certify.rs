@@ -76,7 +76,7 @@ impl Certifier {
             let waits = |id: &TenantId| failed.get(id).is_some_and(|failed| failed.until > Instant::now());
             let attempts = |plan: &Plan| failed.get(&plan.id).map_or(0, |failed| failed.attempts);
             if let Err(error) = self.hear().await {
-                tracing::debug!(target: "tls", %error, "no word of the gateways beside this one");
+                tracing::debug!(target: "tls", %error, "the other gateways cannot be asked about certificates");
                 continue;
             }
             self.suggested.look(&self.acme, snapshot.all().filter(|plan| plan.pairs.is_empty()));
@@ -92,7 +92,7 @@ impl Certifier {
                     failed.remove(&plan.id);
                     self.put_in_force();
                     self.road.metrics.certificate_issued();
-                    tracing::info!(target: "tls", tenant = %plan.id, "the CA gave a certificate");
+                    tracing::info!(target: "tls", tenant = %plan.id, "the CA issued a certificate");
                 }
                 Err(error) => {
                     let pause = pause(attempts);
@@ -117,7 +117,7 @@ impl Certifier {
             if !self.acme.challenges.answers(&proof)
                 && let Err(error) = self.acme.challenges.answer(&proof)
             {
-                tracing::warn!(target: "tls", %error, "a proof of another gateway's cannot be given");
+                tracing::warn!(target: "tls", %error, "the challenge of another gateway cannot be answered");
             }
         }
         Ok(())
@@ -135,7 +135,7 @@ impl Certifier {
                 covers && is_new && SystemTime::now() < renewed_at(&pair, &plan.id)
             });
             if is_better && self.acme.adopt(&plan.id, &plan.hosts, &pem).is_ok() {
-                tracing::info!(target: "tls", tenant = %plan.id, "another gateway has a certificate, which is taken");
+                tracing::info!(target: "tls", tenant = %plan.id, "another gateway has a certificate; it is used here");
                 adopted = true;
             }
         }
@@ -159,7 +159,7 @@ impl Certifier {
         let ordered = if self.needs(plan) { Some(self.order_for_all(common, plan, attempts).await) } else { None };
         for name in [PROOFS, LOCK] {
             if let Err(error) = common.remove(name).await {
-                tracing::warn!(target: "tls", %error, "other gateways wait until the lock's time is over");
+                tracing::warn!(target: "tls", %error, "the lock cannot be released; other gateways wait until it expires");
             }
         }
         ordered
@@ -174,7 +174,7 @@ impl Certifier {
         let store = Arc::clone(&self.store);
         let publish = move |proofs: Vec<Proof>| async move {
             for (field, value) in proofs.iter().map(Proof::told) {
-                store.common().context("the store is not shared any more")?.put(PROOFS, &field, &value).await?;
+                store.common().context("the storage is not shared any more")?.put(PROOFS, &field, &value).await?;
             }
             tokio::time::sleep(HEARD).await;
             Ok(())
@@ -205,7 +205,7 @@ impl Certifier {
         let snapshot = self.road.snapshot.load();
         match reload::certificates(&self.fallback, Some(&self.acme), &snapshot) {
             Ok(certificates) => change.replace(certificates),
-            Err(error) => tracing::error!(target: "tls", %error, "the certificates cannot be put in force"),
+            Err(error) => tracing::error!(target: "tls", %error, "the certificates cannot be applied"),
         }
     }
 }

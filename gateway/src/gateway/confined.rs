@@ -51,7 +51,7 @@ impl Prepared {
         match outcome.missing() {
             None => tracing::info!(target: "confine", "the gateway confined itself by {}", outcome.had()),
             Some(missing) => tracing::warn!(
-                target: "confine", "the gateway confined itself by {}; this kernel lacks the rest: {missing}", outcome.had()
+                target: "confine", "the gateway confined itself by {}; this kernel lacks: {missing}", outcome.had()
             ),
         }
     }
@@ -60,7 +60,7 @@ impl Prepared {
 /// Once there are all sockets, there will be no more.
 pub(super) fn started(is_confined: bool) {
     if is_confined && let Err(error) = confine::started() {
-        tracing::debug!(target: "confine", %error, "new listening sockets are not forbidden");
+        tracing::debug!(target: "confine", %error, "new listening sockets cannot be forbidden");
     }
 }
 

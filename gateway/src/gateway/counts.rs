@@ -20,11 +20,11 @@ pub(super) async fn keep_counts(road: Arc<Road>, store: Arc<Store>) {
         for plan in snapshot.plans.values().filter(|plan| plan.quota.storage.is_some()) {
             match store.count(&plan.id).await {
                 Ok((booked, usage)) if booked != usage => tracing::warn!(
-                    target: "store", tenant = %plan.id, ?booked, ?usage, "what the tenant has was counted anew"
+                    target: "store", tenant = %plan.id, ?booked, ?usage, "the tenant's usage was recounted"
                 ),
                 Ok(_same) => {}
                 Err(error) => {
-                    tracing::warn!(target: "store", tenant = %plan.id, %error, "what the tenant has cannot be counted")
+                    tracing::warn!(target: "store", tenant = %plan.id, %error, "the tenant's usage cannot be counted")
                 }
             }
         }

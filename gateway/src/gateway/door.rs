@@ -1,8 +1,6 @@
 //! What a client's connection meets first: TLS, plain HTTP that is answered, or plain HTTP that is sent to TLS.
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
@@ -33,8 +31,6 @@ pub(super) struct Door {
     /// What a CA's servers may ask by plain HTTP.
     pub(super) challenges: Option<Arc<Challenges>>,
     pub(super) health: Health,
-    /// How connections share the runtime's threads out.
-    pub(super) polls: Arc<http::Polls>,
     /// Where HTTP/3 is to be had (RFC 9114 §3.1.1), for those who came by an older one.
     pub(super) alternative: Option<HeaderValue>,
 }
@@ -43,8 +39,6 @@ pub(super) struct Door {
 #[derive(Default)]
 struct Entered {
     _place: Option<Connected>,
-    /// In whose turn it goes on.
-    turns: Option<http::OfTenantsPolls>,
     /// Whether the tenant asks for certificates, which QUIC's handshakes do not.
     has_callers: bool,
 }
@@ -57,7 +51,7 @@ impl Door {
             Ok(client) => client,
             Err(error) => {
                 self.road.metrics.connection_refused();
-                tracing::warn!(target: "listener", %peer, %error, "a proxy does not say who its client is");
+                tracing::warn!(target: "listener", %peer, %error, "a proxy does not name its client");
                 return None;
             }
         };
@@ -77,8 +71,7 @@ impl Door {
             self.road.metrics.connection_refused();
             tenant.ledger.figures.quota_refused(Quotum::Connections);
         }
-        let turns = Some(self.polls.of(tenant.ledger.serial, &tenant.ledger.polls));
-        Some(Entered { _place: Some(place?), turns, has_callers: tenant.callers.is_some() })
+        Some(Entered { _place: Some(place?), has_callers: tenant.callers.is_some() })
     }
 
     /// What is held for a client's connection.
@@ -96,7 +89,7 @@ impl Door {
             Err(HandshakeError::Full) => return,
             Err(error) => {
                 self.road.metrics.handshake_failed();
-                tracing::debug!(target: "tls", %error, "no handshake");
+                tracing::debug!(target: "tls", %error, "the TLS handshake failed");
                 return;
             }
         };
@@ -109,18 +102,12 @@ impl Door {
         if shaken.place.has_callers {
             self.alternative = None;
         }
-        let turns = shaken.place.turns.clone();
-        let answered = self.answer(shaken.stream, shaken.protocol, peer, turns.clone());
-        // In a place of its own: it is large.
-        let answered: Pin<Box<dyn Future<Output = ()> + Send>> = match turns {
-            Some(turns) => Box::pin(turns.share(answered)),
-            None => Box::pin(answered),
-        };
+        let answered = Box::pin(self.answer(shaken.stream, shaken.protocol, peer));
         match certificate {
             // Nobody is let in for longer than the certificate says, whatever is under way.
             Some(client) => tokio::select! {
                 () = answered => {}
-                () = client.over() => tracing::debug!(target: "tls", "a client's certificate is over"),
+                () = client.over() => tracing::debug!(target: "tls", "the client's certificate has expired"),
             },
             None => answered.await,
         }
@@ -132,12 +119,12 @@ impl Door {
             Ok(connection) => connection,
             Err(error) => {
                 self.road.metrics.handshake_failed();
-                tracing::debug!(target: "tls", %error, "no handshake over QUIC");
+                tracing::debug!(target: "tls", %error, "the QUIC handshake failed");
                 return;
             }
         };
         let server_name = Terminator::server_name(&connection);
-        let Some(entered) = self.enter_tenant(server_name.as_ref()) else { return };
+        let Some(_place) = self.enter_tenant(server_name.as_ref()) else { return };
         let client = self.client(connection.remote_address());
         let (road, health, of) = (Arc::clone(&self.road), self.health, connection.clone());
         // The handshake has shown that the client is there. It may say later that it moved, and begins to be believed before it
@@ -155,9 +142,7 @@ impl Door {
                 }
             }
         };
-        let streams = http::Streams::new(&self.road.tasks, entered.turns.clone());
-        http::serve_quic(connection, client, &self.road.http, &streams, answer).await;
-        drop(entered);
+        http::serve_quic(connection, client, &self.road.http, &self.road.tasks, answer).await;
     }
 
     /// Answers without TLS, on a developer's own machine.
@@ -166,10 +151,10 @@ impl Door {
         let (scheme, has_told) = (Scheme::HTTP, AtomicBool::new(true));
         let (address, has_moved) = (peer, false);
         let peer = Peer { address, has_moved, scheme, server_name: None, client: None, shaken: None, has_told };
-        self.answer(stream, tls::Protocol::Http1, peer, None).await;
+        self.answer(stream, tls::Protocol::Http1, peer).await;
     }
 
-    async fn answer<S>(self, stream: S, protocol: tls::Protocol, peer: Peer, turns: Option<http::OfTenantsPolls>)
+    async fn answer<S>(self, stream: S, protocol: tls::Protocol, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -190,8 +175,7 @@ impl Door {
                 response
             }
         };
-        let streams = http::Streams::new(&self.road.tasks, turns);
-        http::serve((stream, protocol), client, &self.road.http, &streams, answer).await;
+        http::serve((stream, protocol), client, &self.road.http, &self.road.tasks, answer).await;
     }
 
     pub(super) async fn http(self, mut stream: TcpStream, peer: SocketAddr, https_port: u16) {
@@ -209,7 +193,6 @@ impl Door {
                 redirect.unwrap_or_else(|fault| response::of_fault(fault, crate::ids::RequestId::new(), None))
             }))
         };
-        let streams = http::Streams::new(&road.tasks, None);
-        http::serve((stream, tls::Protocol::Http1), client, &road.http, &streams, answer).await;
+        http::serve((stream, tls::Protocol::Http1), client, &road.http, &road.tasks, answer).await;
     }
 }

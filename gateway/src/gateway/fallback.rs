@@ -38,7 +38,8 @@ impl Fallback {
         match self.read() {
             Ok(own) => self.own.store(own),
             Err(error) => tracing::error!(
-                target: "tls", error = %format!("{error:#}"), "the default certificate cannot be used; the one before stays"
+                target: "tls", error = %format!("{error:#}"), "the default certificate cannot be used; the gateway \
+                    keeps the previous one"
             ),
         }
     }
@@ -48,7 +49,7 @@ impl Fallback {
         let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let pair = Pair::parse(&read(cert)?, &read(key)?).with_context(|| format!("cannot use {}", cert.display()))?;
         for doubt in &pair.verdict.doubts {
-            tracing::warn!(target: "tls", doubt = doubt.words(), "some clients may not take the default certificate");
+            tracing::warn!(target: "tls", doubt = doubt.words(), "some clients may refuse the default certificate");
         }
         Ok(Some(pair.key))
     }

@@ -42,7 +42,6 @@ impl Gateway {
             proxies: self.boot.listen.proxies.clone(),
             challenges: self.acme.as_ref().map(|acme| Arc::clone(&acme.challenges)),
             health: Health::new(self.boot.listen.health.as_deref(), self.started.clone()),
-            polls: Arc::default(),
             alternative: None,
         };
         self.serve_clients(&door, &connections, sockets, &mut offered)?;
@@ -130,7 +129,7 @@ impl Gateway {
             looks_by: Some(looks_by),
         };
         if let Err(error) = running.write(&self.boot.state) {
-            tracing::warn!(target: "admin", %error, "commands beside this gateway have to be told its address");
+            tracing::warn!(target: "admin", %error, "commands cannot find this gateway by themselves; they need --admin");
         }
     }
 
@@ -228,7 +227,8 @@ impl Gateway {
                     Err(error) => {
                         tries += 1;
                         if tries == warns_at {
-                            tracing::warn!(target: "listener", %address, %error, "HTTP/3 is still not served: tried again");
+                            tracing::warn!(target: "listener", %address, %error, "HTTP/3 is still not served; the \
+                                gateway tries again");
                         }
                         tokio::time::sleep(BIND_AGAIN).await;
                     }

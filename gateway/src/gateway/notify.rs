@@ -43,7 +43,7 @@ impl Notify {
 
     fn say(&self, words: &str) {
         if let Some(Err(error)) = self.0.as_ref().map(|socket| socket.send(words.as_bytes())) {
-            tracing::warn!(target: "gateway", %error, "the service manager cannot be told");
+            tracing::warn!(target: "gateway", %error, "the service manager cannot be notified");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::config::{self, Boot, Changed, Plan, Planned, Problem, Snapshot, Stand
 use crate::domain::Pattern;
 use crate::route::{Route, Schedule, Served, Subscription, Table};
 use crate::store::Listened;
-use crate::tenant::{Callers, Component, Tenant};
+use crate::tenant::{Callers, Component, Needs, Tenant};
 use crate::tls::{Acme, Certificates};
 
 /// After which a component that could not be fetched is tried again.
@@ -268,6 +268,7 @@ impl Gateway {
                     name: component.name.clone(),
                     digest: component.digest,
                     reuse: component.reuse,
+                    needs: Needs::default(),
                     handler: component.handler,
                     stores: component.stores.clone(),
                     redis: component.redis.clone(),
@@ -370,7 +371,7 @@ pub(super) fn watch(boot: &Boot) -> Option<Watch> {
 fn cannot_watch(error: &notify::Error) {
     tracing::warn!(
         target: "config", %error,
-        "changes of tenants' files are not all seen: SIGHUP loads them (is fs.inotify.max_user_watches too small?)"
+        "some changes of tenants' files are not detected; SIGHUP reloads them (is fs.inotify.max_user_watches too small?)"
     );
 }
 

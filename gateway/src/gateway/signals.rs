@@ -3,7 +3,7 @@
 //!
 //! - SIGTERM, SIGINT, SIGQUIT, and what a machine sends that runs out of power or of this process's time: drain.
 //! - SIGHUP: the tenants' files are loaded anew, and log files opened anew.
-//! - SIGUSR1: log files are opened anew.
+//! - SIGUSR1: the gateway reopens its log files.
 //! - All others: a line in the log.
 
 use std::io;
@@ -81,7 +81,7 @@ impl Signals {
             if asks != Asks::Nothing {
                 return asks;
             }
-            tracing::warn!(target: "gateway", signal = number, "a signal came that asks for nothing here");
+            tracing::warn!(target: "gateway", signal = number, "a signal without a meaning was ignored");
         }
     }
 
@@ -106,7 +106,7 @@ impl Gateway {
     pub(super) fn reopen_logs(&self) {
         self.logs.reopen();
         self.road.metrics.access_log().into_iter().for_each(AccessLog::reopen);
-        tracing::info!(target: "telemetry", "log files are opened anew");
+        tracing::info!(target: "telemetry", "the gateway reopens its log files");
     }
 
     /// Tells load balancers to go elsewhere, and goes on serving until they have, or until somebody asks for the end again.
@@ -116,7 +116,8 @@ impl Gateway {
             return;
         }
         self.tasks.leave();
-        tracing::info!(target: "gateway", time_ms = time.as_millis(), "health checks fail from now on; it drains then");
+        tracing::info!(target: "gateway", time_ms = time.as_millis(), "health checks fail from now on; the drain \
+            begins afterwards");
         tokio::select! {
             () = tokio::time::sleep(time) => {}
             () = signals.end() => {}

@@ -26,10 +26,11 @@ const PAGE: usize = 500;
 /// How many tenants are named where many would be left out.
 const NAMED_MAX: usize = 10;
 
-const NOBODY: &str = "no gateway says whom it serves: is one running with this state folder? (--leave-out takes over without being told)";
+const NOBODY: &str = "no gateway reports which tenants it serves: is one running with this state folder? (--leave-out takes over without \
+     this check)";
 /// Of this version each gateway leaves a token of its own beside its address.
-const OTHER_TOKEN: &str = "the gateway that runs does not say whom it serves: it was started with another admin.token, and its version writes no token into \
-     running.json. Take over with the old admin.token in the configuration, or say --leave-out to take over without being told";
+const OTHER_TOKEN: &str = "the running gateway does not report which tenants it serves: it was started with another admin.token, and its version writes \
+     no token into running.json. Take over with the old admin.token in the configuration, or with --leave-out, which skips this check";
 
 /// Whether a process takes over, and how carefully.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +95,8 @@ async fn rehearse(boot: &Boot, compiler: &Compiler) -> anyhow::Result<()> {
     let more = wrong.len().saturating_sub(NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     bail!(
-        "the gateway that runs goes on: it serves {}{more}, and this one would not\n  {}\nmend that, or say --leave-out too",
+        "the running gateway continues: it serves {}{more}, and this one would not\n  {}\ncorrect that, or add \
+            --leave-out",
         names.join(", "),
         lines.join("\n  ")
     )
@@ -152,6 +154,6 @@ pub(super) async fn relieve(old: Option<Old>, notify: &Notify) {
     let Some(mut old) = old else { return };
     notify.is_main();
     if let Err(error) = old.relieve().await {
-        tracing::warn!(target: "listener", %error, "the gateway that was taken over is gone");
+        tracing::warn!(target: "listener", %error, "the previous gateway has ended");
     }
 }

@@ -63,13 +63,14 @@ impl Suggested {
             Some(Ok(Ok(Some(said)))) => (Some(said.renew_at), said.again),
             Some(Ok(Ok(None))) => (None, AGAIN),
             Some(Ok(Err(error))) => {
-                tracing::debug!(target: "tls", %tenant, error = %format!("{error:#}"), "the CA does not say when to renew");
+                tracing::debug!(target: "tls", %tenant, error = %format!("{error:#}"), "the CA does not suggest when \
+                    to renew");
                 (before, AGAIN)
             }
             Some(Err(_)) | None => (before, AGAIN),
         };
         if renew_at.is_some_and(|at| at <= SystemTime::now()) {
-            tracing::info!(target: "tls", %tenant, "the CA would have the certificate renewed now");
+            tracing::info!(target: "tls", %tenant, "the CA suggests to renew the certificate now");
         }
         self.known.insert(tenant, Known { ends, renew_at, ask_at: Instant::now() + again });
     }

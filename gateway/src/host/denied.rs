@@ -28,7 +28,7 @@ pub(crate) const DENIED: [&str; 10] = [
 const CASES: [&str; 5] = ["access-denied", "connection-failed", "runtime-error", "invalid-address", "other"];
 
 /// What every such answer says, where it has room for a text.
-const WHY: &str = "it is not served here: storage is key-value stores and Redis";
+const WHY: &str = "this interface is not served here; use key-value stores or Redis";
 
 /// How an interface of Spin's stands here.
 #[cfg(test)]

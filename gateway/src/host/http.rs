@@ -18,7 +18,7 @@ use crate::deadline::Deadline;
 use crate::fault::Quotum;
 use crate::http::{CDN_LOOP, cdn_loop};
 use crate::telemetry::{OutboundSpan, Record};
-use crate::tenant::{Budget, Component, Place, Taken, Tenant, WhenFull, cost};
+use crate::tenant::{Allotment, Budget, Component, Entry, Tenant, WhenFull, cost};
 
 /// What one write to a body may bring: a record of TLS.
 pub(super) const CHUNK_BYTES_MAX: usize = 16 << 10;
@@ -167,10 +167,10 @@ fn told(span: Option<OutboundSpan>, status: Option<http::StatusCode>) {
 
 /// The place, once it is there. A guest that says how long it waits for an answer waits no longer for a place; the others do
 /// until their instance ends.
-async fn taken(place: Place, patience: Option<Duration>, egress: &Egress) -> Result<Taken> {
+async fn taken(place: Entry, patience: Option<Duration>, egress: &Egress) -> Result<Allotment> {
     let awaited = match place {
-        Place::Taken(outbound) => return Ok(outbound),
-        Place::Awaited(awaited) => awaited,
+        Entry::Granted(outbound) => return Ok(outbound),
+        Entry::Awaited(awaited) => awaited,
     };
     egress.waited();
     let came = match patience {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::ResourceLimiter;
 
-use crate::tenant::{Count, Ledger, Taken};
+use crate::tenant::{Allotment, Count, Ledger};
 
 /// Counts the bytes of all linear memories and tables of an instance, and of what the host keeps for it, together: against
 /// the request's limit, the tenant's quota and the gateway's bound. All of it goes back when the instance ends.
@@ -234,7 +234,7 @@ impl Meter {
     }
 
     /// Has it use this before it takes more.
-    pub(crate) fn uses(&self, reserved: Taken) {
+    pub(crate) fn uses(&self, reserved: Allotment) {
         self.account.reserved.fetch_add(reserved.keep(), Ordering::Relaxed);
     }
 

@@ -41,7 +41,7 @@ impl Notices {
         match (said + 1).cmp(&NOTICES_MAX) {
             std::cmp::Ordering::Less => self.log.line(&format!("tollgate: {text}")),
             std::cmp::Ordering::Equal => {
-                self.log.line("tollgate: (further lines of this kind are left out for this request)");
+                self.log.line("tollgate: (further lines of this kind are omitted for this request)");
             }
             std::cmp::Ordering::Greater => {}
         }
@@ -50,8 +50,8 @@ impl Notices {
     /// Says why an outbound request went nowhere that every grant allows.
     pub(super) fn outbound_used_up(&self, max: u64) {
         self.say(&format!(
-            "an outbound request was refused: limits.outbound ({max} here) is for a request and for all that it asks of its own \
-             tenant together"
+            "an outbound request was refused: limits.outbound ({max} here) bounds a request together with all requests \
+                that it sends to its own tenant"
         ));
     }
 
@@ -59,13 +59,13 @@ impl Notices {
     pub(super) fn will_be_refused(&self, chain: &http::HeaderValue, budget: &Budget) {
         if cdn_loop::is_full(chain) {
             self.say(&format!(
-                "a request to the own tenant was refused: {} came before it, of which each was made by the one before",
+                "a request to its own tenant was refused: {} requests came before it, each made by the one before",
                 cdn_loop::HOPS_MAX
             ));
         } else if budget.check().is_err() {
             self.say(
-                "a request to the own tenant was refused: it spends what is left of limits.fuel and limits.time of the request \
-                 that makes it, and too little is left",
+                "a request to its own tenant was refused: it would use the rest of limits.fuel and limits.time of the \
+                    request that makes it, and too little is left",
             );
         }
     }
@@ -74,11 +74,14 @@ impl Notices {
     pub(super) fn too_many_messages(&self, budget: &Budget) {
         if budget.next_message().is_none() {
             self.say(&format!(
-                "a message was refused: {MESSAGES_IN_A_LINE_MAX} came before it, of which each was sent for the one before"
+                "a message was refused: {MESSAGES_IN_A_LINE_MAX} messages came before it in its line, each sent by the \
+                    handler of the one before"
             ));
         } else {
             let (max, cause) = (budget.messages_max(), budget.line().cause);
-            self.say(&format!("a message was refused: {max} were sent already for messages that come from {cause}"));
+            self.say(&format!(
+                "a message was refused: handlers already sent {max} messages that have the same cause: {cause}"
+            ));
         }
     }
 

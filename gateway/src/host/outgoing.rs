@@ -50,7 +50,7 @@ tokio::task_local! {
 
 /// What a guest waits for that can never come: room in a body that it has not handed over.
 #[derive(Debug, thiserror::Error)]
-#[error("the component waits for room in the body of a response that it has not handed over (response-outparam.set)")]
+#[error("the component waits for space in the body of a response that it has not returned yet (response-outparam.set)")]
 pub(crate) struct Stuck;
 
 /// Of one body.

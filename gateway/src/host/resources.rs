@@ -38,20 +38,32 @@ const REQUEST: &str = "its fields, method, scheme, authority and path";
 
 pub(crate) const RESOURCES: [Row; 36] = [
     row("wasi:http/types", "fields", Counted("names and values, up to 48 KiB")),
-    row("wasi:http/types", "incoming-request", Counted("the client's head, up to `http.head_bytes`; one an instance")),
+    row(
+        "wasi:http/types",
+        "incoming-request",
+        Counted("the client's head, up to `http.head_bytes`; one for each instance"),
+    ),
     row(
         "wasi:http/types",
         "outgoing-request",
-        Counted("its fields, method, scheme, authority and path, and a piece of its body"),
+        Counted("its fields, method, scheme, authority and path, and a part of its body"),
     ),
     row("wasi:http/types", "request-options", Nothing),
     row("wasi:http/types", "response-outparam", Nothing),
-    row("wasi:http/types", "incoming-response", Counted("its fields, and 64 KiB for its body until that is taken")),
-    row("wasi:http/types", "incoming-body", Flat("the piece that was read last", INCOMING_BODY_BYTES)),
-    row("wasi:http/types", "future-trailers", Flat("a body that is read to its end, then fields", INCOMING_BODY_BYTES)),
-    row("wasi:http/types", "outgoing-response", Counted("its fields, and a piece of its body")),
+    row(
+        "wasi:http/types",
+        "incoming-response",
+        Counted("its fields, and 64 KiB for its body until the component takes the body"),
+    ),
+    row("wasi:http/types", "incoming-body", Flat("the part that was read last", INCOMING_BODY_BYTES)),
+    row(
+        "wasi:http/types",
+        "future-trailers",
+        Flat("a part of the body until the body is read to its end, then fields", INCOMING_BODY_BYTES),
+    ),
+    row("wasi:http/types", "outgoing-response", Counted("its fields, and a part of its body")),
     row("wasi:http/types", "outgoing-body", Nothing),
-    row("wasi:http/types", "future-incoming-response", Counted("a request on its way (below)")),
+    row("wasi:http/types", "future-incoming-response", Counted("a request in flight (below)")),
     row("wasi:http/types", "request", Counted(REQUEST)),
     row("wasi:http/types", "response", Counted("its fields")),
     row("wasi:io/error", "error", Nothing),
@@ -60,7 +72,7 @@ pub(crate) const RESOURCES: [Row; 36] = [
     row(
         "wasi:io/streams",
         "input-stream",
-        Flat("of a file, what it reads ahead; of a body, see there", FILE_STREAM_BYTES),
+        Flat("for a file, the bytes that are read ahead; for a body, see `incoming-body`", FILE_STREAM_BYTES),
     ),
     row("wasi:io/streams", "output-stream", Nothing),
     row("wasi:cli/terminal-input", "terminal-input", Nothing),
@@ -76,7 +88,7 @@ pub(crate) const RESOURCES: [Row; 36] = [
     row("wasi:sockets/types", "tcp-socket", Never(SOCKETS)),
     row("wasi:sockets/types", "udp-socket", Never(SOCKETS)),
     row("wasi:keyvalue/store", "bucket", Nothing),
-    row("wasi:keyvalue/atomics", "cas", Counted("its key, and the value that was seen")),
+    row("wasi:keyvalue/atomics", "cas", Counted("its key, and the value that was read")),
     row("fermyon:spin/key-value", "store", Nothing),
     row("fermyon:spin/redis", "connection", Nothing),
     row("spin:key-value/key-value", "store", Nothing),
@@ -88,50 +100,49 @@ fn beside() -> [(&'static str, String); 10] {
     let on_its_way = OUTGOING_BODY_BYTES + INCOMING_BODY_BYTES;
     [
         (
-            "a request on its way, until the last byte of its answer",
+            "an outbound request in flight, until the last byte of its response",
             format!("both heads, and {on_its_way} bytes of bodies"),
         ),
+        ("a call of `spin:key-value` or `spin:redis` 3.0.0 in progress", "its data, and 2048 bytes".to_owned()),
+        ("a page of keys that `get-keys` of `spin:key-value` 3.0.0 has read in advance", "its keys".to_owned()),
         (
-            "a call of `spin:key-value` or `spin:redis` 3.0.0 that is under way",
-            "what it carries, and 2048 bytes".to_owned(),
-        ),
-        ("a page of keys that `get-keys` of `spin:key-value` 3.0.0 has read ahead", "its keys".to_owned()),
-        (
-            "a call of WASI 0.3 that is under way, and an end of a stream or a future",
-            format!("{CONCURRENT_BYTES} bytes each, by the most that there were at once"),
+            "a call of WASI 0.3 in progress, and an end of a stream or a future",
+            format!("{CONCURRENT_BYTES} bytes each, for the highest number at one time"),
         ),
         (
-            "a stream of a file of wasi:filesystem 0.3, and a list of names",
+            "a stream of a file of wasi:filesystem 0.3, and a list of file names",
             format!("{FILE_STREAM_BYTES} and {FOLDER_BYTES} bytes, and an open file"),
         ),
-        ("a message of Spin 1's HTTP, in or out", "head and body".to_owned()),
+        ("a request or response of Spin 1's HTTP, in or out", "head and body".to_owned()),
         ("spans of wasi:otel", "their texts, up to 16 KiB for each of 100".to_owned()),
         ("cursors of `wasi:keyvalue@0.2.0-draft`", "their texts; 64 are kept".to_owned()),
-        ("a line that was begun on standard output or error", "not counted: up to 4 KiB of each".to_owned()),
-        ("what was put into `denied` resources", "nothing is kept".to_owned()),
+        ("an unfinished line on standard output or error", "not counted: up to 4 KiB of each".to_owned()),
+        ("data passed to `denied` resources", "nothing is kept".to_owned()),
     ]
 }
 
 /// The table as the documentation has it.
 pub(crate) fn table() -> String {
     let mut text = format!(
-        "Whatever the gateway keeps for an instance counts in its memory (`limits.memory`), and so in `quota.memory` and \
-         `sandbox.memory`: it is in `memory_peak` of the access record. A handle counts {HANDLE_BYTES} bytes, by the most that \
-         there were at once, and there may be {RESOURCES_MAX}; what a resource keeps beside that is given back with it. A call \
-         that does not fit is answered with the interface's own error where that has a text, and ends the component otherwise. An \
-         authority has up to {AUTHORITY_BYTES_MAX} bytes, a path {PATH_BYTES_MAX}, a method {METHOD_BYTES_MAX}, a scheme \
-         {SCHEME_BYTES_MAX}. {FILES_OPEN_MAX} files may be open, streams of files included.\n\n| interface | resource | keeps | counts |\n|---|---|---|---|\n"
+        "Data that the gateway keeps for an instance counts as memory of the instance (`limits.memory`), and so in `quota.memory` and \
+         `sandbox.memory`. `memory_peak` of the access record includes it.\n\n\
+         - A handle counts {HANDLE_BYTES} bytes, for the highest number of handles at one time. An instance may have {RESOURCES_MAX} handles.\n\
+         - The memory of other data is released with its resource.\n\
+         - If there is no memory for a call, the call returns the interface's own error. If that error has no text, the component is ended.\n\
+         - An authority may have {AUTHORITY_BYTES_MAX} bytes, a path {PATH_BYTES_MAX}, a method {METHOD_BYTES_MAX}, and a scheme \
+         {SCHEME_BYTES_MAX}.\n\
+         - {FILES_OPEN_MAX} files may be open, including streams of files.\n\n| interface | resource | keeps | counts |\n|---|---|---|---|\n"
     );
     for Row { interface, resource, kept } in RESOURCES {
         let (what, counts) = match kept {
             Nothing => ("nothing more", "the handle".to_owned()),
             Counted(what) => (what, "its bytes".to_owned()),
             Flat(what, bytes) => (what, format!("{bytes} bytes")),
-            Never(why) => (why, "nobody gets one".to_owned()),
+            Never(why) => (why, "never created".to_owned()),
         };
         let _infallible = writeln!(text, "| `{interface}` | `{resource}` | {what} | {counts} |");
     }
-    text += "\n| beside them | counts |\n|---|---|\n";
+    text += "\n| other data | counts |\n|---|---|\n";
     for (what, counts) in beside() {
         let _infallible = writeln!(text, "| {what} | {counts} |");
     }

@@ -95,7 +95,7 @@ impl Lines {
         match self.written.cmp(&LINES_MAX) {
             std::cmp::Ordering::Less => self.write(text),
             std::cmp::Ordering::Equal => {
-                self.write(format!("(a request may write {LINES_MAX} lines; what follows is dropped)"));
+                self.write(format!("(a request may write {LINES_MAX} lines; further lines are dropped)"));
             }
             std::cmp::Ordering::Greater => {}
         }

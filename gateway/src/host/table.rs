@@ -75,7 +75,7 @@ pub(super) struct Opening(#[expect(dead_code, reason = "it is counted")] Arc<()>
 
 /// What a call that does not fit ends with.
 fn no_room() -> wasmtime::Error {
-    wasmtime::Error::msg("what the gateway keeps for this request does not fit into its memory (limits.memory)")
+    wasmtime::Error::msg("the gateway needs more memory for this request than limits.memory allows")
 }
 
 impl Table {

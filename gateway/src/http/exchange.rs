@@ -36,7 +36,7 @@ pub(crate) trait Permits: Send + Sync {
     fn give_way(&self);
 
     /// The response is out, and its guest still works.
-    fn is_answered(&self);
+    fn response_is_out(&self);
 }
 
 /// A client's connection, as far as what is left for it is bounded.
@@ -243,7 +243,7 @@ impl Exchange {
         self.kept.store(0, Ordering::Relaxed);
         drop(gone);
         if let Some(permits) = self.permits() {
-            permits.is_answered();
+            permits.response_is_out();
         }
     }
 

@@ -20,7 +20,6 @@ mod list;
 mod loopback;
 mod origin;
 mod pace;
-mod polls;
 mod quic;
 mod redirect;
 mod slow;
@@ -50,7 +49,6 @@ pub(crate) use hygiene::{X_FORWARDED_CLIENT_CERT, X_REQUEST_ID, clean_request, c
 pub(crate) use list::list;
 pub(crate) use loopback::name_loopback;
 pub(crate) use origin::Origin;
-pub(crate) use polls::{OfTenant as OfTenantsPolls, Polls, Streams};
 pub(crate) use quic::{serve_quic, transport};
 pub(crate) use redirect::to_https;
 pub(crate) use slow::Slow;
@@ -95,7 +93,7 @@ pub(crate) async fn serve<IO, S, F>(
     (io, protocol): (IO, Protocol),
     client: Arc<Connection>,
     settings: &Settings,
-    streams: &Streams,
+    tasks: &Tasks,
     service: S,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -105,7 +103,6 @@ pub(crate) async fn serve<IO, S, F>(
     let activity = Activity::new((protocol == Protocol::Http2).then_some(settings.write_stall));
     let counted = activity.clone();
     let is_old = protocol == Protocol::Http1;
-    let tasks = &streams.tasks;
     let draining = tasks.clone();
     let (refusals, notes) = (Refusals::default(), Arc::new(Notes::new(settings.streams)));
     let (refused, noted) = (refusals.clone(), Arc::clone(&notes));
@@ -155,7 +152,7 @@ pub(crate) async fn serve<IO, S, F>(
         }
         Protocol::Http2 => {
             let io = TokioIo::new(Heads::new(Frames::new(io), settings.head_bytes, notes));
-            let connection = hyper::server::conn::http2::Builder::new(streams.clone())
+            let connection = hyper::server::conn::http2::Builder::new(tasks.clone())
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(settings.streams)
                 .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
@@ -215,8 +212,18 @@ async fn hangs_up(tasks: &Tasks, is_old: bool) {
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<ResponseBody> {
-    tracing::error!(target: "http", "a request made the gateway panic: this is a bug of Tollgate");
+    tracing::error!(target: "http", "a request caused a panic of the gateway: this is a bug of Tollgate");
     let mut response = Response::new(empty());
     *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
     response
+}
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, work: F) {
+        self.spawn(work);
+    }
 }

@@ -16,12 +16,12 @@ pub(super) fn check(header: &[u8], fields: &[u8]) -> Result<(), &'static str> {
     let start = header.len() - fields.len() + at;
     let mut cleared = header.to_vec();
     cleared.iter_mut().skip(start).take(LENGTH).for_each(|byte| *byte = 0);
-    if crc32c(&cleared) == sent { Ok(()) } else { Err("its checksum is that of another header") }
+    if crc32c(&cleared) == sent { Ok(()) } else { Err("its checksum does not match the header") }
 }
 
 /// Where the checksum is, and what it says.
 fn find(fields: &[u8]) -> Result<Option<(usize, u32)>, &'static str> {
-    const CUT: &str = "a field behind its addresses is cut off";
+    const CUT: &str = "a field after its addresses is truncated";
     let (mut rest, mut found) = (fields, None);
     while !rest.is_empty() {
         let ([kind, high, low], behind) = rest.split_first_chunk().ok_or(CUT)?;

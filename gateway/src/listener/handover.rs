@@ -81,7 +81,7 @@ impl Sockets {
         let exchanged =
             tokio::time::timeout(EXCHANGE, exchange).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let (stream, free) = exchanged.with_context(|| {
-            format!("no gateway hands its sockets over at {}: is one running with this state folder?", path.display())
+            format!("no gateway offers its sockets at {}: is one running with this state folder?", path.display())
         })?;
         Ok(Self { free: free.into_iter().map(|(role, fd)| (Some(role), fd)).collect(), old: Some(Old(stream)) })
     }
@@ -135,7 +135,7 @@ impl Old {
     pub(crate) async fn ended(&mut self, drain: Duration) -> anyhow::Result<()> {
         let ended = tokio::time::timeout(drain + END_WITHIN, self.0.read_to_end(&mut Vec::new())).await;
         // An error of the socket is its end as well.
-        let _whichever = ended.context("the gateway that was taken over does not end")?;
+        let _whichever = ended.context("the previous gateway does not end")?;
         Ok(())
     }
 }
@@ -168,7 +168,7 @@ impl Offer {
             match self.exchange().await {
                 Ok(stream) => return stream,
                 Err(error) => {
-                    tracing::warn!(target: "listener", path = %self.path.display(), %error, "nobody took over");
+                    tracing::warn!(target: "listener", path = %self.path.display(), %error, "the takeover did not happen");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
@@ -182,11 +182,11 @@ impl Offer {
             bail!("a process of user {uid} asked for the sockets");
         }
         tokio::time::timeout(EXCHANGE, send(&stream, &self.sockets)).await??;
-        tracing::info!(target: "listener", "another process has the sockets and makes itself ready");
+        tracing::info!(target: "listener", "another process received the sockets and prepares to serve");
         let mut said = [0; READY.len()];
-        tokio::time::timeout(READY_WITHIN, stream.read_exact(&mut said)).await?.context("it went away")?;
+        tokio::time::timeout(READY_WITHIN, stream.read_exact(&mut said)).await?.context("it ended")?;
         if said != READY {
-            bail!("it said something else than `ready`");
+            bail!("its answer was not `ready`");
         }
         Ok(stream)
     }

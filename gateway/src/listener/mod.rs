@@ -129,7 +129,7 @@ where
             }
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(target: "listener", %error, "cannot accept; trying again");
+                tracing::warn!(target: "listener", %error, "cannot accept connections; the gateway tries again");
                 tokio::time::sleep(PAUSE).await;
             }
         }

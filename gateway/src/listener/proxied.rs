@@ -24,7 +24,7 @@ const REST_MAX: usize = 4096;
 /// Why there is no header.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoHeader {
-    #[error("the PROXY header did not come in time")]
+    #[error("the PROXY header did not arrive in time")]
     TimedOut,
     #[error(transparent)]
     Failed(#[from] std::io::Error),
@@ -72,7 +72,7 @@ pub(super) async fn read<IO: AsyncRead + Unpin>(stream: &mut IO) -> Result<Optio
     let mut line = start.to_vec();
     while !line.ends_with(b"\r\n") {
         if line.len() == LINE_MAX || !line.starts_with(b"PROXY ") {
-            return Err(NoHeader::Malformed("neither version 1 nor 2 begins so"));
+            return Err(NoHeader::Malformed("it begins like neither version 1 nor version 2"));
         }
         line.push(stream.read_u8().await?);
     }
@@ -109,7 +109,7 @@ fn two(header: &[u8], (command, family): (u8, u8)) -> Result<Option<SocketAddr>,
         0x21 => {}
         _ => return Err("its version is not 2, or its command neither LOCAL nor PROXY"),
     }
-    let short = "its addresses are cut off";
+    let short = "its addresses are truncated";
     let rest = header.get(HEAD_BYTES..).unwrap_or_default();
     let addresses = match family {
         0x11 => Some(12),

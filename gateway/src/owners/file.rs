@@ -34,7 +34,8 @@ pub(super) fn read(path: &Path) -> io::Result<Noted> {
 /// Whoever reads it finds the one before or this one.
 pub(super) fn write(path: &Path, noted: &Noted) -> io::Result<()> {
     let whole = path.with_extension("new");
-    let mut text = "# Who has which host. The gateway writes this; `tollgate host` changes it.\n".to_owned();
+    let mut text =
+        "# Which tenant has which host. The gateway writes this file; `tollgate host` changes it.\n".to_owned();
     noted.iter().for_each(|(host, id)| text += &format!("{host} {id}\n"));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&whole)?;
     file.write_all(text.as_bytes())?;

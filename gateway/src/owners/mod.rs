@@ -163,7 +163,7 @@ impl Owners {
         match common.swap(HASH, &swaps.collect::<Vec<_>>()).await {
             Ok((held, count)) => Some((held.iter().map(|id| TenantId::parse(id)).collect(), count)),
             Err(error) => {
-                tracing::warn!(target: "config", %error, "who has which host is not noted on Redis yet");
+                tracing::warn!(target: "config", %error, "the owners of hosts are not recorded on Redis yet");
                 None
             }
         }
@@ -199,7 +199,8 @@ impl Owners {
             Ok(Some(found)) => found,
             Ok(None) => return,
             Err(error) => {
-                tracing::debug!(target: "config", %error, "what other gateways noted of hosts is not known");
+                tracing::debug!(target: "config", %error, "the owners of hosts that other gateways recorded cannot be \
+                    read");
                 return;
             }
         };
@@ -234,7 +235,8 @@ impl Owners {
         let shown = path.display().to_string();
         let written = tokio::task::spawn_blocking(move || file::write(&path, &noted)).await;
         if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            tracing::error!(target: "config", %error, "{shown} cannot be written: a restart may not know who has which host");
+            tracing::error!(target: "config", %error, "{shown} cannot be written: after a restart, the owners of hosts \
+                may be unknown");
         }
     }
 }

@@ -39,7 +39,7 @@ enum Form {
 pub(crate) enum PathError {
     #[error("a path begins with /")]
     NoSlash,
-    #[error("... stands at the end, as a segment of its own")]
+    #[error("... must be the last segment")]
     DotsInside,
     #[error("a :name segment needs a name")]
     NoName,
@@ -47,7 +47,7 @@ pub(crate) enum PathError {
     Stray,
     #[error("* has no name")]
     NamedRest,
-    #[error("* stands at the end")]
+    #[error("* must be at the end")]
     RestInside,
 }
 

@@ -174,7 +174,8 @@ impl Artifacts {
             Ok(_good) => Some(report),
             Err(error) => {
                 if self.path(digest, "cwasm").exists() {
-                    tracing::error!(target: "sandbox", %digest, "compiled code is not used: {error:#}; compiling it anew");
+                    tracing::error!(target: "sandbox", %digest, "compiled code is not used: {error:#}; the gateway \
+                        compiles the component again");
                 }
                 None
             }
@@ -198,18 +199,22 @@ impl Artifacts {
         let own = rustix::process::geteuid().as_raw();
         if !found.is_file() || found.uid() != own || found.mode() & 0o022 != 0 {
             let (owner, mode) = (found.uid(), found.mode() & 0o777);
-            bail!("{} belongs to user {owner} with mode {mode:o}, and not to {own} alone", path.display());
+            bail!(
+                "{} belongs to user {owner} with mode {mode:o}; it must belong to user {own} and be writable by \
+                nobody else",
+                path.display()
+            );
         }
         let stamp = Stamp::of(&found);
         let vouched = self.vouched.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).copied();
         let calls = match vouched {
             Some((known, calls)) if known == stamp => calls,
             _ => {
-                let noted = self.read_report(digest).context("nothing is noted of it")?;
+                let noted = self.read_report(digest).context("its digest is not recorded")?;
                 let mut bytes = Vec::new();
                 std::io::Read::read_to_end(&mut &file, &mut bytes)?;
                 if Digest::of(&bytes).to_string() != noted.code_sha256 {
-                    bail!("{} has another digest than was noted when it was made", path.display());
+                    bail!("{} has another digest than when it was written", path.display());
                 }
                 let mut vouched = self.vouched.lock().unwrap_or_else(PoisonError::into_inner);
                 vouched.insert(digest, (stamp, noted.calls));

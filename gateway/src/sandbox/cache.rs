@@ -16,7 +16,6 @@ use super::artifacts::Artifacts;
 use super::engine::{Calls, Each};
 use super::handler::Handler;
 use super::inside::Ended;
-use super::memories::Needs;
 use super::message::Listener;
 use super::reaper::Reaper;
 use super::timed::Timed;
@@ -38,18 +37,14 @@ pub(super) struct Ready {
     pub(super) timed: Option<Timed>,
     /// Linear memories of an instance.
     pub(super) memories: u32,
-    needs: Needs,
+    /// Bytes that its memory begins with.
+    pub(super) initial: u64,
     /// Whether its engine may run nothing any more.
     pub(super) ended: Ended,
     bytes: u32,
 }
 
 impl Ready {
-    /// What its instances need of their tenant's memory.
-    pub(super) const fn needs(&self) -> &Needs {
-        &self.needs
-    }
-
     /// The handler that is asked for; of both, 0.2's where nothing is.
     pub(super) fn handler(&self, asked: Option<Asked>) -> Option<&Handler> {
         let [two, three] = &self.http;
@@ -153,9 +148,9 @@ impl Loader {
         anyhow::ensure!(is_any, "the component has no handler");
         let required = component.resources_required();
         let memories = required.as_ref().map_or(0, |resources| resources.num_memories);
-        let needs = Needs::new(required.and_then(|resources| resources.max_initial_memory_size).unwrap_or(0));
+        let initial = required.and_then(|resources| resources.max_initial_memory_size).unwrap_or(0);
         let ended = self.ended.clone();
-        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, timed, memories, needs, ended, bytes }))
+        Ok(Arc::new(Ready { engine: engine.clone(), http, listener, timed, memories, initial, ended, bytes }))
     }
 }
 

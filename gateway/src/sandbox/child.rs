@@ -131,7 +131,7 @@ fn judge(status: ExitStatus, said: &[u8], complained: &[u8], time: Duration) -> 
         Some(0) => return serde_json::from_slice(said).map_err(|error| failed(format!("no whole report: {error}"))),
         Some(INVALID) => CompileError::Invalid(printable(&complaint)),
         Some(NO_HANDLER) => CompileError::NoHandler(printable(&complaint)),
-        // What the composer gave up with stands before it.
+        // What the composer failed with stands before it.
         Some(MISFIT) => {
             let said = complaint.lines().last().unwrap_or_default();
             serde_json::from_str(said).map_or_else(failed, CompileError::Misfit)

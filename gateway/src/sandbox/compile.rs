@@ -231,7 +231,7 @@ fn is_of_03(import: &str) -> bool {
 fn look_at(engines: &Engines, code: &[u8], mut out: &File) -> anyhow::Result<Result<Report, String>> {
     if code.len() > CODE_BYTES_MAX {
         let (has, max) = (code.len() >> 20, CODE_BYTES_MAX >> 20);
-        return Ok(Err(format!("it compiles to {has} MiB of code, and {max} MiB is the most")));
+        return Ok(Err(format!("it compiles to {has} MiB of code; the maximum is {max} MiB")));
     }
     // In the place of what the engine before wrote.
     let written = out.set_len(0).and_then(|()| out.rewind()).and_then(|()| out.write_all(code));
@@ -239,7 +239,7 @@ fn look_at(engines: &Engines, code: &[u8], mut out: &File) -> anyhow::Result<Res
     // Here the pool's bounds are looked at: core instances, memories, tables, and their sizes.
     match load(&engines.pooling, code) {
         Ok(component) => report(engines, &component),
-        Err(error) => Ok(Err(format!("no instance of it fits into a slot of the pool: {error:#}"))),
+        Err(error) => Ok(Err(format!("an instance of it does not fit into a slot of the pool: {error:#}"))),
     }
 }
 
@@ -294,7 +294,7 @@ fn of_unlinked(unlinked: Unlinked) -> Result<Report, String> {
     }
     let handler = handler_by_name(&exports).map(str::to_owned);
     let (listens, is_timed) = started_by_name(&exports);
-    let link_error = Some("it was not compiled: nobody serves what it imports".to_owned());
+    let link_error = Some("it was not compiled: an import is not served".to_owned());
     Ok(Report { imports, exports, handler, listens, is_timed, unserved, link_error, ..Report::default() })
 }
 

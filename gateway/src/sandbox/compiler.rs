@@ -38,13 +38,13 @@ pub(crate) enum CompileError {
     Misfit(Misfit),
     #[error("compiling took more than {0:?} of processor time")]
     TookTooLong(Duration),
-    #[error("compiling ended the compiler: {0}")]
+    #[error("the compiler ended: {0}")]
     Crashed(String),
-    #[error("the compiler said more than {} KiB", REPORT_BYTES_MAX >> 10)]
+    #[error("the compiler's report has more than {} KiB", REPORT_BYTES_MAX >> 10)]
     TooMuchSaid,
     #[error("the compiler used no processor time for {0:?}")]
     Idle(Duration),
-    #[error("the compiler was killed by {0}, as the kernel does where memory is short")]
+    #[error("the compiler was killed by {0}, as the kernel does when memory is short")]
     Killed(String),
     #[error("the compiler could not be run: {0}")]
     Failed(String),
@@ -182,7 +182,8 @@ impl Compiler {
                 Ok(self.artifacts.keep(digest, code, report).map_err(failed)?)
             }
             Err(Ended::Starved) => {
-                tracing::info!(target: "sandbox", %digest, nice = orders.order.nice, "a compiler is starved, and is begun anew as a less nice one");
+                tracing::info!(target: "sandbox", %digest, nice = orders.order.nice, "a compiler gets no processor \
+                    time; the gateway restarts it with a higher priority");
                 Err(Ended::Starved)
             }
             Err(Ended::With(error)) => {
@@ -190,7 +191,7 @@ impl Compiler {
                 if error.is_of_component()
                     && let Err(cause) = self.artifacts.keep_refusal(digest, &error, &self.bounds())
                 {
-                    tracing::warn!(target: "sandbox", %digest, %cause, "a refused component cannot be remembered");
+                    tracing::warn!(target: "sandbox", %digest, %cause, "the refusal of a component cannot be recorded");
                 }
                 Err(error.into())
             }

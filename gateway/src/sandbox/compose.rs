@@ -43,13 +43,14 @@ pub(super) fn composed<'i>(
         component_of(bytes).map_err(|error| Misfit::of(index, "this is not a component", error, COMPONENT))
     };
     let Some(read) = Recipe::read(input) else { return part(0, input) };
-    let (recipe, parts) = read.map_err(|error| Misfit::of(0, "this recipe is not one", error, "a recipe of ours"))?;
+    let (recipe, parts) =
+        read.map_err(|error| Misfit::of(0, "this recipe is not one", error, "a recipe of this gateway"))?;
     let parts: Vec<_> =
         parts.into_iter().enumerate().map(|(index, bytes)| part(index, bytes)).collect::<Result<_, _>>()?;
     // The library means some of what it cannot do as a panic; whose fault that is can be said no better.
     let joined = catch_unwind(AssertUnwindSafe(|| Composition::of(&recipe, &parts).and_then(Composition::encode)));
     let joined = joined.unwrap_or_else(|_panicked| {
-        Err(Misfit::of(0, "the parts cannot be joined", "the composer gave up", "parts of tools that it knows"))
+        Err(Misfit::of(0, "the parts cannot be joined", "the composer failed", "parts of tools that it knows"))
     })?;
     Ok(Cow::Owned(joined))
 }
@@ -94,7 +95,8 @@ impl<'r> Composition<'r> {
         // What compiles it validates it, with the features that are on.
         let options = EncodeOptions { validate: false, ..EncodeOptions::default() };
         let same = "interfaces that are one for all parts";
-        let misfit = |error| Misfit::of(0, "the parts import one interface in different shapes", chain_of(error), same);
+        let misfit =
+            |error| Misfit::of(0, "the parts import one interface with different types", chain_of(error), same);
         self.graph.encode(options).map_err(misfit)
     }
 
@@ -114,16 +116,17 @@ impl<'r> Composition<'r> {
         let placed = self.place(index, &[])?;
         for import in matched {
             if host::is_served(import) {
-                let (found, wanted) = (format!("a dependency for {import}"), "imports that are not the gateway's own");
+                let (found, wanted) =
+                    (format!("a dependency for {import}"), "imports that the gateway does not serve itself");
                 return Err(Misfit::of(index, "the gateway serves this interface itself", found, wanted));
             }
             if let Some((_, other)) = given.iter().find(|(name, _)| name == import) {
-                let found = format!("{import}, which dependency {other} has as well");
+                let found = format!("{import}, which dependency {other} provides as well");
                 return Err(Misfit::of(
                     index,
-                    "two dependencies are named for one import",
+                    "two dependencies provide one import",
                     found,
-                    "one for each import",
+                    "one dependency for each import",
                 ));
             }
             let export = dependency.export.as_ref().unwrap_or(import);
@@ -155,7 +158,12 @@ impl<'r> Composition<'r> {
             let own = steps.iter().find(|(_, step)| answers || !step.is_of_gateway);
             return own.map_or(Ok(None), |(index, _)| {
                 let found = format!("exports of {}", listed(&main.exports));
-                Err(Misfit::of(*index, "this middleware is around no handler", found, "a component that answers HTTP"))
+                Err(Misfit::of(
+                    *index,
+                    "this middleware wraps a component without an HTTP handler",
+                    found,
+                    "a component that answers HTTP",
+                ))
             });
         };
         if steps.is_empty() {
@@ -182,8 +190,8 @@ impl<'r> Composition<'r> {
             self.graph.remove_node(placed.instance);
             had.push(format!("imports of {} and exports of {}", listed(&placed.imports), listed(&placed.exports)));
         }
-        let wanted = format!("an import and an export of {name}, which this component answers with");
-        Err(Misfit::of(first, "this middleware does not fit around the component", had.join("; or "), &wanted))
+        let wanted = format!("an import and an export of {name}, which this component exports");
+        Err(Misfit::of(first, "this middleware does not fit the component", had.join("; or "), &wanted))
     }
 
     /// An instance of a part that is not the main one, without what it does not inherit. `more` are imports that somebody
@@ -201,7 +209,7 @@ impl<'r> Composition<'r> {
         match placed.imports.iter().find(|import| !is_satisfied(import) && !is_handler(import)) {
             Some(import) => {
                 let wanted = "imports that the gateway serves";
-                Err(Misfit::of(index, "nothing satisfies an import of this part", import, wanted))
+                Err(Misfit::of(index, "nothing provides an import of this part", import, wanted))
             }
             None => Ok(placed),
         }
@@ -214,7 +222,7 @@ impl<'r> Composition<'r> {
 
     fn give(&mut self, index: usize, to: NodeId, import: &str, node: NodeId) -> Result<(), Misfit> {
         let wanted = format!("{import} with the functions and types that are imported");
-        let misfit = |error| Misfit::of(index, "this part's export has another shape", chain_of(error), &wanted);
+        let misfit = |error| Misfit::of(index, "this part's export has other types", chain_of(error), &wanted);
         self.graph.set_instantiation_argument(to, import, node).map_err(misfit)
     }
 

@@ -186,9 +186,9 @@ pub(super) fn pooling(calls: Calls, instances: u32, metering: bool, slots: Slots
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config).map_err(anyhow::Error::from).with_context(|| {
         format!(
-            "cannot make the instance pools: sandbox.instances = {wanted} needs about {} GiB of address space in pieces of \
-             half of that, and a process has 128 TiB (131072 GiB); choose fewer (5000 fit), or raise the limit on virtual memory \
-             (ulimit -v)",
+            "cannot make the instance pools: sandbox.instances = {wanted} needs about {} GiB of address space in two \
+                parts, and a process has 128 TiB (131072 GiB); choose a lower number (5000 fit), or raise the limit on \
+                virtual memory (ulimit -v)",
             address_space(wanted) >> 30
         )
     })

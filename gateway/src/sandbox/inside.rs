@@ -71,8 +71,8 @@ impl Maker {
         let inside = self.with(Slots::Whole)?;
         anyhow::ensure!(
             !matches!(inside.look(self)?, Looked::Unclean(_)),
-            "slots of the instance pools are not clean when they are given on, however they are put back: on this machine one \
-             tenant's memory cannot be kept from the next one's (tollgate explain {UNCLEAN})"
+            "slots of the instance pools are not clean for the next instance, however the gateway clears them: on this \
+                machine, the gateway cannot keep one tenant's memory from another tenant (tollgate explain {UNCLEAN})"
         );
         Ok(inside.told())
     }
@@ -85,7 +85,8 @@ impl Maker {
             Some(area) => {
                 tracing::warn!(
                     target: "isolation", code = SWAP, area,
-                    "pages of guests' memory may be swapped out: slots are put back whole, which costs each request (MemorySwapMax=0)"
+                    "memory of components may be swapped out: slots are cleared completely, which makes each request \
+                        slower (MemorySwapMax=0 prevents it)"
                 );
                 false
             }
@@ -106,7 +107,7 @@ impl Maker {
 
 impl Inside {
     fn told(self) -> Self {
-        tracing::info!(target: "isolation", slots = self.slots.name(), "slots of the instance pools were looked at");
+        tracing::info!(target: "isolation", slots = self.slots.name(), "slots of the instance pools were checked");
         self
     }
 
@@ -130,7 +131,7 @@ impl Inside {
             let (slots, places) = (self.slots.name(), looked.places());
             tracing::error!(
                 target: "isolation", code = UNCLEAN, slots, places,
-                "a slot of the instance pools was given on with what somebody had written into it"
+                "a slot of the instance pools still had data of its previous instance"
             );
         }
         Ok(looked)
@@ -158,7 +159,7 @@ impl Sandbox {
             Ok(_) => Health::Fine,
             Err(error) => {
                 let error = format!("{error:#}");
-                tracing::warn!(target: "isolation", error, "slots could not be looked at");
+                tracing::warn!(target: "isolation", error, "slots could not be checked");
                 Health::Fine
             }
         }
@@ -191,13 +192,14 @@ impl Sandbox {
         loop {
             match self.make().await {
                 Ok(new) => {
-                    tracing::warn!(target: "isolation", slots = new.slots.name(), "the engines are new, and serve");
+                    tracing::warn!(target: "isolation", slots = new.slots.name(), "new engines are in use");
                     self.inside.store(Some(Arc::new(new)));
                     return;
                 }
                 Err(error) => {
                     let error = format!("{error:#}");
-                    tracing::error!(target: "isolation", error, "no engine can be made: nobody is served, and it is tried again");
+                    tracing::error!(target: "isolation", error, "no engine can be created: no request is served, and \
+                        the gateway tries again");
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -206,7 +208,7 @@ impl Sandbox {
 
     async fn make(&self) -> anyhow::Result<Inside> {
         let maker = Arc::clone(&self.maker);
-        tokio::task::spawn_blocking(move || maker.make()).await.context("making it panicked")?
+        tokio::task::spawn_blocking(move || maker.make()).await.context("creating it panicked")?
     }
 
     /// The engines that serve.

@@ -28,7 +28,7 @@ pub(super) fn let_go(guest: &Guest, admitted: &Arc<Admitted>, exchange: Option<&
     let (left, is_counted) = guest.left();
     let exchange = exchange.filter(|exchange| exchange.has_client() && left > LITTLE);
     if exchange.is_none_or(|exchange| is_counted && is_kept(left, &admitted.routed.tenant().ledger, exchange)) {
-        admitted.has_ended();
+        admitted.give_place_back();
     } else if let Some(exchange) = exchange {
         exchange.keep_permits(Box::new(Arc::clone(admitted)));
     }

@@ -6,20 +6,19 @@
 //! Limit: [`shared_memories`]; who finds none waits within the request's time, in order of arrival.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{MEMORIES_EACH, shared_memories};
-use crate::deadline::{Deadline, Moment};
+use crate::deadline::Deadline;
 use crate::fault::Fault;
 use crate::telemetry::Record;
-use crate::tenant::{Ledger, Place, Taken};
+use crate::tenant::{Allotment, Component, Entry, Ledger};
 
 /// For how long an instance waits for memory of its tenant's that others have.
-const MEMORY_TIME: Duration = Duration::from_secs(10);
+const MEMORY_TIME: Duration = Duration::from_secs(2);
 
 /// Those that composed components share.
 #[derive(Clone, Debug)]
@@ -60,72 +59,50 @@ impl Memories {
     }
 }
 
-/// How much memory an instance of a component is likely to need, by what others needed.
-#[derive(Debug)]
-pub(super) struct Needs {
-    /// What it begins with.
-    initial: u64,
-    /// The most that one needed of late, or nothing until one has ended.
-    usual: AtomicU64,
-    /// When the first one began, as a [`Moment`], or nought.
-    began: AtomicU64,
-}
+/// How often whoever waits for memory looks whether less is enough by now.
+const LOOK: Duration = Duration::from_millis(50);
 
-/// For how long it is not known what a component needs, where none of its instances ends.
-const UNKNOWN: Duration = Duration::from_secs(1);
-/// How fast what one needed is forgotten: by a part of the difference an instance.
-const FORGOTTEN: u64 = 16;
-
-impl Needs {
-    pub(super) fn new(initial: u64) -> Self {
-        Self { initial, usual: AtomicU64::new(0), began: AtomicU64::new(0) }
-    }
-
-    /// Bytes, where so many are allowed: as many as that as long as nothing is known, so that few begin at once.
-    pub(super) fn of(&self, allowed: u64) -> u64 {
-        let usual = self.usual.load(Ordering::Relaxed);
-        if usual > 0 {
-            return usual.min(allowed);
-        }
-        let now = Moment::now().0.max(1);
-        let began =
-            self.began.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).unwrap_or_else(|began| began);
-        let is_unknown = began == 0 || u128::from(now.saturating_sub(began)) < UNKNOWN.as_nanos();
-        if is_unknown { allowed } else { self.initial.saturating_add(self.initial / 4).min(allowed) }
-    }
-
-    /// Notes what one needed. More is believed at once, less little by little.
-    pub(super) fn note(&self, bytes: u64) {
-        let usual = self.usual.load(Ordering::Relaxed);
-        let now = bytes.max(usual - usual.saturating_sub(bytes) / FORGOTTEN);
-        if now != usual {
-            self.usual.store(now, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Waits until the tenant has so much memory to spare, for [`MEMORY_TIME`] at the most. Nothing where it never has, or not by then:
-/// then the instance takes what it gets.
+/// Waits until the tenant has as much memory to spare as an instance of this component is likely to want, of what its route allows, for
+/// [`MEMORY_TIME`] at the most. `initial` is what it begins with. Nothing where it never has, or not by then: then the instance takes what it gets.
 ///
 /// # Errors
 /// Nobody wants the answer any more.
 pub(super) async fn memory(
-    ledger: &Ledger,
-    bytes: u64,
+    (ledger, component): (&Ledger, &Component),
+    (allowed, initial): (u64, u64),
     cancelled: &CancellationToken,
     record: &Record,
-) -> Result<Option<Taken>, Option<Fault>> {
-    let awaited = match ledger.memory_for(bytes) {
-        Some(Place::Taken(taken)) => return Ok(Some(taken)),
-        Some(Place::Awaited(awaited)) => awaited,
+) -> Result<Option<Allotment>, Option<Fault>> {
+    let mut wanted = component.needs.of(allowed, initial);
+    let mut awaited = match ledger.memory_for(wanted) {
+        Some(Entry::Granted(grant)) => return Ok(Some(grant)),
+        Some(Entry::Awaited(awaited)) => awaited,
         None => return Ok(None),
     };
     let since = Instant::now();
+    let waiting = async {
+        loop {
+            if let Ok(granted) = tokio::time::timeout(LOOK, &mut awaited).await {
+                return granted.ok();
+            }
+            let enough = component.needs.of(allowed, initial);
+            if enough < wanted {
+                wanted = enough;
+                awaited = match ledger.memory_for(wanted)? {
+                    Entry::Granted(grant) => return Some(grant),
+                    Entry::Awaited(awaited) => awaited,
+                };
+            }
+        }
+    };
     tokio::select! {
         biased;
-        taken = Deadline::after(MEMORY_TIME).run(awaited) => {
+        granted = Deadline::after(MEMORY_TIME).run(waiting) => {
             record.queued_longer(since.elapsed());
-            Ok(taken.ok().and_then(Result::ok))
+            if granted.is_err() {
+                component.needs.forget();
+            }
+            Ok(granted.ok().flatten())
         }
         () = cancelled.cancelled() => Err(None),
     }
@@ -134,26 +111,6 @@ pub(super) async fn memory(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_component_needs_is_what_its_instances_needed_of_late() {
-        let needs = Needs::new(4000);
-        assert_eq!((needs.of(100_000), needs.of(100_000)), (100_000, 100_000), "nothing is known");
-        needs.began.store(1, Ordering::Relaxed);
-        std::thread::sleep(UNKNOWN);
-        assert_eq!(
-            (needs.of(100_000), needs.of(4500)),
-            (5000, 4500),
-            "none has ended: a quarter more than it begins with"
-        );
-        needs.note(9000);
-        needs.note(20_000);
-        assert_eq!((needs.of(100_000), needs.of(10_000)), (20_000, 10_000));
-        needs.note(4000);
-        assert_eq!(needs.of(100_000), 19_000);
-        (0..200).for_each(|_| needs.note(4000));
-        assert!((4000..4032).contains(&needs.of(100_000)), "{}", needs.of(100_000));
-    }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_has_no_more_than_any_never_waits_and_the_others_share() {

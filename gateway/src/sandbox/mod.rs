@@ -110,8 +110,12 @@ impl Settings {
     /// What all of this may take of the machine's memory at the most, in bytes, by what it is for and the key that sets it.
     pub(crate) fn memory_bounds(&self) -> [(&'static str, &'static str, u64); 4] {
         [
-            ("guests, and as much again for what host calls copy", "sandbox.memory", self.memory.saturating_mul(2)),
-            ("slots that stay warm", "sandbox.instances", engine::kept_bytes_max(self.instances)),
+            (
+                "components, and the same again for copies by host calls",
+                "sandbox.memory",
+                self.memory.saturating_mul(2),
+            ),
+            ("memory that unused slots keep", "sandbox.instances", engine::kept_bytes_max(self.instances)),
             ("compiled code", "sandbox.cache", self.cache_bytes),
             ("compilers", "sandbox.compile_memory", self.compile_memory.saturating_mul(compiler::CHILDREN_MAX as u64)),
         ]

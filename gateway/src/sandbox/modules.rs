@@ -170,10 +170,7 @@ fn imports(section: wasmparser::ImportSectionReader<'_>) -> Result<ImportSection
         let import = import.map_err(Unfit::invalid)?;
         let kind = RoundtripReencoder.entity_type(import.ty).map_err(Unfit::invalid)?;
         if OLD_DENIED.contains(&import.module) {
-            let text = format!(
-                "it imports {}, which is not served here: storage is key-value stores and Redis",
-                import.module
-            );
+            let text = format!("it imports {}, which is not served here; use key-value stores or Redis", import.module);
             return Err(Unfit::Invalid(text));
         }
         let new = OLD_IMPORTS

@@ -103,7 +103,7 @@ impl Recipe {
         let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
         if parts.len() > PARTS_MAX || bytes > PARTS_BYTES_MAX {
             let max = PARTS_BYTES_MAX >> 20;
-            let (found, wanted) = (parts.len(), format!("{PARTS_MAX} parts of {max} MiB together at the most"));
+            let (found, wanted) = (parts.len(), format!("at most {PARTS_MAX} parts of {max} MiB together"));
             let found = format!("{found} parts of {} MiB", bytes >> 20);
             return Err(Misfit::of(0, "the parts are too large together", found, &wanted));
         }

@@ -52,7 +52,7 @@ pub(super) async fn call(
         body: Some(body),
     };
     if !held.grow(given.uri.len() as u64 + texts_weigh(&given.headers)) {
-        return Err(wasmtime::Error::msg("the request's head does not fit into the memory of this request"));
+        return Err(wasmtime::Error::msg("the memory of this request has no room for its head"));
     }
     let answered = responder.fermyon_spin_inbound_http().call_handle_request(&mut *store, &given).await?;
     drop((given, held));
@@ -64,7 +64,7 @@ async fn whole(
     store: &mut Store<Guest>,
     mut body: crate::http::RequestBody,
 ) -> wasmtime::Result<Option<(Vec<u8>, Held)>> {
-    let no_room = || wasmtime::Error::msg("the request's body does not fit into the memory of this request");
+    let no_room = || wasmtime::Error::msg("the memory of this request has no room for its body");
     let (mut bytes, mut held) = (Vec::new(), store.data().meter.hold(0).ok_or_else(no_room)?);
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return Ok(None) };
@@ -87,7 +87,7 @@ async fn send(
     store.data_mut().handed_over(answered.headers.as_ref(), body.len());
     let texts = answered.headers.as_ref().map_or(0, |headers| texts_weigh(headers));
     let Some(held) = store.data().meter.hold(body.len() as u64 + texts) else {
-        return Err(wasmtime::Error::msg("the response does not fit into the memory of this request"));
+        return Err(wasmtime::Error::msg("the memory of this request has no room for its response"));
     };
     let status = StatusCode::from_u16(answered.status).ok().filter(|status| (200..600).contains(&status.as_u16()));
     let (Some(status), Some(headers)) = (status, one_headers(answered.headers.unwrap_or_default())) else {

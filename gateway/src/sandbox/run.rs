@@ -281,7 +281,7 @@ impl Instance {
         }
         let peak = self.store.data().meter.peak();
         self.ending.record.memory_peak(peak);
-        component.needs().note(peak);
+        self.admitted.routed.component().needs.note(peak);
         self.ending.record.guest_ended(started.elapsed());
         self.ending.was_driven = true;
         let_go(self.store.data(), &self.admitted, self.exchange.as_ref());
@@ -306,9 +306,10 @@ impl Instance {
         }
         if self.when_full == WhenFull::Wait && self.service.is_none() {
             let routed = &self.admitted.routed;
-            let needed = component.needs().of(routed.limits().memory);
-            let taken = memory(&routed.tenant().ledger, needed, cancelled, &self.ending.record).await?;
-            taken.into_iter().for_each(|taken| self.store.data().meter.uses(taken));
+            let of = (&*routed.tenant().ledger, &**routed.component());
+            let bytes = (routed.limits().memory, component.initial);
+            let granted = memory(of, bytes, cancelled, &self.ending.record).await?;
+            granted.into_iter().for_each(|grant| self.store.data().meter.uses(grant));
         }
         if component.ended.is_set() { Err(Some(Fault::Renewed)) } else { Ok(()) }
     }

@@ -152,7 +152,7 @@ impl Helper {
         // It says so once it has confined itself; from then on it is as it will be.
         let mut ready = [0];
         let said = process.stdout.take().context("the helper has no pipe")?.read_exact(&mut ready);
-        said.context("the helper that starts compilers did not come up")?;
+        said.context("the helper that starts compilers did not start")?;
         Ok(Self { socket, _process: process })
     }
 

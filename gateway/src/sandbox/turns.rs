@@ -315,7 +315,7 @@ impl Job {
             });
             let is_over = !matches!(polled, Some(Ok(Poll::Pending)));
             if let Some(Err(_panic)) = polled {
-                tracing::error!(target: "sandbox", "a guest made the gateway panic: this is a bug of Tollgate");
+                tracing::error!(target: "sandbox", "a component caused a panic of the gateway: this is a bug of Tollgate");
             }
             if is_over {
                 // Also after a panic: dropping the instance notes what became of the request.

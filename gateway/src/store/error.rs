@@ -18,13 +18,13 @@ pub(crate) enum Error {
     #[error("unavailable: the store cannot be reached")]
     Unavailable,
     /// It failed again and again, and is not asked for a moment.
-    #[error("unavailable: the store does not answer, and is left alone for a moment")]
+    #[error("unavailable: circuit open: the store does not answer, and gets no calls for a moment")]
     LeftAlone,
     /// The server takes nothing, or no writes, until something of its own is over.
-    #[error("unavailable: the store takes no such call for now")]
+    #[error("unavailable: the store accepts no call of this kind at the moment")]
     NotNow,
     /// The tenant has as many calls there as it may.
-    #[error("busy: as many calls of this tenant wait for the store as may")]
+    #[error("busy: too many calls of this tenant wait for the store")]
     Busy,
     #[error("timeout: the store did not answer in time")]
     Timeout,
@@ -47,9 +47,9 @@ pub(crate) enum Error {
     #[error("quota-exceeded: storage.{0}")]
     OverQuota(&'static str),
     /// By what is noted in the store, and by the configuration.
-    #[error("shards: the data is in {noted}, and quota.shards says {wanted}")]
+    #[error("shards: the data is in {noted} shards, but quota.shards is {wanted}")]
     Shards { noted: u16, wanted: u16 },
-    #[error("bad-cursor: this store gave no such cursor")]
+    #[error("bad-cursor: this cursor is not from this store")]
     BadCursor,
     #[error("internal: the store failed")]
     Internal,

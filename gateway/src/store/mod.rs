@@ -154,7 +154,7 @@ impl Store {
     }
 
     fn begin(&self, tenant: &TenantId) -> anyhow::Result<Arc<Gate>> {
-        anyhow::ensure!(!self.moving.load().contains_key(tenant), "{tenant} is on its way already");
+        anyhow::ensure!(!self.moving.load().contains_key(tenant), "{tenant} is being moved already");
         let gate = Arc::<Gate>::default();
         self.moving.rcu(|moving| {
             let mut moving = HashMap::clone(moving);

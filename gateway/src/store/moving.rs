@@ -87,23 +87,27 @@ impl Store {
         let from = self.backend(tenant);
         let Backend::Embedded(here) = &*from else {
             bail!(
-                "{tenant} is not on the embedded store: other gateways may write there, so suspend it, export and import"
+                "{tenant} is not on the embedded store: other gateways may write to its data; suspend it, export its \
+                    data and import them"
             )
         };
-        let Kind::Redis(servers) = to else { bail!("a tenant moves to Redis and nowhere else") };
+        let Kind::Redis(servers) = to else { bail!("a tenant can only be moved to Redis") };
         let target = Arc::new(Backend::Redis(Box::new(Redis::new(servers, self.timeout, &self.refusals)?)));
-        let Backend::Redis(there) = &*target else { bail!("a tenant moves to Redis and nowhere else") };
+        let Backend::Redis(there) = &*target else { bail!("a tenant can only be moved to Redis") };
         reachable(there, self.timeout).await?;
         let parts = self.parts(tenant).await?;
         for part in &parts {
             ensure!(
                 !there.has_any(part.prefix.as_bytes()).await?,
-                "{tenant} has keys there already; purge them, or name another"
+                "{tenant} already has keys there; purge them, or choose another destination"
             );
         }
         let layout = self.prefix.layout(tenant);
         let shards = u16::try_from(parts.len())?;
-        ensure!(there.note_layout(&layout, shards).await? == shards, "{tenant} is laid out otherwise there; purge it");
+        ensure!(
+            there.note_layout(&layout, shards).await? == shards,
+            "{tenant} has another number of shards there; purge it"
+        );
         let gate = self.begin(tenant)?;
         // Writes that began before the gate was there have ended by then.
         tokio::time::sleep(self.timeout).await;
@@ -147,8 +151,8 @@ async fn reachable(redis: &Redis, timeout: Duration) -> anyhow::Result<()> {
             Ok(Ok(())) => return Ok(()),
             // A cluster's servers are looked for at first.
             _ if Instant::now() < end => tokio::time::sleep(Duration::from_millis(50)).await,
-            Ok(Err(error)) => return Err(error).context("the Redis to move to does not answer"),
-            Err(_elapsed) => bail!("the Redis to move to does not answer within {timeout:?}"),
+            Ok(Err(error)) => return Err(error).context("the destination Redis does not answer"),
+            Err(_elapsed) => bail!("the destination Redis does not answer within {timeout:?}"),
         }
     }
 }
@@ -166,7 +170,7 @@ impl Move<'_> {
         let mut touched = taken(gate)?;
         while touched.len() > LITTLE {
             passes += 1;
-            ensure!(passes < PASSES_MAX, "it is written to faster than it can be copied");
+            ensure!(passes < PASSES_MAX, "its data changes faster than it can be copied");
             self.copy_again(touched).await?;
             touched = taken(gate)?;
         }
@@ -267,7 +271,7 @@ impl Move<'_> {
         self.timed(self.to.write(account, bucket, Write::Set(pairs))).await?;
         let read: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         let there = self.timed(self.to.get_many(bucket, &read)).await?;
-        ensure!(there == values, "what was copied is not what is read back: does somebody else write there?");
+        ensure!(there == values, "the copied data differs from the original: does something else write there?");
         self.progress.copied.fetch_add(keys.len() as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -308,7 +312,7 @@ impl Move<'_> {
         let command = words(vec![read.to_vec(), own])?;
         let there = self.timed(to.execute(account, &command)).await?.replies;
         let there: HashSet<Vec<u8>> = there.into_iter().filter_map(bytes).collect();
-        ensure!(there == pieces.into_iter().collect(), "what was copied is not what is read back");
+        ensure!(there == pieces.into_iter().collect(), "the copied data differs from the original");
         self.progress.copied.fetch_add(1, Ordering::Relaxed);
         self.raw.insert(key);
         Ok(())
@@ -361,7 +365,7 @@ impl Move<'_> {
 }
 
 fn taken(gate: &Gate) -> anyhow::Result<HashSet<Touched>> {
-    gate.take().context("it is written to faster than it can be copied")
+    gate.take().context("its data changes faster than it can be copied")
 }
 
 fn bytes(reply: Reply) -> Option<Vec<u8>> {

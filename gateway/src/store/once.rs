@@ -81,7 +81,9 @@ impl Store {
         let work = async {
             match &*backend {
                 Backend::Redis(redis) => work(redis).await,
-                Backend::Embedded(_) => Err(Error::Refused("messages are kept on Redis only".to_owned())),
+                Backend::Embedded(_) => {
+                    Err(Error::Refused("only Redis can keep messages for delivery once".to_owned()))
+                }
             }
         };
         self.timed(Some(tenant), call, work).await

@@ -128,7 +128,7 @@ impl Scoped {
                 }
             }
             if bytes > BATCH_BYTES_MAX {
-                return Err(Error::TooLarge("a batch may bring back 8 MiB"));
+                return Err(Error::TooLarge("a batch may return at most 8 MiB"));
             }
             Ok(found)
         };
@@ -152,7 +152,7 @@ impl Scoped {
             check_value(value)?;
         }
         if pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > BATCH_BYTES_MAX {
-            return Err(Error::TooLarge("a batch may carry 8 MiB"));
+            return Err(Error::TooLarge("a batch may have at most 8 MiB"));
         }
         if pairs.is_empty() {
             return Ok(());
@@ -285,7 +285,7 @@ impl Raw {
             let answered = self.execute_in(part.shard, command, part.arguments.clone()).await?;
             bytes += answered.bytes();
             if bytes > READ_BYTES_MAX {
-                return Err(Error::TooLarge("a command may bring back 4 MiB; ask for fewer"));
+                return Err(Error::TooLarge("a command may return at most 4 MiB; ask for fewer"));
             }
             done.push((part, answered));
         }
@@ -335,21 +335,21 @@ impl Raw {
 
 const fn check_key(key: &[u8]) -> Result<()> {
     if key.len() > KEY_BYTES_MAX {
-        return Err(Error::TooLarge("a key may have 1024 bytes"));
+        return Err(Error::TooLarge("a key may have at most 1024 bytes"));
     }
     Ok(())
 }
 
 const fn check_value(value: &[u8]) -> Result<()> {
     if value.len() > VALUE_BYTES_MAX {
-        return Err(Error::TooLarge("a value may have 1 MiB"));
+        return Err(Error::TooLarge("a value may have at most 1 MiB"));
     }
     Ok(())
 }
 
 const fn check_batch(keys: usize) -> Result<()> {
     if keys > BATCH_MAX {
-        return Err(Error::TooLarge("a batch may have 1000 keys"));
+        return Err(Error::TooLarge("a batch may have at most 1000 keys"));
     }
     Ok(())
 }

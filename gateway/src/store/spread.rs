@@ -121,7 +121,8 @@ impl Store {
         if noted != wanted {
             tracing::error!(
                 target: "store", %tenant, noted, wanted,
-                "quota.shards does not fit the data: put it back, or export, purge, change it and import"
+                "quota.shards does not match the data: restore the old value, or export, purge, change the value, and \
+                    import"
             );
             return Err(Error::Shards { noted, wanted });
         }

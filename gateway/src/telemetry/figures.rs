@@ -124,7 +124,7 @@ impl Skipped {
     }
 }
 
-/// A request that was not answered as its tenant wished.
+/// A request that failed or was refused.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultSeen {
     pub(crate) at: SystemTime,

@@ -60,7 +60,7 @@ pub(crate) fn cut_at(text: &str, bytes_max: usize, bytes: usize) -> String {
         return text.to_owned();
     }
     let begin = text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default();
-    format!("{begin} … (cut: the line has {bytes} bytes)")
+    format!("{begin} … (truncated: the line has {bytes} bytes)")
 }
 
 impl GuestLogs {

@@ -30,7 +30,7 @@ pub(super) fn to_the_reader(trouble: Trouble<'_>) {
     if let Trouble::Dropped(dropped, to) = trouble {
         let _closed = writeln!(
             to,
-            r#"{{"level":"WARN","target":"telemetry","message":"{dropped} log lines were dropped: standard error is read too slowly"}}"#
+            r#"{{"level":"WARN","target":"telemetry","message":"{dropped} log lines were dropped: the reader of standard error is too slow"}}"#
         );
     }
 }
@@ -215,7 +215,10 @@ mod tests {
         let Ok(read) = reader.join() else { return Err(std::io::ErrorKind::Other.into()) };
         assert!(read.len() <= 2 * WAITING_MAX + 200, "{} bytes came out", read.len());
         let text = String::from_utf8_lossy(&read);
-        assert!(text.ends_with("log lines were dropped: standard error is read too slowly\"}\n"), "nobody was told");
+        assert!(
+            text.ends_with("log lines were dropped: the reader of standard error is too slow\"}\n"),
+            "nobody was told"
+        );
         Ok(())
     }
 }

@@ -93,7 +93,7 @@ pub(crate) struct Metrics {
     /// Of all together, for the dashboard.
     pub(crate) totals: Totals,
     pub(crate) storage_latencies: Latencies,
-    /// Looks at kept responses, and those that found one.
+    /// Requests that looked for a kept response, and those that found one.
     cache_counts: [AtomicU64; 2],
     pub(crate) last_faults: Last<FaultSeen>,
     /// Tenants with series of their own, and how many may have them.
@@ -187,28 +187,28 @@ impl Metrics {
         r.register("messages", "Messages that started a component", self.messages.clone());
         r.register(
             "messages_dropped",
-            "Messages that found their tenant's queue full, or were over its size",
+            "Messages dropped because their tenant's queue was full, or because of their size",
             self.messages_dropped.clone(),
         );
         r.register(
             "messages_redelivered",
-            "Messages delivered once whose handler's outcome nobody knows, and that were handled again",
+            "Messages with delivery once that were handled again because the outcome of the first attempt is unknown",
             self.messages_redelivered.clone(),
         );
         r.register(
             "messages_dead",
-            "Messages delivered once that failed too often and were set aside",
+            "Messages with delivery once that failed too often and were set aside",
             self.messages_dead.clone(),
         );
         r.register(
             "messages_refused",
-            "Messages that components sent for messages, in a line that is too long or for a cause that had too many",
+            "Messages refused because their line was too long, or their cause had too many messages",
             self.messages_refused.clone(),
         );
-        r.register("scheduled_runs", "Runs of what was due by a schedule", self.runs.clone());
+        r.register("scheduled_runs", "Runs that a schedule started", self.runs.clone());
         r.register(
             "scheduled_runs_skipped",
-            "Times at which a schedule was due and this gateway ran nothing, for a reason of its own",
+            "Scheduled runs that this gateway skipped, by reason",
             self.runs_skipped.clone(),
         );
     }
@@ -216,74 +216,74 @@ impl Metrics {
     fn register_outbound(&mut self) {
         let r = &mut self.registry;
         let opened = self.outbound_opened.clone();
-        r.register("outbound_connections_opened", "Connections that guests' requests opened to origins", opened);
+        r.register("outbound_connections_opened", "Connections opened to origins for outbound requests", opened);
         let reused = self.outbound_reused.clone();
-        r.register("outbound_connections_reused", "Requests of guests on a connection that was there", reused);
+        r.register("outbound_connections_reused", "Outbound requests that used a kept connection", reused);
         let waits = self.outbound_waits.clone();
-        r.register("outbound_waits", "Requests of guests that waited for one of their tenant's to end", waits);
+        r.register("outbound_waits", "Outbound requests that waited for another one of their tenant", waits);
         let kept = self.outbound_kept.clone();
-        r.register("outbound_connections_kept", "Connections to origins that may serve another request", kept);
+        r.register("outbound_connections_kept", "Idle connections to origins that are kept for later requests", kept);
     }
 
     fn register(&mut self) {
         let r = &mut self.registry;
-        r.register("requests", "Requests answered", self.requests.clone());
+        r.register("requests", "Requests, by status", self.requests.clone());
         r.register(
             "request_duration_seconds",
-            "From the request's head to its response's last byte",
+            "Time from the request head to the last byte of the response",
             self.duration.clone(),
         );
         r.register("fuel", "Fuel burned by components", self.fuel.clone());
-        r.register("faults", "Requests that were not answered as their tenant wished", self.faults.clone());
+        r.register("faults", "Requests that failed or were refused, by kind of fault", self.faults.clone());
         r.register(
             "quota_refusals",
-            "Requests, host calls and log lines that a quota of the tenant had no room for",
+            "Requests, host calls and log lines refused by a quota of the tenant",
             self.quota_refusals.clone(),
         );
         r.register(
             "outbound_denied",
-            "Outbound requests of components to origins that they were not granted",
+            "Outbound requests denied because no grant names their origin",
             self.outbound_denied.clone(),
         );
-        r.register("cache_requests", "Requests that kept responses were looked up for", self.cache.clone());
+        r.register("cache_requests", "Requests that looked for a kept response, by outcome", self.cache.clone());
         r.register(
             "guest_log_lines_dropped",
-            "Lines of guests that found the log's queue full",
+            "Log lines of components that were dropped because the queue was full",
             self.log_lines_dropped.clone(),
         );
         r.register(
             "access_log_lines_dropped",
-            "Lines of the access log that found no room on their way to where it is sent",
+            "Lines of the access log that were dropped because the queue was full",
             self.access_lines_dropped.clone(),
         );
-        r.register("connections_refused", "Connections over the limit", self.connections_refused.clone());
-        r.register("certificates_issued", "Certificates that a CA gave", self.certificates_issued.clone());
-        r.register("certificates_failed", "Orders of certificates that failed", self.certificates_failed.clone());
-        r.register("tls_handshakes_failed", "Handshakes that failed or took too long", self.handshakes_failed.clone());
+        r.register("connections_refused", "Connections refused at a limit", self.connections_refused.clone());
+        r.register("certificates_issued", "Certificates issued by a CA", self.certificates_issued.clone());
+        r.register("certificates_failed", "Certificate orders that failed", self.certificates_failed.clone());
+        r.register("tls_handshakes_failed", "TLS handshakes that failed or timed out", self.handshakes_failed.clone());
         r.register("compilations", "Components compiled by this process", self.compilations.clone());
         r.register(
             "component_loads",
-            "Components mapped and linked, since they were not in memory",
+            "Components loaded into memory because they were not there",
             self.component_loads.clone(),
         );
         r.register("connections", "Open connections", self.connections.clone());
-        r.register("requests_in_flight", "Requests being answered", self.requests_in_flight.clone());
+        r.register("requests_in_flight", "Requests in flight", self.requests_in_flight.clone());
         r.register("instances", "Instances running", self.instances.clone());
         r.register(
             "fleet_gateways",
-            "Gateways that share tenants' rates by this Redis, this one included",
+            "Gateways that share tenants' rates on this Redis, including this one",
             self.fleet_gateways.clone(),
         );
-        r.register("config_generation", "The number of the configuration in force", self.config_generation.clone());
+        r.register("config_generation", "Generation of the current configuration", self.config_generation.clone());
         r.register(
             "config_loading",
-            "Tenants that are not served yet, because a component is being compiled",
+            "Tenants that are not served yet because a component is compiling",
             self.config_loading.clone(),
         );
-        r.register("config_problems", "Problems in the configuration in force", self.config_problems.clone());
+        r.register("config_problems", "Problems in the current configuration", self.config_problems.clone());
         r.register(
             "certificate_expiry_seconds",
-            "When the first of the tenants' certificates ends, in seconds since 1970",
+            "Expiry of the tenants' certificate that expires first, in seconds since 1970",
             self.certificate_expiry.clone(),
         );
     }

@@ -49,26 +49,26 @@ pub(crate) const GROWN_BYTES_A_UNIT: u64 = 4;
 #[cfg(test)]
 pub(crate) fn table() -> String {
     let rows = [
-        ("an instance made and reset", INSTANCE.to_string()),
-        ("an instance used again", INSTANCE_AGAIN.to_string()),
+        ("a new instance, created and reset", INSTANCE.to_string()),
+        ("an instance that is reused", INSTANCE_AGAIN.to_string()),
         ("a host call", HOST_CALL.to_string()),
         ("a host call of a component with files", HOST_CALL_WITH_FILES.to_string()),
-        ("a text, a list or a handle that a host call carries", CARRIED_TEXT.to_string()),
-        ("its bytes, and those written to standard output", format!("1 for {CARRIED_BYTES_A_UNIT} bytes")),
-        ("an error that WASI answers with", REFUSAL.to_string()),
-        ("an outbound request looked at, sent or not", REQUEST_LOOKED_AT.to_string()),
-        ("a body's bytes, in or out", format!("1 for {BODY_BYTES_A_UNIT} bytes")),
-        ("a timer of a clock", TIMER.to_string()),
+        ("a string, a list or a handle in a host call", CARRIED_TEXT.to_string()),
+        ("bytes of these, and bytes written to standard output", format!("1 for {CARRIED_BYTES_A_UNIT} bytes")),
+        ("an error that a WASI call returns", REFUSAL.to_string()),
+        ("an outbound request that is checked, sent or not", REQUEST_LOOKED_AT.to_string()),
+        ("bytes of a body, in or out", format!("1 for {BODY_BYTES_A_UNIT} bytes")),
+        ("a clock timer", TIMER.to_string()),
         ("a storage operation (a key)", STORAGE_OP.to_string()),
-        ("an element that a Redis command goes through, or a word of it", STORAGE_ELEMENT.to_string()),
+        ("an element that a Redis command processes, or a word of the command", STORAGE_ELEMENT.to_string()),
         ("a store or a connection opened", STORE_OPENED.to_string()),
-        ("bytes of keys and values, and of what wasi:otel is given", format!("1 for {STORAGE_BYTES_A_UNIT} byte")),
+        ("bytes of keys and values, and of data for wasi:otel", format!("1 for {STORAGE_BYTES_A_UNIT} byte")),
         ("an outbound request", OUTBOUND.to_string()),
         ("a byte of a response that is compressed", CODED_BYTE.to_string()),
         ("a random byte", RANDOM_BYTE.to_string()),
         ("a line to the log", LOG_LINE.to_string()),
         ("a span of wasi:otel", SPAN.to_string()),
-        ("bytes that a memory grows by", format!("1 for {GROWN_BYTES_A_UNIT} bytes")),
+        ("bytes by which a memory grows", format!("1 for {GROWN_BYTES_A_UNIT} bytes")),
     ];
     let rows: String = rows.iter().map(|(what, cost)| format!("| {what} | {cost} |\n")).collect();
     format!("| work | fuel |\n|---|---|\n{rows}")

@@ -34,7 +34,7 @@ impl InFlight {
 
     /// Its answer is out while its guest still works: whoever has it may ask again and finds a place, because this one counts among
     /// those that are ending. It keeps its place where too many are.
-    pub(crate) fn is_answered(&self) {
+    pub(crate) fn works_on(&self) {
         if !self.ledger.ending.add(1) {
             return;
         }

@@ -4,18 +4,17 @@
 //! with time (the buckets), so no cancellation leaks. A reload moves the maxima and forgives nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::bucket::{Bucket, Count, Rate};
 use super::causes::Causes;
 use super::guards::{Connected, InFlight};
 use super::limited::{Limited, limited};
-use super::line::{Line as Waiting, Place, Taken, WhenFull};
 use super::per_address::PerAddress;
+use super::supply::{Allotment, Entry, Supply, WhenFull};
 use super::usage::{Flow, Held, Usage};
 use super::{Quota, Space};
 use crate::deadline::Moment;
@@ -39,9 +38,6 @@ const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// threads for a moment each time, so a tenant whose components do not fit the cache must not do it without end.
 const LOADS: Rate = Rate { amount: 100, per: Duration::from_secs(1), burst: 100 };
 
-/// As many as the runtime has.
-static THREADS: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
-
 /// One tenant's use, shared by every version of the tenant that a reload brings and by everything that runs for it.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -52,14 +48,12 @@ pub(crate) struct Ledger {
     pub(crate) serial: u64,
     weight: AtomicU32,
     waiting_max: AtomicU32,
-    pub(super) in_flight: Arc<Waiting>,
+    pub(super) in_flight: Arc<Supply>,
     /// Guests that still work while their answers are out.
     pub(crate) ending: Count,
     pub(super) connections: Count,
-    /// Turns of its connections on the runtime's threads: one for each.
-    pub(crate) polls: Arc<Semaphore>,
     /// Bytes of all its instances' memories and tables.
-    memory: Arc<Waiting>,
+    memory: Arc<Supply>,
     /// Bytes that its guests which have ended left for their clients, of which it has a part of its memory at the most.
     pub(crate) left: Count,
     pub(super) requests: Bucket,
@@ -73,7 +67,7 @@ pub(crate) struct Ledger {
     space_bytes: AtomicU64,
     space_keys: AtomicU64,
     pub(super) outbound: Bucket,
-    pub(super) out: Arc<Waiting>,
+    pub(super) out: Arc<Supply>,
     pub(super) log_bytes: Bucket,
     refusals: Bucket,
     loads: Bucket,
@@ -102,7 +96,6 @@ impl Ledger {
             in_flight: Arc::default(),
             ending: Count::default(),
             connections: Count::default(),
-            polls: Arc::new(Semaphore::new(*THREADS)),
             memory: Arc::default(),
             left: Count::default(),
             requests: Bucket::default(),
@@ -178,16 +171,22 @@ impl Ledger {
     ///
     /// # Errors
     /// The first quota without room.
-    pub(crate) fn enter(&self, now: Moment, when_full: WhenFull) -> Result<Place, Limited> {
+    pub(crate) fn enter(&self, now: Moment, when_full: WhenFull) -> Result<Entry, Limited> {
+        self.owes_nothing(now)?;
+        self.in_flight.enter(1, when_full).ok_or_else(|| self.no_place())
+    }
+
+    /// # Errors
+    /// It has burned, or moved, more than it may for now.
+    pub(crate) fn owes_nothing(&self, now: Moment) -> Result<(), Limited> {
         let spent =
             |quotum, bucket: &Bucket| bucket.open(now).map_err(|empty| limited(quotum, bucket, empty.retry_seconds));
         spent(Quotum::Fuel, &self.fuel)?;
-        spent(Quotum::BodyBytes, &self.body_bytes)?;
-        self.in_flight.enter(1, when_full).ok_or_else(|| self.is_full())
+        spent(Quotum::BodyBytes, &self.body_bytes)
     }
 
     /// What to tell a client whose request found no place.
-    pub(crate) fn is_full(&self) -> Limited {
+    pub(crate) fn no_place(&self) -> Limited {
         let max = self.in_flight.count().max();
         Limited { quotum: Quotum::InFlight, max, window_seconds: None, retry_seconds: 1 }
     }
@@ -196,7 +195,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The tenant has had as many as it may for now.
-    pub(crate) fn entered(self: &Arc<Self>, place: Taken, now: Moment) -> Result<InFlight, Limited> {
+    pub(crate) fn entered(self: &Arc<Self>, place: Allotment, now: Moment) -> Result<InFlight, Limited> {
         place.keep();
         let entered = InFlight::of(self);
         self.requests.take(1, now).map_err(|empty| limited(Quotum::Requests, &self.requests, empty.retry_seconds))?;
@@ -256,7 +255,7 @@ impl Ledger {
     }
 
     /// One more outbound request, or the quota that has no room.
-    pub(crate) fn go_out(&self, when_full: WhenFull) -> Result<Place, Quotum> {
+    pub(crate) fn go_out(&self, when_full: WhenFull) -> Result<Entry, Quotum> {
         let place = self.out.enter(1, when_full).ok_or(Quotum::OutboundInFlight)?;
         self.outbound.take(1, Moment::now()).map_err(|_empty| Quotum::Outbound)?;
         Ok(place)
@@ -278,7 +277,7 @@ impl Ledger {
     }
 
     /// Memory for an instance that is about to begin, or the prospect of it; nothing where the tenant may never have so much.
-    pub(crate) fn memory_for(&self, bytes: u64) -> Option<Place> {
+    pub(crate) fn memory_for(&self, bytes: u64) -> Option<Entry> {
         self.memory.enter(bytes, WhenFull::Wait)
     }
 
@@ -348,6 +347,7 @@ impl Ledger {
         Usage {
             weight: self.weight(),
             in_flight: Held::of(self.in_flight.count()),
+            ending: Held::of(&self.ending),
             connections: Held::of(&self.connections),
             memory: Held::of(self.memory.count()),
             outbound_in_flight: Held::of(self.out.count()),

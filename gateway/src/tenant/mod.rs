@@ -9,11 +9,12 @@ pub(crate) mod cost;
 mod guards;
 mod ledger;
 mod limited;
-mod line;
+mod needs;
 mod per_address;
 mod ports;
 mod registry;
 mod shared;
+mod supply;
 mod usage;
 #[cfg(test)]
 mod tests;
@@ -29,11 +30,12 @@ pub(crate) use budget::{Budget, MESSAGES_IN_A_LINE_MAX};
 pub(crate) use guards::{Connected, InFlight};
 pub(crate) use ledger::Ledger;
 pub(crate) use limited::Limited;
-pub(crate) use line::{Place, Taken, WhenFull};
+pub(crate) use needs::Needs;
 pub(crate) use per_address::PerAddress;
 pub(crate) use ports::Ports;
 pub(crate) use registry::Registry;
 pub(crate) use shared::{Look, NAMES as RATE_NAMES, Told};
+pub(crate) use supply::{Allotment, Entry, WhenFull};
 pub(crate) use usage::{Held, Usage};
 
 /// Bounds of any one request.
@@ -171,6 +173,8 @@ pub(crate) struct Component {
     pub(crate) egress: Vec<Grant>,
     /// Whether a Spin manifest names it, which is where its grants stand.
     pub(crate) is_spin: bool,
+    /// What its instances need of the tenant's memory.
+    pub(crate) needs: Needs,
 }
 
 impl Component {

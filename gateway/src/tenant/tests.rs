@@ -86,8 +86,8 @@ fn take<T>(held: &mut Vec<T>, index: prop::sample::Index) -> Option<T> {
 
 fn enter(ledger: &Arc<Ledger>) -> Result<InFlight, Limited> {
     match ledger.enter(Moment::now(), WhenFull::Refuse)? {
-        Place::Taken(place) => ledger.entered(place, Moment::now()),
-        Place::Awaited(_) => panic!("who is to be refused does not wait"),
+        Entry::Granted(place) => ledger.entered(place, Moment::now()),
+        Entry::Awaited(_) => panic!("who is to be refused does not wait"),
     }
 }
 
@@ -128,8 +128,8 @@ proptest! {
                     let before = out.len();
                     let place = ledger.go_out(WhenFull::Refuse).ok();
                     out.extend(place.map(|place| match place {
-                        Place::Taken(outbound) => outbound,
-                        Place::Awaited(_) => panic!("who is to be refused does not wait"),
+                        Entry::Granted(outbound) => outbound,
+                        Entry::Awaited(_) => panic!("who is to be refused does not wait"),
                     }));
                     prop_assert!(out.len() == before || out.len() <= max as usize);
                 }

@@ -6,11 +6,13 @@ use utoipa::ToSchema;
 use super::bucket::{Bucket, Count};
 use crate::deadline::Moment;
 
-/// What a tenant holds, and what is left of each rate. A rate that is not bounded is not there.
+/// What a tenant uses, and what is left of each rate limit. A rate without a limit is omitted.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Usage {
     pub(crate) weight: u64,
     pub(crate) in_flight: Held,
+    /// Guests that still work while their responses are out.
+    pub(crate) ending: Held,
     pub(crate) connections: Held,
     /// Bytes.
     pub(crate) memory: Held,
@@ -26,7 +28,7 @@ pub(crate) struct Usage {
     pub(crate) log_bytes: Option<Flow>,
 }
 
-/// What is counted at once, and may be at the most.
+/// A current value and its maximum.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Held {
     pub(crate) now: u64,
@@ -39,7 +41,7 @@ impl Held {
     }
 }
 
-/// What comes in with time: `amount` within `per_ms`, up to `burst`, of which `left` is there now.
+/// A rate limit: `amount` within `per_ms`, with a burst of `burst`, of which `left` is left.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub(crate) struct Flow {
     pub(crate) amount: u64,

@@ -28,7 +28,7 @@ pub(crate) enum ClientsError {
     NoCa,
     #[error("the file holds no PEM list of revoked certificates")]
     NoList,
-    #[error("no client can be verified with it: {0}")]
+    #[error("clients cannot be verified with it: {0}")]
     Unsupported(String),
 }
 

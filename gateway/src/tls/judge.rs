@@ -82,14 +82,16 @@ impl Verdict {
         } else if let Some(doubt) = linked(leaf, &leaf_read, &on_path, rest.len(), good) {
             doubts.push(doubt);
         } else if path.iter().enumerate().any(|(at, of)| at != *of) {
-            doubts.push(Doubt::Differs("its certificates are not in order, each before its issuer's".to_owned()));
+            doubts.push(Doubt::Differs(
+                "its certificates are not in order: each must come before the certificate of its issuer".to_owned(),
+            ));
         }
         let issuer = (!is_self_signed(last)).then(|| last.issuer().as_raw().to_vec());
         let intermediates = on_path.iter().filter(|(_, read)| !is_self_signed(read));
         let intermediates = intermediates.map(|(_, read)| read.subject().as_raw().to_vec()).collect();
         if on_path.is_empty() && issuer.is_some() && rest.is_empty() {
             doubts.push(Doubt::Issuer(format!(
-                "the file has no certificate of its issuer, {}: only clients that have it as a root take it",
+                "the file has no certificate of its issuer, {}: only clients that trust this issuer as a root accept it",
                 leaf_read.issuer()
             )));
         }
@@ -118,7 +120,7 @@ fn usage(leaf: &X509Certificate<'_>) -> Vec<Doubt> {
         && !extended.value.server_auth
     {
         doubts.push(if extended.value.any {
-            Doubt::Differs("its extended key usage is `any`, which some clients do not take for a server's".to_owned())
+            Doubt::Differs("its extended key usage is `any`, which some clients refuse for a server".to_owned())
         } else {
             Doubt::Usage("its extended key usage has no serverAuth".to_owned())
         });
@@ -127,15 +129,13 @@ fn usage(leaf: &X509Certificate<'_>) -> Vec<Doubt> {
         && !usage.value.digital_signature()
     {
         doubts.push(if usage.value.key_encipherment() || usage.value.key_agreement() {
-            Doubt::Differs("its key usage has no digitalSignature, which handshakes of today need".to_owned())
+            Doubt::Differs("its key usage has no digitalSignature, which current TLS handshakes require".to_owned())
         } else {
             Doubt::Usage("its key usage has no digitalSignature: its key may not be used in a handshake".to_owned())
         });
     }
     if leaf.is_ca() && !is_self_signed(leaf) {
-        doubts.push(Doubt::Differs(
-            "it is a CA's own certificate, which some clients do not take for a server's".to_owned(),
-        ));
+        doubts.push(Doubt::Differs("it is the certificate of a CA, which some clients refuse for a server".to_owned()));
     }
     doubts
 }
@@ -146,7 +146,8 @@ fn unread(read: usize, text: &[u8]) -> Option<Doubt> {
     let begun = memchr::memmem::find_iter(text, BEGIN).count();
     (begun > read).then(|| {
         Doubt::Chain(format!(
-            "{begun} certificates begin in the file and {read} can be read: each BEGIN and END needs a line of its own"
+            "{begun} certificates begin in the file, but only {read} can be read: each BEGIN and END must be on a line \
+                of its own"
         ))
     })
 }
@@ -208,16 +209,15 @@ fn linked(
 ) -> Option<Doubt> {
     let Some(((top, _), between)) = path.split_last() else {
         let is_wrong = others > 0 && !is_self_signed(read);
-        return is_wrong
-            .then(|| Doubt::Chain(format!("its issuer is {}, and none of the others in the file", read.issuer())));
+        return is_wrong.then(|| Doubt::Chain(format!("its issuer is {}, which is not in the file", read.issuer())));
     };
     let mut roots = RootCertStore::empty();
     if roots.add((*top).clone().into_owned()).is_err() {
-        return Some(Doubt::Chain("the last certificate of the chain cannot be an issuer's".to_owned()));
+        return Some(Doubt::Chain("the last certificate of the chain is not the certificate of an issuer".to_owned()));
     }
     let between: Vec<_> = between.iter().map(|(der, _)| (*der).clone()).collect();
     let wrong = verify(&Arc::new(roots), leaf, &between, read, good).err()?;
-    Some(Doubt::Chain(format!("its certificates do not follow from one another: {wrong}")))
+    Some(Doubt::Chain(format!("its certificates do not form a chain: {wrong}")))
 }
 
 /// Whether a client that has these roots accepts it, at a time when all of it is good; names are another matter.
@@ -233,7 +233,7 @@ fn verify(
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), provider).build();
     let verifier = verifier.map_err(|error| error.to_string())?;
     if from >= until {
-        return Err("there is no time at which all of them are good".to_owned());
+        return Err("there is no time at which all of them are valid".to_owned());
     }
     let at = UnixTime::since_unix_epoch(from.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
     let name = a_name(read);

@@ -118,11 +118,11 @@ pub(crate) struct Handshaken<P> {
 pub(crate) enum HandshakeError {
     #[error("it took too long")]
     TimedOut,
-    #[error("the tenant has as many connections as it may")]
+    #[error("the tenant has reached its maximum number of connections")]
     Full,
-    #[error("the session that is resumed began with a certificate that is over")]
+    #[error("the resumed session began with a certificate that has expired")]
     Over,
-    #[error("a CA looked at a proof")]
+    #[error("a CA verified a challenge")]
     Challenge,
     #[error(transparent)]
     Failed(#[from] std::io::Error),

@@ -96,7 +96,7 @@ impl Once {
         let took = match self.store.take_once(&key.tenant, &key.channel, first.at_once(), lease).await {
             Ok(took) => took,
             Err(error) => {
-                tracing::warn!(target: "trigger", tenant = %key.tenant, %error, "no messages can be taken");
+                tracing::warn!(target: "trigger", tenant = %key.tenant, %error, "messages cannot be fetched");
                 return false;
             }
         };
@@ -139,7 +139,8 @@ impl Once {
             }
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(target: "trigger", tenant = %key.tenant, %error, "a message is due again, whatever came of it");
+                tracing::warn!(target: "trigger", tenant = %key.tenant, %error, "the outcome of a message cannot be \
+                    recorded; it will be delivered again");
             }
         }
     }

@@ -18,7 +18,7 @@ const NOT_FOUND: i32 = 127;
 pub(super) fn build(project: &Project, only: &[String]) -> anyhow::Result<bool> {
     if let Some(unknown) = only.iter().find(|name| project.components.iter().all(|one| one.id != **name)) {
         let known: Vec<_> = project.components.iter().map(|component| component.id.as_str()).collect();
-        bail!("there is no component {unknown:?} in {}: it has {}", project.manifest.display(), known.join(", "));
+        bail!("{} has no component {unknown:?}; its components are {}", project.manifest.display(), known.join(", "));
     }
     for component in project.components.iter().filter(|one| only.is_empty() || only.contains(&one.id)) {
         if component.commands.is_empty() {
@@ -36,14 +36,14 @@ pub(super) fn build(project: &Project, only: &[String]) -> anyhow::Result<bool> 
 fn run(component: &Component, command: &str) -> anyhow::Result<bool> {
     note(&format!("building {}: {command}", component.id));
     if !component.workdir.is_dir() {
-        bail!("the workdir of {} is not there: {}", component.id, component.workdir.display());
+        bail!("the workdir of {} does not exist: {}", component.id, component.workdir.display());
     }
     let status = Command::new("sh").arg("-c").arg(command).current_dir(&component.workdir).status();
     let status = status.context("cannot run sh")?;
     if status.success() {
         return Ok(true);
     }
-    note(&format!("{} was not built: its command ended with {status}", component.id));
+    note(&format!("{} was not built: the build command ended with {status}", component.id));
     if let Some(hint) = hint(command, status.code(), &component.workdir) {
         note(&hint);
     }
@@ -55,9 +55,9 @@ fn hint(command: &str, code: Option<i32>, workdir: &Path) -> Option<String> {
     if code == Some(NOT_FOUND) {
         let how = command.split([' ', '&', ';']).filter(|word| !is_here(word)).find_map(|word| {
             let known = GET.iter().find(|(program, _)| *program == word);
-            known.map(|(program, how)| format!("{program} is not here: {how}"))
+            known.map(|(program, how)| format!("{program} is not installed: {how}"))
         });
-        return Some(how.unwrap_or_else(|| "a program that it calls is not here".to_owned()));
+        return Some(how.unwrap_or_else(|| "a program that the command calls is not installed".to_owned()));
     }
     if !command.starts_with("cargo ") {
         return None;
@@ -65,13 +65,13 @@ fn hint(command: &str, code: Option<i32>, workdir: &Path) -> Option<String> {
     let target = command.split_whitespace().skip_while(|word| *word != "--target").nth(1);
     let target = target.or_else(|| command.split_whitespace().find_map(|word| word.strip_prefix("--target=")))?;
     if target == "wasm32-wasi" {
-        return Some("Rust calls that target wasm32-wasip1 since 1.84; wasm32-wasip2 makes components".to_owned());
+        return Some("Rust 1.84 and later call this target wasm32-wasip1; wasm32-wasip2 builds components".to_owned());
     }
     let asked = ["--print", "target-libdir", "--target", target];
     let library = Command::new("rustc").args(asked).current_dir(workdir).output();
     let library = library.ok().and_then(|output| String::from_utf8(output.stdout).ok());
     let is_missing = library.is_none_or(|path| !Path::new(path.trim()).is_dir());
-    is_missing.then(|| format!("Rust's library for {target} is not here: rustup target add {target}"))
+    is_missing.then(|| format!("Rust's target {target} is not installed: rustup target add {target}"))
 }
 
 /// Where the programs that templates call come from.
@@ -103,7 +103,7 @@ mod tests {
         if !is_here("go") {
             assert!(of("go run ./component", 127).contains("https://go.dev/dl"));
         }
-        assert!(of("nobody-has-this", 127).contains("a program that it calls is not here"));
+        assert!(of("nobody-has-this", 127).contains("a program that the command calls is not installed"));
         assert!(of("cargo build --target wasm32-wasi", 101).contains("wasm32-wasip1"));
         assert!(of("cargo build --target=no-such-target", 101).contains("rustup target add no-such-target"));
         assert_eq!(of("make", 2), "");

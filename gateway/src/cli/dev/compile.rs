@@ -53,7 +53,7 @@ pub(super) fn compile(boot: &Boot, planned: &Planned) -> anyhow::Result<()> {
         }
     });
     bar.iter().for_each(ProgressBar::finish_and_clear);
-    note(&format!("compiled in {} s; it is kept, and not compiled again", began.elapsed().as_secs().max(1)));
+    note(&format!("compiled in {} s; the result is kept for later starts", began.elapsed().as_secs().max(1)));
     Ok(())
 }
 

@@ -23,7 +23,7 @@ pub(super) fn variables(folder: &Path) -> anyhow::Result<Vec<(String, String)>> 
     let path = folder.join(FILE);
     if path.is_file() {
         let size = std::fs::metadata(&path).map_or(0, |file| file.len());
-        anyhow::ensure!(size <= FILE_BYTES_MAX, "{} has over {FILE_BYTES_MAX} bytes", path.display());
+        anyhow::ensure!(size <= FILE_BYTES_MAX, "{} has more than {FILE_BYTES_MAX} bytes", path.display());
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         found = read(&text, environment).with_context(|| path.display().to_string())?;
     }
@@ -65,7 +65,7 @@ fn read(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow::Res
             let name = name.trim();
             let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
             if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) || !name.bytes().all(good) {
-                bail!("line {number}: {name:?} cannot be a variable's name");
+                bail!("line {number}: {name:?} is not a valid variable name");
             }
             let (_, value) = rest.split_once('=').unwrap_or_default();
             let known = |name: &str| {
@@ -75,7 +75,7 @@ fn read(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow::Res
             let (value, after) = value_of(value, known).with_context(|| format!("line {number}"))?;
             bytes += value.len();
             if bytes > EXPANDED_BYTES_MAX {
-                bail!("line {number}: all values together have over {EXPANDED_BYTES_MAX} bytes");
+                bail!("line {number}: all values together have more than {EXPANDED_BYTES_MAX} bytes");
             }
             entries.push((name.to_owned(), value));
             rest = after;
@@ -99,21 +99,21 @@ fn value_of(text: &str, known: impl Fn(&str) -> String) -> anyhow::Result<(Strin
                 let after = text.get(at..).and_then(|rest| rest.split_once('\n')).map_or("", |(_, after)| after);
                 return Ok((value, after));
             }
-            (None, _) if is_over => bail!("a value with spaces in it wants quotation marks"),
+            (None, _) if is_over => bail!("a value with spaces requires quotation marks"),
             (None, '\'' | '"') => quote = Some(letter),
             (Some(open), _) if letter == open => quote = None,
             (None | Some('"'), '\\') => match chars.next() {
                 Some((_, 'n')) if quote.is_some() => value.push('\n'),
                 Some((_, escaped @ ('\\' | '"' | '\'' | '$' | ' '))) => value.push(escaped),
-                Some((_, other)) => bail!("there is no escape \\{other}"),
-                None => bail!("a backslash escapes nothing"),
+                Some((_, other)) => bail!("unknown escape \\{other}"),
+                None => bail!("a backslash is at the end and escapes nothing"),
             },
             (None | Some('"'), '$') => {
                 let rest = text.get(at + 1..).unwrap_or_default();
                 let (name, length) = reference(rest);
                 value += &known(name);
                 if value.len() > EXPANDED_BYTES_MAX {
-                    bail!("its value has over {EXPANDED_BYTES_MAX} bytes");
+                    bail!("its value has more than {EXPANDED_BYTES_MAX} bytes");
                 }
                 for _ in 0..length {
                     chars.next();
@@ -123,7 +123,7 @@ fn value_of(text: &str, known: impl Fn(&str) -> String) -> anyhow::Result<(Strin
         }
     }
     if quote.is_some() {
-        bail!("a quotation mark is not closed");
+        bail!("a quotation mark has no closing quotation mark");
     }
     Ok((value, ""))
 }
@@ -175,7 +175,7 @@ mod tests {
     fn a_bad_line_is_told_by_its_number() {
         for (text, wanted) in [
             ("A=1\nno sign\n", "line 2 has no `=`"),
-            ("A=\"x\ny\"\n1B=2", "line 3: \"1B\" cannot"),
+            ("A=\"x\ny\"\n1B=2", "line 3: \"1B\" is not a valid"),
             ("A=two words", "line 1"),
             ("A=\"open", "line 1"),
         ] {
@@ -191,7 +191,7 @@ mod tests {
             text += &format!("A{n}=\"{}\"\n", format!("${{A{}}}", n - 1).repeat(10));
         }
         let error = format!("{:#}", values(&text).unwrap_err());
-        assert!(error.contains("over 4194304 bytes"), "{error}");
+        assert!(error.contains("more than 4194304 bytes"), "{error}");
         assert_eq!(values("A=\"${${HOME}\"").unwrap()[0].1, "{/home/me");
     }
 

@@ -25,20 +25,20 @@ use templates::TEMPLATES;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Templates {
-    /// Every template, and what it makes
+    /// List every template with a description
     List,
 }
 
 /// `[TEMPLATE] NAME`, and answers to what a terminal would be asked.
 #[derive(Args, Debug)]
 pub(super) struct New {
-    /// A template (`tollgate templates list`) and the project's name
+    /// A template (`tollgate templates list`), and the name of the project or component
     #[arg(value_name = "[TEMPLATE] NAME", num_args = 0..=2)]
     words: Vec<String>,
     /// The template
     #[arg(short, long)]
     template: Option<String>,
-    /// The folder to make; that of the project's name where this is not given
+    /// The folder to create; by default it has the project's name
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// The path that the component answers, such as "/..." or "/users/:id"
@@ -47,7 +47,7 @@ pub(super) struct New {
     /// The channel whose messages start the component
     #[arg(long)]
     channel: Option<String>,
-    /// Ask nothing
+    /// Use the defaults and ask no questions
     #[arg(short, long)]
     accept_defaults: bool,
 }
@@ -58,10 +58,10 @@ pub(super) struct Where {
     /// The project: a folder with spin.toml or tenant.toml, or such a file
     #[arg(default_value = ".", value_name = "DIR")]
     dir: PathBuf,
-    /// The same, as Spin has it
+    /// The project, in the form of Spin's flag
     #[arg(short, long, value_name = "PATH", aliases = ["file", "from-file"])]
     from: Option<PathBuf>,
-    /// Sources, environment and builds as `[component.ID.profile.NAME]` has them
+    /// Use the sources, environments and builds of `[component.ID.profile.NAME]`
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
 }
@@ -73,49 +73,49 @@ pub(super) struct Up {
     /// Build first
     #[arg(long)]
     build: bool,
-    /// Build again and swap the answer whenever a source changes
+    /// Rebuild and reload whenever a source file changes
     #[arg(long)]
     watch: bool,
-    /// Show what this component prints, and of no other that is not named so; may be given again
+    /// Show the output of this component only; may be repeated
     #[arg(long, value_name = "COMPONENT")]
     follow: Vec<String>,
-    /// Show what all components print, as happens without it
+    /// Show the output of all components (the default)
     #[arg(long)]
     follow_all: bool,
-    /// Show nothing that components print
+    /// Show no output of components
     #[arg(short, long, aliases = ["sh", "shush"], conflicts_with_all = ["follow", "follow_all"])]
     quiet: bool,
-    /// Serve only what starts this component; may be given again
+    /// Serve only the triggers of this component; may be repeated
     #[arg(short, long = "component-id", value_name = "COMPONENT")]
     component: Vec<String>,
-    /// The address for plain HTTP; port 0 takes a free one
+    /// Address for plain HTTP; port 0 selects a free port
     #[arg(long, env = "SPIN_HTTP_LISTEN_ADDR", value_name = "ADDR", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
-    /// Take the next port that is free
+    /// Use the next free port if the port is in use
     #[arg(long)]
     find_free_port: bool,
     /// Serve HTTPS on this address instead, with a development certificate
     #[arg(long, value_name = "ADDR")]
     https: Option<SocketAddr>,
-    /// The address that `tollgate publish`, `kv` and others talk to
+    /// Address for `tollgate publish`, `kv` and other commands
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3001")]
     admin: SocketAddr,
-    /// Where the data is: `embedded`, or the URL of a Redis server
+    /// Storage of the data: `embedded`, or the URL of a Redis server
     #[arg(long, env = "TOLLGATE_STORAGE", value_name = "embedded|redis://HOST:PORT", value_parser = super::storage, hide_env_values = true)]
     storage: Option<String>,
-    /// A variable of the environment of all components
+    /// Environment variable for all components; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
     env: Vec<(String, String)>,
-    /// The value of a variable that the manifest declares
+    /// Value of a variable that the manifest declares; may be repeated
     #[arg(long, value_name = "NAME=VALUE|NAME=@FILE|@FILE.json|@FILE.toml")]
     variable: Vec<String>,
-    /// Set a key of the default store before the first request; may be given again
+    /// Set a key of the default store before the first request; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     key_value: Vec<(String, String)>,
-    /// The folder for the store, logs and compiled code, instead of .tollgate/state
+    /// Folder for the store, logs and compiled code, instead of .tollgate/state
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Begin with an empty log of what components print
+    /// Empty the components' log at the start
     #[arg(long)]
     truncate_logs: bool,
     /// wasi:otel is always served
@@ -151,7 +151,10 @@ pub(super) fn new(asked: &New) -> anyhow::Result<ExitCode> {
         Made { name: &name, dir: "", route: &route(asked, template, "/...")?, channel: &channel(asked, template)? };
     template.make(&dir, &made)?;
     let dir = dir.display();
-    say(&format!("{dir} is a project from {}.\n\n  cd {dir}\n  tollgate build\n  tollgate up\n", template.name));
+    say(&format!(
+        "Created the project {dir} from the template {}.\n\n  cd {dir}\n  tollgate build\n  tollgate up\n",
+        template.name
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -167,12 +170,15 @@ pub(super) fn add(asked: &New) -> anyhow::Result<ExitCode> {
     let free = if is_taken("/...") { format!("/{name}/...") } else { "/...".to_owned() };
     let route = route(asked, template, &free)?;
     if template.is_http() && is_taken(&route) {
-        bail!("{} has a component at {route} already; another path will do: --route PATH", project.manifest.display());
+        bail!(
+            "{} already has a component at {route}; choose another path with --route PATH",
+            project.manifest.display()
+        );
     }
     let made = Made { name: &name, dir, route: &route, channel: &channel(asked, template)? };
     template.add(&project, &made)?;
-    let at = if template.is_http() { format!(" and answers {route}") } else { String::new() };
-    say(&format!("{name} is a component of {}{at}.\n", project.manifest.display()));
+    let at = if template.is_http() { format!(", with the route {route}") } else { String::new() };
+    say(&format!("Added the component {name} to {}{at}.\n", project.manifest.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -189,7 +195,7 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
 fn wanted(asked: &New) -> anyhow::Result<(&'static Template, String)> {
     let (template, name) = match (asked.words.as_slice(), &asked.template) {
         ([template, name], None) => (Some(template.clone()), Some(name.clone())),
-        ([_, _], Some(_)) => bail!("the template is named twice, by a word and by --template"),
+        ([_, _], Some(_)) => bail!("the template is set twice, as an argument and by --template"),
         // A template's name alone is no project's.
         ([word], None) if Template::named(word).is_ok() => (Some(word.clone()), None),
         ([name], template) => (template.clone(), Some(name.clone())),
@@ -197,41 +203,41 @@ fn wanted(asked: &New) -> anyhow::Result<(&'static Template, String)> {
     };
     let template = match template {
         Some(template) => template,
-        None => ask(asked, "Template", "http-rust")?.context("a template is wanted: tollgate new TEMPLATE NAME")?,
+        None => ask(asked, "Template", "http-rust")?.context("a template is required: tollgate new TEMPLATE NAME")?,
     };
     let name = match name {
         Some(name) => name,
         None => {
-            ask(asked, "Name", "hello")?.with_context(|| format!("a name is wanted: tollgate new {template} NAME"))?
+            ask(asked, "Name", "hello")?.with_context(|| format!("a name is required: tollgate new {template} NAME"))?
         }
     };
     if crate::ids::ComponentName::parse(&name).is_none() {
-        bail!("{name:?} cannot be a project's name; wanted: {}", crate::ids::NAME_RULE);
+        bail!("{name:?} is not a valid project name; wanted: {}", crate::ids::NAME_RULE);
     }
     Ok((Template::named(&template)?, name))
 }
 
 fn route(asked: &New, template: &Template, default: &str) -> anyhow::Result<String> {
     let given = match &asked.route {
-        None if template.is_http() => ask(asked, "Path that it answers", default)?,
+        None if template.is_http() => ask(asked, "Path of its route", default)?,
         given => given.clone(),
     };
     let route = given.unwrap_or_else(|| default.to_owned());
     crate::route::PathPattern::parse(&route).map_err(|error| anyhow::anyhow!("--route {route:?}: {error}"))?;
     if !is_plain(&route) {
-        bail!("--route {route:?} will not do; wanted: a path without quotation marks");
+        bail!("--route {route:?} is invalid; wanted: a path without quotation marks");
     }
     Ok(route)
 }
 
 fn channel(asked: &New, template: &Template) -> anyhow::Result<String> {
     let given = match &asked.channel {
-        None if !template.is_http() => ask(asked, "Channel whose messages start it", "channelOne")?,
+        None if !template.is_http() => ask(asked, "Channel of its messages", "channelOne")?,
         given => given.clone(),
     };
     let channel = given.unwrap_or_else(|| "channelOne".to_owned());
     if !crate::config::is_channel(&channel) || !is_plain(&channel) {
-        bail!("--channel {channel:?} will not do; wanted: {}, without quotation marks", crate::config::CHANNEL);
+        bail!("--channel {channel:?} is invalid; wanted: {}, without quotation marks", crate::config::CHANNEL);
     }
     Ok(channel)
 }

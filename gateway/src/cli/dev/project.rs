@@ -56,7 +56,7 @@ impl Project {
         let profile = profile.or(said("app_profile"));
         if !manifest.is_file() {
             bail!(
-                "{} is no project: it has neither spin.toml nor tenant.toml; `tollgate new` makes one",
+                "{} is not a project: it has neither spin.toml nor tenant.toml; `tollgate new` creates one",
                 dir.display()
             );
         }

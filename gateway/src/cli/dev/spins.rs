@@ -12,39 +12,39 @@ pub(in crate::cli) const REFUSED: [(&str, bool, &str); 22] = [
         true,
         "name the image of each component: source = { oci = \"HOST/NAME@sha256:…\" } in a [[component]] of tenant.toml",
     ),
-    ("insecure", false, "registries that components may come from stand in the gateway's file, under [[registry]]"),
-    ("temp", true, "what is made for the project is in .tollgate/; --state-dir DIR puts it elsewhere"),
-    ("cache-dir", true, "compiled components are kept in .tollgate/state; --state-dir DIR puts them elsewhere"),
+    ("insecure", false, "set the registries for components in the gateway's file, under [[registry]]"),
+    ("temp", true, "generated files are in .tollgate/; --state-dir DIR selects another folder"),
+    ("cache-dir", true, "compiled components are kept in .tollgate/state; --state-dir DIR selects another folder"),
     ("direct-mounts", false, "use --watch: files are copied again whenever they change"),
-    ("log-dir", true, "what components print is in .tollgate/state/logs; --state-dir DIR puts it elsewhere"),
-    ("disable-cache", false, "delete .tollgate/state to have everything compiled again"),
-    ("cache", true, "compiled components are kept in .tollgate/state; --state-dir DIR puts them elsewhere"),
+    ("log-dir", true, "the output of components is in .tollgate/state/logs; --state-dir DIR selects another folder"),
+    ("disable-cache", false, "delete .tollgate/state to compile everything again"),
+    ("cache", true, "compiled components are kept in .tollgate/state; --state-dir DIR selects another folder"),
     ("disable-pooling", false, "instances are always pooled here"),
     ("debug-info", false, "debug the component elsewhere, for example with `wasmtime -D debug-info`"),
     (
         "runtime-config-file",
         true,
-        "use --storage for where data is, --variable and .env for variables, and tenant.toml for limits",
+        "use --storage for the storage, --variable and .env for variables, and tenant.toml for limits",
     ),
     (
         "tls-cert",
         true,
-        "use --https ADDR, which makes a development certificate; your own goes into [tls] of tenant.toml",
+        "use --https ADDR, which creates a development certificate; put your own into [tls] of tenant.toml",
     ),
     (
         "tls-key",
         true,
-        "use --https ADDR, which makes a development certificate; your own goes into [tls] of tenant.toml",
+        "use --https ADDR, which creates a development certificate; put your own into [tls] of tenant.toml",
     ),
-    ("http1-max-buf-size", true, "the largest request head stands in the gateway's file: http.head"),
-    ("format", true, "the addresses are printed one a line"),
+    ("http1-max-buf-size", true, "set the maximum size of a request head in the gateway's file: http.head_bytes"),
+    ("format", true, "addresses are printed one a line"),
     ("max-instance-reuse-count", true, "set `reuse` in a [[component]] of tenant.toml"),
     ("max-instance-concurrent-reuse-count", true, "an instance answers one request at a time here"),
     ("request-timeout", true, "set limits.time in tenant.toml"),
     ("idle-instance-timeout", true, "set `reuse` in a [[component]] of tenant.toml"),
     ("max-instance-memory", true, "set limits.memory in tenant.toml"),
     ("allow-transient-write", false, "files are read-only here; write to a key-value store"),
-    ("sqlite", true, "there is no SQLite here; keep data in a key-value store (--key-value KEY=VALUE sets one)"),
+    ("sqlite", true, "SQLite is not available; use a key-value store (--key-value KEY=VALUE sets a key)"),
 ];
 
 /// Letters that stand for them.
@@ -61,7 +61,7 @@ impl Refused {
         let first = self.0.first().and_then(|given| REFUSED.iter().find(|(flag, ..)| flag == given));
         match first {
             None => Ok(()),
-            Some((flag, _, instead)) => bail!("--{flag} of `spin up` has no meaning here: {instead}"),
+            Some((flag, _, instead)) => bail!("--{flag} of `spin up` is not supported: {instead}"),
         }
     }
 }
@@ -103,11 +103,11 @@ pub(super) fn variables(said: &str) -> anyhow::Result<Vec<(String, String)>> {
         let table: toml::Table = match Path::new(path).extension().and_then(|extension| extension.to_str()) {
             Some("json") => serde_json::from_str(&text).with_context(|| format!("{path} is not an object in JSON"))?,
             Some("toml") => text.parse().with_context(|| format!("{path} is not TOML"))?,
-            _ => bail!("--variable {said}: a file of variables is called .json or .toml"),
+            _ => bail!("--variable {said}: the name of a file of variables must end in .json or .toml"),
         };
         let one = |(name, value): (String, toml::Value)| match value.as_str() {
             Some(text) => Ok((name, text.to_owned())),
-            None => bail!("{path}: the value of {name} is not a text"),
+            None => bail!("{path}: the value of {name} is not a string"),
         };
         return table.into_iter().map(one).collect();
     }

@@ -48,7 +48,7 @@ impl Template {
     /// There is something already, or it cannot be written.
     pub(super) fn make(&self, dir: &Path, made: &Made<'_>) -> anyhow::Result<()> {
         if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-            bail!("{} is there already and not empty; another name, or --output, will do", dir.display());
+            bail!("{} exists and is not empty; choose another name, or use --output", dir.display());
         }
         let head = format!(
             "spin_manifest_version = 2\n\n[application]\nname = \"{}\"\nversion = \"0.1.0\"\nauthors = []\n\n",
@@ -71,15 +71,15 @@ impl Template {
         let before = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let file: toml::Table = before.parse().with_context(|| format!("{} is not TOML", path.display()))?;
         if file.get("spin_manifest_version").and_then(toml::Value::as_integer) != Some(2) {
-            bail!("{} is not a Spin manifest of version 2, which components can be added to", path.display());
+            bail!("{} is not a Spin manifest of version 2; `add` supports only version 2", path.display());
         }
         if project.components.iter().any(|component| component.id == made.name) {
-            bail!("{} has a component {} already", path.display(), made.name);
+            bail!("{} already has a component {}", path.display(), made.name);
         }
         let dir = project.base().join(made.dir);
         if !self.files.is_empty() {
             if dir.exists() {
-                bail!("{} is there already; another name, or --output, will do", dir.display());
+                bail!("{} exists already; choose another name, or use --output", dir.display());
             }
             self.write(&dir, made)?;
         }
@@ -106,7 +106,7 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 impl Made<'_> {
     /// What a project without HTTP does when it is up.
     fn messages(&self) -> String {
-        format!("it takes the messages of {}", self.channel)
+        format!("it handles the messages of {}", self.channel)
     }
 
     fn fill(&self, text: &str) -> String {

@@ -56,7 +56,7 @@ pub(super) const TEMPLATES: [Template; 15] = [
     },
     Template {
         name: "redis-go",
-        summary: "is started by messages on a channel, in Go",
+        summary: "handles messages on a channel, in Go",
         manifest: text!("redis-go/spin.toml.in"),
         files: &[
             ("go.mod", text!("go/go.mod.in")),
@@ -76,7 +76,7 @@ pub(super) const TEMPLATES: [Template; 15] = [
     },
     Template {
         name: "redis-rust",
-        summary: "is started by messages on a channel, in Rust",
+        summary: "handles messages on a channel, in Rust",
         manifest: text!("redis-rust/spin.toml.in"),
         files: &[
             ("Cargo.toml", text!("rust/Cargo.toml.in")),
@@ -127,7 +127,7 @@ pub(super) const TEMPLATES: [Template; 15] = [
     },
     Template {
         name: "redis-js",
-        summary: "is started by messages on a channel, and counts them, in JavaScript",
+        summary: "handles messages on a channel, and counts them, in JavaScript",
         manifest: text!("redis-js/spin.toml.in"),
         files: &[
             ("package.json", text!("redis-js/package.json.in")),
@@ -164,7 +164,7 @@ pub(super) const TEMPLATES: [Template; 15] = [
     },
     Template {
         name: "redis-python",
-        summary: "is started by messages on a channel, and counts them, in Python",
+        summary: "handles messages on a channel, and counts them, in Python",
         manifest: text!("redis-python/spin.toml.in"),
         files: &[
             ("requirements.txt", text!("python/requirements.txt.in")),
@@ -189,7 +189,7 @@ pub(super) const TEMPLATES: [Template; 15] = [
     },
     Template {
         name: "http-static",
-        summary: "one fixed answer, without a component",
+        summary: "one fixed response, without a component",
         manifest: text!("http-static/spin.toml.in"),
         files: &[],
         component: None,
@@ -197,7 +197,7 @@ pub(super) const TEMPLATES: [Template; 15] = [
     },
     Template {
         name: "static-files",
-        summary: "serves the files of a folder, by a component in Rust",
+        summary: "serves the files of a folder, with a component in Rust",
         manifest: text!("static-files/spin.toml.in"),
         files: &[
             ("Cargo.toml", text!("rust/Cargo.toml.in")),
@@ -211,7 +211,7 @@ pub(super) const TEMPLATES: [Template; 15] = [
     },
     Template {
         name: "static-fileserver",
-        summary: "serves the files of a folder, by a component that is ready-made",
+        summary: "serves the files of a folder, with a prebuilt component",
         manifest: text!("static-fileserver/spin.toml.in"),
         files: &[("assets/index.html", text!("static-files/index.html.in")), (".gitignore", "")],
         component: Some(("fileserver.wasm", bytes!("static-fileserver/fileserver.wasm"))),

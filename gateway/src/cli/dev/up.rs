@@ -30,7 +30,7 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
         let unknown = names.iter().find(|name| project.components.iter().all(|component| component.id != **name));
         if let Some(unknown) = unknown {
             let known: Vec<_> = project.components.iter().map(|component| component.id.as_str()).collect();
-            bail!("{flag} {unknown}: there is no such component; there are {}", known.join(", "));
+            bail!("{flag} {unknown}: there is no such component; the components are {}", known.join(", "));
         }
     }
     if asked.build && !build::build(&project, &[])? {
@@ -146,7 +146,7 @@ fn said(project: &Project, asked: &Up) -> anyhow::Result<config::Project> {
 /// Writes the configuration of a gateway that serves this project alone.
 fn lay_out(project: &Project, own: &Path, asked: &Up) -> anyhow::Result<()> {
     if std::fs::symlink_metadata(own).is_ok_and(|found| !found.is_dir()) {
-        bail!("it is a link or a file, and should be a folder of `tollgate up`'s own");
+        bail!("it is a link or a file; `tollgate up` requires a folder of its own");
     }
     let tenant = own.join("tenants").join(&project.id);
     if own.join("tenants").exists() {
@@ -161,7 +161,7 @@ fn lay_out(project: &Project, own: &Path, asked: &Up) -> anyhow::Result<()> {
     std::fs::write(
         own.join("gateway.toml"),
         format!(
-            "# Made anew by each `tollgate up`.\nschema = 1\nstate = {}\n[listen]\nhttps = []\nhttp = []\n\
+            "# Generated at each start of `tollgate up`.\nschema = 1\nstate = {}\n[listen]\nhttps = []\nhttp = []\n\
              admin = \"{}\"\n[tenants]\ndir = \"tenants\"\nwatch = false\n[telemetry]\nlog = \"warn\"\nformat = \"text\"\n",
             quoted(&state)?,
             asked.admin

@@ -55,7 +55,7 @@ impl Data {
     /// Into `FILE.part` at first, from which it goes on where it broke off.
     pub(super) async fn export(&mut self, to: Option<&Path>, resume: bool) -> anyhow::Result<()> {
         let Some(path) = to else {
-            ensure!(!resume, "--resume goes on with a file: --to says which");
+            ensure!(!resume, "--resume requires --to, with the file to resume");
             return self.export_to(BufWriter::new(std::io::stdout()), None).await;
         };
         let part = path.with_added_extension("part");
@@ -68,14 +68,15 @@ impl Data {
             (file, Some(mark))
         } else {
             let new = File::options().write(true).create_new(true).mode(0o600).open(&part);
-            let there = "an export that broke off is there: --resume goes on with it, or delete it";
+            let there = "an interrupted export exists: use --resume to continue it, or delete it";
             (
                 new.with_context(cannot).context(if part.exists() { there } else { "there is no file to write to" })?,
                 None,
             )
         };
         let written = self.export_to(BufWriter::new(&file), mark).await;
-        written.with_context(|| format!("what was exported is in {}; --resume goes on from there", part.display()))?;
+        written
+            .with_context(|| format!("the exported data is in {}; --resume continues from there", part.display()))?;
         file.sync_all()?;
         std::fs::rename(&part, path).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(())
@@ -155,7 +156,7 @@ impl Data {
     async fn export_raw(&mut self, key: Text, out: &mut Out<impl Write>) -> anyhow::Result<()> {
         let kind = match self.command(&[b"TYPE", &key.0]).await?.pop() {
             Some(Reply::Status(kind)) => kind,
-            _ => bail!("TYPE was answered strangely"),
+            _ => bail!("unexpected answer to TYPE"),
         };
         match kind.as_str() {
             // It went meanwhile.
@@ -174,7 +175,7 @@ impl Data {
             "zset" => self.export_scanned(&key, Kind::SortedSet, b"ZSCAN", out).await?,
             "list" => self.export_list(&key, out).await?,
             "stream" => self.export_stream(&key, out).await?,
-            other => bail!("the raw key {} is a {other}, which is not exported", printable(&key.0)),
+            other => bail!("the raw key {} has the type {other}, which cannot be exported", printable(&key.0)),
         }
         let at = self.client_expiry(&key).await?;
         if let Some(expires_at_ms) = at {
@@ -216,7 +217,7 @@ impl Data {
         let (mut cursor, mut starts) = (b"0".to_vec(), true);
         loop {
             let mut replies = bytes(self.command(&[scan, &key.0, &cursor, b"COUNT", b"100"]).await?).into_iter();
-            let Some(next) = replies.next() else { bail!("a scan was answered strangely") };
+            let Some(next) = replies.next() else { bail!("unexpected answer to SCAN") };
             // A page may be empty, and the first that is not says that the key starts.
             starts = !parts(key, kind, replies.collect(), starts, out)? && starts;
             cursor = next.0;
@@ -238,7 +239,7 @@ impl Data {
                     step = FEW;
                     continue;
                 }
-                (status, text) => bail!("the gateway says {status}: {}", String::from_utf8_lossy(&text).trim_end()),
+                (status, text) => bail!("the gateway answers {status}: {}", String::from_utf8_lossy(&text).trim_end()),
             };
             let count = elements.len();
             parts(key, Kind::List, elements, at == 0, out)?;
@@ -271,9 +272,9 @@ fn last_mark(file: &File, tenant: &str) -> anyhow::Result<(Mark, u64)> {
         at += text.len() as u64;
         if found.is_none() {
             let Ok(Line::Head { tollgate: 1, tenant: of }) = serde_json::from_slice(&text) else {
-                bail!("this is no export of tollgate's");
+                bail!("this is not an export of tollgate");
             };
-            ensure!(of == tenant, "this is an export of {of}, and not of {tenant}");
+            ensure!(of == tenant, "this is an export of {of}, not of {tenant}");
             found = Some((Mark::default(), at));
         } else if is_whole
             && text.starts_with(MARK)

@@ -29,7 +29,7 @@ impl Data {
         let done = self.import_lines(from, skip, &mut import).await;
         done.with_context(|| {
             let line = import.done;
-            format!("the import broke off; what came of it so far stays, and --skip {line} goes on from there")
+            format!("the import was interrupted; the imported data stays, and --skip {line} continues from there")
         })?;
         import.progress.done();
         Ok(())
@@ -46,20 +46,20 @@ impl Data {
             number += 1;
             let line: Line = serde_json::from_slice(&text).with_context(|| {
                 let start = printable(text.get(..text.len().min(60)).unwrap_or_default());
-                format!("line {number} is no line of an export: {start}")
+                format!("line {number} is not a line of an export: {start}")
             })?;
             import.seen(&line);
             match line {
                 Line::Head { tollgate: 1, .. } if number == 1 => {}
                 Line::Head { tollgate, .. } => {
-                    bail!("line {number}: format {tollgate} is not known here, or is no first line")
+                    bail!("line {number}: format {tollgate} is unknown, or not in the first line")
                 }
-                _ if number == 1 => bail!("the first line does not say that this is an export of tollgate's"),
+                _ if number == 1 => bail!("the first line is not the first line of an export"),
                 Line::End { pairs, raw } => {
                     self.flush(import, number).await?;
                     if (pairs, raw) != (import.pairs, import.raw) {
                         let (has, keys) = (import.pairs, import.raw);
-                        bail!("the file says {pairs} pairs and {raw} raw keys, and has {has} and {keys}");
+                        bail!("the file should have {pairs} pairs and {raw} raw keys, but has {has} and {keys}");
                     }
                     is_whole = true;
                 }
@@ -88,7 +88,7 @@ impl Data {
         }
         if !is_whole {
             self.flush(import, number).await?;
-            bail!("the file ends early, after line {number}: it is not a whole export");
+            bail!("the file ends early, after line {number}: the export is incomplete");
         }
         Ok(())
     }

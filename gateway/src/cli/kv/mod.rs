@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Args, Debug)]
 pub(super) struct Of {
-    /// Whose data: the name of the tenant's folder
+    /// The tenant (the name of its folder)
     #[arg(long, value_name = "ID")]
     tenant: String,
     #[command(flatten)]
@@ -44,88 +44,92 @@ pub(super) struct Of {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Kv {
-    /// Print the keys of a store, or the raw Redis keys, a line each
+    /// Print the keys of a store, or the raw Redis keys, one a line
     List {
+        /// Name of the store
         #[arg(long, default_value = "default", value_name = "NAME")]
         store: String,
-        /// The tenant's raw Redis keys instead of a store's
+        /// Raw Redis keys of the tenant instead of a store's keys
         #[arg(long)]
         raw: bool,
         #[command(flatten)]
         of: Of,
     },
-    /// Print the value of a key, byte for byte; exit code 1 where there is none
+    /// Print the value of a key, byte for byte; exit code 1 if the key does not exist
     Get {
         key: OsString,
+        /// Name of the store
         #[arg(long, default_value = "default", value_name = "NAME")]
         store: String,
         #[command(flatten)]
         of: Of,
     },
-    /// Set a key to a value, or to what comes on standard input
+    /// Set a key to a value, or to the bytes of standard input
     Set {
         key: OsString,
         value: Option<OsString>,
+        /// Name of the store
         #[arg(long, default_value = "default", value_name = "NAME")]
         store: String,
         #[command(flatten)]
         of: Of,
     },
-    /// Delete keys; those that are not there do no harm
+    /// Delete keys; keys that do not exist are ignored
     Delete {
         #[arg(required = true)]
         keys: Vec<OsString>,
+        /// Name of the store
         #[arg(long, default_value = "default", value_name = "NAME")]
         store: String,
         #[command(flatten)]
         of: Of,
     },
-    /// Count what the tenant has, and name its stores
+    /// Print the size and number of the tenant's keys, and its stores
     Usage {
         #[command(flatten)]
         of: Of,
     },
-    /// Write all that the tenant has to a file, or to standard output, a line of JSON each
+    /// Export all data of the tenant to a file, or to standard output, one JSON object a line
     Export {
-        /// The file; it is there once the export is whole
+        /// The file; it exists only after the export is complete
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
-        /// Go on with an export to that file that broke off
+        /// Resume an interrupted export to that file
         #[arg(long)]
         resume: bool,
         #[command(flatten)]
         of: Of,
     },
-    /// Read an export into a tenant, of this gateway or another, whatever the backend; what has the same keys is replaced
+    /// Import an export into a tenant, from any gateway and any backend; existing keys of the same name are replaced
     Import {
-        /// The file, or standard input
+        /// The file; standard input by default
         file: Option<PathBuf>,
-        /// Leave out so many lines, which an import that broke off had done
+        /// Skip this many lines, which an interrupted import has imported already
         #[arg(long, default_value_t = 0, value_name = "LINES")]
         skip: u64,
         #[command(flatten)]
         of: Of,
     },
-    /// Move the tenant's data from the embedded store to a Redis while it is served: copies, compares, switches
+    /// Move a tenant's data from the embedded store to Redis while the tenant is served: copy, compare, switch
     Move {
-        /// Where to, as `--storage` has it
+        /// The destination, in the form of `--storage`
         #[arg(long, value_name = "redis://HOST:PORT|redis-cluster:URL,…|redis-sentinel:URL,…")]
         to: String,
-        /// Whose data: the name of the tenant's folder
+        /// The tenant (the name of its folder)
         #[arg(long, value_name = "ID", required_unless_present = "all")]
         tenant: Option<String>,
-        /// Every tenant's, one after the other; those that were moved before are left as they are
+        /// All tenants, one after the other; tenants that were moved before are skipped
         #[arg(long, conflicts_with = "tenant")]
         all: bool,
         #[command(flatten)]
         common: Common,
     },
-    /// Take away all that the tenant has, or one store of it, for good
+    /// Delete all data of the tenant, or of one of its stores, permanently
     Purge {
-        /// One store only
+        /// Only this store
         #[arg(long, value_name = "NAME")]
         store: Option<String>,
-        /// Without it nothing is done
+        /// Confirm; without this flag, nothing is deleted
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
@@ -268,9 +272,9 @@ impl Data {
     }
 
     async fn purge(&mut self, store: Option<String>, yes: bool) -> anyhow::Result<()> {
-        let what = store.as_ref().map_or_else(|| "all that it has".to_owned(), |store| format!("the store {store}"));
+        let what = store.as_ref().map_or_else(|| "all data".to_owned(), |store| format!("the store {store}"));
         if !yes {
-            bail!("this takes away {what} of {}, for good: say --yes if that is meant", self.tenant);
+            bail!("this deletes {what} of {} permanently; confirm with --yes", self.tenant);
         }
         let mut progress = Progress::new("purged");
         loop {
@@ -294,7 +298,7 @@ impl Data {
                     rest = more;
                 }
                 (StatusCode::PAYLOAD_TOO_LARGE, _) if some.len() > 1 => step = some.len() / 2,
-                (status, text) => bail!("the gateway says {status}: {}", String::from_utf8_lossy(&text).trim_end()),
+                (status, text) => bail!("the gateway answers {status}: {}", String::from_utf8_lossy(&text).trim_end()),
             }
         }
         Ok(values)

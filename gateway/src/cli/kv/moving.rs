@@ -53,7 +53,7 @@ impl Data {
             }
             out.flush()?;
         }
-        anyhow::ensure!(failed.is_empty(), "not all are there:\n  {}", failed.join("\n  "));
+        anyhow::ensure!(failed.is_empty(), "not all tenants were moved:\n  {}", failed.join("\n  "));
         Ok(())
     }
 
@@ -80,14 +80,14 @@ impl Data {
                     progress.add(copied.saturating_sub(seen), 0);
                     seen = copied.max(seen);
                 }
-                Moving::Failed { failed } => bail!("{} stays where it is: {failed}", self.tenant),
+                Moving::Failed { failed } => bail!("{} was not moved: {failed}", self.tenant),
                 Moving::Done { keys, passes, paused_ms, .. } => {
                     progress.add(keys.saturating_sub(seen), 0);
                     progress.done();
                     writeln!(
                         out,
-                        "{} is there now: {keys} keys; what was written meanwhile was copied again {passes} times, and writes \
-                         waited {paused_ms} ms at the end",
+                        "{} is moved: {keys} keys; keys that changed during the copy were copied again in {passes} \
+                            passes, and writes waited {paused_ms} ms at the end",
                         self.tenant
                     )?;
                     return Ok(());

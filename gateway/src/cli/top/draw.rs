@@ -74,7 +74,7 @@ fn text(value: &Value) -> &str {
 
 fn draw_figures(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let Some(tick) = view.ticks.last() else {
-        let why = view.lost.as_deref().unwrap_or("waiting for the first second");
+        let why = view.lost.as_deref().unwrap_or("waiting for the first second of metrics");
         return frame.render_widget(Paragraph::new(format!("tollgate top  {why}")), area);
     };
     let faults: f64 = tick["faults"]
@@ -85,7 +85,7 @@ fn draw_figures(frame: &mut Frame<'_>, area: Rect, view: &View) {
         .fold(0.0, |sum, count| sum + count);
     let state = match (&view.lost, tick["is_draining"] == true) {
         (Some(why), _) => {
-            Span::styled(format!("lost touch: {why}"), Style::new().fg(Color::Red).add_modifier(Modifier::BOLD))
+            Span::styled(format!("connection lost: {why}"), Style::new().fg(Color::Red).add_modifier(Modifier::BOLD))
         }
         (None, true) => Span::styled("draining", Style::new().fg(Color::Yellow)),
         (None, false) => Span::styled("live", Style::new().fg(Color::Green)),
@@ -223,7 +223,7 @@ fn draw_tenant(frame: &mut Frame<'_>, area: Rect, tenant: &Value, faults: &Value
     let counted = tenant["faults"].as_array().into_iter().flatten();
     let mut lines: Vec<Line<'_>> =
         counted.map(|fault| Line::from(format!("{:>8}  {}", fault["count"], text(&fault["kind"])))).collect();
-    lines.push(Line::from("last faults:").bold());
+    lines.push(Line::from("recent faults:").bold());
     for fault in faults.as_array().into_iter().flatten() {
         lines.push(Line::from(format!(
             "{} {} {} {}",
@@ -242,13 +242,13 @@ fn draw_tenant(frame: &mut Frame<'_>, area: Rect, tenant: &Value, faults: &Value
 
 fn draw_keys(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let line = if view.is_searching {
-        format!("search: {}▏  (Enter keeps it)", view.search)
+        format!("search: {}▏  (Enter to keep it)", view.search)
     } else if view.is_deep {
         "Esc back   q quit".to_owned()
     } else {
         let sorts: Vec<_> = SORTS.iter().map(|(key, word, _)| format!("{key} {word}")).collect();
         let search = if view.search.is_empty() { String::new() } else { format!("   [{}] Esc clears", view.search) };
-        format!("↑↓ choose   Enter in depth   / search   sort by: {}   q quit{search}", sorts.join(", "))
+        format!("↑↓ choose   Enter details   / search   sort by: {}   q quit{search}", sorts.join(", "))
     };
     frame.render_widget(Paragraph::new(line).style(Style::new().add_modifier(Modifier::DIM)), area);
 }

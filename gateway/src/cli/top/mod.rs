@@ -118,7 +118,10 @@ pub(super) fn top(common: &Common) -> anyhow::Result<ExitCode> {
     let mut figures = figures;
     runtime.block_on(figures.get("/v1/status"))?;
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
-        anyhow::bail!("top needs a terminal; `tollgate status` says the same once, and `--json` for programs");
+        anyhow::bail!(
+            "top requires a terminal; `tollgate status` prints the same once, and `tollgate status --json` \
+            prints it for programs"
+        );
     }
     let mut terminal = ratatui::try_init()?;
     let shown = runtime.block_on(show(&mut terminal, figures, events));
@@ -217,7 +220,7 @@ async fn hand_on(mut lines: Lines, to: &mpsc::Sender<Result<Value, String>>) -> 
             Ok(Ok(Some(line))) => line,
             Ok(Ok(None)) => return "the gateway ended the connection".to_owned(),
             Ok(Err(error)) => return error.to_string(),
-            Err(_late) => return "no figures come any more".to_owned(),
+            Err(_late) => return "the gateway sends no more metrics".to_owned(),
         };
         let Some(Ok(second)) = line.strip_prefix(b"data:").map(serde_json::from_slice) else { continue };
         if to.send(Ok(second)).await.is_err() {

@@ -21,7 +21,7 @@ impl Manifest<'_> {
     ) -> Option<ComponentRead> {
         let name = ComponentName::of_manifest(&id.value);
         if name.is_none() {
-            let summary = "this component's id will not do".to_owned();
+            let summary = "this component's id is invalid".to_owned();
             self.reader.bad(Kind::BadValue, &id.place, summary, format!("{:?}", id.value), COMPONENT_RULE);
         }
         self.settle(section, "component.ID");
@@ -94,10 +94,10 @@ impl Manifest<'_> {
                 match add(&mut allowed, &text) {
                     Ok(()) => {}
                     Err(outbound::Not::AGrant) => {
-                        bad(Kind::BadValue, format!("`{}` has an entry that will not do", section.path(key)), wanted);
+                        bad(Kind::BadValue, format!("`{}` has an invalid entry", section.path(key)), wanted);
                     }
                     Err(outbound::Not::Served) => {
-                        let summary = format!("`{}` grants what is not served here", section.path(key));
+                        let summary = format!("`{}` grants a service that is not served here", section.path(key));
                         bad(Kind::WithoutEffect, summary, outbound::WANTED_SERVICE);
                     }
                 }

@@ -21,7 +21,7 @@ impl Manifest<'_> {
         match Expression::parse(&text.value) {
             Ok(value) => Some(At { value, place: text.place }),
             Err(why) => {
-                let summary = format!("`{}` is no expression of times", section.path("cron_expression"));
+                let summary = format!("`{}` is not a valid cron expression", section.path("cron_expression"));
                 let found = format!("{:?}: {why}", text.value);
                 self.reader.bad(Kind::BadValue, &text.place, summary, found, EXPRESSION);
                 None

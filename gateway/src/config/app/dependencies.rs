@@ -50,7 +50,7 @@ pub(in crate::config) struct DependencyRead {
 }
 
 impl PartRead {
-    /// Where it comes from; nothing where it names a component that is not there, which was told.
+    /// Where it comes from; nothing where it names a component that does not exist, which was told.
     pub(in crate::config) const fn origin(&self) -> Option<&Origin> {
         match &self.source {
             Source::Origin(origin) => Some(origin),
@@ -90,7 +90,7 @@ pub(super) fn listed(
         part.place = name.place.clone();
         match (for_all, has_own) {
             (Some(_), Some(place)) => {
-                let summary = "what a dependency inherits is said twice".to_owned();
+                let summary = "the configuration that a dependency inherits is set twice".to_owned();
                 let found = "inherit_configuration beside dependencies_inherit_configuration".to_owned();
                 reader.bad(Kind::KeysDisagree, &place, summary, found, "one of them");
             }
@@ -99,7 +99,7 @@ pub(super) fn listed(
         }
         let is_whole_package = name.value.contains(':') && !name.value.contains('/');
         if let Some(export) = export.as_ref().filter(|_| is_whole_package) {
-            let summary = "`export` is for one interface".to_owned();
+            let summary = "`export` requires the name of one interface".to_owned();
             let wanted = "a name with an interface, such as \"acme:lib/api\"";
             reader.bad(Kind::KeysDisagree, &export.place, summary, format!("{:?}", name.value), wanted);
         }
@@ -144,7 +144,7 @@ fn part(reader: &Reader, section: &Section<'_>, dir: &Path, name: &str) -> Optio
         _ => None,
     };
     let Some(source) = source else {
-        let summary = format!("`{name}` does not say where it comes from");
+        let summary = format!("`{name}` has no source");
         reader.bad(Kind::BadValue, &section.place(), summary, "no source, or another".to_owned(), WANTED);
         return None;
     };
@@ -170,7 +170,7 @@ fn all_of_them() -> Vec<String> {
 }
 
 fn registry(reader: &Reader, place: &Place, name: &str) {
-    let summary = format!("`{name}` is a package of a registry, which is not fetched here");
+    let summary = format!("`{name}` is a package of a registry, which the gateway does not fetch");
     let wanted = "path = \"lib.wasm\" beside the manifest, or url = \"https://…\" with digest = \"sha256:…\"";
     reader.bad(Kind::NotServed, place, summary, "a version".to_owned(), wanted);
 }
@@ -204,7 +204,7 @@ pub(in crate::config) fn settle(
             if leads_to(&origins, id, &own) {
                 let summary = "a component is a part of itself".to_owned();
                 let found = format!("{own} of {id}, and {id} of {own}");
-                reader.bad(Kind::PartsMisfit, &part.place, summary, found, "parts that do not come back to it");
+                reader.bad(Kind::PartsMisfit, &part.place, summary, found, "parts that do not contain it");
             }
             used.push(id.clone());
             part.source = Source::Origin(origin.clone());

@@ -48,7 +48,7 @@ impl Manifest<'_> {
                 }
                 (Kind::NotServed, "is not served here", instead_of("trigger.http.executor", "argv"))
             } else {
-                (Kind::BadValue, "has a value that will not do", "\"http\" or \"spin\"")
+                (Kind::BadValue, "has an invalid value", "\"http\" or \"spin\"")
             };
             let summary = format!("`{}` {says}", executor.path("type"));
             self.reader.bad(problem, &kind.place, summary, format!("{:?}", kind.value), wanted);
@@ -90,7 +90,7 @@ fn fixed(reader: &Reader, section: &Section<'_>) -> Option<Fixed> {
     let status = if section.has("status_code").is_some() { status?.value } else { StatusCode::OK };
     let mut headers = HeaderMap::new();
     for (name, value) in section.section("headers").iter().flat_map(|headers| {
-        headers.entries("a text that a header may have", |name, value| {
+        headers.entries("a valid header value", |name, value| {
             HeaderName::try_from(name).ok()?;
             HeaderValue::try_from(value.as_str()?).ok()
         })

@@ -193,7 +193,7 @@ impl Manifest<'_> {
         };
         self.settle(&trigger, "trigger");
         if let Some(base) = trigger.string("base").filter(|base| base.value != "/") {
-            let summary = "`trigger.base` does nothing".to_owned();
+            let summary = "`trigger.base` has no effect".to_owned();
             let wanted = "the base in front of each route; Spin 4 has no base either";
             self.reader.bad(Kind::WithoutEffect, &base.place, summary, format!("{:?}", base.value), wanted);
         }
@@ -290,7 +290,7 @@ impl Manifest<'_> {
         let channel = section.required("channel", section.string("channel"), "channel = \"orders\"")?;
         let value = self.variables.expand(self.reader, &channel)?;
         if !is_channel(&value) {
-            let summary = format!("`{}` has a value that will not do", section.path("channel"));
+            let summary = format!("`{}` has an invalid value", section.path("channel"));
             self.reader.bad(Kind::BadValue, &channel.place, summary, format!("{value:?}"), CHANNEL);
             return None;
         }

@@ -52,6 +52,6 @@ fn warn(reader: &Reader, place: &Place, wins: &PathPattern, there: &Place) {
         Some((line, _)) => format!("{wins} again, in line {line}, which answers"),
         None => format!("{wins} again, which answers"),
     };
-    let summary = "nothing comes by this route".to_owned();
+    let summary = "no request reaches this route".to_owned();
     reader.bad(Kind::ShadowedRoute, place, summary, found, "each path once");
 }

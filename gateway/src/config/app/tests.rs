@@ -282,7 +282,7 @@ fn of_two_equal_routes_one_answers_and_the_other_is_warned_of() {
     assert_eq!(routes(&app), ["/y a", "/x b"]);
     assert_eq!(
         told,
-        ["spin.toml:5:9: nothing comes by this route [W0406 shadowed-route] /x again, in line 11, which answers"]
+        ["spin.toml:5:9: no request reaches this route [W0406 shadowed-route] /x again, in line 11, which answers"]
     );
     let (app, told) = of_triggers(
         &[trigger("/x/:a", "a"), trigger("/x/:b", "b"), trigger("/x/*", "b"), trigger("x/...", "a")].concat(),

@@ -55,7 +55,7 @@ impl Variables {
             section.string("description");
             section.finish();
             if !is_variable(&name.value) {
-                let summary = "this variable's name will not do".to_owned();
+                let summary = "this variable's name is invalid".to_owned();
                 let wanted = "a-z, 0-9 and single _, beginning with a letter";
                 reader.bad(Kind::BadValue, &name.place, summary, format!("{:?}", name.value), wanted);
             }
@@ -64,7 +64,7 @@ impl Variables {
                 let summary = format!("the variable `{}` has no value", name.value);
                 // Spin knows no variable without a value either: it wants one of the two keys.
                 let (found, wanted) = if required {
-                    ("required, and given by nobody", "a value under [variables] in tenant.toml, or a default")
+                    ("required, and not set", "a value under [variables] in tenant.toml, or a default")
                 } else {
                     (
                         "neither `required` nor a `default`",
@@ -86,7 +86,7 @@ impl Variables {
     /// The text with its templates replaced; nothing, and a problem, where one of them is of no variable.
     pub(super) fn expand(&self, reader: &Reader, text: &At<String>) -> Option<String> {
         let bad = |found: String| {
-            let summary = "this template will not do".to_owned();
+            let summary = "this template is invalid".to_owned();
             let known = self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             let wanted = format!("{{{{ name }}}} with a variable of this manifest: {known}");
             reader.bad(Kind::BadValue, &text.place, summary, found, &wanted);

@@ -92,6 +92,24 @@ fn every_default_of_the_table_is_what_holds() {
     assert_eq!(said, read("schema = 1"));
 }
 
+/// `config/gateway.toml` shows optional keys behind `## `: without the marks, it is TOML that has no unknown key.
+#[test]
+fn every_line_of_the_shipped_file_can_be_uncommented() {
+    let shipped = include_str!("../../../../config/gateway.toml");
+    let bare = |line: &str| {
+        let rest = line.strip_prefix("# ").filter(|rest| rest.split(' ').nth(1) == Some("="));
+        rest.or_else(|| line.strip_prefix("## ")).unwrap_or(line).to_owned()
+    };
+    let text: String = shipped.lines().map(|line| bare(line) + "\n").collect();
+    assert!(toml::from_str::<toml::Table>(&text).is_ok(), "{:?}", toml::from_str::<toml::Table>(&text));
+    let of_shape =
+        |problem: &&Problem| !matches!(problem.kind, Kind::Unreadable | Kind::BadCertificate | Kind::KeysDisagree);
+    let told = problems(&GATEWAY, &text.replace("\"dev\"", "\"acme\""));
+    assert_eq!(told.iter().find(of_shape), None);
+    let missing = |key: &&Key| !text.contains(&format!("{} = ", key.name));
+    assert!(GATEWAY.sections.iter().flat_map(|section| section.keys).find(missing).is_none(), "a key is not shown");
+}
+
 #[test]
 fn what_holds_is_shown_with_the_line_that_says_it() {
     let gateway = Source::new(Path::new("g.toml"), "schema = 1\n[defaults.limits]\ntime = \"9s\"\n".to_owned());

@@ -98,7 +98,7 @@ impl<'r> Get<'r> {
     async fn token(&self, url: &Uri, refused: &Response<Bytes>) -> Result<String, Failed> {
         let asks = refused.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let Some(challenge) = asks.strip_prefix("Bearer ").or_else(|| asks.strip_prefix("bearer ")) else {
-            return Err(Failed::for_good(format!("{url}: 401, and it asks for {asks:?}: is user and password right?")));
+            return Err(Failed::for_good(format!("{url}: 401, with the challenge {asks:?}: check user and password")));
         };
         let said =
             |key: &str| parameters(challenge).find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value);
@@ -106,7 +106,7 @@ impl<'r> Get<'r> {
         let realm: Uri = said("realm").and_then(|realm| realm.parse().ok()).ok_or_else(bad)?;
         let is_safe = realm.scheme_str() == Some("https") || self.is_of_registry(&realm);
         if !is_safe {
-            return Err(Failed::for_good(format!("{realm}: a password is not sent there without TLS")));
+            return Err(Failed::for_good(format!("{realm}: the gateway does not send a password without TLS")));
         }
         let mut query: Vec<String> = realm.query().map(str::to_owned).into_iter().collect();
         query.extend(["service", "scope"].iter().filter_map(|key| Some(format!("{key}={}", escaped(said(key)?)))));
@@ -143,13 +143,13 @@ impl<'r> Get<'r> {
                 (Some(path), Some(scheme), Some(authority)) => format!("{scheme}://{authority}/{path}"),
                 _ => leads.to_owned(),
             };
-            let to: Uri = to.parse().map_err(|_bad| Failed::for_good(format!("{at} leads to {leads:?}")))?;
+            let to: Uri = to.parse().map_err(|_bad| Failed::for_good(format!("{at} redirects to {leads:?}")))?;
             if to.scheme_str() != Some("https") && !self.is_of_registry(&to) {
-                return Err(Failed::for_good(format!("{at} leads to {to}, which is without TLS")));
+                return Err(Failed::for_good(format!("{at} redirects to {to}, which has no TLS")));
             }
             at = to;
         }
-        Err(Failed::for_good(format!("{url} leads on and on")))
+        Err(Failed::for_good(format!("{url}: too many redirects")))
     }
 
     async fn once(
@@ -165,8 +165,7 @@ impl<'r> Get<'r> {
         let is_tls = url.scheme_str() == Some("https");
         let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let failed = |error: std::io::Error| Failed::of_the_way(format!("{url}: {error}"));
-        let late =
-            |_elapsed| Failed::of_the_way(format!("{url}: nobody answered within {} seconds", CONNECT.as_secs()));
+        let late = |_elapsed| Failed::of_the_way(format!("{url}: no answer within {} seconds", CONNECT.as_secs()));
         let mut request = Request::get(url.path_and_query().map_or("/", |path| path.as_str()))
             .header(HOST, authority.as_str())
             .header(USER_AGENT, concat!("tollgate/", env!("CARGO_PKG_VERSION")));

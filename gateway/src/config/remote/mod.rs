@@ -159,7 +159,7 @@ impl Settings {
     fn reach<T>(&self, host: &str, ask: impl FnOnce() -> Result<T, get::Failed>) -> Result<T, String> {
         let lock = || self.unreached.lock().unwrap_or_else(PoisonError::into_inner);
         if lock().get(host).is_some_and(|at| at.elapsed() < LEFT_ALONE) {
-            return Err(format!("{host} was not reached a moment ago, and is left alone for a while"));
+            return Err(format!("{host} could not be reached a moment ago; the gateway tries again later"));
         }
         ask().map_err(|failed| {
             if failed.is_of_the_way {
@@ -186,7 +186,7 @@ impl Settings {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| get::Failed::for_good(error.to_string()))?;
         let fetched = runtime.block_on(async { tokio::time::timeout(TIME, work).await });
-        let late = |_elapsed| get::Failed::of_the_way(format!("it was not there within {} seconds", TIME.as_secs()));
+        let late = |_elapsed| get::Failed::of_the_way(format!("it did not arrive within {} seconds", TIME.as_secs()));
         let (digest, bytes, image) = fetched.map_err(late)??;
         let path = self.dir.join(format!("{digest}.wasm"));
         let keep = || -> std::io::Result<()> {
@@ -197,8 +197,9 @@ impl Settings {
                 None => Ok(()),
             }
         };
-        keep()
-            .map_err(|error| get::Failed::for_good(format!("it cannot be kept in {}: {error}", self.dir.display())))?;
+        keep().map_err(|error| {
+            get::Failed::for_good(format!("it cannot be written to {}: {error}", self.dir.display()))
+        })?;
         tracing::info!(target: "config", %digest, from = ?origin, bytes = bytes.len(), "a component was fetched");
         Ok((path, digest))
     }

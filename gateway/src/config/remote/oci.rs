@@ -62,7 +62,7 @@ impl Image {
         let mut found = manifest.layers.iter().filter(is_wasm);
         let (Some(layer), None) = (found.next(), found.next()) else {
             let kinds: Vec<_> = manifest.layers.iter().map(|layer| layer.media_type.as_str()).collect();
-            return Err(bad(format!("one layer of {} was wanted; it has [{}]", LAYERS[0], kinds.join(", "))));
+            return Err(bad(format!("wanted one layer of {}; found [{}]", LAYERS[0], kinds.join(", "))));
         };
         let digest = layer.digest.strip_prefix("sha256:").and_then(Digest::parse);
         let digest = digest.ok_or_else(|| bad(format!("its layer has the digest {:?}", layer.digest)))?;

@@ -18,7 +18,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::Egress;
 use super::pool::Lease;
-use crate::tenant::{Taken, Tenant};
+use crate::tenant::{Allotment, Tenant};
 
 /// Something was taken of the body.
 const TOUCHED: u8 = 1;
@@ -128,7 +128,7 @@ pub(super) struct Held {
     pub(super) egress: Arc<Egress>,
     pub(super) lease: Lease,
     pub(super) source: Arc<Source>,
-    pub(super) _outbound: Taken,
+    pub(super) _outbound: Allotment,
     pub(super) _kept: crate::host::meter::Held,
 }
 

@@ -26,7 +26,7 @@ use crate::host::keyvalue::NO_MEMORY;
 use crate::host::meter::Held as Kept;
 use crate::host::weight::fields_weigh;
 use crate::http::clean_response;
-use crate::tenant::{Component, Taken, Tenant};
+use crate::tenant::{Allotment, Component, Tenant};
 
 /// What hyper needs to see that a connection whose answer was read is ready again.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -65,7 +65,7 @@ impl Egress {
         target: Target,
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
-        outbound: Taken,
+        outbound: Allotment,
     ) -> Result<Answered, Error> {
         let Sender { tenant, component, mut kept, alive } = from;
         let idle = self.settings.idle;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::ids::TenantId;
-use crate::tenant::{Place, Quota, Registry};
+use crate::tenant::{Entry, Quota, Registry};
 
 fn ledger(memory: u64) -> Arc<Ledger> {
     let id = TenantId::parse("acme").unwrap();
@@ -45,7 +45,7 @@ fn what_was_taken_beforehand_is_used_first_and_little_of_it_stays_once_it_answer
     let gateway = Arc::new(Count::of(u64::MAX));
     let mut meter = Meter::new(u64::MAX, Arc::clone(&ledger), gateway);
     let taken = || match ledger.memory_for(48 << 20) {
-        Some(Place::Taken(taken)) => taken,
+        Some(Entry::Granted(taken)) => taken,
         other => panic!("{other:?}"),
     };
     meter.uses(taken());

@@ -33,7 +33,7 @@ use super::idle::{self, Activity, Busy};
 use super::pace::Pace;
 use super::{Settings, panicked};
 use crate::deadline::Deadline;
-use crate::http::polls::Streams;
+use crate::telemetry::Tasks;
 
 pub(crate) use body::QuicBody;
 use bounded::{Bounded, Sending, Stopped};
@@ -75,13 +75,13 @@ pub(crate) async fn serve_quic<S, F>(
     connection: quinn::Connection,
     client: Arc<Connection>,
     settings: &Settings,
-    streams: &Streams,
+    tasks: &Tasks,
     service: S,
 ) where
     S: Fn(Request<QuicBody>, Arc<Exchange>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
-    let (activity, tasks) = (Activity::new(None), &streams.tasks);
+    let activity = Activity::new(None);
     let mut builder = h3::server::builder();
     builder.max_field_section_size(settings.head_bytes).send_grease(false);
     let (bounded, accepted) = Bounded::new(connection.clone(), settings.head_bytes);
@@ -109,7 +109,7 @@ pub(crate) async fn serve_quic<S, F>(
                 let Some((stopped, notes)) = accepted.take(resolver.frame_stream.id()) else { return };
                 let (busy, exchange) = (activity.enter(), Exchange::new(Some(Arc::clone(&client))));
                 let (settings, service, spent) = (Arc::clone(&settings), service.clone(), Arc::clone(&spent));
-                streams.spawn(async move {
+                tasks.spawn(async move {
                     one(resolver, (stopped, notes), &settings, service, (&spent, busy, exchange)).await;
                 });
             }

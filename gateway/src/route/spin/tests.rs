@@ -126,8 +126,8 @@ fn routes_that_spin_refuses_or_fails_on_are_refused() {
     for (text, why) in [
         ("/:", "a :name segment needs a name"),
         ("/a/*b", "* has no name"),
-        ("/a/*/b", "* stands at the end"),
-        ("/*.json", "* stands at the end"),
+        ("/a/*/b", "* must be at the end"),
+        ("/*.json", "* must be at the end"),
         ("/a?b", "a path has no query, fragment, space or control byte"),
     ] {
         assert_eq!(PathPattern::spin(text).unwrap_err().to_string(), why, "{text}");

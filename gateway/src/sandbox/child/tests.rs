@@ -63,7 +63,7 @@ async fn a_child_that_talks_too_much_is_ended_at_once_whatever_it_does_then() {
         assert_eq!(ended.unwrap(), Err(CompileError::TooMuchSaid.into()), "{lines}");
     }
     // One letter decides, and who is within the bound is read to the end.
-    for (letters, wanted) in [(REPORT_BYTES_MAX, "no whole report"), (REPORT_BYTES_MAX + 1, "said more than")] {
+    for (letters, wanted) in [(REPORT_BYTES_MAX, "no whole report"), (REPORT_BYTES_MAX + 1, "report has more than")] {
         let script = Script::new(&format!("head -c {letters} /dev/zero")).await;
         let Err(Ended::With(error)) = script.run().await else { panic!("a report of zeroes") };
         assert!(error.to_string().contains(wanted), "{letters}: {error}");

@@ -130,7 +130,7 @@ pub(super) fn prepare(inside: &Namespace, name: &[u8], mut arguments: Words) -> 
     for &at in &keys {
         let Some(key) = words.get_mut(at) else { return Err(wrong_number(rule)) };
         if key.len() > KEY_BYTES_MAX {
-            return Err(Error::TooLarge("a key may have 1024 bytes"));
+            return Err(Error::TooLarge("a key may have at most 1024 bytes"));
         }
         *key = inside.key(key);
     }
@@ -173,7 +173,7 @@ fn check_sizes(arguments: &[Vec<u8>]) -> Result<()> {
         return Err(Error::TooLarge("a command may have 1000 arguments"));
     }
     if arguments.iter().any(|argument| argument.len() > VALUE_BYTES_MAX) {
-        return Err(Error::TooLarge("a value may have 1 MiB"));
+        return Err(Error::TooLarge("a value may have at most 1 MiB"));
     }
     if arguments.iter().map(Vec::len).sum::<usize>() > ARGUMENT_BYTES_MAX {
         return Err(Error::TooLarge("a command may carry 1 MiB and 64 KiB; send it in parts"));

@@ -28,11 +28,11 @@ pub(super) fn bring_over(database: &Database) -> anyhow::Result<()> {
     if !is_older {
         return Ok(());
     }
-    tracing::info!(target: "store", "the embedded store is brought over to this version");
-    count_if_never(database).context("cannot count what is in the embedded store")?;
+    tracing::info!(target: "store", "the gateway converts the embedded store to this version");
+    count_if_never(database).context("cannot count the data in the embedded store")?;
     let mut number = 0;
     loop {
-        let moved = some(database, &mut number).context("cannot bring the embedded store over")?;
+        let moved = some(database, &mut number).context("cannot convert the embedded store")?;
         if moved == 0 {
             break;
         }

@@ -228,7 +228,7 @@ impl Read for Gather {
             self.found.push(entry.filter(|entry| entry.head.kind == self.kind));
         }
         if self.values.is_empty() && self.answer_bytes() > BATCH_BYTES_MAX {
-            return Err(Error::TooLarge("a batch may bring back 8 MiB"));
+            return Err(Error::TooLarge("a batch may return at most 8 MiB"));
         }
         while let Some(found) = self.found.get(self.values.len()) {
             if view.price >= SLICE {
@@ -291,7 +291,7 @@ mod tests {
         house.set(&a, vec![(b"k".to_vec(), value.clone())]).await.unwrap();
         let mget =
             |times: usize| std::iter::once(b"MGET".as_slice()).chain(vec![b"k".as_slice(); times]).collect::<Vec<_>>();
-        let much = Err(Error::TooLarge("a batch may bring back 8 MiB"));
+        let much = Err(Error::TooLarge("a batch may return at most 8 MiB"));
         assert_eq!(house.say(&a, &mget(9)).await, much);
         assert_eq!(house.say(&a, &mget(999)).await, much);
         assert_eq!(house.say(&a, &mget(7)).await, Ok(vec![Reply::Bytes(value.clone()); 7]));

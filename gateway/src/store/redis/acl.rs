@@ -85,7 +85,10 @@ pub(crate) async fn apply(at: &Servers, grants: &[Grant]) -> anyhow::Result<Vec<
             command.arg("SETUSER").arg(name).arg(grant.rules()).arg(grant.hash());
             let set = tokio::time::timeout(PATIENCE, command.query_async::<()>(&mut connection)).await;
             set.context("no answer").and_then(|set| Ok(set?)).with_context(|| {
-                format!("{address}: {name} was not set (the address needs a user that may ACL SETUSER)")
+                format!(
+                    "{address}: {name} was not created (the user of this address must have permission for ACL \
+                    SETUSER)"
+                )
             })?;
             done.push(format!("{address}  {name} may use {}\n", grant.keys.join(" ")));
         }
@@ -130,7 +133,7 @@ async fn servers(at: &Servers) -> anyhow::Result<Vec<(String, MultiplexedConnect
     }
     let mut found = Vec::new();
     for address in addresses {
-        let to = with_address(first, &address).with_context(|| format!("{address:?} is no address"))?;
+        let to = with_address(first, &address).with_context(|| format!("{address:?} is not an address"))?;
         let connection = connect(to).await.with_context(|| format!("{address} cannot be reached"))?;
         found.push((address, connection));
     }

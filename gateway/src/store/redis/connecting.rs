@@ -23,9 +23,7 @@ pub(super) fn connection_infos(at: &At) -> anyhow::Result<Vec<ConnectionInfo>> {
             Ok(info)
         });
         // The error itself would show the URL, and with it the password.
-        info.map_err(|error| {
-            anyhow::anyhow!("a Redis URL, or what storage.tls names for it, is not one: {:?}", error.kind())
-        })
+        info.map_err(|error| anyhow::anyhow!("a Redis URL, or a file of storage.tls, is invalid: {:?}", error.kind()))
     });
     infos.collect()
 }

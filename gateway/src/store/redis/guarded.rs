@@ -57,15 +57,17 @@ fn why(word: &str) -> &'static str {
             "it would go through too many elements; read in parts (HSCAN, SSCAN, ZSCAN, or a range), or fewer keys"
         }
         "bytes" => "it would read more than 4 MiB; read in parts (HSCAN, SSCAN, ZSCAN, or a range), or fewer keys",
-        "value" => "a value may have 1 MiB",
-        "cardinality" => "a key may have 100000 elements; use several keys",
-        "hash-value" => "a value of a hash with more than 1000 fields may have 256 KiB; keep it under a key of its own",
+        "value" => "a value may have at most 1 MiB",
+        "cardinality" => "a key may have at most 100000 elements; use several keys",
+        "hash-value" => {
+            "a value in a hash with more than 1000 fields may have at most 256 KiB; store it under a key of its own"
+        }
         "mortal" => "a key that expires may have 10000 elements and 32 MiB; PERSIST it, or use several keys",
-        "expires" => "a key that expires may have 10000 elements and 32 MiB; DEL it when it is not wanted any more",
+        "expires" => "a key that expires may have 10000 elements and 32 MiB; DEL it when you no longer need it",
         "replaces" => "what would be replaced has more than 10000 elements or 32 MiB; DEL it first",
-        "frees" => "it would free more than 32 MiB at once; name fewer",
+        "frees" => "it would free more than 32 MiB at once; give fewer keys",
         "pops" => "several elements at once may have 256 KiB; take one at a time",
-        "bits" => "the longest source, times how many there are, may have 4 MiB; combine them in parts",
+        "bits" => "the longest source, times the number of sources, may have at most 4 MiB; combine them in parts",
         "moves" => "an element that is moved may have 256 KiB; take it and add it instead",
         "walk" => "it would compare more than 50000 elements or 16 MiB (2000 where COUNT is 0); use a shorter list",
         "trims" => "it would free more than 32 MiB at once; trim in smaller steps, or DEL the key",
@@ -75,7 +77,7 @@ fn why(word: &str) -> &'static str {
         "groups" => "a stream may have 100 groups; DESTROY those that are not used",
         "consumers" => "a group may have 1000 consumers; DELCONSUMER those that are gone",
         "pending" => "10000 entries of a stream may wait for XACK; acknowledge some first",
-        _ => "it asks for more than one command may",
+        _ => "it asks for more than one command may return",
     }
 }
 

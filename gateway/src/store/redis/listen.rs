@@ -65,7 +65,7 @@ impl Listener {
             if listen(&mut sink, stream, &mut wanted, &hand).await {
                 return;
             }
-            tracing::warn!(target: "store", "the connection that listens to messages ended, and is made anew");
+            tracing::warn!(target: "store", "the connection that receives messages ended; the gateway opens a new one");
             self.turn += 1;
         }
     }

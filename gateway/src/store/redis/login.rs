@@ -98,7 +98,8 @@ impl Login {
         let urls = match read {
             Ok(Ok(urls)) => urls,
             Ok(Err(error)) => {
-                tracing::warn!(target: "store", %error, "storage.url cannot be read anew; what it said before stands");
+                tracing::warn!(target: "store", %error, "storage.url cannot be read again; the previous value stays in \
+                    use");
                 return false;
             }
             Err(_ended) => return false,
@@ -106,14 +107,16 @@ impl Login {
         let infos = match connection_infos(&At { urls, ..self.at.clone() }) {
             Ok(infos) => infos,
             Err(error) => {
-                tracing::warn!(target: "store", %error, "storage.url was read anew; what it said before stands");
+                tracing::warn!(target: "store", %error, "storage.url was read again and is invalid; the previous value \
+                    stays in use");
                 return false;
             }
         };
         let before = self.infos.load();
         let addresses = |infos: &[ConnectionInfo]| infos.iter().map(|info| info.addr().to_string()).collect::<Vec<_>>();
         if addresses(&before) != addresses(&infos) {
-            tracing::warn!(target: "store", "storage.url names other servers now, which takes a restart; its credentials are used");
+            tracing::warn!(target: "store", "storage.url names other servers now, which requires a restart; the new \
+                credentials are used");
         }
         let login = |info: &ConnectionInfo| {
             let settings = info.redis_settings();
@@ -128,7 +131,7 @@ impl Login {
             info.clone().set_redis_settings(new.redis_settings().clone().set_db(info.redis_settings().db()))
         };
         self.infos.store(Arc::new(before.iter().map(with_new).collect()));
-        tracing::info!(target: "store", "Redis is connected to with the credentials that storage.url has now");
+        tracing::info!(target: "store", "the gateway uses the new credentials of storage.url");
         true
     }
 

@@ -39,7 +39,7 @@ pub(super) use refusals::Refusals;
 use scripts::Scripts;
 
 /// Why a large answer was not fetched.
-const CHANGES: &str = "the answer is large, and what it is of changes while it is fetched; read in parts";
+const CHANGES: &str = "the answer is large, and the data changes while it is fetched; read in parts";
 
 #[derive(Debug)]
 enum Servers {
@@ -86,7 +86,7 @@ impl Redis {
             }
             (Topology::Single, [_only]) => Servers::One(Box::new(Node::at(Arc::clone(&login), None, timeout)?)),
             (Topology::Single, _) => {
-                anyhow::bail!("several Redis URLs make a cluster or sentinels: storage.backend says which")
+                anyhow::bail!("several Redis URLs require a cluster or sentinels: set storage.backend")
             }
             (_, []) => anyhow::bail!("there is no Redis URL"),
         };
@@ -278,7 +278,7 @@ fn from_redis(error: &RedisError) -> Error {
         return Error::NotNow;
     }
     if detail.contains("TOOLARGE") {
-        return Error::TooLarge("a batch may bring back 8 MiB");
+        return Error::TooLarge("a batch may return at most 8 MiB");
     }
     if detail.contains("not an integer") || detail.contains("overflow") {
         return Error::NotANumber;

@@ -172,9 +172,7 @@ impl managed::Manager for Manager {
             Some(Deadline::after(self.0.ping).run(ping).await.unwrap_or_else(|_elapsed| Err(ended())))
         };
         match pinged {
-            Some(Err(error)) if spoils_connection(&error) => {
-                Err(RecycleError::message("it ended while nobody used it"))
-            }
+            Some(Err(error)) if spoils_connection(&error) => Err(RecycleError::message("it ended while it was idle")),
             Some(_) | None => Ok(()),
         }
     }

@@ -92,7 +92,7 @@ impl Refusals {
         };
         seen.told.insert(code, (now, 0));
         drop(seen);
-        tracing::warn!(target: "store", code, count, "Redis refuses calls of the gateway's: {}", meaning(code));
+        tracing::warn!(target: "store", code, count, "Redis refuses calls of the gateway: {}", meaning(code));
     }
 }
 
@@ -100,12 +100,12 @@ impl Refusals {
 fn meaning(code: &str) -> &'static str {
     match code {
         "WRONGPASS" | "NOAUTH" | "AUTH" => "the user or the password of storage.url is wrong",
-        "NOPERM" => "its user may not do this; `tollgate redis acl` says what it has to",
-        "OOM" => "it has as much memory as it may (maxmemory), and takes no writes",
-        "NOREPLICAS" => "it has fewer replicas than it wants (min-replicas-to-write), and takes no writes",
-        "MISCONF" => "it cannot save to its disk, and takes no writes",
-        "READONLY" => "it is a replica, and takes no writes",
-        _ => "it serves nobody at this moment",
+        "NOPERM" => "its user has no permission for this; `tollgate redis acl` prints the required permissions",
+        "OOM" => "it has reached maxmemory and accepts no writes",
+        "NOREPLICAS" => "it has fewer replicas than min-replicas-to-write and accepts no writes",
+        "MISCONF" => "it cannot save to its disk and accepts no writes",
+        "READONLY" => "it is a replica and accepts no writes",
+        _ => "it serves no calls at the moment",
     }
 }
 

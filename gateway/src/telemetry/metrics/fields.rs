@@ -6,7 +6,7 @@ impl Metrics {
     pub(super) fn register_fields(&mut self) {
         self.registry.register(
             "request_fields_dropped",
-            "Fields of requests with an underscore in their name, which no guest sees",
+            "Request header fields that were removed because their name has an underscore",
             self.fields_dropped.clone(),
         );
     }

@@ -17,7 +17,7 @@ impl Metrics {
     pub(super) fn register_isolation(&mut self) {
         self.registry.register(
             "isolation_checks",
-            "Looks at slots of the pools, and of a canary at what another left: clean, found, or failed",
+            "Isolation checks of slots and by canaries, by result: clean, found, or failed",
             self.isolation_checks.clone(),
         );
         for (check, result) in CHECKS {

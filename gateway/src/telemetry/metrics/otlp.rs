@@ -17,7 +17,7 @@ impl Metrics {
         }
         self.registry.register(
             "otlp_lost",
-            "Spans, data points and log records that the collector did not take",
+            "Spans, data points and log records that the collector did not accept",
             self.otlp_lost.clone(),
         );
     }

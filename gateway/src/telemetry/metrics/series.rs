@@ -131,7 +131,7 @@ impl Metrics {
         hits.fetch_add(u64::from(outcome != "miss"), Ordering::Relaxed);
     }
 
-    /// Looks at kept responses, and those that found one.
+    /// Requests that looked for a kept response, and those that found one.
     pub(crate) fn cache_counted(&self) -> (u64, u64) {
         let [asked, hits] = &self.cache_counts;
         (asked.load(Ordering::Relaxed), hits.load(Ordering::Relaxed))

@@ -8,25 +8,25 @@ use super::Metrics;
 impl Metrics {
     pub(super) fn register_store(&mut self) {
         let r = &mut self.registry;
-        r.register("storage_calls", "Calls on the store", self.storage.clone());
+        r.register("storage_calls", "Calls to the storage backend", self.storage.clone());
         r.register(
             "storage_call_duration_seconds",
-            "From a call on the store to its answer",
+            "Duration of a call to the storage backend",
             self.storage_duration.clone(),
         );
         r.register(
             "store_slice_seconds",
-            "For how long one slice of a tenant's work held a reader or the writer of the embedded store",
+            "Time that one slice of a tenant's work used a reader or the writer of the embedded store",
             self.store_slices.clone(),
         );
         r.register(
             "store_refusals",
-            "Calls that a server of the store refused, or connections, by its code",
+            "Calls or connections that a storage server refused, by its error code",
             self.store_refusals.clone(),
         );
         r.register(
             "store_jobs_dropped",
-            "Calls on the embedded store that were not done, or not to their end, since their caller had left",
+            "Calls to the embedded store that were not completed because the caller had ended",
             self.store_jobs_dropped.clone(),
         );
     }

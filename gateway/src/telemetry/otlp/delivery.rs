@@ -152,7 +152,7 @@ impl Delivery {
                         | Code::OutOfRange
                         | Code::DataLoss
                 );
-                let said = format!("the collector says {}: {}", status.code(), shown(status.message()));
+                let said = format!("the collector answers {}: {}", status.code(), shown(status.message()));
                 Err(Failed { said, passes })
             }
         }
@@ -177,10 +177,11 @@ impl Delivery {
         let elsewhere = answer.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
         let said = match elsewhere.filter(|_| status.is_redirection()) {
             Some(to) => format!(
-                "the collector says {status} and names {}, which is not followed: write the address that answers as telemetry.otlp.endpoint",
+                "the collector answers {status} with a redirect to {}, which the gateway does not follow: set \
+                    telemetry.otlp.endpoint to the final address",
                 shown(to)
             ),
-            None => format!("the collector says {status}"),
+            None => format!("the collector answers {status}"),
         };
         let passes = matches!(
             status,
@@ -210,7 +211,8 @@ fn channel(settings: &Settings) -> anyhow::Result<Channel> {
 fn metadata(settings: &Settings) -> anyhow::Result<MetadataMap> {
     let mut metadata = MetadataMap::new();
     if let Some(authorization) = &settings.authorization {
-        metadata.insert("authorization", MetadataValue::try_from(authorization).context("it is no header's value")?);
+        metadata
+            .insert("authorization", MetadataValue::try_from(authorization).context("it is not a valid header value")?);
     }
     Ok(metadata)
 }

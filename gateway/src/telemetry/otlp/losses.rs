@@ -80,9 +80,10 @@ impl Losses {
         let signal = signal.name();
         match (said, was_told) {
             (Some(said), false) => {
-                tracing::warn!(target: "telemetry", signal, lost, items, error = %said, "the collector does not take all that is sent");
+                tracing::warn!(target: "telemetry", signal, lost, items, error = %said, "the collector does not accept \
+                    all data");
             }
-            (None, true) => tracing::info!(target: "telemetry", signal, "the collector takes all that is sent again"),
+            (None, true) => tracing::info!(target: "telemetry", signal, "the collector accepts all data again"),
             _ => {}
         }
     }

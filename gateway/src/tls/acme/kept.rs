@@ -37,7 +37,8 @@ impl Kept {
                     pairs.insert(id, pair);
                 }
                 Err(error) => {
-                    tracing::warn!(target: "tls", path = %path.display(), %error, "a certificate is damaged and asked for anew")
+                    tracing::warn!(target: "tls", path = %path.display(), %error, "a stored certificate is damaged; \
+                        the gateway orders a new one")
                 }
             }
         }

@@ -128,12 +128,12 @@ impl Acme {
     /// # Errors
     /// It is none for these hosts.
     pub(crate) fn adopt(&self, tenant: &TenantId, hosts: &[Pattern], pem: &str) -> anyhow::Result<()> {
-        let pair = Pair::parse(pem.as_bytes(), pem.as_bytes()).context("the CA gave a certificate that will not do")?;
+        let pair = Pair::parse(pem.as_bytes(), pem.as_bytes()).context("the CA issued an unusable certificate")?;
         if let Some(host) = hosts.iter().find(|host| !pair.covers(host)) {
-            bail!("the CA gave a certificate without {host}");
+            bail!("the CA issued a certificate without {host}");
         }
         if let Err(error) = self.kept.put(tenant, pair, pem) {
-            tracing::error!(target: "tls", %tenant, %error, "the certificate is served, and cannot be kept");
+            tracing::error!(target: "tls", %tenant, %error, "the certificate is served, but cannot be stored");
         }
         Ok(())
     }
@@ -206,7 +206,7 @@ impl Acme {
                 (Challenge::TlsAlpn, Identifier::Dns(name)) => {
                     Proof::Tls { name: name.clone(), digest: proof.digest().as_ref().to_vec() }
                 }
-                (Challenge::TlsAlpn, other) => bail!("the CA asks for a proof of {other:?}"),
+                (Challenge::TlsAlpn, other) => bail!("the CA requires a challenge for {other:?}"),
             };
             proofs.push((kind, proof));
         }
@@ -223,7 +223,7 @@ impl Acme {
                 continue;
             }
             let challenge = authorization.challenge(kind.clone());
-            challenge.context("the CA offers its challenge no more")?.set_ready().await?;
+            challenge.context("the CA does not offer its challenge any more")?.set_ready().await?;
         }
         Ok(())
     }
@@ -236,18 +236,15 @@ impl Acme {
         };
         if let Some(credentials) = self.kept.account(&self.settings.directory) {
             let credentials: AccountCredentials =
-                serde_json::from_value(credentials).context("the account is damaged")?;
-            return builder()?
-                .from_credentials(credentials)
-                .await
-                .context("the CA does not take the account that was kept");
+                serde_json::from_value(credentials).context("the stored account is damaged")?;
+            return builder()?.from_credentials(credentials).await.context("the CA does not accept the stored account");
         }
         let contact: Vec<_> = self.settings.contacts.iter().map(String::as_str).collect();
         let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let directory = self.settings.directory.clone();
         let binding = self.settings.binding.as_ref().map(|of| ExternalAccountKey::new(of.id.clone(), &of.key));
         let created = builder()?.create(&new, directory, binding.as_ref()).await;
-        let (account, credentials) = created.context("no account can be had")?;
+        let (account, credentials) = created.context("the gateway cannot get an account at the CA")?;
         self.kept.put_account(&self.settings.directory, serde_json::to_value(credentials)?)?;
         Ok(account)
     }
@@ -265,7 +262,7 @@ async fn order_of(
         return Ok(order);
     }
     // It does not know of that, or of the certificate.
-    account.new_order(&NewOrder::new(names)).await.context("the order was refused")
+    account.new_order(&NewOrder::new(names)).await.context("the CA refused the order")
 }
 
 /// What the CA says of the proofs that it did not like.

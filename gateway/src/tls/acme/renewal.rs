@@ -74,7 +74,7 @@ impl Acme {
         let asked = Request::get(path).header(header::HOST, authority).body(Empty::<bytes::Bytes>::new())?;
         let (parts, body) = sender.send_request(asked).await?.into_parts();
         if parts.status != StatusCode::OK {
-            bail!("the CA says {} of {path}", parts.status);
+            bail!("the CA answers {} for {path}", parts.status);
         }
         let again = parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| anyhow::anyhow!(error))?;

@@ -147,11 +147,12 @@ impl Schedules {
             Ok(Claim::Overlaps) => skipped(Skipped::Overlap),
             Ok(Claim::Others) => "elsewhere",
             Ok(Claim::TooEarly) => {
-                tracing::warn!(target: "trigger", tenant = %due.tenant, "this machine's clock is ahead of the store's: nothing is run");
+                tracing::warn!(target: "trigger", tenant = %due.tenant, "this machine's clock is ahead of the \
+                    storage's clock: scheduled runs are skipped");
                 skipped(Skipped::Unclaimed)
             }
             Err(error) => {
-                tracing::warn!(target: "trigger", tenant = %due.tenant, %error, "a run cannot be claimed, and is skipped");
+                tracing::warn!(target: "trigger", tenant = %due.tenant, %error, "a run cannot be claimed and is skipped");
                 skipped(Skipped::Unclaimed)
             }
         }
@@ -183,7 +184,8 @@ impl Schedules {
                 tokio::time::sleep(HELD / 3).await;
                 let held = self.store.hold_run(due).await;
                 if !matches!(held, Ok(true)) {
-                    tracing::warn!(target: "trigger", tenant = %due.tenant, ?held, "a run goes on that others take to be gone");
+                    tracing::warn!(target: "trigger", tenant = %due.tenant, ?held, "a run continues, but other \
+                        gateways may assume that it ended");
                 }
             }
         };
@@ -197,7 +199,8 @@ impl Schedules {
 
     async fn let_go(&self, due: Due<'_>) {
         if let Err(error) = self.store.end_run(due).await {
-            tracing::warn!(target: "trigger", tenant = %due.tenant, %error, "a run has ended, and others wait until it is taken to be gone");
+            tracing::warn!(target: "trigger", tenant = %due.tenant, %error, "a run has ended, but other gateways wait \
+                until its lease expires");
         }
     }
 }
