@@ -13,6 +13,7 @@ mod hosts;
 mod listen;
 mod loading;
 mod notify;
+mod open;
 mod reload;
 mod signals;
 mod succession;
@@ -51,6 +52,7 @@ use expiry::Expiry;
 use fallback::Fallback;
 use loading::{Loading, Verdict};
 use notify::Notify;
+use open::{Ended, Open};
 use signals::Asks;
 pub(crate) use signals::Signals;
 pub(crate) use succession::Takeover;
@@ -118,7 +120,19 @@ impl Gateway {
         let Prepared { starter, sockets, notify, outcome } = prepared;
         let metrics = Arc::new(Metrics::new(boot.telemetry.metrics_tenants));
         let compiler = Arc::new(Compiler::open(&boot.sandbox, starter, Arc::clone(&metrics))?);
-        let (mut sockets, store) = Box::pin(succession::succeed(&boot, takeover, sockets, &compiler, &metrics)).await?;
+        let relay = (&*compiler, &metrics, &notify);
+        let (sockets, store) = Box::pin(succession::succeed(&boot, takeover, sockets, relay)).await?;
+        let open =
+            Open { sockets, notify, is_confined: outcome.is_some(), compiler, metrics, store: Arc::clone(&store) };
+        let started = Box::pin(Self::start_with(boot, takeover, open, otlp)).await;
+        if started.is_err() {
+            store.close().await;
+        }
+        started
+    }
+
+    async fn start_with(boot: Boot, takeover: Takeover, open: Open, otlp: Option<Arc<Otlp>>) -> anyhow::Result<Self> {
+        let Open { mut sockets, notify, is_confined, compiler, metrics, store } = open;
         let access_to_the_end = tell(&metrics, &boot, otlp)?;
         let tasks = Tasks::default();
         let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;
@@ -171,10 +185,10 @@ impl Gateway {
         gateway.join();
         Box::pin(gateway.first_load(takeover.is_one())).await?;
         gateway.listen(&metrics, moves, &mut sockets).await?;
-        confined::started(outcome.is_some());
-        succession::relieve(sockets.old).await;
+        confined::started(is_confined);
+        succession::relieve(sockets.old, &gateway.notify).await;
         gateway.begin();
-        gateway.notify.serves();
+        gateway.notify.serves(takeover.is_one());
         Ok(gateway)
     }
 
@@ -229,12 +243,9 @@ impl Gateway {
     /// Serves until it is asked for its end, or until another process took over, reloading all at each SIGHUP and what changes by
     /// itself; then drains.
     ///
-    /// What is returned is to be held until all that this process had open is closed: its end is what the process that took
-    /// over waits for.
-    ///
     /// # Errors
     /// Signals cannot be listened to.
-    pub(crate) async fn run(mut self, mut signals: Signals) -> anyhow::Result<Option<tokio::net::UnixStream>> {
+    pub(crate) async fn run(mut self, mut signals: Signals) -> anyhow::Result<Ended> {
         signals.listen_for_the_end()?;
         let (mut asked, drain) = self.asked();
         let (mut loading, mut fetch_at) = (std::mem::take(&mut self.loading), None);
@@ -306,7 +317,7 @@ impl Gateway {
         tracing::info!(target: "gateway", limit_ms = limit.as_millis(), "draining");
         let cut_off = self.tasks.drain(limit).await;
         tracing::info!(target: "gateway", cut_off, taken_over = heir.is_some(), "stopped");
-        Ok(heir)
+        Ok(Ended::of(self.store, heir))
     }
 }
 

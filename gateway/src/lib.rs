@@ -5,6 +5,9 @@
 //! trigger, canary, admin, fleet} ← gateway ← cli;
 //! `tests/layering.rs` holds every file to it.
 
+// That the future of an operator's call is `Send` is proven through the store down to its sockets, which is deeper than 128 types.
+#![recursion_limit = "256"]
+
 // The words.
 mod deadline;
 mod domain;

@@ -206,6 +206,10 @@ impl<J> Shares<J> {
         self.lock().running > 0
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// Lets the threads end when nothing waits any more.
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;

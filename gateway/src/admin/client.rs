@@ -36,6 +36,11 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// The gateway does not know the token that it was shown.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the gateway that runs takes another token: was admin.token changed since it started?")]
+pub(crate) struct Stranger;
+
 /// An address that can be asked: one that stands for all of a machine's is this machine's.
 fn local(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
@@ -57,17 +62,24 @@ pub(crate) struct Client {
 impl Client {
     /// To the gateway of this configuration, with its token. `patience` is how long one answer may take.
     pub(crate) fn new(boot: &Boot, patience: Duration) -> anyhow::Result<Self> {
+        Ok(Self::with(boot, patience, configured(boot)?))
+    }
+
+    /// The same for who only looks: with the token that the gateway that runs wrote into its state folder, whatever this configuration's
+    /// is.
+    pub(crate) fn looking(boot: &Boot, patience: Duration) -> anyhow::Result<Self> {
+        let token = Running::read(&boot.state).and_then(|running| running.looks_by);
+        Ok(Self::with(boot, patience, token.map_or_else(|| configured(boot), Ok)?))
+    }
+
+    fn with(boot: &Boot, patience: Duration, token: String) -> Self {
         let operators = &boot.operators;
-        let token = match &operators.token {
-            Some(secret) => secret.0.clone(),
-            None => token(&boot.state.join("admin.token"))?,
-        };
         let (socket, admin) = match Running::read(&boot.state).filter(|_| !operators.is_address_given) {
             Some(running) => (running.socket, running.admin),
             None => (operators.socket.clone().filter(|_| !operators.is_address_given), boot.listen.admin),
         };
         let address = socket.map_or(Address::Tcp(local(admin)), Address::Unix);
-        Ok(Self { address, page: local(admin), token, patience, connection: None })
+        Self { address, page: local(admin), token, patience, connection: None }
     }
 
     /// What a person opens in a browser.
@@ -78,9 +90,12 @@ impl Client {
     /// What is said at this path, as JSON.
     ///
     /// # Errors
-    /// It is not running, does not answer in time, or refuses.
+    /// It is not running, does not answer in time, or refuses; [`Stranger`] where it does not know the token.
     pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<Value> {
         let (status, answer) = self.within(self.patience, Method::GET, path, None).await?;
+        if status == StatusCode::UNAUTHORIZED {
+            return self.done(status, answer).map_err(|error| error.context(Stranger)).map(|_none| Value::Null);
+        }
         Ok(serde_json::from_slice(&self.done(status, answer)?)?)
     }
 
@@ -91,7 +106,16 @@ impl Client {
 
     /// The lines of a body that does not end by itself.
     pub(crate) async fn stream(&mut self, path: &str) -> anyhow::Result<Lines> {
-        let response = tokio::time::timeout(self.patience, self.send(Method::GET, path, None)).await;
+        Ok(Lines { body: self.body(Method::GET, path).await?, rest: Vec::new() })
+    }
+
+    /// The pieces of a body of any length, each within this client's patience.
+    pub(crate) async fn pieces(&mut self, path: &str) -> anyhow::Result<Pieces> {
+        Ok(Pieces { body: self.body(Method::POST, path).await?, patience: self.patience })
+    }
+
+    async fn body(&mut self, method: Method, path: &str) -> anyhow::Result<Incoming> {
+        let response = tokio::time::timeout(self.patience, self.send(method, path, None)).await;
         let response = response.map_err(anyhow::Error::from).and_then(|response| response);
         let response = response.with_context(|| format!("the gateway at {} (is it running?)", self.address))?;
         let (parts, body) = response.into_parts();
@@ -100,7 +124,7 @@ impl Client {
             self.done(parts.status, text.to_bytes())?;
             bail!("the gateway at {} answers {}", self.address, parts.status);
         }
-        Ok(Lines { body, rest: Vec::new() })
+        Ok(body)
     }
 
     /// # Errors
@@ -171,6 +195,37 @@ impl Client {
     }
 }
 
+/// A body, as it comes.
+pub(crate) struct Pieces {
+    body: Incoming,
+    patience: Duration,
+}
+
+impl Pieces {
+    /// The next one; nothing where the body is over.
+    ///
+    /// # Errors
+    /// The connection broke off, or nothing came in time.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
+        loop {
+            let frame = tokio::time::timeout(self.patience, self.body.frame()).await;
+            let frame =
+                frame.with_context(|| format!("the gateway sent nothing for {} seconds", self.patience.as_secs()))?;
+            let Some(frame) = frame else { return Ok(None) };
+            // There are no trailers that anybody would read.
+            if let Ok(piece) = frame.context("the gateway broke off")?.into_data() {
+                return Ok(Some(piece));
+            }
+        }
+    }
+}
+
+/// Whether an error says that nobody listens there.
+pub(crate) fn is_nobody(error: &anyhow::Error) -> bool {
+    let is_it = |kind| matches!(kind, std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound);
+    error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|error| is_it(error.kind())))
+}
+
 /// The longest line that is waited for.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
@@ -225,6 +280,11 @@ where
         let _ended = connection.await;
     });
     Ok((sender, driven))
+}
+
+/// The token of this configuration.
+fn configured(boot: &Boot) -> anyhow::Result<String> {
+    boot.operators.token.as_ref().map_or_else(|| token(&boot.state.join("admin.token")), |secret| Ok(secret.0.clone()))
 }
 
 fn token(path: &Path) -> anyhow::Result<String> {

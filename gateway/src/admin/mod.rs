@@ -1,12 +1,13 @@
 //! The operators' listener: an API that an OpenAPI document describes, metrics, probes, and a page that shows it all.
 //!
-//! `access` says who may; `whole` is about the gateway, `list` about all tenants, `hosts` about who has which host, `tenants` about one of them, `data` about what it has in the store,
+//! `access` says who may; `whole` is about the gateway, `list` about all tenants, `hosts` about who has which host, `tenants` about one of them, `data` about what it has in the store, `backup` about what all have in it,
 //! `logs` about what its guests said, `schedules` about what starts by itself; `live` has the figures of the last second, `page` what a browser gets.
 //!
 //! Security: it is on loopback or a Unix socket unless an operator moves it. All but the probes and the empty page needs a token
 //! (`access.rs`); no answer has a secret, and a tenant's data only whoever has the token that may do all.
 
 mod access;
+mod backup;
 mod client;
 mod data;
 mod hosts;
@@ -36,6 +37,7 @@ use http::{HeaderMap, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -48,7 +50,7 @@ use crate::telemetry::unix_ms;
 use crate::tls::Acme;
 
 pub(crate) use access::Access;
-pub(crate) use client::{Client, Lines};
+pub(crate) use client::{Client, Lines, Stranger, is_nobody};
 pub(crate) use data::Data;
 pub(crate) use live::Live;
 pub(crate) use moves::Moves;
@@ -90,13 +92,16 @@ pub(crate) struct Desk {
     audit: access::Audit,
     /// Held while a tenant is stopped or let go on.
     steer: Mutex<()>,
+    /// Has one place, of the backup that is being taken.
+    backups: Arc<Semaphore>,
     /// When this process began, so that no ETag of another one is one of this.
     began: u64,
 }
 
 impl Default for Desk {
     fn default() -> Self {
-        Self { audit: access::Audit::default(), steer: Mutex::default(), began: unix_ms(SystemTime::now()) }
+        let backups = Arc::new(Semaphore::new(1));
+        Self { audit: access::Audit::default(), steer: Mutex::default(), backups, began: unix_ms(SystemTime::now()) }
     }
 }
 
@@ -124,6 +129,7 @@ fn routes() -> (Router<Arc<Admin>>, utoipa::openapi::OpenApi) {
         .routes(routes!(whole::events))
         .routes(routes!(whole::reload))
         .routes(routes!(whole::drain))
+        .routes(routes!(backup::backup))
         .routes(routes!(metrics::metrics))
         .routes(routes!(schedules::schedules))
         .routes(routes!(hosts::hosts))

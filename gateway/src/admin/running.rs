@@ -1,7 +1,11 @@
 //! Where the gateway that runs listens, as a file in its state folder: commands beside it need not be told.
+//!
+//! Security: the file is this user's alone, and the token in it may only look and ends with the process. So a process that takes over
+//! sees whom the gateway serves, whatever token its operators have by now.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +20,10 @@ pub(crate) struct Running {
     pub(crate) admin: SocketAddr,
     /// The operators' Unix socket, where there is one.
     pub(crate) socket: Option<PathBuf>,
+    /// A token of this process alone, which may look: whoever can read this folder needs no other to see how the gateway stands. An
+    /// earlier version wrote none.
+    #[serde(default)]
+    pub(crate) looks_by: Option<String>,
 }
 
 fn path(state: &Path) -> PathBuf {
@@ -33,7 +41,13 @@ impl Running {
     pub(crate) fn write(&self, state: &Path) -> io::Result<()> {
         let path = path(state);
         let whole = path.with_extension("new");
-        std::fs::File::create(&whole)?.write_all(&serde_json::to_vec_pretty(self)?)?;
+        // One that a process left that was killed may be anybody's to read.
+        match std::fs::remove_file(&whole) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&whole)?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
         std::fs::rename(whole, path)
     }
 

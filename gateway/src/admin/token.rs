@@ -31,12 +31,19 @@ impl Token {
             Ok(_empty) => std::fs::remove_file(path)?,
             Err(_not_there) => {}
         }
-        let mut bytes = [0; BYTES];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| io::Error::other("no random bytes"))?;
-        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = random()?;
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         writeln!(file, "{text}")?;
         Ok(Self(text.into()))
+    }
+
+    /// One that nobody has yet, and its text for whoever shall have it.
+    ///
+    /// # Errors
+    /// There are no random bytes.
+    pub(crate) fn new() -> io::Result<(Self, String)> {
+        let text = random()?;
+        Ok((Self(text.as_str().into()), text))
     }
 
     /// The one that the configuration names.
@@ -49,6 +56,12 @@ impl Token {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
         given.is_some_and(|given| aws_lc_rs::constant_time::verify_slices_are_equal(given, self.0.as_bytes()).is_ok())
     }
+}
+
+fn random() -> io::Result<String> {
+    let mut bytes = [0; BYTES];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| io::Error::other("no random bytes"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

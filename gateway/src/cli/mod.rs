@@ -1,5 +1,6 @@
 //! The command line: what there is, in words that a person can learn from, and the exit codes.
 
+mod backup;
 mod ca;
 mod cache;
 mod check;
@@ -133,6 +134,10 @@ enum Command {
     /// Read, change, export, import and move a tenant's data, in the running gateway
     #[command(subcommand)]
     Kv(kv::Kv),
+    /// Back up the whole embedded store into one file, while it is served
+    Backup(backup::Backup),
+    /// Restore the embedded store from a backup; no gateway may serve it
+    Restore(backup::Restore),
     /// Publish a message on a tenant's channel, in the running gateway
     Publish {
         /// The tenant that the channel belongs to (the name of its folder)
@@ -223,6 +228,8 @@ pub fn main(commit: Option<&'static str>) -> ExitCode {
         Command::Redis(asked) => redis::redis(&asked),
         Command::Host(asked) => host::host(&asked),
         Command::Kv(what) => kv::kv(what),
+        Command::Backup(asked) => backup::backup(&asked),
+        Command::Restore(asked) => backup::restore(&asked),
         Command::Cache(what) => cache::cache(&what),
         Command::Messages(what) => messages::messages(&what),
         Command::Publish { tenant, channel, message, common } => publish::publish(&common, &tenant, channel, message),

@@ -35,7 +35,7 @@ pub(super) fn run(boot: Boot, takeover: Takeover, prepared: Prepared) -> anyhow:
     }
     prepared.tell();
     let dev = (boot.tls == crate::tls::Source::Dev && !boot.listen.is_plain).then(|| boot.state.join("tls/ca.pem"));
-    let ended = runtime.block_on(async {
+    runtime.block_on(async {
         // From here on SIGHUP and its like do not end the process; they are heard once it serves.
         let signals = Signals::listen()?;
         let is_project = boot.project.is_some();
@@ -48,10 +48,9 @@ pub(super) fn run(boot: Boot, takeover: Takeover, prepared: Prepared) -> anyhow:
             // It waits for deliveries, which the runtime makes.
             tokio::task::spawn_blocking(move || otlp.end()).await?;
         }
-        ended
-    });
-    let _seen_by_the_heir = ended?;
-    Ok(ExitCode::SUCCESS)
+        ended?.close().await;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// The state folder is this user's alone: it has keys, tenants' data and what their guests print.

@@ -68,11 +68,12 @@ impl Gateway {
                 .keep(),
             );
         }
-        self.operate(listener, moves)?;
+        let (token, looks_by) = Token::new()?;
+        self.operate(listener, moves, token)?;
         let path = self.boot.state.join("takeover.sock");
         let offer = Offer::make(path.clone(), offered).with_context(|| format!("cannot use {}", path.display()))?;
         self.offer = Some(offer);
-        self.note_where();
+        self.note_where(looks_by);
         Ok(())
     }
 
@@ -117,7 +118,7 @@ impl Gateway {
     }
 
     /// Notes in the state folder where this gateway listens, for commands beside it.
-    fn note_where(&self) {
+    fn note_where(&self, looks_by: String) {
         let running = Running {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -125,6 +126,7 @@ impl Gateway {
             http: self.http.clone(),
             admin: self.admin,
             socket: self.boot.operators.socket.as_deref().and_then(|socket| std::path::absolute(socket).ok()),
+            looks_by: Some(looks_by),
         };
         if let Err(error) = running.write(&self.boot.state) {
             tracing::warn!(target: "admin", %error, "commands cannot find this gateway by themselves; they need --admin");
@@ -132,7 +134,7 @@ impl Gateway {
     }
 
     /// Answers operators, at their address and at their socket.
-    fn operate(&mut self, listener: TcpListener, moves: Moves) -> anyhow::Result<()> {
+    fn operate(&mut self, listener: TcpListener, moves: Moves, beside: Token) -> anyhow::Result<()> {
         let (road, store) = (Arc::clone(&self.road), Arc::clone(&self.store));
         let live = Live::new(Arc::clone(&road), Arc::clone(&self.registry), self.boot.sandbox.instances);
         tokio::spawn(Arc::clone(&live).run());
@@ -145,7 +147,7 @@ impl Gateway {
             suspension: self.suspension.clone(),
             owners: Arc::clone(&self.owners),
             acme: self.acme.clone(),
-            access: self.access()?,
+            access: self.access(beside)?,
             live,
             steering,
             logs: self.boot.state.join("logs"),
@@ -180,8 +182,8 @@ impl Gateway {
         }))
     }
 
-    /// Who may come.
-    fn access(&self) -> anyhow::Result<Access> {
+    /// Who may come; `beside` is of processes that can read the state folder.
+    fn access(&self, beside: Token) -> anyhow::Result<Access> {
         let operators = &self.boot.operators;
         let admin = match &operators.token {
             Some(secret) => Token::of(&secret.0),
@@ -190,7 +192,8 @@ impl Gateway {
                 Token::load_or_make(&path).with_context(|| format!("cannot use {}", path.display()))?
             }
         };
-        Ok(Access { admin, reader: operators.read_token.as_ref().map(|secret| Token::of(&secret.0)) })
+        let reader = operators.read_token.as_ref().map(|secret| Token::of(&secret.0));
+        Ok(Access { admin, readers: reader.into_iter().chain([beside]).collect() })
     }
 
     /// HTTP/3 beside a listener of TCP. Its socket is not handed over, since datagrams of either process's connections would

@@ -1,4 +1,5 @@
-//! Words to the service manager that started this process (sd_notify(3), `Type=notify`): that it serves, and that it ends.
+//! Words to the service manager that started this process (sd_notify(3), `Type=notify`): that it serves, that it ends, and that it is
+//! the service's main process from now on, where it takes over from another.
 //!
 //! The socket is opened before the gateway confines itself, and nobody waits for it.
 
@@ -26,8 +27,14 @@ impl Notify {
         Self(open())
     }
 
-    pub(super) fn serves(&self) {
-        self.say("READY=1\nSTATUS=serving\n");
+    /// This process takes over. It is said before the other one is let go, whose end would else be the service's.
+    pub(super) fn is_main(&self) {
+        self.say(&format!("MAINPID={}\nSTATUS=taking over\n", std::process::id()));
+    }
+
+    pub(super) fn serves(&self, takes_over: bool) {
+        let main = if takes_over { format!("MAINPID={}\n", std::process::id()) } else { String::new() };
+        self.say(&format!("READY=1\n{main}STATUS=serving\n"));
     }
 
     pub(super) fn ends(&self) {

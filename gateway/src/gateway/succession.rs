@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde_json::Value;
 
-use crate::admin::Client;
+use super::notify::Notify;
+use crate::admin::{Client, Stranger};
 use crate::config::{self, Boot, Problem};
 use crate::ids::TenantId;
 use crate::listener::{Old, Sockets};
@@ -24,6 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAGE: usize = 500;
 /// How many tenants are named where many would be left out.
 const NAMED_MAX: usize = 10;
+
+const NOBODY: &str = "no gateway reports which tenants it serves: is one running with this state folder? (--leave-out takes over without \
+     this check)";
+/// Of this version each gateway leaves a token of its own beside its address.
+const OTHER_TOKEN: &str = "the running gateway does not report which tenants it serves: it was started with another admin.token, and its version writes \
+     no token into running.json. Take over with the old admin.token in the configuration, or with --leave-out, which skips this check";
 
 /// Whether a process takes over, and how carefully.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,13 +57,12 @@ pub(super) async fn succeed(
     boot: &Boot,
     takeover: Takeover,
     given: Sockets,
-    compiler: &Compiler,
-    metrics: &Arc<Metrics>,
+    (compiler, metrics, notify): (&Compiler, &Arc<Metrics>, &Notify),
 ) -> anyhow::Result<(Sockets, Arc<Store>)> {
     if takeover == Takeover::IfAllAreServed {
         rehearse(boot, compiler).await?;
     }
-    let (sockets, tries) = take_over(boot, takeover.is_one(), given).await?;
+    let (sockets, tries) = take_over(boot, takeover.is_one(), given, notify).await?;
     Ok((sockets, Arc::new(open(boot, metrics, tries).await?)))
 }
 
@@ -65,10 +71,10 @@ pub(super) async fn succeed(
 /// # Errors
 /// A tenant that is served now would not be; or nobody says who is.
 async fn rehearse(boot: &Boot, compiler: &Compiler) -> anyhow::Result<()> {
-    let served = served(boot).await.context(
-        "no gateway reports which tenants it serves: is one running with this state folder? (--leave-out takes over \
-            without this check)",
-    )?;
+    let served = served(boot).await.map_err(|error| {
+        let why = if error.is::<Stranger>() { OTHER_TOKEN } else { NOBODY };
+        error.context(why)
+    })?;
     let noted = owners::look(&boot.state, &boot.storage).await?;
     let of = boot.clone();
     let planned = tokio::task::spawn_blocking(move || config::tenants_at_a_start(&of, &noted)).await?;
@@ -101,7 +107,7 @@ async fn served(boot: &Boot) -> anyhow::Result<BTreeSet<TenantId>> {
     let mut of_running = boot.clone();
     // An address that was given is where this process is to listen.
     of_running.operators.is_address_given = false;
-    let mut client = Client::new(&of_running, PATIENCE)?;
+    let mut client = Client::looking(&of_running, PATIENCE)?;
     let mut served = BTreeSet::new();
     let mut offset = 0;
     loop {
@@ -117,7 +123,7 @@ async fn served(boot: &Boot) -> anyhow::Result<BTreeSet<TenantId>> {
 }
 
 /// The sockets that there are already, and how often to try to open the store.
-async fn take_over(boot: &Boot, is_one: bool, given: Sockets) -> anyhow::Result<(Sockets, u32)> {
+async fn take_over(boot: &Boot, is_one: bool, given: Sockets, notify: &Notify) -> anyhow::Result<(Sockets, u32)> {
     if !is_one {
         return Ok((given, 1));
     }
@@ -126,6 +132,7 @@ async fn take_over(boot: &Boot, is_one: bool, given: Sockets) -> anyhow::Result<
     if boot.storage.is_embedded()
         && let Some(mut old) = sockets.old.take()
     {
+        notify.is_main();
         old.relieve().await?;
         old.ended(boot.listen.drain).await?;
     }
@@ -143,8 +150,9 @@ async fn open(boot: &Boot, metrics: &Arc<Metrics>, tries: u32) -> anyhow::Result
 }
 
 /// Has the process that was taken over drain; where it is gone already, this one serves all the same.
-pub(super) async fn relieve(old: Option<Old>) {
+pub(super) async fn relieve(old: Option<Old>, notify: &Notify) {
     let Some(mut old) = old else { return };
+    notify.is_main();
     if let Err(error) = old.relieve().await {
         tracing::warn!(target: "listener", %error, "the previous gateway has ended");
     }

@@ -68,6 +68,14 @@ impl Backend {
         })
     }
 
+    /// Closes what is open here for this process alone.
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Embedded(embedded) => embedded.close().await,
+            Self::Redis(_) => {}
+        }
+    }
+
     pub(super) async fn get_many(&self, bucket: &Bucket, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         match self {
             Self::Embedded(embedded) => embedded.get_many(bucket, keys).await,

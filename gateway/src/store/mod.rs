@@ -44,6 +44,7 @@ use backend::{Backend, Write, Written};
 pub(crate) use commands::{Answered, Reply};
 use commands::{Effect, Guard, Prepared};
 pub(crate) use common::{Common, SWAPPED, Swap};
+pub(crate) use embedded::backup::{Backup, Existing, Folder, Summary, restore, verified};
 pub(crate) use embedded::left::left_behind;
 use error::READ_BYTES_MAX;
 pub(crate) use error::{BATCH_BYTES_MAX, BATCH_MAX, Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
@@ -243,6 +244,11 @@ impl Store {
             }
         };
         Deadline::after(self.timeout).run(work).await.unwrap_or(Err(Error::Timeout))
+    }
+
+    /// Closes the embedded file, so that it says what is in it; nobody is served by this process any more.
+    pub(crate) async fn close(&self) {
+        self.home.close().await;
     }
 
     /// The code with which Redis refused a call a moment ago, such as `WRONGPASS`.

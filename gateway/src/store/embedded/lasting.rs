@@ -9,7 +9,7 @@ use super::tables::File;
 use crate::store::layout::Bucket;
 
 /// (bucket, milliseconds since 1970, key).
-const DUE: TableDefinition<'static, (&[u8], u64, &[u8]), ()> = TableDefinition::new("kv-due");
+pub(super) const DUE: TableDefinition<'static, (&[u8], u64, &[u8]), ()> = TableDefinition::new("kv-due");
 const AT_ONCE: usize = 100;
 
 pub(super) fn now() -> u64 {

@@ -1,6 +1,6 @@
 //! How a tenant is laid out, where that is other than the usual way: one line, written once.
 
-use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{ReadableTable as _, TableDefinition};
 
 use super::jobs::{Outcome, Work};
 use super::names::first_bucket;
@@ -28,7 +28,7 @@ impl Embedded {
     }
 
     pub(in crate::store) fn noted_layout(&self, layout: &Bucket) -> Result<Option<u16>> {
-        let read = self.database.begin_read().map_err(internal)?;
+        let read = self.database.begin_read()?;
         let table = read.open_table(LAYOUTS).map_err(internal)?;
         Ok(table.get(layout.as_bytes()).map_err(internal)?.map(|shards| shards.value()))
     }

@@ -41,7 +41,7 @@ pub(crate) fn left_behind(dir: &Path) -> Result<BTreeMap<TenantId, u64>> {
 }
 
 /// Whose sum it is: `PREFIX:{TENANT}:q:usage`, with `.N` behind a tenant of several shards.
-fn tenant(name: &[u8]) -> Option<TenantId> {
+pub(super) fn tenant(name: &[u8]) -> Option<TenantId> {
     let inside = str::from_utf8(name).ok()?.split_once('{')?.1.split_once('}')?.0;
     TenantId::parse(inside.split('.').next()?)
 }

@@ -8,6 +8,8 @@
 //! its caller left. [`WAITING`] writes of a tenant wait at most, and [`WAITING_BYTES`]; as many reads. What is over is refused.
 //! What stands in one entry is read in place.
 
+pub(super) mod backup;
+mod closing;
 mod entries;
 mod jobs;
 mod lasting;
@@ -26,16 +28,18 @@ mod tests;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use redb::{Database, ReadableDatabase as _};
+use redb::Database;
 use tokio::sync::oneshot;
 
 use super::account::{Account, Usage};
 use super::{BATCH_MAX, Bucket, Effect, Error, Namespace, Page, Prepared, Reply, Result, Value, Write, Written};
 use crate::shares::{Bounds, Shares};
 use crate::telemetry::Metrics;
+use closing::Opened;
 use entries::{KEY_PRICE, Kind, View};
 use jobs::{Job, Outcome, Work};
 use raw::Keys;
@@ -54,10 +58,11 @@ const FILE: &str = "tollgate.redb";
 /// redb's page cache.
 const CACHE_BYTES: usize = 64 << 20;
 
-/// The open file. Dropping it lets the writer finish what is queued.
+/// The open file. Dropping it lets the writer finish what is queued; who wants the file closed has to say so.
 pub(super) struct Embedded {
-    database: Arc<Database>,
+    database: Opened,
     writes: Arc<Shares<Item>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
     readers: Readers,
 }
 
@@ -85,17 +90,17 @@ impl Embedded {
         // One thread, which does its jobs one after the other.
         let bounds = Bounds { threads: 1, at_once: 1, waiting: WAITING, bytes: WAITING_BYTES };
         let writes = Arc::new(Shares::new(bounds));
-        let writer = writer(&database, &writes, metrics)?;
-        std::thread::Builder::new()
+        let work = writer(&database, &writes, metrics)?;
+        let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
                 // Tenants' writes are their affair; whoever serves goes first.
                 let _nicer = rustix::process::nice(WRITER_NICENESS);
-                writer.run();
+                work.run();
             })
             .context("cannot start the store's writer")?;
         let readers = Readers::start(&database, metrics)?;
-        Ok(Self { database, writes, readers })
+        Ok(Self { database: Opened::new(database), writes, writer: Mutex::new(Some(writer)), readers })
     }
 
     pub(super) async fn write(&self, account: &Account, bucket: &Bucket, write: Write) -> Result<Written> {
@@ -132,7 +137,7 @@ impl Embedded {
     /// A command that changes nothing, in place where its one key stands in its entry.
     async fn look(&self, bucket: Bucket, command: Prepared) -> Result<Vec<Reply>> {
         if let (Some(key), 1) = (command.keys().next(), command.keys().count()) {
-            let mut view = View::open(&self.database)?;
+            let mut view = self.database.view()?;
             if view.look(&bucket, own(&bucket, key))?.is_none_or(|entry| entry.head.is_near()) {
                 return answer(&mut view, &bucket, &command);
             }
@@ -147,7 +152,7 @@ impl Embedded {
 
     /// What the tenant has.
     pub(super) fn usage(&self, account: &Account) -> Result<Usage> {
-        let read = self.database.begin_read().map_err(internal)?;
+        let read = self.database.begin_read()?;
         let table = read.open_table(USAGE).map_err(internal)?;
         let usage = table.get(account.usage.as_bytes()).map_err(internal)?;
         let (bytes, keys) = usage.map_or((0, 0), |usage| usage.value());
@@ -155,6 +160,9 @@ impl Embedded {
     }
 
     async fn work(&self, account: Account, bucket: Bucket, work: Work) -> Result<Outcome> {
+        if self.database.is_closed() {
+            return Err(Error::Unavailable);
+        }
         let (done, answer) = oneshot::channel();
         let (bytes, owner) = (work.bytes(), bucket.clone());
         let job = Item::Job(Box::new(Job { account, bucket, work, staged: None, done }));
@@ -165,13 +173,13 @@ impl Embedded {
     /// Whether the file can be read: after a failed write, redb refuses everything until it is opened anew.
     pub(super) fn ping(&self) -> Result<()> {
         use redb::ReadableTable as _;
-        View::open(&self.database)?.entries.first().map_err(internal)?;
+        self.database.view()?.entries.first().map_err(internal)?;
         Ok(())
     }
 
     pub(super) async fn get_many(&self, bucket: &Bucket, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         if let [key] = keys {
-            let mut view = View::open(&self.database)?;
+            let mut view = self.database.view()?;
             match view.look(bucket, key)? {
                 None => return Ok(vec![None]),
                 Some(entry) if entry.head.is_near() => return Ok(vec![Some(view.value(&entry, 0)?)]),
@@ -187,7 +195,7 @@ impl Embedded {
     }
 
     pub(super) fn exists(&self, bucket: &Bucket, key: &[u8]) -> Result<bool> {
-        Ok(View::open(&self.database)?.look(bucket, key)?.is_some())
+        Ok(self.database.view()?.look(bucket, key)?.is_some())
     }
 
     /// The cursor is the last key of the page before, in hex.

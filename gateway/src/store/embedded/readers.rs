@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -84,7 +85,7 @@ impl<R: Read> Task for Asked<R> {
 }
 
 /// See the top of this file. Dropping it ends the threads.
-pub(super) struct Readers(Arc<Shares<Box<dyn Task>>>);
+pub(super) struct Readers(Arc<Shares<Box<dyn Task>>>, Mutex<Vec<JoinHandle<()>>>);
 
 impl std::fmt::Debug for Readers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -99,19 +100,27 @@ impl Drop for Readers {
 }
 
 impl Readers {
+    /// Lets the threads end, for who waits for that.
+    pub(super) fn close(&self) -> Vec<JoinHandle<()>> {
+        self.0.close();
+        self.1.lock().map(|mut threads| std::mem::take(&mut *threads)).unwrap_or_default()
+    }
+
     pub(super) fn start(database: &Arc<Database>, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         let shares = Arc::new(Shares::new(BOUNDS));
+        let mut threads = Vec::with_capacity(READERS);
         for number in 0..READERS {
             let (shares, database, metrics) = (Arc::clone(&shares), Arc::clone(database), Arc::clone(metrics));
-            std::thread::Builder::new()
+            let thread = std::thread::Builder::new()
                 .name(format!("store-reader-{number}"))
                 .spawn(move || {
                     let _nicer = rustix::process::nice(READER_NICENESS);
                     read_on(&shares, &database, &metrics);
                 })
                 .context("cannot start the store's readers")?;
+            threads.push(thread);
         }
-        Ok(Self(shares))
+        Ok(Self(shares, Mutex::new(threads)))
     }
 
     /// Reads at the turns of the bucket's tenant; `bytes` are what the question carries.
@@ -256,7 +265,7 @@ mod tests {
         let price = |words: &[&[u8]]| {
             let arguments = words[1..].iter().map(|word| word.to_vec()).collect();
             let command = commands::prepare(&a.space, words[0], arguments).unwrap();
-            let mut view = View::open(&house.store.database).unwrap();
+            let mut view = house.store.database.view().unwrap();
             let answer = answer(&mut view, &a.space.as_bucket(), &command).unwrap();
             (answer, view.price)
         };

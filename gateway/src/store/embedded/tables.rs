@@ -21,7 +21,7 @@ use crate::store::{Allowance, Error};
 /// What a tenant has: bytes and keys.
 pub(super) const USAGE: TableDefinition<'static, &[u8], (u64, u64)> = TableDefinition::new("usage");
 /// (owner, first chunk) → the chunk behind the last: what is of no entry, or not yet.
-const WASTE: TableDefinition<'static, (&[u8], u64), u64> = TableDefinition::new("kv-waste");
+pub(super) const WASTE: TableDefinition<'static, (&[u8], u64), u64> = TableDefinition::new("kv-waste");
 
 /// Keys of which the values are written, and what was there is taken away, in the slice that makes their entries.
 pub(super) const FEW: usize = 16;

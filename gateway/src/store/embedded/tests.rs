@@ -57,7 +57,7 @@ impl House {
     }
 
     fn chunks(&self) -> u64 {
-        View::open(&self.store.database).unwrap().chunks.len().unwrap()
+        self.store.database.view().unwrap().chunks.len().unwrap()
     }
 
     pub(super) async fn until(&self, what: impl Fn(&Self) -> bool) {
@@ -136,7 +136,7 @@ async fn a_batch_over_the_quota_is_refused_whole_before_it_is_written() {
 async fn a_small_write_passes_anothers_large_ones() {
     let house = Arc::new(House::new());
     let order = Arc::<std::sync::Mutex<Vec<&str>>>::default();
-    let held = house.store.database.begin_write().unwrap();
+    let held = house.store.database.whole().begin_write().unwrap();
     let ask = |name: &'static str, pairs: Vec<(Vec<u8>, Value)>| {
         let (house, order) = (Arc::clone(&house), Arc::clone(&order));
         tokio::spawn(async move {
@@ -161,7 +161,7 @@ async fn waste_that_goes_takes_nothing_of_a_batch_that_is_half_written() {
     let house = Arc::new(House::new());
     let a = whose("a");
     house.set(&a, batch()).await.unwrap();
-    let held = house.store.database.begin_write().unwrap();
+    let held = house.store.database.whole().begin_write().unwrap();
     let keys = batch().into_iter().map(|(key, _)| key).collect();
     let deleting = {
         let house = Arc::clone(&house);
@@ -187,7 +187,7 @@ async fn waste_that_goes_takes_nothing_of_a_batch_that_is_half_written() {
 #[tokio::test]
 async fn a_write_whose_caller_left_is_not_done() {
     let (house, a) = (House::new(), whose("a"));
-    let held = house.store.database.begin_write().unwrap();
+    let held = house.store.database.whole().begin_write().unwrap();
     let ask = |key: &str| {
         let pair = pair(key, 1);
         let (house, a) = (&house, &a);
@@ -211,7 +211,7 @@ async fn a_write_whose_caller_left_is_not_done() {
 async fn of_a_batch_that_is_left_half_way_nothing_is_seen_and_nothing_stays() {
     let (house, a) = (House::new(), whose("a"));
     let House { store, metrics, dir } = house;
-    let database = Arc::clone(&store.database);
+    let database = store.database.whole();
     drop(store);
     let (done, caller) = oneshot::channel();
     let work = Work::from(Write::Set(batch()));
@@ -246,7 +246,7 @@ async fn of_a_batch_that_is_left_half_way_nothing_is_seen_and_nothing_stays() {
 #[tokio::test]
 async fn what_waits_of_a_tenant_is_bounded_and_anothers_is_taken() {
     let house = Arc::new(House::new());
-    let held = house.store.database.begin_write().unwrap();
+    let held = house.store.database.whole().begin_write().unwrap();
     let ask = |name: &'static str, bytes: usize| {
         let house = Arc::clone(&house);
         tokio::spawn(async move { house.set(&whose(name), vec![pair("k", bytes)]).await })
@@ -291,7 +291,7 @@ async fn a_batch_of_nothing_is_answered_without_the_backend() {
     let store = Arc::new(Store::open(&settings, Arc::default()).unwrap());
     let scoped = store.scoped(&TenantId::parse("a").unwrap(), &StoreName::parse("s").unwrap(), None, None);
     let Backend::Embedded(embedded) = &*store.home else { panic!("it is the embedded one") };
-    let held = embedded.database.begin_write().unwrap();
+    let held = embedded.database.whole().begin_write().unwrap();
     scoped.set_many(Vec::new()).await.unwrap();
     scoped.delete_many(Vec::new()).await.unwrap();
     assert_eq!(scoped.get_many(&[]).await.unwrap(), Vec::<Option<Value>>::new());

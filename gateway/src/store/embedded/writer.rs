@@ -78,6 +78,11 @@ impl Writer {
                 self.queue.done(turn, 0);
                 None
             }
+            // It is noted in the file, and is taken away after the next start.
+            Item::Waste(_) if self.queue.is_closed() => {
+                self.queue.done(turn, 0);
+                None
+            }
             item @ (Item::Job(_) | Item::Waste(_)) => Some((turn, item)),
         }
     }

@@ -1,0 +1,70 @@
+//! The whole embedded store as one file: a snapshot of it, taken while others write, and a store that is made of one.
+//!
+//! `form` is the file's form, `snapshot` writes it, `folder` does so for a store that no gateway serves, and `restored` makes a store of it.
+//!
+//! Invariant: what is in a backup is one commit, with its sums of usage: no write is in it in part. What was altered or cut is
+//! refused before anything is changed.
+//!
+//! Security: a backup has every tenant's data. Only the operators' token that may do all gets one, or who can read the file itself.
+
+mod folder;
+mod form;
+mod restored;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub(crate) use folder::Folder;
+pub(crate) use form::Summary;
+use form::{Record, Table};
+pub(crate) use restored::{Existing, restore, verified};
+use snapshot::Snapshot;
+
+use super::internal;
+use crate::store::backend::Backend;
+use crate::store::{Result, Store};
+
+/// No tenant has this name: a backup reads by turns with them, as one more tenant would.
+const OWNER: &[u8] = b"";
+
+/// A snapshot of the store that is served, piece by piece.
+#[derive(Debug)]
+pub(crate) struct Backup {
+    of: Arc<Backend>,
+    /// Nothing once it is read to its end.
+    snapshot: Option<Snapshot>,
+}
+
+impl Store {
+    /// The embedded store as it is now; nothing where tenants' data is elsewhere.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn backup(&self) -> Result<Option<Backup>> {
+        let Backend::Embedded(embedded) = &*self.home else { return Ok(None) };
+        let snapshot = embedded.database.with(|database| Snapshot::of(database).map_err(internal))?;
+        Ok(Some(Backup { of: Arc::clone(&self.home), snapshot: Some(snapshot) }))
+    }
+}
+
+impl Backup {
+    /// The next piece of the file; nothing after the last.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        let (Backend::Embedded(embedded), Some(mut snapshot)) = (&*self.of, self.snapshot.take()) else {
+            return Ok(None);
+        };
+        let read = embedded.readers.once(OWNER, move |view| {
+            let piece = snapshot.next().map_err(internal)?;
+            view.price += piece.as_ref().map_or(0, Vec::len);
+            Ok((snapshot, piece))
+        });
+        let (snapshot, piece) = read.await?;
+        self.snapshot = piece.is_some().then_some(snapshot);
+        Ok(piece)
+    }
+}
