@@ -46,7 +46,7 @@ async fn every_call_of_the_document_needs_the_token() {
         }
     }
     // What a stranger may have says nothing of anybody.
-    for path in ["/healthz", "/readyz", "/", "/dashboard.js", "/openapi.json"] {
+    for path in ["/healthz", "/readyz", "/", "/dashboard.js", "/charts.js", "/words.js", "/openapi.json"] {
         let answer = with_token(&gateway, "GET", path, None).await;
         assert_eq!(answer.status.as_u16(), 200, "{path}");
         assert!(!answer.text().contains("echo.localhost"), "{path}");
@@ -61,7 +61,9 @@ async fn a_token_to_read_with_changes_nothing_and_sees_no_tenants_data() {
     let site =
         site().gateway("[admin]\nread_token = { file = \"read.token\" }").file("config/read.token", token.clone());
     let gateway = Gateway::start(&site);
-    for path in ["/v1/status", "/v1/tenants", "/v1/tenants/echo", "/metrics", "/v1/faults", "/v1/changes"] {
+    for path in
+        ["/v1/status", "/v1/tenants", "/v1/tenants/echo", "/metrics", "/v1/faults", "/v1/changes", "/v1/history"]
+    {
         assert_eq!(with_token(&gateway, "GET", path, Some(&token)).await.status.as_u16(), 200, "{path}");
     }
     let encoded: String = "echo".bytes().map(|byte| format!("%{byte:02x}")).collect();

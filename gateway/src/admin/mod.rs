@@ -1,7 +1,7 @@
 //! The operators' listener: an API that an OpenAPI document describes, metrics, probes, and a page that shows it all.
 //!
 //! `access` says who may; `whole` is about the gateway, `list` about all tenants, `hosts` about who has which host, `tenants` about one of them, `data` about what it has in the store, `backup` about what all have in it,
-//! `logs` about what its guests said, `schedules` about what starts by itself; `live` has the figures of the last second, `page` what a browser gets.
+//! `logs` about what its guests said, `schedules` about what starts by itself; `live` has the figures of the last second, `history` the last hour, `page` what a browser gets.
 //!
 //! Security: it is on loopback or a Unix socket unless an operator moves it. All but the probes and the empty page needs a token
 //! (`access.rs`); no answer has a secret, and a tenant's data only whoever has the token that may do all.
@@ -10,6 +10,7 @@ mod access;
 mod backup;
 mod client;
 mod data;
+mod history;
 mod hosts;
 mod list;
 mod live;
@@ -127,6 +128,7 @@ fn routes() -> (Router<Arc<Admin>>, utoipa::openapi::OpenApi) {
         .routes(routes!(whole::faults))
         .routes(routes!(whole::changes))
         .routes(routes!(whole::events))
+        .routes(routes!(history::gateway))
         .routes(routes!(whole::reload))
         .routes(routes!(whole::drain))
         .routes(routes!(backup::backup))
@@ -137,6 +139,7 @@ fn routes() -> (Router<Arc<Admin>>, utoipa::openapi::OpenApi) {
         .routes(routes!(hosts::release))
         .routes(routes!(list::list))
         .routes(routes!(tenants::one))
+        .routes(routes!(history::tenant))
         .routes(routes!(tenants::suspend))
         .routes(routes!(tenants::resume))
         .routes(routes!(tenants::count))

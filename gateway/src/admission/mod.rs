@@ -190,6 +190,11 @@ impl Doors {
         self.gate.queue().waiting()
     }
 
+    /// The most that waited since this was asked last.
+    pub(crate) fn take_waiting_peak(&self) -> usize {
+        self.gate.queue().take_waiting_peak()
+    }
+
     async fn instance(&self, ledger: &Ledger, wait: Duration) -> Result<Instance, Refused> {
         let (serial, weight, own_max) = (ledger.serial, ledger.weight(), ledger.waiting_max());
         let mut granted = None;

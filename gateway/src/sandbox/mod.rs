@@ -210,6 +210,11 @@ impl Sandbox {
         (self.around.memory.now(), self.around.memory.max())
     }
 
+    /// The most bytes that they had at once since this was asked last.
+    pub(crate) fn take_memory_peak(&self) -> u64 {
+        self.around.memory.take_peak()
+    }
+
     /// Runs a request in an instance of its own. One that a component makes of its own tenant is `within` the budget of the request
     /// that this one answers; every other has its route's limits for itself.
     ///
