@@ -6,43 +6,21 @@
 //!
 //! Invariant: one tenant's problem costs that tenant only; the others' plans do not depend on it.
 
-mod app;
-mod bounds;
-mod budget;
-mod ceilings;
-mod certificates;
-mod conflicts;
-mod defaults;
+mod problem;
+mod reader;
+mod remote;
+mod mounts;
 mod files;
-mod front_file;
+mod spin;
+mod resolve;
+mod watch;
+mod load;
+mod compile;
+mod snapshot;
+mod budget;
+mod keys;
 #[cfg(any(test, fuzzing))]
 mod fuzzed;
-mod gateway_file;
-mod keys;
-mod kind;
-mod known;
-mod left;
-mod load;
-mod look;
-mod notices;
-mod operators;
-mod parts;
-mod problem;
-mod project;
-mod reach;
-mod reader;
-mod reference;
-mod remote;
-mod resolve;
-mod snapshot;
-mod syntax;
-mod telemetry_file;
-mod tenant_file;
-mod tls_file;
-mod units;
-mod verify;
-mod watch;
-
 #[cfg(test)]
 mod tests;
 
@@ -56,25 +34,24 @@ use crate::route::{Expression, Fixed, PathPattern, ScheduleId};
 use crate::tenant::{Coding, Grant, Handler, Limits, Quota, Rate, StoreTtl};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
-pub(crate) use app::manifest_reference;
 pub(crate) use budget::{Machine, bounds as budget_bounds, descriptors, unconfined, warnings as budget_warnings};
-pub(crate) use certificates::EXPIRES_SOON;
-use files::Files;
-pub(crate) use files::{clear_away, files_of, stage};
+pub(crate) use compile::{is_known, look, look_now, may_pass, prepare};
+pub(crate) use files::gateway::redis_at;
+pub(crate) use files::project::{Project, Teller};
+pub(crate) use files::tenant::{CHANNEL, is_channel};
 #[cfg(fuzzing)]
 pub(crate) use fuzzed::any_file;
-pub(crate) use gateway_file::redis_at;
 pub(crate) use keys::{File as KeysFile, Shown, reference, schema, show_gateway, show_tenant};
-pub(crate) use kind::Kind;
-pub(crate) use known::{Before, Changed, Known};
-pub(crate) use left::left_behind;
+pub(crate) use load::known::{Before, Changed, Known};
+pub(crate) use load::left::left_behind;
+pub(crate) use load::reach::reach;
 pub(crate) use load::{gateway, names};
-pub(crate) use look::{is_known, look, look_now, may_pass, prepare};
-pub(crate) use problem::{Place, Problem, Source, render_all};
-pub(crate) use project::{Project, Teller};
-pub(crate) use reach::reach;
+use mounts::Files;
+pub(crate) use mounts::{clear_away, files_of, stage};
+pub(crate) use problem::{Kind, Place, Problem, Source, render_all};
+pub(crate) use resolve::certificates::EXPIRES_SOON;
 pub(crate) use snapshot::Snapshot;
-pub(crate) use tenant_file::{CHANNEL, is_channel};
+pub(crate) use spin::manifest_reference;
 pub(crate) use watch::{Watch, folders as watched_folders};
 
 /// Of a secret that is made by hand.
@@ -126,7 +103,7 @@ pub(crate) struct Boot {
     pub(crate) operators: Operators,
     pub(crate) egress: host::Settings,
     /// What is around every component that answers HTTP, from the outermost on.
-    pub(crate) middleware: Vec<parts::Layer>,
+    pub(crate) middleware: Vec<resolve::parts::Layer>,
     pub(crate) policy: Policy,
     /// What a developer says of the one project that is served; nothing on a gateway.
     pub(crate) project: Option<Project>,
@@ -156,8 +133,8 @@ pub(crate) struct Policy {
 /// What a tenant file may say at most. Nothing set, nothing bounded.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ceilings {
-    limits: bounds::LimitsRead,
-    quota: bounds::QuotaRead,
+    limits: files::bounds::LimitsRead,
+    quota: files::bounds::QuotaRead,
 }
 
 /// One component of a plan.
@@ -170,7 +147,7 @@ pub(crate) struct PlannedComponent {
     /// What it is composed of, where it is.
     pub(crate) recipe: Option<sandbox::Recipe>,
     /// Files of its parts beside its own, in the recipe's order.
-    pub(crate) parts: Vec<parts::PlannedPart>,
+    pub(crate) parts: Vec<resolve::parts::PlannedPart>,
     /// Requests that one instance may answer, one after the other.
     pub(crate) reuse: u32,
     /// By which it is called, where the file says so.

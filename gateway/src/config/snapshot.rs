@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Plan, Problem, Standing};
+use crate::config::{Plan, Problem, Standing};
 use crate::domain::Pattern;
 use crate::ids::TenantId;
 use crate::route;

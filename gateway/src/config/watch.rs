@@ -11,7 +11,7 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use super::known::Changed;
+use crate::config::load::known::Changed;
 
 /// After a change, how long there must be none before it is read; and the longest that is waited for this.
 const QUIET: Duration = Duration::from_millis(50);
@@ -176,7 +176,7 @@ impl Watch {
 }
 
 /// The directories in which a file is: of its own path, and of each link that leads to it.
-pub(super) fn dirs_of(path: &Path) -> BTreeSet<PathBuf> {
+pub(crate) fn dirs_of(path: &Path) -> BTreeSet<PathBuf> {
     let mut dirs = BTreeSet::new();
     let mut path = path.to_owned();
     for _link in 0..=LINKS_MAX {
