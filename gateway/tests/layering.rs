@@ -76,6 +76,27 @@ const MAY_NAME: [(&str, &[&str]); 24] = [
     ("lib", &[]),
     ("main", &[]),
 ];
+/// The same for the floors inside `config`, from the lowest on. A file there names another floor by `crate::config::floor` only.
+const CONFIG_MAY_NAME: [(&str, &[&str]); 15] = [
+    ("problem", &[]),
+    ("reader", &["problem"]),
+    ("remote", &["reader"]),
+    ("disk", &["problem", "remote"]),
+    ("mounts", &["reader", "problem"]),
+    ("files", &["problem", "reader", "remote", "disk", "mounts"]),
+    ("spin", &["problem", "reader", "remote", "mounts", "files"]),
+    ("plan", &["problem", "mounts"]),
+    ("snapshot", &["problem", "plan"]),
+    ("resolve", &["problem", "reader", "disk", "mounts", "files", "plan"]),
+    ("watch", &[]),
+    (
+        "load",
+        &["problem", "reader", "remote", "disk", "mounts", "files", "spin", "plan", "snapshot", "resolve", "watch"],
+    ),
+    ("compile", &["problem", "reader", "plan"]),
+    ("budget", &["problem", "reader", "files"]),
+    ("keys", &["problem", "reader", "files"]),
+];
 const WORDS: [&str; 6] = ["deadline", "domain", "fault", "ids", "networks", "shares"];
 const LINES_MAX: usize = 400;
 const DOOR_LINES_MAX: usize = 320;
@@ -142,6 +163,38 @@ fn no_room_names_a_room_that_stands_above_it() {
             assert!(!WORDS.contains(&room.as_str()), "{}: a word names {name}", path.display());
             let may = table.get(room.as_str()).unwrap_or_else(|| panic!("{room} has no line in this table"));
             assert!(may.contains(&name.as_str()), "{}: {room} may not name {name}", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_floor_of_the_configuration_names_one_that_stands_above_it() {
+    let table: BTreeMap<_, _> = CONFIG_MAY_NAME.into_iter().collect();
+    let room = source().join("config");
+    let map = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md")).unwrap();
+    for (_, path, text) in rooms().into_iter().filter(|(name, ..)| name == "config") {
+        let inside = path.strip_prefix(&room).unwrap();
+        let floor = inside.components().next().unwrap().as_os_str().to_string_lossy().replace(".rs", "");
+        let is_of_the_room = ["mod", "tests", "fuzzed"].contains(&floor.as_str());
+        if is_of_the_room || path.ends_with("tests.rs") {
+            continue;
+        }
+        let may = table.get(floor.as_str()).unwrap_or_else(|| panic!("the floor {floor} has no line in this table"));
+        assert!(map.contains(&format!("`config/{floor}")), "ARCHITECTURE.md does not show the floor {floor}");
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let is_door = inside.components().count() == 1 || path.ends_with("mod.rs");
+        assert!(!is_door || !text.contains("super::"), "{}: names another floor by `super`", path.display());
+        assert!(!text.contains("super::super::"), "{}: names another floor by `super`", path.display());
+        for (index, _) in text.match_indices("crate::config::") {
+            let rest = &text[index + "crate::config::".len()..];
+            let names = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or(rest, |(names, _)| names);
+            let count = if rest.starts_with('{') { usize::MAX } else { 1 };
+            for name in names.split(',').take(count) {
+                let is_name = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+                let name: String = name.trim().chars().take_while(is_name).collect();
+                let is_fine = name.is_empty() || name == floor || may.contains(&name.as_str());
+                assert!(is_fine, "{}: {floor} may not name {name}", path.display());
+            }
         }
     }
 }

@@ -3,12 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::disk::Wasm;
+use crate::config::files::boot::Overrides;
 use crate::config::files::{gateway, tenant};
 use crate::config::problem::{Problem, Source, render_all};
 use crate::config::reader::Reader;
 use crate::config::resolve::certificates::Served;
-use crate::config::resolve::{self, Materials, Wasm};
-use crate::config::{Overrides, spin};
+use crate::config::resolve::{self, Materials};
+use crate::config::spin;
 use crate::ids::{Digest, TenantId};
 
 /// Nothing is here; what a file names beside itself is not found.
@@ -58,7 +60,7 @@ pub(crate) fn any_file(data: &[u8]) {
     shown(&problems);
     if let Some(found) = found {
         assert!(!found.plan.hosts.is_empty(), "a tenant without a host");
-        let known = |route: &crate::config::PlannedRoute| route.component < found.plan.components.len();
+        let known = |route: &crate::config::plan::PlannedRoute| route.component < found.plan.components.len();
         assert!(found.plan.routes.iter().all(known), "a route leads nowhere");
     }
 }

@@ -11,13 +11,19 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use crate::config::load::known::Changed;
-
 /// After a change, how long there must be none before it is read; and the longest that is waited for this.
 const QUIET: Duration = Duration::from_millis(50);
 const QUIET_MAX: Duration = Duration::from_millis(500);
 /// How many links one after the other are followed.
 const LINKS_MAX: usize = 8;
+
+/// What may have changed since the last reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    All,
+    /// Tenants' folders, which may be gone or new.
+    Folders(BTreeSet<PathBuf>),
+}
 
 /// A watch over the tenants' files.
 pub(crate) struct Watch {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 
-use crate::config::compile::verify::verify;
+use crate::config::plan::{Plan, Planned, PlannedComponent};
 use crate::config::problem::{Kind, Problem};
-use crate::config::{Plan, Planned, PlannedComponent};
-use crate::ids::{Digest, TenantId};
+use crate::ids::Digest;
 use crate::sandbox::{CompileError, Compiler};
+use verify::verify;
 
 /// Tenants looked at side by side by a command; the compiler has its own, smaller bound.
 const TENANTS_AT_ONCE: usize = 64;
@@ -69,11 +69,6 @@ pub(crate) fn look_now(plan: &Plan, compiler: &Compiler) -> Option<Vec<Problem>>
 /// Whether the machine is to blame for one of these, so that another try may do.
 pub(crate) fn may_pass(problems: &[Problem]) -> bool {
     problems.iter().any(|problem| problem.kind == Kind::CompileFailed)
-}
-
-/// Whether this very plan is in force.
-pub(crate) fn is_known(before: &BTreeMap<TenantId, Arc<Plan>>, plan: &Arc<Plan>) -> bool {
-    before.get(&plan.id).is_some_and(|known| Arc::ptr_eq(known, plan))
 }
 
 /// The bytes that a component is compiled from.

@@ -1,8 +1,8 @@
 //! Holds each compiled component against what is served, and what it was granted.
 
+use crate::config::plan::{Plan, PlannedComponent};
 use crate::config::problem::{Kind, Problem};
 use crate::config::reader::units;
-use crate::config::{Plan, PlannedComponent};
 use crate::host::{NEED_REDIS, NEED_STORES, SERVED, Standing, standing};
 use crate::sandbox::{CompileError, Misfit, Report};
 use crate::tenant::Handler;

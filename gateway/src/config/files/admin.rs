@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use crate::config::files::gateway::join;
+use super::boot::{Operators, SECRET_BYTES_MIN};
+use super::join;
 use crate::config::problem::Kind;
 use crate::config::reader::reference::{Reference, reference};
 use crate::config::reader::{Reader, Section};
-use crate::config::{Operators, SECRET_BYTES_MIN};
 use crate::store::Secret;
 
 const TOKEN: &str = "{ file = \"path\" } or { env = \"NAME\" }, at least 32 random bytes";

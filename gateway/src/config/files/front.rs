@@ -6,9 +6,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
-use crate::config::Overrides;
-use crate::config::files::defaults;
-use crate::config::files::gateway::value;
+use super::boot::Overrides;
+use super::{defaults, value};
 use crate::config::reader::{Section, units};
 use crate::networks::Networks;
 use crate::tenant::Rate;

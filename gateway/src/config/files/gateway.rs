@@ -1,20 +1,18 @@
 //! `gateway.toml`: every key of the machine's file.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toml::de::DeValue;
 
-use crate::config::files::bounds::{LimitsRead, QuotaRead};
-use crate::config::files::{admin, defaults, front, telemetry, tls};
+use super::boot::{Boot, Ceilings, Operators, Overrides, Policy, SECRET_BYTES_MIN};
+use super::limits::{LimitsRead, QuotaRead, over, quota_over};
+use super::{admin, defaults, front, join, middleware, schema, telemetry, tls, value};
 use crate::config::problem::Kind;
 use crate::config::reader::reference::{Reference, reference};
 use crate::config::reader::{At, Reader, Section};
 use crate::config::remote::{self, Registry};
-use crate::config::resolve::parts;
-use crate::config::{Boot, Ceilings, Operators, Overrides, Policy, SECRET_BYTES_MIN};
 use crate::store::{Prefix, Secret, Servers, Source, Topology};
-use crate::tenant::{Limits, Quota, Rate};
 use crate::{admission, host, sandbox, store};
 
 /// Reads the whole file. `base` is its folder, which relative paths start from.
@@ -47,7 +45,7 @@ pub(crate) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
         watch_isolation,
         telemetry,
         operators: Operators { is_address_given: overrides.admin.is_some(), ..admin::read(reader, file, base) },
-        middleware: parts::layers(reader, file, base),
+        middleware: middleware::layers(reader, file, base),
         egress,
         policy: policy(file),
         project: overrides.project.clone(),
@@ -57,36 +55,6 @@ pub(crate) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
         sandbox.finish();
     }
     boot
-}
-
-/// A path from the file's folder, without the `..` that can be taken out by name, so that it reads well in messages.
-pub(crate) fn join(base: &Path, path: &str) -> PathBuf {
-    let mut joined = base.to_owned();
-    for part in Path::new(path).components() {
-        match part {
-            Component::ParentDir if joined.file_name().is_some() => {
-                joined.pop();
-            }
-            Component::CurDir => {}
-            Component::ParentDir | Component::Normal(_) | Component::RootDir | Component::Prefix(_) => {
-                joined.push(part)
-            }
-        }
-    }
-    joined
-}
-
-/// Every file says which version of the format it is in.
-pub(crate) fn schema(reader: &Reader, file: &Section<'_>) {
-    let schema = file.required("schema", file.count("schema"), "schema = 1, the version of this format");
-    if let Some(schema) = schema.filter(|schema| schema.value != 1) {
-        let summary = "this format version is not supported".to_owned();
-        reader.bad(Kind::BadValue, &schema.place, summary, format!("schema {}", schema.value), "schema = 1");
-    }
-}
-
-pub(crate) fn value<T>(given: Option<At<T>>, default: T) -> T {
-    given.map_or(default, |at| at.value)
 }
 
 /// Where they are, and whether their files are watched.
@@ -333,43 +301,4 @@ fn limits_and_quota(file: &Section<'_>, key: &'static str) -> (LimitsRead, Quota
     let read = (section.limits("limits"), section.quota());
     section.finish();
     read
-}
-
-/// `read` where it says something, `under` where not.
-pub(crate) fn over(under: &Limits, read: &LimitsRead) -> Limits {
-    Limits {
-        fuel: value(read.fuel.clone(), under.fuel),
-        memory: value(read.memory.clone(), under.memory),
-        time: value(read.time.clone(), under.time),
-        request_body: value(read.request_body.clone(), under.request_body),
-        response_head: value(read.response_head.clone(), under.response_head),
-        storage_ops: value(read.storage_ops.clone(), under.storage_ops),
-        outbound: value(read.outbound.clone(), under.outbound),
-    }
-}
-
-/// The same for quotas.
-pub(crate) fn quota_over(under: &Quota, read: &QuotaRead) -> Quota {
-    let rate = |read: &Option<At<Rate>>, under: Option<Rate>| read.as_ref().map(|at| at.value).or(under);
-    Quota {
-        weight: value(read.weight.clone(), under.weight),
-        in_flight: value(read.in_flight.clone(), under.in_flight),
-        connections: value(read.connections.clone(), under.connections),
-        waiting: value(read.waiting.clone(), under.waiting),
-        memory: value(read.memory.clone(), under.memory),
-        requests: rate(&read.requests, under.requests),
-        requests_per_address: rate(&read.requests_per_address, under.requests_per_address),
-        fuel: rate(&read.fuel, under.fuel),
-        body_bytes: rate(&read.body_bytes, under.body_bytes),
-        storage_ops: rate(&read.storage_ops, under.storage_ops),
-        storage: read.storage.as_ref().map(|at| at.value).or(under.storage),
-        cache: value(read.cache.clone(), under.cache),
-        shards: value(read.shards.clone(), under.shards),
-        storage_bytes: rate(&read.storage_bytes, under.storage_bytes),
-        outbound: rate(&read.outbound, under.outbound),
-        outbound_in_flight: value(read.outbound_in_flight.clone(), under.outbound_in_flight),
-        outbound_waiting: value(read.outbound_waiting.clone(), under.outbound_waiting),
-        messages_at_once: value(read.messages_at_once.clone(), under.messages_at_once),
-        log_bytes: rate(&read.log_bytes, under.log_bytes),
-    }
 }

@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::config::Snapshot;
-use crate::config::files::tenant::TenantFile;
+use super::tenant::TenantFile;
 use crate::config::problem::{Place, Problem, Source};
 use crate::config::reader::At;
 use crate::config::reader::reference::Reference;
@@ -62,29 +61,6 @@ impl std::fmt::Debug for Teller {
 
 /// The names that this machine has for itself; whoever asks `[::1]` asks `localhost`.
 const OWN_NAMES: [&str; 4] = ["localhost", "127.0.0.1", "0.0.0.0", "*.localhost"];
-
-impl Snapshot {
-    /// What a developer can ask for, in a sentence.
-    pub(crate) fn shown(&self) -> String {
-        let list = |patterns: Vec<&str>| patterns.join(", ");
-        let mut texts = Vec::new();
-        for plan in self.all() {
-            let routes = plan.routes.iter().map(|route| route.pattern.as_str());
-            let routes = list(routes.chain(plan.fixed.iter().map(|(pattern, _)| pattern.as_str())).collect());
-            let hosts: Vec<String> = plan.hosts.iter().map(ToString::to_string).collect();
-            let mut text = match routes.as_str() {
-                "" => format!("{} has no HTTP route", plan.id),
-                _ => format!("{} answers {routes} under the hosts {}", plan.id, hosts.join(", ")),
-            };
-            let channels = list(plan.subscriptions.iter().map(|of| of.channel.as_str()).collect());
-            if !channels.is_empty() {
-                text += &format!(", and messages on {channels}");
-            }
-            texts.push(text);
-        }
-        if texts.is_empty() { "nothing is served: see the errors in the terminal".to_owned() } else { texts.join("; ") }
-    }
-}
 
 impl Project {
     /// The hosts of the file, and every name of this machine beside them; no certificate has to have those.

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
-use crate::config::files::gateway::{join, value};
-use crate::config::files::{admin, defaults};
+use super::{admin, defaults, join, value};
 use crate::config::problem::Kind;
 use crate::config::reader::{Reader, Section};
 use crate::telemetry::{

@@ -1,24 +1,21 @@
 //! `tenant.toml`: every key of one tenant's file.
 
-use std::path::Path;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::config::files::bounds::{LimitsRead, QuotaRead};
-use crate::config::files::gateway::schema;
-use crate::config::mounts::{self, Mounts};
+use super::component::{self, ComponentRead};
+use super::limits::{LimitsRead, QuotaRead};
+use super::{parts, schema};
 use crate::config::problem::{Kind, Place};
 use crate::config::reader::reference::Reference;
 use crate::config::reader::{At, Reader, Section, units};
-use crate::config::remote::{self, Origin};
-use crate::config::spin::dependencies::{self, DependencyRead, PartRead};
 use crate::domain::Pattern;
 use crate::host::is_variable;
-use crate::ids::{ComponentName, NAME_RULE, STORE_RULE, StoreName};
+use crate::ids::{ComponentName, StoreName};
 use crate::route::{Expression, Fixed, PathPattern};
 use crate::store::KEY_BYTES_MAX;
-use crate::tenant::{Coding, Grant, GrantedHost, Handler};
+use crate::tenant::{Coding, Grant, GrantedHost};
 
 /// What the file says, before anything is looked up or filled in.
 pub(crate) struct TenantFile {
@@ -63,38 +60,6 @@ pub(crate) struct ClientsRead {
     pub(crate) ca: At<String>,
     pub(crate) revoked: Option<At<String>>,
     pub(crate) is_required: bool,
-}
-
-#[derive(Clone)]
-pub(crate) struct ComponentRead {
-    pub(crate) name: At<ComponentName>,
-    pub(crate) source: At<Origin>,
-    /// Requests that one instance may answer, one after the other.
-    pub(crate) reuse: u32,
-    /// By which it is called.
-    pub(crate) handler: Option<Handler>,
-    pub(crate) stores: Vec<At<StoreName>>,
-    pub(crate) redis: Vec<At<String>>,
-    /// Beside the tenant's.
-    pub(crate) environment: Vec<(String, String)>,
-    /// Files that it may read.
-    pub(crate) files: Option<Mounts>,
-    /// Instead of all the tenant's, where it says which.
-    pub(crate) variables: Option<Vec<(String, String)>>,
-    pub(crate) egress: Option<Vec<Grant>>,
-    /// What stands in the place of its imports.
-    pub(crate) dependencies: Vec<DependencyRead>,
-    /// What is around its handler, from the outermost on.
-    pub(crate) middleware: Vec<PartRead>,
-    /// Whether a Spin manifest names it.
-    pub(crate) is_spin: bool,
-}
-
-impl ComponentRead {
-    /// Dependencies first, then middleware.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = &PartRead> {
-        self.dependencies.iter().map(|dependency| &dependency.part).chain(&self.middleware)
-    }
 }
 
 /// A channel whose messages start a component.
@@ -151,7 +116,8 @@ pub(crate) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
             "app = \"spin.toml\" beside it",
         );
     }
-    let components: Vec<_> = file.sections("component").iter().map(|section| component(reader, section)).collect();
+    let components: Vec<_> =
+        file.sections("component").iter().map(|section| component::read(reader, section)).collect();
     let routes: Vec<_> = file.sections("route").iter().map(route).collect();
     let subscriptions: Vec<_> = file.sections("subscription").iter().map(subscription).collect();
     let starts = routes.len() + subscriptions.len();
@@ -173,7 +139,7 @@ pub(crate) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
     let starts = routes.iter().map(|of: &RouteRead| &of.component);
     let starts: Vec<_> = starts.chain(subscriptions.iter().map(|of: &SubscriptionRead| &of.component)).collect();
     let is_started = |name: &ComponentName| starts.iter().any(|start| start.value == name.as_str());
-    dependencies::settle(reader, &mut components, is_started);
+    parts::settle(reader, &mut components, is_started);
     Some(TenantFile {
         hosts: hosts?,
         enabled,
@@ -285,42 +251,6 @@ pub(crate) const fn standard_port(https: bool) -> u16 {
 fn granted_host(host: &str) -> Option<GrantedHost> {
     let address = host.trim_matches(['[', ']']).parse();
     address.map_or_else(|_no_address| Pattern::parse(host).map(GrantedHost::Name), |ip| Some(GrantedHost::Address(ip)))
-}
-
-fn component(reader: &Reader, section: &Section<'_>) -> Option<ComponentRead> {
-    let name = section.take("name", NAME_RULE, |value| value.as_str().and_then(ComponentName::parse));
-    let name = section.required("name", name, "name = \"site\"");
-    let source = section.required("source", remote::source(section, Path::new("")), "source = \"site.wasm\"");
-    let stores = section.list("stores", STORE_RULE, StoreName::parse).unwrap_or_default();
-    let address = |text: &str| {
-        let is_one = ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme)) && text.len() < 256;
-        is_one.then(|| text.to_owned())
-    };
-    let redis =
-        section.list("redis", "an address as the component writes it, such as \"redis://localhost:6379\"", address);
-    let files = files::read(section, Path::new(""));
-    let reuse = section.count("reuse").map_or(1, |reuse| reuse.value);
-    let handler = section.word("handler", &Handler::ALL).map(|handler| handler.value);
-    let dependencies = dependencies::read(reader, section, Path::new(""));
-    let middleware = dependencies::middleware(reader, section, Path::new(""));
-    section.finish();
-    let (environment, variables, egress) = (Vec::new(), None, None);
-    let (name, source, redis) = (name?, source?, redis.unwrap_or_default());
-    Some(ComponentRead {
-        name,
-        source,
-        reuse,
-        handler,
-        stores,
-        redis,
-        environment,
-        files,
-        variables,
-        egress,
-        dependencies,
-        middleware,
-        is_spin: false,
-    })
 }
 
 fn subscription(section: &Section<'_>) -> Option<SubscriptionRead> {

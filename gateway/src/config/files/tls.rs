@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 
-use crate::config::files::admin;
-use crate::config::files::gateway::join;
+use super::{admin, join};
 use crate::config::problem::Kind;
 use crate::config::reader::{Reader, Section};
 use crate::tls::{self, AcmeSettings, Binding, Challenge, Pair, Roots};

@@ -3,10 +3,10 @@ use std::sync::Arc;
 
 use super::show::{Behind, show};
 use super::*;
+use crate::config::files::boot::Overrides;
 use crate::config::files::{gateway, tenant};
-use crate::config::problem::{Problem, Source};
+use crate::config::problem::{Kind, Problem, Source};
 use crate::config::reader::Reader;
-use crate::config::{Kind, Overrides};
 
 /// What the reader of this file says of a text.
 fn problems(file: &File, text: &str) -> Vec<Problem> {

@@ -4,21 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::load::{self, Folder};
+use super::folders;
+use super::tenant::{Folder, read_folder};
+use crate::config::files::boot::Boot;
+use crate::config::plan::{Plan, Planned};
 use crate::config::problem::Problem;
 use crate::config::resolve::certificates::Served;
 use crate::config::resolve::conflicts;
-use crate::config::{Boot, Plan, Planned, Snapshot};
+use crate::config::snapshot::Snapshot;
+use crate::config::watch::Changed;
 use crate::domain::Pattern;
 use crate::ids::TenantId;
-
-/// What may have changed since the last reading.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Changed {
-    All,
-    /// Tenants' folders, which may be gone or new.
-    Folders(BTreeSet<PathBuf>),
-}
 
 /// What holds before a reading, which decides some of what is read.
 #[derive(Debug, Default)]
@@ -74,7 +70,7 @@ impl Known {
     }
 
     fn read_all(&mut self, boot: &Boot, before: &Before) {
-        match load::folders(&boot.tenants_dir) {
+        match folders::folders(&boot.tenants_dir) {
             Ok(listed) => {
                 self.problems = listed.warnings();
                 self.folders.retain(|folder, _| listed.tenants.contains(folder));
@@ -86,8 +82,8 @@ impl Known {
     }
 
     fn read_one(&mut self, boot: &Boot, folder: &Path, before: &Before) {
-        if load::is_tenant(folder) {
-            let mut read = load::tenant(boot, folder, before);
+        if folders::is_tenant(folder) {
+            let mut read = read_folder(boot, folder, &before.pairs);
             // What was touched and says what it said stays the same plan, down to its clients' sessions.
             if let Some(known) = self.folders.get(folder)
                 && read.stamp.is_some()

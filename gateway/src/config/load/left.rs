@@ -1,7 +1,9 @@
 //! A gateway on Redis whose state folder has an embedded store with tenants' data: somebody changed `--storage`, and the data stays behind.
 
+use super::folders::names;
+use crate::config::files::boot::Boot;
+use crate::config::problem::Kind;
 use crate::config::problem::Problem;
-use crate::config::{Boot, Kind, names};
 use crate::ids::TenantId;
 use crate::store;
 

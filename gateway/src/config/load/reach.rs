@@ -6,11 +6,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::config::files::tenant::{self, ComponentRead, TenantFile};
+use super::folders::folders;
+use super::materials::named;
+use super::tenant::app;
+use crate::config::disk;
+use crate::config::files::boot::Boot;
+use crate::config::files::middleware::Layer;
+use crate::config::files::tenant;
 use crate::config::reader::Reader;
-use crate::config::remote::Origin;
-use crate::config::spin::dependencies::PartRead;
-use crate::config::{Boot, load, watch};
+use crate::config::watch::dirs_of;
 use crate::ids::TenantId;
 
 /// Below so few parts of a path is much that is not ours: a file there is named by itself.
@@ -20,14 +24,14 @@ const PARTS_MIN: usize = 3;
 pub(crate) fn reach(boot: &Boot) -> BTreeSet<PathBuf> {
     let mut read = BTreeSet::from([boot.tenants_dir.clone()]);
     read.extend(boot.sandbox.confine_read.iter().cloned());
-    let middleware = boot.middleware.iter().flat_map(crate::config::resolve::parts::Layer::paths);
+    let middleware = boot.middleware.iter().flat_map(Layer::paths);
     let named = middleware.chain(boot.acme.iter().filter_map(|acme| acme.ca.as_deref()));
     let default = boot.default_pair.iter().flat_map(|(cert, key)| [cert.as_path(), key.as_path()]);
     let named = named.chain(default);
     let named = named.chain(boot.storage.file_of_urls());
     let own = Path::new(&boot.source.path);
     read.extend(std::iter::once(own).chain(named).flat_map(around));
-    for folder in load::folders(&boot.tenants_dir).unwrap_or_default().tenants {
+    for folder in folders(&boot.tenants_dir).unwrap_or_default().tenants {
         read.extend(named_by(boot, &folder).iter().flat_map(|file| around(file)));
     }
     read
@@ -39,33 +43,20 @@ fn named_by(boot: &Boot, folder: &Path) -> Vec<PathBuf> {
     let path = folder.join("tenant.toml");
     let mut files = vec![path.clone()];
     let id = folder.file_name().and_then(|name| TenantId::parse(name.to_str()?));
-    let (Some(id), Ok(source)) = (id, load::source(&path)) else { return files };
+    let (Some(id), Ok(source)) = (id, disk::source(&path)) else { return files };
     let (file, _told) = Reader::new(source, Some(id.clone())).read(tenant::read);
     let Some(mut file) = file.flatten() else { return files };
     if let Some(at) = file.app.clone() {
         let variables: Vec<_> = file.variables.iter().map(|(_, reference)| reference.read(folder)).collect();
-        let _told = load::app((boot, &id), folder, &at, &mut file, &variables, &mut Vec::new());
+        let _told = app((boot, &id), folder, &at, &mut file, &variables, &mut Vec::new());
     }
     files.extend(named(&file).map(|path| folder.join(path)));
     files
 }
 
-/// Those of a tenant's file as it was read, from its folder.
-pub(crate) fn named(file: &TenantFile) -> impl Iterator<Item = PathBuf> + '_ {
-    let pair = file.tls.iter().flat_map(|tls| &tls.pairs).flat_map(|pair| [&pair.cert, &pair.key]);
-    let clients = file.tls.iter().filter_map(|tls| tls.clients.as_ref());
-    let pair = pair.chain(clients.flat_map(|clients| std::iter::once(&clients.ca).chain(&clients.revoked)));
-    let parts = file.components.iter().flat_map(ComponentRead::parts).filter_map(PartRead::origin);
-    let sources = file.components.iter().map(|component| &component.source.value).chain(parts);
-    let sources = sources.filter_map(Origin::path).map(PathBuf::from);
-    let named = file.app.iter().chain(pair).map(|at| PathBuf::from(&at.value)).chain(sources);
-    let references = file.secrets.iter().chain(&file.variables).filter_map(|(_, reference)| reference.path());
-    named.chain(references.map(PathBuf::from))
-}
-
 /// The folders in which a file is, or the file itself where that is much more than it.
 fn around(file: &Path) -> Vec<PathBuf> {
-    let dirs = watch::dirs_of(&std::path::absolute(file).unwrap_or_else(|_| file.to_owned()));
+    let dirs = dirs_of(&std::path::absolute(file).unwrap_or_else(|_| file.to_owned()));
     let narrow: Vec<PathBuf> = dirs.into_iter().filter(|dir| is_narrow(dir)).collect();
     if narrow.is_empty() { vec![file.to_owned()] } else { narrow }
 }

@@ -89,7 +89,7 @@ kinds! {
 }
 
 /// The long stories, each below a heading with its code. They are in the documentation as they are here.
-const STORIES: &str = include_str!("../../docs/problems.md");
+const STORIES: &str = include_str!("../../../docs/problems.md");
 
 impl Kind {
     /// Nothing is wrong: something is worth knowing.

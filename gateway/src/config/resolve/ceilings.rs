@@ -1,9 +1,9 @@
 //! What a tenant's file may say at most, by the gateway's `[ceilings]`: each key against its own.
 
-use crate::config::files::bounds::{LimitsRead, QuotaRead};
+use super::notes::Notes;
+use crate::config::files::limits::{LimitsRead, QuotaRead};
 use crate::config::problem::{Kind, Place};
 use crate::config::reader::{At, units};
-use crate::config::resolve::Notes;
 use crate::tenant::{Rate, Space};
 
 const HINT: &str = "lower it, or ask the gateway's operator to raise the ceiling";

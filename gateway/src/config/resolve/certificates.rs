@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::notes::Notes;
 use crate::config::files::tenant::{ClientsRead, PairRead};
 use crate::config::problem::{Kind, Place, Source};
 use crate::config::reader::At;
-use crate::config::resolve::Notes;
 use crate::domain::Pattern;
 use crate::ids::TenantId;
 use crate::tls::{self, Clients, ClientsError, Doubt, Pair, PairError, Roots};

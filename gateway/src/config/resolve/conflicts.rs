@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::materials::Found;
 use crate::config::problem::{Kind, Place, Problem};
-use crate::config::resolve::Found;
 use crate::domain::Pattern;
 use crate::ids::TenantId;
 

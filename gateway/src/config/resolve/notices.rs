@@ -1,6 +1,6 @@
 //! What a reader of a Spin manifest should know, and need not change: which keys and channels here stand in for a Redis server.
 
-use crate::config::Boot;
+use crate::config::files::boot::Boot;
 use crate::config::files::tenant::TenantFile;
 use crate::config::problem::{Kind, Place, Problem};
 use crate::ids::TenantId;

@@ -1,71 +1,17 @@
 //! What each planned component is composed of: its own dependencies and middleware, and the layers that the gateway's file
 //! puts around every component that answers HTTP.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use toml::de::DeValue;
-
-use crate::config::files::gateway::join;
-use crate::config::files::tenant::ComponentRead;
+use super::notes::Notes;
+use crate::config::disk::Wasm;
+use crate::config::files::boot::Boot;
+use crate::config::files::component::ComponentRead;
+use crate::config::files::middleware::Layer;
+use crate::config::plan::PlannedPart;
 use crate::config::problem::{Kind, Place};
-use crate::config::reader::{Reader, Section};
-use crate::config::resolve::{Notes, Wasm};
-use crate::config::{Boot, load};
 use crate::ids::Digest;
 use crate::sandbox::{Dependency, PARTS_MAX, Part, Recipe, Step};
-
-const WANTED: &str = "a path, or a list of paths; the first one that fits a component is used";
-
-/// The file of a part, and where it is named.
-#[derive(Clone, Debug)]
-pub(crate) struct PlannedPart {
-    pub(crate) path: PathBuf,
-    pub(crate) place: Place,
-}
-
-/// Middleware of the operator's: the same for every version of wasi:http that it is for.
-#[derive(Clone, Debug)]
-pub(crate) struct Layer {
-    place: Place,
-    files: Vec<(PathBuf, Digest)>,
-}
-
-impl Layer {
-    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|(path, _)| path.as_path())
-    }
-}
-
-/// `[gateway] middleware`, from the outermost to the innermost.
-pub(crate) fn layers(reader: &Reader, file: &Section<'_>, base: &Path) -> Vec<Layer> {
-    let Some(section) = file.section("gateway") else { return Vec::new() };
-    let paths = |value: &DeValue<'_>| match value.as_array() {
-        Some(items) => {
-            let paths = items.iter().map(|item| Some(item.get_ref().as_str()?.to_owned())).collect::<Option<Vec<_>>>();
-            paths.filter(|paths| !paths.is_empty())
-        }
-        None => Some(vec![value.as_str()?.to_owned()]),
-    };
-    let listed = section.list_of("middleware", WANTED, paths).unwrap_or_default();
-    section.finish();
-    let mut layers = Vec::new();
-    for at in listed {
-        let mut files = Vec::new();
-        for path in at.value {
-            let bad = |kind, found| {
-                let summary = "this middleware cannot be used".to_owned();
-                reader.bad(kind, &at.place, summary, found, "a WebAssembly component, in its binary form");
-            };
-            match load::wasm(&join(base, &path)) {
-                Wasm::Component(path, digest) => files.push((path, digest)),
-                Wasm::Unreadable(found) => bad(Kind::Unreadable, found),
-                Wasm::Other(found) | Wasm::Unfetched(found) => bad(Kind::NotAComponent, format!("{path}: {found}")),
-            }
-        }
-        layers.push(Layer { place: at.place, files });
-    }
-    layers
-}
 
 /// The recipe of a component and the files of its parts; nothing where it has none, or where a part cannot be had.
 pub(crate) fn plan(

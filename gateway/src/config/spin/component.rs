@@ -3,8 +3,9 @@
 use toml::de::DeValue;
 
 use super::keys::instead_of;
-use super::{App, Manifest, dependencies, outbound};
-use crate::config::files::tenant::ComponentRead;
+use super::{App, Manifest, outbound};
+use crate::config::files::component::ComponentRead;
+use crate::config::files::dependencies;
 use crate::config::mounts;
 use crate::config::problem::Kind;
 use crate::config::reader::{At, Section};

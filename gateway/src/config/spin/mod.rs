@@ -6,9 +6,9 @@
 
 mod component;
 mod cron;
-pub(crate) mod dependencies;
 mod http;
 mod keys;
+mod middleware;
 mod outbound;
 mod routes;
 mod variables;
@@ -21,9 +21,9 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
-use crate::config::files::tenant::{
-    CHANNEL, ComponentRead, FixedRead, RouteRead, ScheduleRead, SubscriptionRead, is_channel, once,
-};
+use crate::config::files::component::ComponentRead;
+use crate::config::files::parts;
+use crate::config::files::tenant::{CHANNEL, FixedRead, RouteRead, ScheduleRead, SubscriptionRead, is_channel, once};
 use crate::config::problem::Kind;
 use crate::config::reader::{At, Reader, Section};
 use crate::ids::ComponentName;
@@ -44,7 +44,7 @@ pub(crate) struct App {
     /// Components that only their neighbours start.
     private: Vec<String>,
     /// Middleware that was not put around its component yet.
-    around: Vec<dependencies::Around>,
+    around: Vec<middleware::Around>,
     /// Whether a component says something else for the profile that is asked for.
     has_profile: bool,
 }
@@ -128,7 +128,7 @@ impl App {
         let starts = starts.chain(self.schedules.iter().map(|schedule| &schedule.component));
         let started: Vec<_> = starts.map(|component| component.value.clone()).chain(self.private.clone()).collect();
         let is_started = |name: &ComponentName| started.iter().any(|other| other == name.as_str());
-        dependencies::settle(reader, &mut self.components, is_started);
+        parts::settle(reader, &mut self.components, is_started);
         // A trigger that misspells its component is told so, and which one it may mean.
         let has = |name: &String| self.components.iter().any(|component| component.name.value.as_str() == name);
         if !started.iter().all(has) {

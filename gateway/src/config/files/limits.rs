@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::value;
 use crate::config::reader::{At, Section, units};
 use crate::store::SHARDS_MAX;
-use crate::tenant::{Rate, Space};
+use crate::tenant::{Limits, Quota, Rate, Space};
 
 /// The limits as one section may set them; shared by defaults, ceilings, tenants and routes.
 #[derive(Clone, Debug, Default)]
@@ -127,5 +128,44 @@ impl Section<'_> {
         let burst = take(&section, "burst").map(|at| at.value);
         section.finish();
         Some(At { value: Rate::with_burst(amount?.value, per, burst), place: section.place() })
+    }
+}
+
+/// `read` where it says something, `under` where not.
+pub(crate) fn over(under: &Limits, read: &LimitsRead) -> Limits {
+    Limits {
+        fuel: value(read.fuel.clone(), under.fuel),
+        memory: value(read.memory.clone(), under.memory),
+        time: value(read.time.clone(), under.time),
+        request_body: value(read.request_body.clone(), under.request_body),
+        response_head: value(read.response_head.clone(), under.response_head),
+        storage_ops: value(read.storage_ops.clone(), under.storage_ops),
+        outbound: value(read.outbound.clone(), under.outbound),
+    }
+}
+
+/// The same for quotas.
+pub(crate) fn quota_over(under: &Quota, read: &QuotaRead) -> Quota {
+    let rate = |read: &Option<At<Rate>>, under: Option<Rate>| read.as_ref().map(|at| at.value).or(under);
+    Quota {
+        weight: value(read.weight.clone(), under.weight),
+        in_flight: value(read.in_flight.clone(), under.in_flight),
+        connections: value(read.connections.clone(), under.connections),
+        waiting: value(read.waiting.clone(), under.waiting),
+        memory: value(read.memory.clone(), under.memory),
+        requests: rate(&read.requests, under.requests),
+        requests_per_address: rate(&read.requests_per_address, under.requests_per_address),
+        fuel: rate(&read.fuel, under.fuel),
+        body_bytes: rate(&read.body_bytes, under.body_bytes),
+        storage_ops: rate(&read.storage_ops, under.storage_ops),
+        storage: read.storage.as_ref().map(|at| at.value).or(under.storage),
+        cache: value(read.cache.clone(), under.cache),
+        shards: value(read.shards.clone(), under.shards),
+        storage_bytes: rate(&read.storage_bytes, under.storage_bytes),
+        outbound: rate(&read.outbound, under.outbound),
+        outbound_in_flight: value(read.outbound_in_flight.clone(), under.outbound_in_flight),
+        outbound_waiting: value(read.outbound_waiting.clone(), under.outbound_waiting),
+        messages_at_once: value(read.messages_at_once.clone(), under.messages_at_once),
+        log_bytes: rate(&read.log_bytes, under.log_bytes),
     }
 }

@@ -9,13 +9,10 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
-use super::{App, Manifest};
-use crate::config::files::tenant::ComponentRead;
 use crate::config::problem::{Kind, Place};
 use crate::config::reader::{At, Reader, Section};
 use crate::config::remote::Origin;
 use crate::host::CAPABILITIES;
-use crate::ids::ComponentName;
 use crate::sandbox::PARTS_MAX;
 
 /// What a part may be.
@@ -28,15 +25,15 @@ const INHERITED: &str = "true, false or a list of allowed_outbound_hosts, key_va
 #[derive(Clone, Debug)]
 pub(crate) struct PartRead {
     pub(crate) place: Place,
-    source: Source,
+    pub(crate) source: Source,
     /// Keys of [`CAPABILITIES`], sorted.
     pub(crate) inherits: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
-enum Source {
+pub(crate) enum Source {
     Origin(Origin),
-    /// Another component of the same file, until [`settle`] has looked for it.
+    /// Another component of the same file, until `parts::settle` has looked for it.
     Component(String),
 }
 
@@ -65,7 +62,7 @@ pub(crate) fn read(reader: &Reader, section: &Section<'_>, dir: &Path) -> Vec<De
 }
 
 /// Reads `dependencies`. `for_all` says of each whether it inherits, where it does not say so itself.
-pub(super) fn listed(
+pub(crate) fn listed(
     reader: &Reader,
     section: &Section<'_>,
     dir: &Path,
@@ -178,110 +175,4 @@ fn too_many(reader: &Reader, place: &Place, count: usize) {
     let summary = "a component has too many parts".to_owned();
     let wanted = format!("{} at most, dependencies and middleware together", PARTS_MAX - 1);
     reader.bad(Kind::TooMany, place, summary, count.to_string(), &wanted);
-}
-
-/// Looks for the components that parts name, and takes out those that are nothing but parts. A part is the file of the
-/// component that it names, and nothing else of it.
-pub(crate) fn settle(
-    reader: &Reader,
-    components: &mut Vec<ComponentRead>,
-    is_started: impl Fn(&ComponentName) -> bool,
-) {
-    let origins: Vec<_> =
-        components.iter().map(|of| (of.name.value.to_string(), of.source.value.clone(), named(of))).collect();
-    let mut used = Vec::new();
-    for component in components.iter_mut() {
-        let own = component.name.value.to_string();
-        let parts = component.dependencies.iter_mut().map(|of| &mut of.part).chain(&mut component.middleware);
-        for part in parts {
-            let Source::Component(id) = &part.source else { continue };
-            let Some((_, origin, _)) = origins.iter().find(|(name, ..)| name == id) else {
-                let summary = "there is no such component".to_owned();
-                reader.bad(Kind::UnknownComponent, &part.place, summary, format!("`{id}`"), "one of this file");
-                continue;
-            };
-            if leads_to(&origins, id, &own) {
-                let summary = "a component is a part of itself".to_owned();
-                let found = format!("{own} of {id}, and {id} of {own}");
-                reader.bad(Kind::PartsMisfit, &part.place, summary, found, "parts that do not contain it");
-            }
-            used.push(id.clone());
-            part.source = Source::Origin(origin.clone());
-        }
-    }
-    let is_part = |component: &ComponentRead| used.iter().any(|id| *id == component.name.value.as_str());
-    components.retain(|component| is_started(&component.name.value) || !is_part(component));
-}
-
-/// The components that one names as its parts.
-fn named(component: &ComponentRead) -> Vec<String> {
-    let parts = component.dependencies.iter().map(|of| &of.part).chain(&component.middleware);
-    let name = |part: &PartRead| match &part.source {
-        Source::Component(id) => Some(id.clone()),
-        Source::Origin(_) => None,
-    };
-    parts.filter_map(name).collect()
-}
-
-/// Whether `from` is `to`, or has it among its parts' parts.
-fn leads_to(all: &[(String, Origin, Vec<String>)], from: &str, to: &str) -> bool {
-    let (mut next, mut seen) = (vec![from], Vec::new());
-    while let Some(name) = next.pop() {
-        if name == to {
-            return true;
-        }
-        if !seen.contains(&name) {
-            seen.push(name);
-            let parts = all.iter().filter(|(other, ..)| other == name).flat_map(|(.., parts)| parts);
-            next.extend(parts.map(String::as_str));
-        }
-    }
-    false
-}
-
-/// The middleware of one trigger: of the route of this number, or of whatever reaches the component.
-pub(super) struct Around {
-    route: Option<usize>,
-    component: String,
-    parts: Vec<PartRead>,
-}
-
-impl Manifest<'_> {
-    /// `dependencies.middleware` of a trigger, which goes around the component for its route.
-    pub(super) fn around(&self, trigger: &Section<'_>, component: &At<String>, app: &mut App, has_route: bool) {
-        let Some(section) = trigger.section("dependencies") else { return };
-        let parts = middleware(self.reader, &section, &self.dir);
-        section.finish();
-        if !parts.is_empty() {
-            let route = has_route.then_some(app.routes.len());
-            app.around.push(Around { route, component: component.value.clone(), parts });
-        }
-    }
-}
-
-impl App {
-    /// Puts middleware around components. Where something else starts the same component, a second one is made for the route:
-    /// the same but for its middleware and its name, which is the component's with the number of the route.
-    pub(super) fn surround(&mut self) {
-        for Around { route, component: name, parts } in std::mem::take(&mut self.around) {
-            let starts = self.routes.iter().map(|route| &route.component.value);
-            let starts = starts.chain(self.subscriptions.iter().map(|subscription| &subscription.component.value));
-            let starts = starts.chain(self.schedules.iter().map(|schedule| &schedule.component.value));
-            let is_alone = starts.filter(|other| **other == name).count() <= 1;
-            let is_it = |component: &&mut ComponentRead| component.name.value.as_str() == name;
-            // That there is none of this name is told with the route.
-            let Some(component) = self.components.iter_mut().find(is_it) else { continue };
-            match route.and_then(|route| Some((route, self.routes.get_mut(route)?))) {
-                Some((number, route)) if !is_alone => {
-                    let mut second = component.clone();
-                    let Some(name) = ComponentName::parse(&format!("{name}-route-{number}")) else { continue };
-                    route.component.value = name.to_string();
-                    second.name.value = name;
-                    second.middleware = parts;
-                    self.components.push(second);
-                }
-                Some(_) | None => component.middleware = parts,
-            }
-        }
-    }
 }
