@@ -224,7 +224,7 @@ fn the_corpus_holds() {
 
 proptest! {
     #[test]
-    fn any_bytes_hold_too(data: Vec<u8>) {
+    fn the_properties_hold_for_any_bytes(data: Vec<u8>) {
         fuzzed::any_command(&data);
     }
 }
