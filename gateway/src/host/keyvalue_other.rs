@@ -1,4 +1,4 @@
-//! The other shapes of wasi:keyvalue: 0.2.0-draft, of which numbers are unsigned; and Spin's `get-many`, which has another
+//! Two more versions of wasi:keyvalue: 0.2.0-draft, whose numbers are unsigned, and Spin's `get-many`, which has another
 //! type under the same version 0.2.0-draft2.
 
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use super::meter::{Held, Meter};
 use crate::store::Value;
 
 pub(super) mod draft {
-    //! Made from `wit/wasi-keyvalue-0.2.0-draft`.
+    //! Generated from `wit/wasi-keyvalue-0.2.0-draft`.
     wasmtime::component::bindgen!({
         path: "wit/wasi-keyvalue-0.2.0-draft",
         world: "imports",
@@ -23,7 +23,7 @@ pub(super) mod draft {
 }
 
 pub(super) mod of_spin {
-    //! Made from `wit/wasi-keyvalue-0.2.0-draft2-spin`.
+    //! Generated from `wit/wasi-keyvalue-0.2.0-draft2-spin`.
     wasmtime::component::bindgen!({
         path: "wit/wasi-keyvalue-0.2.0-draft2-spin",
         world: "imports",
@@ -36,17 +36,17 @@ pub(super) mod of_spin {
 use draft::wasi::keyvalue::{atomics as draft_atomics, batch as draft_batch, store as draft_wit};
 use of_spin::wasi::keyvalue::batch as spin_batch;
 
-/// Listings of one instance that may be gone on with.
+/// Listings of one instance that can be continued.
 const CURSORS_MAX: usize = 64;
-/// Above what Redis's own cursors come to, which are places in a table.
+/// Above Redis's own cursors, which are indexes of a table.
 const KEPT: u64 = 1 << 63;
 
-/// What numbers stand for the cursors that are texts: those of the embedded store are keys.
+/// Numbers for cursors that are texts: those of the embedded store are keys.
 #[derive(Default)]
 pub(super) struct Cursors {
     kept: VecDeque<String>,
     gone: u64,
-    /// What the texts count.
+    /// The memory that the texts count.
     held: Option<Held>,
 }
 
@@ -63,7 +63,7 @@ impl Cursors {
         KEPT + self.gone + self.kept.len() as u64 - 1
     }
 
-    /// What is in no listing of this instance is no cursor of the store's either.
+    /// A number that this instance did not get becomes an unknown cursor.
     fn text(&self, number: u64) -> String {
         let Some(place) = number.checked_sub(KEPT) else { return number.to_string() };
         let kept = place.checked_sub(self.gone).and_then(|at| self.kept.get(usize::try_from(at).ok()?));

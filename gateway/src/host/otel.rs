@@ -1,10 +1,11 @@
-//! wasi:otel 0.2.0-rc.2: a guest's spans join its request's trace; its log records and metrics are lines of its tenant's log.
+//! wasi:otel 0.2.0-rc.2: a guest's spans join its request's trace; its log records and metrics become lines of its tenant's
+//! log.
 //!
-//! A call costs the same whether anybody traces or not, so that a request costs the same on every run.
+//! A call costs the same whether tracing is on or off, so that a request costs the same on every run.
 //!
-//! Limit: a request has [`SPANS_MAX`] spans and [`POINTS_MAX`] data points of metrics; a span has [`BYTES_MAX`] bytes of text and
-//! [`ENTRIES_MAX`] each of attributes, events and links. What is over is left out, and counted in the span where it has a count.
-//! Spans that are sent count against `quota.log_bytes`, as lines do.
+//! Limit: a request has at most [`SPANS_MAX`] spans and [`POINTS_MAX`] data points of metrics. A span has at most
+//! [`BYTES_MAX`] bytes of text and [`ENTRIES_MAX`] each of attributes, events and links. The excess is dropped, and counted
+//! in the span if it has a counter for that. Spans that are sent count against `quota.log_bytes`, as lines do.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +20,7 @@ use crate::telemetry::GuestSpan;
 use crate::tenant::cost;
 
 pub(super) mod bindings {
-    //! Made from `wit/wasi-otel-0.2.0-rc.2`.
+    //! Generated from `wit/wasi-otel-0.2.0-rc.2`.
     wasmtime::component::bindgen!({
         path: "wit/wasi-otel-0.2.0-rc.2",
         world: "imports",
@@ -33,12 +34,12 @@ use bindings::wasi::otel::{logs, metrics, tracing, types};
 
 const SPANS_MAX: u32 = 100;
 const POINTS_MAX: u32 = 100;
-/// What a span takes beside its texts: itself, and its attributes, events and links.
+/// The memory of a span beside its texts: the span itself, and its attributes, events and links.
 const SPAN_BYTES: u64 = 8 << 10;
-/// Of a span's, or a line's, names and values together.
+/// The most bytes of names and values together, in a span or a line.
 const BYTES_MAX: usize = 16 << 10;
 const ENTRIES_MAX: usize = 64;
-/// What only the gateway writes.
+/// The prefix of names that only the gateway may write.
 const OURS: &str = "tollgate.";
 
 /// What a request has sent.
@@ -46,11 +47,11 @@ const OURS: &str = "tollgate.";
 pub(super) struct Sent {
     spans: u32,
     points: u32,
-    /// What its spans count until the request's trace is told.
+    /// The memory of its spans until the request's trace is exported.
     held: Option<Held>,
 }
 
-/// Room for the texts of one span.
+/// Space for the texts of one span.
 struct Room {
     left: usize,
 }
@@ -64,7 +65,7 @@ impl Room {
         BYTES_MAX - self.left
     }
 
-    /// As much of it as there is room for.
+    /// Returns as much of the text as fits.
     fn text(&mut self, mut text: String) -> String {
         text.truncate(text.floor_char_boundary(self.left));
         self.left -= text.len();
@@ -79,7 +80,7 @@ impl Room {
         fits
     }
 
-    /// Those that there is room for; the others are counted.
+    /// Returns the attributes that fit, and counts the others.
     fn attributes(&mut self, given: Vec<types::KeyValue>, dropped: &mut u32) -> Vec<KeyValue> {
         let mut kept = Vec::new();
         for types::KeyValue { key, value } in given {
@@ -118,12 +119,12 @@ impl Room {
     }
 }
 
-/// Of so many, those that have no place.
+/// How many of `count` exceed the limit.
 fn over(count: usize) -> u32 {
     u32::try_from(count.saturating_sub(ENTRIES_MAX)).unwrap_or(u32::MAX)
 }
 
-/// A value comes as JSON; what is none, or nested, stays a text.
+/// A value is JSON. An invalid or nested one stays a text.
 fn value_of(json: String) -> Value {
     use serde_json::Value as Json;
     match serde_json::from_str(&json) {
@@ -139,7 +140,7 @@ fn value_of(json: String) -> Value {
     }
 }
 
-/// A list of one kind.
+/// A list whose elements have one type.
 fn list_of(all: &[serde_json::Value]) -> Option<Array> {
     let texts: Option<Vec<_>> = all.iter().map(|one| one.as_str().map(|text| text.to_owned().into())).collect();
     let whole = || all.iter().map(serde_json::Value::as_i64).collect::<Option<Vec<_>>>();
@@ -152,7 +153,8 @@ fn list_of(all: &[serde_json::Value]) -> Option<Array> {
         .or_else(|| bools().map(Array::Bool))
 }
 
-/// As a person reads it. What is over the bound is cut and not parsed: a parsed list takes thirty times its text.
+/// The text for a person. A text above the limit is truncated and not parsed: a parsed list needs thirty times the memory
+/// of its text.
 fn shown(mut json: String) -> String {
     if json.len() > BYTES_MAX {
         json.truncate(json.floor_char_boundary(BYTES_MAX));
@@ -164,7 +166,7 @@ fn shown(mut json: String) -> String {
     }
 }
 
-/// Now, where it is none that the clock can show.
+/// The present time, if the value is outside of the clock's range.
 fn time_of(time: Datetime) -> SystemTime {
     let since = Duration::new(time.seconds, time.nanoseconds.min(999_999_999));
     SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or_else(SystemTime::now)
@@ -180,7 +182,7 @@ const fn kind_of(kind: tracing::SpanKind) -> SpanKind {
     }
 }
 
-/// Within bounds, and how many bytes of text it has.
+/// The span within its limits, and its bytes of text.
 fn span_of(given: tracing::SpanData) -> (GuestSpan, usize) {
     let mut room = Room::new();
     let mut dropped = [given.dropped_attributes, given.dropped_events, given.dropped_links];
@@ -249,7 +251,7 @@ impl tracing::Host for Guest {
 
 impl types::Host for Guest {}
 
-/// What a number of severity is called, and from where on a record goes to standard error.
+/// The names of severities, and from which one on a record goes to standard error.
 const SEVERITIES: [&str; 6] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
 const SEVERITY_OF_ERRORS: u8 = 17;
 
@@ -292,14 +294,14 @@ fn number(value: metrics::MetricNumber) -> String {
     }
 }
 
-/// A histogram's in short: the buckets are left out.
+/// A short form of a histogram, without its buckets.
 fn summary(count: u64, sum: metrics::MetricNumber, ends: [Option<metrics::MetricNumber>; 2]) -> String {
     let ends = ["min", "max"].into_iter().zip(ends);
     let ends: String = ends.filter_map(|(name, end)| Some(format!(" {name}={}", number(end?)))).collect();
     format!("count={count} sum={}{ends}", number(sum))
 }
 
-/// The data points of a metric: attributes, and what was measured.
+/// The data points of a metric: attributes and values.
 fn points_of(data: metrics::MetricData) -> Vec<(Vec<types::KeyValue>, String)> {
     use metrics::MetricData as Data;
     match data {
@@ -374,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_over_the_bound_is_cut_and_not_read() {
+    fn a_text_above_the_limit_is_truncated_and_not_parsed() {
         assert_eq!(shown("\"a\\nb\"".to_owned()), "a\nb");
         assert_eq!(shown("[1,2]".to_owned()), "[1,2]");
         let long = format!("\"{}\"", "ä".repeat(BYTES_MAX));
@@ -383,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_a_spans_bounds_is_left_out_and_counted() {
+    fn the_excess_of_a_span_is_dropped_and_counted() {
         let mut room = Room::new();
         let mut dropped = 0;
         let many: Vec<_> = (0..100).map(|n| pair(&format!("k{n}"), "1")).collect();

@@ -1,10 +1,11 @@
-//! What a guest has written of a body and nobody has taken yet.
+//! The bytes of a body that a guest has written and nobody has read yet.
 //!
-//! A guest may write on while its client takes nothing, and end before the client has anything. What every body has room for
-//! ([`OUTGOING_BODY_BYTES`]) is part of what its handles cost; beyond that, pieces count in the instance's memory as long as they are
-//! here. Where there is no room for more the guest waits, and its exchange says that it does.
+//! A guest may keep writing while its client reads nothing, and may end before the client has anything. Each body's first
+//! [`OUTGOING_BODY_BYTES`] are part of the price of its handles. Beyond that, waiting pieces count as the instance's
+//! memory. If there is no room for more, the guest waits, and its exchange marks that it does.
 //!
-//! Limit: [`BYTES_MAX`] of one body, and no more than a part of `limits.memory`; each piece counts [`PIECE_BYTES`] more than it has.
+//! Limit: [`BYTES_MAX`] for one body, and at most a fraction of `limits.memory`. Each piece counts [`PIECE_BYTES`] in
+//! addition to its own bytes.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -32,33 +33,33 @@ use super::weight::OUTGOING_BODY_BYTES;
 use crate::http::Exchange;
 use crate::telemetry::Record;
 
-/// As much as other runtimes of wasi:http take before anybody reads it.
+/// As much as other wasi:http runtimes accept before anyone reads it.
 const BYTES_MAX: u64 = 1 << 20;
-/// The part of an instance's memory that one body may take of it.
+/// The fraction of an instance's memory that one body may use.
 const MEMORY_SHARE: u64 = 8;
-/// What a piece costs beside its bytes.
+/// The cost of a piece beside its bytes.
 const PIECE_BYTES: u64 = 64;
-/// Pieces that may wait. Their bytes are bounded long before.
+/// Pieces that may wait. The limit on bytes is reached long before.
 pub(super) const PIECES_MAX: usize = 4095;
-/// What is counted in the instance's memory is counted so many bytes ahead.
+/// The instance's memory is charged in steps of this size.
 const STEP_BYTES: u64 = CHUNK_BYTES_MAX as u64;
 
 tokio::task_local! {
-    /// Whether a guest that waits for a stream does so for nothing else.
+    /// Whether a guest that waits for a stream waits for nothing else.
     static WAITS_FOR_NOTHING_ELSE: bool;
 }
 
-/// What a guest waits for that can never come: room in a body that it has not handed over.
+/// The guest waits for something that can never happen: room in a body that it has not returned yet.
 #[derive(Debug, thiserror::Error)]
 #[error("the component waits for space in the body of a response that it has not returned yet (response-outparam.set)")]
 pub(crate) struct Stuck;
 
-/// Of one body.
+/// The room of one body.
 #[derive(Debug)]
 pub(crate) struct Room {
     max: u64,
     account: Arc<Account>,
-    /// Of a response: its exchange, and where it is noted that it was handed over.
+    /// For a response: its exchange, and the record in which it is noted that the response was returned.
     response: Option<(Arc<Exchange>, Arc<Record>)>,
     state: Mutex<State>,
 }
@@ -68,7 +69,7 @@ struct State {
     bytes: u64,
     held: Option<Held>,
     writer: Option<Waker>,
-    /// Nobody takes anything any more.
+    /// Nobody reads any more.
     is_closed: bool,
     is_stuck: bool,
 }
@@ -93,7 +94,7 @@ impl Room {
         state.bytes < self.max && self.is_counted(state, with_one.saturating_sub(OUTGOING_BODY_BYTES))
     }
 
-    /// Whether so many bytes count in the instance's memory now.
+    /// Whether this many bytes could be counted as the instance's memory.
     fn is_counted(&self, state: &mut State, bytes: u64) -> bool {
         let counted = state.held.as_ref().map_or(0, Held::bytes);
         if counted >= bytes {
@@ -103,7 +104,7 @@ impl Room {
         held.try_grow(bytes.next_multiple_of(STEP_BYTES) - counted)
     }
 
-    /// Notes a piece. Whether there was room.
+    /// Adds a piece. Returns whether there was room.
     fn add(&self, bytes: usize) -> bool {
         let mut state = self.state();
         let fits = self.has_room(&mut state);
@@ -113,18 +114,18 @@ impl Room {
         fits
     }
 
-    /// Notes what is there already, with its charge.
+    /// Adds bytes that are already there, with their charge.
     pub(crate) fn fill(&self, bytes: u64, held: Held) {
         let mut state = self.state();
         (state.bytes, state.held) = (bytes, Some(held));
     }
 
-    /// Notes that a piece was taken.
+    /// Removes a piece that was read.
     pub(crate) fn taken(&self, bytes: usize) {
         self.gives_back(weighs(bytes));
     }
 
-    /// The same of bytes that were no piece.
+    /// Removes bytes that were not a piece.
     pub(crate) fn gives_back(&self, bytes: u64) {
         let mut state = self.state();
         state.bytes = state.bytes.saturating_sub(bytes);
@@ -137,7 +138,7 @@ impl Room {
         writer.into_iter().for_each(Waker::wake);
     }
 
-    /// Nobody takes anything any more.
+    /// Closes it: nobody reads any more.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
@@ -146,13 +147,13 @@ impl Room {
         gone.1.into_iter().for_each(Waker::wake);
     }
 
-    /// Bytes that nobody has taken.
+    /// Bytes that nobody has read.
     fn left(&self) -> u64 {
         let state = self.state();
         if state.is_closed { 0 } else { state.bytes }
     }
 
-    /// Counts all that is left, of a guest that has ended, in what was its memory. Whether there is room.
+    /// After the guest has ended, counts everything that is left as its former memory. Returns whether there is room.
     fn counts_all(&self) -> bool {
         let mut state = self.state();
         let bytes = state.bytes;
@@ -177,7 +178,7 @@ impl Room {
         poll_fn(|cx| self.poll_room(cx)).await;
     }
 
-    /// Waits for room for a piece, and takes it; nothing where nobody wants it any more.
+    /// Waits for room for a piece and takes it. Nothing if nobody wants it any more.
     pub(crate) async fn take(&self, bytes: usize) -> Option<()> {
         loop {
             self.has_space().await;
@@ -190,7 +191,7 @@ impl Room {
         }
     }
 
-    /// Whether a guest that waits for room here, and for nothing else, does so for ever.
+    /// Whether a guest that waits for room here, and for nothing else, would wait for ever.
     fn is_never_taken(&self) -> bool {
         let is_alone = WAITS_FOR_NOTHING_ELSE.try_with(|is_alone| *is_alone).unwrap_or(true);
         is_alone && self.response.as_ref().is_some_and(|(_, record)| !record.has_answer())
@@ -239,12 +240,12 @@ impl Pollable for Writer {
             return;
         }
         self.room.has_space().await;
-        // Of so many small pieces there are never too many, or nobody takes any.
+        // The room keeps the queue from filling up, so this only waits if nobody reads.
         self.inner.ready().await;
     }
 }
 
-/// The other half.
+/// The reader's half.
 struct Taken {
     inner: WasiBody,
     room: Arc<Room>,
@@ -280,7 +281,7 @@ impl Body for Taken {
 }
 
 impl Guest {
-    /// Room for the body of its response.
+    /// The room for the body of its response.
     pub(crate) fn room_for_response(&mut self) -> Arc<Room> {
         let room = self.answers();
         self.rooms.push((None, Arc::clone(&room)));
@@ -293,14 +294,14 @@ impl Guest {
         Room::new(self.meter.account(), response)
     }
 
-    /// Bytes of its response that nobody has taken, and whether all of them count in what was its memory.
+    /// Bytes of its response that nobody has read, and whether all of them are counted as its former memory.
     pub(crate) fn left(&self) -> (u64, bool) {
         let left = self.rooms.iter().map(|(_, room)| room.left()).sum();
         (left, left == 0 || self.rooms.iter().all(|(_, room)| room.counts_all()))
     }
 
     fn has_body(&mut self, body: &Resource<OutgoingBody>, room: Arc<Room>) {
-        // Those that are gone need no place here.
+        // Dropped rooms need no entry.
         self.rooms.retain(|(_, room)| Arc::strong_count(room) > 1);
         self.rooms.push((Some(body.rep()), room));
     }
@@ -354,7 +355,7 @@ pub(super) fn write(
     Ok(made)
 }
 
-/// `poll`, which says whether the guest waits for one thing alone.
+/// `poll`; notes whether the guest waits for only one thing.
 pub(super) async fn poll(
     table: &mut &mut ResourceTable,
     pollables: Vec<Resource<DynPollable>>,
@@ -362,7 +363,7 @@ pub(super) async fn poll(
     WAITS_FOR_NOTHING_ELSE.scope(pollables.len() == 1, HostPoll::poll(*table, pollables)).await
 }
 
-/// `pollable.ready`, with which it does not wait.
+/// `pollable.ready`, which does not wait.
 pub(super) async fn is_ready(
     table: &mut &mut ResourceTable,
     pollable: Resource<DynPollable>,
