@@ -1,4 +1,4 @@
-//! What operators ask of the gateway that runs, by its API: `status`, `faults`, `tenant list` and `show`, `reload`, `drain`, `logs`,
+//! Commands for the running gateway's API: `status`, `faults`, `tenant list` and `show`, `reload`, `drain`, `logs`,
 //! `dashboard`, `schedule list`.
 
 use std::io::{BufWriter, IsTerminal as _, Write};
@@ -49,7 +49,7 @@ pub(super) enum Schedule {
     },
 }
 
-/// Has a client of the configured gateway do something.
+/// Runs `act` with a client of the configured gateway.
 pub(super) fn with_client<T>(
     common: &Common,
     patience: Duration,
@@ -63,7 +63,7 @@ pub(super) fn with_client<T>(
     runtime()?.block_on(work(&mut client)).map(Ok)
 }
 
-/// What is at a path, in words or as it is said.
+/// Prints what is at a path, as text or as JSON.
 pub(super) fn shown(
     common: &Common,
     path: &str,
@@ -134,7 +134,7 @@ pub(super) fn text_of(value: &Value) -> String {
     }
 }
 
-/// Of milliseconds since 1970.
+/// Formats milliseconds since 1970.
 fn date(unix_ms: &Value) -> String {
     let since = Duration::from_millis(unix_ms.as_u64().unwrap_or_default());
     httpdate::fmt_http_date(std::time::UNIX_EPOCH + since)
@@ -185,7 +185,7 @@ pub(super) fn schedule(asked: &Schedule) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn tenants(common: &Common, search: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
-    // What an operator types may hold what a query cannot.
+    // An operator may type characters that a query cannot contain.
     let search = search.map(|text| format!("&search={}", encoded(text))).unwrap_or_default();
     shown(common, &format!("/v1/tenants?limit=500{search}"), json, |page| {
         let rows = page["tenants"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -199,7 +199,7 @@ pub(super) fn tenants(common: &Common, search: Option<&str>, json: bool) -> anyh
     })
 }
 
-/// As a part of a query (RFC 3986 §2.1).
+/// Encodes a part of a query (RFC 3986 §2.1).
 pub(super) fn encoded(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~*".contains(byte);
     text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
@@ -239,7 +239,7 @@ pub(super) fn drain(common: &Common) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn dashboard(common: &Common) -> anyhow::Result<ExitCode> {
-    // A link that leads nowhere helps nobody.
+    // Checks that the gateway runs: a link to nothing does not help.
     let page = with_client(common, PATIENCE, async |client| {
         client.get("/v1/status").await?;
         Ok(client.page())
@@ -280,7 +280,7 @@ fn write_line(out: &mut impl Write, line: &[u8], colour: bool) -> std::io::Resul
     let at = date(&said["unix_ms"]);
     let (dim, plain) = if colour { ("\u{1b}[2m", "\u{1b}[0m") } else { ("", "") };
     let (component, stream) = (text_of(&said["component"]), text_of(&said["stream"]));
-    // A guest may print what a terminal takes for a command.
+    // A guest may print control sequences for a terminal.
     let text: String = text_of(&said["text"]).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     writeln!(out, "{dim}{at} {component} {stream}{plain}  {text}")
 }
