@@ -10,6 +10,9 @@ use wasmtime::ResourceLimiter;
 
 use crate::tenant::{Allotment, Count, Ledger};
 
+/// What a guest is told of what the host cannot keep for it.
+pub(super) const NO_MEMORY: &str = "quota-exceeded: memory";
+
 /// Counts the bytes of all linear memories and tables of an instance, and of what the host keeps for it, together: against
 /// the request's limit, the tenant's quota and the gateway's bound. All of it goes back when the instance ends.
 #[derive(Debug)]

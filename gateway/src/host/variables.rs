@@ -3,8 +3,9 @@
 //! Limit: a component sees its own and nothing else; what is asked for costs as a storage operation does.
 
 use super::guest::Guest;
-use super::priced::names::{NAME_BYTES_MAX, shown};
+use super::priced::names::shown;
 use super::priced::{Weight as _, of_bytes};
+use super::sizes::NAME_BYTES_MAX;
 use super::spin::{one, two};
 use super::spin_three::bindings as three;
 use crate::tenant::cost;

@@ -13,15 +13,11 @@ use wasmtime_wasi_http::p2::types::{
 use wasmtime_wasi_http::p3::bindings::http::types as three;
 use wasmtime_wasi_http::{FieldMap, p3};
 
-use super::http::CHUNK_BYTES_MAX;
+use super::sizes::{INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES};
 
 /// What a map of header fields takes for each of them, beside name and value: an entry of 104 bytes and its index, in vectors
 /// that double.
 pub(super) const FIELD_BYTES: u64 = 224;
-/// Of a guest's body: one piece waits, and one is on its way.
-pub(super) const OUTGOING_BODY_BYTES: u64 = 2 * CHUNK_BYTES_MAX as u64;
-/// Of a body that arrives: the piece that was read last, of HTTP/1.1 all that a connection reads at once.
-pub(super) const INCOMING_BODY_BYTES: u64 = 64 << 10;
 /// A stream of a file reads so much ahead.
 pub(super) const FILE_STREAM_BYTES: u64 = 64 << 10;
 /// A list of all names in a folder: of 2,000 files, each with a name of 255 bytes at the most.

@@ -2,12 +2,8 @@
 //!
 //! Limit: what is over is answered as what is not there, or in the interface's own word for a text that is none.
 
-use super::super::guest::FIELDS_BYTES_MAX;
+use super::super::sizes::{FIELDS_BYTES_MAX, NAME_BYTES_MAX};
 
-/// Of stores, variables, header fields and the like.
-pub(in crate::host) const NAME_BYTES_MAX: usize = 256;
-/// Of a server, with its credentials.
-pub(in crate::host) const ADDRESS_BYTES_MAX: usize = 1 << 10;
 /// Of a path with its query, which a URI of the http crate holds to as well.
 pub(in crate::host) const PATH_BYTES_MAX: usize = 64 << 10;
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::operate::text_of;
+use super::client::text_of;
 
 /// Rates and holdings, in the order in which the configuration has them: the API's name, the file's, and whether it is bytes.
 const USAGE: [(&str, &str, bool); 11] = [
