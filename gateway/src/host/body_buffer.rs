@@ -1,10 +1,11 @@
-//! What a guest has written of a body and nobody has taken yet.
+//! The bytes of a body that a guest has written and nobody has read yet.
 //!
-//! A guest may write on while its client takes nothing, and end before the client has anything. What every body has room for
-//! ([`OUTGOING_BODY_BYTES`]) is part of what its handles cost; beyond that, pieces count in the instance's memory as long as they are
-//! here. Where there is no room for more the guest waits, and its exchange says that it does.
+//! A guest may keep writing while its client reads nothing, and may end before the client has anything. Each body's first
+//! [`OUTGOING_BODY_BYTES`] are part of the price of its handles. Beyond that, waiting pieces count as the instance's
+//! memory. If there is no room for more, the guest waits, and its exchange marks that it does.
 //!
-//! Limit: [`BYTES_MAX`] of one body, and no more than a part of `limits.memory`; each piece counts [`PIECE_BYTES`] more than it has.
+//! Limit: [`BYTES_MAX`] for one body, and at most a fraction of `limits.memory`. Each piece counts [`PIECE_BYTES`] in
+//! addition to its own bytes.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -22,31 +23,31 @@ use super::sizes::{CHUNK_BYTES_MAX, OUTGOING_BODY_BYTES};
 use crate::http::Exchange;
 use crate::telemetry::Record;
 
-/// As much as other runtimes of wasi:http take before anybody reads it.
+/// As much as other wasi:http runtimes accept before anyone reads it.
 const BYTES_MAX: u64 = 1 << 20;
-/// The part of an instance's memory that one body may take of it.
+/// The fraction of an instance's memory that one body may use.
 const MEMORY_SHARE: u64 = 8;
-/// What a piece costs beside its bytes.
+/// The cost of a piece beside its bytes.
 const PIECE_BYTES: u64 = 64;
-/// What is counted in the instance's memory is counted so many bytes ahead.
+/// The instance's memory is charged in steps of this size.
 const STEP_BYTES: u64 = CHUNK_BYTES_MAX as u64;
 
 tokio::task_local! {
-    /// Whether a guest that waits for a stream does so for nothing else.
+    /// Whether a guest that waits for a stream waits for nothing else.
     pub(super) static WAITS_FOR_NOTHING_ELSE: bool;
 }
 
-/// What a guest waits for that can never come: room in a body that it has not handed over.
+/// The guest waits for something that can never happen: room in a body that it has not returned yet.
 #[derive(Debug, thiserror::Error)]
 #[error("the component waits for space in the body of a response that it has not returned yet (response-outparam.set)")]
 pub(crate) struct Stuck;
 
-/// Of one body.
+/// The room of one body.
 #[derive(Debug)]
 pub(crate) struct Room {
     max: u64,
     account: Arc<Account>,
-    /// Of a response: its exchange, and where it is noted that it was handed over.
+    /// For a response: its exchange, and the record in which it is noted that the response was returned.
     response: Option<(Arc<Exchange>, Arc<Record>)>,
     state: Mutex<State>,
 }
@@ -56,7 +57,7 @@ struct State {
     bytes: u64,
     held: Option<Held>,
     writer: Option<Waker>,
-    /// Nobody takes anything any more.
+    /// Nobody reads any more.
     is_closed: bool,
     is_stuck: bool,
 }
@@ -81,7 +82,7 @@ impl Room {
         state.bytes < self.max && self.is_counted(state, with_one.saturating_sub(OUTGOING_BODY_BYTES))
     }
 
-    /// Whether so many bytes count in the instance's memory now.
+    /// Whether this many bytes could be counted as the instance's memory.
     fn is_counted(&self, state: &mut State, bytes: u64) -> bool {
         let counted = state.held.as_ref().map_or(0, Held::bytes);
         if counted >= bytes {
@@ -91,7 +92,7 @@ impl Room {
         held.try_grow(bytes.next_multiple_of(STEP_BYTES) - counted)
     }
 
-    /// Notes a piece. Whether there was room.
+    /// Adds a piece. Returns whether there was room.
     fn add(&self, bytes: usize) -> bool {
         let mut state = self.state();
         let fits = self.has_room(&mut state);
@@ -101,18 +102,18 @@ impl Room {
         fits
     }
 
-    /// Notes what is there already, with its charge.
+    /// Adds bytes that are already there, with their charge.
     pub(crate) fn fill(&self, bytes: u64, held: Held) {
         let mut state = self.state();
         (state.bytes, state.held) = (bytes, Some(held));
     }
 
-    /// Notes that a piece was taken.
+    /// Removes a piece that was read.
     pub(crate) fn taken(&self, bytes: usize) {
         self.gives_back(weighs(bytes));
     }
 
-    /// The same of bytes that were no piece.
+    /// Removes bytes that were not a piece.
     pub(crate) fn gives_back(&self, bytes: u64) {
         let mut state = self.state();
         state.bytes = state.bytes.saturating_sub(bytes);
@@ -125,7 +126,7 @@ impl Room {
         writer.into_iter().for_each(Waker::wake);
     }
 
-    /// Nobody takes anything any more.
+    /// Closes it: nobody reads any more.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
@@ -134,13 +135,13 @@ impl Room {
         gone.1.into_iter().for_each(Waker::wake);
     }
 
-    /// Bytes that nobody has taken.
+    /// Bytes that nobody has read.
     pub(super) fn left(&self) -> u64 {
         let state = self.state();
         if state.is_closed { 0 } else { state.bytes }
     }
 
-    /// Counts all that is left, of a guest that has ended, in what was its memory. Whether there is room.
+    /// After the guest has ended, counts everything that is left as its former memory. Returns whether there is room.
     pub(super) fn counts_all(&self) -> bool {
         let mut state = self.state();
         let bytes = state.bytes;
@@ -165,7 +166,7 @@ impl Room {
         poll_fn(|cx| self.poll_room(cx)).await;
     }
 
-    /// Waits for room for a piece, and takes it; nothing where nobody wants it any more.
+    /// Waits for room for a piece and takes it. Nothing if nobody wants it any more.
     pub(crate) async fn take(&self, bytes: usize) -> Option<()> {
         loop {
             self.has_space().await;
@@ -178,7 +179,7 @@ impl Room {
         }
     }
 
-    /// Whether a guest that waits for room here, and for nothing else, does so for ever.
+    /// Whether a guest that waits for room here, and for nothing else, would wait for ever.
     fn is_never_taken(&self) -> bool {
         let is_alone = WAITS_FOR_NOTHING_ELSE.try_with(|is_alone| *is_alone).unwrap_or(true);
         is_alone && self.response.as_ref().is_some_and(|(_, record)| !record.has_answer())
@@ -227,12 +228,12 @@ impl Pollable for Writer {
             return;
         }
         self.room.has_space().await;
-        // Of so many small pieces there are never too many, or nobody takes any.
+        // The room keeps the queue from filling up, so this only waits if nobody reads.
         self.inner.ready().await;
     }
 }
 
-/// The other half.
+/// The reader's half.
 pub(super) struct Taken {
     pub(super) inner: WasiBody,
     pub(super) room: Arc<Room>,

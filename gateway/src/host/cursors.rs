@@ -4,17 +4,17 @@ use std::collections::VecDeque;
 
 use super::meter::{Held, Meter};
 
-/// Listings of one instance that may be gone on with.
+/// Listings of one instance that can be continued.
 const CURSORS_MAX: usize = 64;
-/// Above what Redis's own cursors come to, which are places in a table.
+/// Above Redis's own cursors, which are indexes of a table.
 const KEPT: u64 = 1 << 63;
 
-/// What numbers stand for the cursors that are texts: those of the embedded store are keys.
+/// Numbers for cursors that are texts: those of the embedded store are keys.
 #[derive(Default)]
 pub(super) struct Cursors {
     kept: VecDeque<String>,
     gone: u64,
-    /// What the texts count.
+    /// The memory that the texts count.
     held: Option<Held>,
 }
 
@@ -31,7 +31,7 @@ impl Cursors {
         KEPT + self.gone + self.kept.len() as u64 - 1
     }
 
-    /// What is in no listing of this instance is no cursor of the store's either.
+    /// A number that this instance did not get becomes an unknown cursor.
     pub(super) fn text(&self, number: u64) -> String {
         let Some(place) = number.checked_sub(KEPT) else { return number.to_string() };
         let kept = place.checked_sub(self.gone).and_then(|at| self.kept.get(usize::try_from(at).ok()?));

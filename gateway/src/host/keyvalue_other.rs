@@ -1,4 +1,4 @@
-//! The other shapes of wasi:keyvalue: 0.2.0-draft, of which numbers are unsigned; and Spin's `get-many`, which has another
+//! Two more versions of wasi:keyvalue: 0.2.0-draft, whose numbers are unsigned, and Spin's `get-many`, which has another
 //! type under the same version 0.2.0-draft2.
 
 use wasmtime::component::Resource;
@@ -10,7 +10,7 @@ use super::meter::NO_MEMORY;
 use crate::store::Value;
 
 pub(super) mod draft {
-    //! Made from `wit/wasi-keyvalue-0.2.0-draft`.
+    //! Generated from `wit/wasi-keyvalue-0.2.0-draft`.
     wasmtime::component::bindgen!({
         path: "wit/wasi-keyvalue-0.2.0-draft",
         world: "imports",
@@ -21,7 +21,7 @@ pub(super) mod draft {
 }
 
 pub(super) mod of_spin {
-    //! Made from `wit/wasi-keyvalue-0.2.0-draft2-spin`.
+    //! Generated from `wit/wasi-keyvalue-0.2.0-draft2-spin`.
     wasmtime::component::bindgen!({
         path: "wit/wasi-keyvalue-0.2.0-draft2-spin",
         world: "imports",

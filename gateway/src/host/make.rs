@@ -8,7 +8,7 @@ use crate::store::Store;
 use crate::telemetry::{GuestLogs, Record};
 use crate::tenant::{Budget, Component, Count, Limits, Tenant};
 
-/// What an instance is made for.
+/// The parameters of a new instance.
 pub(crate) struct Make<'a> {
     pub(crate) tenant: &'a Arc<Tenant>,
     pub(crate) component: &'a Arc<Component>,
@@ -19,7 +19,7 @@ pub(crate) struct Make<'a> {
     /// Bytes of all instances of the gateway together.
     pub(crate) memory: &'a Arc<Count>,
     pub(crate) egress: &'a Arc<Egress>,
-    /// Whom the request has been at (CDN-Loop), for those that the guest sends.
+    /// The tenants that the request came through (CDN-Loop), for requests that the guest sends.
     pub(crate) chain: http::HeaderValue,
     pub(crate) budget: &'a Budget,
     pub(crate) exchange: Option<&'a Arc<Exchange>>,

@@ -17,7 +17,7 @@ use super::candidates::http_of;
 use super::kept::body_of_answer;
 
 impl Guest {
-    /// Room for the body of its response.
+    /// The room for the body of its response.
     pub(crate) fn room_for_response(&mut self) -> Arc<Room> {
         let room = self.answers();
         self.rooms.push((None, Arc::clone(&room)));
@@ -30,14 +30,14 @@ impl Guest {
         Room::new(self.meter.account(), response)
     }
 
-    /// Bytes of its response that nobody has taken, and whether all of them count in what was its memory.
+    /// Bytes of its response that nobody has read, and whether all of them are counted as its former memory.
     pub(crate) fn left(&self) -> (u64, bool) {
         let left = self.rooms.iter().map(|(_, room)| room.left()).sum();
         (left, left == 0 || self.rooms.iter().all(|(_, room)| room.counts_all()))
     }
 
     fn has_body(&mut self, body: &Resource<OutgoingBody>, room: Arc<Room>) {
-        // Those that are gone need no place here.
+        // Dropped rooms need no entry.
         self.rooms.retain(|(_, room)| Arc::strong_count(room) > 1);
         self.rooms.push((Some(body.rep()), room));
     }
@@ -91,7 +91,7 @@ pub(super) fn write(
     Ok(made)
 }
 
-/// `poll`, which says whether the guest waits for one thing alone.
+/// `poll`; notes whether the guest waits for only one thing.
 pub(super) async fn poll(
     table: &mut &mut ResourceTable,
     pollables: Vec<Resource<DynPollable>>,
@@ -99,7 +99,7 @@ pub(super) async fn poll(
     WAITS_FOR_NOTHING_ELSE.scope(pollables.len() == 1, HostPoll::poll(*table, pollables)).await
 }
 
-/// `pollable.ready`, with which it does not wait.
+/// `pollable.ready`, which does not wait.
 pub(super) async fn is_ready(
     table: &mut &mut ResourceTable,
     pollable: Resource<DynPollable>,

@@ -1,15 +1,15 @@
-//! What a component of wasi:http 0.2 hands over as its answer: which body is that response's, and which error code.
+//! The answer of a wasi:http 0.2 component: which body belongs to the response that it returned, and the error code.
 //!
-//! Invariant: only the body of the response that was handed over says whether the answer is whole. Wasmtime's table has bodies of
-//! requests and of other responses as well, which a guest may leave open for as long as it likes; so this remembers, by places in
-//! the table, which body belongs to which response. A place is not given on while its resource is there.
+//! Invariant: only the body of the returned response decides whether the answer is complete. Wasmtime's table also has
+//! bodies of requests and of other responses, which a guest may leave open for as long as it likes. So this remembers, by
+//! places in the table, which body belongs to which response. A place is not reused while its resource exists.
 
-/// Of one instance.
+/// The answers of one instance.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// By a place in the table: a response's has its body's place there, and a body's has its response's.
+    /// Indexed by place in the table: a response's entry is its body's place, and a body's entry is its response's.
     partners: Vec<Option<u32>>,
-    /// The body of the response that was handed over, while it is open.
+    /// The body of the returned response, while it is open.
     open: Option<u32>,
 }
 
@@ -26,14 +26,14 @@ impl Answers {
         }
     }
 
-    /// The response goes to the client.
+    /// The response was returned for the client.
     pub(super) fn handed_over(&mut self, response: u32) {
         let body = self.partners.get(response as usize).copied().flatten();
         self.gone(response);
         self.open = body;
     }
 
-    /// A response or a body is gone from the table.
+    /// A response or a body was removed from the table.
     pub(super) fn gone(&mut self, place: u32) {
         if self.open == Some(place) {
             self.open = None;
@@ -62,7 +62,7 @@ mod tests {
         assert!(!answers.is_open(), "nothing was handed over");
         answers.handed_over(4);
         assert!(answers.is_open());
-        // Another response's, a request's, and one of a place that was never heard of.
+        // The bodies of another response and of a request, and a place that was never used.
         [9, 5, 2, 1000].into_iter().for_each(|place| answers.gone(place));
         assert!(answers.is_open());
         answers.gone(7);
@@ -70,13 +70,13 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_ended_before_its_response_is_handed_over_is_not_open() {
+    fn a_body_that_ended_before_its_response_is_returned_is_not_open() {
         let mut answers = Answers::default();
         answers.made(4, 7);
         answers.gone(7);
         answers.handed_over(4);
         assert!(!answers.is_open());
-        // Their places are others' now.
+        // Their places are reused now.
         answers.made(7, 4);
         answers.gone(4);
         answers.made(4, 8);
@@ -85,10 +85,10 @@ mod tests {
     }
 
     #[test]
-    fn a_response_whose_place_is_given_on_has_no_part_in_the_body_before() {
+    fn a_response_that_reuses_a_place_does_not_own_the_earlier_body() {
         let mut answers = Answers::default();
         answers.made(4, 7);
-        // The response is dropped, its body stays open; another response gets its place.
+        // The response is dropped while its body stays open, and another response gets its place.
         answers.gone(4);
         answers.handed_over(4);
         assert!(!answers.is_open());

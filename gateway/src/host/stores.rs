@@ -10,13 +10,13 @@ use super::sizes::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX};
 use crate::store::{Allowance, Raw, Scoped, Store};
 use crate::tenant::{Component, Tenant};
 
-/// The stores an instance may open, and how many operations it may still do.
+/// The stores that an instance may open, and how many operations it may still perform.
 pub(crate) struct Stores {
     store: Arc<Store>,
     tenant: Arc<Tenant>,
     component: Arc<Component>,
     pub(super) ops_max: u64,
-    /// Of listings by numbers.
+    /// For listings whose cursors are numbers.
     pub(super) cursors: Cursors,
 }
 
@@ -31,7 +31,7 @@ impl Stores {
         }
     }
 
-    /// For another request, which may do so many operations.
+    /// Prepares for another request with this many operations.
     pub(super) const fn begin_again(&mut self, ops_max: u64) {
         self.ops_max = ops_max;
     }
@@ -55,7 +55,7 @@ impl Stores {
         Some(self.store.scoped(&self.tenant.id, granted, self.allowance(), ttl))
     }
 
-    /// The tenant's raw keys, if this address was granted.
+    /// The tenant's raw keys, if this address is granted.
     pub(super) fn redis(&self, address: &str) -> Option<Raw> {
         if address.len() > ADDRESS_BYTES_MAX {
             return None;

@@ -11,12 +11,12 @@ use super::given_back;
 use crate::host::Guest;
 use crate::host::candidates::http_of;
 
-/// The whole of what a function works on, for the macros that make functions.
+/// The state for the macros that define functions.
 pub(in crate::host) const fn whole(guest: &mut Guest) -> &mut Guest {
     guest
 }
 
-/// How responses and bodies go.
+/// How responses and bodies are dropped.
 pub(in crate::host) fn kinds(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     given_back!(to, whole;
         "outgoing-response" = OutgoingResponse, drop_response;
@@ -42,7 +42,7 @@ pub(in crate::host) fn finish(
     body: Resource<OutgoingBody>,
     trailers: Option<Resource<Fields>>,
 ) -> HttpResult<()> {
-    // Where it does not fit its length, the body breaks off, and whoever reads it sees that.
+    // If its length is wrong, the body breaks off, and its reader sees that.
     guest.answers.gone(body.rep());
     HostOutgoingBody::finish(&mut http_of(guest), body, trailers)
 }

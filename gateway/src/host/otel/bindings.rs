@@ -1,4 +1,4 @@
-//! Made from `wit/wasi-otel-0.2.0-rc.2`.
+//! Generated from `wit/wasi-otel-0.2.0-rc.2`.
 wasmtime::component::bindgen!({
     path: "wit/wasi-otel-0.2.0-rc.2",
     world: "imports",

@@ -1,10 +1,11 @@
-//! wasi:otel 0.2.0-rc.2: a guest's spans join its request's trace; its log records and metrics are lines of its tenant's log.
+//! wasi:otel 0.2.0-rc.2: a guest's spans join its request's trace; its log records and metrics become lines of its tenant's
+//! log.
 //!
-//! A call costs the same whether anybody traces or not, so that a request costs the same on every run.
+//! A call costs the same whether tracing is on or off, so that a request costs the same on every run.
 //!
 //! Limit: a request has [`SPANS_MAX`] spans and [`POINTS_MAX`] data points of metrics; a span has `BYTES_MAX` bytes of text and
-//! [`ENTRIES_MAX`] each of attributes, events and links. What is over is left out, and counted in the span where it has a count.
-//! Spans that are sent count against `quota.log_bytes`, as lines do.
+//! [`BYTES_MAX`] bytes of text and [`ENTRIES_MAX`] each of attributes, events and links. The excess is dropped, and counted
+//! in the span if it has a counter for that. Spans that are sent count against `quota.log_bytes`, as lines do.
 
 pub(super) mod bindings;
 mod spans;
@@ -59,7 +60,7 @@ impl tracing::Host for Guest {
 
 impl types::Host for Guest {}
 
-/// What a number of severity is called, and from where on a record goes to standard error.
+/// The names of severities, and from which one on a record goes to standard error.
 const SEVERITIES: [&str; 6] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
 const SEVERITY_OF_ERRORS: u8 = 17;
 
@@ -102,14 +103,14 @@ fn number(value: metrics::MetricNumber) -> String {
     }
 }
 
-/// A histogram's in short: the buckets are left out.
+/// A short form of a histogram, without its buckets.
 fn summary(count: u64, sum: metrics::MetricNumber, ends: [Option<metrics::MetricNumber>; 2]) -> String {
     let ends = ["min", "max"].into_iter().zip(ends);
     let ends: String = ends.filter_map(|(name, end)| Some(format!(" {name}={}", number(end?)))).collect();
     format!("count={count} sum={}{ends}", number(sum))
 }
 
-/// The data points of a metric: attributes, and what was measured.
+/// The data points of a metric: attributes and values.
 fn points_of(data: metrics::MetricData) -> Vec<(Vec<types::KeyValue>, String)> {
     use metrics::MetricData as Data;
     match data {

@@ -10,12 +10,12 @@ use super::bindings::wasi::otel::{tracing, types};
 use crate::host::meter::Held;
 use crate::telemetry::GuestSpan;
 
-/// What a span takes beside its texts: itself, and its attributes, events and links.
+/// The memory of a span beside its texts: the span itself, and its attributes, events and links.
 pub(super) const SPAN_BYTES: u64 = 8 << 10;
-/// Of a span's, or a line's, names and values together.
+/// The most bytes of names and values together, in a span or a line.
 const BYTES_MAX: usize = 16 << 10;
 pub(super) const ENTRIES_MAX: usize = 64;
-/// What only the gateway writes.
+/// The prefix of names that only the gateway may write.
 const OURS: &str = "tollgate.";
 
 /// What a request has sent.
@@ -23,11 +23,11 @@ const OURS: &str = "tollgate.";
 pub(in crate::host) struct Sent {
     pub(super) spans: u32,
     pub(super) points: u32,
-    /// What its spans count until the request's trace is told.
+    /// The memory of its spans until the request's trace is exported.
     pub(super) held: Option<Held>,
 }
 
-/// Room for the texts of one span.
+/// Space for the texts of one span.
 pub(super) struct Room {
     left: usize,
 }
@@ -41,7 +41,7 @@ impl Room {
         BYTES_MAX - self.left
     }
 
-    /// As much of it as there is room for.
+    /// Returns as much of the text as fits.
     pub(super) fn text(&mut self, mut text: String) -> String {
         text.truncate(text.floor_char_boundary(self.left));
         self.left -= text.len();
@@ -56,7 +56,7 @@ impl Room {
         fits
     }
 
-    /// Those that there is room for; the others are counted.
+    /// Returns the attributes that fit, and counts the others.
     fn attributes(&mut self, given: Vec<types::KeyValue>, dropped: &mut u32) -> Vec<KeyValue> {
         let mut kept = Vec::new();
         for types::KeyValue { key, value } in given {
@@ -95,12 +95,12 @@ impl Room {
     }
 }
 
-/// Of so many, those that have no place.
+/// How many of `count` exceed the limit.
 fn over(count: usize) -> u32 {
     u32::try_from(count.saturating_sub(ENTRIES_MAX)).unwrap_or(u32::MAX)
 }
 
-/// A value comes as JSON; what is none, or nested, stays a text.
+/// A value is JSON. An invalid or nested one stays a text.
 fn value_of(json: String) -> Value {
     use serde_json::Value as Json;
     match serde_json::from_str(&json) {
@@ -116,7 +116,7 @@ fn value_of(json: String) -> Value {
     }
 }
 
-/// A list of one kind.
+/// A list whose elements have one type.
 fn list_of(all: &[serde_json::Value]) -> Option<Array> {
     let texts: Option<Vec<_>> = all.iter().map(|one| one.as_str().map(|text| text.to_owned().into())).collect();
     let whole = || all.iter().map(serde_json::Value::as_i64).collect::<Option<Vec<_>>>();
@@ -129,7 +129,8 @@ fn list_of(all: &[serde_json::Value]) -> Option<Array> {
         .or_else(|| bools().map(Array::Bool))
 }
 
-/// As a person reads it. What is over the bound is cut and not parsed: a parsed list takes thirty times its text.
+/// The text for a person. A text above the limit is truncated and not parsed: a parsed list needs thirty times the memory
+/// of its text.
 pub(super) fn shown(mut json: String) -> String {
     if json.len() > BYTES_MAX {
         json.truncate(json.floor_char_boundary(BYTES_MAX));
@@ -141,7 +142,7 @@ pub(super) fn shown(mut json: String) -> String {
     }
 }
 
-/// Now, where it is none that the clock can show.
+/// The present time, if the value is outside of the clock's range.
 fn time_of(time: Datetime) -> SystemTime {
     let since = Duration::new(time.seconds, time.nanoseconds.min(999_999_999));
     SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or_else(SystemTime::now)
@@ -157,7 +158,7 @@ const fn kind_of(kind: tracing::SpanKind) -> SpanKind {
     }
 }
 
-/// Within bounds, and how many bytes of text it has.
+/// The span within its limits, and its bytes of text.
 pub(super) fn span_of(given: tracing::SpanData) -> (GuestSpan, usize) {
     let mut room = Room::new();
     let mut dropped = [given.dropped_attributes, given.dropped_events, given.dropped_links];
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_over_the_bound_is_cut_and_not_read() {
+    fn a_text_above_the_limit_is_truncated_and_not_parsed() {
         assert_eq!(shown("\"a\\nb\"".to_owned()), "a\nb");
         assert_eq!(shown("[1,2]".to_owned()), "[1,2]");
         let long = format!("\"{}\"", "ä".repeat(BYTES_MAX));
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_a_spans_bounds_is_left_out_and_counted() {
+    fn the_excess_of_a_span_is_dropped_and_counted() {
         let mut room = Room::new();
         let mut dropped = 0;
         let many: Vec<_> = (0..100).map(|n| pair(&format!("k{n}"), "1")).collect();
