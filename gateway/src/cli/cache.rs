@@ -1,4 +1,4 @@
-//! `tollgate cache purge`: forgets what is kept of a tenant's responses, by the gateway that is running.
+//! `tollgate cache purge`: deletes kept responses of a tenant in the running gateway.
 
 use std::io::Write as _;
 use std::process::ExitCode;

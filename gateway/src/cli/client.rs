@@ -13,7 +13,7 @@ use crate::ids::{NAME_RULE, TenantId};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Has a client of the configured gateway do something.
+/// Runs `act` with a client of the configured gateway.
 pub(super) fn with_client<T>(
     common: &Common,
     patience: Duration,
@@ -27,7 +27,7 @@ pub(super) fn with_client<T>(
     runtime()?.block_on(work(&mut client)).map(Ok)
 }
 
-/// What is at a path, in words or as it is said.
+/// Prints what is at a path, as text or as JSON.
 pub(super) fn shown(
     common: &Common,
     path: &str,
@@ -54,13 +54,13 @@ pub(super) fn text_of(value: &Value) -> String {
     }
 }
 
-/// Of milliseconds since 1970.
+/// Formats milliseconds since 1970.
 pub(super) fn date(unix_ms: &Value) -> String {
     let since = Duration::from_millis(unix_ms.as_u64().unwrap_or_default());
     httpdate::fmt_http_date(std::time::UNIX_EPOCH + since)
 }
 
-/// As a part of a query (RFC 3986 §2.1).
+/// Encodes a part of a query (RFC 3986 §2.1).
 pub(super) fn encoded(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~*".contains(byte);
     text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()

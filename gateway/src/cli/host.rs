@@ -1,4 +1,4 @@
-//! `tollgate host list`, `move` and `release`: who has which host, by the gateway that is running.
+//! `tollgate host list`, `move` and `release`: which tenant has which host in the running gateway.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use super::Common;
 use super::client::tenant_id;
 use super::client::{shown, text_of, with_client};
 
-/// A change is in force when it is answered, and others may compile meanwhile.
+/// A change is in force when it is answered, and other tenants may compile meanwhile.
 const CHANGING: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Subcommand)]

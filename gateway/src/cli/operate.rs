@@ -1,4 +1,4 @@
-//! What operators ask of the gateway that runs, by its API: `status`, `faults`, `tenant list` and `show`, `reload`, `drain`, `logs`,
+//! Commands for the running gateway's API: `status`, `faults`, `tenant list` and `show`, `reload`, `drain`, `logs`,
 //! `dashboard`, `schedule list`.
 
 use std::io::{BufWriter, IsTerminal as _, Write};
@@ -136,7 +136,7 @@ pub(super) fn schedule(asked: &Schedule) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn tenants(common: &Common, search: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
-    // What an operator types may hold what a query cannot.
+    // An operator may type characters that a query cannot contain.
     let search = search.map(|text| format!("&search={}", encoded(text))).unwrap_or_default();
     shown(common, &format!("/v1/tenants?limit=500{search}"), json, |page| {
         let rows = page["tenants"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -184,7 +184,7 @@ pub(super) fn drain(common: &Common) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn dashboard(common: &Common) -> anyhow::Result<ExitCode> {
-    // A link that leads nowhere helps nobody.
+    // Checks that the gateway runs: a link to nothing does not help.
     let page = with_client(common, PATIENCE, async |client| {
         client.get("/v1/status").await?;
         Ok(client.page())
@@ -225,7 +225,7 @@ fn write_line(out: &mut impl Write, line: &[u8], colour: bool) -> std::io::Resul
     let at = date(&said["unix_ms"]);
     let (dim, plain) = if colour { ("\u{1b}[2m", "\u{1b}[0m") } else { ("", "") };
     let (component, stream) = (text_of(&said["component"]), text_of(&said["stream"]));
-    // A guest may print what a terminal takes for a command.
+    // A guest may print control sequences for a terminal.
     let text: String = text_of(&said["text"]).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     writeln!(out, "{dim}{at} {component} {stream}{plain}  {text}")
 }

@@ -1,4 +1,4 @@
-//! `tollgate publish`: a message on one of a tenant's channels, by the gateway that is running.
+//! `tollgate publish`: publishes a message on one of a tenant's channels, in the running gateway.
 
 use std::ffi::OsString;
 use std::io::Write as _;

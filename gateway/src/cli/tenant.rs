@@ -67,7 +67,7 @@ pub(super) enum Change {
     },
 }
 
-/// How long the gateway may take to answer, and to count, which goes through a server's keys.
+/// Time limit for the gateway's answer, and for a recount, which scans a server's keys.
 const PATIENCE: Duration = Duration::from_secs(10);
 const COUNTING: Duration = Duration::from_secs(600);
 

@@ -1,10 +1,10 @@
-//! A tenant in depth, as a person reads it.
+//! Formats the details of one tenant for a person.
 
 use serde_json::Value;
 
 use super::client::text_of;
 
-/// Rates and holdings, in the order in which the configuration has them: the API's name, the file's, and whether it is bytes.
+/// Rates and concurrent quotas in the order of the configuration: the API's name, the file's, and whether it counts bytes.
 const USAGE: [(&str, &str, bool); 11] = [
     ("in_flight", "in_flight", false),
     ("connections", "connections", false),
@@ -19,7 +19,7 @@ const USAGE: [(&str, &str, bool); 11] = [
     ("log_bytes", "log_bytes", true),
 ];
 
-/// What `tollgate tenant show` prints.
+/// The output of `tollgate tenant show`.
 pub(super) fn tenant(said: &Value) -> String {
     let list = |field: &str| said[field].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut text = format!("{}  {}\n", text_of(&said["id"]), text_of(&said["standing"]));
@@ -68,7 +68,7 @@ fn row(name: &str, what: &str) -> String {
     format!("  {name:18} {what}\n")
 }
 
-/// Held now and at the most, or left of a rate; nothing where there is no bound.
+/// The present use and the maximum, or what is left of a rate. Nothing if there is no limit.
 fn used(usage: &Value, is_bytes: bool) -> Option<String> {
     if usage.get("left").is_some() {
         let seconds = usage["per_ms"].as_f64().unwrap_or_default() / 1000.0;
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tenant_is_shown_in_lines_and_what_is_not_bounded_is_left_out() {
+    fn a_tenant_is_shown_in_lines_without_quotas_that_have_no_limit() {
         let said = serde_json::json!({
             "id": "hello", "standing": "serving", "hosts": ["a.example", "b.example"],
             "routes": [{ "path": "/...", "component": "site" }, { "path": "/b", "component": "other" }],

@@ -3,8 +3,8 @@
 //!
 //! A call costs the same whether tracing is on or off, so that a request costs the same on every run.
 //!
-//! Limit: a request has [`SPANS_MAX`] spans and [`POINTS_MAX`] data points of metrics; a span has `BYTES_MAX` bytes of text and
-//! [`BYTES_MAX`] bytes of text and [`ENTRIES_MAX`] each of attributes, events and links. The excess is dropped, and counted
+//! Limit: a request has [`SPANS_MAX`] spans and [`POINTS_MAX`] data points of metrics. A span has at most
+//! `BYTES_MAX` bytes of text and [`ENTRIES_MAX`] each of attributes, events and links. The excess is dropped, and counted
 //! in the span if it has a counter for that. Spans that are sent count against `quota.log_bytes`, as lines do.
 
 pub(super) mod bindings;
