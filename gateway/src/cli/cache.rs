@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::tenant::tenant_id;
+use super::client::tenant_id;
 use super::{Common, running, runtime};
 use crate::admin::Client;
 

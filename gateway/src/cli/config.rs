@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::tenant::tenant_id;
+use super::client::tenant_id;
 use super::{Common, boot};
 use crate::config::{self, KeysFile, Shown};
 

@@ -8,8 +8,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::Common;
-use super::operate::{shown, text_of, with_client};
-use super::tenant::tenant_id;
+use super::client::tenant_id;
+use super::client::{shown, text_of, with_client};
 
 /// A change is in force when it is answered, and other tenants may compile meanwhile.
 const CHANGING: Duration = Duration::from_secs(600);

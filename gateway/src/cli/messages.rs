@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::tenant::tenant_id;
+use super::client::tenant_id;
 use super::{Common, running, runtime};
 use crate::admin::Client;
 use crate::store::Text;

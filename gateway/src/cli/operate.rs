@@ -8,11 +8,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::tenant::tenant_id;
-use super::{Common, running, runtime, shown};
-use crate::admin::Client;
+use super::client::{PATIENCE, date, encoded, shown, tenant_id, text_of, with_client};
+use super::{Common, tenant_text};
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// A reload may compile.
 const RELOADING: Duration = Duration::from_secs(600);
 
@@ -47,38 +45,6 @@ pub(super) enum Schedule {
         #[command(flatten)]
         common: Common,
     },
-}
-
-/// Runs `act` with a client of the configured gateway.
-pub(super) fn with_client<T>(
-    common: &Common,
-    patience: Duration,
-    work: impl AsyncFnOnce(&mut Client) -> anyhow::Result<T>,
-) -> anyhow::Result<Result<T, ExitCode>> {
-    let boot = match running(common) {
-        Ok(boot) => boot,
-        Err(code) => return Ok(Err(code)),
-    };
-    let mut client = Client::new(&boot, patience)?;
-    runtime()?.block_on(work(&mut client)).map(Ok)
-}
-
-/// Prints what is at a path, as text or as JSON.
-pub(super) fn shown(
-    common: &Common,
-    path: &str,
-    json: bool,
-    text: impl FnOnce(&Value) -> String,
-) -> anyhow::Result<ExitCode> {
-    let said = with_client(common, PATIENCE, async |client| client.get(path).await)?;
-    Ok(match said {
-        Ok(value) => {
-            let text = if json { format!("{value:#}\n") } else { text(&value) };
-            std::io::stdout().lock().write_all(text.as_bytes())?;
-            ExitCode::SUCCESS
-        }
-        Err(code) => code,
-    })
 }
 
 pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
@@ -123,21 +89,6 @@ pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
             of("/latency/p99_ms"),
         )
     })
-}
-
-pub(super) fn text_of(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Number(number) if number.is_f64() => format!("{:.2}", number.as_f64().unwrap_or_default()),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
-    }
-}
-
-/// Formats milliseconds since 1970.
-fn date(unix_ms: &Value) -> String {
-    let since = Duration::from_millis(unix_ms.as_u64().unwrap_or_default());
-    httpdate::fmt_http_date(std::time::UNIX_EPOCH + since)
 }
 
 pub(super) fn faults(
@@ -199,14 +150,8 @@ pub(super) fn tenants(common: &Common, search: Option<&str>, json: bool) -> anyh
     })
 }
 
-/// Encodes a part of a query (RFC 3986 §2.1).
-pub(super) fn encoded(text: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~*".contains(byte);
-    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
 pub(super) fn tenant(common: &Common, id: &str, json: bool) -> anyhow::Result<ExitCode> {
-    shown(common, &format!("/v1/tenants/{}", tenant_id(id)?), json, shown::tenant)
+    shown(common, &format!("/v1/tenants/{}", tenant_id(id)?), json, tenant_text::tenant)
 }
 
 pub(super) fn reload(common: &Common, json: bool) -> anyhow::Result<ExitCode> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::tenant::tenant_id;
+use super::client::tenant_id;
 use super::{Common, running, runtime};
 use crate::admin::Client;
 use crate::store::Text;

@@ -6,26 +6,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::egress::Egress;
+use super::body_buffer::Room;
 use super::error_words::ErrorWords;
 use super::http::WayOut;
-use super::kept::Answers;
-use super::keyvalue::Stores;
+use super::make::Make;
 use super::meter::Meter;
 use super::notices::Notices;
-use super::otel;
-use super::outgoing::Room;
+use super::otel::Sent;
 use super::priced::{Weight, of_bytes};
 use super::random::Counted;
+use super::response_bodies::Answers;
+use super::sizes::FIELDS_BYTES_MAX;
 use super::stdio::LogStream;
+use super::stores::Stores;
 use super::table::Table;
 use super::weight::Touched;
 use crate::http::Exchange;
-use crate::telemetry::{GuestLogs, Record, Stream};
-use crate::tenant::{Budget, Component, Count, Handler, Ledger, Limits, Tenant, cost};
+use crate::telemetry::{Record, Stream};
+use crate::tenant::{Budget, Handler, Ledger, Limits, cost};
 
-/// The most bytes of one set of header fields in memory.
-pub(super) const FIELDS_BYTES_MAX: usize = 48 << 10;
 /// The most random bytes of one call.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
@@ -61,7 +60,7 @@ pub(crate) struct Guest {
     /// The gateway's notices to its developer.
     pub(super) notices: Notices,
     /// What it sent by wasi:otel.
-    pub(super) otel: otel::Sent,
+    pub(super) otel: Sent,
     /// What it returned as its answer.
     pub(super) answers: Answers,
     /// The price of creating it, or of using it again.
@@ -70,23 +69,6 @@ pub(crate) struct Guest {
     pub(super) exchange: Option<Arc<Exchange>>,
     /// Unsent bytes of the bodies that it wrote, with their places in the table.
     pub(super) rooms: Vec<(Option<u32>, Arc<Room>)>,
-}
-
-/// The parameters of a new instance.
-pub(crate) struct Make<'a> {
-    pub(crate) tenant: &'a Arc<Tenant>,
-    pub(crate) component: &'a Arc<Component>,
-    pub(crate) limits: &'a Limits,
-    pub(crate) store: &'a Arc<crate::store::Store>,
-    pub(crate) logs: &'a GuestLogs,
-    pub(crate) record: &'a Arc<Record>,
-    /// Bytes of all instances of the gateway together.
-    pub(crate) memory: &'a Arc<Count>,
-    pub(crate) egress: &'a Arc<Egress>,
-    /// The tenants that the request came through (CDN-Loop), for requests that the guest sends.
-    pub(crate) chain: http::HeaderValue,
-    pub(crate) budget: &'a Budget,
-    pub(crate) exchange: Option<&'a Arc<Exchange>>,
 }
 
 impl Guest {
@@ -153,7 +135,7 @@ impl Guest {
             printed_bytes: 0,
             streams,
             notices,
-            otel: otel::Sent::default(),
+            otel: Sent::default(),
             answers: Answers::default(),
             made_for: cost::INSTANCE,
             exchange: make.exchange.cloned(),
@@ -213,7 +195,7 @@ impl Guest {
         self.random.store(0, Ordering::Relaxed);
         self.printed.store(0, Ordering::Relaxed);
         self.notices.begin_again();
-        self.otel = otel::Sent::default();
+        self.otel = Sent::default();
         (self.is_tick, self.body_bytes, self.log_lines, self.printed_bytes) = (false, 0, 0, 0);
         self.meter.join(budget.memory())
     }

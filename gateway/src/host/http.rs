@@ -9,19 +9,16 @@ use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
 use super::egress::{Asked, Egress, Sender, Target};
-use super::keyvalue::NO_MEMORY;
 use super::meter::Account;
+use super::meter::NO_MEMORY;
 use super::notices::Notices;
-use super::outgoing::PIECES_MAX;
-use super::weight::{INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES, head_weighs};
+use super::sizes::{CHUNK_BYTES_MAX, INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES, PIECES_MAX};
+use super::weight::head_weighs;
 use crate::deadline::Deadline;
 use crate::fault::Quotum;
 use crate::http::{CDN_LOOP, cdn_loop};
 use crate::telemetry::{OutboundSpan, Record};
 use crate::tenant::{Allotment, Budget, Component, Entry, Tenant, WhenFull, cost};
-
-/// The most bytes of one write to a body: a TLS record.
-pub(super) const CHUNK_BYTES_MAX: usize = 16 << 10;
 
 type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(http::Response<WasiBody>, Done)>;

@@ -2,18 +2,15 @@
 //!
 //! Security: `open` looks a name up among the component's grants. No call of a guest contains a tenant.
 
-use std::sync::Arc;
-
 use wasmtime::component::Resource;
 
-use super::guest::{Guest, Make};
-use super::keyvalue_other::Cursors;
-use super::priced::names::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX};
+use super::guest::Guest;
+use super::meter::NO_MEMORY;
 use super::priced::of_bytes;
 use super::table::Retains;
 use crate::fault::Quotum;
-use crate::store::{self, Allowance, Raw, Scoped, Store, Value};
-use crate::tenant::{Component, Tenant, cost};
+use crate::store::{self, Raw, Scoped, Value};
+use crate::tenant::cost;
 
 pub(super) mod bindings {
     //! Generated from `wit/wasi-keyvalue-0.2.0-draft2`.
@@ -32,60 +29,6 @@ pub(super) mod bindings {
 use bindings::wasi::keyvalue::{atomics, batch, store as wit};
 
 type Answer<T> = wasmtime::Result<Result<T, wit::Error>>;
-
-/// The stores that an instance may open, and how many operations it may still perform.
-pub(crate) struct Stores {
-    store: Arc<Store>,
-    tenant: Arc<Tenant>,
-    component: Arc<Component>,
-    ops_max: u64,
-    /// For listings whose cursors are numbers.
-    pub(super) cursors: Cursors,
-}
-
-impl Stores {
-    pub(super) fn new(make: &Make<'_>) -> Self {
-        Self {
-            store: Arc::clone(make.store),
-            tenant: Arc::clone(make.tenant),
-            component: Arc::clone(make.component),
-            ops_max: make.limits.storage_ops,
-            cursors: Cursors::default(),
-        }
-    }
-
-    /// Prepares for another request with this many operations.
-    pub(super) const fn begin_again(&mut self, ops_max: u64) {
-        self.ops_max = ops_max;
-    }
-
-    pub(super) fn component(&self) -> &Component {
-        &self.component
-    }
-
-    fn allowance(&self) -> Option<Allowance> {
-        self.tenant.ledger.space().map(|space| Allowance { bytes: space.bytes, keys: space.keys })
-    }
-
-    /// The empty name means `default`.
-    fn open(&self, name: &str) -> Option<Scoped> {
-        if name.len() > NAME_BYTES_MAX {
-            return None;
-        }
-        let name = if name.is_empty() { "default" } else { name };
-        let granted = self.component.stores.iter().find(|granted| granted.as_str() == name)?;
-        let ttl = self.tenant.store_ttl.of(granted);
-        Some(self.store.scoped(&self.tenant.id, granted, self.allowance(), ttl))
-    }
-
-    /// The tenant's raw keys, if this address is granted.
-    fn redis(&self, address: &str) -> Option<Raw> {
-        if address.len() > ADDRESS_BYTES_MAX {
-            return None;
-        }
-        self.component.may_name(address).then(|| self.store.raw(&self.tenant.id, self.allowance()))
-    }
-}
 
 /// An open store.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -111,9 +54,6 @@ impl Retains for Cas {
         (self.key.capacity() + self.seen.as_ref().map_or(0, Vec::capacity)) as u64
     }
 }
-
-/// The error for something that the host cannot keep for the guest.
-pub(super) const NO_MEMORY: &str = "quota-exceeded: memory";
 
 impl Guest {
     /// Opens a store, if the component has a grant for it.

@@ -10,6 +10,9 @@ use wasmtime::ResourceLimiter;
 
 use crate::tenant::{Allotment, Count, Ledger};
 
+/// The error for something that the host cannot keep for the guest.
+pub(super) const NO_MEMORY: &str = "quota-exceeded: memory";
+
 /// Counts the bytes of all linear memories and tables of an instance and of what the host keeps for it, together, against
 /// the request's limit, the tenant's quota and the gateway's limit. Everything is released when the instance ends.
 #[derive(Debug)]

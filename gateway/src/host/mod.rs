@@ -4,7 +4,9 @@
 //! outbound HTTP goes only to granted origins; opening a key-value store without a grant is denied, whether or not a store
 //! with that name exists.
 
+mod body_buffer;
 mod candidates;
+mod cursors;
 mod denied;
 mod egress;
 mod error_words;
@@ -15,20 +17,24 @@ mod inherited;
 mod kept;
 mod keyvalue;
 mod keyvalue_other;
+mod make;
 mod meter;
 mod notices;
 mod otel;
 mod outgoing;
 mod priced;
 mod random;
+mod response_bodies;
 #[cfg(test)]
 pub(crate) mod resources;
+mod sizes;
 mod spin;
 mod spin_http;
 mod spin_keyvalue;
 mod spin_redis;
 mod spin_three;
 mod stdio;
+mod stores;
 mod table;
 mod variables;
 mod weight;
@@ -36,15 +42,16 @@ mod weight;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Type};
 
+pub(crate) use body_buffer::{Room, Stuck};
 pub(crate) use candidates::HANDLERS as HANDLERS_OF_2023;
 pub(crate) use denied::{DENIED, is_denied};
 #[cfg(test)]
 pub(crate) use denied::{OF_SPIN, Stands};
 pub(crate) use egress::{Asked, Egress, Kept, Neighbours, SELF, Settings, Told, Whom, trusting};
-pub(crate) use guest::{Guest, Make};
+pub(crate) use guest::Guest;
 pub(crate) use inherited::{CAPABILITIES, denied_name, is_refusal, is_served};
+pub(crate) use make::Make;
 pub(crate) use meter::{Denied, Held};
-pub(crate) use outgoing::{Room, Stuck};
 pub(crate) use table::Places;
 pub(crate) use variables::is_name as is_variable;
 pub(crate) use weight::head_weighs;

@@ -5,8 +5,9 @@
 use std::fmt::Write as _;
 
 use super::kept::{AUTHORITY_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, SCHEME_BYTES_MAX};
+use super::sizes::{INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES};
 use super::table::{CONCURRENT_BYTES, FILES_OPEN_MAX, HANDLE_BYTES, RESOURCES_MAX};
-use super::weight::{FILE_STREAM_BYTES, FOLDER_BYTES, INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES};
+use super::weight::{FILE_STREAM_BYTES, FOLDER_BYTES};
 
 /// A resource, by its interface without a version.
 pub(crate) struct Row {

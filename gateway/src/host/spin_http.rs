@@ -17,7 +17,8 @@ use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, WasiBody, WasiHttpVie
 use super::guest::Guest;
 use super::meter::Held;
 use super::priced::Weight as _;
-use super::priced::names::{NAME_BYTES_MAX, PATH_BYTES_MAX};
+use super::priced::names::PATH_BYTES_MAX;
+use super::sizes::NAME_BYTES_MAX;
 use super::spin::one::fermyon::spin::http::{self as wit, HttpError, Request, Response};
 use super::spin::one::fermyon::spin::http_types::{self as types, Method};
 use super::weight::FIELD_BYTES;

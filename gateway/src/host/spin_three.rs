@@ -14,8 +14,8 @@ use wasmtime::component::{
 };
 
 use super::guest::Guest;
-use super::keyvalue::NO_MEMORY;
 use super::meter::Held;
+use super::meter::NO_MEMORY;
 use super::spin::{Answer, Failed, arguments, count, members, number, value};
 use super::spin_keyvalue::OpenStore;
 use super::spin_redis::Connection;

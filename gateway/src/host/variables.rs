@@ -4,8 +4,9 @@
 //! Limit: a component sees only its own variables. Reading one costs as much as a storage operation.
 
 use super::guest::Guest;
-use super::priced::names::{NAME_BYTES_MAX, shown};
+use super::priced::names::shown;
 use super::priced::{Weight as _, of_bytes};
+use super::sizes::NAME_BYTES_MAX;
 use super::spin::{one, two};
 use super::spin_three::bindings as three;
 use crate::tenant::cost;

@@ -13,15 +13,11 @@ use wasmtime_wasi_http::p2::types::{
 use wasmtime_wasi_http::p3::bindings::http::types as three;
 use wasmtime_wasi_http::{FieldMap, p3};
 
-use super::http::CHUNK_BYTES_MAX;
+use super::sizes::{INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES};
 
 /// The memory of each field in a map of header fields, beside name and value: an entry of 104 bytes and its index, in
 /// vectors that double.
 pub(super) const FIELD_BYTES: u64 = 224;
-/// For a guest's body: one piece waits, and one is being sent.
-pub(super) const OUTGOING_BODY_BYTES: u64 = 2 * CHUNK_BYTES_MAX as u64;
-/// For a body that arrives: the last piece read; for HTTP/1.1, everything that a connection reads at once.
-pub(super) const INCOMING_BODY_BYTES: u64 = 64 << 10;
 /// A file stream reads ahead this much.
 pub(super) const FILE_STREAM_BYTES: u64 = 64 << 10;
 /// A complete listing of a folder: 2,000 files with names of at most 255 bytes.

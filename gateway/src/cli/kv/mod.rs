@@ -22,7 +22,8 @@ use http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::tenant::{counted_text, tenant_id};
+use super::client::tenant_id;
+use super::tenant::counted_text;
 use super::{Common, running, runtime};
 use crate::admin::Client;
 use crate::store::Text;

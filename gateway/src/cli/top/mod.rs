@@ -180,7 +180,7 @@ async fn look(view: &mut View, client: &mut Client, rows: usize) {
     let search = if view.search.is_empty() {
         String::new()
     } else {
-        format!("&search={}", super::operate::encoded(&view.search))
+        format!("&search={}", super::client::encoded(&view.search))
     };
     let path =
         format!("/v1/tenants?sort={sort}&order={order}&offset={}&limit={}{search}", view.offset, rows.clamp(1, 500));

@@ -17,9 +17,9 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView, WasiHttpView as _};
 use super::{AUTHORITY_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, SCHEME_BYTES_MAX, given_back, weighed};
 use crate::host::Guest;
 use crate::host::candidates::{http_of, plain, table};
-use crate::host::priced::names::NAME_BYTES_MAX;
 use crate::host::priced::names::three as names;
 use crate::host::priced::{Weight as _, of_fields};
+use crate::host::sizes::NAME_BYTES_MAX;
 use crate::host::weight::{Bytes as _, Touched};
 use crate::tenant::cost;
 

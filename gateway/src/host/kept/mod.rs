@@ -15,7 +15,7 @@ use wasmtime::component::Linker;
 
 use super::Guest;
 pub(super) use answers::{
-    Answers, body as body_of_answer, finish as finish_body, kinds as answer_kinds, set as set_answer, whole,
+    body as body_of_answer, finish as finish_body, kinds as answer_kinds, set as set_answer, whole,
 };
 pub(super) use files::{directories, drop_stream, folder_read, opened, stream_of_file};
 pub(super) use http::{

@@ -3,12 +3,8 @@
 //! Limit: a name that is too long gets the answer for something that does not exist, or the interface's own error for an
 //! invalid text.
 
-use super::super::guest::FIELDS_BYTES_MAX;
+use super::super::sizes::{FIELDS_BYTES_MAX, NAME_BYTES_MAX};
 
-/// For stores, variables, header fields and the like.
-pub(in crate::host) const NAME_BYTES_MAX: usize = 256;
-/// For a server, with its credentials.
-pub(in crate::host) const ADDRESS_BYTES_MAX: usize = 1 << 10;
 /// For a path with its query. The URI of the http crate has the same limit.
 pub(in crate::host) const PATH_BYTES_MAX: usize = 64 << 10;
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::operate::text_of;
+use super::client::text_of;
 
 /// Rates and concurrent quotas in the order of the configuration: the API's name, the file's, and whether it counts bytes.
 const USAGE: [(&str, &str, bool); 11] = [
