@@ -23,7 +23,7 @@ rejects = 0
 
 def keep(signal, request, headers):
     with lock:
-        # The last reading of metrics says it all.
+        # Metrics are cumulative: the last export says it all.
         if signal == "metrics":
             got[signal].clear()
         got[signal].append(MessageToDict(request, preserving_proto_field_name=True))
@@ -31,7 +31,7 @@ def keep(signal, request, headers):
 
 
 def answer(response):
-    # The field of each signal has a name of its own.
+    # Each signal names this field differently.
     if rejects:
         field = next(f.name for f in response().partial_success.DESCRIPTOR.fields if f.name.startswith("rejected"))
         return response(partial_success={field: rejects, "error_message": "there is no room"})

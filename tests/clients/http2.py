@@ -130,7 +130,7 @@ class Peer:
 
 def is_met(wanted, found):
     kind, _, code = wanted.partition(" ")
-    # 9113 5.4: a generic code can be used in the place of a more specific one.
+    # RFC 9113 5.4: a generic code may stand for a more specific one.
     codes = {code, "PROTOCOL_ERROR", "INTERNAL_ERROR"}
     if kind == "connection":
         return bool(codes & set(found["connection"]))
@@ -198,7 +198,7 @@ def states():
     check("9113 5.1 half closed: HEADERS", "stream STREAM_CLOSED", get(), get())
     check("9113 5.1 half closed: CONTINUATION", "connection PROTOCOL_ERROR or stream STREAM_CLOSED", get(),
           frame(CONTINUATION, END_HEADERS, 1, block(fields())))
-    # 9113 5.1 has frames behind one's own RST_STREAM ignored, or be an error of the stream or the connection.
+    # RFC 9113 5.1: frames after our own RST_STREAM are ignored, or are an error of the stream or the connection.
     reset = frame(RST, 0, 1, struct.pack(">I", 8))
     check("9113 5.1 closed by RST_STREAM: DATA", "stream STREAM_CLOSED", post(), reset, frame(DATA, END_STREAM, 1, b"x"))
     check("9113 5.1 closed by RST_STREAM: HEADERS", "stream STREAM_CLOSED", post(), reset, get())
@@ -221,7 +221,7 @@ def states():
     more = b"".join(post(1 + 2 * n) for n in range(order["streams"] + 1))
     check("9113 5.1.2 a stream too many", "stream REFUSED_STREAM or stream PROTOCOL_ERROR", more)
     served_again()
-    # 9113 5.3.2 has the old priorities be nothing, so depending on oneself is nothing either; 7540 made it an error.
+    # RFC 9113 5.3.2 deprecates priorities, so a stream that depends on itself means nothing; in RFC 7540 it was an error.
     itself = struct.pack(">IB", 1, 255)
     check("9113 5.3.2 a stream that depends on itself: HEADERS", "answer 200 or stream PROTOCOL_ERROR",
           frame(HEADERS, END_STREAM | END_HEADERS | 0x20, 1, itself + block(fields())))
@@ -300,7 +300,7 @@ def messages():
           frame(HEADERS, END_HEADERS, 1, block([("x", "y")])))
     check("9113 8.1 trailers", "answer 200", post(), frame(DATA, 0, 1, b"x"),
           frame(HEADERS, END_STREAM | END_HEADERS, 1, block([("x", "y")])))
-    # That should be malformed. The h2 crate takes such fields away instead, so that nobody behind it sees them.
+    # This should be malformed. The h2 crate removes such fields instead, so that nothing behind it sees them.
     check("9113 8.1 a pseudo field in trailers", "stream PROTOCOL_ERROR or answer 400 or answer 200", post(),
           frame(HEADERS, END_STREAM | END_HEADERS, 1, block([(":method", "GET")])))
     request("8.2.1 an upper case name", good + literal("X-Upper", "y"))

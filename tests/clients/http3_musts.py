@@ -244,7 +244,7 @@ async def main():
     for part in (framing, sequences, controls, messages, qpack):
         part()
     told = []
-    # A few at a time: each has a connection of its own.
+    # A few at a time, because each has its own connection.
     for at in range(0, len(checks), 8):
         some = checks[at:at + 8]
         for check, found in zip(some, await asyncio.gather(*map(look, some), return_exceptions=True)):
