@@ -1,7 +1,8 @@
-"""A collector of OTLP that is not ours: grpcio and OpenTelemetry's own protobuf classes for Python.
+"""An independent OTLP collector: grpcio and OpenTelemetry's own protobuf classes for Python.
 
-Takes an order on standard input, one line of JSON: {"seconds": N, "rejects": N}; of each request it rejects so many. Prints one line, {"grpc": PORT, "http": PORT}, takes what
-comes for N seconds or until its input ends, and prints what it got, decoded, as one line of JSON.
+Reads an order from standard input, one line of JSON: {"seconds": N, "rejects": N}. It rejects that many records of each request. Prints
+one line, {"grpc": PORT, "http": PORT}, receives for N seconds or until its input ends, and prints what it got, decoded, as one line of
+JSON.
 """
 
 import concurrent.futures

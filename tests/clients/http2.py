@@ -1,9 +1,9 @@
-"""HTTP/2, frame by frame: what RFC 9113 and RFC 7541 say of servers, looked at from outside with hyperframe's and hpack's eyes.
+"""HTTP/2, frame by frame: checks from outside what RFC 9113 and RFC 7541 require of servers, with hyperframe and hpack.
 
 In: {"port", "ca", "name", "streams", "head_bytes"}. Out: {"checks": [{"name", "wanted", "found", "ok"}]}. `name` says the
 section. `wanted` is `connection CODE` (GOAWAY, then the end), `stream CODE` (RST_STREAM; the connection goes on), `answer
-STATUS`, `alive` (PING is answered), `end` (it hangs up), or several of them with ` or ` between. A stream's error may end the connection instead
-(section 5.4.2 leaves that to the server).
+STATUS`, `alive` (PING is answered), `end` (the server closes the connection), or several of them with ` or ` between. A stream error may
+end the connection instead (section 5.4.2 leaves that to the server).
 """
 
 import json
@@ -39,7 +39,7 @@ def block(pairs):
 
 
 def literal(name, value):
-    """A field as it is, whatever it is: without indexing, with a new name (RFC 7541, 6.2.2)."""
+    """Encodes any field unchanged: without indexing, with a new name (RFC 7541 §6.2.2)."""
     name, value = name.encode("latin-1"), value.encode("latin-1")
     assert len(name) < 127 and len(value) < 127
     return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
@@ -99,7 +99,7 @@ class Peer:
         return parsed
 
     def settled(self):
-        """After the server's first SETTINGS, which are acknowledged."""
+        """Waits for the server's first SETTINGS and acknowledges them."""
         while got := self.next(10):
             if isinstance(got, SettingsFrame) and "ACK" not in got.flags:
                 self.send(frame(SETTINGS, ACK))
@@ -107,7 +107,7 @@ class Peer:
         return self
 
     def look(self, wanted):
-        """All that comes of what was sent, and of a PING after it, until one of what is wanted is met and a moment more."""
+        """Sends a PING and returns all that the server answers, until one of `wanted` is met and a moment longer."""
         self.send(frame(PING, 0, 0, b"the end!"))
         found = {"connection": [], "stream": [], "answer": [], "alive": [], "end": []}
         while True:
@@ -156,7 +156,7 @@ def check(name, wanted, *sent, peer=None):
 
 
 def served_again():
-    """After the requests of a connection that is closed have ended; until then they count as the tenant's."""
+    """Waits until the requests of a closed connection have ended; until then they count against the tenant's quota."""
     for _ in range(100):
         peer = Peer().settled()
         peer.send(get())

@@ -1,4 +1,4 @@
-"""A client of HTTP/3 that comes by one address, and sends its request from another, of which it answers no question.
+"""An HTTP/3 client that connects from one address and sends its request from another, for which it answers no path challenge.
 
 In: {"port", "ca", "name", "from", "fields": [[name, value], …]}. `from` is the second address. Out: {"body"} of GET /head.
 """
