@@ -1,16 +1,16 @@
-//! Moments: one by which something outside must have answered (every await on the outside world has one), and now.
+//! Points in time: a deadline for every await on the outside world, and the current moment.
 
 use std::future::Future;
 use std::sync::LazyLock;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The moment was reached first.
+/// The deadline passed before the work was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the deadline was reached")]
 pub(crate) struct Elapsed;
 
-/// A moment on the monotonic clock.
+/// A deadline on the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Instant);
 
@@ -19,13 +19,13 @@ impl Deadline {
         Self(Instant::now() + time)
     }
 
-    /// Runs `work` until it is done or the moment is there. Cancel safety: `work` is dropped in the second case.
+    /// Runs `work` until it is done or the deadline passes. Cancel safety: at the deadline, `work` is dropped.
     pub(crate) async fn run<F: Future>(self, work: F) -> Result<F::Output, Elapsed> {
         tokio::time::timeout_at(self.0, work).await.map_err(|_elapsed| Elapsed)
     }
 }
 
-/// Now, as nanoseconds since this process first asked: what quotas over time are counted by.
+/// The current time in nanoseconds since this process first asked for it. Rate limits count in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(pub(crate) u64);
 
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_never_answers_ends_at_the_deadline() {
+    async fn work_that_never_answers_ends_at_the_deadline() {
         let start = Instant::now();
         let never = Deadline::after(Duration::from_secs(5)).run(std::future::pending::<()>()).await;
         assert_eq!(never, Err(Elapsed));

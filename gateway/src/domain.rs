@@ -1,6 +1,6 @@
 //! Domain names: one spelling for each, patterns over them, and a table from pattern to value.
 //!
-//! TLS picks a certificate by this table and `route` picks a tenant by it, so the two cannot disagree on what a name is.
+//! TLS finds a certificate and `route` finds a tenant in this table, so that both read a name in the same way.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,11 +10,11 @@ use std::fmt;
 pub(crate) struct Domain(Box<str>);
 
 impl Domain {
-    /// Takes a name or an IPv4 address as a client may write it, without a port; nothing if it is not one.
+    /// Parses a name or an IPv4 address as a client may write it, without a port. Returns nothing if it is invalid.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.strip_suffix('.').unwrap_or(text);
-        // The common case needs neither tables nor an allocation that IDNA would make.
-        // An underscore is in no name of a host, but in names that clients ask for (RFC 3986 §3.2.2).
+        // A plain ASCII name is the common case, and skips the tables and the allocation of IDNA. Host names have no
+        // underscore, but clients ask for names that do (RFC 3986 §3.2.2).
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
         let lower = text.bytes().all(plain).then(|| text.to_ascii_lowercase());
         let ascii = match lower.filter(|lower| !lower.contains("xn--")) {
@@ -36,11 +36,12 @@ impl fmt::Display for Domain {
     }
 }
 
-/// A name, or `*.` and a name: any one label below it. One that is written out has no underscore, since no CA certifies that.
+/// A name, or `*.` and a name, which matches any one label below it. An exact pattern has no underscore, because no CA
+/// certifies one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Pattern {
     Exact(Domain),
-    /// `*.example.org` is held as `example.org`.
+    /// `*.example.org` is stored as `example.org`.
     Wildcard(Domain),
 }
 
@@ -63,7 +64,8 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// From pattern to value. An exact name wins over a wildcard; a lookup costs at most two hashes, however many there are.
+/// Maps patterns to values. An exact name wins over a wildcard. A lookup costs at most two hashes, whatever the size of the
+/// table.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
     exact: HashMap<Domain, T>,
@@ -77,7 +79,7 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// Adds a pattern; where it is taken already, the present value stays and comes back.
+    /// Adds a pattern. If the pattern exists, its value stays and is returned as the error.
     pub(crate) fn insert(&mut self, pattern: Pattern, value: T) -> Result<(), &T> {
         use std::collections::hash_map::Entry;
         let entry = match pattern {
@@ -93,7 +95,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Of this very pattern.
+    /// The value of exactly this pattern.
     pub(crate) fn get(&self, pattern: &Pattern) -> Option<&T> {
         match pattern {
             Pattern::Exact(name) => self.exact.get(name),
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_domain_is_refused() {
+    fn an_invalid_domain_is_refused() {
         for bad in ["", ".", "a..b", "-a.b", "a-.b", "a b", "a/b", "a:80", "[::1]", "a\0b", "*.a", &"a".repeat(64)] {
             assert!(Domain::parse(bad).is_none(), "{bad:?}");
         }

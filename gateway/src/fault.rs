@@ -1,8 +1,9 @@
 //! Why a request was not answered as its tenant wished: a closed list without HTTP in it.
 //!
-//! `response` maps each to a status; `telemetry` uses [`Fault::kind`] as a label and [`Fault::blame`] for the log level.
+//! `response` maps each fault to a status. `telemetry` uses [`Fault::kind`] as a label and [`Fault::blame`] for the log
+//! level.
 
-/// Everything that can go wrong on the road of a request.
+/// Everything that can fail on the road of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
     #[error("no tenant serves this host and path")]
@@ -59,11 +60,11 @@ pub(crate) enum Fault {
     Internal,
 }
 
-/// What a tenant as a whole has a quota of.
+/// The kinds of a tenant's quotas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Quotum {
     Requests,
-    /// Of one client's address.
+    /// The rate limit of one client address.
     RequestsPerAddress,
     Fuel,
     InFlight,
@@ -73,7 +74,7 @@ pub(crate) enum Quotum {
     BodyBytes,
     StorageOps,
     StorageBytes,
-    /// What it has in the store.
+    /// Bytes and keys that the tenant has in the store.
     Storage,
     Outbound,
     OutboundInFlight,
@@ -119,8 +120,8 @@ impl Quotum {
         }
     }
 
-    /// The fault of a request that it refuses. Storage, outbound requests and log lines are refused to the guest instead,
-    /// and are named here only so that the list is closed.
+    /// The fault kind of a request that this quota refuses. For storage, outbound requests and log lines the guest gets an
+    /// error instead; they have a kind only to keep the list complete.
     const fn kind(self) -> &'static str {
         match self {
             Self::Requests => "quota-requests",
@@ -141,7 +142,7 @@ impl Quotum {
     }
 }
 
-/// Whose doing a fault is.
+/// Who is to blame for a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blame {
     Client,
@@ -186,12 +187,12 @@ impl Fault {
         Self::Internal,
     ];
 
-    /// Why what runs for a tenant was told to stop.
+    /// The fault with which the gateway stops a tenant's running work.
     pub(crate) const fn stopped(is_suspended: bool) -> Self {
         if is_suspended { Self::Suspended } else { Self::Renewed }
     }
 
-    /// The stable name: metric label, log field, and the end of a problem's `type`.
+    /// The stable name: metric label, log field, and the end of the `type` of an error body (RFC 9457).
     pub(crate) const fn kind(self) -> &'static str {
         match self {
             Self::NoRoute => "no-route",
@@ -252,7 +253,7 @@ impl Fault {
         }
     }
 
-    /// After how many seconds the same request may fare better, where it may.
+    /// After how many seconds a retry may succeed. Nothing if a retry does not help.
     pub(crate) const fn retry_seconds(self) -> Option<u64> {
         match self {
             Self::Quota(_) | Self::Overload | Self::Renewed => Some(1),

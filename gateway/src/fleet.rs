@@ -1,11 +1,11 @@
-//! Gateways that share a Redis hold each tenant to its rates together.
+//! Gateways that share a Redis apply a tenant's rate limits together.
 //!
-//! Every [`EVERY`], each tells what it gave of the rates of tenants that used any, and hears where the fleet's buckets are;
-//! its own are moved there. No request waits for it. What a tenant may overshoot is what the other gateways give between two
-//! such talks, a burst each at the most, and it is a debt that is paid before anything else is given.
+//! Every [`EVERY`], each gateway reports what it gave out of the rates of active tenants, and adjusts its buckets to the
+//! fleet's. No request waits for this. Between two exchanges, a tenant may exceed its rate by what the other gateways give,
+//! at most one burst each. That excess is a debt, which is paid before anything else is given.
 //!
-//! While Redis does not answer, each gateway gives its share: what it gave is charged once more for each of the others.
-//! Limit: [`AT_ONCE`] tenants are asked about at once.
+//! While Redis does not answer, each gateway gives its share: what it gave is charged again for each of the others. Limit:
+//! [`AT_ONCE`] tenants are exchanged at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use crate::tenant::{Ledger, Look, Registry, Told};
 const EVERY: Duration = Duration::from_millis(100);
 const AT_ONCE: usize = 64;
 
-/// One gateway among others.
+/// One gateway of a fleet.
 pub(crate) struct Fleet {
     store: Arc<Store>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    /// This one's name among them, another one each time it starts.
+    /// The name of this gateway, a new one at each start.
     name: String,
-    /// What each tenant's ledger had used when that was told last, by its serial.
+    /// What was last reported of each tenant's ledger, by its serial.
     told: HashMap<u64, Told>,
-    /// How many there were when one could last be asked.
+    /// The number of gateways when Redis last answered.
     gateways: u64,
 }
 
@@ -41,7 +41,7 @@ impl Fleet {
         Self { store, registry, metrics, name, told: HashMap::new(), gateways: 1 }
     }
 
-    /// Talks for as long as the process lives; not at all where there can be no others.
+    /// Exchanges sums for as long as the process lives. Does nothing if there can be no other gateway.
     pub(crate) async fn talk(mut self) {
         while self.store.is_shared() {
             tokio::time::sleep(EVERY).await;
@@ -65,7 +65,7 @@ impl Fleet {
             self.metrics.fleet_gateways.set(i64::try_from(gateways).unwrap_or(i64::MAX));
         }
         self.told.extend(done.into_iter().map(|(serial, told, _)| (serial, told)));
-        // A tenant that is gone never comes back with the same serial.
+        // A serial is never used again.
         if self.told.len() > ledgers.len() {
             let present: std::collections::HashSet<u64> = ledgers.iter().map(|ledger| ledger.serial).collect();
             self.told.retain(|serial, _| present.contains(serial));
@@ -73,7 +73,7 @@ impl Fleet {
     }
 }
 
-/// One tenant's talk: its serial, what is told by now, and how many gateways there are, if that could be asked.
+/// One tenant's exchange: returns its serial, what is reported by now, and the number of gateways, if Redis answered.
 async fn told(store: &Store, name: &str, others: u64, ledger: Arc<Ledger>, look: Look) -> (u64, Told, Option<u64>) {
     let spent = look.used.iter().map(|used| {
         let nanos_each = used.rate.per.as_nanos() as f64 / used.rate.amount.max(1) as f64;

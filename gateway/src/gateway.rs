@@ -1,4 +1,4 @@
-//! Builds and joins the rooms: start, reload, drain.
+//! Builds and connects the rooms: start, reload, drain.
 
 mod asked;
 mod certify;
@@ -57,7 +57,7 @@ use signals::Asks;
 pub(crate) use signals::Signals;
 pub(crate) use succession::Takeover;
 
-/// Clients whose requests are counted each by itself, where the operator bounds them.
+/// How many clients are counted individually, if the operator limits their requests.
 const ADDRESSES_MAX: usize = 65_536;
 
 /// A gateway that listens.
@@ -76,45 +76,44 @@ pub(crate) struct Gateway {
     tasks: Tasks,
     messages: Arc<Messages>,
     schedules: Arc<Schedules>,
-    /// Copies of the files that components may read.
+    /// The folder for copies of the files that components may read.
     staged: PathBuf,
-    /// What the tenants' files said when they were read last.
+    /// The contents of the tenants' files at the last read.
     known: Arc<Mutex<Known>>,
-    /// And how far what they said is.
+    /// The progress of loading them.
     loading: Loading,
     watch: Option<Watch>,
     /// What guests print, by tenant.
     logs: GuestLogs,
-    /// The access log's last lines, where it has a way of its own.
+    /// Writes the access log's last lines on drop, if the log is separate.
     _access_to_the_end: Option<LinesToTheEnd>,
     /// Cancelled when the first load is over.
     started: CancellationToken,
     notify: Notify,
-    /// What operators ask of it.
+    /// Operators' orders.
     words: Option<Words>,
     /// Its sockets, for a process that takes over.
     offer: Option<Offer>,
-    /// Of the operators' listener.
+    /// Tasks of the operators' listener.
     admin_tasks: Tasks,
-    /// What it listens on, with the ports that were chosen.
+    /// The addresses that it listens on, with the ports that were chosen.
     pub(crate) https: Vec<SocketAddr>,
     pub(crate) http: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
 }
 
 impl Gateway {
-    /// Opens everything, loads the tenants, and begins to serve; from the sockets of the gateway that runs where `takeover` is
-    /// set.
+    /// Opens everything, loads the tenants, and starts to serve. With `takeover`, uses the sockets of the running gateway.
     ///
     /// # Errors
-    /// In words for the operator: what cannot be opened, made or listened on. A tenant's problem is not one of them.
+    /// In words for the operator: what cannot be opened, created or listened on. A tenant's problem is not an error.
     pub(crate) async fn start(
         mut boot: Boot,
         takeover: Takeover,
         prepared: Prepared,
         otlp: Option<Arc<Otlp>>,
     ) -> anyhow::Result<Self> {
-        // What is heard of changes is by absolute paths.
+        // File events have absolute paths.
         let dir = std::path::absolute(&boot.tenants_dir)?;
         boot.tenants_dir = std::fs::canonicalize(&dir).unwrap_or(dir);
         let Prepared { starter, sockets, notify, outcome } = prepared;
@@ -192,20 +191,20 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Leads requests between a tenant's components, and messages that the store hears, to who takes them.
+    /// Connects requests between a tenant's components, and messages from the store, with their receivers.
     fn join(&self) {
         self.egress.lead_to(Box::new(Neighbours::new(&self.road)));
         let messages = Arc::clone(&self.messages);
         self.store.hand_messages_to(move |heard| messages.take(heard));
     }
 
-    /// Begins what goes on beside requests. Last, so that on a store of its own the process before has started its last run.
+    /// Starts background work. Last, so that on an embedded store the previous process has started its last run.
     fn begin(&self) {
         tokio::spawn(Arc::clone(&self.schedules).run());
         tokio::spawn(self.canary().keep());
     }
 
-    /// What looks whether tenants are apart.
+    /// The check of whether tenants are isolated.
     fn canary(&self) -> Canary {
         Canary {
             road: Arc::clone(&self.road),
@@ -217,7 +216,7 @@ impl Gateway {
         }
     }
 
-    /// The tenants' standing and one URL each, for whoever started it.
+    /// The tenants' states with a URL each, for the user who started the gateway.
     pub(crate) fn tenants(&self) -> Vec<(String, Standing, Option<String>)> {
         let snapshot = self.road.snapshot.load();
         let (scheme, listeners) = if self.boot.listen.is_plain { ("http", &self.http) } else { ("https", &self.https) };
@@ -240,8 +239,8 @@ impl Gateway {
         self.boot.listen.public_https.unwrap_or_else(own)
     }
 
-    /// Serves until it is asked for its end, or until another process took over, reloading all at each SIGHUP and what changes by
-    /// itself; then drains.
+    /// Serves until it is told to stop or another process took over; then drains. Meanwhile it reloads everything at each
+    /// SIGHUP, and tenants whose files change.
     ///
     /// # Errors
     /// Signals cannot be listened to.
@@ -251,7 +250,7 @@ impl Gateway {
         let (mut loading, mut fetch_at) = (std::mem::take(&mut self.loading), None);
         let mut expiry = Expiry::begin(&self.road.snapshot.load());
         let offer = self.offer.take();
-        // A task of its own: an exchange goes on whatever else happens.
+        // A task of its own: an exchange continues whatever else happens.
         let mut taken = tokio::spawn(async move {
             match offer {
                 Some(offer) => offer.taken().await,
@@ -281,7 +280,7 @@ impl Gateway {
             if matches!(due, Due::Reopened | Due::Changed(Changed::All)) {
                 self.reopen_logs();
             }
-            // To read what thousands of tenants have takes seconds; the end need not wait for it.
+            // Reading thousands of tenants takes seconds, which the shutdown must not wait for.
             let done = async {
                 match due {
                     Due::Changed(changed) => self.reload(&mut loading, &changed).await,
@@ -302,13 +301,13 @@ impl Gateway {
             }
         };
         Running::end(&self.boot.state);
-        // Who waits for a reload is told that there is none; and nothing is compiled any more.
+        // A caller that waits for a reload learns that there is none, and compiling stops.
         drop((asked, loading));
         if heir.is_none() {
             self.notify.ends();
             self.leave(&mut signals).await;
         }
-        // The sockets close, unless another process has them; and then it answers operators too.
+        // The sockets close, unless another process has them, which then also answers operators.
         taken.abort();
         if heir.is_some() {
             self.admin_tasks.begin_to_drain();
@@ -333,17 +332,17 @@ async fn until(then: Option<Instant>) {
 enum Due {
     Changed(Changed),
     Found(Verdict),
-    /// Log files were opened anew, and that is all.
+    /// Only the log files were reopened.
     Reopened,
 }
 
-/// Where what guests print goes.
+/// The destination of what guests print.
 fn guest_logs(state: &Path, metrics: &Arc<Metrics>) -> anyhow::Result<GuestLogs> {
     let logs = GuestLogs::open(&state.join("logs"), Arc::clone(metrics));
     logs.with_context(|| format!("cannot write logs under {}", state.display()))
 }
 
-/// What TLS takes: who makes certificates, and who serves them; none yet.
+/// The parts of TLS: what issues certificates, and what serves them; none yet.
 fn secured(boot: &Boot) -> anyhow::Result<(Arc<Fallback>, Option<Arc<Acme>>, Terminator)> {
     let dev_ca = DevCa::load_or_make(&boot.state.join("tls"))?;
     let fallback = Fallback::new(dev_ca, boot.default_pair.clone()).context("tls.default_cert cannot be used")?;
@@ -354,7 +353,7 @@ fn secured(boot: &Boot) -> anyhow::Result<(Arc<Fallback>, Option<Arc<Acme>>, Ter
     Ok((Arc::new(fallback), acme.map(Arc::new), terminator))
 }
 
-/// Has what is counted and logged go where it is sent.
+/// Sends metrics and logs to their destinations.
 fn tell(metrics: &Arc<Metrics>, boot: &Boot, otlp: Option<Arc<Otlp>>) -> anyhow::Result<Option<LinesToTheEnd>> {
     let counted = Arc::downgrade(metrics);
     let dropped = move |lines| {
@@ -372,7 +371,7 @@ fn tell(metrics: &Arc<Metrics>, boot: &Boot, otlp: Option<Arc<Otlp>>) -> anyhow:
     Ok(to_the_end)
 }
 
-/// The road of each request, with nothing in force yet.
+/// The road of all requests, with nothing in force yet.
 fn road(boot: &Boot, sandbox: Sandbox, metrics: &Arc<Metrics>, tasks: &Tasks) -> Arc<Road> {
     let by_address = PerAddress::new(ADDRESSES_MAX);
     by_address.set(boot.requests_per_address);
@@ -391,7 +390,7 @@ fn road(boot: &Boot, sandbox: Sandbox, metrics: &Arc<Metrics>, tasks: &Tasks) ->
     })
 }
 
-/// Who is suspended, as it was noted in the state folder.
+/// The suspended tenants, as noted in the state folder.
 fn suspension(boot: &Boot, registry: &Arc<Registry>) -> anyhow::Result<Suspension> {
     Suspension::load(boot.state.join("suspended"), Arc::clone(registry))
         .with_context(|| format!("cannot use {}/suspended", boot.state.display()))

@@ -1,27 +1,28 @@
-//! The names that everything else is keyed by: tenants, components, stores, digests, requests.
+//! The names that key everything else: tenants, components, stores, digests, requests.
 //!
-//! Invariant: a name is made by `parse` alone, but for tenants of the gateway's own (`_` and a name). A tenant's alphabet (`a-z 0-9 -`) has no `:`, `{`, `}` or NUL, so a storage key that
-//! begins with it can be taken apart in one way only. A store may be called anything; `store/layout.rs` spells it for keys.
+//! Invariant: only `parse` makes a name, except for the gateway's own tenants (`_` and a name). The alphabet of tenants
+//! (`a-z 0-9 -`) has no `:`, `{`, `}` or NUL. So a storage key that begins with a tenant's name can be split in only one
+//! way. A store may have any name; `store/layout.rs` encodes it for keys.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest name, in bytes: it is also a DNS label.
+/// The longest name, in bytes. It is also a DNS label.
 pub(crate) const NAME_BYTES_MAX: usize = 63;
 
-/// What a name may be made of, in words for error messages.
+/// The rule for names, in words for error messages.
 pub(crate) const NAME_RULE: &str = "1 to 63 of a-z, 0-9 and -, beginning with a letter or a digit";
 
 /// The longest name of a store, in bytes.
 const STORE_BYTES_MAX: usize = 128;
 
-/// What a store may be called, in words for error messages.
+/// The rule for names of stores, in words for error messages.
 pub(crate) const STORE_RULE: &str = "1 to 128 bytes of text, without control characters";
 
-/// What a component of a Spin manifest may be called, in words for error messages.
+/// The rule for component ids of a Spin manifest, in words for error messages.
 pub(crate) const COMPONENT_RULE: &str = "1 to 63 of A-Z, a-z, 0-9, - and _, beginning with a letter or a digit";
 
-/// Whether a text keeps to [`NAME_RULE`].
+/// Whether a text follows [`NAME_RULE`].
 pub(crate) fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     let first = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -35,7 +36,7 @@ macro_rules! name {
         pub(crate) struct $name(Arc<str>);
 
         impl $name {
-            /// Takes a name that keeps to [`NAME_RULE`], or nothing.
+            /// Parses a name. Returns nothing if it violates [`NAME_RULE`].
             pub(crate) fn parse(text: &str) -> Option<Self> {
                 is_name(text).then(|| Self(text.into()))
             }
@@ -54,7 +55,7 @@ macro_rules! name {
 }
 
 name!(
-    /// Who owns hosts, components, storage and quotas: the name of the tenant's folder.
+    /// A tenant: the owner of hosts, components, storage and quotas. It is the name of the tenant's folder.
     TenantId
 );
 name!(
@@ -63,14 +64,15 @@ name!(
 );
 
 impl TenantId {
-    /// One of the gateway's own, which no file can name: no name begins with `_`, and none of the store's other keys does.
+    /// Makes the id of one of the gateway's own tenants. No file can contain it, because names do not begin with `_`;
+    /// neither do the store's other keys.
     pub(crate) fn of_gateway(name: &'static str) -> Self {
         Self(format!("_{name}").into())
     }
 }
 
 impl ComponentName {
-    /// Takes the id of a component of a Spin manifest, which keeps to [`COMPONENT_RULE`].
+    /// Parses a component id of a Spin manifest. Returns nothing if it violates [`COMPONENT_RULE`].
     pub(crate) fn of_manifest(id: &str) -> Option<Self> {
         let is_good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         let first = id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
@@ -78,12 +80,12 @@ impl ComponentName {
     }
 }
 
-/// One of a tenant's key-value stores, by whatever label its components have for it.
+/// One of a tenant's key-value stores, by the label that its components use.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct StoreName(Arc<str>);
 
 impl StoreName {
-    /// Takes a label that keeps to [`STORE_RULE`], or nothing.
+    /// Parses a label. Returns nothing if it violates [`STORE_RULE`].
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let is_good = (1..=STORE_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
         is_good.then(|| Self(text.into()))
@@ -112,7 +114,7 @@ impl Digest {
         Self(out)
     }
 
-    /// As it is displayed: 64 hexadecimal digits.
+    /// Parses the displayed form: 64 hexadecimal digits.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.as_bytes();
         if text.len() != 64 {
@@ -140,7 +142,8 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Names one request in the access log, in error bodies and to the guest; sorts by time (UUID version 7, RFC 9562).
+/// Identifies one request in the access log, in error bodies and for the guest. Ids sort by time (UUID version 7, RFC
+/// 9562).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestId(uuid::Uuid);
 
@@ -154,22 +157,22 @@ impl RequestId {
     }
 }
 
-/// Where a message stands in a line of messages, of which each was sent for the one before.
+/// The position of a message in a chain of messages, each of which was sent because of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// Messages so far, this one included; 0 where there is none yet.
+    /// Number of messages so far, including this one; 0 if there is none yet.
     pub(crate) number: u32,
-    /// The request, message or run that all of them come from.
+    /// The request, message or run that started the chain.
     pub(crate) cause: RequestId,
 }
 
 impl Line {
-    /// Of what is no message, and was caused by none.
+    /// The line of something that is not a message and was not caused by one.
     pub(crate) const fn none(cause: RequestId) -> Self {
         Self { number: 0, cause }
     }
 
-    /// Of a message of which nothing more is known.
+    /// The line of a message about which nothing else is known.
     pub(crate) fn first() -> Self {
         Self { number: 1, cause: RequestId::new() }
     }
@@ -178,7 +181,7 @@ impl Line {
         Self { number: self.number.saturating_add(1), ..self }
     }
 
-    /// As it is displayed; a number alone is of a cause that nobody knows.
+    /// Parses the displayed form. A number without a cause gets a new one.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (number, cause) = text.split_once('.').map_or((text, None), |(number, cause)| (number, Some(cause)));
         let cause = match cause {
@@ -206,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_keeps_to_its_alphabet() {
+    fn a_name_follows_its_alphabet() {
         for good in ["a", "0", "acme", "acme-3", &"a".repeat(63)] {
             assert!(TenantId::parse(good).is_some(), "{good}");
         }

@@ -5,10 +5,11 @@
 //! trigger, canary, admin, fleet} ← gateway ← cli;
 //! `tests/layering.rs` holds every file to it.
 
-// That the future of an operator's call is `Send` is proven through the store down to its sockets, which is deeper than 128 types.
+// The compiler proves that the future of an operator's call is `Send` down to the store's sockets, which nests deeper than
+// 128 types.
 #![recursion_limit = "256"]
 
-// The words.
+// Words that every room may use.
 mod deadline;
 mod domain;
 mod fault;
@@ -17,7 +18,7 @@ mod networks;
 mod shares;
 mod confine;
 
-// The road.
+// The road of a request.
 mod listener;
 mod tls;
 mod http;
@@ -30,7 +31,7 @@ mod store;
 mod response;
 mod telemetry;
 
-// Around it.
+// Around the road.
 mod cache;
 mod owners;
 mod config;
@@ -42,7 +43,7 @@ mod fleet;
 mod gateway;
 pub mod cli;
 
-/// For `gateway/fuzz`.
+/// Entry point for the fuzz targets in `gateway/fuzz`.
 #[cfg(fuzzing)]
 pub fn any_file(data: &[u8]) {
     config::any_file(data);

@@ -1,11 +1,11 @@
-//! Networks of addresses, by which proxies are configured.
+//! IP networks, in which operators name their proxies.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-/// Whose an address is, for what one client may take: a client of IPv6 has its /64.
+/// The address that counts as one client for limits. IPv6 addresses count by their /64.
 pub(crate) fn of_client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -13,7 +13,7 @@ pub(crate) fn of_client(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Some networks; cheap to clone.
+/// A set of networks. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Networks(Arc<[IpNet]>);
 
@@ -24,7 +24,7 @@ impl FromIterator<IpNet> for Networks {
 }
 
 impl Networks {
-    /// Whether an address is in one of them; an IPv4 address that came as one of IPv6 is what it is.
+    /// Whether one of the networks contains the address. An IPv4-mapped IPv6 address counts as IPv4.
     pub(crate) fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))

@@ -27,34 +27,34 @@ use crate::telemetry::{AccessShows, Metrics, Record, Tasks};
 use crate::tenant::{InFlight, Ledger, PerAddress, Tenant, WhenFull};
 use crate::tls::Client;
 
-/// Who is on the other side of a connection.
+/// The other side of a connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    /// As the handshake had it.
+    /// The remote address at the time of the handshake.
     pub(crate) address: SocketAddr,
-    /// Whether packets come from another address now, which nobody has looked at (RFC 9000 §9.3): no proxy's word is taken there.
+    /// Whether packets now come from another address, not validated yet (RFC 9000 §9.3). No proxy header is trusted there.
     pub(crate) has_moved: bool,
     pub(crate) scheme: Scheme,
     /// The server name of the handshake (SNI), if there was one.
     pub(crate) server_name: Option<Domain>,
-    /// Whose certificate was verified, if there was one.
+    /// The client's identity from its verified certificate, if it sent one.
     pub(crate) client: Option<Client>,
-    /// When the connection's handshake ended and how long it took; told by its first request.
+    /// When the handshake ended and how long it took. The connection's first request reports it.
     pub(crate) shaken: Option<(SystemTime, Duration)>,
     pub(crate) has_told: AtomicBool,
 }
 
 impl Peer {
-    /// Once a connection.
+    /// Returns the handshake's times to the first caller on this connection, and nothing to later callers.
     fn handshake(&self) -> Option<(SystemTime, Duration)> {
         let shaken = self.shaken?;
         (!self.has_told.swap(true, Ordering::Relaxed)).then_some(shaken)
     }
 
-    /// Who it is for this tenant, where that asks for certificates.
+    /// The client's identity for this tenant, if the tenant asks for certificates.
     ///
     /// # Errors
-    /// [`Fault::Misdirected`] where it must be somebody and is nobody on this connection: another may be begun.
+    /// [`Fault::Misdirected`] if the tenant requires a certificate and this connection has none. Another one may have it.
     fn caller(&self, tenant: &Tenant) -> Result<Option<&Client>, Fault> {
         let Some(callers) = tenant.callers else { return Ok(None) };
         match self.client.as_ref().filter(|client| client.by == callers.by && client.is_current()) {
@@ -64,7 +64,7 @@ impl Peer {
     }
 }
 
-/// Everything a request meets.
+/// The state that all requests share.
 #[derive(Debug)]
 pub(crate) struct Road {
     pub(crate) snapshot: ArcSwap<Snapshot>,
@@ -74,18 +74,18 @@ pub(crate) struct Road {
     pub(crate) http: crate::http::Settings,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
-    /// How many requests each client's address may send.
+    /// The request rate limit for each client address, across all tenants.
     pub(crate) by_address: PerAddress,
-    /// What the access log shows of clients.
+    /// Which facts about clients the access log shows.
     pub(crate) shows: AccessShows,
-    /// Whether responses say where their time went: with development certificates only.
+    /// Whether responses say how long each step took. Only with development certificates.
     pub(crate) server_timing: bool,
-    /// Whether a developer's one project is served, which has every name of this machine.
+    /// Whether the gateway serves a developer's single project, which answers under every name of this machine.
     pub(crate) is_project: bool,
 }
 
 impl Road {
-    /// Answers one request, whatever comes of it, and leaves one access record.
+    /// Answers one request, successfully or with a fault, and writes one access record.
     pub(crate) async fn answer(
         self: &Arc<Self>,
         mut request: Request<impl Into<BodySource>>,
@@ -95,7 +95,7 @@ impl Road {
         if self.is_project {
             name_loopback(&mut request);
         }
-        // One look at the configuration, held to the end: a reload never splits a request.
+        // Load the configuration once and keep it to the end: a reload never splits a request.
         let snapshot = self.snapshot.load_full();
         let ours = ours(&mut request, self.http.fields);
         let shown = ours.as_ref().map_or("", |ours| ours.host.as_str());
@@ -116,7 +116,7 @@ impl Road {
             } else {
                 response::of_fault(fault, record.id, record.limits())
             };
-            // HTTP/2 would send the words of a fault as data, which the answer to a HEAD must not have.
+            // HTTP/2 would send the fault's text as data, but the response to a HEAD has no body.
             if is_head {
                 return refusal.map(|_words| crate::http::empty());
             }
@@ -128,13 +128,13 @@ impl Road {
         answer
     }
 
-    /// The client behind the request.
+    /// The client behind the request, seen through trusted proxies.
     fn origin(&self, headers: &HeaderMap, peer: &Peer) -> Origin {
         let trusted = (!peer.has_moved).then_some(&self.http.trusted_proxies);
         Origin::of(headers, peer.address, peer.scheme == Scheme::HTTP, trusted)
     }
 
-    /// One of an address's requests at a tenant, and through the tenant's door.
+    /// Takes one request from the address's rate limit at this tenant, then enters the tenant's door.
     async fn pass(&self, ledger: &Arc<Ledger>, address: IpAddr) -> Result<InFlight, Refused> {
         take(ledger, address)?;
         self.doors.pass(ledger, WhenFull::Wait).await
@@ -186,7 +186,7 @@ impl Road {
             spin::tell(request.headers_mut(), &matched, &url, origin.address);
         }
         let cache = self.caches.of(&routed.tenant().id);
-        // What is made for one caller is nobody else's; and what was asked for in a body is not said by the target.
+        // A response made for one authenticated caller is never shared, and a target does not identify a request's body.
         let keeps = caller.is_none() && request.body().is_empty();
         if let Some(caller) = caller {
             request.headers_mut().insert(X_FORWARDED_CLIENT_CERT, caller.told.clone());
@@ -213,7 +213,7 @@ impl Road {
         Ok(response::compressed(answer, compression, is_head))
     }
 
-    /// What is kept for this request, if anything, and what may be served should the guest fail.
+    /// Looks in the cache. Returns the response for this request, if any, and a stale one to serve if the guest fails.
     fn look(
         self: &Arc<Self>,
         cache: &Arc<Cache>,
@@ -223,7 +223,7 @@ impl Road {
     ) -> (Option<Response<ResponseBody>>, Option<Spare>) {
         let found = cache.find(request.method(), request.uri(), request.headers());
         let (found, outcome) = match found {
-            // It is counted when it is known what came of it.
+            // The outcome is not known yet; `run_or` counts it.
             cache::Found::Miss(Some(spare)) => return (None, Some(spare)),
             cache::Found::Miss(None) => (None, "miss"),
             cache::Found::Nothing => (Some(cache::nothing()), "miss"),
@@ -237,7 +237,7 @@ impl Road {
         (found, None)
     }
 
-    /// Has the guest answer, or serves what is kept and stale where it fails (RFC 5861 §4). The record says why.
+    /// Runs the guest, and serves a stale response from the cache if the guest fails (RFC 5861 §4). The record says why.
     async fn run_or(
         &self,
         spare: Option<Spare>,
@@ -266,12 +266,12 @@ impl Road {
         Ok(stale)
     }
 
-    /// Lets a guest end whose answer nobody gets.
+    /// Reads a response that is sent to nobody, so that its guest can finish.
     fn read_to_the_end(&self, mut body: ResponseBody) {
         self.tasks.spawn(async move { while let Some(Ok(_frame)) = body.frame().await {} });
     }
 
-    /// Has the guest answer, and keeps what may be kept.
+    /// Runs the guest, and stores its response in the cache if the response allows it.
     pub(crate) async fn run(
         &self,
         routed: Routed,
@@ -285,7 +285,7 @@ impl Road {
         let (body, verdict) =
             RequestBody::new(body, body_max, &self.http, (Arc::clone(record), Arc::clone(exchange)), &self.tasks)?;
         let ledger = Arc::clone(&routed.tenant().ledger);
-        // One that a guest asks for would wait for that guest, which may have the place itself.
+        // A request that a guest sends must not wait: it would wait for that same guest, which may hold the place itself.
         let may_wait = exchange.has_client() && !cdn_loop::is_of_a_guest(&parts.headers);
         let when_full = if may_wait { WhenFull::Wait } else { WhenFull::Refuse };
         let admitted = refuse_slowly(self.doors.admit(routed, when_full).await, &ledger, record).await?;
@@ -302,7 +302,7 @@ impl Road {
         })
     }
 
-    /// Asks the guest anew for what is kept and stale, by a request of nobody's.
+    /// Revalidates a stale response: runs the guest again, by a request that belongs to no client.
     fn fetch_again(
         self: &Arc<Self>,
         routed: Routed,
@@ -313,7 +313,7 @@ impl Road {
     ) {
         let asked = cache.ask(&Method::GET, url, &fields, true);
         let mut request = Request::new(BodySource::nothing());
-        // It is no part of the trace of whoever asked before.
+        // The new request does not belong to the trace of the client that triggered it.
         let mut fields = fields;
         fields.remove("traceparent");
         (*request.uri_mut(), *request.headers_mut()) = (url.clone(), fields);
@@ -334,7 +334,7 @@ impl Road {
     }
 }
 
-/// Whether it is the guest, or the gateway, that fails at this moment: no refusal that is meant.
+/// Whether the guest or the gateway failed just now. Intended refusals are no failures.
 const fn is_failure(fault: Fault) -> bool {
     matches!(
         fault,
@@ -359,12 +359,12 @@ fn compression(headers: &HeaderMap, tenant: &Tenant, record: &Arc<Record>) -> Op
     Some(Compression { coding, ledger: Arc::clone(&tenant.ledger), record: Arc::clone(record) })
 }
 
-/// One of an address's requests at a tenant.
+/// Takes one request from the address's rate limit at this tenant.
 fn take(ledger: &Ledger, address: IpAddr) -> Result<(), Refused> {
     Ok(ledger.by_address.take(address, Moment::now())?)
 }
 
-/// A tenant that is refused again and again waits for each.
+/// Delays the refusal if the tenant is refused again and again.
 async fn refuse_slowly<T>(admitted: Result<T, Refused>, ledger: &Ledger, record: &Record) -> Result<T, Fault> {
     let refused = match admitted {
         Ok(admitted) => return Ok(admitted),
@@ -375,7 +375,7 @@ async fn refuse_slowly<T>(admitted: Result<T, Refused>, ledger: &Ledger, record:
     Err(fault)
 }
 
-/// What the record says of a refusal, and the fault that it is.
+/// Notes the refusal in the record, and returns its fault.
 pub(crate) fn refuse(refused: &Refused, record: &Record) -> Fault {
     if let Some(limited) = refused.limited {
         record.limited(limited.fields());
@@ -383,7 +383,7 @@ pub(crate) fn refuse(refused: &Refused, record: &Record) -> Fault {
     refused.fault
 }
 
-/// The guest sees one target, whichever way the client wrote it: the host that was routed by.
+/// Makes the target absolute, with the host that was routed by. The guest sees one form, however the client wrote it.
 fn absolute<B>(
     mut request: Request<B>,
     scheme: &Scheme,

@@ -1,45 +1,47 @@
-//! Jobs of many owners for a few threads: who is next depends on what an owner has had, and never on how many jobs it has.
+//! Shares a few threads among the jobs of many owners. The next owner depends on what each has used, never on how many jobs
+//! it has.
 //!
-//! Invariant: a thread that asks gets the first job of the owner that has had the least, by price. An owner comes in at the
-//! price of whoever was served last, and keeps what it has had until the others are past that, so that neither waiting nor
-//! asking one thing at a time is worth anything. Where nobody has a job, all is forgotten.
+//! Invariant: a free thread gets the first job of the owner that has used the least, by price. A new owner starts at the
+//! price of the owner that was served last. An owner without a job keeps its price until the others have passed it, so that
+//! neither waiting nor asking for one thing at a time gives an advantage. When no owner has a job, all prices are
+//! forgotten.
 //!
-//! Limit: an owner has [`Bounds::at_once`] threads, and the last free thread is for an owner that has none.
-//! [`Bounds::waiting`] jobs that carry [`Bounds::bytes`] wait of each owner; what is over is refused.
+//! Limit: an owner has at most [`Bounds::at_once`] threads, and the last free thread is for an owner that has none. At most
+//! [`Bounds::waiting`] jobs of an owner wait, with [`Bounds::bytes`] in all. Jobs above that are refused.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Who has jobs here, by a name of any kind.
+/// The owner of jobs, by a name of any kind.
 type Owner = Arc<[u8]>;
 
-/// Owners without a job of which it is kept what they have had.
+/// How many owners without a job are remembered with the price of what they used.
 const OWNERS_KEPT: usize = 4096;
 
-/// What an owner may have.
+/// The bounds, in all and for each owner.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// Threads that take jobs.
     pub(crate) threads: usize,
-    /// Threads that one owner has at once.
+    /// Threads that one owner may use at once.
     pub(crate) at_once: usize,
-    /// Jobs of one owner that wait.
+    /// Jobs of one owner that may wait.
     pub(crate) waiting: usize,
-    /// Bytes that these carry; one job waits whatever it carries.
+    /// Bytes that these jobs may carry. One job may wait whatever it carries.
     pub(crate) bytes: usize,
 }
 
-/// The owner has as many jobs here as it may.
+/// The owner already has as many waiting jobs as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
-/// A thread's turn for one owner; it is given back with what it cost.
+/// An owner's turn on a thread. It is given back with the price of the job.
 #[derive(Debug)]
 pub(crate) struct Turn(Owner);
 
 #[derive(Debug)]
 struct Own<J> {
-    /// Virtual time: the price of what it has had.
+    /// Virtual time: the total price of the owner's jobs.
     had: u64,
     running: usize,
     bytes: usize,
@@ -49,10 +51,10 @@ struct Own<J> {
 #[derive(Debug)]
 struct State<J> {
     owners: HashMap<Owner, Own<J>>,
-    /// Owners with a job that may begin, by what they have had.
+    /// Owners with a job that may start, ordered by what they have used.
     ready: BTreeSet<(u64, Owner)>,
     running: usize,
-    /// What the owner had that was served last.
+    /// What the owner that was served last had used.
     floor: u64,
     is_closed: bool,
 }
@@ -76,10 +78,10 @@ impl<J> Shares<J> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the job wait for its owner's turn.
+    /// Queues a job until its owner's next turn.
     ///
     /// # Errors
-    /// The owner has as many there as it may.
+    /// The owner's queue is full.
     pub(crate) fn put(&self, owner: &[u8], bytes: usize, job: J) -> Result<(), Full> {
         let mut state = self.lock();
         if let Some(own) = state.owners.get(owner)
@@ -95,7 +97,7 @@ impl<J> Shares<J> {
         Ok(())
     }
 
-    /// The same for a job that its owner's others must wait for: it is the first of them, and is never refused.
+    /// Puts a job first in its owner's queue; never refused. For a job on which the owner's other jobs depend.
     pub(crate) fn put_first(&self, owner: &[u8], job: J) {
         self.add(&mut self.lock(), owner, |own| own.waiting.push_front((0, job)));
     }
@@ -111,7 +113,7 @@ impl<J> Shares<J> {
         self.changed.notify_one();
     }
 
-    /// Waits for a job. There is none once this is closed and nothing waits any more.
+    /// Waits for a job. Returns nothing once the queue is closed and empty.
     pub(crate) fn next(&self) -> Option<(Turn, J)> {
         let mut state = self.lock();
         loop {
@@ -126,7 +128,7 @@ impl<J> Shares<J> {
         }
     }
 
-    /// The same, where one may begin now.
+    /// Returns a job that may start now, if there is one.
     pub(crate) fn next_now(&self) -> Option<(Turn, J)> {
         self.take(&mut self.lock())
     }
@@ -148,12 +150,12 @@ impl<J> Shares<J> {
         job.map(|job| (Turn(owner), job))
     }
 
-    /// The job is done, or is dropped.
+    /// Ends a turn whose job is done or dropped.
     pub(crate) fn done(&self, turn: Turn, price: usize) {
         self.give_back(turn, price, None);
     }
 
-    /// The job gives way, and goes on at its owner's next turn, before its owner's others.
+    /// Ends a turn whose job gives way. The job continues at its owner's next turn, before the owner's other jobs.
     pub(crate) fn give_way(&self, turn: Turn, price: usize, job: J) {
         self.give_back(turn, price, Some(job));
     }
@@ -177,7 +179,7 @@ impl<J> Shares<J> {
         self.changed.notify_one();
     }
 
-    /// Changes what an owner has, and whether it is among those that may begin.
+    /// Changes an owner's state, and updates its place in the list of owners that may start.
     fn change(&self, state: &mut State<J>, owner: &Owner, change: impl FnOnce(&mut Own<J>)) {
         if state.owners.len() >= OWNERS_KEPT {
             state.owners.retain(|_, own| own.running > 0 || !own.waiting.is_empty());
@@ -194,13 +196,13 @@ impl<J> Shares<J> {
         }
     }
 
-    /// Whether nobody has a job here.
+    /// Whether no owner has a job.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().owners.values().all(|own| own.running == 0 && own.waiting.is_empty())
     }
 
-    /// Whether somebody has a turn.
+    /// Whether an owner has a turn.
     #[cfg(test)]
     pub(crate) fn is_running(&self) -> bool {
         self.lock().running > 0
@@ -210,7 +212,7 @@ impl<J> Shares<J> {
         self.lock().is_closed
     }
 
-    /// Lets the threads end when nothing waits any more.
+    /// Closes the queue: the threads end when no job waits.
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_all();
@@ -229,7 +231,7 @@ mod tests {
         shares
     }
 
-    /// One thread does all that waits, each at the price that is its number.
+    /// Runs all waiting jobs on one thread. The price of each is its number.
     fn order(shares: &Shares<u32>) -> Vec<u32> {
         let mut order = Vec::new();
         while let Some((turn, job)) = shares.next_now() {
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn owners_take_turns_by_what_they_had_and_not_by_how_many_jobs_they_have() {
+    fn owners_take_turns_by_what_they_used_and_not_by_how_many_jobs_they_have() {
         let one = Bounds { threads: 1, at_once: 1, ..WIDE };
         let many = shares(one, &[("a", 101), ("a", 102), ("a", 103), ("a", 104), ("b", 205), ("c", 306)]);
         assert_eq!(order(&many)[..3], [101, 205, 306]);
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_gives_way_lets_the_others_in_and_stays_before_its_owners_own() {
+    fn a_job_that_gives_way_lets_other_owners_run_and_stays_first_in_its_own_queue() {
         let one = Bounds { threads: 1, at_once: 1, ..WIDE };
         let shares = shares(one, &[("a", 1), ("a", 2), ("b", 3)]);
         let (turn, job) = shares.next_now().unwrap();
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_all_threads_and_the_last_is_for_one_who_has_none() {
+    fn no_owner_gets_all_threads_and_the_last_is_for_an_owner_without_one() {
         let shares = shares(WIDE, &[("a", 1), ("a", 2), ("a", 3), ("b", 4), ("b", 5), ("b", 6)]);
         let taken: Vec<_> = std::iter::from_fn(|| shares.next_now()).collect();
         let jobs: Vec<u32> = taken.iter().map(|(_, job)| *job).collect();
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_owner_has_too_many_of_is_refused_and_of_others_is_not() {
+    fn a_full_queue_refuses_its_owner_and_nobody_else() {
         let bounds = Bounds { waiting: 3, ..WIDE };
         let shares = shares(bounds, &[("a", 1), ("a", 2), ("a", 3)]);
         assert_eq!(shares.put(b"a", 1, 4), Err(Full));
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_one_thing_at_a_time_is_not_forgiven_what_it_had() {
+    fn an_owner_that_queues_one_job_at_a_time_keeps_its_price() {
         let one = Bounds { threads: 1, at_once: 1, ..WIDE };
         let shares = shares(one, &[("a", 1000), ("b", 10), ("b", 11), ("b", 12)]);
         let (turn, _) = shares.next_now().unwrap();
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_done_before_a_closed_queue_ends() {
+    fn a_closed_queue_finishes_its_waiting_jobs() {
         let shares = shares(WIDE, &[("a", 1)]);
         shares.close();
         let (turn, _) = shares.next().unwrap();

@@ -1,8 +1,8 @@
-"""Runs a program in a terminal of its own and types at it; `pty` is Python's, the terminal Linux's.
+"""Runs a program in its own pseudo-terminal and types into it, with Python's `pty`.
 
-Takes an order as JSON: {"words": [...], "keys": [[SECONDS, TEXT], ...], "rows": N, "columns": N}. Prints {"screen": TEXT, "code": N}: all that
-came, without control sequences, and the exit code. With "cells": true, "cells" is what was on the screen before the last text was typed:
-for each row a list of [TEXT, STYLE], where STYLE is a list of words such as "bold", "dim", "reversed" and "colour 6".
+Reads an order as JSON: {"words": [...], "keys": [[SECONDS, TEXT], ...], "rows": N, "columns": N}. Prints {"screen": TEXT, "code": N}: all
+output, without control sequences, and the exit code. With "cells": true, "cells" is the screen before the last text was typed: for
+each row a list of [TEXT, STYLE], where STYLE is a list of words such as "bold", "dim", "reversed" and "colour 6".
 """
 
 import fcntl

@@ -1,4 +1,4 @@
-//! What operators look at: the last hour, peaks of what is over at once, and the pictures of the documentation.
+//! The dashboard: the last hour, peaks, and the pictures of the documentation.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::{Gateway, Protocol, Site, Tenant, cache, python, request, tollgate, top, until};
 
-/// An image of the documentation has fewer bytes.
+/// The largest size of a picture of the documentation.
 const IMAGE_BYTES_MAX: u64 = 120 * 1024;
 
 fn site() -> Site {
@@ -29,7 +29,7 @@ fn most(history: &Value, name: &str) -> u64 {
     history["steps"].as_array().unwrap().iter().map(|step| step[name].as_u64().unwrap()).max().unwrap_or(0)
 }
 
-/// Nobody watches while this happens: it is kept all the same.
+/// Nobody watches while the requests run.
 #[tokio::test]
 async fn the_last_hour_agrees_with_the_counters() {
     let gateway = Gateway::start(&site());
@@ -51,7 +51,7 @@ async fn the_last_hour_agrees_with_the_counters() {
     assert!(sum(&history, |step| step["faults"].as_u64().unwrap()) >= 4, "{history:#}");
     let requests = gateway.metric("tollgate_requests_total{tenant=\"echo\",status=\"2xx\"} ").await;
     assert!((requests - 7.0).abs() < f64::EPSILON, "{requests}");
-    // Each tenant has what is its own.
+    // A tenant's history has its own requests only.
     let echo = gateway.told("/v1/tenants/echo/history").await;
     let loud = gateway.told("/v1/tenants/loud/history").await;
     assert_eq!((&echo["is_kept"], sum(&echo, class(2)), sum(&echo, class(5))), (&true.into(), 7, 0), "{echo:#}");
@@ -65,7 +65,7 @@ async fn the_last_hour_agrees_with_the_counters() {
     let busy = echo["steps"].as_array().unwrap().iter().find(|step| class(2)(step) > 0).unwrap();
     assert!(busy["latency"]["p99_ms"].as_f64() >= busy["latency"]["p50_ms"].as_f64(), "{busy}");
     assert!(busy["latency"]["p50_ms"].as_f64() > Some(0.0), "{busy}");
-    // Who was there a moment ago asks for what is new.
+    // `after_ms` leaves out steps that a client has already.
     let last = history["steps"].as_array().unwrap().last().unwrap()["at_ms"].as_u64().unwrap();
     let newer = gateway.told(&format!("/v1/history?after_ms={last}")).await;
     assert!(newer["steps"].as_array().unwrap().iter().all(|step| step["at_ms"].as_u64() > Some(last)), "{newer}");
@@ -74,9 +74,9 @@ async fn the_last_hour_agrees_with_the_counters() {
 }
 
 #[tokio::test]
-async fn peaks_are_told_of_what_is_over_when_somebody_looks() {
+async fn peaks_include_requests_that_ended_between_two_samples() {
     let gateway = Gateway::start(&site());
-    // Each is over long before somebody looks.
+    // All requests end before anything is read.
     let mut asked = tokio::task::JoinSet::new();
     for (host, path) in [("loud.localhost", "/ok"), ("echo.localhost", "/head")].repeat(8) {
         let client = gateway.client(Protocol::H2);
@@ -102,10 +102,10 @@ async fn peaks_are_told_of_what_is_over_when_somebody_looks() {
     assert!(most(&echo, "in_flight_peak") > 0 && most(&echo, "memory_peak") > 65_536, "{echo:#}");
     assert!(most(&echo, "memory_peak") <= most(&history, "memory_peak"), "{echo:#} {history:#}");
     let now = gateway.status().await;
-    assert_eq!((&now["instances"]["now"], &now["memory"]["now"]), (&0.into(), &0.into()), "a sample finds nothing");
+    assert_eq!((&now["instances"]["now"], &now["memory"]["now"]), (&0.into(), &0.into()), "a sample shows nothing");
 }
 
-/// A tenant of the pictures: name, host, guest, path, requests a second.
+/// The tenants in the pictures: name, host, guest, path, requests per second.
 const TENANTS: [(&str, &str, &str, &str, f64); 7] = [
     ("city-library", "catalogue.city-library.example", "hello-site", "/", 14.0),
     ("corner-bakery", "corner-bakery.example", "echo", "/head", 11.0),
@@ -127,7 +127,7 @@ fn pictured() -> Site {
     })
 }
 
-/// Requests of each tenant, now more and now fewer, until it is aborted.
+/// Sends requests to each tenant, at a rate that rises and falls, until its task is aborted.
 fn load(gateway: &Gateway) -> Vec<tokio::task::JoinHandle<()>> {
     let begun = Instant::now();
     let of = |(at, (_, host, _, path, rate)): (u32, &(&'static str, &'static str, &str, &'static str, f64))| {
@@ -135,7 +135,7 @@ fn load(gateway: &Gateway) -> Vec<tokio::task::JoinHandle<()>> {
         tokio::spawn(async move {
             let mut connection = client.connect(host).await;
             for number in 0_u64.. {
-                // Now and then something fails, or is not there.
+                // One request in nine of this tenant fails.
                 let path = if path == "/ok" && number % 9 == 8 { "/trap" } else { path };
                 let asked = request("GET", host, path).body(tests::empty()).unwrap();
                 if let Ok(response) = connection.send(asked).await {
@@ -149,7 +149,7 @@ fn load(gateway: &Gateway) -> Vec<tokio::task::JoinHandle<()>> {
     (0..).zip(&TENANTS).map(of).collect()
 }
 
-/// What `tollgate top` has on its screen after so many seconds, cell by cell.
+/// Returns the screen of `tollgate top` after this many seconds, cell by cell.
 async fn screen(site: &Site, gateway: &Gateway, seconds: u64) -> Value {
     let config = site.config().display().to_string();
     let words = [&tollgate().display().to_string(), "top", "--config", &config, "--admin", &gateway.admin.to_string()];
@@ -159,7 +159,7 @@ async fn screen(site: &Site, gateway: &Gateway, seconds: u64) -> Value {
     said["cells"].clone()
 }
 
-/// `TOLLGATE_IMAGES=write` puts them into `gateway/docs/images`, after five minutes of load (or `TOLLGATE_IMAGES_SECONDS`).
+/// With `TOLLGATE_IMAGES=write`, the test writes to `gateway/docs/images`, after five minutes of load (or `TOLLGATE_IMAGES_SECONDS`).
 #[tokio::test]
 async fn the_pictures_of_the_documentation_show_tenants_under_load() {
     let site = pictured();
@@ -181,7 +181,7 @@ async fn the_pictures_of_the_documentation_show_tenants_under_load() {
         let picture = &found["pictures"][name];
         let bytes = std::fs::metadata(images.join(format!("{name}.png"))).unwrap().len();
         assert!(bytes < IMAGE_BYTES_MAX, "{name}: {bytes} bytes");
-        // It is not blank: it has many colours, and not one of them nearly everywhere.
+        // A blank picture has few colours, and one of them nearly everywhere.
         assert!(picture["colours"].as_u64() > Some(24), "{name}: {picture}");
         assert!(picture["ground"].as_f64() < Some(0.97), "{name}: {picture}");
     }
@@ -189,7 +189,7 @@ async fn the_pictures_of_the_documentation_show_tenants_under_load() {
     {
         assert!(found["text"][name].as_str().unwrap().contains(part), "{name}: {found:#}");
     }
-    // What was there before the page was opened is drawn: the peak is never a sample that says nothing.
+    // The charts show values of the time before the page was opened.
     assert_eq!(found["charts"], json!(4), "{found:#}");
     for (chart, value) in found["newest"].as_object().unwrap() {
         assert!(!value.as_str().unwrap().starts_with('0'), "{chart}: {value} while tenants are asked");

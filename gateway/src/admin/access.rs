@@ -1,7 +1,7 @@
-//! Who may do what: a token at every call, one that may do all and one that may only look; and a line for each change.
+//! Who may do what: every call needs a token, one with full rights or one that may only read; and each change is noted.
 //!
-//! Security: tokens are compared in constant time and come in a header that no page of another origin can set, so that a
-//! browser that holds one cannot be made to use it. Before the token is known to be right, nothing of the call is looked at.
+//! Security: tokens are compared in constant time. They come in a header that no page of another origin can set, so that a
+//! browser that holds one cannot be abused. Until the token is verified, nothing of the call is parsed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,19 +19,19 @@ use super::refusal::Refusal;
 use super::token::Token;
 use crate::telemetry::{Last, unix_ms};
 
-/// Changes that are kept to be looked at; the log has them all.
+/// Changes that are kept for the audit log's view; the log has them all.
 const CHANGES_KEPT: usize = 200;
 
-/// The tokens that there are.
+/// The valid tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
-    /// Of who may do all.
+    /// The token with full rights.
     pub(crate) admin: Token,
-    /// Of who may look, and see no tenant's data: the operators' own, and the one in `running.json`.
+    /// Tokens that may only read, and see no tenant's data: the operators' own, and the one in `running.json`.
     pub(crate) readers: Vec<Token>,
 }
 
-/// Whose token it was.
+/// Whose token a call has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     Admin,
@@ -45,7 +45,7 @@ impl Who {
     }
 
     /// # Errors
-    /// It may not see what is a tenant's own.
+    /// The token may not see tenants' own data.
     pub(super) fn may_see_data(self) -> Result<(), Refusal> {
         match self {
             Self::Admin => Ok(()),
@@ -63,7 +63,7 @@ impl Access {
     }
 }
 
-/// Where a call came from.
+/// The address from which a call came.
 #[derive(Clone, Debug)]
 pub(super) struct CameFrom(pub(super) Arc<str>);
 
@@ -82,11 +82,11 @@ pub(super) struct Change {
     status: u16,
 }
 
-/// The last changes of who had a token.
+/// The latest changes by callers with a token.
 #[derive(Debug)]
 pub(super) struct Audit {
     changes: Last<Change>,
-    /// The second in which a stranger was told of last.
+    /// The second in which a call without a token was last logged.
     told: AtomicU64,
 }
 
@@ -97,7 +97,7 @@ impl Default for Audit {
 }
 
 impl Audit {
-    /// Somebody without a token: a line a second at the most, however often it is tried.
+    /// Logs a call without a valid token: at most one line a second, however many there are.
     fn stranger(&self, from: &str, path: &str) {
         let second = unix_ms(SystemTime::now()) / 1000;
         if self.told.swap(second, Ordering::Relaxed) != second {
@@ -116,10 +116,10 @@ impl Audit {
     }
 }
 
-/// The longest path that a line of the log repeats.
+/// The longest path that a log line repeats.
 const PATH_BYTES_MAX: usize = 200;
 
-/// Lets in whoever has a token that will do, and notes what changes anything.
+/// Accepts calls with a sufficient token, and notes those that change anything.
 pub(super) async fn guard(State(admin): State<Arc<Admin>>, mut request: Request, next: Next) -> Response {
     let who = admin.access.who(request.headers());
     let is_change = request.method() == Method::POST;

@@ -1,9 +1,10 @@
 //! A backup of the embedded store, sent while it is served: `POST /v1/backup`, for `tollgate backup`.
 //!
-//! Security: it has every tenant's data, and so takes the token that may do all. It is noted in the audit log as a change is.
+//! Security: a backup contains every tenant's data, so it needs the token with full rights. It is noted in the audit log
+//! like a change.
 //!
-//! Limit: one at a time. A piece waits in memory while another is sent; one that nobody takes for [`SILENCE`] ends the backup, since
-//! the file keeps what is overwritten for as long as it is read.
+//! Limit: one at a time. One piece waits in memory while another is sent. If nobody takes it for [`SILENCE`], the backup
+//! ends, because the file keeps overwritten data while it is read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::Admin;
 use super::refusal::{ProblemDetails, Refusal};
 use crate::store::Backup;
 
-/// How long the store may take for a piece, and who asked to take it.
+/// How long the store may take for a piece, and how long the client may take to accept it.
 const SILENCE: Duration = Duration::from_secs(30);
 
 const NOT_HERE: &str = "tenants' data is on Redis: back it up there (BGSAVE copies it into a file, replication keeps a second server), or \
@@ -48,7 +49,7 @@ pub(super) async fn backup(State(admin): State<Arc<Admin>>) -> Result<impl IntoR
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(pieces)))
 }
 
-/// Sends every piece, unless whoever asked goes away or stands still.
+/// Sends every piece, unless the client leaves or stops reading.
 async fn send(mut backup: Backup, to: mpsc::Sender<Piece>, _place: OwnedSemaphorePermit) {
     let broken = |text: &str| Err(std::io::Error::other(text.to_owned()));
     loop {

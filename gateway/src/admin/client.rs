@@ -1,4 +1,4 @@
-//! A word to the gateway that is running, by its operators' listener.
+//! A client of the running gateway's operators' listener.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::config::Boot;
 
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Where the gateway answers.
+/// The address of the gateway.
 #[derive(Clone, Debug)]
 enum Address {
     Tcp(SocketAddr),
@@ -36,12 +36,12 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// The gateway does not know the token that it was shown.
+/// The gateway does not accept the token.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the gateway that runs takes another token: was admin.token changed since it started?")]
 pub(crate) struct Stranger;
 
-/// An address that can be asked: one that stands for all of a machine's is this machine's.
+/// An address that can be called: a wildcard address becomes this machine's loopback address.
 fn local(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
@@ -52,7 +52,7 @@ fn local(mut address: SocketAddr) -> SocketAddr {
 /// One connection, kept as long as the gateway keeps it.
 pub(crate) struct Client {
     address: Address,
-    /// The address of the page, which a browser opens.
+    /// The address of the page that a browser opens.
     page: SocketAddr,
     token: String,
     patience: Duration,
@@ -60,13 +60,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// To the gateway of this configuration, with its token. `patience` is how long one answer may take.
+    /// For the gateway of this configuration, with its token. `patience` limits the time of one answer.
     pub(crate) fn new(boot: &Boot, patience: Duration) -> anyhow::Result<Self> {
         Ok(Self::with(boot, patience, configured(boot)?))
     }
 
-    /// The same for who only looks: with the token that the gateway that runs wrote into its state folder, whatever this configuration's
-    /// is.
+    /// For commands that only read: with the token that the running gateway wrote to its state folder, whatever token this
+    /// configuration has.
     pub(crate) fn looking(boot: &Boot, patience: Duration) -> anyhow::Result<Self> {
         let token = Running::read(&boot.state).and_then(|running| running.looks_by);
         Ok(Self::with(boot, patience, token.map_or_else(|| configured(boot), Ok)?))
@@ -82,15 +82,15 @@ impl Client {
         Self { address, page: local(admin), token, patience, connection: None }
     }
 
-    /// What a person opens in a browser.
+    /// The URL that a person opens in a browser.
     pub(crate) fn page(&self) -> String {
         format!("http://{}/#token={}", self.page, self.token)
     }
 
-    /// What is said at this path, as JSON.
+    /// Gets the JSON at this path.
     ///
     /// # Errors
-    /// It is not running, does not answer in time, or refuses; [`Stranger`] where it does not know the token.
+    /// The gateway is not running, does not answer in time, or refuses; [`Stranger`] if it does not accept the token.
     pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<Value> {
         let (status, answer) = self.within(self.patience, Method::GET, path, None).await?;
         if status == StatusCode::UNAUTHORIZED {
@@ -99,7 +99,7 @@ impl Client {
         Ok(serde_json::from_slice(&self.done(status, answer)?)?)
     }
 
-    /// Drops the connection, so that the next call makes another.
+    /// Drops the connection, so that the next call opens another.
     pub(crate) fn forget(&mut self) {
         self.connection = None;
     }
@@ -109,7 +109,7 @@ impl Client {
         Ok(Lines { body: self.body(Method::GET, path).await?, rest: Vec::new() })
     }
 
-    /// The pieces of a body of any length, each within this client's patience.
+    /// The pieces of a body of any length. Each must arrive within this client's patience.
     pub(crate) async fn pieces(&mut self, path: &str) -> anyhow::Result<Pieces> {
         Ok(Pieces { body: self.body(Method::POST, path).await?, patience: self.patience })
     }
@@ -128,13 +128,13 @@ impl Client {
     }
 
     /// # Errors
-    /// It is not running, does not answer in time, or says something else than that it was done.
+    /// The gateway is not running, does not answer in time, or did not do it.
     pub(crate) async fn post(&mut self, path: &str, body: &Value) -> anyhow::Result<Bytes> {
         let (status, answer) = self.try_post(path, body).await?;
         self.done(status, answer)
     }
 
-    /// The answer, where it is that something was done; else what the gateway says is wrong (RFC 9457).
+    /// The answer if it reports success; otherwise the error is the gateway's (RFC 9457).
     fn done(&self, status: StatusCode, answer: Bytes) -> anyhow::Result<Bytes> {
         if status.is_success() {
             return Ok(answer);
@@ -145,7 +145,7 @@ impl Client {
         bail!("the gateway at {} answers {status}: {text}", self.address)
     }
 
-    /// What the gateway says, whatever it is.
+    /// The gateway's answer, whatever its status.
     pub(crate) async fn try_post(&mut self, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Bytes)> {
         self.within(self.patience, Method::POST, path, Some(body)).await
     }
@@ -195,24 +195,24 @@ impl Client {
     }
 }
 
-/// A body, as it comes.
+/// A body as it arrives.
 pub(crate) struct Pieces {
     body: Incoming,
     patience: Duration,
 }
 
 impl Pieces {
-    /// The next one; nothing where the body is over.
+    /// The next piece. Nothing at the end of the body.
     ///
     /// # Errors
-    /// The connection broke off, or nothing came in time.
+    /// The connection broke off, or nothing arrived in time.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
         loop {
             let frame = tokio::time::timeout(self.patience, self.body.frame()).await;
             let frame =
                 frame.with_context(|| format!("the gateway sent nothing for {} seconds", self.patience.as_secs()))?;
             let Some(frame) = frame else { return Ok(None) };
-            // There are no trailers that anybody would read.
+            // Trailers are ignored.
             if let Ok(piece) = frame.context("the gateway broke off")?.into_data() {
                 return Ok(Some(piece));
             }
@@ -220,23 +220,23 @@ impl Pieces {
     }
 }
 
-/// Whether an error says that nobody listens there.
+/// Whether an error means that nothing listens there.
 pub(crate) fn is_nobody(error: &anyhow::Error) -> bool {
     let is_it = |kind| matches!(kind, std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound);
     error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|error| is_it(error.kind())))
 }
 
-/// The longest line that is waited for.
+/// The longest line that is accepted.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// Lines of a body, as they come.
+/// Lines of a body as they arrive.
 pub(crate) struct Lines {
     body: Incoming,
     rest: Vec<u8>,
 }
 
 impl Lines {
-    /// The next one, with its end; nothing where the body is over. Cancel safety: nothing is lost.
+    /// The next line with its line end. Nothing at the end of the body. Cancel safety: nothing is lost.
     ///
     /// # Errors
     /// The connection broke off, or a line is too long.
@@ -253,7 +253,7 @@ impl Lines {
         }
     }
 
-    /// Whether the next one is there already.
+    /// Whether the next line has already arrived.
     pub(crate) fn has_next(&self) -> bool {
         memchr::memchr(b'\n', &self.rest).is_some()
     }
@@ -276,7 +276,7 @@ where
 {
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driven = tokio::spawn(async {
-        // What it ends with, the request says too.
+        // The request reports how the connection ended.
         let _ended = connection.await;
     });
     Ok((sender, driven))

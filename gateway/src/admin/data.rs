@@ -1,7 +1,7 @@
-//! A tenant's data under an operator's hands: `POST /v1/tenants/ID/data/…`, JSON in and out, for `tollgate kv`.
+//! Operators' access to a tenant's data: `POST /v1/tenants/ID/data/…`, with JSON in both directions, for `tollgate kv`.
 //!
-//! Security: each call is for the one tenant of its path and goes through the same scopes as its guests' calls; the
-//! token that may only look is not enough. Each is noted in the log, with neither keys nor values.
+//! Security: each call is for the one tenant in its path, and uses the same scopes as its guests' calls. The token that may
+//! only read is not enough. Each call is logged, without keys and values.
 //!
 //! Limit: a body of [`BODY_BYTES_MAX`]; sizes and batches as for guests.
 
@@ -20,7 +20,7 @@ use crate::config::Plan;
 use crate::ids::{Line, STORE_RULE, StoreName, TenantId};
 use crate::store::{Allowance, Error, Name, Raw, Reply, Scoped, Store, Text};
 
-/// A batch of 8 MiB, all of it quotation marks at the worst.
+/// A batch of 8 MiB that consists only of quotation marks, the worst case in JSON.
 pub(super) const BODY_BYTES_MAX: usize = 24 << 20;
 
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ pub(super) struct Asked {
     command: Vec<Text>,
 }
 
-/// What may be asked.
+/// The operation to perform.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Call {
@@ -159,7 +159,7 @@ impl Data {
         }
     }
 
-    /// Messages that failed too often: the channel is the first key, and their identities follow.
+    /// Operations on dead letters: the channel is the first key, and their ids follow.
     async fn dead(&self, tenant: &TenantId, call: Call, asked: Asked) -> Result<Value, Refusal> {
         let mut keys = asked.keys.into_iter();
         let channel = keys.next().ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "a channel is required"))?.0;

@@ -1,4 +1,4 @@
-//! Who has which host: a look at the notes, and an operator's word over them.
+//! Which tenant has which host: reads the notes, and changes them by an operator's order.
 
 use std::sync::Arc;
 
@@ -118,7 +118,7 @@ impl Admin {
         }
     }
 
-    /// Notes the change and has it in force when this is done.
+    /// Notes the change. It is in force when this returns.
     async fn change(&self, host: &Pattern, to: Option<TenantId>) -> Result<(), Refusal> {
         if !self.owners.is_kept() {
             return Err(Refusal::new(

@@ -1,6 +1,6 @@
-//! The call that lists tenants: searched, put in order, a page at a time.
+//! Lists tenants: with search, sort order and pages.
 //!
-//! Limit: it walks all tenants, which is the operator's time and nobody's on the road of a request; an answer has 500 at the most.
+//! Limit: it walks over all tenants, outside of any request's road. An answer has at most 500.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::deadline::Moment;
 use crate::ids::TenantId;
 use crate::tenant::Ledger;
 
-/// Of one page.
+/// Tenants on one page.
 const LIMIT_DEFAULT: u32 = 50;
 
-/// By what tenants may be put in order.
+/// How tenants are sorted.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Sort {
@@ -98,13 +98,13 @@ pub(super) struct Row {
     warnings: u64,
 }
 
-/// What a row is made from, and put in order by.
+/// The data for a row and its sort order.
 struct Found<'s> {
     id: &'s str,
     standing: Standing,
     plan: Option<&'s Arc<Plan>>,
     ledger: Option<Arc<Ledger>>,
-    /// The peaks of the last second, as they were at one moment: what is put in order must stand still.
+    /// The peaks of the last second, as values of one moment: they must not change during the sort.
     memory: u64,
     in_flight: u64,
     rates: Rates,

@@ -1,5 +1,4 @@
-//! Figures of the last second, for whoever watches: told once a second, and only while somebody does. `history` has the task that
-//! looks, and the last hour.
+//! Metrics of the last second, published once a second while somebody watches. The sampler of `history` computes them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +33,7 @@ pub(super) struct Tick {
     faults: Vec<FaultCount>,
     connections: i64,
     in_flight: u64,
-    /// The most at once within this second; the same of the other peaks.
+    /// The highest value within this second. The other peaks are the same.
     in_flight_peak: u64,
     instances: Held,
     instances_peak: u64,
@@ -84,13 +83,13 @@ pub(super) struct Rates {
     pub(super) requests: f64,
     pub(super) errors: f64,
     pub(super) fuel: f64,
-    /// The most at once.
+    /// The highest values within the second.
     pub(super) in_flight_peak: u64,
     pub(super) memory_peak: u64,
 }
 
 impl Rates {
-    /// Of requests, those with a 5xx, and fuel, as they were counted now and before that many seconds.
+    /// Computes rates from two readings of the counters (requests, requests with a 5xx, fuel), this many seconds apart.
     pub(super) fn of(
         now: (u64, u64, u64),
         before: (u64, u64, u64),
@@ -181,7 +180,7 @@ impl Live {
         }
     }
 
-    /// Tells whoever watches what happened within the last second; nothing is known of it where nobody watched before.
+    /// Publishes the last second. Without an earlier reading, its rates are zero.
     pub(super) fn tell(&self, between: Option<Between>, peaks: Peaks) {
         let (metrics, snapshot) = (&self.road.metrics, self.road.snapshot.load());
         let seconds = between.as_ref().map_or(1.0, Between::seconds);

@@ -1,7 +1,7 @@
-//! What a tenant's guests printed: the last lines of its file, and what comes after them as long as somebody follows.
+//! What a tenant's guests printed: the last lines of its file, and new lines while a client follows.
 //!
-//! Security: the file's name is made from a tenant's identity, and the lines were escaped when they were written. They are the
-//! tenant's data: the token that may only look does not see them.
+//! Security: the file's name is made from a tenant's id, and the lines were escaped when they were written. They are the
+//! tenant's data, so the token that may only read does not see them.
 
 use std::io::SeekFrom;
 use std::path::{Path as FilePath, PathBuf};
@@ -23,13 +23,13 @@ use super::Admin;
 use super::access::Who;
 use super::refusal::{Path, ProblemDetails, Query, Refusal};
 
-/// How far back lines are looked for.
+/// How far back the search for lines goes.
 const BACK_BYTES: u64 = 1 << 20;
-/// Of new lines, at a time.
+/// Bytes of new lines at a time.
 const PIECE_BYTES: u64 = 64 << 10;
 const LINES_DEFAULT: u32 = 100;
 const LINES_MAX: u32 = 10_000;
-/// Between two looks at the file.
+/// How often the file is checked.
 const REST: Duration = Duration::from_millis(250);
 
 #[derive(Deserialize, IntoParams)]
@@ -68,7 +68,7 @@ pub(super) async fn tail(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body))
 }
 
-/// The last lines, and how long the file is. No file is no line: nothing was printed yet.
+/// The last lines, and the length of the file. Without a file there are no lines: nothing was printed yet.
 async fn last_lines(path: &FilePath, count: usize) -> std::io::Result<(Bytes, u64)> {
     let mut file = tokio::fs::File::open(path).await?;
     let length = file.metadata().await?.len();
@@ -76,20 +76,20 @@ async fn last_lines(path: &FilePath, count: usize) -> std::io::Result<(Bytes, u6
     file.seek(SeekFrom::Start(from)).await?;
     let mut bytes = Vec::new();
     file.take(length - from).read_to_end(&mut bytes).await?;
-    // What is being written at this moment comes whole with the next look.
+    // A line that is being written now is read completely the next time.
     let end = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
     bytes.truncate(end);
     let mut starts = memchr::memrchr_iter(b'\n', bytes.get(..end.saturating_sub(1)).unwrap_or_default());
     let start = match starts.nth(count - 1) {
         Some(newline) => newline + 1,
-        // The first line may have begun further back.
+        // The first line may begin further back.
         None if from > 0 => memchr::memchr(b'\n', &bytes).map_or(0, |at| at + 1),
         None => 0,
     };
     Ok((Bytes::from(bytes.split_off(start)), from + end as u64))
 }
 
-/// These lines, and then each further one. A file that was set aside is begun anew.
+/// These lines, and then each new one. A rotated file is read from its start.
 fn followed(last: Bytes, path: PathBuf, at: u64) -> impl Stream<Item = std::io::Result<Bytes>> {
     futures_util::stream::unfold((Some(last), path, at), async |(first, path, mut at)| {
         if let Some(first) = first.filter(|first| !first.is_empty()) {
@@ -105,7 +105,7 @@ fn followed(last: Bytes, path: PathBuf, at: u64) -> impl Stream<Item = std::io::
     })
 }
 
-/// Whole lines from `at` on, which moves behind them.
+/// Whole lines from `at` on. Moves `at` behind them.
 async fn piece(path: &FilePath, at: &mut u64) -> std::io::Result<Bytes> {
     let mut file = tokio::fs::File::open(path).await?;
     if file.metadata().await?.len() < *at {
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_last_lines_are_whole_and_so_are_those_that_follow() -> std::io::Result<()> {
+    async fn the_last_lines_and_new_lines_are_complete() -> std::io::Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("acme.log");
         std::fs::write(&path, "one\ntwo\nthree\nhal")?;

@@ -1,10 +1,12 @@
-//! The operators' listener: an API that an OpenAPI document describes, metrics, probes, and a page that shows it all.
+//! The operators' listener: an API with an OpenAPI document, metrics, probes, and a dashboard.
 //!
-//! `access` says who may; `whole` is about the gateway, `list` about all tenants, `hosts` about who has which host, `tenants` about one of them, `data` about what it has in the store, `backup` about what all have in it,
-//! `logs` about what its guests said, `schedules` about what starts by itself; `live` has the figures of the last second, `history` the last hour, `page` what a browser gets.
+//! `access` decides who may call; `whole` covers the gateway, `list` all tenants, `hosts` which tenant has which host,
+//! `tenants` one tenant, `data` its data in the store, `backup` all tenants' data, `logs` what its guests printed,
+//! `schedules` what starts by itself; `live` has the metrics of the last second, `history` the last hour, `page` the
+//! files for a browser.
 //!
-//! Security: it is on loopback or a Unix socket unless an operator moves it. All but the probes and the empty page needs a token
-//! (`access.rs`); no answer has a secret, and a tenant's data only whoever has the token that may do all.
+//! Security: it listens on loopback or a Unix socket unless an operator moves it. Everything except the probes and the
+//! empty page needs a token (`access.rs`). No answer contains a secret, and tenants' data needs the token with full rights.
 
 mod access;
 mod backup;
@@ -62,13 +64,13 @@ pub(crate) use steering::{Asker, Steering, Words};
 pub(crate) use suspension::Suspension;
 pub(crate) use token::Token;
 
-/// What one connection may take in all; a page that watches comes again.
+/// The longest life of a connection; a page that watches reconnects.
 const CONNECTION_TIME: Duration = Duration::from_secs(3600);
 const HEAD_TIME: Duration = Duration::from_secs(5);
-/// What a call may say, but for a tenant's data.
+/// The longest body of a call, except for tenants' data.
 const BODY_BYTES_MAX: usize = 16 << 10;
 
-/// What it tells about.
+/// What it reports on.
 #[derive(Debug)]
 pub(crate) struct Admin {
     pub(crate) road: Arc<Road>,
@@ -76,26 +78,26 @@ pub(crate) struct Admin {
     pub(crate) suspension: Suspension,
     pub(crate) owners: Arc<Owners>,
     pub(crate) data: Data,
-    /// Whose certificates are served, where a CA gives them.
+    /// Certificates from a CA, if there are any.
     pub(crate) acme: Option<Arc<Acme>>,
     pub(crate) access: Access,
     pub(crate) live: Arc<Live>,
     pub(crate) steering: Steering,
-    /// What guests printed.
+    /// The folder of what guests printed.
     pub(crate) logs: PathBuf,
     pub(crate) timetable: Timetable,
     pub(crate) desk: Desk,
 }
 
-/// What it keeps for itself.
+/// Its own state.
 #[derive(Debug)]
 pub(crate) struct Desk {
     audit: access::Audit,
-    /// Held while a tenant is stopped or let go on.
+    /// Held while a tenant is suspended or resumed.
     steer: Mutex<()>,
-    /// Has one place, of the backup that is being taken.
+    /// Has one permit, for the backup in progress.
     backups: Arc<Semaphore>,
-    /// When this process began, so that no ETag of another one is one of this.
+    /// When this process started, so that no ETag of another process is valid here.
     began: u64,
 }
 
@@ -151,7 +153,7 @@ fn routes() -> (Router<Arc<Admin>>, utoipa::openapi::OpenApi) {
         .split_for_parts()
 }
 
-/// The document, as it is served and as it stands in the repository.
+/// The document as it is served, and as it is in the repository.
 pub(crate) fn openapi() -> String {
     format!("{}\n", routes().1.to_pretty_json().unwrap_or_default())
 }
@@ -166,7 +168,7 @@ impl Admin {
         let (calls, _document) = routes();
         let guarded =
             calls.fallback(nothing_here).layer(middleware::from_fn_with_state(Arc::clone(&admin), access::guard));
-        // What anybody may have stands outside of the guard: probes, the page without figures, the document.
+        // Public paths are outside of the guard: probes, the page without metrics, the document.
         Service(
             page::routes()
                 .merge(whole::probes())
@@ -181,7 +183,7 @@ async fn nothing_here() -> Refusal {
 }
 
 impl Service {
-    /// Serves one connection, which comes from there.
+    /// Serves one connection from this address.
     pub(crate) async fn serve<S>(self, stream: S, from: String)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -191,12 +193,12 @@ impl Service {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        // Whoever looks at it breaks off as they please.
+        // A client may close the connection at any time.
         let _ended = tokio::time::timeout(CONNECTION_TIME, connection).await;
     }
 }
 
-/// A change is for the state that its asker saw (RFC 9110 §13.1.1), where it says which.
+/// Checks that the state is the one that the client saw (RFC 9110 §13.1.1), if the request names one.
 fn if_match(headers: &HeaderMap, current: &str) -> Result<(), Refusal> {
     let Some(wanted) = headers.get(header::IF_MATCH) else { return Ok(()) };
     let is_current =

@@ -1,5 +1,5 @@
-//! Tenants whose data an operator moves, or moved, to another backend: in force at once, and kept as a file a tenant that says
-//! where to, so that a restart forgets none.
+//! Tenants whose data an operator moves, or has moved, to another backend. A move is in force at once, and kept in a file
+//! for each tenant with its destination, so that a restart does not forget it.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -15,10 +15,10 @@ use crate::config::{Plan, redis_at};
 use crate::ids::{StoreName, TenantId};
 use crate::store::{Moved, Progress, Store, Tls};
 
-/// Moves that may be asked about.
+/// Moves whose progress can be queried.
 const KEPT_MAX: usize = 1000;
 
-/// One move, while it is under way and after.
+/// One move, in progress or finished.
 #[derive(Debug, Default)]
 struct Move {
     progress: Progress,
@@ -34,10 +34,10 @@ pub(crate) struct Moves {
 }
 
 impl Moves {
-    /// Sends everybody to where they were moved.
+    /// Applies earlier moves.
     ///
     /// # Errors
-    /// A file cannot be read, or does not say where to.
+    /// A file cannot be read, or contains no destination.
     pub(crate) fn load(dir: PathBuf, store: Arc<Store>, tls: Tls) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         for entry in std::fs::read_dir(&dir)? {
@@ -55,7 +55,7 @@ impl Moves {
     /// Begins to move a tenant.
     ///
     /// # Errors
-    /// It is on its way already, or this is no Redis.
+    /// The tenant is already being moved, or the destination is not a Redis.
     pub(super) fn begin(&self, id: &TenantId, plan: Option<&Plan>, to: &str) -> anyhow::Result<()> {
         let Some(kind) = redis_at(to, self.tls.clone()) else {
             bail!("wanted redis://HOST:PORT, redis-cluster:URL,… or redis-sentinel:URL,…");
@@ -81,13 +81,13 @@ impl Moves {
                 Ok(moved) => tracing::warn!(target: "admin", tenant = %id, ?moved, "its data was moved"),
                 Err(error) => tracing::error!(target: "admin", tenant = %id, "its data was not moved: {error:#}"),
             }
-            // Nobody else sets it.
+            // Set only here.
             let _set = this.done.set(moved.map_err(|error| format!("{error:#}")));
         });
         Ok(())
     }
 
-    /// How far the last move of a tenant is.
+    /// The progress of a tenant's last move.
     pub(super) fn status(&self, id: &TenantId) -> Option<Value> {
         let this = self.moves.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()?;
         let number = |of: &std::sync::atomic::AtomicU64| of.load(Ordering::Relaxed);
@@ -104,7 +104,7 @@ impl Moves {
     }
 }
 
-/// Security: it may say a password, so that it is readable by the gateway's user alone.
+/// Security: the destination may contain a password, so only the gateway's user can read the file.
 fn keep(path: &Path, to: &str) -> anyhow::Result<()> {
     let whole = path.with_extension("new");
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&whole)?;

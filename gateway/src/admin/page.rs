@@ -1,6 +1,7 @@
-//! The page that a browser gets: one of HTML, style and script, in the binary. It has no figures in it; those come by the API.
+//! The dashboard's files for a browser: HTML, style and script, inside the binary. They contain no data; the API provides
+//! it.
 //!
-//! Security: the page may load nothing but itself, run no script that is not in a file of its own, and be framed by nobody.
+//! Security: the page may load only itself, runs only scripts from its own files, and cannot be framed.
 
 use std::sync::Arc;
 

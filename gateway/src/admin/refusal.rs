@@ -1,4 +1,4 @@
-//! What the operators' API says when it does not do what it was asked: `application/problem+json` (RFC 9457), whatever the reason.
+//! Errors of the operators' API: always `application/problem+json` (RFC 9457).
 
 use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts};
@@ -19,7 +19,7 @@ pub(super) struct ProblemDetails {
     detail: String,
 }
 
-/// A status, and why.
+/// A status, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
 
@@ -65,7 +65,7 @@ refuses!(BytesRejection, JsonRejection, PathRejection, QueryRejection);
 #[from_request(via(axum::extract::Query), rejection(Refusal))]
 pub(super) struct Query<T>(pub(super) T);
 
-/// The parts of its path.
+/// The parameters in its path.
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Path), rejection(Refusal))]
 pub(super) struct Path<T>(pub(super) T);

@@ -1,7 +1,7 @@
-//! Where the gateway that runs listens, as a file in its state folder: commands beside it need not be told.
+//! Where the running gateway listens, in a file in its state folder, so that commands find it by themselves.
 //!
-//! Security: the file is this user's alone, and the token in it may only look and ends with the process. So a process that takes over
-//! sees whom the gateway serves, whatever token its operators have by now.
+//! Security: only this user can read the file, and the token in it may only read and ends with the process. So a process
+//! that takes over can ask which tenants the gateway serves, whatever token the operators have by now.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// What stands there.
+/// The contents of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Running {
     pub(crate) pid: u32,
@@ -18,10 +18,10 @@ pub(crate) struct Running {
     pub(crate) https: Vec<SocketAddr>,
     pub(crate) http: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
-    /// The operators' Unix socket, where there is one.
+    /// The operators' Unix socket, if there is one.
     pub(crate) socket: Option<PathBuf>,
-    /// A token of this process alone, which may look: whoever can read this folder needs no other to see how the gateway stands. An
-    /// earlier version wrote none.
+    /// A token of this process that may only read. Anyone who can read this folder needs no other token to query the
+    /// gateway's state. An earlier version wrote none.
     #[serde(default)]
     pub(crate) looks_by: Option<String>,
 }
@@ -31,7 +31,7 @@ fn path(state: &Path) -> PathBuf {
 }
 
 impl Running {
-    /// What the gateway of this state folder wrote; nothing where none runs, or where it cannot be read.
+    /// Reads what the gateway of this state folder wrote. Nothing if none runs, or if it cannot be read.
     pub(crate) fn read(state: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(path(state)).ok()?).ok()
     }
@@ -41,7 +41,7 @@ impl Running {
     pub(crate) fn write(&self, state: &Path) -> io::Result<()> {
         let path = path(state);
         let whole = path.with_extension("new");
-        // One that a process left that was killed may be anybody's to read.
+        // A file that a killed process left may be readable by others.
         match std::fs::remove_file(&whole) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -51,10 +51,10 @@ impl Running {
         std::fs::rename(whole, path)
     }
 
-    /// Takes the file away, unless another process has written its own.
+    /// Removes the file, unless another process has written its own.
     pub(crate) fn end(state: &Path) {
         if Self::read(state).is_some_and(|running| running.pid == std::process::id()) {
-            // Whoever reads it finds nobody there.
+            // A command that still reads it finds no gateway there.
             let _removed = std::fs::remove_file(path(state));
         }
     }

@@ -1,4 +1,4 @@
-//! What starts by itself and when: a look at the schedules of the gateway's tenants.
+//! Schedules of the gateway's tenants.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::refusal::{ProblemDetails, Query, Refusal};
 use super::tenants::OfTenant;
 use crate::ids::TenantId;
 
-/// The most that one answer has.
+/// The most rows in one answer.
 const ROWS_MAX: usize = 500;
 
 /// One schedule.
@@ -33,10 +33,10 @@ pub(crate) struct ScheduleRow {
     pub(crate) last_outcome: Option<&'static str>,
 }
 
-/// Those that there are, or a tenant's, in any order.
+/// All schedules, or those of one tenant, in any order.
 pub(crate) struct Timetable(pub(crate) Box<Look>);
 
-/// Looks for them.
+/// Returns the rows.
 type Look = dyn Fn(Option<&TenantId>) -> Vec<ScheduleRow> + Send + Sync;
 
 impl std::fmt::Debug for Timetable {

@@ -1,15 +1,15 @@
-//! Words to the gateway itself: load the tenants' files anew, or drain and end.
+//! Orders to the gateway itself: reload the tenants' files, or drain and exit.
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-/// Reloads that wait while one goes on.
+/// Reloads that may wait while one is in progress.
 const WAITING_MAX: usize = 8;
 
-/// Told when all files were loaded, and whether they could be.
+/// Receives whether the files could be loaded, when all were loaded.
 pub(crate) type Asker = oneshot::Sender<bool>;
 
-/// Where operators say what they want of the gateway.
+/// The sending side, for operators' calls.
 #[derive(Clone, Debug)]
 pub(crate) struct Steering {
     reloads: mpsc::Sender<Asker>,
@@ -17,16 +17,16 @@ pub(crate) struct Steering {
     started: CancellationToken,
 }
 
-/// Where the gateway hears it.
+/// The receiving side, for the gateway.
 #[derive(Debug)]
 pub(crate) struct Words {
     pub(crate) reloads: mpsc::Receiver<Asker>,
-    /// Heard at any time, as SIGTERM is.
+    /// Can be triggered at any time, like SIGTERM.
     pub(crate) drain: CancellationToken,
 }
 
 impl Steering {
-    /// `started` is cancelled by the gateway when its first load is over.
+    /// The gateway cancels `started` when its first load is over.
     pub(crate) fn new(started: CancellationToken) -> (Self, Words) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let drain = CancellationToken::new();
@@ -34,7 +34,7 @@ impl Steering {
         (Self { reloads: sender, drain, started }, words)
     }
 
-    /// Whether the files were loaded; nothing where the gateway listens no more, or too many ask already.
+    /// Whether the files were loaded. Nothing if the gateway no longer listens, or too many requests wait.
     pub(super) async fn reload(&self) -> Option<bool> {
         let (tell, told) = oneshot::channel();
         self.reloads.try_send(tell).ok()?;

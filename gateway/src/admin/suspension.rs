@@ -1,6 +1,7 @@
-//! Tenants that an operator stopped: in force at once, and kept as an empty file a tenant, so that a restart forgets none.
+//! Tenants that an operator suspended. A suspension is in force at once, and kept as an empty file for each tenant, so that
+//! a restart does not forget it.
 //!
-//! The files say who is stopped beside `enabled = false` in the tenants' own; either is enough.
+//! A tenant is stopped by such a file or by `enabled = false` in its own file; either is enough.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use crate::ids::TenantId;
 use crate::tenant::Registry;
 
-/// Where the files are, and whom they stop.
+/// The folder of the files, and the tenants that they suspend.
 #[derive(Clone, Debug)]
 pub(crate) struct Suspension {
     dir: PathBuf,
@@ -17,10 +18,10 @@ pub(crate) struct Suspension {
 }
 
 impl Suspension {
-    /// Stops everybody whose file is there.
+    /// Suspends every tenant that has a file.
     ///
     /// # Errors
-    /// The folder cannot be made or read.
+    /// The folder cannot be created or read.
     pub(crate) fn load(dir: PathBuf, registry: Arc<Registry>) -> io::Result<Self> {
         std::fs::create_dir_all(&dir)?;
         for entry in std::fs::read_dir(&dir)? {
@@ -32,10 +33,10 @@ impl Suspension {
         Ok(Self { dir, registry })
     }
 
-    /// The tenant is stopped before the file is written: whoever suspends is in a hurry.
+    /// Suspends the tenant before the file is written: an operator who suspends is in a hurry.
     ///
     /// # Errors
-    /// The file cannot be written or removed; the tenant is stopped, or goes on, until the next start all the same.
+    /// The file cannot be written or removed. The change is in force anyway, until the next start.
     pub(super) fn set(&self, id: &TenantId, suspended: bool) -> io::Result<()> {
         self.registry.suspend(id, suspended);
         let what = if suspended { "suspended by operator" } else { "resumed by operator" };

@@ -1,4 +1,4 @@
-//! Calls about one tenant: how it stands, and what it shall do.
+//! Calls about one tenant: its state, and orders for it.
 
 use std::sync::{Arc, PoisonError};
 
@@ -18,28 +18,28 @@ use crate::ids::{Digest, TenantId};
 use crate::telemetry::unix_ms;
 use crate::tenant::{Ledger, RATE_NAMES, Usage};
 
-/// An operator's word goes over what the files say.
+/// An operator's order overrides the files.
 pub(super) fn standing(ledger: Option<&Ledger>, of_files: Standing) -> Standing {
     if ledger.is_some_and(Ledger::is_suspended) { Standing::Suspended } else { of_files }
 }
 
 impl Admin {
-    /// The same of a tenant by its name.
+    /// The same for a tenant by its name.
     pub(super) fn standing(&self, id: &str, of_files: Standing) -> Standing {
         let ledger = TenantId::parse(id).and_then(|id| self.suspension.registry.find(&id));
         standing(ledger.as_deref(), of_files)
     }
 
-    /// The tenant of this name, which may have wrong files at the moment: it can be stopped, and looked after.
+    /// The tenant with this name. Its files may be invalid at the moment: it can still be suspended and inspected.
     pub(super) fn known(&self, id: &str) -> Result<TenantId, Refusal> {
         let known = |id: &TenantId| self.road.snapshot.load().standings.contains_key(id.as_str());
         TenantId::parse(id).filter(known).ok_or_else(Refusal::no_tenant)
     }
 
-    /// The one tenant that a list is asked for; nothing where it is asked for all.
+    /// The tenant whose list is requested. Nothing for the list of all.
     ///
     /// # Errors
-    /// 400 where it is no tenant's name, 404 where there is no such tenant.
+    /// 400 if it is not a valid name, 404 if there is no such tenant.
     pub(super) fn asked_for(&self, of: &OfTenant) -> Result<Option<(TenantId, Arc<Ledger>)>, Refusal> {
         let Some(id) = &of.tenant else { return Ok(None) };
         let id = TenantId::parse(id).ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, crate::ids::NAME_RULE))?;
@@ -158,7 +158,7 @@ impl Admin {
         }
     }
 
-    /// Of what a change may be about: what its files say that is in force, and whether it is stopped.
+    /// The ETag of what a change may depend on: the files' contents in force, and whether the tenant is suspended.
     fn tenant_etag(&self, id: &TenantId) -> String {
         let snapshot = self.road.snapshot.load();
         let of_files = snapshot.standings.get(id.as_str()).copied();
@@ -243,7 +243,7 @@ pub(super) async fn resume(
 
 fn set(admin: &Admin, id: &str, headers: &HeaderMap, suspended: bool) -> Result<TenantId, Refusal> {
     let id = admin.known(id)?;
-    // What was looked at and what is done are one step.
+    // Checking the ETag and applying the change are one step.
     let _one_at_a_time = admin.desk.steer.lock().unwrap_or_else(PoisonError::into_inner);
     if_match(headers, &admin.tenant_etag(&id))?;
     admin.suspension.set(&id, suspended).map_err(|error| {
@@ -267,7 +267,7 @@ pub(super) async fn reset_quota(
     Path(id): Path<String>,
 ) -> Result<impl IntoResponse, Refusal> {
     let id = admin.known(&id)?;
-    // The fleet's sums first: until they are gone, they would be heard here again.
+    // The fleet's sums first: otherwise this gateway would receive them again.
     let shared = if admin.store.is_shared() { admin.store.fill_rates(&id, &RATE_NAMES).await } else { Ok(()) };
     if let Some(ledger) = admin.suspension.registry.find(&id) {
         ledger.fill();

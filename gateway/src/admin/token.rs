@@ -1,7 +1,8 @@
-//! Who may see tenants' data: whoever can read a file of the gateway's own, `admin.token` in its state folder.
+//! The token for full access, in a file of the gateway: `admin.token` in its state folder. Anyone who can read that file
+//! may see tenants' data.
 //!
-//! Security: the token is made anew by whichever gateway finds none, readable by the gateway's user alone, and compared in
-//! constant time.
+//! Security: a gateway that finds no token creates one. Only the gateway's user can read it, and it is compared in constant
+//! time.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -23,7 +24,7 @@ impl std::fmt::Debug for Token {
 
 impl Token {
     /// # Errors
-    /// The file can neither be read nor made.
+    /// The file can neither be read nor created.
     pub(crate) fn load_or_make(path: &Path) -> io::Result<Self> {
         match std::fs::read_to_string(path) {
             Ok(text) if !text.trim().is_empty() => return Ok(Self(text.trim().into())),
@@ -37,21 +38,21 @@ impl Token {
         Ok(Self(text.into()))
     }
 
-    /// One that nobody has yet, and its text for whoever shall have it.
+    /// A new token, and its text.
     ///
     /// # Errors
-    /// There are no random bytes.
+    /// No random bytes are available.
     pub(crate) fn new() -> io::Result<(Self, String)> {
         let text = random()?;
         Ok((Self(text.as_str().into()), text))
     }
 
-    /// The one that the configuration names.
+    /// The token in the configuration.
     pub(crate) fn of(secret: &str) -> Self {
         Self(secret.into())
     }
 
-    /// Whether a request brings it, as RFC 6750 has it.
+    /// Whether a request carries it, as RFC 6750 defines.
     pub(super) fn is_in(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
         given.is_some_and(|given| aws_lc_rs::constant_time::verify_slices_are_equal(given, self.0.as_bytes()).is_ok())
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_stays_the_same_and_is_the_users_own() {
+    fn a_token_stays_the_same_and_only_its_user_can_read_it() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("admin.token");

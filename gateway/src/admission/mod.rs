@@ -1,11 +1,12 @@
-//! The tenant's door, then the gateway's. Whoever passes both holds an [`Admitted`], which gives everything back on drop.
+//! The tenant's door, then the gateway's. A request that passes both holds an [`Admitted`], which releases everything on
+//! drop.
 //!
-//! Invariant: the sandbox takes an `Admitted` and only this file makes one, so no request reaches an instance without
-//! its permits. The tenant's quotas come first: a tenant at its quota cannot queue for the gateway's instances.
-//! Where there is no place, one may be had that is kept by a client who takes or gives too little: of more than one in
-//! [`SLOW_SHARE`] that are ([`Slow`]).
-//! Limit: [`Settings::waiting`] requests wait for an instance, and of each tenant `quota.waiting` for that and as many for a place in
-//! flight, each for [`Settings::wait`] at most; `queue` says who is next and who is shed.
+//! Invariant: the sandbox takes an `Admitted` and only this file makes one, so that no request reaches an instance without
+//! its permits. The tenant's quotas come first: a tenant at its quota cannot queue for the gateway's instances. If there is
+//! no free place, the gateway may cut an exchange that holds one for a slow client, provided that more than one place in
+//! [`SLOW_SHARE`] is held so ([`Slow`]). Limit: [`Settings::waiting`] requests wait for an instance. Of each tenant,
+//! `quota.waiting` requests wait for an instance and as many for a place in flight. Each waits for at most
+//! [`Settings::wait`]. `queue` decides which request is next and which one is shed.
 
 mod queue;
 
@@ -23,10 +24,11 @@ use crate::tenant::{Allotment, Entry, InFlight, Ledger, Limited};
 
 use queue::{Asked, Queue};
 
-/// One in so many of a tenant's places, and of the instances, may be kept by clients while somebody else needs one.
+/// One in this many of a tenant's places, and of the instances, may be held for slow clients while another request needs
+/// one.
 const SLOW_SHARE: u64 = 2;
 
-/// How often whoever waits looks for an exchange that may be cut.
+/// How often a waiting request looks for an exchange that may be cut.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What the operator chose.
@@ -34,7 +36,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) struct Settings {
     /// Instances that may run at once.
     pub(crate) instances: u32,
-    /// Requests that may wait for one.
+    /// Requests that may wait for an instance.
     pub(crate) waiting: u32,
     pub(crate) wait: Duration,
 }
@@ -48,38 +50,38 @@ pub(crate) struct Doors {
     slow: Arc<Slow>,
 }
 
-/// The gateway's door. The lock is held for a few hashes and never across an await.
+/// The gateway's door. The lock is held for a few hash operations and never across an await.
 #[derive(Clone, Debug)]
 struct Gate(Arc<Mutex<Queue<oneshot::Sender<Instance>>>>);
 
-/// A permit for an instance, until it is dropped.
+/// A permit for an instance, released on drop.
 #[derive(Debug)]
 struct Instance {
-    /// Nothing, where the permit went on to somebody else already.
+    /// Nothing if the permit has already been passed on.
     gate: Option<Gate>,
     serial: u64,
 }
 
-/// A place in the queue, until it is dropped.
+/// A place in the queue, released on drop.
 struct Place {
     gate: Gate,
     serial: u64,
     ticket: u64,
 }
 
-/// A request that may run: where to, and its permits.
+/// A request that may run: its target, and its permits.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) routed: Routed,
-    /// How long it waited for an instance.
+    /// How long the request waited for an instance.
     pub(crate) queued: Duration,
-    // In this order: whoever waits for the instance must find that this one is not in flight any more.
+    // The order matters: when the next request gets the instance, this one must no longer be in flight.
     tenant: InFlight,
     _instance: Instance,
 }
 
 impl Admitted {
-    /// The guest has ended, and its tenant's place is free: what is left is to clear away.
+    /// Releases the tenant's place when the guest has ended. Only clean-up remains.
     pub(crate) fn give_place_back(&self) {
         self.tenant.leave();
     }
@@ -99,7 +101,7 @@ impl Permits for Admitted {
     }
 }
 
-/// A request that may not, and by which quota where it was one.
+/// A request that was refused, and the quota that refused it, if any.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) fault: Fault,
@@ -125,15 +127,15 @@ impl Doors {
         Self { gate: Gate(Arc::new(Mutex::new(queue))), wait: settings.wait, instances: settings.instances, slow }
     }
 
-    /// Where exchanges say that they wait for their clients.
+    /// The list of exchanges that wait for their clients.
     pub(crate) const fn slow(&self) -> &Arc<Slow> {
         &self.slow
     }
 
-    /// Lets a request in, after a wait if it must be; `when_full` is about the tenant's door.
+    /// Admits a request, if necessary after a wait. `when_full` applies to the tenant's door.
     ///
     /// # Errors
-    /// [`Fault::Suspended`], [`Fault::Quota`] at the tenant's door; [`Fault::Overload`] at the gateway's.
+    /// [`Fault::Suspended`] and [`Fault::Quota`] at the tenant's door; [`Fault::Overload`] at the gateway's.
     pub(crate) async fn admit(&self, routed: Routed, when_full: WhenFull) -> Result<Arc<Admitted>, Refused> {
         let ledger = &routed.tenant().ledger;
         let arrived = Instant::now();
@@ -142,7 +144,7 @@ impl Doors {
         Ok(Arc::new(Admitted { queued: arrived.elapsed(), routed, tenant, _instance: instance }))
     }
 
-    /// Through the tenant's door alone, for what needs no instance.
+    /// Passes only the tenant's door, for requests that need no instance.
     ///
     /// # Errors
     /// [`Fault::Suspended`], [`Fault::Quota`].
@@ -151,7 +153,7 @@ impl Doors {
             return Err(Fault::Suspended.into());
         }
         let entry = match ledger.enter(Moment::now(), when_full) {
-            // A place that a client kept may be had instead.
+            // A place that is held for a slow client can be freed.
             Err(refused) if refused.quotum == Quotum::InFlight && self.makes_room(ledger, refused.max) => {
                 ledger.enter(Moment::now(), when_full)
             }
@@ -161,7 +163,7 @@ impl Doors {
             Entry::Granted(place) => place,
             Entry::Awaited(place) => {
                 let place = self.place(ledger, place).await?;
-                // Others burned meanwhile.
+                // Other requests burned fuel meanwhile.
                 ledger.owes_nothing(Moment::now())?;
                 place
             }
@@ -169,7 +171,7 @@ impl Doors {
         Ok(ledger.entered(place, Moment::now())?)
     }
 
-    /// Waits for a place in flight. What keeps one for its client may be cut meanwhile.
+    /// Waits for a place in flight. Meanwhile, exchanges that hold one for a slow client may be cut.
     async fn place(&self, ledger: &Ledger, place: oneshot::Receiver<Allotment>) -> Result<Allotment, Refused> {
         let (full, stop) = (ledger.no_place(), ledger.stop());
         let waiting = cutting(place, || self.makes_room(ledger, full.max));
@@ -180,17 +182,17 @@ impl Doors {
         }
     }
 
-    /// Cuts an exchange of the tenant's that keeps a place for its client, where many do.
+    /// Cuts an exchange of the tenant that holds a place for a slow client, if there are many.
     fn makes_room(&self, ledger: &Ledger, places: u64) -> bool {
         self.slow.make_room(Some(ledger.serial), share(places))
     }
 
-    /// How many wait.
+    /// Number of waiting requests.
     pub(crate) fn waiting(&self) -> usize {
         self.gate.queue().waiting()
     }
 
-    /// The most that waited since this was asked last.
+    /// Returns the most requests that waited at once since the last call.
     pub(crate) fn take_waiting_peak(&self) -> usize {
         self.gate.queue().take_waiting_peak()
     }
@@ -205,7 +207,7 @@ impl Doors {
         });
         let ticket = match (asked, &granted) {
             (Asked::Run, _) => return Ok(Instance { gate: Some(self.gate.clone()), serial }),
-            // Whoever was evicted finds its channel closed.
+            // An evicted request finds its channel closed.
             (Asked::Wait { ticket, evicted: _closed }, Some(_)) => ticket,
             (Asked::FullOfOwn, _) => return Err(ledger.queue_is_full().into()),
             (Asked::Wait { .. } | Asked::Full, _) => return Err(Fault::Overload.into()),
@@ -214,7 +216,7 @@ impl Doors {
         let stop = ledger.stop();
         let granted = async {
             let granted = granted.ok_or(Fault::Internal)?;
-            // The permit of what is cut comes back when its guest has ended, to whoever is next.
+            // The permit of a cut exchange is released when its guest has ended, and goes to the next request.
             let cut = || self.slow.make_room(None, share(self.instances.into()));
             cutting(granted, cut).await.map_err(|_evicted| Fault::Overload)
         };
@@ -225,7 +227,7 @@ impl Doors {
     }
 }
 
-/// Waits for this, and has an exchange that keeps what is waited for be cut now and then, where one may be.
+/// Waits for a place. From time to time it cuts an exchange that holds such a place, if that is allowed.
 async fn cutting<T>(mut awaited: oneshot::Receiver<T>, cut: impl Fn() -> bool) -> Result<T, oneshot::error::RecvError> {
     loop {
         let _was_cut = cut();
@@ -253,8 +255,8 @@ impl Drop for Instance {
             let next = gate.queue().release(serial);
             let Some((next, grant)) = next else { return };
             let Err(mut unwanted) = grant.send(Self { gate: Some(gate.clone()), serial: next }) else { return };
-            // It stopped waiting at this very moment. The permit goes on from here and not by its own drop, which would go
-            // as deep as there are such.
+            // The receiver stopped waiting at this moment. The permit is passed on here and not by its own drop, which
+            // would recurse once for each such receiver.
             unwanted.gate = None;
             serial = next;
         }

@@ -1,14 +1,14 @@
-//! Who waits for an instance, who is next, and who must leave when the place is full.
+//! The queue for instances: which request is next, and which one leaves when the queue is full.
 //!
-//! The tenant with the fewest running instances for its weight is next; when the queue is full, the tenant that holds most
-//! for its weight (running and waiting) loses its newest place to whoever holds less, and gets the refusal. Pure: what
-//! is sent to the waiting ones is for `mod.rs`.
+//! The tenant with the fewest running instances for its weight is next. When the queue is full, the tenant that holds most
+//! for its weight (running and waiting) loses its newest place to a tenant that holds less, and that request is refused.
+//! Pure: `mod.rs` notifies the waiting requests.
 //!
-//! Every step costs a few hashes and the logarithm of how many tenants are waiting.
+//! Each step costs a few hash operations and the logarithm of the number of waiting tenants.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-/// One tenant, as far as it runs or waits.
+/// A tenant's running and waiting requests.
 #[derive(Debug)]
 struct Line<T> {
     running: u64,
@@ -16,7 +16,7 @@ struct Line<T> {
     waiting: VecDeque<(u64, T)>,
 }
 
-/// Running ÷ weight, in thousandths, so that one of weight 3 counts as a third.
+/// Running ÷ weight, in thousandths: an instance of a tenant with weight 3 counts as a third.
 type Share = u64;
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Queue<T> {
     free: u64,
     places: usize,
     waiting: usize,
-    /// The most that waited since somebody asked.
+    /// The most requests that waited at once since the last look.
     waiting_peak: usize,
     next_ticket: u64,
     lines: HashMap<u64, Line<T>>,
@@ -33,16 +33,16 @@ pub(super) struct Queue<T> {
     by_held: BTreeSet<(Share, u64)>,
 }
 
-/// What came of asking.
+/// The answer to a request that asks for an instance.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Asked<T> {
     /// An instance is free.
     Run,
-    /// Wait, under this ticket; whoever had this place is refused.
+    /// The request waits, under this ticket. If another request was evicted for it, that one is refused.
     Wait { ticket: u64, evicted: Option<T> },
-    /// The queue is full, and nobody in it holds more.
+    /// The queue is full, and no tenant in it holds more.
     Full,
-    /// The tenant itself has too many waiting.
+    /// This tenant already has too many waiting requests.
     FullOfOwn,
 }
 
@@ -71,12 +71,12 @@ impl<T> Queue<T> {
         self.waiting
     }
 
-    /// The most that waited since this was asked last.
+    /// Returns the most requests that waited at once since the last call.
     pub(super) const fn take_waiting_peak(&mut self) -> usize {
         std::mem::replace(&mut self.waiting_peak, self.waiting)
     }
 
-    /// One more request of a tenant; `waiter` is called only where it must wait.
+    /// Asks for an instance for a tenant's request. `waiter` is called only if the request must wait.
     pub(super) fn ask(&mut self, serial: u64, weight: u64, own_max: usize, waiter: impl FnOnce() -> T) -> Asked<T> {
         if self.free > 0 {
             self.free -= 1;
@@ -106,7 +106,7 @@ impl<T> Queue<T> {
         Asked::Wait { ticket, evicted }
     }
 
-    /// An instance came free: whoever gets it, with its serial, or nobody.
+    /// An instance was released: returns the request that gets it, with its serial, if any waits.
     pub(super) fn release(&mut self, serial: u64) -> Option<(u64, T)> {
         self.change(serial, 0, |line| line.running = line.running.saturating_sub(1));
         let Some(&(_, next)) = self.by_running.first() else {
@@ -118,7 +118,7 @@ impl<T> Queue<T> {
         waiter.map(|waiter| (serial, waiter))
     }
 
-    /// Somebody stopped waiting.
+    /// A request stopped waiting.
     pub(super) fn leave(&mut self, serial: u64, ticket: u64) {
         let mut found = false;
         self.change(serial, 0, |line| {
@@ -140,7 +140,7 @@ impl<T> Queue<T> {
         (serial, taken.map(|(_, waiter)| waiter))
     }
 
-    /// Changes a tenant's line and keeps the orders true. A weight of zero leaves the weight as it is.
+    /// Changes a tenant's line and updates the orders. A weight of zero keeps the old weight.
     fn change(&mut self, serial: u64, weight: u64, change: impl FnOnce(&mut Line<T>)) {
         let fresh = || Line { running: 0, weight: 1, waiting: VecDeque::new() };
         let line = self.lines.entry(serial).or_insert_with(fresh);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_runs_least_is_next() {
+    fn the_tenant_that_runs_least_is_next() {
         let mut queue = Queue::new(2, 10);
         assert_eq!(wait(&mut queue, 1, ""), Asked::Run);
         assert_eq!(wait(&mut queue, 1, ""), Asked::Run);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_sheds_from_whoever_holds_most() {
+    fn a_full_queue_sheds_from_the_tenant_that_holds_most() {
         let mut queue = Queue::new(1, 2);
         assert_eq!(wait(&mut queue, 1, ""), Asked::Run);
         wait(&mut queue, 1, "a1");
@@ -217,9 +217,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes, leaves and gives up: instances and places are never more than there are, and none is lost.
+        /// For any sequence of arrivals, releases and cancellations: the limits on instances and places hold, and none is
+        /// lost.
         #[test]
-        fn nothing_is_lost_and_nothing_is_made(
+        fn no_place_is_lost_and_none_is_invented(
             instances in 1u32..5,
             places in 0u32..6,
             steps in proptest::collection::vec((0u8..3, 1u64..5, any::<prop::sample::Index>()), 0..200),

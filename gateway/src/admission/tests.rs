@@ -88,7 +88,7 @@ async fn a_tenant_at_its_quota_is_refused_and_let_in_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_waits_for_a_place_of_its_tenant_in_turn_and_not_for_ever() {
+async fn a_request_waits_in_turn_for_a_place_of_its_tenant_until_a_timeout() {
     let house = house(&Quota { in_flight: 1, waiting: 2, ..Quota::unbounded() });
     let doors = doors(10, 10);
     let admit = || doors.admit(house.routed(), WhenFull::Wait);
@@ -106,7 +106,7 @@ async fn a_request_waits_for_a_place_of_its_tenant_in_turn_and_not_for_ever() {
 }
 
 #[tokio::test]
-async fn a_guest_whose_answer_is_out_leaves_its_place_to_the_next_request_within_a_bound() {
+async fn a_guest_that_works_on_after_its_response_frees_its_place_within_a_bound() {
     let house = house(&Quota { in_flight: 1, ..Quota::unbounded() });
     let doors = doors(10, 10);
     let admit = || doors.admit(house.routed(), WhenFull::Refuse);
@@ -126,7 +126,7 @@ async fn a_guest_whose_answer_is_out_leaves_its_place_to_the_next_request_within
 }
 
 #[tokio::test]
-async fn a_rate_is_refused_with_when_to_come_back() {
+async fn a_request_over_the_rate_is_told_when_to_retry() {
     let rate = Rate { amount: 1, per: Duration::from_secs(30), burst: 2 };
     let house = house(&Quota { requests: Some(rate), ..Quota::unbounded() });
     let doors = doors(10, 10);
@@ -139,7 +139,7 @@ async fn a_rate_is_refused_with_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn fuel_that_was_burned_shuts_the_door_until_it_is_paid() {
+async fn overdrawn_fuel_refuses_requests_until_it_is_paid() {
     let rate = Rate { amount: 100, per: Duration::from_secs(1), burst: 100 };
     let house = house(&Quota { fuel: Some(rate), ..Quota::unbounded() });
     let doors = doors(10, 10);
@@ -193,9 +193,9 @@ async fn a_suspended_tenant_is_refused_also_while_it_waits() {
     doors.admit(house.routed(), WhenFull::Refuse).await.unwrap();
 }
 
-/// Many requests of which any may be cancelled at any point: no permit is lost and none is made.
+/// Many requests, any of which may be cancelled at any point: no permit is lost and none is invented.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_is_cancelled_when_no_permit_leaks() {
+async fn no_permit_leaks_whenever_a_request_is_cancelled() {
     let house = Arc::new(house(&Quota { in_flight: 20, waiting: 10, ..Quota::unbounded() }));
     let doors = Arc::new(doors(4, 8));
     let running = Arc::new(std::sync::atomic::AtomicU32::new(0));
@@ -214,7 +214,7 @@ async fn whatever_is_cancelled_when_no_permit_leaks() {
                 tokio::task::yield_now().await;
                 drop(admitted);
             };
-            // Some give up before, some while they wait, some while they run.
+            // Some are cancelled before they wait, some while they wait, some while they run.
             let _given_up = tokio::time::timeout(Duration::from_micros((n * 31) % 1500), work).await;
         });
     }

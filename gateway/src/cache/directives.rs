@@ -1,4 +1,5 @@
-//! What a message says to caches: `Cache-Control` (RFC 9111 §5.2), or `CDN-Cache-Control` in its place (RFC 9213), and `Age`.
+//! A message's cache directives: `Cache-Control` (RFC 9111 §5.2), or `CDN-Cache-Control` in its place (RFC 9213), and
+//! `Age`.
 
 use std::time::Duration;
 
@@ -25,16 +26,16 @@ pub(super) struct Directives {
     pub(super) if_error: Option<u64>,
     pub(super) min_fresh: Option<u64>,
     pub(super) only_if_cached: bool,
-    /// Whether they are for caches like this one alone, and `Expires` is for others.
+    /// Whether they are meant only for caches like this one. Then `Expires` is for others.
     pub(super) is_targeted: bool,
 }
 
-/// Of two that disagree the stricter counts (§4.2.1).
+/// Of two conflicting values the stricter one counts (§4.2.1).
 fn least(known: &mut Option<u64>, value: u64) {
     *known = Some(known.map_or(value, |known| known.min(value)));
 }
 
-/// A number of seconds; more than a machine counts is a long time (§1.2.2). Nothing where it is none.
+/// A number of seconds. A number that is too large counts as a long time (§1.2.2). Nothing if it is not a number.
 fn seconds(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))
@@ -44,7 +45,7 @@ impl Directives {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
         for value in headers.get_all(CACHE_CONTROL) {
-            // What cannot be read may forbid it.
+            // A field that cannot be read might forbid caching.
             let Some(words) = value.to_str().ok().and_then(list) else {
                 found.no_store = true;
                 continue;
@@ -52,7 +53,7 @@ impl Directives {
             for word in words {
                 let (name, value) =
                     word.split_once('=').map_or((word, ""), |(name, value)| (name.trim(), value.trim()));
-                // What is no number is a time that is over.
+                // A time that is not a number counts as past.
                 let seconds = seconds(value.trim_matches('"')).unwrap_or(0);
                 found.add(&name.to_ascii_lowercase(), true, Some(seconds));
             }
@@ -60,11 +61,11 @@ impl Directives {
         found
     }
 
-    /// Of a response: what it says to caches like this one, or else to all.
+    /// The directives of a response: those for caches like this one, or else those for all caches.
     pub(super) fn of_response(headers: &HeaderMap) -> Self {
         let lines: Option<Vec<&str>> =
             headers.get_all(CDN_CACHE_CONTROL).iter().map(|line| line.to_str().ok()).collect();
-        // One that is empty, or not well formed, counts for nothing (RFC 9213 §2.1).
+        // An empty or malformed field counts for nothing (RFC 9213 §2.1).
         let Some(members) = lines.and_then(|lines| dictionary(&lines.join(", "))).filter(|members| !members.is_empty())
         else {
             return Self::of(headers);
@@ -74,14 +75,14 @@ impl Directives {
             match value {
                 Value::Integer(number) => found.add(&name, true, Some(number.try_into().unwrap_or(0))),
                 Value::Boolean(is_so) => found.add(&name, is_so, None),
-                // What forbids something does so with any value; a time is a number or none.
+                // A prohibition counts with any value; a time must be a number.
                 Value::Other => found.add(&name, true, None),
             }
         }
         found
     }
 
-    /// Adds one directive, with its time where it has one.
+    /// Adds one directive, with its time if it has one.
     fn add(&mut self, name: &str, is_so: bool, seconds: Option<u64>) {
         match name {
             "no-store" => self.no_store |= is_so,
@@ -107,7 +108,7 @@ impl Directives {
     }
 }
 
-/// How old a response says that it is: the first of all values, where that is a number (§5.1).
+/// The age that a response states: the first of all values, if it is a number (§5.1).
 pub(super) fn said_age(response: &HeaderMap) -> Duration {
     let first = response.get(AGE).and_then(|value| value.to_str().ok()?.split(',').next());
     Duration::from_secs(first.and_then(|age| seconds(age.trim())).unwrap_or(0))

@@ -1,4 +1,4 @@
-//! A response on its way to a client, of which a copy is kept once it is whole.
+//! A response on its way to a client. A copy is stored once it is complete.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::policy::{Freshness, Selected};
 use super::{Asked, Cache, Kept};
 use crate::http::{ResponseBody, Torn};
 
-/// What is known before the body, and what came of it.
+/// What is known before the body arrives, and the body so far.
 #[derive(Debug)]
 pub(crate) struct Keeping {
     asked: Asked,
@@ -27,7 +27,7 @@ pub(crate) struct Keeping {
     body: Filling,
 }
 
-/// Bytes so far, counted among all that are on their way.
+/// The bytes so far. They count among those of all responses on their way.
 #[derive(Debug)]
 struct Filling {
     cache: Arc<Cache>,
@@ -35,7 +35,7 @@ struct Filling {
 }
 
 impl Filling {
-    /// Whether there was room.
+    /// Adds bytes. Returns whether there was room.
     fn add(&mut self, data: &[u8]) -> bool {
         let more = data.len() as u64;
         let before = self.cache.filling.fetch_add(more, Ordering::Relaxed);
@@ -66,7 +66,7 @@ impl Keeping {
         Self { asked, head, selected, fresh, at: Instant::now(), bytes_max, body }
     }
 
-    /// The body that is sent on; it is kept when it has come to its end.
+    /// Returns the body to send on. It is stored when its end is reached.
     pub(crate) fn copy(self, body: ResponseBody) -> ResponseBody {
         let mut copied = Copied { body, keeping: Some(self) };
         if copied.body.is_end_stream() {
@@ -79,7 +79,7 @@ impl Keeping {
 
 struct Copied {
     body: ResponseBody,
-    /// Nothing once it is too large, torn, or kept.
+    /// Nothing once the body is too large, broken or stored.
     keeping: Option<Keeping>,
 }
 
@@ -90,7 +90,7 @@ impl Copied {
         let new = Kept {
             status,
             headers,
-            // Of exactly its size.
+            // A copy of exactly the right size.
             body: Bytes::copy_from_slice(&keeping.body.bytes),
             selected: keeping.selected,
             fresh: keeping.fresh,
@@ -112,7 +112,7 @@ impl Body for Copied {
         match &polled {
             None => self.keep(),
             Some(Ok(frame)) => {
-                // Trailers are not kept, so what has some is not.
+                // Trailers are not stored, so a response with trailers is not stored either.
                 let fits = match (&mut self.keeping, frame.data_ref()) {
                     (Some(keeping), Some(data)) => {
                         let bytes = (keeping.body.bytes.len() + data.len()) as u64;
@@ -123,7 +123,7 @@ impl Body for Copied {
                 if !fits {
                     self.keeping = None;
                 }
-                // With the last byte of a length that was said nobody asks again.
+                // After the last byte of a declared length, the client does not poll again.
                 if self.body.is_end_stream() {
                     self.keep();
                 }

@@ -1,4 +1,4 @@
-//! One response that is kept: what it is to a request, and what a client is told of it.
+//! One kept response: how it applies to a request, and what a client is told about it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use super::policy::{Freshness, Selected};
 use super::tell;
 use crate::http::{ResponseBody, empty, whole};
 
-/// After which a stale response may be fetched again, where that failed.
+/// If fetching a stale response again failed, how long until the next attempt.
 const FETCH_AGAIN: Duration = Duration::from_secs(10);
-/// What asks for less than the whole (RFC 9110 §13.1, §14.2), how old it may be, and who asks.
+/// Fields that ask for a part of a response (RFC 9110 §13.1, §14.2), state how old it may be, or identify the client.
 const OF_ONE_CLIENT: [HeaderName; 10] = [
     IF_MATCH,
     IF_NONE_MATCH,
@@ -30,7 +30,7 @@ const OF_ONE_CLIENT: [HeaderName; 10] = [
     AUTHORIZATION,
     COOKIE,
 ];
-/// What is said of a response in its 304 (RFC 9110 §15.4.5) leaves these out.
+/// Fields of a response that its 304 omits (RFC 9110 §15.4.5).
 const OF_BODIES: [HeaderName; 2] = [CONTENT_LENGTH, http::header::CONTENT_TYPE];
 
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(super) struct Kept {
     pub(super) selected: Selected,
     pub(super) fresh: Freshness,
     pub(super) at: Instant,
-    /// From when on somebody may fetch another, in milliseconds after `at`.
+    /// From when on a request may fetch the response again, in milliseconds after `at`.
     pub(super) fetch_at: AtomicU64,
 }
 
@@ -53,7 +53,7 @@ impl Kept {
         (heads + selected.sum::<usize>() + self.body.len() + size_of::<Self>()) as u64
     }
 
-    /// Whether it is this caller who fetches another: one of all, and another one where nothing came of that.
+    /// Whether this caller should fetch the response again. Only one caller should, and another one if that failed.
     pub(super) fn is_to_be_fetched(&self) -> bool {
         let now = self.at.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
         let after = now.saturating_add(FETCH_AGAIN.as_millis().try_into().unwrap_or(u64::MAX));
@@ -61,7 +61,8 @@ impl Kept {
         known <= now && self.fetch_at.compare_exchange(known, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// The fields of a request for another: of this one's what it was chosen by, and nothing that is one client's affair.
+    /// The fields of a request that fetches it again: those by which this response was selected, and nothing that belongs
+    /// to one client.
     pub(super) fn anew(&self, request: &HeaderMap) -> HeaderMap {
         let mut fields = request.clone();
         for name in OF_ONE_CLIENT.iter().filter(|name| self.selected.iter().all(|(by, _)| by != *name)) {
@@ -74,20 +75,20 @@ impl Kept {
         self.fresh.age.saturating_add(self.at.elapsed())
     }
 
-    /// Whether it may still be served to anybody, in whatever case.
+    /// Whether it may still be served to anybody in any case.
     pub(super) fn is_of_use(&self) -> bool {
         let longest = self.fresh.while_revalidate.max(self.fresh.if_error);
         self.age() < self.fresh.lifetime.saturating_add(longest)
     }
 
-    /// The answer to a request that nobody else is asked for.
+    /// The answer to a request for which no guest runs.
     pub(super) fn hit(&self, age: Duration, is_head: bool, request: &HeaderMap) -> Response<ResponseBody> {
         let mut response = self.response(age, is_head, request);
         tell(response.headers_mut(), &format!("tollgate; hit; ttl={}", self.left(age)));
         response
     }
 
-    /// Seconds until it is stale, or since then.
+    /// Seconds until it is stale; negative if it already is.
     pub(super) fn left(&self, age: Duration) -> i64 {
         self.fresh.lifetime.as_secs().cast_signed() - age.as_secs().cast_signed()
     }
@@ -110,7 +111,7 @@ impl Kept {
         response
     }
 
-    /// Whether the client has it already (RFC 9110 §13.1.2, §13.1.3).
+    /// Whether the client already has it (RFC 9110 §13.1.2, §13.1.3).
     fn is_known_to(&self, request: &HeaderMap) -> bool {
         let mut lists = request.get_all(IF_NONE_MATCH).iter().filter_map(|list| list.to_str().ok()).peekable();
         if lists.peek().is_some() {

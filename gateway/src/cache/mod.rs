@@ -1,8 +1,8 @@
-//! What guests' responses are kept (RFC 9111): each tenant's apart, within its own bytes.
+//! Keeps responses of guests (RFC 9111), each tenant's separately and within its own bytes.
 //!
-//! Invariant: a response that is kept was whole, and was made for the tenant, the host and the target that it is served for.
-//! Limit: `quota.cache` bytes a tenant, and as many again of responses on their way; an eighth of that for one response,
-//! [`VARIANTS_MAX`] for one target.
+//! Invariant: a kept response is complete, and is served only for the tenant, the host and the target for which it was
+//! made. Limit: `quota.cache` bytes for each tenant, and as many again for responses on their way; an eighth of that for
+//! one response, and [`VARIANTS_MAX`] for one target.
 
 mod directives;
 mod keeping;
@@ -32,18 +32,19 @@ use kept::Kept;
 use policy::Use;
 pub(crate) use spare::Spare;
 
-/// Of one target, by what they vary by.
+/// Responses for one target, by the fields that they vary by.
 const VARIANTS_MAX: usize = 8;
-/// Changes to one target have others that fall together with it asked again, so there are some: 2 KiB a cache.
+/// A change to one target also invalidates pending requests for targets with the same hash, so there are several epochs: 2
+/// KiB for each cache.
 const EPOCHS: usize = 256;
-/// The part of a tenant's bytes that one response may take.
+/// The fraction of a tenant's bytes that one response may use.
 const PART: u64 = 8;
-/// What has not been asked for in so long goes.
+/// A response that is not requested for this long is evicted.
 const IDLE: Duration = Duration::from_hours(1);
-/// RFC 9111 §3.1; what is of one hop was taken away before.
+/// RFC 9111 §3.1. Hop-by-hop fields were removed before.
 const NEVER_KEPT: [HeaderName; 3] =
     [PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, HeaderName::from_static("proxy-authentication-info")];
-/// What `X-Forwarded-` says of who asks, and not of what for.
+/// The `X-Forwarded-` fields that describe the client and not the URL.
 const OF_THE_CLIENT: [&str; 2] = ["for", "client-cert"];
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -56,14 +57,14 @@ impl Caches {
         self.0.load().get(tenant).cloned()
     }
 
-    /// Forgets all that anybody has.
+    /// Empties all caches.
     pub(crate) fn forget(&self) {
         for cache in self.0.load().values() {
             let _count = cache.purge("");
         }
     }
 
-    /// Those who may have one, and of how many bytes; whose bytes are others begins anew.
+    /// Sets which tenants have a cache, and its bytes. A cache whose size changes starts empty.
     pub(crate) fn set(&self, wanted: impl Iterator<Item = (TenantId, u64)>) {
         let before = self.0.load();
         let cache = |(id, bytes): (TenantId, u64)| {
@@ -75,31 +76,31 @@ impl Caches {
     }
 }
 
-/// One tenant's.
+/// One tenant's cache.
 #[derive(Debug)]
 pub(crate) struct Cache {
     bytes_max: u64,
     kept: moka::sync::Cache<Arc<str>, Variants>,
-    /// How often something was forgotten, of targets that fall together: what was asked for before that is not kept.
+    /// How often something was forgotten, for groups of targets. A response to a request from before that is not stored.
     epochs: [AtomicU64; EPOCHS],
     hashes: RandomState,
     /// Bytes of responses that are on their way.
     filling: AtomicU64,
 }
 
-/// Of one target.
+/// The responses for one target.
 type Variants = Arc<[Arc<Kept>]>;
 
-/// What is to be done with a request.
+/// What to do with a request.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// It is answered.
+    /// Answer it with this response.
     Hit(Response<ResponseBody>),
-    /// The same, and it is this request's part to fetch another, with these fields.
+    /// The same, and this request has to fetch the response again, with these fields.
     Stale(Response<ResponseBody>, HeaderMap),
-    /// The guest is asked; what may be served should it fail.
+    /// Run the guest. The spare response may be served if the guest fails.
     Miss(Option<Spare>),
-    /// The guest must not be asked, and nothing is kept.
+    /// The guest must not run, and nothing is kept.
     Nothing,
 }
 
@@ -114,7 +115,7 @@ impl Cache {
         Self { bytes_max, kept, epochs, hashes: RandomState::new(), filling: AtomicU64::new(0) }
     }
 
-    /// The response that is kept for this request, if one may be served.
+    /// Finds the response for this request, if one may be served.
     pub(crate) fn find(&self, method: &Method, uri: &Uri, request: &HeaderMap) -> Found {
         if *method != Method::GET && *method != Method::HEAD {
             return Found::Miss(None);
@@ -136,8 +137,8 @@ impl Cache {
         }
     }
 
-    /// Notes what the guest is about to be asked. What it says is kept only where `keeps`; that it changed something is heard
-    /// in any case.
+    /// Prepares for a request to the guest. The response is stored only if `keeps`, but the effect of a change is noted in
+    /// any case.
     pub(crate) fn ask(self: &Arc<Self>, method: &Method, uri: &Uri, request: &HeaderMap, keeps: bool) -> Asked {
         let target = target(uri, request);
         let epoch = self.epoch(&target).load(Ordering::Acquire);
@@ -150,7 +151,7 @@ impl Cache {
         &self.epochs[usize::try_from(hash).unwrap_or(0)]
     }
 
-    /// Forgets what is kept for targets that begin so, such as `https://shop.example/news`; says how many those were.
+    /// Forgets the responses for targets with this prefix, such as `https://shop.example/news`. Returns their number.
     pub(crate) fn purge(&self, prefix: &str) -> usize {
         let keys = self.kept.iter().filter(|(target, _)| target.starts_with(prefix)).map(|(target, _)| target);
         let keys: Vec<_> = keys.collect();
@@ -163,13 +164,13 @@ impl Cache {
         keys.len()
     }
 
-    /// What is kept, for operators.
+    /// The cache's usage, for operators: bytes, maximum bytes and number of responses.
     pub(crate) fn usage(&self) -> (u64, u64, u64) {
         self.kept.run_pending_tasks();
         (self.kept.weighted_size(), self.bytes_max, self.kept.entry_count())
     }
 
-    /// Keeps it, unless something was forgotten since it was asked for.
+    /// Stores it, unless something was forgotten since the request.
     fn put(&self, asked: &Asked, new: Kept) {
         let current = self.epoch(&asked.target);
         self.kept.entry(Arc::clone(&asked.target)).and_compute_with(|before| {
@@ -180,7 +181,7 @@ impl Cache {
             let is_other = |kept: &&Arc<Kept>| kept.selected != new.selected && kept.is_of_use();
             let others = before.iter().flat_map(|variants| variants.iter()).filter(is_other).cloned();
             let mut variants: Vec<Arc<Kept>> = others.collect();
-            // The oldest goes.
+            // The oldest one is dropped.
             let excess = (variants.len() + 1).saturating_sub(VARIANTS_MAX);
             variants.drain(..excess);
             variants.push(Arc::new(new));
@@ -189,21 +190,21 @@ impl Cache {
     }
 }
 
-/// A request that the guest is asked.
+/// A request that the guest answers.
 #[derive(Debug)]
 pub(crate) struct Asked {
     cache: Arc<Cache>,
     is_safe: bool,
     target: Arc<str>,
-    /// Its fields, where what comes of it may be kept.
+    /// Its fields, if the response may be stored.
     request: Option<HeaderMap>,
     epoch: u64,
     at: Instant,
 }
 
 impl Asked {
-    /// Begins to keep the response, if it may be kept; forgets what it makes worth nothing (RFC 9111 §4.4). Says either in
-    /// its head.
+    /// Starts to store the response if that is allowed, and forgets the responses that it invalidates (RFC 9111 §4.4). Adds
+    /// either fact to its head.
     pub(crate) fn answered(self, response: &mut Response<ResponseBody>) -> Option<Keeping> {
         let status = response.status();
         if !self.is_safe && (status.is_success() || status.is_redirection()) {
@@ -229,7 +230,7 @@ impl Asked {
         let selected = policy::selected(request, headers)?;
         let mut headers = headers.clone();
         NEVER_KEPT.iter().for_each(|name| drop(headers.remove(name)));
-        // Whoever serves it later sends this one on, and not another of its own (RFC 9110 §6.6.1).
+        // The cache must send on this date, and not one of its own (RFC 9110 §6.6.1).
         if !headers.contains_key(DATE)
             && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
         {
@@ -239,8 +240,9 @@ impl Asked {
     }
 }
 
-/// As the guest sees it, whole: its URL, and behind it what else the gateway and the proxies before it say of the URL that the client
-/// asked for. A guest may make its answer of that without a word in `Vary`, such as a redirect from `http` to `https`.
+/// The target as the guest sees it: its URL, followed by everything else that the gateway and the proxies before it say
+/// about the URL that the client used. A guest may base its response on that without mentioning it in `Vary`, for example a
+/// redirect from `http` to `https`.
 fn target(uri: &Uri, request: &HeaderMap) -> Arc<str> {
     let mut target = uri.to_string();
     let is_of_the_url = |name: &HeaderName| {
@@ -250,7 +252,7 @@ fn target(uri: &Uri, request: &HeaderMap) -> Arc<str> {
     let mut told: Vec<_> = request.iter().filter(|(name, _)| is_of_the_url(name)).collect();
     told.sort_by_key(|(name, _)| name.as_str());
     for (name, value) in told {
-        // A URL has no blank in it, and a value no line's end.
+        // A URL contains no space, and a value no line end.
         target.push(' ');
         target.push_str(name.as_str());
         target.push('=');
@@ -259,7 +261,7 @@ fn target(uri: &Uri, request: &HeaderMap) -> Arc<str> {
     target.into()
 }
 
-/// The answer to whoever wants what is kept or nothing, where nothing is.
+/// The answer to a client that accepts only a kept response, if there is none.
 pub(crate) fn nothing() -> Response<ResponseBody> {
     let mut response = Response::new(empty());
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
@@ -267,7 +269,7 @@ pub(crate) fn nothing() -> Response<ResponseBody> {
     response
 }
 
-/// Says what the cache did, beside what caches behind the guest said.
+/// Adds what the cache did, after what caches behind the guest added.
 fn tell(headers: &mut HeaderMap, what: &str) {
     if let Ok(value) = HeaderValue::try_from(what) {
         headers.append(CACHE_STATUS, value);

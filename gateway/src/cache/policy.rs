@@ -1,8 +1,8 @@
-//! What may be kept, for how long, and for whom (RFC 9111): by what a response says of itself, and by nothing else. What it says in
-//! `CDN-Cache-Control` goes before `Cache-Control` and `Expires` (RFC 9213).
+//! What may be kept, for how long, and for whom (RFC 9111), only by what the response itself says. `CDN-Cache-Control`
+//! takes precedence over `Cache-Control` and `Expires` (RFC 9213).
 //!
-//! Stricter than a shared cache must be: without an explicit lifetime nothing is kept, nor is what sets a cookie, nor what
-//! would have to be validated each time.
+//! It is stricter than a shared cache must be: it does not keep a response without an explicit lifetime, one that sets a
+//! cookie, or one that would need validation each time.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,27 +11,27 @@ use http::{HeaderValue, StatusCode};
 
 use super::directives::{Directives, said_age};
 
-/// The longest that anything is kept.
+/// The longest that any response is kept.
 const LIFETIME_MAX: Duration = Duration::from_hours(24);
-/// The most fields that a response may vary by.
+/// The most fields by which a response may vary.
 const VARY_MAX: usize = 8;
 
-/// How long a response is good.
+/// How long a response is fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Freshness {
-    /// How old it was when it came.
+    /// Its age when it arrived.
     pub(super) age: Duration,
     pub(super) lifetime: Duration,
-    /// For how long after that it may be served while another is fetched (RFC 5861 §3).
+    /// For how long after that it may be served while it is fetched again (RFC 5861 §3).
     pub(super) while_revalidate: Duration,
-    /// For how long after that it may be served in the place of an error (RFC 5861 §4).
+    /// For how long after that it may be served instead of an error (RFC 5861 §4).
     pub(super) if_error: Duration,
 }
 
-/// By what a response was chosen: the fields it varies by, and what the request had there.
+/// How a response was selected: the fields that it varies by, and the request's values.
 pub(super) type Selected = Vec<(HeaderName, Option<Vec<u8>>)>;
 
-/// How long the response to this request may be kept; nothing where it may not. `took` is how long it was waited for.
+/// How long the response to this request may be kept. Nothing if it must not be. `took` is the response time.
 pub(super) fn freshness(
     request: &HeaderMap,
     status: StatusCode,
@@ -46,7 +46,7 @@ pub(super) fn freshness(
         !request.contains_key(AUTHORIZATION) || says.public || says.must_revalidate || says.shared_max_age.is_some();
     if !is_final
         || !is_shared
-        // Of these statuses it understands all that there is (§5.2.2.3).
+        // The cache knows all requirements of these statuses (§5.2.2.3).
         || (says.no_store && !says.must_understand)
         || says.no_cache
         || says.private
@@ -57,20 +57,20 @@ pub(super) fn freshness(
     }
     let time = |name: HeaderName| {
         let mut values = response.get_all(name).iter();
-        // Two are none.
+        // Two values count as none.
         let only = values.next().filter(|_| values.next().is_none())?;
         httpdate::parse_http_date(only.to_str().ok()?).ok()
     };
     let lifetime = match says.shared_max_age.or(says.max_age) {
         Some(seconds) => Duration::from_secs(seconds),
         None if says.is_targeted => return None,
-        // A date that is none is one that is past (§5.3).
+        // An invalid date counts as past (§5.3).
         None => time(EXPIRES)?.duration_since(time(DATE).unwrap_or(now)).ok()?,
     };
-    // Since s-maxage is proxy-revalidate as well (§5.2.2.10).
+    // `s-maxage` implies `proxy-revalidate` (§5.2.2.10).
     let may_be_stale = !says.must_revalidate && !says.proxy_revalidate && says.shared_max_age.is_none();
     let stale = |said: Option<u64>| Duration::from_secs(said.filter(|_| may_be_stale).unwrap_or(0)).min(LIFETIME_MAX);
-    // §4.2.3: by its clock, or by what was said on the way and the way here.
+    // §4.2.3: the greater of the age by the origin's clock, and the stated age plus the response time.
     let apparent = time(DATE).and_then(|date| now.duration_since(date).ok()).unwrap_or_default();
     let age = apparent.max(said_age(response).saturating_add(took));
     let lifetime = lifetime.min(LIFETIME_MAX);
@@ -78,12 +78,12 @@ pub(super) fn freshness(
     (age < lifetime).then_some(Freshness { age, lifetime, while_revalidate, if_error })
 }
 
-/// By what of the request the response was chosen; nothing where that cannot be said.
+/// The request's values that selected the response. Nothing if that cannot be determined.
 pub(super) fn selected(request: &HeaderMap, response: &HeaderMap) -> Option<Selected> {
     let mut fields: Selected = Vec::new();
     for value in response.get_all(VARY) {
         for word in value.to_str().ok()?.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-            // `*` is no name.
+            // `*` is not a field name.
             let name = HeaderName::try_from(word).ok().filter(|name| name.as_str() != "*")?;
             if fields.iter().all(|(known, _)| *known != name) {
                 let value = field(request, &name);
@@ -94,7 +94,7 @@ pub(super) fn selected(request: &HeaderMap, response: &HeaderMap) -> Option<Sele
     (fields.len() <= VARY_MAX).then_some(fields)
 }
 
-/// Whether the response would have been chosen for this request as well (§4.1).
+/// Whether the response would also be selected for this request (§4.1).
 pub(super) fn selects(selected: &Selected, request: &HeaderMap) -> bool {
     selected.iter().all(|(name, value)| field(request, name) == *value)
 }
@@ -109,18 +109,18 @@ fn field(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     }))
 }
 
-/// What a kept response is to this request.
+/// How a kept response applies to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     Fresh,
-    /// It may be served, and another is to be fetched.
+    /// It may be served, and must be fetched again.
     Stale,
-    /// It may be served if nothing else can be had.
+    /// It may be served only if nothing else is available.
     OnError,
     Not,
 }
 
-/// `age` is how old it is now.
+/// `age` is its present age.
 pub(super) fn usable(request: &HeaderMap, kept: &Freshness, age: Duration) -> Use {
     let asks = Directives::of(request);
     let is_pragma = || {
@@ -147,12 +147,12 @@ pub(super) fn usable(request: &HeaderMap, kept: &Freshness, age: Duration) -> Us
     }
 }
 
-/// Whether it may be served in the place of an error.
+/// Whether it may be served instead of an error.
 pub(super) fn is_good_on_error(kept: &Freshness, age: Duration) -> bool {
     age < kept.lifetime.saturating_add(kept.if_error)
 }
 
-/// Whether the client wants what is kept or nothing (§5.2.1.7).
+/// Whether the client accepts only a kept response (§5.2.1.7).
 pub(super) fn only_if_cached(request: &HeaderMap) -> bool {
     Directives::of(request).only_if_cached
 }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_says_how_long_it_is_good() {
+    fn a_response_says_how_long_it_is_fresh() {
         let of = |value: &str| kept(&[], &[("cache-control", value)]);
         assert_eq!(of("max-age=60"), Some((60, 0)));
         assert_eq!(of("Public, Max-Age=60, s-maxage=90"), Some((90, 0)));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn some_are_for_one_client_only() {
+    fn some_responses_are_for_one_client_only() {
         let good = ("cache-control", "max-age=60");
         assert_eq!(kept(&[("authorization", "x")], &[good]), None);
         assert_eq!(kept(&[("authorization", "x")], &[("cache-control", "public, max-age=60")]), Some((60, 0)));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_chosen_by_what_it_varies_by() {
+    fn a_response_is_selected_by_the_fields_that_it_varies_by() {
         let request = headers(&[("accept-language", "de"), ("accept-language", "fr"), ("x", "1")]);
         let of = |vary: &str| selected(&request, &headers(&[("vary", vary)]));
         let by = of("Accept-Language, X, accept-language").unwrap();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_says_what_it_takes() {
+    fn a_request_says_which_responses_it_accepts() {
         let seconds = Duration::from_secs;
         let (while_revalidate, if_error) = (seconds(30), seconds(90));
         let fresh = Freshness { age: Duration::ZERO, lifetime: seconds(60), while_revalidate, if_error };

@@ -1,4 +1,4 @@
-//! A response that is kept and too old, and may be served all the same where the guest fails (`stale-if-error`, RFC 5861 §4).
+//! A kept response that is too old, but may be served if the guest fails (`stale-if-error`, RFC 5861 §4).
 
 use std::sync::Arc;
 
@@ -21,10 +21,11 @@ impl Spare {
         Self { kept, is_head, request: request.clone() }
     }
 
-    /// What is served in the place of an answer of this status; nothing where that is no error, or the time for this is over.
+    /// The response to serve instead of one with this status. Nothing if the status is not an error, or the response is too
+    /// old even for this.
     pub(crate) fn instead_of(self, status: StatusCode) -> Option<Response<ResponseBody>> {
         let age = self.kept.age();
-        // RFC 5861 §4 names these.
+        // RFC 5861 §4 lists these.
         if !matches!(status.as_u16(), 500 | 502 | 503 | 504) || !policy::is_good_on_error(&self.kept.fresh, age) {
             return None;
         }

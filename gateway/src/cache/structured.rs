@@ -1,12 +1,12 @@
-//! Dictionaries of structured fields (RFC 9651 §4.2.2), as `CDN-Cache-Control` is one: what their members are called, and their values
-//! as far as a cache directive has any. Parameters are read and left out (RFC 9213 §2.1).
+//! Parses dictionaries of structured fields (RFC 9651 §4.2.2), such as `CDN-Cache-Control`: the keys of members, and their
+//! values as far as cache directives use them. Parameters are parsed and ignored (RFC 9213 §2.1).
 
 /// A member's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     Integer(i64),
     Boolean(bool),
-    /// Of another type, or a list.
+    /// A value of another type, or a list.
     Other,
 }
 
@@ -14,7 +14,7 @@ pub(super) enum Value {
 const DIGITS_MAX: usize = 15;
 const DECIMAL_DIGITS_MAX: usize = 12;
 
-/// The members of a dictionary; of two by one name the last. Nothing where it is not well formed: no part of it counts then.
+/// The members of a dictionary; of two with the same key the last. Nothing if it is malformed: then no part of it counts.
 pub(super) fn dictionary(text: &str) -> Option<Vec<(String, Value)>> {
     let mut rest = Rest(text.trim_matches(' ').as_bytes());
     let mut members: Vec<(String, Value)> = Vec::new();
@@ -32,7 +32,7 @@ pub(super) fn dictionary(text: &str) -> Option<Vec<(String, Value)>> {
             return None;
         }
         rest.blanks();
-        // Nothing comes after a comma at the end.
+        // A trailing comma is not allowed.
         if rest.0.is_empty() {
             return None;
         }
@@ -40,7 +40,7 @@ pub(super) fn dictionary(text: &str) -> Option<Vec<(String, Value)>> {
     Some(members)
 }
 
-/// What was not read yet.
+/// The rest of the text.
 struct Rest<'t>(&'t [u8]);
 
 impl<'t> Rest<'t> {
@@ -97,7 +97,7 @@ impl<'t> Rest<'t> {
             }
             self.item()?;
             self.parameters()?;
-            // Its members are apart by a blank at the least.
+            // Members are separated by at least one space.
             if !matches!(self.0.first(), Some(b' ' | b')')) {
                 return None;
             }
@@ -130,7 +130,7 @@ impl<'t> Rest<'t> {
                 self.next();
                 matches!(self.number()?, Value::Integer(_)).then_some(Value::Other)
             }
-            // A text of any letters.
+            // A display string.
             b'%' => {
                 self.next();
                 self.skip(b'"').then_some(())?;
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dictionary_is_read_whole_or_not_at_all() {
+    fn a_dictionary_is_parsed_completely_or_not_at_all() {
         let of = |text| dictionary(text).map(|members| format!("{members:?}"));
         let members = |members: &[(&str, Value)]| {
             let members: Vec<_> = members.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();

@@ -30,7 +30,7 @@ fn response(fields: &[(&str, &str)], body: ResponseBody) -> Response<ResponseBod
     response.body(body).unwrap()
 }
 
-/// Has a response pass by, to its end; whether it came to a good one.
+/// Passes a response through to its end. Returns whether it ended well.
 async fn pass(cache: &Arc<Cache>, url: &str, asked: &HeaderMap, mut answer: Response<ResponseBody>) -> bool {
     use http_body_util::BodyExt as _;
     let keeping = cache.ask(&Method::GET, &url.parse().unwrap(), asked, true).answered(&mut answer);
@@ -54,7 +54,7 @@ fn get(cache: &Cache, fields: &[(&str, &str)]) -> Found {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_kept_is_served_with_its_age_and_goes_stale() {
+async fn a_kept_response_is_served_with_its_age_and_goes_stale() {
     let cache = cache();
     assert!(matches!(get(&cache, &[]), Found::Miss(_)));
     assert!(
@@ -76,11 +76,11 @@ async fn what_is_kept_is_served_with_its_age_and_goes_stale() {
     }
     assert_eq!(text(get(&cache, &[("if-none-match", "\"2\"")])).await.unwrap().0, 200);
     assert!(matches!(get(&cache, &[("cache-control", "no-cache")]), Found::Miss(_)));
-    // One request of many fetches another.
+    // One of many requests fetches the response again.
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(matches!(get(&cache, &[]), Found::Stale(..)));
     assert!(matches!(get(&cache, &[]), Found::Hit(..)));
-    // Where nothing came of that, another one does after a while; and asks for nobody in particular.
+    // If that failed, another request does after a while, and its fields identify no client.
     tokio::time::advance(Duration::from_secs(10)).await;
     let fields = [("cookie", "a"), ("authorization", "b"), ("range", "bytes=1-"), ("accept", "c")];
     let Found::Stale(_, anew) = get(&cache, &fields) else { panic!("it is stale") };
@@ -92,7 +92,7 @@ async fn what_is_kept_is_served_with_its_age_and_goes_stale() {
 }
 
 #[tokio::test]
-async fn only_what_was_whole_is_kept() {
+async fn only_complete_responses_are_kept() {
     let cache = cache();
     let torn = [Ok(http_body::Frame::data(Bytes::from("begun"))), Err(Torn(Fault::Trap))];
     let torn = http_body_util::BodyExt::boxed_unsync(StreamBody::new(futures_util::stream::iter(torn)));
@@ -104,16 +104,16 @@ async fn only_what_was_whole_is_kept() {
     let keeping = asked.answered(&mut answer).unwrap();
     drop(keeping.copy(answer.into_body()));
     assert!(matches!(get(&cache, &[]), Found::Miss(_)));
-    // More than an eighth of all.
+    // More than an eighth of the cache.
     assert!(pass(&cache, URL, &request(&[]), response(&[], full(vec![b'x'; 10_001]))).await);
     assert!(matches!(get(&cache, &[]), Found::Miss(_)));
-    // Without a body it is whole at once.
+    // A response without a body is complete at once.
     assert!(pass(&cache, URL, &request(&[]), response(&[], empty())).await);
     assert!(matches!(get(&cache, &[]), Found::Hit(_)));
 }
 
 #[tokio::test]
-async fn variants_are_apart_and_bounded() {
+async fn variants_are_separate_and_bounded() {
     let cache = cache();
     for n in 0..20 {
         let language = n.to_string();
@@ -153,7 +153,7 @@ async fn changes_and_purges_forget_and_bytes_are_bounded() {
     answered(Method::POST, StatusCode::BAD_REQUEST);
     answered(Method::GET, StatusCode::OK);
     assert!(matches!(get(&kept, &[]), Found::Hit(..)));
-    // What was asked for before, and comes after, is not kept either.
+    // A response to a request from before the purge is not stored either.
     let (old, purged) = (kept.ask(&Method::GET, &url, &HeaderMap::new(), true), "https://b.example/".parse().unwrap());
     let purged = kept.ask(&Method::GET, &purged, &HeaderMap::new(), true);
     answered(Method::POST, StatusCode::CREATED);
@@ -168,7 +168,7 @@ async fn changes_and_purges_forget_and_bytes_are_bounded() {
     }
     assert!(matches!(get(&kept, &[]), Found::Miss(_)));
     pass_by().await;
-    // A reload keeps it, another size does not.
+    // A reload keeps the cache, but another size does not.
     caches.set([(id.clone(), 80_000)].into_iter());
     assert!(matches!(get(&caches.of(&id).unwrap(), &[]), Found::Hit(..)));
     caches.set([(id.clone(), 90_000)].into_iter());

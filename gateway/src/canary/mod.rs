@@ -1,8 +1,9 @@
-//! A pair of tenants of the gateway's own: one leaves secrets wherever a guest can leave something, the other looks for them.
+//! A pair of the gateway's own tenants: one leaves secrets wherever a guest can leave something, and the other looks for
+//! them.
 //!
-//! They are in the pools, the store, the caches and the log of everybody, a few times a minute, under identities that no file can
-//! name; no list, metric or line of the access log has them. What they find ends the engines and everything that runs in them,
-//! refuses requests until there are new ones, and is alarmed. Beside them, a slot of each pool is looked at for itself.
+//! A few times a minute they use everybody's pools, store, caches and log, under ids that no file can name; no list, metric
+//! or access log line contains them. If they find something, the gateway ends the engines and everything that runs in them,
+//! refuses requests until there are new engines, and raises an alarm. In addition, a slot of each pool is checked directly.
 
 mod pair;
 mod round;
@@ -19,10 +20,10 @@ use crate::tenant::Registry;
 use pair::{CACHE_BYTES, Kind, Pair};
 use round::Round;
 
-/// What the log says where one tenant saw what is another's; `tollgate explain` has its story.
+/// The code for the log if one tenant saw another's data; `tollgate explain` describes it.
 const NOT_APART: &str = "E0506";
 
-/// How often it looks.
+/// How often it checks.
 struct Pace {
     first: Duration,
     every: Duration,
@@ -30,29 +31,29 @@ struct Pace {
 
 const PACE: Pace = Pace { first: Duration::from_secs(10), every: Duration::from_secs(20) };
 const PACE_OF_TESTS: Pace = Pace { first: Duration::ZERO, every: Duration::from_millis(100) };
-/// All of one round; each of its requests has a deadline of its own.
+/// The time limit for one round. Each of its requests has its own deadline.
 const ROUND_MAX: Duration = Duration::from_secs(60);
 
-/// What it needs to look.
+/// What the checks need.
 pub(crate) struct Canary {
     pub(crate) road: Arc<Road>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) compiler: Arc<Compiler>,
     /// The folder of tenants' logs.
     pub(crate) logs: PathBuf,
-    /// Whether the pair looks, or only slots are looked at.
+    /// Whether the pair runs, or only slots are checked.
     pub(crate) watches: bool,
-    /// Whether it may use the store, where nobody has to make a user for it first.
+    /// Whether the pair may use the store; not if somebody would have to create a Redis user for it first.
     pub(crate) stores: bool,
 }
 
-/// Those that may keep responses, and how many bytes of them.
+/// The tenants that may keep responses, and for how many bytes.
 pub(crate) fn caches() -> impl Iterator<Item = (TenantId, u64)> {
     Kind::ALL.into_iter().flat_map(Kind::sides).map(|id| (id, CACHE_BYTES))
 }
 
 impl Canary {
-    /// Looks for as long as the process serves.
+    /// Checks for as long as the process serves.
     pub(crate) async fn keep(self) {
         let machine = Machine::here();
         let pace = if machine.is_real() { PACE } else { PACE_OF_TESTS };
@@ -72,7 +73,7 @@ impl Canary {
         }
     }
 
-    /// One of each kind; none where they cannot be compiled now.
+    /// One pair of each kind. None if they cannot be compiled now.
     async fn pairs(&self) -> Vec<Pair> {
         match self.compiled().await {
             Ok(()) => Kind::ALL.map(|kind| Pair::new(kind, &self.registry, self.stores)).into(),
@@ -85,7 +86,7 @@ impl Canary {
         }
     }
 
-    /// Has them compiled, where they are not yet.
+    /// Has them compiled, unless they are.
     async fn compiled(&self) -> anyhow::Result<()> {
         for kind in Kind::ALL {
             let [side, _] = kind.sides();
@@ -111,7 +112,7 @@ impl Canary {
         }
     }
 
-    /// One look of a pair at what its other half left, and what follows from it.
+    /// Checks whether one half of a pair finds what the other left, and acts on the result.
     async fn round(&self, pair: &Pair, plants: bool) {
         let round = Round::new(&self.road, &self.logs, pair);
         let outcome = tokio::time::timeout(ROUND_MAX, round.run(plants)).await;
@@ -134,7 +135,7 @@ impl Canary {
         self.renew().await;
     }
 
-    /// Ends all that runs and forgets all that is kept.
+    /// Ends everything that runs, and empties the caches.
     async fn renew(&self) {
         self.road.sandbox.renew(|| self.registry.interrupt()).await;
         self.road.caches.forget();

@@ -1,4 +1,4 @@
-//! The two halves of a pair, as tenants: the same component twice, with everything granted that a look is about.
+//! The two halves of a pair, as tenants: the same component twice, with grants for everything that is checked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,14 @@ use crate::tenant::{Component, Limits, Quota, Registry, StoreTtl, Tenant};
 const SINGLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/canary-single.wasm"));
 const CONCURRENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/canary-concurrent.wasm"));
 
-/// Of responses that each half may keep.
+/// Bytes of responses that each half may keep.
 pub(super) const CACHE_BYTES: u64 = 64 << 10;
 
-/// Requests of one instance: whoever leaves something asks three times, so that the third gives the slot back; whoever looks, twice.
+/// Requests to one instance: the half that leaves something gets three, so that the third one releases the slot; the half
+/// that looks gets two.
 const REUSE: [u32; 2] = [3, 2];
 
-/// What is found, by the bits that a canary says, and whether it is about slots of the pools.
+/// The places where data was found, by the bits of a canary's answer, and whether they are slots of the pools.
 const PLACES: [(&str, bool); 6] = [
     ("its image", true),
     ("its memory", true),
@@ -26,27 +27,27 @@ const PLACES: [(&str, bool); 6] = [
     ("its stack", true),
     ("its store", false),
 ];
-/// That the store did not answer.
+/// The store did not answer.
 pub(super) const SILENT: u16 = 1 << 6;
-/// What an instance finds that another request of it left, and what any of that tenant finds in its store.
+/// What an instance finds that an earlier request to it left, and what any instance of that tenant finds in its store.
 pub(super) const OF_INSTANCE: u16 = 0b1111;
 pub(super) const OF_STORE: u16 = 1 << 5;
 
-/// The places of these bits.
+/// The places for these bits.
 pub(super) fn places(bits: u16) -> impl Iterator<Item = &'static str> {
     PLACES.iter().enumerate().filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, (place, _))| *place)
 }
 
-/// Whether what was found there was in a slot that was not clean.
+/// Whether data in this place means that a slot was not clean.
 pub(super) fn is_of_slots(place: &str) -> bool {
     PLACES.iter().any(|(known, is_of_slots)| *known == place && *is_of_slots)
 }
 
-/// Which of the engines a pair runs in.
+/// The engine in which a pair runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Single,
-    /// Whose instances answer again.
+    /// Its instances answer several requests.
     Concurrent,
 }
 
@@ -75,7 +76,7 @@ impl Kind {
         Digest::of(self.bytes())
     }
 
-    /// Who leaves something, and who looks.
+    /// The half that leaves something, and the half that looks.
     pub(super) fn sides(self) -> [TenantId; 2] {
         match self {
             Self::Single => ["canary-leaves", "canary-looks"],
@@ -105,7 +106,7 @@ impl Pair {
         Self { kind, leaves, looks, stores, table }
     }
 
-    /// What answers one half at this path.
+    /// The component that answers one half at this path.
     pub(super) fn routed(&self, side: &TenantId, path: &str) -> Option<Routed> {
         match self.table.own(side, path) {
             Ok(Found::Component(routed)) => Some(routed),
@@ -147,7 +148,7 @@ fn component(kind: Kind, reuse: u32, stores: bool) -> Option<Component> {
     })
 }
 
-/// Several times what a look takes.
+/// Several times what a check needs.
 const LIMITS: Limits = Limits {
     fuel: 100_000_000,
     memory: 8 << 20,
@@ -158,7 +159,7 @@ const LIMITS: Limits = Limits {
     outbound: 0,
 };
 
-/// They ask one after the other.
+/// They send one request after the other.
 const QUOTA: Quota = Quota {
     weight: 1,
     in_flight: 4,

@@ -1,7 +1,7 @@
-//! One round: a secret is left, whoever left it finds it again, and the other half must not find it.
+//! One round: one half leaves a secret and finds it again, and the other half must not find it.
 //!
-//! That it is found again by whoever left it is what shows that there was something to find: a round without that has failed, and is
-//! not taken for a clean one.
+//! That the first half finds it again proves that there was something to find. A round without that proof has failed, and
+//! does not count as clean.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use crate::ids::TenantId;
 use crate::request::Road;
 use crate::telemetry::Record;
 
-/// A host that nobody has (RFC 2606): both halves are asked for the same URL, so that only who they are keeps them apart.
+/// A host that nobody has (RFC 2606). Both halves are asked for the same URL, so that only their identity separates them.
 const HOST: &str = "canary.invalid";
-/// Where a response has the secret of whoever made it.
+/// The response header with the secret.
 const SECRET: &str = "x-secret";
 
-/// Until an instance has let go of what it did, or a line is written.
+/// Time for an instance to release its resources, or for a line to be written.
 const SOON: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(2);
-/// The end of a log that is looked at; a round writes one line.
+/// The end of a log that is searched. A round writes one line.
 const TAIL_BYTES: u64 = 64 << 10;
 
-/// What a round came to.
+/// The result of a round.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// Where the secret was found.
     pub(super) found: Vec<&'static str>,
-    /// What could not be looked at, and why.
+    /// What could not be checked, and why.
     pub(super) failed: Option<&'static str>,
 }
 
@@ -58,7 +58,7 @@ impl Outcome {
     }
 }
 
-/// What a canary answered: what it found, and the secret that it had in its store.
+/// A canary's answer: what it found, and the secret in its store.
 #[derive(Debug, Default)]
 struct Answer {
     bits: u16,
@@ -79,7 +79,7 @@ impl<'r> Round<'r> {
         Self { road, logs, pair, secret }
     }
 
-    /// Where `plants` is set, a test wants the secret to be where it must not be.
+    /// With `plants`, a test wants the secret to be in a wrong place.
     pub(super) async fn run(&self, plants: bool) -> Outcome {
         let mut outcome = Outcome::default();
         if let Err(why) = self.go(plants, &mut outcome).await {
@@ -103,17 +103,17 @@ impl<'r> Round<'r> {
         if plants {
             self.ask(looks, &leave).await?;
         }
-        // While an instance of the other half rests; and with an instance of its own that rests.
+        // First while an instance of the other half rests, then with its own resting instance.
         self.look(outcome).await?;
         self.look(outcome).await?;
-        // Another one each round; both halves ask for the same.
+        // A new URL in each round. Both halves request the same one.
         let page = format!("/k/{:x}", rand::rng().random::<u64>());
         let kept = [self.ask(leaves, &page).await?, self.ask(leaves, &page).await?];
         if *stores {
             let is_ours = |answer: &Answer| answer.secret.as_deref() == Some(&self.secret);
             outcome.needs(kept.iter().all(is_ours) && kept[1].was_kept, "a response was not kept");
         }
-        // The other half's instance has ended by now, and its slot is the pool's.
+        // The other half's instance has ended by now, and its slot is back in the pool.
         self.look(outcome).await?;
         let kept = self.ask(looks, &page).await?;
         if kept.was_kept || kept.secret.is_some() {
@@ -134,7 +134,7 @@ impl<'r> Round<'r> {
         Ok(())
     }
 
-    /// Asks one half, as a client's request would be answered: from what is kept, or by its component.
+    /// Sends a request to one half, answered like a client's: from the cache or by its component.
     async fn ask(&self, side: &TenantId, path: &str) -> Result<Answer, &'static str> {
         let routed = self.pair.routed(side, path).ok_or("it has no route")?;
         let uri = Uri::builder().scheme("https").authority(HOST).path_and_query(path).build();
@@ -160,7 +160,7 @@ impl<'r> Round<'r> {
             frame.map_err(|_torn| "a response was torn")?;
         }
         drop(body);
-        // Its instance rests, or has ended, when nobody holds the record any more.
+        // When nobody holds the record any more, its instance rests or has ended.
         let began = Instant::now();
         while Arc::strong_count(&record) > 1 && began.elapsed() < SOON {
             tokio::time::sleep(PAUSE).await;
@@ -168,7 +168,7 @@ impl<'r> Round<'r> {
         Ok(answer)
     }
 
-    /// Whether its line comes into the log before long.
+    /// Whether its line appears in the log soon.
     async fn is_logged(&self, side: &TenantId) -> bool {
         let began = Instant::now();
         while !has(self.logs, side, &self.secret).await {
@@ -187,7 +187,7 @@ fn answer(response: &Response<ResponseBody>) -> Answer {
     Answer { bits, secret: secret.map(str::to_owned), was_kept: false }
 }
 
-/// Whether a tenant's log has this text in its last lines.
+/// Whether the last lines of a tenant's log contain this text.
 async fn has(logs: &Path, tenant: &TenantId, text: &str) -> bool {
     let (path, text) = (logs.join(format!("{tenant}.log")), text.to_owned());
     let read = move || -> std::io::Result<bool> {

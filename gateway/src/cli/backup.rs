@@ -1,6 +1,7 @@
 //! `tollgate backup` and `tollgate restore`: the embedded store as one file, and back.
 //!
-//! Invariant: the file at `--to` is whole, and its checksum was compared with what is on the disk, or it is not there.
+//! Invariant: the file at `--to` is complete, and its checksum was compared with what is on the disk; otherwise the file
+//! does not exist.
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
@@ -18,7 +19,7 @@ use crate::admin::{Client, Running, Stranger, is_nobody};
 use crate::config::Boot;
 use crate::store::{self, Existing, Folder, Kind, Summary};
 
-/// How long the gateway may be silent: it gives up after half of it.
+/// How long the gateway may be silent; it gives up after half of that.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -46,7 +47,8 @@ pub(super) struct Restore {
     common: Common,
 }
 
-/// The configuration, and the folder of the embedded store. What is made from here on is this user's alone.
+/// The configuration, and the folder of the embedded store. Files that are created from here on are readable by this user
+/// alone.
 fn embedded(common: &Common) -> anyhow::Result<Result<(Boot, PathBuf), ExitCode>> {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let boot = match running(common) {
@@ -72,7 +74,7 @@ pub(super) fn backup(asked: &Backup) -> anyhow::Result<ExitCode> {
     say("backed up", &summary, began, &format!(" to {}", asked.to.display()))
 }
 
-/// Asks the gateway that runs; whether there is one.
+/// Asks the running gateway. Returns whether there is one.
 fn of_running(boot: &Boot, whole: &mut Whole) -> anyhow::Result<bool> {
     let is_told = boot.operators.is_address_given;
     if !is_told && Running::read(&boot.state).is_none() {
@@ -82,7 +84,7 @@ fn of_running(boot: &Boot, whole: &mut Whole) -> anyhow::Result<bool> {
     runtime()?.block_on(async {
         let mut pieces = match client.pieces("/v1/backup").await {
             Ok(pieces) => pieces,
-            // It was killed, and left what it wrote of itself.
+            // The gateway was killed and left its file behind.
             Err(error) if !is_told && is_nobody(&error) => return Ok(false),
             Err(error) => return Err(error),
         };
@@ -119,7 +121,7 @@ pub(super) fn restore(asked: &Restore) -> anyhow::Result<ExitCode> {
     say("restored", &summary, began, &format!(" into {}", dir.display()))
 }
 
-/// The store's own lock is looked at too; a gateway on Redis has none.
+/// Also checks the store's own lock, because a gateway on Redis does not hold it.
 fn refuse_if_served(mut boot: Boot) -> anyhow::Result<()> {
     boot.operators.is_address_given = false;
     let Some(running) = Running::read(&boot.state) else { return Ok(()) };
@@ -150,7 +152,7 @@ fn say(verb: &str, summary: &Summary, began: Instant, place: &str) -> anyhow::Re
     Ok(ExitCode::SUCCESS)
 }
 
-/// A file that gets its name once it is whole.
+/// A file that gets its name when it is complete.
 struct Whole {
     to: PathBuf,
     part: PathBuf,
@@ -171,7 +173,7 @@ impl Whole {
             Err(TryLockError::Error(error)) => return Err(error).with_context(cannot),
         }
         let whole = Self { to: to.to_owned(), part, file, is_named: false };
-        // One that broke off may have left it.
+        // An interrupted backup may have left it.
         let own = std::fs::Permissions::from_mode(0o600);
         let made = whole.file.set_len(0).and_then(|()| whole.file.set_permissions(own));
         made.with_context(|| format!("cannot write {}", whole.part.display()))?;
@@ -182,7 +184,7 @@ impl Whole {
         self.file.write_all(piece).with_context(|| format!("cannot write {}", self.part.display()))
     }
 
-    /// Gives it its name, if what is on the disk is a whole backup.
+    /// Gives the file its name, if what is on the disk is a complete backup.
     fn end(mut self) -> anyhow::Result<Summary> {
         let cannot = |path: &Path| format!("cannot write {}", path.display());
         self.file.sync_all().with_context(|| cannot(&self.part))?;
@@ -198,7 +200,7 @@ impl Whole {
 impl Drop for Whole {
     fn drop(&mut self) {
         if !self.is_named {
-            // Nobody can use what is not whole.
+            // An incomplete backup is of no use.
             let _gone = std::fs::remove_file(&self.part);
         }
     }

@@ -1,4 +1,4 @@
-//! `tollgate cache purge`: forgets what is kept of a tenant's responses, by the gateway that is running.
+//! `tollgate cache purge`: deletes kept responses of a tenant in the running gateway.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::tenant::tenant_id;
+use super::client::tenant_id;
 use super::{Common, running, runtime};
 use crate::admin::Client;
 

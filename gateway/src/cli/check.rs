@@ -1,4 +1,4 @@
-//! `tollgate check`, `tollgate explain` and `tollgate compile`: the loader of `serve`, without serving.
+//! `tollgate check`, `tollgate explain` and `tollgate compile`: load the configuration as `serve` does, without serving.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -16,7 +16,7 @@ use crate::owners;
 use crate::sandbox::{Compiler, Starter};
 use crate::telemetry::Metrics;
 
-/// What `check` exits with: nothing is wrong but what may be, under `--strict`; something is.
+/// Exit codes of `check`: only warnings with `--strict`, and problems.
 const WARNED: u8 = 1;
 const WRONG: u8 = 2;
 
@@ -60,7 +60,7 @@ pub(super) fn explain(asked: &str) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How far it is, on a terminal, where it takes longer than a second.
+/// Shows progress on a terminal if the work takes longer than a second.
 struct Bar {
     began: Instant,
     shown: Option<ProgressBar>,
@@ -80,7 +80,7 @@ impl Bar {
             return;
         }
         let style = || ProgressStyle::with_template("{bar:40} {pos} of {len} tenants' components, {eta} left").ok();
-        // It draws nothing where standard error is no terminal.
+        // It draws nothing if standard error is not a terminal.
         let bar = self.shown.get_or_insert_with(|| {
             let bar = ProgressBar::new(all as u64);
             style().map_or(bar.clone(), |style| bar.with_style(style))
@@ -95,12 +95,12 @@ impl Bar {
     }
 }
 
-/// What is worth knowing of tenants that would be served.
+/// Notices about tenants that would be served.
 fn notices(planned: &Planned) -> impl Iterator<Item = &Problem> {
     planned.plans.values().flat_map(|plan| &plan.notices)
 }
 
-/// Errors, and warnings.
+/// The numbers of errors and of warnings.
 fn counts(planned: &Planned) -> (usize, usize) {
     let warnings = planned.problems.iter().filter(|problem| problem.is_warning()).count();
     (planned.problems.len() - warnings, warnings)
@@ -127,7 +127,7 @@ fn load(common: &Common) -> anyhow::Result<(Planned, Option<Boot>)> {
     };
     let compiler = Compiler::open(&boot.sandbox, Starter::Here, Arc::new(Metrics::default()))?;
     let runtime = runtime()?;
-    // What a gateway of this state folder, or of this Redis, would know of hosts.
+    // The notes about hosts that a gateway with this state folder or this Redis would find.
     let noted = runtime.block_on(owners::look(&boot.state, &boot.storage));
     let noted = noted.with_context(|| format!("cannot read {}/hosts", boot.state.display()))?;
     let planned = config::tenants(&boot, &noted);

@@ -1,4 +1,4 @@
-//! What most commands are told: which gateway's file, and what holds over it.
+//! The options of most commands: which gateway's file, and what overrides it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::tell;
 use crate::admin::Running;
 use crate::config::Overrides;
 
-/// Flags win over variables, and those over the file.
+/// Flags override environment variables, and those override the file.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Common {
     /// The gateway's file; by default config/gateway.toml, then /etc/tollgate/config/gateway.toml. Commands for a
@@ -47,20 +47,20 @@ pub(super) fn storage(text: &str) -> Result<String, String> {
     })
 }
 
-/// Where the gateway's file is looked for, in this order.
+/// Where the gateway's file is searched, in this order.
 const CONFIGS: [&str; 3] = ["config/gateway.toml", "/etc/tollgate/config/gateway.toml", "/etc/tollgate/gateway.toml"];
-/// Where `tollgate up` writes its own.
+/// Where `tollgate up` writes its file.
 const OF_UP: &str = ".tollgate/gateway.toml";
 
 impl Common {
-    /// The gateway's file: the one that was given, or the first that is there.
+    /// The gateway's file: the given one, or the first that exists.
     pub(super) fn config(&self) -> &Path {
         let known = || CONFIGS.into_iter().map(Path::new).find(|path| path.exists());
         self.config.as_deref().or_else(known).unwrap_or(Path::new(CONFIGS[0]))
     }
 
-    /// The file of the gateway that runs beside this command: the one that was given, the first whose gateway says that it runs, or
-    /// the first that is there.
+    /// The file of the running gateway: the given one, the first whose gateway reports that it runs, or the first that
+    /// exists.
     fn config_of_running(&self) -> &Path {
         if let Some(path) = &self.config {
             return path;
@@ -77,7 +77,7 @@ impl Common {
         })
     }
 
-    /// What was given over the file: the key, its value, and what says it.
+    /// Values that override the file: the key, its value, and the flag or variable.
     pub(super) fn flags(&self) -> Vec<(&'static str, String, &'static str)> {
         let quoted = |text: &dyn std::fmt::Display| format!("{:?}", text.to_string());
         let addresses = |address: SocketAddr| format!("[{}]", quoted(&address));
@@ -114,14 +114,14 @@ impl Common {
     }
 }
 
-/// The machine's file, or every problem of it on standard error. What is made for it from here on is this user's alone, whatever the
-/// shell's mask says: keys, tenants' data, what their guests print.
+/// Reads the machine's file, or prints every problem of it to standard error. Files that are created from here on are
+/// readable by this user alone, whatever the shell's umask is: keys, tenants' data, what their guests print.
 pub(super) fn boot(common: &Common) -> Result<crate::config::Boot, ExitCode> {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     crate::config::gateway(common.config(), &common.overrides()).map_err(|problems| tell(&problems))
 }
 
-/// The same of the gateway that runs beside this command.
+/// The same for the running gateway.
 pub(super) fn running(common: &Common) -> Result<crate::config::Boot, ExitCode> {
     crate::config::gateway(common.config_of_running(), &common.overrides()).map_err(|problems| tell(&problems))
 }

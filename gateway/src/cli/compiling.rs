@@ -1,4 +1,4 @@
-//! What a gateway starts itself: the helper, and the compiling children.
+//! Processes that a gateway starts itself: the helper, and the compiling children.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::sandbox::{Begun, Work, compile_in_child};
 
-/// Of compiling children.
+/// The limits of compiling children.
 #[derive(Args, Clone, Copy, Debug)]
 pub(super) struct Bounds {
     #[arg(long)]

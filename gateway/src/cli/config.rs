@@ -1,4 +1,5 @@
-//! `tollgate config show`, `schema` and `reference`: what holds and which line says so, and what there is to say.
+//! `tollgate config show`, `schema` and `reference`: the values in effect and the lines that set them, and the available
+//! keys.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -7,7 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::tenant::tenant_id;
+use super::client::tenant_id;
 use super::{Common, boot};
 use crate::config::{self, KeysFile, Shown};
 

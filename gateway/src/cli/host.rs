@@ -1,4 +1,4 @@
-//! `tollgate host list`, `move` and `release`: who has which host, by the gateway that is running.
+//! `tollgate host list`, `move` and `release`: which tenant has which host in the running gateway.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -8,10 +8,10 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::Common;
-use super::operate::{shown, text_of, with_client};
-use super::tenant::tenant_id;
+use super::client::tenant_id;
+use super::client::{shown, text_of, with_client};
 
-/// A change is in force when it is answered, and others may compile meanwhile.
+/// A change is in force when it is answered, and other tenants may compile meanwhile.
 const CHANGING: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Subcommand)]

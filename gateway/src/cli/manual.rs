@@ -1,4 +1,5 @@
-//! `tollgate completions` and `tollgate man`: what a shell and a manual take, made from the command line's own description.
+//! `tollgate completions` and `tollgate man`: shell completions and manual pages, generated from the command line's own
+//! description.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -17,7 +18,7 @@ pub(super) fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One page a command into a folder, or the first of them to standard output.
+/// Writes one page for each command into a folder, or the first one to standard output.
 pub(super) fn man(out: Option<&Path>) -> anyhow::Result<ExitCode> {
     let command = Arguments::command();
     match out {

@@ -1,4 +1,4 @@
-//! `tollgate messages list`, `replay` and `delete`: those that failed too often, by the gateway that is running.
+//! `tollgate messages list`, `replay` and `delete`: messages that failed too often, in the running gateway.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::tenant::tenant_id;
+use super::client::tenant_id;
 use super::{Common, running, runtime};
 use crate::admin::Client;
 use crate::store::Text;
@@ -74,7 +74,7 @@ pub(super) fn messages(asked: &Messages) -> anyhow::Result<ExitCode> {
         }
         let changed = if which.all {
             let mut changed = 0;
-            // What is replayed and fails again comes behind what was there; each is asked for once.
+            // A replayed message that fails again is appended behind the others, so each is requested once.
             let mut after = None;
             while let Some(ids) = page(&mut client, &base, which, after.as_deref()).await? {
                 changed += change(&mut client, &base, call, &which.channel, &ids).await?;

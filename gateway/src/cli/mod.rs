@@ -1,9 +1,10 @@
-//! The command line: what there is, in words that a person can learn from, and the exit codes.
+//! The command line: all commands, their help, and the exit codes.
 
 mod backup;
 mod ca;
 mod cache;
 mod check;
+mod client;
 mod common;
 mod compiling;
 mod config;
@@ -16,7 +17,7 @@ mod operate;
 mod publish;
 mod redis;
 mod serve;
-mod shown;
+mod tenant_text;
 mod tenant;
 mod top;
 mod version;
@@ -204,7 +205,7 @@ enum Command {
     },
 }
 
-/// Reads the arguments and does what they say.
+/// Parses the arguments and runs the command.
 #[must_use]
 pub fn main(commit: Option<&'static str>) -> ExitCode {
     let asked = Arguments::command().version(version::text(commit)).get_matches();
@@ -248,7 +249,7 @@ pub fn main(commit: Option<&'static str>) -> ExitCode {
     done.unwrap_or_else(|error| fail(&error))
 }
 
-/// What the two flags of `serve` say together.
+/// The meaning of the two flags of `serve`.
 const fn how(takeover: bool, leave_out: bool) -> Takeover {
     match (takeover, leave_out) {
         (false, _) => Takeover::No,
@@ -269,8 +270,8 @@ fn tell(problems: &[crate::config::Problem]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The runtime. Guests yield every half millisecond or so, and sockets and timers are looked at after every few of
-/// those turns rather than after tokio's usual 61.
+/// The runtime. Guests yield about every half millisecond, and the runtime polls sockets and timers after every few of
+/// those turns instead of tokio's usual 61.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(8).build()
 }

@@ -1,4 +1,4 @@
-//! What operators ask of the gateway that runs, by its API: `status`, `faults`, `tenant list` and `show`, `reload`, `drain`, `logs`,
+//! Commands for the running gateway's API: `status`, `faults`, `tenant list` and `show`, `reload`, `drain`, `logs`,
 //! `dashboard`, `schedule list`.
 
 use std::io::{BufWriter, IsTerminal as _, Write};
@@ -8,11 +8,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::tenant::tenant_id;
-use super::{Common, running, runtime, shown};
-use crate::admin::Client;
+use super::client::{PATIENCE, date, encoded, shown, tenant_id, text_of, with_client};
+use super::{Common, tenant_text};
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// A reload may compile.
 const RELOADING: Duration = Duration::from_secs(600);
 
@@ -47,38 +45,6 @@ pub(super) enum Schedule {
         #[command(flatten)]
         common: Common,
     },
-}
-
-/// Has a client of the configured gateway do something.
-pub(super) fn with_client<T>(
-    common: &Common,
-    patience: Duration,
-    work: impl AsyncFnOnce(&mut Client) -> anyhow::Result<T>,
-) -> anyhow::Result<Result<T, ExitCode>> {
-    let boot = match running(common) {
-        Ok(boot) => boot,
-        Err(code) => return Ok(Err(code)),
-    };
-    let mut client = Client::new(&boot, patience)?;
-    runtime()?.block_on(work(&mut client)).map(Ok)
-}
-
-/// What is at a path, in words or as it is said.
-pub(super) fn shown(
-    common: &Common,
-    path: &str,
-    json: bool,
-    text: impl FnOnce(&Value) -> String,
-) -> anyhow::Result<ExitCode> {
-    let said = with_client(common, PATIENCE, async |client| client.get(path).await)?;
-    Ok(match said {
-        Ok(value) => {
-            let text = if json { format!("{value:#}\n") } else { text(&value) };
-            std::io::stdout().lock().write_all(text.as_bytes())?;
-            ExitCode::SUCCESS
-        }
-        Err(code) => code,
-    })
 }
 
 pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
@@ -123,21 +89,6 @@ pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
             of("/latency/p99_ms"),
         )
     })
-}
-
-pub(super) fn text_of(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Number(number) if number.is_f64() => format!("{:.2}", number.as_f64().unwrap_or_default()),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
-    }
-}
-
-/// Of milliseconds since 1970.
-fn date(unix_ms: &Value) -> String {
-    let since = Duration::from_millis(unix_ms.as_u64().unwrap_or_default());
-    httpdate::fmt_http_date(std::time::UNIX_EPOCH + since)
 }
 
 pub(super) fn faults(
@@ -185,7 +136,7 @@ pub(super) fn schedule(asked: &Schedule) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn tenants(common: &Common, search: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
-    // What an operator types may hold what a query cannot.
+    // An operator may type characters that a query cannot contain.
     let search = search.map(|text| format!("&search={}", encoded(text))).unwrap_or_default();
     shown(common, &format!("/v1/tenants?limit=500{search}"), json, |page| {
         let rows = page["tenants"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -199,14 +150,8 @@ pub(super) fn tenants(common: &Common, search: Option<&str>, json: bool) -> anyh
     })
 }
 
-/// As a part of a query (RFC 3986 §2.1).
-pub(super) fn encoded(text: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~*".contains(byte);
-    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
 pub(super) fn tenant(common: &Common, id: &str, json: bool) -> anyhow::Result<ExitCode> {
-    shown(common, &format!("/v1/tenants/{}", tenant_id(id)?), json, shown::tenant)
+    shown(common, &format!("/v1/tenants/{}", tenant_id(id)?), json, tenant_text::tenant)
 }
 
 pub(super) fn reload(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
@@ -239,7 +184,7 @@ pub(super) fn drain(common: &Common) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn dashboard(common: &Common) -> anyhow::Result<ExitCode> {
-    // A link that leads nowhere helps nobody.
+    // Checks that the gateway runs: a link to nothing does not help.
     let page = with_client(common, PATIENCE, async |client| {
         client.get("/v1/status").await?;
         Ok(client.page())
@@ -280,7 +225,7 @@ fn write_line(out: &mut impl Write, line: &[u8], colour: bool) -> std::io::Resul
     let at = date(&said["unix_ms"]);
     let (dim, plain) = if colour { ("\u{1b}[2m", "\u{1b}[0m") } else { ("", "") };
     let (component, stream) = (text_of(&said["component"]), text_of(&said["stream"]));
-    // A guest may print what a terminal takes for a command.
+    // A guest may print control sequences for a terminal.
     let text: String = text_of(&said["text"]).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     writeln!(out, "{dim}{at} {component} {stream}{plain}  {text}")
 }

@@ -1,4 +1,4 @@
-//! `tollgate publish`: a message on one of a tenant's channels, by the gateway that is running.
+//! `tollgate publish`: publishes a message on one of a tenant's channels, in the running gateway.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::tenant::tenant_id;
+use super::client::tenant_id;
 use super::{Common, running, runtime};
 use crate::admin::Client;
 use crate::store::Text;

@@ -1,5 +1,5 @@
-//! `tollgate redis acl`: a Redis user for the gateway that reaches its own keys and nothing else, and with
-//! `storage.tenant_users` one for each tenant that reaches that tenant's.
+//! `tollgate redis acl`: a Redis user for the gateway with access to its own keys only, and with `storage.tenant_users` one
+//! for each tenant with access to that tenant's keys.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -19,7 +19,7 @@ pub(super) fn serve(common: &Common, takeover: Takeover) -> anyhow::Result<ExitC
     run(boot, takeover, prepared)
 }
 
-/// Serves until it is told to stop, from the sockets of the gateway that runs where `takeover` is set.
+/// Serves until it is told to stop. With `takeover`, from the sockets of the running gateway.
 pub(super) fn run(boot: Boot, takeover: Takeover, prepared: Prepared) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     let started = {
@@ -36,16 +36,16 @@ pub(super) fn run(boot: Boot, takeover: Takeover, prepared: Prepared) -> anyhow:
     prepared.tell();
     let dev = (boot.tls == crate::tls::Source::Dev && !boot.listen.is_plain).then(|| boot.state.join("tls/ca.pem"));
     runtime.block_on(async {
-        // From here on SIGHUP and its like do not end the process; they are heard once it serves.
+        // From here on SIGHUP and similar signals do not end the process; they are handled once it serves.
         let signals = Signals::listen()?;
         let is_project = boot.project.is_some();
         let gateway = Gateway::start(boot, takeover, prepared, otlp.clone()).await?;
         let said = announce(&gateway, dev.as_deref(), is_project);
-        // Nobody has to read it.
+        // The reader may be gone.
         let _closed = std::io::stdout().lock().write_all(said.as_bytes());
         let ended = gateway.run(signals).await;
         if let Some(otlp) = otlp {
-            // It waits for deliveries, which the runtime makes.
+            // It waits for deliveries, which run on the runtime.
             tokio::task::spawn_blocking(move || otlp.end()).await?;
         }
         ended?.close().await;
@@ -53,7 +53,7 @@ pub(super) fn run(boot: Boot, takeover: Takeover, prepared: Prepared) -> anyhow:
     })
 }
 
-/// The state folder is this user's alone: it has keys, tenants' data and what their guests print.
+/// Makes the state folder accessible to this user only: it contains keys, tenants' data and what their guests print.
 fn close_off(state: &Path) {
     let closed = || {
         std::fs::create_dir_all(state)?;
@@ -67,9 +67,9 @@ fn close_off(state: &Path) {
     }
 }
 
-/// As many descriptors as this process may have, without asking anybody, and room for `wanted` of them now. The kernel's table
-/// doubles when it is full, and `accept` waits meanwhile until every processor was seen outside the kernel: 9 to 15 ms for
-/// everybody whose connection that thread has, at 256 descriptors, 512, 1024 …
+/// Allows as many file descriptors as the hard limit permits, and reserves space for `wanted` of them now. The kernel
+/// doubles its table when it is full, and meanwhile `accept` waits until every processor has been outside of the kernel: 9
+/// to 15 ms for every connection of that thread, at 256 descriptors, 512, 1024 …
 fn raise_descriptors(wanted: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -83,9 +83,10 @@ fn raise_descriptors(wanted: u64) {
     }
 }
 
-/// Who touches a byte of a huge page waits until 2 MiB are clear: 5 ms where a virtual machine's host has to find them first, and
-/// it may be any tenant's turn. They would make memory resident that nobody asked for, too. Requests/s are the same without, and so is
-/// compiling: children inherit it (prctl(2), PR_SET_THP_DISABLE).
+/// A thread that touches the first byte of a huge page waits until 2 MiB are cleared: 5 ms if a virtual machine's host must
+/// find them first, and it may be any tenant's turn. Huge pages would also make memory resident that nobody asked for.
+/// Requests per second are the same without them, and so is compiling: children inherit the setting (prctl(2),
+/// PR_SET_THP_DISABLE).
 fn refuse_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::warn!(target: "sandbox", %error, "transparent huge pages cannot be turned off: requests may wait \
@@ -110,7 +111,7 @@ fn announce(gateway: &Gateway, ca: Option<&std::path::Path>, is_project: bool) -
         text += &format!("ca     {}\n", ca.display());
     }
     let mut tenants = gateway.tenants();
-    // What is wrong first, where not all are shown.
+    // Tenants with problems come first if not all are shown.
     tenants.sort_by_key(|(_, standing, _)| !matches!(standing, Standing::Broken | Standing::Stale));
     let more = tenants.len().saturating_sub(SHOWN_MAX);
     tenants.truncate(SHOWN_MAX);

@@ -4,13 +4,12 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::Subcommand;
 use serde_json::Value;
 
+use super::client::tenant_id;
 use super::{Common, operate, running, runtime};
 use crate::admin::Client;
-use crate::ids::{NAME_RULE, TenantId};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Change {
@@ -68,7 +67,7 @@ pub(super) enum Change {
     },
 }
 
-/// How long the gateway may take to answer, and to count, which goes through a server's keys.
+/// Time limit for the gateway's answer, and for a recount, which scans a server's keys.
 const PATIENCE: Duration = Duration::from_secs(10);
 const COUNTING: Duration = Duration::from_secs(600);
 
@@ -114,11 +113,4 @@ pub(super) fn counted_text(id: &str, counted: &Value) -> String {
         return text;
     }
     format!("{text} (tracked: {}, {})", count(booked_bytes, "byte"), count(booked_keys, "key"))
-}
-
-pub(super) fn tenant_id(text: &str) -> anyhow::Result<TenantId> {
-    match TenantId::parse(text) {
-        Some(id) => Ok(id),
-        None => bail!("{text:?} is not a valid tenant name: {NAME_RULE}"),
-    }
 }

@@ -152,7 +152,7 @@ fn hosts() -> String {
 }
 
 #[test]
-fn the_written_reference_is_what_the_code_says() {
+fn the_reference_pages_match_the_code() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (path, text) in [
         ("docs/commands.md", commands()),

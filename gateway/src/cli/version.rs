@@ -1,4 +1,4 @@
-//! What `--version` says: the release, the commit, and whether a profile lays the program out.
+//! The output of `--version`: the release, the commit, and whether the build used a profile.
 
 use std::sync::OnceLock;
 
@@ -8,7 +8,7 @@ pub(super) fn text(commit: Option<&str>) -> &'static str {
     TEXT.get_or_init(|| of(commit, option_env!("TOLLGATE_PROFILE")))
 }
 
-/// A variable that is set to nothing counts as none: `make` sets one so, where there is no repository.
+/// An empty variable counts as none: `make` sets it like that outside of a repository.
 fn of(commit: Option<&str>, profile: Option<&str>) -> String {
     let commit = commit.filter(|commit| !commit.is_empty()).unwrap_or("unknown");
     let profile = profile.map_or_else(|| "no profile".to_owned(), |profile| format!("profile {profile}"));
@@ -20,7 +20,7 @@ mod tests {
     use super::of;
 
     #[test]
-    fn the_version_names_the_commit_and_the_profile_or_says_that_there_is_none() {
+    fn the_version_names_the_commit_and_the_profile_or_says_that_it_has_none() {
         let release = env!("CARGO_PKG_VERSION");
         assert_eq!(of(None, None), format!("{release} (commit unknown, no profile)"));
         assert_eq!(of(Some(""), None), format!("{release} (commit unknown, no profile)"));

@@ -1,9 +1,9 @@
 //! What the settings allow the process to take, added up and held against the machine. Warned of by `check`
 //! and at the start: nothing is wrong until it all happens at once.
 
-use super::kind::Kind;
-use super::problem::Problem;
-use super::{Boot, units};
+use crate::config::files::boot::Boot;
+use crate::config::problem::{Kind, Problem};
+use crate::config::reader::units;
 use crate::sandbox::Slots;
 
 /// Bytes of buffers that one connection of a client may hold: TLS, hyper, one response's piece.
@@ -145,8 +145,8 @@ mod tests {
     fn bounds_are_added_up_and_held_against_the_machine() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("gateway.toml"), "schema = 1").unwrap();
-        let boot =
-            super::super::gateway(&dir.path().join("gateway.toml"), &super::super::Overrides::default()).unwrap();
+        let boot = crate::config::load::gateway(&dir.path().join("gateway.toml"), &crate::config::Overrides::default())
+            .unwrap();
         let enough = Machine { memory: 1 << 40, descriptors: 1 << 20, swap: None };
         let shown = bounds(&boot, &enough);
         assert_eq!(warnings(&boot, &enough), []);

@@ -3,11 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::certificates::Served;
-use super::problem::{Problem, Source, render_all};
-use super::reader::Reader;
-use super::resolve::{self, Materials, Wasm};
-use super::{Overrides, app, gateway_file, tenant_file};
+use crate::config::disk::Wasm;
+use crate::config::files::boot::Overrides;
+use crate::config::files::{gateway, tenant};
+use crate::config::problem::{Problem, Source, render_all};
+use crate::config::reader::Reader;
+use crate::config::resolve::certificates::Served;
+use crate::config::resolve::{self, Materials};
+use crate::config::spin;
 use crate::ids::{Digest, TenantId};
 
 /// Nothing is here; what a file names beside itself is not found.
@@ -20,12 +23,12 @@ pub(crate) fn any_file(data: &[u8]) {
     let (Some(id), base) = (TenantId::parse("acme"), Path::new(NOWHERE)) else { return };
     let reader = || Reader::new(Source::new(Path::new("any.toml"), text.to_owned()), Some(id.clone()));
     let overrides = Overrides::default();
-    let (boot, problems) = reader().read(|reader, file| gateway_file::read(reader, file, base, &overrides));
+    let (boot, problems) = reader().read(|reader, file| gateway::read(reader, file, base, &overrides));
     shown(&problems);
-    let given = app::Given::new(&id, std::iter::empty(), std::iter::empty());
-    let (_, problems) = reader().read(|reader, file| app::read(reader, file, &given, PathBuf::new(), None));
+    let given = spin::Given::new(&id, std::iter::empty(), std::iter::empty());
+    let (_, problems) = reader().read(|reader, file| spin::read(reader, file, &given, PathBuf::new(), None));
     shown(&problems);
-    let (file, problems) = reader().read(tenant_file::read);
+    let (file, problems) = reader().read(tenant::read);
     shown(&problems);
     let (Some(boot), Some(Some(file))) = (boot, file) else { return };
     let missing = || Err::<Vec<u8>, _>("not found".to_owned());
@@ -57,7 +60,7 @@ pub(crate) fn any_file(data: &[u8]) {
     shown(&problems);
     if let Some(found) = found {
         assert!(!found.plan.hosts.is_empty(), "a tenant without a host");
-        let known = |route: &super::PlannedRoute| route.component < found.plan.components.len();
+        let known = |route: &crate::config::plan::PlannedRoute| route.component < found.plan.components.len();
         assert!(found.plan.routes.iter().all(known), "a route leads nowhere");
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Plan, Problem, Standing};
+use crate::config::plan::Plan;
+use crate::config::problem::Problem;
 use crate::domain::Pattern;
 use crate::ids::TenantId;
 use crate::route;
@@ -38,4 +39,39 @@ impl Snapshot {
     pub(crate) fn plan(&self, id: &TenantId) -> Option<&Arc<Plan>> {
         self.plans.get(id).or_else(|| self.loading.get(id))
     }
+
+    /// What a developer can ask for, in a sentence.
+    pub(crate) fn shown(&self) -> String {
+        let list = |patterns: Vec<&str>| patterns.join(", ");
+        let mut texts = Vec::new();
+        for plan in self.all() {
+            let routes = plan.routes.iter().map(|route| route.pattern.as_str());
+            let routes = list(routes.chain(plan.fixed.iter().map(|(pattern, _)| pattern.as_str())).collect());
+            let hosts: Vec<String> = plan.hosts.iter().map(ToString::to_string).collect();
+            let mut text = match routes.as_str() {
+                "" => format!("{} has no HTTP route", plan.id),
+                _ => format!("{} answers {routes} under the hosts {}", plan.id, hosts.join(", ")),
+            };
+            let channels = list(plan.subscriptions.iter().map(|of| of.channel.as_str()).collect());
+            if !channels.is_empty() {
+                text += &format!(", and messages on {channels}");
+            }
+            texts.push(text);
+        }
+        if texts.is_empty() { "nothing is served: see the errors in the terminal".to_owned() } else { texts.join("; ") }
+    }
+}
+
+/// State of a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Standing {
+    Serving,
+    Suspended,
+    /// The files are wrong now; what they said before is served.
+    Stale,
+    /// The files are wrong and never were right; nothing is served.
+    Broken,
+    /// Its components are being compiled, and nothing of it was served before.
+    Loading,
 }

@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
+use crate::domain::Pattern;
+use crate::ids::TenantId;
 
 fn write(dir: &Path, path: &str, text: &str) {
     let path = dir.join(path);
@@ -17,9 +20,9 @@ fn boot(text: &str) -> Result<Boot, Vec<Problem>> {
 #[test]
 fn an_empty_file_has_every_default() {
     let boot = boot("schema = 1").unwrap();
-    assert_eq!(boot.policy.limits, defaults::LIMITS);
-    assert_eq!(boot.policy.quota, defaults::QUOTA);
-    assert_eq!(boot.listen.https, [defaults::HTTPS.parse().unwrap()]);
+    assert_eq!(boot.policy.limits, files::defaults::LIMITS);
+    assert_eq!(boot.policy.quota, files::defaults::QUOTA);
+    assert_eq!(boot.listen.https, [files::defaults::HTTPS.parse().unwrap()]);
     assert_eq!(boot.admission.instances, boot.sandbox.instances);
 }
 
@@ -65,7 +68,7 @@ fn settings_come_from_the_built_in_the_gateway_the_tenant_and_the_route() {
     let planned = tenants(&boot, &BTreeMap::new());
     assert_eq!(planned.problems, []);
     let limits = &planned.plans.values().next().unwrap().routes[0].limits;
-    assert_eq!(limits.storage_ops, defaults::LIMITS.storage_ops);
+    assert_eq!(limits.storage_ops, files::defaults::LIMITS.storage_ops);
     assert_eq!(limits.memory, 2 << 20);
     assert_eq!(limits.time.as_secs(), 3);
     assert_eq!(limits.fuel, 4_000_000);
@@ -122,7 +125,7 @@ proptest::proptest! {
     #[test]
     fn no_text_breaks_the_reader(text in "(\\PC|\\n){0,300}") {
         let source = problem::Source::new(Path::new("t.toml"), text);
-        let (_, problems) = reader::Reader::new(source, None).read(tenant_file::read);
+        let (_, problems) = reader::Reader::new(source, None).read(files::tenant::read);
         problem::render_all(&problems, false);
     }
 
@@ -135,7 +138,7 @@ proptest::proptest! {
     ) {
         let text = keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect::<String>();
         let source = problem::Source::new(Path::new("t.toml"), text);
-        let (_, problems) = reader::Reader::new(source, None).read(tenant_file::read);
+        let (_, problems) = reader::Reader::new(source, None).read(files::tenant::read);
         problem::render_all(&problems, false);
     }
 }

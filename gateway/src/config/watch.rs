@@ -11,13 +11,19 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use super::known::Changed;
-
 /// After a change, how long there must be none before it is read; and the longest that is waited for this.
 const QUIET: Duration = Duration::from_millis(50);
 const QUIET_MAX: Duration = Duration::from_millis(500);
 /// How many links one after the other are followed.
 const LINKS_MAX: usize = 8;
+
+/// What may have changed since the last reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    All,
+    /// Tenants' folders, which may be gone or new.
+    Folders(BTreeSet<PathBuf>),
+}
 
 /// A watch over the tenants' files.
 pub(crate) struct Watch {
@@ -176,7 +182,7 @@ impl Watch {
 }
 
 /// The directories in which a file is: of its own path, and of each link that leads to it.
-pub(super) fn dirs_of(path: &Path) -> BTreeSet<PathBuf> {
+pub(crate) fn dirs_of(path: &Path) -> BTreeSet<PathBuf> {
     let mut dirs = BTreeSet::new();
     let mut path = path.to_owned();
     for _link in 0..=LINKS_MAX {

@@ -1,9 +1,9 @@
-//! System calls that are refused, by filters of seccomp.
+//! The system calls that seccomp filters refuse.
 //!
-//! The gateway and its helper lose a list of calls that nothing in them makes; what they do need is left to four libraries of
-//! three vendors, whose next versions may call something else. A compiling child has a list of what it may call, and nothing
-//! besides: it computes, and whatever it opens it has open by then.
-//! A refused call returns EPERM, so that whoever made it says so in its own words.
+//! The gateway and its helper lose the calls on a list, none of which they make. A list of allowed calls would not do for
+//! them: they contain four libraries of three vendors, whose next versions may make other calls. A compiling child may only
+//! make the calls on a list: it computes, and all its files are already open. A refused call returns EPERM, so that the
+//! caller reports it in its own words.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch,
 };
 
-/// Looking into other processes, and into the kernel.
+/// Inspecting other processes and the kernel.
 const LOOKING: &[i64] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
@@ -29,13 +29,13 @@ const LOOKING: &[i64] = &[
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
-    // It reads, writes and connects where no filter looks.
+    // io_uring reads, writes and connects without passing a seccomp filter.
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
 ];
 
-/// Changing the machine, its file systems, or who we are.
+/// Changing the machine, its file systems, or the process's own identity.
 const CHANGING: &[i64] = &[
     libc::SYS_kexec_load,
     libc::SYS_init_module,
@@ -97,16 +97,16 @@ const CHANGING_HERE: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const CHANGING_HERE: &[i64] = &[];
 
-/// Becoming another program.
+/// Executing another program.
 const EXECUTING: &[i64] = &[libc::SYS_execve, libc::SYS_execveat];
 
-/// Becoming two processes by other ways than `clone`.
+/// Creating processes by other calls than `clone`.
 #[cfg(target_arch = "x86_64")]
 const FORKING: &[i64] = &[libc::SYS_fork, libc::SYS_vfork];
 #[cfg(not(target_arch = "x86_64"))]
 const FORKING: &[i64] = &[];
 
-/// Anything that begins with a socket; what was opened before can still be read and written.
+/// Calls that create or need a new socket. Open sockets can still be read and written.
 const NETWORKING: &[i64] = &[
     libc::SYS_socket,
     libc::SYS_connect,
@@ -117,7 +117,7 @@ const NETWORKING: &[i64] = &[
     libc::SYS_accept,
 ];
 
-/// Computing, memory, threads of one's own, and what is open.
+/// Computation, memory, own threads, and files that are already open.
 const COMPUTING: &[i64] = &[
     libc::SYS_read,
     libc::SYS_readv,
@@ -127,7 +127,7 @@ const COMPUTING: &[i64] = &[
     libc::SYS_ftruncate,
     libc::SYS_close,
     libc::SYS_fcntl,
-    // The image of a component's memory, which is only looked at here.
+    // The image of a component's memory. The child only inspects it.
     libc::SYS_memfd_create,
     libc::SYS_brk,
     libc::SYS_mmap,
@@ -161,24 +161,25 @@ const COMPUTING: &[i64] = &[
     libc::SYS_exit_group,
 ];
 
-/// No filter can look at its arguments, which are in memory: without it, libc calls `clone`.
+/// Its arguments are in memory, where no filter can read them. Without it, libc calls `clone`.
 const CLONE_UNSEEN: &[i64] = &[libc::SYS_clone3];
 
 const RAW: u64 = libc::SOCK_RAW as u64;
-/// Of a socket's type, the kind without its flags (`SOCK_TYPE_MASK` in the kernel's net.h).
+/// The part of a socket's type without its flags (`SOCK_TYPE_MASK` in the kernel's net.h).
 const TYPE: u64 = 0xf;
 
-/// By which a process names itself (PIDFD_SELF in the kernel's pidfd.h), as 32 bits.
+/// The pidfd by which a process names itself (PIDFD_SELF in the kernel's pidfd.h), as 32 bits.
 const SELF: u64 = 0xffff_d8f0;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Which of a call's arguments is what.
+/// A condition on one argument of a call: its index, the comparison, the value.
 struct If(u8, Is, u64);
 
 fn rule(conditions: &[If]) -> Result<SeccompRule, BackendError> {
     let condition = |If(argument, is, value): &If| {
-        // The upper half of a `long` counts for flags of `clone` alone, and is nothing there.
+        // Comparing the lower 32 bits is enough: only the flags of `clone` are a `long`, and they use none of its upper
+        // bits.
         SeccompCondition::new(*argument, Length::Dword, is.clone(), *value)
     };
     SeccompRule::new(conditions.iter().map(condition).collect::<Result<_, _>>()?)
@@ -188,24 +189,24 @@ fn always<'n>(numbers: impl IntoIterator<Item = &'n [i64]>) -> Rules {
     numbers.into_iter().flatten().map(|number| (*number, Vec::new())).collect()
 }
 
-/// A number that is not negative, as the kernel compares it.
+/// A non-negative number, as the kernel compares it.
 fn number(of: i32) -> u64 {
     u64::from(of.unsigned_abs())
 }
 
-/// Calls of the gateway that are refused: a process is not started by it, and a thread is.
+/// Calls that the gateway is refused. It may start threads, but no process.
 fn of_gateway() -> Result<Rules, BackendError> {
     let mut rules = always([LOOKING, CHANGING, CHANGING_HERE, EXECUTING, FORKING]);
     let thread = number(libc::CLONE_THREAD);
     rules.insert(libc::SYS_clone, vec![rule(&[If(0, Is::MaskedEq(thread), 0)])?]);
-    // Wasmtime gives back its own pages by it, many at once.
+    // Wasmtime uses it to release its own pages, many at once.
     rules.insert(libc::SYS_process_madvise, vec![rule(&[If(0, Is::Ne, SELF)])?]);
     let [unix, four, six, netlink] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(number);
     let families = vec![
         rule(&[If(0, Is::Ne, unix), If(0, Is::Ne, four), If(0, Is::Ne, six), If(0, Is::Ne, netlink)])?,
         rule(&[If(0, Is::Eq, four), If(1, Is::MaskedEq(TYPE), RAW)])?,
         rule(&[If(0, Is::Eq, six), If(1, Is::MaskedEq(TYPE), RAW)])?,
-        // The resolver asks by it which addresses there are.
+        // The resolver uses it to list the machine's addresses.
         rule(&[If(0, Is::Eq, netlink), If(2, Is::Ne, number(libc::NETLINK_ROUTE))])?,
     ];
     rules.insert(libc::SYS_socket, families);
@@ -217,20 +218,21 @@ fn of_child() -> Result<Rules, BackendError> {
     let mut rules = always([COMPUTING, CLONE_UNSEEN]);
     let thread = number(libc::CLONE_THREAD);
     rules.insert(libc::SYS_clone, vec![rule(&[If(0, Is::MaskedEq(thread), thread)])?]);
-    // Threads have names, and their stacks' sizes are asked for.
+    // Threads set their names and ask for the sizes of their stacks.
     rules.insert(libc::SYS_prctl, vec![rule(&[If(0, Is::Eq, number(libc::PR_SET_NAME))])?]);
     rules.insert(libc::SYS_prlimit64, vec![rule(&[If(0, Is::Eq, 0), If(2, Is::Eq, 0)])?]);
-    // An abort.
+    // `abort` sends a signal to the process itself.
     let own = u64::from(std::process::id());
     rules.insert(libc::SYS_tgkill, vec![rule(&[If(0, Is::Eq, own)])?]);
     Ok(rules)
 }
 
-/// Another set of numbers by which some kernels take the same calls (x32): a list of what is refused has to name those too.
+/// Adds the rules for x32, a second set of numbers by which some kernels take the same calls. A list of refused calls must
+/// name both.
 #[cfg(target_arch = "x86_64")]
 fn by_either_number(rules: Rules) -> Rules {
     const X32: i64 = 0x4000_0000;
-    /// Those with a number of their own there.
+    /// Calls that have a separate number in x32.
     const OWN: [(i64, i64); 6] = [
         (libc::SYS_execve, 520),
         (libc::SYS_ptrace, 521),
@@ -274,7 +276,7 @@ pub(super) fn gateway() -> Result<(), String> {
     apply(&refuse(of_gateway().map_err(|error| error.to_string())?, libc::EPERM)?)
 }
 
-/// On all threads: there are many by then.
+/// Applies to all threads: many exist by then.
 pub(super) fn started() -> Result<(), String> {
     let program = refuse(always([&[libc::SYS_listen][..]]), libc::EPERM)?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| error.to_string())
@@ -285,7 +287,7 @@ pub(super) fn helper() -> Result<(), String> {
 }
 
 pub(super) fn child() -> Result<(), String> {
-    // First, since the other one forbids filters too.
+    // This filter comes first, because the other one forbids new filters.
     apply(&refuse(always([CLONE_UNSEEN]), libc::ENOSYS)?)?;
     let rules = of_child().map_err(|error| error.to_string())?;
     apply(&filter(rules, error(libc::EPERM), SeccompAction::Allow)?)

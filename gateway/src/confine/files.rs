@@ -1,4 +1,4 @@
-//! Rules of landlock: which files may be opened, and for what.
+//! Landlock rules: which files may be opened, and for what.
 
 use std::path::PathBuf;
 
@@ -7,20 +7,20 @@ use landlock::{
     RulesetCreatedAttr as _, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
 };
 
-/// The newest interface that these rules were tried with. A newer kernel refuses nothing more by itself.
+/// The newest landlock ABI that these rules were tested with. A newer kernel does not refuse more by itself.
 const TRIED: ABI = ABI::V6;
 
-/// What may be done below a path.
+/// What is allowed below a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rights {
     Read,
-    /// Without looking what there is.
+    /// Reading files, without listing folders.
     ReadFiles,
-    /// Devices, to read and to write.
+    /// Reading and writing devices.
     Use,
-    /// Make, change and remove.
+    /// Creating, changing and removing files.
     Change,
-    /// Read, and start as a program.
+    /// Reading files and executing them.
     Execute,
 }
 
@@ -31,7 +31,7 @@ impl Rights {
             Self::Read => read,
             Self::ReadFiles => AccessFs::ReadFile.into(),
             Self::Use => make_bitflags!(AccessFs::{ReadFile | WriteFile}),
-            // No device is made in it, and no program is started from it.
+            // No device can be created there, and no program can be executed from there.
             Self::Change => {
                 AccessFs::from_all(TRIED)
                     & !make_bitflags!(AccessFs::{Execute | MakeChar | MakeBlock | MakeFifo | IoctlDev})
@@ -41,20 +41,20 @@ impl Rights {
     }
 }
 
-/// What is left of files and ports. What does not exist has no rule.
+/// The files and ports that stay reachable. A path that does not exist gets no rule.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) files: Vec<(Rights, Vec<PathBuf>)>,
-    /// Those that may be listened on.
+    /// Ports that may be listened on.
     pub(super) ports: Option<Vec<u16>>,
-    /// Whether connections, and whatever newer kernels know, are forbidden too.
+    /// Whether connections, and whatever newer kernels can restrict, are forbidden too.
     pub(super) whole: bool,
 }
 
-/// Restricts this thread and what comes from it. Returns the version of the kernel's interface.
+/// Restricts this thread and its descendants. Returns the version of the kernel's landlock ABI.
 ///
 /// # Errors
-/// In words for the operator: there is no landlock here.
+/// In words for the operator: the kernel has no landlock.
 pub(super) fn restrict(rules: &Rules) -> Result<u32, String> {
     let restricted = || {
         let known = if rules.whole { ABI::V10 } else { TRIED };

@@ -1,14 +1,15 @@
-//! What the process may still do once it serves: files by landlock(7), system calls by seccomp(2).
+//! What the process may still do while it serves: files by landlock(7), system calls by seccomp(2).
 //!
-//! Should a guest ever break out of its sandbox, it finds a process that opens no file but those that it needs, starts no
-//! process at all, and cannot look into another. Three processes, each with its own bounds:
+//! A guest that breaks out of its sandbox finds a process that can open only the files that it needs, starts no process,
+//! and cannot inspect another process. Each of the three kinds of process has its own restrictions:
 //! - the gateway ([`gateway`]) reads what its configuration names and writes to the state folder;
-//! - its helper ([`helper`]) was started before, has no sockets of its own, and executes this program and no other;
-//! - a compiling child ([`child`]) opens no file, no socket and no process: it has its three pipes and its output.
+//! - its helper ([`helper`]) starts before that, has no sockets of its own, and executes this program and no other;
+//! - a compiling child ([`child`]) opens no file, no socket and no process: it has three pipes and its output.
 //!
-//! Each function bounds the thread that calls it and every thread and process that comes from it. So they are called before
-//! the first other thread starts: landlock has no way to bound threads that are there before version 8 (Linux 7.0).
-//! Security: only the kernel's refusals count here. What it cannot do is in the [`Outcome`], and is told once at the start.
+//! Each function restricts the calling thread and every thread and process that this thread starts. So the gateway calls it
+//! before it starts another thread: before ABI version 8 (Linux 7.0), landlock cannot restrict threads that already exist.
+//! Security: only the kernel's refusals count here. The [`Outcome`] lists what the kernel could not restrict; the log
+//! states it once at the start.
 
 mod calls;
 mod files;
@@ -24,26 +25,26 @@ use std::sync::OnceLock;
 
 use files::{Rights, Rules};
 
-/// What a gateway needs once it serves, beside what the system's own libraries read.
+/// What a gateway needs while it serves, beside the files that system libraries read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reach {
-    /// Folders and files that are read.
+    /// Folders and files to read.
     pub(crate) read: BTreeSet<PathBuf>,
-    /// Folders in which files are made, changed and removed.
+    /// Folders in which the gateway creates, changes and removes files.
     pub(crate) write: BTreeSet<PathBuf>,
-    /// TCP ports that are listened on; 0 is any free one.
+    /// TCP ports to listen on; 0 stands for any free port.
     pub(crate) ports: BTreeSet<u16>,
 }
 
-/// What could be had of the kernel.
+/// Which restrictions the kernel accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// The version of landlock's interface, or why there is none.
+    /// The version of landlock's ABI, or why there is no landlock.
     landlock: Result<u32, String>,
     seccomp: Result<(), String>,
 }
 
-/// What landlock learnt since its first version, and with which.
+/// What landlock learnt to restrict since its first version, and in which version.
 const LEARNT: [(u32, &str); 4] = [
     (3, "truncating a file (version 3, Linux 6.2)"),
     (4, "listening on a port (version 4, Linux 6.7)"),
@@ -52,7 +53,7 @@ const LEARNT: [(u32, &str); 4] = [
 ];
 
 impl Outcome {
-    /// What is in force, in words.
+    /// The restrictions in force, in words.
     pub(crate) fn had(&self) -> String {
         let landlock = self.landlock.as_ref().map(|version| format!("landlock (version {version})"));
         let seccomp = self.seccomp.as_ref().map(|()| "seccomp".to_owned());
@@ -60,7 +61,7 @@ impl Outcome {
         if had.is_empty() { "nothing".to_owned() } else { had.join(" and ") }
     }
 
-    /// What the kernel does not bound, in words; nothing where it bounds all.
+    /// What the kernel does not restrict, in words. Nothing if it restricts everything.
     pub(crate) fn missing(&self) -> Option<String> {
         let mut missing = Vec::new();
         match &self.landlock {
@@ -77,13 +78,14 @@ impl Outcome {
     }
 }
 
-/// What this process confined itself to, for whoever is refused something later.
+/// How this process is confined, for explaining a refusal later.
 static CONFINED: OnceLock<Confined> = OnceLock::new();
 
 struct Confined {
-    /// Real paths, below which files may be read.
+    /// Canonical paths below which files may be read.
     read: Vec<PathBuf>,
-    /// Keeps the kernel's entry of `/proc/self`, which the rule for it holds on to: another look-up could make a new one.
+    /// Keeps the kernel's entry for `/proc/self` alive. The landlock rule refers to this entry; another lookup could create
+    /// a new one.
     _proc: Option<landlock::PathFd>,
 }
 
@@ -106,27 +108,27 @@ pub(crate) fn gateway(reach: &Reach) -> Outcome {
     if outcome.landlock.is_ok() {
         let real = |path: &PathBuf| path.canonicalize().ok();
         let read = read.iter().chain(&reach.write).chain(&system::etc()).filter_map(real).collect();
-        // A process does this once.
+        // Each process does this once.
         let _first = CONFINED.set(Confined { read, _proc: proc });
     }
     outcome
 }
 
-/// Forbids new listening sockets, on every thread of this process: after the start there are all that it needs.
+/// Forbids new listening sockets on every thread of this process. After the start, the process has all that it needs.
 ///
 /// # Errors
-/// In words for the operator: the kernel refused.
+/// In words for the operator: the kernel refused the filter.
 pub(crate) fn started() -> Result<(), String> {
     calls::started()
 }
 
-/// Confines the helper, which starts this very program to compile into `dir`.
+/// Confines the helper, which executes only this program, to compile into `dir`.
 pub(crate) fn helper(dir: &Path) -> Outcome {
     let rules = Rules {
         files: vec![
             (Rights::Execute, system::program()),
             (Rights::Read, system::libraries().into_iter().collect()),
-            // The child reads of itself how large it is, under a number that is not known before.
+            // The child reads its own size in `/proc`, under a process id that is not known in advance.
             (
                 Rights::Read,
                 ["/proc", "/sys/devices/system", "/sys/fs/cgroup", "/etc/ld.so.cache"].map(Into::into).into(),
@@ -140,13 +142,13 @@ pub(crate) fn helper(dir: &Path) -> Outcome {
     Outcome { landlock: files::restrict(&rules), seccomp: calls::helper() }
 }
 
-/// Confines a compiling child to what it has open.
+/// Confines a compiling child to the files that it has open.
 pub(crate) fn child() -> Outcome {
     let rules = Rules { files: Vec::new(), ports: Some(Vec::new()), whole: true };
     Outcome { landlock: files::restrict(&rules), seccomp: calls::child() }
 }
 
-/// What this kernel can do, tried in a thread that ends then.
+/// What this kernel can restrict, tested in a thread that then ends.
 pub(crate) fn ability() -> Outcome {
     let tried = std::thread::spawn(|| Outcome {
         landlock: files::restrict(&Rules { files: Vec::new(), ports: Some(Vec::new()), whole: false }),
@@ -156,7 +158,7 @@ pub(crate) fn ability() -> Outcome {
     tried.join().unwrap_or_else(failed)
 }
 
-/// A file that cannot be opened, in words: with what to do, where it is this process that forbade it to itself.
+/// Explains in words why a file cannot be opened. If this process confined itself, says what to do.
 pub(crate) fn refused(path: &Path, error: &std::io::Error) -> String {
     let told = format!("{}: {error}", path.display());
     let is_outside = |confined: &Confined| {

@@ -1,5 +1,5 @@
-//! Which of the system's files are read in this process by libraries: the resolver, certificates of CAs, time zones, the
-//! standard library and Wasmtime.
+//! The system's files that libraries read in this process: the resolver, CA certificates, time zones, the standard library
+//! and Wasmtime.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,22 +11,22 @@ fn mapped() -> Vec<PathBuf> {
     paths.filter(|path| path.ends_with(".so") || path.contains(".so.")).map(PathBuf::from).collect()
 }
 
-/// Where shared libraries are, wherever this program was built: those that are mapped now, and the usual places, since the
-/// resolver opens more of them later.
+/// Folders of shared libraries, wherever this program was built: those of the mapped libraries, and the usual places,
+/// because the resolver opens more libraries later.
 pub(super) fn libraries() -> BTreeSet<PathBuf> {
     let usual = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"].map(PathBuf::from);
     mapped().iter().filter_map(|file| file.parent()).map(Path::to_owned).chain(usual).collect()
 }
 
-/// What the kernel executes when this program is started: its file, and the loader of its libraries.
+/// What the kernel executes when this program starts: its file, and the loader of its libraries.
 pub(super) fn program() -> Vec<PathBuf> {
     let is_loader = |file: &PathBuf| file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"ld-"));
     mapped().into_iter().filter(is_loader).chain(std::env::current_exe()).collect()
 }
 
-/// What the resolver reads of `/etc`. As an ordinary user, all files of it: who changes `/etc/resolv.conf` or `/etc/hosts` puts
-/// a new file in its place, to which a rule for the old one does not lead, and modes keep secrets from us. As root there
-/// are no such modes, so there are rules for these files alone, and a new one is read after a restart.
+/// What the resolver reads of `/etc`. For an ordinary user this is the whole folder: tools replace `/etc/resolv.conf` and
+/// `/etc/hosts` by new files, which a rule for the old file does not cover, and file modes protect the secrets there. File
+/// modes do not bind root, so root gets rules for these files alone, and a replaced file is read only after a restart.
 pub(super) fn etc() -> Vec<PathBuf> {
     if !rustix::process::geteuid().is_root() {
         return vec![PathBuf::from("/etc")];
@@ -36,11 +36,11 @@ pub(super) fn etc() -> Vec<PathBuf> {
     names.into_iter().chain(more).map(|name| Path::new("/etc").join(name)).collect()
 }
 
-/// What libraries read at some time after the start.
+/// Files that libraries read at some time after the start.
 pub(super) fn read_by_libraries() -> BTreeSet<PathBuf> {
     let mut paths = libraries();
     let fixed = [
-        // This process: its pages (Wasmtime), its maps and control groups (the standard library).
+        // This process: its pages (Wasmtime), its memory maps and control groups (the standard library).
         "/proc/self",
         "/proc/swaps",
         "/proc/meminfo",
@@ -51,12 +51,12 @@ pub(super) fn read_by_libraries() -> BTreeSet<PathBuf> {
         "/sys/fs/cgroup",
         "/sys/devices/system",
         "/sys/kernel/mm",
-        // Answers of the system's resolver and of its cache.
+        // The system resolver's answers and its cache.
         "/run/systemd/resolve",
         "/run/resolvconf",
         "/run/NetworkManager",
         "/run/nscd",
-        // Certificates of CAs, for ACME.
+        // CA certificates, for ACME.
         "/etc/ssl/certs",
         "/etc/ssl/cert.pem",
         "/etc/pki",
@@ -68,9 +68,9 @@ pub(super) fn read_by_libraries() -> BTreeSet<PathBuf> {
     paths.extend(fixed.map(PathBuf::from));
     let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
     paths.extend(named.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>()));
-    // For the names of functions in a panic's message.
+    // Function names for the message of a panic.
     paths.extend(std::env::current_exe());
-    // Where a link leads to, a new file may be put in its place.
+    // A tool may replace the file that a link leads to.
     let behind_link = std::fs::canonicalize("/etc/resolv.conf").ok();
     paths
         .extend(behind_link.and_then(|file| file.parent().filter(|dir| *dir != Path::new("/etc")).map(Path::to_owned)));

@@ -1,4 +1,4 @@
-//! Each bound, tried: in a thread that ends then, since a thread's bounds are its own.
+//! Tests each restriction in a thread that then ends, because a thread's restrictions are its own.
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::*;
 
-/// Runs `tried` in a thread that was confined before.
+/// Runs `tried` in a thread that is confined first.
 fn within<T: Send>(confined: impl FnOnce() -> Outcome + Send, tried: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let work = move || {
@@ -19,7 +19,7 @@ fn within<T: Send>(confined: impl FnOnce() -> Outcome + Send, tried: impl FnOnce
     })
 }
 
-/// The error's number, where there is one.
+/// The error's number, if there is one.
 fn refusal<T>(result: std::io::Result<T>) -> Option<i32> {
     result.err().and_then(|error| error.raw_os_error())
 }
@@ -31,10 +31,11 @@ fn reach(state: &Path) -> Reach {
     Reach { write: [state.to_owned()].into(), ports: [0].into(), ..Reach::default() }
 }
 
-/// By its number alone.
+/// Makes a system call by its number alone.
 #[expect(unsafe_code, reason = "a call that no safe function makes is what the filter is for")]
 fn call(number: i64, first: i64, second: i64) -> Option<i32> {
-    // SAFETY: every call that is tried is given nothing that it could write to, and is refused before it is looked at.
+    // SAFETY: no argument of these calls is a pointer that the kernel could write to, and the filter refuses each call
+    // before it reads one.
     let result = unsafe { libc::syscall(number, first, second, 0, 0, 0) };
     (result < 0).then(|| std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
 }
@@ -55,7 +56,7 @@ fn a_gateway_opens_what_it_needs_and_nothing_else() {
             assert_eq!(std::fs::read_to_string(state.join("other")).unwrap(), "1");
             std::fs::remove_file(state.join("other")).unwrap();
             std::os::unix::net::UnixListener::bind(state.join("socket")).unwrap();
-            // What the resolver and Wasmtime read.
+            // The resolver and Wasmtime read these files.
             std::fs::read("/etc/hosts").unwrap();
             std::fs::File::open("/proc/self/pagemap").unwrap();
             std::fs::File::open("/dev/urandom").unwrap();
@@ -70,21 +71,21 @@ fn a_gateway_opens_what_it_needs_and_nothing_else() {
             assert_eq!(refusal(std::fs::OpenOptions::new().append(true).open("/etc/hosts")), ACCESS);
         },
     );
-    // It did so in its thread alone.
+    // Only that thread is confined.
     std::fs::read(outside.join("secret")).unwrap();
 }
 
 #[test]
-fn a_gateway_starts_no_process_and_looks_into_none() {
+fn a_gateway_starts_no_process_and_inspects_none() {
     let dir = tempfile::tempdir().unwrap();
     within(
         || gateway(&reach(dir.path())),
         || {
             assert_eq!(refusal(std::process::Command::new("/proc/self/exe").spawn()), NOT_PERMITTED);
-            // In place of this very process.
+            // Replace this very process.
             let executed = std::os::unix::process::CommandExt::exec(&mut std::process::Command::new("/bin/true"));
             assert_eq!(executed.raw_os_error(), NOT_PERMITTED);
-            // A thread is none.
+            // A thread is not a process.
             assert_eq!(std::thread::spawn(|| 7).join().unwrap(), 7);
             for number in [
                 libc::SYS_ptrace,
@@ -104,7 +105,7 @@ fn a_gateway_starts_no_process_and_looks_into_none() {
             ] {
                 assert_eq!(call(number, 0, 0), NOT_PERMITTED, "{number}");
             }
-            // Of its own pages, and of another process's.
+            // The same call for its own pages, and for another process's.
             assert_ne!(call(libc::SYS_process_madvise, -10_000, 0), NOT_PERMITTED);
             assert_eq!(call(libc::SYS_process_madvise, 0, 0), NOT_PERMITTED);
             #[cfg(target_arch = "x86_64")]
@@ -116,7 +117,7 @@ fn a_gateway_starts_no_process_and_looks_into_none() {
 }
 
 #[test]
-fn a_gateway_has_the_sockets_of_its_trade() {
+fn a_gateway_opens_only_the_sockets_that_it_needs() {
     let dir = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -127,7 +128,7 @@ fn a_gateway_has_the_sockets_of_its_trade() {
             UdpSocket::bind("127.0.0.1:0").unwrap();
             TcpListener::bind("127.0.0.1:0").unwrap();
             std::net::ToSocketAddrs::to_socket_addrs("localhost:80").unwrap();
-            // A port that it does not listen on.
+            // A port that the gateway does not listen on.
             assert_eq!(refusal(TcpListener::bind("127.0.0.1:7")), ACCESS);
             let socket = |family: i32, kind: i32| call(libc::SYS_socket, family.into(), kind.into());
             assert_eq!(socket(libc::AF_PACKET, libc::SOCK_RAW), NOT_PERMITTED);
@@ -140,11 +141,11 @@ fn a_gateway_has_the_sockets_of_its_trade() {
 }
 
 #[test]
-fn a_compiling_child_has_what_is_open_and_can_open_nothing() {
+fn a_compiling_child_keeps_its_open_files_and_can_open_nothing() {
     let mut open = tempfile::tempfile().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    // A compiling child calls it on its only thread, which is named as the process is.
+    // A real compiling child does this on its main thread.
     within(child, || {
         open.write_all(b"code").unwrap();
         open.set_len(0).unwrap();
@@ -168,9 +169,9 @@ fn a_compiling_child_has_what_is_open_and_can_open_nothing() {
     });
 }
 
-/// Landlock alone, as on a machine whose seccomp a container took.
+/// Landlock alone, as on a machine where a container takes seccomp away.
 #[test]
-fn each_bound_holds_without_the_other() {
+fn landlock_and_seccomp_hold_without_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let empty = || Outcome {
         landlock: files::restrict(&Rules { files: Vec::new(), ports: Some(Vec::new()), whole: true }),
@@ -190,7 +191,7 @@ fn each_bound_holds_without_the_other() {
 }
 
 #[test]
-fn what_a_kernel_lacks_is_said() {
+fn the_outcome_names_what_the_kernel_lacks() {
     let of = |landlock: Result<u32, String>, seccomp: Result<(), String>| Outcome { landlock, seccomp };
     assert_eq!(of(Ok(7), Ok(())).missing(), None);
     assert_eq!(of(Ok(7), Ok(())).had(), "landlock (version 7) and seccomp");
@@ -202,7 +203,7 @@ fn what_a_kernel_lacks_is_said() {
 }
 
 #[test]
-fn a_look_at_the_kernel_confines_nobody() {
+fn testing_the_kernel_confines_nobody() {
     assert_eq!(ability().missing(), None);
     std::fs::read_dir("/").unwrap();
     std::process::Command::new("/bin/true").status().unwrap();

@@ -1,6 +1,6 @@
-//! Operators who asked for a reload, and wait to hear how it went; and the end of the first load, which load balancers wait for.
+//! Operators that requested a reload and wait for its result; and the end of the first load, for which load balancers wait.
 //!
-//! Limit: [`ASKERS_MAX`] wait, each for [`PATIENCE`]: no answer waits for the slowest tenant.
+//! Limit: [`ASKERS_MAX`] wait, each for [`PATIENCE`], so that no answer waits for the slowest tenant.
 
 use std::time::Duration;
 
@@ -11,22 +11,23 @@ use tokio_util::sync::CancellationToken;
 use super::Gateway;
 use crate::admin::{Asker, Words};
 
-/// How long a reload waits for tenants whose components are being compiled before it is said to be done.
+/// How long a reload waits for tenants that are being compiled before it reports success.
 const PATIENCE: Duration = Duration::from_secs(60);
 const ASKERS_MAX: usize = 64;
 
-/// Who waits.
+/// The waiting callers.
 pub(super) struct Asked {
     reloads: Option<mpsc::Receiver<Asker>>,
-    /// Whose reload was not read yet, if there is one.
+    /// The caller whose reload has not started, if there is one.
     new: Option<Asker>,
-    /// Whose reload was read, and until when it waits for the rest.
+    /// Callers whose reload was read, and how long each waits for the rest.
     waiting: Vec<(Asker, Instant)>,
     started: CancellationToken,
 }
 
 impl Gateway {
-    /// Who will ask, and what is heard at any time. The first load is over after the time that one component has at the latest.
+    /// Takes over the callers, and the signal to drain. The first load counts as over at the latest after the time limit
+    /// for one component.
     pub(super) fn asked(&mut self) -> (Asked, CancellationToken) {
         let (reloads, drain) = match self.words.take() {
             Some(Words { reloads, drain }) => (Some(reloads), drain),
@@ -43,7 +44,8 @@ impl Gateway {
 }
 
 impl Asked {
-    /// Waits for the next one; never where nobody can ask. Whoever waited for as long as one may is answered meanwhile.
+    /// Waits for the next request; for ever if nobody can send one. Meanwhile, callers that waited for the maximum time are
+    /// answered.
     pub(super) async fn heard(&mut self) {
         loop {
             let first = self.waiting.iter().map(|(_, until)| *until).min();
@@ -72,18 +74,18 @@ impl Asked {
         }
     }
 
-    /// Notes that what was asked for was read, or could not be.
+    /// Notes that the files for the last request were read, or could not be.
     pub(super) fn done(&mut self, is_done: bool) {
         let Some(asker) = self.new.take() else { return };
         if is_done && self.waiting.len() < ASKERS_MAX {
             self.waiting.push((asker, Instant::now() + PATIENCE));
         } else {
-            // Whoever asked may be gone.
+            // The caller may have left.
             let _told = asker.send(is_done);
         }
     }
 
-    /// Answers everybody where nothing is compiled any more, and else whoever waited long enough.
+    /// Answers all callers if nothing is being compiled, and otherwise those that waited long enough.
     pub(super) fn answer(&mut self, is_under_way: bool) {
         if !is_under_way {
             self.started.cancel();

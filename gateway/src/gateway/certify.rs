@@ -1,4 +1,4 @@
-//! Keeps every tenant's certificate: asked for when it is missing, renewed long before it ends.
+//! Keeps every tenant's certificate: orders it if it is missing, and renews it long before it expires.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,50 +17,51 @@ use crate::request::Road;
 use crate::store::{self, Common, Store};
 use crate::tls::{Acme, ORDER_TIME, Pair, Proof, Terminator};
 
-/// Between two looks at who needs a certificate.
+/// How often to check which tenants need a certificate.
 const LOOK: Duration = Duration::from_secs(1);
-/// After the first failure; twice that after the next, and so on.
+/// The pause after the first failure; it doubles with each further one.
 const AGAIN_FIRST: Duration = Duration::from_mins(1);
 const AGAIN_MAX: Duration = Duration::from_hours(24);
 
-/// What a tenant's orders came to.
+/// The failures of a tenant's orders.
 struct Failed {
     attempts: u32,
-    /// For which hosts.
+    /// For these hosts.
     hosts: Vec<Pattern>,
-    /// None is made before.
+    /// No order before this time.
     until: Instant,
 }
 
-/// Asks for certificates, one after the other, as long as the process lives.
+/// Orders certificates one after the other, for as long as the process lives.
 pub(super) struct Certifier {
     pub(super) road: Arc<Road>,
     pub(super) acme: Arc<Acme>,
     pub(super) fallback: Arc<Fallback>,
     pub(super) terminator: Terminator,
-    /// Where gateways beside this one are told, if it is shared.
+    /// Used to inform the other gateways, if the store is shared.
     pub(super) store: Arc<Store>,
-    /// When the CA would have certificates renewed.
+    /// When the CA suggests renewal.
     pub(super) suggested: Suggested,
 }
 
-/// Hashes that gateways share: certificates by tenant, accounts by the CA's directory, what a CA is to find now.
+/// Hashes that gateways share: certificates by tenant, accounts by the CA's directory, and the proofs that a CA has to find
+/// now.
 const PAIRS: &str = "acme:pairs";
 const ACCOUNTS: &str = "acme:accounts";
 const PROOFS: &str = "acme:proofs";
-/// Held by the one of them that asks the CA; longer than an order can take.
+/// Held by the gateway that asks the CA, for longer than an order can take.
 const LOCK: &str = "acme:lock";
 const LOCK_TIME: Duration = Duration::from_secs(ORDER_TIME.as_secs() + 60);
-/// In which every one of them has heard of the proofs, since it looks each second.
+/// After this time every gateway has received the proofs, because each checks every second.
 const HEARD: Duration = Duration::from_millis(2500);
-/// How many certificates of others are taken over in one look.
+/// How many certificates of other gateways are adopted at once.
 const ADOPTED_MAX: usize = 100;
 
 impl Certifier {
     pub(super) async fn keep(mut self) {
         let tasks = self.road.tasks.clone();
         tokio::select! {
-            // Whoever takes over answers the CA.
+            // A process that takes over answers the CA.
             () = tasks.draining() => {}
             never = self.order_for_ever() => match never {},
         }
@@ -71,7 +72,7 @@ impl Certifier {
         loop {
             tokio::time::sleep(LOOK).await;
             let snapshot = self.road.snapshot.load_full();
-            // Other hosts are another order.
+            // Other hosts mean a new order.
             failed.retain(|id, of| snapshot.plan(id).is_some_and(|plan| plan.hosts == of.hosts));
             let waits = |id: &TenantId| failed.get(id).is_some_and(|failed| failed.until > Instant::now());
             let attempts = |plan: &Plan| failed.get(&plan.id).map_or(0, |failed| failed.attempts);
@@ -83,7 +84,7 @@ impl Certifier {
             let needy: Vec<_> = snapshot.all().filter(|plan| self.needs(plan)).collect();
             self.adopt(needy.iter().copied().take(ADOPTED_MAX).cloned().collect()).await;
             let needy = needy.into_iter().filter(|plan| self.needs(plan) && !waits(&plan.id));
-            // Whoever fails again and again comes behind those that were not tried yet.
+            // Tenants whose orders fail repeatedly come after those that were not tried yet.
             let Some(plan) = needy.min_by_key(|plan| attempts(plan)) else { continue };
             let attempts = attempts(plan);
             let Some(ordered) = self.order(plan, attempts as usize).await else { continue };
@@ -106,7 +107,7 @@ impl Certifier {
         }
     }
 
-    /// Answers a CA that another gateway asked.
+    /// Answers the CA for an order of another gateway.
     async fn hear(&self) -> Result<(), store::Error> {
         let Some(common) = self.store.common() else { return Ok(()) };
         let told = common.all(PROOFS).await?;
@@ -123,7 +124,7 @@ impl Certifier {
         Ok(())
     }
 
-    /// Takes what a CA gave to another gateway.
+    /// Adopts certificates that other gateways got from a CA.
     async fn adopt(&self, needy: Vec<Arc<Plan>>) {
         let Some(common) = self.store.common() else { return };
         let mut adopted = false;
@@ -144,7 +145,7 @@ impl Certifier {
         }
     }
 
-    /// Asks the CA, unless another gateway does at this moment.
+    /// Orders from the CA, unless another gateway is doing so now.
     async fn order(&self, plan: &Arc<Plan>, attempts: usize) -> Option<anyhow::Result<()>> {
         let Some(common) = self.store.common() else {
             let nobody = |_proofs| std::future::ready(Ok(()));
@@ -154,7 +155,7 @@ impl Certifier {
             Ok(true) => {}
             Ok(false) | Err(_) => return None,
         }
-        // Who had the lock before may have left, just now, what is wanted.
+        // The previous holder of the lock may just have stored what is needed.
         self.adopt(vec![Arc::clone(plan)]).await;
         let ordered = if self.needs(plan) { Some(self.order_for_all(common, plan, attempts).await) } else { None };
         for name in [PROOFS, LOCK] {
@@ -166,7 +167,7 @@ impl Certifier {
     }
 
     async fn order_for_all(&self, common: Common<'_>, plan: &Plan, attempts: usize) -> anyhow::Result<()> {
-        // Who had the lock before may have died and left some.
+        // The previous holder of the lock may have died and left proofs.
         common.remove(PROOFS).await?;
         if let Some(account) = common.get(ACCOUNTS, self.acme.directory()).await? {
             self.acme.take_account(&account)?;
@@ -187,7 +188,8 @@ impl Certifier {
         Ok(())
     }
 
-    /// Whether it has none of its own files, and none of the CA's that covers its hosts and is not about to end.
+    /// Whether the tenant has no certificate files, and no certificate from the CA that covers its hosts and does not
+    /// expire soon.
     fn needs(&self, plan: &Plan) -> bool {
         if !plan.pairs.is_empty() {
             return false;
@@ -210,7 +212,8 @@ impl Certifier {
     }
 }
 
-/// When a third of its time is left, or up to a tenth of it before: tenants that came together do not renew together.
+/// When a third of its lifetime is left, or up to a tenth earlier, so that tenants that were added together do not renew
+/// together.
 fn renewed_at(pair: &Pair, tenant: &TenantId) -> SystemTime {
     let life = pair.not_after.duration_since(pair.not_before).unwrap_or_default();
     let spread =
@@ -220,7 +223,7 @@ fn renewed_at(pair: &Pair, tenant: &TenantId) -> SystemTime {
 
 fn pause(attempts: u32) -> Duration {
     let pause = AGAIN_FIRST.saturating_mul(2_u32.saturating_pow(attempts.min(16))).min(AGAIN_MAX);
-    // Up to a fifth more, so that many do not come back at once.
+    // Up to a fifth more, so that many tenants do not retry at once.
     pause + pause.mul_f64(rand::random_range(0.0..0.2))
 }
 
@@ -229,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_are_given_time() {
+    fn failures_are_retried_after_growing_pauses() {
         assert!((60..=72).contains(&pause(0).as_secs()));
         assert!((480..=576).contains(&pause(3).as_secs()));
         assert!(pause(40) <= AGAIN_MAX.mul_f64(1.2));

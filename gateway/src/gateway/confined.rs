@@ -1,4 +1,4 @@
-//! What a gateway does before its first thread: it takes the sockets that it was given, starts its helper, and confines itself.
+//! What a gateway does before its first thread: it takes the given sockets, starts its helper, and confines itself.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,23 +11,23 @@ use crate::sandbox::{Helper, Machine, Starter};
 use crate::store;
 use crate::telemetry::AccessTo;
 
-/// What there is before the first thread. Without a word, nothing is confined.
+/// What is prepared before the first thread. By default nothing is confined.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
     pub(super) starter: Starter,
-    /// Those that systemd opened.
+    /// The sockets that systemd opened.
     pub(super) sockets: Sockets,
-    /// Who is told that the gateway serves.
+    /// Who is notified that the gateway serves.
     pub(super) notify: Notify,
-    /// What the kernel could do; nothing where it was not asked.
+    /// What the kernel could restrict. Nothing if it was not asked.
     pub(super) outcome: Option<Outcome>,
 }
 
 impl Prepared {
-    /// Confines this process, where the configuration does not say otherwise. It has to have one thread.
+    /// Confines this process, unless the configuration forbids it. The process must have a single thread.
     ///
     /// # Errors
-    /// In words for the operator: a folder cannot be made, or the helper does not come up.
+    /// In words for the operator: a folder cannot be created, or the helper does not start.
     pub(crate) fn confined(boot: &Boot, takeover: bool) -> anyhow::Result<Self> {
         // The helper must not inherit them.
         let sockets = if takeover { Sockets::default() } else { Sockets::of_systemd() };
@@ -37,7 +37,7 @@ impl Prepared {
         }
         let reach = reach(boot);
         for folder in reach.write.iter().filter(|folder| **folder != boot.sandbox.compiled) {
-            // One that cannot be made is told by who needs it.
+            // If it cannot be created, the code that needs it reports the error.
             let _made = std::fs::create_dir_all(folder);
         }
         let starter = Starter::Helper(Helper::start(&boot.sandbox)?);
@@ -45,7 +45,7 @@ impl Prepared {
         Ok(Self { starter, sockets, notify, outcome })
     }
 
-    /// Says once what could not be had.
+    /// Logs once what could not be restricted.
     pub(crate) fn tell(&self) {
         let Some(outcome) = &self.outcome else { return };
         match outcome.missing() {
@@ -57,14 +57,14 @@ impl Prepared {
     }
 }
 
-/// Once there are all sockets, there will be no more.
+/// When all sockets exist, new listening sockets are forbidden.
 pub(super) fn started(is_confined: bool) {
     if is_confined && let Err(error) = confine::started() {
         tracing::debug!(target: "confine", %error, "new listening sockets cannot be forbidden");
     }
 }
 
-/// What this gateway needs of files and ports.
+/// The files and ports that this gateway needs.
 fn reach(boot: &Boot) -> Reach {
     let mut reach = Reach { read: config::reach(boot), ..Reach::default() };
     let of = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::port).collect::<Vec<_>>();
@@ -84,7 +84,7 @@ fn reach(boot: &Boot) -> Reach {
     reach
 }
 
-/// The folder in which a file is; of a bare name, this one.
+/// The folder of a file. For a bare name, the present folder.
 fn folder_of(file: &Path) -> Option<PathBuf> {
     let parent = file.parent()?;
     Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })

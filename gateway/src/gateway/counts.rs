@@ -1,4 +1,4 @@
-//! Sums that are kept beside tenants' data, and that writers which died may have left wrong.
+//! Corrects sums beside tenants' data, which gateways that died may have left wrong.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::request::Road;
 use crate::store::Store;
 
-/// Between two counts of what tenants with a quota of it have in the store, and before the first.
+/// How often tenants with a quota are recounted, and how long before the first time.
 const COUNT_EVERY: Duration = Duration::from_secs(3600);
 const COUNT_FIRST: Duration = Duration::from_secs(5);
 
-/// Repairs the sums that are kept beside tenants' data, one tenant after the other, as long as the process lives.
+/// Corrects the sums, one tenant after the other, for as long as the process lives.
 pub(super) async fn keep_counts(road: Arc<Road>, store: Arc<Store>) {
     let mut pause = COUNT_FIRST;
     loop {

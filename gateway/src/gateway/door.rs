@@ -1,4 +1,4 @@
-//! What a client's connection meets first: TLS, plain HTTP that is answered, or plain HTTP that is sent to TLS.
+//! What a client's connection meets first: TLS, plain HTTP that is answered, or plain HTTP that is redirected.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,26 +26,26 @@ pub(super) struct Door {
     pub(super) road: Arc<Road>,
     pub(super) terminator: Terminator,
     pub(super) addresses: Addresses,
-    /// Where the PROXY protocol is spoken.
+    /// Proxies that speak the PROXY protocol.
     pub(super) proxies: Networks,
-    /// What a CA's servers may ask by plain HTTP.
+    /// The proofs for a CA's requests by plain HTTP.
     pub(super) challenges: Option<Arc<Challenges>>,
     pub(super) health: Health,
-    /// Where HTTP/3 is to be had (RFC 9114 §3.1.1), for those who came by an older one.
+    /// The advertisement of HTTP/3 (RFC 9114 §3.1.1), for clients of older versions.
     pub(super) alternative: Option<HeaderValue>,
 }
 
-/// A place among a tenant's connections, if it is a tenant's.
+/// A connection's place at a tenant, if the name belongs to one.
 #[derive(Default)]
 struct Entered {
     _place: Option<Connected>,
-    /// Whether the tenant asks for certificates, which QUIC's handshakes do not.
+    /// Whether the tenant asks for certificates, which QUIC's handshakes do not support.
     has_callers: bool,
 }
 
 impl Door {
-    /// Who is there, and a place among those of the address; nothing where it has as many as it may, or a proxy does not say
-    /// who it is for.
+    /// The client's address, and a place among its connections. Nothing if the address has as many as it may, or if a proxy
+    /// does not name the client.
     async fn enter(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<(SocketAddr, Held)> {
         let client = match listener::client(stream, peer, &self.proxies, self.road.http.handshake_time).await {
             Ok(client) => client,
@@ -62,7 +62,7 @@ impl Door {
         Some((client, held?))
     }
 
-    /// A place among the connections of the name's tenant; of nobody's there is no end but the gateway's own.
+    /// A place among the connections of the name's tenant. Without a tenant, only the gateway's own limit applies.
     fn enter_tenant(&self, name: Option<&Domain>) -> Option<Entered> {
         let snapshot = self.road.snapshot.load();
         let Some(tenant) = name.and_then(|name| snapshot.routes.owner(name)) else { return Some(Entered::default()) };
@@ -74,7 +74,7 @@ impl Door {
         Some(Entered { _place: Some(place?), has_callers: tenant.callers.is_some() })
     }
 
-    /// What is held for a client's connection.
+    /// The state of a client's connection.
     fn client(&self, address: SocketAddr) -> Arc<http::Connection> {
         http::Connection::new(address, Arc::clone(self.road.doors.slow()))
     }
@@ -82,7 +82,7 @@ impl Door {
     pub(super) async fn https(mut self, mut stream: TcpStream, peer: SocketAddr) {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
         let began = Instant::now();
-        // Both have rooms of their own, and the first one's is given back before the connection is idle.
+        // Both are boxed, and the first one is freed before the connection becomes idle.
         let shaking = Box::pin(self.terminator.handshake(stream, |name| self.enter_tenant(name)));
         let shaken = match shaking.await {
             Ok(shaken) => shaken,
@@ -104,7 +104,7 @@ impl Door {
         }
         let answered = Box::pin(self.answer(shaken.stream, shaken.protocol, peer));
         match certificate {
-            // Nobody is let in for longer than the certificate says, whatever is under way.
+            // A client is served no longer than its certificate is valid, whatever is in progress.
             Some(client) => tokio::select! {
                 () = answered => {}
                 () = client.over() => tracing::debug!(target: "tls", "the client's certificate has expired"),
@@ -127,8 +127,8 @@ impl Door {
         let Some(_place) = self.enter_tenant(server_name.as_ref()) else { return };
         let client = self.client(connection.remote_address());
         let (road, health, of) = (Arc::clone(&self.road), self.health, connection.clone());
-        // The handshake has shown that the client is there. It may say later that it moved, and begins to be believed before it
-        // has shown that (RFC 9000 §9): quinn does not tell which addresses it has looked at.
+        // The handshake has validated this address. The client may later move to another address, which quinn uses before
+        // the client has proved it (RFC 9000 §9), and quinn does not report which addresses are validated.
         let address = connection.remote_address();
         let answer = move |request, exchange: Arc<http::Exchange>| {
             let (road, has_moved) = (Arc::clone(&road), of.remote_address().ip() != address.ip());

@@ -1,4 +1,5 @@
-//! Certificates for whom neither a tenant's files nor a CA give one: the development CA's, and the pair for names that nobody has.
+//! Certificates for tenants that have neither files nor a CA's: from the development CA; and the pair for names that no
+//! tenant has.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,10 +11,10 @@ use rustls::sign::CertifiedKey;
 use crate::domain::{Domain, Pattern};
 use crate::tls::{DevCa, Pair};
 
-/// What is shown where nothing else is.
+/// The certificates of last resort.
 pub(super) struct Fallback {
     dev_ca: DevCa,
-    /// Of the pair for names that nobody has, where the operator has one.
+    /// The files of the pair for names that no tenant has, if the operator configured one.
     files: Option<(PathBuf, PathBuf)>,
     own: ArcSwapOption<CertifiedKey>,
 }
@@ -33,7 +34,7 @@ impl Fallback {
         Ok(fallback)
     }
 
-    /// Reads the operator's pair anew. What cannot be used leaves the one before in its place.
+    /// Reads the operator's pair again. If it cannot be used, the previous one stays.
     pub(super) fn reload(&self) {
         match self.read() {
             Ok(own) => self.own.store(own),
@@ -54,7 +55,7 @@ impl Fallback {
         Ok(Some(pair.key))
     }
 
-    /// For names that nobody has.
+    /// For names that no tenant has.
     ///
     /// # Errors
     /// The development CA cannot sign.

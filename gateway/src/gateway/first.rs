@@ -1,4 +1,5 @@
-//! The first load of all tenants, and what a developer wants in the store before the first request (`tollgate up --key-value`).
+//! The first load of all tenants, and keys that a developer wants in the store before the first request (`tollgate up
+//! --key-value`).
 
 use std::time::Duration;
 
@@ -10,18 +11,18 @@ use super::loading::Loading;
 use crate::config::Changed;
 use crate::ids::StoreName;
 
-/// What Spin calls the store that has no name.
+/// Spin's name for the store without a name.
 const DEFAULT: &str = "default";
 
-/// How long a gateway that takes over waits for tenants whose components are compiled anew: the one before serves them meanwhile.
+/// How long a gateway that takes over waits for tenants that must be compiled: the previous one serves them meanwhile.
 const TAKEOVER_MAX: Duration = Duration::from_mins(10);
 
 impl Gateway {
-    /// Loads all tenants before anything is listened to, as far as that needs no compiling: the others follow, each when it is
-    /// ready. Only a developer's own project, and a gateway that takes over from one that serves, wait for it.
+    /// Loads all tenants before anything listens, as far as that needs no compiling. The others follow, each when it is
+    /// ready. Only a developer's own project, and a gateway that takes over from a running one, wait for them.
     ///
     /// # Errors
-    /// As of a reload; or the store refuses a key, in its own words.
+    /// As for a reload; or the store refuses a key, in its own words.
     pub(super) async fn first_load(&mut self, takeover: bool) -> anyhow::Result<()> {
         let mut loading = std::mem::take(&mut self.loading);
         self.reload(&mut loading, &Changed::All).await?;
@@ -37,7 +38,7 @@ impl Gateway {
         self.set_first().await
     }
 
-    /// Puts in force what becomes ready, until that is all or `patience` is over.
+    /// Puts tenants in force as they become ready, until all are or `patience` is over.
     async fn finish(&self, loading: &mut Loading, patience: Duration) -> anyhow::Result<()> {
         let until = Instant::now().checked_add(patience);
         while loading.is_under_way() {
@@ -50,10 +51,10 @@ impl Gateway {
         Ok(())
     }
 
-    /// Sets keys of the project that is served; there are none on a gateway.
+    /// Sets the keys of the project that is served. A gateway has none.
     ///
     /// # Errors
-    /// The store refuses one, in its own words.
+    /// The store refuses a key, in its own words.
     async fn set_first(&self) -> anyhow::Result<()> {
         let Some(project) = self.boot.project.as_ref().filter(|project| !project.key_values.is_empty()) else {
             return Ok(());

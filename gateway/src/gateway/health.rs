@@ -1,7 +1,8 @@
-//! What load balancers ask on the clients' listeners: whether this gateway takes requests.
+//! Health checks of load balancers on the clients' listeners: whether this gateway accepts requests.
 //!
-//! Security: the path is the operator's only where no tenant answers: a request for a tenant's host is that tenant's, whatever its
-//! path. So balancers ask by address, by a name that nobody has, or with no `Host` at all, as HTTP/1.0 lets them.
+//! Security: the path is the operator's only where no tenant answers: a request for a tenant's host is that tenant's,
+//! whatever its path. So balancers send requests by address, by a name that no tenant has, or without `Host`, as HTTP/1.0
+//! allows.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::http::{self, ResponseBody};
 use crate::request::Road;
 
-/// Answers at one path, where the operator named one.
+/// Answers at one path, if the operator named one.
 #[derive(Clone, Debug)]
 pub(super) struct Health {
     path: Option<Arc<str>>,
@@ -25,14 +26,14 @@ impl Health {
         Self { path: path.map(Arc::from), started }
     }
 
-    /// The answer, where the request is a balancer's.
+    /// The answer, if the request is a health check.
     pub(super) fn answer<B>(&self, request: &Request<B>, road: &Road) -> Option<Response<ResponseBody>> {
         let path = self.path.as_deref()?;
         let asks = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         if !asks || request.uri().path() != path {
             return None;
         }
-        // What is malformed is refused as everywhere.
+        // A malformed request is refused as everywhere.
         let whom = http::whom(request).ok()?;
         let is_ours = whom.is_none_or(|host| road.snapshot.load().routes.owner(&host).is_none());
         is_ours.then(|| self.said(road, request.method() == Method::HEAD))

@@ -1,4 +1,5 @@
-//! Whose a host is when a configuration comes into force: what is to be noted of it, and which hosts each tenant then has.
+//! Which tenant has which host when a configuration comes into force: the notes to change, and the hosts that each tenant
+//! then has.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::ids::TenantId;
 use crate::owners::{Change, From, Noted, Owners};
 use crate::store::Store;
 
-/// Who has which host, as it was noted. A developer's one project has every host.
+/// The notes about hosts. A developer's single project has every host.
 ///
 /// # Errors
 /// The notes cannot be read.
@@ -21,7 +22,8 @@ pub(super) fn open(boot: &Boot, store: &Arc<Store>) -> anyhow::Result<Arc<Owners
     Ok(Arc::new(owners.with_context(|| format!("cannot use {}/hosts", boot.state.display()))?))
 }
 
-/// What is to be noted once `now` is in force after `before`: hosts that nobody had, and those that their owner's own file gave up.
+/// The changes to note when `now` comes into force after `before`: hosts that no tenant had, and those that their owner's
+/// own file gave up.
 pub(super) fn changes(noted: &Noted, before: &Snapshot, now: &Snapshot) -> Vec<Change> {
     let mut changes: BTreeMap<&Pattern, Change> = BTreeMap::new();
     for (id, old) in &before.plans {
@@ -41,7 +43,7 @@ pub(super) fn changes(noted: &Noted, before: &Snapshot, now: &Snapshot) -> Vec<C
                 Some(_) => continue,
             };
             let change = Change { host: host.clone(), from, to: Some(plan.id.clone()) };
-            // Of several, whoever answers there already.
+            // Of several tenants, the one that already answers there.
             if is_had || changes.get(host).is_none_or(|other| other.to.is_none()) {
                 changes.insert(host, change);
             }
@@ -50,15 +52,15 @@ pub(super) fn changes(noted: &Noted, before: &Snapshot, now: &Snapshot) -> Vec<C
     changes.into_values().collect()
 }
 
-/// Whether its owner gave a host up. One that never named it here may be served under it by a gateway that has newer files, so
-/// whoever answers there already does not take it.
+/// Whether its owner gave a host up. If the owner never named the host here, a gateway with newer files may serve the owner
+/// under it, so a tenant that already answers there does not take it.
 fn may_go(owner: &TenantId, host: &Pattern, is_had: bool, before: &Snapshot, now: &Snapshot) -> bool {
     let names = |snapshot: &Snapshot| snapshot.plans.get(owner).is_some_and(|plan| plan.hosts.contains(host));
     now.plans.contains_key(owner) && !names(now) && (names(before) || !is_had)
 }
 
-/// Under which hosts a plan answers: those that are noted for it, those that are noted for nobody, and those that it had here
-/// and whose owner does not name them here.
+/// The hosts under which a plan answers: those that are noted for it, those that are noted for no tenant, and those that it
+/// already had here while their noted owner does not name them here.
 pub(super) fn of(plan: &Plan, noted: &Noted, before: &Snapshot, now: &Snapshot) -> Vec<Pattern> {
     let names = |owner: &TenantId, host: &Pattern| now.plan(owner).is_some_and(|plan| plan.hosts.contains(host));
     let has = |host: &&Pattern| match noted.get(host) {
@@ -68,7 +70,7 @@ pub(super) fn of(plan: &Plan, noted: &Noted, before: &Snapshot, now: &Snapshot) 
     plan.hosts.iter().filter(has).cloned().collect()
 }
 
-/// Who has which host for those who read files: as it is noted, and hosts of tenants that are being loaded.
+/// The owners of hosts for reading files: the notes, and hosts of tenants that are being loaded.
 pub(super) fn owners(noted: &Noted, before: &Snapshot) -> Noted {
     let mut owners = noted.clone();
     for plan in before.loading.values() {

@@ -1,4 +1,4 @@
-//! Opens the gateway's listeners, for clients and for operators, and starts what goes on beside them.
+//! Opens the gateway's listeners, for clients and for operators, and starts the work beside them.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -23,7 +23,7 @@ use crate::http;
 use crate::listener::{self, Addresses, Connections, Offer, Role, Sockets};
 use crate::telemetry::{Metrics, Tasks};
 
-/// Between two tries to have a socket of UDP that the process that was taken over still has.
+/// Pause between two attempts to bind a UDP socket that the previous process still has.
 const BIND_AGAIN: Duration = Duration::from_millis(100);
 
 impl Gateway {
@@ -49,7 +49,8 @@ impl Gateway {
         let listener = sockets.bind(Role::Admin, admin, self.boot.listen.family(admin))?;
         self.admin = listener.local_addr()?;
         offered.push((Role::Admin, listener.as_fd().try_clone_to_owned()?));
-        // Connections of its own, so that it answers when the clients' are all taken; and it outlives a drain's start.
+        // Separate connections, so that it answers even if the clients' are all in use; and it outlives the start of a
+        // drain.
         self.egress.own_listeners([self.https.as_slice(), &self.http, &[self.admin]].concat());
         let store = Arc::clone(&self.store);
         tokio::spawn(keep_counts(Arc::clone(&self.road), Arc::clone(&store)));
@@ -77,7 +78,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Opens the addresses of clients.
+    /// Opens the addresses for clients.
     fn serve_clients(
         &mut self,
         door: &Door,
@@ -117,7 +118,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Notes in the state folder where this gateway listens, for commands beside it.
+    /// Notes in the state folder where this gateway listens, for commands.
     fn note_where(&self, looks_by: String) {
         let running = Running {
             pid: std::process::id(),
@@ -165,7 +166,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// For whoever asks what starts by itself.
+    /// The schedules for operators.
     fn timetable(&self) -> Timetable {
         let schedules = Arc::clone(&self.schedules);
         Timetable(Box::new(move |of| {
@@ -182,7 +183,7 @@ impl Gateway {
         }))
     }
 
-    /// Who may come; `beside` is of processes that can read the state folder.
+    /// The access rules. `beside` is the token for processes that can read the state folder.
     fn access(&self, beside: Token) -> anyhow::Result<Access> {
         let operators = &self.boot.operators;
         let admin = match &operators.token {
@@ -196,8 +197,8 @@ impl Gateway {
         Ok(Access { admin, readers: reader.into_iter().chain([beside]).collect() })
     }
 
-    /// HTTP/3 beside a listener of TCP. Its socket is not handed over, since datagrams of either process's connections would
-    /// come to both: a process that takes over has it once the old one has ended, and clients use TCP until then.
+    /// HTTP/3 beside a TCP listener. Its socket is not handed over, because both processes would receive datagrams of each
+    /// other's connections. A process that takes over gets it when the old one has ended, and clients use TCP until then.
     fn listen_quic(
         &self,
         address: SocketAddr,
@@ -244,7 +245,7 @@ impl Gateway {
 /// Operators' connections at once.
 const OPERATORS_MAX: u32 = 100;
 
-/// A socket for this user alone, in the place of one that an earlier process left.
+/// A socket for this user alone. It replaces one that an earlier process left.
 fn own_socket(path: &Path) -> std::io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt as _;
     match std::fs::remove_file(path) {
@@ -259,7 +260,7 @@ fn own_socket(path: &Path) -> std::io::Result<UnixListener> {
 async fn serve_socket(listener: UnixListener, service: Service, tasks: Tasks) {
     let places = Arc::new(Semaphore::new(OPERATORS_MAX as usize));
     loop {
-        // The one who holds places is us: they are never closed.
+        // The semaphore belongs to us and is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((stream, _peer)) = listener.accept().await else {
             tokio::time::sleep(BIND_AGAIN).await;

@@ -1,7 +1,7 @@
-//! What the tenants' files say now, and how far it is: each tenant's components are looked at apart, so that each comes into force
-//! when it is ready and none waits for another's.
+//! The present contents of the tenants' files, and the progress of loading them. Each tenant's components are checked
+//! separately, so that each tenant comes into force when it is ready and waits for no other.
 //!
-//! Limit: one task for each tenant with a component to compile; who compiles next is the compiler's to say.
+//! Limit: one task for each tenant with a component to compile; the compiler decides which is next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,19 +16,19 @@ use crate::config::{self, Changed, Plan, Planned, Problem};
 use crate::ids::TenantId;
 use crate::sandbox::Compiler;
 
-/// After which a component that the machine failed to compile is tried again; twice that after the next time, and so on.
+/// When a component that the machine failed to compile is tried again; the pause doubles each time.
 const AGAIN_FIRST: Duration = Duration::from_secs(10);
-/// How often that doubles: eleven minutes.
+/// How often the pause doubles: eleven minutes.
 const DOUBLINGS_MAX: u32 = 6;
-/// Verdicts that wait to be put in force; who has one more waits.
+/// Verdicts that may wait to be put in force; a further one blocks its sender.
 const VERDICTS_WAITING: usize = 64;
 
-/// What came of looking at one plan.
+/// The result of checking one plan.
 #[derive(Debug)]
 pub(super) struct Verdict {
     plan: Arc<Plan>,
     problems: Vec<Problem>,
-    /// Whether the machine is to blame, so that another try may do.
+    /// Whether the machine is to blame, so that another attempt may succeed.
     may_pass: bool,
 }
 
@@ -51,7 +51,7 @@ struct Again {
 
 #[derive(Debug)]
 pub(super) struct Loading {
-    /// What the files said when they were read last.
+    /// The contents of the files at the last read.
     wanted: Planned,
     verdicts: BTreeMap<TenantId, Verdict>,
     under_way: BTreeMap<TenantId, (Arc<Plan>, AbortOnDropHandle<()>)>,
@@ -71,7 +71,7 @@ impl Default for Loading {
     }
 }
 
-/// How a plan that is wanted stands.
+/// The state of a plan that is wanted.
 pub(super) enum Stage {
     Good,
     Bad,
@@ -80,8 +80,8 @@ pub(super) enum Stage {
 }
 
 impl Loading {
-    /// Takes over what was read; what is not wanted any more is looked at no further. Who asks for all, or for a tenant that the
-    /// machine failed, has that looked at anew.
+    /// Takes over what was read. Plans that are not wanted any more are not checked further. A reload of everything, or of
+    /// a tenant that the machine failed, causes a new check.
     pub(super) fn want(&mut self, planned: Planned, changed: &Changed, tenants_dir: &Path) {
         self.wanted = planned;
         let wanted = &self.wanted.plans;
@@ -101,7 +101,8 @@ impl Loading {
         self.again.retain(|id, _| wanted.contains_key(id));
     }
 
-    /// Looks at what is neither in force nor looked at: at once where all was compiled before, and beside all else where not.
+    /// Checks plans that are neither in force nor checked: at once if everything is compiled, and otherwise in the
+    /// background.
     pub(super) async fn look(&mut self, in_force: &BTreeMap<TenantId, Arc<Plan>>, compiler: &Arc<Compiler>) {
         let is_new = |(id, plan): &(&TenantId, &Arc<Plan>)| {
             let is_looked_at = self.verdicts.contains_key(*id) || self.under_way.contains_key(*id);
@@ -111,27 +112,27 @@ impl Loading {
         for plan in new {
             if let Some(problems) = config::look_now(&plan, compiler) {
                 self.judge(Verdict::of(plan, problems));
-                // It reads files, of thousands of tenants at a start.
+                // This reads files, of thousands of tenants at a start.
                 tokio::task::yield_now().await;
                 continue;
             }
             let (of, compiler, tell) = (Arc::clone(&plan), Arc::clone(compiler), self.found.0.clone());
             let look = async move {
                 let problems = config::look(&of, &compiler).await;
-                // Nobody is there to be told at the very end.
+                // At the very end there is no receiver.
                 let _told = tell.send(Verdict::of(of, problems)).await;
             };
             self.under_way.insert(plan.id.clone(), (plan, AbortOnDropHandle::new(tokio::spawn(look))));
         }
     }
 
-    /// The next verdict; never where nothing is looked at.
+    /// The next verdict. Waits for ever if nothing is being checked.
     ///
     /// Cancel safety: nothing is lost.
     pub(super) async fn next(&mut self) -> Verdict {
         match self.found.1.recv().await {
             Some(verdict) => verdict,
-            // A sender is held here.
+            // Cannot happen: a sender is held here.
             None => std::future::pending().await,
         }
     }
@@ -140,7 +141,7 @@ impl Loading {
     pub(super) fn note(&mut self, first: Verdict) {
         let mut next = Some(first);
         while let Some(verdict) = next {
-            // It may be about a plan that was replaced meanwhile.
+            // The verdict may be about a plan that was replaced meanwhile.
             let id = verdict.plan.id.clone();
             if self.under_way.get(&id).is_some_and(|(plan, _)| Arc::ptr_eq(plan, &verdict.plan)) {
                 self.under_way.remove(&id);
@@ -171,16 +172,16 @@ impl Loading {
         self.again.iter().filter(is_waiting).map(|(id, again)| (id, again.at))
     }
 
-    /// When something is to be tried again, if anything is.
+    /// When the next retry is due, if any.
     pub(super) fn again_at(&self) -> Option<Instant> {
         self.waiting().map(|(_, at)| at).min()
     }
 
-    /// Folders of tenants whose components are to be tried again by now.
+    /// Folders of tenants whose components are due for a retry.
     pub(super) fn due(&mut self, tenants_dir: &Path) -> BTreeSet<PathBuf> {
         let now = Instant::now();
         let due: Vec<TenantId> = self.waiting().filter(|(_, at)| *at <= now).map(|(id, _)| id.clone()).collect();
-        // Whatever comes of it, nobody is due twice at once.
+        // Whatever the outcome, no tenant is due twice at once.
         for id in &due {
             if let Some(again) = self.again.get_mut(id) {
                 again.at = now + AGAIN_FIRST;
@@ -193,7 +194,7 @@ impl Loading {
         !self.under_way.is_empty()
     }
 
-    /// What is wanted, and how it stands.
+    /// The wanted plans and their states.
     pub(super) fn plans(&self, in_force: &BTreeMap<TenantId, Arc<Plan>>) -> impl Iterator<Item = (&Arc<Plan>, Stage)> {
         self.wanted.plans.iter().map(move |(id, plan)| {
             let stage = match self.verdicts.get(id) {
@@ -211,14 +212,14 @@ impl Loading {
         self.wanted.plans.values()
     }
 
-    /// Plans that were found good and are not in force yet.
+    /// Plans that are good and not in force yet.
     pub(super) fn ready(&self, in_force: &BTreeMap<TenantId, Arc<Plan>>) -> BTreeMap<TenantId, Arc<Plan>> {
         let good = self.verdicts.values().filter(|verdict| verdict.is_good());
         let new = good.filter(|verdict| !config::is_known(in_force, &verdict.plan));
         new.map(|verdict| (verdict.plan.id.clone(), Arc::clone(&verdict.plan))).collect()
     }
 
-    /// Adds that files of plans that are ready could not be put aside for them: the disk may have room another time.
+    /// Adds that files of ready plans could not be copied; the disk may have room later.
     pub(super) fn add(&mut self, problems: Vec<Problem>) {
         for problem in problems {
             let Some(id) = problem.tenant.clone() else { continue };
@@ -229,7 +230,7 @@ impl Loading {
         }
     }
 
-    /// All that is wrong: of the files first, then of components, by tenant.
+    /// All problems: first those of files, then those of components, by tenant.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let found = self.verdicts.values().flat_map(|verdict| &verdict.problems);
         self.wanted.problems.iter().chain(found).cloned().collect()

@@ -1,17 +1,17 @@
-//! Words to the service manager that started this process (sd_notify(3), `Type=notify`): that it serves, that it ends, and that it is
-//! the service's main process from now on, where it takes over from another.
+//! Notifications to the service manager that started this process (sd_notify(3), `Type=notify`): that it serves, that it
+//! ends, and, after a takeover, that it is the service's main process.
 //!
-//! The socket is opened before the gateway confines itself, and nobody waits for it.
+//! The socket is opened before the gateway confines itself. Sending never blocks.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Who is told; nobody where nobody asked.
+/// The receiver; nothing if there is none.
 #[derive(Debug, Default)]
 pub(super) struct Notify(Option<UnixDatagram>);
 
 impl Notify {
-    /// Of the environment's `NOTIFY_SOCKET`: a path, or a name without a file after an `@`.
+    /// From the environment's `NOTIFY_SOCKET`: a path, or an abstract name after an `@`.
     pub(super) fn of_environment() -> Self {
         let open = || -> Option<UnixDatagram> {
             let named = std::env::var_os("NOTIFY_SOCKET")?.into_encoded_bytes();
@@ -27,7 +27,8 @@ impl Notify {
         Self(open())
     }
 
-    /// This process takes over. It is said before the other one is let go, whose end would else be the service's.
+    /// Reports that this process takes over. It is sent before the other process is told to end, because that end would
+    /// otherwise be the service's.
     pub(super) fn is_main(&self) {
         self.say(&format!("MAINPID={}\nSTATUS=taking over\n", std::process::id()));
     }

@@ -1,4 +1,4 @@
-//! What is open before a gateway has started, and what is when it has ended.
+//! What is already open when a gateway starts, and still open when it has ended.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::sandbox::Compiler;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
-/// What is open already when a gateway starts.
+/// What is already open when a gateway starts.
 pub(super) struct Open {
     pub(super) sockets: Sockets,
     pub(super) notify: Notify,
@@ -20,8 +20,8 @@ pub(super) struct Open {
     pub(super) store: Arc<Store>,
 }
 
-/// What is open still when a gateway has ended. The process that took over waits for the end of the socket to it, and opens the store
-/// then.
+/// What is still open when a gateway has ended. A process that takes over waits until the socket closes, and then opens the
+/// store.
 #[derive(Debug)]
 pub(crate) struct Ended {
     store: Arc<Store>,

@@ -1,4 +1,4 @@
-//! Puts the tenants' files in force: all of them, or those that changed, each tenant when its components are ready.
+//! Puts the tenants' files in force: all of them or those that changed, each tenant when its components are ready.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -20,12 +20,11 @@ use crate::store::Listened;
 use crate::tenant::{Callers, Component, Needs, Tenant};
 use crate::tls::{Acme, Certificates};
 
-/// After which a component that could not be fetched is tried again.
+/// When a component that could not be fetched is tried again.
 const FETCH_AGAIN: Duration = Duration::from_secs(10);
 
 impl Gateway {
-    /// Waits until the tenants' files change, or are to be fetched again; for ever where neither can be. `fetch_at` is kept over
-    /// whatever comes between.
+    /// Waits until the tenants' files change or must be fetched again, or for ever. The caller keeps `fetch_at`.
     pub(super) async fn seen(&self, fetch_at: &mut Option<Instant>) -> Changed {
         let watched = async {
             match &self.watch {
@@ -52,8 +51,8 @@ impl Gateway {
         of.filter_map(|problem| Some(self.boot.tenants_dir.join(problem.tenant.as_ref()?.as_str()))).collect()
     }
 
-    /// Reads what changed of the tenants' files. What needs no compiling is in force when this is done; the rest is looked at beside
-    /// all else. What did not change stands as it was: it costs a look and no reading.
+    /// Reads the tenants' files that changed. Tenants that need no compiling are in force when this returns; the others are
+    /// checked in the background. Unchanged files stay as they are: they cost a look, and are not read.
     ///
     /// # Errors
     /// The development CA cannot sign.
@@ -66,7 +65,7 @@ impl Gateway {
         if matches!(changed, Changed::All) {
             self.store.read_login_anew().await;
         }
-        // Watched before they are read, so that nothing is missed between.
+        // Watched before they are read, so that no change is missed in between.
         self.watch_over(config::watched_folders(&self.boot.tenants_dir, changed), false);
         self.owners.refresh().await;
         let (planned, dirs) = self.read(changed, &before).await?;
@@ -77,7 +76,7 @@ impl Gateway {
         self.judge_again(loading, is_settled).await
     }
 
-    /// Where a host went to a tenant of another gateway in between, whoever wanted it is to hear of that.
+    /// If a host went to a tenant of another gateway in the meantime, the tenant that wanted it must learn of it.
     async fn judge_again(&self, loading: &mut Loading, is_settled: bool) -> anyhow::Result<()> {
         if is_settled {
             return Ok(());
@@ -93,15 +92,14 @@ impl Gateway {
     /// Puts in force what was found meanwhile.
     ///
     /// # Errors
-    /// As of a reload.
+    /// As for a reload.
     pub(super) async fn found(&self, loading: &mut Loading, verdict: Verdict) -> anyhow::Result<()> {
         loading.note(verdict);
         let is_settled = self.settle(loading, false).await?;
         self.judge_again(loading, is_settled).await
     }
 
-    /// Swaps the configuration whole for one with all that is ready by now. Who asks for all is told all. Whether every host went
-    /// to whom it was to go.
+    /// Swaps in a new configuration with everything that is ready. Returns whether every host went to its tenant.
     async fn settle(&self, loading: &mut Loading, is_all: bool) -> anyhow::Result<bool> {
         let before = self.road.snapshot.load_full();
         let ready = Planned { plans: loading.ready(&before.plans), problems: Vec::new() };
@@ -109,7 +107,7 @@ impl Gateway {
         let put_aside = tokio::task::spawn_blocking(move || config::stage(ready, &in_force.plans, &staged)).await?;
         loading.add(put_aside.problems);
         let mut snapshot = self.snapshot(&before, loading);
-        // Noted before it is served, so that no end of this process comes between.
+        // Noted before it is served, so that the process cannot end in between.
         let is_settled = self.owners.note(&hosts::changes(&self.owners.noted(), &before, &snapshot)).await;
         snapshot.owners = self.owners.noted();
         snapshot.routes = self.routes(&before, &snapshot);
@@ -126,7 +124,7 @@ impl Gateway {
         self.schedules.look();
         tracing::info!(target: "config", generation, tenants, loading = waiting, "the configuration is in force");
         let staged = self.staged.clone();
-        // The next reload makes copies; it must not meet this.
+        // The next reload makes copies and must not overlap with this.
         let (components, in_force) = (self.boot.components.clone(), self.road.snapshot.load_full());
         let wanted: Vec<Arc<Plan>> = loading.wanted().map(Arc::clone).collect();
         let clear = move || {
@@ -139,7 +137,7 @@ impl Gateway {
         Ok(is_settled)
     }
 
-    /// Swaps it for the one before, and the certificates with it.
+    /// Swaps the snapshot, and the certificates with it.
     fn put_in_force(&self, snapshot: Snapshot) -> anyhow::Result<()> {
         self.show_expiry(&snapshot);
         let change = self.terminator.change();
@@ -161,7 +159,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Exports the first end of all certificates.
+    /// Exports the earliest expiry of all certificates.
     fn show_expiry(&self, snapshot: &Snapshot) {
         let pairs = snapshot.plans.values().flat_map(|plan| plan.certificates(self.acme.as_deref()));
         self.road.metrics.certificate_expiry.set(pairs.map(|pair| pair.ends_seconds()).min().unwrap_or(0));
@@ -173,7 +171,7 @@ impl Gateway {
         }
     }
 
-    /// Reads what changed, and says in which directories it is.
+    /// Reads what changed, and returns its directories.
     async fn read(
         &self,
         changed: &Changed,
@@ -191,8 +189,8 @@ impl Gateway {
         Ok(tokio::task::spawn_blocking(read).await?)
     }
 
-    /// Joins what is wanted with what was there: a tenant whose files are wrong now, or whose components are not ready, keeps its
-    /// last good plan.
+    /// Combines what is wanted with what was in force: a tenant whose files are invalid, or whose components are not ready,
+    /// keeps its last good plan.
     fn snapshot(&self, before: &Snapshot, loading: &Loading) -> Snapshot {
         let mut snapshot = Snapshot { generation: before.generation + 1, ..Snapshot::default() };
         snapshot.problems = loading.problems();
@@ -201,7 +199,7 @@ impl Gateway {
             let (id, last_good) = (&plan.id, before.plans.get(&plan.id));
             let (standing, served) = match (stage, last_good) {
                 (Stage::Good, _) => (standing(plan), Some(plan)),
-                // Whoever is to be stopped does not go on for as long as its next version compiles, or will not do.
+                // A tenant that must be stopped does not continue while its next version compiles or is invalid.
                 (Stage::Bad | Stage::UnderWay, Some(last_good)) if !plan.enabled => {
                     let _stopped = self.registry.ledger(id, &last_good.quota, false);
                     (Standing::Suspended, Some(last_good))
@@ -227,7 +225,8 @@ impl Gateway {
         snapshot
     }
 
-    /// Who answers where. A host that one tenant gives up and another has now goes over when the first one's next version is ready.
+    /// Which tenant answers where. A host that one tenant gives up for another is handed over when the first one's next
+    /// version is ready.
     fn routes(&self, before: &Snapshot, snapshot: &Snapshot) -> Table {
         let hosts = |plan: &Plan| match self.owners.is_kept() {
             true => hosts::of(plan, &snapshot.owners, before, snapshot),
@@ -317,14 +316,13 @@ impl Gateway {
     }
 }
 
-/// How a tenant stands whose files or components are wrong.
+/// The state of a tenant whose files or components are invalid.
 const fn of_wrong(was_good: bool) -> Standing {
     if was_good { Standing::Stale } else { Standing::Broken }
 }
 
 impl Gateway {
-    /// Says what is wrong: to the log, or to the developer of the one project that is served, who saw at the start already what its
-    /// files say.
+    /// Reports problems: to the log, or to the developer of a single project, who saw those of its files at the start.
     fn tell<'p>(&self, problems: impl Iterator<Item = &'p Problem>, is_first: bool) {
         let Some(project) = &self.boot.project else { return tell(problems) };
         let problems: Vec<_> = problems.filter(|problem| !is_first || !problem.is_warning()).cloned().collect();
@@ -334,7 +332,7 @@ impl Gateway {
     }
 }
 
-/// Logs what is wrong.
+/// Logs problems.
 fn tell<'p>(problems: impl Iterator<Item = &'p Problem>) {
     for problem in problems {
         let tenant = problem.tenant.as_ref().map(|id| id.as_str());
@@ -346,7 +344,7 @@ fn tell<'p>(problems: impl Iterator<Item = &'p Problem>) {
     }
 }
 
-/// Whether nothing would be another with it: a file was touched, or something else in its directory was.
+/// Whether nothing would change: a file was touched, or another file in its directory changed.
 fn says_the_same(new: &Snapshot, old: &Snapshot) -> bool {
     let lines = |of: &Snapshot| of.problems.iter().map(Problem::line).collect::<Vec<_>>();
     new.plans.len() == old.plans.len()
@@ -358,7 +356,7 @@ fn says_the_same(new: &Snapshot, old: &Snapshot) -> bool {
         && lines(new) == lines(old)
 }
 
-/// A watch over the tenants' files, where it is wanted and can be had.
+/// A watch over the tenants' files, if it is configured and possible.
 pub(super) fn watch(boot: &Boot) -> Option<Watch> {
     let watch = boot.watch.then(|| Watch::start(&boot.tenants_dir)).transpose();
     watch.unwrap_or_else(|error| {
@@ -367,7 +365,7 @@ pub(super) fn watch(boot: &Boot) -> Option<Watch> {
     })
 }
 
-/// What the operator can do where changes are not heard of.
+/// What the operator can do without file events.
 fn cannot_watch(error: &notify::Error) {
     tracing::warn!(
         target: "config", %error,
@@ -379,14 +377,15 @@ fn listened(of: crate::route::Channel<'_>) -> Listened {
     Listened { tenant: of.tenant.clone(), channel: of.name.to_owned(), is_once: of.is_once }
 }
 
-/// Certificates for all hosts of all tenants, and one for strangers. A host's is that of the tenant who answers there.
+/// Certificates for all hosts of all tenants, and one for strangers. A host has the certificate of the tenant that answers
+/// there.
 pub(super) fn certificates(fallback: &Fallback, acme: Option<&Acme>, of: &Snapshot) -> anyhow::Result<Certificates> {
     let mut certificates = Certificates::new(vec![fallback.for_nobody()?]);
     for plan in of.all() {
         let mut keys: Vec<_> = plan.certificates(acme).into_iter().map(|pair| pair.key).collect();
         if keys.is_empty() {
             if acme.is_some() {
-                // Until the CA gave one there is none.
+                // Until the CA issues one, there is none.
                 continue;
             }
             keys.push(fallback.for_hosts(&plan.hosts).with_context(|| format!("no certificate for {}", plan.id))?);

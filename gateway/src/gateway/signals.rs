@@ -1,8 +1,8 @@
-//! Every signal that would end a process, and what it means here. None ends the gateway without a drain but SIGKILL, and what
-//! the kernel sends for a fault of our own.
+//! Every signal that would end a process, and what it means here. Only SIGKILL, and what the kernel sends after a fault of
+//! our own, end the gateway without a drain.
 //!
-//! - SIGTERM, SIGINT, SIGQUIT, and what a machine sends that runs out of power or of this process's time: drain.
-//! - SIGHUP: the tenants' files are loaded anew, and log files opened anew.
+//! - SIGTERM, SIGINT, SIGQUIT, and the signals for a loss of power or an exhausted time limit: drain.
+//! - SIGHUP: the gateway reloads the tenants' files and reopens its log files.
 //! - SIGUSR1: the gateway reopens its log files.
 //! - All others: a line in the log.
 
@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Gateway;
 use crate::telemetry::AccessLog;
 
-/// What a signal asks for.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asks {
     Drain,
@@ -23,7 +23,7 @@ pub(crate) enum Asks {
     Nothing,
 }
 
-/// The signals, each with what it asks for.
+/// The signals, each with what it requests.
 const ALL: [(i32, Asks); 14] = [
     (libc::SIGTERM, Asks::Drain),
     (libc::SIGINT, Asks::Drain),
@@ -38,17 +38,17 @@ const ALL: [(i32, Asks); 14] = [
     (libc::SIGPROF, Asks::Nothing),
     (libc::SIGIO, Asks::Nothing),
     (libc::SIGSTKFLT, Asks::Nothing),
-    // A file that may grow no further is an error of its writer.
+    // The writer of a file that has reached its size limit gets an error anyway.
     (libc::SIGXFSZ, Asks::Nothing),
 ];
 
-/// Heard from when this is made.
+/// Listens from its creation on.
 #[derive(Debug)]
 pub(crate) struct Signals(Vec<(Signal, i32, Asks)>);
 
 impl Signals {
-    /// Those that ask for something else than the end, which may come from the first moment on: until the gateway serves, there is
-    /// nothing to drain.
+    /// Listens to signals that do not request the end, which may come from the first moment on. Until the gateway serves,
+    /// there is nothing to drain.
     ///
     /// # Errors
     /// They cannot be listened to.
@@ -58,7 +58,7 @@ impl Signals {
         Ok(Self(all.map(heard).collect::<io::Result<_>>()?))
     }
 
-    /// The others too.
+    /// Listens to the other ones too.
     ///
     /// # Errors
     /// They cannot be listened to.
@@ -68,7 +68,7 @@ impl Signals {
         Ok(())
     }
 
-    /// The next one that asks for anything. Cancel safety: what came stays until it is taken.
+    /// The next signal that requests something. Cancel safety: a signal stays until it is taken.
     pub(super) async fn next(&mut self) -> Asks {
         loop {
             let (number, asks) = std::future::poll_fn(|context| {
@@ -85,7 +85,7 @@ impl Signals {
         }
     }
 
-    /// The next one that asks for the end. What else comes meanwhile is taken later.
+    /// The next signal that requests the end. Other signals are taken later.
     pub(super) async fn end(&mut self) {
         std::future::poll_fn(|context| {
             let is_end = |(signal, _, asks): &mut (Signal, i32, Asks)| {
@@ -102,14 +102,15 @@ fn heard((number, asks): (i32, Asks)) -> io::Result<(Signal, i32, Asks)> {
 }
 
 impl Gateway {
-    /// Has what rotates log files find new ones in their places.
+    /// Reopens log files, so that a log rotation tool can replace them.
     pub(super) fn reopen_logs(&self) {
         self.logs.reopen();
         self.road.metrics.access_log().into_iter().for_each(AccessLog::reopen);
         tracing::info!(target: "telemetry", "the gateway reopens its log files");
     }
 
-    /// Tells load balancers to go elsewhere, and goes on serving until they have, or until somebody asks for the end again.
+    /// Tells load balancers to use another gateway, and continues to serve until they do, or until the end is requested
+    /// again.
     pub(super) async fn leave(&self, signals: &mut Signals) {
         let time = self.boot.listen.unhealthy;
         if time.is_zero() {

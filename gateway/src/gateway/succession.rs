@@ -1,4 +1,4 @@
-//! Taking over from the gateway that runs: its sockets, its store, and first of all a look at whom it serves.
+//! Takes over from the running gateway: its sockets, its store, and first of all the list of tenants that it serves.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use crate::sandbox::Compiler;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
-/// How often the store of a process that is about to be gone is tried, and how long after each.
+/// How often to try to open the store of a process that is about to end, and the pause after each attempt.
 const OPEN_TRIES: u32 = 100;
 const OPEN_AGAIN: Duration = Duration::from_millis(50);
-/// In which the gateway that runs says whom it serves, a page at a time.
+/// Time limit for each page of the running gateway's tenants.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAGE: usize = 500;
-/// How many tenants are named where many would be left out.
+/// How many tenants are named if many would be left out.
 const NAMED_MAX: usize = 10;
 
 const NOBODY: &str = "no gateway reports which tenants it serves: is one running with this state folder? (--leave-out takes over without \
      this check)";
-/// Of this version each gateway leaves a token of its own beside its address.
+/// From this version on, each gateway leaves a token of its own beside its address.
 const OTHER_TOKEN: &str = "the running gateway does not report which tenants it serves: it was started with another admin.token, and its version writes \
      no token into running.json. Take over with the old admin.token in the configuration, or with --leave-out, which skips this check";
 
@@ -38,7 +38,7 @@ pub(crate) enum Takeover {
     /// It does not.
     #[default]
     No,
-    /// Unless somebody who is served now would not be any more.
+    /// Only if no tenant that is served now would be left out.
     IfAllAreServed,
     Whoever,
 }
@@ -49,10 +49,11 @@ impl Takeover {
     }
 }
 
-/// The sockets that there are already, and the store, once nobody else has it.
+/// The existing sockets, and the store once no other process has it.
 ///
 /// # Errors
-/// In words for the operator: nobody is there to take over from, or a tenant would be left out; or the store cannot be opened.
+/// In words for the operator: there is no gateway to take over from, or a tenant would be left out, or the store cannot be
+/// opened.
 pub(super) async fn succeed(
     boot: &Boot,
     takeover: Takeover,
@@ -66,10 +67,10 @@ pub(super) async fn succeed(
     Ok((sockets, Arc::new(open(boot, metrics, tries).await?)))
 }
 
-/// Looks at all tenants as a start would, and compiles what is new, so that the start is quick.
+/// Checks all tenants as a start would, and compiles what is new, so that the start is quick.
 ///
 /// # Errors
-/// A tenant that is served now would not be; or nobody says who is.
+/// A tenant that is served now would be left out; or the running gateway does not answer.
 async fn rehearse(boot: &Boot, compiler: &Compiler) -> anyhow::Result<()> {
     let served = served(boot).await.map_err(|error| {
         let why = if error.is::<Stranger>() { OTHER_TOKEN } else { NOBODY };
@@ -102,10 +103,10 @@ async fn rehearse(boot: &Boot, compiler: &Compiler) -> anyhow::Result<()> {
     )
 }
 
-/// The tenants of the gateway that runs whose requests are answered now.
+/// The tenants whose requests the running gateway answers now.
 async fn served(boot: &Boot) -> anyhow::Result<BTreeSet<TenantId>> {
     let mut of_running = boot.clone();
-    // An address that was given is where this process is to listen.
+    // A given address is the one where this process will listen.
     of_running.operators.is_address_given = false;
     let mut client = Client::looking(&of_running, PATIENCE)?;
     let mut served = BTreeSet::new();
@@ -122,13 +123,13 @@ async fn served(boot: &Boot) -> anyhow::Result<BTreeSet<TenantId>> {
     }
 }
 
-/// The sockets that there are already, and how often to try to open the store.
+/// The existing sockets, and how often to try to open the store.
 async fn take_over(boot: &Boot, is_one: bool, given: Sockets, notify: &Notify) -> anyhow::Result<(Sockets, u32)> {
     if !is_one {
         return Ok((given, 1));
     }
     let mut sockets = Sockets::of_running(&boot.state.join("takeover.sock")).await?;
-    // Only one process may have the embedded store open: until the old one has ended, connections wait.
+    // Only one process may have the embedded store open. Until the old one has ended, connections wait.
     if boot.storage.is_embedded()
         && let Some(mut old) = sockets.old.take()
     {
@@ -149,7 +150,7 @@ async fn open(boot: &Boot, metrics: &Arc<Metrics>, tries: u32) -> anyhow::Result
     Store::open(&boot.storage, Arc::clone(metrics))
 }
 
-/// Has the process that was taken over drain; where it is gone already, this one serves all the same.
+/// Tells the old process to drain. If it has already ended, this one serves all the same.
 pub(super) async fn relieve(old: Option<Old>, notify: &Notify) {
     let Some(mut old) = old else { return };
     notify.is_main();

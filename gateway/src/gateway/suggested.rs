@@ -1,4 +1,4 @@
-//! What the CA says of when to renew (RFC 9773), asked for one certificate after the other beside all else.
+//! The CA's suggestions when to renew (RFC 9773), requested for one certificate after the other in the background.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,34 +11,34 @@ use crate::config::Plan;
 use crate::ids::TenantId;
 use crate::tls::{Acme, Pair, Suggestion};
 
-/// After a question without an answer.
+/// After a request without an answer.
 const AGAIN: Duration = Duration::from_hours(6);
 
-/// Suggestions by tenant. There are never more than tenants with a CA's certificate.
+/// Suggestions by tenant; at most as many as there are tenants with a CA's certificate.
 #[derive(Default)]
 pub(super) struct Suggested {
     known: HashMap<TenantId, Known>,
-    /// The one question that is under way.
+    /// The request in progress.
     asked: Option<Asked>,
 }
 
-/// A question of one certificate, which is known by its end.
+/// A request about one certificate, which its expiry identifies.
 struct Asked {
     tenant: TenantId,
     ends: SystemTime,
     answer: JoinHandle<anyhow::Result<Option<Suggestion>>>,
 }
 
-/// What was said of one certificate.
+/// The suggestion for one certificate.
 struct Known {
-    /// Its end, by which it is known from the next one.
+    /// Its expiry, which tells it from the next certificate.
     ends: SystemTime,
     renew_at: Option<SystemTime>,
     ask_at: Instant,
 }
 
 impl Suggested {
-    /// Notes an answer, if one came, and asks for the next certificate. Waits for nothing.
+    /// Notes an answer if there is one, and starts the next request. Never blocks.
     pub(super) fn look<'p>(&mut self, acme: &Arc<Acme>, plans: impl Iterator<Item = &'p Arc<Plan>>) {
         if let Some(asked) = self.asked.take_if(|asked| asked.answer.is_finished()) {
             self.note(asked);
@@ -75,7 +75,7 @@ impl Suggested {
         self.known.insert(tenant, Known { ends, renew_at, ask_at: Instant::now() + again });
     }
 
-    /// When the CA would have this certificate renewed, where it says so: a tenth of its time before its end at the latest.
+    /// When the CA suggests to renew this certificate, if it does: at the latest when a tenth of its lifetime is left.
     pub(super) fn of(&self, tenant: &TenantId, pair: &Pair) -> Option<SystemTime> {
         let known = self.known.get(tenant).filter(|known| known.ends == pair.not_after)?;
         let life = pair.not_after.duration_since(pair.not_before).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Interfaces of Spin's that nothing stands behind here, and that the whole world of an SDK imports whether a component uses
-//! them or not. They link; a call is answered with the interface's own error, so that a guest that can do without goes on, and
-//! a line in the tenant's log names it. Where a function has no error to give, the call ends the component.
+//! Spin interfaces that the gateway does not implement, but that the complete world of an SDK imports whether a component
+//! uses them or not. They link. A call returns the interface's own error, so that the guest can continue, and a line in the
+//! tenant's log names the call. If a function has no error, the call ends the component.
 //!
-//! Which error: the case that Spin gives for what was not granted, where the interface has that case.
+//! The error is the one that Spin returns for a missing grant, if the interface has it.
 
 use wasmtime::component::types::{ComponentFunc, ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceAny, ResourceType, Type, Val};
@@ -24,24 +24,24 @@ pub(crate) const DENIED: [&str; 10] = [
     "spin:sqlite/",
 ];
 
-/// Cases of these interfaces' errors, the best one first.
+/// Error cases of these interfaces, in order of preference.
 const CASES: [&str; 5] = ["access-denied", "connection-failed", "runtime-error", "invalid-address", "other"];
 
-/// What every such answer says, where it has room for a text.
+/// The text of every such error, if it can have one.
 const WHY: &str = "this interface is not served here; use key-value stores or Redis";
 
-/// How an interface of Spin's stands here.
+/// How the gateway treats one of Spin's interfaces.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stands {
     Served,
-    /// It links, and a call of it is denied.
+    /// It links, and calls are denied.
     Denied,
 }
 
-/// Every interface that Spin's own worlds import, beside WASI's 0.2 and 0.3. The names are those of `wit/world.wit` (`spin:up`
-/// 4.0.0 and 4.1.0) and of `wit/deps/spin@*/world.wit` (`spin:up` 3.2.0 and 3.4.0, `fermyon:spin` 2.0.0, and without a version)
-/// at Spin 4.0.2.
+/// Every interface that Spin's own worlds import, except WASI's 0.2 and 0.3. The names are those of `wit/world.wit`
+/// (`spin:up` 4.0.0 and 4.1.0) and of `wit/deps/spin@*/world.wit` (`spin:up` 3.2.0 and 3.4.0, `fermyon:spin` 2.0.0, and
+/// without a version) at Spin 4.0.2.
 #[cfg(test)]
 pub(crate) const OF_SPIN: [(&str, Stands); 36] = [
     ("wasi:config/store@0.2.0-draft-2024-09-27", Stands::Served),
@@ -82,15 +82,15 @@ pub(crate) const OF_SPIN: [(&str, Stands); 36] = [
     ("fermyon:spin/rdbms-types", Stands::Denied),
 ];
 
-/// Whether an import of this name links without being served.
+/// Whether an import with this name links without being served.
 pub(crate) fn is_denied(import: &str) -> bool {
     DENIED.iter().any(|name| import.starts_with(name))
 }
 
-/// The linker with those of them that a component imports; nothing where it imports none.
+/// A linker with the denied interfaces that a component imports. Nothing if it imports none.
 ///
 /// # Errors
-/// One of them is claimed already, which is a build fault.
+/// The name is already defined. This is a build error.
 pub(super) fn with(linker: &Linker<Guest>, component: &Component) -> wasmtime::Result<Option<Linker<Guest>>> {
     let engine = component.engine();
     let kind = component.component_type();
@@ -137,23 +137,23 @@ fn define(
 
 /// A function that is not served.
 struct Call {
-    /// With its interface.
+    /// Including its interface.
     name: String,
     answer: Answer,
 }
 
-/// What a call of it comes to.
+/// The result of a call.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    /// A case of the interface's error, and whether it has room for a text.
+    /// A case of the interface's error, and whether it has a text.
     Case(String, bool),
-    /// A word of an error that is an enumeration.
+    /// A case of an error that is an enumeration.
     Word(String),
     /// An error that is a text.
     Text,
-    /// A resource whose other functions say that it is not served: a constructor has no error to give.
+    /// A resource whose other functions return errors: a constructor cannot return one.
     Made,
-    /// Nothing that the guest could go on with.
+    /// No result with which the guest could continue.
     Trap,
 }
 
@@ -186,7 +186,8 @@ impl Answer {
     }
 }
 
-/// What the arguments of a call weigh: a component chooses the types of what it is denied, and the host lifts them all.
+/// The weight of a call's arguments. The component chooses the types of the denied functions, and the host lifts all
+/// arguments.
 pub(super) fn weight(values: &[Val]) -> u64 {
     const VALUE: u64 = 40;
     let (mut left, mut weight): (Vec<&Val>, u64) = (values.iter().collect(), 0);
@@ -202,7 +203,7 @@ pub(super) fn weight(values: &[Val]) -> u64 {
             | Val::Result(Ok(Some(value)) | Err(Some(value))) => {
                 left.push(value);
             }
-            // The rest has nothing in it.
+            // The others carry nothing.
             _ => {}
         }
     }
@@ -211,7 +212,7 @@ pub(super) fn weight(values: &[Val]) -> u64 {
 
 impl Call {
     /// # Errors
-    /// The guest cannot go on without an answer that is none.
+    /// The function has no error, so that the guest cannot continue.
     fn answer(
         &self,
         mut store: StoreContextMut<'_, Guest>,
@@ -220,7 +221,7 @@ impl Call {
         store.data_mut().charge(weight(given));
         for value in given {
             if let Val::Resource(resource) = value {
-                // What was lent must be given back before the call ends.
+                // A lent handle must be returned before the call ends.
                 let _back = Resource::<()>::try_from_resource_any(*resource, &mut store)?;
             }
         }
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn every_interface_of_spins_worlds_stands_as_the_table_says() {
+    fn every_interface_of_spins_worlds_is_treated_as_the_table_says() {
         for (name, stands) in OF_SPIN {
             let is_served = SERVED.iter().any(|(served, _)| name.starts_with(served));
             assert_eq!((is_served, is_denied(name)), (stands == Stands::Served, stands == Stands::Denied), "{name}");

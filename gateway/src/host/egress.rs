@@ -1,9 +1,9 @@
-//! Where guests may send requests: granted origins only, and no address that would reach what is inside.
+//! Where guests may send requests: only to granted origins, and to no internal address.
 //!
-//! Security: a name is resolved once, every address that it gave is looked at, and the one that is connected to is one of
-//! those that were found good, so a name server that changes its mind changes nothing. Loopback, private, link-local,
-//! shared (CGNAT), multicast and reserved addresses and the gateway's own listeners need a grant of the address itself.
-//! Redirects are the guest's business: each is another request, and looked at like the first.
+//! Security: a name is resolved once and every resulting address is checked. The connection goes to one of the addresses
+//! that passed, so that a name server which changes its answer changes nothing. Loopback, private, link-local, shared
+//! (CGNAT), multicast and reserved addresses and the gateway's own listeners need a grant of the address itself. Redirects
+//! are the guest's concern: each is another request and is checked like the first.
 
 mod body;
 mod connection;
@@ -35,19 +35,19 @@ use resolver::{Failed, Resolver};
 /// What the operator chose.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// To resolve, connect and shake hands.
+    /// Time to resolve, connect and perform the handshake.
     pub(crate) connect: Duration,
-    /// Between two pieces of a response, and for its head.
+    /// Time between two pieces of a response, and until its head.
     pub(crate) idle: Duration,
-    /// Bytes of one response's body.
+    /// Most bytes of one response's body.
     pub(crate) response_bytes: u64,
-    /// Connections that wait for another request.
+    /// Idle connections that are kept.
     pub(crate) kept: Kept,
-    /// Further certificates to trust, in PEM.
+    /// Additional certificates to trust, in PEM.
     pub(crate) ca: Option<Vec<u8>>,
 }
 
-/// What all outbound requests have in common.
+/// What all outbound requests share.
 pub(crate) struct Egress {
     settings: Settings,
     pool: Pool,
@@ -58,9 +58,9 @@ pub(crate) struct Egress {
     neighbours: OnceLock<Box<dyn Neighbours>>,
 }
 
-/// What components of one tenant call each other by, after the component's name.
+/// Components of one tenant call each other by the component's name and this suffix.
 const INNER: &str = ".spin.internal";
-/// What a tenant calls itself, where it cannot leave the host out.
+/// The host name by which a tenant calls itself, if it cannot omit the host.
 pub(crate) const SELF: &str = "self.alt";
 
 impl std::fmt::Debug for Egress {
@@ -72,16 +72,16 @@ impl std::fmt::Debug for Egress {
 /// The most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 3;
 
-/// Where one request goes.
+/// The target of one request.
 pub(super) struct Target {
     pub(super) https: bool,
     host: String,
     port: u16,
-    /// Which component of the tenant's own it is for, as the guest wrote it.
+    /// The tenant's own component that is called, as the guest wrote its name.
     component: Option<String>,
 }
 
-/// How often kept connections are looked at.
+/// How often kept connections are checked.
 const SWEEP: Duration = Duration::from_secs(1);
 
 impl Egress {
@@ -97,7 +97,7 @@ impl Egress {
         Ok(egress)
     }
 
-    /// Closes kept connections whose time is over, until the gateway drains, and then all.
+    /// Closes kept connections that are too old, until the gateway drains; then closes all.
     fn keep_house(self: &Arc<Self>) {
         let egress = Arc::clone(self);
         let _sweeping = self.tasks.spawn(async move {
@@ -113,17 +113,17 @@ impl Egress {
         self.pool.keep_only(present);
     }
 
-    /// A request waits for a place of its tenant.
+    /// Counts a request that waits for a place of its tenant.
     pub(super) fn waited(&self) {
         self.metrics.outbound_waits.inc();
     }
 
-    /// The gateway's own listeners, once they are known.
+    /// Sets the addresses of the gateway's own listeners, once they are known.
     pub(crate) fn own_listeners(&self, addresses: Vec<SocketAddr>) {
         let _first = self.own.set(addresses);
     }
 
-    /// Who starts the tenants' other components, once that is known.
+    /// Sets what starts the tenants' other components, once it is known.
     pub(crate) fn lead_to(&self, neighbours: Box<dyn Neighbours>) {
         let _first = self.neighbours.set(neighbours);
     }
@@ -137,7 +137,7 @@ impl Egress {
 
     fn is_own(&self, address: SocketAddr) -> bool {
         let own = self.own.get().map_or(&[][..], Vec::as_slice);
-        // `::ffff:127.0.0.1` is 127.0.0.1 to the kernel.
+        // To the kernel, `::ffff:127.0.0.1` is 127.0.0.1.
         let ip = address.ip().to_canonical();
         let here = |own: &SocketAddr| {
             own.port() == address.port() && (own.ip().to_canonical() == ip || own.ip().is_unspecified())
@@ -145,7 +145,7 @@ impl Egress {
         own.iter().any(here)
     }
 
-    /// Every address that the target's name leads to and that may be used.
+    /// The allowed addresses of the target's name.
     async fn addresses(
         &self,
         tenant: &TenantId,
@@ -169,14 +169,14 @@ impl Egress {
 }
 
 impl Target {
-    /// The target of a request, where an origin of its kind was granted.
+    /// The target of a request, if an origin of its kind is granted.
     pub(super) fn of(uri: &http::Uri, grants: &[Grant]) -> Result<Self, Error> {
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         if authority.contains('@') {
             return Err(Error::HttpRequestUriInvalid);
         }
         let https = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
-        // Some SDKs give a relative URL an authority of a port alone.
+        // Some SDKs give a relative URL an authority that consists only of a port.
         let written = uri.host().filter(|host| !host.is_empty()).unwrap_or(SELF).trim_matches(['[', ']']);
         let host = written.to_ascii_lowercase();
         let component = host.strip_suffix(INNER).and_then(|name| written.get(..name.len()));
@@ -185,7 +185,7 @@ impl Target {
         if target.grant(grants).is_some() { Ok(target) } else { Err(Error::HttpRequestDenied) }
     }
 
-    /// The grant that it is a target by.
+    /// The grant that allows the target.
     fn grant<'a>(&self, grants: &'a [Grant]) -> Option<&'a Grant> {
         grants.iter().find(|grant| self.is_of(grant))
     }
@@ -194,7 +194,7 @@ impl Target {
         &self.host
     }
 
-    /// Who of the tenant itself it is for, where it is.
+    /// The tenant's own target, if it is one.
     pub(super) fn own(&self) -> Option<Whom> {
         if self.host == SELF {
             return Some(Whom::Path);
@@ -202,14 +202,14 @@ impl Target {
         self.component.clone().map(Whom::Component)
     }
 
-    /// All addresses of the host. `localhost` and what is below it are this machine (RFC 6761 §6.3), whatever name servers
+    /// All addresses of the host. `localhost` and names below it are this machine (RFC 6761 §6.3), whatever name servers
     /// say.
     async fn resolve(&self, tenant: &TenantId, resolver: &Resolver) -> Result<Vec<SocketAddr>, Failed> {
         if self.host == "localhost" || self.host.ends_with(".localhost") {
             let local: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
             return Ok(local.map(|address| SocketAddr::new(address, self.port)).into());
         }
-        // What is an address needs no looking up.
+        // An address needs no lookup.
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, self.port)]);
         }
@@ -217,7 +217,7 @@ impl Target {
     }
 }
 
-/// Whether an address is of this machine, of a network behind it, or of nobody (IANA special-purpose registries).
+/// Whether an address belongs to this machine, to an internal network, or to nobody (IANA special-purpose registries).
 fn is_inside(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_inside_4(address),
@@ -250,7 +250,7 @@ fn is_inside_6(address: Ipv6Addr) -> bool {
         is_inside_4(Ipv4Addr::new(a, b, c, d))
     };
     match s {
-        // NAT64 and 6to4 carry an IPv4 address, which is where they lead.
+        // NAT64 and 6to4 embed the IPv4 address to which they lead.
         [0x64, 0xff9b, 0, 0, 0, 0, ..] => embedded(high, low),
         [0x2002, high, low, ..] => embedded(high, low),
         // Teredo, documentation, and everything else that is not global unicast.
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_inside_are_known() {
+    fn internal_addresses_are_recognised() {
         for inside in [
             "127.0.0.1",
             "10.1.2.3",
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_leads_inside_needs_a_grant_of_the_address() {
+    async fn a_name_with_an_internal_address_needs_a_grant_of_the_address() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let uri = format!("http://localhost:{port}/").parse().unwrap();
@@ -378,7 +378,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever IPv4 address is inside, no way of writing it as IPv6 makes it outside.
+        /// If an IPv4 address is internal, so is every IPv6 spelling of it.
         #[test]
         fn no_ipv6_spelling_hides_an_ipv4_address(bits in any::<u32>()) {
             let four = Ipv4Addr::from(bits);

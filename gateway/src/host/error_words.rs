@@ -1,15 +1,15 @@
-//! An error code of wasi:http's, of either version, in words: its name for the record, all of it for the tenant's log.
+//! Texts for a wasi:http error code, of either version: its name for the record, and all of it for the tenant's log.
 //!
-//! Limit: [`TEXT_BYTES_MAX`]; a code may carry texts of the guest's of any length, and no more of them is looked at.
+//! Limit: [`TEXT_BYTES_MAX`]. A code may contain texts of the guest of any length; only their beginning is read.
 
 use std::fmt::{self, Debug, Write as _};
 
 const TEXT_BYTES_MAX: usize = 512;
 
-/// As Rust shows it: `InternalError(Some("…"))`.
+/// In Rust's debug format: `InternalError(Some("…"))`.
 pub(super) struct ErrorWords(String);
 
-/// What is written until it is full.
+/// A writer that stops when it is full.
 struct Begin(String);
 
 impl fmt::Write for Begin {
@@ -28,7 +28,7 @@ impl ErrorWords {
             text.0.push('…');
         }
         let Begin(text) = text;
-        // Bindings differ in whether they name the type.
+        // Some bindings print the type's name and some do not.
         match text.strip_prefix("ErrorCode::") {
             Some(code) => Self(code.to_owned()),
             None => Self(text),
@@ -39,7 +39,7 @@ impl ErrorWords {
         &self.0
     }
 
-    /// `internal-error`: the code's name in wasi:http, in small letters.
+    /// The code's name in wasi:http, in lower case, such as `internal-error`.
     pub(super) fn name(&self) -> String {
         let mut name = String::new();
         for letter in self.0.chars().take_while(char::is_ascii_alphanumeric) {
@@ -58,7 +58,7 @@ mod tests {
     use wasmtime_wasi_http::{p2, p3};
 
     #[test]
-    fn a_code_has_a_name_and_is_shown_to_a_bound() {
+    fn a_code_has_a_name_and_its_text_is_bounded() {
         use p2::bindings::http::types::ErrorCode as Two;
         use p3::bindings::http::types::ErrorCode as Three;
         for (words, name) in [

@@ -6,26 +6,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::egress::Egress;
+use super::body_buffer::Room;
 use super::error_words::ErrorWords;
 use super::http::WayOut;
-use super::kept::Answers;
-use super::keyvalue::Stores;
+use super::make::Make;
 use super::meter::Meter;
 use super::notices::Notices;
-use super::otel;
-use super::outgoing::Room;
+use super::otel::Sent;
 use super::priced::{Weight, of_bytes};
 use super::random::Counted;
+use super::response_bodies::Answers;
+use super::sizes::FIELDS_BYTES_MAX;
 use super::stdio::LogStream;
+use super::stores::Stores;
 use super::table::Table;
 use super::weight::Touched;
 use crate::http::Exchange;
-use crate::telemetry::{GuestLogs, Record, Stream};
-use crate::tenant::{Budget, Component, Count, Handler, Ledger, Limits, Tenant, cost};
+use crate::telemetry::{Record, Stream};
+use crate::tenant::{Budget, Handler, Ledger, Limits, cost};
 
-/// Bytes of one set of header fields, as they are held in memory.
-pub(super) const FIELDS_BYTES_MAX: usize = 48 << 10;
 /// The most random bytes of one call.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
@@ -39,54 +38,37 @@ pub(crate) struct Guest {
     pub(crate) meter: Meter,
     pub(crate) record: Arc<Record>,
     pub(crate) ledger: Arc<Ledger>,
-    /// What it may use, with all that the same cause began.
+    /// What it may use, together with everything of the same cause.
     pub(crate) budget: Budget,
-    /// Fuel for the host's work, all of it until now.
+    /// Total fuel for the host's work until now.
     fuel_of_host: u64,
-    /// Fuel for a call of the host.
+    /// The price of one host call.
     pub(crate) call_cost: u64,
-    /// Whether the clock has just interrupted the guest, which is no call of the host.
+    /// Whether the clock has just interrupted the guest, which is not a host call.
     pub(crate) is_tick: bool,
     /// Bytes of the request's body that were charged.
     body_bytes: u64,
-    /// Lines to the log that were charged.
+    /// Log lines that were charged.
     log_lines: u64,
-    /// Random bytes that were not charged yet.
+    /// Random bytes that are not charged yet.
     random: Arc<AtomicU64>,
-    /// Bytes that it wrote to its standard output and error, and those of them that were charged.
+    /// Bytes that it wrote to standard output and error, and how many of them were charged.
     printed: Arc<AtomicU64>,
     printed_bytes: u64,
     /// Its standard output and error.
     streams: [LogStream; 2],
-    /// What the gateway says to its developer.
+    /// The gateway's notices to its developer.
     pub(super) notices: Notices,
     /// What it sent by wasi:otel.
-    pub(super) otel: otel::Sent,
-    /// What it hands over as its answer.
+    pub(super) otel: Sent,
+    /// What it returned as its answer.
     pub(super) answers: Answers,
-    /// Fuel for making it, or for using it again.
+    /// The price of creating it, or of using it again.
     made_for: u64,
-    /// What it answers, where that is a request.
+    /// The request's exchange, if it answers a request.
     pub(super) exchange: Option<Arc<Exchange>>,
-    /// What it wrote of bodies, by their places in the table.
+    /// Unsent bytes of the bodies that it wrote, with their places in the table.
     pub(super) rooms: Vec<(Option<u32>, Arc<Room>)>,
-}
-
-/// What an instance is made for.
-pub(crate) struct Make<'a> {
-    pub(crate) tenant: &'a Arc<Tenant>,
-    pub(crate) component: &'a Arc<Component>,
-    pub(crate) limits: &'a Limits,
-    pub(crate) store: &'a Arc<crate::store::Store>,
-    pub(crate) logs: &'a GuestLogs,
-    pub(crate) record: &'a Arc<Record>,
-    /// Bytes of all instances of the gateway together.
-    pub(crate) memory: &'a Arc<Count>,
-    pub(crate) egress: &'a Arc<Egress>,
-    /// Whom the request has been at (CDN-Loop), for those that the guest sends.
-    pub(crate) chain: http::HeaderValue,
-    pub(crate) budget: &'a Budget,
-    pub(crate) exchange: Option<&'a Arc<Exchange>>,
 }
 
 impl Guest {
@@ -118,7 +100,7 @@ impl Guest {
         }
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
-        // It has nothing yet, for which there is room.
+        // It is empty, so there is always room.
         let _joined = meter.join(make.budget.memory());
         let table = Table::new(meter.account());
         Self {
@@ -153,7 +135,7 @@ impl Guest {
             printed_bytes: 0,
             streams,
             notices,
-            otel: otel::Sent::default(),
+            otel: Sent::default(),
             answers: Answers::default(),
             made_for: cost::INSTANCE,
             exchange: make.exchange.cloned(),
@@ -161,25 +143,25 @@ impl Guest {
         }
     }
 
-    /// Has its tenant's log say what it gave as an error.
+    /// Writes to the tenant's log that the guest returned this error.
     pub(crate) fn print_error(&mut self, text: &str) {
         self.charge(of_bytes(text.len()));
         self.streams[1].line(&format!("tollgate: the run failed: {}", text));
     }
 
-    /// Notes the error code that it gave in the place of a response, where its developer and the operator look.
+    /// Notes the error code that the guest returned instead of a response, for its developer and for the operator.
     pub(crate) fn answered_with(&self, code: &dyn std::fmt::Debug) {
         let code = ErrorWords::of(code);
         self.record.answered_with(code.name());
         self.notices.say(&format!("the component answered with an error code: {}", code.text()));
     }
 
-    /// Whether the body of the response that it handed over was neither finished nor dropped (wasi:http 0.2).
+    /// Whether the body of its response was neither finished nor dropped (wasi:http 0.2).
     pub(crate) const fn has_open_answer(&self) -> bool {
         self.answers.is_open()
     }
 
-    /// Makes what it does from now on part of this record, and of no exchange.
+    /// Assigns its further actions to this record, and to no exchange.
     pub(crate) fn belong_to(&mut self, record: &Arc<Record>) {
         self.exchange = None;
         self.rooms.clear();
@@ -190,8 +172,8 @@ impl Guest {
         self.outbound.record = Arc::clone(record);
     }
 
-    /// Ready for another request of the same tenant to the same component. Whether what it has of memory finds room in that
-    /// request's budget; it must not be used where it does not.
+    /// Prepares it for another request of the same tenant to the same component. Returns whether its memory fits into that
+    /// request's budget; if not, it must not be used.
     pub(crate) fn begin_again(
         &mut self,
         limits: &Limits,
@@ -213,40 +195,40 @@ impl Guest {
         self.random.store(0, Ordering::Relaxed);
         self.printed.store(0, Ordering::Relaxed);
         self.notices.begin_again();
-        self.otel = otel::Sent::default();
+        self.otel = Sent::default();
         (self.is_tick, self.body_bytes, self.log_lines, self.printed_bytes) = (false, 0, 0, 0);
         self.meter.join(budget.memory())
     }
 
-    /// By which of its handlers it is called, where its tenant's file says so.
+    /// The handler to call, if its tenant's file chooses one.
     pub(crate) fn handler(&self) -> Option<Handler> {
         self.stores.component().handler
     }
 
-    /// Writes a line to the tenant's log, of standard error or of standard output.
+    /// Writes a line to the tenant's log, for standard error or standard output.
     pub(super) fn print(&self, is_error: bool, text: &str) {
         self.streams[usize::from(is_error)].line(text);
     }
 
-    /// Weighs what a call touched.
+    /// Updates the charges of the resources that a call touched.
     ///
     /// # Errors
-    /// There is no room for it.
+    /// There is no room.
     pub(super) fn settle(&mut self, touched: &Touched) -> wasmtime::Result<()> {
         touched.places().iter().try_for_each(|place| self.table.settle(*place))
     }
 
-    /// Charges a response of Spin 1's, which its guest hands over whole.
+    /// Charges a Spin 1 response, which its guest returns complete.
     pub(crate) fn handed_over(&mut self, headers: Option<&Vec<(String, String)>>, body: usize) {
         self.charge(headers.map_or(0, Weight::weight).saturating_add(of_bytes(body)));
     }
 
-    /// Fuel for having it at all, which every request pays.
+    /// The price of having an instance, which every request pays.
     pub(crate) const fn made_for(&self) -> u64 {
         self.made_for
     }
 
-    /// Adds the fuel of something that the host does for the guest.
+    /// Adds the price of something that the host did for the guest.
     pub(crate) const fn charge(&mut self, fuel: u64) {
         self.fuel_of_host = self.fuel_of_host.saturating_add(fuel);
     }
@@ -255,7 +237,7 @@ impl Guest {
         self.fuel_of_host
     }
 
-    /// Adds what was counted elsewhere, and says what the host's work cost until now.
+    /// Adds what was counted elsewhere. Returns the total price of the host's work until now.
     pub(crate) fn count_host_work(&mut self) -> u64 {
         let bytes = self.record.bytes_received();
         let new_bytes = bytes - self.body_bytes;
@@ -267,7 +249,7 @@ impl Guest {
         let lines = self.record.lines_logged();
         self.charge((lines - self.log_lines) * cost::LOG_LINE);
         self.log_lines = lines;
-        // By what it comes to together: how often it is looked at is the clock's affair.
+        // Charged by the total: how often this runs depends on the clock.
         let printed = self.printed.load(Ordering::Relaxed);
         self.charge(printed / cost::CARRIED_BYTES_A_UNIT - self.printed_bytes / cost::CARRIED_BYTES_A_UNIT);
         self.printed_bytes = printed;

@@ -1,4 +1,4 @@
-//! Outbound HTTP from guests: to granted origins, counted, within bounds of time, size and number.
+//! Outbound HTTP from guests: to granted origins only, counted, with limits on time, size and number.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,64 +9,61 @@ use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
 use super::egress::{Asked, Egress, Sender, Target};
-use super::keyvalue::NO_MEMORY;
 use super::meter::Account;
+use super::meter::NO_MEMORY;
 use super::notices::Notices;
-use super::outgoing::PIECES_MAX;
-use super::weight::{INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES, head_weighs};
+use super::sizes::{CHUNK_BYTES_MAX, INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES, PIECES_MAX};
+use super::weight::head_weighs;
 use crate::deadline::Deadline;
 use crate::fault::Quotum;
 use crate::http::{CDN_LOOP, cdn_loop};
 use crate::telemetry::{OutboundSpan, Record};
 use crate::tenant::{Allotment, Budget, Component, Entry, Tenant, WhenFull, cost};
 
-/// What one write to a body may bring: a record of TLS.
-pub(super) const CHUNK_BYTES_MAX: usize = 16 << 10;
-
 type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(http::Response<WasiBody>, Done)>;
 
-/// One instance's way out.
+/// One instance's access to outbound requests.
 pub(super) struct WayOut {
     pub(super) tenant: Arc<Tenant>,
     pub(super) component: Arc<Component>,
     pub(super) egress: Arc<Egress>,
     pub(super) record: Arc<Record>,
     pub(super) notices: Notices,
-    /// Requests that one instance may send.
+    /// The most requests that one instance may send.
     pub(super) max: u64,
-    /// Whom the request has been at, which all that leave carry on.
+    /// The tenants that the request came through, which all outbound requests carry on.
     pub(super) chain: HeaderValue,
-    /// What the instance may use, with all that the same cause began.
+    /// What the instance may use, together with everything of the same cause.
     pub(super) budget: Budget,
     /// Fuel for requests that were sent, until it is charged.
     pub(super) owed: u64,
-    /// What the instance's memory is counted in.
+    /// The account of the instance's memory.
     pub(super) account: Arc<Account>,
-    /// Is gone when the instance is.
+    /// Dropped with the instance.
     pub(super) alive: Arc<()>,
 }
 
 impl WayOut {
-    /// What a request does that finds all of its tenant's places taken.
+    /// What to do with a request if all of its tenant's places are taken.
     ///
-    /// A place is held until the answer's last byte, so a request that waits for one waits for the ends of other exchanges.
-    /// That must not go round in a circle: sixteen requests that each ask a neighbour (`NAME.spin.internal`) have all of
-    /// sixteen places, and none comes free as long as the neighbours wait for one themselves. The same circle goes through
-    /// two tenants that ask each other by their public names. So only who stands at the front of its chain may wait: an
-    /// instance that a client's request or a message started. One that a guest's request started, of this gateway or of
-    /// another of its fleet (CDN-Loop names us), is refused at once. Then whatever holds a place has somebody on its other
-    /// end who never waits for one, and ends by itself.
+    /// A place is held until the last byte of the response, so a request that waits for one waits for other exchanges to
+    /// end. This wait must not become a cycle. Example: sixteen requests that each call a neighbour (`NAME.spin.internal`)
+    /// hold all of sixteen places, and none is released while the neighbours wait for a place themselves. The same cycle
+    /// passes through two tenants that call each other by their public names. So only the first instance of a chain may
+    /// wait: one that a client's request or a message started. An instance that a guest's request started, of this gateway
+    /// or of another one of its fleet (CDN-Loop names us), is refused at once. Then every exchange that holds a place leads
+    /// to an instance that never waits for one, so that it ends by itself.
     ///
-    /// What is left is an instance that holds places by answers that it does not read, and waits for more: its own time limit
-    /// ends it.
+    /// One case remains: an instance that holds places by responses that it does not read, and waits for more. Its own time
+    /// limit ends it.
     fn when_full(&self) -> WhenFull {
         if cdn_loop::came_from_a_guest(&self.chain) { WhenFull::Refuse } else { WhenFull::Wait }
     }
 }
 
 impl WasiHttpHooks for WayOut {
-    /// The default's answer without the closure that the default makes for it each time.
+    /// The default's answer, without the closure that the default creates each time.
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
         DEFAULT_FORBIDDEN_HEADERS.contains(name)
     }
@@ -92,11 +89,12 @@ impl WasiHttpHooks for WayOut {
                 return Box::new(std::future::ready(Err(error)));
             }
         };
-        // A tunnel is no request: what follows its head is nobody's to look at.
+        // A tunnel is not a request: nobody can check what follows its head.
         if request.method() == Method::CONNECT {
             return Box::new(std::future::ready(Err(Error::HttpRequestMethodInvalid)));
         }
-        // Until the answer's last byte: the guest has no handle of it meanwhile, or one that says nothing of it.
+        // Charged until the last byte of the response: meanwhile the guest has no handle to it, or one that does not show
+        // its size.
         let bytes = head_weighs(&request) + OUTGOING_BODY_BYTES + INCOMING_BODY_BYTES;
         let Some(kept) = self.account.hold(bytes) else {
             return Box::new(std::future::ready(Err(Error::InternalError(Some(NO_MEMORY.to_owned())))));
@@ -126,7 +124,7 @@ impl WasiHttpHooks for WayOut {
                 told(span, answered.as_ref().ok().map(http::Response::status));
                 let response = answered?;
                 let done: Done = Box::new(std::future::ready(Ok(())));
-                // It is outbound until its last byte.
+                // The place is held until the last byte.
                 let held = move |frame| {
                     let _outbound = (&outbound, &kept);
                     frame
@@ -148,7 +146,7 @@ impl WasiHttpHooks for WayOut {
         CHUNK_BYTES_MAX
     }
 
-    /// Their bytes are bounded by `outgoing`.
+    /// `outgoing` bounds their bytes.
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
         PIECES_MAX
     }
@@ -158,15 +156,15 @@ impl WasiHttpHooks for WayOut {
     }
 }
 
-/// Ends a span, where there is one.
+/// Ends a span, if there is one.
 fn told(span: Option<OutboundSpan>, status: Option<http::StatusCode>) {
     if let Some(span) = span {
         span.end(status);
     }
 }
 
-/// The place, once it is there. A guest that says how long it waits for an answer waits no longer for a place; the others do
-/// until their instance ends.
+/// Waits for the place. If the guest set a time limit for the response, the wait has the same limit; otherwise it lasts
+/// until its instance ends.
 async fn taken(place: Entry, patience: Option<Duration>, egress: &Egress) -> Result<Allotment> {
     let awaited = match place {
         Entry::Granted(outbound) => return Ok(outbound),

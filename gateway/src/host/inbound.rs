@@ -1,9 +1,9 @@
-//! What a component of Spin exports that a message, the time or, in Spin 1, a request starts: bindings.
+//! Bindings for the exports of Spin components that a message, a schedule or, in Spin 1, a request starts.
 
 pub(crate) use super::spin_http::{headers as one_headers, texts as one_texts, texts_weigh};
 
 pub(crate) mod responder {
-    //! HTTP of Spin 1; made from `wit/fermyon-spin-1`.
+    //! HTTP in Spin 1; generated from `wit/fermyon-spin-1`.
     wasmtime::component::bindgen!({
         path: "wit/fermyon-spin-1",
         world: "responder",
@@ -13,7 +13,7 @@ pub(crate) mod responder {
 }
 
 pub(crate) mod one {
-    //! Of Spin 1 and 2; made from `wit/fermyon-spin-1`.
+    //! Spin 1 and 2; generated from `wit/fermyon-spin-1`.
     wasmtime::component::bindgen!({
         path: "wit/fermyon-spin-1",
         world: "listener",
@@ -23,7 +23,7 @@ pub(crate) mod one {
 }
 
 pub(crate) mod three {
-    //! Of Spin 4, asynchronous; made from `wit/spin-3.0.0`.
+    //! Spin 4, asynchronous; generated from `wit/spin-3.0.0`.
     wasmtime::component::bindgen!({
         path: "wit/spin-3.0.0",
         world: "listener",
@@ -37,7 +37,7 @@ pub(crate) mod three {
 }
 
 pub(crate) mod cron {
-    //! Of Spin's cron plugin; made from `wit/fermyon-spin-cron-2.0.0`.
+    //! Spin's cron plugin; generated from `wit/fermyon-spin-cron-2.0.0`.
     wasmtime::component::bindgen!({
         path: "wit/fermyon-spin-cron-2.0.0",
         world: "spin-cron",
@@ -46,5 +46,5 @@ pub(crate) mod cron {
     });
 }
 
-/// It has types and no calls.
+/// The interface has types and no functions.
 impl cron::fermyon::spin_cron::cron_types::Host for super::Guest {}

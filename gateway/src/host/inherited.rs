@@ -1,12 +1,12 @@
-//! What a part of a composed component does not inherit: a dependency, or middleware.
+//! What a dependency or middleware in a composed component does not inherit.
 //!
-//! An interface that carries a capability is imported by such a part under a name of its own, `denied:…`, which the compiling
-//! child gives it (`sandbox/compose.rs`). Here that name links to functions that refuse. So a composed component has two
-//! imports of one interface, the real one and the denied one, and each part holds the one it was given: no function of the
-//! host has to know who calls it, and a handle of the one is no handle of the other.
+//! Such a part imports an interface that carries a capability under a separate name, `denied:…`, which the compiling child
+//! gives it (`sandbox/compose.rs`). Here that name links to functions that refuse. So a composed component has two imports
+//! of one interface, the real one and the denied one, and each part has the one that it was given. No host function needs
+//! to know its caller, and a handle of one is not a handle of the other.
 //!
-//! Shared, because there is no authority in them: wasi:io, clocks, random, standard streams (to the tenant's own log), the
-//! types of wasi:http and wasi:filesystem, and sockets, which refuse everybody.
+//! The rest is shared, because it gives no authority: wasi:io, clocks, random, standard streams (to the tenant's own log),
+//! the types of wasi:http and wasi:filesystem, and sockets, which refuse everybody.
 
 use wasmtime::component::types::{ComponentFunc, ComponentInstance, ComponentItem};
 use wasmtime::component::{Access, Component, Linker, LinkerInstance, Resource, ResourceAny, ResourceType, Type, Val};
@@ -19,7 +19,7 @@ use super::denied::weight;
 use super::{Guest, SERVED, is_denied};
 use crate::tenant::cost;
 
-/// What may be inherited, by the manifest's keys, and how the names of its interfaces begin.
+/// The capabilities that can be inherited, by the manifest's keys, and the beginnings of their interfaces' names.
 pub(crate) const CAPABILITIES: [(&str, &[&str]); 7] = [
     (
         "allowed_outbound_hosts",
@@ -29,31 +29,32 @@ pub(crate) const CAPABILITIES: [(&str, &[&str]); 7] = [
     ("variables", &["fermyon:spin/variables@", "fermyon:spin/config", "spin:variables/", "wasi:config/"]),
     ("environment", &["wasi:cli/environment@"]),
     ("files", &["wasi:filesystem/preopens@"]),
-    // Nobody here has one of these, so there is nothing to inherit.
+    // The gateway has none of these, so there is nothing to inherit.
     ("sqlite_databases", &[]),
     ("ai_models", &[]),
 ];
 
-/// Interfaces without authority. Who takes one away raises the number in the recipe's magic, so that all is composed anew.
+/// Interfaces without authority. If you remove one, increase the number in the recipe's magic, so that everything is
+/// composed again.
 const SHARED: [&str; 9] = [
     "wasi:http/types@",
     "wasi:cli/",
     "wasi:clocks/",
-    // A descriptor comes from preopens alone.
+    // A descriptor comes only from preopens.
     "wasi:filesystem/",
     "wasi:io/",
-    // To the tenant's own trace and log, as standard streams are.
+    // To the tenant's own trace and log, as the standard streams.
     "wasi:otel/",
-    // Types alone.
+    // Types only.
     "fermyon:spin-cron/",
     "wasi:random/",
     "wasi:sockets/",
 ];
 
-/// How the names of what was not inherited begin.
+/// How the names of denied interfaces begin.
 const PREFIX: &str = "denied:";
 
-/// Cases of errors that say what this is, the best first.
+/// Error cases that express a refusal, in order of preference.
 const WORDS: [&str; 7] = [
     "access-denied",
     "HTTP-request-denied",
@@ -64,19 +65,20 @@ const WORDS: [&str; 7] = [
     "internal-error",
 ];
 
-/// Whether an import is one of those that refuse.
+/// Whether an import is a denied one.
 pub(crate) fn is_refusal(import: &str) -> bool {
     import.starts_with(PREFIX)
 }
 
-/// Whether the host serves an interface of this name, in whichever version.
+/// Whether the host serves an interface with this name, in any version.
 pub(crate) fn is_served(import: &str) -> bool {
     is_denied(import) || is_refusal(import) || SERVED.iter().any(|(name, _)| import.starts_with(name))
 }
 
-/// The name under which a part that inherits `inherits` imports this interface, where it may not have it itself.
+/// The name under which a part that inherits `inherits` imports this interface, if it may not have the real one.
 ///
-/// Security: whatever is served and is neither shared nor inherited gets one, so an interface that nobody sorted is denied.
+/// Security: every interface that is served and neither shared nor inherited gets one. So an interface that nobody
+/// classified is denied.
 pub(crate) fn denied_name(import: &str, inherits: &[String]) -> Option<String> {
     let is_of = |names: &[&str]| names.iter().any(|name| import.starts_with(name));
     let key = CAPABILITIES.iter().find(|(_, names)| is_of(names)).map(|(key, _)| *key);
@@ -88,10 +90,10 @@ pub(crate) fn denied_name(import: &str, inherits: &[String]) -> Option<String> {
     Some(format!("{PREFIX}{}/{interface}", package.replace(':', "-")))
 }
 
-/// The linker with what refuses in the place of each denied import of a component; nothing where it has none.
+/// A linker with refusals for each denied import of a component. Nothing if it has none.
 ///
 /// # Errors
-/// One of them is claimed already, which is a build fault.
+/// The name is already defined. This is a build error.
 pub(super) fn with(linker: &Linker<Guest>, component: &Component) -> wasmtime::Result<Option<Linker<Guest>>> {
     let (engine, kind) = (component.engine(), component.component_type());
     let (mut more, mut known) = (None, Vec::new());
@@ -101,7 +103,7 @@ pub(super) fn with(linker: &Linker<Guest>, component: &Component) -> wasmtime::R
             let linker = more.get_or_insert_with(|| linker.clone());
             define(linker.instance(name)?, name, &instance, engine, &known)?;
         }
-        // A resource that came before is only used here, and is whoever's it was.
+        // A resource of an earlier import is only used here, and belongs to that import.
         known.extend(instance.exports(engine).filter_map(|(_, export)| match export.ty {
             ComponentItem::Resource(resource) => Some(resource),
             ComponentItem::ComponentFunc(_)
@@ -122,7 +124,7 @@ fn define(
     engine: &wasmtime::Engine,
     known: &[ResourceType],
 ) -> wasmtime::Result<()> {
-    // As the part's own source calls it: no namespace that is served has a hyphen.
+    // As the part's own source names it: no served namespace contains a hyphen.
     let interface = interface.trim_start_matches(PREFIX).replacen('-', ":", 1);
     for (name, export) in instance.exports(engine) {
         let text = format!("{interface}#{name} was not inherited by this part");
@@ -154,11 +156,11 @@ fn define(
     Ok(())
 }
 
-/// What a denied interface's own resources are; nobody ever makes one.
+/// The type of a denied interface's own resources. None is ever created.
 struct Nothing;
 
-/// Answers with the interface's own error, or with nothing where it lists something. Where its type has no room for either,
-/// the call traps and the tenant's log names it. A function without a result does nothing.
+/// Returns the interface's own error, or an empty list. If the result type allows neither, the call traps and the tenant's
+/// log names it. A function without a result does nothing.
 fn refuse(
     mut store: StoreContextMut<'_, Guest>,
     function: &ComponentFunc,
@@ -178,12 +180,12 @@ fn refuse(
     Ok(())
 }
 
-/// What was handed over with a call is the host's to drop.
+/// Drops what the call handed over to the host.
 fn give_back(store: &mut StoreContextMut<'_, Guest>, value: &Val) -> wasmtime::Result<()> {
     match value {
         Val::Resource(handle) => drop_handle(store, *handle),
         Val::Option(Some(value)) => give_back(store, value),
-        // No function that is denied takes a handle in anything else.
+        // No denied function takes a handle inside any other type.
         Val::Bool(_)
         | Val::S8(_)
         | Val::U8(_)
@@ -228,7 +230,7 @@ fn drop_handle(store: &mut StoreContextMut<'_, Guest>, handle: ResourceAny) -> w
     } else if is(ResourceType::host::<RequestOptions>()) {
         take::<RequestOptions>(store, handle)
     } else if is(ResourceType::host::<p3::Request>()) {
-        // Who writes its body learns that nobody reads it.
+        // The writer of its body learns that nobody reads it.
         let request = handle.try_into_resource(&mut *store)?;
         let place = request.rep();
         let access = Access::<Guest, WasiHttp>::new(store.as_context_mut(), Guest::http);
@@ -239,7 +241,7 @@ fn drop_handle(store: &mut StoreContextMut<'_, Guest>, handle: ResourceAny) -> w
     }
 }
 
-/// A value of this type that says no.
+/// A value of this type that expresses a refusal.
 fn refusal(kind: &Type, text: &str) -> Option<Val> {
     match kind {
         Type::Result(result) => {
@@ -317,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_served_is_shared_or_belongs_to_a_capability() {
+    fn every_served_interface_is_shared_or_belongs_to_a_capability() {
         let all: Vec<&str> = CAPABILITIES.iter().map(|(key, _)| *key).collect();
         for (name, _) in SERVED {
             let import = format!("{}@1.0.0", name.trim_end_matches(['@', '/']));
@@ -327,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_has_what_it_inherits_and_no_more() {
+    fn a_part_gets_only_what_it_inherits() {
         let name = "wasi:keyvalue/store@0.2.0-draft2";
         assert_eq!(denied(name, &[]).as_deref(), Some("denied:wasi-keyvalue/store@0.2.0-draft2"));
         assert_eq!(denied(name, &["variables"]).as_deref(), Some("denied:wasi-keyvalue/store@0.2.0-draft2"));

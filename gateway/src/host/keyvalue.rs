@@ -1,22 +1,19 @@
 //! wasi:keyvalue 0.2.0-draft2: store, atomics and batch, over the tenant's scoped stores.
 //!
-//! Security: `open` takes a name and finds it among the component's grants; no call of a guest carries a tenant.
-
-use std::sync::Arc;
+//! Security: `open` looks a name up among the component's grants. No call of a guest contains a tenant.
 
 use wasmtime::component::Resource;
 
-use super::guest::{Guest, Make};
-use super::keyvalue_other::Cursors;
-use super::priced::names::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX};
+use super::guest::Guest;
+use super::meter::NO_MEMORY;
 use super::priced::of_bytes;
 use super::table::Retains;
 use crate::fault::Quotum;
-use crate::store::{self, Allowance, Raw, Scoped, Store, Value};
-use crate::tenant::{Component, Tenant, cost};
+use crate::store::{self, Raw, Scoped, Value};
+use crate::tenant::cost;
 
 pub(super) mod bindings {
-    //! Made from `wit/wasi-keyvalue-0.2.0-draft2`.
+    //! Generated from `wit/wasi-keyvalue-0.2.0-draft2`.
     wasmtime::component::bindgen!({
         path: "wit/wasi-keyvalue-0.2.0-draft2",
         world: "imports",
@@ -33,72 +30,18 @@ use bindings::wasi::keyvalue::{atomics, batch, store as wit};
 
 type Answer<T> = wasmtime::Result<Result<T, wit::Error>>;
 
-/// The stores an instance may open, and how many operations it may still do.
-pub(crate) struct Stores {
-    store: Arc<Store>,
-    tenant: Arc<Tenant>,
-    component: Arc<Component>,
-    ops_max: u64,
-    /// Of listings by numbers.
-    pub(super) cursors: Cursors,
-}
-
-impl Stores {
-    pub(super) fn new(make: &Make<'_>) -> Self {
-        Self {
-            store: Arc::clone(make.store),
-            tenant: Arc::clone(make.tenant),
-            component: Arc::clone(make.component),
-            ops_max: make.limits.storage_ops,
-            cursors: Cursors::default(),
-        }
-    }
-
-    /// For another request, which may do so many operations.
-    pub(super) const fn begin_again(&mut self, ops_max: u64) {
-        self.ops_max = ops_max;
-    }
-
-    pub(super) fn component(&self) -> &Component {
-        &self.component
-    }
-
-    fn allowance(&self) -> Option<Allowance> {
-        self.tenant.ledger.space().map(|space| Allowance { bytes: space.bytes, keys: space.keys })
-    }
-
-    /// The empty name means `default`.
-    fn open(&self, name: &str) -> Option<Scoped> {
-        if name.len() > NAME_BYTES_MAX {
-            return None;
-        }
-        let name = if name.is_empty() { "default" } else { name };
-        let granted = self.component.stores.iter().find(|granted| granted.as_str() == name)?;
-        let ttl = self.tenant.store_ttl.of(granted);
-        Some(self.store.scoped(&self.tenant.id, granted, self.allowance(), ttl))
-    }
-
-    /// The tenant's raw keys, if this address was granted.
-    fn redis(&self, address: &str) -> Option<Raw> {
-        if address.len() > ADDRESS_BYTES_MAX {
-            return None;
-        }
-        self.component.may_name(address).then(|| self.store.raw(&self.tenant.id, self.allowance()))
-    }
-}
-
 /// An open store.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Bucket(Scoped);
 
 impl Retains for Bucket {
-    /// Names, which are bounded, behind pointers.
+    /// Names of bounded length, behind pointers.
     fn retained(&self) -> u64 {
         0
     }
 }
 
-/// A value as it was when it was looked at.
+/// A value at the time when it was read.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Cas {
     scoped: Scoped,
@@ -112,27 +55,24 @@ impl Retains for Cas {
     }
 }
 
-/// What a guest is told of what the host cannot keep for it.
-pub(super) const NO_MEMORY: &str = "quota-exceeded: memory";
-
 impl Guest {
-    /// A store among the component's grants.
+    /// Opens a store, if the component has a grant for it.
     pub(super) fn open_by_name(&mut self, name: &str) -> Option<Scoped> {
         self.charge(cost::STORE_OPENED.saturating_add(of_bytes(name.len())));
         self.stores.open(name)
     }
 
-    /// The tenant's raw keys, if the component was granted this address.
+    /// The tenant's raw keys, if the component has a grant for this address.
     pub(super) fn redis(&mut self, address: &str) -> Option<Raw> {
         self.charge(cost::STORE_OPENED.saturating_add(of_bytes(address.len())));
         self.stores.redis(address)
     }
 
-    /// Counts operations and the bytes they carry against the request's limit and the tenant's quotas, and charges their
-    /// fuel. A batch of nothing is one operation.
+    /// Counts operations and their bytes against the request's limit and the tenant's quotas, and charges their fuel. An
+    /// empty batch is one operation.
     pub(super) fn spend(&mut self, ops: usize, bytes: usize) -> Result<(), String> {
         let (ops, bytes) = (ops.max(1) as u64, bytes as u64);
-        // They were lifted, whatever is refused from here on.
+        // They were lifted, even if the call is refused below.
         self.charge(ops.saturating_mul(cost::CARRIED_TEXT).saturating_add(bytes / cost::STORAGE_BYTES_A_UNIT));
         let before = self.record.storage_op(ops);
         let max = self.stores.ops_max;
@@ -148,26 +88,26 @@ impl Guest {
         Ok(())
     }
 
-    /// The bucket behind a handle, once its operations are paid for.
+    /// The store behind a handle, after its operations are paid.
     fn bucket(&mut self, bucket: &Resource<Bucket>, ops: usize, bytes: usize) -> Answer<Scoped> {
         let scoped = self.table.get(bucket)?.0.clone();
         Ok(self.spend(ops, bytes).map(|()| scoped).map_err(wit::Error::Other))
     }
 
-    /// Charges what an answer brought.
+    /// Charges the bytes of an answer.
     pub(super) fn brought(&mut self, bytes: usize) {
         self.ledger.stored(bytes as u64);
         self.charge(bytes as u64 / cost::STORAGE_BYTES_A_UNIT);
     }
 
-    /// The same of a page of keys.
+    /// Charges a page of keys.
     pub(super) fn brought_keys(&mut self, keys: &[Vec<u8>]) {
         self.brought(keys.iter().map(Vec::len).sum());
         self.charge((keys.len() as u64).saturating_mul(cost::CARRIED_TEXT));
     }
 }
 
-/// Leaves with the guest's error where the inner result is one.
+/// Returns the guest's error if the inner result is one.
 macro_rules! granted {
     ($answer:expr) => {
         match $answer {
@@ -182,7 +122,7 @@ impl Guest {
         wit::Error::Other(self.refused(error).to_string())
     }
 
-    /// Counts what the tenant's quota had no room for.
+    /// Counts refusals by the tenant's quota.
     pub(super) fn refused(&self, error: store::Error) -> store::Error {
         if let store::Error::OverQuota(_) = error {
             self.record.quota_refused(Quotum::Storage);
@@ -228,7 +168,7 @@ impl wit::HostBucket for Guest {
         let page = granted!(scoped.list(cursor.as_deref()).await.map_err(|error| self.told(error)));
         self.brought_keys(&page.keys);
         Ok(Ok(wit::KeyResponse {
-            // This interface's keys are text; a key that another interface wrote as bytes is not one of its.
+            // Keys are texts in this interface. A key that another interface wrote as bytes is not visible here.
             keys: page.keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect(),
             cursor: page.cursor,
         }))
@@ -254,7 +194,7 @@ impl atomics::Host for Guest {
         match scoped.swap(key.as_bytes(), seen, value).await {
             Ok(true) => Ok(Ok(())),
             Err(error) => Ok(Err(atomics::CasError::StoreError(self.told(error)))),
-            // The proposal asks for a fresh one, with what is there by now.
+            // The proposal wants a new CAS handle, with the present value.
             Ok(false) => match self.look(scoped, key).await? {
                 Ok(fresh) => Ok(Err(atomics::CasError::CasFailed(fresh))),
                 Err(error) => Ok(Err(atomics::CasError::StoreError(error))),

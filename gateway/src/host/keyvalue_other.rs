@@ -1,18 +1,16 @@
-//! The other shapes of wasi:keyvalue: 0.2.0-draft, of which numbers are unsigned; and Spin's `get-many`, which has another
+//! Two more versions of wasi:keyvalue: 0.2.0-draft, whose numbers are unsigned, and Spin's `get-many`, which has another
 //! type under the same version 0.2.0-draft2.
-
-use std::collections::VecDeque;
 
 use wasmtime::component::Resource;
 
 use super::guest::Guest;
+use super::keyvalue::Bucket;
 use super::keyvalue::bindings::wasi::keyvalue::{atomics, batch, store as wit};
-use super::keyvalue::{Bucket, NO_MEMORY};
-use super::meter::{Held, Meter};
+use super::meter::NO_MEMORY;
 use crate::store::Value;
 
 pub(super) mod draft {
-    //! Made from `wit/wasi-keyvalue-0.2.0-draft`.
+    //! Generated from `wit/wasi-keyvalue-0.2.0-draft`.
     wasmtime::component::bindgen!({
         path: "wit/wasi-keyvalue-0.2.0-draft",
         world: "imports",
@@ -23,7 +21,7 @@ pub(super) mod draft {
 }
 
 pub(super) mod of_spin {
-    //! Made from `wit/wasi-keyvalue-0.2.0-draft2-spin`.
+    //! Generated from `wit/wasi-keyvalue-0.2.0-draft2-spin`.
     wasmtime::component::bindgen!({
         path: "wit/wasi-keyvalue-0.2.0-draft2-spin",
         world: "imports",
@@ -35,52 +33,6 @@ pub(super) mod of_spin {
 
 use draft::wasi::keyvalue::{atomics as draft_atomics, batch as draft_batch, store as draft_wit};
 use of_spin::wasi::keyvalue::batch as spin_batch;
-
-/// Listings of one instance that may be gone on with.
-const CURSORS_MAX: usize = 64;
-/// Above what Redis's own cursors come to, which are places in a table.
-const KEPT: u64 = 1 << 63;
-
-/// What numbers stand for the cursors that are texts: those of the embedded store are keys.
-#[derive(Default)]
-pub(super) struct Cursors {
-    kept: VecDeque<String>,
-    gone: u64,
-    /// What the texts count.
-    held: Option<Held>,
-}
-
-impl Cursors {
-    fn number(&mut self, cursor: String) -> u64 {
-        if let Some(own) = cursor.parse().ok().filter(|own| *own < KEPT) {
-            return own;
-        }
-        if self.kept.len() == CURSORS_MAX {
-            self.kept.pop_front();
-            self.gone += 1;
-        }
-        self.kept.push_back(cursor);
-        KEPT + self.gone + self.kept.len() as u64 - 1
-    }
-
-    /// What is in no listing of this instance is no cursor of the store's either.
-    fn text(&self, number: u64) -> String {
-        let Some(place) = number.checked_sub(KEPT) else { return number.to_string() };
-        let kept = place.checked_sub(self.gone).and_then(|at| self.kept.get(usize::try_from(at).ok()?));
-        kept.cloned().unwrap_or_else(|| "unknown".to_owned())
-    }
-}
-
-impl Cursors {
-    /// Counts the texts that are kept now. Returns whether there was room.
-    fn count(&mut self, meter: &Meter) -> bool {
-        let bytes: usize = self.kept.iter().map(String::capacity).sum();
-        if self.held.is_none() && bytes > 0 {
-            self.held = meter.hold(0);
-        }
-        self.held.as_mut().is_none_or(|held| held.set(bytes as u64))
-    }
-}
 
 impl From<wit::Error> for draft_wit::Error {
     fn from(error: wit::Error) -> Self {
@@ -183,22 +135,5 @@ impl spin_batch::Host for Guest {
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<(), wit::Error>> {
         batch::Host::delete_many(self, bucket, keys).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_number_stands_for_a_cursor_that_is_a_text() {
-        let mut cursors = Cursors::default();
-        assert_eq!(cursors.number("42".to_owned()), 42, "Redis's own");
-        assert_eq!(cursors.text(42), "42");
-        let numbers: Vec<u64> = (0..100).map(|n| cursors.number(format!("key{n}"))).collect();
-        assert_eq!(cursors.text(numbers[99]), "key99");
-        assert_eq!(cursors.text(numbers[36]), "key36", "the oldest that is kept");
-        assert_eq!(cursors.text(numbers[35]), "unknown");
-        assert_eq!(cursors.text(u64::MAX), "unknown");
     }
 }

@@ -1,7 +1,7 @@
-//! Bytes that an instance has: its memories and tables, and what the host keeps for it.
+//! Counts the bytes of an instance: its memories and tables, and what the host keeps for it.
 //!
-//! Invariant: what the host keeps is [`Held`], which gives its bytes back when it is dropped. Whoever keeps something keeps
-//! its `Held` beside it, so what was forgotten is given back too early and never too late.
+//! Invariant: every value that the host keeps for a guest has a [`Held`] beside it, which releases its bytes on drop. So an
+//! error in this code can release bytes too early, and never too late.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,20 +10,23 @@ use wasmtime::ResourceLimiter;
 
 use crate::tenant::{Allotment, Count, Ledger};
 
-/// Counts the bytes of all linear memories and tables of an instance, and of what the host keeps for it, together: against
-/// the request's limit, the tenant's quota and the gateway's bound. All of it goes back when the instance ends.
+/// The error for something that the host cannot keep for the guest.
+pub(super) const NO_MEMORY: &str = "quota-exceeded: memory";
+
+/// Counts the bytes of all linear memories and tables of an instance and of what the host keeps for it, together, against
+/// the request's limit, the tenant's quota and the gateway's limit. Everything is released when the instance ends.
 #[derive(Debug)]
 pub(crate) struct Meter {
     account: Arc<Account>,
-    /// Of all that is counted, what memories and tables have.
+    /// The part of memories and tables.
     own: u64,
-    /// What was granted last, until it is known to have been made.
+    /// The bytes granted last, until the growth is known to have succeeded.
     granted: u64,
     /// Bytes that memories and tables grew by while the guest ran.
     grown: u64,
 }
 
-/// Whose bound was reached.
+/// Whose limit was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
     Request,
@@ -31,35 +34,35 @@ pub(crate) enum Denied {
     Gateway,
 }
 
-/// One instance's sum. Requests that it sent may hold some of it when it has ended.
+/// One instance's sum. Requests that it sent may hold some of it after it has ended.
 #[derive(Debug)]
 pub(super) struct Account {
     used: AtomicU64,
     peak: AtomicU64,
     max: AtomicU64,
-    /// The place in [`DENIED`] of whose bound refused something last.
+    /// The index in [`DENIED`] of the limit that last refused something.
     denied: AtomicU8,
     ledger: Arc<Ledger>,
-    /// Of the tenant's memory, what was taken for it and is not used yet. It changes with `whole` held.
+    /// Memory of the tenant that was reserved for it and is not used yet. Changes only while `whole` is locked.
     reserved: AtomicU64,
     gateway: Arc<Count>,
-    /// Bytes of all instances of the request's budget, of which these are part. Held while the sum changes.
+    /// Bytes of all instances of the request's budget, including these. Locked while the sum changes.
     whole: Mutex<Option<Arc<Count>>>,
 }
 
 const DENIED: [Option<Denied>; 4] = [None, Some(Denied::Request), Some(Denied::Tenant), Some(Denied::Gateway)];
 
-/// What a guest that answers may still need of what was taken for it: a part of what it has, and a little.
+/// How much of its reservation a guest that answers may still need: a fraction of what it has, and a little more.
 const MORE_SHARE: u64 = 8;
 const MORE_BYTES: u64 = 1 << 20;
 
-/// What a table's element costs: a pointer.
+/// The size of a table's element: a pointer.
 const ELEMENT_BYTES: u64 = 8;
-/// The most core instances, memories and tables that a component is made of.
+/// The most core instances, memories and tables of a component.
 const PARTS_MAX: usize = 100;
 
 impl Account {
-    /// The request's sum, and with it the right to change what is part of it.
+    /// Locks the request's sum, and with it the right to change this account.
     fn whole(&self) -> MutexGuard<'_, Option<Arc<Count>>> {
         self.whole.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,7 +72,7 @@ impl Account {
         grown.inspect_err(|denied| self.denied.store(*denied, Ordering::Relaxed)).is_ok()
     }
 
-    /// The same without a note of whose bound was reached, which is its place in [`DENIED`].
+    /// Grows without noting whose limit was reached. The error is the index in [`DENIED`].
     fn try_grow(&self, by: u64) -> Result<(), u8> {
         let whole = self.whole();
         let leave_whole = || whole.iter().for_each(|whole| whole.give_back(by));
@@ -84,7 +87,7 @@ impl Account {
             Some(_) if !self.gateway.add(by) => {
                 leave_whole();
                 self.ledger.shrink(by);
-                // What was promised is not there any more.
+                // The reservation was used up by the refused growth.
                 self.reserved.fetch_sub(of_reserved, Ordering::Relaxed);
                 Err(3)
             }
@@ -119,7 +122,7 @@ impl Account {
         joins
     }
 
-    /// Gives back what was taken for it and is not used: it answers, so it needs little more. An answer may go on for hours.
+    /// Releases most of the unused reservation: a guest that answers needs little more, and an answer may take hours.
     pub(super) fn answers(&self) {
         self.reserve_at_most((self.used() / MORE_SHARE).saturating_add(MORE_BYTES));
     }
@@ -144,14 +147,14 @@ impl Account {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Counts bytes that the host keeps for the guest; nothing where there is no room for them.
+    /// Counts bytes that the host keeps for the guest. Nothing if there is no room.
     pub(super) fn hold(self: &Arc<Self>, bytes: u64) -> Option<Held> {
         let mut held = Held::nothing(self);
         held.grow(bytes).then_some(held)
     }
 }
 
-/// Bytes that the host keeps for an instance, for as long as this is there.
+/// Bytes that the host keeps for an instance, released on drop.
 #[derive(Debug)]
 pub(crate) struct Held {
     account: Arc<Account>,
@@ -163,21 +166,21 @@ impl Held {
         Self { account: Arc::clone(account), bytes: 0 }
     }
 
-    /// Counts more of them. Returns whether there was room; if not, nothing changed.
+    /// Counts more bytes. Returns whether there was room; if not, nothing changes.
     pub(crate) fn grow(&mut self, by: u64) -> bool {
         let grows = by == 0 || self.account.grow(by);
         self.bytes += if grows { by } else { 0 };
         grows
     }
 
-    /// The same where it is no failing of the guest's if there is none.
+    /// The same, for cases in which a lack of room is not the guest's fault.
     pub(super) fn try_grow(&mut self, by: u64) -> bool {
         let grows = self.account.try_grow(by).is_ok();
         self.bytes += if grows { by } else { 0 };
         grows
     }
 
-    /// So many from now on. Returns whether there was room; if not, nothing changed.
+    /// Sets the number of bytes. Returns whether there was room; if not, nothing changes.
     pub(super) fn set(&mut self, bytes: u64) -> bool {
         if let Some(less) = self.bytes.checked_sub(bytes) {
             self.account.shrink(less);
@@ -205,18 +208,18 @@ impl Meter {
         Self { account, own: 0, granted: 0, grown: 0 }
     }
 
-    /// Makes what it has, and will have, part of this sum and of no other. Returns whether there is room.
+    /// Counts everything that it has and will have in this sum and in no other. Returns whether there is room.
     pub(crate) fn join(&self, whole: &Arc<Count>) -> bool {
         self.account.join(whole)
     }
 
-    /// Makes what it has part of no request's sum.
+    /// Removes it from its request's sum.
     pub(crate) fn leave(&self) {
         self.account.leave();
         self.account.reserve_at_most(0);
     }
 
-    /// For another request in the same instance, which may have so many bytes.
+    /// Prepares for another request in the same instance, with this limit.
     pub(super) fn begin_again(&mut self, max: u64) {
         self.account.max.store(max, Ordering::Relaxed);
         self.account.peak.store(self.account.used(), Ordering::Relaxed);
@@ -224,23 +227,23 @@ impl Meter {
         self.grown = 0;
     }
 
-    /// Bytes that memories and tables grew by since this was asked last.
+    /// Bytes that memories and tables grew by since the last call.
     pub(super) const fn take_grown(&mut self) -> u64 {
         std::mem::replace(&mut self.grown, 0)
     }
 
-    /// Gives back what its memories and tables have. To be called when nothing runs in them any more.
+    /// Releases its memories and tables. Call it when nothing runs in them any more.
     pub(crate) fn is_over(&mut self) {
         self.account.shrink(std::mem::take(&mut self.own));
         self.account.reserve_at_most(0);
     }
 
-    /// Has it use this before it takes more.
+    /// Lets it use this reservation before it takes more.
     pub(crate) fn uses(&self, reserved: Allotment) {
         self.account.reserved.fetch_add(reserved.keep(), Ordering::Relaxed);
     }
 
-    /// The most it ever had.
+    /// The most bytes it ever had.
     pub(crate) fn peak(&self) -> u64 {
         self.account.peak.load(Ordering::Relaxed)
     }
@@ -249,12 +252,12 @@ impl Meter {
         &self.account
     }
 
-    /// Counts bytes that the host keeps for the guest; nothing where there is no room for them.
+    /// Counts bytes that the host keeps for the guest. Nothing if there is no room.
     pub(crate) fn hold(&self, bytes: u64) -> Option<Held> {
         self.account.hold(bytes)
     }
 
-    /// Counts more bytes in what may not be there yet. Returns whether there was room.
+    /// Counts more bytes in `held`, which is created if needed. Returns whether there was room.
     pub(super) fn keep(&self, held: &mut Option<Held>, bytes: u64) -> bool {
         match held {
             Some(held) => held.grow(bytes),
@@ -265,8 +268,8 @@ impl Meter {
         }
     }
 
-    /// Whose bound refused it more, the last time one did for this request. It stays so when something smaller was granted
-    /// since: who runs out of memory prints a last line.
+    /// Whose limit last refused it memory for this request. Smaller growths that succeeded since do not reset it, because a
+    /// guest that runs out of memory still prints a last line.
     pub(crate) fn denied(&self) -> Option<Denied> {
         DENIED.get(usize::from(self.account.denied.load(Ordering::Relaxed))).copied().flatten()
     }
@@ -279,7 +282,7 @@ impl Meter {
         grows
     }
 
-    /// What is there from the start is part of what an instance costs.
+    /// The initial size is part of an instance's price.
     fn grow_from(&mut self, current: usize, by: u64) -> bool {
         let grows = self.grow(by);
         if grows && current > 0 {
@@ -288,7 +291,7 @@ impl Meter {
         grows
     }
 
-    /// What was granted last was not made after all.
+    /// The last growth that was granted failed.
     fn not_made(&mut self) {
         let by = std::mem::take(&mut self.granted);
         self.own -= by;
@@ -309,7 +312,7 @@ impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         self.granted = 0;
         if maximum.is_some_and(|maximum| desired > maximum) {
-            // The memory's own maximum, which is the component's doing.
+            // The memory's own maximum, which the component chose.
             return Ok(false);
         }
         Ok(self.grow_from(current, desired.saturating_sub(current) as u64))

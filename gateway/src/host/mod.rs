@@ -1,10 +1,12 @@
-//! What a guest may call: the linker, one file an interface, and the list of what is served.
+//! What a guest may call: the linker, one file for each interface, and the list of what is served.
 //!
-//! Default deny: sockets are there so that standard libraries link, and refuse everything; files are those that were granted,
-//! to read; outbound HTTP goes to granted origins only; a key-value store that was not granted is denied,
-//! whether anybody has one of that name or not.
+//! Denied by default: sockets exist so that standard libraries link, and refuse everything; only granted files can be read;
+//! outbound HTTP goes only to granted origins; opening a key-value store without a grant is denied, whether or not a store
+//! with that name exists.
 
+mod body_buffer;
 mod candidates;
+mod cursors;
 mod denied;
 mod egress;
 mod error_words;
@@ -15,20 +17,24 @@ mod inherited;
 mod kept;
 mod keyvalue;
 mod keyvalue_other;
+mod make;
 mod meter;
 mod notices;
 mod otel;
 mod outgoing;
 mod priced;
 mod random;
+mod response_bodies;
 #[cfg(test)]
 pub(crate) mod resources;
+mod sizes;
 mod spin;
 mod spin_http;
 mod spin_keyvalue;
 mod spin_redis;
 mod spin_three;
 mod stdio;
+mod stores;
 mod table;
 mod variables;
 mod weight;
@@ -36,20 +42,21 @@ mod weight;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Type};
 
+pub(crate) use body_buffer::{Room, Stuck};
 pub(crate) use candidates::HANDLERS as HANDLERS_OF_2023;
 pub(crate) use denied::{DENIED, is_denied};
 #[cfg(test)]
 pub(crate) use denied::{OF_SPIN, Stands};
 pub(crate) use egress::{Asked, Egress, Kept, Neighbours, SELF, Settings, Told, Whom, trusting};
-pub(crate) use guest::{Guest, Make};
+pub(crate) use guest::Guest;
 pub(crate) use inherited::{CAPABILITIES, denied_name, is_refusal, is_served};
+pub(crate) use make::Make;
 pub(crate) use meter::{Denied, Held};
-pub(crate) use outgoing::{Room, Stuck};
 pub(crate) use table::Places;
 pub(crate) use variables::is_name as is_variable;
 pub(crate) use weight::head_weighs;
 
-/// Imports that are served: how the name begins, and what to say of it.
+/// Imports that are served: how the name begins, and its description.
 pub(crate) const SERVED: [(&str, &str); 28] = [
     ("wasi:http/types@", "0.2.x, 0.3.x, 0.3.0-rc-2026-03-15, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10"),
     ("wasi:http/outgoing-handler@", "0.2.x, 0.2.0-rc-2023-10-18, 0.2.0-rc-2023-11-10, to granted origins"),
@@ -84,11 +91,11 @@ pub(crate) const SERVED: [(&str, &str); 28] = [
     ("wasi:otel/metrics@", "0.2.0-rc.2, to the tenant's log"),
 ];
 
-/// How an import stands with [`SERVED`].
+/// How [`SERVED`] covers an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Served,
-    /// The interface is served in these versions, and in no other.
+    /// The interface is served in these versions only.
     OtherVersion(&'static str),
     Unknown,
 }
@@ -113,10 +120,10 @@ pub(crate) fn standing(import: &str) -> Standing {
     other.map_or(Standing::Unknown, Standing::OtherVersion)
 }
 
-/// Whether a row's version links an import of this one: an exact candidate, or a release of the same compatible line.
+/// Whether a row's version links an import of this version: the exact candidate, or a release that is compatible.
 fn is_version(served: &str, version: Option<&str>) -> bool {
     let Some(version) = version else { return served.starts_with("of Spin 1") };
-    // A build's own words, behind `+`, are nothing to whoever links.
+    // Build metadata after `+` does not matter for linking.
     let is_release = !version.split('+').next().unwrap_or_default().contains('-');
     match served.strip_suffix(".x") {
         Some(line) => is_release && version.strip_prefix(line).is_some_and(|rest| rest.starts_with('.')),
@@ -127,22 +134,22 @@ fn is_version(served: &str, version: Option<&str>) -> bool {
     }
 }
 
-/// The interfaces whose import needs a grant of stores, and those that need one of addresses.
+/// Interfaces whose import needs a grant of stores, and those that need a grant of addresses.
 pub(crate) const NEED_STORES: [&str; 3] = ["wasi:keyvalue/", "fermyon:spin/key-value", "spin:key-value/"];
 pub(crate) const NEED_REDIS: [&str; 2] = ["fermyon:spin/redis", "spin:redis/"];
 
 /// Everything that is served, ready to link components against.
 pub(crate) struct Linkers {
     usual: Linker<Guest>,
-    /// For components that mean Spin's `get-many`.
+    /// For components that use Spin's `get-many`.
     of_spin: Linker<Guest>,
 }
 
 impl Linkers {
-    /// With what is `async` in the component model too, where the engine has concurrent calls.
+    /// Includes `async` functions of the component model if the engine has concurrent calls.
     ///
     /// # Errors
-    /// Two interfaces claim one name, which is a build fault.
+    /// Two interfaces have the same name. This is a build error.
     pub(crate) fn new(engine: &wasmtime::Engine, is_concurrent: bool) -> wasmtime::Result<Self> {
         let (mut usual, mut of_spin) = (most(engine, is_concurrent)?, most(engine, is_concurrent)?);
         keyvalue::bindings::wasi::keyvalue::batch::add_to_linker::<_, HasSelf<Guest>>(&mut usual, |guest| guest)?;
@@ -152,10 +159,10 @@ impl Linkers {
         Ok(Self { usual, of_spin })
     }
 
-    /// Links a component, as far as that goes without an instance.
+    /// Links a component, as far as this is possible without an instance.
     ///
     /// # Errors
-    /// It imports what nobody serves.
+    /// It imports something that is not served.
     pub(crate) fn link(&self, component: &Component) -> wasmtime::Result<InstancePre<Guest>> {
         let linker = if means_get_many_of_spin(component) { &self.of_spin } else { &self.usual };
         let of_2023 = candidates::with(linker, component)?;
@@ -167,7 +174,7 @@ impl Linkers {
     }
 }
 
-/// All but the interface that has two shapes.
+/// Everything except the interface with two versions of one function.
 fn most(engine: &wasmtime::Engine, is_concurrent: bool) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -177,7 +184,7 @@ fn most(engine: &wasmtime::Engine, is_concurrent: bool) -> wasmtime::Result<Link
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
         spin_three::bindings::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     }
-    // What retains bytes has its price, too, and stands before what has no more than a price.
+    // Functions that retain bytes also have a price, so they are defined before those that only have a price.
     priced::add(&mut linker, is_concurrent)?;
     kept::add(&mut linker, is_concurrent)?;
     keyvalue::bindings::wasi::keyvalue::store::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
@@ -194,7 +201,7 @@ fn most(engine: &wasmtime::Engine, is_concurrent: bool) -> wasmtime::Result<Link
     Ok(linker)
 }
 
-/// Spin's answers with a list of tuples, the proposal's with one of options.
+/// Spin's returns a list of tuples, the proposal's a list of options.
 fn means_get_many_of_spin(component: &Component) -> bool {
     let engine = component.engine();
     let batch = component.component_type().get_import(engine, "wasi:keyvalue/batch@0.2.0-draft2").map(|item| item.ty);
@@ -210,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_import_is_served_in_the_versions_of_its_row_and_in_no_other() {
+    fn an_import_is_served_only_in_the_versions_of_its_row() {
         for served in [
             "wasi:http/types@0.2.0",
             "wasi:http/types@0.2.12",

@@ -1,7 +1,7 @@
-//! What the gateway tells a tenant's developer about a request: lines in the tenant's log, beside what the guest prints.
+//! The gateway's notices to a tenant's developer about a request: lines in the tenant's log, beside the guest's own.
 //!
-//! Limit: an instance has [`NOTICES_MAX`] of them a request. Each is a line of the guest's standard error, which counts
-//! against the same bounds.
+//! Limit: at most [`NOTICES_MAX`] for a request. Each is a line of the guest's standard error, and counts against the same
+//! limits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,15 +10,15 @@ use super::stdio::LogStream;
 use crate::http::cdn_loop;
 use crate::tenant::{Budget, Component, MESSAGES_IN_A_LINE_MAX};
 
-/// The most lines that a request has; the last one says that no more follow.
+/// The most lines for a request. The last one says that no more follow.
 const NOTICES_MAX: usize = 10;
-/// Of what a guest asked for, in a line. A host name has 253 at most.
+/// The longest origin in a line, in bytes. A host name has at most 253.
 const ORIGIN_BYTES_MAX: usize = 300;
-/// What a tenant calls itself in its grants, and in a request's URI.
+/// The name of the own tenant in grants and in a request's URI.
 const SELF: &str = "self";
 const SELF_HOST: &str = "self.alt";
 
-/// Clones share the bound.
+/// Clones share the limit.
 #[derive(Clone)]
 pub(super) struct Notices {
     log: LogStream,
@@ -30,12 +30,12 @@ impl Notices {
         Self { log, said: Arc::default() }
     }
 
-    /// For another request.
+    /// Resets it for another request.
     pub(super) fn begin_again(&self) {
         self.said.store(0, Ordering::Relaxed);
     }
 
-    /// Writes a line, while there is room for one.
+    /// Writes a line, if the limit allows.
     pub(super) fn say(&self, text: &str) {
         let said = self.said.fetch_add(1, Ordering::Relaxed);
         match (said + 1).cmp(&NOTICES_MAX) {
@@ -47,7 +47,7 @@ impl Notices {
         }
     }
 
-    /// Says why an outbound request went nowhere that every grant allows.
+    /// Explains that `limits.outbound` refused a request which the grants allow.
     pub(super) fn outbound_used_up(&self, max: u64) {
         self.say(&format!(
             "an outbound request was refused: limits.outbound ({max} here) bounds a request together with all requests \
@@ -55,7 +55,7 @@ impl Notices {
         ));
     }
 
-    /// Says why a request to the own tenant is about to be refused, where it is.
+    /// Explains why a request to the own tenant will be refused, if it will.
     pub(super) fn will_be_refused(&self, chain: &http::HeaderValue, budget: &Budget) {
         if cdn_loop::is_full(chain) {
             self.say(&format!(
@@ -70,7 +70,7 @@ impl Notices {
         }
     }
 
-    /// Says why a message was not sent.
+    /// Explains why a message was not sent.
     pub(super) fn too_many_messages(&self, budget: &Budget) {
         if budget.next_message().is_none() {
             self.say(&format!(
@@ -85,7 +85,7 @@ impl Notices {
         }
     }
 
-    /// Says which line grants what an outbound request asked for and was denied.
+    /// Names the line that would grant the outbound request which was denied.
     pub(super) fn denied(&self, component: &Component, uri: &http::Uri) {
         let origin = origin(uri);
         let name = &component.name;
@@ -105,14 +105,14 @@ impl Notices {
     }
 }
 
-/// Scheme, host and port, as a grant names them.
+/// Scheme, host and port, as in a grant.
 fn origin(uri: &http::Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or("http");
     let host = match uri.host() {
         None | Some(SELF_HOST) => SELF,
         Some(host) => host,
     };
-    // The parser lets neither control characters nor quotation marks into a host.
+    // The parser accepts neither control characters nor quotation marks in a host.
     let mut text = format!("{scheme}://{}", host.to_ascii_lowercase());
     if let Some(port) = uri.port_u16().filter(|_| host != SELF) {
         text += &format!(":{port}");

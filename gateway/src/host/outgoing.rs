@@ -1,286 +1,23 @@
-//! What a guest has written of a body and nobody has taken yet.
-//!
-//! A guest may write on while its client takes nothing, and end before the client has anything. What every body has room for
-//! ([`OUTGOING_BODY_BYTES`]) is part of what its handles cost; beyond that, pieces count in the instance's memory as long as they are
-//! here. Where there is no room for more the guest waits, and its exchange says that it does.
-//!
-//! Limit: [`BYTES_MAX`] of one body, and no more than a part of `limits.memory`; each piece counts [`PIECE_BYTES`] more than it has.
+//! Puts a [`Room`] behind each body that a guest writes, of a response and of a request.
 
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use wasmtime::component::{Resource, ResourceTable};
-use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::bindings::io::poll::{Host as HostPoll, HostPollable};
-use wasmtime_wasi::p2::{DynOutputStream, DynPollable, OutputStream, Pollable, StreamError, StreamResult};
+use wasmtime_wasi::p2::{DynOutputStream, DynPollable};
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     HostOutgoingBody as _, HostOutgoingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse,
 };
 
 use super::Guest;
+use super::body_buffer::{Room, Taken, WAITS_FOR_NOTHING_ELSE, Writer};
 use super::candidates::http_of;
-use super::http::CHUNK_BYTES_MAX;
 use super::kept::body_of_answer;
-use super::meter::{Account, Held};
-use super::weight::OUTGOING_BODY_BYTES;
-use crate::http::Exchange;
-use crate::telemetry::Record;
-
-/// As much as other runtimes of wasi:http take before anybody reads it.
-const BYTES_MAX: u64 = 1 << 20;
-/// The part of an instance's memory that one body may take of it.
-const MEMORY_SHARE: u64 = 8;
-/// What a piece costs beside its bytes.
-const PIECE_BYTES: u64 = 64;
-/// Pieces that may wait. Their bytes are bounded long before.
-pub(super) const PIECES_MAX: usize = 4095;
-/// What is counted in the instance's memory is counted so many bytes ahead.
-const STEP_BYTES: u64 = CHUNK_BYTES_MAX as u64;
-
-tokio::task_local! {
-    /// Whether a guest that waits for a stream does so for nothing else.
-    static WAITS_FOR_NOTHING_ELSE: bool;
-}
-
-/// What a guest waits for that can never come: room in a body that it has not handed over.
-#[derive(Debug, thiserror::Error)]
-#[error("the component waits for space in the body of a response that it has not returned yet (response-outparam.set)")]
-pub(crate) struct Stuck;
-
-/// Of one body.
-#[derive(Debug)]
-pub(crate) struct Room {
-    max: u64,
-    account: Arc<Account>,
-    /// Of a response: its exchange, and where it is noted that it was handed over.
-    response: Option<(Arc<Exchange>, Arc<Record>)>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    bytes: u64,
-    held: Option<Held>,
-    writer: Option<Waker>,
-    /// Nobody takes anything any more.
-    is_closed: bool,
-    is_stuck: bool,
-}
-
-const fn weighs(bytes: usize) -> u64 {
-    bytes as u64 + PIECE_BYTES
-}
-
-impl Room {
-    pub(super) fn new(account: &Arc<Account>, response: Option<(Arc<Exchange>, Arc<Record>)>) -> Arc<Self> {
-        let max = BYTES_MAX.min(account.max() / MEMORY_SHARE).max(OUTGOING_BODY_BYTES);
-        Arc::new(Self { max, account: Arc::clone(account), response, state: Mutex::default() })
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether there is room for a piece now.
-    fn has_room(&self, state: &mut State) -> bool {
-        let with_one = state.bytes + weighs(CHUNK_BYTES_MAX);
-        state.bytes < self.max && self.is_counted(state, with_one.saturating_sub(OUTGOING_BODY_BYTES))
-    }
-
-    /// Whether so many bytes count in the instance's memory now.
-    fn is_counted(&self, state: &mut State, bytes: u64) -> bool {
-        let counted = state.held.as_ref().map_or(0, Held::bytes);
-        if counted >= bytes {
-            return true;
-        }
-        let held = state.held.get_or_insert_with(|| Held::nothing(&self.account));
-        held.try_grow(bytes.next_multiple_of(STEP_BYTES) - counted)
-    }
-
-    /// Notes a piece. Whether there was room.
-    fn add(&self, bytes: usize) -> bool {
-        let mut state = self.state();
-        let fits = self.has_room(&mut state);
-        if fits {
-            state.bytes += weighs(bytes);
-        }
-        fits
-    }
-
-    /// Notes what is there already, with its charge.
-    pub(crate) fn fill(&self, bytes: u64, held: Held) {
-        let mut state = self.state();
-        (state.bytes, state.held) = (bytes, Some(held));
-    }
-
-    /// Notes that a piece was taken.
-    pub(crate) fn taken(&self, bytes: usize) {
-        self.gives_back(weighs(bytes));
-    }
-
-    /// The same of bytes that were no piece.
-    pub(crate) fn gives_back(&self, bytes: u64) {
-        let mut state = self.state();
-        state.bytes = state.bytes.saturating_sub(bytes);
-        let needed = state.bytes.saturating_sub(OUTGOING_BODY_BYTES).next_multiple_of(STEP_BYTES);
-        if let Some(held) = state.held.as_mut().filter(|held| held.bytes() > needed + STEP_BYTES) {
-            held.set(needed);
-        }
-        let writer = state.writer.take();
-        drop(state);
-        writer.into_iter().for_each(Waker::wake);
-    }
-
-    /// Nobody takes anything any more.
-    pub(crate) fn close(&self) {
-        let mut state = self.state();
-        state.is_closed = true;
-        let gone = (state.held.take(), state.writer.take());
-        drop(state);
-        gone.1.into_iter().for_each(Waker::wake);
-    }
-
-    /// Bytes that nobody has taken.
-    fn left(&self) -> u64 {
-        let state = self.state();
-        if state.is_closed { 0 } else { state.bytes }
-    }
-
-    /// Counts all that is left, of a guest that has ended, in what was its memory. Whether there is room.
-    fn counts_all(&self) -> bool {
-        let mut state = self.state();
-        let bytes = state.bytes;
-        state.is_closed || self.is_counted(&mut state, bytes)
-    }
-
-    fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.state();
-        if state.is_closed || self.has_room(&mut state) {
-            return Poll::Ready(());
-        }
-        state.writer = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// Waits for room for a piece.
-    async fn has_space(&self) {
-        if poll_fn(|cx| Poll::Ready(self.poll_room(cx).is_ready())).await {
-            return;
-        }
-        let _waiting = self.response.as_ref().map(|(exchange, _)| exchange.waits());
-        poll_fn(|cx| self.poll_room(cx)).await;
-    }
-
-    /// Waits for room for a piece, and takes it; nothing where nobody wants it any more.
-    pub(crate) async fn take(&self, bytes: usize) -> Option<()> {
-        loop {
-            self.has_space().await;
-            if self.state().is_closed {
-                return None;
-            }
-            if self.add(bytes) {
-                return Some(());
-            }
-        }
-    }
-
-    /// Whether a guest that waits for room here, and for nothing else, does so for ever.
-    fn is_never_taken(&self) -> bool {
-        let is_alone = WAITS_FOR_NOTHING_ELSE.try_with(|is_alone| *is_alone).unwrap_or(true);
-        is_alone && self.response.as_ref().is_some_and(|(_, record)| !record.has_answer())
-    }
-}
-
-/// The guest's half.
-struct Writer {
-    inner: DynOutputStream,
-    room: Arc<Room>,
-}
-
-#[async_trait]
-impl OutputStream for Writer {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let length = bytes.len();
-        if length == 0 {
-            return Ok(());
-        }
-        if !self.room.add(length) {
-            return Err(StreamError::trap("more was written to a body than there was room for"));
-        }
-        self.inner.write(bytes).inspect_err(|_closed| self.room.taken(length))
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        self.inner.flush()
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        let may = self.inner.check_write()?;
-        let mut state = self.room.state();
-        if state.is_stuck {
-            return Err(StreamError::Trap(Stuck.into()));
-        }
-        Ok(if self.room.has_room(&mut state) { may } else { 0 })
-    }
-}
-
-#[async_trait]
-impl Pollable for Writer {
-    async fn ready(&mut self) {
-        let has_room = || matches!(self.room.poll_room(&Context::from_waker(Waker::noop())), Poll::Ready(()));
-        if !has_room() && self.room.is_never_taken() {
-            self.room.state().is_stuck = true;
-            return;
-        }
-        self.room.has_space().await;
-        // Of so many small pieces there are never too many, or nobody takes any.
-        self.inner.ready().await;
-    }
-}
-
-/// The other half.
-struct Taken {
-    inner: WasiBody,
-    room: Arc<Room>,
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.room.close();
-    }
-}
-
-impl Body for Taken {
-    type Data = Bytes;
-    type Error = wasmtime_wasi_http::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let polled = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if let Some(Ok(frame)) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            self.room.taken(data.len());
-        }
-        Poll::Ready(polled)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
 
 impl Guest {
-    /// Room for the body of its response.
+    /// The room for the body of its response.
     pub(crate) fn room_for_response(&mut self) -> Arc<Room> {
         let room = self.answers();
         self.rooms.push((None, Arc::clone(&room)));
@@ -293,14 +30,14 @@ impl Guest {
         Room::new(self.meter.account(), response)
     }
 
-    /// Bytes of its response that nobody has taken, and whether all of them count in what was its memory.
+    /// Bytes of its response that nobody has read, and whether all of them are counted as its former memory.
     pub(crate) fn left(&self) -> (u64, bool) {
         let left = self.rooms.iter().map(|(_, room)| room.left()).sum();
         (left, left == 0 || self.rooms.iter().all(|(_, room)| room.counts_all()))
     }
 
     fn has_body(&mut self, body: &Resource<OutgoingBody>, room: Arc<Room>) {
-        // Those that are gone need no place here.
+        // Dropped rooms need no entry.
         self.rooms.retain(|(_, room)| Arc::strong_count(room) > 1);
         self.rooms.push((Some(body.rep()), room));
     }
@@ -354,7 +91,7 @@ pub(super) fn write(
     Ok(made)
 }
 
-/// `poll`, which says whether the guest waits for one thing alone.
+/// `poll`; notes whether the guest waits for only one thing.
 pub(super) async fn poll(
     table: &mut &mut ResourceTable,
     pollables: Vec<Resource<DynPollable>>,
@@ -362,7 +99,7 @@ pub(super) async fn poll(
     WAITS_FOR_NOTHING_ELSE.scope(pollables.len() == 1, HostPoll::poll(*table, pollables)).await
 }
 
-/// `pollable.ready`, with which it does not wait.
+/// `pollable.ready`, which does not wait.
 pub(super) async fn is_ready(
     table: &mut &mut ResourceTable,
     pollable: Resource<DynPollable>,

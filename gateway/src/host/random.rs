@@ -1,4 +1,4 @@
-//! Randomness for guests, counted: it is work of the host that their own instructions do not show.
+//! Randomness for guests, with its bytes counted: it is host work that the guest's own instructions do not show.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::{Rng as _, TryRng};
 
-/// The thread's own cryptographic generator, and how many bytes were taken of it.
+/// The thread's own cryptographic generator, and how many bytes were taken from it.
 pub(super) struct Counted(pub(super) Arc<AtomicU64>);
 
 impl Counted {

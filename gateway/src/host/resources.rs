@@ -1,12 +1,13 @@
 //! Every resource that a component may hold: what the host keeps for it, and where that is bounded. docs/hosts.md shows it.
 //!
-//! A test reads the WIT of all that is served and fails for a resource that is not in here.
+//! A test reads the WIT of everything that is served, and fails for a resource that is missing here.
 
 use std::fmt::Write as _;
 
 use super::kept::{AUTHORITY_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, SCHEME_BYTES_MAX};
+use super::sizes::{INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES};
 use super::table::{CONCURRENT_BYTES, FILES_OPEN_MAX, HANDLE_BYTES, RESOURCES_MAX};
-use super::weight::{FILE_STREAM_BYTES, FOLDER_BYTES, INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES};
+use super::weight::{FILE_STREAM_BYTES, FOLDER_BYTES};
 
 /// A resource, by its interface without a version.
 pub(crate) struct Row {
@@ -15,15 +16,15 @@ pub(crate) struct Row {
     kept: Kept,
 }
 
-/// What the host keeps for a resource beside its handle, and what that counts in the instance's memory.
+/// What the host keeps for a resource beside its handle, and how it counts as the instance's memory.
 enum Kept {
     /// Nothing that grows.
     Nothing,
-    /// Texts and bytes, each counted as long as it is.
+    /// Texts and bytes, each counted with its length.
     Counted(&'static str),
-    /// So many bytes at the most, which are counted from the start.
+    /// At most this many bytes, all counted from the start.
     Flat(&'static str, u64),
-    /// Nobody ever gets one.
+    /// No component ever gets one.
     Never(&'static str),
 }
 
@@ -95,7 +96,7 @@ pub(crate) const RESOURCES: [Row; 36] = [
     row("spin:redis/redis", "connection", Nothing),
 ];
 
-/// What is kept without a resource, and what it counts.
+/// What is kept without a resource, and how it counts.
 fn beside() -> [(&'static str, String); 10] {
     let on_its_way = OUTGOING_BODY_BYTES + INCOMING_BODY_BYTES;
     [
@@ -121,7 +122,7 @@ fn beside() -> [(&'static str, String); 10] {
     ]
 }
 
-/// The table as the documentation has it.
+/// The table for the documentation.
 pub(crate) fn table() -> String {
     let mut text = format!(
         "Data that the gateway keeps for an instance counts as memory of the instance (`limits.memory`), and so in `quota.memory` and \
@@ -162,7 +163,7 @@ mod tests {
     use super::RESOURCES;
     use crate::host::{Linkers, Standing, standing};
 
-    /// Where Wasmtime's crates have the WIT that they serve.
+    /// Folders with the WIT that Wasmtime's crates serve.
     fn of_wasmtime() -> Vec<PathBuf> {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["metadata", "--offline", "--format-version", "1"]).current_dir(env!("CARGO_MANIFEST_DIR"));
@@ -179,7 +180,7 @@ mod tests {
         vec![wasi.join("src/p2/wit"), wasi.join("src/p3/wit"), http.join("wit"), http.join("src/p3/wit")]
     }
 
-    /// Each resource of each interface that is served, with the name that a component imports the interface by.
+    /// Each resource of each served interface, with the name under which a component imports the interface.
     fn served() -> BTreeSet<(String, String)> {
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("wit");
         let own = std::fs::read_dir(own).unwrap().map(|entry| entry.unwrap().path());
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn every_resource_that_is_served_is_in_the_table_and_no_other() {
+    fn the_table_lists_exactly_the_served_resources() {
         let plain = |name: &str| name.split('@').next().unwrap().to_owned();
         let served: BTreeSet<_> = served().into_iter().map(|(name, resource)| (plain(&name), resource)).collect();
         let table = RESOURCES.iter().map(|row| (row.interface.to_owned(), row.resource.to_owned()));
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_linker_serves_each_of_them() {
+    fn the_linker_serves_each_resource() {
         let mut config = wasmtime::Config::new();
         config.wasm_component_model_async(true).concurrency_support(true);
         let engine = wasmtime::Engine::new(&config).unwrap();

@@ -1,7 +1,7 @@
-//! fermyon:spin as Spin's guests import it: the bindings, and what both generations of key-value and redis share.
+//! The fermyon:spin interfaces for Spin's guests: the bindings, and what both generations of key-value and redis share.
 //!
-//! Security: a store is found among the component's grants by name, and an address among its grants by the same bytes; what
-//! is reached is the tenant's own namespace either way, and which server answers is never the guest's choice.
+//! Security: a store is looked up among the component's grants by name, and an address among its grants byte by byte. Both
+//! lead to the tenant's own namespace, and a guest never chooses which server answers.
 
 use crate::host::guest::Guest;
 use crate::ids::Line;
@@ -9,7 +9,7 @@ use crate::store::{self, Answered, Raw, Reply, Scoped, Value};
 use crate::tenant::{MESSAGES_IN_A_LINE_MAX, cost};
 
 pub(super) mod one {
-    //! Of a component that imports it without a version; made from `wit/fermyon-spin-1`.
+    //! For a component that imports it without a version; generated from `wit/fermyon-spin-1`.
     wasmtime::component::bindgen!({
         path: "wit/fermyon-spin-1",
         world: "imports",
@@ -19,7 +19,7 @@ pub(super) mod one {
 }
 
 pub(super) mod two {
-    //! Of a component of Spin 2 and later; made from `wit/fermyon-spin-2.0.0`.
+    //! For a component of Spin 2 and later; generated from `wit/fermyon-spin-2.0.0`.
     wasmtime::component::bindgen!({
         path: "wit/fermyon-spin-2.0.0",
         world: "imports",
@@ -32,11 +32,11 @@ pub(super) mod two {
     });
 }
 
-/// What `get-keys` brings at the most.
+/// The most keys that `get-keys` returns.
 const KEYS_MAX: usize = 100_000;
 const KEYS_BYTES_MAX: usize = 8 << 20;
 
-/// Why a call failed, before it is said in an interface's own words.
+/// Why a call failed, before it is translated to an interface's own error.
 pub(super) enum Failed {
     WrongType,
     /// The first word is stable.
@@ -66,7 +66,7 @@ impl From<String> for Failed {
 
 pub(super) type Answer<T> = Result<T, Failed>;
 
-/// The answer is not of the kind that the command has; no server answers so.
+/// The answer has another type than the command's; no server answers like this.
 fn strange() -> Failed {
     Failed::Other("internal: the store failed".to_owned())
 }
@@ -94,7 +94,7 @@ impl Guest {
         Ok(scoped.exists(key.as_bytes()).await?)
     }
 
-    /// Each page is an operation.
+    /// Each page is one operation.
     pub(super) async fn all_keys(&mut self, scoped: &Scoped) -> Answer<Vec<String>> {
         let (mut keys, mut bytes, mut cursor) = (Vec::new(), 0, None);
         loop {
@@ -102,7 +102,7 @@ impl Guest {
             let page = scoped.list(cursor.as_deref()).await?;
             self.brought_keys(&page.keys);
             bytes += page.keys.iter().map(Vec::len).sum::<usize>();
-            // These interfaces' keys are text; a key that another interface wrote as bytes is not one of theirs.
+            // Keys are texts in these interfaces. A key that another interface wrote as bytes is not visible here.
             keys.extend(page.keys.into_iter().filter_map(|key| String::from_utf8(key).ok()));
             if keys.len() > KEYS_MAX || bytes > KEYS_BYTES_MAX {
                 return Err(Failed::Other("too-large: this store has more keys than one call may bring".to_owned()));
@@ -112,7 +112,7 @@ impl Guest {
                 None => break,
             }
         }
-        // A backend may tell a key twice while it changes.
+        // A backend may list a key twice while it changes.
         keys.sort_unstable();
         keys.dedup();
         Ok(keys)
@@ -124,7 +124,7 @@ impl Guest {
         Ok(raw.publish(channel.as_bytes(), payload, line).await?)
     }
 
-    /// Where a message stands that the guest sends, in the line of those of which each was sent for the one before.
+    /// The position of a message that the guest sends, in the chain of messages that each caused the next.
     pub(super) fn next_message(&self) -> Result<Line, String> {
         let max = self.budget.messages_max();
         let next = self.budget.next_message();
@@ -139,20 +139,20 @@ impl Guest {
         })
     }
 
-    /// A command of Redis, which is one operation, and what it carries and brings.
+    /// Runs a Redis command: charges one operation, and what it carries and returns.
     pub(super) async fn command(&mut self, raw: &Raw, name: &str, arguments: Vec<Vec<u8>>) -> Answer<Vec<Reply>> {
         self.spend_on_command(name, &arguments)?;
         let answered = raw.execute(name.as_bytes(), arguments).await;
         self.replied(answered)
     }
 
-    /// The price of a command: one operation, and what it carries.
+    /// Charges a command: one operation, and what it carries.
     pub(super) fn spend_on_command(&mut self, name: &str, arguments: &[Vec<u8>]) -> Result<(), String> {
         self.charge((arguments.len() as u64).saturating_mul(cost::CARRIED_TEXT));
         self.spend(1, arguments.iter().map(Vec::len).sum::<usize>().saturating_add(name.len()))
     }
 
-    /// Charges what a command brought, and what the store went through for it.
+    /// Charges what a command returned, and the elements that the store processed for it.
     pub(super) fn replied(&mut self, answered: store::Result<Answered>) -> Answer<Vec<Reply>> {
         let Answered { replies, work } = answered.map_err(|error| self.refused(error))?;
         self.charge(work.saturating_mul(cost::STORAGE_ELEMENT));
@@ -167,7 +167,7 @@ impl Guest {
         Ok(replies)
     }
 
-    /// A command whose answer is a number.
+    /// Runs a command whose answer is a number.
     pub(super) async fn number(&mut self, raw: &Raw, name: &str, arguments: Vec<Vec<u8>>) -> Answer<i64> {
         number(&self.command(raw, name, arguments).await?)
     }
@@ -181,16 +181,16 @@ impl Guest {
     }
 }
 
-/// What is told of a command that answers with a number.
+/// Reads the answer of a command that returns a number.
 ///
 /// # Errors
-/// No server answers so.
+/// The answer is not a number; no server answers like this.
 pub(super) fn number(replies: &[Reply]) -> Answer<i64> {
     let [Reply::Int(number)] = replies else { return Err(strange()) };
     Ok(*number)
 }
 
-/// The same of GET.
+/// Reads the answer of GET.
 pub(super) fn value(mut replies: Vec<Reply>) -> Answer<Option<Value>> {
     match replies.pop() {
         Some(Reply::Bytes(bytes)) => Ok(Some(bytes)),
@@ -199,7 +199,7 @@ pub(super) fn value(mut replies: Vec<Reply>) -> Answer<Option<Value>> {
     }
 }
 
-/// The same of SMEMBERS, whose members are texts in these interfaces.
+/// Reads the answer of SMEMBERS, whose members are texts in these interfaces.
 pub(super) fn members(replies: Vec<Reply>) -> Answer<Vec<String>> {
     let text = |reply| {
         let Reply::Bytes(bytes) = reply else { return Err(strange()) };
@@ -208,12 +208,12 @@ pub(super) fn members(replies: Vec<Reply>) -> Answer<Vec<String>> {
     replies.into_iter().map(text).collect()
 }
 
-/// Of things that are counted and cannot be below zero.
+/// Converts a count, which cannot be negative.
 pub(super) fn count(number: i64) -> u32 {
     u32::try_from(number).unwrap_or_default()
 }
 
-/// A key and what goes with it, as a command's arguments.
+/// A key and further values, as a command's arguments.
 pub(super) fn arguments(key: String, others: Vec<String>) -> Vec<Vec<u8>> {
     std::iter::once(key).chain(others).map(String::into_bytes).collect()
 }

@@ -1,7 +1,7 @@
-//! fermyon:spin/http: one outbound request of a Spin 1 guest, with whole bodies both ways.
+//! fermyon:spin/http: an outbound request of a Spin 1 guest, with complete bodies in both directions.
 //!
-//! It goes the same way as a request of wasi:http, so grants, limits, quotas and prices are the same.
-//! Limit: the bytes of both messages count as the instance's memory while the host holds them.
+//! It takes the same path as a wasi:http request, so that grants, limits, quotas and prices are the same. Limit: the bytes
+//! of both messages count as the instance's memory while the host holds them.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,13 +17,14 @@ use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, WasiBody, WasiHttpVie
 use super::guest::Guest;
 use super::meter::Held;
 use super::priced::Weight as _;
-use super::priced::names::{NAME_BYTES_MAX, PATH_BYTES_MAX};
+use super::priced::names::PATH_BYTES_MAX;
+use super::sizes::NAME_BYTES_MAX;
 use super::spin::one::fermyon::spin::http::{self as wit, HttpError, Request, Response};
 use super::spin::one::fermyon::spin::http_types::{self as types, Method};
 use super::weight::FIELD_BYTES;
 use crate::tenant::cost;
 
-/// Of a request's body, as it is handed to its connection.
+/// The size of pieces in which a request's body is passed to its connection.
 const PIECE_BYTES_MAX: usize = 16 << 10;
 
 impl types::Host for Guest {}
@@ -40,14 +41,14 @@ impl wit::Host for Guest {
             Ok(request) => self.exchange(request, &mut held).await,
             Err(error) => Err(error),
         };
-        // Whoever still sends it has a piece of it at the most.
+        // A task that is still sending holds at most one piece.
         body.clear();
         Ok(answer)
     }
 }
 
 impl Guest {
-    /// Sends a request and collects its answer. `held` grows by the bytes that are kept.
+    /// Sends a request and collects its response. `held` grows by the bytes that are kept.
     async fn exchange(&mut self, request: http::Request<WasiBody>, held: &mut Held) -> Result<Response, HttpError> {
         let never = Box::new(std::future::ready(Ok(())));
         let sent = self.http().hooks.send_request(request, None, never);
@@ -77,7 +78,7 @@ impl Guest {
     }
 }
 
-/// Headers as pairs of texts. A value that is no text is left out: the interface has no place for it.
+/// Converts headers to pairs of texts. A value that is not a text is dropped, because the interface cannot express it.
 pub(crate) fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
     let text = |(name, value): (&HeaderName, &HeaderValue)| {
         let value = std::str::from_utf8(value.as_bytes()).ok()?;
@@ -86,15 +87,15 @@ pub(crate) fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
     headers.iter().filter_map(text).collect()
 }
 
-/// What pairs of texts take in memory, and the fields that are made of them.
+/// The memory of pairs of texts, and of the fields that are made from them.
 pub(crate) fn texts_weigh(texts: &[(String, String)]) -> u64 {
     let bytes: usize = texts.iter().map(|(name, value)| name.len() + value.len()).sum();
     bytes as u64 + texts.len() as u64 * (size_of::<(String, String)>() as u64 + FIELD_BYTES)
 }
 
-/// Pairs of texts as headers, without those that concern one connection.
+/// Converts pairs of texts to headers, without hop-by-hop ones.
 ///
-/// Returns nothing where one of them cannot stand in a header.
+/// Returns nothing if one of them is not a valid header.
 pub(crate) fn headers(texts: Vec<(String, String)>) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(texts.len().min(100));
     for (name, value) in texts {
@@ -103,7 +104,7 @@ pub(crate) fn headers(texts: Vec<(String, String)>) -> Option<HeaderMap> {
         }
         let name = HeaderName::try_from(name).ok()?;
         if DEFAULT_FORBIDDEN_HEADERS.contains(&name) || name == CONTENT_LENGTH {
-            // The body is here whole: its length is known better.
+            // The body is complete here, so its real length is known.
             continue;
         }
         headers.try_append(name, HeaderValue::try_from(value).ok()?).ok()?;
@@ -111,7 +112,7 @@ pub(crate) fn headers(texts: Vec<(String, String)>) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// A request's body in pieces, of which the rest can be taken away: a connection may go on for a while after the call.
+/// A request's body in pieces. The rest can be taken away, because a connection may continue for a while after the call.
 #[derive(Clone)]
 struct Pieces(Arc<Mutex<Option<Bytes>>>);
 
@@ -126,7 +127,7 @@ impl Pieces {
 
     fn clear(&self) {
         let mut rest = self.rest();
-        // One that was sent whole stays so.
+        // A body that was sent completely stays complete.
         if rest.as_ref().is_some_and(|rest| !rest.is_empty()) {
             *rest = None;
         }
@@ -144,7 +145,7 @@ impl Body for Pieces {
             return Poll::Ready(None);
         }
         let end = rest.len().min(PIECE_BYTES_MAX);
-        // A copy, so that the whole is gone when the rest is.
+        // A copy, so that the whole body is freed with the rest.
         Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(&rest.split_to(end))))))
     }
 
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_goes_in_pieces_and_its_rest_can_be_taken_away() {
+    async fn a_body_is_sent_in_pieces_and_its_rest_can_be_taken_away() {
         let body = Pieces::of(vec![7; PIECE_BYTES_MAX + 1]);
         let mut sent = body.clone();
         assert_eq!(sent.size_hint().exact(), Some(PIECE_BYTES_MAX as u64 + 1));

@@ -9,12 +9,12 @@ use super::spin::two::fermyon::spin::key_value as two;
 use super::table::{Full, Retains};
 use crate::store::{Scoped, Value};
 
-/// A store that is open.
+/// An open store.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct OpenStore(pub(super) Scoped);
 
 impl Retains for OpenStore {
-    /// Names, which are bounded, behind pointers.
+    /// Names of bounded length, behind pointers.
     fn retained(&self) -> u64 {
         0
     }
@@ -24,7 +24,7 @@ type Answer<T, E> = wasmtime::Result<Result<T, E>>;
 
 impl Guest {
     /// # Errors
-    /// The table of handles is full; the inner one is that there is no such store.
+    /// The table of handles is full. The inner `None` means that there is no such store.
     pub(super) fn open_store(&mut self, label: &str) -> Result<Option<Resource<OpenStore>>, Full> {
         self.open_by_name(label).map(|scoped| self.table.put(OpenStore(scoped))).transpose()
     }
@@ -81,7 +81,8 @@ fn one_error(failed: super::spin::Failed) -> one::Error {
 }
 
 impl Guest {
-    /// Spin 1's handles are numbers, which a guest may make up: what is no open store is none, and what the call carried is charged.
+    /// Spin 1's handles are plain numbers, which a guest may invent. An invalid number is an error, and what the call
+    /// carried is charged.
     fn store_of(&mut self, handle: u32, bytes: usize) -> Result<Scoped, one::Error> {
         let open = self.table.get(&Resource::<OpenStore>::new_borrow(handle)).map(|store| store.0.clone());
         open.map_err(|_not_one| {
@@ -136,7 +137,7 @@ impl one::Host for Guest {
     }
 
     async fn close(&mut self, store: u32) -> wasmtime::Result<()> {
-        // Closing what is not open has no effect.
+        // Closing an invalid handle has no effect.
         let _not_one = self.table.take(Resource::<OpenStore>::new_own(store));
         Ok(())
     }

@@ -9,12 +9,12 @@ use super::spin::{Failed, arguments, count};
 use super::table::Retains;
 use crate::store::{Raw, Reply};
 
-/// What a guest takes for a connection: the tenant's raw keys. The connections themselves are shared.
+/// What a guest sees as a connection: the tenant's raw keys. The real connections are shared.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Connection(pub(super) Raw);
 
 impl Retains for Connection {
-    /// Names, which are bounded, behind pointers.
+    /// Names of bounded length, behind pointers.
     fn retained(&self) -> u64 {
         0
     }
@@ -107,7 +107,7 @@ impl two::HostConnection for Guest {
 
 impl one_types::Host for Guest {}
 
-/// Spin 1 has one error and no words for it: they go to the gateway's log, for who looks closely.
+/// Spin 1 has a single error without a text. The text goes to the gateway's log.
 impl Guest {
     fn one<T>(&self, answer: Result<T, Failed>) -> wasmtime::Result<Result<T, one::Error>> {
         Ok(answer.map_err(|failed| {
@@ -136,7 +136,7 @@ impl one::Host for Guest {
     async fn get(&mut self, address: String, key: String) -> Answer<Vec<u8>, one::Error> {
         let raw = granted!(self, address);
         let answer = self.raw_value(&raw, key).await;
-        // Nothing there is the empty value in this interface, as Spin 1 answers it.
+        // In this interface a missing value is an empty one, as in Spin 1.
         self.one(answer.map(Option::unwrap_or_default))
     }
 

@@ -1,6 +1,7 @@
-//! spin:key-value and spin:redis 3.0.0: what 2.0.0 has, asynchronous, so that a guest may have several calls under way.
+//! spin:key-value and spin:redis 3.0.0: the functions of 2.0.0, but asynchronous, so that a guest may have several calls in
+//! progress.
 //!
-//! Invariant: the guest's state is looked at before and after a call of the store, and never held across it.
+//! Invariant: the guest's state is accessed before and after a store call, and never held across it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,15 +14,15 @@ use wasmtime::component::{
 };
 
 use super::guest::Guest;
-use super::keyvalue::NO_MEMORY;
 use super::meter::Held;
+use super::meter::NO_MEMORY;
 use super::spin::{Answer, Failed, arguments, count, members, number, value};
 use super::spin_keyvalue::OpenStore;
 use super::spin_redis::Connection;
 use crate::store::{Raw, Reply, Scoped, Value};
 
 pub(super) mod bindings {
-    //! Made from `wit/spin-3.0.0`.
+    //! Generated from `wit/spin-3.0.0`.
     wasmtime::component::bindgen!({
         path: "wit/spin-3.0.0",
         world: "imports",
@@ -47,7 +48,7 @@ fn kv_error(failed: Failed) -> kv::Error {
     kv::Error::Other(failed.text())
 }
 
-/// The store behind a handle, once its operation is paid for, and what the call carries is counted as long as it is under way.
+/// The store behind a handle, after its operation is paid. What the call carries is counted while it is in progress.
 fn paid<U: 'static>(at: &At<U>, store: &Resource<OpenStore>, bytes: usize) -> wasmtime::Result<Answer<(Scoped, Held)>> {
     at.with(|mut access| {
         let guest = access.get();
@@ -56,21 +57,21 @@ fn paid<U: 'static>(at: &At<U>, store: &Resource<OpenStore>, bytes: usize) -> wa
     })
 }
 
-/// What a call keeps beside the bytes that it carries: a future, and a command on its way.
+/// What a call keeps beside the bytes that it carries: a future, and the command.
 const CALL_BYTES: u64 = 2 << 10;
 
-/// Pays for an operation that carries so many bytes, and counts them.
+/// Pays for an operation that carries this many bytes, and counts them.
 fn carried(guest: &mut Guest, bytes: usize) -> Answer<Held> {
     guest.spend(1, bytes)?;
     kept(guest, bytes)
 }
 
-/// Counts what a call keeps while it is under way.
+/// Counts what a call keeps while it is in progress.
 fn kept(guest: &Guest, bytes: usize) -> Answer<Held> {
     guest.meter.hold(bytes as u64 + CALL_BYTES).ok_or_else(|| Failed::Other(NO_MEMORY.to_owned()))
 }
 
-/// Leaves with the interface's error where there is one.
+/// Returns the interface's error, if there is one.
 macro_rules! paid {
     ($at:expr, $store:expr, $bytes:expr) => {
         match paid($at, $store, $bytes)? {
@@ -122,7 +123,7 @@ impl<U: Send + 'static> kv::HostStoreWithStore<U> for HasSelf<Guest> {
         Ok(scoped.exists(key.as_bytes()).await.map_err(|error| kv_error(error.into())))
     }
 
-    /// The pages are read by a task of the instance's own, as fast as the guest reads the stream and no faster.
+    /// A task of the instance reads the pages, no faster than the guest reads the stream.
     async fn get_keys(
         at: &At<U>,
         store: Resource<OpenStore>,
@@ -142,10 +143,10 @@ impl<U: Send + 'static> kv::HostStoreWithStore<U> for HasSelf<Guest> {
     }
 }
 
-/// A page of keys, and what it counts until the guest has read it.
+/// A page of keys, and the memory that it counts until the guest has read it.
 type Page = (Vec<String>, Held);
 
-/// Reads a store's keys, each page an operation.
+/// Reads a store's keys. Each page is one operation.
 struct Listing {
     scoped: Scoped,
     pages: mpsc::Sender<Page>,
@@ -164,15 +165,15 @@ impl<U: 'static> AccessorTask<U, HasSelf<Guest>> for Listing {
                 Err(error) => break Err(kv_error(error.into())),
             };
             at.with(|mut access| access.get().brought_keys(&page.keys));
-            // This interface's keys are text; a key that another interface wrote as bytes is not one of its.
+            // Keys are texts in this interface. A key that another interface wrote as bytes is not visible here.
             let keys: Vec<String> = page.keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect();
             let bytes = keys.iter().map(|key| key.capacity() + size_of::<String>()).sum::<usize>() as u64;
             let Some(held) = at.with(|mut access| access.get().meter.hold(bytes)) else {
                 break Err(kv_error(Failed::Other(NO_MEMORY.to_owned())));
             };
-            // A stream's reader cannot be told that nothing came.
+            // A stream cannot deliver an empty batch.
             if !keys.is_empty() && self.pages.send((keys, held)).await.is_err() {
-                // The guest has read enough.
+                // The guest has stopped reading.
                 break Ok(());
             }
             match page.cursor {
@@ -185,7 +186,7 @@ impl<U: 'static> AccessorTask<U, HasSelf<Guest>> for Listing {
     }
 }
 
-/// The pages as a stream of keys, and what the one counts that is being read.
+/// The pages as a stream of keys, and the memory of the page that is being read.
 struct Keys(mpsc::Receiver<Page>, Option<Held>);
 
 impl<D> StreamProducer<D> for Keys {
@@ -224,7 +225,7 @@ fn raw<U: 'static>(at: &At<U>, connection: &Resource<Connection>) -> wasmtime::R
     at.with(|mut access| Ok(access.get().table.get(connection)?.0.clone()))
 }
 
-/// A command of Redis, which is one operation, and what it carries and brings.
+/// Runs a Redis command: charges one operation, and what it carries and returns.
 async fn command<U: 'static>(
     at: &At<U>,
     connection: &Resource<Connection>,

@@ -1,8 +1,9 @@
-//! A guest's standard output and error: to the tenant's log, line by line.
+//! A guest's standard output and error, which go line by line to the tenant's log.
 //!
-//! Limit: a line has [`LINE_BYTES_MAX`] bytes, and one of JSON [`JSON_BYTES_MAX`], which counts as the instance's memory while the
-//! guest prints it; a longer one is cut, and its end says so. An instance may write [`LINES_MAX`] lines, then one that says so; all
-//! instances of a tenant together write what its quota of log bytes has room for, and the rest is dropped and counted.
+//! Limit: a line has [`LINE_BYTES_MAX`] bytes, and a JSON line [`JSON_BYTES_MAX`], which count as the instance's memory
+//! while the guest prints it. A longer line is truncated, and its end says so. An instance may write [`LINES_MAX`] lines,
+//! then one that says so. All instances of a tenant together write what its log quota allows; the rest is dropped and
+//! counted.
 
 use std::io;
 use std::pin::Pin;
@@ -24,11 +25,11 @@ use crate::tenant::Ledger;
 
 /// The most lines that one instance may write to one stream.
 const LINES_MAX: usize = 1000;
-/// The longest line, in bytes; what follows of it is dropped.
+/// The longest line in bytes; the rest of it is dropped.
 const LINE_BYTES_MAX: usize = 4096;
-/// The same of a line that begins as an object of JSON, of which a part is worth nothing.
+/// The longest line that begins as a JSON object, because a part of one is useless.
 const JSON_BYTES_MAX: usize = 64 << 10;
-/// What one write may bring.
+/// The most bytes of one write.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
 struct Lines {
@@ -38,12 +39,12 @@ struct Lines {
     record: Arc<Record>,
     stream: Stream,
     partial: Vec<u8>,
-    /// Bytes of the line that the guest is in the middle of, those that are dropped included.
+    /// Bytes of the current line, including those that are dropped.
     line_bytes: usize,
-    /// What a long line counts of the instance's memory.
+    /// The part of a long line that counts as the instance's memory.
     held: Held,
     written: usize,
-    /// Of what the guest wrote, until it is charged.
+    /// What the guest wrote, until it is charged.
     bytes: Arc<AtomicU64>,
 }
 
@@ -66,7 +67,7 @@ impl Lines {
         self.line_bytes = self.line_bytes.saturating_add(text.len());
         let is_json = self.partial.first().or(text.first()) == Some(&b'{');
         let is_long = self.partial.len() + text.len() > LINE_BYTES_MAX;
-        // A text that grows has room for twice as much, and the queue has a copy for a moment.
+        // A growing text reserves twice its size, and the queue has a copy for a moment.
         let bytes_max = if is_json && is_long && self.held.set(2 * JSON_BYTES_MAX as u64) {
             JSON_BYTES_MAX
         } else {
@@ -80,7 +81,7 @@ impl Lines {
     fn end_line(&mut self) {
         let (line, bytes) = (std::mem::take(&mut self.partial), std::mem::take(&mut self.line_bytes));
         let text = if bytes > line.len() {
-            // The cut may be in the middle of a character.
+            // The cut may be inside a character.
             cut_at(String::from_utf8_lossy(&line).trim_end_matches('\u{FFFD}'), line.len(), bytes)
         } else {
             String::from_utf8_lossy(&line).into_owned()
@@ -89,7 +90,7 @@ impl Lines {
         let _less = self.held.set(0);
     }
 
-    /// A whole line, also while the guest is in the middle of one of its own.
+    /// Writes a whole line, even while the guest is in the middle of one.
     fn line(&mut self, text: String) {
         self.written = self.written.saturating_add(1);
         match self.written.cmp(&LINES_MAX) {
@@ -144,7 +145,7 @@ impl LogStream {
         Self(Arc::new(Mutex::new(lines)))
     }
 
-    /// What is written from now on is this request's, a line that was begun for another is ended.
+    /// Assigns further output to this request, and ends a line that was begun for another one.
     pub(super) fn belong_to(&self, record: &Arc<Record>) {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !lines.partial.is_empty() {

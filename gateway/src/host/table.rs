@@ -1,12 +1,12 @@
 //! An instance's resources, and what the host keeps for each.
 //!
-//! Invariant: every resource has its charge in the instance's memory.
-//! - A handle costs [`HANDLE_BYTES`], whoever put it in: the places that the table has are counted after each call.
-//! - One of ours says what it retains ([`Retains`]) and gets in by [`Table::put`] alone, which charges it.
-//! - One of WASI's is put in, changed and taken out by functions of Wasmtime's, which `kept` wraps: whatever of theirs a call
-//!   touched is weighed again ([`super::weight`]).
+//! Invariant: the charge of every resource is part of the instance's memory.
+//! - A handle costs [`HANDLE_BYTES`], whoever created it: the places of the table are counted after each call.
+//! - One of our own resources states what it retains ([`Retains`]) and is added only by [`Table::put`], which charges it.
+//! - One of WASI's is added, changed and removed by Wasmtime's functions, which `kept` wraps: every resource of theirs that
+//!   a call touched is weighed again ([`super::weight`]).
 //!
-//! A charge goes with its resource, and all of them with the instance.
+//! A charge is released with its resource, and all of them with the instance.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -16,38 +16,38 @@ use wasmtime::component::{Resource, ResourceTable};
 use super::meter::{Account, Held};
 use super::weight::weigh;
 
-/// The most resources (streams, bodies, buckets …) at once. An engine with a garbage collector holds two for each piece of a
-/// body that it read, until it looks for what is not used any more.
+/// The most resources (streams, bodies, buckets …) at once. A language engine with garbage collection holds two for each
+/// piece of a body that it read, until its next collection.
 pub(super) const RESOURCES_MAX: usize = 20_000;
-/// What a handle costs: its place, the box of what it stands for, and Wasmtime's own place for it.
+/// The cost of a handle: its place, the box of its value, and Wasmtime's own place for it.
 pub(super) const HANDLE_BYTES: u64 = 512;
-/// What Wasmtime keeps for a call that is under way, or for an end of a stream or a future, which has up to 8 KiB of a file:
-/// with the future that tells of its end it has six of these.
+/// What Wasmtime keeps for a call in progress, or for an end of a stream or a future. A stream holds up to 8 KiB of a file;
+/// with the future that reports its end it pays for six of these.
 pub(super) const CONCURRENT_BYTES: u64 = 1536;
 /// Files that an instance may have open at once: each is a descriptor of the gateway's.
 pub(super) const FILES_OPEN_MAX: usize = 200;
 
-/// An audit looks at all of them, after each call.
+/// An audit checks all of them, after each call.
 #[cfg(debug_assertions)]
 const AUDITED_MAX: u64 = 256;
 
-/// A resource of ours.
+/// One of our own resources.
 pub(super) trait Retains: Send + 'static {
     /// Bytes that it keeps beside its handle.
     fn retained(&self) -> u64;
 }
 
-/// A resource of ours with its charge; made by [`Table::put`] and nowhere else.
+/// One of our own resources with its charge. Only [`Table::put`] creates it.
 struct Kept<T> {
     of_ours: T,
     _held: Held,
 }
 
-/// Why a resource did not get in.
+/// The resource could not be added.
 #[derive(Debug)]
 pub(super) struct Full;
 
-/// What a resource of WASI's was charged when it was looked at last.
+/// The last charge of a WASI resource.
 #[derive(Clone, Copy, Default)]
 struct Note {
     bytes: u64,
@@ -58,11 +58,11 @@ struct Note {
 pub(crate) struct Table {
     inner: ResourceTable,
     account: Arc<Account>,
-    /// By a resource's place in the table.
+    /// Indexed by the resource's place in the table.
     notes: Vec<Note>,
     /// For all notes together.
     noted: Held,
-    /// For all handles together, at the most that there were at once.
+    /// For all handles together, at their highest number so far.
     handles: Held,
     concurrent: Held,
     files: usize,
@@ -70,10 +70,10 @@ pub(crate) struct Table {
     opening: Arc<()>,
 }
 
-/// As long as a file is being opened.
+/// Exists while a file is being opened.
 pub(super) struct Opening(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
-/// What a call that does not fit ends with.
+/// The error of a call for which there is no room.
 fn no_room() -> wasmtime::Error {
     wasmtime::Error::msg("the gateway needs more memory for this request than limits.memory allows")
 }
@@ -87,12 +87,12 @@ impl Table {
         Self { inner, account, notes, noted, handles, concurrent, files: 0, opening }
     }
 
-    /// For what Wasmtime puts in and takes out itself. Whoever calls this weighs what was touched afterwards.
+    /// For what Wasmtime adds and removes itself. The caller must weigh what was touched afterwards.
     pub(crate) const fn of_wasi(&mut self) -> &mut ResourceTable {
         &mut self.inner
     }
 
-    /// Puts a resource of ours in, with its charge.
+    /// Adds one of our own resources with its charge.
     ///
     /// # Errors
     /// There is no room for it, or for another resource.
@@ -103,25 +103,25 @@ impl Table {
     }
 
     /// # Errors
-    /// It is no resource of this kind.
+    /// It is not a resource of this kind.
     pub(super) fn get<T: Retains>(&self, resource: &Resource<T>) -> wasmtime::Result<&T> {
         Ok(&self.inner.get(&Resource::<Kept<T>>::new_borrow(resource.rep()))?.of_ours)
     }
 
-    /// Takes a resource of ours out; its charge is given back.
+    /// Removes one of our own resources, and releases its charge.
     ///
     /// # Errors
-    /// It is no resource of this kind.
+    /// It is not a resource of this kind.
     #[expect(clippy::needless_pass_by_value, reason = "it is gone")]
     pub(super) fn take<T: Retains>(&mut self, resource: Resource<T>) -> wasmtime::Result<T> {
         let place = Resource::<Kept<T>>::new_own(resource.rep());
-        // One of another kind must stay: the place may have been made up (Spin 1).
+        // A resource of another kind must stay: the number may be invented (Spin 1).
         self.inner.get(&place)?;
         Ok(self.inner.delete(place)?.of_ours)
     }
 
-    /// Charges a resource of WASI's with what it retains now, after a call that may have changed that; one that is gone gives
-    /// back what it had.
+    /// Charges a WASI resource for what it retains now, after a call that may have changed that. A removed one releases its
+    /// charge.
     ///
     /// # Errors
     /// There is no room for it.
@@ -134,7 +134,7 @@ impl Table {
         }
     }
 
-    /// Charges a resource whose weight cannot be seen from outside with the most that it may retain.
+    /// Charges a resource whose weight cannot be determined from outside with the most that it may retain.
     ///
     /// # Errors
     /// There is no room for it.
@@ -143,7 +143,7 @@ impl Table {
         self.note(place, before, Note { bytes, is_file: false })
     }
 
-    /// The same of one that keeps a file open.
+    /// The same for one that keeps a file open.
     ///
     /// # Errors
     /// There is no room for it.
@@ -170,8 +170,7 @@ impl Table {
         Ok(())
     }
 
-    /// Charges the handles that there are more than there ever were. `of_calls` is of Wasmtime's own table of what is under
-    /// way.
+    /// Charges the handles beyond the highest number so far. `of_calls` is Wasmtime's own table of calls in progress.
     ///
     /// # Errors
     /// There is no room for them.
@@ -182,24 +181,24 @@ impl Table {
         if fits { Ok(()) } else { Err(no_room()) }
     }
 
-    /// For another request in the same instance: what the last one's handles were charged is given back, but for those that
-    /// are still there.
+    /// Prepares for another request in the same instance: releases the charges of the last one's handles, except of those
+    /// that still exist.
     pub(super) fn begin_again(&mut self) {
         let bytes = self.inner.iter_mut().count() as u64 * HANDLE_BYTES;
         let _less = self.handles.set(bytes.min(self.handles.bytes()));
-        // Trailers that a guest of 0.3 handed over are gone without a call.
+        // Trailers that a guest of 0.3 handed over disappear without a call.
         for place in 0..self.notes.len() {
             let _less = u32::try_from(place).map(|place| self.settle(place));
         }
     }
 
-    /// A file is opened, until what this returns is dropped; nothing where too many are open.
+    /// Marks that a file is being opened, until the result is dropped. Nothing if too many are open.
     pub(super) fn open_file(&self) -> Option<Opening> {
         let opening = Arc::strong_count(&self.opening) - 1;
         (self.files + opening < FILES_OPEN_MAX).then(|| Opening(Arc::clone(&self.opening)))
     }
 
-    /// Whether each resource of WASI's has the charge that it should have.
+    /// Whether every WASI resource has the right charge.
     #[cfg(debug_assertions)]
     pub(crate) fn audit(&mut self) -> Result<(), String> {
         let places = (Places::of(&mut self.inner).0 + 1).max(self.notes.len() as u64);
@@ -224,13 +223,13 @@ impl Table {
     }
 }
 
-/// Nothing where it is charged another way.
+/// Returns nothing if it is charged in another way.
 fn note_of(entry: &dyn Any) -> Option<Note> {
     Some(Note { bytes: weigh(entry)?, is_file: entry.is::<wasmtime_wasi::filesystem::Descriptor>() })
 }
 
-/// How many places of a table are known to be taken. It does not say how many; but what is put in gets a free place, or a new
-/// one at the end where all are taken.
+/// An upper bound for the used places of a table. The table does not tell their number; but a new entry gets a free place,
+/// or a new one at the end if all are used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Places(u64);
 
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_of_ours_is_in_with_its_charge_or_not_at_all() {
+    fn one_of_our_resources_is_added_with_its_charge_or_not_at_all() {
         let (meter, all) = meter(10);
         let mut table = Table::new(meter.account());
         let seven = table.put(Text("seven77")).unwrap();
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn handles_are_charged_whoever_makes_them() {
+    fn handles_are_charged_whoever_creates_them() {
         let (meter, all) = meter(100 * HANDLE_BYTES);
         let mut table = Table::new(meter.account());
         let made: Vec<_> = (0..100).map(|n: u32| table.of_wasi().push(n).unwrap()).collect();
@@ -302,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_resource_of_wasis_retains_is_charged_and_given_back() {
+    fn a_wasi_resource_is_charged_for_what_it_retains_and_released() {
         let (meter, all) = meter(1 << 20);
         let mut table = Table::new(meter.account());
         let fields = table.of_wasi().push(FieldMap::new_mutable(1 << 10)).unwrap();

@@ -1,16 +1,18 @@
-//! Variables: what the tenant's file, or its application's manifest, says by name, in the four ways that guests ask for it.
+//! Variables: values that the tenant's file or its application's manifest sets by name, through the four interfaces that
+//! guests use.
 //!
-//! Limit: a component sees its own and nothing else; what is asked for costs as a storage operation does.
+//! Limit: a component sees only its own variables. Reading one costs as much as a storage operation.
 
 use super::guest::Guest;
-use super::priced::names::{NAME_BYTES_MAX, shown};
+use super::priced::names::shown;
 use super::priced::{Weight as _, of_bytes};
+use super::sizes::NAME_BYTES_MAX;
 use super::spin::{one, two};
 use super::spin_three::bindings as three;
 use crate::tenant::cost;
 
 pub(super) mod draft {
-    //! Made from `wit/wasi-config-0.2.0-draft-2024-09-27`.
+    //! Generated from `wit/wasi-config-0.2.0-draft-2024-09-27`.
     wasmtime::component::bindgen!({
         path: "wit/wasi-config-0.2.0-draft-2024-09-27",
         world: "imports",
@@ -19,7 +21,7 @@ pub(super) mod draft {
 }
 
 pub(super) mod candidate {
-    //! Made from `wit/wasi-config-0.2.0-rc.1`.
+    //! Generated from `wit/wasi-config-0.2.0-rc.1`.
     wasmtime::component::bindgen!({
         path: "wit/wasi-config-0.2.0-rc.1",
         world: "imports",
@@ -29,12 +31,12 @@ pub(super) mod candidate {
 
 /// Why there is no such variable.
 enum Missing {
-    /// What was asked for cannot be a name.
+    /// The name is not valid.
     Name(String),
     Undefined(String),
 }
 
-/// As Spin has it: letters, digits and single underscores, beginning with a letter.
+/// Spin's rule: letters, digits and single underscores, beginning with a letter.
 pub(crate) fn is_name(name: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -85,7 +87,7 @@ impl one::fermyon::spin::config::Host for Guest {
         use one::fermyon::spin::config::Error;
         Ok(self.spin_variable(&key).map_err(|missing| match missing {
             Missing::Name(text) => Error::InvalidKey(text),
-            // Spin 1's interface has no word of its own for it.
+            // Spin 1's interface has no error of its own for this.
             Missing::Undefined(text) => Error::Provider(text),
         }))
     }
@@ -132,7 +134,7 @@ mod tests {
     use super::is_name;
 
     #[test]
-    fn names_are_spins() {
+    fn names_follow_spins_rule() {
         assert!(["a", "api_key", "k8s_token_2"].into_iter().all(is_name));
         assert!(!["", "A", "1a", "a__b", "a_", "a-b", "_a", "ä"].into_iter().any(is_name));
     }

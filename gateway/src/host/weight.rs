@@ -1,4 +1,4 @@
-//! What resources of WASI's retain: how their bytes are found, and which of them a call touches.
+//! What WASI's resources retain: their bytes, and which of them a call touches.
 
 use std::any::Any;
 
@@ -13,23 +13,19 @@ use wasmtime_wasi_http::p2::types::{
 use wasmtime_wasi_http::p3::bindings::http::types as three;
 use wasmtime_wasi_http::{FieldMap, p3};
 
-use super::http::CHUNK_BYTES_MAX;
+use super::sizes::{INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES};
 
-/// What a map of header fields takes for each of them, beside name and value: an entry of 104 bytes and its index, in vectors
-/// that double.
+/// The memory of each field in a map of header fields, beside name and value: an entry of 104 bytes and its index, in
+/// vectors that double.
 pub(super) const FIELD_BYTES: u64 = 224;
-/// Of a guest's body: one piece waits, and one is on its way.
-pub(super) const OUTGOING_BODY_BYTES: u64 = 2 * CHUNK_BYTES_MAX as u64;
-/// Of a body that arrives: the piece that was read last, of HTTP/1.1 all that a connection reads at once.
-pub(super) const INCOMING_BODY_BYTES: u64 = 64 << 10;
-/// A stream of a file reads so much ahead.
+/// A file stream reads ahead this much.
 pub(super) const FILE_STREAM_BYTES: u64 = 64 << 10;
-/// A list of all names in a folder: of 2,000 files, each with a name of 255 bytes at the most.
+/// A complete listing of a folder: 2,000 files with names of at most 255 bytes.
 pub(super) const FOLDER_BYTES: u64 = 640 << 10;
-/// What the kernel has for an open file.
+/// The kernel's memory for an open file.
 const FILE_BYTES: u64 = 4 << 10;
 
-/// What a resource of WASI's keeps beside its handle; nothing where that cannot be seen, and whoever made it charges it.
+/// What a WASI resource keeps beside its handle. Nothing if that cannot be determined; then its creator charges it.
 pub(super) fn weigh(entry: &dyn Any) -> Option<u64> {
     Some(if let Some(fields) = entry.downcast_ref::<FieldMap>() {
         fields_weigh(fields)
@@ -46,7 +42,7 @@ pub(super) fn weigh(entry: &dyn Any) -> Option<u64> {
         INCOMING_BODY_BYTES
     } else if let Some(trailers) = entry.downcast_ref::<HostFutureTrailers>() {
         match trailers {
-            // What arrives is looked at when the guest takes it.
+            // Arrived trailers are weighed when the guest takes them.
             HostFutureTrailers::Waiting(_) | HostFutureTrailers::Done(_) => INCOMING_BODY_BYTES,
             HostFutureTrailers::Consumed => 0,
         }
@@ -66,13 +62,13 @@ pub(super) fn weigh(entry: &dyn Any) -> Option<u64> {
     })
 }
 
-/// What header fields take in memory, at the most.
+/// The most memory that header fields use.
 pub(super) fn fields_weigh(fields: &http::HeaderMap) -> u64 {
     let texts: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     texts as u64 + fields.len() as u64 * FIELD_BYTES
 }
 
-/// What the head of a request that leaves takes in memory.
+/// The memory of an outbound request's head.
 pub(crate) fn head_weighs<T>(request: &http::Request<T>) -> u64 {
     let uri = request.uri();
     let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
@@ -80,7 +76,7 @@ pub(crate) fn head_weighs<T>(request: &http::Request<T>) -> u64 {
     (request.method().as_str().len() + authority + path) as u64 + fields_weigh(request.headers())
 }
 
-/// How long the text of a method or a scheme is, where it is none of those that have a case.
+/// The length of the text of a method or a scheme, if it is not one of the predefined cases.
 pub(super) trait Bytes {
     fn bytes(&self) -> usize;
 }
@@ -107,7 +103,7 @@ impl Bytes for String {
     }
 }
 
-/// The places of the resources that a call is given, or makes.
+/// The places of the resources that a call receives or creates.
 #[derive(Default)]
 pub(super) struct Touched {
     places: [u32; Self::MAX],
@@ -115,7 +111,7 @@ pub(super) struct Touched {
 }
 
 impl Touched {
-    /// No call has more: `request.new` of 0.3 is given two and makes one.
+    /// No call has more: `request.new` of 0.3 receives two and creates one.
     const MAX: usize = 6;
 
     pub(super) fn add(&mut self, value: &impl Touches) {
@@ -127,7 +123,7 @@ impl Touched {
     }
 }
 
-/// What a function of WASI's is given, or answers with.
+/// An argument or a result of a WASI function.
 pub(super) trait Touches {
     fn touch(&self, touched: &mut Touched);
 }
@@ -175,7 +171,7 @@ macro_rules! without_resources {
 }
 without_resources!((), bool, u16, u64, String, two::ErrorCode, two::Method, two::Scheme, three::Method, three::Scheme);
 
-/// No list that these functions take or give has handles in it.
+/// No list in these functions contains handles.
 impl<T> Touches for Vec<T> {
     fn touch(&self, _: &mut Touched) {}
 }

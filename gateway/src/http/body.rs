@@ -1,4 +1,4 @@
-//! Bodies, both ways: a request's under its limits, and what a response may be made of.
+//! Bodies in both directions: a request's body under its limits, and the kinds of response bodies.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -21,11 +21,11 @@ use super::quic::QuicBody;
 use crate::fault::Fault;
 use crate::telemetry::{Record, Tasks};
 
-/// A response's body. An error in it ends the stream so that no client takes it for whole: HTTP/1.1 gets no last chunk,
-/// HTTP/2 gets RST_STREAM.
+/// A response's body. An error ends the stream so that no client takes the body for complete: HTTP/1.1 omits the last
+/// chunk, HTTP/2 sends RST_STREAM.
 pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, Torn>;
 
-/// The rest of the body will not come.
+/// The rest of the body will not arrive.
 #[derive(Debug, thiserror::Error)]
 #[error("the response ends here: {0}")]
 pub(crate) struct Torn(pub(crate) Fault);
@@ -38,10 +38,11 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> ResponseBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Of a response that is there whole, as it is handed on: so that a slow client is seen to move.
+/// The size of the pieces in which a complete response is passed on. With small pieces, progress of a slow client is
+/// visible.
 const PIECE_BYTES: usize = 8 << 10;
 
-/// A body that is there whole and goes out in pieces, each when the client has room for it.
+/// A complete body that is sent in pieces, each when the client has room for it.
 pub(crate) fn whole(bytes: Bytes) -> ResponseBody {
     if bytes.len() <= PIECE_BYTES { full(bytes) } else { Whole(bytes).boxed_unsync() }
 }
@@ -67,7 +68,7 @@ impl Body for Whole {
     }
 }
 
-/// Resolves to the fault that a request's body ended with; never, where it was well. A body that was well wakes nobody.
+/// Resolves to the fault that ended a request's body. Never resolves if the body was complete: then nothing is woken.
 #[derive(Debug)]
 pub(crate) struct Verdict(Arc<Outcome>);
 
@@ -88,7 +89,7 @@ impl Verdict {
     }
 }
 
-/// A request's body on its way to the guest, under a limit of bytes and of silence.
+/// A request's body on its way to the guest, with a limit on its size and on the time between its pieces.
 ///
 /// Invariant: the guest never sees a byte of the frame that goes over the limit.
 pub(crate) struct RequestBody {
@@ -102,7 +103,7 @@ pub(crate) struct RequestBody {
 
 impl RequestBody {
     /// # Errors
-    /// [`Fault::BodyTooLarge`] where the declared length is over the limit already.
+    /// [`Fault::BodyTooLarge`] if the declared length already exceeds the limit.
     pub(crate) fn new(
         body: impl Into<Source>,
         bytes_max: u64,
@@ -120,13 +121,14 @@ impl RequestBody {
         Ok((Self { body, left: bytes_max, pace, outcome, record, exchange }, verdict))
     }
 
-    /// The exchange that it is of.
+    /// The exchange to which the body belongs.
     pub(crate) const fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange
     }
 
     fn fail(&self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        // Nobody listens once the response is under way; the guest still gets the error. The first one is the cause.
+        // The first fault is the cause. Once the response has started, nobody waits for it, but the guest still gets the
+        // error.
         let _first = self.outcome.fault.set(fault);
         self.outcome.is_known.notify_one();
         Poll::Ready(Some(Err(fault)))
@@ -149,7 +151,7 @@ impl Body for RequestBody {
         match frame {
             None => Poll::Ready(None),
             Some(Err(_torn)) => {
-                // What the guest makes of it is not its own failing.
+                // The guest is not to blame for what follows.
                 self.exchange.has_left();
                 self.fail(Fault::ClientGone)
             }
@@ -184,18 +186,18 @@ impl Drop for RequestBody {
     }
 }
 
-/// How long, and for how many bytes, a body that nobody wants is still taken.
+/// For how long, and for how many bytes, an unwanted body is still read.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: u64 = 16 << 20;
 
-/// A body as it arrives. One that is dropped before its end is taken and thrown away for a while: a client that is still
-/// sending it would otherwise see its connection reset, and never read the answer (RFC 9112 §9.6, lingering close).
+/// A body that is arriving. If it is dropped before its end, the rest is read and discarded for a while. Otherwise a client
+/// that is still sending would get a connection reset and never read the answer (RFC 9112 §9.6, lingering close).
 struct Arrival {
     body: Option<Source>,
     tasks: Tasks,
 }
 
-/// Who sends it: a client over its connection, or a guest.
+/// Where the body comes from: a client's connection, or a guest.
 pub(crate) enum Source {
     Client(Incoming, Option<Expecting>),
     Quic(Box<QuicBody>),
@@ -203,12 +205,12 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// That of a request which has none.
+    /// The body of a request without a body.
     pub(crate) fn nothing() -> Self {
         Self::Guest(Empty::new().map_err(|never| match never {}).boxed_unsync())
     }
 
-    /// Whether it is known to be empty.
+    /// Whether the body is known to be empty.
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Client(body, _) => body.is_end_stream(),
@@ -230,7 +232,7 @@ impl From<UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>> for Source {
     }
 }
 
-/// It broke off.
+/// The body broke off.
 struct Gone;
 
 impl Arrival {
@@ -265,11 +267,11 @@ impl Arrival {
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        // A guest's has no connection to be reset, and QUIC tells a stream apart from its connection.
+        // A guest's body has no connection to reset, and QUIC can end a stream without its connection.
         if self.is_end_stream() {
             return;
         }
-        // Nor does a client send what it was not asked for, and to take it would be to ask.
+        // A client that waits for `100 Continue` sends nothing yet, and reading from it would ask it to.
         let Some(Source::Client(mut body, None)) = self.body.take() else { return };
         self.tasks.spawn(tokio::time::timeout(LINGER, async move {
             let mut left = LINGER_BYTES_MAX;

@@ -1,10 +1,11 @@
-//! CDN-Loop (RFC 8586): a request that leaves by a guest's hand carries whom it has been at, and is cut when it is back.
+//! CDN-Loop (RFC 8586): a guest's outbound request lists the tenants that it went through. A request that comes back is
+//! refused.
 //!
-//! A guest can neither take its tenant off the list nor keep from being put on it: the field of an outbound request is made
-//! from what came in, whatever the guest says. A client that forges one harms its own request only.
-//! An entry says how many messages of components came before it, and where those come from (`m`), so that a line of messages that leaves by HTTP, through
-//! another tenant, is counted on.
-//! Limit: [`HOPS_MAX`] entries of this gateway, whoever they are of.
+//! A guest can neither remove its tenant from the list nor avoid being added: the gateway builds the field of an outbound
+//! request from the incoming request, whatever the guest sends. A client that forges an entry harms only its own request.
+//! An entry also states how many messages of components came before, and what started them (`m`), so that a chain of
+//! messages that leaves by HTTP, through another tenant, is still counted. Limit: [`HOPS_MAX`] entries of this gateway, of
+//! any tenant.
 
 use http::header::HeaderMap;
 use http::{HeaderName, HeaderValue};
@@ -13,14 +14,14 @@ use crate::fault::Fault;
 use crate::ids::{Digest, Line, TenantId};
 
 pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
-/// Our cdn-id, a pseudonym in the RFC's words.
+/// Our cdn-id, which the RFC calls a pseudonym.
 const PSEUDONYM: &str = "tollgate";
-/// The most tenants that one request may go through, one after the other.
+/// The most tenants that one request may pass through.
 pub(crate) const HOPS_MAX: usize = 8;
-/// What is kept of a chain that others have written.
+/// The most bytes that are kept of other servers' entries.
 const CHAIN_BYTES_MAX: usize = 4096;
 
-/// One tenant's entry. Other servers read it, so it does not give the name away.
+/// One tenant's entry. Other servers read it, so it does not reveal the tenant's name.
 fn entry(tenant: &TenantId) -> String {
     let digest = Digest::of(format!("cdn-loop:{tenant}").as_bytes()).to_string();
     format!("{PSEUDONYM}; t={}", &digest[..16])
@@ -29,12 +30,12 @@ fn entry(tenant: &TenantId) -> String {
 fn entries(headers: &HeaderMap) -> impl Iterator<Item = String> {
     let values = headers.get_all(CDN_LOOP).iter().filter_map(|value| value.to_str().ok());
     let entries = values.flat_map(|value| value.split(','));
-    // `tollgate;t=x` and `tollgate ; t=x` are one entry.
+    // `tollgate;t=x` and `tollgate ; t=x` are the same entry.
     entries.map(|entry| entry.split(';').map(str::trim).collect::<Vec<_>>().join("; "))
 }
 
 /// # Errors
-/// [`Fault::Loop`] where the request was at this tenant before, or at too many others.
+/// [`Fault::Loop`] if the request was at this tenant before, or at too many others.
 pub(crate) fn check(headers: &HeaderMap, tenant: &TenantId) -> Result<(), Fault> {
     if !headers.contains_key(CDN_LOOP) {
         return Ok(());
@@ -44,10 +45,11 @@ pub(crate) fn check(headers: &HeaderMap, tenant: &TenantId) -> Result<(), Fault>
     if ours(headers).any(is_own) { Err(Fault::Loop) } else { check_depth(headers) }
 }
 
-/// The same for a request from one component of a tenant to another, which may come back, and no deeper than others.
+/// The check for a request from one component of a tenant to another. It may come back to the tenant, but its depth is
+/// limited too.
 ///
 /// # Errors
-/// [`Fault::Loop`] where it went through too many.
+/// [`Fault::Loop`] if the request passed through too many tenants.
 pub(crate) fn check_depth(headers: &HeaderMap) -> Result<(), Fault> {
     if ours(headers).count() >= HOPS_MAX { Err(Fault::Loop) } else { Ok(()) }
 }
@@ -57,12 +59,12 @@ fn ours(headers: &HeaderMap) -> impl Iterator<Item = String> {
     entries(headers).filter(|entry| entry.split(';').next() == Some(PSEUDONYM))
 }
 
-/// Whether a request that carries this chain is refused by [`check_depth`].
+/// Whether [`check_depth`] refuses a request with this chain.
 pub(crate) fn is_full(onward: &HeaderValue) -> bool {
     check_depth(&HeaderMap::from_iter([(CDN_LOOP, onward.clone())])).is_err()
 }
 
-/// Messages of components that came before this request; the longest line that is said.
+/// The messages of components that came before this request. If several entries state them, the longest chain counts.
 pub(crate) fn line(headers: &HeaderMap) -> Option<Line> {
     if !headers.contains_key(CDN_LOOP) {
         return None;
@@ -71,18 +73,18 @@ pub(crate) fn line(headers: &HeaderMap) -> Option<Line> {
     ours(headers).filter_map(said).max_by_key(|line| line.number)
 }
 
-/// Whether the request that made this chain was itself sent by a guest, of this gateway or of another: the last entry is our
-/// tenant's, and there is one before it.
+/// Whether a guest, of this gateway or of another one, sent the request that produced this chain: the last entry is our
+/// tenant's, and another one precedes it.
 pub(crate) fn came_from_a_guest(onward: &HeaderValue) -> bool {
     onward.to_str().is_ok_and(|chain| chain.matches(PSEUDONYM).count() > 1)
 }
 
-/// Whether a guest sent a request with these fields, of this gateway or of another.
+/// Whether a guest, of this gateway or of another one, sent a request with these fields.
 pub(crate) fn is_of_a_guest(headers: &HeaderMap) -> bool {
     ours(headers).next().is_some()
 }
 
-/// What outbound requests of this one carry, where these messages came before it.
+/// The field value for outbound requests of this request, given the messages that came before it.
 pub(crate) fn onward(headers: &HeaderMap, tenant: &TenantId, line: Line) -> HeaderValue {
     let mut own = entry(tenant);
     if line.number > 0 {
@@ -90,13 +92,13 @@ pub(crate) fn onward(headers: &HeaderMap, tenant: &TenantId, line: Line) -> Head
     }
     let mut chain: Vec<String> = entries(headers).collect();
     let room = CHAIN_BYTES_MAX - own.len();
-    // Ours are what cuts a loop: of a chain that is too long, others' entries go.
+    // If the chain is too long, other servers' entries are dropped: ours detect loops.
     if chain.iter().map(|entry| entry.len() + 2).sum::<usize>() > room {
         chain.retain(|entry| entry.starts_with(PSEUDONYM));
         chain.truncate(HOPS_MAX);
     }
     chain.push(own);
-    // It is made of what was a header's value, and of our own letters.
+    // Cannot fail: the parts are from a header value and our own ASCII.
     HeaderValue::try_from(chain.join(", ")).unwrap_or(HeaderValue::from_static(PSEUDONYM))
 }
 
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_and_others_entries_change_nothing() {
+    fn spelling_and_other_servers_entries_change_nothing() {
         let own = entry(&id("a")).replace("; ", " ;  ");
         let spelt = HeaderValue::try_from(format!("fastly, {own} ,cloudflare; x=1")).unwrap();
         assert_eq!(check(&headers(&spelt), &id("a")), Err(Fault::Loop));
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_sent_by_a_guest_is_known() {
+    fn a_request_that_a_guest_sent_is_recognised() {
         let of = |headers: &HeaderMap| came_from_a_guest(&onward(headers, &id("a"), none()));
         assert!(!of(&HeaderMap::new()));
         assert!(!of(&headers(&HeaderValue::from_static("fastly, cloudflare"))));
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_has_a_length() {
+    fn a_chain_is_bounded() {
         let mut chain = HeaderMap::new();
         let mut hops = 0;
         while check(&chain, &id("last")).is_ok() {
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_came_before_are_counted_on_and_change_no_entry() {
+    fn earlier_messages_stay_counted_and_change_no_entry() {
         assert_eq!(line(&HeaderMap::new()), None);
         let seven = Line { number: 7, cause: RequestId::new() };
         let after_a = headers(&onward(&HeaderMap::new(), &id("a"), seven));

@@ -1,20 +1,21 @@
-//! What strangers may not say of themselves: names of fields by which frameworks learn who asks, how, and by which path.
+//! Header fields that clients must not send: names by which frameworks learn who the client is, how it connected, and to
+//! which path.
 //!
-//! Security: an application believes these, because behind its usual proxy only the proxy says them. Here the gateway is the
-//! proxy: it says some itself, lets a configured proxy say others, and takes both from everybody else.
+//! Security: an application trusts these fields, because behind its usual proxy only the proxy sets them. Here the gateway
+//! is that proxy: it sets some fields, accepts others from a configured proxy, and removes both from all other requests.
 
 use http::HeaderName;
 
-/// Whose word a field is.
+/// Who may set a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claim {
-    /// The gateway's, and nobody else's.
+    /// Only the gateway.
     Ours,
-    /// A trusted proxy's too.
+    /// The gateway and trusted proxies.
     Proxys,
 }
 
-/// Nothing for a field that anybody may send. Names are in lower case.
+/// Returns nothing for a field that any client may send. Names are in lower case.
 pub(super) fn claim(name: &HeaderName) -> Option<Claim> {
     let name = name.as_str();
     match name.strip_prefix("x-") {
@@ -39,12 +40,12 @@ fn of_x(rest: &str) -> Option<Claim> {
 fn of_others(name: &str) -> Option<Claim> {
     const PREFIXES: [&str; 3] = ["forwarded-", "cf-connecting-", "ssl-client-"];
     match name {
-        // `proxy` would be CGI's HTTP_PROXY, by which libraries send their requests.
+        // CGI would turn `proxy` into HTTP_PROXY, through which libraries send their requests.
         "forwarded" | "client-cert" | "client-cert-chain" | "proxy" => Some(Claim::Ours),
         "client-ip" | "true-client-ip" | "fastly-client-ip" | "fly-client-ip" | "cf-pseudo-ipv4"
         | "front-end-https" | "proxy-client-ip" | "wl-proxy-client-ip" | "remote-user" | "remote-addr"
         | "remote-host" => Some(Claim::Proxys),
-        // What only this gateway says, of how a Spin route matched.
+        // Only the gateway sets these: they say how a Spin route matched.
         _ if name.starts_with("spin-") => Some(Claim::Ours),
         _ => PREFIXES.iter().any(|prefix| name.starts_with(prefix)).then_some(Claim::Proxys),
     }
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_on_who_asks_are_ours_or_a_proxys_and_others_are_anybodys() {
+    fn only_the_gateway_or_a_proxy_may_set_fields_about_the_client() {
         let of = |name: &'static str| claim(&HeaderName::from_static(name));
         for name in
             ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-request-id", "spin-path-info", "client-cert"]

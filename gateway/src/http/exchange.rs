@@ -1,11 +1,12 @@
-//! One request and its response, as far as a client makes us hold something for it.
+//! One request and its response, with everything that the gateway holds for them because of the client.
 //!
-//! A guest that waits for its client, for room in the response's buffer or for more of the request's body, holds its tenant's
-//! place, an instance and memory all the while. So each exchange says while it waits so ([`Exchange::waits`]), and whoever finds no
-//! place may have one cut that waits ([`super::slow`]). What a guest that has ended leaves behind is small, or keeps the permits:
-//! then the exchange waits until it is out.
+//! A guest may wait for its client: for room in the response's buffer, or for more of the request's body. Meanwhile it
+//! holds its tenant's place, an instance and memory. So an exchange marks when its guest waits ([`Exchange::waits`]), and a
+//! request that finds no free place may cut one that waits ([`super::slow`]). A guest that has ended either leaves little
+//! behind, or keeps its permits; then the exchange waits until the response is sent.
 //!
-//! Limit: [`LEFT_OF_CONNECTION`] bytes a connection and [`LEFT_OF_ADDRESS`] bytes an address without permits.
+//! Limit: without permits, at most [`LEFT_OF_CONNECTION`] bytes wait for a connection and [`LEFT_OF_ADDRESS`] bytes for an
+//! address.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,23 +24,23 @@ use crate::deadline::Moment;
 use crate::fault::Fault;
 use crate::telemetry::Record;
 
-/// Bytes that guests which have ended left for the clients of one connection, and of one address.
+/// Bytes that ended guests may leave for the clients of one connection, and of one address.
 const LEFT_OF_CONNECTION: u64 = 1 << 20;
 pub(super) const LEFT_OF_ADDRESS: u64 = 16 << 20;
 
-/// What a request has of its tenant and of the gateway while its guest runs.
+/// What a request holds of its tenant and of the gateway while its guest runs.
 pub(crate) trait Permits: Send + Sync {
-    /// Whose they are.
+    /// The tenant's serial number.
     fn serial(&self) -> u64;
 
-    /// Gives the tenant's place back before the rest.
+    /// Releases the tenant's place before the rest.
     fn give_way(&self);
 
-    /// The response is out, and its guest still works.
+    /// Called when the response is sent while its guest still runs.
     fn response_is_out(&self);
 }
 
-/// A client's connection, as far as what is left for it is bounded.
+/// A client's connection, with what may be left for it.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(super) address: SocketAddr,
@@ -53,7 +54,7 @@ impl Connection {
     }
 }
 
-/// Bytes that wait for a client and for nobody else, among those of its connection and address.
+/// Bytes that wait only for the client. They count for its connection and its address.
 #[derive(Debug)]
 pub(crate) struct Left {
     connection: Arc<Connection>,
@@ -81,31 +82,31 @@ impl Drop for Left {
 
 /// See the top of this file.
 pub(crate) struct Exchange {
-    /// Nothing where no client asked: a guest, or the gateway itself.
+    /// The client's connection. Nothing if a guest or the gateway itself sent the request.
     pub(super) client: Option<Arc<Connection>>,
-    /// Ends the guest.
+    /// Cancels the guest.
     cancelled: CancellationToken,
     record: OnceLock<Weak<Record>>,
     permits: OnceLock<Weak<dyn Permits>>,
-    /// Since when it waits for its client, as a [`Moment`], or nought; and for how long it did before.
+    /// Since when the guest has been waiting for its client, as a [`Moment`], or zero; and how long it waited before.
     since: AtomicU64,
     waited: AtomicU64,
-    /// Since when its guest has ended and nothing but permits waits for the client.
+    /// Since when the guest has ended and only the permits wait for the client; or zero.
     kept: AtomicU64,
-    /// Whose it is among those that wait, or nought where it is not among them.
+    /// The tenant under which the exchange is listed among the waiting ones, or zero.
     listed: AtomicU64,
     is_gone: AtomicBool,
     held: Mutex<Held>,
 }
 
-/// The response, while hyper has its other half.
+/// The response, while hyper has the other half.
 #[derive(Default)]
 pub(super) struct Held {
     pub(super) body: Option<ResponseBody>,
     pub(super) busy: Option<Busy>,
-    /// Since when hyper has its head or a frame of it and has not asked for the next: HTTP/2 asks when there is room.
+    /// Since when hyper has the head or a frame without asking for the next one. HTTP/2 asks when the window has room.
     pub(super) handed: Option<Instant>,
-    /// What a guest that has ended left with it.
+    /// What an ended guest left with the response.
     kept: Option<Box<dyn Send>>,
     has_response: bool,
     is_out: bool,
@@ -117,7 +118,7 @@ impl fmt::Debug for Exchange {
     }
 }
 
-/// As long as a guest waits for its client.
+/// Marks that the guest waits for its client, until it is dropped.
 pub(crate) struct Waiting<'a>(&'a Exchange);
 
 impl Drop for Waiting<'_> {
@@ -133,17 +134,17 @@ impl Exchange {
         Arc::new(Self { client, cancelled, record, permits, since, waited, kept, listed, is_gone, held })
     }
 
-    /// Cancelled where nobody wants the response any more.
+    /// Cancelled when nobody wants the response any more.
     pub(crate) const fn cancelled(&self) -> &CancellationToken {
         &self.cancelled
     }
 
-    /// Where it is noted what became of it.
+    /// Sets the record in which the outcome is noted.
     pub(crate) fn told_in(&self, record: &Arc<Record>) {
         let _first = self.record.set(Arc::downgrade(record));
     }
 
-    /// What it has from now on, while its guest runs.
+    /// Sets the permits that the exchange holds while its guest runs.
     pub(crate) fn admitted(&self, permits: Weak<dyn Permits>) {
         let _first = self.permits.set(permits);
     }
@@ -152,17 +153,17 @@ impl Exchange {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that the guest waits for its client, until what this returns is dropped.
+    /// Marks that the guest waits for its client, until the returned value is dropped.
     pub(crate) fn waits(self: &Arc<Self>) -> Waiting<'_> {
         self.begins_to_wait();
         Waiting(self)
     }
 
-    /// The same without an end that is known beforehand.
+    /// Marks that the guest waits, until `waits_no_more`.
     pub(super) fn begins_to_wait(self: &Arc<Self>) {
         let Some(client) = &self.client else { return };
         let now = Moment::now().0.max(1);
-        // It may wait in both directions at once.
+        // The guest may wait in both directions at once.
         let _before = self.since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         self.is_among_the_slow(client);
     }
@@ -184,7 +185,7 @@ impl Exchange {
         }
     }
 
-    /// How long it has waited for its client on the whole, where it does so at this moment.
+    /// How long the guest has waited for its client in all. Nothing if it does not wait at this moment.
     pub(super) fn waited(&self, now: Moment) -> Option<Duration> {
         let (since, kept) = (self.since.load(Ordering::Relaxed), self.kept.load(Ordering::Relaxed));
         let since = if since == 0 { kept } else { since };
@@ -196,7 +197,7 @@ impl Exchange {
         self.permits.get()?.upgrade()
     }
 
-    /// Takes the response, of which hyper gets the other half; nothing where it was cut meanwhile.
+    /// Stores the response, of which hyper gets the other half. Drops it if the exchange was cut meanwhile.
     pub(super) fn holds(&self, body: ResponseBody, busy: Busy) {
         let mut held = self.held();
         if held.is_out {
@@ -207,17 +208,17 @@ impl Exchange {
         (held.body, held.busy, held.handed) = (Some(body), Some(busy), Some(Instant::now()));
     }
 
-    /// A part of what may be left for its client without permits; nothing where its connection or address has too much of that.
+    /// Reserves bytes that may wait for the client without permits. Nothing if its connection or address has too many.
     pub(crate) fn leave(&self, bytes: u64) -> Option<Left> {
         Left::take(self.client.as_ref()?, bytes)
     }
 
-    /// Whether a client asked for it.
+    /// Whether a client sent the request.
     pub(crate) const fn has_client(&self) -> bool {
         self.client.is_some()
     }
 
-    /// Keeps this until the response is out.
+    /// Keeps a value until the response is sent.
     pub(crate) fn keep(&self, kept: Box<dyn Send>) {
         let mut held = self.held();
         if !held.is_out {
@@ -225,7 +226,7 @@ impl Exchange {
         }
     }
 
-    /// Keeps the permits of a guest that has ended until the response is out, and may be cut meanwhile.
+    /// Keeps the permits of an ended guest until the response is sent. Until then the exchange may be cut.
     pub(crate) fn keep_permits(self: &Arc<Self>, permits: Box<dyn Send>) {
         let Some(client) = &self.client else { return };
         self.kept.store(Moment::now().0.max(1), Ordering::Relaxed);
@@ -233,7 +234,7 @@ impl Exchange {
         self.is_among_the_slow(client);
     }
 
-    /// The response is out, or nobody wants it any more: what was kept for it goes back.
+    /// The response is sent, or nobody wants it any more: releases everything that was kept for it.
     pub(super) fn is_out(&self) {
         let mut held = self.held();
         held.is_out = true;
@@ -247,17 +248,17 @@ impl Exchange {
         }
     }
 
-    /// Notes that the client wants no more of it; what the guest makes of that is not its own failing.
+    /// Notes that the client wants no more of the response, so that the guest is not blamed for what follows.
     pub(crate) fn has_left(&self) {
         self.is_gone.store(true, Ordering::Release);
     }
 
-    /// Whether its client has left it.
+    /// Whether the client has left.
     pub(crate) fn is_gone(&self) -> bool {
         self.is_gone.load(Ordering::Acquire)
     }
 
-    /// The client left before there was a response.
+    /// The client left before the response began.
     pub(super) fn is_left_unanswered(&self) {
         self.has_left();
         self.note(Fault::ClientGone);
@@ -271,7 +272,7 @@ impl Exchange {
         }
     }
 
-    /// Ends it, because its place is needed and its client keeps it waiting.
+    /// Ends the exchange, because its place is needed and its client is slow.
     pub(super) fn cut(&self) {
         self.has_left();
         self.note(Fault::ClientSlow);
@@ -279,13 +280,13 @@ impl Exchange {
             permits.give_way();
         }
         self.cancelled.cancel();
-        // Where there is no response yet, it is told so.
+        // If there is no response yet, the cancelled guest leads to one that says so.
         if self.held().has_response {
             self.is_out();
         }
     }
 
-    /// Takes the response away where the client has taken nothing of it for so long.
+    /// Takes the response away if the client has read nothing for this long.
     pub(super) fn clear_if_stalled(&self, limit: Duration) {
         if self.held().handed.is_some_and(|handed| handed.elapsed() >= limit) {
             self.is_out();
@@ -293,7 +294,7 @@ impl Exchange {
     }
 }
 
-/// An exchange without a response. Where this is dropped, its client left.
+/// An exchange without a response yet. If it is dropped, the client has left.
 pub(super) struct Unanswered(Option<Arc<Exchange>>);
 
 impl Unanswered {

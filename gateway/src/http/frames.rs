@@ -1,7 +1,7 @@
-//! Counts what a client sends on HTTP/2 (RFC 9113 §4.1, §10.5): frames that cost it nothing and us something.
+//! Counts the frames that a client sends on HTTP/2 and that cost the gateway more than the client (RFC 9113 §4.1, §10.5).
 //!
-//! Limit: so many of each kind within a second, far above what a client has use for; then the connection ends. h2 itself has
-//! bounds on resets that are not accepted yet, and on the header blocks of one request.
+//! Limit: a number of frames of each kind per second, far above any normal use; then the connection ends. h2 itself bounds
+//! resets of streams that are not accepted yet, and the header blocks of one request.
 
 use std::io;
 use std::pin::Pin;
@@ -12,18 +12,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 pub(super) const WINDOW: Duration = Duration::from_secs(1);
-/// As many requests as are cancelled within a second by somebody who turns pages; of HTTP/3 too.
+/// Cancelled requests per second, for HTTP/3 too: as many as a user causes who turns pages quickly.
 pub(super) const RESETS_MAX: u32 = 500;
-/// What begins a connection, before the first frame.
+/// The connection preface, before the first frame.
 const PREFACE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 9;
 const SETTINGS: u8 = 4;
 
-/// A kind of frame with its bound.
+/// A kind of frame that is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     EmptyData,
-    /// The first frame, where it is not the SETTINGS that a connection begins with (§3.4).
+    /// The first frame is not SETTINGS, with which a connection must begin (§3.4).
     NoSettings,
     Priority,
     Reset,
@@ -37,15 +37,15 @@ enum Kind {
 impl Kind {
     const COUNT: usize = 9;
 
-    /// Nothing for frames that carry something.
+    /// Returns nothing for frames that carry content.
     const fn of(header: [u8; HEADER_BYTES]) -> Option<Self> {
         let length = payload(header);
         let is_last = header[4] & 1 != 0;
         match header[3] {
-            // An empty one that ends a stream says something.
+            // An empty frame that ends a stream carries information.
             0 if length == 0 && !is_last => Some(Self::EmptyData),
             0 | 1 => None,
-            // PRIORITY_UPDATE (RFC 9218 §7.1) among them.
+            // Includes PRIORITY_UPDATE (RFC 9218 §7.1).
             2 | 0x10 => Some(Self::Priority),
             3 => Some(Self::Reset),
             SETTINGS => Some(Self::Settings),
@@ -56,18 +56,18 @@ impl Kind {
         }
     }
 
-    /// The most within [`WINDOW`].
+    /// The limit within [`WINDOW`].
     const fn max(self) -> u32 {
         match self {
             Self::NoSettings => 0,
             Self::Unknown => 50,
             Self::Settings | Self::EmptyData => 100,
             Self::Continuation => 200,
-            // gRPC's clients ask how long a round trip is at each, while a stream grows faster.
+            // gRPC clients send one with each round trip while they measure bandwidth.
             Self::Ping => 10_000,
             Self::Reset => RESETS_MAX,
             Self::Priority => 2_000,
-            // A download at 10 Gbit/s tells of so many windows.
+            // A download at 10 Gbit/s updates windows this often.
             Self::EmptyWindow => 100_000,
         }
     }
@@ -91,16 +91,16 @@ const fn payload(header: [u8; HEADER_BYTES]) -> usize {
     (header[0] as usize) << 16 | (header[1] as usize) << 8 | header[2] as usize
 }
 
-/// Where in the stream of frames we are, and how many there were.
+/// The position in the stream of frames, and the counts so far.
 #[derive(Debug)]
 struct Count {
-    /// Bytes that are of no header: the preface, and payloads.
+    /// Bytes to skip that belong to no header: the preface, and payloads.
     skip: usize,
     header: [u8; HEADER_BYTES],
     have: usize,
     since: Instant,
     counts: [u32; Kind::COUNT],
-    /// Whether the first frame has been.
+    /// Whether the first frame has arrived.
     has_begun: bool,
 }
 
@@ -116,7 +116,7 @@ impl Count {
         }
     }
 
-    /// Goes over what was read; the kind of which there are too many.
+    /// Counts the frames in the bytes that were read. The error is the kind that exceeds its limit.
     fn pass(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Kind> {
         if now.duration_since(self.since) > WINDOW {
             (self.since, self.counts) = (now, [0; Kind::COUNT]);
@@ -149,7 +149,7 @@ impl Count {
     }
 }
 
-/// Wraps a connection of HTTP/2.
+/// Wraps an HTTP/2 connection.
 #[derive(Debug)]
 pub(super) struct Frames<IO> {
     io: IO,
@@ -208,14 +208,14 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Frames<IO> {
 mod tests {
     use super::*;
 
-    /// A frame of a kind, with so many bytes.
+    /// A frame of this kind with this many bytes of payload.
     fn frame(kind: u8, flags: u8, bytes: u8) -> Vec<u8> {
         let mut frame = vec![0, 0, bytes, kind, flags, 0, 0, 0, 1];
         frame.resize(HEADER_BYTES + usize::from(bytes), 0xff);
         frame
     }
 
-    /// The preface; and SETTINGS, of which a connection begins with one that counts as well.
+    /// The preface and the SETTINGS with which a connection begins. These SETTINGS count too.
     fn start() -> Vec<u8> {
         [vec![b'P'; PREFACE_BYTES], frame(SETTINGS, 0, 0)].concat()
     }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn floods_are_told_from_use_however_the_bytes_come() {
+    fn floods_are_told_from_normal_use_however_the_bytes_arrive() {
         let now = Instant::now();
         for (kind, bytes, max) in
             [(0, 0, 100), (2, 5, 2_000), (3, 4, 500), (4, 0, 99), (6, 8, 10_000), (9, 1, 200), (99, 7, 50)]
@@ -249,13 +249,13 @@ mod tests {
                 assert_eq!(pass(&sent(max)), Ok(()), "{kind} by {piece}");
                 assert!(pass(&sent(max + 1)).is_err(), "{kind} by {piece}");
             }
-            // The same over two seconds is use.
+            // The same number within two seconds is normal use.
             let mut count = Count::new(now);
             let (first, second) = (sent(max), frame(kind, 0, bytes).repeat(max as usize));
             count.pass(&first, now).unwrap();
             count.pass(&second, now + WINDOW * 2).unwrap();
         }
-        // Bodies and requests are what the others are bounded for.
+        // Other limits apply to bodies and requests.
         let mut count = Count::new(now);
         let body = [start(), frame(0, 0, 200).repeat(10_000), frame(0, 1, 0).repeat(1_000)].concat();
         count.pass(&body, now).unwrap();

@@ -1,4 +1,4 @@
-//! Bytes of a connection that are held until what they belong to is all there.
+//! Bytes of a connection that are held until their message is complete.
 
 use std::io;
 use std::pin::Pin;
@@ -7,10 +7,10 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Bytes that one read makes room for.
+/// The number of bytes for which one read makes room.
 pub(super) const READ_BYTES: usize = 4096;
 
-/// Reads on, behind what is held; whether there was anything.
+/// Reads more, and appends it to the held bytes. Returns false at the end of the stream.
 pub(super) fn poll_hold<IO: AsyncRead + Unpin>(
     io: &mut IO,
     held: &mut BytesMut,

@@ -1,4 +1,4 @@
-//! What may stand in a head: one host, no tunnels, and no header that concerns one connection only.
+//! Cleans heads: one host, no tunnels, and no header that concerns only one connection.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, Method, Request, StatusCode, Version};
@@ -9,7 +9,7 @@ use super::origin::Origin;
 use crate::fault::Fault;
 use crate::ids::RequestId;
 
-/// Headers of one hop (RFC 9110 §7.6.1), and what never passes a proxy.
+/// Hop-by-hop headers (RFC 9110 §7.6.1), and headers that never pass a proxy.
 const HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -21,7 +21,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// What has no place behind a body, since it was decided by what stood before it (RFC 9110 §6.5.1).
+/// Fields that are not allowed in trailers, because the decision about them was made before the body (RFC 9110 §6.5.1).
 const NO_TRAILERS: [&str; 13] = [
     "authorization",
     "cache-control",
@@ -38,22 +38,21 @@ const NO_TRAILERS: [&str; 13] = [
     "www-authenticate",
 ];
 
-/// Protocols without which a request means nothing: who asks for one waits for it. Of all others a server may take no notice
-/// (RFC 9110 §7.8), as of `h2c` and `TLS/1.2`, which clients offer beside a request that is good as it is.
+/// Protocols without which the request has no meaning: the client waits for the upgrade. A server may ignore all other
+/// upgrades (RFC 9110 §7.8), such as `h2c` and `TLS/1.2`, which clients offer on a request that works without them.
 const NEEDED: [&str; 4] = ["websocket", "connect-udp", "connect-ip", "connect-tcp"];
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// Whose certificate the client showed, for tenants that ask for one (Envoy's header of that name).
+/// The client's certificate, for tenants that ask for one (Envoy's header of this name).
 pub(crate) const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
-/// Carries the request's id to the guest and back to the client.
+/// Carries the request id to the guest and back to the client.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Makes a head fit for a guest, and says who asks (RFC 7239).
+/// Cleans a request's head for the guest, and adds who the client is (RFC 7239).
 ///
 /// # Errors
-/// [`Fault::NotSupported`] for CONNECT and upgrades; [`Fault::BadRequest`] and [`Fault::Framing`] for what could be read in two
-/// ways.
+/// [`Fault::NotSupported`] for CONNECT and upgrades; [`Fault::BadRequest`] and [`Fault::Framing`] for ambiguous heads.
 pub(crate) fn clean_request<B>(request: &mut Request<B>, origin: Origin, id: RequestId) -> Result<(), Fault> {
     if request.method() == Method::CONNECT || needs_upgrade(request) {
         return Err(Fault::NotSupported);
@@ -84,8 +83,8 @@ pub(crate) fn clean_request<B>(request: &mut Request<B>, origin: Origin, id: Req
     Ok(())
 }
 
-/// Whether it asks for another protocol without which it means nothing. HTTP/2 and 3 have no upgrades, nor has HTTP/1.0, and one
-/// that `Connection` does not name was not meant for us.
+/// Whether the request needs an upgrade to have a meaning. HTTP/1.0, 2 and 3 have no upgrades, and an `Upgrade` that
+/// `Connection` does not name was not meant for us.
 fn needs_upgrade<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let lists = |name, wanted: &dyn Fn(&str) -> bool| {
@@ -103,24 +102,24 @@ fn needs_upgrade<B>(request: &Request<B>) -> bool {
         && lists(UPGRADE, &is_needed)
 }
 
-/// Makes fields that come behind a request's body fit for a guest: nobody says there who asks.
+/// Cleans a request's trailers for the guest: they cannot say who the client is.
 pub(super) fn clean_trailers(headers: &mut HeaderMap) {
     remove(headers, |name| claim(name).is_some() || NO_TRAILERS.contains(&name.as_str()));
     drop_underscores(headers);
 }
 
-/// Whether a response of this status has no content, whatever its guest wrote (RFC 9110 §15.3.5, §15.3.6, §15.4.5).
+/// Whether a response with this status has no content, whatever its guest wrote (RFC 9110 §15.3.5, §15.3.6, §15.4.5).
 pub(crate) const fn has_no_content(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Makes a guest's head fit for a client.
+/// Cleans a guest's head for the client.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
     remove(headers, |_name| false);
 }
 
-/// Removes what is of one hop, and what else is not to pass. Each field that there is is looked at, which are few; to look for each
-/// that might be there costs more.
+/// Removes hop-by-hop fields and others that must not pass. It inspects each field that is present, of which there are few;
+/// to look up each possible name costs more.
 fn remove(headers: &mut HeaderMap, else_not: impl Fn(&HeaderName) -> bool) {
     // Connection may name further ones.
     let named: Vec<HeaderName> = headers
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn hop_by_hop_and_forged_headers_go() {
+    fn hop_by_hop_and_forged_headers_are_removed() {
         let mut request = Request::get("/")
             .header("connection", "close, x-secret-hop")
             .header("x-secret-hop", "1")
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_says_more_than_a_stranger_and_not_all() {
+    fn a_trusted_proxy_may_set_more_fields_than_a_stranger_but_not_all() {
         let mut request = Request::get("/")
             .header("x-forwarded-prefix", "/app")
             .header("x-forwarded-for", "10.0.0.1")
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_say_nothing_of_who_asks() {
+    fn trailers_cannot_say_who_the_client_is() {
         let mut trailers = HeaderMap::new();
         for name in
             ["x-forwarded-for", "x-original-url", "authorization", "host", "te", "a_b", "grpc-status", "x-checksum"]

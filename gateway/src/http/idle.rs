@@ -1,8 +1,10 @@
-//! What a connection is busy with: requests on it, from head to last byte of the response; and clients that stop taking.
+//! What a connection is busy with: its requests, from the head to the last byte of the response; and clients that stop
+//! reading.
 //!
-//! A client of HTTP/2 can open a stream and take nothing of its response (RFC 9113 §5.2, a window of zero). Nothing is
-//! written then, so no write stalls, and hyper does not ask for more of the body: it would hold its instance and its
-//! permits for ever. So each response's body stands in its [`Exchange`], which [`Activity::clear_stalled`] can empty from outside.
+//! An HTTP/2 client can open a stream and read nothing of its response (RFC 9113 §5.2, a window of zero). Then nothing is
+//! written, so that no write stalls, and hyper does not ask for more of the body: the request would hold its instance and
+//! its permits for ever. So each response body is in its [`Exchange`], which [`Activity::clear_stalled`] can empty from
+//! outside.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -24,22 +26,22 @@ use crate::fault::Fault;
 /// How long a connection that was told to end may stay silent.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
-/// Counts what is busy. Clones count together.
+/// Counts what a connection is busy with. Clones share the count.
 #[derive(Clone)]
 pub(super) struct Activity(Arc<Inner>);
 
 struct Inner {
     busy: AtomicUsize,
     began: Instant,
-    /// When last something ceased to be busy, in nanoseconds since the connection began.
+    /// When the connection last became idle, in nanoseconds since it began.
     rested: AtomicU64,
-    /// In which a client must take something of each stream; nothing with HTTP/1.1, where its socket tells.
+    /// How long a client may read nothing of a stream. Nothing for HTTP/1.1, where writes to the socket stall.
     stall: Option<Duration>,
-    /// Bodies under way, at most as many as the connection has streams.
+    /// Responses in progress, at most as many as the connection has streams.
     slots: Mutex<(u64, HashMap<u64, Arc<Exchange>>)>,
 }
 
-/// One request being answered.
+/// One request in progress.
 pub(super) struct Busy(Activity);
 
 impl Drop for Busy {
@@ -51,7 +53,7 @@ impl Drop for Busy {
 }
 
 impl Inner {
-    /// Of the connection, in nanoseconds.
+    /// Age of the connection, in nanoseconds.
     fn age(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
@@ -68,7 +70,8 @@ impl Activity {
         Busy(self.clone())
     }
 
-    /// Resolves when nothing was busy for so long. It looks when that may be so at the earliest, and no request wakes it.
+    /// Resolves when the connection has been idle for this long. It wakes at the earliest possible time, not with each
+    /// request.
     pub(super) async fn idle_for(&self, time: Duration) {
         let since = self.0.age();
         let mut left = time;
@@ -86,7 +89,7 @@ impl Activity {
         }
     }
 
-    /// Takes away, again and again, every body of which a client has taken nothing for too long.
+    /// Repeatedly takes away every body of which the client has read nothing for too long.
     pub(super) async fn clear_stalled(&self) -> Infallible {
         let Some(limit) = self.0.stall else { return std::future::pending().await };
         loop {
@@ -118,7 +121,7 @@ impl Busy {
 
 struct BusyBody {
     exchange: Arc<Exchange>,
-    /// Its place among the slots, where those are looked after.
+    /// Its slot, if the connection tracks stalled streams.
     id: Option<u64>,
     activity: Activity,
 }
@@ -175,9 +178,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_nobody_takes_is_taken_away_and_one_that_waits_for_its_guest_is_not() {
+    async fn a_body_is_taken_away_if_its_client_stalls_but_not_if_its_guest_does() {
         let activity = Activity::new(Some(Duration::from_secs(30)));
-        // Two frames, of which the client takes one.
+        // Two frames, of which the client reads one.
         let (pieces, queue) = tokio::sync::mpsc::channel(2);
         let mut taken = activity.enter().until_end_of(full("a response"), Exchange::new(None));
         let mut waiting = activity.enter().until_end_of(Waiting(queue).boxed_unsync(), Exchange::new(None));

@@ -1,6 +1,6 @@
-//! Lists in fields (RFC 9110 §5.6.1): a comma within a quoted string is not between two members.
+//! Lists in fields (RFC 9110 §5.6.1): a comma within a quoted string does not separate two members.
 
-/// Its members, trimmed; nothing where a quote has no end.
+/// The members, trimmed. Nothing if a quote does not end.
 pub(crate) fn list(line: &str) -> Option<Vec<&str>> {
     let (mut is_quoted, mut is_escaped, mut start) = (false, false, 0);
     let mut words = Vec::new();

@@ -1,13 +1,13 @@
-//! One name for this machine's own address, under `tollgate up`: whoever asks `[::1]` asks `localhost`.
+//! One name for this machine's own address, under `tollgate up`: requests for `[::1]` are requests for `localhost`.
 
 use http::header::HOST;
 use http::{HeaderValue, Request, Uri};
 
-/// As clients write it; an address of version 6 is no domain name.
+/// As clients write it. An IPv6 address is not a domain name.
 const LOOPBACK: &str = "[::1]";
 const NAME: &str = "localhost";
 
-/// Says `localhost` in the place of the loopback address, wherever the request names its host.
+/// Replaces the loopback address by `localhost` wherever the request names its host.
 pub(crate) fn name_loopback<B>(request: &mut Request<B>) {
     let host = request.headers().get(HOST).and_then(|host| renamed(host.to_str().ok()?));
     if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
@@ -22,7 +22,7 @@ pub(crate) fn name_loopback<B>(request: &mut Request<B>) {
     }
 }
 
-/// The same authority by the name; nothing where it is another one.
+/// The authority with the name. Nothing if it is not the loopback address.
 fn renamed(authority: &str) -> Option<String> {
     let port = authority.strip_prefix(LOOPBACK)?;
     (port.is_empty() || port.starts_with(':')).then(|| format!("{NAME}{port}"))
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loopback_address_has_a_name_and_no_other_has() {
+    fn only_the_loopback_address_gets_a_name() {
         let of = |target: &str, host: &str| {
             let mut request = Request::builder().uri(target).header(HOST, host).body(()).unwrap();
             name_loopback(&mut request);

@@ -1,8 +1,8 @@
-//! HTTP/1.1 and HTTP/2 by hyper, HTTP/3 by h3, with a bound on everything a client may make us wait for or hold.
+//! HTTP/1.1 and HTTP/2 by hyper, HTTP/3 by h3, with a bound on everything that a client can make us wait for or hold.
 //!
-//! Limit: the head of a request in bytes, fields and time; the body in time between its bytes (its size is the tenant's
-//! affair); streams a connection; time without a request; time in which a client takes none of what we send, on its socket
-//! or on one stream, and how slow it may be on the whole.
+//! Limit: the head of a request in bytes, fields and time; the time between two pieces of a body (the tenant limits its
+//! size); streams per connection; the idle time of a connection; the time in which a client reads nothing, on its socket or
+//! on one stream; and the minimum average rate.
 
 mod blocks;
 mod body;
@@ -69,26 +69,26 @@ pub(crate) struct Settings {
     pub(crate) handshake_time: Duration,
     /// Between two pieces of a request's body.
     pub(crate) body_idle: Duration,
-    /// Without any request.
+    /// Idle timeout: time without any request.
     pub(crate) idle: Duration,
-    /// In which a client takes nothing of what we have for it.
+    /// How long a client may read nothing of what we have for it.
     pub(crate) write_stall: Duration,
-    /// Bytes a second that a client must take, or give, on the whole while it is waited for.
+    /// Average bytes per second that a client must read, or send, while the gateway waits for it.
     pub(crate) rate_min: u64,
     pub(crate) head_bytes: u64,
-    /// Fields of a head.
+    /// Most fields in a head.
     pub(crate) fields: usize,
     pub(crate) streams: u32,
-    /// Whose word on who asks is taken.
+    /// Proxies whose headers about the client are trusted.
     pub(crate) trusted_proxies: Networks,
 }
 
-/// How long an idle connection of HTTP/1 is left open for one more request when the gateway drains.
+/// While the gateway drains, how long an idle HTTP/1 connection stays open for one more request.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
-/// hyper wants 8 KiB at least for its buffer.
+/// hyper requires a buffer of at least 8 KiB.
 const BUFFER_BYTES_MIN: usize = 8192;
 
-/// Serves one connection to its end: until the client leaves, is idle for too long, or the gateway drains.
+/// Serves one connection to its end: until the client leaves, the idle timeout passes, or the gateway drains.
 pub(crate) async fn serve<IO, S, F>(
     (io, protocol): (IO, Protocol),
     client: Arc<Connection>,
@@ -113,12 +113,12 @@ pub(crate) async fn serve<IO, S, F>(
         let expecting = if is_old { expects(&request) } else { noted.take(&mut request) };
         let request = request.map(|body| BodySource::Client(body, expecting));
         let busy = counted.enter();
-        // In a place of its own: hyper and what is around it move the future several times, and it is large.
+        // Boxed: hyper and its wrappers move the future several times, and it is large.
         let exchange = Exchange::new(Some(Arc::clone(&client)));
         let mut answered = Box::pin(service(request, Arc::clone(&exchange)));
         let draining = draining.clone();
         async move {
-            // It goes before what the answer is made of: why that ends is known by then.
+            // It is dropped before the parts of the answer: by then it is known why they end.
             let unanswered = Unanswered::new(&exchange);
             let response = (&mut answered).await;
             unanswered.answered();
@@ -129,7 +129,7 @@ pub(crate) async fn serve<IO, S, F>(
             Ok::<_, Infallible>(response)
         }
     });
-    // Outermost, so that a fault of our own costs one request and not the connection's other streams.
+    // Outermost, so that a panic of our own costs one request and not the connection's other streams.
     let service =
         tower::ServiceBuilder::new().layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked)).service(answer);
     let service = hyper_util::service::TowerToHyperService::new(service);
@@ -142,7 +142,7 @@ pub(crate) async fn serve<IO, S, F>(
             let io = TokioIo::new(Front::new(io, head_bytes, settings, refusals));
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                // `Front` has a clock that begins with a head; this one would begin with the end of the request before.
+                // The clock of `Front` starts with a head; this one would start with the end of the previous request.
                 .header_read_timeout(None)
                 .max_buf_size(head_bytes)
                 .max_headers(settings.fields)
@@ -167,14 +167,14 @@ pub(crate) async fn serve<IO, S, F>(
     }
 }
 
-/// Whether a client of HTTP/1.1 waits with its body until somebody reads it; hyper tells it then.
+/// Whether an HTTP/1.1 client waits to send its body until somebody reads it; then hyper sends 100.
 fn expects<B>(request: &Request<B>) -> Option<Expecting> {
     let expectation = request.headers().get(EXPECT)?;
     let waits = expectation.as_bytes().eq_ignore_ascii_case(b"100-continue");
     waits.then(Expecting::by_hyper)
 }
 
-/// hyper's two kinds of connection share no trait, so what is done with either is a macro.
+/// hyper's two kinds of connection share no trait, so a macro drives both.
 macro_rules! drive {
     ($connection:ident, $activity:ident, $writing:ident, $settings:ident, $hangs_up:expr) => {{
         let ended = tokio::select! {
@@ -189,7 +189,7 @@ macro_rules! drive {
                 $connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = $connection.as_mut() => ended,
-                    // A client that says nothing more and takes nothing more need not be waited for.
+                    // A client that neither sends nor reads need not be waited for.
                     () = $writing.quiet_after(|| $activity.idle_for(idle::GRACE)) => return,
                     never = $activity.clear_stalled() => match never {},
                 }
@@ -202,8 +202,9 @@ macro_rules! drive {
 }
 use drive;
 
-/// Resolves when a connection is to end because the gateway drains. An idle one of HTTP/1 has no way to be told: a request
-/// that is on its way would meet a closed door. So its next request is answered, with `Connection: close`, for a while.
+/// Resolves when a connection has to end because the gateway drains. There is no way to tell an idle HTTP/1 client: a
+/// request that is already on its way would find the connection closed. So for a while its next request is still answered,
+/// with `Connection: close`.
 async fn hangs_up(tasks: &Tasks, is_old: bool) {
     tasks.draining().await;
     if is_old {

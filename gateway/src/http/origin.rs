@@ -1,4 +1,4 @@
-//! Who asks, where proxies stand between: their word is taken from configured addresses alone.
+//! The client's address behind proxies. Only configured proxies are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,20 +10,20 @@ use crate::networks::Networks;
 /// The client behind a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// Port 0 where a proxy told of it.
+    /// The port is 0 if a proxy reported the address.
     pub(crate) address: SocketAddr,
-    /// Whether the client itself spoke plain HTTP.
+    /// Whether the client itself used plain HTTP.
     pub(crate) is_plain: bool,
     /// Whether a trusted proxy says so.
     pub(crate) by_proxy: bool,
 }
 
-/// The most addresses of a list that are looked at, from its end.
+/// The most addresses of a list that are read, from its end.
 const HOPS_MAX: usize = 20;
 
 impl Origin {
-    /// The peer, or, where that is a trusted proxy, whom it names: the last of `X-Forwarded-For` that is not one itself.
-    /// What is no address ends the list.
+    /// Returns the peer; or, if the peer is a trusted proxy, the last address in `X-Forwarded-For` that is not a trusted
+    /// proxy. An invalid address ends the list.
     pub(crate) fn of(headers: &HeaderMap, peer: SocketAddr, is_plain: bool, trusted: Option<&Networks>) -> Self {
         let Some(trusted) = trusted.filter(|trusted| trusted.contain(peer.ip())) else {
             return Self { address: peer, is_plain, by_proxy: false };
@@ -48,7 +48,7 @@ impl Origin {
     }
 }
 
-/// An address, with a port where a proxy says one.
+/// An address, with a port if the proxy adds one.
 fn address_of(word: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(word.trim_ascii()).ok()?;
     text.parse().ok().or_else(|| text.parse().ok().map(|with_port: SocketAddr| with_port.ip()))
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_says_how_the_client_came() {
+    fn a_trusted_proxy_says_which_scheme_the_client_used() {
         let trusted = Networks::from_iter(["10.0.0.0/8".parse().unwrap()]);
         let of = |peer: [u8; 4], values: &[&str]| {
             let mut headers = HeaderMap::new();

@@ -1,7 +1,8 @@
-//! How slow a client may be while it is waited for: some time at once, and so many bytes a second on the whole.
+//! Minimum transfer rate for clients: a grace period plus an average number of bytes per second.
 //!
-//! A bucket of time. It holds [`Pace::grace`] at first and at most; waiting empties it, and each byte that the client moves
-//! pours some in. A client that keeps the least rate is never cut off, one that trickles is after the grace.
+//! A token bucket of time. It starts full with [`Pace::grace`]; waiting for the client drains it, and each byte that the
+//! client transfers refills it. A client that keeps the minimum rate is never cut off. One that trickles is cut off after
+//! the grace period.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -10,11 +11,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// It was waited for too long.
+/// The client was too slow.
 #[derive(Debug)]
 pub(super) struct TooSlow;
 
-/// Of one direction of one connection, or of one body.
+/// The pace of one direction of a connection, or of one body.
 pub(super) struct Pace {
     grace: Duration,
     bytes_per_second: u64,
@@ -23,12 +24,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// `bytes_per_second` of 0 asks for no rate, only for something within `grace`.
+    /// With `bytes_per_second` of 0 there is no rate: the client must only transfer something within `grace`.
     pub(super) fn new(grace: Duration, bytes_per_second: u64) -> Self {
         Self { grace, bytes_per_second, left: grace, waiting: None }
     }
 
-    /// To be asked whenever the client is waited for; ready once it was for too long.
+    /// Polls the deadline while we wait for the client. Ready when the client has been too slow.
     pub(super) fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let left = self.left;
         let (_, clock) = self.waiting.get_or_insert_with(|| {
@@ -38,10 +39,10 @@ impl Pace {
         clock.as_mut().poll(cx)
     }
 
-    /// Waits for `work`, which is `bytes` that the client takes or gives.
+    /// Runs `work`, which transfers `bytes`, and fails if the client is too slow.
     ///
     /// # Errors
-    /// [`TooSlow`], and `work` is dropped.
+    /// [`TooSlow`]; then `work` is dropped.
     pub(super) async fn within<F: Future>(&mut self, work: F, bytes: u64) -> Result<F::Output, TooSlow> {
         let mut work = pin!(work);
         let done = poll_fn(|cx| match work.as_mut().poll(cx) {
@@ -53,7 +54,7 @@ impl Pace {
         Ok(done)
     }
 
-    /// The client moved so many bytes; it is waited for no more.
+    /// The client transferred this many bytes, and the wait is over.
     pub(super) fn moved(&mut self, bytes: u64) {
         if let Some((since, _clock)) = self.waiting.take() {
             self.left = self.left.saturating_sub(since.elapsed());
@@ -70,7 +71,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// After how many pieces of `bytes` every `each` seconds the client is cut off, of 100.
+    /// After how many pieces of `bytes`, sent every `each` seconds, the client is cut off; at most 100.
     async fn pieces(bytes: u64, each: u64, rate: u64) -> usize {
         let mut pace = Pace::new(Duration::from_secs(10), rate);
         for piece in 0..100 {
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_trickle_is_cut_off_after_the_grace_and_the_least_rate_never() {
+    async fn a_trickle_is_cut_off_after_the_grace_period_and_the_minimum_rate_never() {
         assert_eq!(pieces(1, 1, 500).await, 10);
         assert_eq!(pieces(499, 1, 500).await, 100, "what is lost a second is 2 ms");
         assert_eq!(pieces(300, 1, 500).await, 23, "of what is lost a second, 400 ms, the grace has so many");

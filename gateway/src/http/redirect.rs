@@ -1,4 +1,4 @@
-//! Plain HTTP: everything goes to https, by 308 (RFC 9110 §15.4.9: method and body stay).
+//! Plain HTTP: redirects every request to https with 308 (RFC 9110 §15.4.9), which keeps the method and the body.
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 
@@ -6,11 +6,11 @@ use super::{Ours, ResponseBody, empty, ours};
 use crate::domain::Domain;
 use crate::fault::Fault;
 
-/// The redirect to the same host and path on the https port, for hosts that somebody has. One is kept by browsers for good, so that nobody
-/// is sent to where nobody answers, or by a forged `Host` elsewhere.
+/// The redirect to the same host and path on the https port, only for hosts that a tenant has. Browsers cache it
+/// permanently; so no client is sent to a host that does not answer, or by a forged `Host` to another server.
 ///
 /// # Errors
-/// [`Fault::BadRequest`] where the request names no host, [`Fault::NoRoute`] where nobody has it.
+/// [`Fault::BadRequest`] if the request names no host, [`Fault::NoRoute`] if no tenant has it.
 pub(crate) fn to_https<B>(
     request: &mut Request<B>,
     https_port: u16,
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redirect_keeps_host_path_and_query_and_goes_nowhere_else() {
+    fn a_redirect_keeps_host_path_and_query() {
         let is_ours = |host: &Domain| host.as_str() == "hello.localhost";
         let to = |port| {
             let mut request = Request::get("/a?b=c").header("host", "Hello.localhost:8080").body(()).unwrap();

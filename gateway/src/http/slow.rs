@@ -1,10 +1,10 @@
-//! Exchanges that wait for their clients, and what is cut where others need a place.
+//! Exchanges that wait for their clients, and which of them is cut when another request needs a place.
 //!
-//! A guest that waits for its client's window, or for more of an upload, holds a place of its tenant's and an instance for as long
-//! as the client likes. Nobody is cut for that as long as there are places. Where there is none, and more than a share of them are
-//! held so, the address that holds most of these loses the one that has waited longest.
+//! A guest that waits for its client's window, or for more of an upload, holds a place of its tenant and an instance for as
+//! long as the client likes. As long as there are free places, nothing is cut. If there is none, and more than a share of
+//! the places waits for clients, then the address that holds most of these loses the exchange that has waited longest.
 //!
-//! Limit: there are as many as instances, and as many as they leave unfinished answers that are large.
+//! Limit: the list has as many entries as there are instances and large unfinished responses.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use super::exchange::{Exchange, LEFT_OF_ADDRESS};
 use crate::deadline::Moment;
 use crate::networks;
 
-/// For how long an exchange must have waited for its client, on the whole, until it counts: a few round trips.
+/// How long an exchange must have waited for its client in all before it counts as slow: a few round trips.
 const SLOW: Duration = Duration::from_millis(250);
 
 /// See the top of this file.
@@ -24,10 +24,10 @@ pub(crate) struct Slow(Mutex<Lists>);
 
 #[derive(Debug, Default)]
 struct Lists {
-    /// By tenant, and by their places in memory, which are theirs until they are taken out.
+    /// By tenant, and by address in memory, which is unique until the entry is removed.
     exchanges: HashMap<u64, HashMap<usize, Weak<Exchange>>>,
     count: usize,
-    /// Bytes that guests which have ended left for an address.
+    /// Bytes that ended guests have left for an address.
     left: HashMap<IpAddr, u64>,
 }
 
@@ -57,7 +57,7 @@ impl Slow {
         }
     }
 
-    /// Those of a tenant, or all; none where there are no more than `share` anyway.
+    /// The exchanges of a tenant, or all. None if there are at most `share`.
     fn those(&self, of: Option<u64>, share: usize) -> Vec<Arc<Exchange>> {
         let lists = self.lists();
         match of {
@@ -70,7 +70,7 @@ impl Slow {
         }
     }
 
-    /// Whether so many bytes more may be left for this address.
+    /// Whether this many more bytes may be left for this address. If so, they are counted.
     pub(super) fn leave(&self, address: IpAddr, bytes: u64) -> bool {
         let mut lists = self.lists();
         let left = lists.left.entry(networks::of_client(address)).or_default();
@@ -91,15 +91,16 @@ impl Slow {
         }
     }
 
-    /// Cuts one of a tenant's exchanges, or of all, where more than `share` of them wait for their clients. Returns whether it did.
+    /// Cuts an exchange of a tenant, or of all tenants, if more than `share` of them wait for their clients. Returns
+    /// whether it did.
     pub(crate) fn make_room(&self, of: Option<u64>, share: usize) -> bool {
-        // They go outside of the lock: whoever lets go last takes its own out of the list.
+        // They are dropped outside of the lock: dropping the last reference removes the entry from the list.
         let all = self.those(of, share);
-        // One moment for all: whoever is looked at later has not waited for longer.
+        // One moment for all: an exchange that is inspected later has not waited longer.
         let (now, mut slow) = (Moment::now(), Vec::new());
         let mut by_address = HashMap::<IpAddr, usize>::new();
         for exchange in &all {
-            // One that was cut is on its way out.
+            // An exchange that was cut is about to end.
             let is_here = !exchange.cancelled().is_cancelled();
             let Some(waited) = exchange.waited(now).filter(|waited| is_here && *waited >= SLOW) else { continue };
             let (Some(_permits), Some(client)) = (exchange.permits(), &exchange.client) else { continue };
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn who_keeps_most_waiting_loses_the_longest_and_nobody_does_within_the_share() {
+    fn the_address_with_most_slow_exchanges_loses_the_longest_once_the_share_is_exceeded() {
         let slow = Arc::<Slow>::default();
         let first = waiting(&slow, "192.0.2.9:1");
         let greedy: Vec<_> = (0..3).map(|_| waiting(&slow, "192.0.2.1:1")).collect();
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_bounded_by_connection_and_by_address() {
+    fn bytes_left_for_clients_are_bounded_by_connection_and_by_address() {
         let slow = Arc::<Slow>::default();
         let connection =
             |address: &str| Exchange::new(Some(Connection::new(address.parse().unwrap(), Arc::clone(&slow))));

@@ -1,6 +1,6 @@
 //! The `spin-*` headers that Spin's HTTP trigger adds, and that its SDKs' routers read.
 //!
-//! Source: `compute_default_headers` of Spin's trigger-http. A client's own headers of that name never arrive.
+//! Source: `compute_default_headers` of Spin's trigger-http. The client's own headers of these names are removed.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -10,17 +10,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 /// How a request's path matched its route.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Matched<'a> {
-    /// As the manifest has it, such as `/users/:id/...`.
+    /// The route in the manifest, such as `/users/:id/...`.
     pub(crate) route: &'a str,
-    /// The same with a slash before it and none behind it, so that `/` is empty.
+    /// The route with a leading slash and no trailing one, so that `/` is empty.
     pub(crate) matched: &'a str,
-    /// What `...` stands for, with its slash.
+    /// What `...` matched, with its leading slash.
     pub(crate) rest: Cow<'a, str>,
-    /// What `:name` segments stand for.
+    /// What the `:name` segments matched.
     pub(crate) named: Vec<(&'a str, &'a str)>,
 }
 
-/// Says them; what a client said of that kind was taken off with the rest of what is ours (`hygiene`).
+/// Adds the headers. The client's own ones were removed with all other fields that only the gateway sets (`hygiene`).
 pub(crate) fn tell(headers: &mut HeaderMap, matched: &Matched<'_>, url: &Uri, client: SocketAddr) {
     let component_route = matched.route.strip_suffix("/...").unwrap_or(matched.route);
     let texts = [

@@ -1,4 +1,4 @@
-//! A stream whose peer must take what is written at some pace, or lose the connection.
+//! A stream whose peer must read at a minimum rate, or lose the connection.
 
 use std::io;
 use std::pin::Pin;
@@ -10,19 +10,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::pace::Pace;
 
-/// Wraps a stream; the clock runs only while a write waits.
+/// Wraps a stream. The clock runs only while a write waits.
 pub(super) struct Stalling<IO> {
     io: IO,
     pace: Pace,
     writing: Writing,
 }
 
-/// Whether bytes wait for the client to take them.
+/// Whether bytes wait for the client to read them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Writing(Arc<AtomicBool>);
 
 impl Writing {
-    /// Waits for `quiet`, again and again, until no bytes wait when it resolves.
+    /// Waits for `quiet`, repeatedly, until no bytes wait when it resolves.
     pub(super) async fn quiet_after<F: Future<Output = ()>>(&self, quiet: impl Fn() -> F) {
         loop {
             quiet().await;
@@ -42,7 +42,7 @@ impl<IO> Stalling<IO> {
         self.writing.clone()
     }
 
-    /// Passes on what a write came to; `bytes` says how many were taken.
+    /// Passes on the result of a write. `bytes` says how many were written.
     fn watch<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -103,7 +103,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_nothing_loses_the_connection() {
+    async fn a_client_that_reads_nothing_loses_the_connection() {
         let (near, _far) = tokio::io::duplex(16);
         let mut stalling = Stalling::new(near, Pace::new(Duration::from_secs(30), 0));
         let error = stalling.write_all(&[0; 64]).await.unwrap_err();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_client_that_takes_something_keeps_it() {
+    async fn a_slow_client_that_reads_something_keeps_the_connection() {
         let (near, mut far) = tokio::io::duplex(16);
         let mut stalling = Stalling::new(near, Pace::new(Duration::from_secs(30), 0));
         let read = tokio::spawn(async move {

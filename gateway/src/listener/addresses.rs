@@ -1,4 +1,4 @@
-//! How many connections one client's address has open.
+//! How many connections each client address has open.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::networks;
 
-/// Counts connections by address; an IPv6 client has its whole /64. There are never more entries than connections.
+/// Counts connections by address; IPv6 addresses count by their /64. The map never has more entries than there are
+/// connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
     open: Arc<Mutex<HashMap<IpAddr, u32>>>,
     max: u32,
 }
 
-/// A connection's place among those of its address, given back on drop.
+/// One counted connection of an address. Dropping it releases the place.
 #[derive(Debug)]
 pub(crate) struct Held {
     addresses: Addresses,
@@ -25,7 +26,7 @@ impl Addresses {
         Self { open: Arc::default(), max }
     }
 
-    /// A place, unless the address has as many as it may.
+    /// Takes a place. Returns nothing if the address has as many connections as it may.
     pub(crate) fn enter(&self, address: IpAddr) -> Option<Held> {
         let address = networks::of_client(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_so_many_and_gives_them_back() {
+    fn an_address_has_a_maximum_of_connections_and_releases_them() {
         let addresses = Addresses::new(2);
         let enter = |text: &str| addresses.enter(text.parse().unwrap());
         let held = [enter("192.0.2.1").unwrap(), enter("::ffff:192.0.2.1").unwrap()];

@@ -1,16 +1,16 @@
-//! The checksum that a header of the PROXY protocol's version 2 may have (§2.2.3): CRC32C (RFC 3309 §2) over all of it, with the
-//! checksum's own bytes as zeros.
+//! The optional checksum in a header of the PROXY protocol's version 2 (§2.2.3): CRC32C (RFC 3309 §2) over the whole
+//! header, with zeros in place of the checksum.
 
-/// The kind of the field that has it, and its length.
+/// The type of the field that holds the checksum, and its length.
 const KIND: u8 = 0x03;
 const LENGTH: usize = 4;
-/// Castagnoli's polynomial, its bits from the last to the first.
+/// Castagnoli's polynomial, with its bits reversed.
 const POLYNOMIAL: u32 = 0x82F6_3B78;
 
-/// Whether the checksum in the fields behind the addresses is that of the header, if there is one.
+/// Checks the header's checksum, if the fields after the addresses contain one.
 ///
 /// # Errors
-/// It is another, there are two, or a field is cut off.
+/// The checksum is wrong, there are two, or a field is truncated.
 pub(super) fn check(header: &[u8], fields: &[u8]) -> Result<(), &'static str> {
     let Some((at, sent)) = find(fields)? else { return Ok(()) };
     let start = header.len() - fields.len() + at;
@@ -19,7 +19,7 @@ pub(super) fn check(header: &[u8], fields: &[u8]) -> Result<(), &'static str> {
     if crc32c(&cleared) == sent { Ok(()) } else { Err("its checksum does not match the header") }
 }
 
-/// Where the checksum is, and what it says.
+/// The position of the checksum, and its value.
 fn find(fields: &[u8]) -> Result<Option<(usize, u32)>, &'static str> {
     const CUT: &str = "a field after its addresses is truncated";
     let (mut rest, mut found) = (fields, None);

@@ -1,14 +1,14 @@
-//! What must hold whatever a load balancer sends before the handshake (`gateway/fuzz/corpus/proxied`).
+//! Properties that hold for any bytes that a load balancer sends before the handshake (`gateway/fuzz/corpus/proxied`).
 
 use futures_util::FutureExt as _;
 
 use super::proxied;
 
 /// # Panics
-/// A header of version 1 names somebody whom the same header, written anew, does not.
+/// A header of version 1 names another client than the same header written again.
 pub(crate) fn any_header(data: &[u8]) {
     let mut rest = data;
-    // Bytes are there or have ended: nothing is waited for.
+    // All bytes are there, or the input has ended: nothing waits.
     let Some(Ok(Some(client))) = proxied::read(&mut rest).now_or_never() else { return };
     assert!(rest.len() < data.len());
     let family = if client.is_ipv4() { "TCP4" } else { "TCP6" };
@@ -37,7 +37,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_hold_too(start in 0_usize..3, data: Vec<u8>) {
+        fn the_properties_hold_for_any_bytes(start in 0_usize..3, data: Vec<u8>) {
             let starts: [&[u8]; 3] = [b"", b"PROXY TCP4 ", b"\r\n\r\n\0\r\nQUIT\n\x21"];
             any_header(&[starts[start], &data].concat());
         }

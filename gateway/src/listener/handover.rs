@@ -1,8 +1,8 @@
-//! Sockets that come from elsewhere: from systemd, or from the gateway that this process takes over from.
+//! Listening sockets from systemd, or from the gateway that this process takes over from.
 //!
-//! Whoever runs offers its listening sockets on a Unix socket in the state folder, to processes of the same user. The new
-//! process takes them (`SCM_RIGHTS`, unix(7)), makes itself ready, and says so; then the old one drains. A connection that
-//! comes in between waits in the socket's queue: nobody is refused.
+//! A running gateway offers its listening sockets on a Unix socket in the state folder, to processes of the same user. The
+//! new process takes them (`SCM_RIGHTS`, unix(7)), starts, and reports that it is ready. Then the old process drains. A
+//! connection that arrives in between waits in the socket's queue, so that no client is refused.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -28,15 +28,15 @@ pub(crate) enum Role {
     Admin,
 }
 
-/// The most sockets that are handed over, and the most bytes that name them.
+/// The most sockets that are handed over, and the most bytes for their names.
 const SOCKETS_MAX: usize = 64;
 const NAMES_MAX: usize = 1024;
-/// What the new process says when it serves.
+/// What the new process sends when it serves.
 const READY: &[u8] = b"ready\n";
-/// In which the other side does its part of the exchange; making itself ready may take the new one longer.
+/// Time limit for the other side's part of the exchange. The new process may take longer to become ready.
 const EXCHANGE: Duration = Duration::from_secs(10);
 const READY_WITHIN: Duration = Duration::from_mins(30);
-/// What the old process gets beyond its drain to come to its end.
+/// How long after its drain the old process has to exit.
 const END_WITHIN: Duration = Duration::from_mins(10);
 
 impl Role {
@@ -51,27 +51,27 @@ impl Role {
     }
 }
 
-/// Sockets that listen already.
+/// Sockets that already listen.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    /// With the role where it is known.
+    /// The sockets that no listener has taken yet, with their role if it is known.
     free: Vec<(Option<Role>, OwnedFd)>,
-    /// Who had them before.
+    /// The process that had them before.
     pub(crate) old: Option<Old>,
 }
 
 impl Sockets {
-    /// What systemd opened for this process, if it did; each goes to the listener of its address.
+    /// The sockets that systemd opened for this process, if any. Each goes to the listener with its address.
     pub(crate) fn of_systemd() -> Self {
         let mut given = listenfd::ListenFd::from_env();
         let taken = (0..given.len().min(SOCKETS_MAX)).filter_map(|at| given.take_tcp_listener(at).ok().flatten());
         Self { free: taken.map(|listener| (None, OwnedFd::from(listener))).collect(), old: None }
     }
 
-    /// Takes them from the gateway that offers them at `path`.
+    /// Takes the sockets from the gateway that offers them at `path`.
     ///
     /// # Errors
-    /// In words for the operator: nobody offers any, or the exchange fails.
+    /// In words for the operator: no gateway offers sockets, or the exchange fails.
     pub(crate) async fn of_running(path: &Path) -> anyhow::Result<Self> {
         let exchange = async {
             let stream = UnixStream::connect(path).await?;
@@ -86,7 +86,7 @@ impl Sockets {
         Ok(Self { free: free.into_iter().map(|(role, fd)| (Some(role), fd)).collect(), old: Some(Old(stream)) })
     }
 
-    /// The socket for this address, where there is one; port 0 takes any of its role and family.
+    /// Takes the socket for this address, if there is one. Port 0 takes any socket of its role and family.
     fn take(&mut self, role: Role, address: SocketAddr) -> Option<OwnedFd> {
         let own = |fd: &OwnedFd| rustix::net::getsockname(fd).ok().and_then(|own| SocketAddr::try_from(own).ok());
         let is_it = |(of, fd): &(Option<Role>, OwnedFd)| match of {
@@ -98,7 +98,7 @@ impl Sockets {
         Some(self.free.swap_remove(at).1)
     }
 
-    /// A listener at this address: one that came from elsewhere, or a new one. Port 0 takes a free one; see
+    /// A listener at this address: an inherited socket, or a new one. Port 0 takes a free port; see
     /// [`TcpListener::local_addr`].
     ///
     /// # Errors
@@ -115,26 +115,26 @@ impl Sockets {
     }
 }
 
-/// The gateway whose sockets were taken.
+/// The gateway from which the sockets were taken.
 #[derive(Debug)]
 pub(crate) struct Old(UnixStream);
 
 impl Old {
-    /// Has it drain, from now on.
+    /// Tells the old process to drain.
     ///
     /// # Errors
-    /// It is gone.
+    /// The old process is gone.
     pub(crate) async fn relieve(&mut self) -> io::Result<()> {
         tokio::time::timeout(EXCHANGE, self.0.write_all(READY)).await?
     }
 
-    /// Waits for its end, which closes what only one process may have open.
+    /// Waits for the old process to exit, which releases what only one process may have open.
     ///
     /// # Errors
-    /// It does not end.
+    /// The old process does not exit.
     pub(crate) async fn ended(&mut self, drain: Duration) -> anyhow::Result<()> {
         let ended = tokio::time::timeout(drain + END_WITHIN, self.0.read_to_end(&mut Vec::new())).await;
-        // An error of the socket is its end as well.
+        // An error on the socket also means that the process has ended.
         let _whichever = ended.context("the previous gateway does not end")?;
         Ok(())
     }
@@ -149,10 +149,10 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// Offers them at `path`, in place of whoever did before.
+    /// Offers the sockets at `path`, and replaces a former offer there.
     ///
     /// # Errors
-    /// The Unix socket cannot be made.
+    /// The Unix socket cannot be created.
     pub(crate) fn make(path: PathBuf, sockets: Vec<(Role, OwnedFd)>) -> io::Result<Self> {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -162,7 +162,7 @@ impl Offer {
         Ok(Self { path, listener, sockets })
     }
 
-    /// Waits for a process that took them and is ready; it sees our end by the end of what is returned.
+    /// Waits for a process that took the sockets and is ready. It detects our exit when the returned stream closes.
     pub(crate) async fn taken(&self) -> UnixStream {
         loop {
             match self.exchange().await {
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn sockets_go_over_and_nobody_is_refused() {
+    async fn sockets_are_handed_over_and_no_client_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("takeover.sock");
         let (local, own) = ("127.0.0.1:0".parse().unwrap(), Family::Own);
@@ -251,7 +251,7 @@ mod tests {
             stream
         });
         let mut new = Sockets::of_running(&path).await.unwrap();
-        // Another address than the one that listens is bound anew.
+        // An address at which no socket listens is bound.
         let listener = new.bind(Role::Https, address, own).unwrap();
         assert_eq!(listener.local_addr().unwrap(), address);
         assert_ne!(new.bind(Role::Https, local, own).unwrap().local_addr().unwrap(), address);

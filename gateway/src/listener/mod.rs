@@ -1,7 +1,7 @@
 //! Sockets: binding, the accept loop, and the limit on connections.
 //!
-//! Invariant: nothing a client does ends the accept loop or holds it up: it accepts and hands over.
-//! Limit: [`Settings::connections`] open connections in all; the next one is closed at once and counted.
+//! Invariant: no client can end or block the accept loop: it accepts a connection and passes it on. Limit:
+//! [`Settings::connections`] open connections in all. The gateway closes the next one at once and counts it.
 
 mod addresses;
 mod bind;
@@ -33,45 +33,45 @@ pub(crate) struct Settings {
     pub(crate) https: Vec<SocketAddr>,
     pub(crate) http: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
-    /// The port at which clients reach `https`, where something between maps ports.
+    /// The port at which clients reach `https`, if something in front of the gateway maps ports.
     pub(crate) public_https: Option<u16>,
-    /// What load balancers ask on the clients' listeners, if anything.
+    /// The path that load balancers probe on the clients' listeners, if any.
     pub(crate) health: Option<String>,
-    /// How long they are told to go elsewhere before a drain begins.
+    /// How long these probes fail before a drain begins.
     pub(crate) unhealthy: Duration,
-    /// Whether plain HTTP is answered rather than redirected.
+    /// Whether the gateway answers plain HTTP instead of redirecting it.
     pub(crate) is_plain: bool,
-    /// Open connections, of all listeners for clients together.
+    /// Most open connections, over all listeners for clients.
     pub(crate) connections: u32,
-    /// Of one client's address.
+    /// Most open connections of one client address.
     pub(crate) connections_per_address: u32,
-    /// Where the PROXY protocol is spoken.
+    /// Load balancers that speak the PROXY protocol.
     pub(crate) proxies: Networks,
-    /// Whether HTTP/3 is served as well, on the addresses of `https`.
+    /// Whether the gateway also serves HTTP/3, on the addresses of `https`.
     pub(crate) quic: bool,
-    /// How long a shutdown waits for what is in flight.
+    /// How long a shutdown waits for requests in flight.
     pub(crate) drain: Duration,
 }
 
 impl Settings {
-    /// Which families a socket at this address takes.
+    /// The address families that a socket at this address accepts.
     pub(crate) fn family(&self, address: SocketAddr) -> Family {
         let admin = std::iter::once(&self.admin);
         Family::of(address, self.https.iter().chain(&self.http).chain(admin).copied())
     }
 }
 
-/// How long to leave a machine alone that has run out of descriptors or memory.
+/// Pause after the machine ran out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Counts open connections and refuses too many.
+/// Counts open connections, and refuses those above the limit.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
     places: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
-/// A connection's place, given back on drop.
+/// The place of one connection, released on drop.
 #[derive(Debug)]
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
@@ -89,7 +89,7 @@ impl Connections {
         Self { places: Arc::new(Semaphore::new(max as usize)), metrics }
     }
 
-    /// Counts one that was turned away for another reason than that there are too many of all.
+    /// Counts a connection that was refused for another reason than the total.
     fn refused(&self) {
         self.metrics.connection_refused();
     }
@@ -104,7 +104,7 @@ impl Connections {
     }
 }
 
-/// Accepts until the gateway drains, giving each connection a task of its own.
+/// Accepts connections until the gateway drains. Each connection gets its own task.
 pub(crate) async fn accept<F, S>(listener: TcpListener, connections: Connections, tasks: Tasks, serve: S)
 where
     S: Fn(TcpStream, SocketAddr) -> F,
@@ -119,7 +119,7 @@ where
         match accepted {
             Ok((stream, peer)) => {
                 let Some(place) = connections.enter() else { continue };
-                // Small responses must not wait for an acknowledgement that the client delays.
+                // Send small responses at once, without waiting for a delayed acknowledgement.
                 let _best_effort = stream.set_nodelay(true);
                 let served = serve(stream, peer);
                 tasks.spawn(async move {
@@ -136,7 +136,7 @@ where
     }
 }
 
-/// Whether the peer went away before it was accepted, which is its own affair.
+/// Whether the error only means that this peer left before its connection was accepted.
 fn is_of_the_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

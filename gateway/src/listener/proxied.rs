@@ -1,7 +1,7 @@
-//! The PROXY protocol, versions 1 and 2: who the client of a load balancer in front of us is.
+//! The PROXY protocol, versions 1 and 2: the client's address, from a load balancer in front of the gateway.
 //!
-//! Source: <https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt>. It is taken from configured addresses alone, and
-//! from these it must come: a header that anybody may send, or leave out, says nothing.
+//! Source: <https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt>. The gateway takes a header from configured
+//! addresses alone, and requires one from them: a header that anyone may send or omit proves nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -12,16 +12,16 @@ use super::checksum;
 use crate::deadline::Deadline;
 use crate::networks::Networks;
 
-/// What begins version 2.
+/// The signature that begins version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// Before the addresses of version 2.
+/// Length of version 2 up to the addresses.
 const HEAD_BYTES: usize = SIGNATURE.len() + 4;
-/// The longest line of version 1, with its end.
+/// The longest line of version 1, with its line end.
 const LINE_MAX: usize = 107;
-/// The most that version 2 may have behind its head: addresses, and what else a balancer tells.
+/// The most bytes after the fixed part of version 2: addresses and other fields of the balancer.
 const REST_MAX: usize = 4096;
 
-/// Why there is no header.
+/// Why a connection has no valid header.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoHeader {
     #[error("the PROXY header did not arrive in time")]
@@ -32,11 +32,11 @@ pub(crate) enum NoHeader {
     Malformed(&'static str),
 }
 
-/// The client's address: what a header says where `peer` is among `proxies`, else `peer`'s own. A balancer's own connection
-/// (`LOCAL`, `UNKNOWN`) keeps its address.
+/// Returns the client's address: from the header if `peer` is one of `proxies`, else the address of `peer`. For a
+/// balancer's own connection (`LOCAL`, `UNKNOWN`) this is the balancer's address.
 ///
 /// # Errors
-/// A configured proxy sends no good header.
+/// A configured proxy sends no valid header.
 pub(crate) async fn client<IO: AsyncRead + Unpin>(
     stream: &mut IO,
     peer: SocketAddr,
@@ -51,7 +51,7 @@ pub(crate) async fn client<IO: AsyncRead + Unpin>(
 }
 
 pub(super) async fn read<IO: AsyncRead + Unpin>(stream: &mut IO) -> Result<Option<SocketAddr>, NoHeader> {
-    // The shortest header has more bytes than this, and nothing behind a header may be read.
+    // The shortest header is longer than this, and nothing after a header may be read.
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
     if start == SIGNATURE {
@@ -79,7 +79,7 @@ pub(super) async fn read<IO: AsyncRead + Unpin>(stream: &mut IO) -> Result<Optio
     one(&line).map_err(NoHeader::Malformed)
 }
 
-/// A line of version 1.
+/// Parses a line of version 1.
 fn one(line: &[u8]) -> Result<Option<SocketAddr>, &'static str> {
     const WANTED: &str = "wanted: PROXY TCP4|TCP6 source destination port port";
     let line = std::str::from_utf8(line).ok().and_then(|line| line.strip_suffix("\r\n")).ok_or(WANTED)?;
@@ -101,10 +101,10 @@ fn one(line: &[u8]) -> Result<Option<SocketAddr>, &'static str> {
     Ok(Some(source.into()))
 }
 
-/// Version 2: all of it, its byte of version and command, and its byte of family and transport.
+/// Parses version 2: the whole header, its byte of version and command, and its byte of family and transport.
 fn two(header: &[u8], (command, family): (u8, u8)) -> Result<Option<SocketAddr>, &'static str> {
     match command {
-        // LOCAL: the balancer's own, such as a look at our health.
+        // LOCAL: the balancer's own connection, such as a health check.
         0x20 => return Ok(None),
         0x21 => {}
         _ => return Err("its version is not 2, or its command neither LOCAL nor PROXY"),
@@ -114,7 +114,7 @@ fn two(header: &[u8], (command, family): (u8, u8)) -> Result<Option<SocketAddr>,
     let addresses = match family {
         0x11 => Some(12),
         0x21 => Some(36),
-        // What stands behind is not said, and nothing of it is used.
+        // The format of the rest is not defined, and nothing of it is used.
         _ => None,
     };
     if let Some(addresses) = addresses {
@@ -132,7 +132,7 @@ fn two(header: &[u8], (command, family): (u8, u8)) -> Result<Option<SocketAddr>,
             let [.., high, low, _, _] = *ports.last_chunk::<4>().ok_or(short)?;
             Ok(Some(SocketAddr::from((Ipv6Addr::from(*source), u16::from_be_bytes([high, low])))))
         }
-        // UNSPEC, and what is no stream of bytes.
+        // UNSPEC, and transports that are not streams.
         0x00 => Ok(None),
         _ => Err("its family is neither TCP over IPv4 nor over IPv6"),
     }
@@ -174,12 +174,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_checksum_that_is_sent_must_be_the_headers() {
+    async fn a_checksum_must_match_its_header() {
         let addresses = [192, 0, 2, 7, 192, 0, 2, 1, 0xdc, 0x04, 0x01, 0xbb];
         let with = |fields: &[u8]| version_2(0x21, 0x11, &[&addresses[..], fields].concat());
-        // A balancer's name (PP2_TYPE_AUTHORITY), the checksum, and a field that says nothing.
+        // A host name (PP2_TYPE_AUTHORITY), the checksum, and padding.
         let sent = |sum: [u8; 4]| with(&[b"\x02\0\x05a.lan\x03\0\x04", &sum[..], b"\x04\0\0"].concat());
-        // By the definition of RFC 3309, computed apart from this code.
+        // Computed from the definition in RFC 3309, independently of this code.
         let good = 0xC63D_18AF_u32.to_be_bytes();
         assert_eq!(told(&sent(good)).await.map(|(client, _)| client), Ok(Some("192.0.2.7:56324".parse().unwrap())));
         let mut other = good;
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_header_is_refused() {
+    async fn an_invalid_header_is_refused() {
         for bad in [
             b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.7 192.0.2.1 56324\r\n".to_vec(),

@@ -1,7 +1,8 @@
-//! QUIC's sockets (RFC 9000): one for all of an address's connections, which are accepted as those of TCP are.
+//! UDP sockets for QUIC (RFC 9000). One socket carries all connections of its address; they are accepted as TCP connections
+//! are.
 //!
-//! Limit: the same places for connections. Who has not shown that the address is its own (§8.1) is asked to (Retry) once
-//! [`UNPROVEN_MAX`] handshakes are under way.
+//! Limit: the same places for connections as for TCP. Above [`UNPROVEN_MAX`] concurrent handshakes, a client must first
+//! prove its address (§8.1, Retry).
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,23 +16,23 @@ use super::{Addresses, Connections, Family, bind};
 use crate::deadline::Deadline;
 use crate::telemetry::Tasks;
 
-/// Handshakes at once with clients whose address may be another's.
+/// Concurrent handshakes with clients that have not proved their address.
 const UNPROVEN_MAX: usize = 64;
-/// Handshakes that wait to be accepted, and bytes that are kept of them.
+/// Handshakes that wait to be accepted, and the bytes that are buffered for them.
 const INCOMING_MAX: usize = 1024;
 const INCOMING_BYTES_MAX: u64 = 16 << 20;
 
-/// A socket of UDP that serves QUIC.
+/// A UDP socket that serves QUIC.
 ///
 /// # Errors
-/// The address is taken, or is not this machine's.
+/// The address is in use, or does not belong to this machine.
 pub(crate) fn bind_quic(address: SocketAddr, family: Family, mut config: ServerConfig) -> io::Result<Endpoint> {
     config.max_incoming(INCOMING_MAX).incoming_buffer_size_total(INCOMING_BYTES_MAX);
     let socket = bind::udp(address, family)?;
     Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
 }
 
-/// Accepts until the gateway drains, giving each connection a task of its own.
+/// Accepts connections until the gateway drains. Each connection gets its own task.
 pub(crate) async fn accept_quic<F, S>(
     endpoint: Endpoint,
     (connections, addresses): (Connections, Addresses),
@@ -52,7 +53,7 @@ pub(crate) async fn accept_quic<F, S>(
         let Some(incoming) = incoming else { break };
         let unproven = Arc::clone(&unproven).try_acquire_owned().ok();
         if unproven.is_none() && incoming.may_retry() {
-            // It comes again with a token, if it is there at all.
+            // A client that really has this address comes again, with a token.
             let _asked = incoming.retry();
             continue;
         }
@@ -60,7 +61,7 @@ pub(crate) async fn accept_quic<F, S>(
             incoming.refuse();
             continue;
         };
-        // Whoever has shown that the address is its own is counted there from now on, all others once they have.
+        // A client that has proved its address counts there now; all others count as soon as they prove it.
         let address = incoming.remote_address().ip();
         let held = incoming.remote_address_validated().then(|| addresses.enter(address));
         if matches!(held, Some(None)) {
@@ -79,7 +80,7 @@ pub(crate) async fn accept_quic<F, S>(
             drop(place);
         });
     }
-    // Those that are open go on; no new ones.
+    // Open connections continue; no new ones are accepted.
     endpoint.set_server_config(None);
 }
 

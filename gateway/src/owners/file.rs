@@ -1,4 +1,4 @@
-//! The notes as a file: a host and its tenant on each line, written whole.
+//! The notes as a file: one line for each host with its tenant, rewritten as a whole.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -15,12 +15,12 @@ pub(super) fn path(state: &Path) -> PathBuf {
     state.join(NAME)
 }
 
-/// What is no host with its tenant is left out.
+/// Ignores pairs that are not a host and a tenant.
 pub(super) fn parsed<'t>(pairs: impl Iterator<Item = (&'t str, &'t str)>) -> Noted {
     pairs.filter_map(|(host, id)| Some((Pattern::parse(host)?, TenantId::parse(id)?))).collect()
 }
 
-/// Nothing where there is no file yet.
+/// An empty set if there is no file yet.
 pub(super) fn read(path: &Path) -> io::Result<Noted> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -31,7 +31,7 @@ pub(super) fn read(path: &Path) -> io::Result<Noted> {
     Ok(parsed(lines.filter_map(|line| line.split_once(' '))))
 }
 
-/// Whoever reads it finds the one before or this one.
+/// Writes atomically: a reader finds either the previous file or this one.
 pub(super) fn write(path: &Path, noted: &Noted) -> io::Result<()> {
     let whole = path.with_extension("new");
     let mut text =
@@ -41,6 +41,6 @@ pub(super) fn write(path: &Path, noted: &Noted) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&whole, path)?;
-    // The name lasts when its folder does.
+    // The rename is durable once the folder is synced.
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

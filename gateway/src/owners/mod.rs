@@ -1,11 +1,11 @@
-//! Who has which host: noted, so that neither a restart nor a reload nor another gateway gives a host to somebody else.
+//! Notes which tenant has which host, so that no restart, reload or other gateway gives a host to somebody else.
 //!
-//! The notes are a file in the state folder. Where gateways share a Redis they are there, for all of them, and the file is what
-//! one knows while Redis does not answer.
+//! The notes are a file in the state folder. If gateways share a Redis, the notes are there for all of them, and the file
+//! is what a gateway knows while Redis does not answer.
 //!
-//! Invariant: a note changes by the word of whoever has the host (the tenant's own file gives it up), by an operator's, or by
-//! nobody's. A tenant that is gone keeps its hosts.
-//! Limit: a line for each host that tenants' files name, and for those of tenants that are gone until an operator releases them.
+//! Invariant: only three parties change a note: the tenant that has the host, when its own file drops it; an operator; or
+//! anyone, if no tenant has the host. A tenant that is removed keeps its hosts. Limit: one line for each host that tenants'
+//! files name, and for the hosts of removed tenants until an operator releases them.
 
 mod file;
 
@@ -23,31 +23,31 @@ use crate::telemetry::Metrics;
 /// Hosts, each with its tenant.
 pub(crate) type Noted = BTreeMap<Pattern, TenantId>;
 
-/// Where the notes are on Redis.
+/// The name of the notes on Redis.
 const HASH: &str = "hosts";
-/// Between two looks at whether another gateway changed them.
+/// How often to check whether another gateway changed the notes.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// One note that is to change.
+/// A change of one note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) host: Pattern,
     pub(crate) from: From,
-    /// Nobody, where the host is released.
+    /// Nothing if the host is released.
     pub(crate) to: Option<TenantId>,
 }
 
-/// Who has to have a host for a change of it to be made.
+/// Who must have a host for a change to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum From {
     Nobody,
     Tenant(TenantId),
-    /// It does not matter: an operator says so.
+    /// Anyone: an operator orders the change.
     Whoever,
 }
 
 impl Change {
-    /// Whether it may be made where `now` has the host.
+    /// Whether it applies if `now` has the host.
     fn is_for(&self, now: Option<&TenantId>) -> bool {
         match &self.from {
             From::Nobody => now.is_none(),
@@ -70,31 +70,31 @@ fn put(noted: &mut Noted, host: &Pattern, to: Option<TenantId>) {
     }
 }
 
-/// The notes, and where they are kept.
+/// The notes, and where they are stored.
 #[derive(Debug)]
 pub(crate) struct Owners {
-    /// Nothing where one project alone is served, which has every host.
+    /// Nothing if a single project is served, which has every host.
     path: Option<PathBuf>,
     store: Arc<Store>,
     state: Mutex<State>,
-    /// One change after the other, the file with it.
+    /// Serialises changes, including writes of the file.
     turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     noted: Arc<Noted>,
-    /// How often they were changed on Redis when they were read last.
+    /// The number of changes on Redis at the last read.
     count: u64,
-    /// What Redis was not told yet.
+    /// Changes that Redis does not have yet.
     unshared: BTreeMap<Pattern, Change>,
 }
 
 impl Owners {
-    /// Reads the notes of the state folder; see [`Self::refresh`] for those of Redis.
+    /// Reads the notes in the state folder. [`Self::refresh`] reads those on Redis.
     ///
     /// # Errors
-    /// The file is there and cannot be read.
+    /// The file exists and cannot be read.
     pub(crate) fn open(state: Option<&Path>, store: Arc<Store>) -> io::Result<Self> {
         let path = state.map(file::path);
         let noted = path.as_deref().map(file::read).transpose()?.unwrap_or_default();
@@ -115,7 +115,7 @@ impl Owners {
         self.path.is_some()
     }
 
-    /// Makes these changes, as far as each is for whoever has the host; whether all were made.
+    /// Applies these changes, as far as each applies to the host's present owner. Returns whether all applied.
     pub(crate) async fn note(&self, changes: &[Change]) -> bool {
         if changes.is_empty() || !self.is_kept() {
             return true;
@@ -128,7 +128,7 @@ impl Owners {
             match answered {
                 Some((held, count)) => {
                     changes.iter().zip(held).for_each(|(change, now)| put(&mut noted, &change.host, now));
-                    // Otherwise there are changes of others to be read.
+                    // Otherwise there are changes by others to read.
                     if count == state.count + 1 {
                         state.count = count;
                     }
@@ -147,7 +147,8 @@ impl Owners {
         changes.iter().all(|change| noted.get(&change.host) == change.to.as_ref())
     }
 
-    /// Tells Redis, where there is one and it answers: who has each of the hosts then.
+    /// Sends the changes to Redis, if there is one and it answers. Returns who then has each of the hosts, and the number
+    /// of changes.
     async fn share(&self, changes: &[Change]) -> Option<(Vec<Option<TenantId>>, u64)> {
         let common = self.store.common()?;
         let hosts: Vec<String> = changes.iter().map(|change| change.host.to_string()).collect();
@@ -169,7 +170,7 @@ impl Owners {
         }
     }
 
-    /// Reads what other gateways noted, and tells what they were not told.
+    /// Reads what other gateways noted, and sends them what they do not have.
     pub(crate) async fn refresh(&self) {
         let Some(common) = self.store.common().filter(|_| self.is_kept()) else { return };
         let _turn = self.turn.lock().await;
@@ -179,7 +180,7 @@ impl Owners {
         };
         let looked = async {
             let count = common.get(HASH, SWAPPED).await?.and_then(|text| text.parse::<u64>().ok());
-            // A Redis that knows less than we do lost it, or is another one.
+            // A Redis that knows less than we do has lost data, or is another one.
             let lost = count.is_none_or(|count| count < known);
             if count == Some(known) && unshared.is_empty() {
                 return Ok::<_, store::Error>(None);
@@ -215,13 +216,14 @@ impl Owners {
         self.keep().await;
     }
 
-    /// Waits until the notes are others than those that are in force, because another gateway changed them; for ever where there is none.
+    /// Waits until the notes differ from those in force, because another gateway changed them. Waits for ever if there is
+    /// no other gateway.
     ///
     /// Cancel safety: what was read is kept.
     pub(crate) async fn changed(&self, in_force: &Noted) {
         loop {
             tokio::time::sleep(LOOK).await;
-            // Operators who look at the notes refresh them too.
+            // Reads by operators refresh the notes too.
             self.refresh().await;
             if *self.noted() != *in_force {
                 return;
@@ -241,10 +243,10 @@ impl Owners {
     }
 }
 
-/// The notes as a gateway of this state folder and this storage would find them, for whoever only looks.
+/// The notes as a gateway with this state folder and this storage would find them, for commands that only look.
 ///
 /// # Errors
-/// The file is there and cannot be read.
+/// The file exists and cannot be read.
 pub(crate) async fn look(state: &Path, storage: &store::Settings) -> io::Result<Noted> {
     let mut noted = file::read(&file::path(state))?;
     if storage.is_embedded() {

@@ -43,7 +43,7 @@ async fn a_note_outlives_the_process_and_changes_for_its_owner_only() {
 }
 
 #[test]
-fn a_file_that_somebody_wrote_into_loses_no_other_line() {
+fn an_edited_file_loses_no_other_line() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("hosts"), "# words\na.example a\nnonsense\nB.Example. b\nc.example Not_A_Name\n")
         .unwrap();

@@ -1,7 +1,7 @@
-//! Reply or fault → HTTP. The one place where a status is chosen.
+//! Converts a reply or a fault to HTTP. The only place that chooses a status.
 //!
-//! Security: the body of an error is made of static words and the request's id; nothing of a tenant can be in it. Only `tollgate up`
-//! shows its developer what the one project has.
+//! Security: an error body consists of static words and the request id, and can contain nothing of a tenant. Only `tollgate
+//! up` shows its developer what the project serves.
 
 mod compress;
 
@@ -17,7 +17,7 @@ use crate::sandbox::Reply;
 use crate::telemetry::{Tasks, Times};
 pub(crate) use compress::{Compression, choose};
 
-/// The most fields that a component's header section may have; its bytes are the tenant's `limits.response_head`.
+/// The most fields in a component's header section. The tenant's `limits.response_head` bounds its bytes.
 const FIELDS_MAX: usize = 100;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -48,7 +48,7 @@ pub(crate) const fn status(fault: Fault) -> StatusCode {
     }
 }
 
-/// What a stranger reads. Never more than the kind of fault says already.
+/// What a stranger reads: no more than the fault's kind says.
 const fn title(fault: Fault) -> &'static str {
     match fault {
         Fault::NoRoute => "Nothing is served at this address",
@@ -81,15 +81,15 @@ const fn title(fault: Fault) -> &'static str {
     }
 }
 
-/// A fault as `application/problem+json` (RFC 9457), with a `type` that stays and the request's id.
+/// A fault as `application/problem+json` (RFC 9457), with a stable `type` and the request id.
 ///
-/// `limits` are the values of Retry-After, RateLimit-Policy and RateLimit where a quota says when to come back.
+/// `limits` are the values of Retry-After, RateLimit-Policy and RateLimit, if a quota says when to retry.
 pub(crate) fn of_fault(fault: Fault, id: RequestId, limits: Option<&[HeaderValue; 3]>) -> Response<ResponseBody> {
     let detail = if let Fault::Framing(why) = fault { Some(why.to_owned()) } else { None };
     with_detail(fault, id, limits, detail)
 }
 
-/// A 404 of `tollgate up`, which says what is there instead.
+/// A 404 of `tollgate up`, which lists what is served instead.
 pub(crate) fn of_nothing_here(id: RequestId, what_is: String) -> Response<ResponseBody> {
     with_detail(Fault::NoRoute, id, None, Some(what_is))
 }
@@ -125,7 +125,7 @@ fn with_detail(
     response
 }
 
-/// An answer that no guest makes.
+/// An answer that no guest produces.
 pub(crate) fn of_fixed(fixed: &Fixed, is_head: bool) -> Response<ResponseBody> {
     let mut response = Response::new(if is_head { empty() } else { whole(fixed.body.clone()) });
     *response.status_mut() = fixed.status;
@@ -134,15 +134,15 @@ pub(crate) fn of_fixed(fixed: &Fixed, is_head: bool) -> Response<ResponseBody> {
     response
 }
 
-/// A guest's reply made fit for a client. The answer to a HEAD has no body, nor has a 204, 205 or 304: it is read to its end
-/// here, so that the guest runs as it would otherwise.
+/// Cleans a guest's reply for a client. The answer to a HEAD, a 204, 205 or 304 has no body; its guest's body is read to
+/// the end here, so that the guest runs as usual.
 ///
 /// # Errors
-/// [`Fault::BadResponse`] where its head is too large, or its status one that only the gateway may send.
+/// [`Fault::BadResponse`] if its head is too large, or only the gateway may send its status.
 pub(crate) fn of_reply(reply: Reply, is_head: bool, tasks: &Tasks) -> Result<Response<ResponseBody>, Fault> {
     let (mut parts, body) = reply.into_parts();
     clean_response(&mut parts.headers);
-    // 101 would switch protocols, other informational ones are no answer, and above 599 is nothing (RFC 9110 §15).
+    // 101 would switch protocols, other 1xx statuses are not final, and above 599 nothing is defined (RFC 9110 §15).
     if !(200..=599).contains(&parts.status.as_u16())
         || parts.headers.len() > FIELDS_MAX
         || head_bytes(&parts.headers) > body.head_bytes_max()
@@ -158,7 +158,7 @@ pub(crate) fn of_reply(reply: Reply, is_head: bool, tasks: &Tasks) -> Result<Res
     if is_head || has_no_content(parts.status) {
         tasks.spawn(async move {
             let mut body = body;
-            // A torn body is noted in the record; there is nobody to tell.
+            // The record notes a broken body; there is no client to tell.
             while let Some(Ok(_frame)) = body.frame().await {}
         });
         return Ok(Response::from_parts(parts, empty()));
@@ -166,7 +166,7 @@ pub(crate) fn of_reply(reply: Reply, is_head: bool, tasks: &Tasks) -> Result<Res
     Ok(Response::from_parts(parts, body.boxed_unsync()))
 }
 
-/// The same in as few bytes as the client takes it in, where the tenant asks for that.
+/// Compresses the body for the client, if the tenant asks for that.
 pub(crate) fn compressed(
     response: Response<ResponseBody>,
     compression: Option<Compression>,
@@ -182,7 +182,7 @@ fn head_bytes(headers: &HeaderMap) -> u64 {
     headers.iter().map(|(name, value)| (name.as_str().len() + value.len()) as u64).sum()
 }
 
-/// What every response carries: the request's id and, with development certificates, where the time went.
+/// Adds what every response carries: the request id and, with development certificates, how long each step took.
 pub(crate) fn mark(headers: &mut HeaderMap, id: RequestId, times: Option<Times>) {
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         headers.insert(X_REQUEST_ID, id);
@@ -206,9 +206,9 @@ pub(crate) fn mark(headers: &mut HeaderMap, id: RequestId, times: Option<Times>)
 mod tests {
     use super::*;
 
-    /// What strangers read, for every fault: `tests/golden/faults.txt` is the documentation of it.
+    /// What strangers read for every fault, documented by `tests/golden/faults.txt`.
     #[tokio::test]
-    async fn every_fault_has_its_status_and_its_words() {
+    async fn every_fault_has_its_status_and_its_text() {
         let mut lines = Vec::new();
         for fault in Fault::ALL {
             let id = RequestId::new();

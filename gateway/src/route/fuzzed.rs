@@ -1,13 +1,13 @@
-//! What must hold of hosts and paths, whoever writes them (`gateway/fuzz/corpus/names`).
+//! Properties that hold for any hosts and paths (`gateway/fuzz/corpus/names`).
 
 use super::path::PathPattern;
 use crate::domain::{Domain, Pattern, Table};
 
-/// Lines: a host, a pattern of paths, and a path.
+/// Reads lines: a host, a pattern of paths, and a path.
 ///
 /// # Panics
-/// A name has two spellings, or is not found under its own; a pattern does not match itself where it has no placeholders, or
-/// what it captured is not of the path.
+/// A name has two spellings, or is not found under its own; a pattern without placeholders does not match itself, or
+/// captures something that is not part of the path.
 pub(crate) fn any_names(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut lines = text.split('\n');
@@ -63,7 +63,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_names_hold_too(host in "\\PC{0,20}", pattern in "(/[a-z:.]{0,4}){0,4}(/[.]{3})?", path in "(/[a-z]{0,3}){0,6}") {
+        fn the_properties_hold_for_any_names(host in "\\PC{0,20}", pattern in "(/[a-z:.]{0,4}){0,4}(/[.]{3})?", path in "(/[a-z]{0,3}){0,6}") {
             any_names(format!("{host}\n{pattern}\n{path}").as_bytes());
         }
     }

@@ -1,8 +1,8 @@
 //! Host and path → tenant, component and limits. Pure: no I/O, no clock.
 //!
-//! Invariant: a [`Routed`] is made by [`Table`] alone, so whoever holds one knows that a tenant
-//! claimed the host, or the channel.
-//! A lookup costs two hashes for the host and one walk over that tenant's own routes, however many tenants there are.
+//! Invariant: only [`Table`] makes a [`Routed`], so that its holder knows that a tenant has claimed the host or the
+//! channel. A lookup costs two hashes for the host and one pass over that tenant's own routes, however many tenants there
+//! are.
 
 #[cfg(any(test, fuzzing))]
 mod fuzzed;
@@ -25,17 +25,17 @@ pub(crate) use schedule::{EXPRESSION, Expression, SCHEDULES_MAX, Schedule, Sched
 /// The most routes a tenant may have.
 pub(crate) const ROUTES_MAX: usize = 200;
 
-/// One route of a tenant: what answers, and within which bounds.
+/// One route of a tenant: what answers, and under which limits.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     pub(crate) pattern: PathPattern,
     pub(crate) component: Arc<Component>,
     pub(crate) limits: Arc<Limits>,
-    /// Whether it is a Spin application's, whose components are told the match.
+    /// Whether it belongs to a Spin application, whose components are told how it matched.
     pub(crate) is_spin: bool,
 }
 
-/// An answer that is the same for everybody, and that no component makes.
+/// A static answer that no component produces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fixed {
     pub(crate) status: http::StatusCode,
@@ -50,13 +50,13 @@ pub(crate) struct Served {
     pub(crate) fixed: Vec<(PathPattern, Arc<Fixed>)>,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) schedules: Vec<Schedule>,
-    /// All that others of the tenant's may ask.
+    /// All components, which other components of the tenant may call.
     pub(crate) components: Vec<(Arc<Component>, Arc<Limits>)>,
-    /// Whether there is nothing yet, because a component is being compiled.
+    /// Whether nothing can be served yet, because a component is being compiled.
     pub(crate) is_loading: bool,
 }
 
-/// A tenant and what it serves, routes the most specific first.
+/// A tenant and what it serves, with the most specific routes first.
 #[derive(Debug)]
 struct Site {
     tenant: Arc<Tenant>,
@@ -69,17 +69,17 @@ pub(crate) struct Subscription {
     pub(crate) channel: String,
     pub(crate) component: Arc<Component>,
     pub(crate) limits: Arc<Limits>,
-    /// How many of its messages are handled at once by one gateway; with one, in their order.
+    /// How many of the channel's messages one gateway handles at once; with one, in order.
     pub(crate) at_once: u32,
-    /// Whether a message is kept until one gateway handled it.
+    /// Whether a message is kept until one gateway has handled it.
     pub(crate) is_once: bool,
 }
 
-/// A channel of a tenant that something listens to.
+/// A channel of a tenant with at least one listener.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Channel<'t> {
     pub(crate) tenant: &'t TenantId,
-    /// As the tenant calls it.
+    /// The channel's name, as the tenant uses it.
     pub(crate) name: &'t str,
     pub(crate) is_once: bool,
 }
@@ -91,13 +91,13 @@ pub(crate) struct Table {
     by_tenant: HashMap<TenantId, Arc<Site>>,
 }
 
-/// Who answers a request.
+/// What answers a request.
 #[derive(Debug)]
 pub(crate) enum Found {
     Component(Routed),
-    /// The route's pattern is the text.
+    /// A static answer; the text is the route's pattern.
     Fixed(Arc<Tenant>, String, Arc<Fixed>),
-    /// Nobody yet: the tenant's components are being compiled.
+    /// Nothing yet: the tenant's components are being compiled.
     Loading(Arc<Tenant>),
 }
 
@@ -124,7 +124,7 @@ impl Table {
         self.put(&Arc::new(Site { tenant, served }), hosts);
     }
 
-    /// Takes over a tenant as `other` has it; whether it has.
+    /// Takes over a tenant as it is in `other`. Returns whether `other` has the tenant.
     pub(crate) fn keep(&mut self, other: &Self, tenant: &TenantId, hosts: Vec<Pattern>) -> bool {
         let Some(site) = other.by_tenant.get(tenant) else { return false };
         self.put(site, hosts);
@@ -134,28 +134,28 @@ impl Table {
     fn put(&mut self, site: &Arc<Site>, hosts: Vec<Pattern>) {
         self.by_tenant.insert(site.tenant.id.clone(), Arc::clone(site));
         for host in hosts {
-            // The loader refuses a host that is claimed twice.
+            // The loader refuses a host that two tenants claim.
             let _first = self.sites.insert(host, Arc::clone(site));
         }
     }
 
-    /// Finds who answers.
+    /// Finds what answers a request.
     ///
     /// # Errors
-    /// [`Fault::NoRoute`] where nobody does, be it for the host or for the path.
+    /// [`Fault::NoRoute`] if no tenant has the host, or the tenant has no route for the path.
     pub(crate) fn find(&self, host: &Domain, path: &str) -> Result<Found, Fault> {
         Site::find(self.sites.find(host).ok_or(Fault::NoRoute)?, path)
     }
 
-    /// Finds what a tenant itself has at a path, whatever its hosts.
+    /// Finds what the tenant itself has at a path, regardless of its hosts.
     ///
     /// # Errors
-    /// [`Fault::NoRoute`].
+    /// [`Fault::NoRoute`] if the tenant has no such route.
     pub(crate) fn own(&self, tenant: &TenantId, path: &str) -> Result<Found, Fault> {
         Site::find(self.by_tenant.get(tenant).ok_or(Fault::NoRoute)?, path)
     }
 
-    /// What is listened to.
+    /// All channels that have listeners.
     pub(crate) fn channels(&self) -> impl Iterator<Item = Channel<'_>> {
         let of = |(tenant, site)| {
             let site: &Arc<Site> = site;
@@ -168,7 +168,7 @@ impl Table {
         self.by_tenant.iter().flat_map(of)
     }
 
-    /// What a message on this channel of this tenant's starts: nothing, or several components.
+    /// The components that a message on this channel of this tenant starts. There may be none or several.
     pub(crate) fn listeners(&self, tenant: &TenantId, channel: &str) -> Vec<Routed> {
         let Some(site) = self.by_tenant.get(tenant) else { return Vec::new() };
         let of =
@@ -176,7 +176,7 @@ impl Table {
         of.map(|(at, _)| Routed { site: Arc::clone(site), at: At::Subscription(at) }).collect()
     }
 
-    /// What is started when it is due, of all tenants.
+    /// The schedules of all tenants.
     pub(crate) fn schedules(&self) -> impl Iterator<Item = (&TenantId, &Schedule)> {
         let of = |(tenant, site)| {
             let site: &Arc<Site> = site;
@@ -185,15 +185,15 @@ impl Table {
         self.by_tenant.iter().flat_map(of)
     }
 
-    /// What one schedule of a tenant's starts, if it is still there.
+    /// The component that one of the tenant's schedules starts, if the schedule still exists.
     pub(crate) fn scheduled(&self, tenant: &TenantId, id: ScheduleId) -> Option<Routed> {
         let site = self.by_tenant.get(tenant)?;
         let at = site.served.schedules.iter().position(|schedule| schedule.id == id)?;
         Some(Routed { site: Arc::clone(site), at: At::Schedule(at) })
     }
 
-    /// A component that another of the same tenant's asks for by its name: as it is written, or else as a host's name has it, in
-    /// whatever case and with `-` for `_`, where that is one component's and no more.
+    /// The component that another one of the same tenant calls by name: with this exact name, or else with the same name as
+    /// a host name spells it, in any case and with `-` for `_`, if exactly one component matches.
     pub(crate) fn inner(&self, tenant: &TenantId, component: &str) -> Option<Routed> {
         let site = self.by_tenant.get(tenant)?;
         let components = &site.served.components;
@@ -208,17 +208,17 @@ impl Table {
         Some(Routed { site: Arc::clone(site), at: At::Inner(at) })
     }
 
-    /// Whether this host is this tenant's.
+    /// Whether this tenant has this host.
     pub(crate) fn has(&self, tenant: &TenantId, host: &Pattern) -> bool {
         self.sites.get(host).is_some_and(|site| site.tenant.id == *tenant)
     }
 
-    /// Whose name it is.
+    /// The tenant that has this name.
     pub(crate) fn owner(&self, name: &Domain) -> Option<&Arc<Tenant>> {
         self.sites.find(name).map(|site| &site.tenant)
     }
 
-    /// Whether two names belong to one tenant; names of nobody belong together.
+    /// Whether two names belong to the same tenant. Names without a tenant belong together.
     pub(crate) fn same_owner(&self, a: &Domain, b: &Domain) -> bool {
         let owner = |name| self.sites.find(name).map(|site| &site.tenant.id);
         owner(a) == owner(b)
@@ -275,7 +275,7 @@ impl Routed {
         }
     }
 
-    /// Whether a message is kept until one gateway handled it.
+    /// Whether a message is kept until one gateway has handled it.
     pub(crate) fn is_once(&self) -> bool {
         match self.at {
             At::Route(_) | At::Inner(_) | At::Schedule(_) => false,
@@ -283,7 +283,7 @@ impl Routed {
         }
     }
 
-    /// How this path matched, where a Spin application wants to know.
+    /// How the path matched, if the route belongs to a Spin application.
     pub(crate) fn spin_match<'p>(&'p self, path: &'p str) -> Option<Matched<'p>> {
         match self.at {
             At::Route(index) => {
@@ -298,7 +298,7 @@ impl Routed {
         }
     }
 
-    /// What the record says of where it came in: the route's pattern, the channel, or the expression.
+    /// The name for the access record: the route's pattern, the channel, or the schedule's expression.
     pub(crate) fn name(&self) -> &str {
         match self.at {
             At::Route(index) => self.site.served.routes[index].pattern.as_str(),

@@ -1,7 +1,7 @@
-//! Path patterns: `/exact`, `/users/:id`, `/files/...` of a tenant's own file, and those of a Spin application.
+//! Path patterns: `/exact`, `/users/:id`, `/files/...` from a tenant's own file, and routes of a Spin application.
 //!
-//! Of a tenant's own the more specific one wins, segment by segment from the left: a literal before `:name` before `...`. Spin's
-//! have their own grammar and order (`spin.rs`).
+//! Among a tenant's own patterns the more specific one wins, segment by segment from the left: a literal before `:name`
+//! before `...`. Spin's routes have their own grammar and order (`spin.rs`).
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -10,14 +10,14 @@ use std::fmt;
 
 use super::spin::{InSpinsOrder, SpinRoute};
 
-/// A segment of a pattern. The order is the order of preference.
+/// A segment of a pattern. Segments are ordered by preference.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Segment {
     Literal(Box<str>),
     Any,
 }
 
-/// What a route's `path` says, or a trigger's `route`.
+/// The `path` of a route, or the `route` of a trigger.
 #[derive(Clone, Debug)]
 pub(crate) struct PathPattern {
     text: Box<str>,
@@ -26,7 +26,7 @@ pub(crate) struct PathPattern {
 
 #[derive(Clone, Debug)]
 enum Form {
-    /// A tenant's own; `open` where it ends in `/...`: anything may follow, nothing too.
+    /// A tenant's own pattern. `open` means that it ends in `/...`: anything may follow, or nothing.
     Own {
         segments: Vec<Segment>,
         open: bool,
@@ -34,7 +34,7 @@ enum Form {
     Spin(SpinRoute),
 }
 
-/// What is wrong with a pattern.
+/// Why a pattern is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PathError {
     #[error("a path begins with /")]
@@ -51,7 +51,7 @@ pub(crate) enum PathError {
     RestInside,
 }
 
-/// What the names of a pattern stand for in a path, and its rest.
+/// What the names and the rest of a pattern matched in a path.
 pub(crate) type Captured<'p> = (Vec<(&'p str, &'p str)>, Cow<'p, str>);
 
 impl PathPattern {
@@ -77,20 +77,20 @@ impl PathPattern {
         Ok(Self { text: text.into(), form: Form::Own { segments, open } })
     }
 
-    /// A `route` of a Spin manifest.
+    /// Parses a `route` of a Spin manifest.
     ///
     /// # Errors
-    /// It is none, or one that Spin takes and fails on when it is asked for.
+    /// The route is invalid, or Spin would accept it and then fail on requests.
     pub(crate) fn spin(text: &str) -> Result<Self, PathError> {
         Ok(Self { text: text.into(), form: Form::Spin(SpinRoute::parse(text)?) })
     }
 
-    /// As it was written.
+    /// The pattern as it was written.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// As a component is told which route matched.
+    /// The form in which a component is told which route matched.
     pub(crate) fn matched(&self) -> &str {
         match &self.form {
             Form::Own { .. } => &self.text,
@@ -116,7 +116,7 @@ impl PathPattern {
         open || given.next().is_none()
     }
 
-    /// What the `:name` segments and the `...` of a pattern that matches stand for; of `...` with its slash.
+    /// What the `:name` segments and the `...` of a matching pattern stand for. The part for `...` begins with a slash.
     pub(crate) fn captured<'p>(&'p self, path: &'p str) -> Captured<'p> {
         let (segments, open) = match &self.form {
             Form::Own { segments, open } => (segments, *open),
@@ -145,7 +145,7 @@ impl PathPattern {
         }
     }
 
-    /// Orders by preference: of two that match one path, the lesser wins.
+    /// Orders by preference: of two patterns that match a path, the lesser wins.
     pub(crate) fn cmp(&self, other: &Self) -> Ordering {
         let (mine, theirs) = match (&self.form, &other.form) {
             (Form::Own { segments, open }, Form::Own { segments: others, open: is_open }) => {
@@ -162,11 +162,11 @@ impl PathPattern {
                 return order;
             }
         }
-        // Of two that agree so far, the longer says more; of two alike, the closed one.
+        // Of two that agree so far, the longer one is more specific; of equal ones, the one without `...`.
         theirs.0.len().cmp(&mine.0.len()).then(mine.1.cmp(theirs.1))
     }
 
-    /// Puts the routes of one Spin application, as they stand in its manifest, into the order in which they are asked.
+    /// Ranks the routes of one Spin application, given in the order of its manifest, by the order in which they are tried.
     pub(crate) fn rank<'p>(routes: impl IntoIterator<Item = &'p mut Self>) {
         let mut ordered = BTreeSet::new();
         for pattern in routes {

@@ -1,9 +1,9 @@
-//! When a component is due: expressions as Spin's cron plugin reads them, in UTC. Pure: no clock.
+//! When a schedule is due: cron expressions as Spin's cron plugin reads them, in UTC. Pure: no clock.
 //!
-//! Source: the plugin (spin-trigger-cron 0.3.0) has croner 2.1 read them with seconds required, and with a day that must fit
-//! both the day of the month and the day of the week where both are said. croner 4 is told the same; what it reads otherwise is
-//! put right here or refused. A year, which the plugin's documentation has as a seventh field and that croner 2.1 refuses, is
-//! read.
+//! Source: the plugin (spin-trigger-cron 0.3.0) uses croner 2.1 with required seconds; if both the day of the month and the
+//! day of the week are given, a day must match both. The gateway configures croner 4 in the same way. Expressions that
+//! croner 4 reads differently are corrected here or refused. The gateway also accepts a year: the plugin documents it as a
+//! seventh field, but croner 2.1 refuses it.
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,20 +17,20 @@ use crate::tenant::{Component, Limits};
 /// The most schedules a tenant may have.
 pub(crate) const SCHEDULES_MAX: usize = 100;
 
-/// What an operator may write.
+/// The rule for expressions, in words for an operator.
 pub(crate) const EXPRESSION: &str = "six fields: second, minute, hour, day of the month, month and day of the week, such as \
      \"0 */5 * * * *\"; a year may follow";
 
-/// Longer ones say no more.
+/// Longer expressions have no more meaning.
 const TEXT_BYTES_MAX: usize = 200;
 
 static PARSER: LazyLock<CronParser> = LazyLock::new(|| {
-    // Sloppy: `0/15` is every fifteen from 0 on, as the plugin has it.
+    // Sloppy mode: `0/15` means every fifteen from 0 on, as in the plugin.
     let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Optional);
     parser.dom_and_dow(true).sloppy_ranges(true).build()
 });
 
-/// Times at which something is due, to the second.
+/// The times at which a schedule is due, in whole seconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Expression {
     text: Arc<str>,
@@ -46,7 +46,7 @@ impl PartialEq for Expression {
 
 impl Expression {
     /// # Errors
-    /// What is wrong with it, in words.
+    /// Why the expression is invalid, in words.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.len() > TEXT_BYTES_MAX {
             return Err(format!("{} bytes", text.len()));
@@ -61,23 +61,23 @@ impl Expression {
             let count = if plain.is_empty() { 0 } else { fields.len() };
             return Err(format!("{count} fields"));
         }
-        // Commas alone name no value at all, and then no time is ever found.
+        // Only commas name no value at all, and no time would ever match.
         if let Some(empty) = fields.iter().find(|field| field.split(',').all(str::is_empty)) {
             return Err(format!("the field {empty:?}"));
         }
-        // The plugin's `?` stands for `*` in every field, and croner 4's in two.
+        // The plugin accepts `?` for `*` in every field, croner 4 in only two.
         let cron = PARSER.parse(&plain.replace('?', "*")).map_err(|error| error.to_string())?;
         let expression = Self { text: plain.into(), cron: Arc::new(cron) };
-        // 30 February: it would be looked for again after each reload.
+        // Refuses dates such as 30 February, which would be searched for again after each reload.
         expression.next_after(0).map(|_| expression).ok_or_else(|| "no such time in any year".to_owned())
     }
 
-    /// In one spelling.
+    /// The expression in its normal form.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The first time after this one, both in seconds since 1970; nothing where none will come.
+    /// The first time after this one; both are in seconds since 1970. Nothing if there is none.
     pub(crate) fn next_after(&self, unix: u64) -> Option<u64> {
         let after = DateTime::<Utc>::from_timestamp(i64::try_from(unix).ok()?, 0)?;
         let next = self.cron.find_next_occurrence(&after, false).ok()?;
@@ -85,7 +85,7 @@ impl Expression {
     }
 }
 
-/// What starts one of a tenant's components when it is due.
+/// Starts a component of a tenant when it is due.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     pub(crate) id: ScheduleId,
@@ -94,13 +94,13 @@ pub(crate) struct Schedule {
     pub(crate) limits: Arc<Limits>,
 }
 
-/// One of a tenant's schedules, by what it says and not by where it stands: a reload that changes others knows it again, and
-/// gateways that share a store mean the same by it.
+/// Identifies a tenant's schedule by its content and not by its position. So a reload that changes others keeps it, and
+/// gateways that share a store agree on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ScheduleId(Digest);
 
 impl ScheduleId {
-    /// `nth` tells schedules apart that say the same.
+    /// `nth` distinguishes schedules with the same content.
     pub(crate) fn of(component: &str, expression: &Expression, nth: usize) -> Self {
         Self(Digest::of(format!("{component} {nth} {}", expression.as_str()).as_bytes()))
     }
@@ -130,7 +130,8 @@ mod tests {
         Ok(times.take(count).collect())
     }
 
-    /// The next times as croner 2.1.0 gives them, asked as the plugin asks it (tokio-cron-scheduler 0.13.0, `Job::new_async`).
+    /// The next times according to croner 2.1.0, called as the plugin calls it (tokio-cron-scheduler 0.13.0,
+    /// `Job::new_async`).
     const AS_THE_PLUGIN: &str = "
 * * * * * *|2026-12-01 02:03:05|2026-12-01 02:03:06
 1/2 * * * * *|2026-12-01 02:03:05|2026-12-01 02:03:07
@@ -166,7 +167,7 @@ mod tests {
 @annually|2027-01-01 00:00:00|2028-01-01 00:00:00";
 
     #[test]
-    fn expressions_mean_what_they_mean_to_the_plugin() {
+    fn expressions_mean_the_same_as_in_the_plugin() {
         for line in AS_THE_PLUGIN.trim().lines() {
             let mut cells = line.split('|');
             let (text, wanted) = (cells.next().unwrap(), cells.collect::<Vec<_>>());
@@ -179,14 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn a_year_is_read_as_the_plugins_documentation_has_it() {
+    fn a_year_is_read_as_the_plugin_documents_it() {
         assert_eq!(next("0 0 0 1 1 * 2026-2028", 5).unwrap(), ["2027-01-01 00:00:00", "2028-01-01 00:00:00"]);
         assert_eq!(next("0 1/2 11,12 5-10 * * *", 1).unwrap(), ["2026-12-05 11:01:00"]);
         assert!(next("0 0 0 1 1 * 2020", 1).unwrap().is_empty(), "it is over, which is no mistake");
     }
 
     #[test]
-    fn what_never_comes_or_says_nothing_is_refused() {
+    fn an_expression_without_any_time_is_refused() {
         let long = format!("0{} * * * * *", ",0".repeat(100));
         for text in [
             "",
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_is_known_again_whatever_its_spelling() {
+    fn a_schedule_keeps_its_id_in_any_spelling() {
         let id = |text: &str, nth| ScheduleId::of("site", &Expression::parse(text).unwrap(), nth).to_string();
         assert_eq!(id("0  0 12 * * mon", 0), id(" 0 0 12 * *\tMON", 0));
         assert_ne!(id("0 0 12 * * MON", 0), id("0 0 12 * * MON", 1));

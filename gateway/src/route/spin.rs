@@ -1,8 +1,8 @@
 //! Routes of Spin applications: `/exact`, `/users/:id`, `/:id.json`, `/files/...` and `/files/*`.
 //!
-//! They match as Spin 4.0.2 has them, that is, its `routes` crate over routefinder 0.5.4. Slashes at both ends of a route and
-//! of a path are nothing. A route is a row of segments, between which a dot parts as a slash does. What differs on purpose: a
-//! path has one spelling before it is looked at (`http/path.rs`), so a route is held in that spelling too.
+//! They match as in Spin 4.0.2, that is, its `routes` crate over routefinder 0.5.4. Slashes at the ends of a route and of a
+//! path do not count. A route is a sequence of segments, which slashes and dots separate. One difference is on purpose: a
+//! path is normalised before the lookup (`http/grammar/target.rs`), so routes are stored in normalised form too.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -10,25 +10,25 @@ use std::cmp::Ordering;
 use super::path::PathError;
 use crate::http::one_spelling;
 
-/// A piece of a route.
+/// A part of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
     Slash,
-    /// A dot behind a name; one behind a literal is part of the literal.
+    /// A dot after a name. A dot after a literal is part of the literal.
     Dot,
     Exact(Box<str>),
     Named(Box<str>),
-    /// All that follows.
+    /// The rest of the path.
     Rest,
 }
 
-/// A route as its manifest has it, without the text.
+/// A parsed route of a manifest.
 #[derive(Clone, Debug)]
 pub(super) struct SpinRoute {
-    /// With a slash before it and none behind it, as Spin tells it to components.
+    /// With a leading slash and without a trailing one, as Spin passes it to components.
     matched: Box<str>,
     segments: Vec<Segment>,
-    /// Its place among the routes of its application; the first that matches answers.
+    /// Its rank among the routes of its application. The first route that matches answers.
     rank: u32,
 }
 
@@ -60,7 +60,7 @@ impl SpinRoute {
         self.taken(path).is_some()
     }
 
-    /// What its names and its rest stand for in a path that it matches; of the rest with a slash before it.
+    /// What its names and its rest stand for in a path that it matches. The rest has a leading slash.
     pub(super) fn captured<'p>(&'p self, path: &'p str) -> (Vec<(&'p str, &'p str)>, Cow<'p, str>) {
         let (mut named, mut rest) = (Vec::new(), Cow::Borrowed(""));
         let mut taken = self.taken(path).unwrap_or_default().into_iter();
@@ -68,7 +68,7 @@ impl SpinRoute {
             match segment {
                 Segment::Named(name) => named.extend(taken.next().map(|value| (&**name, value))),
                 Segment::Rest => {
-                    // A slash at the end is nothing to the match, and Spin tells it all the same.
+                    // A trailing slash does not affect the match, but Spin passes it on.
                     rest = match (taken.next().unwrap_or_default(), path.ends_with('/')) {
                         ("", false) => "".into(),
                         ("", true) => "/".into(),
@@ -88,8 +88,8 @@ impl SpinRoute {
         self.segments.len() == other.segments.len() && self.segments.iter().zip(&other.segments).all(same)
     }
 
-    /// Whether it stands before one that was there earlier: the first pair of segments that differ in kind decides, then the
-    /// dots, then the length; and of two alike the earlier one stays before.
+    /// Whether it goes before a route that was added earlier. The first pair of segments of different kinds decides, then
+    /// the dots, then the length. Of equal ones, the earlier stays first.
     fn goes_before(&self, earlier: &Self) -> bool {
         let dots = |route: &Self| route.segments.iter().filter(|segment| matches!(segment, Segment::Dot)).count();
         let pairs = self.segments.iter().zip(&earlier.segments).map(|(mine, theirs)| mine.weigh(theirs));
@@ -98,7 +98,7 @@ impl SpinRoute {
         by_kind.then_with(|| dots(self).cmp(&dots(earlier))).then(by_length).is_gt()
     }
 
-    /// What each name and the rest stand for, in their order; nothing where the path does not match.
+    /// What each name and the rest matched, in order. Nothing if the path does not match.
     fn taken<'p>(&self, path: &'p str) -> Option<Vec<&'p str>> {
         path.starts_with('/').then_some(())?;
         let (mut rest, mut taken) = (path.trim_matches('/'), Vec::new());
@@ -109,7 +109,7 @@ impl SpinRoute {
                 Segment::Dot => rest.strip_prefix('.')?,
                 Segment::Slash => match rest.strip_prefix('/') {
                     Some(after) => after,
-                    // `/files/...` is `/files` too.
+                    // `/files/...` also matches `/files`.
                     None if rest.is_empty() && segments.peek() == Some(&&Segment::Rest) => rest,
                     None => return None,
                 },
@@ -135,11 +135,12 @@ impl SpinRoute {
     }
 }
 
-/// A route as a key of the sorted map that Spin keeps its routes in.
+/// A route as a key of the sorted map in which Spin keeps its routes.
 ///
-/// This is no order: `/a` stands before `/:id.json`, that before `/`, and that before `/a`, so what stands where depends on who came
-/// when and on how the map is balanced. It is the same map here, which gets the same routes in the same order: 7 million
-/// look-ups in up to 200 random routes found what routefinder finds. A map needs an order to be right, and none to end.
+/// This is not a total order: `/a` comes before `/:id.json`, that before `/`, and that before `/a`. So the position of a
+/// route depends on the order of insertion and on how the map is balanced. The gateway uses the same map and inserts the
+/// same routes in the same order: 7 million lookups in up to 200 random routes found what routefinder finds. A map with
+/// such keys always terminates; only its results depend on the order.
 pub(super) struct InSpinsOrder<'r>(pub(super) &'r mut SpinRoute);
 
 impl Ord for InSpinsOrder<'_> {
@@ -163,7 +164,7 @@ impl PartialEq for InSpinsOrder<'_> {
 impl Eq for InSpinsOrder<'_> {}
 
 impl Segment {
-    /// Which of two at the same place goes before: a literal, then a name, then the rest.
+    /// Compares two segments at the same position: a literal first, then a name, then the rest.
     fn weigh(&self, other: &Self) -> Ordering {
         use Segment::{Dot, Exact, Named, Rest, Slash};
         match (self, other) {
@@ -174,7 +175,7 @@ impl Segment {
     }
 }
 
-/// The segments of a route. A dot after a literal belongs to it, which makes `/a/.b` the same as `/a.b`.
+/// Splits a route into segments. A dot after a literal belongs to the literal, which makes `/a/.b` the same as `/a.b`.
 fn segments(route: &str) -> Result<Vec<Segment>, PathError> {
     let mut segments: Vec<Segment> = Vec::new();
     let (mut rest, mut before) = (route.trim_matches('/'), None);

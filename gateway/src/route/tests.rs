@@ -5,7 +5,7 @@ fn pattern(text: &str) -> PathPattern {
     PathPattern::parse(text).unwrap()
 }
 
-/// The pattern that wins for a path, of those given in any order.
+/// The pattern that wins for a path, with the patterns given in any order.
 fn winner<'p>(patterns: &[&'p str], path: &str) -> Option<&'p str> {
     let mut sorted: Vec<_> = patterns.iter().map(|text| (pattern(text), *text)).collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));
@@ -67,7 +67,7 @@ fn patterns_that_differ_in_names_only_are_the_same() {
 }
 
 #[test]
-fn what_a_pattern_left_open_is_captured() {
+fn names_and_the_rest_of_a_pattern_are_captured() {
     let captured = |text: &str, path: &str| {
         let pattern = pattern(text);
         let (named, rest) = pattern.captured(path);

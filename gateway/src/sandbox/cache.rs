@@ -1,8 +1,8 @@
-//! Loaded components: mapped code, linked ahead, by digest.
+//! Loaded components: mapped code that is already linked, by digest.
 //!
-//! The key is the digest alone: two tenants with the same bytes share the code. Nothing of a tenant is in a linked
-//! component; what a guest may reach comes with each instance.
-//! Limit: bytes of code as configured; what nobody asks for leaves after a time. Loads of one digest are coalesced.
+//! The key is the digest alone: two tenants with the same bytes share the code. A linked component contains nothing of a
+//! tenant; what a guest may reach comes with each instance. Limit: the configured bytes of code; components that are not
+//! used are evicted after a time. Concurrent loads of one digest are merged.
 
 use std::sync::Arc;
 
@@ -29,23 +29,23 @@ use crate::tenant::{Handler as Asked, Ledger};
 /// A component that is ready to be instantiated.
 pub(super) struct Ready {
     pub(super) engine: Engine,
-    /// As what answers requests: by wasi:http 0.2 or what is served as that, and by 0.3.
+    /// Its request handlers: by wasi:http 0.2 or what is served as that, and by 0.3.
     http: [Option<Handler>; 2],
-    /// As what messages start.
+    /// Its handler for messages, if it has one.
     pub(super) listener: Option<Listener>,
-    /// As what the time starts.
+    /// Its handler for schedules, if it has one.
     pub(super) timed: Option<Timed>,
-    /// Linear memories of an instance.
+    /// Number of linear memories of an instance.
     pub(super) memories: u32,
-    /// Bytes that its memory begins with.
+    /// Bytes of memory with which an instance starts.
     pub(super) initial: u64,
-    /// Whether its engine may run nothing any more.
+    /// Whether nothing may run in its engine any more.
     pub(super) ended: Ended,
     bytes: u32,
 }
 
 impl Ready {
-    /// The handler that is asked for; of both, 0.2's where nothing is.
+    /// The requested handler; by default 0.2's, if it has both.
     pub(super) fn handler(&self, asked: Option<Asked>) -> Option<&Handler> {
         let [two, three] = &self.http;
         match asked {
@@ -70,7 +70,7 @@ struct Loader {
 
 impl Components {
     /// # Errors
-    /// Two interfaces claim one name, which is a build fault.
+    /// Two interfaces have the same name. This is a build error.
     pub(super) fn new(
         settings: &Settings,
         (engines, ended): (&Each<Engine>, Ended),
@@ -86,10 +86,10 @@ impl Components {
             .weigher(|_, ready: &Arc<Ready>| ready.bytes)
             .max_capacity(settings.cache_bytes)
             .time_to_idle(settings.cache_idle)
-            // Who asked last stays. By how often they were asked for, components of a storm that is over would keep out the
-            // one that is asked for now: it was loaded anew several times a second.
+            // Evicts the least recently used. By frequency, components of an earlier burst kept out the one that was needed
+            // now, which was loaded again several times a second.
             .eviction_policy(EvictionPolicy::lru())
-            // The cache evicts in whoever's look-up comes next, which may be a neighbour's: unmapping takes its time.
+            // The cache evicts during any caller's lookup, perhaps another tenant's, and unmapping takes time.
             .eviction_listener(move |_digest, ready, _cause| reaper.clear_away(None, 0, Box::new(ready)))
             .build();
         Ok(Self { cache, loader: Arc::new(Loader { engines, artifacts, metrics, ended }) })
@@ -98,9 +98,9 @@ impl Components {
     /// The component, from memory or from disk.
     ///
     /// # Errors
-    /// The file is gone, damaged or of another engine; the first two are somebody else's doing.
-    /// Mapping and linking take the better part of a millisecond, which is done in a turn of the tenant that wants it first, in the
-    /// lane of long ones: a thousand such tenants at once are before nobody who has what he needs.
+    /// The file is missing, damaged or from another engine; the first two mean that somebody interfered. Mapping and
+    /// linking take up to a millisecond. They run in a turn of the first tenant that needs the component, in the lane of
+    /// long turns, so that even a thousand such tenants do not delay a tenant whose code is loaded.
     pub(super) async fn load(
         &self,
         digest: Digest,
@@ -113,7 +113,7 @@ impl Components {
         let loader = Arc::clone(&self.loader);
         let pause = ledger.load_pause(Moment::now());
         let load = async move {
-            // Even a sleep of nothing takes until the timer's next millisecond.
+            // Even a sleep of zero lasts until the timer's next millisecond.
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
@@ -135,7 +135,7 @@ impl Loader {
         self.metrics.component_loaded();
         let code = self.artifacts.open_code(digest)?;
         let bytes = u32::try_from(code.bytes).unwrap_or(u32::MAX);
-        // Somebody else may want the processor: each of these takes the better part of a millisecond.
+        // Lets other threads run: each load takes up to a millisecond.
         std::thread::yield_now();
         let (engine, linkers) = self.engines.of(code.calls);
         let component = map(engine, &code.path())?;
@@ -156,8 +156,8 @@ impl Loader {
 
 #[expect(unsafe_code, reason = "mapping compiled code is what the compiled folder is for")]
 fn map(engine: &Engine, path: &std::path::Path) -> anyhow::Result<Component> {
-    // SAFETY: `Artifacts` vouches for the folder and for this open file: both belong to this user, nobody else may
-    // write to them, and the file has the digest that was noted when an engine of these settings wrote it. Wasmtime
-    // checks its version and the settings once more.
+    // SAFETY: `Artifacts` vouches for the folder and for this open file: both belong to this user, nobody else may write to
+    // them, and the file has the digest that was noted when an engine with these settings wrote it. Wasmtime checks its
+    // version and the settings once more.
     Ok(unsafe { Component::deserialize_file(engine, path)? })
 }

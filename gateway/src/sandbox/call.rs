@@ -1,4 +1,4 @@
-//! The call of a component's handler, whichever it has.
+//! Calls a component's handler, of whichever kind.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -27,14 +27,14 @@ use crate::telemetry::Record;
 pub(super) type Head = http::Response<Source>;
 pub(super) type Request = http::Request<RequestBody>;
 
-/// What an instance is for.
+/// What an instance is started for.
 #[expect(clippy::large_enum_variant, reason = "most are requests, which a box would cost an allocation each")]
 pub(super) enum Work {
     Request(Request, oneshot::Sender<Result<Head, Fault>>),
     Event(Cause, oneshot::Sender<Handled>),
 }
 
-/// Returns what answered, where it may answer again.
+/// Calls the handler. Returns what answered, if it may answer again.
 pub(super) async fn call(
     store: &mut Store<Guest>,
     component: &Ready,
@@ -101,15 +101,15 @@ async fn event(
     }
 }
 
-/// The loader lets no such component in.
+/// Cannot happen: the loader rejects such components.
 fn no_handler<T>() -> wasmtime::Result<T> {
     Err(wasmtime::Error::msg("it has no such handler"))
 }
 
-/// Of a turn so far. Making an instance of code that was just mapped faults its pages in, one after the other.
+/// A turn up to here is long after this time: an instance of freshly mapped code faults its pages in one by one.
 const INSTANCE_LONG: Duration = Duration::from_micros(300);
 
-/// Notes how long that took; the call itself is another turn where it took long.
+/// Notes how long instantiation took. If it was long, the call itself is a new turn.
 pub(super) async fn instantiated(record: &Record, started: Instant) {
     let took = started.elapsed();
     record.instantiated(took);
@@ -118,7 +118,7 @@ pub(super) async fn instantiated(record: &Record, started: Instant) {
     }
 }
 
-/// What wasi:http/incoming-handler 0.2 is called with: the response comes through a host call, its body through a channel.
+/// The arguments of wasi:http/incoming-handler 0.2. The response arrives by a host call, its body through a channel.
 fn of_02(
     store: &mut Store<Guest>,
     request: Request,
@@ -135,15 +135,15 @@ fn of_02(
         own.answered();
         let answer = answer.map(|response| response.map(Source::Channel)).map_err(|_error_code| Fault::NoResponse);
         outbox::post(move || {
-            // Nobody waits any more where the client has left.
+            // If the client has left, nobody waits for it.
             let _gone = head.send(answer);
         });
     })?;
     Ok((request, out))
 }
 
-/// wasi:http/handler 0.3: the response is returned, and its body flows only while the instance is driven. Whether it came to
-/// its end.
+/// Calls wasi:http/handler 0.3. The response is returned, and its body is produced only while the instance runs. Returns
+/// whether the body was completed.
 async fn call_03(
     store: &mut Store<Guest>,
     service: &Service,
@@ -181,7 +181,7 @@ async fn call_03(
                 let _gone = head.send(Ok(answer));
             });
             while let Some(frame) = body.frame().await {
-                // An error of the guest's own closes the queue without an end.
+                // An error of the guest closes the queue without an end.
                 let Ok(frame) = frame else { return Ok(false) };
                 if pieces.send(frame).await.is_err() {
                     return Ok(false);
@@ -189,7 +189,7 @@ async fn call_03(
             }
             record.finished();
             pieces.end();
-            // What the guest still does after its response, within the same limits.
+            // The guest may continue after its response, under the same limits.
             poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
             Ok(true)
         })
@@ -201,7 +201,7 @@ const fn to_wasi(fault: Fault) -> wasmtime_wasi_http::Error {
     match fault {
         Fault::BodyTooLarge => wasmtime_wasi_http::Error::HttpRequestBodySize(None),
         Fault::BodyTimeout => wasmtime_wasi_http::Error::ConnectionReadTimeout,
-        // A body ends in no other way than those two and this one.
+        // There are only those two errors and this one.
         _ => wasmtime_wasi_http::Error::ConnectionTerminated,
     }
 }

@@ -1,10 +1,11 @@
-//! The compiling child as its parent sees it: how it is started, what is read of it, and when it is ended.
+//! The compiling child from its parent's side: how it is started, what is read from it, and when it is killed.
 //!
-//! Its limit is its own processor time, so a machine that is busy refuses nobody. Of the clock there are two bounds, and neither
-//! says anything about a component: a child that used no processor for [`IDLE_MAX`] is ended, and one that got very little is
-//! begun anew as a less nice one.
+//! Its limit is its own processor time, so that a busy machine does not cause refusals. Two limits use the wall clock, and
+//! neither says anything about a component: a child that used no processor time for [`IDLE_MAX`] is killed, and one that
+//! got very little is restarted with a lower nice value.
 //!
-//! Invariant: nobody waits for a child that waits for us. Both of its pipes are read to a bound, past which it is ended at once.
+//! Invariant: nobody waits for a child that waits for us. Both of its pipes are read up to a limit; beyond it the child is
+//! killed at once.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -19,40 +20,40 @@ use super::compiler::CompileError;
 use super::places::Place;
 use super::spawn::{Child, End, Order, Starter, Told, Work};
 
-/// How nice a child is, by how often it or one before it was begun anew. Whoever serves goes first; but beside busy neighbours a
-/// nicest one has four thousandths of a processor, and is never done. Beside a gateway alone that is busy on every processor, 5 is
-/// the last that is come to: it has a quarter then.
+/// The nice value of a child, by the number of restarts of it and of those before it. Serving has priority; but beside busy
+/// neighbours, a child with the highest value gets four thousandths of a processor and never finishes. If only a gateway
+/// keeps every processor busy, 5 is the last step that is needed: the child then gets a quarter of a processor.
 pub(super) const NICENESS: [u8; 4] = [19, 10, 5, 0];
-/// The most of them for a tenant that compiled a lot lately.
+/// The most steps for a tenant that compiled a lot recently.
 pub(super) const HEAVY_STEPS: usize = 2;
-/// After which time a child that got less than [`STARVED_PART`] of it is begun anew.
+/// After this time, a child that got less than [`STARVED_PART`] of it is restarted.
 pub(super) const STARVED_AFTER: Duration = Duration::from_secs(5);
 const STARVED_PART: u32 = 8;
-/// How long a child may use no processor at all.
+/// How long a child may use no processor time at all.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(60);
-/// Between two looks at its processor time.
+/// How often its processor time is checked.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
-/// By how much a child may pass its limit before its parent ends it: the kernel, which looks once a second, comes first.
+/// How far a child may exceed its limit before its parent kills it. The kernel, which checks every second, acts first.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// What a child is told, and held to.
+/// A child's instructions and limits.
 #[derive(Debug)]
 pub(super) struct Orders<'a> {
     pub(super) starter: &'a Starter,
     pub(super) work: &'a Work,
     pub(super) order: Order,
-    /// Of the processor.
+    /// Processor time.
     pub(super) time: Duration,
-    /// Whether it is ended as [`Ended::Starved`] where it gets too little of the processor, and after which time.
+    /// After which time, if ever, the child is ended as [`Ended::Starved`] because it got too little processor time.
     pub(super) starved_after: Option<Duration>,
     pub(super) idle_max: Duration,
 }
 
-/// How a child that made no report ended.
+/// How a child ended that made no report.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     With(CompileError),
-    /// It got too little of the processor, and is worth another try.
+    /// It got too little processor time, and is worth another attempt.
     Starved,
 }
 
@@ -62,18 +63,18 @@ impl From<CompileError> for Ended {
     }
 }
 
-/// Runs one to its end.
+/// Runs a child to its end.
 ///
-/// Cancel safety: a child whose run is dropped is killed.
+/// Cancel safety: if the run is dropped, the child is killed.
 ///
 /// # Errors
-/// [`Ended`]: it made no report.
+/// [`Ended`]: the child made no report.
 pub(super) async fn run(orders: &Orders<'_>, wasm: &[u8], place: &Place) -> Result<Report, Ended> {
     let Child { mut stdin, stdout, stderr, mut end } =
         orders.starter.start(orders.work, &orders.order).map_err(failed)?;
     let ended = {
         let send = async move {
-            // A child that died has closed its end; its exit tells why.
+            // A child that died has closed its end of the pipe. Its exit status tells why.
             let _broken_pipe = stdin.write_all(wasm).await;
             Ok(())
         };
@@ -89,7 +90,7 @@ pub(super) async fn run(orders: &Orders<'_>, wasm: &[u8], place: &Place) -> Resu
     ended
 }
 
-/// Reads a pipe to its end, or to where the child has said too much.
+/// Reads a pipe to its end, or to the limit on what a child may say.
 async fn read(pipe: impl AsyncRead + Unpin) -> Result<Vec<u8>, Ended> {
     let mut said = Vec::new();
     let most = REPORT_BYTES_MAX as u64;
@@ -97,7 +98,7 @@ async fn read(pipe: impl AsyncRead + Unpin) -> Result<Vec<u8>, Ended> {
     if said.len() as u64 > most { Err(CompileError::TooMuchSaid.into()) } else { Ok(said) }
 }
 
-/// Waits for a child's end, or for why it has to be ended.
+/// Waits for the child's exit, or for a reason to kill it.
 async fn follow(end: &mut End, orders: &Orders<'_>, place: &Place) -> Result<ExitStatus, Ended> {
     let began = Instant::now();
     let (mut used, mut busy_at) = (Duration::ZERO, began);
@@ -124,14 +125,14 @@ async fn follow(end: &mut End, orders: &Orders<'_>, place: &Place) -> Result<Exi
     }
 }
 
-/// What became of a child that ended by itself.
+/// The result of a child that exited by itself.
 fn judge(status: ExitStatus, said: &[u8], complained: &[u8], time: Duration) -> Result<Report, CompileError> {
     let complaint = String::from_utf8_lossy(complained).trim().to_owned();
     Err(match status.code() {
         Some(0) => return serde_json::from_slice(said).map_err(|error| failed(format!("no whole report: {error}"))),
         Some(INVALID) => CompileError::Invalid(printable(&complaint)),
         Some(NO_HANDLER) => CompileError::NoHandler(printable(&complaint)),
-        // What the composer failed with stands before it.
+        // The composer's error is in the report.
         Some(MISFIT) => {
             let said = complaint.lines().last().unwrap_or_default();
             serde_json::from_str(said).map_or_else(failed, CompileError::Misfit)
@@ -141,8 +142,9 @@ fn judge(status: ExitStatus, said: &[u8], complained: &[u8], time: Duration) -> 
     })
 }
 
-/// Whose doing a signal is. What a compiler does to itself is its component's: out of stack or memory, or of time. The rest comes
-/// from outside, as from a machine that is out of memory, and says nothing about a component.
+/// Who is to blame for a signal. Signals that a compiler causes itself are the component's fault: out of stack, memory or
+/// time. All others come from outside, for example because the machine is out of memory, and say nothing about the
+/// component.
 fn of_signal(status: ExitStatus, time: Duration) -> CompileError {
     const OWN: [Signal; 5] = [Signal::ABORT, Signal::SEGV, Signal::ILL, Signal::TRAP, Signal::FPE];
     let signal = status.signal().unwrap_or_default();
@@ -155,7 +157,7 @@ fn of_signal(status: ExitStatus, time: Duration) -> CompileError {
     }
 }
 
-/// A complaint quotes names that the component chose, and ends in operators' terminals.
+/// A complaint quotes names that the component chose, and operators read it in terminals.
 fn printable(complaint: &str) -> String {
     complaint.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }

@@ -1,12 +1,14 @@
-//! Compiling, in a child process: parsing hostile wasm may exhaust a stack or take minutes, and must not take us along.
+//! Compiles in a child process, because hostile wasm may exhaust a stack or take minutes to parse, and must not harm the
+//! gateway.
 //!
-//! This is what the child does; `child` starts it and watches over it, and `compiler` says who is next. The child is this binary
-//! (`tollgate compile-component`). It gets the bytes on its standard input and nothing of our environment, opens no file, no
-//! socket and no process from then on (`confine`), is among the last to get a processor, bounds its own memory and processor time,
-//! and works on a thread with less stack than ours have and under the pool's own bounds, so that what passes there passes here.
+//! This file is the child's work; `child` starts and watches it, and `compiler` decides which component is next. The child
+//! is this binary (`tollgate compile-component`). It gets the bytes on standard input and nothing of our environment. From
+//! then on it opens no file, no socket and no process (`confine`). It has a low scheduling priority, limits its own memory
+//! and processor time, and works on a thread with a smaller stack than ours, under the pool's own limits: what passes there
+//! passes here.
 //!
-//! Limit: [`CODE_BYTES_MAX`] of code; [`NAMES_MAX`] names of imports and exports with [`NAMES_BYTES_MAX`] together, and texts of
-//! [`TEXT_BYTES_MAX`], so that its report is within [`REPORT_BYTES_MAX`], past which its parent ends it.
+//! Limit: [`CODE_BYTES_MAX`] of code; [`NAMES_MAX`] names of imports and exports, with [`NAMES_BYTES_MAX`] in all; and
+//! texts of [`TEXT_BYTES_MAX`]. So a report is within [`REPORT_BYTES_MAX`], above which the parent kills the child.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -32,24 +34,24 @@ use crate::host;
 
 /// The most code that one component may compile to.
 pub(super) const CODE_BYTES_MAX: usize = 256 << 20;
-/// Less than the 2 MiB that the gateway's own threads have.
+/// Less than the 2 MiB of the gateway's own threads.
 pub(super) const CHILD_STACK_BYTES: usize = 1 << 20;
-/// The most imports and exports of a component. SDKs' whole worlds have about a hundred.
+/// The most imports and exports of a component. The complete worlds of SDKs have about a hundred.
 pub(super) const NAMES_MAX: usize = 1_000;
-/// Bytes of all of their names.
+/// Bytes of all their names.
 pub(super) const NAMES_BYTES_MAX: usize = 64 << 10;
-/// Bytes of a text in a report or a complaint: the rest is left out.
+/// Bytes of a text in a report or a complaint. The rest is cut off.
 const TEXT_BYTES_MAX: usize = 4 << 10;
-/// The most that a child may say: names twice, as JSON has them at worst, and texts.
+/// The most that a child may write: all names twice, in JSON's longest encoding, and texts.
 pub(super) const REPORT_BYTES_MAX: usize = 1 << 20;
 
 /// A page of linear memory (WebAssembly core specification, §4.2.8).
 const WASM_PAGE_BYTES: u64 = 64 << 10;
-/// How a child says that the component is at fault, and not the machine.
+/// Exit code: the component is at fault, not the machine.
 pub(super) const INVALID: i32 = 3;
-/// That it is a core module which nothing here starts.
+/// Exit code: it is a core module that the gateway cannot start.
 pub(super) const NO_HANDLER: i32 = 4;
-/// The same of a part, and what it says is a [`Misfit`].
+/// Exit code: a part is at fault, and the output is a [`Misfit`].
 pub(super) const MISFIT: i32 = 5;
 
 /// What a child is told beside its bounds.
@@ -65,22 +67,23 @@ pub(crate) struct Begun {
     pretend: Option<String>,
 }
 
-/// The child's work: wasm from standard input, code to a file, the report to standard output. Returns its exit code.
+/// The child's work: reads wasm from standard input, writes code to a file and the report to standard output. Returns its
+/// exit code.
 ///
-/// What is hostile comes in by standard input, and before a byte of it is read this process has confined itself.
+/// Hostile bytes come only through standard input, and this process confines itself before it reads the first of them.
 ///
 /// # Errors
 /// Everything that is not the component's fault.
 pub(crate) fn compile_in_child(out: &Path, work: &Work, begun: Begun) -> anyhow::Result<i32> {
-    // A panic quotes what it was about, which may be a component's.
+    // A panic quotes its subject, which may be text of the component.
     std::panic::set_hook(Box::new(|panic| {
         let _closed = writeln!(std::io::stderr(), "{}", cut(&panic.to_string()));
     }));
-    // A gateway that was killed leaves nobody behind, above all nobody who waits.
+    // If the gateway is killed, no child is left behind, above all none that waits.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get());
     anyhow::ensure!(parent == Some(begun.parent), "its parent is gone");
-    // Whoever serves goes first. A machine that does not let us be nice lets us compile.
+    // Serving has priority. If the machine does not allow a nice value, compiling goes on without it.
     let _nicer = rustix::process::nice(begun.nice);
     let engines = Each::try_from(|calls| {
         let (compiling, pooling) =
@@ -91,7 +94,7 @@ pub(crate) fn compile_in_child(out: &Path, work: &Work, begun: Begun) -> anyhow:
     let out = open(out).with_context(|| format!("cannot write {}", out.display()))?;
     begun.pretend.iter().for_each(|what| pretend::act_before(what));
     if work.confine {
-        // What the kernel lacks is told by the gateway, once.
+        // The gateway itself logs once what the kernel cannot restrict.
         let _outcome = crate::confine::child();
     }
     let mut wasm = Vec::new();
@@ -126,25 +129,26 @@ pub(crate) fn compile_in_child(out: &Path, work: &Work, begun: Begun) -> anyhow:
     }
 }
 
-/// The file that code goes to, which the gateway made.
+/// The file for the code, which the gateway created.
 fn open(out: &Path) -> std::io::Result<File> {
     let no_links = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
     File::options().write(true).custom_flags(no_links).open(out)
 }
 
-/// Bounds what this process may take from here on.
+/// Limits what this process may use from here on.
 fn bound(memory: u64, seconds: u64) -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let at_most = |value| Rlimit { current: Some(value), maximum: Some(value) };
-    // The pools' reservation is address space and no memory.
+    // The pools' reservation is address space, not memory.
     setrlimit(Resource::As, at_most(memory.saturating_add(address_space()?))).context("cannot bound memory")?;
-    // All threads share this time. What ends it at the first bound says so; what the second one sends, anybody could.
+    // All threads share this time. The signal at the first limit names its cause; the signal at the second one could come
+    // from anybody.
     let time = Rlimit { current: Some(seconds), maximum: Some(seconds.saturating_add(2)) };
     setrlimit(Resource::Cpu, time).context("cannot bound processor time")?;
     setrlimit(Resource::Core, at_most(0)).context("cannot switch off core dumps")
 }
 
-/// A text that quotes what a component chose, as far as it is worth reading: without its controls, since it ends in terminals.
+/// Shortens a text that quotes the component, and removes control characters, because operators read it in terminals.
 fn cut(text: &str) -> String {
     let mut shown = String::new();
     for letter in text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }) {
@@ -157,24 +161,24 @@ fn cut(text: &str) -> String {
     shown
 }
 
-/// What code is made with, and what will run it.
+/// The engine that compiles, and the one that will run the code.
 struct Engines {
     calls: Calls,
     compiling: wasmtime::Engine,
     pooling: wasmtime::Engine,
 }
 
-/// Bytes of address space that this process has taken by now (proc_pid_statm(5)).
+/// Bytes of address space that this process uses now (proc_pid_statm(5)).
 fn address_space() -> anyhow::Result<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").context("cannot read /proc/self/statm")?;
     let pages: u64 = statm.split(' ').next().unwrap_or_default().parse().context("/proc/self/statm has no number")?;
     Ok(pages * rustix::param::page_size() as u64)
 }
 
-/// A child's exit code, and what it says.
+/// A child's exit code, and its output.
 type Refused = (i32, Vec<u8>);
 
-/// The component that a child's input is or comes to.
+/// The component in a child's input, or the one that the input is composed to.
 fn component_of(input: &[u8]) -> anyhow::Result<Result<Cow<'_, [u8]>, Refused>> {
     if Recipe::is_one(input) {
         let part = |bytes| {
@@ -196,7 +200,7 @@ fn component_of(input: &[u8]) -> anyhow::Result<Result<Cow<'_, [u8]>, Refused>> 
     }))
 }
 
-/// A component of one file: made of a core module where it is one, under the versions that are linked here.
+/// A component from one file: made from a core module if it is one, with the versions that are linked here.
 fn part_of(wasm: &[u8]) -> Result<Cow<'_, [u8]>, Unfit> {
     match modules::component_of(wasm)? {
         Cow::Borrowed(component) => versions::respelt(component).map_err(Unfit::Invalid),
@@ -207,9 +211,10 @@ fn part_of(wasm: &[u8]) -> Result<Cow<'_, [u8]>, Unfit> {
     }
 }
 
-/// Compiles for the engine that does less, where the component is content with that. The inner error is its fault.
+/// Compiles for the engine that supports less, if that is enough for the component. The inner error is the component's
+/// fault.
 fn compile(engines: &Each<Engines>, wasm: &[u8], out: &File) -> anyhow::Result<Result<Report, String>> {
-    // What is `async` is refused while it is read, before anything is compiled.
+    // Reading already refuses `async`, before anything is compiled.
     if let Ok(code) = engines.single.compiling.precompile_component(wasm) {
         match look_at(&engines.single, &code, out)? {
             Ok(report) if report.imports.iter().any(|import| is_of_03(import)) => {}
@@ -222,21 +227,21 @@ fn compile(engines: &Each<Engines>, wasm: &[u8], out: &File) -> anyhow::Result<R
     }
 }
 
-/// Most of these are `async`, and the engine for single calls refuses their types; the rest is served with those.
+/// Most of these are `async`, and the engine for single calls refuses their types. The rest are served together with them.
 fn is_of_03(import: &str) -> bool {
     import.starts_with("wasi:") && import.contains("@0.3.")
 }
 
-/// Keeps compiled code that is within bounds.
+/// Stores compiled code that is within the limits.
 fn look_at(engines: &Engines, code: &[u8], mut out: &File) -> anyhow::Result<Result<Report, String>> {
     if code.len() > CODE_BYTES_MAX {
         let (has, max) = (code.len() >> 20, CODE_BYTES_MAX >> 20);
         return Ok(Err(format!("it compiles to {has} MiB of code; the maximum is {max} MiB")));
     }
-    // In the place of what the engine before wrote.
+    // Replaces what the previous engine wrote.
     let written = out.set_len(0).and_then(|()| out.rewind()).and_then(|()| out.write_all(code));
     written.context("cannot write the code")?;
-    // Here the pool's bounds are looked at: core instances, memories, tables, and their sizes.
+    // Loading checks the pool's limits: core instances, memories, tables, and their sizes.
     match load(&engines.pooling, code) {
         Ok(component) => report(engines, &component),
         Err(error) => Ok(Err(format!("an instance of it does not fit into a slot of the pool: {error:#}"))),
@@ -249,14 +254,14 @@ fn load(engine: &wasmtime::Engine, code: &[u8]) -> anyhow::Result<Component> {
     Ok(unsafe { Component::deserialize(engine, code)? })
 }
 
-/// How the exports that answer requests begin, and what a report calls them.
+/// How the names of exports that answer requests begin, and their names in a report.
 const HANDLERS: [(&str, &str); 3] = [
     ("wasi:http/incoming-handler@0.2", "0.2"),
     ("wasi:http/handler@0.3", "0.3"),
     ("fermyon:spin/inbound-http", "spin-1"),
 ];
 
-/// Whether so many names are more than a report may have, in words for whoever built it.
+/// Whether there are more names than a report may have; if so, in words for the component's developer.
 fn too_many<'n>(names: impl Iterator<Item = &'n str>) -> Option<String> {
     let (mut count, mut bytes) = (0, 0);
     for name in names {
@@ -269,24 +274,24 @@ fn too_many<'n>(names: impl Iterator<Item = &'n str>) -> Option<String> {
     None
 }
 
-/// Whether the linker has an interface of this name.
+/// Whether the linker has an interface with this name.
 fn is_served(import: &str) -> bool {
     host::is_refusal(import) || host::standing(import) == host::Standing::Served
 }
 
-/// What answers requests, as far as the names of exports say.
+/// The request handler, judged by the names of exports alone.
 fn handler_by_name(exports: &[String]) -> Option<&'static str> {
     HANDLERS.iter().find(|(name, _)| exports.iter().any(|export| export.starts_with(name))).map(|(_, name)| *name)
 }
 
-/// The same of whether a message may start it, and the time.
+/// Whether a message or a schedule may start it, judged by the names of exports alone.
 fn started_by_name(exports: &[String]) -> (bool, bool) {
     let exported = |name: &str| exports.iter().any(|export| export.starts_with(name));
     let listens = exported("fermyon:spin/inbound-redis") || exported("spin:redis/inbound-redis@3");
     (listens, exported("handle-cron-event"))
 }
 
-/// What is known of a component that was not compiled, because it cannot be linked. The error is the component's fault.
+/// The report about a component that was not compiled because it cannot be linked. The error is the component's fault.
 fn of_unlinked(unlinked: Unlinked) -> Result<Report, String> {
     let Unlinked { imports, exports, unserved } = unlinked;
     if let Some(refused) = too_many(imports.iter().chain(&exports).map(String::as_str)) {
@@ -298,7 +303,7 @@ fn of_unlinked(unlinked: Unlinked) -> Result<Report, String> {
     Ok(Report { imports, exports, handler, listens, is_timed, unserved, link_error, ..Report::default() })
 }
 
-/// What is known of it. The inner error is the component's fault.
+/// The report about a component. The inner error is the component's fault.
 fn report(engines: &Engines, component: &Component) -> anyhow::Result<Result<Report, String>> {
     let (calls, engine) = (engines.calls, &engines.pooling);
     let kind = component.component_type();
@@ -309,7 +314,7 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Result<Rep
     let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let linked = host::Linkers::new(engine, calls == Calls::Concurrent)?.link(component);
-    // A component that links is asked in earnest; of one that does not, the names must do.
+    // If the component links, its handlers are looked up; otherwise the names must do.
     let (unserved, link_error, handler, (listens, is_timed)) = match linked {
         Ok(pre) => {
             let handler = Handler::of(&pre).map(|handler| handler.name());
@@ -346,8 +351,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_report_and_the_longest_complaint_are_within_what_a_parent_reads() {
-        // Each name twice, and each of its letters as JSON has the worst of them.
+    fn the_largest_report_and_the_longest_complaint_fit_a_parents_limit() {
+        // Each name twice, with the letters whose JSON encoding is longest.
         let names = vec!["\u{1}".repeat(NAMES_BYTES_MAX / NAMES_MAX); NAMES_MAX];
         let text = Some(cut(&"\"".repeat(2 * TEXT_BYTES_MAX)));
         let report = Report {
@@ -363,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_counted_and_summed_to_their_bounds() {
+    fn names_are_limited_in_number_and_in_total_length() {
         let names = |count: usize, letters: usize| vec!["a".repeat(letters); count];
         let refused = |names: Vec<String>| too_many(names.iter().map(String::as_str)).is_some();
         assert!(!refused(names(NAMES_MAX, 60)));

@@ -1,7 +1,8 @@
-//! Has components compiled, each once, by children that take their tenants' turns; and remembers what came of it.
+//! Has each component compiled once, by children in an order that is fair to tenants, and remembers the results.
 //!
-//! What is remembered as refused, on disk, is a verdict about the component itself, within bounds that are noted with it: it is not
-//! tried again under the same ones. What the machine is to blame for (a child that was killed, or stood still) is forgotten.
+//! A refusal that is remembered on disk is a verdict about the component itself. The limits are noted with it, and the
+//! component is not tried again under the same limits. If the machine is to blame (a child was killed or stood still), the
+//! failure is not remembered.
 //!
 //! Limit: [`CHILDREN_MAX`] children, each on half of the processors.
 
@@ -23,7 +24,7 @@ use super::{Settings, pretend};
 use crate::ids::{Digest, TenantId};
 use crate::telemetry::Metrics;
 
-/// Children at once.
+/// Most children at once.
 pub(super) const CHILDREN_MAX: usize = 2;
 
 /// Why a component cannot be compiled.
@@ -73,9 +74,10 @@ pub(crate) struct Compiler {
     work: Work,
     time: Duration,
     places: Places,
-    /// Which of [`NICENESS`] a child begins with: further on while the machine is so busy that those before got nothing done.
+    /// The entry of [`NICENESS`] with which a child starts. It advances while the machine is so busy that earlier children
+    /// made no progress.
     step: AtomicUsize,
-    /// Digests that somebody compiles now: whoever else wants one waits for it.
+    /// Digests that are being compiled; everybody else who needs one waits for it.
     under_way: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     metrics: Arc<Metrics>,
 }
@@ -99,7 +101,7 @@ impl Compiler {
         })
     }
 
-    /// The folder that it compiles into.
+    /// The folder for its results.
     pub(super) fn artifacts(&self) -> Artifacts {
         self.artifacts.clone()
     }
@@ -108,14 +110,14 @@ impl Compiler {
         Bounds::of(self.work.memory, self.time)
     }
 
-    /// What came of a component that was compiled before.
+    /// The result for a component that was compiled before.
     pub(crate) fn known(&self, digest: Digest) -> Option<Result<Report, CompileError>> {
         let report = self.artifacts.report(digest).map(Ok);
         report.or_else(|| self.artifacts.refusal(digest, &self.bounds()).map(Err))
     }
 
-    /// The report of a component of this tenant's, compiling it first where nobody has. Its bytes are read when it is the tenant's
-    /// turn: a thousand that wait are no memory.
+    /// The report about a component of this tenant. Compiles the component first if nobody has. Its bytes are read only at
+    /// the tenant's turn, so that a thousand waiting components use no memory.
     ///
     /// # Errors
     /// [`CompileError`]: what is wrong with the component, or with compiling it.
@@ -127,14 +129,14 @@ impl Compiler {
     ) -> Result<Report, CompileError> {
         let mut tries = 0;
         loop {
-            // A place first: who waits for one holds up nobody who wants the same component.
+            // Takes the place first: a caller that waits for a place delays nobody who needs the same component.
             let place = self.places.take(tenant).await;
             if let Some(known) = self.known(digest) {
                 return known;
             }
             let one = self.alone(digest);
             let Ok(_alone) = one.0.try_lock() else {
-                // Somebody compiles this very component. There is nothing to do in a place meanwhile.
+                // Somebody compiles this component already. Meanwhile the place is of no use.
                 drop(place);
                 drop(one.0.lock().await);
                 if let Some(known) = self.known(digest) {
@@ -164,7 +166,7 @@ impl Compiler {
                 pretend: pretend::told(digest),
             },
             time: self.time,
-            // The last try is not the first one again.
+            // The last attempt cannot be restarted.
             starved_after: (step + 1 < steps).then_some(STARVED_AFTER),
             idle_max: IDLE_MAX,
         };
@@ -173,7 +175,7 @@ impl Compiler {
         if matches!(ended, Err(Ended::Starved)) {
             self.step.fetch_max(step + 1, Ordering::Relaxed);
         } else if place.used() * 2 > began.elapsed() {
-            // The machine is busy no more: the next one is nicer.
+            // The machine is no longer busy: the next child gets a higher nice value.
             self.step.store(step.saturating_sub(1), Ordering::Relaxed);
         }
         match ended {
@@ -198,7 +200,7 @@ impl Compiler {
         }
     }
 
-    /// What is locked while a digest is compiled, until it is dropped.
+    /// Locks a digest while it is compiled, until the guard is dropped.
     fn alone(&self, digest: Digest) -> Alone<'_> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         Alone(Arc::clone(under_way.entry(digest).or_default()), self, digest)
@@ -210,7 +212,7 @@ struct Alone<'c>(Arc<tokio::sync::Mutex<()>>, &'c Compiler, Digest);
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
         let mut under_way = self.1.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        // The map's own, and this one.
+        // The map's own reference, and this one.
         if Arc::strong_count(&self.0) == 2 {
             under_way.remove(&self.2);
         }

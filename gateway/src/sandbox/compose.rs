@@ -1,14 +1,14 @@
-//! Composing: one component of several parts, made in the compiling child before it compiles.
+//! Composes one component from several parts, in the compiling child before it compiles.
 //!
-//! What a child gets is either a component or a [`Recipe`] with its parts behind it. The component of a recipe is the main
-//! part, with dependencies in the place of some of its imports, and middleware around its handler. Its exports are the main
-//! part's; whatever else a dependency exports is nobody's.
+//! A child gets either a component, or a [`Recipe`] followed by its parts. The composed component is the main part, with
+//! dependencies in place of some of its imports and middleware around its handler. Its exports are the main part's; no one
+//! can use other exports of a dependency.
 //!
-//! Isolation: a part other than the main one imports each interface that it does not inherit under a name that the host links
-//! to refusals (`host/inherited.rs`). The name stands in the part's own import section before anything is joined, so no way
-//! of joining can give it the real interface.
+//! Isolation: a part other than the main one imports each interface that it does not inherit under a name that the host
+//! links to refusals (`host/inherited.rs`). The part's own import section has this name before anything is joined, so that
+//! no way of joining can connect the real interface.
 //!
-//! Every byte of a part is parsed in the child only.
+//! Only the child parses the bytes of a part.
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,17 +20,18 @@ use super::recipe::{Dependency, Misfit, Recipe, Step};
 use super::rename::renamed;
 use crate::host;
 
-/// What answers HTTP, the one that is called where a component has both first.
+/// The exports that answer HTTP. If a component has both, the first one is called.
 const HANDLERS: [&str; 2] = ["wasi:http/incoming-handler@0.2.", "wasi:http/handler@0.3."];
 
-/// What answers HTTP and takes no middleware: Spin 1's handler has whole bodies and no way on to another.
+/// An export that answers HTTP and cannot have middleware: Spin 1's handler has complete bodies, and cannot forward to
+/// another handler.
 const UNWRAPPED: &str = "fermyon:spin/inbound-http";
 
 fn is_handler(name: &str) -> bool {
     name == UNWRAPPED || HANDLERS.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The component that these bytes are or come to. `component_of` makes a component of what may be a core module.
+/// The component that these bytes are or are composed to. `component_of` converts core modules.
 ///
 /// # Errors
 /// Which part does not fit, and why.
@@ -47,7 +48,7 @@ pub(super) fn composed<'i>(
         read.map_err(|error| Misfit::of(0, "this recipe is not one", error, "a recipe of this gateway"))?;
     let parts: Vec<_> =
         parts.into_iter().enumerate().map(|(index, bytes)| part(index, bytes)).collect::<Result<_, _>>()?;
-    // The library means some of what it cannot do as a panic; whose fault that is can be said no better.
+    // The library panics on some unsupported input. More about the cause cannot be said.
     let joined = catch_unwind(AssertUnwindSafe(|| Composition::of(&recipe, &parts).and_then(Composition::encode)));
     let joined = joined.unwrap_or_else(|_panicked| {
         Err(Misfit::of(0, "the parts cannot be joined", "the composer failed", "parts of tools that it knows"))
@@ -55,7 +56,7 @@ pub(super) fn composed<'i>(
     Ok(Cow::Owned(joined))
 }
 
-/// The graph of instances, as far as it goes.
+/// The graph of instances so far.
 struct Composition<'r> {
     graph: CompositionGraph,
     recipe: &'r Recipe,
@@ -80,7 +81,7 @@ impl<'r> Composition<'r> {
             composition.depend(index, dependency, &main.imports, &mut given)?;
         }
         let handler = composition.chain(&main)?;
-        // Around a handler there is no way: another one that the component has too is not exported.
+        // Nothing may bypass the middleware: another handler of the component is not exported.
         for name in main.exports.iter().filter(|name| handler.is_none() || !is_handler(name)) {
             let export = composition.alias(0, composition.main, name)?;
             composition.export(export, name)?;
@@ -92,7 +93,7 @@ impl<'r> Composition<'r> {
     }
 
     fn encode(self) -> Result<Vec<u8>, Misfit> {
-        // What compiles it validates it, with the features that are on.
+        // The compiler validates the result, with the features that are on.
         let options = EncodeOptions { validate: false, ..EncodeOptions::default() };
         let same = "interfaces that are one for all parts";
         let misfit =
@@ -100,7 +101,7 @@ impl<'r> Composition<'r> {
         self.graph.encode(options).map_err(misfit)
     }
 
-    /// Puts a dependency in the place of every import that it is named for.
+    /// Connects a dependency to each import that its name matches.
     fn depend(
         &mut self,
         index: usize,
@@ -143,7 +144,7 @@ impl<'r> Composition<'r> {
         Ok(())
     }
 
-    /// Puts middleware around the main part's handler, from the innermost on; which export that is, and its name.
+    /// Wraps the main part's handler in middleware, from the innermost outwards. Returns the resulting export and its name.
     fn chain(&mut self, main: &Placed) -> Result<Option<(NodeId, String)>, Misfit> {
         let mut next = 1 + self.recipe.dependencies.len();
         let mut steps: Vec<(usize, &'r Step)> = Vec::new();
@@ -153,7 +154,8 @@ impl<'r> Composition<'r> {
         }
         let handler = HANDLERS.iter().find_map(|prefix| main.exports.iter().find(|name| name.starts_with(prefix)));
         let Some(handler) = handler else {
-            // What answers nobody needs no layer of the gateway's; what answers in another way would get past them.
+            // A component that answers no HTTP needs no layer of the gateway. A component that answers in another way would
+            // bypass the layers.
             let answers = main.exports.iter().any(|name| is_handler(name));
             let own = steps.iter().find(|(_, step)| answers || !step.is_of_gateway);
             return own.map_or(Ok(None), |(index, _)| {
@@ -176,11 +178,11 @@ impl<'r> Composition<'r> {
         Ok(Some((inner, name)))
     }
 
-    /// One layer around `inner`, which is a handler that is called `name`.
+    /// One layer around `inner`, a handler with the name `name`.
     fn around(&mut self, first: usize, step: &Step, inner: NodeId, name: &str) -> Result<(NodeId, String), Misfit> {
         let mut had = Vec::new();
         for index in first..first + step.parts.len() {
-            // A handler is the next one's and nobody else's, so that it is not among what may be denied.
+            // The handler import belongs to the next layer alone, so that it is not among those that may be denied.
             let placed = self.place(index, &[name])?;
             let of = |names: &[String]| names.iter().find(|other| are_semver_compatible(other, name)).cloned();
             if let (Some(import), Some(export)) = (of(&placed.imports), of(&placed.exports)) {
@@ -194,8 +196,8 @@ impl<'r> Composition<'r> {
         Err(Misfit::of(first, "this middleware does not fit the component", had.join("; or "), &wanted))
     }
 
-    /// An instance of a part that is not the main one, without what it does not inherit. `more` are imports that somebody
-    /// else than the host satisfies.
+    /// Places a part other than the main one, without the interfaces that it does not inherit. `more` are imports that the
+    /// host does not satisfy.
     fn place(&mut self, index: usize, more: &[&str]) -> Result<Placed, Misfit> {
         let inherits = self.recipe.others().nth(index - 1).map_or(&[][..], |part| part.inherits.as_slice());
         let wasm = self.parts.get(index).map_or(&[][..], |part| &**part);
@@ -204,7 +206,7 @@ impl<'r> Composition<'r> {
         let placed = place(&mut self.graph, index, &wasm)?;
         let is_satisfied =
             |import: &str| host::is_served(import) || more.iter().any(|name| are_semver_compatible(import, name));
-        // Middleware that does not fit is another's turn, and says so itself.
+        // Middleware that does not fit is reported elsewhere.
         let is_handler = |import: &str| HANDLERS.iter().any(|prefix| import.starts_with(prefix));
         match placed.imports.iter().find(|import| !is_satisfied(import) && !is_handler(import)) {
             Some(import) => {
@@ -243,7 +245,7 @@ fn place(graph: &mut CompositionGraph, index: usize, wasm: &[u8]) -> Result<Plac
     Ok(Placed { instance: graph.instantiate(package), imports, exports })
 }
 
-/// Whether a dependency of this name is for this import: by the whole name, or by what the name says of it.
+/// Whether a dependency with this name is meant for this import: the name is equal, or names a part of it.
 fn matches(name: &str, import: &str) -> bool {
     let split = |text: &str| {
         let (text, version) = text.split_once('@').map_or((text, None), |(text, version)| (text, Some(version)));
@@ -272,7 +274,7 @@ mod tests {
     use super::matches;
 
     #[test]
-    fn a_dependencys_name_says_as_much_of_an_import_as_it_has() {
+    fn a_dependencys_name_may_be_a_part_of_an_imports_name() {
         for (name, import) in [
             ("acme:lib/api@1.0.0", "acme:lib/api@1.0.0"),
             ("acme:lib/api", "acme:lib/api@1.0.0"),

@@ -1,4 +1,4 @@
-//! An instance is counted while it runs, and that it ended is noted whatever ends it.
+//! Counts an instance while it runs, and notes that it ended, whatever ended it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::telemetry::Record;
 
 /// Counts an instance while it runs.
 pub(super) struct Ending {
-    /// Whether it was driven to its end, and not dropped on the way.
+    /// Whether it ran to its end and was not dropped on the way.
     pub(super) was_driven: bool,
     pub(super) record: Arc<Record>,
     pub(super) around: Arc<Surroundings>,

@@ -1,4 +1,4 @@
-//! The Wasmtime engines: which wasm is accepted, how the pool is laid out, and the clock.
+//! The Wasmtime engines: which wasm is accepted, the layout of the pool, and the clock.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,48 +12,49 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-/// Fuel between two yields of a guest: an eighth of a millisecond of plain code on the machines this was measured on, of
-/// which giving way is half a percent.
+/// Fuel between two yields of a guest: an eighth of a millisecond of plain code on the machines where this was measured.
+/// Yielding costs half a percent of that.
 pub(crate) const FUEL_SLICE: u64 = 250_000;
-/// The clock for guests that take long without burning fuel, by calling the host again and again, and for turns that do not
-/// end. A thousand wake-ups a second cost half a percent of one processor here.
+/// The clock for guests that take long without burning fuel, by repeated host calls, and for turns that do not end. A
+/// thousand wake-ups a second cost half a percent of one processor here.
 const TICK: Duration = Duration::from_millis(1);
-/// After so many ticks without a guest the clock sleeps, for so long at a time, until one comes.
+/// After this many ticks without a running guest, the clock sleeps for this long at a time until there is one.
 const STILL_TICKS: u32 = 100;
 const STILL: Duration = Duration::from_millis(100);
 
-/// Of a guest's stack, in bytes. Host functions run on the rest of the fiber's.
+/// Bytes of a guest's stack. Host functions use the rest of the fiber's stack.
 const WASM_STACK_BYTES: usize = 512 << 10;
 const FIBER_STACK_BYTES: usize = 1 << 20;
 
-/// Address space of one linear memory: all that 32 bits can name, so that no access needs a bounds check.
+/// Address space of one linear memory: everything that 32 bits can address, so that no access needs a bounds check.
 const MEMORY_RESERVATION: u64 = 4 << 30;
 const MEMORY_GUARD: u64 = 32 << 20;
 
-/// Core instances, memories and tables of one component. A component of `wasm-component-ld` has 4, 1 and 2; one that is
-/// composed has those of each part, and a core instance for each two that call each other.
+/// Core instances, memories and tables of one component. A component from `wasm-component-ld` has 4, 1 and 2. A composed
+/// component has those of each part, and a core instance for each pair of parts that call each other.
 const CORES_PER_COMPONENT: u32 = 64;
 const MEMORIES_PER_COMPONENT: u32 = 8;
 const TABLES_PER_COMPONENT: u32 = 16;
-/// Memories that any instance finds. Whoever has more, which only composed components do, waits for [`shared_memories`].
+/// Memories that are reserved for every instance. An instance with more of them, which only composed components have, waits
+/// for [`shared_memories`].
 pub(super) const MEMORIES_EACH: u32 = 2;
-/// One for each instance, as far as the address space allows that with any number of instances ([`address_space`]).
+/// One for each instance, as far as the address space allows for any number of instances ([`address_space`]).
 const SHARED_MEMORIES_MAX: u32 = 512;
 const TABLE_ELEMENTS: usize = 20_000;
 
-/// What stays resident in a slot between two instances; `pagemap_scan` then resets only what was touched.
+/// What stays resident in a slot between two instances. `pagemap_scan` then resets only the pages that were written.
 const KEEP_MEMORY_BYTES: usize = 1 << 20;
 const KEEP_TABLE_BYTES: usize = 40 << 10;
-/// Where slots are put back whole, the first so many bytes are written over each time, whether they were used or not, and the rest
-/// is given back to the kernel. None of a memory's: it begins with the far end of its stack with most compilers, which next to nobody
-/// uses. Other sizes were not measured.
+/// If slots are reset whole, the first bytes up to this number are overwritten each time, used or not, and the rest is
+/// returned to the kernel. For memories it is zero: with most compilers a memory begins with the far end of its stack,
+/// which hardly any guest uses. Other sizes were not measured.
 const WHOLE_KEEP_MEMORY_BYTES: usize = 0;
 const WHOLE_KEEP_TABLE_BYTES: usize = 4 << 10;
 
-/// Each has slots for as many instances as may run at once, because all of those may be of one kind.
+/// Each engine has slots for as many instances as may run at once, because all of them may be of one kind.
 const ENGINES: u64 = 2;
 
-/// What the slots of so many instances keep resident between two instances, at the most.
+/// The most that the slots of this many instances keep resident between two instances.
 pub(super) fn kept_bytes_max(instances: u32) -> u64 {
     let memories = u64::from(MEMORIES_EACH) * KEEP_MEMORY_BYTES as u64;
     let tables = u64::from(TABLES_PER_COMPONENT) * KEEP_TABLE_BYTES as u64;
@@ -61,24 +62,24 @@ pub(super) fn kept_bytes_max(instances: u32) -> u64 {
     ENGINES * (u64::from(instances) * (memories + tables) + shared)
 }
 
-/// Memories beyond [`MEMORIES_EACH`] that all instances of composed components have together.
+/// Memories beyond [`MEMORIES_EACH`] that all instances of composed components share.
 pub(super) fn shared_memories(instances: u32) -> u32 {
     instances.clamp(MEMORIES_PER_COMPONENT, SHARED_MEMORIES_MAX)
 }
 
-/// What an instance's calls may do beside each other. Wasmtime keeps account of concurrent calls, which costs each request
-/// of a component that makes none a fifth of what an instance costs; so there is an engine of either kind.
+/// Whether the calls of an instance may be concurrent. Wasmtime tracks concurrent calls, which costs each request of a
+/// component without any a fifth of what an instance costs. So there is an engine of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Calls {
     /// One after the other: WASI 0.2.
     #[default]
     Single,
-    /// Several under way at once: WASI 0.3, and whatever is `async` in the component model.
+    /// Several at once: WASI 0.3, and everything that is `async` in the component model.
     Concurrent,
 }
 
-/// One of something for each kind of engine.
+/// One value for each kind of engine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Each<T> {
     pub(super) single: T,
@@ -98,7 +99,7 @@ impl<T> Each<T> {
     }
 }
 
-/// What both the gateway and the compiling child agree on; it goes into the compiled code.
+/// The settings on which the gateway and the compiling child must agree; compiled code records them.
 fn common(calls: Calls, metering: bool) -> Config {
     let mut config = Config::new();
     let is_concurrent = calls == Calls::Concurrent;
@@ -115,7 +116,7 @@ fn common(calls: Calls, metering: bool) -> Config {
         .relaxed_simd_deterministic(true)
         .wasm_extended_const(true)
         .wasm_tail_call(true);
-    // Off: 64-bit memories need bounds checks, the rest is young. Threads (shared memories outlive the accounting),
+    // Off: 64-bit memories need bounds checks, and the others are young. Threads (shared memories escape the accounting),
     // garbage collection and exceptions are not even built in.
     config.wasm_memory64(false).wasm_custom_page_sizes(false).wasm_wide_arithmetic(false);
     config
@@ -131,8 +132,8 @@ fn common(calls: Calls, metering: bool) -> Config {
     config
 }
 
-/// Slots of an engine's pool. Those that rest have slots of their own, so that whoever is let in finds one, and so has the look at
-/// whether slots are clean.
+/// The slots of an engine's pool. Resting instances have slots of their own, so that every admitted request finds one; so
+/// does the check of whether slots are clean.
 fn slots_of(calls: Calls, instances: u32) -> u32 {
     match calls {
         Calls::Single => instances.saturating_add(1),
@@ -140,18 +141,18 @@ fn slots_of(calls: Calls, instances: u32) -> u32 {
     }
 }
 
-/// Bytes of address space that both pools reserve, of the 2^47 (128 TiB) that a process has on x86-64: a slot has two
-/// memories of 4 GiB and a guard of 32 MiB behind each, 8.06 GiB; with slots for n instances in one pool and 1.25 n in the
-/// other, 18.1 GiB for each of n, and 2 TiB at the most in either for composed components. So 1,000 take 22 TiB, and 5,000
-/// take 92; more than 5,500 were refused where it was tried, because each pool is one piece and the addresses between are not
-/// all free. None of it is memory until it is touched.
+/// Bytes of address space that both pools reserve, of the 2^47 (128 TiB) that a process has on x86-64. A slot has two
+/// memories of 4 GiB with a guard of 32 MiB after each: 8.06 GiB. With slots for n instances in one pool and 1.25 n in the
+/// other, that is 18.1 GiB for each of n, and at most 2 TiB in either pool for composed components. So 1,000 instances take
+/// 22 TiB and 5,000 take 92. In a test more than 5,500 were refused, because each pool is one piece and the addresses
+/// between are not all free. None of it uses memory until it is touched.
 fn address_space(instances: u32) -> u64 {
     let slots = u64::from(slots_of(Calls::Single, instances)) + u64::from(slots_of(Calls::Concurrent, instances));
     let memories = slots * u64::from(MEMORIES_EACH) + ENGINES * u64::from(shared_memories(instances));
     memories * (MEMORY_RESERVATION + MEMORY_GUARD)
 }
 
-/// One of the gateway's engines, with `instances` slots that are put back as `slots` says.
+/// One of the gateway's engines, with `instances` slots that are reset according to `slots`.
 ///
 /// # Errors
 /// The pools do not fit ([`address_space`]).
@@ -162,15 +163,15 @@ pub(super) fn pooling(calls: Calls, instances: u32, metering: bool, slots: Slots
     };
     let wanted = instances;
     let instances = slots_of(calls, instances);
-    // As many of each as all instances together may have, so that no tenant's components can use up what others need; what is
-    // beyond that is counted before it is taken.
+    // As many of each as all instances together may have, so that no tenant's components can use up what others need. What
+    // is beyond that is counted before it is taken.
     let memories = instances.saturating_mul(MEMORIES_EACH).saturating_add(shared_memories(wanted));
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORES_PER_COMPONENT))
         .total_memories(memories)
         .total_tables(instances.saturating_mul(TABLES_PER_COMPONENT))
-        // Each instance is one fiber; concurrent calls of wasi:http 0.3 may take more.
+        // Each instance is one fiber. Concurrent calls of wasi:http 0.3 may need more.
         .total_stacks(instances.saturating_mul(2))
         .max_core_instances_per_component(CORES_PER_COMPONENT)
         .max_memories_per_component(MEMORIES_PER_COMPONENT)
@@ -181,7 +182,7 @@ pub(super) fn pooling(calls: Calls, instances: u32, metering: bool, slots: Slots
         .table_keep_resident(keep_table)
         .pagemap_scan(scan);
     let mut config = common(calls, metering);
-    // What is compiled here is the look at slots: no threads for that.
+    // The only thing that is compiled here is the check of slots, which needs no threads.
     config.parallel_compilation(false);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config).map_err(anyhow::Error::from).with_context(|| {
@@ -202,7 +203,7 @@ pub(crate) fn compiling(calls: Calls, metering: bool) -> anyhow::Result<Engine> 
     Ok(Engine::new(&common(calls, metering))?)
 }
 
-/// Counts what runs, and wakes the clock where it sleeps because nothing did.
+/// Counts running guests, and wakes the clock if it sleeps because there were none.
 #[derive(Clone, Default)]
 pub(super) struct Pulse(Arc<Inner>);
 
@@ -234,7 +235,7 @@ impl Pulse {
         self.0.running.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// One tick. `still` counts those at which nothing ran.
+    /// One tick. `still` counts the ticks without a running guest.
     fn rest(&self, still: &mut u32) {
         let is_still = || self.0.running.load(Ordering::SeqCst) == 0;
         *still = if is_still() { still.saturating_add(1) } else { 0 };
@@ -243,7 +244,8 @@ impl Pulse {
             return;
         }
         self.0.sleeps.store(true, Ordering::SeqCst);
-        // Whoever comes from here on sees that it sleeps, and a wake-up before it does is not lost.
+        // A guest that starts from here on sees that the clock sleeps, and its wake-up is not lost even if it comes
+        // earlier.
         if is_still() {
             std::thread::park_timeout(STILL);
         }
@@ -251,14 +253,14 @@ impl Pulse {
     }
 }
 
-/// Moves the epoch of every engine on at every tick, until it is dropped.
+/// Advances the epoch of every engine at every tick, until it is dropped.
 pub(crate) struct Clock {
     stop: Arc<AtomicBool>,
     pulse: Pulse,
 }
 
 impl Clock {
-    /// `also` is called at every tick, and a few times a second while nothing runs.
+    /// Calls `also` at every tick, and a few times a second while nothing runs.
     pub(super) fn start(pulse: Pulse, mut also: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, own) = (Arc::clone(&stop), pulse.clone());
@@ -276,7 +278,7 @@ impl Clock {
         Ok(Self { stop, pulse: own })
     }
 
-    /// Has these too from now on. Those before go on for as long as a guest of theirs runs.
+    /// Adds these engines. The earlier ones continue as long as one of their guests runs.
     pub(super) fn also(&self, engines: &Each<Engine>) {
         self.pulse.0.engines.rcu(|before| {
             let mut all: Vec<EngineWeak> = before.iter().filter(|engine| engine.upgrade().is_some()).cloned().collect();

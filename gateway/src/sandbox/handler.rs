@@ -1,4 +1,4 @@
-//! What a component answers requests with: wasi:http's handler, of whichever version it exports, or that of Spin 1.
+//! The handler by which a component answers requests: wasi:http's, of whichever version it exports, or Spin 1's.
 
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, InstancePre, Resource};
@@ -9,11 +9,11 @@ use wasmtime_wasi_http::p3::bindings::ServicePre as Pre03;
 use crate::host::inbound::responder::ResponderPre;
 use crate::host::{Guest, HANDLERS_OF_2023};
 
-/// A component that requests may start.
+/// The handler of a component that requests may start.
 pub(super) enum Handler {
     /// `wasi:http/incoming-handler@0.2.x`.
     Two(Pre02<Guest>),
-    /// The same function by the name that it had in a candidate of 2023.
+    /// The same function under the name in a release candidate of 2023.
     Candidate(InstancePre<Guest>, ComponentExportIndex),
     /// `wasi:http/handler@0.3.x`.
     Three(Pre03<Guest>),
@@ -22,13 +22,13 @@ pub(super) enum Handler {
 }
 
 impl Handler {
-    /// The one that is called where nobody asks for another; nothing where it has none.
+    /// The handler that is called by default. Nothing if the component has none.
     pub(super) fn of(pre: &InstancePre<Guest>) -> Option<Self> {
         let [two, three] = Self::each(pre);
         two.or(three)
     }
 
-    /// By wasi:http 0.2 or what is served as that, and by 0.3.
+    /// The handlers by wasi:http 0.2 or what is served as that, and by 0.3.
     pub(super) fn each(pre: &InstancePre<Guest>) -> [Option<Self>; 2] {
         let two = || Pre02::new(pre.clone()).ok().map(Self::Two);
         let three = || Pre03::new(pre.clone()).ok().map(Self::Three);
@@ -43,7 +43,7 @@ impl Handler {
         Some(Self::Candidate(pre.clone(), handle))
     }
 
-    /// What reports and problems call it: a candidate is served as 0.2 is, and an instance of it answers once.
+    /// Its name in reports and problems. A candidate is served as 0.2 is, and each of its instances answers once.
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Two(_) | Self::Candidate(..) => "0.2",

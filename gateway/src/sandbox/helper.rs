@@ -1,11 +1,11 @@
-//! The helper: a small process that a gateway starts before it confines itself, and that starts its compiling children.
+//! The helper: a small process that the gateway starts before it confines itself, and that starts the compiling children.
 //!
-//! So the gateway itself needs no right to start a process, on any kernel. What it says to its helper is a file's name in the
-//! folder of compiled code, and it hands over what the child reads and writes; all else was said when the helper started.
-//! It ends with the gateway, whose end closes the socket between them.
+//! So the gateway itself needs no permission to start a process, on any kernel. It sends the helper a file name in the
+//! folder of compiled code, and the file descriptors that the child reads and writes; everything else was fixed when the
+//! helper started. The helper ends when the gateway's end of their socket closes.
 //!
-//! Security: whoever holds the gateway can have this program compile, and nothing else be executed.
-//! Limit: [`CHILDREN_MAX`] children, and twice as many while some are being ended.
+//! Security: an attacker who controls the gateway can make this program compile, but cannot execute another program. Limit:
+//! [`CHILDREN_MAX`] children, and twice as many while some are being killed.
 
 use std::io::{IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
@@ -25,7 +25,8 @@ use super::child::LOOK;
 use super::compiler::CHILDREN_MAX;
 use super::spawn::{ENDED, ENDS, ORDER_BYTES_MAX, Order, USED, Work, processor_time};
 
-/// Confines this process, and starts what the gateway at the other end of standard input asks for, until it is gone.
+/// Confines this process, then starts what the gateway at the other end of standard input asks for, until the gateway is
+/// gone.
 ///
 /// # Errors
 /// In words for the operator: the system refuses what a helper needs.
@@ -34,16 +35,17 @@ pub(crate) fn help(work: Work) -> anyhow::Result<()> {
     let _as_well = rustix::thread::disable_transparent_huge_pages(true);
     let work = Work { dir: std::fs::canonicalize(&work.dir)?, ..work };
     let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
-    // What the kernel lacks is told by the gateway, which asks it for the same.
+    // The gateway logs what the kernel cannot restrict, since it asks for the same.
     let _outcome = crate::confine::helper(&work.dir);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Who tells all of a service's processes to end, or to open their log files anew, means the gateway; it ends us.
+        // A signal to all processes of a service, to end or to reopen log files, is meant for the gateway, which ends the
+        // helper.
         let ends = [SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()];
         let asks = [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()];
         let others = [ends, asks].concat();
         let _heard: Vec<_> = others.into_iter().map(signal).collect();
-        // It keeps messages apart, which a stream would not; but for that it is used as one.
+        // The socket keeps messages apart, which a stream would not; otherwise it is used like a stream.
         let socket = std::os::unix::net::UnixStream::from(socket);
         socket.set_nonblocking(true)?;
         let socket = UnixStream::from_std(socket)?;
@@ -52,21 +54,21 @@ pub(crate) fn help(work: Work) -> anyhow::Result<()> {
         loop {
             let asked = socket.async_io(Interest::READABLE, || receive(&socket)).await?;
             let Some((order, ends)) = asked else { break };
-            // Without a place its ends are closed, and its failure is seen by that.
+            // Without a place its file descriptors are closed, which tells the gateway that it failed.
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
             let work = Arc::clone(&work);
             tokio::spawn(async move {
-                // Nobody is there to be told of what fails here.
+                // Nobody is there to receive an error.
                 let _told = look_after(&work, &order, ends).await;
                 drop(place);
             });
         }
-        // Those that are under way are ended by the runtime.
+        // The runtime ends the children that are still running.
         Ok(())
     })
 }
 
-/// The next message; nothing where there will be none.
+/// The next message. Nothing if there will be none.
 fn receive(socket: &UnixStream) -> std::io::Result<Option<(Order, [OwnedFd; ENDS])>> {
     let mut said = [0; ORDER_BYTES_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ENDS))];
@@ -87,13 +89,13 @@ fn receive(socket: &UnixStream) -> std::io::Result<Option<(Order, [OwnedFd; ENDS
     }
 }
 
-/// Whether it is the name of a file in a folder, and leads nowhere else.
+/// Whether it is the name of a file in a folder, without any path.
 fn file_name(name: &Path) -> bool {
     let mut parts = name.components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(only)), None) if only == name.as_os_str())
 }
 
-/// Starts a child, and tells what it used of the processor and its end; or ends it, where nobody wants to know any more.
+/// Starts a child, and reports its processor time and its exit. Kills it if nobody wants to know any more.
 async fn look_after(work: &Work, order: &Order, ends: [OwnedFd; ENDS]) -> std::io::Result<()> {
     let [stdin, stdout, stderr, tells] = ends;
     let tells = std::os::unix::net::UnixStream::from(tells);
@@ -103,14 +105,14 @@ async fn look_after(work: &Work, order: &Order, ends: [OwnedFd; ENDS]) -> std::i
     let mut command = tokio::process::Command::from(work.child(&work.dir.join(&order.name), order));
     command.stdin(stdin).stdout(stdout).stderr(stderr).kill_on_drop(true);
     let started = command.spawn();
-    // It keeps our ends of the pipes.
+    // The command holds our ends of the pipes.
     drop(command);
     let mut child = match started {
         Ok(child) => child,
         Err(error) => {
             writeln!(words, "{error}")?;
             drop(words);
-            // As of a child that ended with 1 (wait(2)).
+            // The status of a child that exited with 1 (wait(2)).
             return tell(&mut tells, ENDED, 1 << 8).await;
         }
     };
@@ -129,7 +131,7 @@ async fn look_after(work: &Work, order: &Order, ends: [OwnedFd; ENDS]) -> std::i
     }
 }
 
-/// One message in one piece, as it is read.
+/// Sends one message in one piece, as it is read.
 async fn tell(to: &mut UnixStream, what: u8, value: i64) -> std::io::Result<()> {
     let mut message = [what; 9];
     message[1..].copy_from_slice(&value.to_be_bytes());

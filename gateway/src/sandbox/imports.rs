@@ -1,20 +1,20 @@
-//! What a component imports, looked at before it is compiled: nobody waits for minutes to hear of an import that is not served, and
-//! all of them are named.
+//! Checks a component's imports before it is compiled, so that nobody waits minutes to learn of an unserved import. It
+//! names all of them.
 
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::TypesRef;
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
-/// Names of a component that cannot be linked.
+/// The names in a component that cannot be linked.
 pub(super) struct Unlinked {
     pub(super) imports: Vec<String>,
     pub(super) exports: Vec<String>,
-    /// Imports that nobody serves.
+    /// Imports that the gateway does not serve.
     pub(super) unserved: Vec<String>,
 }
 
-/// What a component imports and exports, where nobody serves a function or a resource that it imports. Nothing of what may link, and
-/// of what is no valid component: compiling says more.
+/// The names in a component with an imported function or resource that the gateway does not serve. Nothing for a component
+/// that may link, and for an invalid one: compiling says more about it.
 pub(super) fn unlinked(wasm: &[u8], is_served: impl Fn(&str) -> bool) -> Option<Unlinked> {
     let (imports, exports) = names(wasm)?;
     // Most components end here, after a look at their sections.
@@ -27,7 +27,7 @@ pub(super) fn unlinked(wasm: &[u8], is_served: impl Fn(&str) -> bool) -> Option<
     (!unserved.is_empty()).then_some(Unlinked { imports, exports, unserved })
 }
 
-/// The names of the component itself, without those of what is inside it.
+/// The names of the component itself, without those of components inside it.
 fn names(wasm: &[u8]) -> Option<(Vec<String>, Vec<String>)> {
     let (mut imports, mut exports, mut depth) = (Vec::new(), Vec::new(), 0_u32);
     for payload in Parser::new(0).parse_all(wasm) {
@@ -51,7 +51,7 @@ fn names(wasm: &[u8]) -> Option<(Vec<String>, Vec<String>)> {
     Some((imports, exports))
 }
 
-/// Whether an import is more than types, which link without anybody.
+/// Whether an import is more than types, which link without an implementation.
 fn needs_somebody(types: TypesRef<'_>, import: &str) -> bool {
     let Some(item) = types.component_item_for_import(import) else { return true };
     if let ComponentEntityType::Instance(id) = item.ty {

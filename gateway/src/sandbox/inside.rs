@@ -1,7 +1,8 @@
-//! What is made anew where slots were found unclean, or one tenant saw what is another's: the engines and all that is loaded in them.
+//! What is replaced if slots were not clean, or one tenant saw another's data: the engines and everything that is loaded in
+//! them.
 //!
-//! Security: between the end of one and the beginning of the next nothing runs ([`Fault::Renewed`]), and the next one begins only after
-//! its slots were looked at.
+//! Security: between the end of the old engines and the start of the new ones nothing runs ([`Fault::Renewed`]), and the
+//! new ones start only after their slots were checked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,11 +20,11 @@ use super::{Sandbox, Settings};
 use crate::fault::Fault;
 use crate::telemetry::Metrics;
 
-/// What the log says where slots are not clean, and where they could not stay so; `tollgate explain` has their stories.
+/// The codes for the log if slots are not clean, or cannot be relied on to stay clean. `tollgate explain` describes them.
 pub(crate) const UNCLEAN: &str = "W0505";
 pub(crate) const SWAP: &str = "W0504";
 
-/// After which an engine that could not be made is tried again. Until then everybody is refused.
+/// How long to wait before an engine that could not be created is tried again. Until then every request is refused.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Set once nothing of an engine may run any more.
@@ -36,7 +37,7 @@ impl Ended {
     }
 }
 
-/// The engines, what is loaded in them, and what looks at their slots.
+/// The engines, what is loaded in them, and the checks of their slots.
 pub(super) struct Inside {
     pub(super) components: Components,
     pub(super) slots: Slots,
@@ -44,7 +45,7 @@ pub(super) struct Inside {
     ended: Ended,
 }
 
-/// What makes them.
+/// Creates them.
 pub(super) struct Maker {
     pub(super) settings: Settings,
     pub(super) artifacts: Artifacts,
@@ -52,15 +53,15 @@ pub(super) struct Maker {
     pub(super) metrics: Arc<Metrics>,
     pub(super) machine: Machine,
     pub(super) clock: Clock,
-    /// Whether what the kernel says of pages was wrong once.
+    /// Whether the kernel's information about pages was wrong once.
     pub(super) distrusts: AtomicBool,
 }
 
 impl Maker {
-    /// With slots that are put back by what the kernel says of them, where that can be relied upon, and whole where not.
+    /// Creates engines whose slots are reset by what the kernel says about pages if that is reliable, or else whole.
     ///
     /// # Errors
-    /// In words for the operator: the pools do not fit, or slots are not clean even where they are put back whole.
+    /// In words for the operator: the pools do not fit, or slots are not clean even if they are reset whole.
     pub(super) fn make(&self) -> anyhow::Result<Inside> {
         if self.may_scan() {
             let inside = self.with(Slots::Scanned)?;
@@ -77,7 +78,7 @@ impl Maker {
         Ok(inside.told())
     }
 
-    /// Whether the kernel can be asked which pages were written: somebody wants that, and none of them can be in swap.
+    /// Whether the kernel can be asked which pages were written: it is configured, and no page can be in swap.
     fn may_scan(&self) -> bool {
         match self.machine.swap() {
             _ if self.settings.slots == Slots::Whole || self.distrusts.load(Ordering::Relaxed) => false,
@@ -111,7 +112,7 @@ impl Inside {
         self
     }
 
-    /// Looks at one slot of each pool, counts what comes of it, and says so where it is bad.
+    /// Checks one slot of each pool, counts the result, and logs a bad one.
     ///
     /// # Errors
     /// No slot is free.
@@ -138,19 +139,19 @@ impl Inside {
     }
 }
 
-/// What came of a look at the slots.
+/// The result of a check of the slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
-    /// They may be given on.
+    /// They may be reused.
     Fine,
-    /// They may be in swap before long: others are to be had, without ending anybody's request.
+    /// They may soon be in swap: new engines are needed, without ending any request.
     Swappable,
     /// They were not clean.
     Unclean,
 }
 
 impl Sandbox {
-    /// Looks at a free slot of each pool, and at where pages may go. It works for some milliseconds.
+    /// Checks a free slot of each pool, and where pages may be swapped to. Takes some milliseconds.
     pub(crate) fn health(&self) -> Health {
         let Some(inside) = self.inside.load_full() else { return Health::Fine };
         match inside.look(&self.maker) {
@@ -165,15 +166,15 @@ impl Sandbox {
         }
     }
 
-    /// Has slots be put back whole from the next engines on: some were not clean.
+    /// Makes the next engines reset slots whole, because some slots were not clean.
     pub(crate) fn distrust_slots(&self) {
         self.maker.distrusts.store(true, Ordering::Relaxed);
     }
 
-    /// Has what is begun from now on run in engines that are new. What runs goes on.
+    /// Runs new requests in new engines. Running ones continue.
     ///
     /// # Errors
-    /// They cannot be made beside the old ones.
+    /// The new engines cannot be created beside the old ones.
     pub(crate) async fn renew_gently(&self) -> anyhow::Result<()> {
         let _one = self.renewing.lock().await;
         let new = self.make().await?;
@@ -181,7 +182,7 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Ends all that runs, and refuses what comes, until there are engines that are new. `interrupt` ends what waits for something.
+    /// Ends everything that runs, and refuses new requests until there are new engines. `interrupt` ends waits.
     pub(crate) async fn renew(&self, interrupt: impl Fn()) {
         let _one = self.renewing.lock().await;
         if let Some(old) = self.inside.swap(None) {

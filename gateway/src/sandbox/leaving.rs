@@ -1,8 +1,8 @@
-//! What a guest that has ended leaves behind: bytes of its response that its client has not taken.
+//! What an ended guest leaves behind: bytes of its response that its client has not read.
 //!
-//! Its permits go back at once where that is little, for one response ([`LITTLE`]) or on the whole: of the client's connection and
-//! address ([`Exchange`]) and of the tenant ([`Ledger::left`]). Where it is more, the exchange keeps them until the response is out,
-//! and may be cut where somebody needs a place.
+//! Its permits are released at once if these bytes are few: few for one response ([`LITTLE`]), or within the limits of the
+//! client's connection and address ([`Exchange`]) and of the tenant ([`Ledger::left`]). Otherwise the exchange keeps the
+//! permits until the response is sent, and may be cut if another request needs a place.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::host::Guest;
 use crate::http::Exchange;
 use crate::tenant::Ledger;
 
-/// As much as a stream costs anyway.
+/// No more than a stream costs anyway.
 const LITTLE: u64 = 2 << 10;
 
-/// Bytes among those that a tenant's guests have left behind.
+/// Bytes that count among those which a tenant's guests have left behind.
 struct OfTenant(Arc<Ledger>, u64);
 
 impl Drop for OfTenant {
@@ -23,7 +23,7 @@ impl Drop for OfTenant {
     }
 }
 
-/// Decides who has the permits of a guest that has ended. Its tenant's place is free from then on, unless the exchange keeps it.
+/// Decides who keeps the permits of an ended guest. Unless the exchange keeps it, the tenant's place becomes free.
 pub(super) fn let_go(guest: &Guest, admitted: &Arc<Admitted>, exchange: Option<&Arc<Exchange>>) {
     let (left, is_counted) = guest.left();
     let exchange = exchange.filter(|exchange| exchange.has_client() && left > LITTLE);
@@ -34,7 +34,7 @@ pub(super) fn let_go(guest: &Guest, admitted: &Arc<Admitted>, exchange: Option<&
     }
 }
 
-/// Whether what is left is kept without permits.
+/// Whether the rest may be kept without permits.
 fn is_kept(left: u64, ledger: &Arc<Ledger>, exchange: &Exchange) -> bool {
     let of_tenant = ledger.left.add(left).then(|| OfTenant(Arc::clone(ledger), left));
     let of_client = of_tenant.and_then(|of_tenant| Some((exchange.leave(left)?, of_tenant)));

@@ -1,15 +1,16 @@
-//! What the pools depend on of the machine: whether the kernel may swap their pages out.
+//! What the pools require of the machine: the kernel must not swap their pages out.
 //!
-//! Security: Wasmtime 48 asks the kernel for pages that are present *and* written, and puts those back. One that is in swap is
-//! neither, so that its slot would be given on with what somebody wrote into it.
+//! Security: Wasmtime 48 asks the kernel for pages that are present *and* written, and resets those. A page in swap is
+//! neither, so that a slot would be reused with a previous guest's data in it.
 
 use std::path::{Path, PathBuf};
 
-/// Tests name a folder here that stands for the machine's root: `proc/swaps`, `proc/self/cgroup`, `sys/fs/cgroup`. Two files in it
-/// make a look find something: `unclean` the one at slots, `plant` the next one of the canaries. Nobody else sets it.
+/// Tests name a folder here that stands for the machine's root: `proc/swaps`, `proc/self/cgroup`, `sys/fs/cgroup`. Two
+/// files in it make a check find something: `unclean` the next check of slots, `plant` the next one of the canaries. Nobody
+/// else sets it.
 const STAND_IN: &str = "TOLLGATE_TEST_MACHINE";
 
-/// The machine below us, or what a test says it is.
+/// The machine, or what a test puts in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Machine {
     root: PathBuf,
@@ -22,7 +23,8 @@ impl Machine {
         Self { is_real: stand_in.is_none(), root: stand_in.unwrap_or_else(|| PathBuf::from("/")) }
     }
 
-    /// The folder that a test names, where one does: a gateway that confines itself has to reach it. A release has no such tests.
+    /// The folder that a test names, if one does, so that a gateway that confines itself can reach it. Release builds
+    /// ignore it.
     pub(crate) fn stand_in() -> Option<PathBuf> {
         std::env::var_os(STAND_IN).filter(|_| cfg!(debug_assertions)).map(PathBuf::from)
     }
@@ -32,20 +34,20 @@ impl Machine {
         Self { root: root.to_owned(), is_real: false }
     }
 
-    /// Whether a test stands behind it, which does not wait for minutes.
+    /// Whether this is the real machine. A test's stand-in does not wait for minutes.
     pub(crate) const fn is_real(&self) -> bool {
         self.is_real
     }
 
-    /// Where pages of this process may be swapped to (`/proc/swaps`, proc(5); `memory.swap.max`, cgroups(7)); nothing where nowhere.
-    /// Where a control group's bound cannot be read, there is none.
+    /// Where pages of this process may be swapped to (`/proc/swaps`, proc(5); `memory.swap.max`, cgroups(7)). Nothing if
+    /// they cannot be swapped. A control group whose limit cannot be read counts as unlimited.
     pub(crate) fn swap(&self) -> Option<String> {
         let areas = std::fs::read_to_string(self.root.join("proc/swaps")).unwrap_or_default();
         let area = areas.lines().skip(1).find_map(|line| line.split_whitespace().next())?.to_owned();
         (!self.is_kept_from_swap()).then_some(area)
     }
 
-    /// Whether our control group, or one that it is in, may swap nothing.
+    /// Whether our control group, or one of its ancestors, forbids swap.
     fn is_kept_from_swap(&self) -> bool {
         let groups = std::fs::read_to_string(self.root.join("proc/self/cgroup")).unwrap_or_default();
         let Some(own) = groups.lines().find_map(|line| line.strip_prefix("0::")) else { return false };
@@ -58,7 +60,7 @@ impl Machine {
         own.ancestors().take_while(|group| group.starts_with(&all)).any(swaps_nothing)
     }
 
-    /// Whether a test wants the look at slots to find one that is not clean.
+    /// Whether a test wants the check of slots to find an unclean one.
     pub(super) fn has_unclean_slots(&self) -> bool {
         !self.is_real && self.root.join("unclean").exists()
     }

@@ -1,4 +1,4 @@
-//! What the error of a run means, as a fault.
+//! Maps the error of a run to a fault.
 
 use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
@@ -6,7 +6,7 @@ use wasmtime_wasi::I32Exit;
 use crate::fault::{Fault, Quotum};
 use crate::host::{Denied, Stuck};
 
-/// `denied`: a trap after that is an allocator giving up.
+/// `denied` is a refused allocation: a trap after it means that the guest's allocator gave up.
 pub(super) fn classify(error: &wasmtime::Error, denied: Option<Denied>) -> Fault {
     if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
         return Fault::Overload;

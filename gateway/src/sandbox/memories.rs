@@ -1,9 +1,11 @@
-//! Room for the memories of composed components. The pool has as many as any component may have for every instance that runs;
-//! what a composed one has beyond that is taken from a number that all of them share, so that it is nobody else's who waits.
+//! Space for the memories of composed components. For every running instance the pool has as many memories as any component
+//! may have. A composed component takes additional ones from a number that all of them share, so that only composed
+//! components wait.
 //!
-//! And room in the tenant's own memory, for an instance that would be refused for what others are about to give back.
+//! Also waits for space in the tenant's own memory, for an instance that would otherwise be refused although others will
+//! soon release enough.
 //!
-//! Limit: [`shared_memories`]; who finds none waits within the request's time, in order of arrival.
+//! Limit: [`shared_memories`]; an instance that finds none waits within the request's time, in order of arrival.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,26 +19,26 @@ use crate::fault::Fault;
 use crate::telemetry::Record;
 use crate::tenant::{Allotment, Component, Entry, Ledger};
 
-/// For how long an instance waits for memory of its tenant's that others have.
+/// How long an instance waits for memory of its tenant that other instances hold.
 const MEMORY_TIME: Duration = Duration::from_secs(2);
 
-/// Those that composed components share.
+/// The memories that composed components share.
 #[derive(Clone, Debug)]
 pub(super) struct Memories(Arc<Semaphore>);
 
-/// What one instance has of them; it goes after the instance's store.
+/// The shared memories of one instance. Dropped after the instance's store.
 pub(super) type More = Option<OwnedSemaphorePermit>;
 
 impl Memories {
-    /// Where so many instances may run at once.
+    /// For this many concurrent instances.
     pub(super) fn new(instances: u32) -> Self {
         Self(Arc::new(Semaphore::new(shared_memories(instances) as usize)))
     }
 
-    /// Waits until there is room for an instance with so many memories, within `time`.
+    /// Waits up to `time` for the memories of an instance that has this many.
     ///
     /// # Errors
-    /// The fault, if there is one: nothing where nobody wants the answer any more.
+    /// The fault, or nothing if nobody wants the answer any more.
     pub(super) async fn room(
         &self,
         memories: u32,
@@ -59,11 +61,12 @@ impl Memories {
     }
 }
 
-/// How often whoever waits for memory looks whether less is enough by now.
+/// How often an instance that waits for memory checks whether less is enough by now.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Waits until the tenant has as much memory to spare as an instance of this component is likely to want, of what its route allows, for
-/// [`MEMORY_TIME`] at the most. `initial` is what it begins with. Nothing where it never has, or not by then: then the instance takes what it gets.
+/// Waits, for at most [`MEMORY_TIME`], until the tenant has the memory that an instance of this component will probably
+/// need, up to what its route allows. `initial` is what it starts with. Returns nothing if the tenant can never have so
+/// much, or does not in time: then the instance takes what it gets.
 ///
 /// # Errors
 /// Nobody wants the answer any more.
@@ -113,10 +116,10 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_has_no_more_than_any_never_waits_and_the_others_share() {
+    async fn an_instance_with_few_memories_never_waits_and_others_share() {
         let memories = Memories::new(4);
         let (time, nobody) = (Duration::from_secs(1), CancellationToken::new());
-        // Eight beyond two each: one instance of eight memories leaves room for two more.
+        // Eight memories beyond two for each: one instance with eight memories leaves room for two more.
         let first = memories.room(8, time, &nobody).await.unwrap();
         assert!(first.is_some());
         assert!(memories.room(2, time, &nobody).await.unwrap().is_none());

@@ -1,4 +1,4 @@
-//! A message starts a component: which of the two handlers it has, and a call of it.
+//! Starts a component for a message: determines which of the two handlers it has, and calls it.
 
 use std::future::poll_fn;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::host::inbound::{one, three};
 use crate::ids::{Line, RequestId};
 use crate::telemetry::Record;
 
-/// A component that a message may start.
+/// The handler of a component that a message may start.
 pub(super) enum Listener {
     /// `fermyon:spin/inbound-redis`.
     One(one::ListenerPre<Guest>),
@@ -20,23 +20,23 @@ pub(super) enum Listener {
     Three(three::ListenerPre<Guest>),
 }
 
-/// What a channel brings.
+/// A message on a channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     pub(crate) payload: Vec<u8>,
     pub(crate) line: Line,
 }
 
-/// What starts a component that is no request.
+/// What starts a component, other than a request.
 #[derive(Debug)]
 pub(crate) enum Cause {
     Message(Message),
-    /// A time, in seconds since 1970.
+    /// A scheduled time, in seconds since 1970.
     Due(u64),
 }
 
 impl Cause {
-    /// The messages that came before what it starts, whose record has this name.
+    /// The chain of messages up to what it starts, whose record has this id.
     pub(super) const fn line(&self, id: RequestId) -> Line {
         match self {
             Self::Message(message) => message.line,
@@ -45,7 +45,7 @@ impl Cause {
     }
 }
 
-/// What a component said of a message, or of a run: done, or not, which is its own affair and no fault.
+/// What a component reports about a message or a run: success or not. The latter is no fault of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handled {
     Done,
@@ -53,7 +53,7 @@ pub(crate) enum Handled {
 }
 
 impl Listener {
-    /// Nothing where it has no such handler.
+    /// Returns nothing if the component has no such handler.
     pub(super) fn of(pre: &InstancePre<Guest>) -> Option<Self> {
         let one = || one::ListenerPre::new(pre.clone()).ok().map(Self::One);
         one().or_else(|| three::ListenerPre::new(pre.clone()).ok().map(Self::Three))

@@ -1,7 +1,8 @@
-//! Runs components: two engines, compiled components in a cache, an instance of its own for each request.
+//! Runs components: two engines, a cache of compiled components, and a separate instance for each request.
 //!
-//! Invariant: limits and the deadline are armed before instantiation, because start functions run there. A guest that
-//! computes yields every [`engine::FUEL_SLICE`] of fuel and at every tick of the epoch clock; `turns` says who goes on.
+//! Invariant: limits and the deadline are set before instantiation, because start functions run there. A guest that
+//! computes yields after every [`engine::FUEL_SLICE`] of fuel and at every tick of the epoch clock; `turns` decides who
+//! continues.
 
 mod artifacts;
 mod cache;
@@ -75,7 +76,7 @@ pub(crate) use reply::Reply;
 pub(crate) use slots::Slots;
 pub(crate) use spawn::{Helper, Starter, Work};
 
-/// Between two looks for instances that nobody used again.
+/// How often instances are checked that rest without being reused.
 const BETWEEN_EXPIRIES: Duration = Duration::from_secs(1);
 
 /// What the operator chose.
@@ -83,31 +84,31 @@ const BETWEEN_EXPIRIES: Duration = Duration::from_secs(1);
 pub(crate) struct Settings {
     /// Instances that may run at once: slots of the pool.
     pub(crate) instances: u32,
-    /// The folder of compiled components. Security: what is in it runs as native code.
+    /// The folder of compiled components. Security: its files run as native code.
     pub(crate) compiled: PathBuf,
-    /// Bytes of compiled code that stay mapped while nobody asks for them.
+    /// Bytes of compiled code that stay mapped while they are not used.
     pub(crate) cache_bytes: u64,
-    /// After which time without a request a component leaves the cache.
+    /// Idle time after which a component is evicted from the cache.
     pub(crate) cache_idle: Duration,
-    /// Whether turns are taken by tenant; switched off to compare with.
+    /// Whether tenants take turns. Can be switched off for comparison.
     pub(crate) fair_turns: bool,
-    /// Whether fuel is counted, and turns and quotas with it; switched off to measure what that costs.
+    /// Whether fuel is counted, which turns and quotas need. Can be switched off to measure its cost.
     pub(crate) metering: bool,
     /// Bytes of memories and tables of all instances together.
     pub(crate) memory: u64,
-    /// How slots are put back, where the machine lets us choose.
+    /// How slots are reset, if the machine allows a choice.
     pub(crate) slots: Slots,
-    /// What compiling one component may take of memory, and of the processor's time.
+    /// The memory and the processor time that compiling one component may use.
     pub(crate) compile_memory: u64,
     pub(crate) compile_time: Duration,
-    /// Whether compiling children confine themselves, and a gateway too.
+    /// Whether compiling children and the gateway confine themselves.
     pub(crate) confine: bool,
-    /// What a confined gateway may read beside what its files name.
+    /// What a confined gateway may read beside the files that its configuration names.
     pub(crate) confine_read: Vec<PathBuf>,
 }
 
 impl Settings {
-    /// What all of this may take of the machine's memory at the most, in bytes, by what it is for and the key that sets it.
+    /// The most memory that all of this may use, in bytes, by purpose and by the key that sets it.
     pub(crate) fn memory_bounds(&self) -> [(&'static str, &'static str, u64); 4] {
         [
             (
@@ -143,12 +144,12 @@ pub(crate) struct Surroundings {
 pub(crate) struct Instances {
     resting: Resting,
     pulse: Pulse,
-    /// One for each memory that composed components may have beyond what any instance has.
+    /// The memories that composed components may have beyond those of any instance.
     memories: Memories,
 }
 
 impl Instances {
-    /// For so many at once.
+    /// For this many concurrent instances.
     pub(crate) fn new(most: u32, metrics: &Arc<Metrics>) -> Self {
         Self { resting: Resting::new(most, metrics), pulse: Pulse::default(), memories: Memories::new(most) }
     }
@@ -156,7 +157,7 @@ impl Instances {
 
 /// The engines and everything that is loaded in them.
 pub(crate) struct Sandbox {
-    /// Nothing, while it is made anew.
+    /// Nothing while it is being replaced.
     inside: ArcSwapOption<Inside>,
     maker: Arc<Maker>,
     renewing: tokio::sync::Mutex<()>,
@@ -172,7 +173,8 @@ impl std::fmt::Debug for Sandbox {
 
 impl Sandbox {
     /// # Errors
-    /// In words for the operator: the pool does not fit the address space, its slots are not clean, or the folder is not writable.
+    /// In words for the operator: the pool does not fit the address space, its slots are not clean, or the folder is not
+    /// writable.
     pub(crate) fn new(settings: &Settings, compiler: &Compiler, around: Surroundings) -> anyhow::Result<Self> {
         let reaper = reaper::Reaper::start(settings.memory)?;
         let beside = reaper.clone();
@@ -205,23 +207,23 @@ impl Sandbox {
         Ok(Self { inside, maker: Arc::new(maker), renewing, around: Arc::new(around), turns })
     }
 
-    /// Bytes of memories and tables of all instances now, and at the most.
+    /// Bytes of memories and tables of all instances now, and their maximum.
     pub(crate) fn memory(&self) -> (u64, u64) {
         (self.around.memory.now(), self.around.memory.max())
     }
 
-    /// The most bytes that they had at once since this was asked last.
+    /// Returns the most bytes that all instances had at once since the last call.
     pub(crate) fn take_memory_peak(&self) -> u64 {
         self.around.memory.take_peak()
     }
 
-    /// Runs a request in an instance of its own. One that a component makes of its own tenant is `within` the budget of the request
-    /// that this one answers; every other has its route's limits for itself.
+    /// Runs a request in an instance of its own. If a component sent it to its own tenant, it is `within` the budget of the
+    /// request that the component answers. Every other request has its route's limits to itself.
     ///
     /// Cancel safety: dropping the future, or later the reply's body, ends the instance at its next yield.
     ///
     /// # Errors
-    /// The fault, where the guest did not come to a response.
+    /// The fault, if the guest did not return a response.
     pub(crate) async fn run(
         &self,
         admitted: Arc<Admitted>,
@@ -235,12 +237,12 @@ impl Sandbox {
         run::run(&self.around, self.turns.as_ref(), component, admitted, asked, record).await
     }
 
-    /// Lets a message, or the time, start an instance of its own, and waits until it is done with.
+    /// Starts an instance for a message or a schedule, and waits until it is done.
     ///
     /// Cancel safety: as [`Sandbox::run`].
     ///
     /// # Errors
-    /// The fault, where the guest did not come to an end by itself.
+    /// The fault, if the guest did not end by itself.
     pub(crate) async fn handle(
         &self,
         admitted: Arc<Admitted>,

@@ -1,14 +1,13 @@
-//! Core modules, made components before they are compiled. Spin does the same when it loads one.
+//! Converts core modules to components before they are compiled. Spin does the same when it loads one.
 //!
-//! Two generations of bindings exist. Modules of wit-bindgen 0.5 and later carry their world in a custom section
-//! (`component-type…`). Modules of SDKs before that (Spin 0.5 and 1.x) carry nothing; their imports and exports have
-//! names of their own. Their calling convention is the canonical ABI all the same, so new names and a world are all
-//! that they need.
+//! There are two generations of bindings. Modules of wit-bindgen 0.5 and later carry their world in a custom section
+//! (`component-type…`). Modules of older SDKs (Spin 0.5 and 1.x) carry nothing, and their imports and exports have other
+//! names. Their calling convention is the canonical ABI all the same, so that they need only new names and a world.
 //!
 //! Source: <https://github.com/spinframework/spin>, crates/componentize, for the names;
 //! <https://github.com/WebAssembly/component-model>, CanonicalABI.md, for the convention.
 //!
-//! Security: this runs in the compiling child, within its bounds of memory and time.
+//! Security: this runs in the compiling child, within its limits of memory and time.
 
 use std::borrow::Cow;
 
@@ -23,27 +22,28 @@ use wit_parser::Resolve;
 
 /// The world of the old modules: the interfaces of Spin 1.
 const WIT: &str = include_str!("../../wit/fermyon-spin-1/spin.wit");
-/// Imports of the old modules: module and, where it has another name now, function; then the interface and its function.
+/// Imports of the old modules: the module, its function if that has another name now, the interface, and the interface's
+/// function.
 const OLD_IMPORTS: [(&str, Option<&str>, &str, Option<&str>); 4] = [
     ("wasi-outbound-http", Some("request"), "fermyon:spin/http", Some("send-request")),
     ("spin-config", None, "fermyon:spin/config", None),
     ("outbound-redis", None, "fermyon:spin/redis", None),
     ("key-value", None, "fermyon:spin/key-value", None),
 ];
-/// Imports of the old modules that nothing stands behind here.
+/// Imports of the old modules that the gateway does not implement.
 const OLD_DENIED: [&str; 4] = ["outbound-pg", "outbound-mysql", "sqlite", "llm"];
 const OLD_HTTP: &str = "handle-http-request";
 const OLD_REDIS: &str = "handle-redis-message";
-/// Exports of the old modules, and what the component's interfaces call them.
+/// Exports of the old modules, and their names in the component's interfaces.
 const OLD_EXPORTS: [(&str, &str); 2] =
     [(OLD_HTTP, "fermyon:spin/inbound-http#handle-request"), (OLD_REDIS, "fermyon:spin/inbound-redis#handle-message")];
 
-/// Why no component can be made of a core module.
+/// Why a core module cannot become a component.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
-    /// It is not valid, or does not fit the world that it names.
+    /// It is invalid, or does not fit the world that it names.
     Invalid(String),
-    /// Nothing that this gateway starts is in it.
+    /// It has nothing that this gateway starts.
     NoHandler(String),
 }
 
@@ -53,10 +53,10 @@ impl Unfit {
     }
 }
 
-/// The component that these bytes are, or that is made of the core module that they are.
+/// The component that these bytes are, or that is made from the core module in them.
 ///
 /// # Errors
-/// [`Unfit`], for a core module that is none of the kinds above.
+/// [`Unfit`], for a core module of none of the kinds above.
 pub(super) fn component_of(wasm: &[u8]) -> Result<Cow<'_, [u8]>, Unfit> {
     if !Parser::is_core_wasm(wasm) {
         return Ok(Cow::Borrowed(wasm));
@@ -70,13 +70,13 @@ pub(super) fn component_of(wasm: &[u8]) -> Result<Cow<'_, [u8]>, Unfit> {
         return Err(Unfit::NoHandler(shape.told()));
     };
     let encoded = ComponentEncoder::default().validate(false).module(&module).and_then(|encoder| {
-        // It is left out where the module does not import it.
+        // The adapter is left out if the module does not import it.
         encoder.adapter(PREVIEW1, ADAPTER)?.encode()
     });
     encoded.map(Cow::Owned).map_err(Unfit::invalid)
 }
 
-/// What tells the kinds of modules apart.
+/// The properties by which the kinds of modules are told apart.
 #[derive(Debug, Default)]
 struct Shape {
     has_world: bool,
@@ -105,7 +105,7 @@ impl Shape {
         self.exports.iter().any(|name| name == export)
     }
 
-    /// The world in [`WIT`] of a module of an old SDK.
+    /// The world in [`WIT`] for a module of an old SDK.
     fn old_world(&self) -> Option<&'static str> {
         match (self.has(OLD_HTTP), self.has(OLD_REDIS)) {
             (true, true) => Some("old-both"),
@@ -115,7 +115,7 @@ impl Shape {
         }
     }
 
-    /// What it is, where it is nothing that is started here.
+    /// What the module is, if it is nothing that the gateway starts.
     fn told(&self) -> String {
         const NAMES_MAX: usize = 5;
         if self.has("_start") {
@@ -130,13 +130,13 @@ impl Shape {
     }
 }
 
-/// The guest chose this name, at any length.
+/// The guest chose this name, of any length.
 fn shortened(name: &str) -> &str {
     const BYTES_MAX: usize = 60;
     name.get(..name.floor_char_boundary(BYTES_MAX)).unwrap_or_default()
 }
 
-/// A module of an old SDK under the names that its interfaces have now, with its world.
+/// A module of an old SDK with the present names of its interfaces, and its world.
 fn renewed(wasm: &[u8], world: &str) -> Result<Vec<u8>, Unfit> {
     let mut module = Module::new();
     for payload in Parser::new(0).parse_all(wasm) {

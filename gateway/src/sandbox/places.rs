@@ -1,10 +1,10 @@
-//! Who compiles next: places for compiling children, shared out by tenant.
+//! Which tenant compiles next: places for compiling children, shared fairly between tenants.
 //!
-//! A tenant has one place at most, and whoever used the least processor time lately is next. One place is never held by a tenant
-//! that compiled for longer than [`LIGHT_MAX`] lately: a tenant with a thousand slow components has the other one for as long as
-//! it likes, and everybody else's deploy passes it by.
+//! A tenant has at most one place, and the tenant that used the least processor time recently is next. One place is never
+//! given to a tenant that compiled for longer than [`LIGHT_MAX`] recently. A tenant with a thousand slow components may
+//! hold the other place for as long as it likes, and everybody else's deploys pass it.
 //!
-//! Limit: as many tenants wait as are configured, each once for each plan of it that is looked at.
+//! Limit: the number of configured tenants, each of which waits once for each of its plans.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,21 +15,21 @@ use tokio::sync::oneshot;
 
 use crate::ids::TenantId;
 
-/// Processor time after which a tenant is one that compiles a lot.
+/// Processor time above which a tenant counts as one that compiles a lot.
 const LIGHT_MAX: Duration = Duration::from_secs(60);
-/// In which time half of what was used is forgotten.
+/// The time in which half of the use is forgotten.
 const HALF_LIFE: Duration = Duration::from_secs(600);
-/// What a child costs at the least, so that many small ones count as well.
+/// The least that a child costs, so that many small ones count as well.
 const COST_MIN: Duration = Duration::from_millis(50);
 
-/// All places. The lock is held for a walk over who waits, and never across an await.
+/// All places. The lock is held for a walk over the waiting tenants, and never across an await.
 #[derive(Clone, Debug)]
 pub(super) struct Places(Arc<Mutex<Queue>>);
 
 #[derive(Debug)]
 struct Queue {
     free: usize,
-    /// The share of who got a place last: nobody who comes later stands before it.
+    /// The share of the tenant that got the last place. No later tenant is placed before it.
     floor: Duration,
     accounts: HashMap<TenantId, Account>,
     /// By share and then by arrival.
@@ -39,23 +39,23 @@ struct Queue {
 
 #[derive(Debug)]
 struct Account {
-    /// Processor time used since it came, above the floor of then.
+    /// Processor time used since the tenant arrived, added to the floor at that time.
     share: Duration,
-    /// The same, half of it forgotten every [`HALF_LIFE`].
+    /// The same, halved every [`HALF_LIFE`].
     recent: Duration,
     since: Instant,
-    /// What its child used so far, where it has one.
+    /// What its child has used so far, if it has one.
     holds: Option<Arc<AtomicU64>>,
     waits: usize,
 }
 
-/// A place for one child, until it is dropped.
+/// A place for one child, released on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Option<Places>,
     tenant: TenantId,
     spent_us: Arc<AtomicU64>,
-    /// Whether its tenant compiled little lately.
+    /// Whether its tenant compiled little recently.
     pub(super) is_light: bool,
 }
 
@@ -84,7 +84,7 @@ impl Account {
 }
 
 impl Queue {
-    /// Takes the next one out, where a place is free for it.
+    /// Takes the next tenant out of the queue, if there is a free place for it.
     fn next(&mut self, now: Instant) -> Option<(TenantId, oneshot::Sender<Place>)> {
         if self.free == 0 {
             return None;
@@ -99,7 +99,7 @@ impl Queue {
         self.waiting.remove(&key)
     }
 
-    /// Puts who waits for this tenant behind those who used less than it by now.
+    /// Moves the waits of this tenant behind those of tenants that used less by now.
     fn sort_again(&mut self, tenant: &TenantId, share: Duration) {
         let is_its = |(_, (of, _)): &(&(Duration, u64), &(TenantId, oneshot::Sender<Place>))| of == tenant;
         let keys: Vec<_> = self.waiting.iter().filter(is_its).map(|(key, _)| *key).collect();
@@ -110,7 +110,7 @@ impl Queue {
         }
     }
 
-    /// Forgets who neither has a place nor waits, and used little lately.
+    /// Forgets tenants that neither hold a place nor wait, and used little recently.
     fn tidy(&mut self, now: Instant) {
         let is_idle = self.waiting.is_empty() && self.accounts.values().all(|account| account.holds.is_none());
         let floor = self.floor;
@@ -136,15 +136,15 @@ impl Places {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a child of this tenant's, when it is its turn.
+    /// Waits for this tenant's turn, and returns a place for a child.
     ///
-    /// Cancel safety: whoever stops waiting leaves the queue.
+    /// Cancel safety: a caller that stops waiting leaves the queue.
     pub(super) async fn take(&self, tenant: &TenantId) -> Place {
         loop {
             let (grant, granted) = oneshot::channel();
             let mut wait = self.join(tenant, grant);
             self.share_out();
-            // The queue drops no grant that somebody waits for.
+            // The queue does not drop the grant of a caller that waits.
             if let Ok(place) = granted.await {
                 wait.is_over = true;
                 return place;
@@ -164,7 +164,7 @@ impl Places {
         Wait { places: self.clone(), tenant: tenant.clone(), arrival, is_over: false }
     }
 
-    /// Gives free places to those who are next.
+    /// Gives free places to the tenants that are next.
     fn share_out(&self) {
         loop {
             let mut queue = self.queue();
@@ -176,20 +176,20 @@ impl Places {
             let is_light = account.is_light(now);
             account.holds = Some(Arc::clone(&spent_us));
             drop(queue);
-            // Where nobody waits for it any more it is dropped, and given back.
+            // If the caller no longer waits, the place is dropped and released.
             let _unwanted = grant.send(Place { places: Some(self.clone()), tenant, spent_us, is_light });
         }
     }
 }
 
 impl Place {
-    /// Notes what its child used of the processor so far.
+    /// Notes the processor time that its child has used so far.
     pub(super) fn spent(&self, time: Duration) {
         let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.spent_us.fetch_max(us, Ordering::Relaxed);
     }
 
-    /// What its child used so far.
+    /// The processor time that its child has used so far.
     pub(super) fn used(&self) -> Duration {
         Duration::from_micros(self.spent_us.load(Ordering::Relaxed))
     }
@@ -240,7 +240,7 @@ mod tests {
         TenantId::parse(id).unwrap()
     }
 
-    /// One who waits: polled once, so that it stands in the queue.
+    /// A waiting caller: polled once, so that it is in the queue.
     fn waits(places: &Places, id: &str) -> std::pin::Pin<Box<dyn Future<Output = Place>>> {
         let (places, tenant) = (places.clone(), tenant(id));
         let mut wait: std::pin::Pin<Box<dyn Future<Output = Place>>> =
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn who_used_the_least_is_next_and_not_who_came_first() {
+    fn the_tenant_that_used_least_is_next_and_not_the_first_one() {
         let places = Places::new(1);
         let used = takes(&places, "slow");
         used.spent(Duration::from_secs(20));
@@ -286,11 +286,11 @@ mod tests {
     }
 
     #[test]
-    fn one_place_is_never_held_by_who_compiles_a_lot() {
+    fn one_place_is_never_given_to_a_tenant_that_compiles_a_lot() {
         let places = Places::new(2);
         let [first, second] = ["a", "b"].map(|id| takes(&places, id));
         assert!(first.is_light && second.is_light);
-        // Both turn out to be slow, and have many more.
+        // Both turn out to be slow, and have many more components.
         for place in [&first, &second] {
             place.spent(LIGHT_MAX + Duration::from_secs(1));
         }
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stops_waiting_leaves_nothing_behind() {
+    fn a_caller_that_stops_waiting_leaves_nothing_behind() {
         let places = Places::new(1);
         let place = takes(&places, "one");
         let gone = waits(&places, "gone");
@@ -314,7 +314,7 @@ mod tests {
         drop(gone);
         drop(place);
         drop((&mut stays).now_or_never().unwrap());
-        // A grant that comes to nobody is given on.
+        // A grant that reaches nobody is passed on.
         let place = takes(&places, "one");
         let granted = waits(&places, "gone");
         drop(place);

@@ -1,13 +1,13 @@
-//! Children that pretend, for tests of what watches over them: one that aborts, sleeps, computes without end, and so on. No input
-//! that does this to a compiler has to be kept for it.
+//! Children that misbehave on purpose, to test the code that watches them: one aborts, sleeps, computes for ever, and so
+//! on. So no real input is needed that does this to a compiler.
 //!
-//! Security: a build without debug assertions, as every release is, has nothing of this.
+//! Security: a build without debug assertions, such as every release, contains none of this.
 
-/// What tests say: `abort=DIGEST,sleep=DIGEST`.
+/// A test's instructions, such as `abort=DIGEST,sleep=DIGEST`.
 #[cfg(debug_assertions)]
 const VARIABLE: &str = "TOLLGATE_COMPILER_PRETENDS";
 
-/// What a child is told to pretend for the component with this digest.
+/// What a child has to do for the component with this digest.
 #[cfg(debug_assertions)]
 pub(super) fn told(digest: crate::ids::Digest) -> Option<String> {
     let told = std::env::var(VARIABLE).ok()?;
@@ -21,7 +21,7 @@ pub(super) const fn told(_digest: crate::ids::Digest) -> Option<String> {
     None
 }
 
-/// Does in the child what it was told, where a child that has confined itself could not: it may send itself no such signal.
+/// Acts in the child before it confines itself, because a confined child cannot send itself this signal.
 #[cfg(debug_assertions)]
 pub(super) fn act_before(what: &str) {
     if what == "die" {
@@ -33,7 +33,7 @@ pub(super) fn act_before(what: &str) {
 #[cfg(not(debug_assertions))]
 pub(super) const fn act_before(_what: &str) {}
 
-/// Does in the child what it was told.
+/// Acts in the child.
 #[cfg(debug_assertions)]
 pub(super) fn act(what: &str) {
     use std::io::Write as _;

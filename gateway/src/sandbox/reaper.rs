@@ -1,10 +1,10 @@
-//! Large instances and components nobody asks for are cleared away elsewhere than in a turn.
+//! Drops large instances and unused components outside of tenants' turns.
 //!
-//! What waits to be cleared away is over: its tenant's place and memory are given back already, and only the instance's permit goes
-//! with the slot itself. So what waits is bounded, and what is over the bound clears itself away where it ended, in its
-//! tenant's own turn. Tenants take turns here by the bytes that were cleared away for them, and pay for the time by later turns.
+//! An instance that waits here has ended: its tenant's place and memory are already released, and only the permit stays
+//! with the slot. So their number is bounded. What exceeds the limit is dropped where it ended, in its tenant's own turn.
+//! Tenants share this thread by the bytes that were dropped for them, and pay for its time with later turns.
 //!
-//! Limit: [`OF_ONE`] of one tenant, and of all of them [`ALL_SHARE`] of the memory of all instances.
+//! Limit: [`OF_ONE`] for one tenant, and for all of them [`ALL_SHARE`] of the memory of all instances.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use cpu_time::ThreadTime;
 use crate::shares::{Bounds, Shares};
 use crate::tenant::Ledger;
 
-/// Clears away what is large, on a thread to which the kernel prefers all others: giving back the pages of 64 MiB takes
-/// milliseconds, which would be somebody's turn.
+/// Drops large values on a thread with a low priority: returning the pages of 64 MiB takes milliseconds, which would
+/// otherwise delay someone's turn.
 #[derive(Clone)]
 pub(super) struct Reaper(Arc<Door>);
 
@@ -28,7 +28,7 @@ struct Waiting {
     bytes_max: u64,
 }
 
-/// What is cleared away, with its bytes and whose it was.
+/// What to drop, with its bytes and its tenant.
 struct Job {
     what: Option<Box<dyn Send>>,
     bytes: u64,
@@ -41,11 +41,11 @@ const ALL_SHARE: u64 = 8;
 const REAPER_NICENESS: i32 = 10;
 
 impl Job {
-    /// Returns what the time of it costs.
+    /// Drops it. Returns the price of the time that took.
     fn done(mut self) -> u64 {
         let before = ThreadTime::now();
         let what = self.what.take();
-        // Everybody's instances wait for this thread: it outlives what is wrong with one.
+        // Everybody's instances wait for this thread, so it survives a panic in one drop.
         if std::panic::catch_unwind(AssertUnwindSafe(|| drop(what))).is_err() {
             tracing::error!(target: "sandbox", "clearing an instance away made the gateway panic: this is a bug of Tollgate");
         }
@@ -68,7 +68,7 @@ impl Drop for Door {
 }
 
 impl Reaper {
-    /// Where all instances may have so many bytes.
+    /// `memory` is the maximum for all instances, in bytes.
     pub(super) fn start(memory: u64) -> std::io::Result<Self> {
         let bytes_max = (memory / ALL_SHARE).max(OF_ONE.bytes as u64);
         let waiting = Arc::new(Waiting { jobs: Shares::new(OF_ONE), bytes: AtomicU64::new(0), bytes_max });
@@ -76,7 +76,7 @@ impl Reaper {
         let runtime = tokio::runtime::Handle::try_current().ok();
         std::thread::Builder::new().name("guests-reaper".to_owned()).spawn(move || {
             let _nicer = rustix::process::nice(REAPER_NICENESS);
-            // What an instance leaves may be the runtime's affair: the rest of a body that its guest did not read is taken in a task.
+            // Dropping an instance may need the runtime: a task drains the rest of a body that its guest did not read.
             let _runtime = runtime.as_ref().map(tokio::runtime::Handle::enter);
             while let Some((turn, job)) = waiting.jobs.next() {
                 let price = job.done();
@@ -86,14 +86,14 @@ impl Reaper {
         Ok(Self(Arc::new(door)))
     }
 
-    /// Clears an instance of this tenant's away, of so many bytes, or code of nobody's.
+    /// Drops an instance of this tenant, of this many bytes, or code that belongs to no tenant.
     pub(super) fn clear_away(&self, ledger: Option<Arc<Ledger>>, bytes: u64, what: Box<dyn Send>) {
         let waiting = &self.0.0;
         let before = waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
         let owner = ledger.as_ref().map_or(0, |ledger| ledger.serial).to_le_bytes();
         let job = Job { what: Some(what), bytes, ledger, waiting: Arc::clone(waiting) };
         if before + bytes <= waiting.bytes_max {
-            // What does not fit is dropped here, too.
+            // What does not fit is dropped here.
             let _here = waiting.jobs.put(&owner, usize::try_from(bytes).unwrap_or(usize::MAX), job);
         }
     }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_panics_as_it_is_cleared_away_ends_nothing_else() {
+    fn a_panic_while_dropping_an_instance_ends_nothing_else() {
         struct Panics;
         impl Drop for Panics {
             fn drop(&mut self) {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_the_bound_clears_itself_away_and_tenants_take_turns() {
+    fn an_instance_above_the_limit_is_dropped_at_once_and_tenants_take_turns() {
         let reaper = Reaper::start(0).unwrap();
         let (goes_on, blocked) = mpsc::channel();
         let (told, order) = mpsc::channel();

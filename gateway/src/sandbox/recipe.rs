@@ -1,21 +1,21 @@
-//! A recipe: which parts one component is composed of, and how they go to the compiling child.
+//! A recipe: the parts from which a component is composed, and the format in which they go to the compiling child.
 //!
-//! Limit: [`PARTS_MAX`] parts, [`PARTS_BYTES_MAX`] of them together.
+//! Limit: [`PARTS_MAX`] parts with [`PARTS_BYTES_MAX`] in all.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Digest;
 
-/// Parts of one component, all that may be tried included.
+/// Parts of one component, including alternatives.
 pub(crate) const PARTS_MAX: usize = 16;
 /// Bytes of all parts of one component.
 pub(crate) const PARTS_BYTES_MAX: u64 = 100 << 20;
 
-/// What a recipe begins with. Moves on when the same recipe comes to another component.
+/// The start of an encoded recipe. Its number increases when the same recipe gives a different component.
 const MAGIC: &[u8] = b"tollgate recipe 1\n";
 
-/// Which parts are joined, and how. Its digest is the composed component's: the same parts joined in the same way are the
-/// same component, whoever asks for it.
+/// Which parts are joined, and how. Its digest identifies the composed component: the same parts joined in the same way are
+/// the same component for everybody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Recipe {
     /// The digest of the main part.
@@ -25,12 +25,12 @@ pub(crate) struct Recipe {
     pub(crate) middleware: Vec<Step>,
 }
 
-/// What stands in the place of imports of the main part.
+/// What replaces imports of the main part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Dependency {
-    /// Of the imports: `ns:pkg/interface@1.0.0`, with or without interface and version, or a plain name.
+    /// Which imports: `ns:pkg/interface@1.0.0`, with or without interface and version, or a plain name.
     pub(crate) name: String,
-    /// Which export, where it is called otherwise than the import.
+    /// The export to use, if its name differs from the import's.
     pub(crate) export: Option<String>,
     pub(crate) part: Part,
 }
@@ -39,11 +39,11 @@ pub(crate) struct Dependency {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Step {
     pub(crate) parts: Vec<Part>,
-    /// Whether a component that answers no HTTP can do without it.
+    /// Whether a component that answers no HTTP may omit it.
     pub(crate) is_of_gateway: bool,
 }
 
-/// A part beside the main one.
+/// A part other than the main one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Part {
     pub(crate) digest: String,
@@ -55,7 +55,7 @@ pub(crate) struct Part {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{summary}: {found}")]
 pub(crate) struct Misfit {
-    /// Which part is at fault: 0 is the main one, then dependencies, then middleware.
+    /// The part at fault: 0 is the main one, then dependencies, then middleware.
     pub(crate) part: usize,
     pub(crate) summary: String,
     pub(crate) found: String,
@@ -72,12 +72,12 @@ impl Misfit {
 type Read<'i> = Result<(Recipe, Vec<&'i [u8]>), &'static str>;
 
 impl Recipe {
-    /// The identity of what comes of it.
+    /// The identity of the composed component.
     pub(crate) fn digest(&self) -> Digest {
         Digest::of(&self.head())
     }
 
-    /// Digests of all parts, in the order in which they are numbered.
+    /// The digests of all parts, in the order of their numbers.
     pub(crate) fn digests(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.main.as_str()).chain(self.others().map(|part| part.digest.as_str()))
     }
@@ -89,16 +89,16 @@ impl Recipe {
 
     fn head(&self) -> Vec<u8> {
         let mut head = MAGIC.to_vec();
-        // Of texts and lists, which all have a form in JSON.
+        // Cannot fail: texts and lists always have a JSON form.
         head.extend(serde_json::to_vec(self).unwrap_or_default());
         head.push(b'\n');
         head
     }
 
-    /// What a child is given: a line of what to do, then each part behind its length.
+    /// The input for a child: a line with the recipe, then each part after its length.
     ///
     /// # Errors
-    /// The parts are too many or too large together.
+    /// There are too many parts, or too many bytes in all.
     pub(crate) fn with(&self, parts: &[Vec<u8>]) -> Result<Vec<u8>, Misfit> {
         let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
         if parts.len() > PARTS_MAX || bytes > PARTS_BYTES_MAX {
@@ -115,12 +115,12 @@ impl Recipe {
         Ok(whole)
     }
 
-    /// A recipe and its parts; nothing where these are the bytes of something else.
+    /// Whether these bytes are a recipe with its parts.
     pub(super) fn is_one(input: &[u8]) -> bool {
         input.starts_with(MAGIC)
     }
 
-    /// Nothing where the input is something else.
+    /// Reads a recipe. Nothing if the input is something else.
     pub(super) fn read(input: &[u8]) -> Option<Read<'_>> {
         let rest = input.strip_prefix(MAGIC)?;
         let read = || {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_child_is_given_is_read_as_it_was_written() {
+    fn a_recipe_is_read_as_it_was_written() {
         let parts: Vec<Vec<u8>> = (1..=4).map(|length| vec![7; length]).collect();
         let whole = recipe().with(&parts).unwrap();
         let (read, bytes) = Recipe::read(&whole).unwrap().unwrap();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_is_of_the_parts_and_of_how_they_are_joined() {
+    fn the_identity_depends_on_the_parts_and_how_they_are_joined() {
         let digest = recipe().digest();
         assert_eq!(digest, recipe().digest());
         let mut inherits_more = recipe();

@@ -1,13 +1,13 @@
-//! Other names for a component's imports, without a look at anything else in it.
+//! Renames a component's imports, without reading anything else in it.
 
 use std::borrow::Cow;
 
 use wasmparser::{BinaryReader, ComponentImportSectionReader};
 
-/// Of a component's section of imports (Binary.md of the component model).
+/// The id of a component's import section (Binary.md of the component model).
 const IMPORTS: u8 = 10;
 
-/// The component with other names for some of its imports. Only the names change, so whatever refers to an import still does.
+/// The component with other names for some of its imports. Only names change, so that references to an import stay valid.
 pub(super) fn renamed(wasm: &[u8], rename: impl Fn(&str) -> Option<String>) -> Result<Vec<u8>, String> {
     let said = |error: wasmparser::BinaryReaderError| error.to_string();
     let mut reader = BinaryReader::new(wasm, 0);
@@ -24,7 +24,7 @@ pub(super) fn renamed(wasm: &[u8], rename: impl Fn(&str) -> Option<String>) -> R
     Ok(renamed)
 }
 
-/// A section of imports: their number, then of each a byte, the name and what it is.
+/// Rewrites an import section: the number of imports, then for each a byte, the name and the type.
 fn imports(section: &[u8], rename: impl Fn(&str) -> Option<String>) -> Result<Vec<u8>, String> {
     let said = |error: wasmparser::BinaryReaderError| error.to_string();
     let reader = ComponentImportSectionReader::new(BinaryReader::new(section, 0)).map_err(said)?;
@@ -39,7 +39,7 @@ fn imports(section: &[u8], rename: impl Fn(&str) -> Option<String>) -> Result<Ve
             continue;
         };
         let mut reader = BinaryReader::new(whole, 0);
-        // Other bytes are of forms that carry more than a name, and that no tool writes for an interface's own name.
+        // Other bytes mark forms that carry more than a name. No tool writes them for an interface's own name.
         if !matches!(reader.read_u8().map_err(said)?, 0 | 1) {
             return Err(format!("the import {} is in a form that is not known", import.name.name));
         }
@@ -67,7 +67,7 @@ fn leb128(out: &mut Vec<u8>, mut number: usize) {
 mod tests {
     use super::*;
 
-    /// A component that imports instances of type 0 under these names, between two sections that are not looked at.
+    /// A component that imports instances of type 0 under these names, between two sections that are not read.
     fn component(names: &[&str]) -> Vec<u8> {
         let mut section = vec![u8::try_from(names.len()).unwrap()];
         for name in names {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_refused() {
+    fn a_truncated_component_is_refused() {
         let whole = component(&["a:b/c", "d:e/f"]);
         for cut in (0..whole.len()).filter(|cut| ![8, 12, whole.len() - 5].contains(cut)) {
             assert!(renamed(&whole[..cut], |name| Some(format!("{name}x"))).is_err(), "cut at {cut}");

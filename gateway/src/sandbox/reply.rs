@@ -1,6 +1,7 @@
-//! What a guest answered: a head, and a body that is still being made.
+//! A guest's answer: a head, and a body that the guest may still be producing.
 //!
-//! It holds no permits: those go back with the guest, or wait in the client's exchange where what is left is large (`let_go`).
+//! It holds no permits: these are released with the guest, or the client's exchange keeps them if the rest is large
+//! (`let_go`).
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -23,10 +24,10 @@ use crate::http::Torn;
 use crate::telemetry::Record;
 use crate::tenant::{Budget, Ledger, cost};
 
-/// A guest's response, as it is being made.
+/// A guest's response in progress.
 pub(crate) type Reply = http::Response<GuestBody>;
 
-/// Ends the guest when dropped, unless the response was finished.
+/// Cancels the guest when dropped, unless the response is finished.
 pub(super) struct CancelOnDrop(Option<CancellationToken>);
 
 impl CancelOnDrop {
@@ -47,19 +48,19 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// What a guest's driver hands over; a queue that closes before `End` was torn.
+/// What a guest's driver passes on. A queue that closes before `End` means that the body broke off.
 enum Piece {
     Frame(Frame<Bytes>),
     End,
 }
 
-/// Where a driver puts what it takes out of the instance, as far as there is room.
+/// The sender of what a driver takes out of the instance, as far as there is room.
 pub(super) struct Pieces {
     queue: mpsc::UnboundedSender<Piece>,
     room: Arc<Room>,
 }
 
-/// The other end.
+/// The receiver.
 pub(super) struct Driven {
     queue: mpsc::UnboundedReceiver<Piece>,
     room: Arc<Room>,
@@ -67,17 +68,17 @@ pub(super) struct Driven {
 
 /// Where a body comes from.
 pub(super) enum Source {
-    /// wasi:http 0.2: its channel closes when the instance is dropped, by which time a fault has been noted.
+    /// wasi:http 0.2: its channel closes when the instance is dropped. By then a fault has been noted.
     Channel(WasiBody),
     /// wasi:http 0.3: frames that the driver takes out of the instance.
     Driven(Driven),
-    /// All of it, which the guest has given away.
+    /// The complete body, which the guest has already handed over.
     Whole(Bytes, Arc<Room>),
 }
 
 impl Source {
     pub(super) fn driven(room: Arc<Room>) -> (Pieces, Self) {
-        // Limit: `room` has as many bytes as may wait, of which an empty frame has some as well.
+        // Limit: `room` holds as many bytes as may wait. An empty frame takes some of them too.
         let (sender, queue) = mpsc::unbounded_channel();
         (Pieces { queue: sender, room: Arc::clone(&room) }, Self::Driven(Driven { queue, room }))
     }
@@ -93,7 +94,7 @@ impl Pieces {
         self.queue.send(Piece::Frame(frame)).map_err(|_gone| Unwanted)
     }
 
-    /// That was all of it.
+    /// Marks the body as complete.
     pub(super) fn end(self) {
         let _gone = self.queue.send(Piece::End);
     }
@@ -105,18 +106,18 @@ impl Drop for Driven {
     }
 }
 
-/// Of what was given away whole, as it is handed on.
+/// The size of pieces in which a complete body is passed on.
 const PIECE_BYTES_MAX: usize = 16 << 10;
 
-/// Bytes of a body that are waited for before its head is sent, where the guest said how many there are, and for how long: what is
-/// wrong with a small body is found out while the client can still be told.
+/// A body of a declared length up to this many bytes is awaited for this long before its head is sent, so that an error in
+/// a small body is found while the client can still be told.
 const LOOK_BYTES_MAX: u64 = 16 << 10;
 const LOOK_TIME: Duration = Duration::from_millis(20);
 
 /// The body of a [`Reply`].
 ///
-/// Invariant: it ends well only if the guest finished it: where the guest trapped or ran out of something before, the last
-/// frame is an error, and the client sees a torn stream instead of a whole one.
+/// Invariant: it ends well only if the guest finished it. If the guest trapped or reached a limit before, the last frame is
+/// an error, so that the client sees a broken stream instead of a complete one.
 pub(crate) struct GuestBody {
     source: Source,
     record: Arc<Record>,
@@ -124,20 +125,20 @@ pub(crate) struct GuestBody {
     cancel: CancelOnDrop,
     /// Resolves when the instance has ended and its fault, if any, is noted.
     ended: oneshot::Receiver<()>,
-    /// Whether that is what it waits for.
+    /// Whether it waits for that.
     is_closing: bool,
-    /// Bytes still to come, where the guest declared how many: a client with all of them asks for no more.
+    /// Bytes that are still to come, if the guest declared the length: a client with all of them asks for no more.
     left: Option<u64>,
-    /// Bytes that came of it, and that the guest said there are.
+    /// Bytes so far, and the declared length.
     came: u64,
     declared: Option<u64>,
-    /// What came before the head was sent.
+    /// What arrived before the head was sent.
     early: VecDeque<Frame<Bytes>>,
-    /// Whether that is all of it.
+    /// Whether that is the whole body.
     is_all_early: bool,
     ledger: Arc<Ledger>,
     head_bytes_max: u64,
-    /// Where a component of the tenant's asked for it: whose budget pays for it, and what it paid until now.
+    /// The budget that pays for the response, if a component of the same tenant asked for it, and how much it has paid.
     inner: Option<Budget>,
     drawn: u64,
 }
@@ -173,30 +174,31 @@ impl GuestBody {
         }
     }
 
-    /// Bytes that the header section may have.
+    /// The most bytes of the header section.
     pub(crate) const fn head_bytes_max(&self) -> u64 {
         self.head_bytes_max
     }
 
-    /// Gives the response up before any of it was sent, for this reason.
+    /// Refuses the response before any of it is sent, for this reason.
     pub(crate) fn refuse(self, fault: Fault) -> Fault {
         self.record.fault(fault);
         fault
     }
 
-    /// Of an answer that has no body for the client (to a HEAD, and 204, 205 and 304): its length is another response's.
+    /// Marks that the body is never sent (for HEAD, and for 204, 205 and 304). The declared length then belongs to another
+    /// response.
     pub(super) const fn is_never_sent(&mut self) {
         self.left = None;
     }
 
-    /// Waits a moment for a body whose length was declared, or whose guest is gone. To be called before the head is sent.
+    /// Waits a moment for a body with a declared length, or for one whose guest has ended. Call it before the head is sent.
     ///
     /// # Errors
-    /// The body broke off, or is of another length.
+    /// The body broke off, or its length differs.
     pub(super) async fn look_ahead(&mut self) -> Result<(), Fault> {
         let declared = self.left.filter(|left| *left > 0);
         let wanted = match declared {
-            // All of it is here.
+            // The whole body is here.
             _ if self.record.was_left_open() => u64::MAX,
             Some(declared) => declared.min(LOOK_BYTES_MAX),
             None => return Ok(()),
@@ -220,14 +222,14 @@ impl GuestBody {
             let is_long = declared.is_some_and(|declared| came > declared);
             Poll::Ready(if is_long { Err(Fault::BadResponse) } else { Ok(()) })
         });
-        // A body that takes its time is sent as it comes.
+        // A slow body is sent as it arrives.
         tokio::time::timeout(LOOK_TIME, looking).await.unwrap_or(Ok(()))
     }
 
-    /// The next frame as the guest made it, or the end of what it finished.
+    /// The next frame from the guest, or the end of a finished body.
     fn pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         if self.is_closing {
-            // The queue goes a moment before the fault is noted.
+            // The queue closes a moment before the fault is noted.
             let _over = std::task::ready!(Pin::new(&mut self.ended).poll(cx));
             return Poll::Ready(Some(Err(self.record.first_fault().unwrap_or(Fault::BadResponse))));
         }
@@ -238,11 +240,11 @@ impl GuestBody {
                     Poll::Ready(Some(Ok(frame)))
                 }
                 Some(Err(_reason)) => Poll::Ready(Some(Err(self.record.first_fault().unwrap_or(Fault::BadResponse)))),
-                // It ends so, too, where the instance was dropped in the middle of it.
+                // The channel also ends like this if the instance was dropped in the middle of the body.
                 None => match self.record.first_fault().filter(|_| !self.record.is_finished()) {
                     Some(fault) => Poll::Ready(Some(Err(fault))),
-                    // A body that was never begun is an empty one: some engines open one for an answer without any. And one of
-                    // which all came that was said is whole.
+                    // A body that was never begun is empty: some engines open one for a response without a body. A body of
+                    // the declared length is complete.
                     None if self.came > 0 && self.declared != Some(self.came) && self.record.was_left_open() => {
                         Poll::Ready(Some(Err(Fault::BadResponse)))
                     }
@@ -268,7 +270,7 @@ impl GuestBody {
         }
     }
 
-    /// Has the budget of who asked for it pay for what came until now; whether that was enough.
+    /// Charges the caller's budget for what arrived so far. Returns whether it was enough.
     fn pay(&mut self) -> bool {
         let Some(budget) = &self.inner else { return true };
         let owed = self.record.bytes_sent() / cost::BODY_BYTES_A_UNIT - self.drawn;
@@ -312,7 +314,7 @@ impl Body for GuestBody {
             Some(data) => {
                 let bytes = data.len() as u64;
                 if self.left.is_some_and(|left| bytes > left) {
-                    // The excess would be the beginning of another response to whoever is on the other side.
+                    // The excess would be read as the start of another response.
                     return self.tear(Fault::BadResponse);
                 }
                 self.record.sent(bytes);
@@ -352,7 +354,7 @@ impl Body for GuestBody {
 impl Drop for GuestBody {
     fn drop(&mut self) {
         if self.is_end_stream() {
-            // A response without a body is whole without being polled.
+            // A response without a body is complete without being polled.
             self.finished = true;
             self.cancel.disarm();
         }

@@ -1,6 +1,7 @@
-//! Components of Spin 1 that answer HTTP: `fermyon:spin/inbound-http`, a function from a whole request to a whole response.
+//! Spin 1's HTTP handlers: `fermyon:spin/inbound-http`, a function from a complete request to a complete response.
 //!
-//! Limit: both messages count as the instance's memory for as long as the host holds them, the response's body beyond its end.
+//! Limit: both messages count as the instance's memory while the host holds them; the response's body counts until it is
+//! sent.
 
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ use crate::host::inbound::{one_headers, one_texts, responder, texts_weigh};
 use crate::host::{Guest, Held};
 use crate::telemetry::Record;
 
-/// Answers one request. The response is whole before its head leaves, and needs no instance any more.
+/// Answers one request. The response is complete before its head is sent, and needs no instance any more.
 pub(super) async fn call(
     store: &mut Store<Guest>,
     pre: &responder::ResponderPre<Guest>,
@@ -42,7 +43,7 @@ pub(super) async fn call(
     let responder = pre.instantiate_async(&mut *store).await?;
     instantiated(record, started).await;
     let (parts, body) = request.into_parts();
-    // What is wrong with the body is told by its verdict, to whoever waits for the head.
+    // The body's verdict reports its error to whoever waits for the head.
     let Some((body, mut held)) = whole(store, body).await? else { return Ok(()) };
     let given = types::Request {
         method,
@@ -59,7 +60,7 @@ pub(super) async fn call(
     send(store, answered, (head, is_head), record).await
 }
 
-/// The request's body, on the instance's account; nothing where it broke its limits.
+/// Reads the request's body, which counts as the instance's memory. Nothing if it broke its limits.
 async fn whole(
     store: &mut Store<Guest>,
     mut body: crate::http::RequestBody,
@@ -111,7 +112,7 @@ async fn send(
 
 fn post(head: oneshot::Sender<Result<Head, Fault>>, answer: Result<Head, Fault>) {
     outbox::post(move || {
-        // Nobody waits any more where the client has left.
+        // If the client has left, nobody waits for it.
         let _gone = head.send(answer);
     });
 }

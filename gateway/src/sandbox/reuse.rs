@@ -1,8 +1,9 @@
-//! Instances that have answered a request and may answer another, where a tenant wants that of a component (`reuse`).
+//! Keeps instances that have answered a request and may answer another, if a tenant configures that for a component
+//! (`reuse`).
 //!
-//! Isolation: an instance is taken by the very component of the very tenant, as the file in force has it, and by nothing else.
-//! What it remembers from one request to the next is that tenant's own affair; limits, fuel and the record are each request's.
-//! Limit: [`RESTED_SHARE`] of all instances, each for [`REST_MAX`] at the most; a request that finds none makes one.
+//! Isolation: only the same component of the same tenant, as in the file in force, takes such an instance. What it
+//! remembers between requests is the tenant's own concern; limits, fuel and the record belong to each request. Limit:
+//! [`RESTED_SHARE`] of all instances, each for at most [`REST_MAX`]. A request that finds none creates an instance.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,23 +18,23 @@ use crate::host::Guest;
 use crate::telemetry::{Metrics, Record};
 use crate::tenant::Component;
 
-/// One in so many instances may wait for another request.
+/// One in this many instances may wait for another request.
 const RESTED_SHARE: u32 = 4;
-/// How long an instance waits for another request. Its memory is its tenant's all the while.
+/// How long an instance waits for another request. Meanwhile its memory counts for its tenant.
 const REST_MAX: Duration = Duration::from_secs(5);
 
-/// How many instances may wait where so many may run; the pool has slots for both.
+/// How many instances may wait, if `instances` may run. The pool has slots for both.
 pub(super) fn rested_max(instances: u32) -> u32 {
     instances.div_ceil(RESTED_SHARE)
 }
 
-/// An instance with nothing to do.
+/// An idle instance.
 pub(super) struct Rested {
     pub(super) store: Store<Guest>,
-    /// After the store, whose they are.
+    /// Declared after the store, because the memories belong to it.
     pub(super) more_memories: More,
     pub(super) service: Service,
-    /// Requests that it has answered.
+    /// Number of requests that it has answered.
     pub(super) answered: u32,
     _component: Arc<Component>,
     since: Instant,
@@ -48,13 +49,13 @@ impl Rested {
     }
 }
 
-/// All of them, by tenant (the ledger's serial) and component (its place in memory, which cannot be another's while one of
-/// its instances holds it).
+/// All idle instances, by tenant (the ledger's serial) and component (its address, which no other component can have while
+/// an instance holds it).
 #[derive(Clone)]
 pub(super) struct Resting {
     lines: Arc<Mutex<Lines>>,
     max: usize,
-    /// Whose they are meanwhile.
+    /// The record for the time between requests.
     nobody: Arc<Record>,
 }
 
@@ -87,7 +88,7 @@ impl Resting {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one that rested last, whose pages are warm.
+    /// Takes the instance that has rested for the shortest time, whose pages are warm.
     pub(super) fn take(&self, serial: u64, component: &Arc<Component>) -> Option<Rested> {
         if component.reuse <= 1 {
             return None;
@@ -98,7 +99,7 @@ impl Resting {
         Some(rested)
     }
 
-    /// Keeps an instance for the next request, or gives it back where there is no room or it has answered often enough.
+    /// Keeps an instance for the next request, or returns it if there is no room or it has answered often enough.
     pub(super) fn put(
         &self,
         serial: u64,
@@ -122,19 +123,19 @@ impl Resting {
         None
     }
 
-    /// All of them, of which none is used again.
+    /// Takes all of them, so that none is used again.
     pub(super) fn all(&self) -> Vec<Rested> {
         let mut all = self.lines();
         all.count = 0;
         std::mem::take(&mut all.lines).into_values().flatten().collect()
     }
 
-    /// Those that nobody wanted for too long.
+    /// Takes those that rested too long.
     pub(super) fn expired(&self) -> Vec<Rested> {
         let mut all = self.lines();
         let mut expired = Vec::new();
         for line in all.lines.values_mut() {
-            // Whoever came first rests longest: the last is taken first.
+            // The last one is taken first, so the first one has rested longest.
             let fresh = line.iter().position(|rested| rested.since.elapsed() < REST_MAX).unwrap_or(line.len());
             expired.extend(line.drain(..fresh));
         }

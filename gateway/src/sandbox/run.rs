@@ -1,4 +1,4 @@
-//! One run: an instance is made, called and ended, within the request's limits.
+//! One run: creates an instance, calls it and ends it, within the request's limits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,13 +31,13 @@ use crate::http::{Exchange, Verdict, has_no_content};
 use crate::telemetry::{self, Line, Record, Stream, cut_at};
 use crate::tenant::{Budget, Ledger, WhenFull};
 
-/// Of a line in the tenant's log that tells of a fault.
+/// The longest line about a fault in the tenant's log, in bytes.
 const LINE_BYTES_MAX: usize = 4096;
 
-/// From so many bytes on an instance is cleared away by the reaper.
+/// An instance with more bytes is dropped by the reaper.
 const LARGE_BYTES: u64 = 4 << 20;
 
-/// Handles to resources that a component may hold, its own ones included, and ends of streams and futures.
+/// Handles to resources that a component may hold, including its own ones, and ends of streams and futures.
 const HANDLES_MAX: usize = 20_000;
 
 /// Starts the instance and waits for the head of its response.
@@ -60,18 +60,18 @@ pub(super) async fn run(
     let is_head = request.method() == http::Method::HEAD;
     let instance = Instance::of(&component.engine, around, whose, over);
     let started = Instant::now();
-    // In a place of its own: it is large, and is moved with each layer around it.
+    // Boxed: the future is large, and each layer around it would move it.
     let driving =
         Box::pin(instance.drive(component, Work::Request(request, head), cancelled, turns.map(Turns::reaper)));
     start(around, turns, &ledger, &record, driving).await;
     let head = tokio::select! {
         biased;
-        // The body broke its limits before there was a response: that is the answer then.
+        // The body broke its limits before there was a response: that fault is the answer.
         fault = verdict.broken() => Err(fault),
         head = &mut answer => match head {
             Ok(head) => head,
             Err(_no_head) => {
-                // The channel goes a moment before the fault is noted.
+                // The channel closes a moment before the fault is noted.
                 let _over = (&mut ended).await;
                 Err(record.first_fault().unwrap_or(Fault::NoResponse))
             }
@@ -79,7 +79,7 @@ pub(super) async fn run(
     };
     let (parts, source) = head?.into_parts();
     if let Some(fault) = record.first_fault().filter(|_| !record.is_finished()) {
-        // It failed so soon after its head that nothing has left yet: that is better told than shown as a torn body.
+        // It failed so soon after its head that nothing was sent yet: an error is better than a broken body.
         return Err(fault);
     }
     record.guest_ran(started.elapsed());
@@ -92,7 +92,7 @@ pub(super) async fn run(
     Ok(http::Response::from_parts(parts, body))
 }
 
-/// Starts the instance and waits for what it says of the message, or of the run.
+/// Starts the instance and waits for the result of the message or the run.
 pub(super) async fn handle(
     around: &Arc<Surroundings>,
     turns: Option<&Turns>,
@@ -133,27 +133,27 @@ async fn start(
     }
 }
 
-/// An instance and what bounds it.
+/// An instance and its limits.
 struct Instance {
-    // First, so that it is noted that an instance ended before its store goes, and the response's body with it.
+    // Declared first, so that the end of an instance is noted before its store is dropped, and the response's body with it.
     ending: Ending,
     store: Store<Guest>,
-    /// For memories beyond those that any instance has. After the store, whose they are.
+    /// For memories beyond those of any instance. Declared after the store, because the memories belong to it.
     more_memories: More,
-    /// What answers, where it has answered before, and how often.
+    /// If the instance has answered before: the handler, and how often.
     service: Option<(Service, u32)>,
     admitted: Arc<Admitted>,
-    /// What it answers, where that is a request.
+    /// The request's exchange, if it answers a request.
     exchange: Option<Arc<Exchange>>,
     when_full: WhenFull,
     fuel: u64,
     time: Duration,
-    /// Dropped when everything is noted: whoever has the other half may look at the record then.
+    /// Dropped when everything is noted: the holder of the other half may then read the record.
     over: Option<oneshot::Sender<()>>,
 }
 
 impl Instance {
-    /// One that has answered before, where its tenant wants that and one rests; a new one otherwise.
+    /// Takes an idle instance if the tenant wants that and there is one; otherwise creates one.
     fn of(engine: &Engine, around: &Arc<Surroundings>, whose: Whose, over: oneshot::Sender<()>) -> Self {
         let (tenant, component) = (whose.admitted.routed.tenant(), whose.admitted.routed.component());
         let limits = whose.admitted.routed.limits();
@@ -194,7 +194,7 @@ impl Instance {
         Self::armed((store, None), None, around, whose, over)
     }
 
-    /// With the request's limits in force.
+    /// Sets the request's limits.
     fn armed(
         (mut store, more_memories): (Store<Guest>, More),
         service: Option<(Service, u32)>,
@@ -209,7 +209,7 @@ impl Instance {
         if around.is_metered {
             fuel::meter(&mut store, &record, fuel);
             if budget.is_inner() {
-                // It is paid for before it is made: others of the same budget may be made at this moment.
+                // Charged before it is created, because other instances of the same budget may be created at this moment.
                 let _paid = fuel::burned(&mut store.as_context_mut(), fuel);
             }
         } else {
@@ -219,12 +219,12 @@ impl Instance {
         Self { ending, store, more_memories, service, admitted, exchange, when_full, fuel, time, over: Some(over) }
     }
 
-    /// Runs the guest to its end, whatever that is, and notes what it took. The store goes last: when it drops, the
-    /// response's body ends, and by then the fault is there to be seen.
+    /// Runs the guest to its end, and notes what it used. The store is dropped last: with it the response's body ends, and
+    /// by then the fault must be visible.
     async fn drive(mut self, component: Arc<Ready>, work: Work, cancelled: CancellationToken, reaper: Option<Reaper>) {
         let before = self.service.as_ref().map_or(0, |(_, answered)| *answered);
         let ledger = Arc::clone(&self.admitted.routed.tenant().ledger);
-        // In this order: what ends an engine is heard by one or the other.
+        // The order matters: the end of an engine is noticed by one or the other.
         let stop = ledger.stop();
         if let Err(fault) = self.may_begin(&component, &cancelled).await {
             fault.into_iter().for_each(|fault| self.ending.record.fault(fault));
@@ -242,7 +242,7 @@ impl Instance {
                 (&self.ending.record, started),
             );
             let work = tokio::time::timeout(self.time, work);
-            // In this order: a guest that ends in its first turn never waits for anything of these.
+            // The order matters: a guest that ends in its first turn never waits for any of these.
             tokio::select! {
                 biased;
                 ended = work => Some(ended),
@@ -264,7 +264,7 @@ impl Instance {
             Some(Ok(Err(error))) if self.has_left(&error) => self.look_for_unfinished(),
             Some(Ok(Err(error))) => {
                 if self.ending.record.has_answer() && !self.store.data().has_open_answer() {
-                    // What came after its response is the guest's affair: the client gets the response.
+                    // The response was complete: the client gets it, whatever the guest did afterwards.
                     self.ending.record.finished();
                 }
                 let fault = self.fault_of(&error);
@@ -276,7 +276,7 @@ impl Instance {
             }
         }
         if self.ending.around.is_metered {
-            // It fails only where the engine counts no fuel.
+            // It fails only if the engine counts no fuel.
             let _burned = fuel::burned(&mut self.store.as_context_mut(), self.fuel);
         }
         let peak = self.store.data().meter.peak();
@@ -290,15 +290,15 @@ impl Instance {
             return self.rest(service, before + 1);
         }
         if let Some(reaper) = reaper.filter(|_| peak > LARGE_BYTES) {
-            // Everything is noted, and whoever waits to be told so need not wait for this.
+            // Everything is noted: a waiting task can continue now.
             drop(self.over.take());
-            // It is over, however long it takes to clear it away.
+            // The instance has ended, however long its drop takes.
             self.store.data_mut().meter.is_over();
             reaper.clear_away(Some(ledger), peak, Box::new(self));
         }
     }
 
-    /// Waits for room for its memories. Nothing begins in an engine that has ended.
+    /// Waits for space for its memories. Nothing starts in an engine that has ended.
     async fn may_begin(&mut self, component: &Ready, cancelled: &CancellationToken) -> Result<(), Option<Fault>> {
         if self.more_memories.is_none() {
             let memories = &self.ending.around.instances.memories;
@@ -314,24 +314,24 @@ impl Instance {
         if component.ended.is_set() { Err(Some(Fault::Renewed)) } else { Ok(()) }
     }
 
-    /// What an error means; a call that was lifted and never made is charged.
+    /// Maps an error to a fault, and charges a call that was lifted but never made.
     fn fault_of(&mut self, error: &wasmtime::Error) -> Fault {
         let fault = classify(error, self.store.data().meter.denied());
         if fault == Fault::Trap && fuel::unpaid(&mut self.store, error) { Fault::Fuel } else { self.unless_left(fault) }
     }
 
-    /// What a guest makes of a client that has left is not its own failing.
+    /// If the client has left, the guest is not to blame for a fault.
     fn unless_left(&self, fault: Fault) -> Fault {
         let is_own = matches!(fault, Fault::Trap | Fault::NoResponse | Fault::BadResponse);
         let has_left = self.exchange.as_ref().is_some_and(|exchange| exchange.is_gone());
         if is_own && has_left { Fault::ClientGone } else { fault }
     }
 
-    /// Waits for another request, where its tenant wants that.
+    /// Waits for another request, if its tenant wants that.
     fn rest(self, service: Service, answered: u32) {
         let Self { ending, mut store, more_memories, admitted, over, .. } = self;
         let resting = &ending.around.instances.resting;
-        // All of what belongs to the request goes, and the record with it.
+        // Removes everything that belongs to the request, including its record.
         store.data_mut().belong_to(resting.nobody());
         store.data_mut().meter.leave();
         let (tenant, component) = (admitted.routed.tenant(), admitted.routed.component());
@@ -339,15 +339,16 @@ impl Instance {
         drop((ending, given_back, over));
     }
 
-    /// A guest that returned while its body is still open has not finished it; dropping the store would look as if. Whoever reads the
-    /// body says what that means.
+    /// Notes a guest that returned while its body was still open. Such a body is not finished, although dropping the store
+    /// makes it look so. The reader of the body decides what that means.
     fn look_for_unfinished(&self) {
         if self.store.data().has_open_answer() {
             self.ending.record.left_open();
         }
     }
 
-    /// Whether it ended itself: with 0, or after its response with any code, which is noted for the tenant.
+    /// Whether the guest exited by itself: with 0, or with any code after its response. A code other than 0 is noted for
+    /// the tenant.
     fn has_left(&self, error: &wasmtime::Error) -> bool {
         match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(0)) => true,
@@ -359,7 +360,7 @@ impl Instance {
         }
     }
 
-    /// The tenant's log gets what a stranger must not see: the trap and its backtrace.
+    /// Writes to the tenant's log what a stranger must not see: the trap and its backtrace.
     fn tell_tenant(&self, fault: Fault, error: &wasmtime::Error) {
         let text = format!("{error:#}");
         for line in std::iter::once(format!("tollgate: {fault}").as_str()).chain(text.lines()).take(40) {
@@ -368,7 +369,7 @@ impl Instance {
     }
 
     fn write_line(&self, text: String) {
-        // A trap's words may be the guest's own.
+        // A trap's text may come from the guest.
         let text = if text.len() > LINE_BYTES_MAX { cut_at(&text, LINE_BYTES_MAX, text.len()) } else { text };
         self.ending.around.logs.write(Line {
             at: std::time::SystemTime::now(),

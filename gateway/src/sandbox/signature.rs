@@ -1,7 +1,7 @@
-//! Whether a component's handler is the function that wasi:http says, found out before any request.
+//! Checks before any request whether a component's handler has the signature of wasi:http.
 //!
-//! Wasmtime compares types when an instance is made, which would be a fault of every request. What is compared here is what
-//! the two versions of the interface fix: parameters, results, and that the resources are wasi:http's own.
+//! Wasmtime compares types only when an instance is created, and every request would fail. This compares what both versions
+//! of the interface fix: parameters, results, and that the resources are wasi:http's own.
 
 use wasmtime::Engine;
 use wasmtime::component::types::{Component, ComponentFunc, ComponentInstance, ComponentItem};
@@ -11,7 +11,7 @@ const HANDLER_02: &str = "wasi:http/incoming-handler@0.2";
 const HANDLER_03: &str = "wasi:http/handler@0.3";
 const TYPES: &str = "wasi:http/types@";
 
-/// What is wrong with the handler, in words; nothing where it is right or there is none.
+/// What is wrong with the handler, in words. Nothing if it is right or there is none.
 pub(super) fn problem(component: &Component, engine: &Engine) -> Option<String> {
     let named = |name: &str| name.starts_with(HANDLER_02) || name.starts_with(HANDLER_03);
     let (name, instance) = component.exports(engine).find_map(|(name, item)| {
@@ -43,8 +43,8 @@ fn instance(item: ComponentItem) -> Option<ComponentInstance> {
     if let ComponentItem::ComponentInstance(instance) = item { Some(instance) } else { None }
 }
 
-/// A resource of the imported wasi:http/types; nothing where the component does not import it, and then it has no handles
-/// of it either.
+/// A resource of the imported wasi:http/types. Empty if the component does not import it, and then it has no handles of it
+/// either.
 fn resource(component: &Component, engine: &Engine, name: &str) -> Vec<ResourceType> {
     let types = component.imports(engine).filter(|(import, _)| import.starts_with(TYPES));
     let resources = types.filter_map(|(_, item)| instance(item.ty)).flat_map(|instance| {

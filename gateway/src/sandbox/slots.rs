@@ -1,8 +1,9 @@
-//! Whether slots of the pools are clean when they are given on: looked at with the engines that serve, in one of their free slots.
+//! Checks that slots of the pools are clean when they are reused: with the serving engines, in one of their free slots.
 //!
-//! A small module of ours writes into its image, its memory, its heap and a table of a thousand elements, and ends; another instance of
-//! it must find nothing of that. Whether both had the same memory is seen by its address, and the table is the pool's that was given
-//! back last. It is compiled in this process and not in the child: it is nobody's but ours, and the same few bytes each time.
+//! A small module of ours writes to its image, its memory, its heap and a table of a thousand elements, and ends; the next
+//! instance of it must find nothing of that. The memory's address shows whether both had the same memory, and the table is
+//! the one that the pool got back last. The module is compiled in this process and not in the child: it is our own code,
+//! the same few bytes each time.
 
 use anyhow::Context as _;
 use wasmtime::{Engine, Instance, Module, Store};
@@ -12,21 +13,21 @@ use super::engine::{Calls, Each};
 /// `wat/slot.wat`.
 const LOOKER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/slot.wasm"));
 
-/// What a look is about, by the bits of what it returns.
+/// The places that a check covers, by the bits of its result.
 const PLACES: [&str; 4] = ["its image", "its memory", "its heap", "its table"];
 
-/// Tries to have the same slot again: somebody else may take it between.
+/// How often to try to get the same slot again: another instance may take it in between.
 const TRIES: u32 = 5;
 
 /// More ticks than there are while it runs.
 const TICKS: u64 = 1 << 40;
 
-/// How the pools put slots back.
+/// How the pools reset slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slots {
-    /// What the kernel says was written (`pagemap_scan`).
+    /// The pages that the kernel reports as written (`pagemap_scan`).
     Scanned,
-    /// All of it.
+    /// Everything.
     Whole,
 }
 
@@ -40,18 +41,18 @@ impl Slots {
     }
 }
 
-/// What a look came to.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Looked {
     Clean,
-    /// Which of [`PLACES`] had something in them.
+    /// Which of [`PLACES`] contained data.
     Unclean(u32),
-    /// The slot was somebody else's each time.
+    /// Another instance took the slot each time.
     Missed,
 }
 
 impl Looked {
-    /// In words: where something was.
+    /// The places that contained data, in words.
     pub(crate) fn places(self) -> String {
         let Self::Unclean(bits) = self else { return String::new() };
         let of = PLACES.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1);
@@ -59,15 +60,15 @@ impl Looked {
     }
 }
 
-/// What becomes of the slot between the two instances.
+/// What happens to the slot between the two instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Between {
     PutBack,
-    /// Nothing: the second looks at what the first left. For tests of what is found.
+    /// Nothing: the second instance sees what the first left. For tests of the check itself.
     LeftAsItIs,
 }
 
-/// Looks at slots of one engine.
+/// Checks slots of one engine.
 pub(super) struct Looker {
     engine: Engine,
     module: Module,
@@ -76,7 +77,7 @@ pub(super) struct Looker {
 
 impl Looker {
     /// # Errors
-    /// The module does not fit the engine, which is a build fault.
+    /// The module does not fit the engine. This is a build error.
     pub(super) fn new(engine: &Engine, is_metered: bool) -> anyhow::Result<Self> {
         let module = Module::new(engine, LOOKER).map_err(anyhow::Error::from).context("the look at slots")?;
         Ok(Self { engine: engine.clone(), module, is_metered })
@@ -100,7 +101,7 @@ impl Looker {
             match (found, second.memory()? == at) {
                 (0, true) => return Ok(Looked::Clean),
                 (0, false) => {}
-                // Whosever it was: it is somebody's.
+                // Whatever its origin: the slot contains data.
                 (found, _) => return Ok(Looked::Unclean(found)),
             }
         }
@@ -133,17 +134,17 @@ impl Looking {
         Ok(self.instance.get_typed_func::<(), u32>(&mut self.store, "look")?.call(&mut self.store, ())?)
     }
 
-    /// Where its memory is.
+    /// The address of its memory.
     fn memory(&mut self) -> anyhow::Result<usize> {
         let memory = self.instance.get_memory(&mut self.store, "memory").context("it has no memory")?;
         Ok(memory.data_ptr(&self.store).addr())
     }
 }
 
-/// Of both engines, the worse of what was found.
+/// Checks both engines, and returns the worse result.
 ///
 /// # Errors
-/// As of [`Looker::look`].
+/// As for [`Looker::look`].
 pub(super) fn look(lookers: &Each<Looker>, between: Between) -> anyhow::Result<Looked> {
     let mut worst = Looked::Clean;
     for calls in [Calls::Single, Calls::Concurrent] {
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_clean_for_the_next_one_however_it_is_put_back() {
+    fn a_slot_is_clean_for_the_next_instance_however_it_is_reset() {
         for slots in [Slots::Scanned, Slots::Whole] {
             let lookers = lookers(slots);
             for _again in 0..3 {
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_nobody_put_back_is_found() {
+    fn a_slot_that_was_not_reset_is_found() {
         for slots in [Slots::Scanned, Slots::Whole] {
             let found = look(&lookers(slots), Between::LeftAsItIs).unwrap();
             assert_eq!(found, Looked::Unclean(0b1111), "{slots:?}");
@@ -185,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn each_place_that_is_not_clean_is_found_by_itself() {
+    fn each_unclean_place_is_found_separately() {
         let places = [(2 << 16, "its heap"), (1 << 16, "its memory"), (4096, "its image"), (0, "its image")];
         let lookers = lookers(Slots::Scanned);
         for (at, place) in places {
             let mut one = lookers.single.instance().unwrap();
-            // It asks for its heap when it looks, so that this is there.
+            // The module asks for its heap when it looks, so that the heap exists.
             assert_eq!(one.look().unwrap(), 0);
             let memory = one.instance.get_memory(&mut one.store, "memory").unwrap();
             memory.write(&mut one.store, at, b"x").unwrap();

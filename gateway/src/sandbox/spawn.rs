@@ -1,4 +1,4 @@
-//! Starts compiling children: this process does it itself, or asks the helper that it started before it confined itself.
+//! Starts compiling children: in this process, or through the helper that it started before it confined itself.
 
 use std::io::{IoSlice, Read as _};
 use std::mem::MaybeUninit;
@@ -19,23 +19,23 @@ use super::Settings;
 use super::child::LOOK;
 use crate::deadline::Deadline;
 
-/// How long the end of a child that was killed is waited for.
+/// How long to wait for the exit of a killed child.
 const REAP: Duration = Duration::from_secs(5);
 
-/// This very program, even where another one was put in its place meanwhile: that one's compiled code would not fit.
+/// This very program, even if its file was replaced meanwhile: another version's compiled code would not fit.
 const PROGRAM: &str = "/proc/self/exe";
 
 /// What every child of this process is told.
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
-    /// Where compiled code goes.
+    /// The folder for compiled code.
     pub(crate) dir: PathBuf,
     pub(crate) memory: u64,
     pub(crate) seconds: u64,
     pub(crate) metering: bool,
-    /// Whether it confines itself.
+    /// Whether the child confines itself.
     pub(crate) confine: bool,
-    /// What is run.
+    /// The program to execute.
     pub(crate) program: PathBuf,
 }
 
@@ -46,10 +46,10 @@ impl Default for Work {
     }
 }
 
-/// What one child is told beside that.
+/// What one child is told in addition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Order {
-    /// Of the file in the folder of compiled code that it compiles into.
+    /// The file in the folder of compiled code that it writes to.
     pub(super) name: PathBuf,
     pub(super) nice: u8,
     /// For tests.
@@ -58,7 +58,7 @@ pub(super) struct Order {
 
 /// The most bytes of a file's name (NAME_MAX in the kernel's limits.h).
 const NAME_MAX: usize = 255;
-/// The most bytes of an order as it is sent: how nice, how long the name is, the name, and what to pretend.
+/// The most bytes of an encoded order: the nice value, the length of the name, the name, and what to pretend.
 pub(super) const ORDER_BYTES_MAX: usize = 2 + NAME_MAX + 32;
 
 impl Order {
@@ -91,7 +91,7 @@ impl Work {
         }
     }
 
-    /// This program with a subcommand and what both of them take.
+    /// This program with a subcommand, and the arguments that both subcommands take.
     fn command(&self, name: &str) -> std::process::Command {
         let mut command = std::process::Command::new(&self.program);
         command
@@ -110,7 +110,7 @@ impl Work {
     pub(super) fn child(&self, out: &Path, order: &Order) -> std::process::Command {
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
         let mut command = self.command("compile-component");
-        // Its compiler's own threads; the other half is for what serves.
+        // The compiler's own threads; the other half of the processors is for serving.
         command.arg("--out").arg(out).env("RAYON_NUM_THREADS", threads.to_string());
         command.arg("--nice").arg(order.nice.to_string()).arg("--parent").arg(std::process::id().to_string());
         order.pretend.iter().for_each(|what| _ = command.args(["--pretend", what]));
@@ -127,16 +127,16 @@ pub(crate) enum Starter {
     Helper(Helper),
 }
 
-/// The helper's end of a conversation, which ends with us.
+/// The connection to the helper, which ends when it closes.
 #[derive(Debug)]
 pub(crate) struct Helper {
     socket: OwnedFd,
-    /// Held so that what becomes of the process can be looked at from outside.
+    /// Kept so that the process can be inspected from outside.
     _process: std::process::Child,
 }
 
 impl Helper {
-    /// Starts it, which has to be before this process confines itself.
+    /// Starts the helper. Call it before this process confines itself.
     ///
     /// # Errors
     /// In words for the operator.
@@ -144,12 +144,12 @@ impl Helper {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
         let work = Work::of(settings);
         super::artifacts::make_folder(&work.dir)?;
-        // One message is one child to start.
+        // One message starts one child.
         let (socket, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let mut command = work.command("compile-helper");
         command.arg("--dir").arg(&work.dir).stdin(Stdio::from(its)).stdout(Stdio::piped());
         let mut process = command.spawn().context("cannot start the helper that starts compilers")?;
-        // It says so once it has confined itself; from then on it is as it will be.
+        // The helper reports when it has confined itself.
         let mut ready = [0];
         let said = process.stdout.take().context("the helper has no pipe")?.read_exact(&mut ready);
         said.context("the helper that starts compilers did not start")?;
@@ -165,17 +165,18 @@ impl Helper {
             return Err(std::io::ErrorKind::InvalidInput.into());
         }
         let said = order.write().ok_or(std::io::ErrorKind::InvalidInput)?;
-        // As few are asked for at once as there are places, so there is room.
+        // There are no more requests at once than places, so the socket has room.
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         rustix::net::sendmsg(&self.socket, &[IoSlice::new(&said)], &mut control, flags)?;
         Ok(())
     }
 }
 
-/// What goes over for one child: its input, its output, its complaints, and a socket on which its end is told.
+/// The file descriptors that are passed for one child: its input, its output, its complaints, and a socket for its exit
+/// status.
 pub(super) const ENDS: usize = 4;
 
-/// A compiling child. Dropping it ends it.
+/// A compiling child. Dropping it kills it.
 #[derive(Debug)]
 pub(super) struct Child {
     pub(super) stdin: Sender,
@@ -184,28 +185,28 @@ pub(super) struct Child {
     pub(super) end: End,
 }
 
-/// How a child's end is heard of.
+/// How the exit of a child is observed.
 #[derive(Debug)]
 pub(super) enum End {
     Here(tokio::process::Child),
-    /// The helper ends a child whose socket is closed.
+    /// The helper kills a child whose socket is closed.
     Helper(UnixStream),
 }
 
-/// What is heard of a child.
+/// News about a child.
 #[derive(Debug)]
 pub(super) enum Told {
-    /// Of the processor, until now.
+    /// The processor time used until now.
     Used(Duration),
     Ended(ExitStatus),
 }
 
-/// How the helper says which, before a number of 64 bits: milliseconds, or a status (wait(2)).
+/// The helper's message types, each followed by a 64-bit number: milliseconds, or a status (wait(2)).
 pub(super) const USED: u8 = 0;
 pub(super) const ENDED: u8 = 1;
 
 impl Starter {
-    /// Starts a child that compiles into the file that its order names, which is there.
+    /// Starts a child that compiles into the existing file that its order names.
     ///
     /// # Errors
     /// The system refuses, or the helper is gone.
@@ -236,7 +237,7 @@ impl Starter {
 }
 
 impl End {
-    /// What is to be heard next: its end, or every [`LOOK`] what it used.
+    /// The next news: the child's exit, or every [`LOOK`] its processor time.
     ///
     /// # Errors
     /// The helper is gone, and the child with it.
@@ -264,20 +265,20 @@ impl End {
         }
     }
 
-    /// Ends it, and waits a little for that.
+    /// Kills the child, and waits a little for its exit.
     pub(super) async fn kill(self) {
         if let Self::Here(mut child) = self {
-            // It may have ended by itself.
+            // It may have exited by itself.
             let _ended = child.start_kill();
             let _reaped = Deadline::after(REAP).run(child.wait()).await;
         }
     }
 }
 
-/// What a process used of the processor, all of its threads together (proc_pid_stat(5)).
+/// The processor time of a process, over all its threads (proc_pid_stat(5)).
 pub(super) fn processor_time(id: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // Its name is in brackets, and may have any letters in it.
+    // The name is in parentheses, and may contain any characters.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();

@@ -1,4 +1,4 @@
-//! The time starts a component: a call of the handler that Spin's cron plugin has.
+//! Starts a component for a schedule, by the handler of Spin's cron plugin.
 
 use std::time::Instant;
 
@@ -11,16 +11,16 @@ use crate::host::Guest;
 use crate::host::inbound::cron;
 use crate::telemetry::Record;
 
-/// A component that may be started when it is due.
+/// The handler of a component that a schedule may start.
 pub(super) struct Timed(cron::SpinCronPre<Guest>);
 
 impl Timed {
-    /// Nothing where it has no such handler.
+    /// Returns nothing if the component has no such handler.
     pub(super) fn of(pre: &InstancePre<Guest>) -> Option<Self> {
         cron::SpinCronPre::new(pre.clone()).ok().map(Self)
     }
 
-    /// `due` is in seconds since 1970. What the component says of an error goes to its tenant's log.
+    /// `due` is in seconds since 1970. An error that the component returns goes to its tenant's log.
     pub(super) async fn call(
         &self,
         store: &mut Store<Guest>,

@@ -1,22 +1,21 @@
-//! Fair turns: guests run a slice at a time, and the tenant that has had least for its weight is next.
+//! Fair turns: guests run a slice at a time, and the tenant that has used least for its weight is next.
 //!
-//! A guest is a job. When it can go on, it stands in its tenant's line; a runner (a thread a processor) takes the first job
-//! of the tenant with the least virtual time (fuel burned ÷ weight), polls it once, which is one slice of fuel at most,
-//! and charges what it burned. So a tenant with a thousand busy requests gets the share of a tenant with one.
+//! A guest is a job. When it can continue, it joins its tenant's line. A runner (one thread for each processor) takes the
+//! first job of the tenant with the least virtual time (fuel burned ÷ weight), polls it once, which is at most one slice of
+//! fuel, and charges what it burned. So a tenant with a thousand busy requests gets the same share as a tenant with one.
 //!
-//! Where guests of several tenants come, they run on these threads, but for a tenant's only request if nobody waits: sockets
-//! and timers wait for no guest, whatever it does. The runners are as nice as the runtime's threads: nicer ones, by 5, left a
-//! neighbour's p99 a third worse while sockets were busy.
+//! If guests of several tenants want turns, they run on these threads, except for a tenant's only request while nobody
+//! waits: so sockets and timers never wait for a guest. The runners have the same nice value as the runtime's threads: with
+//! a nice value higher by 5, a neighbour's p99 was a third worse while sockets were busy.
 //!
-//! One instruction of a guest may be long all the same (`memory.fill` over all it has), and page faults burn no fuel. A
-//! tenant of which turns take long stands in a lane of its kind, with runners that the kernel takes off the processor for
-//! everybody else's; in there the same order holds. Until that is known of a tenant: when every runner is in a long turn and
-//! somebody else waits, a spare runner takes that tenant's turn beside them. Loads of code, and the first turn of code that was just
-//! loaded, are known to be long: they stand in that lane, behind whoever wants less. Clearing a large memory away is the reaper's.
+//! A single instruction of a guest may still take long (`memory.fill` over all its memory), and page faults burn no fuel. A
+//! tenant whose turns take long uses a lane for slow tenants, whose runners the kernel preempts in favour of all others;
+//! within it the same order holds. Until a tenant is known to be slow: if every runner is in a long turn and another tenant
+//! waits, a spare runner takes that tenant's turn. Loading code and the first turn of freshly loaded code are known to be
+//! long: they use the slow lane, behind jobs that need less. The reaper drops large memories.
 //!
-//! Invariant: a tenant that comes back after it was idle starts at the others' virtual time: it is next, and has saved
-//! nothing up. What it owes it still owes.
-//! Limit: as many jobs as there are permits for instances, and a load of a component for each.
+//! Invariant: a tenant that was idle starts again at the others' virtual time: it is next, and has saved nothing up. Its
+//! debts remain. Limit: as many jobs as there are permits for instances, and a load of a component for each.
 
 mod lanes;
 mod lines;
@@ -41,28 +40,29 @@ use crate::tenant::Ledger;
 
 use lanes::Lane;
 
-/// What a turn costs at least in virtual time: being polled is work as well.
+/// The least that a turn costs in virtual time: polling is work as well.
 const TURN_FUEL_MIN: u64 = 2_000;
-/// What loading code costs its tenant, and running it for the first time, in the virtual time of turns only: whether it is loaded
-/// already is not its doing. Paid ahead: it stands behind whoever wants less.
+/// The price of loading code and running it for the first time, in virtual time alone, because a tenant cannot know whether
+/// its code is loaded. It is charged ahead: the job is placed behind jobs that need less.
 const COLD_FUEL: u64 = 1_000_000;
-/// A turn that takes longer than this, by calls of the host that burn little, costs its time: a unit a nanosecond.
+/// A turn that takes longer than this, by host calls that burn little, is charged for its time: a unit a nanosecond.
 const TURN_LONG: Duration = Duration::from_micros(500);
 
-/// Short turns that make one long one good again. A tenant is slow from its second long turn within so many.
+/// How many short turns make up for one long one. A tenant is slow from its second long turn within that many.
 const LONG_TURN_WEIGHS: u32 = 16;
-/// Where it stops to count: so long a tenant stays slow after its last long turn.
+/// Upper bound of the counter, and so how long a tenant stays in the slow lane after its last long turn.
 const LONG_TURNS_MAX: u32 = 4 * LONG_TURN_WEIGHS;
-/// Of the runners of slow tenants.
+/// The nice value of the runners in the slow lane, relative to the others.
 const SLOW_NICENESS: i32 = 5;
 
-/// For so long after guests of two tenants wanted a turn, each goes by a runner. Where one tenant is alone, its guests take
-/// their turns in tasks, the first one in the connection's own, which saves two threads' hops a turn.
+/// For this long after guests of two tenants wanted a turn, every turn goes through a runner. If one tenant is alone, its
+/// guests take their turns in tasks, the first turn in the connection's own task, which saves two thread switches for each
+/// turn.
 const CONTENDED: Duration = Duration::from_millis(200);
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Where all jobs stand in line. Dropping it ends the runners.
+/// The queue of all jobs. Dropping it ends the runners.
 pub(super) struct Turns {
     shared: Arc<Shared>,
     reaper: Reaper,
@@ -70,13 +70,13 @@ pub(super) struct Turns {
 
 struct Shared {
     usual: Lane,
-    /// Of tenants whose turns take long.
+    /// The lane of tenants whose turns take long.
     slow: Lane,
-    /// The spare runner sleeps here, with the usual lane's lines.
+    /// The spare runner sleeps here, with the lock of the usual lane's lines.
     needed: Condvar,
-    /// For turns that are taken in a task, where one tenant is alone.
+    /// For turns that run in a task because one tenant is alone.
     runtime: Option<tokio::runtime::Handle>,
-    /// Whose guest wanted the last turn, and when last one did that was another's.
+    /// Whose guest wanted the last turn, and when a guest of another tenant last wanted one.
     last_serial: AtomicU64,
     contended_at: AtomicU64,
 }
@@ -90,10 +90,10 @@ impl Drop for Turns {
 }
 
 impl Turns {
-    /// Starts so many runners in each lane, and a spare one.
+    /// Starts this many runners in each lane, and a spare one.
     ///
     /// # Errors
-    /// No thread can be had.
+    /// A thread cannot start.
     pub(super) fn start(runners: usize, reaper: Reaper) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Handle::current();
         let usual = Lane::of(runners);
@@ -103,7 +103,7 @@ impl Turns {
         for runner in 0..runners {
             let (shared, entered) = (Arc::clone(&turns.shared), runtime.clone());
             std::thread::Builder::new().name(format!("guests-{runner}")).spawn(move || {
-                // What guests wait for is the runtime's.
+                // Guests wait for the runtime's events.
                 let _runtime = entered.enter();
                 shared.usual.take_turns(runner);
             })?;
@@ -126,7 +126,7 @@ impl Turns {
         self.reaper.clone()
     }
 
-    /// Calls for the spare runner where it is needed; to be called every millisecond or so.
+    /// Returns a function that wakes the spare runner if it is needed. Call it about every millisecond.
     pub(super) fn look(&self) -> impl Fn() + Send + use<> {
         let shared = Arc::downgrade(&self.shared);
         move || {
@@ -138,7 +138,7 @@ impl Turns {
         }
     }
 
-    /// Runs a guest to its end, in turns. `record` is where its fuel is counted while it runs.
+    /// Runs a guest to its end, in turns. `record` counts its fuel while it runs.
     pub(super) fn spawn(
         &self,
         ledger: Arc<Ledger>,
@@ -146,7 +146,8 @@ impl Turns {
         tasks: &Tasks,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
-        // Its first turn faults its code in, page after page: neither sockets nor who has his code should wait for that.
+        // Its first turn faults its code in page by page. Neither sockets nor tenants whose code is loaded should wait for
+        // that.
         let ahead = if record.waited_for_code() { COLD_FUEL } else { 0 };
         let job = self.job(ledger, Some(record), ahead, Box::pin(tasks.counted(work)));
         if ahead == 0 && self.shared.may_run_here(&job.ledger, true) {
@@ -157,8 +158,7 @@ impl Turns {
         }
     }
 
-    /// Does in the tenant's turn, in the slow lane where others are about, what holds a processor for a while and is no guest, and
-    /// waits for it.
+    /// Runs other long work in the tenant's turn, in the slow lane if other tenants are active, and waits for it.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         ledger: Arc<Ledger>,
@@ -166,7 +166,7 @@ impl Turns {
     ) -> Option<T> {
         let (done, result) = oneshot::channel();
         let work = async move {
-            // Whoever wanted it may have left.
+            // The caller may have left.
             let _gone = done.send(work());
         };
         self.job(ledger, None, COLD_FUEL, Box::pin(work)).wake();
@@ -194,10 +194,11 @@ impl Shared {
         }
     }
 
-    /// A guest of this tenant wants a turn, its first or a later one: whether it may have it where it is. It may if the
-    /// tenant's turns are short, none of another's in the usual lane runs or waits, and either guests of this tenant only
-    /// wanted any for a while, or this is the first turn of its only request: such a tenant cannot fill a socket's thread
-    /// with turns, and is spared the wait for a runner, which under a tenant in the slow lane is up to a slice of the kernel's.
+    /// Whether a guest of this tenant may take its turn, the first or a later one, on the current thread. It may if the
+    /// tenant's turns are short and no other tenant runs or waits in the usual lane, and if either only this tenant's
+    /// guests wanted turns for a while, or this is the first turn of its only request. Such a tenant cannot fill a socket's
+    /// thread with turns, and need not wait for a runner. Beside a tenant in the slow lane, that wait is up to one time
+    /// slice of the kernel.
     fn may_run_here(&self, ledger: &Ledger, is_first: bool) -> bool {
         let now = Moment::now().0;
         if self.last_serial.swap(ledger.serial, Ordering::Relaxed) != ledger.serial {
@@ -232,7 +233,7 @@ fn is_slow(ledger: &Ledger) -> bool {
     ledger.long_turns.load(Ordering::Relaxed) > LONG_TURN_WEIGHS
 }
 
-/// Notes of which kind a turn was. Two at once may lose one of them, which is one turn.
+/// Notes whether a turn was long. If two threads note at once, one note may be lost.
 fn note_turn(ledger: &Ledger, is_long: bool) {
     let was = ledger.long_turns.load(Ordering::Relaxed);
     let now = if is_long { (was + LONG_TURN_WEIGHS).min(LONG_TURNS_MAX) } else { was.saturating_sub(1) };
@@ -244,19 +245,19 @@ fn note_turn(ledger: &Ledger, is_long: bool) {
 /// What was charged for a job so far.
 #[derive(Debug, Default)]
 struct Charged {
-    /// Where a guest's fuel is counted, until its job is over: who kept the job's waker may keep it for long. Other work has
-    /// none: it ends while its request's guest may burn some already.
+    /// The record that counts a guest's fuel, until its job has ended: somebody may keep the job's waker for long. Other
+    /// work has none: it ends, while the guest of its request may already burn fuel.
     record: Option<Arc<Record>>,
-    /// In virtual time, where slices are guessed until the exact figure is known.
+    /// In virtual time, where slices are estimated until the exact figure is known.
     guessed: u64,
-    /// To the ledger, which takes exact figures only.
+    /// Charged to the ledger, which takes exact figures only.
     exact: u64,
 }
 
 struct Job {
     shared: Arc<Shared>,
     ledger: Arc<Ledger>,
-    /// What its first turn costs ahead, where that is known to be a long one; nothing from then on.
+    /// The extra price of a first turn that is known to be long. Zero afterwards.
     ahead: AtomicU64,
     state: AtomicU8,
     work: Mutex<Option<Work>>,
@@ -267,7 +268,7 @@ struct Job {
 const IDLE: u8 = 0;
 const IN_LINE: u8 = 1;
 const RUNNING: u8 = 2;
-/// It was woken while it ran: a guest that gives way wakes itself.
+/// It was woken while it ran: a guest that yields wakes itself.
 const RUN_AGAIN: u8 = 3;
 
 impl Wake for Job {
@@ -301,7 +302,7 @@ impl Job {
         lane.add(self);
     }
 
-    /// One turn.
+    /// Runs one turn.
     fn run(self: Arc<Self>, lane: &Lane) {
         self.state.store(RUNNING, Ordering::Release);
         self.ahead.store(0, Ordering::Relaxed);
@@ -318,14 +319,15 @@ impl Job {
                 tracing::error!(target: "sandbox", "a component caused a panic of the gateway: this is a bug of Tollgate");
             }
             if is_over {
-                // Also after a panic: dropping the instance notes what became of the request.
+                // Also after a panic: dropping the instance notes the outcome of the request.
                 *work = None;
             }
             is_over
         };
         let goes_on = !is_over
             && self.state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire) == Err(RUN_AGAIN);
-        // Others' time on the processor is not charged, so the other clock, which is dearer to read, decides.
+        // Time of other threads on the processor does not count, so the thread's clock decides, which is more expensive to
+        // read.
         let is_long = started.elapsed() > TURN_LONG;
         let time = if is_long { processor_time().saturating_sub(processor) } else { Duration::ZERO };
         note_turn(&self.ledger, time > TURN_LONG);
@@ -337,14 +339,14 @@ impl Job {
         }
     }
 
-    /// Charges the turn, and gives the record back after the last one. `gave_way`: it could have gone on, so it burned a slice,
-    /// if nothing more exact is known yet.
+    /// Charges the turn, and returns the record after the last one. `gave_way` means that the job could have continued;
+    /// then it burned a slice, unless the exact figure is known.
     fn charge(&self, lane: &Lane, (is_over, gave_way): (bool, bool), time: Duration) -> Option<Arc<Record>> {
         let mut charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner);
         let burned = charged.record.as_ref().map_or(0, |record| record.fuel_of_guest());
         let is_news = burned > charged.exact;
         let guess = if gave_way && !is_news { charged.guessed + FUEL_SLICE } else { charged.guessed.max(burned) };
-        // What was guessed too high is made good while the exact figure catches up with it.
+        // A guess that was too high is compensated while the exact figure catches up.
         let turn = guess - charged.guessed;
         charged.guessed = guess;
         let exact = burned.saturating_sub(charged.exact);
@@ -360,7 +362,7 @@ impl Job {
     }
 }
 
-/// What this thread has had of its processor.
+/// The processor time of this thread.
 fn processor_time() -> Duration {
     ThreadTime::now().as_duration()
 }

@@ -1,4 +1,4 @@
-//! Guests without turns, to compare with.
+//! Runs guests without turns, for comparison.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use super::Surroundings;
 use crate::telemetry::Record;
 use crate::tenant::Ledger;
 
-/// By tokio's order alone (`sandbox.fair_turns = false`), to compare with. The first turn is taken here: a guest that
-/// answers at once costs neither a task nor a thread's hop.
+/// Runs in tokio's order alone (`sandbox.fair_turns = false`). The first turn runs here: a guest that answers at once needs
+/// neither a task nor a thread switch.
 pub(super) async fn run_unfairly(
     around: &Arc<Surroundings>,
     ledger: Arc<Ledger>,

@@ -1,8 +1,8 @@
-//! Interface names in a component, spelt as the linker knows them.
+//! Rewrites interface names in a component to the versions that the linker knows.
 //!
-//! The candidate of WASI 0.3 that Spin 4.0's SDKs were made for (`0.3.0-rc-2026-03-15`) has the same functions and
-//! types as 0.3.0. Only the version in the names differs. So a component of the candidate is written anew with the
-//! final version before it is compiled, and everything behind the compiler knows one version.
+//! The release candidate of WASI 0.3 for which Spin 4.0's SDKs were made (`0.3.0-rc-2026-03-15`) has the same functions and
+//! types as 0.3.0. Only the version in the names differs. So a component of the candidate is rewritten with the final
+//! version before it is compiled, and everything after the compiler knows only one version.
 //!
 //! Source: the candidate's and the final WIT at <https://github.com/WebAssembly/WASI>, compared interface by interface.
 
@@ -12,7 +12,7 @@ use wasm_encoder::reencode::{Error, Reencode, ReencodeComponent, component_utils
 use wasm_encoder::{Alias, ComponentSectionId, RawSection};
 use wasmparser::{ComponentAlias, ComponentExternName, ComponentTypeDeclaration, InstanceTypeDeclaration, Parser};
 
-/// The version of the candidate, and of what it became.
+/// The version of the candidate, and the final one.
 const CANDIDATE: &str = "@0.3.0-rc-2026-03-15";
 const FINAL: &str = "@0.3.0";
 
@@ -21,7 +21,7 @@ const FINAL: &str = "@0.3.0";
 /// # Errors
 /// In words: it is not a valid component.
 pub(super) fn respelt(component: &[u8]) -> Result<Cow<'_, [u8]>, String> {
-    // Names stand in it as they are; most components have none of these.
+    // Names are in it as plain text, and most components have none of these.
     if memchr::memmem::find(component, CANDIDATE.as_bytes()).is_none() {
         return Ok(Cow::Borrowed(component));
     }
@@ -31,13 +31,13 @@ pub(super) fn respelt(component: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     Ok(Cow::Owned(respelt.finish()))
 }
 
-/// The name of a WASI interface of the candidate, under its final version.
+/// The name of a WASI interface of the candidate with its final version.
 fn final_name(name: &str) -> Option<String> {
     let interface = name.strip_suffix(CANDIDATE).filter(|interface| interface.starts_with("wasi:"))?;
     Some(format!("{interface}{FINAL}"))
 }
 
-/// Writes a component as it was, but for names.
+/// Writes a component unchanged except for names.
 struct Respell;
 
 impl Respell {
@@ -69,7 +69,7 @@ impl Reencode for Respell {
 }
 
 impl ReencodeComponent for Respell {
-    /// Core modules have no names of interfaces but in imports that their component gives them by any name.
+    /// Core modules contain no interface names except in imports, for which their component may use any name.
     fn parse_component_submodule(
         &mut self,
         component: &mut wasm_encoder::Component,
@@ -110,7 +110,7 @@ impl ReencodeComponent for Respell {
         export: wasmparser::ComponentExport<'_>,
     ) -> Done {
         let mut spelt = [const { None }; 2];
-        // Of a shorter life than the argument, as the new name is.
+        // Shortens the lifetime of the argument to that of the new name.
         let mut export = export;
         export.name = Self::name(&mut spelt, export.name);
         utils::parse_component_export(self, exports, export)

@@ -1,4 +1,5 @@
-//! Whose an instance is: the permits, the record and the budget of what it is started for, and whom that has been at.
+//! For whom an instance runs: the permits, the record and the budget of what started it, and the tenants that it came
+//! through.
 
 use std::sync::Arc;
 
@@ -16,16 +17,16 @@ pub(super) struct Whose {
     pub(super) admitted: Arc<Admitted>,
     pub(super) record: Arc<Record>,
     pub(super) budget: Budget,
-    /// Whom it has been at, for requests that the guest sends.
+    /// The tenants that it came through, for requests that the guest sends.
     pub(super) chain: HeaderValue,
-    /// What it answers, where that is a request.
+    /// The request's exchange, if it answers a request.
     pub(super) exchange: Option<Arc<Exchange>>,
-    /// Whether it waits for memory of its tenant's. One that a guest asks for does not: that guest would wait for itself.
+    /// Whether it waits for its tenant's memory. A request that a guest sent does not: that guest would wait for itself.
     pub(super) when_full: WhenFull,
 }
 
 impl Whose {
-    /// A request's: one that a component makes of its own tenant is within a budget, every other opens one.
+    /// For a request. If a component sent it to its own tenant, it is within that budget; every other request opens one.
     ///
     /// # Errors
     /// Too little of the budget is left for an instance.
@@ -48,7 +49,7 @@ impl Whose {
         Ok(Self { exchange: Some(Arc::clone(exchange)), when_full, ..Self::new(admitted, record, budget, headers) })
     }
 
-    /// A message's or a run's. It comes from nobody's request, so what it starts has been nowhere yet.
+    /// For a message or a run. No request caused it, so that its chain is empty.
     pub(super) fn of_event(admitted: Arc<Admitted>, record: Arc<Record>, cause: &Cause) -> Self {
         let budget = Budget::open(admitted.routed.limits(), cause.line(record.id));
         Self::new(admitted, record, budget, &HeaderMap::new())
@@ -61,7 +62,7 @@ impl Whose {
     }
 
     fn new(admitted: Arc<Admitted>, record: Arc<Record>, budget: Budget, headers: &HeaderMap) -> Self {
-        // Without a grant nothing leaves, and nothing need be hashed.
+        // Without a grant nothing leaves, so that no hash is needed.
         let chain = if admitted.routed.component().egress.is_empty() {
             HeaderValue::from_static("")
         } else {

@@ -1,27 +1,27 @@
-//! What a tenant has in the store, and how much that may be.
+//! What a tenant uses in the store, and its quota.
 //!
-//! Counted are the bytes of keys and values, and the keys; of raw Redis keys the memory that Redis says they take. The sum is
-//! kept beside the data and changes with it, in one step: in the embedded store always, on Redis for tenants that have a
-//! quota of it (`quota.storage`), since it doubles what a write costs the server.
+//! It counts keys, and the bytes of keys and values; for raw Redis keys, the memory that Redis reports. The sum is stored
+//! beside the data and changes in the same step: always in the embedded store, and on Redis only for tenants with
+//! `quota.storage`, because it doubles the cost of a write for the server.
 
 use super::layout::Bucket;
 
-/// What a tenant may have.
+/// A tenant's quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Allowance {
     pub(crate) bytes: u64,
     pub(crate) keys: u64,
 }
 
-/// Where a tenant's use is counted, and against what.
+/// Where a tenant's use is counted, and its quota.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
     pub(super) usage: Bucket,
-    /// Not bounded, where there is none.
+    /// Unlimited if absent.
     pub(super) allowance: Option<Allowance>,
 }
 
-/// What a tenant has.
+/// What a tenant uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) bytes: u64,
@@ -33,10 +33,10 @@ impl Usage {
         Self { bytes: self.bytes.saturating_add(other.bytes), keys: self.keys.saturating_add(other.keys) }
     }
 
-    /// What it comes to after a change, where there is room for that. What makes it less is always done.
+    /// The use after a change, if the quota allows it. A change that reduces it is always allowed.
     ///
     /// # Errors
-    /// The name of what there is too much of.
+    /// The name of the quota that is exceeded.
     pub(super) fn after(self, change: Change, allowance: Option<Allowance>) -> Result<Self, &'static str> {
         let after = Self { bytes: add(self.bytes, change.bytes), keys: add(self.keys, change.keys) };
         match allowance {
@@ -51,7 +51,7 @@ fn add(number: u64, change: i64) -> u64 {
     number.saturating_add_signed(change)
 }
 
-/// By how much a write changes what a tenant has.
+/// How a write changes a tenant's use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) bytes: i64,
@@ -59,7 +59,7 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// Of one key: the length of its value before and after, where there is one.
+    /// The change for one key: the length of its value before and after, if there is one.
     pub(super) fn of(key: &[u8], before: Option<usize>, after: Option<usize>) -> Self {
         let size = |value: Option<usize>| value.map_or(0, |length| signed(key.len() + length));
         let bytes = size(after) - size(before);
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_is_refused_over_the_allowance_and_less_never_is() {
+    fn growth_above_the_quota_is_refused_and_reduction_never_is() {
         let max = Some(Allowance { bytes: 100, keys: 2 });
         let now = Usage { bytes: 95, keys: 1 };
         let set = |before, after| now.after(Change::of(b"key", before, after), max);

@@ -1,4 +1,4 @@
-//! What keeps the keys, and what it is asked to change.
+//! The backends that store keys, and the changes that they apply.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use super::redis::Refusals;
 use super::{Answered, Kind, Page, Prepared, Result, Value, embedded, redis};
 use crate::telemetry::Metrics;
 
-/// One thing to do in one bucket. A backend does each whole or not at all.
+/// A change in one bucket. A backend applies it completely or not at all.
 #[derive(Debug)]
 pub(super) enum Write {
     Set(Vec<(Vec<u8>, Value)>),
     Delete(Vec<Vec<u8>>),
     Increment(Vec<u8>, i64),
-    /// Replaces the value if it still is this one.
+    /// Replaces the value if it is still the expected one.
     Swap {
         key: Vec<u8>,
         expected: Option<Value>,
@@ -24,7 +24,7 @@ pub(super) enum Write {
 }
 
 impl Write {
-    /// What it is about.
+    /// The keys that it concerns.
     pub(super) fn keys(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
         match self {
             Self::Set(pairs) => Box::new(pairs.iter().map(|(key, _)| key.as_slice())),
@@ -34,7 +34,7 @@ impl Write {
     }
 }
 
-/// What came of a [`Write`].
+/// The result of a [`Write`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Written {
     Done,
@@ -49,7 +49,7 @@ pub(super) enum Backend {
 }
 
 impl Backend {
-    /// As `storage.backend` has it.
+    /// The value of `storage.backend`.
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Embedded(_) => "embedded",
@@ -68,7 +68,7 @@ impl Backend {
         })
     }
 
-    /// Closes what is open here for this process alone.
+    /// Closes what only this process has open.
     pub(super) async fn close(&self) {
         match self {
             Self::Embedded(embedded) => embedded.close().await,
@@ -114,7 +114,7 @@ impl Backend {
         }
     }
 
-    /// Over how many places the tenant is spread, where that was noted.
+    /// The noted number of shards of the tenant, if there is a note.
     pub(super) async fn noted_layout(&self, layout: &Bucket) -> Result<Option<u16>> {
         match self {
             Self::Embedded(embedded) => embedded.noted_layout(layout),
@@ -122,7 +122,7 @@ impl Backend {
         }
     }
 
-    /// Over how many places the tenant was spread before, or is from now on.
+    /// Notes a tenant's number of shards. Returns the number that was noted before, if there was one, or else this one.
     pub(super) async fn note_layout(&self, layout: &Bucket, (prefix, shards): (&str, u16)) -> Result<u16> {
         match self {
             Self::Embedded(embedded) => embedded.note_layout(layout, (prefix, shards)).await,

@@ -1,6 +1,6 @@
-//! What gateways that share a Redis have in common and is no tenant's: a few hashes, and locks with a time.
+//! What gateways that share a Redis have in common and no tenant owns: a few hashes, and locks that expire.
 //!
-//! Invariant: no tenant's key is one of these: the braces hold `+`, which no tenant's name has.
+//! Invariant: no tenant's key is one of these, because their braces contain `+`, which no tenant's name has.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use super::backend::Backend;
 use super::error::Result;
 use super::redis::Redis;
 
-/// Fields that one call of the server looks at.
+/// Fields that one call checks on the server.
 const SWAPS_AT_ONCE: usize = 500;
-/// The field in which a hash has how often [`Common::swap`] changed it.
+/// The field that counts how often [`Common::swap`] changed the hash.
 pub(crate) const SWAPPED: &str = "+";
 
-/// One field, what it is to hold before, and what afterwards; an empty text is an absent field.
+/// One field with its expected and its new value. An empty text stands for an absent field.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Swap<'s> {
     pub(crate) field: &'s str,
-    /// Nothing where it does not matter.
+    /// Nothing if the old value does not matter.
     pub(crate) from: Option<&'s str>,
     pub(crate) to: &'s str,
 }
 
-/// A place that all gateways on one Redis have; there is none on an embedded store.
+/// Data that all gateways on one Redis share. An embedded store has none.
 #[derive(Clone, Copy)]
 pub(crate) struct Common<'s> {
     store: &'s Store,
@@ -44,7 +44,7 @@ impl Common<'_> {
         self.store.prefix.common(name)
     }
 
-    /// One field of a hash.
+    /// Reads one field of a hash.
     pub(crate) async fn get(&self, hash: &str, field: &str) -> Result<Option<String>> {
         let key = self.key(hash);
         let mut command = ::redis::cmd("HGET");
@@ -52,7 +52,7 @@ impl Common<'_> {
         self.store.timed(None, "common", self.redis.command(&key, &command)).await
     }
 
-    /// All of one that is small.
+    /// Reads all fields of a small hash.
     pub(crate) async fn all(&self, hash: &str) -> Result<Vec<(String, String)>> {
         let key = self.key(hash);
         let mut command = ::redis::cmd("HGETALL");
@@ -60,11 +60,11 @@ impl Common<'_> {
         self.store.timed(None, "common", self.redis.command(&key, &command)).await
     }
 
-    /// Sets the fields of a hash that hold what is expected, each in one step with the look at it. What each holds then, and how
-    /// often the hash was changed this way.
+    /// Sets the fields of a hash that have the expected value, checking and setting in one step. Returns each field's
+    /// resulting value, and how often the hash was changed this way.
     ///
     /// # Errors
-    /// The store's; the first chunks may be done.
+    /// Errors of the store. The first chunks may already be applied.
     pub(crate) async fn swap(&self, hash: &str, swaps: &[Swap<'_>]) -> Result<(Vec<String>, u64)> {
         let key = self.key(hash);
         let (mut held, mut count) = (Vec::new(), 0);
@@ -83,7 +83,7 @@ impl Common<'_> {
         self.store.timed(None, "common", self.redis.command::<()>(&key, &command)).await
     }
 
-    /// A whole hash, or a lock that is ours.
+    /// Removes a whole hash, or our own lock.
     pub(crate) async fn remove(&self, name: &str) -> Result<()> {
         let key = self.key(name);
         let mut command = ::redis::cmd("DEL");
@@ -91,7 +91,7 @@ impl Common<'_> {
         self.store.timed(None, "common", self.redis.command::<()>(&key, &command)).await
     }
 
-    /// Whether the lock is ours from now on: until it is removed, or for so long.
+    /// Acquires a lock until it is removed or expires. Returns whether it is ours.
     pub(crate) async fn lock(&self, name: &str, holder: &str, time: Duration) -> Result<bool> {
         let key = self.key(name);
         let mut command = ::redis::cmd("SET");

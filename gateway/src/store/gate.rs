@@ -1,7 +1,7 @@
-//! A tenant on its way from one backend to another: what was written meanwhile is noted, and at the end nobody writes for a
-//! moment.
+//! A tenant that is moving from one backend to another: writes are noted meanwhile, and at the end no write is allowed for
+//! a moment.
 //!
-//! Invariant: a write is either noted before the last copy, or waits and goes to where the tenant is then.
+//! Invariant: a write is either noted before the last copy, or waits and goes to the tenant's new backend.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use super::layout::Bucket;
 /// Something that was written, or may have been.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Touched {
-    /// A store by its bucket's name, and a key.
+    /// A store, by its bucket's name, and a key.
     Pair(Vec<u8>, Vec<u8>),
     /// A raw key with its prefix.
     Raw(Vec<u8>),
@@ -26,7 +26,7 @@ impl Touched {
     }
 }
 
-/// How many keys may wait to be copied once more; with more, the move is given up.
+/// How many keys may wait to be copied again. Above that, the move is given up.
 const TOUCHED_MAX: usize = 1_000_000;
 
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ pub(super) struct Gate {
     overflowed: AtomicBool,
 }
 
-/// A write that is under way; when it ends, however it ends, what it was about is noted.
+/// Guard for a write in progress. On drop it records the keys that the write touched.
 pub(super) struct Inside {
     gate: Arc<Gate>,
     about: Vec<Touched>,
@@ -63,7 +63,7 @@ impl Gate {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while it is closed.
+    /// Waits while the gate is closed.
     pub(super) async fn enter(self: &Arc<Self>, about: Vec<Touched>) -> Inside {
         loop {
             let opened = self.opened.notified();
@@ -81,18 +81,18 @@ impl Gate {
         self.left.notify_waiters();
     }
 
-    /// What was written since it was asked last; nothing once that was too much.
+    /// What was written since the last call. Nothing once that was too much.
     pub(super) fn take(&self) -> Option<HashSet<Touched>> {
         let taken = std::mem::take(&mut *self.touched());
         (!self.overflowed.load(Ordering::SeqCst)).then_some(taken)
     }
 
-    /// Lets no more writes in, and waits until those that are in have ended.
+    /// Closes the gate, and waits until the writes in progress have ended.
     pub(super) async fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
         loop {
             let left = self.left.notified();
-            // Who comes and finds it closed is inside for a moment as well.
+            // A write that finds the gate closed also counts as inside for a moment.
             if self.inside.load(Ordering::SeqCst) == 0 {
                 return;
             }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_ends_is_noted_and_a_closed_gate_waits() {
+    async fn a_finished_write_is_noted_and_a_closed_gate_waits() {
         let gate = Arc::<Gate>::default();
         let about = |key: &[u8]| vec![Touched::Raw(key.to_vec())];
         let first = gate.enter(about(b"a")).await;

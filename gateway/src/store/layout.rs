@@ -1,11 +1,13 @@
-//! What a backend sees for a tenant's store: `tg:{tenant}:kv:store`, one hash, the guest's keys being its fields.
+//! The names that a backend sees for a tenant's store: `tg:{tenant}:kv:store`, one hash whose fields are the guest's keys.
 //!
-//! Invariant: no two (tenant, store) give one bucket and none is a prefix of another's field space, because neither a tenant's
-//! name nor a store's spelling can hold `:`, `{`, `}` or `.`. The braces are Redis Cluster's hash tag: what is in one [`Place`]
-//! shares a slot, and braces in a guest's key cannot move it, since that key is a field and not part of the Redis key.
+//! Invariant: no two (tenant, store) have the same bucket, and none is a prefix of another's field space, because neither a
+//! tenant's name nor an encoded store name contains `:`, `{`, `}` or `.`. The braces are Redis Cluster's hash tag:
+//! everything in one [`Place`] is in one slot. Braces in a guest's key cannot change that, because that key is a field and
+//! not part of the Redis key.
 //!
-//! A store is spelt with `a-z`, `0-9` and `-` as they are and every other byte as `%` and two digits, `my_store` as
-//! `my%5Fstore`: each spelling is of one name, and names of that alphabet alone are spelt as they were before there were others.
+//! A store's name is encoded: `a-z`, `0-9` and `-` stay as they are, and every other byte becomes `%` and two digits, for
+//! example `my%5Fstore` for `my_store`. The encoding is unique, and names of that alphabet keep the keys that they had
+//! before other names were allowed.
 //!
 //! A tenant is one place, or several (`quota.shards`): `{tenant}`, or `{tenant.0}`, `{tenant.1}` and so on.
 
@@ -13,7 +15,7 @@ use crate::ids::{StoreName, TenantId};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What all keys of this gateway begin with, `tg` unless the operator says otherwise.
+/// The beginning of all keys of this gateway: `tg` by default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Prefix(Arc<str>);
 
@@ -23,19 +25,19 @@ impl Default for Prefix {
     }
 }
 
-/// Where all that a tenant has is in one slot: the whole of it, or one of its shards.
+/// One slot with a tenant's data: all of it, or one of its shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place(Box<str>);
 
 impl Place {
-    /// The one at `index`, of so many.
+    /// The place at `index` of `shards`.
     pub(super) fn of(tenant: &TenantId, index: u16, shards: u16) -> Self {
         Self(if shards == 1 { tenant.as_str().into() } else { format!("{tenant}.{index}").into() })
     }
 }
 
 impl Prefix {
-    /// Takes 1 to 32 letters, digits, `-`, `_` or `.`.
+    /// Parses 1 to 32 letters, digits, `-`, `_` or `.`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         ((1..=32).contains(&text.len()) && text.bytes().all(good)).then(|| Self(text.into()))
@@ -45,47 +47,47 @@ impl Prefix {
         &self.0
     }
 
-    /// A raw key as an operator names it to Redis; for a person to read.
+    /// A raw key as an operator would type it for Redis, in readable form.
     pub(crate) fn shown_key(&self, place: &str, key: &str) -> String {
         format!("{}:{{{place}}}:r:{key}", self.0)
     }
 
-    /// A channel in the same way.
+    /// A channel in the same form.
     pub(crate) fn shown_channel(&self, tenant: &TenantId, channel: &str) -> String {
         format!("{}:{{{tenant}}}:ch:{channel}", self.0)
     }
 
-    /// What all keys of a place begin with.
+    /// The beginning of all keys of a place.
     pub(super) fn of_place(&self, place: &Place) -> String {
         format!("{}:{{{}}}:", self.0, place.0)
     }
 
-    /// Of raw Redis keys.
+    /// For raw Redis keys.
     pub(super) fn namespace(&self, place: &Place) -> Namespace {
         Namespace(format!("{}:{{{}}}:r:", self.0, place.0).into_bytes().into())
     }
 
-    /// Of the tenant's channels.
+    /// For the tenant's channels.
     pub(super) fn channels(&self, tenant: &TenantId) -> Namespace {
         Namespace(format!("{}:{{{tenant}}}:ch:", self.0).into_bytes().into())
     }
 
-    /// Of messages that are kept until one gateway handled them.
+    /// For messages that are kept until one gateway has handled them.
     pub(super) fn messages(&self, tenant: &TenantId) -> Namespace {
         Namespace(format!("{}:{{{tenant}}}:ms:", self.0).into_bytes().into())
     }
 
-    /// Of those that failed too often.
+    /// For messages that failed too often.
     pub(super) fn dead(&self, tenant: &TenantId) -> Namespace {
         Namespace(format!("{}:{{{tenant}}}:dl:", self.0).into_bytes().into())
     }
 
-    /// Where it is counted what the tenant has there.
+    /// Where the tenant's use is counted.
     pub(super) fn usage(&self, place: &Place) -> Bucket {
         Bucket::named(format!("{}:{{{}}}:q:usage", self.0, place.0).into_bytes().into())
     }
 
-    /// Where it is noted over how many places the tenant is spread.
+    /// Where the tenant's number of shards is noted.
     pub(super) fn layout(&self, tenant: &TenantId) -> Bucket {
         Bucket::named(format!("{}:{{{tenant}}}:q:layout", self.0).into_bytes().into())
     }
@@ -95,12 +97,12 @@ impl Prefix {
         Bucket::named(format!("{}:{{{tenant}}}:q:rates", self.0).into_bytes().into())
     }
 
-    /// Where it is noted which time of a schedule was run last, and by whom.
+    /// Where the last time that a schedule ran is noted, and which gateway ran it.
     pub(super) fn runs(&self, tenant: &TenantId, schedule: &str) -> Bucket {
         Bucket::named(format!("{}:{{{tenant}}}:q:runs:{schedule}", self.0).into_bytes().into())
     }
 
-    /// What is of the gateways together; no tenant's name has a `+`.
+    /// Keys that belong to all gateways together; no tenant's name has a `+`.
     pub(super) fn common(&self, name: &str) -> Vec<u8> {
         format!("{}:{{+}}:{name}", self.0).into_bytes()
     }
@@ -110,7 +112,7 @@ impl Prefix {
     }
 }
 
-/// A store's name as keys have it.
+/// A store's name as it is encoded in keys.
 fn spelt(store: &StoreName) -> String {
     use std::fmt::Write as _;
     let mut spelling = String::with_capacity(store.as_str().len());
@@ -118,14 +120,14 @@ fn spelt(store: &StoreName) -> String {
         if matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-') {
             spelling.push(char::from(byte));
         } else {
-            // Writing to a text does not fail.
+            // Writing to a String cannot fail.
             let _written = write!(spelling, "%{byte:02X}");
         }
     }
     spelling
 }
 
-/// The store of a spelling; nothing where it is no spelling of any.
+/// Decodes a store's name. Nothing if it is not a valid encoding.
 pub(super) fn store_of(spelling: &str) -> Option<StoreName> {
     let mut bytes = Vec::with_capacity(spelling.len());
     let mut rest = spelling;
@@ -140,7 +142,7 @@ pub(super) fn store_of(spelling: &str) -> Option<StoreName> {
     (spelt(&store) == spelling).then_some(store)
 }
 
-/// What a tenant's raw keys, or its channels, begin with: `tg:{tenant}:r:`, and whatever bytes follow are the guest's. Only
+/// The beginning of a tenant's raw keys, or of its channels: `tg:{tenant}:r:`; any bytes that follow are the guest's. Only
 /// this file makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Namespace(Arc<[u8]>);
@@ -159,14 +161,14 @@ impl Namespace {
         [&self.0, own].concat()
     }
 
-    /// Beside a channel: what gateways tell each other of its messages. No guest's channel is called so, because its names are
-    /// texts, and this is none.
+    /// A channel beside `own`, on which gateways tell each other about its messages. No guest's channel has this name,
+    /// because those are texts, and this is not one.
     pub(super) fn note(&self, own: &[u8]) -> Vec<u8> {
         [&self.0, b"\xff".as_slice(), own].concat()
     }
 }
 
-/// The whole name of one tenant's one store, and how long what is set in it lasts. Only this file makes one.
+/// The complete name of one tenant's one store, and how long values in it last. Only this file makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bucket {
     name: Arc<[u8]>,
@@ -178,7 +180,7 @@ impl Bucket {
         Self { name, ttl: None }
     }
 
-    /// The same, of which each key goes so long after it was set.
+    /// The same with keys that expire this long after they were set.
     pub(super) fn lasting(self, ttl: Option<Duration>) -> Self {
         Self { ttl, ..self }
     }
@@ -187,7 +189,7 @@ impl Bucket {
         self.ttl
     }
 
-    /// Beside a store in Redis: when its keys go.
+    /// Beside a store in Redis: when its keys expire.
     pub(super) fn expiries(&self) -> Vec<u8> {
         let kind = b"}:kv:".as_slice();
         let at = self.name.windows(kind.len()).position(|some| some == kind).unwrap_or_default();
@@ -195,18 +197,18 @@ impl Bucket {
         [before, b"}:q:ttl:".as_slice(), after.get(kind.len()..).unwrap_or_default()].concat()
     }
 
-    /// One that stands in the embedded file, if it is below this tenant's prefix.
+    /// A bucket in the embedded file, if it has this tenant's prefix.
     pub(super) fn found(name: &[u8], prefix: &[u8]) -> Option<Self> {
         name.starts_with(prefix).then(|| Self::named(name.into()))
     }
 
-    /// Where it is counted what the tenant of this bucket has.
+    /// Where the use of this bucket's tenant is counted.
     pub(super) fn usage_beside(bucket: &[u8]) -> Option<Vec<u8>> {
         let end = bucket.windows(2).position(|pair| pair == b"}:")? + 2;
         Some([bucket.get(..end)?, b"q:usage".as_slice()].concat())
     }
 
-    /// Whether what is in there are raw Redis keys.
+    /// Whether the bucket contains raw Redis keys.
     pub(super) fn is_raw(name: &[u8]) -> bool {
         name.ends_with(b"}:r:")
     }
@@ -220,7 +222,7 @@ impl Bucket {
     }
 }
 
-/// Whose a bucket is, or whatever else begins with a place: the tenant's name, for all its shards the same.
+/// The owner of a bucket, or of anything else that begins with a place: the tenant's name, the same for all its shards.
 pub(super) fn owner(name: &[u8]) -> &[u8] {
     let open = name.iter().position(|byte| *byte == b'{').map_or(0, |at| at + 1);
     let inside = name.get(open..).unwrap_or_default();
@@ -228,7 +230,7 @@ pub(super) fn owner(name: &[u8]) -> &[u8] {
     inside.get(..end).unwrap_or_default()
 }
 
-/// The slot of a key: CRC16 of what stands in its first braces, or of all of it (cluster specification, "Key distribution
+/// The slot of a key: CRC16 of the text in its first braces, or of the whole key (cluster specification, "Key distribution
 /// model").
 pub(super) fn slot(key: &[u8]) -> u16 {
     let tag = || {
@@ -244,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_is_spelt_as_it_is_or_with_escapes() {
+    fn a_stores_name_is_encoded_as_it_is_or_with_escapes() {
         for (name, spelling) in [
             ("default", "default"),
             ("a-1", "a-1"),
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_a_tenant_has_is_of_one_owner() {
+    fn everything_of_a_tenant_has_one_owner() {
         let (prefix, tenant) = (Prefix::parse("a.b").unwrap(), TenantId::parse("acme-1").unwrap());
         let store = StoreName::parse("s.t}").unwrap();
         for place in [Place::of(&tenant, 0, 1), Place::of(&tenant, 3, 4)] {
@@ -277,9 +279,9 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// No two stores have one spelling, and none has one that parts a key.
+        /// No two stores have the same encoding, and none contains a separator of keys.
         #[test]
-        fn a_spelling_is_of_one_store(name in "[ -~é\u{2028}]{1,40}", other in "[a-b%5F_:]{1,4}") {
+        fn an_encoding_belongs_to_one_store(name in "[ -~é\u{2028}]{1,40}", other in "[a-b%5F_:]{1,4}") {
             let store = StoreName::parse(&name).unwrap();
             let other = StoreName::parse(&other).unwrap();
             let spelling = spelt(&store);
@@ -287,7 +289,7 @@ mod tests {
             proptest::prop_assert!(!parts_a_key);
             proptest::prop_assert_eq!(store_of(&spelling), Some(store.clone()));
             proptest::prop_assert_eq!(spelt(&other) == spelling, other == store);
-            // Whatever was a name before there were others keeps its key.
+            // Names that were valid before others were allowed keep their keys.
             if crate::ids::is_name(&name) {
                 proptest::prop_assert_eq!(&spelling, &name);
             }
@@ -297,7 +299,7 @@ mod tests {
         }
     }
 
-    /// As `CLUSTER KEYSLOT` of redis-server 7.0.15 has them.
+    /// Compared with `CLUSTER KEYSLOT` of redis-server 7.0.15.
     #[test]
     fn slots_are_the_servers_own() {
         for (key, wanted) in [

@@ -1,7 +1,7 @@
-//! Messages on tenants' channels: who listens to which, by one subscription connection a backend for all tenants.
+//! Messages on tenants' channels: who listens to which, with one subscription connection to each backend for all tenants.
 //!
-//! Invariant: a channel of a backend is of one tenant, by the prefix that `layout` makes; what is heard on it is handed on with
-//! that tenant's name and its own name for the channel.
+//! Invariant: a channel of a backend belongs to one tenant, by the prefix that `layout` makes. A message is passed on with
+//! that tenant's name and the tenant's own name of the channel.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -15,38 +15,38 @@ use crate::ids::{Line, TenantId};
 #[derive(Clone, Debug)]
 pub(crate) struct Heard {
     pub(crate) tenant: TenantId,
-    /// As the tenant calls it.
+    /// The tenant's name of the channel.
     pub(crate) channel: String,
-    /// Nothing, where it was too long to be taken.
+    /// Nothing if the payload was too long.
     pub(crate) payload: Option<Vec<u8>>,
     pub(crate) line: Line,
 }
 
-/// A channel that something listens to.
+/// A channel with a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Listened {
     pub(crate) tenant: TenantId,
-    /// As the tenant calls it.
+    /// The tenant's name of the channel.
     pub(crate) channel: String,
-    /// Whether its messages are kept until one gateway handled them.
+    /// Whether its messages are kept until one gateway has handled them.
     pub(crate) is_once: bool,
 }
 
-/// A channel that is listened to, by its whole name.
+/// What a channel with a listener is for, by its complete name.
 #[derive(Clone, Debug)]
 pub(super) enum Channel {
-    /// Whose it is, and as its tenant calls it.
+    /// A tenant's channel, with the tenant's name of it.
     Of(TenantId, String),
-    /// What gateways say of messages on the channel with this whole name ([`super::notes`]).
+    /// Notes of gateways about messages on the channel with this complete name ([`super::notes`]).
     Notes(Vec<u8>),
 }
 
-/// Channels by their whole names.
+/// Channels by their complete names.
 pub(super) type Wanted = Arc<BTreeMap<Vec<u8>, Channel>>;
-/// What becomes of a message; it must not wait.
+/// Receives a message; it must not block.
 pub(super) type Hand = Arc<dyn Fn(Heard) + Send + Sync>;
 
-/// What is listened to, and what becomes of it.
+/// The channels with listeners, and the receiver of their messages.
 #[derive(Default)]
 pub(super) struct Messages {
     hand: OnceLock<Hand>,
@@ -62,11 +62,11 @@ impl std::fmt::Debug for Messages {
 #[derive(Default)]
 struct State {
     wanted: Vec<Listened>,
-    /// Those whose messages are kept.
+    /// Channels whose messages are kept.
     once: HashMap<TenantId, HashSet<String>>,
-    /// Of the embedded store.
+    /// For the embedded store.
     here: Wanted,
-    /// What each Redis is listened to for, by the address of its backend.
+    /// For each Redis, the channels to listen to, by the address of its backend in memory.
     there: HashMap<usize, watch::Sender<Wanted>>,
 }
 
@@ -75,14 +75,14 @@ impl Messages {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether messages of this channel are kept until one gateway handled them.
+    /// Whether messages of this channel are kept until one gateway has handled them.
     pub(super) fn is_once(&self, tenant: &TenantId, channel: &[u8]) -> bool {
         let state = self.state();
         let Some(once) = state.once.get(tenant) else { return false };
         std::str::from_utf8(channel).is_ok_and(|channel| once.contains(channel))
     }
 
-    /// A message that was published in this process.
+    /// Delivers a message that was published in this process.
     pub(super) fn publish_here(&self, channel: &[u8], payload: &[u8], line: Line) {
         let wanted = Arc::clone(&self.state().here);
         if let (Some(Channel::Of(tenant, channel)), Some(hand)) = (wanted.get(channel), self.hand.get()) {
@@ -92,12 +92,12 @@ impl Messages {
 }
 
 impl Store {
-    /// Says what becomes of messages, once.
+    /// Sets the receiver of messages, once.
     pub(crate) fn hand_messages_to(&self, hand: impl Fn(Heard) + Send + Sync + 'static) {
         let _first = self.messages.hand.set(Arc::new(hand));
     }
 
-    /// Listens to these channels from now on and to no others.
+    /// Listens to exactly these channels from now on.
     pub(crate) fn listen(&self, wanted: Vec<Listened>) {
         let mut once: HashMap<TenantId, HashSet<String>> = HashMap::new();
         for listened in wanted.iter().filter(|listened| listened.is_once) {
@@ -110,7 +110,7 @@ impl Store {
         self.listen_again();
     }
 
-    /// The same channels, wherever their tenants are now.
+    /// Listens to the same channels, on the tenants' present backends.
     pub(super) fn listen_again(&self) {
         let Some(hand) = self.messages.hand.get() else { return };
         let mut state = self.messages.state();
@@ -121,14 +121,14 @@ impl Store {
             let whole = names.key(channel.as_bytes());
             let at = Arc::as_ptr(&backend) as usize;
             let (_, wanted) = by_backend.entry(at).or_insert_with(|| (backend, BTreeMap::new()));
-            // One whose messages are kept has their numbers beside them.
+            // If its messages are kept, they carry their line themselves.
             if !is_once {
                 wanted.insert(names.note(channel.as_bytes()), Channel::Notes(whole.clone()));
             }
             wanted.insert(whole, Channel::Of(tenant.clone(), channel.clone()));
         }
         state.here = Wanted::default();
-        // Who is listened to no more finds its sender gone.
+        // A listener that is not needed any more finds its sender dropped.
         state.there.retain(|at, _| by_backend.contains_key(at));
         for (at, (backend, wanted)) in by_backend {
             let wanted = Arc::new(wanted);

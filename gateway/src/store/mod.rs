@@ -1,9 +1,9 @@
-//! Where tenants keep what outlives an instance: scoped keys over one backend.
+//! Tenants' data that outlives an instance: scoped keys over one backend.
 //!
-//! Security: a [`Scoped`] is made from a tenant's identity and a granted store name, and from nothing else; there is no
-//! call that takes a bare key. `layout` says what the backend sees.
+//! Security: a [`Scoped`] is made only from a tenant's identity and the name of a granted store; no call takes a bare key.
+//! `layout` defines the names that the backend sees.
 //!
-//! Limit: keys of [`KEY_BYTES_MAX`], values of [`VALUE_BYTES_MAX`], [`BATCH_MAX`] keys a call, one deadline a call.
+//! Limit: keys of [`KEY_BYTES_MAX`], values of [`VALUE_BYTES_MAX`], [`BATCH_MAX`] keys in a call, one deadline for a call.
 
 mod account;
 mod backend;
@@ -68,29 +68,28 @@ pub(crate) use text::Text;
 pub(crate) use users::User;
 use users::Users;
 
-/// A value; keys and values are bytes.
+/// A value. Keys and values are bytes.
 pub(crate) type Value = Vec<u8>;
 
-/// One page of a listing, and where to go on.
+/// One page of a listing, and its continuation.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Page {
     pub(crate) keys: Vec<Vec<u8>>,
     pub(crate) cursor: Option<String>,
 }
 
-/// Where tenants' data is: one backend for all, but for tenants that were moved to another. It hands out scopes and nothing
-/// else.
+/// The backends of tenants' data: one for all, except for tenants that were moved to another. It only hands out scopes.
 #[derive(Debug)]
 pub(crate) struct Store {
     home: Arc<Backend>,
-    /// Tenants that are elsewhere.
+    /// Tenants on another backend.
     away: ArcSwap<HashMap<TenantId, Arc<Backend>>>,
-    /// Tenants that are on their way.
+    /// Tenants that are being moved.
     moving: ArcSwap<HashMap<TenantId, Arc<Gate>>>,
     messages: Messages,
-    /// How tenants that were loaded are spread over shards.
+    /// The shards of loaded tenants.
     spreads: ArcSwap<HashMap<TenantId, Arc<Spread>>>,
-    /// Tenants' own users of `home`.
+    /// The tenants' own users of `home`.
     users: Option<Users>,
     prefix: Prefix,
     timeout: Duration,
@@ -100,10 +99,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the embedded file, or makes the pool of a Redis that need not be there yet.
+    /// Opens the embedded file, or creates the pool for a Redis, which may not be reachable yet.
     ///
     /// # Errors
-    /// In words for the operator: the file is locked, damaged or not writable; the URL is not one.
+    /// In words for the operator: the file is locked, damaged or not writable; or the URL is invalid.
     pub(crate) fn open(settings: &Settings, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let refusals = Refusals::new(&metrics);
         let home = Arc::new(Backend::open(&settings.kind, settings.timeout, (&metrics, &refusals))?);
@@ -119,14 +118,14 @@ impl Store {
         Ok(Self { home, away, moving, messages, spreads, users, prefix, timeout, share_rates, metrics, refusals })
     }
 
-    /// Where a tenant's data is now, as the gateway's own user.
+    /// The tenant's present backend, as the gateway's own user.
     fn backend(&self, tenant: &TenantId) -> Arc<Backend> {
         let away = self.away.load();
         let other = if away.is_empty() { None } else { away.get(tenant) };
         Arc::clone(other.unwrap_or(&self.home))
     }
 
-    /// The same, as the tenant's user where it has one.
+    /// The same, as the tenant's user if it has one.
     fn own_backend(&self, tenant: &TenantId) -> Result<Arc<Backend>> {
         let backend = self.backend(tenant);
         match &self.users {
@@ -138,7 +137,7 @@ impl Store {
     /// A tenant that was moved before this process started.
     ///
     /// # Errors
-    /// The URL is not one.
+    /// The URL is invalid.
     pub(crate) fn moved_to(&self, tenant: &TenantId, kind: &Kind) -> anyhow::Result<()> {
         self.settle(tenant, &Arc::new(Backend::open(kind, self.timeout, (&self.metrics, &self.refusals))?));
         Ok(())
@@ -172,7 +171,7 @@ impl Store {
         });
     }
 
-    /// To be held during a write, and asked for before it is decided where that goes.
+    /// Marks a write. Hold it during the write, and take it before deciding where the write goes.
     async fn writing(&self, tenant: &TenantId, about: impl FnOnce() -> Vec<Touched>) -> Option<Inside> {
         let moving = self.moving.load();
         if moving.is_empty() {
@@ -183,8 +182,8 @@ impl Store {
         Some(gate?.enter(about()).await)
     }
 
-    /// Counts anew what a tenant has, books it, and says what was booked before and what there is. The embedded store always
-    /// knows.
+    /// Counts a tenant's use again and stores the sum. Returns the sum before and the new one. The embedded store's sum is
+    /// always right.
     pub(crate) async fn count(&self, tenant: &TenantId) -> Result<(Usage, Usage)> {
         let (mut before, mut now) = (Usage::default(), Usage::default());
         for place in self.places(tenant).await? {
@@ -202,7 +201,7 @@ impl Store {
         Ok((before, now))
     }
 
-    /// What the tenant has in the store by the sum that is kept with each write, which a count may correct.
+    /// The tenant's use by the sum that each write updates. A count may correct it.
     pub(crate) async fn booked(&self, tenant: &TenantId) -> Result<Usage> {
         let work = async {
             let mut all = Usage::default();
@@ -218,7 +217,7 @@ impl Store {
         self.timed(Some(tenant), "usage", work).await
     }
 
-    /// A call for this tenant, or for nobody's.
+    /// A call for this tenant, or for no tenant.
     async fn timed<T>(
         &self,
         tenant: Option<&TenantId>,
@@ -246,17 +245,17 @@ impl Store {
         Deadline::after(self.timeout).run(work).await.unwrap_or(Err(Error::Timeout))
     }
 
-    /// Closes the embedded file, so that it says what is in it; nobody is served by this process any more.
+    /// Closes the embedded file properly. After this, the process serves nobody.
     pub(crate) async fn close(&self) {
         self.home.close().await;
     }
 
-    /// The code with which Redis refused a call a moment ago, such as `WRONGPASS`.
+    /// The code with which Redis refused a call recently, such as `WRONGPASS`.
     pub(crate) fn refusal(&self) -> Option<&'static str> {
         self.refusals.recent()
     }
 
-    /// Looks for other credentials where `storage.url` names a file.
+    /// Reads the credentials again if `storage.url` names a file.
     pub(crate) async fn read_login_anew(&self) {
         if let Backend::Redis(redis) = &*self.home {
             redis.read_login_anew().await;
@@ -267,7 +266,7 @@ impl Store {
         self.home.name()
     }
 
-    /// The same for one tenant, which may have been moved.
+    /// The name of a tenant's backend, which may have been moved.
     pub(crate) fn backend_of(&self, tenant: &TenantId) -> &'static str {
         self.backend(tenant).name()
     }

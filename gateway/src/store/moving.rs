@@ -1,11 +1,11 @@
 //! Moves a tenant from the embedded store to Redis while it is served.
 //!
-//! All of it is copied, and what is written meanwhile again; each page is read back and compared. When little is left, writes
-//! wait for the last of it, the sums are compared, and from then on the tenant is there. Where anything is wrong it stays where
-//! it was. What it had in the embedded file stays there, and is not used.
+//! All of the data is copied, and data that is written meanwhile is copied again; each page is read back and compared. When
+//! little is left, writes wait until the rest is copied. Then the sums are compared, and the tenant is on Redis from then
+//! on. After any error it stays where it was. Its data in the embedded file stays there unused.
 //!
-//! Only this way round: this process alone writes to the embedded file, so it knows what is written; a Redis may have other
-//! gateways. A store's `store_ttl` begins anew for what is copied.
+//! The other direction is not supported: only this process writes to the embedded file and so knows all writes, but a Redis
+//! may have other gateways. The `store_ttl` of copied keys starts again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,25 +25,25 @@ use super::{Allowance, BATCH_BYTES_MAX, Backend, Kind, Reply, Store, Value, Writ
 use crate::deadline::Deadline;
 use crate::ids::{StoreName, TenantId};
 
-/// Of keys that were written meanwhile: with fewer than these, writes wait for the last of them.
+/// When fewer keys than this are left to copy, writes wait for them.
 const LITTLE: usize = 200;
 const PASSES_MAX: u32 = 50;
 /// How long writes may wait for the last copy.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 32;
 
-/// How far it is.
+/// The progress.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) copied: AtomicU64,
     pub(crate) total: AtomicU64,
 }
 
-/// What came of it.
+/// The result of a move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Moved {
     pub(crate) keys: u64,
-    /// How often what was written meanwhile was copied again.
+    /// How often the keys that were written meanwhile were copied again.
     pub(crate) passes: u32,
     /// How long writes waited.
     pub(crate) paused: Duration,
@@ -57,25 +57,25 @@ struct Part {
     space: Namespace,
 }
 
-/// The two ends, and what the tenant has.
+/// Both backends, and what the tenant has.
 struct Move<'a> {
     from: &'a Embedded,
     to: &'a Redis,
     parts: Vec<Part>,
     timeout: Duration,
     progress: &'a Progress,
-    /// Raw keys that are at the other end.
+    /// Raw keys that are already on Redis.
     raw: HashSet<Vec<u8>>,
-    /// By their whole names.
+    /// By their complete names.
     stores: HashMap<Vec<u8>, Bucket>,
     bucket: &'a (dyn Fn(&Place, &StoreName) -> Bucket + Sync),
 }
 
 impl Store {
-    /// Moves the tenant; `settle` makes it last before anybody writes to the other end.
+    /// Moves the tenant. `settle` makes the move durable before anyone writes to Redis.
     ///
     /// # Errors
-    /// In words for the operator. The tenant is where it was.
+    /// In words for the operator. The tenant stays where it was.
     pub(crate) async fn move_to(
         self: &Arc<Self>,
         tenant: &TenantId,
@@ -109,7 +109,7 @@ impl Store {
             "{tenant} has another number of shards there; purge it"
         );
         let gate = self.begin(tenant)?;
-        // Writes that began before the gate was there have ended by then.
+        // After this time, writes that began before the gate existed have ended.
         tokio::time::sleep(self.timeout).await;
         let bucket = |place: &Place, name: &StoreName| self.prefix.bucket(place, name).lasting(ttl(name));
         let mut work = Move {
@@ -132,7 +132,7 @@ impl Store {
     }
 
     async fn parts(&self, tenant: &TenantId) -> super::Result<Vec<Part>> {
-        // What is there already is not refused for being too much.
+        // Data that already exists is not refused by a quota.
         let allowance = Some(Allowance { bytes: u64::MAX, keys: u64::MAX });
         let part = |place: Place| Part {
             prefix: self.prefix.of_place(&place),
@@ -149,7 +149,7 @@ async fn reachable(redis: &Redis, timeout: Duration) -> anyhow::Result<()> {
     loop {
         match Deadline::after(timeout).run(redis.ping()).await {
             Ok(Ok(())) => return Ok(()),
-            // A cluster's servers are looked for at first.
+            // A cluster's servers have to be found first.
             _ if Instant::now() < end => tokio::time::sleep(Duration::from_millis(50)).await,
             Ok(Err(error)) => return Err(error).context("the destination Redis does not answer"),
             Err(_elapsed) => bail!("the destination Redis does not answer within {timeout:?}"),
@@ -177,7 +177,7 @@ impl Move<'_> {
         let paused = Instant::now();
         let last = async {
             gate.close().await;
-            // What was sent to the writer before is in the file when this is.
+            // After this, everything that was sent to the writer before is in the file.
             for part in &self.parts {
                 self.from.settled(&part.account, &part.space.as_bucket()).await?;
             }
@@ -199,7 +199,7 @@ impl Move<'_> {
         Ok(())
     }
 
-    /// How many keys there are at this end.
+    /// The number of keys in the embedded store.
     fn keys_here(&self) -> super::Result<u64> {
         self.parts.iter().map(|part| Ok(self.from.usage(&part.account)?.keys)).sum()
     }
@@ -223,7 +223,7 @@ impl Move<'_> {
         }
     }
 
-    /// The shard that a whole name is in.
+    /// The shard of a complete name.
     fn part(&self, name: &[u8]) -> anyhow::Result<&Part> {
         self.parts.iter().find(|part| name.starts_with(part.prefix.as_bytes())).context("a key is in no shard")
     }
@@ -243,7 +243,8 @@ impl Move<'_> {
         Ok(())
     }
 
-    /// These keys as they are now, read back and compared. A few at a time, so that values of a MiB fit into one call.
+    /// Copies the present values of these keys, reads them back and compares them. A few at a time, so that values of a MiB
+    /// fit into one call.
     async fn copy_pairs(&self, bucket: &Bucket, keys: Vec<Vec<u8>>) -> anyhow::Result<()> {
         let from = self.from;
         let (mut pairs, mut gone, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -280,7 +281,7 @@ impl Move<'_> {
         Ok(Deadline::after(self.timeout * 4).run(work).await.unwrap_or(Err(super::Error::Timeout))?)
     }
 
-    /// A raw key, with its prefix; the embedded store has strings and sets.
+    /// Copies a raw key with its prefix. The embedded store has strings and sets.
     async fn copy_raw(&mut self, key: Vec<u8>) -> anyhow::Result<()> {
         let (from, to) = (self.from, self.to);
         let Part { account, space, .. } = self.part(&key)?;
@@ -318,7 +319,7 @@ impl Move<'_> {
         Ok(())
     }
 
-    /// What was written meanwhile, as it is now.
+    /// Copies the present values of keys that were written meanwhile.
     async fn copy_again(&mut self, touched: HashSet<Touched>) -> anyhow::Result<()> {
         let mut pairs: HashMap<Vec<u8>, Vec<Vec<u8>>> = HashMap::new();
         for touched in touched {
@@ -337,7 +338,7 @@ impl Move<'_> {
         Ok(())
     }
 
-    /// The store of this whole name, which may be new.
+    /// The store with this complete name, which may be new.
     fn known(&mut self, name: Vec<u8>) -> anyhow::Result<Bucket> {
         if let Some(bucket) = self.stores.get(&name) {
             return Ok(bucket.clone());
@@ -349,8 +350,8 @@ impl Move<'_> {
         Ok(bucket)
     }
 
-    /// How many keys there are, if that is the same at both ends. What is over in a store that lasts a time is counted here
-    /// only.
+    /// The number of keys, if it is equal on both sides. Expired keys of a store with a TTL are counted only in the
+    /// embedded store.
     async fn same_sums(&self) -> anyhow::Result<u64> {
         let to = self.to;
         let mut there = self.raw.len() as u64;

@@ -1,21 +1,21 @@
-//! What a tenant has, by name: its stores and its raw keys; and taking all of it away. For operators only: it goes through the
-//! backend's keys, in small steps.
+//! Lists a tenant's stores and raw keys by name, and deletes them. For operators only: it walks through the backend's keys,
+//! in small steps.
 
 use super::layout::{Place, store_of};
 use super::{Backend, Result, Store};
 use crate::deadline::Deadline;
 use crate::ids::{StoreName, TenantId};
 
-/// Something of a tenant's.
+/// A store or a raw key of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     Store(StoreName),
-    /// A raw Redis key, as its guests know it.
+    /// A raw Redis key, by the guest's name.
     Raw(Vec<u8>),
 }
 
 impl Name {
-    /// What stands behind the tenant's own prefix; nothing where it is of the gateway's own.
+    /// Parses what follows the tenant's prefix. Nothing for the gateway's own keys.
     pub(super) fn parse(rest: &[u8]) -> Option<Self> {
         if let Some(key) = rest.strip_prefix(b"r:") {
             return Some(Self::Raw(key.to_vec()));
@@ -25,7 +25,7 @@ impl Name {
     }
 }
 
-/// Some of the names, and where to go on; a backend that changes meanwhile may tell one twice.
+/// Some of the names, and the continuation. A backend that changes meanwhile may list one twice.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     pub(crate) names: Vec<Name>,
@@ -42,7 +42,7 @@ impl Store {
             names.cursor = spread.next(shard, names.cursor);
             Ok(names)
         };
-        // A step through the keys of others may take longer than a guest may wait.
+        // A step through other tenants' keys may take longer than a guest may wait.
         Deadline::after(self.timeout * 4).run(work).await.unwrap_or(Err(super::Error::Timeout))
     }
 
@@ -53,8 +53,8 @@ impl Store {
         }
     }
 
-    /// Takes away some of what a tenant has, in one store or in all, and says how many keys these were; nothing once there
-    /// is nothing left.
+    /// Deletes some of a tenant's data, in one store or in all. Returns the number of keys, or nothing once nothing is
+    /// left.
     pub(crate) async fn purge(&self, tenant: &TenantId, only: Option<&StoreName>) -> Result<Option<u64>> {
         let work = async {
             for place in self.places(tenant).await? {

@@ -1,11 +1,12 @@
-//! What gateways tell each other of messages on plain channels of Redis, which have nothing but their bytes: of a message that was
-//! sent for another one, where it stands in that line.
+//! Notes that gateways exchange about messages on plain Redis channels, which carry only bytes: the position of a message
+//! in the chain of messages that each caused the next.
 //!
-//! The note goes over a channel beside the message's, in one step with it and before it, so a connection that listens to both hears
-//! it first. It names its message by a digest and is used once. Whoever listens to the message's channel sees nothing of it.
+//! The note is sent on a channel beside the message's, in one step with it and before it, so a connection that listens to
+//! both receives the note first. It identifies its message by a digest and is used once. Other listeners on the message's
+//! channel do not see it.
 //!
-//! Limit: [`KEPT_MAX`] notes of a channel wait for their message, each for [`KEPT`]. A message whose note is lost, as messages
-//! may be, or that was sent by something else than a gateway, counts as the first of its line.
+//! Limit: [`KEPT_MAX`] notes of a channel wait for their message, each for [`KEPT`]. A message counts as the first of its
+//! chain if its note is lost, as messages may be, or if another program sent it.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -14,10 +15,10 @@ use crate::ids::{Digest, Line};
 
 const KEPT_MAX: usize = 64;
 const KEPT: Duration = Duration::from_secs(5);
-/// Bytes of a message that its digest is made of, beside its length.
+/// How many bytes of a message its digest covers, in addition to its length.
 const LOOKED_AT: usize = 4096;
 
-/// Of one message.
+/// A note about one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Note {
     message: String,
@@ -39,7 +40,7 @@ impl Note {
     }
 }
 
-/// Enough to tell a tenant's own messages apart.
+/// Enough to distinguish a tenant's own messages.
 fn name(payload: &[u8]) -> String {
     let start = payload.get(..LOOKED_AT).unwrap_or(payload);
     format!("{} {}", payload.len(), Digest::of(start))
@@ -50,7 +51,7 @@ fn name(payload: &[u8]) -> String {
 pub(super) struct Notes(HashMap<Vec<u8>, VecDeque<(Instant, Note)>>);
 
 impl Notes {
-    /// Keeps a note that was heard for a channel.
+    /// Keeps a note that was received for a channel.
     pub(super) fn add(&mut self, channel: &[u8], text: &[u8], now: Instant) {
         let Some(note) = Note::read(text) else { return };
         let of = self.0.entry(channel.to_vec()).or_default();
@@ -61,7 +62,7 @@ impl Notes {
         of.push_back((now, note));
     }
 
-    /// Where a message stands that was heard, which uses its note up.
+    /// The position of a received message. This uses up its note.
     pub(super) fn line(&mut self, channel: &[u8], payload: &[u8], now: Instant) -> Line {
         let Some(of) = self.0.get_mut(channel) else { return Line::first() };
         of.retain(|(since, _)| now.duration_since(*since) < KEPT);
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_is_of_one_message_of_its_channel() {
+    fn a_note_belongs_to_one_message_of_its_channel() {
         let mut notes = Notes::default();
         let now = Instant::now();
         notes.add(b"one", &Note::of(b"hello", at(7)).text(), now);
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_whose_message_does_not_come_are_forgotten() {
+    fn notes_without_a_message_are_forgotten() {
         let mut notes = Notes::default();
         let now = Instant::now();
         for number in 0..1000 {
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn long_messages_are_told_apart_by_their_length_too() {
+    fn long_messages_are_distinguished_by_their_length_too() {
         let (long, line) = (vec![0; LOOKED_AT * 2], at(9));
         assert_ne!(Note::of(&long, line), Note::of(&long[1..], line));
         assert_eq!(Note::read(&Note::of(&long, line).text()), Some(Note::of(&long, line)));

@@ -1,34 +1,34 @@
-//! Messages that are kept until one gateway handled them: `delivery = "once"`, on Redis.
+//! Messages that are kept until one gateway has handled them: `delivery = "once"`, on Redis.
 //!
-//! A message is taken under a lease. Whoever handled it takes it away; a failure puts it back for a pause that doubles, and
-//! after [`TRIES`] it goes to the dead, from where an operator replays or deletes it. A lease that ran out (a gateway died, or
-//! lost Redis) makes it due again: only then may it be handled twice.
+//! A gateway takes a message under a lease. After success it deletes the message. After a failure the message waits for a
+//! pause that doubles, and after [`TRIES`] failures it becomes a dead letter, which an operator replays or deletes. When a
+//! lease expires (a gateway died, or lost Redis), the message is due again: only then may it be handled twice.
 //!
-//! Limit: [`WAITING_MAX`] messages and [`WAITING_BYTES_MAX`] of them wait in a channel; the next publish is refused.
+//! Limit: at most [`WAITING_MAX`] messages with [`WAITING_BYTES_MAX`] wait in a channel; the next publish is refused.
 
 use std::time::Duration;
 
 use super::{Backend, Error, Result, Store};
 use crate::ids::{Line, TenantId};
 
-/// How often a message is tried before it is taken for dead.
+/// How often a message is tried before it becomes a dead letter.
 pub(crate) const TRIES: u32 = 5;
 const WAITING_MAX: u32 = 100_000;
 pub(super) const WAITING_BYTES_MAX: u32 = 64 << 20;
-/// Before the second try.
+/// The pause before the second attempt.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Of the dead, in one page.
+/// Dead letters on one page.
 pub(crate) const PAGE: u32 = 100;
 
-/// Where a channel's messages are.
+/// The keys of a channel's messages.
 pub(super) struct Place {
     pub(super) stream: Vec<u8>,
     pub(super) dead: Vec<u8>,
-    /// The channel on which gateways are told that there is something.
+    /// The channel on which gateways are told about new messages.
     pub(super) wake: Vec<u8>,
 }
 
-/// What is taken at once, and for how long.
+/// How many messages are taken at once, and for how long.
 pub(super) struct Lease {
     pub(super) count: u32,
     pub(super) time_ms: u64,
@@ -36,25 +36,25 @@ pub(super) struct Lease {
     pub(super) tries: u32,
 }
 
-/// A message to be handled by whoever has it.
+/// A message that its holder has to handle.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) id: String,
     pub(crate) payload: Vec<u8>,
     pub(super) tries: u32,
     pub(crate) line: Line,
-    /// Whether a lease of it ran out: it may have been handled, and nobody knows.
+    /// Whether an earlier lease expired: the message may have been handled, and nobody knows.
     pub(crate) is_again: bool,
 }
 
-/// What was taken, and how many were found to be dead.
+/// The messages that were taken, and how many became dead letters.
 #[derive(Debug, Default)]
 pub(crate) struct Took {
     pub(crate) taken: Vec<Taken>,
     pub(crate) buried: u32,
 }
 
-/// A message that failed too often.
+/// A dead letter: a message that failed too often.
 #[derive(Debug)]
 pub(crate) struct Dead {
     pub(crate) id: String,
@@ -89,10 +89,10 @@ impl Store {
         self.timed(Some(tenant), call, work).await
     }
 
-    /// Keeps a message until somebody handled it.
+    /// Keeps a message until a gateway has handled it.
     ///
     /// # Errors
-    /// [`Error::OverQuota`] where too many wait.
+    /// [`Error::OverQuota`] if too many wait.
     pub(super) async fn append_once(
         &self,
         tenant: &TenantId,
@@ -108,10 +108,10 @@ impl Store {
         }
     }
 
-    /// Takes what is due in a channel, `count` at the most, each for `time`.
+    /// Takes at most `count` due messages of a channel, each for `time`.
     ///
     /// # Errors
-    /// The store's.
+    /// Errors of the store.
     pub(crate) async fn take_once(&self, tenant: &TenantId, channel: &str, count: u32, time: Duration) -> Result<Took> {
         let line = self.line(tenant, channel.as_bytes());
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -120,21 +120,21 @@ impl Store {
             .await
     }
 
-    /// A message was handled.
+    /// Deletes a message that was handled.
     ///
     /// # Errors
-    /// The store's; it is handled again then.
+    /// Errors of the store; then the message is handled again.
     pub(crate) async fn done_once(&self, tenant: &TenantId, channel: &str, taken: &Taken) -> Result<()> {
         let line = self.line(tenant, channel.as_bytes());
         let work = async |redis: &super::redis::Redis| redis.done_once(&line, &taken.id).await;
         self.on_redis("done-once", tenant, work).await
     }
 
-    /// A message was not handled; whether that was its last try. `was_run` is that a component saw it: what found no room is
-    /// tried again without end.
+    /// Notes a failure. Returns whether it was the last attempt. `was_run` means that a component received the message: a
+    /// message that found no room is retried without limit.
     ///
     /// # Errors
-    /// The store's; it is tried again when its lease has run out.
+    /// Errors of the store; then the message is retried when its lease expires.
     pub(crate) async fn fail_once(
         &self,
         tenant: &TenantId,
@@ -147,28 +147,28 @@ impl Store {
         self.on_redis("fail-once", tenant, work).await
     }
 
-    /// A page of those that failed too often, oldest first.
+    /// A page of dead letters, oldest first.
     ///
     /// # Errors
-    /// The store's.
+    /// Errors of the store.
     pub(crate) async fn dead(&self, tenant: &TenantId, channel: &[u8], after: Option<&str>) -> Result<Vec<Dead>> {
         let line = self.line(tenant, channel);
         self.on_redis("dead", tenant, async |redis: &super::redis::Redis| redis.dead(&line, after, PAGE).await).await
     }
 
-    /// Has the dead tried again; how many of them there were.
+    /// Retries dead letters, and returns their number.
     ///
     /// # Errors
-    /// The store's.
+    /// Errors of the store.
     pub(crate) async fn replay(&self, tenant: &TenantId, channel: &[u8], ids: &[String]) -> Result<u32> {
         let line = self.line(tenant, channel);
         self.on_redis("replay", tenant, async |redis: &super::redis::Redis| redis.replay(&line, ids).await).await
     }
 
-    /// Deletes the dead; how many of them there were.
+    /// Deletes dead letters, and returns their number.
     ///
     /// # Errors
-    /// The store's.
+    /// Errors of the store.
     pub(crate) async fn forget_dead(&self, tenant: &TenantId, channel: &[u8], ids: &[String]) -> Result<u32> {
         let line = self.line(tenant, channel);
         let work = async |redis: &super::redis::Redis| redis.forget_dead(&line, ids).await;

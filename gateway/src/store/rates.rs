@@ -1,5 +1,5 @@
-//! What gateways that share a Redis tell each other of a tenant's rates: the buckets of all of them together are there, as
-//! moments by the server's own clock.
+//! A tenant's rates, shared by gateways on one Redis: the combined buckets of all gateways are stored there, as moments on
+//! the server's clock.
 
 use super::{Backend, Result, Store};
 use crate::ids::TenantId;
@@ -9,28 +9,28 @@ use crate::ids::TenantId;
 pub(crate) struct Spent {
     pub(crate) name: &'static str,
     pub(crate) amount: u64,
-    /// In which time one comes in.
+    /// The time in which one unit refills.
     pub(crate) nanos_each: f64,
-    /// The most that is missing after a change of the rate.
+    /// The most that may be missing after a change of the rate.
     pub(crate) burst: u64,
 }
 
-/// What the fleet knows after that.
+/// The state of the fleet's buckets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Levels {
-    /// Gateways that told of this tenant within the last seconds, this one included.
+    /// Gateways that reported for this tenant within the last seconds, including this one.
     pub(crate) gateways: u64,
-    /// In how many microseconds each bucket will be full, in the order of what was told.
+    /// In how many microseconds each bucket will be full, in the order of the report.
     pub(crate) micros: Vec<u64>,
 }
 
 impl Store {
-    /// Whether there may be other gateways on it.
+    /// Whether other gateways may use the store.
     pub(crate) fn is_shared(&self) -> bool {
         self.share_rates && matches!(*self.home, Backend::Redis(_))
     }
 
-    /// Tells what this gateway gave of a tenant's rates; nothing comes of it where nobody else may be there.
+    /// Reports what this gateway gave out of a tenant's rates. Does nothing if there can be no other gateway.
     pub(crate) async fn share_rates(
         &self,
         tenant: &TenantId,
@@ -42,10 +42,10 @@ impl Store {
         self.timed(None, "share", async { redis.share_rates(&rates, gateway, spent).await.map(Some) }).await
     }
 
-    /// Has these rates of a tenant's be full, for all gateways.
+    /// Fills these rates of a tenant, for all gateways.
     ///
     /// # Errors
-    /// The store's; nothing was done then.
+    /// Errors of the store; then nothing was changed.
     pub(crate) async fn fill_rates(&self, tenant: &TenantId, names: &[&'static str]) -> Result<()> {
         let Backend::Redis(redis) = &*self.home else { return Ok(()) };
         let rates = self.prefix.rates(tenant);

@@ -1,10 +1,11 @@
-//! Which gateway runs what is due: on a store that several share, one of them claims each time of a schedule, and holds it
-//! while the run goes on.
+//! Which gateway runs a schedule: on a shared store, one gateway claims each due time, and holds the claim while the run is
+//! in progress.
 //!
-//! Invariant: of one schedule no time is given to two, and none that is not later than the last one; so it does not matter
-//! whose clock is ahead, and who is ahead of the store's by more than a minute is given nothing. While somebody runs an earlier one, nobody gets a later one: it is accounted for as overlapping, once.
-//! Limit: a claim is remembered for [`REMEMBERED`]. A gateway whose clock is behind by more than that, or a Redis that lost its
-//! last writes in a failover, may give a time again.
+//! Invariant: no time of a schedule is claimed twice, and none that is not later than the last one. So differing clocks do
+//! no harm, and a gateway that is ahead of the store's clock by more than a minute gets no claim. While an earlier run is
+//! in progress, no later one is given; it is counted as overlapping, once. Limit: a claim is remembered for [`REMEMBERED`].
+//! A gateway whose clock is behind by more than that, or a Redis that lost its last writes in a failover, may repeat a
+//! time.
 
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use super::{Backend, Result, Store};
 use crate::ids::TenantId;
 
 const REMEMBERED: Duration = Duration::from_secs(3600);
-/// How long a run is held without a word of whoever runs it; then it is taken to be gone.
+/// How long a claim lasts if its gateway does not renew it. After that, the gateway is considered gone.
 pub(crate) const HELD: Duration = Duration::from_secs(6);
 
-/// One time of one schedule, and who asks for it.
+/// One time of one schedule, and the gateway that asks for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Due<'d> {
     pub(crate) tenant: &'d TenantId,
@@ -28,27 +29,27 @@ pub(crate) struct Due<'d> {
 /// Who runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// Whoever asked.
+    /// The caller.
     Ours,
-    /// Somebody else did, or it is over.
+    /// Another gateway, or it is over.
     Others,
-    /// Nobody: whoever asked is ahead of the store's own clock, and would keep the others from what is due.
+    /// Nobody: the caller is ahead of the store's own clock, and would keep the others from due times.
     TooEarly,
-    /// Nobody: an earlier one is still going on. This is said to one who asks.
+    /// Nobody: an earlier run is still in progress. Only one caller gets this answer.
     Overlaps,
 }
 
 impl Store {
-    /// Whether runs of this tenant's are claimed among several gateways.
+    /// Whether several gateways compete for runs of this tenant.
     pub(crate) fn claims_runs(&self, tenant: &TenantId) -> bool {
         matches!(*self.backend(tenant), Backend::Redis(_))
     }
 
-    /// Asks for a run; it is whoever's asks where there can be no others. Asking again for what is held already is answered
-    /// as it was.
+    /// Claims a run. The caller always gets it if there can be no other gateway. Claiming again what is already held gives
+    /// the same answer.
     ///
     /// # Errors
-    /// The store's; nobody knows then who has it.
+    /// Errors of the store; then nobody knows who has it.
     pub(crate) async fn claim_run(&self, due: Due<'_>) -> Result<Claim> {
         let backend = self.own_backend(due.tenant)?;
         let Backend::Redis(redis) = &*backend else { return Ok(Claim::Ours) };
@@ -56,18 +57,18 @@ impl Store {
         self.timed(Some(due.tenant), "claim-run", redis.claim_run(&key, due, [HELD, REMEMBERED])).await
     }
 
-    /// Holds it for another while; whether it was still held.
+    /// Extends a claim. Returns whether it was still held.
     ///
     /// # Errors
-    /// The store's.
+    /// Errors of the store.
     pub(crate) async fn hold_run(&self, due: Due<'_>) -> Result<bool> {
         self.tell_run(due, HELD).await
     }
 
-    /// The run has ended.
+    /// Releases the claim at the end of the run.
     ///
     /// # Errors
-    /// The store's; what is due next is held up until it is taken to be gone.
+    /// Errors of the store; then the next due time is delayed until the claim expires.
     pub(crate) async fn end_run(&self, due: Due<'_>) -> Result<()> {
         self.tell_run(due, Duration::ZERO).await.map(|_was_held| ())
     }

@@ -1,5 +1,4 @@
-//! What a tenant may do with its own: the calls on a store, and commands on raw keys. Sizes are looked at here, whichever
-//! backend answers.
+//! A tenant's access to its own data: calls on a store, and commands on raw keys. Sizes are checked here, for any backend.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,17 +17,17 @@ use super::{
 
 use crate::ids::{Line, StoreName, TenantId};
 
-/// One tenant's one store.
+/// One store of one tenant.
 #[derive(Clone, Debug)]
 pub(crate) struct Scoped {
     whose: Whose,
     name: StoreName,
     ttl: Option<Duration>,
-    /// Of the first shard, which for most tenants is the only one.
+    /// Of the first shard, which is the only one for most tenants.
     first: (Bucket, Account),
 }
 
-/// Who asks, and by which means.
+/// For whom a call is, and how it reaches the data.
 #[derive(Clone, Debug)]
 struct Whose {
     tenant: TenantId,
@@ -46,7 +45,7 @@ impl Whose {
         self.store.account(place, self.allowance.map(|allowance| self.spread.share(allowance)))
     }
 
-    /// Where the tenant's data is, laid out as it is believed to be.
+    /// The tenant's present backend, if its layout is as expected.
     async fn backend(&self) -> Result<Arc<Backend>> {
         self.store.agreed(&self.tenant, &self.spread).await?;
         self.store.own_backend(&self.tenant)
@@ -58,7 +57,7 @@ impl Store {
         Whose { tenant: tenant.clone(), allowance, spread: self.spread_of(tenant), store: Arc::clone(self) }
     }
 
-    /// A tenant's own store. Whether it was granted is for the caller to know. What is set there is gone after the `ttl`.
+    /// A tenant's own store. The caller must check the grant. Values that are set expire after `ttl`.
     pub(crate) fn scoped(
         self: &Arc<Self>,
         tenant: &TenantId,
@@ -99,7 +98,7 @@ impl Scoped {
         Ok(self.get_many(&[key]).await?.pop().flatten())
     }
 
-    /// One answer for each key, in order. Of no keys, here and below, the backend is not asked.
+    /// One answer for each key, in order. Without keys, here and below, the backend is not called.
     pub(crate) async fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         check_batch(keys.len())?;
         keys.iter().try_for_each(|key| check_key(key))?;
@@ -144,7 +143,7 @@ impl Scoped {
         self.whose.store.timed(Some(&self.whose.tenant), "exists", work).await
     }
 
-    /// Whole or not at all, where the tenant has one shard; where it has several, each shard's part is.
+    /// Applied completely or not at all if the tenant has one shard. With several shards, that holds for each shard's part.
     pub(crate) async fn set_many(&self, pairs: Vec<(Vec<u8>, Value)>) -> Result<()> {
         check_batch(pairs.len())?;
         for (key, value) in &pairs {
@@ -169,7 +168,7 @@ impl Scoped {
         self.write("delete", Write::Delete(keys)).await.map(|_done| ())
     }
 
-    /// Adds to the decimal number at the key, which counts as 0 where there is none.
+    /// Adds to the decimal number at the key. An absent key counts as 0.
     pub(crate) async fn increment(&self, key: &[u8], delta: i64) -> Result<i64> {
         check_key(key)?;
         match self.write("increment", Write::Increment(key.to_vec(), delta)).await? {
@@ -178,7 +177,7 @@ impl Scoped {
         }
     }
 
-    /// Sets the key to `new` if it holds `expected`; says whether it did.
+    /// Sets the key to `new` if it has the value `expected`. Returns whether it did.
     pub(crate) async fn swap(&self, key: &[u8], expected: Option<Value>, new: Value) -> Result<bool> {
         check_key(key)?;
         check_value(&new)?;
@@ -188,7 +187,7 @@ impl Scoped {
         }
     }
 
-    /// One page of keys. A key that stays is in one page at least; the order is the backend's.
+    /// One page of keys. A key that is not deleted is on at least one page; the backend chooses the order.
     pub(crate) async fn list(&self, cursor: Option<&str>) -> Result<Page> {
         let spread = &self.whose.spread;
         let work = async {
@@ -232,7 +231,7 @@ impl Scoped {
     }
 }
 
-/// One tenant's raw Redis keys, and its channels.
+/// One tenant's raw Redis keys and its channels.
 #[derive(Clone, Debug)]
 pub(crate) struct Raw {
     whose: Whose,
@@ -250,7 +249,7 @@ impl Raw {
         (self.whose.store.prefix.namespace(&place), self.whose.account(&place))
     }
 
-    /// Does a Redis command on the tenant's own keys; which ones are served says `commands/table.rs`.
+    /// Runs a Redis command on the tenant's own keys. `commands/table.rs` lists the commands that are served.
     pub(crate) async fn execute(&self, command: &[u8], arguments: Vec<Vec<u8>>) -> Result<Answered> {
         let spread = &self.whose.spread;
         let work = async {
@@ -278,7 +277,7 @@ impl Raw {
         self.whose.store.timed(Some(&self.whose.tenant), "execute", work).await
     }
 
-    /// The parts of one command that brings values: one after the other, so that no more of them is held than of one answer.
+    /// Runs the parts of a command that returns values one after the other, so that no more than one answer is held.
     async fn in_turn(&self, command: &[u8], parts: Vec<commands::Part>) -> Result<Vec<(commands::Part, Answered)>> {
         let (mut done, mut bytes) = (Vec::with_capacity(parts.len()), 0);
         for part in parts {
@@ -308,7 +307,7 @@ impl Raw {
         store.own_backend(tenant)?.execute(&account, &space, prepared).await
     }
 
-    /// Sends a message to the tenant's own channel.
+    /// Publishes a message on the tenant's own channel.
     pub(crate) async fn publish(&self, channel: &[u8], payload: &[u8], line: Line) -> Result<()> {
         check_key(channel)?;
         check_value(payload)?;

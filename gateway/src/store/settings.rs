@@ -1,4 +1,4 @@
-//! What the operator chose: which backend, where its servers are, and what must not be printed of that.
+//! The operator's settings: which backend, the addresses of its servers, and secrets that must not be printed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use super::{Prefix, Topology, User};
 
-/// What the operator chose.
+/// The operator's settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) kind: Kind,
     pub(crate) prefix: Prefix,
-    /// By when one call must have answered.
+    /// Time limit for one call.
     pub(crate) timeout: Duration,
-    /// Whether tenants' rates hold for all gateways on this store together.
+    /// Whether tenants' rates apply to all gateways on this store together.
     pub(crate) share_rates: bool,
-    /// What tenants' own users' passwords are made from, where they have such.
+    /// The secret from which the passwords of tenants' own users are derived, if there are such users.
     pub(crate) tenant_users: Option<Secret>,
-    /// For whichever Redis a tenant is moved to.
+    /// For a Redis to which a tenant is moved.
     pub(crate) tls: Tls,
 }
 
@@ -27,7 +27,7 @@ impl Settings {
         matches!(self.kind, Kind::Embedded(_))
     }
 
-    /// The file that the URLs of a Redis stand in, where they stand in one of their own.
+    /// The file with the URLs of a Redis, if they are in a separate file.
     pub(crate) fn file_of_urls(&self) -> Option<&Path> {
         match &self.kind {
             Kind::Embedded(_) => None,
@@ -35,12 +35,12 @@ impl Settings {
         }
     }
 
-    /// How a person asks the server by redis-cli, without a user's name and password.
+    /// How a person reaches the server with redis-cli, without the user's name and password.
     pub(crate) fn redis_cli(&self) -> String {
         let Kind::Redis(servers) = &self.kind else { return "redis-cli".to_owned() };
         let first = servers.urls.0.split(',').next().unwrap_or_default();
         let (scheme, rest) = first.trim().split_once("://").unwrap_or(("redis", ""));
-        // A password may hold anything, so what stands before the last `@` goes first.
+        // A password may contain any characters, so everything before the last `@` is removed first.
         let rest = rest.rsplit_once('@').map_or(rest, |(_user, rest)| rest);
         let host = rest.split(['/', '?']).next().unwrap_or_default();
         let is_where_it_looks =
@@ -48,32 +48,32 @@ impl Settings {
         match servers.topology {
             Topology::Cluster => format!("redis-cli -c -u {scheme}://{host}"),
             Topology::Single if !is_where_it_looks => format!("redis-cli -u {scheme}://{host}"),
-            // The sentinels say where the primary is.
+            // The sentinels know the primary.
             Topology::Single | Topology::Sentinel => "redis-cli".to_owned(),
         }
     }
 }
 
-/// Which backend holds the keys.
+/// Which backend stores the keys.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    /// A file of this process's own, in this folder.
+    /// A file in this folder, used only by this process.
     Embedded(PathBuf),
     Redis(Servers),
 }
 
-/// Where a Redis is, and how to connect to it.
+/// The address of a Redis, and how to connect to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Servers {
-    /// One URL (`redis://…`, or `rediss://…` for TLS), or several with commas between; they may carry a password.
+    /// One URL (`redis://…`, or `rediss://…` for TLS), or several separated by commas. They may contain a password.
     pub(crate) urls: Secret,
     pub(crate) topology: Topology,
-    /// What sentinels call the primary.
+    /// The sentinels' name of the primary.
     pub(crate) primary: String,
-    /// Instead of the one that the URLs name.
+    /// Replaces the user in the URLs.
     pub(crate) user: Option<User>,
     pub(crate) tls: Tls,
-    /// Where the URLs are read anew, if they stand in a file of their own.
+    /// Where to read the URLs again, if they are in a separate file.
     pub(crate) source: Option<Source>,
 }
 
@@ -85,7 +85,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// `read` looks at the file, and says what is wrong with it without a word of what stands there.
+    /// `read` reads the file. Its error does not quote the file's contents.
     pub(crate) fn new(path: PathBuf, read: impl Fn() -> Result<Secret, String> + Send + Sync + 'static) -> Self {
         Self { path, read: Arc::new(read) }
     }
@@ -95,10 +95,10 @@ impl Source {
         &self.path
     }
 
-    /// To be called where waiting does no harm.
+    /// Reads the file. Call it where blocking is harmless.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The file cannot be read.
     pub(super) fn read(&self) -> Result<Secret, String> {
         (self.read)()
     }
@@ -113,9 +113,9 @@ impl std::fmt::Debug for Source {
 /// PEM texts for TLS to Redis.
 #[derive(Clone, Default)]
 pub(crate) struct Tls {
-    /// Whom to trust instead of the machine's certificate authorities.
+    /// CAs to trust instead of the machine's.
     pub(crate) ca: Option<Vec<u8>>,
-    /// The gateway's own certificate and key, for servers that ask for one.
+    /// The gateway's own certificate and key, for servers that require one.
     pub(crate) pair: Option<(Vec<u8>, Vec<u8>)>,
 }
 

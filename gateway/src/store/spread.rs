@@ -1,11 +1,11 @@
 //! A tenant's shards: with `quota.shards` its data is in several slots of a cluster, and may outgrow one server.
 //!
-//! A key is in one shard, by the hash that Redis Cluster uses (so what a raw key has in braces keeps it beside others). A call
-//! on several keys is done part by part, and where its parts would have to be one step it is refused (`commands/split.rs`).
-//! Each shard counts its own share of `quota.storage`, in one step with the write.
+//! A key is in one shard, chosen by Redis Cluster's hash (so that a hash tag in a raw key keeps it beside others). A call
+//! on several keys is executed shard by shard, and is refused if it must be one step (`commands/split.rs`). Each shard
+//! counts its own share of `quota.storage`, in one step with the write.
 //!
-//! Invariant: how many shards there are is noted in the store when the tenant first uses it, and no call is made by a
-//! configuration that says another number: it would look for keys where they are not.
+//! Invariant: the number of shards is noted in the store when the tenant first uses it. No call is made under a
+//! configuration with another number, because it would look for keys in the wrong shards.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::ids::TenantId;
 
 pub(crate) const SHARDS_MAX: u32 = 64;
 
-/// Over how many shards a tenant is spread.
+/// The number of shards of a tenant.
 #[derive(Debug)]
 pub(super) struct Spread {
     pub(super) shards: u16,
@@ -40,7 +40,7 @@ impl Spread {
         if self.shards == 1 { 0 } else { slot(key) % self.shards }
     }
 
-    /// What is for each shard, in the order in which it came.
+    /// The items for each shard, in their original order.
     pub(super) fn sorted<T>(&self, items: Vec<T>, key: impl Fn(&T) -> &[u8]) -> Vec<(u16, Vec<T>)> {
         if self.shards == 1 {
             return vec![(0, items)];
@@ -66,7 +66,7 @@ impl Spread {
         }
     }
 
-    /// The shard that a cursor is in, and the cursor there: `SHARD.CURSOR`, where there are several.
+    /// The shard of a cursor, and the cursor there: `SHARD.CURSOR`, if there are several shards.
     pub(super) fn place<'c>(&self, cursor: Option<&'c str>) -> Result<(u16, Option<&'c str>)> {
         let Some(cursor) = cursor else { return Ok((0, None)) };
         if self.shards == 1 {
@@ -77,7 +77,7 @@ impl Spread {
         Ok((shard, (!rest.is_empty()).then_some(rest)))
     }
 
-    /// Where to go on after a page of this shard.
+    /// The cursor after a page of this shard.
     pub(super) fn next(&self, shard: u16, cursor: Option<String>) -> Option<String> {
         match cursor {
             cursor if self.shards == 1 => cursor,
@@ -86,7 +86,7 @@ impl Spread {
         }
     }
 
-    /// What one shard may have.
+    /// The quota of one shard.
     pub(super) fn share(&self, allowance: Allowance) -> Allowance {
         let shards = u64::from(self.shards);
         Allowance { bytes: allowance.bytes / shards, keys: allowance.keys / shards }
@@ -94,7 +94,7 @@ impl Spread {
 }
 
 impl Store {
-    /// How tenants are spread from now on.
+    /// Sets the number of shards of each tenant.
     pub(crate) fn spread(&self, tenants: impl Iterator<Item = (TenantId, u32)>) {
         let before = self.spreads.load();
         let spread = |id: &TenantId, shards: u32| {
@@ -110,7 +110,7 @@ impl Store {
         self.spreads.load().get(tenant).cloned().unwrap_or_default()
     }
 
-    /// Looks at what is noted in the store, once; nothing is done with the tenant's data before.
+    /// Compares with the note in the store, once. Nothing is done with the tenant's data before.
     pub(super) async fn agreed(&self, tenant: &TenantId, spread: &Spread) -> Result<()> {
         if spread.is_noted.load(Ordering::Relaxed) {
             return Ok(());
@@ -130,19 +130,19 @@ impl Store {
         Ok(())
     }
 
-    /// Everywhere that the tenant has something, also one that is not loaded.
+    /// All places with data of the tenant, even of a tenant that is not loaded.
     pub(super) async fn places(&self, tenant: &TenantId) -> Result<Vec<Place>> {
         let spread = self.noted(tenant).await?;
         Ok((0..spread.shards).map(|shard| Place::of(tenant, shard, spread.shards)).collect())
     }
 
-    /// What is noted in the store, where anything is; else what the configuration says.
+    /// The number in the store's note, or else the configured one.
     pub(super) async fn noted(&self, tenant: &TenantId) -> Result<Spread> {
         let noted = self.backend(tenant).noted_layout(&self.prefix.layout(tenant)).await?;
         Ok(Spread::over(noted.unwrap_or_else(|| self.spread_of(tenant).shards)))
     }
 
-    /// Once nothing is left, the tenant may be laid out anew.
+    /// Once no data is left, the tenant may get another number of shards.
     pub(super) async fn forget_layout(&self, tenant: &TenantId) -> Result<()> {
         self.backend(tenant).forget_layout(&self.prefix.layout(tenant)).await?;
         self.spread_of(tenant).is_noted.store(false, Ordering::Relaxed);
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_leads_through_all_shards_once() {
+    fn a_cursor_visits_every_shard_once() {
         let spread = Spread::over(3);
         let mut cursor = None;
         let mut seen = Vec::new();

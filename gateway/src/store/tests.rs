@@ -30,9 +30,9 @@ fn open(dir: &std::path::Path) -> Arc<Store> {
 }
 
 proptest! {
-    /// A backend's key is (bucket, field) with the guest's key as the field, byte for byte. So no two (tenant, store,
-    /// key) are one exactly if no two (tenant, store) give one bucket; and none leaves its prefix exactly if no
-    /// tenant's bucket begins as another's do.
+    /// A backend's key is (bucket, field), and the field is the guest's key, byte for byte. So two (tenant, store, key) can
+    /// be equal only if two (tenant, store) have the same bucket; and a key can leave its prefix only if another tenant's
+    /// bucket begins with it.
     #[test]
     fn no_two_stores_share_a_bucket_and_none_leaves_its_tenants_prefix(
         a in (names(), names()),
@@ -49,8 +49,8 @@ proptest! {
         }
     }
 
-    /// Redis Cluster hashes what stands in the first braces (cluster specification, "Hash tags"): a tenant's buckets
-    /// are in one slot, whatever its stores are called.
+    /// Redis Cluster hashes the text in the first braces (cluster specification, "Hash tags"): all buckets of a tenant are
+    /// in one slot, whatever the names of its stores.
     #[test]
     fn the_hash_tag_of_a_bucket_is_the_tenant(id in names(), store in names()) {
         let bucket = Prefix::default().bucket(&Place::of(&tenant(&id), 0, 1), &name(&store));
@@ -59,9 +59,9 @@ proptest! {
         prop_assert_eq!(tag, id);
     }
 
-    /// Nothing but a name makes a tenant or a store: whatever a file says, it cannot spell another's bucket.
+    /// Only a valid name makes a tenant or a store: no text in a file can give another one's bucket.
     #[test]
-    fn what_is_not_a_name_makes_no_bucket(text in "\\PC{0,70}") {
+    fn an_invalid_name_makes_no_bucket(text in "\\PC{0,70}") {
         if TenantId::parse(&text).is_some() {
             prop_assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
         }
@@ -74,7 +74,7 @@ fn prefix_text(prefix: &Prefix) -> String {
     text.split_once('{').unwrap().0.to_owned()
 }
 
-/// What a history of calls on a few tenants' stores comes to, told by a plain map.
+/// A history of calls on a few tenants' stores, whose results a plain map predicts.
 #[derive(Clone, Debug)]
 enum Step {
     Set(usize, Vec<u8>, Vec<u8>),
@@ -100,12 +100,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
-    fn the_embedded_store_does_what_a_map_does_for_each_tenant_apart(steps in steps(), shards in 1..4u32) {
+    fn the_embedded_store_behaves_as_a_separate_map_for_each_tenant(steps in steps(), shards in 1..4u32) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
         store.spread([(tenant("a"), shards), (tenant("b"), 2)].into_iter());
-        // `a` and `a-b`, `s` and `s-t`: names that begin alike.
+        // `a` and `a-b`, `s` and `s-t`: names with a common beginning.
         let scopes = [("a", "s"), ("a", "s-t"), ("a-b", "s"), ("b", "s")]
             .map(|(id, store_name)| store.scoped(&tenant(id), &name(store_name), None, None));
         let mut model: [BTreeMap<Vec<u8>, Vec<u8>>; 4] = Default::default();
@@ -172,13 +172,13 @@ async fn follow(
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_when_the_file_is_opened_again() {
+async fn acknowledged_writes_are_there_when_the_file_is_opened_again() {
     let dir = tempfile::tempdir().unwrap();
     let scope = |store: &Arc<Store>| store.scoped(&tenant("a"), &name("s"), None, None);
     let store = open(dir.path());
     scope(&store).set_many(vec![(b"k".to_vec(), b"v".to_vec())]).await.unwrap();
     drop(store);
-    // The writer lets go of the file once its queue is closed.
+    // The writer releases the file once its queue is closed.
     let store = loop {
         let kind = Kind::Embedded(dir.path().to_owned());
         let settings = settings(kind, 10);
@@ -220,7 +220,7 @@ impl Server {
     }
 }
 
-/// A real server of the test's own, and a connection to it.
+/// A real server for this test, and a connection to it.
 pub(super) fn server() -> (Server, client::Connection) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let program = std::env::var("TOLLGATE_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
@@ -241,7 +241,7 @@ pub(super) fn server() -> (Server, client::Connection) {
     }
 }
 
-/// What stands for keys: whatever could be taken for a tenant's, a pattern, a tag or an end.
+/// Keys that could be mistaken for another tenant's, a pattern, a tag or an end.
 const KEYS: [&[u8]; 14] = [
     b"",
     b":",
@@ -259,7 +259,7 @@ const KEYS: [&[u8]; 14] = [
     b"a key",
 ];
 
-/// One generator a run, told in the message of what fails (xorshift64*, Vigna 2016).
+/// A random generator for each run; a failure's message names its seed (xorshift64*, Vigna 2016).
 struct Dice(u64);
 
 impl Dice {
@@ -275,23 +275,23 @@ async fn say(raw: &Raw, words: &[&[u8]]) -> Result<Vec<Reply>> {
     raw.execute(words[0], words[1..].iter().map(|word| word.to_vec()).collect()).await.map(|answered| answered.replies)
 }
 
-/// A long history of eight tenants with keys meant to cross over, on a real server, against a map: everybody sees its own and
-/// nothing else, and the wire shows no key outside of the prefix of a tenant. `TOLLGATE_OPS` makes it longer.
-/// A store on it.
+/// A store on this server.
 pub(super) fn on_redis(server: &Server) -> Arc<Store> {
     let settings = settings(Kind::Redis(servers(&server.url())), 10);
     Arc::new(Store::open(&settings, Arc::default()).unwrap())
 }
 
+/// Runs a long history of eight tenants, with keys that try to reach other tenants, on a real server and compares it with a map:
+/// each tenant sees only its own data, and every key that is sent has a tenant's prefix. `TOLLGATE_OPS` makes it longer.
 #[tokio::test]
-async fn nobody_sees_anothers_keys_in_a_long_history_on_redis() {
+async fn no_tenant_sees_anothers_keys_in_a_long_history_on_redis() {
     let ops: usize = std::env::var("TOLLGATE_OPS").map_or(20_000, |ops| ops.parse().unwrap());
     let (redis, _connection) = server();
     let store = on_redis(&redis);
     let monitored = monitor(redis.1);
     let tenants: Vec<(Scoped, Raw)> = (0..8)
         .map(|n| {
-            // Half of them are counted as well, which is other scripts.
+            // Half of them are counted as well, which uses other scripts.
             let allowance = (n % 2 == 0).then_some(Allowance { bytes: u64::MAX >> 12, keys: u64::MAX >> 12 });
             let id = tenant(&format!("t{n}"));
             (store.scoped(&id, &name("s"), allowance, None), store.raw(&id, allowance))
@@ -353,7 +353,8 @@ async fn nobody_sees_anothers_keys_in_a_long_history_on_redis() {
     assert!(seen >= ops, "{seen} keys were seen on the wire");
 }
 
-/// Reads what a server is sent until it goes, and holds every key to a tenant's prefix; how many there were.
+/// Reads a server's MONITOR output until it ends, and checks that every key has a tenant's prefix. Returns the number of
+/// keys.
 fn monitor(port: u16) -> std::thread::JoinHandle<usize> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.write_all(b"MONITOR\r\n").unwrap();
@@ -362,7 +363,7 @@ fn monitor(port: u16) -> std::thread::JoinHandle<usize> {
     std::thread::spawn(move || {
         let mut seen = 0;
         for line in lines {
-            // `+time [db who] "COMMAND" "argument" …`, with quotes in arguments escaped.
+            // `+time [db who] "COMMAND" "argument" …`, with escaped quotes in arguments.
             let Some((_, words)) = line.split_once("] \"") else { continue };
             let words: Vec<&str> = words.split("\" \"").collect();
             let keys = match words[0].to_ascii_uppercase().as_str() {

@@ -1,10 +1,10 @@
-//! Bytes as JSON has them: a text where they are one that prints, and `{"base64": "…"}` where not.
+//! Bytes in JSON: as a text if they are printable text, and otherwise as `{"base64": "…"}`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A key or a value on its way in or out of a file or the operators' listener.
+/// A key or a value in a file, or on the operators' listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Text(pub(crate) Vec<u8>);
 
@@ -42,7 +42,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_come_back(bytes: Vec<u8>) {
+        fn any_bytes_round_trip(bytes: Vec<u8>) {
             let json = serde_json::to_string(&Text(bytes.clone())).unwrap();
             prop_assert!(!json.contains('\n'), "one line");
             prop_assert_eq!(serde_json::from_str::<Text>(&json).unwrap(), Text(bytes));

@@ -1,7 +1,7 @@
-//! With `storage.tenant_users`, what guests ask of Redis is asked as their tenant's own user, so that Redis itself keeps tenants
-//! apart. Each user's password is made from one secret and the tenant's name, so nothing is kept for each.
+//! With `storage.tenant_users`, guests' calls to Redis use their tenant's own Redis user, so that Redis itself isolates
+//! tenants. Each user's password is derived from one secret and the tenant's name, so that none has to be stored.
 //!
-//! Limit: connections of [`TENANTS_MAX`] tenants, each kept while it is used and [`IDLE`] longer.
+//! Limit: connections of [`TENANTS_MAX`] tenants, each kept while it is used and for [`IDLE`] after that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// The one that a tenant's guests are, `tg.acme`.
+    /// The user of a tenant's guests, `tg.acme`.
     pub(crate) fn of(prefix: &Prefix, tenant: &TenantId, secret: &Secret) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.0.as_bytes());
         let name = format!("{}.{tenant}", prefix.as_str());
@@ -45,7 +45,7 @@ impl User {
 }
 
 impl User {
-    /// The same way to connect, as this user.
+    /// The same connection settings, as this user.
     pub(super) fn on(&self, info: ConnectionInfo) -> ConnectionInfo {
         let settings = info.redis_settings().clone().set_username(&self.name).set_password(&self.password.0);
         info.set_redis_settings(settings)

@@ -1,7 +1,7 @@
-//! One structured line a request, written when both its response and its instance have ended; with it go its counts, its faults
-//! and the span of the whole.
+//! One structured log line for each request, written when both its response and its instance have ended. At the same time
+//! the request's counts, faults and root span are recorded.
 //!
-//! The record is shared by the response's body and by the running guest; whoever lets go last writes it.
+//! The response's body and the running guest share the record. The last one to drop it writes it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,11 +16,11 @@ use super::record::{Asked, Begun, Record, cut, micros};
 use super::trace::{Stage, Trace};
 use crate::fault::{Blame, Fault};
 
-/// What the log says where no response was begun, as nginx has it; it is never sent.
+/// The logged status if no response began, as in nginx. It is never sent.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 impl Record {
-    /// Counts a fault, and keeps it for whoever asks why.
+    /// Counts a fault, and keeps it for later questions.
     fn note(&self, fault: Fault, status: u16) {
         let of = self.routed.get();
         let seen = || FaultSeen {
@@ -33,11 +33,12 @@ impl Record {
             count: Arc::new(AtomicU64::new(1)),
         };
         let seen = of.and_then(|of| of.figures.fault(fault, seen));
-        // What clients do wrong, and what nobody's tenant is asked for, would drive out what somebody can mend.
+        // Faults of clients and of requests without a tenant are not kept: they would displace those that an operator can
+        // fix.
         self.metrics.fault(seen.filter(|_| fault.blame() != Blame::Client), fault);
     }
 
-    /// The span of the request as a whole.
+    /// Ends the span of the whole request.
     fn end_trace(
         &self,
         what: &dyn std::fmt::Display,
@@ -67,7 +68,7 @@ impl Record {
         trace.end(Stage { name, kind, took: self.started.elapsed(), attributes, error });
     }
 
-    /// Counts what came of a message, or of a schedule's run, whose record says `what` it was.
+    /// Counts the outcome of a message or of a schedule's run. `what` names it in the record.
     fn count_started(&self, what: &'static str, count: impl FnOnce(&Figures, &'static str, u64)) -> &'static str {
         let is_refused = self.status.load(Ordering::Relaxed) != 200;
         let fault = self.first_fault();
@@ -85,7 +86,7 @@ impl Record {
         outcome
     }
 
-    /// What is left of a schedule's run.
+    /// Records the outcome of a schedule's run.
     fn write_run(&self) {
         let outcome = self.count_started("schedule", Figures::run);
         let (tenant, component, schedule) = self.names();
@@ -108,7 +109,7 @@ impl Record {
         );
     }
 
-    /// What is left of a message.
+    /// Records the outcome of a message.
     fn write_message(&self) {
         let outcome = self.count_started("message", Figures::message);
         let (tenant, component, channel) = self.names();
@@ -133,7 +134,7 @@ impl Record {
     }
 }
 
-/// Who asked: an address and a program, as far as they are shown.
+/// The client: its address and its program, as far as the log shows them.
 #[derive(Debug)]
 pub(super) struct Came {
     client: Option<String>,
@@ -141,7 +142,7 @@ pub(super) struct Came {
 }
 
 impl Record {
-    /// Notes who asks, as far as the operator wants to know.
+    /// Notes the client, as far as the operator configured it.
     pub(crate) fn came(&self, shows: Shows, from: std::net::IpAddr, headers: &http::HeaderMap) {
         if shows == Shows::default() {
             return;
@@ -155,11 +156,11 @@ impl Record {
 }
 
 impl Record {
-    /// What the client got, and why where it is not what its tenant wished.
+    /// The status that the client got, and the fault if there was one.
     fn outcome(&self) -> (u16, Option<Fault>) {
         let fault = self.first_fault();
         match self.status.load(Ordering::Relaxed) {
-            // Nobody was there any more to take an answer.
+            // The client had left before there was an answer.
             0 => (CLIENT_CLOSED_REQUEST, fault.or(Some(Fault::ClientGone))),
             status => (status, fault),
         }
@@ -224,7 +225,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        // Without a tenant it is nobody's.
+        // A request without a tenant belongs to nobody.
         let is_somebodys = self.routed.get().is_some();
         let request = match &self.begun {
             Begun::Request(request) => request,

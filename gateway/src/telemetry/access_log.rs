@@ -1,8 +1,8 @@
-//! Where the lines of the access log go, where they do not go with the others: standard output, a file that is set aside when it is
-//! large, or a file a tenant; as JSON, or as the operator's format has it.
+//! Destinations for the access log, if it is separate from the other log lines: standard output, a file that is rotated by
+//! size, or a file for each tenant. The format is JSON, or the operator's own.
 //!
-//! Limit: what waits to be written is bounded; further lines are dropped and counted. Security: what strangers sent is escaped, so
-//! that nobody forges a line or speaks to a terminal.
+//! Limit: the queue of lines is bounded; further lines are dropped and counted. Security: text from strangers is escaped,
+//! so that nobody can forge a line or control a terminal.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -18,17 +18,17 @@ use super::unix_ms;
 use crate::fault::Blame;
 use crate::ids::{RequestId, TenantId};
 
-/// Where they go.
+/// Where the lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum To {
     Stdout,
     File {
         path: PathBuf,
-        /// At which it is set aside, and how many of those are kept.
+        /// The size at which the file is rotated, and how many rotated files are kept.
         bytes_max: u64,
         kept_max: u32,
     },
-    /// One file each, in this folder.
+    /// One file for each tenant, in this folder.
     Tenants(PathBuf),
 }
 
@@ -36,11 +36,11 @@ pub(crate) enum To {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) to: To,
-    /// JSON where nothing is said.
+    /// JSON if nothing is set.
     pub(crate) format: Option<Format>,
 }
 
-/// One request, as the log has it. Times are in microseconds.
+/// The fields of one request. Times are in microseconds.
 #[derive(Serialize)]
 pub(super) struct Fields<'f> {
     #[serde(serialize_with = "as_text")]
@@ -70,7 +70,7 @@ pub(super) struct Fields<'f> {
     pub(super) log_lines: u64,
     pub(super) generation: u64,
     pub(super) trace_id: Option<&'f str>,
-    /// Both only where the operator asks for them.
+    /// Both are present only if the operator asks for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) client: Option<&'f str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,7 +86,7 @@ fn as_debug<S: Serializer>(version: &http::Version, to: S) -> Result<S::Ok, S::E
 }
 
 impl Fields<'_> {
-    /// Among the other lines of the log, as loud as whoever is to blame.
+    /// Logs among the other lines, at the level of whoever is to blame.
     pub(super) fn log(&self, blame: Option<Blame>) {
         macro_rules! line {
             ($level:ident, $($field:ident)*) => {
@@ -110,10 +110,10 @@ impl Fields<'_> {
     }
 }
 
-/// What most lines need.
+/// Enough for most lines.
 const LINE_BYTES: usize = 768;
 
-/// One line of JSON, with the time at which it is written.
+/// A JSON line, with the time at which it is written.
 #[derive(Serialize)]
 struct Timed<'f> {
     unix_ms: u64,
@@ -127,7 +127,7 @@ impl<'f> Timed<'f> {
     }
 }
 
-/// What may stand in braces in a format.
+/// The names that may be in braces in a format.
 pub(crate) const NAMES: [&str; 28] = [
     "unix_ms",
     "request_id",
@@ -172,7 +172,7 @@ enum Part {
     Field(usize),
 }
 
-/// What is shown of the client itself, which is nothing unless the operator asks for it.
+/// What the log shows about the client: nothing unless the operator asks for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shows {
     pub(crate) client: bool,
@@ -180,7 +180,7 @@ pub(crate) struct Shows {
 }
 
 impl Shows {
-    /// And what a format names.
+    /// Also shows what a format names.
     pub(crate) fn and_of(self, format: Option<&Format>) -> Self {
         let names = |name: &str| {
             let is_it = |part: &Part| match part {
@@ -194,7 +194,7 @@ impl Shows {
 }
 
 impl Format {
-    /// Nothing where a brace is not closed, or has no such name in it.
+    /// Returns nothing if a brace is not closed, or contains no known name.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -227,7 +227,7 @@ impl Format {
     }
 }
 
-/// As a JSON text has it, without the quotes around it; nothing is `-`.
+/// Escapes as JSON does, without the surrounding quotes. An empty text becomes `-`.
 fn escape(line: &mut String, text: &str) {
     if text.is_empty() {
         line.push('-');
@@ -241,11 +241,11 @@ fn escape(line: &mut String, text: &str) {
     }
 }
 
-/// Takes lines, and never waits.
+/// Accepts lines without ever blocking.
 pub(crate) struct AccessLog {
     format: Option<Format>,
     lines: Lines,
-    /// Whether each line begins with whose it is.
+    /// Whether each line begins with its tenant.
     is_by_tenant: bool,
 }
 
@@ -256,10 +256,11 @@ impl std::fmt::Debug for AccessLog {
 }
 
 impl AccessLog {
-    /// The last lines are written when the other half is dropped. `dropped` is told how many found no room.
+    /// Starts the writer. Dropping the other half of the result writes the last lines. `dropped` receives the number of
+    /// lines that did not fit into the queue.
     ///
     /// # Errors
-    /// The file or the folder cannot be used, or no thread can be had.
+    /// The file or the folder cannot be used, or the thread cannot start.
     pub(crate) fn start(
         settings: &Settings,
         dropped: impl Fn(u64) + Send + 'static,
@@ -280,7 +281,7 @@ impl AccessLog {
         Ok((Self { format: settings.format.clone(), lines, is_by_tenant }, to_the_end))
     }
 
-    /// Opens its files anew, where it has any.
+    /// Reopens the files, if there are any.
     pub(crate) fn reopen(&self) {
         self.lines.reopen();
     }
@@ -294,17 +295,18 @@ impl AccessLog {
         match &self.format {
             Some(format) => line.extend_from_slice(format.line(fields).as_bytes()),
             None => {
-                // Neither these fields nor a Vec can fail it.
+                // Neither these fields nor a Vec can make it fail.
                 let _infallible = serde_json::to_writer(&mut line, &Timed::now(fields));
                 line.push(b'\n');
             }
         }
-        // It is put into a buffer; what finds no room there is counted there.
+        // The line goes into a buffer, which counts it if it does not fit.
         let _infallible = self.lines.clone().write_all(&line);
     }
 }
 
-/// Lines that begin with a tenant and a tab, each into that tenant's file. What belongs to nobody is nobody's to read.
+/// Splits lines that begin with a tenant and a tab into the tenants' files. A line without a tenant is discarded, because
+/// no tenant may read it.
 struct ByTenant(TenantFiles);
 
 impl Sink for ByTenant {
@@ -315,7 +317,7 @@ impl Sink for ByTenant {
 }
 
 impl Write for ByTenant {
-    /// Whole lines, as its one writer has them.
+    /// Receives whole lines from its one writer.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(lines);
         for line in text.split_inclusive('\n') {
@@ -339,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_format_has_known_names_and_a_stranger_forges_no_line() {
+    fn a_format_accepts_only_known_names_and_nobody_can_forge_a_line() {
         for bad in ["{nothing}", "{path", "{}", "a\nb"] {
             assert_eq!(Format::parse(bad), None, "{bad}");
         }

@@ -1,4 +1,4 @@
-//! A file of lines that is set aside when it is large, and opened anew where somebody else took it away.
+//! A file of lines that is rotated by size, and reopened if another program moved it away.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::lines::Sink;
 
-/// A file that is set aside when it is large: `NAME.1` is the newest of those.
+/// A file that is rotated by size. `NAME.1` is the newest rotated file.
 pub(super) struct Aside {
     path: PathBuf,
     file: File,
@@ -17,7 +17,7 @@ pub(super) struct Aside {
 
 impl Aside {
     /// # Errors
-    /// The file, or its folder, cannot be made.
+    /// The file or its folder cannot be created.
     pub(super) fn open(path: &Path, bytes_max: u64, kept_max: u32) -> io::Result<Self> {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir)?;
@@ -40,7 +40,7 @@ impl Aside {
             }
         }
         match std::fs::rename(&self.path, numbered(1)) {
-            // Somebody else took it away.
+            // Another program moved it away.
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -57,7 +57,7 @@ impl Sink for Aside {
 }
 
 impl Write for Aside {
-    /// Whole lines, as its one writer has them.
+    /// Receives whole lines from its one writer.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         if self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
             self.set_aside()?;
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_file_is_set_aside_and_so_many_are_kept() -> io::Result<()> {
+    fn a_large_file_is_rotated_and_a_fixed_number_is_kept() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("logs/access.log");
         let mut file = Aside::open(&path, 20, 2)?;
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(read("access.log.1")?, "line 4..\nline 5..\n");
         assert_eq!(read("access.log.2")?, "line 2..\nline 3..\n");
         assert!(read("access.log.3").is_err());
-        // Somebody else takes it away.
+        // Another program moves it away.
         std::fs::rename(&path, dir.path().join("logs/taken"))?;
         file.reopen()?;
         file.write_all(b"line 8..\n")?;

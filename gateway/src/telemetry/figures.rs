@@ -1,6 +1,6 @@
-//! What one tenant did since the gateway started, and what all did together: counters that cost an addition each.
+//! Counters of what one tenant did since the gateway started, and of all tenants together. Each costs one addition.
 //!
-//! Limit: [`FAULTS_KEPT`] faults of a tenant are kept; the labels of metrics are bounded by `telemetry.metrics_tenants`.
+//! Limit: [`FAULTS_KEPT`] faults of a tenant are kept. `telemetry.metrics_tenants` bounds the labels of metrics.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,12 +16,12 @@ use super::metrics::{Metrics, NOBODY};
 use crate::fault::{Fault, Quotum};
 use crate::ids::{RequestId, TenantId};
 
-/// The last ones, for whoever asks why.
+/// The latest faults, for questions about what happened.
 const FAULTS_KEPT: usize = 20;
-/// Of a tenant, by their ids; of 100 bytes each.
+/// Faults of a tenant by request id, of about 100 bytes each.
 const EACH_KEPT: usize = 64;
 
-/// Of one kind and tenant, one in this time.
+/// Of each kind and tenant, one fault is kept within this time.
 const KEPT_EACH: Duration = Duration::from_secs(1);
 
 /// Counters without a name.
@@ -74,13 +74,13 @@ impl Totals {
         self.fuel.load(Ordering::Relaxed)
     }
 
-    /// Requests answered, and those of them with a 5xx.
+    /// The number of answered requests, and how many of them with a 5xx status.
     pub(crate) fn requests(&self) -> (u64, u64) {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (self.answered.iter().map(load).sum(), self.answered.last().map_or(0, load))
     }
 
-    /// Kinds of faults that happened, with how often they did.
+    /// The kinds of faults that happened, with their counts.
     pub(crate) fn faults(&self) -> Vec<(&'static str, u64)> {
         let counted =
             Fault::ALL.iter().zip(&self.faults).map(|(fault, count)| (fault.kind(), count.load(Ordering::Relaxed)));
@@ -88,7 +88,7 @@ impl Totals {
     }
 }
 
-/// Of 1xx to 5xx, from 0.
+/// The index for a status: 0 for 1xx to 4 for 5xx.
 const fn class(status: u16) -> usize {
     match status / 100 {
         1 => 0,
@@ -99,15 +99,15 @@ const fn class(status: u16) -> usize {
     }
 }
 
-/// Why nothing was run when a schedule was due.
+/// Why nothing ran although a schedule was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Skipped {
-    /// The run before was still going on.
+    /// The previous run was still in progress.
     Overlap,
-    /// The gateway came too late to it.
+    /// The gateway was too late.
     Missed,
     Suspended,
-    /// The store did not say whose run it is.
+    /// The store did not say which gateway has the run.
     Unclaimed,
 }
 
@@ -133,11 +133,11 @@ pub(crate) struct FaultSeen {
     pub(crate) kind: &'static str,
     pub(crate) status: u16,
     pub(crate) route: String,
-    /// It and the like of it within a second.
+    /// How many faults of this kind happened within the same second.
     pub(crate) count: Arc<AtomicU64>,
 }
 
-/// One that may not be kept as such, for whoever has its id.
+/// A single fault, for a search by request id. It may not be in the list of kept faults.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultLooked {
     pub(crate) at: SystemTime,
@@ -147,22 +147,22 @@ pub(crate) struct FaultLooked {
     pub(crate) route: Box<str>,
 }
 
-/// One tenant's.
+/// One tenant's figures.
 #[derive(Debug)]
 pub(crate) struct Figures {
     pub(crate) tenant: TenantId,
-    /// What its series are labelled by; several tenants share one where there are more than may have their own.
+    /// The label of its series. If there are more tenants than may have their own, several share one.
     label: String,
     metrics: Arc<Metrics>,
     pub(crate) totals: Totals,
     pub(crate) faults: Last<FaultSeen>,
-    /// The last ones, each by itself.
+    /// The latest faults, each individually.
     pub(crate) each_fault: Last<FaultLooked>,
-    /// The series, once there is something to count in them: no look at a map on the road of a request.
+    /// The series, cached at first use so that a request needs no lookup in a map.
     answered: [OnceLock<Counter>; 5],
     duration: OnceLock<DurationMetric>,
     fuel: OnceLock<Counter>,
-    /// Whether what may be lost of its messages is counted from zero.
+    /// Whether the series of lost messages exist, starting at zero.
     has_messages: Once,
 }
 
@@ -171,7 +171,7 @@ impl Figures {
         Self::labelled(metrics.label_of(&tenant), tenant, metrics)
     }
 
-    /// Of one that is the gateway's own: it takes no tenant's label.
+    /// The figures of a tenant of the gateway's own, which takes no tenant's label.
     pub(crate) fn aside(tenant: TenantId, metrics: &Arc<Metrics>) -> Self {
         Self::labelled(NOBODY.to_owned(), tenant, metrics)
     }
@@ -207,7 +207,7 @@ impl Figures {
         }
     }
 
-    /// Counts it; what is to be kept of it, where the like was not kept within the last second.
+    /// Counts a fault. Returns it to be kept, unless a fault of the same kind was kept within the last second.
     pub(super) fn fault(&self, fault: Fault, seen: impl FnOnce() -> FaultSeen) -> Option<FaultSeen> {
         self.totals.fault(fault);
         let seen = seen();
@@ -220,7 +220,7 @@ impl Figures {
         });
         let now = SystemTime::now();
         let is_new = |seen: &&FaultSeen| now.duration_since(seen.at).unwrap_or_default() < KEPT_EACH;
-        // A storm of one kind must not drive out the others.
+        // Many faults of one kind must not displace the others.
         let is_first = |kept: &VecDeque<FaultSeen>| {
             let like = kept.iter().take_while(is_new).find(|seen| seen.kind == fault.kind());
             like.map(|like| like.count.fetch_add(1, Ordering::Relaxed)).is_none()
@@ -236,28 +236,28 @@ impl Figures {
         self.metrics.outbound_denied(&self.label);
     }
 
-    /// What came of a look at what is kept: a hit, a miss, or something stale.
+    /// Counts a cache lookup: a hit, a miss, or a stale response.
     pub(crate) fn cache_asked(&self, outcome: &'static str) {
         self.metrics.cache_asked(&self.label, outcome);
     }
 
-    /// A message that started a component, whatever came of it.
+    /// Counts a message that started a component, with its outcome.
     pub(super) fn message(&self, outcome: &'static str, fuel: u64) {
-        // What was lost is seen against what was not lost before.
+        // A loss is visible only in a series that starts at zero.
         self.has_messages.call_once(|| self.metrics.no_message_lost(&self.label));
         self.metrics.message(&self.label, outcome);
         self.totals.burned(fuel);
         self.burned(fuel);
     }
 
-    /// A schedule's run, whatever came of it.
+    /// Counts a schedule's run, with its outcome.
     pub(super) fn run(&self, outcome: &'static str, fuel: u64) {
         self.metrics.run(&self.label, outcome);
         self.totals.burned(fuel);
         self.burned(fuel);
     }
 
-    /// Times at which a schedule was due and nothing was run.
+    /// Counts times at which a schedule was due and nothing ran.
     pub(crate) fn runs_skipped(&self, why: Skipped, count: u64) {
         self.metrics.runs_skipped(&self.label, why.name(), count);
     }
@@ -270,7 +270,7 @@ impl Figures {
         self.metrics.message_redelivered(&self.label);
     }
 
-    /// A message that a component sent at the end of a line of messages.
+    /// Counts a message that was refused because its chain of messages was too long.
     pub(crate) fn message_refused(&self) {
         self.metrics.message_refused(&self.label);
     }
@@ -303,7 +303,7 @@ mod tests {
             text.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or("0").parse::<u64>()
         };
         assert_eq!((series("a")?, series("b")?, series("c")?, series("+")?), (7, 7, 0, 14), "{text}");
-        // One that is gone gives its place to the next.
+        // A tenant that is removed leaves its series to the next.
         all.remove(0);
         all.extend(of("e"));
         all.last().into_iter().for_each(answer);

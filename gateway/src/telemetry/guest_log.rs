@@ -1,9 +1,9 @@
-//! What guests write to their standard output and error: one file a tenant, one JSON object a line.
+//! What guests write to standard output and standard error: one file for each tenant, one JSON object a line.
 //!
-//! Limit: [`QUEUE`] lines of [`WAITING_BYTES_MAX`] together wait for the one writer, further ones are dropped and counted;
-//! `tenant_files` bounds the files.
+//! Limit: at most [`QUEUE`] lines with [`WAITING_BYTES_MAX`] bytes wait for the one writer; further lines are dropped and
+//! counted. `tenant_files` bounds the files.
 //!
-//! Security: the file's name is a tenant's identity, whose alphabet has no `/` and no dot; control bytes are escaped.
+//! Security: the file's name is the tenant's id, whose alphabet has no `/` and no dot. Control bytes are escaped.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -19,19 +19,19 @@ use super::{Metrics, unix_ms};
 use crate::ids::{ComponentName, RequestId, TenantId};
 
 const QUEUE: usize = 8192;
-/// So many usual lines of the longest, or so many of JSON.
+/// 8,192 lines of 4 KiB each.
 const WAITING_BYTES_MAX: usize = 32 << 20;
-/// Between two looks at the queue.
+/// Pause between two looks at the queue.
 const REST: Duration = Duration::from_millis(5);
 
-/// Which of its two streams a guest wrote to.
+/// The stream to which a guest wrote.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stream {
     Stdout,
     Stderr,
 }
 
-/// One line of one guest.
+/// One line of a guest.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) at: SystemTime,
@@ -45,16 +45,16 @@ pub(crate) struct Line {
 /// The queue to the writer.
 #[derive(Clone, Debug)]
 pub(crate) struct GuestLogs {
-    /// Nothing is a word to look up.
+    /// An empty message tells the writer to look up.
     queue: mpsc::Sender<Option<Line>>,
     /// Bytes of all texts in the queue.
     waiting: Arc<AtomicUsize>,
-    /// Whether files are to be opened anew.
+    /// Whether the writer has to reopen the files.
     reopens: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
 
-/// As much of a text as fits into so many bytes; where `bytes`, which it had, are more, its end says so.
+/// Truncates a text to this many bytes. If the original had more than that, the end says so; `bytes` is its length.
 pub(crate) fn cut_at(text: &str, bytes_max: usize, bytes: usize) -> String {
     if bytes <= bytes_max {
         return text.to_owned();
@@ -67,21 +67,21 @@ impl GuestLogs {
     /// Starts the writer, which ends when the last handle is dropped.
     ///
     /// # Errors
-    /// The folder cannot be made, or no thread can be had.
+    /// The folder cannot be created, or the thread cannot start.
     pub(crate) fn open(dir: &Path, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let (queue, lines) = mpsc::channel(QUEUE);
         let (dir, waiting, reopens) = (dir.to_owned(), Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let there = (Arc::clone(&waiting), Arc::clone(&reopens));
         std::thread::Builder::new().name("guest-logs".to_owned()).spawn(move || {
-            // Whoever serves goes first; what does not fit the queue meanwhile is dropped and counted.
+            // Serving has priority. Lines that do not fit into the queue meanwhile are dropped and counted.
             let _nicer = rustix::process::nice(10);
             write_lines(&dir, lines, (&there.0, &there.1));
         })?;
         Ok(Self { queue, waiting, reopens, metrics })
     }
 
-    /// Never waits: a full queue costs the line and not the request.
+    /// Never blocks: if the queue is full, the line is lost and the request continues.
     pub(crate) fn write(&self, line: Line) {
         let bytes = line.text.len();
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
@@ -91,10 +91,10 @@ impl GuestLogs {
         }
     }
 
-    /// Opens all files anew: somebody may have put others in their places.
+    /// Reopens all files, because another program may have replaced them.
     pub(crate) fn reopen(&self) {
         self.reopens.store(true, Ordering::Relaxed);
-        // Where the queue is full, its writer is awake.
+        // If the queue is full, the writer is awake anyway.
         let _awake = self.queue.try_send(None);
     }
 }
@@ -114,12 +114,12 @@ fn write_lines(dir: &Path, mut lines: mpsc::Receiver<Option<Line>>, (waiting, re
             next = lines.try_recv().ok();
         }
         files.flush();
-        // A line costs whoever serves no wake-up of this thread; the queue has room for what comes meanwhile.
+        // So a line does not have to wake this thread. The queue has room for what arrives meanwhile.
         std::thread::sleep(REST);
     }
 }
 
-/// JSON's own escapes, and those of [`shown`], keep a guest's control characters from the operator's terminal.
+/// JSON's own escapes, and those of [`shown`], keep a guest's control characters away from the operator's terminal.
 fn format(line: &Line) -> String {
     let value = serde_json::json!({
         "unix_ms": unix_ms(line.at),

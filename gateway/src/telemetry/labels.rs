@@ -1,4 +1,4 @@
-//! The labels of metrics. None is taken from what a stranger sent, so that nobody can make series.
+//! The labels of metrics. No label comes from what a stranger sent, so that nobody can create series.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::exemplar::HistogramWithExemplars;
@@ -8,7 +8,7 @@ use prometheus_client::metrics::histogram::Histogram;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Answer {
     pub(super) tenant: String,
-    /// The first digit of the status, as `2xx`.
+    /// The class of the status, such as `2xx`.
     pub(super) status: &'static str,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct OfSkipped {
     pub(super) reason: &'static str,
 }
 
-/// Makes the histograms of one family alike: seconds, from half a millisecond to a minute.
+/// Gives the histograms of one family the same buckets: seconds, from half a millisecond to a minute.
 #[derive(Clone, Debug)]
 pub(super) struct Seconds;
 
@@ -87,7 +87,7 @@ impl MetricConstructor<Histogram> for Seconds {
     }
 }
 
-/// Of slices of work, which should take a millisecond.
+/// Buckets for slices of work, which should take a millisecond.
 #[derive(Clone, Debug)]
 pub(super) struct SliceSeconds;
 
@@ -103,7 +103,7 @@ impl MetricConstructor<Duration> for Seconds {
     }
 }
 
-/// How long requests took, with the trace of one of each bucket.
+/// How long requests took, with an exemplar trace for each bucket.
 pub(super) type Duration = HistogramWithExemplars<OfTrace>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -1,4 +1,4 @@
-//! The last of something that happened, the newest first, so many and no more.
+//! The latest values of something, the newest first, up to a fixed number.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +18,7 @@ impl<T: Clone> Last<T> {
         let _added = self.add_where(|_kept| true, || one);
     }
 
-    /// Adds one where that is wanted beside those that are kept; what was added.
+    /// Adds a value if it is wanted beside those that are kept. Returns the added value.
     pub(super) fn add_where(&self, is_wanted: impl FnOnce(&VecDeque<T>) -> bool, one: impl FnOnce() -> T) -> Option<T> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let one = is_wanted(&kept).then(one)?;

@@ -1,9 +1,9 @@
-//! How long requests took, in buckets that cost one atomic addition and give percentiles that are off by a tenth at the most.
+//! How long requests took, in buckets. An observation costs one atomic addition; percentiles are at most a tenth off.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Buckets to each doubling of the time.
+/// Number of buckets for each doubling of the time.
 const PER_OCTAVE: usize = 4;
 /// The first octave begins at 32 µs; the last one ends at 67 s.
 const FIRST_OCTAVE: usize = 5;
@@ -27,7 +27,7 @@ impl Latencies {
         }
     }
 
-    /// As it is now; the difference of two of these is what was observed between.
+    /// The present counts. The difference of two of them is what was observed in between.
     pub(crate) fn counts(&self) -> Counts {
         Counts(self.0.each_ref().map(|count| count.load(Ordering::Relaxed)))
     }
@@ -44,7 +44,7 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// What came since.
+    /// What was observed since `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
         let mut since = self.clone();
         for (count, before) in since.0.iter_mut().zip(before.0) {
@@ -53,12 +53,12 @@ impl Counts {
         since
     }
 
-    /// How many were observed.
+    /// The number of observations.
     pub(crate) fn count(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// The time that so many of a thousand did not exceed; nothing where nothing was observed.
+    /// The time that this many of a thousand observations did not exceed. Nothing if there are no observations.
     pub(crate) fn per_mille(&self, per_mille: u64) -> Option<Duration> {
         let rank = (self.count() * per_mille).div_ceil(1000).max(1);
         let mut below = 0;

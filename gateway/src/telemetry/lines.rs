@@ -1,10 +1,10 @@
-//! Log lines on their way to standard error, or to wherever the access log goes.
+//! Log lines on their way to standard error, or to the destination of the access log.
 //!
-//! Whoever writes a line puts it into a buffer and goes on. One thread takes what is there, writes it at once, and rests for
-//! [`REST`]: so a request costs it no wake-up, which with a queue of lines cost several (measured: the thread of
-//! `tracing-appender` yields before it sleeps, and was waiting for the processor most of the time).
+//! A caller puts its line into a buffer and continues. One thread writes everything in the buffer at once, and sleeps for
+//! [`REST`]. So a request does not have to wake the thread. With a queue of lines it would, several times. (Measured: the
+//! thread of `tracing-appender` yields before it sleeps, and was waiting for the processor most of the time.)
 //!
-//! Limit: [`WAITING_MAX`] bytes wait. A reader that stands still costs lines, which are counted and told of, and not requests.
+//! Limit: [`WAITING_MAX`] bytes wait. If a reader stops reading, lines are lost, counted and reported; requests continue.
 
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,18 +14,19 @@ use std::time::Duration;
 use super::shown::shown;
 
 const WAITING_MAX: usize = 8 << 20;
-/// How late a line may come at most, because it waits for others.
+/// The longest delay of a line that waits for others.
 const REST: Duration = Duration::from_millis(5);
 
-/// What whoever reads the lines, or keeps them, must be told.
+/// Problems that are reported to the reader of the lines.
 pub(super) enum Trouble<'t> {
-    /// So many found no room.
+    /// This many lines did not fit into the buffer.
     Dropped(u64, &'t mut dyn Write),
-    /// Nothing could be written, where before it could.
+    /// Writing failed, for the first time after it worked.
     Failed(&'t std::io::Error),
 }
 
-/// To standard error: the reader is told what is missing; where it is closed, nobody is left to be told.
+/// For standard error: tells the reader how many lines are missing. If standard error is closed, there is no reader to
+/// tell.
 pub(super) fn to_the_reader(trouble: Trouble<'_>) {
     if let Trouble::Dropped(dropped, to) = trouble {
         let _closed = writeln!(
@@ -35,12 +36,12 @@ pub(super) fn to_the_reader(trouble: Trouble<'_>) {
     }
 }
 
-/// Where lines go in the end.
+/// The final destination of lines.
 pub(super) trait Sink: Write {
-    /// Opens its files anew, where it has any: somebody may have put others in their places.
+    /// Reopens the files, if there are any: another program may have replaced them.
     ///
     /// # Errors
-    /// A file cannot be opened; what was open stays open.
+    /// A file cannot be opened. The old one stays open.
     fn reopen(&mut self) -> std::io::Result<()> {
         Ok(())
     }
@@ -49,11 +50,11 @@ pub(super) trait Sink: Write {
 impl Sink for std::io::Stderr {}
 impl Sink for std::io::Stdout {}
 
-/// Where lines are put.
+/// The buffer for lines.
 #[derive(Clone)]
 pub(super) struct Lines(Arc<Shared>);
 
-/// Writes the last lines when it is dropped, and waits for that.
+/// On drop, writes the last lines and waits for that.
 pub(crate) struct LinesToTheEnd {
     lines: Lines,
     writer: Option<JoinHandle<()>>,
@@ -84,7 +85,7 @@ impl Lines {
     /// Starts the writer.
     ///
     /// # Errors
-    /// No thread can be had.
+    /// The thread cannot start.
     pub(super) fn start(
         to: impl Sink + Send + 'static,
         trouble: impl FnMut(Trouble<'_>) + Send + 'static,
@@ -97,14 +98,14 @@ impl Lines {
         Ok((lines.clone(), LinesToTheEnd { lines, writer: Some(writer) }))
     }
 
-    /// Has the files opened anew, even where no line comes.
+    /// Reopens the files, even if no line arrives.
     pub(super) fn reopen(&self) {
         self.0.waiting().reopens = true;
         self.0.came.notify_one();
     }
 }
 
-/// One call is one line, as `tracing_subscriber` has it.
+/// Each call is one line, as `tracing_subscriber` calls it.
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         let shown = shown(line);
@@ -130,7 +131,7 @@ impl Drop for LinesToTheEnd {
     fn drop(&mut self) {
         self.lines.0.waiting().is_over = true;
         self.lines.0.came.notify_one();
-        // It ends after one more write; had it panicked, there would be nobody to tell.
+        // The thread ends after one more write. If it panicked, there is nobody to tell.
         let _ended = self.writer.take().map(JoinHandle::join);
     }
 }
@@ -148,7 +149,7 @@ fn write_lines(shared: &Shared, mut to: impl Sink, mut trouble: impl FnMut(Troub
         let (dropped, is_over) = (std::mem::take(&mut waiting.dropped), waiting.is_over);
         let reopens = std::mem::take(&mut waiting.reopens);
         drop(waiting);
-        // What was put here before the files were to be opened anew goes into the new ones, as all that comes.
+        // Lines from before the request to reopen also go into the new files.
         let opened = if reopens { to.reopen() } else { Ok(()) };
         let written = opened.and(if taken.is_empty() { Ok(()) } else { to.write_all(&taken) });
         if let (Err(error), false) = (&written, has_failed) {
@@ -171,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    /// Hands over what it is given, and waits for leave to go on.
+    /// Passes on what it receives, and waits for permission to continue.
     struct Slow(mpsc::SyncSender<Vec<u8>>);
 
     impl Sink for Slow {}
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_whole_and_in_order_the_last_ones_at_the_end() -> std::io::Result<()> {
+    fn lines_are_written_whole_and_in_order_up_to_the_last() -> std::io::Result<()> {
         let (sender, written) = mpsc::sync_channel(1024);
         let (mut lines, to_the_end) = Lines::start(Slow(sender), to_the_reader)?;
         for number in 0..1000 {
@@ -201,12 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stands_still_costs_lines_and_is_told_how_many() -> std::io::Result<()> {
+    fn a_reader_that_stops_loses_lines_and_is_told_how_many() -> std::io::Result<()> {
         let (sender, written) = mpsc::sync_channel(0);
         let (mut lines, to_the_end) = Lines::start(Slow(sender), to_the_reader)?;
         let line = vec![b'x'; 1 << 20];
         lines.write_all(b"first")?;
-        // The writer's first write takes as much as may wait at most, and stands still; then as much again waits.
+        // The writer's first write takes as much as may wait, and blocks; then the same amount waits.
         for _ in 0..20 {
             lines.write_all(&line)?;
         }

@@ -21,6 +21,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use self::peaks::Peaks;
 use super::access_log::AccessLog;
 use super::figures::{FaultSeen, Totals};
 use super::labels::{
@@ -34,15 +35,13 @@ use super::trace::Spans;
 use crate::fault::Fault;
 use crate::ids::TenantId;
 
-use peaks::Peaks;
-
-/// Faults of all tenants that are kept for whoever asks why.
+/// How many faults of all tenants are kept.
 const FAULTS_KEPT: usize = 200;
-/// Whom requests belong to that belong to nobody, and the label of tenants beyond `metrics_tenants`.
+/// The tenant of requests that belong to no tenant, and the label of tenants beyond `metrics_tenants`.
 pub(super) const NOBODY: &str = "-";
 const OTHERS: &str = "+";
 
-/// The first digits of a status.
+/// The classes of status codes.
 const STATUSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// All metrics. Cheap to update from anywhere; read by the admin listener.
@@ -60,7 +59,7 @@ pub(crate) struct Metrics {
     storage_duration: Histogram,
     store_slices: Family<OfSlice, Histogram, SliceSeconds>,
     store_refusals: Family<OfCode, Counter>,
-    /// Calls on the embedded store that were not done, since their caller had left.
+    /// Calls on the embedded store that were skipped, because their caller had left.
     pub(crate) store_jobs_dropped: Counter,
     messages: Family<OfMessage, Counter>,
     messages_dropped: Family<OfTenant, Counter>,
@@ -80,7 +79,8 @@ pub(crate) struct Metrics {
     component_loads: Counter,
     isolation_checks: Family<OfCheck, Counter>,
     otlp_lost: Family<OfSignal, Counter>,
-    /// Connections to origins, and requests on one that was there; requests that waited for a place of their tenant.
+    /// Connections to origins that were opened, requests that reused one, and requests that waited for a place of their
+    /// tenant.
     pub(crate) outbound_opened: Counter,
     pub(crate) outbound_reused: Counter,
     pub(crate) outbound_waits: Counter,
@@ -93,20 +93,20 @@ pub(crate) struct Metrics {
     pub(crate) config_generation: Gauge<u64, AtomicU64>,
     pub(crate) config_problems: Gauge,
     pub(crate) config_loading: Gauge,
-    /// Seconds since 1970 at which the first of the tenants' own certificates ends; 0 where there is none.
+    /// When the first of the tenants' own certificates expires, in seconds since 1970; 0 if there is none.
     pub(crate) certificate_expiry: Gauge,
-    /// Of all together, for the dashboard.
+    /// All tenants together, for the dashboard.
     pub(crate) totals: Totals,
     pub(crate) storage_latencies: Latencies,
-    /// Requests that looked for a kept response, and those that found one.
+    /// Cache lookups, and how many of them found a response.
     cache_counts: [AtomicU64; 2],
     pub(crate) last_faults: Last<FaultSeen>,
-    /// Tenants with series of their own, and how many may have them.
+    /// Tenants with series of their own, and their maximum number.
     labelled: Mutex<HashMap<TenantId, usize>>,
     tenants_max: usize,
-    /// Where spans go, if anywhere.
+    /// Where spans are sent, if anywhere.
     spans: OnceLock<Arc<Spans>>,
-    /// Where the access log goes, if not with the other lines.
+    /// The destination of the access log, if it is separate from the other lines.
     access_log: OnceLock<AccessLog>,
 }
 
@@ -117,7 +117,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// So many tenants have series of their own; the others share one.
+    /// This many tenants have series of their own; the others share one.
     pub(crate) fn new(tenants_max: usize) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("tollgate"),
@@ -293,7 +293,7 @@ impl Metrics {
         );
     }
 
-    /// Has the access log go there from now on.
+    /// Sends the access log to this destination from now on.
     pub(crate) fn log_to(&self, access_log: AccessLog) {
         let _first = self.access_log.set(access_log);
     }
@@ -340,7 +340,7 @@ impl Metrics {
         self.component_loads.inc();
     }
 
-    /// The Prometheus text format.
+    /// The metrics in Prometheus' text format.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
@@ -351,7 +351,7 @@ impl Metrics {
 
 #[cfg(test)]
 impl Metrics {
-    /// With a series in each, so that all names and labels are seen.
+    /// Metrics with a series of each kind, so that all names and labels are visible.
     pub(crate) fn with_one_of_each() -> Self {
         let metrics = Self::default();
         metrics.answered_nobody(200, Time::ZERO, None);
@@ -380,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_of_metrics_is_what_the_documentation_says() {
+    fn the_list_of_metrics_is_the_documented_one() {
         let metrics = Metrics::with_one_of_each();
         let text = metrics.text();
         let mut names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_cannot_make_series() {
+    fn strangers_cannot_create_series() {
         let metrics = Metrics::default();
         metrics.answered_nobody(404, Time::ZERO, None);
         let before = metrics.text().lines().count();

@@ -1,7 +1,7 @@
-//! What the gateway says about itself: every metric, the access log, the tenants' logs, and the spawner of tasks.
+//! What the gateway reports about itself: metrics, the access log, the tenants' logs, traces; and the spawner of tasks.
 //!
-//! Limit: no label is taken from what a stranger sent. Tenants come from the operator's files; everything that belongs
-//! to nobody counts under the tenant `-`.
+//! Limit: no label comes from what a stranger sent. Tenants come from the operator's files; everything that belongs to no
+//! tenant counts under the tenant `-`.
 
 mod access;
 mod access_log;
@@ -46,18 +46,18 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// As operators' files and calls have it: milliseconds since 1970.
+/// Milliseconds since 1970, as in operators' files and API calls.
 pub(crate) fn unix_ms(at: SystemTime) -> u64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// One JSON object a line.
     Json,
-    /// For a person at a terminal.
+    /// Text for a person at a terminal.
     Text,
 }
 
@@ -65,30 +65,30 @@ pub(crate) enum Format {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) format: Format,
-    /// A filter in `tracing`'s words, such as `info` or `info,access=off`.
+    /// A filter in `tracing`'s syntax, such as `info` or `info,access=off`.
     pub(crate) log: String,
-    /// So many tenants have series of their own; the others share one.
+    /// This many tenants have series of their own; the others share one.
     pub(crate) metrics_tenants: usize,
-    /// Where the access log goes, if not with the other lines.
+    /// The destination of the access log, if it is separate from the other lines.
     pub(crate) access: Option<AccessSettings>,
-    /// What it shows of clients.
+    /// What the access log shows about clients.
     pub(crate) access_shows: AccessShows,
     /// Where traces, metrics and logs are sent, if anywhere.
     pub(crate) otlp: Option<OtlpSettings>,
 }
 
-/// What was started; on drop, the last lines are written.
+/// What was started. Dropping it writes the last lines.
 pub(crate) struct Started {
     _lines: LinesToTheEnd,
-    /// What goes to a collector, where there is one.
+    /// The exporter to a collector, if there is one.
     pub(crate) otlp: Option<Arc<Otlp>>,
 }
 
-/// Starts logging to standard error, once in a process, by a thread of its own, and to a collector where one is named; within
-/// the runtime. What it returns must live as long as the process.
+/// Starts logging to standard error from a thread of its own, and to a collector if one is configured. Call it once in a
+/// process, within the runtime. The result must live as long as the process.
 ///
 /// # Errors
-/// The filter is not one, logging was started already, the collector's address cannot be used, or no thread can be had.
+/// The filter is invalid, logging was already started, the collector's address cannot be used, or the thread cannot start.
 pub(crate) fn start(settings: &Settings) -> anyhow::Result<Started> {
     let filter = EnvFilter::try_new(&settings.log)?;
     let (lines, to_the_end) = lines::Lines::start(std::io::stderr(), lines::to_the_reader)?;

@@ -1,23 +1,23 @@
-//! The highest that a level was since somebody looked last. What lives for milliseconds is mostly gone when a sampler comes by.
+//! Peaks of levels such as requests in flight. A sampler that reads a level once a second misses most of what lives for milliseconds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::metrics::gauge::Gauge;
 
-/// The highest level since the last look. Whoever counts notes each rise; one task looks.
+/// The highest level since the last [`take`](Self::take). The code that counts reports each rise, and one task takes the peak.
 #[derive(Debug, Default)]
 pub(crate) struct Peak(AtomicU64);
 
 impl Peak {
-    /// Notes a level that was reached: one relaxed read, and an atomic maximum only where the level is a new peak.
+    /// Reports a level. This costs one relaxed load, and an atomic maximum only if the level is a new peak.
     pub(crate) fn reached(&self, level: u64) {
         if level > self.0.load(Ordering::Relaxed) {
             self.0.fetch_max(level, Ordering::Relaxed);
         }
     }
 
-    /// The highest level since the last call, which is at least the level now. The next peak begins with what `now` says after
-    /// that: a level that stays high counts for both.
+    /// Returns the highest level since the last call, which is at least the current level. The next peak starts from the current
+    /// level, so a level that stays high counts for both.
     pub(crate) fn take(&self, now: impl Fn() -> u64) -> u64 {
         let peak = self.0.swap(0, Ordering::Relaxed).max(now());
         self.reached(now());
@@ -25,7 +25,7 @@ impl Peak {
     }
 }
 
-/// A gauge that knows its peak.
+/// A gauge and its peak.
 #[derive(Debug, Default)]
 pub(crate) struct Level {
     gauge: Gauge,
@@ -46,7 +46,7 @@ impl Level {
         u64::try_from(self.gauge.get()).unwrap_or(0)
     }
 
-    /// The highest since the last call.
+    /// Returns the highest level since the last call.
     pub(crate) fn take_peak(&self) -> u64 {
         self.peak.take(|| self.now())
     }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peak_is_seen_that_is_over_when_somebody_looks() {
+    fn a_peak_is_kept_until_it_is_taken() {
         let level = Level::default();
         for _ in 0..3 {
             level.one_more();
@@ -70,13 +70,13 @@ mod tests {
             level.one_less();
         }
         assert_eq!((level.now(), level.take_peak()), (1, 3));
-        assert_eq!(level.take_peak(), 1, "what is there still is the next peak");
+        assert_eq!(level.take_peak(), 1, "the next peak starts from the current level");
         level.one_less();
         assert_eq!((level.take_peak(), level.take_peak()), (1, 0));
     }
 
     #[test]
-    fn no_rise_is_lost_between_threads() {
+    fn concurrent_rises_are_not_lost() {
         let level = Level::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -1,6 +1,6 @@
-//! What is known of one request, filled in along its road; `access` writes it down when the road has ended.
+//! The facts about one request, collected along its road. `access` writes them when the road has ended.
 //!
-//! The record is shared by the response's body and by the running guest; whoever lets go last writes it.
+//! The response's body and the running guest share the record. The last one to drop it writes it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use super::{Figures, Metrics};
 use crate::fault::{Fault, Quotum};
 use crate::ids::RequestId;
 
-/// Facts about one request, filled in along the road.
+/// The facts about one request, collected along its road.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(super) metrics: Arc<Metrics>,
@@ -20,18 +20,18 @@ pub(crate) struct Record {
     pub(super) started: Instant,
     pub(super) begun: Begun,
     pub(super) generation: u64,
-    /// Who asked, where that is shown.
+    /// The client, if the log shows it.
     pub(super) came: std::sync::OnceLock<Came>,
-    /// Whose it is, once that is known.
+    /// The tenant, once it is known.
     pub(super) routed: std::sync::OnceLock<Whose>,
     pub(super) status: AtomicU16,
     pub(super) fault: std::sync::OnceLock<Fault>,
-    /// The name of the error code that the guest gave in the place of a response.
+    /// The name of the error code that the guest returned instead of a response.
     error_code: std::sync::OnceLock<String>,
-    /// Whether the guest gave a head, and whether it finished all of its response.
+    /// Whether the guest returned a head, and whether it finished its whole response.
     has_head: AtomicBool,
     is_whole: AtomicBool,
-    /// Whether it came to its end with its response's body open.
+    /// Whether the guest ended with its response's body still open.
     is_left_open: AtomicBool,
     /// The values of Retry-After, RateLimit-Policy and RateLimit.
     pub(super) limited: std::sync::OnceLock<[http::HeaderValue; 3]>,
@@ -41,7 +41,7 @@ pub(crate) struct Record {
     pub(super) guest_us: AtomicU64,
     /// Burned by the guest, and by the host for it while it ran.
     pub(super) fuel: AtomicU64,
-    /// For bringing the response's body out, which may go on when the guest is gone.
+    /// Burned for sending the response's body, which may continue after the guest has ended.
     pub(super) fuel_of_body: AtomicU64,
     pub(super) memory: AtomicU64,
     pub(super) storage_ops: AtomicU64,
@@ -49,7 +49,7 @@ pub(crate) struct Record {
     pub(super) log_lines: AtomicU64,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
-    /// Where anybody traces.
+    /// The trace, if tracing is on.
     pub(super) trace: Option<Arc<Trace>>,
 }
 
@@ -61,13 +61,13 @@ pub(super) struct Whose {
     pub(super) route: String,
 }
 
-/// What began it.
+/// What started it.
 #[derive(Debug)]
 pub(super) enum Begun {
     Request(Asked),
-    /// Which comes from no client.
+    /// A message, which comes from no client.
     Message,
-    /// What starts when it is due.
+    /// A schedule that was due.
     Run,
     Nothing,
 }
@@ -81,7 +81,7 @@ pub(super) struct Asked {
     pub(super) protocol: http::Version,
 }
 
-/// Where the time of a request went until now, for the `Server-Timing` header (W3C Server Timing).
+/// How the request's time was spent until now, for the `Server-Timing` header (W3C Server Timing).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     pub(crate) queue: Duration,
@@ -91,10 +91,10 @@ pub(crate) struct Times {
     pub(crate) fuel: u64,
 }
 
-/// To find code in memory takes less.
+/// A lookup of code that is in memory takes less.
 const LOAD_US_MIN: u64 = 100;
 
-/// Longer texts of strangers are cut in the log.
+/// Longer texts from strangers are truncated in the log.
 const TEXT_BYTES_MAX: usize = 512;
 
 pub(super) fn cut(text: &str) -> String {
@@ -117,17 +117,17 @@ impl Record {
         Self::of(metrics, Begun::Request(asked), generation, request.headers())
     }
 
-    /// Of a message that starts a component.
+    /// The record of a message that starts a component.
     pub(crate) fn of_message(metrics: &Arc<Metrics>, generation: u64) -> Arc<Self> {
         Self::of(metrics, Begun::Message, generation, &http::HeaderMap::new())
     }
 
-    /// Of a schedule's run.
+    /// The record of a schedule's run.
     pub(crate) fn of_run(metrics: &Arc<Metrics>, generation: u64) -> Arc<Self> {
         Self::of(metrics, Begun::Run, generation, &http::HeaderMap::new())
     }
 
-    /// Whose an instance is that waits for another request, or of a request of the gateway's own: nothing is written of it.
+    /// For an instance that waits for another request, and for the gateway's own requests. It is never written.
     pub(crate) fn of_nobody(metrics: &Arc<Metrics>) -> Arc<Self> {
         Self::of(metrics, Begun::Nothing, 0, &http::HeaderMap::new())
     }
@@ -136,7 +136,7 @@ impl Record {
         let id = RequestId::new();
         Arc::new(Self {
             metrics: Arc::clone(metrics),
-            // What nobody asked for is in no trace.
+            // A request that no client sent belongs to no trace.
             trace: metrics
                 .spans()
                 .filter(|_| !matches!(begun, Begun::Nothing))
@@ -169,7 +169,7 @@ impl Record {
         })
     }
 
-    /// Of the configuration that it met.
+    /// The generation of the configuration that the request met.
     pub(crate) const fn generation(&self) -> u64 {
         self.generation
     }
@@ -189,22 +189,22 @@ impl Record {
         self.status.store(status.as_u16(), Ordering::Relaxed);
     }
 
-    /// Notes a fault; the first one is the cause of the others.
+    /// Notes a fault. The first one is the cause of the others.
     pub(crate) fn fault(&self, fault: Fault) {
         let _first = self.fault.set(fault);
     }
 
-    /// Notes the name of the error code that the guest gave in the place of a response.
+    /// Notes the name of the error code that the guest returned instead of a response.
     pub(crate) fn answered_with(&self, code: String) {
         let _first = self.error_code.set(code);
     }
 
-    /// Nothing but for a guest that gave one.
+    /// The guest's error code, or an empty text.
     pub(super) fn error_code(&self) -> &str {
         self.error_code.get().map_or("", String::as_str)
     }
 
-    /// Notes that the guest gave a head.
+    /// Notes that the guest returned a head.
     pub(crate) fn answered(&self) {
         self.has_head.store(true, Ordering::Release);
     }
@@ -213,7 +213,7 @@ impl Record {
         self.has_head.load(Ordering::Acquire)
     }
 
-    /// Notes that the guest came to its end and neither finished its response's body nor dropped it.
+    /// Notes that the guest ended without finishing or dropping its response's body.
     pub(crate) fn left_open(&self) {
         self.is_left_open.store(true, Ordering::Release);
     }
@@ -222,12 +222,12 @@ impl Record {
         self.is_left_open.load(Ordering::Acquire)
     }
 
-    /// Notes that the guest finished its response; to be noted before a fault that came after.
+    /// Notes that the guest finished its response. Must be called before a later fault is noted.
     pub(crate) fn finished(&self) {
         self.is_whole.store(true, Ordering::Release);
     }
 
-    /// Whether all of the response may be sent, whatever became of the guest afterwards.
+    /// Whether the complete response may be sent, whatever happens to the guest afterwards.
     pub(crate) fn is_finished(&self) -> bool {
         self.is_whole.load(Ordering::Acquire)
     }
@@ -236,26 +236,26 @@ impl Record {
         self.fault.get().copied()
     }
 
-    /// The trace that what the guest does is a part of, where anybody traces.
+    /// The trace to which the guest's actions belong, if tracing is on.
     pub(crate) fn trace(&self) -> Option<Arc<Trace>> {
         self.trace.clone()
     }
 
-    /// Tells the guest which trace it is in, where anybody traces (W3C Trace Context).
+    /// Tells the guest its trace, if tracing is on (W3C Trace Context).
     pub(crate) fn tell_guest(&self, headers: &mut http::HeaderMap) {
         if let Some(trace) = &self.trace {
             trace.tell_guest(headers);
         }
     }
 
-    /// The handshake of the connection that the request is the first on.
+    /// Notes the handshake of the connection whose first request this is.
     pub(crate) fn shaken(&self, ended: std::time::SystemTime, took: Duration) {
         if let Some(trace) = &self.trace {
             trace.handshake(Stage::of("tls.handshake", took), ended);
         }
     }
 
-    /// The trace, where its spans go anywhere.
+    /// The trace, if its spans are exported.
     pub(super) fn sampled(&self) -> Option<&Trace> {
         self.trace.as_deref().filter(|trace| trace.is_sampled())
     }
@@ -271,7 +271,7 @@ impl Record {
         self.stage("admission", time);
     }
 
-    /// It waited for something else before its guest began.
+    /// Notes more time that passed before the guest began.
     pub(crate) fn queued_longer(&self, time: Duration) {
         self.queue_us.fetch_add(micros(time), Ordering::Relaxed);
         self.stage("memory.wait", time);
@@ -282,7 +282,7 @@ impl Record {
         self.stage("component.load", time);
     }
 
-    /// Whether its component was not in memory when it came.
+    /// Whether the component's code was not in memory when the request came.
     pub(crate) fn waited_for_code(&self) -> bool {
         self.load_us.load(Ordering::Relaxed) > LOAD_US_MIN
     }
@@ -292,7 +292,7 @@ impl Record {
         self.stage("instantiate", time);
     }
 
-    /// The guest's time until it is over; before, only until its response's head.
+    /// Sets the guest's time: until its end, or, before that, until its response's head.
     pub(crate) fn guest_ended(&self, time: Duration) {
         self.guest_ran(time);
         if let Some(trace) = self.sampled() {
@@ -322,7 +322,7 @@ impl Record {
         self.fuel_of_guest() + self.fuel_of_body.load(Ordering::Relaxed)
     }
 
-    /// Why the tenant's own door refused it, for the response.
+    /// Notes why the tenant's own door refused the request, for the response.
     pub(crate) fn limited(&self, fields: [http::HeaderValue; 3]) {
         let _first = self.limited.set(fields);
     }
@@ -331,12 +331,12 @@ impl Record {
         self.limited.get()
     }
 
-    /// Counts one more outbound request and says how many there were before.
+    /// Counts an outbound request. Returns how many there were before.
     pub(crate) fn went_out(&self) -> u64 {
         self.outbound.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Counts a line to the tenant's log, whether it found room or not.
+    /// Counts a line to the tenant's log, whether it fits into the queue or not.
     pub(crate) fn logged(&self) {
         self.log_lines.fetch_add(1, Ordering::Relaxed);
     }
@@ -345,14 +345,14 @@ impl Record {
         self.log_lines.load(Ordering::Relaxed)
     }
 
-    /// Counts an outbound request that no grant of the tenant's allows.
+    /// Counts an outbound request that no grant of the tenant allows.
     pub(crate) fn outbound_denied(&self) {
         if let Some(of) = self.routed.get() {
             of.figures.outbound_denied();
         }
     }
 
-    /// Counts a quota of the tenant that had no room for something.
+    /// Counts a refusal by one of the tenant's quotas.
     pub(crate) fn quota_refused(&self, quotum: Quotum) {
         if let Some(of) = self.routed.get() {
             of.figures.quota_refused(quotum);
@@ -371,7 +371,7 @@ impl Record {
         self.memory.store(bytes, Ordering::Relaxed);
     }
 
-    /// Counts one more storage operation and says how many there were before.
+    /// Counts storage operations. Returns how many there were before.
     pub(crate) fn storage_op(&self, count: u64) -> u64 {
         self.storage_ops.fetch_add(count, Ordering::Relaxed)
     }

@@ -1,12 +1,12 @@
-//! Log lines as they are shown: characters that a terminal or an editor obeys, instead of showing them, become escapes.
+//! Escapes log lines for display: characters that a terminal or an editor would obey instead of showing.
 //!
-//! Security: what strangers and guests say stands in log lines. JSON's own escapes leave DEL, the control characters of
-//! Latin-1 and those that turn the direction of writing as they are, by which a line can look like another one.
+//! Security: log lines contain text from strangers and guests. JSON's own escapes do not cover DEL, the Latin-1 control
+//! characters and the bidirectional controls, which can make one line look like another.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// A line with `\u202e` and the like in the place of such characters, which JSON takes for the same.
+/// The line with `\u202e` and the like in place of such characters. To JSON both are equal.
 pub(super) fn shown(line: &[u8]) -> Cow<'_, [u8]> {
     // Nearly all lines are plain.
     if !line.iter().any(|byte| *byte >= 0x7f) {
@@ -19,7 +19,7 @@ pub(super) fn shown(line: &[u8]) -> Cow<'_, [u8]> {
     let mut out = String::with_capacity(line.len() + 64);
     for letter in text.chars() {
         if is_obeyed(letter) {
-            // A String takes all.
+            // Writing to a String cannot fail.
             let _infallible = write!(out, "\\u{:04x}", u32::from(letter));
         } else {
             out.push(letter);
@@ -28,7 +28,7 @@ pub(super) fn shown(line: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out.into_bytes())
 }
 
-/// Controls beyond ASCII's own, ends of lines of Unicode, and what turns the direction of writing (UAX #9).
+/// Control characters beyond ASCII, Unicode line ends, and bidirectional controls (UAX #9).
 const fn is_obeyed(letter: char) -> bool {
     matches!(
         letter,
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_be_obeyed_is_an_escape_and_all_else_stays() {
+    fn characters_that_a_terminal_obeys_are_escaped_and_others_stay() {
         for same in ["{\"a\":\"b\\u001b\"}\n", "Zoë, 你好, مرحبا\n", ""] {
             assert_eq!(shown(same.as_bytes()), same.as_bytes());
         }

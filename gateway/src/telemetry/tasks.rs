@@ -1,4 +1,4 @@
-//! The one place where tasks are spawned: they are counted, told to drain, and waited for.
+//! The only place that spawns tasks. It counts them, tells them to drain, and waits for them.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,25 +7,25 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Handed to whoever starts something that outlives a call.
+/// Passed to code that starts work which outlives a call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
-    /// Whether load balancers are told to go elsewhere.
+    /// Cancelled when load balancers are told to use another gateway.
     leave: CancellationToken,
     drain: CancellationToken,
     abort: CancellationToken,
 }
 
 impl Tasks {
-    /// Starts a task that ends by itself, or at the latest when a drain has run out of time.
+    /// Spawns a task. It ends by itself, or is aborted when a drain runs out of time.
     pub(crate) fn spawn<F>(&self, work: F) -> JoinHandle<Option<F::Output>>
     where
         F: Future + Send + 'static,
         F::Output: Send,
     {
         let abort = self.abort.clone();
-        // In a place of its own: what a connection needs is large, and is moved with each layer around it.
+        // Boxed: a connection's future is large, and each layer around it would move it.
         let work = Box::pin(work);
         self.tracker.spawn(async move {
             tokio::select! {
@@ -36,11 +36,11 @@ impl Tasks {
         })
     }
 
-    /// The same for work that is driven elsewhere than in a task of its own.
+    /// Counts work that is driven outside of a task of its own.
     pub(crate) fn counted<F: Future>(&self, work: F) -> impl Future<Output = ()> + use<F> {
         let abort = self.abort.clone();
         self.tracker.track_future(async move {
-            // In this order: work that ends at once never stands among those that wait for the end of all.
+            // The order matters: work that ends at once is never among the work that a drain waits for.
             tokio::select! {
                 biased;
                 _done = work => {}
@@ -49,12 +49,12 @@ impl Tasks {
         })
     }
 
-    /// Has load balancers told to go elsewhere, while everybody is still served.
+    /// Tells load balancers to use another gateway, while requests are still served.
     pub(crate) fn leave(&self) {
         self.leave.cancel();
     }
 
-    /// Whether a drain has begun, or will soon.
+    /// Whether a drain has begun, or will begin soon.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leave.is_cancelled() || self.is_draining()
     }
@@ -64,7 +64,7 @@ impl Tasks {
         self.drain.cancelled().await;
     }
 
-    /// Tells everybody to finish, and waits for nobody.
+    /// Tells all tasks to finish, without waiting.
     pub(crate) fn begin_to_drain(&self) {
         self.drain.cancel();
     }
@@ -73,7 +73,7 @@ impl Tasks {
         self.drain.is_cancelled()
     }
 
-    /// Tells everybody to finish, waits for at most `limit`, then ends what is left; says how many those were.
+    /// Tells all tasks to finish, waits for at most `limit`, then aborts the rest. Returns the number of aborted tasks.
     pub(crate) async fn drain(&self, limit: Duration) -> usize {
         self.drain.cancel();
         self.tracker.close();
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_drain_waits_for_the_quick_and_ends_the_slow() {
+    async fn a_drain_waits_for_quick_tasks_and_aborts_slow_ones() {
         let tasks = Tasks::default();
         let quick = tasks.spawn(tokio::time::sleep(Duration::from_secs(1)));
         let slow = tasks.spawn(std::future::pending::<()>());

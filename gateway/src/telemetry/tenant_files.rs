@@ -1,8 +1,9 @@
-//! A file of lines for each tenant, in one folder.
+//! One file of lines for each tenant, in one folder.
 //!
-//! Limit: a file is set aside as `.1` at [`FILE_BYTES_MAX`], and that one replaces the one before; [`FILES_MAX`] files are open at once.
+//! Limit: at [`FILE_BYTES_MAX`] a file is renamed to `.1`, which replaces an older one. At most [`FILES_MAX`] files are
+//! open at once.
 //!
-//! Security: the file's name is a tenant's identity, whose alphabet has no `/` and no dot.
+//! Security: the file's name is the tenant's id, whose alphabet has no `/` and no dot.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -30,7 +31,7 @@ impl TenantFiles {
         Self { dir, open: HashMap::new() }
     }
 
-    /// Writes a whole line, or says in the log why it cannot.
+    /// Writes a whole line, or logs why it cannot.
     pub(super) fn write(&mut self, tenant: &TenantId, line: &str) {
         if let Err(error) = self.try_write(tenant, line) {
             tracing::warn!(target: "telemetry", %tenant, %error, "a tenant's log cannot be written");
@@ -55,7 +56,7 @@ impl TenantFiles {
         file.file.write_all(line.as_bytes())
     }
 
-    /// Closes all files: each is opened anew for its next line.
+    /// Closes all files. Each is opened again for its next line.
     pub(super) fn reopen(&mut self) {
         self.flush();
         self.open.clear();
@@ -63,7 +64,7 @@ impl TenantFiles {
 
     pub(super) fn flush(&mut self) {
         for open in self.open.values_mut() {
-            // The next line of this tenant reports what is wrong with its file.
+            // The tenant's next line reports the problem with its file.
             let _later = open.file.flush();
         }
     }

@@ -1,10 +1,10 @@
-//! Distributed traces: the W3C context that comes in and goes on, and the spans of one request.
+//! Distributed tracing: the W3C context that arrives and is passed on, and the spans of one request.
 //!
-//! Source: W3C Trace Context (level 1, <https://www.w3.org/TR/trace-context/>); names by OpenTelemetry's semantic conventions for
-//! HTTP and databases, 1.3x. What has no name there begins with `tollgate.`.
+//! Source: W3C Trace Context (level 1, <https://www.w3.org/TR/trace-context/>). Names follow OpenTelemetry's semantic
+//! conventions for HTTP and databases, 1.3x. Names outside of them begin with `tollgate.`.
 //!
-//! A stage is told when it ended, with how long it took; so a request that is not sampled costs a look at an option, and one
-//! that is costs its spans.
+//! A stage is reported when it has ended, with its duration. So a request that is not sampled costs one check of an option,
+//! and a sampled one costs its spans.
 
 mod of_guest;
 
@@ -28,28 +28,28 @@ pub(crate) use of_guest::GuestSpan;
 
 const TRACEPARENT: &str = "traceparent";
 
-/// Where spans go, and of which requests there are any.
+/// Where spans are sent, and which requests are sampled.
 #[derive(Debug)]
 pub(crate) struct Spans {
     processor: BatchSpanProcessor,
     scope: InstrumentationScope,
-    /// Of 2^32 requests, so many.
+    /// Of 2^32 requests, this many are sampled.
     sampled_of_all: u64,
-    /// Whether a client's word that it samples is followed.
+    /// Whether the gateway follows a client that says that it samples.
     follows_client: bool,
 }
 
 impl Spans {
-    /// Of each request with this probability, in parts of a million.
+    /// Samples each request with this probability, in parts per million.
     pub(super) fn new(processor: BatchSpanProcessor, sampled_per_million: u32, follows_client: bool) -> Self {
         let scope = InstrumentationScope::builder("tollgate").with_version(env!("CARGO_PKG_VERSION")).build();
         let sampled_of_all = (u64::from(sampled_per_million) << 32) / 1_000_000;
         Self { processor, scope, sampled_of_all, follows_client }
     }
 
-    /// Sends what waits; to be called where waiting does no harm.
+    /// Sends the spans that wait. Call it where blocking is harmless.
     pub(super) fn end(&self) {
-        // A collector that is gone loses the last spans, and nothing else.
+        // If the collector is gone, only the last spans are lost.
         let _lost = self.processor.shutdown();
     }
 
@@ -58,7 +58,7 @@ impl Spans {
     }
 }
 
-/// What `traceparent` said.
+/// The contents of `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Parent {
     trace: TraceId,
@@ -67,7 +67,8 @@ struct Parent {
 }
 
 impl Parent {
-    /// `00-TRACE-SPAN-FLAGS`; of a version that is not known, what is said in the same way. Anything else is nothing.
+    /// Parses `00-TRACE-SPAN-FLAGS`, and an unknown version whose text begins in the same way. Returns nothing for anything
+    /// else.
     fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(TRACEPARENT).iter();
         let text = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
@@ -86,47 +87,47 @@ impl Parent {
     }
 }
 
-/// The trace of one request, which may be sampled or not.
+/// The trace of one request, sampled or not.
 #[derive(Debug)]
 pub(crate) struct Trace {
     id: TraceId,
-    /// Who asked.
+    /// The caller's span.
     parent: Option<SpanId>,
-    /// Of the request, and of the guest that answers it.
+    /// The spans of the request, and of the guest that answers it.
     root: SpanId,
     guest: SpanId,
     began: SystemTime,
-    /// Where its spans go; nothing where it is not sampled.
+    /// Where its spans are sent. Nothing if it is not sampled.
     spans: Option<Arc<Spans>>,
     has_guest_ended: AtomicBool,
-    /// Spans that the guest began and has not ended.
+    /// Spans that the guest has begun and not ended.
     open: Mutex<Vec<SpanId>>,
 }
 
-/// One stage that ended.
+/// A stage that has ended.
 pub(super) struct Stage {
     pub(super) name: Cow<'static, str>,
     pub(super) kind: SpanKind,
     pub(super) took: Duration,
     pub(super) attributes: Vec<KeyValue>,
-    /// What went wrong, as a stable word.
+    /// The error, as a stable word.
     pub(super) error: Option<&'static str>,
 }
 
 impl Stage {
-    /// Inside of the gateway, of which there is nothing more to say.
+    /// A stage inside the gateway without further attributes.
     pub(super) const fn of(name: &'static str, took: Duration) -> Self {
         Self { name: Cow::Borrowed(name), kind: SpanKind::Internal, took, attributes: Vec::new(), error: None }
     }
 }
 
 fn new_span_id() -> SpanId {
-    // Zero is no id.
+    // Zero is not a valid id.
     SpanId::from_bytes(rand::random::<u64>().max(1).to_be_bytes())
 }
 
 impl Trace {
-    /// Of a request with these fields. One that a sampled guest sends is sampled, too.
+    /// The trace of a request with these fields. A request that a sampled guest sends is sampled too.
     pub(super) fn begin(spans: &Arc<Spans>, headers: &HeaderMap, request: RequestId) -> Self {
         let parent = Parent::of(headers);
         let of_guest = current().filter(|current| parent.is_some_and(|parent| parent.trace == current.id));
@@ -147,7 +148,7 @@ impl Trace {
         }
     }
 
-    /// The trace's id, in hexadecimal.
+    /// The trace id in hexadecimal.
     pub(super) fn text(&self) -> String {
         self.id.to_string()
     }
@@ -156,7 +157,7 @@ impl Trace {
         self.spans.is_some()
     }
 
-    /// Tells the guest which span its own are below.
+    /// Tells the guest the parent of its own spans.
     pub(super) fn tell_guest(&self, headers: &mut HeaderMap) {
         headers.insert(TRACEPARENT, self.traceparent(self.guest));
     }
@@ -167,29 +168,29 @@ impl Trace {
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
     }
 
-    /// One stage of the request that ended now.
+    /// Reports a stage of the request that ends now.
     pub(super) fn stage(&self, stage: Stage) {
         self.put(stage, new_span_id(), self.root, SystemTime::now());
     }
 
-    /// The same of what the guest had done.
+    /// Reports a stage that the guest caused.
     fn stage_of_guest(&self, stage: Stage) {
         self.put(stage, new_span_id(), self.innermost(), SystemTime::now());
     }
 
-    /// The handshake of the connection, which ended before the request began.
+    /// Reports the connection's handshake, which ended before the request began.
     pub(super) fn handshake(&self, stage: Stage, ended: SystemTime) {
         self.put(stage, new_span_id(), self.root, ended);
     }
 
-    /// The guest's own span, once.
+    /// Reports the guest's own span, once.
     pub(super) fn guest(&self, stage: Stage) {
         if !self.has_guest_ended.swap(true, Ordering::Relaxed) {
             self.put(stage, self.guest, self.root, SystemTime::now());
         }
     }
 
-    /// The request as a whole.
+    /// Reports the request as a whole.
     pub(super) fn end(&self, mut stage: Stage) {
         let now = SystemTime::now();
         stage.took = now.duration_since(self.began).unwrap_or(stage.took);
@@ -224,7 +225,7 @@ impl Trace {
     }
 }
 
-/// A request that a guest sends, from its head to the response's.
+/// A request that a guest sends, from its head to the response's head.
 #[derive(Debug)]
 pub(crate) struct OutboundSpan {
     trace: Arc<Trace>,
@@ -236,8 +237,8 @@ pub(crate) struct OutboundSpan {
 }
 
 impl OutboundSpan {
-    /// Of this request, whose `traceparent` it writes; nothing where nobody traces. What the guest wrote there, where it is of
-    /// this trace, is the span above.
+    /// The span of this request, whose `traceparent` it sets. Nothing if tracing is off. If the guest set a `traceparent`
+    /// of this trace, that span is the parent.
     pub(crate) fn begin<B>(request: &mut http::Request<B>) -> Option<Self> {
         let trace = current()?;
         let own = Parent::of(request.headers()).filter(|parent| parent.trace == trace.id);
@@ -258,7 +259,7 @@ impl OutboundSpan {
         Some(Self { trace, span, parent, began: std::time::Instant::now(), attributes, name: method })
     }
 
-    /// What came of it: a status, or nothing but an error.
+    /// Ends the span with a status, or without one after an error.
     pub(crate) fn end(mut self, status: Option<http::StatusCode>) {
         let error = match status {
             Some(status) => {
@@ -279,16 +280,16 @@ impl OutboundSpan {
 }
 
 thread_local! {
-    /// The trace of the guest whose work this thread does at this moment.
+    /// The trace of the guest that this thread runs at this moment.
     static CURRENT: RefCell<Option<Arc<Trace>>> = const { RefCell::new(None) };
 }
 
-/// The trace of the guest for whom this is called.
+/// The trace of the guest for which this is called.
 fn current() -> Option<Arc<Trace>> {
     CURRENT.with_borrow(Option::clone)
 }
 
-/// A call on the store that a guest waited for. `system` is what answered, `call` what was asked.
+/// Reports a store call that a guest waited for. `system` is the backend, `call` the operation.
 pub(crate) fn storage_call(
     system: impl FnOnce() -> &'static str,
     call: &'static str,
@@ -303,7 +304,7 @@ pub(crate) fn storage_call(
 }
 
 pin_project_lite::pin_project! {
-    /// Work for a guest, whose trace is at hand wherever a part of it runs.
+    /// Work for a guest. The guest's trace is the current one whenever the work runs.
     pub(crate) struct Within<F> {
         trace: Option<Arc<Trace>>,
         #[pin]
@@ -311,12 +312,12 @@ pin_project_lite::pin_project! {
     }
 }
 
-/// Binds work to a trace, where there is one.
+/// Binds work to a trace, if there is one.
 pub(crate) const fn within<F: Future>(trace: Option<Arc<Trace>>, work: F) -> Within<F> {
     Within { trace, work }
 }
 
-/// Puts back what was before, however the work ends.
+/// Restores the previous trace, however the work ends.
 struct Restore(Option<Arc<Trace>>);
 
 impl Drop for Restore {

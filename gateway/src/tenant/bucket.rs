@@ -1,11 +1,11 @@
-//! A quota over time as a token bucket without a lock, and a count against a maximum.
+//! A rate limit as a lock-free token bucket, and a count with a maximum.
 //!
-//! The bucket is kept as one moment, the one at which it will be full again (the "theoretical arrival time" of GCRA,
-//! ITU-T I.371): taking moves it on, and what is taken must not move it further ahead of now than the burst takes to come
-//! in. One compare-and-swap a call, right under any interleaving.
+//! The bucket is stored as one moment: the time at which it will be full again (the "theoretical arrival time" of GCRA,
+//! ITU-T I.371). Taking moves it forward; it may not be further ahead of now than the burst takes to refill. Each call is
+//! one compare-and-swap, correct under any interleaving.
 //!
-//! Invariant: within any time `t`, [`Bucket::take`] gives out `burst + rate × t` at the most. [`Bucket::charge`] may
-//! overdraw, for what is known only afterwards; [`Bucket::open`] then says no until the debt is paid.
+//! Invariant: within any time `t`, [`Bucket::take`] gives out at most `burst + rate × t`. [`Bucket::charge`] may overdraw,
+//! for amounts that are known only afterwards; [`Bucket::open`] then refuses until the debt is paid.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::deadline::Moment;
 use crate::telemetry::Peak;
 
-/// So much in so much time, and how much of it at once.
+/// An amount per time, and the burst that may be taken at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
     pub(crate) amount: u64,
@@ -22,28 +22,28 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// `burst` where the operator says none: what comes in within two seconds, or at least one.
+    /// Without a configured `burst`, it is what refills within two seconds, or at least one.
     pub(crate) fn with_burst(amount: u64, per: Duration, burst: Option<u64>) -> Self {
         let two_seconds = u128::from(amount) * 2_000_000_000 / per.as_nanos().max(1);
         let burst = burst.unwrap_or_else(|| u64::try_from(two_seconds).unwrap_or(u64::MAX));
         Self { amount, per, burst: burst.max(1) }
     }
 
-    /// In how many seconds, at least one, the burst comes in: the window of the `RateLimit-Policy` field.
+    /// In how many seconds the burst refills, at least one: the window in the `RateLimit-Policy` field.
     pub(crate) fn window_seconds(&self) -> u64 {
         seconds_up(u64::try_from(time_of(self.burst, self) / TICKS).unwrap_or(u64::MAX))
     }
 }
 
-/// The unit of the stored moment is 1/64 ns: small enough for a rate of fuel (2 G a second is half a nanosecond each),
-/// and 64 bits of it last for nine years.
+/// The stored moment is in units of 1/64 ns. That is fine enough for a rate of fuel (2 G a second is half a nanosecond
+/// each), and 64 bits last for nine years.
 const TICKS: u128 = 64;
 
 fn time_of(amount: u64, rate: &Rate) -> u128 {
     u128::from(amount) * rate.per.as_nanos() * TICKS / u128::from(rate.amount.max(1))
 }
 
-/// What comes in within so many ticks, rounded up.
+/// What refills within this many ticks, rounded up.
 fn amount_of(ticks: u128, rate: &Rate) -> u128 {
     ticks.saturating_mul(u128::from(rate.amount)).div_ceil((rate.per.as_nanos() * TICKS).max(1))
 }
@@ -54,40 +54,40 @@ const fn seconds_up(nanoseconds: u64) -> u64 {
     if seconds == 0 { 1 } else { seconds }
 }
 
-/// Why nothing was given, and in how many seconds asking again is worth it.
+/// Nothing was taken; a retry is useful after this many seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Empty {
     pub(crate) retry_seconds: u64,
 }
 
-/// See the top of this file. Without a rate it gives whatever is asked.
+/// See the top of this file. Without a rate it always gives.
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
     full_at: AtomicU64,
-    // The rate as the last reload has it; a call that meets a reload half way takes one step at a mixture of both.
+    // The rate of the last reload. A call during a reload may take one step at a mixture of the old and the new rate.
     amount: AtomicU64,
     per: AtomicU64,
     burst: AtomicU64,
-    /// All that was ever taken or charged here, while there was a rate.
+    /// Everything that was ever taken or charged here while there was a rate.
     used: AtomicU64,
-    /// How often the rate changed, or the bucket was filled.
+    /// How often the rate changed or the bucket was filled.
     changes: AtomicU64,
 }
 
-/// A bucket as it was at a moment: what to compare with what the fleet says of it.
+/// A bucket at a moment, for comparison with the fleet's bucket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
-    /// All that was ever taken here.
+    /// Everything that was ever taken here.
     pub(super) used: u64,
-    /// In which time it would have been full again.
+    /// The time after which it would have been full again.
     ahead: u64,
-    /// After how many changes of its rate.
+    /// How often its rate had changed.
     changes: u64,
 }
 
 impl Bucket {
-    /// Another rate from now on. What is missing stays missing, as an amount, and is no more than the new burst: nobody waits
-    /// at the old rate's pace. The same rate changes nothing.
+    /// Sets another rate from now on. The missing amount stays missing, but is at most the new burst, so that nobody waits
+    /// at the old rate's pace. Setting the same rate changes nothing.
     pub(super) fn set(&self, rate: Option<Rate>, now: Moment) {
         let old = self.rate();
         if old == rate {
@@ -109,11 +109,11 @@ impl Bucket {
             let missing = u64::try_from(missing).unwrap_or(u64::MAX).min(new.burst);
             Some(u64::try_from(now + time_of(missing, &new)).unwrap_or(u64::MAX))
         };
-        // The closure always says something.
+        // The closure always returns a value.
         let _moved = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
-    /// Fills it.
+    /// Fills the bucket.
     pub(super) fn fill(&self) {
         self.changes.fetch_add(1, Ordering::Relaxed);
         self.full_at.store(0, Ordering::Relaxed);
@@ -125,7 +125,7 @@ impl Bucket {
         (amount > 0).then(|| Rate { amount, per, burst: self.burst.load(Ordering::Relaxed) })
     }
 
-    /// Takes so much, or nothing.
+    /// Takes this amount, or nothing.
     pub(crate) fn take(&self, amount: u64, now: Moment) -> Result<(), Empty> {
         let Some(rate) = self.rate() else { return Ok(()) };
         let (step, room) = (time_of(amount, &rate), time_of(rate.burst, &rate));
@@ -139,13 +139,13 @@ impl Bucket {
         taken.map(|_before| _ = self.used.fetch_add(amount, Ordering::Relaxed)).map_err(|_full_at| empty(over))
     }
 
-    /// Takes what was used already, whether it is there or not.
+    /// Takes what was already used, even if the bucket does not have it.
     pub(crate) fn charge(&self, amount: u64, now: Moment) {
         let Some(rate) = self.rate().filter(|_| amount > 0) else { return };
         let step = time_of(amount, &rate);
         let now = u128::from(now.0) * TICKS;
         let next = |full_at| Some(u64::try_from(u128::from(full_at).max(now) + step).unwrap_or(u64::MAX));
-        // The closure always says something.
+        // The closure always returns a value.
         let _charged = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         self.used.fetch_add(amount, Ordering::Relaxed);
     }
@@ -154,19 +154,19 @@ impl Bucket {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// What it was until now; nothing without a rate.
+    /// The bucket's present state. Nothing without a rate.
     pub(super) fn look(&self, now: Moment) -> Option<Seen> {
         self.rate()?;
         let changes = self.changes.load(Ordering::Relaxed);
-        // In this order: what is taken between the two is told to the fleet the next time.
+        // The order matters: an amount that is taken between the two is reported to the fleet the next time.
         let used = self.used.load(Ordering::Relaxed);
         let ahead = u128::from(self.full_at.load(Ordering::Relaxed)).saturating_sub(u128::from(now.0) * TICKS);
         Some(Seen { used, ahead: u64::try_from(ahead).unwrap_or(u64::MAX), changes })
     }
 
-    /// Moves it to where the fleet's bucket is, which will be full in so many microseconds: by as much as they differed when
-    /// this one was looked at, so that nothing is lost of what was taken since. What was told at another rate is left: the next
-    /// talk is at this one.
+    /// Moves the bucket to the state of the fleet's bucket, which will be full in this many microseconds. It moves by their
+    /// difference at the time of `seen`, so that what was taken since is not lost. If the rate has changed since, nothing
+    /// moves: the next exchange is at the new rate.
     pub(super) fn align(&self, seen: Seen, fleet_micros: u64, now: Moment) {
         if seen.changes != self.changes.load(Ordering::Relaxed) {
             return;
@@ -180,7 +180,7 @@ impl Bucket {
         let _aligned = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
-    /// Takes one in any case, and says in how long it would have been there.
+    /// Takes one in any case, and returns how long it would have had to wait.
     pub(crate) fn wait(&self, now: Moment) -> Duration {
         self.charge(1, now);
         let Some(rate) = self.rate() else { return Duration::ZERO };
@@ -212,7 +212,7 @@ fn empty(ticks: u128) -> Empty {
     Empty { retry_seconds: seconds_up(u64::try_from(ticks / TICKS).unwrap_or(u64::MAX)) }
 }
 
-/// A count that never passes its maximum, which a reload may move.
+/// A count that never exceeds its maximum, which a reload may change.
 #[derive(Debug, Default)]
 pub(crate) struct Count {
     now: AtomicU64,
@@ -237,22 +237,22 @@ impl Count {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// Adds, or does nothing where that would pass the maximum.
+    /// Adds, unless the result would exceed the maximum.
     pub(crate) fn add(&self, amount: u64) -> bool {
         let max = self.max();
         let more = |now: u64| now.checked_add(amount).filter(|sum| *sum <= max);
-        // Somebody may have noted meanwhile that they wait for some of it (`line.rs`).
+        // Another thread may have started to wait meanwhile (`supply.rs`).
         let added = self.now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
         added.inspect(|before| self.peak.reached(before + amount)).is_ok()
     }
 
-    /// Adds, past the maximum if it must be.
+    /// Adds, even beyond the maximum.
     pub(super) fn add_anyway(&self, amount: u64) {
         let before = self.now.fetch_add(amount, Ordering::SeqCst);
         self.peak.reached(before.saturating_add(amount));
     }
 
-    /// The highest that it was since the last call.
+    /// Returns the highest count since the last call.
     pub(crate) fn take_peak(&self) -> u64 {
         self.peak.take(|| self.now())
     }

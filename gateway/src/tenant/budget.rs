@@ -1,12 +1,13 @@
-//! What one cause may use: a client's request, a message or a schedule's run, with every request that it makes of its own tenant.
+//! What one cause may use: a client's request, a message or a schedule's run, together with all requests that it sends to
+//! its own tenant.
 //!
-//! A component that asks another one of its tenant spends what is left of the request that it answers: fuel, time, memory, storage
-//! operations and outbound requests. However wide and deep components ask each other, all of them together have the limits of the
-//! first one's route. Each also has its own route's limits, where those are less.
+//! A component that calls another one of its tenant spends what is left of the request that it answers: fuel, time, memory,
+//! storage operations and outbound requests. However many components call each other, all of them together have the limits
+//! of the first one's route. Each also has its own route's limits, if they are lower.
 //!
-//! Invariant: what all instances of one budget draw of its fuel is at most its fuel, to the unit, in whatever order they draw.
-//! Limit: instances that compute at the same time see that the fuel is gone when they next come out to the host, or at the next
-//! tick of the clock (a millisecond). What they compute until then is not theirs to be charged: it was never there.
+//! Invariant: all instances of one budget together draw at most its fuel, to the unit, in any order. Limit: instances that
+//! compute at the same time notice that the fuel is gone when they next call the host, or at the next tick of the clock (a
+//! millisecond). What they compute until then is not charged, because the budget never had it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,35 +18,35 @@ use super::{Limits, cost};
 use crate::fault::Fault;
 use crate::ids::Line;
 
-/// The most messages in a line of which each was caused by the one before. The last one's handler may send no further one.
+/// The most messages in a chain in which each causes the next. The handler of the last one may send no further message.
 pub(crate) const MESSAGES_IN_A_LINE_MAX: u32 = 16;
-/// Messages that are sent for messages and come from one cause, for each of `limits.storage_ops`.
+/// For each of `limits.storage_ops`, how many messages may be sent because of messages with the same cause.
 const MESSAGES_A_STORAGE_OP: u64 = 20;
 
-/// One cause's budget, as one of its requests has it. Clones are the same budget.
+/// One cause's budget, as one of its requests holds it. Clones are the same budget.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     whole: Arc<Whole>,
     /// Whether another request of the same budget caused this one.
     is_inner: bool,
-    /// Messages that came before this, itself included.
+    /// The messages that came before this, including itself.
     line: Line,
 }
 
 #[derive(Debug)]
 struct Whole {
-    /// What is left.
+    /// The fuel that is left.
     fuel: AtomicU64,
     until: Instant,
     memory: Arc<Count>,
-    /// What is left.
+    /// The operations that are left.
     storage_ops: AtomicU64,
     outbound: AtomicU64,
     messages_max: u64,
 }
 
 impl Budget {
-    /// For what comes from outside of the gateway's instances, and came by so many messages of components.
+    /// The budget of something that comes from outside of the gateway's instances, after this many messages of components.
     pub(crate) fn open(limits: &Limits, line: Line) -> Self {
         let whole = Whole {
             fuel: AtomicU64::new(limits.fuel),
@@ -58,7 +59,7 @@ impl Budget {
         Self { whole: Arc::new(whole), is_inner: false, line }
     }
 
-    /// The same budget, for a request that one of its requests makes of its own tenant.
+    /// The same budget, for a request to the own tenant.
     pub(crate) fn inner(&self) -> Self {
         Self { is_inner: true, ..self.clone() }
     }
@@ -67,10 +68,10 @@ impl Budget {
         self.is_inner
     }
 
-    /// Whether there is enough for one more instance.
+    /// Checks that there is enough for one more instance.
     ///
     /// # Errors
-    /// What there is not enough of.
+    /// The fault for what is missing.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         if self.fuel() < cost::INSTANCE {
             Err(Fault::Fuel)
@@ -81,12 +82,12 @@ impl Budget {
         }
     }
 
-    /// What is left.
+    /// The fuel that is left.
     pub(crate) fn fuel(&self) -> u64 {
         self.whole.fuel.load(Ordering::Relaxed)
     }
 
-    /// Takes so much fuel, or as much as there is; how much it took.
+    /// Takes this much fuel, or as much as there is. Returns how much it took.
     pub(crate) fn draw(&self, fuel: u64) -> u64 {
         draw(&self.whole.fuel, fuel)
     }
@@ -95,32 +96,32 @@ impl Budget {
         self.whole.until.saturating_duration_since(Instant::now())
     }
 
-    /// Bytes that all its instances have together.
+    /// Bytes that all its instances use together.
     pub(crate) fn memory(&self) -> &Arc<Count> {
         &self.whole.memory
     }
 
-    /// Takes so many storage operations; whether there were as many.
+    /// Takes this many storage operations. Returns whether there were enough.
     pub(crate) fn take_storage_ops(&self, ops: u64) -> bool {
         draw(&self.whole.storage_ops, ops) == ops
     }
 
-    /// Takes one outbound request; whether there was one.
+    /// Takes one outbound request. Returns whether there was one.
     pub(crate) fn take_outbound(&self) -> bool {
         draw(&self.whole.outbound, 1) == 1
     }
 
-    /// Messages that came before this, itself included.
+    /// The messages that came before this, including itself.
     pub(crate) const fn line(&self) -> Line {
         self.line
     }
 
-    /// Where a message stands that is sent by this; nothing where too many came before it.
+    /// The position of a message that is sent from here. Nothing if too many came before it.
     pub(crate) fn next_message(&self) -> Option<Line> {
         Some(self.line.next()).filter(|line| line.number <= MESSAGES_IN_A_LINE_MAX)
     }
 
-    /// How many messages may be sent for messages of one cause, on this gateway.
+    /// How many messages may be sent on this gateway because of messages with the same cause.
     pub(crate) fn messages_max(&self) -> u64 {
         self.whole.messages_max
     }
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_draws_all_together_have_one_requests_limits() {
+    fn all_instances_of_a_budget_share_one_requests_limits() {
         let first = Budget::open(&LIMITS, none());
         let drawn: u64 = std::thread::scope(|scope| {
             let each = (0..8).map(|_| {
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_messages_ends() {
+    fn a_chain_of_messages_ends() {
         let first = none();
         let mut line = first;
         while let Some(next) = Budget::open(&LIMITS, line).inner().next_message() {

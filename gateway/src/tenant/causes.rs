@@ -1,7 +1,8 @@
-//! How many messages were sent for messages, by what they all come from: one request must not fill its tenant's queue for ever.
+//! Counts messages that were sent because of messages, by their common cause: one request must not fill its tenant's queue
+//! for ever.
 //!
-//! Limit: [`KEPT_MAX`] causes of a tenant are known, the ones that sent last; one that is forgotten begins anew. Each gateway
-//! counts what is sent by itself.
+//! Limit: [`KEPT_MAX`] causes of a tenant are known, those that sent most recently. A forgotten cause starts again from
+//! zero. Each gateway counts only its own messages.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,14 +11,14 @@ use crate::ids::{Line, RequestId};
 
 const KEPT_MAX: usize = 1000;
 
-/// One tenant's.
+/// The causes of one tenant.
 #[derive(Debug, Default)]
 pub(super) struct Causes(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
     causes: HashMap<[u8; 16], Sent>,
-    /// Moves on with each message.
+    /// A counter that advances with each message.
     now: u64,
 }
 
@@ -28,7 +29,8 @@ struct Sent {
 }
 
 impl Causes {
-    /// Counts one more message; whether it is one of the first `max` that were sent for messages of its cause.
+    /// Counts one more message. Returns whether it is among the first `max` that were sent because of messages with its
+    /// cause.
     pub(super) fn send(&self, line: Line, max: u64) -> bool {
         if line.number < 2 {
             return true;
@@ -55,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_has_its_own_count_and_first_messages_none() {
+    fn each_cause_has_its_own_count_and_first_messages_do_not_count() {
         let causes = Causes::default();
         let (one, two) = (line(), line());
         let first = Line::none(RequestId::new()).next();
@@ -65,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sends_on_is_not_forgotten_for_what_is_new() {
+    fn an_active_cause_is_not_forgotten_for_a_new_one() {
         let causes = Causes::default();
         let busy = line();
         let sent = (0..3 * KEPT_MAX).filter(|_| causes.send(line(), 1) && causes.send(busy, 7)).count();

@@ -1,36 +1,38 @@
-//! What work of the gateway costs a tenant, in fuel: the published table. docs/hosts.md shows it, and a test compares.
+//! The price of the gateway's work for a tenant, in fuel: the published table. docs/hosts.md shows it, and a test compares
+//! them.
 //!
-//! Wasmtime counts about one unit an instruction, and one a byte of `memory.copy`, `memory.fill` and their like. What the
-//! host does for a guest is not seen by that count, so it is added by number and by bytes, never by time: the same request
-//! costs the same on every run. The figures are rounded from measurements at about two units a nanosecond.
+//! Wasmtime counts about one unit for each instruction, and one for each byte of `memory.copy`, `memory.fill` and similar
+//! ones. It does not see what the host does for a guest. That work is added by calls and by bytes, never by time, so that
+//! the same request costs the same on every run. The prices are rounded from measurements, at about two units a nanosecond.
 
-/// Making an instance and resetting its slot afterwards.
+/// Creating an instance and resetting its slot afterwards.
 pub(crate) const INSTANCE: u64 = 100_000;
 /// Giving a request an instance that has answered others.
 pub(crate) const INSTANCE_AGAIN: u64 = 20_000;
-/// Going out to the host and back, whatever the call.
+/// One call to the host and back.
 pub(crate) const HOST_CALL: u64 = 300;
-/// The same for a component that was given files: each of its calls may open one or list a folder, on another thread.
+/// One call of a component that has files: each call may open one or list a folder, on another thread.
 pub(crate) const HOST_CALL_WITH_FILES: u64 = 20_000;
-/// A text, a list or a handle that a call carries to the host or back: it is found, allocated, and freed again.
+/// A text, a list or a handle that a call carries to the host or back: it is found, allocated and freed.
 pub(crate) const CARRIED_TEXT: u64 = 50;
-/// Its bytes that cost one unit: they are copied, looked at as UTF-8, and their pages are touched for the first time.
+/// How many bytes of it cost one unit: they are copied and checked as UTF-8, and their pages are touched for the first
+/// time.
 pub(crate) const CARRIED_BYTES_A_UNIT: u64 = 4;
-/// An answer that is an error of WASI's: it is made, carried through layers and taken apart again.
+/// An answer that is a WASI error: it is created, passed through several layers and decoded again.
 pub(crate) const REFUSAL: u64 = 2_000;
-/// Taking an outbound request apart and looking whether it may go out.
+/// Parsing an outbound request and checking whether it is allowed.
 pub(crate) const REQUEST_LOOKED_AT: u64 = 20_000;
-/// Bytes of a request's or response's body that cost one unit.
+/// How many bytes of a request's or response's body cost one unit.
 pub(crate) const BODY_BYTES_A_UNIT: u64 = 4;
-/// A clock's timer: something is put up that wakes the guest, and a processor is found for it then.
+/// A clock's timer: it is registered, wakes the guest later, and the guest is scheduled again.
 pub(crate) const TIMER: u64 = 10_000;
-/// One key read or written. A write to the embedded store is what takes this long: a thread of its own brings it to the disk.
+/// One key read or written. A write to the embedded store takes this long: a thread of its own writes it to disk.
 pub(crate) const STORAGE_OP: u64 = 40_000;
-/// One element that a Redis command goes through, or one word of it: a server does about ten in a microsecond.
+/// One element that a Redis command processes, or one word of it: a server does about ten in a microsecond.
 pub(crate) const STORAGE_ELEMENT: u64 = 200;
-/// Finding a store or a server among what was granted.
+/// Finding a store or a server among the grants.
 pub(crate) const STORE_OPENED: u64 = 2_000;
-/// Bytes of keys and values that cost one unit.
+/// How many bytes of keys and values cost one unit.
 pub(crate) const STORAGE_BYTES_A_UNIT: u64 = 1;
 /// One outbound request.
 pub(crate) const OUTBOUND: u64 = 200_000;
@@ -40,12 +42,12 @@ pub(crate) const CODED_BYTE: u64 = 20;
 pub(crate) const RANDOM_BYTE: u64 = 2;
 /// One line to the tenant's log.
 pub(crate) const LOG_LINE: u64 = 4_000;
-/// One span that a guest makes itself.
+/// One span that a guest creates itself.
 pub(crate) const SPAN: u64 = 4_000;
-/// Bytes that a memory or table grows by, for one unit: pages must be found, mapped, and cleared away afterwards.
+/// How many bytes that a memory or table grows by cost one unit: pages must be found, mapped and cleared afterwards.
 pub(crate) const GROWN_BYTES_A_UNIT: u64 = 4;
 
-/// The table as the documentation has it.
+/// The table for the documentation.
 #[cfg(test)]
 pub(crate) fn table() -> String {
     let rows = [

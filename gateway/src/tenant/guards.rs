@@ -1,4 +1,4 @@
-//! What is counted of a tenant at once, as long as it is there.
+//! Guards for what a tenant uses at once: each counts while it exists.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,7 +14,7 @@ pub(crate) struct InFlight {
 }
 
 const ANSWERING: u8 = 0;
-/// Its answer is out, and its guest still works.
+/// The response is sent, and the guest still works.
 const ENDING: u8 = 1;
 const LEFT: u8 = 2;
 
@@ -23,7 +23,7 @@ impl InFlight {
         Self { ledger: Arc::clone(ledger), state: AtomicU8::new(ANSWERING) }
     }
 
-    /// Gives the place back, once.
+    /// Releases the place, once.
     pub(crate) fn leave(&self) {
         match self.state.swap(LEFT, Ordering::Relaxed) {
             ANSWERING => self.ledger.in_flight.give_back(1),
@@ -32,8 +32,8 @@ impl InFlight {
         }
     }
 
-    /// Its answer is out while its guest still works: whoever has it may ask again and finds a place, because this one counts among
-    /// those that are ending. It keeps its place where too many are.
+    /// The response is sent while the guest still works. The place becomes free for the client's next request, because this
+    /// request now counts among those that are ending. If too many are ending, it keeps its place.
     pub(crate) fn works_on(&self) {
         if !self.ledger.ending.add(1) {
             return;

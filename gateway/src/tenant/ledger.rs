@@ -1,7 +1,7 @@
-//! What a tenant uses, against what it may: the part of it that outlives a reload.
+//! What a tenant uses and what its quotas allow: the part of a tenant that outlives a reload.
 //!
-//! Invariant: everything that is added is given back by a guard's drop (requests, memory, outbound requests) or flows back
-//! with time (the buckets), so no cancellation leaks. A reload moves the maxima and forgives nothing.
+//! Invariant: everything that is added is released by a guard's drop (requests, memory, outbound requests) or refills with
+//! time (the buckets), so that no cancellation leaks. A reload changes the maxima and forgives nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,41 +22,41 @@ use crate::fault::Quotum;
 use crate::ids::{Line, TenantId};
 use crate::telemetry::Figures;
 
-/// Clients of one tenant whose requests are counted each by itself.
+/// How many clients of one tenant are counted individually.
 const ADDRESSES_MAX: usize = 4096;
 
 const UNBOUNDED: Space = Space { bytes: u64::MAX, keys: u64::MAX };
 
 const LEFT_SHARE: u64 = 8;
 
-/// Refusals of one tenant's requests that are told at once, and how fast the next ones are: each costs sockets, a record
-/// and some ten microseconds of a processor, which a client that asks again and again would have for nothing.
+/// How many refusals of a tenant's requests are answered at once, and the rate of further ones. Each costs sockets, a
+/// record and some ten microseconds of processor time, which a client that retries at once would get for nothing.
 const REFUSALS: Rate = Rate { amount: 500, per: Duration::from_secs(1), burst: 50 };
 const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Components of one tenant that are loaded at once, and how fast the next ones are: mapping and unmapping code stops all
-/// threads for a moment each time, so a tenant whose components do not fit the cache must not do it without end.
+/// How many components of one tenant are loaded at once, and the rate of further loads. Mapping and unmapping code stops
+/// all threads for a moment, so a tenant whose components do not fit into the cache must not do it without end.
 const LOADS: Rate = Rate { amount: 100, per: Duration::from_secs(1), burst: 100 };
 
-/// One tenant's use, shared by every version of the tenant that a reload brings and by everything that runs for it.
+/// One tenant's use. All versions of the tenant that reloads create, and everything that runs for it, share it.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) id: TenantId,
-    /// What it did.
+    /// The tenant's figures.
     pub(crate) figures: Arc<Figures>,
-    /// Names the tenant in queues that are kept in order; never zero, never used again in this process.
+    /// Identifies the tenant in ordered queues. Never zero, and never used again in this process.
     pub(crate) serial: u64,
     weight: AtomicU32,
     waiting_max: AtomicU32,
     pub(super) in_flight: Arc<Supply>,
-    /// Guests that still work while their answers are out.
+    /// Guests that still work after their responses are sent.
     pub(crate) ending: Count,
     pub(super) connections: Count,
-    /// Bytes of all its instances' memories and tables.
+    /// Bytes of the memories and tables of all instances.
     memory: Count,
-    /// The same with what was promised to instances that have not made use of it yet.
+    /// The same, plus what is promised to instances that have not used it yet.
     promised: Arc<Supply>,
-    /// Bytes that its guests which have ended left for their clients, of which it has a part of its memory at the most.
+    /// Bytes that ended guests left for their clients; at most a part of the tenant's memory.
     pub(crate) left: Count,
     pub(super) requests: Bucket,
     /// Its requests by client.
@@ -65,7 +65,7 @@ pub(crate) struct Ledger {
     pub(super) body_bytes: Bucket,
     pub(super) storage_ops: Bucket,
     pub(super) storage_bytes: Bucket,
-    /// What it may have in the store; the highest number where that is not bounded.
+    /// The quota in the store; the maximum number if there is none.
     space_bytes: AtomicU64,
     space_keys: AtomicU64,
     pub(super) outbound: Bucket,
@@ -76,14 +76,14 @@ pub(crate) struct Ledger {
     causes: Causes,
     /// All fuel it ever burned in this process.
     fuel_total: AtomicU64,
-    /// Fuel burned for its weight: who is least far is next. `sandbox/turns.rs` keeps it.
+    /// Fuel burned, divided by the weight: the tenant with the least is next. `sandbox/turns.rs` maintains it.
     pub(crate) virtual_time: AtomicU64,
-    /// How many of its last turns took long, weighed; `sandbox/turns.rs` keeps this as well.
+    /// A weighted count of recent long turns, which `sandbox/turns.rs` also maintains.
     pub(crate) long_turns: AtomicU32,
-    /// By the files, and by an operator's word: either stops it.
+    /// Whether the files, or an operator, stop the tenant. Either is enough.
     disabled: AtomicBool,
     suspended: AtomicBool,
-    /// Cancelled when the tenant is stopped; another one is made when it may go on.
+    /// Cancelled when the tenant is stopped. It is replaced when the tenant may continue.
     stop: Mutex<CancellationToken>,
 }
 
@@ -131,7 +131,7 @@ impl Ledger {
         self.in_flight.set(quota.in_flight.into(), quota.waiting as usize);
         self.ending.set_max(quota.in_flight.into());
         self.connections.set_max(quota.connections.into());
-        // Whoever waits for it is in flight.
+        // Requests that wait for memory are in flight, which bounds their number.
         self.promised.set(quota.memory, usize::MAX);
         self.memory.set_max(quota.memory);
         self.left.set_max(quota.memory / LEFT_SHARE);
@@ -151,7 +151,7 @@ impl Ledger {
         self.loads.set(Some(LOADS), now);
     }
 
-    /// What it may have in the store, where that is bounded.
+    /// The quota in the store, if there is one.
     pub(crate) fn space(&self) -> Option<Space> {
         let bytes = self.space_bytes.load(Ordering::Relaxed);
         let space = Space { bytes, keys: self.space_keys.load(Ordering::Relaxed) };
@@ -166,12 +166,13 @@ impl Ledger {
         self.waiting_max.load(Ordering::Relaxed) as usize
     }
 
-    /// Whether exactly one request is there.
+    /// Whether exactly one request is in flight.
     pub(crate) fn has_one_request(&self) -> bool {
         self.in_flight.count().now() == 1
     }
 
-    /// A place for one more request, where every quota has room for it, or the prospect of one. Nothing is taken where one has not.
+    /// Takes a place for one more request if every quota has room, or queues for one. If a quota has no room, nothing is
+    /// taken.
     ///
     /// # Errors
     /// The first quota without room.
@@ -181,7 +182,7 @@ impl Ledger {
     }
 
     /// # Errors
-    /// It has burned, or moved, more than it may for now.
+    /// The tenant has burned or transferred more than it may for now.
     pub(crate) fn owes_nothing(&self, now: Moment) -> Result<(), Limited> {
         let spent =
             |quotum, bucket: &Bucket| bucket.open(now).map_err(|empty| limited(quotum, bucket, empty.retry_seconds));
@@ -189,16 +190,16 @@ impl Ledger {
         spent(Quotum::BodyBytes, &self.body_bytes)
     }
 
-    /// What to tell a client whose request found no place.
+    /// The refusal of a request that found no place.
     pub(crate) fn no_place(&self) -> Limited {
         let max = self.in_flight.count().max();
         Limited { quotum: Quotum::InFlight, max, window_seconds: None, retry_seconds: 1 }
     }
 
-    /// One more request, which has its place.
+    /// Counts one more request, which has its place.
     ///
     /// # Errors
-    /// The tenant has had as many as it may for now.
+    /// The tenant has had as many requests as it may for now.
     pub(crate) fn entered(self: &Arc<Self>, place: Allotment, now: Moment) -> Result<InFlight, Limited> {
         place.keep();
         let entered = InFlight::of(self);
@@ -206,7 +207,7 @@ impl Ledger {
         Ok(entered)
     }
 
-    /// How long a request that was refused must wait to be told so: clients that ask again at once get no faster answers.
+    /// How long the refusal of a request is delayed, so that clients that retry at once get no faster answers.
     pub(crate) fn refusal_pause(&self, now: Moment) -> Duration {
         self.refusals.wait(now).min(REFUSAL_PAUSE_MAX)
     }
@@ -216,13 +217,13 @@ impl Ledger {
         self.loads.wait(now)
     }
 
-    /// Notes fuel that was burned.
+    /// Notes burned fuel.
     pub(crate) fn burn(&self, fuel: u64) {
         self.fuel_total.fetch_add(fuel, Ordering::Relaxed);
         self.fuel.charge(fuel, Moment::now());
     }
 
-    /// Has it wait the longer for its next turn.
+    /// Postpones the tenant's next turn as if it had burned this fuel.
     pub(crate) fn owes_turns(&self, fuel: u64) {
         self.virtual_time.fetch_add(fuel / self.weight().max(1), Ordering::Relaxed);
     }
@@ -234,8 +235,8 @@ impl Ledger {
         }
     }
 
-    /// Storage operations and the bytes they carry, or the quota that has no room. What an answer brings is charged by
-    /// [`Self::stored`] when it is known.
+    /// Takes storage operations and the bytes that they carry. The error is the quota without room. [`Self::stored`]
+    /// charges the bytes of a response when they are known.
     pub(crate) fn store(&self, ops: u64, bytes: u64) -> Result<(), Quotum> {
         if self.storage_bytes.rate().is_none() && self.storage_ops.rate().is_none() {
             return Ok(());
@@ -253,30 +254,30 @@ impl Ledger {
         }
     }
 
-    /// One more connection; nothing where the tenant has as many as it may.
+    /// Counts one more connection. Nothing if the tenant has as many as it may.
     pub(crate) fn connect(self: &Arc<Self>) -> Option<Connected> {
         self.connections.add(1).then(|| Connected::of(self))
     }
 
-    /// One more outbound request, or the quota that has no room.
+    /// Counts one more outbound request. The error is the quota without room.
     pub(crate) fn go_out(&self, when_full: WhenFull) -> Result<Entry, Quotum> {
         let place = self.out.enter(1, when_full).ok_or(Quotum::OutboundInFlight)?;
         self.outbound.take(1, Moment::now()).map_err(|_empty| Quotum::Outbound)?;
         Ok(place)
     }
 
-    /// Counts a message that a component sends; whether it may.
+    /// Counts a message that a component sends. Returns whether it may be sent.
     pub(crate) fn send_message(&self, line: Line, max: u64) -> bool {
         self.causes.send(line, max)
     }
 
-    /// Whether a line of so many bytes may be logged.
+    /// Whether a line of this many bytes may be logged.
     pub(crate) fn log(&self, bytes: u64) -> bool {
         self.log_bytes.rate().is_none() || self.log_bytes.take(bytes, Moment::now()).is_ok()
     }
 
-    /// More bytes of memory, or none; of these, so many were promised before. What others were promised refuses nobody anything. Whoever
-    /// holds them gives them back.
+    /// Takes more bytes of memory, or none. Of these, `promised` bytes were promised before. Promises to other instances do
+    /// not count here. The holder gives the bytes back.
     pub(crate) fn grow(&self, bytes: u64, promised: u64) -> bool {
         let grows = self.memory.add(bytes);
         if grows && bytes > promised {
@@ -285,7 +286,7 @@ impl Ledger {
         grows
     }
 
-    /// Memory for an instance that is about to begin, or the prospect of it; nothing where the tenant may never have so much.
+    /// Takes memory for an instance that is about to start, or queues for it. Nothing if the tenant may never have so much.
     pub(crate) fn memory_for(&self, bytes: u64) -> Option<Entry> {
         self.promised.enter(bytes, WhenFull::Wait)
     }
@@ -295,17 +296,17 @@ impl Ledger {
         self.promised.give_back(bytes);
     }
 
-    /// What was promised to an instance and is not used.
+    /// Returns memory that was promised to an instance and not used.
     pub(crate) fn not_needed(&self, promised: u64) {
         self.promised.give_back(promised);
     }
 
-    /// What to tell a client whose request found as many of its tenant waiting as may.
+    /// The refusal of a request because the tenant has its maximum of waiting requests.
     pub(crate) fn queue_is_full(&self) -> Limited {
         Limited { quotum: Quotum::Waiting, max: self.waiting_max() as u64, window_seconds: None, retry_seconds: 1 }
     }
 
-    /// What to tell a client whose request found no memory left for its tenant.
+    /// The refusal of a request because its tenant has no memory left.
     pub(crate) fn out_of_memory(&self) -> Limited {
         Limited { quotum: Quotum::Memory, max: self.memory.max(), window_seconds: None, retry_seconds: 1 }
     }
@@ -320,7 +321,7 @@ impl Ledger {
         self.heed();
     }
 
-    /// Ends what runs and what waits to run; what comes next may go on.
+    /// Ends running and waiting requests. Later ones are not affected.
     pub(super) fn interrupt(&self) {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner).cancel();
         self.heed();
@@ -339,12 +340,12 @@ impl Ledger {
         self.suspended.load(Ordering::Relaxed) || self.disabled.load(Ordering::Relaxed)
     }
 
-    /// Whether an operator's word, and not the files, stops it.
+    /// Whether an operator, and not the files, stops the tenant.
     pub(crate) fn is_suspended(&self) -> bool {
         self.suspended.load(Ordering::Relaxed)
     }
 
-    /// Cancelled at the moment the tenant is stopped.
+    /// Cancelled at the moment when the tenant is stopped.
     pub(crate) fn stop(&self) -> CancellationToken {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -362,7 +363,7 @@ impl Ledger {
         self.in_flight.count().now()
     }
 
-    /// The most requests in flight, and the most bytes of memory, since this was asked last.
+    /// Returns the most requests in flight, and the most bytes of memory, since the last call.
     pub(crate) fn take_peaks(&self) -> (u64, u64) {
         (self.in_flight.count().take_peak(), self.memory.take_peak())
     }

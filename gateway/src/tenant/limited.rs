@@ -1,22 +1,22 @@
-//! A refusal at a tenant's own door, and what a client is told of it.
+//! A refusal at a tenant's own door, and what the client is told about it.
 
 use http::HeaderValue;
 
 use super::bucket::Bucket;
 use crate::fault::{Fault, Quotum};
 
-/// A tenant refused at its own door: which quota, and when to come back.
+/// The quota that refused a request, and when a retry is useful.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limited {
     pub(crate) quotum: Quotum,
     pub(crate) max: u64,
-    /// In which so much comes in; nothing for what is counted at once.
+    /// The time in which the burst refills. Nothing for quotas on concurrent use.
     pub(crate) window_seconds: Option<u64>,
     pub(crate) retry_seconds: u64,
 }
 
 impl Limited {
-    /// What a client is told: Retry-After (RFC 9110 §10.2.3), RateLimit-Policy and RateLimit
+    /// The fields for the client: Retry-After (RFC 9110 §10.2.3), RateLimit-Policy and RateLimit
     /// (draft-ietf-httpapi-ratelimit-headers-10).
     pub(crate) fn fields(&self) -> [HeaderValue; 3] {
         let Self { quotum, max, window_seconds, retry_seconds } = self;

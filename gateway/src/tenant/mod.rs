@@ -1,6 +1,6 @@
-//! Who a tenant is and what it may use: identity, limits of one request, quota of the tenant as a whole.
+//! A tenant and what it may use: its identity, the limits of one request, and the quota of the tenant as a whole.
 //!
-//! What must outlive a reload (the [`Ledger`]) is kept by identity in the [`Registry`]; the rest comes from files.
+//! The [`Registry`] keeps by identity what must outlive a reload (the [`Ledger`]). The rest comes from files.
 
 mod bucket;
 mod budget;
@@ -38,10 +38,10 @@ pub(crate) use shared::{Look, NAMES as RATE_NAMES, Told};
 pub(crate) use supply::{Allotment, Entry, WhenFull};
 pub(crate) use usage::{Held, Usage};
 
-/// Bounds of any one request.
+/// Limits of any one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Fuel is Wasmtime's count, about one a wasm instruction, and the host's work by the table in [`cost`].
+    /// Fuel is Wasmtime's count, about one for each wasm instruction, plus the host's work by the table in [`cost`].
     pub(crate) fuel: u64,
     /// Bytes of all linear memories and tables of the instance, and of what the host keeps for it, together.
     pub(crate) memory: u64,
@@ -57,37 +57,38 @@ pub(crate) struct Limits {
     pub(crate) outbound: u64,
 }
 
-/// Bounds of the tenant as a whole. A rate that is not there is not bounded.
+/// Quota of the tenant as a whole. A rate that is absent is not limited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Quota {
-    /// The tenant's share of what is short, beside others that want it too.
+    /// The tenant's share of scarce resources, relative to other tenants that need them.
     pub(crate) weight: u32,
-    /// Requests being answered at once, those included that wait for an instance. As many guests whose answer is out may still work.
+    /// Requests in flight, including those that wait for an instance. As many guests may still work after their responses
+    /// are sent.
     pub(crate) in_flight: u32,
     /// Open connections whose handshake asked for one of its hosts.
     pub(crate) connections: u32,
-    /// Requests that may wait for a place among those in flight, and as many for an instance of the gateway.
+    /// Requests that may wait for a place in flight, and as many for an instance of the gateway.
     pub(crate) waiting: u32,
-    /// Bytes of all its instances together, each by [`Limits::memory`].
+    /// Bytes of all its instances together, each counted as in [`Limits::memory`].
     pub(crate) memory: u64,
     pub(crate) requests: Option<Rate>,
-    /// Of one client's address.
+    /// The rate for one client address.
     pub(crate) requests_per_address: Option<Rate>,
     pub(crate) fuel: Option<Rate>,
     /// Bytes of request and response bodies together.
     pub(crate) body_bytes: Option<Rate>,
     pub(crate) storage_ops: Option<Rate>,
-    /// What it may have in the store.
+    /// Space in the store.
     pub(crate) storage: Option<Space>,
-    /// Bytes of its responses that are kept; none with 0.
+    /// Bytes of its responses in the cache. With 0 there is no cache.
     pub(crate) cache: u64,
-    /// Over how many slots of a cluster its data is spread; each has its part of `storage`.
+    /// The number of a cluster's slots over which its data is spread. Each has its part of `storage`.
     pub(crate) shards: u32,
     /// Bytes of keys and values, to and from the store.
     pub(crate) storage_bytes: Option<Rate>,
     pub(crate) outbound: Option<Rate>,
     pub(crate) outbound_in_flight: u32,
-    /// Outbound requests that may wait for one of those to end.
+    /// Outbound requests that may wait for another one to end.
     pub(crate) outbound_waiting: u32,
     /// Messages of one channel that are handled at once.
     pub(crate) messages_at_once: u32,
@@ -95,17 +96,17 @@ pub(crate) struct Quota {
     pub(crate) log_bytes: Option<Rate>,
 }
 
-/// Room for a tenant's data.
+/// Space for a tenant's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Space {
-    /// Of keys and values; of raw Redis keys, what Redis says they take.
+    /// Bytes of keys and values; for raw Redis keys, the size that Redis reports.
     pub(crate) bytes: u64,
     pub(crate) keys: u64,
 }
 
 #[cfg(test)]
 impl Quota {
-    /// Everything that a test is not about.
+    /// A quota without limits, for tests about other things.
     pub(crate) const fn unbounded() -> Self {
         Self {
             weight: 1,
@@ -131,7 +132,7 @@ impl Quota {
     }
 }
 
-/// By which of wasi:http's handlers a component is called, where it has both.
+/// Which of wasi:http's handlers is called if a component has both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handler {
     V02,
@@ -141,7 +142,7 @@ pub(crate) enum Handler {
 impl Handler {
     pub(crate) const ALL: [(&str, Self); 2] = [("0.2", Self::V02), ("0.3", Self::V03)];
 
-    /// How the exports begin that are such a handler.
+    /// How the names of the handler's exports begin.
     pub(crate) const fn export(self) -> &'static str {
         match self {
             Self::V02 => "wasi:http/incoming-handler@0.2",
@@ -150,30 +151,30 @@ impl Handler {
     }
 }
 
-/// One of a tenant's components, as far as the files tell.
+/// One of a tenant's components, as the files describe it.
 #[derive(Debug)]
 pub(crate) struct Component {
     pub(crate) name: ComponentName,
     pub(crate) digest: Digest,
-    /// Requests that one instance may answer, one after the other.
+    /// How many requests one instance may answer, one after the other.
     pub(crate) reuse: u32,
-    /// 0.2's where the file says nothing and it has both.
+    /// By default 0.2's, if the component has both.
     pub(crate) handler: Option<Handler>,
-    /// The stores it was granted; everything else is not there.
+    /// The stores that are granted to it. Other stores do not exist for it.
     pub(crate) stores: Vec<StoreName>,
-    /// The addresses that it may give for Redis; each of them is the tenant's own namespace.
+    /// The Redis addresses that it may use. Each leads to the tenant's own namespace.
     pub(crate) redis: Vec<String>,
-    /// What it finds in its environment: `[env]` and `[secrets]` of the tenant's file, and its own.
+    /// Its environment variables: `[env]` and `[secrets]` of the tenant's file, and its own.
     pub(crate) environment: Vec<(String, String)>,
-    /// The folder of files that it may read, under `/`.
+    /// The folder of files that it may read, mounted at `/`.
     pub(crate) files: Option<PathBuf>,
-    /// What it may ask for by name, where an interface for that is imported.
+    /// The variables that it may read by name, if it imports the interface for that.
     pub(crate) variables: Vec<(String, String)>,
-    /// Where it may send requests; nowhere, where this is empty.
+    /// Origins to which it may send requests. If empty, it may send none.
     pub(crate) egress: Vec<Grant>,
-    /// Whether a Spin manifest names it, which is where its grants stand.
+    /// Whether a Spin manifest defines it and its grants.
     pub(crate) is_spin: bool,
-    /// What its instances need of the tenant's memory.
+    /// How much of the tenant's memory its instances need.
     pub(crate) needs: Needs,
 }
 
@@ -182,7 +183,7 @@ impl Component {
         self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether it may give this address for Redis: as it was granted, or to the same host and port. `*` grants any.
+    /// Whether it may use this address for Redis: one that was granted, or one with the same host and port. `*` grants any.
     pub(crate) fn may_name(&self, address: &str) -> bool {
         let same = |granted: &String| {
             granted == address || granted == "*" || authority(granted).is_some_and(|of| Some(of) == authority(address))
@@ -203,7 +204,7 @@ fn authority(url: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// How long what is set in a store lasts, by its name (`[store_ttl]`); for ever in the others.
+/// How long values in a store last, by the store's name (`[store_ttl]`). In other stores they do not expire.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StoreTtl(pub(crate) Vec<(StoreName, Duration)>);
 
@@ -218,11 +219,11 @@ impl StoreTtl {
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
     pub(crate) store_ttl: StoreTtl,
-    /// Shared by every version of this tenant that a reload brings.
+    /// Shared by all versions of this tenant that reloads create.
     pub(crate) ledger: Arc<Ledger>,
-    /// Whose certificates its clients have, where it asks for any.
+    /// The client certificates that it accepts, if it asks for any.
     pub(crate) callers: Option<Callers>,
-    /// What its responses may be compressed with, the best first; nothing, where they are not.
+    /// Codings with which its responses may be compressed, in order of preference. If empty, they are not compressed.
     pub(crate) compress: Vec<Coding>,
 }
 
@@ -246,26 +247,26 @@ impl Coding {
     }
 }
 
-/// By which client certificates somebody may come to a tenant.
+/// Which client certificates a tenant accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Callers {
-    /// Of the CAs that were trusted in the handshake.
+    /// The digest of the CAs that the handshake verified against.
     pub(crate) by: Digest,
-    /// Whether nobody else may.
+    /// Whether clients without a certificate are refused.
     pub(crate) is_required: bool,
 }
 
-/// One origin that a tenant may send requests to (`[egress] allow`).
+/// One origin to which a tenant may send requests (`[egress] allow`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
     pub(crate) https: bool,
     pub(crate) host: GrantedHost,
-    /// Any, where none is said.
+    /// Any port if absent.
     pub(crate) port: Option<Ports>,
 }
 
 impl Grant {
-    /// Whether it leads to a component of the tenant's own, by Spin's name for that.
+    /// Whether it leads to a component of the same tenant, by Spin's name for that.
     pub(crate) fn is_for_neighbours(&self) -> bool {
         let is_inner = |name: &str| name == "spin.internal" || name.ends_with(".spin.internal");
         match &self.host {
@@ -283,20 +284,20 @@ impl Grant {
 /// The host of a [`Grant`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum GrantedHost {
-    /// Every name, and the tenant itself; what is inside the network still needs a grant of its address.
+    /// Every name, and the tenant itself. An address inside the network still needs a grant of its own.
     Any,
-    /// The tenant's own paths, whatever scheme and port.
+    /// The tenant's own paths, with any scheme and port.
     Itself,
-    /// A name, or `*.` and a name for one label more.
+    /// A name, or `*.` and a name for one more label.
     Name(crate::domain::Pattern),
-    /// `localhost`, or a name below it, on a developer's own machine, which it leads to.
+    /// `localhost` or a name below it, which leads to a developer's own machine.
     ThisMachine(String),
-    /// A name that no public domain has, in small letters.
+    /// A name that is no public domain, in lower case.
     Plain(Box<str>),
-    /// All that is below a name, at whatever depth.
+    /// All names below a name, at any depth.
     Below(crate::domain::Domain),
-    /// An address, which is reachable even where no name may lead to it.
+    /// An address. It is reachable even if no name may lead to it.
     Address(std::net::IpAddr),
-    /// All addresses of a network; those inside are reachable where the whole of it is inside.
+    /// All addresses of a network. Internal ones are reachable if the whole network is internal.
     Network(ipnet::IpNet),
 }

@@ -1,4 +1,5 @@
-//! How much memory an instance of a tenant's component is likely to need, by what others of it needed: nobody else's instances count.
+//! Estimates how much memory an instance of a tenant's component will need, from what its other instances needed. Other
+//! tenants' instances do not count.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,19 +9,19 @@ use crate::deadline::Moment;
 /// See the top of this file.
 #[derive(Debug, Default)]
 pub(crate) struct Needs {
-    /// What instances needed of late, or nothing until one has ended.
+    /// What instances needed recently, or nothing until one has ended.
     usual: AtomicU64,
-    /// When the first one began, as a [`Moment`], or nought.
+    /// When the first instance began, as a [`Moment`], or zero.
     began: AtomicU64,
 }
 
-/// For how long it is not known what a component needs, where none of its instances ends.
+/// How long the need counts as unknown while no instance ends.
 const UNKNOWN: Duration = Duration::from_millis(250);
 const UNKNOWN_SHARE: u64 = 3;
 
 impl Needs {
-    /// Bytes, where so many are allowed and it begins with `initial`: a part of what is allowed as long as nothing is known, so that few
-    /// begin at once. It may be less before long.
+    /// Bytes that an instance needs if `allowed` are allowed and it starts with `initial`. As long as nothing is known, it
+    /// is a part of `allowed`, so that few instances start at once; the estimate may soon fall.
     pub(crate) fn of(&self, allowed: u64, initial: u64) -> u64 {
         let usual = self.usual.load(Ordering::Relaxed);
         if usual > 0 {
@@ -33,7 +34,8 @@ impl Needs {
         if is_unknown { allowed / UNKNOWN_SHARE } else { initial.saturating_add(initial / 4).min(allowed) }
     }
 
-    /// Notes what one needed. More is believed soon, less little by little: one that needs much among many is no reason to wait.
+    /// Notes what one instance needed. The estimate rises quickly and falls slowly, but one large instance among many is no
+    /// reason to wait.
     pub(crate) fn note(&self, bytes: u64) {
         let usual = self.usual.load(Ordering::Relaxed);
         let now = match bytes.checked_sub(usual) {
@@ -46,7 +48,7 @@ impl Needs {
         }
     }
 
-    /// Whoever waited for so much waited for too long.
+    /// Halves the estimate, because a request waited too long for this much memory.
     pub(crate) fn forget(&self) {
         let usual = self.usual.load(Ordering::Relaxed);
         self.usual.store((usual / 2).max(1), Ordering::Relaxed);
@@ -58,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_component_needs_is_what_its_instances_needed_of_late() {
+    fn the_estimate_follows_what_recent_instances_needed() {
         let needs = Needs::default();
         let of = |allowed| needs.of(allowed, 4000);
         assert_eq!((of(100_000), of(100_000)), (33_333, 33_333), "nothing is known");

@@ -1,8 +1,9 @@
-//! A rate for each client's address, an IPv6 client having its /64 (as many addresses as it likes).
+//! A rate limit for each client address. An IPv6 client counts by its /64, in which it can choose any address.
 //!
-//! Each address has a moment at which its bucket is full again, as in `bucket`. Limit: so many addresses have one of their own, in two
-//! maps: the one in use, and the one before, which is let go once every bucket in it is full. Addresses beyond share [`SHARED`]
-//! buckets by a hash that nobody can foresee, so that a flood of addresses neither takes memory nor goes free.
+//! For each address, one moment is stored at which its bucket is full again, as in `bucket`. Limit: a number of addresses
+//! have a bucket of their own, in two maps: the current one, and the previous one, which is dropped once every bucket in it
+//! is full. Further addresses share [`SHARED`] buckets by a hash that nobody can predict. So a flood of addresses neither
+//! uses memory nor avoids the limit.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,10 +16,10 @@ use crate::deadline::Moment;
 use crate::fault::Quotum;
 use crate::networks;
 
-/// Buckets of those that find no place of their own.
+/// Number of buckets for addresses without their own.
 const SHARED: usize = 256;
 
-/// Rates by address.
+/// Rate limits by address.
 #[derive(Debug)]
 pub(crate) struct PerAddress {
     addresses_max: usize,
@@ -30,7 +31,7 @@ pub(crate) struct PerAddress {
 #[derive(Debug, Default)]
 struct Buckets {
     rate: Option<Rate>,
-    /// When the map in use was begun.
+    /// When the current map was started.
     since: u64,
     current: HashMap<IpAddr, u64>,
     before: HashMap<IpAddr, u64>,
@@ -42,7 +43,7 @@ impl PerAddress {
         Self { addresses_max, hasher: RandomState::new(), buckets: Mutex::default() }
     }
 
-    /// Another rate from now on, or none. What was taken before stays taken.
+    /// Sets another rate from now on, or none. What was taken before stays taken.
     pub(crate) fn set(&self, rate: Option<Rate>) {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if rate.is_none() {
@@ -51,10 +52,10 @@ impl PerAddress {
         buckets.rate = rate;
     }
 
-    /// Takes one of this address's, or says when to come back.
+    /// Takes one from this address's rate.
     ///
     /// # Errors
-    /// It has none now.
+    /// The address has none left; the error says when to retry.
     pub(crate) fn take(&self, address: IpAddr, now: Moment) -> Result<(), Limited> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(rate) = buckets.rate else { return Ok(()) };
@@ -78,7 +79,7 @@ impl PerAddress {
 }
 
 impl Buckets {
-    /// Lets go of what is full again: all that was not asked for since the map before was the one in use.
+    /// Drops the buckets that are full again: all those that were not used while the current map was in use.
     fn turn(&mut self, now: u64, room: u64) {
         if now.saturating_sub(self.since) > room {
             self.before = std::mem::take(&mut self.current);
@@ -113,23 +114,23 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_its_rate_and_nobody_elses() {
+    fn each_address_has_its_own_rate() {
         let limits = limited(100);
         let take = |text: &str, at: u64| limits.take(text.parse().unwrap(), Moment(at)).map_err(|of| of.retry_seconds);
         assert_eq!([take("192.0.2.1", 0), take("::ffff:192.0.2.1", 0), take("192.0.2.1", 0)], [Ok(()), Ok(()), Err(1)]);
         assert_eq!(take("192.0.2.2", 0), Ok(()));
         assert_eq!((take("192.0.2.1", SECOND), take("192.0.2.1", SECOND)), (Ok(()), Err(1)));
-        // A network of IPv6 is one client.
+        // An IPv6 network is one client.
         assert_eq!([take("2001:db8::1", 0), take("2001:db8::2", 0), take("2001:db8::3", 0)], [Ok(()), Ok(()), Err(1)]);
         assert_eq!(take("2001:db8:0:1::1", 0), Ok(()));
     }
 
     #[test]
-    fn what_is_full_again_is_let_go_and_what_is_not_stays() {
+    fn a_full_bucket_is_dropped_and_others_stay() {
         let limits = limited(100);
         let take = |text: &str, at: u64| limits.take(text.parse().unwrap(), Moment(at)).is_ok();
         assert!(take("192.0.2.1", 2 * SECOND) && take("192.0.2.1", 2 * SECOND) && !take("192.0.2.1", 2 * SECOND));
-        // The maps change places, and it is still empty.
+        // The maps are swapped, and the bucket is still empty.
         assert!(!take("192.0.2.1", 2 * SECOND + SECOND / 2));
         for second in 5..20 {
             assert!(take("192.0.2.9", second * SECOND));
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_addresses_takes_no_more_memory_and_does_not_go_free() {
+    fn a_flood_of_addresses_uses_no_more_memory_and_stays_limited() {
         let limits = limited(10);
         let mut passed = 0_usize;
         for number in 0..100_000_u32 {

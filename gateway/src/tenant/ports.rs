@@ -1,6 +1,6 @@
 //! Ports that a grant names.
 
-/// Ports of a grant, from the first to the last.
+/// A range of ports, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ports {
     first: u16,
@@ -8,7 +8,7 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// From `first` to the one before `end`, if there is any.
+    /// From `first` to `end - 1`. Nothing if that is empty.
     pub(crate) fn range(first: u16, end: u16) -> Option<Self> {
         Some(Self { first, last: end.checked_sub(1).filter(|last| *last >= first)? })
     }

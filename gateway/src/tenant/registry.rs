@@ -8,11 +8,11 @@ use super::{Ledger, Quota};
 use crate::ids::TenantId;
 use crate::telemetry::{Figures, Metrics};
 
-/// The ledgers of all tenants by identity: what outlives a reload.
+/// The ledgers of all tenants by identity, which outlive a reload.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     ledgers: Mutex<HashMap<TenantId, Arc<Ledger>>>,
-    /// By an operator's word, whether they are there or not.
+    /// Tenants that an operator suspended, whether they exist or not.
     suspended: Mutex<HashSet<TenantId>>,
     serial: AtomicU64,
     metrics: Arc<Metrics>,
@@ -23,7 +23,7 @@ impl Registry {
         Self { metrics, ..Self::default() }
     }
 
-    /// The tenant's ledger, made on first sight, with the quota as it is now.
+    /// The tenant's ledger, created at first use. Its quota is updated.
     pub(crate) fn ledger(&self, id: &TenantId, quota: &Quota, enabled: bool) -> Arc<Ledger> {
         let mut ledgers = self.ledgers();
         let serial = || self.serial.fetch_add(1, Ordering::Relaxed) + 1;
@@ -44,7 +44,7 @@ impl Registry {
         self.suspended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops a tenant, its running guests included, or lets it go on.
+    /// Suspends a tenant, including its running guests, or lets it continue.
     pub(crate) fn suspend(&self, id: &TenantId, suspended: bool) {
         let mut all = self.suspended();
         if suspended {
@@ -58,12 +58,12 @@ impl Registry {
         }
     }
 
-    /// Ends what runs, of all tenants; what comes next may go on.
+    /// Ends running requests of all tenants. Later ones are not affected.
     pub(crate) fn interrupt(&self) {
         self.all().iter().for_each(|ledger| ledger.interrupt());
     }
 
-    /// A ledger of the gateway's own, which is among no tenant's: in no list, no metric and no other gateway's sight.
+    /// A ledger for a tenant of the gateway's own. It is in no list and no metric, and other gateways do not see it.
     pub(crate) fn aside(&self, id: &TenantId, quota: &Quota) -> Arc<Ledger> {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
         let ledger = Arc::new(Ledger::new(id.clone(), serial, Figures::aside(id.clone(), &self.metrics)));
@@ -71,18 +71,18 @@ impl Registry {
         ledger
     }
 
-    /// The ledger of a tenant that there is.
+    /// The ledger of an existing tenant.
     pub(crate) fn find(&self, id: &TenantId) -> Option<Arc<Ledger>> {
         self.ledgers().get(id).cloned()
     }
 
-    /// Forgets tenants that are gone, so that the map does not grow with every name that ever was.
+    /// Drops the ledgers of tenants that are gone, so that the map does not grow with every name that ever existed.
     pub(crate) fn keep_only(&self, present: impl Fn(&TenantId) -> bool) {
         let mut ledgers = self.ledgers();
         ledgers.retain(|id, ledger| present(id) || Arc::strong_count(ledger) > 1);
     }
 
-    /// The ledgers of all tenants that there are.
+    /// The ledgers of all existing tenants.
     pub(crate) fn all(&self) -> Vec<Arc<Ledger>> {
         self.ledgers().values().cloned().collect()
     }

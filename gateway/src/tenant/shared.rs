@@ -1,19 +1,19 @@
-//! What a tenant uses of its rates, looked at for a fleet of gateways and moved to where the fleet's sums are.
+//! A tenant's use of its rate limits, read for a fleet of gateways and adjusted to the fleet's sums.
 //!
-//! Nothing on a request's road waits for this: each gateway gives out of its own buckets, and tells the fleet and hears from it
-//! between requests. Until it has heard, it does not know what others gave.
+//! No request waits for this: each gateway gives out of its own buckets, and exchanges sums with the fleet between
+//! requests. Until then, it does not know what the others gave.
 
 use super::Ledger;
 use super::bucket::{Bucket, Rate, Seen};
 use crate::deadline::Moment;
 
-/// How many rates a tenant has.
+/// The number of a tenant's rates.
 pub(crate) const RATES: usize = 7;
 
-/// A tenant's rates, in an order that stays: what the fleet's sums are called.
+/// A tenant's rates in a stable order: the names of the fleet's sums.
 pub(crate) const NAMES: [&str; RATES] = ["req", "fuel", "body", "ops", "bytes", "out", "log"];
 
-/// One of the rates, and what was used of it since the last time.
+/// One rate, and what was used of it since the last exchange.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Used {
     pub(crate) name: &'static str,
@@ -21,11 +21,11 @@ pub(crate) struct Used {
     pub(crate) amount: u64,
 }
 
-/// What was told to the fleet before, a tenant.
+/// What was last reported to the fleet, for one tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Told([u64; RATES]);
 
-/// A look at all of a tenant's rates.
+/// The state of all rates of a tenant.
 #[derive(Debug)]
 pub(crate) struct Look {
     pub(crate) used: Vec<Used>,
@@ -38,12 +38,12 @@ impl Ledger {
         [requests, fuel, body_bytes, storage_ops, storage_bytes, outbound, log_bytes]
     }
 
-    /// Fills all of them: an operator's word.
+    /// Fills all buckets, by an operator's command.
     pub(crate) fn fill(&self) {
         self.rates().into_iter().for_each(Bucket::fill);
     }
 
-    /// What was used since that was told; nothing where nothing was. Whoever has used up a rate asks all the same: another
+    /// What was used since `told`. Nothing if nothing was used. A tenant that has used up a rate asks anyway: another
     /// gateway may know that there is more.
     pub(crate) fn look(&self, told: &Told, now: Moment) -> Option<Look> {
         let seen = self.rates().map(|bucket| bucket.look(now));
@@ -57,7 +57,7 @@ impl Ledger {
         is_told.then_some(Look { used, seen })
     }
 
-    /// Moves the rates to where the fleet's are: in how many microseconds each will be full, in the order of the look.
+    /// Adjusts the rates to the fleet's: `fleet` says in how many microseconds each will be full, in the order of the look.
     pub(crate) fn align(&self, look: &Look, fleet: &[u64], now: Moment) -> Told {
         let mut fleet = fleet.iter();
         for (bucket, seen) in self.rates().into_iter().zip(look.seen) {
@@ -68,7 +68,7 @@ impl Ledger {
         look.told()
     }
 
-    /// The fleet cannot be asked: each of these gateways then gives its share and no more, so what was used here is paid for
+    /// The fleet cannot be reached: each of its gateways then gives only its share, so what was used here is charged for
     /// the others as well.
     pub(crate) fn pay_for(&self, look: &Look, others: u64, now: Moment) -> Told {
         for used in &look.used {
@@ -78,14 +78,14 @@ impl Ledger {
                 bucket.charge(used.amount.saturating_mul(others), now);
             }
         }
-        // What was paid for others is nobody's use.
+        // What was charged for the others is nobody's use.
         let now_used = self.rates().map(Bucket::used);
         Told(now_used)
     }
 }
 
 impl Look {
-    /// As if the fleet had been told.
+    /// As if everything had been reported to the fleet.
     pub(crate) fn told(&self) -> Told {
         Told(self.seen.map(|seen| seen.map_or(0, |seen| seen.used)))
     }

@@ -1,9 +1,12 @@
-//! A supply of a tenant's (places in flight, outbound requests, bytes of memory), and the queue of those who wait for a part of it. The
-//! first in the queue is served first, but whoever wants less passes those who want more than is left.
+//! A tenant's supply of something (places in flight, outbound requests, bytes of memory), and the queue of requests that
+//! wait for a part of it. The queue is first in, first out, but a request that needs less passes requests that need more
+//! than is left.
 //!
-//! Limit: as many wait as the quota says. The wait itself has no clock: it ends when its receiver is dropped.
+//! Limit: the quota bounds the number of waiting requests. A wait has no clock of its own: it ends when its receiver is
+//! dropped.
 //!
-//! Invariant: what was taken is given back by a drop. What was handed to somebody who no longer waits goes to the next in line.
+//! Invariant: a drop gives back what was taken. A part that was handed to a request which no longer waits goes to the next
+//! one in the queue.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,42 +16,42 @@ use tokio::sync::oneshot;
 
 use super::bucket::Count;
 
-/// What a request does that finds nothing left.
+/// What to do with a request if nothing is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WhenFull {
     Wait,
-    /// It is refused at once.
+    /// Refuse it at once.
     Refuse,
 }
 
-/// A count, and who waits for a part of it.
+/// A count, and the queue for it.
 #[derive(Debug, Default)]
 pub(super) struct Supply {
     count: Count,
     waiting_max: AtomicUsize,
-    /// How many are in the queue, so that nobody locks it where there are none. Sequentially consistent, as the count is: whoever
-    /// gives back sees who waits, or who waits sees what came back.
+    /// Length of the queue, so that nobody locks an empty one. Sequentially consistent, as the count is: either the one
+    /// that gives back sees the waiting request, or the waiting request sees what came back.
     waiting: AtomicUsize,
     queue: Mutex<VecDeque<(u64, oneshot::Sender<Allotment>)>>,
 }
 
-/// A part of a supply, until it is dropped.
+/// A part of a supply, released on drop.
 #[derive(Debug)]
 pub(crate) struct Allotment {
     supply: Arc<Supply>,
     amount: u64,
 }
 
-/// A part, or the prospect of it.
+/// A part, or a place in the queue for it.
 #[derive(Debug)]
 pub(crate) enum Entry {
     Granted(Allotment),
-    /// Resolves to it once it is this request's turn.
+    /// Resolves to the part when it is this request's turn.
     Awaited(oneshot::Receiver<Allotment>),
 }
 
 impl Allotment {
-    /// Whoever calls this gives it back.
+    /// Takes over the amount; the caller gives it back.
     pub(crate) fn keep(mut self) -> u64 {
         std::mem::replace(&mut self.amount, 0)
     }
@@ -63,7 +66,7 @@ impl Drop for Allotment {
 }
 
 impl Supply {
-    /// Other bounds from now on.
+    /// Sets other bounds from now on.
     pub(super) fn set(self: &Arc<Self>, max: u64, waiting: usize) {
         self.count.set_max(max);
         self.waiting_max.store(waiting, Ordering::Relaxed);
@@ -74,14 +77,14 @@ impl Supply {
         &self.count
     }
 
-    /// Takes so much in any case: nobody who waits comes before. Whoever has it gives it back.
+    /// Takes this amount in any case, before all waiting requests. The holder gives it back.
     pub(super) fn take_anyway(&self, amount: u64) {
         self.count.add_anyway(amount);
     }
 
-    /// A part of so much; nothing where there is none and no room to wait either.
+    /// Takes a part of this size, or queues for it. Nothing if the queue is full too.
     pub(super) fn enter(self: &Arc<Self>, amount: u64, when_full: WhenFull) -> Option<Entry> {
-        // Whoever comes while others wait does not pass them.
+        // A new request does not pass those that wait.
         if self.waiting.load(Ordering::SeqCst) == 0 && self.count.add(amount) {
             return Some(Entry::Granted(Allotment { supply: Arc::clone(self), amount }));
         }
@@ -104,7 +107,7 @@ impl Supply {
                 return None;
             }
         }
-        // Some may have come back before it was in line.
+        // Something may have been given back before the request was in the queue.
         self.hand_over();
         Some(Entry::Awaited(awaited))
     }
@@ -118,7 +121,7 @@ impl Supply {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives what there is to those who wait, the first one first.
+    /// Hands out what is left to the waiting requests, in order.
     fn hand_over(self: &Arc<Self>) {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return;
@@ -128,14 +131,14 @@ impl Supply {
         let (mut at, mut too_much) = (0, u64::MAX);
         while let Some((amount, waiting)) = queue.get(at) {
             let amount = *amount;
-            // More than there can be now, after a reload: whoever waits for it hears that nothing comes.
+            // After a reload the amount may exceed the maximum: the request is told that nothing will come.
             if waiting.is_closed() || amount > self.count.max() {
                 queue.remove(at);
             } else if amount < too_much && self.count.add(amount) {
                 let granted = Allotment { supply: Arc::clone(self), amount };
                 unclaimed.extend(queue.remove(at).and_then(|(_, waiting)| waiting.send(granted).err()));
             } else {
-                // Whoever wants less passes whoever wants more than there is.
+                // A request that needs less passes one that needs more than is left.
                 too_much = too_much.min(amount);
                 if too_much <= 1 {
                     break;
@@ -144,7 +147,7 @@ impl Supply {
             }
         }
         self.waiting.store(queue.len(), Ordering::SeqCst);
-        // What nobody took comes back here by its drop, which locks the queue.
+        // A part that nobody takes is given back here by its drop, which locks the queue.
         drop(queue);
         drop(unclaimed);
     }
@@ -175,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_served_in_turn_and_never_passed() {
+    fn waiting_requests_are_served_in_order() {
         let supply = supply(1, 2);
         let first = taken(supply.enter(1, WhenFull::Wait));
         assert!(supply.enter(1, WhenFull::Refuse).is_none());
@@ -200,7 +203,7 @@ mod tests {
         let mut last = awaited(supply.enter(1, WhenFull::Wait));
         drop(gone);
         drop(first);
-        // It was handed over and dropped without a look at it.
+        // It was handed over and dropped before its receiver looked.
         drop(late);
         drop(last.try_recv().unwrap());
         assert_eq!(supply.count.now(), 0);
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_gave_up_leave_their_room_to_others() {
+    fn a_request_that_stops_waiting_frees_its_place_in_the_queue() {
         let supply = supply(1, 1);
         let held = taken(supply.enter(1, WhenFull::Wait));
         drop(awaited(supply.enter(1, WhenFull::Wait)));
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_more_than_a_reload_left_holds_nobody_up() {
+    fn a_request_for_more_than_a_reload_left_blocks_nobody() {
         let supply = supply(100, 9);
         let held = taken(supply.enter(90, WhenFull::Wait));
         let mut large = awaited(supply.enter(80, WhenFull::Wait));
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_have_sizes_and_what_is_taken_anyway_comes_before_who_waits() {
+    fn parts_have_sizes_and_forced_amounts_come_before_waiting_requests() {
         let supply = supply(100, 9);
         let first = taken(supply.enter(60, WhenFull::Wait));
         assert!(supply.enter(101, WhenFull::Wait).is_none(), "it may never have so many");
@@ -254,9 +257,9 @@ mod tests {
         assert_eq!((supply.count.now(), supply.waiting.load(Ordering::Relaxed)), (0, 0));
     }
 
-    /// Whoever comes between the last look at the count and the place in the queue is not forgotten there.
+    /// A request that arrives between the last look at the count and its place in the queue is not forgotten.
     #[test]
-    fn nobody_is_left_waiting_while_there_is_room() {
+    fn no_request_keeps_waiting_while_there_is_room() {
         let supply = supply(2, 1000);
         let threads: Vec<_> = (0..4)
             .map(|_| {

@@ -8,7 +8,7 @@ fn id() -> TenantId {
 }
 
 #[test]
-fn a_reload_moves_the_maxima_and_forgives_nothing() {
+fn a_reload_changes_the_maxima_and_forgives_nothing() {
     let registry = Registry::default();
     let quota = |in_flight| Quota { in_flight, ..Quota::unbounded() };
     let ledger = registry.ledger(&id(), &quota(2), true);
@@ -35,7 +35,7 @@ fn a_reload_moves_the_maxima_and_forgives_nothing() {
 }
 
 #[test]
-fn files_and_operators_stop_a_tenant_each_by_itself() {
+fn files_and_operators_stop_a_tenant_independently() {
     let registry = Registry::default();
     let ledger = registry.ledger(&id(), &Quota::unbounded(), true);
     let running = ledger.stop();
@@ -92,7 +92,7 @@ fn enter(ledger: &Arc<Ledger>) -> Result<InFlight, Limited> {
 }
 
 proptest! {
-    /// Whatever happens in whichever order: counts never pass their maxima, and come back to zero.
+    /// For any sequence of events: counts never exceed their maxima, and return to zero.
     #[test]
     fn the_ledger_never_over_admits_and_never_leaks(steps in proptest::collection::vec(step(), 0..300)) {
         let registry = Registry::default();
@@ -154,9 +154,9 @@ proptest! {
     }
 }
 
-/// Threads that enter, grow and burn at once, some of them cancelled half way by a panic: the sums are exact.
+/// Threads that enter, grow and burn at once, some of them ended half way by a panic: the sums are exact.
 #[test]
-fn threads_together_leave_the_ledger_exact() {
+fn concurrent_threads_leave_the_ledger_exact() {
     let registry = Registry::default();
     let quota = Quota { in_flight: 5, memory: 1000, ..Quota::unbounded() };
     let ledger = registry.ledger(&id(), &quota, true);

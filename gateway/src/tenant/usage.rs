@@ -11,7 +11,7 @@ use crate::deadline::Moment;
 pub(crate) struct Usage {
     pub(crate) weight: u64,
     pub(crate) in_flight: Held,
-    /// Guests that still work while their responses are out.
+    /// Guests that still work after their responses are sent.
     pub(crate) ending: Held,
     pub(crate) connections: Held,
     /// Bytes.

@@ -1,4 +1,4 @@
-//! Client certificates (RFC 8446 §4.3.2): who may come to a tenant that asks for them, and what the guest is told of who came.
+//! Client certificates (RFC 8446 §4.3.2): which clients a tenant accepts, and what its guest is told about them.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
@@ -15,13 +15,13 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use super::judge;
 use crate::ids::Digest;
 
-/// Bytes of the header that tells of a client, at most; of a longer one only its hash is told.
+/// The longest header about a client, in bytes. If it would be longer, it contains only the certificate's hash.
 const TOLD_BYTES_MAX: usize = 4096;
 
-/// Between two looks at the clock while a certificate's end is waited for.
+/// How often the clock is checked while a certificate's expiry is awaited.
 const LOOK: Duration = Duration::from_mins(1);
 
-/// What is wrong with the files.
+/// Why the files cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ClientsError {
     #[error("the file holds no PEM certificate of a CA")]
@@ -32,21 +32,21 @@ pub(crate) enum ClientsError {
     Unsupported(String),
 }
 
-/// Whom a tenant lets in by certificate.
+/// The clients that a tenant accepts by certificate.
 ///
-/// Invariant: nothing of it is shared with another tenant, not even the key of its tickets: a session that was begun with
-/// one can be resumed with no other.
+/// Invariant: nothing here is shared with another tenant, not even the ticket key: a client can resume a session only with
+/// the tenant with which it began.
 pub(crate) struct Clients {
-    /// Of the files and what is made of them: who was verified by the same was verified by this.
+    /// Digest of the files and the settings. Equal digests verify the same clients.
     pub(crate) digest: Digest,
-    /// Whether nobody else is let in.
+    /// Whether clients without a certificate are refused.
     pub(crate) is_required: bool,
     verifier: Arc<dyn ClientCertVerifier>,
     config: OnceLock<Arc<ServerConfig>>,
 }
 
 impl std::fmt::Debug for Clients {
-    /// Without the configuration of its handshakes, which leads to all certificates and back here.
+    /// Omits the handshake configuration, which refers to all certificates and so back to this value.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Clients")
             .field("digest", &self.digest)
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Clients {
 }
 
 impl Clients {
-    /// Reads PEM: CAs whose clients are let in, and certificates that they revoked.
+    /// Parses PEM: the CAs whose clients are accepted, and the revocation lists of these CAs.
     ///
     /// # Errors
     /// One of [`ClientsError`].
@@ -77,7 +77,7 @@ impl Clients {
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).with_crls(lists);
-        // Of a client's own issuer a list is wanted where any is given; of those above it none.
+        // If any list is given, the client's own issuer must have one; the CAs above it need none.
         builder = builder.only_check_end_entity_revocation();
         if !is_required {
             builder = builder.allow_unauthenticated();
@@ -88,7 +88,7 @@ impl Clients {
         Ok(Self { digest, is_required, verifier, config: OnceLock::new() })
     }
 
-    /// The handshake's settings, made once.
+    /// The configuration of the handshake, built once.
     pub(super) fn config(
         &self,
         make: impl FnOnce(Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, rustls::Error>,
@@ -104,16 +104,16 @@ impl Clients {
 /// A client whose certificate was verified.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    /// Of the [`Clients`] by which it was.
+    /// The digest of the [`Clients`] that verified it.
     pub(crate) by: Digest,
-    /// What a guest is told, in Envoy's form of `X-Forwarded-Client-Cert`.
+    /// What the guest is told, in the format of Envoy's `X-Forwarded-Client-Cert`.
     pub(crate) told: HeaderValue,
-    /// The end of the certificate, or of one that it stands on.
+    /// When the certificate, or one of its chain, expires.
     until: SystemTime,
 }
 
 impl Client {
-    /// Whose chain this is, the leaf first.
+    /// The client with this chain, leaf first.
     pub(super) fn new(by: Digest, chain: &[CertificateDer<'_>]) -> Option<Self> {
         let (leaf, until) = (chain.first()?, judge::ends(chain)?);
         let hash = format!("Hash={}", Digest::of(leaf));
@@ -123,12 +123,12 @@ impl Client {
         Some(Self { by, told: told.unwrap_or_else(hash_only), until })
     }
 
-    /// Whether the certificate is still good. A handshake that resumes a session does not look, nor does a connection that goes on.
+    /// Whether the certificate is still valid. Neither a resumed session nor an open connection checks this.
     pub(crate) fn is_current(&self) -> bool {
         SystemTime::now() < self.until
     }
 
-    /// Waits for the certificate's end. The machine's clock may be set meanwhile.
+    /// Waits until the certificate expires. Somebody may set the machine's clock meanwhile.
     pub(crate) async fn over(&self) {
         while let Ok(left) = self.until.duration_since(SystemTime::now())
             && !left.is_zero()
@@ -138,7 +138,7 @@ impl Client {
     }
 }
 
-/// `Hash=…;Subject="…";URI="…";DNS="…"`, all of it printable ASCII.
+/// Formats `Hash=…;Subject="…";URI="…";DNS="…"`, in printable ASCII only.
 fn told(hash: &str, certificate: &X509Certificate<'_>) -> String {
     let mut text = format!("{hash};Subject=\"{}\"", quoted(&subject(certificate)));
     if let Ok(Some(alternatives)) = certificate.subject_alternative_name() {
@@ -161,7 +161,7 @@ fn told(hash: &str, certificate: &X509Certificate<'_>) -> String {
     text
 }
 
-/// The subject as RFC 4514 writes it: the most specific part first.
+/// The subject as in RFC 4514: the most specific part first.
 fn subject(certificate: &X509Certificate<'_>) -> String {
     let registry = x509_parser::objects::oid_registry();
     let parts: Vec<_> = certificate.subject().iter_rdn().collect();
@@ -183,7 +183,7 @@ fn subject(certificate: &X509Certificate<'_>) -> String {
     text
 }
 
-/// RFC 4514 §2.4; what is not printable ASCII by its bytes.
+/// Escapes by RFC 4514 §2.4. Bytes that are not printable ASCII are written in hexadecimal.
 fn escaped(value: &str) -> String {
     let mut text = String::new();
     let last = value.len().saturating_sub(1);
@@ -206,7 +206,7 @@ fn escaped(value: &str) -> String {
     text
 }
 
-/// The inside of a quoted string (RFC 9110 §5.6.4).
+/// Escapes the inside of a quoted string (RFC 9110 §5.6.4).
 fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_cannot_be_taken_for_more_than_it_is() {
+    fn a_subject_cannot_forge_other_fields() {
         let mut params = CertificateParams::default();
         let mut name = DistinguishedName::new();
         name.push(DnType::OrganizationName, "Acme, \"Inc\";Hash=0");
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_none_are_refused() {
+    fn invalid_files_are_refused() {
         let ca = rcgen::generate_simple_self_signed(vec!["ca".to_owned()]).unwrap().cert.pem();
         let parse = |ca: &str, list: Option<&str>| {
             Clients::parse(ca.as_bytes(), list.map(str::as_bytes), true).map(|_clients| ()).unwrap_err()

@@ -1,7 +1,8 @@
-//! The local development CA: made on first run, kept in the state folder, trusted by nobody until somebody says so.
+//! The local development CA: created on the first run, kept in the state folder, trusted by nobody until someone installs
+//! it.
 //!
-//! Security: its key never leaves the folder and is readable by its owner only. It signs for the hosts of configured
-//! tenants, for a week at a time, in memory.
+//! Security: its key never leaves the folder, and only its owner can read it. It signs for the hosts of configured tenants,
+//! and the certificates stay in memory.
 
 use std::fs;
 use std::io::Write as _;
@@ -18,11 +19,11 @@ use rustls::sign::CertifiedKey;
 use super::pair::Pair;
 use crate::domain::Pattern;
 
-/// Ten years for the CA, so that it is trusted once.
+/// The CA is valid for ten years, so that it has to be trusted only once.
 const CA_DAYS: u64 = 3650;
-/// What clients take from a CA that they were told to trust, with room to spare.
+/// Lifetime of its certificates. Clients accept longer ones from a CA that they were told to trust.
 const LEAF_DAYS: u64 = 90;
-/// A certificate is signed anew long before it ends, and kept for this many tenants.
+/// A certificate is signed again after this time, long before it expires. Certificates of this many tenants are kept.
 const LEAF_RENEWED: Duration = Duration::from_hours(24 * 30);
 const ISSUED_MAX: u64 = 100_000;
 
@@ -40,10 +41,10 @@ impl std::fmt::Debug for DevCa {
 }
 
 impl DevCa {
-    /// Loads the CA from `ca.pem` and `ca-key.pem` in the folder, or makes both where neither is there.
+    /// Loads the CA from `ca.pem` and `ca-key.pem` in the folder, or creates both if neither exists.
     ///
     /// # Errors
-    /// The folder is not writable, or the files are damaged or only one of them is there.
+    /// The folder is not writable, the files are damaged, or only one of them exists.
     pub(crate) fn load_or_make(dir: &Path) -> anyhow::Result<Self> {
         let (path, key_path) = (dir.join("ca.pem"), dir.join("ca-key.pem"));
         if !path.exists() && !key_path.exists() {
@@ -59,15 +60,15 @@ impl DevCa {
         Ok(Self { issuer, path, issued })
     }
 
-    /// Where the certificate that clients are to trust is.
+    /// The path of the CA certificate that clients have to trust.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The certificate for these hosts, signed when it is first asked for.
+    /// Returns the certificate for these hosts. It is signed when it is first needed.
     ///
     /// # Errors
-    /// A host is not fit for a certificate.
+    /// A host name is not possible in a certificate.
     pub(crate) fn issue(&self, hosts: &[Pattern]) -> anyhow::Result<Arc<CertifiedKey>> {
         self.issued.try_get_with_by_ref(hosts, || self.sign(hosts)).map_err(|error| anyhow::anyhow!("{error:#}"))
     }
@@ -76,7 +77,7 @@ impl DevCa {
         let mut params = CertificateParams::new(hosts.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         params.distinguished_name.push(DnType::CommonName, "Tollgate development");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        // RFC 5280 §4.2.1.1 wants it, and so do strict clients.
+        // RFC 5280 §4.2.1.1 requires this extension, and so do strict clients.
         params.use_authority_key_identifier_extension = true;
         valid_for(&mut params, LEAF_DAYS);
         let key = KeyPair::generate()?;
@@ -89,7 +90,7 @@ impl DevCa {
 fn valid_for(params: &mut CertificateParams, days: u64) {
     const DAY: Duration = Duration::from_hours(24);
     let now = SystemTime::now();
-    // Clocks differ: yesterday is early enough.
+    // Clocks differ: start the validity one day early.
     params.not_before = (now - DAY).into();
     params.not_after = (now + DAY * u32::try_from(days).unwrap_or(1)).into();
 }
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ca_is_made_once_and_its_key_is_private() {
+    fn the_ca_is_created_once_and_its_key_is_private() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let first = DevCa::load_or_make(dir.path()).unwrap();

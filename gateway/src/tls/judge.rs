@@ -1,8 +1,8 @@
-//! Judges a chain as clients do: who signed whom, until when all of it is good, and whether a server may show it.
+//! Judges a certificate chain as clients do: who signed it, when all of it is valid, and whether it is for a server.
 //!
-//! Clients build the path from the leaf to a root of their own out of what the server sends. Some fetch what is missing, some have it
-//! from elsewhere; most refuse. Source: RFC 5280 §6, RFC 8446 §4.4.2; signatures and rules of a path are webpki's, which is what
-//! rustls's own clients go by.
+//! From what the server sends, a client builds a path from the leaf to one of its own roots. Some clients fetch or cache
+//! missing certificates; most refuse. Source: RFC 5280 §6, RFC 8446 §4.4.2. Webpki checks signatures and the rules of a
+//! path, as it does in rustls's own clients.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,21 +13,21 @@ use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate};
 
-/// What clients may hold against a certificate, beside its dates and names.
+/// Reasons why clients may refuse a certificate, beside its dates and names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// No client takes it for a server's.
+    /// It is not for servers: no client accepts it.
     Usage(String),
-    /// The file's certificates do not make a chain.
+    /// The certificates of the file do not form a chain.
     Chain(String),
-    /// Only who has its issuer already takes it.
+    /// The issuer is missing: only clients that already have it accept the certificate.
     Issuer(String),
-    /// Some clients mind.
+    /// Some clients refuse it.
     Differs(String),
 }
 
 impl Doubt {
-    /// What it is, for an operator.
+    /// The reason, in words for an operator.
     pub(crate) fn words(&self) -> &str {
         match self {
             Self::Usage(words) | Self::Chain(words) | Self::Issuer(words) | Self::Differs(words) => words,
@@ -35,32 +35,32 @@ impl Doubt {
     }
 }
 
-/// What a chain says of itself. No clock is read.
+/// What the chain alone shows. No clock is read.
 #[derive(Clone, Debug)]
 pub(crate) struct Verdict {
-    /// From when on, and until when, all certificates are good that clients need of it.
+    /// The time from which, and until which, all certificates that clients need are valid.
     pub(crate) good: [SystemTime; 2],
     pub(crate) doubts: Vec<Doubt>,
-    /// Names of issuers in it that are no roots, as their certificates have them.
+    /// The issuers in the chain that are not roots, by their encoded names.
     intermediates: Vec<Vec<u8>>,
-    /// Who signed the last one, where that is not in the file.
+    /// The issuer of the last certificate, if the file does not contain it.
     issuer: Option<Vec<u8>>,
 }
 
 impl Verdict {
-    /// Whether no client that knows the root finds anything at this time.
+    /// Whether a client that has the root finds nothing wrong at this time.
     pub(crate) fn is_good(&self, at: SystemTime) -> bool {
         let is_broken = |doubt: &Doubt| matches!(doubt, Doubt::Usage(_) | Doubt::Chain(_));
         let [from, until] = self.good;
         from <= at && at < until && !self.doubts.iter().any(is_broken)
     }
 
-    /// Whether this chain has what another one lacks: the issuer of its last certificate, which is no root.
+    /// Whether this chain contains the intermediate that the other chain lacks: the issuer of its last certificate.
     pub(crate) fn has_issuer_of(&self, other: &Self) -> bool {
         other.issuer.as_ref().is_some_and(|issuer| self.intermediates.contains(issuer))
     }
 
-    /// Of a chain, leaf first. `text` is the file, of which not all may have been read.
+    /// Judges a chain, leaf first. `text` is the file, from which not every certificate may have been read.
     pub(super) fn of(chain: &[CertificateDer<'_>], text: &[u8]) -> Option<Self> {
         let (leaf, rest) = chain.split_first()?;
         let (_, leaf_read) = X509Certificate::from_der(leaf).ok()?;
@@ -78,7 +78,7 @@ impl Verdict {
         let good = dates(&leaf_read, on_path.iter().map(|(_, read)| *read));
         let is_no_servers = doubts.iter().any(|doubt| matches!(doubt, Doubt::Usage(_)));
         if is_no_servers {
-            // What it is for comes first; that of its issuers cannot be told apart from it.
+            // The usage comes first: below, its error could not be told apart from that of an issuer.
         } else if let Some(doubt) = linked(leaf, &leaf_read, &on_path, rest.len(), good) {
             doubts.push(doubt);
         } else if path.iter().enumerate().any(|(at, of)| at != *of) {
@@ -99,7 +99,7 @@ impl Verdict {
     }
 }
 
-/// When the first of a chain's certificates ends that its leaf stands on. Nothing is verified.
+/// When the first certificate on the leaf's path expires. Nothing is verified.
 pub(super) fn ends(chain: &[CertificateDer<'_>]) -> Option<SystemTime> {
     let (leaf, rest) = chain.split_first()?;
     let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
@@ -113,7 +113,7 @@ fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
     certificate.subject().as_raw() == certificate.issuer().as_raw()
 }
 
-/// What a server's certificate may not be for (RFC 5280 §4.2.1.3, §4.2.1.12).
+/// Reasons why this certificate is not for a server (RFC 5280 §4.2.1.3, §4.2.1.12).
 fn usage(leaf: &X509Certificate<'_>) -> Vec<Doubt> {
     let mut doubts = Vec::new();
     if let Ok(Some(extended)) = leaf.extended_key_usage()
@@ -140,7 +140,7 @@ fn usage(leaf: &X509Certificate<'_>) -> Vec<Doubt> {
     doubts
 }
 
-/// Certificates that a file begins and that were not read: a line that begins one has to stand alone (RFC 7468 §2).
+/// Counts certificates that the file begins but that were not read: a BEGIN line must stand alone (RFC 7468 §2).
 fn unread(read: usize, text: &[u8]) -> Option<Doubt> {
     const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
     let begun = memchr::memmem::find_iter(text, BEGIN).count();
@@ -152,7 +152,7 @@ fn unread(read: usize, text: &[u8]) -> Option<Doubt> {
     })
 }
 
-/// The leaf's issuer, that one's, and so on, as far as they are there: their places among the rest.
+/// The leaf's issuer, the issuer's issuer and so on, as far as the file has them: their indices in `rest`.
 fn path(leaf: &X509Certificate<'_>, rest: &[(&CertificateDer<'_>, &X509Certificate<'_>)]) -> Vec<usize> {
     let mut path: Vec<usize> = Vec::new();
     let mut last = leaf;
@@ -161,7 +161,7 @@ fn path(leaf: &X509Certificate<'_>, rest: &[(&CertificateDer<'_>, &X509Certifica
             .iter()
             .enumerate()
             .filter(|(at, (_, other))| !path.contains(at) && other.subject().as_raw() == last.issuer().as_raw());
-        // Of several of one name, the one whose key is named.
+        // If several have the right name, take the one with the right key.
         let wanted = key_ids(last)[1];
         let Some((at, (_, issuer))) = named.min_by_key(|(_, (_, other))| key_ids(other)[0] != wanted) else { break };
         path.push(at);
@@ -170,7 +170,7 @@ fn path(leaf: &X509Certificate<'_>, rest: &[(&CertificateDer<'_>, &X509Certifica
     path
 }
 
-/// What its own key is called, and its issuer's (RFC 5280 §4.2.1.1 and 2).
+/// The identifiers of the certificate's own key and of its issuer's (RFC 5280 §4.2.1.1 and 2).
 fn key_ids<'c>(of: &'c X509Certificate<'_>) -> [Option<&'c [u8]>; 2] {
     let (mut own, mut issuer) = (None, None);
     for extension in of.extensions() {
@@ -183,7 +183,7 @@ fn key_ids<'c>(of: &'c X509Certificate<'_>) -> [Option<&'c [u8]>; 2] {
     [own, issuer]
 }
 
-/// From the last beginning to the first end. A root that a server sends is the client's own, or none: its dates are the client's affair.
+/// From the latest start to the earliest end. A root in the file does not count: clients use their own copy of it.
 fn dates<'c>(leaf: &X509Certificate<'_>, above: impl Iterator<Item = &'c X509Certificate<'c>>) -> [SystemTime; 2] {
     let of = |certificate: &X509Certificate<'_>| {
         let validity = certificate.validity();
@@ -199,7 +199,7 @@ pub(super) fn time(seconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
-/// What is wrong with the links of the path, if anything is.
+/// What is wrong with the links of the path, if anything.
 fn linked(
     leaf: &CertificateDer<'_>,
     read: &X509Certificate<'_>,
@@ -220,7 +220,7 @@ fn linked(
     Some(Doubt::Chain(format!("its certificates do not form a chain: {wrong}")))
 }
 
-/// Whether a client that has these roots accepts it, at a time when all of it is good; names are another matter.
+/// Whether a client with these roots accepts the chain at a time when all of it is valid. Names are checked elsewhere.
 fn verify(
     roots: &Arc<RootCertStore>,
     leaf: &CertificateDer<'_>,
@@ -239,7 +239,7 @@ fn verify(
     let name = a_name(read);
     match verifier.verify_server_cert(leaf, between, &name, &[], at) {
         Ok(_verified) => Ok(()),
-        // The path is looked at before the name.
+        // Webpki checks the path before the name.
         Err(Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         )) => Ok(()),
@@ -247,7 +247,7 @@ fn verify(
     }
 }
 
-/// One that the certificate has, so that constraints on names are looked at.
+/// One of the certificate's own names, so that webpki checks name constraints.
 fn a_name(read: &X509Certificate<'_>) -> ServerName<'static> {
     use x509_parser::prelude::GeneralName;
     let nobody = || ServerName::IpAddress(std::net::IpAddr::from([0, 0, 0, 0]).into());
@@ -267,7 +267,7 @@ fn a_name(read: &X509Certificate<'_>) -> ServerName<'static> {
     named.unwrap_or_else(nobody)
 }
 
-/// Roots that clients have: the public ones, and those that the operator says.
+/// The roots that clients have: the public ones, and those that the operator adds.
 #[derive(Clone)]
 pub(crate) struct Roots(Arc<RootCertStore>);
 
@@ -284,10 +284,10 @@ impl Default for Roots {
 }
 
 impl Roots {
-    /// The public ones and those of a PEM file.
+    /// The public roots and those of a PEM file.
     ///
     /// # Errors
-    /// In words: it has no certificate, or one that cannot be a root.
+    /// In words: the file has no certificate, or one that cannot be a root.
     pub(crate) fn with(pem: &[u8]) -> Result<Self, String> {
         use rustls::pki_types::pem::PemObject as _;
         let Self(roots) = Self::default();
@@ -299,7 +299,7 @@ impl Roots {
         if roots.len() == before { Err("no certificate".to_owned()) } else { Ok(Self(Arc::new(roots))) }
     }
 
-    /// Whether a client that has these accepts the chain while it is good, whatever name it asked for.
+    /// Whether a client with these roots accepts the chain while it is valid, whatever name it asks for.
     pub(super) fn accept(&self, chain: &[CertificateDer<'_>], good: [SystemTime; 2]) -> bool {
         let Some((leaf, between)) = chain.split_first() else { return false };
         let Ok((_, read)) = X509Certificate::from_der(leaf) else { return false };

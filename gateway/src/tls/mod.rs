@@ -1,7 +1,7 @@
 //! TLS: server name → certificate, and the handshake under a deadline.
 //!
-//! Invariant: a name that no tenant claims gets the default certificate, which names nobody; so a stranger learns of a
-//! tenant only by knowing its name.
+//! Invariant: a server name that no tenant has gets the default certificate, which names no tenant. So a stranger learns of
+//! a tenant only by knowing its name.
 
 mod acme;
 mod clients;
@@ -37,24 +37,24 @@ pub(crate) use version::Protocol;
 /// Where certificates come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// The local CA under the state folder, for every host of every tenant.
+    /// The local CA in the state folder, for every host of every tenant.
     #[default]
     Dev,
-    /// A certificate and key file per tenant.
+    /// A certificate file and a key file for each tenant.
     Files,
-    /// A CA's, for tenants without such files.
+    /// A CA, by ACME, for tenants without such files.
     Acme,
 }
 
-/// What is served for a name, and asked for.
+/// What is shown to a client for a name, and required from it.
 #[derive(Debug)]
 struct Served {
-    /// The first that the client can take is shown.
+    /// The first certificate that the client supports is shown.
     keys: Arc<[Arc<CertifiedKey>]>,
     clients: Option<Arc<Clients>>,
 }
 
-/// The certificates in force: which is served for which name.
+/// The certificates in force, by name.
 #[derive(Debug)]
 pub(crate) struct Certificates {
     by_name: Table<Served>,
@@ -62,15 +62,15 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// `default` is for names that nobody claims.
+    /// `default` is for names that no tenant has.
     pub(crate) fn new(default: Vec<Arc<CertifiedKey>>) -> Self {
         Self { by_name: Table::default(), default }
     }
 
-    /// Serves `keys` for what `pattern` covers, each to clients that cannot take those before it, and asks them for certificates
-    /// where they are to have any, unless somebody has that already.
+    /// Serves `keys` for the names of `pattern`, each to clients that do not support those before it. If `clients` is
+    /// given, asks for client certificates. If the pattern is taken, the existing entry stays.
     pub(crate) fn add(&mut self, pattern: Pattern, keys: Arc<[Arc<CertifiedKey>]>, clients: Option<Arc<Clients>>) {
-        // The loader refuses a host that is claimed twice, so the first claim is the only one.
+        // The loader refuses a host that two tenants claim, so there is only one claim.
         let _first = self.by_name.insert(pattern, Served { keys, clients });
     }
 }
@@ -78,7 +78,7 @@ impl Certificates {
 #[derive(Debug)]
 struct Resolver {
     certificates: ArcSwap<Certificates>,
-    /// Where a CA may ask for a proof.
+    /// Answers to a CA's challenges.
     challenges: Option<Arc<Challenges>>,
 }
 
@@ -89,31 +89,31 @@ impl ResolvesServerCert for Resolver {
         if let Some(challenges) = &self.challenges
             && acme::is_proof(&hello)
         {
-            // Who asks for the proof gets it or nothing.
+            // A CA's server gets the proof or nothing.
             return challenges.tls(&name?);
         }
         let found = name.as_ref().and_then(|name| certificates.by_name.find(name));
         let keys = found.map_or(certificates.default.as_slice(), |served| &served.keys);
         let takes = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        // Who can take none is told so by the handshake.
+        // If the client supports none of them, the handshake itself reports that.
         keys.iter().find(takes).or(keys.first()).map(Arc::clone)
     }
 }
 
-/// A client on the other side of a finished handshake.
+/// A client after its handshake.
 pub(crate) struct Handshaken<P> {
-    /// In a place of its own: a connection's future has a few layers, each of which would have room for it.
+    /// Boxed: a connection's future has several layers, each of which would reserve space for it.
     pub(crate) stream: Box<TlsStream<TcpStream>>,
-    /// What it was admitted with.
+    /// What `admit` returned for this connection.
     pub(crate) place: P,
-    /// Who it is, where the name's tenant asks for certificates.
+    /// The client's identity, if the name's tenant asks for certificates.
     pub(crate) client: Option<Client>,
-    /// The server name it asked for, if it was a name.
+    /// The server name that the client asked for, if it is a domain name.
     pub(crate) server_name: Option<Domain>,
     pub(crate) protocol: Protocol,
 }
 
-/// Why there was no handshake.
+/// Why the handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {
     #[error("it took too long")]
@@ -128,7 +128,7 @@ pub(crate) enum HandshakeError {
     Failed(#[from] std::io::Error),
 }
 
-/// Ends TLS. Cheap to clone.
+/// Terminates TLS. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Terminator {
     config: Arc<ServerConfig>,
@@ -138,27 +138,28 @@ pub(crate) struct Terminator {
     quic: Arc<QuicServerConfig>,
 }
 
-/// Somebody's change of the certificates in force, from looking at what they are made from: there is one at a time.
+/// The right to change the certificates in force. Only one task has it at a time, from the moment when it looks at what the
+/// new certificates are made from.
 pub(crate) struct Change<'a> {
     resolver: &'a Resolver,
     _alone: MutexGuard<'a, ()>,
 }
 
 impl Change<'_> {
-    /// Takes a new set for all handshakes from now on.
+    /// Uses a new set for all handshakes from now on.
     pub(crate) fn replace(&self, certificates: Certificates) {
         self.resolver.certificates.store(Arc::new(certificates));
     }
 }
 
-/// What HTTP/3 is called (RFC 9114 §3.1).
+/// The ALPN name of HTTP/3 (RFC 9114 §3.1).
 const H3: &[u8] = b"h3";
 
 impl Terminator {
-    /// TLS 1.2 and 1.3 by aws-lc-rs, offering `h2` and `http/1.1` (RFC 7301); for QUIC 1.3 and `h3`.
+    /// Supports TLS 1.2 and 1.3 by aws-lc-rs, with `h2` and `http/1.1` by ALPN (RFC 7301), and for QUIC TLS 1.3 with `h3`.
     ///
     /// # Errors
-    /// The crypto provider lacks what rustls needs, which is a build fault.
+    /// The crypto provider lacks an algorithm that rustls needs. This is a build error.
     pub(crate) fn new(
         certificates: Certificates,
         timeout: Duration,
@@ -180,31 +181,31 @@ impl Terminator {
             .with_no_client_auth()
             .with_cert_resolver(Arc::<Resolver>::clone(&resolver));
         config.alpn_protocols = protocols;
-        // Sessions are resumed from tickets (RFC 8446 §4.6.1), whose key changes every six hours; a ticket of one server
-        // name is taken for no other.
+        // Tickets resume sessions (RFC 8446 §4.6.1). The ticket key rotates every six hours, and a ticket for one server
+        // name is not valid for another.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
         Ok(Self { config: Arc::new(config), resolver, changing: Arc::default(), timeout, quic: Arc::new(quic) })
     }
 
-    /// Waits until nobody else changes the certificates in force. What the new ones are made from is to be looked at after this:
-    /// one who looked before could put back what another has replaced.
+    /// Waits until no other task changes the certificates in force. The caller must look at what the new certificates are
+    /// made from after this call: otherwise it could restore one that another task has replaced.
     pub(crate) fn change(&self) -> Change<'_> {
         Change { resolver: &self.resolver, _alone: self.changing.lock().unwrap_or_else(PoisonError::into_inner) }
     }
 
-    /// How QUIC shakes hands.
+    /// The handshake configuration for QUIC.
     pub(crate) fn quic(&self) -> quinn::ServerConfig {
         quinn::ServerConfig::with_crypto(Arc::<QuicServerConfig>::clone(&self.quic))
     }
 
-    /// The server name that a connection of QUIC asked for, if it was a name.
+    /// The server name that a QUIC connection asked for, if it is a domain name.
     pub(crate) fn server_name(connection: &quinn::Connection) -> Option<Domain> {
         let shaken = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
         Domain::parse(&shaken.server_name?)
     }
 
-    /// Shakes hands, in the connection's own task and never in the accept loop; with whom `admit` lets in by the name that it
-    /// asks for, before anything is computed for it.
+    /// Performs the handshake, in the connection's own task and never in the accept loop. `admit` decides by the server
+    /// name, before any expensive computation.
     pub(crate) async fn handshake<P>(
         &self,
         stream: TcpStream,
@@ -229,7 +230,7 @@ impl Terminator {
         if session.alpn_protocol() == Some(acme::PROTOCOL) {
             return Err(HandshakeError::Challenge);
         }
-        // A session that is resumed brings the certificate of its beginning, which may be over by now.
+        // A resumed session carries its original certificate, which may have expired.
         let is_required = clients.as_ref().is_some_and(|clients| clients.is_required);
         let shown = clients.zip(session.peer_certificates());
         let client = shown.and_then(|(clients, chain)| Client::new(clients.digest, chain)).filter(Client::is_current);
@@ -244,7 +245,7 @@ impl Terminator {
         self.resolver.certificates.load().by_name.find(name)?.clients.clone()
     }
 
-    /// As for all others, but that clients show a certificate.
+    /// The common configuration, but with client certificates.
     fn with_clients(&self, verifier: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, rustls::Error> {
         let provider = Arc::clone(self.config.crypto_provider());
         let mut config = ServerConfig::builder_with_provider(provider)

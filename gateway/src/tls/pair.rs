@@ -1,4 +1,4 @@
-//! One certificate chain with its key, checked to belong together.
+//! A certificate chain and its key, which are checked to belong together.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,7 +11,7 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use super::judge::{self, Roots, Verdict};
 use crate::domain::{Domain, Pattern};
 
-/// What is wrong with a pair of files.
+/// Why a pair of files cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PairError {
     #[error("the certificate file holds no PEM certificate")]
@@ -24,39 +24,39 @@ pub(crate) enum PairError {
     Unsupported,
 }
 
-/// A chain and its key, and what the certificate says of itself.
+/// A chain and its key, with what the certificate states.
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
     pub(crate) key: Arc<CertifiedKey>,
-    /// The names it is good for.
+    /// The names that the certificate covers.
     pub(crate) names: Vec<Pattern>,
     pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
-    /// What clients may hold against its chain.
+    /// What clients may find wrong with the chain.
     pub(crate) verdict: Verdict,
 }
 
 impl Pair {
-    /// When the first of the certificates ends that clients need, in seconds since 1970.
+    /// When the first certificate that clients need expires, in seconds since 1970.
     pub(crate) fn ends_seconds(&self) -> i64 {
         let since = self.ends().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     }
 
-    /// When the first of the certificates ends that clients need.
+    /// When the first certificate that clients need expires.
     pub(crate) fn ends(&self) -> SystemTime {
         self.verdict.good[1]
     }
 
-    /// Whether clients that have these roots accept its chain while it is good.
+    /// Whether clients with these roots accept the chain while it is valid.
     pub(crate) fn is_known_to(&self, roots: &Roots) -> bool {
         roots.accept(&self.key.cert, self.verdict.good)
     }
 
-    /// Reads a PEM chain, leaf first, and a PEM key.
+    /// Parses a PEM chain, leaf first, and a PEM key.
     ///
     /// # Errors
-    /// One of [`PairError`]: never with a byte of the key in it.
+    /// One of [`PairError`], which never contains a byte of the key.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is another crate's and grows")]
     pub(crate) fn parse(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Self, PairError> {
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate_pem)
@@ -74,7 +74,8 @@ impl Pair {
         Ok(Self { key: Arc::new(key), names, not_before, not_after, verdict })
     }
 
-    /// Whether a client that asks for any name of `host` accepts this certificate (RFC 9525: a wildcard is one label).
+    /// Whether a client that asks for any name of `host` accepts this certificate (RFC 9525: a wildcard stands for one
+    /// label).
     pub(crate) fn covers(&self, host: &Pattern) -> bool {
         self.names.iter().any(|name| match (name, host) {
             (Pattern::Exact(name), Pattern::Exact(host)) => name == host,
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_knows_its_names_and_its_end() {
+    fn a_pair_knows_its_names_and_its_expiry() {
         let (certificate, key) = made(&["a.example", "*.b.example"]);
         let pair = Pair::parse(certificate.as_bytes(), key.as_bytes()).unwrap();
         let covers = |host: &str| pair.covers(&Pattern::parse(host).unwrap());
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_is_none_is_refused() {
+    fn an_invalid_pair_is_refused() {
         let (certificate, key) = made(&["a.example"]);
         let (_, other) = made(&["a.example"]);
         let parse = |c: &str, k: &str| Pair::parse(c.as_bytes(), k.as_bytes()).unwrap_err();

@@ -1,4 +1,4 @@
-//! Which HTTP a handshake settled on.
+//! The HTTP version that a handshake negotiated.
 
 /// The protocol that ALPN (RFC 7301) chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    /// A client that offers nothing speaks HTTP/1.1.
+    /// A client that offers no protocol speaks HTTP/1.1.
     pub(crate) fn of_alpn(chosen: Option<&[u8]>) -> Self {
         if chosen == Some(b"h2") { Self::Http2 } else { Self::Http1 }
     }

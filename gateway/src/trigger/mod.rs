@@ -1,10 +1,11 @@
-//! What else starts a component: messages on its tenant's channels, the time (`schedules/`), and the tenant's other components.
+//! What starts components besides clients' requests: messages on tenants' channels, schedules (`schedules/`), and other
+//! components of the same tenant.
 //!
-//! Each message waits in its channel's queue, in order, and runs as a request does: through both doors, under the tenant's
-//! limits and quotas, in an instance of its own. While a quota has no room it waits.
+//! Each message waits in its channel's queue, in order, and runs like a request: through both doors, under the tenant's
+//! limits and quotas, in its own instance. While a quota has no room, it waits.
 //!
-//! Limit: [`WAITING_MAX`] messages and [`WAITING_BYTES_MAX`] of them wait for each tenant, each for [`PATIENCE`]; what finds no
-//! room is dropped and counted (`tollgate_messages_dropped`).
+//! Limit: at most [`WAITING_MAX`] messages with [`WAITING_BYTES_MAX`] wait for each tenant, each for [`PATIENCE`]. A
+//! message for which there is no room is dropped and counted (`tollgate_messages_dropped`).
 
 mod neighbours;
 mod once;
@@ -29,16 +30,16 @@ pub(crate) use schedules::Schedules;
 
 const WAITING_MAX: usize = 10_000;
 const WAITING_BYTES_MAX: usize = 16 << 20;
-/// How long a message may wait for its tenant's quotas to have room.
+/// How long a message may wait for its tenant's quotas.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at them.
+/// How often the quotas are checked.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Takes messages and starts components.
+/// Receives messages and starts components.
 #[derive(Debug)]
 pub(crate) struct Messages {
     road: Arc<Road>,
-    /// Held for a few hashes and never across an await.
+    /// Locked for a few hash operations and never across an await.
     queues: Mutex<Queues>,
     own: Weak<Self>,
     once: Arc<Once>,
@@ -51,7 +52,7 @@ impl Messages {
         Arc::new_cyclic(|own| Self { road, queues, own: Weak::clone(own), once })
     }
 
-    /// Looks at the channels of the configuration whose messages wait for it.
+    /// Applies the configuration to the channels whose messages are kept.
     pub(crate) fn look(&self) {
         let snapshot = self.road.snapshot.load();
         let once = snapshot.routes.channels().filter(|channel| channel.is_once);
@@ -62,7 +63,7 @@ impl Messages {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one message; never waits.
+    /// Accepts one message; never blocks.
     pub(crate) fn take(&self, heard: Heard) {
         let tenant = heard.tenant.clone();
         let snapshot = self.road.snapshot.load();
@@ -71,7 +72,7 @@ impl Messages {
         let key = Key { tenant, channel: heard.channel };
         if first.is_once() {
             self.once.wake(&key);
-            // A plain PUBLISH reaches every gateway, and cannot be handled once.
+            // A plain PUBLISH reaches every gateway, so it cannot be handled exactly once.
             if heard.payload.is_none_or(|payload| !payload.is_empty()) {
                 first.tenant().ledger.figures.message_dropped();
             }
@@ -105,7 +106,7 @@ impl Messages {
     }
 }
 
-/// What came of a message at a component, or of a run.
+/// The result of a message at a component, or of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Done,
@@ -114,7 +115,7 @@ enum Outcome {
     Failed,
 }
 
-/// One message or run, one component, one record. `patience` is how long quotas may have no room.
+/// Runs one message or schedule in one component, with one record. `patience` limits the wait for quotas.
 async fn handle(
     road: &Road,
     routed: Routed,

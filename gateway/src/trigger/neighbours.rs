@@ -1,8 +1,8 @@
-//! Requests of a component to its own tenant, to a component by `http://NAME.spin.internal` (Spin's service chaining) or to a
-//! path by `http://self.alt`: without a connection, and with all that any request meets: both doors, limits, quotas,
-//! a record. What it may use is what is left of the budget of the request that makes it (`tenant/budget.rs`).
+//! Requests of a component to its own tenant, to a component by `http://NAME.spin.internal` (Spin's service chaining) or to
+//! a path by `http://self.alt`. They use no connection but meet everything that any request meets: both doors, limits,
+//! quotas, a record. They may use what is left of the budget of the request that sends them (`tenant/budget.rs`).
 //!
-//! Security: the tenant is the one of the component that asks; only the name and the path are the guest's.
+//! Security: the tenant is that of the calling component; only the name and the path come from the guest.
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,10 +23,10 @@ use crate::response;
 use crate::route::Found;
 use crate::telemetry::Record;
 
-/// Who is said to have sent it.
+/// The sender's address, which these requests do not have.
 const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Finds and starts them.
+/// Finds and starts components of the same tenant.
 pub(crate) struct Neighbours(Weak<Road>);
 
 impl Neighbours {
@@ -109,7 +109,7 @@ async fn walk(
     response::of_reply(reply, is_head, &road.tasks)
 }
 
-/// A relative URL with the name that a tenant has for itself.
+/// Gives a relative URL the name by which a tenant calls itself.
 fn itself(uri: &http::Uri) -> Result<http::Uri, Fault> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let url = http::Uri::builder().scheme("http").authority(host::SELF).path_and_query(path).build();

@@ -1,4 +1,4 @@
-//! Channels whose messages one gateway of a fleet handles: one task a channel, woken by a publish, by a clock otherwise.
+//! Channels whose messages one gateway of a fleet handles: one task for each channel, woken by a publish or by a clock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,18 +13,18 @@ use crate::route::Routed;
 use crate::sandbox::{Cause, Message};
 use crate::store::{Store, Taken};
 
-/// Between two looks at a channel that nobody woke, give or take a half.
+/// How often a channel is checked without a wake-up, plus or minus half.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a message may wait for its tenant's quotas to have room, before it is put back.
+/// How long a message may wait for its tenant's quotas before it is put back.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// What a lease has beside that and the time that runs may take, by when they are ended.
+/// How much longer a lease lasts than that and the time limit of its runs.
 const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Once {
     road: Arc<Road>,
     store: Arc<Store>,
-    /// Those that are looked at. Held for a hash and never across an await.
+    /// The channels with a task. Locked for a hash operation and never across an await.
     channels: Mutex<HashMap<Key, Arc<Notify>>>,
 }
 
@@ -37,7 +37,7 @@ impl Once {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at these channels from now on; what the configuration has no more ends by itself.
+    /// Serves these channels from now on. The task of a channel that is no longer configured ends by itself.
     pub(super) fn serve(self: &Arc<Self>, keys: impl Iterator<Item = Key>) {
         let mut channels = self.channels();
         for key in keys {
@@ -55,7 +55,7 @@ impl Once {
         }
     }
 
-    /// Cancel safety: what was taken and not handled is due again when its lease has run out.
+    /// Cancel safety: messages that were taken and not handled are due again when their lease expires.
     async fn work(self: Arc<Self>, key: Key, wake: Arc<Notify>) {
         while !self.road.tasks.is_draining() && !self.is_over(&key) {
             let once = Arc::clone(&self);
@@ -78,7 +78,7 @@ impl Once {
         (snapshot.routes.listeners(&key.tenant, &key.channel), snapshot.generation)
     }
 
-    /// Whether nobody listens any more; it is not looked at then.
+    /// Whether nobody listens any more. If so, its task ends.
     fn is_over(&self, key: &Key) -> bool {
         let mut channels = self.channels();
         let is_over = self.listeners(key).0.first().is_none_or(|first| !first.is_once());
@@ -88,7 +88,7 @@ impl Once {
         is_over
     }
 
-    /// Takes and handles as many as may be handled at once; whether there were any.
+    /// Takes and handles as many messages as may be handled at once. Returns whether there were any.
     async fn some(&self, key: &Key) -> bool {
         let (listeners, generation) = self.listeners(key);
         let Some(first) = listeners.first().filter(|first| !first.tenant().ledger.is_stopped()) else { return false };
@@ -108,7 +108,7 @@ impl Once {
         is_any
     }
 
-    /// One message, by each component that listens, in this time: done where all of them are.
+    /// Runs one message in each listening component within this time. It is done when all are.
     async fn one(&self, key: &Key, taken: Taken, time: Duration, listeners: &[Routed], generation: u64) {
         let figures = listeners.first().map(|first| &first.tenant().ledger.figures);
         if let (true, Some(figures)) = (taken.is_again, figures) {

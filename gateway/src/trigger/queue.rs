@@ -1,4 +1,4 @@
-//! Messages that wait: a queue a channel, within bounds for each tenant.
+//! Queues of waiting messages, one for each channel, within limits for each tenant.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
@@ -16,7 +16,7 @@ pub(super) struct Key {
 /// A message, and since when it waits.
 pub(super) type Waiting = (Instant, Message);
 
-/// No room for one more.
+/// There is no room for another message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -32,7 +32,7 @@ struct Sum {
     bytes: usize,
 }
 
-/// All queues. A channel is there while something waits or works for it.
+/// All queues. A channel has an entry while a message waits or a worker runs.
 #[derive(Debug)]
 pub(super) struct Queues {
     channels: HashMap<Key, Channel>,
@@ -46,7 +46,7 @@ impl Queues {
         Self { channels: HashMap::new(), sums: HashMap::new(), messages_max, bytes_max }
     }
 
-    /// Whether one more worker is to be started for the channel, which then asks for what waits.
+    /// Adds a message. Returns whether to start another worker for the channel, which then takes what waits.
     pub(super) fn push(&mut self, key: &Key, at_once: u32, message: Waiting) -> Result<bool, Full> {
         let sum = self.sums.entry(key.tenant.clone()).or_default();
         if sum.messages >= self.messages_max || sum.bytes + message.1.payload.len() > self.bytes_max {
@@ -61,7 +61,7 @@ impl Queues {
         Ok(starts)
     }
 
-    /// The message that waited longest; nothing, and one worker less, where none does.
+    /// Takes the message that waited longest. Nothing if none waits; then the worker must end.
     pub(super) fn pop(&mut self, key: &Key) -> Option<Waiting> {
         let channel = self.channels.get_mut(key)?;
         let Some(message) = channel.waiting.pop_front() else {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_a_tenants_and_nothing_is_left_behind() {
+    fn limits_apply_to_each_tenant_and_nothing_is_left_behind() {
         let mut queues = Queues::new(2, 10);
         let (a, b) = (key("a", "one"), key("b", "one"));
         let message = |length: usize| (Instant::now(), Message { payload: vec![0; length], line: Line::first() });

@@ -1,21 +1,22 @@
-//! Which tenants have a history of their own: the busiest. A score says how busy a tenant was of late; a tenant without a place
-//! takes that of the tenant with the lowest score once its own is twice as high, so that two of like use do not take turns.
+//! Chooses the tenants that have a history: the busiest ones. Each tenant has a score for its recent use. A tenant without a place takes
+//! the place of the tenant with the lowest score if its own score is twice as high. The factor prevents that two tenants with similar
+//! use replace each other again and again.
 
 use std::collections::HashMap;
 
 use super::TENANTS_MAX;
 use crate::telemetry::Counted;
 
-/// A score halves within ten minutes, which are sixty steps: 0.5^(1/60).
+/// A score halves in ten minutes, which are sixty steps: 0.5^(1/60).
 const DECAY: f64 = 0.988_514;
-/// So much fuel counts as one request does.
+/// This much fuel counts as much as one request.
 const FUEL_A_REQUEST: u64 = 10_000_000;
-/// Below this a tenant without a place is forgotten.
+/// A lower score counts as zero.
 const SCORE_MIN: f64 = 0.01;
-/// How much busier a tenant must be than one whose place it takes.
+/// How many times busier a tenant must be than the one that it replaces.
 const BUSIER: f64 = 2.0;
 
-/// A tenant, by its ledger's serial, with what it did since the process began: requests, and fuel.
+/// A tenant by its ledger's serial, with its requests and fuel since the process started.
 pub(super) type Seen = (u64, u64, u64);
 
 #[derive(Debug, Default)]
@@ -32,19 +33,19 @@ struct Score {
     score: f64,
 }
 
-/// What is kept for a tenant with a place.
+/// The state of a tenant that has a place.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    /// What it had done when the step before this one ended.
+    /// Its counters at the end of the previous step.
     pub(super) before: Counted,
-    /// Whether `before` is not known: its first step only begins.
+    /// Whether `before` is unknown. Then the first step starts now.
     pub(super) is_new: bool,
     pub(super) in_flight_peak: u64,
     pub(super) memory_peak: u64,
 }
 
 impl Busiest {
-    /// The step of these tenants has ended: whoever is busier now gets a place. Those that are not named are gone.
+    /// Ends a step: updates all scores, and gives places to the busiest tenants. Forgets tenants that are not in `all`.
     pub(super) fn step(&mut self, all: impl IntoIterator<Item = Seen>) {
         let before = std::mem::take(&mut self.scores);
         let mut without: Vec<(f64, u64, bool)> = Vec::new();
@@ -68,12 +69,12 @@ impl Busiest {
             if self.kept.len() >= TENANTS_MAX && !self.give_up_for(score) {
                 break;
             }
-            // Whoever did nothing before this step did all that is counted in it.
+            // If the tenant did nothing before this step, all that is counted belongs to this step.
             self.kept.insert(serial, Place { is_new: !is_first, ..Place::default() });
         }
     }
 
-    /// Takes the place of the least busy, where that is much less busy than this score; whether it did.
+    /// Removes the tenant with the lowest score if this score is much higher. Returns whether it did.
     fn give_up_for(&mut self, score: f64) -> bool {
         let score_of = |serial: &u64| self.scores.get(serial).map_or(0.0, |score| score.score);
         let least = self.kept.keys().map(|serial| (score_of(serial), *serial)).min_by(|(a, _), (b, _)| a.total_cmp(b));
@@ -92,8 +93,7 @@ impl Busiest {
     }
 }
 
-/// Counts stay far below what a double holds exactly.
-#[expect(clippy::cast_precision_loss, reason = "a score is compared, and no more")]
+#[expect(clippy::cast_precision_loss, reason = "a score is only compared")]
 const fn lossy(count: u64) -> f64 {
     count as f64
 }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_thousand_tenants_the_busiest_are_kept_and_an_idle_one_gives_way() {
+    fn the_busiest_of_a_thousand_tenants_have_a_history() {
         let mut busiest = Busiest::default();
         let of = |serial: u64, steps: u64| (serial, serial * steps, 0);
         // The higher the serial, the more requests.
@@ -112,7 +112,7 @@ mod tests {
             assert_eq!(busiest.kept(), TENANTS_MAX);
         }
         assert!(busiest.place(1000).is_some() && busiest.place(937).is_some() && busiest.place(936).is_none());
-        // The least busy of them is idle from now on, and a quiet one becomes busy.
+        // The least busy tenant with a place becomes idle, and a quiet tenant becomes busy.
         let mut requests = 3;
         for step in 4..200 {
             requests += 50;
@@ -125,13 +125,13 @@ mod tests {
             assert_eq!(busiest.kept(), TENANTS_MAX);
         }
         assert!(busiest.place(937).is_none() && busiest.place(1000).is_some());
-        // Those that are gone leave nothing.
+        // Nothing is kept of tenants that are gone.
         busiest.step([of(5, 200)]);
         assert_eq!((busiest.kept(), busiest.scores.len()), (1, 1));
     }
 
     #[test]
-    fn two_of_like_use_do_not_take_turns() {
+    fn tenants_with_equal_use_do_not_replace_each_other() {
         let mut busiest = Busiest::default();
         let last = TENANTS_MAX as u64 + 1;
         busiest.step((1..last).map(|serial| (serial, 100, 0)));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn fuel_without_requests_is_use() {
+    fn fuel_without_requests_counts_as_use() {
         let mut busiest = Busiest::default();
         busiest.step([(1, 0, FUEL_A_REQUEST), (2, 0, 0)]);
         assert!(busiest.place(1).is_some_and(|place| !place.is_new) && busiest.place(2).is_none());

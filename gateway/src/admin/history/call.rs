@@ -1,4 +1,4 @@
-//! The calls for the last hour.
+//! The calls that return the last hour.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(in crate::admin) struct After {
 
 impl After {
     /// # Errors
-    /// It is more than a number in JSON holds exactly (RFC 8259 §6).
+    /// `after_ms` is larger than a number that JSON holds exactly (RFC 8259 §6).
     fn at_ms(&self) -> Result<u64, Refusal> {
         let is_exact = self.after_ms < 1 << 53;
         let text = "after_ms: at most 9007199254740991";

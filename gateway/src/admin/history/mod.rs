@@ -1,8 +1,8 @@
-//! The last hour in steps of ten seconds: of the whole gateway, and of the tenants that are busiest.
+//! The last hour in steps of ten seconds, for the whole gateway and for the busiest tenants.
 //!
-//! Limit: [`STEPS`] steps of the gateway and of [`TENANTS_MAX`] tenants. A tenant's step has 80 bytes, so that the rings of all have
-//! 64 × 360 × 80 = 1.8 MB; the gateway's has 208, which is 75 KB. Beside them stand the counts of each of the 64 tenants (0.8 KB),
-//! and 40 bytes for each tenant that was active. [`Sampler`] is the only writer, and no request waits for it.
+//! Limit: [`STEPS`] steps for the gateway and for each of [`TENANTS_MAX`] tenants. A tenant's step has 80 bytes: 64 × 360 × 80 = 1.8 MB
+//! for all tenants. A step of the gateway has 208 bytes: 75 KB. In addition, [`Busiest`](busiest::Busiest) keeps 0.8 KB of counters for
+//! each of the 64 tenants, and 40 bytes for each tenant that had a request. [`Sampler`] is the only writer. No request waits for it.
 
 mod busiest;
 mod call;
@@ -23,16 +23,16 @@ use steps::{Step, TenantStep};
 
 use crate::ids::TenantId;
 
-/// Seconds of a step.
+/// The length of a step.
 const STEP_SECONDS: u32 = 10;
-/// An hour.
+/// The number of steps in an hour.
 const STEPS: usize = 360;
-/// Tenants with a history of their own.
+/// The number of tenants that have a history of their own.
 const TENANTS_MAX: usize = 64;
 
 const _: () = assert!(size_of::<TenantStep>() <= 80 && size_of::<Step>() <= 208);
 
-/// What was kept.
+/// The steps that are kept.
 #[derive(Debug, Default)]
 pub(super) struct History(Mutex<Kept>);
 
@@ -47,7 +47,7 @@ impl History {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a step of the gateway, and one of each tenant that is kept; the others are given up.
+    /// Adds a step for the gateway and one for each of these tenants. Removes the history of all other tenants.
     fn add(&self, step: Step, tenants: Vec<(TenantId, TenantStep)>) {
         let mut kept = self.kept();
         kept.gateway.push(step);

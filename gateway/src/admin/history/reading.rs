@@ -1,4 +1,4 @@
-//! What the gateway as a whole had counted at some moment. The difference of two of these is what happened between.
+//! The gateway's counters at one moment. The difference of two readings is what happened between them.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ pub(in crate::admin) struct Reading {
     pub(in crate::admin) all: Counted,
     pub(in crate::admin) faults: HashMap<&'static str, u64>,
     pub(in crate::admin) storage: Counts,
-    /// Requests that looked for a kept response, and those that found one.
+    /// Requests that looked for a kept response, and requests that found one.
     pub(in crate::admin) cache: (u64, u64),
 }
 
@@ -21,7 +21,7 @@ pub(in crate::admin) struct Between {
     pub(in crate::admin) answered: [u64; 5],
     pub(in crate::admin) fuel: u64,
     pub(in crate::admin) latencies: Counts,
-    /// By kind, of those kinds that happened.
+    /// By kind. Kinds that did not happen are left out.
     pub(in crate::admin) faults: Vec<(&'static str, u64)>,
     pub(in crate::admin) storage: Counts,
     pub(in crate::admin) cache: (u64, u64),
@@ -55,7 +55,7 @@ impl Reading {
     }
 }
 
-/// Requests by class that were answered between.
+/// Returns how many requests were answered between two readings, by class.
 pub(super) fn answered(now: &Counted, before: &Counted) -> [u64; 5] {
     let mut answered = now.answered;
     answered.iter_mut().zip(before.answered).for_each(|(now, before)| *now = now.saturating_sub(before));

@@ -1,4 +1,4 @@
-//! The newest steps of something, the oldest first.
+//! A bounded list of steps, the oldest first.
 
 use std::collections::VecDeque;
 
@@ -15,18 +15,18 @@ impl<T> Default for Ring<T> {
 }
 
 impl<T: Dated + Clone> Ring<T> {
-    /// Adds the newest one; the oldest goes where there are [`STEPS`].
+    /// Adds the newest step. Removes the oldest one if there are [`STEPS`] already.
     pub(super) fn push(&mut self, step: T) {
         if self.0.len() >= STEPS {
             self.0.pop_front();
         } else if self.0.len() == self.0.capacity() {
-            // It grows as it fills, and to no more than it needs.
+            // It grows as it fills, and never beyond `STEPS`.
             self.0.reserve_exact(self.0.len().clamp(8, STEPS - self.0.len()));
         }
         self.0.push_back(step);
     }
 
-    /// Those that ended later than that.
+    /// Returns the steps that ended after this time.
     pub(super) fn after(&self, at_ms: u64) -> Vec<T> {
         self.0.iter().filter(|step| step.at_ms() > at_ms).cloned().collect()
     }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ring_keeps_an_hour_and_no_more() {
+    fn a_ring_keeps_one_hour() {
         let mut ring = Ring::default();
         for at_ms in 1..=1000 {
             ring.push(TenantStep { at_ms, ..TenantStep::default() });

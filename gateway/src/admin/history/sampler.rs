@@ -1,7 +1,7 @@
-//! Looks once a second: takes the peaks, tells whoever watches, and at each tenth look ends a step of the history.
+//! Samples once a second: takes the peaks, publishes a tick if somebody watches, and ends a step of the history at each tenth sample.
 //!
-//! Limit: a look costs the same whatever tenants there are. It walks all tenants at the end of a step, and each second only while
-//! somebody looks at their rates. It runs in one task beside the requests.
+//! Limit: the cost of a sample does not depend on the number of tenants. The sampler walks all tenants only at the end of a step, and
+//! each second while somebody watches. It runs in one task of its own, which no request waits for.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::request::Road;
 use crate::telemetry::unix_ms;
 use crate::tenant::Ledger;
 
-/// Seconds of whose peaks the metrics tell.
+/// The metrics of peaks cover this many seconds.
 const MINUTE: usize = 60;
 
-/// The highest of what is there at once.
+/// The highest levels within a time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::admin) struct Peaks {
     pub(in crate::admin) in_flight: u64,
@@ -49,14 +49,14 @@ impl Peaks {
     }
 }
 
-/// The one that looks.
+/// See the top of this file.
 pub(in crate::admin) struct Sampler {
     live: Arc<Live>,
-    /// A second ago, where somebody watched then.
+    /// The reading of the previous second, if somebody watched then.
     second: Option<Reading>,
-    /// What tenants had done then: requests, those with a 5xx, and fuel.
+    /// The tenants' counters at that time: requests, requests with a 5xx, and fuel.
     tenants: HashMap<TenantId, (u64, u64, u64)>,
-    /// When the step began, its looks so far, and its peaks.
+    /// The reading at the start of the step, the samples since then, and their peaks.
     step: Reading,
     looks: u32,
     peaks: Peaks,
@@ -71,7 +71,7 @@ impl Sampler {
         Self { live, second, tenants, step, looks, peaks, minute, busiest }
     }
 
-    /// One second has gone by.
+    /// Takes one sample. The caller calls it once a second.
     pub(in crate::admin) fn look(&mut self) {
         let live = Arc::clone(&self.live);
         let peaks = Peaks::take(&live.road);
@@ -114,7 +114,7 @@ impl Sampler {
         ledgers: &[Arc<Ledger>],
         tenants_peaks: &[(u64, u64)],
     ) {
-        // Who begins to watch sees rates from the second second on.
+        // The first tick of a watcher has no rates, because there is no earlier reading.
         let between = self.second.as_ref().map(|before| reading.since(before));
         let seconds = between.as_ref().map(Between::seconds);
         let mut rates = HashMap::new();
@@ -138,7 +138,7 @@ impl Sampler {
         live.tell(between, peaks);
     }
 
-    /// What the gateway did in it.
+    /// Returns the step of the gateway that ends with this reading.
     fn end_of_step(&self, road: &Road, reading: &Reading) -> Step {
         let between = reading.since(&self.step);
         Step {
@@ -160,7 +160,7 @@ impl Sampler {
         }
     }
 
-    /// What those tenants did in it that are kept.
+    /// Returns the steps of the tenants that have a history.
     fn tenants_steps(
         &mut self,
         ledgers: &[Arc<Ledger>],
@@ -199,14 +199,14 @@ impl Sampler {
 }
 
 impl Between {
-    /// Never zero.
+    /// Returns the time between the readings, which is never zero.
     pub(in crate::admin) fn seconds(&self) -> f64 {
         self.took.as_secs_f64().max(0.001)
     }
 }
 
 impl History {
-    /// How many tenants have one.
+    /// Returns how many tenants have a history.
     #[cfg(test)]
     pub(in crate::admin) fn tenants(&self) -> usize {
         self.kept().tenants.len()
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_that_is_given_up_and_comes_again_begins_anew() {
+    fn a_tenant_that_lost_its_history_starts_a_new_one() {
         let history = History::default();
         history.add(Step::default(), vec![step("a", 1), step("b", 1)]);
         history.add(Step::default(), vec![step("b", 2)]);

@@ -1,4 +1,4 @@
-//! What is kept of a step.
+//! The values of one step.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -67,7 +67,7 @@ impl Latency {
     }
 }
 
-/// It ended at a time.
+/// A step that has an end.
 pub(super) trait Dated {
     fn at_ms(&self) -> u64;
 }

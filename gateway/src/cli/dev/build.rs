@@ -1,4 +1,4 @@
-//! `tollgate build`: each component's own command, and what to do where one fails.
+//! `tollgate build`: runs each component's own command, and says what to do if one fails.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,13 +8,13 @@ use anyhow::{Context as _, bail};
 use super::note;
 use super::project::{Component, Project};
 
-/// What a shell says of a program that is not there.
+/// A shell's exit code if the program does not exist.
 const NOT_FOUND: i32 = 127;
 
-/// Builds all components, or those that are named; whether all went well.
+/// Builds all components, or the named ones. Returns whether all succeeded.
 ///
 /// # Errors
-/// A component that is named is not there, or no shell is.
+/// A named component does not exist, or there is no shell.
 pub(super) fn build(project: &Project, only: &[String]) -> anyhow::Result<bool> {
     if let Some(unknown) = only.iter().find(|name| project.components.iter().all(|one| one.id != **name)) {
         let known: Vec<_> = project.components.iter().map(|component| component.id.as_str()).collect();
@@ -50,7 +50,7 @@ fn run(component: &Component, command: &str) -> anyhow::Result<bool> {
     Ok(false)
 }
 
-/// What to do, where that can be told from outside.
+/// What to do, if the cause can be determined from outside.
 fn hint(command: &str, code: Option<i32>, workdir: &Path) -> Option<String> {
     if code == Some(NOT_FOUND) {
         let how = command.split([' ', '&', ';']).filter(|word| !is_here(word)).find_map(|word| {
@@ -74,7 +74,7 @@ fn hint(command: &str, code: Option<i32>, workdir: &Path) -> Option<String> {
     is_missing.then(|| format!("Rust's target {target} is not installed: rustup target add {target}"))
 }
 
-/// Where the programs that templates call come from.
+/// Where to get the programs that templates call.
 const GET: [(&str, &str); 8] = [
     ("cargo", "https://rustup.rs"),
     ("go", "https://go.dev/dl"),

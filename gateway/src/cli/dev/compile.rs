@@ -1,4 +1,4 @@
-//! Compiles what a project's components need before it is served, and says how long that takes: the first time it is not at once.
+//! Compiles a project's components before it is served, and says how long that takes, because the first time is slow.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::config::{self, Boot, Planned};
 use crate::sandbox::{Compiler, Starter};
 use crate::telemetry::Metrics;
 
-/// What a second compiles, roughly: 12 MB of JavaScript's engine take 20 seconds on two cores.
+/// Bytes that are compiled in a second, roughly: 12 MB of a JavaScript engine take 20 seconds on two cores.
 const BYTES_A_SECOND: u64 = 600_000;
-/// What is done sooner is not worth a word.
+/// Shorter work is not announced.
 const SECONDS_MIN: u64 = 2;
 const TICK: Duration = Duration::from_millis(200);
 
-/// What is refused is told by who serves, which looks at what was found here.
+/// Refused components are reported by the server, which reuses what was found here.
 ///
 /// # Errors
 /// The folder of compiled code cannot be used.
@@ -46,7 +46,7 @@ pub(super) fn compile(boot: &Boot, planned: &Planned) -> anyhow::Result<()> {
             tokio::select! {
                 _done = &mut prepared => return,
                 _ = ticks.tick() => {
-                    // An estimate is never done before the work is.
+                    // The bar must not show the estimate as finished before the work is.
                     bar.iter().for_each(|bar| bar.set_position(began.elapsed().as_secs().min(seconds.saturating_sub(1))));
                 }
             }

@@ -1,4 +1,4 @@
-//! `.env` beside a manifest, and the environment: what Spin's own provider of variables would find there.
+//! `.env` beside a manifest, and the environment: the values that Spin's own variable provider would find there.
 //!
 //! Source: Spin's documentation of its environment provider (`SPIN_VARIABLE_NAME`), and the format of the dotenv libraries.
 
@@ -6,17 +6,17 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-/// What a variable of the manifest is called in the environment: this, and its name in capitals.
+/// The prefix of a manifest's variable in the environment; its name follows in upper case.
 const PREFIX: &str = "SPIN_VARIABLE_";
 const FILE: &str = ".env";
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Of all values, once names in them stand for others.
+/// The most bytes of all values after expansion.
 const EXPANDED_BYTES_MAX: usize = 4 << 20;
 
-/// Variables by their names in the manifest. What stands in the environment wins over the file.
+/// Variables by their names in the manifest. The environment overrides the file.
 ///
 /// # Errors
-/// The file is there and is not one.
+/// The file exists and is invalid.
 pub(super) fn variables(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let environment = |name: &str| std::env::var(name).ok();
     let mut found: Vec<(String, String)> = Vec::new();
@@ -30,7 +30,7 @@ pub(super) fn variables(folder: &Path) -> anyhow::Result<Vec<(String, String)>> 
     let all =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     found.extend(all);
-    // The last one stands.
+    // The last one wins.
     let named = found.into_iter().rev().filter_map(|(name, value)| Some((own_name(&name)?, value)));
     let mut variables: Vec<(String, String)> = Vec::new();
     for (name, value) in named {
@@ -46,10 +46,10 @@ fn own_name(name: &str) -> Option<String> {
     Some(name.to_ascii_lowercase())
 }
 
-/// The entries of the file, in its order.
+/// The entries of the file, in order.
 ///
 /// # Errors
-/// A line is none of `NAME=VALUE`, a comment and nothing.
+/// A line is neither `NAME=VALUE` nor a comment nor empty.
 fn read(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow::Result<Vec<(String, String)>> {
     let mut entries: Vec<(String, String)> = Vec::new();
     let (mut rest, mut number, mut bytes) = (text, 1, 0);
@@ -85,7 +85,7 @@ fn read(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow::Res
     Ok(entries)
 }
 
-/// A value, which may be quoted and go over several lines then, and what follows its line.
+/// Parses a value, which may be quoted and then span several lines, and returns what follows its line.
 fn value_of(text: &str, known: impl Fn(&str) -> String) -> anyhow::Result<(String, &str)> {
     let text = text.trim_start_matches([' ', '\t']);
     let (mut value, mut quote) = (String::new(), None);
@@ -128,11 +128,11 @@ fn value_of(text: &str, known: impl Fn(&str) -> String) -> anyhow::Result<(Strin
     Ok((value, ""))
 }
 
-/// The name behind a `$`, in braces or not, and how many letters both take.
+/// Parses the name after a `$`, with or without braces, and returns the length of both.
 fn reference(rest: &str) -> (&str, usize) {
     let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     if let Some(braced) = rest.strip_prefix('{') {
-        // A name ends at the first letter that is none of a name's, so that nothing is looked through twice.
+        // A name ends at the first character that is not allowed in names, so that no text is scanned twice.
         let end = braced.find(|letter| !is_of_name(letter)).unwrap_or(braced.len());
         if let (Some(name), Some(after)) = (braced.get(..end), braced.get(end..))
             && after.starts_with('}')
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_read_as_dotenv_has_it() {
+    fn the_file_is_parsed_as_dotenv_does() {
         let text = "# a comment\n\nexport A=1\nB = two # and this\nC='$A $HOME \\n'\nD=\"$A ${HOME}/x\\n\\\"q\\\"\"\n\
                     E=\nF=\"two\nlines\"\r\nG=a#b\n  H=last";
         let wanted = [
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_told_by_its_number() {
+    fn a_bad_line_is_reported_with_its_number() {
         for (text, wanted) in [
             ("A=1\nno sign\n", "line 2 has no `=`"),
             ("A=\"x\ny\"\n1B=2", "line 3: \"1B\" is not a valid"),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_stand_for_others_are_bounded() {
+    fn expanded_values_are_bounded() {
         let mut text = "A0=0123456789\n".to_owned();
         for n in 1..9 {
             text += &format!("A{n}=\"{}\"\n", format!("${{A{}}}", n - 1).repeat(10));

@@ -1,6 +1,6 @@
-//! Shows what components print, as it comes, from the tenant's log.
+//! Shows what components print, as it appears in the tenant's log.
 //!
-//! Limit: lines of the log, which has bounds of its own, are read every [`REST`], [`PIECE`] bytes at a time.
+//! Limit: the log has its own limits; it is read every [`REST`], [`PIECE`] bytes at a time.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -13,24 +13,24 @@ use serde_json::Value;
 const REST: Duration = Duration::from_millis(50);
 const PIECE: u64 = 1 << 20;
 
-/// Whose lines are shown.
+/// Which components' lines are shown.
 pub(super) enum Whose {
     All,
     Of(Vec<String>),
 }
 
-/// Where in the log reading stands.
+/// The position in the log.
 struct Tail {
     path: PathBuf,
-    /// The file that is read, and how far.
+    /// The file's identity, and how far it was read.
     at: Option<(u64, u64)>,
     rest: Vec<u8>,
 }
 
-/// Starts to show what is written from now on, as long as the process lives.
+/// Starts to show new lines, for as long as the process lives.
 ///
 /// # Errors
-/// No thread can be had.
+/// The thread cannot start.
 pub(super) fn start(log: PathBuf, whose: Whose) -> std::io::Result<()> {
     let at = std::fs::metadata(&log).ok().map(|file| (file.ino(), file.len()));
     let mut tail = Tail { path: log, at, rest: Vec::new() };
@@ -46,12 +46,12 @@ pub(super) fn start(log: PathBuf, whose: Whose) -> std::io::Result<()> {
 }
 
 impl Tail {
-    /// Whole lines that came since.
+    /// Whole lines since the last call.
     fn lines(&mut self) -> Vec<String> {
         let mut read = || -> std::io::Result<Vec<u8>> {
             let mut file = File::open(&self.path)?;
             let number = file.metadata()?.ino();
-            // The log is set aside when it is large; what begins anew is read from its start.
+            // The log is rotated when it is large; a new file is read from its start.
             let from = self.at.filter(|(known, _)| *known == number).map_or(0, |(_, from)| from);
             file.seek(SeekFrom::Start(from))?;
             let mut bytes = Vec::new();
@@ -59,7 +59,7 @@ impl Tail {
             self.at = Some((number, from + bytes.len() as u64));
             Ok(bytes)
         };
-        // There is no log before the first line.
+        // Before the first line there is no log.
         let Ok(bytes) = read() else { return Vec::new() };
         self.rest.extend(bytes);
         let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
@@ -68,7 +68,7 @@ impl Tail {
     }
 }
 
-/// One line of a component: its name, and what it wrote, to the stream that it wrote it to.
+/// Shows one line of a component: its name, and what it wrote, on the stream to which it wrote.
 fn show(line: &str, whose: &Whose) {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return };
     let text = |key: &str| line[key].as_str().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a tenant's developer does: make a project, build it, serve it here, change it.
+//! Commands for a tenant's developer: create a project, build it, serve it here, change it.
 
 mod build;
 mod compile;
@@ -166,7 +166,7 @@ pub(super) fn add(asked: &New) -> anyhow::Result<ExitCode> {
     let dir = folder.to_str().with_context(|| format!("{} is not UTF-8", folder.display()))?;
     let taken = project.routes()?;
     let is_taken = |route: &str| taken.iter().any(|known| known == route);
-    // The path of everything is one component's, and a second one is asked for below its own name.
+    // The pattern for all paths can be used once; a second component gets a path with its own name.
     let free = if is_taken("/...") { format!("/{name}/...") } else { "/...".to_owned() };
     let route = route(asked, template, &free)?;
     if template.is_http() && is_taken(&route) {
@@ -191,12 +191,12 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
     up::up(asked)
 }
 
-/// The template and the name, from the words, the flag or whoever sits there.
+/// The template and the name, from the words, the flag or a prompt.
 fn wanted(asked: &New) -> anyhow::Result<(&'static Template, String)> {
     let (template, name) = match (asked.words.as_slice(), &asked.template) {
         ([template, name], None) => (Some(template.clone()), Some(name.clone())),
         ([_, _], Some(_)) => bail!("the template is set twice, as an argument and by --template"),
-        // A template's name alone is no project's.
+        // The name of a template alone is not a project's name.
         ([word], None) if Template::named(word).is_ok() => (Some(word.clone()), None),
         ([name], template) => (template.clone(), Some(name.clone())),
         (_, template) => (template.clone(), None),
@@ -242,12 +242,12 @@ fn channel(asked: &New, template: &Template) -> anyhow::Result<String> {
     Ok(channel)
 }
 
-/// Whether it can stand between a manifest's quotation marks as it is.
+/// Whether the text can be put between a manifest's quotation marks unchanged.
 fn is_plain(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\'))
 }
 
-/// What whoever sits there says; nothing where nobody does.
+/// Asks the user. Nothing if there is no terminal.
 fn ask(asked: &New, what: &str, default: &str) -> anyhow::Result<Option<String>> {
     if asked.accept_defaults || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         return Ok(None);
@@ -264,14 +264,14 @@ fn ask(asked: &New, what: &str, default: &str) -> anyhow::Result<Option<String>>
 
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
-    // Nobody has to read it.
+    // The reader may be gone.
     let _closed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// A word to whoever sits there, beside what the project's own commands say.
+/// A message to the user, beside the output of the project's own commands.
 #[expect(clippy::print_stderr, reason = "this is the command line")]
 fn note(text: &str) {
-    // A project's names and commands are somebody else's.
+    // A project's names and commands may contain control characters.
     let clean: String = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
     eprintln!("tollgate: {clean}");
 }

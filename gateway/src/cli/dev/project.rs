@@ -1,24 +1,24 @@
 //! A developer's project: a Spin manifest, or a tenant's file that names one, and how its components are built.
 //!
-//! Only what building and watching need is read here, and leniently: `config` reads it all, and says what is wrong.
+//! Reads only what building and watching need, and tolerantly: `config` reads everything and reports errors.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use toml::{Table, Value};
 
-/// What stands beside the sources: the store, logs and compiled code of `tollgate up`.
+/// The folder beside the sources: the store, logs and compiled code of `tollgate up`.
 pub(super) const OWN_DIR: &str = ".tollgate";
 
 #[derive(Debug)]
 pub(super) struct Project {
     /// Absolute.
     pub(super) dir: PathBuf,
-    /// The Spin manifest, or the tenant's file where it names none.
+    /// The Spin manifest, or the tenant's file if it names none.
     pub(super) manifest: PathBuf,
     /// Whether the folder has a tenant's file.
     pub(super) is_tenant: bool,
-    /// A tenant's identity made of its name.
+    /// A tenant id derived from its name.
     pub(super) id: String,
     pub(super) components: Vec<Component>,
 }
@@ -26,13 +26,13 @@ pub(super) struct Project {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Component {
     pub(super) id: String,
-    /// One after the other, by the shell.
+    /// Run by the shell, one after the other.
     pub(super) commands: Vec<String>,
     /// Absolute.
     pub(super) workdir: PathBuf,
-    /// Patterns from the workdir, whose files are built again when they change.
+    /// Patterns relative to the workdir. A change to a matching file causes a build.
     pub(super) watch: Vec<String>,
-    /// Patterns and paths from the manifest's folder, which are loaded again when they change.
+    /// Patterns and paths relative to the manifest's folder. A change causes a reload.
     pub(super) loaded: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ impl Project {
         Ok(Self { components: components(&file, &of, profile), dir, manifest, is_tenant, id })
     }
 
-    /// The paths that components of the manifest answer; none of one that is read otherwise.
+    /// The paths that components of the manifest answer. Empty for a manifest of another version.
     ///
     /// # Errors
     /// It cannot be read.
@@ -78,7 +78,7 @@ impl Project {
         Ok(triggers.into_iter().flatten().filter_map(route).collect())
     }
 
-    /// The folder of the manifest, which its paths start from.
+    /// The folder of the manifest, to which its paths are relative.
     pub(super) fn base(&self) -> &Path {
         self.manifest.parent().unwrap_or(&self.dir)
     }
@@ -93,7 +93,7 @@ fn name(file: &Table) -> Option<&str> {
     file.get("application").and_then(|application| application.get("name")).or_else(|| file.get("name"))?.as_str()
 }
 
-/// A name in the alphabet of tenants' identities.
+/// A name in the alphabet of tenant ids.
 fn identity(name: &str) -> String {
     let letters = name.to_ascii_lowercase().replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
     let letters: String = letters.trim_matches('-').chars().take(32).collect();

@@ -1,11 +1,11 @@
-//! Flags of `spin up`: those that mean something here in their own way, and those that cannot, which say what to do instead.
+//! Flags of `spin up`: those that work here in their own way, and those that cannot, with what to do instead.
 
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-/// A flag that is not served here, whether a value follows it, and what to do instead.
+/// A flag that is not supported, whether it takes a value, and what to do instead.
 pub(in crate::cli) const REFUSED: [(&str, bool, &str); 22] = [
     (
         "from-registry",
@@ -47,16 +47,16 @@ pub(in crate::cli) const REFUSED: [(&str, bool, &str); 22] = [
     ("sqlite", true, "SQLite is not available; use a key-value store (--key-value KEY=VALUE sets a key)"),
 ];
 
-/// Letters that stand for them.
+/// Short forms of these flags.
 const SHORT: [(&str, char); 2] = [("insecure", 'k'), ("log-dir", 'L')];
 
-/// Those of them that were given.
+/// The unsupported flags that were given.
 #[derive(Debug)]
 pub(super) struct Refused(Vec<&'static str>);
 
 impl Refused {
     /// # Errors
-    /// One was given; it says what to do instead.
+    /// One was given; the error says what to do instead.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let first = self.0.first().and_then(|given| REFUSED.iter().find(|(flag, ..)| flag == given));
         match first {
@@ -93,10 +93,10 @@ impl Args for Refused {
     }
 }
 
-/// What one `--variable` says: `NAME=VALUE`, `NAME=@FILE` for a file's text, or `@FILE.json` and `@FILE.toml` for many.
+/// The values of one `--variable`: `NAME=VALUE`, `NAME=@FILE` for a file's text, or `@FILE.json` and `@FILE.toml` for many.
 ///
 /// # Errors
-/// It is none of these, or the file cannot be read.
+/// It has none of these forms, or the file cannot be read.
 pub(super) fn variables(said: &str) -> anyhow::Result<Vec<(String, String)>> {
     if let Some(path) = said.strip_prefix('@') {
         let text = file(path)?;

@@ -1,4 +1,4 @@
-//! What `tollgate new` and `add` make: a component with its source, and its place in a manifest.
+//! What `tollgate new` and `add` create: a component with its source, and its entry in a manifest.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::templates::TEMPLATES;
 pub(super) struct Template {
     pub(super) name: &'static str,
     pub(super) summary: &'static str,
-    /// What stands in a manifest of version 2.
+    /// The entry in a manifest of version 2.
     pub(super) manifest: &'static str,
     /// Names and texts.
     pub(super) files: &'static [(&'static str, &'static str)],
@@ -19,10 +19,10 @@ pub(super) struct Template {
     pub(super) readme: &'static str,
 }
 
-/// What the placeholders stand for.
+/// The values of the placeholders.
 pub(super) struct Made<'a> {
     pub(super) name: &'a str,
-    /// The component's folder, from the manifest's; empty where they are the same.
+    /// The component's folder relative to the manifest's; empty if they are the same.
     pub(super) dir: &'a str,
     pub(super) route: &'a str,
     pub(super) channel: &'a str,
@@ -30,7 +30,7 @@ pub(super) struct Made<'a> {
 
 impl Template {
     /// # Errors
-    /// There is none of that name.
+    /// There is no template with this name.
     pub(super) fn named(name: &str) -> anyhow::Result<&'static Self> {
         TEMPLATES.iter().find(|template| template.name == name).with_context(|| {
             let known = TEMPLATES.iter().map(|template| template.name).collect::<Vec<_>>().join(", ");
@@ -42,10 +42,10 @@ impl Template {
         self.manifest.contains("[[trigger.http]]")
     }
 
-    /// Makes a project, in a folder that is not there or is empty.
+    /// Creates a project, in a folder that does not exist or is empty.
     ///
     /// # Errors
-    /// There is something already, or it cannot be written.
+    /// Something exists already, or cannot be written.
     pub(super) fn make(&self, dir: &Path, made: &Made<'_>) -> anyhow::Result<()> {
         if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
             bail!("{} exists and is not empty; choose another name, or use --output", dir.display());
@@ -62,10 +62,10 @@ impl Template {
         write(&dir.join("README.md"), made.fill(self.readme).replace("@SERVED@", &served).as_bytes())
     }
 
-    /// Adds a component to a project of a manifest of version 2.
+    /// Adds a component to a project with a manifest of version 2.
     ///
     /// # Errors
-    /// The manifest is of another kind, has a component of that name, or cannot be written.
+    /// The manifest has another version, has a component with this name, or cannot be written.
     pub(super) fn add(&self, project: &Project, made: &Made<'_>) -> anyhow::Result<()> {
         let path = &project.manifest;
         let before = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -104,7 +104,7 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 impl Made<'_> {
-    /// What a project without HTTP does when it is up.
+    /// How to use a project without HTTP when it is running.
     fn messages(&self) -> String {
         format!("it handles the messages of {}", self.channel)
     }

@@ -19,7 +19,7 @@ const RUST_README: &str = text!("rust.md");
 const JS_README: &str = text!("js/README.md.in");
 const PYTHON_README: &str = text!("python/README.md.in");
 
-/// In the order in which they are listed.
+/// In the order of the list.
 pub(super) const TEMPLATES: [Template; 15] = [
     Template {
         name: "http-go",
@@ -228,9 +228,10 @@ mod tests {
     use wit_component::{StringEncoding, metadata};
     use wit_parser::Resolve;
 
-    /// Go cannot be told of a section, so that a program of the template adds it: made here, from the WIT that lies beside it.
+    /// Go cannot add a custom section, so the template includes a program that does. This generates the section from the
+    /// WIT beside it.
     #[test]
-    fn what_a_go_component_says_of_itself_is_its_wit() {
+    fn the_go_templates_section_matches_its_wit() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
         let wit = std::fs::read_to_string(folder.join("go/app.wit.in")).unwrap();
         let mut resolve = Resolve::default();

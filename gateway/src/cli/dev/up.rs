@@ -1,4 +1,4 @@
-//! `tollgate up`: one project served here, as its gateway would, with what its components print.
+//! `tollgate up`: serves one project here, as its gateway would, and shows what its components print.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -13,11 +13,11 @@ use crate::cli::serve;
 use crate::config::{self, Overrides, Problem, Teller};
 use crate::gateway::{Prepared, Takeover};
 
-/// What an application without a tenant's file may use: a developer looks for mistakes, and not for limits.
+/// Limits for an application without a tenant's file: a developer looks for mistakes, not for limits.
 const LIMITS: &str = "[limits]\nfuel = \"50G\"\nmemory = \"512MiB\"\ntime = \"60s\"\nstorage_ops = 1000\noutbound = 100\n\
                       [quota]\nmemory = \"2GiB\"\n";
 
-/// Ports that are tried after one that is taken.
+/// How many ports are tried after one that is in use.
 const PORTS_TRIED: u16 = 100;
 
 pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
@@ -83,11 +83,11 @@ pub(super) fn up(asked: &Up) -> anyhow::Result<ExitCode> {
     if asked.watch {
         watch::start(project)?;
     }
-    // What a developer's machine runs besides is worth more than this: nothing is confined.
+    // Confinement would restrict a developer's machine more than it is worth: nothing is confined.
     serve::run(boot, Takeover::No, Prepared::default())
 }
 
-/// The address for HTTP, or with the next port that is free.
+/// The address for HTTP, with the next free port if asked for.
 fn listen(asked: &Up) -> SocketAddr {
     let mut address = asked.listen;
     let is_taken = |address: SocketAddr| std::net::TcpListener::bind(address).is_err();
@@ -100,7 +100,7 @@ fn listen(asked: &Up) -> SocketAddr {
     asked.listen
 }
 
-/// Tells a developer what is wrong, as `check` does, with paths as the project has them.
+/// Reports problems to a developer as `check` does, with the project's own paths.
 fn teller(project: &Project, own: &Path) -> Teller {
     let own_tenant = own.join("tenants").join(&project.id);
     let here = std::env::current_dir().unwrap_or_default();
@@ -114,7 +114,7 @@ fn teller(project: &Project, own: &Path) -> Teller {
     })
 }
 
-/// The other loopback address at the same port, where there is one and it is free: `localhost` is either.
+/// The other loopback address with the same port, if it exists and is free: `localhost` may be either.
 fn both(asked: &Up, listened: &[SocketAddr]) -> Option<SocketAddr> {
     let [SocketAddr::V4(address)] = listened else { return None };
     let other = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));
@@ -122,12 +122,12 @@ fn both(asked: &Up, listened: &[SocketAddr]) -> Option<SocketAddr> {
     (asked.https.is_none() && address.ip().is_loopback() && address.port() != 0 && is_free()).then_some(other)
 }
 
-/// What the flags, the environment and `.env` say over the project's own files.
+/// What the flags, the environment and `.env` set over the project's own files.
 fn said(project: &Project, asked: &Up) -> anyhow::Result<config::Project> {
     let mut variables: Vec<(String, String)> = Vec::new();
     for source in &asked.variable {
         for (name, value) in spins::variables(source)? {
-            // The last one stands.
+            // The last one wins.
             variables.retain(|(known, _)| *known != name);
             variables.push((name, value));
         }
@@ -143,7 +143,7 @@ fn said(project: &Project, asked: &Up) -> anyhow::Result<config::Project> {
     })
 }
 
-/// Writes the configuration of a gateway that serves this project alone.
+/// Writes the configuration of a gateway that serves only this project.
 fn lay_out(project: &Project, own: &Path, asked: &Up) -> anyhow::Result<()> {
     if std::fs::symlink_metadata(own).is_ok_and(|found| !found.is_dir()) {
         bail!("it is a link or a file; `tollgate up` requires a folder of its own");
@@ -179,7 +179,7 @@ fn lay_out(project: &Project, own: &Path, asked: &Up) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A text as TOML has it, which takes JSON's escapes.
+/// Quotes a text for TOML, which accepts JSON's escapes.
 fn quoted(text: &str) -> serde_json::Result<String> {
     serde_json::to_string(text)
 }

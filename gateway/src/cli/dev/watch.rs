@@ -1,6 +1,6 @@
-//! Builds and loads anew when a source changes.
+//! Rebuilds and reloads when a source file changes.
 //!
-//! Limit: [`FILES_MAX`] files are looked at, every [`REST`]; what a build made is not a source.
+//! Limit: [`FILES_MAX`] files are checked, every [`REST`]; the outputs of a build are not sources.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use super::{build, note};
 
 const REST: Duration = Duration::from_millis(300);
 const FILES_MAX: usize = 10_000;
-/// Folders of what is made or fetched, which are no sources of a project that does not say what its sources are.
+/// Folders with generated or downloaded files, which are not sources of a project that does not name its sources.
 const MADE: [&str; 7] = [OWN_DIR, ".git", ".spin", ".venv", "node_modules", "target", "dist"];
 
 type Seen = BTreeMap<PathBuf, (SystemTime, u64)>;
 
-/// Starts to watch, as long as the process lives.
+/// Starts to watch, for as long as the process lives.
 ///
 /// # Errors
-/// No thread can be had.
+/// The thread cannot start.
 pub(super) fn start(project: Project) -> std::io::Result<()> {
     std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
         let mut sources: Vec<_> = project.components.iter().map(|one| sources_of(&project, &one.id)).collect();
@@ -31,15 +31,15 @@ pub(super) fn start(project: Project) -> std::io::Result<()> {
                 let now = sources_of(&project, &component.id);
                 if *seen != now && !component.commands.is_empty() {
                     is_good = built(&project, &component.id);
-                    // What changed while it was built is built the next time; where nothing says what the sources are, a
-                    // build may have written among them.
+                    // Changes during a build cause the next one. If the project does not name its sources, the build itself
+                    // may have written among them.
                     *seen = if component.watch.is_empty() { sources_of(&project, &component.id) } else { now };
                 }
             }
             let now = loaded_of(&project);
             if is_good && now != loaded {
                 loaded = now;
-                // The gateway that runs here loads anew, as by `kill -HUP`.
+                // The gateway in this process reloads, as with `kill -HUP`.
                 let _sent = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP);
             }
         }
@@ -54,7 +54,7 @@ fn built(project: &Project, id: &str) -> bool {
     })
 }
 
-/// What one component is built from.
+/// The sources of one component.
 fn sources_of(project: &Project, id: &str) -> Seen {
     let mut seen = Seen::new();
     for component in project.components.iter().filter(|component| component.id == id) {
@@ -94,7 +94,7 @@ fn tree(dir: &Path, seen: &mut Seen) {
         if is_made || is_wasm || seen.len() >= FILES_MAX {
             continue;
         }
-        // A link to a folder is not followed: it may lead in circles.
+        // Links to folders are not followed: they may form a cycle.
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) { tree(&path, seen) } else { look(&path, seen) }
     }
 }

@@ -1,17 +1,17 @@
-//! What the gateway answers to calls about a tenant's data.
+//! The gateway's answers to calls about a tenant's data.
 
 use serde::Deserialize;
 
 use crate::store::Text;
 
-/// Some keys, and where to go on.
+/// Some keys, and the cursor of the next ones.
 #[derive(Deserialize)]
 pub(super) struct Keys {
     pub(super) keys: Vec<Text>,
     pub(super) cursor: Option<String>,
 }
 
-/// Some of the names of what there is.
+/// Some of the tenant's names.
 #[derive(Deserialize)]
 pub(super) struct Names {
     pub(super) stores: Vec<String>,

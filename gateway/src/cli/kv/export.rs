@@ -1,7 +1,7 @@
-//! `tollgate kv export`: all that a tenant has, as lines of JSON.
+//! `tollgate kv export`: writes all data of a tenant as lines of JSON.
 //!
-//! Limit: memory for a page of keys and its values. Consumer groups of streams are not exported. Where a Redis server is
-//! restarted or replaced meanwhile, its cursors lose their meaning, and so does the export, also one that goes on later.
+//! Limit: memory for a page of keys and its values. Consumer groups of streams are not exported. If a Redis server is
+//! restarted or replaced meanwhile, its cursors become invalid, and so does the export, even if it is resumed.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write};
@@ -17,10 +17,10 @@ use super::progress::Progress;
 use super::{Data, Keys, Names};
 use crate::store::Text;
 
-/// Elements of a list that is large.
+/// Elements of a list that are read at once if they are large.
 const FEW: usize = 4;
 
-/// Where lines go, and how far it is.
+/// The output, and how far the export is.
 struct Out<W> {
     to: W,
     mark: Mark,
@@ -32,7 +32,7 @@ impl<W: Write> Out<W> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         self.to.write_all(&text).context("cannot write the export")?;
-        // As an import counts them.
+        // Counted as an import counts them.
         let (pairs, raw) = match line {
             Line::Pair { .. } => (1, 0),
             Line::Raw(part) => (0, u64::from(part.starts || part.kind == Kind::String)),
@@ -52,7 +52,7 @@ impl<W: Write> Out<W> {
 }
 
 impl Data {
-    /// Into `FILE.part` at first, from which it goes on where it broke off.
+    /// Writes to `FILE.part` first, from which an interrupted export is resumed.
     pub(super) async fn export(&mut self, to: Option<&Path>, resume: bool) -> anyhow::Result<()> {
         let Some(path) = to else {
             ensure!(!resume, "--resume requires --to, with the file to resume");
@@ -110,7 +110,7 @@ impl Data {
         Ok(())
     }
 
-    /// The raw keys; on the way, the stores are noted.
+    /// Exports the raw keys, and collects the names of the stores.
     async fn export_names(&mut self, mut cursor: Option<String>, out: &mut Out<impl Write>) -> anyhow::Result<()> {
         loop {
             let page: Names = self.ask("names", json!({ "cursor": cursor })).await?;
@@ -137,7 +137,7 @@ impl Data {
             let page: Keys = self.ask("keys", json!({ "store": store, "cursor": cursor })).await?;
             let values = self.values(store, &page.keys).await?;
             for (key, value) in page.keys.into_iter().zip(values) {
-                // What was deleted meanwhile has no value.
+                // A key that was deleted meanwhile has no value.
                 let Some(value) = value else { continue };
                 out.line(&Line::Pair { store: store.to_owned(), key, value })?;
             }
@@ -159,7 +159,7 @@ impl Data {
             _ => bail!("unexpected answer to TYPE"),
         };
         match kind.as_str() {
-            // It went meanwhile.
+            // The key was deleted meanwhile.
             "none" => return Ok(()),
             "string" => {
                 let Some(Reply::Bytes(value)) = self.command(&[b"GET", &key.0]).await?.pop() else { return Ok(()) };
@@ -184,7 +184,7 @@ impl Data {
         Ok(())
     }
 
-    /// When a key expires, in milliseconds since 1970; nothing on the embedded store, which has no such thing.
+    /// When a key expires, in milliseconds since 1970. Nothing on the embedded store, which has no such expiry.
     async fn client_expiry(&mut self, key: &Text) -> anyhow::Result<Option<i64>> {
         let words = [Text(b"PEXPIRETIME".to_vec()), key.clone()];
         let (status, answer) = self.try_ask("command", json!({ "command": words })).await?;
@@ -206,7 +206,7 @@ impl Data {
         out: &mut Out<impl Write>,
     ) -> anyhow::Result<()> {
         if kind == Kind::Set {
-            // Small ones at once: the embedded store has no other way.
+            // Small sets are read at once: the embedded store has no other way.
             let body = json!({ "command": [Text(b"SMEMBERS".to_vec()), key.clone()] });
             if let (StatusCode::OK, answer) = self.try_ask("command", body).await? {
                 let members = bytes(serde_json::from_slice::<Replies>(&answer)?.replies);
@@ -218,7 +218,7 @@ impl Data {
         loop {
             let mut replies = bytes(self.command(&[scan, &key.0, &cursor, b"COUNT", b"100"]).await?).into_iter();
             let Some(next) = replies.next() else { bail!("unexpected answer to SCAN") };
-            // A page may be empty, and the first that is not says that the key starts.
+            // A page may be empty. The first page with elements starts the key.
             starts = !parts(key, kind, replies.collect(), starts, out)? && starts;
             cursor = next.0;
             if cursor == b"0" {
@@ -234,7 +234,7 @@ impl Data {
             let words = [b"LRANGE", key.0.as_slice(), from.as_bytes(), to.as_bytes()].map(|word| Text(word.to_vec()));
             let elements = match self.try_ask("command", json!({ "command": words })).await? {
                 (StatusCode::OK, answer) => bytes(serde_json::from_slice::<Replies>(&answer)?.replies),
-                // A list of much is read a few elements at a time, which is always allowed.
+                // A list of large elements is read a few at a time, which is always allowed.
                 (StatusCode::PAYLOAD_TOO_LARGE, _) if step > FEW => {
                     step = FEW;
                     continue;
@@ -253,7 +253,7 @@ impl Data {
     async fn export_stream(&mut self, key: &Text, out: &mut Out<impl Write>) -> anyhow::Result<()> {
         let (mut from, mut starts) = (b"-".to_vec(), true);
         loop {
-            // One at a time: an answer is flat, and an entry has as many fields as it likes.
+            // One at a time: an answer is flat, and an entry may have any number of fields.
             let entry = bytes(self.command(&[b"XRANGE", &key.0, &from, b"+", b"COUNT", b"1"]).await?);
             let Some(id) = entry.first() else { return Ok(()) };
             from = [b"(".as_slice(), &id.0].concat();
@@ -263,7 +263,7 @@ impl Data {
     }
 }
 
-/// The last mark of an export that broke off, and where it ends; what is behind it is written again.
+/// The last mark of an interrupted export, and where it ends. What follows is written again.
 fn last_mark(file: &File, tenant: &str) -> anyhow::Result<(Mark, u64)> {
     let (mut from, mut text) = (BufReader::new(file), Vec::new());
     let (mut at, mut found) = (0, None);
@@ -287,10 +287,10 @@ fn last_mark(file: &File, tenant: &str) -> anyhow::Result<(Mark, u64)> {
     found.context("it is empty")
 }
 
-/// How a mark's line begins, and no other.
+/// The beginning of marks, and of no other line.
 const MARK: &[u8] = b"{\"at\":";
 
-/// Elements on as many lines as they need, a pair of them never apart; whether there were any.
+/// Writes elements on as many lines as they need, never splitting a pair. Returns whether there were any.
 fn parts(
     key: &Text,
     kind: Kind,

@@ -1,4 +1,5 @@
-//! `tollgate kv import`: an export's lines, back into a tenant. What has the same keys is replaced, so it may be run again.
+//! `tollgate kv import`: imports the lines of an export into a tenant. Existing keys of the same name are replaced, so it
+//! may be run again.
 //!
 //! Limit: memory for the pairs of one call.
 
@@ -14,7 +15,7 @@ use super::lines::{CALL_BYTES, Kind, Line, PART, Part, printable};
 use super::progress::Progress;
 use crate::store::Text;
 
-/// What one command carries, unless it is one element: members may have 512 KiB together.
+/// Bytes of one command, unless it has one element: members may have 512 KiB together.
 const COMMAND_BYTES: usize = 400 << 10;
 
 impl Data {
@@ -111,7 +112,7 @@ impl Data {
         }
         let mut elements = part.elements;
         if part.kind == Kind::SortedSet {
-            // A score goes before its member there.
+            // There, a score precedes its member.
             elements.chunks_exact_mut(2).for_each(|pair| pair.swap(0, 1));
         }
         for some in commands(part.kind, &elements) {
@@ -123,7 +124,7 @@ impl Data {
     }
 }
 
-/// The elements of a line, as many together as one command may carry.
+/// The elements of a line, in groups that one command may carry.
 fn commands(kind: Kind, elements: &[Text]) -> Vec<&[Text]> {
     let each = match kind {
         Kind::String | Kind::StreamEntry => return vec![elements],
@@ -143,14 +144,14 @@ fn commands(kind: Kind, elements: &[Text]) -> Vec<&[Text]> {
     all
 }
 
-/// How far an import has come.
+/// The progress of an import.
 #[derive(Default)]
 struct Import {
     /// Pairs that wait to be sent together, all of one store.
     waiting: Vec<(Text, Text)>,
     store: String,
     bytes: usize,
-    /// Lines that are done with.
+    /// Lines that are imported.
     done: u64,
     pairs: u64,
     raw: u64,

@@ -1,6 +1,6 @@
-//! The lines of an export: the first says what the file is, the last one how much is in it, so that a file that is not whole
-//! is found out. Between them, in any order and one thing a line, marks aside: a pair of a store, a raw Redis key with its value or a part
-//! of it (the first part says `starts`), or when a raw key expires.
+//! The lines of an export. The first one identifies the file, and the last one states how much it contains, so that an
+//! incomplete file is detected. Between them, in any order except for marks, each line is one thing: a pair of a store, a
+//! raw Redis key with its value or a part of it (the first part says `starts`), or when a raw key expires.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ pub(super) enum Line {
         raw: Text,
         expires_at_ms: i64,
     },
-    /// Up to here it is whole, and from here an export goes on; an import passes by.
+    /// Up to here the file is complete, and an export resumes here. An import ignores it.
     Mark(Mark),
     End {
         pairs: u64,
@@ -38,7 +38,7 @@ pub(super) enum Line {
     },
 }
 
-/// How far an export is. Raw keys come first, a page of names after the other, then store after store.
+/// The progress of an export. Raw keys come first, page by page, then one store after the other.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mark {
@@ -46,11 +46,11 @@ pub(super) struct Mark {
     /// Pairs and raw keys before it.
     pub(super) pairs: u64,
     pub(super) raw: u64,
-    /// Stores that were found so far, and are still to be written.
+    /// Stores that were found and are still to be exported.
     pub(super) stores: BTreeSet<String>,
 }
 
-/// Where an export goes on.
+/// Where an export resumes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum At {
@@ -70,8 +70,8 @@ impl Default for At {
 pub(super) struct Part {
     pub(super) raw: Text,
     pub(super) kind: Kind,
-    /// One string; members; fields and values, or members and scores, in turn; elements in order; or an entry's identity
-    /// with its fields and values.
+    /// One string; members; alternating fields and values, or members and scores; elements in order; or an entry's id with
+    /// its fields and values.
     pub(super) elements: Vec<Text>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) starts: bool,
@@ -116,7 +116,7 @@ pub(super) enum Reply {
     Bytes(Text),
 }
 
-/// What of the answer is bytes, in order.
+/// The byte strings of the answer, in order.
 pub(super) fn bytes(replies: Vec<Reply>) -> Vec<Text> {
     let text = |reply| match reply {
         Reply::Bytes(bytes) => Some(bytes),
@@ -125,7 +125,7 @@ pub(super) fn bytes(replies: Vec<Reply>) -> Vec<Text> {
     replies.into_iter().filter_map(text).collect()
 }
 
-/// What prints as itself, and `\xNN` for the rest.
+/// Printable characters as they are, and `\xNN` for the rest.
 pub(super) fn printable(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_print_is_told_in_hex() {
+    fn unprintable_bytes_are_shown_in_hexadecimal() {
         assert_eq!(printable("straße\n\\".as_bytes()), "straße\\x0a\\\\");
         assert_eq!(printable(b"a\0\xff\x1b[31m"), "a\\x00\\xff\\x1b[31m");
     }

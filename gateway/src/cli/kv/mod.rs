@@ -1,5 +1,5 @@
-//! `tollgate kv …`: one tenant's data, by the gateway that is running. Keys and values are bytes; what comes out on a line has
-//! what would not print as `\xNN`.
+//! `tollgate kv …`: one tenant's data, in the running gateway. Keys and values are bytes. Output in lines shows unprintable
+//! bytes as `\xNN`.
 
 mod answers;
 mod export;
@@ -22,7 +22,8 @@ use http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::tenant::{counted_text, tenant_id};
+use super::client::tenant_id;
+use super::tenant::counted_text;
 use super::{Common, running, runtime};
 use crate::admin::Client;
 use crate::store::Text;
@@ -30,7 +31,7 @@ use answers::{Keys, Names, Purged, Values};
 use lines::printable;
 use progress::Progress;
 
-/// What one call may take; a step through a server's keys goes through those of all tenants.
+/// The time limit of one call. A step through a server's keys visits those of all tenants.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Args, Debug)]
@@ -138,7 +139,7 @@ pub(super) enum Kv {
 }
 
 impl Kv {
-    /// Whose data, and by which gateway; nobody's in particular where it is everybody's.
+    /// The tenant and the gateway. No tenant if the command is for all.
     fn of(&self) -> (Option<&str>, &Common) {
         match self {
             Self::List { of, .. }
@@ -178,7 +179,7 @@ impl Data {
         serde_json::from_slice(&answer).context("the gateway's answer is not understood (is it another version?)")
     }
 
-    /// The same, whatever the gateway says of it.
+    /// The same, whatever the gateway's status.
     async fn try_ask(&mut self, call: &str, body: Value) -> anyhow::Result<(StatusCode, Bytes)> {
         self.client.try_post(&format!("/v1/tenants/{}/data/{call}", self.tenant), &body).await
     }
@@ -286,7 +287,7 @@ impl Data {
         Ok(())
     }
 
-    /// The values of keys, in as many calls as their sizes need; a key that went meanwhile has none.
+    /// The values of keys, in as many calls as their sizes need. A key that was deleted meanwhile has none.
     async fn values(&mut self, store: &str, keys: &[Text]) -> anyhow::Result<Vec<Option<Text>>> {
         let (mut values, mut rest, mut step) = (Vec::with_capacity(keys.len()), keys, keys.len());
         while !rest.is_empty() {

@@ -1,4 +1,5 @@
-//! `tollgate kv move`: a tenant's data to another backend, while it is served. The gateway does it; this begins it and looks on.
+//! `tollgate kv move`: moves a tenant's data to another backend while it is served. The gateway does the work; this command
+//! starts it and shows its progress.
 
 use std::time::Duration;
 
@@ -9,14 +10,14 @@ use serde_json::{Value, json};
 use super::Data;
 use super::progress::Progress;
 
-/// Tenants that are asked for at once.
+/// Tenants that are requested at once.
 const PAGE: usize = 500;
-/// What the gateway calls its own store.
+/// The gateway's name of its own store.
 const EMBEDDED: &str = "embedded";
-/// How often a move is looked at.
+/// How often the progress is checked.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How a move stands.
+/// The state of a move.
 #[derive(Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 enum Moving {
@@ -38,7 +39,8 @@ enum Moving {
 }
 
 impl Data {
-    /// Moves everybody who is on the embedded store, one after the other. Who cannot be moved keeps nobody else from it.
+    /// Moves all tenants on the embedded store, one after the other. A tenant that cannot be moved does not stop the
+    /// others.
     pub(super) async fn move_all(&mut self, to: &str, out: &mut impl std::io::Write) -> anyhow::Result<()> {
         let mut failed = Vec::new();
         for id in self.everybody().await? {

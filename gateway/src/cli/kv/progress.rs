@@ -1,4 +1,4 @@
-//! A line that says how far long work has come, on a terminal and nowhere else; the last one always.
+//! Prints the progress of long work on a terminal and nowhere else; the last line is always printed.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ pub(super) struct Progress {
     keys: u64,
     bytes: u64,
     started: Instant,
-    /// Nothing where nobody looks.
+    /// Nothing if there is no terminal.
     shown: Option<Instant>,
 }
 
@@ -25,7 +25,7 @@ impl Progress {
         self.bytes += bytes;
         if self.shown.is_some_and(|shown| shown.elapsed() >= BETWEEN) {
             self.shown = Some(Instant::now());
-            // Who cannot be told how far it is does not stop it.
+            // A failure to print must not stop the work.
             let _ = write!(std::io::stderr(), "\r\x1b[K{}", self.line());
         }
     }

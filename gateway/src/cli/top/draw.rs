@@ -1,4 +1,4 @@
-//! Draws what `top` shows.
+//! Draws the screen of `top`.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -12,12 +12,12 @@ use super::{SORTS, View};
 /// Lines around the tenants' rows: figures, sparklines, the table's frame and head, the keys.
 const AROUND: usize = 13;
 
-/// What a sparkline shows: its title, what of a second, its colour.
+/// A sparkline: its title, its value for a second, its colour.
 type Spark = (&'static str, fn(&Value) -> f64, Color);
-/// What is counted at once: its name, its field, and how it is written.
+/// A quota on concurrent use: its name, its field, and its format.
 type Quota = (&'static str, &'static str, fn(&Value) -> String);
 
-/// Tenants that fit.
+/// The number of tenants that fit.
 pub(super) fn rows(height: usize) -> usize {
     height.saturating_sub(AROUND).max(1)
 }
@@ -138,7 +138,7 @@ fn draw_sparks(frame: &mut Frame<'_>, area: Rect, view: &View) {
     for (area, (title, of, colour)) in areas.into_iter().zip(shown) {
         let width = usize::from(area.width.saturating_sub(2));
         let skipped = view.ticks.len().saturating_sub(width);
-        // Hundredths, so that what is below one is seen as well.
+        // In hundredths, so that values below one are visible.
         let data: Vec<u64> = view.ticks.iter().skip(skipped).map(|tick| hundredths(of(tick))).collect();
         let spark =
             Sparkline::default().block(Block::bordered().title(title)).data(&data).style(Style::new().fg(colour));

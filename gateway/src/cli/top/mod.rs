@@ -1,6 +1,6 @@
-//! `tollgate top`: the gateway's figures in a terminal, each second, and one tenant in depth.
+//! `tollgate top`: the gateway's metrics in a terminal, every second, and the details of one tenant.
 //!
-//! The figures come by the operators' API: events of each second, and a page of tenants for as many rows as there are.
+//! The metrics come from the operators' API: an event each second, and a page of tenants for the rows on the screen.
 
 mod draw;
 
@@ -16,13 +16,13 @@ use super::{Common, running, runtime};
 use crate::admin::{Client, Lines};
 
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at what does not come by itself, and between two looks at the keyboard.
+/// How often to fetch what does not come by itself, and how often to check the keyboard.
 const EVERY: Duration = Duration::from_secs(1);
 const KEYS: Duration = Duration::from_millis(100);
-/// Seconds that the sparklines show at the most.
+/// The most seconds that the sparklines show.
 const KEPT: usize = 240;
 
-/// By what tenants can be put in order: the key, the API's word, the column.
+/// The sort orders of tenants: the key, the API's name, the column.
 const SORTS: [(char, &str, &str); 6] = [
     ('r', "requests", "req/s"),
     ('e', "errors", "5xx/s"),
@@ -38,14 +38,14 @@ struct View {
     /// Seconds, the newest last.
     ticks: Vec<Value>,
     page: Value,
-    /// The tenant that is looked at in depth, and its last faults.
+    /// The tenant that is shown in detail, and its last faults.
     one: Option<(Value, Value)>,
     sort: usize,
     selected: usize,
     offset: usize,
     search: String,
     is_searching: bool,
-    /// Why nothing comes, where nothing does.
+    /// Why no metrics arrive, if none do.
     lost: Option<String>,
     is_deep: bool,
 }
@@ -63,7 +63,7 @@ impl View {
         self.rows().get(self.selected)?["id"].as_str()
     }
 
-    /// Whether to go on.
+    /// Handles a key. Returns whether to continue.
     fn key(&mut self, code: KeyCode, rows: usize) -> bool {
         match (self.is_searching, code) {
             (true, KeyCode::Enter | KeyCode::Esc) => self.is_searching = false,
@@ -94,7 +94,7 @@ impl View {
         true
     }
 
-    /// Down or up the list, over the edge of what is shown into the next part of it.
+    /// Moves down or up the list, beyond the edge of the screen to the next page.
     fn go(&mut self, by: isize, rows: usize) {
         let total = usize::try_from(self.page["total"].as_u64().unwrap_or_default()).unwrap_or(usize::MAX);
         let at = (self.offset + self.selected).saturating_add_signed(by).min(total.saturating_sub(1));
@@ -113,7 +113,7 @@ pub(super) fn top(common: &Common) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     let (figures, events) = (Client::new(&boot, PATIENCE)?, Client::new(&boot, PATIENCE)?);
-    // What is wrong is told before the screen is taken.
+    // Errors are reported before the screen is taken over.
     let runtime = runtime()?;
     let mut figures = figures;
     runtime.block_on(figures.get("/v1/status"))?;
@@ -173,14 +173,14 @@ async fn show(terminal: &mut ratatui::DefaultTerminal, mut figures: Client, even
     }
 }
 
-/// What does not come by itself.
+/// Fetches what does not come by itself.
 async fn look(view: &mut View, client: &mut Client, rows: usize) {
     let (_, sort, _) = view.sort();
     let order = if sort == "id" { "ascending" } else { "descending" };
     let search = if view.search.is_empty() {
         String::new()
     } else {
-        format!("&search={}", super::operate::encoded(&view.search))
+        format!("&search={}", super::client::encoded(&view.search))
     };
     let path =
         format!("/v1/tenants?sort={sort}&order={order}&offset={}&limit={}{search}", view.offset, rows.clamp(1, 500));
@@ -198,7 +198,7 @@ async fn look(view: &mut View, client: &mut Client, rows: usize) {
     view.one = tenant.ok().zip(faults.ok());
 }
 
-/// Hands on each second, and why there is none.
+/// Passes on each second's metrics, or why there are none.
 async fn watch(mut client: Client, to: mpsc::Sender<Result<Value, String>>) {
     loop {
         let ended = match client.stream("/v1/events").await {
@@ -215,7 +215,7 @@ async fn watch(mut client: Client, to: mpsc::Sender<Result<Value, String>>) {
 
 async fn hand_on(mut lines: Lines, to: &mpsc::Sender<Result<Value, String>>) -> String {
     loop {
-        // A figure each second, or the connection is dead.
+        // Metrics arrive every second, or the connection is dead.
         let line = match tokio::time::timeout(PATIENCE, lines.next()).await {
             Ok(Ok(Some(line))) => line,
             Ok(Ok(None)) => return "the gateway ended the connection".to_owned(),

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Default, File, Key, Section, Shape, Takes};
-use crate::config::Boot;
+use crate::config::files::boot::Boot;
 use crate::config::problem::{Place, Source};
 
 /// One key that holds.

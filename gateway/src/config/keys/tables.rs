@@ -7,8 +7,9 @@ use super::Takes::{
     Text, Word, Words,
 };
 use super::{Default, File, Key, Section, Takes};
-use crate::config::front_file::FIELDS_MAX;
-use crate::config::{defaults, units};
+use crate::config::files::defaults;
+use crate::config::files::front::FIELDS_MAX;
+use crate::config::reader::units;
 use crate::ids::{NAME_RULE, STORE_RULE};
 use crate::store::SHARDS_MAX;
 

@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use super::show::{Behind, show};
 use super::*;
-use crate::config::problem::{Problem, Source};
+use crate::config::files::boot::Overrides;
+use crate::config::files::{gateway, tenant};
+use crate::config::problem::{Kind, Problem, Source};
 use crate::config::reader::Reader;
-use crate::config::{Kind, Overrides, gateway_file, tenant_file};
 
 /// What the reader of this file says of a text.
 fn problems(file: &File, text: &str) -> Vec<Problem> {
@@ -14,11 +15,11 @@ fn problems(file: &File, text: &str) -> Vec<Problem> {
     if file.name == "gateway" {
         let read = |reader: &Reader, file: &crate::config::reader::Section<'_>| {
             let overrides = Overrides::default();
-            drop(gateway_file::read(reader, file, Path::new(""), &overrides));
+            drop(gateway::read(reader, file, Path::new(""), &overrides));
         };
         reader.read(read).1
     } else {
-        reader.read(tenant_file::read).1
+        reader.read(tenant::read).1
     }
 }
 
@@ -81,7 +82,7 @@ fn every_default_of_the_table_is_what_holds() {
     let read = |text: &str| {
         let dir = Path::new("/etc/tollgate");
         let reader = Reader::new(Source::new(&dir.join("gateway.toml"), text.to_owned()), None);
-        let (boot, problems) = reader.read(|reader, file| gateway_file::read(reader, file, dir, &Overrides::default()));
+        let (boot, problems) = reader.read(|reader, file| gateway::read(reader, file, dir, &Overrides::default()));
         assert_eq!(problems, [], "{text}");
         let mut boot = boot.unwrap();
         boot.source = Source::new(Path::new(""), String::new());

@@ -15,12 +15,12 @@ use std::time::{Duration, Instant, SystemTime};
 use http::Uri;
 use toml::de::DeValue;
 
-use super::reader::{At, Section};
+use crate::config::reader::{At, Section};
 use crate::ids::Digest;
 use crate::store::Secret;
 use get::Get;
 
-pub(super) use oci::Image;
+pub(crate) use oci::Image;
 
 /// For all of one component.
 const TIME: Duration = Duration::from_secs(120);
@@ -28,15 +28,15 @@ const TIME: Duration = Duration::from_secs(120);
 const LEFT_ALONE: Duration = Duration::from_secs(8);
 /// What no tenant names any more is kept for so long, for whoever goes back to it.
 const KEPT: Duration = Duration::from_hours(24 * 30);
-pub(super) const BYTES_MAX: u64 = 100 << 20;
+pub(crate) const BYTES_MAX: u64 = 100 << 20;
 
 /// What a `source` may be.
-pub(super) const WANTED: &str =
+pub(crate) const WANTED: &str =
     "a path, { url = \"https://…\", sha256 = \"…\" } or { oci = \"registry.example/name@sha256:…\" }";
 
 /// Where a component comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     /// From the folder of the file that says so.
     Path(String),
     Url(Uri, Digest),
@@ -46,26 +46,26 @@ pub(super) enum Origin {
 /// From where components may be fetched.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
-    pub(super) registries: Vec<Registry>,
+    pub(crate) registries: Vec<Registry>,
     /// Where they are kept.
-    pub(super) dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Further certificates to trust, in PEM.
-    pub(super) ca: Option<Vec<u8>>,
+    pub(crate) ca: Option<Vec<u8>>,
     unreached: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 /// `[[registry]]` of the gateway's file.
 #[derive(Clone, Debug)]
-pub(super) struct Registry {
+pub(crate) struct Registry {
     /// Scheme, host and port.
-    pub(super) url: Uri,
+    pub(crate) url: Uri,
     /// Name and password, where it wants any.
-    pub(super) login: Option<(String, Secret)>,
+    pub(crate) login: Option<(String, Secret)>,
 }
 
 impl Origin {
     /// Reads a `source`; a path starts from `dir`.
-    pub(super) fn read(value: &DeValue<'_>, dir: &Path) -> Option<Self> {
+    pub(crate) fn read(value: &DeValue<'_>, dir: &Path) -> Option<Self> {
         if let Some(path) = value.as_str() {
             return Some(Self::Path(dir.join(path).to_str()?.to_owned()));
         }
@@ -83,14 +83,14 @@ impl Origin {
     }
 
     /// At a URL, with the digest in hexadecimal digits.
-    pub(super) fn at(url: &str, digest: &str) -> Option<Self> {
+    pub(crate) fn at(url: &str, digest: &str) -> Option<Self> {
         let url: Uri = url.parse().ok()?;
         let is_whole = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
         let is_http = matches!(url.scheme_str(), Some("https" | "http"));
         (is_whole && is_http).then_some(Self::Url(url, Digest::parse(digest)?))
     }
 
-    pub(super) fn path(&self) -> Option<&str> {
+    pub(crate) fn path(&self) -> Option<&str> {
         match self {
             Self::Path(path) => Some(path),
             Self::Url(..) | Self::Image(_) => None,
@@ -99,12 +99,12 @@ impl Origin {
 }
 
 /// `source` of a component, in either kind of file.
-pub(super) fn source(section: &Section<'_>, dir: &Path) -> Option<At<Origin>> {
+pub(crate) fn source(section: &Section<'_>, dir: &Path) -> Option<At<Origin>> {
     section.take("source", WANTED, |value| Origin::read(value, dir))
 }
 
 impl Settings {
-    pub(super) fn new(registries: Vec<Registry>, dir: PathBuf, ca: Option<Vec<u8>>) -> Self {
+    pub(crate) fn new(registries: Vec<Registry>, dir: PathBuf, ca: Option<Vec<u8>>) -> Self {
         Self { registries, dir, ca, unreached: Arc::default() }
     }
 
@@ -112,7 +112,7 @@ impl Settings {
     ///
     /// # Errors
     /// In words for the operator: where it was looked for, and what was found.
-    pub(super) fn file(&self, origin: &Origin) -> Result<(PathBuf, Digest), String> {
+    pub(crate) fn file(&self, origin: &Origin) -> Result<(PathBuf, Digest), String> {
         let known = match origin {
             Origin::Path(_) => return Err("it is a path".to_owned()),
             Origin::Url(_, digest) => Some(*digest),

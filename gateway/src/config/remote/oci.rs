@@ -13,7 +13,7 @@ const LAYERS: [&str; 2] = ["application/wasm", "application/vnd.wasm.content.lay
 
 /// An image, by the digest of its manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::config) struct Image {
+pub(crate) struct Image {
     /// With its port, if it says one.
     pub(super) host: String,
     name: String,

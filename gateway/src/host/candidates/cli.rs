@@ -81,7 +81,7 @@ fn time(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()
     Ok(())
 }
 
-/// What wakes a guest later, of November and of 0.2.
+/// The functions that wake a guest later, the same in November's candidate and in 0.2.
 pub(in crate::host) fn timers(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     functions!(to, clocks;
         "subscribe-instant" = monotonic_clock::Host::subscribe_instant as timer, (when);

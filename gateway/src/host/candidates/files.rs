@@ -1,4 +1,4 @@
-//! wasi:filesystem of 2023: the files that were granted, to read.
+//! wasi:filesystem of 2023: read access to the granted files.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, LinkerInstance, Resource, flags};
@@ -13,7 +13,7 @@ use crate::host::Guest;
 use crate::host::kept::{directories, folder_read, given_back, opened, stream_of_file};
 use crate::tenant::cost;
 
-// What October's `open-at` says of a file that it makes, and nothing is made here.
+// October's `open-at` takes modes for a file that it creates, and nothing is created here.
 flags! {
     Modes {
         #[component(name = "readable")]
@@ -25,7 +25,7 @@ flags! {
     }
 }
 
-/// What only October had, and 0.2 does not: permissions and locks of files.
+/// Functions that only October has: permissions and locks of files.
 const ONLY_IN_OCTOBER: [&str; 8] = [
     "access-at",
     "change-file-permissions-at",
@@ -128,7 +128,7 @@ pub(in crate::host) fn open_as_in_02(to: &mut LinkerInstance<'_, Guest>) -> wasm
     })
 }
 
-/// Tells how an operation on a file went.
+/// Returns the result of an operation on a file.
 pub(in crate::host) fn file<T>(
     guest: &mut Guest,
     answer: FsResult<T>,

@@ -1,4 +1,4 @@
-//! wasi:http of 2023: what both candidates have alike, and November's own.
+//! wasi:http of 2023: what both candidates share, and what only November has.
 
 use wasmtime::component::{Linker, LinkerInstance, Resource};
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler;
@@ -20,7 +20,7 @@ use crate::host::outgoing;
 use crate::host::priced::{names::two as names, of_fields};
 use crate::tenant::cost;
 
-/// What is left of an answer that arrives: nothing yet, or what it is, and an error where it was taken before.
+/// The state of an answer: not there yet, or its result, or an error if it was already taken.
 type Arrived<T> = Option<Result<Result<T, ErrorCode>, ()>>;
 
 pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()> {
@@ -63,7 +63,7 @@ fn kinds(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     answer_kinds(to)
 }
 
-/// What arrives, and what is alike of fields and bodies.
+/// Incoming requests and responses, and the common functions of fields and bodies.
 pub(in crate::host) fn incoming(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     weighed!(to, http_of;
         "[method]fields.get" = names::get as plain, (fields, name);
@@ -135,7 +135,7 @@ pub(in crate::host) fn answers(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::
     Ok(())
 }
 
-/// The names say milliseconds; the type is `duration`, which is of nanoseconds, and so it is taken, as Spin does.
+/// The names say milliseconds, but the type is `duration`, in nanoseconds. Like Spin, the gateway follows the type.
 fn options(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     given_back!(to, http_of; "request-options" = RequestOptions, HostRequestOptions::drop;);
     weighed!(to, http_of;
@@ -159,13 +159,13 @@ pub(in crate::host) fn sends(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Re
     Ok(())
 }
 
-/// A request is taken apart and looked at whether it goes out or not.
+/// A request costs its parsing and checking even if it is not sent.
 fn sent<T>(guest: &mut Guest, answer: HttpResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     guest.charge(cost::REQUEST_LOOKED_AT);
     code(guest, answer)
 }
 
-/// A copy has all that the original has.
+/// A copy retains as much as the original.
 fn copied(guest: &mut Guest, answer: wasmtime::Result<Resource<Fields>>) -> wasmtime::Result<(Resource<Fields>,)> {
     let copy = answer?;
     let weight = of_fields(table(guest).get(&copy)?);
@@ -196,7 +196,7 @@ pub(super) fn code<T>(guest: &mut Guest, answer: HttpResult<T>) -> wasmtime::Res
     },))
 }
 
-/// In 2023 trailers could be asked for once; 0.2 has an answer for the second time.
+/// In 2023 trailers could be taken once; 0.2 also has an answer for a second attempt.
 pub(super) fn taken<T>(arrived: Arrived<T>) -> wasmtime::Result<Option<Result<T, ErrorCode>>> {
     let again = |()| wasmtime::Error::msg("the trailers of a body were taken before");
     arrived.transpose().map_err(again)

@@ -1,7 +1,7 @@
-//! What wasi:http of October 2023 has of its own: requests and responses that are made whole, fields that cannot be refused,
-//! and an error of four kinds.
+//! What only wasi:http of October 2023 has: requests and responses that are created complete, fields that cannot be
+//! refused, and an error with four kinds.
 //!
-//! A call that 0.2 refuses, and that has no answer here to say so, ends the component, as it does in Spin.
+//! If 0.2 refuses a call that has no error here, the component is ended, as in Spin.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Error {
 }
 
 impl From<ErrorCode> for Error {
-    /// All of 0.2's are of one kind here, as guests of Spin 4 find them.
+    /// All of 0.2's error codes map to one kind, as in Spin 4.
     fn from(code: ErrorCode) -> Self {
         Self::Unexpected(code.to_string())
     }
@@ -130,7 +130,7 @@ fn arrivals(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
         touched.add(&trailers);
         let http = &mut http_of(store.data_mut());
         let Some(arrived) = taken(HostFutureTrailers::get(http, trailers)?)? else { return Ok((None,)) };
-        // Where there are none, October has empty ones.
+        // Without trailers, October returns empty ones.
         let fields = match arrived {
             Ok(Some(fields)) => Ok(fields),
             Ok(None) => Ok(HostFields::new(http)?),
@@ -147,7 +147,7 @@ pub(super) fn handler(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()
     to.func_wrap("handle", |mut store: StoreContextMut<'_, Guest>, (request, options): Asked| {
         let guest = store.data_mut();
         let options = options.map(|options| table(guest).push(times(&options))).transpose()?;
-        // 0.2 leaves them in the table, and here the guest has no handle of them.
+        // 0.2 leaves the options in the table, and here the guest keeps no handle to them.
         let given = options.as_ref().map(|options| Resource::new_own(options.rep()));
         guest.charge(cost::REQUEST_LOOKED_AT);
         let place = request.rep();
@@ -184,7 +184,8 @@ fn request(
     let headers = HostFields::clone(http, Resource::new_borrow(headers.rep()))?;
     let request = HostOutgoingRequest::new(http, headers)?;
     let this = || Resource::new_borrow(request.rep());
-    // A request to the component's own application has none; 0.2 wants one, and takes this for the same.
+    // A request to the component's own application has no authority; 0.2 requires one, and accepts this one for the same
+    // meaning.
     let authority = authority.unwrap_or_else(|| match &scheme {
         Some(Scheme::Http | Scheme::Other(_)) => ":80".to_owned(),
         Some(Scheme::Https) | None => ":443".to_owned(),

@@ -15,12 +15,12 @@ use crate::tenant::cost;
 
 pub(super) fn add(linker: &mut Linker<Guest>, candidate: Candidate) -> wasmtime::Result<()> {
     poll(candidate.open(linker, "wasi:io/poll")?, candidate)?;
-    // In October an error was one of the streams' own types.
+    // In October the error type belonged to the streams interface.
     let errors = if candidate == Candidate::October { "wasi:io/streams" } else { "wasi:io/error" };
     let mut errors = candidate.open(linker, errors)?;
     resources!(errors, table; "error" = IoError, HostError::drop;);
     functions!(errors, table; "[method]error.to-debug-string" = HostError::to_debug_string as plain, (error););
-    // An instance of this name that is opened again is another view of the same.
+    // Opening an instance with the same name again gives another view of it.
     let mut streams = candidate.open(linker, "wasi:io/streams")?;
     input(&mut streams)?;
     output(&mut streams)?;
@@ -61,7 +61,8 @@ fn input(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 
 pub(in crate::host) fn reads(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     type Read = (Resource<DynInputStream>, u64);
-    // What these bring is not charged here: bytes of a body are where they arrive, and of a file by the call.
+    // The bytes that these return are not charged here: bytes of a body are charged on arrival, bytes of a file by the
+    // call.
     streams.func_wrap("[method]input-stream.read", |mut store: StoreContextMut<'_, Guest>, (from, bytes): Read| {
         let answer = HostInputStream::read(table(store.data_mut()), from, bytes);
         stream(store.data_mut(), answer)
@@ -121,7 +122,7 @@ pub(in crate::host) fn splice(streams: &mut LinkerInstance<'_, Guest>) -> wasmti
     Ok(())
 }
 
-/// October's take the source for good. `forward` has no counterpart in 0.2, and no SDK calls it.
+/// October's versions consume the source. `forward` has no counterpart in 0.2, and no SDK calls it.
 fn splice_owned(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     type Source = (Resource<DynOutputStream>, Resource<DynInputStream>, u64);
     streams.func_wrap_async("[method]output-stream.splice", |mut store, (to, from, bytes): Source| {
@@ -145,7 +146,7 @@ fn splice_owned(streams: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()>
     })
 }
 
-/// Tells how an operation on a stream went.
+/// Returns the result of an operation on a stream.
 fn stream<T>(guest: &mut Guest, answer: StreamResult<T>) -> wasmtime::Result<(Result<T, streams::StreamError>,)> {
     Ok((match answer {
         Ok(answer) => Ok(answer),

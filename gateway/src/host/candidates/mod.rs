@@ -1,10 +1,10 @@
-//! The candidates of WASI 0.2 of October and November 2023, which components of Spin's SDK 2 import.
+//! The candidates of WASI 0.2 from October and November 2023, which components of Spin's SDK 2 import.
 //!
-//! Nothing is implemented twice: each function leads to the one of 0.2, with the same resources in the same table, so that
-//! grants, quotas and what a call costs hold as they do there. Here are names, and the types that differ. The WIT is in
+//! Nothing is implemented twice: each function calls that of 0.2, with the same resources in the same table, so that
+//! grants, quotas and prices are the same. This folder has only the names, and the types that differ. The WIT is in
 //! `wit/wasi-2023-10-18` and `wit/wasi-2023-11-10`; a test links a component that imports all of it.
 //!
-//! A component that imports a candidate gets a linker of its own, which is made when it is loaded; the others pay nothing.
+//! A component that imports a candidate gets its own linker when it is loaded. Others pay nothing.
 
 pub(super) mod cli;
 pub(super) mod files;
@@ -29,11 +29,11 @@ use super::Guest;
 use super::denied::weight;
 use crate::tenant::cost;
 
-/// What components export to answer requests, one name for each candidate.
+/// The exports by which components answer requests, one name for each candidate.
 pub(crate) const HANDLERS: [&str; 2] =
     ["wasi:http/incoming-handler@0.2.0-rc-2023-10-18", "wasi:http/incoming-handler@0.2.0-rc-2023-11-10"];
 
-/// Which of the two.
+/// One of the two candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Candidate {
     October,
@@ -50,21 +50,21 @@ impl Candidate {
         }
     }
 
-    /// One of its interfaces, to define functions in.
+    /// Opens one of its interfaces, to define functions in it.
     fn open<'a>(self, linker: &'a mut Linker<Guest>, interface: &str) -> wasmtime::Result<LinkerInstance<'a, Guest>> {
         linker.instance(&format!("{interface}@{}", self.version()))
     }
 
-    /// Whether this is a name of its.
+    /// Whether an import belongs to this candidate.
     fn has(self, import: &str) -> bool {
         import.starts_with("wasi:") && import.split_once('@').is_some_and(|(_, version)| version == self.version())
     }
 }
 
-/// The linker with the candidates that a component imports; nothing where it imports none.
+/// A linker with the candidates that a component imports. Nothing if it imports none.
 ///
 /// # Errors
-/// Two interfaces claim one name, which is a build fault.
+/// Two interfaces have the same name. This is a build error.
 pub(super) fn with(linker: &Linker<Guest>, component: &Component) -> wasmtime::Result<Option<Linker<Guest>>> {
     let engine = component.engine();
     let kind = component.component_type();
@@ -89,8 +89,8 @@ pub(super) fn with(linker: &Linker<Guest>, component: &Component) -> wasmtime::R
     Ok(more)
 }
 
-/// Functions by name, each as one of 0.2: what that works on, and how its answer is told. What a call carries, there and back,
-/// is charged here.
+/// Defines functions by name, each by one of 0.2: the state that it works on, and how its result is returned. What a call
+/// carries in both directions is charged here.
 macro_rules! functions {
     ($to:ident, $view:path; $($name:literal = $function:path as $tell:path, ($($argument:ident),*);)*) => {$(
         $to.func_wrap($name, |mut store: wasmtime::StoreContextMut<'_, crate::host::Guest>, ($($argument,)*)| {
@@ -105,7 +105,7 @@ macro_rules! functions {
 }
 pub(in crate::host) use functions;
 
-/// The same of functions that wait.
+/// The same for functions that wait.
 macro_rules! waiting {
     ($to:ident, $view:path; $($name:literal = $function:path as $tell:path, ($($argument:ident),*);)*) => {$(
         $to.func_wrap_async($name, |mut store: wasmtime::StoreContextMut<'_, crate::host::Guest>, ($($argument,)*)| {
@@ -122,7 +122,7 @@ macro_rules! waiting {
 }
 pub(in crate::host) use waiting;
 
-/// Resources by name, each of the type that 0.2 has for it.
+/// Defines resources by name, each with 0.2's type.
 macro_rules! resources {
     ($to:ident, $view:path; $($name:literal = $kind:ty, $drop:path;)*) => {$(
         $to.resource($name, wasmtime::component::ResourceType::host::<$kind>(), |mut store, index| {
@@ -132,17 +132,17 @@ macro_rules! resources {
 }
 use resources;
 
-/// An answer that cannot fail.
+/// Returns a result that cannot fail.
 pub(in crate::host) fn plain<T>(_: &mut Guest, answer: wasmtime::Result<T>) -> wasmtime::Result<(T,)> {
     Ok((answer?,))
 }
 
-/// No answer at all.
+/// For functions without a result.
 pub(in crate::host) fn nothing(_: &mut Guest, answer: wasmtime::Result<()>) -> wasmtime::Result<()> {
     answer
 }
 
-/// A function that answers with this error, whatever it is asked. Where it is asked about a resource, that is a `T`.
+/// Defines a function that always returns this error. If it has a resource argument, that is a `T`.
 fn refuse<T: 'static>(
     instance: &mut LinkerInstance<'_, Guest>,
     name: &str,
@@ -150,7 +150,7 @@ fn refuse<T: 'static>(
 ) -> wasmtime::Result<()> {
     instance.func_new(name, move |mut store, _, arguments, answers| {
         store.data_mut().charge(cost::REFUSAL.saturating_add(weight(arguments)));
-        // A handle that was lent for the call has to be given back by hand.
+        // A handle that was lent for the call must be returned explicitly.
         for argument in arguments {
             if let Val::Resource(lent) = argument {
                 lent.try_into_resource::<T>(&mut store)?;

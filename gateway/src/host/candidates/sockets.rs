@@ -1,4 +1,4 @@
-//! wasi:sockets of 2023, which denies: there is a network, and no socket is ever made.
+//! wasi:sockets of 2023, denied: there is a network, but no socket can be created.
 
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 use wasmtime::component::{LinkerInstance, ResourceType};
@@ -9,11 +9,11 @@ use wasmtime_wasi::sockets::WasiSocketsView as _;
 use super::refuse;
 use crate::host::Guest;
 
-/// What a socket, a name's addresses or a stream of datagrams would be.
+/// The type of sockets, address streams and datagram streams, which never exist.
 enum Never {}
 
-/// What the component imports of one interface. The functions are made after its own import, since all that may fail answer
-/// `access-denied`; the others work on a socket, and nobody has one.
+/// Defines what the component imports of one interface. The functions are derived from the import itself, because all that
+/// may fail return `access-denied`; the others need a socket, and nobody has one.
 pub(super) fn add(
     mut to: LinkerInstance<'_, Guest>,
     interface: &str,
@@ -38,7 +38,7 @@ pub(super) fn add(
             ComponentItem::Resource(_) if is_made_in(own, name) => {
                 to.resource(name, ResourceType::host::<Never>(), |_, _| Ok(()))?;
             }
-            // Of another interface, which defines it.
+            // It belongs to another interface, which defines it.
             ComponentItem::Resource(_)
             | ComponentItem::CoreFunc(_)
             | ComponentItem::Module(_)
@@ -50,7 +50,7 @@ pub(super) fn add(
     Ok(())
 }
 
-/// Whether this interface is the one that defines the resource.
+/// Whether this interface defines the resource.
 fn is_made_in(interface: &str, resource: &str) -> bool {
     matches!(
         (interface, resource),

@@ -1,4 +1,4 @@
-//! The linker against the WIT: a component that imports every function of a candidate links.
+//! Compares the linker with the WIT: a component that imports every function of a candidate links.
 
 use std::path::Path;
 
@@ -93,7 +93,7 @@ impl Module {
     }
 }
 
-/// A component that does nothing, and imports and exports all that the WIT of a candidate has; and how many functions.
+/// An empty component that imports and exports everything in a candidate's WIT, and its number of functions.
 fn component(engine: &Engine, candidate: Candidate) -> Component {
     let folder = candidate.version().replace("0.2.0-rc-", "wit/wasi-");
     let mut resolve = Resolve::default();

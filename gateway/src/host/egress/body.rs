@@ -1,7 +1,7 @@
-//! The bodies of one exchange with an origin: the guest's on its way out, and the answer's on its way in.
+//! The bodies of an exchange with an origin: the guest's on its way out, and the response's on its way in.
 //!
-//! Invariant: a guest's body that it did not finish never looks finished. Wasmtime's bodies end like finished ones when their
-//! instance is gone, so [`Sending`] looks whether it is.
+//! Invariant: a guest's unfinished body never looks finished. Wasmtime's bodies end like finished ones when their instance
+//! is gone, so [`Sending`] checks.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -20,12 +20,12 @@ use super::Egress;
 use super::pool::Lease;
 use crate::tenant::{Allotment, Tenant};
 
-/// Something was taken of the body.
+/// Something of the body was sent.
 const TOUCHED: u8 = 1;
-/// It came to its end.
+/// The body has ended.
 const ENDED: u8 = 2;
 
-/// A guest's body, which outlives a connection that was closed before anything was taken of it.
+/// A guest's body. It outlives a connection that closed before anything of the body was sent.
 pub(super) struct Source {
     body: Mutex<WasiBody>,
     state: Arc<AtomicU8>,
@@ -51,12 +51,12 @@ impl Source {
         self.state.load(Ordering::Acquire) & state != 0
     }
 
-    /// Whether it can be sent from its beginning.
+    /// Whether it can be sent from its start.
     pub(super) fn is_whole(&self) -> bool {
         !self.is(TOUCHED)
     }
 
-    /// Whether all of it was taken.
+    /// Whether all of it was sent.
     pub(super) fn is_over(&self) -> bool {
         self.is(ENDED) || self.body().is_end_stream()
     }
@@ -66,7 +66,7 @@ impl Source {
         self.over.cancel();
     }
 
-    /// Resolves once it was sent, or cannot be.
+    /// Resolves when it was sent, or cannot be.
     pub(super) fn sent(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         if self.is_over() {
             self.end();
@@ -80,7 +80,7 @@ impl Source {
     }
 }
 
-/// One way of it to an origin.
+/// One attempt to send it to an origin.
 pub(super) struct Sending(pub(super) Arc<Source>);
 
 impl Body for Sending {
@@ -112,18 +112,18 @@ impl Body for Sending {
     }
 }
 
-/// A response's body on its way to the guest, under a limit of bytes and of silence.
+/// A response's body on its way to the guest, with limits on its size and on the time between its pieces.
 pub(super) struct Arriving {
     pub(super) body: Incoming,
     pub(super) left: u64,
     pub(super) idle: Duration,
     pub(super) clock: Option<Pin<Box<Sleep>>>,
     pub(super) tenant: Arc<Tenant>,
-    /// Until the last byte.
+    /// Held until the last byte.
     pub(super) held: Option<Held>,
 }
 
-/// What an exchange holds until the answer's last byte was read.
+/// What an exchange holds until the last byte of the response was read.
 pub(super) struct Held {
     pub(super) egress: Arc<Egress>,
     pub(super) lease: Lease,
@@ -133,8 +133,8 @@ pub(super) struct Held {
 }
 
 impl Arriving {
-    /// The answer was read to its end. The connection waits for another request where the guest's body was sent to its end
-    /// too; an origin that answered early still gets the rest of it, on a connection that nobody uses again.
+    /// The response was read to its end. If the guest's body was sent completely, the connection waits for another request.
+    /// If the origin answered early, it still gets the rest of the body, on a connection that is not reused.
     pub(super) fn end(&mut self) {
         let Some(held) = self.held.take() else { return };
         if held.source.is_over()
@@ -170,10 +170,10 @@ impl Body for Arriving {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = std::task::ready!(self.next(cx));
         match &frame {
-            // Whoever reads it may not ask again after its last byte.
+            // The reader may not ask again after the last byte.
             Some(Ok(_)) if !self.body.is_end_stream() => {}
             Some(Ok(_)) | None => self.end(),
-            // The connection goes with what it holds.
+            // Drops the connection and what it holds.
             Some(Err(_)) => self.held = None,
         }
         Poll::Ready(frame)

@@ -1,10 +1,11 @@
-//! A connection to an origin: made, driven by a task of its own, and closed when nobody uses it.
+//! A connection to an origin: opened, driven by a task of its own, and closed when nobody uses it.
 //!
-//! Plain connections speak HTTP/1.1. Over TLS both are offered by ALPN, and the origin chooses (RFC 7301), as with Spin 4.0.2;
-//! its variable for HTTP/2 without TLS is not served.
+//! Plain connections use HTTP/1.1. Over TLS both versions are offered by ALPN, and the origin chooses (RFC 7301), as with
+//! Spin 4.0.2. Spin's variable for HTTP/2 without TLS is not supported.
 //!
-//! Limit: of a connection of HTTP/2, [`HEAD_BYTES_MAX`] of a header list, [`STREAM_WINDOW`] unread of each answer,
-//! [`RESETS_MAX`] streams that either side gave up; an origin that answers no PING while something runs is let go of.
+//! Limit: for an HTTP/2 connection, [`HEAD_BYTES_MAX`] of a header list, [`STREAM_WINDOW`] unread bytes of each response,
+//! and [`RESETS_MAX`] streams that either side reset. A connection is dropped if its origin does not answer PING while a
+//! request runs.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -29,20 +30,21 @@ use crate::deadline::Deadline;
 use crate::telemetry::Tasks;
 use crate::tenant::Tenant;
 
-/// Of a response's head.
+/// The largest head of a response.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
 const FIELDS_MAX: usize = 100;
-/// What an origin may send of one answer that the guest does not read: as much as HTTP/1.1's buffer holds.
+/// What an origin may send of one response before the guest reads it: as much as the HTTP/1.1 buffer holds.
 const STREAM_WINDOW: u32 = 64 << 10;
-/// The same of all streams of a connection, so that a guest that leaves its answers unread stops no other of its tenant.
+/// The same for all streams of a connection. It is larger, so that a guest that leaves responses unread does not block
+/// others of its tenant.
 const CONNECTION_WINDOW: u32 = 4 << 20;
 const RESETS_MAX: usize = 64;
-/// How long an origin may be silent before it is asked for a sign of life, and how long it has for that.
+/// How long an origin may be silent before it gets a PING, and how long it has to answer.
 const PING: Duration = Duration::from_secs(10);
-/// What a connection that nobody uses has to end in good order.
+/// How long an unused connection may take to close gracefully.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// TLS of a client that trusts the public roots and these, in PEM.
+/// A TLS client that trusts the public roots and these, in PEM.
 ///
 /// # Errors
 /// They are not PEM.
@@ -58,14 +60,14 @@ pub(crate) fn trusting(ca: Option<&[u8]>) -> anyhow::Result<rustls::ClientConfig
 }
 
 impl Egress {
-    /// A new connection to one of these addresses.
+    /// Opens a connection to one of these addresses.
     pub(super) async fn open(
         self: &Arc<Self>,
         tenant: &Tenant,
         way: &Way<'_>,
         limit: Deadline,
     ) -> Result<Lease, Error> {
-        // The tenant has its part of the pool from here on.
+        // From here on the tenant has its part of the pool.
         let tls = self.pool.tls_of(tenant);
         let (address, stream) = connect(way, limit).await?;
         let key = Key::new(tenant, way, address);
@@ -152,7 +154,7 @@ async fn connect(way: &Way<'_>, limit: Deadline) -> Result<(std::net::SocketAddr
     Err(last)
 }
 
-/// Ends a connection: at once when its tenant is stopped, and in good order when nobody holds it any more.
+/// Ends a connection: at once when its tenant is stopped, gracefully when nobody holds it any more.
 struct Driver {
     held: CancellationToken,
     cut: CancellationToken,
@@ -165,11 +167,11 @@ fn driver(key: Key, cut: CancellationToken) -> (Of, Driver) {
 }
 
 impl Driver {
-    /// `tasks`: those of HTTP/2, which outlive `connection`.
+    /// `tasks` are those of HTTP/2, which outlive `connection`.
     async fn run<T>(self, connection: impl Future<Output = T>, tasks: Option<TaskTracker>) {
         let Self { held, cut } = self;
         let in_good_order = async {
-            // How it ended, whoever used it was told.
+            // The connection's user was told how it ended.
             let _told = connection.await;
             if let Some(tasks) = &tasks {
                 held.cancelled().await;
@@ -187,14 +189,14 @@ impl Driver {
             () = in_good_order => {}
             () = unused => {}
         }
-        // What still runs for it ends with it.
+        // Its remaining tasks end with it.
         if tasks.is_some() {
             cut.cancel();
         }
     }
 }
 
-/// Where HTTP/2 runs what it has to run: in tasks that are counted, and end with the connection.
+/// The executor for HTTP/2's tasks, which are counted and end with the connection.
 #[derive(Clone)]
 struct Within {
     tasks: Tasks,
@@ -220,7 +222,7 @@ where
     }
 }
 
-/// Counts what comes, by which one knows whether an answer began.
+/// Counts the bytes that arrive, which show whether a response began.
 struct Counted<IO> {
     stream: IO,
     received: Arc<AtomicUsize>,

@@ -1,8 +1,8 @@
-//! One request to an origin and its answer: on a kept connection where one may serve it, on a new one otherwise.
+//! One request to an origin and its response, on a kept connection if there is a suitable one, otherwise on a new one.
 //!
-//! What fails on a kept connection is sent once more, on a new one, where that is safe (RFC 9110 §9.2.2, RFC 9112 §9.3.1): the
-//! origin cannot have acted on it, or it closed the connection before a byte of the answer, the method is idempotent, and
-//! nothing of the guest's body was taken. A time limit that ran out is never a reason.
+//! A request that fails on a kept connection is sent once more, on a new one, if that is safe (RFC 9110 §9.2.2, RFC 9112
+//! §9.3.1): either the origin cannot have acted on it, or the origin closed the connection before the first byte of the
+//! response, the method is idempotent, and nothing of the guest's body was sent. An expired time limit is never a reason.
 
 use std::error::Error as _;
 use std::io::ErrorKind;
@@ -22,29 +22,29 @@ use super::body::{Arriving, Held, Sending, Source};
 use super::pool::{Lease, Way};
 use super::{Egress, Target};
 use crate::deadline::Deadline;
-use crate::host::keyvalue::NO_MEMORY;
 use crate::host::meter::Held as Kept;
+use crate::host::meter::NO_MEMORY;
 use crate::host::weight::fields_weigh;
 use crate::http::clean_response;
 use crate::tenant::{Allotment, Component, Tenant};
 
-/// What hyper needs to see that a connection whose answer was read is ready again.
+/// How long hyper needs to see that a connection is ready again after its response was read.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Who sends a request.
+/// The sender of a request.
 pub(in crate::host) struct Sender {
     pub(in crate::host) tenant: Arc<Tenant>,
     pub(in crate::host) component: Arc<Component>,
-    /// What the exchange counts of the instance's memory.
+    /// What the exchange counts as the instance's memory.
     pub(in crate::host) kept: Kept,
-    /// As long as the instance is there.
+    /// Alive as long as the instance exists.
     pub(in crate::host) alive: std::sync::Weak<()>,
 }
 
-/// What came of it: the answer, and when the guest's body was sent.
+/// The result: the response, and a future that resolves when the guest's body was sent.
 type Answered = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
-/// Why an attempt came to nothing.
+/// Why an attempt failed.
 struct Failed {
     error: Error,
     /// Whether it may be sent once more.
@@ -58,7 +58,7 @@ impl Failed {
 }
 
 impl Egress {
-    /// Cancel safety: dropped, it closes its connection, or resets its stream.
+    /// Cancel safety: if it is dropped, it closes its connection or resets its stream.
     pub(in crate::host) async fn exchange(
         self: Arc<Self>,
         from: Sender,
@@ -97,7 +97,7 @@ impl Egress {
                 (response, lease)
             }
         };
-        // What `Connection` names is of this hop as well, and the guest cannot see that it does.
+        // Fields that `Connection` names also concern only this hop, and the guest cannot see that field.
         clean_response(response.headers_mut());
         if !kept.grow(fields_weigh(response.headers())) {
             return Err(Error::InternalError(Some(NO_MEMORY.to_owned())));
@@ -133,7 +133,7 @@ impl Egress {
     }
 }
 
-/// Sends the request and waits for the answer's head.
+/// Sends the request and waits for the response's head.
 async fn attempt(
     lease: &mut Lease,
     parts: Parts,
@@ -165,13 +165,13 @@ async fn attempt(
     })
 }
 
-/// The target of a request to an origin has no authority; Host has it (RFC 9112 §3.2.1).
+/// A request to an origin has no authority in its target; Host contains it (RFC 9112 §3.2.1).
 fn for_http1(mut request: http::Request<Sending>) -> Result<http::Request<Sending>, Error> {
     *request.uri_mut() = http::Uri::from(path_of(request.uri())?);
     Ok(request)
 }
 
-/// It is in `:authority` alone: some servers refuse both (RFC 9113 §8.3.1).
+/// The authority is only in `:authority`: some servers refuse both (RFC 9113 §8.3.1).
 fn for_http2(mut request: http::Request<Sending>) -> Result<http::Request<Sending>, Error> {
     request.headers_mut().remove(HOST);
     let mut uri = request.uri().clone().into_parts();
@@ -180,14 +180,14 @@ fn for_http2(mut request: http::Request<Sending>) -> Result<http::Request<Sendin
     Ok(request)
 }
 
-/// A query without a path stands after the root (RFC 9112 §3.2.1).
+/// A query without a path follows the root (RFC 9112 §3.2.1).
 fn path_of(uri: &http::Uri) -> Result<PathAndQuery, Error> {
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let path = if path.starts_with(['/', '*']) { path.to_owned() } else { format!("/{path}") };
     path.parse().map_err(|_not_a_path| Error::HttpRequestUriInvalid)
 }
 
-/// Whether the origin says that it did nothing of the request (RFC 9113 §6.8, §8.7).
+/// Whether the origin reports that it did not process the request (RFC 9113 §6.8, §8.7).
 fn is_unseen(error: &hyper::Error) -> bool {
     let of_http2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
     of_http2.is_some_and(|error| {
@@ -195,7 +195,7 @@ fn is_unseen(error: &hyper::Error) -> bool {
     })
 }
 
-/// Whether the connection ended, rather than that something was wrong on it.
+/// Whether the connection merely ended, without an error on it.
 fn is_closed(error: &hyper::Error) -> bool {
     let of_the_system = || {
         let source = error.source()?;

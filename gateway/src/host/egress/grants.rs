@@ -1,4 +1,4 @@
-//! Which grant a request is of, and which addresses a grant opens.
+//! Matches requests with grants, and addresses with the grants that allow them.
 
 use std::net::IpAddr;
 
@@ -7,10 +7,10 @@ use crate::domain::{Domain, Pattern};
 use crate::tenant::{Grant, GrantedHost};
 
 impl Target {
-    /// Whether a request goes where the grant allows.
+    /// Whether the grant allows the request's target.
     pub(super) fn is_of(&self, grant: &Grant) -> bool {
         if self.host == SELF {
-            // Nothing is connected to, so neither scheme nor port says anything.
+            // Nothing is connected, so the scheme and the port do not matter.
             let by_name = |name: &Pattern| matches!(name, Pattern::Exact(name) if name.as_str() == SELF);
             return match &grant.host {
                 GrantedHost::Any | GrantedHost::Itself => true,
@@ -51,17 +51,17 @@ fn matches(pattern: &Pattern, name: &Domain) -> bool {
     }
 }
 
-/// Whether a host is a name below another, at whatever depth. It need not be one that a public domain has.
+/// Whether a host is below a name, at any depth. It need not be a possible public domain.
 fn is_below(host: &str, parent: &Domain) -> bool {
     let below = |host: &str| {
         let labels = host.strip_suffix(parent.as_str()).and_then(|labels| labels.strip_suffix('.'));
         labels.is_some_and(|labels| labels.split('.').all(|label| !label.is_empty()))
     };
-    // In its one spelling, where it has one.
+    // Normalised, if possible.
     Domain::parse(host).map_or_else(|| below(host), |name| below(name.as_str()))
 }
 
-/// Whether this very address was granted, for this scheme and port.
+/// Whether exactly this address is granted, for this scheme and port.
 pub(super) fn is_granted(grants: &[Grant], target: &Target, address: IpAddr) -> bool {
     let of = |grant: &&Grant| target.has_scheme_and_port_of(grant);
     let address = address.to_canonical();
@@ -78,13 +78,13 @@ pub(super) fn is_granted(grants: &[Grant], target: &Target, address: IpAddr) -> 
     grants.iter().filter(of).any(is_near)
 }
 
-/// Whether an address is inside, and in no granted network that is inside as a whole. Who grants `0.0.0.0/0` named nothing of
-/// what is behind the gateway.
+/// Whether an address is internal and in no granted network that is itself internal. A grant of `0.0.0.0/0` opens nothing
+/// behind the gateway.
 pub(super) fn is_closed(grants: &[Grant], target: &Target, address: IpAddr) -> bool {
     let address = address.to_canonical();
     let opens = |grant: &Grant| match &grant.host {
         GrantedHost::Network(network) => {
-            // No block of these sizes reaches from one side of a network that is inside to the other.
+            // No block of these sizes contains both internal and other addresses.
             let is_small = network.prefix_len() >= if network.addr().is_ipv4() { 8 } else { 7 };
             let is_whole = is_inside(network.network()) && is_inside(network.broadcast());
             is_small && is_whole && network.contains(&address)
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_of_a_manifest_is_of_any_depth() {
+    fn a_wildcard_in_a_manifest_matches_at_any_depth() {
         let below = [grant(GrantedHost::Below(Domain::parse("example.com").unwrap()), Some(80.into()))];
         for good in ["http://a.example.com/", "http://A.b.Example.com./", "http://a_b.example.com/"] {
             assert!(is_target(good, &below), "{good}");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_those_of_the_range() {
+    fn ports_must_be_in_the_range() {
         let ranged = [grant(GrantedHost::Plain("my_service".into()), Ports::range(8000, 9000))];
         for (port, is_good) in [(7999, false), (8000, true), (8999, true), (9000, false)] {
             assert_eq!(is_target(&format!("http://my_service:{port}/"), &ranged), is_good, "{port}");
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_of_addresses_and_opens_what_is_inside_if_it_is_inside_itself() {
+    fn a_network_opens_internal_addresses_only_if_it_is_internal_itself() {
         let network = |text: &str| [grant(GrantedHost::Network(text.parse().unwrap()), None)];
         assert!(is_target("http://10.1.2.3:81/", &network("10.0.0.0/8")));
         assert!(is_target("http://[fd00::1]/", &network("fc00::/7")));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_url_is_the_tenants_own_whatever_authority_stands_in_for_none() {
+    fn a_relative_url_is_the_tenants_own_whatever_authority_replaces_the_missing_one() {
         for grants in [[grant(GrantedHost::Itself, None)], [grant(GrantedHost::Any, Some(1.into()))]] {
             for uri in ["/path", "http://self.alt/path", "https://self.alt/", "http://:80/path", "https://:443/path"] {
                 let target = Target::of(&uri.parse().unwrap(), &grants).ok().and_then(|target| target.own());
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_is_asked_for_as_the_guest_writes_its_name() {
+    fn a_component_is_called_by_the_name_that_the_guest_writes() {
         let grants = [grant(GrantedHost::Plain("a_b.spin.internal".into()), Some(80.into()))];
         let whom = |uri: &str| Target::of(&uri.parse().unwrap(), &grants).ok().and_then(|target| target.own());
         assert_eq!(whom("http://A_b.spin.internal/"), Some(super::super::Whom::Component("A_b".to_owned())));

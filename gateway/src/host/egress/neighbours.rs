@@ -1,4 +1,5 @@
-//! What a component asks of its own tenant, and who answers it: the room that starts components stands above this one.
+//! Requests of a component to its own tenant. The room that starts components implements this trait, because it is above
+//! this one.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,27 +9,27 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use crate::ids::TenantId;
 use crate::tenant::Budget;
 
-/// A request to the tenant itself.
+/// A request to the own tenant.
 pub(crate) struct Asked {
     pub(crate) tenant: TenantId,
     pub(crate) whom: Whom,
     pub(crate) request: http::Request<WasiBody>,
-    /// What is left of it is all that the request may use.
+    /// The request may use only what is left of this budget.
     pub(crate) budget: Budget,
 }
 
-/// Who of the tenant is asked.
+/// Which component of the tenant is called.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Whom {
     Component(String),
-    /// Whoever has the path.
+    /// The one that has the path.
     Path,
 }
 
-/// What came of it.
+/// The response, or an error.
 pub(crate) type Told = Result<http::Response<WasiBody>, Error>;
 
-/// Who starts the tenant's other components; the room that does so stands above this one.
+/// Starts the tenant's other components. A room above this one implements it.
 pub(crate) trait Neighbours: Send + Sync {
     fn send(&self, asked: Asked) -> Pin<Box<dyn Future<Output = Told> + Send>>;
 }

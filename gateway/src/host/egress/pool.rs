@@ -1,16 +1,18 @@
-//! Connections to origins that are kept for another request, each tenant's apart.
+//! Connections to origins that are kept for reuse, separately for each tenant.
 //!
-//! Security: a [`Key`] begins with the tenant's identity, and its one maker takes it from the tenant. A connection serves a
-//! request of the same tenant, by the same grant, scheme and server name, whose own look at the name found the address that the
-//! connection has. So a grant that is gone, or a name that leads elsewhere, takes a connection from nobody and serves nobody.
+//! Security: a [`Key`] begins with the tenant's id, and its only constructor takes it from the tenant. A connection serves
+//! requests of the same tenant with the same grant, scheme and server name, whose own lookup of the name found the
+//! connection's address. So removing a grant or changing a name's address takes effect at once: kept connections do not
+//! bypass it.
 //!
 //! Limit: `egress.kept` connections of all tenants, `egress.kept_per_tenant` of one, each for `egress.kept_idle` without a
-//! request and `egress.kept_life` in all. Over a bound, the oldest of the tenant's own goes; over the gateway's, where it has
-//! none, the oldest of the tenant that has the most.
+//! request and `egress.kept_life` in all. If a tenant exceeds its limit, its own oldest connection is closed. If the
+//! gateway's limit is exceeded, the tenant's own oldest is closed, or, if it has none, the oldest of the tenant with the
+//! most.
 //!
-//! `hyper_util::client::legacy` is not used for this: its pool is keyed by scheme and authority alone, and it resolves a name
-//! only where it connects, so a look at the address would not be had for each request. `hyper_util::client::pool` has keys
-//! of any kind and neither bounds over several of them nor an idle time nor a way to close what one key has.
+//! `hyper_util::client::legacy` is not used: its pool is keyed only by scheme and authority, and it resolves a name only
+//! when it connects, so that the address could not be checked for each request. `hyper_util::client::pool` allows any key,
+//! but has no limits across several keys, no idle time, and no way to close the connections of one key.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -29,36 +31,37 @@ use crate::ids::TenantId;
 use crate::telemetry::Metrics;
 use crate::tenant::{Grant, Tenant};
 
-/// What the operator chose of kept connections.
+/// The operator's settings for kept connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kept {
-    /// Of all tenants; with 0 none is kept.
+    /// Of all tenants. With 0 none is kept.
     pub(crate) all: u32,
     pub(crate) of_tenant: u32,
     pub(crate) idle: Duration,
     pub(crate) life: Duration,
 }
 
-/// Requests that one connection of HTTP/2 carries at once, where the origin does not say fewer.
+/// Concurrent requests on one HTTP/2 connection, unless the origin allows fewer.
 const STREAMS_MAX: usize = 64;
-/// Origins whose TLS sessions a tenant may resume. Sessions are a tenant's own: an origin must not know two tenants by one.
+/// How many origins' TLS sessions a tenant may resume. Each tenant has its own sessions: an origin must not be able to link
+/// two tenants.
 const SESSIONS_MAX: usize = 4;
 
 /// Where one request may go.
 pub(super) struct Way<'a> {
     pub(super) grant: &'a Grant,
     pub(super) host: &'a str,
-    /// What the name led to just now, and may be used.
+    /// The name's addresses at this moment, as far as they are allowed.
     pub(super) addresses: &'a [SocketAddr],
 }
 
-/// What a connection is kept under.
+/// The key of a kept connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Key {
     tenant: TenantId,
-    /// It has the scheme, too.
+    /// It includes the scheme.
     grant: Grant,
-    /// TLS was made with it, or plain requests name it.
+    /// The server name of TLS, or the host of plain requests.
     host: String,
     address: SocketAddr,
 }
@@ -76,16 +79,16 @@ impl Key {
     }
 }
 
-/// A connection that one request after the other has for itself (HTTP/1.1).
+/// A connection for one request at a time (HTTP/1.1).
 #[derive(Debug)]
 pub(super) struct Alone {
     pub(super) sender: http1::SendRequest<Sending>,
-    /// Bytes that came of it so far.
+    /// Bytes received so far.
     pub(super) received: Arc<AtomicUsize>,
     pub(super) kept: Of,
 }
 
-/// A connection that carries many requests at once (HTTP/2).
+/// A connection for many requests at once (HTTP/2).
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) sender: http2::SendRequest<Sending>,
@@ -94,12 +97,12 @@ pub(super) struct Shared {
     pub(super) kept: Of,
 }
 
-/// What both have.
+/// What both kinds have.
 #[derive(Debug)]
 pub(super) struct Of {
     pub(super) key: Key,
     pub(super) born: Instant,
-    /// Tells the task that drives it that nobody uses it any more.
+    /// Tells the driving task that nobody uses the connection any more.
     pub(super) _held: DropGuard,
 }
 
@@ -125,12 +128,12 @@ impl Lease {
         }
     }
 
-    /// Of a kept one: whether somebody uses it.
+    /// Whether a kept connection is in use.
     fn is_busy(&self) -> bool {
         matches!(self, Self::Shared(shared) if Arc::strong_count(shared) > 1)
     }
 
-    /// Of a kept one: whether it takes a request more.
+    /// Whether a kept connection can take one more request.
     fn has_room(&self) -> bool {
         let Self::Shared(shared) = self else { return true };
         let max = shared.streams_max.load(Ordering::Relaxed).clamp(1, STREAMS_MAX);
@@ -144,23 +147,23 @@ struct Idle {
     since: Instant,
 }
 
-/// One tenant's.
+/// The connections of one tenant.
 #[derive(Debug)]
 struct Own {
     tls: Arc<ClientConfig>,
-    /// The one that was used last is at the end.
+    /// Ordered by last use, the most recent at the end.
     idle: Vec<Idle>,
     seen: Instant,
 }
 
 impl Own {
-    /// Takes the oldest that nobody uses.
+    /// Removes the oldest unused one.
     fn evict(&mut self) -> Option<Idle> {
         let at = self.idle.iter().position(|idle| !idle.lease.is_busy())?;
         Some(self.idle.remove(at))
     }
 
-    /// Whether one that carries many requests is there already: several may have been opened before the first was known.
+    /// Whether there already is one for many requests: several may have been opened before the first was known.
     fn has_another(&self, new: &Idle) -> bool {
         let is_same = |idle: &Idle| idle.lease.of().key == new.lease.of().key;
         let fits = |idle: &Idle| is_same(idle) && idle.lease.has_room() && !idle.lease.is_closed();
@@ -173,7 +176,7 @@ impl Own {
 struct All {
     tenants: HashMap<TenantId, Own>,
     count: usize,
-    /// The gateway shuts down, and keeps nothing more.
+    /// The gateway shuts down and keeps no more connections.
     closed: bool,
 }
 
@@ -195,7 +198,7 @@ impl Pool {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// TLS with the tenant's own sessions.
+    /// A TLS configuration with the tenant's own sessions.
     pub(super) fn tls_of(&self, tenant: &Tenant) -> Arc<ClientConfig> {
         Arc::clone(&self.own(&mut self.lock(), &tenant.id).tls)
     }
@@ -210,13 +213,13 @@ impl Pool {
         own
     }
 
-    /// A kept connection that may take this request; its use of an `Alone` is the only one.
+    /// Takes a kept connection for this request. An `Alone` is used by one request at a time.
     pub(super) fn take(&self, tenant: &Tenant, way: &Way<'_>) -> Option<Lease> {
         let mut gone = Vec::new();
         let mut all = self.lock();
         let taken = self.find(&mut all, &tenant.id, way, &mut gone);
         self.count(&mut all, gone.len() + usize::from(matches!(taken, Some(Lease::Alone(_)))), 0);
-        // Closing wakes tasks, which is nothing to do under a lock.
+        // Closing wakes tasks, which must not happen under a lock.
         drop(all);
         taken
     }
@@ -247,7 +250,8 @@ impl Pool {
         life || idle.lease.is_closed() || (!idle.lease.is_busy() && now.duration_since(idle.since) >= self.bounds.idle)
     }
 
-    /// Keeps a connection for another request: an `Alone` on which nothing was left, a `Shared` from its start.
+    /// Keeps a connection for another request: an `Alone` after its response was read completely, a `Shared` from its
+    /// start.
     pub(super) fn keep(&self, lease: Lease) {
         let mut gone = Vec::new();
         let mut all = self.lock();
@@ -260,7 +264,7 @@ impl Pool {
         let idle = Idle { lease, since: now };
         let tenant = idle.lease.of().key.tenant.clone();
         let (of_tenant, of_all) = (self.bounds.of_tenant as usize, self.bounds.all as usize);
-        // Who is not there was removed meanwhile.
+        // A tenant that is not there was removed meanwhile.
         let own = all.tenants.get_mut(&tenant).filter(|_| !all.closed);
         let Some(own) = own.filter(|own| !self.is_over(&idle, now) && !own.has_another(&idle)) else {
             return gone.push(idle);
@@ -293,7 +297,7 @@ impl Pool {
         self.metrics.outbound_kept.set(i64::try_from(all.count).unwrap_or(i64::MAX));
     }
 
-    /// Lets go of what has been here for too long, or was closed by its origin.
+    /// Closes connections that are too old or that their origin closed.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         self.retain(
@@ -302,7 +306,7 @@ impl Pool {
         );
     }
 
-    /// Lets go of all connections of tenants that are gone.
+    /// Closes all connections of tenants that are gone.
     pub(super) fn keep_only(&self, present: impl Fn(&TenantId) -> bool) {
         let mut all = self.lock();
         let gone: Vec<Own> = all.tenants.extract_if(|tenant, _own| !present(tenant)).map(|(_, own)| own).collect();
@@ -310,7 +314,7 @@ impl Pool {
         drop(all);
     }
 
-    /// Lets go of everything, and keeps nothing any more.
+    /// Closes everything, and keeps nothing from now on.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.keep_only(|_tenant| false);
@@ -331,7 +335,7 @@ impl Pool {
     }
 }
 
-/// The tenant that has the most.
+/// The tenant with the most connections.
 fn most(tenants: &mut HashMap<TenantId, Own>) -> Option<&mut Own> {
     tenants.values_mut().max_by_key(|own| own.idle.len())
 }
@@ -353,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_serves_its_tenant_grant_name_and_address_and_nothing_else() {
+    fn a_connection_serves_only_its_own_tenant_grant_name_and_address() {
         let addresses = ["192.0.2.1:443".parse().unwrap(), "192.0.2.2:443".parse().unwrap()];
         let (own, other) = (grant(true, "*.example"), grant(true, "a.example"));
         let plain = grant(false, "*.example");
@@ -365,13 +369,13 @@ mod tests {
         assert!(!key.serves(&a, &way(&other, "a.example", &addresses)), "another grant");
         assert!(!key.serves(&a, &way(&plain, "a.example", &addresses)), "another scheme");
         assert!(!key.serves(&a, &way(&own, "b.example", &addresses)), "another server name");
-        // The name leads elsewhere now, or there only where this tenant may not go.
+        // The name has another address now, or one that this tenant may not use.
         assert!(!key.serves(&a, &way(&own, "a.example", &addresses[..1])), "another address");
         assert!(!key.serves(&a, &way(&own, "a.example", &["192.0.2.2:8443".parse().unwrap()])), "another port");
     }
 
     #[test]
-    fn tls_sessions_are_a_tenants_own() {
+    fn each_tenant_has_its_own_tls_sessions() {
         let time = Duration::from_secs(60);
         let bounds = Kept { all: 1, of_tenant: 1, idle: time, life: time };
         let tls = Arc::new(super::super::trusting(None).unwrap());

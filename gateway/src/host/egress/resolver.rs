@@ -1,10 +1,12 @@
-//! Names of origins → addresses, on threads of their own, which tenants share by turns.
+//! Resolves names of origins, on threads of its own, which tenants share fairly.
 //!
-//! The system's resolver blocks, for half a minute and more where a name server does not answer, and nothing ends that. So it
-//! runs on no thread that anything else needs, and a look-up has its thread until it has ended, whatever became of who asked.
+//! The system's resolver blocks, for half a minute or more if a name server does not answer, and cannot be interrupted. So
+//! it runs on threads that nothing else needs, and a lookup occupies its thread until it has ended, even if its caller has
+//! left.
 //!
-//! Limit: [`THREADS`] look-ups of all tenants, [`BOUNDS`]`.at_once` of one, with the last free thread for a tenant that has none;
-//! [`BOUNDS`]`.waiting` more of a tenant wait, each as long as its request's own `connect` time. What is over is refused.
+//! Limit: [`THREADS`] concurrent lookups of all tenants, [`BOUNDS`]`.at_once` of one, with the last free thread for a
+//! tenant that has none. [`BOUNDS`]`.waiting` more of a tenant wait, each for its request's own `connect` time. Further
+//! ones are refused.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -17,11 +19,11 @@ use crate::ids::TenantId;
 use crate::shares::{Bounds, Shares};
 
 const THREADS: usize = 32;
-/// Of a name (RFC 1035 §2.3.4, without the last dot).
+/// The longest name (RFC 1035 §2.3.4, without the final dot).
 const NAME_MAX: usize = 253;
 const BOUNDS: Bounds = Bounds { threads: THREADS, at_once: 4, waiting: 256, bytes: 256 << 10 };
 
-/// How a name is looked up; tests have their own.
+/// The lookup function. Tests replace it.
 type LookUp = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 
 struct Asked {
@@ -30,7 +32,7 @@ struct Asked {
     done: oneshot::Sender<io::Result<Vec<SocketAddr>>>,
 }
 
-/// See the top of this file. Its threads begin with the first look-up, and end with it.
+/// See the top of this file. Its threads start with the first lookup, and end with it.
 pub(super) struct Resolver {
     shares: Arc<Shares<Asked>>,
     look_up: LookUp,
@@ -40,7 +42,7 @@ pub(super) struct Resolver {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// The tenant has as many look-ups as it may.
+    /// The tenant has as many lookups as it may.
     Busy,
     System(io::Error),
 }
@@ -62,8 +64,8 @@ impl Resolver {
         Self { shares: Arc::new(Shares::new(BOUNDS)), look_up, started: OnceLock::new() }
     }
 
-    /// All addresses of a name. Cancel safety: dropped, it leaves a look-up that has begun to itself, and one that has not is
-    /// not begun.
+    /// All addresses of a name. Cancel safety: if it is dropped, a running lookup continues on its own, and a waiting one
+    /// does not start.
     pub(super) async fn resolve(&self, tenant: &TenantId, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failed> {
         if host.len() > NAME_MAX {
             return Err(Failed::System(io::ErrorKind::InvalidInput.into()));
@@ -83,10 +85,10 @@ impl Resolver {
                 while let Some((turn, asked)) = shares.next() {
                     let began = Instant::now();
                     if !asked.done.is_closed() {
-                        // Whoever asked may have stopped waiting.
+                        // The caller may have left.
                         let _gone = asked.done.send(look_up(&asked.host, asked.port));
                     }
-                    // The price of a look-up is how long it took.
+                    // The price of a lookup is its duration.
                     shares.done(turn, usize::try_from(began.elapsed().as_micros()).unwrap_or(usize::MAX));
                 }
             });
@@ -108,7 +110,7 @@ mod tests {
     static BEGUN: AtomicUsize = AtomicUsize::new(0);
     static MAY_END: AtomicBool = AtomicBool::new(false);
 
-    /// A name server that answers `slow` when it is let.
+    /// A name server that answers `slow` only when it is allowed to.
     fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         if host == "slow" {
             BEGUN.fetch_add(1, Ordering::SeqCst);
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn look_ups_that_hang_keep_their_tenants_places_and_nobody_elses() {
+    async fn hanging_lookups_occupy_only_their_own_tenants_places() {
         let resolver = Arc::new(Resolver::by(look_up));
         let a = tenant("a");
         let asked = (0..BOUNDS.waiting + BOUNDS.at_once).map(|_| {
@@ -140,7 +142,7 @@ mod tests {
         let asked: Vec<_> = asked.collect();
         until(|| BEGUN.load(Ordering::SeqCst) == BOUNDS.at_once).await;
         tokio::task::yield_now().await;
-        // All of its callers leave; those look-ups that have begun go on, and no other begins in their place.
+        // All callers leave. The running lookups continue, and no other lookup starts in their place.
         asked.iter().for_each(tokio::task::JoinHandle::abort);
         let mut more = Vec::new();
         let refused = loop {
@@ -156,7 +158,7 @@ mod tests {
         };
         assert!(refused, "it has no end of look-ups");
         assert_eq!(BEGUN.load(Ordering::SeqCst), BOUNDS.at_once, "places went back before their work had ended");
-        // Everybody else is served meanwhile.
+        // Other tenants are served meanwhile.
         for name in ["b", "c", "d"] {
             let found = resolver.resolve(&tenant(name), "quick", 443).await.unwrap();
             assert_eq!(found, [SocketAddr::from(([192, 0, 2, 1], 443))]);
@@ -164,7 +166,7 @@ mod tests {
         MAY_END.store(true, Ordering::SeqCst);
         let found = resolver.resolve(&tenant("e"), "quick", 1).await;
         assert!(found.is_ok());
-        // What nobody waits for is not looked up, and its tenant is served again.
+        // A lookup that nobody waits for is skipped, and its tenant is served again.
         until(|| resolver.shares.is_empty()).await;
         assert_eq!(BEGUN.load(Ordering::SeqCst), BOUNDS.at_once);
         assert!(resolver.resolve(&a, "quick", 80).await.is_ok());

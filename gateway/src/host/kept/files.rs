@@ -1,4 +1,4 @@
-//! wasi:filesystem and wasi:io 0.2: open files, their streams and lists of names.
+//! wasi:filesystem and wasi:io 0.2: open files, their streams, and directory listings.
 
 use wasmtime::component::{Linker, Resource, ResourceType};
 use wasmtime_wasi::filesystem::Descriptor;
@@ -15,13 +15,13 @@ use crate::host::candidates::{filesystem, table};
 use crate::host::priced::Weight as _;
 use crate::host::weight::{FILE_STREAM_BYTES, FOLDER_BYTES};
 
-/// As Wasmtime's linker calls them.
+/// The name in Wasmtime's linker.
 const TYPES: &str = "wasi:filesystem/types@0.2.12";
 const STREAMS: &str = "wasi:io/streams@0.2.12";
 
 type Open = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
 
-/// How resources go. What makes them stands in the tables of the candidates (`priced/two.rs`).
+/// How resources are dropped. The functions that create them are in the tables of the candidates (`priced/two.rs`).
 pub(super) fn add(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     let mut to = linker.instance(TYPES)?;
     given_back!(to, filesystem;
@@ -34,7 +34,7 @@ pub(super) fn add(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     })
 }
 
-/// Each has its place among the open files.
+/// Each counts among the open files.
 pub(in crate::host) fn directories(guest: &mut Guest) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
     let Some(_opening) = guest.table.open_file() else {
         return Err(wasmtime::Error::msg("too many files are open for another folder"));
@@ -52,7 +52,7 @@ pub(in crate::host) fn stream_of_file(
     of: Resource<Descriptor>,
     offset: u64,
 ) -> FsResult<Resource<DynInputStream>> {
-    // It keeps its file open when the descriptor is dropped.
+    // The stream keeps its file open after the descriptor is dropped.
     let Some(_opening) = guest.table.open_file() else { return Err(ErrorCode::Quota.into()) };
     let stream = HostDescriptor::read_via_stream(&mut filesystem(guest), of, offset)?;
     guest.table.charge_file(stream.rep(), FILE_STREAM_BYTES).map_err(FsErrorOf::trap)?;

@@ -1,4 +1,4 @@
-//! wasi:filesystem 0.3: paths are bounded, because many calls may be under way with theirs; files that are open are counted.
+//! wasi:filesystem 0.3: paths are bounded, because many calls may be in progress with theirs, and open files are counted.
 
 use wasmtime::component::{Accessor, Linker, LinkerInstance, Resource, ResourceType};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView as _};
@@ -12,10 +12,10 @@ use crate::host::candidates::filesystem;
 use crate::host::priced::Weight as _;
 use crate::tenant::cost;
 
-/// As long as the kernel takes one.
+/// The kernel's limit.
 pub(in crate::host) const PATH_BYTES_MAX: usize = 4 << 10;
 
-/// As Wasmtime's linker calls them.
+/// The name in Wasmtime's linker.
 const TYPES: &str = "wasi:filesystem/types@0.3.0";
 const PREOPENS: &str = "wasi:filesystem/preopens@0.3.0";
 
@@ -87,7 +87,7 @@ fn open_at(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     })
 }
 
-/// Functions of names, each as Wasmtime's once its paths are short enough.
+/// Defines functions with paths: each calls Wasmtime's if its paths are short enough.
 macro_rules! bounded {
     ($to:ident; $($name:literal = $function:ident, ($($argument:ident: $kind:ty),*), [$($path:ident),*];)*) => {$(
         $to.func_wrap_concurrent($name, |at: &Accessor<Guest>, given: (Folder, $($kind,)*)| {

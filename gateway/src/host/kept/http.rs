@@ -13,17 +13,18 @@ use crate::host::Guest;
 use crate::host::candidates::http_of;
 use crate::host::weight::Bytes;
 
-/// Of the texts of a request that leaves, in bytes. A host name has 253, and a port six; the path is as long as a client's
-/// may be.
+/// The longest texts of an outbound request, in bytes. A host name has at most 253, and a port six. The path may be as long
+/// as a client's.
 pub(in crate::host) const AUTHORITY_BYTES_MAX: usize = 1 << 10;
 pub(in crate::host) const PATH_BYTES_MAX: usize = 8 << 10;
 pub(in crate::host) const METHOD_BYTES_MAX: usize = 64;
 pub(in crate::host) const SCHEME_BYTES_MAX: usize = 64;
 
-/// As Wasmtime's linker calls it.
+/// The name in Wasmtime's linker.
 const TYPES: &str = "wasi:http/types@0.2.12";
 
-/// How resources go. What makes and changes them stands in the tables of the candidates (`priced/two.rs`).
+/// How resources are dropped. The functions that create and change them are in the tables of the candidates
+/// (`priced/two.rs`).
 pub(super) fn add(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     let mut to = linker.instance(TYPES)?;
     given_back!(to, http_of;

@@ -17,13 +17,13 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView, WasiHttpView as _};
 use super::{AUTHORITY_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, SCHEME_BYTES_MAX, given_back, weighed};
 use crate::host::Guest;
 use crate::host::candidates::{http_of, plain, table};
-use crate::host::priced::names::NAME_BYTES_MAX;
 use crate::host::priced::names::three as names;
 use crate::host::priced::{Weight as _, of_fields};
+use crate::host::sizes::NAME_BYTES_MAX;
 use crate::host::weight::{Bytes as _, Touched};
 use crate::tenant::cost;
 
-/// As Wasmtime's linker calls them.
+/// The name in Wasmtime's linker.
 const TYPES: &str = "wasi:http/types@0.3.0";
 const CLIENT: &str = "wasi:http/client@0.3.0";
 
@@ -77,7 +77,7 @@ fn get_and_delete(
     HostFields::get_and_delete(http, fields, name)
 }
 
-/// A copy has all that the original has.
+/// A copy retains as much as the original.
 fn copied(guest: &mut Guest, answer: wasmtime::Result<Resource<Fields>>) -> wasmtime::Result<(Resource<Fields>,)> {
     let copy = answer?;
     let weight = of_fields(table(guest).get(&copy)?);
@@ -85,7 +85,7 @@ fn copied(guest: &mut Guest, answer: wasmtime::Result<Resource<Fields>>) -> wasm
     Ok((copy,))
 }
 
-/// What of the guest's the functions with access to the store work on.
+/// The state for functions with access to the store.
 fn access<'a>(store: &'a mut StoreContextMut<'_, Guest>) -> Access<'a, Guest, WasiHttp> {
     Access::<Guest, WasiHttp>::new(store.as_context_mut(), Guest::http)
 }
@@ -151,7 +151,7 @@ fn responses(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// The request is taken when this is polled first, and what it retains is then on its way (`WayOut`).
+/// The request is taken at the first poll. From then on `WayOut` counts what it retains.
 fn client(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     to.func_wrap_concurrent("send", |at: &Accessor<Guest>, (request,): (Resource<Request>,)| {
         Box::pin(async move {

@@ -1,8 +1,8 @@
-//! WASI's functions that make, change or take a resource which retains bytes: Wasmtime's own, with the account kept.
+//! WASI's functions that create, change or take a resource that retains bytes: Wasmtime's own, with their memory counted.
 //!
-//! Each stands in the linker before Wasmtime's function of its name: 0.3's from here, 0.2's from the tables that the candidates
-//! of 2023 share (`priced/two.rs`). It bounds the texts that it is given first, calls that
-//! function, and weighs the resources that the call touched ([`super::table`]).
+//! Each is in the linker in place of Wasmtime's function of the same name: those of 0.3 from here, those of 0.2 from the
+//! tables that the candidates of 2023 share (`priced/two.rs`). It first bounds the texts that it is given, then calls
+//! Wasmtime's function, and then weighs the resources that the call touched ([`super::table`]).
 
 mod answers;
 mod files;
@@ -15,7 +15,7 @@ use wasmtime::component::Linker;
 
 use super::Guest;
 pub(super) use answers::{
-    Answers, body as body_of_answer, finish as finish_body, kinds as answer_kinds, set as set_answer, whole,
+    body as body_of_answer, finish as finish_body, kinds as answer_kinds, set as set_answer, whole,
 };
 pub(super) use files::{directories, drop_stream, folder_read, opened, stream_of_file};
 pub(super) use http::{
@@ -24,7 +24,7 @@ pub(super) use http::{
 };
 
 /// # Errors
-/// There is no interface of such a name, which is a build fault.
+/// An interface with this name does not exist. This is a build error.
 pub(super) fn add(linker: &mut Linker<Guest>, is_concurrent: bool) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     http::add(linker)?;
@@ -37,8 +37,8 @@ pub(super) fn add(linker: &mut Linker<Guest>, is_concurrent: bool) -> wasmtime::
     Ok(())
 }
 
-/// Functions by name, each as one of Wasmtime's: what that works on, and how its answer is told. What a call carries, there and
-/// back, is charged, and what it touched is weighed after it.
+/// Defines functions by name, each by one of Wasmtime's: the state that it works on, and how its result is returned. What a
+/// call carries in both directions is charged, and the resources that it touched are weighed afterwards.
 macro_rules! weighed {
     ($to:ident, $view:path; $($name:literal = $function:path as $tell:path, ($($argument:ident),*);)*) => {$(
         $to.func_wrap($name, |mut store: wasmtime::StoreContextMut<'_, crate::host::Guest>, ($($argument,)*)| {
@@ -57,7 +57,7 @@ macro_rules! weighed {
 }
 pub(in crate::host) use weighed;
 
-/// Resources by name, each of the type that Wasmtime has for it, and how it goes.
+/// Defines resources by name, each with Wasmtime's type, and how it is dropped.
 macro_rules! given_back {
     ($to:ident, $view:path; $($name:literal = $kind:ty, $drop:path;)*) => {$(
         $to.resource($name, wasmtime::component::ResourceType::host::<$kind>(), |mut store, place| {

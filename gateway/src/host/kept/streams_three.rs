@@ -1,6 +1,6 @@
-//! Streams of files and of names in folders, of wasi:filesystem 0.3. They are our own: Wasmtime's keep a file open that nobody
-//! counts once its descriptor is dropped, and a list of names keeps one of the threads that all blocking work shares until the
-//! guest has read it.
+//! Streams of file contents and of directory listings, for wasi:filesystem 0.3. They are our own: Wasmtime's keep a file
+//! open that nobody counts once its descriptor is dropped, and a listing occupies one of the threads that all blocking work
+//! shares until the guest has read it.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -24,7 +24,7 @@ use crate::host::meter::Held;
 use crate::host::table::Opening;
 use crate::host::weight::{FILE_STREAM_BYTES, FOLDER_BYTES};
 
-/// What is read of a file at once: half of what a stream counts, because one piece waits while the guest reads another.
+/// Bytes of one read from a file: half of what a stream counts, because one piece waits while the guest reads another.
 const PIECE_BYTES: usize = 32 << 10;
 
 pub(super) fn add(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
@@ -70,7 +70,7 @@ fn room(guest: &Guest, bytes: u64) -> Result<Room, ErrorCode> {
     Ok((place, guest.meter.hold(bytes).ok_or(ErrorCode::InsufficientMemory)?))
 }
 
-/// Tells how a stream ended, once; well, where it was dropped.
+/// Reports once how a stream ended; success if it is dropped.
 struct Told(Option<oneshot::Sender<Result<(), ErrorCode>>>);
 
 impl Told {
@@ -88,7 +88,7 @@ impl Drop for Told {
     }
 }
 
-/// An empty stream of what could not be read.
+/// An empty stream in place of one that could not be read.
 fn nothing<T>(
     store: &mut StoreContextMut<'_, Guest>,
     mut told: Told,
@@ -101,7 +101,7 @@ where
     StreamReader::new(store, std::iter::empty::<T>())
 }
 
-/// Waits for work on another thread. Where the guest asks no more, it is taken back if it has not begun.
+/// Waits for work on another thread. If the guest stops asking, work that has not started is cancelled.
 fn work<T>(task: &mut JoinHandle<T>, cx: &mut Context<'_>, finish: bool) -> Poll<Result<T, JoinError>> {
     let done = Pin::new(&mut *task).poll(cx);
     if finish && done.is_pending() {
@@ -111,7 +111,7 @@ fn work<T>(task: &mut JoinHandle<T>, cx: &mut Context<'_>, finish: bool) -> Poll
     done
 }
 
-/// The content of a file.
+/// The contents of a file.
 struct Reading {
     file: Arc<File>,
     offset: u64,
@@ -172,7 +172,7 @@ impl Drop for Reading {
     }
 }
 
-/// The names in a folder, which are read at once.
+/// The names in a folder, all read at once.
 struct Names {
     told: Told,
     task: Option<JoinHandle<Result<Vec<DirectoryEntry>, ErrorCode>>>,
@@ -181,7 +181,7 @@ struct Names {
 
 fn names_in(folder: &File) -> Result<Vec<DirectoryEntry>, ErrorCode> {
     let failed = |error: rustix::io::Errno| ErrorCode::from(std::io::Error::from(error));
-    // The one that the guest has is for paths alone (`O_PATH`).
+    // The guest's descriptor is for paths only (`O_PATH`).
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let to_read = openat(folder, ".", flags, Mode::empty()).map_err(failed)?;
     let mut names = Vec::new();
@@ -231,7 +231,7 @@ impl<D> StreamProducer<D> for Names {
         let Some(task) = &mut self.task else { return Poll::Ready(Ok(self.told.tell(Ok(())))) };
         let read = Pin::new(task).poll(cx);
         if finish && read.is_pending() {
-            // It goes on, for whoever asks next.
+            // The work continues, for the next call.
             return Poll::Ready(Ok(StreamResult::Cancelled));
         }
         let read = ready!(read);

@@ -39,7 +39,7 @@ fn memories_and_tables_share_a_limit_a_quota_and_the_gateways_bound() {
 }
 
 #[test]
-fn what_was_taken_beforehand_is_used_first_and_little_of_it_stays_once_it_answers() {
+fn a_reservation_is_used_first_and_mostly_released_when_the_guest_answers() {
     const MEBI: usize = 1 << 20;
     let ledger = ledger(64 << 20);
     let gateway = Arc::new(Count::of(u64::MAX));
@@ -55,7 +55,7 @@ fn what_was_taken_beforehand_is_used_first_and_little_of_it_stays_once_it_answer
     assert_eq!(ledger.memory_promised(), (8 + 1 + 1) << 20, "an eighth of what it has, and a mebibyte");
     assert!(meter.memory_growing(8 * MEBI, 11 * MEBI, None).unwrap());
     assert_eq!((ledger.memory_now(), ledger.memory_promised()), (11 << 20, 11 << 20));
-    // What others were promised refuses nobody what is there.
+    // What is promised to others does not refuse available memory.
     let others = taken(48);
     assert!(meter.memory_growing(11 * MEBI, 40 * MEBI, None).unwrap());
     assert!(!meter.memory_growing(40 * MEBI, 65 * MEBI, None).unwrap(), "but no more than there is");
@@ -66,7 +66,7 @@ fn what_was_taken_beforehand_is_used_first_and_little_of_it_stays_once_it_answer
 }
 
 #[test]
-fn what_the_host_keeps_counts_with_them_and_may_outlive_the_instance() {
+fn memory_of_the_host_counts_too_and_may_outlive_the_instance() {
     let ledger = ledger(1200);
     let gateway = Arc::new(Count::of(2000));
     let mut meter = Meter::new(1000, Arc::clone(&ledger), Arc::clone(&gateway));
@@ -104,7 +104,7 @@ fn instances_of_one_request_share_its_memory_while_they_are_part_of_it() {
     assert!(one.memory_growing(600, 700, None).unwrap());
     one.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
     assert_eq!(whole.now(), 900);
-    // One that rests is part of no request, and what it has is part of the next one's.
+    // An idle instance belongs to no request, and its memory counts for the next one.
     one.leave();
     assert_eq!((whole.now(), ledger.memory_now()), (300, 900));
     let next = Arc::new(Count::of(599));

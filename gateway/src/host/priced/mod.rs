@@ -1,11 +1,12 @@
-//! What calls of WASI's own interfaces carry, charged; and the names in them, bounded.
+//! Charges what calls of WASI's own interfaces carry, and bounds the names in them.
 //!
-//! Wasmtime bounds what a call may lift (`sandbox/fuel.rs` sets that to what the guest's fuel pays for) and tells nobody how
-//! much it was. So each function of WASI that takes a text or a list, or answers with one, is defined once more here, in front
-//! of the same implementation: by tables that the candidates of 2023 share (`candidates/`), whose macro weighs all arguments
-//! and the answer. Interfaces of our own charge where they are implemented.
+//! Wasmtime limits what a call may lift (`sandbox/fuel.rs` sets the limit to what the guest's fuel pays for), but does not
+//! report how much it was. So each WASI function that takes or returns a text or a list is defined again here, in front of
+//! the same implementation, by the tables that the candidates of 2023 share (`candidates/`). Their macro weighs all
+//! arguments and the result. Our own interfaces charge in their implementation.
 //!
-//! Invariant: a function of any interface burns fuel with the bytes it is given. `loadtest prices` drives all of them.
+//! Invariant: every function of every interface burns fuel for the bytes that it is given. `loadtest prices` calls all of
+//! them.
 
 pub(super) mod names;
 mod of_otel;
@@ -18,10 +19,10 @@ use wasmtime::component::Linker;
 use super::Guest;
 pub(super) use weight::{Weight, of_bytes, of_fields};
 
-/// Puts the priced functions in place of WASI's.
+/// Replaces WASI's functions by the priced ones.
 ///
 /// # Errors
-/// Two interfaces claim one name, which is a build fault.
+/// Two interfaces have the same name. This is a build error.
 pub(super) fn add(linker: &mut Linker<Guest>, is_concurrent: bool) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     two::add(linker)?;
@@ -37,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_priced_interface_stands_in_front_of_one_that_is_there() {
+    fn each_priced_interface_replaces_an_existing_one() {
         let mut config = wasmtime::Config::new();
         config.wasm_component_model_async(true).concurrency_support(true);
         let engine = wasmtime::Engine::new(&config).unwrap();
@@ -46,7 +47,7 @@ mod tests {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).unwrap();
         wasmtime_wasi::p3::add_to_linker(&mut linker).unwrap();
         wasmtime_wasi_http::p3::add_to_linker(&mut linker).unwrap();
-        // Where shadowing is not allowed, what is defined already is refused: so each stands where WASI's own stood.
+        // Without shadowing, defining a name twice is an error. So each priced function replaces one of WASI's.
         for (name, interface) in two::ALL.iter().chain(&three::ALL) {
             let mut to = linker.instance(name).unwrap();
             let refused = interface(&mut to).expect_err(name);

@@ -1,17 +1,14 @@
-//! Names that a guest hands over, bounded before anything else is done with them: parsed, copied or looked up.
+//! Bounds the names that a guest passes, before they are parsed, copied or looked up.
 //!
-//! Limit: what is over is answered as what is not there, or in the interface's own word for a text that is none.
+//! Limit: a name that is too long gets the answer for something that does not exist, or the interface's own error for an
+//! invalid text.
 
-use super::super::guest::FIELDS_BYTES_MAX;
+use super::super::sizes::{FIELDS_BYTES_MAX, NAME_BYTES_MAX};
 
-/// Of stores, variables, header fields and the like.
-pub(in crate::host) const NAME_BYTES_MAX: usize = 256;
-/// Of a server, with its credentials.
-pub(in crate::host) const ADDRESS_BYTES_MAX: usize = 1 << 10;
-/// Of a path with its query, which a URI of the http crate holds to as well.
+/// For a path with its query. The URI of the http crate has the same limit.
 pub(in crate::host) const PATH_BYTES_MAX: usize = 64 << 10;
 
-/// As much of a name as an error shows.
+/// The part of a name that an error shows.
 pub(in crate::host) fn shown(text: &str) -> String {
     match text.get(..text.floor_char_boundary(NAME_BYTES_MAX)) {
         Some(begin) if begin.len() < text.len() => format!("{begin}…"),
@@ -23,16 +20,16 @@ const fn is_long(name: &str) -> bool {
     name.len() > NAME_BYTES_MAX
 }
 
-/// Whether values have more bytes than all fields of a set may have: they are not parsed then.
+/// Whether values have more bytes than a whole set of fields may have. If so, they are not parsed.
 fn are_long<'a>(values: impl IntoIterator<Item = &'a Vec<u8>>) -> bool {
     values.into_iter().fold(0_usize, |sum, value| sum.saturating_add(value.len())) > FIELDS_BYTES_MAX
 }
 
-/// Functions of wasi:http whose names are bounded, the same in both versions.
+/// Defines the functions of wasi:http with bounded names, the same for both versions.
 macro_rules! bounded {
     ($version:ident: $types:path, $error:ty) => {
         pub(in crate::host) mod $version {
-            //! With the signatures of the functions that they stand in front of.
+            //! The signatures are those of the functions that they replace.
 
             use wasmtime::component::Resource;
             use wasmtime_wasi_http::WasiHttpCtxView;
@@ -113,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_long_text_the_beginning_is_shown() {
+    fn an_error_shows_the_beginning_of_a_long_text() {
         assert_eq!(shown("short"), "short");
         let long = shown(&"ä".repeat(1000));
         assert!(long.ends_with('…') && long.len() <= NAME_BYTES_MAX + '…'.len_utf8(), "{}", long.len());

@@ -1,4 +1,4 @@
-//! What spans, log records and metrics weigh, all that a guest hands over of them: more is lifted than is kept.
+//! The weights of spans, log records and metrics, for everything that a guest passes: more is lifted than is kept.
 
 use super::super::otel::bindings::wasi::otel::{logs, metrics, tracing, types};
 use super::Weight;
@@ -8,7 +8,7 @@ small! {
     f64, metrics::MetricNumber,
 }
 
-/// Records by those of their fields that have a text or a list in them.
+/// Records, by their fields that contain a text or a list.
 macro_rules! records {
     ($($kind:path { $($field:ident),* })*) => {$(
         impl Weight for $kind {

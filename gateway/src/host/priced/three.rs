@@ -1,5 +1,5 @@
-//! WASI 0.3, whose calls may be under way beside each other: what retains nothing. The rest is charged where it is counted
-//! (`kept/`).
+//! WASI 0.3, whose calls may be concurrent: the functions that retain nothing. The others are charged where they are
+//! counted (`kept/`).
 
 use wasmtime::component::{Linker, LinkerInstance};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
@@ -16,7 +16,7 @@ use crate::tenant::cost;
 
 type Interface = fn(&mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()>;
 
-/// By the names that Wasmtime defines them under; a guest may ask for any 0.3.
+/// Under the names that Wasmtime defines. A guest may import any 0.3.
 pub(super) const ALL: [(&str, Interface); 4] = [
     ("wasi:http/types@0.3.0", http),
     ("wasi:cli/environment@0.3.0", environment),
@@ -41,7 +41,7 @@ fn http(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Functions by name that are `async`, as the candidates' macro has those that are not, and what each costs beside what it carries.
+/// Defines `async` functions by name, as the candidates' macro does for others, with their price beside what they carry.
 macro_rules! concurrent {
     ($to:ident, $price:expr, $data:ty, $view:path, $host:ident; $($name:literal = $function:ident as $tell:path, ($($argument:ident),*);)*) => {$(
         $to.func_wrap_concurrent($name, |accessor: &wasmtime::component::Accessor<Guest>, ($($argument,)*)| {

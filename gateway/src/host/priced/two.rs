@@ -1,4 +1,4 @@
-//! WASI 0.2: the tables of the candidates of 2023, and what 0.2 has beyond them.
+//! WASI 0.2: the tables of the candidates of 2023, and what 0.2 has in addition.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, LinkerInstance};
@@ -17,7 +17,7 @@ use crate::tenant::cost;
 
 type Interface = fn(&mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()>;
 
-/// By the names that Wasmtime defines them under; a guest may ask for any 0.2.
+/// Under the names that Wasmtime defines. A guest may import any 0.2.
 pub(super) const ALL: [(&str, Interface); 11] = [
     ("wasi:http/types@0.2.12", http),
     ("wasi:http/outgoing-handler@0.2.12", candidates::http::sends),

@@ -1,6 +1,6 @@
-//! What a value weighs that a call of the host carries, in fuel: so much for each text and list, and for each of their bytes.
+//! The price in fuel of the values that a host call carries: a price for each text and list, and for their bytes.
 //!
-//! Bytes are counted and time is not, so that a call costs the same on every run.
+//! It counts bytes and not time, so that a call costs the same on every run.
 
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::FieldMap;
@@ -9,20 +9,20 @@ use wasmtime_wasi_http::p3::bindings::http::types as http_three;
 
 use crate::tenant::cost::{CARRIED_BYTES_A_UNIT, CARRIED_TEXT};
 
-/// Anything that a call lifts from its guest or lowers to it.
+/// A value that a call lifts from its guest or lowers to it.
 pub(in crate::host) trait Weight {
-    /// Of a value that has no text and no list in it: so much for each [`CARRIED_BYTES_A_UNIT`] of them.
+    /// For types without a text or a list: the price, one for each [`CARRIED_BYTES_A_UNIT`] bytes.
     const FIXED: Option<u64> = None;
 
     fn weight(&self) -> u64;
 }
 
-/// A text or a list of bytes.
+/// The price of a text or a list of bytes.
 pub(in crate::host) const fn of_bytes(bytes: usize) -> u64 {
     CARRIED_TEXT.saturating_add(bytes as u64 / CARRIED_BYTES_A_UNIT)
 }
 
-/// A set of header fields.
+/// The price of a set of header fields.
 pub(in crate::host) fn of_fields(fields: &FieldMap) -> u64 {
     let each = fields.iter().map(|(name, value)| of_bytes(name.as_str().len()).saturating_add(of_bytes(value.len())));
     each.fold(0, u64::saturating_add)
@@ -35,7 +35,7 @@ impl Weight for String {
 }
 
 impl<T: Weight> Weight for Vec<T> {
-    /// Limit: what this takes for each element that has something in it is less than it took to lift it.
+    /// Limit: for each element that contains something, this takes less time than lifting it did.
     fn weight(&self) -> u64 {
         let all = match T::FIXED {
             Some(each) => each.saturating_mul(self.len() as u64) / CARRIED_BYTES_A_UNIT,
@@ -60,7 +60,7 @@ impl<T: Weight, E: Weight> Weight for Result<T, E> {
     }
 }
 
-/// What a handle stands for was made before, and is priced by the call that made it; finding and lending it is not free.
+/// The call that created the resource has paid for it, but finding and lending it is not free.
 impl<T: 'static> Weight for Resource<T> {
     const FIXED: Option<u64> = Some(CARRIED_TEXT * CARRIED_BYTES_A_UNIT);
 
@@ -98,7 +98,7 @@ impl Weight for () {
     }
 }
 
-/// A few words at the most.
+/// Types of a few words at most.
 macro_rules! small {
     ($($kind:ty,)*) => {$(
         impl Weight for $kind {
@@ -162,7 +162,7 @@ mod three {
     }
 }
 
-/// wasi:http has the same types of text in either version.
+/// Both versions of wasi:http have the same types that contain texts.
 macro_rules! of_http {
     ($($http:ident)*) => {$(
         impl Weight for $http::Method {

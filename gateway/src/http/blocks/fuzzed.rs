@@ -1,12 +1,12 @@
-//! What must hold whatever a client sends: `gateway/fuzz` looks for bytes for which it does not.
+//! Properties that hold for any bytes that a client sends. `gateway/fuzz` looks for bytes that break them.
 
 use super::message::{self, Bad};
 use super::{Section, Table, decode_qpack, hpack_literal, qpack_literals};
 
-/// The bytes as blocks of one connection of HTTP/2, of at most 64 bytes each, and as one section of HTTP/3.
+/// Reads the bytes as blocks of one HTTP/2 connection, of at most 64 bytes each, and as one HTTP/3 section.
 ///
 /// # Panics
-/// A section that goes on is read in another way by whoever comes next, or is not in order then.
+/// The next reader reads an accepted section differently, or finds it invalid.
 pub(crate) fn any_section(data: &[u8]) {
     let (mut table, mut section) = (Table::default(), Section::default());
     for block in data.chunks(64) {
@@ -54,7 +54,7 @@ mod tests {
         all.into_iter().for_each(|entry| any_section(&std::fs::read(entry.unwrap().path()).unwrap()));
     }
 
-    /// Fields that requests are made of, so that some are whole.
+    /// Field lines that requests consist of, so that some sections are complete.
     fn fields() -> impl Strategy<Value = Vec<u8>> {
         const FIELDS: [(&str, &str); 14] = [
             (":method", "GET"),
@@ -83,12 +83,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_hold(data: Vec<u8>) {
+        fn the_properties_hold_for_any_section(data: Vec<u8>) {
             any_section(&data);
         }
 
         #[test]
-        fn any_fields_hold_too(block in fields()) {
+        fn the_properties_hold_for_any_fields(block in fields()) {
             let mut section = Section::default();
             section.begin(1 << 16);
             Table::default().decode(&block, &mut section).unwrap();

@@ -1,19 +1,19 @@
-//! HPACK (RFC 7541): the sections of one connection of HTTP/2, whose table each of them may change.
+//! HPACK (RFC 7541): decodes the field sections of one HTTP/2 connection. Each section may change the connection's table.
 
 use std::collections::VecDeque;
 
 use super::{FIELD_BYTES, Input, Invalid, Section, tables};
 
-/// What a client may keep here: what the other reader, h2, says in its SETTINGS by saying nothing.
+/// The table size that a client may use: h2's default, which its SETTINGS leave unchanged.
 const TABLE_BYTES_MAX: usize = 4096;
 
-/// What a client has put there (§2.3.2).
+/// The dynamic table, which the client fills (§2.3.2).
 #[derive(Debug)]
 pub(in crate::http) struct Table {
     entries: VecDeque<Entry>,
     bytes: usize,
     bytes_max: usize,
-    /// One field at a time.
+    /// Buffers for the field that is being decoded.
     name: Vec<u8>,
     value: Vec<u8>,
 }
@@ -35,13 +35,13 @@ impl Table {
     /// Decodes a whole block.
     ///
     /// # Errors
-    /// It is not well formed, which ends the connection (§2.2).
+    /// The block is malformed, which ends the connection (§2.2).
     pub(in crate::http) fn decode(&mut self, block: &[u8], section: &mut Section) -> Result<(), Invalid> {
         let mut input = Input(block);
         let mut is_first = true;
         while let Some(first) = input.byte() {
             if first & 0xe0 == 0x20 {
-                // §4.2: only before all fields.
+                // §4.2: a size update must precede all fields.
                 let bytes_max = input.number(first, 5)?;
                 if !is_first || bytes_max > TABLE_BYTES_MAX {
                     return Err(Invalid);
@@ -75,7 +75,7 @@ impl Table {
         Ok(())
     }
 
-    /// By its number (§2.3.3).
+    /// The entry with this index (§2.3.3).
     fn entry(&self, index: usize) -> Result<(&[u8], &[u8]), Invalid> {
         let index = index.checked_sub(1).ok_or(Invalid)?;
         if let Some((name, value)) = tables::HPACK.get(index) {
@@ -85,7 +85,7 @@ impl Table {
         Ok(entry.text.split_at(entry.name_bytes))
     }
 
-    /// §4.4: the oldest go until it has room; one that is larger than the table empties it.
+    /// Adds an entry. §4.4: the oldest entries are evicted until it fits; an entry larger than the table empties it.
     fn keep(&mut self, name: &[u8], value: &[u8]) {
         let bytes = name.len() + value.len() + FIELD_BYTES;
         self.shrink(bytes);
@@ -95,7 +95,7 @@ impl Table {
         }
     }
 
-    /// Until so many bytes more have room.
+    /// Evicts entries until this many more bytes fit.
     fn shrink(&mut self, more: usize) {
         while self.bytes + more > self.bytes_max
             && let Some(oldest) = self.entries.pop_back()
@@ -123,8 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_the_rfc_are_read() {
-        // RFC 7541 C.4: three requests on one connection, in the Huffman code.
+    fn the_rfcs_requests_are_decoded() {
+        // RFC 7541 C.4: three requests on one connection, with Huffman coding.
         let mut table = Table::default();
         let mut of = |hex: &str| told(&mut table, &bytes(hex)).unwrap().join(" ");
         let first = ":method=GET :scheme=http :path=/ :authority=www.example.com";
@@ -136,9 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_an_end() {
+    fn the_table_is_bounded() {
         let mut table = Table::default();
-        // A name of one letter and a value of 2000 bytes, which stay.
+        // A name of one letter and a value of 2000 bytes, which are added to the table.
         let keep = |table: &mut Table, letter: u8| {
             let head = [0x40, 1, letter, 0x7f, 0xd1, 0x0e];
             told(table, &[&head[..], &[b'v'; 2000]].concat()).unwrap();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_block_is_refused() {
+    fn a_malformed_block_is_refused() {
         for bad in
             ["80", "be", "ff", "3fe21f", "8220", "40", "4001", "400161", "4001610261", "7fffffffff7f", "0181ff00"]
         {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_section_that_is_too_large_is_not_kept_and_changes_the_table_all_the_same() {
+    fn a_section_that_is_too_large_is_dropped_but_still_changes_the_table() {
         let mut table = Table::default();
         let mut section = Section::default();
         section.begin(100);

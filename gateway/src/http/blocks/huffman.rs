@@ -1,10 +1,11 @@
-//! The Huffman code of field sections (RFC 7541 appendix B; RFC 9204 §4.1.2 has the same).
+//! The Huffman code of field sections (RFC 7541 appendix B, also used by RFC 9204 §4.1.2).
 //!
-//! The code is canonical: codes of one length are in the order of their symbols, so the lengths say all of it.
+//! The code is canonical: codes of equal length are in the order of their symbols, so that the lengths define the whole
+//! code.
 
 use super::Invalid;
 
-/// How many bits each byte has, and the end of the string behind them.
+/// The code length of each byte in bits, and after them that of the end-of-string symbol.
 const LENGTHS: [u8; 257] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28,
     28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12,
@@ -16,10 +17,10 @@ const LENGTHS: [u8; 257] = [
     27, 27, 27, 20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23, 26, 27, 26, 26, 27, 27, 27, 27, 27, 28,
     27, 27, 27, 27, 27, 26, 30,
 ];
-/// Of the end, which no string has (§5.2).
+/// The length of the end-of-string symbol, which no string contains (§5.2).
 const BITS_MAX: usize = 30;
 
-/// Of codes of one length: the first of them, the place of its symbol in [`Code::symbols`], and how many there are.
+/// The codes of one length: the first code, the index of its symbol in [`Code::symbols`], and their number.
 #[derive(Clone, Copy)]
 struct Row {
     first: u32,
@@ -28,7 +29,8 @@ struct Row {
 }
 
 struct Code {
-    /// By the first eight bits: a symbol, and how many of them are its code; none where it has more.
+    /// For each value of the first eight bits: the symbol and its code length. The length is zero if the code is longer
+    /// than eight bits.
     short: [(u8, u8); 256],
     rows: [Row; BITS_MAX + 1],
     symbols: [u16; 257],
@@ -66,13 +68,13 @@ const fn code() -> Code {
     code
 }
 
-/// Decodes a string behind what `out` has already.
+/// Decodes a string and appends it to `out`.
 ///
 /// # Errors
-/// It has the end within it, or is padded with more than seven bits, or with others than ones (RFC 7541 §5.2).
+/// The string contains the end-of-string symbol, or its padding is longer than seven bits or not all ones (RFC 7541 §5.2).
 pub(super) fn decode(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
     let mut bytes = bytes.iter();
-    // The next bits are its highest; there are zeros below those that there are.
+    // The next bits are the window's highest; the unused bits below are zero.
     let (mut window, mut have) = (0_u64, 0_u32);
     loop {
         while have <= 56
@@ -98,7 +100,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
     }
 }
 
-/// A symbol whose code has more than eight bits.
+/// Looks up a symbol whose code is longer than eight bits.
 fn long(window: u64) -> Option<(usize, u32)> {
     (9..=30).find_map(|bits| {
         let row = CODE.rows.get(bits as usize)?;
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_of_the_rfc_are_read() {
+    fn the_rfcs_strings_are_decoded() {
         // RFC 7541 C.4.1, C.4.2, C.6.1.
         let www = [0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff];
         assert_eq!(told(&www).as_deref(), Some("www.example.com"));
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_less_than_a_byte_of_ones() {
+    fn padding_must_be_less_than_a_byte_of_ones() {
         assert_eq!(told(&[0b0001_1111]).as_deref(), Some("a"));
         assert_eq!(told(&[0b0001_1110]), None, "a zero");
         assert_eq!(told(&[0b0001_1111, 0xff]), None, "more than seven bits");

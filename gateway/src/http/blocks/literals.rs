@@ -1,6 +1,6 @@
-//! Fields written so that no reader needs a table for them: each as a literal, without the Huffman code.
+//! Encodes fields so that the reader needs no table: each as a literal, without Huffman coding.
 
-/// One for HTTP/2 (RFC 7541 §6.2.2).
+/// Appends one field for HTTP/2 (RFC 7541 §6.2.2).
 pub(in crate::http) fn hpack(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.push(0);
     number(out, 0, 7, name.len());
@@ -9,7 +9,7 @@ pub(in crate::http) fn hpack(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-/// A section for HTTP/3 (RFC 9204 §4.5.1, §4.5.6).
+/// Encodes a whole section for HTTP/3 (RFC 9204 §4.5.1, §4.5.6).
 pub(in crate::http) fn qpack<'f>(fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) -> Vec<u8> {
     let mut out = vec![0, 0];
     for (name, value) in fields {
@@ -21,7 +21,7 @@ pub(in crate::http) fn qpack<'f>(fields: impl Iterator<Item = (&'f [u8], &'f [u8
     out
 }
 
-/// Behind the bits that `first` has (RFC 7541 §5.1).
+/// Appends a number after the bits that `first` uses (RFC 7541 §5.1).
 fn number(out: &mut Vec<u8>, first: u8, bits: u32, number: usize) {
     let most = (1_usize << bits) - 1;
     let low = |number: usize| u8::try_from(number).unwrap_or(u8::MAX);
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_as_it_was() {
+    fn an_encoded_field_decodes_to_itself() {
         let long = [b'x'; 5000];
         let fields = [(&b":path"[..], &b"/"[..]), (b"x", &long), (&long[..200], b""), (b"cookie", b"a=\xff")];
         let mut block = Vec::new();

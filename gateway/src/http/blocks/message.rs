@@ -1,6 +1,6 @@
-//! What a section of fields must be to be a request's, or stand behind its body (RFC 9113 §8.1 to §8.3, RFC 9114 §4.1 to §4.4).
+//! Checks that a field section is a valid request or trailer section (RFC 9113 §8.1 to §8.3, RFC 9114 §4.1 to §4.4).
 //!
-//! h2 looks at most of it, and h3 at little. Both leave it to us to say which request was refused, and why.
+//! h2 checks most of this and h3 little of it. Neither reports which request it refused and why.
 
 use http::uri::Authority;
 use http::{Method, Uri};
@@ -9,43 +9,43 @@ use super::Section;
 use crate::fault::Fault;
 use crate::http::grammar::{Form, agree, form, is_token, is_value, percent_encoded};
 
-/// Fields of HTTP/1.1's connections (RFC 9113 §8.2.2, RFC 9114 §4.2).
+/// Connection-specific fields of HTTP/1.1 (RFC 9113 §8.2.2, RFC 9114 §4.2).
 const OF_CONNECTIONS: [&[u8]; 5] =
     [b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];
-/// How a request is told from our own reader to whoever answers it; no client may send it.
+/// A field by which our reader tells the service about a request. No client may send it.
 pub(in crate::http) const NOTE: &str = "tollgate-note";
 
-/// Why a section goes no further.
+/// Why a section is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum Bad {
-    /// It is no request: an error of its stream.
+    /// It is not a valid request: a stream error.
     Malformed(&'static str),
-    /// It is one that is answered with this.
+    /// It is a valid request that is answered with this fault.
     Refused(Fault),
 }
 
 use Bad::{Malformed, Refused};
 
-/// What is to be known of a request that is one.
+/// What the service needs to know about a valid request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::http) struct Head {
     /// Whether the client waits for 100 (RFC 9110 §10.1.1).
     pub(in crate::http) expects: bool,
-    /// Its target, where that is to be spelt otherwise.
+    /// The normalised target, if it differs from the one that the client sent.
     target: Option<Vec<u8>>,
-    /// Whether `Host` says in other words what `:authority` says.
+    /// Whether `Host` repeats `:authority` in another spelling.
     has_second_host: bool,
-    /// Whether the client sends our own note.
+    /// Whether the client sent our own note field.
     has_note: bool,
 }
 
 impl Head {
-    /// Whether it may go on as it came.
+    /// Whether the section is passed on unchanged.
     pub(in crate::http) const fn is_in_order(&self) -> bool {
         self.target.is_none() && !self.has_second_host && !self.has_note
     }
 
-    /// Its fields as they go on.
+    /// The fields to pass on.
     pub(in crate::http) fn fields<'s>(&'s self, section: &'s Section) -> impl Iterator<Item = (&'s [u8], &'s [u8])> {
         section.fields().filter_map(|(name, value)| match name {
             b":path" => Some((name, self.target.as_deref().unwrap_or(value))),
@@ -56,7 +56,7 @@ impl Head {
     }
 }
 
-/// Of the fields that only requests have; each may come once.
+/// The pseudo-fields of requests. Each may occur once.
 #[derive(Debug, Default)]
 struct Pseudo<'s> {
     method: Option<&'s [u8]>,
@@ -78,10 +78,10 @@ impl<'s> Pseudo<'s> {
     }
 }
 
-/// Looks at the section that a request begins with.
+/// Checks a request's field section.
 ///
 /// # Errors
-/// It is malformed, or one that is refused.
+/// The section is malformed, or the request is refused.
 pub(in crate::http) fn request(section: &Section) -> Result<Head, Bad> {
     let (mut pseudo, mut head) = (Pseudo::default(), Head::default());
     let (mut host, mut has_fields, mut has_length) = (None, false, false);
@@ -114,7 +114,7 @@ pub(in crate::http) fn request(section: &Section) -> Result<Head, Bad> {
     Ok(head)
 }
 
-/// Whether the pseudo-fields are those of one request, together with `Host`.
+/// Checks that the pseudo-fields and `Host` form one request.
 fn whole(pseudo: &Pseudo<'_>, host: Option<&[u8]>, head: &mut Head) -> Result<(), Bad> {
     let method = pseudo.method.filter(|method| !method.is_empty()).ok_or(Malformed("there is no :method"))?;
     if !method.iter().copied().all(is_token) {
@@ -125,7 +125,7 @@ fn whole(pseudo: &Pseudo<'_>, host: Option<&[u8]>, head: &mut Head) -> Result<()
     }
     if method == Method::CONNECT.as_str().as_bytes() {
         let is_tunnel = pseudo.authority.is_some() && pseudo.scheme.is_none() && pseudo.path.is_none();
-        // Who asks for one is told so, and not where it would lead.
+        // A client that asks for a tunnel learns that there are none, and nothing about the target.
         return Err(if is_tunnel {
             Refused(Fault::NotSupported)
         } else {
@@ -152,9 +152,9 @@ fn whole(pseudo: &Pseudo<'_>, host: Option<&[u8]>, head: &mut Head) -> Result<()
     Ok(())
 }
 
-/// Another spelling for the target, where it needs one.
+/// The normalised target, if it differs.
 fn target(method: &[u8], path: &[u8]) -> Result<Option<Vec<u8>>, Bad> {
-    // An absolute URL has no place there (RFC 9113 §8.3.1).
+    // An absolute URL is not allowed here (RFC 9113 §8.3.1).
     if !matches!(path, [b'/', ..] | b"*") {
         return Err(Refused(Fault::Framing("the path does not begin with a slash")));
     }
@@ -169,17 +169,17 @@ fn target(method: &[u8], path: &[u8]) -> Result<Option<Vec<u8>>, Bad> {
     }
 }
 
-/// What stands for a request that is refused. The answer to HEAD has no content.
+/// The request that replaces a refused one. It keeps HEAD, whose response has no content.
 pub(in crate::http) fn instead(section: &Section) -> [(&'static [u8], &'static [u8]); 4] {
     let is_head = section.fields().any(|field| field == (&b":method"[..], &b"HEAD"[..]));
     let method: &[u8] = if is_head { b"HEAD" } else { b"-" };
     [(b":method", method), (b":scheme", b"https"), (b":authority", b"-"), (b":path", b"/")]
 }
 
-/// Looks at the section behind a body.
+/// Checks the trailer section after a body.
 ///
 /// # Errors
-/// It is malformed.
+/// The section is malformed.
 pub(in crate::http) fn trailers(section: &Section) -> Result<(), Bad> {
     section.fields().try_for_each(|(name, value)| {
         if name.first() == Some(&b':') {
@@ -189,7 +189,7 @@ pub(in crate::http) fn trailers(section: &Section) -> Result<(), Bad> {
     })
 }
 
-/// Any field but those of [`Pseudo`].
+/// Checks a field that is not one of [`Pseudo`].
 fn field(name: &[u8], value: &[u8]) -> Result<(), Bad> {
     if name.is_empty() || !name.iter().all(|byte| is_token(*byte) && !byte.is_ascii_uppercase()) {
         return Err(Malformed("a field's name has a byte that none has, or a capital"));
@@ -221,7 +221,7 @@ mod tests {
         section
     }
 
-    /// [`GET`] with others in the place of its own, and further ones.
+    /// [`GET`] with some fields replaced or added.
     fn with(others: &[(&str, &str)]) -> Result<Head, Bad> {
         let is_other = |name: &str| others.iter().any(|(other, _)| *other == name);
         let all: Vec<_> = GET.iter().filter(|(name, _)| !is_other(name)).chain(others).copied().collect();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_in_order_goes_on_as_it_came() {
+    fn a_valid_request_is_passed_on_unchanged() {
         for more in [
             &[][..],
             &[("host", "a.example"), ("te", "trailers"), ("cookie", "a=1"), ("cookie", "b=2")],
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_in_other_words_is_said_once() {
+    fn two_spellings_become_one() {
         let spelt = |others: &[(&str, &str)]| {
             let head = with(others).unwrap();
             assert!(!head.is_in_order(), "{others:?}");
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_an_error_of_its_stream() {
+    fn a_malformed_section_is_a_stream_error() {
         let malformed = |fields: &[(&str, &str)]| matches!(request(&section(fields)), Err(Malformed(_)));
         for (leave_out, _) in GET {
             let rest: Vec<_> = GET.into_iter().filter(|(name, _)| *name != leave_out).collect();
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_answered() {
+    fn a_refused_request_is_answered() {
         let connect = request(&section(&[(":method", "CONNECT"), (":authority", "a:1")]));
         assert_eq!(connect, Err(Refused(Fault::NotSupported)));
         for other in [

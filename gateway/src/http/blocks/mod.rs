@@ -1,8 +1,9 @@
-//! Field sections as HTTP/2 and HTTP/3 send them (RFC 7541, RFC 9204), decoded to be looked at.
+//! Decodes the field sections of HTTP/2 and HTTP/3 (RFC 7541, RFC 9204) for inspection.
 //!
-//! h2 and h3 decode them too, and make a request of them: in that, the order of fields is lost, as are fields that came twice,
-//! and what they do not take they refuse without a word to the client or to the log. So each section is looked at here before
-//! ([`message`]), and goes on as it came where it is in order, or else as fields that both read in one way ([`literals`]).
+//! h2 and h3 also decode them and build a request. That loses the order of fields and repeated pseudo-fields, and a request
+//! that they refuse reaches neither the client's answer nor the log. So the gateway first inspects each section here
+//! ([`message`]). A valid section is passed on unchanged; another one is passed on as fields that both sides read in one
+//! way ([`literals`]).
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
@@ -17,30 +18,30 @@ pub(super) use hpack::Table;
 pub(super) use literals::{hpack as hpack_literal, qpack as qpack_literals};
 pub(super) use qpack::{DecoderStream, EncoderStream, decode as decode_qpack};
 
-/// It is not what its RFC says.
+/// The block violates its RFC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Invalid;
 
-/// The longest name or value that is decoded, and the greatest number: far above what any head may have.
+/// The longest name or value that is decoded, and the greatest number: far above the size of any head.
 const NUMBER_MAX: usize = 1 << 24;
 /// What a field counts beside its bytes (RFC 9113 §6.5.2, RFC 9114 §4.2.2).
 const FIELD_BYTES: usize = 32;
 
-/// What a connection that is idle keeps for the next section: as much as those of browsers have.
+/// The memory that an idle connection keeps for the next section: enough for those of browsers.
 const KEPT_BYTES_MAX: usize = 4096;
 
-/// The fields of a section, in their order. It is used again, so that its memory is.
+/// The fields of a section, in order. The value is reused so that its memory is.
 #[derive(Debug, Default)]
 pub(super) struct Section {
     text: Vec<u8>,
-    /// Where the name of each ends, and its value.
+    /// The end of each name, and of its value.
     ends: Vec<(usize, usize)>,
     bytes: usize,
     bytes_max: usize,
 }
 
 impl Section {
-    /// An empty one that keeps no more than `bytes_max`.
+    /// Empties the section; it then stores at most `bytes_max`.
     pub(super) fn begin(&mut self, bytes_max: usize) {
         if self.text.capacity() > KEPT_BYTES_MAX {
             self.text = Vec::new();
@@ -50,7 +51,7 @@ impl Section {
         (self.bytes, self.bytes_max) = (0, bytes_max);
     }
 
-    /// Whether it has more than it may: the rest was not kept.
+    /// Whether the section is larger than allowed. The rest was not stored.
     pub(super) const fn is_too_large(&self) -> bool {
         self.bytes > self.bytes_max
     }
@@ -76,7 +77,7 @@ impl Section {
     }
 }
 
-/// What is left of a block.
+/// The rest of a block.
 struct Input<'b>(&'b [u8]);
 
 impl<'b> Input<'b> {
@@ -86,7 +87,7 @@ impl<'b> Input<'b> {
         Some(*first)
     }
 
-    /// A number that begins in the last `bits` of `first` (RFC 7541 §5.1).
+    /// Reads a number that begins in the last `bits` of `first` (RFC 7541 §5.1).
     fn number(&mut self, first: u8, bits: u32) -> Result<usize, Invalid> {
         let most = (1 << bits) - 1;
         let mut number = usize::from(first) & most;
@@ -110,8 +111,8 @@ impl<'b> Input<'b> {
         }
     }
 
-    /// A string whose length begins in the last `bits` of `first`, and whose bit above those says whether it is coded (§5.2). It is
-    /// put behind what `out` has.
+    /// Reads a string and appends it to `out`. Its length begins in the last `bits` of `first`; the bit above says whether
+    /// it is Huffman-coded (§5.2).
     fn string(&mut self, first: u8, bits: u32, out: &mut Vec<u8>) -> Result<(), Invalid> {
         let length = self.number(first, bits)?;
         let (string, rest): (&'b [u8], &'b [u8]) = self.0.split_at_checked(length).ok_or(Invalid)?;
@@ -123,7 +124,7 @@ impl<'b> Input<'b> {
         Ok(())
     }
 
-    /// The same from a byte of its own.
+    /// Reads a string that begins with the next byte.
     fn value(&mut self, out: &mut Vec<u8>) -> Result<(), Invalid> {
         let first = self.byte().ok_or(Invalid)?;
         self.string(first, 7, out)

@@ -1,21 +1,21 @@
-//! QPACK (RFC 9204) without a table that changes: our SETTINGS leave it at no bytes (§5), so a section refers to what stands in
-//! appendix A and to nothing else.
+//! QPACK (RFC 9204) without a dynamic table: our SETTINGS give it zero bytes (§5), so that a section refers only to the
+//! static table in appendix A.
 //!
-//! What h3 leaves out: the prefix of a section, and both of the client's streams of instructions.
+//! Checks what h3 does not check: the prefix of a section, and both of the client's instruction streams.
 
 use super::{Input, Invalid, Section, tables};
 
 /// Decodes a whole section.
 ///
 /// # Errors
-/// It is not well formed, or refers to a table that is empty (§2.2.1, §2.2.3, §4.5.1).
+/// The section is malformed, or refers to the empty dynamic table (§2.2.1, §2.2.3, §4.5.1).
 pub(in crate::http) fn decode(block: &[u8], section: &mut Section) -> Result<(), Invalid> {
     let mut input = Input(block);
     let first = input.byte().ok_or(Invalid)?;
     let inserts = input.number(first, 8)?;
     let sign = input.byte().ok_or(Invalid)?;
     input.number(sign, 7)?;
-    // §4.5.1.2: a base before an insert count of none is below zero.
+    // §4.5.1.2: with an insert count of zero, a base before it would be negative.
     if inserts > 0 || sign & 0x80 != 0 {
         return Err(Invalid);
     }
@@ -38,7 +38,7 @@ pub(in crate::http) fn decode(block: &[u8], section: &mut Section) -> Result<(),
         input.value(&mut value)?;
         section.push(&name, &value);
         if section.is_too_large() {
-            // There is no table that would miss the rest.
+            // No dynamic table depends on the rest.
             return Ok(());
         }
     }
@@ -49,7 +49,7 @@ fn entry(index: usize) -> Result<(&'static str, &'static str), Invalid> {
     tables::QPACK.get(index).copied().ok_or(Invalid)
 }
 
-/// What a client's encoder says (§4.3): nothing may be inserted, and the table's capacity set to nothing.
+/// The client's encoder stream (§4.3): it may insert nothing, and may only set the table's capacity to zero.
 #[derive(Debug, Default)]
 pub(in crate::http) struct EncoderStream;
 
@@ -57,21 +57,21 @@ impl EncoderStream {
     /// # Errors
     /// An instruction that changes the table (§3.2.3, §4.3.1).
     pub(in crate::http) fn pass(bytes: &[u8]) -> Result<(), Invalid> {
-        // Set Dynamic Table Capacity of 0 is one byte.
+        // Set Dynamic Table Capacity with 0 is one byte.
         if bytes.iter().all(|byte| *byte == 0x20) { Ok(()) } else { Err(Invalid) }
     }
 }
 
-/// What a client's decoder says (§4.4) of sections that we sent, which need no acknowledgement.
+/// The client's decoder stream (§4.4). Our sections need no acknowledgement.
 #[derive(Debug, Default)]
 pub(in crate::http) struct DecoderStream {
-    /// Whether we are within the number of a cancelled stream.
+    /// Whether the last byte was inside the number of a cancelled stream.
     is_within: bool,
 }
 
 impl DecoderStream {
     /// # Errors
-    /// It acknowledges a section or an insert that there was not (§4.4.1, §4.4.3).
+    /// The client acknowledges a section or an insert that never existed (§4.4.1, §4.4.3).
     pub(in crate::http) fn pass(&mut self, bytes: &[u8]) -> Result<(), Invalid> {
         for byte in bytes {
             if self.is_within {
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_section_without_a_table_is_read() {
+    fn a_section_without_a_table_is_decoded() {
         // RFC 9204 B.1.
         assert_eq!(told(b"\0\0\x51\x0b/index.html").unwrap(), [":path=/index.html"]);
         let three = told(b"\0\0\xd1\x23abc\x01d\xff\x23").unwrap();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_table_is_refused() {
+    fn a_section_that_needs_a_table_is_refused() {
         for bad in [
             &b""[..],
             b"\0",
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn instructions_that_change_nothing_pass() {
+    fn instructions_that_change_nothing_are_accepted() {
         assert_eq!(EncoderStream::pass(&[0x20, 0x20]), Ok(()));
         for bad in [0x21, 0x3f, 0x80, 0xc1, 0x41, 0x00] {
             assert_eq!(EncoderStream::pass(&[bad]), Err(Invalid), "{bad:#x}");

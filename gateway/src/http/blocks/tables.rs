@@ -1,6 +1,6 @@
-//! Fields that both sides know by their numbers.
+//! The static tables of fields, which both sides know by number.
 
-/// RFC 7541 appendix A, from 1 on.
+/// RFC 7541 appendix A, from index 1.
 pub(super) const HPACK: [(&str, &str); 61] = [
     (":authority", ""),
     (":method", "GET"),
@@ -65,7 +65,7 @@ pub(super) const HPACK: [(&str, &str); 61] = [
     ("www-authenticate", ""),
 ];
 
-/// RFC 9204 appendix A, from 0 on.
+/// RFC 9204 appendix A, from index 0.
 pub(super) const QPACK: [(&str, &str); 99] = [
     (":authority", ""),
     (":path", "/"),

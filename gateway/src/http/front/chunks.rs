@@ -1,29 +1,29 @@
-//! Where a chunked body ends (RFC 9112 §7.1), byte for byte.
+//! Finds the end of a chunked body (RFC 9112 §7.1), byte by byte.
 
 use super::head::Refusal;
 use crate::http::grammar::is_value;
 
-/// What the next byte is of.
+/// What the next byte belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Chunks {
     /// The first digit of a chunk's size.
     #[default]
     Start,
-    /// Further digits, and the size so far.
+    /// Further digits; with the size so far.
     Size(u64),
-    /// Behind the size, to the end of the line.
+    /// After the size, up to the end of the line.
     Extension(u64),
     SizeLf(u64),
-    /// So many bytes of data are to come.
+    /// Chunk data; with the number of bytes that remain.
     Data(u64),
     DataCr,
     DataLf,
-    /// Behind the last chunk, at the beginning of a line.
+    /// After the last chunk, at the start of a line.
     Trailer,
-    /// Within a line.
+    /// Inside a trailer line.
     TrailerLine,
     TrailerLf,
-    /// In the empty line that ends all.
+    /// In the empty line that ends the body.
     EndLf,
     End,
 }
@@ -32,17 +32,17 @@ const DIGITS: Refusal = "a chunk's size is not a hexadecimal number";
 const LINE: Refusal = "a line of a chunked body does not end in CR LF";
 
 impl Chunks {
-    /// Goes over `bytes`, to the end of the body or of what there is: how many of them are the body's.
+    /// Reads `bytes` to the end of the body, or to their own end. Returns how many of them belong to the body.
     ///
     /// # Errors
-    /// They are not well formed.
+    /// The bytes are malformed.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at).copied() {
             *self = match (*self, byte) {
                 (Self::End, _) => return Ok(at),
                 (Self::Data(left), _) => {
-                    // As many as there are, at once.
+                    // Skip all available data at once.
                     let here = u64::try_from(bytes.len() - at).unwrap_or(u64::MAX).min(left);
                     at += usize::try_from(here).unwrap_or(usize::MAX);
                     *self = if here == left { Self::DataCr } else { Self::Data(left - here) };
@@ -61,7 +61,7 @@ impl Chunks {
                 (Self::DataCr, b'\r') => Self::DataLf,
                 (Self::DataLf, b'\n') => Self::Start,
                 (Self::Trailer, b'\r') => Self::EndLf,
-                // A trailer's line never begins with white space, which would fold it.
+                // A trailer line must not begin with white space: that would be obsolete line folding.
                 (Self::Trailer, _) if byte.is_ascii_graphic() => Self::TrailerLine,
                 (Self::TrailerLine, b'\r') => Self::TrailerLf,
                 (Self::EndLf, b'\n') => Self::End,
@@ -94,7 +94,7 @@ mod tests {
     fn pass(text: &str) -> Result<(usize, Chunks), Refusal> {
         let mut whole = Chunks::default();
         let passed = whole.pass(text.as_bytes());
-        // The same a byte at a time.
+        // The same input, one byte at a time.
         let mut single = Chunks::default();
         let mut count = 0;
         let mut failed = None;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_ends_behind_its_last_chunk() {
+    fn a_body_ends_after_its_last_chunk() {
         for (body, rest) in [
             ("0\r\n\r\n", "GET"),
             ("3\r\nabc\r\n0\r\n\r\n", "rest"),

@@ -1,5 +1,5 @@
-//! What must hold whatever a client sends: `gateway/fuzz` looks for bytes for which it does not, and the tests here go through
-//! those that were worth keeping (`gateway/fuzz/corpus/front`).
+//! Properties that hold for any bytes that a client sends. `gateway/fuzz` looks for bytes that break them; the tests here
+//! run those that were worth keeping (`gateway/fuzz/corpus/front`).
 
 use super::chunks::Chunks;
 use super::head::{Framing, Reader};
@@ -7,11 +7,11 @@ use crate::http::grammar::percent_encoded;
 
 const FIELDS_MAX: usize = 100;
 
-/// The first bytes as a head, and what is behind it as its body where that is chunked.
+/// Reads the first bytes as a head, and the rest as its body if that is chunked.
 ///
 /// # Panics
-/// A head is read in another way as it comes in pieces; or the parser behind this one, httparse, sees another end or another
-/// framing than this one let through.
+/// A head is read differently if it arrives in pieces; or httparse, which reads it after this reader, finds another end or
+/// another framing.
 pub(crate) fn any_message(data: &[u8]) {
     let whole = Reader::new(FIELDS_MAX).read(data);
     let mut slowly = Reader::new(FIELDS_MAX);
@@ -44,7 +44,7 @@ pub(crate) fn any_message(data: &[u8]) {
     any_body(body);
 }
 
-/// A head as it is let through: a target that is raw has escapes.
+/// The head as it is passed on: raw bytes in the target are escaped.
 fn as_passed(head: &[u8], is_raw: bool) -> Vec<u8> {
     let mut words: Vec<Vec<u8>> = head.splitn(3, |byte| *byte == b' ').map(<[u8]>::to_vec).collect();
     if let Some(target) = words.get_mut(1).filter(|_| is_raw) {
@@ -53,10 +53,10 @@ fn as_passed(head: &[u8], is_raw: bool) -> Vec<u8> {
     words.join(&b' ')
 }
 
-/// A chunked body at once and a byte at a time.
+/// Reads a chunked body at once, and a byte at a time.
 ///
 /// # Panics
-/// It ends elsewhere.
+/// Both end at different places.
 fn any_body(data: &[u8]) {
     let (mut whole, mut single) = (Chunks::default(), Chunks::default());
     let at_once = whole.pass(data);
@@ -96,7 +96,7 @@ mod tests {
         assert!(checked >= 20, "{checked}");
     }
 
-    /// Bytes that heads and chunked bodies are made of, so that some of them are whole.
+    /// Pieces that heads and chunked bodies consist of, so that some inputs are complete.
     fn pieces() -> impl Strategy<Value = Vec<u8>> {
         const PIECES: [&str; 18] = [
             "GET / HTTP/1.1\r\n",
@@ -123,12 +123,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_hold_too(data: Vec<u8>) {
+        fn the_properties_hold_for_any_bytes(data: Vec<u8>) {
             any_message(&data);
         }
 
         #[test]
-        fn any_pieces_hold_too(data in pieces()) {
+        fn the_properties_hold_for_any_pieces(data in pieces()) {
             any_message(&data);
         }
     }

@@ -1,7 +1,8 @@
-//! The head of an HTTP/1.1 request, read strictly (RFC 9112 §2.2, §3, §5, §6): what could be read in two ways is refused.
+//! Reads the head of an HTTP/1.1 request strictly (RFC 9112 §2.2, §3, §5, §6), and refuses what two readers could read
+//! differently.
 //!
-//! Security: request smuggling needs two readers who disagree where a message ends. What passes here says it once, in the
-//! one way that every reader knows.
+//! Security: request smuggling needs two readers that disagree about the end of a message. A head that is accepted here
+//! states it once, in a form that every reader understands.
 
 use memchr::memchr;
 
@@ -10,19 +11,19 @@ use crate::http::grammar::{Form, form, is_token, is_value};
 /// Where the body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// After so many bytes; none where nothing is said.
+    /// After this many bytes; zero if the head does not say.
     Length(u64),
     Chunked,
 }
 
-/// Why a head is refused, in words for whoever sent it.
+/// Why a head is refused, in words for the client.
 pub(crate) type Refusal = &'static str;
 
-/// Why a head goes no further.
+/// Why a head is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     Malformed(Refusal),
-    /// It has too many fields, or too long a target; its bytes are whoever holds them to say.
+    /// It has too many fields, or its target is too long. The caller checks the size in bytes.
     TooLarge,
 }
 
@@ -32,31 +33,31 @@ impl From<Refusal> for Refused {
     }
 }
 
-/// A whole head: its length in bytes, with the empty line, and where its body ends.
+/// A complete head: its length in bytes, including the empty line, and where its body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) bytes: usize,
     pub(crate) framing: Framing,
-    /// Whether its target has bytes that have to be escapes.
+    /// Whether the target has bytes that must be escaped.
     pub(crate) is_raw: bool,
 }
 
-/// Reads one head, of which more may come: a line is read once.
+/// Reads one head as its bytes arrive. Each line is read once.
 #[derive(Debug)]
 pub(crate) struct Reader {
     /// Where the next line begins.
     at: usize,
-    /// The request line, once it was read.
+    /// The request line, once it is read.
     line: Option<Line>,
-    /// How many more fields there may be.
+    /// How many more fields are allowed.
     fields_left: usize,
     said: Said,
 }
 
-/// What the request line says.
+/// The contents of the request line.
 #[derive(Clone, Copy, Debug)]
 struct Line {
-    /// Whether it is of HTTP/1.0.
+    /// Whether it is HTTP/1.0.
     is_old: bool,
     is_raw: bool,
 }
@@ -66,10 +67,10 @@ impl Reader {
         Self { at: 0, line: None, fields_left: fields_max, said: Said::default() }
     }
 
-    /// Goes on in `bytes`, which begin as they did before; nothing where the head's end has not come.
+    /// Continues with `bytes`, which begin with those of the last call. Returns nothing if the head is not complete.
     ///
     /// # Errors
-    /// It is not well formed, says in two ways where its body ends, or is too long.
+    /// The head is malformed, states the end of its body in two ways, or is too long.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<Option<Head>, Refused> {
         while let Some(line) = self.line(bytes)? {
             let Some(first) = self.line else {
@@ -91,7 +92,7 @@ impl Reader {
         self.at == 0
     }
 
-    /// The next line, which ends in CR LF and has neither elsewhere.
+    /// The next line. It ends with CR LF and contains neither elsewhere.
     fn line<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<&'b [u8]>, Refusal> {
         let rest = bytes.get(self.at..).unwrap_or_default();
         let Some(end) = memchr(b'\n', rest) else { return Ok(None) };
@@ -123,12 +124,12 @@ fn request_line(line: &[u8]) -> Result<Line, Refused> {
     }
 }
 
-/// The name and the value of a field line, the value without the white space around it.
+/// The name and the value of a field line; the value without surrounding white space.
 fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     let colon = memchr(b':', line).ok_or("a header line has no colon")?;
     let (name, value) = line.split_at(colon);
     if name.is_empty() || !name.iter().copied().all(is_token) {
-        // White space before the colon, or at the beginning of the line, is one of these.
+        // This also catches white space before the colon or at the start of the line.
         return Err("a header's name has a byte other than letters, digits and !#$%&'*+-.^_`|~");
     }
     let value = trim(value.get(1..).unwrap_or_default());
@@ -138,7 +139,7 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     Ok((name, value))
 }
 
-/// Without the spaces and tabs around it; every other control byte is none.
+/// Removes spaces and tabs on both sides. Other control bytes do not count as white space.
 fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -146,7 +147,7 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// What the head has said so far of where its body ends.
+/// What the head has stated so far about the end of its body.
 #[derive(Debug, Default)]
 struct Said {
     length: Option<u64>,
@@ -159,7 +160,7 @@ impl Said {
         if name.eq_ignore_ascii_case(b"content-length") {
             let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
             let length = std::str::from_utf8(value).ok().filter(|_| is_number).and_then(|text| text.parse().ok());
-            // The greatest number that hyper takes is below this.
+            // hyper's own maximum is above this.
             let length = length.filter(|length| *length <= u64::MAX / 2).ok_or("Content-Length is not one number")?;
             if self.length.replace(length).is_some() {
                 return Err("there is more than one Content-Length");
@@ -189,10 +190,10 @@ impl Said {
     }
 }
 
-/// Names that another reader may take for one that frames, since it trims, or drops what it does not know.
+/// Whether another reader could take the name for one that frames the body, because it trims or drops unknown bytes.
 fn is_like(name: &[u8]) -> bool {
     let letters = || name.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase);
-    // All names that are right were met before.
+    // The correct names were handled before.
     letters().eq(*b"contentlength") || letters().eq(*b"transferencoding")
 }
 
@@ -204,7 +205,7 @@ mod tests {
 
     fn told(head: &str) -> Result<Option<Head>, Refused> {
         let whole = Reader::new(FIELDS_MAX).read(head.as_bytes());
-        // The same as it comes, a byte at a time.
+        // The same head, a byte at a time.
         let mut reader = Reader::new(FIELDS_MAX);
         let slowly = (1..=head.len()).map(|end| reader.read(&head.as_bytes()[..end]));
         let slowly = slowly.take_while(|read| *read != whole).last();
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_says_once_where_its_body_ends() {
+    fn a_head_states_once_where_its_body_ends() {
         let of = |fields: &str| {
             told(&format!("POST /a?b HTTP/1.1\r\nhost: x\r\n{fields}\r\nrest")).map(|head| head.unwrap().framing)
         };
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_line_is_three_words() {
+    fn a_request_line_has_three_parts() {
         for (good, is_raw) in [
             ("GET / HTTP/1.1", false),
             ("OPTIONS * HTTP/1.0", false),
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_has_not_come_is_waited_for() {
+    fn an_incomplete_head_needs_more_bytes() {
         let whole = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
         for end in 0..whole.len() {
             assert_eq!(told(&whole[..end]), Ok(None), "{end}");

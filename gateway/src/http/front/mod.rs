@@ -1,9 +1,9 @@
-//! What stands between a connection and hyper's HTTP/1 parser: one message is let through at a time, and only one that can be
-//! read in no other way.
+//! Stands between a connection and hyper's HTTP/1 parser. It passes on one message at a time, and only messages that can be
+//! read in just one way.
 //!
-//! A head is held until it is whole, then read strictly ([`head`]); the body is counted through. In the place of a head that
-//! is refused, hyper is given one of our own, which the service knows by its number: so the answer is like any other, and
-//! then the connection ends. A body that is refused breaks off.
+//! A head is held until it is complete, then read strictly ([`head`]). The body is counted while it passes. If a head is
+//! refused, hyper gets a head of our own instead, which the service recognises by its number: the answer is then like any
+//! other, and the connection ends. A body that is refused breaks off.
 
 mod chunks;
 #[cfg(any(test, fuzzing))]
@@ -29,52 +29,52 @@ use chunks::Chunks;
 use head::{Framing, Head, Reader, Refused};
 pub(crate) use refusals::{Malformed, Refusals};
 
-/// Stands for a head that was refused.
+/// Replaces a head that was refused.
 const INSTEAD: &[u8] = b"- / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n";
 
-/// Wraps a connection of HTTP/1.
+/// Wraps an HTTP/1 connection.
 #[derive(Debug)]
 pub(super) struct Front<IO> {
     io: IO,
-    /// Read, and not let through yet.
+    /// Bytes that were read and not passed on yet.
     held: BytesMut,
     state: State,
     refusals: Refusals,
-    /// Heads that were let through.
+    /// Number of heads that were passed on.
     heads: u64,
     head_max: usize,
     fields_max: usize,
     head_time: Duration,
-    /// By when a head must be whole of which something has come.
+    /// The time limit for the rest of a head that has begun.
     clock: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// A head is looked for.
+    /// Reading a head.
     Head(Reader),
-    /// What is held begins with a head, or with what is left of it; and then comes the body.
+    /// Passing on a complete head, which the held bytes begin with; its body follows.
     Pass(Head),
     Body(u64),
     Chunked(Chunks),
-    /// Our own head, from here on; and then nothing more.
+    /// Passing on our own head from this position; nothing follows.
     Instead(usize),
-    /// We have said all; what the client still sends is thrown away, so many bytes of it and no longer than the clock runs.
+    /// Our answer is sent. Bytes from the client are discarded, up to this number and until the clock runs out.
     Linger(usize, Pin<Box<Sleep>>),
 }
 
 impl<IO> Front<IO> {
-    /// `head_max` is what hyper takes of a head; `refusals` are told to the service behind it.
+    /// `head_max` is the largest head that hyper accepts. `refusals` informs the service.
     pub(super) fn new(io: IO, head_max: usize, settings: &Settings, refusals: Refusals) -> Self {
         let (fields_max, head_time) = (settings.fields, settings.head_time);
         let state = State::Head(Reader::new(fields_max));
         Self { io, held: BytesMut::new(), state, refusals, heads: 0, head_max, fields_max, head_time, clock: None }
     }
 
-    /// Looks at what is held for a whole head; whether it is known what comes next.
+    /// Looks for a complete head in the held bytes. Returns whether the next step is known.
     fn look(&mut self) -> bool {
         let State::Head(reader) = &mut self.state else { return true };
-        // Empty lines before a request are left over from an old client's body (RFC 9112 §2.2).
+        // Empty lines before a request are the remainder of an old client's body (RFC 9112 §2.2).
         while self.heads > 0 && reader.is_at_start() && self.held.starts_with(b"\r\n") {
             self.held.advance(2);
         }
@@ -97,7 +97,7 @@ impl<IO> Front<IO> {
         (self.state, self.clock) = (State::Instead(0), None);
     }
 
-    /// Puts escapes in the place of bytes that no target has, since hyper takes none of those.
+    /// Escapes the raw bytes of the target, because hyper accepts none of them.
     fn encode(&mut self, head: Head) -> Head {
         let space = |held: &BytesMut| held.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1);
         let method = self.held.split_to(space(&self.held));
@@ -108,12 +108,12 @@ impl<IO> Front<IO> {
         Head { bytes, ..head }
     }
 
-    /// Before the next head.
+    /// The state before the next head.
     fn next_head(&self) -> State {
         State::Head(Reader::new(self.fields_max))
     }
 
-    /// What comes behind a head.
+    /// Enters the state after a head.
     fn behind(&mut self, framing: Framing) {
         self.heads += 1;
         if self.held.is_empty() {
@@ -127,8 +127,8 @@ impl<IO> Front<IO> {
         };
     }
 
-    /// Lets a head through that came whole in one read, and of its body what came with it, where they were read to; all
-    /// else is held.
+    /// Passes on a head that arrived complete in one read, with the part of its body that came with it, in the same buffer.
+    /// Holds everything else.
     fn let_through(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = buf.filled().get(before..).unwrap_or_default();
         let mut through = 0;
@@ -167,7 +167,7 @@ impl<IO: AsyncRead + Unpin> Front<IO> {
             let before = buf.filled().len();
             ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
             let count = (buf.filled().len() - before).min(most);
-            // What is behind the body is the next head.
+            // The bytes after the body are the next head.
             self.held.extend_from_slice(buf.filled().get(before + count..).unwrap_or_default());
             buf.set_filled(before + count);
             count
@@ -197,7 +197,7 @@ impl<IO: AsyncRead + Unpin> Front<IO> {
         Poll::Ready(Ok(()))
     }
 
-    /// Throws away what the client still sends, until it hangs up too, or for long enough.
+    /// Discards what the client still sends, until it closes the connection or the time is over.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.held.clear();
@@ -206,7 +206,7 @@ impl<IO: AsyncRead + Unpin> Front<IO> {
                 return Poll::Ready(());
             }
             *left = left.saturating_sub(READ_BYTES);
-            // An error is a client that has gone as well.
+            // An error also means that the client has left.
             if !matches!(ready!(poll_hold(&mut self.io, &mut self.held, cx)), Ok(true)) {
                 return Poll::Ready(());
             }
@@ -234,19 +234,19 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Front<IO> {
                     }
                 }
                 State::Head(_) => {
-                    // Of an empty line nothing is left.
+                    // An empty line leaves nothing to pass on.
                     if this.look() || this.held.is_empty() {
                         continue;
                     }
                     match poll_hold(&mut this.io, &mut this.held, cx)? {
                         Poll::Ready(true) => {}
                         Poll::Ready(false) => {
-                            // The client has gone; hyper says what that means for what came of a head.
+                            // The client has left. hyper decides what that means for an incomplete head.
                             hand_out(&mut this.held, buf, usize::MAX);
                             return Poll::Ready(Ok(()));
                         }
                         Poll::Pending => {
-                            // From the head's first bytes on: a connection may be idle for longer.
+                            // The limit starts with the first bytes of a head: a connection may be idle for longer.
                             let time = this.head_time;
                             let clock = this.clock.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
                             ready!(clock.as_mut().poll(cx));
@@ -267,7 +267,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Front<IO> {
                 State::Instead(at) => {
                     let rest = INSTEAD.get(*at..).unwrap_or_default();
                     if rest.is_empty() {
-                        // An end here would be one before the answer; hyper hangs up behind it.
+                        // An end of the stream here would come before the answer. hyper closes after the answer.
                         return Poll::Pending;
                     }
                     let count = rest.len().min(buf.remaining());

@@ -1,36 +1,36 @@
-//! Which of a connection's heads was refused, between what reads it and the service that answers it.
+//! Which head of a connection was refused, shared by the reader and the service that answers it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::fault::Fault;
 
-/// Why a request was refused before it was one, among its extensions.
+/// Why a request was refused before it reached the service. It is among the request's extensions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Malformed(pub(crate) Fault);
 
-/// Which of a connection's heads was refused, for the service behind hyper.
+/// Which head of a connection was refused, for the service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Refusals(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Heads that the service has seen.
+    /// Number of heads that the service has seen.
     seen: AtomicU64,
-    /// Of the head that was refused: how many were let through before, and why.
+    /// The refused head: how many were passed on before it, and why.
     head: OnceLock<(u64, Fault)>,
 }
 
 impl Refusals {
-    /// Told for each request in turn: what is wrong with this one.
+    /// Called for each request in turn: what is wrong with this one, if anything.
     pub(in crate::http) fn next(&self) -> Option<Malformed> {
         let number = self.0.seen.fetch_add(1, Ordering::Relaxed);
         self.0.head.get().filter(|(at, _)| *at == number).map(|(_, fault)| Malformed(*fault))
     }
 
-    /// Behind so many good heads comes one that is refused, and nothing more.
+    /// Refuses the head after this many good ones. Nothing follows it.
     pub(super) fn refuse(&self, heads: u64, fault: Fault) {
-        // There is no second one.
+        // There is only one refusal.
         let _first = self.0.head.set((heads, fault));
     }
 }

@@ -1,4 +1,4 @@
-//! What is written goes through as it is; where the connection ends, what the client still sends is taken for a while.
+//! Writes pass through unchanged. When the connection ends, what the client still sends is read for a while.
 
 use std::io;
 use std::pin::Pin;
@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Front, State};
 
-/// What is taken from a client that still sends while we hang up: closing over unread bytes resets the connection, and then
-/// the client may never see our answer (RFC 9112 §9.6).
+/// The most bytes that are read from a client while we close. Closing with unread bytes resets the connection, and then the
+/// client may never see our answer (RFC 9112 §9.6).
 const LINGER_BYTES: usize = 256 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 

@@ -1,4 +1,4 @@
-//! Whom a request is for (RFC 3986 §3.2, RFC 9110 §4.2.3): one spelling for a host with its port.
+//! The host that a request is for (RFC 3986 §3.2, RFC 9110 §4.2.3): one spelling for a host with its port.
 
 use http::header::HOST;
 use http::uri::Scheme;
@@ -8,25 +8,25 @@ use super::Ours;
 use crate::domain::Domain;
 use crate::fault::Fault;
 
-/// The port that a scheme has where none is said.
+/// The scheme's default port.
 pub(crate) fn default_port(scheme: Option<&Scheme>) -> u16 {
     if scheme == Some(&Scheme::HTTP) { 80 } else { 443 }
 }
 
-/// The host a request is for, and the port if it says one.
+/// The host that a request is for, and the port if the request states one.
 ///
-/// HTTP/1.1 needs exactly one `Host` (RFC 9112 §3.2), which must agree with an absolute target; HTTP/2 and 3 have `:authority`,
-/// with which `Host` must agree where there is one too. Two agree that name one origin: case, a last dot, and a port that the
-/// scheme has anyway make no difference.
+/// HTTP/1.1 needs exactly one `Host` (RFC 9112 §3.2), which must agree with an absolute target. HTTP/2 and 3 have
+/// `:authority`, which must agree with `Host` if that is present. Two agree if they name the same origin: case, a final dot
+/// and the scheme's default port make no difference.
 ///
 /// # Errors
-/// [`Fault::BadRequest`] where there is none, more than one, or they disagree.
+/// [`Fault::BadRequest`] if there is no host, more than one, or they disagree.
 pub(super) fn of<B>(request: &Request<B>) -> Result<Ours, Fault> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
     let host = host.map(|host| host.to_str().ok().and_then(split).ok_or(Fault::BadRequest)).transpose()?;
     let target = request.uri().authority();
-    // A name and a password have no place there (RFC 9110 §4.2.4).
+    // User information is not allowed there (RFC 9110 §4.2.4).
     if target.is_some_and(|target| target.as_str().contains('@')) {
         return Err(Fault::BadRequest);
     }
@@ -42,25 +42,25 @@ pub(super) fn of<B>(request: &Request<B>) -> Result<Ours, Fault> {
 }
 
 impl Ours {
-    /// Whether both are of one origin.
+    /// Whether both name the same origin.
     fn agrees(&self, other: &Self, default: u16) -> bool {
         self.host == other.host && self.port.unwrap_or(default) == other.port.unwrap_or(default)
     }
 }
 
-/// Whether two authorities name one origin of this scheme.
+/// Whether two authorities name the same origin of this scheme.
 pub(in crate::http) fn agree(scheme: &[u8], one: &[u8], other: &[u8]) -> bool {
     let read = |bytes| std::str::from_utf8(bytes).ok().and_then(split);
     let default = if scheme.eq_ignore_ascii_case(b"http") { 80 } else { 443 };
     read(one).zip(read(other)).is_some_and(|(one, other)| one.agrees(&other, default))
 }
 
-/// Whether frames carry it, in which the authority is a field of its own.
+/// Whether the version has frames. There, the authority is a field of its own.
 fn is_framed<B>(request: &Request<B>) -> bool {
     matches!(request.version(), Version::HTTP_2 | Version::HTTP_3)
 }
 
-/// A name with a port of digits, which may be none at all (RFC 3986 §3.2.3).
+/// Splits a name and a port, which consists of digits and may be empty (RFC 3986 §3.2.3).
 fn split(authority: &str) -> Option<Ours> {
     let (name, port) = match authority.split_once(':') {
         None | Some((_, "")) => (authority.strip_suffix(':').unwrap_or(authority), None),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_and_a_host_may_name_one_origin_in_two_ways() {
+    fn a_target_and_a_host_may_spell_one_origin_differently() {
         let of = |target: &str, text: &str| host(&Request::get(target).header("host", text).body(()).unwrap());
         for (target, text) in [
             ("https://a.example:443/", "a.example"),

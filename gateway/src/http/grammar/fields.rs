@@ -1,4 +1,4 @@
-//! Names and values of fields, and what is said in several of one name.
+//! Names and values of fields, and fields that occur several times.
 
 use bytes::BytesMut;
 use http::HeaderValue;
@@ -13,13 +13,13 @@ pub(in crate::http) const fn is_token(byte: u8) -> bool {
         )
 }
 
-/// RFC 9110 §5.5: what can be seen, and what is beyond ASCII, and white space between.
+/// RFC 9110 §5.5: visible ASCII, bytes above ASCII, and white space between.
 pub(in crate::http) const fn is_value(byte: u8) -> bool {
     byte >= b' ' && byte != 0x7f || byte == b'\t'
 }
 
-/// A client's cookies in one field, in their order (RFC 9113 §8.2.3, RFC 9114 §4.2.1; what a client of HTTP/1.1 sends in several
-/// is read by servers in the same way).
+/// Joins a client's cookies in one field, in order (RFC 9113 §8.2.3, RFC 9114 §4.2.1). Servers read several `Cookie` fields
+/// of HTTP/1.1 in the same way.
 pub(super) fn join_cookies(headers: &mut HeaderMap) {
     let mut all = headers.get_all(COOKIE).iter();
     let (Some(first), Some(second)) = (all.next(), all.next()) else { return };
@@ -28,7 +28,7 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
         joined.extend_from_slice(b"; ");
         joined.extend_from_slice(cookie.as_bytes());
     }
-    // Each was a value, and so are they together.
+    // The parts were valid values, so the whole is one.
     if let Ok(joined) = HeaderValue::from_maybe_shared(joined.freeze()) {
         headers.insert(COOKIE, joined);
     }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cookies_are_one_field_and_others_stay_as_they_are() {
+    fn cookies_become_one_field_and_other_fields_stay() {
         let mut headers = HeaderMap::new();
         for (name, value) in [("cookie", "a=1"), ("x", "1"), ("cookie", "b=\u{e4}"), ("x", "2"), ("cookie", "")] {
             headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn underscores_go_with_their_field_and_nothing_else_does() {
+    fn only_fields_with_underscores_are_dropped() {
         let mut headers = HeaderMap::new();
         for name in ["x_real_ip", "x-real", "_", "content_length", "x_real_ip"] {
             headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("1"));

@@ -1,8 +1,8 @@
-//! One grammar for requests of HTTP/1.1, 2 and 3: here a request of any version is made ours, before anything counts, routes,
-//! caches or forwards it.
+//! One grammar for HTTP/1.1, 2 and 3. It normalises requests of all versions before the gateway counts, routes, caches or
+//! forwards them.
 //!
-//! The readers of each version ([`super::front`], [`super::frames`], [`super::quic`]) see to what only they can see: where a
-//! message ends, and in which order its fields came. What a request means is decided here, so it cannot differ between
+//! The reader of each version ([`super::front`], [`super::frames`], [`super::quic`]) checks what only it can see: the end
+//! of a message, and the order of its fields. The meaning of a request is decided here, so that it cannot differ between
 //! versions. `tests/suites/grammar.rs` sends each case over all three.
 
 mod authority;
@@ -22,24 +22,24 @@ pub(super) use fields::{is_token, is_value};
 pub(crate) use target::one_spelling;
 pub(super) use target::{Form, form, percent_encoded};
 
-/// What a request is for, once it is ours.
+/// What a normalised request is for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Ours {
     pub(crate) host: Domain,
-    /// Nothing where the scheme says it already.
+    /// Nothing if it is the scheme's default port.
     pub(crate) port: Option<u16>,
 }
 
-/// Gives a request its one spelling, and says whom it is for.
+/// Normalises a request, and returns which host it is for.
 ///
 /// # Errors
-/// [`Fault::Framing`] and [`Fault::BadRequest`] for what is not well formed or could be read in two ways,
-/// [`Fault::HeadTooLarge`] for more than `fields_max` fields, and whatever the version's own reader found.
+/// [`Fault::Framing`] and [`Fault::BadRequest`] for requests that are malformed or ambiguous, [`Fault::HeadTooLarge`] for
+/// more than `fields_max` fields, and any fault that the version's own reader found.
 pub(crate) fn ours<B>(request: &mut Request<B>, fields_max: usize) -> Result<Ours, Fault> {
     if let Some(Malformed(fault)) = request.extensions().get() {
         return Err(*fault);
     }
-    // A client of HTTP/2 and 3 may send each cookie in a field of its own: they count as the one that they are.
+    // A client of HTTP/2 or 3 may send each cookie in its own field. Together they count as one field.
     fields::join_cookies(request.headers_mut());
     if request.headers().len() > fields_max {
         return Err(Fault::HeadTooLarge);
@@ -48,10 +48,10 @@ pub(crate) fn ours<B>(request: &mut Request<B>, fields_max: usize) -> Result<Our
     authority::of(request)
 }
 
-/// Whom a request is for, as it came: nobody, where HTTP/1.0 says nothing of that, as it may.
+/// The host that an unchanged request is for. Nothing for HTTP/1.0 without `Host`, which it may omit.
 ///
 /// # Errors
-/// As of [`ours`].
+/// As for [`ours`].
 pub(crate) fn whom<B>(request: &Request<B>) -> Result<Option<Domain>, Fault> {
     if let Some(Malformed(fault)) = request.extensions().get() {
         return Err(*fault);
@@ -63,15 +63,15 @@ pub(crate) fn whom<B>(request: &Request<B>) -> Result<Option<Domain>, Fault> {
     Ok(Some(authority::of(request)?.host))
 }
 
-/// Gives the target its one spelling.
+/// Normalises the target.
 ///
 /// # Errors
-/// [`Fault::Framing`] for a path that could be read in two ways.
+/// [`Fault::Framing`] for an ambiguous path.
 pub(crate) fn spell<B>(request: &mut Request<B>) -> Result<(), Fault> {
     let uri = request.uri();
     let Some(target) = uri.path_and_query() else { return Ok(()) };
     if target.as_str() == "*" {
-        // Of the server as a whole (RFC 9110 §7.1).
+        // The request is for the server as a whole (RFC 9110 §7.1).
         let is_options = request.method() == http::Method::OPTIONS;
         return if is_options { Ok(()) } else { Err(Fault::Framing("only OPTIONS has the target *")) };
     }
@@ -82,8 +82,8 @@ pub(crate) fn spell<B>(request: &mut Request<B>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Takes off each field whose name has an underscore, which CGI and its heirs take for a hyphen: a client could so say what
-/// only the gateway says. How many there were.
+/// Removes each field whose name has an underscore. CGI and its successors take an underscore for a hyphen, so that a
+/// client could set a field that only the gateway may set. Returns the number of fields removed.
 pub(crate) fn drop_underscores(headers: &mut HeaderMap) -> u64 {
     fields::drop_underscores(headers)
 }

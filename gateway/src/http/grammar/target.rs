@@ -1,8 +1,8 @@
-//! One spelling for a target (RFC 3986 §6.2.2): what routing, the cache and the guest see.
+//! Normalises a target (RFC 3986 §6.2.2). Routing, the cache and the guest see only the normalised form.
 //!
-//! In a path, escapes of unreserved characters are taken out, the others are in capitals, what has to be an escape is one, and
-//! dot segments are resolved. An escaped slash stays what it is: data within a segment. A query is the guest's, but for bytes
-//! that no URI has, which become escapes.
+//! In a path, escapes of unreserved characters are decoded, other escapes become upper case, bytes that need an escape get
+//! one, and dot segments are resolved. An escaped slash stays as it is: it is data within a segment. The query belongs to
+//! the guest; only bytes that no URI may contain become escapes.
 
 use std::borrow::Cow;
 
@@ -11,30 +11,30 @@ use http::{Method, Uri};
 
 use crate::fault::Fault;
 
-/// The longest target that [`Uri`] has.
+/// The longest target that [`Uri`] supports.
 const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// In what form a request line of HTTP/1.1 has its target (RFC 9112 §3.2).
+/// The form of the target in an HTTP/1.1 request line (RFC 9112 §3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum Form {
-    /// As it may go on.
+    /// Valid as it is.
     Fine,
-    /// It has bytes that no URI has, and that [`percent_encoded`] takes away.
+    /// It has bytes that no URI may contain. [`percent_encoded`] escapes them.
     Raw,
-    /// It is longer than any may be.
+    /// It is longer than allowed.
     Long,
 }
 
-/// What a byte is in the path of a request.
+/// How a byte of a path is treated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Byte {
-    /// It stands for itself (`pchar` and the slash, RFC 3986 §3.3).
+    /// It stays as it is (`pchar` and the slash, RFC 3986 §3.3).
     Itself,
     Dot,
     Percent,
     Backslash,
-    /// It has to be an escape.
+    /// It must be escaped.
     Raw,
 }
 
@@ -62,22 +62,22 @@ const fn table() -> [Byte; 256] {
 
 const PATH: [Byte; 256] = table();
 
-/// What clients send as it is, and no URI has (RFC 3986 §2), in a path or in a query: quotes, angle brackets, the grave accent,
-/// and all beyond ASCII.
+/// Bytes that clients send in a path or query although no URI may contain them (RFC 3986 §2): quotes, angle brackets, the
+/// grave accent, and all bytes above ASCII.
 const fn is_raw(byte: u8) -> bool {
     matches!(byte, b'"' | b'<' | b'>' | b'`' | 0x80..)
 }
 
-/// Looks at a target of HTTP/1.1: a path, an absolute URL, or what its method alone has.
+/// Checks an HTTP/1.1 target: a path, an absolute URL, or the special form of its method.
 ///
 /// # Errors
-/// It is of no form, or has a byte that means something else.
+/// The target has none of these forms, or has a byte with another meaning.
 pub(in crate::http) fn form(method: &[u8], target: &[u8]) -> Result<Form, &'static str> {
     const WANTED: &str = "the request target is neither a path nor an absolute URL of http or https";
     let (mut is_raw_anywhere, mut is_bad) = (false, target.is_empty());
     for byte in target.iter().copied() {
         is_raw_anywhere |= is_raw(byte);
-        // A fragment is never sent (RFC 9112 §3.2).
+        // Clients never send a fragment (RFC 9112 §3.2).
         is_bad |= byte <= b' ' || byte == 0x7f || byte == b'#';
     }
     if is_bad {
@@ -93,7 +93,7 @@ pub(in crate::http) fn form(method: &[u8], target: &[u8]) -> Result<Form, &'stat
             let encoded = percent_encoded(target);
             let uri = Uri::try_from(encoded.as_slice()).map_err(|_no_uri| WANTED)?;
             let is_absolute = matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some();
-            // What CONNECT names is nobody's to reach, whichever way it is written; it is told so.
+            // CONNECT is refused later with its own fault, whatever it names.
             if !is_absolute && method != Method::CONNECT.as_str().as_bytes() {
                 return Err(WANTED);
             }
@@ -102,7 +102,7 @@ pub(in crate::http) fn form(method: &[u8], target: &[u8]) -> Result<Form, &'stat
     Ok(if is_raw_anywhere { Form::Raw } else { Form::Fine })
 }
 
-/// A target with escapes in the place of bytes that no URI has.
+/// Escapes the bytes of a target that no URI may contain.
 pub(in crate::http) fn percent_encoded(target: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(target.len() + 16);
     for byte in target.iter().copied() {
@@ -116,10 +116,10 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
     out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
 }
 
-/// The one spelling of a target, where it is another one.
+/// The normalised target, if it differs from this one.
 ///
 /// # Errors
-/// As [`normal`].
+/// As for [`normal`].
 pub(super) fn spelled(target: &PathAndQuery) -> Result<Option<String>, Fault> {
     let path = normal(target.path())?;
     let query = target.query().map(|query| {
@@ -137,14 +137,13 @@ pub(super) fn spelled(target: &PathAndQuery) -> Result<Option<String>, Fault> {
     }))
 }
 
-/// What was ASCII before, or is by escapes.
+/// The bytes are ASCII, as they were or by escapes.
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_default()
 }
 
 /// # Errors
-/// [`Fault::Framing`] for what is read in two ways: an escape that is none, NUL, a backslash, and dots that climb out of the
-/// root.
+/// [`Fault::Framing`] for ambiguous paths: an invalid escape, NUL, a backslash, and dots that climb above the root.
 pub(super) fn normal(path: &str) -> Result<Cow<'_, str>, Fault> {
     let (mut has_dots, mut has_escapes, mut before) = (false, false, b'/');
     for byte in path.bytes() {
@@ -180,20 +179,20 @@ pub(super) fn normal(path: &str) -> Result<Cow<'_, str>, Fault> {
         path.push('/');
         path.push_str(segment);
     }
-    // `/a/.` and `/a/b/..` are the folder.
+    // `/a/.` and `/a/b/..` are folders.
     if ends_open || path.is_empty() {
         path.push('/');
     }
     Ok(Cow::Owned(path))
 }
 
-/// A path, or a pattern of paths, with the one spelling of each byte; as it is where that cannot be said.
+/// Spells each byte of a path, or of a pattern of paths, in its one form. Returns an invalid path unchanged.
 pub(crate) fn one_spelling(path: &str) -> Cow<'_, str> {
     let is_spelled = path.bytes().all(|byte| matches!(PATH[usize::from(byte)], Byte::Itself | Byte::Dot));
     if is_spelled { Cow::Borrowed(path) } else { escaped(path).map_or(Cow::Borrowed(path), Cow::Owned) }
 }
 
-/// Each byte as itself or as an escape in capitals, whichever it has to be.
+/// Each byte as itself or as an upper-case escape, as its kind requires.
 fn escaped(path: &str) -> Result<String, Fault> {
     const NO_ESCAPE: Fault = Fault::Framing("a path has a % that begins no escape");
     let mut out = Vec::with_capacity(path.len() + 16);
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_the_guests_but_for_bytes_that_no_uri_has() {
+    fn a_query_stays_as_it_is_except_for_bytes_that_no_uri_may_contain() {
         let of = |target: &str| spelled(&target.parse().unwrap()).unwrap();
         for same in ["/", "/?", "/a?b=%7e/../{}|^"] {
             assert_eq!(of(same), None, "{same}");
@@ -266,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_of_http_1_has_one_of_four_forms() {
+    fn an_http1_target_has_one_of_four_forms() {
         for (method, target, expected) in [
             ("GET", "/", Form::Fine),
             ("GET", "/a?b={}", Form::Fine),
@@ -301,18 +300,18 @@ mod tests {
     }
 
     proptest! {
-        /// hyper has no words of its own for a target that it does not take, so it must take each that passes.
+        /// hyper reports an invalid target without a reason, so it must accept every target that passes here.
         #[test]
-        fn what_passes_is_a_uri(target in "[/*a:x.?<>\"`{|}^\\\\\u{e9}%@\\[\\]]{1,20}|http://[a-z:@\\[\\]%]{0,10}/?.{0,10}") {
+        fn an_accepted_target_is_a_uri(target in "[/*a:x.?<>\"`{|}^\\\\\u{e9}%@\\[\\]]{1,20}|http://[a-z:@\\[\\]%]{0,10}/?.{0,10}") {
             if form(b"GET", target.as_bytes()).is_ok() {
                 let uri = Uri::try_from(percent_encoded(target.as_bytes()));
                 prop_assert!(uri.is_ok(), "{target:?} {uri:?}");
             }
         }
 
-        /// Twice is once, and nothing is left that could be read in another way.
+        /// Normalising twice is normalising once, and the result cannot be read in another way.
         #[test]
-        fn a_normal_path_stays_as_it_is(path in "/([a-c./%]|%2[eEfF5]|%61){0,30}") {
+        fn a_normalised_path_stays_as_it_is(path in "/([a-c./%]|%2[eEfF5]|%61){0,30}") {
             if let Ok(once) = normal(&path) {
                 prop_assert_eq!(normal(&once).unwrap(), once.clone());
                 prop_assert!(once.starts_with('/') && !once.split('/').any(|segment| segment == "." || segment == ".."));

@@ -1,9 +1,9 @@
-//! Frames of HTTP/2 that have a part of a section of fields (RFC 9113 §4, §6.2, §6.10).
+//! HTTP/2 frames that carry a field section (RFC 9113 §4, §6.2, §6.10).
 
 use std::borrow::Cow;
 
 pub(super) const HEADER_BYTES: usize = 9;
-/// No frame is longer (§4.2), since we do not say that it may be.
+/// The largest frame (§4.2), because our SETTINGS do not allow larger ones.
 const FRAME_BYTES_MAX: usize = 1 << 14;
 
 pub(super) const DATA: u8 = 0;
@@ -15,7 +15,7 @@ pub(super) const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// The header of a frame.
+/// A frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
     pub(super) length: usize,
@@ -39,16 +39,16 @@ impl Frame {
     }
 }
 
-/// A section that may have come in several frames.
+/// A section that may be split over several frames.
 pub(super) enum Gathered<'b> {
     NotYet,
-    /// With its end.
+    /// The section, and where it ends.
     Whole(Cow<'b, [u8]>, usize),
-    /// It is none.
+    /// The frames are invalid.
     Broken,
 }
 
-/// A section in frames, with the end of stream that `like` has.
+/// Writes a section as frames, with the end of stream that `like` has.
 pub(super) fn put(out: &mut Vec<u8>, like: Frame, block: &[u8]) {
     let mut pieces = block.chunks(FRAME_BYTES_MAX).peekable();
     let first = pieces.next().unwrap_or_default();
@@ -63,7 +63,7 @@ pub(super) fn put(out: &mut Vec<u8>, like: Frame, block: &[u8]) {
     }
 }
 
-/// The section that begins with this frame.
+/// Reads the section that begins with this frame.
 pub(super) fn gather(bytes: &[u8], first: Frame) -> Gathered<'_> {
     let (mut frame, mut at, mut gathered) = (first, 0, Cow::Borrowed(&[][..]));
     match is_whole(bytes, first) {
@@ -88,14 +88,14 @@ pub(super) fn gather(bytes: &[u8], first: Frame) -> Gathered<'_> {
     }
 }
 
-/// h2 says what is wrong.
+/// The frames are invalid. h2 reports the error.
 struct Broken;
 
-/// Whether all of its frames are there. Nothing is copied before.
+/// Whether all frames of the section are there. Copies nothing.
 fn is_whole(bytes: &[u8], first: Frame) -> Result<bool, Broken> {
     let (mut frame, mut at) = (first, 0);
     loop {
-        // For this, h2 need not have all of it.
+        // h2 detects this error without the whole frame.
         if frame.length > FRAME_BYTES_MAX {
             return Err(Broken);
         }
@@ -114,7 +114,7 @@ fn is_whole(bytes: &[u8], first: Frame) -> Result<bool, Broken> {
     }
 }
 
-/// What a frame has of a section, without padding and priority (RFC 9113 §6.2).
+/// The fragment of a section in a frame's payload, without padding and priority (RFC 9113 §6.2).
 fn fragment(payload: &[u8], frame: Frame) -> Option<&[u8]> {
     if frame.kind == CONTINUATION {
         return Some(payload);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_section_is_gathered_from_its_frames_as_it_was_put() {
+    fn a_section_is_gathered_from_the_frames_that_it_was_split_into() {
         for bytes in [0, 1, FRAME_BYTES_MAX, FRAME_BYTES_MAX + 1, 3 * FRAME_BYTES_MAX] {
             let block: Vec<u8> = (0..bytes).map(|at| u8::try_from(at % 251).unwrap()).collect();
             let mut out = Vec::new();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_and_priority_are_no_part_of_it() {
+    fn padding_and_priority_are_not_part_of_a_section() {
         let frame = |flags: u8, payload: &[u8]| {
             let mut out = Vec::new();
             Frame { length: payload.len(), flags: flags | END_HEADERS, ..like(0) }.write(&mut out);

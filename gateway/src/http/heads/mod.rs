@@ -1,12 +1,13 @@
-//! Reads what begins a request of HTTP/2 before h2 does, as [`super::front`] does with HTTP/1.1.
+//! Reads the field sections of HTTP/2 requests before h2 does, as [`super::front`] does for HTTP/1.1.
 //!
-//! A section of fields that is in order goes on as it came, within the buffer that it came in. One that is not goes on as
-//! another one ([`super::blocks`]): with its target in its one spelling, or as a head of our own that stands for one that is
-//! refused, so that the answer and its record are like any other. From the first of those on, each section of the connection is
-//! written anew, since h2's table misses what was in it.
+//! A valid section is passed on unchanged, in the buffer in which it arrived. Another one is replaced ([`super::blocks`]):
+//! by one with a normalised target, or by a head of our own for a refused request, so that the answer and its record are
+//! like any other. From the first replacement on, every section of the connection is rewritten, because h2's table lacks
+//! the entries of the replaced one.
 //!
-//! h2 sends no interim responses by hyper, so 100 goes out from here, between two of its frames.
-//! Limit: a section is held until it is whole, up to [`HELD_HEADS`] times what a head may have; notes are as many as streams.
+//! hyper cannot send h2's interim responses, so 100 is sent from here, between two of h2's frames. Limit: a section is held
+//! until it is complete, up to [`HELD_HEADS`] times the size of a head. Of each kind, there are at most ten notes for each
+//! stream that a client may have open.
 
 mod frames;
 mod notes;
@@ -29,42 +30,42 @@ use frames::{DATA, END_STREAM, Frame, Gathered, HEADER_BYTES, HEADERS, RST_STREA
 pub(super) use notes::{Expecting, Notes};
 use outgoing::Outgoing;
 
-/// What begins a connection, before the first frame.
+/// The connection preface, before the first frame.
 const PREFACE_BYTES: usize = 24;
 const HELD_HEADS: usize = 4;
 
-/// Wraps a connection of HTTP/2.
+/// Wraps an HTTP/2 connection.
 pub(super) struct Heads<IO> {
     io: IO,
     /// Bytes until the next frame begins.
     skip: usize,
-    /// Read, and not looked at: it begins with a frame.
+    /// Bytes that were read and not inspected yet. They begin with a frame.
     held: BytesMut,
-    /// Looked at, and not let through yet.
+    /// Bytes that were inspected and not passed on yet.
     out: BytesMut,
     table: Table,
     section: Section,
     head_max: usize,
-    /// The latest that a client opened.
+    /// The latest stream that the client opened.
     last_stream: u32,
-    /// Whose bodies are under way.
+    /// Streams with a request body in progress.
     bodies: HashSet<u32>,
-    /// Whether h2's table is another one than ours.
+    /// Whether h2's table differs from ours.
     is_apart: bool,
-    /// Whether what came is an error of the connection, which h2 is to see.
+    /// Whether the input contains a connection error, which h2 has to report.
     is_lost: bool,
     notes: Arc<Notes>,
     outgoing: Outgoing,
 }
 
-/// How far some bytes were gone over: so many go on as they are, and so many are done with.
+/// How far the bytes were inspected: the number that is passed on unchanged, and the number that is finished.
 struct Walked {
     passed: usize,
     done: usize,
 }
 
 impl<IO> Heads<IO> {
-    /// `notes` are for whoever answers its requests.
+    /// `notes` are for the service that answers the requests.
     pub(super) fn new(io: IO, head_bytes: u64, notes: Arc<Notes>) -> Self {
         Self {
             io,
@@ -83,7 +84,7 @@ impl<IO> Heads<IO> {
         }
     }
 
-    /// Goes over bytes as far as they may go on. What goes on in the place of some is put into `out`.
+    /// Inspects bytes as far as they can be passed on. Replacements are appended to `out`.
     fn walk(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<Walked> {
         let mut at = 0;
         loop {
@@ -116,7 +117,7 @@ impl<IO> Heads<IO> {
         }
     }
 
-    /// Behind this head comes a body, and perhaps trailers.
+    /// Notes that a body follows this head, and perhaps trailers.
     fn begin_body(&mut self, stream: u32) -> io::Result<()> {
         if self.bodies.len() >= self.notes.most() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "too many requests whose bodies do not end"));
@@ -135,19 +136,19 @@ impl<IO> Heads<IO> {
         }
     }
 
-    /// Looks at a section; whether another one goes on in its place.
+    /// Inspects a section. Returns whether a replacement was written.
     fn look(&mut self, frame: Frame, block: &[u8], out: &mut Vec<u8>) -> io::Result<bool> {
         self.section.begin(self.head_max);
         if self.table.decode(block, &mut self.section).is_err() {
             self.is_lost = true;
-            // An index of nothing (RFC 7541 §6.1): h2 ends the connection, with whichever table.
+            // Index zero is invalid (RFC 7541 §6.1): h2 ends the connection, whatever its table contains.
             put(out, frame, &[0x80]);
             return Ok(true);
         }
         let mut written = Vec::new();
         let mut write = |name: &[u8], value: &[u8]| hpack_literal(&mut written, name, value);
         if frame.stream <= self.last_stream {
-            // Where no body is under way, this is h2's to refuse.
+            // If no body is in progress, h2 refuses the section itself.
             let is_good = !self.bodies.remove(&frame.stream)
                 || message::trailers(&self.section).is_ok() && !self.section.is_too_large();
             if is_good && !self.is_apart {
@@ -156,7 +157,7 @@ impl<IO> Heads<IO> {
             if is_good {
                 self.section.fields().for_each(|(name, value)| write(name, value));
             }
-            // Without its end, a section behind a body is an error of the stream (RFC 9113 §8.1).
+            // Without END_STREAM, a section after a body is a stream error (RFC 9113 §8.1).
             let flags = if is_good { frame.flags } else { 0 };
             self.is_apart = true;
             put(out, Frame { flags, ..frame }, &written);
@@ -180,7 +181,7 @@ impl<IO> Heads<IO> {
                 message::instead(&self.section).iter().for_each(|(name, value)| write(name, value));
                 write(message::NOTE.as_bytes(), frame.stream.to_string().as_bytes());
             }
-            // Without fields it is malformed for h2 as well, which resets the stream.
+            // Without fields the section is malformed for h2 too, which resets the stream.
             Err(Bad::Malformed(why)) => tracing::debug!(target: "http", why, "a malformed request"),
         }
         self.is_apart = true;
@@ -190,7 +191,7 @@ impl<IO> Heads<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Heads<IO> {
-    /// Sends the interim responses that are wanted, where no frame of h2's is under way.
+    /// Sends interim responses that are due, if h2 is not in the middle of a frame.
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.notes.is_used() {
             return Poll::Ready(Ok(()));
@@ -208,7 +209,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Heads<IO> {
         let this = self.get_mut();
         if this.notes.is_used() {
             this.notes.wake_with(cx.waker());
-            // What cannot be written now is written before h2's next frame.
+            // The rest is written before h2's next frame.
             if let Poll::Ready(Ok(())) = this.poll_interim(cx) {
                 let _later = Pin::new(&mut this.io).poll_flush(cx)?;
             }
@@ -250,7 +251,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Heads<IO> {
                 }
                 if this.out.is_empty() && !this.held.is_empty() && !ready!(poll_hold(&mut this.io, &mut this.held, cx))?
                 {
-                    // The client is gone; h2 says what that means for what came of a head.
+                    // The client has left. h2 decides what that means for an incomplete head.
                     this.out = std::mem::take(&mut this.held);
                 }
             }

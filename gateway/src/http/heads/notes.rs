@@ -1,4 +1,4 @@
-//! What the reader of a connection's heads has to say of some of its requests to whoever answers those, and back.
+//! Notes about single requests, between the reader of a connection's heads and the service that answers.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::http::blocks::message::NOTE;
 use crate::http::front::Malformed;
 
-/// Of one connection. Where all requests are in order, it is never used.
+/// The notes of one connection. Unused as long as all requests are valid.
 #[derive(Debug)]
 pub(in crate::http) struct Notes {
     is_used: AtomicBool,
@@ -22,21 +22,21 @@ pub(in crate::http) struct Notes {
     reader: AtomicWaker,
 }
 
-/// By streams.
+/// The notes, by stream.
 #[derive(Debug, Default)]
 struct Kept {
     refused: HashMap<u32, Fault>,
-    /// Whose clients wait for 100 and had no response.
+    /// Streams whose clients wait for 100 and have no response yet.
     expecting: HashSet<u32>,
-    /// Those of them whose guest reads.
+    /// Those of them whose guest reads the body.
     wanted: Vec<u32>,
 }
 
 impl Notes {
-    /// Of so many streams at once.
+    /// Notes for this many concurrent streams.
     pub(in crate::http) fn new(streams: u32) -> Self {
         let (is_used, kept, reader) = Default::default();
-        // Streams that h2 turns away leave theirs behind.
+        // Streams that h2 rejects leave their notes behind.
         let most = usize::try_from(streams).unwrap_or(usize::MAX).saturating_mul(10);
         Self { is_used, most, kept, reader }
     }
@@ -45,7 +45,7 @@ impl Notes {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many of anything there may be.
+    /// The maximum number of notes of each kind.
     pub(super) const fn most(&self) -> usize {
         self.most
     }
@@ -61,7 +61,7 @@ impl Notes {
     }
 
     /// # Errors
-    /// There are too many.
+    /// There are too many notes.
     pub(super) fn refuse(&self, stream: u32, fault: Fault) -> io::Result<()> {
         let mut kept = self.kept();
         self.room(kept.refused.len())?;
@@ -70,7 +70,7 @@ impl Notes {
     }
 
     /// # Errors
-    /// There are too many.
+    /// There are too many notes.
     pub(super) fn expect(&self, stream: u32) -> io::Result<()> {
         let mut kept = self.kept();
         self.room(kept.expecting.len())?;
@@ -78,7 +78,7 @@ impl Notes {
         Ok(())
     }
 
-    /// What was noted of a request, which it says itself.
+    /// The note about a request, which its note field identifies.
     pub(in crate::http) fn take<B>(self: &Arc<Self>, request: &mut Request<B>) -> Option<Expecting> {
         if !self.is_used() {
             return None;
@@ -95,19 +95,19 @@ impl Notes {
         }
     }
 
-    /// The stream was reset: nothing is to be said of it.
+    /// Removes the notes of a stream that was reset.
     pub(super) fn forget(&self, stream: u32) {
         let mut kept = self.kept();
         kept.expecting.remove(&stream);
         kept.refused.remove(&stream);
     }
 
-    /// A response begins: no interim one comes any more.
+    /// A response begins: no interim response may follow.
     pub(super) fn answered(&self, stream: u32) {
         self.kept().expecting.remove(&stream);
     }
 
-    /// The next stream that is to have 100.
+    /// The next stream that needs a 100.
     pub(super) fn next_wanted(&self) -> Option<u32> {
         let mut kept = self.kept();
         while let Some(stream) = kept.wanted.pop() {
@@ -123,20 +123,20 @@ impl Notes {
     }
 }
 
-/// A client that waits with its body until the guest reads it (RFC 9110 §10.1.1).
+/// A client that waits to send its body until the guest reads it (RFC 9110 §10.1.1).
 #[derive(Debug)]
 pub(crate) struct Expecting {
-    /// Where we have to say so.
+    /// The notes and the stream through which to send 100.
     of: Option<(Arc<Notes>, u32)>,
 }
 
 impl Expecting {
-    /// Over HTTP/1.1, where hyper sends it.
+    /// For HTTP/1.1, where hyper sends 100.
     pub(in crate::http) const fn by_hyper() -> Self {
         Self { of: None }
     }
 
-    /// The guest reads.
+    /// The guest reads the body.
     pub(in crate::http) fn wanted(self) {
         if let Some((notes, stream)) = self.of {
             notes.kept().wanted.push(stream);

@@ -1,28 +1,28 @@
-//! Follows what h2 writes, frame by frame, to know where an interim response may stand (RFC 9113 §4.3, §8.1).
+//! Follows the frames that h2 writes, to find where an interim response may be inserted (RFC 9113 §4.3, §8.1).
 
 use std::collections::HashSet;
 
 use super::frames::{CONTINUATION, END_HEADERS, Frame, HEADER_BYTES, HEADERS, RST_STREAM};
 use super::notes::Notes;
 
-/// `:status: 100` as a literal (RFC 7541 §6.2.2): an index in appendix A for its name, and no entry in a table.
+/// `:status: 100` as a literal (RFC 7541 §6.2.2): the name is an index in appendix A, and no table entry is added.
 const CONTINUE: [u8; 5] = [0x08, 3, b'1', b'0', b'0'];
 
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    /// Bytes of the payload that is under way.
+    /// Bytes that remain of the current payload.
     skip: usize,
     header: [u8; HEADER_BYTES],
     have: usize,
-    /// Whether the section is not whole that is under way.
+    /// Whether a section is incomplete.
     is_within: bool,
-    /// An interim response that is under way.
+    /// The rest of an interim response that is being written.
     interim: Vec<u8>,
     written: usize,
 }
 
 impl Outgoing {
-    /// Goes over what was written; `bodies` are those under way.
+    /// Reads what was written. `bodies` are the request bodies in progress.
     pub(super) fn pass(&mut self, mut bytes: &[u8], notes: &Notes, bodies: &mut HashSet<u32>) {
         loop {
             let skipped = self.skip.min(bytes.len());
@@ -58,7 +58,7 @@ impl Outgoing {
         }
     }
 
-    /// What is to be written of interim responses, if anything may be now.
+    /// The interim response to write now, if any.
     pub(super) fn interim(&mut self, notes: &Notes) -> Option<&[u8]> {
         if self.written == self.interim.len() {
             if self.skip > 0 || self.have > 0 || self.is_within {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interim_response_stands_between_frames_and_before_the_response() {
+    fn an_interim_response_is_sent_between_frames_and_before_the_response() {
         let notes = Arc::new(Notes::new(100));
         let (mut outgoing, mut bodies) = (Outgoing::default(), HashSet::from([1, 3]));
         let whole =

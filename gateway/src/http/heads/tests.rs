@@ -1,4 +1,4 @@
-//! What h2 gets of a connection, however its bytes come.
+//! What h2 receives of a connection, however its bytes arrive.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt as _;
 use super::*;
 use crate::http::blocks::message::NOTE;
 
-/// Reads that come in these pieces, and then an end.
+/// Reads that return these pieces, and then an end of stream.
 struct Pieces(VecDeque<Vec<u8>>);
 
 impl AsyncRead for Pieces {
@@ -37,7 +37,7 @@ impl AsyncWrite for Pieces {
     }
 }
 
-/// What h2 gets of these bytes in pieces of so many.
+/// What h2 receives of these bytes in pieces of this size.
 fn told(bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
     let pieces = bytes.chunks(piece).map(<[u8]>::to_vec).collect();
     let mut heads = Heads::new(Pieces(pieces), 1000, Arc::new(Notes::new(10)));
@@ -71,14 +71,14 @@ fn start() -> Vec<u8> {
 const ENDS: u8 = END_STREAM;
 
 #[test]
-fn what_is_in_order_goes_on_as_it_came() {
+fn a_valid_section_is_passed_on_unchanged() {
     let parts = [
         start(),
         request(1, ENDS, "/", &[("cookie", "a=1"), ("cookie", "b=2")]),
         request(3, 0, "/a?b", &[]),
         frame(DATA, 0, 3, &[7; 3000]),
         frame(HEADERS, ENDS | 4, 3, &block(&[("x", "y")])),
-        // In three frames, with what pads and orders it.
+        // In three frames, with padding and priority.
         frame(
             HEADERS,
             ENDS | 0x28,
@@ -96,7 +96,7 @@ fn what_is_in_order_goes_on_as_it_came() {
 }
 
 #[test]
-fn what_is_not_goes_on_as_another_and_all_behind_it_anew() {
+fn an_invalid_section_is_replaced_and_all_after_it_are_rewritten() {
     let fields = |stream: u32, flags: u8, fields: &[(&str, &str)]| frame(HEADERS, flags | 4, stream, &block(fields));
     let post = [(":method", "POST"), (":scheme", "https"), (":authority", "a")];
     let note = |stream: &'static str| (NOTE, stream);
@@ -112,7 +112,7 @@ fn what_is_not_goes_on_as_another_and_all_behind_it_anew() {
         (request(1, ENDS, "/", &[("connection", "close")]), fields(1, ENDS, &[])),
         (request(1, 0, "/", &[("x", &"y".repeat(1000))]), fields(1, 0, &[&instead[..], &[note("1")]].concat())),
     ] {
-        // Behind it, one that inserts into the table and one that refers to that.
+        // Then a section that adds to the table, and one that refers to that entry.
         let insert = [&block(&[&post[..], &[(":path", "/")]].concat())[..], &[0x40, 1, b'x', 1, b'y']].concat();
         let refer = [&block(&[&post[..], &[(":path", "/")]].concat())[..], &[0xbe]].concat();
         let behind = [frame(HEADERS, ENDS | 4, 3, &insert), frame(HEADERS, ENDS | 4, 5, &refer)].concat();
@@ -126,17 +126,17 @@ fn what_is_not_goes_on_as_another_and_all_behind_it_anew() {
 }
 
 #[test]
-fn trailers_that_are_none_are_an_error_of_their_stream() {
+fn invalid_trailers_are_a_stream_error() {
     let good = [start(), request(1, 0, "/", &[]), frame(DATA, 0, 1, b"body")].concat();
     let bad = frame(HEADERS, ENDS | 4, 1, &block(&[(":path", "/")]));
     assert_eq!(told(&[&good[..], &bad].concat(), 9).unwrap(), [&good[..], &frame(HEADERS, 4, 1, &[])].concat());
-    // Behind its end it is another error, which h2 knows.
+    // After the end of the stream it is another error, which h2 detects.
     let ended = [&good[..], &frame(DATA, ENDS, 1, b""), &bad].concat();
     assert_eq!(told(&ended, 9).unwrap(), ended);
 }
 
 #[test]
-fn what_does_not_end_is_not_kept() {
+fn a_section_that_does_not_end_is_not_held() {
     let long = [start(), frame(HEADERS, 0, 1, &vec![0; 16_000]), frame(9, 0, 1, &vec![0; 16_000])].concat();
     assert!(told(&long, 1000).is_err());
     let many: Vec<u8> = (0..200).flat_map(|n| request(2 * n + 1, 0, "/", &[])).collect();
@@ -144,15 +144,15 @@ fn what_does_not_end_is_not_kept() {
 }
 
 proptest! {
-    /// However they come, and whatever they are.
+    /// The bytes may arrive in any pieces and have any value.
     #[test]
-    fn any_bytes_come_to_the_same(bytes: Vec<u8>, piece in 1_usize..40) {
+    fn any_bytes_give_the_same_result_in_any_pieces(bytes: Vec<u8>, piece in 1_usize..40) {
         let whole = [start(), request(1, ENDS, "/\u{e9}", &[]), bytes].concat();
         prop_assert_eq!(told(&whole, piece).ok(), told(&whole, 1 << 20).ok());
     }
 
     #[test]
-    fn any_frames_come_to_the_same(
+    fn any_frames_give_the_same_result_in_any_pieces(
         frames in prop::collection::vec((0_u8..10, 0_u8..64, 0_u32..6, prop::collection::vec(any::<u8>(), 0..40)), 0..6),
         piece in 1_usize..40,
     ) {

@@ -1,4 +1,4 @@
-//! A request's body as it comes over HTTP/3.
+//! A request's body over HTTP/3.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use http_body::{Body, Frame, SizeHint};
 use super::reader::Notes;
 use super::receiving::Receiving;
 
-/// Invariant: it has the bytes that `Content-Length` says, or it breaks off (RFC 9114 §4.1.2).
+/// Invariant: it has as many bytes as `Content-Length` says, or it breaks off (RFC 9114 §4.1.2).
 pub(crate) struct QuicBody {
     stream: RequestStream<Receiving, Bytes>,
     notes: Arc<Notes>,
-    /// Bytes that are still to come, where they are known.
+    /// Bytes that are still to come, if the length is known.
     left: Option<u64>,
-    /// What was there at once: a frame, or the end.
+    /// What arrived together with the head: a frame, or the end.
     first: Option<Option<Result<Frame<Bytes>, Broken>>>,
     at: Part,
 }
@@ -32,12 +32,12 @@ enum Part {
     End,
 }
 
-/// It broke off, or was not as long as it said.
+/// The body broke off, or its length differs from `Content-Length`.
 #[derive(Debug)]
 pub(crate) struct Broken;
 
 impl QuicBody {
-    /// Looks whether there is any, since the end of most requests comes with their head.
+    /// Polls once for a first frame, because most requests end with their head.
     pub(super) fn new(stream: RequestStream<Receiving, Bytes>, length: Option<u64>, notes: Arc<Notes>) -> Self {
         let mut body = Self { stream, notes, left: length, first: None, at: Part::Data };
         body.first = body.next().now_or_never();
@@ -84,7 +84,7 @@ impl QuicBody {
         Poll::Ready(None)
     }
 
-    /// It is not as long as it says.
+    /// The length differs from `Content-Length`.
     fn is_malformed(&mut self) -> Broken {
         self.at = Part::End;
         self.notes.malform();

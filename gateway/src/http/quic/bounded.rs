@@ -1,6 +1,6 @@
-//! QUIC as h3 wants it, by quinn; and more than h3-quinn does: what comes is read before h3 has it ([`super::reader`],
-//! [`super::control`]), a response that was not finished is reset and never looks finished, and whoever answers learns when the
-//! client has all of it, or wants no more.
+//! Adapts quinn to h3, with more than h3-quinn does: it reads what arrives before h3 does ([`super::reader`],
+//! [`super::control`]); it resets a response that was not finished, so that it never looks complete; and it reports when
+//! the client has all of a response, or wants no more.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -23,14 +23,14 @@ use super::receiving::{Reads, Receiving};
 use super::unidirectional::Unidirectional;
 
 type Waiting<T> = Pin<Box<dyn Future<Output = Result<T, ConnectionError>> + Send + Sync>>;
-/// Resolves when the client has all of a response that was finished (nothing), or wants no more of it (a code).
+/// Resolves when the client has all of a finished response (nothing), or wants no more of it (a code).
 pub(super) type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
 
-/// Of the requests that were accepted, in their order: what is known of them beside what h3 says.
+/// For each accepted request, in order: what h3 does not report about it.
 #[derive(Clone, Default)]
 pub(super) struct Accepted(Arc<Mutex<VecDeque<Waits>>>);
 
-/// The number of a stream, and what h3 does not say of it.
+/// The id of a stream, and what h3 does not report about it.
 type Waits = (u64, Stopped, Arc<Notes>);
 
 impl Accepted {
@@ -38,7 +38,7 @@ impl Accepted {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back((id, stopped, notes));
     }
 
-    /// That of this one; those before it were turned away by h3.
+    /// Takes the entry of this stream. Streams before it were rejected by h3.
     pub(super) fn take(&self, id: StreamId) -> Option<(Stopped, Arc<Notes>)> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((first, stopped, notes)) = all.pop_front() {
@@ -62,7 +62,7 @@ pub(super) struct Bounded {
 }
 
 impl Bounded {
-    /// A head has `head_max` bytes at the most, and a frame that is kept twice as many.
+    /// A head has at most `head_max` bytes, and a frame that is held twice as many.
     pub(super) fn new(connection: quinn::Connection, head_max: u64) -> (Self, Accepted) {
         let (accepted, unidirectional) = (Accepted::default(), Unidirectional::default());
         let opener = Opener { connection: connection.clone(), opening: None };
@@ -72,14 +72,14 @@ impl Bounded {
     }
 }
 
-/// Ends the connection, with the code that is right; h3 would end it with one of its own, which comes too late.
+/// Closes the connection with the correct code. h3 would close it later and with its own code.
 pub(super) fn close(connection: &quinn::Connection, broken: Broken) -> ConnectionErrorIncoming {
     let Broken(code, why) = broken;
     connection.close(VarInt::from_u64(code.value()).unwrap_or(VarInt::MAX), why.as_bytes());
     ConnectionErrorIncoming::InternalError(why.to_owned())
 }
 
-/// Polls what is waited for, beginning to where nothing is.
+/// Polls the pending future; creates it if there is none.
 fn poll<T>(
     waiting: &mut Option<Waiting<T>>,
     cx: &mut Context<'_>,
@@ -146,7 +146,7 @@ impl<B: Buf> OpenStreams<B> for Bounded {
     }
 }
 
-/// Opens streams of ours.
+/// Opens our own streams.
 pub(super) struct Opener {
     connection: quinn::Connection,
     opening: Option<Waiting<quinn::SendStream>>,
@@ -156,7 +156,7 @@ impl<B: Buf> OpenStreams<B> for Opener {
     type BidiStream = Both<B>;
     type SendStream = Sending<B>;
 
-    /// A server opens none (RFC 9114 §6.1).
+    /// A server opens no bidirectional streams (RFC 9114 §6.1).
     fn poll_open_bidi(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Both<B>, StreamErrorIncoming>> {
         Poll::Ready(Err(internal("a server opens no stream of requests".to_owned())))
     }
@@ -183,12 +183,12 @@ pub(super) struct Both<B: Buf> {
     receive: Receiving,
 }
 
-/// What is sent on a stream.
+/// The sending half of a stream.
 pub(super) struct Sending<B: Buf> {
     stream: quinn::SendStream,
     writing: Option<WriteBuf<B>>,
     is_finished: bool,
-    /// Where it is a request's.
+    /// Set for a request's stream.
     notes: Option<Arc<Notes>>,
 }
 
@@ -200,7 +200,7 @@ impl<B: Buf> Sending<B> {
 
 impl<B: Buf> Drop for Sending<B> {
     fn drop(&mut self) {
-        // Else quinn would finish it, and the client take it for whole.
+        // Otherwise quinn would finish the stream, and the client would take the response for complete.
         if !self.is_finished {
             let is_malformed = self.notes.as_ref().is_some_and(|notes| notes.is_malformed());
             let code = if is_malformed { Code::H3_MESSAGE_ERROR } else { Code::H3_INTERNAL_ERROR };
@@ -234,7 +234,7 @@ impl<B: Buf> SendStream<B> for Sending<B> {
 
     fn reset(&mut self, reset_code: u64) {
         self.is_finished = true;
-        // It may have ended.
+        // The stream may have ended.
         let _ended = self.stream.reset(VarInt::from_u64(reset_code).unwrap_or(VarInt::MAX));
     }
 

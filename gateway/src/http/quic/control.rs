@@ -1,6 +1,7 @@
-//! What a client says beside its requests: its stream of control, and QPACK's two of instructions (RFC 9114 §6.2, §7.2, RFC 9204 §4).
+//! What a client sends beside its requests: its control stream, and QPACK's two instruction streams (RFC 9114 §6.2, §7.2,
+//! RFC 9204 §4).
 //!
-//! h3 reads the first and passes over what it does not know in it; the two others it does not read.
+//! h3 reads the control stream, and skips what it does not know there. It does not read the other two.
 
 use h3::error::Code;
 
@@ -8,13 +9,13 @@ use super::frames::{Broken, CANCEL_PUSH, GOAWAY, Header, Headers, MAX_PUSH_ID, R
 use super::frames::{DATA, HEADERS, PUSH_PROMISE};
 use crate::http::blocks::{DecoderStream, EncoderStream};
 
-/// Bytes that such a stream may have in the life of its connection: of settings, and of priorities of requests.
+/// The most bytes on such a stream in the life of its connection: settings, and priorities of requests.
 const BYTES_MAX: u64 = 256 << 10;
-/// Settings of HTTP/2 that HTTP/3 has not (§7.2.4.1), and those that are on or off (RFC 9220 §3, RFC 9297 §2.1.1).
+/// HTTP/2 settings that HTTP/3 does not have (§7.2.4.1), and settings that are on or off (RFC 9220 §3, RFC 9297 §2.1.1).
 const RESERVED_SETTINGS: [u64; 5] = [0x0, 0x2, 0x3, 0x4, 0x5];
 const SWITCHES: [u64; 2] = [0x8, 0x33];
 
-/// What is left of what such a stream may have.
+/// The bytes that such a stream may still carry.
 #[derive(Debug)]
 pub(super) struct Bound(u64);
 
@@ -32,22 +33,22 @@ impl Bound {
     }
 }
 
-/// The stream of control, behind its type.
+/// The control stream, after its type.
 #[derive(Debug, Default)]
 pub(super) struct Control {
     bound: Bound,
     headers: Headers,
     within: Option<Header>,
-    /// The payload of a frame that is looked at.
+    /// The payload of a frame that is inspected.
     payload: Vec<u8>,
     has_settings: bool,
-    /// The greatest that was said; it never becomes less (§7.2.7).
+    /// The greatest push id that was sent; it must not decrease (§7.2.7).
     push_max: Option<u64>,
 }
 
 impl Control {
     /// # Errors
-    /// It breaks one of the rules of §7.2.
+    /// The stream violates one of the rules of §7.2.
     pub(super) fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Broken> {
         self.bound.pass(bytes.len())?;
         loop {
@@ -85,7 +86,7 @@ impl Control {
             SETTINGS if std::mem::replace(&mut self.has_settings, true) => unexpected("SETTINGS come twice"),
             DATA | HEADERS | PUSH_PROMISE => unexpected("a frame of requests on the stream of control"),
             kind if RESERVED.contains(&kind) => unexpected("a frame of HTTP/2"),
-            // We promise nothing, so there is nothing to be cancelled (§7.2.3).
+            // The gateway never promises a push, so there is none to cancel (§7.2.3).
             CANCEL_PUSH => Err(Broken(Code::H3_ID_ERROR, "what was not promised is cancelled")),
             _ => Ok(()),
         }
@@ -111,7 +112,7 @@ impl Control {
     }
 }
 
-/// Names and values in turn.
+/// Identifiers and values alternate.
 fn settings(pairs: &[u64]) -> Result<(), Broken> {
     let bad = |why| Err(Broken(Code::H3_SETTINGS_ERROR, why));
     let mut seen = std::collections::HashSet::new();
@@ -130,7 +131,7 @@ fn settings(pairs: &[u64]) -> Result<(), Broken> {
     Ok(())
 }
 
-/// One of QPACK's streams, behind its type.
+/// One of QPACK's streams, after its type.
 #[derive(Debug)]
 pub(super) enum Instructions {
     Encoder(Bound),
@@ -139,7 +140,7 @@ pub(super) enum Instructions {
 
 impl Instructions {
     /// # Errors
-    /// It breaks one of the rules of RFC 9204 §4.3 and §4.4.
+    /// The stream violates one of the rules of RFC 9204 §4.3 and §4.4.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         match self {
             Self::Encoder(bound) => {
@@ -170,8 +171,8 @@ mod tests {
     }
 
     #[test]
-    fn control_begins_with_settings_and_says_what_it_may() {
-        // Settings, one that nobody knows, an unknown frame, GOAWAY, MAX_PUSH_ID twice, PRIORITY_UPDATE.
+    fn control_begins_with_settings_and_contains_only_allowed_frames() {
+        // Settings, an unknown setting, an unknown frame, GOAWAY, MAX_PUSH_ID twice, PRIORITY_UPDATE.
         let good = [
             &[4, 5, 6, 0x40, 0x64, 0x21, 0][..],
             &[0x21, 2, 9, 9],
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn control_ends_at_its_bytes() {
+    fn control_is_bounded() {
         let mut control = Control::default();
         control.pass(&[4, 0]).unwrap();
         let more = [0x21, 0x43, 0xe8].into_iter().chain([0; 1000]).collect::<Vec<u8>>();
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn instructions_are_those_of_a_table_without_room() {
+    fn instructions_need_no_dynamic_table() {
         let mut encoder = Instructions::Encoder(Bound::default());
         assert_eq!(encoder.pass(&[0x20]), Ok(()));
         assert_eq!(encoder.pass(&[0x3f]).unwrap_err().0, Code::QPACK_ENCODER_STREAM_ERROR);

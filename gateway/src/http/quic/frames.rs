@@ -1,4 +1,4 @@
-//! Frames as HTTP/3 has them (RFC 9114 §7.1), byte by byte, and what it means to break off.
+//! Reads HTTP/3 frames (RFC 9114 §7.1) byte by byte, and defines what it means to break off.
 
 use h3::error::Code;
 
@@ -9,21 +9,21 @@ pub(super) const SETTINGS: u64 = 0x4;
 pub(super) const PUSH_PROMISE: u64 = 0x5;
 pub(super) const GOAWAY: u64 = 0x7;
 pub(super) const MAX_PUSH_ID: u64 = 0xd;
-/// Frames of HTTP/2 that HTTP/3 has not, and that are nobody's to use (§7.2.8).
+/// HTTP/2 frames that HTTP/3 reserves, so that nobody may use them (§7.2.8).
 pub(super) const RESERVED: [u64; 4] = [0x2, 0x6, 0x8, 0x9];
 
-/// Why a stream, or its connection, is not read on: a code of §8.1 or of RFC 9204 §6, and why.
+/// Why a stream or its connection is not read further: a code of §8.1 or of RFC 9204 §6, and the reason in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Broken(pub(super) Code, pub(super) &'static str);
 
-/// What a frame says of itself.
+/// A frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: u64,
     pub(super) length: u64,
 }
 
-/// Reads headers of frames.
+/// Reads frame headers.
 #[derive(Debug, Default)]
 pub(super) struct Headers {
     number: Varint,
@@ -42,13 +42,13 @@ impl Headers {
         }
     }
 
-    /// Whether no header has begun.
+    /// Whether the last header is complete and the next has not begun.
     pub(super) const fn is_between(&self) -> bool {
         self.kind.is_none() && self.number.left == 0
     }
 }
 
-/// A number of variable length (RFC 9000 §16), byte by byte.
+/// A variable-length integer (RFC 9000 §16), read byte by byte.
 #[derive(Debug, Default)]
 pub(super) struct Varint {
     value: u64,
@@ -66,7 +66,7 @@ impl Varint {
         (self.left == 0).then_some(self.value)
     }
 
-    /// All numbers of a payload; nothing where the last one is cut off.
+    /// All numbers of a payload. Nothing if the last one is truncated.
     pub(super) fn all(bytes: &[u8]) -> Option<Vec<u64>> {
         let mut number = Self::default();
         let numbers = bytes.iter().filter_map(|byte| number.push(*byte)).collect();
@@ -74,7 +74,7 @@ impl Varint {
     }
 }
 
-/// One of them as it is sent.
+/// Appends an encoded number.
 pub(super) fn varint(out: &mut Vec<u8>, number: u64) {
     let bytes = number.to_be_bytes();
     let (mark, from) = match number {

@@ -1,7 +1,7 @@
-//! HTTP/3 (RFC 9114) by h3 over quinn, under the bounds that the older ones have.
+//! HTTP/3 (RFC 9114) by h3 over quinn, with the same bounds as the older versions.
 //!
-//! Limit: as in [`super`]; a stream is a task of its own here, which writes to its client itself. What QUIC keeps of one
-//! connection for the client to take, and takes from it unasked, is bounded by [`transport`].
+//! Limit: as in [`super`]. Here a stream is its own task and writes to its client itself. [`transport`] bounds what QUIC
+//! buffers for one connection in both directions.
 
 mod body;
 mod bounded;
@@ -43,19 +43,19 @@ use spent::Spent;
 
 type Sender = RequestStream<Sending<Bytes>, Bytes>;
 
-/// Of control, QPACK's two, and a few that nobody knows.
+/// The control stream, QPACK's two, and a few of unknown types.
 const UNIDIRECTIONAL_MAX: u32 = 8;
-/// Bytes of one stream, and of one connection, that a client may send before they are read.
+/// Bytes that a client may send on one stream, and on one connection, before they are read.
 const STREAM_WINDOW: u32 = 256 << 10;
 const RECEIVE_WINDOW: u32 = 1 << 20;
-/// Bytes that are kept for a client until it says that it has them.
+/// Bytes that are kept for a client until it acknowledges them.
 const SEND_WINDOW: u64 = 1 << 20;
-/// Bytes of a response that are handed on together, so that a slow client is seen to move.
+/// Bytes of a response that are passed on together. With small pieces, progress of a slow client is visible.
 const PIECE_BYTES: usize = 16 << 10;
-/// While a guest thinks, the client must not take the connection for dead.
+/// Keeps the connection alive while a guest works.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// What QUIC may take and keep for one client.
+/// What QUIC may accept and buffer for one client.
 pub(crate) fn transport(settings: &Settings) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
@@ -70,7 +70,7 @@ pub(crate) fn transport(settings: &Settings) -> TransportConfig {
     transport
 }
 
-/// Serves one connection to its end: until the client leaves, is idle for too long, or the gateway drains.
+/// Serves one connection to its end: until the client leaves, the idle timeout passes, or the gateway drains.
 pub(crate) async fn serve_quic<S, F>(
     connection: quinn::Connection,
     client: Arc<Connection>,
@@ -95,7 +95,7 @@ pub(crate) async fn serve_quic<S, F>(
             next = requests.accept() => next,
             () = tasks.draining(), if !ends => Ok(None),
             () = activity.idle_for(settings.idle), if !ends => Ok(None),
-            // It was told to end, and what was under way is over.
+            // The connection was told to end, and its requests are finished.
             () = activity.idle_for(idle::GRACE), if ends => return,
         };
         match next {
@@ -116,7 +116,7 @@ pub(crate) async fn serve_quic<S, F>(
             Ok(None) if ends => return,
             Ok(None) => {
                 ends = true;
-                // What is on its way is answered: as many requests as there may be.
+                // Requests that are already on their way are answered: at most the number of concurrent streams.
                 let told = requests.shutdown(settings.streams as usize);
                 if !matches!(Deadline::after(idle::GRACE).run(told).await, Ok(Ok(()))) {
                     return;
@@ -134,7 +134,7 @@ fn code(code: Code) -> VarInt {
     VarInt::from_u64(code.value()).unwrap_or(VarInt::MAX)
 }
 
-/// One request, until the client has the last byte of its response, or wants no more of it.
+/// Serves one request, until the client has the last byte of its response, or wants no more of it.
 async fn one<S, F>(
     resolver: RequestResolver<Bounded, Bytes>,
     (mut stopped, notes): (Stopped, Arc<Notes>),
@@ -157,7 +157,7 @@ async fn one<S, F>(
         let unanswered = Unanswered::new(&exchange);
         let answered = tokio::select! {
             answered = &mut answering => answered,
-            // Nobody is there any more.
+            // The client has left.
             _why = &mut stopped => {
                 spent.cancelled();
                 return;
@@ -167,14 +167,14 @@ async fn one<S, F>(
         answered
     };
     match answered {
-        // What is on its way is lost where the connection is closed before it has come.
+        // Closing the connection would lose data that is still on its way.
         Ok(Ok(())) => {
             let _had = Deadline::after(settings.write_stall).run(stopped).await;
         }
-        // The request was none (RFC 9114 §4.1.2), or the client is gone, or took too little.
+        // The request was malformed (RFC 9114 §4.1.2), or the client has left or was too slow.
         Ok(Err(Cut)) if notes.is_malformed() => sender.stop_stream(Code::H3_MESSAGE_ERROR),
         Ok(Err(Cut)) => sender.stop_stream(Code::H3_INTERNAL_ERROR),
-        // The stream is reset: its head may have left already, so that nothing is to be said but to us.
+        // The stream is reset. The response's head may already be sent, so that only the log can report the error.
         Err(panic) => drop(panicked(panic)),
     }
 }
@@ -195,19 +195,19 @@ where
     if let Some(fault) = notes.refused() {
         head.extensions.insert(Malformed(fault));
     }
-    // One number, or nothing (`reader`).
+    // The value is one number, or there is none (`reader` checks that).
     let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let body = QuicBody::new(receiver, length, Arc::clone(notes));
     let mut answered = pin!(service(Request::from_parts(head, body), Arc::clone(&exchange)));
     let response = tokio::select! {
         response = &mut answered => response,
         () = notes.wanted.notified() => {
-            // A client that is gone is seen when it is answered.
+            // If the client has left, that is noticed when it is answered.
             let _sent = sender.send_response(continued()).await;
             answered.await
         }
     };
-    // What is malformed was answered for the record's sake.
+    // A malformed request was answered only for the record.
     if notes.is_malformed() {
         return Err(Cut);
     }
@@ -215,14 +215,14 @@ where
     send(sender, response, settings, notes).await
 }
 
-/// To a client that waits with its body until the guest reads it (RFC 9110 §10.1.1).
+/// The interim response for a client that waits to send its body until the guest reads it (RFC 9110 §10.1.1).
 fn continued() -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::CONTINUE;
     response
 }
 
-/// Nothing more can be sent, and what was sent is not whole.
+/// Nothing more can be sent, and the response is incomplete.
 struct Cut;
 
 async fn send(

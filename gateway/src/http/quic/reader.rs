@@ -1,9 +1,9 @@
-//! Reads what a client sends on a request's stream before h3 does: where its frames end, in which order they come, and whether
-//! its fields are a request's (RFC 9114 §4.1 to §4.4, §7.2).
+//! Reads a request's stream before h3 does: the ends and the order of its frames, and whether its fields form a request
+//! (RFC 9114 §4.1 to §4.4, §7.2).
 //!
-//! h3 looks at little of that. It gets HEADERS that are in order and DATA, and nothing else: the frames that mean nothing are
-//! taken out here, and in the place of a head that is refused it gets one of our own, which is known by its note.
-//! Limit: a frame that is kept is as long as a head may be; of frames that carry nothing a stream has few.
+//! h3 checks little of this. It receives only valid HEADERS and DATA: frames without a meaning are removed here, and a
+//! refused head is replaced by one of our own, which its note field identifies. Limit: a frame that is held is at most as
+//! long as a head may be, and a stream has few frames that carry nothing.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -19,26 +19,26 @@ use crate::fault::Fault;
 use crate::http::blocks::message::{self, Bad};
 use crate::http::blocks::{Section, decode_qpack, qpack_literals};
 
-/// The most frames on one stream that are no DATA, and the most DATA frames that are empty.
+/// The most frames on one stream that are not DATA, and the most empty DATA frames.
 const FRAMES_MAX: u32 = 64;
 
-/// What is known of a request's stream, for whoever answers it.
+/// What the service needs to know about a request's stream.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     refused: OnceLock<Fault>,
     is_malformed: AtomicBool,
-    /// Whether the client waits for 100, and whether it is to have it now.
+    /// Whether the client waits for 100, and whether it is to be sent now.
     pub(super) expects: AtomicBool,
     pub(super) wanted: Notify,
 }
 
 impl Notes {
-    /// Why the request is refused before it is one.
+    /// Why the request was refused before it reached the service.
     pub(super) fn refused(&self) -> Option<Fault> {
         self.refused.get().copied()
     }
 
-    /// Its stream ends with an error (§4.1.2), whatever is answered.
+    /// The stream ends with an error (§4.1.2), whatever is answered.
     pub(super) fn malform(&self) {
         self.is_malformed.store(true, Ordering::Release);
     }
@@ -48,37 +48,37 @@ impl Notes {
     }
 }
 
-/// What h3 gets of what was read.
+/// What h3 receives of the bytes that were read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Passed {
     Bytes(Bytes),
-    /// And nothing more: the rest of the stream is not read, and looks as if it had ended well or not. The client is told to stop with
-    /// this code.
+    /// The last bytes: the rest of the stream is not read, and the client is told to stop with this code. To h3 the stream
+    /// ends here, or breaks off (`Torn`).
     Last(Bytes, Code),
     Torn(Bytes, Code),
 }
 
-/// Where in the message we are.
+/// The position in the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Head,
     Body,
-    /// Behind the trailers nothing comes.
+    /// After the trailers nothing may follow.
     End,
 }
 
-/// Of one stream.
+/// Reads one stream.
 #[derive(Debug)]
 pub(super) struct Reader {
     notes: Arc<Notes>,
-    /// The most bytes of a section as it comes, and as it counts.
+    /// The most bytes of a section as encoded, and as counted.
     frame_max: u64,
     section_max: usize,
     part: Part,
     headers: Headers,
-    /// Which frame we are in, with the bytes that are left of it.
+    /// The current frame, with the bytes that remain of it.
     within: Option<Header>,
-    /// A section until it is whole.
+    /// A section until it is complete.
     held: BytesMut,
     count: u32,
 }
@@ -90,12 +90,12 @@ impl Reader {
         Self { notes, frame_max, section_max, part: Part::Head, headers, within: None, held, count: 0 }
     }
 
-    /// Goes over what was read.
+    /// Reads the next bytes.
     ///
     /// # Errors
-    /// The connection's.
+    /// A connection error.
     pub(super) fn pass(&mut self, mut read: BytesMut) -> Result<Passed, Broken> {
-        // As bodies mostly come.
+        // The common case of a body.
         if let Some(Header { kind: DATA, length }) = &mut self.within
             && read.len() as u64 <= *length
         {
@@ -137,10 +137,10 @@ impl Reader {
         Ok(Passed::Bytes(out.freeze()))
     }
 
-    /// The client says no more.
+    /// The client sends no more.
     ///
     /// # Errors
-    /// The last frame is cut off (§7.1).
+    /// The last frame is truncated (§7.1).
     pub(super) fn end(&self) -> Result<(), Broken> {
         let is_whole = self.within.is_none() && self.headers.is_between();
         if is_whole { Ok(()) } else { Err(Broken(Code::H3_FRAME_ERROR, "a stream ends within a frame")) }
@@ -152,7 +152,7 @@ impl Reader {
         }
     }
 
-    /// Whether a frame may begin here.
+    /// Checks whether a frame may begin here.
     fn begin(&mut self, header: Header) -> Result<(), Broken> {
         let unexpected = |why| Err(Broken(Code::H3_FRAME_UNEXPECTED, why));
         match (header.kind, self.part) {
@@ -176,7 +176,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Puts out what a frame was for, once it is whole.
+    /// Writes the result of a frame once it is complete.
     fn end_of_frame(&mut self, out: &mut BytesMut) -> Result<Option<Passed>, Broken> {
         let Some(kind) = self.within.filter(|within| within.length == 0).map(|within| within.kind) else {
             return Ok(None);
@@ -223,7 +223,7 @@ impl Reader {
     }
 }
 
-/// A section as h3 gets it.
+/// Writes a section for h3.
 fn put(out: &mut BytesMut, block: &[u8]) {
     let mut header = Vec::with_capacity(9);
     varint(&mut header, HEADERS);
@@ -249,7 +249,7 @@ mod tests {
         frame(HEADERS, &qpack_literals(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))))
     }
 
-    /// What h3 gets of it at once, and a byte at a time.
+    /// What h3 receives of the bytes at once, which must equal a byte at a time.
     fn pass(bytes: &[u8]) -> Result<Vec<u8>, Broken> {
         let all = |pieces: Vec<&[u8]>| {
             let notes = Arc::new(Notes::default());
@@ -278,18 +278,18 @@ mod tests {
     }
 
     #[test]
-    fn messages_go_on_as_they_came_without_frames_that_mean_nothing() {
+    fn messages_are_passed_on_without_unknown_frames() {
         let (head, body, tail) = (headers(&GET), frame(DATA, b"body"), headers(&[("x", "y")]));
         let whole = [&head[..], &body, &body, &tail].concat();
         assert_eq!(pass(&whole), Ok(whole.clone()));
         let grease = frame(0x21, b"nothing");
-        // 0x41 begins what h3 takes for a stream of WebTransport.
+        // h3 takes 0x41 for the beginning of a WebTransport stream.
         let between = [&grease[..], &head, &frame(0x41, b""), &body, &grease, &body, &tail, &grease].concat();
         assert_eq!(pass(&between), Ok(whole));
     }
 
     #[test]
-    fn frames_come_in_their_order() {
+    fn frames_must_be_in_order() {
         let (head, body) = (headers(&GET), frame(DATA, b"body"));
         let code = |bytes: &[u8]| pass(bytes).unwrap_err().0;
         assert_eq!(code(&body), Code::H3_FRAME_UNEXPECTED);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn held_bytes_are_bounded() {
         let code = |bytes: &[u8]| pass(bytes).err().map(|broken| broken.0);
         assert_eq!(code(&[&headers(&GET)[..], &[0, 0].repeat(63)].concat()), None);
         assert_eq!(code(&[&headers(&GET)[..], &[0, 0].repeat(64)].concat()), Some(Code::H3_EXCESSIVE_LOAD));
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_is_refused_is_another_one_and_the_last() {
+    fn a_refused_head_is_replaced_and_ends_the_stream() {
         let refused = |fields: &[(&str, &str)]| {
             let notes = Arc::new(Notes::default());
             let mut reader = Reader::new(1000, 300, Arc::clone(&notes));

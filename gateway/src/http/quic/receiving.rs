@@ -1,4 +1,5 @@
-//! What a client sends on a stream, read along before h3 has it: a request's by [`Reader`], that of control by [`Control`].
+//! The receiving half of a client's stream, inspected before h3 gets it: a request's by [`Reader`], the control stream by
+//! [`Control`].
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,22 +14,22 @@ use super::bounded::{close, of_connection, stream_id};
 use super::control::Control;
 use super::reader::{Passed, Reader};
 
-/// Read at once.
+/// Bytes of one read.
 const READ_BYTES: usize = 16 << 10;
 
-/// What a client sends on a stream.
+/// The receiving half of a stream.
 pub(super) struct Receiving {
     stream: quinn::RecvStream,
     connection: quinn::Connection,
     reads: Reads,
-    /// What was read to know what the stream is for.
+    /// Bytes that were read to find out the stream's type.
     first: Option<Bytes>,
-    /// Whether nothing more of it is read, and with which code it breaks off, if it does.
+    /// Whether reading has ended, and with which error code, if any.
     is_over: bool,
     torn: Option<Code>,
 }
 
-/// Who reads it before h3.
+/// Who inspects the stream before h3.
 pub(super) enum Reads {
     Request(Reader),
     Control(Control),
@@ -44,7 +45,7 @@ impl Receiving {
         Self { stream, connection, reads, first, is_over: false, torn: None }
     }
 
-    /// What h3 gets of some bytes.
+    /// What h3 receives of these bytes.
     fn pass(&mut self, read: BytesMut) -> Result<Bytes, StreamErrorIncoming> {
         let broken = match &mut self.reads {
             Reads::Control(control) => match control.pass(&read) {
@@ -68,7 +69,7 @@ impl Receiving {
         Err(StreamErrorIncoming::ConnectionErrorIncoming { connection_error: close(&self.connection, broken) })
     }
 
-    /// Reads no more of it.
+    /// Stops reading.
     fn end(&mut self, code: Code) {
         self.is_over = true;
         self.stop_sending(code.value());
@@ -92,7 +93,7 @@ impl RecvStream for Receiving {
             if bytes == 0 {
                 let ended = match &self.reads {
                     Reads::Request(reader) => reader.end(),
-                    // That it ends at all is h3's to see.
+                    // h3 detects that the stream ended.
                     Reads::Control(_) => Ok(()),
                 };
                 let failed = |broken| StreamErrorIncoming::ConnectionErrorIncoming {
@@ -108,7 +109,7 @@ impl RecvStream for Receiving {
     }
 
     fn stop_sending(&mut self, error_code: u64) {
-        // It may have ended.
+        // The stream may have ended.
         let _ended = self.stream.stop(VarInt::from_u64(error_code).unwrap_or(VarInt::MAX));
     }
 

@@ -1,6 +1,7 @@
-//! Requests that a client of HTTP/3 has taken back, or never made: they cost it nothing and us something.
+//! Counts HTTP/3 requests that the client cancelled or never completed: they cost the gateway more than the client.
 //!
-//! Limit: as many are cancelled within a second as over HTTP/2 (`frames`); of those without a head, so many in a connection's life.
+//! Limit: as many cancelled requests per second as on HTTP/2 (`frames`), and [`HEADLESS_MAX`] requests without a head in a
+//! connection's life.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,13 +10,13 @@ use tokio::time::Instant;
 
 use super::super::frames::{RESETS_MAX, WINDOW};
 
-/// Requests whose head never came, of one connection: h3 keeps something of each.
+/// Requests of one connection whose head never arrived. h3 keeps some memory for each.
 const HEADLESS_MAX: u32 = 100;
 
-/// What a client cost without anything to show for it.
+/// What a client cost without a result.
 pub(super) struct Spent {
     headless: AtomicU32,
-    /// Since when these are counted, and how many requests it took back.
+    /// The start of the current second, and how many requests were cancelled since then.
     cancelled: Mutex<(Instant, u32)>,
 }
 
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_cancels_as_many_within_a_second_as_over_http2_and_no_more() {
+    async fn an_http3_client_may_cancel_as_many_requests_per_second_as_an_http2_client() {
         let spent = Spent::default();
         for _ in 0..RESETS_MAX {
             spent.cancelled();

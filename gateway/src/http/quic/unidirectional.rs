@@ -1,6 +1,7 @@
-//! Streams that a client opens for itself (RFC 9114 §6.2): one of control, QPACK's two (RFC 9204 §4.2), and what nobody knows.
+//! Unidirectional streams that a client opens (RFC 9114 §6.2): the control stream, QPACK's two (RFC 9204 §4.2), and unknown
+//! ones.
 //!
-//! Limit: the transport has no more than a few of them open at once.
+//! Limit: the transport allows only a few of them at once.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,13 +19,13 @@ const CONTROL: u64 = 0;
 const PUSH: u64 = 1;
 const ENCODER: u64 = 2;
 const DECODER: u64 = 3;
-/// Of instructions, read at once.
+/// Bytes of instructions per read.
 const READ_BYTES: usize = 256;
 
-/// Those of one connection.
+/// The unidirectional streams of one connection.
 #[derive(Default)]
 pub(super) struct Unidirectional {
-    /// Whose type has not come.
+    /// Streams whose type has not arrived yet.
     begun: Vec<Begun>,
     has_control: bool,
     encoder: Option<(quinn::RecvStream, Instructions)>,
@@ -42,10 +43,10 @@ impl Unidirectional {
         self.begun.push(Begun { stream, number: Varint::default(), read: Vec::new() });
     }
 
-    /// The stream of control once it is there, with the bytes that say so; all others are seen to here.
+    /// Resolves to the control stream and the bytes of its type. All other streams are handled here.
     ///
     /// # Errors
-    /// The connection's: one came twice or ended, or breaks its rules.
+    /// A connection error: a stream came twice, ended, or violates its rules.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(quinn::RecvStream, Bytes), Broken>> {
         let mut at = 0;
         while let Some(begun) = self.begun.get_mut(at) {
@@ -80,7 +81,7 @@ impl Unidirectional {
                 let instructions = Instructions::Decoder(Bound::default(), DecoderStream::default());
                 self.decoder = Some((stream, instructions));
             }
-            // What nobody knows is not read (§6.2.3). It may have ended.
+            // Unknown streams are not read (§6.2.3). The stream may have ended.
             _ => {
                 let code = VarInt::from_u64(Code::H3_STREAM_CREATION_ERROR.value()).unwrap_or(VarInt::MAX);
                 let _ended = stream.stop(code);
@@ -91,7 +92,7 @@ impl Unidirectional {
 }
 
 impl Begun {
-    /// Its type; nothing where it ended before, which is no error (§6.2).
+    /// The stream's type. Nothing if the stream ended before it, which is not an error (§6.2).
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<u64>> {
         loop {
             let mut byte = [0];
@@ -110,7 +111,7 @@ impl Begun {
     }
 }
 
-/// Reads what there is.
+/// Reads what has arrived.
 fn follow(stream: &mut quinn::RecvStream, instructions: &mut Instructions, cx: &mut Context<'_>) -> Result<(), Broken> {
     loop {
         let mut bytes = [0; READ_BYTES];
@@ -118,7 +119,7 @@ fn follow(stream: &mut quinn::RecvStream, instructions: &mut Instructions, cx: &
         match Pin::new(&mut *stream).poll_read(cx, &mut buf) {
             Poll::Pending => return Ok(()),
             Poll::Ready(Ok(())) if !buf.filled().is_empty() => instructions.pass(buf.filled())?,
-            // RFC 9204 §4.2; where the connection is gone this is told to nobody.
+            // RFC 9204 §4.2. If the connection is gone, nobody receives the error.
             Poll::Ready(_) => return Err(Broken(Code::H3_CLOSED_CRITICAL_STREAM, "a stream of instructions ends")),
         }
     }

@@ -1,4 +1,4 @@
-//! Coders that take bytes and give them coded, with windows so small that many fit in memory.
+//! Encoders for compression, with windows so small that many fit in memory.
 
 use std::io::{self, Write as _};
 
@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use crate::tenant::Coding;
 
-/// About what any of them holds at most, measured.
+/// About the most memory that any of them uses, measured.
 pub(super) const CODER_BYTES: u64 = 2 << 20;
-/// 256 KiB: text on the web repeats itself within less.
+/// 256 KiB: text on the web repeats within less.
 const WINDOW_LOG: u32 = 18;
 const BUFFER_BYTES: usize = 4096;
-/// Those at which each gives most for its time on text.
+/// The levels with the best compression of text for their time.
 const GZIP_LEVEL: u32 = 4;
 const ZSTD_LEVEL: i32 = 3;
 const BROTLI_QUALITY: i32 = 4;
@@ -21,12 +21,12 @@ pub(super) enum Coder {
     Gzip(flate2::write::GzEncoder<Vec<u8>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
-    /// It was finished, and this is the rest.
+    /// Finished; these are the last bytes.
     Finished(Vec<u8>),
 }
 
 impl Coder {
-    /// Nothing where there is no memory for one.
+    /// Returns nothing if there is no memory for an encoder.
     pub(super) fn new(coding: Coding) -> Option<Self> {
         match coding {
             Coding::Gzip => {
@@ -58,7 +58,7 @@ impl Coder {
         }
     }
 
-    /// Has it give all that it holds back.
+    /// Makes it output everything that it holds back.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Gzip(coder) => coder.flush(),
@@ -68,7 +68,7 @@ impl Coder {
         }
     }
 
-    /// Has it end what it codes.
+    /// Finishes the encoded stream.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         let rest = match std::mem::replace(self, Self::Finished(Vec::new())) {
             Self::Gzip(coder) => coder.finish()?,
@@ -80,7 +80,7 @@ impl Coder {
         Ok(())
     }
 
-    /// What it gave since it was asked last.
+    /// The output since the last call.
     pub(super) fn take(&mut self) -> Bytes {
         let out = match self {
             Self::Gzip(coder) => coder.get_mut(),

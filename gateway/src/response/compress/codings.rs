@@ -1,12 +1,12 @@
-//! Which coding a client takes (RFC 9110 §12.5.3).
+//! Chooses the coding that a client accepts (RFC 9110 §12.5.3).
 
 use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
 
 use crate::tenant::Coding;
 
-/// Of those that the tenant offers, the one that the client would have soonest, and among equals the first; nothing where it
-/// would have the body as it is.
+/// Of the codings that the tenant offers, returns the client's preferred one, and among equals the first. Nothing if the
+/// client prefers the body as it is.
 pub(crate) fn choose(headers: &HeaderMap, offered: &[Coding]) -> Option<Coding> {
     let lists = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let wanted: Vec<(&str, u16)> = lists.flat_map(|list| list.split(',')).filter_map(weighted).collect();
@@ -27,7 +27,7 @@ pub(crate) fn choose(headers: &HeaderMap, offered: &[Coding]) -> Option<Coding> 
     best.filter(|(_, weight)| *weight >= as_it_is).map(|(coding, _)| coding)
 }
 
-/// `gzip;q=0.5` as a name and thousandths; nothing where it is not well formed.
+/// Parses `gzip;q=0.5` as a name and thousandths. Nothing if it is malformed.
 fn weighted(word: &str) -> Option<(&str, u16)> {
     let mut parts = word.split(';').map(str::trim);
     let name = parts.next().filter(|name| !name.is_empty())?;
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_client_says_which_and_the_tenant_which_first() {
+    fn the_client_chooses_the_coding_and_the_tenant_breaks_ties() {
         let all = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
         let choose = |text: &str| {
             let mut headers = HeaderMap::new();

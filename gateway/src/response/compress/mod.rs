@@ -1,7 +1,7 @@
-//! Response compression (RFC 9110 §8.4): for tenants that ask for it, where a client takes it and a body gains by it.
+//! Compresses responses (RFC 9110 §8.4) of tenants that ask for it, if the client accepts it and the body becomes smaller.
 //!
-//! Limit: what a coder holds is counted as the tenant's memory, and where that has no room the body goes as it is; what it
-//! computes is charged in fuel, by the byte; a poll codes [`PIECE_BYTES`] and gives way.
+//! Limit: an encoder's memory counts as the tenant's; if there is no room, the body is sent as it is. Computation is
+//! charged in fuel, by the byte. A poll encodes [`PIECE_BYTES`] and then yields.
 
 mod coder;
 mod codings;
@@ -26,11 +26,11 @@ use crate::tenant::{Coding, Ledger, cost};
 use coder::{CODER_BYTES, Coder};
 pub(crate) use codings::choose;
 
-/// A body that is said to be shorter gains nothing.
+/// A body whose declared length is shorter gains nothing.
 const BYTES_MIN: u64 = 512;
-/// How much is coded at once.
+/// How much is encoded at once.
 const PIECE_BYTES: usize = 32 << 10;
-/// Digests of what is sent (RFC 9530, RFC 3230, RFC 1864), which coding would make wrong.
+/// Digests of the content (RFC 9530, RFC 3230, RFC 1864), which encoding would make wrong.
 const OF_CONTENT: [HeaderName; 4] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("content-md5"),
@@ -38,15 +38,15 @@ const OF_CONTENT: [HeaderName; 4] = [
     HeaderName::from_static("repr-digest"),
 ];
 
-/// What a response may be coded with, and who pays.
+/// How a response may be encoded, and who pays.
 pub(crate) struct Compression {
-    /// What the client takes, if anything.
+    /// The coding that the client accepts, if any.
     pub(crate) coding: Option<Coding>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) record: Arc<Record>,
 }
 
-/// Codes the body where that is worth it; says in any case that it depends on what a client takes.
+/// Encodes the body if that is worthwhile. In any case adds that the response depends on what a client accepts.
 pub(super) fn compress(
     mut response: Response<ResponseBody>,
     how: Compression,
@@ -60,7 +60,7 @@ pub(super) fn compress(
     headers.append(VARY, HeaderValue::from(ACCEPT_ENCODING));
     let Some(coding) = how.coding else { return response };
     if is_known {
-        // As its 200 was (RFC 9110 §15.4.5).
+        // As the ETag of its 200 was (RFC 9110 §15.4.5).
         weaken(headers);
         return response;
     }
@@ -77,7 +77,7 @@ pub(super) fn compress(
     response.map(|body| Coded::new(body, coder, memory, how).boxed_unsync())
 }
 
-/// Of the same meaning, and no longer of the same bytes (RFC 9110 §8.8.3).
+/// Makes the ETag weak: the meaning is the same, the bytes are not (RFC 9110 §8.8.3).
 fn weaken(headers: &mut HeaderMap) {
     let weak = headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/"));
     if let Some(Ok(weak)) = weak.map(|tag| HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat())) {
@@ -85,7 +85,7 @@ fn weaken(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether it has a whole body, of a kind that coding makes smaller, that nobody coded or forbade to.
+/// Whether it has a complete body, of a type that compresses well, not yet encoded and without `no-transform`.
 fn gains(status: StatusCode, headers: &HeaderMap) -> bool {
     let is_whole = status.is_success() && !matches!(status, StatusCode::NO_CONTENT | StatusCode::PARTIAL_CONTENT);
     let is_fixed = [CONTENT_ENCODING, CONTENT_RANGE].iter().chain(&OF_CONTENT).any(|name| headers.contains_key(name));
@@ -98,7 +98,7 @@ fn gains(status: StatusCode, headers: &HeaderMap) -> bool {
     is_whole && !is_fixed && !may_not && !is_short && text(CONTENT_TYPE).is_some_and(is_text)
 }
 
-/// Kinds of text; what is known to be compressed already is not among them, nor is what is not known.
+/// Types of text. Compressed and unknown types are not among them.
 fn is_text(kind: &str) -> bool {
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let Some((top, sub)) = kind.split_once('/') else { return false };
@@ -117,7 +117,7 @@ fn is_text(kind: &str) -> bool {
     top == "text" || sub.ends_with("+json") || sub.ends_with("+xml") || known.contains(&kind.as_str())
 }
 
-/// A coder's memory, counted as the tenant's.
+/// An encoder's memory, which counts as the tenant's.
 struct Held(Arc<Ledger>);
 
 impl Held {
@@ -132,16 +132,16 @@ impl Drop for Held {
     }
 }
 
-/// A body that is coded as it comes.
+/// A body that is encoded as it arrives.
 struct Coded {
     body: ResponseBody,
     coder: Coder,
     _memory: Held,
     how: Compression,
-    /// Of the last frame, what is not coded yet.
+    /// The part of the last frame that is not encoded yet.
     left: Bytes,
     trailers: Option<HeaderMap>,
-    /// Whether the coder holds bytes back.
+    /// Whether the encoder holds bytes back.
     holds: bool,
     at_end: bool,
     bytes_coded: u64,
@@ -162,7 +162,7 @@ impl Coded {
         }
     }
 
-    /// What the coder gave, if anything; a coder that fails tears the body.
+    /// The encoder's output, if any. If the encoder fails, the body breaks off.
     fn given(&mut self, coded: &std::io::Result<()>) -> Option<Result<Frame<Bytes>, Torn>> {
         if coded.is_err() {
             self.at_end = true;
@@ -212,7 +212,7 @@ impl Body for Coded {
                         return Poll::Ready(Some(frame));
                     }
                 }
-                // A guest that thinks about how to go on wants the client to have what it said.
+                // While the guest pauses, the client should have everything so far.
                 Poll::Pending if this.holds => {
                     this.holds = false;
                     let flushed = this.coder.flush();

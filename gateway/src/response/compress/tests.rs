@@ -1,4 +1,4 @@
-//! That what is coded is what was said, and that nothing else is coded.
+//! An encoded body decodes to the original, and nothing else is encoded.
 
 use std::io::Read as _;
 
@@ -37,7 +37,7 @@ fn decoded(coding: Coding, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_comes_out_is_what_went_in_and_smaller() {
+async fn an_encoded_body_decodes_to_the_original_and_is_smaller() {
     let text: String = (0..60_000).map(|n| format!("line {} of a text\n", n % 1000)).collect();
     for coding in Coding::ALL {
         let how = how(coding, u64::MAX);
@@ -59,7 +59,7 @@ async fn what_comes_out_is_what_went_in_and_smaller() {
 }
 
 #[tokio::test]
-async fn a_guest_that_pauses_is_heard_and_trailers_come_last() {
+async fn a_guests_output_is_flushed_when_it_pauses_and_trailers_come_last() {
     for coding in Coding::ALL {
         let (pieces, mut queue) = mpsc::channel(1);
         let stream = futures_util::stream::poll_fn(move |cx| queue.poll_recv(cx));
@@ -83,7 +83,7 @@ async fn a_guest_that_pauses_is_heard_and_trailers_come_last() {
 }
 
 #[tokio::test]
-async fn what_is_torn_stays_torn() {
+async fn a_broken_body_stays_broken() {
     let stream = futures_util::stream::iter([Ok(Frame::data(Bytes::from("begun"))), Err(Torn(Fault::Trap))]);
     let body = StreamBody::new(stream).boxed_unsync();
     let coded = compress(response(&[("content-type", "text/plain")], body), how(Coding::Gzip, u64::MAX), false);
@@ -91,7 +91,7 @@ async fn what_is_torn_stays_torn() {
 }
 
 #[test]
-fn only_what_gains_is_coded() {
+fn only_bodies_that_become_smaller_are_encoded() {
     let text = ("content-type", "text/plain");
     let encoding = |fields: &[(&str, &str)], status: u16, memory: u64| {
         let mut plain = response(fields, crate::http::full("x"));
@@ -119,7 +119,7 @@ fn only_what_gains_is_coded() {
         assert!(!encoding(&[text], status, u64::MAX), "{status}");
     }
     assert!(!encoding(&[text], 200, CODER_BYTES - 1), "there is no memory for it");
-    // The answer to a HEAD says what one to a GET would.
+    // The answer to a HEAD has the same fields as the answer to a GET.
     let head = compress(response(&[text], crate::http::empty()), how(Coding::Gzip, 0), true);
     assert_eq!(head.headers()[CONTENT_ENCODING], "gzip");
 }

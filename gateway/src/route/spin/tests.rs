@@ -1,9 +1,10 @@
-//! What is right here was read from Spin 4.0.2's `routes` crate and `headers.rs`, and from routefinder 0.5.4.
+//! The expected results come from Spin 4.0.2's `routes` crate and `headers.rs`, and from routefinder 0.5.4.
 
 use crate::http::spin::{Matched, tell};
 use crate::route::PathPattern;
 
-/// Which of the routes answers, and what it is told: the matched route, its rest, the route without `/...`, and its names.
+/// The route that answers, and what its component is told: the matched route, its rest, the route without `/...`, and its
+/// names.
 fn answer(routes: &[&str], path: &str) -> Option<String> {
     let mut patterns: Vec<_> = routes.iter().map(|route| PathPattern::spin(route).unwrap()).collect();
     PathPattern::rank(&mut patterns);
@@ -28,9 +29,9 @@ fn answer(routes: &[&str], path: &str) -> Option<String> {
 const SOME: &[&str] =
     &["/", "/a", "/a/...", "/a/b", "/a/:id", "/a/:id/edit", "/a/b/*", "/:x/b", "/files/:name.json", "/..."];
 
-/// Routes, a path, and what comes of it.
+/// Routes, a path, and the expected answer.
 const CASES: &[(&[&str], &str, &str)] = &[
-    // Exact before a name, a name before the rest; the root's matched route is empty, as Spin says it.
+    // Exact before a name, a name before the rest. For the root the matched route is empty, as in Spin.
     (SOME, "/", "/ ->  | / |  |"),
     (SOME, "//", "/ ->  | / |  |"),
     (SOME, "/a", "/a -> /a | /a |  |"),
@@ -44,9 +45,9 @@ const CASES: &[(&[&str], &str, &str)] = &[
     (SOME, "/z/b", "/:x/b -> /:x/b | /:x/b |  | x=z"),
     (SOME, "/z", "/... -> /... |  | /z |"),
     (SOME, "/z/y/", "/... -> /... |  | /z/y/ |"),
-    // A literal first segment decides before a name whose second one fits better.
+    // A literal first segment wins over a name whose second segment matches better.
     (&["/:x/b", "/a/..."], "/a/b", "/a/... -> /a/... | /a | /b |"),
-    // The longest literal prefix, in whatever order.
+    // The longest literal prefix wins, in any order.
     (
         &["/one/...", "/one/two/...", "/one/two/three/..."],
         "/one/two/three/4",
@@ -57,7 +58,7 @@ const CASES: &[(&[&str], &str, &str)] = &[
         "/one/two/x",
         "/one/two/... -> /one/two/... | /one/two | /x |",
     ),
-    // The rest may be nothing, and a last slash is told.
+    // The rest may be empty, and a trailing slash is passed on.
     (&["/t/..."], "/t", "/t/... -> /t/... | /t |  |"),
     (&["/t/..."], "/t/", "/t/... -> /t/... | /t | / |"),
     (&["/t/..."], "/t/x/", "/t/... -> /t/... | /t | /x/ |"),
@@ -65,12 +66,12 @@ const CASES: &[(&[&str], &str, &str)] = &[
     (&["/..."], "/", "/... -> /... |  | / |"),
     (&["/api/*"], "/api", "/api/* -> /api/* | /api/* |  |"),
     (&["/*"], "/x", "/* -> /* | /* | /x |"),
-    // Written otherwise.
+    // Other spellings.
     (&["foo"], "/foo", "foo -> /foo | foo |  |"),
     (&["/foo/"], "/foo", "/foo/ -> /foo | /foo/ |  |"),
     (&[""], "/", " ->  |  |  |"),
     (&["/foo/.../"], "/foo/x", "/foo/.../ -> /foo/... | /foo/.../ | /x |"),
-    // Names and dots; a name stands before the first dot.
+    // Names and dots: a name ends at the first dot.
     (SOME, "/files/7.json", "/files/:name.json -> /files/:name.json | /files/:name.json |  | name=7"),
     (&["/:id.json"], "/7.json/", "/:id.json -> /:id.json | /:id.json |  | id=7"),
     (&["/:a.:b"], "/x.y", "/:a.:b -> /:a.:b | /:a.:b |  | a=x b=y"),
@@ -84,23 +85,23 @@ const CASES: &[(&[&str], &str, &str)] = &[
         "/u/7/p/8/x",
         "/u/:path_segment/p/:userID/... -> /u/:path_segment/p/:userID/... | /u/:path_segment/p/:userID | /x | path-segment=7 userid=8",
     ),
-    // A name in the middle may be empty.
+    // A name in the middle may match nothing.
     (&["/a/:x/b"], "/a//b", "/a/:x/b -> /a/:x/b | /a/:x/b |  | x="),
     (&["/:x/:x"], "/1/2", "/:x/:x -> /:x/:x | /:x/:x |  | x=2"),
-    // Of two that match the same paths, the one that came first.
+    // Of two routes that match the same paths, the earlier one wins.
     (&["/u/:id", "/u/:name"], "/u/7", "/u/:id -> /u/:id | /u/:id |  | id=7"),
     (&["/foo/", "/foo"], "/foo", "/foo/ -> /foo | /foo/ |  |"),
     (&["/a/*", "/a/..."], "/a/1", "/a/* -> /a/* | /a/* | /1 |"),
-    // A dot at the start goes before and behind a name and the rest: who came last is first.
+    // A dot at the start goes before and after a name and the rest: the route that was added last wins.
     (&["/.well-known/x", "/..."], "/.well-known/x", "/... -> /... |  | /.well-known/x |"),
     (&["/...", "/.well-known/x"], "/.well-known/x", "/.well-known/x -> /.well-known/x | /.well-known/x |  |"),
-    // Escapes: a path comes in one spelling, and routes are in it too.
+    // Escapes: paths and routes are both normalised.
     (&["/caf%c3%a9"], "/caf%C3%A9", "/caf%c3%a9 -> /caf%c3%a9 | /caf%c3%a9 |  |"),
     (&["/%61/:x"], "/a/b%2Fc", "/%61/:x -> /%61/:x | /%61/:x |  | x=b%2Fc"),
 ];
 
 #[test]
-fn a_path_finds_the_route_that_spin_finds_and_is_told_the_same() {
+fn a_path_matches_the_route_that_spin_matches_with_the_same_headers() {
     for &(routes, path, wanted) in CASES {
         assert_eq!(answer(routes, path).as_deref(), Some(wanted), "{routes:?} at {path}");
     }
@@ -142,9 +143,9 @@ fn routes_that_match_the_same_paths_are_the_same() {
 }
 
 proptest::proptest! {
-    /// What is taken is of the path, and no route makes a path of its own kind unreachable by panicking.
+    /// What is captured is part of the path, and no route panics.
     #[test]
-    fn any_route_at_any_path_is_answered_or_not(
+    fn no_route_panics_at_any_path(
         routes in proptest::collection::vec("/?([a:.*]{0,3}/){0,3}[a:.*]{0,3}", 1..9),
         path in "/([a.]{0,2}/){0,3}[a.]{0,2}",
     ) {

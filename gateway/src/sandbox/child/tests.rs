@@ -5,7 +5,7 @@ use crate::deadline::Deadline;
 use crate::ids::TenantId;
 use crate::sandbox::places::Places;
 
-/// A child that is a shell script, which gets what a compiler gets.
+/// A child that is a shell script. It gets what a compiler gets.
 struct Script {
     dir: tempfile::TempDir,
     place: Place,
@@ -33,7 +33,8 @@ impl Script {
             idle_max: IDLE_MAX,
         };
         change(&mut orders);
-        // Another test's child may have been made between this file's writing and its closing, and hold it (execve(2), ETXTBSY).
+        // Another test may have forked while this file was open for writing, so that its child holds the file open
+        // (execve(2), ETXTBSY).
         for _try in 0..50 {
             match run(&orders, wasm, &self.place).await {
                 Err(Ended::With(CompileError::Failed(why))) if why.contains("busy") => {
@@ -50,19 +51,19 @@ impl Script {
     }
 }
 
-/// Long after anything here is over: whoever comes to it waited for a child.
+/// Longer than any test here runs: a test that gets there has waited for a child.
 const NEVER: Duration = Duration::from_secs(40);
 
 #[tokio::test]
-async fn a_child_that_talks_too_much_is_ended_at_once_whatever_it_does_then() {
-    // Both block on a pipe that nobody reads any more; neither would end by itself.
+async fn a_child_that_writes_too_much_is_killed_at_once() {
+    // Both block on a pipe that nobody reads any more. Neither would end by itself.
     let more = format!("head -c {} /dev/zero; exec sleep 60", REPORT_BYTES_MAX + 1);
     for lines in ["exec cat /dev/zero", "exec cat /dev/zero >&2", &more] {
         let script = Script::new(lines).await;
         let ended = Deadline::after(NEVER).run(script.run()).await;
         assert_eq!(ended.unwrap(), Err(CompileError::TooMuchSaid.into()), "{lines}");
     }
-    // One letter decides, and who is within the bound is read to the end.
+    // One letter decides: a child within the limit is read to the end.
     for (letters, wanted) in [(REPORT_BYTES_MAX, "no whole report"), (REPORT_BYTES_MAX + 1, "report has more than")] {
         let script = Script::new(&format!("head -c {letters} /dev/zero")).await;
         let Err(Ended::With(error)) = script.run().await else { panic!("a report of zeroes") };
@@ -71,7 +72,7 @@ async fn a_child_that_talks_too_much_is_ended_at_once_whatever_it_does_then() {
 }
 
 #[tokio::test]
-async fn a_child_that_reads_nothing_of_its_input_and_ends_is_judged_by_its_end() {
+async fn a_child_that_exits_without_reading_is_judged_by_its_exit_status() {
     let script = Script::new("echo 'no good' >&2; exit 3").await;
     let wasm = vec![0; 8 << 20];
     let ended = Deadline::after(NEVER).run(script.run_with(|_as_it_is| (), &wasm)).await.unwrap();
@@ -79,8 +80,8 @@ async fn a_child_that_reads_nothing_of_its_input_and_ends_is_judged_by_its_end()
 }
 
 #[tokio::test]
-async fn a_child_that_does_nothing_is_ended_and_its_component_not_blamed() {
-    // With its pipes open, with them closed, and behind input that it does not take.
+async fn an_idle_child_is_killed_and_its_component_is_not_blamed() {
+    // With its pipes open, with them closed, and with input that it does not read.
     for lines in ["exec sleep 60", "exec >&- 2>&-; exec sleep 60", "exec <&-; exec sleep 60"] {
         let script = Script::new(lines).await;
         let idle_max = Duration::from_millis(700);
@@ -94,11 +95,11 @@ async fn a_child_that_does_nothing_is_ended_and_its_component_not_blamed() {
 
 #[tokio::test]
 async fn a_child_is_held_to_its_processor_time_and_not_to_the_clock() {
-    // It sets no limit of its own, as a real one does.
+    // Unlike a real child, it sets no limit of its own.
     let script = Script::new("while :; do :; done").await;
     let ended = Deadline::after(NEVER).run(script.run()).await.unwrap();
     assert_eq!(ended, Err(CompileError::TookTooLong(Duration::from_secs(1)).into()));
-    // One that waits for as long as it likes, and computes a little now and then, is no burden to anybody.
+    // A child that mostly waits and computes a little from time to time is no burden.
     let little = "for n in 1 2 3 4 5 6; do sleep 0.5; head -c 3000000 /dev/zero | cksum; done >/dev/null";
     let script = Script::new(&format!("{little}; exit 3")).await;
     let idle = |orders: &mut Orders<'_>| orders.time = Duration::from_millis(900);
@@ -106,7 +107,7 @@ async fn a_child_is_held_to_its_processor_time_and_not_to_the_clock() {
 }
 
 #[tokio::test]
-async fn a_child_that_gets_too_little_of_the_processor_is_worth_another_try() {
+async fn a_starved_child_is_worth_another_attempt() {
     let script = Script::new("exec sleep 60").await;
     let starved = |orders: &mut Orders<'_>| orders.starved_after = Some(Duration::from_millis(500));
     assert_eq!(script.run_with(starved, b"").await, Err(Ended::Starved));
@@ -116,7 +117,7 @@ async fn a_child_that_gets_too_little_of_the_processor_is_worth_another_try() {
 }
 
 #[tokio::test]
-async fn a_signal_is_the_components_where_a_compiler_sends_it_to_itself() {
+async fn a_signal_that_a_compiler_causes_is_the_components_fault() {
     for (signal, is_own) in
         [("ABRT", true), ("SEGV", true), ("XCPU", true), ("KILL", false), ("TERM", false), ("BUS", false)]
     {

@@ -1,4 +1,4 @@
-//! A lane: lines, and the runners that take turns from them.
+//! A lane: lines of jobs, and the runners that take turns from them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,23 +8,22 @@ use super::lines::Lines;
 use super::{Job, outbox};
 use crate::deadline::Moment;
 
-/// A runner that was busy for so long hands over what it has and lets the kernel look whether somebody else wants the
-/// processor.
+/// After this time a runner passes on what it has collected, and lets the kernel run other threads.
 const YIELD_AFTER: Duration = Duration::from_micros(250);
-/// When a turn is taken to be one that does not end; other threads may have had the processor meanwhile.
+/// When a turn counts as one that does not end. Other threads may have used the processor meanwhile.
 const STUCK: Duration = Duration::from_millis(2);
 
 #[derive(Default)]
 pub(super) struct Lane {
     lines: Mutex<Lines>,
     ready: Condvar,
-    /// What each runner is busy with.
+    /// What each runner is doing.
     pub(super) runners: Vec<Runner>,
-    /// In line and in turns.
+    /// Jobs in line and in turns.
     jobs: AtomicUsize,
 }
 
-/// A runner's turn: since when, and whose; zero where there is none.
+/// A runner's turn: since when, and for which tenant. Zero if there is none.
 #[derive(Default)]
 pub(super) struct Runner {
     pub(super) since: AtomicU64,
@@ -36,7 +35,7 @@ impl Lane {
         Self { runners: (0..runners).map(|_| Runner::default()).collect(), ..Self::default() }
     }
 
-    /// One beside this one, with as many runners.
+    /// A lane beside this one, with as many runners.
     pub(super) fn beside(&self) -> Self {
         let lines = Lines::beside(self.lines().floor());
         Self { lines: Mutex::new(lines), ..Self::of(self.runners.len()) }
@@ -71,13 +70,13 @@ impl Lane {
         }
     }
 
-    /// A turn of a job that was taken from here.
+    /// Runs a turn of a job that was taken from this lane.
     pub(super) fn run(&self, job: Arc<Job>) {
         job.run(self);
         self.jobs.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Wakes the runners, which look whether the lines are closed.
+    /// Wakes the runners, which then see that the lines are closed.
     pub(super) fn close(&self) {
         self.lines().is_closed = true;
         self.ready.notify_all();
@@ -93,8 +92,8 @@ impl Lane {
             busy.since.store(Moment::now().0.max(1), Ordering::Relaxed);
             self.run(job);
             busy.since.store(0, Ordering::Relaxed);
-            // To the kernel this thread computes without end, and it would let it go on for a millisecond or more while a
-            // socket's thread has just been woken.
+            // To the kernel this thread computes without end. Without this, it could run on for a millisecond or more while
+            // a socket's thread has just been woken.
             if since.elapsed() >= YIELD_AFTER {
                 outbox::flush();
                 std::thread::yield_now();
@@ -103,7 +102,7 @@ impl Lane {
         }
     }
 
-    /// The next job. Where there is none, it hands over what waited for that, and sleeps until there is one.
+    /// The next job. If there is none, passes on what was collected and sleeps until there is one.
     fn next(&self, since: &mut Instant) -> Option<Arc<Job>> {
         let mut lines = self.lines();
         loop {

@@ -1,4 +1,4 @@
-//! Who stands where, and who is next: the order behind the turns. No clock and no thread in here.
+//! The order behind the turns: who is in which line, and who is next. It uses no clock and no thread.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,32 +9,32 @@ use super::lanes::Runner;
 use crate::sandbox::engine::FUEL_SLICE;
 use crate::tenant::Ledger;
 
-/// Who stands where.
+/// All lines of a lane.
 #[derive(Default)]
 pub(super) struct Lines {
-    /// By the ledger's serial; only tenants of which a job is ready.
+    /// By the ledger's serial; only tenants with a ready job.
     lines: HashMap<u64, Line>,
     /// (virtual time, serial) of the same tenants.
     pub(super) order: BTreeSet<(u64, u64)>,
-    /// The virtual time of whoever was taken last.
+    /// The virtual time of the tenant that was taken last.
     floor: Arc<AtomicU64>,
-    /// The floor of the lane that most are in: whoever comes to the other one stands behind those that came from there.
+    /// The floor of the usual lane: a tenant that enters the other lane is placed behind those that came from there.
     beside: Option<Arc<AtomicU64>>,
     /// Runners that wait for a job.
     pub(super) sleeping: usize,
-    /// The runners are to end.
+    /// Whether the runners have to end.
     pub(super) is_closed: bool,
 }
 
 struct Line {
     jobs: VecDeque<Arc<Job>>,
     ledger: Arc<Ledger>,
-    /// Under which it stands in the order.
+    /// The value under which it is in `order`.
     virtual_time: u64,
 }
 
 impl Lines {
-    /// Of a lane beside the one whose floor this is.
+    /// For a lane beside the one that has this floor.
     pub(super) fn beside(floor: &Arc<AtomicU64>) -> Self {
         Self { beside: Some(Arc::clone(floor)), ..Self::default() }
     }
@@ -43,7 +43,7 @@ impl Lines {
         &self.floor
     }
 
-    /// Where whoever comes stands at the least.
+    /// The least virtual time for a tenant that joins.
     fn least(&self) -> u64 {
         let beside = self.beside.as_ref().map_or(0, |floor| floor.load(Ordering::Relaxed));
         self.floor.load(Ordering::Relaxed).max(beside)
@@ -56,7 +56,7 @@ impl Lines {
             return;
         }
         let ledger = Arc::clone(&job.ledger);
-        // What is known to take long stands behind whoever wants less.
+        // A job that is known to be long is placed behind jobs that need less.
         let ahead = job.ahead() / ledger.weight();
         let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.least()).saturating_add(ahead);
         ledger.virtual_time.store(virtual_time, Ordering::Relaxed);
@@ -75,7 +75,7 @@ impl Lines {
         self.take(first)
     }
 
-    /// Whether nobody else runs or waits; then a slice is charged to this tenant as if its job had been taken.
+    /// Whether no other tenant runs or waits. If so, a slice is charged to this tenant as if its job had been taken.
     pub(super) fn take_at_once(&mut self, ledger: &Ledger, runners: &[Runner]) -> bool {
         let is_own = |serial: u64| serial == ledger.serial;
         let runs_own = |runner: &Runner| {
@@ -84,26 +84,26 @@ impl Lines {
         let is_alone = self.order.iter().all(|(_, serial)| is_own(*serial)) && runners.iter().all(runs_own);
         if is_alone {
             let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.least());
-            // Who had turns while nobody else wanted any owes those that come now nothing for it.
+            // Turns while nobody else wanted any do not count against tenants that arrive now.
             self.floor.store(virtual_time, Ordering::Relaxed);
             ledger.virtual_time.store(virtual_time + FUEL_SLICE / ledger.weight(), Ordering::Relaxed);
         }
         is_alone
     }
 
-    /// The next tenant of which no runner runs a job now. There are few runners, so few are looked at.
+    /// The next tenant without a running job. There are few runners, so that few tenants are skipped.
     pub(super) fn other_than(&self, runners: &[Runner]) -> Option<(u64, u64)> {
         let runs = |serial: u64| runners.iter().any(|runner| runner.serial.load(Ordering::Relaxed) == serial);
         self.order.iter().find(|(_, serial)| !runs(*serial)).copied()
     }
 
-    /// Takes a job of this tenant. A slice is charged ahead, so that a tenant whose job is running is not next with another
-    /// one as if it were not.
+    /// Takes a job of this tenant. A slice is charged ahead, so that a tenant with a running job is not next with another
+    /// one for free.
     pub(super) fn take(&mut self, (virtual_time, serial): (u64, u64)) -> Option<Arc<Job>> {
         self.order.remove(&(virtual_time, serial));
         let line = self.lines.get_mut(&serial)?;
         let job = line.jobs.pop_front()?;
-        // More than it stood in line with, where the other lane had turns of this tenant meanwhile.
+        // This may be more than the value in the order, if the tenant had turns in the other lane meanwhile.
         let ahead = line.ledger.virtual_time.load(Ordering::Relaxed) + FUEL_SLICE / line.ledger.weight();
         line.ledger.virtual_time.store(ahead, Ordering::Relaxed);
         if line.jobs.is_empty() {

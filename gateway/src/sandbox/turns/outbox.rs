@@ -1,9 +1,9 @@
-//! What guests have for their connections, handed over a few at a time.
+//! What guests have for their connections, passed on in batches.
 //!
 //! A connection's thread that is woken takes the processor from the runner that woke it, and a switch costs more than many
-//! a turn. So a runner keeps what it has until nobody waits for a turn, or it gives way to the kernel anyway.
+//! turns. So a runner collects messages until no job waits, or until it yields to the kernel anyway.
 //!
-//! Limit: as much as there are turns within `YIELD_AFTER`, and never more than [`LETTERS_MAX`].
+//! Limit: as many messages as there are turns within `YIELD_AFTER`, and at most [`LETTERS_MAX`].
 
 use std::cell::RefCell;
 
@@ -12,16 +12,16 @@ type Letter = Box<dyn FnOnce()>;
 const LETTERS_MAX: usize = 32;
 
 thread_local! {
-    /// There is one on runners only.
+    /// Only runners have one.
     static OUTBOX: RefCell<Option<Vec<Letter>>> = const { RefCell::new(None) };
 }
 
-/// Gives this thread an outbox, which it is to [`flush`] whenever it rests.
+/// Gives this thread an outbox. The thread must [`flush`] it whenever it rests.
 pub(super) fn open() {
     OUTBOX.set(Some(Vec::new()));
 }
 
-/// Does this when the runner has a moment; at once where the thread is no runner.
+/// Runs this when the runner has time, or at once if the thread is not a runner.
 pub(in crate::sandbox) fn post(letter: impl FnOnce() + 'static) {
     let (now, is_full) = OUTBOX.with_borrow_mut(|outbox| match outbox {
         Some(letters) => {
@@ -38,7 +38,7 @@ pub(in crate::sandbox) fn post(letter: impl FnOnce() + 'static) {
     }
 }
 
-/// Hands everything over; whether there was anything.
+/// Passes everything on. Returns whether there was anything.
 pub(super) fn flush() -> bool {
     let letters = OUTBOX.with_borrow_mut(|outbox| outbox.as_mut().map(std::mem::take)).unwrap_or_default();
     let were_any = !letters.is_empty();
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_wait_on_runners_only_and_never_too_many() {
+    fn messages_wait_on_runners_only_and_in_bounded_number() {
         let seen = Rc::new(Cell::new(0));
         let post_one = || {
             let seen = Rc::clone(&seen);

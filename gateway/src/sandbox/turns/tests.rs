@@ -3,7 +3,7 @@ use crate::ids::TenantId;
 use crate::telemetry::Metrics;
 use crate::tenant::{Quota, Registry};
 
-/// Tenants with their weights, each with guests that never end and burn a slice a turn.
+/// Tenants with weights, whose guests never end and burn a slice in each turn.
 struct Crowd {
     turns: Turns,
     ledgers: Vec<Arc<Ledger>>,
@@ -28,7 +28,7 @@ impl Crowd {
         Self { turns, ledgers, tasks: Tasks::default() }
     }
 
-    /// A guest of this tenant that burns so much a turn, so many turns long.
+    /// A guest of this tenant that burns this much in each turn, for this many turns.
     fn guest(&self, tenant: usize, fuel: u64, turns: usize) {
         let record = record();
         let counted = Arc::clone(&record);
@@ -41,7 +41,7 @@ impl Crowd {
         self.turns.spawn(Arc::clone(&self.ledgers[tenant]), record, &self.tasks, work);
     }
 
-    /// Takes so many turns, as one runner would.
+    /// Takes this many turns, as one runner would.
     fn take(&self, turns: usize) {
         for _ in 0..turns {
             let lane = &self.turns.shared.usual;
@@ -56,7 +56,7 @@ impl Crowd {
     }
 }
 
-// yield_now wants a runtime to defer its wake to; outside of one it wakes at once, which is what a guest does.
+// yield_now wants a runtime to defer its wake-up; outside of one it wakes at once, as a guest does.
 #[test]
 fn weights_are_shares() {
     let crowd = Crowd::new(&[1, 3]);
@@ -71,7 +71,7 @@ fn weights_are_shares() {
 }
 
 #[test]
-fn a_thousand_guests_of_one_tenant_are_worth_one_of_another() {
+fn a_thousand_guests_of_one_tenant_get_the_share_of_one_of_another() {
     let crowd = Crowd::new(&[1, 1]);
     for _ in 0..1000 {
         crowd.guest(0, FUEL_SLICE, 100);
@@ -87,7 +87,7 @@ fn a_thousand_guests_of_one_tenant_are_worth_one_of_another() {
 }
 
 #[test]
-fn being_idle_saves_nothing_up_and_forgives_nothing() {
+fn idling_saves_nothing_up_and_forgives_no_debt() {
     let crowd = Crowd::new(&[1, 1]);
     crowd.guest(0, FUEL_SLICE, 100_000);
     crowd.take(1000);
@@ -138,7 +138,7 @@ async fn a_guest_that_panics_ends_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_guest_runs_to_its_end_whoever_wakes_it() {
+async fn every_guest_runs_to_its_end_whichever_thread_wakes_it() {
     let mut crowd = Crowd::new(&[1, 2, 3]);
     crowd.turns = Turns::start(2, Reaper::start(1 << 30).unwrap()).unwrap();
     let (done, mut over) = tokio::sync::mpsc::channel(300);
@@ -164,7 +164,7 @@ async fn every_guest_runs_to_its_end_whoever_wakes_it() {
     assert_eq!(crowd.tasks.drain(std::time::Duration::from_secs(5)).await, 0, "and is counted out");
 }
 
-/// A guest whose one turn takes long (here: until it is let go) holds a runner; another tenant's guest runs beside it.
+/// A guest whose one turn is long (here: until it is released) holds a runner. Another tenant's guest runs beside it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spare_runner_takes_turns_beside_a_turn_that_does_not_end() {
     let mut crowd = Crowd::new(&[1, 1]);
@@ -195,7 +195,7 @@ async fn a_spare_runner_takes_turns_beside_a_turn_that_does_not_end() {
 }
 
 #[tokio::test]
-async fn work_that_is_no_guest_is_paid_for_in_turns_alone() {
+async fn work_other_than_guests_is_charged_in_virtual_time_only() {
     let mut crowd = Crowd::new(&[1, 1]);
     crowd.turns = Turns::start(1, Reaper::start(1 << 30).unwrap()).unwrap();
     for n in 0..10 {
@@ -216,7 +216,7 @@ fn compute() {
 }
 
 #[test]
-fn a_tenant_whose_turns_take_long_stands_in_the_slow_lane_until_they_do_not() {
+fn a_tenant_with_long_turns_is_in_the_slow_lane_until_they_are_short() {
     let crowd = Crowd::new(&[1, 1]);
     let (usual, slow) = (&crowd.turns.shared.usual, &crowd.turns.shared.slow);
     let guest = |long: usize, short: usize| {
@@ -250,7 +250,7 @@ fn a_tenant_whose_turns_take_long_stands_in_the_slow_lane_until_they_do_not() {
 }
 
 #[test]
-fn a_first_turn_of_cold_code_is_before_nobody_who_has_his() {
+fn a_first_turn_of_cold_code_passes_no_tenant_whose_code_is_loaded() {
     let crowd = Crowd::new(&[1, 1]);
     let (usual, slow) = (&crowd.turns.shared.usual, &crowd.turns.shared.slow);
     let spawn = |whose: usize, load: Duration| {

@@ -1,10 +1,11 @@
-//! What becomes of a server's answer: flat, with the guest's own names for its keys, and of a scan only what was asked for.
+//! Converts a server's answer for the guest: flat, with the guest's own names of keys, and from a scan only the elements
+//! that match.
 
 use super::options::Scan;
 use super::table::Names;
 use super::{Error, Prepared, Result, redis};
 
-/// A piece of an answer; what is nested is told flat, as `fermyon:spin/redis` has it.
+/// A part of an answer. Nested parts are flattened, as `fermyon:spin/redis` requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     Nil,
@@ -13,7 +14,7 @@ pub(crate) enum Reply {
     Bytes(Vec<u8>),
 }
 
-/// What a command answered, and how much work that was: elements gone through, beside what it carried.
+/// A command's answer, and its work: the elements that were processed, in addition to what it carried.
 #[derive(Debug, Default)]
 pub(crate) struct Answered {
     pub(crate) replies: Vec<Reply>,
@@ -21,7 +22,7 @@ pub(crate) struct Answered {
 }
 
 impl Answered {
-    /// What the replies hold.
+    /// Bytes in the replies.
     pub(in crate::store) fn bytes(&self) -> usize {
         let bytes = |reply: &Reply| match reply {
             Reply::Nil | Reply::Int(_) => 0,
@@ -33,20 +34,20 @@ impl Answered {
 }
 
 impl Prepared {
-    /// A text of the server's, without the prefix.
+    /// Removes the prefix from the server's text.
     pub(in crate::store) fn without_prefix(&self, text: &str) -> String {
         text.replace(&*String::from_utf8_lossy(self.inside.as_bytes()), "")
     }
 
-    /// What of a scan's answer its pattern is of; and how much work it was to find out.
+    /// The elements of a scan's answer that match its pattern, and the work of matching.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] where that is too much.
+    /// [`Error::TooLarge`] if that is too much work.
     pub(in crate::store) fn sift(&self, value: redis::Value) -> Result<(redis::Value, u64)> {
         let Some(pattern) = &self.pattern else { return Ok((value, 0)) };
         let redis::Value::Array(mut page) = value else { return Err(Error::Internal) };
         let Some(redis::Value::Array(found)) = page.pop() else { return Err(Error::Internal) };
-        // A name and what it has, or a name.
+        // A name with its value, or a name alone.
         let arguments = self.words.get(1..).unwrap_or_default();
         let has_values = self.rule.name != "SSCAN" && Scan::parse(arguments).is_some_and(|scan| !scan.no_values);
         let (mut steps, mut kept, mut found) = (0, Vec::new(), found.into_iter());
@@ -63,7 +64,7 @@ impl Prepared {
         Ok((redis::Value::Array(page), steps))
     }
 
-    /// What the answer is to the guest: flat, and with its own names for its keys.
+    /// Converts an answer for the guest: flat, with the guest's own names of keys.
     pub(in crate::store) fn answer(&self, value: redis::Value) -> Vec<Reply> {
         let mut flat = Vec::new();
         match (self.rule.names, value) {
@@ -81,7 +82,7 @@ impl Prepared {
         flat
     }
 
-    /// A key, and what is there.
+    /// A key and its contents.
     fn named(&self, elements: Vec<redis::Value>, flat: &mut Vec<Reply>) {
         for (at, element) in elements.into_iter().enumerate() {
             match element {
@@ -107,7 +108,7 @@ fn flatten(value: redis::Value, flat: &mut Vec<Reply>) {
         }
         redis::Value::Boolean(truth) => flat.push(Reply::Int(truth.into())),
         redis::Value::Double(number) => flat.push(Reply::Bytes(number.to_string().into_bytes())),
-        // RESP2 has none of the others.
+        // RESP2 has no other types.
         other => flat.push(Reply::Status(format!("{other:?}"))),
     }
 }

@@ -1,23 +1,23 @@
-//! What a command's words are held to before anything is sent: offsets, counts, lengths and how many there are of what.
+//! Limits on a command's arguments, checked before it is sent: offsets, counts, lengths and numbers of elements.
 //!
-//! What depends on what is at the keys is looked at by the server itself, in one step with the command (`guard.rs`).
+//! Limits that depend on the data at the keys are checked by the server itself, in one step with the command (`guard.rs`).
 
 use super::options::{Claimed, Entry, Scan, Streams, behind, first_name};
 use super::table::{Bound, Kind, Rule};
 use super::{Error, Result, VALUE_BYTES_MAX, number, upper};
 
-/// The longest element of a set or a sorted set, and name of a field. So many of [`COUNT_MAX`] are a mebibyte.
+/// The longest member of a set or sorted set, and the longest field name. [`COUNT_MAX`] of them are a mebibyte.
 pub(in crate::store) const MEMBER_BYTES_MAX: usize = 4 << 10;
-/// What members may have that one command adds to a set or a sorted set: each is hashed, or compared, and copied twice.
+/// The most bytes of members that one command adds to a set or a sorted set: each is hashed or compared, and copied twice.
 const ADDED_BYTES_MAX: usize = 512 << 10;
-/// Elements that one command may take or choose.
+/// Elements that one command may pop or choose.
 const COUNT_MAX: i64 = 250;
-/// Elements of a list, a sorted set or a stream that one command may ask for by number; the server looks at how much they are.
+/// Elements of a list, a sorted set or a stream that one command may request by number. The server checks their size.
 const ASKED_MAX: i64 = 1_000;
-/// What an entry of a stream may carry, and in how many fields and values.
+/// The most bytes of a stream's entry, and the most fields and values.
 const ENTRY_BYTES_MAX: usize = 64 << 10;
 const ENTRY_WORDS_MAX: usize = 256;
-/// Entries that one XCLAIM may bring back.
+/// Entries that one XCLAIM may return.
 const CLAIMED_MAX: usize = 16;
 /// Keys that one DEL or UNLINK frees: each is looked at up to three times.
 const FREED_KEYS_MAX: usize = 500;
@@ -27,12 +27,12 @@ const WILDCARDS_MAX: usize = 4;
 const SAMPLES_MAX: i64 = 100;
 const BITS: u64 = (VALUE_BYTES_MAX as u64) * 8;
 
-/// A refusal that names the command.
+/// An error that names the command.
 pub(super) fn too_much(rule: &Rule, what: &'static str) -> Error {
     Error::TooMuch { command: rule.name, what }
 }
 
-/// Whether there is a number that is over this, or below zero.
+/// Whether the argument is a number above `max` or below zero.
 fn is_outside(argument: Option<&Vec<u8>>, max: i64) -> bool {
     number(argument).is_some_and(|count| !(0..=max).contains(&count))
 }
@@ -139,7 +139,7 @@ pub(super) fn check(rule: &Rule, keys: &[usize], arguments: &[Vec<u8>]) -> Resul
 }
 
 fn counts(rule: &Rule, keys: &[usize], arguments: &[Vec<u8>]) -> Result<()> {
-    // The key, or a number and so many.
+    // The arguments after the key, or after a number and as many keys.
     let count = if matches!(rule.keys, super::Keys::Counted) {
         behind(arguments, keys.len() + 2, b"COUNT")
     } else {
@@ -164,8 +164,8 @@ fn scans(rule: &Rule, arguments: &[Vec<u8>]) -> Result<()> {
     Ok(())
 }
 
-/// Whatever is a number there is a type's width, an offset or a value; only an offset can be large, and behind a `#` it counts
-/// by widths.
+/// Numbers in these arguments are widths of types, offsets or values. Only an offset can be large; after `#` it counts in
+/// widths.
 fn are_offsets_near(arguments: &[Vec<u8>]) -> bool {
     let pairs = arguments.windows(3).filter(|window| {
         matches!(upper(window.first().map_or(&[][..], Vec::as_slice)).as_slice(), b"GET" | b"SET" | b"INCRBY")

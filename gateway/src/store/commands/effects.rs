@@ -1,6 +1,6 @@
-//! What each command does to what a tenant has: nothing, or less, or more.
+//! How each command changes a tenant's data: not at all, by reducing it, or by growing it.
 
-/// What changes nothing, as ACL CAT write has it not.
+/// Commands that change nothing: those outside of ACL CAT write.
 const READS: [&str; 74] = [
     "BITCOUNT",
     "BITFIELD_RO",
@@ -78,7 +78,7 @@ const READS: [&str; 74] = [
     "ZUNION",
 ];
 
-/// What changes something, but makes nothing larger: it is done over quota as well.
+/// Commands that change something but never grow it. They are allowed above the quota.
 const SHRINKS: [&str; 26] = [
     "DEL",
     "EXPIRE",
@@ -108,7 +108,7 @@ const SHRINKS: [&str; 26] = [
     "ZREMRANGEBYSCORE",
 ];
 
-/// What a command does to the sum of a tenant's data.
+/// How a command changes the sum of a tenant's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Effect {
     None,
@@ -126,7 +126,7 @@ pub(super) fn effect(name: &str) -> Effect {
     }
 }
 
-/// Why a command that Redis has is not served, for the guest's developer.
+/// Why the gateway does not serve one of Redis's commands, in words for the guest's developer.
 pub(super) fn why_not(name: &str) -> &'static str {
     match name {
         "KEYS" | "SCAN" | "RANDOMKEY" | "DBSIZE" => {

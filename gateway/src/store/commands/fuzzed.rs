@@ -1,19 +1,19 @@
-//! What must hold whatever a guest asks: `gateway/fuzz` looks for bytes for which it does not, and a test goes through the
-//! ones that were worth keeping (`gateway/fuzz/corpus/commands`).
+//! Properties that hold for any commands of a guest. `gateway/fuzz` looks for bytes that break them; a test runs those that
+//! were worth keeping (`gateway/fuzz/corpus/commands`).
 
 use super::{Namespace, Prepared, prepare, redis};
 use crate::ids::TenantId;
 use crate::store::Prefix;
 use crate::store::layout::Place;
 
-/// A command's words: each is as long as the byte before it says, in fours above 200, so that limits are reached.
+/// The words of a command. The byte before a word gives its length, in steps of four above 200, so that limits are reached.
 fn words(mut data: &[u8]) -> Vec<Vec<u8>> {
     let mut words = Vec::new();
     while let Some((length, rest)) = data.split_first() {
         let length = usize::from(*length);
         let length = if length > 200 { (length - 200) * 40 } else { length };
         let (word, rest) = rest.split_at(length.min(rest.len()));
-        // A long word need not be there in the bytes: it repeats them.
+        // The bytes need not contain a long word completely: it repeats them.
         let word = if length > word.len() && !word.is_empty() {
             word.iter().copied().cycle().take(length).collect()
         } else {
@@ -26,7 +26,7 @@ fn words(mut data: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// # Panics
-/// A key would leave its tenant, or a prefix would reach a guest.
+/// A key would leave its tenant's prefix, or a prefix would reach a guest.
 pub(crate) fn any_command(data: &[u8]) {
     let mut words = words(data);
     if words.is_empty() {
@@ -43,12 +43,12 @@ pub(crate) fn any_command(data: &[u8]) {
     crate::store::embedded::raw::stays_inside(&prepared, &inside.as_bucket());
 }
 
-/// Each key, and nothing else, begins with the prefix; everything behind it is the guest's.
+/// Whether each key, and nothing else, begins with the prefix, and the rest is the guest's.
 fn is_rewritten(inside: &Namespace, given: &[Vec<u8>], prepared: &Prepared) {
     assert!(prepared.is_inside());
     let sent = prepared.words().get(1..).unwrap_or_default();
     assert_eq!(sent.len(), given.len());
-    // What a scan is sent instead of its pattern and its COUNT.
+    // What a scan sends in place of its pattern and its COUNT.
     let scan = (prepared.rule.bound == super::table::Bound::Scan).then(|| super::options::Scan::parse(given)).flatten();
     let own = scan.map(|scan| [scan.patterns, scan.counts].concat()).unwrap_or_default();
     let mut keys = 0;
@@ -66,7 +66,7 @@ fn is_told_without_prefix(inside: &Namespace, prepared: &Prepared) {
     let keys = prepared.keys().map(|key| String::from_utf8_lossy(key).into_owned());
     let text = format!("ERR no such key {}", keys.collect::<Vec<_>>().join(" "));
     let told = prepared.without_prefix(&text);
-    // A guest may have written the prefix into its own key.
+    // The guest's own key may contain the prefix.
     let own = prepared.keys().any(|key| key.get(inside.as_bytes().len()..).is_some_and(|own| own.contains(&b':')));
     assert!(own || !told.contains(&prefix), "{told}");
     let named = prepared.keys().next().map(|key| redis::Value::BulkString(key.to_vec()));

@@ -1,21 +1,21 @@
-//! What the server looks at before it does a command, in one step with it: how many elements and bytes are at the keys, what
-//! would be freed, whether there is room for more. The looking is `gateway/redis/guarded.lua`; here is said what is looked for.
+//! What the server checks in one step before a command: how many elements and bytes the keys have, what would be freed, and
+//! whether there is room for more. `gateway/redis/guarded.lua` performs the check; this file says what to check.
 //!
-//! A command without a guard costs about what it carries and answers with a mebibyte at the most, by what its words are held to
-//! and by what an element may be.
+//! A command without a guard costs about as much as its arguments, and answers with at most a mebibyte, because of the
+//! limits on its arguments and on elements.
 
 use super::options::{Entry, Range, Scan, Streams, behind, first_name};
 use super::table::{Bound, By, Goal, Kind, Rule};
 use super::{number, upper};
 
-/// A check and its words.
+/// A check and its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Guard {
     pub(in crate::store) check: &'static str,
     pub(in crate::store) words: Vec<Vec<u8>>,
 }
 
-/// A word of a guard.
+/// A parameter of a check.
 trait Word {
     fn word(self) -> Vec<u8>;
 }
@@ -41,14 +41,14 @@ macro_rules! guard {
     ($check:literal $(, $word:expr)*) => { Guard { check: $check, words: vec![$(Word::word($word)),*] } };
 }
 
-/// Elements whose size is at most what [`super::bounds::MEMBER_BYTES_MAX`] says, that need no look.
+/// For this many elements, the limit [`super::bounds::MEMBER_BYTES_MAX`] is enough, and no check is needed.
 const FEW: i64 = 64;
-/// Elements of a list that LPOS may look through where it tells all places.
+/// The longest list in which LPOS may search for all positions.
 const LISTED: u32 = 2_000;
-/// Elements of a list that are compared.
+/// List elements that may be compared.
 const WALKED: u32 = 50_000;
 
-/// What is to be looked at before this is done, if anything.
+/// What to check before this command, if anything.
 #[expect(clippy::too_many_lines, reason = "a list: one arm for each bound")]
 pub(super) fn of(rule: &Rule, keys: &[usize], arguments: &[Vec<u8>]) -> Option<Guard> {
     let first = |goal: Goal| match goal {
@@ -78,7 +78,7 @@ pub(super) fn of(rule: &Rule, keys: &[usize], arguments: &[Vec<u8>]) -> Option<G
         Bound::FreesFields => (arguments.len() > 33).then(|| guard!("fields", 2_usize, 1_usize)),
         Bound::Whole(which, most) => {
             let (from, stores) = first(which);
-            // GEOSEARCH tells a distance, a hash and two coordinates of each.
+            // GEOSEARCH returns a distance, a hash and two coordinates for each.
             let times = if most == super::table::GEO { 10_usize } else { 1 };
             Some(guard!("whole", from, most, stores, times))
         }
@@ -135,7 +135,8 @@ const fn length(kind: Kind) -> &'static str {
     }
 }
 
-/// Room for elements. Behind the command's name, the first argument is the script's second word.
+/// Checks that there is room for elements. The indexes count from the command's name: the first argument is the script's
+/// second word.
 fn adds(kind: Kind, from: usize, step: usize, arguments: &[Vec<u8>]) -> Guard {
     let from = first_name(kind, from, step, arguments);
     let step = step.min(1_000);
@@ -147,11 +148,11 @@ fn adds(kind: Kind, from: usize, step: usize, arguments: &[Vec<u8>]) -> Guard {
     guard!("room", 1_usize, length(kind), count, longest, carried, names, step)
 }
 
-/// SET and its like, unless it leaves alone what is there.
+/// For SET and similar commands, unless they leave existing values alone.
 fn replaces(rule: &Rule, keys: &[usize], arguments: &[Vec<u8>]) -> Option<Guard> {
     let options = arguments.iter().skip(2);
     if rule.name == "SET" && options.map(|option| upper(option)).any(|option| option == b"NX" || option == b"GET") {
-        // With GET, what is not a string is an error.
+        // With GET, a value that is not a string gives an error.
         return None;
     }
     let places = (1..=keys.len()).map(Word::word);
@@ -163,7 +164,7 @@ fn values(rule: &Rule, arguments: &[Vec<u8>]) -> Option<Guard> {
     (arguments.len() > one).then(|| guard!("values", length))
 }
 
-/// Several fields with their values.
+/// For several fields with their values.
 fn random(rule: &Rule, arguments: &[Vec<u8>]) -> Option<Guard> {
     let is_one = number(arguments.get(1)).is_none_or(|count| count <= 1);
     (rule.name == "HRANDFIELD" && arguments.len() > 2 && !is_one)
@@ -214,7 +215,7 @@ fn stream(rule: &Rule, arguments: &[Vec<u8>]) -> Option<Guard> {
         }
         Bound::Reads => {
             let Streams { count, group, head, ids } = Streams::parse(rule, arguments)?;
-            // As Redis has it, 0 is all.
+            // In Redis, 0 means all.
             let count = count.filter(|count| *count > 0).unwrap_or(-1);
             let (group, consumer) = group.unwrap_or_default();
             let Guard { check, mut words } = guard!("read", count, group, consumer, head.len());

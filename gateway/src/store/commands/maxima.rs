@@ -1,5 +1,5 @@
-//! Every bound from both sides: at it a command is served, one past it it is refused by name, with what to do. The rows of
-//! `maxima.txt` are each command's maximum; `loadtest/commands.py` measures what those cost a server.
+//! Every limit from both sides: at the limit a command is served; one above it, the command is refused by name, with
+//! advice. The rows of `maxima.txt` are each command's maximum; `loadtest/commands.py` measures their cost for a server.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::store::layout::Place;
 use crate::store::tests::{on_redis, server};
 use crate::store::{Allowance, Prefix, Raw};
 
-/// The words that one stands for: `#N` is N bytes, `{A..B}:w,v` is `w` and `v` for each number, which stands for the `%`.
+/// The words for one entry: `#N` is N bytes; `{A..B}:w,v` is `w` and `v` for each number, which replaces `%`.
 fn spread(text: &str) -> Words {
     if let Some((range, each)) = text.strip_prefix('{').and_then(|rest| rest.split_once("}:")) {
         let (from, to) = range.split_once("..").unwrap();
@@ -53,7 +53,7 @@ fn every_served_command_has_a_row_of_its_maximum() {
     assert_eq!(missing, Vec::<&str>::new(), "these have no row in maxima.txt");
 }
 
-/// What is known by the words alone: at the bound, one past it, and what is said of that.
+/// Limits on the words alone: at the limit, one above it, and the error text.
 #[test]
 fn one_past_each_bound_of_the_words_is_refused_by_name() {
     for (at, past, why) in [
@@ -107,9 +107,9 @@ fn one_past_each_bound_of_the_words_is_refused_by_name() {
     assert!(error.starts_with("too-large: a command may carry 1 MiB and 64 KiB"), "{error}");
 }
 
-/// A pattern never reaches the server, however the options stand.
+/// A pattern never reaches the server, in whatever order the options are.
 #[test]
-fn no_pattern_is_sent() {
+fn no_pattern_is_sent_to_the_server() {
     for text in [
         "SSCAN k 0 MATCH a*",
         "HSCAN k 0 NOVALUES MATCH a*",
@@ -122,7 +122,7 @@ fn no_pattern_is_sent() {
     assert!(prepared("SSCAN k 0 a*").is_err() && prepared("SSCAN k 0 MATCH").is_err());
 }
 
-/// What depends on what is at the keys: how these are made, at the bound, one past it, and what is said of that.
+/// Limits that depend on the data: how to create the keys, a command at the limit, one above it, and the error text.
 const ON_THE_SERVER: [(&[&str], &str, &str, &str); 28] = [
     (&["SADD k {0..9999}:m%"], "SMEMBERS k", "SMEMBERS k", "it would go through too many elements"),
     (
@@ -194,7 +194,7 @@ const ON_THE_SERVER: [(&[&str], &str, &str, &str); 28] = [
     (&["SET k0 #1048576"], "DEL k0 k1", "DEL {0..34}:k%", "it would free more than 32 MiB at once"),
 ];
 
-/// Makes what is one more than the first command may meet.
+/// Creates one element more than the first command may process.
 fn one_more(raw: &mut impl FnMut(&str), past: &str, why: &str) {
     match why {
         _ if past.starts_with("XGROUP") => (1..100).for_each(|n| raw(&format!("XGROUP CREATE k g{n} 0"))),
@@ -235,10 +235,10 @@ async fn one_past_each_bound_on_the_server_is_refused_by_name() {
                 let prefix = "tg:{acme}:r:";
                 let mut words = words(text);
                 let name = String::from_utf8(words.remove(0)).unwrap();
-                // The keys of these stand first, but for XGROUP's.
+                // Their keys come first, except for XGROUP's.
                 let rest = words.split_off(usize::from(name == "XGROUP"));
                 let key = [prefix.as_bytes(), &rest[0]].concat();
-                // In parts, as a command is not endless for the client either.
+                // In parts, because a command is limited for the client too.
                 let step = 5_000;
                 if rest.len() > step && name != "XADD" {
                     for some in rest[1..].chunks(step) {
@@ -276,9 +276,9 @@ async fn say(raw: &Raw, text: &str) -> Result<Vec<Reply>> {
     raw.execute(&name, words).await.map(|answered| answered.replies)
 }
 
-/// What is large is fetched on a connection of its own, whole, and is what is there; what it costs is said.
+/// A large answer is fetched completely, on a connection of its own, and equals the data. Its cost is reported.
 #[tokio::test]
-async fn large_answers_are_whole_and_their_work_is_told() {
+async fn large_answers_are_complete_and_their_work_is_reported() {
     let (redis, mut connection) = server();
     let store = on_redis(&redis);
     let raw = store.raw(&TenantId::parse("acme").unwrap(), None);
@@ -298,9 +298,9 @@ async fn large_answers_are_whole_and_their_work_is_told() {
     assert!(calls.contains("cmdstat_exec:calls=1"), "{calls}");
 }
 
-/// What a scan's pattern is of comes back, with its value; what was looked at for that is work.
+/// A scan returns the elements that match its pattern, with their values. All elements that it looked at count as work.
 #[tokio::test]
-async fn scans_are_sifted_here() {
+async fn scans_are_filtered_in_the_gateway() {
     let (redis, _connection) = server();
     let store = on_redis(&redis);
     let raw = store.raw(&TenantId::parse("acme").unwrap(), None);
@@ -326,7 +326,7 @@ async fn scans_are_sifted_here() {
     assert_eq!(found, wanted.collect());
 }
 
-/// A stream's readers get what there is, page after page, and each entry once.
+/// A stream's readers get everything in it, page by page, and each entry once.
 #[tokio::test]
 async fn streams_are_read_in_pages_that_miss_nothing() {
     let (redis, mut connection) = server();

@@ -1,11 +1,11 @@
-//! Redis commands from a guest, made fit to be sent: every key gets its tenant's prefix, and what could name another's key
-//! is refused.
+//! Prepares a guest's Redis commands for sending: every key gets its tenant's prefix, and everything that could name
+//! another tenant's key is refused.
 //!
-//! Security: a [`Prepared`] is made by [`prepare`] and by nothing else, and a backend sends nothing else for a guest. Before
-//! it is sent its keys are looked at once more ([`Prepared::is_inside`]). Answers and error texts lose the prefix again.
+//! Security: only [`prepare`] makes a [`Prepared`], and a backend sends nothing else for a guest. Before it is sent, its
+//! keys are checked once more ([`Prepared::is_inside`]). Answers and error texts lose the prefix again.
 //!
-//! Limit: [`ARGUMENTS_MAX`] arguments, keys and values as for every store, [`ARGUMENT_BYTES_MAX`] bytes altogether; what else
-//! its words are held to says `bounds.rs`, what the server looks at before it does it `guard.rs`.
+//! Limit: [`ARGUMENTS_MAX`] arguments, keys and values as for every store, and [`ARGUMENT_BYTES_MAX`] bytes in all.
+//! `bounds.rs` has the other limits on arguments, and `guard.rs` what the server checks first.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the enums of the redis crate are open")]
 
@@ -36,24 +36,24 @@ pub(super) use split::{Joined, Part, join, split};
 use table::{Bound, Keys, Rule};
 
 pub(crate) const ARGUMENTS_MAX: usize = 1000;
-/// One of the largest values, and the names that go with it. Of what is carried a server makes copies where a script sends the
-/// command: 2.5 ms for a mebibyte.
+/// One of the largest values, and the names that go with it. If a script sends the command, the server copies its
+/// arguments: 2.5 ms for a mebibyte.
 const ARGUMENT_BYTES_MAX: usize = VALUE_BYTES_MAX + (64 << 10);
-/// Elements that a scan looks at, at the most, for one answer; its COUNT is a hint.
+/// The most elements that a scan looks at for one answer; COUNT is a hint.
 const SCANNED_MAX: i64 = 250;
 
-/// What a guest asks of Redis: a command, and arguments that are bytes.
+/// A guest's Redis command: its name and its arguments, which are bytes.
 type Words = Vec<Vec<u8>>;
 
 /// A command whose keys are all inside one tenant's prefix.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    /// The command's name first.
+    /// The command's name comes first.
     words: Words,
-    /// Which of the words are keys.
+    /// The indexes of the keys among the words.
     keys: Vec<usize>,
     rule: &'static Rule,
-    /// What is looked at on the server before it is done.
+    /// What the server checks before the command.
     guard: Option<Guard>,
     /// Which names of the answer are wanted.
     pattern: Option<Pattern>,
@@ -73,17 +73,17 @@ impl Prepared {
         self.keys.iter().filter_map(|&at| self.words.get(at).map(Vec::as_slice))
     }
 
-    /// What it does to the sum of the tenant's data.
+    /// How it changes the sum of the tenant's data.
     pub(super) fn effect(&self) -> Effect {
         effects::effect(self.rule.name)
     }
 
-    /// Whether each key begins with the tenant's prefix, looked at where it is sent and not where it was made.
+    /// Whether each key begins with the tenant's prefix. Checked when the command is sent, not when it is prepared.
     pub(super) fn is_inside(&self) -> bool {
         self.keys().count() > 0 && self.keys().all(|key| key.starts_with(self.inside.as_bytes()))
     }
 
-    /// Whose it is, as far as the backend knows that.
+    /// The tenant's namespace, which is all that the backend knows of the tenant.
     pub(super) const fn inside(&self) -> &Namespace {
         &self.inside
     }
@@ -97,7 +97,7 @@ fn refused(name: &str, why: &str) -> Error {
     Error::Refused(format!("{name}: {why}"))
 }
 
-/// What is sent for guests, as Redis names it for its users' rules: in small letters, subcommands behind a `|`.
+/// The commands that are sent for guests, as in Redis's ACL rules: in lower case, with `|` before subcommands.
 pub(super) fn names() -> impl Iterator<Item = String> {
     table::RULES.iter().flat_map(|rule| {
         let name = rule.name.to_ascii_lowercase();
@@ -108,11 +108,11 @@ pub(super) fn names() -> impl Iterator<Item = String> {
     })
 }
 
-/// Makes a command of the guest's fit to be sent.
+/// Prepares a guest's command for sending.
 ///
 /// # Errors
-/// [`Error::Refused`] where the command is not served or an option of it is not; [`Error::TooLarge`] where an argument is;
-/// [`Error::Command`] where it is not well formed.
+/// [`Error::Refused`] if the command or one of its options is not served; [`Error::TooLarge`] if an argument is too large;
+/// [`Error::Command`] if it is malformed.
 pub(super) fn prepare(inside: &Namespace, name: &[u8], mut arguments: Words) -> Result<Prepared> {
     let name = printable(name);
     let Some(rule) = table::find(&name) else { return Err(refused(&name, effects::why_not(&name))) };
@@ -122,7 +122,7 @@ pub(super) fn prepare(inside: &Namespace, name: &[u8], mut arguments: Words) -> 
     let pattern = if rule.bound == Bound::Scan { without_pattern(&mut arguments) } else { None };
     let guard = guard::of(rule, &keys, &arguments);
     let mut words = Vec::with_capacity(arguments.len() + 1);
-    // Both have the same answer, and this one does not hold the server up.
+    // Both have the same answer, and UNLINK does not block the server.
     let sent = if rule.name == "DEL" { "UNLINK" } else { rule.name };
     words.push(sent.as_bytes().to_vec());
     words.extend(arguments);
@@ -137,7 +137,7 @@ pub(super) fn prepare(inside: &Namespace, name: &[u8], mut arguments: Words) -> 
     Ok(Prepared { words, keys, rule, guard, pattern, inside: inside.clone() })
 }
 
-/// Puts `*` where a scan's pattern is, which is matched here, and a smaller hint where its COUNT is large.
+/// Replaces a scan's pattern by `*`, because it is matched here, and a large COUNT by a smaller hint.
 fn without_pattern(arguments: &mut Words) -> Option<Pattern> {
     let scan = options::Scan::parse(arguments)?;
     let mut pattern = None;
@@ -154,7 +154,7 @@ fn without_pattern(arguments: &mut Words) -> Option<Pattern> {
     pattern
 }
 
-/// In capitals; what is not a name comes out as one that is in no table, and is safe to print.
+/// The name in upper case. An invalid name becomes one that is in no table and is safe to print.
 fn printable(name: &[u8]) -> String {
     let text: String = name.iter().take(32).map(|byte| char::from(byte.to_ascii_uppercase())).collect();
     text.escape_default().to_string()
@@ -185,12 +185,12 @@ fn upper(argument: &[u8]) -> Vec<u8> {
     argument.to_ascii_uppercase()
 }
 
-/// A number as Redis reads one.
+/// Parses a number as Redis does.
 fn number(argument: Option<&Vec<u8>>) -> Option<i64> {
     str::from_utf8(argument?).ok()?.parse().ok()
 }
 
-/// The places of the keys among the arguments; there is one at least.
+/// The indexes of the keys among the arguments; at least one.
 fn keys(rule: &Rule, arguments: &[Vec<u8>]) -> Result<Vec<usize>> {
     let len = arguments.len();
     let counted = |at: usize| {
@@ -219,7 +219,7 @@ fn keys(rule: &Rule, arguments: &[Vec<u8>]) -> Result<Vec<usize>> {
     if is_whole && is_paired { Ok(places) } else { Err(wrong_number(rule)) }
 }
 
-/// XREAD and XREADGROUP, option by option: a group may be called STREAMS.
+/// For XREAD and XREADGROUP, parses option by option: a group may have the name STREAMS.
 fn streams(rule: &Rule, arguments: &[Vec<u8>]) -> Result<Vec<usize>> {
     let mut at = 0;
     while let Some(option) = arguments.get(at) {

@@ -1,10 +1,9 @@
-//! How the words behind a command's keys are read: only as far as what they cost depends on it. What is not well formed is left
-//! to the server to refuse.
+//! Parses the arguments after a command's keys, only as far as the cost depends on them. The server refuses malformed ones.
 
 use super::table::{By, Kind, ONE, Rule};
 use super::{number, upper};
 
-/// The word behind the last option of this name; options begin at this place.
+/// The word after the last option with this name. Options begin at this index.
 pub(super) fn behind<'w>(arguments: &'w [Vec<u8>], from: usize, name: &[u8]) -> Option<&'w Vec<u8>> {
     let options = arguments.get(from..).unwrap_or_default().windows(2);
     options.rev().find_map(|pair| match pair {
@@ -17,7 +16,7 @@ fn word(arguments: &[Vec<u8>], at: usize) -> Vec<u8> {
     arguments.get(at).map(|word| upper(word)).unwrap_or_default()
 }
 
-/// Where the first name is of what is added: `from` is behind the key.
+/// The index of the first name that is added; `from` is the index after the key.
 pub(super) fn first_name(kind: Kind, from: usize, step: usize, arguments: &[Vec<u8>]) -> usize {
     if kind != Kind::Sorted || step == ONE {
         return from;
@@ -27,7 +26,7 @@ pub(super) fn first_name(kind: Kind, from: usize, step: usize, arguments: &[Vec<
     from + arguments.iter().skip(from).take_while(is_option).count() + step - 1
 }
 
-/// The options of HSCAN, SSCAN and ZSCAN: where their words are.
+/// The options of HSCAN, SSCAN and ZSCAN, by their indexes.
 #[derive(Default)]
 pub(super) struct Scan {
     pub(super) patterns: Vec<usize>,
@@ -36,7 +35,7 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Nothing where it is not well formed: a pattern must not be taken for something else.
+    /// Returns nothing if they are malformed: a pattern must not be mistaken for something else.
     pub(super) fn parse(arguments: &[Vec<u8>]) -> Option<Self> {
         let (mut scan, mut at) = (Self::default(), 2);
         while at < arguments.len() {
@@ -60,9 +59,9 @@ impl Scan {
 
 /// XADD and XTRIM.
 pub(super) struct Entry {
-    /// How many entries stay: -1 where the stream is not cut, -2 where it is cut by id.
+    /// How many entries stay: -1 if the stream is not trimmed, -2 if it is trimmed by id.
     pub(super) stays: i64,
-    /// Fields and values.
+    /// The number of fields and values.
     pub(super) words: usize,
     pub(super) bytes: usize,
 }
@@ -94,7 +93,7 @@ impl Entry {
 pub(super) struct Streams<'w> {
     pub(super) count: Option<i64>,
     pub(super) group: Option<(&'w [u8], &'w [u8])>,
-    /// All before STREAMS but COUNT.
+    /// Everything before STREAMS, except COUNT.
     pub(super) head: Vec<Vec<u8>>,
     pub(super) ids: &'w [Vec<u8>],
 }
@@ -146,9 +145,9 @@ impl Claimed {
     }
 }
 
-/// A part of a sorted set.
+/// A range of a sorted set.
 pub(super) struct Range<'w> {
-    /// What counts the elements between `from` and `to`.
+    /// The command that counts the elements between `from` and `to`.
     pub(super) counted_by: &'static str,
     pub(super) from: &'w [u8],
     pub(super) to: &'w [u8],
@@ -158,12 +157,12 @@ pub(super) struct Range<'w> {
 }
 
 impl<'w> Range<'w> {
-    /// The range of which the first bound is at this place. Nothing where it is not well formed.
+    /// The range whose first bound is at this index. Nothing if it is malformed.
     pub(super) fn parse(rule: &Rule, by: By, arguments: &'w [Vec<u8>], at: usize) -> Option<Self> {
         let (mut from, mut to) = (arguments.get(at)?.as_slice(), arguments.get(at + 1)?.as_slice());
         let options = arguments.get(at + 2..)?;
         let has = |name: &[u8]| options.iter().any(|option| upper(option) == name);
-        // Where it is said twice the server takes the last.
+        // If it is given twice, the server uses the last one.
         let said = options.iter().rev().find_map(|option| match upper(option).as_slice() {
             b"BYSCORE" => Some(By::Score),
             b"BYLEX" => Some(By::Name),
@@ -189,7 +188,7 @@ impl<'w> Range<'w> {
         Some(Self { counted_by, from, to, offset, count })
     }
 
-    /// Whether it is of so few elements, whatever there is.
+    /// Whether the range has at most this many elements, whatever the data.
     pub(super) fn is_few(&self, few: i64) -> bool {
         if self.counted_by != "ZCARD" {
             return (0..=few).contains(&self.count) && self.offset <= 1_000;

@@ -1,7 +1,8 @@
-//! Patterns of HSCAN, SSCAN and ZSCAN, matched here: what a server does with one it does without an end, and for everybody.
+//! Matches the patterns of HSCAN, SSCAN and ZSCAN in the gateway: on the server, matching has no limit and delays
+//! everybody.
 //!
-//! As Redis has them: `*`, `?`, `[a-c]`, `[^a]`, and `\` before what is meant as it is.
-//! Limit: [`STEPS_MAX`] steps for one answer. What was done is told, and charged.
+//! The syntax is Redis's: `*`, `?`, `[a-c]`, `[^a]`, and `\` before a literal character. Limit: [`STEPS_MAX`] steps for one
+//! answer. The steps are reported and charged.
 
 use super::{Error, Result};
 
@@ -13,9 +14,9 @@ pub(super) struct Pattern(Vec<Piece>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
-    /// Any bytes.
+    /// Any number of bytes.
     Any,
-    /// Any one.
+    /// Any one byte.
     One,
     Byte(u8),
     Class {
@@ -62,12 +63,12 @@ impl Pattern {
         Self(pieces)
     }
 
-    /// Whether it is of this text; each step is counted.
+    /// Whether it matches this text. Counts each step.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] where it takes more than [`STEPS_MAX`] of them.
+    /// [`Error::TooLarge`] if it takes more than [`STEPS_MAX`] steps.
     pub(super) fn is_of(&self, text: &[u8], steps: &mut u64) -> Result<bool> {
-        // Only the last star needs to be tried again: what an earlier one took less of, the later one can take.
+        // Only the last star has to be tried again: what an earlier star gives up, a later one can take.
         let (mut at, mut piece, mut star) = (0, 0, None);
         loop {
             *steps += 1;
@@ -98,7 +99,7 @@ impl Pattern {
     }
 }
 
-/// What is behind a `[`, to its `]` or to the end.
+/// Parses what follows `[`, up to `]` or the end.
 fn class(rest: &mut &[u8]) -> Piece {
     let is_not = rest.first() == Some(&b'^');
     let mut text = rest.get(usize::from(is_not)..).unwrap_or_default();
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_work_of_matching_has_an_end() {
+    fn the_work_of_matching_is_bounded() {
         let pattern = Pattern::parse(b"*aaaaaaaab");
         let mut steps = 0;
         let text = vec![b'a'; 4096];

@@ -1,35 +1,36 @@
-//! Commands of a tenant that has several shards: those whose keys are all in one go there as they are; of the others, those are
-//! served that can be done key by key.
+//! Commands of a tenant with several shards. If all keys are in one shard, the command goes there unchanged. Others are
+//! served only if they can be executed key by key.
 //!
-//! Security: the parts are words of the guest's, not yet prepared; each goes through [`super::prepare`] for its own shard.
+//! Security: the parts are words of the guest and not yet prepared; each passes through [`super::prepare`] for its own
+//! shard.
 
 use std::collections::BTreeMap;
 
 use super::table::{self, Keys};
 use super::{Error, Reply, Result, Words, check_sizes, keys, printable, refused};
 
-/// What one shard is asked.
+/// The part for one shard.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::store) struct Part {
     pub(in crate::store) shard: u16,
     pub(in crate::store) arguments: Words,
-    /// Which of the answer's elements these are.
+    /// Which elements of the complete answer these are.
     places: Vec<usize>,
 }
 
-/// What the answers of the parts make together.
+/// How the answers of the parts are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Joined {
     Sum,
     InOrder,
-    /// Each says OK.
+    /// Each is OK.
     Done,
 }
 
-/// A command's parts, and what becomes of their answers.
+/// Splits a command, and says how to combine the answers.
 ///
 /// # Errors
-/// As [`super::prepare`], and [`Error::Refused`] where the keys are in several shards and the command is one step.
+/// As for [`super::prepare`], and [`Error::Refused`] if the keys are in several shards and the command is one step.
 pub(in crate::store) fn split(
     name: &[u8],
     arguments: &[Vec<u8>],
@@ -56,7 +57,7 @@ pub(in crate::store) fn split(
             return Err(refused(rule.name, why));
         }
     };
-    // With each key goes what belongs to it.
+    // Each key is followed by its value.
     let each = if rule.keys == Keys::Alternate { 2 } else { 1 };
     let part = |(shard, places): (u16, Vec<usize>)| {
         let words = places.iter().flat_map(|&at| arguments.get(at..at + each).unwrap_or_default());
@@ -65,7 +66,7 @@ pub(in crate::store) fn split(
     Ok((places.into_iter().map(part).collect(), joined))
 }
 
-/// One answer of several, each with its part.
+/// Combines several answers, each with its part.
 pub(in crate::store) fn join(joined: Joined, answers: Vec<(Part, Vec<Reply>)>) -> Result<Vec<Reply>> {
     match joined {
         Joined::Done => Ok(vec![Reply::Status("OK".to_owned())]),
@@ -91,7 +92,7 @@ pub(in crate::store) fn join(joined: Joined, answers: Vec<(Part, Vec<Reply>)>) -
 mod tests {
     use super::*;
 
-    /// By the last letter.
+    /// Chooses the shard by the last letter.
     fn shard_of(key: &[u8]) -> u16 {
         key.last().copied().unwrap_or_default().into()
     }
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_done_key_by_key_is_split_and_joined() {
+    fn a_command_on_separate_keys_is_split_and_its_answers_are_joined() {
         let (parts, joined) = split(b"mset", &words("1a x 2b y 3a z"), shard_of).unwrap();
         let sent: Vec<_> = parts.iter().map(|part| part.arguments.clone()).collect();
         assert_eq!((sent, joined), (vec![words("1a x 3a z"), words("2b y")], Joined::Done));
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_one_step_is_refused_over_several_shards_and_served_in_one() {
+    fn an_atomic_command_is_refused_over_several_shards_and_served_in_one() {
         for command in ["SUNION", "MSETNX", "RENAME", "SMOVE", "PFMERGE", "LMOVE", "BITOP", "ZUNIONSTORE"] {
             let arguments = match command {
                 "MSETNX" => "xa 1 xb 2",

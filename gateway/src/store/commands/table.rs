@@ -1,9 +1,9 @@
-//! Which Redis commands a guest may send, where each keeps its keys, and what bounds it.
+//! The Redis commands that a guest may send, the positions of their keys, and their limits.
 //!
-//! Source: the command reference of Redis 7 (<https://redis.io/docs/latest/commands/>). Default deny: what is not in
-//! [`RULES`] is refused. The test `fuzz` holds the key positions against a real server's own COMMAND GETKEYS.
+//! Source: the command reference of Redis 7 (<https://redis.io/docs/latest/commands/>). Denied by default: a command that
+//! is not in [`RULES`] is refused. The test `fuzz` compares the key positions with COMMAND GETKEYS of a real server.
 
-/// Where the keys are among a command's arguments.
+/// The positions of the keys among a command's arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keys {
     /// The first argument.
@@ -16,76 +16,75 @@ pub(super) enum Keys {
     Alternate,
     /// All but the first.
     Rest,
-    /// A number, then so many.
+    /// A number, then that many.
     Counted,
-    /// The first, then a number, then so many.
+    /// The first, then a number, then that many.
     FirstAndCounted,
-    /// The second, where the first is one of these words.
+    /// The second, if the first is one of these words.
     Under(&'static [&'static str]),
     /// The first half of what follows STREAMS.
     Streams,
 }
 
-/// What keeps a command from a large cost: what its words are held to (`bounds.rs`), and what is looked at on the server before
-/// it is done (`guard.rs`).
+/// What bounds a command's cost: limits on its arguments (`bounds.rs`), and what the server checks first (`guard.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bound {
-    /// It costs about what it carries, and answers with one value at the most.
+    /// It costs about as much as its arguments, and answers with at most one value.
     Small,
-    /// An offset in bits, at this place.
+    /// An offset in bits, at this index.
     Bit(usize),
-    /// An offset in bytes, at this place, and what is written there after it.
+    /// An offset in bytes, at this index, and after it the value that is written there.
     Byte(usize),
-    /// Types and offsets, as BITFIELD has them.
+    /// Types and offsets, as for BITFIELD.
     Bitfield,
     /// It makes a value longer.
     Appends,
-    /// So many keys.
+    /// At most this many keys.
     Keys(usize),
-    /// A number of elements at the second place, if it is there.
+    /// An optional number of elements at the second index.
     Count,
-    /// COUNT and a number, behind the keys.
+    /// COUNT and a number, after the keys.
     CountOption,
-    /// Ids, from this place on, so many.
+    /// Ids from this index on, at most this many.
     Ids(usize, usize),
-    /// HSCAN and its like.
+    /// HSCAN and similar commands.
     Scan,
-    /// Elements come to the first key: whose names begin at this place, so far apart.
+    /// It adds elements to the first key. Their names begin at this index, this far apart.
     Adds(Kind, usize, usize),
-    /// One element comes to the second key, by its name at this place.
+    /// It adds one element to the second key, whose name is at this index.
     Moves(Kind, usize),
-    /// Whatever is at its keys is replaced.
+    /// It replaces the values at its keys.
     Replaces,
-    /// Whatever is at its second key is replaced.
+    /// It replaces the value at its second key.
     Renames,
     Copies,
-    /// The first key is made from the others, bit by bit.
+    /// It computes the first key from the others, bit by bit.
     Bits,
-    /// The key will be freed by the server's own thread, then or at once.
+    /// The server's own thread will free the key, later or at once.
     Expires,
     /// It frees its keys.
     Frees,
     /// It frees fields of a hash.
     FreesFields,
-    /// All that is at its keys, from the first or the second on, so many elements at the most.
+    /// It processes everything at its keys, from the first or the second on, up to this many elements.
     Whole(Goal, u32),
-    /// What its keys have in common.
+    /// It intersects its keys.
     Common(Goal),
     /// The values of its keys, or of fields.
     Values,
-    /// From one end of a list, or of the first of several.
+    /// It pops from one end of a list, or of the first of several.
     Pops,
-    /// A part of a list, which is answered or stays.
+    /// A part of a list, which is returned or stays.
     List,
     Trims,
-    /// A list's elements are compared with one at this place.
+    /// It compares a list's elements with the one at this index.
     Walks(usize),
     Inserts,
-    /// A part of a sorted set.
+    /// A range of a sorted set.
     Sorted(By),
-    /// A part of a sorted set goes.
+    /// It removes a range of a sorted set.
     Removes(By),
-    /// A stream gets an entry, or is cut.
+    /// It adds an entry to a stream, or trims one.
     Stream,
     Entries,
     Reads,
@@ -98,7 +97,7 @@ pub(super) enum Bound {
     Samples,
 }
 
-/// Of which kind a key is that elements come to.
+/// The type of a key to which elements are added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Hash,
@@ -114,17 +113,17 @@ pub(super) enum Goal {
     FirstKey,
 }
 
-/// How a range of a sorted set is named.
+/// How a range of a sorted set is specified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
     Rank,
     Score,
     Name,
-    /// The options say it.
+    /// By an option.
     Option,
 }
 
-/// What of the answer names keys.
+/// The parts of an answer that are names of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Names {
     Nothing,
@@ -159,13 +158,13 @@ use Bound::{
 };
 use Keys::{All, Alternate, Counted, First, FirstAndCounted, Rest, Streams, Two, Under};
 
-/// There is one name, and nothing behind it.
+/// There is one name, and nothing follows it.
 pub(super) const ONE: usize = usize::MAX;
-/// Elements that one command reads, where that is all it does.
+/// Elements that one command may read, if it only reads.
 pub(super) const ALL: u32 = 10_000;
-/// That it puts together, or sorts, or copies.
+/// Elements that it may combine, sort or copy.
 pub(super) const GATHERED: u32 = 3_000;
-/// Whose distances it computes.
+/// Elements whose distances it may compute.
 pub(super) const GEO: u32 = 2_000;
 
 /// By name, for a binary search.
@@ -326,7 +325,7 @@ pub(super) const RULES: [Rule; 154] = [
     rule("ZUNIONSTORE", FirstAndCounted, Whole(Goal::FirstKey, GATHERED)),
 ];
 
-/// The rule of a command by its name in capitals.
+/// Finds the rule of a command by its name in upper case.
 pub(super) fn find(name: &str) -> Option<&'static Rule> {
     RULES.binary_search_by(|rule| rule.name.cmp(name)).ok().and_then(|at| RULES.get(at))
 }

@@ -56,7 +56,7 @@ fn every_key_gets_the_prefix_and_nothing_else_does() {
 }
 
 #[test]
-fn what_is_not_well_formed_is_said_before_it_is_sent() {
+fn a_malformed_command_is_refused_before_it_is_sent() {
     for (given, wanted) in [
         ("GET", "ERR wrong number"),
         ("MSET a", "ERR wrong number"),
@@ -100,7 +100,7 @@ fn word() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
-    /// Whatever a guest says: what is sent has its keys inside, and all else as it was.
+    /// For any words of a guest: all keys that are sent have the prefix, and everything else is unchanged.
     #[test]
     fn nothing_leaves_the_prefix(at in 0..RULES.len(), given in proptest::collection::vec(word(), 0..9)) {
         let rule = &RULES[at];
@@ -110,7 +110,7 @@ proptest! {
         for (at, word) in given.iter().enumerate() {
             let is_key = prepared.keys.contains(&(at + 1));
             let wanted = if is_key { inside().key(word) } else { word.clone() };
-            // A scan's pattern stays here, and its COUNT is a hint.
+            // A scan's pattern is not sent, and its COUNT is a hint.
             let is_hint = rule.bound == Bound::Scan && at > 2;
             prop_assume!(!is_hint || prepared.words()[at + 1] == wanted);
             prop_assert_eq!(&prepared.words()[at + 1], &wanted);
@@ -118,7 +118,7 @@ proptest! {
     }
 }
 
-/// Arguments that may pass for the rule's.
+/// Arguments that may be valid for the rule.
 fn plausible(rule: &Rule, seed: usize) -> Words {
     let key = |n: usize| format!("key-{n}");
     let keys = |count: usize| (0..count).map(key).collect::<Vec<_>>();
@@ -137,7 +137,8 @@ fn plausible(rule: &Rule, seed: usize) -> Words {
             let options: &[&str] = match (rule.name, seed % 3) {
                 ("XREAD", 0) => &[],
                 ("XREAD", _) => &["COUNT", "3"],
-                // The server looks for the word STREAMS wherever it stands; how it reads the command itself is tested above.
+                // COMMAND GETKEYS searches for the word STREAMS anywhere. How the server reads the command itself is tested
+                // above.
                 (_, 0) => &["GROUP", "g", "COUNT"],
                 (_, 1) => &["GROUP", "g", "c", "NOACK", "COUNT", "3"],
                 _ => &["COUNT", "3", "GROUP", "g", "c"],
@@ -163,7 +164,7 @@ fn keys_are_where_the_server_says_they_are() {
             let mut ask = redis::cmd("COMMAND");
             ask.arg("GETKEYS");
             prepared.words().iter().for_each(|word| _ = ask.arg(word.as_slice()));
-            // It looks at the number of arguments as well; those are for the server to refuse.
+            // GETKEYS also checks the number of arguments; such commands are for the server to refuse.
             let Ok(theirs) = ask.query::<Vec<Vec<u8>>>(&mut connection) else { continue };
             let mut theirs = theirs;
             let mut ours: Words = prepared.keys().map(<[u8]>::to_vec).collect();
@@ -183,7 +184,7 @@ fn keys_are_where_the_server_says_they_are() {
     assert!(unseen.is_empty(), "the server said nothing of {unseen:?}");
 }
 
-/// A command that the server has and no rule names is refused with a reason; the flags say which are dangerous.
+/// A command of the server that no rule names is refused with a reason. The server's flags tell which ones are dangerous.
 #[test]
 fn nothing_that_the_server_calls_dangerous_is_in_the_table() {
     let (_server, mut connection) = server();
@@ -192,7 +193,7 @@ fn nothing_that_the_server_calls_dangerous_is_in_the_table() {
         assert!(!names.is_empty(), "{category}");
         for name in names {
             let name = name.to_ascii_uppercase();
-            // Without BLOCK, which is refused, these two do not.
+            // Without BLOCK, which is refused, these two do not block.
             let is_known = ["XREAD", "XREADGROUP"].contains(&name.as_str());
             assert!(is_known || table::find(&name).is_none(), "{category}: {name}");
         }
@@ -200,7 +201,7 @@ fn nothing_that_the_server_calls_dangerous_is_in_the_table() {
 }
 
 #[test]
-fn what_writes_is_what_the_server_says_writes() {
+fn commands_that_write_are_those_of_the_server() {
     let (_server, mut connection) = server();
     let writes: Vec<String> = redis::cmd("ACL").arg("CAT").arg("write").query(&mut connection).unwrap();
     for rule in &RULES {
@@ -210,7 +211,7 @@ fn what_writes_is_what_the_server_says_writes() {
     }
 }
 
-/// What fuzzing found worth keeping, and what a person thought of.
+/// Inputs that fuzzing found, and inputs that a person wrote.
 #[test]
 fn the_corpus_holds() {
     let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/commands");
@@ -224,7 +225,7 @@ fn the_corpus_holds() {
 
 proptest! {
     #[test]
-    fn any_bytes_hold_too(data: Vec<u8>) {
+    fn the_properties_hold_for_any_bytes(data: Vec<u8>) {
         fuzzed::any_command(&data);
     }
 }

@@ -1,8 +1,8 @@
-//! The open database, and its orderly end. redb notes in the file that it was closed; a file without that note has to be read whole
-//! before anybody can say what is in it.
+//! The open database, and how it is closed. redb notes in the file that it was closed; a file without that note must be
+//! read completely before it can be used.
 //!
-//! Invariant: after [`Embedded::close`] every call is answered with [`Error::Unavailable`], and what was answered before is in the
-//! file. A process that is killed loses nothing either: it leaves the note out.
+//! Invariant: after [`Embedded::close`] every call returns [`Error::Unavailable`], and everything that was answered before
+//! is in the file. A killed process loses nothing either; only the note is missing.
 //!
 //! Limit: [`CLOSE_WITHIN`]. Waste is left for the next start.
 
@@ -18,10 +18,10 @@ use super::entries::View;
 use super::{Embedded, Result, internal};
 use crate::store::Error;
 
-/// In which the threads end, which finish what waits.
+/// How long the threads have to finish the jobs that wait.
 const CLOSE_WITHIN: Duration = Duration::from_secs(20);
 
-/// The database, until it is closed. The threads have it too, each until its end.
+/// The database until it is closed. The threads also hold it, each until its end.
 pub(super) struct Opened(ArcSwapOption<Database>);
 
 impl Opened {
@@ -30,7 +30,7 @@ impl Opened {
     }
 
     /// # Errors
-    /// It is closed, or what is done with it fails.
+    /// The database is closed, or `work` fails.
     pub(super) fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
         match &*self.0.load() {
             Some(database) => work(database),
@@ -57,17 +57,17 @@ impl Opened {
 }
 
 impl Embedded {
-    /// Ends the threads once they have done what waits, and closes the file.
+    /// Ends the threads after the jobs that wait, and closes the file.
     pub(in crate::store) async fn close(&self) {
         let Some(database) = self.database.0.swap(None) else { return };
         self.writes.close();
         let threads = self.writer.lock().map(|mut writer| writer.take()).unwrap_or_default();
         let threads: Vec<JoinHandle<()>> = threads.into_iter().chain(self.readers.close()).collect();
         let (done, closed) = oneshot::channel();
-        // A thread of its own, which nobody waits for where the disk does not answer.
+        // On a thread of its own, so that nobody waits for it if the disk does not answer.
         let closes = std::thread::Builder::new().name("store-closing".to_owned()).spawn(move || {
             for thread in threads {
-                // One that panicked has ended too.
+                // A thread that panicked has ended too.
                 let _ended = thread.join();
             }
             // A call that still reads closes the file when it is done.

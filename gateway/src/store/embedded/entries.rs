@@ -1,9 +1,9 @@
-//! What is in the file: for each key one small entry, which says what kind of value there is, how long it is and how many
-//! members it has, so that nothing is read to find that out. A value of [`NEAR_MAX`] bytes stands in the entry; a larger one
-//! stands elsewhere, in chunks.
+//! The layout of the file. Each key has one small entry with the kind of its value, its length and its number of members,
+//! so that no value is read to find them out. A value of up to [`NEAR_MAX`] bytes is in the entry; a larger one is in
+//! chunks elsewhere.
 //!
-//! Chunks fill one page each (64 KiB), are numbered as they come, and a number is used once. So a leaf of the tree has one
-//! chunk, a new one is at its end, and what one key has is never copied because another key changes.
+//! A chunk fills one page (64 KiB). Chunks have increasing numbers, and a number is never reused. So a leaf of the tree has
+//! one chunk, a new chunk is added at its end, and changing one key never copies the data of another.
 
 use redb::{ReadOnlyTable, ReadableTable, TableDefinition};
 
@@ -17,17 +17,17 @@ pub(super) type Place = (&'static [u8], &'static [u8]);
 pub(super) const ENTRIES: TableDefinition<'static, Place, &[u8]> = TableDefinition::new("kv-entries");
 pub(super) const CHUNKS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("kv-chunks");
 
-/// The longest value that stands in its entry.
+/// The longest value that is stored in its entry.
 pub(super) const NEAR_MAX: usize = 256;
-/// What a page of 64 KiB holds beside redb's own.
+/// What a page of 64 KiB holds beside redb's own data.
 pub(super) const CHUNK: usize = (64 << 10) - 64;
-/// What a look at one key counts as, in bytes.
+/// The price of a look at one key, in bytes.
 pub(super) const KEY_PRICE: usize = 1 << 10;
 
-/// What is at a key, as its first byte says where it is a raw one.
+/// The kind of a value; for a raw key, its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Of a store.
+    /// A value in a store.
     Plain,
     Text,
     Set,
@@ -52,15 +52,15 @@ impl Kind {
     }
 }
 
-/// An entry without what stands in it.
+/// An entry without a value in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) kind: Kind,
-    /// Of a set.
+    /// The number of members of a set.
     pub(super) members: u32,
-    /// Of the value.
+    /// The length of the value.
     pub(super) length: u32,
-    /// When it goes, in milliseconds since 1970; 0 where it stays.
+    /// When the key expires, in milliseconds since 1970; 0 if it does not.
     pub(super) goes: u64,
 }
 
@@ -86,12 +86,12 @@ impl Head {
         bytes
     }
 
-    /// With the value in it.
+    /// Encodes an entry with its value.
     pub(super) fn near(self, value: &[u8]) -> Vec<u8> {
         self.written(value)
     }
 
-    /// With where its first chunk is.
+    /// Encodes an entry with the number of its first chunk.
     pub(super) fn far(self, first: u64) -> Vec<u8> {
         self.written(&first.to_le_bytes())
     }
@@ -106,7 +106,7 @@ impl Head {
     }
 }
 
-/// An entry: what is known of the value, and where it is.
+/// An entry: what is known about the value, and where it is.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) head: Head,
@@ -116,11 +116,11 @@ pub(super) struct Entry {
 #[derive(Clone, Debug)]
 enum At {
     Here(Vec<u8>),
-    /// From this chunk on.
+    /// In chunks, from this one on.
     Far(u64),
 }
 
-/// How many chunks a value has.
+/// The number of chunks of a value.
 pub(super) const fn chunks(length: usize) -> u64 {
     length.div_ceil(CHUNK) as u64
 }
@@ -136,7 +136,7 @@ impl Entry {
         Ok(Self { head, at })
     }
 
-    /// The numbers of its chunks, where it has any.
+    /// The numbers of its chunks, if it has any.
     pub(super) fn far(&self) -> Option<std::ops::Range<u64>> {
         match self.at {
             At::Here(_) => None,
@@ -144,7 +144,7 @@ impl Entry {
         }
     }
 
-    /// The value, where it stands in the entry.
+    /// The value, if it is in the entry.
     #[cfg(test)]
     pub(super) fn here(&self) -> &[u8] {
         match &self.at {
@@ -153,7 +153,7 @@ impl Entry {
         }
     }
 
-    /// The value, without so many of its first bytes.
+    /// The value without this many of its first bytes.
     pub(super) fn value(&self, from: &impl ReadableTable<u64, &'static [u8]>, skip: usize) -> Result<Vec<u8>> {
         let range = match &self.at {
             At::Here(value) => return Ok(value.get(skip..).unwrap_or_default().to_vec()),
@@ -168,7 +168,7 @@ impl Entry {
     }
 }
 
-/// The entry at a key. What is over in a store whose keys go is not there.
+/// The entry at a key. An expired key does not exist.
 pub(super) fn look(
     entries: &impl ReadableTable<Place, &'static [u8]>,
     bucket: &Bucket,
@@ -183,7 +183,7 @@ pub(super) fn is_over(bucket: &Bucket, head: Head) -> bool {
     head.goes != 0 && bucket.ttl().is_some() && head.goes <= super::lasting::now()
 }
 
-/// What the last commit left, and the price of what was read of it.
+/// The state of the last commit, and the price of what was read from it.
 pub(super) struct View {
     pub(super) entries: ReadOnlyTable<Place, &'static [u8]>,
     pub(super) chunks: ReadOnlyTable<u64, &'static [u8]>,

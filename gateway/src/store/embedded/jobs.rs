@@ -1,7 +1,7 @@
-//! What the writer is asked to do, one slice after the other.
+//! The writer's jobs, executed slice by slice.
 //!
-//! Invariant: each job is done whole or not at all. A large batch writes its values into chunks first, a slice at a time and
-//! seen by nobody; its last slice makes entries of all of them, in one transaction with the tenant's sum.
+//! Invariant: each job is applied completely or not at all. A large batch first writes its values to chunks, slice by
+//! slice, which nobody sees; its last slice creates all entries in one transaction, together with the tenant's sum.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ pub(super) struct Job {
     pub(super) done: oneshot::Sender<Result<Outcome>>,
 }
 
-/// Keys are named once each.
+/// Each key occurs once.
 pub(super) enum Work {
     Set {
         pairs: Vec<(Vec<u8>, Value)>,
@@ -39,13 +39,13 @@ pub(super) enum Work {
     },
     /// A Redis command that changes something.
     Command(Prepared),
-    /// Over how many shards the tenant is spread.
+    /// The number of shards of the tenant.
     Layout(Option<u16>),
-    /// Nothing: what the tenant asked for before is done when this is.
+    /// No work: when it is done, the tenant's earlier jobs are done.
     Barrier,
 }
 
-/// How far the values of a large batch are written.
+/// How much of a large batch's values is written.
 pub(super) struct Staged {
     first: u64,
     /// The next value, and its chunk.
@@ -61,7 +61,7 @@ pub(super) enum Outcome {
     Nothing,
 }
 
-/// What came of one slice.
+/// The result of one slice.
 pub(super) enum Step {
     More,
     Done(Result<Outcome>),
@@ -69,7 +69,7 @@ pub(super) enum Step {
 
 impl From<Write> for Work {
     fn from(write: Write) -> Self {
-        // What is said last holds.
+        // The last value for a key wins.
         let last = |pairs: Vec<(Vec<u8>, Value)>| pairs.into_iter().collect::<std::collections::BTreeMap<_, _>>();
         match write {
             Write::Set(pairs) if pairs.len() == 1 => Self::Set { pairs, kind: Kind::Plain },
@@ -82,7 +82,7 @@ impl From<Write> for Work {
 }
 
 impl Work {
-    /// What it carries while it waits.
+    /// Bytes that it carries while it waits.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Set { pairs, .. } => pairs.iter().map(|(key, value)| key.len() + value.len()).sum(),
@@ -96,16 +96,16 @@ impl Work {
 }
 
 impl Job {
-    /// Whether nobody waits for it any more: the caller's deadline is over, or its request is.
+    /// Whether nobody waits for it any more, because the caller's deadline passed or its request ended.
     pub(super) fn is_left(&self) -> bool {
         self.done.is_closed()
     }
 
-    /// The outer error spoils the whole group; the inner one is this caller's own, for which nothing was done.
+    /// The outer error aborts the whole group. The inner one is only this caller's, whose job changed nothing.
     pub(super) fn step(&mut self, tables: &mut Tables<'_>) -> File<Step> {
         if let Work::Set { pairs, kind } = &self.work {
             let carried: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
-            // Of many keys the entries alone are a slice.
+            // With many keys, the entries alone fill a slice.
             let most = if pairs.len() > FEW { SLICE / 2 } else { 2 * SLICE };
             match &mut self.staged {
                 None if carried > most => {
@@ -129,7 +129,7 @@ impl Job {
         Ok(Step::Done(self.last(tables)?))
     }
 
-    /// The slice that makes the job's changes.
+    /// The slice that applies the job's changes.
     fn last(&self, tables: &mut Tables<'_>) -> File<Result<Outcome>> {
         self.clear_due(tables)?;
         let (changes, outcome) = match self.changes(tables)? {
@@ -178,14 +178,14 @@ impl Job {
         }))
     }
 
-    /// Takes away some of what is due in this store, so that it is counted no longer than it must be.
+    /// Removes some expired keys of this store, so that they do not count for longer than necessary.
     fn clear_due(&self, tables: &mut Tables<'_>) -> File<()> {
         let due = tables.expiries.due(&self.bucket)?;
         if due.is_empty() {
             return Ok(());
         }
         let changes = due.into_iter().map(|key| (Cow::Owned(key), None)).collect();
-        // What makes it less is never refused.
+        // A change that reduces the sum is never refused.
         let _less = tables.change(&self.account, &self.bucket, &changes)?;
         Ok(())
     }
@@ -195,7 +195,7 @@ fn one<'c>(key: &'c [u8], value: Cow<'c, [u8]>) -> Changes<'c> {
     vec![(Cow::Borrowed(key), Some(Fresh::of(Kind::Plain, value)))]
 }
 
-/// The values that do not stand in their entries.
+/// The values that are not stored in their entries.
 fn far(pairs: &[(Vec<u8>, Value)]) -> impl Iterator<Item = &Value> {
     pairs.iter().map(|(_, value)| value).filter(|value| value.len() > NEAR_MAX)
 }
@@ -214,7 +214,7 @@ fn changes<'p>(pairs: &'p [(Vec<u8>, Value)], kind: Kind, staged: Option<&Staged
     pairs.iter().map(|(key, value)| (Cow::Borrowed(key.as_slice()), Some(fresh(value)))).collect()
 }
 
-/// Writes the next values, as much as a slice takes.
+/// Writes the next values, as many as fit into a slice.
 fn stage(staged: &mut Staged, pairs: &[(Vec<u8>, Value)], tables: &mut Tables<'_>) -> File<()> {
     let end = tables.price + SLICE;
     while let Some((_, value)) = pairs.get(staged.at) {
@@ -235,7 +235,7 @@ fn sum(tables: &mut Tables<'_>, bucket: &Bucket, key: &[u8], delta: i64) -> File
     let now = match tables.before(bucket, key)? {
         Ok(None) => Some(0),
         Ok(Some(entry)) if is_over(bucket, entry.head) => Some(0),
-        // What is longer is no number.
+        // A longer value is not a number.
         Ok(Some(entry)) if !entry.head.is_near() => None,
         Ok(Some(entry)) => entry.value(&tables.chunks, 0).ok().and_then(|text| decimal(&text)),
         Err(error) => return Ok(Err(error)),
@@ -243,7 +243,7 @@ fn sum(tables: &mut Tables<'_>, bucket: &Bucket, key: &[u8], delta: i64) -> File
     Ok(now.and_then(|now| now.checked_add(delta)).ok_or(Error::NotANumber))
 }
 
-/// Whether what is at the key is this.
+/// Whether the value at the key is the expected one.
 fn is_same(tables: &mut Tables<'_>, bucket: &Bucket, key: &[u8], expected: Option<&[u8]>) -> File<Result<bool>> {
     let before = match tables.before(bucket, key)? {
         Ok(before) => before.filter(|entry| !is_over(bucket, entry.head)),

@@ -1,5 +1,5 @@
-//! Stores of which the keys go after a time: which are due. When each goes stands in its entry. What is over is not there for
-//! readers, and writers take it away, a hundred at a time, so that it is counted no longer than it must be.
+//! Stores whose keys expire: finds the expired ones. A key's entry has its expiry time. Readers do not see expired keys,
+//! and writers remove them, a hundred at a time, so that they do not count for longer than necessary.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,12 +21,12 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// When what is set in the store now goes; 0 where it stays.
+/// When a key that is set in the store now expires; 0 if it does not.
 pub(super) fn end(bucket: &Bucket) -> u64 {
     bucket.ttl().map_or(0, |ttl| now().saturating_add(millis(ttl)))
 }
 
-/// What goes when, as the writer has it.
+/// The writer's index of expiry times.
 pub(super) struct Expiries<'t> {
     by_time: Table<'t, (&'static [u8], u64, &'static [u8]), ()>,
 }
@@ -36,7 +36,7 @@ impl<'t> Expiries<'t> {
         Ok(Self { by_time: transaction.open_table(DUE)? })
     }
 
-    /// Some of what is due in this store.
+    /// Some expired keys of this store.
     pub(super) fn due(&self, bucket: &Bucket) -> File<Vec<Vec<u8>>> {
         use redb::ReadableTable as _;
         if bucket.ttl().is_none() {
@@ -47,7 +47,7 @@ impl<'t> Expiries<'t> {
         due.map(|due| Ok(due?.0.value().2.to_vec())).collect()
     }
 
-    /// Notes when a key goes.
+    /// Notes when a key expires.
     pub(super) fn note(&mut self, bucket: &Bucket, goes: u64, key: &[u8]) -> File<()> {
         if goes != 0 {
             self.by_time.insert((bucket.as_bytes(), goes, key), ())?;

@@ -1,4 +1,4 @@
-//! How a tenant is laid out, where that is other than the usual way: one line, written once.
+//! How many shards a tenant has, if it is not the usual one: one row, written once.
 
 use redb::{ReadableTable as _, TableDefinition};
 
@@ -10,7 +10,7 @@ use crate::store::account::Account;
 use crate::store::layout::Bucket;
 use crate::store::{Error, Result};
 
-/// Over how many shards a tenant is spread.
+/// The number of shards of a tenant.
 pub(super) const LAYOUTS: TableDefinition<'static, &[u8], u16> = TableDefinition::new("layouts");
 
 impl Embedded {
@@ -40,7 +40,7 @@ impl Embedded {
         Ok(())
     }
 
-    /// At the writer, among the tenant's jobs; what somebody else noted meanwhile stands.
+    /// Runs on the writer, among the tenant's jobs. If another job noted a number meanwhile, that one stays.
     async fn set_layout(&self, layout: &Bucket, shards: Option<u16>) -> Result<u16> {
         // It counts nothing.
         let account = Account { usage: layout.clone(), allowance: None };

@@ -1,4 +1,4 @@
-//! What an embedded store has whose gateway keeps tenants' data elsewhere now. It is only looked at.
+//! What is left in an embedded store if its gateway now keeps tenants' data elsewhere. Read-only.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,13 +10,13 @@ use super::{FILE, internal};
 use crate::ids::TenantId;
 use crate::store::Result;
 
-/// The most sums that are looked at.
+/// The most sums that are read.
 const SUMS_MAX: usize = 100_000;
 
-/// Tenants with keys in the store of this folder, and how many; nothing where there is no store.
+/// Tenants with keys in the store of this folder, and the number of keys. Nothing if there is no store.
 ///
 /// # Errors
-/// It cannot be read, as one that was not closed whole.
+/// It cannot be read, for example because it was not closed properly.
 pub(crate) fn left_behind(dir: &Path) -> Result<BTreeMap<TenantId, u64>> {
     let path = dir.join(FILE);
     let mut left = BTreeMap::new();
@@ -27,7 +27,7 @@ pub(crate) fn left_behind(dir: &Path) -> Result<BTreeMap<TenantId, u64>> {
     let read = database.begin_read().map_err(internal)?;
     let table = match read.open_table(USAGE) {
         Ok(table) => table,
-        // Nobody ever wrote.
+        // Nobody ever wrote to it.
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(left),
         Err(error) => return Err(internal(error)),
     };
@@ -40,7 +40,7 @@ pub(crate) fn left_behind(dir: &Path) -> Result<BTreeMap<TenantId, u64>> {
     Ok(left)
 }
 
-/// Whose sum it is: `PREFIX:{TENANT}:q:usage`, with `.N` behind a tenant of several shards.
+/// The tenant of a sum: `PREFIX:{TENANT}:q:usage`, with `.N` after a tenant with several shards.
 pub(super) fn tenant(name: &[u8]) -> Option<TenantId> {
     let inside = str::from_utf8(name).ok()?.split_once('{')?.1.split_once('}')?.0;
     TenantId::parse(inside.split('.').next()?)

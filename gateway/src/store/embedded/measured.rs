@@ -1,4 +1,4 @@
-//! What the embedded store is measured by, beside redb itself.
+//! Measures the embedded store against plain redb.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use super::tests::{House, TIME, whose};
 const WRITERS: usize = 64;
 const RAW: redb::TableDefinition<'static, &[u8], &[u8]> = redb::TableDefinition::new("raw");
 
-/// Durable writes of a hundred bytes by sixty-four writers, beside redb itself in the same run: one commit each, and groups
-/// of as many as there are writers.
+/// Durable writes of a hundred bytes by sixty-four writers, beside plain redb in the same run: one commit for each, and
+/// groups of as many as there are writers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, fifteen seconds: cargo nextest run -p gateway --run-ignored only --no-capture durable_writes"]
-async fn durable_writes_beside_the_raw_engine() {
+async fn durable_writes_beside_plain_redb() {
     let house = Arc::new(House::new());
     let end = Instant::now() + TIME;
     let writers = (0..WRITERS).map(|writer| {

@@ -1,12 +1,12 @@
-//! The embedded backend: one redb file, written by one thread that commits in groups, and read by a few, all of which tenants
-//! share by turns (`shares.rs`).
+//! The embedded backend: one redb file. One thread writes and commits in groups, and a few threads read. All tenants share
+//! these threads by turns (`shares.rs`).
 //!
-//! Invariant: a write that was answered is on the disk (one `fdatasync` a group), so `kill -9` loses nothing that was
-//! acknowledged. Reads see the last commit and wait for no writer.
+//! Invariant: a write that was answered is on the disk (one `fdatasync` for each group), so that `kill -9` loses nothing
+//! that was acknowledged. Reads see the last commit and wait for no writer.
 //!
-//! Limit: what is done for a call is priced by the bytes that it touches, is done in slices of [`SLICE`], and is dropped where
-//! its caller left. [`WAITING`] writes of a tenant wait at most, and [`WAITING_BYTES`]; as many reads. What is over is refused.
-//! What stands in one entry is read in place.
+//! Limit: the price of a call is the bytes that it touches; it is executed in slices of [`SLICE`], and dropped if its
+//! caller has left. At most [`WAITING`] writes of a tenant with [`WAITING_BYTES`] wait, and as many reads; further ones are
+//! refused. A value in an entry is read in place.
 
 pub(super) mod backup;
 mod closing;
@@ -47,18 +47,18 @@ use readers::{Gather, Readers};
 use tables::{Tables, USAGE};
 use writer::{Item, Writer};
 
-/// What a slice of work touches, in bytes: about a millisecond's.
+/// Bytes that a slice of work touches: about a millisecond's work.
 const SLICE: usize = 1 << 20;
 const WAITING: usize = 1024;
 const WAITING_BYTES: usize = 32 << 20;
-/// How much less than the runtime's own threads the kernel prefers the writer (setpriority(2)).
+/// The writer's nice value relative to the runtime's threads (setpriority(2)).
 const WRITER_NICENESS: i32 = 10;
 /// The file in the store's folder.
 const FILE: &str = "tollgate.redb";
 /// redb's page cache.
 const CACHE_BYTES: usize = 64 << 20;
 
-/// The open file. Dropping it lets the writer finish what is queued; who wants the file closed has to say so.
+/// The open file. Dropping it lets the writer finish the queued jobs; closing the file needs [`Embedded::close`].
 pub(super) struct Embedded {
     database: Opened,
     writes: Arc<Shares<Item>>,
@@ -87,14 +87,14 @@ impl Embedded {
         })?;
         older::bring_over(&database)?;
         let database = Arc::new(database);
-        // One thread, which does its jobs one after the other.
+        // One thread, which executes jobs one after the other.
         let bounds = Bounds { threads: 1, at_once: 1, waiting: WAITING, bytes: WAITING_BYTES };
         let writes = Arc::new(Shares::new(bounds));
         let work = writer(&database, &writes, metrics)?;
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
-                // Tenants' writes are their affair; whoever serves goes first.
+                // Serving has priority over tenants' writes.
                 let _nicer = rustix::process::nice(WRITER_NICENESS);
                 work.run();
             })
@@ -110,12 +110,12 @@ impl Embedded {
         }
     }
 
-    /// Waits until what was sent to the writer for this tenant before is in the file, or was dropped.
+    /// Waits until everything that was sent to the writer for this tenant before is in the file, or was dropped.
     pub(super) async fn settled(&self, account: &Account, bucket: &Bucket) -> Result<()> {
         self.work(account.clone(), bucket.clone(), Work::Barrier).await.map(|_nothing| ())
     }
 
-    /// The tenant's raw keys are a bucket of their own kind.
+    /// The tenant's raw keys are a bucket of a special kind.
     pub(super) async fn execute(&self, account: &Account, space: &Namespace, command: Prepared) -> Result<Vec<Reply>> {
         let bucket = space.as_bucket();
         let work = match (command.effect(), command.name()) {
@@ -134,7 +134,7 @@ impl Embedded {
         }
     }
 
-    /// A command that changes nothing, in place where its one key stands in its entry.
+    /// Runs a command that changes nothing; in place if its only key has its value in the entry.
     async fn look(&self, bucket: Bucket, command: Prepared) -> Result<Vec<Reply>> {
         if let (Some(key), 1) = (command.keys().next(), command.keys().count()) {
             let mut view = self.database.view()?;
@@ -150,7 +150,7 @@ impl Embedded {
         self.readers.once(owner.owner(), move |view| answer(view, &bucket, &command)).await
     }
 
-    /// What the tenant has.
+    /// What the tenant uses.
     pub(super) fn usage(&self, account: &Account) -> Result<Usage> {
         let read = self.database.begin_read()?;
         let table = read.open_table(USAGE).map_err(internal)?;
@@ -170,7 +170,7 @@ impl Embedded {
         answer.await.map_err(|_closed| Error::Unavailable)?
     }
 
-    /// Whether the file can be read: after a failed write, redb refuses everything until it is opened anew.
+    /// Whether the file can be read: after a failed write, redb refuses everything until it is opened again.
     pub(super) fn ping(&self) -> Result<()> {
         use redb::ReadableTable as _;
         self.database.view()?.entries.first().map_err(internal)?;
@@ -198,7 +198,7 @@ impl Embedded {
         Ok(self.database.view()?.look(bucket, key)?.is_some())
     }
 
-    /// The cursor is the last key of the page before, in hex.
+    /// The cursor is the last key of the previous page, in hexadecimal.
     pub(super) async fn list(&self, bucket: &Bucket, cursor: Option<&str>) -> Result<Page> {
         let after = cursor.map(|cursor| from_hex(cursor).ok_or(Error::BadCursor)).transpose()?;
         let of = bucket.clone();
@@ -220,7 +220,7 @@ fn writer(database: &Arc<Database>, queue: &Arc<Shares<Item>>, metrics: &Arc<Met
     Ok(Writer { database, queue, metrics, next: first })
 }
 
-/// A prepared key as it stands in its bucket.
+/// A prepared key as it is in its bucket.
 fn own<'k>(bucket: &Bucket, key: &'k [u8]) -> &'k [u8] {
     key.strip_prefix(bucket.as_bytes()).unwrap_or(key)
 }

@@ -1,4 +1,4 @@
-//! What a tenant has, by name; and taking it away.
+//! Lists what a tenant has by name, and deletes it.
 
 use std::ops::Bound;
 
@@ -10,7 +10,7 @@ use crate::store::names::{Name, Names};
 use crate::store::{BATCH_MAX, Error, Result, Write};
 
 impl Embedded {
-    /// The cursor is where the page before ended, bucket and key in hex.
+    /// The cursor is where the previous page ended: bucket and key in hexadecimal.
     pub(in crate::store) async fn names(&self, prefix: Vec<u8>, cursor: Option<&str>) -> Result<Names> {
         let place = |cursor: &str| {
             let (bucket, key) = cursor.split_once(':')?;
@@ -22,7 +22,7 @@ impl Embedded {
         self.readers.once(&of, move |view| names(view, &prefix, after)).await
     }
 
-    /// One batch of the tenant's keys in the bucket, or in the first that it has.
+    /// Deletes one batch of the tenant's keys in the bucket, or in the first bucket that it has.
     pub(in crate::store) async fn purge(
         &self,
         account: &Account,
@@ -48,7 +48,7 @@ impl Embedded {
     }
 }
 
-/// A place in the table of entries.
+/// A key of the table of entries.
 type Place = (Vec<u8>, Vec<u8>);
 
 pub(super) fn first_bucket(view: &mut View, prefix: &[u8]) -> Result<Option<Bucket>> {
@@ -72,7 +72,7 @@ fn names(view: &mut View, prefix: &[u8], after: Option<Place>) -> Result<Names> 
         let (place, _entry) = next.map_err(internal)?;
         let (bucket, key) = place.value();
         let Some(rest) = bucket.strip_prefix(prefix) else { return Ok(found) };
-        // A store is one name, and the search goes on behind its last key; of raw keys each is one.
+        // A store is one name, and the search continues after its last key; each raw key is one name.
         if rest == b"r:" {
             found.names.push(Name::Raw(key.to_vec()));
             at = (bucket.to_vec(), key.to_vec());

@@ -1,5 +1,5 @@
-//! Files of earlier versions, whose values stood beside their keys whatever their size, with a table of names beside that: they
-//! are brought over when they are opened, some keys a transaction. Where that breaks off, it goes on with the next start.
+//! Files of earlier versions, which stored every value beside its key, and had a table of names. They are converted when
+//! they are opened, some keys in each transaction. An interrupted conversion continues at the next start.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub(super) const EXPIRIES: Keyed<u64> = TableDefinition::new("kv-expiries");
 const KEYS: usize = 10_000;
 const BYTES: usize = 32 << 20;
 
-/// Brings the file over, where it is an earlier version's.
+/// Converts the file if it is from an earlier version.
 pub(super) fn bring_over(database: &Database) -> anyhow::Result<()> {
     let write = database.begin_write()?;
     let is_older = write.list_tables()?.any(|table| table.name() == VALUES.name());
@@ -45,7 +45,7 @@ pub(super) fn bring_over(database: &Database) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Counts what every tenant has, in a file of a version that did not.
+/// Counts what every tenant uses, in a file from a version that did not.
 fn count_if_never(database: &Database) -> File<()> {
     let write = database.begin_write()?;
     {
@@ -69,7 +69,7 @@ fn count_if_never(database: &Database) -> File<()> {
     Ok(())
 }
 
-/// Brings some keys over; how many.
+/// Converts some keys, and returns their number.
 fn some(database: &Database, number: &mut u64) -> File<usize> {
     let write = database.begin_write()?;
     let moved = {

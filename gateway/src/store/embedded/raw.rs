@@ -1,8 +1,8 @@
-//! The Redis commands that the embedded store answers itself: strings, counters and sets.
+//! The Redis commands that the embedded store implements: strings, counters and sets.
 //!
-//! A key's value says of which kind it is by its first byte: `s` and the string, or `S` and a set (`sets.rs`). What the entry
-//! says (kind, length, members) is answered from there: a key that is named a thousand times is looked at once, and its value
-//! is not read.
+//! The first byte of a key's value is its kind: `s` and the string, or `S` and a set (`sets.rs`). Kind, length and number
+//! of members are answered from the entry: a key that is named a thousand times is looked up once, and its value is not
+//! read.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,25 +18,25 @@ const WRONG_TYPE: &str = "Operation against a key holding the wrong kind of valu
 const OVERFLOW: &str = "ERR increment or decrement would overflow";
 const NOT_A_NUMBER: &str = "ERR value is not an integer or out of range";
 
-/// Where a command finds what is at its keys.
+/// Where a command finds the data at its keys.
 pub(super) trait Keys {
     fn look(&mut self, key: &[u8]) -> Result<Option<Entry>>;
-    /// The value of an entry, without so many of its first bytes.
+    /// The value of an entry without this many of its first bytes.
     fn value(&mut self, entry: &Entry, skip: usize) -> Result<Vec<u8>>;
 }
 
-/// What a command changes, and what it answers.
+/// A command's changes and its answer.
 pub(super) type Done = (Changes<'static>, Vec<Reply>);
 
-/// Does a command.
+/// Executes a command.
 ///
 /// # Errors
-/// As Redis words them; [`Error::Refused`] for the commands that need one.
+/// In Redis's words; [`Error::Refused`] for the commands that need a Redis.
 pub(super) fn run(command: &Prepared, bucket: &Bucket, keys: &mut impl Keys) -> Result<Done> {
     let words = command.words().get(1..).unwrap_or_default();
     let name = command.name();
     let Some((key, rest)) = words.split_first() else { return Err(needs_redis(name)) };
-    // Of the commands that are answered here, the first word is a key.
+    // In all commands that are implemented here, the first word is a key.
     if command.keys().next() != Some(key.as_slice()) {
         return Err(needs_redis(name));
     }
@@ -61,7 +61,7 @@ pub(super) fn run(command: &Prepared, bucket: &Bucket, keys: &mut impl Keys) -> 
     }
 }
 
-/// The pairs of an MSET as they are kept, each key once: what is said last holds.
+/// The pairs of an MSET as they are stored, each key once: the last value wins.
 pub(super) fn pairs(command: &Prepared, bucket: &Bucket) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut pairs = BTreeMap::new();
     for pair in command.words().get(1..).unwrap_or_default().chunks_exact(2) {
@@ -81,7 +81,7 @@ fn needs_redis(name: &str) -> Error {
     Error::Refused(format!("{name}: {why}"))
 }
 
-/// Those of the keys that are there, each looked at once.
+/// Those of the keys that exist, each looked up once.
 fn there<'k>(words: &'k [Vec<u8>], bucket: &Bucket, keys: &mut impl Keys) -> Result<BTreeSet<&'k [u8]>> {
     let mut there: BTreeSet<&[u8]> = words.iter().map(|key| own(bucket, key)).collect();
     let mut failed = None;
@@ -92,7 +92,7 @@ fn there<'k>(words: &'k [Vec<u8>], bucket: &Bucket, keys: &mut impl Keys) -> Res
     failed.map_or(Ok(there), Err)
 }
 
-/// One byte of a value says which kind it is.
+/// Checks the size. One byte of a value is its kind.
 fn bounded(value: Vec<u8>) -> Result<Vec<u8>> {
     if value.len() > VALUE_BYTES_MAX + 1 {
         return Err(Error::TooLarge("a value, or a set in the embedded store, may have 1 MiB"));
@@ -112,7 +112,7 @@ fn bytes(value: Option<Vec<u8>>) -> Vec<Reply> {
     vec![value.map_or(Reply::Nil, Reply::Bytes)]
 }
 
-/// A command's one key, and what is there.
+/// A command's only key, and its entry.
 struct One<'c, K> {
     key: &'c [u8],
     found: Option<Entry>,
@@ -120,7 +120,7 @@ struct One<'c, K> {
 }
 
 impl<K: Keys> One<'_, K> {
-    /// The entry, where it is of this kind or nothing is there.
+    /// The entry if it has this kind, or nothing if the key does not exist.
     fn of_kind(&self, kind: Kind) -> Result<Option<&Entry>> {
         match &self.found {
             Some(entry) if entry.head.kind != kind => Err(wrong_type()),
@@ -133,7 +133,7 @@ impl<K: Keys> One<'_, K> {
         entry.map(|entry| self.keys.value(&entry, 1)).transpose()
     }
 
-    /// The set as it is kept; nothing where there is none.
+    /// The set as it is stored. Empty if it does not exist.
     fn set(&mut self) -> Result<Vec<u8>> {
         let entry = self.of_kind(Kind::Set)?.cloned();
         entry.map_or_else(|| Ok(Vec::new()), |entry| self.keys.value(&entry, 0))
@@ -148,7 +148,7 @@ impl<K: Keys> One<'_, K> {
         Ok(self.change(Some(Fresh::of(Kind::Text, Cow::Owned(value)))))
     }
 
-    /// What works on one string, if this is it.
+    /// Executes a command on one string, if this is one.
     fn on_text(mut self, name: &str, rest: &[Vec<u8>]) -> Result<Option<Done>> {
         let nothing = Vec::new();
         Ok(Some(match (name, rest) {
@@ -184,7 +184,7 @@ impl<K: Keys> One<'_, K> {
     }
 
     fn add(&mut self, by: Option<i64>) -> Result<Done> {
-        // What is longer is no number.
+        // A longer value is not a number.
         let is_long = self.of_kind(Kind::Text)?.is_some_and(|entry| !entry.head.is_near());
         let now = if is_long { None } else { self.text()?.map_or(Some(0), |text| decimal(&text)) };
         let (now, by) = now.zip(by).ok_or_else(|| Error::Command(NOT_A_NUMBER.to_owned()))?;
@@ -192,7 +192,7 @@ impl<K: Keys> One<'_, K> {
         Ok((self.put(sum.to_string().as_bytes())?, vec![Reply::Int(sum)]))
     }
 
-    /// What works on one set, if this is it.
+    /// Executes a command on one set, if this is one.
     fn on_set(mut self, name: &str, rest: &[Vec<u8>]) -> Result<Option<Done>> {
         let before = self.of_kind(Kind::Set)?.map_or(0, |entry| entry.head.members as usize);
         let named = || rest.iter().map(Vec::as_slice).collect::<BTreeSet<_>>();
@@ -227,16 +227,16 @@ impl<K: Keys> One<'_, K> {
     }
 }
 
-/// A number as Redis reads one: no sign but `-`, no leading zeros, nothing around it.
+/// Parses a number as Redis does: no sign but `-`, no leading zeros, no surrounding characters.
 pub(super) fn decimal(bytes: &[u8]) -> Option<i64> {
     let number: i64 = str::from_utf8(bytes).ok()?.parse().ok()?;
     (number.to_string().as_bytes() == bytes).then_some(number)
 }
 
-/// What must hold whatever a guest asks: a command looks at the keys that it names, and changes no other.
+/// A property that holds for any command: it reads only the keys that it names, and changes no other.
 ///
 /// # Panics
-/// It does otherwise.
+/// The command violates it.
 #[cfg(test)]
 pub(in crate::store) fn stays_inside(command: &Prepared, bucket: &Bucket) {
     struct Held<'c>(&'c Prepared, &'c Bucket);

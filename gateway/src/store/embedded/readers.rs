@@ -1,8 +1,8 @@
-//! The threads that read: some for all tenants together, which these share by turns, so that whoever reads much waits for
-//! itself.
+//! The threads that read. All tenants share them by turns, so that a tenant that reads much delays only itself.
 //!
-//! Limit: [`READERS`] threads; a tenant has half of them at once, and the last free one is for a tenant that has none. A read
-//! gives way after a slice, and is dropped where its caller left; it sees one commit from its beginning to its end.
+//! Limit: [`READERS`] threads. A tenant has at most half of them at once, and the last free one is for a tenant that has
+//! none. A read gives way after a slice, and is dropped if its caller has left. It sees one commit from its start to its
+//! end.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,19 +22,19 @@ use crate::store::{BATCH_BYTES_MAX, Error, Value};
 use crate::telemetry::Metrics;
 
 pub(super) const READERS: usize = 8;
-/// Whoever serves goes first: eight readers of a tenant's large values kept another's page waiting for 20 ms on one processor.
+/// Serving has priority: eight readers of a tenant's large values delayed another tenant's page by 20 ms on one processor.
 const READER_NICENESS: i32 = 10;
 const BOUNDS: Bounds = Bounds { threads: READERS, at_once: READERS / 2, waiting: 1024, bytes: 32 << 20 };
 
-/// What is read in slices.
+/// A read in slices.
 pub(super) trait Read: Send + 'static {
     type Answer: Send;
 
-    /// One slice; nothing where there is more to read.
+    /// Reads one slice. Nothing if there is more to read.
     fn step(&mut self, view: &mut View) -> Result<Option<Self::Answer>>;
 }
 
-/// What is read in one slice.
+/// A read of one slice.
 struct Whole<F>(Option<F>);
 
 impl<T: Send, F: FnOnce(&mut View) -> Result<T> + Send + 'static> Read for Whole<F> {
@@ -51,10 +51,10 @@ struct Asked<R: Read> {
     done: oneshot::Sender<Result<R::Answer>>,
 }
 
-/// One of any kind.
+/// A read of any type.
 trait Task: Send {
     fn is_left(&self) -> bool;
-    /// What it cost, and the task where there is more to do.
+    /// Returns the price, and the task if there is more to do.
     fn step(self: Box<Self>, database: &Database) -> (usize, Option<Box<dyn Task>>);
 }
 
@@ -76,7 +76,7 @@ impl<R: Read> Task for Asked<R> {
         match read.transpose() {
             None => (price, Some(self)),
             Some(answer) => {
-                // Whoever asked may have stopped waiting.
+                // The caller may have stopped waiting.
                 let _gone = self.done.send(answer);
                 (price, None)
             }
@@ -100,7 +100,7 @@ impl Drop for Readers {
 }
 
 impl Readers {
-    /// Lets the threads end, for who waits for that.
+    /// Tells the threads to end, and returns them for waiting.
     pub(super) fn close(&self) -> Vec<JoinHandle<()>> {
         self.0.close();
         self.1.lock().map(|mut threads| std::mem::take(&mut *threads)).unwrap_or_default()
@@ -123,14 +123,14 @@ impl Readers {
         Ok(Self(shares, Mutex::new(threads)))
     }
 
-    /// Reads at the turns of the bucket's tenant; `bytes` are what the question carries.
+    /// Reads in the turns of the bucket's tenant. `bytes` is the size of the request.
     pub(super) async fn read<R: Read>(&self, owner: &[u8], bytes: usize, read: R) -> Result<R::Answer> {
         let (done, answer) = oneshot::channel();
         self.0.put(owner, bytes, Box::new(Asked { read, view: None, done })).map_err(|_full| Error::Busy)?;
         answer.await.map_err(|_closed| Error::Unavailable)?
     }
 
-    /// The same for what is read in one slice.
+    /// The same for a read of one slice.
     pub(super) async fn once<T: Send + 'static>(
         &self,
         owner: &[u8],
@@ -148,7 +148,7 @@ fn read_on(shares: &Shares<Box<dyn Task>>, database: &Database, metrics: &Metric
             continue;
         }
         let slice = Instant::now();
-        // The thread is everybody's: what goes wrong in one read must not end it.
+        // All tenants share the thread: a panic in one read must not end it.
         let step = catch_unwind(AssertUnwindSafe(|| task.step(database)));
         metrics.store_slice("reader", slice.elapsed());
         match step {
@@ -162,12 +162,12 @@ fn read_on(shares: &Shares<Box<dyn Task>>, database: &Database, metrics: &Metric
     }
 }
 
-/// The values at many keys, each read once however often it is named.
+/// The values at many keys. Each is read once, however often it is named.
 pub(super) struct Gather {
     bucket: Bucket,
-    /// Each once, in order.
+    /// Each key once, in order.
     keys: Vec<Vec<u8>>,
-    /// For each mention, which key it is.
+    /// For each mention, the index of its key.
     mentions: Vec<usize>,
     kind: Kind,
     found: Vec<Option<Entry>>,
@@ -175,7 +175,7 @@ pub(super) struct Gather {
 }
 
 impl Gather {
-    /// What is of another kind is not there.
+    /// Values of another kind count as absent.
     pub(super) fn of(bucket: &Bucket, words: &[&[u8]], kind: Kind) -> Self {
         let mut places: BTreeMap<&[u8], usize> = words.iter().map(|key| (*key, 0)).collect();
         places.values_mut().enumerate().for_each(|(at, place)| *place = at);
@@ -188,17 +188,17 @@ impl Gather {
         &self.bucket
     }
 
-    /// What the keys carry while they wait.
+    /// Bytes of the keys while they wait.
     pub(super) fn bytes(&self) -> usize {
         self.keys.iter().map(Vec::len).sum()
     }
 
-    /// Raw ones begin with their kind, which is not told.
+    /// Raw values begin with their kind, which is not returned.
     fn skip(&self) -> usize {
         usize::from(self.kind != Kind::Plain)
     }
 
-    /// What the answer comes to, with every mention.
+    /// The size of the answer, with every mention.
     fn answer_bytes(&self) -> usize {
         let length = |at: &usize| self.found.get(*at).and_then(Option::as_ref).map_or(0, |entry| entry.head.bytes());
         self.mentions.iter().map(length).sum()
@@ -255,7 +255,7 @@ mod tests {
         let (house, a) = (House::new(), whose("a"));
         let words: Vec<&[u8]> = [b"SADD".as_slice(), b"set"].into_iter().chain([b"1".as_slice(), b"2"]).collect();
         house.say(&a, &words).await.unwrap();
-        // As large as a set may be, in as few parts as may be added at once.
+        // As large as a set may be, added in as few parts as possible.
         let large: Vec<Vec<u8>> = (0..254).map(|n: u32| format!("{n:4096}").into_bytes()).collect();
         for part in large.chunks(127) {
             let part = part.iter().map(Vec::as_slice);
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_many_mentions_bring_back_is_bounded_before_it_is_read() {
+    async fn the_answer_for_many_mentions_is_bounded_before_it_is_read() {
         let (house, a) = (House::new(), whose("a"));
         let value = vec![b'v'; VALUE_BYTES_MAX];
         house.say(&a, &[b"SET", b"k", &value]).await.unwrap();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_a_tenant_keeps_busy_is_not_the_last_one() {
+    async fn a_tenant_cannot_keep_the_last_reader_busy() {
         let (house, a, b) = (Arc::new(House::new()), whose("a"), whose("b"));
         house.set(&b, vec![pair("k", MIB)]).await.unwrap();
         let (busy, release) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());

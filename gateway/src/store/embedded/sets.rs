@@ -1,5 +1,5 @@
-//! Sets as they are kept: an `S`, and each member behind its length (four bytes, little end first), in order. What is done to
-//! one is one walk from its beginning to its end, and nothing is made of its members that are not asked for.
+//! The stored form of sets: an `S`, then each member after its length (four bytes, little-endian), in order. Each operation
+//! is one pass from beginning to end, and members that are not needed are not copied.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::{Result, SLICE};
 use crate::store::layout::Bucket;
 use crate::store::{Error, Reply};
 
-/// A set that changed: as it is kept, and how many members it has.
+/// A changed set in its stored form, and its number of members.
 pub(super) struct Changed {
     pub(super) bytes: Vec<u8>,
     pub(super) members: usize,
@@ -20,7 +20,7 @@ pub(super) struct Changed {
 pub(super) struct Members<'s>(&'s [u8]);
 
 impl<'s> Members<'s> {
-    /// Of a value; nothing is an empty set.
+    /// The members of a value. An empty value is an empty set.
     pub(super) fn of(value: &'s [u8]) -> Self {
         Self(value.get(1..).unwrap_or_default())
     }
@@ -62,7 +62,7 @@ impl Writer {
     }
 }
 
-/// With these members, too.
+/// The set with these members added.
 pub(super) fn with(value: &[u8], more: &BTreeSet<&[u8]>) -> Result<Changed> {
     let room = value.len() + more.iter().map(|member| member.len() + 4).sum::<usize>();
     let mut writer = Writer::new(room);
@@ -79,7 +79,7 @@ pub(super) fn with(value: &[u8], more: &BTreeSet<&[u8]>) -> Result<Changed> {
     Ok(writer.0)
 }
 
-/// Without these.
+/// The set without these members.
 pub(super) fn without(value: &[u8], gone: &BTreeSet<&[u8]>) -> Result<Changed> {
     let mut writer = Writer::new(value.len());
     let mut gone = gone.iter().copied().peekable();
@@ -104,14 +104,14 @@ pub(super) fn has(value: &[u8], wanted: &[u8]) -> Result<bool> {
     Ok(false)
 }
 
-/// What a member of an answer counts as, beside its bytes.
+/// The price of a member in an answer, beside its bytes.
 const MEMBER_PRICE: usize = 40;
 
-/// All members of a large set, in slices.
+/// Lists all members of a large set, in slices.
 pub(super) struct Listing {
     bucket: Bucket,
     key: Vec<u8>,
-    /// The set, how much of it was told, and that.
+    /// The set, how much of it is listed, and the list.
     set: Option<Vec<u8>>,
     at: usize,
     told: Vec<Reply>,
@@ -170,7 +170,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_set_does_what_a_set_does(a in members(), b in members(), one in proptest::collection::vec(0..3u8, 0..3)) {
+        fn a_set_behaves_as_a_set(a in members(), b in members(), one in proptest::collection::vec(0..3u8, 0..3)) {
             let kept = with(b"", &refs(&a)).unwrap();
             prop_assert_eq!(list(&kept.bytes), a.clone());
             prop_assert_eq!(kept.members, a.len());
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_set_is_told_and_not_read_past() {
+    fn a_value_that_is_not_a_set_is_an_error_and_not_read_beyond_its_end() {
         assert_eq!(Members::of(b"S\xff\0\0\0ab").next(), Some(Err(Error::Internal)));
         assert_eq!(Members::of(b"").next(), None);
     }

@@ -1,7 +1,7 @@
-//! The writer's transaction: what is at a key, and what a change does to it.
+//! The writer's transaction: what is at a key, and how a change affects it.
 //!
-//! Invariants: what a tenant has is what its line in the table of usage says, in every state that was committed; a chunk is of
-//! one entry, or stands in the table of waste, from which it is taken away later.
+//! Invariants: in every committed state, a tenant's row in the table of usage equals what it uses; and every chunk belongs
+//! to one entry, or is in the table of waste, from which it is deleted later.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -18,20 +18,20 @@ use crate::store::account::{Account, Change, Usage};
 use crate::store::layout::Bucket;
 use crate::store::{Allowance, Error};
 
-/// What a tenant has: bytes and keys.
+/// A tenant's use: bytes and keys.
 pub(super) const USAGE: TableDefinition<'static, &[u8], (u64, u64)> = TableDefinition::new("usage");
-/// (owner, first chunk) → the chunk behind the last: what is of no entry, or not yet.
+/// (owner, first chunk) → the chunk after the last: chunks that belong to no entry, or not yet.
 pub(super) const WASTE: TableDefinition<'static, (&[u8], u64), u64> = TableDefinition::new("kv-waste");
 
-/// Keys of which the values are written, and what was there is taken away, in the slice that makes their entries.
+/// Up to this many keys, values are written and old values deleted in the slice that creates the entries.
 pub(super) const FEW: usize = 16;
 
-/// What the file did not do, which spoils the whole transaction.
+/// An error of the file, which aborts the whole transaction.
 pub(super) type File<T> = std::result::Result<T, redb::Error>;
-/// Keys, each once, and what is there from now on.
+/// Keys, each once, with their new values.
 pub(super) type Changes<'w> = Vec<(Cow<'w, [u8]>, Option<Fresh<'w>>)>;
 
-/// What is put at a key.
+/// A new value for a key.
 pub(super) struct Fresh<'w> {
     kind: Kind,
     members: usize,
@@ -40,7 +40,7 @@ pub(super) struct Fresh<'w> {
 
 enum Given<'w> {
     Bytes(Cow<'w, [u8]>),
-    /// In the file already, from this chunk on; and how long it is.
+    /// Already in the file from this chunk on, with its length.
     Staged(u64, usize),
 }
 
@@ -53,7 +53,7 @@ impl<'w> Fresh<'w> {
         Self { kind, members: 0, value: Given::Staged(first, length) }
     }
 
-    /// Of a set.
+    /// For a set.
     pub(super) fn with_members(self, members: usize) -> Self {
         Self { members, ..self }
     }
@@ -80,11 +80,11 @@ pub(super) struct Tables<'t> {
     pub(super) expiries: Expiries<'t>,
     /// The number of the next chunk, which outlives the transaction.
     next: &'t mut u64,
-    /// What was touched since this was set to 0, in bytes.
+    /// Bytes that were touched since this was set to 0.
     pub(super) price: usize,
     /// Whether there is anything to commit.
     pub(super) is_changed: bool,
-    /// Owners with waste that is new.
+    /// Owners with new waste.
     pub(super) wasters: BTreeSet<Vec<u8>>,
 }
 
@@ -108,10 +108,10 @@ impl<'t> Tables<'t> {
         self.next
     }
 
-    /// The number of the first chunk that nobody has.
+    /// The number of the first unused chunk.
     pub(super) fn first_free(&self) -> File<u64> {
         let last = self.chunks.last()?.map_or(0, |(number, _)| number.value() + 1);
-        // What is noted as waste may not be there yet.
+        // Chunks that are noted as waste may not be written yet.
         let mut noted = last;
         for range in self.waste.iter()? {
             noted = noted.max(range?.1.value());
@@ -119,7 +119,7 @@ impl<'t> Tables<'t> {
         Ok(noted)
     }
 
-    /// Who has waste from before the gateway ended.
+    /// Owners whose waste is from before the gateway started.
     pub(super) fn owners_of_waste(&self) -> File<Vec<Vec<u8>>> {
         let mut owners: Vec<Vec<u8>> = Vec::new();
         for range in self.waste.iter()? {
@@ -132,14 +132,14 @@ impl<'t> Tables<'t> {
         Ok(owners)
     }
 
-    /// Whatever is there, over or not.
+    /// The entry at a key, expired or not.
     pub(super) fn before(&mut self, bucket: &Bucket, key: &[u8]) -> File<Result<Option<Entry>>> {
         self.price += KEY_PRICE;
         let entry = self.entries.get((bucket.as_bytes(), key))?;
         Ok(entry.map(|entry| Entry::parse(entry.value())).transpose())
     }
 
-    /// Writes a value that does not stand in its entry; its first chunk.
+    /// Writes a value that is not stored in its entry. Returns its first chunk.
     pub(super) fn put_chunks(&mut self, value: &[u8], first: Option<u64>) -> File<u64> {
         let first = first.unwrap_or_else(|| self.reserve(chunks(value.len())));
         for (number, chunk) in (first..).zip(value.chunks(CHUNK)) {
@@ -156,25 +156,25 @@ impl<'t> Tables<'t> {
         first
     }
 
-    /// Notes chunks that are of no entry.
+    /// Notes chunks that belong to no entry.
     pub(super) fn note_waste(&mut self, owner: &[u8], range: &Range<u64>) -> File<()> {
         self.waste.insert((owner, range.start), range.end)?;
         self.is_changed = true;
         Ok(())
     }
 
-    /// Has it swept once this is committed.
+    /// Has an owner's waste deleted after the commit.
     pub(super) fn has_waste(&mut self, owner: &[u8]) {
         self.wasters.insert(owner.to_vec());
     }
 
-    /// They are of entries now.
+    /// The chunks now belong to entries.
     pub(super) fn forget_waste(&mut self, owner: &[u8], first: u64) -> File<()> {
         self.waste.remove((owner, first))?;
         Ok(())
     }
 
-    /// Takes waste of an owner away, one slice of it; whether there is more. Nobody of the owner's is writing chunks meanwhile.
+    /// Deletes one slice of an owner's waste. Returns whether there is more. Meanwhile nobody writes chunks for the owner.
     pub(super) fn sweep(&mut self, owner: &[u8]) -> File<bool> {
         let end = self.price + SLICE;
         loop {
@@ -193,7 +193,7 @@ impl<'t> Tables<'t> {
         }
     }
 
-    /// Does the changes, if the tenant may have what they come to.
+    /// Applies the changes, if the tenant's quota allows the result.
     pub(super) fn change(&mut self, account: &Account, of: &Bucket, changes: &Changes<'_>) -> File<Result<()>> {
         let befores = match self.befores(of, changes)? {
             Ok(befores) => befores,
@@ -208,7 +208,7 @@ impl<'t> Tables<'t> {
         };
         let goes = super::lasting::end(of);
         let mut waste = Vec::new();
-        // Of few keys, what they had goes at once; of many it is taken away in slices.
+        // For few keys the old values are deleted at once; for many, in slices.
         let room = if changes.len() <= FEW { 2 * SLICE } else { 0 };
         for ((key, fresh), before) in changes.iter().zip(&befores) {
             if let Some(before) = before {
@@ -247,14 +247,14 @@ impl<'t> Tables<'t> {
         Ok(Ok(befores))
     }
 
-    /// Whether the tenant may have what the changes come to, as far as is known before they are done.
+    /// Whether the tenant's quota allows the changes, as far as is known before they are applied.
     pub(super) fn may(&mut self, account: &Account, of: &Bucket, changes: &Changes<'_>) -> File<Result<()>> {
         let Some(allowance) = account.allowance else { return Ok(Ok(())) };
         let befores = match self.befores(of, changes)? {
             Ok(befores) => befores,
             Err(error) => return Ok(Err(error)),
         };
-        // What is over goes first, and makes room.
+        // Expired keys are removed first, which makes room.
         let most = Allowance { keys: u64::MAX, ..allowance };
         let most = if of.ttl().is_some() { None } else { Some(most) };
         let (bytes, keys) = self.usage.get(account.usage.as_bytes())?.map_or((0, 0), |usage| usage.value());
@@ -266,7 +266,7 @@ impl<'t> Tables<'t> {
         self.expiries.note(of, goes, key)
     }
 
-    /// Makes an entry, and nothing else.
+    /// Creates an entry, and nothing else.
     pub(super) fn bring(&mut self, bucket: &[u8], key: &[u8], fresh: &Fresh<'_>, goes: u64) -> File<()> {
         let head = fresh.head(goes);
         let entry = match &fresh.value {
@@ -280,7 +280,8 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// Takes chunks away, up to a price, or calls them waste. Those of one batch follow each other, and are one piece of it.
+    /// Deletes chunks up to a price, and notes the rest as waste. The chunks of one batch are consecutive and become one
+    /// piece of waste.
     fn drop_chunks(&mut self, range: Range<u64>, most: usize, waste: &mut Vec<Range<u64>>) -> File<()> {
         if self.price > most {
             match waste.last_mut() {
@@ -303,7 +304,7 @@ fn sum(changes: &Changes<'_>, befores: &[Option<Entry>]) -> Change {
     })
 }
 
-/// What commands on raw keys find; these stay until they are taken away.
+/// The data for commands on raw keys. Expired keys stay visible until they are removed.
 pub(super) struct Found<'a, 't> {
     pub(super) tables: &'a mut Tables<'t>,
     pub(super) bucket: &'a Bucket,

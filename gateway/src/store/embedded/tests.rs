@@ -35,7 +35,7 @@ pub(super) fn whose(tenant: &str) -> Whose {
 
 impl House {
     pub(super) fn new() -> Self {
-        // Beside the tests, since /tmp may be memory.
+        // Beside the tests, because /tmp may be in memory.
         let dir = tempfile::tempdir_in(std::env::current_exe().unwrap().parent().unwrap()).unwrap();
         let metrics = Arc::default();
         let store = Arc::new(Embedded::open(dir.path(), &metrics).unwrap());
@@ -79,7 +79,7 @@ fn batch() -> Vec<(Vec<u8>, Value)> {
 }
 
 #[tokio::test]
-async fn values_of_every_size_are_what_was_set_and_leave_nothing_behind() {
+async fn values_of_every_size_are_read_as_they_were_set_and_leave_nothing_behind() {
     let (house, a) = (House::new(), whose("a"));
     let sizes = [0, 1, NEAR_MAX - 1, NEAR_MAX, NEAR_MAX + 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK, MIB];
     // Each is replaced by one of every other size.
@@ -100,11 +100,11 @@ async fn values_of_every_size_are_what_was_set_and_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_large_batch_is_set_whole_and_is_counted_and_what_it_replaced_goes() {
+async fn a_large_batch_is_set_completely_and_counted_and_old_values_are_deleted() {
     let (house, a) = (House::new(), whose("a"));
     for _ in 0..2 {
         let mut pairs = batch();
-        // The key that is named twice has what was said last.
+        // The key that is named twice has its last value.
         pairs.push(pair("batch-0", 5));
         house.set(&a, pairs).await.unwrap();
     }
@@ -119,7 +119,7 @@ async fn a_large_batch_is_set_whole_and_is_counted_and_what_it_replaced_goes() {
 }
 
 #[tokio::test]
-async fn a_batch_over_the_quota_is_refused_whole_before_it_is_written() {
+async fn a_batch_over_the_quota_is_refused_completely_before_it_is_written() {
     let (house, mut a) = (House::new(), whose("a"));
     a.account.allowance = Some(Allowance { bytes: 6 << 20, keys: 100 });
     assert_eq!(house.set(&a, batch()).await, Err(Error::OverQuota("bytes")));
@@ -131,9 +131,9 @@ async fn a_batch_over_the_quota_is_refused_whole_before_it_is_written() {
     assert_eq!(house.store.usage(&a.account).unwrap(), Usage::default());
 }
 
-/// While somebody else has the file's one write transaction, nothing that is asked for is done.
+/// While another transaction holds the file, no job runs.
 #[tokio::test]
-async fn a_small_write_passes_anothers_large_ones() {
+async fn a_small_write_passes_another_tenants_large_ones() {
     let house = Arc::new(House::new());
     let order = Arc::<std::sync::Mutex<Vec<&str>>>::default();
     let held = house.store.database.whole().begin_write().unwrap();
@@ -155,9 +155,9 @@ async fn a_small_write_passes_anothers_large_ones() {
     assert_eq!(*order.lock().unwrap(), ["quiet", "noisy", "noisy", "noisy", "noisy"]);
 }
 
-/// What a tenant's earlier call left as waste goes while its batch is half written, and nothing of the batch with it.
+/// Waste of a tenant's earlier call is deleted while its batch is half written. The batch loses nothing.
 #[tokio::test]
-async fn waste_that_goes_takes_nothing_of_a_batch_that_is_half_written() {
+async fn deleting_waste_removes_nothing_of_a_half_written_batch() {
     let house = Arc::new(House::new());
     let a = whose("a");
     house.set(&a, batch()).await.unwrap();
@@ -185,7 +185,7 @@ async fn waste_that_goes_takes_nothing_of_a_batch_that_is_half_written() {
 }
 
 #[tokio::test]
-async fn a_write_whose_caller_left_is_not_done() {
+async fn a_write_whose_caller_left_is_not_executed() {
     let (house, a) = (House::new(), whose("a"));
     let held = house.store.database.whole().begin_write().unwrap();
     let ask = |key: &str| {
@@ -206,9 +206,9 @@ async fn a_write_whose_caller_left_is_not_done() {
     assert_eq!(house.metrics.store_jobs_dropped.get(), 1);
 }
 
-/// Steps by hand: a batch that is left after some of its slices, or that the end of the process cuts.
+/// Steps by hand: a batch that is abandoned after some of its slices, or interrupted by the end of the process.
 #[tokio::test]
-async fn of_a_batch_that_is_left_half_way_nothing_is_seen_and_nothing_stays() {
+async fn an_abandoned_batch_is_never_visible_and_leaves_nothing() {
     let (house, a) = (House::new(), whose("a"));
     let House { store, metrics, dir } = house;
     let database = store.database.whole();
@@ -230,7 +230,7 @@ async fn of_a_batch_that_is_left_half_way_nothing_is_seen_and_nothing_stays() {
     drop(caller);
     assert!(job.is_left());
     drop((job, database));
-    // With the next start, what is of no entry goes.
+    // At the next start, chunks without an entry are deleted.
     let store = loop {
         match Embedded::open(dir.path(), &metrics) {
             Ok(store) => break Arc::new(store),
@@ -244,7 +244,7 @@ async fn of_a_batch_that_is_left_half_way_nothing_is_seen_and_nothing_stays() {
 }
 
 #[tokio::test]
-async fn what_waits_of_a_tenant_is_bounded_and_anothers_is_taken() {
+async fn a_full_queue_of_one_tenant_refuses_no_other_tenant() {
     let house = Arc::new(House::new());
     let held = house.store.database.whole().begin_write().unwrap();
     let ask = |name: &'static str, bytes: usize| {
@@ -276,9 +276,9 @@ async fn what_waits_of_a_tenant_is_bounded_and_anothers_is_taken() {
     assert!(first.await.unwrap().is_ok() && other.await.unwrap().is_ok());
 }
 
-/// A whole store, so that what does not reach the backend is seen: the writer is held, and nothing waits for it.
+/// A whole store, to show that the backend is not involved: the writer is blocked, and nothing waits for it.
 #[tokio::test]
-async fn a_batch_of_nothing_is_answered_without_the_backend() {
+async fn an_empty_batch_is_answered_without_the_backend() {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings {
         kind: Of::Embedded(dir.path().to_owned()),
@@ -299,7 +299,7 @@ async fn a_batch_of_nothing_is_answered_without_the_backend() {
 }
 
 #[tokio::test]
-async fn a_file_of_an_earlier_version_is_brought_over() {
+async fn a_file_of_an_earlier_version_is_converted() {
     let house = House::new();
     let (House { store, metrics, dir }, a) = (house, whose("a"));
     drop(store);

@@ -1,11 +1,11 @@
-//! The thread that writes: it takes jobs by their tenants' turns, does some of them in one transaction, commits, and only then
-//! answers.
+//! The thread that writes: it takes jobs by their tenants' turns, executes some of them in one transaction, commits, and
+//! only then answers.
 //!
-//! Invariant: what was answered is on the disk. A transaction in which nothing was answered (slices of large batches, waste)
-//! waits for no disk, since nobody sees what it did.
+//! Invariant: everything that was answered is on the disk. A transaction in which nothing was answered (slices of large
+//! batches, waste) does not wait for the disk, because nobody sees its effects.
 //!
-//! Limit: [`GROUP`] slices, [`GROUP_PRICE`] and [`GROUP_TIME`] a transaction. A job whose caller left is dropped, before it
-//! begins and between slices.
+//! Limit: [`GROUP`] slices, [`GROUP_PRICE`] and [`GROUP_TIME`] for each transaction. A job whose caller has left is
+//! dropped, before it begins and between slices.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ const GROUP_TIME: Duration = Duration::from_millis(4);
 
 pub(super) enum Item {
     Job(Box<Job>),
-    /// Waste of this owner, which is taken away before anything else is done for it: who makes much of it waits for that, and
-    /// there is never more of it than one job makes.
+    /// This owner's waste, which is deleted before its next job: an owner that makes much waste waits for that, and there
+    /// is never more waste than one job makes.
     Waste(Vec<u8>),
 }
 
@@ -43,11 +43,11 @@ pub(super) struct Writer {
     pub(super) next: u64,
 }
 
-/// What came of a transaction's slices.
+/// The results of a transaction's slices.
 #[derive(Default)]
 struct Group {
     answers: Vec<Answer>,
-    /// Of which there is more to do.
+    /// Jobs with more slices.
     later: Vec<(Turn, usize, Item)>,
     /// Owners with waste.
     waste: BTreeSet<Vec<u8>>,
@@ -67,7 +67,7 @@ impl Writer {
         }
     }
 
-    /// Nothing was promised to whoever stopped waiting. What it had written so far is waste.
+    /// Drops a job that nobody waits for: nothing was promised. What it has written so far is waste.
     fn live(&self, (turn, item): Taken) -> Option<Taken> {
         match item {
             Item::Job(job) if job.is_left() => {
@@ -78,7 +78,7 @@ impl Writer {
                 self.queue.done(turn, 0);
                 None
             }
-            // It is noted in the file, and is taken away after the next start.
+            // It is noted in the file, and is deleted after the next start.
             Item::Waste(_) if self.queue.is_closed() => {
                 self.queue.done(turn, 0);
                 None
@@ -93,10 +93,10 @@ impl Writer {
 
     fn tell(&self, group: Group, is_committed: bool) {
         for (done, answer) in group.answers {
-            // Whoever asked may have stopped waiting; what was written stays written.
+            // The caller may have stopped waiting; what was written stays written.
             let _gone = done.send(if is_committed { answer } else { Err(Error::Internal) });
         }
-        // Before what gives way: a batch that is half written stands first, since its chunks are no waste yet.
+        // Before the jobs that give way: a half-written batch is placed first, because its chunks are not waste yet.
         if is_committed {
             group.waste.into_iter().for_each(|owner| self.sweep(owner));
         }
@@ -123,19 +123,19 @@ impl Writer {
             }
         };
         let filled = self.fill(&transaction, &mut number, first, group);
-        // Numbers are used once, whatever became of them.
+        // Numbers are used once, whatever the outcome.
         self.next = number;
         if !filled? {
             return Ok(transaction.abort()?);
         }
         if group.answers.is_empty() {
-            // Errors only where savepoints are made.
+            // Fails only if savepoints are used.
             transaction.set_durability(Durability::None).map_err(redb::Error::from)?;
         }
         Ok(transaction.commit()?)
     }
 
-    /// Does slices until there are enough; whether anything changed.
+    /// Executes slices until the group is full. Returns whether anything changed.
     fn fill(
         &self,
         transaction: &redb::WriteTransaction,
@@ -168,7 +168,7 @@ impl Writer {
                 }
             }
         }
-        // None may be taken and not done.
+        // A job that was taken must also be executed.
         if let Some(taken) = next {
             self.slice(taken, &mut tables, group)?;
         }
@@ -200,7 +200,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Gives a turn back for which nothing was done.
+    /// Gives back a turn in which nothing was done.
     fn fail(&self, (turn, item): Taken, group: &mut Group) {
         self.queue.done(turn, 0);
         if let Item::Job(job) = item {

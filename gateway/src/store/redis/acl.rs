@@ -1,8 +1,9 @@
-//! The second wall: what a Redis user for the gateway may do, should the first one ever have a hole.
+//! The second line of defence: what the gateway's Redis user may do, in case the first line has a hole.
 //!
-//! Source: <https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/>. The user reaches keys and channels
-//! below the gateway's prefix only, with the commands that are sent and no other; SCAN and its like are not among them. Tenants
-//! are kept apart by `commands/`, and by Redis as well where each has a user of its own (`storage.tenant_users`).
+//! Source: <https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/>. The user can access only keys and
+//! channels with the gateway's prefix, by the commands that the gateway sends; SCAN and similar ones are not among them.
+//! `commands/` isolates tenants from each other, and so does Redis if each tenant has its own user
+//! (`storage.tenant_users`).
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::{Topology, connection_infos};
 use crate::ids::{Digest, TenantId};
 use crate::store::{Prefix, Secret, Servers, User, commands};
 
-/// What the gateway sends itself, beside what guests may: for scripts, messages, and its own way about.
+/// Commands that only the gateway itself sends: for scripts, for messages, and to find its way.
 const OWN: [&str; 15] = [
     "evalsha",
     "script|load",
@@ -36,7 +37,7 @@ const OWN: [&str; 15] = [
 ];
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A user, and what it may reach.
+/// A user and its permissions.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
     pub(crate) user: User,
@@ -45,13 +46,13 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    /// All of the gateway's.
+    /// Access to everything of the gateway.
     pub(crate) fn gateway(prefix: &Prefix, user: User) -> Self {
         let keys = vec![format!("~{}:*", prefix.as_str()), format!("&{}:*", prefix.as_str())];
         Self { user, keys }
     }
 
-    /// All of a tenant's, whether in one shard or in several.
+    /// Access to everything of a tenant, in one shard or in several.
     pub(crate) fn tenant(prefix: &Prefix, tenant: &TenantId, secret: &Secret) -> Self {
         let prefix_text = prefix.as_str();
         let whole = format!("{prefix_text}:{{{tenant}}}:");
@@ -66,16 +67,16 @@ impl Grant {
         head.chain(["-@all".to_owned()]).chain(allowed).collect()
     }
 
-    /// The password as Redis keeps it, which is not the password.
+    /// The password's hash, as Redis stores it.
     pub(crate) fn hash(&self) -> String {
         format!("#{}", Digest::of(self.user.password.0.as_bytes()))
     }
 }
 
-/// Makes or replaces the users on every server; what was done on which.
+/// Creates or replaces the users on every server. Returns what was done on which server.
 ///
 /// # Errors
-/// A server cannot be reached, or refuses. The ones before it have the user already.
+/// A server cannot be reached, or refuses. Earlier servers already have the user.
 pub(crate) async fn apply(at: &Servers, grants: &[Grant]) -> anyhow::Result<Vec<String>> {
     let mut done = Vec::new();
     for (address, mut connection) in servers(at).await? {
@@ -96,7 +97,7 @@ pub(crate) async fn apply(at: &Servers, grants: &[Grant]) -> anyhow::Result<Vec<
     Ok(done)
 }
 
-/// Every server, replicas included: users are not replicated.
+/// Every server including replicas, because users are not replicated.
 async fn servers(at: &Servers) -> anyhow::Result<Vec<(String, MultiplexedConnection)>> {
     let infos = connection_infos(at)?;
     let primary = &at.primary;
@@ -107,7 +108,7 @@ async fn servers(at: &Servers) -> anyhow::Result<Vec<(String, MultiplexedConnect
         Topology::Cluster => {
             let text: String =
                 redis::cmd("CLUSTER").arg("NODES").query_async(&mut connect(first.clone()).await?).await?;
-            // `id host:port@bus,name flags …`, a line a server.
+            // `id host:port@bus,name flags …`, one line for each server.
             let named = text.lines().filter_map(|line| line.split(' ').nth(1)?.split('@').next());
             addresses.extend(named.map(str::to_owned));
         }

@@ -1,10 +1,10 @@
-//! A breaker: a server that is gone is not asked for a while, so that nobody waits for what will not come.
+//! A circuit breaker: a server that is down is not called for a while, so that nobody waits in vain.
 //!
-//! Source: the pattern of Michael Nygard's "Release It!". It is opened by what says that the *server* is gone: it cannot be
-//! connected to or says that it serves nobody ([`Seen::Gone`]), [`FAILURES`] times in a row, or it does not answer a PING of
-//! the gateway's own. An answer that does not come in time ([`Seen::Late`]) may be one tenant's doing, and says nothing of the
-//! server: after [`FAILURES`] of them in a row the server is asked. While it is open, a PING every [`PING_EVERY`] finds out
-//! when to close it; no tenant's call is tried for that.
+//! Source: the pattern in Michael Nygard's "Release It!". The breaker opens when the *server* is down: if [`FAILURES`]
+//! calls in a row cannot connect or hear that it serves nobody ([`Seen::Gone`]), or if it does not answer the gateway's own
+//! PING. A late answer ([`Seen::Late`]) may be one tenant's doing and does not prove that: after [`FAILURES`] of them in a
+//! row, the gateway sends a PING. While the breaker is open, a PING every [`PING_EVERY`] finds out when to close it; no
+//! tenant's call is used for that.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,19 +18,19 @@ const PING_EVERY: Duration = Duration::from_millis(200);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     Answer,
-    /// It was not reached, or says that it serves nobody now.
+    /// The server was not reached, or says that it serves nobody now.
     Gone,
-    /// It was reached, and did not answer in time or hung up.
+    /// The server was reached, but did not answer in time or closed the connection.
     Late,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     is_open: AtomicBool,
-    /// In a row.
+    /// Failures in a row.
     gone: AtomicU32,
     late: AtomicU32,
-    /// A PING is under way.
+    /// A PING is in progress.
     is_asking: AtomicBool,
     ask_at: AtomicU64,
 }
@@ -40,7 +40,7 @@ impl Breaker {
         self.is_open.load(Ordering::Relaxed)
     }
 
-    /// Whether the server is to be asked now. Who is told so asks, and says how that ended ([`Self::asked`]).
+    /// Whether to send a PING now. A caller that gets `true` sends it and reports the result ([`Self::asked`]).
     pub(super) fn wants_to_ask(&self, now: Moment) -> bool {
         let is_due = if self.is_open() {
             now.0 >= self.ask_at.load(Ordering::Relaxed)
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_gone_opens_it_and_a_ping_closes_it() {
+    fn a_server_that_is_down_opens_the_breaker_and_a_ping_closes_it() {
         let breaker = Breaker::default();
         for _ in 0..FAILURES - 1 {
             breaker.note(Seen::Gone, at(0));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_are_late_have_the_server_asked_and_do_not_open_it() {
+    fn late_answers_cause_a_ping_and_do_not_open_the_breaker() {
         let breaker = Breaker::default();
         for n in 1..=100 {
             breaker.note(Seen::Late, at(n));

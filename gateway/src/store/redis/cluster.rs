@@ -1,9 +1,9 @@
-//! Which server has which slot, kept by asking the servers themselves.
+//! Which server has which slot of the cluster, known from the servers themselves.
 //!
-//! All keys of one call are in one slot, so it is for one server, and one pool a server is all that is needed. (The redis
-//! crate's cluster client dispatches nothing while it refreshes its slots, and never leaves a primary that hangs.)
-//! A server that says MOVED or ASK is heeded at once; a watcher asks all of them for the slots every [`CALM`], and every
-//! [`TROUBLED`] while a breaker is open, and believes whoever names primaries that answer.
+//! All keys of one call are in one slot, so that the call goes to one server, and one pool for each server is enough. (The
+//! redis crate's cluster client sends nothing while it refreshes its slots, and never leaves a primary that hangs.) A MOVED
+//! or ASK from a server takes effect at once. A watcher asks all servers for the slots every [`CALM`], and every
+//! [`TROUBLED`] while a breaker is open, and believes the server that names primaries which answer.
 //!
 //! Limit: [`NODES_MAX`] servers.
 
@@ -28,9 +28,9 @@ const SLOTS: usize = 16_384;
 const NODES_MAX: usize = 1000;
 const CALM: Duration = Duration::from_secs(10);
 const TROUBLED: Duration = Duration::from_millis(250);
-/// By when a server must have said what it knows.
+/// Time limit for a server's answer about the slots.
 const LOOK: Duration = Duration::from_millis(400);
-/// How often one call follows a redirection, and waits when the cluster is changing.
+/// How often one call follows a redirection, or waits while the cluster is changing.
 const ATTEMPTS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -39,17 +39,17 @@ pub(super) struct Cluster(Arc<State>);
 
 #[derive(Debug)]
 struct State {
-    /// How to connect, and to whom first.
+    /// How to connect, and to which servers first.
     login: Arc<Login>,
     map: ArcSwap<Map>,
     trouble: Arc<Notify>,
     timeout: Duration,
 }
 
-/// The slots as they were seen last.
+/// The slots as last seen.
 #[derive(Debug, Default)]
 struct Map {
-    /// For each slot, its server's place in `nodes`, and one more; nothing is known where it is 0.
+    /// For each slot, the index of its server in `nodes` plus one; 0 if it is unknown.
     slots: Vec<u16>,
     nodes: Vec<Arc<Node>>,
     by_address: HashMap<String, Arc<Node>>,
@@ -63,24 +63,24 @@ impl Map {
         self.nodes.get(usize::from(place))
     }
 
-    /// Whether a breaker is open, or a slot has nobody.
+    /// Whether a breaker is open, or a slot has no server.
     fn is_troubled(&self) -> bool {
         self.slots.is_empty() || self.slots.contains(&0) || self.nodes.iter().any(|node| node.breaker.is_open())
     }
 }
 
-/// Slots, first and last, and the address of their primary.
+/// Ranges of slots, both ends included, and the address of their primary.
 type View = Vec<(u16, u16, String)>;
 
 impl Cluster {
-    /// Starts the watcher; no server need be there yet.
+    /// Starts the watcher. No server has to be reachable yet.
     pub(super) fn watch(login: Arc<Login>, timeout: Duration) -> Self {
         let trouble = Arc::new(Notify::new());
         let state = Arc::new(State { login, map: ArcSwap::default(), trouble: Arc::clone(&trouble), timeout });
         let watched = Arc::downgrade(&state);
         tokio::spawn(async move {
             while let Some(pause) = look(&watched).await {
-                // Whoever noticed something need not wait; but the servers are not asked without end either.
+                // A caller that noticed a problem need not wait; but the servers are not asked all the time either.
                 tokio::time::sleep(TROUBLED).await;
                 let _either = tokio::time::timeout(pause.saturating_sub(TROUBLED), trouble.notified()).await;
             }
@@ -88,7 +88,7 @@ impl Cluster {
         Self(state)
     }
 
-    /// One call, to the server that has this key's slot.
+    /// Sends one call to the server that has this key's slot.
     pub(super) async fn call(&self, key: &[u8], call: &Call<'_>) -> Result<Answer> {
         let slot = slot(key);
         let mut node = self.0.map.load().node(slot).cloned();
@@ -100,7 +100,7 @@ impl Cluster {
                 if !self.0.map.load().slots.is_empty() {
                     return last;
                 }
-                // The servers were not looked at yet.
+                // The servers have not been asked yet.
                 tokio::time::sleep(PAUSE).await;
                 node = self.0.map.load().node(slot).cloned();
                 continue;
@@ -133,7 +133,7 @@ impl Cluster {
 }
 
 impl State {
-    /// The server at this address, known already or not.
+    /// The server at this address, whether it is known yet or not.
     fn at(&self, address: &str) -> Option<Arc<Node>> {
         if let Some(node) = self.map.load().by_address.get(address) {
             return Some(Arc::clone(node));
@@ -153,7 +153,7 @@ impl State {
         Node::at(Arc::clone(&self.login), Some(address.to_owned()), self.timeout).ok()
     }
 
-    /// What each server that answers says; the address that it was asked at first.
+    /// The answers of all servers. The address that was asked comes first.
     async fn views(&self) -> Vec<(String, View)> {
         let known = self.map.load().by_address.keys().cloned().collect::<Vec<_>>();
         let seeds = self.login.infos();
@@ -172,7 +172,7 @@ impl State {
         answers.into_iter().filter_map(|answer| answer.ok().flatten()).collect()
     }
 
-    /// Takes over what is believed: of what the servers say, whatever names the most slots' primaries that answer.
+    /// Adopts one of the answers: the one that names primaries which answer for the most slots.
     fn believe(&self, views: &[(String, View)]) {
         let answering: std::collections::HashSet<&String> = views.iter().map(|(address, _)| address).collect();
         let served = |view: &View| -> usize {
@@ -198,14 +198,14 @@ impl State {
         if map.primaries != was.primaries {
             tracing::info!(target: "store", primaries = map.primaries.len(), "the cluster's primaries are now {:?}", map.primaries);
         }
-        // Servers that are named no more and do not answer are forgotten.
+        // Servers that are not named any more and do not answer are forgotten.
         let named = |address: &String| map.primaries.contains(address) || answering.contains(address);
         map.by_address.retain(|address, _| named(address));
         self.map.store(Arc::new(map));
     }
 }
 
-/// The same way of connecting, to the server at `host:port`.
+/// The same connection settings, for the server at `host:port`.
 pub(super) fn with_address(info: &ConnectionInfo, address: &str) -> Option<ConnectionInfo> {
     let (host, port) = address.rsplit_once(':')?;
     let (host, port) = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
@@ -218,7 +218,7 @@ pub(super) fn with_address(info: &ConnectionInfo, address: &str) -> Option<Conne
     Some(info.clone().set_addr(to))
 }
 
-/// One look at all servers; how long to rest after it. Nothing where nobody is left to look for.
+/// Asks all servers once, and returns how long to rest. Nothing if nobody needs the slots any more.
 async fn look(watched: &Weak<State>) -> Option<Duration> {
     let state = watched.upgrade()?;
     let views = state.views().await;
@@ -238,7 +238,7 @@ async fn ask(login: &Login, address: &str) -> Option<View> {
         };
         let Some(Value::Array(primary)) = range.get(2) else { return None };
         let host = match primary.first()? {
-            // A server that does not know its own name means the one it was asked by.
+            // A server that does not know its own name means the one by which it was asked.
             Value::BulkString(host) if !host.is_empty() => String::from_utf8(host.clone()).ok()?,
             _ => own_host.clone(),
         };

@@ -1,4 +1,4 @@
-//! How to connect to the servers that a URL names: user, password, TLS and sentinels.
+//! How to connect to the servers in a URL: user, password, TLS and sentinels.
 
 use deadpool_redis::redis::io::tcp::TcpSettings;
 use deadpool_redis::redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
@@ -9,7 +9,7 @@ use deadpool_redis::redis::{
 use super::At;
 use crate::store::Tls;
 
-/// How to connect, for each of the URLs with commas between.
+/// The connection settings for each of the comma-separated URLs.
 pub(super) fn connection_infos(at: &At) -> anyhow::Result<Vec<ConnectionInfo>> {
     let infos = at.urls.0.split(',').map(|url| {
         // Without it, the second of two small writes waits for the answer to the first: 40 ms.
@@ -22,7 +22,7 @@ pub(super) fn connection_infos(at: &At) -> anyhow::Result<Vec<ConnectionInfo>> {
             }
             Ok(info)
         });
-        // The error itself would show the URL, and with it the password.
+        // The error itself would show the URL with its password.
         info.map_err(|error| anyhow::anyhow!("a Redis URL, or a file of storage.tls, is invalid: {:?}", error.kind()))
     });
     infos.collect()
@@ -34,7 +34,7 @@ fn certificates(tls: &Tls) -> TlsCertificates {
     TlsCertificates { client_tls, root_cert: tls.ca.clone() }
 }
 
-/// What the URLs say of user, password and database is the primary's; sentinels are asked without.
+/// User, password and database in the URLs belong to the primary; sentinels are asked without them.
 pub(super) fn sentinels(at: &At, infos: &[ConnectionInfo]) -> redis::RedisResult<SentinelClient> {
     let addresses = infos.iter().map(|info| info.addr().clone());
     let mut builder = SentinelClientBuilder::new(addresses, at.primary.clone(), SentinelServerType::Master)?;

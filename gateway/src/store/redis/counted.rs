@@ -1,8 +1,8 @@
-//! Writes that are counted against a tenant's allowance, in one step with the write: scripts, whose keys are all in the
-//! tenant's slot.
+//! Writes that are counted against a tenant's quota, in one step with the write: scripts whose keys are all in the tenant's
+//! slot.
 //!
-//! What a tenant had before it had an allowance is counted by [`Redis::count`], which goes through the server's keys in small steps.
-//! Limit: what is written meanwhile may be counted twice or not at all, until the next count.
+//! [`Redis::count`] counts what a tenant had before it had a quota, by walking through the server's keys in small steps.
+//! Limit: data that is written meanwhile may be counted twice or not at all, until the next count.
 
 use deadpool_redis::redis::{Cmd, RedisError, Value};
 
@@ -12,7 +12,7 @@ use crate::store::layout::Bucket;
 use crate::store::redis::node::Call;
 use crate::store::{Error, Result, Write, Written};
 
-/// What a script said was too much.
+/// The quota that a script reports as exceeded.
 pub(super) fn over_quota(error: &RedisError) -> Option<Error> {
     let what = if error.detail().is_some_and(|detail| detail.starts_with("keys")) { "keys" } else { "bytes" };
     (error.code() == Some("OVERQUOTA")).then_some(Error::OverQuota(what))
@@ -54,23 +54,23 @@ impl Redis {
         }
     }
 
-    /// What the tenant has, as far as it was counted.
+    /// The tenant's use, as far as it was counted.
     pub(in crate::store) async fn usage(&self, account: &Account) -> Result<Usage> {
         let usage = account.usage.as_bytes();
         let mut ask = Cmd::new();
         let answer = self.call(usage, &Call::Command(ask.arg("HMGET").arg(usage).arg("bytes").arg("keys"))).await?;
         let (bytes, keys): (Option<i64>, Option<i64>) = read(answer)?;
-        // Below zero only where a count and a write crossed.
+        // It is negative only after a count and a write overlapped.
         let positive = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).unwrap_or_default();
         Ok(Usage { bytes: positive(bytes), keys: positive(keys) })
     }
 
-    /// Counts anew what the tenant has, and books it: one page of the server's keys after the other.
+    /// Counts the tenant's use again and stores the sum, one page of the server's keys after the other.
     pub(in crate::store) async fn count(&self, tenant_prefix: &[u8], account: &Account) -> Result<Usage> {
         let (mut usage, mut cursor) = (Usage::default(), 0);
         loop {
             let (next, keys) = self.some_keys(tenant_prefix, cursor).await?;
-            // Sums, and messages that wait, have bounds of their own.
+            // Sums and waiting messages have limits of their own.
             let own = ["q:", "ms:", "dl:"].map(|kind| [tenant_prefix, kind.as_bytes()].concat());
             for key in keys.iter().filter(|key| !own.iter().any(|own| key.starts_with(own))) {
                 let of_key = self.count_key(tenant_prefix, key).await?;

@@ -1,4 +1,5 @@
-//! Fields of a hash that gateways share: set where they hold what is expected, and counted, so that others see that there was a change.
+//! Fields of a hash that gateways share. They are set if they have the expected values, and changes are counted, so that
+//! other gateways notice them.
 
 use deadpool_redis::redis::Script;
 
@@ -6,8 +7,8 @@ use super::Redis;
 use crate::store::common::{SWAPPED, Swap};
 use crate::store::{Error, Result};
 
-/// `ARGV`: the field that counts, then of each field its name, whether it matters what it holds, what it is to hold, and what it
-/// is set to. An empty text is an absent field.
+/// `ARGV`: the counting field; then for each field its name, whether its old value matters, the expected value, and the new
+/// one. An empty text is an absent field.
 const FIELDS: &str = r"
 local answer, changed = {}, false
 for i = 2, #ARGV, 4 do

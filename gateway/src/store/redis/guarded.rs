@@ -1,11 +1,11 @@
-//! Commands of guests: sent as they are where they cost about what they carry, and otherwise by a script that looks first
-//! (`gateway/redis/guarded.lua`), in one step with the command, and that keeps the tenant's sum.
+//! Guests' commands. Commands that cost about as much as their arguments are sent unchanged. Others are sent by a script
+//! (`gateway/redis/guarded.lua`) that checks first, in one step with the command, and updates the tenant's sum.
 //!
-//! A large answer does not pass through the script, which would cost the server ten times as much: the gateway has the script
-//! look only, on a connection of its own, and then sends the command under WATCH and MULTI, so that it is done only if what was
-//! looked at is as it was.
+//! A large answer does not pass through the script, which would cost the server ten times as much: the script only checks,
+//! on a connection of its own, and then the gateway sends the command under WATCH and MULTI, so that it runs only if the
+//! checked data did not change.
 //!
-//! Limit: of one tenant, one such answer is under way at a time; the rest of its calls wait for that.
+//! Limit: each tenant has at most one such answer in progress; its other calls wait for that.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -18,15 +18,15 @@ use super::{CHANGES, Redis, from_command};
 use crate::store::account::Account;
 use crate::store::{Answered, Effect, Error, Guard, Prepared, READ_BYTES_MAX, Result, VALUE_BYTES_MAX};
 
-/// What the script is told, beside what it is sent with: its bounds. The reference and [`why`] say the same.
+/// The limits for the script, beside its arguments. The reference and [`why`] state the same ones.
 const BOUNDS: [(&str, usize); 15] = [
-    // Elements of a key of a collection.
+    // Elements of one collection.
     ("CARDINALITY", 100_000),
-    // Of a key that the server frees by itself, at once: 60 ns each.
+    // Elements of a key that the server frees by itself, at once: 60 ns each.
     ("LIGHT", 10_000),
     // Bytes that are freed at once: 50 µs for each MiB.
     ("FREED", 32 << 20),
-    // Elements that are read, and that are put together.
+    // Elements that are read, and elements that are combined.
     ("ELEMENTS", 10_000),
     ("GATHERED", 3_000),
     // What may pass through the script.
@@ -35,22 +35,22 @@ const BOUNDS: [(&str, usize); 15] = [
     ("SMALL", 256 << 10),
     ("READ", READ_BYTES_MAX),
     ("VALUE", VALUE_BYTES_MAX),
-    // A value in a hash of more than a thousand fields, of which a scan may meet seven together.
+    // A value in a hash with more than a thousand fields; a scan may return seven of them together.
     ("HASH_VALUE", 256 << 10),
-    // Elements of a list that are compared, and bytes of them.
+    // List elements that are compared, and their bytes.
     ("WALK", 50_000),
     ("COMPARED", 16 << 20),
     ("GROUPS", 100),
     ("CONSUMERS", 1_000),
 ];
 
-/// The script with its bounds.
+/// The script with its limits.
 pub(super) fn script() -> Script {
     let bounds = BOUNDS.map(|(name, value)| format!("local {name} = {value}\n"));
     Script::new(&format!("{}{}", bounds.concat(), include_str!("../../../redis/guarded.lua")))
 }
 
-/// What the script's one word means, for the guest's developer.
+/// The meaning of the script's one-word error, for the guest's developer.
 fn why(word: &str) -> &'static str {
     match word {
         "elements" => {
@@ -81,13 +81,13 @@ fn why(word: &str) -> &'static str {
     }
 }
 
-/// A refusal of the script's.
+/// A refusal by the script.
 pub(super) fn too_much(error: &RedisError, command: &Prepared) -> Option<Error> {
     let word = error.detail().unwrap_or_default().split_whitespace().next_back().unwrap_or_default();
     (error.code() == Some("TOOLARGE")).then(|| Error::TooMuch { command: command.name(), what: why(word) })
 }
 
-/// Which tenants have a large answer under way.
+/// The tenants with a large answer in progress.
 #[derive(Debug, Default)]
 pub(super) struct Turns(Mutex<HashMap<Box<[u8]>, Weak<Semaphore>>>);
 
@@ -97,7 +97,7 @@ impl Turns {
         if let Some(turn) = turns.get(inside).and_then(Weak::upgrade) {
             return turn;
         }
-        // Those that nobody has or waits for are nobody's.
+        // Removes entries that nobody holds or waits for.
         turns.retain(|_, turn| turn.strong_count() > 0);
         let turn = Arc::new(Semaphore::new(1));
         turns.insert(inside.into(), Arc::downgrade(&turn));
@@ -109,7 +109,7 @@ impl Redis {
     pub(in crate::store) async fn execute(&self, account: &Account, command: &Prepared) -> Result<Answered> {
         let key = command.keys().next().unwrap_or_default();
         let is_counted = account.allowance.is_some() && command.effect() != Effect::None;
-        // What is carried is work as well.
+        // Arguments count as work too.
         let carried = command.words().len() as u64;
         let mut sent = Cmd::new();
         command.words().iter().for_each(|word| _ = sent.arg(word.as_slice()));
@@ -126,7 +126,7 @@ impl Redis {
         let look = match code.as_deref() {
             Some("LARGE") => Some(self.guarded(account, command, true)),
             Some("HEAVY") => {
-                // One bucket of the hash: a few values, whatever there is.
+                // One bucket of the hash: a few values, however large the hash is.
                 sent = Cmd::new();
                 command.words().iter().take(3).for_each(|word| _ = sent.arg(word.as_slice()));
                 sent.arg("COUNT").arg(1);
@@ -135,14 +135,14 @@ impl Redis {
             _ => return told(command, answer.map(|value| parts(value, carried))),
         };
         let keys = command.keys().map(<[u8]>::to_vec).collect();
-        // A future of some KiB, which must not sit in every caller.
+        // A future of some KiB, boxed so that not every caller contains it.
         let both = Box::pin(self.large(command.inside().as_bytes(), keys, look.as_ref(), &sent)).await?;
         let answer = both.ok_or(Error::TooMuch { command: command.name(), what: CHANGES })?;
         told(command, answer.map(|(work, value)| (work.saturating_add(carried), value)))
     }
 
-    /// A command with a large answer, on a connection of its own, in its tenant's turn: what the look said, and the answer.
-    /// Nothing where its keys changed each time.
+    /// Runs a command with a large answer, on a connection of its own, in its tenant's turn. Returns what the check
+    /// reported, and the answer. Nothing if its keys changed each time.
     pub(super) async fn large(
         &self,
         whose: &[u8],
@@ -178,7 +178,7 @@ impl Redis {
     }
 }
 
-/// What the script says: how many elements were gone through, and the answer.
+/// Splits the script's answer: the number of processed elements, and the answer.
 fn parts(value: Value, carried: u64) -> (u64, Value) {
     let Value::Array(mut both) = value else { return (carried, value) };
     let (answer, work) = (both.pop().unwrap_or(Value::Nil), both.pop());
@@ -196,7 +196,7 @@ fn told(command: &Prepared, answer: std::result::Result<(u64, Value), RedisError
 mod tests {
     use super::*;
 
-    /// A word that the script says and nobody explains would tell a developer nothing.
+    /// A word of the script without an explanation would not help a developer.
     #[test]
     fn each_refusal_of_the_script_is_explained() {
         let text = include_str!("../../../redis/guarded.lua");

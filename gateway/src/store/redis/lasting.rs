@@ -1,6 +1,6 @@
-//! Stores of which the keys go after a time: beside the hash there is a sorted set with the moment of each, by the server's
-//! clock (fields of a hash expire by themselves from Redis 7.4 on only). What is over is not there for readers, and writers
-//! take it away, a hundred at a time.
+//! Stores whose keys expire: beside the hash there is a sorted set with each key's expiry time, by the server's clock
+//! (fields of a hash expire by themselves only from Redis 7.4 on). Readers do not see expired keys, and writers remove
+//! them, a hundred at a time.
 
 use super::Redis;
 use crate::store::{BATCH_BYTES_MAX, Bucket, Result, Value};

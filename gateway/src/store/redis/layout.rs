@@ -1,4 +1,4 @@
-//! How a tenant is laid out: one key beside its data, set once.
+//! A tenant's number of shards: one key beside its data, set once.
 
 use deadpool_redis::redis::Cmd;
 

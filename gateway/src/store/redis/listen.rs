@@ -1,8 +1,8 @@
-//! One connection that listens, for all tenants. It comes back by itself, with every subscription, after whatever ended it.
+//! One connection that listens for all tenants. Whatever ended it, it reconnects by itself with every subscription.
 //!
-//! On a cluster it is to any one server, which hears what is published at each of them. (Sharded channels would spare the
-//! servers that, but a plain PUBLISH, which operators and Spin's own tools send, does not reach them.)
-//! What is published while it is not connected is lost, as Redis has it.
+//! On a cluster it connects to any one server, which receives what is published on each of them. (Sharded channels would
+//! spare the servers that, but they would not receive a plain PUBLISH, which operators and Spin's own tools send.) Messages
+//! that are published while it is disconnected are lost, as usual with Redis.
 //!
 //! Limit: messages of [`VALUE_BYTES_MAX`]; longer ones are dropped.
 
@@ -21,17 +21,17 @@ use crate::store::VALUE_BYTES_MAX;
 use crate::store::messages::{Channel, Hand, Heard, Wanted};
 use crate::store::notes::Notes;
 
-/// Between two attempts, and at the most after several.
+/// The pause between two attempts, and its maximum after several.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// By when the server must have answered; how often it is asked whether it is there.
+/// Time limit for the server's answers, and how often it gets a PING.
 const PATIENCE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Where to listen.
 pub(in crate::store) struct Listener {
     login: Arc<Login>,
-    /// Which of them is next.
+    /// The index of the next server.
     turn: usize,
 }
 
@@ -42,7 +42,7 @@ impl Redis {
 }
 
 impl Listener {
-    /// Listens until nobody wants it any more.
+    /// Listens until nobody needs it any more.
     pub(in crate::store) async fn run(mut self, mut wanted: watch::Receiver<Wanted>, hand: Hand) {
         let mut pause = PAUSE;
         loop {
@@ -50,9 +50,9 @@ impl Listener {
                 Ok(Ok(connection)) => connection,
                 Ok(Err(_)) | Err(_) => {
                     self.turn += 1;
-                    // It may be the password that is not wanted any more.
+                    // The password may have changed.
                     let _changed = self.login.read_anew().await;
-                    // Many gateways lose one server at one moment.
+                    // Many gateways lose a server at the same moment.
                     tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
                     pause = (pause * 2).min(PAUSE_MAX);
                     if wanted.has_changed().is_err() {
@@ -83,7 +83,7 @@ impl Listener {
     }
 }
 
-/// Whether it is over for good, and not only this connection.
+/// Returns whether listening has ended for good, and not only this connection.
 async fn listen(
     sink: &mut PubSubSink,
     mut stream: PubSubStream,
@@ -108,7 +108,7 @@ async fn listen(
                     Err(_nobody) => return true,
                 },
                 _ = look.tick() => {
-                    // A server that hangs says nothing either.
+                    // A server that hangs is silent too.
                     let alive = tokio::time::timeout(PATIENCE, sink.ping::<deadpool_redis::redis::Value>()).await;
                     if !matches!(alive, Ok(Ok(_))) {
                         return false;
@@ -119,7 +119,7 @@ async fn listen(
     }
 }
 
-/// Hands a message on, or keeps what is said of one.
+/// Passes a message on, or keeps a note about one.
 fn hear(message: &Msg, channels: &Wanted, notes: &mut Notes, hand: &Hand) {
     let Ok(whole) = message.get_channel::<Vec<u8>>() else { return };
     let (payload, now) = (message.get_payload_bytes(), Instant::now());
@@ -134,7 +134,7 @@ fn hear(message: &Msg, channels: &Wanted, notes: &mut Notes, hand: &Hand) {
     }
 }
 
-/// Subscribes to what is new and leaves what is not wanted any more.
+/// Subscribes to new channels, and unsubscribes from those that are not needed any more.
 async fn agree(sink: &mut PubSubSink, subscribed: &mut BTreeSet<Vec<u8>>, wanted: &Wanted) -> RedisResult<()> {
     let new: Vec<&Vec<u8>> = wanted.keys().filter(|channel| !subscribed.contains(*channel)).collect();
     for some in new.chunks(500) {

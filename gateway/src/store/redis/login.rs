@@ -1,7 +1,7 @@
-//! How the servers are connected to: by what the URLs say of user, password and database, which is read anew when a server refuses
-//! it and when the configuration is.
+//! How to connect to the servers: user, password and database from the URLs, which are read again when a server refuses
+//! them and when the configuration is reloaded.
 //!
-//! Security: neither a URL nor a password gets into a line of the log or an error.
+//! Security: neither a URL nor a password appears in a log line or an error.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,15 +17,15 @@ use super::cluster::with_address;
 use super::refusals::{Refusals, UNNAMED, code_of};
 use super::{At, connection_infos};
 
-/// Between two looks at the file.
+/// How often the file is read at most.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Of one backend.
+/// For one backend.
 pub(super) struct Login {
     pub(super) at: At,
     infos: ArcSwap<Vec<ConnectionInfo>>,
     refusals: Arc<Refusals>,
-    /// When the file was looked at last.
+    /// When the file was last read.
     looked: Mutex<Option<Instant>>,
 }
 
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Login {
 
 impl Login {
     /// # Errors
-    /// A URL is none.
+    /// A URL is invalid.
     pub(super) fn new(at: &At, refusals: &Arc<Refusals>) -> anyhow::Result<Arc<Self>> {
         let infos = ArcSwap::from_pointee(connection_infos(at)?);
         let looked = Mutex::default();
@@ -49,8 +49,8 @@ impl Login {
         self.infos.load_full()
     }
 
-    /// Connects to the server at this address, or to the one that the URL names. Where it refuses the credentials, they are read anew,
-    /// and tried once more if they are others.
+    /// Connects to the server at this address, or to the one in the URL. If it refuses the credentials, they are read
+    /// again, and tried once more if they changed.
     pub(super) async fn connect(
         &self,
         address: Option<&str>,
@@ -79,7 +79,7 @@ impl Login {
         Ok(info.ok_or((ErrorKind::InvalidClientConfig, "no address"))?)
     }
 
-    /// The same as [`Self::read_now`], once a second at the most: a server that refuses asks for it with each connection.
+    /// The same as [`Self::read_now`], but at most once a second: a server that refuses causes a call for each connection.
     pub(super) async fn read_anew(&self) -> bool {
         {
             let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,7 +91,7 @@ impl Login {
         self.read_now().await
     }
 
-    /// Reads the URLs where they came from. Returns whether there are other credentials than those that were used.
+    /// Reads the URLs again from their source. Returns whether the credentials differ from those that were used.
     pub(super) async fn read_now(&self) -> bool {
         let Some(source) = self.at.source.clone() else { return false };
         let read = tokio::task::spawn_blocking(move || source.read()).await;
@@ -126,7 +126,7 @@ impl Login {
         if login(old) == login(new) {
             return false;
         }
-        // Another database would be other data.
+        // Another database would contain other data.
         let with_new = |info: &ConnectionInfo| {
             info.clone().set_redis_settings(new.redis_settings().clone().set_db(info.redis_settings().db()))
         };
@@ -135,7 +135,7 @@ impl Login {
         true
     }
 
-    /// Notes what a server says that refuses a call. One that wants a password now is given what the file has.
+    /// Notes the code with which a server refuses a call. If it now requires a password, the file is read again.
     pub(super) async fn hear(&self, error: &RedisError) {
         let Some(code) = code_of(error) else { return };
         self.refusals.note(code);
@@ -150,12 +150,13 @@ async fn connect(info: ConnectionInfo, config: &AsyncConnectionConfig) -> RedisR
     Box::pin(client.get_multiplexed_async_connection_with_config(config)).await
 }
 
-/// Whether it is the user or the password that the server does not want.
+/// Whether the server refuses the user or the password.
 fn is_of_the_login(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
 }
 
-/// The code that a server refuses these credentials with. The redis crate leaves it out, so they are offered once more by hand.
+/// The code with which a server refuses these credentials. The redis crate omits it, so the gateway sends them once more by
+/// hand.
 async fn said_by(info: &ConnectionInfo, error: &RedisError, config: &AsyncConnectionConfig) -> &'static str {
     if let Some(code) = code_of(error) {
         return code;

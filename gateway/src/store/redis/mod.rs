@@ -1,7 +1,7 @@
 //! The Redis backend: one server, the primary that sentinels name, or a cluster.
 //!
-//! Each call is for one server (`node.rs`), which in a cluster the tenant's slot says (`cluster.rs`); a server that fails is
-//! not asked for a while (`breaker.rs`).
+//! Each call goes to one server (`node.rs`), in a cluster to the one with the tenant's slot (`cluster.rs`). A server that
+//! fails is not called for a while (`breaker.rs`).
 
 pub(crate) mod acl;
 mod breaker;
@@ -43,7 +43,7 @@ const CHANGES: &str = "the answer is large, and the data changes while it is fet
 
 #[derive(Debug)]
 enum Servers {
-    /// One, or whichever is the primary.
+    /// A single server, or the present primary.
     One(Box<Node>),
     Cluster(Cluster),
 }
@@ -57,7 +57,7 @@ pub(crate) enum Topology {
     Cluster,
 }
 
-/// The servers, and the scripts for what takes more than one command.
+/// The servers, and the scripts for operations of several commands.
 pub(super) struct Redis {
     login: Arc<Login>,
     name: &'static str,
@@ -105,7 +105,7 @@ impl Redis {
         })
     }
 
-    /// As `storage.backend` has it.
+    /// The value of `storage.backend`.
     pub(super) const fn name(&self) -> &'static str {
         self.name
     }
@@ -114,7 +114,7 @@ impl Redis {
         self.look(b"", &redis::cmd("PING")).await
     }
 
-    /// Looks for other credentials where the URLs came from.
+    /// Reads the credentials again from their source.
     pub(super) async fn read_login_anew(&self) {
         let _changed = self.login.read_now().await;
     }
@@ -214,7 +214,7 @@ impl Redis {
         read(self.call(key, &Call::Command(command)).await?)
     }
 
-    /// The same of one that changes nothing.
+    /// The same for a command that changes nothing.
     async fn look<T: FromRedisValue>(&self, key: &[u8], command: &Cmd) -> Result<T> {
         read(self.call(key, &Call::Read(command)).await?)
     }
@@ -227,7 +227,7 @@ impl Redis {
         read(self.call(key, &Call::Script(script)).await?)
     }
 
-    /// One call, to the server that has the key; the outer error is that none was reached.
+    /// Sends one call to the server that has the key. The outer error means that no server was reached.
     async fn call(&self, key: &[u8], call: &Call<'_>) -> Result<Answer> {
         let answer = match &self.servers {
             Servers::One(node) => node.call(call).await,
@@ -244,8 +244,8 @@ fn read<T: FromRedisValue>(answer: Answer) -> Result<T> {
     answer.and_then(|value| Ok(T::from_redis_value(value)?)).map_err(|error| from_redis(&error))
 }
 
-/// What a guest is told of its own command. Where the server speaks of itself and not of the command (its nodes, its state),
-/// it is not told the words.
+/// The error that a guest gets for its own command. If the server's text is about the server (its nodes, its state) and not
+/// the command, the guest does not get it.
 fn from_command(error: &RedisError, command: &Prepared) -> Error {
     let detail = command.without_prefix(error.detail().unwrap_or_default());
     if let Some(error) = over_quota(error) {

@@ -1,4 +1,4 @@
-//! What a tenant has, by name, found by going through the keys of the server that has its slot; and taking it away.
+//! Lists what a tenant has by name, by walking through the keys of the server that has its slot, and deletes it.
 
 use deadpool_redis::redis::Cmd;
 
@@ -9,13 +9,13 @@ use crate::store::names::{Name, Names};
 use crate::store::redis::node::Call;
 use crate::store::{Error, Result};
 
-/// Keys that one step looks at, whosoever they are.
+/// Keys that one step looks at, of any tenant.
 const STEP: usize = 500;
-/// Steps of one call at the most, where a tenant's keys are few among many.
+/// The most steps of one call, for a tenant with few keys among many.
 const STEPS: usize = 50;
 
 impl Redis {
-    /// The cursor is SCAN's own. Where a server was restarted or another took its place meanwhile, names may be left out.
+    /// The cursor is SCAN's own. If the server was restarted or replaced meanwhile, names may be missing.
     pub(in crate::store) async fn names(&self, prefix: &[u8], cursor: Option<&str>) -> Result<Names> {
         let cursor: u64 = cursor.unwrap_or("0").parse().map_err(|_not_a_number| Error::BadCursor)?;
         let (next, keys) = self.some_keys(prefix, cursor).await?;
@@ -23,7 +23,7 @@ impl Redis {
         Ok(Names { names: names.collect(), cursor: (next != 0).then(|| next.to_string()) })
     }
 
-    /// Whole keys, which the server frees at its leisure; what was counted goes with the last of them.
+    /// Deletes whole keys, which the server frees in the background. The counted sum is deleted with the last of them.
     pub(in crate::store) async fn purge(
         &self,
         account: &Account,
@@ -56,12 +56,12 @@ impl Redis {
         Ok(Some(removed))
     }
 
-    /// Whether anything begins with this.
+    /// Whether any key begins with this.
     pub(in crate::store) async fn has_any(&self, prefix: &[u8]) -> Result<bool> {
         Ok(!self.first_keys(prefix).await?.is_empty())
     }
 
-    /// How many keys a store has.
+    /// The number of keys in a store.
     pub(in crate::store) async fn length(&self, bucket: &Bucket) -> Result<u64> {
         let mut ask = Cmd::new();
         read(self.call(bucket.as_bytes(), &Call::Read(ask.arg("HLEN").arg(bucket.as_bytes()))).await?)
@@ -78,9 +78,9 @@ impl Redis {
         }
     }
 
-    /// Some of what begins with this, and SCAN's cursor, which is 0 at the end.
+    /// Some of the keys that begin with this, and SCAN's cursor, which is 0 at the end.
     pub(super) async fn some_keys(&self, prefix: &[u8], mut cursor: u64) -> Result<(u64, Vec<Vec<u8>>)> {
-        // Names of tenants and the prefix have no character that a pattern of Redis gives a meaning to; braces have none.
+        // Names of tenants and the prefix contain no character with a meaning in a Redis pattern; braces have none.
         let pattern = [prefix, b"*"].concat();
         let mut keys = Vec::new();
         for _ in 0..STEPS {

@@ -1,11 +1,11 @@
-//! One Redis server: a few shared, multiplexed connections, and a breaker.
+//! One Redis server: a few shared, multiplexed connections, and a circuit breaker.
 //!
-//! A checkout hands out a clone of a connection and gives the connection back at once, so many calls share one socket.
-//! deadpool owns how many there are and makes new ones; where its stock manager asks the server before each use (five
-//! sixths of the throughput), ours looks at a flag that a failed call sets.
+//! A checkout clones a connection and returns it at once, so that many calls share one socket. deadpool limits their number
+//! and creates new ones. Its stock manager would ask the server before each use (five sixths of the throughput); ours
+//! checks a flag that a failed call sets.
 //!
-//! Invariant: nothing that blocks, watches or changes a connection's state is sent on these sockets. What must watch, which is
-//! what brings large answers, has connections of its own, each for one call at a time.
+//! Invariant: nothing that blocks, watches or changes a connection's state is sent on these sockets. Calls that must watch,
+//! which fetch large answers, have connections of their own, each for one call at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,13 +24,13 @@ use super::sentinels;
 use crate::deadline::{Deadline, Moment};
 use crate::store::{Error, Result};
 
-/// Two, so that an answer of a mebibyte does not hold up everybody; more bought nothing on two cores.
+/// Two, so that an answer of a mebibyte does not delay everybody; more gained nothing on two cores.
 const CONNECTIONS: usize = 2;
 /// For large answers.
 const OWN_CONNECTIONS: usize = 4;
-/// From when on it is looked whether a connection's end was seen, which wakes its task.
+/// After this idle time, a checkout polls whether the connection's end was noticed, which wakes its task.
 const BUSY: Duration = Duration::from_millis(10);
-/// From when on a connection that nobody used is asked whether it is still one. Redis's shortest `timeout` is a second.
+/// After this idle time, a connection gets a PING. Redis's shortest `timeout` is a second.
 const IDLE: Duration = Duration::from_millis(900);
 /// How often a large answer is tried while its keys change.
 const ATTEMPTS: usize = 5;
@@ -40,26 +40,26 @@ pub(super) type Answer = std::result::Result<Value, RedisError>;
 /// What is sent.
 pub(super) enum Call<'a> {
     Command(&'a Cmd),
-    /// One that changes nothing, and is done once more where its connection ended.
+    /// A command that changes nothing. It is repeated if its connection ended.
     Read(&'a Cmd),
-    /// By its hash, and once more with its text where the server does not know it yet.
+    /// A script by its hash, repeated with its text if the server does not know it yet.
     Script(&'a ScriptInvocation<'a>),
-    /// The same, of one that changes nothing.
+    /// A script that changes nothing.
     ReadScript(&'a ScriptInvocation<'a>),
     /// On a connection of its own.
     Watched(&'a Watched<'a>),
 }
 
-/// A command that is done only if its keys are as they were when it was looked at what they have.
+/// A command that runs only if its keys did not change since they were checked.
 pub(super) struct Watched<'a> {
     pub(super) keys: Vec<Vec<u8>>,
-    /// Where there is none, the command is done as it is.
+    /// Without a check, the command runs as it is.
     pub(super) look: Option<&'a ScriptInvocation<'a>>,
     pub(super) command: &'a Cmd,
 }
 
 impl Watched<'_> {
-    /// What the look said, and the command's answer; nil where the keys changed each time.
+    /// Returns what the check reported, and the command's answer; nil if the keys changed each time.
     async fn on(&self, connection: &mut MultiplexedConnection) -> Answer {
         let Some(look) = self.look else {
             let answer = self.command.query_async(connection).await?;
@@ -71,7 +71,7 @@ impl Watched<'_> {
                 Ok(looked) => looked,
                 Err(error) => {
                     redis::cmd("UNWATCH").query_async::<()>(connection).await?;
-                    // It is not large any more, and comes back by the script.
+                    // The answer is not large any more: the next check returns it by the script.
                     if error.code() == Some("LARGE") {
                         continue;
                     }
@@ -106,20 +106,20 @@ struct Shared {
     broken: Arc<AtomicBool>,
 }
 
-/// Makes connections.
+/// Creates connections.
 struct Maker {
     login: Arc<Login>,
     to: To,
     config: AsyncConnectionConfig,
-    /// By when a server must have said that it is there, on a connection that nobody used for a while.
+    /// Time limit for a PING on a connection that was idle.
     ping: Duration,
 }
 
-/// To whom.
+/// Where to connect.
 enum To {
-    /// The server at this address, or at the URL's.
+    /// The server at this address, or the one in the URL.
     Server(Option<String>),
-    /// Whichever the sentinels say is the primary.
+    /// The primary that the sentinels name.
     Primary,
 }
 
@@ -129,7 +129,8 @@ impl Maker {
             To::Server(address) => self.login.connect(address.as_deref(), &self.config).await,
             To::Primary => {
                 let connected = self.to_primary().await;
-                // It is not told whether the primary was found and refused the password, which it is asked for its role with.
+                // The error does not tell whether the primary was found and refused the password, which the client needs to
+                // ask for its role.
                 if connected.is_err() && self.login.read_anew().await {
                     return self.to_primary().await;
                 }
@@ -162,10 +163,11 @@ impl managed::Manager for Manager {
         if idle < BUSY {
             return Ok(());
         }
-        // The server, or something on the way, closes what nobody uses: Redis's own `timeout`, or a firewall, which says nothing.
+        // The server or a firewall on the way may close idle connections: Redis by its `timeout`, a firewall without
+        // notice.
         let ping = redis::cmd("PING");
         let ping = Box::pin(ping.query_async::<()>(&mut shared.connection));
-        // An end that was seen is told at once, before anything is sent.
+        // An end that was noticed is reported at once, before anything is sent.
         let pinged = if idle < IDLE {
             ping.now_or_never()
         } else {
@@ -182,8 +184,8 @@ fn ended() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
-/// How long a connection and an answer may take: less than the caller's own deadline, so that a connection that hangs is
-/// found out and replaced.
+/// Time limits for a connection and an answer. They are shorter than the caller's own deadline, so that a hanging
+/// connection is detected and replaced.
 pub(super) fn connection_config(timeout: Duration) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(Some(timeout / 2)).set_response_timeout(Some(timeout * 4 / 5))
 }
@@ -202,7 +204,7 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    /// The server at this address, or at the URL's.
+    /// The server at this address, or the one in the URL.
     pub(super) fn at(login: Arc<Login>, address: Option<String>, timeout: Duration) -> anyhow::Result<Self> {
         Self::made_by(login, To::Server(address), timeout)
     }
@@ -218,8 +220,8 @@ impl Node {
         Ok(Self { pool, own, breaker: Arc::default(), timeout: timeout * 9 / 10 })
     }
 
-    /// One call on a connection, which is thrown away if it seems to be at fault. The outer error is that there is none, or
-    /// that the breaker is open.
+    /// Sends one call on a connection, which is dropped if it seems broken. The outer error means that there is no
+    /// connection, or that the breaker is open.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer> {
         self.ask_if_due();
         if self.breaker.is_open() {
@@ -234,7 +236,8 @@ impl Node {
             if !matches!(call, Call::Read(_) | Call::ReadScript(_)) || !answer.as_ref().is_err_and(has_ended) {
                 return Ok(answer);
             }
-            // The others ended with it, where the server did: one that is new says whether there is a server.
+            // If the server is down, the other connections have ended too; a new connection shows whether there is a
+            // server.
             drop(self.pool.retain(|_, _| false));
             self.on_a_shared_one(call, &is_connected).await
         };
@@ -245,7 +248,7 @@ impl Node {
             Ok(Err(error)) if spoils_connection(error) => Seen::Late,
             Ok(Err(_)) => Seen::Answer,
             Err(_) if is_connected.load(Ordering::Relaxed) => Seen::Late,
-            // Who waits for another's turn was not at the server.
+            // A call that waited for another's turn has not reached the server.
             Err(_) if matches!(call, Call::Watched(_)) => Seen::Late,
             Err(_) => Seen::Gone,
         };
@@ -258,7 +261,7 @@ impl Node {
         let (mut connection, broken) = self.connection().await?;
         is_connected.store(true, Ordering::Relaxed);
         let answer = call.on(&mut connection).await;
-        // Cancel safety: a call that is dropped says nothing of the connection, which others share.
+        // Cancel safety: a call that is dropped does not mean that the connection, which others share, is broken.
         if answer.as_ref().err().is_some_and(spoils_connection) {
             broken.store(true, Ordering::Relaxed);
         }
@@ -268,7 +271,7 @@ impl Node {
     async fn on_its_own(&self, call: &Call<'_>, is_connected: &AtomicBool) -> Result<Answer> {
         let mut shared = Box::pin(self.own.get()).await.map_err(|error| unreached(&error))?;
         is_connected.store(true, Ordering::Relaxed);
-        // Cancel safety: a call that is dropped may leave a key watched or half an answer to come.
+        // Cancel safety: a call that is dropped may leave a watched key or half an answer behind.
         let broken = Arc::clone(&shared.broken);
         broken.store(true, Ordering::Relaxed);
         let answer = call.on(&mut shared.connection).await;
@@ -276,7 +279,7 @@ impl Node {
         Ok(answer)
     }
 
-    /// Asks the server whether it is there, on a connection of its own, if that is to be known.
+    /// Sends a PING on a connection of its own, if the breaker wants one.
     fn ask_if_due(&self) {
         if !self.breaker.wants_to_ask(Moment::now()) {
             return;
@@ -296,8 +299,8 @@ impl Node {
         });
     }
 
-    /// One call that the server is to take although the slot is still on its way to it, on a connection of its own: what
-    /// says so would be taken for the next call of somebody else on a shared one.
+    /// Sends one call that the server must accept although its slot is still moving there (ASKING), on a connection of its
+    /// own: on a shared one, ASKING would apply to somebody else's next call.
     pub(super) async fn ask(&self, call: &Call<'_>) -> Result<Answer> {
         let maker = &self.pool.manager().0;
         let work = async {
@@ -311,7 +314,7 @@ impl Node {
     }
 
     async fn connection(&self) -> Result<(MultiplexedConnection, Arc<AtomicBool>)> {
-        // Making a connection is a future of 20 KiB, which must not sit in every caller.
+        // The future that creates a connection has 20 KiB; boxed so that not every caller contains it.
         let shared = Box::pin(self.pool.get()).await.map_err(|error| unreached(&error))?;
         Ok((shared.connection.clone(), Arc::clone(&shared.broken)))
     }
@@ -322,7 +325,7 @@ fn unreached(error: &managed::PoolError<RedisError>) -> Error {
     Error::Unavailable
 }
 
-/// What a server says that is not the one to ask, or not yet.
+/// Whether the server says that another one must be asked, or that it is not ready.
 fn serves_nobody(error: &RedisError) -> bool {
     matches!(
         error.kind(),
@@ -330,13 +333,13 @@ fn serves_nobody(error: &RedisError) -> bool {
     )
 }
 
-/// Whether the connection ended before the answer, which is no word about the server.
+/// Whether the connection ended before the answer, which says nothing about the server.
 fn has_ended(error: &RedisError) -> bool {
     !error.is_timeout() && (error.is_io_error() || error.is_connection_dropped())
 }
 
 pub(super) fn spoils_connection(error: &RedisError) -> bool {
-    // A server that has a password now wants it of new connections.
+    // A server that now has a password requires it from new connections.
     let is_nobodys = error.code() == Some("NOAUTH");
     error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || serves_nobody(error) || is_nobodys
 }

@@ -1,8 +1,8 @@
-//! Messages that one gateway of a fleet handles, on Redis: a stream a channel with one consumer group for all gateways, and a
-//! stream of those that failed too often. Both are in the tenant's slot, so that each step is one script.
+//! Messages that one gateway of a fleet handles, on Redis: for each channel a stream with one consumer group for all
+//! gateways, and a stream of dead letters. Both are in the tenant's slot, so that each step is one script.
 //!
-//! Entries of the consumer `taken` are being handled; those of `failed` wait to be tried again. How long either lasts is told
-//! by their idle time, which the server counts.
+//! Entries of the consumer `taken` are being handled; those of `failed` wait for a retry. The server's idle times of
+//! entries tell how long either has lasted.
 
 use deadpool_redis::redis::Script;
 
@@ -27,8 +27,8 @@ impl Default for Scripts {
     }
 }
 
-/// `ARGV[1]` is the message, `ARGV[2]` how many may wait and `ARGV[4]` how many bytes of them, as the server sees it;
-/// `ARGV[3]` is the channel on which gateways are woken, and `ARGV[5]` where the message stands in its line.
+/// `ARGV[1]` is the message, `ARGV[2]` how many may wait, and `ARGV[4]` how many bytes they may have as the server counts;
+/// `ARGV[3]` is the channel on which gateways are woken, and `ARGV[5]` the message's position in its chain.
 const APPEND: &str = r"
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
 if (redis.call('MEMORY', 'USAGE', KEYS[1]) or 0) + #ARGV[1] > tonumber(ARGV[4]) then return 0 end
@@ -36,8 +36,8 @@ redis.call('XADD', KEYS[1], '*', 'm', ARGV[1], 'l', ARGV[5])
 redis.call('PUBLISH', ARGV[3], '')
 return 1";
 
-/// Moves an entry to the stream of the dead, of which so many and 64 MiB are kept: the older half goes where they are more.
-/// Whether that was possible: a server that has no memory left keeps the entry where it is.
+/// Moves an entry to the stream of dead letters, which has a maximum number and 64 MiB; above that, its older half is
+/// deleted. Returns whether the move was possible: a server without free memory leaves the entry where it is.
 const BURY: &str = r"
 local function bury(id, tries)
   local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
@@ -54,9 +54,10 @@ local function bury(id, tries)
 end
 ";
 
-/// As many as `ARGV[1]`: first those that are due again, by `ARGV[2]` (how long handling may take) and `ARGV[3]` (the first
-/// pause after a failure, which doubles); then new ones. What was tried `ARGV[4]` times is buried. The answer is how many
-/// were, and five texts for each that was taken. Entries of older gateways, and of those that were replayed, have no line.
+/// Takes up to `ARGV[1]` entries: first those that are due again, by `ARGV[2]` (the longest time for handling) and
+/// `ARGV[3]` (the first pause after a failure, which doubles); then new ones. An entry that was tried `ARGV[4]` times
+/// becomes a dead letter. Returns the number of those, and five texts for each entry that was taken. Entries of older
+/// gateways, and replayed ones, have no chain.
 const TAKE: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 0 then return {'0'} end
 redis.pcall('XGROUP', 'CREATE', KEYS[1], 'tollgate', '0')
@@ -95,8 +96,8 @@ const DONE: &str = r"
 redis.call('XACK', KEYS[1], 'tollgate', ARGV[1])
 redis.call('XDEL', KEYS[1], ARGV[1])";
 
-/// `ARGV[1]` failed at its try `ARGV[2]` of `ARGV[3]`, unless somebody took it meanwhile; where `ARGV[4]` is 0 nothing was
-/// run, and the try does not count. Whether it was buried.
+/// Notes that `ARGV[1]` failed at attempt `ARGV[2]` of `ARGV[3]`, unless another gateway took it meanwhile. If `ARGV[4]` is
+/// 0, nothing was run, and the attempt does not count. Returns whether it became a dead letter.
 const FAIL: &str = r"
 local one = redis.call('XPENDING', KEYS[1], 'tollgate', ARGV[1], ARGV[1], 1)[1]
 if not one or one[4] ~= tonumber(ARGV[2]) then return 0 end
@@ -108,7 +109,7 @@ if one[4] >= tonumber(ARGV[3]) and bury(ARGV[1], one[4]) then return 1 end
 redis.call('XCLAIM', KEYS[1], 'tollgate', 'failed', 0, ARGV[1], 'JUSTID')
 return 0";
 
-/// Takes the dead back among those that wait; how many there were.
+/// Moves dead letters back to those that wait, and returns their number.
 const REPLAY: &str = r"
 local found = 0
 for i = 2, #ARGV do

@@ -1,11 +1,11 @@
-//! Messages to channels, and what gateways tell each other of them.
+//! Publishes messages on channels, and notes for the other gateways about them.
 
 use deadpool_redis::redis;
 
 use super::Redis;
 use crate::store::Result;
 
-/// Sends `ARGV[2]` to the channel `ARGV[1]` and `ARGV[3]` to the one that is the key, with nothing in between.
+/// Publishes `ARGV[2]` on the channel `ARGV[1]`, and `ARGV[3]` on the channel that is the key, with nothing in between.
 pub(super) const WITH_NOTE: &str = r"
 redis.call('PUBLISH', ARGV[1], ARGV[2])
 redis.call('PUBLISH', KEYS[1], ARGV[3])";
@@ -15,7 +15,7 @@ impl Redis {
         self.command(channel, redis::cmd("PUBLISH").arg(channel).arg(payload)).await
     }
 
-    /// Sends a message, and what gateways are told of it before.
+    /// Publishes a message, and before it the note for gateways.
     pub(in crate::store) async fn publish_with_note(
         &self,
         (channel, payload): (&[u8], &[u8]),

@@ -1,5 +1,5 @@
-//! The fleet's buckets: one hash a tenant, in its slot, with the moment at which each will be full (GCRA, as
-//! `tenant/bucket.rs` has it) and when each gateway was heard of last.
+//! The fleet's buckets: one hash for each tenant, in its slot, with the moment at which each bucket will be full (GCRA, as
+//! in `tenant/bucket.rs`) and when each gateway last reported.
 
 use deadpool_redis::redis;
 

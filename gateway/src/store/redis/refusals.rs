@@ -1,6 +1,6 @@
-//! What servers of the store refuse, by Redis's own code: in the log, in a metric, and for whoever asks how the gateway stands.
+//! Refusals by the store's servers, by Redis's own code: in the log, in a metric, and in the gateway's status.
 //!
-//! Security: a code is one of a closed list, whatever a server says. Limit: one line of the log a second and code.
+//! Security: a code is from a closed list, whatever a server sends. Limit: one log line a second for each code.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 use crate::telemetry::Metrics;
 
-/// Between two lines of the log about one code.
+/// The shortest time between two log lines about one code.
 const PAUSE: Duration = Duration::from_secs(1);
-/// For how long the last refusal is told.
+/// How long the last refusal is reported.
 const RECENT: Duration = Duration::from_secs(60);
 
-/// What a server may say of itself or of the gateway's user, rather than of one command.
+/// Codes in which a server reports about itself or about the gateway's user, and not about one command.
 const CODES: [&str; 12] = [
     "WRONGPASS",
     "NOAUTH",
@@ -31,16 +31,16 @@ const CODES: [&str; 12] = [
     "BUSY",
     "DENIED",
 ];
-/// For a refusal of the password of which no code can be had.
+/// For a refused password without a known code.
 pub(super) const UNNAMED: &str = "AUTH";
 
-/// Those of [`CODES`] that pass by themselves, and that a guest may wait for.
+/// The [`CODES`] that pass by themselves, so that a guest may wait.
 const PASSING: [&str; 4] = ["OOM", "NOREPLICAS", "MISCONF", "BUSY"];
 
-/// The code of an error, where it is one of those.
+/// The code of an error, if it is one of those.
 pub(super) fn code_of(error: &RedisError) -> Option<&'static str> {
     let code = error.code()?;
-    // Redis 6 puts the code of a call within a script behind its own words. A guest's words may stand behind other ones.
+    // For a call within a script, Redis 6 puts the code after its own text. In other errors, a guest's words may follow.
     let within =
         error.detail().filter(|detail| code == "ERR" && detail.starts_with("Error running script (call to f_"));
     CODES
@@ -52,7 +52,7 @@ pub(super) fn passes_by_itself(error: &RedisError) -> bool {
     code_of(error).is_some_and(|code| PASSING.contains(&code))
 }
 
-/// Of all backends of a gateway.
+/// For all backends of a gateway.
 #[derive(Debug)]
 pub(in crate::store) struct Refusals {
     metrics: Arc<Metrics>,
@@ -62,7 +62,7 @@ pub(in crate::store) struct Refusals {
 #[derive(Debug, Default)]
 struct Seen {
     last: Option<(&'static str, Instant)>,
-    /// By code: when there was a line about it, and how often it came since.
+    /// By code: when it was last logged, and how often it occurred since.
     told: HashMap<&'static str, (Instant, u64)>,
 }
 
@@ -71,7 +71,7 @@ impl Refusals {
         Arc::new(Self { metrics: Arc::clone(metrics), seen: Mutex::default() })
     }
 
-    /// The code of the last refusal, where that was a moment ago.
+    /// The code of the last refusal, if it is recent.
     pub(in crate::store) fn recent(&self) -> Option<&'static str> {
         let last = self.seen.lock().unwrap_or_else(PoisonError::into_inner).last;
         last.filter(|(_, at)| at.elapsed() < RECENT).map(|(code, _)| code)
@@ -96,7 +96,7 @@ impl Refusals {
     }
 }
 
-/// For whoever reads the log.
+/// The meaning of a code, for readers of the log.
 fn meaning(code: &str) -> &'static str {
     match code {
         "WRONGPASS" | "NOAUTH" | "AUTH" => "the user or the password of storage.url is wrong",
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_known_from_the_server_and_from_within_a_script() {
+    fn a_code_is_recognised_from_the_server_and_from_within_a_script() {
         let of = |code, detail| code_of(&error(code, detail));
         assert_eq!(of("OOM", "command not allowed when used memory > 'maxmemory'."), Some("OOM"));
         assert_eq!(of("WRONGPASS", "invalid username-password pair"), Some("WRONGPASS"));

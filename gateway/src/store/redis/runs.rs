@@ -1,5 +1,5 @@
-//! Claims of runs: a hash a schedule, in its tenant's slot, with the last time that was given or skipped (`at`), and the one
-//! that is held (`run`), by whom and until when by the server's clock.
+//! Claims of runs: for each schedule a hash in its tenant's slot, with the last time that was claimed or skipped (`at`),
+//! and the run in progress (`run`), with its gateway and its expiry by the server's clock.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 ";
 
-/// `ARGV`: the time that is due, who asks, and for how many milliseconds a run is held and the hash remembered. Who asks again
-/// for what he holds may not have heard the answer.
+/// `ARGV`: the due time, the gateway, how many milliseconds a claim lasts, and how many the hash is kept. A gateway that
+/// asks again for a run that it holds may have missed the answer.
 const CLAIM: &str = r"
 local was = redis.call('HMGET', KEYS[1], 'at', 'run', 'by', 'until')
 local at, due = tonumber(was[1] or '-1'), tonumber(ARGV[1])
@@ -45,7 +45,8 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return answer";
 
-/// `ARGV`: which time, who holds it, and for how many milliseconds more. What ran out may be somebody else's by now.
+/// `ARGV`: the time, the gateway that holds it, and how many milliseconds to add. An expired claim may belong to another
+/// gateway by now.
 const HOLD: &str = r"
 local was = redis.call('HMGET', KEYS[1], 'run', 'by', 'until')
 if was[1] ~= ARGV[1] or was[2] ~= ARGV[2] or tonumber(was[3]) <= now then return 0 end

@@ -1,4 +1,4 @@
-//! What takes more than one command, in Lua: done in one step by the server, on keys that are all in one slot.
+//! Operations of several commands, in Lua. The server executes each in one step, on keys that are all in one slot.
 
 use deadpool_redis::redis::Script;
 
@@ -28,7 +28,7 @@ impl Default for Scripts {
     }
 }
 
-/// Sets the field to `ARGV[4]` if it holds `ARGV[3]` (or is absent, where `ARGV[2]` is "0").
+/// Sets the field to `ARGV[4]` if it has the value `ARGV[3]` (or is absent, if `ARGV[2]` is "0").
 const SWAP: &str = r"
 local now = redis.call('HGET', KEYS[1], ARGV[1])
 if ARGV[2] == '0' then
@@ -39,9 +39,9 @@ end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
 return 1";
 
-/// HSCAN without its values. Where the server does not know NOVALUES, which came with Redis 7.4, in small steps: it reads them all
-/// the same, and one page must not hold it up. `ARGV[2]` keys are a page, or as many as came with a MiB of values.
-/// Where there is a second key, it says which fields are over.
+/// HSCAN without values. A server that does not know NOVALUES, which came with Redis 7.4, is asked in small steps: it reads
+/// the values anyway, and one page must not block it. A page is `ARGV[2]` keys, or as many as came with a MiB of values. A
+/// second key, if present, says which fields are expired.
 const LIST: &str = r"
 local cursor, keys, bytes, now = ARGV[1], {}, 0, 0
 if KEYS[2] then
@@ -60,8 +60,9 @@ repeat
 until cursor == '0' or #keys >= tonumber(ARGV[2]) or bytes > 1048576
 return {cursor, keys}";
 
-/// HMGET, after a look at how much it would be: `ARGV[1]` is the most, and what is over 256 KiB is fetched otherwise (LARGE), as
-/// values that pass through a script cost ten times as much. Where `ARGV[2]` is `look`, it only says how much it is.
+/// HMGET, after a check of the size: `ARGV[1]` is the maximum. Above 256 KiB the script answers LARGE and the values are
+/// fetched in another way, because values that pass through a script cost ten times as much. If `ARGV[2]` is `look`, it
+/// only returns the size.
 const GET_MANY: &str = r"
 local bytes = 0
 for i = 3, #ARGV do bytes = bytes + redis.call('HSTRLEN', KEYS[1], ARGV[i]) end
@@ -72,9 +73,9 @@ local values = {}
 for i = 3, #ARGV do values[i - 2] = redis.call('HGET', KEYS[1], ARGV[i]) end
 return values";
 
-/// `KEYS`: the hash, the usage, and where keys go after a time, when. `ARGV`: bytes and keys that may be (-1 and nothing is
-/// counted), in how many milliseconds what is set goes (0: never), then what is to be done. What is over goes first, so that
-/// it is in nobody's way.
+/// `KEYS`: the hash, the usage, and the expiry times if keys expire. `ARGV`: the allowed bytes and keys (-1: nothing is
+/// counted), after how many milliseconds a key that is set now expires (0: never), then the operation. Expired keys are
+/// removed first, so that they do not count.
 const COUNTED: &str = r"
 local hash, usage, lasts, ttl, what = KEYS[1], KEYS[2], KEYS[3], tonumber(ARGV[3]), ARGV[4]
 local is_counted, now = tonumber(ARGV[1]) >= 0, 0
@@ -164,7 +165,8 @@ lasting(ARGV[5])
 book()
 return 1";
 
-/// HMGET of what is not over, after a look at how much it is: `ARGV[1]` is the most. `KEYS`: the hash, and when its fields go.
+/// HMGET of fields that are not expired, after a check of the size: `ARGV[1]` is the maximum. `KEYS`: the hash, and the
+/// expiry times of its fields.
 const LASTING_GET: &str = r"
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -186,9 +188,10 @@ local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if at and tonumber(at) <= now then return 0 end
 return redis.call('HEXISTS', KEYS[1], ARGV[1])";
 
-/// `ARGV`: the gateway's field, then of each rate its name, what was used, in how many nanoseconds one comes in, and the burst.
-/// Moments are microseconds of the server's clock, and at another rate than this one they are of what is missing as an amount, the
-/// burst at the most. A gateway that said nothing for three seconds is not counted, and after ten minutes forgotten with the rest.
+/// `ARGV`: the gateway's field, then for each rate its name, the amount used, in how many nanoseconds one unit refills, and
+/// the burst. Moments are microseconds of the server's clock. When the rate changes, they are converted to the missing
+/// amount, at most the burst. A gateway that reported nothing for three seconds is not counted; after ten minutes it is
+/// forgotten, together with the rest.
 const RATES: &str = r"
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])

@@ -1,4 +1,4 @@
-//! What is counted of fields that clients send and no guest sees.
+//! Counts header fields that clients send and no guest sees.
 
 use super::Metrics;
 

@@ -1,9 +1,9 @@
-//! What is counted of looks at whether tenants are apart.
+//! Counts the checks of whether tenants are isolated.
 
 use super::super::labels::OfCheck;
 use super::Metrics;
 
-/// What is looked at, and what may come of it.
+/// What is checked, and the possible results.
 const CHECKS: [(&str, &str); 6] = [
     ("slots", "clean"),
     ("slots", "found"),
@@ -25,7 +25,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a look, of `slots` or of the `canary`.
+    /// Counts a check of the `slots` or by the `canary`.
     pub(crate) fn isolation_check(&self, check: &'static str, result: &'static str) {
         self.isolation_checks.get_or_create(&OfCheck { check, result }).inc();
     }

@@ -1,4 +1,4 @@
-//! What goes to a collector, and what is counted of that.
+//! What is sent to a collector, and the metrics about that.
 
 use std::sync::Arc;
 
@@ -22,12 +22,12 @@ impl Metrics {
         );
     }
 
-    /// For who delivers, and knows what was lost.
+    /// Counts lost items, for the code that delivers them.
     pub(in crate::telemetry) fn otlp_lost(&self) -> Family<OfSignal, Counter> {
         self.otlp_lost.clone()
     }
 
-    /// Has requests traced from now on.
+    /// Traces requests from now on.
     pub(crate) fn trace_to(&self, spans: Arc<Spans>) {
         let _first = self.spans.set(spans);
     }

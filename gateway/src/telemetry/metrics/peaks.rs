@@ -1,4 +1,5 @@
-//! What is there at once, and its peaks of the last minute for scrapers: a gauge that is read every quarter of a minute misses what lives for milliseconds.
+//! Gauges of levels, and their peaks within the last minute: a scraper that reads a gauge every 15 seconds misses what lives for
+//! milliseconds.
 
 use std::sync::atomic::AtomicU64;
 
@@ -32,7 +33,7 @@ impl Metrics {
         );
     }
 
-    /// Says what the last minute's peaks are.
+    /// Sets the peaks of the last minute.
     pub(crate) fn peaks_of_minute(&self, instances: u64, in_flight: u64, memory: u64) {
         self.peaks.instances.set(instances);
         self.peaks.in_flight.set(in_flight);

@@ -1,14 +1,14 @@
-//! The older text format of Prometheus, 0.0.4: what OpenMetrics has and it does not is left out, and counters are declared by their whole name.
+//! Prometheus' older text format, 0.0.4: it omits what only OpenMetrics has, and declares counters by their full name.
 //!
-//! Source: <https://prometheus.io/docs/instrumenting/exposition_formats/>. It reads what `Metrics::text` writes, and not every text
-//! that might be OpenMetrics.
+//! Source: <https://prometheus.io/docs/instrumenting/exposition_formats/>. It converts the output of `Metrics::text`, not
+//! any OpenMetrics text.
 
 use std::collections::HashSet;
 
 use super::Metrics;
 
 impl Metrics {
-    /// For who does not ask for OpenMetrics: many would refuse it whole.
+    /// For clients that do not ask for OpenMetrics: many of them would refuse all of it.
     pub(crate) fn plain_text(&self) -> String {
         plain(&self.text())
     }
@@ -29,7 +29,7 @@ fn plain(text: &str) -> String {
                 let rest = if (*word, *rest) == ("TYPE", "unknown") { "untyped" } else { rest };
                 plain.extend(["# ", word, " ", name, suffix, " ", rest]);
             }
-            // Behind a value there may be an exemplar.
+            // After a value there may be an exemplar.
             _ => plain.push_str(line.split_once(" # ").map_or(line, |(sample, _exemplar)| sample)),
         }
         plain.push('\n');
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_open_metrics_has_is_left_out() {
+    fn features_of_open_metrics_alone_are_omitted() {
         let open = "# HELP a A.\n# TYPE a counter\na_total{b=\"c\"} 1\n# HELP d_seconds D.\n# TYPE d_seconds histogram\n# UNIT d_seconds seconds\n\
                     d_seconds_bucket{le=\"+Inf\"} 1 # {trace_id=\"e\"} 0.1\nd_seconds_sum 0.1\n# TYPE f unknown\nf 1\n# EOF\n";
         let expected = "# HELP a_total A.\n# TYPE a_total counter\na_total{b=\"c\"} 1\n# HELP d_seconds D.\n# TYPE d_seconds histogram\n\

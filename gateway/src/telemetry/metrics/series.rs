@@ -1,4 +1,5 @@
-//! The series of tenants: each has its own, up to a bound, and gives them back when it is gone; those beyond share one.
+//! The series of tenants. Each tenant has its own, up to a maximum number, and releases them when it is removed; further
+//! tenants share one.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -13,7 +14,7 @@ use crate::fault::{Fault, Quotum};
 use crate::ids::TenantId;
 
 impl Metrics {
-    /// What a tenant's series are labelled by.
+    /// The label of a tenant's series.
     pub(in crate::telemetry) fn label_of(&self, tenant: &TenantId) -> String {
         let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
         let has_its_own = labelled.contains_key(tenant) || labelled.len() < self.tenants_max;
@@ -23,7 +24,7 @@ impl Metrics {
         if has_its_own { tenant.to_string() } else { OTHERS.to_owned() }
     }
 
-    /// Gives a tenant's label back, with its series, where nobody else has it: a tenant may be gone and come again.
+    /// Releases a tenant's label with its series, unless another tenant shares it. The tenant may come back later.
     pub(in crate::telemetry) fn forget(&self, tenant: &TenantId, label: &str) {
         let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(held) = labelled.get_mut(tenant).filter(|_| label != OTHERS) else { return };
@@ -57,7 +58,7 @@ impl Metrics {
         }
     }
 
-    /// A request that belongs to nobody.
+    /// Counts a request that belongs to no tenant.
     pub(in crate::telemetry) fn answered_nobody(&self, status: u16, took: Time, trace: Option<&str>) {
         self.answered_of(NOBODY, status).inc();
         Self::observe(&self.duration_of(NOBODY), took, trace);
@@ -76,12 +77,12 @@ impl Metrics {
         self.fuel.get_or_create_owned(&OfTenant { tenant: label.to_owned() })
     }
 
-    /// With the trace that it was part of, as an exemplar, where there is one (OpenMetrics 1.0, "Exemplars").
+    /// Observes a time, with its trace as an exemplar if there is one (OpenMetrics 1.0, "Exemplars").
     pub(in crate::telemetry) fn observe(duration: &Duration, took: Time, trace: Option<&str>) {
         duration.observe(took.as_secs_f64(), trace.map(|id| OfTrace { trace_id: id.to_owned() }), None);
     }
 
-    /// Makes the series of what may be lost, at zero.
+    /// Creates the series of lost messages, starting at zero.
     pub(in crate::telemetry) fn no_message_lost(&self, label: &str) {
         for lost in [&self.messages_dropped, &self.messages_dead] {
             let _zero = lost.get_or_create(&OfTenant { tenant: label.to_owned() });
@@ -131,7 +132,7 @@ impl Metrics {
         hits.fetch_add(u64::from(outcome != "miss"), Ordering::Relaxed);
     }
 
-    /// Requests that looked for a kept response, and those that found one.
+    /// Cache lookups, and how many of them found a response.
     pub(crate) fn cache_counted(&self) -> (u64, u64) {
         let [asked, hits] = &self.cache_counts;
         (asked.load(Ordering::Relaxed), hits.load(Ordering::Relaxed))

@@ -1,4 +1,4 @@
-//! What is counted of calls on the store, and of the embedded store's work for them.
+//! Counts calls on the store, and the embedded store's work for them.
 
 use std::time::Duration as Time;
 
@@ -31,7 +31,7 @@ impl Metrics {
         );
     }
 
-    /// A server of the store refused a call of the gateway's.
+    /// Counts a call of the gateway that a server of the store refused.
     pub(crate) fn store_refused(&self, code: &'static str) {
         self.store_refusals.get_or_create(&OfCode { code }).inc();
     }

@@ -1,8 +1,8 @@
-//! One delivery of any signal, over gRPC or HTTP, and what the collector says of it: that it took all, a part
+//! Delivers a request of any signal, over gRPC or HTTP, and reads what the collector accepted: everything, a part
 //! (`partial_success`), or nothing.
 //!
-//! The exporters of `opentelemetry-otlp` keep to themselves what was rejected, so the deliveries are ours; what is sent is made by
-//! OpenTelemetry's own crates. Limit: [`TRIES`] within the time of one delivery.
+//! The exporters of `opentelemetry-otlp` do not report what was rejected, so the gateway delivers itself; OpenTelemetry's
+//! own crates build the content. Limit: [`TRIES`] attempts within the time limit of one delivery.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +25,12 @@ use super::losses::{Losses, Outcome, Signal};
 use super::wire::Wire;
 use super::{Settings, Transport};
 
-/// How often one delivery is tried where it may help, and the pause before the second; each is twice the one before.
+/// How often a delivery is attempted if a retry may help, and the pause before the second attempt. Each pause is twice as
+/// long as the one before.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A request of one signal, and what its answer says.
+/// A request of one signal, and the meaning of its response.
 pub(super) trait Export: Message + Clone + Default + Send + 'static {
     const SIGNAL: Signal;
     type Answer: Message + Default + Send;
@@ -64,14 +65,14 @@ export!(ExportTraceServiceRequest, ExportTraceServiceResponse, TraceServiceClien
 export!(ExportMetricsServiceRequest, ExportMetricsServiceResponse, MetricsServiceClient, Metrics, rejected_data_points);
 export!(ExportLogsServiceRequest, ExportLogsServiceResponse, LogsServiceClient, Logs, rejected_log_records);
 
-/// Why a try failed.
+/// Why an attempt failed.
 struct Failed {
     said: String,
-    /// Whether another may do better (OTLP, "Failures").
+    /// Whether a retry may help (OTLP, "Failures").
     passes: bool,
 }
 
-/// Sends to one collector, from any thread, by the runtime in which it was made.
+/// Sends to one collector, from any thread, on the runtime in which it was created.
 #[derive(Clone, Debug)]
 pub(super) struct Delivery {
     runtime: Handle,
@@ -83,7 +84,7 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// # Errors
-    /// There is no runtime, no TLS, or the endpoint is none.
+    /// There is no runtime, no TLS, or the endpoint is invalid.
     pub(super) fn new(settings: &Settings) -> anyhow::Result<Self> {
         let channel = (settings.transport == Transport::Grpc).then(|| channel(settings)).transpose()?;
         Ok(Self {
@@ -95,7 +96,7 @@ impl Delivery {
         })
     }
 
-    /// Delivers these items and notes what came of it; whether they were taken, the most of them at least.
+    /// Delivers these items and notes the outcome. Succeeds if the collector accepted all or some of them.
     pub(super) async fn send<R: Export>(&self, request: R, items: u64) -> Result<(), String> {
         let this = self.clone();
         let timeout = self.settings.timeout;
@@ -171,7 +172,7 @@ impl Delivery {
         let answer = answer.map_err(|error| Failed { said: format!("{error:#}"), passes: true })?;
         let status = answer.status();
         if status.is_success() {
-            // What is no such message says nothing, as an empty one.
+            // An invalid message counts as an empty one.
             return Ok(R::Answer::decode(answer.into_body()).unwrap_or_default());
         }
         let elsewhere = answer.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
@@ -194,12 +195,12 @@ impl Delivery {
     }
 }
 
-/// A collector's words, so many of them.
+/// The collector's text, shortened.
 fn shown(said: &str) -> String {
     said.chars().take(200).collect()
 }
 
-/// Connects when something is sent, and again when that connection is gone.
+/// Connects when something is sent, and reconnects when the connection is gone.
 fn channel(settings: &Settings) -> anyhow::Result<Channel> {
     let mut endpoint = Endpoint::from_shared(settings.endpoint.to_string())?.timeout(settings.timeout);
     if settings.endpoint.scheme_str() == Some("https") {

@@ -1,4 +1,4 @@
-//! What OpenTelemetry's batches are handed to: made a request each, and delivered.
+//! Receives OpenTelemetry's batches, converts each to a request, and delivers it.
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -12,7 +12,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
 use super::delivery::Delivery;
 
-/// Of spans and of log records.
+/// Exports spans and log records.
 #[derive(Debug)]
 pub(super) struct Exporter {
     delivery: Delivery,

@@ -1,4 +1,5 @@
-//! What did not come to the collector: counted by signal, and said once when it begins and once when it is over.
+//! Items that did not reach the collector: counted for each signal, and logged once when the loss begins and once when it
+//! ends.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 
 use super::super::labels::OfSignal;
 
-/// What is sent.
+/// The kinds of data that are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Traces,
@@ -19,7 +20,7 @@ pub(crate) enum Signal {
 impl Signal {
     pub(crate) const ALL: [Self; 3] = [Self::Traces, Self::Metrics, Self::Logs];
 
-    /// As OTLP's paths have it.
+    /// The name in OTLP's paths.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Traces => "traces",
@@ -29,30 +30,30 @@ impl Signal {
     }
 }
 
-/// What came of one delivery.
+/// The outcome of one delivery.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// The collector took it.
+    /// The collector accepted it.
     Taken,
-    /// It took it, but for so many items, or has something to say.
+    /// The collector accepted it except for this many items, or sent a message.
     Partly(u64, String),
-    /// It took nothing.
+    /// The collector accepted nothing.
     Lost(String),
 }
 
-/// Of one signal.
+/// The state of one signal.
 #[derive(Debug, Default)]
 struct Losing {
     is_told: AtomicBool,
 }
 
-/// Of all signals.
+/// The state of all signals.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     traces: Losing,
     metrics: Losing,
     logs: Losing,
-    /// Where it is counted, once there are metrics.
+    /// The counter, once there are metrics.
     counted: OnceLock<Family<OfSignal, Counter>>,
 }
 
@@ -61,7 +62,7 @@ impl Losses {
         let _first = self.counted.set(lost);
     }
 
-    /// Notes what came of a delivery of so many items.
+    /// Notes the outcome of a delivery of this many items.
     pub(super) fn note(&self, signal: Signal, items: u64, outcome: &Outcome) {
         let (lost, said) = match outcome {
             Outcome::Taken => (0, None),

@@ -1,8 +1,8 @@
-//! Traces, metrics and logs to a collector, by OTLP over gRPC or HTTP (<https://opentelemetry.io/docs/specs/otlp/>).
+//! Sends traces, metrics and logs to a collector, by OTLP over gRPC or HTTP (<https://opentelemetry.io/docs/specs/otlp/>).
 //!
-//! Spans and log records are batched by OpenTelemetry's SDK, on threads of its own; metrics are those of `/metrics`, sent each
-//! interval. Limit: 2048 spans and as many records wait at the most, and further ones are dropped: a collector that is slow or
-//! gone costs nobody but who wants to see.
+//! OpenTelemetry's SDK batches spans and log records, on threads of its own. The metrics are those of `/metrics`, sent at
+//! each interval. Limit: at most 2048 spans and as many records wait; further ones are dropped. So a slow or missing
+//! collector affects no request.
 
 mod delivery;
 mod exporters;
@@ -26,7 +26,7 @@ use delivery::Delivery;
 use exporters::Exporter;
 pub(crate) use losses::Signal;
 
-/// How records and spans travel.
+/// The transport for records and spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Grpc,
@@ -39,24 +39,24 @@ pub(crate) struct Settings {
     /// `http://HOST:PORT` or `https://…`, without a path.
     pub(crate) endpoint: http::Uri,
     pub(crate) transport: Transport,
-    /// Of a million requests, so many have spans; none where it is zero.
+    /// Of a million requests, this many are traced. Zero turns tracing off.
     pub(crate) traces_per_million: u32,
-    /// Whether a client that says it samples is followed.
+    /// Whether the gateway follows a client that says that it samples.
     pub(crate) follows_client: bool,
     pub(crate) metrics: bool,
     pub(crate) logs: bool,
-    /// Whether those of the access log are among them, a tenth of what a request costs.
+    /// Whether the access log is sent too, which costs a tenth of a request's work.
     pub(crate) access_log: bool,
-    /// Between two readings of metrics.
+    /// Time between two exports of metrics.
     pub(crate) interval: Duration,
-    /// For one delivery.
+    /// Time limit for one delivery.
     pub(crate) timeout: Duration,
     /// The value of `Authorization`.
     pub(crate) authorization: Option<String>,
 }
 
 impl std::fmt::Debug for Settings {
-    /// Without what authorizes.
+    /// Omits the authorization.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings")
             .field("endpoint", &self.endpoint)
@@ -65,10 +65,10 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-/// What hands log lines on.
+/// Forwards log lines.
 pub(super) type Bridge = OpenTelemetryTracingBridge<SdkLoggerProvider, SdkLogger>;
 
-/// What goes to the collector.
+/// The exporters to the collector.
 #[derive(Debug)]
 pub(crate) struct Otlp {
     settings: Settings,
@@ -79,10 +79,10 @@ pub(crate) struct Otlp {
 }
 
 impl Otlp {
-    /// Begins, within a runtime that lives as long as the process.
+    /// Starts, within a runtime that lives as long as the process.
     ///
     /// # Errors
-    /// The endpoint cannot be used; whether somebody answers there is not looked at.
+    /// The endpoint cannot be used. Whether a server answers there is not checked.
     pub(super) fn start(settings: Settings) -> anyhow::Result<Self> {
         let resource = Resource::builder()
             .with_service_name("tollgate")
@@ -102,7 +102,7 @@ impl Otlp {
         Ok(Self { settings, resource, delivery, spans, logs })
     }
 
-    /// A layer that hands log lines on, and which it does.
+    /// A layer that forwards log lines, and a filter that selects them.
     pub(super) fn bridge(&self) -> Option<(Bridge, impl Fn(&Metadata<'_>) -> bool + use<>)> {
         let access_log = self.settings.access_log;
         let is_sent = move |line: &Metadata<'_>| access_log || line.target() != "access";
@@ -113,7 +113,7 @@ impl Otlp {
         self.spans.clone()
     }
 
-    /// Sends metrics each interval, as long as the process lives; and counts in them what does not come to the collector.
+    /// Sends metrics at each interval, as long as the process lives, and counts in them what does not reach the collector.
     pub(crate) async fn report(self: Arc<Self>, metrics: Arc<Metrics>) {
         self.delivery.losses.count_in(metrics.otlp_lost());
         if !self.settings.metrics {
@@ -123,17 +123,17 @@ impl Otlp {
         loop {
             tokio::time::sleep(self.settings.interval).await;
             let (request, points) = points::request(&metrics.text(), &self.resource, began);
-            // What came of it is noted and said there.
+            // `send` notes and logs the outcome itself.
             let _noted = self.delivery.send(request, points).await;
         }
     }
 
-    /// Sends what waits. Blocks for as long as a delivery may take, and one batch more.
+    /// Sends everything that waits. Blocks for at most the time of one delivery and one more batch.
     pub(crate) fn end(&self) {
         if let Some(spans) = &self.spans {
             spans.end();
         }
-        // A collector that is gone loses the last records, and nothing else.
+        // If the collector is gone, only the last records are lost.
         let _lost = self.logs.as_ref().map(SdkLoggerProvider::shutdown);
     }
 }

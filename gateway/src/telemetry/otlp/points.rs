@@ -1,8 +1,9 @@
-//! Metrics as OTLP has them, from the text that Prometheus gets: one list of metrics, one set of names in it, and no second count.
+//! Converts metrics to OTLP, from the text that Prometheus gets. So there is one list of metrics, one set of names, and no
+//! second count.
 //!
-//! Source: OpenMetrics 1.0, and the compatibility of OpenTelemetry with it
-//! (<https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/>). It reads what `Metrics::text` writes,
-//! and not every text that might be one.
+//! Source: OpenMetrics 1.0, and OpenTelemetry's compatibility with it
+//! (<https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/>). It converts the output of
+//! `Metrics::text`, not any OpenMetrics text.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,14 +20,14 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource as ResourceProto;
 use opentelemetry_sdk::Resource;
 
-/// Names that OpenTelemetry's semantic conventions have, with their units. The others begin with `tollgate.`.
+/// Metrics that have a name in OpenTelemetry's semantic conventions, with their units. All others begin with `tollgate.`.
 const CONVENTIONS: [(&str, &str, &str); 3] = [
     ("tollgate_request_duration_seconds", "http.server.request.duration", "s"),
     ("tollgate_requests_in_flight", "http.server.active_requests", "{request}"),
     ("tollgate_storage_call_duration_seconds", "db.client.operation.duration", "s"),
 ];
 
-/// What is sent of these metrics, which began to count then, and how many data points that is.
+/// The request for these metrics, which have counted since `began`, and its number of data points.
 pub(super) fn request(text: &str, resource: &Resource, began: SystemTime) -> (ExportMetricsServiceRequest, u64) {
     let (since, now) = (nanos(began), nanos(SystemTime::now()));
     let attributes = resource.iter().map(|(key, value)| attribute(key.as_str(), &value.to_string())).collect();
@@ -74,7 +75,7 @@ struct Family<'t> {
 
 /// One line.
 struct Sample<'t> {
-    /// After the family's name, such as `_total`.
+    /// What follows the family's name, such as `_total`.
     suffix: &'t str,
     labels: Vec<(&'t str, String)>,
     value: f64,
@@ -98,7 +99,7 @@ fn families(text: &str) -> Vec<Family<'_>> {
 }
 
 fn sample<'t>(line: &'t str, family: &str) -> Option<Sample<'t>> {
-    // An exemplar, where there is one, is for who reads the text.
+    // An exemplar is only for readers of the text.
     let line = line.split_once(" # ").map_or(line, |(line, _exemplar)| line);
     let (named, value) = line.rsplit_once(' ')?;
     let (name, labels) =
@@ -106,7 +107,7 @@ fn sample<'t>(line: &'t str, family: &str) -> Option<Sample<'t>> {
     Some(Sample { suffix: name.strip_prefix(family)?, labels: of_labels(labels)?, value: value.parse().ok()? })
 }
 
-/// `name="value",…`; values are escaped as in the text.
+/// Parses `name="value",…`, with values escaped as in the text format.
 fn of_labels(mut text: &str) -> Option<Vec<(&str, String)>> {
     let mut labels = Vec::new();
     while !text.is_empty() {
@@ -170,7 +171,7 @@ fn name(of: &str) -> (String, String) {
     (format!("tollgate.{}", of.trim_start_matches("tollgate_")), String::new())
 }
 
-/// Buckets of the text count all below their bound; those of OTLP count what is between two.
+/// A bucket in the text counts everything below its bound; a bucket in OTLP counts what is between two bounds.
 fn histograms(samples: &[Sample<'_>], since: u64, now: u64) -> Vec<HistogramDataPoint> {
     let mut points: BTreeMap<Vec<(&str, String)>, HistogramDataPoint> = BTreeMap::new();
     for sample in samples {
@@ -213,7 +214,7 @@ mod tests {
     use crate::telemetry::Metrics;
 
     #[test]
-    fn what_is_sent_is_what_prometheus_reads() {
+    fn otlp_metrics_equal_those_that_prometheus_reads() {
         let metrics = Metrics::default();
         for (status, ms) in [(200, 1), (200, 30), (404, 3)] {
             metrics.answered_nobody(status, Duration::from_millis(ms), Some("4bf92f3577b34da6a3ce929d0e0e4736"));

@@ -1,4 +1,4 @@
-//! OTLP over HTTP: one request on a connection of its own, each few seconds.
+//! OTLP over HTTP: one request on a connection of its own, every few seconds.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-/// What the connections have in common.
+/// What the connections share.
 pub(super) struct Wire {
     tls: TlsConnector,
 }
@@ -37,7 +37,7 @@ impl Wire {
         Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// One request and its answer. Limit: whoever asks has a deadline.
+    /// Sends one request and returns its response. Limit: the caller sets a deadline.
     pub(super) async fn exchange(&self, request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
         exchange(&self.tls, request).await
     }
@@ -67,7 +67,7 @@ where
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driven = tokio::spawn(async {
-        // What it ends with, the request says too.
+        // The request reports how the connection ended.
         let _ended = connection.await;
     });
     let (parts, body) = sender.send_request(request.map(Full::new)).await?.into_parts();

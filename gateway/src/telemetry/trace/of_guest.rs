@@ -1,9 +1,10 @@
-//! The spans that a guest makes itself (wasi:otel), as a part of its request's trace.
+//! The spans that a guest creates itself (wasi:otel), as part of its request's trace.
 //!
-//! Security: a span belongs to the request's own trace, whatever trace it names, and says whose it is by `tollgate.tenant`, which
-//! no guest can write. A tenant's names are data in its spans, and never labels of the gateway's metrics.
+//! Security: a span belongs to the request's own trace, whatever trace it names. Its attribute `tollgate.tenant`, which no
+//! guest can set, names the tenant. Names that a tenant chooses are data in its spans, and never labels of the gateway's
+//! metrics.
 //!
-//! Limit: [`OPEN_MAX`] open spans are known; whoever hands a span over has bounded it.
+//! Limit: at most [`OPEN_MAX`] open spans are known. The caller bounds the size of a span.
 
 use std::sync::PoisonError;
 use std::time::SystemTime;
@@ -14,7 +15,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks, SpanProcessor as
 
 use super::Trace;
 
-/// Further ones are ended as well; only what is called meanwhile does not stand below them.
+/// Further spans are exported as well, but calls in the meantime are not their children.
 const OPEN_MAX: usize = 64;
 
 /// A span that a guest ended.
@@ -30,19 +31,19 @@ pub(crate) struct GuestSpan {
     pub(crate) events: Vec<Event>,
     pub(crate) links: Vec<Link>,
     pub(crate) status: Status,
-    /// The library that made it, and its version.
+    /// The library that created the span, and its version.
     pub(crate) scope: (String, Option<String>),
-    /// Attributes, events and links that found no room.
+    /// Attributes, events and links that were dropped.
     pub(crate) dropped: [u32; 3],
 }
 
 impl Trace {
-    /// The trace's id and the guest's own span, in hexadecimal, and whether its spans go anywhere.
+    /// The trace id and the guest's own span id, in hexadecimal, and whether its spans are exported.
     pub(crate) fn of_guest(&self) -> (String, String, bool) {
         (self.id.to_string(), self.guest.to_string(), self.is_sampled())
     }
 
-    /// What the guest does from now on stands below this span, until it ends.
+    /// Makes this span the parent of the guest's actions until it ends.
     pub(crate) fn begin_in_guest(&self, span: &str) {
         let Some(span) = id_of(span).filter(|_| self.is_sampled()) else { return };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,10 +52,10 @@ impl Trace {
         }
     }
 
-    /// Sends a span of the guest's; `whose` are the tenant and the component.
+    /// Sends a span of the guest. `whose` is the tenant and the component.
     pub(crate) fn end_in_guest(&self, span: GuestSpan, whose: [&str; 2]) {
         let Some(spans) = &self.spans else { return };
-        // The gateway's own spans cannot be written over.
+        // A guest cannot overwrite the gateway's own spans.
         let Some(id) = id_of(&span.span).filter(|id| ![self.root, self.guest].contains(id)) else { return };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|open| *open != id);
@@ -75,7 +76,7 @@ impl Trace {
         (links.links, links.dropped_count) = (span.links, dropped_links);
         spans.processor.on_end(SpanData {
             span_context: SpanContext::new(self.id, id, TraceFlags::SAMPLED, false, TraceState::NONE),
-            // One that begins a trace of its own stands below the guest.
+            // A span that starts a trace of its own becomes a child of the guest's span.
             parent_span_id: id_of(&span.parent).unwrap_or(self.guest),
             parent_span_is_remote: false,
             span_kind: span.kind,
@@ -91,7 +92,7 @@ impl Trace {
         });
     }
 
-    /// Below what a call of the guest's stands: the last span that it began and did not end, or the guest as a whole.
+    /// The parent of a guest's call: the last span that it began and did not end, or the guest's own span.
     pub(super) fn innermost(&self) -> SpanId {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.last().copied().unwrap_or(self.guest)

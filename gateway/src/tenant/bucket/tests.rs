@@ -15,14 +15,14 @@ fn a_bucket_follows_the_fleets() {
     let seen = bucket.look(now).unwrap();
     assert_eq!(seen.used, 4);
     bucket.take(1, now).unwrap();
-    // Others took three: the fleet's bucket, without the last one here, is full in 0.7 s.
+    // Other gateways took three: the fleet's bucket, without the last amount here, is full in 0.7 s.
     bucket.align(seen, 700_000, now);
     assert_eq!(bucket.left(now), Some(2));
     // The others' debt was less than it seemed.
     let seen = bucket.look(now).unwrap();
     bucket.align(seen, 100_000, now);
     assert_eq!(bucket.left(now), Some(9));
-    // Far over: nothing is given until it is paid.
+    // Far over the limit: nothing is given until the debt is paid.
     let seen = bucket.look(now).unwrap();
     bucket.align(seen, 3_000_000, now);
     assert_eq!(bucket.take(1, now), Err(Empty { retry_seconds: 3 }));
@@ -45,7 +45,7 @@ fn a_burst_then_the_rate() {
 }
 
 #[test]
-fn what_is_charged_afterwards_is_owed() {
+fn an_amount_charged_afterwards_is_owed() {
     let bucket = bucket(100, 100);
     let at = |seconds: u64| Moment(seconds * 1_000_000_000);
     bucket.open(at(1)).unwrap();
@@ -56,14 +56,14 @@ fn what_is_charged_afterwards_is_owed() {
 }
 
 #[test]
-fn whoever_waits_for_each_comes_at_the_rate() {
+fn waiting_for_each_one_gives_the_rate() {
     let bucket = bucket(1000, 3);
     let waits: Vec<u128> = (0..6).map(|_| bucket.wait(Moment(0)).as_millis()).collect();
     assert_eq!(waits, [0, 0, 0, 1, 2, 3]);
 }
 
 #[test]
-fn another_rate_holds_at_once_and_forgives_nothing() {
+fn a_new_rate_applies_at_once_and_forgives_nothing() {
     let at = Moment(3_600_000_000_000);
     let rate = |amount, seconds, burst| Some(Rate { amount, per: Duration::from_secs(seconds), burst });
     let bucket = Bucket::default();
@@ -90,7 +90,7 @@ fn another_rate_holds_at_once_and_forgives_nothing() {
 }
 
 #[test]
-fn what_the_fleet_said_at_another_rate_is_left() {
+fn the_fleets_state_at_another_rate_is_ignored() {
     let bucket = bucket(10, 10);
     let now = Moment(5_000_000_000);
     bucket.take(10, now).unwrap();
@@ -105,7 +105,7 @@ fn what_the_fleet_said_at_another_rate_is_left() {
 }
 
 proptest! {
-    /// Whatever the rates are: what is left after a change is what was left of the new burst, within one.
+    /// For any rates: after a change, what is left is what was left of the new burst, within one.
     #[test]
     fn a_change_of_rate_keeps_what_is_missing(
         rates in proptest::collection::vec((1u64..10_000, 1u64..4_000, 1u64..5_000), 2..8),
@@ -124,9 +124,9 @@ proptest! {
         }
     }
 
-    /// Whatever is asked for when: never more than the burst and what came in.
+    /// For any requests at any times: never more than the burst and the refill.
     #[test]
-    fn never_more_than_the_burst_and_what_came_in(
+    fn a_bucket_never_gives_more_than_its_burst_and_refill(
         rate in 1u64..100_000,
         burst in 1u64..5_000,
         asks in proptest::collection::vec((0u64..50_000_000, 1u64..200), 1..200),
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn a_refusal_says_when_to_come_back(rate in 1u64..1000, burst in 1u64..100, taken in 1u64..100) {
+    fn a_refusal_says_when_to_retry(rate in 1u64..1000, burst in 1u64..100, taken in 1u64..100) {
         let bucket = bucket(rate, burst);
         bucket.charge(taken, Moment(0));
         if let Err(Empty { retry_seconds }) = bucket.take(1, Moment(0)) {
@@ -154,9 +154,9 @@ proptest! {
     }
 }
 
-/// Eight threads against one bucket and one count: the bound holds whatever they do at once.
+/// Eight threads on one bucket and one count: the bound holds in any interleaving.
 #[test]
-fn threads_together_never_get_more_than_one_would() {
+fn many_threads_never_get_more_than_one_would() {
     let bucket = bucket(1, 10_000);
     let count = Count::default();
     count.set_max(5);

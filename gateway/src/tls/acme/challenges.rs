@@ -1,4 +1,4 @@
-//! What a CA's servers are told, while an order is proved.
+//! Answers to a CA's challenges, while it validates an order.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,25 +10,25 @@ use rustls::sign::CertifiedKey;
 
 use crate::domain::Domain;
 
-/// The protocol of tls-alpn-01 (RFC 8737 §6.2).
+/// The ALPN protocol of tls-alpn-01 (RFC 8737 §6.2).
 pub(in crate::tls) const PROTOCOL: &[u8] = b"acme-tls/1";
 
-/// Whether it is a CA's that looks for a proof.
+/// Whether this handshake comes from a CA that validates a challenge.
 pub(in crate::tls) fn is_proof(hello: &ClientHello<'_>) -> bool {
     hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == PROTOCOL))
 }
 
-/// Where http-01 asks (RFC 8555 §8.3).
+/// The path of http-01 (RFC 8555 §8.3).
 const PATH: &str = "/.well-known/acme-challenge/";
 
-/// What a CA is to find: a file by plain HTTP, or a certificate by TLS for a name.
+/// What the CA has to find: a file by plain HTTP, or a certificate by TLS for a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
     Http {
         token: String,
         text: String,
     },
-    /// With the digest that the certificate must hold (RFC 8737 §3).
+    /// With the digest that the certificate must contain (RFC 8737 §3).
     Tls {
         name: String,
         digest: Vec<u8>,
@@ -36,7 +36,7 @@ pub(crate) enum Proof {
 }
 
 impl Proof {
-    /// As one gateway tells another.
+    /// The form in which gateways send it to each other.
     pub(crate) fn told(&self) -> (String, String) {
         match self {
             Self::Http { token, text } => (format!("http:{token}"), text.clone()),
@@ -57,7 +57,7 @@ impl Proof {
     }
 }
 
-/// Answers to challenges; as many as one order has names.
+/// Answers to challenges. There are at most as many as one order has names.
 #[derive(Debug, Default)]
 pub(crate) struct Challenges {
     http: Mutex<HashMap<String, String>>,
@@ -65,7 +65,7 @@ pub(crate) struct Challenges {
 }
 
 impl Challenges {
-    /// What is answered to a request by plain HTTP at this path.
+    /// The answer to a plain HTTP request for this path.
     pub(crate) fn http(&self, path: &str) -> Option<String> {
         let token = path.strip_prefix(PATH)?;
         self.http.lock().unwrap_or_else(PoisonError::into_inner).get(token).cloned()
@@ -76,10 +76,10 @@ impl Challenges {
         self.tls.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// Answers with it from now on.
+    /// Answers this challenge from now on.
     ///
     /// # Errors
-    /// No certificate can be made for the name.
+    /// No certificate can be created for the name.
     pub(crate) fn answer(&self, proof: &Proof) -> anyhow::Result<()> {
         match proof {
             Proof::Http { token, text } => {
@@ -90,7 +90,7 @@ impl Challenges {
         }
     }
 
-    /// Whether it answers for this name, by TLS, already: a key each second is not needed.
+    /// Whether this name is already answered by TLS. Avoids creating a new key every second.
     pub(crate) fn answers(&self, proof: &Proof) -> bool {
         match proof {
             Proof::Http { token, .. } => self.http.lock().unwrap_or_else(PoisonError::into_inner).contains_key(token),
@@ -103,14 +103,15 @@ impl Challenges {
     }
 
     /// # Errors
-    /// No certificate can be made for this name.
+    /// No certificate can be created for this name.
     fn answer_tls(&self, name: &str, digest: &[u8]) -> anyhow::Result<()> {
         let mut params = CertificateParams::new(vec![name.to_owned()])?;
         params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
-        // Not checked against each other: its critical extension is none that a client may take.
+        // Skips the check that key and certificate match. It would fail: the certificate has a critical extension that
+        // clients must not accept.
         let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
         let proof = CertifiedKey::new(vec![certificate.der().clone()], signer);
         if let Some(name) = Domain::parse(name) {
@@ -119,7 +120,7 @@ impl Challenges {
         Ok(())
     }
 
-    /// An order is done, one way or another.
+    /// Removes all answers: the order is finished, successfully or not.
     pub(crate) fn forget(&self) {
         self.http.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.tls.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -1,4 +1,4 @@
-//! Accounts, keys and certificates on disk: `state/acme/`, readable by this user alone.
+//! Accounts, keys and certificates on disk: `state/acme/`, which only this user can read.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,18 +12,18 @@ use serde_json::{Map, Value};
 use crate::ids::TenantId;
 use crate::tls::Pair;
 
-/// A folder, and what is in it.
+/// The folder and its contents.
 pub(super) struct Kept {
     dir: PathBuf,
     pairs: Mutex<HashMap<TenantId, Pair>>,
 }
 
-/// Accounts by the directory of their CA.
+/// Accounts by their CA's directory.
 const ACCOUNTS: &str = "accounts.json";
 
 impl Kept {
     /// # Errors
-    /// The folder cannot be made or read.
+    /// The folder cannot be created or read.
     pub(super) fn load(dir: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let mut pairs = HashMap::new();
@@ -50,20 +50,20 @@ impl Kept {
     }
 
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub(super) fn put(&self, tenant: &TenantId, pair: Pair, pem: &str) -> io::Result<()> {
-        // It is served even where it cannot be written: CAs do not give the same one often.
+        // The certificate is used even if it cannot be written: CAs limit how often they issue it.
         self.pairs.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone(), pair);
         self.write(&format!("{tenant}.pem"), pem)
     }
 
-    /// The account at the CA with this directory, if there was one.
+    /// The account at the CA with this directory, if there is one.
     pub(super) fn account(&self, directory: &str) -> Option<Value> {
         self.accounts().remove(directory)
     }
 
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub(super) fn put_account(&self, directory: &str, credentials: Value) -> io::Result<()> {
         let mut accounts = self.accounts();
         accounts.insert(directory.to_owned(), credentials);
@@ -75,7 +75,7 @@ impl Kept {
         serde_json::from_str(&text).unwrap_or_default()
     }
 
-    /// Whole or not at all.
+    /// Writes atomically.
     fn write(&self, name: &str, text: &str) -> io::Result<()> {
         let new = self.dir.join(format!("{name}.new"));
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;

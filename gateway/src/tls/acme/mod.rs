@@ -1,6 +1,6 @@
-//! Certificates by ACME (RFC 8555): one for each tenant's hosts, proved by http-01 or tls-alpn-01 (RFC 8737).
+//! Certificates by ACME (RFC 8555): one for the hosts of each tenant, validated by http-01 or tls-alpn-01 (RFC 8737).
 //!
-//! Limit: one order at a time, [`ORDER_TIME`] long at the most. Only hosts that a tenant's file names are ever asked for.
+//! Limit: one order at a time, for at most [`ORDER_TIME`]. The gateway orders only for hosts that a tenant's file names.
 
 mod challenges;
 mod kept;
@@ -28,19 +28,19 @@ use super::Pair;
 /// What the operator chose.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// The CA's directory.
+    /// URL of the CA's directory.
     pub(crate) directory: String,
-    /// `mailto:` addresses, which the CA may write to.
+    /// `mailto:` addresses to which the CA may write.
     pub(crate) contacts: Vec<String>,
-    /// Ways to prove, the preferred one first.
+    /// Challenge types, the preferred one first.
     pub(crate) challenges: Vec<Challenge>,
-    /// By which the CA knows whose account this is, where it wants that (RFC 8555 §7.3.4).
+    /// Identifies the customer's account, if the CA requires external account binding (RFC 8555 §7.3.4).
     pub(crate) binding: Option<Binding>,
-    /// Trusted for the directory's own certificate instead of the usual roots, as a PEM file.
+    /// A PEM file of roots for the directory's own certificate, instead of the usual roots.
     pub(crate) ca: Option<PathBuf>,
 }
 
-/// An account at a CA that is known to it otherwise, by its identifier and a secret that both have.
+/// An existing account at the CA, by its identifier and a shared secret.
 #[derive(Clone)]
 pub(crate) struct Binding {
     pub(crate) id: String,
@@ -48,28 +48,28 @@ pub(crate) struct Binding {
 }
 
 impl std::fmt::Debug for Binding {
-    /// Without the secret.
+    /// Omits the secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Binding").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
-/// A way to prove that a host is ours.
+/// A way to prove control of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
     /// A file by plain HTTP on port 80.
     Http,
-    /// A certificate of its own by TLS on port 443.
+    /// A special certificate by TLS on port 443.
     TlsAlpn,
 }
 
-/// By when an order is done or given up.
+/// Time limit for an order.
 pub(crate) const ORDER_TIME: Duration = Duration::from_mins(3);
-/// How often and how long the CA is asked whether it is satisfied.
+/// How often, and for how long, the gateway polls the CA for the result.
 const POLL: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(300)).backoff(1.5).timeout(Duration::from_secs(60));
 
-/// The certificates that a CA gave, and the account with which there are more.
+/// The certificates that the CA issued, and the account that orders more.
 pub(crate) struct Acme {
     settings: Settings,
     kept: Kept,
@@ -83,29 +83,28 @@ impl std::fmt::Debug for Acme {
 }
 
 impl Acme {
-    /// Loads what was kept in `dir`.
+    /// Loads what is stored in `dir`.
     ///
     /// # Errors
-    /// The folder cannot be used. A certificate that cannot be read is asked for anew.
+    /// The folder cannot be used. A certificate that cannot be read is ordered again.
     pub(crate) fn load(settings: Settings, dir: &Path) -> anyhow::Result<Self> {
-        // The account's own TLS uses the process's provider; there is one only.
+        // The ACME client's own TLS uses the process's provider, of which there is only one.
         let _was_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let kept = Kept::load(dir).with_context(|| format!("cannot use {}", dir.display()))?;
         Ok(Self { settings, kept, challenges: Arc::default() })
     }
 
-    /// A tenant's certificate, whether or not it covers all its hosts of today.
+    /// A tenant's certificate, even if it does not cover all its current hosts.
     pub(crate) fn pair(&self, tenant: &TenantId) -> Option<Pair> {
         self.kept.get(tenant)
     }
 
-    /// Asks the CA for a certificate for these hosts, proves them, and keeps what it gives. `attempt` is how often that
-    /// failed before: the way to prove changes with it.
+    /// Orders a certificate for these hosts, proves them, and stores the result. `attempt` counts earlier failures; the
+    /// challenge type alternates with it. `publish` runs before the CA validates. It sends the proofs to the other gateways
+    /// of the fleet, which the CA may ask instead. Returns the key and the chain in PEM, for those gateways.
     ///
     /// # Errors
-    /// In words for the operator: what the CA did not like, or that it does not answer.
-    /// `publish` tells the gateways beside this one, whom the CA may ask instead, before it is asked; the key and the chain, in
-    /// PEM, are for them too.
+    /// In words for the operator: what the CA rejected, or that it does not answer.
     pub(crate) async fn order<F: Future<Output = anyhow::Result<()>> + Send>(
         &self,
         tenant: &TenantId,
@@ -123,10 +122,10 @@ impl Acme {
         Ok(pem)
     }
 
-    /// Keeps a certificate that a CA gave, to this gateway or to one beside it.
+    /// Stores a certificate that a CA issued to this gateway or to another one of the fleet.
     ///
     /// # Errors
-    /// It is none for these hosts.
+    /// It is not a certificate for these hosts.
     pub(crate) fn adopt(&self, tenant: &TenantId, hosts: &[Pattern], pem: &str) -> anyhow::Result<()> {
         let pair = Pair::parse(pem.as_bytes(), pem.as_bytes()).context("the CA issued an unusable certificate")?;
         if let Some(host) = hosts.iter().find(|host| !pair.covers(host)) {
@@ -138,15 +137,15 @@ impl Acme {
         Ok(())
     }
 
-    /// The account at the CA, as text for the gateways beside this one.
+    /// The account at the CA, as text for the other gateways of the fleet.
     pub(crate) fn account_text(&self) -> Option<String> {
         self.kept.account(&self.settings.directory).map(|account| account.to_string())
     }
 
-    /// Takes another gateway's account, where there is none here.
+    /// Takes another gateway's account, if this gateway has none.
     ///
     /// # Errors
-    /// It is none, or cannot be written.
+    /// The text is invalid, or the account cannot be written.
     pub(crate) fn take_account(&self, text: &str) -> anyhow::Result<()> {
         if self.kept.account(&self.settings.directory).is_none() {
             self.kept.put_account(&self.settings.directory, serde_json::from_str(text)?)?;
@@ -154,7 +153,7 @@ impl Acme {
         Ok(())
     }
 
-    /// What its account is called among gateways: by the CA's directory.
+    /// The account's name in the fleet: the CA's directory.
     pub(crate) fn directory(&self) -> &str {
         &self.settings.directory
     }
@@ -183,7 +182,7 @@ impl Acme {
         Ok((key, order.poll_certificate(&POLL).await?))
     }
 
-    /// What is to be found for each authorization that is not valid yet, by its name.
+    /// The proofs for each authorization that is not valid yet, by name.
     async fn proofs(&self, order: &mut Order, attempt: usize) -> anyhow::Result<Vec<(ChallengeType, Proof)>> {
         let ways = &self.settings.challenges;
         let way = ways.get(attempt % ways.len().max(1)).copied().unwrap_or(Challenge::TlsAlpn);
@@ -213,7 +212,7 @@ impl Acme {
         Ok(proofs)
     }
 
-    /// Has the CA look.
+    /// Asks the CA to validate the proofs.
     async fn prove(&self, order: &mut Order, proofs: &[(ChallengeType, Proof)]) -> anyhow::Result<()> {
         let Some((kind, _)) = proofs.first() else { return Ok(()) };
         let mut authorizations = order.authorizations();
@@ -228,7 +227,7 @@ impl Acme {
         Ok(())
     }
 
-    /// The account that was kept, or a new one.
+    /// The stored account, or a new one.
     async fn account(&self) -> anyhow::Result<Account> {
         let builder = || match &self.settings.ca {
             Some(ca) => Account::builder_with_root(ca),
@@ -250,7 +249,8 @@ impl Acme {
     }
 }
 
-/// A new order, in the place of a certificate where there is one (RFC 9773 §5): CAs that know of it let such orders pass their limits.
+/// Creates an order. If the tenant has a certificate, the order states that it replaces it (RFC 9773 §5): CAs that support
+/// this exempt such orders from rate limits.
 async fn order_of(
     account: &Account,
     names: &[Identifier],
@@ -261,11 +261,11 @@ async fn order_of(
     {
         return Ok(order);
     }
-    // It does not know of that, or of the certificate.
+    // The CA does not support this, or does not know the certificate.
     account.new_order(&NewOrder::new(names)).await.context("the CA refused the order")
 }
 
-/// What the CA says of the proofs that it did not like.
+/// Why the CA rejected the proofs.
 async fn why(order: &mut Order) -> Option<String> {
     let mut authorizations = order.authorizations();
     while let Some(Ok(authorization)) = authorizations.next().await {

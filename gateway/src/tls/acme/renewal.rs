@@ -1,7 +1,8 @@
-//! When a CA would have a certificate renewed (ACME renewal information, RFC 9773): before an outage or a revocation of its own
-//! making it says earlier than the certificate's end does.
+//! When the CA wants a certificate to be renewed (ACME renewal information, RFC 9773). Before an outage or a revocation the
+//! CA may ask for an earlier renewal than the expiry would.
 //!
-//! It is asked by plain GET, without the account. Limit: an answer has [`ANSWER_BYTES_MAX`] and comes within [`ASK_TIME`].
+//! The request is a plain GET without the account. Limit: a response has at most [`ANSWER_BYTES_MAX`] and arrives within
+//! [`ASK_TIME`].
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,25 +25,26 @@ use crate::ids::TenantId;
 
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 const ASK_TIME: Duration = Duration::from_secs(30);
-/// Between two questions, whatever the CA says (RFC 9773 §4.3.2).
+/// Shortest time between two requests, whatever the CA says (RFC 9773 §4.3.2).
 const AGAIN_MIN: Duration = Duration::from_mins(1);
 const AGAIN_MAX: Duration = Duration::from_hours(24);
 const AGAIN: Duration = Duration::from_hours(6);
 
-/// What a CA says of a certificate.
+/// The CA's suggestion for a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Suggestion {
-    /// A moment of its window, by chance: not everybody renews at once (§4.2).
+    /// A random moment within its window, so that clients do not all renew at once (§4.2).
     pub(crate) renew_at: SystemTime,
-    /// After which it is asked again.
+    /// When to ask again.
     pub(crate) again: Duration,
 }
 
 impl Acme {
-    /// What the CA says of a tenant's certificate; nothing where it has none, or says nothing of that kind.
+    /// The CA's suggestion for a tenant's certificate. Nothing if there is no certificate, or if the CA does not offer
+    /// this.
     ///
     /// # Errors
-    /// It does not answer, or what it says is no window.
+    /// The CA does not answer, or its answer is not a window.
     pub(crate) async fn suggestion(&self, tenant: &TenantId) -> anyhow::Result<Option<Suggestion>> {
         let Some(pair) = self.kept.get(tenant) else { return Ok(None) };
         let Some(id) = pair.key.cert.first().and_then(identifier) else { return Ok(None) };
@@ -56,7 +58,7 @@ impl Acme {
         Deadline::after(ASK_TIME).run(asked).await?
     }
 
-    /// A body of JSON, and after which time to ask again.
+    /// Returns the JSON body, and how long to wait before the next request.
     async fn get(&self, url: &str) -> anyhow::Result<(Vec<u8>, Duration)> {
         let url: Uri = url.parse()?;
         ensure!(url.scheme_str() == Some("https"), "{url} is no https URL");
@@ -66,7 +68,7 @@ impl Acme {
         let stream = TlsConnector::from(Arc::new(self.trust()?)).connect(name, tcp).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let driven = tokio::spawn(async {
-            // What it ends with, the request says too.
+            // The request reports how the connection ended.
             let _ended = connection.await;
         });
         let path = url.path_and_query().map_or("/", |path| path.as_str());
@@ -95,7 +97,7 @@ impl Acme {
     }
 }
 
-/// What the CA calls a certificate: by whose key it was signed, and its number (§4.1).
+/// The CA's name for the certificate: the identifier of the issuer's key, and the serial number (§4.1).
 pub(super) fn identifier(leaf: &CertificateDer<'_>) -> Option<CertificateIdentifier<'static>> {
     let (_, read) = X509Certificate::from_der(leaf).ok()?;
     let key = read.extensions().iter().find_map(|extension| {
@@ -109,7 +111,7 @@ pub(super) fn identifier(leaf: &CertificateDer<'_>) -> Option<CertificateIdentif
     Some(identifier.into_owned())
 }
 
-/// A moment of the window, at this part of it.
+/// The moment at this fraction of the window.
 fn chosen(said: &[u8], part: f64) -> anyhow::Result<SystemTime> {
     let said: serde_json::Value = serde_json::from_slice(said)?;
     let date = |name: &str| -> anyhow::Result<SystemTime> {

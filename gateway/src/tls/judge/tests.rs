@@ -26,7 +26,7 @@ fn below(name: &str, issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -
     CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), issuer).unwrap()
 }
 
-/// A server's certificate and its key.
+/// A server certificate and its key.
 fn leaf(issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> [String; 2] {
     let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
     params.use_authority_key_identifier_extension = true;
@@ -39,7 +39,7 @@ fn judged(chain: &str, key: &str) -> Pair {
     Pair::parse(chain.as_bytes(), key.as_bytes()).unwrap()
 }
 
-/// The doubts of a chain, by their kinds.
+/// The kinds of doubt about a chain.
 fn kinds(pair: &Pair) -> Vec<&'static str> {
     let kind = |doubt: &Doubt| match doubt {
         Doubt::Usage(_) => "usage",
@@ -51,10 +51,10 @@ fn kinds(pair: &Pair) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_chain_is_followed_as_clients_follow_it() {
+fn a_chain_is_built_as_clients_build_it() {
     let (root, other) = (root("root"), root("another root"));
     let middle = below("middle", &root, |_| {});
-    // Its name, and not its key.
+    // The same name, but not the same key.
     let namesake = below("middle", &other, |_| {});
     let [cert, key] = leaf(&middle, |_| {});
     let of = |more: &[&Ca]| judged(&(cert.clone() + &more.iter().map(|ca| ca.pem()).collect::<String>()), &key);
@@ -67,7 +67,7 @@ fn a_chain_is_followed_as_clients_follow_it() {
     assert_eq!(kinds(&of(&[&root, &middle])), ["differs"]);
     let twice = judged(&(cert.clone() + &middle.pem()), &key);
     assert!(twice.verdict.has_issuer_of(&of(&[]).verdict) && !of(&[]).verdict.has_issuer_of(&twice.verdict));
-    // Who has the root takes what leads to it.
+    // A client that has the root accepts what leads to it.
     let known = Roots::with(root.pem().as_bytes()).unwrap();
     assert!(
         of(&[&middle]).is_known_to(&known)
@@ -90,7 +90,7 @@ fn blocks_that_are_glued_together_are_counted() {
 }
 
 #[test]
-fn a_certificate_has_to_be_a_servers() {
+fn a_certificate_must_be_for_servers() {
     let root = root("root");
     let with = |change: &dyn Fn(&mut CertificateParams)| {
         let [cert, key] = leaf(&root, change);
@@ -108,7 +108,7 @@ fn a_certificate_has_to_be_a_servers() {
 }
 
 #[test]
-fn a_chain_is_good_as_long_as_all_of_it() {
+fn a_chain_is_valid_while_all_of_it_is_valid() {
     let root = root("root");
     let middle = below("middle", &root, |params| params.not_after = date_time_ymd(2030, 1, 1));
     let [cert, key] = leaf(&middle, |params| params.not_before = date_time_ymd(2020, 1, 1));
@@ -120,7 +120,7 @@ fn a_chain_is_good_as_long_as_all_of_it() {
     assert!(pair.not_after > pair.ends());
     let at = |year| SystemTime::from(date_time_ymd(year, 6, 1));
     assert_eq!([2019, 2026, 2031].map(|year| pair.verdict.is_good(at(year))), [false, true, false]);
-    // One that was over before its leaf began never was good.
+    // An issuer that expired before its leaf began makes the chain invalid at all times.
     let old = below("old", &root, |params| params.not_after = date_time_ymd(2010, 1, 1));
     let [cert, key] = leaf(&old, |params| params.not_before = date_time_ymd(2020, 1, 1));
     let never = judged(&(cert + &old.pem()), &key);

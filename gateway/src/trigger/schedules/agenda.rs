@@ -1,7 +1,7 @@
-//! Which schedule is due next, of all tenants': a heap with one moment for each. Pure: the time is told.
+//! Which schedule is due next, over all tenants: a heap with one moment for each. Pure: the caller passes the time.
 //!
-//! Invariant: the moment of a schedule moves on from the last one and never from the clock, so that a clock that was set back
-//! gives none twice. A reload keeps the moment of a schedule that says what it said before.
+//! Invariant: a schedule's next moment is computed from its last moment and never from the clock, so that a clock that was
+//! set back repeats none. A reload keeps the moment of an unchanged schedule.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -9,9 +9,9 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use crate::ids::{ComponentName, TenantId};
 use crate::route::{Expression, ScheduleId};
 
-/// What is so many seconds late is missed.
+/// A moment that is this many seconds late is missed.
 pub(super) const LATE: u64 = 30;
-/// Of one schedule, so many missed moments are counted one by one; a clock that was set ahead by a year must not cost more.
+/// How many missed moments of one schedule are counted one by one; a clock that was set ahead by a year must not cost more.
 const MISSED_MAX: u64 = 1000;
 
 /// One schedule of one tenant.
@@ -21,34 +21,34 @@ pub(super) struct Key {
     pub(super) schedule: ScheduleId,
 }
 
-/// What the configuration says.
+/// A schedule in the configuration.
 pub(super) struct Wanted {
     pub(super) key: Key,
     pub(super) component: ComponentName,
     pub(super) expression: Expression,
 }
 
-/// What has come of one schedule.
+/// A schedule that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Moment {
     pub(super) key: Key,
-    /// To be run, in seconds since 1970; nothing where all were missed.
+    /// The moment to run, in seconds since 1970. Nothing if all were missed.
     pub(super) at: Option<u64>,
-    /// Whether no run of this schedule goes on here. Whoever has it says when it has ended.
+    /// Whether no run of this schedule is in progress here. The caller reports when the run has ended.
     pub(super) is_free: bool,
     pub(super) missed: u64,
 }
 
-/// A schedule, for whoever asks.
+/// A schedule, for operators.
 #[derive(Clone, Debug)]
 pub(crate) struct Timed {
     pub(crate) tenant: TenantId,
     pub(crate) component: ComponentName,
     pub(crate) expression: Expression,
-    /// In seconds since 1970; nothing where it will never be due again.
+    /// In seconds since 1970. Nothing if it will never be due again.
     pub(crate) next: Option<u64>,
     pub(crate) is_running: bool,
-    /// The last moment since this process started, and what came of it.
+    /// The last moment since this process started, and its outcome.
     pub(crate) last: Option<(u64, &'static str)>,
 }
 
@@ -64,17 +64,17 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     entries: Vec<Entry>,
-    /// Where they are.
+    /// The index of each schedule.
     index: HashMap<Key, usize>,
-    /// Moments of entries, one each while there is another.
+    /// The next moment of each entry that has one.
     heap: BinaryHeap<Reverse<(u64, usize)>>,
-    /// Whose run goes on, in the configuration or not any more.
+    /// Schedules with a run in progress, even if they are no longer configured.
     running: HashSet<Key>,
 }
 
 impl Agenda {
-    /// Puts another configuration in force. What is new begins after now, or where it replaces what was due and not looked at
-    /// yet: a changed expression of a component loses no moment that both have.
+    /// Applies another configuration. A new schedule starts after now. If it replaces one that is due and not processed
+    /// yet, it starts there: a changed expression of a component loses no moment that both have.
     pub(super) fn replace(&mut self, wanted: impl Iterator<Item = Wanted>, now: u64) {
         let mut before: HashMap<Key, Entry> = self.entries.drain(..).map(|entry| (entry.key.clone(), entry)).collect();
         let mut fresh = Vec::new();
@@ -100,12 +100,12 @@ impl Agenda {
         self.heap = moments.filter_map(|(index, entry)| Some(Reverse((entry.next?, index)))).collect();
     }
 
-    /// When something is due next.
+    /// When the next schedule is due.
     pub(super) fn next(&self) -> Option<u64> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// What is due by now: of each schedule the newest moment, those before it being missed.
+    /// What is due by now: for each schedule the newest moment; earlier ones are missed.
     pub(super) fn due(&mut self, now: u64) -> Vec<Moment> {
         let mut due = Vec::new();
         while let Some(Reverse((at, index))) = self.heap.peek().copied()
@@ -122,7 +122,7 @@ impl Agenda {
         due
     }
 
-    /// The run of a moment that was free has ended, or was never begun; of one that was not, it is said why.
+    /// Notes that the run of a free moment has ended or never began. For a moment that was not free, notes the reason.
     pub(super) fn ended(&mut self, moment: &Moment, outcome: &'static str) {
         if moment.is_free {
             self.running.remove(&moment.key);
@@ -133,7 +133,7 @@ impl Agenda {
         }
     }
 
-    /// All that there are, or a tenant's, in no order.
+    /// All schedules, or those of a tenant, in no order.
     pub(super) fn all(&self, of: Option<&TenantId>) -> Vec<Timed> {
         let entries = self.entries.iter().filter(|entry| of.is_none_or(|of| entry.key.tenant == *of));
         let timed = entries.map(|entry| Timed {
@@ -149,7 +149,7 @@ impl Agenda {
 }
 
 impl Entry {
-    /// Moves on beyond now; the newest moment until then, and how many are missed.
+    /// Advances beyond now. Returns the newest moment until then, and how many are missed.
     fn pass(&mut self, first: u64, now: u64) -> (Option<u64>, u64) {
         let (mut at, mut missed) = (first, 0);
         self.next = self.expression.next_after(at);
@@ -163,7 +163,7 @@ impl Entry {
     }
 }
 
-/// The time as it goes on: it stands while the machine's clock is behind what it was.
+/// The time as it only moves forward: it stands still while the machine's clock is behind.
 #[derive(Debug, Default)]
 pub(super) struct Forward(u64);
 
@@ -195,7 +195,7 @@ mod tests {
         agenda
     }
 
-    /// Those that are run, each of which ends at once.
+    /// The moments that are run. Each run ends at once.
     fn run(agenda: &mut Agenda, now: u64) -> Vec<u64> {
         let due = agenda.due(now);
         due.iter().for_each(|moment| agenda.ended(moment, "ok"));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn each_moment_comes_once_and_in_its_order() {
+    fn each_moment_is_due_once_and_in_order() {
         let mut agenda = agenda([wanted("a", "x", "*/10 * * * * *"), wanted("b", "x", "5 * * * * *")], DAY);
         let mut seen = Vec::new();
         for now in DAY..=DAY + 60 {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_of_schedules_that_are_not_due() {
+    fn schedules_that_are_not_due_cost_nothing() {
         let one = wanted("a", "hourly", "0 0 * * * *");
         let hourly = (0..10_000).map(|number| Wanted {
             key: Key { tenant: TenantId::parse(&format!("t{number}")).unwrap(), ..one.key.clone() },
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_too_late_is_missed_and_counted() {
+    fn an_overdue_run_is_skipped_and_counted() {
         let mut agenda = agenda([wanted("a", "x", "* * * * * *")], DAY);
         let due = agenda.due(DAY + 5);
         assert_eq!((due[0].at, due[0].missed), (Some(DAY + 5), 4), "the newest of them runs");
@@ -252,13 +252,13 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_gives_no_moment_twice() {
+    fn a_clock_that_is_set_back_repeats_no_moment() {
         let mut agenda = agenda([wanted("a", "x", "*/10 * * * * *")], DAY);
         let mut clock = Forward::default();
         let mut seen = Vec::new();
         for clock_ms in [DAY + 10, DAY + 20, DAY + 3, DAY + 10, DAY + 20, DAY + 29, DAY + 30].map(|at| at * 1000) {
             let now = clock.at(clock_ms) / 1000;
-            // A reload in between begins what is new after the latest time that was seen.
+            // A reload in between starts a new schedule after the latest time that was seen.
             agenda.replace([wanted("a", "x", "*/10 * * * * *"), wanted("a", "y", "*/10 * * * * *")].into_iter(), now);
             seen.extend(run(&mut agenda, now));
         }
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_goes_on_is_not_free_whatever_is_reloaded() {
+    fn a_schedule_with_a_run_in_progress_is_not_free_after_a_reload() {
         let mut agenda = agenda([wanted("a", "x", "* * * * * *")], DAY);
         let first = agenda.due(DAY + 1).remove(0);
         assert!(first.is_free);
@@ -284,15 +284,15 @@ mod tests {
     #[test]
     fn a_reload_neither_loses_nor_doubles_a_moment() {
         let mut agenda = agenda([wanted("a", "x", "0 * * * * *"), wanted("b", "x", "0 * * * * *")], DAY);
-        // It is due, and nobody looked yet: a's expression changes, b's stays.
+        // It is due and not processed yet: a's expression changes, b's stays.
         let (now, same) = (DAY + 60, || wanted("b", "x", "0 * * * * *"));
         agenda.replace([wanted("a", "x", "0 */1 * * * *"), same()].into_iter(), now);
         assert_eq!(run(&mut agenda, now), [now, now]);
-        // It was looked at.
+        // It was processed.
         agenda.replace([wanted("a", "x", "0 0-59 * * * *"), same()].into_iter(), now);
         assert_eq!(run(&mut agenda, now), [0; 0]);
         assert_eq!(agenda.next(), Some(now + 60));
-        // Another component's begins from now on.
+        // A schedule of another component starts from now on.
         agenda.replace([wanted("a", "other", "0 * * * * *"), same()].into_iter(), now + 60);
         assert_eq!(run(&mut agenda, now + 60), [now + 60]);
         let nexts: Vec<_> = agenda.all(None).iter().map(|timed| timed.next).collect();

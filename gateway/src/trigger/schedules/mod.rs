@@ -1,12 +1,11 @@
-//! Starts components when they are due: one task for all tenants, which sleeps until the next moment.
+//! Starts components when their schedules are due: one task for all tenants, which sleeps until the next moment.
 //!
-//! A run takes the road of a message: both doors, the tenant's limits and quotas, an instance and a record of its own. On a
-//! store that gateways share, one of them claims each moment (`store/runs.rs`) and holds it while it runs.
+//! A run takes the road of a message: both doors, the tenant's limits and quotas, its own instance and record. On a store
+//! that gateways share, one of them claims each moment (`store/runs.rs`) and holds the claim during the run.
 //!
-//! Invariant: of one schedule no two runs go on at once; a moment that comes while one does is skipped and counted. What was
-//! missed, because the gateway was down or late, is not caught up. A run that was begun is never begun again.
-//! Limit: one run a schedule, and of a tenant's schedules there are [`crate::route::SCHEDULES_MAX`] at the most; [`CLAIMS_AT_ONCE`]
-//! claims at once.
+//! Invariant: no two runs of one schedule overlap; a moment during a run is skipped and counted. Moments that were missed
+//! because the gateway was down or late are not made up. A run that has started is never started again. Limit: one run for
+//! each schedule, at most [`crate::route::SCHEDULES_MAX`] schedules of a tenant, and [`CLAIMS_AT_ONCE`] claims at once.
 
 mod agenda;
 
@@ -26,11 +25,11 @@ use crate::telemetry::{Skipped, unix_ms};
 
 use agenda::{Agenda, Forward, Key, LATE, Moment, Timed, Wanted};
 
-/// How long a run may wait for its tenant's quotas to have room.
+/// How long a run may wait for its tenant's quotas.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest sleep: the machine's clock may be set meanwhile.
+/// The longest sleep: somebody may set the machine's clock meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(10);
-/// After a claim that the store did not answer.
+/// The pause after a claim that the store did not answer.
 const CLAIM_AGAIN: Duration = Duration::from_secs(1);
 const CLAIMS_AT_ONCE: usize = 64;
 
@@ -39,9 +38,9 @@ const CLAIMS_AT_ONCE: usize = 64;
 pub(crate) struct Schedules {
     road: Arc<Road>,
     store: Arc<Store>,
-    /// Held for what is due and never across an await.
+    /// Locked to find what is due, and never across an await.
     agenda: Mutex<Agenda>,
-    /// Whether there is a configuration that was not looked at.
+    /// Whether there is a configuration that was not applied yet.
     is_new: AtomicBool,
     wake: Notify,
     /// This process's name among those that claim runs.
@@ -66,24 +65,24 @@ impl Schedules {
         self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All schedules, or a tenant's, in no order.
+    /// All schedules, or those of a tenant, in no order.
     pub(crate) fn all(&self, of: Option<&TenantId>) -> Vec<Timed> {
         self.agenda().all(of)
     }
 
-    /// Has the configuration in force looked at.
+    /// Has the configuration in force applied.
     pub(crate) fn look(&self) {
         self.is_new.store(true, Ordering::Release);
         self.wake.notify_one();
     }
 
-    /// Starts what is due until the gateway drains; runs that were begun are drained as requests are.
+    /// Starts what is due until the gateway drains. Runs that have started are drained as requests are.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut time = Forward::default();
         while !self.road.tasks.is_draining() {
             let clock = unix_ms(SystemTime::now());
             let next = self.turn(time.at(clock) / 1000);
-            // By the clock itself: where it was set back, the time stands meanwhile.
+            // By the machine's clock: if it was set back, time stands still here meanwhile.
             let wait = next.map(|next| Duration::from_millis((next * 1000).saturating_sub(clock)));
             let sleep = wait.unwrap_or(SLEEP_MAX).min(SLEEP_MAX);
             tokio::select! {
@@ -94,7 +93,7 @@ impl Schedules {
         }
     }
 
-    /// Starts what is due now; when something is next.
+    /// Starts what is due now. Returns when the next moment is.
     fn turn(self: &Arc<Self>, now: u64) -> Option<u64> {
         let (due, next) = {
             let mut agenda = self.agenda();
@@ -119,7 +118,7 @@ impl Schedules {
         next
     }
 
-    /// Runs what is due, or counts why it is not run; what came of it, in a word.
+    /// Runs what is due, or counts why it does not run. Returns the outcome in a word.
     async fn begin(&self, moment: &Moment) -> &'static str {
         let snapshot = self.road.snapshot.load_full();
         let Some(routed) = snapshot.routes.scheduled(&moment.key.tenant, moment.key.schedule) else { return "gone" };
@@ -140,7 +139,7 @@ impl Schedules {
         match self.claim(due, moment.is_free).await {
             Ok(Claim::Ours) if moment.is_free => self.hold_and_run(due, routed, snapshot.generation).await,
             Ok(Claim::Ours) => {
-                // The store was away for so long that it took ours to be gone; it is not.
+                // The store was unreachable for so long that our claim expired, but our run is still in progress.
                 self.let_go(due).await;
                 skipped(Skipped::Overlap)
             }
@@ -158,7 +157,7 @@ impl Schedules {
         }
     }
 
-    /// Asks until the store answers, or it is late. A second one of a schedule asks once.
+    /// Claims until the store answers, or it is too late. An overlapping moment is claimed only once.
     async fn claim(&self, due: Due<'_>, is_free: bool) -> Result<Claim> {
         loop {
             let claimed = {

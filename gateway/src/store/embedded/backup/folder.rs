@@ -1,4 +1,4 @@
-//! A store that no gateway serves, read for a backup.
+//! Reads a store that no gateway serves, for a backup.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::super::tables::File;
 use super::super::{CACHE_BYTES, FILE};
 use super::Snapshot;
 
-/// See the top of this file. No gateway can open the store meanwhile.
+/// See the top of this file. Meanwhile no gateway can open the store.
 pub(crate) struct Folder {
     snapshot: Snapshot,
     _open: Open,
@@ -22,8 +22,8 @@ enum Open {
 }
 
 impl Folder {
-    /// Opens the store of this folder, and repairs it where it was not closed properly, as a gateway's start does. Nothing where there
-    /// is no store.
+    /// Opens the store in this folder. Repairs it if it was not closed properly, as a starting gateway does. Nothing if
+    /// there is no store.
     ///
     /// # Errors
     /// In words for the operator: a gateway has it open, or it cannot be read.
@@ -48,10 +48,10 @@ impl Folder {
         Ok(Some(Self { snapshot, _open: open }))
     }
 
-    /// The next piece of the backup; nothing after the last.
+    /// The next piece of the backup. Nothing after the last.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The store cannot be read.
     pub(crate) fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
         self.snapshot.next().context("cannot read the store")
     }

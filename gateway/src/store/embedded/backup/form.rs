@@ -1,5 +1,5 @@
-//! The form of a backup: a line of JSON that says what it is, records, and at the end how many there were and the SHA-256 of all
-//! before it.
+//! The format of a backup: a line of JSON that describes it, records, and at the end the number of records and the SHA-256
+//! of everything before.
 //!
 //! ```text
 //! {"tollgate_backup":1,"version":"0.1.0","taken_ms":1764594000000}\n
@@ -9,7 +9,7 @@
 //!
 //! Numbers are little-endian.
 //!
-//! Limit: a line of [`HEAD_MAX`], and parts of [`PART_MAX`]: what is longer is no backup.
+//! Limit: a line of [`HEAD_MAX`], and parts of [`PART_MAX`]. A file with longer ones is not a backup.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -23,7 +23,7 @@ use super::super::left::tenant;
 use crate::ids::TenantId;
 use crate::telemetry::unix_ms;
 
-/// Which this version writes, and reads.
+/// The version of the format that is written and read.
 const FORM: u32 = 1;
 const HEAD_MAX: usize = 4 << 10;
 const PART_MAX: usize = 4 << 20;
@@ -33,12 +33,12 @@ const DIGEST_BYTES: usize = 32;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Head {
     tollgate_backup: u32,
-    /// Of the gateway that took it.
+    /// The version of the gateway that made the backup.
     version: String,
     taken_ms: u64,
 }
 
-/// What a record is of.
+/// The table of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Table {
     /// Bucket, key, entry.
@@ -47,7 +47,7 @@ pub(super) enum Table {
     Chunks,
     /// Name, bytes and keys.
     Usage,
-    /// Owner, first chunk, the chunk behind the last.
+    /// Owner, first chunk, the chunk after the last.
     Waste,
     /// Name, shards.
     Layouts,
@@ -82,38 +82,38 @@ impl Record {
         Self { table, parts: parts.iter().map(|part| part.to_vec()).collect() }
     }
 
-    /// The part at this place.
+    /// The part at this index.
     pub(super) fn bytes(&self, at: usize) -> &[u8] {
         self.parts.get(at).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The number at this place.
+    /// The number at this index.
     pub(super) fn number(&self, at: usize) -> anyhow::Result<u64> {
         let bytes = <[u8; 8]>::try_from(self.bytes(at)).context("a number in the backup has not 8 bytes")?;
         Ok(u64::from_le_bytes(bytes))
     }
 }
 
-/// What a backup has.
+/// A summary of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Summary {
-    /// When it was taken, in milliseconds since 1970.
+    /// When it was made, in milliseconds since 1970.
     pub(crate) taken_ms: u64,
     pub(crate) keys: u64,
     pub(crate) tenants: usize,
-    /// The backup's own size.
+    /// The size of the backup itself.
     pub(crate) bytes: u64,
     digest: Vec<u8>,
 }
 
-/// Writes one.
+/// Writes a backup.
 pub(super) struct Out {
     hash: Context,
     records: u64,
 }
 
 impl Out {
-    /// With the first line.
+    /// Starts with the first line.
     pub(super) fn begin(into: &mut Vec<u8>) -> Self {
         let taken_ms = unix_ms(SystemTime::now());
         let head = Head { tollgate_backup: FORM, version: env!("CARGO_PKG_VERSION").to_owned(), taken_ms };
@@ -131,12 +131,12 @@ impl Out {
         self.records += 1;
     }
 
-    /// Counts what is sent.
+    /// Counts a piece that is sent.
     pub(super) fn sent(&mut self, piece: &[u8]) {
         self.hash.update(piece);
     }
 
-    /// With the last piece, which has everything but the end.
+    /// Appends the end to the last piece.
     pub(super) fn end(mut self, piece: &mut Vec<u8>) {
         piece.push(END);
         piece.extend(self.records.to_le_bytes());
@@ -145,7 +145,7 @@ impl Out {
     }
 }
 
-/// Reads one.
+/// Reads a backup.
 pub(super) struct In<R> {
     from: R,
     head: Head,
@@ -158,7 +158,7 @@ pub(super) struct In<R> {
 
 impl<R: Read> In<R> {
     /// # Errors
-    /// It is no backup, or one of a form that this version does not know.
+    /// It is not a backup, or its format is unknown to this version.
     pub(super) fn open(mut from: R) -> anyhow::Result<Self> {
         let mut line = Vec::new();
         while line.last() != Some(&b'\n') {
@@ -202,10 +202,10 @@ impl<R: Read> In<R> {
         Ok(bytes)
     }
 
-    /// The next record; nothing at the end, which was compared with what came before.
+    /// The next record. Nothing at the end, which is compared with what came before.
     ///
     /// # Errors
-    /// It is cut, or was altered.
+    /// The backup is truncated or was altered.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Record>> {
         let altered = |records: u64| format!("it was altered: what follows record {records} is no record");
         let [byte] = self.number()?;
@@ -244,7 +244,7 @@ impl<R: Read> In<R> {
         Ok(())
     }
 
-    /// What it has; of one that was read to its end.
+    /// The summary of a backup that was read to its end.
     pub(super) fn summary(self) -> Summary {
         Summary {
             taken_ms: self.head.taken_ms,
@@ -259,7 +259,7 @@ impl<R: Read> In<R> {
 /// Reads a backup to its end.
 ///
 /// # Errors
-/// It is no backup, is cut, or was altered.
+/// It is not a backup, is truncated, or was altered.
 pub(super) fn verify(from: impl Read) -> anyhow::Result<Summary> {
     let mut read = In::open(from)?;
     while read.next()?.is_some() {}

@@ -1,11 +1,13 @@
-//! The whole embedded store as one file: a snapshot of it, taken while others write, and a store that is made of one.
+//! Backs up the whole embedded store as one file: a snapshot, read while others write; and restores a store from it.
 //!
-//! `form` is the file's form, `snapshot` writes it, `folder` does so for a store that no gateway serves, and `restored` makes a store of it.
+//! `form` is the file format, `snapshot` writes it, `folder` does so for a store that no gateway serves, and `restored`
+//! makes a store of it.
 //!
-//! Invariant: what is in a backup is one commit, with its sums of usage: no write is in it in part. What was altered or cut is
-//! refused before anything is changed.
+//! Invariant: a backup contains one commit, with its sums of usage: no write is in it in part. An altered or truncated
+//! backup is refused before anything changes.
 //!
-//! Security: a backup has every tenant's data. Only the operators' token that may do all gets one, or who can read the file itself.
+//! Security: a backup contains every tenant's data. Only the operators' token with full rights can get one, and users who
+//! can read the file itself.
 
 mod folder;
 mod form;
@@ -26,10 +28,10 @@ use super::internal;
 use crate::store::backend::Backend;
 use crate::store::{Result, Store};
 
-/// No tenant has this name: a backup reads by turns with them, as one more tenant would.
+/// No tenant has this name: a backup takes turns at reading like one more tenant.
 const OWNER: &[u8] = b"";
 
-/// A snapshot of the store that is served, piece by piece.
+/// A snapshot of the store that is served, read piece by piece.
 #[derive(Debug)]
 pub(crate) struct Backup {
     of: Arc<Backend>,
@@ -38,7 +40,7 @@ pub(crate) struct Backup {
 }
 
 impl Store {
-    /// The embedded store as it is now; nothing where tenants' data is elsewhere.
+    /// The embedded store at this moment. Nothing if tenants' data is elsewhere.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -50,10 +52,10 @@ impl Store {
 }
 
 impl Backup {
-    /// The next piece of the file; nothing after the last.
+    /// The next piece of the file. Nothing after the last.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The file cannot be read.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>> {
         let (Backend::Embedded(embedded), Some(mut snapshot)) = (&*self.of, self.snapshot.take()) else {
             return Ok(None);

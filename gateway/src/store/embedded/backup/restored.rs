@@ -1,7 +1,7 @@
-//! A backup put in the place of a store that no gateway serves.
+//! Restores a backup in place of a store that no gateway serves.
 //!
-//! Invariant: the store that is there stays as it was until the new one is whole and on the disk; then one rename puts the new one in
-//! its place. The lock of the old one is held meanwhile, so that no gateway opens it.
+//! Invariant: the existing store stays as it is until the new one is complete and synced to disk; then one rename replaces
+//! it. Meanwhile the lock of the old store is held, so that no gateway opens it.
 
 use std::fs::{self, DirBuilder, TryLockError};
 use std::io::{BufReader, ErrorKind, Seek as _};
@@ -20,13 +20,13 @@ use super::super::{CACHE_BYTES, FILE};
 use super::form::{In, Summary, verify};
 use super::{Record, Table};
 
-/// What is written in one transaction.
+/// Bytes that are written in one transaction.
 const GROUP_BYTES: usize = 32 << 20;
 const READ_BYTES: usize = 256 << 10;
-/// Beside the store, until it is whole.
+/// The file's name beside the store, until it is complete.
 const UNDER_WAY: &str = "tollgate.redb.restored";
 
-/// Whether a store that is there may be lost.
+/// Whether an existing store may be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existing {
     Kept,
@@ -36,7 +36,7 @@ pub(crate) enum Existing {
 /// Reads a backup to its end.
 ///
 /// # Errors
-/// In words for the operator: it cannot be read, is no backup, is cut, or was altered.
+/// In words for the operator: it cannot be read, is not a backup, is truncated, or was altered.
 pub(crate) fn verified(backup: &Path) -> anyhow::Result<(fs::File, Summary)> {
     let read = || {
         let file = fs::File::open(backup).context("cannot read it")?;
@@ -46,10 +46,10 @@ pub(crate) fn verified(backup: &Path) -> anyhow::Result<(fs::File, Summary)> {
     read().with_context(|| backup.display().to_string())
 }
 
-/// Makes a store of a backup, in this folder.
+/// Restores a backup in this folder.
 ///
 /// # Errors
-/// In words for the operator. What was there is there still.
+/// In words for the operator. The existing store is unchanged.
 pub(crate) fn restore(backup: &Path, dir: &Path, existing: Existing) -> anyhow::Result<Summary> {
     let (mut file, summary) = verified(backup)?;
     DirBuilder::new()
@@ -72,7 +72,7 @@ pub(crate) fn restore(backup: &Path, dir: &Path, existing: Existing) -> anyhow::
     owned_as(&new.0, dir).with_context(|| format!("cannot give {} to the owner of its folder", new.0.display()))?;
     let renamed = match before {
         Some(_) => fs::rename(&new.0, &target),
-        // A gateway that started meanwhile has made one.
+        // A gateway that started meanwhile has created a store.
         None => {
             rustix::fs::renameat_with(CWD, &new.0, CWD, &target, RenameFlags::NOREPLACE).map_err(std::io::Error::from)
         }
@@ -83,7 +83,7 @@ pub(crate) fn restore(backup: &Path, dir: &Path, existing: Existing) -> anyhow::
     Ok(summary)
 }
 
-/// The store that is there, with its lock.
+/// The existing store, with its lock.
 fn held(target: &Path) -> anyhow::Result<Option<fs::File>> {
     let file = match fs::File::options().read(true).write(true).open(target) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -98,7 +98,7 @@ fn held(target: &Path) -> anyhow::Result<Option<fs::File>> {
     }
 }
 
-/// As root, for the user whose gateway has to open it.
+/// As root, gives the file to the user whose gateway has to open it.
 fn owned_as(path: &Path, dir: &Path) -> std::io::Result<()> {
     let (of_dir, own) = (fs::metadata(dir)?, fs::metadata(path)?);
     if (of_dir.uid(), of_dir.gid()) == (own.uid(), own.gid()) || !rustix::process::geteuid().is_root() {
@@ -107,12 +107,12 @@ fn owned_as(path: &Path, dir: &Path) -> std::io::Result<()> {
     std::os::unix::fs::chown(path, Some(of_dir.uid()), Some(of_dir.gid()))
 }
 
-/// A store that is being made; what is not whole goes when this is dropped.
+/// An incomplete store, removed on drop.
 struct UnderWay(PathBuf);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        // It has another name by now, where it is whole.
+        // A complete store has been renamed by now.
         let _gone = fs::remove_file(&self.0);
     }
 }
@@ -132,7 +132,7 @@ impl UnderWay {
     }
 }
 
-/// Writes some records in one transaction; whether there may be more.
+/// Writes some records in one transaction. Returns whether there may be more.
 fn group(database: &Database, backup: &mut In<impl std::io::Read>) -> anyhow::Result<bool> {
     let write = database.begin_write()?;
     let mut rows = Rows::open(&write)?;
@@ -150,7 +150,7 @@ fn group(database: &Database, backup: &mut In<impl std::io::Read>) -> anyhow::Re
     Ok(has_more)
 }
 
-/// The tables of the new store, each of them there even where it has no row.
+/// The tables of the new store. Each exists even without rows.
 struct Rows<'t> {
     entries: redb::Table<'t, Key, &'static [u8]>,
     chunks: redb::Table<'t, u64, &'static [u8]>,

@@ -1,5 +1,5 @@
-//! One commit of the store, read from its first record to its last. The pages of that commit stay in the file until this is
-//! dropped, and so the file grows by what is written meanwhile.
+//! Reads one commit of the store from its first record to its last. The pages of that commit stay in the file until this is
+//! dropped, so the file grows by what is written meanwhile.
 
 use redb::ReadableDatabase;
 
@@ -10,7 +10,7 @@ use super::super::tables::{File, USAGE, WASTE};
 use super::form::Out;
 use super::{Record, Table};
 
-/// What a piece has at the least, but for the last one.
+/// The least bytes of a piece, except for the last one.
 const PIECE_BYTES: usize = 256 << 10;
 
 type Records = Box<dyn Iterator<Item = File<Record>> + Send>;
@@ -18,9 +18,9 @@ type Records = Box<dyn Iterator<Item = File<Record>> + Send>;
 /// See the top of this file.
 pub(super) struct Snapshot {
     records: Records,
-    /// Nothing once all was read.
+    /// Nothing once everything was read.
     out: Option<Out>,
-    /// What the next piece begins with.
+    /// The beginning of the next piece.
     begun: Vec<u8>,
 }
 
@@ -38,7 +38,7 @@ impl Snapshot {
         Ok(Self { records, out, begun })
     }
 
-    /// The next piece of the backup; nothing after the last.
+    /// The next piece of the backup. Nothing after the last.
     pub(super) fn next(&mut self) -> File<Option<Vec<u8>>> {
         let Some(mut out) = self.out.take() else { return Ok(None) };
         let mut piece = std::mem::take(&mut self.begun);

@@ -7,7 +7,7 @@ use super::form::verify;
 use super::*;
 use crate::store::{Usage, Write};
 
-/// All pieces of a snapshot, one after the other.
+/// All pieces of a snapshot, joined.
 fn whole(mut snapshot: Snapshot) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Some(piece) = snapshot.next().unwrap() {
@@ -26,14 +26,14 @@ fn written(house: &House, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// What it says beside when it was taken.
+/// Everything in a backup except its time.
 fn records(bytes: &[u8]) -> &[u8] {
     let head = bytes.iter().position(|byte| *byte == b'\n').unwrap();
     &bytes[head..bytes.len() - 32]
 }
 
 #[tokio::test]
-async fn a_backup_that_is_cut_or_altered_anywhere_is_refused() {
+async fn a_backup_that_is_truncated_or_altered_anywhere_is_refused() {
     let (house, a) = (House::new(), whose("a"));
     for (key, bytes) in [("small", 5), ("empty", 0), ("large", 2000)] {
         house.set(&a, vec![pair(key, bytes)]).await.unwrap();
@@ -55,7 +55,7 @@ async fn a_backup_that_is_cut_or_altered_anywhere_is_refused() {
     let newer =
         String::from_utf8_lossy(&good[..good.len() - 40]).replace("\"tollgate_backup\":1", "\"tollgate_backup\":2");
     assert!(verify(newer.as_bytes()).unwrap_err().to_string().contains("reads form 1"));
-    // One that is refused changes nothing, and leaves nothing.
+    // A refused backup changes nothing and leaves nothing behind.
     let (other, cut) = (house.dir.path().join("other"), written(&house, &good[..good.len() - 1]));
     let error = format!("{:#}", restore(&cut, &other, Existing::Replaced).unwrap_err());
     assert!(error.contains("it is cut") && error.contains("backup"), "{error}");
@@ -63,7 +63,7 @@ async fn a_backup_that_is_cut_or_altered_anywhere_is_refused() {
 }
 
 #[tokio::test]
-async fn a_store_made_of_a_backup_is_row_for_row_the_one_of_before_and_goes_on() {
+async fn a_restored_store_equals_the_original_row_for_row_and_accepts_writes() {
     let (house, a, b) = (House::new(), whose("a"), whose("b"));
     house.set(&a, vec![pair("small", 5), pair("large", MIB), pair("gone", MIB)]).await.unwrap();
     house.say(&b, &[b"SET", b"raw", b"text"]).await.unwrap();
@@ -73,7 +73,7 @@ async fn a_store_made_of_a_backup_is_row_for_row_the_one_of_before_and_goes_on()
     let sums = [&a, &b].map(|whose| house.store.usage(&whose.account).unwrap());
     let bytes = whole(snapshot(&house));
     let (path, other) = (written(&house, &bytes), house.dir.path().join("other"));
-    // The store of before is open: nothing is put in its place.
+    // The existing store is open: nothing replaces it.
     let error = restore(&path, house.dir.path(), Existing::Replaced).unwrap_err().to_string();
     assert!(error.contains("a gateway serves"), "{error}");
     let summary = restore(&path, &other, Existing::Kept).unwrap();
@@ -91,7 +91,7 @@ async fn a_store_made_of_a_backup_is_row_for_row_the_one_of_before_and_goes_on()
     let restored = House { store, metrics: Arc::clone(&house.metrics), dir: tempfile::tempdir().unwrap() };
     assert_eq!(restored.get(&a, b"large").await, Some(vec![b'x'; MIB]));
     assert_eq!([&a, &b].map(|whose| restored.store.usage(&whose.account).unwrap()), sums);
-    // Numbers of chunks are not used again.
+    // Numbers of chunks are not reused.
     restored.set(&a, vec![pair("new", MIB)]).await.unwrap();
     restored.store.write(&a.account, &a.bucket, Write::Delete(vec![b"large".to_vec()])).await.unwrap();
     assert_eq!(restored.get(&a, b"new").await, Some(vec![b'x'; MIB]));
@@ -100,13 +100,13 @@ async fn a_store_made_of_a_backup_is_row_for_row_the_one_of_before_and_goes_on()
 }
 
 #[tokio::test]
-async fn what_is_written_while_a_backup_is_read_waits_for_nothing_and_is_not_in_it() {
+async fn writes_during_a_backup_wait_for_nothing_and_are_not_in_it() {
     let (house, a) = (House::new(), whose("a"));
     house.set(&a, vec![pair("large", MIB), pair("small", 1)]).await.unwrap();
     let mut snapshot = snapshot(&house);
     let mut bytes = snapshot.next().unwrap().unwrap();
     let before = records(&whole(self::snapshot(&house))).to_vec();
-    // As much again as was there, and all of it gone.
+    // As much data again, and all of it deleted.
     for _ in 0..3 {
         house.set(&a, vec![pair("large", MIB - 1), pair("more", MIB)]).await.unwrap();
     }
@@ -118,10 +118,10 @@ async fn what_is_written_while_a_backup_is_read_waits_for_nothing_and_is_not_in_
 }
 
 #[tokio::test]
-async fn a_store_that_was_not_closed_is_repaired_before_it_is_read() {
+async fn a_store_that_was_not_closed_is_repaired_before_a_backup() {
     let (house, a) = (House::new(), whose("a"));
     house.set(&a, vec![pair("k", 3)]).await.unwrap();
-    // As a process leaves it that is killed: the file says that it is open.
+    // The state after a process is killed: the file says that it is open.
     let other = house.dir.path().join("other");
     std::fs::create_dir(&other).unwrap();
     std::fs::copy(house.dir.path().join(super::super::FILE), other.join(super::super::FILE)).unwrap();
@@ -134,7 +134,7 @@ async fn a_store_that_was_not_closed_is_repaired_before_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_closed_says_so_and_is_opened_again_without_repair() {
+async fn a_closed_store_is_opened_again_without_repair() {
     let (house, a) = (House::new(), whose("a"));
     house.set(&a, vec![pair("k", 3)]).await.unwrap();
     house.store.close().await;

@@ -1,0 +1,53 @@
+//! What each file says, key by key, before it is joined with anything else. [`gateway`] reads `gateway.toml`, with one file here for
+//! each group of its sections, and [`tenant`] reads `tenant.toml`. Spin's manifests have a floor of their own, which comes to the
+//! same types.
+
+pub(crate) mod admin;
+pub(crate) mod boot;
+pub(crate) mod component;
+pub(crate) mod defaults;
+pub(crate) mod dependencies;
+pub(crate) mod front;
+pub(crate) mod gateway;
+pub(crate) mod limits;
+pub(crate) mod middleware;
+pub(crate) mod parts;
+pub(crate) mod project;
+pub(crate) mod telemetry;
+pub(crate) mod tenant;
+pub(crate) mod tls;
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::config::problem::Kind;
+use crate::config::reader::{At, Reader, Section};
+
+/// A path from the file's folder, without the `..` that can be taken out by name, so that it reads well in messages.
+pub(crate) fn join(base: &Path, path: &str) -> PathBuf {
+    let mut joined = base.to_owned();
+    for part in Path::new(path).components() {
+        match part {
+            Component::ParentDir if joined.file_name().is_some() => {
+                joined.pop();
+            }
+            Component::CurDir => {}
+            Component::ParentDir | Component::Normal(_) | Component::RootDir | Component::Prefix(_) => {
+                joined.push(part)
+            }
+        }
+    }
+    joined
+}
+
+/// Every file says which version of the format it is in.
+pub(crate) fn schema(reader: &Reader, file: &Section<'_>) {
+    let schema = file.required("schema", file.count("schema"), "schema = 1, the version of this format");
+    if let Some(schema) = schema.filter(|schema| schema.value != 1) {
+        let summary = "this format version is not supported".to_owned();
+        reader.bad(Kind::BadValue, &schema.place, summary, format!("schema {}", schema.value), "schema = 1");
+    }
+}
+
+pub(crate) fn value<T>(given: Option<At<T>>, default: T) -> T {
+    given.map_or(default, |at| at.value)
+}

@@ -1,0 +1,37 @@
+//! What [`super::tenant`] takes beside a tenant's file, and what it gives.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::certificates::{ClientsFiles, PairFiles};
+use crate::config::disk::Wasm;
+use crate::config::mounts::{BadFiles, Files};
+use crate::config::plan::Plan;
+use crate::config::reader::At;
+use crate::domain::Pattern;
+
+/// What stands beside a tenant's file.
+pub(crate) struct Materials {
+    /// One for each component.
+    pub(crate) wasm: Vec<Wasm>,
+    /// Of each component, one for each of its parts.
+    pub(crate) parts: Vec<Vec<Wasm>>,
+    /// Those that a component may read, or which mount cannot be had, and why.
+    pub(crate) files: Vec<Option<Result<Files, BadFiles>>>,
+    /// One for each pair of files.
+    pub(crate) pairs: Vec<PairFiles>,
+    pub(crate) clients: Option<ClientsFiles>,
+    /// When all of this was read.
+    pub(crate) now: SystemTime,
+    /// One for each variable.
+    pub(crate) variables: Vec<Result<String, String>>,
+    /// One for each secret.
+    pub(crate) secrets: Vec<Result<String, String>>,
+}
+
+/// A good tenant, and where it claims its hosts.
+#[derive(Clone)]
+pub(crate) struct Found {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) claims: Arc<[At<Pattern>]>,
+}
