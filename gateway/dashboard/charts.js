@@ -101,11 +101,11 @@ function chart(of, figure) {
     label: name, stroke: colour(`--c${colours[at]}`), width: 1.5, points: { show: true, size: 4, filter: lonely },
   });
   const options = {
-    width: Math.max(figure.clientWidth - 24, 200), height: 144, legend: { show: false }, pxAlign: false, padding: [8, 8, 0, 0],
+    width: Math.max(figure.clientWidth - 24, 200), height: 144, legend: { show: false }, pxAlign: false, padding: [8, 20, 0, 0],
     cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
     axes: [
       { ...axis, size: 26, gap: 8, space: 70, values: (_, marks) => marks.map((at) => clock(at * 1000).slice(0, 5)) },
-      { ...axis, size: 60, values: (_, marks) => marks.map(mark ?? text), ...(incrs && { incrs }) },
+      { ...axis, size: 60, space: 24, values: (_, marks) => marks.map(mark ?? text), ...(incrs && { incrs }) },
     ],
     scales: {
       x: { range: (drawn) => [drawn.data[0][0], drawn.data[0].at(-1)] },

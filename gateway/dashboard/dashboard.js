@@ -337,7 +337,8 @@ function show(tenant) {
     kept.push(held("Data at rest", { now: space.bytes, max: space.bytes_max }, bytes), held("Keys", { now: space.keys, max: space.keys_max }));
   }
   fill("quotas", usage ? [
-    held("Requests in flight", usage.in_flight), held("Connections", usage.connections), held("Memory", usage.memory, bytes),
+    held("Requests in flight, peak", { now: tenant.in_flight_peak, max: usage.in_flight.max }), held("Connections", usage.connections),
+    held("Memory, peak", { now: tenant.memory_peak, max: usage.memory.max }, bytes),
     held("Outbound requests", usage.outbound_in_flight), ...kept, ...flow("Requests", usage.requests), ...flow("Fuel", usage.fuel, count),
     ...flow("Body bytes", usage.body_bytes, bytes), ...flow("Storage operations", usage.storage_ops),
     ...flow("Storage bytes", usage.storage_bytes, bytes), ...flow("Outbound request rate", usage.outbound), ...flow("Log bytes", usage.log_bytes, bytes),

@@ -153,7 +153,7 @@ fn load(gateway: &Gateway) -> Vec<tokio::task::JoinHandle<()>> {
 async fn screen(site: &Site, gateway: &Gateway, seconds: u64) -> Value {
     let config = site.config().display().to_string();
     let words = [&tollgate().display().to_string(), "top", "--config", &config, "--admin", &gateway.admin.to_string()];
-    let order = json!({ "words": words, "keys": [[seconds, "q"]], "rows": 24, "columns": 118, "cells": true });
+    let order = json!({ "words": words, "keys": [[seconds, "q"]], "rows": 21, "columns": 118, "cells": true });
     let said = python("terminal.py", order).await;
     assert_eq!(said["code"], 0, "{}", said["screen"]);
     said["cells"].clone()

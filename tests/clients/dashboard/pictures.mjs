@@ -111,7 +111,7 @@ function drawn(rows) {
 
 try {
   await page.bringToFront(); // one that is behind another draws nothing
-  await page.setViewport({ width: 1200, height: 860 });
+  await page.setViewport({ width: 1200, height: 1010 });
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "light" }]);
   await page.evaluateOnNewDocument((span) => { if (location.protocol === "http:") localStorage.setItem("span", span); }, span);
 
@@ -127,6 +127,7 @@ try {
   ])));
   await take("dashboard", page);
 
+  await page.setViewport({ width: 1200, height: 660 });
   await page.evaluate((tenant) => { location.hash = `#/tenants/${tenant}`; }, tenant);
   await until((tenant) => document.querySelector("#one-name").textContent === tenant && document.querySelectorAll("#quotas li").length > 1, tenant);
   await until(hasFigures, "#one-charts figure", 4);

@@ -117,7 +117,7 @@ fn draw_figures(frame: &mut Frame<'_>, area: Rect, view: &View) {
             count(&tick["cache_hits_per_second"]),
         )),
         Line::from(format!(
-            "at most at once: instances {} of {}, {} waiting   memory {} of {}",
+            "peaks: instances {} of {}, {} waiting   memory {} of {}",
             tick["instances_peak"],
             tick["instances"]["max"],
             tick["waiting_peak"],
@@ -154,7 +154,7 @@ const fn hundredths(value: f64) -> u64 {
 fn draw_tenants(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let (_, _, by) = view.sort();
     let head =
-        ["tenant", "standing", "req/s", "5xx/s", "fuel/s", "in flight", "memory", "at most", "problems", "warnings"];
+        ["tenant", "standing", "req/s", "5xx/s", "fuel/s", "in flight", "memory", "limit", "problems", "warnings"];
     let head = head.map(|name| if name == by { Span::from(format!("{name} ▼")).bold() } else { Span::from(name) });
     let rows = view.rows().iter().enumerate().map(|(index, row)| {
         let colour = match text(&row["standing"]) {
@@ -207,6 +207,8 @@ fn draw_tenant(frame: &mut Frame<'_>, area: Rect, tenant: &Value, faults: &Value
     for (name, key, words) in shown {
         let Some(area) = areas.next() else { break };
         let (now, max) = (&usage[key]["now"], &usage[key]["max"]);
+        // What lives for milliseconds is shown by its peak.
+        let now = tenant.get(format!("{key}_peak")).unwrap_or(now);
         let ratio = (number(now) / number(max).max(1.0)).clamp(0.0, 1.0);
         let gauge = Gauge::default().ratio(ratio).label(format!("{name} {} of {}", words(now), words(max)));
         frame.render_widget(gauge.gauge_style(Style::new().fg(Color::Cyan)), area);
