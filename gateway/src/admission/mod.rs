@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::deadline::{Deadline, Moment};
-use crate::fault::{Fault, Quotum};
+use crate::fault::{Fault, QuotaKind};
 use crate::http::{Permits, Slow};
 use crate::route::Routed;
 pub(crate) use crate::tenant::WhenFull;
@@ -154,7 +154,7 @@ impl Doors {
         }
         let entry = match ledger.enter(Moment::now(), when_full) {
             // A place that is held for a slow client can be freed.
-            Err(refused) if refused.quotum == Quotum::InFlight && self.makes_room(ledger, refused.max) => {
+            Err(refused) if refused.quota == QuotaKind::InFlight && self.makes_room(ledger, refused.max) => {
                 ledger.enter(Moment::now(), when_full)
             }
             entry => entry,

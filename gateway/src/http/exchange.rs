@@ -140,7 +140,7 @@ impl Exchange {
     }
 
     /// Sets the record in which the outcome is noted.
-    pub(crate) fn told_in(&self, record: &Arc<Record>) {
+    pub(crate) fn set_record(&self, record: &Arc<Record>) {
         let _first = self.record.set(Arc::downgrade(record));
     }
 

@@ -199,7 +199,7 @@ impl GuestBody {
         let declared = self.left.filter(|left| *left > 0);
         let wanted = match declared {
             // The whole body is here.
-            _ if self.record.was_left_open() => u64::MAX,
+            _ if self.record.has_left_body_open() => u64::MAX,
             Some(declared) => declared.min(LOOK_BYTES_MAX),
             None => return Ok(()),
         };
@@ -245,7 +245,7 @@ impl GuestBody {
                     Some(fault) => Poll::Ready(Some(Err(fault))),
                     // A body that was never begun is empty: some engines open one for a response without a body. A body of
                     // the declared length is complete.
-                    None if self.came > 0 && self.declared != Some(self.came) && self.record.was_left_open() => {
+                    None if self.came > 0 && self.declared != Some(self.came) && self.record.has_left_body_open() => {
                         Poll::Ready(Some(Err(Fault::BadResponse)))
                     }
                     None => Poll::Ready(None),

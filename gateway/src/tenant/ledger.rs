@@ -18,7 +18,7 @@ use super::supply::{Allotment, Entry, Supply, WhenFull};
 use super::usage::{Flow, Held, Usage};
 use super::{Quota, Space};
 use crate::deadline::Moment;
-use crate::fault::Quotum;
+use crate::fault::QuotaKind;
 use crate::ids::{Line, TenantId};
 use crate::telemetry::Figures;
 
@@ -185,15 +185,15 @@ impl Ledger {
     /// The tenant has burned or transferred more than it may for now.
     pub(crate) fn owes_nothing(&self, now: Moment) -> Result<(), Limited> {
         let spent =
-            |quotum, bucket: &Bucket| bucket.open(now).map_err(|empty| limited(quotum, bucket, empty.retry_seconds));
-        spent(Quotum::Fuel, &self.fuel)?;
-        spent(Quotum::BodyBytes, &self.body_bytes)
+            |quota, bucket: &Bucket| bucket.open(now).map_err(|empty| limited(quota, bucket, empty.retry_seconds));
+        spent(QuotaKind::Fuel, &self.fuel)?;
+        spent(QuotaKind::BodyBytes, &self.body_bytes)
     }
 
     /// The refusal of a request that found no place.
     pub(crate) fn no_place(&self) -> Limited {
         let max = self.in_flight.count().max();
-        Limited { quotum: Quotum::InFlight, max, window_seconds: None, retry_seconds: 1 }
+        Limited { quota: QuotaKind::InFlight, max, window_seconds: None, retry_seconds: 1 }
     }
 
     /// Counts one more request, which has its place.
@@ -203,7 +203,9 @@ impl Ledger {
     pub(crate) fn entered(self: &Arc<Self>, place: Allotment, now: Moment) -> Result<InFlight, Limited> {
         place.keep();
         let entered = InFlight::of(self);
-        self.requests.take(1, now).map_err(|empty| limited(Quotum::Requests, &self.requests, empty.retry_seconds))?;
+        self.requests
+            .take(1, now)
+            .map_err(|empty| limited(QuotaKind::Requests, &self.requests, empty.retry_seconds))?;
         Ok(entered)
     }
 
@@ -237,13 +239,13 @@ impl Ledger {
 
     /// Takes storage operations and the bytes that they carry. The error is the quota without room. [`Self::stored`]
     /// charges the bytes of a response when they are known.
-    pub(crate) fn store(&self, ops: u64, bytes: u64) -> Result<(), Quotum> {
+    pub(crate) fn store(&self, ops: u64, bytes: u64) -> Result<(), QuotaKind> {
         if self.storage_bytes.rate().is_none() && self.storage_ops.rate().is_none() {
             return Ok(());
         }
         let now = Moment::now();
-        self.storage_bytes.open(now).map_err(|_empty| Quotum::StorageBytes)?;
-        self.storage_ops.take(ops, now).map_err(|_empty| Quotum::StorageOps)?;
+        self.storage_bytes.open(now).map_err(|_empty| QuotaKind::StorageBytes)?;
+        self.storage_ops.take(ops, now).map_err(|_empty| QuotaKind::StorageOps)?;
         self.storage_bytes.charge(bytes, now);
         Ok(())
     }
@@ -260,9 +262,9 @@ impl Ledger {
     }
 
     /// Counts one more outbound request. The error is the quota without room.
-    pub(crate) fn go_out(&self, when_full: WhenFull) -> Result<Entry, Quotum> {
-        let place = self.out.enter(1, when_full).ok_or(Quotum::OutboundInFlight)?;
-        self.outbound.take(1, Moment::now()).map_err(|_empty| Quotum::Outbound)?;
+    pub(crate) fn go_out(&self, when_full: WhenFull) -> Result<Entry, QuotaKind> {
+        let place = self.out.enter(1, when_full).ok_or(QuotaKind::OutboundInFlight)?;
+        self.outbound.take(1, Moment::now()).map_err(|_empty| QuotaKind::Outbound)?;
         Ok(place)
     }
 
@@ -303,12 +305,12 @@ impl Ledger {
 
     /// The refusal of a request because the tenant has its maximum of waiting requests.
     pub(crate) fn queue_is_full(&self) -> Limited {
-        Limited { quotum: Quotum::Waiting, max: self.waiting_max() as u64, window_seconds: None, retry_seconds: 1 }
+        Limited { quota: QuotaKind::Waiting, max: self.waiting_max() as u64, window_seconds: None, retry_seconds: 1 }
     }
 
     /// The refusal of a request because its tenant has no memory left.
     pub(crate) fn out_of_memory(&self) -> Limited {
-        Limited { quotum: Quotum::Memory, max: self.memory.max(), window_seconds: None, retry_seconds: 1 }
+        Limited { quota: QuotaKind::Memory, max: self.memory.max(), window_seconds: None, retry_seconds: 1 }
     }
 
     pub(super) fn suspend(&self, suspended: bool) {
