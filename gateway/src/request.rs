@@ -17,8 +17,8 @@ use crate::deadline::Moment;
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::http::{
-    BodySource, Exchange, Origin, Ours, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, cdn_loop, clean_request,
-    default_port, drop_underscores, name_loopback, ours, spin,
+    BodySource, Exchange, HostPort, Origin, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, cdn_loop,
+    clean_request, default_port, drop_underscores, name_loopback, normalise, spin,
 };
 use crate::response::{self, Compression};
 use crate::route::{Found, Routed};
@@ -97,8 +97,8 @@ impl Road {
         }
         // Load the configuration once and keep it to the end: a reload never splits a request.
         let snapshot = self.snapshot.load_full();
-        let ours = ours(&mut request, self.http.fields);
-        let shown = ours.as_ref().map_or("", |ours| ours.host.as_str());
+        let target = normalise(&mut request, self.http.fields);
+        let shown = target.as_ref().map_or("", |target| target.host.as_str());
         let record = Record::new(&self.metrics, &request, shown, snapshot.generation);
         exchange.set_record(&record);
         let origin = self.origin(request.headers(), peer);
@@ -107,7 +107,7 @@ impl Road {
             record.handshake(ended, took);
         }
         let is_head = request.method() == Method::HEAD;
-        let asked = (request.map(Into::into), ours);
+        let asked = (request.map(Into::into), target);
         let walked = self.walk(&snapshot, asked, (peer, origin), &record, exchange).await;
         let mut answer = walked.unwrap_or_else(|fault| {
             record.fault(fault);
@@ -143,12 +143,12 @@ impl Road {
     async fn walk(
         self: &Arc<Self>,
         snapshot: &Snapshot,
-        (mut request, ours): (Request<BodySource>, Result<Ours, Fault>),
+        (mut request, target): (Request<BodySource>, Result<HostPort, Fault>),
         (peer, origin): (&Peer, Origin),
         record: &Arc<Record>,
         exchange: &Arc<Exchange>,
     ) -> Result<Response<ResponseBody>, Fault> {
-        let Ours { host, port } = ours?;
+        let HostPort { host, port } = target?;
         let address = origin.address.ip();
         self.by_address.take(address, Moment::now()).map_err(|limited| refuse(&limited.into(), record))?;
         self.metrics.fields_dropped(drop_underscores(request.headers_mut()));
@@ -165,7 +165,7 @@ impl Road {
                 record.routed(&tenant.ledger.figures, "", &route);
                 let _entered = refuse_slowly(self.pass(&tenant.ledger, address).await, &tenant.ledger, record).await?;
                 let is_head = request.method() == Method::HEAD;
-                tenant.ledger.moved(fixed.body.len() as u64);
+                tenant.ledger.charge_body_bytes(fixed.body.len() as u64);
                 record.sent(if is_head { 0 } else { fixed.body.len() as u64 });
                 return Ok(response::of_fixed(&fixed, is_head));
             }
@@ -200,7 +200,7 @@ impl Road {
                 let ledger = &routed.tenant().ledger;
                 let _entered = refuse_slowly(self.doors.pass(ledger, WhenFull::Wait).await, ledger, record).await?;
                 let bytes = http_body::Body::size_hint(kept.body()).lower();
-                ledger.moved(bytes);
+                ledger.charge_body_bytes(bytes);
                 record.sent(bytes);
                 kept
             }
@@ -261,7 +261,7 @@ impl Road {
             Err(fault) => record.fault(fault),
         }
         let bytes = http_body::Body::size_hint(stale.body()).lower();
-        ledger.moved(bytes);
+        ledger.charge_body_bytes(bytes);
         record.sent(bytes);
         Ok(stale)
     }

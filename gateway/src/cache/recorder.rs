@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::policy::{Freshness, Selected};
 use super::{Asked, Cache, StoredResponse};
-use crate::http::{ResponseBody, Torn};
+use crate::http::{BodyAborted, ResponseBody};
 
 /// What is known before the body arrives, and the body so far.
 #[derive(Debug)]
@@ -105,9 +105,9 @@ impl RecordedBody {
 
 impl Body for RecordedBody {
     type Data = Bytes;
-    type Error = Torn;
+    type Error = BodyAborted;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &polled {
             None => self.keep(),

@@ -6,7 +6,7 @@ use http_body_util::StreamBody;
 
 use super::*;
 use crate::fault::Fault;
-use crate::http::{Torn, full};
+use crate::http::{BodyAborted, full};
 
 const URL: &str = "https://a.example/x?q";
 
@@ -94,7 +94,7 @@ async fn a_kept_response_is_served_with_its_age_and_goes_stale() {
 #[tokio::test]
 async fn only_complete_responses_are_kept() {
     let cache = cache();
-    let torn = [Ok(http_body::Frame::data(Bytes::from("begun"))), Err(Torn(Fault::Trap))];
+    let torn = [Ok(http_body::Frame::data(Bytes::from("begun"))), Err(BodyAborted(Fault::Trap))];
     let torn = http_body_util::BodyExt::boxed_unsync(StreamBody::new(futures_util::stream::iter(torn)));
     assert!(!pass(&cache, URL, &request(&[]), response(&[], torn)).await);
     assert!(matches!(get(&cache, &[]), Found::Miss(_)));

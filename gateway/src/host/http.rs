@@ -18,7 +18,7 @@ use crate::deadline::Deadline;
 use crate::fault::QuotaKind;
 use crate::http::{CDN_LOOP, cdn_loop};
 use crate::telemetry::{OutboundSpan, Record};
-use crate::tenant::{Allotment, Budget, Component, Entry, Tenant, WhenFull, cost};
+use crate::tenant::{Budget, Component, Entry, Permit, Tenant, WhenFull, cost};
 
 type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(http::Response<WasiBody>, Done)>;
@@ -165,7 +165,7 @@ fn told(span: Option<OutboundSpan>, status: Option<http::StatusCode>) {
 
 /// Waits for the place. If the guest set a time limit for the response, the wait has the same limit; otherwise it lasts
 /// until its instance ends.
-async fn taken(place: Entry, patience: Option<Duration>, egress: &Egress) -> Result<Allotment> {
+async fn taken(place: Entry, patience: Option<Duration>, egress: &Egress) -> Result<Permit> {
     let awaited = match place {
         Entry::Granted(outbound) => return Ok(outbound),
         Entry::Awaited(awaited) => awaited,

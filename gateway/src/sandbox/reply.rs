@@ -20,7 +20,7 @@ use wasmtime_wasi_http::WasiBody;
 
 use crate::fault::Fault;
 use crate::host::Room;
-use crate::http::Torn;
+use crate::http::BodyAborted;
 use crate::telemetry::Record;
 use crate::tenant::{Budget, Ledger, cost};
 
@@ -279,18 +279,18 @@ impl GuestBody {
         drawn == owed
     }
 
-    fn tear(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+    fn tear(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         self.record.fault(fault);
         self.finished = true;
-        Poll::Ready(Some(Err(Torn(fault))))
+        Poll::Ready(Some(Err(BodyAborted(fault))))
     }
 }
 
 impl Body for GuestBody {
     type Data = Bytes;
-    type Error = Torn;
+    type Error = BodyAborted;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         if self.finished {
             return Poll::Ready(None);
         }
@@ -318,7 +318,7 @@ impl Body for GuestBody {
                     return self.tear(Fault::BadResponse);
                 }
                 self.record.sent(bytes);
-                self.ledger.moved(bytes);
+                self.ledger.charge_body_bytes(bytes);
                 self.left = self.left.map(|left| left.saturating_sub(bytes));
                 if !self.pay() {
                     return self.tear(Fault::Fuel);

@@ -14,7 +14,7 @@ use super::causes::Causes;
 use super::guards::{Connected, InFlight};
 use super::limited::{Limited, limited};
 use super::per_address::PerAddress;
-use super::supply::{Allotment, Entry, Supply, WhenFull};
+use super::semaphore::{Entry, Permit, Semaphore, WhenFull};
 use super::usage::{Flow, Held, Usage};
 use super::{Quota, Space};
 use crate::deadline::Moment;
@@ -48,14 +48,14 @@ pub(crate) struct Ledger {
     pub(crate) serial: u64,
     weight: AtomicU32,
     waiting_max: AtomicU32,
-    pub(super) in_flight: Arc<Supply>,
+    pub(super) in_flight: Arc<Semaphore>,
     /// Guests that still work after their responses are sent.
     pub(crate) ending: Count,
     pub(super) connections: Count,
     /// Bytes of the memories and tables of all instances.
     memory: Count,
     /// The same, plus what is promised to instances that have not used it yet.
-    promised: Arc<Supply>,
+    promised: Arc<Semaphore>,
     /// Bytes that ended guests left for their clients; at most a part of the tenant's memory.
     pub(crate) left: Count,
     pub(super) requests: Bucket,
@@ -69,7 +69,7 @@ pub(crate) struct Ledger {
     space_bytes: AtomicU64,
     space_keys: AtomicU64,
     pub(super) outbound: Bucket,
-    pub(super) out: Arc<Supply>,
+    pub(super) out: Arc<Semaphore>,
     pub(super) log_bytes: Bucket,
     refusals: Bucket,
     loads: Bucket,
@@ -200,7 +200,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The tenant has had as many requests as it may for now.
-    pub(crate) fn entered(self: &Arc<Self>, place: Allotment, now: Moment) -> Result<InFlight, Limited> {
+    pub(crate) fn entered(self: &Arc<Self>, place: Permit, now: Moment) -> Result<InFlight, Limited> {
         place.keep();
         let entered = InFlight::of(self);
         self.requests
@@ -231,7 +231,7 @@ impl Ledger {
     }
 
     /// Notes bytes of bodies, in or out.
-    pub(crate) fn moved(&self, bytes: u64) {
+    pub(crate) fn charge_body_bytes(&self, bytes: u64) {
         if self.body_bytes.rate().is_some() {
             self.body_bytes.charge(bytes, Moment::now());
         }
