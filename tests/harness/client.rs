@@ -1,4 +1,4 @@
-//! Clients: HTTP/1.1 and HTTP/2 over TLS, with the server name and the host said apart, and bodies as they stream.
+//! Clients: HTTP/1.1 and HTTP/2 over TLS, with a server name and a host that may differ, and streaming bodies.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Which HTTP to speak.
+/// The HTTP version to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1
@@ -25,10 +25,10 @@ pub enum Protocol {
     H2,
 }
 
-/// A request's body, whole or streamed.
+/// A request's body, complete or streamed.
 pub type Body = BoxBody<Bytes, std::io::Error>;
 
-/// Makes a connection a request, which no test minds.
+/// Opens a connection for each request, which is enough for tests.
 #[derive(Clone, Debug)]
 pub struct Client {
     address: SocketAddr,
@@ -36,14 +36,14 @@ pub struct Client {
     protocol: Protocol,
 }
 
-/// A response to its end, and whether that was one.
+/// A response that was read to its end, and whether it was complete.
 #[derive(Debug)]
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
     /// The header section.
     pub headers: HeaderMap,
-    /// What came of the body.
+    /// The body, as far as it arrived.
     pub body: Bytes,
     /// Why the body broke off, if it did.
     pub torn: Option<String>,
@@ -56,13 +56,13 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A header's value; empty where there is none.
+    /// A header's value. Empty if there is none.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The end of a problem's `type`; empty where the body is not a problem.
+    /// The end of a problem's `type`. Empty if the body is not a problem.
     #[must_use]
     pub fn problem(&self) -> String {
         let problem: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
@@ -74,7 +74,7 @@ impl Answer {
     }
 }
 
-/// A connection that is kept, of either kind.
+/// A connection that stays open, of either version.
 #[derive(Debug)]
 pub enum Sender {
     /// HTTP/1.1.
@@ -108,22 +108,22 @@ impl Client {
         Self { address, tls: None, protocol: Protocol::H1 }
     }
 
-    /// A TLS connection with nothing sent yet, for what no well-behaved client would send.
+    /// A TLS connection on which nothing was sent yet, for bytes that no well-behaved client sends.
     pub async fn tls(&self, server_name: &str) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         self.shake(server_name, stream).await.unwrap()
     }
 
-    /// Shakes hands on a connection that is there.
+    /// Performs the handshake on an existing connection.
     ///
     /// # Errors
-    /// The gateway will not.
+    /// The gateway refuses the handshake.
     pub async fn shake(&self, server_name: &str, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         let connector = TlsConnector::from(Arc::clone(self.tls.as_ref().unwrap()));
         connector.connect(ServerName::try_from(server_name.to_owned()).unwrap(), stream).await
     }
 
-    /// A connection that is kept.
+    /// A connection that stays open.
     pub async fn connect(&self, server_name: &str) -> Sender {
         if self.tls.is_none() {
             let stream = TcpStream::connect(self.address).await.unwrap();
@@ -147,7 +147,7 @@ impl Client {
         }
     }
 
-    /// Sends a request on a connection of its own and returns when the head of the response is there.
+    /// Sends a request on a connection of its own. Returns when the head of the response has arrived.
     ///
     /// # Errors
     /// The connection broke off before.
@@ -174,7 +174,7 @@ impl Client {
 }
 
 impl Sender {
-    /// Sends a request and returns when the head of the response is there.
+    /// Sends a request. Returns when the head of the response has arrived.
     ///
     /// # Errors
     /// The connection broke off before.
@@ -198,7 +198,7 @@ impl Sender {
         sent.expect("no response in time").map_err(|error| format!("{error:?}"))
     }
 
-    /// Whether the gateway ended it.
+    /// Whether the gateway closed it.
     pub fn is_closed(&self) -> bool {
         match self {
             Self::H1(sender) => sender.is_closed(),
@@ -226,7 +226,7 @@ pub async fn read(response: Response<Incoming>) -> Answer {
     Answer { status: parts.status, headers: parts.headers, body: bytes.into(), torn }
 }
 
-/// A request for a host, whichever protocol it goes over.
+/// A request for a host, for any version.
 #[must_use]
 pub fn request(method: &str, host: &str, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(format!("https://{host}{path}"))

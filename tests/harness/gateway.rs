@@ -1,4 +1,4 @@
-//! The true binary, as an operator runs it.
+//! The real binary, run as an operator runs it.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{Answer, Client, PATIENCE, Protocol, Site, full, guests, request, until};
 
-/// The binary that the same build made. `make test` builds it first.
+/// The binary of the same build. `make test` builds it first.
 #[must_use]
 pub fn tollgate() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
@@ -25,7 +25,7 @@ pub fn check(site: &Site, arguments: &[&str]) -> Output {
     Command::new(tollgate()).arg("check").args(arguments).current_dir(site.dir()).output().unwrap()
 }
 
-/// The same: whether all is well, and everything that it said.
+/// Runs `check`. Returns whether it succeeded, and its whole output.
 #[must_use]
 pub fn checked(site: &Site, arguments: &[&str]) -> (bool, String) {
     let output = check(site, arguments);
@@ -33,7 +33,8 @@ pub fn checked(site: &Site, arguments: &[&str]) -> (bool, String) {
     (output.status.success(), text)
 }
 
-/// Tenants that come while a gateway runs name guests too, which stand elsewhere: it has to know before it confines itself.
+/// Names the guests' folder in advance: tenants that are added later use guests outside of the site, and the gateway
+/// confines itself before that.
 fn foresee_guests(site: &Site) {
     let text = std::fs::read_to_string(site.config()).unwrap();
     if !text.contains("\nconfine") {
@@ -46,15 +47,15 @@ fn foresee_guests(site: &Site) {
 #[derive(Debug)]
 pub struct Gateway {
     child: Child,
-    /// Where it listens.
+    /// The address for HTTPS.
     pub https: SocketAddr,
-    /// Where it redirects.
+    /// The address that redirects.
     pub http: SocketAddr,
-    /// Where operators look.
+    /// The address for operators.
     pub admin: SocketAddr,
-    /// What operators show there.
+    /// The operators' token.
     pub token: String,
-    /// Of the development CA.
+    /// The development CA's certificate.
     pub ca_pem: Vec<u8>,
     _folder: Arc<tempfile::TempDir>,
     /// The lines of its log so far.
@@ -66,7 +67,7 @@ pub struct Gateway {
 impl Drop for Gateway {
     #[expect(clippy::print_stderr, reason = "a failed test shows what its gateway said")]
     fn drop(&mut self) {
-        // It may have ended by itself already.
+        // It may already have exited.
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
         if std::thread::panicking() {
@@ -78,19 +79,19 @@ impl Drop for Gateway {
 }
 
 impl Gateway {
-    /// Starts on the site's configuration, with its state in the site's folder.
+    /// Starts with the site's configuration and with its state in the site's folder.
     #[must_use]
     pub fn start(site: &Site) -> Self {
         Self::start_with(site, &[])
     }
 
-    /// The same with further arguments.
+    /// Starts with additional arguments.
     #[must_use]
     pub fn start_with(site: &Site, arguments: &[&str]) -> Self {
         Self::start_in(site, arguments, &[])
     }
 
-    /// The same with variables in its environment.
+    /// Starts with environment variables.
     #[must_use]
     pub fn start_in(site: &Site, arguments: &[&str], variables: &[(&str, String)]) -> Self {
         let gateway = Self::start_early(site, arguments, variables);
@@ -98,7 +99,7 @@ impl Gateway {
         gateway
     }
 
-    /// The same as soon as it listens: some tenants' components may still be compiled.
+    /// Starts, and returns as soon as it listens: some tenants' components may still be compiling.
     #[must_use]
     pub fn start_early(site: &Site, arguments: &[&str], variables: &[(&str, String)]) -> Self {
         foresee_guests(site);
@@ -123,7 +124,7 @@ impl Gateway {
         });
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut announced = String::new();
-        // The addresses are a paragraph of their own.
+        // The addresses form a paragraph of their own.
         while !announced.ends_with("\n\n") {
             if stdout.read_line(&mut announced).unwrap() == 0 {
                 let log = log.lock().unwrap();
@@ -149,7 +150,7 @@ impl Gateway {
             stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).unwrap();
-            // It is ready after a time even where a tenant's component still compiles, as on a machine that is busy.
+            // After a time it is ready although a tenant's component still compiles, for example on a busy machine.
             if answer.ends_with("\r\n\r\nready\n") {
                 return;
             }
@@ -164,12 +165,12 @@ impl Gateway {
         Client::new(self.https, &self.ca_pem, protocol)
     }
 
-    /// One GET over HTTP/2 on a connection of its own.
+    /// A GET over HTTP/2 on a connection of its own.
     pub async fn get(&self, host: &str, path: &str) -> Answer {
         self.client(Protocol::H2).get(host, path).await
     }
 
-    /// One call of the operators' API, with the token.
+    /// A call of the operators' API, with the token.
     pub async fn operate(&self, method: &str, path: &str, body: &str) -> Answer {
         let request = request(method, "localhost", path)
             .header("authorization", format!("Bearer {}", self.token))
@@ -189,33 +190,33 @@ impl Gateway {
         Client::plain(self.admin).send("localhost", request).await
     }
 
-    /// One path of the operators' listener, as text.
+    /// A path of the operators' listener, as text.
     pub async fn admin(&self, path: &str) -> String {
         self.operate("GET", path, "").await.text()
     }
 
-    /// The same, as JSON.
+    /// A path of the operators' listener, as JSON.
     pub async fn told(&self, path: &str) -> Value {
         let text = self.admin(path).await;
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error} in {text}"))
     }
 
-    /// How it stands, as a whole.
+    /// The state of the gateway.
     pub async fn status(&self) -> Value {
         self.told("/v1/status").await
     }
 
-    /// What is wrong with its configuration.
+    /// The problems of its configuration.
     pub async fn problems(&self) -> Vec<Value> {
         self.told("/v1/problems").await.as_array().unwrap().clone()
     }
 
-    /// Its tenants, five hundred at the most.
+    /// Its tenants, at most five hundred.
     pub async fn tenants(&self) -> Vec<Value> {
         self.told("/v1/tenants?limit=500").await["tenants"].as_array().unwrap().clone()
     }
 
-    /// One metric's value, by its line's beginning.
+    /// The value of a metric, by the beginning of its line.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.admin("/metrics").await;
         let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -246,19 +247,19 @@ impl Gateway {
         self.child.id()
     }
 
-    /// Descriptors that it holds (proc_pid_fd(5)).
+    /// Number of its file descriptors (proc_pid_fd(5)).
     #[must_use]
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.process())).unwrap().count()
     }
 
-    /// Bytes of memory that it has resident now, and had at the most (proc_pid_status(5)).
+    /// Bytes of resident memory now, and the maximum so far (proc_pid_status(5)).
     #[must_use]
     pub fn resident(&self) -> (u64, u64) {
         (self.of_process("VmRSS") << 10, self.of_process("VmHWM") << 10)
     }
 
-    /// A number that the kernel says of it, sizes in KiB (proc_pid_status(5)).
+    /// A number that the kernel reports about it; sizes are in KiB (proc_pid_status(5)).
     #[must_use]
     pub fn of_process(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process())).unwrap();
@@ -266,7 +267,7 @@ impl Gateway {
         said.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// One tenant in depth; nothing where there is none.
+    /// The details of a tenant. Null if it does not exist.
     pub async fn tenant(&self, id: &str) -> Value {
         let answer = self.operate("GET", &format!("/v1/tenants/{id}"), "").await;
         if answer.status == 404 { Value::Null } else { serde_json::from_str(&answer.text()).unwrap() }
@@ -284,7 +285,7 @@ impl Gateway {
             for row in self.tenants().await {
                 let usage = &self.tenant(row["id"].as_str().unwrap()).await["usage"];
                 let counts = ["in_flight", "memory", "outbound_in_flight"].map(|count| &usage[count]["now"]);
-                // Who never was served has no usage.
+                // A tenant that was never served has no usage.
                 if !usage.is_null() && !counts.into_iter().all(is_zero) {
                     return None;
                 }
@@ -299,7 +300,7 @@ impl Gateway {
         crate::until("the store", async || (self.status().await["storage"]["answers"] == true).then_some(())).await;
     }
 
-    /// Runs `tollgate` against this gateway; its exit code and what it printed.
+    /// Runs `tollgate` against this gateway. Returns its exit code and its output.
     #[must_use]
     pub fn tell(&self, site: &Site, arguments: &[&str]) -> (Option<i32>, String) {
         let output = Command::new(tollgate())
@@ -314,19 +315,19 @@ impl Gateway {
         (output.status.code(), String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Sends a signal, by name.
+    /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
     }
 
-    /// Ends it as a power cut would: nothing is flushed.
+    /// Kills it like a power cut: nothing is flushed.
     pub fn kill_9(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits for it to end by itself; its exit code.
+    /// Waits for it to exit by itself. Returns its exit code.
     pub fn wait(mut self) -> Option<i32> {
         let start = std::time::Instant::now();
         loop {

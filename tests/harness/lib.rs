@@ -1,6 +1,6 @@
-//! What every suite stands on: the true gateway on free ports, real guests, a real Redis, clients over real TLS.
+//! The basis of every suite: the real gateway on free ports, real guests, a real Redis, clients over real TLS.
 //!
-//! A server that a test starts dies with it. Nothing here sleeps to be lucky: it waits for a state, within a bound.
+//! A server that a test starts ends with the test. Nothing here sleeps and hopes: it waits for a state, with a time limit.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,18 +34,18 @@ pub use words::{hex, sha256, spin_words};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long anything may take before a test gives up on it.
+/// How long any step may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The top of the repository: where cargo runs the tests, which need not be where it built them. Clones that share a target
-/// directory share what is built, too.
+/// The root of the repository where cargo runs the tests, which may differ from where it built them: clones that share a
+/// target directory also share binaries.
 #[must_use]
 pub fn top() -> PathBuf {
     let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     here.parent().expect("tests/ has a parent").to_owned()
 }
 
-/// Where `make guests` puts what it built.
+/// The folder of `make guests`.
 #[must_use]
 pub fn guests() -> PathBuf {
     std::env::var_os("TOLLGATE_GUESTS").map_or_else(|| top().join("tests/guests/target/components"), PathBuf::from)
@@ -59,7 +59,7 @@ pub fn guest(name: &str) -> PathBuf {
     path
 }
 
-/// Waits until `look` finds something.
+/// Waits until `look` returns something.
 pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let start = std::time::Instant::now();
     loop {

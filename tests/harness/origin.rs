@@ -1,5 +1,5 @@
-//! A server outside of the gateway that guests ask: hyper over TLS, HTTP/1.1 or HTTP/2, which keeps connections and says on which
-//! one it was asked what.
+//! A server outside of the gateway that guests call: hyper over TLS, HTTP/1.1 or HTTP/2. It keeps connections open and
+//! records which request came on which connection.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,19 +18,19 @@ use crate::{Body, Protocol};
 /// Runs as long as the test's runtime.
 #[derive(Debug)]
 pub struct Origin {
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
     /// Its certificate, which is its own CA.
     pub ca_pem: String,
     state: Arc<State>,
 }
 
-/// A request that it got.
+/// A request that it received.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// The number of the connection, from 0.
     pub connection: usize,
-    /// Whether that was HTTP/2.
+    /// Whether the connection used HTTP/2.
     pub is_http2: bool,
     /// Its path.
     pub path: String,
@@ -48,7 +48,7 @@ struct State {
 }
 
 impl Origin {
-    /// On a free port of 127.0.0.1, for one protocol.
+    /// Starts on a free port of 127.0.0.1, for one version.
     pub async fn start(protocol: Protocol) -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
@@ -90,19 +90,19 @@ impl Origin {
         Self { address, ca_pem: made.cert.pem(), state }
     }
 
-    /// Every request so far.
+    /// All requests so far.
     #[must_use]
     pub fn asked(&self) -> Vec<Asked> {
         self.state.asked.lock().unwrap().clone()
     }
 
-    /// Connections so far.
+    /// Number of connections so far.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
     }
 
-    /// Connections that are there now.
+    /// Number of open connections.
     #[must_use]
     pub fn open(&self) -> usize {
         self.state.open.load(Ordering::SeqCst)
@@ -118,7 +118,7 @@ async fn answer(state: Arc<State>, connection: usize, request: Request<Incoming>
         let body = Full::new(Bytes::from(text)).map_err(|never| match never {});
         Response::new(body.boxed())
     };
-    // It answers without a look at the body.
+    // It answers before it reads the body.
     if asked.path == "/early" {
         state.asked.lock().unwrap().push(asked);
         return Ok(told(b"early".to_vec()));

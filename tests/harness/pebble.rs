@@ -1,4 +1,5 @@
-//! A real ACME server, Debian's `pebble`, with a DNS that says 127.0.0.1 for every name (`make setup-test` fetches both).
+//! A real ACME server, Debian's `pebble`, with a DNS that returns 127.0.0.1 for every name (`make setup-test` fetches
+//! both).
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use crate::{Client, Protocol, free_address};
 pub struct Pebble {
     server: Child,
     names: Child,
-    /// What the server said.
+    /// The server's output.
     pub said: Arc<Mutex<Vec<String>>>,
     ca_pem: String,
     address: SocketAddr,
@@ -25,7 +26,7 @@ pub struct Pebble {
 impl Drop for Pebble {
     fn drop(&mut self) {
         for child in [&mut self.server, &mut self.names] {
-            // It may have ended by itself.
+            // It may already have exited.
             let _ended = child.kill();
             let _reaped = child.wait();
         }
@@ -38,13 +39,13 @@ fn program(name: &str) -> PathBuf {
 }
 
 impl Pebble {
-    /// Looks at proofs on these ports, and gives certificates for so many seconds.
+    /// Validates challenges on these ports, and issues certificates for this many seconds.
     #[must_use]
     pub fn start(http: u16, https: u16, seconds: u64) -> Self {
         Self::start_with(http, https, seconds, &serde_json::json!({}))
     }
 
-    /// The same, with more keys in its configuration.
+    /// The same, with additional keys in its configuration.
     #[must_use]
     pub fn start_with(http: u16, https: u16, seconds: u64, more: &serde_json::Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -94,7 +95,7 @@ impl Pebble {
         Self { server, names, said, ca_pem: made.cert.pem(), address, management, dir }
     }
 
-    /// `[tls]` of a gateway that asks this CA.
+    /// The `[tls]` section for a gateway that uses this CA.
     #[must_use]
     pub fn tls(&self, challenge: &str) -> String {
         format!(
@@ -105,24 +106,24 @@ impl Pebble {
         )
     }
 
-    /// The pair by which it is known, in PEM.
+    /// The certificate and key by which clients know it, in PEM.
     #[must_use]
     pub fn pair(&self) -> [Vec<u8>; 2] {
         ["cert.pem", "key.pem"].map(|name| std::fs::read(self.dir.path().join(name)).unwrap())
     }
 
-    /// What its directory says.
+    /// The contents of its directory.
     pub async fn directory(&self) -> serde_json::Value {
         let listens = async || tokio::net::TcpStream::connect(self.address).await.ok();
         crate::until("pebble", listens).await;
         let client = Client::new(self.address, self.ca_pem.as_bytes(), Protocol::H1);
         let said = client.get("localhost", "/dir").await.text();
-        // It says its URLs by the Host that it was asked under.
+        // Its URLs contain the Host of the request.
         let own = format!("https://localhost:{}/", self.address.port());
         serde_json::from_str(&said.replace("https://localhost/", &own)).unwrap()
     }
 
-    /// A client of this address that trusts what this CA signs, and nothing else.
+    /// A client for this address that trusts only what this CA signs.
     pub async fn client(&self, address: SocketAddr) -> Client {
         let management = Client::new(self.management, self.ca_pem.as_bytes(), Protocol::H1);
         let root = management.get("localhost", "/roots/0").await.text();

@@ -1,4 +1,4 @@
-//! Clients that are not ours, in Python (`tests/clients`); `make setup-test` fetches what they stand on.
+//! Independent clients in Python (`tests/clients`); `make setup-test` fetches the libraries they need.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::top;
 
-/// Where `make setup-test` puts what it fetches.
+/// The folder of `make setup-test`.
 #[must_use]
 pub fn cache() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
@@ -16,7 +16,7 @@ pub fn cache() -> PathBuf {
     cache.join("tollgate")
 }
 
-/// Runs one of them on this order, and gives back what it says; both are JSON.
+/// Runs a client with this order and returns its answer; both are JSON.
 pub async fn python(script: &str, order: Value) -> Value {
     let script = top().join("tests/clients").join(script);
     let run = move || {

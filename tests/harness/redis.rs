@@ -1,4 +1,4 @@
-//! A real `redis-server` of the test's own, or whatever server like it `TOLLGATE_REDIS_SERVER` names (`make test-servers`).
+//! A real `redis-server` for one test, or the compatible server that `TOLLGATE_REDIS_SERVER` names (`make test-servers`).
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::free_port;
 
-/// Runs until it is dropped, on a port that stays the same if it is started again.
+/// Runs until it is dropped, on a port that stays the same when it is started again.
 #[derive(Debug)]
 pub struct Redis {
     child: Option<Child>,
@@ -30,13 +30,13 @@ impl Default for Redis {
 }
 
 impl Redis {
-    /// On a free port, without persistence.
+    /// Starts on a free port, without persistence.
     #[must_use]
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// The same, with more words after the server's own.
+    /// The same, with additional arguments for the server.
     #[must_use]
     pub fn start_with(more: &[&str]) -> Self {
         let more = more.iter().map(|&word| word.to_owned()).collect();
@@ -45,7 +45,7 @@ impl Redis {
         redis
     }
 
-    /// A server that watches others and keeps nothing itself.
+    /// A server that watches others and stores nothing itself.
     fn sentinel() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("sentinel.conf");
@@ -55,7 +55,7 @@ impl Redis {
         redis
     }
 
-    /// After [`Self::stop`], with nothing left of before.
+    /// Starts again after [`Self::stop`], without its former data.
     pub fn start_again(&mut self) {
         let mut command =
             Command::new(std::env::var("TOLLGATE_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned()));
@@ -80,7 +80,7 @@ impl Redis {
         }
     }
 
-    /// Ends it at once.
+    /// Stops it at once.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -88,7 +88,7 @@ impl Redis {
         }
     }
 
-    /// Stops or continues it, by signal: a server that hangs.
+    /// Pauses or continues it by a signal, as a server that hangs.
     pub fn signal(&self, name: &str) {
         let id = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").arg(format!("-{name}")).arg(id).status().unwrap().success());
@@ -106,14 +106,14 @@ impl Redis {
         self.port
     }
 
-    /// What redis-cli prints for a command.
+    /// The output of redis-cli for a command.
     #[must_use]
     pub fn cli(&self, words: &[&str]) -> String {
         let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// Sends many commands at once, a line each, through redis-cli.
+    /// Sends many commands at once through redis-cli, one on each line.
     pub fn pipe(&self, lines: &str) {
         let mut child = Command::new("redis-cli")
             .args(["-p", &self.port.to_string()])
@@ -138,7 +138,7 @@ impl Redis {
         line.trim_end().to_owned()
     }
 
-    /// Everything that is sent to it from now on, a line a command, as `redis-cli MONITOR` shows it.
+    /// Everything that is sent to it from now on, one command on each line, as `redis-cli MONITOR` shows it.
     #[must_use]
     pub fn monitor(&self) -> mpsc::Receiver<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
@@ -151,16 +151,16 @@ impl Redis {
     }
 }
 
-/// A real cluster of the test's own: three primaries, and a replica of each.
+/// A real cluster for one test: three primaries with a replica each.
 #[derive(Debug)]
 pub struct RedisCluster {
-    /// The primaries first, as they were at the start.
+    /// The initial primaries come first.
     pub nodes: Vec<Redis>,
 }
 
-/// How long the servers of a cluster wait for one another, in milliseconds: until they are one, and in a test of what fails.
+/// The cluster's node timeout in milliseconds, until the cluster is formed and in tests of failures.
 const NODE_TIMEOUT: &str = "1000";
-/// And else: a machine that stands still for a second must not make them choose other primaries.
+/// The node timeout in other tests: a machine that stalls for a second must not cause a failover.
 const NODE_TIMEOUT_PATIENT: &str = "15000";
 
 impl RedisCluster {
@@ -168,7 +168,7 @@ impl RedisCluster {
     #[must_use]
     pub fn start() -> Self {
         let node = |_| {
-            // The bus's port would be 10,000 higher, which may be none.
+            // By default the bus's port is 10,000 higher, which may not exist.
             let bus = free_port().to_string();
             let settings = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", NODE_TIMEOUT];
             let more = ["--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"];
@@ -217,7 +217,7 @@ impl RedisCluster {
         }
     }
 
-    /// As `--storage` takes it.
+    /// In the form of `--storage`.
     #[must_use]
     pub fn url(&self) -> String {
         let urls: Vec<String> = self.nodes.iter().map(Redis::url).collect();
@@ -228,9 +228,9 @@ impl RedisCluster {
 /// A primary, its replica, and three sentinels that watch them.
 #[derive(Debug)]
 pub struct RedisSentinel {
-    /// As it was at the start.
+    /// The initial primary.
     pub primary: Redis,
-    /// As it was at the start.
+    /// The initial replica.
     pub replica: Redis,
     sentinels: Vec<Redis>,
 }
@@ -261,7 +261,7 @@ impl RedisSentinel {
         Self { primary, replica, sentinels }
     }
 
-    /// As `--storage` takes it.
+    /// In the form of `--storage`.
     #[must_use]
     pub fn url(&self) -> String {
         let urls: Vec<String> = self.sentinels.iter().map(Redis::url).collect();
@@ -269,7 +269,7 @@ impl RedisSentinel {
     }
 }
 
-/// What a gateway keeps its tenants' keys in; lives as long as this.
+/// A backend for tenants' keys. Its servers live as long as this.
 #[derive(Debug)]
 pub enum Storage {
     /// The gateway's own file.
@@ -283,7 +283,7 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// One of each kind, started when it is come to.
+    /// One of each kind. Each is started when the iterator reaches it.
     pub fn each() -> impl Iterator<Item = Self> {
         let start = |kind| match kind {
             0 => Self::Embedded,
@@ -294,7 +294,7 @@ impl Storage {
         (0..4).map(start)
     }
 
-    /// As `--storage` takes it.
+    /// In the form of `--storage`.
     #[must_use]
     pub fn url(&self) -> String {
         match self {

@@ -1,4 +1,4 @@
-//! A real registry of images, Debian's `docker-registry`, with TLS and a password (`make setup-test` fetches it).
+//! A real image registry, Debian's `docker-registry`, with TLS and a password (`make setup-test` fetches it).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use crate::python::cache;
 use crate::{Answer, Client, Protocol, free_address, hex, until};
 
-/// Who may come in, as htpasswd has it.
+/// Users in the format of htpasswd.
 const USERS: &str = "puller:$2b$04$nNioS5BNqLWPVTTuKEF.Le/0TH7bIGzs2taf1.lBRemEXAEU4skd.\n";
 /// `puller:pull-me`.
 const LOGIN: &str = "Basic cHVsbGVyOnB1bGwtbWU=";
@@ -42,7 +42,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 impl Registry {
-    /// On a free port.
+    /// Starts on a free port.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = free_address();
@@ -67,7 +67,7 @@ impl Registry {
         registry
     }
 
-    /// After it was stopped, with what it had.
+    /// Starts again after a stop, with its former contents.
     pub async fn start_again(&mut self) {
         let mut command = Command::new(program());
         command.arg("serve").arg(self.dir.path().join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
@@ -76,16 +76,16 @@ impl Registry {
         until("the registry", async || tokio::net::TcpStream::connect(address).await.ok()).await;
     }
 
-    /// Nobody reaches it then.
+    /// Stops it, so that nobody can reach it.
     pub fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
-            // It may have ended by itself.
+            // It may already have exited.
             let _ended = server.kill();
             let _reaped = server.wait();
         }
     }
 
-    /// As images are named: `localhost:PORT`.
+    /// As in names of images: `localhost:PORT`.
     #[must_use]
     pub fn host(&self) -> String {
         format!("localhost:{}", self.address.port())
@@ -111,7 +111,7 @@ impl Registry {
         digest
     }
 
-    /// Pushes a component; its image's digest, without `sha256:`.
+    /// Pushes a component. Returns its image's digest, without `sha256:`.
     pub async fn push(&self, name: &str, kind: &str, component: &[u8]) -> String {
         let layer = serde_json::json!({ "mediaType": kind, "digest": self.blob(name, component).await, "size": component.len() });
         let config = serde_json::json!({

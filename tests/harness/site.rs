@@ -1,4 +1,4 @@
-//! A configuration in a folder of its own: a gateway's file and tenants.
+//! A configuration in a folder of its own: the gateway's file and tenants.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,11 +10,11 @@ use crate::{guest, tollgate};
 /// A folder with `config/gateway.toml` and `tenants/`.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// Shared with the gateways that run on it, so that it outlives them.
+    /// Shared with the gateways that run on it, so that the folder outlives them.
     dir: Arc<tempfile::TempDir>,
 }
 
-/// A tenant's file in the making: the guest on all paths, and whatever else is said.
+/// A tenant's file that is being built: the guest on all paths, and optional additions.
 #[derive(Debug)]
 pub struct Tenant {
     head: String,
@@ -28,7 +28,7 @@ impl Tenant {
         Self::of(host, &guest(name))
     }
 
-    /// The same with a component of any kind, which is given by its path.
+    /// The same with any component, given by its path.
     #[must_use]
     pub fn of(host: &str, source: &Path) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl Default for Site {
 }
 
 impl Site {
-    /// With a gateway's file that takes free ports and keeps compiled guests where all tests find them.
+    /// A gateway's file with free ports, and compiled guests in the folder that all tests share.
     #[must_use]
     pub fn new() -> Self {
         let site = Self { dir: Arc::new(tempfile::tempdir().unwrap()) };
@@ -87,8 +87,8 @@ impl Site {
         site.gateway("")
     }
 
-    /// Writes the gateway's file anew, with this text after what every test needs. Calls of storage get as long as a machine
-    /// may stand still, unless this text says otherwise; and no canary is in the store and in the pools beside what a test is about.
+    /// Rewrites the gateway's file, with this text after what every test needs. Unless the text overrides it, storage calls
+    /// get a generous timeout, and no canary uses the store and the pools during the test.
     #[must_use]
     pub fn gateway(self, more: &str) -> Self {
         let compiled = tollgate().with_file_name("compiled-guests");
@@ -120,21 +120,21 @@ impl Site {
         self.file(&format!("tenants/{id}/tenant.toml"), tenant.text())
     }
 
-    /// Writes any file below the folder.
+    /// Writes a file in the folder.
     #[must_use]
     pub fn file(self, path: &str, bytes: impl AsRef<[u8]>) -> Self {
         self.write(path, bytes);
         self
     }
 
-    /// The same, while a gateway runs on it.
+    /// Writes a file while a gateway runs.
     pub fn write(&self, path: &str, bytes: impl AsRef<[u8]>) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
 
-    /// A path below the folder.
+    /// A path in the folder.
     #[must_use]
     pub fn path(&self, path: &str) -> PathBuf {
         self.dir.path().join(path)

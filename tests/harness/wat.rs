@@ -1,12 +1,12 @@
-//! Components that no compiler would make, written in the text format: handlers of wasi:http 0.2 around a core module.
+//! Components in the text format that no compiler would produce: handlers of wasi:http 0.2 around a core module.
 
-/// A component whose handler is the function `handle` of this core module: its fields, and the function itself.
+/// A component whose handler is the function `handle` of this core module, given by its fields and the function.
 #[must_use]
 pub fn component(module: &str) -> Vec<u8> {
     with(module, "(core instance $i (instantiate $m))")
 }
 
-/// The same with core instances of one's own making; `$i` is the one that has `handle`.
+/// The same with other core instances; `$i` is the one that contains `handle`.
 #[must_use]
 pub fn with(module: &str, instances: &str) -> Vec<u8> {
     handler(module, instances, "(param \"request\" (own $request)) (param \"response-out\" (own $out))")
@@ -31,7 +31,7 @@ pub fn handler(module: &str, instances: &str, parameters: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-/// A handler that does nothing, and so gives no response.
+/// A handler that does nothing, so that there is no response.
 pub const IDLE: &str = "(func (export \"handle\") (param i32 i32))";
 
 /// Any component, in the text format.

@@ -1,8 +1,8 @@
-//! Bytes as text: digests, and how the guest `spin` takes arguments that are bytes.
+//! Bytes as text: digests, and byte arguments for the guest `spin`.
 
 use std::fmt::Write as _;
 
-/// Two digits a byte.
+/// Two digits for each byte.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -11,13 +11,13 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The digest by which a component is known.
+/// The digest that identifies a component.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
     hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref())
 }
 
-/// A line an argument; a line that is empty would be none, so each begins with an `x`, which is no digit.
+/// One line for each argument. An empty line would be no argument, so each begins with an `x`, which is not a digit.
 #[must_use]
 pub fn spin_words<W: AsRef<[u8]>>(words: &[W]) -> String {
     let lines: Vec<String> = words.iter().map(|word| format!("x{}", hex(word.as_ref()))).collect();

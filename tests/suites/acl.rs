@@ -1,5 +1,5 @@
-//! The second wall: a Redis user of the gateway's own. With it every call still works, and what the first wall should have
-//! kept back is refused by Redis itself.
+//! The second line of defence: a separate Redis user for the gateway. With it every call still works, and Redis itself
+//! refuses what the first line of defence should have stopped.
 
 use tests::{Gateway, Protocol, Redis, RedisCluster, RedisSentinel, Site, Tenant};
 
@@ -35,7 +35,7 @@ fn with_user(url: &str) -> String {
     url.replace("redis://", &format!("redis://gate:{PASSWORD}@"))
 }
 
-/// Every kind of call that the gateway sends, by that user.
+/// Every kind of call that the gateway sends, as this user.
 async fn everything_works(site: &Site, storage: &str) {
     let gateway = Gateway::start_with(site, &["--storage", storage]);
     gateway.storage().await;
@@ -74,7 +74,7 @@ async fn everything_works(site: &Site, storage: &str) {
     assert_eq!(call("raw.localhost", "/redis2/publish/granted", "63\n6d").await, "published");
 }
 
-/// What would be sent if the rewriting were broken: Redis refuses it to this user.
+/// What would be sent if the rewriting of keys were broken: Redis refuses it for this user.
 fn the_wall_holds(redis: &Redis) {
     for words in [
         &["SET", "elsewhere", "x"][..],
@@ -99,7 +99,7 @@ fn the_wall_holds(redis: &Redis) {
 }
 
 #[tokio::test]
-async fn the_gateways_user_does_all_that_is_needed_and_nothing_else() {
+async fn the_gateways_user_can_do_what_it_needs_and_nothing_else() {
     let (site, redis) = (site(), Redis::start());
     let (code, said) = apply(&site, &redis.url());
     assert_eq!(code, Some(0), "{said}");
@@ -109,7 +109,7 @@ async fn the_gateways_user_does_all_that_is_needed_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_clusters_servers_and_those_behind_sentinels_get_the_user_as_well() {
+async fn all_servers_of_a_cluster_and_behind_sentinels_get_the_user() {
     let site = site();
     let cluster = RedisCluster::start();
     let (code, said) = apply(&site, &cluster.url());
@@ -123,9 +123,9 @@ async fn a_clusters_servers_and_those_behind_sentinels_get_the_user_as_well() {
     the_wall_holds(&sentinel.replica);
 }
 
-/// With users of their own, tenants are kept apart by Redis too: a call that goes to another's keys is refused to it.
+/// If each tenant has its own user, Redis isolates tenants too: it refuses a call for another tenant's keys.
 #[tokio::test]
-async fn each_tenants_user_reaches_that_tenants_keys_only() {
+async fn each_tenants_user_can_access_only_that_tenants_keys() {
     let secret = "0123456789abcdef0123456789abcdef";
     let site = site().file("secret", secret).gateway("[storage]\ntenant_users = { file = \"../secret\" }");
     let (single, cluster) = (Redis::start(), RedisCluster::start());
@@ -153,7 +153,7 @@ async fn each_tenants_user_reaches_that_tenants_keys_only() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said() {
+fn acl_explains_what_it_cannot_do() {
     let site = site();
     let (code, said) = apply(&site, "embedded");
     assert!(code == Some(1) && said.contains("the storage is embedded"), "{said}");

@@ -1,4 +1,4 @@
-//! Certificates from a real ACME server, by either proof.
+//! Certificates from a real ACME server, by either challenge type.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ fn site(challenge: &str, seconds: u64) -> (Site, Pebble) {
     site_with(challenge, seconds, &serde_json::json!({}))
 }
 
-/// The same, with more in the CA's configuration.
+/// The same, with additional configuration for the CA.
 fn site_with(challenge: &str, seconds: u64, more: &serde_json::Value) -> (Site, Pebble) {
     let (http, https) = (tests::free_address(), tests::free_address());
     let pebble = Pebble::start_with(http.port(), https.port(), seconds, more);
@@ -34,11 +34,11 @@ async fn issued(gateway: &Gateway, count: f64) {
 }
 
 #[tokio::test]
-async fn a_ca_gives_certificates_by_either_proof_and_they_are_kept() {
+async fn a_ca_issues_certificates_by_either_challenge_and_they_are_stored() {
     for challenge in ["http-01", "tls-alpn-01"] {
         let (site, pebble) = site(challenge, 90 * 86_400);
         let gateway = Gateway::start(&site);
-        // Nobody's host is never asked for, however often it is asked.
+        // No certificate is ordered for a host that no tenant has, however often it is requested.
         for _ in 0..3 {
             let stranger = gateway.client(tests::Protocol::H1);
             let tcp = tokio::net::TcpStream::connect(gateway.https).await.unwrap();
@@ -51,12 +51,12 @@ async fn a_ca_gives_certificates_by_either_proof_and_they_are_kept() {
         let expires = gateway.tenant("one").await["certificate_not_after_ms"].as_u64().unwrap() / 1000;
         assert!(expires > 1_700_000_000);
         gateway.kill_9();
-        // What was kept is served after a restart, without another order.
+        // The stored certificate is served after a restart, without another order.
         let orders = || pebble.said.lock().unwrap().iter().filter(|line| line.contains("Added order")).count();
         let before = orders();
         let again = Gateway::start(&site);
         assert_eq!(pebble.client(again.https).await.get(NAME, "/head").await.status.as_u16(), 200);
-        // A tenant that comes later has its own; the account is the one that was kept.
+        // A later tenant gets its own certificate, with the stored account.
         let later = "schema = 1\nhosts = [\"two.example.com\"]\n";
         let first = std::fs::read_to_string(site.path("tenants/one/tenant.toml")).unwrap();
         site.write("tenants/two/tenant.toml", first.replace(&first[..first.find("[[component").unwrap()], later));
@@ -74,7 +74,7 @@ async fn a_ca_gives_certificates_by_either_proof_and_they_are_kept() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_renewed_before_it_ends() {
+async fn a_certificate_is_renewed_before_it_expires() {
     let (site, pebble) = site("tls-alpn-01", 9);
     let gateway = Gateway::start(&site);
     issued(&gateway, 1.0).await;
@@ -87,9 +87,9 @@ async fn a_certificate_is_renewed_before_it_ends() {
 }
 
 #[tokio::test]
-async fn a_ca_that_says_no_is_told_of_and_not_asked_at_once() {
+async fn a_cas_refusal_is_reported_and_not_retried_at_once() {
     let (site, _pebble) = site("http-01", 3600);
-    // Nobody answers where the proof is looked for.
+    // Nobody answers where the proof is expected.
     let gateway = Gateway::start_with(&site, &["--http", &tests::free_address().to_string()]);
     tests::until("a failure", async || {
         (gateway.metric("tollgate_certificates_failed_total").await >= 1.0).then_some(())
@@ -105,7 +105,7 @@ async fn a_ca_that_says_no_is_told_of_and_not_asked_at_once() {
 async fn gateways_on_one_redis_share_certificates_proofs_and_the_account() {
     for challenge in ["http-01", "tls-alpn-01"] {
         let redis = tests::Redis::start();
-        // The CA asks the first one only, and the second one asks the CA.
+        // The CA validates only at the first gateway, and the second one orders.
         let (site, pebble) = site(challenge, 90 * 86_400);
         let first_only = std::fs::read_to_string(site.config()).unwrap();
         let storage = format!("[storage]\nbackend = \"redis\"\nurl = \"{}\"\n", redis.url());
@@ -120,7 +120,7 @@ async fn gateways_on_one_redis_share_certificates_proofs_and_the_account() {
         let second = Gateway::start(&second);
         issued(&second, 1.0).await;
         assert_eq!(pebble.client(second.https).await.get(NAME, "/head").await.status.as_u16(), 200, "{challenge}");
-        // The first one gets the tenant too, and takes the certificate that there is.
+        // The first gateway gets the tenant too, and adopts the existing certificate.
         site.write("tenants/one/tenant.toml", tenant);
         tests::until("the certificate", async || {
             (first.tenant("one").await["certificate_not_after_ms"].as_u64() > Some(0)).then_some(())
@@ -136,7 +136,7 @@ async fn gateways_on_one_redis_share_certificates_proofs_and_the_account() {
         assert_eq!(client.get(NAME, "/head").await.status.as_u16(), 200, "{challenge}");
         let issued = async |of: &Gateway| of.metric("tollgate_certificates_issued_total").await;
         assert_eq!((issued(&first).await, issued(&second).await), (0.0, 1.0), "{challenge}");
-        // What comes later is asked for once as well, by the account that there is, whichever of them asks.
+        // A later certificate is also ordered once, with the existing account, by either gateway.
         let later =
             std::fs::read_to_string(site.path("tenants/one/tenant.toml")).unwrap().replace(NAME, "two.example.com");
         site.write("tenants/two/tenant.toml", later);
@@ -151,7 +151,7 @@ async fn gateways_on_one_redis_share_certificates_proofs_and_the_account() {
 }
 
 #[tokio::test]
-async fn a_ca_that_wants_to_know_whose_account_it_is_is_told() {
+async fn external_account_binding_is_sent_to_a_ca_that_requires_it() {
     const KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
     let more =
         serde_json::json!({ "externalAccountBindingRequired": true, "externalAccountMACKeys": { "kid-1": KEY } });
@@ -171,8 +171,8 @@ async fn a_ca_that_wants_to_know_whose_account_it_is_is_told() {
     assert_eq!(pebble.client(gateway.https).await.get(NAME, "/head").await.status.as_u16(), 200);
 }
 
-/// Serves the CA's directory with one entry more: by whose word the first certificate it is asked of is to be renewed at once, and all
-/// others in a year. What it was asked of.
+/// Serves the CA's directory with one more entry: renewal information that says that the first certificate must be renewed
+/// at once, and all others in a year. Returns what it was asked about.
 async fn with_renewal_information(pebble: &Pebble) -> (u16, Arc<Mutex<Vec<String>>>) {
     let [cert, key] = pebble.pair();
     let chain = vec![CertificateDer::from_pem_slice(&cert).unwrap()];
@@ -217,7 +217,7 @@ async fn with_renewal_information(pebble: &Pebble) -> (u16, Arc<Mutex<Vec<String
 }
 
 #[tokio::test]
-async fn a_certificate_is_renewed_when_its_ca_says_so() {
+async fn a_certificate_is_renewed_when_its_ca_suggests_it() {
     let (site, pebble) = site("http-01", 90 * 86_400);
     let (port, asked) = with_renewal_information(&pebble).await;
     let text = std::fs::read_to_string(site.config()).unwrap();

@@ -1,16 +1,16 @@
-//! What a guest did, by how far its answer was: what the client gets, and what the record says. The table in the tenant's guide is
-//! compared with what is seen here.
+//! What clients get and records show, depending on how far a guest's answer was when something happened. The table in the
+//! tenant's guide is compared with the results.
 
 use tests::{Gateway, Protocol, Site, Tenant, top, until};
 
 /// What the client gets.
 #[derive(Debug, PartialEq, Eq)]
 enum Gets {
-    /// The guest's response, whole.
+    /// The guest's complete response.
     Whole,
-    /// A beginning of it, and then a connection or stream that breaks off.
+    /// A part of it, and then a broken connection or stream.
     Torn,
-    /// 502, of this type.
+    /// 502, with this problem type.
     Problem(&'static str),
 }
 
@@ -18,12 +18,12 @@ use Gets::{Problem, Torn, Whole};
 
 struct Case {
     path: &'static str,
-    /// As the guide has it.
+    /// The text in the guide.
     did: &'static str,
     gets: Gets,
     /// The record's `fault`.
     fault: &'static str,
-    /// Only with this handler; with both where there is none.
+    /// Only with this handler; with both if absent.
     only: &'static str,
 }
 
@@ -85,7 +85,7 @@ fn site() -> Site {
 }
 
 #[tokio::test]
-async fn what_a_client_gets_depends_on_how_far_the_answer_was() {
+async fn a_clients_result_depends_on_how_far_the_answer_was() {
     let gateway = Gateway::start(&site());
     for handler in ["0.2", "0.3"] {
         let host = format!("v{}.localhost", handler.replace('.', ""));
@@ -113,7 +113,7 @@ async fn what_a_client_gets_depends_on_how_far_the_answer_was() {
 }
 
 #[tokio::test]
-async fn a_component_with_both_handlers_is_called_by_the_one_that_its_file_names() {
+async fn a_component_with_both_handlers_is_called_through_the_configured_one() {
     let site = site();
     let gateway = Gateway::start(&site);
     for (host, wanted) in [("v02.localhost", "0.2"), ("v03.localhost", "0.3"), ("both.localhost", "0.2")] {
@@ -125,7 +125,7 @@ async fn a_component_with_both_handlers_is_called_by_the_one_that_its_file_names
 }
 
 #[tokio::test]
-async fn an_exit_after_the_answer_is_a_line_of_the_tenants_log() {
+async fn an_exit_after_the_answer_is_logged_for_the_tenant() {
     let site = site();
     let gateway = Gateway::start(&site);
     assert_eq!(gateway.get("v02.localhost", "/whole-exit").await.text(), "whole");
@@ -154,7 +154,7 @@ async fn an_error_code_is_in_the_record_and_in_the_tenants_log() {
 }
 
 #[tokio::test]
-async fn a_reset_content_has_no_content() {
+async fn a_205_response_has_no_content() {
     let gateway = Gateway::start(&Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo")));
     for protocol in [Protocol::H1, Protocol::H2] {
         let client = gateway.client(protocol);
@@ -173,7 +173,7 @@ async fn a_reset_content_has_no_content() {
 }
 
 #[tokio::test]
-async fn a_printed_line_that_is_cut_says_so_and_json_has_more_room() {
+async fn a_truncated_line_says_so_and_json_lines_may_be_longer() {
     let site = Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo"));
     let gateway = Gateway::start(&site);
     let json = |bytes: usize| format!("{{\"a\":\"{}\"}}", "j".repeat(bytes - 8));
@@ -182,7 +182,7 @@ async fn a_printed_line_that_is_cut_says_so_and_json_has_more_room() {
     for (printed, logged) in [
         (usual.clone(), usual.clone()),
         (format!("{usual}e"), usual.clone() + &cut(4 * kib + 1)),
-        // The bound is in the middle of a character.
+        // The limit is in the middle of a character.
         (format!("{}\u{1F600}", "e".repeat(4 * kib - 2)), "e".repeat(4 * kib - 2) + &cut(4 * kib + 2)),
         (json(64 * kib), json(64 * kib)),
         (json(64 * kib + 1), json(64 * kib + 1)[..64 * kib].to_owned() + &cut(64 * kib + 1)),
@@ -204,7 +204,7 @@ async fn a_printed_line_that_is_cut_says_so_and_json_has_more_room() {
 }
 
 #[test]
-fn the_table_of_answers_in_the_book_is_what_is_seen() {
+fn the_books_table_of_answers_matches_the_results() {
     let page = std::fs::read_to_string(top().join("gateway/docs/answers.md")).unwrap();
     for case in &CASES {
         let gets = match case.gets {

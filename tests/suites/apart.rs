@@ -1,4 +1,4 @@
-//! Whether tenants are apart, as the gateway itself looks at it: slots that are not clean, memory that may swap, and the canaries.
+//! The gateway's own checks of isolation: slots that are not clean, memory that may be swapped, and the canaries.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ fn site() -> Site {
         .tenant("two", &Tenant::new("two.localhost", "async-hello").component("reuse = 100"))
 }
 
-/// Starts with a folder in the place of the machine's files, in which looks come each tenth of a second.
+/// Starts with a folder in place of the machine's files, which makes checks run every tenth of a second.
 fn start_on(site: &Site, machine: &Path) -> Gateway {
     Gateway::start_in(site, &[], &[("TOLLGATE_TEST_MACHINE", machine.display().to_string())])
 }
@@ -22,12 +22,12 @@ async fn count(gateway: &Gateway, check: &str, result: &str) -> f64 {
     gateway.metric(&format!("tollgate_isolation_checks_total{{check=\"{check}\",result=\"{result}\"}}")).await
 }
 
-/// Waits until there are more of them than so many.
+/// Waits until the count exceeds this number.
 async fn more(gateway: &Gateway, check: &str, result: &str, than: f64) {
     until("a look", async || (count(gateway, check, result).await > than).then_some(())).await;
 }
 
-/// How slots were put back, each time engines were made.
+/// How slots were reset, each time engines were created.
 fn made(gateway: &Gateway) -> Vec<String> {
     let lines = gateway.log("isolation");
     let made = lines.iter().filter(|line| line["message"].as_str().is_some_and(|text| text.contains("were checked")));
@@ -39,19 +39,19 @@ fn codes(gateway: &Gateway) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_gateway_that_finds_nothing_counts_its_looks_and_shows_nothing_of_them() {
+async fn checks_without_a_finding_are_counted_and_otherwise_invisible() {
     let (site, machine) = (site(), tempfile::tempdir().unwrap());
     let gateway = start_on(&site, machine.path());
     assert_eq!(gateway.get("two.localhost", "/count").await.text(), "1");
     more(&gateway, "canary", "clean", 5.0).await;
     more(&gateway, "slots", "clean", 3.0).await;
-    // A machine that is busy may keep an instance from its rest, and then a look of the pair has failed.
+    // On a busy machine an instance may not come to rest, and then a check by the pair fails.
     for (check, result) in [("canary", "found"), ("slots", "found"), ("slots", "failed")] {
         assert!(count(&gateway, check, result).await == 0.0, "{check} {result}: {:?}", gateway.log("isolation"));
     }
     assert_eq!(gateway.get("two.localhost", "/count").await.text(), "2", "what rests is not disturbed");
     assert_eq!(made(&gateway), ["scanned"]);
-    // Nobody sees the two as tenants.
+    // Nobody sees the pair as tenants.
     let tenants = gateway.tenants().await;
     assert_eq!(tenants.iter().map(|row| row["id"].as_str().unwrap()).collect::<Vec<_>>(), ["one", "two"]);
     assert!(gateway.tenant("_canary-looks").await.is_null());
@@ -65,7 +65,7 @@ async fn a_gateway_that_finds_nothing_counts_its_looks_and_shows_nothing_of_them
 }
 
 #[tokio::test]
-async fn without_the_pair_only_slots_are_looked_at() {
+async fn without_the_pair_only_slots_are_checked() {
     let (site, machine) = (site().gateway("[isolation]\nwatch = false"), tempfile::tempdir().unwrap());
     let gateway = start_on(&site, machine.path());
     more(&gateway, "slots", "clean", 5.0).await;
@@ -73,7 +73,7 @@ async fn without_the_pair_only_slots_are_looked_at() {
 }
 
 #[tokio::test]
-async fn what_the_canaries_find_ends_all_that_runs_and_the_gateway_begins_anew() {
+async fn a_finding_of_the_canaries_ends_all_requests_and_replaces_the_engines() {
     let (site, machine) = (site(), tempfile::tempdir().unwrap());
     let gateway = start_on(&site, machine.path());
     more(&gateway, "canary", "clean", 1.0).await;
@@ -86,7 +86,7 @@ async fn what_the_canaries_find_ends_all_that_runs_and_the_gateway_begins_anew()
         .into();
     until("two guests", async || (gateway.tenant("one").await["usage"]["in_flight"]["now"] == 2).then_some(())).await;
 
-    // The secret stands where it must not be.
+    // The secret is in a wrong place.
     std::fs::write(machine.path().join("plant"), "").unwrap();
     for task in running {
         let answer = task.await.unwrap();
@@ -100,7 +100,7 @@ async fn what_the_canaries_find_ends_all_that_runs_and_the_gateway_begins_anew()
     assert!(found["found"].as_str().unwrap().contains("its store"), "{found}");
     assert!(count(&gateway, "canary", "found").await >= 1.0);
 
-    // And then all is as before, in engines that are new.
+    // Then everything is as before, in new engines.
     let client = gateway.client(Protocol::H2);
     until("a new engine", async || (client.get("one.localhost", "/ok").await.status == 200).then_some(())).await;
     until("another engine's instance", async || {
@@ -114,7 +114,7 @@ async fn what_the_canaries_find_ends_all_that_runs_and_the_gateway_begins_anew()
 }
 
 #[tokio::test]
-async fn slots_that_are_not_clean_are_put_back_whole() {
+async fn slots_that_are_not_clean_are_reset_whole() {
     let (site, machine) = (site(), tempfile::tempdir().unwrap());
     std::fs::write(machine.path().join("unclean"), "").unwrap();
     let gateway = start_on(&site, machine.path());
@@ -125,7 +125,7 @@ async fn slots_that_are_not_clean_are_put_back_whole() {
 }
 
 #[tokio::test]
-async fn slots_that_are_not_clean_any_more_end_all_that_runs() {
+async fn slots_that_stop_being_clean_end_all_requests() {
     let (site, machine) = (site(), tempfile::tempdir().unwrap());
     let gateway = start_on(&site, machine.path());
     let client = gateway.client(Protocol::H2);
@@ -140,7 +140,7 @@ async fn slots_that_are_not_clean_any_more_end_all_that_runs() {
 }
 
 #[tokio::test]
-async fn memory_that_may_swap_is_told_and_has_slots_put_back_whole() {
+async fn swappable_memory_is_reported_and_slots_are_reset_whole() {
     let (site, machine) = (site(), tempfile::tempdir().unwrap());
     let proc = machine.path().join("proc");
     std::fs::create_dir(&proc).unwrap();
@@ -149,7 +149,7 @@ async fn memory_that_may_swap_is_told_and_has_slots_put_back_whole() {
     let running = tokio::spawn(async move { client.get("one.localhost", "/sleep").await });
     until("a guest", async || (gateway.tenant("one").await["usage"]["in_flight"]["now"] == 1).then_some(())).await;
 
-    // Swap that comes while it runs ends nobody's request.
+    // Swap that is added while the gateway runs ends no request.
     std::fs::write(proc.join("swaps"), "Filename Type Size\n/dev/vda2 partition 1000\n").unwrap();
     until("other engines", async || (made(&gateway) == ["scanned", "whole"]).then_some(())).await;
     assert_eq!(gateway.get("two.localhost", "/count").await.status.as_u16(), 200);
@@ -163,7 +163,7 @@ async fn memory_that_may_swap_is_told_and_has_slots_put_back_whole() {
     assert_eq!((made(&gateway), codes(&gateway)), (vec!["whole".to_owned()], vec!["W0504".to_owned()]));
     drop(gateway);
 
-    // As `check` says, which a test's environment tells of the machine too.
+    // `check` reports the same; a test's environment variable replaces the machine for it too.
     let check = || {
         let output = std::process::Command::new(tests::tollgate())
             .arg("check")
@@ -177,7 +177,7 @@ async fn memory_that_may_swap_is_told_and_has_slots_put_back_whole() {
     assert!(said.contains("W0504") && said.contains("swap at /dev/vda2") && said.contains("MemorySwapMax=0"), "{said}");
     let (_fine, said) = checked(&site, &[]);
     assert!(!said.contains("W0504"), "this machine has none: {said}");
-    // A control group that may not swap is enough.
+    // A control group without swap is enough.
     std::fs::create_dir_all(proc.join("self")).unwrap();
     std::fs::write(proc.join("self/cgroup"), "0::/tollgate\n").unwrap();
     let group = machine.path().join("sys/fs/cgroup/tollgate");
@@ -187,7 +187,7 @@ async fn memory_that_may_swap_is_told_and_has_slots_put_back_whole() {
 }
 
 #[tokio::test]
-async fn an_operator_may_have_slots_put_back_whole() {
+async fn an_operator_may_configure_that_slots_are_reset_whole() {
     let (site, machine) =
         (site().gateway("[isolation]\nwatch = true\nslots = \"whole\""), tempfile::tempdir().unwrap());
     let gateway = start_on(&site, machine.path());

@@ -1,8 +1,8 @@
-//! Spin applications as they are: `app = "spin.toml"` in a tenant's file.
+//! Unmodified Spin applications: `app = "spin.toml"` in a tenant's file.
 
 use tests::{Gateway, Protocol, Site, Tenant, checked, guest};
 
-/// A tenant whose file names a manifest, and what stands beside it.
+/// A tenant whose file names a manifest, and the files beside it.
 fn site(file: &str, manifest: &str, guests: &[&str]) -> Site {
     let file = format!("schema = 1\nhosts = [\"app.localhost\"]\napp = \"spin.toml\"\n{file}");
     let mut site = Site::new().file("tenants/app/tenant.toml", file).file("tenants/app/spin.toml", manifest);
@@ -12,7 +12,7 @@ fn site(file: &str, manifest: &str, guests: &[&str]) -> Site {
     site
 }
 
-/// The article's application, by its manifest of version 1.
+/// The article's application, with its manifest of version 1.
 const ROCK_PAPER_SCISSORS: &str = r#"
 spin_version = "1"
 authors = ["An Author <author@example.org>"]
@@ -141,9 +141,9 @@ async fn a_manifest_of_version_2_gets_its_grants_and_variables() {
     assert_eq!(call("/redis2/get/elsewhere", &tests::spin_words(&["k"])).await, tests::hex(b"v"), "any, and its own");
 }
 
-/// What is wrong with a manifest is said with its place, all of it at once.
+/// All problems of a manifest are reported at once, each with its place.
 #[test]
-fn what_is_not_served_is_refused_by_name() {
+fn unsupported_features_are_refused_by_name() {
     let said = |file: &str, manifest: &str| {
         let (is_good, text) = checked(&site(file, manifest, &["spin-sdk-5"]), &[]);
         assert!(!is_good);
@@ -182,9 +182,9 @@ fn what_is_not_served_is_refused_by_name() {
     assert!(is_good, "an import is no use of it, and a call says what is not granted: {text}");
 }
 
-/// What an SDK's world has beside what is served links, and a call of it is answered with the interface's own error.
+/// Interfaces in an SDK's world that the gateway does not serve still link, and a call returns the interface's own error.
 #[tokio::test]
-async fn a_guest_that_can_do_without_what_is_not_served_goes_on() {
+async fn a_guest_can_continue_after_a_call_to_an_unserved_interface() {
     let manifest = "spin_manifest_version = 2\n[application]\nname = \"a\"\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"a\"\n\
                     [component.a]\nsource = \"target/spin-sdk-5.wasm\"\n";
     let site = site("", manifest, &["spin-sdk-5"]);
@@ -199,7 +199,7 @@ async fn a_guest_that_can_do_without_what_is_not_served_goes_on() {
     assert!(said.contains("AccessDenied"), "and what is not granted is refused: {said}");
 }
 
-/// The tenant's file and the gateway's environment give values, and those go only to their tenant.
+/// Values come from the tenant's file and the gateway's environment, and reach only their own tenant.
 #[tokio::test]
 async fn variables_come_from_the_tenants_file_and_the_gateways_environment() {
     let manifest = r#"

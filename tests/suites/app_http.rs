@@ -1,8 +1,8 @@
-//! What Spin's HTTP trigger does beside routing: headers, fixed answers, files, private routes and chaining.
+//! What Spin's HTTP trigger does beside routing: headers, static responses, files, private routes and chaining.
 
 use tests::{Gateway, Protocol, Site, checked, empty, guest, request};
 
-/// Tenants whose files name one manifest, each with what stands beside it.
+/// Tenants whose files name one manifest, each with the files beside it.
 fn site(manifest: &str, ids: &[&str]) -> Site {
     ids.iter().fold(Site::new(), |site, id| {
         let file = format!("schema = 1\nhosts = [\"{id}.localhost\"]\napp = \"app/spin.toml\"\n");
@@ -50,7 +50,7 @@ async fn a_component_is_told_how_its_route_matched() {
 }
 
 #[tokio::test]
-async fn a_fixed_answer_needs_no_component() {
+async fn a_static_response_needs_no_component() {
     let manifest = format!(
         "{HEAD}[[trigger.http]]\nroute = \"/...\"\ncomponent = \"a\"\n[component.a]\nsource = \"echo.wasm\"\n\
          [[trigger.http]]\nroute = \"/gone\"\nstatic_response = {{ status_code = 410, headers = {{ x-why = \"old\" }}, body = \"gone for good\" }}\n\
@@ -82,7 +82,7 @@ async fn a_fixed_answer_needs_no_component() {
 }
 
 #[tokio::test]
-async fn a_component_reads_the_files_it_was_given_and_no_others() {
+async fn a_component_can_read_only_the_files_that_it_was_given() {
     let manifest = format!(
         "{HEAD}[[trigger.http]]\nroute = \"/...\"\ncomponent = \"a\"\n[component.a]\nsource = \"echo.wasm\"\n\
          files = [\"site/**/*\", {{ source = \"assets\", destination = \"/lib\" }}]\nexclude_files = [\"**/*.bak\"]\n\
@@ -138,7 +138,7 @@ async fn a_component_reads_the_files_it_was_given_and_no_others() {
     assert_eq!(call("other", "read", "/site/theirs").await, "of the other tenant");
     assert_eq!(call("other", "read", "/site/index.html").await, "entity not found");
 
-    // A change is not seen before it is loaded, and whole then.
+    // A change is invisible until a reload, and then complete.
     site.write("tenants/app/app/site/index.html", "<p>2");
     site.write("tenants/app/app/site/more", "m");
     assert_eq!(call("app", "read", "/site/index.html").await, "<p>1");
@@ -151,7 +151,7 @@ async fn a_component_reads_the_files_it_was_given_and_no_others() {
 }
 
 #[test]
-fn files_that_lead_out_of_the_application_are_refused_with_their_place() {
+fn files_outside_of_the_application_are_refused_with_their_place() {
     let said = |files: &str, link: Option<(&str, &str)>| {
         let manifest = format!(
             "{HEAD}[[trigger.http]]\nroute = \"/...\"\ncomponent = \"a\"\n[component.a]\nsource = \"echo.wasm\"\nfiles = {files}\n"
@@ -199,7 +199,7 @@ source = "echo.wasm"
 "#;
 
 #[tokio::test]
-async fn components_of_one_tenant_ask_each_other_and_nobody_elses() {
+async fn components_can_call_only_components_of_their_own_tenant() {
     let lonely = format!(
         "{HEAD}[[trigger.http]]\nroute = \"/...\"\ncomponent = \"front\"\n[component.front]\nsource = \"hostile.wasm\"\n\
          allowed_outbound_hosts = [\"http://back-end.spin.internal\", \"http://*.example.com:*\"]\n\
@@ -225,13 +225,13 @@ async fn components_of_one_tenant_ask_each_other_and_nobody_elses() {
     assert_eq!(itself, "202 fixed");
     let itself = get("app", "/fetch/http/self.alt/fetch/http/Back_End.spin.internal/head").await;
     assert!(itself.starts_with("200 200 GET "), "{itself}");
-    // Without a grant, and of another tenant's.
+    // Without a grant, and for a component of another tenant.
     assert_eq!(get("lonely", "/fetch/http/hidden.spin.internal/head").await, "HttpRequestDenied");
     assert_eq!(get("lonely", "/fetch/http/self.alt/head").await, "HttpRequestDenied");
     let other = get("lonely", "/fetch/http/back-end.spin.internal/head").await;
     assert!(other.starts_with("404 "), "another tenant's is not found: {other}");
     assert!(get("app", "/fetch/http/back_end.spin.internal:81/head").await.starts_with("HttpRequestDenied"));
-    // Round in circles, until the gateway has seen enough.
+    // In a cycle, until the gateway refuses.
     let round = (0..12).fold("/fixed".to_owned(), |path, _| format!("/fetch/http/self.alt{path}"));
     let text = get("app", &round).await;
     assert!(text.contains("508 "), "{text}");

@@ -1,5 +1,5 @@
-//! The article that this project was built from, lived through: once as the tutorial has it today, which is walked step by
-//! step as it is written, and once with a module as the article's own SDK built it.
+//! The article from which this project was built: once as today's tutorial, which is followed step by step as it is
+//! written, and once with a module that the article's own SDK built.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,22 +9,22 @@ use tests::{Redis, guest, top};
 
 use super::developer::{Desk, Up, wait};
 
-/// How long a build may take that somebody waits for.
+/// How long a build may take while somebody waits for it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Somebody who follows the tutorial, in one folder with one Redis.
+/// A reader of the tutorial, with one folder and one Redis.
 struct Reader {
     desk: Desk,
     redis: Option<Redis>,
     up: Option<Up>,
     folder: PathBuf,
-    /// The last command, and what it said.
+    /// The last command and its output.
     last: String,
     said: String,
 }
 
 impl Reader {
-    /// Does what a line of a shell block says.
+    /// Runs a line of a shell block.
     fn types(&mut self, line: &str) {
         let line = line.split("  #").next().unwrap().trim();
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -43,7 +43,7 @@ impl Reader {
             }
             ["redis-server", ..] => self.starts_redis(),
             ["tollgate", "up", rest @ ..] => {
-                // What ran in that terminal was ended by Ctrl-C.
+                // The program in that terminal was ended by Ctrl-C.
                 self.up = None;
                 let url = self.redis.as_ref().map(Redis::url).unwrap_or_default();
                 let rest: Vec<&str> =
@@ -92,8 +92,8 @@ impl Reader {
         said
     }
 
-    /// Looks for each of these lines in what the last command said, or what `tollgate up` did; what may take a moment (a
-    /// subscription, a build that a save started) is asked for again.
+    /// Looks for each of these lines in the output of the last command or of `tollgate up`. Looks again for things that may
+    /// take a moment (a subscription, a build after a save).
     fn sees(&mut self, lines: &str) {
         let started = Instant::now();
         while !self.has_seen(lines) {
@@ -114,7 +114,7 @@ impl Reader {
     }
 }
 
-/// A line without what differs: ports, spaces at the end, and what redis-cli shows in a terminal only.
+/// A line without its variable parts: ports, trailing spaces, and what redis-cli shows only in a terminal.
 fn plain(line: &str) -> String {
     let line = line.trim_end();
     let line = line.strip_prefix("(integer) ").unwrap_or(line);
@@ -122,7 +122,7 @@ fn plain(line: &str) -> String {
     line.split("127.0.0.1:").next().unwrap().to_owned()
 }
 
-/// Each fenced block: what stands behind the fence, and the lines.
+/// Each fenced block: the text after the fence, and the lines.
 pub(super) fn blocks(text: &str) -> Vec<(&str, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(&str, String)> = None;
@@ -159,7 +159,7 @@ fn the_tutorial_does_what_it_says() {
             _ => panic!("a block {info:?} that nobody can follow"),
         }
     }
-    // The article's own last words: the value outlived the save and the restart.
+    // The article's conclusion: the value outlived the save and the restart.
     let redis = reader.redis.unwrap();
     assert_eq!(redis.cli(&["get", "tg:{persistent}:r:spin-example"]), "Eureka again!");
 }
@@ -190,7 +190,7 @@ route = "/scissors"
 "#;
 
 #[test]
-fn three_components_of_a_manifest_of_version_1_answer_three_routes() {
+fn three_components_of_a_version_1_manifest_answer_three_routes() {
     let desk = Desk::new();
     std::fs::create_dir(desk.path("rps")).unwrap();
     std::fs::write(desk.path("rps/spin.toml"), ROCK_PAPER_SCISSORS).unwrap();
@@ -227,8 +227,8 @@ environment = { REDIS_ADDRESS = "redis://127.0.0.1:6379", REDIS_CHANNEL = "chann
 channel = "channelTwo"
 "#;
 
-/// The article's last program, whatever it was built by: a message prints, is kept under `spin-example`, counted, and
-/// answered on another channel, all at the address that the environment names.
+/// The article's last program, whatever built it: a message is printed, stored under `spin-example`, counted, and answered
+/// on another channel, all at the address that the environment names.
 fn lives_through_the_last_program(component: &Path) {
     let mut redis = Redis::start();
     let desk = Desk::new();
@@ -239,7 +239,7 @@ fn lives_through_the_last_program(component: &Path) {
     let publish = || redis.cli(&["publish", "tg:{spin-example}:ch:channelOne", "Hello There!"]) == "1";
     wait(|| publish().then_some(()), || format!("a subscription: {:?}", up.said()));
     assert_eq!(up.until("[last]"), "[last] Hello There!");
-    // What it publishes starts the other component of the same application, which keeps the message in its place.
+    // What it publishes starts the other component of the same application, which stores the message.
     let heard = up.until("[listener]");
     let kept =
         || (redis.cli(&["get", "tg:{spin-example}:r:spin-example"]) == heard["[listener] ".len()..]).then_some(());
@@ -255,6 +255,6 @@ fn lives_through_the_last_program(component: &Path) {
 }
 
 #[test]
-fn the_last_program_lives_as_the_articles_sdk_built_it() {
+fn the_last_program_works_as_the_articles_sdk_built_it() {
     lives_through_the_last_program(&guest("spin-0-redis-module"));
 }

@@ -1,4 +1,5 @@
-//! `tollgate backup` and `tollgate restore`, on the true binary: what is in a backup, what comes of it, and what is refused.
+//! `tollgate backup` and `tollgate restore`, with the real binary: the contents of a backup, the restored store, and what
+//! is refused.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -27,7 +28,7 @@ async fn call(gateway: &Gateway, tenant: &str, path: &str, body: impl Into<Strin
     gateway.client(Protocol::H2).call("POST", &format!("{tenant}.localhost"), path, body.into()).await.text()
 }
 
-/// Runs a command in the site's folder, with nothing that says where the gateway is.
+/// Runs a command in the site's folder, without telling it where the gateway is.
 fn run(site: &Site, words: &[&str]) -> (bool, String) {
     let mut command = Command::new(tollgate());
     command.args(words).current_dir(site.dir()).env_remove("TOLLGATE_CONFIG").env_remove("TOLLGATE_ADMIN");
@@ -52,7 +53,7 @@ fn ended(gateway: Gateway) {
     assert_eq!(gateway.wait(), Some(0));
 }
 
-/// Names in a folder that begin like this.
+/// Names in a folder with this beginning.
 fn named(dir: &Path, begin: &str) -> Vec<String> {
     let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.filter(|name| name.starts_with(begin)).collect();
@@ -60,7 +61,7 @@ fn named(dir: &Path, begin: &str) -> Vec<String> {
     names
 }
 
-/// Clients that write the same number at both keys of a pair, in one call, again and again.
+/// Clients that repeatedly write the same number to both keys of a pair, in one call.
 struct Writers {
     written: Arc<AtomicUsize>,
     ends: Arc<AtomicBool>,
@@ -99,7 +100,7 @@ impl Writers {
     }
 }
 
-/// What the pairs are, each of which has to agree.
+/// The values of the pairs, each of which must be equal.
 async fn pairs(gateway: &Gateway) -> Vec<usize> {
     let mut found = Vec::new();
     for pair in 0..3 {
@@ -113,13 +114,13 @@ async fn pairs(gateway: &Gateway) -> Vec<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_taken_while_clients_write_is_one_moment_and_a_restore_gives_it_back() {
+async fn a_backup_under_writes_is_one_moment_and_can_be_restored() {
     let site = site();
     let gateway = Arc::new(Gateway::start(&site));
     for key in 0..KEYS {
         assert_eq!(call(&gateway, "full", &format!("/-/set/k{key}"), "value").await, "set");
     }
-    // Large enough that it is read in many pieces, while the pairs change.
+    // Large enough to be read in many pieces while the pairs change.
     for key in 0..12 {
         assert_eq!(call(&gateway, "pairs", &format!("/-/set/large-{key}"), "x".repeat(MIB)).await, "set");
     }
@@ -138,7 +139,7 @@ async fn a_backup_taken_while_clients_write_is_one_moment_and_a_restore_gives_it
     assert_eq!(mode & 0o777, 0o600, "it has every tenant's data");
     let noted = gateway.admin("/v1/changes").await;
     assert!(noted.contains("/v1/backup"), "{noted}");
-    // Where a gateway serves, nothing is restored.
+    // While a gateway serves, nothing can be restored.
     let said = refused(&site, &["restore", "--from", "store.backup", "--replace"]);
     assert!(said.contains("a gateway (process ") && said.contains("tollgate drain"), "{said}");
     ended(Arc::into_inner(gateway).unwrap());
@@ -154,7 +155,7 @@ async fn a_backup_taken_while_clients_write_is_one_moment_and_a_restore_gives_it
     for key in 0..12 {
         assert_eq!(call(&gateway, "pairs", &format!("/-/get/large-{key}"), "").await.len(), MIB);
     }
-    // What is booked is what there is, and so the quota holds as it did.
+    // The tracked usage is the real one, so the quota still applies.
     for (tenant, keys) in [("full", KEYS), ("pairs", 12 + 6)] {
         let (code, said) = gateway.tell(&site, &["tenant", "count", tenant]);
         assert!(code == Some(0) && said.contains(&format!(" in {keys} keys")), "{said}");
@@ -162,7 +163,7 @@ async fn a_backup_taken_while_clients_write_is_one_moment_and_a_restore_gives_it
     assert_ne!(call(&gateway, "full", "/-/set/one-more", "x").await, "set");
     assert_eq!(call(&gateway, "full", "/-/delete/k0", "").await, "deleted");
     assert_eq!(call(&gateway, "full", "/-/set/one-more", "x").await, "set");
-    // Every key that goes is taken from the sum: nothing is left of it when all are gone.
+    // Every deleted key is subtracted from the sum: after all are deleted, it is zero.
     for tenant in ["full", "pairs"] {
         good(&site, &["kv", "purge", "--tenant", tenant, "--yes"]);
         assert_eq!(
@@ -173,7 +174,7 @@ async fn a_backup_taken_while_clients_write_is_one_moment_and_a_restore_gives_it
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_nobody_serves_is_backed_up_and_restored_too() {
+async fn a_store_that_is_not_served_can_be_backed_up_and_restored() {
     let site = site();
     let said = refused(&site, &["backup", "--to", "store.backup"]);
     assert!(said.contains("there is no embedded store in "), "{said}");
@@ -182,7 +183,7 @@ async fn a_store_that_nobody_serves_is_backed_up_and_restored_too() {
     assert_eq!(call(&gateway, "pairs", "/-/set/k", "first").await, "set");
     ended(gateway);
     good(&site, &["backup", "--to", "stopped.backup"]);
-    // Killed: what it wrote of itself is still there, and so is its store.
+    // Killed: the file about itself is still there, and so is its store.
     let gateway = Gateway::start(&site);
     assert_eq!(call(&gateway, "pairs", "/-/set/k", "second").await, "set");
     gateway.kill_9();
@@ -202,7 +203,7 @@ async fn a_store_that_nobody_serves_is_backed_up_and_restored_too() {
 }
 
 #[tokio::test]
-async fn a_backup_that_is_cut_or_altered_is_refused_and_the_store_stays() {
+async fn a_truncated_or_altered_backup_is_refused_and_the_store_stays() {
     let site = site();
     let gateway = Gateway::start(&site);
     assert_eq!(call(&gateway, "pairs", "/-/set/k", "value").await, "set");
@@ -229,7 +230,7 @@ async fn a_backup_that_is_cut_or_altered_is_refused_and_the_store_stays() {
     assert_eq!(named(&site.path("state/store"), ""), ["tollgate.redb"]);
 }
 
-/// A command where no file may have more than this many KiB, as on a disk that is full.
+/// Runs a command with a limit on the size of files, as on a full disk.
 fn without_room(site: &Site, kib: usize, words: &str) -> String {
     let script = format!("trap '' XFSZ; ulimit -f {kib}; exec {} {words}", tollgate().display());
     let output = Command::new("bash").args(["-c", &script]).current_dir(site.dir()).output().unwrap();
@@ -238,7 +239,7 @@ fn without_room(site: &Site, kib: usize, words: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_room_or_a_folder_to_write_to_nothing_is_left_and_the_error_names_the_file() {
+async fn a_failed_write_leaves_nothing_behind_and_the_error_names_the_file() {
     let site = site();
     let gateway = Gateway::start(&site);
     for key in 0..3 {
@@ -262,7 +263,7 @@ async fn without_room_or_a_folder_to_write_to_nothing_is_left_and_the_error_name
     assert!(said.contains("tollgate.redb.restored: ") && said.contains("File too large"), "{said}");
     assert!(std::fs::read(site.path("state/store/tollgate.redb")).unwrap() == before);
     assert_eq!(named(&site.path("state/store"), ""), ["tollgate.redb"]);
-    // A disk that is full for real, where this process may make one.
+    // A disk that is really full, if this process may create one.
     let disk = site.path("disk");
     std::fs::create_dir(&disk).unwrap();
     let script = "mount -t tmpfs -o size=1m none disk && exec \"$0\" backup --to disk/store.backup";
@@ -275,7 +276,7 @@ async fn without_room_or_a_folder_to_write_to_nothing_is_left_and_the_error_name
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_that_nobody_takes_keeps_no_write_waiting_and_is_the_only_one() {
+async fn an_unread_backup_delays_no_write_and_a_second_one_is_refused() {
     let site = site();
     let gateway = Gateway::start(&site);
     for key in 0..24 {
@@ -300,13 +301,14 @@ async fn a_backup_that_nobody_takes_keeps_no_write_waiting_and_is_the_only_one()
 }
 
 #[tokio::test]
-async fn a_backup_that_breaks_off_on_its_way_is_no_file() {
+async fn an_interrupted_backup_leaves_no_file() {
     let site = site();
     let gateway = Gateway::start(&site);
     assert_eq!(call(&gateway, "pairs", "/-/set/k", "value").await, "set");
     good(&site, &["backup", "--to", "store.backup"]);
     let whole = std::fs::read(site.path("store.backup")).unwrap();
-    // In the gateway's place, somebody sends what is cut: once by its length, and once before it.
+    // In the gateway's place, a server sends a truncated backup: once shorter than its announced length, and once without
+    // one.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     for (said_length, words) in [(whole.len() - 20, "it is cut"), (whole.len(), "the gateway broke off")] {
@@ -334,7 +336,7 @@ async fn on_redis_both_commands_say_what_to_do_instead() {
         let said = refused(&site, &[words.as_slice(), &["--storage", &url]].concat());
         assert!(said.contains("BGSAVE") && said.contains("kv export"), "{said}");
     }
-    // Also where only the gateway knows.
+    // Also if only the gateway knows.
     let said = refused(&site, &["backup", "--to", "b"]);
     assert!(said.contains("409") && said.contains("BGSAVE") && said.contains("kv export"), "{said}");
     let said = refused(&site, &["restore", "--from", "b"]);

@@ -1,4 +1,4 @@
-//! Commands beside a gateway: they find it by themselves, and say what an operator can use.
+//! Commands for a running gateway: they find it by themselves, and their output helps an operator.
 
 use std::process::{Command, Stdio};
 
@@ -11,7 +11,7 @@ fn site() -> Site {
         .tenant("loud", &Tenant::new("loud.localhost", "hostile"))
 }
 
-/// Runs a command in the site's folder, with nothing that says where the gateway is.
+/// Runs a command in the site's folder, without telling it where the gateway is.
 fn run(site: &Site, words: &[&str]) -> (bool, String) {
     let mut command = Command::new(tollgate());
     command.args(words).current_dir(site.dir()).env_remove("TOLLGATE_CONFIG").env_remove("TOLLGATE_ADMIN");
@@ -20,9 +20,9 @@ fn run(site: &Site, words: &[&str]) -> (bool, String) {
 }
 
 #[tokio::test]
-async fn a_command_finds_the_gateway_that_runs_by_its_state_folder() {
+async fn a_command_finds_the_running_gateway_by_its_state_folder() {
     let site = site();
-    // On another address than its file says.
+    // On another address than in its file.
     let gateway = Gateway::start_with(&site, &["--admin", &tests::free_address().to_string()]);
     let (is_good, said) = run(&site, &["status"]);
     assert!(is_good && said.contains("2 serving"), "{said}");
@@ -31,7 +31,7 @@ async fn a_command_finds_the_gateway_that_runs_by_its_state_folder() {
     assert_eq!(said.trim(), format!("http://{}/#token={}", gateway.admin, gateway.token));
     let (is_good, said) = run(&site, &["top"]);
     assert!(!is_good && said.contains("top requires a terminal") && !said.contains("os error"), "{said}");
-    // One of `tollgate up` is found in its own folder, beside a configuration that is there too.
+    // A gateway of `tollgate up` is found in its own folder, even beside another configuration.
     let of_up = site.path("app/.tollgate");
     std::fs::create_dir_all(&of_up).unwrap();
     let text = std::fs::read_to_string(site.config()).unwrap() + "[tenants]\ndir = \"../../tenants\"\n";
@@ -40,7 +40,7 @@ async fn a_command_finds_the_gateway_that_runs_by_its_state_folder() {
     let mut command = Command::new(tollgate());
     let output = command.arg("status").current_dir(site.path("app")).env_remove("TOLLGATE_CONFIG").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // Who ended says so: nothing is left that leads nowhere.
+    // A gateway that exits removes its file, so that no command looks for it.
     gateway.signal("TERM");
     assert_eq!(gateway.wait(), Some(0));
     assert!(!site.path("state/running.json").exists());
@@ -49,7 +49,7 @@ async fn a_command_finds_the_gateway_that_runs_by_its_state_folder() {
 }
 
 #[tokio::test]
-async fn a_storm_of_faults_is_one_line_with_a_count_and_each_is_found_by_its_id() {
+async fn many_faults_are_one_line_with_a_count_and_each_is_found_by_its_id() {
     let site = site();
     let gateway = Gateway::start(&site);
     let client = gateway.client(Protocol::H2);
@@ -104,7 +104,7 @@ async fn a_tenant_is_shown_to_people_and_to_programs() {
 }
 
 #[tokio::test]
-async fn a_warning_is_no_problem_wherever_they_are_counted() {
+async fn warnings_and_problems_are_counted_separately_everywhere() {
     // A problem of one tenant, and a warning of another.
     let idle = Tenant::new("idle.localhost", "echo").component("stores = [\"x\"]").with("store_ttl = { y = \"1h\" }");
     let site = site().tenant("idle", &idle).tenant("broken", &Tenant::new("broken.localhost", "echo").with("x = 1"));
@@ -125,7 +125,7 @@ async fn a_warning_is_no_problem_wherever_they_are_counted() {
 }
 
 #[tokio::test]
-async fn an_error_with_a_body_counts_the_bytes_that_went_out() {
+async fn the_bytes_of_an_error_body_are_counted() {
     let site = site();
     let gateway = Gateway::start(&site);
     for (host, path) in [("echo.localhost", "/head"), ("loud.localhost", "/trap")] {
@@ -139,7 +139,7 @@ async fn an_error_with_a_body_counts_the_bytes_that_went_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn data_that_stays_in_the_embedded_store_is_told_of_and_all_of_it_can_be_moved() {
+async fn data_left_in_the_embedded_store_is_reported_and_can_be_moved() {
     let redis = Redis::start();
     let url = redis.url();
     let kv = |host: &str| Tenant::new(host, "kv").stores(&["default"]);

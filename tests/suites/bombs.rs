@@ -1,17 +1,17 @@
-//! Components that break whoever compiles them, and whoever waits for them: each costs a child process and a refusal, and nobody
-//! who is served notices.
+//! Components that break their compiler or delay others: each costs a child process and a refusal, and no served tenant
+//! notices.
 //!
-//! Once there were inputs here that overflowed a stack in Wasmtime's validator, took its memory or its time. What is tested are our
-//! guards, so a child that was told to (`TOLLGATE_COMPILER_PRETENDS`, which only a build with debug assertions reads) does what such
-//! an input would do to it, and the bounds are tested by values on either side of them.
+//! Earlier versions of this suite had inputs that overflowed a stack in Wasmtime's validator, or used up its memory or
+//! time. What matters are our guards, so a child now simulates such an input on demand (`TOLLGATE_COMPILER_PRETENDS`, which
+//! only builds with debug assertions read), and the limits are tested with values on both sides.
 
 use std::time::Duration;
 
 use tests::wat::{IDLE, component, handler, with};
 use tests::{Gateway, Protocol, Site, Tenant, check, sha256, tollgate};
 
-/// Bounds under which a child is found out soon; and a folder of its own for what is remembered. The gateway's own pair of tenants
-/// would be compiled too, ten seconds after a start.
+/// Limits under which a child is stopped soon, and a separate folder for compiled code and refusals. No canaries, because
+/// the gateway would compile their component too, ten seconds after a start.
 fn bounded(time: &str) -> Site {
     let site = Site::new();
     let compiled = site.path("state/compiled");
@@ -24,7 +24,7 @@ fn bounded(time: &str) -> Site {
     site.file("config/gateway.toml", text)
 }
 
-/// A tenant with these components, the first of which answers.
+/// A tenant with this many components, the first of which answers.
 fn tenant(id: &str, components: usize) -> String {
     let one = |n| {
         format!(
@@ -34,12 +34,12 @@ fn tenant(id: &str, components: usize) -> String {
     format!("schema = 1\nhosts = [\"{id}.localhost\"]\n") + &(0..components).map(one).collect::<String>()
 }
 
-/// A component like no other one: its bytes have this name in them, and do nothing with it.
+/// A unique component: its bytes contain this name without using it.
 fn named(name: &str) -> Vec<u8> {
     component(&format!("{IDLE} (export \"{name}\" (func 0))"))
 }
 
-/// Tenants whose components have children do as they are called; and what the gateway has to be told for that.
+/// Tenants whose components' children behave as the names say, and the environment variable that causes it.
 fn pretending(mut site: Site, what: &[&str]) -> (Site, (&'static str, String)) {
     for name in what {
         site = site.file(&format!("tenants/{name}/0.wasm"), named(name));
@@ -49,7 +49,7 @@ fn pretending(mut site: Site, what: &[&str]) -> (Site, (&'static str, String)) {
     (site, ("TOLLGATE_COMPILER_PRETENDS", told.join(",")))
 }
 
-/// What `check` says of each tenant.
+/// What `check` reports about each tenant.
 fn verdicts(site: &Site, told: &(&str, String)) -> Vec<(String, String, String)> {
     let mut command = std::process::Command::new(tollgate());
     let output = command.args(["check", "--json"]).env(told.0, &told.1).current_dir(site.dir()).output().unwrap();
@@ -59,7 +59,7 @@ fn verdicts(site: &Site, told: &(&str, String)) -> Vec<(String, String, String)>
     problems.map(|problem| (text(problem, "tenant"), text(problem, "kind"), text(problem, "found"))).collect()
 }
 
-/// The kinds of the problems that `check` has with a tenant of this component.
+/// The kinds of problems that `check` reports for a tenant with this component.
 fn verdict(wasm: &[u8]) -> Vec<String> {
     let site = bounded("10s").file("tenants/one/0.wasm", wasm).file("tenants/one/tenant.toml", tenant("one", 1));
     let output = check(&site, &["--json"]);
@@ -72,9 +72,10 @@ fn refusals(site: &Site) -> usize {
     files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "refused")).count()
 }
 
-/// Each child's end has its own refusal. Remembered is what a component does to its compiler, and nothing that a machine may do.
+/// Each kind of failure has its own refusal. Only what a component does to its compiler is remembered, not what the machine
+/// may do.
 #[test]
-fn a_child_that_does_harm_is_ended_and_refused_for_what_it_did() {
+fn a_harmful_component_is_refused_for_what_it_did_to_its_compiler() {
     let wanted = [
         ("abort", "compile-limit", "signal: 6"),
         ("allocate", "compile-limit", "signal: 6"),
@@ -93,22 +94,22 @@ fn a_child_that_does_harm_is_ended_and_refused_for_what_it_did() {
         assert!(why.contains(wanted.2), "{tenant}: {why}");
     }
     assert_eq!(refusals(&site), 5, "of the machine's nothing is remembered");
-    // Those that were remembered are not tried again, and are refused alike whoever asks; the others are good, once nothing
-    // makes their children fail.
+    // The remembered ones are not tried again and are refused in the same way for everybody; the others are good when
+    // nothing makes their children fail.
     let nothing = ("TOLLGATE_COMPILER_PRETENDS", String::new());
     let again = verdicts(&site, &nothing);
     let kept: Vec<_> = found.iter().filter(|(_, kind, _)| kind == "compile-limit").cloned().collect();
     assert_eq!(again, kept);
-    // With other bounds all of them are tried again.
+    // Under other limits all of them are tried again.
     let text = std::fs::read_to_string(site.config()).unwrap();
     site.write("config/gateway.toml", text.replace("1GiB", "1025MiB"));
     assert_eq!(verdicts(&site, &nothing), []);
     assert!(began.elapsed() < Duration::from_secs(600), "nobody waited for a child that waits");
 }
 
-/// What a child may say of a component is bounded where it is said.
+/// What a child may report about a component is limited at its source.
 #[test]
-fn a_component_of_very_many_names_is_refused_for_them() {
+fn a_component_with_too_many_names_is_refused() {
     let many = |count: usize, letters: usize| {
         let import = |n| format!("(import \"n{n}-{}\" (func))", "a".repeat(letters));
         let imports: String = (0..count).map(import).collect();
@@ -119,10 +120,10 @@ fn a_component_of_very_many_names_is_refused_for_them() {
     assert_eq!(verdict(&many(130, 500)), ["not-a-component"], "fewer, of 64 KiB together");
 }
 
-/// A child that stands still keeps its own tenant waiting and no other: they are served as soon as they are ready, the first ones and
-/// those that come later.
+/// A child that stands still delays only its own tenant. All others, earlier and later ones, are served as soon as they are
+/// ready.
 #[tokio::test]
-async fn a_child_that_stands_still_holds_nobody_up() {
+async fn a_child_that_stands_still_delays_no_other_tenant() {
     let (site, told) = pretending(bounded("60s"), &["sleep"]);
     let site = site.tenant("good", &Tenant::new("good.localhost", "echo"));
     let gateway = Gateway::start_early(&site, &[], &[told]);
@@ -142,11 +143,11 @@ async fn a_child_that_stands_still_holds_nobody_up() {
     assert_eq!(gateway.metric("tollgate_config_loading").await, 1.0);
     let ready = gateway.operate("GET", "/readyz", "").await;
     assert_eq!((ready.status.as_u16(), ready.text().as_str()), (503, "loading\n"));
-    // A deploy of another, seen by itself.
+    // Another tenant is deployed, by file events.
     let site = site.tenant("late", &Tenant::new("late.localhost", "hello-site"));
     served("late.localhost", "/").await;
     assert_eq!(gateway.get("sleep.localhost", "/0/").await.problem(), "loading");
-    // A new version that is slow leaves the old one in force, and stops it where that is what the file says.
+    // While a new version compiles slowly, the old one stays in force; if the file stops the tenant, it stops at once.
     let good = std::fs::read_to_string(site.path("tenants/good/tenant.toml")).unwrap();
     let slow = good.replace("hosts", "# The same, with a component that is slow to compile.\nhosts");
     let path = slow.lines().find(|line| line.starts_with("source")).unwrap().to_owned();
@@ -162,23 +163,23 @@ async fn a_child_that_stands_still_holds_nobody_up() {
     })
     .await;
     assert!(gateway.metric("tollgate_config_generation").await > before);
-    // Another component in the place of the one that is waited for ends its child.
+    // Replacing the component that is being compiled ends its child.
     std::fs::copy(tests::guest("echo"), site.path("tenants/sleep/0.wasm")).unwrap();
     served("sleep.localhost", "/0/head").await;
     tests::until("a loaded gateway", async || (gateway.admin("/readyz").await == "ready\n").then_some(())).await;
 }
 
-/// A gateway that is killed leaves no child behind that would wait, or compute, for nobody.
+/// A killed gateway leaves no child behind that would wait or compute for nobody.
 #[tokio::test]
 async fn a_killed_gateway_leaves_no_child_behind() {
     let (site, told) = pretending(bounded("60s"), &["sleep"]);
     let gateway = Gateway::start_early(&site, &[], &[told]);
     let folder = site.path("state/compiled").display().to_string();
-    // What runs for this gateway: its helper, and with it what compiles.
+    // The processes of this gateway: its helper and the compilers.
     let running = |what: &str| {
         let processes =
             std::fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path().join("cmdline")));
-        // One that is gone has none.
+        // A process that has exited has no command line.
         let lines = processes.filter_map(|path| Some(String::from_utf8_lossy(&std::fs::read(path).ok()?).into_owned()));
         lines.filter(|line| line.contains(&folder) && line.contains(what)).count()
     };
@@ -190,7 +191,7 @@ async fn a_killed_gateway_leaves_no_child_behind() {
 
 /// A tenant with more slow components than a day has minutes is compiled in its own place.
 #[tokio::test]
-async fn a_tenant_with_many_slow_components_holds_nobody_up() {
+async fn a_tenant_with_many_slow_components_delays_no_other_tenant() {
     let count = 30;
     let mut site = bounded("4s").file("tenants/slow/tenant.toml", tenant("slow", count));
     let mut told = Vec::new();
@@ -214,7 +215,7 @@ async fn a_tenant_with_many_slow_components_holds_nobody_up() {
     assert!(compiled < f64::from(u8::try_from(count).unwrap()), "{compiled}");
 }
 
-/// What the machine did to a child is tried again by itself, and is nothing that a component has to live with.
+/// If the machine made a child fail, the component is tried again by itself.
 #[tokio::test]
 async fn a_component_that_the_machine_failed_is_tried_again_by_itself() {
     let (site, told) = pretending(bounded("60s"), &["die"]);
@@ -231,7 +232,7 @@ async fn a_component_that_the_machine_failed_is_tried_again_by_itself() {
 }
 
 #[test]
-fn what_is_merely_large_compiles_within_bounds_or_is_refused() {
+fn a_large_component_compiles_within_its_limits_or_is_refused() {
     let function = "(func (param i64) (result i64) local.get 0 i64.const 7 i64.mul i64.const 3 i64.add)";
     for (name, wasm) in [
         ("10,000 functions", component(&(IDLE.to_owned() + &function.repeat(10_000)))),
@@ -242,7 +243,7 @@ fn what_is_merely_large_compiles_within_bounds_or_is_refused() {
     }
 }
 
-/// A handler with so many bytes of a section that nobody reads.
+/// A handler with a custom section of this size, which nobody reads.
 fn with_custom_section(bytes: usize) -> Vec<u8> {
     let mut wasm = component(IDLE);
     let name = b"\x04junk";
@@ -297,7 +298,7 @@ fn a_handler_of_another_type_is_refused_at_load() {
     assert_eq!(verdict(&handler(IDLE, instance, &right)), [""; 0]);
 }
 
-/// A start function that never ends runs under the limits of a request: they are armed before instantiation.
+/// An endless start function runs under the limits of a request, which are set before instantiation.
 #[tokio::test]
 async fn a_start_function_that_loops_is_stopped_like_any_loop() {
     let looping = component(&format!("{IDLE} (func $start (loop $l (br $l))) (start $start)"));
@@ -314,7 +315,7 @@ async fn a_start_function_that_loops_is_stopped_like_any_loop() {
     gateway.quiet().await;
 }
 
-/// Tables count as memory, element by element, and a component of many small parts counts all of them.
+/// Tables count as memory, element by element, and all parts of a component count.
 #[tokio::test]
 async fn tables_and_small_parts_are_memory_too() {
     let growing = component(
@@ -340,14 +341,14 @@ async fn tables_and_small_parts_are_memory_too() {
     gateway.quiet().await;
 }
 
-/// While children do harm, a served tenant is served; and what was refused once is not tried again.
+/// While children do harm, a served tenant is still served, and a refused component is not tried again.
 #[tokio::test]
-async fn a_reload_with_harmful_components_holds_nobody_up_and_tries_each_once() {
+async fn a_reload_with_harmful_components_delays_nobody_and_tries_each_once() {
     let site = bounded("4s").tenant("good", &Tenant::new("good.localhost", "echo"));
     let (_, told) = pretending(Site::new(), &["abort", "burn", "talk"]);
     let gateway = Gateway::start_in(&site, &[], &[told]);
     let (site, _) = pretending(site, &["abort", "burn", "talk"]);
-    // The same one again under another name: one digest, one child.
+    // The same component under another name: one digest, one child.
     site.write("tenants/again/0.wasm", named("abort"));
     site.write("tenants/again/tenant.toml", tenant("again", 1));
     let reload = async || {

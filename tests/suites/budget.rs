@@ -1,10 +1,10 @@
-//! One budget for a client's request, wherever it goes inside the gateway: fuel, memory, storage operations, outbound requests and
-//! depth are the first request's, whatever it makes of its own tenant; and messages that messages cause come to an end.
+//! A client's request has one budget wherever it goes inside the gateway: fuel, memory, storage operations, outbound
+//! requests and depth are those of the first request, whatever it sends to its own tenant. Chains of messages end too.
 
 use serde_json::Value;
 use tests::{Answer, Gateway, Origin, Protocol, Redis, Site, Storage, Tenant, guest, until};
 
-/// A tenant whose component asks itself, and another one that has a store, within these limits.
+/// A tenant whose component calls itself, and another one with a store, within these limits.
 fn fan(more: &str) -> Site {
     with_fan(Site::new(), "fan", more)
 }
@@ -22,10 +22,10 @@ fn with_fan(site: Site, id: &str, more: &str) -> Site {
         .file(&format!("tenants/{id}/store.wasm"), std::fs::read(guest("spin-sdk-5")).unwrap())
 }
 
-/// Many outbound requests and places for them, so that another bound is met.
+/// Many outbound requests and places for them, so that another limit is reached first.
 const WIDE: &str = "outbound = 10000\n[quota]\noutbound_in_flight = 200\nin_flight = 300";
 
-/// How often the guest says that this came of a request.
+/// How often the guest reports this result of a request.
 fn count(answer: &Answer, kind: &str) -> u64 {
     let text = answer.text();
     let line = text.lines().find_map(|line| line.strip_prefix(kind)?.trim().parse().ok());
@@ -61,9 +61,9 @@ async fn said(site: &Site, tenant: &str, wanted: &str) {
     until(wanted, async || log_of(site, tenant).contains(wanted).then_some(())).await;
 }
 
-/// It was 844,000 requests: ten at each of the levels.
+/// Without the limit there were 844,000 requests: ten at each of the levels.
 #[tokio::test]
-async fn however_wide_and_deep_a_component_asks_itself_it_has_one_requests_outbound_requests() {
+async fn nested_calls_share_one_requests_outbound_requests() {
     let site = fan("");
     let gateway = Gateway::start(&site);
     for path in ["/fan/10/7/0", "/turn/10/7/0", "/fan/3/7/0", "/turn/2/3/0"] {
@@ -81,14 +81,14 @@ async fn however_wide_and_deep_a_component_asks_itself_it_has_one_requests_outbo
         "limits.outbound (10 here) bounds a request together with all requests that it sends to its own tenant",
     )
     .await;
-    // What is well within is as it was.
+    // A call well within the limits still works.
     let answer = gateway.get("fan.localhost", "/fan/2/2/1000").await;
     assert_eq!(answer.text(), "ran 7\n");
     gateway.quiet().await;
 }
 
 #[tokio::test]
-async fn requests_of_requests_go_so_deep_and_no_deeper() {
+async fn the_depth_of_nested_calls_is_limited() {
     let site = fan(&format!("[limits]\n{WIDE}"));
     let gateway = Gateway::start(&site);
     let answer = gateway.get("fan.localhost", "/fan/1/50/0").await;
@@ -98,9 +98,9 @@ async fn requests_of_requests_go_so_deep_and_no_deeper() {
     said(&site, "fan", "8 requests came before it, each made by the one before").await;
 }
 
-/// The sum is the limit to the unit: in the records, in the metric, and in what the tenant is charged.
+/// The sum equals the limit to the unit: in the records, in the metric, and in what the tenant is charged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_of_requests_burn_one_requests_fuel() {
+async fn nested_calls_share_one_requests_fuel() {
     const FUEL: u64 = 20_000_000;
     let site = with_fan(fan(&format!("[limits]\nfuel = \"20M\"\n{WIDE}")), "other", "");
     let gateway = Gateway::start(&site);
@@ -117,16 +117,16 @@ async fn requests_of_requests_burn_one_requests_fuel() {
         let charged = gateway.tenant("fan").await["usage"]["fuel_total"].as_u64();
         assert_eq!(charged, Some(before), "{path}");
         assert_eq!(gateway.metric("tollgate_fuel_total{tenant=\"fan\"}").await, before as f64, "{path}");
-        // Another tenant has its own.
+        // Another tenant has its own budget.
         let other = gateway.get("other.localhost", "/fan/2/2/20000").await;
         assert_eq!((other.status.as_u16(), count(&other, "ran")), (200, 7));
     }
     said(&site, "fan", "the component exhausted the fuel of one request").await;
 }
 
-/// One after the other, nothing is left to chance.
+/// One after the other, so that nothing depends on chance.
 #[tokio::test]
-async fn the_same_requests_of_requests_end_at_the_same_place() {
+async fn the_same_nested_calls_end_at_the_same_place() {
     let site = fan(&format!("[limits]\nfuel = \"10M\"\n{WIDE}"));
     let gateway = Gateway::start(&site);
     let mut runs = Vec::new();
@@ -139,16 +139,16 @@ async fn the_same_requests_of_requests_end_at_the_same_place() {
         run.sort_unstable();
         runs.push(run);
     }
-    // Of the last one and of who asked for it, one or the other may have the last units.
+    // Either the last request or its caller may use the last units.
     let ran = |run: &[u64]| run.iter().filter(|fuel| **fuel > 0).count();
     let first = ran(&runs[0]);
     assert!((20..40).contains(&first) && runs.iter().all(|run| ran(run).abs_diff(first) <= 2), "{runs:?}");
     assert!(runs.iter().all(|run| run.iter().sum::<u64>() == 10_000_000), "{runs:?}");
 }
 
-/// The answer of the one who is asked costs fuel as well, and is cut where there is none.
+/// The answer of the called component costs fuel too, and is cut when there is none left.
 #[tokio::test]
-async fn answers_of_requests_to_oneself_are_paid_by_who_asks() {
+async fn the_caller_pays_for_the_answers_of_nested_calls() {
     let site = fan(&format!("[limits]\nfuel = \"100M\"\n{WIDE}"));
     let gateway = Gateway::start(&site);
     let answer = gateway.get("fan.localhost", "/ask/1/http/self.alt/give/1000000").await;
@@ -165,7 +165,7 @@ async fn answers_of_requests_to_oneself_are_paid_by_who_asks() {
 }
 
 #[tokio::test]
-async fn requests_of_requests_have_one_requests_memory_and_give_it_back() {
+async fn nested_calls_share_one_requests_memory_and_release_it() {
     let site = fan(&format!("[limits]\nmemory = \"20MiB\"\n{WIDE}"));
     let gateway = Gateway::start(&site);
     for _ in 0..3 {
@@ -181,7 +181,7 @@ async fn requests_of_requests_have_one_requests_memory_and_give_it_back() {
 }
 
 #[tokio::test]
-async fn requests_of_requests_have_one_requests_storage_operations() {
+async fn nested_calls_share_one_requests_storage_operations() {
     let site = fan(&format!("[limits]\nstorage_ops = 3\n{WIDE}"));
     let gateway = Gateway::start(&site);
     for _ in 0..2 {
@@ -190,13 +190,14 @@ async fn requests_of_requests_have_one_requests_storage_operations() {
     }
 }
 
-/// By its public name, over the network, a tenant's request does not come back to it, and to others so often only.
+/// Over the network, by its public name, a tenant's request does not come back to it, and reaches other tenants only a
+/// limited number of times.
 #[tokio::test]
-async fn requests_that_leave_and_come_back_by_the_network_are_cut() {
+async fn requests_that_come_back_over_the_network_are_refused() {
     let port = tests::free_port();
     let site = Site::new();
     let ca = {
-        // The development CA is made by the first start.
+        // The first start creates the development CA.
         let _gateway = Gateway::start(&site);
         std::fs::read(site.path("state/tls/ca.pem")).unwrap()
     };
@@ -217,9 +218,9 @@ async fn requests_that_leave_and_come_back_by_the_network_are_cut() {
     assert_eq!((of_a.len(), faults(&of_a, "loop"), of_b.len()), (2 + 5 + 12, 5 + 12, 4));
 }
 
-/// While one tenant asks itself as wide as it can, again and again, another's requests are answered.
+/// While one tenant repeatedly calls itself as widely as it can, another tenant's requests are answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fan_is_its_own_tenants_affair() {
+async fn nested_calls_of_one_tenant_delay_no_other_tenant() {
     let site = with_fan(fan(&format!("[limits]\n{WIDE}")), "other", "");
     let gateway = Gateway::start(&site);
     let fans: Vec<_> = (0..4)
@@ -240,7 +241,7 @@ async fn a_fan_is_its_own_tenants_affair() {
     assert!(fuel(&all) <= 4 * 500_000_000 + all.len() as u64, "{}", fuel(&all));
 }
 
-/// Two components that answer each other, on these channels.
+/// Two components that answer each other on these channels.
 fn pong(channels: &[&str], more: &str, allow: &str) -> Site {
     pong_within("", channels, more, allow)
 }
@@ -261,7 +262,7 @@ fn pong_within(limits: &str, channels: &[&str], more: &str, allow: &str) -> Site
         .file("tenants/pong/pong.wasm", std::fs::read(guest("pong")).unwrap())
 }
 
-/// Of messages that were handled.
+/// Number of messages that were handled.
 async fn heard(gateway: &Gateway) -> u64 {
     let client = gateway.client(Protocol::H2);
     let words = tests::spin_words(&["heard"]);
@@ -271,7 +272,7 @@ async fn heard(gateway: &Gateway) -> u64 {
     String::from_utf8(digits).unwrap().parse().unwrap_or(0)
 }
 
-/// A component's message to a channel; what came of it.
+/// A component's message on a channel. Returns the result.
 async fn publish(gateway: &Gateway, channel: &str, message: &str, chain: Option<&str>) -> String {
     let mut request = tests::request("POST", "pong.localhost", "/redis2/publish/granted");
     if let Some(chain) = chain {
@@ -282,11 +283,11 @@ async fn publish(gateway: &Gateway, channel: &str, message: &str, chain: Option<
     gateway.client(Protocol::H2).send("pong.localhost", request).await.text()
 }
 
-/// Messages are heard from a moment after the start on.
+/// Waits until messages are received, which begins a moment after the start.
 async fn listens(gateway: &Gateway, channel: &str) -> u64 {
     let before = heard(gateway).await;
     until("the first message", async || {
-        // It is no component's answer, because it has one word.
+        // A single word cannot be a component's answer.
         publish(gateway, channel, "hello", None).await;
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         (heard(gateway).await > before).then_some(())
@@ -301,7 +302,7 @@ async fn listens(gateway: &Gateway, channel: &str) -> u64 {
     .await
 }
 
-/// What is heard of one message, once nothing more is.
+/// The number of messages caused by one, once no more arrive.
 async fn heard_after(gateways: &[&Gateway], before: u64) -> u64 {
     let mut refused = 0.0;
     until("a message that is refused", async || {
@@ -320,7 +321,7 @@ async fn heard_after(gateways: &[&Gateway], before: u64) -> u64 {
 }
 
 #[tokio::test]
-async fn components_that_answer_each_other_by_messages_come_to_an_end() {
+async fn a_chain_of_messages_between_two_components_ends() {
     for storage in Storage::each() {
         let site = pong(&["A", "B"], "", "");
         let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
@@ -342,9 +343,9 @@ async fn components_that_answer_each_other_by_messages_come_to_an_end() {
     }
 }
 
-/// However many a handler sends, all that come from one message are so many.
+/// However many messages a handler sends, those that come from one message are limited.
 #[tokio::test]
-async fn messages_of_one_cause_have_a_bound() {
+async fn messages_with_one_cause_are_limited() {
     let redis = Redis::start();
     for url in ["embedded".to_owned(), redis.url()] {
         // Twenty for each of limits.storage_ops.
@@ -363,9 +364,9 @@ async fn messages_of_one_cause_have_a_bound() {
     }
 }
 
-/// Two gateways, of which each listens to one of the channels: the number goes with the message from one to the other.
+/// Two gateways, each of which listens to one of the channels: the count travels with the message.
 #[tokio::test]
-async fn a_line_of_messages_is_counted_from_gateway_to_gateway() {
+async fn a_chain_of_messages_is_counted_across_gateways() {
     let redis = Redis::start();
     let sites = [pong(&["A"], "", ""), pong(&["B"], "", "")];
     let [one, two] = sites.each_ref().map(|site| Gateway::start_with(site, &["--storage", &redis.url()]));
@@ -374,20 +375,20 @@ async fn a_line_of_messages_is_counted_from_gateway_to_gateway() {
     let message = "A B héllo \u{0}";
     assert_eq!(publish(&one, "A", message, None).await, "published");
     assert_eq!(heard_after(&[&one, &two], before).await, 16);
-    // An operator's is the first of its line, and whoever else listens hears its own words alone.
+    // An operator's message is the first of its chain, and other listeners receive only its own bytes.
     let (code, text) = one.tell(&sites[0], &["publish", "--tenant", "pong", "A", "A B again"]);
     assert_eq!(code, Some(0), "{text}");
     until("sixteen more", async || (heard(&one).await == before + 32).then_some(())).await;
 }
 
 #[tokio::test]
-async fn a_line_of_messages_that_are_handled_once_comes_to_an_end_too() {
+async fn a_chain_of_messages_with_once_delivery_ends_too() {
     let redis = Redis::start();
     let site = pong(&["A", "B"], "delivery = \"once\"", "");
     let other = pong(&["A", "B"], "delivery = \"once\"", "");
     let [one, two] = [&site, &other].map(|site| Gateway::start_with(site, &["--storage", &redis.url()]));
     publish(&one, "A", "A B go", None).await;
-    // The last one's handler fails, and is tried again.
+    // The handler of the last message fails, and is retried.
     let count = async || (heard(&one).await >= 16).then_some(());
     until("sixteen messages", count).await;
     until("the last one is dead", async || {
@@ -404,9 +405,9 @@ async fn a_line_of_messages_that_are_handled_once_comes_to_an_end_too() {
     drop(two);
 }
 
-/// A line that leaves by HTTP, through another tenant or another gateway, is counted on.
+/// A chain that leaves by HTTP, through another tenant or another gateway, is still counted.
 #[tokio::test]
-async fn a_line_of_messages_is_counted_through_http() {
+async fn a_chain_of_messages_is_counted_through_http() {
     let origin = Origin::start(Protocol::H1).await;
     let site = pong(&["A", "B"], "", &format!("\"https://{}\"", origin.address))
         .gateway("[egress]\nca = \"ca.pem\"")

@@ -1,4 +1,4 @@
-//! Kept responses: what they save, what they never do, and who they are for.
+//! Kept responses: what they save, what they never do, and for whom they are.
 
 use http_body_util::{BodyExt as _, Full};
 use tests::{Answer, Client, Gateway, Protocol, Site, Tenant, request};
@@ -11,7 +11,7 @@ fn site() -> Site {
         .tenant("plain", &Tenant::new("plain.localhost", "echo"))
 }
 
-/// Asks `/say` with these fields.
+/// Requests `/say` with these fields.
 async fn say(client: &Client, method: &str, host: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
     let mut request = request(method, host, path).header("say-bytes", "3000").header("say-content-type", "text/plain");
     for (name, value) in fields {
@@ -23,7 +23,7 @@ async fn say(client: &Client, method: &str, host: &str, path: &str, fields: &[(&
 const MINUTE: (&str, &str) = ("say-cache-control", "max-age=60");
 
 #[tokio::test]
-async fn a_response_that_says_so_is_kept_for_its_tenant_alone() {
+async fn a_cacheable_response_is_kept_for_its_tenant_alone() {
     let gateway = Gateway::start(&site());
     let client = gateway.client(Protocol::H2);
     let get = async |host: &str, path: &str, fields: &[(&str, &str)]| say(&client, "GET", host, path, fields).await;
@@ -35,13 +35,13 @@ async fn a_response_that_says_so_is_kept_for_its_tenant_alone() {
     assert_eq!((second.header("age"), &second.body), ("0", &first.body));
     let record = gateway.record(&second).await;
     assert_eq!((&record["fuel"], &record["tenant"], &record["bytes_out"]), (&0.into(), &"kept".into(), &3000.into()));
-    // By whichever HTTP, and as small as the client takes it.
+    // Over either HTTP version, and compressed if the client accepts it.
     let old =
         say(&gateway.client(Protocol::H1), "GET", "kept.localhost", "/say?a", &[("accept-encoding", "gzip")]).await;
     assert_eq!((old.header("x-moment"), old.header("content-encoding")), (first.header("x-moment"), "gzip"));
     let head = say(&client, "HEAD", "kept.localhost", "/say?a", &[]).await;
     assert_eq!((head.header("x-moment"), head.header("content-length")), (first.header("x-moment"), "3000"));
-    // Another target, another tenant, a tenant that keeps nothing, and what says nothing of being kept.
+    // Another target, another tenant, a tenant without a cache, and a response without cache directives.
     for (host, path, fields) in [
         ("kept.localhost", "/say?b", &[MINUTE][..]),
         ("other.localhost", "/say?a", &[MINUTE]),
@@ -60,26 +60,26 @@ async fn a_response_that_says_so_is_kept_for_its_tenant_alone() {
 }
 
 #[tokio::test]
-async fn a_client_cannot_have_something_kept_for_others() {
+async fn a_client_cannot_poison_the_cache_for_others() {
     let gateway = Gateway::start(&site());
     let client = gateway.client(Protocol::H2);
     let host = "kept.localhost";
-    // A body that the target does not tell of.
+    // A body, which the target does not identify.
     let body = Full::from("poison").map_err(|never| match never {}).boxed();
     let fat = request("GET", host, "/say?fat").header(MINUTE.0, MINUTE.1).body(body).unwrap();
     let fat = client.send(host, fat).await;
     assert_eq!(fat.header("cache-status"), "tollgate; fwd=miss", "it is nobody's but the sender's");
     let next = say(&client, "GET", host, "/say?fat", &[MINUTE]).await;
     assert_ne!(next.header("x-moment"), fat.header("x-moment"));
-    // With a password, unless the response says that it is for all.
+    // With a password, unless the response says that it is for everybody.
     let own = say(&client, "GET", host, "/say?own", &[MINUTE, ("authorization", "Basic eA==")]).await;
     let next = say(&client, "GET", host, "/say?own", &[MINUTE]).await;
     assert_ne!(next.header("x-moment"), own.header("x-moment"));
-    // A cookie that is set is one client's.
+    // A cookie belongs to one client.
     let set = say(&client, "GET", host, "/say?set", &[MINUTE, ("say-set-cookie", "id=1")]).await;
     let next = say(&client, "GET", host, "/say?set", &[MINUTE]).await;
     assert_ne!(next.header("x-moment"), set.header("x-moment"));
-    // It varies by what it says.
+    // The response varies by the field that it names.
     let vary = ("say-vary", "x-who");
     let ada = say(&client, "GET", host, "/say?vary", &[MINUTE, vary, ("x-who", "ada")]).await;
     let bob = say(&client, "GET", host, "/say?vary", &[MINUTE, vary, ("x-who", "bob")]).await;
@@ -89,7 +89,7 @@ async fn a_client_cannot_have_something_kept_for_others() {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_forgotten_by_changes_by_purges_and_with_time() {
+async fn kept_responses_are_dropped_after_changes_purges_and_time() {
     let site = site();
     let gateway = Gateway::start(&site);
     let client = gateway.client(Protocol::H2);
@@ -104,7 +104,7 @@ async fn what_is_kept_is_forgotten_by_changes_by_purges_and_with_time() {
     client.send(host, request("PUT", host, "/say?x").body(body).unwrap()).await;
     let second = get("/say?x", &[MINUTE]).await;
     assert_ne!(second, first);
-    // By the operator: the other tenant's stay.
+    // By the operator: the other tenant's responses stay.
     let others = say(&client, "GET", "other.localhost", "/say?x", &[MINUTE]).await.header("x-moment").to_owned();
     let news = get("/say/news?x", &[MINUTE]).await;
     let port = gateway.https.port();
@@ -120,7 +120,7 @@ async fn what_is_kept_is_forgotten_by_changes_by_purges_and_with_time() {
     assert_eq!(said.trim(), "2 URLs of kept deleted from the cache");
     assert_ne!(get("/say?x", &[MINUTE]).await, second);
     assert_eq!(say(&client, "GET", "other.localhost", "/say?x", &[MINUTE]).await.header("x-moment"), others);
-    // With time: served stale, once, while another is fetched.
+    // With time: served stale, once, while it is fetched again.
     let brief = ("say-cache-control", "max-age=1, stale-while-revalidate=60");
     let first = get("/say?brief", &[brief]).await;
     tests::until("another", async || (get("/say?brief", &[brief]).await != first).then_some(())).await;
@@ -133,7 +133,7 @@ async fn what_is_kept_is_forgotten_by_changes_by_purges_and_with_time() {
 }
 
 #[tokio::test]
-async fn a_hit_is_a_request_all_the_same() {
+async fn a_cache_hit_counts_as_a_request() {
     let few = "[quota]\ncache = \"1MiB\"\nrequests = { rate = 1, per = \"1h\", burst = 2 }";
     let site = Site::new().tenant("few", &Tenant::new("few.localhost", "echo").with(few));
     let gateway = Gateway::start(&site);

@@ -1,7 +1,8 @@
-//! HTTP caching as its specifications have it: RFC 9111 by section, RFC 9213 (`CDN-Cache-Control`) and RFC 5861. A guest says of its
-//! response whatever a case asks for, and the next request is answered by what was kept, or by the guest again.
+//! HTTP caching by its specifications: RFC 9111 section by section, RFC 9213 (`CDN-Cache-Control`) and RFC 5861. A guest's
+//! response has the fields of a case, and the next request gets the kept response or runs the guest again.
 //!
-//! What the cache leaves out on purpose stands in the tenant's guide ("Kept responses"), and is in these tables as what it does.
+//! The tenant's guide lists what the cache omits on purpose ("Kept responses"); these tables contain it as the expected
+//! result.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,20 +10,20 @@ use tests::{Answer, Client, Gateway, Protocol, Site, Tenant, request};
 
 type Fields = &'static [(&'static str, &'static str)];
 
-/// What the second request of a case is answered with.
+/// What the second request of a case gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gets {
-    /// The response to the first.
+    /// The response to the first request.
     Kept,
-    /// Another one of the guest's.
+    /// A new response of the guest.
     New,
 }
 use Gets::{Kept, New};
 
 struct Case {
-    /// Of the first response. `{-60}` is the date of a minute ago.
+    /// The fields of the first response. `{-60}` is the date of a minute ago.
     says: Fields,
-    /// Of the first request, and of the second.
+    /// The fields of the first request, and of the second.
     asks: [Fields; 2],
     gets: Gets,
 }
@@ -39,7 +40,7 @@ const MINUTE: (&str, &str) = ("cache-control", "max-age=60");
 const CC: &str = "cache-control";
 const CDN: &str = "cdn-cache-control";
 
-/// What may be kept at all (RFC 9111 §3, §3.5, §5.2.2).
+/// Which responses may be kept (RFC 9111 §3, §3.5, §5.2.2).
 const STORING: &[Case] = &[
     case(&[MINUTE], Kept),
     case(&[(CC, "no-store")], New),
@@ -70,7 +71,7 @@ const STORING: &[Case] = &[
     asked(&[MINUTE], &[("range", "bytes=0-1")], &[], Kept),
 ];
 
-/// How long it is good (§4.2, §4.2.1, §5.2.2.1, §5.2.2.10), and how directives are read (§5.2).
+/// How long a response is fresh (§4.2, §4.2.1, §5.2.2.1, §5.2.2.10), and how directives are parsed (§5.2).
 const FRESHNESS: &[Case] = &[
     case(&[(CC, "max-age=0")], New),
     case(&[(CC, "max-age=0"), ("expires", "{60}")], New),
@@ -118,7 +119,7 @@ const FRESHNESS: &[Case] = &[
     case(&[("expires", "Thu, 18 Aug 2050 02:01:18 GMT")], Kept),
 ];
 
-/// How old it is already (§4.2.3, §5.1).
+/// The age of a response on arrival (§4.2.3, §5.1).
 const AGE: &[Case] = &[
     case(&[MINUTE, ("age", "59")], Kept),
     case(&[MINUTE, ("age", "60")], New),
@@ -142,7 +143,7 @@ const AGE: &[Case] = &[
     case(&[("expires", "{3600}"), ("date", "{60}"), ("age", "7200")], New),
 ];
 
-/// Which request it is for (§4.1).
+/// Which requests it is for (§4.1).
 const VARY: &[Case] = &[
     asked(&[MINUTE, ("vary", "x")], &[("x", "1")], &[("x", "1")], Kept),
     asked(&[MINUTE, ("vary", "X")], &[("x", "1")], &[("x", "1")], Kept),
@@ -167,7 +168,7 @@ const VARY: &[Case] = &[
     case(&[MINUTE, ("vary", "")], Kept),
 ];
 
-/// What a request takes (§5.2.1, §5.4).
+/// What a request accepts (§5.2.1, §5.4).
 const REQUESTS: &[Case] = &[
     asked(&[MINUTE], &[], &[(CC, "no-cache")], New),
     asked(&[MINUTE], &[], &[(CC, "max-age=0")], New),
@@ -184,7 +185,7 @@ const REQUESTS: &[Case] = &[
     case(&[MINUTE, ("pragma", "no-cache")], Kept),
 ];
 
-/// For caches like this one alone (RFC 9213).
+/// Directives only for caches like this one (RFC 9213).
 const TARGETED: &[Case] = &[
     case(&[(CDN, "max-age=60")], Kept),
     case(&[(CDN, "max-age=2147483648")], Kept),
@@ -207,24 +208,24 @@ const TARGETED: &[Case] = &[
     case(&[(CDN, "no-store"), MINUTE, ("expires", "{60}")], New),
     case(&[(CDN, "no-store=?0, max-age=60")], Kept),
     case(&[(CDN, "no-store=\"x\", max-age=60")], New),
-    // It says nothing of how long, and then nothing else counts.
+    // It states no lifetime, and then nothing else counts.
     case(&[(CDN, "foo"), MINUTE], New),
     case(&[(CDN, "max-age=\"60\""), MINUTE], New),
     case(&[(CDN, "max-age=\"60\""), (CC, "no-store")], New),
-    // What is empty or not well formed is as if it were not there.
+    // An empty or malformed field counts as absent.
     case(&[(CDN, ""), MINUTE], Kept),
     case(&[(CDN, "max-age=60, &&&"), (CC, "no-store")], New),
     case(&[(CDN, "max-age =60"), (CC, "no-store")], New),
     case(&[(CDN, "max-age= 60"), (CC, "no-store")], New),
     case(&[(CDN, "MaX-aGe=60"), (CC, "no-store")], New),
     case(&[(CDN, "no-store, &&&"), MINUTE], Kept),
-    // Its other words hold as they do there.
+    // Its other directives apply as usual.
     asked(&[(CDN, "max-age=60")], &[("authorization", "x")], &[], New),
     asked(&[(CDN, "public, max-age=60")], &[("authorization", "x")], &[], Kept),
     asked(&[(CDN, "max-age=60")], &[], &[(CC, "no-cache")], New),
 ];
 
-/// Statuses of responses that say how long they are good (§3): what this cache keeps, and what it does not.
+/// Statuses of responses that state a lifetime (§3): those that this cache keeps, and those that it does not.
 const KEPT: [u16; 15] = [200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414, 451, 501];
 const NOT_KEPT: [u16; 13] = [201, 202, 206, 299, 400, 401, 403, 499, 500, 502, 503, 504, 599];
 
@@ -235,7 +236,7 @@ fn start() -> Gateway {
     Gateway::start(&Site::new().tenant("kept", &kept).gateway("[http]\ntrusted_proxies = [\"127.0.0.1\"]"))
 }
 
-/// Puts dates in.
+/// Inserts dates.
 fn dated(value: &str) -> String {
     let Some(seconds) = value.strip_prefix('{').and_then(|value| value.strip_suffix('}')) else { return value.into() };
     let seconds: i64 = seconds.parse().unwrap();
@@ -244,7 +245,7 @@ fn dated(value: &str) -> String {
     httpdate::fmt_http_date(if seconds < 0 { now - by } else { now + by })
 }
 
-/// Has the guest say this, unless something is kept.
+/// Sends a request for which the guest answers with these fields, unless a response is kept.
 async fn ask(client: &Client, method: &str, path: &str, says: &[(&str, &str)], asks: &[(&str, &str)]) -> Answer {
     let mut request = request(method, HOST, path).header("say-bytes", 10);
     for (name, value) in says {
@@ -261,7 +262,7 @@ async fn get(client: &Client, path: &str, says: &[(&str, &str)]) -> Answer {
 }
 
 #[tokio::test]
-async fn what_is_kept_and_for_whom_is_as_the_specifications_have_it() {
+async fn the_cache_follows_its_specifications() {
     let gateway = start();
     let client = gateway.client(Protocol::H2);
     let tables = [
@@ -290,7 +291,7 @@ async fn what_is_kept_and_for_whom_is_as_the_specifications_have_it() {
 }
 
 #[tokio::test]
-async fn a_status_is_kept_or_not_whatever_its_response_says() {
+async fn only_some_statuses_are_kept() {
     let gateway = start();
     let client = gateway.client(Protocol::H2);
     for (statuses, wanted) in [(&KEPT[..], Kept), (&NOT_KEPT, New)] {
@@ -302,7 +303,7 @@ async fn a_status_is_kept_or_not_whatever_its_response_says() {
             assert_eq!((one.status.as_u16(), two.status.as_u16()), (*status, *status));
             let got = if one.header("x-moment") == two.header("x-moment") { Kept } else { New };
             assert_eq!(got, wanted, "{status}");
-            // When it is stale from the begin, none is.
+            // If it is stale from the start, none is kept.
             let path = format!("/say/stale?{status}");
             let stale: &[(&str, &str)] = &[("status", &text), MINUTE, ("age", "60")];
             let (one, two) = (get(&client, &path, stale).await, get(&client, &path, stale).await);
@@ -313,7 +314,7 @@ async fn a_status_is_kept_or_not_whatever_its_response_says() {
 
 /// RFC 9111 §3.1, §4, §5.1; RFC 9110 §6.6.1.
 #[tokio::test]
-async fn a_kept_response_has_its_fields_its_date_and_its_age() {
+async fn a_kept_response_has_its_fields_date_and_age() {
     let gateway = start();
     let client = gateway.client(Protocol::H2);
     let fields: &[(&str, &str)] = &[
@@ -344,7 +345,7 @@ async fn a_kept_response_has_its_fields_its_date_and_its_age() {
     assert_eq!(two.header("proxy-authentication-info"), "", "RFC 9111 §3.1");
     assert!((7..12).contains(&two.header("age").parse::<u64>().unwrap()), "{two:?}");
     assert_eq!((two.header("date"), two.header("content-length")), (one.header("date"), "10"));
-    // Where the guest says when, that stays.
+    // A date from the guest stays.
     let dated = dated("{-20}");
     let says = [("expires", "{60}"), ("date", &dated)];
     for _ in 0..2 {
@@ -357,7 +358,7 @@ async fn a_kept_response_has_its_fields_its_date_and_its_age() {
 
 /// RFC 9110 §13, RFC 9111 §4.3.2.
 #[tokio::test]
-async fn a_client_that_has_it_already_is_told_so() {
+async fn a_client_with_a_fresh_copy_gets_304() {
     let gateway = start();
     let client = gateway.client(Protocol::H2);
     let says: &[(&str, &str)] = &[
@@ -382,7 +383,7 @@ async fn a_client_that_has_it_already_is_told_so() {
         (&[("if-modified-since", after.as_str())], 304),
         (&[("if-modified-since", before.as_str())], 200),
         (&[("if-modified-since", "yesterday")], 200),
-        // The tag goes first (RFC 9110 §13.2.2).
+        // The tag takes precedence (RFC 9110 §13.2.2).
         (&[("if-none-match", "\"two\""), ("if-modified-since", after.as_str())], 200),
         (&[("if-none-match", "\"one\""), ("if-modified-since", before.as_str())], 304),
     ] {
@@ -398,7 +399,7 @@ async fn a_client_that_has_it_already_is_told_so() {
 
 /// RFC 9111 §4.4.
 #[tokio::test]
-async fn what_changes_a_target_has_it_forgotten_and_what_fails_does_not() {
+async fn a_successful_change_of_a_target_drops_its_responses() {
     let gateway = start();
     let client = gateway.client(Protocol::H2);
     for (method, status, wanted) in [
@@ -425,14 +426,14 @@ async fn what_changes_a_target_has_it_forgotten_and_what_fails_does_not() {
     let one = get(&client, "/say/changes?a=1", &[MINUTE]).await;
     assert_ne!(get(&client, "/say/changes?a=2", &[MINUTE]).await.header("x-moment"), one.header("x-moment"));
     assert_ne!(get(&client, "/say/changes", &[MINUTE]).await.header("x-moment"), one.header("x-moment"));
-    // What answers a POST is not kept for a GET.
+    // The answer to a POST is not kept for a GET.
     let post = ask(&client, "POST", "/say/changes?post", &[MINUTE], &[]).await;
     assert_ne!(get(&client, "/say/changes?post", &[]).await.header("x-moment"), post.header("x-moment"));
 }
 
-/// RFC 5861 §4. A status of 9 is none, and the guest answers with an error code.
+/// RFC 5861 §4. A status of 9 is invalid, and the guest answers with an error code.
 #[tokio::test]
-async fn a_guest_that_fails_is_covered_by_what_is_stale() {
+async fn a_stale_response_is_served_when_the_guest_fails() {
     let gateway = start();
     let client = gateway.client(Protocol::H2);
     for (says, error, is_covered) in [
@@ -467,10 +468,10 @@ async fn a_guest_that_fails_is_covered_by_what_is_stale() {
             let told = format!("tollgate; fwd=stale; fwd-status={status}; ttl=");
             assert!(answer.header("cache-status").starts_with(&told), "{about}: {answer:?}");
             assert_eq!(answer.body, first.body, "{about}");
-            // Who wants nothing old gets the error.
+            // A client that accepts nothing old gets the error.
             let strict = ask(&client, "GET", &path, &[("status", error)], &[(CC, "no-cache")]).await;
             assert_ne!(strict.status, 200, "{about}: {strict:?}");
-            // A good answer is served, and kept.
+            // A good answer is served and kept.
             let good = get(&client, &path, &[says]).await;
             assert_ne!(good.header("x-moment"), first.header("x-moment"), "{about}");
         }
@@ -480,10 +481,10 @@ async fn a_guest_that_fails_is_covered_by_what_is_stale() {
 }
 
 #[tokio::test]
-async fn what_a_guest_is_told_of_the_url_is_part_of_what_is_asked_for() {
+async fn forwarded_fields_about_the_url_are_part_of_the_target() {
     let gateway = start();
     let client = gateway.client(Protocol::H2);
-    // As a guest that sends clients of plain HTTP elsewhere.
+    // A guest that redirects clients of plain HTTP.
     let by = async |proto: &str, says: &[(&str, &str)]| {
         ask(&client, "GET", "/say/told", says, &[("x-forwarded-proto", proto)]).await
     };
@@ -493,7 +494,7 @@ async fn what_a_guest_is_told_of_the_url_is_part_of_what_is_asked_for() {
     assert_eq!(page.status, 200, "the redirect is for others");
     assert_eq!(by("http", &[]).await.header("x-moment"), redirect.header("x-moment"));
     assert_eq!(by("https", &[]).await.header("x-moment"), page.header("x-moment"));
-    // Who asks is no part of it.
+    // Fields about the client are not part of the target.
     let other =
         ask(&client, "GET", "/say/told", &[], &[("x-forwarded-for", "192.0.2.9"), ("x-forwarded-proto", "https")]);
     assert_eq!(other.await.header("x-moment"), page.header("x-moment"));

@@ -1,5 +1,5 @@
-//! The candidates of WASI 0.2: of October 2023, which Spin's SDK 2 is made of, and of November. What holds for 0.2 holds for
-//! both: grants, limits, quotas, and whose storage it is.
+//! The release candidates of WASI 0.2: October 2023, on which Spin's SDK 2 is based, and November. Everything that applies
+//! to 0.2 applies to both: grants, limits, quotas, and the isolation of storage.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use tests::{Answer, Gateway, Protocol, Site, Storage, Tenant, checked, full, gue
 /// A tenant for each guest.
 const EACH: [(&str, &str); 2] = [("october", "spin-sdk-2"), ("november", "wasi-2023")];
 
-/// A server outside, and all that it was asked.
+/// A server outside, and everything that it was asked.
 struct Outside {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
@@ -23,7 +23,7 @@ impl Outside {
         let port = listener.local_addr().unwrap().port();
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = Arc::clone(&asked);
-        // Ends with the test's process.
+        // The thread ends with the test's process.
         std::thread::spawn(move || {
             for mut stream in listener.incoming().map_while(Result::ok) {
                 let mut reader = BufReader::new(stream.try_clone().unwrap());
@@ -39,7 +39,7 @@ impl Outside {
     }
 }
 
-/// Every guest as an application of Spin, each a tenant's of its own.
+/// Each guest as a Spin application of its own tenant.
 fn site(tenants: &[(&str, &str)], origin: &str) -> Site {
     let manifest = format!(
         "spin_manifest_version = 2\n[application]\nname = \"old\"\n[variables]\ngreeting = {{ default = \"hello\" }}\n\
@@ -63,7 +63,7 @@ fn start() -> Gateway {
 }
 
 #[tokio::test]
-async fn requests_and_responses_are_whole() {
+async fn requests_and_responses_are_complete() {
     let gateway = start();
     for (id, _) in EACH {
         let host = format!("{id}.localhost");
@@ -105,7 +105,7 @@ async fn bodies_of_candidates_stream_both_ways_at_once() {
 }
 
 #[tokio::test]
-async fn candidates_reach_granted_origins_only_and_no_more_often_than_they_may() {
+async fn candidates_reach_only_granted_origins_within_their_limits() {
     let (granted, other) = (Outside::start(), Outside::start());
     let origin = format!("http://127.0.0.1:{}", granted.port);
     let gateway = Gateway::start(&site(&EACH, &origin));
@@ -163,7 +163,7 @@ async fn storage_of_sdk_2_is_the_tenants_own() {
         assert_eq!(call("a", "/redis2/publish/granted", &[b"channel", b"hello"]).await, "published");
         assert_eq!(call("a", "/redis2/execute/granted", &[b"MGET", b"r", b"none"]).await, "bytes 76\nnil");
         assert_eq!(call("a", "/redis2/get/elsewhere", &[b"r"]).await, "Error::InvalidAddress");
-        // Another tenant's component of the same bytes, with the same grants.
+        // Another tenant's component with the same bytes and the same grants.
         assert_eq!(call("b", "/kv2/get-keys/default", &[]).await, "");
         assert_eq!(call("b", "/kv2/get/default", &[b"k"]).await, "(none)");
         assert_eq!(call("b", "/redis2/get/granted", &[b"r"]).await, "(none)");
@@ -173,11 +173,11 @@ async fn storage_of_sdk_2_is_the_tenants_own() {
 }
 
 #[tokio::test]
-async fn candidates_have_granted_files_to_read_and_no_sockets() {
+async fn candidates_can_read_granted_files_and_have_no_sockets() {
     let gateway = Gateway::start(&site(&[("rest", "wasi-2023")], "http://127.0.0.1:1"));
     for (month, read) in [
         ("november", "Ok(\"what was granted\")"),
-        // What 0.2 has no counterpart for is refused, and the component goes on.
+        // A function without a counterpart in 0.2 is refused, and the component continues.
         ("october", "Ok((\"what was granted\", Err(ErrorCode { code: 27, name: \"unsupported\", message: \"\" })))"),
     ] {
         let text = gateway.get("rest.localhost", &format!("/rest-of/{month}/granted.txt")).await.text();
@@ -189,15 +189,15 @@ async fn candidates_have_granted_files_to_read_and_no_sockets() {
         assert_eq!(*time, "[1] true 5", "{month}: the second of two is ready, clocks go on, bytes are random");
         let denied = "Err(ErrorCode { code: 1, name: \"access-denied\", message: \"\" })";
         assert_eq!(*sockets, format!("false {denied} {denied} {denied}"), "{month}");
-        // It stands beside the granted file, and was not granted.
+        // It is beside the granted file, and not granted.
         let text = gateway.get("rest.localhost", &format!("/rest-of/{month}/spin.toml")).await.text();
         assert!(text.lines().nth(1).unwrap().contains("no-entry"), "{month}: {text}");
     }
 }
 
-/// October has no answer for it, so the component ends, as it does in Spin; November has.
+/// October has no answer for it, so the component ends, as in Spin; November has one.
 #[tokio::test]
-async fn a_header_that_nobody_may_set_is_refused() {
+async fn a_forbidden_header_is_refused() {
     let site = site(&EACH, "http://127.0.0.1:1");
     let gateway = Gateway::start(&site);
     let answer = gateway.get("october.localhost", "/refused-header").await;
@@ -212,7 +212,7 @@ async fn a_header_that_nobody_may_set_is_refused() {
 }
 
 #[test]
-fn a_component_of_a_candidate_answers_once_as_one_of_0_2() {
+fn an_instance_of_a_candidate_answers_once_like_one_of_0_2() {
     for (_, name) in EACH {
         let site = |reuse| {
             let tenant = Tenant::new("old.localhost", name).component(&format!("reuse = {reuse}"));

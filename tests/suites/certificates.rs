@@ -1,4 +1,5 @@
-//! Certificates as clients judge them: which replace others, which are served all the same, and what is said of each.
+//! Certificates as clients judge them: which ones replace others, which ones are served in spite of problems, and what is
+//! reported about each.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,7 +29,7 @@ fn ca_params(name: &str) -> CertificateParams {
     params
 }
 
-/// A root, an intermediate below it, and a root of somebody else's.
+/// A root, an intermediate below it, and an unrelated root.
 struct Pki {
     root: Ca,
     middle: Ca,
@@ -73,7 +74,7 @@ fn leaf_of(chain: &str) -> Vec<u8> {
     CertificateDer::from_pem_slice(chain.as_bytes()).unwrap().to_vec()
 }
 
-/// Shakes hands as a client that has this root, or as one that takes anything: the chain that was sent.
+/// Performs the handshake as a client with this root, or as one that accepts anything. Returns the chain that was sent.
 async fn sent(gateway: &Gateway, root: Option<&Ca>) -> std::io::Result<Vec<Vec<u8>>> {
     let config = rustls::ClientConfig::builder();
     let config = match root {
@@ -87,7 +88,7 @@ async fn sent(gateway: &Gateway, root: Option<&Ca>) -> std::io::Result<Vec<Vec<u
     sent_by(gateway, config.with_no_client_auth(), HOST).await
 }
 
-/// The leaf that one gets who knows these kinds of signatures and asks for this name.
+/// The leaf for a client that supports these signature schemes and asks for this name.
 async fn leaf_for(gateway: &Gateway, schemes: &[SignatureScheme], name: &str) -> Vec<u8> {
     let anybody = Arc::new(Anybody(schemes.to_vec()));
     let config = rustls::ClientConfig::builder().dangerous().with_custom_certificate_verifier(anybody);
@@ -106,7 +107,7 @@ async fn told(gateway: &Gateway, code: &str) -> Value {
     until(code, async || gateway.problems().await.into_iter().find(|problem| problem["code"] == code)).await
 }
 
-/// Files that clients do not take, and by which code that is said where a good pair is served, and where none is.
+/// Files that clients refuse, and the code that is reported if a good pair is served, and if there is none.
 fn bad(pki: &Pki) -> Vec<(&'static str, [String; 2], &'static str, &'static str)> {
     let [cert, key] = pki.leaf(|_| {});
     let over = pki.leaf(|params| params.not_after = (SystemTime::now() - Duration::from_secs(86_400)).into());
@@ -122,7 +123,7 @@ fn bad(pki: &Pki) -> Vec<(&'static str, [String; 2], &'static str, &'static str)
 }
 
 #[tokio::test]
-async fn what_clients_refuse_never_replaces_what_they_take() {
+async fn a_certificate_that_clients_refuse_never_replaces_a_good_one() {
     let pki = Pki::new();
     let site = site();
     let good = pki.good();
@@ -139,12 +140,12 @@ async fn what_clients_refuse_never_replaces_what_they_take() {
         put(&site, &good);
         until("nothing wrong", async || gateway.problems().await.is_empty().then_some(())).await;
     }
-    // A client's certificate is no server's, whatever is served.
+    // A client certificate is not for servers, whatever is served now.
     let client = pki.leaf(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
     put(&site, &client);
     told(&gateway, "E0206").await;
     assert_eq!(sent(&gateway, Some(&pki.root)).await.unwrap()[0], leaf_of(&good[0]));
-    // Another good pair is taken.
+    // Another good pair is accepted.
     let next = pki.good();
     put(&site, &next);
     until("the next pair", async || {
@@ -155,7 +156,7 @@ async fn what_clients_refuse_never_replaces_what_they_take() {
 }
 
 #[tokio::test]
-async fn at_a_start_a_pair_that_clients_refuse_is_served_and_said_loudly() {
+async fn at_a_start_a_pair_that_clients_refuse_is_served_with_an_error() {
     let pki = Pki::new();
     for (what, files, refused, warned) in bad(&pki) {
         let site = site();
@@ -173,7 +174,7 @@ async fn at_a_start_a_pair_that_clients_refuse_is_served_and_said_loudly() {
         assert_eq!(certificate["doubts"].as_array().unwrap().is_empty(), warned == "W0208", "{what}: {certificate}");
         let metric = gateway.metric("tollgate_certificate_expiry_seconds").await;
         assert!((metric - ends as f64 / 1000.0).abs() < 1.0, "{what}: {metric}");
-        // What `check` says before a deploy: all but what may be right for a CA of one's own is refused.
+        // The result of `check` before a deploy: it refuses everything except what may be right for a private CA.
         let (is_good, said) = checked(&site, &[]);
         let expected = if what == "the intermediate is missing" { warned } else { refused };
         assert!(said.contains(expected), "{what}: {said}");
@@ -182,7 +183,7 @@ async fn at_a_start_a_pair_that_clients_refuse_is_served_and_said_loudly() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_ends_while_it_is_served_is_said_too() {
+async fn a_certificate_that_expires_while_it_is_served_is_reported() {
     let pki = Pki::new();
     let site = site();
     let [cert, key] = pki.leaf(|params| params.not_after = (SystemTime::now() + Duration::from_secs(8)).into());
@@ -194,7 +195,7 @@ async fn a_certificate_that_ends_while_it_is_served_is_said_too() {
 }
 
 #[test]
-fn a_ca_of_ones_own_is_named_and_then_nothing_is_warned_of() {
+fn a_configured_private_ca_causes_no_warning() {
     let pki = Pki::new();
     let mut params = CertificateParams::new(vec![HOST.to_owned()]).unwrap();
     params.use_authority_key_identifier_extension = true;
@@ -210,7 +211,7 @@ fn a_ca_of_ones_own_is_named_and_then_nothing_is_warned_of() {
 }
 
 #[tokio::test]
-async fn a_tenant_has_a_pair_for_each_kind_of_client() {
+async fn a_tenant_may_have_a_pair_for_each_kind_of_client() {
     let made = |algorithm: &'static rcgen::SignatureAlgorithm| {
         let key = KeyPair::generate_for(algorithm).unwrap();
         let cert = CertificateParams::new(vec![HOST.to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -229,7 +230,7 @@ async fn a_tenant_has_a_pair_for_each_kind_of_client() {
     assert_eq!((of(&[old]).await, of(&[new]).await), (leaf_of(&rsa[0]), leaf_of(&ecdsa[0])));
     assert_eq!(of(&[old, new]).await, leaf_of(&ecdsa[0]), "the operator's order counts");
     assert_eq!(gateway.told("/v1/certificates").await.as_array().unwrap().len(), 2);
-    // Two of one kind are one too many.
+    // Two certificates of the same kind are too many.
     let again = made(&rcgen::PKCS_ECDSA_P256_SHA256);
     site.write("tenants/own/rsa.pem", &again[0]);
     site.write("tenants/own/rsa-key.pem", &again[1]);
@@ -238,7 +239,7 @@ async fn a_tenant_has_a_pair_for_each_kind_of_client() {
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_has_gets_the_operators_own_pair() {
+async fn an_unknown_name_gets_the_operators_pair() {
     let made = || rcgen::generate_simple_self_signed(vec!["lb.example".to_owned()]).unwrap();
     let (first, second) = (made(), made());
     let site = Site::new().gateway("[tls]\ndefault_cert = \"../default.pem\"\ndefault_key = \"../default-key.pem\"");
@@ -250,7 +251,7 @@ async fn a_name_that_nobody_has_gets_the_operators_own_pair() {
     let gateway = Gateway::start(&site);
     let shown = async || leaf_for(&gateway, &[SignatureScheme::ECDSA_NISTP256_SHA256], "nobody.example").await;
     assert_eq!(shown().await, first.cert.der().to_vec());
-    // A reload has it read anew; what cannot be used leaves the one before.
+    // A reload reads it again; if it cannot be used, the previous one stays.
     site.write("default-key.pem", second.signing_key.serialize_pem());
     gateway.signal("HUP");
     until("a word of it", async || {

@@ -1,10 +1,10 @@
-//! `tollgate check` on broken configurations: what it prints is a golden text in `check/`, one a mistake.
+//! `tollgate check` on invalid configurations: its output is a golden text in `check/`, one for each mistake.
 //!
-//! To renew them after a change of words: `TOLLGATE_GOLDEN=write cargo nextest run -p tests check`, and read the diff.
+//! To renew them after a change of texts, run `TOLLGATE_GOLDEN=write cargo nextest run -p tests check` and read the diff.
 
 use tests::{Site, Tenant, check, guest, top};
 
-/// Without what depends on the machine: whether the defaults fit it.
+/// Removes what depends on the machine: whether the defaults fit it.
 fn of_any_machine(text: &str) -> String {
     let of_machine = |block: &&str| ["warning[W0501 ", "warning[W0502 "].iter().any(|code| block.starts_with(code));
     let count = text.split("\n\n").filter(of_machine).count();
@@ -12,12 +12,12 @@ fn of_any_machine(text: &str) -> String {
     if count == 1 { text.replace(", 1 warning", "") } else { text.replace(", 2 warnings", "") }
 }
 
-/// Runs `check` and compares what it prints with the golden text of that name; something is wrong.
+/// Runs `check`, which must find a problem, and compares the output with the golden text of this name.
 fn golden(name: &str, site: &Site) {
     golden_with(name, site, &[], 2);
 }
 
-/// The same of what is no more than a warning.
+/// The same for a warning.
 fn golden_warning(name: &str, site: &Site) {
     golden_with(name, site, &["--strict"], 1);
     assert_eq!(check(site, &[]).status.code(), Some(0), "a warning keeps nobody from anything");
@@ -63,32 +63,32 @@ fn with_guest(name: &str, more: &str) -> Site {
 }
 
 #[test]
-fn a_misspelt_key() {
+fn a_misspelt_key_is_reported() {
     let tenant = acme().with("[limits]\nmemroy = \"64MiB\"\ntime = \"10s\"");
     golden("misspelt-key", &Site::new().tenant("acme", &tenant));
 }
 
 #[test]
-fn a_missing_unit() {
+fn a_missing_unit_is_reported() {
     let tenant = acme().with("[limits]\nmemory = 64\ntime = 10\nfuel = \"lots\"");
     golden("missing-unit", &Site::new().tenant("acme", &tenant));
 }
 
 #[test]
-fn a_host_in_two_files() {
+fn a_host_in_two_files_is_reported() {
     let site = Site::new().tenant("acme", &acme()).tenant("rival", &Tenant::new("ACME.localhost.", "echo"));
     golden("host-conflict", &site);
 }
 
 #[test]
-fn a_bracket_that_is_not_closed() {
+fn a_bracket_that_is_not_closed_is_reported() {
     let tenant = "schema = 1\nhosts = [\"acme.localhost\"]\nlimits = { memory = \"64MiB\", time = \"10s\"\n\n\
                   [[component]]\nname = \"site\"\nsource = \"site.wasm\"\n\n[[route]]\npath = \"/...\"\ncomponent = \"site\"\n";
     golden("not-closed", &Site::new().file("tenants/acme/tenant.toml", tenant));
 }
 
 #[test]
-fn a_component_that_is_missing() {
+fn a_missing_component_is_reported() {
     let text = "schema = 1\nhosts = [\"acme.localhost\"]\n\n[[component]]\nname = \"site\"\nsource = \"site.wasm\"\n\n\
                 [[route]]\npath = \"/...\"\ncomponent = \"sight\"\n";
     golden("missing-wasm", &Site::new().file("tenants/acme/tenant.toml", text));
@@ -100,7 +100,7 @@ fn a_core_module() {
 }
 
 #[test]
-fn an_import_that_nobody_serves() {
+fn an_unserved_import_is_reported() {
     let wat = r#"(component
         (import "acme:queue/send@1.0.0" (instance))
         (import "wasi:keyvalue/watcher@0.2.0-draft2" (instance (export "watch" (func))))
@@ -109,9 +109,10 @@ fn an_import_that_nobody_serves() {
     golden("unserved-import", &with_wasm(wat));
 }
 
-/// Minutes of compiling would bring nothing: there is no code of it, and all that nobody serves is named. Types link without anybody.
+/// Minutes of compiling would gain nothing: no code is created, and all unserved imports are named. Types link without an
+/// implementation.
 #[test]
-fn imports_are_looked_at_before_a_component_is_compiled() {
+fn imports_are_checked_before_a_component_is_compiled() {
     let wat = r#"(component
         (import "acme:one/x@1.0.0" (instance (export "f" (func))))
         (import "acme:types/x@1.0.0" (instance (type (record (field "n" u32))) (export "t" (type (eq 0)))))
@@ -133,24 +134,24 @@ fn imports_are_looked_at_before_a_component_is_compiled() {
 }
 
 #[test]
-fn a_component_that_answers_no_http() {
+fn a_component_that_answers_no_http_is_reported() {
     golden("no-handler", &with_wasm("(component)"));
 }
 
 #[test]
-fn a_store_that_was_not_granted() {
+fn a_store_that_is_not_granted_is_reported() {
     golden("store-not-granted", &with_guest("kv", ""));
 }
 
 #[test]
-fn a_limit_above_its_ceiling() {
+fn a_limit_above_its_ceiling_is_reported() {
     let tenant = acme().with("[limits]\nmemory = \"2GiB\"\ntime = \"10m\"\n\n[quota]\nin_flight = 5000");
     let ceilings = "[ceilings.limits]\nmemory = \"512MiB\"\ntime = \"60s\"\n\n[ceilings.quota]\nin_flight = 256";
     golden("above-ceiling", &Site::new().gateway(ceilings).tenant("acme", &tenant));
 }
 
 #[test]
-fn a_key_of_another_certificate() {
+fn a_key_of_another_certificate_is_reported() {
     let made = |names: &[&str]| {
         rcgen::generate_simple_self_signed(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap()
     };
@@ -162,7 +163,7 @@ fn a_key_of_another_certificate() {
     golden("certificate-mismatch", &site);
 }
 
-/// A tenant whose file names a Spin manifest of version 2, of these triggers and this component.
+/// A tenant whose file names a Spin manifest of version 2 with these triggers and this component.
 fn with_manifest(file: &str, text: &str) -> Site {
     let file = format!("schema = 1\nhosts = [\"acme.localhost\"]\napp = \"spin.toml\"\n{file}");
     let text = format!("spin_manifest_version = 2\n[application]\nname = \"site\"\n\n{text}");
@@ -174,27 +175,27 @@ fn with_manifest(file: &str, text: &str) -> Site {
 }
 
 #[test]
-fn two_triggers_of_the_same_paths() {
+fn two_triggers_for_the_same_paths_are_reported() {
     let trigger = |route: &str| format!("[[trigger.http]]\nroute = \"{route}\"\ncomponent = \"site\"\n\n");
     let text = [&*trigger("/a/:x"), &trigger("/b"), &trigger("/a/:y"), &trigger("/b")].concat();
     golden_warning("shadowed-route", &with_manifest("", &(text + "[component.site]\nsource = \"site.wasm\"\n")));
 }
 
 #[test]
-fn what_a_manifest_and_its_tenants_file_say_in_vain() {
+fn settings_without_effect_are_reported() {
     let text = "[variables]\ngreeting = { default = \"hello\" }\n\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"site\"\n\n\
                 [component.site]\nsource = \"site.wasm\"\nallowed_outbound_hosts = [\n    \"https://api.example.com\",\n    \"mqtt://broker:1883\",\n]\n";
     golden_warning("without-effect", &with_manifest("\n[variables]\ngreting = \"good day\"\n", text));
 }
 
 #[test]
-fn an_application_that_was_copied_and_has_no_tenants_file() {
+fn an_application_without_a_tenants_file_is_reported() {
     let site = Site::new().tenant("acme", &acme()).file("tenants/shop/spin.toml", "spin_manifest_version = 2\n");
     golden_warning("no-tenant-file", &site);
 }
 
 #[test]
-fn what_a_manifest_says_and_is_not_served() {
+fn unsupported_parts_of_a_manifest_are_reported() {
     let text = "[application.trigger.http]\nbase = \"/base\"\n\n[[trigger.http]]\nroute = \"/a/*/b\"\ncomponent = \"site\"\n\n\
                 [[trigger.sqs]]\nqueue_url = \"x\"\ncomponent = \"site\"\n\n\
                 [component.site]\nsource = { registry = \"ttl.sh\", package = \"a:b\", version = \"1.0.0\" }\n\
@@ -203,18 +204,18 @@ fn what_a_manifest_says_and_is_not_served() {
 }
 
 #[test]
-fn no_toml_at_all() {
+fn a_file_that_is_not_toml_is_reported() {
     let site = Site::new().file("tenants/acme/tenant.toml", "{ \"schema\": 1,\n  \"hosts\": [\"acme.localhost\"] }\n");
     golden("not-toml", &site);
 }
 
 #[test]
-fn a_memory_limit_that_no_instance_fits_in() {
+fn a_memory_limit_that_no_instance_fits_in_is_reported() {
     golden("memory-limit", &with_guest("echo", "[limits]\nmemory = \"512KiB\"\n"));
 }
 
 #[test]
-fn many_mistakes_at_once_are_all_told() {
+fn all_mistakes_are_reported_at_once() {
     let text = "hosts = [\"not a host\", \"acme.localhost\"]\nenabld = true\n\n[limits]\ntime = \"1 fortnight\"\n\n[secrets]\n\
                 KEY = \"written here by mistake\"\n\n[[component]]\nname = \"Site\"\nsource = \"site.wasm\"\n\n[[route]]\n\
                 path = \"no-slash\"\ncomponent = \"site\"\n";
@@ -234,7 +235,7 @@ fn the_gateways_own_file_is_checked_as_well() {
 }
 
 #[test]
-fn bounds_that_the_machine_has_not_got_are_warned_of() {
+fn limits_above_the_machines_resources_cause_a_warning() {
     let site = Site::new().tenant("acme", &acme()).gateway("[sandbox]\nmemory = \"100TiB\"");
     let output = check(&site, &[]);
     let text = String::from_utf8(output.stdout).unwrap();
@@ -250,7 +251,7 @@ fn bounds_that_the_machine_has_not_got_are_warned_of() {
 }
 
 #[test]
-fn problems_can_be_had_as_json() {
+fn problems_can_be_printed_as_json() {
     let tenant = acme().with("[limits]\nmemroy = \"64MiB\"");
     let output = check(&Site::new().tenant("acme", &tenant), &["--json"]);
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -275,13 +276,13 @@ fn misuse_has_an_exit_code_of_its_own() {
 fn the_version_names_the_release_the_commit_and_the_profile() {
     let said = std::process::Command::new(tests::tollgate()).arg("--version").output().unwrap();
     let said = String::from_utf8(said.stdout).unwrap();
-    // Tests build without `make build`, so that the commit is not known.
+    // Tests build without `make build`, so the commit is unknown.
     let rest = said.strip_prefix(concat!("tollgate ", env!("CARGO_PKG_VERSION"), " (commit ")).unwrap_or_default();
     assert!(rest.ends_with(", no profile)\n") || rest.contains(", profile "), "{said}");
 }
 
 #[test]
-fn help_is_what_the_documentation_shows() {
+fn help_matches_the_documentation() {
     let help = |arguments: &[&str]| {
         let output =
             std::process::Command::new(tests::tollgate()).args(arguments).env("COLUMNS", "100").output().unwrap();
@@ -295,7 +296,7 @@ fn help_is_what_the_documentation_shows() {
     assert_eq!(text, std::fs::read_to_string(&path).unwrap_or_default(), "check/help.txt is out of date");
 }
 
-/// A certificate for these names that ends so many days from now.
+/// A certificate for these names that expires in this many days.
 fn certificate(names: &[&str], days: i64) -> [String; 2] {
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let mut parameters = rcgen::CertificateParams::new(names).unwrap();
@@ -316,48 +317,48 @@ fn with_certificate([cert, key]: [String; 2]) -> Site {
 }
 
 #[test]
-fn a_certificate_that_is_over() {
+fn an_expired_certificate_is_reported() {
     golden("certificate-expired", &with_certificate(certificate(&["acme.localhost"], -3)));
 }
 
 #[test]
-fn a_certificate_that_ends_soon() {
+fn a_certificate_that_expires_soon_causes_a_warning() {
     golden_warning("certificate-expires", &with_certificate(certificate(&["acme.localhost"], 5)));
 }
 
 #[test]
-fn a_certificate_for_other_hosts() {
+fn a_certificate_for_other_hosts_is_reported() {
     golden("host-not-covered", &with_certificate(certificate(&["www.acme.localhost", "*.acme.localhost"], 60)));
 }
 
 #[test]
-fn a_tenant_without_a_certificate() {
+fn a_tenant_without_a_certificate_is_reported() {
     let site = Site::new().gateway("[tls]\ncertificates = \"files\"").tenant("acme", &acme());
     golden("no-certificate", &site);
 }
 
 #[test]
-fn a_wildcard_that_no_ca_is_asked_for() {
+fn a_wildcard_that_acme_cannot_prove_is_reported() {
     let gateway = "[tls]\ncertificates = \"acme\"\n[tls.acme]\nagree_to_terms = true";
     golden("acme-wildcard", &Site::new().gateway(gateway).tenant("acme", &Tenant::new("*.acme.example", "echo")));
 }
 
 #[test]
-fn terms_that_nobody_agreed_to() {
+fn acme_terms_without_agreement_are_reported() {
     golden("acme-terms", &Site::new().gateway("[tls]\ncertificates = \"acme\"").tenant("acme", &acme()));
 }
 
 #[test]
-fn a_secret_that_is_not_there() {
+fn a_missing_secret_is_reported() {
     golden("unreadable-secret", &Site::new().tenant("acme", &acme().with("[secrets]\nKEY = { file = \"key.txt\" }")));
 }
 
 #[test]
-fn a_folder_that_is_no_identity() {
+fn a_folder_with_an_invalid_name_is_reported() {
     golden("bad-name", &Site::new().file("tenants/Acme_Shop/tenant.toml", "schema = 1\n"));
 }
 
-/// A tenant with these routes to a component called `site`, and one more component where a name is given.
+/// A tenant with these routes to a component called `site`, and another component if a name is given.
 fn with_routes(routes: &str, more: Option<&str>) -> Site {
     let more = more.map(|name| format!("[[component]]\nname = \"{name}\"\nsource = \"site.wasm\"\n\n"));
     let text = format!(
@@ -373,33 +374,33 @@ fn route(path: &str, component: &str) -> String {
 }
 
 #[test]
-fn two_routes_for_the_same_paths() {
+fn two_routes_for_the_same_paths_are_reported() {
     golden("duplicate-route", &with_routes(&(route("/users/:id", "site") + &route("/users/:name", "site")), None));
 }
 
 #[test]
-fn a_component_that_is_spelt_otherwise() {
+fn a_route_to_an_unknown_component_is_reported() {
     golden("unknown-component", &with_routes(&route("/...", "sitte"), None));
 }
 
 #[test]
-fn two_components_of_one_name() {
+fn two_components_with_one_name_are_reported() {
     golden("duplicate-component", &with_routes(&route("/...", "site"), Some("site")));
 }
 
 #[test]
-fn a_component_that_nothing_starts() {
+fn a_component_that_nothing_starts_is_reported() {
     golden_warning("idle-component", &with_routes(&route("/...", "site"), Some("spare")));
 }
 
 #[test]
-fn more_routes_than_there_may_be() {
+fn too_many_routes_are_reported() {
     let routes: String = (0..1001).map(|number| route(&format!("/{number}"), "site")).collect();
     golden("too-many-routes", &with_routes(&routes, None));
 }
 
 #[test]
-fn a_manifest_beside_components() {
+fn a_manifest_beside_components_is_reported() {
     let site = with_routes(&route("/...", "site"), None);
     let text = std::fs::read_to_string(site.dir().join("tenants/acme/tenant.toml")).unwrap();
     let site = site.file("tenants/acme/tenant.toml", text.replace("hosts", "app = \"spin.toml\"\nhosts"));
@@ -407,19 +408,19 @@ fn a_manifest_beside_components() {
 }
 
 #[test]
-fn a_user_without_a_password() {
+fn a_user_without_a_password_is_reported() {
     let gateway = "[[registry]]\nurl = \"https://registry.example\"\nuser = \"ci\"";
     golden("user-without-password", &Site::new().gateway(gateway).tenant("acme", &acme()));
 }
 
 #[test]
-fn shards_that_are_too_small() {
+fn shards_that_are_too_small_are_reported() {
     let tenant = acme().with("[quota]\nstorage = { bytes = \"16MiB\", keys = 10000 }\nshards = 32");
     golden("small-shards", &Site::new().tenant("acme", &tenant));
 }
 
 #[test]
-fn a_handler_of_another_shape() {
+fn a_handler_of_another_type_is_reported() {
     let wat = r#"(component
         (core module $m (func (export "f")))
         (core instance $i (instantiate $m))
@@ -430,24 +431,24 @@ fn a_handler_of_another_shape() {
 }
 
 #[test]
-fn a_subscription_to_a_component_that_takes_no_messages() {
+fn a_subscription_of_a_component_without_a_listener_is_reported() {
     let subscription = "[[subscription]]\nchannel = \"orders\"\ncomponent = \"site\"\n";
     golden("no-listener", &with_routes(&(route("/...", "site") + subscription), None));
 }
 
 #[test]
-fn messages_that_the_embedded_store_does_not_keep() {
+fn once_delivery_on_the_embedded_store_is_reported() {
     let subscription = "[[subscription]]\nchannel = \"orders\"\ncomponent = \"site\"\ndelivery = \"once\"\n";
     golden("once-embedded", &with_routes(&(route("/...", "site") + subscription), None));
 }
 
 #[test]
-fn redis_that_was_not_granted() {
+fn redis_without_a_grant_is_reported() {
     golden("redis-not-granted", &with_guest("spin", ""));
 }
 
 #[test]
-fn a_component_from_a_registry_that_nobody_named() {
+fn a_component_from_an_unknown_registry_is_reported() {
     let digest = "0".repeat(64);
     let text = format!(
         "schema = 1\nhosts = [\"acme.localhost\"]\n\n[[component]]\nname = \"site\"\n\
@@ -458,7 +459,7 @@ fn a_component_from_a_registry_that_nobody_named() {
 }
 
 #[test]
-fn clients_whose_ca_is_not_there() {
+fn a_missing_client_ca_is_reported() {
     let site = with_certificate(certificate(&["acme.localhost"], 60));
     let text = std::fs::read_to_string(site.dir().join("tenants/acme/tenant.toml")).unwrap();
     let text = text.replace("key = \"key.pem\" }", "key = \"key.pem\", clients = { ca = \"clients.pem\" } }");
@@ -466,29 +467,29 @@ fn clients_whose_ca_is_not_there() {
 }
 
 #[test]
-fn redis_without_an_address() {
+fn redis_without_an_address_is_reported() {
     golden("redis-without-url", &Site::new().gateway("[storage]\nbackend = \"redis\"").tenant("acme", &acme()));
 }
 
 #[test]
-fn an_operators_listener_that_all_can_reach() {
+fn a_public_operators_listener_is_reported() {
     let text = "schema = 1\n[listen]\nadmin = \"0.0.0.0:9443\"\n";
     let site = Site::new().tenant("acme", &acme()).file("config/gateway.toml", text);
     golden_warning("admin-exposed", &site);
 }
 
 #[test]
-fn an_origin_with_a_path() {
+fn an_origin_with_a_path_is_reported() {
     golden("bad-origin", &Site::new().tenant("acme", &acme().with("[egress]\nallow = [\"https://api.example/v1\"]")));
 }
 
 #[test]
-fn a_rate_that_says_nothing() {
+fn a_rate_without_an_amount_is_reported() {
     golden("rate-without-amount", &Site::new().tenant("acme", &acme().with("[quota]\nrequests = { burst = 10 }")));
 }
 
 #[test]
-fn files_that_are_not_there() {
+fn missing_files_are_reported() {
     let site = with_component(&std::fs::read(guest("echo")).unwrap(), "");
     let text = std::fs::read_to_string(site.dir().join("tenants/acme/tenant.toml")).unwrap();
     let text =
@@ -497,7 +498,7 @@ fn files_that_are_not_there() {
 }
 
 #[test]
-fn every_code_tells_its_story() {
+fn every_code_has_an_explanation() {
     let explain = |code: &str| std::process::Command::new(tests::tollgate()).args(["explain", code]).output().unwrap();
     let told = explain("e0104");
     assert!(told.status.success());
@@ -510,7 +511,7 @@ fn every_code_tells_its_story() {
 }
 
 #[test]
-fn what_holds_is_shown_with_its_line() {
+fn values_in_effect_are_shown_with_their_lines() {
     let site =
         Site::new().tenant("acme", &acme().with("[limits]\ntime = \"7s\"")).gateway("[defaults.limits]\nfuel = \"7M\"");
     let show = |arguments: &[&str]| {

@@ -1,4 +1,4 @@
-//! Client certificates: who may come to a tenant that asks for them, what its guest is told, and what nobody can borrow.
+//! Client certificates: who may use a tenant that asks for them, what its guest is told, and what nobody can borrow.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ fn client(ca: &Ca, name: &str, serial: u64) -> (CertificateDer<'static>, Private
     (certificate.der().clone(), PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap())
 }
 
-/// A list on which these serial numbers are.
+/// A revocation list with these serial numbers.
 fn revoked(ca: &Ca, serials: &[u64]) -> String {
     let revoked = |serial: &u64| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),
@@ -51,7 +51,7 @@ fn revoked(ca: &Ca, serials: &[u64]) -> String {
     list.signed_by(ca).unwrap().pem().unwrap()
 }
 
-/// How a client shakes hands: with a certificate or without.
+/// A client's TLS configuration, with or without a certificate.
 fn config(
     gateway: &Gateway,
     own: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
@@ -65,7 +65,7 @@ fn config(
     })
 }
 
-/// Asks `host` after a handshake for `name`: what came back, and whether a session was resumed.
+/// Sends a request for `host` after a handshake for `name`. Returns the answer, and whether a session was resumed.
 async fn ask(
     gateway: &Gateway,
     config: &Arc<rustls::ClientConfig>,
@@ -97,7 +97,7 @@ struct Fixture {
     gateway: Gateway,
 }
 
-/// `closed` asks its clients for certificates of `ours`, `asked` would like one of `theirs`, `open` does not care.
+/// `closed` requires client certificates of `ours`, `asked` accepts those of `theirs`, `open` asks for none.
 fn fixture() -> Fixture {
     let (ours, theirs) = (ca("ours"), ca("theirs"));
     let closed = "[tls.clients]\nca = \"../../pki/ours.pem\"\nrevoked = \"../../pki/list.pem\"";
@@ -114,7 +114,7 @@ fn fixture() -> Fixture {
 }
 
 #[tokio::test]
-async fn only_who_shows_a_certificate_comes_in_and_the_guest_learns_who() {
+async fn only_clients_with_a_certificate_are_accepted_and_the_guest_learns_which() {
     let Fixture { ours, theirs, gateway, .. } = fixture();
     let closed = "closed.localhost";
     let known = config(&gateway, Some(client(&ours, "Ada", 7)));
@@ -122,64 +122,64 @@ async fn only_who_shows_a_certificate_comes_in_and_the_guest_learns_who() {
     let told = answer.lines().find_map(|line| line.strip_prefix("x-forwarded-client-cert: ")).unwrap();
     assert!(told.starts_with("Hash=") && told.contains(";Subject=\"CN=Ada\""), "{told}");
     assert!(!answer.contains("forged") && !answer.contains("Zm9yZ2Vk"), "{answer}");
-    // Nobody, somebody else's client, and one that was revoked: there is no connection.
+    // No certificate, another CA's, and a revoked one: the handshake fails.
     for own in [None, Some(client(&theirs, "Ada", 7)), Some(client(&ours, "Eve", 13))] {
         assert!(ask(&gateway, &config(&gateway, own), closed, closed).await.is_err());
     }
-    // A tenant that only asks takes anybody, and says who it is where it knows.
+    // A tenant that only asks accepts anybody, and tells its guest who it is if it knows.
     let asked = "asked.localhost";
     let answer = ask(&gateway, &config(&gateway, None), asked, asked).await.unwrap().0;
     assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("client-cert"), "{answer}");
     let answer = ask(&gateway, &config(&gateway, Some(client(&theirs, "Bob", 8))), asked, asked).await.unwrap().0;
     assert!(answer.contains(";Subject=\"CN=Bob\""), "{answer}");
-    // One that does not ask tells nothing.
+    // A tenant that does not ask tells its guest nothing.
     let answer = ask(&gateway, &known, "open.localhost", "open.localhost").await.unwrap().0;
     assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("client-cert"), "{answer}");
 }
 
 #[tokio::test]
-async fn there_is_no_way_around_the_handshake() {
+async fn the_certificate_requirement_cannot_be_bypassed() {
     let Fixture { ours, gateway, .. } = fixture();
     let (nobody, known) = (config(&gateway, None), config(&gateway, Some(client(&ours, "Ada", 7))));
     for name in ["open.localhost", "asked.localhost", "nobody.localhost", "127.0.0.1"] {
         for config in [&nobody, &known] {
             let answer = ask(&gateway, config, name, "closed.localhost").await;
-            // The development CA's certificate for strangers names `localhost` only.
+            // The development CA's certificate for strangers names only `localhost`.
             let status = status(&answer);
             assert!(matches!(status, Some("421") | None), "by {name}: {status:?}");
         }
     }
-    // Without a server name at all.
+    // Without a server name.
     let mut config = (*nobody).clone();
     config.enable_sni = false;
     config.dangerous().set_certificate_verifier(Arc::new(Anybody::default()));
     let answer = ask(&gateway, &Arc::new(config), "closed.localhost", "closed.localhost").await;
     assert_eq!(status(&answer), Some("421"), "{answer:?}");
-    // Who claims to be a CA that looks for a proof.
+    // A client that claims to be a CA validating a challenge.
     let mut config = (*nobody).clone();
     config.alpn_protocols = vec![b"acme-tls/1".to_vec(), b"http/1.1".to_vec()];
     let answer = ask(&gateway, &Arc::new(config), "closed.localhost", "closed.localhost").await;
     assert_eq!(status(&answer), Some("421"), "{answer:?}");
-    // Over HTTP/2 as over HTTP/1.1.
+    // The same over HTTP/2 and HTTP/1.1.
     let answer = gateway.client(Protocol::H2).get("open.localhost", "/head").await;
     assert_eq!(answer.status.as_u16(), 200);
 }
 
 #[tokio::test]
-async fn a_session_is_resumed_with_its_own_tenant_until_its_ca_goes() {
+async fn a_session_resumes_only_with_its_tenant_and_while_its_ca_is_trusted() {
     let Fixture { ours, theirs, site, gateway } = fixture();
     let closed = "closed.localhost";
     let known = config(&gateway, Some(client(&ours, "Ada", 7)));
     assert!(!ask(&gateway, &known, closed, closed).await.unwrap().1);
     let (answer, is_resumed) = ask(&gateway, &known, closed, closed).await.unwrap();
     assert!(is_resumed && answer.contains("CN=Ada"), "{answer}");
-    // An edit of something else keeps the sessions.
+    // Editing something else keeps the sessions.
     let path = site.path("tenants/open/tenant.toml");
     std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + "\n# edited\n").unwrap();
     let before = gateway.status().await["generation"].as_u64();
     tests::until("the edit", async || (gateway.status().await["generation"].as_u64() > before).then_some(())).await;
     assert!(ask(&gateway, &known, closed, closed).await.unwrap().1);
-    // With another CA in force the ticket is nothing, nor is the certificate.
+    // With another CA in force, neither the ticket nor the certificate is valid.
     site.write("pki/list.pem", revoked(&theirs, &[]));
     site.write("pki/ours.pem", theirs.pem());
     tests::until("the other CA", async || ask(&gateway, &known, closed, closed).await.is_err().then_some(())).await;
@@ -187,7 +187,7 @@ async fn a_session_is_resumed_with_its_own_tenant_until_its_ca_goes() {
     assert!(ask(&gateway, &other, closed, closed).await.unwrap().0.contains("CN=Bob"));
 }
 
-/// A certificate that is good for so many seconds more.
+/// A certificate that is valid for this many more seconds.
 fn short_lived(ca: &Ca, seconds: u64) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "Ada");
@@ -198,7 +198,7 @@ fn short_lived(ca: &Ca, seconds: u64) -> (CertificateDer<'static>, PrivateKeyDer
 }
 
 #[tokio::test]
-async fn a_client_is_let_in_no_longer_than_its_certificate_says() {
+async fn a_client_is_served_only_while_its_certificate_is_valid() {
     let Fixture { ours, theirs, gateway, .. } = fixture();
     let (closed, asked) = ("closed.localhost", "asked.localhost");
     // Handshakes of one client each: one that must show a certificate, one that may.
@@ -208,7 +208,7 @@ async fn a_client_is_let_in_no_longer_than_its_certificate_says() {
         assert!(ask(&gateway, config, name, name).await.unwrap().0.contains("CN=Ada"));
         assert!(ask(&gateway, config, name, name).await.unwrap().1, "a session is resumed while it is good");
     }
-    // A connection that stays, with an answer under way or none.
+    // A connection that stays open, with or without a response in progress.
     let connector = tokio_rustls::TlsConnector::from(Arc::clone(&known));
     let tcp = tokio::net::TcpStream::connect(gateway.https).await.unwrap();
     let mut tls = connector.connect(closed.to_owned().try_into().unwrap(), tcp).await.unwrap();
@@ -226,14 +226,14 @@ async fn a_client_is_let_in_no_longer_than_its_certificate_says() {
     })
     .await;
     assert!(ask(&gateway, &known, closed, closed).await.is_err(), "neither by a ticket nor anew");
-    // Who may come as nobody comes as nobody, by a ticket.
+    // If a certificate is optional, a resumed session comes in as anonymous.
     if let Ok((answer, _)) = ask(&gateway, &welcome, asked, asked).await {
         assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("CN=Ada"), "{answer}");
     }
 }
 
 #[tokio::test]
-async fn a_tenant_has_so_many_connections() {
+async fn a_tenants_connections_are_limited() {
     let few = Tenant::new("few.localhost", "echo").with("[quota]\nconnections = 3");
     let site = Site::new().tenant("few", &few).tenant("many", &Tenant::new("many.localhost", "echo"));
     let gateway = Gateway::start(&site);
@@ -255,7 +255,7 @@ async fn a_tenant_has_so_many_connections() {
     .await;
 }
 
-/// Trusts whoever answers: what is looked at here is the other side.
+/// Trusts every server: this suite tests the other side.
 #[derive(Debug)]
 pub(crate) struct Anybody(pub(crate) Vec<rustls::SignatureScheme>);
 
@@ -300,9 +300,9 @@ impl rustls::client::danger::ServerCertVerifier for Anybody {
     }
 }
 
-/// What is kept for handshakes leads to all certificates and back; nobody who looks at a tenant must walk there.
+/// The handshake configuration refers to all certificates and back. Code that inspects a tenant must not follow that cycle.
 #[tokio::test]
-async fn a_tenant_whose_clients_were_asked_can_be_looked_at() {
+async fn a_tenant_with_client_certificates_can_be_inspected() {
     let Fixture { ours, gateway, .. } = fixture();
     let before = gateway.operate("GET", "/v1/tenants/closed", "").await.header("etag").to_owned();
     let known = config(&gateway, Some(client(&ours, "Ada", 7)));

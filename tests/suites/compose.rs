@@ -1,4 +1,5 @@
-//! Components of several parts: dependencies and middleware, what each of them has, and parts that do not fit.
+//! Components composed of several parts: dependencies and middleware, the capabilities of each part, and parts that do not
+//! fit.
 
 use std::fmt::Write as _;
 
@@ -6,13 +7,13 @@ use tests::{Answer, Gateway, Protocol, Site, Tenant, checked, empty, guest, requ
 
 const HEAD: &str = "spin_manifest_version = 2\n[application]\nname = \"a\"\n";
 const ROUTE: &str = "[[trigger.http]]\nroute = \"/...\"\ncomponent = \"app\"\n";
-/// A component that is granted something of each kind.
+/// A component with a grant of each kind.
 const GRANTED: &str = "[variables]\ngreeting = { default = \"hello\" }\n[component.app]\nsource = \"compose-app.wasm\"\n\
      key_value_stores = [\"default\"]\nallowed_outbound_hosts = [\"http://127.0.0.1:9\", \"redis://localhost:6379\"]\n\
      environment = { ONE = \"1\", TWO = \"2\" }\nfiles = [{ source = \"assets\", destination = \"/\" }]\n";
 const API: &str = "acme:lib/api@1.0.0";
 
-/// Adds a tenant with a Spin manifest and all that it may name.
+/// Adds a tenant with a Spin manifest and all the files that it may name.
 fn app(site: Site, id: &str, manifest: &str) -> Site {
     let tenant = format!("schema = 1\nhosts = [\"{id}.localhost\"]\napp = \"app/spin.toml\"\n");
     let site = site
@@ -25,7 +26,7 @@ fn app(site: Site, id: &str, manifest: &str) -> Site {
     })
 }
 
-/// The application with its library, which has `more` beside its source.
+/// The application with its library; `more` is added to the dependency.
 fn with_library(more: &str) -> String {
     format!(
         "{HEAD}{ROUTE}{GRANTED}variables = {{ greeting = \"{{{{ greeting }}}}\" }}\n\
@@ -40,7 +41,7 @@ async fn tries(gateway: &Gateway, id: &str, who: &str, what: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_dependency_has_what_it_inherits_and_nothing_else() {
+async fn a_dependency_has_only_what_it_inherits() {
     let none = ["", ", inherit_configuration = false", ", inherit_configuration = []"];
     let some =
         [", inherit_configuration = [\"key_value_stores\"]", ", inherit_configuration = [\"environment\", \"files\"]"];
@@ -79,7 +80,7 @@ async fn a_dependency_has_what_it_inherits_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn tenants_with_the_same_parts_share_their_code_and_nothing_else() {
+async fn tenants_with_the_same_parts_share_only_code() {
     let manifest = with_library(", inherit_configuration = [\"key_value_stores\"]");
     let other = with_library("");
     let whole = Tenant::new("whole.localhost", "compose-whole").stores(&["default"]).redis(&["redis://localhost:6379"]);
@@ -108,7 +109,7 @@ async fn ask(gateway: &Gateway, host: &str, path: &str, header: Option<&str>) ->
 }
 
 #[tokio::test]
-async fn middleware_stands_around_the_component_of_its_route_alone() {
+async fn middleware_applies_only_to_the_component_of_its_route() {
     let manifest = format!(
         "{HEAD}[[trigger.http]]\nroute = \"/gated/...\"\ncomponent = \"hello\"\n\
          dependencies.middleware = [{{ component = \"gate\" }}, {{ path = \"compose-gate.wasm\", inherit_configuration = [\"environment\"] }}]\n\
@@ -142,7 +143,7 @@ async fn middleware_stands_around_the_component_of_its_route_alone() {
 }
 
 #[tokio::test]
-async fn the_operators_middleware_stands_before_every_tenant() {
+async fn the_operators_middleware_applies_to_every_tenant() {
     let (gate, gate_2) = (guest("compose-gate"), guest("compose-gate-2"));
     let of_gateway = format!("[gateway]\nmiddleware = [[\"{}\", \"{}\"]]\n", gate_2.display(), gate.display());
     let site = Site::new()
@@ -162,7 +163,7 @@ async fn the_operators_middleware_stands_before_every_tenant() {
     assert!(record["fuel"].as_u64().is_some_and(|fuel| fuel > 0), "the request pays: {record}");
     gateway.quiet().await;
 
-    // Where a layer is for another version, nobody comes past it: the tenant is not served.
+    // If a layer is for another version, nothing bypasses it: the tenant is not served.
     let site = Site::new()
         .gateway(&format!("[gateway]\nmiddleware = [\"{}\"]\n", gate.display()))
         .tenant("two", &Tenant::new("two.localhost", "echo"));
@@ -170,7 +171,7 @@ async fn the_operators_middleware_stands_before_every_tenant() {
     assert!(!is_good && text.contains("E0320") && text.contains("this middleware does not fit"), "{text}");
     assert!(text.contains("gateway.toml"), "it is told where the layer is named: {text}");
 
-    // Nor by a handler that takes no middleware.
+    // Nor by a handler that cannot have middleware.
     let site = Site::new()
         .gateway(&of_gateway)
         .tenant("one", &Tenant::new("one.localhost", "spin-0-http-module").stores(&["default"]).redis(&["redis://x"]));
@@ -218,7 +219,7 @@ fn part(exports: &[&str], imports: &[&str]) -> Vec<u8> {
     wat::parse(&(text + ")"))
 }
 
-/// A component that is mostly a custom section of nothing.
+/// A component that consists mostly of an empty custom section.
 fn heavy(mebibytes: usize) -> Vec<u8> {
     let mut bytes = part(&[API], &[]);
     let mut length = (mebibytes << 20) + 2;
@@ -236,15 +237,15 @@ fn heavy(mebibytes: usize) -> Vec<u8> {
 
 const LIB: &str = "path = \"compose-lib.wasm\"";
 
-/// What a manifest is, and two words of what is said of it.
+/// A case: its name, its manifest, and two parts of the expected message.
 type Case = (&'static str, String, [&'static str; 2]);
 
-/// The application with these lines of dependencies.
+/// The application with these dependency lines.
 fn depending(lines: &str) -> String {
     format!("{HEAD}{ROUTE}{GRANTED}[component.app.dependencies]\n{lines}\n")
 }
 
-/// What is wrong as it stands there.
+/// Errors in the manifest itself.
 fn misread() -> Vec<Case> {
     let many = (0..1000).fold(String::new(), |all, number| all + &format!("\"acme:x/i{number}\" = {{ {LIB} }}\n"));
     let of_api = |entry: &str| depending(&format!("\"{API}\" = {{ {entry} }}"));
@@ -269,7 +270,7 @@ fn misread() -> Vec<Case> {
     ]
 }
 
-/// What only the compiling child finds out.
+/// Errors that only the compiling child finds.
 fn misjoined() -> Vec<Case> {
     let of_api = |entry: &str| depending(&format!("\"{API}\" = {{ {entry} }}"));
     let around = |middleware: &str| {
@@ -297,7 +298,7 @@ fn misjoined() -> Vec<Case> {
 }
 
 #[test]
-fn parts_that_do_not_fit_are_refused_by_name_and_place() {
+fn parts_that_do_not_fit_are_refused_with_name_and_place() {
     for (name, manifest, wanted) in misread().into_iter().chain(misjoined()) {
         let site = app(Site::new(), "app", &manifest)
             .file("tenants/app/app/shape.wasm", part(&[API], &[]))

@@ -1,4 +1,4 @@
-//! Compression, for tenants that ask for it: by whichever HTTP, charged, and only where a client takes it.
+//! Compression, for tenants that ask for it: over either HTTP version, charged, and only if a client accepts it.
 
 use std::io::Read as _;
 
@@ -19,7 +19,7 @@ async fn get(gateway: &Gateway, protocol: Protocol, host: &str, path: &str, take
 }
 
 #[tokio::test]
-async fn a_tenants_text_is_smaller_on_the_wire_and_the_same_in_the_end() {
+async fn compressed_text_is_smaller_and_decodes_to_the_original() {
     let gateway = Gateway::start(&site("echo"));
     for protocol in [Protocol::H1, Protocol::H2] {
         let plain = get(&gateway, protocol, "text.localhost", "/say", "none").await;
@@ -45,7 +45,7 @@ async fn a_tenants_text_is_smaller_on_the_wire_and_the_same_in_the_end() {
 }
 
 #[tokio::test]
-async fn a_torn_response_does_not_end_well_because_it_was_coded() {
+async fn a_broken_response_stays_broken_when_it_is_compressed() {
     let gateway = Gateway::start(&site("hostile"));
     for protocol in [Protocol::H1, Protocol::H2] {
         let answer = get(&gateway, protocol, "text.localhost", "/trap-in-body", "gzip").await;

@@ -1,4 +1,4 @@
-//! What the gateway, its helper and its compiling children gave up, as the kernel says and as they find out themselves.
+//! What the gateway, its helper and its compiling children have given up, according to the kernel and by trying.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -11,18 +11,18 @@ fn site() -> Site {
     Site::new().tenant("acme", &Tenant::new("acme.localhost", "echo"))
 }
 
-/// A field of proc_pid_status(5), of a process or a thread.
+/// A field of proc_pid_status(5), for a process or a thread.
 fn field(path: &str, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("{path}/status")).ok()?;
     let said = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     said.trim().parse().ok()
 }
 
-/// The filters of each thread, all of which run under one and can gain no rights.
+/// The number of seccomp filters of each thread. Each thread must run under a filter and have no_new_privs.
 fn filters(process: u32) -> Vec<u64> {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let threads = threads.map(|thread| thread.unwrap().path().to_string_lossy().into_owned());
-    // A thread may be gone by now.
+    // The thread may have ended.
     let of = |thread: String| {
         let bound = [field(&thread, "NoNewPrivs")?, field(&thread, "Seccomp")?];
         assert_eq!(bound, [1, 2], "{thread}");
@@ -31,7 +31,7 @@ fn filters(process: u32) -> Vec<u64> {
     threads.filter_map(of).collect()
 }
 
-/// Processes that this one started, with what they were started by.
+/// Child processes of this one, with their command lines.
 pub(crate) fn children(of: u32) -> Vec<(u32, String)> {
     let processes =
         std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -49,7 +49,7 @@ async fn a_gateway_and_its_helper_are_confined_on_every_thread() {
     let gateway = Gateway::start(&site());
     assert_eq!(gateway.get("acme.localhost", "/head").await.status.as_u16(), 200);
     let of_threads = filters(gateway.process());
-    // What no call can see, the list, and new listening sockets.
+    // Three filters: unseen calls, the list, and new listening sockets.
     assert!(of_threads.len() > 5 && of_threads.iter().all(|count| *count == 3), "{of_threads:?}");
     let [(helper, started)] = <[_; 1]>::try_from(children(gateway.process())).unwrap();
     assert!(started.contains("compile-helper"), "{started}");
@@ -62,13 +62,13 @@ async fn a_gateway_and_its_helper_are_confined_on_every_thread() {
 
     gateway.signal("TERM");
     assert_eq!(gateway.wait(), Some(0));
-    // Whoever inherited it may not have looked at its end yet: there is nothing of it but its number.
+    // A process that has exited but was not waited for has no command line.
     let line = || std::fs::read(format!("/proc/{helper}/cmdline")).unwrap_or_default();
     until("the helper's end", async || line().is_empty().then_some(())).await;
 }
 
 #[tokio::test]
-async fn a_file_that_nothing_named_at_the_start_needs_a_restart() {
+async fn a_file_outside_of_the_folders_named_at_the_start_needs_a_restart() {
     let elsewhere = tempfile::tempdir().unwrap();
     let (one, other) = (elsewhere.path().join("one"), elsewhere.path().join("other"));
     for dir in [&one, &other] {
@@ -86,7 +86,7 @@ async fn a_file_that_nothing_named_at_the_start_needs_a_restart() {
         found(&gateway.problems().await)
     };
     assert_eq!(reload().await, "");
-    // Another file in a folder that was named: it is read, and found to be too large.
+    // A new file in a folder that was named: it can be read, and is found to be too large.
     std::fs::write(one.join("new"), vec![b'.'; (1 << 20) + 1]).unwrap();
     std::fs::rename(one.join("new"), one.join("secret")).unwrap();
     assert!(reload().await.contains("larger than 1 MiB"));
@@ -110,7 +110,7 @@ async fn a_file_that_nothing_named_at_the_start_needs_a_restart() {
 }
 
 #[tokio::test]
-async fn a_key_leaves_the_gateway_as_it_was() {
+async fn confinement_can_be_switched_off() {
     let site = site().gateway("[sandbox]\nconfine = false\n");
     let gateway = Gateway::start(&site);
     assert_eq!(gateway.get("acme.localhost", "/head").await.status.as_u16(), 200);
@@ -120,9 +120,9 @@ async fn a_key_leaves_the_gateway_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_new_component_is_compiled_by_the_helper_and_by_nobody_else() {
+async fn only_the_helper_compiles_new_components() {
     let site = site().gateway("[sandbox]\n");
-    // A folder of its own, so that nobody compiled it before.
+    // A folder of its own, so that nobody has compiled it before.
     let text = std::fs::read_to_string(site.config()).unwrap();
     let text: Vec<_> = text.lines().filter(|line| !line.starts_with("compiled = ")).collect();
     let site = site.file("config/gateway.toml", text.join("\n"));
@@ -168,7 +168,7 @@ async fn a_compiling_child_is_confined_before_it_reads_a_byte() {
     std::fs::write(&out, "").unwrap();
     let mut child = compiling(&out, true);
     let own = format!("/proc/{}", child.id());
-    // Not a byte was sent: it waits for the first.
+    // No byte was sent: it waits for the first.
     until("its filters", async || (field(&own, "Seccomp_filters") == Some(2)).then_some(())).await;
     assert_eq!(filters(child.id()), [2]);
     child.stdin.take().unwrap().write_all(&component(IDLE)).unwrap();
@@ -179,7 +179,7 @@ async fn a_compiling_child_is_confined_before_it_reads_a_byte() {
     let mut code = Vec::new();
     std::fs::File::open(&out).unwrap().read_to_end(&mut code).unwrap();
     assert!(code.starts_with(b"\x7fELF"), "it is compiled code");
-    // A link is not followed, wherever it leads.
+    // Links are not followed.
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&out, &link).unwrap();
     let refused = compiling(&link, true).wait_with_output().unwrap();
@@ -187,7 +187,7 @@ async fn a_compiling_child_is_confined_before_it_reads_a_byte() {
 }
 
 #[test]
-fn check_says_what_this_kernel_can_do() {
+fn check_reports_what_this_kernel_can_restrict() {
     let (_, text) = checked(&site(), &["--json"]);
     let value: Value = serde_json::from_str(&text).unwrap();
     let said = &value["confine"];

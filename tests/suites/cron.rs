@@ -1,11 +1,11 @@
-//! `[[trigger.cron]]`: components start when they are due, each time once, of a fleet of gateways too.
+//! `[[trigger.cron]]`: components start when they are due, each time once, even with a fleet of gateways.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tests::{Gateway, Protocol, Redis, Site, checked, guest, until};
 
-/// An application whose schedules are `(component, expression, mode)`; the tenant's `kv` answers what they wrote.
+/// An application with schedules `(component, expression, mode)`; the tenant's `kv` returns what they wrote.
 fn manifest(schedules: &[(&str, &str, &str)]) -> String {
     let mut text = "spin_manifest_version = 2\n[application]\nname = \"timed\"\n".to_owned();
     text += "[[trigger.http]]\nroute = \"/...\"\ncomponent = \"kv\"\n[component.kv]\nsource = \"kv.wasm\"\n\
@@ -48,7 +48,7 @@ async fn until_runs(gateway: &Gateway, tenant: &str, name: &str, count: usize) -
     until(name, async || Some(runs(gateway, tenant, name).await).filter(|runs| runs.len() >= count)).await
 }
 
-/// A series that may not be there yet.
+/// The value of a series, which may not exist yet.
 async fn metric(gateway: &Gateway, name: &str, label: &str) -> f64 {
     let text = gateway.admin("/metrics").await;
     let wanted = format!("tollgate_{name}_total{{tenant=\"timed\",{label}}} ");
@@ -93,7 +93,7 @@ async fn a_component_runs_at_each_time_that_is_due() {
 }
 
 #[tokio::test]
-async fn errors_and_traps_are_recorded_and_the_next_time_comes() {
+async fn errors_and_traps_are_recorded_and_the_schedule_continues() {
     let site = site(&[("fails", "* * * * * *", "fail"), ("traps", "* * * * * *", "panic")]);
     let gateway = Gateway::start(&site);
     until_runs(&gateway, "timed", "fails", 2).await;
@@ -110,7 +110,7 @@ async fn errors_and_traps_are_recorded_and_the_next_time_comes() {
 }
 
 #[tokio::test]
-async fn a_time_that_comes_while_a_run_goes_on_is_skipped() {
+async fn a_time_during_a_run_is_skipped() {
     let redis = Redis::start();
     for storage in ["embedded".to_owned(), redis.url()] {
         let site = site(&[("slow", "* * * * * *", "sleep"), ("quick", "* * * * * *", "")]);
@@ -124,7 +124,7 @@ async fn a_time_that_comes_while_a_run_goes_on_is_skipped() {
 }
 
 #[tokio::test]
-async fn a_reload_changes_what_is_due_and_keeps_the_rest() {
+async fn a_reload_changes_schedules_and_keeps_the_others() {
     let site = site(&[("stays", "* * * * * *", ""), ("goes", "* * * * * *", "")]);
     let gateway = Gateway::start(&site);
     until_runs(&gateway, "timed", "goes", 1).await;
@@ -144,7 +144,7 @@ async fn a_reload_changes_what_is_due_and_keeps_the_rest() {
     let missed = metric(&gateway, "scheduled_runs_skipped", "reason=\"missed\"").await
         + metric(&gateway, "scheduled_runs_skipped", "reason=\"overlap\"").await;
     assert!(is_whole || missed > 0.0, "none is lost but what a slow machine missed: {stays:?}");
-    // A manifest that will not do leaves the last good one in force.
+    // An invalid manifest leaves the last good one in force.
     until_reloaded(&gateway, async || {
         site = site.clone().file("tenants/timed/spin.toml", manifest(&[("stays", "never", "")]));
         gateway.signal("HUP");
@@ -175,7 +175,7 @@ async fn a_suspended_tenant_does_not_run() {
     until_runs(&gateway, "timed", "each", before.len() + 1).await;
 }
 
-/// What Redis has of one component's runs: how often each time was run.
+/// The runs of one component in Redis: how often each time was run.
 fn counts(redis: &Redis, name: &str) -> BTreeMap<u64, u64> {
     let text = redis.cli(&["hgetall", "tg:{timed}:kv:default"]);
     let lines: Vec<&str> = text.lines().collect();
@@ -187,7 +187,7 @@ fn counts(redis: &Redis, name: &str) -> BTreeMap<u64, u64> {
 }
 
 #[tokio::test]
-async fn of_several_gateways_one_runs_each_time_though_some_are_killed() {
+async fn one_of_several_gateways_runs_each_time_even_if_some_are_killed() {
     const SCHEDULES: usize = 20;
     let redis = Redis::start();
     let names: Vec<String> = (0..SCHEDULES).map(|number| format!("each{number}")).collect();
@@ -198,7 +198,7 @@ async fn of_several_gateways_one_runs_each_time_though_some_are_killed() {
     let mut gateways: Vec<Option<Gateway>> = (0..3).map(|index| Some(start(index))).collect();
     let mut handled = [0; 3];
     let all = || names.iter().map(|name| counts(&redis, name)).collect::<Vec<_>>();
-    // One after the other is killed and comes again, while the others go on.
+    // Gateways are killed and restarted one after the other, while the others continue.
     for round in 0..6 {
         let before: usize = all().iter().map(BTreeMap::len).sum();
         until("more runs", async || {
@@ -222,7 +222,7 @@ async fn of_several_gateways_one_runs_each_time_though_some_are_killed() {
         *handled += gateway.log("schedules").len();
     }
     assert!(handled.iter().filter(|count| **count > 0).count() >= 2, "more than one does its part: {handled:?}");
-    // The claims are in the tenant's own prefix, and go by themselves.
+    // The claims have the tenant's own prefix, and expire.
     let keys = redis.cli(&["keys", "tg:{timed}:q:runs:*"]);
     assert_eq!(keys.lines().count(), SCHEDULES, "{keys}");
     let ttl: i64 = redis.cli(&["ttl", keys.lines().next().unwrap().trim_matches('"')]).trim().parse().unwrap();
@@ -230,7 +230,7 @@ async fn of_several_gateways_one_runs_each_time_though_some_are_killed() {
 }
 
 #[tokio::test]
-async fn a_run_that_a_dead_gateway_held_holds_nobody_up_for_long() {
+async fn a_dead_gateways_claim_expires_soon() {
     let redis = Redis::start();
     let sites = [site(&[("slow", "* * * * * *", "sleep")]), site(&[("slow", "* * * * * *", "sleep")])];
     let url = redis.url();
@@ -248,7 +248,7 @@ async fn a_run_that_a_dead_gateway_held_holds_nobody_up_for_long() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_takeover_runs_no_time_twice() {
+async fn a_takeover_repeats_no_run() {
     let redis = Redis::start();
     for storage in ["embedded".to_owned(), redis.url()] {
         let site = site(&[("each", "* * * * * *", "")]);
@@ -270,7 +270,7 @@ async fn a_takeover_runs_no_time_twice() {
 }
 
 #[tokio::test]
-async fn schedules_are_listed_with_what_came_of_them() {
+async fn schedules_are_listed_with_their_last_outcome() {
     let site = add(
         site(&[("fails", "* * * * * *", "fail"), ("yearly", "@yearly", ""), ("over", "0 0 0 1 1 * 2020", "")]),
         "other",
@@ -294,7 +294,7 @@ async fn schedules_are_listed_with_what_came_of_them() {
 }
 
 #[test]
-fn a_bad_expression_is_shown_with_its_place_and_what_was_wanted() {
+fn an_invalid_expression_is_reported_with_its_place_and_the_rule() {
     let site = site(&[("five", "*/5 * * * *", ""), ("never", "0 0 0 30 2 *", "")]);
     let (is_good, text) = checked(&site, &[]);
     assert!(!is_good && text.matches("E0105 bad-value").count() == 2, "{text}");
@@ -306,7 +306,7 @@ fn a_bad_expression_is_shown_with_its_place_and_what_was_wanted() {
 }
 
 #[test]
-fn a_schedule_needs_a_component_that_it_can_start() {
+fn a_schedule_needs_a_component_with_a_cron_handler() {
     let text = manifest(&[("each", "* * * * * *", "")]);
     let other = text.replace("component = \"each\"", "component = \"kv\"");
     let (is_good, said) = checked(&site(&[]).file("tenants/timed/spin.toml", other), &[]);
@@ -322,7 +322,7 @@ fn a_schedule_needs_a_component_that_it_can_start() {
 }
 
 #[tokio::test]
-async fn a_time_that_redis_does_not_answer_for_is_claimed_when_it_does() {
+async fn a_time_is_claimed_when_redis_answers_again() {
     let mut redis = Redis::start();
     let site = site(&[("each", "* * * * * *", "")]);
     let gateway = Gateway::start_with(&site, &["--storage", &redis.url()]);
@@ -335,7 +335,7 @@ async fn a_time_that_redis_does_not_answer_for_is_claimed_when_it_does() {
 }
 
 #[tokio::test]
-async fn runs_are_claimed_by_users_that_may_do_no_more_than_they_must_and_on_a_cluster() {
+async fn runs_are_claimed_by_restricted_users_and_on_a_cluster() {
     const PASSWORD: &str = "correct-horse";
     let redis = Redis::start();
     let config = format!("[storage]\nbackend = \"redis\"\nurl = \"{}\"\n", redis.url());

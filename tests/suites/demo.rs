@@ -1,4 +1,4 @@
-//! The demo tenants as they are shipped: the committed components, the shipped configuration.
+//! The demo tenants as shipped: the committed components and the shipped configuration.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use tests::{Gateway, Protocol, Site, Tenant, top};
 const DEMOS: [(&str, &[&str]); 4] =
     [("counter", &["site"]), ("hello", &["site"]), ("links", &["site"]), ("rps", &["rock", "paper", "scissors"])];
 
-/// The shipped tenants with the shipped gateway's file, but for ports and state.
+/// The shipped tenants with the shipped gateway's file, except for ports and state.
 fn shipped() -> (Site, Gateway) {
     let shipped = std::fs::read_to_string(top().join("config/gateway.toml")).unwrap();
     let tenants = top().join("tenants");
@@ -21,7 +21,7 @@ fn shipped() -> (Site, Gateway) {
 }
 
 #[tokio::test]
-async fn the_demo_tenants_do_what_the_readme_says() {
+async fn the_demo_tenants_do_what_the_readme_describes() {
     let (_site, gateway) = shipped();
     for protocol in [Protocol::H1, Protocol::H2] {
         let client = gateway.client(protocol);
@@ -55,7 +55,7 @@ async fn the_demo_tenants_do_what_the_readme_says() {
 }
 
 #[test]
-fn the_committed_components_are_small_clean_and_of_the_source_beside_them() {
+fn the_committed_components_are_small_clean_and_match_their_source() {
     for (tenant, components) in DEMOS {
         let dir = top().join("tenants").join(tenant);
         for component in components {
@@ -73,7 +73,7 @@ fn the_committed_components_are_small_clean_and_of_the_source_beside_them() {
     }
 }
 
-/// Runs `check` on a shipped file of the machine; what it prints as JSON.
+/// Runs `check` on a shipped gateway file. Returns its JSON output.
 fn check(name: &str) -> serde_json::Value {
     let state = tempfile::tempdir().unwrap();
     let check = Command::new(tests::tollgate())
@@ -88,7 +88,7 @@ fn check(name: &str) -> serde_json::Value {
 }
 
 #[test]
-fn every_shipped_file_is_without_a_problem() {
+fn no_shipped_file_has_a_problem() {
     for entry in std::fs::read_dir(top().join("config")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if !name.ends_with(".toml") {
@@ -97,7 +97,7 @@ fn every_shipped_file_is_without_a_problem() {
         let found = check(&name);
         let problems = found["problems"].as_array().unwrap();
         if name == "production.toml" {
-            // It is for a machine that has these; nothing else may be wrong with it.
+            // It is for a machine with these files; nothing else may be wrong with it.
             let missing = |problem: &serde_json::Value| {
                 let file = problem["file"].as_str().unwrap();
                 file == "/etc/tollgate/tenants"
@@ -111,7 +111,7 @@ fn every_shipped_file_is_without_a_problem() {
 }
 
 #[tokio::test]
-async fn the_page_that_is_measured_without_a_framework_is_the_demo_tenants() {
+async fn the_page_without_a_framework_equals_the_demo_tenants() {
     let greeting = "[env]\nGREETING = \"Hello from Tollgate\"";
     let of = |host, component| Tenant::of(host, component).with(greeting);
     let demo = top().join("tenants/hello/site.wasm");

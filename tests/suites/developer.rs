@@ -1,4 +1,4 @@
-//! What a tenant's developer does, from a template to an answer. The seed article step by step is `article.rs`.
+//! The steps of a tenant's developer, from a template to an answer. `article.rs` follows the seed article step by step.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tests::{Redis, guest, hex, tollgate, top};
 
-/// A developer's folder, with the environment in which cargo makes components on this machine.
+/// A developer's folder, with the environment in which cargo builds components on this machine.
 pub(crate) struct Desk {
     dir: tempfile::TempDir,
     pub(crate) env: Vec<(String, String)>,
@@ -28,12 +28,12 @@ impl Desk {
     pub(super) fn command(&self, folder: &str, words: &[&str]) -> Command {
         let mut command = Command::new(tollgate());
         command.args(words).current_dir(self.path(folder)).env_remove("TOLLGATE_STORAGE");
-        // What the guests were built from is here already; one target folder for all spares building std again.
+        // The guests' dependencies are here already; one target folder for all avoids building std again.
         command.envs(self.env.iter().map(|(name, value)| (name, value))).env("CARGO_NET_OFFLINE", "true");
         command
     }
 
-    /// Runs it to its end: whether it went well, and what it said.
+    /// Runs it to its end. Returns whether it succeeded, and its output.
     pub(crate) fn run(&self, folder: &str, words: &[&str]) -> (bool, String) {
         let output = self.command(folder, words).stdin(Stdio::null()).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
@@ -45,7 +45,7 @@ impl Desk {
         text
     }
 
-    /// A project from a template, where cargo finds its target folder and the versions that were fetched.
+    /// A project from a template, set up so that cargo finds its target folder and the versions that were fetched.
     pub(super) fn new_project(&self, template: &str, name: &str, more: &[&str]) {
         self.done("", &[&["new", template, name], more].concat());
         self.prepare(name);
@@ -87,7 +87,7 @@ impl Desk {
     }
 }
 
-/// What a script of the guests prints.
+/// What one of the guests' scripts prints.
 pub(super) fn environment(script: &str, words: &[&str]) -> Vec<(String, String)> {
     let script = top().join("tests/guests").join(script);
     let output = Command::new(script).args(words).output().unwrap();
@@ -96,7 +96,7 @@ pub(super) fn environment(script: &str, words: &[&str]) -> Vec<(String, String)>
     text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())).collect()
 }
 
-/// `tollgate up` as it runs; ended when it is dropped.
+/// A running `tollgate up`, ended on drop.
 pub(crate) struct Up {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -104,7 +104,7 @@ pub(crate) struct Up {
 
 impl Drop for Up {
     fn drop(&mut self) {
-        // It may have ended by itself already.
+        // It may already have exited.
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
@@ -115,23 +115,23 @@ impl Up {
         self.lines.lock().unwrap().clone()
     }
 
-    /// The first line that begins so, once it is there.
+    /// Waits for the first line with this beginning.
     pub(crate) fn until(&self, start: &str) -> String {
         let look = || self.said().into_iter().find(|line| line.starts_with(start));
         wait(look, || format!("a line {start:?} in {:?}", self.said()))
     }
 
-    /// Where it listens for HTTP, first of all.
+    /// The first address on which it listens for HTTP.
     pub(crate) fn address(&self) -> SocketAddr {
         self.until("http ").trim_start_matches("http ").trim().parse().unwrap()
     }
 
-    /// The whole answer as it stands on the wire.
+    /// The raw answer as received.
     pub(crate) fn get(&self, host: &str, path: &str) -> String {
         self.send("GET", host, path, "", "")
     }
 
-    /// The same, for a request with header lines and a body.
+    /// The same for a request with header lines and a body.
     pub(crate) fn send(&self, method: &str, host: &str, path: &str, headers: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.address()).unwrap();
         let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
@@ -142,14 +142,14 @@ impl Up {
         text
     }
 
-    /// Asks until the answer has this in it.
+    /// Repeats the request until the answer contains this.
     pub(super) fn get_until(&self, host: &str, wanted: &str) {
         let look = || self.get(host, "/").contains(wanted).then_some(());
         wait(look, || format!("{wanted:?} in {} {:?}", self.get(host, "/"), self.said()));
     }
 }
 
-/// Waits until `look` finds something, which may take a build.
+/// Waits until `look` returns something, which may take a build.
 pub(crate) fn wait<T>(look: impl Fn() -> Option<T>, what: impl Fn() -> String) -> T {
     let started = Instant::now();
     loop {
@@ -162,15 +162,15 @@ pub(crate) fn wait<T>(look: impl Fn() -> Option<T>, what: impl Fn() -> String) -
 }
 
 #[test]
-fn an_edit_is_built_and_swapped_while_it_is_served() {
+fn an_edit_is_built_and_reloaded_while_it_is_served() {
     let desk = Desk::new();
     desk.new_project("static-files", "site", &[]);
     let up = desk.up("site", &["--build", "--watch"]);
     up.get_until("site.localhost", "Hello from a file");
-    // A file is loaded anew without a build.
+    // A changed file is reloaded without a build.
     desk.edit("site/assets/index.html", |text| text.replace("a file", "another"));
     up.get_until("site.localhost", "Hello from another");
-    // What does not build changes nothing.
+    // Source that does not build changes nothing.
     let good = std::fs::read_to_string(desk.path("site/src/lib.rs")).unwrap();
     std::fs::write(desk.path("site/src/lib.rs"), "no Rust at all").unwrap();
     up.until("tollgate: site was not built");
@@ -193,7 +193,7 @@ fn files_are_served_without_a_toolchain() {
     assert!(nothing.starts_with("HTTP/1.1 404") && nothing.contains("not found"), "{nothing}");
     desk.edit("site/assets/index.html", |text| text.replace("a file", "another"));
     up.get_until("site.localhost", "Hello from another");
-    // What the template brings is what the other one's source makes.
+    // The template's component is what the other template's source produces.
     let of = |path: &str| std::fs::read(top().join("gateway/templates").join(path)).unwrap();
     let recorded = String::from_utf8(of("static-fileserver/source.sha256")).unwrap();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &of("static-files/lib.rs.in"));
@@ -201,7 +201,7 @@ fn files_are_served_without_a_toolchain() {
     assert!(guest("static-fileserver").exists());
 }
 
-/// JavaScript and Python carry an interpreter: fetching, building and compiling take a minute or two each.
+/// JavaScript and Python include an interpreter: fetching, building and compiling take a minute or two each.
 #[test]
 #[ignore = "fetches from npm and PyPI; make test-templates runs it"]
 fn javascript_and_python_are_built_served_and_swapped() {
@@ -221,7 +221,7 @@ fn javascript_and_python_are_built_served_and_swapped() {
     }
 }
 
-/// What pages in JavaScript do, with every limit as it is where nobody says anything, but for the number of outbound requests.
+/// What pages in JavaScript do, with all default limits except the number of outbound requests.
 const PAGE_JS: &str = r#"
 addEventListener("fetch", (event) => event.respondWith(handle(event.request)));
 
@@ -319,7 +319,7 @@ fn javascript_and_python_do_what_pages_do_within_default_limits() {
     up.get_until("page.localhost", "0.");
     let get = |path: &str| up.get("page.localhost", path);
     let is = |answer: &str, body: &str| answer.starts_with("HTTP/1.1 200") && answer.ends_with(&format!("\r\n{body}"));
-    // Nothing of what one instance drew is drawn by the next.
+    // Random values of one instance do not repeat in the next.
     assert_ne!(get("/").rsplit("\r\n").next(), get("/").rsplit("\r\n").next());
     let thrown = get("/throw");
     assert!(thrown.starts_with("HTTP/1.1 500") && !thrown.contains("tollgate"), "its own answer: {thrown}");
@@ -349,7 +349,7 @@ fn javascript_and_python_do_what_pages_do_within_default_limits() {
     assert!(thrown.starts_with("HTTP/1.1 500") && !thrown.contains("tollgate"), "its own answer: {thrown}");
 }
 
-/// Puts, gets and deletes, in languages that carry an interpreter.
+/// Stores, reads and deletes values, in languages with an interpreter.
 #[test]
 #[ignore = "fetches from npm and PyPI; make test-templates runs it"]
 fn javascript_and_python_keep_values() {
@@ -386,7 +386,7 @@ fn javascript_and_python_take_messages_and_count_them() {
     }
 }
 
-/// A C compiler for WebAssembly is more than the suite wants to fetch.
+/// A C compiler for WebAssembly is larger than what the suite should fetch.
 #[test]
 #[ignore = "fetches from Debian and Cargo's registry; make test-templates runs it"]
 fn c_is_built_served_and_swapped() {
@@ -426,7 +426,7 @@ fn a_profile_and_variables_are_given_on_the_command_line() {
 }
 
 #[test]
-fn a_developer_is_told_what_is_wrong() {
+fn errors_tell_a_developer_what_to_do() {
     let desk = Desk::new();
     let refused = |folder: &str, words: &[&str], wanted: &str| {
         let (is_good, text) = desk.run(folder, words);
@@ -445,7 +445,7 @@ fn a_developer_is_told_what_is_wrong() {
     refused("x", &["up", "--follow", "y"], "there is no such component; the components are x");
     refused("x", &["up"], "the component cannot be read");
     refused("x", &["add", "http-rust", "x"], "already has a component x");
-    // A second page is asked for below its own name, unless somebody says where.
+    // A second page gets a path with its own name, unless another one is given.
     let said = desk.done("x", &["add", "http-rust", "y"]);
     assert!(said.contains(", with the route /y/..."), "{said}");
     assert!(std::fs::read_to_string(desk.path("x/spin.toml")).unwrap().contains("route = \"/y/...\""));

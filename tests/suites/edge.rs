@@ -1,4 +1,4 @@
-//! TLS and HTTP as clients meet them: who is served what, over HTTP/1.1 and HTTP/2.
+//! TLS and HTTP as clients see them: who gets what, over HTTP/1.1 and HTTP/2.
 
 use std::io::ErrorKind;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ fn echo() -> Site {
     Site::new().tenant("echo", &echo).tenant("other", &Tenant::new("other.localhost", "echo"))
 }
 
-/// A body that is sent piece by piece, as the test says.
+/// A body that the test sends piece by piece.
 pub(super) fn streamed() -> (mpsc::Sender<Bytes>, Body) {
     let (pieces, queue) = mpsc::channel(1);
     (pieces, Streamed(queue).boxed())
@@ -74,7 +74,7 @@ async fn bodies_stream_both_ways_at_once() {
 }
 
 #[tokio::test]
-async fn a_declared_body_over_its_limit_is_413_and_one_at_its_limit_passes() {
+async fn a_declared_body_over_its_limit_gets_413_and_one_at_its_limit_passes() {
     let gateway = Gateway::start(&echo());
     for protocol in BOTH {
         let client = gateway.client(protocol);
@@ -86,7 +86,7 @@ async fn a_declared_body_over_its_limit_is_413_and_one_at_its_limit_passes() {
 }
 
 #[tokio::test]
-async fn a_streamed_body_over_its_limit_is_413_before_the_guest_sees_the_excess() {
+async fn a_streamed_body_over_its_limit_gets_413_before_the_guest_sees_the_excess() {
     let kv = Tenant::new("kv.localhost", "kv").stores(&["default"]).with("[limits]\nrequest_body = \"64KiB\"");
     let gateway = Gateway::start(&Site::new().tenant("kv", &kv));
     for protocol in BOTH {
@@ -96,7 +96,7 @@ async fn a_streamed_body_over_its_limit_is_413_before_the_guest_sees_the_excess(
         let response = client.start("kv.localhost", request);
         let send = async move {
             for _ in 0..80 {
-                // The gateway may have hung up by now, as it should.
+                // The gateway may have closed the connection by now, as it should.
                 if pieces.send(vec![b'x'; 1024].into()).await.is_err() {
                     break;
                 }
@@ -115,7 +115,7 @@ async fn an_unknown_host_gets_the_default_certificate_and_no_hint() {
     let gateway = Gateway::start(&echo());
     for protocol in BOTH {
         let client = gateway.client(protocol);
-        // The default certificate is for `localhost`, which no tenant claims.
+        // The default certificate is for `localhost`, which no tenant has.
         let nobody = client.get("localhost", "/").await;
         assert_eq!((nobody.status.as_u16(), nobody.problem().as_str()), (404, "no-route"), "{protocol:?}");
         assert!(!nobody.text().contains("echo"), "{}", nobody.text());
@@ -123,7 +123,7 @@ async fn an_unknown_host_gets_the_default_certificate_and_no_hint() {
 }
 
 #[tokio::test]
-async fn a_name_that_no_tenant_claims_is_not_certified() {
+async fn an_unknown_name_gets_no_certificate() {
     let gateway = Gateway::start(&echo());
     let client = gateway.client(Protocol::H1);
     let attempt = tokio::spawn(async move { client.tls("nobody.localhost").await });
@@ -183,7 +183,7 @@ async fn a_head_request_has_the_head_and_no_body() {
 }
 
 #[tokio::test]
-async fn upgrades_are_refused_in_so_many_words() {
+async fn upgrades_are_refused_with_their_own_problem_type() {
     let gateway = Gateway::start(&echo());
     let request = request("GET", "echo.localhost", "/")
         .header("connection", "upgrade")
@@ -197,7 +197,7 @@ async fn upgrades_are_refused_in_so_many_words() {
 #[tokio::test]
 async fn an_offer_of_another_protocol_leaves_the_connection_as_it_is() {
     let gateway = Gateway::start(&echo());
-    // As Java's client and curl offer it, again and again on one connection.
+    // As Java's client and curl offer it, repeatedly on one connection.
     let offer = "POST /sized HTTP/1.1\r\nHost: echo.localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
                  HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\nContent-Length: 4\r\n\r\nbody";
     let last = "GET /head HTTP/1.1\r\nHost: echo.localhost\r\nConnection: close\r\n\r\n";
@@ -206,7 +206,7 @@ async fn an_offer_of_another_protocol_leaves_the_connection_as_it_is() {
     assert!(!back.to_ascii_lowercase().contains("upgrade"), "{back}");
 }
 
-/// Sends bytes as they are and returns all that comes back until the gateway hangs up, or nothing in ten seconds.
+/// Sends raw bytes and returns everything until the gateway closes the connection, or nothing after ten seconds.
 async fn raw(gateway: &Gateway, bytes: &[u8]) -> String {
     let mut stream = gateway.client(Protocol::H1).tls("echo.localhost").await;
     stream.write_all(bytes).await.unwrap();
@@ -238,7 +238,7 @@ async fn framing_that_can_be_read_in_two_ways_is_refused() {
 }
 
 #[tokio::test]
-async fn a_head_over_its_limit_is_431() {
+async fn a_head_over_its_limit_gets_431() {
     let gateway = Gateway::start(&echo());
     let long = format!("GET / HTTP/1.1\r\nHost: echo.localhost\r\nX: {}\r\n\r\n", "x".repeat(20_000));
     assert!(raw(&gateway, long.as_bytes()).await.starts_with("HTTP/1.1 431"));
@@ -247,11 +247,11 @@ async fn a_head_over_its_limit_is_431() {
 }
 
 #[tokio::test]
-async fn whoever_is_slow_with_a_handshake_or_a_head_is_left() {
+async fn a_slow_handshake_or_head_is_cut_off() {
     let site = echo()
         .gateway("[http]\nhandshake_time = \"300ms\"\nhead_time = \"300ms\"\nbody_idle = \"300ms\"\nidle = \"300ms\"");
     let gateway = Gateway::start(&site);
-    // Below TLS, in TLS, and within a head: each ends by the gateway's doing.
+    // Before TLS, inside TLS, and within a head: the gateway ends each one.
     let mut silent = tokio::net::TcpStream::connect(gateway.https).await.unwrap();
     let mut back = Vec::new();
     tokio::time::timeout(tests::PATIENCE, silent.read_to_end(&mut back)).await.expect("an end").unwrap();
@@ -278,14 +278,14 @@ async fn a_connection_may_be_idle_for_longer_than_a_head_may_take() {
         let bytes = tokio::time::timeout(tests::PATIENCE, stream.read(&mut back)).await.unwrap().unwrap();
         assert!(back[..bytes].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&back[..bytes]));
     }
-    // A head that was begun has its time, and an answer.
+    // A head that has begun has a time limit, and gets an answer.
     stream.write_all(&request[..20]).await.unwrap();
     let mut text = String::new();
     let _reset = tokio::time::timeout(tests::PATIENCE, stream.read_to_string(&mut text)).await.unwrap();
     assert!(text.starts_with("HTTP/1.1 408") && text.contains("problem:head-timeout"), "{text}");
 }
 
-/// Sends the bytes and nothing more, and waits for the gateway to hang up.
+/// Sends the bytes and nothing more, and waits for the gateway to close the connection.
 async fn ends(gateway: &Gateway, protocol: Protocol, bytes: &[u8]) {
     let mut stream = gateway.client(protocol).tls("echo.localhost").await;
     stream.write_all(bytes).await.unwrap();
@@ -295,7 +295,7 @@ async fn ends(gateway: &Gateway, protocol: Protocol, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_coming_is_408() {
+async fn a_body_that_stalls_gets_408() {
     let kv = Tenant::new("kv.localhost", "kv").stores(&["default"]);
     let site = Site::new().tenant("kv", &kv).gateway("[http]\nbody_idle = \"300ms\"");
     let gateway = Gateway::start(&site);
@@ -312,7 +312,7 @@ async fn a_body_that_stops_coming_is_408() {
 }
 
 #[tokio::test]
-async fn a_body_that_trickles_is_408_and_one_that_keeps_the_rate_is_not() {
+async fn a_trickling_body_gets_408_and_one_at_the_minimum_rate_passes() {
     let kv = Tenant::new("kv.localhost", "kv").stores(&["default"]);
     let site = Site::new().tenant("kv", &kv).gateway("[http]\nbody_idle = \"1s\"\nrate_min = \"1KiB\"");
     let gateway = Gateway::start(&site);
@@ -337,7 +337,7 @@ async fn a_body_that_trickles_is_408_and_one_that_keeps_the_rate_is_not() {
 }
 
 #[tokio::test]
-async fn a_path_is_routed_and_seen_in_one_spelling() {
+async fn a_path_is_normalised_for_routing_and_for_the_guest() {
     let echo = Tenant::new("echo.localhost", "echo");
     let gateway = Gateway::start(&Site::new().tenant("echo", &echo));
     for protocol in [Protocol::H1, Protocol::H2] {
@@ -357,7 +357,7 @@ async fn a_path_is_routed_and_seen_in_one_spelling() {
 }
 
 #[tokio::test]
-async fn a_stream_of_which_nothing_is_taken_gives_its_permits_back() {
+async fn a_stream_that_nobody_reads_releases_its_permits() {
     use hyper_util::rt::{TokioExecutor, TokioIo};
     let gateway = Gateway::start(&echo().gateway("[http]\nwrite_stall = \"500ms\"\nidle = \"1s\""));
     let stream = TokioIo::new(gateway.client(Protocol::H2).tls("echo.localhost").await);
@@ -385,7 +385,7 @@ async fn a_guests_own_length_ends_a_response_without_a_fault() {
     let gateway = Gateway::start(&echo());
     for protocol in BOTH {
         let client = gateway.client(protocol);
-        // The guest sends no content with this one, and a fault's words have no place in the answer to a HEAD.
+        // The guest sends no content with this status, and the answer to a HEAD has no fault text.
         let missing = client.send("localhost", request("HEAD", "localhost", "/").body(empty()).unwrap()).await;
         assert_eq!((missing.status.as_u16(), missing.body.len(), missing.torn), (404, 0, None), "{protocol:?}");
         let sized = client.call("POST", "echo.localhost", "/sized", "exactly this").await;
@@ -405,7 +405,7 @@ async fn garbage_instead_of_a_handshake_hurts_nobody() {
         stream.write_all(bytes).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut back = Vec::new();
-        // However it ends, it ends.
+        // In whatever way it ends, it ends.
         let _reset = tokio::time::timeout(tests::PATIENCE, stream.read_to_end(&mut back)).await.expect("an end");
     }
     assert_eq!(gateway.get("echo.localhost", "/head").await.status, StatusCode::OK);

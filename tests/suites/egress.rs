@@ -1,4 +1,4 @@
-//! Outbound requests: to what was granted and nowhere else, within their bounds, and never round in circles.
+//! Outbound requests: only to granted origins, within limits, and never in a cycle.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tests::{Gateway, Protocol, Site, Tenant, until};
 
-/// A server outside: answers every request with `body` after `delay`, and keeps the heads that it got.
+/// A server outside: answers every request with `body` after `delay`, and records the heads that it got.
 #[derive(Debug)]
 struct Outside {
     address: SocketAddr,
@@ -19,7 +19,7 @@ impl Outside {
         let address = listener.local_addr().unwrap();
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = Arc::clone(&heads);
-        // Ends with the test's process.
+        // The thread ends with the test's process.
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let kept = Arc::clone(&kept);
@@ -47,7 +47,7 @@ fn tenant(host: &str, allow: &[String], more: &str) -> Tenant {
 }
 
 #[tokio::test]
-async fn a_granted_origin_is_reached_and_nothing_else_is() {
+async fn only_granted_origins_are_reached() {
     let (granted, other) = (Outside::start("hello from outside", 0), Outside::start("secret", 0));
     let (port, other_port) = (granted.address.port(), other.address.port());
     let allow = [format!("http://127.0.0.1:{port}"), format!("http://localhost:{other_port}")];
@@ -63,9 +63,9 @@ async fn a_granted_origin_is_reached_and_nothing_else_is() {
     assert!(head.starts_with(&format!("GET /some/path HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n")), "{head}");
     assert!(head.contains("cdn-loop: tollgate; t="), "{head}");
     for (url, error) in [
-        // A granted name that leads inside.
+        // A granted name with an internal address.
         (format!("http://localhost:{other_port}/"), "DestinationIpProhibited"),
-        // Another port, scheme, spelling or host than was granted.
+        // A port, scheme, spelling or host other than the granted one.
         (format!("http://127.0.0.1:{other_port}/"), "HttpRequestDenied"),
         (format!("https://127.0.0.1:{port}/"), "HttpRequestDenied"),
         (format!("http://127.1:{port}/"), "HttpRequestDenied"),
@@ -160,19 +160,19 @@ async fn outbound_requests_are_bounded_in_number_time_and_size() {
     let fetch =
         async |address: SocketAddr| gateway.get("calls.localhost", &format!("/fetch/http/{address}/")).await.text();
     assert_eq!(fetch(silent.local_addr().unwrap()).await, "HttpResponseTimeout");
-    // The tenth byte is not passed on; what came before it may have been.
+    // The tenth byte is not passed on; the bytes before it may have been.
     assert_ne!(fetch(large.address).await, "200 0123456789");
     gateway.quiet().await;
 }
 
 /// A router in the wild answered its 404 by fetching the same URL: one GET became 250 nested instances.
 #[tokio::test]
-async fn a_request_that_comes_back_to_its_tenant_is_cut() {
+async fn a_request_that_comes_back_to_its_tenant_is_refused() {
     let port = tests::free_port();
     let own = format!("https://127.0.0.1:{port}");
     let site = Site::new();
     let (ca, _first) = {
-        // The development CA is made by the first start.
+        // The first start creates the development CA.
         let gateway = Gateway::start(&site);
         (std::fs::read(site.path("state/tls/ca.pem")).unwrap(), gateway)
     };
@@ -186,7 +186,7 @@ async fn a_request_that_comes_back_to_its_tenant_is_cut() {
     drop(_first);
     let gateway = Gateway::start_with(&site, &["--https", &format!("127.0.0.1:{port}")]);
     let host = |name: &str| format!("/fetch/https/{name}.localhost:{port}");
-    // a to a: cut at once. a to b to a: cut at its second visit. a to b: fine.
+    // a to a is refused at once; a to b to a is refused at the second visit of a; a to b is allowed.
     let text = gateway.get("a.localhost", &format!("{}/ok", host("a"))).await.text();
     assert!(text.starts_with("508 ") && text.contains("urn:tollgate:problem:loop"), "{text}");
     let text = gateway.get("a.localhost", &format!("{}{}/ok", host("b"), host("a"))).await.text();

@@ -1,11 +1,11 @@
-//! The embedded store under a tenant that asks for as much as it may: it waits for itself, and nobody waits for it.
+//! The embedded store under a tenant that uses as much as it may: it delays itself and nobody else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tests::{Answer, Gateway, Protocol, Site, Tenant};
 
-/// How many of a tenant's requests are under way at once.
+/// How many of a tenant's requests are in flight at once.
 const AT_ONCE: usize = 24;
 const QUIET_CALLS: usize = 15;
 
@@ -28,7 +28,7 @@ async fn call(gateway: &Gateway, tenant: &str, path: &str, body: String) -> Stri
     gateway.client(Protocol::H2).call("POST", &format!("{tenant}.localhost"), path, body).await.text()
 }
 
-/// A raw set of nearly a MiB, and a value of one.
+/// A raw set of nearly a MiB, and a value of one MiB.
 async fn fill(gateway: &Gateway) {
     // In as few parts as may be added at once.
     let members: Vec<Vec<u8>> = (0..254).map(|n| format!("{n:4096}").into_bytes()).collect();
@@ -41,7 +41,7 @@ async fn fill(gateway: &Gateway) {
     assert_eq!(execute(gateway, &[b"SET", b"value", &value]).await.text(), "status OK");
 }
 
-/// Requests of one kind again and again, and how many were answered.
+/// Repeated requests of one kind, and the number of answers.
 struct Noise {
     answered: Arc<AtomicUsize>,
     ends: Arc<AtomicBool>,
@@ -76,7 +76,7 @@ impl Noise {
     }
 }
 
-/// What is asked again and again.
+/// A request to repeat.
 trait Ask: Clone + Send + 'static {
     fn ask(&self, n: usize) -> impl Future<Output = ()> + Send;
 }
@@ -102,8 +102,8 @@ impl Ask for Batch {
     }
 }
 
-/// While a tenant has as many of its dearest calls under way as there are, one that comes waits for few of them: by the order
-/// of their coming it would wait for all that are there.
+/// While a tenant has as many of its most expensive calls in progress as it may, another tenant's call waits for few of
+/// them. In order of arrival it would wait for all.
 async fn quiet_passes(gateway: &Gateway, what: &str, noise: Noise) {
     tests::until("noise", async || (noise.count() >= noise.tasks.len()).then_some(())).await;
     let at_once = noise.tasks.len();
@@ -111,7 +111,8 @@ async fn quiet_passes(gateway: &Gateway, what: &str, noise: Noise) {
     for n in 0..QUIET_CALLS {
         let before = noise.count();
         assert_eq!(call(gateway, "quiet", "/-/set/k", format!("{n}")).await, "set");
-        // Others go on while this call is on its way to the store and back, so the one that met the fewest counts.
+        // Other calls finish while this call is on its way to the store and back, so the attempt that met the fewest
+        // counts.
         least = least.min(noise.count() - before);
         assert_eq!(call(gateway, "quiet", "/-/get-many/x", "k\nk".to_owned()).await, format!("k={n} k={n}"));
     }
@@ -120,7 +121,7 @@ async fn quiet_passes(gateway: &Gateway, what: &str, noise: Noise) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_that_keeps_the_writer_busy_is_passed_by_others() {
+async fn other_tenants_pass_a_tenant_that_keeps_the_writer_busy() {
     let gateway = Arc::new(Gateway::start(&site("[storage]\ntimeout = \"60s\"")));
     fill(&gateway).await;
     let append = [b"SADD".as_slice(), b"set", b""].map(<[u8]>::to_vec).to_vec();
@@ -128,11 +129,11 @@ async fn a_tenant_that_keeps_the_writer_busy_is_passed_by_others() {
         .await;
     let line = |n: usize| format!("k{n}={}", "x".repeat(1 << 20));
     let lines: Vec<String> = (0..3).map(line).collect();
-    // Of 3 MiB each: what is over 32 MiB would be refused.
+    // Of 3 MiB each: more than 32 MiB would be refused.
     quiet_passes(&gateway, "set-many", Noise::begin(8, &Batch(Arc::clone(&gateway), lines.join("\n")))).await;
 }
 
-/// A tenant that reads a value of a MiB, a hundred times a request.
+/// A tenant that reads a value of a MiB, a hundred times in each request.
 #[derive(Clone)]
 struct Reads(Arc<Gateway>);
 
@@ -142,18 +143,18 @@ impl Ask for Reads {
     }
 }
 
-/// Who may have which reader is `shares.rs`'s, whose tests count; here nobody is refused and nobody is late.
+/// Which tenant gets which reader is decided in `shares.rs`, whose tests count; here nobody is refused and nobody is late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_that_keeps_the_readers_busy_is_passed_by_others() {
+async fn other_tenants_pass_a_tenant_that_keeps_the_readers_busy() {
     let gateway = Arc::new(Gateway::start(&site("[storage]\ntimeout = \"60s\"")));
     let value = format!("k0={}", "x".repeat(1 << 20));
     assert_eq!(call(&gateway, "batches", "/-/set-many/x", value).await, "set 1");
     quiet_passes(&gateway, "get", Noise::begin(8, &Reads(Arc::clone(&gateway)))).await;
 }
 
-/// What a thousand mentions of the largest set came to was minutes of everybody's time.
+/// Reading the largest set for each of a thousand mentions would take minutes of everybody's time.
 #[tokio::test]
-async fn a_set_that_is_named_a_thousand_times_is_looked_at_once() {
+async fn a_set_that_is_named_a_thousand_times_is_looked_up_once() {
     let gateway = Gateway::start(&site("[storage]\ntimeout = \"5s\""));
     fill(&gateway).await;
     let named = |name: &'static [u8], times| -> Vec<&[u8]> {
@@ -166,9 +167,9 @@ async fn a_set_that_is_named_a_thousand_times_is_looked_at_once() {
     assert!(execute(&gateway, &mget).await.text().contains("too-large: a batch may return at most 8 MiB"));
 }
 
-/// Calls whose deadline is over before their turn are not done.
+/// Calls whose deadline passes before their turn are not executed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_nobody_waits_for_is_not_done() {
+async fn a_call_that_nobody_waits_for_is_not_executed() {
     let site = site("[storage]\ntimeout = \"60s\"");
     let gateway = Arc::new(Gateway::start(&site));
     fill(&gateway).await;
@@ -196,7 +197,7 @@ async fn what_nobody_waits_for_is_not_done() {
 }
 
 #[tokio::test]
-async fn a_batch_of_nothing_is_one_operation_and_writes_nothing() {
+async fn an_empty_batch_is_one_operation_and_writes_nothing() {
     let gateway = Gateway::start(&site(""));
     assert_eq!(call(&gateway, "quiet", "/-/set/k", "v".to_owned()).await, "set");
     let slices = "tollgate_store_slice_seconds_count{by=\"writer\"}";

@@ -4,7 +4,8 @@ use tests::{Gateway, Protocol, Site, Tenant};
 
 const LIMITS: &str = "[limits]\nfuel = \"90000G\"\ntime = \"50s\"";
 
-/// Lets each of these tenants keep so many looping guests until together they have burned so much; what each burned.
+/// Keeps this many looping guests of each tenant busy until all together have burned `total`. Returns what each tenant
+/// burned.
 async fn shares(tenants: &[(&'static str, u32, usize)], total: u64) -> Vec<u64> {
     let mut site = Site::new();
     for (id, weight, _) in tenants {
@@ -21,7 +22,7 @@ async fn shares(tenants: &[(&'static str, u32, usize)], total: u64) -> Vec<u64> 
     }
     let all = guests.len() as f64;
     tests::until("all guests", async || (gateway.metric("tollgate_instances").await == all).then_some(())).await;
-    // The first turns, before everybody was there, do not count; a read-out is one answer and so one moment.
+    // The first turns, before all guests run, do not count. All values come from one answer, and so from one moment.
     let burned = async || -> Vec<u64> {
         let rows = gateway.tenants().await;
         let of = |id: &str| rows.iter().find(|row| row["id"] == id).unwrap()["fuel_total"].as_u64().unwrap();
@@ -60,7 +61,7 @@ async fn ten_equal_tenants_get_equal_shares_however_many_guests_each_has() {
     assert!(*most as f64 / (*least as f64) < 1.1, "{shares:?}");
 }
 
-/// The same request burns the same fuel on every run, and everybody who counts comes to the same sum.
+/// The same request burns the same fuel on every run, and all counters have the same sum.
 #[tokio::test]
 async fn fuel_is_exact_in_the_record_the_metric_and_the_ledger() {
     let site = Site::new()

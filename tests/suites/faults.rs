@@ -1,5 +1,5 @@
-//! What becomes of guests when Redis fails: a server that goes, hangs, or hands a slot on. No wrong answer, no other tenant's
-//! affair, and all is well again by itself.
+//! Guests while Redis fails: a server that goes down, hangs, or hands a slot over. There is no wrong answer, no effect on
+//! other tenants, and everything recovers by itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use tests::{Answer, Client, Gateway, Protocol, Redis, RedisCluster, RedisSentine
 
 const TENANTS: [&str; 12] = ["t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9", "t10", "t11"];
 
-/// With tenants on all primaries, and so much time for a call of storage.
+/// With tenants on all primaries, and this time limit for a storage call.
 async fn start(storage: &str, timeout: &str) -> Gateway {
     let mut site = Site::new().gateway(&format!("[storage]\ntimeout = \"{timeout}\""));
     for id in TENANTS {
@@ -26,7 +26,7 @@ async fn call(client: &Client, tenant: &str, path: &str, value: String) -> Answe
     client.call("POST", &format!("{tenant}.localhost"), path, value).await
 }
 
-/// A tenant whose keys are on this one of the three first primaries, and their slot.
+/// A tenant whose keys are on this one of the first three primaries, and their slot.
 fn tenant_on(cluster: &RedisCluster, primary: usize) -> (&'static str, u16) {
     let found = TENANTS.iter().find_map(|id| {
         let slot: u16 = cluster.nodes[0].cli(&["CLUSTER", "KEYSLOT", id]).parse().unwrap();
@@ -36,7 +36,7 @@ fn tenant_on(cluster: &RedisCluster, primary: usize) -> (&'static str, u16) {
     found.expect("twelve tenants are on all three")
 }
 
-/// Writes rising numbers until told to stop; the last one that was acknowledged, and every error.
+/// Writes increasing numbers until told to stop. Returns the last acknowledged one, and every error.
 fn writer(
     gateway: &Gateway,
     tenant: &'static str,
@@ -59,7 +59,7 @@ fn writer(
     })
 }
 
-/// Until the tenant can write again.
+/// Waits until the tenant can write again.
 async fn writes_flow(client: &Client, tenant: &str) {
     tests::until("writes", async || {
         (call(client, tenant, "/-/set/again", "x".to_owned()).await.text() == "set").then_some(())
@@ -102,7 +102,7 @@ async fn a_primary_fails(fail: impl Fn(&mut RedisCluster)) {
     let (last, errors) = of_spared.await.unwrap();
     assert_eq!(errors, Vec::<String>::new(), "another shard's tenant");
     assert_eq!(call(&client, spared, "/-/get/number", String::new()).await.text(), last.to_string());
-    // Servers that were stopped must not stay so.
+    // Paused servers must be continued.
     cluster.nodes[0].signal("CONT");
 }
 
@@ -116,7 +116,7 @@ async fn a_cluster_primary_that_hangs_is_replaced() {
     a_primary_fails(|cluster| cluster.nodes[0].signal("STOP")).await;
 }
 
-/// A slot goes to another server, key by key, while its tenant writes and reads: no error, and nothing lost.
+/// A slot moves to another server, key by key, while its tenant writes and reads: no error, and nothing is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_moves_under_load_costs_no_error() {
     let cluster = RedisCluster::start();
@@ -152,7 +152,7 @@ async fn a_slot_that_moves_under_load_costs_no_error() {
     assert_eq!(call(&client, tenant, "/-/get/number", String::new()).await.text(), last.to_string());
 }
 
-/// The sentinels name another primary: the connections follow.
+/// The sentinels name another primary, and the connections follow.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_behind_sentinels_is_replaced() {
     let mut sentinel = RedisSentinel::start();
@@ -170,10 +170,9 @@ async fn a_primary_behind_sentinels_is_replaced() {
     assert!(sentinel.replica.cli(&["INFO", "replication"]).contains("role:master"));
 }
 
-/// A server that hangs is not asked again and again: most calls fail at once, without having waited; when it goes on, so do
-/// they.
+/// A server that hangs is not called all the time: most calls fail at once without waiting. When it continues, so do they.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_hangs_is_left_alone_for_a_while() {
+async fn a_server_that_hangs_is_not_called_for_a_while() {
     let redis = Redis::start();
     let gateway = start(&redis.url(), "500ms").await;
     let client = gateway.client(Protocol::H1);
@@ -198,16 +197,16 @@ async fn a_server_that_hangs_is_left_alone_for_a_while() {
     assert_eq!(call(&client, "t0", "/-/get/before", String::new()).await.text(), "here");
 }
 
-/// A server that holds back one tenant's writes is not gone: another's reads go on, and nothing is left alone.
+/// A server that delays one tenant's writes is not down: another tenant's reads continue, and the breaker stays closed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_tenants_late_answers_leave_anothers_storage_alone() {
+async fn one_tenants_late_answers_do_not_affect_another_tenant() {
     let redis = Redis::start();
     let gateway = start(&redis.url(), "300ms").await;
     let client = gateway.client(Protocol::H1);
     for tenant in ["t0", "t1"] {
         assert_eq!(call(&client, tenant, "/-/set/before", "here".to_owned()).await.text(), "set");
     }
-    // Reads and PING go on meanwhile.
+    // Meanwhile reads and PING continue.
     assert_eq!(redis.cli(&["CLIENT", "PAUSE", "60000", "WRITE"]), "OK");
     for n in 0..12 {
         let late = call(&client, "t0", "/-/set/late", "x".to_owned()).await.text();

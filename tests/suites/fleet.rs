@@ -1,4 +1,4 @@
-//! Several gateways on one Redis hold a tenant to its rates together.
+//! Several gateways on one Redis apply a tenant's rates together.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ fn start(url: &str, more: &str) -> Vec<Gateway> {
     (0..GATEWAYS).map(|_| Gateway::start_with(&site(more), &["--storage", url])).collect()
 }
 
-/// How many requests were let in by all of them, asked twice as fast as one may answer; and in what time.
+/// How many requests all gateways admitted together, at twice the allowed rate, and in what time.
 async fn admitted(gateways: &[Gateway]) -> (u64, f64) {
     let start = Instant::now();
     let clients = gateways.iter().map(|gateway| {
@@ -42,15 +42,15 @@ async fn admitted(gateways: &[Gateway]) -> (u64, f64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rate_holds_for_all_gateways_on_one_redis() {
+async fn a_rate_applies_to_all_gateways_on_one_redis() {
     let redis = Redis::start();
     let url = redis.url();
     let gateways = start(&url, "");
     let (sum, seconds) = admitted(&gateways).await;
-    // What comes in, one burst, and what the others give before they hear: a burst each at the most.
+    // The refill, one burst, and what the others give before they hear of it: at most a burst each.
     let most = RATE as f64 * (seconds + GATEWAYS as f64);
     assert!((sum as f64) <= most, "{sum} in {seconds:.1} s, and {most:.0} is the most");
-    // A debt is paid back before more is given, and what is there is given.
+    // A debt is paid before more is given, and everything available is given.
     assert!((sum as f64) >= RATE as f64 * seconds * 0.6, "{sum} in {seconds:.1} s is too little");
     assert_eq!(gateways[0].metric("tollgate_fleet_gateways").await, GATEWAYS as f64);
     assert_eq!(gateways[1].get("b.localhost", "/ok").await.status.as_u16(), 200, "another tenant's rates are its own");
@@ -64,9 +64,9 @@ async fn a_rate_holds_for_all_gateways_on_one_redis() {
     assert!(sum as f64 > one * 2.0, "without that, each gives it all: {sum} in {seconds:.1} s");
 }
 
-/// While Redis is away, each gives its share; nobody gives it all.
+/// While Redis is unreachable, each gateway gives only its share.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rate_is_divided_while_redis_is_away() {
+async fn a_rate_is_divided_while_redis_is_unreachable() {
     let mut redis = Redis::start();
     let url = redis.url();
     let gateways = start(&url, "");

@@ -1,4 +1,4 @@
-//! HTTP/2 frames that cost a client nothing: the connection is cut, and nobody else is touched.
+//! HTTP/2 frames that cost a client nothing: the connection is closed, and no other is affected.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What is sent next, by its number.
+/// Creates the next frame, by its number.
 type Make = Box<dyn Fn(u32) -> Vec<u8>>;
 
 /// RFC 9113 §4.1.
@@ -16,12 +16,12 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// GET https://echo.localhost/head by the static table (RFC 7541 §A).
+/// GET https://echo.localhost/head, by the static table (RFC 7541 §A).
 fn get() -> Vec<u8> {
     [&[0x82, 0x87, 0x44, 5], b"/head".as_slice(), &[0x41, 14], b"echo.localhost"].concat()
 }
 
-/// Sends the preface and then what `make` makes of each number, until the gateway hangs up; how long that took.
+/// Sends the preface and then `make`'s frames until the gateway closes the connection. Returns how long that took.
 async fn flood(gateway: &Gateway, make: impl Fn(u32) -> Vec<u8>) -> Duration {
     let stream = gateway.client(Protocol::H2).tls("echo.localhost").await;
     let (mut read, mut write) = tokio::io::split(stream);
@@ -29,7 +29,7 @@ async fn flood(gateway: &Gateway, make: impl Fn(u32) -> Vec<u8>) -> Duration {
     let start = Instant::now();
     let reading = tokio::spawn(async move {
         let mut bytes = vec![0; 65536];
-        // An end or an error: both are that it hung up.
+        // An end or an error: both mean that it was closed.
         while read.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
     });
     for number in 0..200_000 {
@@ -43,7 +43,7 @@ async fn flood(gateway: &Gateway, make: impl Fn(u32) -> Vec<u8>) -> Duration {
 }
 
 #[tokio::test]
-async fn frames_that_say_nothing_end_their_connection_and_no_other() {
+async fn frames_without_content_end_their_connection_and_no_other() {
     let gateway = Gateway::start(&Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo")));
     let other = gateway.client(Protocol::H2);
     let open = [frame(1, 4, 1, &get()), frame(0, 0, 1, &[])].concat();

@@ -1,7 +1,7 @@
-//! What a client sends byte for byte: the corpus of http_desync_guardian over TLS, and bodies that come in pieces.
+//! Raw bytes from clients: the corpus of http_desync_guardian over TLS, and bodies that arrive in pieces.
 //!
-//! The corpus comes with the crate of that name from Cargo's registry and is read where cargo put it; what each case came to
-//! stands in `framing/corpus.txt` (`TOLLGATE_GOLDEN=write` writes it anew).
+//! The corpus is part of the crate of that name from Cargo's registry, and is read where cargo put it. `framing/corpus.txt`
+//! has the result of each case (`TOLLGATE_GOLDEN=write` rewrites it).
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,11 +18,12 @@ fn echo() -> Gateway {
     Gateway::start(&Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo")))
 }
 
-/// Sends these pieces one after the other: the answers' statuses, and whether the gateway hung up within two seconds.
+/// Sends these pieces one after the other. Returns the answers' statuses, and whether the gateway closed the connection
+/// within two seconds.
 async fn replay(gateway: &Gateway, pieces: &[&[u8]]) -> (Vec<String>, bool, String) {
     let mut stream = gateway.client(Protocol::H1).tls("echo.localhost").await;
     for piece in pieces {
-        // It may have hung up already.
+        // It may already have closed the connection.
         if stream.write_all(piece).await.is_err() || stream.flush().await.is_err() {
             break;
         }
@@ -44,7 +45,7 @@ fn corpus() -> PathBuf {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    // For this platform alone: others' crates are not here.
+    // For this platform alone: other platforms' crates are not here.
     let rustc = run("rustc", &["-vV"]);
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
     let words = ["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform", host];
@@ -54,7 +55,7 @@ fn corpus() -> PathBuf {
     Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap().join("tests")
 }
 
-/// A text of the corpus, whose `\x85` is a byte; where it has letters beyond those, it is meant as it is.
+/// A text of the corpus, in which `\x85` is a byte. If it has characters above that, it is taken literally.
 fn bytes(value: &Value) -> Vec<u8> {
     let text = match value {
         Value::String(text) => text.clone(),
@@ -65,7 +66,7 @@ fn bytes(value: &Value) -> Vec<u8> {
     narrow.unwrap_or_else(|| text.into_bytes())
 }
 
-/// One case as it stands on the wire, with a body where the head has one length or is chunked.
+/// The raw bytes of a case, with a body if the head has one length or is chunked.
 fn wire(case: &Value) -> Vec<u8> {
     let of = |key: &str| bytes(&case[key]);
     let mut head = [of("method"), of("uri"), of("version")].join(&b' ');
@@ -107,7 +108,7 @@ async fn the_desync_corpus_never_gets_a_second_answer() {
             let sent = wire(case);
             let (statuses, is_closed, back) = replay(&gateway, &[&sent]).await;
             let name = case["name"].as_str().unwrap().escape_debug().to_string();
-            // The second is answered where the first was taken for what it is, and never else.
+            // The second request is answered only if the first was understood correctly.
             let is_taken = statuses.len() == 2;
             assert!(is_closed, "{name}: {sent:?}: {back}");
             assert!(is_taken || statuses.len() == 1 && statuses[0].starts_with('4'), "{name}: {statuses:?} {back}");
@@ -128,7 +129,7 @@ async fn the_desync_corpus_never_gets_a_second_answer() {
 }
 
 #[tokio::test]
-async fn messages_are_told_apart_however_they_come() {
+async fn messages_are_separated_however_their_bytes_arrive() {
     let gateway = echo();
     let one = "POST /a HTTP/1.1\r\nhost: echo.localhost\r\ncontent-length: 5\r\n\r\nhello";
     let two = "POST /b HTTP/1.1\r\nhost: echo.localhost\r\ntransfer-encoding: chunked\r\n\r\n\
@@ -143,7 +144,7 @@ async fn messages_are_told_apart_however_they_come() {
 }
 
 #[tokio::test]
-async fn what_could_be_read_in_two_ways_ends_the_connection() {
+async fn ambiguous_messages_end_the_connection() {
     let gateway = echo();
     for (what, head, detail) in [
         ("bare line feeds", "GET / HTTP/1.1\nhost: echo.localhost\n\n", "CR LF"),
@@ -161,11 +162,11 @@ async fn what_could_be_read_in_two_ways_ends_the_connection() {
         assert_eq!((statuses.join(" ").as_str(), is_closed), ("400", true), "{what}: {back}");
         assert!(back.contains("problem:framing") && back.contains(detail), "{what}: {back}");
     }
-    // Behind a good request too, whose answer comes first.
+    // Also after a good request, whose answer comes first.
     let bad = "GET /one HTTP/1.1\r\nhost: echo.localhost\r\n\r\nGET /two HTTP/1.1\r\nhost : echo.localhost\r\n\r\n";
     let (statuses, is_closed, back) = replay(&gateway, &[bad.as_bytes(), SECOND.as_bytes()]).await;
     assert_eq!((statuses.join(" ").as_str(), is_closed), ("200 400", true), "{back}");
-    // A chunk that is none breaks the body off, and nothing behind it is a request.
+    // An invalid chunk breaks the body off, and nothing after it is a request.
     let bad = "POST / HTTP/1.1\r\nhost: echo.localhost\r\ntransfer-encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n";
     let (statuses, is_closed, back) = replay(&gateway, &[bad.as_bytes(), SECOND.as_bytes()]).await;
     assert!(statuses.len() <= 1 && is_closed, "{statuses:?} {back}");

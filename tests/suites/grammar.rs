@@ -1,21 +1,21 @@
-//! One grammar for requests of HTTP/1.1, 2 and 3: each row of one table is sent over all three, byte for byte
-//! (`tests/clients/versions.py`), and comes to the same. Where versions may differ, the row says how, and why.
+//! One grammar for HTTP/1.1, 2 and 3: each row of one table is sent over all three, byte for byte
+//! (`tests/clients/versions.py`), with the same result. If versions may differ, the row says how and why.
 
 use serde_json::{Value, json};
 use tests::{Gateway, Site, Tenant, python};
 
 const VERSIONS: [&str; 3] = ["h1", "h2", "h3"];
 
-/// What a request comes to.
+/// The result of a request.
 #[derive(Clone, Debug)]
 enum Wanted {
-    /// A guest has it, and sees each of these lines; those behind a `!` it does not see.
+    /// A guest gets it and sees each of these lines. It does not see lines with a `!`.
     Sees(Vec<&'static str>),
-    /// A guest has its body.
+    /// A guest gets this body.
     Has(&'static str),
-    /// The gateway answers with this status and kind of problem, and has a record of it.
+    /// The gateway answers with this status and kind of problem, and writes a record.
     Refused(u16, &'static str),
-    /// It is a request of no kind: an error of its stream, with this code, whatever else is said.
+    /// It is malformed: a stream error with this code, whatever else is sent.
     Malformed(u64),
 }
 
@@ -29,7 +29,7 @@ struct Row {
     why: Option<&'static str>,
 }
 
-/// GET `/head` of the echo, which says what it sees.
+/// GET `/head` of the echo guest, which prints what it sees.
 fn row(what: &'static str) -> Row {
     let ask = json!({ "name": "echo.localhost", "method": "GET", "path": "/head", "authority": "echo.localhost" });
     let wanted = [const { Refused(0, "nothing is wanted yet") }; 3];
@@ -55,7 +55,7 @@ impl Row {
         self.set("authority", authority)
     }
 
-    /// Beside an authority in the target.
+    /// In addition to an authority in the target.
     fn host(self, host: &str) -> Self {
         self.set("host", host)
     }
@@ -64,7 +64,7 @@ impl Row {
         self.set("fields", json!(fields))
     }
 
-    /// On all versions.
+    /// The same result for all versions.
     fn is(mut self, wanted: Wanted) -> Self {
         self.wanted = [wanted.clone(), wanted.clone(), wanted];
         self
@@ -74,7 +74,7 @@ impl Row {
         self.is(Sees(lines.to_vec()))
     }
 
-    /// On HTTP/1.1, 2 and 3.
+    /// For HTTP/1.1, 2 and 3.
     fn differs(mut self, wanted: [Wanted; 3], why: &'static str) -> Self {
         (self.wanted, self.why) = (wanted, Some(why));
         self
@@ -85,7 +85,7 @@ const PROTOCOL_ERROR: u64 = 1;
 const H3_MESSAGE_ERROR: u64 = 0x10e;
 const OWN_STREAMS: &str = "HTTP/2 and 3 reset the stream of a malformed request (RFC 9113 §8.1.1, RFC 9114 §4.1.2)";
 
-/// Malformed for all, which each says in its own way.
+/// Malformed in all versions, each of which reports it in its own way.
 fn malformed() -> [Wanted; 3] {
     [Refused(400, "framing"), Malformed(PROTOCOL_ERROR), Malformed(H3_MESSAGE_ERROR)]
 }
@@ -232,7 +232,7 @@ fn targets() -> Vec<Row> {
     ]
 }
 
-/// Sends all of them, and says which came to something else.
+/// Sends all rows, and reports those with another result.
 async fn held(rows: Vec<Row>) {
     let echo = Tenant::new("echo.localhost", "echo");
     let site = Site::new().tenant("echo", &echo).tenant("wild", &Tenant::new("*.wild.localhost", "echo"));
@@ -293,7 +293,7 @@ fn field(got: &Value, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn cookies_are_one_field_before_anything_counts_them() {
+async fn cookies_become_one_field_before_fields_are_counted() {
     held(cookies()).await;
 }
 
@@ -303,7 +303,7 @@ async fn only_an_upgrade_that_a_request_depends_on_is_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_for_100_has_it_when_the_guest_reads() {
+async fn a_client_that_waits_for_100_gets_it_when_the_guest_reads() {
     held(expectations()).await;
 }
 
@@ -313,17 +313,17 @@ async fn an_authority_has_one_spelling() {
 }
 
 #[tokio::test]
-async fn fields_that_nobody_may_say_are_taken_off() {
+async fn forbidden_fields_are_removed() {
     held(fields()).await;
 }
 
 #[tokio::test]
-async fn a_target_has_one_spelling_or_a_refusal_with_its_record() {
+async fn a_target_is_normalised_or_refused_with_a_record() {
     held(targets()).await;
 }
 
 #[tokio::test]
-async fn the_bound_on_fields_is_the_operators() {
+async fn the_operator_sets_the_maximum_of_fields() {
     let site = Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo"));
     let site = site.gateway("[http]\nfields = 12").listen("quic = true");
     let gateway = Gateway::start(&site);
@@ -334,7 +334,7 @@ async fn the_bound_on_fields_is_the_operators() {
             "fields": fields,
         })
     };
-    // HTTP/1.1 has Host and Connection beside them.
+    // HTTP/1.1 has Host and Connection in addition.
     let rows: Vec<_> = [("h1", 10), ("h1", 11), ("h2", 12), ("h2", 13), ("h3", 12), ("h3", 13)]
         .map(|(version, count)| ask(version, count))
         .to_vec();

@@ -1,4 +1,4 @@
-//! Every guest program is there for a test, and is named by one.
+//! Every guest program exists for a test and is named by one.
 
 use tests::top;
 
@@ -21,7 +21,7 @@ fn every_guest_is_named_by_a_suite() {
     assert!(count >= 4, "the guests were not found");
 }
 
-/// Every path of the hostile guest, too: a harm that nobody tries is not held to anything.
+/// The same for every path of the hostile guest: a harm that no test tries proves nothing.
 #[test]
 fn every_harm_is_tried_by_a_suite() {
     let source = std::fs::read_to_string(top().join("tests/guests/hostile/src/lib.rs")).unwrap();

@@ -1,4 +1,4 @@
-//! What operators do by habit: both families of addresses, mapped ports, rotated logs, signals, health checks.
+//! Operators' usual practice: both address families, mapped ports, rotated logs, signals, health checks.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +15,7 @@ fn echo() -> Site {
     Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo"))
 }
 
-/// A file of `config/` with its own addresses and free ports, beside what it names elsewhere.
+/// A file of `config/` with its own addresses and free ports, and the files that it names.
 fn shipped(name: &str, redis: &Redis, cluster: &RedisCluster) -> (Site, [u16; 2]) {
     let text = std::fs::read_to_string(tests::top().join("config").join(name)).unwrap();
     let [https, http, admin] = [(); 3].map(|()| free_port());
@@ -33,14 +33,14 @@ fn shipped(name: &str, redis: &Redis, cluster: &RedisCluster) -> (Site, [u16; 2]
     (site.file("config/gateway.toml", text), [https, http])
 }
 
-/// The addresses at which somebody listens on this port: lines of proc_net(5).
+/// The addresses at which something listens on this port: lines of proc_net(5).
 fn bound(table: &str, port: u16) -> bool {
     let lines = std::fs::read_to_string(format!("/proc/net/{table}")).unwrap();
     lines.lines().any(|line| line.split_whitespace().nth(1).is_some_and(|at| at.ends_with(&format!(":{port:04X}"))))
 }
 
 #[tokio::test]
-async fn every_file_that_is_shipped_starts_on_each_family_that_it_names() {
+async fn every_shipped_file_starts_on_each_address_family_that_it_names() {
     let (redis, cluster) = (Redis::start(), RedisCluster::start());
     let files = std::fs::read_dir(tests::top().join("config")).unwrap().map(|entry| entry.unwrap().file_name());
     let files: Vec<String> = files.map(|name| name.into_string().unwrap()).collect();
@@ -64,7 +64,7 @@ async fn every_file_that_is_shipped_starts_on_each_family_that_it_names() {
 }
 
 #[tokio::test]
-async fn a_redirect_names_the_public_port_and_only_a_tenants_host() {
+async fn a_redirect_uses_the_public_port_and_only_a_tenants_host() {
     let site = echo().listen("quic = true");
     let gateway = Gateway::start_with(&site, &["--public-https", "443"]);
     let plain = Client::plain(gateway.http);
@@ -76,27 +76,27 @@ async fn a_redirect_names_the_public_port_and_only_a_tenants_host() {
     }
     assert_eq!(gateway.get("echo.localhost", "/head").await.header("alt-svc"), "h3=\":443\"; ma=86400");
     drop(gateway);
-    // In the file as well.
+    // Also in the file.
     let gateway = Gateway::start(&echo().listen("public_https = 4443"));
     let answer = Client::plain(gateway.http).get("echo.localhost", "/").await;
     assert_eq!(answer.header("location"), "https://echo.localhost:4443/");
 }
 
 #[test]
-fn the_image_and_the_production_example_name_the_port_of_the_outside() {
+fn the_image_and_the_production_example_name_the_public_port() {
     let read = |path: &str| std::fs::read_to_string(tests::top().join(path)).unwrap();
     assert!(read("Dockerfile").contains("TOLLGATE_PUBLIC_HTTPS=443"));
     assert!(read("config/production.toml").contains("\npublic_https = 443"));
 }
 
-/// Asks the guest, which prints who looks, and waits for a file to have it.
+/// Calls the guest, which prints the caller, and waits until a file contains it.
 async fn printed(gateway: &Gateway, file: &Path) -> String {
     assert_eq!(gateway.get("talks.localhost", "/head").await.status.as_u16(), 200);
     until("a line in a file", async || std::fs::read_to_string(file).ok().filter(|text| !text.is_empty())).await
 }
 
 #[tokio::test]
-async fn log_files_that_were_moved_are_made_anew_by_usr1_and_by_hup() {
+async fn moved_log_files_are_reopened_on_usr1_and_hup() {
     let access = "[telemetry.access]\nto = \"file\"\npath = \"../state/access.log\"";
     let talks = Tenant::new("talks.localhost", "echo");
     let site = Site::new().gateway(access).tenant("talks", &talks);
@@ -111,7 +111,7 @@ async fn log_files_that_were_moved_are_made_anew_by_usr1_and_by_hup() {
         let told = gateway.log("telemetry").len();
         gateway.signal(signal);
         until("the signal", async || (gateway.log("telemetry").len() > told).then_some(())).await;
-        // The access log's file is there before anybody asks; and who moved the old ones has all of them.
+        // The access log's file exists before the first request, and the moved files are complete.
         until("a new file", async || files[0].exists().then_some(())).await;
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
         let before = aside.clone().map(|path| read(&path));
@@ -126,13 +126,13 @@ async fn log_files_that_were_moved_are_made_anew_by_usr1_and_by_hup() {
 async fn no_signal_ends_a_gateway_without_a_drain() {
     let site = Site::new().tenant("slow", &Tenant::new("slow.localhost", "hostile"));
     let gateway = Gateway::start(&site);
-    // Those with a number have no name everywhere: SIGSTKFLT, SIGIO, and the first and the last of real time.
+    // Those with a number have no portable name: SIGSTKFLT, SIGIO, and the first and the last real-time signal.
     let others = ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "XFSZ", "HUP", "PIPE", "16", "29", "34", "64"];
     let helper = crate::confined::children(gateway.process())[0].0;
     for name in others {
         gateway.signal(name);
     }
-    // Who rotates logs may tell all of a service's processes, or all of its name.
+    // A log rotation tool may signal all processes of a service, or all with its name.
     for name in ["USR1", "HUP"] {
         let told = std::process::Command::new("kill").arg(format!("-{name}")).arg(helper.to_string()).status();
         assert!(told.unwrap().success());
@@ -150,11 +150,11 @@ async fn no_signal_ends_a_gateway_without_a_drain() {
 }
 
 #[tokio::test]
-async fn what_a_gateway_keeps_is_its_users_alone() {
+async fn only_the_gateways_user_can_read_its_state() {
     let access = "[telemetry.access]\nto = \"file\"\npath = \"../logs/access.log\"";
     let site = Site::new().gateway(access).tenant("talks", &Tenant::new("talks.localhost", "echo"));
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    // As by a shell whose files all may read.
+    // As in a shell whose files everybody may read.
     assert_ne!(mode(&site.config()) & 0o044, 0, "this test is run with a mask that says the same");
     std::fs::create_dir_all(site.path("state")).unwrap();
     std::fs::set_permissions(site.path("state"), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -174,16 +174,16 @@ async fn what_a_gateway_keeps_is_its_users_alone() {
     assert!(seen > 5, "{seen} files");
 }
 
-/// What comes back for these bytes, to the end.
+/// The complete answer to these bytes.
 async fn said(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &str) -> String {
     stream.write_all(bytes.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    // Whoever closes need not wait for the end of TLS.
+    // The side that closes need not wait for TLS's close notification.
     let _ended = tokio::time::timeout(tests::PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
     String::from_utf8(answer).unwrap()
 }
 
-/// A handshake that names nobody, as a balancer's.
+/// A handshake without a server name, as a load balancer's.
 async fn without_a_name(gateway: &Gateway) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&gateway.ca_pem).unwrap()).unwrap();
@@ -194,7 +194,7 @@ async fn without_a_name(gateway: &Gateway) -> std::io::Result<tokio_rustls::clie
 }
 
 #[tokio::test]
-async fn a_balancer_asks_on_the_public_ports_as_it_likes_and_is_told_before_a_drain() {
+async fn a_health_check_works_on_the_public_ports_and_fails_before_a_drain() {
     const CHECK: &str = "OPTIONS / HTTP/1.0\r\n\r\n";
     let gateway = Gateway::start(&echo().listen("health = \"/\"\nunhealthy = \"3s\""));
     let by_name = "GET / HTTP/1.1\r\nhost: 10.1.2.3:8443\r\nconnection: close\r\n\r\n";
@@ -208,7 +208,7 @@ async fn a_balancer_asks_on_the_public_ports_as_it_likes_and_is_told_before_a_dr
         }
     }
     assert_eq!(gateway.get("localhost", "/").await.text(), "ok\n", "over HTTP/2");
-    // A tenant's paths are its own, other paths and methods nobody's.
+    // A tenant's paths are its own; other paths and methods belong to nobody.
     assert_eq!(gateway.client(Protocol::H2).call("POST", "echo.localhost", "/", "mine").await.text(), "mine");
     assert_eq!(gateway.get("localhost", "/else").await.status.as_u16(), 404);
     assert_eq!(gateway.client(Protocol::H2).call("POST", "localhost", "/", "").await.status.as_u16(), 404);
@@ -223,14 +223,14 @@ async fn a_balancer_asks_on_the_public_ports_as_it_likes_and_is_told_before_a_dr
     .await;
     let ready = Client::plain(gateway.admin).get("localhost", "/readyz").await;
     assert_eq!((ready.status.as_u16(), ready.text().as_str()), (503, "draining\n"));
-    // Who comes meanwhile is served; a second word ends the wait.
+    // Requests meanwhile are served; a second signal ends the wait.
     assert_eq!(gateway.client(Protocol::H2).call("POST", "echo.localhost", "/", "late").await.text(), "late");
     gateway.signal("TERM");
     assert_eq!(gateway.wait(), Some(0));
 }
 
 #[tokio::test]
-async fn without_a_health_path_there_is_none() {
+async fn without_a_health_path_there_is_no_health_check() {
     let gateway = Gateway::start(&echo());
     let answer = said(TcpStream::connect(gateway.http).await.unwrap(), "OPTIONS / HTTP/1.0\r\n\r\n").await;
     assert!(answer.contains(" 400 "), "{answer}");
@@ -238,7 +238,7 @@ async fn without_a_health_path_there_is_none() {
 }
 
 #[tokio::test]
-async fn a_service_manager_is_told_when_it_serves_and_when_it_ends() {
+async fn a_service_manager_is_notified_of_start_and_end() {
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::net::{SocketAddr, UnixDatagram};
     let site = echo();
@@ -259,7 +259,7 @@ async fn a_service_manager_is_told_when_it_serves_and_when_it_ends() {
         assert_eq!(said(), "STOPPING=1");
         assert_eq!(gateway.wait(), Some(0));
     }
-    // The unit waits for that word.
+    // The systemd unit waits for this notification.
     let unit = std::fs::read_to_string(tests::top().join("config/systemd/tollgate.service")).unwrap();
     assert!(unit.contains("\nType=notify\n"));
 }

@@ -1,5 +1,5 @@
-//! What the gateway keeps for an instance, by whichever resource: counted in the instance's memory, refused at its bound, and
-//! given back.
+//! Memory that the gateway keeps for an instance, for any resource: it counts as the instance's memory, is refused at its
+//! limit, and is released.
 
 use tests::{Answer, Gateway, Protocol, Site, Tenant, guest};
 
@@ -17,7 +17,7 @@ async fn peak(gateway: &Gateway, answer: &Answer) -> u64 {
     gateway.record(answer).await["memory_peak"].as_u64().unwrap()
 }
 
-/// So many requests at once.
+/// This many requests at once.
 async fn together(gateway: &Gateway, count: usize, path: &'static str) -> Vec<Answer> {
     let asked = (0..count).map(|_| {
         let client = gateway.client(Protocol::H2);
@@ -30,13 +30,13 @@ async fn together(gateway: &Gateway, count: usize, path: &'static str) -> Vec<An
     answers
 }
 
-/// How many a guest says that it got.
+/// How many a guest reports that it got.
 fn got(answer: &Answer) -> u64 {
     answer.text().split(' ').next().unwrap().parse().unwrap()
 }
 
 #[tokio::test]
-async fn texts_of_requests_that_leave_are_bounded_at_the_call() {
+async fn texts_of_outbound_requests_are_bounded_at_the_call() {
     let three = Tenant::new("three.localhost", "holder-3").stores(&["default"]);
     let site = holder("").tenant("three", &three);
     let gateway = Gateway::start(&site);
@@ -74,7 +74,7 @@ async fn one_request_that_would_hold_two_gigabytes_is_refused_at_its_limit() {
 }
 
 #[tokio::test]
-async fn what_a_resource_kept_is_given_back_when_it_is_dropped() {
+async fn a_dropped_resource_releases_its_memory() {
     let gateway = Gateway::start(&holder("[limits]\nmemory = \"8MiB\"\nfuel = \"4G\""));
     let answer = ask(&gateway, "/fields-dropped/2000/40000/0").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -84,7 +84,7 @@ async fn what_a_resource_kept_is_given_back_when_it_is_dropped() {
 }
 
 #[tokio::test]
-async fn values_that_cas_handles_keep_count_for_the_request_the_tenant_and_the_gateway() {
+async fn values_in_cas_handles_count_for_the_request_the_tenant_and_the_gateway() {
     let quota = "[limits]\nmemory = \"24MiB\"\nstorage_ops = 1000\n[quota]\nmemory = \"100MiB\"\nin_flight = 64";
     let gateway = Gateway::start(&holder(quota).gateway("[sandbox]\nmemory = \"1GiB\""));
     assert_eq!(ask(&gateway, "/put/0/1000000/0").await.text(), "Ok(())");
@@ -97,8 +97,8 @@ async fn values_that_cas_handles_keep_count_for_the_request_the_tenant_and_the_g
     gateway.quiet().await;
 
     let answers = together(&gateway, 20, "/cas/100/0/2000").await;
-    // The tenant's 100 MiB have room for four at once, so they wait for one another, for as long as anybody waits. All at once would be
-    // 500 MiB.
+    // The tenant's 100 MiB have room for four at once, so the requests wait for one another, within their time limit. All
+    // at once would need 500 MiB.
     let (served, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
     assert!(served.len() >= 4 && served.iter().all(|answer| got(answer) <= got(&one)), "{served:?}");
     assert!(refused.iter().all(|answer| answer.problem() == "quota-memory"), "{refused:?}");
@@ -109,7 +109,7 @@ async fn values_that_cas_handles_keep_count_for_the_request_the_tenant_and_the_g
 }
 
 #[tokio::test]
-async fn values_that_cas_handles_keep_are_within_the_gateways_bound() {
+async fn values_in_cas_handles_stay_within_the_gateways_limit() {
     let quota = "[limits]\nmemory = \"64MiB\"\nstorage_ops = 1000\n[quota]\nmemory = \"1GiB\"";
     let gateway = Gateway::start(&holder(quota).gateway("[sandbox]\nmemory = \"64MiB\""));
     assert_eq!(ask(&gateway, "/put/0/1000000/0").await.text(), "Ok(())");
@@ -120,8 +120,8 @@ async fn values_that_cas_handles_keep_are_within_the_gateways_bound() {
 }
 
 #[tokio::test]
-async fn storage_calls_under_way_count_what_they_carry() {
-    // Less than what may wait for the embedded store, which is 32 MiB.
+async fn storage_calls_in_progress_count_what_they_carry() {
+    // Less than the 32 MiB that may wait for the embedded store.
     let tenant = Tenant::new("big.localhost", "holder-3")
         .stores(&["default"])
         .with("[limits]\nmemory = \"24MiB\"\nstorage_ops = 1000");
@@ -153,7 +153,7 @@ async fn thousands_of_small_handles_are_served_and_counted() {
 }
 
 #[tokio::test]
-async fn files_and_folders_of_wasi_0_3_are_read_and_their_number_is_bounded() {
+async fn files_and_folders_of_wasi_0_3_are_readable_and_limited_in_number() {
     let content = "line\n".repeat(40_000);
     let manifest = "spin_manifest_version = 2\n[application]\nname = \"big\"\n[[trigger.http]]\nroute = \"/...\"\n\
                     component = \"a\"\n[component.a]\nsource = \"holder-3.wasm\"\n\

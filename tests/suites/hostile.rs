@@ -1,4 +1,4 @@
-//! Guests that mean harm, or are broken: each gets its own status and record, and everybody's next request is served.
+//! Hostile and broken guests: each gets its own status and record, and the next requests of all tenants are served.
 
 use http::StatusCode;
 use tests::{Answer, Gateway, Protocol, Site, Tenant};
@@ -7,10 +7,10 @@ const LIMITS: &str = "[limits]\nfuel = \"200M\"\nmemory = \"48MiB\"\ntime = \"2s
 
 fn start() -> Gateway {
     let hostile = Tenant::new("hostile.localhost", "hostile").with(LIMITS);
-    // Fuel without end, so that only the clock can stop it.
+    // Endless fuel, so that only the clock can stop it.
     let endless = LIMITS.replace("200M", "9000G").replace("2s", "1s");
     let endless = Tenant::new("endless.localhost", "hostile").with(&endless);
-    // So little that also a slow build burns it in time.
+    // So little fuel that even a slow build burns it in time.
     let poor = Tenant::new("poor.localhost", "hostile").with(&LIMITS.replace("200M", "10M"));
     let site = Site::new()
         .tenant("hostile", &hostile)
@@ -20,7 +20,7 @@ fn start() -> Gateway {
     Gateway::start(&site)
 }
 
-/// What came of one request, and that the next requests of this tenant and of another are served.
+/// Returns the result of one request, and checks that the next requests of this tenant and of another are served.
 async fn misbehave(gateway: &Gateway, host: &str, path: &str) -> (Answer, serde_json::Value) {
     let answer = gateway.get(host, path).await;
     let record = gateway.record(&answer).await;
@@ -74,7 +74,7 @@ async fn each_harm_before_the_head_has_its_own_status_and_record() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_never_looks_whole() {
+async fn a_body_that_breaks_off_never_looks_complete() {
     let gateway = start();
     for (host, path, begins, fault) in [
         ("hostile", "/trap-in-body", "the first half", "trap"),
@@ -94,12 +94,12 @@ async fn a_body_that_breaks_off_never_looks_whole() {
 }
 
 #[tokio::test]
-async fn a_body_that_the_guest_does_not_finish_never_looks_whole() {
+async fn an_unfinished_body_never_looks_complete() {
     let gateway = start();
     for path in ["/short", "/unfinished", "/long"] {
         for protocol in [Protocol::H1, Protocol::H2] {
             let request = tests::request("GET", "hostile.localhost", path).body(tests::empty()).unwrap();
-            // The gateway may answer 502, hang up before the head has left, or in the middle.
+            // The gateway may answer 502, close the connection before the head, or in the middle.
             if let Ok(response) = gateway.client(protocol).start("hostile.localhost", request).await {
                 let answer = tests::read(response).await;
                 assert!(answer.torn.is_some() || answer.status == 502, "{path} {protocol:?}: {answer:?}");
@@ -110,9 +110,9 @@ async fn a_body_that_the_guest_does_not_finish_never_looks_whole() {
     }
 }
 
-/// A body that never ends costs what the limit lets through, whether the guest reads it or not.
+/// An endless body costs what the limit allows, whether the guest reads it or not.
 #[tokio::test]
-async fn an_endless_request_is_cut_at_its_limit() {
+async fn an_endless_request_is_refused_at_its_limit() {
     let limits = format!("{LIMITS}\nrequest_body = \"1MiB\"");
     let site = Site::new().tenant("hostile", &Tenant::new("hostile.localhost", "hostile").with(&limits));
     let gateway = Gateway::start(&site);
@@ -128,7 +128,7 @@ async fn an_endless_request_is_cut_at_its_limit() {
     gateway.quiet().await;
 }
 
-/// Pieces of a body without end.
+/// Pieces of an endless body.
 struct Endless;
 
 impl futures_core::Stream for Endless {
@@ -142,7 +142,7 @@ impl futures_core::Stream for Endless {
     }
 }
 
-/// Everything at once, from many clients, again and again: afterwards nothing is left of it.
+/// Everything at once, from many clients, repeatedly: afterwards nothing is left.
 #[tokio::test]
 async fn after_all_harms_nothing_has_leaked() {
     const HARMS: [&str; 22] = [
@@ -178,7 +178,7 @@ async fn after_all_harms_nothing_has_leaked() {
                 let client = gateway.client(protocol);
                 tokio::spawn(async move {
                     let request = tests::request("GET", "hostile.localhost", path).body(tests::empty()).unwrap();
-                    // Some connections are cut before an answer.
+                    // Some connections are closed before an answer.
                     if let Ok(response) = client.start("hostile.localhost", request).await {
                         tests::read(response).await;
                     }
@@ -194,7 +194,7 @@ async fn after_all_harms_nothing_has_leaked() {
         })
         .await;
     };
-    // The first rounds fill caches and warm slots up.
+    // The first rounds fill caches and warm up slots.
     round().await;
     round().await;
     let (descriptors, (resident, _)) = (gateway.descriptors(), gateway.resident());
@@ -202,7 +202,7 @@ async fn after_all_harms_nothing_has_leaked() {
         round().await;
     }
     tests::until("as few descriptors as before", async || (gateway.descriptors() <= descriptors).then_some(())).await;
-    // The allocator gives back what is free in its own time.
+    // The allocator returns free memory in its own time.
     tests::until("as little memory as before", async || {
         let (now, _) = gateway.resident();
         (now < resident + (64 << 20)).then_some(())
@@ -211,14 +211,14 @@ async fn after_all_harms_nothing_has_leaked() {
     assert_eq!(gateway.get("good.localhost", "/head").await.status.as_u16(), 200);
 }
 
-/// What a guest may make the host keep for it, without anybody reading it.
+/// Memory that a guest makes the host keep although nobody reads it.
 #[tokio::test]
-async fn bodies_that_nobody_reads_hold_little() {
+async fn bodies_that_nobody_reads_use_little_memory() {
     let gateway = start();
     let (before, _) = gateway.resident();
     for _ in 0..20 {
         let request = tests::request("GET", "hostile.localhost", "/bodies").body(tests::empty()).unwrap();
-        // It may run out of resources itself; what it comes to is not the question.
+        // The guest may run out of resources itself; its result does not matter here.
         if let Ok(response) = gateway.client(Protocol::H2).start("hostile.localhost", request).await {
             tests::read(response).await;
         }
@@ -271,7 +271,7 @@ async fn a_client_that_leaves_ends_its_instance() {
 }
 
 #[tokio::test]
-async fn what_a_guest_says_goes_to_its_tenants_log_within_bounds() {
+async fn a_guests_output_goes_to_its_tenants_log_within_limits() {
     let site = Site::new().tenant("hostile", &Tenant::new("hostile.localhost", "hostile").with(LIMITS));
     let gateway = Gateway::start(&site);
     let answer = gateway.get("hostile.localhost", "/chatter").await;

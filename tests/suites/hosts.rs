@@ -1,18 +1,18 @@
-//! Who has which host: it never changes hands by itself, and an operator can move it.
+//! Which tenant has which host: a host never moves by itself, and an operator can move it.
 
 use std::process::{Command, Output};
 
 use serde_json::Value;
 use tests::{Gateway, Redis, Site, Tenant, checked, tollgate, until};
 
-/// A host that `hello` has; by name, `aaa` comes first wherever both claim it.
+/// A host of `hello`. If both claim it, `aaa` is first by name.
 const HOST: &str = "shop.localhost";
 
 fn hello() -> Site {
     Site::new().tenant("hello", &Tenant::new(HOST, "echo"))
 }
 
-/// The file of a tenant that claims the host and one of its own.
+/// The file of a tenant that claims this host and one of its own.
 fn claiming(id: &str) -> String {
     format!(
         "schema = 1\nhosts = [\"{id}.localhost\", \"{HOST}\"]\n[[component]]\nname = \"site\"\nsource = \"{}\"\n\
@@ -25,7 +25,7 @@ fn intrude(site: &Site) {
     site.write("tenants/aaa/tenant.toml", claiming("aaa"));
 }
 
-/// Who answers under the host.
+/// The tenant that answers under the host.
 async fn owner(gateway: &Gateway) -> Option<String> {
     let host = gateway.told("/v1/hosts").await.as_array().unwrap().iter().find(|row| row["host"] == HOST)?.clone();
     if host["is_served"] != true {
@@ -42,7 +42,7 @@ async fn standing(gateway: &Gateway, id: &str) -> Value {
     gateway.tenant(id).await["standing"].clone()
 }
 
-/// Waits until a tenant that came while the gateway runs was judged.
+/// Waits until a tenant that was added while the gateway runs is checked.
 async fn judged(gateway: &Gateway, id: &str) -> Value {
     until("its standing", async || Some(standing(gateway, id).await).filter(|standing| !standing.is_null())).await
 }
@@ -72,7 +72,7 @@ async fn a_host_stays_with_its_tenant_over_a_restart_and_check_says_the_same() {
     let gateway = Gateway::start(&site);
     assert_eq!(owner(&gateway).await.as_deref(), Some("hello"));
     assert_eq!(standing(&gateway, "aaa").await, "broken");
-    // A file that is wrong at a start keeps the host for its tenant too.
+    // An invalid file at a start also keeps the host for its tenant.
     let good = std::fs::read_to_string(site.path("tenants/hello/tenant.toml")).unwrap();
     site.write("tenants/hello/tenant.toml", "half a file");
     drop(gateway);
@@ -86,7 +86,7 @@ async fn a_host_stays_with_its_tenant_over_a_restart_and_check_says_the_same() {
 }
 
 #[tokio::test]
-async fn a_host_that_nobody_has_goes_to_neither_of_two() {
+async fn an_unowned_host_that_two_tenants_claim_goes_to_neither() {
     let site = hello();
     intrude(&site);
     let gateway = Gateway::start(&site);
@@ -94,7 +94,7 @@ async fn a_host_that_nobody_has_goes_to_neither_of_two() {
     let (_, said) = checked(&site, &[]);
     assert!(said.contains("tenants/aaa/tenant.toml:2:") && said.contains("tenants/hello/tenant.toml:2:"), "{said}");
     assert!(said.contains(&format!("tollgate host move {HOST} --to hello")), "{said}");
-    // Until an operator says whose it is.
+    // Until an operator decides.
     let (code, said) = gateway.tell(&site, &["host", "move", HOST, "--to", "hello"]);
     assert_eq!((code, said.as_str()), (Some(0), "shop.localhost now belongs to hello\n"));
     assert_eq!(owner(&gateway).await.as_deref(), Some("hello"));
@@ -102,7 +102,7 @@ async fn a_host_that_nobody_has_goes_to_neither_of_two() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_renamed_or_gone_leaves_its_host_to_nobody() {
+async fn a_renamed_or_removed_tenant_leaves_its_host_to_no_other() {
     let site = hello();
     let gateway = Gateway::start(&site);
     intrude(&site);
@@ -123,7 +123,7 @@ async fn a_tenant_that_is_renamed_or_gone_leaves_its_host_to_nobody() {
     let (code, said) = gateway.tell(&site, &["host", "move", HOST, "--to", "renamed"]);
     assert_eq!((code, said.as_str()), (Some(0), "shop.localhost now belongs to renamed\n"));
     assert_eq!(owner(&gateway).await.as_deref(), Some("renamed"));
-    // What nobody names can be released, and what somebody names cannot.
+    // A host that no file names can be released; one that a file names cannot.
     let (code, said) = gateway.tell(&site, &["host", "release", HOST]);
     assert!(code == Some(1) && said.contains("its file lists it"), "{said}");
     std::fs::remove_dir_all(site.path("tenants/renamed")).unwrap();
@@ -135,7 +135,7 @@ async fn a_tenant_that_is_renamed_or_gone_leaves_its_host_to_nobody() {
 }
 
 #[tokio::test]
-async fn a_host_goes_over_when_its_tenants_file_gives_it_up() {
+async fn a_host_moves_when_its_tenants_file_gives_it_up() {
     let site = hello();
     let gateway = Gateway::start(&site);
     site.write("tenants/other/tenant.toml", claiming("other"));
@@ -144,13 +144,13 @@ async fn a_host_goes_over_when_its_tenants_file_gives_it_up() {
     site.write("tenants/hello/tenant.toml", file.replace(HOST, "hello.localhost"));
     until("the other one", async || owner(&gateway).await.filter(|owner| owner == "other")).await;
     assert_eq!(standing(&gateway, "hello").await, "serving");
-    // And back it does not come by itself.
+    // The host does not move back by itself.
     site.write("tenants/hello/tenant.toml", &file);
     reloaded(&gateway, &site);
     assert_eq!(owner(&gateway).await.as_deref(), Some("other"));
     assert_eq!(standing(&gateway, "hello").await, "stale");
     assert_eq!(gateway.get("hello.localhost", "/head").await.status.as_u16(), 200, "it is served as it was");
-    // An operator's word is over both files.
+    // An operator's order overrides both files.
     assert_eq!(gateway.tell(&site, &["host", "move", HOST, "--to", "hello"]).0, Some(0));
     assert_eq!(owner(&gateway).await.as_deref(), Some("hello"));
     assert_eq!(standing(&gateway, "other").await, "stale");
@@ -158,7 +158,7 @@ async fn a_host_goes_over_when_its_tenants_file_gives_it_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_takeover_leaves_hosts_where_they_are_and_nobody_out() {
+async fn a_takeover_moves_no_host_and_leaves_no_tenant_out() {
     let redis = Redis::start();
     for storage in [String::new(), format!("[storage]\nbackend = \"redis\"\nurl = \"{}\"", redis.url())] {
         let site = hello().tenant("fine", &Tenant::new("fine.localhost", "echo")).gateway(&storage);
@@ -168,7 +168,7 @@ async fn a_takeover_leaves_hosts_where_they_are_and_nobody_out() {
         let new = Gateway::start_with(&site, &["--takeover"]);
         assert_eq!(old.wait(), Some(0));
         assert_eq!(owner(&new).await.as_deref(), Some("hello"), "the intruder's trouble is its own");
-        // Somebody who is served would not be any more.
+        // A tenant that is served now would be left out.
         site.write("tenants/hello/tenant.toml", "half a file");
         until("the problem", async || (standing(&new, "hello").await == "stale").then_some(())).await;
         let refused = serve(&site, &["--takeover"]);
@@ -199,7 +199,7 @@ async fn a_fleet_on_one_redis_has_one_owner_of_a_host() {
         assert_eq!(owner(gateway).await.as_deref(), Some("hello"));
     }
     assert_eq!(standing(&two, "aaa").await, "broken");
-    // One that knows nothing of its own, and has only the intruder's file.
+    // A gateway without notes of its own, and only with the intruder's file.
     drop((one, two));
     let alone = Site::new().file("tenants/aaa/tenant.toml", claiming("aaa"));
     let lone = start(&alone);
@@ -207,12 +207,12 @@ async fn a_fleet_on_one_redis_has_one_owner_of_a_host() {
     let output = Command::new(tollgate()).args(["check", "--storage", &url]).current_dir(alone.dir()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("which is recorded for hello, whose folder is gone"), "{said}");
-    // What an operator says to one is heard by the others.
+    // An operator's order to one gateway reaches the others.
     let (code, said) = lone.tell(&alone, &["host", "move", HOST, "--to", "aaa"]);
     assert_eq!((code, said.as_str()), (Some(0), "shop.localhost now belongs to aaa\n"));
     until("the other gateway", async || owner(&three).await.filter(|owner| owner == "aaa")).await;
     assert_eq!(standing(&three, "hello").await, "stale");
-    // While Redis is away, each knows what it knew; and one that lost all is told again.
+    // While Redis is unreachable, each gateway uses what it knew; and a Redis that lost the notes gets them again.
     redis.stop();
     drop(three);
     let three = start(&third);

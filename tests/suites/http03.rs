@@ -1,4 +1,4 @@
-//! Components of wasi:http 0.3, whose bodies flow only while the instance is driven.
+//! Components of wasi:http 0.3, whose bodies are produced only while the instance runs.
 
 use tests::{Gateway, Protocol, Site, Tenant};
 
@@ -13,7 +13,7 @@ fn start() -> Gateway {
 #[tokio::test]
 async fn an_async_component_answers_and_echoes() {
     let gateway = start();
-    // The newest is of wasi:http 0.3.2.
+    // The newest guest uses wasi:http 0.3.2.
     for (protocol, host) in
         [(Protocol::H1, "async.localhost"), (Protocol::H2, "async.localhost"), (Protocol::H2, "newest.localhost")]
     {
@@ -37,11 +37,11 @@ async fn an_async_component_that_fails_gets_its_own_status() {
 }
 
 #[tokio::test]
-async fn an_async_body_that_breaks_off_never_looks_whole() {
+async fn an_async_body_that_breaks_off_never_looks_complete() {
     let gateway = start();
     for protocol in [Protocol::H1, Protocol::H2] {
         let request = tests::request("GET", "async.localhost", "/trap-in-body").body(tests::empty()).unwrap();
-        // The stream may be reset before the head has left, or in the middle.
+        // The stream may be reset before the head or in the middle.
         if let Ok(response) = gateway.client(protocol).start("async.localhost", request).await {
             let answer = tests::read(response).await;
             assert!(answer.torn.is_some() || answer.status == 502, "{protocol:?}: {answer:?}");

@@ -1,5 +1,5 @@
-//! RFC 9113 and RFC 7541 as an independent client sees them (`tests/clients/http2.py`): each of their musts that a server can
-//! be asked about, after h2spec's list.
+//! RFC 9113 and RFC 7541 from an independent client's view (`tests/clients/http2.py`): each MUST that can be tested on a
+//! server, following h2spec's list.
 
 use serde_json::json;
 use tests::{Gateway, Site, Tenant, python};

@@ -1,4 +1,4 @@
-//! HTTP/3, by a client that is not ours (aioquic): the same road, the same limits, and bounds on what QUIC brings.
+//! HTTP/3, with an independent client (aioquic): the same road, the same limits, and limits on what QUIC adds.
 
 use serde_json::{Value, json};
 use tests::{Gateway, Protocol, Site, Tenant, python};
@@ -36,7 +36,7 @@ fn get(path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_guest_answers_and_older_protocols_say_where() {
+async fn a_guest_answers_and_older_versions_advertise_http3() {
     let at = started("");
     let order = vec![
         get("/head?q=1"),
@@ -84,7 +84,7 @@ async fn the_road_refuses_what_it_refuses_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_body_is_as_long_as_it_says() {
+async fn a_body_must_have_its_declared_length() {
     let at = started("[http]\nbody_idle = \"300ms\"");
     let post = |length: &str, body: &str, end: bool| {
         let fields = fields("POST", "echo.localhost", "/sized", &[("content-length", length)]);
@@ -101,14 +101,14 @@ async fn a_body_is_as_long_as_it_says() {
 }
 
 #[tokio::test]
-async fn what_is_kept_of_a_client_is_bounded() {
+async fn memory_for_a_client_is_bounded() {
     let at = started("");
-    // HEADERS of a gigabyte; an unknown frame of one; 100 empty DATA frames behind a head that never comes.
+    // HEADERS of a gigabyte; an unknown frame of a gigabyte; 100 empty DATA frames after a head that never comes.
     let floods = [
         json!({ "raw": "01c000000040000000", "end": false }),
         json!({ "raw": "21c000000040000000", "end": false }),
         json!({ "raw": "2100".repeat(100), "end": false }),
-        // PRIORITY_UPDATE (RFC 9218 §7.2) without end.
+        // Endless PRIORITY_UPDATE (RFC 9218 §7.2).
         json!({ "control": format!("800f070004{}", "00752c69").repeat(40_000) }),
     ];
     for flood in floods {
@@ -122,7 +122,7 @@ async fn what_is_kept_of_a_client_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_tenants_connections_and_callers_are_looked_at() {
+async fn a_tenants_limits_on_connections_and_callers_apply() {
     let ca = rcgen::generate_simple_self_signed(vec!["ca".to_owned()]).unwrap();
     let closed = Tenant::new("closed.localhost", "echo").with("[tls.clients]\nca = \"ca.pem\"");
     let full = Tenant::new("full.localhost", "echo").with("[quota]\nconnections = 1");
@@ -145,20 +145,20 @@ async fn a_tenants_connections_and_callers_are_looked_at() {
 }
 
 #[tokio::test]
-async fn a_drain_ends_connections_and_not_what_is_under_way() {
+async fn a_drain_ends_connections_but_finishes_requests() {
     let (site, gateway) = started("[http]\nbody_idle = \"2s\"");
     let slow = json!({ "fields": fields("POST", "echo.localhost", "/sized", &[]), "body": "half", "end": false });
     let asked = tokio::spawn(python("http3.py", order(&site, &gateway, "echo.localhost", &[slow])));
     tests::until("the request", async || (gateway.metric("tollgate_requests_in_flight").await > 0.0).then_some(()))
         .await;
     gateway.signal("TERM");
-    // The body never ends: it is answered all the same, with 408, before the connection is closed.
+    // The body never ends: the request is still answered, with 408, before the connection is closed.
     let out = asked.await.unwrap();
     assert_eq!(out["streams"][0]["status"], 408, "{out}");
     assert_eq!(gateway.wait(), Some(0));
 }
 
-/// What RFC 9114 and RFC 9204 say a server must do, section by section: h3 does a part of it, and our own reader the rest.
+/// The MUSTs of RFC 9114 and RFC 9204 for a server, section by section: h3 implements a part, and our own reader the rest.
 #[tokio::test]
 async fn each_must_of_the_two_rfcs_holds() {
     let (site, gateway) = started("");

@@ -1,11 +1,11 @@
-//! The isolation matrix: every host call that takes a name or a key, tried by one tenant on what is another's.
+//! The isolation matrix: every host call with a name or a key, tried by one tenant on another tenant's data.
 //!
-//! A new host call gets its line here. Files, private routes and requests to oneself are tried in `app_http`, and what all of
-//! those may use together in `budget`; outbound HTTP in `egress`; sockets have no grants: there is nothing to reach.
+//! A new host call needs a row here. `app_http` tests files, private routes and requests to oneself, `budget` what all of
+//! those may use together, and `egress` outbound HTTP. Sockets have no grants: there is nothing to reach.
 
 use tests::{Gateway, Protocol, Redis, Site, Storage, Tenant};
 
-/// Every call of the key-value guest, with a value, and what it says where nothing is.
+/// Every call of the key-value guest, with a value, and its answer if nothing is there.
 const CALLS: [(&str, &str, &str); 11] = [
     ("get", "", "(none)"),
     ("exists", "", "false"),
@@ -21,7 +21,7 @@ const CALLS: [(&str, &str, &str); 11] = [
 ];
 
 #[tokio::test]
-async fn no_call_of_one_tenant_sees_or_changes_what_is_anothers() {
+async fn no_call_of_one_tenant_sees_or_changes_another_tenants_data() {
     for storage in Storage::each() {
         let site = Site::new()
             .tenant("victim", &Tenant::new("victim.localhost", "kv").stores(&["default"]))
@@ -40,7 +40,7 @@ async fn no_call_of_one_tenant_sees_or_changes_what_is_anothers() {
             let answer = client.call("POST", thief, &path, value).await.text();
             let as_if_empty = answer == nothing || (call == "list" && answer.ends_with("pages: "));
             assert!(as_if_empty, "{call} of {thief} on {storage_url}: {answer}");
-            // The thief's own traces go, so that the next call starts from nothing too.
+            // Removes the thief's own data, so that the next call starts from nothing too.
             client.call("POST", thief, "/-/delete/secret", "").await;
             let kept = client.get("victim.localhost", "/-/get/secret").await.text();
             assert_eq!(kept, "the secret", "{call} on {storage_url}");
@@ -48,7 +48,7 @@ async fn no_call_of_one_tenant_sees_or_changes_what_is_anothers() {
     }
 }
 
-/// Every call of Spin's interfaces on a key called `secret`, with what goes behind it, and what it says where nothing is.
+/// Every call of Spin's interfaces on a key called `secret`, with further arguments, and its answer if nothing is there.
 const SPIN_CALLS: [(&str, &[&str], &str); 25] = [
     ("kv1/get/default", &["secret"], "Error::NoSuchKey"),
     ("kv1/exists/default", &["secret"], "false"),
@@ -78,7 +78,7 @@ const SPIN_CALLS: [(&str, &[&str], &str); 25] = [
 ];
 
 #[tokio::test]
-async fn no_call_of_spins_interfaces_does_either() {
+async fn no_call_of_spins_interfaces_sees_or_changes_another_tenants_data() {
     for storage in Storage::each() {
         let tenant = |host, guest| Tenant::new(host, guest).stores(&["default"]).redis(&["redis://granted:6379"]);
         let site = Site::new()
@@ -123,7 +123,7 @@ async fn no_spelling_of_a_store_or_key_leaves_the_tenants_own() {
         let answer = client.get("thief.localhost", &path).await;
         assert_eq!(answer.text(), "Error::AccessDenied", "{store}");
     }
-    // These never come as far as the guest.
+    // These never reach the guest.
     for store in ["..", "default%00"] {
         let answer = client.get("thief.localhost", &format!("/{store}/get/secret")).await;
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (400, "framing"), "{store}");
@@ -154,7 +154,7 @@ key_value_stores = ["default"]
 allowed_outbound_hosts = ["redis://granted:6379"]
 "#;
 
-/// Two tenants of one manifest to the last letter: names of stores, keys and channels too.
+/// Two tenants with exactly the same manifest, including the names of stores, keys and channels.
 #[tokio::test]
 async fn twins_of_one_spin_application_share_nothing() {
     for storage in Storage::each() {

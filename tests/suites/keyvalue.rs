@@ -1,8 +1,8 @@
-//! wasi:keyvalue, every call, on every backend: a tenant must not notice which one it is on.
+//! wasi:keyvalue, every call, on every backend: a tenant cannot tell the backends apart.
 
 use tests::{Answer, Gateway, Protocol, Site, Storage, Tenant};
 
-/// A gateway with one key-value guest, on the backend, which lives as long as it.
+/// A gateway with one key-value guest, and the backend, which lives as long as it.
 struct Store {
     gateway: Gateway,
     _storage: Storage,
@@ -33,7 +33,7 @@ impl Store {
     }
 }
 
-/// The two drafts, as far as both have the same.
+/// The two drafts, for everything that both have in common.
 const DRAFTS: [&str; 2] = ["kv.localhost", "draft.localhost"];
 
 async fn each(test: impl AsyncFn(Store)) {
@@ -61,7 +61,7 @@ async fn a_value_is_set_read_and_deleted() {
 }
 
 #[tokio::test]
-async fn stores_are_apart_and_the_empty_name_is_default() {
+async fn stores_are_separate_and_the_empty_name_is_default() {
     each(async |store| {
         store.text("/-/set/a", "of default").await;
         assert_eq!(store.text("/default/get/a", "").await, "of default");
@@ -73,7 +73,7 @@ async fn stores_are_apart_and_the_empty_name_is_default() {
 }
 
 #[tokio::test]
-async fn batches_answer_in_the_order_asked() {
+async fn batches_answer_in_the_order_of_their_keys() {
     each(async |store| {
         for host in DRAFTS {
             assert_eq!(store.ask(host, "/-/set-many/x", "a=1\nb=2\nc=3").await, "set 3");
@@ -89,7 +89,7 @@ async fn batches_answer_in_the_order_asked() {
 }
 
 #[tokio::test]
-async fn a_listing_brings_every_key_once_over_many_pages() {
+async fn a_listing_returns_every_key_once_over_many_pages() {
     each(async |store| {
         for host in DRAFTS {
             for part in 0..3 {
@@ -109,7 +109,7 @@ async fn a_listing_brings_every_key_once_over_many_pages() {
     .await;
 }
 
-/// The first draft's numbers are unsigned; its cursors are the backend's own on Redis, and stand for one on the embedded store.
+/// The first draft's numbers are unsigned. Its cursors are the backend's own on Redis, and stand for the embedded store's.
 #[tokio::test]
 async fn the_first_draft_counts_without_a_sign() {
     each(async |store| {
@@ -126,9 +126,9 @@ async fn the_first_draft_counts_without_a_sign() {
     .await;
 }
 
-/// Under one version there are two shapes of `get-many`; which one is meant the component's import says.
+/// One version has two types of `get-many`; the component's import tells which one is meant.
 #[tokio::test]
-async fn get_many_has_the_shape_that_the_component_imports() {
+async fn get_many_has_the_type_that_the_component_imports() {
     each(async |store| {
         store.ask("draft.localhost", "/-/set-many/x", "a=1\nb=2").await;
         let found = store.ask("draft.localhost", "/-/get-many-of-spin/x", "b\nmissing\na").await;
@@ -173,8 +173,8 @@ async fn compare_and_swap_is_right_under_contention() {
     .await;
 }
 
-/// Sixty-four writers, each adding to one number by compare-and-swap and to another by `increment`; `TOLLGATE_ROUNDS` says
-/// how often each does.
+/// Sixty-four writers, each adding to one number by compare-and-swap and to another by `increment`; `TOLLGATE_ROUNDS` sets
+/// the number of additions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_addition_of_many_writers_is_lost() {
     let rounds: usize = std::env::var("TOLLGATE_ROUNDS").map_or(4, |rounds| rounds.parse().unwrap());
@@ -200,7 +200,7 @@ async fn no_addition_of_many_writers_is_lost() {
     .await;
 }
 
-/// All of them at once, each in a task of its own turn.
+/// Runs all of them at once, each in its own task.
 async fn futures<F: Future>(work: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut waiting: Vec<_> = work.map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|cx| {
@@ -219,7 +219,7 @@ async fn futures<F: Future>(work: impl Iterator<Item = F>) -> Vec<F::Output> {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused_and_nothing_is_lost() {
+async fn a_value_that_is_too_large_is_refused_and_nothing_is_lost() {
     each(async |store| {
         let mib = vec![b'v'; 1 << 20];
         assert_eq!(store.text("/-/set/big", mib.clone()).await, "set");
@@ -242,7 +242,7 @@ async fn what_is_too_large_is_refused_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn a_request_has_so_many_storage_operations() {
+async fn a_requests_storage_operations_are_limited() {
     each(async |store| {
         let gateway = &store.gateway;
         let answer = gateway.get("tight.localhost", "/-/get-100/k").await;

@@ -1,4 +1,4 @@
-//! `tollgate kv`: an operator's hands on one tenant's data, on every backend.
+//! `tollgate kv`: an operator's access to one tenant's data, on every backend.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -49,7 +49,7 @@ impl House {
         self.guest(host, "/redis2/execute/granted", tests::spin_words(words)).await
     }
 
-    /// Exports a tenant and imports it into another, of another gateway where that is said.
+    /// Exports a tenant and imports it into another one, perhaps on another gateway.
     fn moved(&self, from: &str, to: &str, into: &Self) -> String {
         let file = self.site.path("export.jsonl");
         let file = file.to_str().unwrap();
@@ -59,7 +59,7 @@ impl House {
 }
 
 #[tokio::test]
-async fn one_key_is_got_set_listed_and_deleted() {
+async fn a_key_can_be_read_set_listed_and_deleted() {
     for storage in Storage::each() {
         let house = House::on(storage).await;
         assert_eq!(house.guest("kv", "/-/set/a", "of the guest").await, "set");
@@ -90,9 +90,9 @@ async fn one_key_is_got_set_listed_and_deleted() {
     }
 }
 
-/// Bytes that are no text, values of a MiB, and several pages; nothing of another tenant's comes along.
+/// Bytes that are not text, values of a MiB, and several pages; and nothing of another tenant.
 #[tokio::test]
-async fn an_export_is_all_that_a_tenant_has_and_nothing_else() {
+async fn an_export_contains_all_of_a_tenants_data_and_nothing_else() {
     for storage in Storage::each() {
         let house = House::on(storage).await;
         for part in 0..3 {
@@ -114,7 +114,7 @@ async fn an_export_is_all_that_a_tenant_has_and_nothing_else() {
         let value = house.gateway.client(Protocol::H2);
         let value = value.call("POST", "copy.localhost", "/kv2/get/second", tests::spin_words(&["large8"])).await;
         assert_eq!(value.body.len(), 2 << 20, "in hex");
-        // What is cut off is found out, and what has come of it stays.
+        // A truncated file is detected, and what was imported before stays.
         let file = house.site.path("cut.jsonl");
         std::fs::write(&file, &exported[..exported.len() / 2]).unwrap();
         let (code, said) = house.kv(&["import", "--tenant", "copy", file.to_str().unwrap()]);
@@ -125,9 +125,9 @@ async fn an_export_is_all_that_a_tenant_has_and_nothing_else() {
     }
 }
 
-/// An export that broke off, here with a part that is cut anywhere, goes on and comes to the same.
+/// An interrupted export, here a part that is cut anywhere, is resumed with the same result.
 #[tokio::test]
-async fn an_export_that_broke_off_goes_on() {
+async fn an_interrupted_export_can_be_resumed() {
     for storage in Storage::each() {
         let house = House::on(storage).await;
         for part in 0..4 {
@@ -161,7 +161,7 @@ async fn an_export_that_broke_off_goes_on() {
     }
 }
 
-/// A tenant that began on the embedded store moves to a cluster, and back as far as that goes.
+/// A tenant that started on the embedded store moves to a cluster, and back as far as possible.
 #[tokio::test]
 async fn a_tenant_moves_from_the_embedded_store_to_a_cluster() {
     let small = House::on(Storage::Embedded).await;
@@ -184,7 +184,7 @@ async fn a_tenant_moves_from_the_embedded_store_to_a_cluster() {
 }
 
 #[tokio::test]
-async fn every_kind_of_raw_key_is_exported_whole() {
+async fn every_kind_of_raw_key_is_exported_completely() {
     let house = House::on(Storage::Redis(Redis::start())).await;
     let commands: [&[&[u8]]; 8] = [
         &[b"SET", b"text\n", b"v"],
@@ -231,7 +231,7 @@ async fn every_kind_of_raw_key_is_exported_whole() {
     assert_eq!(house.done(&["list", "--tenant", "copy", "--raw"]).lines().count(), 10 - 1);
 }
 
-/// Whoever cannot read the gateway's own file cannot see a tenant's data.
+/// A user who cannot read the gateway's own file cannot see a tenant's data.
 #[tokio::test]
 async fn a_tenants_data_needs_the_token() {
     let house = House::on(Storage::Embedded).await;
@@ -259,7 +259,8 @@ async fn a_tenants_data_needs_the_token() {
     assert_eq!(ask(&format!("Authorization: Bearer {}", token.trim())), "{\"values\":[\"secret\"]} 200");
 }
 
-/// Moved to a cluster while its guests write: every acknowledged write is there, none was refused, and it stays there.
+/// Moved to a cluster while its guests write: every acknowledged write is there, none was refused, and the tenant stays
+/// there after a restart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_moves_while_it_is_served() {
     let mut house = House::on(Storage::Embedded).await;
@@ -331,7 +332,7 @@ async fn a_tenant_moves_while_it_is_served() {
 }
 
 #[tokio::test]
-async fn raw_keys_move_as_well_and_nothing_is_written_over() {
+async fn raw_keys_move_as_well_and_nothing_is_overwritten() {
     let house = House::on(Storage::Embedded).await;
     let redis = Redis::start();
     house.execute("raw", &[b"SET", b"text", b"\0\xff"]).await;

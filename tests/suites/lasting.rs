@@ -1,4 +1,4 @@
-//! Stores of which the keys go after a time (`[store_ttl]`), on every backend.
+//! Stores whose keys expire (`[store_ttl]`), on every backend.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn call(gateway: &Gateway, path: &str, value: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_set_in_a_lasting_store_goes_after_its_time() {
+async fn a_key_in_a_store_with_a_ttl_expires() {
     for storage in Storage::each() {
         let site = site("default = \"1500ms\"");
         let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
@@ -40,15 +40,15 @@ async fn what_is_set_in_a_lasting_store_goes_after_its_time() {
         assert_eq!(ask("/-/increment/n", "1").await, "1", "it counts from nothing again");
         assert_eq!(ask("/-/cas-add/c", "").await, "1 after 0", "what is over is not there to compare with");
         assert_eq!(ask("/second/get/kept", "").await, "for ever");
-        // What is over was counted until somebody wrote, and is not now: n, c and kept are there.
+        // Expired keys counted until somebody wrote, and do not count now: n, c and kept are there.
         let (_, said) = gateway.tell(&site, &["tenant", "count", "kv"]);
         assert_eq!(said, "kv uses 16 bytes in 3 keys\n", "{}", storage.url());
     }
 }
 
-/// A quota that is full of what is over has room: it goes first.
+/// A quota that is filled with expired keys has room: they are removed first.
 #[tokio::test]
-async fn what_is_over_makes_room() {
+async fn expired_keys_make_room() {
     for storage in Storage::each() {
         let site = site("default = \"1500ms\"");
         let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
@@ -68,7 +68,7 @@ async fn what_is_over_makes_room() {
 }
 
 #[test]
-fn a_time_that_is_none_is_told() {
+fn an_invalid_ttl_is_reported() {
     for wrong in ["default = 5", "default = \"0s\"", "\"\" = \"5s\""] {
         let output = tests::check(&site(wrong), &["--json"]);
         let text = String::from_utf8(output.stdout).unwrap();

@@ -1,4 +1,4 @@
-//! Starting, reloading, draining, and what is kept between two lives.
+//! Start, reload, drain, and what is kept between two runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ fn site() -> Site {
 
 #[tokio::test]
 async fn a_component_compiled_before_answers_after_a_restart_without_compiling() {
-    // A folder of its own: the other tests' would have it compiled already.
+    // A folder of its own: other tests have it compiled already in theirs.
     let fresh = site();
     let compiled = fresh.path("state/compiled");
     let fresh = fresh.file(
@@ -54,7 +54,7 @@ async fn compile_ahead_leaves_nothing_to_compile() {
 }
 
 #[tokio::test]
-async fn sigterm_finishes_what_is_in_flight_and_takes_nothing_new() {
+async fn sigterm_finishes_requests_in_flight_and_accepts_no_new_ones() {
     let gateway = Gateway::start(&site());
     let (https, admin) = (gateway.https, gateway.admin);
     let client = gateway.client(Protocol::H2);
@@ -90,12 +90,12 @@ async fn a_drain_has_a_limit() {
     gateway.signal("TERM");
     assert_eq!(gateway.wait(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(30), "it did not wait for the fifty seconds");
-    // Whether its connection or its guest is ended first, it is cut off or told so.
+    // Whether its connection or its guest is ended first, it breaks off or gets an error.
     assert!(held.await.unwrap().map_or(true, |status| status == 500), "the request was not served");
 }
 
 #[tokio::test]
-async fn a_reload_changes_tenants_and_keeps_the_last_good_one() {
+async fn a_reload_changes_tenants_and_keeps_the_last_good_version() {
     let site = site();
     let gateway = Gateway::start(&site);
     let generation = async || gateway.metric("tollgate_config_generation").await;
@@ -123,7 +123,7 @@ async fn a_reload_changes_tenants_and_keeps_the_last_good_one() {
 }
 
 #[tokio::test]
-async fn what_changes_on_disk_is_served_and_what_is_wrong_is_not() {
+async fn a_valid_change_on_disk_is_served_and_an_invalid_one_is_not() {
     let site = site();
     let gateway = Gateway::start(&site);
     let served = async |host: &str, wanted: u16| {
@@ -139,7 +139,7 @@ async fn what_changes_on_disk_is_served_and_what_is_wrong_is_not() {
     };
     let file = site.path("tenants/echo/tenant.toml");
     let good = std::fs::read_to_string(&file).unwrap();
-    // An editor's way: another file, and then a rename over the first.
+    // As editors do it: a new file, and then a rename over the old one.
     site.write("tenants/echo/.tenant.toml.new", good.replace("echo.localhost", "renamed.localhost"));
     std::fs::rename(site.path("tenants/echo/.tenant.toml.new"), &file).unwrap();
     served("renamed.localhost", 200).await;
@@ -151,7 +151,7 @@ async fn what_changes_on_disk_is_served_and_what_is_wrong_is_not() {
     site.write("tenants/echo/tenant.toml", &good);
     served("echo.localhost", 200).await;
     assert!(gateway.log("config").len() > loads);
-    // A tenant that comes, and one that goes.
+    // One tenant is added, and one is removed.
     std::fs::create_dir(site.path("tenants/late")).unwrap();
     std::fs::copy(tests::guest("echo"), site.path("tenants/late/site.wasm")).unwrap();
     let component = good.lines().find(|line| line.starts_with("source")).unwrap();
@@ -163,7 +163,7 @@ async fn what_changes_on_disk_is_served_and_what_is_wrong_is_not() {
 }
 
 #[tokio::test]
-async fn what_comes_late_or_by_another_way_is_seen_too() {
+async fn late_and_indirect_changes_are_detected_too() {
     let site = site();
     std::fs::create_dir(site.path("shared")).unwrap();
     std::fs::copy(tests::guest("echo"), site.path("shared/app.wasm")).unwrap();
@@ -184,18 +184,18 @@ async fn what_comes_late_or_by_another_way_is_seen_too() {
         })
         .await;
     };
-    // One file of two tenants, each of which has a path of its own to it.
+    // One file of two tenants, each with its own path to it.
     std::fs::write(site.path("shared/app.wasm"), "no component").unwrap();
     problems(2.0).await;
     std::fs::copy(tests::guest("echo"), site.path("shared/app.wasm")).unwrap();
     problems(0.0).await;
-    // A folder whose file comes long after it, as an editor has it.
+    // A folder whose file is added much later, as an editor does it.
     std::fs::create_dir(site.path("tenants/late")).unwrap();
     tokio::time::sleep(Duration::from_millis(800)).await;
     site.write("tenants/late/tenant.toml", tenant("late"));
     tests::until("the late one", async || gateway.admin("/v1/tenants").await.contains("late.localhost").then_some(()))
         .await;
-    // A tenant whose file is wrong keeps its host, and nobody takes it meanwhile.
+    // A tenant with an invalid file keeps its host, and nobody takes it meanwhile.
     site.write("tenants/b/tenant.toml", "half a");
     problems(1.0).await;
     site.write("tenants/a/tenant.toml", tenant("a").replace("[\"a.localhost\"]", "[\"a.localhost\", \"b.localhost\"]"));
@@ -203,7 +203,7 @@ async fn what_comes_late_or_by_another_way_is_seen_too() {
     let answer = gateway.get("b.localhost", "/head").await;
     assert_eq!(answer.status.as_u16(), 200);
     assert_eq!(gateway.record(&answer).await["tenant"], "b");
-    // One whose file cannot be read is served as it was, and so are all where the folder of all cannot be.
+    // A tenant whose file cannot be read is served as before, and so are all tenants if their common folder cannot be read.
     std::fs::remove_file(site.path("tenants/late/tenant.toml")).unwrap();
     std::fs::create_dir(site.path("tenants/late/tenant.toml")).unwrap();
     problems(3.0).await;
@@ -216,7 +216,7 @@ async fn what_comes_late_or_by_another_way_is_seen_too() {
     assert_eq!(gateway.get("a.localhost", "/head").await.status.as_u16(), 200);
 }
 
-/// The serial number of the certificate that is served for a name, and whether the handshake was a resumption.
+/// The serial number of the certificate for a name, and whether the session was resumed.
 async fn shaken(gateway: &Gateway, config: &Arc<rustls::ClientConfig>, name: &str) -> (Vec<u8>, bool) {
     let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
     let tcp = tokio::net::TcpStream::connect(gateway.https).await.unwrap();
@@ -224,7 +224,7 @@ async fn shaken(gateway: &Gateway, config: &Arc<rustls::ClientConfig>, name: &st
     let session = tls.get_ref().1;
     let leaf = session.peer_certificates().unwrap()[0].to_vec();
     let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
-    // The tickets of TLS 1.3 come behind the handshake, with the answer.
+    // TLS 1.3 sends tickets after the handshake, together with the answer.
     tls.write_all(format!("GET /head HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     tls.read_to_end(&mut answer).await.unwrap();
@@ -233,7 +233,7 @@ async fn shaken(gateway: &Gateway, config: &Arc<rustls::ClientConfig>, name: &st
 }
 
 #[tokio::test]
-async fn a_certificate_is_swapped_while_hands_are_shaken() {
+async fn a_certificate_is_replaced_during_handshakes() {
     let made = || rcgen::generate_simple_self_signed(vec!["own.localhost".to_owned()]).unwrap();
     let (first, second) = (made(), made());
     let own = Tenant::new("own.localhost", "echo")
@@ -255,7 +255,7 @@ async fn a_certificate_is_swapped_while_hands_are_shaken() {
     let resumed = shaken(&gateway, &keeps, "own.localhost").await;
     assert_eq!(resumed, (first.cert.der().to_vec(), true), "the second connection resumes the first");
 
-    // A key that is not the certificate's, for the while between two writes or for good: the old pair is kept.
+    // A key that does not match the certificate, between two writes or for good: the old pair stays.
     site.write("live/key.pem", second.signing_key.serialize_pem());
     tests::until("the problem", async || (gateway.metric("tollgate_config_problems").await > 0.0).then_some(())).await;
     assert_eq!(shaken(&gateway, &config(), "own.localhost").await.0, first.cert.der().to_vec());
@@ -270,7 +270,7 @@ async fn a_certificate_is_swapped_while_hands_are_shaken() {
 }
 
 #[tokio::test]
-async fn flags_win_over_variables_and_those_over_the_file() {
+async fn flags_override_variables_and_those_override_the_file() {
     let site = site();
     let [of_file, of_variable, of_flag] = std::array::from_fn(|_| tests::free_address());
     let text = std::fs::read_to_string(site.config()).unwrap();
@@ -297,7 +297,7 @@ fn the_development_ca_is_printed_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn the_operators_listener_tells_how_it_stands() {
+async fn the_operators_listener_reports_the_gateways_state() {
     let gateway = Gateway::start(&site());
     assert_eq!(gateway.admin("/healthz").await, "ok\n");
     assert_eq!(gateway.admin("/readyz").await, "ready\n");
@@ -308,7 +308,7 @@ async fn the_operators_listener_tells_how_it_stands() {
     })
     .await;
     let status = gateway.status().await;
-    // One more where components had to be compiled first.
+    // One more if components had to be compiled first.
     assert!(status["generation"].as_u64().unwrap() >= 1, "{status}");
     assert_eq!(status["storage"]["backend"], "embedded");
     assert_eq!(status["tenants"]["serving"], 2);
@@ -318,7 +318,7 @@ async fn the_operators_listener_tells_how_it_stands() {
 }
 
 #[tokio::test]
-async fn one_access_record_tells_everything() {
+async fn one_access_record_contains_everything() {
     let gateway = Gateway::start(&site());
     let answer = gateway.client(Protocol::H1).call("POST", "echo.localhost", "/some/path", "12345").await;
     let record = gateway.record(&answer).await;
@@ -345,9 +345,9 @@ async fn one_access_record_tells_everything() {
     assert!(record["queue_us"].is_u64() && record["load_us"].is_u64());
 }
 
-/// However often others were asked for before, the component that is asked for now stays in memory.
+/// However often others were requested before, the component that is requested now stays in memory.
 #[tokio::test]
-async fn a_storm_that_is_over_keeps_nobody_out_of_memory() {
+async fn an_earlier_burst_keeps_no_component_out_of_memory() {
     let storm = ["echo", "hostile", "kv", "kv-draft", "spin", "async-hello"];
     let mut site = Site::new().tenant("calm", &Tenant::new("calm.localhost", "hello-site"));
     for guest in storm {
@@ -370,7 +370,7 @@ async fn a_storm_that_is_over_keeps_nobody_out_of_memory() {
     assert!(loads <= 2.0, "it was loaded {loads} times");
 }
 
-/// A gateway with ports that stay, since whoever takes over has the same configuration.
+/// A gateway with fixed ports, because a process that takes over has the same configuration.
 fn settled(storage: &str) -> Site {
     let site = site().gateway(storage);
     let text = std::fs::read_to_string(site.config()).unwrap();
@@ -380,7 +380,8 @@ fn settled(storage: &str) -> Site {
     site
 }
 
-/// Asks without a pause, over connections that are kept and over new ones, until it is told to stop: how many were answered.
+/// Sends requests without a pause, over open connections and over new ones, until told to stop. Returns the number of
+/// answers.
 async fn ask(client: Client, protocol: Protocol, is_kept: bool, stop: Arc<AtomicBool>) -> u32 {
     let mut count = 0;
     let mut kept = None;
@@ -390,7 +391,8 @@ async fn ask(client: Client, protocol: Protocol, is_kept: bool, stop: Arc<Atomic
         }
         let request = tests::request("GET", "echo.localhost", "/head").body(tests::empty()).unwrap();
         let response = kept.as_mut().unwrap().send(request).await;
-        // What never left the client, because the connection had ended, it sends on another (RFC 9113 §8.7).
+        // A request that never left the client because the connection had ended is sent again on another one (RFC 9113
+        // §8.7).
         if response.as_ref().is_err_and(|error| error.contains("Canceled")) {
             kept = None;
             continue;
@@ -398,7 +400,7 @@ async fn ask(client: Client, protocol: Protocol, is_kept: bool, stop: Arc<Atomic
         assert!(response.is_ok(), "{protocol:?} kept {is_kept} after {count}: {response:?}");
         let response = response.unwrap();
         assert_eq!(response.status().as_u16(), 200);
-        // A client does what it is told: this connection has no further request.
+        // The client obeys: it sends no further request on this connection.
         let is_last = response.headers().get("connection").is_some_and(|value| value == "close");
         tests::read(response).await;
         if is_last || kept.as_ref().unwrap().is_closed() {
@@ -432,7 +434,7 @@ async fn another_process_takes_over_and_no_request_fails() {
         for asked in asking {
             assert!(asked.await.unwrap() > 10);
         }
-        // And once more, from the one that took over.
+        // And once more, from the process that took over.
         let third = tokio::task::spawn_blocking(move || Gateway::start_with(&site, &["--takeover"])).await.unwrap();
         assert_eq!(new.wait(), Some(0));
         assert_eq!(third.get("echo.localhost", "/head").await.status.as_u16(), 200);
@@ -440,7 +442,7 @@ async fn another_process_takes_over_and_no_request_fails() {
 }
 
 #[test]
-fn nobody_to_take_over_from_is_told() {
+fn a_takeover_without_a_running_gateway_is_an_error() {
     let site = settled("");
     let output = std::process::Command::new(tests::tollgate())
         .args(["serve", "--takeover", "--config"])
@@ -460,7 +462,7 @@ os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
 os.execv(sys.argv[2], sys.argv[2:])";
 
 #[tokio::test]
-async fn a_socket_that_systemd_opened_is_served() {
+async fn a_socket_from_systemd_is_served() {
     let site = settled("");
     let text = std::fs::read_to_string(site.config()).unwrap();
     let https: std::net::SocketAddr =
@@ -474,7 +476,7 @@ async fn a_socket_that_systemd_opened_is_served() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    // Were the socket not taken, this address could not be listened on twice and the gateway would end.
+    // If the gateway did not take the socket, it could not listen on the same address and would exit.
     let ca = tests::until("the CA", async || std::fs::read(site.path("state/tls/ca.pem")).ok()).await;
     let client = Client::new(https, &ca, Protocol::H1);
     // Its component may have to be compiled first.

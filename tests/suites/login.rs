@@ -1,5 +1,5 @@
-//! The gateway's connections to Redis: those that end while nobody uses them, credentials that change, and a server that takes nothing
-//! for a while.
+//! The gateway's connections to Redis: connections that end while idle, changed credentials, and a server that accepts
+//! nothing for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 const HOSTS: [&str; 2] = ["plain.localhost", "counted.localhost"];
 
-/// Two tenants of one Redis, one with a quota, whose calls go by scripts.
+/// Two tenants of one Redis. One has a quota, so that its calls use scripts.
 fn site(storage: &str) -> Site {
     let tenant = |host: &str| Tenant::new(host, "kv").stores(&["default"]);
     Site::new()
@@ -31,7 +31,7 @@ async fn get(gateway: &Gateway, host: &str) -> String {
     call(gateway, host, "/-/get/key", "").await.text()
 }
 
-/// Ends all connections but the one that says so, and waits until they are gone.
+/// Ends all connections except the caller's, and waits until they are gone.
 async fn end_connections(redis: &Redis, login: &[&str]) {
     let cli = |words: &[&str]| redis.cli(&[login, words].concat());
     let before = ids(&cli(&["CLIENT", "LIST"]));
@@ -39,12 +39,12 @@ async fn end_connections(redis: &Redis, login: &[&str]) {
     gone(&before, || cli(&["CLIENT", "LIST"])).await;
 }
 
-/// Waits until none of these connections is there. The gateway may open others in the meantime: it looks at Redis by itself.
+/// Waits until none of these connections exists. The gateway may open others meanwhile, because it checks Redis by itself.
 async fn gone(before: &[String], list: impl Fn() -> String) {
     until("the connections' end", async || ids(&list()).iter().all(|id| !before.contains(id)).then_some(())).await;
 }
 
-/// The connections of this `CLIENT LIST`, without the one that asks for it.
+/// The connections in this `CLIENT LIST`, without the one that asks for it.
 fn ids(list: &str) -> Vec<String> {
     let others = list.lines().filter(|line| !line.contains("cmd=client"));
     others.filter_map(|line| line.split(' ').find(|word| word.starts_with("id="))).map(str::to_owned).collect()
@@ -65,7 +65,7 @@ async fn a_connection_that_redis_closed_costs_no_call() {
             assert_eq!(first, second, "{host}, round {round}");
         }
     }
-    // As a managed service does it, which closes what was idle.
+    // As a managed service does it, which closes idle connections.
     let before = ids(&redis.cli(&["CLIENT", "LIST"]));
     assert!(!before.is_empty());
     let _set = redis.cli(&["CONFIG", "SET", "timeout", "1"]);
@@ -78,10 +78,10 @@ async fn a_connection_that_redis_closed_costs_no_call() {
 /// The key whose calls a [`Relay`] cuts.
 const CUT: &str = "cut-me";
 
-/// Passes bytes on, and closes a connection instead where it is told so.
+/// Forwards bytes, and closes a connection when told to.
 struct Relay {
     port: u16,
-    /// Close the next connection on which a call for [`CUT`] comes. The gateway looks at Redis by itself, which is no such call.
+    /// Close the next connection on which a call for [`CUT`] arrives. The gateway's own checks of Redis are not such calls.
     cuts: Arc<AtomicBool>,
     connections: Arc<AtomicUsize>,
 }
@@ -117,9 +117,9 @@ impl Relay {
     }
 }
 
-// The relay runs while the gateway starts.
+// The relay runs before the gateway starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_read_whose_connection_ends_is_tried_once_more_and_a_write_is_not() {
+async fn a_read_whose_connection_ends_is_retried_once_and_a_write_is_not() {
     let redis = Redis::start();
     let relay = Relay::start(redis.port()).await;
     let url = format!("redis://127.0.0.1:{}", relay.port);
@@ -132,7 +132,7 @@ async fn a_read_whose_connection_ends_is_tried_once_more_and_a_write_is_not() {
         relay.cuts.store(true, Ordering::Relaxed);
         assert_eq!(call(&gateway, host, &get, "").await.text(), "value", "{host}");
         assert!(relay.connections.load(Ordering::Relaxed) > before, "{host}: on another connection");
-        // Whether a write was done nobody knows.
+        // Nobody knows whether a write was applied.
         relay.cuts.store(true, Ordering::Relaxed);
         let said = call(&gateway, host, &set, "value").await.text();
         assert!(said.contains("unavailable: "), "{host}: {said}");
@@ -141,7 +141,7 @@ async fn a_read_whose_connection_ends_is_tried_once_more_and_a_write_is_not() {
 }
 
 #[tokio::test]
-async fn credentials_that_change_are_read_anew_and_redis_is_quoted() {
+async fn changed_credentials_are_read_again_and_redis_errors_are_quoted() {
     let redis = Redis::start();
     let to = redis.port();
     let url = |password: &str| format!("redis://:{password}@127.0.0.1:{to}\n");
@@ -152,7 +152,7 @@ async fn credentials_that_change_are_read_anew_and_redis_is_quoted() {
     gateway.storage().await;
     assert_eq!(set(&gateway, HOSTS[0]).await, "set");
     assert_eq!(gateway.status().await["storage"]["refused"], serde_json::Value::Null);
-    // The server has another password now, and lets nobody in who does not know it.
+    // The server now has another password, and refuses clients with the old one.
     let _set = redis.cli(&["-a", "one", "CONFIG", "SET", "requirepass", "two"]);
     end_connections(&redis, &["-a", "two"]).await;
     let said = set(&gateway, HOSTS[0]).await;
@@ -164,7 +164,7 @@ async fn credentials_that_change_are_read_anew_and_redis_is_quoted() {
     assert!(!format!("{lines:?}").contains("one@"), "no line has the password");
     let (_, told) = gateway.tell(&site, &["status"]);
     assert!(told.contains("refused a call by WRONGPASS"), "{told}");
-    // At a refusal: nobody has to say anything.
+    // At a refusal: no reload is needed.
     site.write("config/redis.url", url("two"));
     until("the new password", async || (set(&gateway, HOSTS[0]).await == "set").then_some(())).await;
     // At a reload: nothing is refused.
@@ -179,7 +179,7 @@ async fn credentials_that_change_are_read_anew_and_redis_is_quoted() {
 }
 
 #[tokio::test]
-async fn a_redis_that_gets_a_password_is_served_once_the_file_has_it() {
+async fn a_redis_with_a_new_password_works_once_the_file_contains_it() {
     let redis = Redis::start();
     let storage = "[storage]\nbackend = \"redis\"\nurl = { file = \"redis.url\" }";
     let site = site(storage).file("config/redis.url", redis.url());

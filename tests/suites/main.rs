@@ -1,6 +1,6 @@
-//! Everything that Tollgate promises, held to by the true binary.
+//! Everything that Tollgate promises, tested on the real binary.
 //!
-//! Every guest of `tests/guests` is named by a suite, or `guests` fails.
+//! The suite `guests` fails if a guest of `tests/guests` is not named by any suite.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should say so and stop")]
 
 mod acl;

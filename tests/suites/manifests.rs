@@ -1,7 +1,7 @@
-//! Every form that Spin's manifest references of versions 1 and 2 describe: it loads, or is refused with the reason.
+//! Every form in Spin's manifest references for versions 1 and 2: it loads, or is refused with a reason.
 //!
-//! Source: <https://spinframework.dev/v4/manifest-reference> and `/v3/manifest-reference-v1`. `TOLLGATE_GOLDEN=write` writes
-//! `check/manifests.txt` anew.
+//! Source: <https://spinframework.dev/v4/manifest-reference> and `/v3/manifest-reference-v1`. `TOLLGATE_GOLDEN=write`
+//! rewrites `check/manifests.txt`.
 
 use tests::{Site, check, guest, top};
 
@@ -14,7 +14,7 @@ const TWO: &str = "spin_manifest_version = 2\n[application]\nname = \"a\"\nversi
 const TWO_HTTP: &str = "[[trigger.http]]\nroute = \"/...\"\ncomponent = \"a\"\n";
 const TWO_COMPONENT: &str = "[component.a]\nsource = \"http.wasm\"\n";
 
-/// A name, and what a manifest is put together from.
+/// A name, and the parts of a manifest.
 const CASES: &[(&str, &[&str])] = &[
     ("1: the least", &[ONE, ONE_COMPONENT, ONE_ROUTE]),
     (
@@ -312,7 +312,7 @@ const CASES: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn every_documented_form_loads_or_is_refused_with_the_reason() {
+fn every_documented_form_loads_or_is_refused_with_a_reason() {
     let mut found = String::new();
     let base = Site::new();
     for (number, (name, parts)) in CASES.iter().enumerate() {

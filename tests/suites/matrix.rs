@@ -1,30 +1,30 @@
-//! Every limit and every quota × what exactly whoever passes it gets: status, problem type, log field, metric.
+//! Every limit and every quota, and exactly what the request gets that exceeds it: status, problem type, log field, metric.
 //!
-//! What a request asks of its own tenant has the same rows in `budget`.
+//! `budget` has the same rows for requests to the own tenant.
 //!
-//! The rows are held against the keys that a tenant's file may have, so a new limit without its row fails here. There are no
-//! gaps, and none may come.
+//! The rows are compared with the keys that a tenant's file may have, so a new limit without a row fails here. There are no
+//! gaps, and there must be none.
 
 use tests::{Answer, Client, Gateway, Protocol, Site, Tenant};
 
-/// How a refusal shows.
+/// Where a refusal is visible.
 enum Shows {
     /// In the answer to a client and in its record.
     Fault(u16, &'static str),
-    /// To the guest, which says it on; the metric counts it.
+    /// In the guest's error, which the guest repeats; and in the metric.
     Guest(&'static str, Option<&'static str>),
-    /// Nowhere but in the metric.
+    /// Only in the metric.
     Metric(&'static str),
-    /// There is no handshake; and in the metric.
+    /// In a failed handshake, and in the metric.
     Handshake(&'static str),
 }
 
 struct Row {
     key: &'static str,
     guest: &'static str,
-    /// The value that is soon passed; in the table of the key's first half.
+    /// A value that is soon exceeded, in the table of the key's first half.
     value: &'static str,
-    /// Requests before, which are served; then the one that is refused.
+    /// Requests that are served before the one that is refused.
     before: &'static [&'static str],
     refused: &'static str,
     shows: Shows,
@@ -179,7 +179,7 @@ fn tenant(row: &Row) -> Tenant {
     if row.guest == "kv" { tenant.stores(&["default"]) } else { tenant }
 }
 
-/// Requests that are there while the refused one comes.
+/// How many requests are in progress when the refused one comes.
 fn held(key: &str) -> usize {
     match key {
         "quota.in_flight" => 1,
@@ -218,7 +218,7 @@ async fn every_limit_has_its_exact_refusal() {
         for path in row.before {
             let answer = ask(&client, path).await;
             assert_eq!(answer.status.as_u16(), 200, "{key}: {path} comes before: {}", answer.text());
-            // A charge is booked when the answer has ended on both sides.
+            // A charge is made when the answer has ended on both sides.
             gateway.record(&answer).await;
         }
         if let Shows::Handshake(name) = row.shows {
@@ -232,7 +232,7 @@ async fn every_limit_has_its_exact_refusal() {
             continue;
         }
         let mut answer = ask(&client, row.refused).await;
-        // What a closed port refuses may have given its place back before the next one asks for it.
+        // A refused connection may release its place before the next request asks for it.
         for _ in 0..50 {
             let Shows::Guest(words, _) = row.shows else { break };
             if !row.refused.starts_with("/fetch-many") || answer.text().contains(words) {
@@ -243,7 +243,7 @@ async fn every_limit_has_its_exact_refusal() {
         let record = gateway.record(&answer).await;
         shown(&gateway, row, &answer, &record).await;
         if key == "quota.waiting" {
-            // The only instance is taken: the other tenant waits for it as well.
+            // The only instance is in use: the other tenant waits for it as well.
             held.iter().for_each(tokio::task::JoinHandle::abort);
         }
         let other = gateway.client(Protocol::H1).call("POST", "other.localhost", "/", "untouched").await;
@@ -253,7 +253,7 @@ async fn every_limit_has_its_exact_refusal() {
     }
 }
 
-/// Holds what a refusal shows to its row.
+/// Compares a refusal with its row.
 async fn shown(gateway: &Gateway, row: &Row, answer: &Answer, record: &serde_json::Value) {
     let key = row.key;
     let metric = async |line: String| {
@@ -300,7 +300,7 @@ async fn shown(gateway: &Gateway, row: &Row, answer: &Answer, record: &serde_jso
     }
 }
 
-/// The keys that `check` knows are those of the rows: a section with a key that is none lists them all.
+/// The keys that `check` knows are those of the rows: for an unknown key in a section, it lists them all.
 #[test]
 fn every_key_has_a_row() {
     let mut keys = Vec::new();
@@ -314,7 +314,7 @@ fn every_key_has_a_row() {
     }
     assert!(keys.len() > 15, "{keys:?}");
     for key in keys {
-        // These refuse nothing: fairness.rs, cached.rs, shards.rs and messages.rs show what they do.
+        // These refuse nothing: fairness.rs, cached.rs, shards.rs and messages.rs test their effects.
         let is_limit =
             !["quota.weight", "quota.cache", "quota.shards", "quota.messages_at_once"].contains(&key.as_str());
         let known = !is_limit || ROWS.iter().any(|row| row.key == key);

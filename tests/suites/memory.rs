@@ -1,10 +1,11 @@
-//! Memory of a tenant's instances together, and of all tenants' together: refused past the sum, and never before.
+//! Memory of a tenant's instances together, and of all tenants together: refused above the sum, and never below.
 
 use tests::{Gateway, Protocol, Site, Tenant};
 
 const MIB: u64 = 1 << 20;
 
-/// Starts so many guests that each hold so much for so many milliseconds; their statuses and problems when all are over.
+/// Starts guests that each hold this much memory for this many milliseconds. Returns their statuses and problems when all
+/// have ended.
 async fn hold(gateway: &Gateway, host: &'static str, count: usize, bytes: u64, ms: u64) -> Vec<(u16, String)> {
     let tasks: Vec<_> = (0..count)
         .map(|_| {
@@ -21,14 +22,14 @@ async fn hold(gateway: &Gateway, host: &'static str, count: usize, bytes: u64, m
 }
 
 #[tokio::test]
-async fn a_tenants_sum_is_refused_past_its_quota_and_never_before() {
+async fn a_tenants_memory_is_refused_above_its_quota_and_never_below() {
     let quota = "[quota]\nmemory = \"256MiB\"\nin_flight = 64\n[limits]\nmemory = \"64MiB\"";
     let site = Site::new()
         .tenant("big", &Tenant::new("big.localhost", "hostile").with(quota))
         .tenant("good", &Tenant::new("good.localhost", "echo"))
         .gateway("[sandbox]\nmemory = \"1GiB\"");
     let gateway = Gateway::start(&site);
-    // What one of them takes, exactly: the guest's own memory beside the 16 MiB.
+    // Exactly what one of them needs: the guest's own memory beside the 16 MiB.
     let one = gateway.get("big.localhost", &format!("/hold/{}/0", 16 * MIB)).await;
     let each = gateway.record(&one).await["memory_peak"].as_u64().unwrap();
     let fit = usize::try_from(256 * MIB / each).unwrap();
@@ -49,11 +50,11 @@ async fn a_tenants_sum_is_refused_past_its_quota_and_never_before() {
             served
         }
     });
-    // As much as that is expected of it now, so they wait for one another.
+    // That much is expected of each now, so they wait for one another.
     let in_turn = hold(&gateway, "big.localhost", 30, 16 * MIB, 300).await;
     assert!(in_turn.iter().all(|(status, _)| *status == 200), "what is over before long is no refusal: {in_turn:?}");
     gateway.quiet().await;
-    // It is not expected once it has needed little for a while, and all begin at once.
+    // After a while of small needs it is no longer expected, and all start at once.
     for _ in 0..100 {
         assert_eq!(gateway.get("big.localhost", "/ok").await.status, 200);
     }
@@ -61,7 +62,7 @@ async fn a_tenants_sum_is_refused_past_its_quota_and_never_before() {
     let served = answers.iter().filter(|(status, _)| *status == 200).count();
     let refused = answers.iter().filter(|answer| **answer == (429, "quota-memory".to_owned())).count();
     assert_eq!(served + refused, 64, "{answers:?}");
-    // Half grown ones may refuse each other, so fewer than fit may have been served; more never.
+    // Growing instances may refuse each other, so fewer than fit may have been served, but never more.
     assert!((1..=fit).contains(&served), "{served} of {fit}");
     assert_eq!(watched.await.unwrap(), 200, "the others never notice");
     gateway.quiet().await;
@@ -75,7 +76,7 @@ async fn a_tenants_sum_is_refused_past_its_quota_and_never_before() {
 }
 
 #[tokio::test]
-async fn the_gateways_sum_sheds_with_503_and_recovers_by_itself() {
+async fn the_gateways_memory_limit_sheds_with_503_and_recovers_by_itself() {
     let quota = "[quota]\nmemory = \"1GiB\"\n[limits]\nmemory = \"64MiB\"";
     let site = Site::new()
         .tenant("big", &Tenant::new("big.localhost", "hostile").with(quota))
@@ -91,7 +92,7 @@ async fn the_gateways_sum_sheds_with_503_and_recovers_by_itself() {
 }
 
 #[tokio::test]
-async fn what_the_kernel_makes_a_thread_wait_for_is_had_before_the_first_request() {
+async fn descriptor_space_is_reserved_and_huge_pages_are_off_from_the_start() {
     let gateway = Gateway::start(&Site::new().listen("connections = 3000"));
     assert!(gateway.of_process("FDSize") >= 4000, "room for each connection's descriptor, and 1000 beside");
     assert_eq!(gateway.of_process("THP_enabled"), 0, "no page of 2 MiB is cleared in anybody's turn");

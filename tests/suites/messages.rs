@@ -6,7 +6,7 @@ use tests::{Gateway, Protocol, Redis, Site, Storage};
 
 const LIMITS: &str = "[limits]\nstorage_ops = 5000\nfuel = \"1G\"\ntime = \"2s\"\n";
 
-/// Two tenants that are the same to the last letter: names of stores and channels too.
+/// Two tenants that are exactly alike, including the names of stores and channels.
 fn twin(host: &str, more: &str) -> String {
     format!(
         "schema = 1\nhosts = [\"{host}\"]\n{more}\n{LIMITS}
@@ -64,7 +64,7 @@ impl House {
         let gateway = Gateway::start_with(&site, &["--storage", storage]);
         gateway.storage().await;
         let house = Self { gateway, site };
-        // On Redis, a subscription is made a moment after the start.
+        // On Redis, the subscription exists a moment after the start.
         for tenant in ["one", "two"] {
             let mut heard = false;
             for _ in 0..100 {
@@ -102,7 +102,7 @@ impl House {
         assert_eq!(found, wanted, "of {tenant}");
     }
 
-    /// A series that may not be there yet.
+    /// The value of a series, which may not exist yet.
     async fn metric(&self, name: &str) -> f64 {
         let text = self.gateway.admin("/metrics").await;
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or_default()
@@ -126,7 +126,7 @@ impl House {
 }
 
 #[tokio::test]
-async fn messages_reach_their_tenants_components_and_nobody_elses() {
+async fn messages_reach_only_their_own_tenants_components() {
     for storage in Storage::each() {
         let house = House::on(&storage.url(), "").await;
         for (tenant, word) in [("one", "first"), ("two", "second")] {
@@ -140,13 +140,13 @@ async fn messages_reach_their_tenants_components_and_nobody_elses() {
             house.until(tenant, "newest", &format!("{word} ")).await;
             house.until(tenant, "each", &format!("{word} {word} ")).await;
         }
-        // A guest's own publish is its tenant's too, whatever it puts into the name.
+        // A guest's own publish stays in its tenant too, whatever name it uses.
         house.publish("one", "channelOne", "publish channelTwo append relayed here");
         house.publish("one", "channelOne", "publish tg:{two}:ch:channelTwo append relayed there");
         house.until("one", "relayed", "here ").await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(house.get("two", "relayed").await, "(none)");
-        // What it prints is in its tenant's log, under the component's name.
+        // Its output is in its tenant's log, under the component's name.
         house.publish("one", "channelOne", "Hello There!");
         for _ in 0..100 {
             if house.log("one").contains("Hello There!") {
@@ -160,7 +160,7 @@ async fn messages_reach_their_tenants_components_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn a_channels_messages_keep_their_order_and_every_run_is_metered() {
+async fn a_channels_messages_stay_in_order_and_every_run_is_metered() {
     let house = House::on("embedded", "").await;
     let before = house.outcome("one", "ok").await;
     for n in 0..40 {
@@ -181,7 +181,7 @@ async fn a_channels_messages_keep_their_order_and_every_run_is_metered() {
     let of_one = records.iter().rfind(|record| record["tenant"] == "one").unwrap();
     assert_eq!((&of_one["component"], &of_one["channel"]), (&"listener".into(), &"channelOne".into()));
     assert!(of_one["fuel"].as_u64().unwrap() > 10_000 && of_one["storage_ops"] == 2, "{of_one}");
-    // What goes wrong is told apart, and ends nothing but its own run.
+    // Failures are distinguished, and each ends only its own run.
     for (message, outcome) in [("fail now", "refused"), ("panic", "trap"), ("loop", "fuel-exhausted")] {
         house.publish("one", "channelOne", message);
         assert_eq!(house.outcome("one", outcome).await, 1.0, "{outcome}");
@@ -192,9 +192,9 @@ async fn a_channels_messages_keep_their_order_and_every_run_is_metered() {
     house.gateway.quiet().await;
 }
 
-/// A tenant's flood waits in its own queue, is dropped over its bound and counted, and costs nobody else a message.
+/// A tenant's flood waits in its own queue, is dropped and counted above the limit, and costs no other tenant a message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_is_bounded_and_a_tenants_own() {
+async fn a_flood_is_bounded_and_affects_only_its_tenant() {
     let redis = Redis::start();
     let house = House::on(&redis.url(), "[quota]\nrequests = { rate = 50, per = \"1s\", burst = 100 }").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -207,9 +207,9 @@ async fn a_flood_is_bounded_and_a_tenants_own() {
     assert_eq!(house.metric("tollgate_messages_dropped_total{tenant=\"two\"}").await, 0.0);
 }
 
-/// Redis goes and comes back: the subscription too, on its own.
+/// Redis goes down and comes back, and so does the subscription, by itself.
 #[tokio::test]
-async fn it_subscribes_again_after_redis_was_away() {
+async fn the_gateway_resubscribes_after_redis_was_down() {
     let mut redis = Redis::start();
     let house = House::on(&redis.url(), "").await;
     redis.stop();

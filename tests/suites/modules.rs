@@ -1,5 +1,5 @@
-//! Core modules, which are made components when they are loaded: those of Spin 0.5 and 1.x, whose bindings are older than
-//! components, those that today's SDKs build for `wasm32-wasip1`, and those that nothing here starts.
+//! Core modules, which become components when they are loaded: those of Spin 0.5 and 1.x, whose bindings are older than
+//! components; those that today's SDKs build for `wasm32-wasip1`; and those that the gateway cannot start.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -13,11 +13,11 @@ fn spin_0(host: &str, more: &str) -> Tenant {
     Tenant::new(host, "spin-0-http-module").stores(&["default"]).redis(&["redis://granted"]).with(LIMITS).with(more)
 }
 
-/// A server outside: says what it got, in its answer's headers and body.
+/// A server outside that reports what it got, in its answer's headers and body.
 fn outside() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    // It ends with the test's process.
+    // The thread ends with the test's process.
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let mut reader = BufReader::new(stream);
@@ -40,7 +40,7 @@ fn outside() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_module_of_spin_0_answers_requests_with_whole_bodies() {
+async fn a_module_of_spin_0_answers_requests_with_complete_bodies() {
     let site = Site::new().tenant("old", &spin_0("old.localhost", ""));
     let gateway = Gateway::start(&site);
     let client = gateway.client(Protocol::H2);
@@ -80,7 +80,7 @@ async fn bodies_of_a_module_of_spin_0_count_as_its_memory() {
     assert_eq!((large.status.as_u16(), large.problem()), (502, "memory-exhausted".to_owned()));
     let record = gateway.record(&large).await;
     assert!(record["memory_peak"].as_u64().unwrap() <= 16 << 20, "{record}");
-    // All of it is given back.
+    // All of it is released.
     gateway.quiet().await;
 }
 
@@ -145,7 +145,7 @@ async fn a_message_starts_a_module_of_spin_0() {
     .await;
 }
 
-/// What the templates of Spin 2 built: a module of a candidate of wasi:http.
+/// What the templates of Spin 2 built: a module of a release candidate of wasi:http.
 #[tokio::test]
 async fn a_module_of_a_candidate_is_served() {
     let outside = outside();
@@ -172,7 +172,7 @@ async fn a_module_of_a_candidate_is_served() {
 
 /// What the redis-rust template of Spin up to 3.6 builds.
 #[tokio::test]
-async fn a_message_starts_a_module_of_todays_sdk() {
+async fn a_message_starts_a_module_of_a_current_sdk() {
     let redis = Redis::start();
     let tenant = "schema = 1\nhosts = [\"new.localhost\"]\n[[component]]\nname = \"listener\"\nsource = \"listener.wasm\"\n\
                   stores = [\"default\"]\nredis = [\"redis://granted:6379\"]\n[[subscription]]\nchannel = \"orders\"\ncomponent = \"listener\"\n";
@@ -186,7 +186,7 @@ async fn a_message_starts_a_module_of_todays_sdk() {
     until("its count", async || (redis.cli(&["GET", "tg:{new}:r:n"]) == "1").then_some(())).await;
 }
 
-/// Problems that `check` tells of a tenant with these bytes for a component.
+/// The problems that `check` reports for a tenant with this component.
 fn problems(wasm: &[u8]) -> String {
     let site = Site::new().file("tenants/acme/site.wasm", wasm);
     let site = site.file(
@@ -198,7 +198,7 @@ fn problems(wasm: &[u8]) -> String {
 }
 
 #[test]
-fn a_module_that_nothing_starts_is_refused_by_what_it_is() {
+fn a_module_that_cannot_be_started_is_refused_by_its_kind() {
     for (module, told) in [
         ("(module (func (export \"_start\")))", "a WASI command: it starts at `_start`"),
         ("(module (func (export \"add\")) (func (export \"sub\")))", "a core module that exports add, sub"),
@@ -206,7 +206,7 @@ fn a_module_that_nothing_starts_is_refused_by_what_it_is() {
             "(module (import \"outbound-pg\" \"query\" (func)) (func (export \"handle-http-request\")))",
             "it imports outbound-pg, which is not served here",
         ),
-        // A world of the old names, and a function of another type.
+        // A world with the old names, and a function of another type.
         ("(module (memory (export \"memory\") 1) (func (export \"handle-http-request\")))", "handle-request"),
         (
             "(module (import \"made-up\" \"call\" (func)) (memory (export \"memory\") 1)
@@ -223,7 +223,7 @@ fn a_module_that_nothing_starts_is_refused_by_what_it_is() {
 }
 
 #[test]
-fn all_imports_of_other_versions_are_told_at_once() {
+fn all_imports_of_unsupported_versions_are_reported_at_once() {
     let wat = "(component
         (import \"wasi:http/types@0.3.0-rc-2025-09-16\" (instance (export \"f\" (func))))
         (import \"wasi:cli/environment@0.3.0-rc-2025-09-16\" (instance (export \"f\" (func))))

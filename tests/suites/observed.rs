@@ -1,4 +1,4 @@
-//! What the gateway says about itself: traces, metrics and logs to a collector that is not ours, and how many series there are.
+//! Traces, metrics and logs sent to an independent collector, and the number of series.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,7 @@ use base64::Engine as _;
 use serde_json::Value;
 use tests::{Client, Gateway, Protocol, Site, Tenant, cache, request, top, until};
 
-/// A collector that runs until it is asked what it got.
+/// A collector that runs until it is asked what it received.
 pub(crate) struct Collector {
     child: Child,
     out: BufReader<std::process::ChildStdout>,
@@ -21,7 +21,7 @@ impl Collector {
         Self::start_with(&serde_json::json!({ "seconds": 60 }))
     }
 
-    /// The same by another order.
+    /// The same with other settings.
     fn start_with(order: &Value) -> Self {
         let python = cache().join("clients/bin/python");
         let mut child = Command::new(python)
@@ -88,7 +88,7 @@ pub(crate) fn attribute(of: &Value, key: &str) -> Value {
     found.unwrap()["value"].as_object().unwrap().values().next().unwrap().clone()
 }
 
-/// A server beyond the gateway, and the `traceparent` of each request that came to it.
+/// A server outside of the gateway, and the `traceparent` of each request that it received.
 fn outside() -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -108,7 +108,7 @@ fn outside() -> (u16, Arc<Mutex<Vec<String>>>) {
     (port, parents)
 }
 
-/// One tenant whose first component asks its second, which has a store, and the world.
+/// One tenant whose first component calls its second, which has a store and outbound access.
 fn site(otlp: &str, port: u16) -> Site {
     let component = |name: &str, guest: &str, more: &str| {
         format!("[[component]]\nname = \"{name}\"\nsource = {:?}\n{more}\n", tests::guest(guest).display())
@@ -133,7 +133,7 @@ async fn ask(gateway: &Gateway, path: &str, parent: Option<&str>) -> tests::Answ
 }
 
 #[tokio::test]
-async fn a_trace_goes_from_the_handshake_to_a_storage_call_and_out_again() {
+async fn a_trace_covers_the_handshake_a_storage_call_and_an_outbound_request() {
     let collector = Collector::start();
     let (port, parents) = outside();
     let otlp = format!(
@@ -183,7 +183,7 @@ async fn a_trace_goes_from_the_handshake_to_a_storage_call_and_out_again() {
     assert_eq!(attribute(&inner, "tollgate.component"), "kv");
     let call = below("set", &below("guest", &inner));
     assert_eq!(attribute(&call, "db.system.name"), "embedded");
-    // And out into the world: the header's span is the one that was exported.
+    // And outside: the span in the header is the one that was exported.
     let parts: Vec<&str> = told.split('-').collect();
     let left = got.spans().into_iter().find(|span| span["span_id"] == hex_to_base64(parts[2])).unwrap();
     assert_eq!(left["trace_id"], hex_to_base64(parts[1]));
@@ -208,14 +208,14 @@ async fn a_trace_goes_from_the_handshake_to_a_storage_call_and_out_again() {
     );
 }
 
-/// OTLP's JSON has ids in base64 where protobuf's own mapping writes it.
+/// OTLP's JSON has ids in base64 in protobuf's standard mapping.
 pub(crate) fn hex_to_base64(hex: &str) -> Value {
     let bytes = u128::from_str_radix(hex, 16).unwrap().to_be_bytes();
     base64::engine::general_purpose::STANDARD.encode(&bytes[bytes.len() - hex.len() / 2..]).into()
 }
 
 #[tokio::test]
-async fn the_same_goes_over_http_with_what_authorizes() {
+async fn traces_are_sent_over_http_with_authorization() {
     let collector = Collector::start();
     let (port, _) = outside();
     let otlp = format!(
@@ -241,10 +241,10 @@ async fn the_same_goes_over_http_with_what_authorizes() {
 }
 
 #[tokio::test]
-async fn who_is_not_sampled_is_told_so_and_a_client_does_not_decide() {
+async fn an_unsampled_request_says_so_and_a_client_does_not_decide() {
     let collector = Collector::start();
     let (port, parents) = outside();
-    // No request of a million is sampled, and all have a trace.
+    // No request is sampled, but each has a trace.
     let otlp = format!(
         "endpoint = \"http://127.0.0.1:{}\"\ntraces = \"0.0001%\"\nmetrics = false\nlogs = false",
         collector.grpc
@@ -260,7 +260,7 @@ async fn who_is_not_sampled_is_told_so_and_a_client_does_not_decide() {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_gone_costs_nobody_anything() {
+async fn a_missing_collector_affects_no_request() {
     let (port, _) = outside();
     let otlp = "endpoint = \"http://127.0.0.1:9\"\ntraces = \"all\"\ninterval = \"100ms\"\ntimeout = \"500ms\"";
     let gateway = Gateway::start(&site(otlp, port));
@@ -279,13 +279,13 @@ async fn a_collector_that_is_gone_costs_nobody_anything() {
     assert_eq!(gateway.wait(), Some(0), "it ends in spite of it");
 }
 
-/// Prometheus's own tool, where `make setup-test` put it, or wherever it is.
+/// Prometheus's own tool, from `make setup-test` or from the system.
 fn promtool() -> Command {
     let fetched = cache().join("promtool/usr/bin/promtool");
     if fetched.exists() { Command::new(fetched) } else { Command::new("promtool") }
 }
 
-/// What it says of a text on its standard input.
+/// Its verdict on a text on standard input.
 fn checked(arguments: &[&str], text: &str) -> (bool, String) {
     let mut child =
         promtool().args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -296,7 +296,7 @@ fn checked(arguments: &[&str], text: &str) -> (bool, String) {
 }
 
 #[tokio::test]
-async fn neither_tenants_nor_strangers_make_more_series_than_are_allowed() {
+async fn neither_tenants_nor_strangers_can_exceed_the_limit_on_series() {
     let mut site = Site::new().gateway("[telemetry]\nmetrics_tenants = 10");
     for number in 0..40 {
         site = site.tenant(&format!("t{number:02}"), &Tenant::new(&format!("t{number:02}.localhost"), "echo"));
@@ -335,7 +335,7 @@ async fn neither_tenants_nor_strangers_make_more_series_than_are_allowed() {
     assert!(is_good, "{said}");
     let answer = Client::plain(gateway.admin).get("localhost", "/metrics").await;
     assert_eq!(answer.status.as_u16(), 401);
-    // Who asks for OpenMetrics gets it, and nobody else.
+    // Only clients that ask for OpenMetrics get it.
     let answer = gateway.operate("GET", "/metrics", "").await;
     assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     let open = gateway.open_metrics().await;
@@ -344,7 +344,7 @@ async fn neither_tenants_nor_strangers_make_more_series_than_are_allowed() {
 }
 
 #[test]
-fn the_alert_rules_are_good_and_name_metrics_that_there_are() {
+fn the_alert_rules_are_valid_and_name_existing_metrics() {
     let rules = top().join("config/observability/alerts.yml");
     let output = promtool().args(["check", "rules"]).arg(&rules).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -367,7 +367,7 @@ fn the_alert_rules_are_good_and_name_metrics_that_there_are() {
 }
 
 #[tokio::test]
-async fn the_access_log_goes_where_it_is_sent() {
+async fn the_access_log_goes_to_its_configured_destination() {
     let ask = async |more: &str| {
         let site = Site::new()
             .tenant("a", &Tenant::new("a.localhost", "echo"))
@@ -396,7 +396,7 @@ async fn the_access_log_goes_where_it_is_sent() {
 }
 
 #[tokio::test]
-async fn the_access_log_shows_who_asks_only_where_it_is_told_to() {
+async fn the_access_log_shows_clients_only_if_configured() {
     let asked = async |telemetry: &str| {
         let site = Site::new().tenant("a", &Tenant::new("a.localhost", "echo"));
         let proxies = "[http]\ntrusted_proxies = [\"127.0.0.1\"]";
@@ -424,7 +424,7 @@ async fn the_access_log_shows_who_asks_only_where_it_is_told_to() {
     assert_eq!(text, "2001:db8::7 Mozilla/5.0 \\\"x\\\" \\u009b 200\n");
 }
 
-/// Warnings and words of all being well again, of one signal.
+/// Warnings about one signal, and messages that it works again.
 fn said_of(gateway: &Gateway, signal: &str) -> Vec<String> {
     let of = gateway.log("telemetry").into_iter().filter(|line| line["signal"] == signal);
     of.map(|line| format!("{} {}", line["level"].as_str().unwrap(), line["error"].as_str().unwrap_or_default()))
@@ -436,7 +436,7 @@ async fn lost(gateway: &Gateway, signal: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn what_a_collector_takes_in_part_is_counted_and_said_once() {
+async fn a_partial_success_is_counted_and_logged_once() {
     for protocol in ["grpc", "http/protobuf"] {
         let collector = Collector::start_with(&serde_json::json!({ "seconds": 60, "rejects": 2 }));
         let at = if protocol == "grpc" { collector.grpc } else { collector.http };
@@ -453,7 +453,7 @@ async fn what_a_collector_takes_in_part_is_counted_and_said_once() {
             })
             .await;
         }
-        // Many deliveries, one word.
+        // Many deliveries, one message.
         until("more of them", async || (lost(&gateway, "metrics").await >= 8.0).then_some(())).await;
         let said = said_of(&gateway, "metrics");
         assert!(said.len() == 1 && said[0].starts_with("WARN") && said[0].contains("there is no room"), "{said:?}");
@@ -461,7 +461,7 @@ async fn what_a_collector_takes_in_part_is_counted_and_said_once() {
 }
 
 #[tokio::test]
-async fn a_collector_that_leads_elsewhere_or_refuses_is_said_each_way() {
+async fn each_kind_of_collector_failure_is_logged() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap().port();
     let answer = Arc::new(Mutex::new("307 Temporary Redirect\r\nlocation: http://elsewhere.example/v1/metrics"));
@@ -473,7 +473,7 @@ async fn a_collector_that_leads_elsewhere_or_refuses_is_said_each_way() {
                 reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
             let length =
                 head.iter().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
-            // All of it is taken, or the answer might be lost with it.
+            // Reads the whole body, because otherwise the answer might be lost with it.
             let _body = std::io::copy(&mut reader.take(length.unwrap_or(0)), &mut std::io::sink());
             let mut stream = stream;
             let said = *now.lock().unwrap();

@@ -1,4 +1,4 @@
-//! `delivery = "once"`: of a fleet of gateways one handles each message, again where it failed, and sets aside what always does.
+//! `delivery = "once"`: one gateway of a fleet handles each message, retries after failures, and sets dead letters aside.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ async fn publish(gateway: &Gateway, message: &str) -> String {
 }
 
 #[tokio::test]
-async fn each_message_is_handled_once_though_gateways_die() {
+async fn each_message_is_handled_once_even_if_gateways_die() {
     const MESSAGES: usize = 300;
     let redis = Redis::start();
     let sites = [site(), site(), site()];
@@ -90,7 +90,7 @@ async fn each_message_is_handled_once_though_gateways_die() {
 }
 
 #[tokio::test]
-async fn what_fails_is_tried_again_and_set_aside() {
+async fn a_failed_message_is_retried_and_then_set_aside() {
     let redis = Redis::start();
     let site = site();
     let gateway = gateway(&site, &redis.url());
@@ -127,7 +127,7 @@ async fn what_fails_is_tried_again_and_set_aside() {
 }
 
 #[tokio::test]
-async fn it_works_on_a_cluster_and_after_the_gateways_were_away() {
+async fn once_delivery_works_on_a_cluster_and_after_all_gateways_were_down() {
     let redis = RedisCluster::start();
     let site = site();
     let first = gateway(&site, &redis.url());
@@ -139,7 +139,7 @@ async fn it_works_on_a_cluster_and_after_the_gateways_were_away() {
     };
     let one = tests::hex(b"1");
     tests::until("the first", async || (get(&first, "before").await == one).then_some(())).await;
-    // Taken by nobody: the tenant is suspended, and keeps it.
+    // Nobody takes it: the tenant is suspended, and keeps it.
     assert_eq!(first.tell(&site, &["tenant", "suspend", "shop"]).0, Some(0));
     let (code, text) = first.tell(&site, &["publish", "--tenant", "shop", "orders", "count meanwhile"]);
     assert_eq!(code, Some(0), "{text}");
@@ -148,9 +148,10 @@ async fn it_works_on_a_cluster_and_after_the_gateways_were_away() {
     tests::until("the second", async || (get(&first, "meanwhile").await == one).then_some(())).await;
 }
 
-/// What a quota has no room for was not tried: it waits, however long that takes, and is not taken for dead.
+/// A message for which a quota has no room was not tried: it waits, however long that takes, and does not become a dead
+/// letter.
 #[tokio::test]
-async fn a_message_without_room_waits_and_does_not_die() {
+async fn a_message_without_room_waits_and_is_not_set_aside() {
     let redis = Redis::start();
     let text = TENANT.replace("messages_at_once = 4", "requests = { rate = 1, per = \"1h\", burst = 1 }");
     let site = site().file("tenants/shop/tenant.toml", text);
@@ -169,9 +170,9 @@ async fn a_message_without_room_waits_and_does_not_die() {
     assert_eq!(redis.cli(&["exists", "tg:{shop}:dl:orders"]).trim(), "0");
 }
 
-/// A gateway that took a message and was never heard of again: nobody knows whether it was handled.
+/// A gateway that took a message and disappeared: nobody knows whether it was handled.
 #[tokio::test]
-async fn a_message_in_a_dead_gateways_hand_is_handled_when_its_lease_has_run_out() {
+async fn a_dead_gateways_message_is_handled_when_its_lease_expires() {
     let redis = Redis::start();
     let stream = "tg:{shop}:ms:orders";
     for words in [
@@ -192,7 +193,7 @@ async fn a_message_in_a_dead_gateways_hand_is_handled_when_its_lease_has_run_out
 }
 
 #[test]
-fn what_cannot_be_delivered_once_is_told() {
+fn an_impossible_once_delivery_is_reported() {
     let of = |more: &str| {
         let text = format!("{TENANT}{more}");
         let site = site().file("tenants/shop/tenant.toml", text);

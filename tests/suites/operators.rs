@@ -1,4 +1,5 @@
-//! What operators see and steer: the API by its own document, who may, what is noted, and the page in a browser.
+//! What operators see and control: the API by its own document, access rights, the audit log, and the dashboard in a
+//! browser.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,7 +13,7 @@ fn site() -> Site {
         .tenant("loud", &Tenant::new("loud.localhost", "hostile"))
 }
 
-/// Every path of the document with each of its methods; names in the place of their parts.
+/// Every path in the document with each of its methods. Parameters are replaced by their names.
 async fn calls(gateway: &Gateway) -> Vec<(String, String)> {
     let document: Value =
         serde_json::from_str(&Client::plain(gateway.admin).get("localhost", "/openapi.json").await.text()).unwrap();
@@ -45,7 +46,7 @@ async fn every_call_of_the_document_needs_the_token() {
             assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"tollgate\"");
         }
     }
-    // What a stranger may have says nothing of anybody.
+    // The public paths reveal nothing about any tenant.
     for path in ["/healthz", "/readyz", "/", "/dashboard.js", "/openapi.json"] {
         let answer = with_token(&gateway, "GET", path, None).await;
         assert_eq!(answer.status.as_u16(), 200, "{path}");
@@ -56,7 +57,7 @@ async fn every_call_of_the_document_needs_the_token() {
 }
 
 #[tokio::test]
-async fn a_token_to_read_with_changes_nothing_and_sees_no_tenants_data() {
+async fn a_read_only_token_changes_nothing_and_sees_no_tenants_data() {
     let token = "r".repeat(40);
     let site =
         site().gateway("[admin]\nread_token = { file = \"read.token\" }").file("config/read.token", token.clone());
@@ -79,7 +80,7 @@ async fn a_token_to_read_with_changes_nothing_and_sees_no_tenants_data() {
 }
 
 #[tokio::test]
-async fn a_change_is_for_the_state_that_was_seen_and_leaves_a_line() {
+async fn a_change_checks_its_etag_and_is_noted_in_the_audit_log() {
     let gateway = Gateway::start(&site());
     let seen = gateway.operate("GET", "/v1/tenants/echo", "").await;
     let etag = seen.header("etag").to_owned();
@@ -100,7 +101,7 @@ async fn a_change_is_for_the_state_that_was_seen_and_leaves_a_line() {
     assert_eq!(change("resume", &etag).await.status.as_u16(), 412, "somebody else was there meanwhile");
     assert_eq!(change("resume", done.header("etag")).await.status.as_u16(), 200);
     assert_eq!(gateway.get("echo.localhost", "/head").await.status.as_u16(), 200);
-    // Whoever has no token is not among them, however often it is tried.
+    // Callers without a token are not among them, however often they try.
     for _ in 0..300 {
         with_token(&gateway, "POST", "/v1/tenants/echo/suspend", Some("wrong")).await;
     }
@@ -118,7 +119,7 @@ async fn a_change_is_for_the_state_that_was_seen_and_leaves_a_line() {
 }
 
 #[tokio::test]
-async fn the_gateway_is_looked_at_reloaded_and_drained_by_its_command_line() {
+async fn the_command_line_shows_reloads_and_drains_the_gateway() {
     let site = site();
     let gateway = Gateway::start(&site);
     let (code, said) = gateway.tell(&site, &["status"]);
@@ -146,7 +147,7 @@ async fn the_gateway_is_looked_at_reloaded_and_drained_by_its_command_line() {
 }
 
 #[tokio::test]
-async fn a_tenants_lines_are_followed_as_they_are_printed() {
+async fn a_tenants_log_is_followed_as_it_is_written() {
     let site = site();
     let gateway = Gateway::start(&site);
     gateway.get("loud.localhost", "/chatter").await;
@@ -174,13 +175,13 @@ async fn a_tenants_lines_are_followed_as_they_are_printed() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_says_the_same_to_its_own_user() {
+async fn a_unix_socket_serves_the_api_to_its_own_user() {
     use std::os::unix::fs::PermissionsExt as _;
     let site = site().gateway("[admin]\nsocket = \"../state/admin.sock\"");
     let gateway = Gateway::start(&site);
     let socket = site.path("state/admin.sock");
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    // The address is not used where a socket is said.
+    // With a socket configured, the address is not used.
     let output = Command::new(tollgate()).args(["status", "--config"]).arg(site.config()).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("2 serving"), "{output:?}");
     drop(gateway);
@@ -189,7 +190,7 @@ async fn a_unix_socket_says_the_same_to_its_own_user() {
 }
 
 #[tokio::test]
-async fn a_second_of_figures_comes_each_second_while_somebody_watches() {
+async fn metrics_arrive_every_second_while_a_client_watches() {
     let gateway = Gateway::start(&site());
     let client = gateway.client(Protocol::H2);
     let load = tokio::spawn(async move {
@@ -221,7 +222,7 @@ async fn a_second_of_figures_comes_each_second_while_somebody_watches() {
 }
 
 #[tokio::test]
-async fn the_page_is_used_in_a_browser_with_a_thousand_tenants() {
+async fn the_dashboard_works_in_a_browser_with_a_thousand_tenants() {
     let mut site = site();
     for number in 0..1000 {
         site = site.tenant(&format!("t{number:04}"), &Tenant::new(&format!("t{number:04}.localhost"), "echo"));
@@ -258,7 +259,7 @@ async fn the_page_is_used_in_a_browser_with_a_thousand_tenants() {
 }
 
 #[tokio::test]
-async fn the_api_keeps_to_its_document_whatever_is_asked() {
+async fn the_api_follows_its_document_for_any_request() {
     let gateway = Gateway::start(&site());
     let tool = cache().join("clients/bin/schemathesis");
     assert!(tool.exists(), "{} is missing: run `make setup-test`", tool.display());
@@ -267,9 +268,9 @@ async fn the_api_keeps_to_its_document_whatever_is_asked() {
     command
         .args(["run", &format!("http://{}/openapi.json", gateway.admin), "--url", &format!("http://{}", gateway.admin)])
         .args(["--header", &format!("Authorization: Bearer {}", gateway.token)])
-        // Streams without an end, and the end of the gateway, are for other tests.
+        // Other tests cover endless streams and the end of the gateway.
         .args(["--exclude-path-regex", "events|drain|logs"])
-        // An If-Match of somebody's invention is good data, and rightly 412.
+        // An invented If-Match is valid input, and rightly gets 412.
         .args(["--checks", "all", "--exclude-checks", "positive_data_acceptance"])
         .args(["--max-examples", "10", "--request-timeout", "10", "--seed", "7"])
         .current_dir(dir.path());
@@ -280,7 +281,7 @@ async fn the_api_keeps_to_its_document_whatever_is_asked() {
 }
 
 #[tokio::test]
-async fn the_figures_are_shown_in_a_terminal_and_a_tenant_in_depth() {
+async fn top_shows_the_metrics_and_the_details_of_a_tenant() {
     let site = site();
     let gateway = Gateway::start(&site);
     gateway.get("loud.localhost", "/trap").await;
@@ -292,7 +293,7 @@ async fn the_figures_are_shown_in_a_terminal_and_a_tenant_in_depth() {
         "--admin".to_owned(),
         gateway.admin.to_string(),
     ];
-    // Sorted by name, the second chosen and opened, back, searched, and left.
+    // Sort by name, select and open the second tenant, go back, search, and leave.
     let keys = serde_json::json!([
         [2.5, "n"],
         [0.5, "j"],
@@ -315,7 +316,7 @@ async fn the_figures_are_shown_in_a_terminal_and_a_tenant_in_depth() {
 }
 
 #[tokio::test]
-async fn who_looks_at_a_gateway_that_is_not_there_is_told_so() {
+async fn commands_report_that_no_gateway_runs() {
     let site = site();
     let gateway = Gateway::start(&site);
     let admin = gateway.admin.to_string();

@@ -1,4 +1,5 @@
-//! wasi:otel: a guest's spans are part of its request's trace, its log records and metrics lines of its tenant's log.
+//! wasi:otel: a guest's spans are part of its request's trace, and its log records and metrics are lines of its tenant's
+//! log.
 
 use serde_json::Value;
 use tests::{Gateway, Site, Tenant, until};
@@ -11,7 +12,7 @@ fn site(otlp: &str) -> Site {
 }
 
 #[tokio::test]
-async fn spans_of_a_guest_join_its_requests_trace_and_no_other() {
+async fn a_guests_spans_join_its_own_requests_trace() {
     let collector = Collector::start();
     let otlp = format!(
         "endpoint = \"http://127.0.0.1:{}\"\ntraces = \"all\"\nmetrics = false\nlogs = false\ninterval = \"200ms\"",
@@ -93,7 +94,7 @@ async fn log_records_and_metrics_are_lines_of_the_tenants_log() {
 async fn a_span_costs_the_same_whether_it_is_sampled_or_not() {
     let mut costs = Vec::new();
     for sampled in ["all", "0.0001%"] {
-        // Nobody listens there, which a guest does not notice either.
+        // Nothing listens there, which a guest does not notice either.
         let otlp = format!("endpoint = \"http://127.0.0.1:9\"\ntraces = \"{sampled}\"\nmetrics = false\nlogs = false");
         let gateway = Gateway::start(&site(&otlp));
         let answer = gateway.get("own.localhost", "/many").await;

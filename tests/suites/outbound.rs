@@ -1,5 +1,5 @@
-//! Connections to origins: used again where nothing was left on them, never by another tenant; HTTP/2 where the origin speaks it;
-//! places that requests wait for.
+//! Connections to origins: reuse of clean ones, never by another tenant; HTTP/2 with origins that support it; and places
+//! for which requests wait.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 
 use tests::{Gateway, Origin, Protocol, Site, Tenant};
 
-/// A tenant whose guest may ask these origins.
+/// A tenant whose guest may call these origins.
 fn tenant(name: &str, guest: &str, allow: &[String], more: &str) -> Tenant {
     Tenant::new(&format!("{name}.localhost"), guest).with(&format!("[egress]\nallow = {allow:?}\n{more}"))
 }
 
-/// A site of one tenant, `a`, that may ask this origin.
+/// A site with one tenant, `a`, which may call this origin.
 fn site(origin: &Origin, egress: &str) -> Site {
     trusting(origin, egress).tenant("a", &tenant("a", "outbound", &[https(origin)], ""))
 }
@@ -30,13 +30,13 @@ async fn ask(gateway: &Gateway, tenant: &str, way: &str, origin: &Origin, path: 
     gateway.get(&format!("{tenant}.localhost"), &path).await.text()
 }
 
-/// On which connections the requests came.
+/// The connections on which the requests came.
 fn on(origin: &Origin) -> Vec<usize> {
     origin.asked().iter().map(|asked| asked.connection).collect()
 }
 
 #[tokio::test]
-async fn a_connection_to_an_origin_is_used_again() {
+async fn a_connection_to_an_origin_is_reused() {
     let origin = Origin::start(Protocol::H1).await;
     let gateway = Gateway::start(&site(&origin, ""));
     for (way, path, text) in [
@@ -82,7 +82,7 @@ async fn another_grant_of_the_same_tenant_has_its_own_connection() {
              [[trigger.http]]\nroute = \"/{name}/...\"\ncomponent = \"{name}\"\n"
         )
     };
-    // The guest looks at the whole path, which begins with the way to ask.
+    // The guest gets the whole path, which begins with the kind of call.
     let app = format!(
         "spin_manifest_version = 2\n[application]\nname = \"a\"\n{}{}",
         component("get", &https(&origin)),
@@ -100,7 +100,7 @@ async fn another_grant_of_the_same_tenant_has_its_own_connection() {
 }
 
 #[tokio::test]
-async fn a_connection_on_which_anything_was_left_is_not_used_again() {
+async fn a_connection_with_leftover_data_is_not_reused() {
     let origin = Origin::start(Protocol::H1).await;
     let gateway = Gateway::start(&site(&origin, ""));
     for (way, path, text) in [
@@ -108,7 +108,7 @@ async fn a_connection_on_which_anything_was_left_is_not_used_again() {
         // A body that was not read to its end.
         ("half", "/large", "200 1"),
         ("get", "/close", "200 hello"),
-        // An answer before the guest's own body had its end.
+        // An answer before the end of the guest's own body.
         ("late", "/early", "200 early"),
         ("get", "/", "200 hello"),
     ] {
@@ -133,7 +133,7 @@ async fn one_connection_of_http2_carries_many_requests_with_trailers() {
     assert_eq!(field(&asked.headers, "te").as_deref(), Some("trailers"), "{asked:?}");
     assert_eq!(field(&asked.headers, "host"), None, "`:authority` has it: {asked:?}");
     assert_eq!(field(&asked.trailers, "x-checksum").as_deref(), Some("42"), "{asked:?}");
-    // What is left of a stream harms no other.
+    // An abandoned stream does not affect others.
     assert_eq!(ask(&gateway, "a", "half", &origin, "/large").await, "200 1");
     assert_eq!(ask(&gateway, "a", "post", &origin, "/").await, "200 ping");
     assert_eq!(on(&origin), [0, 0, 0]);
@@ -169,7 +169,7 @@ async fn a_component_of_wasi_http_0_3_streams_to_an_origin_and_back() {
     }
 }
 
-/// A server of plain HTTP/1.1 by hand: what `play` does with each connection, and every head that came, with its connection.
+/// A hand-written HTTP/1.1 server: `play` handles each connection, and every head is recorded with its connection.
 struct ByHand {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<(usize, String)>>>,
@@ -181,7 +181,7 @@ impl ByHand {
         let address = listener.local_addr().unwrap();
         let heads: Arc<Mutex<Vec<(usize, String)>>> = Arc::default();
         let kept = Arc::clone(&heads);
-        // Ends with the test's process.
+        // The thread ends with the test's process.
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().map_while(Result::ok).enumerate() {
                 let kept = Arc::clone(&kept);
@@ -192,7 +192,7 @@ impl ByHand {
                         while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) > 0 {}
                         let came = head.ends_with("\r\n\r\n");
                         if head.starts_with("POST") {
-                            // `ping` as one chunk, and the last one.
+                            // `ping` as one chunk, and the last chunk.
                             let _torn = reader.read_exact(&mut [0; 14]);
                         }
                         if came {
@@ -216,15 +216,15 @@ impl ByHand {
         gateway.get("a.localhost", &format!("/{way}/http/{}/", self.address)).await.text()
     }
 
-    /// On which connections the requests came.
+    /// The connections on which the requests came.
     fn on(&self) -> Vec<usize> {
         self.heads.lock().unwrap().iter().map(|(number, _)| *number).collect()
     }
 }
 
-/// RFC 9110 §7.6.1: a guest does not see `Connection`, and could not know that another field is of one hop.
+/// RFC 9110 §7.6.1: a guest does not see `Connection`, and could not know which other fields are hop-by-hop.
 #[tokio::test]
-async fn fields_of_one_hop_end_at_the_gateway() {
+async fn hop_by_hop_fields_end_at_the_gateway() {
     let origin = ByHand::start(|_, next, stream| {
         let answer = b"HTTP/1.1 200 OK\r\nconnection: x-hop, close\r\nx-hop: 1\r\nkeep-alive: 5\r\nx-end: 2\r\ncontent-length: 0\r\n\r\n";
         if next() {
@@ -238,8 +238,8 @@ async fn fields_of_one_hop_end_at_the_gateway() {
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
 #[tokio::test]
-async fn a_kept_connection_that_the_origin_closes_costs_no_safe_request() {
-    // One answer a connection; the next request is read, and answered by the end.
+async fn a_safe_request_survives_a_kept_connection_that_the_origin_closes() {
+    // One answer on each connection; the next request is read, and the connection is closed instead of an answer.
     let origin = ByHand::start(|_, next, stream| {
         if next() {
             stream.write_all(HELLO).unwrap();
@@ -258,7 +258,7 @@ async fn a_kept_connection_that_the_origin_closes_costs_no_safe_request() {
 }
 
 #[tokio::test]
-async fn an_origin_that_closes_idle_connections_is_asked_on_new_ones() {
+async fn an_origin_that_closes_idle_connections_gets_new_ones() {
     let origin = ByHand::start(|_, next, stream| {
         if next() {
             stream.write_all(HELLO).unwrap();
@@ -276,18 +276,18 @@ async fn an_origin_that_closes_idle_connections_is_asked_on_new_ones() {
 }
 
 #[tokio::test]
-async fn half_an_answer_is_no_answer_and_its_request_is_not_sent_again() {
+async fn a_partial_answer_is_an_error_and_its_request_is_not_repeated() {
     let origin = ByHand::start(|number, next, stream| {
         while next() {
             match number {
-                // A whole answer, then a head that breaks off.
+                // A complete answer, then a head that breaks off.
                 0 if stream.write_all(HELLO).is_ok() && next() => {
                     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le").unwrap();
                     return;
                 }
                 // A body that breaks off.
                 1 => return stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello").unwrap(),
-                // More than was announced: the rest is nobody's answer.
+                // More than the announced length: the rest must not become another answer.
                 2 => stream
                     .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\n\r\n")
                     .unwrap(),
@@ -308,7 +308,7 @@ async fn half_an_answer_is_no_answer_and_its_request_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn kept_connections_have_bounds_of_number_and_time() {
+async fn kept_connections_are_limited_in_number_and_time() {
     let origins =
         [Origin::start(Protocol::H1).await, Origin::start(Protocol::H1).await, Origin::start(Protocol::H2).await];
     let ca: String = origins.iter().map(|origin| origin.ca_pem.as_str()).collect();
@@ -322,7 +322,7 @@ async fn kept_connections_have_bounds_of_number_and_time() {
     let becomes = async |wanted: [usize; 3]| {
         tests::until(&format!("{wanted:?}"), async || (open() == wanted).then_some(())).await;
     };
-    // One a tenant, and two of all.
+    // One for each tenant, and two in all.
     let gateway = start("kept = 2\nkept_per_tenant = 1");
     for (tenant, origin, wanted) in
         [("a", 0, [1, 0, 0]), ("a", 1, [0, 1, 0]), ("b", 0, [1, 1, 0]), ("b", 2, [0, 1, 1]), ("b", 1, [0, 2, 0])]
@@ -331,7 +331,7 @@ async fn kept_connections_have_bounds_of_number_and_time() {
         becomes(wanted).await;
     }
     drop(gateway);
-    // None of a tenant's own is there to go: the other has the most, and its oldest goes.
+    // The tenant has no connection of its own to close, so the oldest of the tenant with the most is closed.
     let gateway = start("kept = 2");
     for (tenant, origin, wanted) in [("a", 0, [1, 0, 0]), ("a", 1, [1, 1, 0]), ("b", 2, [0, 1, 1])] {
         assert_eq!(ask(&gateway, tenant, "get", &origins[origin], "/").await, "200 hello");
@@ -352,7 +352,7 @@ async fn kept_connections_have_bounds_of_number_and_time() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_suspended_or_removed_has_no_connection_left() {
+async fn a_suspended_or_removed_tenant_has_no_connection_left() {
     let origins = [Origin::start(Protocol::H1).await, Origin::start(Protocol::H2).await];
     let ca: String = origins.iter().map(|origin| origin.ca_pem.as_str()).collect();
     let allow: Vec<String> = origins.iter().map(https).collect();
@@ -380,7 +380,7 @@ async fn a_tenant_that_is_suspended_or_removed_has_no_connection_left() {
     }
 }
 
-/// A listener that accepts nothing, and whose queue is full: the kernel drops what comes (listen(2)).
+/// A listener that accepts nothing and whose queue is full: the kernel drops new connections (listen(2)).
 async fn full()
 -> (SocketAddr, Vec<tokio::task::JoinHandle<std::io::Result<tokio::net::TcpStream>>>, tokio::net::TcpListener) {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -401,7 +401,7 @@ async fn a_guests_time_to_connect_is_honoured_up_to_the_operators() {
             .gateway(&format!("[egress]\nconnect = \"{connect}\""))
             .tenant("a", &tenant("a", "outbound", &allow, "[limits]\ntime = \"50s\""))
     };
-    // Without it the request's own limit would end it.
+    // Without it, the request's own limit would end it.
     let gateway = Gateway::start(&site("600s"));
     let path = |way: &str| format!("/{way}/http/{address}/");
     assert_eq!(gateway.get("a.localhost", &path("get-soon")).await.text(), "ConnectionTimeout");
@@ -429,7 +429,7 @@ async fn a_request_waits_for_a_place_of_its_tenant() {
     gateway.quiet().await;
 }
 
-/// Places that are held by requests that wait for each other: the inner one is refused, and nobody stands still.
+/// All places are held by requests that wait for each other: the inner one is refused, and nothing stands still.
 #[tokio::test]
 async fn a_chain_of_neighbours_never_waits_for_its_own_places() {
     let origin = ByHand::start(|_, next, stream| while next() && stream.write_all(HELLO).is_ok() {});

@@ -1,14 +1,14 @@
-//! What a guest hands over with a call of the host is charged by its bytes, bounded before it is copied, and never echoed whole.
-//! What each function costs the processor is measured by `loadtest prices`.
+//! What a guest passes in a host call is charged by its bytes, bounded before it is copied, and never repeated in full.
+//! `loadtest prices` measures what each function costs the processor.
 
 use tests::{Gateway, Site, Tenant, wat};
 
 const MIB: usize = 1 << 20;
-/// Fuel, in millions.
+/// Fuel in millions.
 const MUCH: u64 = 200;
 
-/// A handler that calls wasi:http, a clock, and Spin's variables and stores, as `body` says, with a memory of 16 MiB that is full of zeros. It gives no
-/// response, and traps where something is not as it should be.
+/// A handler that calls wasi:http, a clock, and Spin's variables and stores, as `body` specifies, with 16 MiB of memory
+/// full of zeros. It returns no response, and traps on unexpected results.
 fn guest(body: &str) -> Vec<u8> {
     wat::parse(&format!(
         r#"(component
@@ -81,7 +81,7 @@ fn guest(body: &str) -> Vec<u8> {
     ))
 }
 
-/// So many calls of `fields.has`, each with a name of so many bytes.
+/// This many calls of `fields.has`, each with a name of this many bytes.
 fn asks(calls: u32, bytes: usize) -> String {
     format!(
         "(local.set $on (call $new)) (local.set $left (i32.const {calls}))
@@ -90,7 +90,7 @@ fn asks(calls: u32, bytes: usize) -> String {
     )
 }
 
-/// A call, so many times.
+/// A call, repeated this many times.
 fn again(calls: u32, call: &str) -> String {
     format!(
         "(local.set $left (i32.const {calls}))
@@ -98,7 +98,7 @@ fn again(calls: u32, call: &str) -> String {
     )
 }
 
-/// A gateway with a tenant for each of these: its name, its handler's body, and its limit of fuel in millions.
+/// A gateway with a tenant for each entry: its name, its handler's body, and its fuel limit in millions.
 fn gateway(tenants: &[(&str, String, u64)]) -> Gateway {
     let mut site = Site::new();
     for (name, body, fuel) in tenants {
@@ -119,7 +119,7 @@ async fn fuel(gateway: &Gateway, host: &str, fault: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn bytes_that_a_call_carries_burn_fuel_the_same_each_time() {
+async fn the_bytes_of_a_call_burn_the_same_fuel_each_time() {
     let gateway = gateway(&[("few", asks(20, 4), MUCH), ("many", asks(20, MIB), MUCH)]);
     let few = fuel(&gateway, "few", "no-response").await;
     let many = fuel(&gateway, "many", "no-response").await;
@@ -130,7 +130,7 @@ async fn bytes_that_a_call_carries_burn_fuel_the_same_each_time() {
 }
 
 #[tokio::test]
-async fn a_store_that_a_guest_made_up_costs_the_bytes_of_the_call() {
+async fn an_invented_store_handle_costs_the_bytes_of_the_call() {
     let asks = |bytes: usize| {
         let call = format!("(call $stored (i32.const 4711) (i32.const 0) (i32.const {bytes}) (i32.const 8192))");
         again(
@@ -147,7 +147,7 @@ async fn a_store_that_a_guest_made_up_costs_the_bytes_of_the_call() {
 }
 
 #[tokio::test]
-async fn a_timer_costs_what_waking_its_guest_takes() {
+async fn a_timer_costs_as_much_as_waking_its_guest() {
     let sets = |calls| again(calls, "(drop (call $timer (i64.const 1)))");
     let gateway = gateway(&[("one", sets(1), MUCH), ("more", sets(21), MUCH)]);
     let one = fuel(&gateway, "one", "no-response").await;
@@ -157,7 +157,7 @@ async fn a_timer_costs_what_waking_its_guest_takes() {
 
 #[tokio::test]
 async fn a_call_lifts_no_more_than_its_guest_can_pay_for() {
-    // 15 MiB cost 3.9M. What comes before them costs the same with a short name.
+    // 15 MiB cost 3.9M. What comes before costs the same with a short name.
     let before = fuel(&gateway(&[("short", asks(1, 4), MUCH)]), "short", "no-response").await;
     let limit = before / 1_000_000 + 3;
     let long = asks(1, 15 * MIB);
@@ -168,8 +168,8 @@ async fn a_call_lifts_no_more_than_its_guest_can_pay_for() {
 }
 
 #[tokio::test]
-async fn what_is_lifted_and_then_no_text_is_paid_for_all_the_same() {
-    // Wasmtime ends a guest whose text is none; the host has read 15 MiB by then.
+async fn lifted_bytes_are_charged_even_if_they_are_not_text() {
+    // Wasmtime ends a guest with an invalid text; by then the host has read 15 MiB.
     let broken = format!("(i32.store8 (i32.const {}) (i32.const 255)) {}", 15 * MIB - 1, asks(1, 15 * MIB));
     let gateway = gateway(&[("broken", broken, MUCH)]);
     let burned = fuel(&gateway, "broken", "trap").await;
@@ -177,8 +177,8 @@ async fn what_is_lifted_and_then_no_text_is_paid_for_all_the_same() {
 }
 
 #[tokio::test]
-async fn names_are_bounded_first_and_shown_in_part() {
-    // Of the letter a: an authority of 1024 bytes and one more, a header's name of 256 and one more.
+async fn names_are_bounded_first_and_only_partly_shown() {
+    // Names of the letter a: an authority of 1024 bytes and one of 1025, a header's name of 256 bytes and one of 257.
     let names = "(memory.fill (i32.const 0) (i32.const 97) (i32.const 4096))
         (local.set $on (call $request (call $new)))
         (call $is (call $authority (local.get $on) (i32.const 1) (i32.const 0) (i32.const 1024)) (i32.const 0))

@@ -1,10 +1,10 @@
-//! A quota that changes holds at once, on one gateway and on several; an operator can have it begin anew.
+//! A changed quota applies at once, on one gateway and on several, and an operator can reset it.
 
 use std::time::Duration;
 
 use tests::{Gateway, Protocol, Redis, Site, Tenant, until};
 
-/// One request burns what comes in within minutes.
+/// One request burns what refills within minutes.
 const LOW: &str = "[quota]\nfuel_per_second = \"1K\"";
 const HIGH: &str = "[quota]\nrequests = { rate = 100, per = \"1s\", burst = 200 }\nfuel_per_second = \"5G\"";
 const REQUESTS: &str = "[quota]\nrequests = { rate = 10, per = \"1h\", burst = 10 }";
@@ -13,7 +13,7 @@ fn site(quota: &str) -> Site {
     Site::new().tenant("a", &Tenant::new("a.localhost", "echo").with(quota))
 }
 
-/// Asks until the tenant's door is shut; what it was told.
+/// Sends requests until the tenant's door refuses. Returns the refusal.
 async fn used_up(gateway: &Gateway) -> tests::Answer {
     let client = gateway.client(Protocol::H2);
     let mut answer = client.get("a.localhost", "/head").await;
@@ -27,7 +27,7 @@ async fn used_up(gateway: &Gateway) -> tests::Answer {
     answer
 }
 
-/// Writes the tenant's file anew with another quota, and has it loaded.
+/// Changes a quota in the tenant's file, and reloads it.
 fn change(gateway: &Gateway, site: &Site, from: &str, to: &str) {
     let file = site.path("tenants/a/tenant.toml");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -38,7 +38,7 @@ fn change(gateway: &Gateway, site: &Site, from: &str, to: &str) {
 }
 
 #[tokio::test]
-async fn a_raised_rate_opens_the_door_at_once() {
+async fn a_raised_rate_applies_at_once() {
     let site = site(REQUESTS);
     let gateway = Gateway::start(&site);
     let refused = used_up(&gateway).await;
@@ -47,14 +47,14 @@ async fn a_raised_rate_opens_the_door_at_once() {
     assert_eq!(gateway.get("a.localhost", "/head").await.status.as_u16(), 200);
     let usage = gateway.tenant("a").await["usage"]["requests"].clone();
     assert!(usage["left"].as_u64().unwrap() > 150, "ten and one of two hundred are gone: {usage}");
-    // And a lowered one holds at once too: what was used of the new burst is what was used.
+    // A lowered quota also applies at once: what was used of the old burst counts against the new one.
     change(&gateway, &site, HIGH, REQUESTS);
     let refused = used_up(&gateway).await;
     assert!(refused.header("retry-after").parse::<u64>().unwrap() <= 3600, "{:?}", refused.header("retry-after"));
 }
 
 #[tokio::test]
-async fn a_debt_of_fuel_is_clipped_by_a_new_rate_and_forgotten_by_an_operators_word() {
+async fn a_fuel_debt_is_clipped_by_a_new_rate_and_reset_by_an_operator() {
     let site = site(LOW);
     let gateway = Gateway::start(&site);
     let refused = used_up(&gateway).await;
@@ -72,13 +72,13 @@ async fn a_debt_of_fuel_is_clipped_by_a_new_rate_and_forgotten_by_an_operators_w
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_raised_rate_holds_on_every_gateway_of_one_redis() {
+async fn a_raised_rate_applies_on_every_gateway_of_one_redis() {
     let redis = Redis::start();
     let url = redis.url();
     let sites = [site(REQUESTS), site(REQUESTS), site(REQUESTS)];
     let gateways = sites.each_ref().map(|site| Gateway::start_with(site, &["--storage", &url]));
     used_up(&gateways[0]).await;
-    // What the first one used is heard by the others when they ask.
+    // The others learn what the first one used when they ask.
     for gateway in &gateways[1..] {
         until("a shut door", async || (gateway.get("a.localhost", "/head").await.status == 429).then_some(())).await;
     }
@@ -86,7 +86,7 @@ async fn a_raised_rate_holds_on_every_gateway_of_one_redis() {
         change(gateway, site, REQUESTS, HIGH);
         assert_eq!(gateway.get("a.localhost", "/head").await.status.as_u16(), 200);
     }
-    // Several talks later nobody has brought the old debt back.
+    // After several exchanges, no gateway has brought the old debt back.
     tokio::time::sleep(Duration::from_millis(500)).await;
     for gateway in &gateways {
         assert_eq!(gateway.get("a.localhost", "/head").await.status.as_u16(), 200);
@@ -96,7 +96,7 @@ async fn a_raised_rate_holds_on_every_gateway_of_one_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operators_word_to_one_gateway_holds_on_every_one() {
+async fn an_operators_reset_on_one_gateway_applies_on_all() {
     let redis = Redis::start();
     let url = redis.url();
     let sites = [site(REQUESTS), site(REQUESTS)];

@@ -1,4 +1,4 @@
-//! Components that are elsewhere: fetched by digest from a real registry and by URL, kept, and never needed from there again.
+//! Remote components: fetched by digest from a real registry and by URL, stored, and never needed from there again.
 
 use tests::{Gateway, Protocol, Registry, Site, checked};
 
@@ -22,7 +22,7 @@ fn echo() -> Vec<u8> {
     std::fs::read(tests::guest("echo")).unwrap()
 }
 
-/// The status; nothing while there is no certificate for the host either.
+/// The status. Nothing while the host has no certificate either.
 async fn answers(gateway: &Gateway, host: &'static str) -> Option<u16> {
     let client = gateway.client(Protocol::H2);
     let asked = tokio::spawn(async move { client.get(host, "/head").await });
@@ -38,7 +38,7 @@ async fn an_image_is_fetched_once_and_serves_without_its_registry() {
     let gateway = Gateway::start(&site);
     assert_eq!(answers(&gateway, "one.localhost").await, Some(200));
     registry.stop();
-    // A second tenant with it, a reload of all, and a restart: nobody is asked.
+    // A second tenant with the same image, a reload of everything, and a restart: nothing is fetched.
     site.write("tenants/two/tenant.toml", tenant("two.localhost", &source));
     tests::until("the second", async || (answers(&gateway, "two.localhost").await == Some(200)).then_some(())).await;
     gateway.signal("TERM");
@@ -51,7 +51,7 @@ async fn an_image_is_fetched_once_and_serves_without_its_registry() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_fetched_is_told_and_tried_again_and_nobody_else_waits() {
+async fn a_failed_fetch_is_reported_and_retried_and_delays_nobody_else() {
     let mut registry = Registry::start().await;
     let digest = registry.push("echo", "application/vnd.wasm.content.layer.v1+wasm", &echo()).await;
     registry.stop();
@@ -69,7 +69,7 @@ async fn what_cannot_be_fetched_is_told_and_tried_again_and_nobody_else_waits() 
 }
 
 #[tokio::test]
-async fn only_what_it_says_it_is_is_taken_and_only_from_where_it_may_be() {
+async fn only_a_matching_digest_from_an_allowed_place_is_accepted() {
     let registry = Registry::start().await;
     let host = registry.host();
     let image = registry.push("echo", "text/plain", &echo()).await;
@@ -88,7 +88,7 @@ async fn only_what_it_says_it_is_is_taken_and_only_from_where_it_may_be() {
             format!("{{ url = \"http://{host}/x.wasm\", sha256 = \"{none}\" }}"),
             "is not among the gateway's [[registry]]",
         ),
-        // The registry says of itself that it is one.
+        // The registry's answer shows that it is a registry.
         (format!("{{ url = \"https://{host}/v2/\", sha256 = \"{none}\" }}"), &format!("which is not {none}")),
         ("{ oci = \"ghcr.io/team/echo:latest\" }".to_owned(), "`component.source` has an invalid value"),
     ] {
@@ -97,7 +97,7 @@ async fn only_what_it_says_it_is_is_taken_and_only_from_where_it_may_be() {
         assert!(!is_good && said.contains(expected), "{source}: {said}");
         assert!(!said.contains("pull-me"), "{said}");
     }
-    // By URL, with the digest of what is there: a blob of the same registry's.
+    // By URL, with the right digest: a blob of the same registry.
     let layer = {
         let bytes = echo();
         tests::hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes).as_ref())
@@ -106,7 +106,7 @@ async fn only_what_it_says_it_is_is_taken_and_only_from_where_it_may_be() {
     let site = site(&registry, "").file("tenants/it/tenant.toml", tenant("it.localhost", &source));
     let gateway = Gateway::start(&site);
     assert_eq!(answers(&gateway, "it.localhost").await, Some(200));
-    // What is kept and was changed on the disk is fetched anew.
+    // A stored component that was changed on the disk is fetched again.
     let kept = site.path(&format!("state/components/{layer}.wasm"));
     std::fs::write(&kept, "no wasm").unwrap();
     gateway.signal("TERM");

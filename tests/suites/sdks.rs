@@ -1,12 +1,12 @@
-//! Every SDK and toolchain of `gateway/docs/sdks.md` that can be had here: outbound requests and messages. What else the table
-//! says (HTTP, storage, variables) is in the suites that it names.
+//! Every SDK and toolchain of `gateway/docs/sdks.md` that is available here: outbound requests and messages. The suites
+//! that the table names test its other columns (HTTP, storage, variables).
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 
 use tests::{Gateway, Protocol, Redis, Site, Tenant, guest, top, until};
 
-/// Spin's SDKs for Rust, as components and as the core modules that templates up to 3.6 build.
+/// Spin's Rust SDKs, as components and as the core modules that templates up to 3.6 build.
 const HTTP: [&str; 6] =
     ["spin-sdk-3", "spin-sdk-3-module", "spin-sdk-5", "spin-sdk-5-module", "spin-sdk-6", "spin-sdk-7"];
 const MESSAGES: [&str; 8] = [
@@ -24,7 +24,7 @@ const MESSAGES: [&str; 8] = [
 fn outside() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    // It ends with the test's process.
+    // The thread ends with the test's process.
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let mut reader = BufReader::new(stream);
@@ -38,7 +38,7 @@ fn outside() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn every_sdk_reaches_granted_origins_and_no_other() {
+async fn every_sdk_reaches_only_granted_origins() {
     let outside = outside();
     let mut site = Site::new();
     for name in HTTP {
@@ -79,9 +79,9 @@ async fn every_sdk_handles_messages() {
     }
 }
 
-/// A row names the guests that were made with it and the suites that try them, or says why it cannot be built here.
+/// A row names the guests that were built with the SDK and the suites that test them, or says why it cannot be built here.
 #[test]
-fn the_table_of_sdks_names_guests_and_the_suites_that_try_them() {
+fn the_table_of_sdks_names_guests_and_the_suites_that_test_them() {
     let text = std::fs::read_to_string(top().join("gateway/docs/sdks.md")).unwrap();
     let rows: Vec<Vec<&str>> = text
         .lines()

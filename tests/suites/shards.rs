@@ -1,5 +1,5 @@
-//! A tenant over several slots (`quota.shards`): the same answers on every backend, each key in one place, and what can no
-//! longer be one step refused.
+//! A tenant in several slots (`quota.shards`): the same answers on every backend, each key in one place, and refusals for
+//! operations that cannot be one step any more.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ async fn execute(gateway: &Gateway, words: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_tenant_of_four_shards_is_answered_as_one_of_one() {
+async fn a_tenant_with_four_shards_gets_the_same_answers_as_with_one() {
     for storage in Storage::each() {
         let site = site();
         let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
@@ -46,12 +46,12 @@ async fn a_tenant_of_four_shards_is_answered_as_one_of_one() {
         assert_eq!(kv("/-/increment/n", "1".to_owned()).await, "42");
         assert_eq!(kv("/-/delete-many/x", "key-1\nkey-2\nkey-3\nmissing".to_owned()).await, "deleted");
         assert_eq!(kv("/-/exists/key-2", String::new()).await, "false");
-        // Counted with each write, and from scratch.
+        // Counted with each write, and in a recount.
         let bytes: usize = (0..900).filter(|n| !(1..=3).contains(n)).map(|n| 2 * format!("key-{n}").len() + 3).sum();
         let counted = format!("kv uses {} bytes in 898 keys\n", bytes + 3);
         let (_, said) = gateway.tell(&site, &["tenant", "count", "kv"]);
         assert_eq!(said, counted, "{}", storage.url());
-        // What has been sent and shown goes together, whole; nobody else notices.
+        // Deletes everything at once; nobody else notices.
         call(&gateway, "other", "/-/set/key-7", "of another tenant").await;
         let (code, said) = gateway.tell(&site, &["kv", "purge", "--tenant", "kv", "--yes"]);
         assert_eq!(code, Some(0), "{said}");
@@ -62,7 +62,7 @@ async fn a_tenant_of_four_shards_is_answered_as_one_of_one() {
 }
 
 #[tokio::test]
-async fn commands_are_split_where_they_can_be_and_refused_by_name_where_not() {
+async fn commands_are_split_if_possible_and_otherwise_refused_by_name() {
     for storage in Storage::each() {
         let site = site();
         let gateway = Gateway::start_with(&site, &["--storage", &storage.url()]);
@@ -88,10 +88,10 @@ async fn commands_are_split_where_they_can_be_and_refused_by_name_where_not() {
     }
 }
 
-/// The slots are the tenant's own and on more than one server; a configuration that says another number finds nothing and
-/// breaks nothing.
+/// The slots belong to the tenant and are on several servers. A configuration with another number finds nothing and breaks
+/// nothing.
 #[tokio::test]
-async fn shards_are_on_several_servers_and_their_number_stays() {
+async fn shards_are_on_several_servers_and_their_number_cannot_change() {
     let cluster = RedisCluster::start();
     let site = site();
     let gateway = Gateway::start_with(&site, &["--storage", &cluster.url()]);
@@ -127,7 +127,7 @@ async fn shards_are_on_several_servers_and_their_number_stays() {
 }
 
 #[tokio::test]
-async fn a_tenant_of_several_shards_moves_while_it_is_served() {
+async fn a_tenant_with_several_shards_moves_while_it_is_served() {
     let cluster = RedisCluster::start();
     let site = site();
     let gateway = Gateway::start(&site);

@@ -1,4 +1,4 @@
-//! Clients that keep us waiting: what they hold is theirs to lose, and no place of those who do not.
+//! Clients that make the gateway wait: they may lose what they hold, and take no place from others.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ fn site() -> Site {
     let three = Tenant::new("three.localhost", "answers").component("handler = \"0.3\"").with(&few);
     let other = Tenant::new("other.localhost", "echo");
     let site = Site::new().tenant("echo", &echo).tenant("three", &three).tenant("other", &other);
-    // Nobody is cut for stalling while a test runs: what comes back by that would look as if it had not been kept.
+    // No client is cut off for stalling during a test: what that releases would look as if it had never been held.
     let gateway = format!("[sandbox]\ninstances = {}\n[http]\nwrite_stall = \"10m\"\nidle = \"10m\"", PLACES + 4);
     site.gateway(&gateway).listen("quic = true")
 }
 
-/// A client of HTTP/2 that gives each stream so many bytes to begin with, and never more by itself.
+/// An HTTP/2 client that gives each stream this window and never enlarges it by itself.
 async fn connect(gateway: &Gateway, host: &str, window: u32) -> Sender {
     let stream = TokioIo::new(gateway.client(Protocol::H2).tls(host).await);
     let client = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
@@ -52,7 +52,7 @@ async fn in_flight(gateway: &Gateway, tenant: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_keeps_no_place_of_a_guest_that_has_ended() {
+async fn a_stalled_client_keeps_no_place_after_its_guest_has_ended() {
     let gateway = Gateway::start(&site());
     let mut held = Vec::new();
     for (tenant, path) in [("echo", "/head"), ("three", "/which")] {
@@ -66,7 +66,7 @@ async fn a_client_that_takes_nothing_keeps_no_place_of_a_guest_that_has_ended() 
     }
     tests::until("no instance", async || (gateway.metric("tollgate_instances").await == 0.0).then_some(())).await;
     served(&gateway, "other.localhost", "/head").await;
-    // What was left for it is there once it is wanted.
+    // The rest of its response is delivered once the client wants it.
     let mut late = connect(&gateway, "echo.localhost", 0).await;
     let response = stall(&mut late, "echo.localhost", "/head", 0).await;
     drop(held);
@@ -74,7 +74,7 @@ async fn a_client_that_takes_nothing_keeps_no_place_of_a_guest_that_has_ended() 
 }
 
 #[tokio::test]
-async fn over_http3_a_client_that_takes_nothing_keeps_no_place_either() {
+async fn over_http3_a_stalled_client_keeps_no_place_either() {
     let site = site();
     let gateway = Gateway::start(&site);
     let fields =
@@ -92,7 +92,7 @@ async fn over_http3_a_client_that_takes_nothing_keeps_no_place_either() {
 }
 
 #[tokio::test]
-async fn where_large_answers_wait_for_a_client_others_still_have_places() {
+async fn others_get_places_while_large_answers_wait_for_a_client() {
     let gateway = Gateway::start(&site());
     let mut client = connect(&gateway, "echo.localhost", 0).await;
     let mut held = Vec::new();
@@ -100,7 +100,7 @@ async fn where_large_answers_wait_for_a_client_others_still_have_places() {
         held.push(stall(&mut client, "echo.localhost", "/say", 1_500_000).await);
     }
     assert_eq!(in_flight(&gateway, "echo").await, PLACES as u64, "their guests wait for room");
-    // Who asks before anything of that may be cut waits until it is.
+    // A request that comes before anything may be cut waits until then.
     served(&gateway, "echo.localhost", "/head").await;
     let slow = || gateway.log("access").iter().filter(|line| line["fault"] == "client-slow").count();
     assert!((1..=PLACES / 2).contains(&slow()), "{} of {PLACES} were cut, and half may be held", slow());
@@ -108,7 +108,7 @@ async fn where_large_answers_wait_for_a_client_others_still_have_places() {
 }
 
 #[tokio::test]
-async fn what_ended_guests_left_is_bounded_a_connection_and_keeps_its_place_beyond_that() {
+async fn leftovers_of_ended_guests_are_bounded_and_keep_their_place_beyond_that() {
     let gateway = Gateway::start(&site());
     let mut client = connect(&gateway, "echo.localhost", 0).await;
     let mut held = Vec::new();
@@ -152,9 +152,9 @@ async fn slow_uploads_keep_no_more_than_a_part_of_the_places() {
     assert!(cut >= 1 && kept >= PLACES / 2, "{cut} were cut, {kept} kept");
 }
 
-/// A large instance is cleared away on a thread of its own, and what is left of a body that it did not read, too.
+/// A large instance is dropped on a thread of its own, and so is the rest of a body that it did not read.
 #[tokio::test]
-async fn a_large_guest_that_leaves_a_body_unread_holds_nobody_up() {
+async fn a_large_guest_that_leaves_a_body_unread_delays_nobody() {
     let site = Site::new()
         .tenant("greedy", &Tenant::new("greedy.localhost", "hostile"))
         .tenant("honest", &Tenant::new("honest.localhost", "hostile"))
@@ -174,12 +174,12 @@ async fn a_large_guest_that_leaves_a_body_unread_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_request_that_its_client_cancels_is_its_clients_doing() {
+async fn a_cancelled_request_is_blamed_on_its_client() {
     let echo = Tenant::new("echo.localhost", "echo");
     let gateway = Gateway::start(&Site::new().tenant("echo", &echo));
     for n in 0..60 {
         let mut client = connect(&gateway, "echo.localhost", 1 << 16).await;
-        // A body that is half there, which the guest reads, or an answer that it is in the middle of.
+        // A half-sent body that the guest reads, or an answer that it is writing.
         let request = if n % 2 == 0 {
             let (more, half) = tokio::sync::mpsc::channel(1);
             let _sent = more.try_send(Ok(http_body::Frame::data(bytes::Bytes::from_static(b"half"))));
@@ -189,7 +189,7 @@ async fn a_request_that_its_client_cancels_is_its_clients_doing() {
             request("GET", "echo.localhost", "/say").header("say-bytes", "9000000").body(empty()).unwrap()
         };
         let asked = client.send_request(request);
-        // At any moment of it.
+        // At any moment of the request.
         let cancelled = tokio::time::timeout(Duration::from_micros(500 * n), asked).await;
         drop(cancelled);
     }
@@ -221,7 +221,7 @@ impl http_body::Body for Half {
 }
 
 #[tokio::test]
-async fn who_cancels_over_http3_is_the_cause_of_it() {
+async fn a_cancelled_http3_request_is_blamed_on_its_client() {
     let site = Site::new().tenant("echo", &Tenant::new("echo.localhost", "echo"));
     let site = site.gateway("").listen("quic = true");
     let gateway = Gateway::start(&site);
@@ -242,7 +242,7 @@ async fn who_cancels_over_http3_is_the_cause_of_it() {
 }
 
 #[tokio::test]
-async fn a_kept_response_goes_out_as_slowly_as_its_client_takes_it() {
+async fn a_kept_response_is_sent_as_slowly_as_its_client_reads() {
     let cached = Tenant::new("kept.localhost", "echo").with("[quota]\ncache = \"64MiB\"\n[limits]\ntime = \"1s\"");
     let gateway = Gateway::start(&Site::new().tenant("kept", &cached).gateway("[http]\nidle = \"1s\""));
     let ask = |bytes: usize| {
@@ -259,7 +259,7 @@ async fn a_kept_response_goes_out_as_slowly_as_its_client_takes_it() {
     let (mut taken, began) = (0, std::time::Instant::now());
     while let Some(frame) = body.frame().await {
         taken += frame.expect("it is not cut").data_ref().map_or(0, bytes::Bytes::len);
-        // For longer than an idle connection lives, and longer than its guest might have run.
+        // For longer than the idle timeout, and longer than its guest could have run.
         let due = Duration::from_secs(5).mul_f64(taken as f64 / bytes as f64);
         tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
     }

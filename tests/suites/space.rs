@@ -1,5 +1,5 @@
-//! Quotas of data at rest, on every backend: what a tenant has is counted with each write, what is over is refused, and a
-//! count from scratch comes to the same.
+//! Storage quotas on every backend: each write is counted, writes above the quota are refused, and a recount gives the same
+//! sum.
 
 use tests::{Answer, Gateway, Protocol, Site, Storage, Tenant};
 
@@ -34,7 +34,7 @@ impl House {
         self.call("raw", "/redis2/execute/granted", tests::spin_words(words)).await.text()
     }
 
-    /// Counted anew by hand.
+    /// Recounts by command.
     fn count(&self, tenant: &str) -> String {
         let (code, said) = self.gateway.tell(&self.site, &["tenant", "count", tenant]);
         assert_eq!(code, Some(0), "{said}");
@@ -43,7 +43,7 @@ impl House {
 }
 
 #[tokio::test]
-async fn what_a_store_holds_is_counted_and_bounded() {
+async fn a_stores_data_is_counted_and_limited() {
     for storage in Storage::each() {
         let house = House::on(storage).await;
         assert_eq!(house.kv("/-/set/a", "12345").await, "set");
@@ -58,7 +58,7 @@ async fn what_a_store_holds_is_counted_and_bounded() {
         let stored = house.gateway.tenant("kv").await["stored"].clone();
         assert_eq!((&stored["bytes"], &stored["keys"]), (&9.into(), &3.into()), "{stored}");
         assert!(stored["bytes_max"].as_u64() > Some(9), "{stored}");
-        // Bytes: what does not fit is refused whole, and what fits still goes.
+        // Bytes: a write that does not fit is refused completely, and a smaller one still succeeds.
         let large = "x".repeat(15 << 10);
         assert_eq!(house.kv("/-/set/large", large.clone()).await, "set");
         let refused = "Error::Other(\"quota-exceeded: storage.bytes\")";
@@ -82,7 +82,7 @@ async fn what_a_store_holds_is_counted_and_bounded() {
     }
 }
 
-/// Many writers at once, of one store and of one key: the sum is what a count comes to.
+/// Many concurrent writers of one store and of one key: the sum equals a recount.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sum_is_right_under_contention() {
     for storage in Storage::each() {
@@ -112,7 +112,7 @@ async fn the_sum_is_right_under_contention() {
 }
 
 #[tokio::test]
-async fn raw_keys_are_counted_and_bounded_as_well() {
+async fn raw_keys_are_counted_and_limited_as_well() {
     for storage in Storage::each() {
         let house = House::on(storage).await;
         for n in 0..10u8 {

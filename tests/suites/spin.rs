@@ -1,5 +1,5 @@
-//! Spin's key-value and redis, of Spin 1, 2.0.0 and 3.0.0, on every backend, also from components made with Spin's own SDKs;
-//! and what a tenant's commands may not reach.
+//! Spin's key-value and redis interfaces, of Spin 1, 2.0.0 and 3.0.0, on every backend, also from components built with
+//! Spin's own SDKs; and what a tenant's commands cannot reach.
 
 use tests::{Answer, Gateway, Protocol, Redis, Site, Storage, Tenant, hex};
 
@@ -42,13 +42,13 @@ impl Store {
         self.call("a", path, arguments).await.text()
     }
 
-    /// A command of tenant a's, the answer in words.
+    /// Runs a command of tenant a, and returns the answer as text.
     async fn execute(&self, command: &[&[u8]]) -> String {
         self.text("/redis2/execute/granted", command).await
     }
 }
 
-/// How the guest prints the one error of Spin 1.
+/// How the guest prints the only error of Spin 1.
 const ONE: &str = "Error { code: 1, name: \"error\", message: \"\" }";
 
 async fn each(test: impl AsyncFn(Store)) {
@@ -57,8 +57,8 @@ async fn each(test: impl AsyncFn(Store)) {
     }
 }
 
-/// The guest that says everything itself; SDKs of Spin 2 and 3, as components and as the core modules that templates up to
-/// 3.6 build; and those of Spin 4, whose calls are asynchronous: by the candidate of WASI 0.3, and by 0.3.0.
+/// The guest that makes every call itself; SDKs of Spin 2 and 3, as components and as the core modules that templates up to
+/// 3.6 build; and those of Spin 4, whose calls are asynchronous, by the release candidate of WASI 0.3 and by 0.3.0.
 const OF_SPIN_2: [&str; 7] = ["a", "sdk3", "sdk5", "module3", "module5", "sdk6", "sdk7"];
 
 #[tokio::test]
@@ -89,9 +89,9 @@ async fn key_value_of_spin_2_and_3_is_the_same_store_as_wasis() {
     .await;
 }
 
-/// What is asynchronous is many at once, and a listing of many pages.
+/// Asynchronous calls run concurrently, and a listing has many pages.
 #[tokio::test]
-async fn calls_of_spin_3_go_together_and_list_page_by_page() {
+async fn calls_of_spin_3_are_concurrent_and_list_page_by_page() {
     each(async |store| {
         let names: Vec<String> = (0..2500).map(|n| format!("key-{n:04}")).collect();
         for part in names.chunks(100) {
@@ -171,7 +171,7 @@ async fn redis_of_all_generations_has_every_call() {
     .await;
 }
 
-/// What is not served says so by name, and why; nothing of it reaches the server.
+/// A command that is not served is refused by name with a reason, and nothing of it reaches the server.
 #[tokio::test]
 async fn commands_that_reach_past_a_tenants_keys_are_refused_by_name() {
     each(async |store| {
@@ -215,7 +215,7 @@ async fn commands_that_reach_past_a_tenants_keys_are_refused_by_name() {
     .await;
 }
 
-/// A command whose cost is beside its size: refused before it is sent.
+/// Commands whose cost exceeds their size are refused before they are sent.
 #[tokio::test]
 async fn small_commands_of_large_cost_are_capped() {
     let store = Store::on(Storage::Redis(Redis::start())).await;
@@ -234,7 +234,7 @@ async fn small_commands_of_large_cost_are_capped() {
         let answer = store.execute(command).await;
         assert!(answer.starts_with("Error::Other(\"too-large: "), "{command:?}: {answer}");
     }
-    // A value that grows by small steps, and a set that is read whole.
+    // A value that grows in small steps, and a set that is read completely.
     let piece = vec![b'x'; 600_000];
     assert_eq!(store.execute(&[b"APPEND", b"k", &piece]).await, "int 600000");
     assert!(store.execute(&[b"APPEND", b"k", &piece]).await.starts_with("Error::Other(\"too-large: "));
@@ -252,7 +252,7 @@ async fn small_commands_of_large_cost_are_capped() {
     assert!(refused.starts_with("Error::Other(\"too-large: HMGET: it would read more than 4 MiB"), "{refused}");
 }
 
-/// Keys in answers and in the server's own words are the guest's own; nothing else comes through.
+/// Keys in answers and in the server's texts are the guest's own; no prefix shows.
 #[tokio::test]
 async fn answers_name_the_guests_own_keys() {
     let store = Store::on(Storage::Redis(Redis::start())).await;
@@ -273,10 +273,9 @@ async fn answers_name_the_guests_own_keys() {
     assert_eq!(store.execute(&[b"GET"]).await, "Error::Other(\"ERR wrong number of arguments for 'get' command\")");
 }
 
-/// Adversarial keys from two tenants, and what the server sees of them: nothing outside of a tenant's own prefix, and
-/// nothing of the other's.
+/// Adversarial keys from two tenants, and what the server receives: only keys with a tenant's own prefix.
 #[tokio::test]
-async fn redis_sees_raw_keys_and_channels_below_the_tenants_prefix_only() {
+async fn redis_receives_only_raw_keys_and_channels_with_the_tenants_prefix() {
     let store = Store::on(Storage::Redis(Redis::start())).await;
     let Storage::Redis(redis) = &store.storage else { unreachable!() };
     let monitor = redis.monitor();
@@ -310,7 +309,7 @@ async fn redis_sees_raw_keys_and_channels_below_the_tenants_prefix_only() {
             "SUNIONSTORE" => &words[1..],
             _ => continue,
         };
-        // How a tenant is laid out is noted beside its data.
+        // A tenant's number of shards is noted beside its data.
         for key in
             keys.iter().filter(|key| !["tg:{a}:q:layout", "tg:{b}:q:layout"].iter().any(|own| key.starts_with(own)))
         {
@@ -325,16 +324,17 @@ async fn redis_sees_raw_keys_and_channels_below_the_tenants_prefix_only() {
 }
 
 #[test]
-fn a_component_that_needs_redis_and_was_granted_none_is_told() {
+fn a_component_that_needs_redis_without_a_grant_is_reported() {
     let tenant = Tenant::new("a.localhost", "spin").stores(&["default"]);
     let output = tests::check(&Site::new().tenant("a", &tenant), &["--json"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("redis-not-granted") && text.contains("redis://localhost:6379"), "{text}");
 }
 
-/// A flood of messages is a flood of storage operations: the request's limit ends it, and the tenant's quota the next ones.
+/// A flood of messages is a flood of storage operations: the request's limit ends it, and the tenant's quota refuses the
+/// next ones.
 #[tokio::test]
-async fn a_flood_of_messages_is_bounded() {
+async fn a_flood_of_messages_is_limited() {
     for storage in [Storage::Embedded, Storage::Redis(Redis::start())] {
         let rest = "[limits]\nstorage_ops = 200\nfuel = \"5G\"\n[quota]\nstorage_ops = { rate = 1, per = \"60s\", burst = 300 }";
         let tenant =

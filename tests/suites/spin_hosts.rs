@@ -1,5 +1,5 @@
-//! What a host call of a Spin guest comes to that nothing stands behind, or that was not granted: the interface's own error, and
-//! a line in the tenant's log.
+//! Host calls of a Spin guest that are not implemented or not granted: the interface's own error, and a line in the
+//! tenant's log.
 
 use tests::{Answer, Gateway, Redis, Site, Tenant, check, guest, until};
 
@@ -11,7 +11,7 @@ fn site(manifest: &str, guests: &[&str]) -> Site {
         .fold(site, |site, name| site.file(&format!("tenants/app/{name}.wasm"), std::fs::read(guest(name)).unwrap()))
 }
 
-/// An application of one component.
+/// An application with one component.
 fn manifest(name: &str, more: &str) -> String {
     format!(
         "spin_manifest_version = 2\n[application]\nname = \"app\"\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"a\"\n\
@@ -19,7 +19,7 @@ fn manifest(name: &str, more: &str) -> String {
     )
 }
 
-/// The lines of the tenant's log that an answer left.
+/// The lines that a request left in the tenant's log.
 async fn lines(site: &Site, answer: &Answer, wanted: &str) -> Vec<String> {
     let path = site.path("state/logs/app.log");
     let id = answer.header("x-request-id").to_owned();
@@ -34,7 +34,7 @@ async fn lines(site: &Site, answer: &Answer, wanted: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_serves_is_answered_with_the_interfaces_own_error() {
+async fn an_unserved_call_returns_the_interfaces_own_error() {
     let site = site(&manifest("denied", ""), &["denied"]);
     let gateway = Gateway::start(&site);
     for (path, error, function) in [
@@ -58,7 +58,7 @@ async fn a_call_that_nobody_serves_is_answered_with_the_interfaces_own_error() {
 }
 
 #[tokio::test]
-async fn lines_about_what_is_not_served_are_bounded_and_a_function_without_an_error_traps() {
+async fn lines_about_unserved_calls_are_limited_and_a_function_without_an_error_traps() {
     let site = site(&manifest("denied", ""), &["denied"]);
     let gateway = Gateway::start(&site);
     let answer = gateway.get("app.localhost", "/many").await;
@@ -72,7 +72,7 @@ async fn lines_about_what_is_not_served_are_bounded_and_a_function_without_an_er
 }
 
 #[tokio::test]
-async fn an_outbound_request_that_was_not_granted_names_the_line_to_add() {
+async fn a_denied_outbound_request_logs_the_line_to_add() {
     let more = "allowed_outbound_hosts = [\"https://granted.example\"]";
     let plain = Tenant::new("plain.localhost", "hostile");
     let site = site(&manifest("hostile", more), &["hostile"]).tenant("plain", &plain);
@@ -101,7 +101,7 @@ const LISTENS: &str = "spin_manifest_version = 2\n[application]\nname = \"app\"\
                        allowed_outbound_hosts = [\"redis://localhost:6379\"]\n";
 
 #[tokio::test]
-async fn a_manifest_with_redis_is_told_which_keys_and_channels_stand_in() {
+async fn a_notice_says_which_keys_and_channels_replace_a_manifests_redis() {
     let site = site(LISTENS, &["messages-5"]);
     let output = check(&site, &["--strict"]);
     let text = String::from_utf8(output.stdout).unwrap();

@@ -1,4 +1,4 @@
-//! What storage promises when things end or break: durability, and a backend that goes and comes back.
+//! The guarantees of storage when something ends or breaks: durability, and a backend that goes down and comes back.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ fn counter() -> Site {
     Site::new().tenant("counter", &counter).tenant("other", &Tenant::new("other.localhost", "echo"))
 }
 
-/// Sixty-four writers until the gateway is killed, again and again; `TOLLGATE_KILLS` says how often. Every write that was
-/// answered is there afterwards, and the sums agree with what is there.
+/// Sixty-four writers until the gateway is killed, repeatedly; `TOLLGATE_KILLS` sets how often. Afterwards every
+/// acknowledged write is there, and the sums match the data.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_writes_survive_kills_under_load() {
     let kills: u64 = std::env::var("TOLLGATE_KILLS").map_or(2, |kills| kills.parse().unwrap());
@@ -31,7 +31,7 @@ async fn acknowledged_writes_survive_kills_under_load() {
                     let request = tests::request("POST", "kv.localhost", &format!("/-/set/{key}"));
                     let client = client.clone();
                     let sent = async move { client.start("kv.localhost", request.body(tests::empty()).unwrap()).await };
-                    // A connection that cannot be made ends its task.
+                    // A connection that fails ends its task.
                     let Ok(Ok(answer)) = tokio::spawn(sent).await else { break };
                     if answer.status().as_u16() != 200 {
                         break;
@@ -43,7 +43,7 @@ async fn acknowledged_writes_survive_kills_under_load() {
             })
         });
         let writers: Vec<_> = writers.collect();
-        // At another moment after the first answer each time, but the same ones in every run.
+        // At a different moment after the first answer each time, but the same moments in every run.
         tokio::time::timeout(tests::PATIENCE, answered.notified()).await.expect("an answer");
         tokio::time::sleep(std::time::Duration::from_millis(round * 37 % 400)).await;
         gateway.kill_9();
@@ -71,7 +71,7 @@ async fn acknowledged_writes_survive_kills_under_load() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_kill_9() {
+async fn acknowledged_writes_survive_kill_9() {
     let site = counter();
     let mut expected = 0;
     for round in 0..4 {
@@ -82,7 +82,7 @@ async fn what_was_acknowledged_survives_kill_9() {
             assert!(count > expected, "round {round}: {count} after {expected} was acknowledged");
             expected = count;
         }
-        // More are under way when the end comes; those may count or not.
+        // More writes are in progress when the end comes; those may be there or not.
         let rest: Vec<_> = (0..10)
             .map(|_| {
                 let client = client.clone();
@@ -101,7 +101,7 @@ async fn what_was_acknowledged_survives_kill_9() {
 }
 
 #[tokio::test]
-async fn redis_sees_only_keys_below_the_tenants_prefix() {
+async fn redis_receives_only_keys_with_the_tenants_prefix() {
     let redis = Redis::start();
     let kv = Tenant::new("kv.localhost", "kv").stores(&["default", "second"]).with("[limits]\nstorage_ops = 1000");
     let gateway = Gateway::start_with(&counter().tenant("kv", &kv), &["--storage", &redis.url()]);
@@ -119,14 +119,14 @@ async fn redis_sees_only_keys_below_the_tenants_prefix() {
     let mut keys = 0;
     for line in seen.iter().take_while(|line| !line.contains("\"ECHO\" \"done\"")) {
         let words: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
-        // EVALSHA and EVAL name a script and a count before the key; what a script does stands in lines of its own.
+        // EVALSHA and EVAL have a script and a count before the key; the script's own commands are separate lines.
         let key = match words[0].to_ascii_uppercase().as_str() {
             "HELLO" | "CLIENT" | "PING" | "SCRIPT" | "INFO" => continue,
             "EVALSHA" | "EVAL" => words[3],
             _ => words[1],
         };
         if ["tg:{counter}:q:layout", "tg:{kv}:q:layout", "tg:{+}:hosts"].contains(&key) {
-            // How a tenant is laid out is noted beside its data, and who has which host, for all gateways.
+            // A tenant's number of shards is noted beside its data, and the hosts are noted for all gateways.
             continue;
         }
         let own = ["tg:{counter}:kv:default", "tg:{kv}:kv:second"].contains(&key);
@@ -137,7 +137,7 @@ async fn redis_sees_only_keys_below_the_tenants_prefix() {
 }
 
 #[tokio::test]
-async fn a_redis_that_goes_and_comes_back_is_noticed_by_its_users_only() {
+async fn a_redis_that_goes_down_and_comes_back_affects_only_its_users() {
     let mut redis = Redis::start();
     let site = counter().gateway("[storage]\ntimeout = \"400ms\"");
     let gateway = Gateway::start_with(&site, &["--storage", &redis.url()]);
@@ -158,7 +158,7 @@ async fn a_redis_that_goes_and_comes_back_is_noticed_by_its_users_only() {
     })
     .await;
 
-    // One that hangs instead: a call ends at its deadline, and it too recovers.
+    // If Redis hangs instead, a call ends at its deadline, and it recovers too.
     redis.signal("STOP");
     let hung = gateway.get("counter.localhost", "/").await;
     assert!(hung.text().contains("timeout:") || hung.text().contains("unavailable:"), "{}", hung.text());
@@ -170,7 +170,7 @@ async fn a_redis_that_goes_and_comes_back_is_noticed_by_its_users_only() {
 }
 
 #[tokio::test]
-async fn a_gateway_starts_while_its_redis_is_down() {
+async fn a_gateway_can_start_while_its_redis_is_down() {
     let mut redis = Redis::start();
     redis.stop();
     let gateway = Gateway::start_with(&counter(), &["--storage", &redis.url()]);
@@ -181,7 +181,7 @@ async fn a_gateway_starts_while_its_redis_is_down() {
 }
 
 #[test]
-fn a_second_gateway_on_one_embedded_store_says_so() {
+fn a_second_gateway_on_one_embedded_store_reports_the_conflict() {
     let site = counter();
     let _first = Gateway::start(&site);
     let second =
@@ -191,7 +191,7 @@ fn a_second_gateway_on_one_embedded_store_says_so() {
     assert_eq!(second.status.code(), Some(1));
 }
 
-/// A Redis that speaks TLS only to whom it knows, and a gateway that trusts nobody else.
+/// A Redis that accepts only known TLS clients, and a gateway that trusts only this server.
 #[tokio::test]
 async fn redis_over_tls_with_certificates_of_both_sides() {
     let site = Site::new().tenant("kv", &Tenant::new("kv.localhost", "kv").stores(&["default"]));

@@ -1,5 +1,5 @@
-//! One gateway after another on one state folder: what an orderly end leaves, and how a process that takes over reaches the one that
-//! runs.
+//! One gateway after another on one state folder: what a clean exit leaves, and how a process that takes over reaches the
+//! running one.
 
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
@@ -18,7 +18,7 @@ fn site() -> Site {
     Site::new().tenant("one", &kv("one.localhost")).tenant("none", &kv("none.localhost"))
 }
 
-/// What a start on Redis says of data that stays in the embedded store.
+/// What a start on Redis reports about data that is left in the embedded store.
 fn left_behind(site: &Site, redis: &Redis) -> Option<String> {
     let gateway = Gateway::start_with(site, &["--storage", &redis.url()]);
     let lines = gateway.log("config");
@@ -32,7 +32,7 @@ fn ended(gateway: Gateway) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_was_closed_in_order_says_whose_data_it_has_and_one_that_was_not_cannot() {
+async fn a_closed_store_reports_whose_data_it_has_and_an_unclosed_one_cannot() {
     let (redis, site) = (Redis::start(), site());
     let gateway = Gateway::start(&site);
     let set = ["kv", "set", "--tenant", "one", "greeting", "hello"];
@@ -41,11 +41,11 @@ async fn a_store_that_was_closed_in_order_says_whose_data_it_has_and_one_that_wa
     ended(gateway);
     let found = left_behind(&site, &redis).unwrap();
     assert!(found.ends_with(": one (1 keys)"), "{found}");
-    // Killed: the file has to be repaired before anybody can say.
+    // Killed: the file must be repaired before anyone can read it.
     Gateway::start(&site).kill_9();
     let found = left_behind(&site, &redis).unwrap();
     assert!(found.contains("one (perhaps)") && found.contains("none (perhaps)"), "{found}");
-    // The next start repairs it; and a store without data is nobody's.
+    // The next start repairs it. A store without data is not reported.
     let gateway = Gateway::start(&site);
     assert_eq!(gateway.tell(&site, &["kv", "get", "--tenant", "one", "greeting"]).1, "hello");
     assert_eq!(gateway.tell(&site, &["kv", "purge", "--tenant", "one", "--yes"]).0, Some(0));
@@ -88,10 +88,10 @@ fn running(site: &Site) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_takeover_sees_whom_the_gateway_serves_whatever_the_operators_token_is_by_now() {
+async fn a_takeover_learns_the_served_tenants_even_after_the_token_changed() {
     let site = with_token(site(), OLD);
     let mut old = started(&site, &[], OLD);
-    // What the folder says may look, and nothing else.
+    // The token in the folder may only read.
     let text = running(&site)["looks_by"].as_str().unwrap().to_owned();
     old.token = text.clone();
     assert_eq!(old.status().await["tenants"]["serving"], 2);
@@ -100,7 +100,7 @@ async fn a_takeover_sees_whom_the_gateway_serves_whatever_the_operators_token_is
     }
     assert_eq!(old.operate("GET", "/v1/tenants/one/logs", "").await.status.as_u16(), 403);
     let site = site.file("config/admin.token", NEW);
-    // It still looks at whom it would leave out.
+    // It still checks which tenants it would leave out.
     let good = std::fs::read(site.path("tenants/one/tenant.toml")).unwrap();
     site.write("tenants/one/tenant.toml", "half a file");
     let refused = serve(&site, &["--takeover"]);
@@ -110,7 +110,7 @@ async fn a_takeover_sees_whom_the_gateway_serves_whatever_the_operators_token_is
     let mut new = started(&site, &["--takeover"], NEW);
     assert_eq!(old.wait(), Some(0));
     assert_eq!(new.status().await["tenants"]["serving"], 2);
-    // The tokens of before are nobody's.
+    // Earlier tokens are not valid.
     for token in [OLD, &text] {
         token.clone_into(&mut new.token);
         assert_eq!(new.operate("GET", "/v1/status", "").await.status.as_u16(), 401);
@@ -118,7 +118,7 @@ async fn a_takeover_sees_whom_the_gateway_serves_whatever_the_operators_token_is
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_takeover_from_an_earlier_version_with_another_token_says_what_to_do() {
+async fn a_takeover_from_an_earlier_version_with_another_token_explains_what_to_do() {
     let site = with_token(site(), OLD);
     let old = started(&site, &[], OLD);
     let mut written = running(&site);
@@ -129,7 +129,7 @@ async fn a_takeover_from_an_earlier_version_with_another_token_says_what_to_do()
     assert!(!refused.status.success(), "{said}");
     assert!(said.contains("it was started with another admin.token") && said.contains("--leave-out"), "{said}");
     assert_eq!(old.status().await["tenants"]["serving"], 2, "the one that runs goes on");
-    // A command says the same of its token.
+    // A command reports the same about its token.
     let (code, said) = old.tell(&site, &["status"]);
     assert!(code == Some(1) && said.contains("takes another token: was admin.token changed"), "{said}");
     let new = started(&site, &["--takeover", "--leave-out"], NEW);
@@ -137,9 +137,10 @@ async fn a_takeover_from_an_earlier_version_with_another_token_says_what_to_do()
     assert_eq!(new.status().await["tenants"]["serving"], 2);
 }
 
-/// The old process's end must not be the service's: the manager hears of the new one before the old one is let go.
+/// The old process's end must not be the service's: the service manager is notified of the new process before the old one
+/// is told to end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_service_manager_hears_which_process_takes_over_before_the_old_one_ends() {
+async fn a_service_manager_is_notified_of_the_new_process_before_the_old_one_ends() {
     let redis = Redis::start();
     for storage in ["embedded".to_owned(), redis.url()] {
         let site = site();
@@ -158,7 +159,7 @@ async fn a_service_manager_hears_which_process_takes_over_before_the_old_one_end
         let main = format!("MAINPID={}", new.process());
         assert_eq!(said(), [main.as_str(), "STATUS=taking over"]);
         assert_eq!(said(), ["READY=1", main.as_str(), "STATUS=serving"]);
-        // The old one leaves without a word: the service goes on.
+        // The old process exits without a notification: the service continues.
         assert_eq!(old.wait(), Some(0));
         ended(new);
         assert_eq!(said()[0], "STOPPING=1");

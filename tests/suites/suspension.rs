@@ -1,4 +1,4 @@
-//! A tenant that an operator stops: at once, running guests included, and until the operator takes it back.
+//! An operator suspends a tenant: at once, including running guests, and until the operator resumes it.
 
 use tests::{Gateway, Protocol, Site, Tenant};
 
@@ -67,7 +67,7 @@ async fn disabling_by_file_ends_running_guests_too() {
 }
 
 #[tokio::test]
-async fn what_an_operator_mistypes_changes_nothing() {
+async fn a_mistyped_tenant_name_changes_nothing() {
     let site = site();
     let gateway = Gateway::start(&site);
     let (code, said) = gateway.tell(&site, &["tenant", "suspend", "nobody"]);

@@ -1,4 +1,4 @@
-//! Tenants side by side: one's trouble is its own.
+//! Tenants side by side: one tenant's problem affects no other.
 
 use tests::{Gateway, Protocol, Site, Tenant};
 
@@ -48,7 +48,7 @@ async fn a_tenant_at_its_quota_is_refused_and_the_others_are_not() {
 }
 
 #[tokio::test]
-async fn a_burst_waits_for_places_where_it_may() {
+async fn a_burst_waits_for_places_if_its_quota_allows() {
     let tenant = |host: &str, waiting: u32| {
         Tenant::new(host, "hostile").with(&format!("[quota]\nin_flight = 2\nwaiting = {waiting}"))
     };
@@ -70,7 +70,7 @@ async fn a_burst_waits_for_places_where_it_may() {
 }
 
 #[tokio::test]
-async fn a_guest_that_works_on_after_its_answer_keeps_nobody_out_within_a_bound() {
+async fn a_limited_number_of_guests_may_work_on_without_keeping_others_out() {
     let limits = "[quota]\nin_flight = 1\nwaiting = 0\n[limits]\nfuel = \"1000G\"\ntime = \"60s\"";
     let site = Site::new().tenant("busy", &Tenant::new("busy.localhost", "hostile").with(limits));
     let gateway = Gateway::start(&site);
@@ -83,7 +83,7 @@ async fn a_guest_that_works_on_after_its_answer_keeps_nobody_out_within_a_bound(
     assert_eq!(gateway.metric("tollgate_instances").await, 1.0, "it is not gone");
     assert_eq!(gateway.get("busy.localhost", "/ok").await.status, 200);
     assert_eq!(gateway.get("busy.localhost", "/linger").await.text(), "done, but not gone");
-    // There are as many of these as there may be, so this one keeps its place.
+    // As many of these as allowed are in progress, so this one keeps its place.
     in_flight(1).await;
     assert_eq!(gateway.get("busy.localhost", "/ok").await.problem(), "quota-in-flight");
 }
@@ -111,8 +111,8 @@ async fn a_full_pool_makes_a_request_wait_and_then_refuses_it() {
     tests::until("a slot", async || (gateway.get("idle.localhost", "/head").await.status == 200).then_some(())).await;
 }
 
-/// More requests than instances and places: whoever holds most is shed, whoever holds little is served, operators see it
-/// all the while, and nothing of it stays.
+/// More requests than instances and places: the tenant that holds most is shed, one that holds little is served, operators
+/// can watch meanwhile, and nothing is left afterwards.
 #[tokio::test]
 async fn a_flood_sheds_the_tenant_that_floods() {
     let limits = "[limits]\ntime = \"400ms\"\n[quota]\nin_flight = 200\nwaiting = 200";
@@ -155,7 +155,7 @@ async fn a_flood_sheds_the_tenant_that_floods() {
 }
 
 #[tokio::test]
-async fn environment_and_secrets_reach_their_own_guest_only() {
+async fn environment_and_secrets_reach_only_their_own_guest() {
     let one =
         Tenant::new("one.localhost", "echo").with("[env]\nMODE = \"prod\"\n[secrets]\nTOKEN = { file = \"token\" }");
     let site = Site::new()

@@ -1,5 +1,5 @@
-//! README and the book's tutorials for operators, walked as they are written: each line of a shell block is typed into a shell, and
-//! each line of a block of text is looked for in what was printed. The tutorial for developers is walked in `article.rs`.
+//! README and the book's tutorials for operators, followed as they are written: the test types each line of a shell block
+//! into a shell, and looks for each line of a text block in the output. `article.rs` follows the tutorial for developers.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -12,11 +12,11 @@ use tests::{PATIENCE, free_port, tollgate, top};
 
 use super::article::blocks;
 
-/// Ports that the pages name. The test replaces each by a free one, in what it types and in what it looks for.
+/// Ports in the pages. The test replaces each by a free one, in what it types and in what it expects.
 const PORTS: [&str; 4] = ["8443", "8080", "9443", "6379"];
-/// What the shell prints behind each line, before the line's exit code.
+/// What the shell prints after each line, before its exit code.
 const MARK: &str = "<<tutorial>> ";
-/// How lines begin that only look. A block of them is typed again until it shows what the page says.
+/// The beginnings of commands that only read. A block of them is repeated until its output is as on the page.
 const LOOKS: [&str; 6] =
     ["curl ", "export ", "redis-cli --", "redis-cli hget ", "tollgate status", "tollgate tenant list"];
 
@@ -56,7 +56,7 @@ impl Shell {
         Self { child, input, output }
     }
 
-    /// Types one line: what it printed, and whether it went well.
+    /// Types one line. Returns its output, and whether it succeeded.
     fn types(&mut self, line: &str) -> (String, bool) {
         write!(self.input, "{line}\nprintf '\\n{MARK}%s\\n' $?\n").unwrap();
         let mut said = String::new();
@@ -71,12 +71,12 @@ impl Shell {
     }
 }
 
-/// Somebody who follows a page, in a folder that has what a clone of the repository has.
+/// A reader of a page, in a folder with the contents of a clone of the repository.
 struct Reader {
     servers: Vec<Server>,
     shell: Shell,
     ports: Vec<String>,
-    /// The last block, and what it printed.
+    /// The last block and its output.
     typed: String,
     said: String,
     dir: tempfile::TempDir,
@@ -104,7 +104,7 @@ impl Reader {
 
     /// The text with this reader's ports.
     fn ported(&self, text: &str) -> String {
-        // By way of marks, since a new port may look like another old one.
+        // Via placeholders, because a new port may look like another old one.
         let marked =
             PORTS.iter().enumerate().fold(text.to_owned(), |text, (at, port)| text.replace(port, &format!("\0{at}")));
         self.ports.iter().enumerate().fold(marked, |text, (at, port)| text.replace(&format!("\0{at}"), port))
@@ -134,7 +134,7 @@ impl Reader {
                 }
             }
             if words.first() == Some(&"sleep") {
-                // A busy machine may take longer than the page says; a reload is waited for.
+                // A busy machine may take longer than the page says, so the test waits for a reload.
                 self.shell.types("tollgate reload");
             }
         }
@@ -144,7 +144,7 @@ impl Reader {
         self.typed.lines().all(|line| LOOKS.iter().any(|look| line.starts_with(look)))
     }
 
-    /// Starts a gateway, where the last one was ended by Ctrl-C, unless this one takes over from it.
+    /// Starts a gateway. Ends the previous one, as by Ctrl-C, unless this one takes over from it.
     fn serves(&mut self, line: &str) {
         if !line.contains("--takeover") {
             for server in self.servers.iter_mut().filter(|server| server.is_gateway) {
@@ -165,7 +165,7 @@ impl Reader {
         self.servers.push(Server { child, is_gateway, log });
     }
 
-    /// Looks for each of these lines in what was printed, here and in the newest terminal.
+    /// Looks for each of these lines in the output, here and in the newest terminal.
     fn sees(&mut self, lines: &str) {
         let started = Instant::now();
         loop {
@@ -193,7 +193,7 @@ fn command(dir: &Path, words: &[&str]) -> Command {
     command
 }
 
-/// Whether a line is as a page shows it, where "…" stands for any text.
+/// Whether a line is as on a page, where "…" stands for any text.
 fn fits(shown: &str, line: &str) -> bool {
     let mut parts = shown.split('…');
     let first = parts.next().unwrap_or_default();
@@ -223,33 +223,33 @@ fn walk(page: &str) {
 }
 
 #[test]
-fn the_readme_does_what_it_says() {
+fn the_readmes_steps_work() {
     walk("README.md");
 }
 
 #[test]
-fn the_tutorial_of_the_first_tenant_does_what_it_says() {
+fn the_steps_of_the_first_tenants_tutorial_work() {
     walk("gateway/docs/tutorials/first-tenant.md");
 }
 
 #[test]
-fn the_tutorial_on_redis_does_what_it_says() {
+fn the_steps_of_the_redis_tutorial_work() {
     walk("gateway/docs/tutorials/redis.md");
 }
 
 #[test]
-fn the_tutorial_to_production_does_what_it_says() {
+fn the_steps_of_the_production_tutorial_work() {
     walk("gateway/docs/tutorials/production.md");
 }
 
 #[test]
-fn every_link_of_the_documents_leads_somewhere() {
+fn every_link_in_the_documents_has_a_target() {
     let checked = Command::new("python3").arg(top().join("tests/book.py")).arg("check").output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
 #[test]
-fn a_line_of_a_page_leaves_out_what_differs() {
+fn a_line_on_a_page_may_omit_variable_parts() {
     assert!(fits("200", "200") && !fits("200", "2001") && fits("…", "anything"));
     assert!(fits("a…c…e", "abcde") && !fits("a…c…e", "abcd") && !fits("b…", "ab"));
 }

@@ -1,8 +1,8 @@
-//! Spin's applications as they are: which route answers and what is told, what is granted, and what things are called.
+//! Unmodified Spin applications: which route answers and what it is told, which grants apply, and names.
 
 use tests::{Gateway, Protocol, Site, Storage, checked, guest, request};
 
-/// A tenant with a manifest, and what else its own file says.
+/// A tenant with a manifest, and the rest of its own file.
 fn site(manifest: &str, file: &str, guests: &[&str]) -> Site {
     let file = format!("schema = 1\nhosts = [\"app.localhost\"]\napp = \"spin.toml\"\n{file}");
     let site = Site::new().file("tenants/app/tenant.toml", file).file("tenants/app/spin.toml", manifest);
@@ -13,7 +13,7 @@ fn site(manifest: &str, file: &str, guests: &[&str]) -> Site {
 
 const HEAD: &str = "spin_manifest_version = 2\n[application]\nname = \"a\"\n";
 
-/// A manifest of these routes, each of a component of its own that says what it was told on `/head`.
+/// A manifest with these routes, each of its own component, which prints on `/head` what it was told.
 fn routes(routes: &[&str]) -> String {
     let one = |(number, route): (usize, &&str)| {
         format!(
@@ -29,7 +29,7 @@ async fn told(gateway: &Gateway, path: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn routes_of_each_form_answer_and_say_how_they_matched() {
+async fn routes_of_each_form_answer_and_tell_how_they_matched() {
     let manifest = routes(&["/head/:path_segment/x", "/head/api/*", "/head/:id.json", "/head", "/head/..."]);
     let gateway = Gateway::start(&site(&manifest, "", &["echo"]));
     for (path, wanted) in [
@@ -56,7 +56,7 @@ async fn routes_of_each_form_answer_and_say_how_they_matched() {
 }
 
 #[tokio::test]
-async fn of_one_route_twice_the_later_one_answers_and_check_warns() {
+async fn the_later_of_two_equal_routes_answers_and_check_warns() {
     let manifest = format!(
         "{HEAD}[[trigger.http]]\nroute = \"/...\"\ncomponent = \"a\"\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"b\"\n\
          [component.a]\nsource = \"echo.wasm\"\nenvironment = {{ WHO = \"a\" }}\n[component.b]\nsource = \"echo.wasm\"\nenvironment = {{ WHO = \"b\" }}\n"
@@ -69,7 +69,7 @@ async fn of_one_route_twice_the_later_one_answers_and_check_warns() {
 }
 
 #[tokio::test]
-async fn a_base_of_version_1_does_nothing_and_is_warned_of() {
+async fn a_base_of_version_1_has_no_effect_and_causes_a_warning() {
     let manifest = "spin_version = \"1\"\nname = \"a\"\ntrigger = { type = \"http\", base = \"/base\" }\n\
                     [[component]]\nid = \"a\"\nsource = \"echo.wasm\"\n[component.trigger]\nroute = \"/head/...\"\n";
     let site = site(manifest, "", &["echo"]);
@@ -83,7 +83,7 @@ async fn a_base_of_version_1_does_nothing_and_is_warned_of() {
     assert_eq!(gateway.get("app.localhost", "/base/head/x").await.status, 404);
 }
 
-/// A component that sends requests, and what it may send them to.
+/// A component that sends requests, and its grants.
 fn fetching(grants: &str) -> String {
     format!(
         "{HEAD}[[trigger.http]]\nroute = \"/fetch/...\"\ncomponent = \"front\"\n[component.front]\nsource = \"hostile.wasm\"\n\
@@ -94,7 +94,7 @@ fn fetching(grants: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_relative_url_with_a_port_for_an_authority_is_the_applications_own() {
+async fn a_relative_url_with_only_a_port_is_the_applications_own() {
     let gateway = Gateway::start(&site(&fetching("\"http://self\""), "", &["hostile", "echo"]));
     for authority in [":80", ":443", "self.alt"] {
         let text = gateway.get("app.localhost", &format!("/fetch/http/{authority}/head/x")).await.text();
@@ -105,7 +105,7 @@ async fn a_relative_url_with_a_port_for_an_authority_is_the_applications_own() {
 }
 
 #[tokio::test]
-async fn a_grant_of_everything_is_of_the_applications_own_components_too() {
+async fn a_grant_of_everything_includes_the_applications_own_components() {
     let gateway = Gateway::start(&site(&fetching("\"*://*:*\""), "", &["hostile", "echo"]));
     for path in ["/fetch/http/hidden.spin.internal/head", "/fetch/http/:80/head"] {
         let text = gateway.get("app.localhost", path).await.text();
@@ -116,9 +116,10 @@ async fn a_grant_of_everything_is_of_the_applications_own_components_too() {
     assert_eq!(gateway.get("app.localhost", "/fetch/http/127.0.0.1:9/").await.text(), "DestinationIpProhibited");
 }
 
-/// What was not granted is denied; what was granted by name and leads inside is prohibited; what nobody listens to is refused.
+/// A request without a grant is denied; a granted name with an internal address is prohibited; an address where nothing
+/// listens refuses.
 #[tokio::test]
-async fn grants_are_of_any_depth_of_ranges_and_of_networks() {
+async fn grants_may_name_any_depth_port_ranges_and_networks() {
     let grants =
         "\"http://*.deep.localhost:8000..8002\", \"http://127.0.0.0/8:9\", \"http://0.0.0.0/0:10\", \"mqtt://m:1883\"";
     let site = site(&fetching(grants), "[egress]\nallow = [\"http://127.0.0.1:11\"]\n", &["hostile", "echo"]);
@@ -130,11 +131,11 @@ async fn grants_are_of_any_depth_of_ranges_and_of_networks() {
         ("a.b.deep.localhost:8001", "DestinationIpProhibited"),
         ("deep.localhost:8000", "HttpRequestDenied"),
         ("a.deep.localhost:8002", "HttpRequestDenied"),
-        // Nobody listens there.
+        // Nothing listens there.
         ("127.0.0.1:9", "ConnectionRefused"),
         ("127.1.2.3:9", "ConnectionRefused"),
         ("127.0.0.1:10", "DestinationIpProhibited"),
-        // What tenant.toml says is added to what the manifest says.
+        // The grants of tenant.toml are added to the manifest's.
         ("127.0.0.1:11", "ConnectionRefused"),
         ("127.0.0.1:12", "HttpRequestDenied"),
     ] {
@@ -144,14 +145,14 @@ async fn grants_are_of_any_depth_of_ranges_and_of_networks() {
 }
 
 #[test]
-fn a_variable_that_the_manifest_does_not_declare_is_told() {
+fn an_undeclared_variable_is_reported() {
     let manifest = format!("{HEAD}[variables]\ngreeting = {{ default = \"x\" }}\n{}", &routes(&["/"])[HEAD.len()..]);
     let (is_good, text) = checked(&site(&manifest, "[variables]\ngreting = \"hello\"\n", &["echo"]), &[]);
     assert!(is_good && text.contains("tenant.toml:5") && text.contains("did you mean `greeting`?"), "{text}");
 }
 
 #[tokio::test]
-async fn stores_are_what_the_manifest_calls_them_and_stay_apart() {
+async fn stores_keep_the_manifests_names_and_are_separate() {
     let manifest = format!(
         "{HEAD}[[trigger.http]]\nroute = \"/...\"\ncomponent = \"A_b\"\n[component.A_b]\nsource = \"spin-sdk-5.wasm\"\n\
          key_value_stores = [\"my_store\", \"my-store\", \"MY_STORE\", \"my%5Fstore\", \"My Store: 1\"]\n\
@@ -168,7 +169,7 @@ async fn stores_are_what_the_manifest_calls_them_and_stay_apart() {
             let body = tests::spin_words(&["key", store]);
             let path = format!("/kv2/set/{}", store.replace('%', "%25"));
             let said = client.call("POST", "app.localhost", &path, body).await.text();
-            // The guest does not take escapes out of a path.
+            // The guest does not decode escapes in a path.
             let is_plain = !store.contains('%');
             assert_eq!(said == "set", is_plain, "{store}: {said}");
         }
@@ -194,7 +195,7 @@ async fn stores_are_what_the_manifest_calls_them_and_stay_apart() {
         kv(&["purge", "--tenant", "app", "--store", "my_store", "--yes"]);
         assert_eq!(kv(&["list", "--tenant", "app", "--store", "my_store"]), "");
         assert_eq!(kv(&["list", "--tenant", "app", "--store", "my-store"]), "key\n");
-        // Two ids that differ in their spelling alone are two components.
+        // Two ids with different spellings are two components.
         for (path, wanted) in [("/kv2/get/MY_STORE", "A_b"), ("/kv2/get/my-store", "a-b")] {
             let body = tests::spin_words(&["key"]);
             let request = request("POST", "app.localhost", path).body(tests::full(body)).unwrap();

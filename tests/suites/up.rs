@@ -1,4 +1,5 @@
-//! `tollgate up` of a Spin application: flags of `spin up`, variables of the environment, and what a developer's machine grants.
+//! `tollgate up` for a Spin application: flags of `spin up`, variables from the environment, and the grants of a
+//! developer's machine.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 
@@ -6,7 +7,7 @@ use tests::guest;
 
 use crate::developer::Desk;
 
-/// An application of two components that were built before, with no tenant's file.
+/// An application with two prebuilt components and no tenant's file.
 fn desk(more: &str) -> Desk {
     let desk = Desk::new();
     std::fs::create_dir(desk.path("app")).unwrap();
@@ -29,7 +30,7 @@ fn desk(more: &str) -> Desk {
 }
 
 #[test]
-fn only_the_components_that_are_asked_for_are_served() {
+fn only_the_selected_components_are_served() {
     let desk = desk("");
     let up = desk.up("app", &["-c", "five"]);
     assert!(up.get("localhost", "/variable/greeting").contains("hello nobody"));
@@ -40,7 +41,7 @@ fn only_the_components_that_are_asked_for_are_served() {
 }
 
 #[test]
-fn variables_come_from_the_flag_then_the_environment_then_the_file_of_the_environment() {
+fn flags_override_environment_variables_and_those_override_dotenv() {
     let mut desk = desk("");
     let is = |desk: &Desk, words: &[&str], wanted: &str| {
         let up = desk.up("app", words);
@@ -62,7 +63,7 @@ fn variables_come_from_the_flag_then_the_environment_then_the_file_of_the_enviro
 }
 
 #[test]
-fn keys_and_the_environment_are_given_on_the_command_line_beside_a_tenants_file_too() {
+fn keys_and_variables_can_be_set_on_the_command_line_beside_a_tenants_file() {
     let desk = desk("");
     let tenant = "schema = 1\nhosts = [\"localhost\"]\napp = \"spin.toml\"\n[env]\nWHO = \"the tenant\"\n";
     for with_file in [false, true] {
@@ -73,7 +74,7 @@ fn keys_and_the_environment_are_given_on_the_command_line_beside_a_tenants_file_
         let up = desk.up("app", &words);
         assert!(up.get("localhost", "/env/WHO").contains("the flag"), "{}", up.get("localhost", "/env/WHO"));
         drop(up);
-        // What was set stays in the store.
+        // Keys that were set stay in the store.
         let up = desk.up("app", &["--truncate-logs"]);
         let listed = up.get("localhost", "/default/get/greeting");
         assert!(listed.contains("hi=there"), "{listed}");
@@ -81,7 +82,7 @@ fn keys_and_the_environment_are_given_on_the_command_line_beside_a_tenants_file_
 }
 
 #[test]
-fn a_flag_of_spins_that_cannot_be_here_says_what_to_do_instead() {
+fn an_unsupported_spin_flag_says_what_to_do_instead() {
     let desk = desk("");
     for (words, wanted) in [
         (&["--sqlite", "CREATE TABLE x"][..], "--key-value KEY=VALUE sets a key"),
@@ -97,7 +98,7 @@ fn a_flag_of_spins_that_cannot_be_here_says_what_to_do_instead() {
 }
 
 #[test]
-fn localhost_is_granted_by_its_name_on_a_developers_machine() {
+fn a_grant_of_localhost_works_on_a_developers_machine() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -118,7 +119,7 @@ fn localhost_is_granted_by_its_name_on_a_developers_machine() {
 }
 
 #[test]
-fn an_application_that_listens_is_told_how_to_publish_to_it() {
+fn an_application_with_subscriptions_shows_how_to_publish_to_it() {
     let desk = Desk::new();
     std::fs::create_dir(desk.path("app")).unwrap();
     let manifest = "spin_manifest_version = 2\n[application]\nname = \"app\"\n[[trigger.redis]]\nchannel = \"channelOne\"\n\
@@ -137,7 +138,7 @@ fn an_application_that_listens_is_told_how_to_publish_to_it() {
     assert!(is_good, "the command that is shown works: {words:?}: {text}");
 }
 
-/// The whole answer to a request as it is written.
+/// The complete answer to a raw request.
 fn raw(address: &str, request: &str) -> String {
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
@@ -147,7 +148,7 @@ fn raw(address: &str, request: &str) -> String {
 }
 
 #[test]
-fn every_name_of_this_machine_is_the_projects_and_a_404_says_what_is_served() {
+fn every_name_of_this_machine_is_the_projects_and_a_404_lists_what_is_served() {
     let desk = desk("");
     // Its certificate covers its own host, and need not cover those.
     let made = rcgen::generate_simple_self_signed(vec!["app.example.org".to_owned()]).unwrap();
@@ -175,7 +176,7 @@ fn every_name_of_this_machine_is_the_projects_and_a_404_says_what_is_served() {
 }
 
 #[test]
-fn localhost_is_answered_by_both_of_its_addresses() {
+fn localhost_answers_on_both_of_its_addresses() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         return;
     }
@@ -190,9 +191,9 @@ fn localhost_is_answered_by_both_of_its_addresses() {
 }
 
 #[test]
-fn a_first_start_says_that_it_compiles_and_problems_have_the_projects_own_paths() {
+fn a_first_start_announces_compiling_and_problems_show_the_projects_paths() {
     let desk = desk("");
-    // As large as an interpreter, by a custom section that says nothing.
+    // As large as an interpreter, because of an empty custom section.
     let mut wasm = std::fs::read(guest("spin-sdk-5")).unwrap();
     wasm.extend([0, 0x85, 0x80, 0x80, 0x03, 4]);
     wasm.extend(b"fill");

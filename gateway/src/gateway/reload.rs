@@ -24,8 +24,7 @@ use crate::tls::{Acme, Certificates};
 const FETCH_AGAIN: Duration = Duration::from_secs(10);
 
 impl Gateway {
-    /// Waits until the tenants' files change or must be fetched again; for ever if neither can happen. The caller keeps
-    /// `fetch_at` between calls.
+    /// Waits until the tenants' files change or must be fetched again, or for ever. The caller keeps `fetch_at`.
     pub(super) async fn seen(&self, fetch_at: &mut Option<Instant>) -> Changed {
         let watched = async {
             match &self.watch {
@@ -100,8 +99,7 @@ impl Gateway {
         self.judge_again(loading, is_settled).await
     }
 
-    /// Swaps in a new configuration with everything that is ready. `is_all` reports all problems. Returns whether every
-    /// host went to its intended tenant.
+    /// Swaps in a new configuration with everything that is ready. Returns whether every host went to its tenant.
     async fn settle(&self, loading: &mut Loading, is_all: bool) -> anyhow::Result<bool> {
         let before = self.road.snapshot.load_full();
         let ready = Planned { plans: loading.ready(&before.plans), problems: Vec::new() };
@@ -324,8 +322,7 @@ const fn of_wrong(was_good: bool) -> Standing {
 }
 
 impl Gateway {
-    /// Reports problems: to the log, or to the developer of a single project, who already saw the problems of its files at
-    /// the start.
+    /// Reports problems: to the log, or to the developer of a single project, who saw those of its files at the start.
     fn tell<'p>(&self, problems: impl Iterator<Item = &'p Problem>, is_first: bool) {
         let Some(project) = &self.boot.project else { return tell(problems) };
         let problems: Vec<_> = problems.filter(|problem| !is_first || !problem.is_warning()).cloned().collect();
