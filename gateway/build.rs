@@ -1,12 +1,12 @@
-//! Assembles the gateway's own guests from `wat/`: what looks whether slots are clean, and the canary in its two kinds. Finds out
-//! whether a profile lays the program out.
+//! Assembles the gateway's own guests from `wat/`: the slot probe, which checks whether pool slots are clean, and both
+//! kinds of the canary. Finds out whether a profile orders the code of the binary.
 
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=wat");
     println!("cargo::rerun-if-changed=build.rs");
-    // The commit is not found out here: whenever this program runs again, cargo compiles the whole crate again.
+    // The commit is not determined here: each time this build script runs again, cargo compiles the whole crate again.
     println!("cargo::rerun-if-env-changed=RUSTFLAGS");
     if let Some(profile) = profile(&std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default()) {
         println!("cargo::rustc-env=TOLLGATE_PROFILE={profile}");
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The name of the profile that rustc's flags name, without its folder and its ending. `make pgo` names a profile by its digest.
+/// Name of the profile in rustc's flags, without its folder and extension. `make pgo` names a profile by its digest.
 fn profile(flags: &str) -> Option<String> {
     let path = flags.split('\x1f').find_map(|flag| flag.split_once("profile-use=").map(|(_, path)| path))?;
     Some(Path::new(path).file_stem()?.to_string_lossy().into_owned())

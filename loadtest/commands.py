@@ -16,10 +16,10 @@ TOLLGATE = os.environ.get("TOLLGATE", TARGET / "release/tollgate")
 GUESTS = pathlib.Path(os.environ.get("TOLLGATE_GUESTS", TOP / "tests/guests/target/components"))
 COMMANDS = TOP / "gateway/src/store/commands"
 MICROSECONDS_MAX, BYTES_MAX = 5_000, 8 << 20
-# A tenant without a quota, and one whose sum is kept with each write.
+# One tenant has no quota. For the other, each write updates the sum of its data.
 TENANTS = ["plain", "counted"]
 MIB = 1 << 20
-# name: kind, elements, bytes of each.
+# name: kind, number of elements, bytes of each element.
 DATA = {
     "TINY": ("string", 1, 1), "MIB": ("string", 1, MIB), "HALF": ("string", 1, MIB // 2), "ZEROS": ("zeros", 1, MIB),
     "NUMBER": ("number", 1, 1), "HLL": ("hll", 5000, 8),
@@ -93,7 +93,7 @@ class Redis:
             self.read()
 
     def make(self, key, kind, count, size):
-        """Keys of tests, by the server's own commands."""
+        """Writes test data with the server's own commands."""
         def pad(text):
             return text.encode().ljust(size, b"x") if size > 20 else text.encode()
 
@@ -127,7 +127,7 @@ class Redis:
                 self("XREADGROUP", "GROUP", "g", "c", "STREAMS", key, ">")
 
     def spent(self):
-        """The longest that one command kept the server."""
+        """The longest time that one command kept the server, in microseconds."""
         longest = 0
         for line in self("INFO", "commandstats").decode().splitlines():
             found = re.match(r"cmdstat_([^:]+):calls=(\d+),usec=(\d+)", line)
@@ -166,10 +166,10 @@ class Gateway:
         self.token = (root / "state/admin.token").read_text().strip()
 
     def ask(self, tenant, words):
-        """What is wrong, if anything."""
+        """Runs a command for the tenant. Returns the refusal, or None."""
         body = json.dumps({"command": [word.decode() for word in words]})
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        # One that was idle while data was made may have been closed.
+        # A new connection each time: one that was idle while data was written may have been closed.
         connection = http.client.HTTPConnection(self.address, timeout=120)
         connection.request("POST", f"/v1/tenants/{tenant}/data/command", body, headers)
         answer = connection.getresponse()
@@ -183,7 +183,7 @@ class Gateway:
 
 
 def spread(text):
-    """The words that one word of the file stands for."""
+    """Expands one word of the file into the words that it stands for."""
     found = re.fullmatch(r"\{(\d+)\.\.(\d+)\}:(.*)", text)
     if found:
         return [word for n in range(int(found[1]), int(found[2])) for part in found[3].split(",") for word in spread(part.replace("%", str(n)))]
@@ -199,7 +199,7 @@ def rows():
 
 
 def measure(redis, gateway, tenant, data, words, runs):
-    """Microseconds and bytes of each run; or what is wrong."""
+    """Microseconds of the fastest run and the most bytes of any run; or the refusal, as text."""
     measured = []
     own = f"tg:{{{tenant}}}:r:"
     for _ in range(runs):
@@ -214,7 +214,7 @@ def measure(redis, gateway, tenant, data, words, runs):
             redis("UNLINK", *left)
         if wrong:
             return wrong
-    # A machine that is busy only adds.
+    # A busy machine only adds time.
     return min(time for time, _ in measured), max(told for _, told in measured)
 
 
@@ -227,7 +227,7 @@ def run(program, only, runs):
     failed, table = 0, []
     try:
         made = set()
-        # A script that a server has not seen yet is read first.
+        # Warms up: a server must first load a script that it has not seen.
         for tenant in TENANTS:
             gateway.ask(tenant, [b"SET", b"warm", b"up"])
         for name, data, words, text in rows():
@@ -236,7 +236,7 @@ def run(program, only, runs):
             for tenant in TENANTS:
                 for _, which in data:
                     if (tenant, which) not in made:
-                        # Beside the tenant's keys, in one slot with them.
+                        # Outside the tenant's keys, but in the same slot.
                         redis.make(f"data:{{{tenant}}}:{which}", *DATA[which])
                         made.add((tenant, which))
                 found = measure(redis, gateway, tenant, data, words, runs)

@@ -26,7 +26,7 @@ def pair(dir, name, host):
 
 
 def shake(port, host, ca, until, rate, out):
-    """Full handshakes at a rate, each with a request; says how many there were, failed, and who answered."""
+    """Full handshakes at a rate. Puts into `out` how many there were, how many failed, and which certificates answered."""
     context = ssl.create_default_context(cafile=ca)
     context.options |= ssl.OP_NO_TICKET
     done, failed, seen, start = 0, [], set(), time.monotonic()
@@ -81,7 +81,7 @@ def frame(kind, flags=0, stream=0, payload=b""):
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
-# Static indexes of hpack: GET, https, /, and an :authority.
+# HPACK's static table: GET, https, /, and an :authority.
 BLOCK = b"\x82\x87\x84\x41\x0ct1.localhost"
 FLOODS = {
     "RST_STREAM": lambda n: frame(1, 5, 2 * n + 1, BLOCK) + frame(3, 0, 2 * n + 1, struct.pack(">I", 8)),
@@ -93,7 +93,7 @@ FLOODS = {
 
 
 def flood(port, make, until, lives, opened):
-    """One connection after the other that sends as fast as it is taken, each until it is cut."""
+    """Sends on one connection after the other as fast as the server reads, each until the server cuts it."""
     context = ssl._create_unverified_context()
     context.set_alpn_protocols(["h2"])
     while time.monotonic() < until:
@@ -114,7 +114,7 @@ def flood(port, make, until, lives, opened):
 
 
 def latency(gateway, log):
-    """h2load at 200 requests a second on four connections, to the tenant that nobody floods: p50 and p99 in ms."""
+    """Runs h2load at 200 requests/s on four connections against the tenant that is not flooded. Returns p50 and p99 in ms, and counts."""
     log.unlink(missing_ok=True)
     subprocess.run(["taskset", "-c", "1", "h2load", "-D", str(SECONDS), "-c", "4", "-m", "1", "--rps=50", f"--log-file={log}",
                     f"--connect-to=127.0.0.1:{gateway.https}", f"https://t0.localhost:{gateway.https}/head"],

@@ -22,7 +22,7 @@ def free_port():
 
 
 def until_ready(admin):
-    """Waits until the gateway with this operators' port has loaded its tenants: it listens before their components are compiled."""
+    """Waits until the gateway on this admin port has loaded its tenants: it listens before their components are compiled."""
     for _ in range(6000):
         with socket.create_connection(("127.0.0.1", admin)) as s:
             s.sendall(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
@@ -88,7 +88,7 @@ class Gateway:
 
 
 class Client:
-    """One connection, made anew when it fails, which is the status 0."""
+    """One connection, opened again after a failure, which counts as status 0."""
     context = ssl._create_unverified_context()
 
     def __init__(self, gateway, tenant):
@@ -135,7 +135,7 @@ class Client:
 
 
 class Load:
-    """Writers of each tenant, and one that only asks a guest without storage; each notes when, how long, and what came."""
+    """Writers for each tenant, and one client of a guest without storage. Each records start, duration and result of each request."""
 
     def __init__(self, gateway, tenants, writers=WRITERS):
         self.gateway, self.seen, self.stop = gateway, collections.defaultdict(list), threading.Event()
@@ -163,7 +163,7 @@ class Load:
             thread.join()
 
     def lost(self):
-        """Writers whose last acknowledged write is not there; a later one may be."""
+        """The number of writers whose last acknowledged write is lost. A later write may be there instead."""
         lost = 0
         for (tenant, writer), n in self.acknowledged.items():
             _, text = Client(self.gateway, tenant).ask(f"/-/get/w{writer}")
@@ -216,7 +216,7 @@ def single(name, dir, started):
     elif name == "stopped for 5 s":
         run(name, gateway, ["a"], lambda: redis.signal(signal.SIGSTOP), lambda: redis.signal(signal.SIGCONT), 5, ["a"])
     elif name == "slow":
-        # Every command waits for the ones before it: a script that takes a tenth of a second, again and again.
+        # A command that sleeps a tenth of a second, again and again: all others wait behind it.
         stop = threading.Event()
 
         def slow():
@@ -253,7 +253,7 @@ def cluster(name, dir, started):
     tenants, nothing = ["a", *spared], lambda: None
 
     def watched(fault):
-        """The fault, and when the servers themselves have a primary again."""
+        """Wraps the fault, and records when the servers themselves have a primary again."""
         def begin():
             fault()
             start = time.monotonic()

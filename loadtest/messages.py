@@ -59,7 +59,7 @@ class Gateway:
 
 
 class Raw:
-    """A connection that commands are sent down without waiting."""
+    """A Redis connection that pipelines its commands."""
 
     def __init__(self, port):
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -79,7 +79,7 @@ def wait(what, look, seconds=120):
 
 
 def publish(raw, numbers):
-    """All tenants' messages of these numbers, at the rate; how many nobody heard."""
+    """Publishes the messages of these numbers to all tenants, at RATE. Returns how many had no subscriber, and the actual rate."""
     unheard, start, sent = 0, time.monotonic(), 0
     batch = []
     for number in numbers:
@@ -112,7 +112,7 @@ def main():
             print(f"handled {gateway.metrics()[0] - at_start:.0f} in {handled:.1f} s, dropped {gateway.metrics()[1]:.0f}")
             print(f"tenants whose messages are all there and in order: {whole} of {TENANTS}")
             print(f"memory: {before} MiB before, {gateway.memory('VmHWM')} MiB at the most, {gateway.memory()} MiB after")
-            # Redis goes in the middle, and is back half a second later.
+            # Redis is killed, and is back half a second later.
             redis.kill()
             time.sleep(0.5)
             redis.start()

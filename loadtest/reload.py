@@ -17,7 +17,7 @@ OHA = shutil.which("oha") or os.path.expanduser("~/.cache/tollgate/peers/bin/oha
 
 
 class Gateway:
-    """Serves so many tenants, all with one component, from a folder of its own."""
+    """Serves this many tenants, all with one component, from its own folder."""
 
     def __init__(self, dir, tenants):
         self.root = pathlib.Path(dir)
@@ -105,7 +105,7 @@ def edits():
             loads = [("HTTP/1.1", oha(gateway, "t0.localhost", [])), ("HTTP/2", oha(gateway, "t1.localhost", ["--http2"]))]
             before, start, count = gateway.metric("tollgate_config_generation"), time.monotonic(), 0
             while time.monotonic() - start < SECONDS:
-                # The two that are asked are edited as often as the others together.
+                # The two tenants under load are edited as often as all others together.
                 gateway.edit([0, 1, count % 1000, (count * 7) % 1000][count % 4], count)
                 count += 1
                 time.sleep(max(0, start + count * 0.1 - time.monotonic()))
@@ -139,7 +139,7 @@ def takeover():
 
 
 def in_force(gateway, before, every):
-    """Waits for another generation of the tenants' files."""
+    """Waits for the next generation of the configuration."""
     until = time.monotonic() + 60
     while gateway.metric("tollgate_config_generation") == before:
         if time.monotonic() > until:

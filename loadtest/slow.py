@@ -21,18 +21,18 @@ INSTANCES = 100
 
 
 def literal(name, value):
-    """A field that no table has, for hpack (RFC 7541 §6.2.2)."""
+    """An HPACK field outside of all tables (RFC 7541 §6.2.2)."""
     return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
 def head(host, path, *fields):
-    """GET, https, and the rest spelt out."""
+    """The header block of a GET request: method and scheme by index, the rest as literals."""
     block = b"\x82\x87" + b"\x04" + bytes([len(path)]) + path + b"\x01" + bytes([len(host)]) + host
     return block + b"".join(literal(*field) for field in fields)
 
 
 def stall(port, host, path, fields=()):
-    """A connection with requests on all its streams, of which nothing is ever taken."""
+    """Opens a connection with a request on every stream and a window of 0, so that no answer can be sent."""
     context = ssl._create_unverified_context()
     context.set_alpn_protocols(["h2"])
     tls = context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=5), server_hostname=host)
@@ -44,7 +44,7 @@ def stall(port, host, path, fields=()):
 
 
 def drained(held, until):
-    """Takes what comes of the connections, windows apart, so that only streams stall."""
+    """Reads what arrives on the connections, but opens no window, so that only the streams stall."""
     while time.monotonic() < until:
         for tls in list(held):
             try:
@@ -58,7 +58,7 @@ def drained(held, until):
 
 
 def ask(port, host, until, seen):
-    """One request after the other, each on its own connection, for all that is said: five a second."""
+    """Sends requests one after the other, each on its own connection, and counts the statuses. At most five a second."""
     context = ssl._create_unverified_context()
     while time.monotonic() < until:
         start = time.monotonic()
@@ -89,7 +89,7 @@ def beside(name, begin):
     with tempfile.TemporaryDirectory() as dir:
         gateway = gateway_of(dir)
         try:
-            # Both answer before anything begins.
+            # Both clients ask before the first connection stalls.
             until = time.monotonic() + SECONDS
             seen = {host: collections.Counter() for host in ("t0.localhost", "t1.localhost")}
             held, before = [], gateway.memory()
@@ -139,7 +139,7 @@ def http3():
 
 
 def memory():
-    """What a stalled connection takes, of small answers and of some that are larger than what is left for one without permits."""
+    """Measures the memory of a stalled connection, for small answers and for answers larger than the allowance without permits."""
     connections = 20
     for name, path, fields in (("small", b"/head", ()), ("64 KB", b"/say", ((b"say-bytes", b"64000"),)),
                                ("1.8 MB", b"/say", ((b"say-bytes", b"1800000"),))):

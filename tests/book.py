@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """What the book (gateway/docs) needs beside mdBook.
 
-`tests/book.py check` looks at the links of the documents at the top and of the book, files and headings behind `#`, and whether each page
-of the book stands in SUMMARY.md. Links to other hosts are not followed. It exits with 1 if something is wrong.
+`tests/book.py check` checks the links of the top-level documents and of the book, with the headings behind `#`, and that SUMMARY.md lists
+each page of the book. It does not follow links to other hosts. It exits with 1 if something is wrong.
 
-Without `check` it is a preprocessor of mdBook's (book.toml): links to files outside of the book, which lead somewhere in the repository
-only, become plain text.
+Without `check` it is an mdBook preprocessor (book.toml): links to files outside of the book, which work only inside the repository, become
+plain text.
 """
 import json
 import os
@@ -19,7 +19,7 @@ FENCED = re.compile(r"^ *```.*?^ *```[^\n]*$", re.M | re.S)
 
 
 def target_of(page, target):
-    """The file that a link of this page leads to, and the heading in it; nothing for other hosts."""
+    """The file that a link of this page points to, and the heading in it; None for other hosts."""
     if re.match(r"[a-z]+:", target):
         return None
     name, _, anchor = target.partition("#")
@@ -37,7 +37,7 @@ def links(path):
 
 
 def anchors(path):
-    """Of each heading, the anchor that GitHub and mdBook give it."""
+    """The anchor that GitHub and mdBook give each heading."""
     found, counts = set(), {}
     for heading in re.findall(r"^#{1,6} +(.*?) *$", read(path), re.M):
         slug = re.sub(r"[^\w\- ]", "", LINK.sub(r"\1", heading).lower()).replace(" ", "-")
@@ -76,7 +76,7 @@ def check():
 
 
 def without_outside(page, text):
-    """The text, without links to what is not of the book."""
+    """The text, without links that leave the book."""
 
     def plain(link):
         there = target_of(page, link[2])

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Suites that others wrote, against a gateway that is served here: sslyze (TLS), slowhttptest (slow clients), schemathesis (the
-# operators' API against its own description). They come from PyPI and Debian, into a folder of the cache; all of it on loopback.
-# Not part of CI: the last result is in gateway/docs/others.md.
+# Runs test suites of others against a gateway that it starts: sslyze (TLS), slowhttptest (slow clients), schemathesis (the
+# operators' API against its own description). They come from PyPI and Debian, into a cache folder; everything runs on
+# loopback. Not part of CI: the last result is in gateway/docs/others.md.
 #
-# TOLLGATE names the gateway's binary. Exits with 1 where a suite finds something that is not in the list below it.
+# TOLLGATE names the gateway's binary. Exits with 1 if a suite finds something that is not in the list below it.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 tollgate=${TOLLGATE:-${CARGO_TARGET_DIR:-$top/target}/release/tollgate}
@@ -26,7 +26,7 @@ if ! command -v slowhttptest >/dev/null && ! [ -x "$tools/usr/bin/slowhttptest" 
         || { echo "slowhttptest is Debian's: install it and try again" >&2; exit 2; }
 fi
 slowhttptest=$(command -v slowhttptest || echo "$tools/usr/bin/slowhttptest")
-# started FILE: waits until a gateway has said all of its addresses there.
+# started FILE: waits until a gateway has printed all of its addresses into FILE.
 started() { for _ in $(seq 600); do grep -q "^$2" "$1" && return; sleep 0.1; done; echo "no gateway: $(cat "$1")" >&2; exit 1; }
 
 "$tollgate" serve --config "$top/config/gateway.toml" --state "$work/state" --https 127.0.0.1:0 --http 127.0.0.1:0 --admin 127.0.0.1:0 >"$work/said" 2>"$work/log" &
@@ -61,7 +61,7 @@ sys.exit(bool(found))
 PY
 
 echo "== slowhttptest"
-# A folder of files, served to every name of this machine.
+# A folder of files, served for every host name of this machine.
 (cd "$work" && "$tollgate" new static-fileserver slow --accept-defaults >/dev/null)
 head -c 4000000 /dev/urandom | base64 >"$work/slow/assets/large.txt"
 (cd "$work/slow" && exec "$tollgate" up --listen 127.0.0.1:0 --admin 127.0.0.1:0 --quiet) >"$work/up" 2>"$work/up.log" &
@@ -72,7 +72,7 @@ slow() {
     local name=$1 file=$2
     shift 2
     "$slowhttptest" -c 200 -r 100 -l 20 -p 3 -u "$url/$file" "$@" >"$work/slow.txt" 2>&1 || true
-    # Its report has colours in it. "NO" is what it says where a request beside the slow ones is not answered within three seconds.
+    # Its report has colours in it. It prints "NO" if a request beside the slow ones is not answered within three seconds.
     local no
     no=$(sed 's/\x1b\[[0-9;]*m//g' "$work/slow.txt" | grep -Ec 'service available: *NO' || true)
     echo "  $name: $([ "$no" = 0 ] && echo "a client beside it is answered throughout" || echo "NOT ANSWERED in $no of its looks")"
@@ -83,7 +83,8 @@ slow "200 slow bodies" index.html -B -i 5 -s 8192 -x 10
 slow "200 slow readers" large.txt -X -w 1 -y 20 -n 5 -z 32 -k 1
 
 echo "== schemathesis"
-# A drain ends the process; streams of events and logs have no end; a reload waits for its compilers, a minute at the most.
+# Excluded: a drain ends the process, and streams of events and logs have no end. A reload waits up to a minute for its
+# compilers, hence the timeout.
 (cd "$work" && "$tools/venv/bin/schemathesis" run "$admin/openapi.json" --url "$admin" --header "Authorization: Bearer $(cat "$work/state/admin.token")" \
     --exclude-path-regex '/drain|/events|/logs' --phases examples,coverage,fuzzing --max-examples 5 --seed 1 --workers 1 --request-timeout 70 --no-color \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance >"$work/api.txt" 2>&1) && echo "  found: nothing" || { failed=1; tail -n 150 "$work/api.txt"; }

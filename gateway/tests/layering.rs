@@ -1,4 +1,5 @@
-//! The house's own rules: who may name whom, what a file says of itself, how long it may be, and that the map is true.
+//! The rules of this code base: which room may name which, how each file begins, how long a file may be, that the map shows
+//! every room, and that the documents name only files that exist.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say so and stop")]
 
 use std::collections::BTreeMap;
@@ -76,7 +77,8 @@ const MAY_NAME: [(&str, &[&str]); 24] = [
     ("lib", &[]),
     ("main", &[]),
 ];
-/// The same for the floors inside `config`, from the lowest on. A file there names another floor by `crate::config::floor` only.
+/// The same for the floors inside `config`, from the lowest up. A file there names another floor only by
+/// `crate::config::floor`.
 const CONFIG_MAY_NAME: [(&str, &[&str]); 15] = [
     ("problem", &[]),
     ("reader", &["problem"]),
@@ -131,7 +133,7 @@ fn rooms() -> Vec<(String, PathBuf, String)> {
         .collect()
 }
 
-/// The rooms that a text names by `crate::room` or `use crate::{room, …}`.
+/// The rooms that a text names, by `crate::room` or `use crate::{room, …}`.
 fn named(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (index, _) in text.match_indices("crate::") {
@@ -149,7 +151,7 @@ fn named(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_room_names_a_room_that_stands_above_it() {
+fn no_room_names_a_room_above_it() {
     let table: BTreeMap<_, _> = MAY_NAME.into_iter().collect();
     for (room, path, text) in rooms() {
         if path.ends_with("tests.rs") {
@@ -168,7 +170,7 @@ fn no_room_names_a_room_that_stands_above_it() {
 }
 
 #[test]
-fn no_floor_of_the_configuration_names_one_that_stands_above_it() {
+fn no_floor_of_the_configuration_names_a_floor_above_it() {
     let table: BTreeMap<_, _> = CONFIG_MAY_NAME.into_iter().collect();
     let room = source().join("config");
     let map = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md")).unwrap();
@@ -200,7 +202,7 @@ fn no_floor_of_the_configuration_names_one_that_stands_above_it() {
 }
 
 #[test]
-fn every_file_says_what_it_is_and_is_one_idea() {
+fn every_file_begins_with_its_purpose_and_stays_short() {
     for (_, path, text) in rooms() {
         let is_test = path.ends_with("tests.rs");
         assert!(is_test || text.starts_with("//! "), "{} does not say what it is", path.display());
@@ -225,11 +227,11 @@ fn the_map_shows_every_room() {
 
 /// Files and folders that these pages name in code spans, by a path from the top, from `gateway/` or from `gateway/src/`.
 #[test]
-fn every_file_that_the_pages_name_is_there() {
+fn every_file_that_the_pages_name_exists() {
     let gateway = Path::new(env!("CARGO_MANIFEST_DIR"));
     let bases = [gateway.join(".."), gateway.to_owned(), source()];
     let endings = [".rs", ".toml", ".md", ".txt", ".yml", ".json", ".lua", ".sh", ".py", "/"];
-    // `NAME` and `*` stand for many.
+    // `NAME` and `*` are placeholders.
     let is_pattern = |name: &str| name.contains(|c: char| c.is_ascii_uppercase() || c == '*');
     for page in ["../ARCHITECTURE.md", "../CONTRIBUTING.md", "docs/invariants.md"] {
         let text = std::fs::read_to_string(gateway.join(page)).unwrap();

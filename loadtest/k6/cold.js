@@ -1,5 +1,5 @@
 // The first request of each of a hundred tenants within a second, beside a warm one: k6 run loadtest/k6/cold.js
-// A second run meets components that are in memory by then.
+// A second run finds the components in memory.
 import exec from 'k6/execution';
 import { common, page } from './lib.js';
 

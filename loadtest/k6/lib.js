@@ -1,4 +1,4 @@
-// What every script here shares: where the gateway is (PORT, 8443 without it), and what an answer must be.
+// Shared by all scripts here: where the gateway is (PORT, default 8443), and what an answer must be.
 import http from 'k6/http';
 import { check } from 'k6';
 

@@ -1,4 +1,4 @@
-// One tenant computes without end on 32 connections, another is asked 100 times a second: k6 run loadtest/k6/noisy.js
+// One tenant computes without end on 32 connections, another gets 100 requests a second: k6 run loadtest/k6/noisy.js
 import { check } from 'k6';
 import { common, get, page } from './lib.js';
 

@@ -1,4 +1,4 @@
-// 200 requests a second at a tenant that may have 100: k6 run loadtest/k6/quota.js
+// 200 requests a second to a tenant with a quota of 100: k6 run loadtest/k6/quota.js
 import { Counter } from 'k6/metrics';
 import { check } from 'k6';
 import http from 'k6/http';

@@ -1,7 +1,8 @@
-"""A collector of OTLP that is not ours: grpcio and OpenTelemetry's own protobuf classes for Python.
+"""An independent OTLP collector: grpcio and OpenTelemetry's own protobuf classes for Python.
 
-Takes an order on standard input, one line of JSON: {"seconds": N, "rejects": N}; of each request it rejects so many. Prints one line, {"grpc": PORT, "http": PORT}, takes what
-comes for N seconds or until its input ends, and prints what it got, decoded, as one line of JSON.
+Reads an order from standard input, one line of JSON: {"seconds": N, "rejects": N}. It rejects that many records of each request. Prints
+one line, {"grpc": PORT, "http": PORT}, receives for N seconds or until its input ends, and prints what it got, decoded, as one line of
+JSON.
 """
 
 import concurrent.futures
@@ -23,7 +24,7 @@ rejects = 0
 
 def keep(signal, request, headers):
     with lock:
-        # The last reading of metrics says it all.
+        # Metrics are cumulative: the last export says it all.
         if signal == "metrics":
             got[signal].clear()
         got[signal].append(MessageToDict(request, preserving_proto_field_name=True))
@@ -31,7 +32,7 @@ def keep(signal, request, headers):
 
 
 def answer(response):
-    # The field of each signal has a name of its own.
+    # Each signal names this field differently.
     if rejects:
         field = next(f.name for f in response().partial_success.DESCRIPTOR.fields if f.name.startswith("rejected"))
         return response(partial_success={field: rejects, "error_message": "there is no room"})

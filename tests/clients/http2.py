@@ -1,9 +1,9 @@
-"""HTTP/2, frame by frame: what RFC 9113 and RFC 7541 say of servers, looked at from outside with hyperframe's and hpack's eyes.
+"""HTTP/2, frame by frame: checks from outside what RFC 9113 and RFC 7541 require of servers, with hyperframe and hpack.
 
 In: {"port", "ca", "name", "streams", "head_bytes"}. Out: {"checks": [{"name", "wanted", "found", "ok"}]}. `name` says the
 section. `wanted` is `connection CODE` (GOAWAY, then the end), `stream CODE` (RST_STREAM; the connection goes on), `answer
-STATUS`, `alive` (PING is answered), `end` (it hangs up), or several of them with ` or ` between. A stream's error may end the connection instead
-(section 5.4.2 leaves that to the server).
+STATUS`, `alive` (PING is answered), `end` (the server closes the connection), or several of them with ` or ` between. A stream error may
+end the connection instead (section 5.4.2 leaves that to the server).
 """
 
 import json
@@ -39,7 +39,7 @@ def block(pairs):
 
 
 def literal(name, value):
-    """A field as it is, whatever it is: without indexing, with a new name (RFC 7541, 6.2.2)."""
+    """Encodes any field unchanged: without indexing, with a new name (RFC 7541 §6.2.2)."""
     name, value = name.encode("latin-1"), value.encode("latin-1")
     assert len(name) < 127 and len(value) < 127
     return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
@@ -99,7 +99,7 @@ class Peer:
         return parsed
 
     def settled(self):
-        """After the server's first SETTINGS, which are acknowledged."""
+        """Waits for the server's first SETTINGS and acknowledges them."""
         while got := self.next(10):
             if isinstance(got, SettingsFrame) and "ACK" not in got.flags:
                 self.send(frame(SETTINGS, ACK))
@@ -107,7 +107,7 @@ class Peer:
         return self
 
     def look(self, wanted):
-        """All that comes of what was sent, and of a PING after it, until one of what is wanted is met and a moment more."""
+        """Sends a PING and returns all that the server answers, until one of `wanted` is met and a moment longer."""
         self.send(frame(PING, 0, 0, b"the end!"))
         found = {"connection": [], "stream": [], "answer": [], "alive": [], "end": []}
         while True:
@@ -130,7 +130,7 @@ class Peer:
 
 def is_met(wanted, found):
     kind, _, code = wanted.partition(" ")
-    # 9113 5.4: a generic code can be used in the place of a more specific one.
+    # RFC 9113 5.4: a generic code may stand for a more specific one.
     codes = {code, "PROTOCOL_ERROR", "INTERNAL_ERROR"}
     if kind == "connection":
         return bool(codes & set(found["connection"]))
@@ -156,7 +156,7 @@ def check(name, wanted, *sent, peer=None):
 
 
 def served_again():
-    """After the requests of a connection that is closed have ended; until then they count as the tenant's."""
+    """Waits until the requests of a closed connection have ended; until then they count against the tenant's quota."""
     for _ in range(100):
         peer = Peer().settled()
         peer.send(get())
@@ -198,7 +198,7 @@ def states():
     check("9113 5.1 half closed: HEADERS", "stream STREAM_CLOSED", get(), get())
     check("9113 5.1 half closed: CONTINUATION", "connection PROTOCOL_ERROR or stream STREAM_CLOSED", get(),
           frame(CONTINUATION, END_HEADERS, 1, block(fields())))
-    # 9113 5.1 has frames behind one's own RST_STREAM ignored, or be an error of the stream or the connection.
+    # RFC 9113 5.1: frames after our own RST_STREAM are ignored, or are an error of the stream or the connection.
     reset = frame(RST, 0, 1, struct.pack(">I", 8))
     check("9113 5.1 closed by RST_STREAM: DATA", "stream STREAM_CLOSED", post(), reset, frame(DATA, END_STREAM, 1, b"x"))
     check("9113 5.1 closed by RST_STREAM: HEADERS", "stream STREAM_CLOSED", post(), reset, get())
@@ -221,7 +221,7 @@ def states():
     more = b"".join(post(1 + 2 * n) for n in range(order["streams"] + 1))
     check("9113 5.1.2 a stream too many", "stream REFUSED_STREAM or stream PROTOCOL_ERROR", more)
     served_again()
-    # 9113 5.3.2 has the old priorities be nothing, so depending on oneself is nothing either; 7540 made it an error.
+    # RFC 9113 5.3.2 deprecates priorities, so a stream that depends on itself means nothing; in RFC 7540 it was an error.
     itself = struct.pack(">IB", 1, 255)
     check("9113 5.3.2 a stream that depends on itself: HEADERS", "answer 200 or stream PROTOCOL_ERROR",
           frame(HEADERS, END_STREAM | END_HEADERS | 0x20, 1, itself + block(fields())))
@@ -300,7 +300,7 @@ def messages():
           frame(HEADERS, END_HEADERS, 1, block([("x", "y")])))
     check("9113 8.1 trailers", "answer 200", post(), frame(DATA, 0, 1, b"x"),
           frame(HEADERS, END_STREAM | END_HEADERS, 1, block([("x", "y")])))
-    # That should be malformed. The h2 crate takes such fields away instead, so that nobody behind it sees them.
+    # This should be malformed. The h2 crate removes such fields instead, so that nothing behind it sees them.
     check("9113 8.1 a pseudo field in trailers", "stream PROTOCOL_ERROR or answer 400 or answer 200", post(),
           frame(HEADERS, END_STREAM | END_HEADERS, 1, block([(":method", "GET")])))
     request("8.2.1 an upper case name", good + literal("X-Upper", "y"))

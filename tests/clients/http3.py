@@ -1,10 +1,10 @@
-"""HTTP/3 by aioquic: sends what standard input says on one connection, prints what came of it, both in JSON.
+"""HTTP/3 with aioquic: sends on one connection what standard input says, and prints the results, both in JSON.
 
 In: {"port", "ca", "name", "seconds", "until_closed", "streams": [{"fields": [[name, value], …], "body", "end"} or {"raw": hex} or
-{"control": hex}], "stream_data", "cancelled_together"}. `end` is true where nothing else is said. "stream_data" is how much of each answer is
-taken; where so many are "cancelled_together", so many requests are begun, and taken back a moment later, again and again. It ends
-when all streams have, or the connection has. Out: {"streams": [{"status", "fields", "body", "ended",
-"reset"}], "closed": code}; `closed` is null where the connection was open to the end.
+{"control": hex}], "stream_data", "cancelled_together"}. `end` defaults to true. "stream_data" is the flow-control window of each answer.
+"cancelled_together" is a number of requests that the client starts together and cancels a moment later, again and again. The client
+ends when all streams have ended, or the connection. Out: {"streams": [{"status", "fields", "body", "ended", "reset"}], "closed": code};
+`closed` is null if the connection stayed open.
 """
 
 import asyncio

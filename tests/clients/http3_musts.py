@@ -1,8 +1,8 @@
-"""HTTP/3, stream by stream: each MUST of RFC 9114 sections 4.1 to 4.4, 6.2, 7.1 and 7.2, and of RFC 9204, that a server can be asked about.
+"""HTTP/3, stream by stream: each MUST of RFC 9114 sections 4.1 to 4.4, 6.2, 7.1 and 7.2, and of RFC 9204, that a client can check.
 
 In: {"port", "ca", "name"}. Out: {"checks": [{"name", "wanted", "found", "ok"}]}. `name` says the section. `wanted` is `connection CODE`, `stream CODE`
-(a reset, or an answer that is refused with STOP_SENDING), or `answer STATUS`. A check may be met in one of several ways (` or `), where the
-RFC leaves the choice. Bytes are written by hand; aioquic carries them.
+(a reset, or STOP_SENDING), or `answer STATUS`. If the RFC leaves a choice, a check passes in any of several ways (` or `). Bytes are
+written by hand; aioquic carries them.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ ORDERLY = control(h3.h3frame(SETTINGS, b""))
 
 
 def add(name, wanted, request=headers(GET), end=True, uni=(ORDERLY,), closes=None, resets=None):
-    """One connection: streams of one's own, and a request behind them. `closes` and `resets` are numbers of streams of one's own."""
+    """Adds a check on its own connection: the client's unidirectional streams (`uni`), then a request. `closes` and `resets` number them."""
     checks.append({"name": name, "wanted": wanted, "request": request, "end": end, "uni": uni, "closes": closes, "resets": resets})
 
 
@@ -244,7 +244,7 @@ async def main():
     for part in (framing, sequences, controls, messages, qpack):
         part()
     told = []
-    # A few at a time: each has a connection of its own.
+    # A few at a time, because each has its own connection.
     for at in range(0, len(checks), 8):
         some = checks[at:at + 8]
         for check, found in zip(some, await asyncio.gather(*map(look, some), return_exceptions=True)):

@@ -1,4 +1,4 @@
-"""A client of HTTP/3 that comes by one address, and sends its request from another, of which it answers no question.
+"""An HTTP/3 client that connects from one address and sends its request from another, for which it answers no path challenge.
 
 In: {"port", "ca", "name", "from", "fields": [[name, value], …]}. `from` is the second address. Out: {"body"} of GET /head.
 """
@@ -44,7 +44,7 @@ def receive(by):
 
 quic.connect(server, time.time())
 shaken, until = False, time.time() + 20
-# A few turns more, so that what both sides have to say of the handshake is said.
+# A few turns more, so that both sides finish the handshake.
 turns = 3
 while turns and time.time() < until:
     send(first)
@@ -55,9 +55,9 @@ quic.send_stream_data(control, b"\0" + h3.h3frame(4, b""))
 stream = quic.get_next_available_stream_id()
 fields = [(":method", "GET"), (":scheme", "https"), (":authority", order["name"]), (":path", "/head"), *order["fields"]]
 head = h3.h3frame(1, h3.section([(n.encode(), v.encode()) for n, v in fields]))
-# Room for the answer: three times what came may go to an address that nobody has looked at.
+# Makes room for the answer: an unvalidated address may get three times what came from it (RFC 9000 §8.1).
 quic.send_stream_data(stream, head + h3.h3frame(0x21, b"x" * 1000), True)
-# The very same packets again where one was lost: anything else that aioquic sends would answer the server's question.
+# Sends the same packets again after a loss: anything else that aioquic sends would answer the server's path challenge.
 packets = [data for data, _ in quic.datagrams_to_send(time.time())]
 data, ended, got, turn = b"", False, h3.out(), 0
 while not ended and time.time() < until:

@@ -1,7 +1,7 @@
-"""Runs a program in a terminal of its own and types at it; `pty` is Python's, the terminal Linux's.
+"""Runs a program in its own pseudo-terminal and types into it, with Python's `pty`.
 
-Takes an order as JSON: {"words": [...], "keys": [[SECONDS, TEXT], ...], "rows": N, "columns": N}. Prints {"screen": TEXT, "code": N}: all that
-came, without control sequences, and the exit code.
+Reads an order as JSON: {"words": [...], "keys": [[SECONDS, TEXT], ...], "rows": N, "columns": N}. Prints {"screen": TEXT, "code": N}: all
+output, without control sequences, and the exit code.
 """
 
 import fcntl

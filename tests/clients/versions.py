@@ -1,9 +1,9 @@
-"""Each request over HTTP/1.1, HTTP/2 or HTTP/3, byte for byte as it is told: nothing here corrects what is sent.
+"""Sends each request over HTTP/1.1, HTTP/2 or HTTP/3, byte for byte as ordered: nothing here corrects it.
 
 In: {"port", "ca", "rows": [{"version": "h1", "h2" or "h3", "name", "method", "path", "authority", "host", "fields": [[name, value], …],
-"trailers", "body", "holds", "raw"}]}. `name` is the server's name for TLS. With `host`, HTTP/1.1 sends an absolute target for `authority`, and the others
-send both. `holds`: the body is sent once 100 came, or not at all. `raw` (h1): these bytes, and nothing else. Texts are Latin-1. Out: {"rows":
-[{"interim": [status, …], "status", "fields", "body", "reset": code, "closed": code}]}.
+"trailers", "body", "holds", "raw"}]}. `name` is the server's name for TLS. With `host`, HTTP/1.1 sends an absolute target for `authority`,
+and the others send both. `holds`: the body is sent after a status 100, or not at all. `raw` (h1): these bytes, and nothing else. Texts are
+Latin-1. Out: {"rows": [{"interim": [status, …], "status", "fields", "body", "reset": code, "closed": code}]}.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ def latin(text):
 
 
 def pairs(row):
-    """The fields of HTTP/2 and 3; with `pseudo`, that instead of what every request has."""
+    """The fields for HTTP/2 and 3. `pseudo` replaces the usual pseudo-header fields."""
     if "pseudo" in row:
         pseudo = [(latin(n), latin(v)) for n, v in row["pseudo"]]
     else:

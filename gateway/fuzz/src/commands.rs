@@ -1,4 +1,4 @@
-//! The rewriting of Redis commands, whatever a guest asks.
+//! Fuzzes the rewriting of Redis commands with arbitrary commands of a guest.
 #![no_main]
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "the gateway uses more of these files than this does")]
 

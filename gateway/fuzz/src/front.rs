@@ -1,4 +1,4 @@
-//! HTTP/1 heads and chunked bodies, whatever a client sends.
+//! Fuzzes the readers of HTTP/1 heads and chunked bodies with arbitrary bytes of a client.
 #![no_main]
 #![allow(dead_code, unused_imports, reason = "the gateway uses more of these files than this does")]
 

@@ -1,4 +1,4 @@
-//! Hosts, patterns of paths and paths, whoever writes them.
+//! Fuzzes the readers of host names, path patterns and paths with arbitrary text.
 #![no_main]
 #![allow(dead_code, reason = "the gateway uses more of these files than this does")]
 

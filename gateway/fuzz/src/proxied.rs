@@ -1,4 +1,4 @@
-//! The PROXY protocol, whatever a load balancer sends.
+//! Fuzzes the reader of the PROXY protocol with arbitrary bytes of a load balancer.
 #![no_main]
 #![allow(dead_code, reason = "the gateway uses more of these files than this does")]
 

@@ -1,4 +1,4 @@
-//! Sections of fields of HTTP/2 and 3, whatever a client sends.
+//! Fuzzes the reader of HTTP/2 and HTTP/3 field sections with arbitrary fields of a client.
 #![no_main]
 #![allow(dead_code, unused_imports, reason = "the gateway uses more of these files than this does")]
 

@@ -1,4 +1,4 @@
-//! The gateway's room of this name, as far as commands need it.
+//! The part of the gateway's room `store` that the commands need.
 
 #[path = "../../src/store/commands/mod.rs"]
 pub(crate) mod commands;

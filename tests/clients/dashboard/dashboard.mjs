@@ -31,7 +31,7 @@ const found = { axe: {} };
 
 async function look(name) {
   if (pictures) await page.screenshot({ path: `${pictures}/${name}.png`, fullPage: name !== "phone-tall" });
-  // The page's own policy forbids scripts of others, and so a test's: it comes in by the debugger.
+  // The page's CSP forbids foreign scripts, including the test's, so the debugger injects axe-core.
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => globalThis.axe.run());
   found.axe[name] = violations.map(({ id, impact, nodes }) => ({ id, impact, nodes: nodes.map((node) => node.html.slice(0, 120)) }));
@@ -41,7 +41,7 @@ try {
   await page.setViewport({ width: 1400, height: 1000 });
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "light" }]);
 
-  // A wrong token is told, and the right one lets in.
+  // A wrong token is reported, and the right one opens the page.
   await page.goto(url);
   await page.type("#token", "wrong");
   await page.keyboard.press("Enter");
@@ -57,7 +57,7 @@ try {
   await new Promise((resolve) => setTimeout(resolve, Number(process.env.WATCH_MS ?? 2500)));
   await look("light");
 
-  // Sorted by name, both ways.
+  // Sort by name, both ways.
   const byName = "#tenants th[data-sort=id] button";
   await page.click(byName);
   await until(() => document.querySelector("th[data-sort=id]").getAttribute("aria-sort") === "ascending");
@@ -72,7 +72,7 @@ try {
   const down = await rows();
   assert.deepEqual(down.map((row) => row[0]), down.map((row) => row[0]).toSorted().toReversed());
 
-  // Searched, from the keyboard. How long one answer takes to be on the page, in ms.
+  // Search from the keyboard. Measures how long the page takes to show the answer, in ms.
   await page.evaluate(() => document.activeElement.blur());
   await page.keyboard.press("/");
   const before = performance.now();
@@ -84,8 +84,8 @@ try {
   found.search_ms = Math.round(performance.now() - before);
   assert.ok((await rows()).some((row) => row[0] === tenant));
 
-  // Opened, suspended and resumed, by the keyboard alone.
-  // The list may be drawn anew between the two, which takes the focus away: then once more.
+  // Open, suspend and resume, by the keyboard alone.
+  // The list may be redrawn between focus and key, which takes the focus away: then try again.
   for (let tries = 0; tries < 5; tries++) {
     await page.focus(`#tenants tbody a[href="#/tenants/${tenant}"]`);
     await page.keyboard.press("Enter");
@@ -107,7 +107,7 @@ try {
     await until((standing) => document.querySelector("#one-standing b").textContent === standing, standing);
   }
   found.steered = await text("#steered");
-  // A question that is left by Escape is answered by no, whatever was answered before.
+  // Escape answers the question with no, whatever was answered before.
   await page.focus("#steer");
   await page.keyboard.press("Enter");
   await page.waitForSelector("#sure[open]");
@@ -119,7 +119,7 @@ try {
   await until(() => !document.querySelector("#whole").hidden);
   await until((tenant) => document.querySelector("#changes").textContent.includes(`${tenant}/suspend`), tenant);
 
-  // Dark, and as on a phone.
+  // The dark theme, and a phone's screen.
   await page.click("#theme");
   await until(() => document.documentElement.dataset.theme === "dark");
   await page.evaluate(() => { document.querySelector("#search").value = ""; document.querySelector("#search").dispatchEvent(new Event("input")); });
@@ -131,7 +131,7 @@ try {
   await look("phone");
   found.phone_overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 
-  // What the page costs its browser: frames in a second, with the list being asked for anew.
+  // What the page costs its browser: frames per second while the list is refreshed.
   found.frames = await page.evaluate(() => new Promise((resolve) => {
     let [count, worst, last] = [0, 0, performance.now()];
     const begun = last;
@@ -144,7 +144,7 @@ try {
     requestAnimationFrame(frame);
   }));
 
-  // The gateway stands still, and the page says so.
+  // The gateway is stopped, and the page says so.
   process.kill(Number(gateway), "SIGSTOP");
   await until(() => document.querySelector("#touch").dataset.state === "lost");
   found.lost = await text("#touch");

@@ -1,4 +1,4 @@
-//! As in the gateway, without the connection.
+//! The gateway's module of this name, without the connection.
 
 #[path = "../../../src/http/front/chunks.rs"]
 mod chunks;

@@ -1,4 +1,4 @@
-//! The gateway's room of this name, as far as its readers need it.
+//! The part of the gateway's room `http` that the readers under test need.
 
 #[path = "../../../src/http/blocks/mod.rs"]
 pub(crate) mod blocks;

@@ -1,10 +1,10 @@
-//! A component with both handlers, of wasi:http 0.2 and 0.3, which end in every way that a handler can: how far the answer is, then
-//! what happens to the guest, one path each. Both know the same paths, but for what only one of them can do.
+//! A component with handlers of wasi:http 0.2 and 0.3. Each path ends the handler in one way: how much of the answer has
+//! been sent, then what the guest does. Both handlers know the same paths, except those that only one version allows.
 
 mod three;
 mod two;
 
-/// By then what was written has left.
+/// By then the written part has reached the client.
 const LONG: u64 = 150_000_000;
 
 fn trap() -> ! {

@@ -1,4 +1,4 @@
-//! wasi:http 0.3: the response is returned, and its body is written by a task.
+//! wasi:http 0.3: the handler returns the response, and a task writes its body.
 
 use wasip3::clocks::monotonic_clock;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response};
@@ -13,10 +13,10 @@ wasip3::http::service::export!(Three);
 #[derive(Clone, Copy)]
 enum Then {
     End,
-    /// Without the end of the body.
+    /// Traps before the end of the body.
     Trap,
     Exit,
-    /// After the end of the body.
+    /// Traps after the end of the body.
     EndAndTrap,
     EndAndExit,
     WaitAndEnd,

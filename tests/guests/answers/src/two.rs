@@ -1,4 +1,4 @@
-//! wasi:http 0.2: the response is handed to the host, and the guest goes on.
+//! wasi:http 0.2: the guest hands the response to the host and goes on.
 
 use wasip2::clocks::monotonic_clock;
 use wasip2::http::types::{
@@ -74,7 +74,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Two {
     }
 }
 
-/// Writes all of its body before it answers.
+/// Writes its whole body before it answers.
 fn ahead(out: ResponseOutparam, mut left: usize) {
     let response = OutgoingResponse::new(fields(None));
     let body = response.body().expect("a body");
@@ -95,7 +95,7 @@ fn ahead(out: ResponseOutparam, mut left: usize) {
     finish(body);
 }
 
-/// The body of a request that is never sent, and that of a response which is not the answer.
+/// Leaves two bodies open: that of a request that is never sent, and that of a response that is not the answer.
 fn leave_open() {
     let request = OutgoingRequest::new(fields(None));
     std::mem::forget((request.body().expect("a body"), request));
@@ -130,6 +130,6 @@ fn write(body: OutgoingBody, bytes: &[u8]) -> OutgoingBody {
 }
 
 fn finish(body: OutgoingBody) {
-    // Where the length is another, the host says so here.
+    // The host reports a wrong length here.
     let _refused = OutgoingBody::finish(body, None);
 }

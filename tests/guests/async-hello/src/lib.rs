@@ -1,4 +1,5 @@
-//! A component of wasi:http 0.3: says hello on any path, sends back the body on `/echo`, and misbehaves when asked to.
+//! A component of wasi:http 0.3: says hello on every path, sends the body back on `/echo`, and misbehaves when the path
+//! asks for it.
 
 mod page;
 
@@ -30,7 +31,7 @@ impl wasip3::exports::http::handler::Guest for Hello {
                 return Ok(page("printed"));
             }
             "/hold" => {
-                // 8 MiB that are never given back.
+                // Leaks 8 MiB.
                 ANSWERED.fetch_add(1, Ordering::Relaxed);
                 std::mem::forget(std::hint::black_box(vec![1u8; 8 << 20]));
                 return Ok(page("held"));

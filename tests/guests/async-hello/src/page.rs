@@ -1,4 +1,4 @@
-//! A response with a body that is written while it is read.
+//! A response whose body is written while the client reads it.
 
 use wasip3::http::types::{Fields, Response};
 use wasip3::{wit_bindgen, wit_future, wit_stream};

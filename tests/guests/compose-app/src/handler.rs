@@ -1,4 +1,4 @@
-//! A page of `/lib/WHAT`, which asks the library to try, and of `/own/WHAT`, which tries itself.
+//! A page at `/lib/WHAT`, which has the library try WHAT, and at `/own/WHAT`, which tries it itself.
 
 use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
 

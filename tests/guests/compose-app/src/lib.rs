@@ -1,4 +1,4 @@
-//! An application that has a library: `/lib/WHAT` asks `acme:lib/api` to try, `/own/WHAT` tries itself.
+//! An application with a library: `/lib/WHAT` has `acme:lib/api` try, `/own/WHAT` tries itself.
 
 mod handler;
 #[path = "../../compose-lib/src/tries.rs"]

@@ -1,4 +1,4 @@
-//! Middleware of wasi:http 0.2: refuses whoever has the header `x-refuse`, and hands everybody else on.
+//! Middleware of wasi:http 0.2: refuses requests with the header `x-refuse`, and passes all others on.
 
 wit_bindgen::generate!({ path: "wit", world: "middleware", generate_all });
 

@@ -1,4 +1,4 @@
-//! What the middleware does, whatever is behind it (`inner`).
+//! What the middleware does, whatever component is behind it (`inner`).
 
 use super::{ErrorCode, Fields, Request, Response, inner, wit_future};
 

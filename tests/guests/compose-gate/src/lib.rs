@@ -1,5 +1,5 @@
-//! Middleware of wasi:http 0.3: refuses whoever has the header `x-refuse`, and adds a header to everybody else's response that
-//! says what it has of the environment.
+//! Middleware of wasi:http 0.3: refuses requests with the header `x-refuse`, and adds a header to all other responses that
+//! says what it sees of the environment.
 
 mod gate;
 

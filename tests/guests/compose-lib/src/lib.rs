@@ -1,4 +1,4 @@
-//! A library: exports `acme:lib/api`, which tries to reach what a manifest may or may not let it have.
+//! A library: exports `acme:lib/api`, which tries to use capabilities that a manifest may grant or withhold.
 
 mod tries;
 

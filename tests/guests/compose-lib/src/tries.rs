@@ -1,4 +1,4 @@
-//! What a part of a component finds where it reaches for a capability; the library and the application that uses it both try.
+//! What a part of a component gets when it uses a capability. The library and the application both try.
 
 mod spin {
     wit_bindgen::generate!({
@@ -35,12 +35,12 @@ pub fn tries(what: &str) -> String {
                 Err(code) => format!("{code:?}"),
             }
         }
-        // Many calls, for what one costs.
+        // Does next to nothing: many such calls measure what one call costs.
         _ => what.len().to_string(),
     }
 }
 
-/// Counts up what the store has under one key.
+/// Increments one key of the store.
 fn count(store: &key_value::Store) -> u8 {
     let before = store.get("count").expect("a value").and_then(|value| value.first().copied()).unwrap_or_default();
     store.set("count", &[before + 1]).expect("room");

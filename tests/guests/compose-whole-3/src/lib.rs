@@ -1,4 +1,5 @@
-//! The page of `async-hello` behind the middleware of `compose-gate`, compiled into one component, to compare with the two composed.
+//! The page of `async-hello` behind the middleware of `compose-gate`, compiled into one component, for comparison with the
+//! composed pair.
 
 #[path = "../../compose-gate/src/gate.rs"]
 mod gate;
@@ -18,7 +19,7 @@ impl wasip3::exports::http::handler::Guest for Whole {
     }
 }
 
-/// What the middleware is around.
+/// The handler that the middleware wraps.
 async fn inner(_request: Request) -> Result<Response, ErrorCode> {
     Ok(page::page("Hello from wasi:http 0.3"))
 }

@@ -1,4 +1,4 @@
-//! The same application with its library compiled in, to compare with.
+//! The same application with its library compiled in, for comparison.
 
 #[path = "../../compose-app/src/handler.rs"]
 mod handler;

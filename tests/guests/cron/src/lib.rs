@@ -1,4 +1,4 @@
-//! Runs when it is due: counts each time in the key `run-SECONDS`, and does what the variable `MODE` of its environment says.
+//! Runs on a schedule: increments the key `run-SECONDS`, then does what the environment variable `MODE` says.
 
 mod cron {
     wit_bindgen::generate!({

@@ -1,4 +1,5 @@
-//! Calls interfaces of Spin's that are not served, one a path, and says which error came: a guest that can do without goes on.
+//! Calls Spin interfaces that the gateway does not serve, one per path, and reports the error: a guest that can do without
+//! goes on.
 
 use wasip3::http::types::{ErrorCode, Fields, Request, Response};
 use wasip3::{wit_future, wit_stream};

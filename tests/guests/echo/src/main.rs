@@ -1,5 +1,6 @@
-//! Says back what it was sent: the body as it streams in, or the head on `/head`, or one variable on `/env`, or what it is
-//! told to on `/say`; prints it on `/print`; and on `/files/read`, `list`, `write` and others, what comes of that with the file that the body names.
+//! Sends back what it was sent: the body as it streams in, the head on `/head`, one variable on `/env`, or what the request
+//! asks for on `/say`. Prints it on `/print`. On `/files/read`, `list`, `write` and others, reports the result of that call
+//! on the file that the body names.
 
 use std::path::Path;
 
@@ -45,7 +46,8 @@ async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
     Ok(Response::new(request.into_body()))
 }
 
-/// What the request's `say-` headers tell: `say-status`, `say-bytes` of body, and any header. `x-moment` is another each time.
+/// Answers as the request's `say-` headers ask: `say-status`, `say-bytes` of body, and any header. `x-moment` differs each
+/// time.
 fn say(headers: &wstd::http::HeaderMap) -> Result<Response<Body>, Error> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let bytes: usize = text("say-bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);

@@ -1,11 +1,11 @@
-//! Asks its own tenant, and others, again and again:
+//! Sends requests to its own tenant, and to others, recursively:
 //!
-//! - `/fan/WIDTH/DEPTH/BURN`: computes BURN rounds, asks `http://self.alt/fan/WIDTH/DEPTH-1/BURN` WIDTH times at once, and answers
-//!   with what came of all of them together;
+//! - `/fan/WIDTH/DEPTH/BURN`: computes BURN rounds, requests `http://self.alt/fan/WIDTH/DEPTH-1/BURN` WIDTH times at once,
+//!   and answers with the sum of all results;
 //! - `/turn/WIDTH/DEPTH/BURN`: the same, one after the other;
-//! - `/hold/BYTES/DEPTH`: keeps so many bytes while it asks itself with DEPTH - 1;
-//! - `/give/BYTES`: answers with so many bytes;
-//! - `/ask/WIDTH/SCHEME/AUTHORITY/PATH`: asks that so often, at once.
+//! - `/hold/BYTES/DEPTH`: keeps BYTES of memory while it requests itself with DEPTH - 1;
+//! - `/give/BYTES`: answers with BYTES;
+//! - `/ask/WIDTH/SCHEME/AUTHORITY/PATH`: requests that URL WIDTH times at once.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -19,7 +19,7 @@ use wasip2::http::types::{
 struct Fan;
 wasip2::http::proxy::export!(Fan);
 
-/// How often something came of a request.
+/// How often each result occurred.
 type Tally = BTreeMap<String, u64>;
 
 impl wasip2::exports::http::incoming_handler::Guest for Fan {
@@ -64,7 +64,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Fan {
     }
 }
 
-/// Adds what came of a request: of a fan, what it tells; of anything else, its status or its error.
+/// Adds the result of a request: for a fan, its own tally; for anything else, its status or its error.
 fn add(tally: &mut Tally, asked: Result<FutureIncomingResponse, ErrorCode>) {
     let (status, text) = match asked.and_then(|future| wait(&future)) {
         Ok(answer) => answer,
@@ -101,7 +101,7 @@ fn wait(future: &FutureIncomingResponse) -> Result<(u16, String), ErrorCode> {
     Ok((response.status(), String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// An error's name without what is in it.
+/// The name of an error, without its payload.
 fn name(error: &ErrorCode) -> String {
     let text = format!("{error:?}");
     text.split(['(', ' ', '{']).next().unwrap_or_default().replace("ErrorCode::", "")

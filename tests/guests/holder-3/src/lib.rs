@@ -1,5 +1,5 @@
-//! Holds what the host lets it by calls and requests of WASI 0.3: `/{what}/{count}/{bytes}`. The answer says how many it got, and
-//! what it was told of the first one that it did not get.
+//! Holds as many calls and requests of WASI 0.3 as the host allows: `/{what}/{count}/{bytes}`. The answer says how many it
+//! got, and the error of the first that it did not get.
 
 use futures::future::join_all;
 use spin_sdk::http::{IntoResponse, Request, StatusCode};
@@ -28,7 +28,7 @@ async fn handle(request: Request) -> anyhow::Result<impl IntoResponse> {
     Ok((StatusCode::OK, said))
 }
 
-/// All of them under way at once.
+/// All calls run at once.
 async fn calls(count: usize, bytes: usize) -> String {
     let Ok(store) = Store::open("default").await else { return "no store".to_owned() };
     let value = vec![b'v'; bytes];
@@ -57,7 +57,7 @@ async fn file() -> Result<types::Descriptor, types::ErrorCode> {
     root().open_at(PathFlags::empty(), "large.txt".to_owned(), OpenFlags::empty(), DescriptorFlags::READ).await
 }
 
-/// How long a file is, and the sum of its bytes.
+/// Length of a file, and the sum of its bytes.
 async fn content() -> String {
     let file = file().await.expect("a file");
     let (mut stream, ended) = file.read_via_stream(0);
@@ -82,7 +82,7 @@ async fn names() -> String {
     format!("{} {:?} {none} {:?}", names.join(" "), ended.await, of_file.await)
 }
 
-/// Streams of a file whose descriptor is gone.
+/// Opens streams of a file whose descriptor is gone.
 async fn files(count: usize) -> String {
     let mut all = Vec::new();
     for _ in 0..count {
@@ -94,7 +94,7 @@ async fn files(count: usize) -> String {
     all.len().to_string()
 }
 
-/// Lists of names that nobody reads.
+/// Opens directory listings that are never read.
 async fn folders(count: usize) -> String {
     let root = root();
     let all: Vec<_> = (0..count).map(|_| root.read_directory()).collect();
@@ -106,7 +106,7 @@ async fn folders(count: usize) -> String {
     format!("{refused} refused")
 }
 
-/// Requests that are never sent, each with a text.
+/// Builds requests that are never sent, each with a text.
 fn texts(what: &str, count: usize, bytes: usize) -> String {
     let text = "a".repeat(bytes);
     let mut all = Vec::new();

@@ -1,5 +1,5 @@
-//! Holds as much as the host lets it, by resources of one kind: `/{what}/{count}/{bytes}/{milliseconds}`. The answer says how
-//! many it got, and what it was told when it got no more; all of them are held for so long before.
+//! Holds as many resources of one kind as the host allows, for the given time: `/{what}/{count}/{bytes}/{milliseconds}`.
+//! The answer says how many it got, and the error that ended it.
 
 use wasip2::clocks::monotonic_clock;
 use wasip2::http::types::{
@@ -18,7 +18,7 @@ use keyvalue::wasi::keyvalue::{atomics, store};
 struct Holder;
 wasip2::http::proxy::export!(Holder);
 
-/// What was got, and why there was no more.
+/// What it got, and why it got no more.
 type Got<T> = (Vec<T>, String);
 
 impl wasip2::exports::http::incoming_handler::Guest for Holder {
@@ -54,7 +54,7 @@ fn held<T>((all, told): Got<T>, wait: u64) -> String {
     format!("{} {told}", all.len()).trim_end().to_owned()
 }
 
-/// Requests that are never sent, each with a text.
+/// Builds requests that are never sent, each with a text.
 fn texts(what: &str, count: usize, bytes: usize) -> Got<OutgoingRequest> {
     let text = "a".repeat(bytes);
     let mut all = Vec::new();
@@ -82,7 +82,7 @@ fn fields(count: usize, bytes: usize) -> Got<Fields> {
     })
 }
 
-/// Requests that are never sent, each with a piece of a body that was written to its end.
+/// Builds requests that are never sent, each with a finished piece of a body.
 fn bodies(count: usize) -> Got<OutgoingRequest> {
     many(count, || {
         let request = OutgoingRequest::new(Fields::new());

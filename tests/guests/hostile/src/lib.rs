@@ -1,4 +1,4 @@
-//! Everything a tenant might do wrong, one path each. The suites name every one of them.
+//! Everything that a tenant might do wrong, one path each. The suites name every path.
 
 use std::hint::black_box;
 
@@ -29,7 +29,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Hostile {
                 headers.append("content-type", b"text/plain").expect("room for a header");
                 let body = start(out, headers);
                 write(&body, b"the first half");
-                // By then it has left, and nobody can take it back.
+                // By then the first half has left, and nobody can take it back.
                 monotonic_clock::subscribe_duration(100_000_000).block();
                 std::arch::wasm32::unreachable()
             }
@@ -117,7 +117,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Hostile {
                 std::mem::forget(monotonic_clock::subscribe_duration(3_600_000_000_000));
             },
             "/bodies" => {
-                // Kept and never read: what may the host hold for them?
+                // These are kept and never read: how much memory does the host hold for them?
                 let mut kept = Vec::new();
                 for _ in 0..60 {
                     let response = OutgoingResponse::new(Fields::new());
@@ -144,7 +144,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Hostile {
                 println!("{}", "far too much ".repeat(100));
             },
             "/small-grows" => loop {
-                // A page at a time, each of which the host must look at and clear.
+                // Grows by one page at a time, each of which the host must check and clear.
                 if std::arch::wasm32::memory_grow::<0>(1) == usize::MAX {
                     std::arch::wasm32::unreachable()
                 }
@@ -177,11 +177,11 @@ impl wasip2::exports::http::incoming_handler::Guest for Hostile {
                 monotonic_clock::subscribe_duration(number(&path, 3) * 1_000_000).block();
                 answer(out, &[room.len().to_string().as_bytes()]);
             }
-            // `/fetch/http/127.0.0.1:80/any/path`, once; `/fetch-many/` as often as it may, at once.
+            // `/fetch/http/127.0.0.1:80/any/path` once; `/fetch-many/` as often as the guest may, at once.
             _ if path.starts_with("/fetch/") => {
                 let mut parts = path.splitn(5, '/').skip(2);
                 let mut part = || parts.next().unwrap_or_default().to_owned();
-                // A path has no brackets of its own, so an address of IPv6 comes with escapes.
+                // A path has no brackets, so an IPv6 address comes percent-encoded.
                 let (scheme, authority, rest) = (part(), part().replace("%5B", "[").replace("%5D", "]"), format!("/{}", part()));
                 let text = match fetch(&scheme, &authority, &rest).and_then(|future| wait(&future)) {
                     Ok((status, body)) => format!("{status} {body}"),
@@ -244,7 +244,7 @@ fn wait(future: &FutureIncomingResponse) -> Result<(u16, String), ErrorCode> {
     Ok((response.status(), String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// An error's name without what is in it, which differs from machine to machine.
+/// The name of an error, without its payload, which differs from machine to machine.
 fn name(error: ErrorCode) -> String {
     let text = format!("{error:?}");
     text.split(['(', ' ', '{']).next().unwrap_or_default().replace("ErrorCode::", "")
@@ -275,7 +275,7 @@ fn spin() {
     }
 }
 
-/// Burns time without burning fuel: one instruction that writes 32 MiB.
+/// Burns time but little fuel: one instruction writes 32 MiB.
 fn fill() {
     let mut room = vec![0u8; 32 << 20];
     let mut n = 0u8;
@@ -293,7 +293,7 @@ fn grow() {
     }
 }
 
-/// Nothing of it stands on the stack in linear memory, which would overflow first and be a plain trap.
+/// Keeps nothing on the stack in linear memory: that one would overflow first, as a plain trap.
 fn deep(n: u64) -> u64 {
     if n == u64::MAX { n } else { deep(n + 1).rotate_left(1) ^ n }
 }

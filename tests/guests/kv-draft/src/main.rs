@@ -1,4 +1,4 @@
-//! Every call of wasi:keyvalue 0.2.0-draft, with the paths of the `kv` guest; and Spin's shape of `get-many` of draft2, as
+//! Every call of wasi:keyvalue 0.2.0-draft, on the paths of the `kv` guest; and `get-many` of draft2 in Spin's form, as
 //! `/{store}/get-many-of-spin/x`.
 
 use wstd::http::{Body, Error, Request, Response, StatusCode};

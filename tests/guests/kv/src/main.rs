@@ -82,7 +82,7 @@ fn run(name: &str, call: &str, key: &str, value: &[u8]) -> Result<Vec<u8>, store
             batch::delete_many(&bucket, &words())?;
             b"deleted".to_vec()
         }
-        // Adds one by compare-and-swap and nothing else, trying until it is its turn; says how often it was beaten.
+        // Adds one by compare-and-swap only, and retries until it succeeds. Reports how often the swap failed.
         "cas-add" => {
             let mut cas = atomics::Cas::new(&bucket, key)?;
             let mut beaten = 0;
@@ -99,7 +99,7 @@ fn run(name: &str, call: &str, key: &str, value: &[u8]) -> Result<Vec<u8>, store
                 }
             }
         }
-        // Changes the value behind its own back: the swap must fail and hand out what is there.
+        // Changes the value between read and swap: the swap must fail and return the present value.
         "cas-beaten" => {
             bucket.set(key, b"before")?;
             let cas = atomics::Cas::new(&bucket, key)?;
@@ -118,7 +118,7 @@ fn run(name: &str, call: &str, key: &str, value: &[u8]) -> Result<Vec<u8>, store
             }
             b"got 100".to_vec()
         }
-        // Writes until it may not.
+        // Writes until a write is refused.
         "flood" => {
             let mut written = 0;
             loop {

@@ -1,4 +1,4 @@
-//! What a message starts, by Spin's SDK of the WASI 0.2 time. A message says what to do with it: `print TEXT`, `count KEY`,
+//! A message handler, with Spin's SDK of the WASI 0.2 era. A message says what to do with it: `print TEXT`, `count KEY`,
 //! `append KEY TEXT`, `publish CHANNEL TEXT`, `fail TEXT`, `loop`, `panic`; anything else is printed.
 
 use spin_sdk::key_value::Store;

@@ -1,4 +1,4 @@
-//! What a message starts, by Spin's newest SDK: `append KEY TEXT`, `variable NAME`; anything else is printed.
+//! A message handler, with Spin's newest SDK: `append KEY TEXT`, `variable NAME`; anything else is printed.
 
 use spin_sdk::key_value::Store;
 use spin_sdk::redis::Payload;

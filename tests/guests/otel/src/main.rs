@@ -1,4 +1,4 @@
-//! A guest with telemetry of its own by wasi:otel: spans, log records and metrics, well made and not, one a path.
+//! A guest that sends its own telemetry by wasi:otel: spans, log records and metrics, valid and invalid, one case per path.
 
 use wstd::http::{Body, Error, Request, Response};
 
@@ -88,7 +88,7 @@ fn whole(outer: &SpanContext, span: &str, parent: &str, name: &str) {
     tracing::on_end(&data(outer, span, parent, name));
 }
 
-/// One below the other, with all that a span can have.
+/// Two nested spans, with every field that a span can have.
 fn spans() -> String {
     let outer = tracing::outer_span_context();
     let (first, second) = ("00000000000000a1", "00000000000000a2");
@@ -104,7 +104,7 @@ fn spans() -> String {
     "sent".to_owned()
 }
 
-/// A trace that is not the request's, and spans that are the gateway's.
+/// A trace other than the request's, and spans that claim the gateway's ids.
 fn foreign() -> String {
     let outer = tracing::outer_span_context();
     let other = SpanContext { trace_id: "f".repeat(32), ..outer.clone() };

@@ -1,5 +1,5 @@
-//! Passes a request on to the origin that its path names, `/https/127.0.0.1:8443/any/path`, and the answer back, both as streams
-//! with their trailers: wasi:http 0.3.
+//! Forwards a request to the origin that its path names, `/https/127.0.0.1:8443/any/path`, and streams the answer back,
+//! both with their trailers: wasi:http 0.3.
 
 use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response, Scheme};

@@ -1,4 +1,4 @@
-//! Sends one request to the origin that its path names, in the way that its path says, and tells what came of it:
+//! Sends one request to the origin that its path names, in the way that its path says, and reports the result:
 //! `/get/https/127.0.0.1:8443/any/path`.
 
 use wasip2::http::outgoing_handler;
@@ -19,9 +19,9 @@ impl wasip2::exports::http::incoming_handler::Guest for Outbound {
         let to = To { scheme, authority, path: rest };
         let said = match way.as_str() {
             "get" => to.get(None),
-            // Four times, one after the other.
+            // Four requests, one after the other.
             "get-4" => (0..4).map(|_| to.get(None)).collect::<Result<Vec<_>, _>>().map(|texts| texts.join("\n")),
-            // No more than 100 ms to connect.
+            // At most 100 ms to connect.
             "get-soon" => {
                 let options = RequestOptions::new();
                 options.set_connect_timeout(Some(100_000_000)).expect("a time");
@@ -69,7 +69,7 @@ impl To {
         Ok(format!("{} {text}", response.status()))
     }
 
-    /// The names of the answer's fields.
+    /// The names of the response's fields.
     fn fields(&self) -> Result<String, ErrorCode> {
         let response = head(&outgoing_handler::handle(self.request(&Method::Get, Fields::new()), None)?)?;
         let names: Vec<_> = response.headers().entries().into_iter().map(|(name, _)| name).collect();
@@ -87,7 +87,7 @@ impl To {
         Ok(format!("{} {}", response.status(), whole(&response).0))
     }
 
-    /// As gRPC has it: trailers are asked for, sent and read.
+    /// As gRPC does: asks for trailers, sends them and reads them.
     fn grpc(&self) -> Result<String, ErrorCode> {
         let fields = Fields::new();
         fields.append("te", b"trailers").expect("a field");
@@ -105,7 +105,7 @@ impl To {
         Ok(format!("{} {text} grpc-status={}", response.status(), String::from_utf8_lossy(&status)))
     }
 
-    /// Reads one byte of the answer, and lets go of the rest.
+    /// Reads one byte of the response and drops the rest.
     fn half(&self) -> Result<String, ErrorCode> {
         let response = head(&outgoing_handler::handle(self.request(&Method::Get, Fields::new()), None)?)?;
         let body = response.consume().expect("a body");
@@ -114,7 +114,7 @@ impl To {
         Ok(format!("{} {byte}", response.status()))
     }
 
-    /// Ends its body after it has read the answer.
+    /// Ends its request body only after it has read the response.
     fn late(&self) -> Result<String, ErrorCode> {
         let request = self.request(&Method::Post, Fields::new());
         let body = request.body().expect("a body");
@@ -148,6 +148,6 @@ fn whole(response: &IncomingResponse) -> (String, Option<Fields>) {
 
 fn write(body: &OutgoingBody, bytes: &[u8]) {
     let stream = body.write().expect("a stream");
-    // Whoever does not want it closes the stream.
+    // An origin that does not want the body closes the stream.
     let _unwanted = stream.blocking_write_and_flush(bytes);
 }

@@ -1,4 +1,4 @@
-//! The demo tenant's page, by the bindings of wasi:http 0.2 alone: what a request costs where no framework stands between.
+//! The demo tenant's page, with the bindings of wasi:http 0.2 only: the cost of a request without a framework.
 
 use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
 

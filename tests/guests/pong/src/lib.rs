@@ -1,5 +1,5 @@
-//! Answers a message by a message, without end: `HERE THERE TEXT` counts the key `heard`, and sends `THERE HERE TEXT` to the
-//! channel THERE. `wide CHANNEL N` sends itself N times to a channel. `ask URL THEN` asks a URL.
+//! Answers each message with a message, without end. `HERE THERE TEXT` increments the key `heard` and sends `THERE HERE
+//! TEXT` to the channel THERE. `wide CHANNEL N` publishes itself N times to a channel. `ask URL THEN` requests a URL.
 
 use spin_sdk::http::{Request, Response};
 use spin_sdk::redis::{Connection, Payload};

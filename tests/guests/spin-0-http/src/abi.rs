@@ -1,6 +1,6 @@
-//! The imports of core modules of Spin 0.5 to 1.5, as wit-bindgen 0.2 declared them: module and function names of that time,
-//! the canonical ABI with return pointers, and `canonical_abi_realloc`. No SDK of that time builds any more (it came from
-//! a repository and not from a registry), so the declarations are made by hand.
+//! The imports of core modules of Spin 0.5 to 1.5, as wit-bindgen 0.2 declared them: the module and function names of that
+//! time, the canonical ABI with return pointers, and `canonical_abi_realloc`. No SDK of that time builds any more (it came
+//! from a repository and not from a registry), so these declarations are written by hand.
 
 #![allow(dead_code, reason = "each of two modules uses some of it")]
 
@@ -60,7 +60,7 @@ unsafe extern "C" {
     );
 }
 
-/// A text or list of bytes, as both sides lay it out.
+/// A text or list of bytes, in the memory layout of both sides.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Slice {
@@ -76,14 +76,14 @@ pub struct Pair {
     pub value: Slice,
 }
 
-/// A word of a Redis command: the number of its case, and a list of bytes.
+/// An argument of a Redis command: the number of its case, and a list of bytes.
 #[repr(C)]
 pub struct Parameter {
     case: u8,
     bytes: [u32; 3],
 }
 
-/// What the host takes memory by.
+/// The host allocates memory with this.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn canonical_abi_realloc(old: *mut u8, old_len: usize, align: usize, new_len: usize) -> *mut u8 {
     unsafe {
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn canonical_abi_realloc(old: *mut u8, old_len: usize, ali
     }
 }
 
-/// What the host of that time gave memory back by.
+/// The host of that time freed memory with this.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn canonical_abi_free(at: *mut u8, len: usize, align: usize) {
     if len > 0 {
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn canonical_abi_free(at: *mut u8, len: usize, align: usiz
     }
 }
 
-/// Where results are written to.
+/// The area that results are written to.
 #[repr(C, align(8))]
 struct Out([u8; 40]);
 
@@ -133,12 +133,12 @@ unsafe fn list(at: usize, len: usize) -> Vec<u8> {
     if len == 0 { Vec::new() } else { unsafe { std::slice::from_raw_parts(at as *const u8, len) }.to_vec() }
 }
 
-/// The bytes of an argument that the host gave.
+/// The bytes of an argument from the host.
 pub unsafe fn given(at: *const u8, len: usize) -> Vec<u8> {
     unsafe { list(at as usize, len) }
 }
 
-/// The one error of Redis of that time, by its number.
+/// The one Redis error of that time, by its number.
 pub type Redis<T> = Result<T, u8>;
 
 pub fn publish(address: &str, channel: &str, payload: &[u8]) -> Redis<()> {
@@ -188,10 +188,10 @@ pub fn smembers(address: &str, key: &str) -> Redis<Vec<String>> {
     Ok(texts.collect())
 }
 
-/// A command, whose answers are told as text.
+/// Runs a command and returns its replies as text.
 pub fn execute(address: &str, command: &str, words: &[&[u8]]) -> Redis<Vec<String>> {
     let mut out = Out::new();
-    // Case 1 is a list of bytes; a number would stand at the same place, which is why the list begins at byte 8.
+    // Case 1 is a list of bytes. A number would be 8-byte aligned at the same place, so the list begins at byte 8.
     let words: Vec<Parameter> =
         words.iter().map(|bytes| Parameter { case: 1, bytes: [0, bytes.as_ptr() as u32, bytes.len() as u32] }).collect();
     unsafe { redis_execute(address.as_ptr(), address.len(), command.as_ptr(), command.len(), words.as_ptr(), words.len(), out.0.as_mut_ptr()) };
@@ -223,11 +223,11 @@ pub fn config(key: &str) -> Result<String, (u8, String)> {
     Err((out.0[4], String::from_utf8(out.bytes(8)).unwrap()))
 }
 
-/// A store that is open until it is dropped.
+/// An open store; dropping it closes it.
 pub struct Store(u32);
 
 impl Store {
-    /// The number of the error's case otherwise.
+    /// The error is the number of its case.
     pub fn open(name: &str) -> Result<Self, u8> {
         let mut out = Out::new();
         unsafe { store_open(name.as_ptr(), name.len(), out.0.as_mut_ptr()) };
@@ -253,10 +253,10 @@ impl Drop for Store {
     }
 }
 
-/// Status, headers and body of an answer to an outbound request.
+/// Status, headers and body of a response to an outbound request.
 pub type Answered = (u16, Vec<(String, String)>, Vec<u8>);
 
-/// An outbound request, or the number of the error.
+/// Sends an outbound request. The error is its number.
 pub fn request(method: i32, uri: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Result<Answered, u8> {
     let mut out = Out::new();
     let slice = |text: &str| Slice { at: text.as_ptr(), len: text.len() };
@@ -286,7 +286,7 @@ pub fn request(method: i32, uri: &str, headers: &[(&str, &str)], body: Option<&[
     Ok((status, headers, body))
 }
 
-/// Headers as the host laid them out.
+/// Headers in the host's memory layout.
 pub unsafe fn pairs(at: *const Pair, len: usize) -> Vec<(String, String)> {
     let text = |slice: Slice| unsafe { String::from_utf8(given(slice.at, slice.len)).unwrap() };
     (0..len).map(|n| unsafe { (text((*at.add(n)).name), text((*at.add(n)).value)) }).collect()

@@ -1,11 +1,11 @@
-//! A module of Spin 0.5 to 1.5 that a request starts: `/echo`, `/redis/{address}`, `/store/{name}`, `/config/{name}`,
-//! `/fetch` with an address as the body, `/status/{number}`, `/big/{bytes}`.
+//! A core module of Spin 0.5 to 1.5 that handles HTTP requests: `/echo`, `/redis/{address}`, `/store/{name}`,
+//! `/config/{name}`, `/fetch` with an address as the body, `/status/{number}`, `/big/{bytes}`.
 
 mod abi;
 
 use abi::{Pair, Store, config, execute, given, pairs, request, sadd, smembers};
 
-/// The response as the host of that time read it: an option's case takes the room of a pointer before its list.
+/// The response in the memory layout of that time's host: the tag of an option takes a pointer's width before its list.
 #[repr(C)]
 struct Response {
     status: u16,

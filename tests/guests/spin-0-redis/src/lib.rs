@@ -1,5 +1,5 @@
-//! A module of Spin 0.5 that a message starts. It does what that time's last example did: the address and the channel come
-//! from the environment; a key is written, read back and counted, and something is published. A message `fail` fails.
+//! A core module of Spin 0.5 that handles messages. It does what that time's last example did: takes the address and the
+//! channel from the environment; writes a key, reads it back and counts it; and publishes. The message `fail` fails.
 
 #[path = "../../spin-0-http/src/abi.rs"]
 mod abi;
@@ -26,6 +26,6 @@ fn work(message: &str) -> Result<(), u8> {
     assert_eq!(get(&address, "spin-example")?, message.as_bytes());
     let count = incr(&address, "spin-example-incr")?;
     println!("{count} of {:?}", config("greeting"));
-    // Only the first one answers itself.
+    // Only the first message publishes: it would otherwise answer itself without end.
     if count == 1 { publish(&address, &channel, b"published by a module of Spin 0.5") } else { Ok(()) }
 }

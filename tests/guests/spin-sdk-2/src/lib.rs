@@ -1,7 +1,9 @@
-//! What Spin's SDK of its second version makes: wasi:http of October 2023, and Spin's key-value, redis and variables of 2.0.0.
+//! A program with Spin's SDK of its second version: wasi:http of October 2023, and Spin's key-value, redis and variables of
+//! 2.0.0.
 //!
-//! `/echo/{status}` streams the body back, `/stream/{pieces}` makes one; `/fetch/{scheme}/{rest}` and `/fetch-many/…` ask
-//! somebody outside; `/kv2/{call}/{store}`, `/redis2/{call}/{address}` and `/variable/{name}` are those of `spin-sdk-5`.
+//! `/echo/{status}` streams the body back, `/stream/{pieces}` generates one; `/fetch/{scheme}/{rest}` and `/fetch-many/…`
+//! send outbound requests; `/kv2/{call}/{store}`, `/redis2/{call}/{address}` and `/variable/{name}` are those of
+//! `spin-sdk-5`.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +21,7 @@ async fn handle(request: IncomingRequest, out: ResponseOutparam) {
     match parts.as_slice() {
         ["echo", status] => echo(request, out, status.parse().unwrap_or(200)).await,
         ["stream", pieces] => stream(out, pieces.parse().unwrap_or(1)).await,
-        // No request or response may have it, and October's WIT has no answer that says so.
+        // No request or response may have this header, and the WIT of October has no error that says so.
         ["refused-header"] => drop(Headers::new(&[("connection".to_owned(), b"close".to_vec())])),
         _ => {
             let body = request.into_body().await.unwrap_or_default();
@@ -82,7 +84,7 @@ async fn answer(parts: &[&str], body: Vec<u8>) -> Result<String, String> {
     }
 }
 
-/// Status and body, or the error's own words.
+/// Status and body, or the text of the error.
 async fn fetch(url: String, body: Vec<u8>) -> String {
     let request = if body.is_empty() { Request::get(url).build() } else { Request::post(url, body).build() };
     match spin_sdk::http::send::<_, Response>(request).await {

@@ -1,5 +1,5 @@
-//! What the `spin` guest does of Spin 2, by Spin's own SDK of that time: `/kv2/{call}/{store}`, `/redis2/{call}/{address}`;
-//! `/variable/{name}`; `/fetch` of the address in the body; and `/sqlite`, which nobody serves.
+//! The Spin 2 part of the `spin` guest, with Spin's SDK of that time: `/kv2/{call}/{store}`, `/redis2/{call}/{address}`,
+//! `/variable/{name}`; `/fetch` of the address in the body; and `/sqlite`, which the gateway does not serve.
 
 use spin_sdk::http::{IntoResponse, Request, Response};
 use spin_sdk::key_value::{self, Store};

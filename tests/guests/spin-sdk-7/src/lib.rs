@@ -1,5 +1,6 @@
-//! What the `spin` guest does of Spin 2, by Spin's newest SDK, whose calls are asynchronous: `/kv2/{call}/{store}`,
-//! `/redis2/{call}/{address}`, `/variable/{name}`; `/fetch` of the address in the body; and `/kv2/together/{store}`, which sets keys all at once.
+//! The Spin 2 part of the `spin` guest, with Spin's newest SDK, whose calls are asynchronous: `/kv2/{call}/{store}`,
+//! `/redis2/{call}/{address}`, `/variable/{name}`; `/fetch` of the address in the body; and `/kv2/together/{store}`, which
+//! sets several keys concurrently.
 
 use futures::future::join_all;
 use http_body_util::BodyExt as _;

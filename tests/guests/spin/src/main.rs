@@ -1,6 +1,6 @@
 //! Every call of fermyon:spin/key-value and redis, of Spin 1 and 2.0.0: `/{interface}/{call}/{store or address}`, where the
-//! interface is `kv1`, `kv2`, `redis1` or `redis2`. The body's lines are the arguments in hex (or `i:` and a number, for
-//! `execute`); the answer is a line a piece.
+//! interface is `kv1`, `kv2`, `redis1` or `redis2`. The lines of the body are the arguments in hex (or `i:` and a number,
+//! for `execute`); the answer has one line per value.
 
 use wstd::http::{Body, Error, Request, Response, StatusCode};
 
@@ -45,7 +45,7 @@ fn unhex(line: &str) -> Vec<u8> {
     digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// Addresses have slashes, which a path's part has not.
+/// An address has slashes, which a part of a path cannot have.
 fn address(place: &str) -> String {
     format!("redis://{place}:6379")
 }
@@ -145,7 +145,7 @@ fn redis2(
     let rest = words.get(1..).unwrap_or_default();
     Ok(match call {
         "publish" => connection.publish(&key, &value).map(|()| "published".to_owned())?,
-        // Sends until it may not.
+        // Sends until a call is refused.
         "flood" => {
             let mut sent = 0;
             loop {

@@ -1,7 +1,9 @@
-//! The candidate of November 2023 by its WIT, of whose time no SDK can be had: `/echo/{status}`, `/stream/{pieces}`,
-//! `/fetch/{scheme}/{rest}` and `/fetch-many/{scheme}/{rest}` are those of `spin-sdk-2`.
+//! The release candidate of November 2023, written against its WIT, because no SDK of that time is available:
+//! `/echo/{status}`, `/stream/{pieces}`, `/fetch/{scheme}/{rest}` and `/fetch-many/{scheme}/{rest}` are those of
+//! `spin-sdk-2`.
 //!
-//! `/rest-of/{month}/{file}` is what no SDK of either month calls by itself: files, clocks, randomness, variables and sockets.
+//! `/rest-of/{month}/{file}` covers what no SDK of either month calls by itself: files, clocks, randomness, variables and
+//! sockets.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -55,7 +57,7 @@ impl Guest for Site {
                 }
                 answer(out, &format!("{counts:?}"));
             }
-            // One that the host keeps to itself, and November has an answer that says so.
+            // A header that only the host may set; the WIT of November has an error that says so.
             ["refused-header"] => {
                 let refused = Fields::from_list(&[("connection".to_owned(), b"close".to_vec())]);
                 answer(out, &format!("{:?}", refused.err()));
@@ -95,7 +97,7 @@ fn echo(request: &IncomingRequest, out: ResponseOutparam, status: u16) {
     let _finished = OutgoingBody::finish(body, trailers(incoming));
 }
 
-/// What came after a body.
+/// The trailers after a body.
 fn trailers(body: IncomingBody) -> Option<Fields> {
     let future = IncomingBody::finish(body);
     loop {
