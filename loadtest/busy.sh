@@ -34,7 +34,7 @@ waiting=()
 for tenant in "$dir"/tenants/*/tenant.toml; do waiting+=("$(basename "$(dirname "$tenant")")"); done
 
 for _ in $(seq "$loops"); do
-    # Bounded, should this script be ended in a way that its trap does not hear of.
+    # Bounded, in case this script is killed in a way that its trap cannot catch.
     timeout $((limit + 120)) sh -c 'while :; do :; done' &
     pids+=("$!")
 done
@@ -55,7 +55,7 @@ while [ ${#waiting[@]} -gt 0 ]; do
     still=()
     for id in "${waiting[@]}"; do
         status=$(ask "$id")
-        # Not every demo tenant has something at `/`; that it has nothing there is said by its configuration in force.
+        # Not every demo tenant has a page at `/`; a 404 comes from its active configuration.
         if [ "$status" = 200 ] || [ "$status" = 303 ] || [ "$status" = 404 ]; then
             echo "$(since): $id is served ($status)"
             continue

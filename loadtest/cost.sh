@@ -29,7 +29,7 @@ for _ in $(seq "$rounds"); do
     for what in "hello /" "two /" "burn /burn/1000000"; do
         read -r host path <<<"$what"
         for metering in on off; do
-            # Two tenants: the other one has as many connections, and its requests are as many again.
+            # Two tenants: the other one has as many connections, and its requests are not counted here.
             beside=
             case $host in two)
                 send "${at[$metering]}" other.localhost / -z "$((seconds + 1))s" -c "$connections" >/dev/null &

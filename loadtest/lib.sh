@@ -1,11 +1,11 @@
-# The scripts beside this file source it. It starts servers on a core of their own, and ends them by their process id.
+# The scripts beside this file source it. It starts servers on their own core, and ends them by their process ids.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/.." && pwd)
 target=${CARGO_TARGET_DIR:-$top/target}
 out=$here/out
 mkdir -p "$out"
-# It makes programs with Wasmtime in them a tenth slower.
+# With this set, programs that contain Wasmtime are a tenth slower.
 unset RUST_BACKTRACE
 
 # The server has one core, and the load has the others. With one core only, the figures mean little.
@@ -21,11 +21,11 @@ trap end_servers EXIT
 
 need() { command -v "$1" >/dev/null || { echo "$1 is needed: $2" >&2; exit 1; }; }
 
-# operators PATH: prints what the operators' API of the gateway that was started last answers.
+# operators PATH: prints the answer of the operators' API of the gateway that was started last.
 operators() { curl -s -H "Authorization: Bearer $(cat "$admin_token")" "http://$admin$1"; }
 
-# start_tollgate STATE [ARGUMENTS …]: sets $tollgate to its HTTPS address, $admin to its operators' one and $server to its
-# process. SITE may name a folder with config/gateway.toml in it; the default is the repository.
+# start_tollgate STATE [ARGUMENTS …]: starts a gateway. Sets $tollgate to its HTTPS address, $admin to its admin address and
+# $server to its process id. SITE may name a folder with config/gateway.toml in it; the default is the repository.
 start_tollgate() {
     local state=$1 said
     shift
@@ -38,7 +38,7 @@ start_tollgate() {
         tollgate=$(sed -n 's/^https  *//p' "$said")
         if [ -n "$tollgate" ]; then
             admin=$(sed -n 's/^admin  *//p' "$said") admin_token=$state/admin.token
-            # Components that were not compiled before are served a little later.
+            # The gateway listens before all components are compiled.
             until curl -sf -o /dev/null "http://$admin/readyz"; do kill -0 "$server" && sleep 0.1; done
             rm -f "$said"
             return
@@ -50,14 +50,14 @@ start_tollgate() {
     exit 1
 }
 
-# A folder with a gateway's file, for scenarios with tenants of their own: site DIR [LINES OF THE GATEWAY'S FILE].
+# site DIR [LINES OF THE GATEWAY'S FILE]: makes a folder with a gateway's file, for scenarios with their own tenants.
 guests=${TOLLGATE_GUESTS:-$top/tests/guests/target/components}
 site() {
     rm -rf "$1" && mkdir -p "$1/config" "$1/tenants"
     printf 'schema = 1\n[telemetry]\nformat = "json"\n%s\n' "${2:-}" >"$1/config/gateway.toml"
 }
 
-# tenant DIR ID GUEST [LINES BEFORE THE COMPONENT]
+# tenant DIR ID GUEST [LINES BEFORE THE COMPONENT]: adds a tenant to that folder.
 tenant() {
     [ -f "$guests/$3.wasm" ] || { echo "$guests/$3.wasm is missing: run make guests" >&2; exit 1; }
     mkdir -p "$1/tenants/$2"
@@ -65,7 +65,7 @@ tenant() {
         "$2" "${4:-}" "$guests/$3.wasm" >"$1/tenants/$2/tenant.toml"
 }
 
-# send ADDRESS HOST PATH [OHA'S OWN …]: one bounded run of oha, its report in JSON, or as $report says.
+# send ADDRESS HOST PATH [OHA'S ARGUMENTS …]: one bounded run of oha. Prints its report in JSON, or in the format $report.
 send() {
     local address=$1 host=$2 path=$3
     shift 3

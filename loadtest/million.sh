@@ -16,11 +16,11 @@ site "$dir"
 tenant "$dir" b echo
 tenant "$dir" a kv $'[limits]\nfuel = "100G"\nmemory = "512MiB"\ntime = "60s"\nstorage_ops = 100000'
 kv() { "$target/release/tollgate" kv "$@" --tenant a --config "$dir/config/gateway.toml" --state "$state" --admin "$admin"; }
-# timed LABEL COMMAND …: how long it took, and the most memory that it and the gateway had meanwhile.
+# timed LABEL COMMAND …: prints how long it took, and the peak memory of the command and of the gateway meanwhile.
 timed() {
     local label=$1 before own peak
     shift
-    # The most is of meanwhile (proc_pid_clear_refs(5)).
+    # Resets the peak, so that it belongs to this command (proc_pid_clear_refs(5)).
     echo 5 >"/proc/$server/clear_refs"
     before=$(date +%s.%N)
     own=$({ /usr/bin/env python3 - "$@" <<'PY'
@@ -86,7 +86,7 @@ echo "cluster of three primaries with a replica each:"
 timed "import of that export" "${call[@]}" import "$dir/exported.jsonl" "${of[@]}"
 kv usage
 timed "export" "${call[@]}" export --to "$dir/again.jsonl" "${of[@]}"
-# The same pairs, whatever their order; where a listing can go on is each store's own.
+# Compares the pairs in any order: the order of a listing is each store's own.
 pairs() { grep '^{"store":' "$1" | sort | sha256sum; }
 [ "$(pairs "$dir/exported.jsonl")" = "$(pairs "$dir/again.jsonl")" ] || { echo "the exports differ: $dir" >&2; exit 1; }
 echo "both exports have the same $(grep -c '^{"store":' "$dir/again.jsonl") pairs"

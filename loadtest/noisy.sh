@@ -31,7 +31,7 @@ tenant "$dir" b-store kv
 tenant "$dir" a hostile "$limits"
 tenant "$dir" store kv "$limits"
 tenant "$dir" rated hostile "$limits"$'\n[quota]\nrequests = { rate = 200, per = "1s", burst = 200 }'
-# With the limits that a tenant has who says nothing.
+# With the default limits of a tenant.
 tenant "$dir" plain hostile
 tenant "$dir" holder holder
 tenant "$dir" holder3 holder-3 $'[limits]\nstorage_ops = 1000'
@@ -58,7 +58,7 @@ source = "fan.wasm"
 allowed_outbound_hosts = ["http://self"]
 TOML
 cp "$guests/fan.wasm" "$dir/tenants/fan/"
-# A hostile guest again and again, each with other bytes at its end (a custom section), so each with another digest.
+# Copies of a hostile guest, each with other bytes at its end (a custom section), so each with another digest.
 python3 - "$guests/hostile.wasm" "$dir/tenants/cold" "$cold" <<'PY'
 import os, sys
 wasm, dir, count = open(sys.argv[1], "rb").read(), sys.argv[2], int(sys.argv[3])
@@ -71,7 +71,7 @@ for n in range(count):
 open(f"{dir}/tenant.toml", "w").write(text)
 PY
 
-# words FILE WORD…: a command of Redis in the spin guest's own form. `N*WORD` is the word so often, `#N` is N bytes.
+# words FILE WORD…: a Redis command in the spin guest's own form. `N*WORD` is the word N times, `#N` is N bytes.
 words() {
     python3 - "$@" <<'PY'
 import re, sys
@@ -93,33 +93,33 @@ python3 -c "print('\n'.join(f'k{n}=' + 'x' * 1000000 for n in range(3)), end='')
 results=$(mktemp)
 long() { send "$tollgate" "$1.localhost" "$2" -z "${seconds}s" "${@:3}"; }
 post() { long "$1" "$2" -m POST -D "$out/$3" "${@:4}"; }
-# harm NAME: what A does for as long as B is measured, as oha's own report. Its clients are nice to B's, which run on the same
-# core: what is measured is the server.
+# harm NAME: what A does while B is measured. Prints oha's report. A's clients have idle priority beside B's, which run on the
+# same core, so that only the server makes B slower.
 harm() {
     chrt --idle --pid 0 "$BASHPID"
     case $1 in
-    # Again, for how much two rows differ by themselves.
+    # `again` repeats the quiet row, to show how much two equal rows differ.
     alone | again) sleep "$seconds" ;;
     loop) long a /loop -c 256 ;;
     grow) long a /grow -c 256 ;;
     fill) long a /fill -c 256 ;;
     flood) long store /-/flood/key -m POST -d value -c 256 ;;
-    # An expression that each of the paths matches, and nothing else.
+    # A regular expression that generates each of the paths.
     cold) long cold "/($(seq -s '|' 0 $((cold - 1))))" --rand-regex-url -c 256 ;;
     rate) long rated /ok -c 256 -q 2000 ;;
-    # Class A: what resources retain.
+    # Class A: memory that resources retain.
     texts) long holder /authority/20000/1024/100 -c 256 ;;
     fields) long holder /fields/2000/40000/0 -c 256 ;;
     values) long holder /cas/1000/0/0 -c 64 ;;
     calls) long holder3 /calls/100/1000000 -c 64 ;;
-    # Class D: texts that are handed over.
+    # Class D: texts that are passed to the host.
     logs) long plain /logs -c 256 ;;
     random) long plain /random-much -c 256 ;;
     names) long holder /path/250000/8192/0 -c 256 ;;
-    # Class E: requests that make requests, and components that come in all the time.
+    # Class E: requests that send requests, and new components all the time.
     fan) long fan /fan/10/7/20000 -c 64 ;;
     deploys) deploys ;;
-    # Classes B and C: commands that work through much.
+    # Classes B and C: commands that process much data.
     exists) post raw /redis2/execute/granted exists.txt -c 64 ;;
     mget) post raw /redis2/execute/granted mget.txt -c 64 ;;
     members) post raw /redis2/execute/granted members.txt -c 64 ;;
@@ -130,7 +130,7 @@ harm() {
     esac
 }
 : >"$out/empty.txt"
-# A component that nobody has compiled, put into a tenant's folder twice a second; each is served or refused.
+# Puts a component that was never compiled into a tenant's folder twice a second; each is served or refused.
 deploys() {
     local n
     for n in $(seq $((seconds * 2))); do
@@ -146,14 +146,14 @@ printf 'schema = 1\nhosts = ["deployed.localhost"]\n[[component]]\nname = "site"
 # measure PART HARM PROTOCOL HOST PATH: one round of B beside A.
 measure() {
     local version=(-c 8) noise
-    # Few connections, so that their handshakes are not the slowest of a hundred.
+    # Few connections, so that their handshakes are not the slowest hundredth of requests.
     [ "$3" = h2 ] && version=(--http2 -c 2 -p 4)
-    # From here on the process's largest is of this row.
+    # Resets the peak memory of the process, so that it belongs to this row.
     echo 5 >"/proc/$server/clear_refs" 2>/dev/null || true
     (harm "$2" >"$out/a.json" 2>"$out/a.log") &
     noise=$!
     sleep 2
-    # The first second is for its connections: eight handshakes beside A's are no hundredth of what comes later.
+    # The first second is for the connections, so that their handshakes do not count.
     report=csv send "$tollgate" "$4.localhost" "$5" -n $((requests + rate)) -q "$rate" --latency-correction "${version[@]}" >"$out/b.csv"
     wait "$noise" 2>/dev/null || true
     python3 - "$out/b.csv" "$1" "$2" "$3" "$out/a.json" "$server" "$requests" >>"$results" <<'PY'
@@ -182,7 +182,7 @@ start() {
     for warm in b/head a/ok b-store/-/exists/k; do send "$tollgate" "${warm%%/*}.localhost" "/${warm#*/}" -n 50 -c 5 >/dev/null; done
 }
 stop() { kill "$server" && wait "$server" 2>/dev/null || true; }
-# once HOST PATH [OHA'S OWN …]: one request, which must be answered with 200.
+# once HOST PATH [OHA'S ARGUMENTS …]: one request, whose status must be 200.
 once() {
     send "$tollgate" "$1.localhost" "$2" -n 1 -c 1 "${@:3}" | grep '"200": 1' >/dev/null || { echo "$1 $2 is not served" >&2; exit 1; }
 }

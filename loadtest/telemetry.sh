@@ -8,7 +8,7 @@ need oha "cargo install --locked oha"
 rounds=${ROUNDS:-5} seconds=${SECONDS_EACH:-5} connections=${CONNECTIONS:-32} traces=${TRACES:-1%}
 [ "$rounds" -le 20 ] && [ "$seconds" -le 60 ] && [ "$connections" -le 256 ] || { echo "too much" >&2; exit 2; }
 
-# A collector that takes everything by HTTP and looks at nothing; it runs beside the load.
+# A collector that accepts everything by HTTP and parses nothing; it runs beside the load.
 sink=$(mktemp)
 (exec taskset -c "$((cores > 1 ? 1 : 0))" python3 - 2>/dev/null) >"$sink" <<'PY' &
 import http.server, sys
@@ -27,7 +27,7 @@ PY
 pids+=($!)
 for _ in $(seq 100); do port=$(head -n1 "$sink"); [ -n "$port" ] && break; sleep 0.1; done
 
-# kind NAME TELEMETRY: a gateway with this in its file.
+# kind NAME TELEMETRY: starts a gateway with TELEMETRY in its file.
 kind() {
     local dir=$out/telemetry-$1
     site "$dir"

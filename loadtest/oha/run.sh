@@ -7,7 +7,7 @@ scenario=${1:-steady} seconds=${SECONDS_EACH:-10} connections=${CONNECTIONS:-32}
 [ "$seconds" -le 300 ] && [ "$connections" -le 1000 ] || { echo "at most 300 seconds and 1000 connections" >&2; exit 2; }
 command -v oha >/dev/null || { echo "oha is needed: cargo install --locked oha" >&2; exit 1; }
 
-# ask TENANT PATH [OHA'S OWN …]: one run; the line that says what it was, and what came of it.
+# ask TENANT PATH [OHA'S ARGUMENTS …]: one run. Prints its host, path and arguments, and its result.
 ask() {
     local host=$1.localhost path=$2
     shift 2

@@ -1,6 +1,6 @@
-//! The load: connections that send a request after the other (a closed loop), or at a rate (an open one), and handshakes.
+//! The load: connections that send one request after the other (a closed loop) or at a rate (an open loop), and handshakes.
 //!
-//! One thread on the cores that the servers do not have.
+//! One thread sends it, on the cores that the servers do not use.
 
 mod connection;
 
@@ -17,12 +17,12 @@ use tokio_rustls::{TlsConnector, rustls};
 use self::connection::PATIENCE;
 pub(crate) use self::connection::{Connection, Protocol, Target, connector, post, tls};
 
-/// What came of a run. Latencies are in microseconds.
+/// The result of a run. Latencies are in microseconds.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) took: Duration,
     pub(crate) latencies: Histogram<u64>,
-    /// Answers with another status than 200, requests that had none, and those that could not be sent.
+    /// Answers with a status other than 200, requests without an answer, and requests that could not be sent.
     pub(crate) failed: u64,
 }
 
@@ -42,8 +42,8 @@ pub(crate) const fn to_f64(count: u64) -> f64 {
     count as f64
 }
 
-/// What clients of one run note together: a histogram for each of a thousand is 200 MB, and to make and add them up is a stall
-/// of the load.
+/// What the clients of one run record together. A histogram for each of a thousand clients takes 200 MB, and creating and
+/// adding them up stalls the load.
 #[derive(Clone)]
 pub(crate) struct Notes {
     began: Instant,
@@ -59,7 +59,7 @@ impl Notes {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was asked for then is answered.
+    /// Records the latency of a request that was sent (or due) at `asked` and is answered now.
     pub(crate) fn answered(&self, asked: Instant) -> anyhow::Result<()> {
         Ok(self.found().0.record(micros(asked.elapsed()))?)
     }
@@ -68,7 +68,7 @@ impl Notes {
         self.found().1 += 1;
     }
 
-    /// What both came to.
+    /// Adds another run's result.
     pub(crate) fn add(&self, other: &Outcome) -> anyhow::Result<()> {
         let mut found = self.found();
         found.0.add(&other.latencies)?;
@@ -76,14 +76,14 @@ impl Notes {
         Ok(())
     }
 
-    /// What they came to.
+    /// The result so far.
     pub(crate) fn outcome(&self) -> Outcome {
         let took = self.began.elapsed();
         let (latencies, failed) = self.found().clone();
         Outcome { took, latencies, failed }
     }
 
-    /// The same once all clients have ended.
+    /// The result once all clients have ended.
     pub(crate) async fn after(&self, mut clients: JoinSet<anyhow::Result<()>>) -> anyhow::Result<Outcome> {
         while let Some(client) = clients.join_next().await {
             client??;
@@ -100,8 +100,8 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
-/// Keeps this thread from sleeping, until it is dropped. A thread that sleeps must be woken by the server's write, which costs the
-/// server 15 µs on a virtual machine; on a network it is a card that takes what is written.
+/// Keeps this thread from sleeping, until it is dropped. The server's write would have to wake a sleeping thread, which
+/// costs the server 15 µs on a virtual machine; on a network, a network card takes the data instead.
 struct Awake(tokio::task::AbortHandle);
 
 impl Awake {
@@ -121,7 +121,7 @@ impl Drop for Awake {
     }
 }
 
-/// Each connection asks again as soon as it was answered, for so long.
+/// A closed loop: each connection sends its next request as soon as the last is answered, for `time`.
 pub(crate) async fn closed(target: &Target, connections: usize, time: Duration) -> anyhow::Result<Outcome> {
     let opened = Opened::of(std::slice::from_ref(target), connections).await?;
     let _awake = Awake::stay();
@@ -143,10 +143,10 @@ pub(crate) async fn closed(target: &Target, connections: usize, time: Duration) 
     notes.after(clients).await
 }
 
-/// Connections that are there before the first request is sent.
+/// Connections that are open before the first request is sent.
 pub(crate) struct Opened(Vec<Client>);
 
-/// A connection, and where another like it is had.
+/// A connection, and what is needed to open another like it.
 struct Client {
     connection: Connection,
     target: Target,
@@ -154,7 +154,7 @@ struct Client {
 }
 
 impl Client {
-    /// Whether it can go on: a connection that fails is followed by another, where one can be had.
+    /// Sends a request. Returns whether the client can go on: a connection that fails is replaced if another can be opened.
     async fn ask(&mut self, notes: &Notes, asked: Instant) -> anyhow::Result<bool> {
         match self.connection.ask().await {
             Ok(200) => notes.answered(asked)?,
@@ -170,7 +170,7 @@ impl Client {
 }
 
 impl Opened {
-    /// So many connections to these in turn.
+    /// Opens this many connections to the targets, in turn.
     pub(crate) async fn of(targets: &[Target], connections: usize) -> anyhow::Result<Self> {
         let connector = connector(targets.first().context("no target")?.protocol, false)?;
         let mut opened = Vec::with_capacity(connections);
@@ -181,7 +181,8 @@ impl Opened {
         Ok(Self(opened))
     }
 
-    /// Requests at a rate, whatever the answers do; a latency counts from when a request was due.
+    /// An open loop: sends requests at a rate, however slow the answers are. A latency counts from when the request was
+    /// due.
     pub(crate) async fn at(self, per_second: f64, time: Duration) -> anyhow::Result<Outcome> {
         anyhow::ensure!(per_second > 0.0, "a rate of {per_second} requests/s");
         let count = (per_second * time.as_secs_f64()).max(1.0);
@@ -212,7 +213,7 @@ impl Opened {
     }
 }
 
-/// Requests at a rate over so many connections.
+/// Requests at a rate over this many connections.
 pub(crate) async fn open(
     targets: &[Target],
     connections: usize,
@@ -222,7 +223,7 @@ pub(crate) async fn open(
     Opened::of(targets, connections).await?.at(per_second, time).await
 }
 
-/// tokio's clock has milliseconds; the rest is given to whoever else is ready.
+/// tokio's timer counts milliseconds; for the rest, this yields to other tasks.
 async fn wait_until(due: Instant) {
     if let Some(left) = due.checked_duration_since(Instant::now())
         && left > Duration::from_millis(2)
@@ -234,7 +235,7 @@ async fn wait_until(due: Instant) {
     }
 }
 
-/// Connections that shake hands, take what a session is resumed with, and go.
+/// Connections that do a handshake, receive a session ticket and close.
 pub(crate) async fn handshakes(
     target: &Target,
     resumes: bool,
@@ -252,7 +253,7 @@ pub(crate) async fn handshakes(
             while Instant::now() < until {
                 let began = Instant::now();
                 match tokio::time::timeout(PATIENCE, Box::pin(shake(&target, &connector))).await {
-                    // The first has nothing to resume yet.
+                    // The first connection has no session to resume yet.
                     Ok(Ok(was_resumed)) if was_resumed == resumes || is_first => notes.answered(began)?,
                     Ok(Ok(_) | Err(_)) | Err(_) => notes.failed(),
                 }
@@ -264,7 +265,7 @@ pub(crate) async fn handshakes(
     notes.after(clients).await
 }
 
-/// Whether the session was resumed.
+/// Returns whether the session was resumed.
 async fn shake(target: &Target, connector: &TlsConnector) -> anyhow::Result<bool> {
     let mut stream = tls(target, connector).await?;
     let was_resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);

@@ -1,7 +1,8 @@
 //! Measures Tollgate beside its peers: `cargo run --release -p loadtest -- [SCENARIO …]`, or `make bench`.
 //!
-//! Every scenario starts its servers on the first core and sends from the others; where servers are compared, in rounds that take
-//! them in turn, so that a machine that is busy elsewhere is so for all. All load goes to loopback and is bounded in count or time.
+//! Every scenario starts its servers on the first core and sends from the others. Where it compares servers, it takes them
+//! in turn, round by round, so that other work on the machine slows all of them alike. All load goes to loopback and is
+//! bounded in count or time.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
 mod load;
@@ -106,7 +107,7 @@ fn main() -> anyhow::Result<()> {
             println!("{}\n\n{}", section.title, section.table());
         }
         sections.extend(found);
-        // After each, so that what was measured is not lost with what comes after.
+        // Written after each scenario, so that a failure later does not lose it.
         if !sections.is_empty() {
             report::write(&arguments.report, &machine, &sections)?;
         }
@@ -119,14 +120,14 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// For ten thousand connections and more; servers have the same.
+/// For ten thousand connections and more; the servers get the same limit.
 fn raise_descriptors() -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let most = getrlimit(Resource::Nofile).maximum;
     Ok(setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?)
 }
 
-/// What was measured, and on what.
+/// What was measured, and on which machine.
 fn machine(cores: usize, tollgate: &Path) -> anyhow::Result<String> {
     let digest = report::sha256(&std::fs::read(tollgate).with_context(|| tollgate.display().to_string())?);
     let processors = std::fs::read_to_string("/proc/cpuinfo")?;

@@ -1,4 +1,4 @@
-//! What a run found, as a person reads it: a table and a plot for each scenario.
+//! The results of a run as a person reads them: a table and a plot for each scenario.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,23 +6,23 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-/// One scenario's findings.
+/// The results of one scenario.
 pub(crate) struct Section {
-    /// Also the name of its plot's file.
+    /// Also the file name of its plot.
     pub(crate) name: &'static str,
     pub(crate) title: String,
     /// How it was measured.
     pub(crate) how: String,
     pub(crate) columns: Vec<&'static str>,
     pub(crate) rows: Vec<Vec<String>>,
-    /// What the plot's bars are, and each of them.
+    /// What the bars of the plot mean, and each bar.
     pub(crate) plot: (&'static str, Vec<(String, f64)>),
-    /// What is worse than a baseline allows, a line each.
+    /// What is worse than a baseline allows, one line each.
     pub(crate) worse: Vec<String>,
 }
 
 impl Section {
-    /// The table as Markdown has it.
+    /// The table in Markdown.
     pub(crate) fn table(&self) -> String {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let head: Vec<String> = self.columns.iter().map(|&column| column.to_owned()).collect();
@@ -49,7 +49,7 @@ const WIDTH: u32 = 760;
 const BAR: u32 = 26;
 const NAMES: i32 = 290;
 
-/// Bars from left to right, one below the other, each with its figure.
+/// Horizontal bars, one below the other, each with its figure.
 fn plot(path: &Path, section: &Section) -> anyhow::Result<()> {
     let (unit, bars) = &section.plot;
     let height = BAR * u32::try_from(bars.len())? + 40;
@@ -72,13 +72,13 @@ fn plot(path: &Path, section: &Section) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// In hexadecimal.
+/// The digest in hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Three figures that count.
+/// Rounds to three significant figures.
 pub(crate) fn figures(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),

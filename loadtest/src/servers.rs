@@ -1,4 +1,4 @@
-//! The servers that are measured: each on a core of its own, one after the other under load, all of them ended with the run.
+//! The measured servers: each on its own core, one after the other under load. All of them end with the run.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -12,21 +12,21 @@ use anyhow::{Context as _, bail};
 
 use crate::load::{Protocol, Target};
 
-/// By when a server must be there.
+/// Time limit for a server to start.
 const START: Duration = Duration::from_secs(300);
-/// By when one that was told to end must be gone.
+/// Time limit for a server to end after it was told to.
 const END: Duration = Duration::from_secs(60);
 
-/// Of a server that says later where it listens.
+/// Stands for the address of a server that prints later where it listens.
 const SAID_LATER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// The core that servers have.
+/// The core for the servers.
 static SERVERS_CORE: OnceLock<usize> = OnceLock::new();
 
-/// Leaves the first core that this process may use to servers, and keeps the others. How many there are.
+/// Reserves the first core that this process may use for the servers, and keeps the others. Returns how many those are.
 ///
 /// # Errors
-/// There is one core only.
+/// If there is only one core.
 pub(crate) fn share_cores() -> anyhow::Result<usize> {
     let mut own = rustix::thread::sched_getaffinity(None)?;
     let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| own.is_set(core)).collect();
@@ -38,7 +38,7 @@ pub(crate) fn share_cores() -> anyhow::Result<usize> {
     Ok(count)
 }
 
-/// A server that runs.
+/// A running server.
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) target: Target,
@@ -53,12 +53,12 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts it. Whatever happens from here on, it ends with the value.
+    /// Starts it. From here on it ends when this value is dropped.
     fn start(command: &mut Command, name: &str, target: Target) -> anyhow::Result<Self> {
         Ok(Self { name: name.to_owned(), target, child: command.spawn()? })
     }
 
-    /// Notes the address that `bare` says.
+    /// Takes the address that `bare` prints.
     fn read_address(&mut self) -> anyhow::Result<()> {
         let mut line = String::new();
         BufReader::new(self.child.stdout.take().context("no output")?).read_line(&mut line)?;
@@ -66,7 +66,7 @@ impl Server {
         Ok(())
     }
 
-    /// Waits until it listens, so long at the most.
+    /// Waits until it listens, for `most` at the longest.
     fn listens(mut self, most: Duration) -> anyhow::Result<Self> {
         let started = Instant::now();
         while started.elapsed() < most {
@@ -85,7 +85,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Has it end by itself, as an operator does (SIGTERM), and waits for that.
+    /// Tells it to end by itself, as an operator does (SIGTERM), and waits for that.
     pub(crate) fn end(mut self) -> anyhow::Result<()> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
@@ -100,7 +100,7 @@ impl Server {
         bail!("{} was told to end and did not", self.name)
     }
 
-    /// What it has had of its core until now (proc_pid_stat(5): utime and stime).
+    /// The processor time that it has used so far (proc_pid_stat(5): utime and stime).
     pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -109,7 +109,7 @@ impl Server {
         Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
     }
 
-    /// Resident memory in KiB: all of it, and what is nobody else's and no file's (proc_pid_status(5): VmRSS, RssAnon).
+    /// Resident memory in KiB: all of it, and its anonymous part (proc_pid_status(5): VmRSS, RssAnon).
     pub(crate) fn memory(&self) -> anyhow::Result<(u64, u64)> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let field = |name: &str| -> anyhow::Result<u64> {
@@ -124,20 +124,20 @@ impl Server {
     }
 }
 
-/// On the core that servers have, with an environment that has nothing of ours but where programs are: `RUST_BACKTRACE`, for
-/// one, costs Wasmtime a tenth of its speed.
+/// A command on the servers' core. It inherits only PATH and HOME from our environment: `RUST_BACKTRACE`, for one, costs
+/// Wasmtime a tenth of its speed.
 pub(crate) fn on_server_core(program: &Path) -> Command {
     on_server_core_under(&[], program)
 }
 
-/// A program that ends with this one, however that ends (prctl(2), PR_SET_PDEATHSIG).
+/// A program that ends when this process ends, for whatever reason (prctl(2), PR_SET_PDEATHSIG).
 fn ending_with_us(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]).arg(program);
     command
 }
 
-/// The same by another program, which starts it.
+/// The same, started by another program.
 fn on_server_core_under(starter: &[String], program: &Path) -> Command {
     let mut command = ending_with_us(Path::new("taskset"));
     let core = SERVERS_CORE.get().copied().unwrap_or_default().to_string();
@@ -159,7 +159,7 @@ fn target(address: SocketAddr, host: &str, is_tls: bool) -> Target {
     Target { address, host: host.to_owned(), path: "/".to_owned(), is_tls, protocol: Protocol::Http1 }
 }
 
-/// Where programs are that were built beside this one.
+/// The path of a program that was built beside this one.
 pub(crate) fn built(name: &str) -> anyhow::Result<PathBuf> {
     let here = std::env::current_exe()?;
     let path = here.parent().context("this program is nowhere")?.join(name);
@@ -169,7 +169,7 @@ pub(crate) fn built(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// hyper and rustls and nothing else (bin/bare.rs); with a Redis URL it answers with what is there.
+/// Only hyper and rustls (bin/bare.rs); with a Redis URL it answers from Redis.
 pub(crate) fn bare(redis: Option<&str>) -> anyhow::Result<Server> {
     let mut command = on_server_core(&built("bare")?);
     command.arg("127.0.0.1:0").args(redis).stdout(Stdio::piped());
@@ -178,7 +178,7 @@ pub(crate) fn bare(redis: Option<&str>) -> anyhow::Result<Server> {
     Ok(server)
 }
 
-/// The same as an origin that guests ask, not measured, on the cores that the load has. Its certificate is in `cert`.
+/// The same as an origin for guests, which is not measured, on the cores of the load. Its certificate is in `cert`.
 pub(crate) fn origin(cert: &Path, protocol: Protocol) -> anyhow::Result<Server> {
     let mut command = ending_with_us(&built("bare")?);
     command.arg("127.0.0.1:0").arg("--cert").arg(cert).stdout(Stdio::piped());
@@ -190,7 +190,7 @@ pub(crate) fn origin(cert: &Path, protocol: Protocol) -> anyhow::Result<Server> 
     Ok(server)
 }
 
-/// redis-server, which is not measured, on the cores that the load has.
+/// redis-server, which is not measured, on the cores of the load.
 pub(crate) fn redis(dir: &Path) -> anyhow::Result<Server> {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let mut command = ending_with_us(Path::new("redis-server"));
@@ -208,7 +208,7 @@ pub(crate) fn wasmtime(program: &Path, component: &Path) -> anyhow::Result<Serve
     Server::start(&mut command, "wasmtime serve", target(address, "localhost", false))?.listens(START)
 }
 
-/// nginx as one process, TLS and an answer that it has in its configuration.
+/// nginx as one process, with TLS and a fixed answer from its configuration.
 pub(crate) fn nginx(dir: &Path) -> anyhow::Result<Server> {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
@@ -258,7 +258,7 @@ pub(crate) fn workerd(program: &Path, dir: &Path) -> anyhow::Result<Server> {
     Server::start(&mut command, "workerd, JavaScript", target(address, "localhost", false))?.listens(START)
 }
 
-/// Whatever was started by somebody else, told as `NAME=https://HOST:PORT/PATH`: it is measured and not ended.
+/// A server that somebody else started, given as `NAME=https://HOST:PORT/PATH`: it is measured and not ended.
 pub(crate) fn elsewhere(said: &str) -> anyhow::Result<(String, Target)> {
     let (name, url) = said.split_once('=').context("a peer is told as NAME=https://HOST:PORT/PATH")?;
     let url: http::Uri = url.parse()?;
@@ -270,10 +270,10 @@ pub(crate) fn elsewhere(said: &str) -> anyhow::Result<(String, Target)> {
     Ok((name.to_owned(), Target { path: url.path().to_owned(), ..target(address, &host, is_tls) }))
 }
 
-/// A gateway's folder: its file, and its tenants.
+/// The folder of a gateway: its file, and its tenants.
 pub(crate) struct Site {
     pub(crate) dir: PathBuf,
-    /// The gateway.
+    /// The gateway's program.
     program: PathBuf,
 }
 
@@ -287,7 +287,7 @@ fn is_ready(admin: SocketAddr) -> anyhow::Result<bool> {
 }
 
 impl Site {
-    /// With certificates from a file, as in production, where no response says where its time went.
+    /// Uses certificates from a file, as in production, where no response has a Server-Timing header.
     pub(crate) fn new(dir: &Path, program: &Path, more: &str) -> anyhow::Result<Self> {
         fs::create_dir_all(dir.join("config"))?;
         fs::create_dir_all(dir.join("tenants"))?;
@@ -302,7 +302,7 @@ impl Site {
         Ok(site)
     }
 
-    /// `more` stands before the component; `component.KEY = VALUE` is a key of the component itself.
+    /// `more` is put before the component; in it, `component.KEY = VALUE` sets a key of the component itself.
     pub(crate) fn tenant(&self, id: &str, component: &Path, more: &str) -> anyhow::Result<()> {
         let (more, own) = more.strip_prefix("component.").map_or((more, ""), |own| ("", own));
         let dir = self.dir.join("tenants").join(id);
@@ -323,12 +323,12 @@ impl Site {
         Ok(())
     }
 
-    /// Starts a gateway on it.
+    /// Starts a gateway in it.
     pub(crate) fn serve(&self, host: &str) -> anyhow::Result<(Server, SocketAddr)> {
         self.serve_under(&[], host)
     }
 
-    /// The same by another program, which starts it.
+    /// The same, started by another program.
     pub(crate) fn serve_under(&self, starter: &[String], host: &str) -> anyhow::Result<(Server, SocketAddr)> {
         let (said, log) = (self.dir.join("said"), self.dir.join("log"));
         let mut command = on_server_core_under(starter, &self.program);
@@ -349,7 +349,7 @@ impl Site {
             };
             if let (Some(https), Some(admin)) = (address("https"), address("admin")) {
                 server.target.address = https;
-                // It listens before what was not compiled before is.
+                // The gateway listens before it has compiled all components.
                 if is_ready(admin)? {
                     return Ok((server, admin));
                 }
@@ -362,7 +362,7 @@ impl Site {
         bail!("{} did not start:\n{}", self.program.display(), last_lines()?)
     }
 
-    /// What the operators' API says of `path`.
+    /// What the operators' API answers at `path`.
     pub(crate) fn operators(&self, admin: SocketAddr, path: &str) -> anyhow::Result<String> {
         let token = fs::read_to_string(self.dir.join("state/admin.token"))?;
         let mut stream = TcpStream::connect(admin)?;

@@ -1,8 +1,8 @@
-//! The limit of the stack: hyper and rustls and nothing else, one thread, a fixed body of about the size of `hello`'s page.
+//! The limit of the stack: only hyper and rustls, one thread, and a fixed body of about the size of `hello`'s page.
 //!
-//! The program `loadtest` runs it beside the gateway: `bare 127.0.0.1:0` prints the address it took. With a Redis URL as well it
-//! answers with what is there: GET reads a field and POST sets one (`loadtest/storage.sh`). `--cert FILE` writes its certificate
-//! there, for who has to trust it, and `--http1` leaves HTTP/2 out.
+//! The program `loadtest` runs it beside the gateway: `bare 127.0.0.1:0` prints its address. With a Redis URL as well, it
+//! answers from Redis: GET reads a field and POST sets one (`loadtest/storage.sh`). `--cert FILE` writes its certificate
+//! there, for clients that must trust it, and `--http1` turns HTTP/2 off.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot go on should stop")]
 
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// About as many bytes as the page of the tenant `hello`; nginx and workerd have as many.
+/// About as many bytes as the page of the tenant `hello`; nginx and workerd serve as many.
 static BODY: [u8; 320] = [b'x'; 320];
 
 fn main() {
@@ -38,12 +38,12 @@ fn main() {
 struct Said {
     address: String,
     redis: Option<String>,
-    /// Where its certificate is written.
+    /// The file that its certificate is written to.
     cert: Option<String>,
     is_http1: bool,
 }
 
-/// As many shared connections as the gateway has to one server.
+/// As many shared connections as the gateway opens to one server.
 const CONNECTIONS: usize = 2;
 
 struct Store {
@@ -124,7 +124,7 @@ async fn serve(said: &Said) {
                     Ok::<_, Infallible>(hyper::Response::new(Full::new(body)))
                 }
             });
-            // Whoever measures it ends it; how a connection ends is of no interest.
+            // The client ends the connection when it has measured enough; how the connection ends does not matter.
             if is_h2 {
                 let h2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                 let _ended = h2.serve_connection(TokioIo::new(stream), service).await;

@@ -1,6 +1,6 @@
-//! One connection: how it is opened, what it asks, and how an answer is read.
+//! One connection: how it is opened, what it sends, and how it reads an answer.
 //!
-//! HTTP/1.1 is written by hand, because a client that costs more than the server it measures measures itself; HTTP/2 is hyper's.
+//! HTTP/1.1 is written by hand, because a client that costs more than the server measures itself; HTTP/2 is hyper's.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsConnector, rustls};
 
-/// By when whatever is asked for must be there.
+/// Time limit for everything that a client waits for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// Room for an answer, to begin with.
+/// Initial capacity for an answer.
 const ANSWER_BYTES: usize = 4 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Protocol {
     }
 }
 
-/// What requests are sent to.
+/// Where requests are sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
@@ -53,7 +53,7 @@ impl Target {
     }
 }
 
-/// How a client says hello: with whatever certificate, and remembering sessions or not.
+/// How a client opens TLS: it accepts any certificate, and remembers sessions or not.
 pub(crate) fn connector(protocol: Protocol, resumes: bool) -> anyhow::Result<TlsConnector> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -68,7 +68,7 @@ pub(crate) fn connector(protocol: Protocol, resumes: bool) -> anyhow::Result<Tls
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Certificates are not what is measured, and everything is on this machine.
+/// Accepts every certificate: certificates are not measured, and everything runs on this machine.
 #[derive(Debug)]
 struct Anybody(Arc<rustls::crypto::CryptoProvider>);
 
@@ -110,7 +110,7 @@ impl rustls::client::danger::ServerCertVerifier for Anybody {
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// One connection, for one request after the other.
+/// One connection, which sends one request after the other.
 pub(crate) enum Connection {
     Http1 { stream: Box<dyn Stream>, request: Vec<u8>, buffer: Vec<u8> },
     Http2 { sender: http2::SendRequest<Empty<Bytes>>, uri: http::Uri },
@@ -158,7 +158,7 @@ impl Connection {
         }
     }
 
-    /// The status of one answer, read to its end.
+    /// Sends a request, reads the answer to its end and returns its status.
     pub(crate) async fn ask(&mut self) -> anyhow::Result<u16> {
         tokio::time::timeout(PATIENCE, self.asked()).await.context("no answer in time")?
     }
@@ -203,7 +203,7 @@ fn head_of(buffer: &[u8]) -> anyhow::Result<Option<(u16, usize, Length)>> {
     Ok(Some((response.code.context("no status")?, head, length)))
 }
 
-/// Limit: a chunked body must not have an empty line, a zero and an empty line in it; those that are measured have none.
+/// Limit: a chunked body must not contain an empty line, a zero and an empty line; those that we measure do not.
 async fn read_answer(stream: &mut dyn Stream, buffer: &mut Vec<u8>) -> anyhow::Result<u16> {
     buffer.clear();
     let mut head = None;

@@ -1,5 +1,5 @@
-//! First requests: of components whose code is on disk and not in memory, one at a time, and a thousand in a second beside a
-//! tenant that is warm.
+//! First requests: to components whose code is on disk and not in memory, one at a time, and a thousand in a second beside
+//! a warm tenant.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,12 +11,12 @@ use crate::report::{Section, figures};
 /// Tenants whose first request is timed.
 const SINGLE: usize = 200;
 const STORM: usize = 1000;
-/// How often it storms, each time from tenants of which none was asked before.
+/// Number of storms, each to tenants that have had no request yet.
 const STORMS: usize = 3;
-/// Of the tenant that is warm, in a second.
+/// Requests a second to the warm tenant.
 const WARM: f64 = 500.0;
 
-/// The first request of each of `targets`, on a connection that is open already.
+/// The first request to each of `targets`, on a connection that is already open.
 async fn first_requests(targets: &[Target]) -> anyhow::Result<Outcome> {
     let connector = load::connector(Protocol::Http1, false)?;
     let notes = Notes::begin()?;
@@ -41,7 +41,7 @@ async fn single(plan: &Plan, name: &str, component: &Path, count: usize) -> anyh
     let hosts = variants::tenants(&site, component, count)?;
     let (server, _admin) = site.serve("t0.localhost")?;
     let targets: Vec<Target> = hosts.iter().map(|host| server.target.at(host, "/")).collect();
-    // What is paid once for all is not any tenant's first request.
+    // One-time costs do not belong to any tenant's first request.
     first_requests(&targets[..1]).await?;
     let first = first_requests(&targets[1..]).await?;
     let second = first_requests(&targets[1..]).await?;
@@ -58,7 +58,7 @@ async fn storm(plan: &Plan) -> anyhow::Result<Vec<Vec<String>>> {
     let [alone, beside, stormed] = [Notes::begin()?, Notes::begin()?, Notes::begin()?];
     load::open(warm, 8, WARM, 2 * second).await?;
     for cold in cold.chunks(STORM) {
-        // All connections are there before anything is measured.
+        // All connections are open before the measurement begins.
         let [first, then] = [Opened::of(warm, 8).await?, Opened::of(warm, 8).await?];
         let storm = Opened::of(cold, cold.len()).await?;
         alone.add(&first.at(WARM, second).await?)?;

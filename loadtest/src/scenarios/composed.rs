@@ -1,6 +1,6 @@
-//! What a component of several parts costs beside the same code compiled into one component: a library's function that is called
-//! once a request, and a layer of middleware that hands the request on. Beside that, what the middleware costs in all, with the
-//! work that it does itself. Same gateway, same path, one connection, in turn.
+//! The cost of a component of several parts beside the same code compiled into one component: a library's function that
+//! each request calls once, and a layer of middleware that passes the request on. Beside that, the whole cost of the
+//! middleware, with its own work. Same gateway, same path, one connection, in turn.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use super::{Plan, in_turn, measured};
 use crate::load;
 use crate::report::{Section, figures};
 
-/// What a call of a dependency may cost more at the median than the same code in one component, in microseconds. Middleware has
-/// no bound: it is an instance more, and a task where its calls are async.
+/// How much slower a call of a dependency may be at the median than the same code in one component, in microseconds.
+/// Middleware has no bound: it is one more instance, and a task if its calls are async.
 const MORE_MAX_US: f64 = 20.0;
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {

@@ -1,4 +1,4 @@
-//! Many tenants on one machine, each with a component of its own, most of them asleep.
+//! Many tenants on one machine, each with its own component, most of them asleep.
 
 use std::time::Instant;
 
@@ -8,14 +8,14 @@ use super::{Plan, variants};
 use crate::load::{self, Connection, Notes, Outcome, Protocol};
 use crate::report::{Section, figures};
 
-/// Requests of the walk that are under way at once.
+/// Concurrent requests of the walk.
 const AT_ONCE: usize = 4;
 
-/// What a gateway has resident that serves one tenant, in KiB.
+/// Resident memory of a gateway that serves one tenant, in KiB.
 fn alone(plan: &Plan) -> anyhow::Result<u64> {
     let site = plan.site("alone", "")?;
     site.tenant("t0", &plan.hello, "")?;
-    // Compiled by another process than the one that is looked at.
+    // Another process compiles the component, not the one that is measured.
     drop(site.serve("t0.localhost")?);
     Ok(site.serve("t0.localhost")?.0.memory()?.0)
 }
@@ -83,7 +83,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     }])
 }
 
-/// Each of `hosts` once, in an order that has nothing to do with that of the start.
+/// Requests each of `hosts` once, in an order unrelated to the order of the start.
 async fn walk(target: &load::Target, hosts: &[String]) -> anyhow::Result<Outcome> {
     let notes = Notes::begin()?;
     let mut walkers = JoinSet::new();

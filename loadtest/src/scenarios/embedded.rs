@@ -1,5 +1,5 @@
-//! Every job of the embedded store at its documented maximum, by the time that its slices hold a reader or the writer: what
-//! another tenant's call may have to wait for.
+//! Every job of the embedded store at its documented maximum, by the time that its slices hold a reader or the writer. A
+//! call of another tenant may have to wait for that long.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,14 +11,14 @@ use crate::load;
 use crate::report::{Section, figures};
 use crate::servers::{Server, Site};
 
-/// What a slice may take, in milliseconds.
+/// How long a slice may take, in milliseconds.
 const SLICE_MS: f64 = 5.0;
-/// The share of slices that a machine which stands still now and then may add to that.
+/// The share of slices that may take longer, because the machine itself pauses now and then.
 const LATE: f64 = 0.05;
 const ROUNDS: usize = 8;
 const MIB: usize = 1 << 20;
 
-/// Calls that are made before each measured one, and that one: tenant, path, body.
+/// The calls before each measured one, and the measured one: tenant, path, body.
 struct Job {
     name: &'static str,
     before: Vec<Call>,
@@ -40,13 +40,13 @@ fn names(keys: usize) -> String {
     (0..keys).map(|n| format!("key-{n}\n")).collect()
 }
 
-/// A Redis command as the guest takes it: a line a word, in hex.
+/// A Redis command in the form that the guest takes: one word per line, in hex.
 fn redis<W: AsRef<[u8]>>(words: impl IntoIterator<Item = W>) -> Call {
     let mut body = String::new();
     for word in words {
         body.push('x');
         for byte in word.as_ref() {
-            // Writing to a text does not fail.
+            // Writing to a string cannot fail.
             let _written = write!(body, "{byte:02x}");
         }
         body.push('\n');
@@ -62,14 +62,14 @@ fn member(n: usize) -> String {
     format!("{n:06}")
 }
 
-/// A set of so many members of six bytes. The largest has 100,000 members, which is nearly a MiB as it is kept.
+/// A set with this many members of six bytes. The largest has 100,000 members, which the store keeps in nearly a MiB.
 fn set_of(name: &str, members: usize) -> Vec<Call> {
     let all: Vec<String> = (0..members).map(member).collect();
     let add = |part: &[String]| words("SADD", std::iter::once(name.to_owned()).chain(part.iter().cloned()));
     std::iter::once(words("DEL", std::iter::once(name.to_owned()))).chain(all.chunks(999).map(add)).collect()
 }
 
-/// Keys of 8 KiB each: as much as the largest answer has, in as many commands as it takes.
+/// Keys of 8 KiB each: together as large as the largest answer, in as many commands as that takes.
 fn pairs_of_8_kib() -> Vec<Call> {
     let pair = |n: &usize| [format!("p-{n}"), "v".repeat(8 * 1024)];
     let all: Vec<usize> = (0..499).collect();
@@ -127,12 +127,12 @@ fn of_commands() -> Vec<Job> {
     ]
 }
 
-/// Slices of readers and of the writer so far.
+/// Slices of the readers and of the writer so far.
 #[derive(Clone, Copy, Default)]
 struct Slices {
     count: f64,
     seconds: f64,
-    /// Those within what a slice may take.
+    /// The slices that kept within the limit.
     in_time: f64,
 }
 

@@ -1,4 +1,4 @@
-//! TLS handshakes, full and resumed, and nothing behind them.
+//! TLS handshakes only, full and resumed.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One page, asked for again and again: Tollgate, the limit of its stack, and its peers.
+//! One page under load: Tollgate, the limit of its stack, and its peers.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::servers::{self, Server};
 struct Peer {
     name: String,
     target: Target,
-    /// What it runs, to compare with who else runs it.
+    /// The component that it runs, to compare peers that run the same one.
     component: &'static str,
-    /// Nothing where somebody else started it.
+    /// None if somebody else started it.
     server: Option<Rc<Server>>,
 }
 
@@ -31,7 +31,8 @@ impl Peer {
     }
 }
 
-/// The page by a framework of Rust's (wstd), by the bindings of wasi:http 0.2 alone, and a line by wasi:http 0.3.
+/// The page with a Rust framework (wstd), the page with only the bindings of wasi:http 0.2, and one line with wasi:http
+/// 0.3.
 const COMPONENTS: [&str; 3] = ["hello", "plain-hello", "async-hello"];
 
 fn peers(plan: &Plan) -> anyhow::Result<Vec<Peer>> {
@@ -77,7 +78,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     let mut sections = Vec::new();
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let mut fit = Vec::new();
-        // Whoever has no TLS has no way to agree on HTTP/2 either.
+        // Without TLS there is no ALPN, and so no HTTP/2.
         for peer in peers.iter().filter(|peer| protocol == Protocol::Http1 || peer.target.is_tls) {
             let target = Target { protocol, ..peer.target.clone() };
             match load::closed(&target, plan.connections, Duration::from_secs(1)).await {
@@ -93,7 +94,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
         let halves: Vec<_> = fit.iter().zip(full.iter().map(|full| full.per_second / 2.0)).collect();
         let half = in_turn(plan.rounds, &halves, async |((peer, target), rate)| {
             let at_half = |time| load::open(std::slice::from_ref(target), plan.connections, *rate, time);
-            // It has slept while the others had their turns, and its pages may have to come back first.
+            // The server has slept while the others had their turns, and its pages may have to be loaded again.
             at_half(Duration::from_secs(1)).await?;
             peer.run(at_half(plan.time)).await
         })

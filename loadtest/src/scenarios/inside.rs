@@ -1,4 +1,4 @@
-//! Where one request's time goes inside the gateway: what its own access log says, and the system calls it makes.
+//! Where the time of one request goes inside the gateway: what its own access log says, and its system calls.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -25,7 +25,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     let log = site.dir.join("access.log");
     let skipped = std::fs::read_to_string(&log)?.lines().count();
     load::closed(&server.target, 1, plan.time).await?;
-    // The log is written a few milliseconds later.
+    // The gateway writes the log a few milliseconds later.
     tokio::time::sleep(Duration::from_millis(200)).await;
     let text = std::fs::read_to_string(&log)?;
     let records: Vec<serde_json::Value> =
@@ -63,10 +63,10 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     }])
 }
 
-/// How often each is made for a request.
+/// System calls of one request, by name.
 ///
 /// # Errors
-/// strace is not here, or may not look.
+/// If strace is not installed or may not trace.
 async fn system_calls(pid: &str, target: &load::Target) -> anyhow::Result<BTreeMap<String, f64>> {
     let strace = Command::new("strace")
         .args(["-f", "-c", "-qq", "-U", "name,calls", "-p", pid])

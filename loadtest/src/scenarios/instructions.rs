@@ -1,5 +1,5 @@
-//! Instructions that the gateway's process runs for a request, by the room of the house that they are spent in, beside those of
-//! a baseline that is committed: callgrind counts them, so a regression shows on a machine whose clock shows nothing.
+//! Instructions that the gateway's process runs for a request, by room, beside those of a committed baseline. callgrind
+//! counts them, so they show a regression even on a machine whose clock is too noisy.
 
 mod callgrind;
 
@@ -15,19 +15,21 @@ use crate::load::{self, Connection, Protocol, to_f64};
 use crate::report::{Section, figures};
 use crate::servers::Server;
 
-/// Requests of each case that are not counted, which load, grow and fill; and those that are.
+/// Requests of each case that are not counted, because they load code, grow buffers and fill caches; and those that are
+/// counted.
 const WARM: u64 = 50;
 const COUNTED: u64 = 200;
 
-/// Instructions a request, by room, for each case.
+/// Instructions for each request, by room, for each case.
 type Counts = BTreeMap<String, BTreeMap<String, u64>>;
 
-/// So much more than the baseline is a regression: of all of a case, and of one of its rooms, where it is more than a little.
+/// Above these factors of the baseline a count is a regression: for a whole case, and for one of its rooms if that has more
+/// than a few instructions.
 const WORSE: f64 = 1.03;
 const ROOM_WORSE: f64 = 1.20;
 const ROOM_A_LITTLE: u64 = 2000;
 
-/// A case: its name, its tenant, and how it is asked for.
+/// A case: its name, its tenant, and its path and protocol.
 const CASES: [(&str, &str, &str, Protocol); 6] = [
     ("hello", "hello", "/", Protocol::Http1),
     ("hello-h2", "hello", "/", Protocol::Http2),
@@ -38,9 +40,9 @@ const CASES: [(&str, &str, &str, Protocol); 6] = [
 ];
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
-    // Few instances: Debian's valgrind has 64 GiB of addresses. Which turns are long is a matter of time, of which
-    // callgrind takes fifty times as much, so guests take them in tokio's order.
-    // The helper of a gateway that confines itself is this very program again, which under valgrind is valgrind.
+    // Few instances: Debian's valgrind has 64 GiB of address space. Whether a turn counts as long depends on time, and
+    // callgrind is fifty times slower, so guests take turns in tokio's order. A gateway that confines itself runs its own
+    // program again as a helper, and under valgrind that program would be valgrind.
     let sandbox = "[sandbox]\ninstances = 2\nfair_turns = false\nconfine = false";
     let site = plan.site("instructions", sandbox)?;
     site.tenant("hello", &plan.hello, "")?;
@@ -52,7 +54,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
         eprintln!("not measured: valgrind is missing (apt-get install valgrind)");
         return Ok(Vec::new());
     };
-    // Compiled by a gateway that is in more of a hurry.
+    // A gateway outside of valgrind compiles the component, because that is faster.
     drop(site.serve("hello.localhost")?);
     let (server, _admin) = site.serve_under(&callgrind.command(), "hello.localhost")?;
     let mut counts = Counts::new();

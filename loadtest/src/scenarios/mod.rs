@@ -1,4 +1,4 @@
-//! What is measured: one file a scenario.
+//! The scenarios: one file each.
 
 mod cold;
 mod composed;
@@ -26,7 +26,7 @@ use crate::load::Outcome;
 use crate::report::Section;
 use crate::servers::{Server, Site};
 
-/// What all of them need to know.
+/// What all scenarios need to know.
 pub(crate) struct Plan {
     pub(crate) time: Duration,
     pub(crate) rounds: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Plan {
     pub(crate) tenants: usize,
     /// The gateway's program.
     pub(crate) tollgate: PathBuf,
-    /// An earlier build of it.
+    /// An earlier build of the gateway.
     pub(crate) before: Option<PathBuf>,
     pub(crate) soak: Duration,
     pub(crate) wasmtime: PathBuf,
@@ -45,14 +45,14 @@ pub(crate) struct Plan {
     pub(crate) hello: PathBuf,
     /// A component of many megabytes, for the scenario `cold`.
     pub(crate) large: Option<PathBuf>,
-    /// The baseline of the scenario `instructions`, and whether it is written anew.
+    /// The baseline of the scenario `instructions`, and whether to write it again.
     pub(crate) instructions: PathBuf,
     pub(crate) keep_instructions: bool,
     pub(crate) dir: tempfile::TempDir,
 }
 
 impl Plan {
-    /// A gateway's folder of this name, with `more` in its file.
+    /// Makes a gateway's folder of this name, with `more` in its file.
     fn site(&self, name: &str, more: &str) -> anyhow::Result<Site> {
         Site::new(&self.dir.path().join(name), &self.tollgate, more)
     }
@@ -113,7 +113,7 @@ impl Name {
     }
 }
 
-/// A run, and what the server took of its core for it.
+/// A run, and the processor time that the server took for it.
 struct Run {
     outcome: Outcome,
     processor: Duration,
@@ -126,20 +126,20 @@ async fn measured(server: &Server, load: impl Future<Output = anyhow::Result<Out
     Ok(Run { outcome, processor: server.processor_time()?.saturating_sub(before) })
 }
 
-/// Of runs of one server, what a table says of them.
+/// What a table says about the runs of one server.
 struct Summary {
     per_second: f64,
     p50: f64,
     p99: f64,
-    /// Microseconds of its core a request.
+    /// Microseconds of its core for each request.
     cost: f64,
-    /// The share of its core that it had.
+    /// The share of its core that it used.
     busy: f64,
     failed: u64,
     spread: String,
 }
 
-/// Runs each of `servers` once a round, in turn, and sums each one's runs up.
+/// Runs each of `servers` once per round, in turn, and sums up the runs of each.
 async fn in_turn<T>(
     rounds: usize,
     servers: &[T],

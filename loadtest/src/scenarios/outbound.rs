@@ -1,5 +1,5 @@
-//! A guest that asks an origin for each request that it answers, once or four times, one after the other: TLS on both sides, and
-//! an origin that keeps connections.
+//! A guest that sends one or four requests to an origin, one after the other, for each request that it answers: TLS on both
+//! sides, and an origin that keeps its connections open.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use crate::load::{self, Protocol, Target};
 use crate::report::{Section, figures};
 use crate::servers::{self, Server, Site};
 
-/// Enough that no request waits for a place.
+/// Large enough that no request waits for a permit.
 const QUOTA: &str = "[defaults.quota]\nin_flight = 1000\nwaiting = 1000\noutbound_in_flight = 1000";
 
-/// How often the guest asks, and the part of the path that has it do so.
+/// How often the guest asks the origin, and the part of the path that makes it do so.
 const TIMES: [(u32, &str); 2] = [(1, "get"), (4, "get-4")];
 
 struct Measured {
     name: String,
     server: Server,
-    /// One for each of [`TIMES`].
+    /// One target for each of [`TIMES`].
     targets: [Target; 2],
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
             measured(&gateway.server, load::closed(target, plan.connections, plan.time)).await
         })
         .await?;
-        // The first of each origin is the build before, where one is given.
+        // The first gateway of each origin is the earlier build, if one is given.
         let builds = if plan.before.is_some() { 2 } else { 1 };
         let times = f64::from(*times);
         for (of_origin, gateways) in found.chunks(builds).zip(targets.chunks(builds)) {

@@ -1,4 +1,4 @@
-//! Pages of languages that carry an interpreter or a collector, at full load: with the quotas that a tenant has by itself, nobody is
+//! Pages in languages that carry an interpreter or a garbage collector, at full load: with the default quotas no request is
 //! refused. Any answer but 200 fails the run.
 
 use std::path::{Path, PathBuf};
@@ -11,22 +11,22 @@ use super::Plan;
 use crate::load::{self, Outcome};
 use crate::report::{Section, figures};
 
-/// A template, the project that is made of it, and what the table calls it.
+/// A template, the project that is made from it, and its name in the table.
 const PAGES: [(&str, &str, &str); 3] =
     [("http-js", "script", "JavaScript"), ("http-python", "snake", "Python"), ("http-go", "gopher", "Go")];
 const CORES: [(&str, &str); 2] = [("0", "one"), ("0,1", "two")];
 const CONNECTIONS: [usize; 3] = [4, 16, 64];
-/// What is refused for a moment is seen within so long.
+/// Long enough to see requests that are refused only for a moment.
 const TIME_MIN: Duration = Duration::from_secs(10);
 
-/// Where pages are built, once.
+/// The folder where pages are built, once.
 fn folder() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache");
     cache.unwrap_or_else(home).join("tollgate/pages")
 }
 
-/// A page's component, built from its template where it is not there yet.
+/// The component of a page, built from its template if it does not exist yet.
 fn page(plan: &Plan, template: &str, name: &str) -> anyhow::Result<PathBuf> {
     let folder = folder();
     let component = folder.join(format!("{name}/{name}.wasm"));
@@ -46,7 +46,7 @@ fn page(plan: &Plan, template: &str, name: &str) -> anyhow::Result<PathBuf> {
     Ok(component)
 }
 
-/// The environment in which Go is at hand, which may not be installed here.
+/// The environment for Go, which may not be installed here.
 fn toolchain() -> anyhow::Result<Vec<(String, String)>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/go.sh");
     let said = Command::new(&script).output().with_context(|| format!("{}", script.display()))?;
@@ -59,7 +59,7 @@ fn toolchain() -> anyhow::Result<Vec<(String, String)>> {
         .collect())
 }
 
-/// Has a server run on these cores, all of its threads.
+/// Moves all threads of a server to these cores.
 fn move_to(cores: &str, process: u32) -> anyhow::Result<()> {
     let mut command = Command::new("taskset");
     let moved = command.args(["-a", "-p", "-c", cores, &process.to_string()]).output().context("taskset")?;
@@ -123,7 +123,7 @@ fn row(language: &str, cores: &str, connections: usize, outcome: &Outcome) -> Ve
     ]
 }
 
-/// The first requests meet a component that is being compiled.
+/// The first requests arrive while the component is still being compiled.
 async fn until_compiled(target: &load::Target) -> anyhow::Result<()> {
     for _ in 0..300 {
         let tried = load::closed(target, 1, Duration::from_millis(200)).await?;

@@ -1,4 +1,4 @@
-//! A steady rate for a long while: whether anything grows.
+//! A steady rate for a long time: does anything grow?
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::load;
 use crate::report::{Section, figures};
 use crate::servers::Site;
 
-/// So often it is looked at.
+/// Number of readings.
 const PARTS: u32 = 10;
 
-/// A figure without labels of what Prometheus gets.
+/// A metric without labels, from the gateway's Prometheus endpoint.
 fn metric(site: &Site, admin: SocketAddr, name: &str) -> anyhow::Result<String> {
     let text = site.operators(admin, "/metrics")?;
     let line = text.lines().find(|line| line.starts_with(name) && line.as_bytes().get(name.len()) == Some(&b' '));
@@ -35,7 +35,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     let (mut rows, mut bars) = (Vec::new(), Vec::new());
     for part in 1..=PARTS {
         let of = load::open(&targets, connections, rate, plan.soak / PARTS).await?;
-        // What ended a moment ago is counted off a moment later.
+        // Gauges go down a moment after their connections have ended.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let (resident, anonymous) = server.memory()?;
         rows.push(vec![

@@ -1,4 +1,4 @@
-//! A request that reads one key, through a guest and through a bare hyper, rustls and redis program.
+//! A request that reads one key, through a guest and through a bare program of hyper, rustls and redis.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A gibibyte through a guest and back, and connections that are open and idle: what memory they take.
+//! A gibibyte through a guest and back, and open idle connections: how much memory they take.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     let site = plan.site("stream", "")?;
     site.tenant("echo", &plan.guest("echo")?, limits)?;
     let (server, _admin) = site.serve("echo.localhost")?;
-    // Everything is mapped and warm before memory is looked at.
+    // Everything is mapped and warm before we measure memory.
     gibibyte(&server, 16 << 20).await?;
     let before = server.memory()?.0;
     let (began, processor) = (Instant::now(), server.processor_time()?);
@@ -60,7 +60,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     }])
 }
 
-/// Bytes that came back, and the most that was resident meanwhile, in KiB.
+/// Bytes that came back, and the maximum of resident memory meanwhile, in KiB.
 async fn gibibyte(server: &Server, bytes: usize) -> anyhow::Result<(usize, u64)> {
     let target = server.target.clone();
     let connector = load::connector(Protocol::Http1, false)?;
@@ -102,7 +102,7 @@ async fn gibibyte(server: &Server, bytes: usize) -> anyhow::Result<(usize, u64)>
     Ok((received.min(bytes), most.max(server.memory()?.0)))
 }
 
-/// KiB of resident memory a connection.
+/// KiB of resident memory per connection.
 async fn idle(server: &Server) -> anyhow::Result<f64> {
     let target =
         if server.name == "Tollgate" { server.target.at("echo.localhost", "/head") } else { server.target.clone() };

@@ -1,9 +1,9 @@
-//! What a gateway does most of the time, for one that was built to write down what it runs (`make pgo`): nothing is measured.
+//! The typical work of a gateway, for a build that records which code runs (`make pgo`): nothing is measured.
 
 use super::Plan;
 use crate::load::{self, Protocol, Target};
 
-/// Tenants, their guests, and what is asked of them.
+/// Tenants, their guests, and the path of their requests.
 const TENANTS: [(&str, &str, &str); 4] = [
     ("hello", "hello-site", "/"),
     ("plain-hello", "plain-hello", "/"),

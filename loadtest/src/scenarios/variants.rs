@@ -1,7 +1,7 @@
-//! Many components that are the same but for a number, each with compiled code of its own on disk.
+//! Many components that differ only in a number, each with its own compiled code on disk.
 //!
-//! The gateway compiles the first; the code of the others is a copy of it, under their digests, because compiling ten thousand
-//! takes two hours here. Each is another file to the kernel and another component to the gateway.
+//! The gateway compiles the first. The code of the others is a copy of it under their digests, because compiling ten
+//! thousand takes two hours here. Each is another file to the kernel and another component to the gateway.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use crate::report::sha256;
 use crate::servers::Site;
 
-/// A component of the same code with another digest: a custom section more (core specification, §5.5.3).
+/// A component with the same code and another digest: one more custom section (core specification, §5.5.3).
 fn numbered(component: &[u8], number: u32) -> Vec<u8> {
     let mut section = vec![7];
     section.extend_from_slice(b"variant");
@@ -23,10 +23,10 @@ fn numbered(component: &[u8], number: u32) -> Vec<u8> {
     bytes
 }
 
-/// Makes so many tenants `t0`, `t1` …, each with a component of its own that is compiled already.
+/// Makes this many tenants `t0`, `t1` …, each with its own component, already compiled.
 pub(super) fn tenants(site: &Site, component: &Path, count: usize) -> anyhow::Result<Vec<String>> {
     let bytes = fs::read(component)?;
-    // The one that is compiled.
+    // The one that the gateway compiles.
     site.tenant("t0", component, "")?;
     drop(site.serve("t0.localhost")?);
     let compiled = site.dir.join("state/compiled");

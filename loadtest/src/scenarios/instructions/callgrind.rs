@@ -1,7 +1,7 @@
-//! valgrind's callgrind over a process of ours: told to begin anew, asked what was counted, and read.
+//! Runs a process under valgrind's callgrind: resets its counters, asks for a dump, and reads it.
 //!
-//! Source: valgrind's manual, "Callgrind Format Specification".
-//! Limit: where a processor has AVX-512, code is compiled for it, and valgrind has none; that was not tried.
+//! Source: valgrind's manual, "Callgrind Format Specification". Limit: on a processor with AVX-512, code is compiled for
+//! it, which valgrind does not support; we have not tried that.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,18 +10,18 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 
 pub(super) struct Callgrind {
-    /// What dumps are called: a number is added to it.
+    /// Name of the dumps; callgrind appends a number.
     out: PathBuf,
 }
 
 impl Callgrind {
-    /// Nothing where it is not installed.
+    /// None if valgrind is not installed.
     pub(super) fn here(dir: &Path) -> Option<Self> {
         let found = Command::new("callgrind_control").arg("--version").stdout(Stdio::null()).status();
         found.is_ok_and(|status| status.success()).then(|| Self { out: dir.join("callgrind") })
     }
 
-    /// What a program is started under.
+    /// The command that a program is started with.
     pub(super) fn command(&self) -> Vec<String> {
         let out = format!("--callgrind-out-file={}", self.out.display());
         let options =
@@ -36,12 +36,12 @@ impl Callgrind {
         Ok(())
     }
 
-    /// Counts from here on.
+    /// Resets the counters.
     pub(super) fn zero(&self, process: u32) -> anyhow::Result<()> {
         Self::control(process, "--zero")
     }
 
-    /// What was counted since: instructions by room.
+    /// Instructions since then, by room.
     pub(super) fn counted(&self, process: u32) -> anyhow::Result<BTreeMap<String, u64>> {
         Self::control(process, "--dump")?;
         let dir = self.out.parent().context("nowhere")?;
@@ -59,7 +59,7 @@ impl Callgrind {
     }
 }
 
-/// Each function's own instructions, by room. What follows a line `calls=` is its callee's and counted there.
+/// Each function's own instructions, by room. The line after `calls=` counts for the callee, and so is left out.
 fn read(dump: &str) -> BTreeMap<String, u64> {
     let mut rooms = BTreeMap::new();
     let (mut object, mut function, mut is_call) = ("", "", false);
@@ -81,7 +81,7 @@ fn read(dump: &str) -> BTreeMap<String, u64> {
     rooms
 }
 
-/// Crates that are one room together, where they are not one of their own.
+/// Crates that form one room, if they are not the gateway's own.
 const ROOMS: [(&str, &[&str]); 5] = [
     ("wasmtime", &["wasmtime", "wiggle", "cap_std", "system_interface", "cranelift", "io_lifetimes"]),
     ("hyper", &["hyper", "h2", "http", "httparse", "httpdate", "atomic_waker", "want"]),
@@ -90,7 +90,7 @@ const ROOMS: [(&str, &[&str]); 5] = [
     ("the standard library", &["core", "alloc", "std", "hashbrown", "__rustc", "bytes", "memchr", "arc_swap"]),
 ];
 
-/// Who wrote a function, as far as its name and its object's say.
+/// The room of a function, as far as its name and its object tell.
 fn room(object: &str, function: &str) -> String {
     if object == "???" || function.starts_with("0x") || function == "???" {
         return "guest".to_owned();
@@ -102,7 +102,7 @@ fn room(object: &str, function: &str) -> String {
         return "allocator".to_owned();
     }
     if !function.contains("::") {
-        // C and assembly: all of it that is ours to link is cryptography.
+        // C and assembly: all that we link of those is cryptography.
         return "rustls and aws-lc".to_owned();
     }
     let mut path = names(function);
@@ -119,7 +119,7 @@ fn is_part(name: &str, of: &str) -> bool {
     name.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
 }
 
-/// The names of a function's path, the type's where it is a type's, and the value's where it is what drops one.
+/// The names in a function's path. For a method this begins with its type, for `drop_in_place` with the dropped type.
 fn names(function: &str) -> impl Iterator<Item = &str> {
     let function = function.strip_prefix("core::ptr::drop_in_place").unwrap_or(function);
     let names = function.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_function_runs_itself_is_put_down_to_who_wrote_it() {
+    fn a_functions_own_instructions_count_for_its_crate() {
         let dump = "version: 1\nevents: Ir\n\nob=/usr/bin/tollgate\nfl=a.rs\nfn=<tollgate::http::Body as http_body::Body>::poll\n\
                     10 7\ncfn=hyper::poll\ncalls=3 0\n10 4000\n11 2\n\nfn=core::ptr::drop_in_place<wasmtime_wasi::Ctx>\n0 5\n\n\
                     ob=???\nfn=0x00007f00\n0 11\n";

@@ -1,11 +1,11 @@
-//! What a unit of fuel costs the gateway's processor, for every function of every interface that is served.
+//! What a unit of fuel costs the gateway's processor, for every function of every interface that the gateway serves.
 //!
-//! A component for each WIT world calls the function that a request's path names until its fuel is gone, with little in its
-//! arguments, with a long text, and with long lists. What the gateway's processor took for a unit of fuel stands beside what it
-//! took for a guest that computes, in the same run: over [`TIMES_MAX`] times, and the scenario fails. Waiting is not work: the
-//! processor's time counts and the clock's does not.
+//! Each WIT world has a component, which calls the function that a request's path names until its fuel is gone: with small
+//! arguments, with a long text, and with long lists. The table shows processor time per unit of fuel beside that of a guest
+//! that computes, in the same run. Above [`TIMES_MAX`] times that, the scenario fails. Waiting is not work: the processor's
+//! time counts and the clock's does not.
 //!
-//! A function that WIT has and no component drives is an exception with its reason in `worlds.rs`, or fails a test.
+//! A function in the WIT that no component drives is an exception with its reason in `worlds.rs`, or fails a test.
 
 mod module;
 mod shape;
@@ -24,28 +24,28 @@ use crate::load::{Connection, Protocol, connector, to_f64};
 use crate::report::{Section, figures};
 use crate::servers::{self, Server};
 
-/// Of a computing guest's time for a unit.
+/// Upper limit for the time of a unit, as a multiple of a computing guest's.
 const TIMES_MAX: f64 = 20.0;
-/// What a request may burn, and does.
+/// What a request may burn, and burns.
 const FUEL: u64 = 40_000_000;
-/// For each function and each size of its arguments.
+/// Measuring time for each function and each size of its arguments.
 const ENOUGH: Duration = Duration::from_millis(60);
 const REQUESTS_MAX: usize = 400;
-/// How arguments are: how long a text is, and how many elements a list has.
+/// Sizes of arguments: the length of a text, and the number of elements of a list.
 const SIZES: [(&str, u32, u32); 3] = [("small", 4, 1), ("a long text", MOST.0, 1), ("long lists", 4, MOST.1)];
-/// What guests may open, with the letters that they have.
+/// The store that guests may open; its name is spelt with the letters that their texts consist of.
 const STORE: &str = "aaaa";
-/// Nobody listens there, and nothing is sent.
+/// Nothing listens there, and nothing is sent.
 const ADDRESS: &str = "redis://127.0.0.1:6379";
 
-/// A world's component in a gateway.
+/// The component of a world, as a tenant of a gateway.
 struct Tenant {
     world: &'static World,
     id: String,
     functions: Vec<module::Driven>,
 }
 
-/// What some requests took.
+/// What some requests took: processor time in nanoseconds, and fuel.
 #[derive(Clone, Copy, Debug, Default)]
 struct Took {
     processor: f64,
@@ -54,7 +54,7 @@ struct Took {
 }
 
 impl Took {
-    /// Nanoseconds a unit, without what a request takes that calls nothing.
+    /// Nanoseconds for each unit, less what the same number of requests take that call nothing.
     fn each(self, nothing: Self) -> Option<f64> {
         let part = self.requests / nothing.requests;
         let fuel = self.fuel - nothing.fuel * part;
@@ -113,7 +113,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Vec<Section>> {
     Ok(vec![section(found, &not_driven, worse)])
 }
 
-/// A gateway with a tenant for each world.
+/// A gateway with one tenant for each world.
 struct Gateway {
     server: Server,
     log: PathBuf,
@@ -121,7 +121,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// On the embedded store all worlds but those of Redis, and on Redis all of storage.
+    /// On the embedded store it has all worlds, and on Redis only those with storage.
     fn start(plan: &Plan, storage: &str, url: &str) -> anyhow::Result<Self> {
         let is_redis = storage == "Redis";
         let file = if is_redis { format!("[storage]\nbackend = \"redis\"\nurl = \"{url}\"\n") } else { String::new() };
@@ -152,7 +152,7 @@ impl Gateway {
         Ok(Self { server, log: site.dir.join("access.log"), tenants })
     }
 
-    /// Nanoseconds a unit of a guest that computes.
+    /// Nanoseconds for each unit of a guest that computes.
     async fn computing(&self) -> anyhow::Result<f64> {
         let tenant = self.tenants.first().context("no world")?;
         let took = self.asks(tenant, (tenant.functions.len(), 4, 1), u32::MAX, Duration::from_secs(1)).await?;
@@ -160,7 +160,7 @@ impl Gateway {
         took.each(nothing).context("a computing guest burned nothing")
     }
 
-    /// What a request takes that calls nothing.
+    /// What requests take that call nothing.
     async fn nothing(&self, tenant: &Tenant) -> anyhow::Result<Took> {
         self.asks(tenant, (tenant.functions.len(), 4, 1), 0, Duration::from_millis(300)).await
     }
@@ -169,7 +169,7 @@ impl Gateway {
         let name = &tenant.functions[call.0].name;
         let calls_max = tenant.world.calls_max(name);
         let took = self.asks(tenant, call, calls_max.unwrap_or(u32::MAX), ENOUGH).await?;
-        // A long text or list may be what ends a guest, which pays for it; what is small must be a call that was made.
+        // A long text or list may end a guest, which has paid for it. With small arguments, the call must have been made.
         let is_small = (call.1, call.2) == (4, 1);
         if is_small && calls_max.is_none() && took.fuel < took.requests * to_f64(FUEL) {
             anyhow::bail!("{name} ended its guest, which burned {} in {} requests", took.fuel, took.requests);
@@ -177,7 +177,7 @@ impl Gateway {
         Ok(took)
     }
 
-    /// Requests one after the other, for so long.
+    /// Sends requests one after the other for `time`.
     async fn asks(
         &self,
         tenant: &Tenant,
@@ -188,7 +188,7 @@ impl Gateway {
         let path = format!("/{place}/{length}/{elements}/{calls}");
         let target = self.server.target.at(&format!("{}.localhost", tenant.id), &path);
         let mut connection = Connection::open(&target, &connector(Protocol::Http1, false)?).await?;
-        // The first one loads what was not there.
+        // The first request loads the code.
         connection.ask().await?;
         let mut fuel = Records::open(&self.log, 1).await?;
         let (before, began) = (processor(self.server.pid())?, Instant::now());
@@ -203,7 +203,7 @@ impl Gateway {
     }
 }
 
-/// What a tenant's file and folder need beside what any has here.
+/// Writes what a tenant's file and folder need beyond those of every tenant here.
 fn fill(dir: &Path, with_files: bool) -> anyhow::Result<()> {
     let file = dir.join("tenant.toml");
     let files = if with_files { "files = [\"aaaa\"]\n" } else { "" };
@@ -221,25 +221,25 @@ fn fill(dir: &Path, with_files: bool) -> anyhow::Result<()> {
     Ok(fs::write(file, text)?)
 }
 
-/// What a process has had of all processors, in nanoseconds (proc(5), schedstat of each of its threads).
+/// Processor time of a process, in nanoseconds (proc(5), schedstat of each of its threads).
 fn processor(pid: u32) -> anyhow::Result<f64> {
     let mut sum = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // One that has ended meanwhile has had little.
+        // A thread that has ended meanwhile used little.
         let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
         sum += text.split_whitespace().next().context("an empty schedstat")?.parse::<u64>()?;
     }
     Ok(to_f64(sum))
 }
 
-/// The access log from some place on.
+/// The access log from a position on.
 struct Records {
     path: PathBuf,
     from: usize,
 }
 
 impl Records {
-    /// From where it is once nothing more comes of what was asked before.
+    /// Starts at the end of the log, once records of earlier requests have stopped coming.
     async fn open(path: &Path, _asked: usize) -> anyhow::Result<Self> {
         let mut from = usize::MAX;
         loop {
@@ -252,7 +252,7 @@ impl Records {
         }
     }
 
-    /// Fuel of so many requests.
+    /// The fuel of this many requests.
     async fn sum(&mut self, requests: usize) -> anyhow::Result<u64> {
         let began = Instant::now();
         loop {
@@ -308,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_function_that_is_served_is_driven_or_excepted_with_a_reason() {
+    fn every_served_function_is_driven_or_excepted_with_a_reason() {
         let known = worlds::reasons();
         let mut unknown = Vec::new();
         for world in &WORLDS {
@@ -333,7 +333,7 @@ mod tests {
         assert!(interfaces.len() > 20, "{interfaces:?}");
         let driven: Vec<String> =
             WORLDS.iter().flat_map(|world| driver(world, ADDRESS).unwrap().functions).map(|f| f.name).collect();
-        // Types alone have no function.
+        // An interface with types only has no function.
         let empty =
             ["fermyon:spin/http-types", "fermyon:spin/redis-types", "fermyon:spin-cron/cron-types", "wasi:otel/types"];
         for interface in interfaces {

@@ -1,5 +1,5 @@
-//! A component for each WIT world, which calls whichever of the world's functions its request's path names: so often, with
-//! texts so long and lists of so many elements.
+//! A component for each WIT world. It calls the function that the request's path names, as often and with texts and lists
+//! as long as the path says.
 #![expect(clippy::wildcard_enum_match_arm, reason = "most kinds of types have nothing to look for in them")]
 
 use std::collections::BTreeMap;
@@ -17,16 +17,16 @@ use super::shape::{ADDRESS, ELEMENTS, Handles, JSON, LETTERS, LISTS_END, PATH, S
 use super::worlds::World;
 
 const NAMES: ManglingAndAbi = ManglingAndAbi::Legacy(LiftLowerAbi::Sync);
-/// Where answers come.
+/// Address of the results.
 const ANSWER: u32 = 1 << 10;
-/// Where texts and lists of answers come, all of them over the last call's.
+/// Address of the texts and lists in results; each call overwrites those of the last.
 const HEAP: u32 = LISTS_END;
 const HEAP_END: u32 = 32 << 20;
 const PAGE: u32 = 64 << 10;
-/// As long as a text gets.
+/// Maximum length of a text.
 pub(super) const TEXT: u32 = 1 << 20;
 
-/// What makes a handle, where the first function that returns one is not it. A resource's name, and the function's.
+/// The names of resources and of the functions that make them, where that is not the first function that returns one.
 const MAKERS: [(&str, &str); 4] = [
     ("pollable", "subscribe-duration"),
     ("input-stream", "get-stdin"),
@@ -34,21 +34,21 @@ const MAKERS: [(&str, &str); 4] = [
     ("descriptor", "get-directories"),
 ];
 
-/// A function of a world, and how it stands.
+/// A function of a world, and whether it is driven.
 pub(super) struct Driven {
-    /// Its interface's name, `#`, and its own.
+    /// Its interface's name, `#`, and its own name.
     pub(super) name: String,
-    /// Why it is not driven, where it is not.
+    /// Why it is not driven, if it is not.
     pub(super) not: Option<String>,
 }
 
-/// A world's component and its functions, by their places in a request's path.
+/// The component of a world, and its functions in the order of their numbers in a request's path.
 pub(super) struct Driver {
     pub(super) component: Vec<u8>,
     pub(super) functions: Vec<Driven>,
 }
 
-/// What is imported, by the names that the module calls it.
+/// The imports, by the names that the module uses for them.
 struct Imports<'a> {
     resolve: &'a Resolve,
     functions: Vec<(&'a WorldKey, &'a Function)>,
@@ -82,7 +82,7 @@ impl<'a> Imports<'a> {
         Self { resolve, functions, text, drops: BTreeMap::new() }
     }
 
-    /// The resource that a name means.
+    /// The resource behind a type alias.
     fn resource(&self, id: TypeId) -> TypeId {
         match &self.resolve.types[id].kind {
             TypeDefKind::Type(Type::Id(inner)) => self.resource(*inner),
@@ -94,7 +94,7 @@ impl<'a> Imports<'a> {
         self.resolve.types[self.resource(id)].name.as_deref().unwrap_or_default()
     }
 
-    /// What gives a handle back.
+    /// The function that drops a handle.
     fn drop(&mut self, id: TypeId) -> String {
         let id = self.resource(id);
         let TypeOwner::Interface(interface) = self.resolve.types[id].owner else { return "drop".to_owned() };
@@ -115,12 +115,12 @@ impl<'a> Imports<'a> {
     }
 }
 
-/// Makes the handles of one function.
+/// Generates code that makes the handles for one function.
 struct Maker<'m, 'a> {
     imports: &'m mut Imports<'a>,
     sizes: &'a SizeAlign,
     globals: &'m mut Vec<String>,
-    /// Instructions for once, for before each call, and for after it.
+    /// Instructions that run once, before each call, and after it.
     once: String,
     each: String,
     after: String,
@@ -129,7 +129,7 @@ struct Maker<'m, 'a> {
 }
 
 impl Maker<'_, '_> {
-    /// The function that returns such a handle.
+    /// The function that returns a handle to this resource.
     fn maker(&self, resource: TypeId) -> Option<usize> {
         let name = self.imports.name(resource);
         let returns = |function: &Function| function.result.is_some_and(|result| self.gives(&result, resource));
@@ -171,7 +171,7 @@ impl Handles for &mut Maker<'_, '_> {
         self.globals.push(global.clone());
         let (_, function) = self.imports.functions[at];
         let was_each = self.is_each;
-        // What a handle is made of is made when it is.
+        // The handles that a handle is made from are made together with it.
         let is_each = if self.depth == 0 { is_own } else { was_each };
         self.is_each = is_each;
         self.depth += 1;
@@ -209,7 +209,7 @@ impl Handles for &mut Maker<'_, '_> {
     }
 }
 
-/// All of a call's arguments, as instructions; without the place of its answer.
+/// All arguments of a call, as instructions, without the address of its result.
 fn arguments<H: Handles>(shape: &mut Shape<'_, H>, function: &Function) -> Result<String, String> {
     let signature = shape.resolve.wasm_signature(AbiVariant::GuestImport, function);
     if signature.indirect_params {
@@ -222,7 +222,7 @@ fn arguments<H: Handles>(shape: &mut Shape<'_, H>, function: &Function) -> Resul
     Ok(all.join(" "))
 }
 
-/// What one function's place in the table has: what is done once, and what each time.
+/// The code for one function's entry in the table: what runs once, and what runs each time.
 fn driven<'a>(
     imports: &mut Imports<'a>,
     sizes: &'a SizeAlign,
@@ -280,7 +280,7 @@ fn driven<'a>(
     Ok((format!("{once} {before}"), format!("{each} {call} {after}")))
 }
 
-/// Arguments that are handed over in memory, and where.
+/// Arguments that are passed in memory: their address, and the code that stores them.
 fn in_memory<H: Handles>(shape: &mut Shape<'_, H>, function: &Function) -> Result<(String, String), String> {
     const GIVEN: u32 = 8 << 10;
     let types: Vec<Type> = function.params.iter().map(|param| param.ty).collect();
@@ -297,7 +297,7 @@ fn in_memory<H: Handles>(shape: &mut Shape<'_, H>, function: &Function) -> Resul
 /// The component of a world.
 ///
 /// # Errors
-/// The WIT is none, or what was made of it is no component: a fault of this program.
+/// If the WIT or the component made from it is invalid: a bug of this program.
 #[expect(clippy::too_many_lines, reason = "most of it is the module's text")]
 pub(super) fn driver(of: &World, address: &str) -> anyhow::Result<Driver> {
     let (resolve, world) = of.resolve()?;
@@ -421,5 +421,5 @@ pub(super) fn driver(of: &World, address: &str) -> anyhow::Result<Driver> {
     Ok(Driver { component, functions })
 }
 
-/// Elements of the longest lists, and bytes of the longest texts, that a request may ask for.
+/// Maximum that a request may ask for: bytes of the longest texts, and elements of the longest lists.
 pub(super) const MOST: (u32, u32) = (TEXT, ELEMENTS);

@@ -1,7 +1,7 @@
-//! Values of any WIT type, as text of WebAssembly that makes them: flat ones for arguments, and those in memory.
+//! Values of any WIT type, as WebAssembly text that makes them: flat values for arguments, and values in memory.
 //!
-//! How long a text is, and how many elements a list has, is said by two globals, so that one module drives a function with
-//! little and with much.
+//! Two globals hold the length of texts and the number of list elements, so that one module drives a function with small
+//! and with large arguments.
 #![expect(clippy::wildcard_enum_match_arm, reason = "most kinds of types have nothing to look for in them")]
 
 use std::fmt::Write as _;
@@ -9,24 +9,24 @@ use std::fmt::Write as _;
 use wit_parser::abi::{FlatTypes, WasmType};
 use wit_parser::{Handle, Int, Resolve, SizeAlign, Type, TypeDefKind, TypeId};
 
-/// Where the texts begin: of letters, of a path, and of JSON.
+/// Where the texts begin: one of letters, one of a path, and one of JSON.
 pub(super) const LETTERS: u32 = 64 << 10;
 pub(super) const PATH: u32 = LETTERS + (1 << 20) + 64;
 pub(super) const JSON: u32 = PATH + (1 << 20) + 64;
-/// What a function whose argument is an address is given.
+/// Where the text for arguments that are addresses begins.
 pub(super) const ADDRESS: u32 = 32 << 10;
-/// Lists' elements, for one function at a time.
+/// Where the elements of lists begin, for one function at a time.
 pub(super) const LISTS: u32 = 4 << 20;
 pub(super) const LISTS_END: u32 = 12 << 20;
 /// Elements of a long list.
 pub(super) const ELEMENTS: u32 = 10_000;
 
-/// How a module's handles come about.
+/// How a module gets its handles.
 pub(super) trait Handles {
-    /// The name of a global that holds a handle to this resource; where it is `own`, a new one for each call.
+    /// The name of a global that holds a handle to this resource; if `is_own`, a new handle for each call.
     ///
     /// # Errors
-    /// Nobody can have one.
+    /// If nothing here can make one.
     fn handle(&mut self, resource: TypeId, is_own: bool) -> Result<String, String>;
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Shape<'a, H> {
     pub(super) resolve: &'a Resolve,
     pub(super) sizes: &'a SizeAlign,
     pub(super) handles: H,
-    /// What fills lists before the first call.
+    /// Code that fills the lists before the first call.
     pub(super) before: String,
     next_list: u32,
 }
@@ -49,7 +49,7 @@ pub(super) fn wat(kind: WasmType) -> &'static str {
     }
 }
 
-/// What a list of nothing but bytes, and a text, are: where they begin.
+/// Where a text or a list of bytes begins, and its length.
 fn text_at(name: &str) -> (u32, &'static str) {
     match name {
         "address" => (ADDRESS, "(global.get $address)"),
@@ -97,7 +97,7 @@ impl<'a, H: Handles> Shape<'a, H> {
         }
     }
 
-    /// Fields of what has some, all of them always there.
+    /// The fields of a record or tuple.
     fn fields(&self, kind: &TypeDefKind) -> Option<Vec<(String, Type)>> {
         match kind {
             TypeDefKind::Record(record) => {
@@ -108,7 +108,7 @@ impl<'a, H: Handles> Shape<'a, H> {
         }
     }
 
-    /// Cases of what is one of several: the width of its tag, and their payloads.
+    /// The cases of a variant, option, result or enum: the width of the tag, and the payloads.
     fn cases(&self, kind: &TypeDefKind) -> Option<(Int, Vec<Option<Type>>)> {
         match kind {
             TypeDefKind::Variant(of) => Some((of.tag(), of.cases.iter().map(|case| case.ty).collect())),
@@ -131,16 +131,16 @@ impl<'a, H: Handles> Shape<'a, H> {
         }
     }
 
-    /// The case that carries most: the last one with a text in it, or the last one with anything, or the first.
+    /// The case that carries most: the last one with a text in it, else the last one with a payload, else the first.
     fn case(&self, cases: &[Option<Type>]) -> usize {
         let has_text = cases.iter().rposition(|case| case.is_some_and(|of| self.has_text(&of)));
         has_text.or_else(|| cases.iter().rposition(Option::is_some)).unwrap_or(0)
     }
 
-    /// A value on the stack, one instruction for each part.
+    /// A value on the stack, one instruction for each flat part.
     ///
     /// # Errors
-    /// Such a value cannot be made here; in words for the table.
+    /// If such a value cannot be made here; the text is for the table.
     pub(super) fn flat(&mut self, name: &str, of: &Type) -> Result<Vec<(WasmType, String)>, String> {
         let kind = match self.plain(of) {
             Type::String => {
@@ -190,7 +190,7 @@ impl<'a, H: Handles> Shape<'a, H> {
         }
     }
 
-    /// Where a list's elements are, and how many: they are stored once, before the first call.
+    /// Where the elements of a list are, and how many. They are stored once, before the first call.
     fn list(&mut self, name: &str, element: &Type, is_outer: bool) -> Result<(u32, String), String> {
         if self.plain(element) == Type::U8 {
             let (at, length) = text_at(name);
@@ -217,7 +217,7 @@ impl<'a, H: Handles> Shape<'a, H> {
         Ok((at, length.to_owned()))
     }
 
-    /// Stores a value at `$at` and so many bytes.
+    /// Generates code that stores a value at `$at` plus `offset` bytes.
     pub(super) fn store(&mut self, name: &str, of: &Type, offset: u32, out: &mut String) -> Result<(), String> {
         let mut put = |how: &str, value: &str| -> Result<(), String> {
             write!(out, "({how} offset={offset} (local.get $at) {value})").map_err(|error| error.to_string())
@@ -264,7 +264,7 @@ impl<'a, H: Handles> Shape<'a, H> {
                 put("i32.store", &format!("(global.get {handle})"))
             }
             TypeDefKind::List(element) => {
-                // Filled where the outer one is, of which this is a part: before it.
+                // The inner list is filled before the outer one, which refers to it.
                 let (at, length) = self.list(name, element, false)?;
                 put("i32.store", &format!("(i32.const {at})"))?;
                 let _in_memory = write!(out, "(i32.store offset={} (local.get $at) {length})", offset + 4);
@@ -274,8 +274,8 @@ impl<'a, H: Handles> Shape<'a, H> {
         }
     }
 
-    /// What becomes of the handles in an answer that lies at `$at` and so many bytes: `then` is told of each, with the
-    /// instruction that loads it. Returns nothing where there is none.
+    /// Generates code for the handles in a result at `$at` plus `offset` bytes: `then` gets each handle's resource, and the
+    /// instruction that loads it. Returns none if there are no handles.
     pub(super) fn owned(&self, of: &Type, offset: u32, then: &dyn Fn(TypeId, &str) -> String) -> Option<String> {
         let kind = self.kind(of)?;
         if let Some(fields) = self.fields(kind) {
@@ -314,7 +314,7 @@ impl<'a, H: Handles> Shape<'a, H> {
         }
     }
 
-    /// Whether an answer has a stream or a future in it, which nobody drops here.
+    /// Whether a result contains a stream or a future, which this program does not drop.
     pub(super) fn is_streamed(&self, of: &Type) -> bool {
         match self.kind(of) {
             Some(TypeDefKind::Future(_) | TypeDefKind::Stream(_)) => true,
@@ -333,7 +333,7 @@ fn zero(kind: WasmType) -> String {
     format!("({}.const 0)", wat(kind))
 }
 
-/// A part of a payload in the place that it shares with other cases'.
+/// Converts a part of a payload to the flat type that all cases share.
 fn joined_to((kind, value): &(WasmType, String), wanted: WasmType) -> String {
     match (wat(*kind), wat(wanted)) {
         (kind, wanted) if kind == wanted => value.clone(),

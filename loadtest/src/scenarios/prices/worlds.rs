@@ -1,28 +1,28 @@
-//! Every world that is served, and what of it is not driven, with the reason.
+//! Every world that the gateway serves, and which of its functions are not driven, with the reason.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use wit_parser::{CloneMaps, Resolve, WorldId};
 
-/// What a component is called by.
+/// Which export a component is called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Called {
-    /// Of its own world: WASI's.
+    /// By the handler of its own world: WASI's.
     ByItself,
-    /// By wasi:http 0.2 or 0.3, which is added to the world.
+    /// By the handler of wasi:http 0.2 or 0.3, which is added to the world.
     Two,
     Three,
 }
 
-/// What is served of one package at one version.
+/// One package at one version.
 #[derive(Debug)]
 pub(super) struct World {
-    /// Below `gateway/wit`.
+    /// Folder below `gateway/wit`.
     pub(super) folder: &'static str,
     world: &'static str,
     called: Called,
-    /// Calls of a request, where what comes after is over a limit of requests and another matter.
+    /// Calls in one request; more would exceed another limit on a request, which is not measured here.
     calls_max: Option<u32>,
 }
 
@@ -46,7 +46,7 @@ pub(super) const WORLDS: [World; 13] = [
     world("spin-3.0.0", "imports", Called::Three),
 ];
 
-/// What is not driven: the function's name, or how it begins or ends, and why. The rest is found out by types.
+/// Functions that are not driven: the name, its beginning or its end, and why. Other exceptions follow from types.
 const EXCEPTED: [(&str, &str); 19] = [
     ("#exit", "it ends the instance"),
     ("#exit-with-code", "it ends the instance"),
@@ -69,25 +69,25 @@ const EXCEPTED: [(&str, &str); 19] = [
     ("#http-error-code", "no stream fails here"),
 ];
 
-/// Of a function that another tenant with the same component drives.
+/// The reason for a function that another tenant with the same component drives.
 pub(super) const ELSEWHERE: &str = "it is driven by another tenant";
 
-/// Packages of a handler's world, which the other worlds have too, so that something can call them.
+/// Packages of the handler's world. The other worlds have them too, so that something can call them.
 const HANDLER: [&str; 7] =
     ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
 
-/// What is called less often in a request than its fuel allows, and how often: how the function ends, and calls.
+/// Functions that a request calls less often than its fuel allows: the end of the name, and the number of calls.
 const SELDOM: [(&str, u32); 5] = [
-    // Each waits for a tick of the clock, and what is measured is work.
+    // Each call waits for a tick of the clock, and we measure work.
     ("monotonic-clock@0.3.0#wait-for", 200),
-    // What they make stays in the instance, whose memory is bounded.
+    // What these calls create stays in the instance, whose memory is bounded.
     ("fields.append", 500),
     ("output-stream.forward", 1000),
     ("2023-10-18#[constructor]outgoing-response", 500),
     ("2023-10-18#[method]outgoing-response.write", 500),
 ];
 
-/// Why a type cannot be made here, or what it answers with cannot be dropped.
+/// Why a type cannot be made here, or why a result cannot be dropped.
 #[cfg(test)]
 const BY_TYPE: [&str; 5] = [
     "it answers with a stream or a future",
@@ -97,7 +97,7 @@ const BY_TYPE: [&str; 5] = [
     "a request arrives once",
 ];
 
-/// All reasons that there are.
+/// All reasons.
 #[cfg(test)]
 pub(super) fn reasons() -> Vec<&'static str> {
     BY_TYPE.into_iter().chain(EXCEPTED.into_iter().map(|(_, why)| why)).collect()
@@ -108,22 +108,22 @@ impl World {
         self.folder
     }
 
-    /// As a tenant may be called.
+    /// The name as a valid tenant id.
     pub(super) fn id(&self) -> String {
         self.folder.replace('.', "-")
     }
 
-    /// Whether some of it works on files: those calls cost more, and so they are a tenant's own.
+    /// Whether some of its functions work on files. Those calls cost more, so they get their own tenant.
     pub(super) fn has_files(&self) -> bool {
         self.called == Called::ByItself
     }
 
-    /// Whether what it does depends on where a tenant's data are.
+    /// Whether its cost depends on the tenant's storage backend.
     pub(super) fn is_of_storage(&self) -> bool {
         self.folder.contains("keyvalue") || self.folder.contains("spin")
     }
 
-    /// Whether this function is of the world itself, and not of the handler that calls it.
+    /// Whether this function belongs to the world itself, and not to the handler that calls it.
     pub(super) fn is_own(&self, function: &str) -> bool {
         self.called == Called::ByItself || !HANDLER.iter().any(|package| function.starts_with(package))
     }
@@ -133,9 +133,9 @@ impl World {
         EXCEPTED.iter().find(|(part, _)| is_it(part)).map(|(_, why)| *why)
     }
 
-    /// How often a request may call this function; nothing where it may as long as there is fuel.
+    /// How often a request may call this function; none if only its fuel limits it.
     pub(super) fn calls_max(&self, function: &str) -> Option<u32> {
-        // Beside spans, which a request has few of.
+        // It creates no span, of which a request may have only a few.
         if function.ends_with("#outer-span-context") {
             return None;
         }
@@ -147,10 +147,10 @@ impl World {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/wit").join(folder)
     }
 
-    /// The WIT, and the world with what calls it.
+    /// The WIT, and the world with the handler that calls it.
     ///
     /// # Errors
-    /// The files are not those that this program knows.
+    /// If the files are not those that this program expects.
     pub(super) fn resolve(&self) -> anyhow::Result<(Resolve, WorldId)> {
         let mut resolve = Resolve::default();
         let (package, _) = resolve.push_dir(Self::path(self.folder)).with_context(|| self.folder)?;
