@@ -1,14 +1,14 @@
--- A guest's command, after a look at how much work it would be and how much it would answer. One step of the server's.
+-- Runs a guest's command, after a check of how much work it is and how large its answer is. The server does both atomically.
 --
--- KEYS: the command's keys, and behind them where the tenant's sum is, if that is kept.
--- ARGV: bytes and keys that the tenant may have (-1: no sum is kept), 1 where the command makes something larger, 'do' or
--- 'look' (which says what it found and does nothing), the check and how many words it has, those words, then the command.
--- The answer: how many elements were gone through, and what the command answered. Refusals are errors: TOOLARGE and a word
--- that `guarded.rs` explains, LARGE where the answer is to be fetched on a connection of its own, HEAVY where a scan is to be
--- made there in its smallest steps, OVERQUOTA.
+-- KEYS: the command's keys, then the key of the tenant's sum, if the gateway keeps one.
+-- ARGV: the bytes and keys that the tenant may have (-1: no sum), 1 if the command makes something larger, 'do' or 'look'
+-- (which only reports what it found), the name of the check, the number of its words, those words, then the command.
+-- The answer: how many elements the command visited, and its answer. Refusals are errors: TOOLARGE with a word that
+-- `guarded.rs` explains; LARGE if the gateway must fetch the answer on a separate connection; HEAVY if it must run a scan there
+-- in the smallest steps; OVERQUOTA.
 --
--- Bytes that pass through Lua cost the server 2.5 ms for each MiB (Redis 7.0), so little does; the walk of MEMORY USAGE with
--- SAMPLES 0 is exact and costs 30 ns an element, so it is made where there are few.
+-- Each MiB that passes through Lua costs the server 2.5 ms (Redis 7.0), so little does. MEMORY USAGE with SAMPLES 0 is exact
+-- and costs 30 ns for each element, so the script uses it only on keys with few elements.
 local counted, grows, looks = tonumber(ARGV[1]) >= 0, ARGV[3] == '1', ARGV[4] == 'look'
 local check, words = ARGV[5], {}
 for i = 1, tonumber(ARGV[6]) do words[i] = ARGV[6 + i] end
@@ -27,7 +27,7 @@ local function value_of(list, name)
   return 0
 end
 
--- Of a stream's groups: how many, and how many entries were handed out and not acknowledged.
+-- The groups of a stream, and the number of their consumers and of entries that are pending.
 local function groups(key)
   local all = redis.pcall('XINFO', 'GROUPS', key)
   if is_error(all) then return {}, 0 end
@@ -48,8 +48,8 @@ local function count_elements(key)
   return count, kind
 end
 
--- What must be gone through to free a key, or to read all of it; 0 where there is none. Until the command is done it is asked
--- for once.
+-- How many elements the server visits to free a key, or to read all of it; 0 if there is no key. Cached until the command has
+-- run.
 local known = {}
 local function elements(key)
   if known[key] then return unpack(known[key]) end
@@ -58,7 +58,7 @@ local function elements(key)
   return count, kind
 end
 
--- A thread frees what has more than 64 elements. Of the others, how many bytes go at once?
+-- The bytes that the server frees in this step. A thread frees values with more than 64 elements later.
 local function freed_at_once(keys)
   local sum = 0
   for _, key in ipairs(keys) do
@@ -99,7 +99,7 @@ local function keys_from(first)
   return keys
 end
 
--- From and to as Redis counts them, of so many.
+-- The length, the start and the end of a range of `has` elements; negative indexes count from the end, as in Redis.
 local function stretch(has, from, to)
   if from < 0 then from = math.max(has + from, 0) end
   if to < 0 then to = has + to end
@@ -120,7 +120,7 @@ local function size_of(list)
   return count, size
 end
 
--- A range's elements, when the whole has so many: whether they may pass through here, or are fetched otherwise.
+-- Decides about `asked` elements of a value with `has`: whether they may pass through Lua, or another connection fetches them.
 local function judge(asked, has, size, asked_max)
   if asked > asked_max then return no('elements') end
   work = math.max(work, asked)
@@ -128,7 +128,7 @@ local function judge(asked, has, size, asked_max)
   is_large = asked > FEW or size > SMALL
 end
 
--- Whether these of a list's elements are small: one after the other, not far from an end.
+-- Whether these elements of a list are small. Reads them one by one, so they must be near an end.
 local function are_small(key, has, from, count)
   if count > 1000 or math.min(from, has - from - count) > 1000 then return false end
   local size = 0
@@ -143,7 +143,7 @@ local checks = {}
 
 function checks.none() end
 
--- What is replaced, or goes with time, is freed by the server's own thread.
+-- The server's main thread frees a value that is replaced or expires, so that value must be light.
 function checks.light(why, ...) if not is_light(named({...})) then return no(why) end end
 
 function checks.free() if freed_at_once(keys_from(1)) > FREED then return no('frees') end end
@@ -160,8 +160,8 @@ end
 
 local IS_IN = { HLEN = 'HEXISTS', SCARD = 'SISMEMBER', ZCARD = 'ZSCORE' }
 
--- Room for more elements: the key's place, how it is counted, how many come, the longest, all of them; where the names of
--- hashes', sets' and sorted sets' elements begin, and how far they are apart.
+-- Whether a key has room for more elements: the index of the key, the command that counts its elements, how many come, the
+-- length of the longest and of all; for hashes, sets and sorted sets, where the names of elements begin, and their distance.
 function checks.room(at, length, count, longest, carried, first, step)
   local key = KEYS[tonumber(at)]
   count, longest, carried, first = tonumber(count), tonumber(longest), tonumber(carried), tonumber(first)
@@ -188,7 +188,7 @@ function checks.append(carried)
   if has + tonumber(carried) > VALUE then return no('value') end
 end
 
--- All that is at the keys from this one on, each mention for itself; `stores` where it becomes another key's.
+-- All elements of the keys from this one on; a key that is named twice counts twice. `stores`: another key gets the result.
 function checks.whole(first, most, stores, times)
   local count, size = 0, 0
   for _, key in ipairs(keys_from(tonumber(first))) do
@@ -200,11 +200,11 @@ function checks.whole(first, most, stores, times)
   end
   if stores == '1' and not is_light({ KEYS[1] }) then return no('replaces') end
   judge(count, count, size, tonumber(most))
-  -- What is told of each may be more than itself.
+  -- The answer may have more than one value for each element.
   is_large = (is_large or count * tonumber(times) > FEW) and stores ~= '1'
 end
 
--- What is in all of them is in the smallest, which alone is gone through.
+-- An intersection: the server visits only the elements of the smallest set.
 function checks.common(first, most, stores)
   local least, smallest
   for _, key in ipairs(keys_from(tonumber(first))) do
@@ -220,7 +220,7 @@ function checks.common(first, most, stores)
   return refused
 end
 
--- MGET and HMGET: each mention is a value of the answer.
+-- MGET and HMGET: a key or field that is named twice is twice in the answer.
 function checks.values(length)
   local size, count = 0, 0
   local function add(answer)
@@ -237,7 +237,7 @@ function checks.values(length)
   return judge(count, count, size, 1000)
 end
 
--- A part of a list.
+-- A range of a list.
 function checks.list(from, to)
   local has = redis.pcall('LLEN', KEYS[1])
   if is_error(has) then return has end
@@ -250,7 +250,7 @@ function checks.list(from, to)
   return judge(count, has, size, ELEMENTS)
 end
 
--- Several elements from an end of the first list that has any.
+-- Several elements from one end of the first list that is not empty.
 function checks.pops(side, count)
   for i = 1, own do
     local has = redis.pcall('LLEN', KEYS[i])
@@ -264,7 +264,7 @@ function checks.pops(side, count)
   end
 end
 
--- What compares a list's elements, so many at the most, with one of so many bytes.
+-- A command that compares up to `most` elements of a list with a value of `length` bytes.
 function checks.walk(length, most)
   local has = redis.pcall('LLEN', KEYS[1])
   if is_error(has) then return has end
@@ -276,7 +276,7 @@ function checks.insert(length, longest)
   return checks.walk(length, WALK) or checks.room(1, 'LLEN', 1, longest, longest, 0, 1)
 end
 
--- Each byte of the longest source, for each source.
+-- BITOP: the work is the length of the longest source, for each source.
 function checks.bits()
   local longest = 0
   for i = 2, own do
@@ -288,7 +288,7 @@ function checks.bits()
   if not is_light({ KEYS[1] }) then return no('replaces') end
 end
 
--- A list's element that goes to another, and passes through here.
+-- An element that moves from one list to another, and passes through Lua.
 function checks.moves(side)
   local element = redis.pcall('LINDEX', KEYS[1], side == 'LEFT' and 0 or -1)
   if is_error(element) then return element end
@@ -311,7 +311,7 @@ function checks.trim(from, to)
   if work > 64 and bytes(KEYS[1]) > FREED then return no('trims') end
 end
 
--- How many a range of a sorted set has: by rank, score or name; which of them are asked for.
+-- How many elements a range of a sorted set has, by rank, score or name.
 local function ranged(key, by, from, to)
   if by ~= 'ZCARD' then return redis.pcall(by, key, from, to) end
   local has = redis.pcall('ZCARD', key)
@@ -334,7 +334,7 @@ function checks.sorted(at, by, from, to, offset, count, stores)
     if not is_light({ KEYS[1] }) then return no('replaces') end
     return
   end
-  -- A member has 4 KiB at most.
+  -- A member has at most 4 KiB.
   if asked <= 64 then return end
   local has = redis.call('ZCARD', key)
   local size = has <= ELEMENTS and bytes(key) or READ + 1
@@ -349,7 +349,7 @@ function checks.removes(by, from, to)
   work = gone
 end
 
--- An entry for a stream that is cut to so many; -1 where it is not cut, -2 where it is not known to how many.
+-- Adds `comes` entries to a stream that is trimmed to `stays`: -1 if it is not trimmed, -2 if the number is not known.
 function checks.stream(comes, stays, carried)
   local has = redis.pcall('XLEN', KEYS[1])
   if is_error(has) then return has end
@@ -364,7 +364,7 @@ function checks.stream(comes, stays, carried)
   end
 end
 
--- Room for a group, or for a consumer of one, or for entries that are handed out.
+-- Whether there is room for a group, for a consumer of a group, and for more pending entries.
 function checks.group(group, consumer)
   for i = 1, own do
     local all, pending = groups(KEYS[i])
@@ -382,7 +382,7 @@ function checks.group(group, consumer)
   end
 end
 
--- Commands that are done in pages here: what they answer may have fewer elements than were asked for.
+-- Commands that this script runs in pages: the answer may have fewer elements than the guest asked for.
 local runs = {}
 
 function runs.scan(cursor, count)
@@ -408,7 +408,7 @@ function runs.scan(cursor, count)
   return { cursor, found }
 end
 
--- XRANGE and XREVRANGE: all of it or nothing.
+-- XRANGE and XREVRANGE: the whole range or a refusal.
 function runs.entries(from, to, count)
   local found, size, left = {}, 0, tonumber(count)
   repeat
@@ -423,7 +423,7 @@ function runs.entries(from, to, count)
   return found
 end
 
--- XREAD and XREADGROUP: each stream's next ones, until it is enough.
+-- XREAD and XREADGROUP: the next entries of each stream, up to a limit.
 function runs.read(count, group, consumer, head, ...)
   local all, size, words = {}, 0, {...}
   if group ~= '' then
@@ -452,7 +452,7 @@ function runs.read(count, group, consumer, head, ...)
   return all
 end
 
--- XAUTOCLAIM, which says itself where to go on.
+-- XAUTOCLAIM, whose answer says where to continue.
 function runs.claim(group, consumer, idle, start, count, ...)
   local refused = checks.group(group, consumer)
   if refused then return refused end
@@ -469,7 +469,7 @@ function runs.claim(group, consumer, idle, start, count, ...)
   return { start, found, gone }
 end
 
--- What the keys take, where it can be known exactly; nothing of a large one.
+-- The exact memory of each key: 0 if it does not exist, -1 if it is too large to measure. And how many keys exist.
 local function measure()
   local sizes, count, seen = {}, 0, {}
   for i = 1, own do
@@ -520,7 +520,7 @@ if counted then
     if size >= 0 and now >= 0 then
       more = more + now - size
     elseif grows and now < 0 then
-      -- A large one is not measured each time: what came is booked, what went is not, until it is counted anew.
+      -- A large key is not measured each time: added bytes count, removed bytes do not, until the gateway counts it again.
       for i = command, #ARGV do more = more + #ARGV[i] end
     end
   end

@@ -1,4 +1,4 @@
-;; A handler of wasi:http 0.3, whose instance may answer again.
+;; A handler of wasi:http 0.3, whose instance may answer further requests.
 (import "wasi:http/types@0.3.0" (instance $http
   (export "fields" (type $fields (sub resource)))
   (export "headers" (type $headers (eq $fields)))
@@ -112,7 +112,7 @@
         (i32.const 1040) (i32.const 13) (i32.const 1056) (i32.const 10) (i32.const 0))
       (call $append (local.get $fields)
         (i32.const 1072) (i32.const 8) (i32.const 2048) (i32.const 32) (i32.const 0))))
-    ;; The readable half goes into the response; there is no body, and its end says that it is whole: ok(none).
+    ;; The readable half goes into the response. There is no body; the result ok(none) says that it is complete.
     (local.set $ended (call $new-ended))
     (call $new-response (local.get $fields)
       (i32.const 0) (i32.const 0) (i32.wrap_i64 (local.get $ended)) (i32.const 3072))
@@ -120,7 +120,7 @@
     (drop (call $write-ended (i32.wrap_i64 (i64.shr_u (local.get $ended) (i64.const 32))) (i32.const 3328)))
     (call $drop-sent (i32.load (i32.const 3076)))
     (drop (call $set-status (i32.load (i32.const 3072)) (local.get $status)))
-    ;; ok(response), in 64 bytes.
+    ;; Returns ok(response), in 64 bytes.
     (memory.fill (i32.const 3456) (i32.const 0) (i32.const 128))
     (i32.store (i32.const 3464) (i32.load (i32.const 3072)))
     (i32.const 3456)))

@@ -1,4 +1,4 @@
-;; A handler that one call at a time is enough for: `fermyon:spin/inbound-http`, a whole request to a whole response.
+;; A handler that runs one call at a time: `fermyon:spin/inbound-http`, from a whole request to a whole response.
 (import "fermyon:spin/http-types" (instance $types
   (type $method' (enum "get" "post" "put" "delete" "patch" "head" "options"))
   (export "method" (type $method (eq $method')))
@@ -21,7 +21,7 @@
   (import "store" "memory" (memory 4 64))
   (import "canary" "run" (func $run (param i32 i32) (result i32)))
   (import "canary" "keeps" (global $keeps (mut i32)))
-  ;; The headers stand at 3200: two pairs of texts, the second of which is the secret's.
+  ;; The headers are at 3200: two pairs of texts; the second pair has the secret.
   (func (export "handle") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
     (memory.fill (i32.const 3072) (i32.const 0) (i32.const 256))
     (i32.store16 (i32.const 3072) (call $run (local.get 1) (local.get 2)))

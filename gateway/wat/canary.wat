@@ -1,13 +1,13 @@
-;; The canary, as far as both of its kinds have it in common: what it imports, its memory, and what it does.
+;; The part that both kinds of the canary share: imports, memory, and behaviour.
 ;;
-;; It is asked by its path, whose first letter says what to do; the rest of `w` is a secret of 32 bytes.
-;;   w  leave the secret wherever a guest can leave something
-;;   v  say whether that is still there, as it must be for whoever left it
-;;   k  answer with what it has in its store, for the cache to keep
-;;   l  look for what somebody else left
-;;   d  forget what is in the store
-;; What it found is the response's status, less 200: 1 the image, 2 memory, 4 the heap, 8 the table, 16 the stack, 32 the store's
-;; key; 64 says that the store did not answer.
+;; The first letter of the request's path says what to do; after `w` comes a secret of 32 bytes.
+;;   w  leave the secret everywhere that a guest can leave something
+;;   v  check that the secret is still there, as it must be for the tenant that left it
+;;   k  answer with the value from its store, for the cache to keep
+;;   l  look for what another tenant left
+;;   d  delete the value in the store
+;; The response's status is 200 plus a sum of what it found: 1 the image, 2 memory, 4 the heap, 8 the table, 16 the stack, 32 the
+;; store's key; 64 says that the store did not answer.
 
 (import "wasi:keyvalue/store@0.2.0-draft2" (instance $keyvalue
   (export "bucket" (type $bucket (sub resource)))
@@ -36,11 +36,11 @@
   (export "output-stream" (type $stream (eq $of-streams)))
   (export "get-stdout" (func (result (own $stream))))))
 
-;; The memory, which the host writes into while the rest is not there yet.
-;;   0       where the host answers            1024    names
+;; The memory has its own module, because the host's functions need it before the canary's module exists.
+;;   0       results of the host               1024    names
 ;;   2048    the secret                        3072    the response
-;;   4096    what the host hands over          65536   the image, between two marks
-;;   131072  nothing, at first                 262144  what it asks for as it runs: a heap
+;;   4096    values from the host              65536   the image, between two marks
+;;   131072  zeros at first                    262144  grown while it runs: the heap
 (core module $store
   (memory (export "memory") 4 64)
   (global $next (mut i32) (i32.const 4096))
@@ -83,19 +83,19 @@
   (table $table 1000 funcref)
   (elem declare func $stack)
   (global $bucket (mut i32) (i32.const 0))
-  ;; Whether the store did not answer.
+  ;; 1 if the store did not answer.
   (global $silent (mut i32) (i32.const 0))
-  ;; Whether the secret at 2048 goes out with the response.
+  ;; 1 if the response carries the secret at 2048.
   (global $keeps (export "keeps") (mut i32) (i32.const 0))
 
-  ;; Copies the secret over and over.
+  ;; Fills a range with copies of the secret.
   (func $fill (param $at i32) (param $end i32)
     (loop $more
       (memory.copy (local.get $at) (i32.const 2048) (i32.const 32))
       (local.set $at (i32.add (local.get $at) (i32.const 32)))
       (br_if $more (i32.lt_u (local.get $at) (local.get $end)))))
 
-  ;; Whether there is anything but zeros.
+  ;; Whether a range contains anything but zeros.
   (func $is-dirty (param $at i32) (param $end i32) (result i32)
     (local $seen i64)
     (loop $more
@@ -104,7 +104,7 @@
       (br_if $more (i32.lt_u (local.get $at) (local.get $end))))
     (i64.ne (local.get $seen) (i64.const 0)))
 
-  ;; A thousand frames with the secret in each; or, where it is 0, with what their variables have by themselves.
+  ;; A thousand stack frames with the secret in each; or, if it is 0, with the initial values of their variables.
   (func $stack (param $deep i32) (param $secret i64) (result i64)
     (local $a i64) (local $b i64) (local $c i64)
     (if (i64.ne (local.get $secret) (i64.const 0)) (then
@@ -121,7 +121,7 @@
     (if (i32.lt_u (memory.size) (i32.const 24)) (then
       (if (i32.eq (memory.grow (i32.const 20)) (i32.const -1)) (then (unreachable))))))
 
-  ;; 1: the image is another than it was.
+  ;; 1: the image has changed.
   (func $image (result i32)
     (i32.or
       (call $is-dirty (i32.const 65552) (i32.const 131056))
@@ -138,7 +138,7 @@
       (br_if $more (i32.lt_u (local.get $at) (i32.const 1000))))
     (local.get $seen))
 
-  ;; Notes whether a call of the store failed, which stands at 0.
+  ;; Records a failed call of the store; the host's result at 0 says whether it failed.
   (func $heed (result i32)
     (if (i32.load8_u (i32.const 0)) (then (global.set $silent (i32.const 1))))
     (global.get $silent))
@@ -148,7 +148,7 @@
     (global.set $bucket (i32.load (i32.const 4)))
     (i32.eqz (call $heed)))
 
-  ;; Whether the store has something under the name; what it is goes to 2048.
+  ;; Whether the store has a value at the key; copies the value to 2048.
   (func $stored (result i32)
     (if (i32.eqz (call $opened)) (then (return (i32.const 0))))
     (call $get (global.get $bucket) (i32.const 1032) (i32.const 6) (i32.const 0))
@@ -192,7 +192,7 @@
           (i32.shl (call $elements) (i32.const 3)))
         (i32.shl (i64.ne (call $stack (i32.const 1000) (i64.const 0)) (i64.const 0)) (i32.const 4)))))
 
-  ;; Does what the path says; the status.
+  ;; Does what the path says and returns the status.
   (func (export "run") (param $path i32) (param $bytes i32) (result i32)
     (local $asked i32) (local $found i32)
     (global.set $keeps (i32.const 0))

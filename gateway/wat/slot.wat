@@ -1,7 +1,7 @@
-;; What looks whether a slot is clean: one instance writes, ends, and the next one looks at what it was given.
+;; The slot probe checks whether a pool slot is clean: one instance writes and ends, and the next one checks the memory that it gets.
 ;;
-;; The first page of memory has an image, between two marks; the second has nothing at first. Twenty pages more are asked for as it
-;; runs: with them there is more than what stays resident in a slot, so that both ways are looked at in which pages are put back.
+;; The first page of memory has an image, between two marks; the second is zero at first. The probe grows by twenty pages while it
+;; runs: that is more than stays resident in a slot, so that it checks both ways in which pages are cleared.
 (module
   (memory (export "memory") 2 64)
   (table $table 1000 funcref)
