@@ -25,7 +25,7 @@ use super::turns::Turns;
 use super::unfairly::run_unfairly;
 use super::whose::Whose;
 use crate::admission::Admitted;
-use crate::fault::{Fault, QuotaKind};
+use crate::fault::{Fault, Quotum};
 use crate::host::{Guest, Make};
 use crate::http::{BodyOutcome, Exchange, has_no_content};
 use crate::telemetry::{self, Line, Record, Stream, cut_at};
@@ -268,7 +268,7 @@ impl Instance {
                     self.ending.record.finished();
                 }
                 let fault = self.fault_of(&error);
-                if fault == Fault::Quota(QuotaKind::Memory) {
+                if fault == Fault::Quota(Quotum::Memory) {
                     self.ending.record.limited(self.admitted.routed.tenant().ledger.out_of_memory().fields());
                 }
                 self.ending.record.fault(fault);
