@@ -206,7 +206,7 @@ impl Fault {
             Self::BodyTimeout => "body-timeout",
             Self::ClientGone => "client-gone",
             Self::ClientSlow => "client-slow",
-            Self::Quota(quotum) => quotum.kind(),
+            Self::Quota(quota) => quota.kind(),
             Self::Loop => "loop",
             Self::Trap => "trap",
             Self::Stack => "stack-exhausted",

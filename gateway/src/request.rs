@@ -11,14 +11,14 @@ use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::BodyExt as _;
 
 use crate::admission::{Admitted, Doors, Refused};
-use crate::cache::{self, Asked, Cache, Caches, Spare};
+use crate::cache::{self, Asked, Cache, Caches, StaleIfError};
 use crate::config::Snapshot;
 use crate::deadline::Moment;
 use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::http::{
-    BodySource, Exchange, Origin, Ours, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, cdn_loop, clean_request,
-    default_port, drop_underscores, name_loopback, ours, spin,
+    BodySource, Exchange, HostPort, Origin, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, cdn_loop,
+    clean_request, default_port, drop_underscores, name_loopback, normalise, spin,
 };
 use crate::response::{self, Compression};
 use crate::route::{Found, Routed};
@@ -40,15 +40,15 @@ pub(crate) struct Peer {
     /// The client's identity from its verified certificate, if it sent one.
     pub(crate) client: Option<Client>,
     /// When the handshake ended and how long it took. The connection's first request reports it.
-    pub(crate) shaken: Option<(SystemTime, Duration)>,
-    pub(crate) has_told: AtomicBool,
+    pub(crate) handshake: Option<(SystemTime, Duration)>,
+    pub(crate) handshake_reported: AtomicBool,
 }
 
 impl Peer {
     /// Returns the handshake's times to the first caller on this connection, and nothing to later callers.
-    fn handshake(&self) -> Option<(SystemTime, Duration)> {
-        let shaken = self.shaken?;
-        (!self.has_told.swap(true, Ordering::Relaxed)).then_some(shaken)
+    fn take_handshake(&self) -> Option<(SystemTime, Duration)> {
+        let handshake = self.handshake?;
+        (!self.handshake_reported.swap(true, Ordering::Relaxed)).then_some(handshake)
     }
 
     /// The client's identity for this tenant, if the tenant asks for certificates.
@@ -97,17 +97,17 @@ impl Road {
         }
         // Load the configuration once and keep it to the end: a reload never splits a request.
         let snapshot = self.snapshot.load_full();
-        let ours = ours(&mut request, self.http.fields);
-        let shown = ours.as_ref().map_or("", |ours| ours.host.as_str());
+        let target = normalise(&mut request, self.http.fields);
+        let shown = target.as_ref().map_or("", |target| target.host.as_str());
         let record = Record::new(&self.metrics, &request, shown, snapshot.generation);
-        exchange.told_in(&record);
+        exchange.set_record(&record);
         let origin = self.origin(request.headers(), peer);
-        record.came(self.shows, origin.address.ip(), request.headers());
-        if let Some((ended, took)) = peer.handshake() {
-            record.shaken(ended, took);
+        record.note_client(self.shows, origin.address.ip(), request.headers());
+        if let Some((ended, took)) = peer.take_handshake() {
+            record.handshake(ended, took);
         }
         let is_head = request.method() == Method::HEAD;
-        let asked = (request.map(Into::into), ours);
+        let asked = (request.map(Into::into), target);
         let walked = self.walk(&snapshot, asked, (peer, origin), &record, exchange).await;
         let mut answer = walked.unwrap_or_else(|fault| {
             record.fault(fault);
@@ -143,17 +143,17 @@ impl Road {
     async fn walk(
         self: &Arc<Self>,
         snapshot: &Snapshot,
-        (mut request, ours): (Request<BodySource>, Result<Ours, Fault>),
+        (mut request, target): (Request<BodySource>, Result<HostPort, Fault>),
         (peer, origin): (&Peer, Origin),
         record: &Arc<Record>,
         exchange: &Arc<Exchange>,
     ) -> Result<Response<ResponseBody>, Fault> {
-        let Ours { host, port } = ours?;
+        let HostPort { host, port } = target?;
         let address = origin.address.ip();
         self.by_address.take(address, Moment::now()).map_err(|limited| refuse(&limited.into(), record))?;
         self.metrics.fields_dropped(drop_underscores(request.headers_mut()));
         clean_request(&mut request, origin, record.id)?;
-        record.tell_guest(request.headers_mut());
+        record.inject_trace_context(request.headers_mut());
         // A client may reuse a connection for another host, but never for another tenant (RFC 9110 §7.4).
         if peer.server_name.as_ref().is_some_and(|name| !snapshot.routes.same_owner(name, &host)) {
             return Err(Fault::Misdirected);
@@ -189,12 +189,12 @@ impl Road {
         // A response made for one authenticated caller is never shared, and a target does not identify a request's body.
         let keeps = caller.is_none() && request.body().is_empty();
         if let Some(caller) = caller {
-            request.headers_mut().insert(X_FORWARDED_CLIENT_CERT, caller.told.clone());
+            request.headers_mut().insert(X_FORWARDED_CLIENT_CERT, caller.header.clone());
         }
         let compression = compression(request.headers(), routed.tenant(), record);
         let is_head = request.method() == Method::HEAD;
         let looked = cache.as_ref().filter(|_| keeps).map(|cache| self.look(cache, &routed, &request, record));
-        let (kept, spare) = looked.unwrap_or_default();
+        let (kept, fallback) = looked.unwrap_or_default();
         let answer = match kept {
             Some(kept) => {
                 let ledger = &routed.tenant().ledger;
@@ -207,7 +207,7 @@ impl Road {
             None => {
                 let (method, url, fields) = (request.method(), request.uri(), request.headers());
                 let asked = cache.map(|cache| cache.ask(method, url, fields, keeps));
-                self.run_or(spare, routed, request, asked, (record, exchange)).await?
+                self.run_or(fallback, routed, request, asked, (record, exchange)).await?
             }
         };
         Ok(response::compressed(answer, compression, is_head))
@@ -220,16 +220,16 @@ impl Road {
         routed: &Routed,
         request: &Request<BodySource>,
         record: &Record,
-    ) -> (Option<Response<ResponseBody>>, Option<Spare>) {
+    ) -> (Option<Response<ResponseBody>>, Option<StaleIfError>) {
         let found = cache.find(request.method(), request.uri(), request.headers());
         let (found, outcome) = match found {
             // The outcome is not known yet; `run_or` counts it.
-            cache::Found::Miss(Some(spare)) => return (None, Some(spare)),
+            cache::Found::Miss(Some(fallback)) => return (None, Some(fallback)),
             cache::Found::Miss(None) => (None, "miss"),
-            cache::Found::Nothing => (Some(cache::nothing()), "miss"),
+            cache::Found::OnlyIfCached => (Some(cache::only_if_cached_miss()), "miss"),
             cache::Found::Hit(found) => (Some(found), "hit"),
             cache::Found::Stale(found, fields) => {
-                self.fetch_again(routed.clone(), request.uri(), fields, cache, record.generation());
+                self.revalidate(routed.clone(), request.uri(), fields, cache, record.generation());
                 (Some(found), "stale")
             }
         };
@@ -240,7 +240,7 @@ impl Road {
     /// Runs the guest, and serves a stale response from the cache if the guest fails (RFC 5861 §4). The record says why.
     async fn run_or(
         &self,
-        spare: Option<Spare>,
+        fallback: Option<StaleIfError>,
         routed: Routed,
         request: Request<BodySource>,
         asked: Option<Asked>,
@@ -248,12 +248,12 @@ impl Road {
     ) -> Result<Response<ResponseBody>, Fault> {
         let ledger = Arc::clone(&routed.tenant().ledger);
         let answered = self.run(routed, request, asked, (record, exchange)).await;
-        let Some(spare) = spare else { return answered };
+        let Some(fallback) = fallback else { return answered };
         let status = match &answered {
             Ok(answer) => Some(answer.status()),
             Err(fault) => Some(response::status(*fault)).filter(|_| is_failure(*fault)),
         };
-        let stale = status.and_then(|status| spare.instead_of(status));
+        let stale = status.and_then(|status| fallback.instead_of(status));
         ledger.figures.cache_asked(if stale.is_some() { "stale" } else { "miss" });
         let Some(stale) = stale else { return answered };
         match answered {
@@ -295,22 +295,15 @@ impl Road {
         let request = Request::from_parts(parts, body);
         let reply = self.sandbox.run(admitted, request, verdict, Arc::clone(record), None).await?;
         let mut answer = response::of_reply(reply, is_head, &self.tasks)?;
-        let keeping = asked.and_then(|asked| asked.answered(&mut answer));
-        Ok(match keeping {
-            Some(keeping) => answer.map(|body| keeping.copy(body)),
+        let recorder = asked.and_then(|asked| asked.answered(&mut answer));
+        Ok(match recorder {
+            Some(recorder) => answer.map(|body| recorder.copy(body)),
             None => answer,
         })
     }
 
     /// Revalidates a stale response: runs the guest again, by a request that belongs to no client.
-    fn fetch_again(
-        self: &Arc<Self>,
-        routed: Routed,
-        url: &Uri,
-        fields: HeaderMap,
-        cache: &Arc<Cache>,
-        generation: u64,
-    ) {
+    fn revalidate(self: &Arc<Self>, routed: Routed, url: &Uri, fields: HeaderMap, cache: &Arc<Cache>, generation: u64) {
         let asked = cache.ask(&Method::GET, url, &fields, true);
         let mut request = Request::new(BodySource::nothing());
         // The new request does not belong to the trace of the client that triggered it.

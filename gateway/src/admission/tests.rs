@@ -112,14 +112,14 @@ async fn a_guest_that_works_on_after_its_response_frees_its_place_within_a_bound
     let admit = || doors.admit(house.routed(), WhenFull::Refuse);
     let now = || (house.ledger().usage(Moment::now()).in_flight.now, house.ledger().ending.now());
     let first = admit().await.unwrap();
-    first.response_is_out();
+    first.response_sent();
     assert_eq!(now(), (0, 1));
     let second = admit().await.unwrap();
-    second.response_is_out();
+    second.response_sent();
     assert_eq!(now(), (1, 1), "one guest may work on, not two");
     assert!(admit().await.is_err());
-    first.give_place_back();
-    second.response_is_out();
+    first.release_tenant_place();
+    second.response_sent();
     assert_eq!(now(), (0, 1));
     drop((first, second));
     assert_eq!(now(), (0, 0));

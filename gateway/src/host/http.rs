@@ -75,7 +75,7 @@ impl WasiHttpHooks for WayOut {
         _done: Done,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         self.owed += cost::OUTBOUND;
-        if self.record.went_out() >= self.max || !self.budget.take_outbound() {
+        if self.record.count_outbound() >= self.max || !self.budget.take_outbound() {
             self.notices.outbound_used_up(self.max);
             return Box::new(std::future::ready(Err(Error::ConnectionLimitReached)));
         }
@@ -101,8 +101,8 @@ impl WasiHttpHooks for WayOut {
         };
         let place = match self.tenant.ledger.go_out(self.when_full()) {
             Ok(place) => place,
-            Err(quotum) => {
-                self.record.quota_refused(quotum);
+            Err(quota) => {
+                self.record.quota_refused(quota);
                 return Box::new(std::future::ready(Err(Error::ConnectionLimitReached)));
             }
         };

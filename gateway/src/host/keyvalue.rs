@@ -80,9 +80,9 @@ impl Guest {
         if !has_room {
             return Err(format!("quota-exceeded: storage_ops {max}"));
         }
-        if let Err(quotum) = self.ledger.store(ops, bytes) {
-            self.record.quota_refused(quotum);
-            return Err(format!("quota-exceeded: {}", quotum.name()));
+        if let Err(quota) = self.ledger.store(ops, bytes) {
+            self.record.quota_refused(quota);
+            return Err(format!("quota-exceeded: {}", quota.name()));
         }
         self.charge(ops.saturating_mul(cost::STORAGE_OP));
         Ok(())

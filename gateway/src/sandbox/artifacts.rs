@@ -75,9 +75,9 @@ struct Refusal {
     bounds: Bounds,
 }
 
-/// Moves on when other things are refused than before, so that no verdict of before is believed. The first noted what the clock
-/// or the machine had done as the component's.
-const REFUSAL_FORMAT: u32 = 2;
+/// Increases when the rules or the texts of refusals change, so that the gateway compiles again instead of believing an old verdict. The
+/// first format also recorded what the clock or the machine had caused; the second had texts in other words.
+const REFUSAL_FORMAT: u32 = 3;
 
 /// A file that is the one whose digest was computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -50,7 +50,7 @@ use std::time::{Duration, Instant};
 use crate::admission::Admitted;
 use crate::fault::Fault;
 use crate::host::Egress;
-use crate::http::{RequestBody, Verdict};
+use crate::http::{BodyOutcome, RequestBody};
 use crate::store::Store;
 use crate::telemetry::{GuestLogs, Metrics, Record, Tasks};
 use crate::tenant::{Budget, Count};
@@ -223,7 +223,7 @@ impl Sandbox {
         &self,
         admitted: Arc<Admitted>,
         request: http::Request<RequestBody>,
-        verdict: Verdict,
+        verdict: BodyOutcome,
         record: Arc<Record>,
         within: Option<Budget>,
     ) -> Result<Reply, Fault> {

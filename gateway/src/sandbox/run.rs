@@ -27,7 +27,7 @@ use super::whose::Whose;
 use crate::admission::Admitted;
 use crate::fault::{Fault, Quotum};
 use crate::host::{Guest, Make};
-use crate::http::{Exchange, Verdict, has_no_content};
+use crate::http::{BodyOutcome, Exchange, has_no_content};
 use crate::telemetry::{self, Line, Record, Stream, cut_at};
 use crate::tenant::{Budget, Ledger, WhenFull};
 
@@ -46,7 +46,7 @@ pub(super) async fn run(
     turns: Option<&Turns>,
     component: Arc<Ready>,
     admitted: Arc<Admitted>,
-    (request, mut verdict, within): (Request, Verdict, Option<Budget>),
+    (request, mut verdict, within): (Request, BodyOutcome, Option<Budget>),
     record: Arc<Record>,
 ) -> Result<Reply, Fault> {
     let exchange = Arc::clone(request.body().exchange());
@@ -323,7 +323,7 @@ impl Instance {
     /// If the client has left, the guest is not to blame for a fault.
     fn unless_left(&self, fault: Fault) -> Fault {
         let is_own = matches!(fault, Fault::Trap | Fault::NoResponse | Fault::BadResponse);
-        let has_left = self.exchange.as_ref().is_some_and(|exchange| exchange.is_gone());
+        let has_left = self.exchange.as_ref().is_some_and(|exchange| exchange.is_client_gone());
         if is_own && has_left { Fault::ClientGone } else { fault }
     }
 
@@ -343,7 +343,7 @@ impl Instance {
     /// makes it look so. The reader of the body decides what that means.
     fn look_for_unfinished(&self) {
         if self.store.data().has_open_answer() {
-            self.ending.record.left_open();
+            self.ending.record.note_body_left_open();
         }
     }
 

@@ -228,8 +228,8 @@ impl Figures {
         self.faults.add_where(is_first, || seen)
     }
 
-    pub(crate) fn quota_refused(&self, quotum: Quotum) {
-        self.metrics.quota_refused(&self.label, quotum);
+    pub(crate) fn quota_refused(&self, quota: Quotum) {
+        self.metrics.quota_refused(&self.label, quota);
     }
 
     pub(crate) fn outbound_denied(&self) {

@@ -166,9 +166,9 @@ impl Ledger {
         self.waiting_max.load(Ordering::Relaxed) as usize
     }
 
-    /// Whether exactly one request is in flight.
-    pub(crate) fn has_one_request(&self) -> bool {
-        self.in_flight.count().now() == 1
+    /// Whether there are requests in flight, and no more than `max`.
+    pub(crate) fn has_few_requests(&self, max: u64) -> bool {
+        (1..=max).contains(&self.in_flight.count().now())
     }
 
     /// Takes a place for one more request if every quota has room, or queues for one. If a quota has no room, nothing is

@@ -34,7 +34,7 @@ pub(crate) use needs::Needs;
 pub(crate) use per_address::PerAddress;
 pub(crate) use ports::Ports;
 pub(crate) use registry::Registry;
-pub(crate) use shared::{Look, NAMES as RATE_NAMES, Told};
+pub(crate) use shared::{LastReport, NAMES as RATE_NAMES, RatesState};
 pub(crate) use supply::{Allotment, Entry, WhenFull};
 pub(crate) use usage::{Held, Usage};
 

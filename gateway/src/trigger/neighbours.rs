@@ -66,7 +66,7 @@ async fn walk(
     spell(&mut request)?;
     drop_underscores(request.headers_mut());
     clean_request(&mut request, Origin { address: NOBODY, is_plain: false, by_proxy: false }, record.id)?;
-    record.tell_guest(request.headers_mut());
+    record.inject_trace_context(request.headers_mut());
     if request.uri().host().is_none_or(str::is_empty) {
         *request.uri_mut() = itself(request.uri())?;
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::ids::TenantId;
 use crate::telemetry::Metrics;
-use crate::tenant::{Quota, Registry};
+use crate::tenant::{Quota, Registry, WhenFull};
 
 /// Tenants with weights, whose guests never end and burn a slice in each turn.
 struct Crowd {
@@ -122,6 +122,67 @@ fn one_turn_that_burned_a_hundred_slices_is_paid_for() {
     crowd.take(10_000);
     let ratio = crowd.burned(0) as f64 / crowd.burned(1) as f64;
     assert!((0.97..1.03).contains(&ratio), "{ratio}");
+}
+
+/// Places of requests in flight, which a guest's request has.
+fn in_flight(ledger: &Ledger, requests: usize) -> Vec<crate::tenant::Entry> {
+    let enter = |_| ledger.enter(Moment::now(), WhenFull::Refuse).unwrap();
+    (0..requests).map(enter).collect()
+}
+
+#[test]
+fn a_tenant_with_few_requests_takes_the_turn_that_is_its_own_without_a_runner() {
+    let crowd = Crowd::new(&[1, 1]);
+    for _ in 0..64 {
+        crowd.guest(0, FUEL_SLICE, 100_000);
+    }
+    crowd.take(100);
+    let _places = in_flight(&crowd.ledgers[1], FEW_REQUESTS as usize);
+    crowd.guest(1, FUEL_SLICE, 100);
+    assert_eq!(crowd.burned(1), FUEL_SLICE, "it is next, and no runner took a turn");
+    crowd.guest(1, FUEL_SLICE, 100);
+    assert_eq!(crowd.burned(1), FUEL_SLICE, "now the other tenant is next");
+    // Its guests go on in line, and have their share and no more.
+    let before = crowd.burned(0);
+    crowd.take(100);
+    let (busy, light) = (crowd.burned(0) - before, crowd.burned(1));
+    assert!(busy.abs_diff(light) <= 2 * FUEL_SLICE, "{busy} and {light}");
+}
+
+/// A tenant whose guests end within a turn never has one in line, however many of its requests wait in sockets.
+#[test]
+fn a_tenant_that_has_had_more_than_another_waits_for_a_runner_although_nobody_else_waits() {
+    const LEAST: u64 = FUEL_SLICE / 4;
+    let crowd = Crowd::new(&[1, 1]);
+    let _places = [in_flight(&crowd.ledgers[0], 1), in_flight(&crowd.ledgers[1], 1)];
+    let had = |tenant| crowd.burned(tenant) / LEAST;
+    crowd.guest(1, LEAST, 1);
+    crowd.take(1);
+    for _ in 0..100 {
+        crowd.guest(0, FUEL_SLICE, 1);
+    }
+    assert_eq!(had(0), 4, "one turn, since it had had nothing yet");
+    crowd.guest(1, LEAST, 1);
+    assert_eq!(had(1), 2, "the other tenant has had less, and need not wait");
+    crowd.take(300);
+    assert_eq!(had(0), 400, "nothing is lost");
+}
+
+#[test]
+fn a_tenant_with_many_requests_or_long_turns_waits_for_a_runner() {
+    let crowd = Crowd::new(&[1, 1, 1]);
+    for _ in 0..64 {
+        crowd.guest(0, FUEL_SLICE, 100_000);
+    }
+    crowd.take(100);
+    let _places = in_flight(&crowd.ledgers[1], FEW_REQUESTS as usize + 1);
+    crowd.guest(1, FUEL_SLICE, 1);
+    assert_eq!(crowd.burned(1), 0, "its turns would keep the runtime's threads from sockets");
+    let _places = in_flight(&crowd.ledgers[2], 1);
+    crowd.ledgers[2].long_turns.store(LONG_TURNS_MAX, Ordering::Relaxed);
+    crowd.guest(2, FUEL_SLICE, 1);
+    assert_eq!(crowd.burned(2), 0);
+    assert!(!crowd.turns.shared.slow.is_empty());
 }
 
 #[tokio::test]
