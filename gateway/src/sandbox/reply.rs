@@ -1,7 +1,7 @@
 //! A guest's answer: a head, and a body that the guest may still be producing.
 //!
 //! It holds no permits: these are released with the guest, or the client's exchange keeps them if the rest is large
-//! (`let_go`).
+//! (`release_permits`).
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

@@ -235,7 +235,7 @@ async fn a_spare_runner_takes_turns_beside_a_turn_that_does_not_end() {
         let record = Record::new(&Arc::new(Metrics::default()), &http::Request::new(()), "", 0);
         crowd.turns.spawn(Arc::clone(&crowd.ledgers[tenant]), record, &crowd.tasks, work);
     };
-    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let (release_permits, held) = std::sync::mpsc::channel::<()>();
     let (started, has_started) = oneshot::channel();
     spawn(
         0,
@@ -251,7 +251,7 @@ async fn a_spare_runner_takes_turns_beside_a_turn_that_does_not_end() {
     while tokio::time::timeout(Duration::from_millis(1), &mut over).await.is_err() {
         look();
     }
-    let_go.send(()).unwrap();
+    release_permits.send(()).unwrap();
     assert_eq!(crowd.tasks.drain(Duration::from_secs(5)).await, 0);
 }
 

@@ -24,7 +24,7 @@ impl Drop for OfTenant {
 }
 
 /// Decides who keeps the permits of an ended guest. Unless the exchange keeps it, the tenant's place becomes free.
-pub(super) fn let_go(guest: &Guest, admitted: &Arc<Admitted>, exchange: Option<&Arc<Exchange>>) {
+pub(super) fn release_permits(guest: &Guest, admitted: &Arc<Admitted>, exchange: Option<&Arc<Exchange>>) {
     let (left, is_counted) = guest.left();
     let exchange = exchange.filter(|exchange| exchange.has_client() && left > LITTLE);
     if exchange.is_none_or(|exchange| is_counted && is_kept(left, &admitted.routed.tenant().ledger, exchange)) {
