@@ -165,7 +165,7 @@ impl Road {
                 record.routed(&tenant.ledger.figures, "", &route);
                 let _entered = refuse_slowly(self.pass(&tenant.ledger, address).await, &tenant.ledger, record).await?;
                 let is_head = request.method() == Method::HEAD;
-                tenant.ledger.moved(fixed.body.len() as u64);
+                tenant.ledger.charge_body_bytes(fixed.body.len() as u64);
                 record.sent(if is_head { 0 } else { fixed.body.len() as u64 });
                 return Ok(response::of_fixed(&fixed, is_head));
             }
@@ -200,7 +200,7 @@ impl Road {
                 let ledger = &routed.tenant().ledger;
                 let _entered = refuse_slowly(self.doors.pass(ledger, WhenFull::Wait).await, ledger, record).await?;
                 let bytes = http_body::Body::size_hint(kept.body()).lower();
-                ledger.moved(bytes);
+                ledger.charge_body_bytes(bytes);
                 record.sent(bytes);
                 kept
             }
@@ -261,7 +261,7 @@ impl Road {
             Err(fault) => record.fault(fault),
         }
         let bytes = http_body::Body::size_hint(stale.body()).lower();
-        ledger.moved(bytes);
+        ledger.charge_body_bytes(bytes);
         record.sent(bytes);
         Ok(stale)
     }

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::deadline::{Deadline, Moment};
-use crate::fault::{Fault, Quotum};
+use crate::fault::{Fault, QuotaKind};
 use crate::http::{Permits, Slow};
 use crate::route::Routed;
 pub(crate) use crate::tenant::WhenFull;
-use crate::tenant::{Allotment, Entry, InFlight, Ledger, Limited};
+use crate::tenant::{Entry, InFlight, Ledger, Limited, QuotaPermit};
 
 use queue::{Decision, Queue};
 
@@ -154,7 +154,7 @@ impl Doors {
         }
         let entry = match ledger.enter(Moment::now(), when_full) {
             // A place that is held for a slow client can be freed.
-            Err(refused) if refused.quotum == Quotum::InFlight && self.makes_room(ledger, refused.max) => {
+            Err(refused) if refused.quota == QuotaKind::InFlight && self.makes_room(ledger, refused.max) => {
                 ledger.enter(Moment::now(), when_full)
             }
             entry => entry,
@@ -172,7 +172,7 @@ impl Doors {
     }
 
     /// Waits for a place in flight. Meanwhile, exchanges that hold one for a slow client may be cut.
-    async fn place(&self, ledger: &Ledger, place: oneshot::Receiver<Allotment>) -> Result<Allotment, Refused> {
+    async fn place(&self, ledger: &Ledger, place: oneshot::Receiver<QuotaPermit>) -> Result<QuotaPermit, Refused> {
         let (full, stop) = (ledger.no_place(), ledger.stop());
         let waiting = cutting(place, || self.makes_room(ledger, full.max));
         tokio::select! {

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::health::Health;
 use crate::domain::Domain;
-use crate::fault::Quotum;
+use crate::fault::QuotaKind;
 use crate::listener::{self, Addresses, Held};
 use crate::networks::Networks;
 use crate::request::{Peer, Road};
@@ -69,7 +69,7 @@ impl Door {
         let place = tenant.ledger.connect();
         if place.is_none() {
             self.road.metrics.connection_refused();
-            tenant.ledger.figures.quota_refused(Quotum::Connections);
+            tenant.ledger.figures.quota_refused(QuotaKind::Connections);
         }
         Some(Entered { _place: Some(place?), has_callers: tenant.callers.is_some() })
     }

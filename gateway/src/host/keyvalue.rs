@@ -8,7 +8,7 @@ use super::guest::Guest;
 use super::meter::NO_MEMORY;
 use super::priced::of_bytes;
 use super::table::Retains;
-use crate::fault::Quotum;
+use crate::fault::QuotaKind;
 use crate::store::{self, Raw, Scoped, Value};
 use crate::tenant::cost;
 
@@ -125,7 +125,7 @@ impl Guest {
     /// Counts refusals by the tenant's quota.
     pub(super) fn refused(&self, error: store::Error) -> store::Error {
         if let store::Error::OverQuota(_) = error {
-            self.record.quota_refused(Quotum::Storage);
+            self.record.quota_refused(QuotaKind::Storage);
         }
         error
     }

@@ -318,7 +318,7 @@ impl Body for GuestBody {
                     return self.tear(Fault::BadResponse);
                 }
                 self.record.sent(bytes);
-                self.ledger.moved(bytes);
+                self.ledger.charge_body_bytes(bytes);
                 self.left = self.left.map(|left| left.saturating_sub(bytes));
                 if !self.pay() {
                     return self.tear(Fault::Fuel);

@@ -25,7 +25,7 @@ use super::turns::Turns;
 use super::whose::Whose;
 use super::without_turns::run_without_turns;
 use crate::admission::Admitted;
-use crate::fault::{Fault, Quotum};
+use crate::fault::{Fault, QuotaKind};
 use crate::host::{Guest, Make};
 use crate::http::{BodyOutcome, Exchange, has_no_content};
 use crate::telemetry::{self, Line, Record, Stream, cut_at};
@@ -268,7 +268,7 @@ impl Instance {
                     self.running.record.finished();
                 }
                 let fault = self.fault_of(&error);
-                if fault == Fault::Quota(Quotum::Memory) {
+                if fault == Fault::Quota(QuotaKind::Memory) {
                     self.running.record.limited(self.admitted.routed.tenant().ledger.out_of_memory().fields());
                 }
                 self.running.record.fault(fault);

@@ -152,7 +152,7 @@ impl Turns {
     ) {
         // Its first turn faults its code in page by page. Neither sockets nor tenants whose code is loaded should wait for
         // that.
-        let ahead = if record.waited_for_code() { COLD_FUEL } else { 0 };
+        let ahead = if record.is_cold_start() { COLD_FUEL } else { 0 };
         let job = self.job(ledger, Some(record), ahead, Box::pin(tasks.counted(work)));
         if ahead == 0 && self.shared.may_run_here(&job.ledger) {
             job.state.store(IN_LINE, Ordering::Release);

@@ -362,7 +362,7 @@ impl Metrics {
         metrics.message_refused("-");
         metrics.run("-", "ok");
         metrics.runs_skipped("-", "overlap", 1);
-        for quota in crate::fault::Quotum::ALL {
+        for quota in crate::fault::QuotaKind::ALL {
             metrics.quota_refused("-", quota);
         }
         metrics.outbound_denied("-");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::access::ClientInfo;
 use super::trace::{Stage, Trace};
 use super::{Figures, Metrics};
-use crate::fault::{Fault, Quotum};
+use crate::fault::{Fault, QuotaKind};
 use crate::ids::RequestId;
 
 /// The facts about one request, collected along its road.
@@ -283,7 +283,7 @@ impl Record {
     }
 
     /// Whether the component's code was not in memory when the request came.
-    pub(crate) fn waited_for_code(&self) -> bool {
+    pub(crate) fn is_cold_start(&self) -> bool {
         self.load_us.load(Ordering::Relaxed) > LOAD_US_MIN
     }
 
@@ -353,7 +353,7 @@ impl Record {
     }
 
     /// Counts a refusal by one of the tenant's quotas.
-    pub(crate) fn quota_refused(&self, quota: Quotum) {
+    pub(crate) fn quota_refused(&self, quota: QuotaKind) {
         if let Some(of) = self.routed.get() {
             of.figures.quota_refused(quota);
         }

@@ -83,7 +83,7 @@ async fn walk(
             depth?;
             let _entered =
                 road.doors.pass(&tenant.ledger, WhenFull::Refuse).await.map_err(|refused| refuse(&refused, record))?;
-            tenant.ledger.moved(fixed.body.len() as u64);
+            tenant.ledger.charge_body_bytes(fixed.body.len() as u64);
             return Ok(response::of_fixed(&fixed, is_head));
         }
         Found::Loading(_) => return Err(Fault::Loading),
