@@ -202,10 +202,11 @@ impl Shared {
     /// turns have to be short. Then there are two cases:
     ///
     /// - Only guests of this tenant wanted turns for a while.
-    /// - The tenant has few requests in flight and is next in the order: it has had less than those that wait, and than the other tenant
-    ///   that wanted a turn last, which may have its requests in sockets still. A runner would take the turn at once too, but the runner's
-    ///   thread may have to wait for the processor in each turn: on one processor, up to a tick of the kernel (4 ms at 250 Hz) while
-    ///   the runtime's thread serves another tenant's connections. The turn is charged as a runner's turn is.
+    /// - The tenant has few requests in flight and is next in the order: it has had less than those that wait, and than the
+    ///   other tenant that wanted a turn last, whose requests may still be in sockets. A runner would take the turn at once
+    ///   too, but the runner's thread may have to wait for the processor in each turn: on one processor, up to a tick of
+    ///   the kernel (4 ms at 250 Hz) while the runtime's thread serves another tenant's connections. The turn is charged as
+    ///   a runner's turn is.
     fn may_run_here(&self, ledger: &Ledger) -> bool {
         let now = Moment::now().0;
         if self.last_serial.swap(ledger.serial, Ordering::Relaxed) != ledger.serial {

@@ -20,7 +20,8 @@ pub(super) struct Lines {
     floor: Arc<AtomicU64>,
     /// The floor of the usual lane: a tenant that enters the other lane is placed behind those that came from there.
     beside: Option<Arc<AtomicU64>>,
-    /// The tenant that wanted a turn last, wherever it took it, and the virtual time of the other one that did before.
+    /// The tenant that last wanted a turn, whichever thread ran it, and the virtual time of the other tenant that wanted
+    /// one before.
     last: Wanted,
     other: u64,
     /// Runners that wait for a job.
@@ -100,7 +101,7 @@ impl Lines {
         is_alone
     }
 
-    /// Notes that this tenant wants a turn. Returns whether it has had no more than the other tenant that wanted one last.
+    /// Notes that this tenant wants a turn. Returns whether it has had no more than the other tenant that last wanted one.
     pub(super) fn wants(&mut self, ledger: &Ledger) -> bool {
         if self.last.serial != ledger.serial {
             self.other = self.last.virtual_time;

@@ -124,14 +124,14 @@ fn one_turn_that_burned_a_hundred_slices_is_paid_for() {
     assert!((0.97..1.03).contains(&ratio), "{ratio}");
 }
 
-/// Places of requests in flight, which a guest's request has.
+/// Puts this many requests of the tenant in flight, as those of its guests would be.
 fn in_flight(ledger: &Ledger, requests: usize) -> Vec<crate::tenant::Entry> {
     let enter = |_| ledger.enter(Moment::now(), WhenFull::Refuse).unwrap();
     (0..requests).map(enter).collect()
 }
 
 #[test]
-fn a_tenant_with_few_requests_takes_the_turn_that_is_its_own_without_a_runner() {
+fn a_tenant_with_few_requests_takes_its_own_turn_without_a_runner() {
     let crowd = Crowd::new(&[1, 1]);
     for _ in 0..64 {
         crowd.guest(0, FUEL_SLICE, 100_000);
@@ -142,7 +142,7 @@ fn a_tenant_with_few_requests_takes_the_turn_that_is_its_own_without_a_runner() 
     assert_eq!(crowd.burned(1), FUEL_SLICE, "it is next, and no runner took a turn");
     crowd.guest(1, FUEL_SLICE, 100);
     assert_eq!(crowd.burned(1), FUEL_SLICE, "now the other tenant is next");
-    // Its guests go on in line, and have their share and no more.
+    // Its guests continue in line, and get their share and no more.
     let before = crowd.burned(0);
     crowd.take(100);
     let (busy, light) = (crowd.burned(0) - before, crowd.burned(1));
@@ -151,7 +151,7 @@ fn a_tenant_with_few_requests_takes_the_turn_that_is_its_own_without_a_runner() 
 
 /// A tenant whose guests end within a turn never has one in line, however many of its requests wait in sockets.
 #[test]
-fn a_tenant_that_has_had_more_than_another_waits_for_a_runner_although_nobody_else_waits() {
+fn a_tenant_that_has_had_more_than_another_waits_for_a_runner_even_if_no_one_else_waits() {
     const LEAST: u64 = FUEL_SLICE / 4;
     let crowd = Crowd::new(&[1, 1]);
     let _places = [in_flight(&crowd.ledgers[0], 1), in_flight(&crowd.ledgers[1], 1)];
