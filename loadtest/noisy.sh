@@ -229,7 +229,7 @@ for part in $parts; do
     esac
     stop
 done
-bound=$("$target/release/tollgate" check --json --config "$dir/config/gateway.toml" | grep -o '[0-9]*[KMG]iB  at the most' | cut -d ' ' -f 1)
+bound=$("$target/release/tollgate" check --json --config "$dir/config/gateway.toml" | grep -o '[0-9]*[KMG]iB  in all' | cut -d ' ' -f 1)
 
 python3 - "$results" "$bound" <<'PY'
 import collections, statistics, sys

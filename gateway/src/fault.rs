@@ -29,7 +29,7 @@ pub(crate) enum Fault {
     #[error("the client was too slow while other requests waited for its place")]
     ClientSlow,
     #[error("the request exceeds the tenant's quota `{}`", .0.name())]
-    Quota(Quotum),
+    Quota(QuotaKind),
     #[error("the request came back to a tenant that it visited before, or too many requests of components led to it")]
     Loop,
     #[error("the component trapped")]
@@ -62,7 +62,7 @@ pub(crate) enum Fault {
 
 /// The kinds of a tenant's quotas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Quotum {
+pub(crate) enum QuotaKind {
     Requests,
     /// The rate limit of one client address.
     RequestsPerAddress,
@@ -81,7 +81,7 @@ pub(crate) enum Quotum {
     LogBytes,
 }
 
-impl Quotum {
+impl QuotaKind {
     /// Every quota.
     pub(crate) const ALL: [Self; 14] = [
         Self::Requests,
@@ -164,13 +164,13 @@ impl Fault {
         Self::BodyTimeout,
         Self::ClientGone,
         Self::ClientSlow,
-        Self::Quota(Quotum::Requests),
-        Self::Quota(Quotum::RequestsPerAddress),
-        Self::Quota(Quotum::Fuel),
-        Self::Quota(Quotum::InFlight),
-        Self::Quota(Quotum::Waiting),
-        Self::Quota(Quotum::Memory),
-        Self::Quota(Quotum::BodyBytes),
+        Self::Quota(QuotaKind::Requests),
+        Self::Quota(QuotaKind::RequestsPerAddress),
+        Self::Quota(QuotaKind::Fuel),
+        Self::Quota(QuotaKind::InFlight),
+        Self::Quota(QuotaKind::Waiting),
+        Self::Quota(QuotaKind::Memory),
+        Self::Quota(QuotaKind::BodyBytes),
         Self::Loop,
         Self::Trap,
         Self::Stack,
@@ -206,7 +206,7 @@ impl Fault {
             Self::BodyTimeout => "body-timeout",
             Self::ClientGone => "client-gone",
             Self::ClientSlow => "client-slow",
-            Self::Quota(quotum) => quotum.kind(),
+            Self::Quota(quota) => quota.kind(),
             Self::Loop => "loop",
             Self::Trap => "trap",
             Self::Stack => "stack-exhausted",
@@ -237,7 +237,7 @@ impl Fault {
             | Self::BodyTimeout
             | Self::ClientGone
             | Self::ClientSlow
-            | Self::Quota(Quotum::RequestsPerAddress) => Blame::Client,
+            | Self::Quota(QuotaKind::RequestsPerAddress) => Blame::Client,
             Self::Quota(_)
             | Self::Loop
             | Self::Trap

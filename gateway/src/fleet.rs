@@ -17,7 +17,7 @@ use crate::deadline::Moment;
 use crate::ids::RequestId;
 use crate::store::{Spent, Store};
 use crate::telemetry::Metrics;
-use crate::tenant::{Ledger, Look, Registry, Told};
+use crate::tenant::{LastReport, Ledger, RatesState, Registry};
 
 const EVERY: Duration = Duration::from_millis(100);
 const AT_ONCE: usize = 64;
@@ -30,7 +30,7 @@ pub(crate) struct Fleet {
     /// The name of this gateway, a new one at each start.
     name: String,
     /// What was last reported of each tenant's ledger, by its serial.
-    told: HashMap<u64, Told>,
+    told: HashMap<u64, LastReport>,
     /// The number of gateways when Redis last answered.
     gateways: u64,
 }
@@ -74,7 +74,13 @@ impl Fleet {
 }
 
 /// One tenant's exchange: returns its serial, what is reported by now, and the number of gateways, if Redis answered.
-async fn told(store: &Store, name: &str, others: u64, ledger: Arc<Ledger>, look: Look) -> (u64, Told, Option<u64>) {
+async fn told(
+    store: &Store,
+    name: &str,
+    others: u64,
+    ledger: Arc<Ledger>,
+    look: RatesState,
+) -> (u64, LastReport, Option<u64>) {
     let spent = look.used.iter().map(|used| {
         let nanos_each = used.rate.per.as_nanos() as f64 / used.rate.amount.max(1) as f64;
         Spent { name: used.name, amount: used.amount, nanos_each, burst: used.rate.burst }

@@ -40,7 +40,7 @@ use crate::ids::TenantId;
 use crate::listener::Offer;
 use crate::owners::Owners;
 use crate::request::Road;
-use crate::sandbox::{Compiler, Instances, Sandbox, Surroundings};
+use crate::sandbox::{Compiler, Instances, Sandbox, Services};
 use crate::store::Store;
 use crate::telemetry::{AccessLog, GuestLogs, LinesToTheEnd, Metrics, Otlp, Tasks};
 use crate::tenant::{Count, PerAddress, Registry};
@@ -138,7 +138,7 @@ impl Gateway {
         let logs = guest_logs(&boot.state, &metrics)?;
         let egress = Egress::new(boot.egress.clone(), &metrics, tasks.clone()).context("egress.ca cannot be used")?;
         let (fallback, acme, terminator) = secured(&boot)?;
-        let around = Surroundings {
+        let around = Services {
             store: Arc::clone(&store),
             logs: logs.clone(),
             tasks: tasks.clone(),

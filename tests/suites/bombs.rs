@@ -123,7 +123,7 @@ fn a_component_with_too_many_names_is_refused() {
 /// A child that stands still delays only its own tenant. All others, earlier and later ones, are served as soon as they are
 /// ready.
 #[tokio::test]
-async fn a_child_that_stands_still_delays_no_other_tenant() {
+async fn a_compiling_child_that_hangs_delays_no_other_tenant() {
     let (site, told) = pretending(bounded("60s"), &["sleep"]);
     let site = site.tenant("good", &Tenant::new("good.localhost", "echo"));
     let gateway = Gateway::start_early(&site, &[], &[told]);
@@ -217,7 +217,7 @@ async fn a_tenant_with_many_slow_components_delays_no_other_tenant() {
 
 /// If the machine made a child fail, the component is tried again by itself.
 #[tokio::test]
-async fn a_component_that_the_machine_failed_is_tried_again_by_itself() {
+async fn a_component_that_the_machine_failed_is_retried_automatically() {
     let (site, told) = pretending(bounded("60s"), &["die"]);
     let gateway = Gateway::start_in(&site, &[], &[told]);
     let problem = gateway.problems().await[0].clone();

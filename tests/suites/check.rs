@@ -263,7 +263,7 @@ fn problems_can_be_printed_as_json() {
 }
 
 #[test]
-fn misuse_has_an_exit_code_of_its_own() {
+fn misuse_has_its_own_exit_code() {
     let misused = std::process::Command::new(tests::tollgate()).arg("sevre").output().unwrap();
     assert_eq!(misused.status.code(), Some(2));
     let missing = std::process::Command::new(tests::tollgate()).args(["check", "--config", "/nowhere.toml"]).output();

@@ -176,7 +176,7 @@ async fn compare_and_swap_is_right_under_contention() {
 /// Sixty-four writers, each adding to one number by compare-and-swap and to another by `increment`; `TOLLGATE_ROUNDS` sets
 /// the number of additions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_addition_of_many_writers_is_lost() {
+async fn no_increment_of_many_writers_is_lost() {
     let rounds: usize = std::env::var("TOLLGATE_ROUNDS").map_or(4, |rounds| rounds.parse().unwrap());
     each(async |store| {
         let writers = (0..64).map(|_| {

@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::deadline::{Deadline, Moment};
-use crate::fault::{Fault, Quotum};
+use crate::fault::{Fault, QuotaKind};
 use crate::http::{Permits, Slow};
 use crate::route::Routed;
 pub(crate) use crate::tenant::WhenFull;
-use crate::tenant::{Allotment, Entry, InFlight, Ledger, Limited};
+use crate::tenant::{Entry, InFlight, Ledger, Limited, QuotaPermit};
 
-use queue::{Asked, Queue};
+use queue::{Decision, Queue};
 
 /// One in this many of a tenant's places, and of the instances, may be held for slow clients while another request needs
 /// one.
@@ -52,18 +52,18 @@ pub(crate) struct Doors {
 
 /// The gateway's door. The lock is held for a few hash operations and never across an await.
 #[derive(Clone, Debug)]
-struct Gate(Arc<Mutex<Queue<oneshot::Sender<Instance>>>>);
+struct Gate(Arc<Mutex<Queue<oneshot::Sender<InstancePermit>>>>);
 
 /// A permit for an instance, released on drop.
 #[derive(Debug)]
-struct Instance {
+struct InstancePermit {
     /// Nothing if the permit has already been passed on.
     gate: Option<Gate>,
     serial: u64,
 }
 
 /// A place in the queue, released on drop.
-struct Place {
+struct QueuePlace {
     gate: Gate,
     serial: u64,
     ticket: u64,
@@ -77,12 +77,12 @@ pub(crate) struct Admitted {
     pub(crate) queued: Duration,
     // The order matters: when the next request gets the instance, this one must no longer be in flight.
     tenant: InFlight,
-    _instance: Instance,
+    _instance: InstancePermit,
 }
 
 impl Admitted {
     /// Releases the tenant's place when the guest has ended. Only clean-up remains.
-    pub(crate) fn give_place_back(&self) {
+    pub(crate) fn release_tenant_place(&self) {
         self.tenant.leave();
     }
 }
@@ -92,11 +92,11 @@ impl Permits for Admitted {
         self.routed.tenant().ledger.serial
     }
 
-    fn give_way(&self) {
+    fn evict(&self) {
         self.tenant.leave();
     }
 
-    fn response_is_out(&self) {
+    fn response_sent(&self) {
         self.tenant.works_on();
     }
 }
@@ -154,7 +154,7 @@ impl Doors {
         }
         let entry = match ledger.enter(Moment::now(), when_full) {
             // A place that is held for a slow client can be freed.
-            Err(refused) if refused.quotum == Quotum::InFlight && self.makes_room(ledger, refused.max) => {
+            Err(refused) if refused.quota == QuotaKind::InFlight && self.makes_room(ledger, refused.max) => {
                 ledger.enter(Moment::now(), when_full)
             }
             entry => entry,
@@ -172,7 +172,7 @@ impl Doors {
     }
 
     /// Waits for a place in flight. Meanwhile, exchanges that hold one for a slow client may be cut.
-    async fn place(&self, ledger: &Ledger, place: oneshot::Receiver<Allotment>) -> Result<Allotment, Refused> {
+    async fn place(&self, ledger: &Ledger, place: oneshot::Receiver<QuotaPermit>) -> Result<QuotaPermit, Refused> {
         let (full, stop) = (ledger.no_place(), ledger.stop());
         let waiting = cutting(place, || self.makes_room(ledger, full.max));
         tokio::select! {
@@ -197,7 +197,7 @@ impl Doors {
         self.gate.queue().take_waiting_peak()
     }
 
-    async fn instance(&self, ledger: &Ledger, wait: Duration) -> Result<Instance, Refused> {
+    async fn instance(&self, ledger: &Ledger, wait: Duration) -> Result<InstancePermit, Refused> {
         let (serial, weight, own_max) = (ledger.serial, ledger.weight(), ledger.waiting_max());
         let mut granted = None;
         let asked = self.gate.queue().ask(serial, weight, own_max, || {
@@ -206,13 +206,13 @@ impl Doors {
             grant
         });
         let ticket = match (asked, &granted) {
-            (Asked::Run, _) => return Ok(Instance { gate: Some(self.gate.clone()), serial }),
+            (Decision::Run, _) => return Ok(InstancePermit { gate: Some(self.gate.clone()), serial }),
             // An evicted request finds its channel closed.
-            (Asked::Wait { ticket, evicted: _closed }, Some(_)) => ticket,
-            (Asked::FullOfOwn, _) => return Err(ledger.queue_is_full().into()),
-            (Asked::Wait { .. } | Asked::Full, _) => return Err(Fault::Overload.into()),
+            (Decision::Wait { ticket, evicted: _closed }, Some(_)) => ticket,
+            (Decision::FullOfOwn, _) => return Err(ledger.queue_is_full().into()),
+            (Decision::Wait { .. } | Decision::Full, _) => return Err(Fault::Overload.into()),
         };
-        let _place = Place { gate: self.gate.clone(), serial, ticket };
+        let _place = QueuePlace { gate: self.gate.clone(), serial, ticket };
         let stop = ledger.stop();
         let granted = async {
             let granted = granted.ok_or(Fault::Internal)?;
@@ -242,12 +242,12 @@ fn share(places: u64) -> usize {
 }
 
 impl Gate {
-    fn queue(&self) -> std::sync::MutexGuard<'_, Queue<oneshot::Sender<Instance>>> {
+    fn queue(&self) -> std::sync::MutexGuard<'_, Queue<oneshot::Sender<InstancePermit>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Instance {
+impl Drop for InstancePermit {
     fn drop(&mut self) {
         let Some(gate) = self.gate.take() else { return };
         let mut serial = self.serial;
@@ -263,7 +263,7 @@ impl Drop for Instance {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         self.gate.queue().leave(self.serial, self.ticket);
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// A tenant's running and waiting requests.
 #[derive(Debug)]
-struct Line<T> {
+struct TenantQueue<T> {
     running: u64,
     weight: u64,
     waiting: VecDeque<(u64, T)>,
@@ -27,7 +27,7 @@ pub(super) struct Queue<T> {
     /// The most requests that waited at once since the last look.
     waiting_peak: usize,
     next_ticket: u64,
-    lines: HashMap<u64, Line<T>>,
+    lines: HashMap<u64, TenantQueue<T>>,
     /// (running share, serial) and (held share, serial) of the tenants that wait.
     by_running: BTreeSet<(Share, u64)>,
     by_held: BTreeSet<(Share, u64)>,
@@ -35,7 +35,7 @@ pub(super) struct Queue<T> {
 
 /// The answer to a request that asks for an instance.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Asked<T> {
+pub(super) enum Decision<T> {
     /// An instance is free.
     Run,
     /// The request waits, under this ticket. If another request was evicted for it, that one is refused.
@@ -46,7 +46,7 @@ pub(super) enum Asked<T> {
     FullOfOwn,
 }
 
-impl<T> Line<T> {
+impl<T> TenantQueue<T> {
     fn shares(&self) -> (Share, Share) {
         let share = |count: u64| count * 1000 / self.weight.max(1);
         (share(self.running), share(self.running + self.waiting.len() as u64))
@@ -77,23 +77,23 @@ impl<T> Queue<T> {
     }
 
     /// Asks for an instance for a tenant's request. `waiter` is called only if the request must wait.
-    pub(super) fn ask(&mut self, serial: u64, weight: u64, own_max: usize, waiter: impl FnOnce() -> T) -> Asked<T> {
+    pub(super) fn ask(&mut self, serial: u64, weight: u64, own_max: usize, waiter: impl FnOnce() -> T) -> Decision<T> {
         if self.free > 0 {
             self.free -= 1;
             self.change(serial, weight, |line| line.running += 1);
-            return Asked::Run;
+            return Decision::Run;
         }
         let own = self.lines.get(&serial);
         if own.is_some_and(|line| line.waiting.len() >= own_max) || own_max == 0 {
-            return Asked::FullOfOwn;
+            return Decision::FullOfOwn;
         }
         let mut evicted = None;
         if self.waiting >= self.places {
             let held = own.map_or(0, |line| line.running + line.waiting.len() as u64);
             let with_this = (held + 1) * 1000 / weight.max(1);
-            let Some(&(most, holder)) = self.by_held.last() else { return Asked::Full };
+            let Some(&(most, holder)) = self.by_held.last() else { return Decision::Full };
             if most <= with_this {
-                return Asked::Full;
+                return Decision::Full;
             }
             let (_, taken) = self.take_waiting(holder, VecDeque::pop_back);
             evicted = taken;
@@ -103,7 +103,7 @@ impl<T> Queue<T> {
         self.waiting += 1;
         self.waiting_peak = self.waiting_peak.max(self.waiting);
         self.change(serial, weight, |line| line.waiting.push_back((ticket, waiter())));
-        Asked::Wait { ticket, evicted }
+        Decision::Wait { ticket, evicted }
     }
 
     /// An instance was released: returns the request that gets it, with its serial, if any waits.
@@ -141,8 +141,8 @@ impl<T> Queue<T> {
     }
 
     /// Changes a tenant's line and updates the orders. A weight of zero keeps the old weight.
-    fn change(&mut self, serial: u64, weight: u64, change: impl FnOnce(&mut Line<T>)) {
-        let fresh = || Line { running: 0, weight: 1, waiting: VecDeque::new() };
+    fn change(&mut self, serial: u64, weight: u64, change: impl FnOnce(&mut TenantQueue<T>)) {
+        let fresh = || TenantQueue { running: 0, weight: 1, waiting: VecDeque::new() };
         let line = self.lines.entry(serial).or_insert_with(fresh);
         if !line.waiting.is_empty() {
             let (running, held) = line.shares();
@@ -168,19 +168,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn wait(queue: &mut Queue<&'static str>, serial: u64, who: &'static str) -> Asked<&'static str> {
+    fn wait(queue: &mut Queue<&'static str>, serial: u64, who: &'static str) -> Decision<&'static str> {
         queue.ask(serial, 1, 100, || who)
     }
 
     #[test]
     fn the_tenant_that_runs_least_is_next() {
         let mut queue = Queue::new(2, 10);
-        assert_eq!(wait(&mut queue, 1, ""), Asked::Run);
-        assert_eq!(wait(&mut queue, 1, ""), Asked::Run);
+        assert_eq!(wait(&mut queue, 1, ""), Decision::Run);
+        assert_eq!(wait(&mut queue, 1, ""), Decision::Run);
         for who in ["a1", "a2"] {
-            assert!(matches!(wait(&mut queue, 1, who), Asked::Wait { evicted: None, .. }));
+            assert!(matches!(wait(&mut queue, 1, who), Decision::Wait { evicted: None, .. }));
         }
-        assert!(matches!(wait(&mut queue, 2, "b1"), Asked::Wait { .. }));
+        assert!(matches!(wait(&mut queue, 2, "b1"), Decision::Wait { .. }));
         assert_eq!(queue.release(1), Some((2, "b1")), "it has none running, and came last");
         assert_eq!(queue.release(2), Some((1, "a1")));
         assert_eq!(queue.release(1), Some((1, "a2")));
@@ -192,23 +192,23 @@ mod tests {
     #[test]
     fn a_full_queue_sheds_from_the_tenant_that_holds_most() {
         let mut queue = Queue::new(1, 2);
-        assert_eq!(wait(&mut queue, 1, ""), Asked::Run);
+        assert_eq!(wait(&mut queue, 1, ""), Decision::Run);
         wait(&mut queue, 1, "a1");
         wait(&mut queue, 1, "a2");
         assert!(
-            matches!(wait(&mut queue, 2, "b1"), Asked::Wait { evicted: Some("a2"), .. }),
+            matches!(wait(&mut queue, 2, "b1"), Decision::Wait { evicted: Some("a2"), .. }),
             "the newest of the greedy"
         );
-        assert_eq!(wait(&mut queue, 1, "a3"), Asked::Full);
-        assert_eq!(wait(&mut queue, 2, "b2"), Asked::Full, "it would hold as many then");
-        assert_eq!(queue.ask(3, 1, 0, || "c"), Asked::FullOfOwn);
+        assert_eq!(wait(&mut queue, 1, "a3"), Decision::Full);
+        assert_eq!(wait(&mut queue, 2, "b2"), Decision::Full, "it would hold as many then");
+        assert_eq!(queue.ask(3, 1, 0, || "c"), Decision::FullOfOwn);
     }
 
     #[test]
     fn a_weight_is_a_share() {
         let mut queue = Queue::new(4, 10);
         for serial in [1, 2, 2, 2] {
-            assert_eq!(queue.ask(serial, if serial == 2 { 4 } else { 1 }, 10, || ""), Asked::Run);
+            assert_eq!(queue.ask(serial, if serial == 2 { 4 } else { 1 }, 10, || ""), Decision::Run);
         }
         queue.ask(1, 1, 10, || "light");
         queue.ask(2, 4, 10, || "heavy");
@@ -232,8 +232,8 @@ mod tests {
                     0 => {
                         let mut mine = 0;
                         match queue.ask(serial, serial, 3, || serial) {
-                            Asked::Run => running.push(serial),
-                            Asked::Wait { ticket, evicted } => {
+                            Decision::Run => running.push(serial),
+                            Decision::Wait { ticket, evicted } => {
                                 if let Some(other) = evicted {
                                     let newest = waiting.iter().rposition(|(owner, _)| *owner == other).unwrap();
                                     waiting.remove(newest);
@@ -241,8 +241,8 @@ mod tests {
                                 waiting.push((serial, ticket));
                                 mine = waiting.iter().filter(|(owner, _)| *owner == serial).count();
                             }
-                            Asked::Full => prop_assert_eq!(waiting.len(), places as usize),
-                            Asked::FullOfOwn => {}
+                            Decision::Full => prop_assert_eq!(waiting.len(), places as usize),
+                            Decision::FullOfOwn => {}
                         }
                         prop_assert!(mine <= 3);
                     }

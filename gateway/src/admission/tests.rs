@@ -2,7 +2,7 @@ use std::pin::pin;
 
 use super::*;
 use crate::domain::{Domain, Pattern};
-use crate::fault::Quotum;
+use crate::fault::QuotaKind;
 use crate::ids::{ComponentName, Digest, TenantId};
 use crate::route::{Found, PathPattern, Route, Served, Table};
 use crate::tenant::{Component, Limits, Quota, Rate, Registry, Tenant};
@@ -77,7 +77,7 @@ async fn a_tenant_at_its_quota_is_refused_and_let_in_again() {
     let doors = doors(10, 10);
     let first = doors.admit(house.routed(), WhenFull::Refuse).await.unwrap();
     let second = doors.admit(house.routed(), WhenFull::Refuse).await.unwrap_err();
-    assert_eq!(second.fault, Fault::Quota(Quotum::InFlight));
+    assert_eq!(second.fault, Fault::Quota(QuotaKind::InFlight));
     let [retry, policy, limit] = second.limited.unwrap().fields();
     assert_eq!(
         (retry.as_bytes(), policy.as_bytes(), limit.as_bytes()),
@@ -96,11 +96,11 @@ async fn a_request_waits_in_turn_for_a_place_of_its_tenant_until_a_timeout() {
     let (mut first, mut second) = (pin!(admit()), pin!(admit()));
     assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
     let third = admit().await.unwrap_err();
-    assert_eq!(third.fault, Fault::Quota(Quotum::InFlight), "as many wait as may");
+    assert_eq!(third.fault, Fault::Quota(QuotaKind::InFlight), "as many wait as may");
     drop(held);
     let held = first.await.unwrap();
     assert!(futures_util::poll!(&mut second).is_pending(), "it is not its turn");
-    assert_eq!(second.await.unwrap_err().fault, Fault::Quota(Quotum::InFlight), "it waited long enough");
+    assert_eq!(second.await.unwrap_err().fault, Fault::Quota(QuotaKind::InFlight), "it waited long enough");
     drop(held);
     admit().await.unwrap();
 }
@@ -112,14 +112,14 @@ async fn a_guest_that_works_on_after_its_response_frees_its_place_within_a_bound
     let admit = || doors.admit(house.routed(), WhenFull::Refuse);
     let now = || (house.ledger().usage(Moment::now()).in_flight.now, house.ledger().ending.now());
     let first = admit().await.unwrap();
-    first.response_is_out();
+    first.response_sent();
     assert_eq!(now(), (0, 1));
     let second = admit().await.unwrap();
-    second.response_is_out();
+    second.response_sent();
     assert_eq!(now(), (1, 1), "one guest may work on, not two");
     assert!(admit().await.is_err());
-    first.give_place_back();
-    second.response_is_out();
+    first.release_tenant_place();
+    second.response_sent();
     assert_eq!(now(), (0, 1));
     drop((first, second));
     assert_eq!(now(), (0, 0));
@@ -133,7 +133,7 @@ async fn a_request_over_the_rate_is_told_when_to_retry() {
     doors.admit(house.routed(), WhenFull::Refuse).await.unwrap();
     doors.admit(house.routed(), WhenFull::Refuse).await.unwrap();
     let refused = doors.admit(house.routed(), WhenFull::Refuse).await.unwrap_err();
-    assert_eq!(refused.fault, Fault::Quota(Quotum::Requests));
+    assert_eq!(refused.fault, Fault::Quota(QuotaKind::Requests));
     let [retry, policy, _] = refused.limited.unwrap().fields();
     assert_eq!((retry.as_bytes(), policy.as_bytes()), (&b"30"[..], &b"\"requests\";q=2;w=60"[..]));
 }
@@ -146,7 +146,7 @@ async fn overdrawn_fuel_refuses_requests_until_it_is_paid() {
     doors.admit(house.routed(), WhenFull::Refuse).await.unwrap();
     house.ledger().burn(1000);
     let refused = doors.admit(house.routed(), WhenFull::Refuse).await.unwrap_err();
-    assert_eq!(refused.fault, Fault::Quota(Quotum::Fuel));
+    assert_eq!(refused.fault, Fault::Quota(QuotaKind::Fuel));
     assert_eq!(refused.limited.unwrap().retry_seconds, 9, "to pay the debt");
 }
 

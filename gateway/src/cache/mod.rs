@@ -5,10 +5,10 @@
 //! one response, and [`VARIANTS_MAX`] for one target.
 
 mod directives;
-mod keeping;
-mod kept;
+mod recorder;
+mod stored;
 mod policy;
-mod spare;
+mod stale_if_error;
 mod structured;
 #[cfg(test)]
 mod tests;
@@ -27,10 +27,10 @@ use tokio::time::Instant;
 use crate::http::{ResponseBody, empty};
 use crate::ids::TenantId;
 
-pub(crate) use keeping::Keeping;
-use kept::Kept;
 use policy::Use;
-pub(crate) use spare::Spare;
+pub(crate) use recorder::Recorder;
+pub(crate) use stale_if_error::StaleIfError;
+use stored::StoredResponse;
 
 /// Responses for one target, by the fields that they vary by.
 const VARIANTS_MAX: usize = 8;
@@ -89,7 +89,7 @@ pub(crate) struct Cache {
 }
 
 /// The responses for one target.
-type Variants = Arc<[Arc<Kept>]>;
+type Variants = Arc<[Arc<StoredResponse>]>;
 
 /// What to do with a request.
 #[derive(Debug)]
@@ -98,10 +98,10 @@ pub(crate) enum Found {
     Hit(Response<ResponseBody>),
     /// The same, and this request has to fetch the response again, with these fields.
     Stale(Response<ResponseBody>, HeaderMap),
-    /// Run the guest. The spare response may be served if the guest fails.
-    Miss(Option<Spare>),
+    /// Run the guest. The fallback response may be served if the guest fails.
+    Miss(Option<StaleIfError>),
     /// The guest must not run, and nothing is kept.
-    Nothing,
+    OnlyIfCached,
 }
 
 impl Cache {
@@ -121,7 +121,8 @@ impl Cache {
             return Found::Miss(None);
         }
         let is_head = *method == Method::HEAD;
-        let nothing = |spare| if policy::only_if_cached(request) { Found::Nothing } else { Found::Miss(spare) };
+        let nothing =
+            |fallback| if policy::only_if_cached(request) { Found::OnlyIfCached } else { Found::Miss(fallback) };
         let chosen = self
             .kept
             .get(&*target(uri, request))
@@ -130,9 +131,11 @@ impl Cache {
         let age = kept.age();
         match policy::usable(request, &kept.fresh, age) {
             Use::Fresh => Found::Hit(kept.hit(age, is_head, request)),
-            Use::Stale if kept.is_to_be_fetched() => Found::Stale(kept.hit(age, is_head, request), kept.anew(request)),
+            Use::Stale if kept.claim_revalidation() => {
+                Found::Stale(kept.hit(age, is_head, request), kept.revalidation_headers(request))
+            }
             Use::Stale => Found::Hit(kept.hit(age, is_head, request)),
-            Use::OnError => nothing(Some(Spare::new(kept, is_head, request))),
+            Use::OnError => nothing(Some(StaleIfError::new(kept, is_head, request))),
             Use::Not => nothing(None),
         }
     }
@@ -171,16 +174,16 @@ impl Cache {
     }
 
     /// Stores it, unless something was forgotten since the request.
-    fn put(&self, asked: &Asked, new: Kept) {
+    fn put(&self, asked: &Asked, new: StoredResponse) {
         let current = self.epoch(&asked.target);
         self.kept.entry(Arc::clone(&asked.target)).and_compute_with(|before| {
             if current.load(Ordering::Acquire) != asked.epoch {
                 return moka::ops::compute::Op::Nop;
             }
             let before = before.map(moka::Entry::into_value);
-            let is_other = |kept: &&Arc<Kept>| kept.selected != new.selected && kept.is_of_use();
+            let is_other = |kept: &&Arc<StoredResponse>| kept.selected != new.selected && kept.is_usable();
             let others = before.iter().flat_map(|variants| variants.iter()).filter(is_other).cloned();
-            let mut variants: Vec<Arc<Kept>> = others.collect();
+            let mut variants: Vec<Arc<StoredResponse>> = others.collect();
             // The oldest one is dropped.
             let excess = (variants.len() + 1).saturating_sub(VARIANTS_MAX);
             variants.drain(..excess);
@@ -205,19 +208,19 @@ pub(crate) struct Asked {
 impl Asked {
     /// Starts to store the response if that is allowed, and forgets the responses that it invalidates (RFC 9111 §4.4). Adds
     /// either fact to its head.
-    pub(crate) fn answered(self, response: &mut Response<ResponseBody>) -> Option<Keeping> {
+    pub(crate) fn answered(self, response: &mut Response<ResponseBody>) -> Option<Recorder> {
         let status = response.status();
         if !self.is_safe && (status.is_success() || status.is_redirection()) {
             self.cache.epoch(&self.target).fetch_add(1, Ordering::Release);
             self.cache.kept.invalidate(&*self.target);
         }
-        let keeping = self.keeping(response);
-        let told = if keeping.is_some() { "tollgate; fwd=miss; stored" } else { "tollgate; fwd=miss" };
+        let recorder = self.recorder(response);
+        let told = if recorder.is_some() { "tollgate; fwd=miss; stored" } else { "tollgate; fwd=miss" };
         tell(response.headers_mut(), told);
-        keeping
+        recorder
     }
 
-    fn keeping(self, response: &Response<ResponseBody>) -> Option<Keeping> {
+    fn recorder(self, response: &Response<ResponseBody>) -> Option<Recorder> {
         let request = self.request.as_ref()?;
         let bytes_max = self.cache.bytes_max / PART;
         let length = http_body::Body::size_hint(response.body()).lower();
@@ -236,7 +239,7 @@ impl Asked {
         {
             headers.insert(DATE, now);
         }
-        Some(Keeping::new(self, (status, headers), selected, fresh, bytes_max))
+        Some(Recorder::new(self, (status, headers), selected, fresh, bytes_max))
     }
 }
 
@@ -262,7 +265,7 @@ fn target(uri: &Uri, request: &HeaderMap) -> Arc<str> {
 }
 
 /// The answer to a client that accepts only a kept response, if there is none.
-pub(crate) fn nothing() -> Response<ResponseBody> {
+pub(crate) fn only_if_cached_miss() -> Response<ResponseBody> {
     let mut response = Response::new(empty());
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
     tell(response.headers_mut(), "tollgate; detail=only-if-cached");

@@ -6,7 +6,7 @@ use http_body_util::StreamBody;
 
 use super::*;
 use crate::fault::Fault;
-use crate::http::{Torn, full};
+use crate::http::{BodyAborted, full};
 
 const URL: &str = "https://a.example/x?q";
 
@@ -33,10 +33,10 @@ fn response(fields: &[(&str, &str)], body: ResponseBody) -> Response<ResponseBod
 /// Passes a response through to its end. Returns whether it ended well.
 async fn pass(cache: &Arc<Cache>, url: &str, asked: &HeaderMap, mut answer: Response<ResponseBody>) -> bool {
     use http_body_util::BodyExt as _;
-    let keeping = cache.ask(&Method::GET, &url.parse().unwrap(), asked, true).answered(&mut answer);
+    let recorder = cache.ask(&Method::GET, &url.parse().unwrap(), asked, true).answered(&mut answer);
     let body = answer.into_body();
-    match keeping {
-        Some(keeping) => keeping.copy(body).collect().await.is_ok(),
+    match recorder {
+        Some(recorder) => recorder.copy(body).collect().await.is_ok(),
         None => body.collect().await.is_ok(),
     }
 }
@@ -83,26 +83,26 @@ async fn a_kept_response_is_served_with_its_age_and_goes_stale() {
     // If that failed, another request does after a while, and its fields identify no client.
     tokio::time::advance(Duration::from_secs(10)).await;
     let fields = [("cookie", "a"), ("authorization", "b"), ("range", "bytes=1-"), ("accept", "c")];
-    let Found::Stale(_, anew) = get(&cache, &fields) else { panic!("it is stale") };
-    assert_eq!(anew, request(&[("accept", "c")]));
+    let Found::Stale(_, revalidation_headers) = get(&cache, &fields) else { panic!("it is stale") };
+    assert_eq!(revalidation_headers, request(&[("accept", "c")]));
     assert!(matches!(get(&cache, &[("cache-control", "no-store")]), Found::Hit(..)));
     tokio::time::advance(Duration::from_secs(20)).await;
     assert!(matches!(get(&cache, &[]), Found::Miss(_)));
-    assert!(matches!(get(&cache, &[("cache-control", "only-if-cached")]), Found::Nothing));
+    assert!(matches!(get(&cache, &[("cache-control", "only-if-cached")]), Found::OnlyIfCached));
 }
 
 #[tokio::test]
 async fn only_complete_responses_are_kept() {
     let cache = cache();
-    let torn = [Ok(http_body::Frame::data(Bytes::from("begun"))), Err(Torn(Fault::Trap))];
+    let torn = [Ok(http_body::Frame::data(Bytes::from("begun"))), Err(BodyAborted(Fault::Trap))];
     let torn = http_body_util::BodyExt::boxed_unsync(StreamBody::new(futures_util::stream::iter(torn)));
     assert!(!pass(&cache, URL, &request(&[]), response(&[], torn)).await);
     assert!(matches!(get(&cache, &[]), Found::Miss(_)));
     // A client that leaves in the middle.
     let mut answer = response(&[], full("hello"));
     let asked = cache.ask(&Method::GET, &URL.parse().unwrap(), &request(&[]), true);
-    let keeping = asked.answered(&mut answer).unwrap();
-    drop(keeping.copy(answer.into_body()));
+    let recorder = asked.answered(&mut answer).unwrap();
+    drop(recorder.copy(answer.into_body()));
     assert!(matches!(get(&cache, &[]), Found::Miss(_)));
     // More than an eighth of the cache.
     assert!(pass(&cache, URL, &request(&[]), response(&[], full(vec![b'x'; 10_001]))).await);
@@ -162,8 +162,8 @@ async fn changes_and_purges_forget_and_bytes_are_bounded() {
             kept.purge("");
         }
         let mut answer = response(&[], full("old"));
-        let keeping = asked.answered(&mut answer).unwrap();
-        http_body_util::BodyExt::collect(keeping.copy(answer.into_body())).await.unwrap();
+        let recorder = asked.answered(&mut answer).unwrap();
+        http_body_util::BodyExt::collect(recorder.copy(answer.into_body())).await.unwrap();
         assert_eq!(kept.usage().2, 0);
     }
     assert!(matches!(get(&kept, &[]), Found::Miss(_)));

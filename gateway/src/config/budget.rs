@@ -1,31 +1,32 @@
-//! What the settings allow the process to take, added up and held against the machine. Warned of by `check`
-//! and at the start: nothing is wrong until it all happens at once.
+//! Adds up what the settings allow the process to take, and compares it with the machine. `check` and the start only warn:
+//! the limits fail only when everything happens at once.
 
 use crate::config::files::boot::Boot;
 use crate::config::problem::{Kind, Problem};
 use crate::config::reader::units;
 use crate::sandbox::Slots;
 
-/// Bytes of buffers that one connection of a client may hold: TLS, hyper, one response's piece.
+/// Bytes of buffers that one client connection may hold: TLS, hyper, and a piece of one response.
 const CONNECTION_BYTES: u64 = 64 << 10;
-/// The same of a connection to an origin that is kept.
+/// The same for a kept connection to an origin.
 const ORIGIN_BYTES: u64 = 64 << 10;
-/// Pages that the embedded store keeps.
+/// The page cache of the embedded store.
 const STORE_BYTES: u64 = 64 << 20;
-/// Descriptors beside clients' connections and kept ones to origins: files, listeners, Redis, outbound requests.
+/// File descriptors for all but clients' connections and kept connections to origins: files, listeners, Redis, outbound
+/// requests.
 const DESCRIPTORS_BESIDE: u64 = 1000;
 
-/// What this machine has.
+/// Resources of this machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     memory: u64,
     descriptors: u64,
-    /// Where pages may be swapped to.
+    /// The area that pages may be swapped to.
     swap: Option<String>,
 }
 
 impl Machine {
-    /// As the kernel says, and the control group where it says less (proc_meminfo(5), cgroups(7)).
+    /// As the kernel reports them, or the control group if it allows less (proc_meminfo(5), cgroups(7)).
     pub(crate) fn here() -> Self {
         let memory = rustix::system::sysinfo();
         let of_machine = memory.totalram.saturating_mul(memory.mem_unit.into());
@@ -37,17 +38,17 @@ impl Machine {
     }
 }
 
-/// How many descriptors may be open at once.
+/// How many file descriptors may be open at once.
 pub(crate) fn descriptors(boot: &Boot) -> u64 {
     u64::from(boot.listen.connections) + beside(boot)
 }
 
-/// Those beside clients' connections.
+/// File descriptors for all but clients' connections.
 fn beside(boot: &Boot) -> u64 {
     u64::from(boot.egress.kept.all) + DESCRIPTORS_BESIDE
 }
 
-/// What each bound may come to, in bytes, and the key that says it.
+/// For each bound its name, the key that sets it, and its maximum in bytes.
 fn of(boot: &Boot) -> Vec<(&'static str, &'static str, u64)> {
     let connections = u64::from(boot.listen.connections);
     let mut bounds = boot.sandbox.memory_bounds().to_vec();
@@ -63,7 +64,7 @@ fn text(bytes: u64) -> String {
     units::bytes_text(bytes.next_multiple_of(whole))
 }
 
-/// One line a bound, then the sum.
+/// One line for each bound, then the sum.
 pub(crate) fn bounds(boot: &Boot, machine: &Machine) -> Vec<String> {
     let bounds = of(boot);
     let sum = bounds.iter().map(|(_, _, bytes)| bytes).sum();
@@ -73,7 +74,7 @@ pub(crate) fn bounds(boot: &Boot, machine: &Machine) -> Vec<String> {
     lines
 }
 
-/// What is more than the machine has, and what is open that should not be.
+/// Warns if the settings allow more than the machine has, and about settings that expose data.
 pub(crate) fn warnings(boot: &Boot, machine: &Machine) -> Vec<Problem> {
     let warning = |kind, key: &str, texts: [&str; 3], hint: &str| {
         let [summary, found, wanted] = texts.map(str::to_owned);
@@ -123,7 +124,7 @@ pub(crate) fn warnings(boot: &Boot, machine: &Machine) -> Vec<Problem> {
     over
 }
 
-/// What the gateway keeps that it would give up on another kernel.
+/// Warns which parts of the confinement this kernel does not support.
 pub(crate) fn unconfined(boot: &Boot, missing: String) -> Problem {
     Problem {
         kind: Kind::NotConfined,
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_are_added_up_and_held_against_the_machine() {
+    fn bounds_are_added_up_and_compared_with_the_machine() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("gateway.toml"), "schema = 1").unwrap();
         let boot = crate::config::load::gateway(&dir.path().join("gateway.toml"), &crate::config::Overrides::default())

@@ -1,4 +1,4 @@
-//! Reads one file of the disk, under a bound: a text of configuration or a component.
+//! Reads one file from disk, up to a maximum size: a configuration file or a component.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use crate::config::remote;
 use crate::confine;
 use crate::ids::Digest;
 
-/// The largest file of configuration.
+/// Maximum size of a configuration file.
 pub(crate) const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What a component's source turned out to be.
+/// What the source of a component turned out to be.
 pub(crate) enum Wasm {
     Component(PathBuf, Digest),
     Other(String),
     Unreadable(String),
-    /// It is elsewhere, and could not be had.
+    /// It is remote, and could not be fetched.
     Unfetched(String),
 }
 
@@ -31,8 +31,8 @@ pub(crate) fn wasm(path: &Path) -> Wasm {
     match read_limited(path, remote::BYTES_MAX) {
         Err(error) => Wasm::Unreadable(error),
         Ok(bytes) => match bytes.get(..8) {
-            // The two numbers after the magic are version and layer: 1 and 0 a module, 13 and 1 a component.
-            // A core module is made a component when it is compiled.
+            // The two numbers after the magic are version and layer: 1 and 0 for a module, 13 and 1 for a component. The
+            // compiler turns a core module into a component.
             Some(b"\0asm\x0d\0\x01\0" | b"\0asm\x01\0\0\0") => Wasm::Component(path.to_owned(), Digest::of(&bytes)),
             Some([0, b'a', b's', b'm', ..]) => Wasm::Other("WebAssembly of an unknown version".to_owned()),
             _ => Wasm::Other("no WebAssembly".to_owned()),

@@ -1,5 +1,5 @@
-//! What must hold whatever stands in a file of configuration (`gateway/fuzz/corpus/configuration`): it is read in any of its
-//! kinds, nothing panics, and each problem can be shown.
+//! What must hold for any configuration file (`gateway/fuzz/corpus/configuration`): each reader accepts any text, nothing
+//! panics, and each problem can be displayed.
 
 use std::path::{Path, PathBuf};
 
@@ -13,11 +13,11 @@ use crate::config::resolve::{self, Materials};
 use crate::config::spin;
 use crate::ids::{Digest, TenantId};
 
-/// Nothing is here; what a file names beside itself is not found.
+/// An empty place: no file that the text names is found.
 const NOWHERE: &str = "/nonexistent";
 
 /// # Panics
-/// A problem has a place outside its file, or says nothing.
+/// If a problem has a place outside its file, or an empty text.
 pub(crate) fn any_file(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (Some(id), base) = (TenantId::parse("acme"), Path::new(NOWHERE)) else { return };
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_corpus_holds() {
+    fn every_file_of_the_corpus_is_handled() {
         let top = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut checked = 0;
         for dir in ["fuzz/corpus/configuration", "../config"] {
@@ -136,7 +136,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_lines_hold_too(lines in proptest::collection::vec(0..WORDS.len(), 0..25)) {
+        fn any_combination_of_lines_is_handled(lines in proptest::collection::vec(0..WORDS.len(), 0..25)) {
             let text: String = lines.into_iter().map(|line| WORDS[line]).collect();
             any_file(text.as_bytes());
         }

@@ -1,17 +1,19 @@
-//! Operators' files: the whole file is read, the whole file is checked, and every problem is reported at once.
+//! Operators' configuration: reads each file to its end, checks all of it, and reports every problem at once.
 //!
-//! The room has floors, and each builds only on those above it in this list:
+//! The room has floors. Each one builds only on those above it in this list:
 //!
-//! - `problem` says what is wrong with a file, and `reader` walks a TOML file and notes problems. `disk` reads one file under a
-//!   bound, and `remote` fetches components.
-//! - `mounts` finds the files that a component may read. `files` knows the keys of `gateway.toml` and `tenant.toml`, and `spin`
-//!   those of Spin's manifests.
-//! - `plan` is what comes out for a tenant, beside the machine's [`Boot`], which needs a restart. `resolve` makes a plan; it is pure.
-//! - `watch` hears of changes. `load` does the I/O and remembers what it read.
-//! - `compile` has components compiled and holds them against what is served. `gateway` builds a [`Snapshot`] from plans.
+//! - `problem` describes what is wrong with a file, and `reader` walks a TOML file and records problems. `disk` reads one
+//!   file, up to a maximum size, and `remote` fetches components.
+//! - `mounts` finds the files that a component may read. `files` knows the keys of `gateway.toml` and `tenant.toml`, and
+//!   `spin` those of Spin's manifests.
+//! - `plan` is the result for a tenant; [`Boot`] is the result for the machine, whose changes need a restart. `resolve`
+//!   makes a plan; it is pure.
+//! - `watch` watches for changes. `load` does the I/O and remembers what it read.
+//! - `compile` has components compiled and checks them against what the gateway serves. `gateway` builds a [`Snapshot`]
+//!   from plans.
 //! - `budget` adds up what the settings allow, and `keys` documents every key.
 //!
-//! Invariant: one tenant's problem costs that tenant only; the others' plans do not depend on it.
+//! Invariant: a problem of one tenant affects only that tenant; the plans of others do not depend on it.
 
 mod problem;
 mod reader;

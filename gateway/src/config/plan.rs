@@ -17,31 +17,32 @@ use crate::{sandbox, tls};
 pub(crate) struct PlannedComponent {
     pub(crate) name: ComponentName,
     pub(crate) path: PathBuf,
-    /// Of its file, or of its recipe.
+    /// Digest of its file, or of its recipe.
     pub(crate) digest: Digest,
-    /// What it is composed of, where it is.
+    /// How it is composed, if it has parts.
     pub(crate) recipe: Option<sandbox::Recipe>,
-    /// Files of its parts beside its own, in the recipe's order.
+    /// The files of its parts, besides its own, in the recipe's order.
     pub(crate) parts: Vec<PlannedPart>,
     /// Requests that one instance may answer, one after the other.
     pub(crate) reuse: u32,
-    /// By which it is called, where the file says so.
+    /// The handler to call, if the file names one.
     pub(crate) handler: Option<Handler>,
     pub(crate) stores: Vec<StoreName>,
     pub(crate) redis: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,
-    /// Those that it may read.
+    /// The files that it may read.
     pub(crate) files: Option<Arc<Files>>,
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) egress: Vec<Grant>,
-    /// Whether a Spin manifest names it, whose components may import what they were not granted and never use.
+    /// Whether it comes from a Spin manifest. Such components may have imports without a grant, because they may never use
+    /// them.
     pub(crate) is_spin: bool,
     /// Where the file names it, for problems that are found later.
     pub(crate) place: Place,
 }
 
 impl PlannedComponent {
-    /// The files that it is made of.
+    /// The files that it is made from.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         std::iter::once(self.path.as_path()).chain(self.parts.iter().map(|part| part.path.as_path()))
     }
@@ -61,9 +62,9 @@ pub(crate) struct PlannedRoute {
     /// An index into the plan's components.
     pub(crate) component: usize,
     pub(crate) limits: Limits,
-    /// Whether it is a Spin application's.
+    /// Whether it belongs to a Spin application.
     pub(crate) is_spin: bool,
-    /// Where the memory limit was set, or the route where nobody did.
+    /// Where the memory limit is set, or else the route itself.
     pub(crate) memory_place: Place,
 }
 
@@ -71,30 +72,30 @@ pub(crate) struct PlannedRoute {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) id: TenantId,
-    /// Of all that its files said when it was made.
+    /// Digest of all that its files said when the plan was made.
     pub(crate) stamp: Digest,
     pub(crate) enabled: bool,
     pub(crate) hosts: Vec<Pattern>,
-    /// Its own certificates, if it has any; a second one is of another kind.
+    /// Its own certificates, if it has any; the second has another kind of key.
     pub(crate) pairs: Vec<tls::Pair>,
-    /// Whose certificates its clients have.
+    /// The CAs of its clients' certificates.
     pub(crate) clients: Option<Arc<tls::Clients>>,
     pub(crate) compress: Vec<Coding>,
     pub(crate) quota: Quota,
     pub(crate) store_ttl: StoreTtl,
-    /// Of what messages and schedules start; a route has its own.
+    /// Limits of runs that messages and schedules start; each route has its own.
     pub(crate) limits: Limits,
     pub(crate) components: Vec<PlannedComponent>,
     pub(crate) routes: Vec<PlannedRoute>,
     pub(crate) fixed: Vec<(PathPattern, Arc<Fixed>)>,
     pub(crate) subscriptions: Vec<PlannedSubscription>,
     pub(crate) schedules: Vec<PlannedSchedule>,
-    /// What is worth knowing of it, for `check` and `up`.
+    /// Notices about it, for `check` and `up`.
     pub(crate) notices: Vec<Problem>,
 }
 
 impl Plan {
-    /// The certificates of the tenant's own files, or the CA's.
+    /// The certificates from the tenant's own files, or from the CA.
     pub(crate) fn certificates(&self, acme: Option<&tls::Acme>) -> Vec<tls::Pair> {
         if !self.pairs.is_empty() {
             return self.pairs.clone();
@@ -109,7 +110,7 @@ pub(crate) struct PlannedSubscription {
     pub(crate) channel: String,
     /// An index into the plan's components.
     pub(crate) component: usize,
-    /// Whether a message is kept until one gateway handled it.
+    /// Whether a message is kept until one gateway has handled it.
     pub(crate) is_once: bool,
 }
 
@@ -122,14 +123,14 @@ pub(crate) struct PlannedSchedule {
     pub(crate) component: usize,
 }
 
-/// All tenants that were found: plans of the good ones, problems of the others.
+/// All tenants that were found: the plans of valid ones, and the problems of the others.
 #[derive(Debug, Default)]
 pub(crate) struct Planned {
     pub(crate) plans: BTreeMap<TenantId, Arc<Plan>>,
     pub(crate) problems: Vec<Problem>,
 }
 
-/// Whether this very plan is in force.
+/// Whether this same plan object is in force.
 pub(crate) fn is_known(before: &BTreeMap<TenantId, Arc<Plan>>, plan: &Arc<Plan>) -> bool {
     before.get(&plan.id).is_some_and(|known| Arc::ptr_eq(known, plan))
 }

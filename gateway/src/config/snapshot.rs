@@ -1,4 +1,4 @@
-//! What is in force: tenants, routes, and what is wrong with the files.
+//! The state in force: tenants, routes, and the problems of the files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use crate::domain::Pattern;
 use crate::ids::TenantId;
 use crate::route;
 
-/// The configuration in force. Swapped whole; a request holds one to its end.
+/// The configuration in force. It is replaced as a whole; a request keeps its snapshot to its end.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     pub(crate) routes: route::Table,
     pub(crate) plans: BTreeMap<TenantId, Arc<Plan>>,
-    /// Tenants that are not served yet, because a component of theirs is being compiled.
+    /// Tenants that are not served yet, because one of their components is being compiled.
     pub(crate) loading: BTreeMap<TenantId, Arc<Plan>>,
     pub(crate) standings: BTreeMap<String, Standing>,
     pub(crate) problems: Vec<Problem>,
-    /// Who has which host, as it was noted when this came into force.
+    /// The owner of each host, as recorded when this came into force.
     pub(crate) owners: Arc<BTreeMap<Pattern, TenantId>>,
 }
 
@@ -29,18 +29,18 @@ impl Snapshot {
         self.plans.values().chain(self.loading.values())
     }
 
-    /// Problems, which keep somebody from being served as the files say, and warnings.
+    /// The number of problems, which stop something from being served as the files say, and of warnings.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let warnings = self.problems.iter().filter(|problem| problem.is_warning()).count();
         ((self.problems.len() - warnings) as u64, warnings as u64)
     }
 
-    /// One of them.
+    /// The plan of one tenant.
     pub(crate) fn plan(&self, id: &TenantId) -> Option<&Arc<Plan>> {
         self.plans.get(id).or_else(|| self.loading.get(id))
     }
 
-    /// What a developer can ask for, in a sentence.
+    /// The addresses that a developer can request, in one sentence.
     pub(crate) fn shown(&self) -> String {
         let list = |patterns: Vec<&str>| patterns.join(", ");
         let mut texts = Vec::new();
@@ -62,15 +62,15 @@ impl Snapshot {
     }
 }
 
-/// State of a tenant.
+/// The state of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Standing {
     Serving,
     Suspended,
-    /// The files are wrong now; what they said before is served.
+    /// The files are invalid now; the gateway serves what they said before.
     Stale,
-    /// The files are wrong and never were right; nothing is served.
+    /// The files are invalid and never were valid; nothing is served.
     Broken,
     /// Its components are being compiled, and nothing of it was served before.
     Loading,

@@ -26,7 +26,7 @@ fn an_empty_file_has_every_default() {
     assert_eq!(boot.admission.instances, boot.sandbox.instances);
 }
 
-/// `config/gateway.toml` shows each default in a comment: with the comments taken away, nothing changes but the ceilings.
+/// `config/gateway.toml` shows each default in a comment: with the comment marks removed, only the ceilings change.
 #[test]
 fn the_shipped_file_shows_the_defaults_as_they_are() {
     let shipped = include_str!("../../../config/gateway.toml");
@@ -53,7 +53,7 @@ fn the_shipped_file_shows_the_defaults_as_they_are() {
 }
 
 #[test]
-fn settings_come_from_the_built_in_the_gateway_the_tenant_and_the_route() {
+fn route_overrides_tenant_overrides_gateway_overrides_built_in() {
     let dir = tempfile::tempdir().unwrap();
     write(
         dir.path(),
@@ -75,7 +75,7 @@ fn settings_come_from_the_built_in_the_gateway_the_tenant_and_the_route() {
 }
 
 #[test]
-fn a_host_that_is_claimed_twice_stays_with_its_owner() {
+fn a_host_that_two_tenants_claim_stays_with_its_owner() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "config/gateway.toml", "schema = 1");
     for id in ["a", "b"] {
@@ -104,7 +104,7 @@ fn a_host_that_is_claimed_twice_stays_with_its_owner() {
 }
 
 #[test]
-fn a_folder_whose_name_is_no_identity_is_a_problem() {
+fn a_folder_with_an_invalid_tenant_name_is_a_problem() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "config/gateway.toml", "schema = 1");
     write(dir.path(), "tenants/Not_A_Name/tenant.toml", "schema = 1");
@@ -121,16 +121,16 @@ fn a_password_in_the_storage_url_is_never_printed() {
 }
 
 proptest::proptest! {
-    /// Whatever bytes a tenant's file has, reading it ends in a plan or in problems with places, and never in a panic.
+    /// Whatever a tenant's file contains, reading it gives a plan or problems with places, and never panics.
     #[test]
-    fn no_text_breaks_the_reader(text in "(\\PC|\\n){0,300}") {
+    fn no_text_makes_the_reader_panic(text in "(\\PC|\\n){0,300}") {
         let source = problem::Source::new(Path::new("t.toml"), text);
         let (_, problems) = reader::Reader::new(source, None).read(files::tenant::read);
         problem::render_all(&problems, false);
     }
 
     #[test]
-    fn no_toml_breaks_the_reader(
+    fn no_toml_makes_the_reader_panic(
         keys in proptest::collection::vec(
             ("(schema|hosts|tls|limits|component|route|env|secrets|quota|[a-z]{1,6})", "(1|\"x\"|\\[\\]|\\[\"a.b\", 2\\]|\\{ a = 1 \\}|true|1.5)"),
             0..8,

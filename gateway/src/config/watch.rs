@@ -1,7 +1,7 @@
-//! Hears of changes of the tenants' files: in their folders, and wherever else they name files.
+//! Watches the tenants' files for changes: in their folders, and wherever else they name files.
 //!
-//! Directories are watched and not files, so that a file that is replaced, or a link that is pointed elsewhere, is heard of.
-//! Only directories of files that were read are watched: what a build does beside them costs nothing.
+//! It watches directories and not files, so that it also sees a file that is replaced, or a link that gets another target.
+//! It watches only directories of files that were read: a build beside them costs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-/// After a change, how long there must be none before it is read; and the longest that is waited for this.
+/// How long no further change must come before the files are read, and the maximum wait for that.
 const QUIET: Duration = Duration::from_millis(50);
 const QUIET_MAX: Duration = Duration::from_millis(500);
-/// How many links one after the other are followed.
+/// Maximum number of links that are followed in a chain.
 const LINKS_MAX: usize = 8;
 
 /// What may have changed since the last reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Changed {
     All,
-    /// Tenants' folders, which may be gone or new.
+    /// Tenants' folders, which may also be new or removed.
     Folders(BTreeSet<PathBuf>),
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Watch {
     heard: Arc<Heard>,
 }
 
-/// What was heard of and not read yet.
+/// Changes that were seen and not read yet.
 struct Heard {
     tenants: PathBuf,
     state: Mutex<State>,
@@ -40,10 +40,10 @@ struct Heard {
 
 #[derive(Default)]
 struct State {
-    /// Which folders' files are in which directory.
+    /// For each directory, the tenant folders whose files are in it.
     dirs: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
     changed: Option<Changed>,
-    /// Of events that concern somebody.
+    /// Number of events that concern a tenant.
     count: u64,
 }
 
@@ -71,7 +71,7 @@ impl Heard {
         self.add(folders);
     }
 
-    /// Some folders, or all.
+    /// Adds some folders, or all if None.
     fn add(&self, folders: Option<BTreeSet<PathBuf>>) {
         let mut state = self.lock();
         state.count += 1;
@@ -87,7 +87,7 @@ impl Heard {
         self.wake.notify_one();
     }
 
-    /// Whose files these may be.
+    /// The tenant folders whose files may be at this path.
     fn concerned(&self, path: &Path) -> Vec<PathBuf> {
         let state = self.lock();
         let of = |dir: &Path| state.dirs.get(dir).into_iter().flatten().cloned().collect::<Vec<_>>();
@@ -102,7 +102,7 @@ impl Heard {
     }
 }
 
-/// Whether something is another than it was; reading is an event too.
+/// Whether the event is a change: reading a file also causes events.
 const fn is_a_change(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write))
@@ -114,10 +114,10 @@ const fn is_a_change(kind: EventKind) -> bool {
 }
 
 impl Watch {
-    /// Watches the folder of all tenants, and nothing below it yet.
+    /// Watches the folder of all tenants, but nothing below it yet.
     ///
     /// # Errors
-    /// The system will not watch it.
+    /// If the system cannot watch it.
     pub(crate) fn start(tenants: &Path) -> notify::Result<Self> {
         let heard = Heard { tenants: tenants.to_owned(), state: Mutex::default(), wake: tokio::sync::Notify::new() };
         let heard = Arc::new(heard);
@@ -127,11 +127,12 @@ impl Watch {
         Ok(Self { watcher: Mutex::new(watcher), heard })
     }
 
-    /// Watches these directories too, each for a tenant's folder. What is watched already is so again, since it may be
-    /// another by now. Where one is new, what is in it may have changed since it was read: the folder is read once `again`.
+    /// Also watches these directories, each for a tenant's folder. A directory that is already watched is added again,
+    /// because it may be another one by now. If a directory is new, its files may have changed since they were read; with
+    /// `again`, the folder counts as changed.
     ///
     /// # Errors
-    /// The first that cannot be watched; the others are.
+    /// The first directory that cannot be watched; all others are.
     pub(crate) fn over(&self, dirs: Vec<(PathBuf, PathBuf)>, again: bool) -> notify::Result<()> {
         let mut new = BTreeSet::new();
         let mut watched = BTreeSet::new();
@@ -140,7 +141,7 @@ impl Watch {
         for (dir, folder) in dirs {
             if watched.insert(dir.clone())
                 && let Err(error) = watcher.watch(&dir, RecursiveMode::NonRecursive)
-                // What is not there is heard of by the directory above it, if at all.
+                // If the directory is missing, the one above it may report its creation.
                 && !matches!(error.kind, notify::ErrorKind::PathNotFound)
                 && result.is_ok()
             {
@@ -156,9 +157,9 @@ impl Watch {
         result
     }
 
-    /// Waits for a change, and until no more come.
+    /// Waits for a change, and then until no more come.
     ///
-    /// Cancel safety: a change that was heard of stays until it is returned.
+    /// Cancel safety: a change that was seen stays until it is returned.
     pub(crate) async fn changed(&self) -> Changed {
         loop {
             let is_heard = self.heard.lock().changed.is_some();
@@ -181,14 +182,14 @@ impl Watch {
     }
 }
 
-/// The directories in which a file is: of its own path, and of each link that leads to it.
+/// The directories that contain a file: that of its own path, and that of each link on the way to it.
 pub(crate) fn dirs_of(path: &Path) -> BTreeSet<PathBuf> {
     let mut dirs = BTreeSet::new();
     let mut path = path.to_owned();
     for _link in 0..=LINKS_MAX {
         let Some(parent) = path.parent() else { break };
         dirs.insert(parent.to_owned());
-        // The last directory may be a link as well, as Kubernetes has them.
+        // The directory itself may be a link, as in Kubernetes.
         if let Ok(target) = std::fs::read_link(parent)
             && let Some(above) = parent.parent()
         {
@@ -200,11 +201,11 @@ pub(crate) fn dirs_of(path: &Path) -> BTreeSet<PathBuf> {
             Err(_no_link) => break,
         }
     }
-    // One spelling for each, since the system tells of a directory by the last that was used.
+    // One spelling for each directory, because the system reports the spelling that was used last.
     dirs.into_iter().map(|dir| std::fs::canonicalize(&dir).unwrap_or(dir)).collect()
 }
 
-/// The tenants' own folders of which a change is told, whether or not they are tenants yet, each as a directory of its own.
+/// The tenants' own folders in a change, whether they are tenants yet or not, each as its own directory.
 pub(crate) fn folders(tenants: &Path, changed: &Changed) -> Vec<(PathBuf, PathBuf)> {
     let all =
         || std::fs::read_dir(tenants).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -221,7 +222,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_change_names_whose_it_is() {
+    async fn a_change_is_reported_for_the_tenant_that_it_concerns() {
         let dir = tempfile::tempdir().unwrap();
         let put = |path: &str, text: &str| {
             let path = dir.path().join(path);
@@ -245,11 +246,11 @@ mod tests {
         };
         put("tenants/a/tenant.toml", "2");
         heard(&["a"]).await;
-        // A link that is pointed elsewhere by a rename, as certbot does it.
+        // A rename gives the link another target, as certbot does it.
         std::os::unix::fs::symlink("../archive/2/cert.pem", dir.path().join("live/new")).unwrap();
         std::fs::rename(dir.path().join("live/new"), &link).unwrap();
         heard(&["b"]).await;
-        // A folder that is new, and one that goes.
+        // A new folder, and a removed one.
         put("tenants/c/tenant.toml", "1");
         heard(&["c"]).await;
         std::fs::remove_dir_all(folder("a")).unwrap();

@@ -114,7 +114,7 @@ impl Certifier {
         if told.is_empty() {
             self.acme.challenges.forget();
         }
-        for proof in told.iter().filter_map(|(field, value)| Proof::heard(field, value)) {
+        for proof in told.iter().filter_map(|(field, value)| Proof::decode(field, value)) {
             if !self.acme.challenges.answers(&proof)
                 && let Err(error) = self.acme.challenges.answer(&proof)
             {
@@ -174,7 +174,7 @@ impl Certifier {
         }
         let store = Arc::clone(&self.store);
         let publish = move |proofs: Vec<Proof>| async move {
-            for (field, value) in proofs.iter().map(Proof::told) {
+            for (field, value) in proofs.iter().map(Proof::encode) {
                 store.common().context("the storage is not shared any more")?.put(PROOFS, &field, &value).await?;
             }
             tokio::time::sleep(HEARD).await;

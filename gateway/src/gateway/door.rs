@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::health::Health;
 use crate::domain::Domain;
-use crate::fault::Quotum;
+use crate::fault::QuotaKind;
 use crate::listener::{self, Addresses, Held};
 use crate::networks::Networks;
 use crate::request::{Peer, Road};
@@ -69,7 +69,7 @@ impl Door {
         let place = tenant.ledger.connect();
         if place.is_none() {
             self.road.metrics.connection_refused();
-            tenant.ledger.figures.quota_refused(Quotum::Connections);
+            tenant.ledger.figures.quota_refused(QuotaKind::Connections);
         }
         Some(Entered { _place: Some(place?), has_callers: tenant.callers.is_some() })
     }
@@ -83,9 +83,9 @@ impl Door {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
         let began = Instant::now();
         // Both are boxed, and the first one is freed before the connection becomes idle.
-        let shaking = Box::pin(self.terminator.handshake(stream, |name| self.enter_tenant(name)));
-        let shaken = match shaking.await {
-            Ok(shaken) => shaken,
+        let handshake = Box::pin(self.terminator.handshake(stream, |name| self.enter_tenant(name)));
+        let connected = match handshake.await {
+            Ok(connected) => connected,
             Err(HandshakeError::Full) => return,
             Err(error) => {
                 self.road.metrics.handshake_failed();
@@ -93,16 +93,17 @@ impl Door {
                 return;
             }
         };
-        let (server_name, client) = (shaken.server_name, shaken.client);
+        let (server_name, client) = (connected.server_name, connected.client);
         let certificate = client.clone();
-        let told = Some((SystemTime::now(), began.elapsed()));
-        let has_told = AtomicBool::new(false);
+        let times = Some((SystemTime::now(), began.elapsed()));
+        let handshake_reported = AtomicBool::new(false);
         let scheme = Scheme::HTTPS;
-        let peer = Peer { address: peer, has_moved: false, scheme, server_name, client, shaken: told, has_told };
-        if shaken.place.has_callers {
+        let peer =
+            Peer { address: peer, has_moved: false, scheme, server_name, client, handshake: times, handshake_reported };
+        if connected.place.has_callers {
             self.alternative = None;
         }
-        let answered = Box::pin(self.answer(shaken.stream, shaken.protocol, peer));
+        let answered = Box::pin(self.answer(connected.stream, connected.protocol, peer));
         match certificate {
             // A client is served no longer than its certificate is valid, whatever is in progress.
             Some(client) => tokio::select! {
@@ -111,11 +112,11 @@ impl Door {
             },
             None => answered.await,
         }
-        drop(shaken.place);
+        drop(connected.place);
     }
 
-    pub(super) async fn quic(self, shaken: Result<quinn::Connection, quinn::ConnectionError>) {
-        let connection = match shaken {
+    pub(super) async fn quic(self, connected: Result<quinn::Connection, quinn::ConnectionError>) {
+        let connection = match connected {
             Ok(connection) => connection,
             Err(error) => {
                 self.road.metrics.handshake_failed();
@@ -132,8 +133,9 @@ impl Door {
         let address = connection.remote_address();
         let answer = move |request, exchange: Arc<http::Exchange>| {
             let (road, has_moved) = (Arc::clone(&road), of.remote_address().ip() != address.ip());
-            let (scheme, server_name, has_told) = (Scheme::HTTPS, server_name.clone(), AtomicBool::new(true));
-            let peer = Peer { address, has_moved, scheme, server_name, client: None, shaken: None, has_told };
+            let (scheme, server_name, handshake_reported) = (Scheme::HTTPS, server_name.clone(), AtomicBool::new(true));
+            let peer =
+                Peer { address, has_moved, scheme, server_name, client: None, handshake: None, handshake_reported };
             let said = health.answer(&request, &road);
             async move {
                 match said {
@@ -148,9 +150,10 @@ impl Door {
     /// Answers without TLS, on a developer's own machine.
     pub(super) async fn plain(self, mut stream: TcpStream, peer: SocketAddr) {
         let Some((peer, _held)) = self.enter(&mut stream, peer).await else { return };
-        let (scheme, has_told) = (Scheme::HTTP, AtomicBool::new(true));
+        let (scheme, handshake_reported) = (Scheme::HTTP, AtomicBool::new(true));
         let (address, has_moved) = (peer, false);
-        let peer = Peer { address, has_moved, scheme, server_name: None, client: None, shaken: None, has_told };
+        let peer =
+            Peer { address, has_moved, scheme, server_name: None, client: None, handshake: None, handshake_reported };
         self.answer(stream, tls::Protocol::Http1, peer).await;
     }
 

@@ -210,7 +210,7 @@ impl Gateway {
         config.transport_config(Arc::new(http::transport(&self.boot.http)));
         let (tasks, handshake, drain) = (self.tasks.clone(), self.boot.http.handshake_time, self.boot.listen.drain);
         let limits = (connections, door.addresses.clone());
-        let serve = move |shaken| door.clone().quic(shaken);
+        let serve = move |connected| door.clone().quic(connected);
         let family = self.boot.listen.family(address);
         let bound = listener::bind_quic(address, family, config.clone());
         if !is_taken {

@@ -16,7 +16,7 @@ use crate::canary;
 use crate::config::{self, Boot, Changed, Plan, Planned, Problem, Snapshot, Standing, Watch};
 use crate::domain::Pattern;
 use crate::route::{Route, Schedule, Served, Subscription, Table};
-use crate::store::Listened;
+use crate::store::ChannelListener;
 use crate::tenant::{Callers, Component, Needs, Tenant};
 use crate::tls::{Acme, Certificates};
 
@@ -63,7 +63,7 @@ impl Gateway {
         }
         let before = self.road.snapshot.load_full();
         if matches!(changed, Changed::All) {
-            self.store.read_login_anew().await;
+            self.store.reload_login().await;
         }
         // Watched before they are read, so that no change is missed in between.
         self.watch_over(config::watched_folders(&self.boot.tenants_dir, changed), false);
@@ -373,8 +373,8 @@ fn cannot_watch(error: &notify::Error) {
     );
 }
 
-fn listened(of: crate::route::Channel<'_>) -> Listened {
-    Listened { tenant: of.tenant.clone(), channel: of.name.to_owned(), is_once: of.is_once }
+fn listened(of: crate::route::Channel<'_>) -> ChannelListener {
+    ChannelListener { tenant: of.tenant.clone(), channel: of.name.to_owned(), is_once: of.is_once }
 }
 
 /// Certificates for all hosts of all tenants, and one for strangers. A host has the certificate of the tenant that answers

@@ -11,7 +11,7 @@ use super::notify::Notify;
 use crate::admin::{Client, Stranger};
 use crate::config::{self, Boot, Problem};
 use crate::ids::TenantId;
-use crate::listener::{Old, Sockets};
+use crate::listener::{Predecessor, Sockets};
 use crate::owners;
 use crate::sandbox::Compiler;
 use crate::store::Store;
@@ -151,7 +151,7 @@ async fn open(boot: &Boot, metrics: &Arc<Metrics>, tries: u32) -> anyhow::Result
 }
 
 /// Tells the old process to drain. If it has already ended, this one serves all the same.
-pub(super) async fn relieve(old: Option<Old>, notify: &Notify) {
+pub(super) async fn relieve(old: Option<Predecessor>, notify: &Notify) {
     let Some(mut old) = old else { return };
     notify.is_main();
     if let Err(error) = old.relieve().await {

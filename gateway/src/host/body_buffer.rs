@@ -162,7 +162,7 @@ impl Room {
         if poll_fn(|cx| Poll::Ready(self.poll_room(cx).is_ready())).await {
             return;
         }
-        let _waiting = self.response.as_ref().map(|(exchange, _)| exchange.waits());
+        let _waiting = self.response.as_ref().map(|(exchange, _)| exchange.wait_for_client());
         poll_fn(|cx| self.poll_room(cx)).await;
     }
 

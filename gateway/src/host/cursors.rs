@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_stands_for_a_cursor_that_is_a_text() {
+    fn a_text_cursor_is_replaced_by_a_number() {
         let mut cursors = Cursors::default();
         assert_eq!(cursors.number("42".to_owned()), 42, "Redis's own");
         assert_eq!(cursors.text(42), "42");

@@ -242,7 +242,7 @@ impl Guest {
         let bytes = self.record.bytes_received();
         let new_bytes = bytes - self.body_bytes;
         if new_bytes > 0 {
-            self.ledger.moved(new_bytes);
+            self.ledger.charge_body_bytes(new_bytes);
             self.charge(bytes / cost::BODY_BYTES_A_UNIT - self.body_bytes / cost::BODY_BYTES_A_UNIT);
             self.body_bytes = bytes;
         }

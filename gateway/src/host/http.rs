@@ -15,10 +15,10 @@ use super::notices::Notices;
 use super::sizes::{CHUNK_BYTES_MAX, INCOMING_BODY_BYTES, OUTGOING_BODY_BYTES, PIECES_MAX};
 use super::weight::head_weighs;
 use crate::deadline::Deadline;
-use crate::fault::Quotum;
+use crate::fault::QuotaKind;
 use crate::http::{CDN_LOOP, cdn_loop};
 use crate::telemetry::{OutboundSpan, Record};
-use crate::tenant::{Allotment, Budget, Component, Entry, Tenant, WhenFull, cost};
+use crate::tenant::{Budget, Component, Entry, QuotaPermit, Tenant, WhenFull, cost};
 
 type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(http::Response<WasiBody>, Done)>;
@@ -75,7 +75,7 @@ impl WasiHttpHooks for WayOut {
         _done: Done,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         self.owed += cost::OUTBOUND;
-        if self.record.went_out() >= self.max || !self.budget.take_outbound() {
+        if self.record.count_outbound() >= self.max || !self.budget.take_outbound() {
             self.notices.outbound_used_up(self.max);
             return Box::new(std::future::ready(Err(Error::ConnectionLimitReached)));
         }
@@ -101,8 +101,8 @@ impl WasiHttpHooks for WayOut {
         };
         let place = match self.tenant.ledger.go_out(self.when_full()) {
             Ok(place) => place,
-            Err(quotum) => {
-                self.record.quota_refused(quotum);
+            Err(quota) => {
+                self.record.quota_refused(quota);
                 return Box::new(std::future::ready(Err(Error::ConnectionLimitReached)));
             }
         };
@@ -112,7 +112,7 @@ impl WasiHttpHooks for WayOut {
         let patience = options.and_then(|options| options.first_byte_timeout);
         let outbound = async move {
             let taken = taken(place, patience, &egress).await;
-            taken.inspect_err(|_gave_up| record.quota_refused(Quotum::OutboundInFlight))
+            taken.inspect_err(|_gave_up| record.quota_refused(QuotaKind::OutboundInFlight))
         };
         let egress = Arc::clone(&self.egress);
         if let Some(whom) = target.own() {
@@ -165,7 +165,7 @@ fn told(span: Option<OutboundSpan>, status: Option<http::StatusCode>) {
 
 /// Waits for the place. If the guest set a time limit for the response, the wait has the same limit; otherwise it lasts
 /// until its instance ends.
-async fn taken(place: Entry, patience: Option<Duration>, egress: &Egress) -> Result<Allotment> {
+async fn taken(place: Entry, patience: Option<Duration>, egress: &Egress) -> Result<QuotaPermit> {
     let awaited = match place {
         Entry::Granted(outbound) => return Ok(outbound),
         Entry::Awaited(awaited) => awaited,

@@ -8,7 +8,7 @@ use super::guest::Guest;
 use super::meter::NO_MEMORY;
 use super::priced::of_bytes;
 use super::table::Retains;
-use crate::fault::Quotum;
+use crate::fault::QuotaKind;
 use crate::store::{self, Raw, Scoped, Value};
 use crate::tenant::cost;
 
@@ -80,9 +80,9 @@ impl Guest {
         if !has_room {
             return Err(format!("quota-exceeded: storage_ops {max}"));
         }
-        if let Err(quotum) = self.ledger.store(ops, bytes) {
-            self.record.quota_refused(quotum);
-            return Err(format!("quota-exceeded: {}", quotum.name()));
+        if let Err(quota) = self.ledger.store(ops, bytes) {
+            self.record.quota_refused(quota);
+            return Err(format!("quota-exceeded: {}", quota.name()));
         }
         self.charge(ops.saturating_mul(cost::STORAGE_OP));
         Ok(())
@@ -125,7 +125,7 @@ impl Guest {
     /// Counts refusals by the tenant's quota.
     pub(super) fn refused(&self, error: store::Error) -> store::Error {
         if let store::Error::OverQuota(_) = error {
-            self.record.quota_refused(Quotum::Storage);
+            self.record.quota_refused(QuotaKind::Storage);
         }
         error
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::ResourceLimiter;
 
-use crate::tenant::{Allotment, Count, Ledger};
+use crate::tenant::{Count, Ledger, QuotaPermit};
 
 /// The error for something that the host cannot keep for the guest.
 pub(super) const NO_MEMORY: &str = "quota-exceeded: memory";
@@ -239,7 +239,7 @@ impl Meter {
     }
 
     /// Lets it use this reservation before it takes more.
-    pub(crate) fn uses(&self, reserved: Allotment) {
+    pub(crate) fn uses(&self, reserved: QuotaPermit) {
         self.account.reserved.fetch_add(reserved.keep(), Ordering::Relaxed);
     }
 

@@ -18,7 +18,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use super::meter::{Account, Held};
-use crate::fault::Quotum;
+use crate::fault::QuotaKind;
 use crate::ids::ComponentName;
 use crate::telemetry::{GuestLogs, Line, Record, Stream, cut_at};
 use crate::tenant::Ledger;
@@ -105,7 +105,7 @@ impl Lines {
     fn write(&self, text: String) {
         self.record.logged();
         if !self.ledger.log(text.len() as u64) {
-            self.record.quota_refused(Quotum::LogBytes);
+            self.record.quota_refused(QuotaKind::LogBytes);
             return;
         }
         self.logs.write(Line {

@@ -16,19 +16,19 @@ use super::Settings;
 use super::exchange::Exchange;
 use super::heads::Expecting;
 use super::hygiene::clean_trailers;
-use super::pace::Pace;
+use super::min_rate::MinRate;
 use super::quic::QuicBody;
 use crate::fault::Fault;
 use crate::telemetry::{Record, Tasks};
 
 /// A response's body. An error ends the stream so that no client takes the body for complete: HTTP/1.1 omits the last
 /// chunk, HTTP/2 sends RST_STREAM.
-pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, Torn>;
+pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BodyAborted>;
 
 /// The rest of the body will not arrive.
 #[derive(Debug, thiserror::Error)]
 #[error("the response ends here: {0}")]
-pub(crate) struct Torn(pub(crate) Fault);
+pub(crate) struct BodyAborted(pub(crate) Fault);
 
 pub(crate) fn empty() -> ResponseBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
@@ -51,9 +51,9 @@ struct Whole(Bytes);
 
 impl Body for Whole {
     type Data = Bytes;
-    type Error = Torn;
+    type Error = BodyAborted;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         let bytes = self.0.len().min(PIECE_BYTES);
         let piece = (bytes > 0).then(|| self.0.split_to(bytes));
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
@@ -70,7 +70,7 @@ impl Body for Whole {
 
 /// Resolves to the fault that ended a request's body. Never resolves if the body was complete: then nothing is woken.
 #[derive(Debug)]
-pub(crate) struct Verdict(Arc<Outcome>);
+pub(crate) struct BodyOutcome(Arc<Outcome>);
 
 #[derive(Debug, Default)]
 struct Outcome {
@@ -78,7 +78,7 @@ struct Outcome {
     is_known: Notify,
 }
 
-impl Verdict {
+impl BodyOutcome {
     pub(crate) async fn broken(&mut self) -> Fault {
         loop {
             if let Some(fault) = self.0.fault.get() {
@@ -95,7 +95,7 @@ impl Verdict {
 pub(crate) struct RequestBody {
     body: Arrival,
     left: u64,
-    pace: Pace,
+    min_rate: MinRate,
     outcome: Arc<Outcome>,
     record: Arc<Record>,
     exchange: Arc<Exchange>,
@@ -110,15 +110,15 @@ impl RequestBody {
         settings: &Settings,
         (record, exchange): (Arc<Record>, Arc<Exchange>),
         tasks: &Tasks,
-    ) -> Result<(Self, Verdict), Fault> {
+    ) -> Result<(Self, BodyOutcome), Fault> {
         let body = Arrival { body: Some(body.into()), tasks: tasks.clone() };
         if body.size_hint().lower() > bytes_max {
             return Err(Fault::BodyTooLarge);
         }
         let outcome = Arc::<Outcome>::default();
-        let verdict = Verdict(Arc::clone(&outcome));
-        let pace = Pace::new(settings.body_idle, settings.rate_min);
-        Ok((Self { body, left: bytes_max, pace, outcome, record, exchange }, verdict))
+        let verdict = BodyOutcome(Arc::clone(&outcome));
+        let min_rate = MinRate::new(settings.body_idle, settings.rate_min);
+        Ok((Self { body, left: bytes_max, min_rate, outcome, record, exchange }, verdict))
     }
 
     /// The exchange to which the body belongs.
@@ -141,18 +141,18 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let Poll::Ready(frame) = self.body.poll_frame(cx) else {
-            self.exchange.begins_to_wait();
-            return match self.pace.poll_too_slow(cx) {
+            self.exchange.start_waiting();
+            return match self.min_rate.poll_too_slow(cx) {
                 Poll::Ready(()) => self.fail(Fault::BodyTimeout),
                 Poll::Pending => Poll::Pending,
             };
         };
-        self.exchange.waits_no_more();
+        self.exchange.stop_waiting();
         match frame {
             None => Poll::Ready(None),
             Some(Err(_torn)) => {
                 // The guest is not to blame for what follows.
-                self.exchange.has_left();
+                self.exchange.note_client_left();
                 self.fail(Fault::ClientGone)
             }
             Some(Ok(mut frame)) => {
@@ -160,7 +160,7 @@ impl Body for RequestBody {
                     clean_trailers(trailers);
                 }
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.pace.moved(bytes);
+                self.min_rate.transferred(bytes);
                 self.record.received(bytes);
                 match self.left.checked_sub(bytes) {
                     Some(left) => self.left = left,
@@ -182,7 +182,7 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.exchange.waits_no_more();
+        self.exchange.stop_waiting();
     }
 }
 

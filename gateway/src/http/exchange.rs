@@ -1,11 +1,11 @@
 //! One request and its response, with everything that the gateway holds for them because of the client.
 //!
 //! A guest may wait for its client: for room in the response's buffer, or for more of the request's body. Meanwhile it
-//! holds its tenant's place, an instance and memory. So an exchange marks when its guest waits ([`Exchange::waits`]), and a
+//! holds its tenant's place, an instance and memory. So an exchange marks when its guest waits ([`Exchange::wait_for_client`]), and a
 //! request that finds no free place may cut one that waits ([`super::slow`]). A guest that has ended either leaves little
 //! behind, or keeps its permits; then the exchange waits until the response is sent.
 //!
-//! Limit: without permits, at most [`LEFT_OF_CONNECTION`] bytes wait for a connection and [`LEFT_OF_ADDRESS`] bytes for an
+//! Limit: without permits, at most [`BACKLOG_PER_CONNECTION`] bytes wait for a connection and [`BACKLOG_PER_ADDRESS`] bytes for an
 //! address.
 
 use std::fmt;
@@ -25,8 +25,8 @@ use crate::fault::Fault;
 use crate::telemetry::Record;
 
 /// Bytes that ended guests may leave for the clients of one connection, and of one address.
-const LEFT_OF_CONNECTION: u64 = 1 << 20;
-pub(super) const LEFT_OF_ADDRESS: u64 = 16 << 20;
+const BACKLOG_PER_CONNECTION: u64 = 1 << 20;
+pub(super) const BACKLOG_PER_ADDRESS: u64 = 16 << 20;
 
 /// What a request holds of its tenant and of the gateway while its guest runs.
 pub(crate) trait Permits: Send + Sync {
@@ -34,10 +34,10 @@ pub(crate) trait Permits: Send + Sync {
     fn serial(&self) -> u64;
 
     /// Releases the tenant's place before the rest.
-    fn give_way(&self);
+    fn evict(&self);
 
     /// Called when the response is sent while its guest still runs.
-    fn response_is_out(&self);
+    fn response_sent(&self);
 }
 
 /// A client's connection, with what may be left for it.
@@ -56,14 +56,14 @@ impl Connection {
 
 /// Bytes that wait only for the client. They count for its connection and its address.
 #[derive(Debug)]
-pub(crate) struct Left {
+pub(crate) struct Backlog {
     connection: Arc<Connection>,
     bytes: u64,
 }
 
-impl Left {
+impl Backlog {
     fn take(connection: &Arc<Connection>, bytes: u64) -> Option<Self> {
-        let more = |left: u64| left.checked_add(bytes).filter(|sum| *sum <= LEFT_OF_CONNECTION);
+        let more = |left: u64| left.checked_add(bytes).filter(|sum| *sum <= BACKLOG_PER_CONNECTION);
         connection.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         if !connection.slow.leave(connection.address.ip(), bytes) {
             connection.left.fetch_sub(bytes, Ordering::Relaxed);
@@ -73,7 +73,7 @@ impl Left {
     }
 }
 
-impl Drop for Left {
+impl Drop for Backlog {
     fn drop(&mut self) {
         self.connection.left.fetch_sub(self.bytes, Ordering::Relaxed);
         self.connection.slow.take_back(self.connection.address.ip(), self.bytes);
@@ -95,7 +95,7 @@ pub(crate) struct Exchange {
     kept: AtomicU64,
     /// The tenant under which the exchange is listed among the waiting ones, or zero.
     listed: AtomicU64,
-    is_gone: AtomicBool,
+    is_client_gone: AtomicBool,
     held: Mutex<Held>,
 }
 
@@ -123,15 +123,15 @@ pub(crate) struct Waiting<'a>(&'a Exchange);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waits_no_more();
+        self.0.stop_waiting();
     }
 }
 
 impl Exchange {
     pub(crate) fn new(client: Option<Arc<Connection>>) -> Arc<Self> {
-        let (since, waited, kept, listed, is_gone, held) = Default::default();
+        let (since, waited, kept, listed, is_client_gone, held) = Default::default();
         let (cancelled, record, permits) = (CancellationToken::new(), OnceLock::new(), OnceLock::new());
-        Arc::new(Self { client, cancelled, record, permits, since, waited, kept, listed, is_gone, held })
+        Arc::new(Self { client, cancelled, record, permits, since, waited, kept, listed, is_client_gone, held })
     }
 
     /// Cancelled when nobody wants the response any more.
@@ -140,7 +140,7 @@ impl Exchange {
     }
 
     /// Sets the record in which the outcome is noted.
-    pub(crate) fn told_in(&self, record: &Arc<Record>) {
+    pub(crate) fn set_record(&self, record: &Arc<Record>) {
         let _first = self.record.set(Arc::downgrade(record));
     }
 
@@ -154,21 +154,21 @@ impl Exchange {
     }
 
     /// Marks that the guest waits for its client, until the returned value is dropped.
-    pub(crate) fn waits(self: &Arc<Self>) -> Waiting<'_> {
-        self.begins_to_wait();
+    pub(crate) fn wait_for_client(self: &Arc<Self>) -> Waiting<'_> {
+        self.start_waiting();
         Waiting(self)
     }
 
-    /// Marks that the guest waits, until `waits_no_more`.
-    pub(super) fn begins_to_wait(self: &Arc<Self>) {
+    /// Marks that the guest waits, until `stop_waiting`.
+    pub(super) fn start_waiting(self: &Arc<Self>) {
         let Some(client) = &self.client else { return };
         let now = Moment::now().0.max(1);
         // The guest may wait in both directions at once.
         let _before = self.since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
-        self.is_among_the_slow(client);
+        self.list_as_slow(client);
     }
 
-    fn is_among_the_slow(self: &Arc<Self>, client: &Connection) {
+    fn list_as_slow(self: &Arc<Self>, client: &Connection) {
         if self.listed.load(Ordering::Relaxed) > 0 {
             return;
         }
@@ -178,7 +178,7 @@ impl Exchange {
         }
     }
 
-    pub(super) fn waits_no_more(&self) {
+    pub(super) fn stop_waiting(&self) {
         let since = self.since.swap(0, Ordering::Relaxed);
         if since > 0 {
             self.waited.fetch_add(Moment::now().0.saturating_sub(since), Ordering::Relaxed);
@@ -209,8 +209,8 @@ impl Exchange {
     }
 
     /// Reserves bytes that may wait for the client without permits. Nothing if its connection or address has too many.
-    pub(crate) fn leave(&self, bytes: u64) -> Option<Left> {
-        Left::take(self.client.as_ref()?, bytes)
+    pub(crate) fn reserve_backlog(&self, bytes: u64) -> Option<Backlog> {
+        Backlog::take(self.client.as_ref()?, bytes)
     }
 
     /// Whether a client sent the request.
@@ -231,39 +231,39 @@ impl Exchange {
         let Some(client) = &self.client else { return };
         self.kept.store(Moment::now().0.max(1), Ordering::Relaxed);
         self.keep(permits);
-        self.is_among_the_slow(client);
+        self.list_as_slow(client);
     }
 
     /// The response is sent, or nobody wants it any more: releases everything that was kept for it.
-    pub(super) fn is_out(&self) {
+    pub(super) fn finish(&self) {
         let mut held = self.held();
         held.is_out = true;
         let gone = (held.body.take(), held.busy.take(), held.kept.take());
         drop(held);
-        self.waits_no_more();
+        self.stop_waiting();
         self.kept.store(0, Ordering::Relaxed);
         drop(gone);
         if let Some(permits) = self.permits() {
-            permits.response_is_out();
+            permits.response_sent();
         }
     }
 
     /// Notes that the client wants no more of the response, so that the guest is not blamed for what follows.
-    pub(crate) fn has_left(&self) {
-        self.is_gone.store(true, Ordering::Release);
+    pub(crate) fn note_client_left(&self) {
+        self.is_client_gone.store(true, Ordering::Release);
     }
 
     /// Whether the client has left.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.is_gone.load(Ordering::Acquire)
+    pub(crate) fn is_client_gone(&self) -> bool {
+        self.is_client_gone.load(Ordering::Acquire)
     }
 
     /// The client left before the response began.
-    pub(super) fn is_left_unanswered(&self) {
-        self.has_left();
+    pub(super) fn abort_unanswered(&self) {
+        self.note_client_left();
         self.note(Fault::ClientGone);
         self.cancelled.cancel();
-        self.is_out();
+        self.finish();
     }
 
     fn note(&self, fault: Fault) {
@@ -273,23 +273,23 @@ impl Exchange {
     }
 
     /// Ends the exchange, because its place is needed and its client is slow.
-    pub(super) fn cut(&self) {
-        self.has_left();
+    pub(super) fn evict(&self) {
+        self.note_client_left();
         self.note(Fault::ClientSlow);
         if let Some(permits) = self.permits() {
-            permits.give_way();
+            permits.evict();
         }
         self.cancelled.cancel();
         // If there is no response yet, the cancelled guest leads to one that says so.
         if self.held().has_response {
-            self.is_out();
+            self.finish();
         }
     }
 
     /// Takes the response away if the client has read nothing for this long.
-    pub(super) fn clear_if_stalled(&self, limit: Duration) {
+    pub(super) fn abort_if_stalled(&self, limit: Duration) {
         if self.held().handed.is_some_and(|handed| handed.elapsed() >= limit) {
-            self.is_out();
+            self.finish();
         }
     }
 }
@@ -313,7 +313,7 @@ impl Drop for Unanswered {
             if std::thread::panicking() {
                 exchange.note(Fault::Internal);
             }
-            exchange.is_left_unanswered();
+            exchange.abort_unanswered();
         }
     }
 }

@@ -19,7 +19,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-use super::body::{ResponseBody, Torn};
+use super::body::{BodyAborted, ResponseBody};
 use super::exchange::Exchange;
 use crate::fault::Fault;
 
@@ -99,7 +99,7 @@ impl Activity {
                 slots.1.values().cloned().collect()
             };
             // Outside of the lock: dropping a body ends its guest.
-            slots.iter().for_each(|exchange| exchange.clear_if_stalled(limit));
+            slots.iter().for_each(|exchange| exchange.abort_if_stalled(limit));
         }
     }
 }
@@ -132,19 +132,19 @@ impl Drop for BusyBody {
             let mut slots = self.activity.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
             slots.1.remove(&id);
         }
-        self.exchange.is_out();
+        self.exchange.finish();
     }
 }
 
 impl Body for BusyBody {
     type Data = Bytes;
-    type Error = Torn;
+    type Error = BodyAborted;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         let mut held = self.exchange.held();
         let polled = match &mut held.body {
             Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(Some(Err(Torn(Fault::ClientGone)))),
+            None => Poll::Ready(Some(Err(BodyAborted(Fault::ClientGone)))),
         };
         held.handed = matches!(polled, Poll::Ready(Some(Ok(_)))).then(Instant::now);
         polled
@@ -202,9 +202,12 @@ mod tests {
 
     impl Body for Waiting {
         type Data = Bytes;
-        type Error = Torn;
+        type Error = BodyAborted;
 
-        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
             self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
         }
     }

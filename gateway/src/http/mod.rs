@@ -19,7 +19,7 @@ mod idle;
 mod list;
 mod loopback;
 mod origin;
-mod pace;
+mod min_rate;
 mod quic;
 mod redirect;
 mod slow;
@@ -41,10 +41,10 @@ use crate::networks::Networks;
 use crate::telemetry::Tasks;
 use crate::tls::Protocol;
 
-pub(crate) use body::{RequestBody, ResponseBody, Source as BodySource, Torn, Verdict, empty, full, whole};
+pub(crate) use body::{BodyAborted, BodyOutcome, RequestBody, ResponseBody, Source as BodySource, empty, full, whole};
 pub(crate) use cdn_loop::CDN_LOOP;
 pub(crate) use exchange::{Connection, Exchange, Permits};
-pub(crate) use grammar::{Ours, default_port, drop_underscores, one_spelling, ours, spell, whom};
+pub(crate) use grammar::{HostPort, default_port, drop_underscores, normalise, one_spelling, spell, whom};
 pub(crate) use hygiene::{X_FORWARDED_CLIENT_CERT, X_REQUEST_ID, clean_request, clean_response, has_no_content};
 pub(crate) use list::list;
 pub(crate) use loopback::name_loopback;
@@ -58,7 +58,7 @@ use frames::Frames;
 use front::{Front, Refusals};
 use heads::{Expecting, Heads, Notes};
 use idle::Activity;
-use pace::Pace;
+use min_rate::MinRate;
 use stall::Stalling;
 
 /// What the operator chose.
@@ -133,7 +133,7 @@ pub(crate) async fn serve<IO, S, F>(
     let service =
         tower::ServiceBuilder::new().layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked)).service(answer);
     let service = hyper_util::service::TowerToHyperService::new(service);
-    let io = Stalling::new(io, Pace::new(settings.write_stall, settings.rate_min));
+    let io = Stalling::new(io, MinRate::new(settings.write_stall, settings.rate_min));
     let writing = io.writing();
     let head_bytes = usize::try_from(settings.head_bytes).unwrap_or(usize::MAX);
     match protocol {

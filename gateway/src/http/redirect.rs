@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 
-use super::{Ours, ResponseBody, empty, ours};
+use super::{HostPort, ResponseBody, empty, normalise};
 use crate::domain::Domain;
 use crate::fault::Fault;
 
@@ -17,7 +17,7 @@ pub(crate) fn to_https<B>(
     fields_max: usize,
     is_somebodys: impl FnOnce(&Domain) -> bool,
 ) -> Result<Response<ResponseBody>, Fault> {
-    let Ours { host, .. } = ours(request, fields_max)?;
+    let HostPort { host, .. } = normalise(request, fields_max)?;
     if !is_somebodys(&host) {
         return Err(Fault::NoRoute);
     }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use super::exchange::{Exchange, LEFT_OF_ADDRESS};
+use super::exchange::{BACKLOG_PER_ADDRESS, Exchange};
 use crate::deadline::Moment;
 use crate::networks;
 
@@ -74,7 +74,7 @@ impl Slow {
     pub(super) fn leave(&self, address: IpAddr, bytes: u64) -> bool {
         let mut lists = self.lists();
         let left = lists.left.entry(networks::of_client(address)).or_default();
-        let fits = left.checked_add(bytes).filter(|sum| *sum <= LEFT_OF_ADDRESS);
+        let fits = left.checked_add(bytes).filter(|sum| *sum <= BACKLOG_PER_ADDRESS);
         if let Some(sum) = fits {
             *left = sum;
         }
@@ -113,7 +113,7 @@ impl Slow {
         }
         let held = |address: &IpAddr| by_address.get(address).copied().unwrap_or_default();
         let worst = slow.iter().max_by_key(|(_, address, waited)| (held(address), *waited));
-        worst.inspect(|(exchange, ..)| exchange.cut()).is_some()
+        worst.inspect(|(exchange, ..)| exchange.evict()).is_some()
     }
 }
 
@@ -132,11 +132,11 @@ mod tests {
             7
         }
 
-        fn give_way(&self) {
+        fn evict(&self) {
             self.0.store(true, Ordering::Relaxed);
         }
 
-        fn response_is_out(&self) {}
+        fn response_sent(&self) {}
     }
 
     fn waiting(slow: &Arc<Slow>, address: &str) -> (Arc<Exchange>, Arc<Place>) {
@@ -145,7 +145,7 @@ mod tests {
         let place = Arc::<Place>::default();
         let permits: Arc<dyn Permits> = place.clone();
         exchange.admitted(Arc::downgrade(&permits));
-        exchange.begins_to_wait();
+        exchange.start_waiting();
         (exchange, place)
     }
 
@@ -166,7 +166,7 @@ mod tests {
         assert!(greedy[0].1.0.load(Ordering::Relaxed) && greedy[0].0.cancelled().is_cancelled());
         assert!(!first.0.cancelled().is_cancelled(), "it is one of one");
         assert!(!slow.make_room(None, 3), "what was cut waits no more");
-        greedy[1].0.waits_no_more();
+        greedy[1].0.stop_waiting();
         assert!(slow.make_room(None, 1) && slow.make_room(None, 0) && !slow.make_room(None, 0));
         drop((first, greedy));
         assert!(slow.lists().exchanges.is_empty());
@@ -178,14 +178,14 @@ mod tests {
         let connection =
             |address: &str| Exchange::new(Some(Connection::new(address.parse().unwrap(), Arc::clone(&slow))));
         let one = connection("[2001:db8::1]:1");
-        let whole = one.leave(1 << 20).unwrap();
-        assert!(one.leave(1).is_none());
-        let more: Vec<_> = (1..16).map(|_| connection("[2001:db8::2]:1").leave(1 << 20).unwrap()).collect();
-        assert!(connection("[2001:db8::3]:1").leave(1).is_none(), "of the same network");
-        let other = connection("192.0.2.1:1").leave(1 << 20);
+        let whole = one.reserve_backlog(1 << 20).unwrap();
+        assert!(one.reserve_backlog(1).is_none());
+        let more: Vec<_> = (1..16).map(|_| connection("[2001:db8::2]:1").reserve_backlog(1 << 20).unwrap()).collect();
+        assert!(connection("[2001:db8::3]:1").reserve_backlog(1).is_none(), "of the same network");
+        let other = connection("192.0.2.1:1").reserve_backlog(1 << 20);
         assert!(other.is_some());
         drop(whole);
-        assert!(one.leave(1 << 20).is_some());
+        assert!(one.reserve_backlog(1 << 20).is_some());
         drop((more, other));
         assert!(slow.lists().left.is_empty());
     }

@@ -8,12 +8,12 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pace::Pace;
+use super::min_rate::MinRate;
 
 /// Wraps a stream. The clock runs only while a write waits.
 pub(super) struct Stalling<IO> {
     io: IO,
-    pace: Pace,
+    min_rate: MinRate,
     writing: Writing,
 }
 
@@ -34,8 +34,8 @@ impl Writing {
 }
 
 impl<IO> Stalling<IO> {
-    pub(super) fn new(io: IO, pace: Pace) -> Self {
-        Self { io, pace, writing: Writing::default() }
+    pub(super) fn new(io: IO, min_rate: MinRate) -> Self {
+        Self { io, min_rate, writing: Writing::default() }
     }
 
     pub(super) fn writing(&self) -> Writing {
@@ -51,11 +51,11 @@ impl<IO> Stalling<IO> {
     ) -> Poll<io::Result<T>> {
         self.writing.0.store(written.is_pending(), Ordering::Relaxed);
         if let Poll::Ready(written) = written {
-            self.pace.moved(written.as_ref().map_or(0, bytes) as u64);
+            self.min_rate.transferred(written.as_ref().map_or(0, bytes) as u64);
             return Poll::Ready(written);
         }
         let too_slow = || Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes too few bytes"));
-        self.pace.poll_too_slow(cx).map(|()| too_slow())
+        self.min_rate.poll_too_slow(cx).map(|()| too_slow())
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_loses_the_connection() {
         let (near, _far) = tokio::io::duplex(16);
-        let mut stalling = Stalling::new(near, Pace::new(Duration::from_secs(30), 0));
+        let mut stalling = Stalling::new(near, MinRate::new(Duration::from_secs(30), 0));
         let error = stalling.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -113,7 +113,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_client_that_reads_something_keeps_the_connection() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut stalling = Stalling::new(near, Pace::new(Duration::from_secs(30), 0));
+        let mut stalling = Stalling::new(near, MinRate::new(Duration::from_secs(30), 0));
         let read = tokio::spawn(async move {
             let mut byte = [0; 16];
             for _ in 0..4 {

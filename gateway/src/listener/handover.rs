@@ -57,7 +57,7 @@ pub(crate) struct Sockets {
     /// The sockets that no listener has taken yet, with their role if it is known.
     free: Vec<(Option<Role>, OwnedFd)>,
     /// The process that had them before.
-    pub(crate) old: Option<Old>,
+    pub(crate) old: Option<Predecessor>,
 }
 
 impl Sockets {
@@ -83,7 +83,7 @@ impl Sockets {
         let (stream, free) = exchanged.with_context(|| {
             format!("no gateway offers its sockets at {}: is one running with this state folder?", path.display())
         })?;
-        Ok(Self { free: free.into_iter().map(|(role, fd)| (Some(role), fd)).collect(), old: Some(Old(stream)) })
+        Ok(Self { free: free.into_iter().map(|(role, fd)| (Some(role), fd)).collect(), old: Some(Predecessor(stream)) })
     }
 
     /// Takes the socket for this address, if there is one. Port 0 takes any socket of its role and family.
@@ -117,9 +117,9 @@ impl Sockets {
 
 /// The gateway from which the sockets were taken.
 #[derive(Debug)]
-pub(crate) struct Old(UnixStream);
+pub(crate) struct Predecessor(UnixStream);
 
-impl Old {
+impl Predecessor {
     /// Tells the old process to drain.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use crate::networks::Networks;
 use crate::telemetry::{Metrics, Tasks};
 pub(crate) use addresses::{Addresses, Held};
 pub(crate) use bind::Family;
-pub(crate) use handover::{Offer, Old, Role, Sockets};
+pub(crate) use handover::{Offer, Predecessor, Role, Sockets};
 pub(crate) use proxied::client;
 pub(crate) use quic::{accept_quic, bind_quic};
 
@@ -73,12 +73,12 @@ pub(crate) struct Connections {
 
 /// The place of one connection, released on drop.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
     metrics: Arc<Metrics>,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.metrics.connections.dec();
     }
@@ -94,13 +94,13 @@ impl Connections {
         self.metrics.connection_refused();
     }
 
-    fn enter(&self) -> Option<Place> {
+    fn enter(&self) -> Option<ConnectionPermit> {
         let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
             self.metrics.connection_refused();
             return None;
         };
         self.metrics.connections.inc();
-        Some(Place { _permit: permit, metrics: Arc::clone(&self.metrics) })
+        Some(ConnectionPermit { _permit: permit, metrics: Arc::clone(&self.metrics) })
     }
 }
 

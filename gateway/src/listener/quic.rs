@@ -71,10 +71,10 @@ pub(crate) async fn accept_quic<F, S>(
         }
         let (serve, connections, addresses) = (serve.clone(), connections.clone(), addresses.clone());
         tasks.spawn(async move {
-            let shaken = shake(incoming, handshake).await;
+            let connected = await_handshake(incoming, handshake).await;
             drop(unproven);
             match held.flatten().or_else(|| addresses.enter(address)) {
-                Some(_held) => serve(shaken).await,
+                Some(_held) => serve(connected).await,
                 None => connections.refused(),
             }
             drop(place);
@@ -84,7 +84,7 @@ pub(crate) async fn accept_quic<F, S>(
     endpoint.set_server_config(None);
 }
 
-async fn shake(incoming: Incoming, time: Duration) -> Result<quinn::Connection, quinn::ConnectionError> {
+async fn await_handshake(incoming: Incoming, time: Duration) -> Result<quinn::Connection, quinn::ConnectionError> {
     let connecting = incoming.accept()?;
     Deadline::after(time).run(connecting).await.unwrap_or(Err(quinn::ConnectionError::TimedOut))
 }

@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RETRY
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
 
-use crate::fault::{Fault, Quotum};
+use crate::fault::{Fault, QuotaKind};
 use crate::http::{ResponseBody, X_REQUEST_ID, clean_response, empty, full, has_no_content, whole};
 use crate::ids::RequestId;
 use crate::route::Fixed;
@@ -61,9 +61,9 @@ const fn title(fault: Fault) -> &'static str {
         Fault::BodyTooLarge => "The request body is too large",
         Fault::BodyTimeout => "The request body arrived too slowly",
         Fault::ClientSlow => "The client was too slow while other requests waited",
-        Fault::Quota(Quotum::InFlight | Quotum::Waiting) => "Too many requests at once",
-        Fault::Quota(Quotum::RequestsPerAddress) => "Too many requests from this address",
-        Fault::Quota(Quotum::Memory) => "Too many requests: this site is over its memory quota",
+        Fault::Quota(QuotaKind::InFlight | QuotaKind::Waiting) => "Too many requests at once",
+        Fault::Quota(QuotaKind::RequestsPerAddress) => "Too many requests from this address",
+        Fault::Quota(QuotaKind::Memory) => "Too many requests: this site is over its memory quota",
         Fault::Quota(_) => "Too many requests: this site is over its rate limit",
         Fault::Loop => "The request is in a loop",
         Fault::Trap | Fault::Stack => "The application failed",

@@ -1,9 +1,10 @@
-//! Compiled components on disk: `<digest>-<engine>.cwasm`, beside each what is known of it, and what could not be compiled.
+//! Compiled components on disk: `<digest>-<engine>.cwasm` with a report beside each, and notes about components that cannot
+//! be compiled.
 //!
-//! Security: a `.cwasm` is native code that this process maps and runs. The folder belongs to the gateway's user and
-//! nobody else may write to it; that is checked at start. Each file is looked at before it is mapped: a regular file of
-//! this user, writable by nobody else, with the digest that was noted when it was made. The digest is computed once a
-//! process for a file that does not change (device, inode, size, times).
+//! Security: a `.cwasm` is native code that this process maps and runs. The folder belongs to the gateway's user, and
+//! nobody else may write to it; this is checked at the start. Each file is checked before it is mapped: a regular file of
+//! this user, writable by nobody else, with the digest that was noted when it was created. In one process, the digest of a
+//! file that does not change is computed once (by device, inode, size and times).
 
 use std::collections::HashMap;
 use std::fs;
@@ -28,35 +29,35 @@ use crate::ids::Digest;
 pub(crate) struct Report {
     pub(crate) imports: Vec<String>,
     pub(crate) exports: Vec<String>,
-    /// The kind of engine that it was compiled for.
+    /// The kind of engine for which it was compiled.
     pub(super) calls: Calls,
-    /// What it answers requests with: `0.2` or `0.3` of wasi:http, `spin-1`, or nothing.
+    /// The interface by which it answers requests: `0.2` or `0.3` of wasi:http, `spin-1`, or nothing.
     pub(crate) handler: Option<String>,
-    /// Imports that nobody serves.
+    /// Imports that the gateway does not serve.
     pub(crate) unserved: Vec<String>,
-    /// What the linker said, where it refused.
+    /// The linker's error, if it refused the component.
     pub(crate) link_error: Option<String>,
     /// Whether a message may start it.
     #[serde(default)]
     pub(crate) listens: bool,
-    /// Whether the time may start it.
+    /// Whether a schedule may start it.
     #[serde(default)]
     pub(crate) is_timed: bool,
-    /// What its handler's function has instead of the right parameters and results.
+    /// What is wrong with the parameters and results of its handler's function.
     pub(crate) handler_error: Option<String>,
-    /// Bytes of the largest memory at the start.
+    /// Bytes of its largest memory at the start.
     pub(crate) memory_bytes_min: u64,
-    /// The SHA-256 of the compiled code, in hex; the child leaves it empty.
+    /// The SHA-256 of the compiled code, in hexadecimal. The child leaves it empty.
     #[serde(default)]
     pub(crate) code_sha256: String,
 }
 
-/// Within what a component is compiled.
+/// The limits under which a component is compiled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Bounds {
     memory: u64,
     processor_time: Duration,
-    /// Those that nobody configures.
+    /// The limits that are not configurable.
     fixed: [usize; 5],
 }
 
@@ -67,7 +68,7 @@ impl Bounds {
     }
 }
 
-/// A component that was refused, and within which bounds: under others it may be tried again.
+/// A component that was refused, and the limits. Under other limits it may be tried again.
 #[derive(Debug, Serialize, Deserialize)]
 struct Refusal {
     format: u32,
@@ -75,11 +76,11 @@ struct Refusal {
     bounds: Bounds,
 }
 
-/// Moves on when other things are refused than before, so that no verdict of before is believed. The first noted what the clock
-/// or the machine had done as the component's.
-const REFUSAL_FORMAT: u32 = 2;
+/// Increases when the rules or the texts of refusals change, so that the gateway compiles again instead of believing an old verdict. The
+/// first format also recorded what the clock or the machine had caused; the second had texts in other words.
+const REFUSAL_FORMAT: u32 = 3;
 
-/// A file that is the one whose digest was computed.
+/// Identifies the file whose digest was computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -94,34 +95,34 @@ impl Stamp {
     }
 }
 
-/// An open file of compiled code that was found good.
+/// An open file of compiled code that passed the checks.
 pub(super) struct Code {
     file: fs::File,
     pub(super) bytes: u64,
-    /// The kind of engine that it is for.
+    /// The kind of engine for which it is.
     pub(super) calls: Calls,
 }
 
 impl Code {
-    /// A path to the very file that is open, whatever stands under its name by now.
+    /// A path to exactly the open file, whatever its name refers to by now.
     pub(super) fn path(&self) -> PathBuf {
         PathBuf::from(format!("/dev/fd/{}", self.file.as_raw_fd()))
     }
 }
 
-/// Moves on when a report's fields change or mean something else, so that none of before is taken for one of now.
+/// Increased when a report's fields change or change their meaning, so that no older report is read as a current one.
 const REPORT_FORMAT: u32 = 8;
 
-/// The folder.
+/// The folder of compiled components.
 #[derive(Clone, Debug)]
 pub(crate) struct Artifacts {
     dir: PathBuf,
     vouched: Arc<Mutex<HashMap<Digest, (Stamp, Calls)>>>,
-    /// Names the engines' version and settings: other ones compile other code.
+    /// Identifies the engines' version and settings: other ones produce other code.
     engines: String,
 }
 
-/// A hasher that is the same in every process, which the standard library does not promise of its own.
+/// A hasher with the same result in every process. The standard library does not promise that of its own.
 #[derive(Default)]
 struct Collect(Vec<u8>);
 
@@ -137,7 +138,7 @@ impl Hasher for Collect {
 
 impl Artifacts {
     /// # Errors
-    /// The folder cannot be made, belongs to somebody else, or others may write to it.
+    /// The folder cannot be created, belongs to another user, or others may write to it.
     pub(super) fn open(dir: &Path, engines: &Each<Engine>) -> anyhow::Result<Self> {
         make_folder(dir)?;
         let folder = fs::metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
@@ -155,9 +156,9 @@ impl Artifacts {
         (env!("CARGO_PKG_VERSION"), REPORT_FORMAT).hash(&mut collect);
         engines.single.precompile_compatibility_hash().hash(&mut collect);
         engines.concurrent.precompile_compatibility_hash().hash(&mut collect);
-        // What is noted of a component depends on what is served.
+        // A report depends on the interfaces that are served.
         (crate::host::SERVED, crate::host::DENIED).hash(&mut collect);
-        // And what a part of it was denied, on what carries which capability.
+        // It also depends on which interface belongs to which capability, because that decides what a part is denied.
         crate::host::CAPABILITIES.hash(&mut collect);
         let engines = Digest::of(&collect.0).to_string()[..16].to_owned();
         Ok(Self { dir: dir.to_owned(), vouched: Arc::default(), engines })
@@ -167,7 +168,7 @@ impl Artifacts {
         self.dir.join(format!("{digest}-{}.{kind}", self.engines))
     }
 
-    /// What is known of a component that was compiled before, by this process or an earlier one, if its code is good.
+    /// The report about a component that this process or an earlier one compiled, if its code is valid.
     pub(super) fn report(&self, digest: Digest) -> Option<Report> {
         let report = self.read_report(digest)?;
         match self.open_code(digest) {
@@ -186,10 +187,10 @@ impl Artifacts {
         serde_json::from_slice(&fs::read(self.path(digest, "json")).ok()?).ok()
     }
 
-    /// The compiled code, looked at.
+    /// Opens the compiled code and checks it.
     ///
     /// # Errors
-    /// It is not there, or is not what this gateway made.
+    /// The file does not exist, or this gateway did not create it.
     pub(super) fn open_code(&self, digest: Digest) -> anyhow::Result<Code> {
         let path = self.path(digest, "cwasm");
         let no_links = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits())?;
@@ -224,7 +225,7 @@ impl Artifacts {
         Ok(Code { file, bytes: stamp.bytes, calls })
     }
 
-    /// Why a component is refused within these bounds, if that was found out.
+    /// Why a component is refused under these limits, if that is known.
     pub(super) fn refusal(&self, digest: Digest, bounds: &Bounds) -> Option<CompileError> {
         let refusal: Refusal = serde_json::from_slice(&fs::read(self.path(digest, "refused")).ok()?).ok()?;
         let is_believed = refusal.format == REFUSAL_FORMAT && refusal.bounds == *bounds;
@@ -239,12 +240,13 @@ impl Artifacts {
         Ok(())
     }
 
-    /// A place for code that is not whole yet, in the same folder.
+    /// A temporary file in the same folder, for code that is not complete yet.
     pub(super) fn scratch(&self) -> std::io::Result<tempfile::TempPath> {
         Ok(tempfile::Builder::new().prefix("new-").tempfile_in(&self.dir)?.into_temp_path())
     }
 
-    /// Puts finished code and its report in place: the code first, whole and on the disk, then what vouches for it.
+    /// Stores finished code and its report: first the code, complete and synced to disk, then the report that vouches for
+    /// it.
     pub(super) fn keep(&self, digest: Digest, code: tempfile::TempPath, report: Report) -> anyhow::Result<Report> {
         let bytes = fs::read(&code)?;
         fs::File::open(&code)?.sync_all()?;
@@ -258,7 +260,7 @@ impl Artifacts {
     }
 }
 
-/// Makes the folder of compiled code, for this user alone, where it is not there.
+/// Creates the folder of compiled code, for this user alone, if it does not exist.
 ///
 /// # Errors
 /// In words for the operator.
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_believed_within_its_bounds_and_of_the_component_only() {
+    fn a_refusal_is_believed_only_under_its_limits_and_only_about_the_component() {
         let engines = engines();
         let dir = tempfile::tempdir().unwrap();
         let artifacts = Artifacts::open(&dir.path().join("compiled"), &engines).unwrap();
@@ -331,7 +333,7 @@ mod tests {
             None,
             "other bounds of ours"
         );
-        // What another version noted, and what was the machine's, whoever noted it.
+        // Notes of another version, and notes that blame the machine.
         let note = |text: String| fs::write(artifacts.path(digest, "refused"), text).unwrap();
         note(serde_json::json!({ "error": { "TimedOut": time }, "memory": 1, "time": time }).to_string());
         assert_eq!(artifacts.refusal(digest, &bounds), None, "of the first format");

@@ -14,11 +14,11 @@ use wasmtime::component::Component;
 use super::Settings;
 use super::artifacts::Artifacts;
 use super::engine::{Calls, Each};
+use super::engines::Ended;
 use super::handler::Handler;
-use super::inside::Ended;
-use super::message::Listener;
+use super::message::MessageHandler;
 use super::reaper::Reaper;
-use super::timed::Timed;
+use super::schedule_handler::ScheduleHandler;
 use super::turns::Turns;
 use crate::deadline::Moment;
 use crate::host::Linkers;
@@ -32,9 +32,9 @@ pub(super) struct Ready {
     /// Its request handlers: by wasi:http 0.2 or what is served as that, and by 0.3.
     http: [Option<Handler>; 2],
     /// Its handler for messages, if it has one.
-    pub(super) listener: Option<Listener>,
+    pub(super) listener: Option<MessageHandler>,
     /// Its handler for schedules, if it has one.
-    pub(super) timed: Option<Timed>,
+    pub(super) timed: Option<ScheduleHandler>,
     /// Number of linear memories of an instance.
     pub(super) memories: u32,
     /// Bytes of memory with which an instance starts.
@@ -142,7 +142,7 @@ impl Loader {
         std::thread::yield_now();
         let pre = linkers.link(&component)?;
         std::thread::yield_now();
-        let (listener, timed) = (Listener::of(&pre), Timed::of(&pre));
+        let (listener, timed) = (MessageHandler::of(&pre), ScheduleHandler::of(&pre));
         let http = Handler::each(&pre);
         let is_any = http.iter().any(Option::is_some) || listener.is_some() || timed.is_some();
         anyhow::ensure!(is_any, "the component has no handler");

@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::artifacts::Report;
 use super::compile::{INVALID, MISFIT, NO_HANDLER, REPORT_BYTES_MAX};
+use super::compile_queue::CompilePermit;
 use super::compiler::CompileError;
-use super::places::Place;
 use super::spawn::{Child, End, Order, Starter, Told, Work};
 
 /// The nice value of a child, by the number of restarts of it and of those before it. Serving has priority; but beside busy
@@ -69,7 +69,7 @@ impl From<CompileError> for Ended {
 ///
 /// # Errors
 /// [`Ended`]: the child made no report.
-pub(super) async fn run(orders: &Orders<'_>, wasm: &[u8], place: &Place) -> Result<Report, Ended> {
+pub(super) async fn run(orders: &Orders<'_>, wasm: &[u8], place: &CompilePermit) -> Result<Report, Ended> {
     let Child { mut stdin, stdout, stderr, mut end } =
         orders.starter.start(orders.work, &orders.order).map_err(failed)?;
     let ended = {
@@ -99,7 +99,7 @@ async fn read(pipe: impl AsyncRead + Unpin) -> Result<Vec<u8>, Ended> {
 }
 
 /// Waits for the child's exit, or for a reason to kill it.
-async fn follow(end: &mut End, orders: &Orders<'_>, place: &Place) -> Result<ExitStatus, Ended> {
+async fn follow(end: &mut End, orders: &Orders<'_>, place: &CompilePermit) -> Result<ExitStatus, Ended> {
     let began = Instant::now();
     let (mut used, mut busy_at) = (Duration::ZERO, began);
     loop {

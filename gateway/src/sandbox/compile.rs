@@ -23,13 +23,13 @@ use super::artifacts::Report;
 use super::engine::{Calls, Each};
 use super::handler::Handler;
 use super::imports::Unlinked;
-use super::message::Listener;
+use super::message::MessageHandler;
 use super::modules::{self, Unfit};
 use super::recipe::{Misfit, Recipe};
+use super::schedule_handler::ScheduleHandler;
 use super::slots::Slots;
 use super::spawn::Work;
-use super::timed::Timed;
-use super::{compose, engine, imports, pretend, signature, versions};
+use super::{compose, engine, fault_injection, imports, signature, versions};
 use crate::host;
 
 /// The most code that one component may compile to.
@@ -92,7 +92,7 @@ pub(crate) fn compile_in_child(out: &Path, work: &Work, begun: Begun) -> anyhow:
     })?;
     bound(work.memory, work.seconds)?;
     let out = open(out).with_context(|| format!("cannot write {}", out.display()))?;
-    begun.pretend.iter().for_each(|what| pretend::act_before(what));
+    begun.pretend.iter().for_each(|what| fault_injection::act_before(what));
     if work.confine {
         // The gateway itself logs once what the kernel cannot restrict.
         let _outcome = crate::confine::child();
@@ -102,7 +102,7 @@ pub(crate) fn compile_in_child(out: &Path, work: &Work, begun: Begun) -> anyhow:
     let work = std::thread::Builder::new()
         .stack_size(CHILD_STACK_BYTES)
         .spawn(move || {
-            begun.pretend.iter().for_each(|what| pretend::act(what));
+            begun.pretend.iter().for_each(|what| fault_injection::act(what));
             match component_of(&wasm)? {
                 Ok(component) => {
                     if let Some(unlinked) = imports::unlinked(&component, is_served) {
@@ -318,7 +318,7 @@ fn report(engines: &Engines, component: &Component) -> anyhow::Result<Result<Rep
     let (unserved, link_error, handler, (listens, is_timed)) = match linked {
         Ok(pre) => {
             let handler = Handler::of(&pre).map(|handler| handler.name());
-            (Vec::new(), None, handler, (Listener::of(&pre).is_some(), Timed::of(&pre).is_some()))
+            (Vec::new(), None, handler, (MessageHandler::of(&pre).is_some(), ScheduleHandler::of(&pre).is_some()))
         }
         Err(error) => (
             imports.iter().filter(|import| !is_served(import)).cloned().collect(),

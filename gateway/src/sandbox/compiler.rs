@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 use super::artifacts::{Artifacts, Bounds, Report};
 use super::child::{self, Ended, HEAVY_STEPS, IDLE_MAX, NICENESS, Orders, STARVED_AFTER};
 use super::compile::REPORT_BYTES_MAX;
+use super::compile_queue::{CompilePermit, CompileQueue};
 use super::engine::{self, Each};
-use super::places::{Place, Places};
 use super::recipe::Misfit;
 use super::spawn::{Order, Starter, Work};
-use super::{Settings, pretend};
+use super::{Settings, fault_injection};
 use crate::ids::{Digest, TenantId};
 use crate::telemetry::Metrics;
 
@@ -73,7 +73,7 @@ pub(crate) struct Compiler {
     starter: Starter,
     work: Work,
     time: Duration,
-    places: Places,
+    places: CompileQueue,
     /// The entry of [`NICENESS`] with which a child starts. It advances while the machine is so busy that earlier children
     /// made no progress.
     step: AtomicUsize,
@@ -94,7 +94,7 @@ impl Compiler {
             starter,
             work: Work::of(settings),
             time: settings.compile_time,
-            places: Places::new(CHILDREN_MAX),
+            places: CompileQueue::new(CHILDREN_MAX),
             step: AtomicUsize::new(0),
             under_way: Mutex::default(),
             metrics,
@@ -153,7 +153,7 @@ impl Compiler {
         }
     }
 
-    async fn compile(&self, place: &Place, digest: Digest, wasm: &[u8], tries: usize) -> Result<Report, Ended> {
+    async fn compile(&self, place: &CompilePermit, digest: Digest, wasm: &[u8], tries: usize) -> Result<Report, Ended> {
         let steps = if place.is_light { NICENESS.len() } else { HEAVY_STEPS };
         let step = tries.max(self.step.load(Ordering::Relaxed)).min(steps - 1);
         let code = self.artifacts.scratch().map_err(failed)?;
@@ -163,7 +163,7 @@ impl Compiler {
             order: Order {
                 name: code.file_name().unwrap_or_default().into(),
                 nice: NICENESS.get(step).copied().unwrap_or_default(),
-                pretend: pretend::told(digest),
+                pretend: fault_injection::told(digest),
             },
             time: self.time,
             // The last attempt cannot be restarted.

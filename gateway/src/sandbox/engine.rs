@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
-use super::reuse::rested_max;
+use super::reuse::idle_max;
 use super::slots::Slots;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -137,7 +137,7 @@ fn common(calls: Calls, metering: bool) -> Config {
 fn slots_of(calls: Calls, instances: u32) -> u32 {
     match calls {
         Calls::Single => instances.saturating_add(1),
-        Calls::Concurrent => instances.saturating_add(rested_max(instances)).saturating_add(1),
+        Calls::Concurrent => instances.saturating_add(idle_max(instances)).saturating_add(1),
     }
 }
 

@@ -17,7 +17,7 @@ use super::engine::{MEMORIES_EACH, shared_memories};
 use crate::deadline::Deadline;
 use crate::fault::Fault;
 use crate::telemetry::Record;
-use crate::tenant::{Allotment, Component, Entry, Ledger};
+use crate::tenant::{Component, Entry, Ledger, QuotaPermit};
 
 /// How long an instance waits for memory of its tenant that other instances hold.
 const MEMORY_TIME: Duration = Duration::from_secs(2);
@@ -75,7 +75,7 @@ pub(super) async fn memory(
     (allowed, initial): (u64, u64),
     cancelled: &CancellationToken,
     record: &Record,
-) -> Result<Option<Allotment>, Option<Fault>> {
+) -> Result<Option<QuotaPermit>, Option<Fault>> {
     let mut wanted = component.needs.of(allowed, initial);
     let mut awaited = match ledger.memory_for(wanted) {
         Some(Entry::Granted(grant)) => return Ok(Some(grant)),

@@ -13,7 +13,7 @@ use crate::ids::{Line, RequestId};
 use crate::telemetry::Record;
 
 /// The handler of a component that a message may start.
-pub(super) enum Listener {
+pub(super) enum MessageHandler {
     /// `fermyon:spin/inbound-redis`.
     One(one::ListenerPre<Guest>),
     /// `spin:redis/inbound-redis@3.0.0`.
@@ -52,7 +52,7 @@ pub(crate) enum Handled {
     Refused,
 }
 
-impl Listener {
+impl MessageHandler {
     /// Returns nothing if the component has no such handler.
     pub(super) fn of(pre: &InstancePre<Guest>) -> Option<Self> {
         let one = || one::ListenerPre::new(pre.clone()).ok().map(Self::One);

@@ -11,21 +11,21 @@ mod child;
 mod compile;
 mod compiler;
 mod compose;
-mod ending;
+mod running;
 mod engine;
 mod fuel;
 mod handler;
 mod helper;
 mod imports;
-mod inside;
-mod leaving;
+mod engines;
+mod backlog;
 mod machine;
-mod meaning;
+mod traps;
 mod memories;
 mod message;
 mod modules;
-mod places;
-mod pretend;
+mod compile_queue;
+mod fault_injection;
 mod reaper;
 mod recipe;
 mod rename;
@@ -36,9 +36,9 @@ mod run;
 mod signature;
 mod slots;
 mod spawn;
-mod timed;
+mod schedule_handler;
 mod turns;
-mod unfairly;
+mod without_turns;
 mod versions;
 mod whose;
 
@@ -50,7 +50,7 @@ use std::time::{Duration, Instant};
 use crate::admission::Admitted;
 use crate::fault::Fault;
 use crate::host::Egress;
-use crate::http::{RequestBody, Verdict};
+use crate::http::{BodyOutcome, RequestBody};
 use crate::store::Store;
 use crate::telemetry::{GuestLogs, Metrics, Record, Tasks};
 use crate::tenant::{Budget, Count};
@@ -58,17 +58,17 @@ use crate::tenant::{Budget, Count};
 use arc_swap::ArcSwapOption;
 
 use engine::Pulse;
-use inside::{Inside, Maker};
+use engines::{EngineFactory, EngineSet};
 use memories::Memories;
-use reuse::Resting;
+use reuse::IdleInstances;
 
 pub(crate) use artifacts::Report;
 pub(crate) use compile::{Begun, compile_in_child};
 pub(crate) use compiler::{CompileError, Compiler};
-pub(crate) use helper::help;
-pub(crate) use inside::Health;
+pub(crate) use engines::Health;
 #[cfg(test)]
-pub(crate) use inside::{SWAP, UNCLEAN};
+pub(crate) use engines::{SWAP, UNCLEAN};
+pub(crate) use helper::help;
 pub(crate) use machine::Machine;
 pub(crate) use message::{Cause, Handled, Message};
 pub(crate) use recipe::{Dependency, Misfit, PARTS_MAX, Part, Recipe, Step};
@@ -125,7 +125,7 @@ impl Settings {
 
 /// What an instance reaches outside of itself.
 #[derive(Clone, Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct Services {
     pub(crate) store: Arc<Store>,
     pub(crate) logs: GuestLogs,
     pub(crate) tasks: Tasks,
@@ -142,7 +142,7 @@ pub(crate) struct Surroundings {
 /// What instances share.
 #[derive(Clone, Debug)]
 pub(crate) struct Instances {
-    resting: Resting,
+    idle_instances: IdleInstances,
     pulse: Pulse,
     /// The memories that composed components may have beyond those of any instance.
     memories: Memories,
@@ -151,17 +151,21 @@ pub(crate) struct Instances {
 impl Instances {
     /// For this many concurrent instances.
     pub(crate) fn new(most: u32, metrics: &Arc<Metrics>) -> Self {
-        Self { resting: Resting::new(most, metrics), pulse: Pulse::default(), memories: Memories::new(most) }
+        Self {
+            idle_instances: IdleInstances::new(most, metrics),
+            pulse: Pulse::default(),
+            memories: Memories::new(most),
+        }
     }
 }
 
 /// The engines and everything that is loaded in them.
 pub(crate) struct Sandbox {
     /// Nothing while it is being replaced.
-    inside: ArcSwapOption<Inside>,
-    maker: Arc<Maker>,
+    inside: ArcSwapOption<EngineSet>,
+    maker: Arc<EngineFactory>,
     renewing: tokio::sync::Mutex<()>,
-    around: Arc<Surroundings>,
+    around: Arc<Services>,
     turns: Option<turns::Turns>,
 }
 
@@ -175,7 +179,7 @@ impl Sandbox {
     /// # Errors
     /// In words for the operator: the pool does not fit the address space, its slots are not clean, or the folder is not
     /// writable.
-    pub(crate) fn new(settings: &Settings, compiler: &Compiler, around: Surroundings) -> anyhow::Result<Self> {
+    pub(crate) fn new(settings: &Settings, compiler: &Compiler, around: Services) -> anyhow::Result<Self> {
         let reaper = reaper::Reaper::start(settings.memory)?;
         let beside = reaper.clone();
         let runners = tokio::runtime::Handle::current().metrics().num_workers();
@@ -183,17 +187,17 @@ impl Sandbox {
             .then(|| turns::Turns::start(runners, reaper.clone()))
             .transpose()?;
         let look = turns.as_ref().map(turns::Turns::look);
-        let Instances { resting, pulse, .. } = around.instances.clone();
+        let Instances { idle_instances, pulse, .. } = around.instances.clone();
         let mut looked = Instant::now();
         let clock = engine::Clock::start(pulse, move || {
             look.iter().for_each(|look| look());
             if looked.elapsed() > BETWEEN_EXPIRIES {
                 looked = Instant::now();
-                resting.expired().into_iter().for_each(|rested| rested.clear_away(&beside));
+                idle_instances.expired().into_iter().for_each(|idle| idle.clear_away(&beside));
             }
         })?;
         let (settings, artifacts, metrics) = (settings.clone(), compiler.artifacts(), Arc::clone(&around.metrics));
-        let maker = Maker {
+        let maker = EngineFactory {
             settings,
             artifacts,
             reaper,
@@ -228,7 +232,7 @@ impl Sandbox {
         &self,
         admitted: Arc<Admitted>,
         request: http::Request<RequestBody>,
-        verdict: Verdict,
+        verdict: BodyOutcome,
         record: Arc<Record>,
         within: Option<Budget>,
     ) -> Result<Reply, Fault> {

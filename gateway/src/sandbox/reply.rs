@@ -1,7 +1,7 @@
 //! A guest's answer: a head, and a body that the guest may still be producing.
 //!
 //! It holds no permits: these are released with the guest, or the client's exchange keeps them if the rest is large
-//! (`let_go`).
+//! (`release_permits`).
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,7 +20,7 @@ use wasmtime_wasi_http::WasiBody;
 
 use crate::fault::Fault;
 use crate::host::Room;
-use crate::http::Torn;
+use crate::http::BodyAborted;
 use crate::telemetry::Record;
 use crate::tenant::{Budget, Ledger, cost};
 
@@ -199,7 +199,7 @@ impl GuestBody {
         let declared = self.left.filter(|left| *left > 0);
         let wanted = match declared {
             // The whole body is here.
-            _ if self.record.was_left_open() => u64::MAX,
+            _ if self.record.has_left_body_open() => u64::MAX,
             Some(declared) => declared.min(LOOK_BYTES_MAX),
             None => return Ok(()),
         };
@@ -245,7 +245,7 @@ impl GuestBody {
                     Some(fault) => Poll::Ready(Some(Err(fault))),
                     // A body that was never begun is empty: some engines open one for a response without a body. A body of
                     // the declared length is complete.
-                    None if self.came > 0 && self.declared != Some(self.came) && self.record.was_left_open() => {
+                    None if self.came > 0 && self.declared != Some(self.came) && self.record.has_left_body_open() => {
                         Poll::Ready(Some(Err(Fault::BadResponse)))
                     }
                     None => Poll::Ready(None),
@@ -279,18 +279,18 @@ impl GuestBody {
         drawn == owed
     }
 
-    fn tear(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+    fn tear(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         self.record.fault(fault);
         self.finished = true;
-        Poll::Ready(Some(Err(Torn(fault))))
+        Poll::Ready(Some(Err(BodyAborted(fault))))
     }
 }
 
 impl Body for GuestBody {
     type Data = Bytes;
-    type Error = Torn;
+    type Error = BodyAborted;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         if self.finished {
             return Poll::Ready(None);
         }
@@ -318,7 +318,7 @@ impl Body for GuestBody {
                     return self.tear(Fault::BadResponse);
                 }
                 self.record.sent(bytes);
-                self.ledger.moved(bytes);
+                self.ledger.charge_body_bytes(bytes);
                 self.left = self.left.map(|left| left.saturating_sub(bytes));
                 if !self.pay() {
                     return self.tear(Fault::Fuel);

@@ -3,7 +3,7 @@
 //!
 //! Isolation: only the same component of the same tenant, as in the file in force, takes such an instance. What it
 //! remembers between requests is the tenant's own concern; limits, fuel and the record belong to each request. Limit:
-//! [`RESTED_SHARE`] of all instances, each for at most [`REST_MAX`]. A request that finds none creates an instance.
+//! [`IDLE_SHARE`] of all instances, each for at most [`IDLE_TIME_MAX`]. A request that finds none creates an instance.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,17 +19,17 @@ use crate::telemetry::{Metrics, Record};
 use crate::tenant::Component;
 
 /// One in this many instances may wait for another request.
-const RESTED_SHARE: u32 = 4;
+const IDLE_SHARE: u32 = 4;
 /// How long an instance waits for another request. Meanwhile its memory counts for its tenant.
-const REST_MAX: Duration = Duration::from_secs(5);
+const IDLE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How many instances may wait, if `instances` may run. The pool has slots for both.
-pub(super) fn rested_max(instances: u32) -> u32 {
-    instances.div_ceil(RESTED_SHARE)
+pub(super) fn idle_max(instances: u32) -> u32 {
+    instances.div_ceil(IDLE_SHARE)
 }
 
 /// An idle instance.
-pub(super) struct Rested {
+pub(super) struct IdleInstance {
     pub(super) store: Store<Guest>,
     /// Declared after the store, because the memories belong to it.
     pub(super) more_memories: More,
@@ -40,7 +40,7 @@ pub(super) struct Rested {
     since: Instant,
 }
 
-impl Rested {
+impl IdleInstance {
     pub(super) fn clear_away(mut self, reaper: &Reaper) {
         let guest = self.store.data_mut();
         let (ledger, bytes) = (Arc::clone(&guest.ledger), guest.meter.peak());
@@ -52,7 +52,7 @@ impl Rested {
 /// All idle instances, by tenant (the ledger's serial) and component (its address, which no other component can have while
 /// an instance holds it).
 #[derive(Clone)]
-pub(super) struct Resting {
+pub(super) struct IdleInstances {
     lines: Arc<Mutex<Lines>>,
     max: usize,
     /// The record for the time between requests.
@@ -61,13 +61,13 @@ pub(super) struct Resting {
 
 #[derive(Default)]
 struct Lines {
-    lines: HashMap<(u64, usize), Vec<Rested>>,
+    lines: HashMap<(u64, usize), Vec<IdleInstance>>,
     count: usize,
 }
 
-impl std::fmt::Debug for Resting {
+impl std::fmt::Debug for IdleInstances {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Resting").field("max", &self.max).finish_non_exhaustive()
+        f.debug_struct("IdleInstances").field("max", &self.max).finish_non_exhaustive()
     }
 }
 
@@ -75,9 +75,9 @@ fn key(serial: u64, component: &Arc<Component>) -> (u64, usize) {
     (serial, Arc::as_ptr(component) as usize)
 }
 
-impl Resting {
+impl IdleInstances {
     pub(super) fn new(instances: u32, metrics: &Arc<Metrics>) -> Self {
-        Self { lines: Arc::default(), max: rested_max(instances) as usize, nobody: Record::of_nobody(metrics) }
+        Self { lines: Arc::default(), max: idle_max(instances) as usize, nobody: Record::of_nobody(metrics) }
     }
 
     pub(super) const fn nobody(&self) -> &Arc<Record> {
@@ -89,14 +89,14 @@ impl Resting {
     }
 
     /// Takes the instance that has rested for the shortest time, whose pages are warm.
-    pub(super) fn take(&self, serial: u64, component: &Arc<Component>) -> Option<Rested> {
+    pub(super) fn take(&self, serial: u64, component: &Arc<Component>) -> Option<IdleInstance> {
         if component.reuse <= 1 {
             return None;
         }
         let mut all = self.lines();
-        let rested = all.lines.get_mut(&key(serial, component))?.pop()?;
+        let idle = all.lines.get_mut(&key(serial, component))?.pop()?;
         all.count -= 1;
-        Some(rested)
+        Some(idle)
     }
 
     /// Keeps an instance for the next request, or returns it if there is no room or it has answered often enough.
@@ -110,7 +110,7 @@ impl Resting {
         if answered >= component.reuse || all.count >= self.max {
             return Some((store, more_memories));
         }
-        let rested = Rested {
+        let idle = IdleInstance {
             store,
             more_memories,
             service,
@@ -118,25 +118,25 @@ impl Resting {
             _component: Arc::clone(component),
             since: Instant::now(),
         };
-        all.lines.entry(key(serial, component)).or_default().push(rested);
+        all.lines.entry(key(serial, component)).or_default().push(idle);
         all.count += 1;
         None
     }
 
     /// Takes all of them, so that none is used again.
-    pub(super) fn all(&self) -> Vec<Rested> {
+    pub(super) fn all(&self) -> Vec<IdleInstance> {
         let mut all = self.lines();
         all.count = 0;
         std::mem::take(&mut all.lines).into_values().flatten().collect()
     }
 
     /// Takes those that rested too long.
-    pub(super) fn expired(&self) -> Vec<Rested> {
+    pub(super) fn expired(&self) -> Vec<IdleInstance> {
         let mut all = self.lines();
         let mut expired = Vec::new();
         for line in all.lines.values_mut() {
             // The last one is taken first, so the first one has rested longest.
-            let fresh = line.iter().position(|rested| rested.since.elapsed() < REST_MAX).unwrap_or(line.len());
+            let fresh = line.iter().position(|idle| idle.since.elapsed() < IDLE_TIME_MAX).unwrap_or(line.len());
             expired.extend(line.drain(..fresh));
         }
         all.lines.retain(|_, line| !line.is_empty());

@@ -9,25 +9,25 @@ use wasmtime::{AsContextMut as _, Engine, Store};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::p3::bindings::Service;
 
-use super::Surroundings;
+use super::Services;
+use super::backlog::release_permits;
 use super::cache::Ready;
 use super::call::{Request, Work, call};
-use super::ending::Ending;
 use super::fuel;
-use super::leaving::let_go;
-use super::meaning::classify;
 use super::memories::{More, memory};
 use super::message::{Cause, Handled};
 use super::reaper::Reaper;
 use super::reply::{CancelOnDrop, GuestBody, Reply};
-use super::reuse::Rested;
+use super::reuse::IdleInstance;
+use super::running::RunningInstance;
+use super::traps::classify;
 use super::turns::Turns;
-use super::unfairly::run_unfairly;
 use super::whose::Whose;
+use super::without_turns::run_without_turns;
 use crate::admission::Admitted;
-use crate::fault::{Fault, Quotum};
+use crate::fault::{Fault, QuotaKind};
 use crate::host::{Guest, Make};
-use crate::http::{Exchange, Verdict, has_no_content};
+use crate::http::{BodyOutcome, Exchange, has_no_content};
 use crate::telemetry::{self, Line, Record, Stream, cut_at};
 use crate::tenant::{Budget, Ledger, WhenFull};
 
@@ -42,11 +42,11 @@ const HANDLES_MAX: usize = 20_000;
 
 /// Starts the instance and waits for the head of its response.
 pub(super) async fn run(
-    around: &Arc<Surroundings>,
+    around: &Arc<Services>,
     turns: Option<&Turns>,
     component: Arc<Ready>,
     admitted: Arc<Admitted>,
-    (request, mut verdict, within): (Request, Verdict, Option<Budget>),
+    (request, mut verdict, within): (Request, BodyOutcome, Option<Budget>),
     record: Arc<Record>,
 ) -> Result<Reply, Fault> {
     let exchange = Arc::clone(request.body().exchange());
@@ -94,7 +94,7 @@ pub(super) async fn run(
 
 /// Starts the instance and waits for the result of the message or the run.
 pub(super) async fn handle(
-    around: &Arc<Surroundings>,
+    around: &Arc<Services>,
     turns: Option<&Turns>,
     component: Arc<Ready>,
     admitted: Arc<Admitted>,
@@ -119,7 +119,7 @@ pub(super) async fn handle(
 }
 
 async fn start(
-    around: &Arc<Surroundings>,
+    around: &Arc<Services>,
     turns: Option<&Turns>,
     ledger: &Arc<Ledger>,
     record: &Arc<Record>,
@@ -129,14 +129,14 @@ async fn start(
     let driving = telemetry::within(record.trace(), driving);
     match turns {
         Some(turns) => turns.spawn(ledger, Arc::clone(record), &around.tasks, driving),
-        None => run_unfairly(around, ledger, Arc::clone(record), driving).await,
+        None => run_without_turns(around, ledger, Arc::clone(record), driving).await,
     }
 }
 
 /// An instance and its limits.
 struct Instance {
     // Declared first, so that the end of an instance is noted before its store is dropped, and the response's body with it.
-    ending: Ending,
+    running: RunningInstance,
     store: Store<Guest>,
     /// For memories beyond those of any instance. Declared after the store, because the memories belong to it.
     more_memories: More,
@@ -154,26 +154,26 @@ struct Instance {
 
 impl Instance {
     /// Takes an idle instance if the tenant wants that and there is one; otherwise creates one.
-    fn of(engine: &Engine, around: &Arc<Surroundings>, whose: Whose, over: oneshot::Sender<()>) -> Self {
+    fn of(engine: &Engine, around: &Arc<Services>, whose: Whose, over: oneshot::Sender<()>) -> Self {
         let (tenant, component) = (whose.admitted.routed.tenant(), whose.admitted.routed.component());
         let limits = whose.admitted.routed.limits();
-        let rested = around.instances.resting.take(tenant.ledger.serial, component);
+        let idle = around.instances.idle_instances.take(tenant.ledger.serial, component);
         // A route may allow less memory than the one before, and the engine may be another.
-        let may_answer = |rested: &Rested| {
-            rested.store.data().meter.peak() <= limits.memory && Engine::same(rested.store.engine(), engine)
+        let may_answer = |idle: &IdleInstance| {
+            idle.store.data().meter.peak() <= limits.memory && Engine::same(idle.store.engine(), engine)
         };
-        let Some(mut rested) = rested.filter(may_answer) else {
+        let Some(mut idle) = idle.filter(may_answer) else {
             return Self::new(engine, around, whose, over);
         };
         let Whose { record, budget, chain, exchange, .. } = &whose;
-        if !rested.store.data_mut().begin_again(limits, record, (chain.clone(), exchange.clone()), budget) {
+        if !idle.store.data_mut().begin_again(limits, record, (chain.clone(), exchange.clone()), budget) {
             return Self::new(engine, around, whose, over);
         }
-        let service = Some((rested.service, rested.answered));
-        Self::armed((rested.store, rested.more_memories), service, around, whose, over)
+        let service = Some((idle.service, idle.answered));
+        Self::armed((idle.store, idle.more_memories), service, around, whose, over)
     }
 
-    fn new(engine: &Engine, around: &Arc<Surroundings>, whose: Whose, over: oneshot::Sender<()>) -> Self {
+    fn new(engine: &Engine, around: &Arc<Services>, whose: Whose, over: oneshot::Sender<()>) -> Self {
         let routed = &whose.admitted.routed;
         let guest = Guest::new(&Make {
             tenant: routed.tenant(),
@@ -198,7 +198,7 @@ impl Instance {
     fn armed(
         (mut store, more_memories): (Store<Guest>, More),
         service: Option<(Service, u32)>,
-        around: &Arc<Surroundings>,
+        around: &Arc<Services>,
         Whose { admitted, record, budget, exchange, when_full, .. }: Whose,
         over: oneshot::Sender<()>,
     ) -> Self {
@@ -215,8 +215,8 @@ impl Instance {
         } else {
             store.epoch_deadline_async_yield_and_update(1);
         }
-        let ending = Ending::begin(record, Arc::clone(around));
-        Self { ending, store, more_memories, service, admitted, exchange, when_full, fuel, time, over: Some(over) }
+        let running = RunningInstance::begin(record, Arc::clone(around));
+        Self { running, store, more_memories, service, admitted, exchange, when_full, fuel, time, over: Some(over) }
     }
 
     /// Runs the guest to its end, and notes what it used. The store is dropped last: with it the response's body ends, and
@@ -227,8 +227,8 @@ impl Instance {
         // The order matters: the end of an engine is noticed by one or the other.
         let stop = ledger.stop();
         if let Err(fault) = self.may_begin(&component, &cancelled).await {
-            fault.into_iter().for_each(|fault| self.ending.record.fault(fault));
-            self.ending.was_driven = true;
+            fault.into_iter().for_each(|fault| self.running.record.fault(fault));
+            self.running.was_driven = true;
             return;
         }
         let started = Instant::now();
@@ -239,7 +239,7 @@ impl Instance {
                 &component,
                 work,
                 service.map(|(service, _)| service),
-                (&self.ending.record, started),
+                (&self.running.record, started),
             );
             let work = tokio::time::timeout(self.time, work);
             // The order matters: a guest that ends in its first turn never waits for any of these.
@@ -248,7 +248,7 @@ impl Instance {
                 ended = work => Some(ended),
                 () = cancelled.cancelled() => None,
                 () = stop.cancelled() => {
-                    self.ending.record.fault(Fault::stopped(ledger.is_stopped()));
+                    self.running.record.fault(Fault::stopped(ledger.is_stopped()));
                     None
                 }
             }
@@ -260,32 +260,32 @@ impl Instance {
                 self.look_for_unfinished();
                 answered = service;
             }
-            Some(Err(_elapsed)) => self.ending.record.fault(Fault::Deadline),
+            Some(Err(_elapsed)) => self.running.record.fault(Fault::Deadline),
             Some(Ok(Err(error))) if self.has_left(&error) => self.look_for_unfinished(),
             Some(Ok(Err(error))) => {
-                if self.ending.record.has_answer() && !self.store.data().has_open_answer() {
+                if self.running.record.has_answer() && !self.store.data().has_open_answer() {
                     // The response was complete: the client gets it, whatever the guest did afterwards.
-                    self.ending.record.finished();
+                    self.running.record.finished();
                 }
                 let fault = self.fault_of(&error);
-                if fault == Fault::Quota(Quotum::Memory) {
-                    self.ending.record.limited(self.admitted.routed.tenant().ledger.out_of_memory().fields());
+                if fault == Fault::Quota(QuotaKind::Memory) {
+                    self.running.record.limited(self.admitted.routed.tenant().ledger.out_of_memory().fields());
                 }
-                self.ending.record.fault(fault);
+                self.running.record.fault(fault);
                 self.tell_tenant(fault, &error);
             }
         }
-        if self.ending.around.is_metered {
+        if self.running.around.is_metered {
             // It fails only if the engine counts no fuel.
             let _burned = fuel::burned(&mut self.store.as_context_mut(), self.fuel);
         }
         let peak = self.store.data().meter.peak();
-        self.ending.record.memory_peak(peak);
+        self.running.record.memory_peak(peak);
         self.admitted.routed.component().needs.note(peak);
-        self.ending.record.guest_ended(started.elapsed());
-        self.ending.was_driven = true;
-        let_go(self.store.data(), &self.admitted, self.exchange.as_ref());
-        let may_rest = self.ending.record.first_fault().is_none() && !component.ended.is_set();
+        self.running.record.guest_ended(started.elapsed());
+        self.running.was_driven = true;
+        release_permits(self.store.data(), &self.admitted, self.exchange.as_ref());
+        let may_rest = self.running.record.first_fault().is_none() && !component.ended.is_set();
         if let Some(service) = answered.filter(|_| may_rest) {
             return self.rest(service, before + 1);
         }
@@ -301,14 +301,14 @@ impl Instance {
     /// Waits for space for its memories. Nothing starts in an engine that has ended.
     async fn may_begin(&mut self, component: &Ready, cancelled: &CancellationToken) -> Result<(), Option<Fault>> {
         if self.more_memories.is_none() {
-            let memories = &self.ending.around.instances.memories;
+            let memories = &self.running.around.instances.memories;
             self.more_memories = memories.room(component.memories, self.time, cancelled).await?;
         }
         if self.when_full == WhenFull::Wait && self.service.is_none() {
             let routed = &self.admitted.routed;
             let of = (&*routed.tenant().ledger, &**routed.component());
             let bytes = (routed.limits().memory, component.initial);
-            let granted = memory(of, bytes, cancelled, &self.ending.record).await?;
+            let granted = memory(of, bytes, cancelled, &self.running.record).await?;
             granted.into_iter().for_each(|grant| self.store.data().meter.uses(grant));
         }
         if component.ended.is_set() { Err(Some(Fault::Renewed)) } else { Ok(()) }
@@ -323,27 +323,27 @@ impl Instance {
     /// If the client has left, the guest is not to blame for a fault.
     fn unless_left(&self, fault: Fault) -> Fault {
         let is_own = matches!(fault, Fault::Trap | Fault::NoResponse | Fault::BadResponse);
-        let has_left = self.exchange.as_ref().is_some_and(|exchange| exchange.is_gone());
+        let has_left = self.exchange.as_ref().is_some_and(|exchange| exchange.is_client_gone());
         if is_own && has_left { Fault::ClientGone } else { fault }
     }
 
     /// Waits for another request, if its tenant wants that.
     fn rest(self, service: Service, answered: u32) {
-        let Self { ending, mut store, more_memories, admitted, over, .. } = self;
-        let resting = &ending.around.instances.resting;
+        let Self { running, mut store, more_memories, admitted, over, .. } = self;
+        let idle_instances = &running.around.instances.idle_instances;
         // Removes everything that belongs to the request, including its record.
-        store.data_mut().belong_to(resting.nobody());
+        store.data_mut().belong_to(idle_instances.nobody());
         store.data_mut().meter.leave();
         let (tenant, component) = (admitted.routed.tenant(), admitted.routed.component());
-        let given_back = resting.put(tenant.ledger.serial, component, (store, more_memories, service, answered));
-        drop((ending, given_back, over));
+        let given_back = idle_instances.put(tenant.ledger.serial, component, (store, more_memories, service, answered));
+        drop((running, given_back, over));
     }
 
     /// Notes a guest that returned while its body was still open. Such a body is not finished, although dropping the store
     /// makes it look so. The reader of the body decides what that means.
     fn look_for_unfinished(&self) {
         if self.store.data().has_open_answer() {
-            self.ending.record.left_open();
+            self.running.record.note_body_left_open();
         }
     }
 
@@ -352,7 +352,7 @@ impl Instance {
     fn has_left(&self, error: &wasmtime::Error) -> bool {
         match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(0)) => true,
-            Some(exit) if self.ending.record.has_answer() => {
+            Some(exit) if self.running.record.has_answer() => {
                 self.write_line(format!("tollgate: the component ended with exit code {} after its response", exit.0));
                 true
             }
@@ -371,11 +371,11 @@ impl Instance {
     fn write_line(&self, text: String) {
         // A trap's text may come from the guest.
         let text = if text.len() > LINE_BYTES_MAX { cut_at(&text, LINE_BYTES_MAX, text.len()) } else { text };
-        self.ending.around.logs.write(Line {
+        self.running.around.logs.write(Line {
             at: std::time::SystemTime::now(),
             tenant: self.admitted.routed.tenant().id.clone(),
             component: self.admitted.routed.component().name.clone(),
-            request: self.ending.record.id,
+            request: self.running.record.id,
             stream: Stream::Stderr,
             text,
         });

@@ -11,7 +11,7 @@ use wasmtime::{Engine, Instance, Module, Store};
 use super::engine::{Calls, Each};
 
 /// `wat/slot.wat`.
-const LOOKER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/slot.wasm"));
+const CHECKER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/slot.wasm"));
 
 /// The places that a check covers, by the bits of its result.
 const PLACES: [&str; 4] = ["its image", "its memory", "its heap", "its table"];
@@ -43,7 +43,7 @@ impl Slots {
 
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Looked {
+pub(crate) enum SlotCheck {
     Clean,
     /// Which of [`PLACES`] contained data.
     Unclean(u32),
@@ -51,7 +51,7 @@ pub(crate) enum Looked {
     Missed,
 }
 
-impl Looked {
+impl SlotCheck {
     /// The places that contained data, in words.
     pub(crate) fn places(self) -> String {
         let Self::Unclean(bits) = self else { return String::new() };
@@ -69,23 +69,23 @@ pub(super) enum Between {
 }
 
 /// Checks slots of one engine.
-pub(super) struct Looker {
+pub(super) struct SlotChecker {
     engine: Engine,
     module: Module,
     is_metered: bool,
 }
 
-impl Looker {
+impl SlotChecker {
     /// # Errors
     /// The module does not fit the engine. This is a build error.
     pub(super) fn new(engine: &Engine, is_metered: bool) -> anyhow::Result<Self> {
-        let module = Module::new(engine, LOOKER).map_err(anyhow::Error::from).context("the look at slots")?;
+        let module = Module::new(engine, CHECKER).map_err(anyhow::Error::from).context("the look at slots")?;
         Ok(Self { engine: engine.clone(), module, is_metered })
     }
 
     /// # Errors
     /// No slot is free, or the machine fails.
-    pub(super) fn look(&self, between: Between) -> anyhow::Result<Looked> {
+    pub(super) fn look(&self, between: Between) -> anyhow::Result<SlotCheck> {
         for _try in 0..TRIES {
             let mut first = self.instance()?;
             first.call("write")?;
@@ -99,13 +99,13 @@ impl Looker {
             };
             let found = second.look()?;
             match (found, second.memory()? == at) {
-                (0, true) => return Ok(Looked::Clean),
+                (0, true) => return Ok(SlotCheck::Clean),
                 (0, false) => {}
                 // Whatever its origin: the slot contains data.
-                (found, _) => return Ok(Looked::Unclean(found)),
+                (found, _) => return Ok(SlotCheck::Unclean(found)),
             }
         }
-        Ok(Looked::Missed)
+        Ok(SlotCheck::Missed)
     }
 
     fn instance(&self) -> anyhow::Result<Looking> {
@@ -144,14 +144,14 @@ impl Looking {
 /// Checks both engines, and returns the worse result.
 ///
 /// # Errors
-/// As for [`Looker::look`].
-pub(super) fn look(lookers: &Each<Looker>, between: Between) -> anyhow::Result<Looked> {
-    let mut worst = Looked::Clean;
+/// As for [`SlotChecker::look`].
+pub(super) fn look(checkers: &Each<SlotChecker>, between: Between) -> anyhow::Result<SlotCheck> {
+    let mut worst = SlotCheck::Clean;
     for calls in [Calls::Single, Calls::Concurrent] {
-        match lookers.of(calls).look(between)? {
-            Looked::Clean => {}
-            Looked::Missed => worst = Looked::Missed,
-            unclean @ Looked::Unclean(_) => return Ok(unclean),
+        match checkers.of(calls).look(between)? {
+            SlotCheck::Clean => {}
+            SlotCheck::Missed => worst = SlotCheck::Missed,
+            unclean @ SlotCheck::Unclean(_) => return Ok(unclean),
         }
     }
     Ok(worst)
@@ -162,16 +162,16 @@ mod tests {
     use super::super::engine::pooling;
     use super::*;
 
-    fn lookers(slots: Slots) -> Each<Looker> {
-        Each::try_from(|calls| Looker::new(&pooling(calls, 4, true, slots)?, true)).unwrap()
+    fn checkers(slots: Slots) -> Each<SlotChecker> {
+        Each::try_from(|calls| SlotChecker::new(&pooling(calls, 4, true, slots)?, true)).unwrap()
     }
 
     #[test]
     fn a_slot_is_clean_for_the_next_instance_however_it_is_reset() {
         for slots in [Slots::Scanned, Slots::Whole] {
-            let lookers = lookers(slots);
+            let checkers = checkers(slots);
             for _again in 0..3 {
-                assert_eq!(look(&lookers, Between::PutBack).unwrap(), Looked::Clean, "{slots:?}");
+                assert_eq!(look(&checkers, Between::PutBack).unwrap(), SlotCheck::Clean, "{slots:?}");
             }
         }
     }
@@ -179,8 +179,8 @@ mod tests {
     #[test]
     fn a_slot_that_was_not_reset_is_found() {
         for slots in [Slots::Scanned, Slots::Whole] {
-            let found = look(&lookers(slots), Between::LeftAsItIs).unwrap();
-            assert_eq!(found, Looked::Unclean(0b1111), "{slots:?}");
+            let found = look(&checkers(slots), Between::LeftAsItIs).unwrap();
+            assert_eq!(found, SlotCheck::Unclean(0b1111), "{slots:?}");
             assert_eq!(found.places(), "its image, its memory, its heap, its table");
         }
     }
@@ -188,14 +188,14 @@ mod tests {
     #[test]
     fn each_unclean_place_is_found_separately() {
         let places = [(2 << 16, "its heap"), (1 << 16, "its memory"), (4096, "its image"), (0, "its image")];
-        let lookers = lookers(Slots::Scanned);
+        let checkers = checkers(Slots::Scanned);
         for (at, place) in places {
-            let mut one = lookers.single.instance().unwrap();
+            let mut one = checkers.single.instance().unwrap();
             // The module asks for its heap when it looks, so that the heap exists.
             assert_eq!(one.look().unwrap(), 0);
             let memory = one.instance.get_memory(&mut one.store, "memory").unwrap();
             memory.write(&mut one.store, at, b"x").unwrap();
-            assert_eq!(Looked::Unclean(one.look().unwrap()).places(), place);
+            assert_eq!(SlotCheck::Unclean(one.look().unwrap()).places(), place);
         }
     }
 }

@@ -4,8 +4,8 @@
 //! first job of the tenant with the least virtual time (fuel burned ÷ weight), polls it once, which is at most one slice of
 //! fuel, and charges what it burned. So a tenant with a thousand busy requests gets the same share as a tenant with one.
 //!
-//! If guests of several tenants want turns, they run on these threads, except for a tenant's only request while nobody
-//! waits: so sockets and timers never wait for a guest. The runners have the same nice value as the runtime's threads: with
+//! If guests of several tenants want turns, they run on these threads, except for a tenant with few requests that is next in
+//! the order anyway: so sockets and timers wait for few slices at most. The runners have the same nice value as the runtime's threads: with
 //! a nice value higher by 5, a neighbour's p99 was a third worse while sockets were busy.
 //!
 //! A single instruction of a guest may still take long (`memory.fill` over all its memory), and page faults burn no fuel. A
@@ -59,6 +59,10 @@ const SLOW_NICENESS: i32 = 5;
 /// guests take their turns in tasks, the first turn in the connection's own task, which saves two thread switches for each
 /// turn.
 const CONTENDED: Duration = Duration::from_millis(200);
+
+/// A tenant with at most this many requests in flight may take its turns on the runtime's threads while guests of other tenants want
+/// turns too. Sockets then wait for this many slices in a row at most.
+const FEW_REQUESTS: u64 = 4;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -148,9 +152,9 @@ impl Turns {
     ) {
         // Its first turn faults its code in page by page. Neither sockets nor tenants whose code is loaded should wait for
         // that.
-        let ahead = if record.waited_for_code() { COLD_FUEL } else { 0 };
+        let ahead = if record.is_cold_start() { COLD_FUEL } else { 0 };
         let job = self.job(ledger, Some(record), ahead, Box::pin(tasks.counted(work)));
-        if ahead == 0 && self.shared.may_run_here(&job.ledger, true) {
+        if ahead == 0 && self.shared.may_run_here(&job.ledger) {
             job.state.store(IN_LINE, Ordering::Release);
             job.run(&self.shared.usual);
         } else {
@@ -194,21 +198,28 @@ impl Shared {
         }
     }
 
-    /// Whether a guest of this tenant may take its turn, the first or a later one, on the current thread. It may if the
-    /// tenant's turns are short and no other tenant runs or waits in the usual lane, and if either only this tenant's
-    /// guests wanted turns for a while, or this is the first turn of its only request. Such a tenant cannot fill a socket's
-    /// thread with turns, and need not wait for a runner. Beside a tenant in the slow lane, that wait is up to one time
-    /// slice of the kernel.
-    fn may_run_here(&self, ledger: &Ledger, is_first: bool) -> bool {
+    /// Whether a guest of this tenant may take its turn, the first or a later one, on the current thread of the runtime. The tenant's
+    /// turns have to be short. Then there are two cases:
+    ///
+    /// - Only guests of this tenant wanted turns for a while.
+    /// - The tenant has few requests in flight and is next in the order: it has had less than those that wait, and than the
+    ///   other tenant that wanted a turn last, whose requests may still be in sockets. A runner would take the turn at once
+    ///   too, but the runner's thread may have to wait for the processor in each turn: on one processor, up to a tick of
+    ///   the kernel (4 ms at 250 Hz) while the runtime's thread serves another tenant's connections. The turn is charged as
+    ///   a runner's turn is.
+    fn may_run_here(&self, ledger: &Ledger) -> bool {
         let now = Moment::now().0;
         if self.last_serial.swap(ledger.serial, Ordering::Relaxed) != ledger.serial {
             self.contended_at.store(now, Ordering::Relaxed);
         }
+        if is_slow(ledger) {
+            return false;
+        }
         let since = now.saturating_sub(self.contended_at.load(Ordering::Relaxed));
         let is_alone = Duration::from_nanos(since) >= CONTENDED && self.slow.is_empty();
-        (is_alone || is_first && ledger.has_one_request())
-            && !is_slow(ledger)
-            && self.usual.lines().take_at_once(ledger, &self.usual.runners)
+        let mut lines = self.usual.lines();
+        let is_light = lines.wants(ledger) && ledger.has_few_requests(FEW_REQUESTS);
+        is_alone && lines.take_at_once(ledger, &self.usual.runners) || is_light && lines.take_as_next(ledger)
     }
 
     fn take_spare_turns(&self) {
@@ -292,7 +303,7 @@ impl Job {
     fn stand_in_line(self: Arc<Self>) {
         let shared = Arc::clone(&self.shared);
         if let Some(runtime) = &shared.runtime
-            && shared.may_run_here(&self.ledger, false)
+            && shared.may_run_here(&self.ledger)
         {
             let job = Arc::clone(&self);
             runtime.spawn(async move { job.run(&self.shared.usual) });

@@ -40,12 +40,12 @@ pub(super) struct Gate {
 }
 
 /// Guard for a write in progress. On drop it records the keys that the write touched.
-pub(super) struct Inside {
+pub(super) struct WriteGuard {
     gate: Arc<Gate>,
     about: Vec<Touched>,
 }
 
-impl Drop for Inside {
+impl Drop for WriteGuard {
     fn drop(&mut self) {
         let mut touched = self.gate.touched();
         touched.extend(self.about.drain(..));
@@ -64,12 +64,12 @@ impl Gate {
     }
 
     /// Waits while the gate is closed.
-    pub(super) async fn enter(self: &Arc<Self>, about: Vec<Touched>) -> Inside {
+    pub(super) async fn enter(self: &Arc<Self>, about: Vec<Touched>) -> WriteGuard {
         loop {
             let opened = self.opened.notified();
             self.inside.fetch_add(1, Ordering::SeqCst);
             if !self.is_closed.load(Ordering::SeqCst) {
-                return Inside { gate: Arc::clone(self), about };
+                return WriteGuard { gate: Arc::clone(self), about };
             }
             self.leave();
             opened.await;

@@ -13,7 +13,7 @@ use crate::ids::{Line, TenantId};
 
 /// A message for a tenant.
 #[derive(Clone, Debug)]
-pub(crate) struct Heard {
+pub(crate) struct IncomingMessage {
     pub(crate) tenant: TenantId,
     /// The tenant's name of the channel.
     pub(crate) channel: String,
@@ -24,7 +24,7 @@ pub(crate) struct Heard {
 
 /// A channel with a listener.
 #[derive(Clone, Debug)]
-pub(crate) struct Listened {
+pub(crate) struct ChannelListener {
     pub(crate) tenant: TenantId,
     /// The tenant's name of the channel.
     pub(crate) channel: String,
@@ -44,7 +44,7 @@ pub(super) enum Channel {
 /// Channels by their complete names.
 pub(super) type Wanted = Arc<BTreeMap<Vec<u8>, Channel>>;
 /// Receives a message; it must not block.
-pub(super) type Hand = Arc<dyn Fn(Heard) + Send + Sync>;
+pub(super) type Hand = Arc<dyn Fn(IncomingMessage) + Send + Sync>;
 
 /// The channels with listeners, and the receiver of their messages.
 #[derive(Default)]
@@ -61,7 +61,7 @@ impl std::fmt::Debug for Messages {
 
 #[derive(Default)]
 struct State {
-    wanted: Vec<Listened>,
+    wanted: Vec<ChannelListener>,
     /// Channels whose messages are kept.
     once: HashMap<TenantId, HashSet<String>>,
     /// For the embedded store.
@@ -86,19 +86,24 @@ impl Messages {
     pub(super) fn publish_here(&self, channel: &[u8], payload: &[u8], line: Line) {
         let wanted = Arc::clone(&self.state().here);
         if let (Some(Channel::Of(tenant, channel)), Some(hand)) = (wanted.get(channel), self.hand.get()) {
-            hand(Heard { tenant: tenant.clone(), channel: channel.clone(), payload: Some(payload.to_vec()), line });
+            hand(IncomingMessage {
+                tenant: tenant.clone(),
+                channel: channel.clone(),
+                payload: Some(payload.to_vec()),
+                line,
+            });
         }
     }
 }
 
 impl Store {
     /// Sets the receiver of messages, once.
-    pub(crate) fn hand_messages_to(&self, hand: impl Fn(Heard) + Send + Sync + 'static) {
+    pub(crate) fn hand_messages_to(&self, hand: impl Fn(IncomingMessage) + Send + Sync + 'static) {
         let _first = self.messages.hand.set(Arc::new(hand));
     }
 
     /// Listens to exactly these channels from now on.
-    pub(crate) fn listen(&self, wanted: Vec<Listened>) {
+    pub(crate) fn listen(&self, wanted: Vec<ChannelListener>) {
         let mut once: HashMap<TenantId, HashSet<String>> = HashMap::new();
         for listened in wanted.iter().filter(|listened| listened.is_once) {
             once.entry(listened.tenant.clone()).or_default().insert(listened.channel.clone());
@@ -115,7 +120,7 @@ impl Store {
         let Some(hand) = self.messages.hand.get() else { return };
         let mut state = self.messages.state();
         let mut by_backend: HashMap<usize, (Arc<Backend>, BTreeMap<_, _>)> = HashMap::new();
-        for Listened { tenant, channel, is_once } in &state.wanted {
+        for ChannelListener { tenant, channel, is_once } in &state.wanted {
             let backend = self.backend(tenant);
             let names = self.prefix.channels(tenant);
             let whole = names.key(channel.as_bytes());

@@ -23,7 +23,7 @@ mod rates;
 mod redis;
 mod scoped;
 mod settings;
-mod spread;
+mod shards;
 mod text;
 mod users;
 #[cfg(test)]
@@ -48,11 +48,11 @@ pub(crate) use embedded::backup::{Backup, Existing, Folder, Summary, restore, ve
 pub(crate) use embedded::left::left_behind;
 use error::READ_BYTES_MAX;
 pub(crate) use error::{BATCH_BYTES_MAX, BATCH_MAX, Error, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
-use gate::{Gate, Inside, Touched};
+use gate::{Gate, Touched, WriteGuard};
 pub(crate) use layout::Prefix;
 use layout::{Bucket, Namespace};
 use messages::Messages;
-pub(crate) use messages::{Heard, Listened};
+pub(crate) use messages::{ChannelListener, IncomingMessage};
 pub(crate) use moving::{Moved, Progress};
 pub(crate) use names::Name;
 pub(crate) use once::Taken;
@@ -62,8 +62,8 @@ pub(crate) use redis::{Topology, acl};
 pub(crate) use runs::{Claim, Due, HELD};
 pub(crate) use scoped::{Raw, Scoped};
 pub(crate) use settings::{Kind, Secret, Servers, Settings, Source, Tls};
-pub(crate) use spread::SHARDS_MAX;
-use spread::Spread;
+pub(crate) use shards::SHARDS_MAX;
+use shards::Shards;
 pub(crate) use text::Text;
 pub(crate) use users::User;
 use users::Users;
@@ -88,7 +88,7 @@ pub(crate) struct Store {
     moving: ArcSwap<HashMap<TenantId, Arc<Gate>>>,
     messages: Messages,
     /// The shards of loaded tenants.
-    spreads: ArcSwap<HashMap<TenantId, Arc<Spread>>>,
+    spreads: ArcSwap<HashMap<TenantId, Arc<Shards>>>,
     /// The tenants' own users of `home`.
     users: Option<Users>,
     prefix: Prefix,
@@ -172,7 +172,7 @@ impl Store {
     }
 
     /// Marks a write. Hold it during the write, and take it before deciding where the write goes.
-    async fn writing(&self, tenant: &TenantId, about: impl FnOnce() -> Vec<Touched>) -> Option<Inside> {
+    async fn writing(&self, tenant: &TenantId, about: impl FnOnce() -> Vec<Touched>) -> Option<WriteGuard> {
         let moving = self.moving.load();
         if moving.is_empty() {
             return None;
@@ -256,9 +256,9 @@ impl Store {
     }
 
     /// Reads the credentials again if `storage.url` names a file.
-    pub(crate) async fn read_login_anew(&self) {
+    pub(crate) async fn reload_login(&self) {
         if let Backend::Redis(redis) = &*self.home {
-            redis.read_login_anew().await;
+            redis.reload_login().await;
         }
     }
 

@@ -49,9 +49,9 @@ pub(crate) struct Taken {
 
 /// The messages that were taken, and how many became dead letters.
 #[derive(Debug, Default)]
-pub(crate) struct Took {
+pub(crate) struct TakenBatch {
     pub(crate) taken: Vec<Taken>,
-    pub(crate) buried: u32,
+    pub(crate) dead_lettered: u32,
 }
 
 /// A dead letter: a message that failed too often.
@@ -112,7 +112,13 @@ impl Store {
     ///
     /// # Errors
     /// Errors of the store.
-    pub(crate) async fn take_once(&self, tenant: &TenantId, channel: &str, count: u32, time: Duration) -> Result<Took> {
+    pub(crate) async fn take_once(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        count: u32,
+        time: Duration,
+    ) -> Result<TakenBatch> {
         let line = self.line(tenant, channel.as_bytes());
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let lease = Lease { count, time_ms: ms(time), pause_ms: ms(PAUSE), tries: TRIES };

@@ -9,7 +9,7 @@ use super::account::{Account, Allowance};
 use super::gate::Touched;
 use super::layout::{Bucket, Namespace, Place};
 use super::notes::Note;
-use super::spread::Spread;
+use super::shards::Shards;
 use super::{
     Answered, BATCH_BYTES_MAX, BATCH_MAX, Backend, Effect, Error, KEY_BYTES_MAX, Page, READ_BYTES_MAX, Result, Store,
     VALUE_BYTES_MAX, Value, Write, Written, commands,
@@ -20,7 +20,7 @@ use crate::ids::{Line, StoreName, TenantId};
 /// One store of one tenant.
 #[derive(Clone, Debug)]
 pub(crate) struct Scoped {
-    whose: Whose,
+    whose: Scope,
     name: StoreName,
     ttl: Option<Duration>,
     /// Of the first shard, which is the only one for most tenants.
@@ -29,14 +29,14 @@ pub(crate) struct Scoped {
 
 /// For whom a call is, and how it reaches the data.
 #[derive(Clone, Debug)]
-struct Whose {
+struct Scope {
     tenant: TenantId,
     allowance: Option<Allowance>,
-    spread: Arc<Spread>,
+    spread: Arc<Shards>,
     store: Arc<Store>,
 }
 
-impl Whose {
+impl Scope {
     fn place(&self, shard: u16) -> Place {
         Place::of(&self.tenant, shard, self.spread.shards)
     }
@@ -53,8 +53,8 @@ impl Whose {
 }
 
 impl Store {
-    fn whose(self: &Arc<Self>, tenant: &TenantId, allowance: Option<Allowance>) -> Whose {
-        Whose { tenant: tenant.clone(), allowance, spread: self.spread_of(tenant), store: Arc::clone(self) }
+    fn whose(self: &Arc<Self>, tenant: &TenantId, allowance: Option<Allowance>) -> Scope {
+        Scope { tenant: tenant.clone(), allowance, spread: self.spread_of(tenant), store: Arc::clone(self) }
     }
 
     /// A tenant's own store. The caller must check the grant. Values that are set expire after `ttl`.
@@ -224,7 +224,7 @@ impl Scoped {
 
     async fn write_in(&self, shard: u16, write: Write) -> Result<Written> {
         let (bucket, account) = self.shard(shard);
-        let Whose { tenant, store, .. } = &self.whose;
+        let Scope { tenant, store, .. } = &self.whose;
         let about = || write.keys().map(|key| Touched::pair(&bucket, key)).collect();
         let _inside = store.writing(tenant, about).await;
         store.own_backend(tenant)?.write(&account, &bucket, write).await
@@ -234,7 +234,7 @@ impl Scoped {
 /// One tenant's raw Redis keys and its channels.
 #[derive(Clone, Debug)]
 pub(crate) struct Raw {
-    whose: Whose,
+    whose: Scope,
     /// Of the first shard.
     first: (Namespace, Account),
     channels: Namespace,
@@ -292,7 +292,7 @@ impl Raw {
     }
 
     async fn execute_in(&self, shard: u16, command: &[u8], arguments: Vec<Vec<u8>>) -> Result<Answered> {
-        let Whose { tenant, store, .. } = &self.whose;
+        let Scope { tenant, store, .. } = &self.whose;
         let (space, account) = self.shard(shard);
         let prepared = commands::prepare(&space, command, arguments)?;
         if !prepared.is_inside() {
@@ -311,7 +311,7 @@ impl Raw {
     pub(crate) async fn publish(&self, channel: &[u8], payload: &[u8], line: Line) -> Result<()> {
         check_key(channel)?;
         check_value(payload)?;
-        let Whose { tenant, store, .. } = &self.whose;
+        let Scope { tenant, store, .. } = &self.whose;
         if store.messages.is_once(tenant, channel) {
             return store.append_once(tenant, channel, payload, line).await;
         }

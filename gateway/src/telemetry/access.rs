@@ -136,19 +136,19 @@ impl Record {
 
 /// The client: its address and its program, as far as the log shows them.
 #[derive(Debug)]
-pub(super) struct Came {
+pub(super) struct ClientInfo {
     client: Option<String>,
     user_agent: Option<String>,
 }
 
 impl Record {
     /// Notes the client, as far as the operator configured it.
-    pub(crate) fn came(&self, shows: Shows, from: std::net::IpAddr, headers: &http::HeaderMap) {
+    pub(crate) fn note_client(&self, shows: Shows, from: std::net::IpAddr, headers: &http::HeaderMap) {
         if shows == Shows::default() {
             return;
         }
         let user_agent = headers.get(http::header::USER_AGENT).filter(|_| shows.user_agent);
-        let _first = self.came.set(Came {
+        let _first = self.client.set(ClientInfo {
             client: shows.client.then(|| from.to_canonical().to_string()),
             user_agent: user_agent.map(|said| cut(&String::from_utf8_lossy(said.as_bytes()))),
         });
@@ -177,8 +177,8 @@ impl Record {
         if let Some(fault) = fault {
             self.note(fault, status);
         }
-        if let Some(Fault::Quota(quotum)) = fault {
-            self.quota_refused(quotum);
+        if let Some(Fault::Quota(quota)) = fault {
+            self.quota_refused(quota);
         }
     }
 
@@ -217,8 +217,8 @@ impl Record {
             log_lines: self.lines_logged(),
             generation: self.generation,
             trace_id,
-            client: self.came.get().and_then(|came| came.client.as_deref()),
-            user_agent: self.came.get().and_then(|came| came.user_agent.as_deref()),
+            client: self.client.get().and_then(|info| info.client.as_deref()),
+            user_agent: self.client.get().and_then(|info| info.user_agent.as_deref()),
         }
     }
 }

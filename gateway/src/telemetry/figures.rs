@@ -13,7 +13,7 @@ use super::labels::Duration as DurationMetric;
 use super::last::Last;
 use super::latencies::{Counts, Latencies};
 use super::metrics::{Metrics, NOBODY};
-use crate::fault::{Fault, Quotum};
+use crate::fault::{Fault, QuotaKind};
 use crate::ids::{RequestId, TenantId};
 
 /// The latest faults, for questions about what happened.
@@ -228,8 +228,8 @@ impl Figures {
         self.faults.add_where(is_first, || seen)
     }
 
-    pub(crate) fn quota_refused(&self, quotum: Quotum) {
-        self.metrics.quota_refused(&self.label, quotum);
+    pub(crate) fn quota_refused(&self, quota: QuotaKind) {
+        self.metrics.quota_refused(&self.label, quota);
     }
 
     pub(crate) fn outbound_denied(&self) {

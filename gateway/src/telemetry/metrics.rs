@@ -366,8 +366,8 @@ impl Metrics {
         metrics.message_refused("-");
         metrics.run("-", "ok");
         metrics.runs_skipped("-", "overlap", 1);
-        for quotum in crate::fault::Quotum::ALL {
-            metrics.quota_refused("-", quotum);
+        for quota in crate::fault::QuotaKind::ALL {
+            metrics.quota_refused("-", quota);
         }
         metrics.outbound_denied("-");
         metrics.cache_asked("-", "hit");

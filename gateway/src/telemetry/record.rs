@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::access::Came;
+use super::access::ClientInfo;
 use super::trace::{Stage, Trace};
 use super::{Figures, Metrics};
-use crate::fault::{Fault, Quotum};
+use crate::fault::{Fault, QuotaKind};
 use crate::ids::RequestId;
 
 /// The facts about one request, collected along its road.
@@ -21,7 +21,7 @@ pub(crate) struct Record {
     pub(super) begun: Begun,
     pub(super) generation: u64,
     /// The client, if the log shows it.
-    pub(super) came: std::sync::OnceLock<Came>,
+    pub(super) client: std::sync::OnceLock<ClientInfo>,
     /// The tenant, once it is known.
     pub(super) routed: std::sync::OnceLock<Whose>,
     pub(super) status: AtomicU16,
@@ -32,7 +32,7 @@ pub(crate) struct Record {
     has_head: AtomicBool,
     is_whole: AtomicBool,
     /// Whether the guest ended with its response's body still open.
-    is_left_open: AtomicBool,
+    is_body_left_open: AtomicBool,
     /// The values of Retry-After, RateLimit-Policy and RateLimit.
     pub(super) limited: std::sync::OnceLock<[http::HeaderValue; 3]>,
     pub(super) queue_us: AtomicU64,
@@ -145,14 +145,14 @@ impl Record {
             started: Instant::now(),
             begun,
             generation,
-            came: std::sync::OnceLock::new(),
+            client: std::sync::OnceLock::new(),
             routed: std::sync::OnceLock::new(),
             status: AtomicU16::new(0),
             fault: std::sync::OnceLock::new(),
             error_code: std::sync::OnceLock::new(),
             has_head: AtomicBool::new(false),
             is_whole: AtomicBool::new(false),
-            is_left_open: AtomicBool::new(false),
+            is_body_left_open: AtomicBool::new(false),
             limited: std::sync::OnceLock::new(),
             queue_us: AtomicU64::new(0),
             load_us: AtomicU64::new(0),
@@ -214,12 +214,12 @@ impl Record {
     }
 
     /// Notes that the guest ended without finishing or dropping its response's body.
-    pub(crate) fn left_open(&self) {
-        self.is_left_open.store(true, Ordering::Release);
+    pub(crate) fn note_body_left_open(&self) {
+        self.is_body_left_open.store(true, Ordering::Release);
     }
 
-    pub(crate) fn was_left_open(&self) -> bool {
-        self.is_left_open.load(Ordering::Acquire)
+    pub(crate) fn has_left_body_open(&self) -> bool {
+        self.is_body_left_open.load(Ordering::Acquire)
     }
 
     /// Notes that the guest finished its response. Must be called before a later fault is noted.
@@ -242,14 +242,14 @@ impl Record {
     }
 
     /// Tells the guest its trace, if tracing is on (W3C Trace Context).
-    pub(crate) fn tell_guest(&self, headers: &mut http::HeaderMap) {
+    pub(crate) fn inject_trace_context(&self, headers: &mut http::HeaderMap) {
         if let Some(trace) = &self.trace {
-            trace.tell_guest(headers);
+            trace.inject_trace_context(headers);
         }
     }
 
     /// Notes the handshake of the connection whose first request this is.
-    pub(crate) fn shaken(&self, ended: std::time::SystemTime, took: Duration) {
+    pub(crate) fn handshake(&self, ended: std::time::SystemTime, took: Duration) {
         if let Some(trace) = &self.trace {
             trace.handshake(Stage::of("tls.handshake", took), ended);
         }
@@ -283,7 +283,7 @@ impl Record {
     }
 
     /// Whether the component's code was not in memory when the request came.
-    pub(crate) fn waited_for_code(&self) -> bool {
+    pub(crate) fn is_cold_start(&self) -> bool {
         self.load_us.load(Ordering::Relaxed) > LOAD_US_MIN
     }
 
@@ -332,7 +332,7 @@ impl Record {
     }
 
     /// Counts an outbound request. Returns how many there were before.
-    pub(crate) fn went_out(&self) -> u64 {
+    pub(crate) fn count_outbound(&self) -> u64 {
         self.outbound.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -353,9 +353,9 @@ impl Record {
     }
 
     /// Counts a refusal by one of the tenant's quotas.
-    pub(crate) fn quota_refused(&self, quotum: Quotum) {
+    pub(crate) fn quota_refused(&self, quota: QuotaKind) {
         if let Some(of) = self.routed.get() {
-            of.figures.quota_refused(quotum);
+            of.figures.quota_refused(quota);
         }
     }
 

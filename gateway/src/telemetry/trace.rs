@@ -158,7 +158,7 @@ impl Trace {
     }
 
     /// Tells the guest the parent of its own spans.
-    pub(super) fn tell_guest(&self, headers: &mut HeaderMap) {
+    pub(super) fn inject_trace_context(&self, headers: &mut HeaderMap) {
         headers.insert(TRACEPARENT, self.traceparent(self.guest));
     }
 

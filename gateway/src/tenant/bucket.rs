@@ -76,7 +76,7 @@ pub(crate) struct Bucket {
 
 /// A bucket at a moment, for comparison with the fleet's bucket.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct BucketState {
     /// Everything that was ever taken here.
     pub(super) used: u64,
     /// The time after which it would have been full again.
@@ -155,19 +155,19 @@ impl Bucket {
     }
 
     /// The bucket's present state. Nothing without a rate.
-    pub(super) fn look(&self, now: Moment) -> Option<Seen> {
+    pub(super) fn look(&self, now: Moment) -> Option<BucketState> {
         self.rate()?;
         let changes = self.changes.load(Ordering::Relaxed);
         // The order matters: an amount that is taken between the two is reported to the fleet the next time.
         let used = self.used.load(Ordering::Relaxed);
         let ahead = u128::from(self.full_at.load(Ordering::Relaxed)).saturating_sub(u128::from(now.0) * TICKS);
-        Some(Seen { used, ahead: u64::try_from(ahead).unwrap_or(u64::MAX), changes })
+        Some(BucketState { used, ahead: u64::try_from(ahead).unwrap_or(u64::MAX), changes })
     }
 
     /// Moves the bucket to the state of the fleet's bucket, which will be full in this many microseconds. It moves by their
     /// difference at the time of `seen`, so that what was taken since is not lost. If the rate has changed since, nothing
     /// moves: the next exchange is at the new rate.
-    pub(super) fn align(&self, seen: Seen, fleet_micros: u64, now: Moment) {
+    pub(super) fn align(&self, seen: BucketState, fleet_micros: u64, now: Moment) {
         if seen.changes != self.changes.load(Ordering::Relaxed) {
             return;
         }

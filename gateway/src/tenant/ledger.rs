@@ -14,11 +14,11 @@ use super::causes::Causes;
 use super::guards::{Connected, InFlight};
 use super::limited::{Limited, limited};
 use super::per_address::PerAddress;
-use super::supply::{Allotment, Entry, Supply, WhenFull};
+use super::semaphore::{Entry, QuotaPermit, QuotaSemaphore, WhenFull};
 use super::usage::{Flow, Held, Usage};
 use super::{Quota, Space};
 use crate::deadline::Moment;
-use crate::fault::Quotum;
+use crate::fault::QuotaKind;
 use crate::ids::{Line, TenantId};
 use crate::telemetry::Figures;
 
@@ -48,14 +48,14 @@ pub(crate) struct Ledger {
     pub(crate) serial: u64,
     weight: AtomicU32,
     waiting_max: AtomicU32,
-    pub(super) in_flight: Arc<Supply>,
+    pub(super) in_flight: Arc<QuotaSemaphore>,
     /// Guests that still work after their responses are sent.
     pub(crate) ending: Count,
     pub(super) connections: Count,
     /// Bytes of the memories and tables of all instances.
     memory: Count,
     /// The same, plus what is promised to instances that have not used it yet.
-    promised: Arc<Supply>,
+    promised: Arc<QuotaSemaphore>,
     /// Bytes that ended guests left for their clients; at most a part of the tenant's memory.
     pub(crate) left: Count,
     pub(super) requests: Bucket,
@@ -69,7 +69,7 @@ pub(crate) struct Ledger {
     space_bytes: AtomicU64,
     space_keys: AtomicU64,
     pub(super) outbound: Bucket,
-    pub(super) out: Arc<Supply>,
+    pub(super) out: Arc<QuotaSemaphore>,
     pub(super) log_bytes: Bucket,
     refusals: Bucket,
     loads: Bucket,
@@ -166,9 +166,9 @@ impl Ledger {
         self.waiting_max.load(Ordering::Relaxed) as usize
     }
 
-    /// Whether exactly one request is in flight.
-    pub(crate) fn has_one_request(&self) -> bool {
-        self.in_flight.count().now() == 1
+    /// Whether there are requests in flight, and no more than `max`.
+    pub(crate) fn has_few_requests(&self, max: u64) -> bool {
+        (1..=max).contains(&self.in_flight.count().now())
     }
 
     /// Takes a place for one more request if every quota has room, or queues for one. If a quota has no room, nothing is
@@ -185,25 +185,27 @@ impl Ledger {
     /// The tenant has burned or transferred more than it may for now.
     pub(crate) fn owes_nothing(&self, now: Moment) -> Result<(), Limited> {
         let spent =
-            |quotum, bucket: &Bucket| bucket.open(now).map_err(|empty| limited(quotum, bucket, empty.retry_seconds));
-        spent(Quotum::Fuel, &self.fuel)?;
-        spent(Quotum::BodyBytes, &self.body_bytes)
+            |quota, bucket: &Bucket| bucket.open(now).map_err(|empty| limited(quota, bucket, empty.retry_seconds));
+        spent(QuotaKind::Fuel, &self.fuel)?;
+        spent(QuotaKind::BodyBytes, &self.body_bytes)
     }
 
     /// The refusal of a request that found no place.
     pub(crate) fn no_place(&self) -> Limited {
         let max = self.in_flight.count().max();
-        Limited { quotum: Quotum::InFlight, max, window_seconds: None, retry_seconds: 1 }
+        Limited { quota: QuotaKind::InFlight, max, window_seconds: None, retry_seconds: 1 }
     }
 
     /// Counts one more request, which has its place.
     ///
     /// # Errors
     /// The tenant has had as many requests as it may for now.
-    pub(crate) fn entered(self: &Arc<Self>, place: Allotment, now: Moment) -> Result<InFlight, Limited> {
+    pub(crate) fn entered(self: &Arc<Self>, place: QuotaPermit, now: Moment) -> Result<InFlight, Limited> {
         place.keep();
         let entered = InFlight::of(self);
-        self.requests.take(1, now).map_err(|empty| limited(Quotum::Requests, &self.requests, empty.retry_seconds))?;
+        self.requests
+            .take(1, now)
+            .map_err(|empty| limited(QuotaKind::Requests, &self.requests, empty.retry_seconds))?;
         Ok(entered)
     }
 
@@ -229,7 +231,7 @@ impl Ledger {
     }
 
     /// Notes bytes of bodies, in or out.
-    pub(crate) fn moved(&self, bytes: u64) {
+    pub(crate) fn charge_body_bytes(&self, bytes: u64) {
         if self.body_bytes.rate().is_some() {
             self.body_bytes.charge(bytes, Moment::now());
         }
@@ -237,13 +239,13 @@ impl Ledger {
 
     /// Takes storage operations and the bytes that they carry. The error is the quota without room. [`Self::stored`]
     /// charges the bytes of a response when they are known.
-    pub(crate) fn store(&self, ops: u64, bytes: u64) -> Result<(), Quotum> {
+    pub(crate) fn store(&self, ops: u64, bytes: u64) -> Result<(), QuotaKind> {
         if self.storage_bytes.rate().is_none() && self.storage_ops.rate().is_none() {
             return Ok(());
         }
         let now = Moment::now();
-        self.storage_bytes.open(now).map_err(|_empty| Quotum::StorageBytes)?;
-        self.storage_ops.take(ops, now).map_err(|_empty| Quotum::StorageOps)?;
+        self.storage_bytes.open(now).map_err(|_empty| QuotaKind::StorageBytes)?;
+        self.storage_ops.take(ops, now).map_err(|_empty| QuotaKind::StorageOps)?;
         self.storage_bytes.charge(bytes, now);
         Ok(())
     }
@@ -260,9 +262,9 @@ impl Ledger {
     }
 
     /// Counts one more outbound request. The error is the quota without room.
-    pub(crate) fn go_out(&self, when_full: WhenFull) -> Result<Entry, Quotum> {
-        let place = self.out.enter(1, when_full).ok_or(Quotum::OutboundInFlight)?;
-        self.outbound.take(1, Moment::now()).map_err(|_empty| Quotum::Outbound)?;
+    pub(crate) fn go_out(&self, when_full: WhenFull) -> Result<Entry, QuotaKind> {
+        let place = self.out.enter(1, when_full).ok_or(QuotaKind::OutboundInFlight)?;
+        self.outbound.take(1, Moment::now()).map_err(|_empty| QuotaKind::Outbound)?;
         Ok(place)
     }
 
@@ -303,12 +305,12 @@ impl Ledger {
 
     /// The refusal of a request because the tenant has its maximum of waiting requests.
     pub(crate) fn queue_is_full(&self) -> Limited {
-        Limited { quotum: Quotum::Waiting, max: self.waiting_max() as u64, window_seconds: None, retry_seconds: 1 }
+        Limited { quota: QuotaKind::Waiting, max: self.waiting_max() as u64, window_seconds: None, retry_seconds: 1 }
     }
 
     /// The refusal of a request because its tenant has no memory left.
     pub(crate) fn out_of_memory(&self) -> Limited {
-        Limited { quotum: Quotum::Memory, max: self.memory.max(), window_seconds: None, retry_seconds: 1 }
+        Limited { quota: QuotaKind::Memory, max: self.memory.max(), window_seconds: None, retry_seconds: 1 }
     }
 
     pub(super) fn suspend(&self, suspended: bool) {

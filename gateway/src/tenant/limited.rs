@@ -3,12 +3,12 @@
 use http::HeaderValue;
 
 use super::bucket::Bucket;
-use crate::fault::{Fault, Quotum};
+use crate::fault::{Fault, QuotaKind};
 
 /// The quota that refused a request, and when a retry is useful.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limited {
-    pub(crate) quotum: Quotum,
+    pub(crate) quota: QuotaKind,
     pub(crate) max: u64,
     /// The time in which the burst refills. Nothing for quotas on concurrent use.
     pub(crate) window_seconds: Option<u64>,
@@ -19,11 +19,11 @@ impl Limited {
     /// The fields for the client: Retry-After (RFC 9110 §10.2.3), RateLimit-Policy and RateLimit
     /// (draft-ietf-httpapi-ratelimit-headers-10).
     pub(crate) fn fields(&self) -> [HeaderValue; 3] {
-        let Self { quotum, max, window_seconds, retry_seconds } = self;
-        let name = quotum.name();
-        let policy = match (window_seconds, quotum) {
+        let Self { quota, max, window_seconds, retry_seconds } = self;
+        let name = quota.name();
+        let policy = match (window_seconds, quota) {
             (Some(window), _) => format!("\"{name}\";q={max};w={window}"),
-            (None, Quotum::Memory) => format!("\"{name}\";q={max};qu=\"bytes\""),
+            (None, QuotaKind::Memory) => format!("\"{name}\";q={max};qu=\"bytes\""),
             (None, _) => format!("\"{name}\";q={max};qu=\"concurrent-requests\""),
         };
         let limit = format!("\"{name}\";r=0;t={retry_seconds}");
@@ -33,13 +33,13 @@ impl Limited {
     }
 }
 
-pub(super) fn limited(quotum: Quotum, bucket: &Bucket, retry_seconds: u64) -> Limited {
+pub(super) fn limited(quota: QuotaKind, bucket: &Bucket, retry_seconds: u64) -> Limited {
     let (max, window) = bucket.rate().map_or((0, 1), |rate| (rate.burst, rate.window_seconds()));
-    Limited { quotum, max, window_seconds: Some(window), retry_seconds }
+    Limited { quota, max, window_seconds: Some(window), retry_seconds }
 }
 
 impl From<Limited> for Fault {
     fn from(limited: Limited) -> Self {
-        Self::Quota(limited.quotum)
+        Self::Quota(limited.quota)
     }
 }

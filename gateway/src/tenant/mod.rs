@@ -14,7 +14,7 @@ mod per_address;
 mod ports;
 mod registry;
 mod shared;
-mod supply;
+mod semaphore;
 mod usage;
 #[cfg(test)]
 mod tests;
@@ -34,8 +34,8 @@ pub(crate) use needs::Needs;
 pub(crate) use per_address::PerAddress;
 pub(crate) use ports::Ports;
 pub(crate) use registry::Registry;
-pub(crate) use shared::{Look, NAMES as RATE_NAMES, Told};
-pub(crate) use supply::{Allotment, Entry, WhenFull};
+pub(crate) use semaphore::{Entry, QuotaPermit, WhenFull};
+pub(crate) use shared::{LastReport, NAMES as RATE_NAMES, RatesState};
 pub(crate) use usage::{Held, Usage};
 
 /// Limits of any one request.

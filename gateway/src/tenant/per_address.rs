@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use super::Limited;
 use super::bucket::Rate;
 use crate::deadline::Moment;
-use crate::fault::Quotum;
+use crate::fault::QuotaKind;
 use crate::networks;
 
 /// Number of buckets for addresses without their own.
@@ -73,8 +73,8 @@ impl PerAddress {
             return Ok(());
         }
         let retry_seconds = over.div_ceil(1_000_000_000).max(1);
-        let (quotum, window_seconds) = (Quotum::RequestsPerAddress, Some(rate.window_seconds()));
-        Err(Limited { quotum, max: rate.burst, window_seconds, retry_seconds })
+        let (quota, window_seconds) = (QuotaKind::RequestsPerAddress, Some(rate.window_seconds()));
+        Err(Limited { quota, max: rate.burst, window_seconds, retry_seconds })
     }
 }
 

@@ -4,7 +4,7 @@
 //! requests. Until then, it does not know what the others gave.
 
 use super::Ledger;
-use super::bucket::{Bucket, Rate, Seen};
+use super::bucket::{Bucket, BucketState, Rate};
 use crate::deadline::Moment;
 
 /// The number of a tenant's rates.
@@ -23,13 +23,13 @@ pub(crate) struct Used {
 
 /// What was last reported to the fleet, for one tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Told([u64; RATES]);
+pub(crate) struct LastReport([u64; RATES]);
 
 /// The state of all rates of a tenant.
 #[derive(Debug)]
-pub(crate) struct Look {
+pub(crate) struct RatesState {
     pub(crate) used: Vec<Used>,
-    seen: [Option<Seen>; RATES],
+    seen: [Option<BucketState>; RATES],
 }
 
 impl Ledger {
@@ -45,7 +45,7 @@ impl Ledger {
 
     /// What was used since `told`. Nothing if nothing was used. A tenant that has used up a rate asks anyway: another
     /// gateway may know that there is more.
-    pub(crate) fn look(&self, told: &Told, now: Moment) -> Option<Look> {
+    pub(crate) fn look(&self, told: &LastReport, now: Moment) -> Option<RatesState> {
         let seen = self.rates().map(|bucket| bucket.look(now));
         let mut used = Vec::new();
         for (((bucket, seen), before), name) in self.rates().into_iter().zip(&seen).zip(told.0).zip(NAMES) {
@@ -54,11 +54,11 @@ impl Ledger {
         }
         let is_empty = |bucket: &Bucket| bucket.open(now).is_err();
         let is_told = used.iter().any(|used| used.amount > 0) || self.rates().into_iter().any(is_empty);
-        is_told.then_some(Look { used, seen })
+        is_told.then_some(RatesState { used, seen })
     }
 
     /// Adjusts the rates to the fleet's: `fleet` says in how many microseconds each will be full, in the order of the look.
-    pub(crate) fn align(&self, look: &Look, fleet: &[u64], now: Moment) -> Told {
+    pub(crate) fn align(&self, look: &RatesState, fleet: &[u64], now: Moment) -> LastReport {
         let mut fleet = fleet.iter();
         for (bucket, seen) in self.rates().into_iter().zip(look.seen) {
             if let (Some(seen), Some(micros)) = (seen, seen.and_then(|_| fleet.next())) {
@@ -70,7 +70,7 @@ impl Ledger {
 
     /// The fleet cannot be reached: each of its gateways then gives only its share, so what was used here is charged for
     /// the others as well.
-    pub(crate) fn pay_for(&self, look: &Look, others: u64, now: Moment) -> Told {
+    pub(crate) fn pay_for(&self, look: &RatesState, others: u64, now: Moment) -> LastReport {
         for used in &look.used {
             if let Some(at) = NAMES.iter().position(|name| *name == used.name)
                 && let Some(bucket) = self.rates().get(at)
@@ -80,13 +80,13 @@ impl Ledger {
         }
         // What was charged for the others is nobody's use.
         let now_used = self.rates().map(Bucket::used);
-        Told(now_used)
+        LastReport(now_used)
     }
 }
 
-impl Look {
+impl RatesState {
     /// As if everything had been reported to the fleet.
-    pub(crate) fn told(&self) -> Told {
-        Told(self.seen.map(|seen| seen.map_or(0, |seen| seen.used)))
+    pub(crate) fn told(&self) -> LastReport {
+        LastReport(self.seen.map(|seen| seen.map_or(0, |seen| seen.used)))
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::deadline::Moment;
-use crate::fault::Quotum;
+use crate::fault::QuotaKind;
 use proptest::prelude::*;
 
 fn id() -> TenantId {
@@ -31,7 +31,7 @@ fn a_reload_changes_the_maxima_and_forgives_nothing() {
     let ledger = registry.ledger(&id(), &Quota { requests: rate, ..Quota::unbounded() }, true);
     enter(&ledger).unwrap();
     let again = registry.ledger(&id(), &Quota { requests: rate, ..Quota::unbounded() }, true);
-    assert_eq!(enter(&again).unwrap_err().quotum, Quotum::Requests, "what was taken stays taken");
+    assert_eq!(enter(&again).unwrap_err().quota, QuotaKind::Requests, "what was taken stays taken");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::judge;
 use crate::ids::Digest;
 
 /// The longest header about a client, in bytes. If it would be longer, it contains only the certificate's hash.
-const TOLD_BYTES_MAX: usize = 4096;
+const HEADER_BYTES_MAX: usize = 4096;
 
 /// How often the clock is checked while a certificate's expiry is awaited.
 const LOOK: Duration = Duration::from_mins(1);
@@ -107,7 +107,7 @@ pub(crate) struct Client {
     /// The digest of the [`Clients`] that verified it.
     pub(crate) by: Digest,
     /// What the guest is told, in the format of Envoy's `X-Forwarded-Client-Cert`.
-    pub(crate) told: HeaderValue,
+    pub(crate) header: HeaderValue,
     /// When the certificate, or one of its chain, expires.
     until: SystemTime,
 }
@@ -118,9 +118,9 @@ impl Client {
         let (leaf, until) = (chain.first()?, judge::ends(chain)?);
         let hash = format!("Hash={}", Digest::of(leaf));
         let told = X509Certificate::from_der(leaf).ok().map(|(_, certificate)| told(&hash, &certificate));
-        let told = told.filter(|told| told.len() <= TOLD_BYTES_MAX).and_then(|told| HeaderValue::try_from(told).ok());
+        let told = told.filter(|told| told.len() <= HEADER_BYTES_MAX).and_then(|told| HeaderValue::try_from(told).ok());
         let hash_only = || HeaderValue::try_from(hash.as_str()).unwrap_or(HeaderValue::from_static("Hash="));
-        Some(Self { by, told: told.unwrap_or_else(hash_only), until })
+        Some(Self { by, header: told.unwrap_or_else(hash_only), until })
     }
 
     /// Whether the certificate is still valid. Neither a resumed session nor an open connection checks this.
@@ -229,7 +229,7 @@ mod tests {
             SanType::DnsName("c.example".try_into().unwrap()),
         ];
         let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        let told = Client::new(Digest::of(b""), &[made.der().clone()]).unwrap().told;
+        let told = Client::new(Digest::of(b""), &[made.der().clone()]).unwrap().header;
         let told = told.to_str().unwrap();
         let (hash, rest) = told.split_once(';').unwrap();
         assert_eq!(hash.len(), "Hash=".len() + 64);

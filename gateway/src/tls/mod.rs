@@ -101,7 +101,7 @@ impl ResolvesServerCert for Resolver {
 }
 
 /// A client after its handshake.
-pub(crate) struct Handshaken<P> {
+pub(crate) struct TlsConnection<P> {
     /// Boxed: a connection's future has several layers, each of which would reserve space for it.
     pub(crate) stream: Box<TlsStream<TcpStream>>,
     /// What `admit` returned for this connection.
@@ -200,8 +200,8 @@ impl Terminator {
 
     /// The server name that a QUIC connection asked for, if it is a domain name.
     pub(crate) fn server_name(connection: &quinn::Connection) -> Option<Domain> {
-        let shaken = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
-        Domain::parse(&shaken.server_name?)
+        let connected = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
+        Domain::parse(&connected.server_name?)
     }
 
     /// Performs the handshake, in the connection's own task and never in the accept loop. `admit` decides by the server
@@ -210,8 +210,8 @@ impl Terminator {
         &self,
         stream: TcpStream,
         admit: impl FnOnce(Option<&Domain>) -> Option<P>,
-    ) -> Result<Handshaken<P>, HandshakeError> {
-        let shaking = async {
+    ) -> Result<TlsConnection<P>, HandshakeError> {
+        let handshake = async {
             let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
             let hello = start.client_hello();
             let server_name = hello.server_name().and_then(Domain::parse);
@@ -224,8 +224,8 @@ impl Terminator {
             let stream = start.into_stream(config).await?;
             Ok::<_, HandshakeError>((Box::new(stream), place, server_name, clients))
         };
-        let shaken = Deadline::after(self.timeout).run(shaking).await;
-        let (stream, place, server_name, clients) = shaken.map_err(|_elapsed| HandshakeError::TimedOut)??;
+        let connected = Deadline::after(self.timeout).run(handshake).await;
+        let (stream, place, server_name, clients) = connected.map_err(|_elapsed| HandshakeError::TimedOut)??;
         let session = stream.get_ref().1;
         if session.alpn_protocol() == Some(acme::PROTOCOL) {
             return Err(HandshakeError::Challenge);
@@ -238,7 +238,7 @@ impl Terminator {
             return Err(HandshakeError::Over);
         }
         let protocol = Protocol::of_alpn(session.alpn_protocol());
-        Ok(Handshaken { stream, place, client, server_name, protocol })
+        Ok(TlsConnection { stream, place, client, server_name, protocol })
     }
 
     fn clients(&self, name: &Domain) -> Option<Arc<Clients>> {

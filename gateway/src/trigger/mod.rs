@@ -21,7 +21,7 @@ use crate::fault::Fault;
 use crate::request::Road;
 use crate::route::Routed;
 use crate::sandbox::{Cause, Handled, Message};
-use crate::store::{Heard, Store};
+use crate::store::{IncomingMessage, Store};
 use crate::telemetry::Record;
 pub(crate) use neighbours::Neighbours;
 use once::Once;
@@ -64,7 +64,7 @@ impl Messages {
     }
 
     /// Accepts one message; never blocks.
-    pub(crate) fn take(&self, heard: Heard) {
+    pub(crate) fn take(&self, heard: IncomingMessage) {
         let tenant = heard.tenant.clone();
         let snapshot = self.road.snapshot.load();
         let listeners = snapshot.routes.listeners(&tenant, &heard.channel);

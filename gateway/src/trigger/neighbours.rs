@@ -66,7 +66,7 @@ async fn walk(
     spell(&mut request)?;
     drop_underscores(request.headers_mut());
     clean_request(&mut request, Origin { address: NOBODY, is_plain: false, by_proxy: false }, record.id)?;
-    record.tell_guest(request.headers_mut());
+    record.inject_trace_context(request.headers_mut());
     if request.uri().host().is_none_or(str::is_empty) {
         *request.uri_mut() = itself(request.uri())?;
     }
@@ -83,7 +83,7 @@ async fn walk(
             depth?;
             let _entered =
                 road.doors.pass(&tenant.ledger, WhenFull::Refuse).await.map_err(|refused| refuse(&refused, record))?;
-            tenant.ledger.moved(fixed.body.len() as u64);
+            tenant.ledger.charge_body_bytes(fixed.body.len() as u64);
             return Ok(response::of_fixed(&fixed, is_head));
         }
         Found::Loading(_) => return Err(Fault::Loading),

@@ -101,7 +101,7 @@ impl Once {
             }
         };
         let figures = &first.tenant().ledger.figures;
-        (0..took.buried).for_each(|_| figures.message_dead());
+        (0..took.dead_lettered).for_each(|_| figures.message_dead());
         let is_any = !took.taken.is_empty();
         let handled = took.taken.into_iter().map(|taken| self.one(key, taken, lease - GRACE, &listeners, generation));
         futures_util::future::join_all(handled).await;

@@ -1,4 +1,4 @@
-//! Has the components of plans compiled ahead of their first request, and says what is wrong with them.
+//! Has the components of plans compiled before their first request, and reports what is wrong with them.
 
 mod verify;
 
@@ -13,11 +13,11 @@ use crate::ids::Digest;
 use crate::sandbox::{CompileError, Compiler};
 use verify::verify;
 
-/// Tenants looked at side by side by a command; the compiler has its own, smaller bound.
+/// Tenants that a command checks concurrently; the compiler has its own, lower limit.
 const TENANTS_AT_ONCE: usize = 64;
 
-/// Looks at all plans, and leaves out every tenant with a component that will not do. `told` hears how many tenants were looked
-/// at, of how many.
+/// Checks all plans, and leaves out every tenant with a component that cannot be served. Calls `told` with the number of
+/// tenants checked, and of all.
 pub(crate) async fn prepare(planned: Planned, compiler: &Compiler, mut told: impl FnMut(usize, usize)) -> Planned {
     let Planned { plans, mut problems } = planned;
     let (mut count, all) = (0, plans.len());
@@ -44,7 +44,7 @@ pub(crate) async fn prepare(planned: Planned, compiler: &Compiler, mut told: imp
     Planned { plans: good, problems }
 }
 
-/// Every problem of a plan's components, which are compiled where nobody has, one after the other.
+/// Returns every problem of a plan's components. Compiles those that were never compiled, one after the other.
 pub(crate) async fn look(plan: &Plan, compiler: &Compiler) -> Vec<Problem> {
     let mut problems = Vec::new();
     for component in &plan.components {
@@ -57,7 +57,7 @@ pub(crate) async fn look(plan: &Plan, compiler: &Compiler) -> Vec<Problem> {
     problems
 }
 
-/// The same where all of them were compiled before; nothing where one has to be.
+/// The same if all of them were compiled before; none if one must still be compiled.
 pub(crate) fn look_now(plan: &Plan, compiler: &Compiler) -> Option<Vec<Problem>> {
     let mut problems = Vec::new();
     for component in &plan.components {
@@ -66,7 +66,7 @@ pub(crate) fn look_now(plan: &Plan, compiler: &Compiler) -> Option<Vec<Problem>>
     Some(problems)
 }
 
-/// Whether the machine is to blame for one of these, so that another try may do.
+/// Whether one of these is the machine's fault, so that a retry may succeed.
 pub(crate) fn may_pass(problems: &[Problem]) -> bool {
     problems.iter().any(|problem| problem.kind == Kind::CompileFailed)
 }

@@ -1,4 +1,4 @@
-//! Holds each compiled component against what is served, and what it was granted.
+//! Checks each compiled component against what the gateway serves and what the component was granted.
 
 use crate::config::plan::{Plan, PlannedComponent};
 use crate::config::problem::{Kind, Problem};
@@ -7,7 +7,7 @@ use crate::host::{NEED_REDIS, NEED_STORES, SERVED, Standing, standing};
 use crate::sandbox::{CompileError, Misfit, Report};
 use crate::tenant::Handler;
 
-/// Every problem of one component of a plan.
+/// Returns every problem of one component of a plan.
 pub(crate) fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<Report, CompileError>) -> Vec<Problem> {
     let problem = |kind: Kind, texts: [&str; 3], hint: Option<String>| {
         let [summary, found, wanted] = texts.map(str::to_owned);
@@ -78,7 +78,7 @@ pub(crate) fn verify(plan: &Plan, component: &PlannedComponent, report: &Result<
     problems
 }
 
-/// A handler that the file asks for and the component has not.
+/// A handler that the file asks for and the component does not export.
 fn handler(
     component: &PlannedComponent,
     report: &Report,
@@ -93,7 +93,7 @@ fn handler(
     })
 }
 
-/// A schedule names it, and it has no handler for that.
+/// A schedule starts the component, which has no handler for that.
 fn no_timed(report: &Report, problem: impl Fn(Kind, [&str; 3], Option<String>) -> Problem) -> Problem {
     let found = if report.exports.is_empty() { "no export".to_owned() } else { report.exports.join(", ") };
     let wanted = "an export handle-cron-event, of fermyon:spin-cron@2.0.0";
@@ -101,7 +101,7 @@ fn no_timed(report: &Report, problem: impl Fn(Kind, [&str; 3], Option<String>) -
     problem(Kind::NoTimed, ["no schedule can start this component", &found, wanted], Some(hint))
 }
 
-/// Imports that nobody serves: one problem for those of other versions, one for those of no interface that is served.
+/// Imports that the gateway does not serve: one problem for other versions, and one for unknown interfaces.
 fn unserved_imports(report: &Report, problem: impl Fn(Kind, [&str; 3], Option<String>) -> Problem) -> Vec<Problem> {
     let mut problems = Vec::new();
     let (other_versions, unknown) = unserved(report);
@@ -129,7 +129,7 @@ fn unserved_imports(report: &Report, problem: impl Fn(Kind, [&str; 3], Option<St
     problems
 }
 
-/// The most imports that one problem names.
+/// Maximum number of imports that one problem names.
 const IMPORTS_MAX: usize = 12;
 
 fn listed(names: &[&str]) -> String {
@@ -140,7 +140,8 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-/// Imports of an interface that is served in other versions, each with those, and imports of what nobody serves.
+/// Imports whose interface the gateway serves in other versions, each with those versions; and imports of unknown
+/// interfaces.
 fn unserved(report: &Report) -> (Vec<(&str, String)>, Vec<&str>) {
     let (mut other_versions, mut unknown) = (Vec::new(), Vec::new());
     for import in &report.unserved {
@@ -155,7 +156,7 @@ fn unserved(report: &Report) -> (Vec<(&str, String)>, Vec<&str>) {
     (other_versions, unknown)
 }
 
-/// An instance of 0.2 or of Spin 1 answers once: what it set up for its response is gone with it.
+/// An instance of wasi:http 0.2 or Spin 1 answers one request, so `reuse` has no effect on it.
 fn reuse(
     component: &PlannedComponent,
     report: &Report,
@@ -181,7 +182,7 @@ fn reuse(
     })
 }
 
-/// Imports that nothing was granted for.
+/// Imports of a capability that the component was not granted.
 fn grants(
     component: &PlannedComponent,
     report: &Report,
@@ -203,7 +204,7 @@ fn grants(
             Some("add `stores = [\"default\"]` where the component is named".to_owned()),
         ));
     }
-    // Whoever handles messages imports the types of Redis's interface with them, and need not call it.
+    // A component that handles messages imports Redis's types with its handler, and need not call Redis.
     if let (Some(import), true, false) = (wants(&NEED_REDIS), component.redis.is_empty(), report.listens) {
         problems.push(problem(
             Kind::RedisNotGranted,
@@ -251,7 +252,7 @@ fn compile_problem(error: &CompileError, problem: impl Fn(Kind, [&str; 3], Optio
     }
 }
 
-/// A part that does not fit, where the file names it.
+/// A part that does not fit, reported where the file names it.
 fn misfit_problem(plan: &Plan, component: &PlannedComponent, misfit: &Misfit) -> Problem {
     let part = misfit.part.checked_sub(1).and_then(|index| component.parts.get(index));
     Problem {
@@ -266,7 +267,7 @@ fn misfit_problem(plan: &Plan, component: &PlannedComponent, misfit: &Misfit) ->
     }
 }
 
-/// Memory that is there from the start must fit every route's limit, or no request ever gets an instance.
+/// The initial memory must fit the limit of every route: otherwise no request ever gets an instance.
 fn memory(plan: &Plan, component: &PlannedComponent, report: &Report) -> Vec<Problem> {
     let routes = plan.routes.iter().filter(|route| {
         let of = plan.components.get(route.component).map(|component| &component.name);

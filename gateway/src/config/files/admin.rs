@@ -1,4 +1,4 @@
-//! `[admin]` of the machine's file: who may come to the operators' listener.
+//! `[admin]` of the machine's file: access to the operators' listener.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub(crate) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> Operator
     operators
 }
 
-/// A secret that stands elsewhere and is long enough, in bytes.
+/// A secret that is not in this file, and has at least the given number of bytes.
 pub(crate) fn secret(
     reader: &Reader,
     section: &Section<'_>,
@@ -41,7 +41,7 @@ pub(crate) fn secret(
     if let Some(place) =
         section.has(key).filter(|_| section.look_quietly(key, |value| value.as_str().map(drop)).is_some())
     {
-        // It stands there already; a message that showed the line would show it once more.
+        // The secret is in the file. The message must not show that line and so repeat the secret.
         let line = place.line_and_column().map_or(0, |(line, _)| line);
         let summary = format!("`{}` must not be in this file", section.path(key));
         reader.bad(Kind::BadValue, &reader.place(None), summary, format!("a text, at line {line}"), wanted);

@@ -1,4 +1,4 @@
-//! What the machine's file comes to: settings that need a restart, and the policy for all tenants.
+//! The result of the machine's file: settings that need a restart, and the policy for all tenants.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::config::remote;
 use crate::tenant::{Limits, Quota, Rate};
 use crate::{admission, host, http, listener, sandbox, store, telemetry, tls};
 
-/// Of a secret that is made by hand.
+/// Minimum length of a secret that an operator chooses.
 pub(crate) const SECRET_BYTES_MIN: usize = 32;
 
-/// What flags and variables say over the file.
+/// Flags and environment variables that override the file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overrides {
     pub(crate) state: Option<PathBuf>,
@@ -23,63 +23,63 @@ pub(crate) struct Overrides {
     pub(crate) http: Option<std::net::SocketAddr>,
     pub(crate) admin: Option<std::net::SocketAddr>,
     pub(crate) public_https: Option<u16>,
-    /// Whether plain HTTP is answered, for a developer's own machine.
+    /// Whether the gateway serves plain HTTP, on a developer's own machine.
     pub(crate) is_plain: bool,
-    /// What a developer says of the one project that is served.
+    /// The developer's settings for the one project that is served.
     pub(crate) project: Option<Project>,
 }
 
-/// Settings of the machine, which a reload does not touch.
+/// The machine's settings, which a reload does not change.
 #[derive(Clone, Debug)]
 pub(crate) struct Boot {
-    /// The file that says them.
+    /// The file that sets them.
     pub(crate) source: Arc<Source>,
     pub(crate) state: PathBuf,
     pub(crate) tenants_dir: PathBuf,
-    /// Whether a change of the tenants' files is looked for.
+    /// Whether to watch the tenants' files for changes.
     pub(crate) watch: bool,
     pub(crate) listen: listener::Settings,
     pub(crate) http: http::Settings,
-    /// Of one client's address, for all tenants together.
+    /// Limit for one client address, over all tenants together.
     pub(crate) requests_per_address: Option<Rate>,
     pub(crate) tls: tls::Source,
-    /// Roots that clients have.
+    /// Root certificates that clients trust.
     pub(crate) roots: tls::Roots,
-    /// The chain and the key for names that nobody has.
+    /// The certificate chain and key for host names without a tenant.
     pub(crate) default_pair: Option<(PathBuf, PathBuf)>,
-    /// The CA, where certificates are its.
+    /// The CA, if it issues the certificates.
     pub(crate) acme: Option<tls::AcmeSettings>,
-    /// From where components may be fetched.
+    /// The registries that components may be fetched from.
     pub(crate) components: remote::Settings,
     pub(crate) storage: store::Settings,
     pub(crate) sandbox: sandbox::Settings,
-    /// Whether a canary looks what tenants leave.
+    /// Whether a canary checks what tenants leave behind.
     pub(crate) watch_isolation: bool,
     pub(crate) admission: admission::Settings,
     pub(crate) telemetry: telemetry::Settings,
     pub(crate) operators: Operators,
     pub(crate) egress: host::Settings,
-    /// What is around every component that answers HTTP, from the outermost on.
+    /// Middleware around every component that answers HTTP, outermost first.
     pub(crate) middleware: Vec<Layer>,
     pub(crate) policy: Policy,
-    /// What a developer says of the one project that is served; nothing on a gateway.
+    /// The developer's settings for the one project that is served; none on a gateway.
     pub(crate) project: Option<Project>,
 }
 
-/// How operators come to their listener, beside its address.
+/// How operators reach their listener, besides its address.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Operators {
-    /// In the place of the one that is made in the state folder.
+    /// Replaces the token that is generated in the state folder.
     pub(crate) token: Option<store::Secret>,
-    /// Of who may look and change nothing.
+    /// A token for read-only access.
     pub(crate) read_token: Option<store::Secret>,
-    /// A Unix socket that says the same as the address.
+    /// A Unix socket that serves the same API as the address.
     pub(crate) socket: Option<PathBuf>,
-    /// Whether a flag or a variable says the address over the file.
+    /// Whether a flag or an environment variable sets the address.
     pub(crate) is_address_given: bool,
 }
 
-/// What the gateway file says for all tenants: defaults, and ceilings with the place that sets each.
+/// What the gateway file sets for all tenants: defaults, and ceilings with the place that sets each.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     pub(crate) limits: Limits,
@@ -87,7 +87,7 @@ pub(crate) struct Policy {
     pub(crate) ceilings: Ceilings,
 }
 
-/// What a tenant file may say at most. Nothing set, nothing bounded.
+/// The highest values that a tenant file may set. A key without a ceiling is not bounded.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ceilings {
     pub(crate) limits: LimitsRead,

@@ -15,22 +15,22 @@ pub(crate) struct ComponentRead {
     pub(crate) source: At<Origin>,
     /// Requests that one instance may answer, one after the other.
     pub(crate) reuse: u32,
-    /// By which it is called.
+    /// The handler that the gateway calls.
     pub(crate) handler: Option<Handler>,
     pub(crate) stores: Vec<At<StoreName>>,
     pub(crate) redis: Vec<At<String>>,
-    /// Beside the tenant's.
+    /// Variables in addition to the tenant's.
     pub(crate) environment: Vec<(String, String)>,
     /// Files that it may read.
     pub(crate) files: Option<Mounts>,
-    /// Instead of all the tenant's, where it says which.
+    /// Replaces all of the tenant's variables, if the component lists its own.
     pub(crate) variables: Option<Vec<(String, String)>>,
     pub(crate) egress: Option<Vec<Grant>>,
-    /// What stands in the place of its imports.
+    /// Parts that satisfy its imports.
     pub(crate) dependencies: Vec<DependencyRead>,
-    /// What is around its handler, from the outermost on.
+    /// Middleware around its handler, outermost first.
     pub(crate) middleware: Vec<PartRead>,
-    /// Whether a Spin manifest names it.
+    /// Whether it comes from a Spin manifest.
     pub(crate) is_spin: bool,
 }
 

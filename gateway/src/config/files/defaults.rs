@@ -1,4 +1,4 @@
-//! Everything that holds where no file says otherwise, in one table. `config/gateway.toml` shows each of these.
+//! All built-in defaults, in one table. `config/gateway.toml` shows each of them.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ pub(crate) const HTTP: &str = "127.0.0.1:8080";
 pub(crate) const ADMIN: &str = "127.0.0.1:9443";
 pub(crate) const CONNECTIONS: u32 = 10_000;
 pub(crate) const QUIC: bool = false;
-/// In which most balancers have asked twice.
+/// Long enough that most load balancers have asked twice.
 pub(crate) const UNHEALTHY: Duration = Duration::from_secs(5);
 pub(crate) const DRAIN: Duration = Duration::from_secs(30);
 
 pub(crate) const STATE: &str = "../state";
 pub(crate) const TENANTS: &str = "../tenants";
-/// What sentinels watch, as their own example has it.
+/// The name in the sentinels' own example configuration.
 pub(crate) const SENTINEL_PRIMARY: &str = "mymaster";
 pub(crate) const SHARE_RATES: bool = true;
 pub(crate) const STORAGE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -25,7 +25,7 @@ pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 pub(crate) const BODY_IDLE: Duration = Duration::from_secs(10);
 pub(crate) const IDLE: Duration = Duration::from_secs(60);
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(30);
-/// Bytes a second; what mod_reqtimeout asks for.
+/// Bytes a second, as mod_reqtimeout requires.
 pub(crate) const RATE_MIN: u64 = 500;
 pub(crate) const HEAD_BYTES: u64 = 16 << 10;
 pub(crate) const FIELDS: u32 = 100;
@@ -45,7 +45,7 @@ pub(crate) const LOG: &str = "info";
 pub(crate) const METRICS_TENANTS: u32 = 1000;
 pub(crate) const ACCESS_FILE_BYTES: u64 = 100 << 20;
 pub(crate) const ACCESS_FILES: u32 = 5;
-/// One request of a hundred.
+/// One request in a hundred.
 pub(crate) const OTLP_TRACES_PER_MILLION: u32 = 10_000;
 pub(crate) const OTLP_INTERVAL: Duration = Duration::from_secs(15);
 pub(crate) const OTLP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,9 +60,9 @@ pub(crate) const EGRESS_IDLE: Duration = Duration::from_secs(10);
 pub(crate) const EGRESS_RESPONSE: u64 = 32 << 20;
 pub(crate) const EGRESS_KEPT: u32 = 1000;
 pub(crate) const EGRESS_KEPT_PER_TENANT: u32 = 32;
-/// Less than most servers wait for another request (nginx 75 s, load balancers 60 s).
+/// Shorter than most servers wait for another request (nginx 75 s, load balancers 60 s).
 pub(crate) const EGRESS_KEPT_IDLE: Duration = Duration::from_secs(30);
-/// After which another balancer, or another server behind one, has its chance.
+/// After that, another load balancer, or another server behind one, gets its chance.
 pub(crate) const EGRESS_KEPT_LIFE: Duration = Duration::from_mins(5);
 
 pub(crate) const LIMITS: Limits = Limits {
@@ -91,7 +91,7 @@ pub(crate) const QUOTA: Quota = Quota {
     storage_bytes: None,
     outbound: None,
     outbound_in_flight: 16,
-    // More than `in_flight` × `limits.outbound`: by default nobody finds the queue full.
+    // More than `in_flight` × `limits.outbound`: with the defaults the queue is never full.
     outbound_waiting: 1000,
     messages_at_once: 1,
     log_bytes: Some(Rate { amount: 1 << 20, per: Duration::from_secs(1), burst: 8 << 20 }),

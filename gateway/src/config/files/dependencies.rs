@@ -1,9 +1,9 @@
-//! What a component is composed of beside itself: dependencies, which stand in the place of imports, and the middleware of a
-//! trigger. Both kinds of file say them in one shape.
+//! The parts that a component is composed with: dependencies, which satisfy its imports, and the middleware of a trigger.
+//! Both kinds of file use the same form.
 //!
-//! Source: Spin's `crates/manifest/src/schema/v2.rs`. A part is a component of its own file; whatever else a manifest says of a
-//! component that is named as a part is not the part's. Packages of a registry are refused: what a version stands for may
-//! change, and nobody could say by what.
+//! Source: Spin's `crates/manifest/src/schema/v2.rs`. A part is a component in its own file; if a manifest's component is
+//! named as a part, its other settings do not apply to the part. Packages of a registry are refused: a version may later
+//! stand for other content, and nothing would pin it.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::config::remote::Origin;
 use crate::host::CAPABILITIES;
 use crate::sandbox::PARTS_MAX;
 
-/// What a part may be.
+/// The forms that a part may have.
 const WANTED: &str =
     "{ path = \"lib.wasm\" }, { url = \"https://…\", digest = \"sha256:…\" } or { component = \"id\" }";
 const INHERITED: &str = "true, false or a list of allowed_outbound_hosts, key_value_stores, variables, environment, files, \
@@ -33,7 +33,7 @@ pub(crate) struct PartRead {
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     Origin(Origin),
-    /// Another component of the same file, until `parts::settle` has looked for it.
+    /// Another component of the same file, until `parts::settle` has looked it up.
     Component(String),
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct DependencyRead {
 }
 
 impl PartRead {
-    /// Where it comes from; nothing where it names a component that does not exist, which was told.
+    /// Where it comes from. None if it names a component that does not exist, which is already reported.
     pub(crate) const fn origin(&self) -> Option<&Origin> {
         match &self.source {
             Source::Origin(origin) => Some(origin),
@@ -55,13 +55,13 @@ impl PartRead {
     }
 }
 
-/// Reads `dependencies` and `dependencies_inherit_configuration`. Paths start from `dir`.
+/// Reads `dependencies` and `dependencies_inherit_configuration`. Paths are relative to `dir`.
 pub(crate) fn read(reader: &Reader, section: &Section<'_>, dir: &Path) -> Vec<DependencyRead> {
     let for_all = section.boolean("dependencies_inherit_configuration");
     listed(reader, section, dir, for_all.as_ref())
 }
 
-/// Reads `dependencies`. `for_all` says of each whether it inherits, where it does not say so itself.
+/// Reads `dependencies`. `for_all` sets for each whether it inherits, unless the dependency sets that itself.
 pub(crate) fn listed(
     reader: &Reader,
     section: &Section<'_>,
@@ -104,7 +104,7 @@ pub(crate) fn listed(
     names.into_iter().filter_map(read).collect()
 }
 
-/// Reads `middleware`, from the outermost to the innermost.
+/// Reads `middleware`, outermost first.
 pub(crate) fn middleware(reader: &Reader, section: &Section<'_>, dir: &Path) -> Vec<PartRead> {
     let sections = section.sections("middleware");
     if sections.len() >= PARTS_MAX {
@@ -114,7 +114,7 @@ pub(crate) fn middleware(reader: &Reader, section: &Section<'_>, dir: &Path) -> 
     sections.iter().filter_map(|entry| part(reader, entry, dir, "middleware")).collect()
 }
 
-/// One table that says where a part comes from, and what it inherits.
+/// One table that says where a part comes from and what it inherits.
 fn part(reader: &Reader, section: &Section<'_>, dir: &Path, name: &str) -> Option<PartRead> {
     let (path, url, component) = (section.string("path"), section.string("url"), section.string("component"));
     let digest = section.string("digest").or_else(|| section.string("sha256"));

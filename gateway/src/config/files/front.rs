@@ -1,4 +1,4 @@
-//! `gateway.toml`: what clients meet first, `[listen]` and `[http]`.
+//! `gateway.toml`: the sections for clients' connections, `[listen]` and `[http]`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(crate) fn listen(file: &Section<'_>, overrides: &Overrides) -> listener::Set
     let address = |text: &str| text.parse::<SocketAddr>().ok();
     let default = |text: &str| address(text).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
     let section = file.section("listen");
-    // The file is read also where a flag wins, so that a mistake in it is not hidden.
+    // The file is read even if a flag overrides it, so that the flag does not hide a mistake.
     let many = |key, over: Option<SocketAddr>, standard: &str| {
         let listed = section.as_ref().and_then(|section| section.list(key, WANTED, address));
         let listed = listed.map(|list| list.into_iter().map(|at| at.value).collect());
@@ -58,24 +58,24 @@ pub(crate) fn listen(file: &Section<'_>, overrides: &Overrides) -> listener::Set
     settings
 }
 
-/// A path as a request has it, without a query.
+/// Whether the text is a path as in a request, without a query.
 fn is_path(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'%' | b'"' | b'<' | b'>');
     text.starts_with('/') && text.bytes().all(is_plain)
 }
 
-/// Networks of proxies; a single address is one too.
+/// Networks of proxies; a single address also counts as one.
 fn networks(section: Option<&Section<'_>>, key: &'static str) -> Networks {
     let network = |text: &str| text.parse().or_else(|_single| text.parse::<IpAddr>().map(IpNet::from)).ok();
     let listed = section.and_then(|s| s.list(key, "a network or an address, such as \"10.0.0.0/8\"", network));
     listed.unwrap_or_default().into_iter().map(|at| at.value).collect()
 }
 
-/// The most fields that a request may be allowed: hyper makes room for so many with each.
+/// Maximum number of fields that may be allowed in a request: hyper reserves room for that many with each.
 pub(crate) const FIELDS_MAX: u32 = 1000;
 const FIELDS: &str = "a whole number from 1 to 1000";
 
-/// And how many requests one client's address may send.
+/// Also returns how many requests one client address may send.
 pub(crate) fn http(file: &Section<'_>) -> (http::Settings, Option<Rate>) {
     let section = file.section("http");
     let by_address = section.as_ref().and_then(|s| s.rate_of_counts("requests_per_address")).map(|at| at.value);

@@ -57,7 +57,7 @@ pub(crate) fn read(reader: &Reader, file: &Section<'_>, base: &Path, overrides: 
     boot
 }
 
-/// Where they are, and whether their files are watched.
+/// The tenants' folder, and whether to watch their files.
 fn tenants(file: &Section<'_>, base: &Path) -> (PathBuf, bool) {
     let section = file.section("tenants");
     let dir = section.as_ref().and_then(|section| section.string("dir"));
@@ -120,7 +120,7 @@ fn storage(reader: &Reader, file: &Section<'_>, base: &Path, state: &Path, overr
     store::Settings { kind, prefix, timeout: value(timeout, defaults::STORAGE_TIMEOUT), share_rates, tenant_users, tls }
 }
 
-/// Where a URL is read anew, which makes sense of a file alone.
+/// Where to read a URL again on each use, which makes sense only for a file.
 fn source_of(url: &Reference, base: &Path) -> Option<Source> {
     let path = base.join(url.path()?);
     let (url, base) = (url.clone(), base.to_owned());
@@ -135,7 +135,7 @@ fn topology(text: &str) -> (Topology, &str) {
     }
 }
 
-/// The Redis that a text means, as `--storage` has it; nothing where it means none.
+/// The Redis that a text names, in the form of `--storage`; none if it names none.
 pub(crate) fn redis_at(text: &str, tls: store::Tls) -> Option<store::Kind> {
     let (topology, urls) = topology(text);
     let is_redis = urls.split(',').all(|url| ["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme)));
@@ -183,7 +183,7 @@ fn admission(section: Option<&Section<'_>>) -> admission::Settings {
     }
 }
 
-/// How slots are put back, and whether a canary looks what tenants leave.
+/// How pool slots are cleared, and whether a canary checks what tenants leave behind.
 fn isolation(file: &Section<'_>) -> (sandbox::Slots, bool) {
     let section = file.section("isolation");
     let words = [sandbox::Slots::Scanned, sandbox::Slots::Whole].map(|slots| (slots.name(), slots));
@@ -220,7 +220,7 @@ fn sandbox_settings(
     }
 }
 
-/// From where components may be fetched, and who we are there.
+/// The registries that components may be fetched from, with our login for each.
 fn registries(reader: &Reader, file: &Section<'_>, base: &Path) -> Vec<Registry> {
     const WANTED: &str = "scheme, host and port, such as \"https://registry.example\"";
     let origin = |value: &DeValue<'_>| {

@@ -1,4 +1,4 @@
-//! The sections `limits` and `quota`, which stand in the defaults, the ceilings, a tenant's file and (limits) a route.
+//! The sections `limits` and `quota`, which occur in the defaults, the ceilings, a tenant's file and (limits) a route.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::config::reader::{At, Section, units};
 use crate::store::SHARDS_MAX;
 use crate::tenant::{Limits, Quota, Rate, Space};
 
-/// The limits as one section may set them; shared by defaults, ceilings, tenants and routes.
+/// The limits that one section may set; shared by defaults, ceilings, tenants and routes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LimitsRead {
     pub(crate) fuel: Option<At<u64>>,
@@ -21,7 +21,7 @@ pub(crate) struct LimitsRead {
     pub(crate) outbound: Option<At<u64>>,
 }
 
-/// The quotas as one section may set them; shared by defaults, ceilings and tenants.
+/// The quotas that one section may set; shared by defaults, ceilings and tenants.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct QuotaRead {
     pub(crate) weight: Option<At<u32>>,
@@ -97,7 +97,7 @@ impl Section<'_> {
         quota
     }
 
-    /// So many in so much time.
+    /// A count per time.
     pub(crate) fn rate_of_counts(&self, key: &'static str) -> Option<At<Rate>> {
         self.rate(key, |section, key| section.count(key).map(widen))
     }
@@ -107,7 +107,7 @@ impl Section<'_> {
         self.take(key, "a whole number from 1 to 64", number)
     }
 
-    /// `{ bytes = "64MiB", keys = 100_000 }`; what is not said is not bounded.
+    /// `{ bytes = "64MiB", keys = 100_000 }`; a part that is missing is not bounded.
     fn space(&self, key: &'static str) -> Option<At<Space>> {
         let section = self.section(key)?;
         let bytes = section.bytes("bytes").map_or(u64::MAX, |at| at.value);
@@ -116,7 +116,7 @@ impl Section<'_> {
         Some(At { value: Space { bytes, keys }, place: section.place() })
     }
 
-    /// `{ rate = 500, per = "1s", burst = 1000 }`; a second where no time is said.
+    /// `{ rate = 500, per = "1s", burst = 1000 }`; `per` defaults to a second.
     fn rate(&self, key: &'static str, take: impl Fn(&Self, &'static str) -> Option<At<u64>>) -> Option<At<Rate>> {
         let section = self.section(key)?;
         let amount = section.required(
@@ -131,7 +131,7 @@ impl Section<'_> {
     }
 }
 
-/// `read` where it says something, `under` where not.
+/// The values of `read` if it sets them, else those of `under`.
 pub(crate) fn over(under: &Limits, read: &LimitsRead) -> Limits {
     Limits {
         fuel: value(read.fuel.clone(), under.fuel),

@@ -1,4 +1,4 @@
-//! `[gateway] middleware` of the machine's file: the layers around every component that answers HTTP.
+//! `[gateway] middleware` of the machine's file: the middleware around every component that answers HTTP.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::ids::Digest;
 
 const WANTED: &str = "a path, or a list of paths; the first one that fits a component is used";
 
-/// Middleware of the operator's: the same for every version of wasi:http that it is for.
+/// One of the operator's middlewares, with one file for each version of wasi:http that it supports.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
     pub(crate) place: Place,
@@ -25,7 +25,7 @@ impl Layer {
     }
 }
 
-/// `[gateway] middleware`, from the outermost to the innermost.
+/// Reads `[gateway] middleware`, outermost first.
 pub(crate) fn layers(reader: &Reader, file: &Section<'_>, base: &Path) -> Vec<Layer> {
     let Some(section) = file.section("gateway") else { return Vec::new() };
     let paths = |value: &DeValue<'_>| match value.as_array() {

@@ -1,6 +1,6 @@
-//! What each file says, key by key, before it is joined with anything else. [`gateway`] reads `gateway.toml`, with one file here for
-//! each group of its sections, and [`tenant`] reads `tenant.toml`. Spin's manifests have a floor of their own, which comes to the
-//! same types.
+//! What each file says, key by key, before it is combined with anything else. [`gateway`] reads `gateway.toml`, with one
+//! file here for each group of its sections, and [`tenant`] reads `tenant.toml`. Spin's manifests have their own floor,
+//! which produces the same types.
 
 pub(crate) mod admin;
 pub(crate) mod boot;
@@ -22,7 +22,8 @@ use std::path::{Component, Path, PathBuf};
 use crate::config::problem::Kind;
 use crate::config::reader::{At, Reader, Section};
 
-/// A path from the file's folder, without the `..` that can be taken out by name, so that it reads well in messages.
+/// Joins a path to the file's folder, and removes each `..` that can be removed by name, so that messages show a short
+/// path.
 pub(crate) fn join(base: &Path, path: &str) -> PathBuf {
     let mut joined = base.to_owned();
     for part in Path::new(path).components() {
@@ -39,7 +40,7 @@ pub(crate) fn join(base: &Path, path: &str) -> PathBuf {
     joined
 }
 
-/// Every file says which version of the format it is in.
+/// Every file states the version of its format.
 pub(crate) fn schema(reader: &Reader, file: &Section<'_>) {
     let schema = file.required("schema", file.count("schema"), "schema = 1, the version of this format");
     if let Some(schema) = schema.filter(|schema| schema.value != 1) {

@@ -1,4 +1,4 @@
-//! Finds the components of one file that others name as their parts.
+//! Finds the components of one file that others use as parts.
 
 use super::component::ComponentRead;
 use super::dependencies::{PartRead, Source};
@@ -7,8 +7,8 @@ use crate::config::reader::Reader;
 use crate::config::remote::Origin;
 use crate::ids::ComponentName;
 
-/// Looks for the components that parts name, and takes out those that are nothing but parts. A part is the file of the
-/// component that it names, and nothing else of it.
+/// Looks up the components that parts name, and removes those that are only parts. A part uses only the file of the
+/// component that it names.
 pub(crate) fn settle(
     reader: &Reader,
     components: &mut Vec<ComponentRead>,
@@ -40,7 +40,7 @@ pub(crate) fn settle(
     components.retain(|component| is_started(&component.name.value) || !is_part(component));
 }
 
-/// The components that one names as its parts.
+/// The components that this one names as its parts.
 fn named(component: &ComponentRead) -> Vec<String> {
     let parts = component.dependencies.iter().map(|of| &of.part).chain(&component.middleware);
     let name = |part: &PartRead| match &part.source {
@@ -50,7 +50,7 @@ fn named(component: &ComponentRead) -> Vec<String> {
     parts.filter_map(name).collect()
 }
 
-/// Whether `from` is `to`, or has it among its parts' parts.
+/// Whether `from` is `to`, or contains it as a part, directly or not.
 fn leads_to(all: &[(String, Origin, Vec<String>)], from: &str, to: &str) -> bool {
     let (mut next, mut seen) = (vec![from], Vec::new());
     while let Some(name) = next.pop() {

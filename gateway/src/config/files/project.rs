@@ -1,6 +1,6 @@
-//! What `tollgate up` says of the one project that it serves, over the project's own files.
+//! The settings of `tollgate up` for the one project that it serves, on top of the project's own files.
 //!
-//! Security: only `up` makes one. A gateway has none, so that no tenant's `localhost` is the gateway's machine.
+//! Security: only `up` creates this. A gateway has none, so that a tenant's `localhost` never means the gateway's machine.
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ use crate::tenant::{Grant, GrantedHost};
 pub(crate) struct Project {
     /// The profile of the manifest.
     pub(crate) profile: Option<String>,
-    /// The environment of all components; these win over the files.
+    /// Environment variables of all components; they override the files.
     pub(crate) env: Vec<(String, String)>,
-    /// Variables; these win over the files.
+    /// Variables; they override the files.
     pub(crate) variables: Vec<(String, String)>,
-    /// `SPIN_VARIABLE_NAME` of the environment and of `.env`; the files win over these.
+    /// `SPIN_VARIABLE_NAME` of the environment and of `.env`; the files override these.
     pub(crate) spin_variables: Vec<(String, String)>,
-    /// Only these components are served; all of them where none is named.
+    /// Serves only these components; all of them if none is named.
     pub(crate) components: Vec<String>,
-    /// Set in the default store before the first request.
+    /// Pairs to set in the default store before the first request.
     pub(crate) key_values: Vec<(String, String)>,
-    /// Hears what is wrong with the files each time they are loaded.
+    /// Receives the problems of the files each time they are loaded.
     pub(crate) teller: Teller,
 }
 
@@ -47,7 +47,7 @@ impl Teller {
 }
 
 impl Default for Teller {
-    /// Tells nobody.
+    /// Shows them to nobody.
     fn default() -> Self {
         Self::new(|_problems| ())
     }
@@ -59,11 +59,11 @@ impl std::fmt::Debug for Teller {
     }
 }
 
-/// The names that this machine has for itself; whoever asks `[::1]` asks `localhost`.
+/// Names by which this machine reaches itself; a request to `[::1]` counts as `localhost`.
 const OWN_NAMES: [&str; 4] = ["localhost", "127.0.0.1", "0.0.0.0", "*.localhost"];
 
 impl Project {
-    /// The hosts of the file, and every name of this machine beside them; no certificate has to have those.
+    /// The hosts of the file, and also every name of this machine; no certificate has to cover those.
     pub(crate) fn hosts(of_file: &[At<Pattern>]) -> Vec<Pattern> {
         let mut hosts: Vec<Pattern> = of_file.iter().map(|host| host.value.clone()).collect();
         let own = OWN_NAMES.into_iter().filter_map(Pattern::parse).filter(|name| !hosts.contains(name));
@@ -71,7 +71,7 @@ impl Project {
         hosts
     }
 
-    /// What must be known before the manifest is read.
+    /// Applies the settings that must be known before the manifest is read.
     pub(crate) fn begin(&self, source: &Arc<Source>, file: &mut TenantFile) {
         let at = |value: &str| At { value: value.to_owned(), place: Place::whole(source) };
         if let Some(profile) = &self.profile {
@@ -87,7 +87,7 @@ impl Project {
         }
     }
 
-    /// What changes the components and triggers that were read.
+    /// Applies the settings that change the components and triggers of the manifest.
     pub(crate) fn end(&self, file: &mut TenantFile) {
         for component in &mut file.components {
             component.environment.retain(|(name, _)| self.env.iter().all(|(given, _)| given != name));
@@ -101,12 +101,12 @@ impl Project {
         file.components.retain(|component| is_asked(component.name.value.as_str()));
         file.routes.retain(|route| is_asked(&route.component.value));
         file.subscriptions.retain(|subscription| is_asked(&subscription.component.value));
-        // A fixed answer is no component's.
+        // A fixed answer belongs to no component.
         file.fixed.clear();
     }
 }
 
-/// A name that means this machine leads to it (RFC 6761 §6.3).
+/// Lets a name that means this machine reach this machine (RFC 6761 §6.3).
 fn to_this_machine(grant: &mut Grant) {
     if let GrantedHost::Name(Pattern::Exact(name)) = &grant.host {
         let name = name.as_str();

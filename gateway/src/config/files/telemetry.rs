@@ -1,4 +1,4 @@
-//! `[telemetry]` of the machine's file: what the gateway says about itself, and where that goes.
+//! `[telemetry]` of the machine's file: what the gateway reports about itself, and where it sends that.
 
 use std::path::Path;
 
@@ -41,7 +41,7 @@ pub(crate) fn read(reader: &Reader, file: &Section<'_>, base: &Path, state: &Pat
     }
 }
 
-/// `[telemetry.access]`: no settings where it leaves the lines with the others; and what the lines show of clients.
+/// `[telemetry.access]`: its settings, or none if the access log goes with the other lines; and what it shows of clients.
 fn access(reader: &Reader, section: &Section<'_>, base: &Path, state: &Path) -> (Option<AccessSettings>, AccessShows) {
     let words = [("log", 0), ("stdout", 1), ("file", 2), ("tenants", 3)];
     let to = section.word("to", &words);
@@ -103,7 +103,7 @@ fn otlp(reader: &Reader, section: &Section<'_>, base: &Path) -> Option<OtlpSetti
     })
 }
 
-/// `all`, `none`, or a part in hundredths with up to four digits behind the point.
+/// `all`, `none`, or a percentage with up to four decimals.
 fn per_million(text: &str) -> Option<u32> {
     let part = match text {
         "all" => return Some(1_000_000),
@@ -124,7 +124,7 @@ mod tests {
     use super::per_million;
 
     #[test]
-    fn parts_of_requests_are_read_in_hundredths() {
+    fn the_share_of_traced_requests_is_read_as_a_percentage() {
         let read = ["all", "none", "10%", "0.1%", "100%", "0.0001%"].map(per_million);
         assert_eq!(read, [Some(1_000_000), Some(0), Some(100_000), Some(1000), Some(1_000_000), Some(1)]);
         for bad in ["", "%", "10", "101%", "1.23456%", "-1%", ".5%", "1e2%"] {

@@ -17,7 +17,7 @@ use crate::route::{Expression, Fixed, PathPattern};
 use crate::store::KEY_BYTES_MAX;
 use crate::tenant::{Coding, Grant, GrantedHost};
 
-/// What the file says, before anything is looked up or filled in.
+/// What the file says, before references are resolved and defaults filled in.
 pub(crate) struct TenantFile {
     pub(crate) hosts: Vec<At<Pattern>>,
     pub(crate) enabled: bool,
@@ -29,33 +29,33 @@ pub(crate) struct TenantFile {
     pub(crate) secrets: Vec<(At<String>, Reference)>,
     pub(crate) egress: Vec<Grant>,
     pub(crate) store_ttl: Vec<(At<StoreName>, Duration)>,
-    /// A Spin manifest that says components and routes instead.
+    /// A Spin manifest, which defines components and routes instead.
     pub(crate) app: Option<At<String>>,
-    /// Which of its profiles.
+    /// The profile of it.
     pub(crate) app_profile: Option<At<String>>,
-    /// What components may ask for by name.
+    /// Variables that components may read by name.
     pub(crate) variables: Vec<(At<String>, Reference)>,
     pub(crate) components: Vec<ComponentRead>,
     pub(crate) routes: Vec<RouteRead>,
     pub(crate) fixed: Vec<FixedRead>,
     pub(crate) subscriptions: Vec<SubscriptionRead>,
-    /// Of the manifest alone, so far.
+    /// So far, only a manifest can set these.
     pub(crate) schedules: Vec<ScheduleRead>,
 }
 
 pub(crate) struct TlsRead {
-    /// The second one is of another kind, for clients that cannot take the first.
+    /// The second one has another kind of key, for clients that do not support the first.
     pub(crate) pairs: Vec<PairRead>,
     pub(crate) clients: Option<ClientsRead>,
 }
 
-/// A certificate of the tenant's.
+/// The files of a certificate of the tenant.
 pub(crate) struct PairRead {
     pub(crate) cert: At<String>,
     pub(crate) key: At<String>,
 }
 
-/// Those of its clients.
+/// The certificates of its clients.
 pub(crate) struct ClientsRead {
     pub(crate) ca: At<String>,
     pub(crate) revoked: Option<At<String>>,
@@ -65,7 +65,7 @@ pub(crate) struct ClientsRead {
 /// A channel whose messages start a component.
 pub(crate) struct SubscriptionRead {
     pub(crate) channel: At<String>,
-    /// Where it says that a message is kept until one gateway handled it.
+    /// Where the file asks to keep a message until one gateway has handled it.
     pub(crate) once: Option<Place>,
     pub(crate) component: At<String>,
 }
@@ -76,7 +76,7 @@ pub(crate) struct ScheduleRead {
     pub(crate) component: At<String>,
 }
 
-/// A path with an answer that no component makes.
+/// A path with a fixed answer.
 pub(crate) struct FixedRead {
     pub(crate) path: At<PathPattern>,
     pub(crate) answer: Fixed,
@@ -89,7 +89,7 @@ pub(crate) struct RouteRead {
     pub(crate) limits: LimitsRead,
 }
 
-/// Reads the whole file; nothing where a key is missing or wrong that the rest cannot do without.
+/// Reads the whole file. None if a key that the rest depends on is missing or wrong.
 pub(crate) fn read(reader: &Reader, file: &Section<'_>) -> Option<TenantFile> {
     schema(reader, file);
     let hosts = hosts(reader, file);
@@ -180,7 +180,7 @@ fn env(file: &Section<'_>) -> Vec<(String, String)> {
     section.entries("a text", text).into_iter().map(|(name, text)| (name.value, text)).collect()
 }
 
-/// Secrets stand in files of their own. Variables of the gateway are not offered: they are the operator's.
+/// Secrets are in their own files. The gateway's environment variables are not offered: they belong to the operator.
 fn secrets(file: &Section<'_>) -> Vec<(At<String>, Reference)> {
     let Some(section) = file.section("secrets") else { return Vec::new() };
     let reference = |_: &str, value: &DeValue<'_>| {
@@ -190,7 +190,7 @@ fn secrets(file: &Section<'_>) -> Vec<(At<String>, Reference)> {
     section.entries("{ file = \"path\" }; a secret must not be in this file", reference)
 }
 
-/// Texts, or files that hold them.
+/// Texts, or files that contain them.
 fn variables(file: &Section<'_>) -> Vec<(At<String>, Reference)> {
     let Some(section) = file.section("variables") else { return Vec::new() };
     let reference = |name: &str, value: &DeValue<'_>| {
@@ -234,10 +234,10 @@ fn origin(text: &str) -> Option<Grant> {
     Some(Grant { https, host: granted_host(host)?, port: Some(port.into()) })
 }
 
-/// A port as it stands there, if one does.
+/// The host, and the port as written, if there is one.
 fn host_and_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
-        // The colons of a bare IPv6 address are not a port's.
+        // The colons of a bare IPv6 address do not separate a port.
         Some((host, port)) if !authority.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
     }
@@ -263,7 +263,7 @@ fn subscription(section: &Section<'_>) -> Option<SubscriptionRead> {
     Some(SubscriptionRead { channel: channel?, once, component: component? })
 }
 
-/// `delivery = "once"`, in the place of `"all"`.
+/// Returns the place of `delivery = "once"`; the alternative is `"all"`.
 pub(crate) fn once(section: &Section<'_>) -> Option<Place> {
     section.word("delivery", &[("all", false), ("once", true)]).filter(|delivery| delivery.value).map(|at| at.place)
 }
@@ -284,7 +284,7 @@ fn route(section: &Section<'_>) -> Option<RouteRead> {
     Some(RouteRead { place: section.place(), path: path?, component: component?, limits })
 }
 
-/// Nothing where what it says cannot do without what it does not say.
+/// None if a key that the rest depends on is missing.
 fn tls(section: &Section<'_>) -> Option<TlsRead> {
     let clients = section.section("clients").map(|section| {
         let ca = section.required("ca", section.string("ca"), "ca = \"path\", PEM certificates of CAs");

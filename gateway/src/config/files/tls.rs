@@ -12,18 +12,18 @@ use crate::tls::{self, AcmeSettings, Binding, Challenge, Pair, Roots};
 /// Let's Encrypt's.
 const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
-/// What `[tls]` says.
+/// The settings of `[tls]`.
 #[derive(Default)]
 pub(crate) struct TlsFile {
     pub(crate) source: tls::Source,
-    /// Which CA gives certificates, where one does.
+    /// The CA that issues certificates, if there is one.
     pub(crate) acme: Option<AcmeSettings>,
     pub(crate) roots: Roots,
-    /// The chain and the key for names that nobody has.
+    /// The certificate chain and key for host names without a tenant.
     pub(crate) default: Option<(PathBuf, PathBuf)>,
 }
 
-/// Where certificates come from, and by what they are judged.
+/// Reads where certificates come from, and which roots they are checked against.
 pub(crate) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> TlsFile {
     let Some(section) = file.section("tls") else { return TlsFile::default() };
     let words = [("dev", tls::Source::Dev), ("files", tls::Source::Files), ("acme", tls::Source::Acme)];
@@ -49,7 +49,7 @@ pub(crate) fn read(reader: &Reader, file: &Section<'_>, base: &Path) -> TlsFile 
     TlsFile { source, acme, roots, default }
 }
 
-/// Who we are at a CA that wants to know it.
+/// The external account at a CA that requires one.
 fn binding(reader: &Reader, asked: &Section<'_>, base: &Path) -> Option<Binding> {
     const WANTED: &str = "{ file = \"path\" } or { env = \"NAME\" }, with the MAC key that the CA issued, in base64url";
     let id = asked.string("eab_kid");
@@ -75,7 +75,7 @@ fn binding(reader: &Reader, asked: &Section<'_>, base: &Path) -> Option<Binding>
     }
 }
 
-/// Those that clients have.
+/// The root certificates that clients trust.
 fn roots(reader: &Reader, section: &Section<'_>, base: &Path) -> Roots {
     let Some(at) = section.string("roots") else { return Roots::default() };
     let read = std::fs::read(join(base, &at.value)).map_err(|error| error.to_string());
@@ -86,7 +86,7 @@ fn roots(reader: &Reader, section: &Section<'_>, base: &Path) -> Roots {
     })
 }
 
-/// The pair for names that nobody has.
+/// The pair for host names without a tenant.
 fn default(reader: &Reader, section: &Section<'_>, base: &Path) -> Option<(PathBuf, PathBuf)> {
     let (cert, key) = (section.string("default_cert"), section.string("default_key"));
     let (cert, key) = match (cert, key) {

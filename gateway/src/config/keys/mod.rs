@@ -1,5 +1,5 @@
-//! Every key of both files, in one table: what it takes, what holds without it, what it is. The reference documentation, the
-//! JSON Schemas and `tollgate config show` are made from it, and a test holds it against what the readers accept.
+//! Every key of both files, in one table: its values, its default, its meaning. The reference documentation, the JSON
+//! Schemas and `tollgate config show` are generated from it, and a test compares it with what the readers accept.
 
 mod schema;
 mod show;
@@ -14,26 +14,26 @@ pub(crate) use show::{Shown, gateway as show_gateway, tenant as show_tenant};
 use tables::{GATEWAY, TENANT};
 pub(crate) use written::reference;
 
-/// What a key takes.
+/// The values that a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Takes {
-    /// Texts of some shape, in words.
+    /// A text in the form that these words describe.
     Text(&'static str),
     Bool,
-    /// A whole number in these bounds.
+    /// A whole number from the first to the second.
     Count(u32, u32),
     Duration,
     Bytes,
     Fuel,
-    /// One of these.
+    /// One of these words.
     Word(&'static [&'static str]),
-    /// Texts of one shape, any number of them.
+    /// Any number of texts in one form.
     List(&'static str),
-    /// One of these, any number of them, the first the most wanted.
+    /// Any number of these words, the most preferred first.
     Words(&'static [&'static str]),
     /// A text, `{ env = "NAME" }` or `{ file = "path" }`.
     Reference,
-    /// The same without the text.
+    /// The same without the plain text.
     Elsewhere,
     /// `{ rate, per, burst }` of a quantity.
     Rate(&'static Self),
@@ -41,11 +41,11 @@ pub(crate) enum Takes {
     Space,
     /// Where a component comes from: a path, `{ oci }` or `{ url, sha256 }`.
     Origin,
-    /// Tables under names of imports, each of which says where a part comes from and what it inherits.
+    /// Tables by the name of an import, each of which says where a part comes from and what it inherits.
     Parts,
-    /// The same without names, in their order.
+    /// An ordered list of the same, without names.
     Around,
-    /// Paths, or lists of paths of which one fits.
+    /// Paths, or lists of paths, of which the first that fits is used.
     Layers,
     /// Files that a component may read: patterns, or `{ source, destination }`.
     Mounts,
@@ -56,23 +56,23 @@ pub(crate) enum Takes {
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) takes: Takes,
-    /// What holds without it, as it would be written; nothing where it must be there or nothing holds.
+    /// The default, as it would be written in the file.
     pub(crate) default: Default,
     pub(crate) says: &'static str,
 }
 
-/// What holds where a key is not there.
+/// The value of a key that the file does not set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Default {
-    /// It must be there.
+    /// The key is required.
     Needed,
-    /// Nothing, which means what the description says.
+    /// No value; the description says what that means.
     Nothing,
-    /// This, as it would be written.
+    /// This value, as it would be written in the file.
     Is(fn() -> String),
 }
 
-/// One table of a file, by its name from the top, such as `tls.acme`.
+/// One table of a file, with its full name, such as `tls.acme`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Section {
     pub(crate) name: &'static str,
@@ -87,7 +87,7 @@ pub(crate) enum Shape {
     Table,
     /// `[[name]]`, any number of them.
     Tables,
-    /// `[name]` with keys that the file chooses itself; the one key of the table says what each takes.
+    /// `[name]` with keys that the file chooses itself. The one key in the table describes their values.
     Named,
 }
 
@@ -100,12 +100,12 @@ pub(crate) struct File {
 }
 
 impl File {
-    /// By its name on the command line.
+    /// Finds a file by its name on the command line.
     pub(crate) fn find(name: &str) -> Option<&'static Self> {
         [&GATEWAY, &TENANT].into_iter().find(|file| file.name == name)
     }
 
-    /// Whether the section belongs to each of several others, as a route's limits do.
+    /// Whether the section occurs in each of several others, as a route's limits do.
     fn is_inside(&self, section: &Section) -> bool {
         let of = section.name.rsplit_once('.').map(|(of, _)| of);
         self.sections.iter().any(|other| Some(other.name) == of && other.shape == Shape::Tables)

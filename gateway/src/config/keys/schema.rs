@@ -1,10 +1,10 @@
-//! The table as JSON Schema (2020-12), for editors that complete and check TOML by it.
+//! The table as JSON Schema (2020-12), which editors use to complete and check TOML.
 
 use serde_json::{Map, Value, json};
 
 use super::{Default, File, Key, Section, Shape, Takes, written};
 
-/// Of one file.
+/// The schema of one file.
 pub(crate) fn of(file: &File) -> Value {
     let mut schema = of_section(file, "").unwrap_or_default();
     if let Some(top) = schema.as_object_mut() {
@@ -15,7 +15,7 @@ pub(crate) fn of(file: &File) -> Value {
     schema
 }
 
-/// Of the section of this name, with those below it.
+/// The schema of the section with this name, including those below it.
 fn of_section(file: &File, name: &str) -> Option<Value> {
     let said = file.sections.iter().find(|section| section.name == name);
     let mut properties: Map<String, Value> = said
@@ -59,7 +59,7 @@ fn described(mut schema: Value, section: &Section) -> Value {
     schema
 }
 
-/// Names of the sections right below one, each once.
+/// Names of the sections directly below this one, each once.
 fn below<'f>(file: &'f File, name: &str) -> Vec<&'f str> {
     let mut names: Vec<&str> = Vec::new();
     for section in file.sections {
@@ -85,7 +85,7 @@ fn of_key(key: &Key) -> Value {
     schema
 }
 
-/// What says where a part of a component comes from, and what it inherits.
+/// The schema of a table that says where a part of a component comes from and what it inherits.
 fn of_part() -> Value {
     let text = || json!({ "type": "string" });
     let keys: Vec<&str> = crate::host::CAPABILITIES.iter().map(|(key, _)| *key).collect();

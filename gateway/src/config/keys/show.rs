@@ -1,4 +1,4 @@
-//! What holds, key by key, and which line of which file says so.
+//! The values in force, key by key, and the line of the file that sets each.
 
 use std::ops::Range;
 use std::path::Path;
@@ -11,37 +11,37 @@ use super::{Default, File, Key, Section, Shape, Takes};
 use crate::config::files::boot::Boot;
 use crate::config::problem::{Place, Source};
 
-/// One key that holds.
+/// A key with its value in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shown {
-    /// From the top of the file, such as `route[1].path`.
+    /// Its full name, such as `route[1].path`.
     pub(crate) key: String,
-    /// As it would be written; never a secret.
+    /// As it would be written in the file; never a secret.
     pub(crate) value: String,
     /// `FILE:LINE`, a flag, or `built in`.
     pub(crate) origin: String,
 }
 
-/// What stands behind a file where it says nothing.
+/// What applies if a file does not set a key.
 pub(super) struct Behind<'b> {
-    /// Flags and variables, which win: the key, its value, and what they are called.
+    /// Flags and environment variables, which override the file: the key, its value, and the flag's name.
     pub(super) flags: &'b [(&'static str, String, &'static str)],
-    /// Whose `[defaults]` hold for this one.
+    /// The file whose `[defaults]` apply to this one.
     pub(super) defaults: Option<&'b Arc<Source>>,
 }
 
-/// Of the machine's file, as it was read; `flags` are those that were given.
+/// The machine's file as it was read, and the flags that were given.
 pub(crate) fn gateway(boot: &Boot, flags: &[(&'static str, String, &'static str)]) -> Vec<Shown> {
     show(&super::GATEWAY, &boot.source, &Behind { flags, defaults: None })
 }
 
-/// Of a tenant's file.
+/// A tenant's file.
 pub(crate) fn tenant(boot: &Boot, path: &Path, text: String) -> Vec<Shown> {
     let source = Source::new(path, text);
     show(&super::TENANT, &source, &Behind { flags: &[], defaults: Some(&boot.source) })
 }
 
-/// Every key of the file that holds, in the order of the reference.
+/// Every key with a value, in the order of the reference.
 pub(super) fn show(file: &File, source: &Arc<Source>, behind: &Behind<'_>) -> Vec<Shown> {
     let (top, _errors) = DeTable::parse_recoverable(&source.text);
     let mut shown = Vec::new();
@@ -89,7 +89,7 @@ fn of_table(
     }
 }
 
-/// Ceilings bound nothing that they do not name, and a section with a key that must be there means nothing where it is not.
+/// A ceiling that is not set bounds nothing, and a section without its required key has no effect.
 fn holds_by_itself(section: &Section, at: Option<&DeTable<'_>>) -> bool {
     let is_needed = |key: &Key| matches!(key.default, Default::Needed);
     !section.name.starts_with("ceilings") && (at.is_some() || !section.keys.iter().any(is_needed))
@@ -127,20 +127,20 @@ fn of_named(section: &Section, source: &Arc<Source>, at: Option<&DeTable<'_>>, s
     }
 }
 
-/// What a file says of a key, and the line; a text that may be a secret is not shown.
+/// The value that a file sets for a key, and the line. A text that may be a secret is not shown.
 fn said(key: &Key, source: &Arc<Source>, value: &Spanned<DeValue<'_>>) -> (String, String) {
     let may_be_secret = matches!(key.takes, Takes::Reference | Takes::Elsewhere) && value.get_ref().as_str().is_some();
     let text = if may_be_secret { "(a text, not shown)".to_owned() } else { written(source, value.span()) };
     (text, line(source, value.span()))
 }
 
-/// As it stands there, on one line, without who a URL says to be.
+/// The value as written, on one line, without the user and password of a URL.
 fn written(source: &Source, span: Range<usize>) -> String {
     let text = source.text.get(span).unwrap_or_default();
     without_users(&text.lines().map(str::trim).collect::<Vec<_>>().join(" "))
 }
 
-/// `redis://user:password@host` as `redis://…@host`.
+/// Turns `redis://user:password@host` into `redis://…@host`.
 fn without_users(text: &str) -> String {
     let mut parts = text.split("://");
     let mut shown = parts.next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! The table itself, one line a key: rustfmt would make six of each.
+//! The table itself, one line per key: rustfmt would split each into six.
 
 use super::Default::{Is, Needed, Nothing};
 use super::Shape::{Named, Table, Tables};

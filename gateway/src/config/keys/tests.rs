@@ -8,7 +8,7 @@ use crate::config::files::{gateway, tenant};
 use crate::config::problem::{Kind, Problem, Source};
 use crate::config::reader::Reader;
 
-/// What the reader of this file says of a text.
+/// The problems that the reader of this file finds in a text.
 fn problems(file: &File, text: &str) -> Vec<Problem> {
     let source = Source::new(Path::new("file.toml"), text.to_owned());
     let reader = Reader::new(source, None);
@@ -23,10 +23,10 @@ fn problems(file: &File, text: &str) -> Vec<Problem> {
     }
 }
 
-/// A file with one key in this section that nobody knows.
+/// A file with an unknown key in this section.
 fn with_a_stranger(file: &File, section: &Section) -> String {
     let stranger = "nobody_knows = 1\n";
-    // Of some sections the reader looks only where another key calls for them.
+    // The reader looks at some sections only if another key requires them.
     let before = match (file.name, section.name) {
         ("gateway", "tls.acme") => "[tls]\ncertificates = \"acme\"\n",
         _ => "",
@@ -40,7 +40,7 @@ fn with_a_stranger(file: &File, section: &Section) -> String {
 }
 
 #[test]
-fn the_table_has_every_key_that_the_readers_know_and_no_other() {
+fn the_table_has_exactly_the_keys_that_the_readers_accept() {
     for file in [&GATEWAY, &TENANT] {
         for section in file.sections.iter().filter(|section| section.shape != Shape::Named) {
             let text = with_a_stranger(file, section);
@@ -61,7 +61,7 @@ fn the_table_has_every_key_that_the_readers_know_and_no_other() {
 }
 
 #[test]
-fn every_default_of_the_table_is_what_holds() {
+fn every_default_in_the_table_is_the_real_one() {
     let text = |file: &File| {
         let mut text = String::new();
         for section in file.sections.iter().filter(|section| section.shape == Shape::Table) {
@@ -89,11 +89,11 @@ fn every_default_of_the_table_is_what_holds() {
         format!("{boot:?}")
     };
     let said = read(&text(&GATEWAY));
-    // Policies remember where they were said.
+    // Policies remember the place that set each value.
     assert_eq!(said, read("schema = 1"));
 }
 
-/// `config/gateway.toml` shows optional keys behind `## `: without the marks, it is TOML that has no unknown key.
+/// `config/gateway.toml` shows optional keys behind `## `: without these marks, it is TOML without an unknown key.
 #[test]
 fn every_line_of_the_shipped_file_can_be_uncommented() {
     let shipped = include_str!("../../../../config/gateway.toml");
@@ -105,7 +105,7 @@ fn every_line_of_the_shipped_file_can_be_uncommented() {
     assert!(toml::from_str::<toml::Table>(&text).is_ok(), "{:?}", toml::from_str::<toml::Table>(&text));
     let of_shape =
         |problem: &&Problem| !matches!(problem.kind, Kind::Unreadable | Kind::BadCertificate | Kind::KeysDisagree);
-    // Of a file that is not there, the key that goes with it is missing.
+    // `eab_kid` belongs to a key whose file does not exist here.
     let alone = |line: &&str| !line.starts_with("eab_kid");
     let read = text.lines().filter(alone).map(|line| line.replace("\"dev\"", "\"acme\"") + "\n").collect::<String>();
     let told = problems(&GATEWAY, &read);
@@ -115,7 +115,7 @@ fn every_line_of_the_shipped_file_can_be_uncommented() {
 }
 
 #[test]
-fn what_holds_is_shown_with_the_line_that_says_it() {
+fn each_value_is_shown_with_the_line_that_sets_it() {
     let gateway = Source::new(Path::new("g.toml"), "schema = 1\n[defaults.limits]\ntime = \"9s\"\n".to_owned());
     let text = "schema = 1\nhosts = [\"a.example\"]\n[limits]\nmemory = \"2MiB\"\n[variables]\ntoken = \"secret\"\n\
                 [[component]]\nname = \"c\"\nsource = \"c.wasm\"\nredis = [\"redis://:pw@h:1/\", \"redis://h\"]\n[[route]]\npath = \"/\"\ncomponent = \"c\"\nlimits = { fuel = \"4M\" }\n";
@@ -142,9 +142,9 @@ fn what_holds_is_shown_with_the_line_that_says_it() {
     assert!(!shown.iter().any(|shown| shown.key.starts_with("ceilings")), "what is not bounded is not shown");
 }
 
-/// The documentation that is made from the table, and where it stands.
+/// The generated documentation, and its file.
 #[test]
-fn the_written_reference_and_the_schemas_are_what_the_table_says() {
+fn the_committed_reference_and_schemas_match_the_table() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let schema = |file: &File| format!("{:#}\n", schema(file));
     for (path, text) in [
@@ -163,7 +163,7 @@ fn the_written_reference_and_the_schemas_are_what_the_table_says() {
 }
 
 #[test]
-fn a_source_is_shared_by_its_places() {
+fn all_places_share_one_source() {
     let source = Source::new(Path::new("g.toml"), "a = 1\n[listen]\nadmin = \"x\"".to_owned());
     let place = source.place_of("listen.admin");
     assert_eq!(place.to_string(), "g.toml:3:9");

@@ -1,8 +1,8 @@
-//! The table as a person reads it: the reference documentation of configuration.
+//! The table as a person reads it: the reference documentation of the configuration.
 
 use super::{Default, File, Key, Section, Shape, Takes};
 
-/// Markdown of both files, as it stands in `gateway/docs/configuration.md`.
+/// Markdown for both files, as in `gateway/docs/configuration.md`.
 pub(crate) fn reference() -> String {
     let mut text = String::from(
         "# Configuration\n\n`tollgate config reference` writes this page; a test compares it with the code.\n\n\
@@ -42,7 +42,7 @@ fn of_section(file: &File, section: &Section) -> String {
     text
 }
 
-/// Ceilings and a tenant's own limits have no default of their own.
+/// Ceilings and a tenant's own limits have no default.
 fn without(section: &Section, key: &Key) -> String {
     let is_over = section.name.ends_with("limits") || section.name.ends_with("quota");
     match key.default {

@@ -1,4 +1,4 @@
-//! The copies of files that components may read: made for new plans, and removed when nobody names them any more.
+//! The copies of files that components may read: made for new plans, and removed once no plan names them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::config::plan::{Plan, Planned, PlannedComponent, is_known};
 use crate::config::problem::{Kind, Problem};
 use crate::ids::TenantId;
 
-/// Makes the copies of all plans that are not among `before`; a tenant whose files cannot be copied is left out.
+/// Makes the copies for all plans that are not in `before`. Leaves out a tenant whose files cannot be copied.
 pub(crate) fn stage(planned: Planned, before: &BTreeMap<TenantId, Arc<Plan>>, staged: &Path) -> Planned {
     let Planned { mut plans, mut problems } = planned;
     plans.retain(|id, plan| {
@@ -34,7 +34,7 @@ pub(crate) fn stage(planned: Planned, before: &BTreeMap<TenantId, Arc<Plan>>, st
     Planned { plans, problems }
 }
 
-/// Where the copies of these plans stand.
+/// The folders of these plans' copies.
 pub(crate) fn files_of(plans: [&BTreeMap<TenantId, Arc<Plan>>; 2], staged: &Path) -> HashSet<PathBuf> {
     let of = |plan: &Arc<Plan>| {
         let place = |component: &PlannedComponent| Some(component.files.as_ref()?.place(staged, &plan.id));
@@ -43,7 +43,7 @@ pub(crate) fn files_of(plans: [&BTreeMap<TenantId, Arc<Plan>>; 2], staged: &Path
     plans.into_iter().flat_map(BTreeMap::values).flat_map(of).collect()
 }
 
-/// Removes the copies that nobody names any more.
+/// Removes the copies that are no longer used.
 pub(crate) fn clear_away(staged: &Path, is_used: impl Fn(&Path) -> bool) {
     let inside = |dir: &Path| {
         std::fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect::<Vec<_>>()
@@ -54,7 +54,7 @@ pub(crate) fn clear_away(staged: &Path, is_used: impl Fn(&Path) -> bool) {
                 tracing::warn!(target: "config", path = %copy.display(), %error, "unused files could not be removed");
             }
         }
-        // It goes when it is empty.
+        // This removes the folder only if it is empty.
         let _kept = std::fs::remove_dir(&tenant);
     }
 }

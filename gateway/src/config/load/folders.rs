@@ -1,4 +1,4 @@
-//! Which tenants there are: the folders below the folder of all tenants.
+//! Finds the tenants: the folders below the folder of all tenants.
 
 use std::path::{Path, PathBuf};
 
@@ -8,31 +8,31 @@ use crate::config::problem::{Kind, Place, Problem, Source};
 use crate::confine;
 use crate::ids::TenantId;
 
-/// What Spin calls its manifest.
+/// The name of Spin's manifest.
 const MANIFEST: &str = "spin.toml";
 
-/// The most manifests without a tenant that are warned of.
+/// Maximum number of warnings about manifests without a tenant.
 const MANIFESTS_MAX: usize = 20;
 
-/// The tenants there are, whatever stands in their files.
+/// The tenants that exist, whether their files are valid or not.
 ///
 /// # Errors
-/// The folder cannot be read.
+/// If the folder cannot be read.
 pub(crate) fn names(boot: &Boot) -> Result<Vec<TenantId>, Box<Problem>> {
     let name = |folder: &PathBuf| TenantId::parse(folder.file_name()?.to_str()?);
     Ok(folders(&boot.tenants_dir)?.tenants.iter().filter_map(name).collect())
 }
 
-/// What the folder of all tenants holds.
+/// The content of the folder of all tenants.
 #[derive(Default)]
 pub(crate) struct Listed {
     pub(crate) tenants: Vec<PathBuf>,
-    /// Spin manifests of folders without a tenant's file.
+    /// Spin manifests in folders without a tenant file.
     manifests: Vec<PathBuf>,
 }
 
 impl Listed {
-    /// One warning for each application that was copied here and is nobody's.
+    /// One warning for each application that has a manifest and no tenant file.
     pub(crate) fn warnings(&self) -> Vec<Problem> {
         self.manifests.iter().filter_map(|path| without_tenant_file(path)).collect()
     }
@@ -73,11 +73,12 @@ pub(crate) fn folders(dir: &Path) -> Result<Listed, Box<Problem>> {
     })
 }
 
-/// A folder without the file is not a tenant: it may hold sources or notes.
+/// A folder without this file is not a tenant: it may contain sources or notes.
 pub(crate) fn is_tenant(folder: &Path) -> bool {
     match folder.join("tenant.toml").try_exists() {
         Ok(is_there) => is_there,
-        // One that cannot be looked at is there, and its problem is told; below a file there is none.
+        // A file that cannot be checked counts as existing, and its problem is reported. If the path is not a folder, there
+        // is no such file.
         Err(error) => error.kind() != std::io::ErrorKind::NotADirectory,
     }
 }

@@ -1,4 +1,4 @@
-//! What the tenants' folders said when they were last read, so that a reload reads only those that changed.
+//! What the tenants' folders said at the last reading, so that a reload reads only those that changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,22 +16,22 @@ use crate::config::watch::Changed;
 use crate::domain::Pattern;
 use crate::ids::TenantId;
 
-/// What holds before a reading, which decides some of what is read.
+/// The state before a reading, which decides some of the result.
 #[derive(Debug, Default)]
 pub(crate) struct Before {
-    /// Who has which host now, and keeps it where two claim it.
+    /// The owner of each host, who keeps it if two tenants claim it.
     pub(crate) owners: BTreeMap<Pattern, TenantId>,
-    /// Which pairs are served.
+    /// The certificates that are served.
     pub(crate) pairs: Served,
 }
 
 impl Before {
-    /// For who asks what a gateway would say, as `check` does.
+    /// For a command that asks what a gateway would report, such as `check`.
     pub(crate) fn of_a_check(owners: BTreeMap<Pattern, TenantId>) -> Self {
         Self { owners, pairs: Served::Unknown }
     }
 
-    /// What is in force, where these have hosts.
+    /// The state in force, with these owners of hosts.
     pub(crate) fn of(owners: BTreeMap<Pattern, TenantId>, snapshot: &Snapshot) -> Self {
         let pairs = snapshot.plans.values().map(|plan| (plan.id.clone(), plan.pairs.clone())).collect();
         Self { owners, pairs: Served::These(pairs) }
@@ -42,12 +42,12 @@ impl Before {
 #[derive(Default)]
 pub(crate) struct Known {
     folders: BTreeMap<PathBuf, Folder>,
-    /// Of the folder of all tenants: it cannot be read, or holds applications without a tenant's file.
+    /// Problems of the folder of all tenants: it cannot be read, or contains applications without a tenant file.
     problems: Vec<Problem>,
 }
 
 impl Known {
-    /// Reads what changed; the rest stands as it was, and is the same plan.
+    /// Reads what changed. All other plans stay the same objects.
     pub(crate) fn read(&mut self, boot: &Boot, changed: &Changed, before: &Before) -> Planned {
         match changed {
             Changed::All => self.read_all(boot, before),
@@ -76,7 +76,7 @@ impl Known {
                 self.folders.retain(|folder, _| listed.tenants.contains(folder));
                 listed.tenants.iter().for_each(|folder| self.read_one(boot, folder, before));
             }
-            // What was read before stands: nobody is taken out of service by a disk that does not answer.
+            // The last reading stays in force: a disk that does not answer takes no tenant out of service.
             Err(problem) => self.problems = vec![*problem],
         }
     }
@@ -84,7 +84,7 @@ impl Known {
     fn read_one(&mut self, boot: &Boot, folder: &Path, before: &Before) {
         if folders::is_tenant(folder) {
             let mut read = read_folder(boot, folder, &before.pairs);
-            // What was touched and says what it said stays the same plan, down to its clients' sessions.
+            // A folder that was touched but has the same content keeps the same plan, including its clients' TLS sessions.
             if let Some(known) = self.folders.get(folder)
                 && read.stamp.is_some()
                 && known.stamp == read.stamp
@@ -98,14 +98,14 @@ impl Known {
         }
     }
 
-    /// Tenants that are there and whose files are wrong now.
+    /// Tenants that exist and whose files are invalid now.
     fn broken(&self) -> BTreeSet<TenantId> {
         let wrong = self.folders.iter().filter(|(_, folder)| folder.outcome.is_err());
         let named = |path: &Path| TenantId::parse(path.file_name()?.to_str()?);
         wrong.filter_map(|(path, _)| named(path)).collect()
     }
 
-    /// The directories in which these folders' files are, each with its folder.
+    /// The directories with these folders' files, each with its folder.
     pub(crate) fn dirs(&self, of: &Changed) -> Vec<(PathBuf, PathBuf)> {
         let is_of = |folder: &PathBuf| match of {
             Changed::All => true,

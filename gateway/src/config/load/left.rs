@@ -1,4 +1,5 @@
-//! A gateway on Redis whose state folder has an embedded store with tenants' data: somebody changed `--storage`, and the data stays behind.
+//! Warns if a gateway on Redis has an embedded store with tenants' data in its state folder: someone changed `--storage`,
+//! and the data stayed behind.
 
 use super::folders::names;
 use crate::config::files::boot::Boot;
@@ -7,10 +8,10 @@ use crate::config::problem::Problem;
 use crate::ids::TenantId;
 use crate::store;
 
-/// How many tenants are named.
+/// Maximum number of tenants that the warning names.
 const NAMED_MAX: usize = 5;
 
-/// A warning where there are such tenants, without those that were moved.
+/// The warning, if there are such tenants. Tenants that were moved do not count.
 pub(crate) fn left_behind(boot: &Boot) -> Option<Problem> {
     if boot.storage.is_embedded() {
         return None;
@@ -19,7 +20,7 @@ pub(crate) fn left_behind(boot: &Boot) -> Option<Problem> {
     let is_here = |id: &TenantId| !boot.state.join("moved").join(id.as_str()).exists();
     let left: Vec<String> = match store::left_behind(&dir) {
         Ok(left) => left.iter().filter(|(id, _)| is_here(id)).map(|(id, keys)| format!("{id} ({keys} keys)")).collect(),
-        // One that was not closed whole says nothing before it is repaired: any of the tenants may have something there.
+        // A store that was not closed cleanly cannot be read before its repair: any of the tenants may have data there.
         Err(_unclean) => {
             let all = names(boot).unwrap_or_default();
             all.iter().filter(|id| is_here(id)).map(|id| format!("{id} (perhaps)")).collect()

@@ -1,4 +1,4 @@
-//! Gathers what stands beside a tenant's file, and the names of all of it.
+//! Gathers what a tenant's file refers to, and the paths of all of it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(crate) fn gather(
     }
 }
 
-/// Of what the files said and what was found beside them; nothing where something could not be read.
+/// The digest of all that was read from the files and beside them; none if something could not be read.
 pub(crate) fn stamp(sources: &[Arc<Source>], materials: &Materials) -> Option<Digest> {
     let mut all = Vec::new();
     let mut add = |bytes: &[u8]| {
@@ -65,7 +65,7 @@ pub(crate) fn stamp(sources: &[Arc<Source>], materials: &Materials) -> Option<Di
     Some(Digest::of(&all))
 }
 
-/// The files that a tenant's file names, and those that it finds.
+/// The files that a tenant's file names, and those that its patterns match.
 pub(crate) fn paths<'f>(file: &'f TenantFile, materials: &'f Materials) -> impl Iterator<Item = PathBuf> + 'f {
     let found = materials.files.iter().filter_map(|files| files.as_ref()?.as_ref().ok()).flat_map(Files::sources);
     named(file).chain(found)
@@ -81,14 +81,14 @@ fn component_of(boot: &Boot, folder: &Path, origin: &Origin) -> Wasm {
     }
 }
 
-/// What stands in the files of a component's parts, in their order.
+/// The files of a component's parts, in their order.
 fn parts_of(boot: &Boot, folder: &Path, component: &ComponentRead) -> Vec<Wasm> {
     let none = || Wasm::Unreadable("it names a component that does not exist".to_owned());
     let found = |part: &PartRead| part.origin().map_or_else(none, |origin| component_of(boot, folder, origin));
     component.parts().map(found).collect()
 }
 
-/// Those of a tenant's file as it was read, from its folder.
+/// The files that a tenant's file names, relative to its folder.
 pub(crate) fn named(file: &TenantFile) -> impl Iterator<Item = PathBuf> + '_ {
     let pair = file.tls.iter().flat_map(|tls| &tls.pairs).flat_map(|pair| [&pair.cert, &pair.key]);
     let clients = file.tls.iter().filter_map(|tls| tls.clients.as_ref());

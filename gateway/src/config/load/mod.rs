@@ -1,4 +1,4 @@
-//! The I/O of configuration: finds and reads files; what they mean is for the floors below.
+//! The I/O of configuration: finds and reads files. Other floors interpret them.
 
 pub(crate) mod copies;
 pub(crate) mod folders;
@@ -37,12 +37,13 @@ pub(crate) fn gateway(path: &Path, overrides: &Overrides) -> Result<Boot, Vec<Pr
     }
 }
 
-/// Reads every tenant's folder, for who asks what a gateway would take. `owners` says who has which host.
+/// Reads every tenant's folder, for a command that asks what a gateway would accept. `owners` says which tenant has which
+/// host.
 pub(crate) fn tenants(boot: &Boot, owners: &BTreeMap<Pattern, TenantId>) -> Planned {
     Known::default().read(boot, &Changed::All, &Before::of_a_check(owners.clone()))
 }
 
-/// The same as a gateway that starts takes them, which has nothing better to serve.
+/// The same for a gateway that starts, which does not serve better certificates yet.
 pub(crate) fn tenants_at_a_start(boot: &Boot, owners: &BTreeMap<Pattern, TenantId>) -> Planned {
     Known::default().read(boot, &Changed::All, &Before { owners: owners.clone(), ..Before::default() })
 }

@@ -1,7 +1,8 @@
-//! Which folders a gateway reads once it runs: those of its own file, of its tenants, and of each file that one of them names.
+//! The folders that a running gateway reads: those of its own file, of its tenants, and of each file that one of them
+//! names.
 //!
-//! As for the watch, folders count and not files, so that a file that is replaced, or a link that is pointed elsewhere beside the
-//! one before, is read as well.
+//! As in the watch, folders count and not files, so that the gateway can also read a file that was replaced, or the new
+//! target of a link in the same folder.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,10 +18,10 @@ use crate::config::reader::Reader;
 use crate::config::watch::dirs_of;
 use crate::ids::TenantId;
 
-/// Below so few parts of a path is much that is not ours: a file there is named by itself.
+/// A folder with fewer path parts than this contains much that is not ours, so a file in it is named by itself.
 const PARTS_MIN: usize = 3;
 
-/// Folders, and files that stand in none of their own.
+/// These folders, and files that are named by themselves.
 pub(crate) fn reach(boot: &Boot) -> BTreeSet<PathBuf> {
     let mut read = BTreeSet::from([boot.tenants_dir.clone()]);
     read.extend(boot.sandbox.confine_read.iter().cloned());
@@ -37,8 +38,8 @@ pub(crate) fn reach(boot: &Boot) -> BTreeSet<PathBuf> {
     read
 }
 
-/// The files that a tenant's files name, without a look into them; what is wrong is told by who reads them in earnest. Files
-/// that a component may read are below the folder of its application's manifest, which is one of them.
+/// The files that a tenant's files name, without reading those. Problems are not reported here, but by the real load. Files
+/// that a component may read are below the folder of its application's manifest, which is one of these.
 fn named_by(boot: &Boot, folder: &Path) -> Vec<PathBuf> {
     let path = folder.join("tenant.toml");
     let mut files = vec![path.clone()];
@@ -54,7 +55,7 @@ fn named_by(boot: &Boot, folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The folders in which a file is, or the file itself where that is much more than it.
+/// The folders that contain a file, or the file itself if these contain much more.
 fn around(file: &Path) -> Vec<PathBuf> {
     let dirs = dirs_of(&std::path::absolute(file).unwrap_or_else(|_| file.to_owned()));
     let narrow: Vec<PathBuf> = dirs.into_iter().filter(|dir| is_narrow(dir)).collect();
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_a_wide_folder_is_named_by_itself() {
+    fn a_file_in_a_broad_folder_is_named_by_itself() {
         assert_eq!(around(Path::new("/etc/hostname")), [Path::new("/etc/hostname")]);
         assert_eq!(around(Path::new("/usr/share/none")), [Path::new("/usr/share")]);
     }

@@ -1,4 +1,4 @@
-//! Reads one tenant's folder: its own file, its application's manifest, and what both name.
+//! Reads one tenant's folder: its own file, its application's manifest, and the files that both name.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,11 @@ use crate::ids::{Digest, NAME_RULE, TenantId};
 /// A tenant's folder as it was read.
 pub(crate) struct Folder {
     pub(crate) outcome: Result<(TenantId, Found), Vec<Problem>>,
-    /// What keeps nobody from being served.
+    /// Problems that do not stop the tenant from being served.
     pub(crate) warnings: Vec<Problem>,
-    /// Where its files are, be they good or not.
+    /// The directories of its files, whether these are valid or not.
     pub(crate) dirs: BTreeSet<PathBuf>,
-    /// Of all that was read, if all could be: what has the same says the same.
+    /// Digest of all that was read, if everything was readable: equal stamps mean equal content.
     pub(crate) stamp: Option<Digest>,
 }
 
@@ -105,7 +105,7 @@ fn read(
     Ok((id, plan, problems))
 }
 
-/// Reads a Spin application's manifest in the place of the file's own components and routes.
+/// Reads a Spin application's manifest, which replaces the file's own components and routes.
 pub(crate) fn app(
     (boot, id): (&Boot, &TenantId),
     folder: &Path,
@@ -124,7 +124,7 @@ pub(crate) fn app(
     };
     sources.push(Arc::clone(&source));
     let given = file.variables.iter().zip(variables).filter_map(|((name, _), value)| {
-        // What cannot be read is told with the rest of the file.
+        // A value that cannot be read is reported with the rest of the file.
         Some((name.value.clone(), value.as_ref().ok()?.clone()))
     });
     let texts =
@@ -146,7 +146,7 @@ pub(crate) fn app(
     problems
 }
 
-/// Variables that somebody gives, and the manifest does not ask for.
+/// Variables that the file sets but the manifest does not declare.
 fn undeclared(given: &[(At<String>, Reference)], declared: &[String], manifest: &str) -> Vec<Problem> {
     let others = given.iter().filter(|(name, _)| !declared.contains(&name.value));
     let problem = |(name, _): &(At<String>, Reference)| Problem {

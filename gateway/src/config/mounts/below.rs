@@ -1,4 +1,4 @@
-//! Opens files below a folder, and nothing that a link or `..` leads to elsewhere.
+//! Opens files below a folder, and refuses a link or `..` that leads elsewhere.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
 pub(crate) const FILES_BYTES_MAX: u64 = 256 << 20;
 
-/// Opens what is below a folder, and nothing that a link or `..` leads to elsewhere.
+/// Opens a file or folder below `root`, and refuses a link or `..` that leads elsewhere.
 pub(super) fn open_below(root: &Path, name: &Path, flags: OFlags) -> Result<File, String> {
     let open = || {
         let folder = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;

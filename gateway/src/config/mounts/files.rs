@@ -1,4 +1,4 @@
-//! Files that were found, and their copy.
+//! The files that the mounts match, and their copy.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::below::{FILES_BYTES_MAX, read_below};
 use crate::ids::{Digest, TenantId};
 
-/// Files that were found, by the names that a component has for them.
+/// The files that were found, by the names that the component sees.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     pub(super) root: PathBuf,
@@ -17,20 +17,20 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Each file as it was found.
+    /// The path of each file where it was found.
     pub(crate) fn sources(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.found.values().map(|(source, _)| self.root.join(source))
     }
 
-    /// Where the copy of a tenant's stands, below the folder of all copies.
+    /// The folder of a tenant's copy, below the folder of all copies.
     pub(crate) fn place(&self, staged: &Path, tenant: &TenantId) -> PathBuf {
         staged.join(tenant.as_str()).join(self.digest.to_string())
     }
 
-    /// Makes the copy, unless it is there.
+    /// Makes the copy, unless it exists.
     ///
     /// # Errors
-    /// A file was changed since it was found, or cannot be copied.
+    /// If a file changed since it was found, or cannot be copied.
     pub(crate) fn stage(&self, staged: &Path, tenant: &TenantId) -> anyhow::Result<()> {
         let place = self.place(staged, tenant);
         if place.is_dir() {

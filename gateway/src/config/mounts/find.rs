@@ -1,4 +1,4 @@
-//! Finds the files of mounts, under bounds.
+//! Finds the files of mounts, within limits.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::ids::Digest;
 
 const DEPTH_MAX: usize = 32;
 
-/// Files and folders that are looked at, whether they are taken or not.
+/// Maximum number of files and folders that are looked at, whether they match or not.
 const LOOKS_MAX: usize = 20_000;
 
 impl Mounts {
     /// Finds and reads all of them, in the folder of their tenant.
     ///
     /// # Errors
-    /// The first mount that will not do.
+    /// The first mount that cannot be used.
     pub(crate) fn find(&self, folder: &Path) -> Result<Files, BadFiles> {
         let root = folder.join(&self.dir);
         let mut search = Search { root: &root, excluded: &self.excluded, found: BTreeMap::new(), bytes: 0, looks: 0 };
@@ -60,7 +60,7 @@ impl Search<'_> {
             self.look()?;
             let path = path.map_err(|error| error.to_string())?;
             let name = path.strip_prefix(self.root).map_err(|error| error.to_string())?;
-            // A folder that matches is no file; what is in it has a pattern of its own.
+            // A folder that matches is not a file; its content has its own pattern.
             if !path.is_dir() {
                 self.add_file(name, name)?;
             }
@@ -162,7 +162,7 @@ mod tests {
             link(to, what);
             for mount in [pattern("site"), pattern("site/**/*"), placed("site", ""), pattern(&format!("{what}*"))] {
                 let refused = find(&app, std::slice::from_ref(&mount), &[]);
-                // A pattern looks at no folder behind a link.
+                // A pattern does not look into a folder behind a link.
                 let is_good = refused.as_ref().is_err_and(|error| error.contains("leads out"))
                     || refused.is_ok_and(|found| {
                         found.iter().all(|name| name.starts_with("site/good") || name == "site/inside")

@@ -1,9 +1,9 @@
-//! Files that a component may read: found by patterns in the application's folder, and put aside for its tenant alone.
+//! Files that a component may read: found by patterns in the application's folder, and copied for its tenant alone.
 //!
-//! Security: every file is opened by the kernel below the application's folder (openat2, RESOLVE_BENEATH), so that no
-//! symbolic link and no `..` leads out of it, whoever changes the folder meanwhile. What a component sees is a copy, under
-//! the digest of all of it: a change of the folder changes nothing until it is loaded.
-//! Limit: [`FILES_MAX`] files and `FILES_BYTES_MAX` a component.
+//! Security: the kernel opens every file below the application's folder (openat2, RESOLVE_BENEATH), so that no symbolic
+//! link and no `..` leads out of it, even if someone changes the folder meanwhile. A component sees a copy, named by the
+//! digest of all of it: a change of the folder has no effect until it is loaded. Limit: [`FILES_MAX`] files and
+//! `FILES_BYTES_MAX` for each component.
 
 mod below;
 mod files;
@@ -19,10 +19,10 @@ pub(crate) use files::Files;
 
 pub(crate) const FILES_MAX: usize = 2000;
 
-/// What a manifest says of files.
+/// One mount of a manifest.
 #[derive(Clone, Debug)]
 pub(crate) enum Mount {
-    /// Files by their names from the folder, under which they are found by the component too.
+    /// Files by name or pattern in the folder; the component sees the same names.
     Pattern(String),
     /// A file or folder, and where the component finds it.
     Placed { source: PathBuf, destination: PathBuf },
@@ -31,13 +31,13 @@ pub(crate) enum Mount {
 /// The mounts of one component.
 #[derive(Clone, Debug)]
 pub(crate) struct Mounts {
-    /// The application's, from the tenant's folder.
+    /// The application's folder, relative to the tenant's.
     pub(crate) dir: PathBuf,
     pub(crate) mounts: Vec<At<Mount>>,
     pub(crate) excluded: Vec<glob::Pattern>,
 }
 
-/// Why files cannot be given, in words for the operator, and which of the mounts it is about.
+/// Why files cannot be mounted, as text for the operator, and which mount is the cause.
 #[derive(Debug)]
 pub(crate) struct BadFiles {
     pub(crate) mount: usize,
@@ -47,7 +47,7 @@ pub(crate) struct BadFiles {
 const WANTED: &str =
     "a path or pattern below this folder, such as \"static/**/*\", or { source = \"assets\", destination = \"/\" }";
 
-/// `files` and `exclude_files` of a component.
+/// Reads `files` and `exclude_files` of a component.
 pub(crate) fn read(section: &Section<'_>, dir: &Path) -> Option<Mounts> {
     let mount = |value: &DeValue<'_>| match value {
         DeValue::String(text) => {

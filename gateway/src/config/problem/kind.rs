@@ -1,7 +1,7 @@
-//! Every kind of problem that a configuration can have: its code, its name, how grave it is, and its long story.
+//! Every kind of problem that a configuration can have: its code, its name, its severity, and its explanation.
 //!
-//! Codes are never used again for something else: operators write them into their own notes. The hundreds say where to look:
-//! 1 a file as such, 2 certificates, 3 components, 4 a Spin manifest, 5 the machine.
+//! A code is never reused for something else, because operators write it into their own notes. The hundreds say where to
+//! look: 1 files, 2 certificates, 3 components, 4 Spin manifests, 5 the machine.
 
 macro_rules! kinds {
     ($($name:ident $code:literal $words:literal,)*) => {
@@ -14,8 +14,8 @@ macro_rules! kinds {
         impl Kind {
             pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// Such as `E0104`; what begins with `W` is a warning and keeps nobody from being served, what begins with
-            /// `N` is a notice, of something that is as it should be.
+            /// Such as `E0104`. A code with `W` is a warning, which stops no tenant from being served. A code with `N` is a
+            /// notice about something that is correct.
             pub(crate) const fn code(self) -> &'static str {
                 match self {
                     $(Self::$name => $code,)*
@@ -88,34 +88,34 @@ kinds! {
     DataLeftBehind "W0508" "data-left-behind",
 }
 
-/// The long stories, each below a heading with its code. They are in the documentation as they are here.
+/// The explanations, each below a heading with its code. The documentation has the same text.
 const STORIES: &str = include_str!("../../../docs/problems.md");
 
 impl Kind {
-    /// Nothing is wrong: something is worth knowing.
+    /// Whether nothing is wrong and this is only information.
     pub(crate) const fn is_notice(self) -> bool {
         matches!(self.code().as_bytes(), [b'N', ..])
     }
 
-    /// Nobody is left out for it.
+    /// Whether tenants are served despite this.
     pub(crate) const fn is_warning(self) -> bool {
         matches!(self.code().as_bytes(), [b'W', ..])
     }
 
-    /// By its code or its name, in letters of any case.
+    /// Finds a kind by its code or its name, in any case.
     pub(crate) fn find(text: &str) -> Option<Self> {
         let is_it = |kind: &&Self| text.eq_ignore_ascii_case(kind.code()) || text.eq_ignore_ascii_case(kind.name());
         Self::ALL.iter().find(is_it).copied()
     }
 
-    /// What it means, what the gateway does meanwhile, and how it is mended.
+    /// What it means, what the gateway does meanwhile, and how to fix it.
     pub(crate) fn story(self) -> &'static str {
         let heading = [self.code(), self.name()].join(" ");
         let mut stories = STORIES.split("\n## ").skip(1);
         stories.find(|story| story.lines().next() == Some(heading.as_str())).unwrap_or_default().trim_end()
     }
 
-    /// What to do, where that needs no more than the kind.
+    /// What to do, if the kind alone says that.
     pub(crate) fn hint(self) -> Option<&'static str> {
         HINTS.iter().find(|(kind, _)| *kind == self).map(|(_, hint)| *hint)
     }
@@ -157,14 +157,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_sandbox_says_has_its_story_here() {
+    fn the_sandboxs_problems_are_explained_here() {
         assert_eq!((Kind::Swap.code(), Kind::UncleanSlots.code()), (crate::sandbox::SWAP, crate::sandbox::UNCLEAN));
-        // The canary stands above this room and has it in its own words.
+        // The canary is above this room and so spells the code itself.
         assert_eq!(Kind::NotApart.code(), "E0506");
     }
 
     #[test]
-    fn every_kind_has_a_code_of_its_own_and_a_story() {
+    fn every_kind_has_its_own_code_and_an_explanation() {
         let mut codes = std::collections::BTreeSet::new();
         for kind in Kind::ALL {
             assert!(codes.insert(kind.code()) && codes.insert(kind.name()), "{kind:?} is there twice");

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: where, what was found, what was wanted, what to do.
+//! A problem of a configuration: where it is, what was found, what was expected, and what to do.
 
 mod kind;
 
@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 use crate::ids::TenantId;
 pub(crate) use kind::Kind;
 
-/// A file as it was read, and the name it is shown by.
+/// A file as it was read, and the name that messages show for it.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) path: String,
@@ -21,7 +21,7 @@ pub(crate) struct Source {
 }
 
 impl std::fmt::Debug for Source {
-    /// Without the text, in which a secret may stand.
+    /// Leaves out the text, which may contain a secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Source").field(&self.path).finish()
     }
@@ -32,12 +32,12 @@ impl Source {
         Arc::new(Self { path: path.display().to_string(), text })
     }
 
-    /// Where the file says a key, written with dots from its top, such as `listen.admin`; the whole file where it does not.
+    /// The place of a key with its full name, such as `listen.admin`; the whole file if it does not set the key.
     pub(crate) fn place_of(self: &Arc<Self>, key: &str) -> Place {
         Place { source: Arc::clone(self), span: self.span_of(key) }
     }
 
-    /// The stretch of a key's value.
+    /// The byte range of a key's value.
     pub(crate) fn span_of(&self, key: &str) -> Option<Range<usize>> {
         let (top, _errors) = DeTable::parse_recoverable(&self.text);
         let (sections, last) = key.rsplit_once('.').map_or((None, key), |(sections, last)| (Some(sections), last));
@@ -49,7 +49,7 @@ impl Source {
     }
 }
 
-/// A file, and a stretch of it where there is one.
+/// A file, and a byte range in it if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) source: Arc<Source>,
@@ -61,7 +61,7 @@ impl Place {
         Self { source: Arc::clone(source), span: None }
     }
 
-    /// Line and column, from 1, the column in characters.
+    /// Line and column, both from 1; the column counts characters.
     pub(crate) fn line_and_column(&self) -> Option<(usize, usize)> {
         let before = self.source.text.get(..self.span.as_ref()?.start)?;
         let line = before.matches('\n').count() + 1;
@@ -77,19 +77,19 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// One problem. It never holds a secret: what is under `[secrets]` is shown by name only.
+/// One problem. It never contains a secret: a value under `[secrets]` is shown by name only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) kind: Kind,
-    /// Whom it costs; nobody in particular where the gateway's own file is wrong.
+    /// The affected tenant; none if the problem is in the gateway's own file.
     pub(crate) tenant: Option<TenantId>,
     pub(crate) place: Place,
-    /// What is wrong, in a sentence.
+    /// What is wrong, in one sentence.
     pub(crate) summary: String,
     pub(crate) found: String,
     pub(crate) wanted: String,
     pub(crate) hint: Option<String>,
-    /// The other place, where two disagree.
+    /// The other place, if two places disagree.
     pub(crate) also: Option<(Place, String)>,
 }
 
@@ -99,7 +99,7 @@ impl Problem {
         format!("{}: {} [{} {}]", self.place, self.summary, self.kind.code(), self.kind.name())
     }
 
-    /// The same with paths that begin with one of these prefixes shown from there.
+    /// The same, with each of these prefixes removed from paths.
     pub(crate) fn without(&self, prefixes: &[String]) -> Self {
         let short =
             |text: &str| prefixes.iter().fold(text.to_owned(), |text, prefix| text.replace(prefix.as_str(), ""));
@@ -119,7 +119,7 @@ impl Problem {
         }
     }
 
-    /// Nobody is left out for it.
+    /// Whether tenants are served despite this.
     pub(crate) const fn is_warning(&self) -> bool {
         self.kind.is_warning()
     }

@@ -1,6 +1,6 @@
-//! Walks a TOML file key by key and notes everything that is wrong, instead of stopping at the first.
+//! Walks a TOML file key by key and records everything that is wrong, instead of stopping at the first mistake.
 //!
-//! Each call names the key it wants; [`Section::finish`] then knows which keys there may be, and reports the others.
+//! Each call names the key that it wants. So [`Section::finish`] knows which keys are valid, and reports the others.
 
 pub(crate) mod reference;
 mod section;
@@ -17,7 +17,7 @@ use crate::config::problem::{Kind, Place, Problem, Source};
 use crate::ids::TenantId;
 pub(crate) use section::{At, Section, near};
 
-/// One file being read, and its problems so far.
+/// One file that is being read, and its problems so far.
 pub(crate) struct Reader {
     pub(crate) source: Arc<Source>,
     tenant: Option<TenantId>,
@@ -29,7 +29,7 @@ impl Reader {
         Self { source, tenant, problems: RefCell::new(Vec::new()) }
     }
 
-    /// Reads the file with `read`, unless it is not TOML at all; returns what came of it and every problem.
+    /// Reads the file with `read`, if it is valid TOML. Returns the result and every problem.
     pub(crate) fn read<T>(self, read: impl FnOnce(&Self, &Section<'_>) -> T) -> (Option<T>, Vec<Problem>) {
         let source = Arc::clone(&self.source);
         let (table, errors) = DeTable::parse_recoverable(&source.text);
@@ -60,7 +60,7 @@ impl Reader {
         (read, problems)
     }
 
-    /// Notes a problem, once: two rooms may want the same key.
+    /// Records a problem, but only once: two callers may want the same key.
     pub(crate) fn problem(&self, problem: Problem) {
         let mut problems = self.problems.borrow_mut();
         if !problems.contains(&problem) {
@@ -72,7 +72,7 @@ impl Reader {
         Place { source: Arc::clone(&self.source), span }
     }
 
-    /// Notes a value that will not do.
+    /// Records an invalid value.
     pub(crate) fn bad(&self, kind: Kind, place: &Place, summary: String, found: String, wanted: &str) {
         self.problem(Problem {
             kind,

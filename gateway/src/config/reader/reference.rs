@@ -1,10 +1,10 @@
-//! Texts that stand in a file, or elsewhere: in a variable of the environment or a file of their own.
+//! Texts that are in the file or elsewhere: in an environment variable or in their own file.
 
 use std::path::Path;
 
 use toml::de::DeValue;
 
-/// A text, or where to find one that must not stand in a file.
+/// A text, or where to find one that must not be in the file.
 #[derive(Clone, Debug)]
 pub(crate) enum Reference {
     Text(String),
@@ -22,7 +22,7 @@ impl Reference {
     }
 
     /// # Errors
-    /// What was found instead, without a word of the secret.
+    /// What was found instead, without any part of the secret.
     pub(crate) fn read(&self, base: &Path) -> Result<String, String> {
         match self {
             Self::Text(text) => Ok(text.clone()),
@@ -37,10 +37,10 @@ impl Reference {
     }
 }
 
-/// The most bytes of a text in a file of its own.
+/// Maximum size of a file that contains a text.
 const BYTES_MAX: u64 = 1 << 20;
 
-/// A device or a pipe would keep whoever reads it, perhaps for ever.
+/// Refuses devices and pipes, which could block the reader for ever.
 fn read_whole(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
     if !std::fs::metadata(path)?.is_file() {
@@ -54,7 +54,7 @@ fn read_whole(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// A text, `{ env = … }` or `{ file = … }`.
+/// Reads a text, `{ env = … }` or `{ file = … }`.
 pub(crate) fn reference(value: &DeValue<'_>) -> Option<Reference> {
     if let Some(text) = value.as_str() {
         return Some(Reference::Text(text.to_owned()));

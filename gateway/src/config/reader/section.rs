@@ -1,4 +1,4 @@
-//! One table of a file: takes the values of its keys, and notes those that will not do.
+//! One table of a file: takes the values of its keys, and records those that are invalid.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::{Reader, units};
 use crate::config::problem::{Kind, Place, Problem};
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct At<T> {
     pub(crate) value: T,
@@ -21,15 +21,15 @@ pub(crate) struct At<T> {
 pub(crate) struct Section<'r> {
     reader: &'r Reader,
     table: &'r DeTable<'r>,
-    /// The header's place, or the whole file's.
+    /// The place of the header; none for the whole file.
     span: Option<Range<usize>>,
     name: String,
     known: RefCell<Vec<&'static str>>,
-    /// Whether somebody took the others too.
+    /// Whether a caller took the other keys as well.
     is_open: Cell<bool>,
 }
 
-/// A value in words, short.
+/// A short description of a value.
 fn describe(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("the text {:?}", text.chars().take(60).collect::<String>()),
@@ -56,12 +56,12 @@ impl<'r> Section<'r> {
         Self { reader, table, span: None, name: String::new(), known, is_open }
     }
 
-    /// The name of a key of this section, from the top of the file.
+    /// The full name of a key of this section, from the top of the file.
     pub(crate) fn path(&self, key: &str) -> String {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
 
-    /// Where the section stands, for what is missing in it.
+    /// The place of the section, to report missing keys there.
     pub(crate) fn place(&self) -> Place {
         self.reader.place(self.span.clone())
     }
@@ -77,7 +77,7 @@ impl<'r> Section<'r> {
         self.reader.place(Some(value.span()))
     }
 
-    /// Takes a key's value through `take`, or notes that it is not what was wanted.
+    /// Converts a key's value with `take`, or records that it is not what was expected.
     pub(crate) fn take<T>(
         &self,
         key: &'static str,
@@ -111,7 +111,7 @@ impl<'r> Section<'r> {
         self.take(key, "a whole number from 1 to 4294967295", units::count)
     }
 
-    /// The same where none is a number too.
+    /// The same, with 0 allowed.
     pub(crate) fn count_or_none(&self, key: &'static str) -> Option<At<u32>> {
         self.take(key, "a whole number from 0 to 4294967295", units::number)
     }
@@ -138,7 +138,7 @@ impl<'r> Section<'r> {
         })
     }
 
-    /// A list of texts, each taken through `take`.
+    /// A list of texts, each converted with `take`.
     pub(crate) fn list<T>(
         &self,
         key: &'static str,
@@ -148,7 +148,7 @@ impl<'r> Section<'r> {
         self.list_of(key, wanted, |value| take(value.as_str()?))
     }
 
-    /// The same, of whatever values.
+    /// The same for values of any type.
     pub(crate) fn list_of<T>(
         &self,
         key: &'static str,
@@ -177,7 +177,7 @@ impl<'r> Section<'r> {
         Some(taken)
     }
 
-    /// The section of this name.
+    /// The subsection with this name.
     pub(crate) fn section(&self, key: &'static str) -> Option<Self> {
         let value = self.look(key)?;
         let table = value.get_ref().as_table();
@@ -203,7 +203,7 @@ impl<'r> Section<'r> {
         tables.into_iter().map(|(table, span)| self.below(key, table, span)).collect()
     }
 
-    /// The tables below this one, of names that the file chooses itself.
+    /// The tables below this one, whose names the file chooses itself.
     pub(crate) fn named(&self) -> Vec<(At<String>, Self)> {
         let mut named = Vec::new();
         for (name, value) in self.table {
@@ -223,23 +223,23 @@ impl<'r> Section<'r> {
         named
     }
 
-    /// The table of this name among those that the file chooses itself.
+    /// The table with this name among those.
     pub(crate) fn table(&self, name: &str) -> Option<Self> {
         let value = self.table.get(name)?;
         Some(self.below(name, value.get_ref().as_table()?, value.span()))
     }
 
-    /// Whether a key is there and says nothing.
+    /// Whether the key is an empty list.
     pub(crate) fn is_empty_list(&self, key: &'static str) -> bool {
         self.look(key).and_then(|value| value.get_ref().as_array()).is_some_and(|items| items.is_empty())
     }
 
-    /// Whether the file has this key at all; whatever it says is for others to look at.
+    /// The place of this key if the file has it, whatever its value is.
     pub(crate) fn has(&self, key: &'static str) -> Option<Place> {
         self.look(key).map(|value| self.at(value))
     }
 
-    /// The keys that nobody asked for so far, which are not reported then.
+    /// The keys that no caller has asked for so far; `finish` then does not report them.
     pub(crate) fn others(&self) -> Vec<At<String>> {
         self.is_open.set(true);
         let known = self.known.borrow();
@@ -248,12 +248,12 @@ impl<'r> Section<'r> {
         names.map(|name| At { value: name.get_ref().to_string(), place: at(name) }).collect()
     }
 
-    /// What a key's value is, where it is such a one; nothing is noted where it is not.
+    /// The value of a key if `take` accepts it. Records no problem if not.
     pub(crate) fn look_quietly<T>(&self, key: &'static str, take: impl FnOnce(&DeValue<'_>) -> Option<T>) -> Option<T> {
         take(self.look(key)?.get_ref())
     }
 
-    /// A table of names that the file chooses itself; each value is taken through `take`.
+    /// A table whose names the file chooses itself; each value is converted with `take`.
     pub(crate) fn entries<T>(
         &self,
         wanted: &str,
@@ -266,7 +266,7 @@ impl<'r> Section<'r> {
                 Some(taken) => entries.push((At { value: name.get_ref().to_string(), place }, taken)),
                 None => {
                     let summary = format!("`{}` has an invalid value", self.path(name.get_ref()));
-                    // Never the value: it may be a secret that was written here by mistake.
+                    // Never show the value: it may be a secret that was put here by mistake.
                     self.reader.bad(Kind::BadValue, &place, summary, "something else".to_owned(), wanted);
                 }
             }
@@ -285,7 +285,7 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// A key that must be there; notes it where it is not. The value itself was taken before.
+    /// Records a problem if a required key is missing. The caller has already taken its value.
     pub(crate) fn required<T>(&self, key: &'static str, taken: Option<At<T>>, example: &str) -> Option<At<T>> {
         if taken.is_none() && !self.table.contains_key(key) {
             let summary = format!("`{}` is missing", self.path(key));
@@ -294,7 +294,7 @@ impl<'r> Section<'r> {
         taken
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports the keys that no caller asked for.
     pub(crate) fn finish(&self) {
         if self.is_open.get() {
             return;

@@ -1,18 +1,18 @@
-//! What is wrong with a file that is not TOML at all: one mistake, where it is. A parser that goes on after it finds more, and none
-//! of them is one.
+//! What is wrong with a file that is not valid TOML: one mistake, and its place. A parser that goes on after the first
+//! mistake reports others that are none.
 
 use std::ops::Range;
 
-/// A bracket that is open where the parser gave up is what it gave up for, and may stand lines above.
+/// If a bracket is open where the parser failed, the bracket is the mistake. It may be lines above.
 pub(crate) struct Mistake {
     pub(crate) span: Option<Range<usize>>,
     pub(crate) found: String,
     pub(crate) hint: &'static str,
-    /// Where the parser saw it, if that is elsewhere.
+    /// Where the parser failed, if that is elsewhere.
     pub(crate) seen: Option<Range<usize>>,
 }
 
-/// The first of what a parser found, by its span and its message.
+/// The first error of the parser, from its errors' byte ranges and messages.
 pub(crate) fn mistake(text: &str, errors: impl Iterator<Item = (Option<Range<usize>>, String)>) -> Option<Mistake> {
     let (span, message) = errors.min_by_key(|(span, _)| span.as_ref().map(|span| span.start))?;
     let at = span.as_ref().map_or(text.len(), |span| span.start);
@@ -28,12 +28,12 @@ pub(crate) fn mistake(text: &str, errors: impl Iterator<Item = (Option<Range<usi
     Some(Mistake { span: Some(open..open + line), found: found.to_owned(), hint, seen: span })
 }
 
-/// The innermost bracket of a value that is not closed by the end of the text.
+/// The innermost bracket of a value that is still open at the end of the text.
 fn unclosed(text: &str) -> Option<(usize, u8)> {
     let bytes = text.as_bytes();
     let mut open: Vec<(usize, u8)> = Vec::new();
     let mut at = 0;
-    // A bracket at the beginning of a line, where none is open, is a table's header.
+    // A bracket at the beginning of a line, while no other is open, begins a table header.
     let mut is_line_new = true;
     while let Some(&byte) = bytes.get(at) {
         let mut next = at + 1;
@@ -51,12 +51,12 @@ fn unclosed(text: &str) -> Option<(usize, u8)> {
     open.pop()
 }
 
-/// Where the line ends in which this is.
+/// The end of the line that contains this position.
 fn end_of_line(bytes: &[u8], at: usize) -> usize {
     bytes.get(at..).and_then(|rest| memchr::memchr(b'\n', rest)).map_or(bytes.len(), |line| at + line)
 }
 
-/// Where what is behind a text begins: behind its last quotation mark, or with the end of its line where it has none.
+/// The position after a string: after its closing quotation mark, or at the end of the line if it has none.
 fn end_of_text(bytes: &[u8], at: usize, quote: u8) -> usize {
     let of_three = [quote; 3];
     let is_long = bytes.get(at..at + 3) == Some(&of_three);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bracket_that_is_open_is_found_and_one_in_a_text_is_none() {
+    fn an_open_bracket_is_found_but_not_inside_a_string() {
         assert_eq!(open("a = { b = 1"), Some(4));
         assert_eq!(open("a = [\n  \"]\", # ]\n  ']',\n"), Some(4));
         assert_eq!(open("[table]\na = 1\n[[list]]\nb = \"{\"\n"), None);
@@ -94,7 +94,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_breaks_it(text in "[\\[\\]{}\"'#\\\\\n a=]{0,60}", at in 0usize..60) {
+        fn no_text_makes_it_panic(text in "[\\[\\]{}\"'#\\\\\n a=]{0,60}", at in 0usize..60) {
             let _whatever = unclosed(&text);
             let errors = std::iter::once((Some(at..at + 1), "here".to_owned()));
             let found = mistake(&text, errors).unwrap();

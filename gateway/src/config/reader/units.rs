@@ -1,15 +1,15 @@
-//! Quantities with their units: a bare number is refused, because nobody agrees on what it counts.
+//! Quantities with their units: a bare number is refused, because people do not agree on what it counts.
 
 use std::time::Duration;
 
 use toml::de::DeValue;
 
-/// What was wanted, in words for error messages.
+/// What is expected, for error messages.
 pub(crate) const DURATION: &str = "a duration with its unit, such as \"250ms\", \"10s\", \"5m\" or \"1h\"";
 pub(crate) const BYTES: &str = "a size with its unit, such as \"512B\", \"64KiB\", \"10MiB\" or \"1GiB\"";
 pub(crate) const FUEL: &str = "fuel with its unit, such as \"500K\", \"50M\" or \"2G\"";
 
-/// A whole number above nothing.
+/// A whole number above 0.
 pub(crate) fn count(value: &DeValue<'_>) -> Option<u32> {
     number(value).filter(|number| *number > 0)
 }
@@ -32,7 +32,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.checked_mul(*factor)
 }
 
-/// A time from nothing to a year.
+/// A time from 0 to a year.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     let ms = scaled(text, &units)?;
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn quantities_are_written_as_they_are_read() {
+    fn a_parsed_quantity_formats_to_the_same_text() {
         for text in ["1GiB", "64MiB", "3KiB", "17B"] {
             assert_eq!(bytes_text(bytes(text).unwrap()), text);
         }

@@ -1,7 +1,7 @@
-//! GET over HTTP/1.1, with what registries ask for: a login, a token for it, and going where a blob is kept.
+//! GET over HTTP/1.1 with what registries need: a login, a token for it, and redirects to where a blob is stored.
 //!
-//! Security: a login goes to the registry that the gateway's file names and to who that names for tokens, over TLS unless the
-//! file says otherwise; and to nobody whom an answer only points to.
+//! Security: a login is sent only to the registry that the gateway's file names and to the token server that this registry
+//! names, over TLS unless the file allows plain HTTP. It is never sent to the target of a redirect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,17 +23,17 @@ use crate::host::trusting;
 use crate::http::list;
 use crate::ids::Digest;
 
-/// To resolve, connect and shake hands.
+/// Time limit to resolve, connect and do the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(5);
 const REDIRECTS_MAX: usize = 5;
-/// Of an answer with a token.
+/// Maximum size of a token response.
 const TOKEN_BYTES_MAX: u64 = 64 << 10;
 
 /// Why something was not fetched.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) why: String,
-    /// Whether nobody was reached, or nobody who could answer: the next one need not be tried at once.
+    /// Whether the server was unreachable or failed itself, so that other fetches from it need not be tried at once.
     pub(super) is_of_the_way: bool,
 }
 
@@ -65,7 +65,7 @@ impl<'r> Get<'r> {
         Ok(Self { tls: TlsConnector::from(Arc::new(tls)), registry })
     }
 
-    /// What is at this URL of the registry's, if it has this digest.
+    /// The content at this URL of the registry, if it has this digest.
     pub(super) async fn verified(&self, url: &Uri, digest: Digest, accept: Option<&str>) -> Result<Bytes, Failed> {
         let first = self.get(url, accept, self.basic().as_deref(), BYTES_MAX).await?;
         let answer = match first.status() {
@@ -94,7 +94,7 @@ impl<'r> Get<'r> {
         Some(format!("Basic {encoded}"))
     }
 
-    /// A token from whom the registry names (the distribution project's token authentication).
+    /// Gets a token from the server that the registry names (the distribution project's token authentication).
     async fn token(&self, url: &Uri, refused: &Response<Bytes>) -> Result<String, Failed> {
         let asks = refused.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let Some(challenge) = asks.strip_prefix("Bearer ").or_else(|| asks.strip_prefix("bearer ")) else {
@@ -125,7 +125,7 @@ impl<'r> Get<'r> {
         url.scheme() == self.registry.url.scheme() && url.authority() == self.registry.url.authority()
     }
 
-    /// One GET, and where it leads; the login stays where it was meant for.
+    /// One GET, including redirects. The login is sent only to the first server.
     async fn get(
         &self,
         url: &Uri,
@@ -196,7 +196,7 @@ enum Stream {
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
-/// One request on a connection of its own.
+/// One request on its own connection.
 async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     request: Request<Empty<Bytes>>,
@@ -209,7 +209,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         let body = Limited::new(body, limit).collect().await.map_err(|error| anyhow::anyhow!("{error}"))?;
         Ok(Response::from_parts(head, body.to_bytes()))
     };
-    // Where the connection ends early, so does what was asked on it.
+    // If the connection ends early, the request ends with it.
     let driven = async {
         let _ended = connection.await;
         std::future::pending().await
@@ -220,13 +220,13 @@ async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     }
 }
 
-/// `name="value"` after `name="value"`.
+/// Splits a list of `name="value"`.
 fn parameters(challenge: &str) -> impl Iterator<Item = (&str, &str)> {
     let parts = list(challenge).unwrap_or_default().into_iter();
     parts.filter_map(|part| part.split_once('=')).map(|(name, value)| (name.trim(), value.trim().trim_matches('"')))
 }
 
-/// A value of a query (RFC 3986 §3.4).
+/// Percent-encodes a value of a query (RFC 3986 §3.4).
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_challenge_is_read_with_commas_in_quotes() {
+    fn a_challenge_may_have_commas_in_quotes() {
         let text = r#"realm="https://auth.example/token",service="a b", scope="repository:x:pull,push""#;
         let found: Vec<_> = parameters(text).collect();
         let expected =

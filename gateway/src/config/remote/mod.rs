@@ -1,8 +1,8 @@
-//! Components that are elsewhere, at a URL or in a registry (OCI distribution 1.1): named by digest, verified, and kept, so
-//! that who has been here once needs nobody to be reached again.
+//! Remote components, at a URL or in a registry (OCI distribution 1.1): named by digest, verified and cached, so that a
+//! component that was fetched once needs no network again.
 //!
-//! Limit: a hundred mebibytes and [`TIME`] for each; only from where the gateway's file says; who was not reached is left alone
-//! for [`LEFT_ALONE`].
+//! Limit: a hundred mebibytes and [`TIME`] for each; only from registries that the gateway's file names. A server that was
+//! unreachable is not tried again for [`LEFT_ALONE`].
 
 mod get;
 mod oci;
@@ -22,49 +22,49 @@ use get::Get;
 
 pub(crate) use oci::Image;
 
-/// For all of one component.
+/// Time limit to fetch one component.
 const TIME: Duration = Duration::from_secs(120);
-/// After a failure to reach somebody: many tenants' components may be there.
+/// After a failed connection: many tenants' components may be on that server.
 const LEFT_ALONE: Duration = Duration::from_secs(8);
-/// What no tenant names any more is kept for so long, for whoever goes back to it.
+/// How long an unused component is kept, in case a tenant goes back to it.
 const KEPT: Duration = Duration::from_hours(24 * 30);
 pub(crate) const BYTES_MAX: u64 = 100 << 20;
 
-/// What a `source` may be.
+/// The forms that a `source` may have.
 pub(crate) const WANTED: &str =
     "a path, { url = \"https://…\", sha256 = \"…\" } or { oci = \"registry.example/name@sha256:…\" }";
 
 /// Where a component comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// From the folder of the file that says so.
+    /// Relative to the folder of the file that names it.
     Path(String),
     Url(Uri, Digest),
     Image(Image),
 }
 
-/// From where components may be fetched.
+/// The registries that components may be fetched from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) registries: Vec<Registry>,
-    /// Where they are kept.
+    /// The folder that components are cached in.
     pub(crate) dir: PathBuf,
-    /// Further certificates to trust, in PEM.
+    /// Further CA certificates to trust, in PEM.
     pub(crate) ca: Option<Vec<u8>>,
     unreached: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
-/// `[[registry]]` of the gateway's file.
+/// One `[[registry]]` of the gateway's file.
 #[derive(Clone, Debug)]
 pub(crate) struct Registry {
     /// Scheme, host and port.
     pub(crate) url: Uri,
-    /// Name and password, where it wants any.
+    /// Name and password, if the registry requires them.
     pub(crate) login: Option<(String, Secret)>,
 }
 
 impl Origin {
-    /// Reads a `source`; a path starts from `dir`.
+    /// Reads a `source`; a path is relative to `dir`.
     pub(crate) fn read(value: &DeValue<'_>, dir: &Path) -> Option<Self> {
         if let Some(path) = value.as_str() {
             return Some(Self::Path(dir.join(path).to_str()?.to_owned()));
@@ -73,7 +73,7 @@ impl Origin {
         let text = |key: &str| table.get(key)?.get_ref().as_str();
         match (text("url"), text("oci")) {
             (Some(url), None) if table.len() == 2 => {
-                // Spin's manifests say `digest = "sha256:…"`.
+                // Spin's manifests write `digest = "sha256:…"`.
                 let digest = text("sha256").or_else(|| text("digest")?.strip_prefix("sha256:"))?;
                 Self::at(url, digest)
             }
@@ -82,7 +82,7 @@ impl Origin {
         }
     }
 
-    /// At a URL, with the digest in hexadecimal digits.
+    /// A component at a URL, with its digest in hexadecimal.
     pub(crate) fn at(url: &str, digest: &str) -> Option<Self> {
         let url: Uri = url.parse().ok()?;
         let is_whole = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
@@ -98,7 +98,7 @@ impl Origin {
     }
 }
 
-/// `source` of a component, in either kind of file.
+/// Reads the `source` of a component, in either kind of file.
 pub(crate) fn source(section: &Section<'_>, dir: &Path) -> Option<At<Origin>> {
     section.take("source", WANTED, |value| Origin::read(value, dir))
 }
@@ -108,10 +108,10 @@ impl Settings {
         Self { registries, dir, ca, unreached: Arc::default() }
     }
 
-    /// The file of this component, fetched if it is not here. Blocks; not to be called in an async task.
+    /// The file of this component, which is fetched if it is not cached. Blocks: do not call it in an async task.
     ///
     /// # Errors
-    /// In words for the operator: where it was looked for, and what was found.
+    /// A text for the operator: where the gateway looked, and what it found.
     pub(crate) fn file(&self, origin: &Origin) -> Result<(PathBuf, Digest), String> {
         let known = match origin {
             Origin::Path(_) => return Err("it is a path".to_owned()),
@@ -125,18 +125,18 @@ impl Settings {
         self.reach(&host, || self.fetch(origin, &registry))
     }
 
-    /// What is here and is what it is called.
+    /// The cached file, if its content still has this digest.
     fn kept(&self, digest: Digest) -> Option<PathBuf> {
         let path = self.dir.join(format!("{digest}.wasm"));
         (Digest::of(&std::fs::read(&path).ok()?) == digest).then_some(path)
     }
 
-    /// Which component an image was found to be.
+    /// The digest of the component that was found in an image.
     fn layer(&self, image: Digest) -> Option<Digest> {
         Digest::parse(std::fs::read_to_string(self.dir.join(format!("{image}.image"))).ok()?.trim())
     }
 
-    /// Who is to be asked, if anybody may be.
+    /// The registry to ask, if the gateway's file allows one.
     fn registry(&self, origin: &Origin) -> Result<(String, Registry), String> {
         let (authority, scheme) = match origin {
             Origin::Path(_) => (String::new(), None),
@@ -155,7 +155,7 @@ impl Settings {
         Ok((authority.clone(), registry.ok_or_else(none)?))
     }
 
-    /// Asks, unless the same was not reached a moment ago.
+    /// Runs `ask`, unless this host was unreachable a moment ago.
     fn reach<T>(&self, host: &str, ask: impl FnOnce() -> Result<T, get::Failed>) -> Result<T, String> {
         let lock = || self.unreached.lock().unwrap_or_else(PoisonError::into_inner);
         if lock().get(host).is_some_and(|at| at.elapsed() < LEFT_ALONE) {
@@ -204,21 +204,21 @@ impl Settings {
         Ok((path, digest))
     }
 
-    /// Removes what no plan names, once it is old.
+    /// Removes components that are old and not used by any plan.
     pub(crate) fn clear_away(&self, is_used: impl Fn(&Path) -> bool) {
         for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let path = entry.path();
             let at = entry.metadata().and_then(|of| of.modified()).unwrap_or_else(|_| SystemTime::now());
             let is_old = at.elapsed().is_ok_and(|age| age > KEPT);
             if is_old && path.extension().is_some_and(|of| of == "wasm") && !is_used(&path) {
-                // The next time, if not now.
+                // If this fails, the next run tries again.
                 let _removed = std::fs::remove_file(path);
             }
         }
     }
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file atomically.
 fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
     let dir = path.parent().unwrap_or(Path::new("."));
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_is_a_path_or_says_its_digest() {
+    fn a_source_is_a_path_or_has_a_digest() {
         let read = |text: &str| {
             let line = format!("source = {text}");
             let table = toml::de::DeTable::parse(&line).unwrap();

@@ -1,4 +1,4 @@
-//! Images of registries (OCI distribution 1.1 §3, image 1.1 §5): a manifest by its digest, and the component among its layers.
+//! Registry images (OCI distribution 1.1 §3, image 1.1 §5): a manifest by its digest, and the component among its layers.
 
 use bytes::Bytes;
 use http::Uri;
@@ -8,13 +8,13 @@ use super::get::{Failed, Get};
 use crate::ids::Digest;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// What layers with a component are called, by those who push some (the CNCF's guidance first).
+/// Media types of layers with a component, as different tools push them (the CNCF's guidance first).
 const LAYERS: [&str; 2] = ["application/wasm", "application/vnd.wasm.content.layer.v1+wasm"];
 
 /// An image, by the digest of its manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Image {
-    /// With its port, if it says one.
+    /// With its port, if it has one.
     pub(super) host: String,
     name: String,
     pub(super) digest: Digest,
@@ -34,7 +34,7 @@ struct Layer {
 }
 
 impl Image {
-    /// `registry.example:5000/name[:tag]@sha256:…`; the tag says nothing beside the digest.
+    /// `registry.example:5000/name[:tag]@sha256:…`; the tag has no effect beside the digest.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (image, digest) = text.split_once("@sha256:")?;
         let (host, name) = image.split_once('/')?;
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_named_by_digest() {
+    fn an_image_must_have_a_digest() {
         let hex = "0f".repeat(32);
         let parse = |image: &str| Image::parse(&format!("{image}@sha256:{hex}"));
         let image = parse("localhost:5000/team/site:1.2").unwrap();

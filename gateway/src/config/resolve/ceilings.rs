@@ -1,4 +1,4 @@
-//! What a tenant's file may say at most, by the gateway's `[ceilings]`: each key against its own.
+//! The highest values that a tenant's file may set, by the gateway's `[ceilings]`: each key against its own ceiling.
 
 use super::notes::Notes;
 use crate::config::files::limits::{LimitsRead, QuotaRead};
@@ -8,7 +8,7 @@ use crate::tenant::{Rate, Space};
 
 const HINT: &str = "lower it, or ask the gateway's operator to raise the ceiling";
 
-/// One key: what the file says and what the ceiling says, where both do, in words and with their places.
+/// One key: the value in the file and its ceiling, as texts with their places.
 struct Said<'s> {
     key: String,
     read: (String, &'s Place),
@@ -24,7 +24,7 @@ fn note(notes: &mut Notes<'_>, said: &Said<'_>) {
     }
 }
 
-/// Notes a key that is above its ceiling.
+/// Reports a key that is above its ceiling.
 fn check<T: Copy>(
     notes: &mut Notes<'_>,
     key: String,
@@ -83,7 +83,7 @@ pub(crate) fn quota(notes: &mut Notes<'_>, read: &QuotaRead, max: &QuotaRead) {
     );
 }
 
-/// Whether a rate brings more in the long run, or at once.
+/// Whether rate `a` allows more than `b`, in the long run or at once.
 fn is_faster(a: Rate, b: Rate) -> bool {
     let a_in_time_of_b = u128::from(a.amount) * b.per.as_nanos();
     a_in_time_of_b > u128::from(b.amount) * a.per.as_nanos() || a.burst > b.burst
@@ -99,7 +99,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn rates_are_compared_by_what_they_bring() {
+    fn rates_are_compared_by_what_they_allow() {
         let rate = |amount, seconds, burst| Rate { amount, per: Duration::from_secs(seconds), burst };
         assert!(!is_faster(rate(600, 60, 10), rate(10, 1, 10)));
         assert!(is_faster(rate(601, 60, 10), rate(10, 1, 10)));

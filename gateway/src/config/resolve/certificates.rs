@@ -1,4 +1,4 @@
-//! A tenant's certificate, and whose certificates its clients have: from the files to what TLS takes.
+//! A tenant's certificates and the CAs of its clients: from the files to the types of `tls`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use crate::domain::Pattern;
 use crate::ids::TenantId;
 use crate::tls::{self, Clients, ClientsError, Doubt, Pair, PairError, Roots};
 
-/// Time enough to have another certificate, while somebody is at work.
+/// Long enough to get another certificate during working hours.
 pub(crate) const EXPIRES_SOON: Duration = Duration::from_hours(24 * 14);
 
 /// A file's bytes, or why it could not be read.
 type Bytes = Result<Vec<u8>, String>;
-/// A certificate's file and its key's.
+/// The files of a certificate and of its key.
 pub(crate) type PairFiles = (Bytes, Bytes);
-/// The CAs' file, and the list's where one is named.
+/// The file of the CAs, and that of the CRL if one is named.
 pub(crate) type ClientsFiles = (Bytes, Option<Bytes>);
 
 fn readable(notes: &mut Notes<'_>, at: &At<String>, file: Bytes) -> Option<Vec<u8>> {
@@ -33,10 +33,10 @@ fn readable(notes: &mut Notes<'_>, at: &At<String>, file: Bytes) -> Option<Vec<u
     }
 }
 
-/// Which pairs are served when files are read.
+/// The certificates that are served while files are read.
 #[derive(Debug)]
 pub(crate) enum Served {
-    /// Whoever reads is no gateway: what it says has to hold for one that serves good pairs.
+    /// The reader is not a gateway: its report must hold for a gateway that serves valid certificates.
     Unknown,
     These(BTreeMap<TenantId, Vec<Pair>>),
 }
@@ -48,7 +48,7 @@ impl Default for Served {
 }
 
 impl Served {
-    /// A tenant's; nothing where that is not known.
+    /// The certificates of a tenant; none if that is not known.
     pub(crate) fn of(&self, tenant: &TenantId) -> Option<&[Pair]> {
         match self {
             Self::Unknown => None,
@@ -57,29 +57,29 @@ impl Served {
     }
 }
 
-/// By what a pair is judged.
+/// What a certificate is judged by.
 pub(crate) struct Judge<'j> {
     pub(crate) source: &'j Arc<Source>,
     pub(crate) roots: &'j Roots,
-    /// What the tenant's clients get now; nothing where that is not known.
+    /// The certificates that the tenant's clients get now; none if that is not known.
     pub(crate) served: Option<&'j [Pair]>,
     pub(crate) now: SystemTime,
 }
 
 impl Judge<'_> {
-    /// Whether a pair that no client takes would be in the place of a good one, or might be.
+    /// Whether a certificate that clients refuse would replace a valid one, or might.
     fn has_better(&self) -> bool {
         self.served.is_none_or(|pairs| pairs.iter().any(|pair| pair.verdict.is_good(self.now)))
     }
 
-    /// Whether a chain ends at an intermediate that clients were sent until now.
+    /// Whether the chain lacks an intermediate certificate that clients have got until now.
     fn lost_issuer(&self, pair: &Pair) -> bool {
         let served = self.served.unwrap_or_default();
         served.iter().any(|before| before.verdict.has_issuer_of(&pair.verdict))
     }
 }
 
-/// A tenant's certificates; none is a tenant that needs no certificate of its own.
+/// A tenant's certificates; an empty list if the tenant needs none of its own.
 pub(crate) fn pairs(
     notes: &mut Notes<'_>,
     judge: &Judge<'_>,
@@ -108,7 +108,7 @@ pub(crate) fn pairs(
     (pairs.len() == wanted).then_some(pairs)
 }
 
-/// Whether a tenant may have no certificate of its own.
+/// Whether a tenant may be without its own certificate.
 fn without(notes: &mut Notes<'_>, source: &Arc<Source>, kind: tls::Source, hosts: &[At<Pattern>]) -> bool {
     let wild = hosts.iter().find(|host| matches!(host.value, Pattern::Wildcard(_)));
     if let (tls::Source::Acme, Some(wild)) = (kind, wild) {
@@ -160,8 +160,8 @@ fn pair(
     Some(pair)
 }
 
-/// What clients may hold against the chain. What can never work is refused; what some clients may take is refused where all of them
-/// have a better one now, and else served with a warning.
+/// Reports what clients may find wrong with the chain. A certificate that can never work is refused. One that some clients
+/// may accept is refused only if it would replace a better one; otherwise it is served with a warning.
 fn chain(notes: &mut Notes<'_>, judge: &Judge<'_>, place: &Place, pair: &Pair) {
     const WANTED: &str = "the server's certificate, then each issuer's certificate, without the root";
     for doubt in &pair.verdict.doubts {
@@ -188,7 +188,8 @@ fn chain(notes: &mut Notes<'_>, judge: &Judge<'_>, place: &Place, pair: &Pair) {
     }
 }
 
-/// A pair that is over, or not good yet, is refused where clients have a better one now; and else it is served, and they judge.
+/// A certificate that has expired, or is not valid yet, is refused if it would replace a valid one. Otherwise it is served,
+/// and clients decide.
 fn dates(notes: &mut Notes<'_>, judge: &Judge<'_>, place: &Place, pair: &Pair) {
     const HINT: &str = "replace these files by a new certificate and its key: the gateway reloads them by itself";
     let days = |time: Duration| time.as_secs() / 86_400;
@@ -220,7 +221,7 @@ fn dates(notes: &mut Notes<'_>, judge: &Judge<'_>, place: &Place, pair: &Pair) {
     }
 }
 
-/// The outer nothing is a problem; the inner one is a tenant that asks its clients for nothing.
+/// The outer None is a problem; the inner None is a tenant that asks its clients for no certificate.
 #[expect(clippy::option_option, reason = "a problem and an absence are two things")]
 pub(crate) fn clients(
     notes: &mut Notes<'_>,

@@ -1,4 +1,4 @@
-//! The components of a plan, and which of them nothing starts.
+//! The components of a plan, and a warning for those that nothing starts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::ids::StoreName;
 use crate::sandbox::Recipe;
 use crate::tenant::Grant;
 
-/// What the tenant's file says for all its components.
+/// What the tenant's file sets for all its components.
 pub(crate) struct Common<'f> {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) variables: Vec<(String, String)>,
@@ -82,7 +82,7 @@ pub(crate) fn components(
     (components.len() == read.len()).then_some(components)
 }
 
-/// Warns of components that nothing starts. Whoever may ask its neighbours by name can start any of them.
+/// Warns of components that nothing starts. A component that may call its neighbours by name can start any of them.
 pub(crate) fn idle(
     notes: &mut Notes<'_>,
     components: &[ComponentRead],

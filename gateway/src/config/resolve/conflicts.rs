@@ -1,4 +1,4 @@
-//! Hosts that two tenants claim: whoever has one keeps it, and one that nobody has goes to none of several.
+//! Hosts that two tenants claim: the owner keeps its host, and a host without an owner goes to neither.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,11 +7,11 @@ use crate::config::problem::{Kind, Place, Problem};
 use crate::domain::Pattern;
 use crate::ids::TenantId;
 
-/// What every problem of this kind wants.
+/// What every problem of this kind expects.
 const WANTED: &str = "each host once, in the file of one tenant";
 
-/// Takes out every tenant that claims a host which it cannot have: it is another's, or it is nobody's and another claims it too.
-/// An owner that is good and names the host no more has given it up.
+/// Removes every tenant that claims a host which it cannot have: the host belongs to another, or has no owner and another
+/// tenant claims it too. A valid owner whose file no longer names the host has given it up.
 pub(crate) fn take_out(
     found: &mut BTreeMap<TenantId, Found>,
     owners: &BTreeMap<Pattern, TenantId>,
@@ -55,7 +55,7 @@ pub(crate) fn take_out(
     problems
 }
 
-/// Whose the host is, and what to do about it.
+/// Who owns the host, and what to do about it.
 fn told(host: &Pattern, id: &TenantId, owner: &TenantId, is_claimed: bool, is_broken: bool) -> (String, String) {
     let take = format!("tollgate host move {host} --to {id}");
     match (is_claimed, is_broken) {

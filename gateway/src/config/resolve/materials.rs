@@ -1,4 +1,4 @@
-//! What [`super::tenant`] takes beside a tenant's file, and what it gives.
+//! The input of [`super::tenant`] besides the tenant's file, and its result.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,13 +10,13 @@ use crate::config::plan::Plan;
 use crate::config::reader::At;
 use crate::domain::Pattern;
 
-/// What stands beside a tenant's file.
+/// What a tenant's file refers to.
 pub(crate) struct Materials {
     /// One for each component.
     pub(crate) wasm: Vec<Wasm>,
-    /// Of each component, one for each of its parts.
+    /// For each component, one for each of its parts.
     pub(crate) parts: Vec<Vec<Wasm>>,
-    /// Those that a component may read, or which mount cannot be had, and why.
+    /// The files that a component may read, or which mount cannot be used and why.
     pub(crate) files: Vec<Option<Result<Files, BadFiles>>>,
     /// One for each pair of files.
     pub(crate) pairs: Vec<PairFiles>,
@@ -29,7 +29,7 @@ pub(crate) struct Materials {
     pub(crate) secrets: Vec<Result<String, String>>,
 }
 
-/// A good tenant, and where it claims its hosts.
+/// A valid tenant, and where its file claims its hosts.
 #[derive(Clone)]
 pub(crate) struct Found {
     pub(crate) plan: Arc<Plan>,

@@ -1,4 +1,4 @@
-//! Joins what the files say with what was found beside them, and fills in every default. Pure: no I/O, no clock.
+//! Combines what the files say with what was read besides them, and fills in every default. Pure: no I/O, no clock.
 
 mod ceilings;
 pub(crate) mod certificates;
@@ -31,10 +31,10 @@ use components::Common;
 pub(crate) use materials::{Found, Materials};
 use notes::Notes;
 
-/// What a shard must have room for.
+/// Minimum number of keys in a shard.
 const SHARD_KEYS_MIN: u64 = 100;
 
-/// One tenant's plan; nothing where a problem stands in its way (others may have been noted beside a plan).
+/// One tenant's plan; none if a problem prevents it. Other problems may be recorded beside a plan.
 pub(crate) fn tenant(
     (id, stamp): (&TenantId, Digest),
     source: &Arc<Source>,
@@ -69,7 +69,7 @@ pub(crate) fn tenant(
     triggers::deliveries(&mut notes, &file.subscriptions, matches!(boot.storage.kind, store::Kind::Embedded(_)));
     let schedules = triggers::schedules(&mut notes, &file.schedules, &file.components, source);
     let routes = triggers::routes(&mut notes, &file, &limits, policy, source);
-    // What a manifest leaves idle is its author's; and a misspelt name is told where it stands.
+    // Idle components of a manifest are its author's choice, and a misspelt name is reported where it is written.
     if file.app.is_none() && notes.problems.is_empty() {
         components::idle(&mut notes, &file.components, &file.egress, &routes, &subscriptions);
     }
@@ -100,7 +100,7 @@ pub(crate) fn tenant(
     Some(Found { plan: Arc::new(plan), claims: file.hosts.into() })
 }
 
-/// How long stores last; warns of those that no component may open.
+/// The lifetimes of stores. Warns of stores that no component may open.
 fn lasting(notes: &mut Notes<'_>, read: Vec<(At<StoreName>, Duration)>, components: &[ComponentRead]) -> StoreTtl {
     let stores = || components.iter().flat_map(|component| &component.stores).map(|store| &store.value);
     for (name, _) in read.iter().filter(|(name, _)| stores().all(|store| *store != name.value)) {
@@ -113,7 +113,7 @@ fn lasting(notes: &mut Notes<'_>, read: Vec<(At<StoreName>, Duration)>, componen
     StoreTtl(read.into_iter().map(|(name, ttl)| (name.value, ttl)).collect())
 }
 
-/// Each shard has its part of `quota.storage`, which must be worth having: the largest value fits in.
+/// Each shard gets its part of `quota.storage`. That part must be large enough for the largest value.
 fn shards(notes: &mut Notes<'_>, read: &QuotaRead, quota: &Quota, source: &Arc<Source>) {
     let Some(space) = quota.storage.filter(|_| quota.shards > 1) else { return };
     let (bytes, keys) = (space.bytes / u64::from(quota.shards), space.keys / u64::from(quota.shards));
@@ -133,7 +133,7 @@ fn shards(notes: &mut Notes<'_>, read: &QuotaRead, quota: &Quota, source: &Arc<S
     );
 }
 
-/// What stands in the file, or in files that it names.
+/// Values from the file, or from files that it names.
 fn referenced(
     notes: &mut Notes<'_>,
     names: &[(At<String>, Reference)],

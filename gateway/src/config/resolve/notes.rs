@@ -1,9 +1,9 @@
-//! Notes the problems of one tenant.
+//! Records the problems of one tenant.
 
 use crate::config::problem::{Kind, Place, Problem};
 use crate::ids::TenantId;
 
-/// Notes problems of one tenant.
+/// Records the problems of one tenant.
 pub(crate) struct Notes<'n> {
     pub(crate) id: &'n TenantId,
     pub(crate) problems: &'n mut Vec<Problem>,

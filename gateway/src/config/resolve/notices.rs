@@ -1,18 +1,19 @@
-//! What a reader of a Spin manifest should know, and need not change: which keys and channels here stand in for a Redis server.
+//! What the author of a Spin manifest should know, but need not change: which keys and channels replace a Redis server
+//! here.
 
 use crate::config::files::boot::Boot;
 use crate::config::files::tenant::TenantFile;
 use crate::config::problem::{Kind, Place, Problem};
 use crate::ids::TenantId;
 
-/// The most notices of one tenant.
+/// Maximum number of notices for one tenant.
 const NOTICES_MAX: usize = 20;
-/// Where commands look for the gateway's file by themselves.
+/// The gateway's file that commands use by default.
 const DEFAULT_CONFIG: &str = "config/gateway.toml";
-/// What is wanted of whoever reads one.
+/// What a notice expects from its reader.
 const NOTHING: &str = "no change: the application is served as it is";
 
-/// One notice for each address of Redis that a manifest grants, and for each channel that starts a component.
+/// One notice for each Redis address that a manifest grants, and for each channel that starts a component.
 pub(crate) fn of(id: &TenantId, file: &TenantFile, shards: u32, boot: &Boot) -> Vec<Problem> {
     if file.app.is_none() {
         return Vec::new();
@@ -76,7 +77,7 @@ pub(crate) fn of(id: &TenantId, file: &TenantFile, shards: u32, boot: &Boot) -> 
     notices
 }
 
-/// As a shell takes it for one word.
+/// Quotes a text so that a shell reads it as one word.
 fn quoted(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/' | b':');
     if !text.is_empty() && text.bytes().all(is_plain) {

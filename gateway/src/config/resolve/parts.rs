@@ -1,5 +1,5 @@
-//! What each planned component is composed of: its own dependencies and middleware, and the layers that the gateway's file
-//! puts around every component that answers HTTP.
+//! What each planned component is composed of: its own dependencies and middleware, and the middleware that the gateway's
+//! file puts around every component that answers HTTP.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::config::problem::{Kind, Place};
 use crate::ids::Digest;
 use crate::sandbox::{Dependency, PARTS_MAX, Part, Recipe, Step};
 
-/// The recipe of a component and the files of its parts; nothing where it has none, or where a part cannot be had.
+/// The recipe of a component and the files of its parts; none if it has no parts, or if a part is not available.
 pub(crate) fn plan(
     notes: &mut Notes<'_>,
     (read, main): (&ComponentRead, Digest),
@@ -46,7 +46,8 @@ pub(crate) fn plan(
         part,
     });
     let of_layer = |layer: &Layer| Step {
-        // Whoever asks comes through it before anything of the tenant's, and it has nothing of the tenant's.
+        // The gateway's middleware is outermost: a request passes it before anything of the tenant's, and it inherits
+        // nothing from the tenant.
         parts: layer
             .files
             .iter()
@@ -67,7 +68,7 @@ pub(crate) fn plan(
     Some((recipe, files))
 }
 
-/// The file of a component or a part; nothing, and a problem, where it is none.
+/// The file of a component or a part. Returns none and records a problem if it is not a component.
 pub(crate) fn found(notes: &mut Notes<'_>, wasm: Wasm, place: &Place) -> Option<(PathBuf, Digest)> {
     match wasm {
         Wasm::Component(path, digest) => return Some((path, digest)),

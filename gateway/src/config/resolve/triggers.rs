@@ -1,4 +1,4 @@
-//! What starts the components of a plan: routes, subscriptions and schedules, each of which names a component that there is.
+//! What starts the components of a plan: routes, subscriptions and schedules, each of which names an existing component.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::config::reader::{At, near};
 use crate::route::{PathPattern, ROUTES_MAX, SCHEDULES_MAX, ScheduleId};
 use crate::tenant::Limits;
 
-/// Where components answer, within the bounds of each route.
+/// The paths at which components answer, within the limits of each route.
 pub(crate) fn routes(
     notes: &mut Notes<'_>,
     file: &TenantFile,
@@ -31,7 +31,7 @@ pub(crate) fn routes(
     }
     let mut paths: Vec<&At<PathPattern>> = Vec::new();
     for path in file.fixed.iter().map(|read| &read.path).chain(file.routes.iter().map(|read| &read.path)) {
-        // Those of a manifest were looked at with the manifest.
+        // The manifest's reader has already checked its own routes.
         if file.app.is_none() {
             unlike_earlier(notes, path, &paths);
         }
@@ -67,7 +67,7 @@ pub(crate) fn subscriptions(
     subscriptions
 }
 
-/// Messages are kept on Redis only, and all that listen to a channel have them delivered in one way.
+/// Only Redis keeps messages, and all subscriptions of a channel must use the same delivery.
 pub(crate) fn deliveries(notes: &mut Notes<'_>, read: &[SubscriptionRead], is_embedded: bool) {
     for subscription in read {
         let Some(place) = &subscription.once else { continue };
@@ -83,7 +83,7 @@ pub(crate) fn deliveries(notes: &mut Notes<'_>, read: &[SubscriptionRead], is_em
     }
 }
 
-/// Those that name a component that there is. Two that say the same are two.
+/// The schedules that name an existing component. Two equal schedules count as two.
 pub(crate) fn schedules(
     notes: &mut Notes<'_>,
     read: &[ScheduleRead],

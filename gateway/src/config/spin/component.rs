@@ -1,4 +1,4 @@
-//! One component of a manifest: where it comes from, what it is given, and what another profile says of it.
+//! One component of a manifest: where it comes from, what it is granted, and what a profile changes.
 
 use toml::de::DeValue;
 
@@ -13,7 +13,7 @@ use crate::config::remote::{self, Origin};
 use crate::ids::{COMPONENT_RULE, ComponentName, STORE_RULE, StoreName};
 
 impl Manifest<'_> {
-    /// What both versions say of a component; `variables` is what its own are called.
+    /// The keys of a component that both versions share; `variables` is the name of the table for its variables.
     pub(super) fn component(
         &self,
         section: &Section<'_>,
@@ -26,7 +26,7 @@ impl Manifest<'_> {
             self.reader.bad(Kind::BadValue, &id.place, summary, format!("{:?}", id.value), COMPONENT_RULE);
         }
         self.settle(section, "component.ID");
-        // `tollgate build` reads it.
+        // Only `tollgate build` reads this.
         section.has("build");
         let files = mounts::read(section, &self.dir);
         let dependencies =
@@ -62,7 +62,7 @@ impl Manifest<'_> {
         })
     }
 
-    /// Where the component comes from; a package of a registry is refused by name.
+    /// Where the component comes from. A package of a registry is refused with its own message.
     fn source(&self, section: &Section<'_>) -> Option<At<Origin>> {
         let is_package = |value: &DeValue<'_>| value.as_table()?.get("package").map(|_| ());
         if let (Some(place), Some(())) = (section.has("source"), section.look_quietly("source", is_package)) {
@@ -74,7 +74,7 @@ impl Manifest<'_> {
         remote::source(section, &self.dir)
     }
 
-    /// Where it may send requests, and which addresses it may give for Redis.
+    /// The origins that it may send requests to, and the addresses that it may use for Redis.
     fn allowed(&self, section: &Section<'_>) -> outbound::Allowed {
         let mut allowed = outbound::Allowed::default();
         let lists: [(&'static str, outbound::Add, &str); 2] = [
@@ -84,7 +84,7 @@ impl Manifest<'_> {
         for (key, add, wanted) in lists {
             for text in section.list(key, "a text", |text| Some(text.to_owned())).unwrap_or_default() {
                 let Some(value) = self.variables.expand(self.reader, &text) else { continue };
-                // What a template leaves empty is an endpoint that is not there.
+                // An entry that a template leaves empty is an endpoint that does not exist.
                 if value != text.value && matches!(value.as_str(), "" | "http://" | "https://") {
                     continue;
                 }
@@ -105,13 +105,13 @@ impl Manifest<'_> {
             }
         }
         if self.version == 1 && section.has("allowed_outbound_hosts").is_none() {
-            // Before there was such a list, every database was allowed; of those, Redis is served.
+            // Before this list existed, every database was allowed. Of those, the gateway serves Redis.
             allowed.redis.push(At { value: "*".to_owned(), place: section.place() });
         }
         allowed
     }
 
-    /// The component as it is in the profile that is asked for: another source, and more of the environment.
+    /// The component in the requested profile: another source, and additional environment variables.
     pub(super) fn profiled(&self, mut component: ComponentRead, section: &Section<'_>, app: &mut App) -> ComponentRead {
         let Some(asked) = self.profile else {
             section.has("profile");

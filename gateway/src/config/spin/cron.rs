@@ -1,4 +1,4 @@
-//! What the time starts in a Spin application: `[[trigger.cron]]` of Spin's cron plugin.
+//! Schedules of a Spin application: `[[trigger.cron]]` of Spin's cron plugin.
 
 use super::{App, At, Manifest, Section};
 use crate::config::files::tenant::ScheduleRead;

@@ -1,4 +1,4 @@
-//! What HTTP starts in a Spin application: components at paths, private ones, and fixed answers.
+//! HTTP triggers of a Spin application: components at paths, private components, and fixed answers.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -11,7 +11,8 @@ use crate::route::{Fixed, PathPattern};
 const FIXED_HEADERS_MAX: usize = 50;
 
 impl Manifest<'_> {
-    /// One `[[trigger.http]]`: a component at a path, one that only others of its application reach, or a fixed answer.
+    /// One `[[trigger.http]]`: a component at a path, one that only other components of its application can reach, or a
+    /// fixed answer.
     pub(super) fn http_trigger(&self, section: &Section<'_>, app: &mut App) -> Option<()> {
         self.executor(section);
         if let Some(answer) = section.section("static_response") {
@@ -36,13 +37,13 @@ impl Manifest<'_> {
         self.route(section, component?, app)
     }
 
-    /// How Spin would call the component: what a component exports says that here.
+    /// How Spin would call the component. The gateway learns that from the component's exports.
     pub(super) fn executor(&self, section: &Section<'_>) {
         let Some(executor) = section.section("executor") else { return };
         let kind = executor.string("type");
         if let Some(kind) = kind.filter(|kind| !["http", "spin"].contains(&kind.value.as_str())) {
             let (problem, says, wanted) = if kind.value == "wagi" {
-                // They are part of it.
+                // These keys belong to it.
                 for key in ["argv", "entrypoint"] {
                     executor.has(key);
                 }
@@ -56,7 +57,7 @@ impl Manifest<'_> {
         executor.finish();
     }
 
-    /// `route = { private = true }`.
+    /// Whether `route = { private = true }`.
     fn is_private(section: &Section<'_>) -> bool {
         section.look_quietly("route", |value| {
             let private = value.as_table().filter(|table| table.len() == 1)?.get("private")?;
@@ -64,7 +65,7 @@ impl Manifest<'_> {
         }) == Some(true)
     }
 
-    /// Where a component answers, unless that is nowhere for clients.
+    /// Adds the route of a component, unless clients cannot reach the component.
     pub(super) fn route(&self, section: &Section<'_>, component: At<String>, app: &mut App) -> Option<()> {
         if !Self::is_private(section) {
             let path = self.path(section)?;

@@ -1,5 +1,5 @@
-//! Every key of Spin's manifests, of versions 1 and 2 as Spin 4.2 has them, in one table: what happens to it here. The reader
-//! refuses and skips by it, and `docs/spin-manifest.md` is made from it.
+//! Every key of Spin's manifests, of versions 1 and 2 as in Spin 4.2, in one table: how the gateway treats it. The reader
+//! refuses and skips keys by this table, and `docs/spin-manifest.md` is generated from it.
 //!
 //! Source: `crates/manifest/src/schema` of Spin, and the settings of its HTTP and Redis triggers.
 
@@ -7,7 +7,7 @@ use super::Manifest;
 use crate::config::problem::Kind;
 use crate::config::reader::Section;
 
-/// Which versions of the manifest have a key.
+/// The versions of the manifest that have a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum In {
     One,
@@ -15,39 +15,39 @@ pub(super) enum In {
     Both,
 }
 
-/// What happens to a key here.
+/// How the gateway treats a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Here {
-    /// It means what it means in Spin, and the reader reads it by name.
+    /// It means the same as in Spin, and the reader takes it by name.
     Served,
-    /// It is looked at, and changes nothing.
+    /// Its type is checked, and it has no effect.
     Skipped(Takes),
-    /// The same, and whoever says it is warned.
+    /// The same, with a warning.
     Warned,
-    /// It is a problem that names it; the text says what to do instead.
+    /// It is a problem that names the key; the text says what to do instead.
     Refused(&'static str),
 }
 
-/// What a key that is skipped must be.
+/// The type that a skipped key must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Takes {
     Text,
     Texts,
     Bool,
-    /// Whatever its tool wants.
+    /// Any value: its own tool checks it.
     Any,
 }
 
-/// One key, below the table that it stands in. `ID` and `NAME` stand for what the manifest chooses itself.
+/// One key of a table. `ID` and `NAME` stand for names that the manifest chooses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
     pub(super) table: &'static str,
     pub(super) name: &'static str,
     pub(super) versions: In,
     pub(super) here: Here,
-    /// What it does, or why it does nothing.
+    /// What it does, or why it has no effect.
     pub(super) says: &'static str,
-    /// As it may be written.
+    /// An example value.
     pub(super) example: &'static str,
 }
 
@@ -58,11 +58,11 @@ impl In {
 }
 
 impl Manifest<'_> {
-    /// Goes through the keys of a table that are not served.
+    /// Handles the keys of a table that are not served.
     pub(super) fn settle(&self, section: &Section<'_>, table: &str) {
         for key in KEYS.iter().filter(|key| key.table == table && key.versions.has(self.version)) {
             match key.here {
-                // What is warned of needs a look at the value.
+                // A warning depends on the value, so the reader handles it.
                 Here::Served | Here::Warned => {}
                 Here::Skipped(Takes::Text) => drop(section.string(key.name)),
                 Here::Skipped(Takes::Bool) => drop(section.boolean(key.name)),
@@ -73,7 +73,7 @@ impl Manifest<'_> {
         }
     }
 
-    /// A key that means something which is not served, unless it is an empty list.
+    /// Reports a key that asks for something the gateway does not serve, unless it is an empty list.
     pub(super) fn refuse(&self, section: &Section<'_>, key: &'static str, instead: &str) {
         let Some(place) = section.has(key).filter(|_| !section.is_empty_list(key)) else { return };
         let summary = format!("`{}` is not served here", section.path(key));
@@ -81,7 +81,7 @@ impl Manifest<'_> {
     }
 }
 
-/// What the table says to do instead of a key.
+/// What the table says to do instead of using a key.
 pub(super) fn instead_of(table: &str, name: &str) -> &'static str {
     let key = KEYS.iter().find(|key| key.table == table && key.name == name);
     match key.map(|key| key.here) {

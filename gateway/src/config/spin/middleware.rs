@@ -1,4 +1,4 @@
-//! The middleware of a trigger, which goes around the component for its route.
+//! The middleware of a trigger, which wraps the component for its route.
 
 use super::{App, Manifest};
 use crate::config::files::component::ComponentRead;
@@ -6,7 +6,7 @@ use crate::config::files::dependencies::{PartRead, middleware};
 use crate::config::reader::{At, Section};
 use crate::ids::ComponentName;
 
-/// The middleware of one trigger: of the route of this number, or of whatever reaches the component.
+/// The middleware of one trigger: for the route with this number, or for all that reaches the component.
 pub(super) struct Around {
     route: Option<usize>,
     component: String,
@@ -14,7 +14,7 @@ pub(super) struct Around {
 }
 
 impl Manifest<'_> {
-    /// `dependencies.middleware` of a trigger, which goes around the component for its route.
+    /// Reads `dependencies.middleware` of a trigger, which wraps the component for its route.
     pub(super) fn around(&self, trigger: &Section<'_>, component: &At<String>, app: &mut App, has_route: bool) {
         let Some(section) = trigger.section("dependencies") else { return };
         let parts = middleware(self.reader, &section, &self.dir);
@@ -27,8 +27,8 @@ impl Manifest<'_> {
 }
 
 impl App {
-    /// Puts middleware around components. Where something else starts the same component, a second one is made for the route:
-    /// the same but for its middleware and its name, which is the component's with the number of the route.
+    /// Wraps components in their middleware. If something else starts the same component, the route gets a copy of it,
+    /// which differs only in its middleware and its name: the component's name with the number of the route.
     pub(super) fn surround(&mut self) {
         for Around { route, component: name, parts } in std::mem::take(&mut self.around) {
             let starts = self.routes.iter().map(|route| &route.component.value);
@@ -36,7 +36,7 @@ impl App {
             let starts = starts.chain(self.schedules.iter().map(|schedule| &schedule.component.value));
             let is_alone = starts.filter(|other| **other == name).count() <= 1;
             let is_it = |component: &&mut ComponentRead| component.name.value.as_str() == name;
-            // That there is none of this name is told with the route.
+            // A name without a component is reported with the route.
             let Some(component) = self.components.iter_mut().find(is_it) else { continue };
             match route.and_then(|route| Some((route, self.routes.get_mut(route)?))) {
                 Some((number, route)) if !is_alone => {

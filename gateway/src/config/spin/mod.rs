@@ -1,8 +1,9 @@
-//! A Spin application as it is: `spin.toml` of manifest versions 1 and 2, read into the components, routes and subscriptions
-//! that a tenant's own file would have.
+//! Reads a Spin application unchanged: `spin.toml` of manifest versions 1 and 2 becomes the components, routes and
+//! subscriptions that a tenant's own file would have.
 //!
-//! Source: the manifest reference, <https://spinframework.dev/v3/manifest-reference> and `/v1/manifest-reference`. What is not
-//! served is refused by name, with what to use instead (`keys.rs` has every key); hosts, limits and quotas are the tenant file's.
+//! Source: the manifest reference, <https://spinframework.dev/v3/manifest-reference> and `/v1/manifest-reference`. A key
+//! that the gateway does not serve is refused by name, with what to use instead (`keys.rs` has every key); hosts, limits
+//! and quotas come from the tenant file.
 
 mod component;
 mod cron;
@@ -43,25 +44,24 @@ pub(crate) struct App {
     pub(crate) declared: Vec<String>,
     /// Components that only their neighbours start.
     private: Vec<String>,
-    /// Middleware that was not put around its component yet.
+    /// Middleware that does not wrap its component yet.
     around: Vec<middleware::Around>,
-    /// Whether a component says something else for the profile that is asked for.
+    /// Whether a component has settings for the requested profile.
     has_profile: bool,
 }
 
-/// The manifest being read, and what its templates stand for.
+/// The manifest that is being read, and the variables of its templates.
 struct Manifest<'r> {
     reader: &'r Reader,
     variables: Variables,
     /// 1 or 2.
     version: u8,
-    /// Of the manifest, from the tenant's folder.
+    /// The folder of the manifest, relative to the tenant's folder.
     dir: PathBuf,
     profile: Option<&'r str>,
 }
 
-/// Nothing where a key is missing or wrong that the rest cannot do without. `profile` is the one of `[component.ID.profile]`
-/// that is asked for.
+/// None if a key that the rest depends on is missing or wrong. `profile` is the requested one of `[component.ID.profile]`.
 pub(crate) fn read(
     reader: &Reader,
     file: &Section<'_>,
@@ -113,7 +113,7 @@ pub(crate) fn read(
     app
 }
 
-/// What starts components of a version-1 application, which has one kind for all.
+/// What starts the components of a version-1 application: one kind for all.
 #[derive(Clone, Copy)]
 enum Starts {
     Http,
@@ -121,7 +121,7 @@ enum Starts {
 }
 
 impl App {
-    /// Takes out what nothing starts, and what is nothing but a part of others.
+    /// Removes components that nothing starts, and those that are only parts of others.
     fn settle(&mut self, reader: &Reader) {
         let starts = self.routes.iter().map(|route| &route.component);
         let starts = starts.chain(self.subscriptions.iter().map(|subscription| &subscription.component));
@@ -129,12 +129,12 @@ impl App {
         let started: Vec<_> = starts.map(|component| component.value.clone()).chain(self.private.clone()).collect();
         let is_started = |name: &ComponentName| started.iter().any(|other| other == name.as_str());
         parts::settle(reader, &mut self.components, is_started);
-        // A trigger that misspells its component is told so, and which one it may mean.
+        // A trigger that misspells its component is reported elsewhere, with the name that it may mean.
         let has = |name: &String| self.components.iter().any(|component| component.name.value.as_str() == name);
         if !started.iter().all(has) {
             return;
         }
-        // Spin loads what a trigger starts, and looks at no other component.
+        // Spin loads only the components that a trigger starts.
         self.components.retain(|component| {
             let is_kept = is_started(&component.name.value);
             if !is_kept {
@@ -252,7 +252,7 @@ impl Manifest<'_> {
         is_whole.then_some(app)
     }
 
-    /// `[application]`, of which nothing is needed here.
+    /// `[application]`: nothing of it is needed here.
     fn application(&self, file: &Section<'_>) {
         let Some(application) = file.section("application") else { return };
         self.settle(&application, "application");
@@ -269,8 +269,7 @@ impl Manifest<'_> {
         application.finish();
     }
 
-    /// The component that a version-2 trigger names, as it is called here; or that stands in it, and has no other name than
-    /// its number.
+    /// The component of a version-2 trigger: the one that it names, or an inline one, whose name is a number.
     fn of_trigger(&self, section: &Section<'_>, app: &mut App) -> Option<At<String>> {
         if section.look_quietly("component", |value| value.as_table().map(|_| ())).is_some() {
             let inside = section.section("component")?;

@@ -1,8 +1,8 @@
-//! `allowed_outbound_hosts`, and `allowed_http_hosts` of version 1: origins to send requests to, and addresses for Redis, which
-//! are all the tenant's own namespace.
+//! `allowed_outbound_hosts`, and `allowed_http_hosts` of version 1: origins that may get requests, and addresses for Redis,
+//! all of which lead to the tenant's own namespace.
 //!
-//! Source: Spin's `outbound-networking-config`. What grants another service is taken as well, since nothing of that kind is
-//! reached here, whatever is granted.
+//! Source: Spin's `outbound-networking-config`. A grant of another service is accepted too, because the gateway reaches no
+//! such service, whatever is granted.
 
 use std::net::IpAddr;
 
@@ -18,15 +18,15 @@ pub(super) const WANTED: &str = "SCHEME://HOST[:PORT], where HOST is a name, *.N
 pub(super) const WANTED_HOST: &str = "a host, a host and a port, or insecure:allow-all";
 pub(super) const WANTED_SERVICE: &str = "http, https or redis; a call of anything else is refused when it comes";
 
-/// Takes one entry of a list.
+/// Adds one entry of a list.
 pub(super) type Add = fn(&mut Allowed, &At<String>) -> Result<(), Not>;
 
 /// Why an entry grants nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Not {
-    /// Spin would not take it either.
+    /// Spin would refuse it too.
     AGrant,
-    /// It is for a service that is not here.
+    /// It is for a service that the gateway does not serve.
     Served,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Allowed {
 }
 
 impl Allowed {
-    /// `scheme://host:port`, each of them also a pattern.
+    /// `scheme://host:port`, where each part may also be a pattern.
     pub(super) fn origin(&mut self, at: &At<String>) -> Result<(), Not> {
         let (scheme, rest) = at.value.trim().split_once("://").ok_or(Not::AGrant)?;
         let schemes: &[bool] = match scheme {
@@ -67,7 +67,7 @@ impl Allowed {
         }
     }
 
-    /// A host of version 1, by HTTP and HTTPS.
+    /// A host of version 1, for HTTP and HTTPS.
     pub(super) fn host(&mut self, at: &At<String>) -> Result<(), Not> {
         let mut add = |text: &str, schemes: &[&str]| {
             schemes.iter().try_for_each(|scheme| {
@@ -86,11 +86,11 @@ impl Allowed {
     }
 }
 
-/// The host of what stands behind the scheme, and its port; both as they may be patterns.
+/// Splits the text after the scheme into host and port, either of which may be a pattern.
 fn parts(rest: &str) -> Option<(GrantedHost, &str)> {
     let Some((before, port)) = rest.rsplit_once(':') else { return Some((host(rest)?, "")) };
     if let Some(host) = host(rest).filter(|_| !port.is_empty()) {
-        // The colons of an IPv6 address are not a port's.
+        // The colons of an IPv6 address do not separate a port.
         return Some((host, ""));
     }
     let (port, path) = port.split_once('/').unwrap_or((port, ""));
@@ -119,12 +119,12 @@ fn host(text: &str) -> Option<GrantedHost> {
     if let Some(name) = Domain::parse(text) {
         return Some(GrantedHost::Name(crate::domain::Pattern::Exact(name)));
     }
-    // Names that no public domain has, as in networks of containers: `my_service`, `back_end.spin.internal`.
+    // Names outside of public domains, as in container networks: `my_service`, `back_end.spin.internal`.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     (!text.is_empty() && text.bytes().all(plain)).then(|| GrantedHost::Plain(text.to_ascii_lowercase().into()))
 }
 
-/// `*`, a port, or `FIRST..END`, whose end is none of them; nothing within the result where any will do.
+/// `*`, a port, or `FIRST..END`, where END is exclusive. The inner None allows any port.
 fn ports(text: &str) -> Option<Option<Ports>> {
     if text == "*" {
         return Some(None);
@@ -135,7 +135,7 @@ fn ports(text: &str) -> Option<Option<Ports>> {
     }
 }
 
-/// The port of a scheme, where Spin knows it.
+/// The default port of a scheme, if Spin knows it.
 fn known_port(scheme: &str) -> Option<u16> {
     match scheme {
         "postgres" => Some(5432),
@@ -146,7 +146,7 @@ fn known_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// An address as the component may give it; any, where the grant is a pattern.
+/// The Redis address that the component may open; `*` if the grant is a pattern.
 fn redis(scheme: &str, rest: &str, host: &GrantedHost, port: Option<Option<Ports>>) -> String {
     let is_one = match host {
         GrantedHost::Name(_) | GrantedHost::Plain(_) | GrantedHost::ThisMachine(_) | GrantedHost::Address(_) => true,

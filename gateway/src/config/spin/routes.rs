@@ -1,18 +1,18 @@
-//! The routes of an application together: which of two equal ones answers, and in which order they are asked.
+//! All routes of an application: which of two equal routes answers, and the order in which they are tried.
 
 use super::App;
 use crate::config::problem::{Kind, Place};
 use crate::config::reader::{At, Reader};
 use crate::route::PathPattern;
 
-/// A route of the manifest, and whether it was taken out.
+/// A route of the manifest, and whether it was removed.
 struct Listed<'a> {
     path: &'a mut At<PathPattern>,
     is_out: bool,
 }
 
-/// Ranks the routes, and warns of those that are never asked. Of two that are written alike Spin asks the later one, in the
-/// earlier one's place; of two that match the same paths and are written otherwise, the earlier one.
+/// Ranks the routes, and warns of those that never match. Of two routes with the same text Spin uses the later one, at the
+/// earlier one's place in the order. Of two that match the same paths but differ in their text, it uses the earlier one.
 pub(super) fn arrange(reader: &Reader, app: &mut App) {
     let of_components = app.routes.iter_mut().map(|route| &mut route.path);
     let fixed = app.fixed.iter_mut().map(|fixed| &mut fixed.path);

@@ -14,11 +14,11 @@ fn looked(text: &str, profile: Option<&str>) -> (Option<App>, Vec<Problem>) {
     let given = Given::new(&id, std::iter::empty(), std::iter::empty());
     let reader = Reader::new(Arc::clone(&source), Some(id));
     let (app, problems) = reader.read(|reader, file| read(reader, file, &given, PathBuf::new(), profile.as_ref()));
-    // A manifest of one key may leave its component idle, which is another test's.
+    // A manifest with one key may leave its component idle; another test covers that.
     (app.flatten(), problems.into_iter().filter(|problem| problem.kind != Kind::IdleComponent).collect())
 }
 
-/// The least manifest of a version, of which some lines may be replaced: by the table they belong to.
+/// The smallest manifest of a version, whose lines can be replaced, by table.
 struct Least {
     top: String,
     application: String,
@@ -63,14 +63,14 @@ impl Least {
     }
 }
 
-/// Sets a key of a few lines, in the place of what they say of it.
+/// Sets a key in these lines, or replaces its value.
 fn set(lines: &mut String, key: &str, value: &str) {
     let of = format!("{key} = ");
     *lines = lines.lines().filter(|line| !line.starts_with(&of)).map(|line| format!("{line}\n")).collect();
     *lines += &format!("{of}{value}\n");
 }
 
-/// A trigger of a kind, with the keys that it needs.
+/// A trigger of this kind, with its required keys.
 fn trigger(kind: &str) -> String {
     let keys = match kind {
         "http" => "route = \"/x\"\n",
@@ -81,7 +81,7 @@ fn trigger(kind: &str) -> String {
     format!("[[trigger.{kind}]]\ncomponent = \"a\"\n{keys}")
 }
 
-/// A manifest that has the key as its row writes it, and which profile is asked for.
+/// A manifest with the key as its row writes it, and the profile to request.
 fn manifest(key: &Key, version: u8) -> (String, Option<&'static str>) {
     let kind = if key.table.contains("redis") || matches!(key.name, "channel" | "address" | "delivery") {
         "redis"
@@ -100,7 +100,7 @@ fn manifest(key: &Key, version: u8) -> (String, Option<&'static str>) {
     match (key.table, version) {
         ("", 2) if name == "application" => least.application = format!("application = {example}\n"),
         ("", 2) if ["trigger", "component"].contains(&name) => {
-            // An empty one is no application, which is told by itself; the least has both.
+            // An empty table is no application, which is reported by itself; the smallest manifest has both tables.
         }
         ("", 1) if name == "component" => {}
         ("", _) if name == "spin_version" => least.top = least.top.replace("spin_manifest_version", "spin_version"),
@@ -151,7 +151,7 @@ fn manifest(key: &Key, version: u8) -> (String, Option<&'static str>) {
     (least.text(version), profile)
 }
 
-/// Sets a key of a table that stands in a component.
+/// Sets a key of a table inside a component.
 fn in_component(component: &mut String, key: &Key, example: &str) {
     let name = key.name;
     let (within, value) = match key.table {
@@ -175,7 +175,7 @@ fn in_component(component: &mut String, key: &Key, example: &str) {
 }
 
 #[test]
-fn each_key_of_the_table_comes_to_what_the_table_says() {
+fn each_key_is_treated_as_the_table_says() {
     for version in [1, 2] {
         for key in KEYS.iter().filter(|key| key.versions.has(version)) {
             let (text, profile) = manifest(key, version);
@@ -203,7 +203,7 @@ fn each_key_of_the_table_comes_to_what_the_table_says() {
     }
 }
 
-/// A table of the manifest, with a key in it that nobody knows, and what is no key of Spin's there.
+/// A table of the manifest with an unknown key in it, and the keys of this table that do not apply there.
 const STRANGERS: [(u8, &str, &str, &[&str]); 16] = [
     (1, "", "", &[]),
     (2, "", "", &[]),
@@ -229,7 +229,7 @@ const STRANGERS: [(u8, &str, &str, &[&str]); 16] = [
 ];
 
 #[test]
-fn the_table_has_every_key_that_the_reader_knows_and_no_other() {
+fn the_table_has_exactly_the_keys_that_the_reader_accepts() {
     for (version, table, head, of_others) in STRANGERS {
         let top = if version == 1 { "spin_manifest_version = \"1\"\n" } else { "spin_manifest_version = 2\n" };
         let text = format!("{top}{head}nobody_knows = 1\n");
@@ -240,7 +240,7 @@ fn the_table_has_every_key_that_the_reader_knows_and_no_other() {
         let mut known: Vec<&str> = wanted.split(", ").filter(|name| !name.is_empty()).collect();
         let keys = KEYS.iter().filter(|key| key.table == table && key.versions.has(version)).map(|key| key.name);
         let mut said: Vec<&str> = keys.filter(|name| !of_others.contains(name)).collect();
-        // Either name of the version is looked for where the first is not there.
+        // The reader looks for the second name of the version if the first is missing.
         known.retain(|name| *name != "spin_version");
         said.retain(|name| *name != "spin_version");
         known.sort_unstable();
@@ -250,7 +250,7 @@ fn the_table_has_every_key_that_the_reader_knows_and_no_other() {
 }
 
 #[test]
-fn the_written_reference_is_what_the_table_says() {
+fn the_committed_manifest_reference_matches_the_table() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/spin-manifest.md");
     let text = super::written::reference();
     if std::env::var_os("TOLLGATE_GOLDEN").is_some() {
@@ -260,7 +260,7 @@ fn the_written_reference_is_what_the_table_says() {
     assert_eq!(text, written, "{} is out of date: TOLLGATE_GOLDEN=write", path.display());
 }
 
-/// Of a version-2 manifest with these triggers.
+/// Reads a version-2 manifest with these triggers.
 fn of_triggers(triggers: &str) -> (App, Vec<String>) {
     let text = format!(
         "spin_manifest_version = 2\n[application]\nname = \"a\"\n{triggers}\n[component.a]\nsource = \"a.wasm\"\n[component.b]\nsource = \"b.wasm\"\n"
@@ -271,7 +271,7 @@ fn of_triggers(triggers: &str) -> (App, Vec<String>) {
 }
 
 #[test]
-fn of_two_equal_routes_one_answers_and_the_other_is_warned_of() {
+fn of_two_equal_routes_one_answers_and_the_other_gets_a_warning() {
     let trigger =
         |route: &str, component: &str| format!("[[trigger.http]]\nroute = \"{route}\"\ncomponent = \"{component}\"\n");
     let (app, told) = of_triggers(&[trigger("/x", "a"), trigger("/y", "a"), trigger("/x", "b")].concat());
@@ -311,7 +311,7 @@ fn version_1_without_a_list_of_hosts_may_open_any_redis() {
 }
 
 #[test]
-fn what_a_template_leaves_empty_grants_nothing() {
+fn an_entry_that_a_template_leaves_empty_grants_nothing() {
     let (_, told) = looked(
         "spin_manifest_version = 2\n[application]\nname = \"a\"\n[variables]\nhost = { default = \"\" }\n[[trigger.http]]\nroute = \"/\"\ncomponent = \"a\"\n\
          [component.a]\nsource = \"a.wasm\"\nallowed_outbound_hosts = [\"{{ host }}\", \"https://{{ host }}\", \"http://a.example\"]\n",

@@ -1,7 +1,8 @@
-//! An application's variables: what the manifest declares, what the operator gives, and templates of them.
+//! An application's variables: what the manifest declares, what the operator sets, and templates with them.
 //!
-//! A value is, in this order: what `[variables]` of the tenant's file says, the gateway's environment variable
-//! `TOLLGATE_VARIABLE__TENANT__NAME`, under `tollgate up` what Spin's provider of the environment would find, the manifest's default.
+//! The value of a variable is the first of these: `[variables]` of the tenant's file; the gateway's environment variable
+//! `TOLLGATE_VARIABLE__TENANT__NAME`; with `tollgate up`, what Spin's environment provider would find; the manifest's
+//! default.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +11,14 @@ use crate::config::reader::{At, Reader, Section};
 use crate::host::is_variable;
 use crate::ids::TenantId;
 
-/// What the operator gives.
+/// The values that the operator sets.
 #[derive(Debug, Default)]
 pub(crate) struct Given {
     values: BTreeMap<String, String>,
 }
 
 impl Given {
-    /// `environment` is the gateway's own, of which what is for this tenant is taken.
+    /// `environment` is the gateway's own; only the variables for this tenant are taken from it.
     pub(crate) fn new(
         tenant: &TenantId,
         environment: impl Iterator<Item = (String, String)>,
@@ -33,7 +34,7 @@ impl Given {
         Self { values }
     }
 
-    /// With these values of variables that nobody gives otherwise.
+    /// Adds these values for variables that have none yet.
     pub(crate) fn over(mut self, below: impl Iterator<Item = (String, String)>) -> Self {
         for (name, value) in below {
             self.values.entry(name).or_insert(value);
@@ -42,7 +43,7 @@ impl Given {
     }
 }
 
-/// Declared variables, and what they come to; nothing where nobody says.
+/// Declared variables and their values; None if nobody sets one.
 pub(super) struct Variables(BTreeMap<String, Option<String>>);
 
 impl Variables {
@@ -62,7 +63,7 @@ impl Variables {
             let value = given.values.get(&name.value).cloned().or(default);
             if value.is_none() {
                 let summary = format!("the variable `{}` has no value", name.value);
-                // Spin knows no variable without a value either: it wants one of the two keys.
+                // Spin does not allow a variable without a value either: it requires one of the two keys.
                 let (found, wanted) = if required {
                     ("required, and not set", "a value under [variables] in tenant.toml, or a default")
                 } else {
@@ -78,12 +79,12 @@ impl Variables {
         Self(variables)
     }
 
-    /// What the manifest declares.
+    /// The names that the manifest declares.
     pub(super) fn names(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
     }
 
-    /// The text with its templates replaced; nothing, and a problem, where one of them is of no variable.
+    /// The text with its templates replaced. Returns none and records a problem if a template names an unknown variable.
     pub(super) fn expand(&self, reader: &Reader, text: &At<String>) -> Option<String> {
         let bad = |found: String| {
             let summary = "this template is invalid".to_owned();
@@ -100,7 +101,7 @@ impl Variables {
             };
             match self.0.get(name.trim()) {
                 Some(Some(value)) => expanded.push_str(value),
-                // That it has no value was said where it is declared.
+                // The missing value was reported where the variable is declared.
                 Some(None) => return None,
                 None => {
                     bad(format!("{:?}", name.trim()));
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_environment_a_tenant_gets_its_own_and_the_file_goes_first() {
+    fn a_tenant_gets_its_own_environment_variables_and_the_file_overrides_them() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let environment = [
             pair("TOLLGATE_VARIABLE__A_B__KEY", "of a-b"),

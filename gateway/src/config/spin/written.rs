@@ -2,7 +2,7 @@
 
 use super::keys::{Here, In, KEYS, Key};
 
-/// What stands before the tables.
+/// The text before the tables.
 const HEAD: &str = "# Spin's manifests\n\n`tollgate config reference --manifest` writes this page. A test compares it with the code, and loads a \
      manifest with each key. `app = \"spin.toml\"` in a tenant's file loads manifests of versions 1 and 2 without a change. The tables list \
      every key of Spin 4.2's schema.\n\n| here | meaning |\n|---|---|\n| served | the key has the same meaning as in Spin |\n\
@@ -10,7 +10,7 @@ const HEAD: &str = "# Spin's manifests\n\n`tollgate config reference --manifest`
      | refused | the key causes the problem `E0401 not-served`, with its place, before anything is served |\n\n\
      A key that is in no table causes `E0102 unknown-key`.\n";
 
-/// What stands behind them.
+/// The text after the tables.
 const FOOT: &str = "
 ## Routes
 
@@ -66,7 +66,7 @@ and two digits: `my_store` is `tg:{TENANT}:kv:my%5Fstore`. Components keep their
 to the component with that id. If there is none, it leads to the only component whose id differs in case, or has `_` for `-`.
 ";
 
-/// Markdown of all of it.
+/// Markdown of the whole page.
 pub(crate) fn reference() -> String {
     let mut text = HEAD.to_owned();
     let mut table = None;

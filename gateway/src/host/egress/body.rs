@@ -18,7 +18,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::Egress;
 use super::pool::Lease;
-use crate::tenant::{Allotment, Tenant};
+use crate::tenant::{QuotaPermit, Tenant};
 
 /// Something of the body was sent.
 const TOUCHED: u8 = 1;
@@ -128,7 +128,7 @@ pub(super) struct Held {
     pub(super) egress: Arc<Egress>,
     pub(super) lease: Lease,
     pub(super) source: Arc<Source>,
-    pub(super) _outbound: Allotment,
+    pub(super) _outbound: QuotaPermit,
     pub(super) _kept: crate::host::meter::Held,
 }
 
@@ -154,7 +154,7 @@ impl Arriving {
         self.clock = None;
         let Some(frame) = frame.transpose()? else { return Poll::Ready(None) };
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-        self.tenant.ledger.moved(bytes);
+        self.tenant.ledger.charge_body_bytes(bytes);
         let Some(left) = self.left.checked_sub(bytes) else {
             return Poll::Ready(Some(Err(Error::HttpResponseBodySize(None))));
         };

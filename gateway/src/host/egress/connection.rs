@@ -78,8 +78,8 @@ impl Egress {
         }
         let name = ServerName::try_from(way.host.to_owned()).map_err(|_not_a_name| Error::HttpRequestUriInvalid)?;
         let connector = tokio_rustls::TlsConnector::from(tls);
-        let shaken = limit.run(connector.connect(name, stream)).await;
-        let stream = shaken.map_err(|_elapsed| Error::ConnectionTimeout)?.map_err(Error::Tls)?;
+        let connected = limit.run(connector.connect(name, stream)).await;
+        let stream = connected.map_err(|_elapsed| Error::ConnectionTimeout)?.map_err(Error::Tls)?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.http2(key, stream, stop).await
         } else {

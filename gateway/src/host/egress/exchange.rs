@@ -26,7 +26,7 @@ use crate::host::meter::Held as Kept;
 use crate::host::meter::NO_MEMORY;
 use crate::host::weight::fields_weigh;
 use crate::http::clean_response;
-use crate::tenant::{Allotment, Component, Tenant};
+use crate::tenant::{Component, QuotaPermit, Tenant};
 
 /// How long hyper needs to see that a connection is ready again after its response was read.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -65,7 +65,7 @@ impl Egress {
         target: Target,
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
-        outbound: Allotment,
+        outbound: QuotaPermit,
     ) -> Result<Answered, Error> {
         let Sender { tenant, component, mut kept, alive } = from;
         let idle = self.settings.idle;

@@ -12,7 +12,7 @@ mod spans;
 
 use super::guest::Guest;
 use super::priced::Weight as _;
-use crate::fault::Quotum;
+use crate::fault::QuotaKind;
 use crate::tenant::cost;
 use bindings::wasi::otel::{logs, metrics, tracing, types};
 pub(super) use spans::Sent;
@@ -40,7 +40,7 @@ impl tracing::Host for Guest {
         self.charge(bytes as u64 / cost::STORAGE_BYTES_A_UNIT);
         let Some(trace) = self.record.trace().filter(|trace| trace.of_guest().2) else { return Ok(()) };
         if !self.ledger.log(bytes as u64) {
-            self.record.quota_refused(Quotum::LogBytes);
+            self.record.quota_refused(QuotaKind::LogBytes);
             return Ok(());
         }
         if !self.meter.keep(&mut self.otel.held, bytes as u64 + SPAN_BYTES) {

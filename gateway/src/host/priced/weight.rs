@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_call_carries_weighs_its_texts_its_lists_and_their_bytes() {
+    fn the_weight_of_a_call_counts_its_texts_lists_and_bytes() {
         assert_eq!("twelve bytes".to_owned().weight(), CARRIED_TEXT + 3);
         assert_eq!(vec![0_u8; 1000].weight(), CARRIED_TEXT + 250);
         assert_eq!(vec![0_u64; 1000].weight(), CARRIED_TEXT + 8000);

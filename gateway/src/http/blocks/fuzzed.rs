@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_corpus_holds() {
+    fn every_file_of_the_corpus_is_handled() {
         let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/sections");
         let all: Vec<_> = std::fs::read_dir(corpus).unwrap().collect();
         assert!(all.len() >= 4, "{}", all.len());

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_corpus_holds() {
+    fn every_file_of_the_corpus_is_handled() {
         let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/front");
         let mut checked = 0;
         for entry in std::fs::read_dir(corpus).unwrap() {

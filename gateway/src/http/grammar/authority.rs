@@ -4,7 +4,7 @@ use http::header::HOST;
 use http::uri::Scheme;
 use http::{Request, Version};
 
-use super::Ours;
+use super::HostPort;
 use crate::domain::Domain;
 use crate::fault::Fault;
 
@@ -21,7 +21,7 @@ pub(crate) fn default_port(scheme: Option<&Scheme>) -> u16 {
 ///
 /// # Errors
 /// [`Fault::BadRequest`] if there is no host, more than one, or they disagree.
-pub(super) fn of<B>(request: &Request<B>) -> Result<Ours, Fault> {
+pub(super) fn of<B>(request: &Request<B>) -> Result<HostPort, Fault> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
     let host = host.map(|host| host.to_str().ok().and_then(split).ok_or(Fault::BadRequest)).transpose()?;
@@ -41,7 +41,7 @@ pub(super) fn of<B>(request: &Request<B>) -> Result<Ours, Fault> {
     }
 }
 
-impl Ours {
+impl HostPort {
     /// Whether both name the same origin.
     fn agrees(&self, other: &Self, default: u16) -> bool {
         self.host == other.host && self.port.unwrap_or(default) == other.port.unwrap_or(default)
@@ -61,7 +61,7 @@ fn is_framed<B>(request: &Request<B>) -> bool {
 }
 
 /// Splits a name and a port, which consists of digits and may be empty (RFC 3986 §3.2.3).
-fn split(authority: &str) -> Option<Ours> {
+fn split(authority: &str) -> Option<HostPort> {
     let (name, port) = match authority.split_once(':') {
         None | Some((_, "")) => (authority.strip_suffix(':').unwrap_or(authority), None),
         Some((name, port)) => {
@@ -69,7 +69,7 @@ fn split(authority: &str) -> Option<Ours> {
             (name, Some(digits.parse().ok()?))
         }
     };
-    Some(Ours { host: Domain::parse(name)?, port })
+    Some(HostPort { host: Domain::parse(name)?, port })
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(super) use target::{Form, form, percent_encoded};
 
 /// What a normalised request is for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Ours {
+pub(crate) struct HostPort {
     pub(crate) host: Domain,
     /// Nothing if it is the scheme's default port.
     pub(crate) port: Option<u16>,
@@ -35,7 +35,7 @@ pub(crate) struct Ours {
 /// # Errors
 /// [`Fault::Framing`] and [`Fault::BadRequest`] for requests that are malformed or ambiguous, [`Fault::HeadTooLarge`] for
 /// more than `fields_max` fields, and any fault that the version's own reader found.
-pub(crate) fn ours<B>(request: &mut Request<B>, fields_max: usize) -> Result<Ours, Fault> {
+pub(crate) fn normalise<B>(request: &mut Request<B>, fields_max: usize) -> Result<HostPort, Fault> {
     if let Some(Malformed(fault)) = request.extensions().get() {
         return Err(*fault);
     }

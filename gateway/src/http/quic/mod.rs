@@ -9,7 +9,7 @@ mod control;
 mod frames;
 mod reader;
 mod receiving;
-mod spent;
+mod wasted;
 mod unidirectional;
 
 use std::panic::AssertUnwindSafe;
@@ -30,7 +30,7 @@ use super::body::ResponseBody;
 use super::exchange::{Connection, Exchange, Unanswered};
 use super::front::Malformed;
 use super::idle::{self, Activity, Busy};
-use super::pace::Pace;
+use super::min_rate::MinRate;
 use super::{Settings, panicked};
 use crate::deadline::Deadline;
 use crate::telemetry::Tasks;
@@ -39,7 +39,7 @@ pub(crate) use body::QuicBody;
 use bounded::{Bounded, Sending, Stopped};
 use reader::Notes;
 use receiving::Receiving;
-use spent::Spent;
+use wasted::Wasted;
 
 type Sender = RequestStream<Sending<Bytes>, Bytes>;
 
@@ -88,7 +88,7 @@ pub(crate) async fn serve_quic<S, F>(
     let built = builder.build(bounded);
     let Ok(Ok(mut requests)) = Deadline::after(settings.handshake_time).run(built).await else { return };
     let settings = Arc::new(settings.clone());
-    let spent = Arc::<Spent>::default();
+    let wasted = Arc::<Wasted>::default();
     let mut ends = false;
     loop {
         let next = tokio::select! {
@@ -99,8 +99,8 @@ pub(crate) async fn serve_quic<S, F>(
             () = activity.idle_for(idle::GRACE), if ends => return,
         };
         match next {
-            Ok(Some(_)) if spent.is_headless_too_often() => return,
-            Ok(Some(_)) if spent.has_cancelled_too_many() => {
+            Ok(Some(_)) if wasted.is_headless_too_often() => return,
+            Ok(Some(_)) if wasted.has_cancelled_too_many() => {
                 tracing::debug!(target: "http", "a client cancels too many requests");
                 connection.close(code(Code::H3_EXCESSIVE_LOAD), b"too many cancelled requests");
                 return;
@@ -108,9 +108,9 @@ pub(crate) async fn serve_quic<S, F>(
             Ok(Some(resolver)) => {
                 let Some((stopped, notes)) = accepted.take(resolver.frame_stream.id()) else { return };
                 let (busy, exchange) = (activity.enter(), Exchange::new(Some(Arc::clone(&client))));
-                let (settings, service, spent) = (Arc::clone(&settings), service.clone(), Arc::clone(&spent));
+                let (settings, service, wasted) = (Arc::clone(&settings), service.clone(), Arc::clone(&wasted));
                 tasks.spawn(async move {
-                    one(resolver, (stopped, notes), &settings, service, (&spent, busy, exchange)).await;
+                    one(resolver, (stopped, notes), &settings, service, (&wasted, busy, exchange)).await;
                 });
             }
             Ok(None) if ends => return,
@@ -140,13 +140,13 @@ async fn one<S, F>(
     (mut stopped, notes): (Stopped, Arc<Notes>),
     settings: &Settings,
     service: S,
-    (spent, busy, exchange): (&Spent, Busy, Arc<Exchange>),
+    (wasted, busy, exchange): (&Wasted, Busy, Arc<Exchange>),
 ) where
     S: Fn(Request<QuicBody>, Arc<Exchange>) -> F,
     F: Future<Output = Response<ResponseBody>>,
 {
     let Ok(Ok((request, stream))) = Deadline::after(settings.head_time).run(resolver.resolve_request()).await else {
-        spent.headless();
+        wasted.headless();
         return;
     };
     let (mut sender, receiver) = stream.split();
@@ -159,7 +159,7 @@ async fn one<S, F>(
             answered = &mut answering => answered,
             // The client has left.
             _why = &mut stopped => {
-                spent.cancelled();
+                wasted.cancelled();
                 return;
             }
         };
@@ -237,20 +237,20 @@ async fn send(
     {
         head.headers.insert(DATE, now);
     }
-    let mut pace = Pace::new(settings.write_stall, settings.rate_min);
-    taken(&mut pace, 0, sender.send_response(Response::from_parts(head, ()))).await?;
+    let mut min_rate = MinRate::new(settings.write_stall, settings.rate_min);
+    taken(&mut min_rate, 0, sender.send_response(Response::from_parts(head, ()))).await?;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_torn| Cut)?;
         match frame.into_data() {
             Ok(mut data) => {
                 while !data.is_empty() {
                     let piece = data.split_to(data.len().min(PIECE_BYTES));
-                    taken(&mut pace, piece.len(), sender.send_data(piece)).await?;
+                    taken(&mut min_rate, piece.len(), sender.send_data(piece)).await?;
                 }
             }
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
-                    taken(&mut pace, 0, sender.send_trailers(trailers)).await?;
+                    taken(&mut min_rate, 0, sender.send_trailers(trailers)).await?;
                 }
             }
         }
@@ -258,12 +258,12 @@ async fn send(
     if notes.is_malformed() {
         return Err(Cut);
     }
-    taken(&mut pace, 0, sender.finish()).await
+    taken(&mut min_rate, 0, sender.finish()).await
 }
 
 /// Waits until the client's window has room for what is sent.
-async fn taken<E>(pace: &mut Pace, bytes: usize, sent: impl Future<Output = Result<(), E>>) -> Result<(), Cut> {
-    match pace.within(sent, bytes as u64).await {
+async fn taken<E>(min_rate: &mut MinRate, bytes: usize, sent: impl Future<Output = Result<(), E>>) -> Result<(), Cut> {
+    match min_rate.within(sent, bytes as u64).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(Cut),
     }

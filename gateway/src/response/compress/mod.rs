@@ -20,7 +20,7 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 
 use crate::fault::Fault;
-use crate::http::{ResponseBody, Torn};
+use crate::http::{BodyAborted, ResponseBody};
 use crate::telemetry::Record;
 use crate::tenant::{Coding, Ledger, cost};
 use coder::{CODER_BYTES, Coder};
@@ -163,10 +163,10 @@ impl Coded {
     }
 
     /// The encoder's output, if any. If the encoder fails, the body breaks off.
-    fn given(&mut self, coded: &std::io::Result<()>) -> Option<Result<Frame<Bytes>, Torn>> {
+    fn given(&mut self, coded: &std::io::Result<()>) -> Option<Result<Frame<Bytes>, BodyAborted>> {
         if coded.is_err() {
             self.at_end = true;
-            return Some(Err(Torn(Fault::Internal)));
+            return Some(Err(BodyAborted(Fault::Internal)));
         }
         let bytes = self.coder.take();
         (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
@@ -175,9 +175,9 @@ impl Coded {
 
 impl Body for Coded {
     type Data = Bytes;
-    type Error = Torn;
+    type Error = BodyAborted;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         let this = &mut *self;
         let mut coded = 0;
         loop {

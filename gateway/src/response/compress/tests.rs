@@ -84,7 +84,7 @@ async fn a_guests_output_is_flushed_when_it_pauses_and_trailers_come_last() {
 
 #[tokio::test]
 async fn a_broken_body_stays_broken() {
-    let stream = futures_util::stream::iter([Ok(Frame::data(Bytes::from("begun"))), Err(Torn(Fault::Trap))]);
+    let stream = futures_util::stream::iter([Ok(Frame::data(Bytes::from("begun"))), Err(BodyAborted(Fault::Trap))]);
     let body = StreamBody::new(stream).boxed_unsync();
     let coded = compress(response(&[("content-type", "text/plain")], body), how(Coding::Gzip, u64::MAX), false);
     assert!(coded.into_body().collect().await.is_err());

@@ -3,12 +3,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::*;
 use crate::deadline::Deadline;
 use crate::ids::TenantId;
-use crate::sandbox::places::Places;
+use crate::sandbox::compile_queue::CompileQueue;
 
 /// A child that is a shell script. It gets what a compiler gets.
 struct Script {
     dir: tempfile::TempDir,
-    place: Place,
+    place: CompilePermit,
 }
 
 impl Script {
@@ -17,7 +17,7 @@ impl Script {
         let program = dir.path().join("child");
         std::fs::write(&program, format!("#!/bin/sh\n{lines}\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let place = Places::new(1).take(&TenantId::parse("one").unwrap()).await;
+        let place = CompileQueue::new(1).take(&TenantId::parse("one").unwrap()).await;
         Self { dir, place }
     }
 

@@ -20,10 +20,20 @@ pub(super) struct Lines {
     floor: Arc<AtomicU64>,
     /// The floor of the usual lane: a tenant that enters the other lane is placed behind those that came from there.
     beside: Option<Arc<AtomicU64>>,
+    /// The tenant that last wanted a turn, whichever thread ran it, and the virtual time of the other tenant that wanted
+    /// one before.
+    last: Wanted,
+    other: u64,
     /// Runners that wait for a job.
     pub(super) sleeping: usize,
     /// Whether the runners have to end.
     pub(super) is_closed: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Wanted {
+    serial: u64,
+    virtual_time: u64,
 }
 
 struct Line {
@@ -89,6 +99,28 @@ impl Lines {
             ledger.virtual_time.store(virtual_time + FUEL_SLICE / ledger.weight(), Ordering::Relaxed);
         }
         is_alone
+    }
+
+    /// Notes that this tenant wants a turn. Returns whether it has had no more than the other tenant that last wanted one.
+    pub(super) fn wants(&mut self, ledger: &Ledger) -> bool {
+        if self.last.serial != ledger.serial {
+            self.other = self.last.virtual_time;
+        }
+        let had = ledger.virtual_time.load(Ordering::Relaxed);
+        self.last = Wanted { serial: ledger.serial, virtual_time: had.max(self.least()) };
+        had <= self.other
+    }
+
+    /// Charges a slice to this tenant as if its job had been taken, if none of its jobs waits and no tenant that waits has had less.
+    pub(super) fn take_as_next(&mut self, ledger: &Ledger) -> bool {
+        let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.least());
+        let is_next = !self.lines.contains_key(&ledger.serial)
+            && self.order.first().is_none_or(|(first, _)| virtual_time <= *first);
+        if is_next {
+            self.floor.fetch_max(virtual_time, Ordering::Relaxed);
+            ledger.virtual_time.store(virtual_time + FUEL_SLICE / ledger.weight(), Ordering::Relaxed);
+        }
+        is_next
     }
 
     /// The next tenant without a running job. There are few runners, so that few tenants are skipped.

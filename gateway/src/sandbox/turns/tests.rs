@@ -1,7 +1,7 @@
 use super::*;
 use crate::ids::TenantId;
 use crate::telemetry::Metrics;
-use crate::tenant::{Quota, Registry};
+use crate::tenant::{Quota, Registry, WhenFull};
 
 /// Tenants with weights, whose guests never end and burn a slice in each turn.
 struct Crowd {
@@ -124,6 +124,67 @@ fn one_turn_that_burned_a_hundred_slices_is_paid_for() {
     assert!((0.97..1.03).contains(&ratio), "{ratio}");
 }
 
+/// Puts this many requests of the tenant in flight, as those of its guests would be.
+fn in_flight(ledger: &Ledger, requests: usize) -> Vec<crate::tenant::Entry> {
+    let enter = |_| ledger.enter(Moment::now(), WhenFull::Refuse).unwrap();
+    (0..requests).map(enter).collect()
+}
+
+#[test]
+fn a_tenant_with_few_requests_takes_its_own_turn_without_a_runner() {
+    let crowd = Crowd::new(&[1, 1]);
+    for _ in 0..64 {
+        crowd.guest(0, FUEL_SLICE, 100_000);
+    }
+    crowd.take(100);
+    let _places = in_flight(&crowd.ledgers[1], FEW_REQUESTS as usize);
+    crowd.guest(1, FUEL_SLICE, 100);
+    assert_eq!(crowd.burned(1), FUEL_SLICE, "it is next, and no runner took a turn");
+    crowd.guest(1, FUEL_SLICE, 100);
+    assert_eq!(crowd.burned(1), FUEL_SLICE, "now the other tenant is next");
+    // Its guests continue in line, and get their share and no more.
+    let before = crowd.burned(0);
+    crowd.take(100);
+    let (busy, light) = (crowd.burned(0) - before, crowd.burned(1));
+    assert!(busy.abs_diff(light) <= 2 * FUEL_SLICE, "{busy} and {light}");
+}
+
+/// A tenant whose guests end within a turn never has one in line, however many of its requests wait in sockets.
+#[test]
+fn a_tenant_that_has_had_more_than_another_waits_for_a_runner_even_if_no_one_else_waits() {
+    const LEAST: u64 = FUEL_SLICE / 4;
+    let crowd = Crowd::new(&[1, 1]);
+    let _places = [in_flight(&crowd.ledgers[0], 1), in_flight(&crowd.ledgers[1], 1)];
+    let had = |tenant| crowd.burned(tenant) / LEAST;
+    crowd.guest(1, LEAST, 1);
+    crowd.take(1);
+    for _ in 0..100 {
+        crowd.guest(0, FUEL_SLICE, 1);
+    }
+    assert_eq!(had(0), 4, "one turn, since it had had nothing yet");
+    crowd.guest(1, LEAST, 1);
+    assert_eq!(had(1), 2, "the other tenant has had less, and need not wait");
+    crowd.take(300);
+    assert_eq!(had(0), 400, "nothing is lost");
+}
+
+#[test]
+fn a_tenant_with_many_requests_or_long_turns_waits_for_a_runner() {
+    let crowd = Crowd::new(&[1, 1, 1]);
+    for _ in 0..64 {
+        crowd.guest(0, FUEL_SLICE, 100_000);
+    }
+    crowd.take(100);
+    let _places = in_flight(&crowd.ledgers[1], FEW_REQUESTS as usize + 1);
+    crowd.guest(1, FUEL_SLICE, 1);
+    assert_eq!(crowd.burned(1), 0, "its turns would keep the runtime's threads from sockets");
+    let _places = in_flight(&crowd.ledgers[2], 1);
+    crowd.ledgers[2].long_turns.store(LONG_TURNS_MAX, Ordering::Relaxed);
+    crowd.guest(2, FUEL_SLICE, 1);
+    assert_eq!(crowd.burned(2), 0);
+    assert!(!crowd.turns.shared.slow.is_empty());
+}
+
 #[tokio::test]
 async fn a_guest_that_panics_ends_alone() {
     let mut crowd = Crowd::new(&[1]);
@@ -174,7 +235,7 @@ async fn a_spare_runner_takes_turns_beside_a_turn_that_does_not_end() {
         let record = Record::new(&Arc::new(Metrics::default()), &http::Request::new(()), "", 0);
         crowd.turns.spawn(Arc::clone(&crowd.ledgers[tenant]), record, &crowd.tasks, work);
     };
-    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let (release_permits, held) = std::sync::mpsc::channel::<()>();
     let (started, has_started) = oneshot::channel();
     spawn(
         0,
@@ -190,7 +251,7 @@ async fn a_spare_runner_takes_turns_beside_a_turn_that_does_not_end() {
     while tokio::time::timeout(Duration::from_millis(1), &mut over).await.is_err() {
         look();
     }
-    let_go.send(()).unwrap();
+    release_permits.send(()).unwrap();
     assert_eq!(crowd.tasks.drain(Duration::from_secs(5)).await, 0);
 }
 

@@ -213,7 +213,7 @@ fn commands_that_write_are_those_of_the_server() {
 
 /// Inputs that fuzzing found, and inputs that a person wrote.
 #[test]
-fn the_corpus_holds() {
+fn every_file_of_the_corpus_is_handled() {
     let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/commands");
     let mut checked = 0;
     for entry in std::fs::read_dir(corpus).unwrap() {

@@ -22,9 +22,9 @@ use crate::store::Error;
 const CLOSE_WITHIN: Duration = Duration::from_secs(20);
 
 /// The database until it is closed. The threads also hold it, each until its end.
-pub(super) struct Opened(ArcSwapOption<Database>);
+pub(super) struct OpenDatabase(ArcSwapOption<Database>);
 
-impl Opened {
+impl OpenDatabase {
     pub(super) fn new(database: Arc<Database>) -> Self {
         Self(ArcSwapOption::from(Some(database)))
     }

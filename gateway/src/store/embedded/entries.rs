@@ -180,7 +180,7 @@ pub(super) fn look(
 }
 
 pub(super) fn is_over(bucket: &Bucket, head: Head) -> bool {
-    head.goes != 0 && bucket.ttl().is_some() && head.goes <= super::lasting::now()
+    head.goes != 0 && bucket.ttl().is_some() && head.goes <= super::expiry::now()
 }
 
 /// The state of the last commit, and the price of what was read from it.

@@ -12,13 +12,13 @@ pub(super) mod backup;
 mod closing;
 mod entries;
 mod jobs;
-mod lasting;
+mod expiry;
 mod layout;
 pub(super) mod left;
 #[cfg(test)]
 mod measured;
 mod names;
-mod older;
+mod migrate;
 pub(super) mod raw;
 mod readers;
 mod sets;
@@ -39,7 +39,7 @@ use super::account::{Account, Usage};
 use super::{BATCH_MAX, Bucket, Effect, Error, Namespace, Page, Prepared, Reply, Result, Value, Write, Written};
 use crate::shares::{Bounds, Shares};
 use crate::telemetry::Metrics;
-use closing::Opened;
+use closing::OpenDatabase;
 use entries::{KEY_PRICE, Kind, View};
 use jobs::{Job, Outcome, Work};
 use raw::Keys;
@@ -60,7 +60,7 @@ const CACHE_BYTES: usize = 64 << 20;
 
 /// The open file. Dropping it lets the writer finish the queued jobs; closing the file needs [`Embedded::close`].
 pub(super) struct Embedded {
-    database: Opened,
+    database: OpenDatabase,
     writes: Arc<Shares<Item>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Readers,
@@ -85,7 +85,7 @@ impl Embedded {
         let database = redb::Builder::new().set_cache_size(CACHE_BYTES).create(&path).with_context(|| {
             format!("cannot open the embedded store {} (is another gateway using it?)", path.display())
         })?;
-        older::bring_over(&database)?;
+        migrate::migrate(&database)?;
         let database = Arc::new(database);
         // One thread, which executes jobs one after the other.
         let bounds = Bounds { threads: 1, at_once: 1, waiting: WAITING, bytes: WAITING_BYTES };
@@ -100,7 +100,7 @@ impl Embedded {
             })
             .context("cannot start the store's writer")?;
         let readers = Readers::start(&database, metrics)?;
-        Ok(Self { database: Opened::new(database), writes, writer: Mutex::new(Some(writer)), readers })
+        Ok(Self { database: OpenDatabase::new(database), writes, writer: Mutex::new(Some(writer)), readers })
     }
 
     pub(super) async fn write(&self, account: &Account, bucket: &Bucket, write: Write) -> Result<Written> {

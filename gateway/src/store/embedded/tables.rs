@@ -10,7 +10,7 @@ use std::ops::Range;
 use redb::{ReadableTable as _, Table, TableDefinition, WriteTransaction};
 
 use super::entries::{CHUNK, CHUNKS, ENTRIES, Entry, Head, KEY_PRICE, Kind, Place, chunks};
-use super::lasting::Expiries;
+use super::expiry::Expiries;
 use super::layout::LAYOUTS;
 use super::raw::Keys;
 use super::{Result, SLICE, internal};
@@ -206,7 +206,7 @@ impl<'t> Tables<'t> {
             Ok(after) => after,
             Err(what) => return Ok(Err(Error::OverQuota(what))),
         };
-        let goes = super::lasting::end(of);
+        let goes = super::expiry::end(of);
         let mut waste = Vec::new();
         // For few keys the old values are deleted at once; for many, in slices.
         let room = if changes.len() <= FEW { 2 * SLICE } else { 0 };

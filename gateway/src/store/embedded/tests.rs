@@ -311,9 +311,9 @@ async fn a_file_of_an_earlier_version_is_converted() {
         let database = redb::Database::create(other.join("tollgate.redb")).unwrap();
         let write = database.begin_write().unwrap();
         {
-            let mut values = write.open_table(older::VALUES).unwrap();
-            let mut names = write.open_table(older::NAMES).unwrap();
-            let mut expiries = write.open_table(older::EXPIRIES).unwrap();
+            let mut values = write.open_table(migrate::VALUES).unwrap();
+            let mut names = write.open_table(migrate::NAMES).unwrap();
+            let mut expiries = write.open_table(migrate::EXPIRIES).unwrap();
             let mut put = |bucket: &Bucket, key: &[u8], value: &[u8]| {
                 values.insert((bucket.as_bytes(), key), value).unwrap();
                 names.insert((bucket.as_bytes(), key), ()).unwrap();

@@ -1,8 +1,8 @@
 //! A circuit breaker: a server that is down is not called for a while, so that nobody waits in vain.
 //!
 //! Source: the pattern in Michael Nygard's "Release It!". The breaker opens when the *server* is down: if [`FAILURES`]
-//! calls in a row cannot connect or hear that it serves nobody ([`Seen::Gone`]), or if it does not answer the gateway's own
-//! PING. A late answer ([`Seen::Late`]) may be one tenant's doing and does not prove that: after [`FAILURES`] of them in a
+//! calls in a row cannot connect or hear that it serves nobody ([`CallOutcome::Gone`]), or if it does not answer the gateway's own
+//! PING. A late answer ([`CallOutcome::Late`]) may be one tenant's doing and does not prove that: after [`FAILURES`] of them in a
 //! row, the gateway sends a PING. While the breaker is open, a PING every [`PING_EVERY`] finds out when to close it; no
 //! tenant's call is used for that.
 
@@ -16,7 +16,7 @@ const PING_EVERY: Duration = Duration::from_millis(200);
 
 /// How a call ended, as far as the server is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum CallOutcome {
     Answer,
     /// The server was not reached, or says that it serves nobody now.
     Gone,
@@ -51,9 +51,9 @@ impl Breaker {
     }
 
     /// Notes how a call ended.
-    pub(super) fn note(&self, seen: Seen, now: Moment) {
+    pub(super) fn note(&self, seen: CallOutcome, now: Moment) {
         let count = match seen {
-            Seen::Answer => {
+            CallOutcome::Answer => {
                 for count in [&self.gone, &self.late] {
                     if count.load(Ordering::Relaxed) != 0 {
                         count.store(0, Ordering::Relaxed);
@@ -61,11 +61,11 @@ impl Breaker {
                 }
                 return;
             }
-            Seen::Gone => &self.gone,
-            Seen::Late => &self.late,
+            CallOutcome::Gone => &self.gone,
+            CallOutcome::Late => &self.late,
         };
         let before = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_add(1)));
-        if seen == Seen::Gone && before.is_ok_and(|before| before + 1 >= FAILURES) {
+        if seen == CallOutcome::Gone && before.is_ok_and(|before| before + 1 >= FAILURES) {
             self.open(now);
         }
     }
@@ -101,12 +101,12 @@ mod tests {
     fn a_server_that_is_down_opens_the_breaker_and_a_ping_closes_it() {
         let breaker = Breaker::default();
         for _ in 0..FAILURES - 1 {
-            breaker.note(Seen::Gone, at(0));
+            breaker.note(CallOutcome::Gone, at(0));
         }
-        breaker.note(Seen::Answer, at(0));
+        breaker.note(CallOutcome::Answer, at(0));
         for n in 1..=FAILURES {
             assert!(!breaker.is_open(), "{n}: a success in between starts the count anew");
-            breaker.note(Seen::Gone, at(1));
+            breaker.note(CallOutcome::Gone, at(1));
         }
         assert!(breaker.is_open());
         assert!(!breaker.wants_to_ask(at(2)));
@@ -121,14 +121,14 @@ mod tests {
     fn late_answers_cause_a_ping_and_do_not_open_the_breaker() {
         let breaker = Breaker::default();
         for n in 1..=100 {
-            breaker.note(Seen::Late, at(n));
+            breaker.note(CallOutcome::Late, at(n));
             assert!(!breaker.is_open(), "{n}");
         }
         assert!(breaker.wants_to_ask(at(100)));
         breaker.asked(true, at(101));
         assert!(!breaker.is_open() && !breaker.wants_to_ask(at(101)), "it is there");
         for _ in 0..FAILURES {
-            breaker.note(Seen::Late, at(102));
+            breaker.note(CallOutcome::Late, at(102));
         }
         assert!(breaker.wants_to_ask(at(103)));
         breaker.asked(false, at(104));

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::login::Login;
 use super::{Redis, Topology, sentinels};
 use crate::store::VALUE_BYTES_MAX;
-use crate::store::messages::{Channel, Hand, Heard, Wanted};
+use crate::store::messages::{Channel, Hand, IncomingMessage, Wanted};
 use crate::store::notes::Notes;
 
 /// The pause between two attempts, and its maximum after several.
@@ -51,7 +51,7 @@ impl Listener {
                 Ok(Err(_)) | Err(_) => {
                     self.turn += 1;
                     // The password may have changed.
-                    let _changed = self.login.read_anew().await;
+                    let _changed = self.login.reload().await;
                     // Many gateways lose a server at the same moment.
                     tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
                     pause = (pause * 2).min(PAUSE_MAX);
@@ -127,7 +127,7 @@ fn hear(message: &Msg, channels: &Wanted, notes: &mut Notes, hand: &Hand) {
         Some(Channel::Of(tenant, channel)) => {
             let line = notes.line(&whole, payload, now);
             let payload = if payload.len() > VALUE_BYTES_MAX { None } else { Some(payload.to_vec()) };
-            hand(Heard { tenant: tenant.clone(), channel: channel.clone(), payload, line });
+            hand(IncomingMessage { tenant: tenant.clone(), channel: channel.clone(), payload, line });
         }
         Some(Channel::Notes(of)) => notes.add(of, payload, now),
         None => {}

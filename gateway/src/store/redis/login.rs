@@ -60,7 +60,7 @@ impl Login {
         match connect(info.clone(), config).await {
             Err(error) if is_of_the_login(&error) => {
                 self.refusals.note(said_by(&info, &error, config).await);
-                if !self.read_anew().await {
+                if !self.reload().await {
                     return Err(error);
                 }
                 connect(self.info(address)?, config).await
@@ -80,7 +80,7 @@ impl Login {
     }
 
     /// The same as [`Self::read_now`], but at most once a second: a server that refuses causes a call for each connection.
-    pub(super) async fn read_anew(&self) -> bool {
+    pub(super) async fn reload(&self) -> bool {
         {
             let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
             if looked.is_some_and(|at| at.elapsed() < PAUSE) {
@@ -140,7 +140,7 @@ impl Login {
         let Some(code) = code_of(error) else { return };
         self.refusals.note(code);
         if code == "NOAUTH" {
-            let _changed = self.read_anew().await;
+            let _changed = self.reload().await;
         }
     }
 }

@@ -6,11 +6,11 @@
 pub(crate) mod acl;
 mod breaker;
 mod cluster;
-mod connecting;
+mod connection_info;
 mod counted;
 mod fields;
 mod guarded;
-mod lasting;
+mod expiry;
 mod layout;
 mod listen;
 mod login;
@@ -31,7 +31,7 @@ use deadpool_redis::redis::{self, Cmd, FromRedisValue, RedisError, ScriptInvocat
 use super::account::Account;
 use super::{BATCH_BYTES_MAX, BATCH_MAX, Bucket, Error, Page, Prepared, Result, Servers as At, Value, Write, Written};
 use cluster::Cluster;
-use connecting::{connection_infos, sentinels};
+use connection_info::{connection_infos, sentinels};
 use counted::over_quota;
 use login::Login;
 use node::{Answer, Call, Node, spoils_connection};
@@ -115,7 +115,7 @@ impl Redis {
     }
 
     /// Reads the credentials again from their source.
-    pub(super) async fn read_login_anew(&self) {
+    pub(super) async fn reload_login(&self) {
         let _changed = self.login.read_now().await;
     }
 

@@ -18,7 +18,7 @@ use deadpool_redis::redis::{
 };
 use futures_util::FutureExt as _;
 
-use super::breaker::{Breaker, Seen};
+use super::breaker::{Breaker, CallOutcome};
 use super::login::Login;
 use super::sentinels;
 use crate::deadline::{Deadline, Moment};
@@ -107,7 +107,7 @@ struct Shared {
 }
 
 /// Creates connections.
-struct Maker {
+struct Connector {
     login: Arc<Login>,
     to: To,
     config: AsyncConnectionConfig,
@@ -123,7 +123,7 @@ enum To {
     Primary,
 }
 
-impl Maker {
+impl Connector {
     async fn connect(&self) -> std::result::Result<MultiplexedConnection, RedisError> {
         match &self.to {
             To::Server(address) => self.login.connect(address.as_deref(), &self.config).await,
@@ -131,7 +131,7 @@ impl Maker {
                 let connected = self.to_primary().await;
                 // The error does not tell whether the primary was found and refused the password, which the client needs to
                 // ask for its role.
-                if connected.is_err() && self.login.read_anew().await {
+                if connected.is_err() && self.login.reload().await {
                     return self.to_primary().await;
                 }
                 connected
@@ -145,7 +145,7 @@ impl Maker {
     }
 }
 
-struct Manager(Arc<Maker>);
+struct Manager(Arc<Connector>);
 
 impl managed::Manager for Manager {
     type Type = Shared;
@@ -214,7 +214,7 @@ impl Node {
     }
 
     fn made_by(login: Arc<Login>, to: To, timeout: Duration) -> anyhow::Result<Self> {
-        let maker = Arc::new(Maker { login, to, config: connection_config(timeout), ping: timeout / 4 });
+        let maker = Arc::new(Connector { login, to, config: connection_config(timeout), ping: timeout / 4 });
         let pool = |size| managed::Pool::builder(Manager(Arc::clone(&maker))).max_size(size).build();
         let (pool, own) = (pool(CONNECTIONS)?, pool(OWN_CONNECTIONS)?);
         Ok(Self { pool, own, breaker: Arc::default(), timeout: timeout * 9 / 10 })
@@ -243,14 +243,14 @@ impl Node {
         };
         let answer = Deadline::after(self.timeout).run(work).await.unwrap_or(Err(Error::Timeout));
         let seen = match &answer {
-            Ok(Ok(_)) => Seen::Answer,
-            Ok(Err(error)) if serves_nobody(error) => Seen::Gone,
-            Ok(Err(error)) if spoils_connection(error) => Seen::Late,
-            Ok(Err(_)) => Seen::Answer,
-            Err(_) if is_connected.load(Ordering::Relaxed) => Seen::Late,
+            Ok(Ok(_)) => CallOutcome::Answer,
+            Ok(Err(error)) if serves_nobody(error) => CallOutcome::Gone,
+            Ok(Err(error)) if spoils_connection(error) => CallOutcome::Late,
+            Ok(Err(_)) => CallOutcome::Answer,
+            Err(_) if is_connected.load(Ordering::Relaxed) => CallOutcome::Late,
             // A call that waited for another's turn has not reached the server.
-            Err(_) if matches!(call, Call::Watched(_)) => Seen::Late,
-            Err(_) => Seen::Gone,
+            Err(_) if matches!(call, Call::Watched(_)) => CallOutcome::Late,
+            Err(_) => CallOutcome::Gone,
         };
         self.breaker.note(seen, Moment::now());
         self.ask_if_due();

@@ -8,7 +8,7 @@ use deadpool_redis::redis::Script;
 
 use super::Redis;
 use crate::ids::Line;
-use crate::store::once::{Dead, Lease, Place, TRIES, Taken, Took, WAITING_BYTES_MAX};
+use crate::store::once::{Dead, Lease, Place, TRIES, Taken, TakenBatch, WAITING_BYTES_MAX};
 use crate::store::{Error, Result};
 
 pub(super) struct Scripts {
@@ -135,13 +135,13 @@ impl Redis {
         self.script(&line.stream, &call).await
     }
 
-    pub(in crate::store) async fn take_once(&self, line: &Place, lease: &Lease) -> Result<Took> {
+    pub(in crate::store) async fn take_once(&self, line: &Place, lease: &Lease) -> Result<TakenBatch> {
         let mut call = self.once.take.key(&*line.stream);
         call.key(&*line.dead).arg(lease.count).arg(lease.time_ms).arg(lease.pause_ms).arg(lease.tries);
         let mut words: Vec<Vec<u8>> = self.script(&line.stream, &call).await?;
         let texts = words.split_off(1.min(words.len()));
         let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<u32>().ok();
-        let buried = words.first().and_then(|text| number(text)).ok_or(Error::Internal)?;
+        let dead_lettered = words.first().and_then(|text| number(text)).ok_or(Error::Internal)?;
         let taken = texts.chunks_exact(5).filter_map(|five| {
             let [id, payload, tries, is_again, stands] = five else { return None };
             let id = String::from_utf8(id.clone()).ok()?;
@@ -149,7 +149,7 @@ impl Redis {
             let stands = std::str::from_utf8(stands).ok().and_then(Line::parse).unwrap_or_else(Line::first);
             Some(Taken { id, payload: payload.clone(), tries, line: stands, is_again })
         });
-        Ok(Took { taken: taken.collect(), buried })
+        Ok(TakenBatch { taken: taken.collect(), dead_lettered })
     }
 
     pub(in crate::store) async fn done_once(&self, line: &Place, id: &str) -> Result<()> {

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use super::super::figures::Skipped;
 use super::super::labels::{Answer, Duration, OfCache, OfMessage, OfQuota, OfSkipped, OfTenant, OfTrace};
 use super::{Metrics, NOBODY, OTHERS, STATUSES};
-use crate::fault::{Fault, Quotum};
+use crate::fault::{Fault, QuotaKind};
 use crate::ids::TenantId;
 
 impl Metrics {
@@ -42,8 +42,8 @@ impl Metrics {
         for counters in counters.into_iter().chain([&self.messages_dead, &self.messages_refused]) {
             counters.remove(&of());
         }
-        for quotum in Quotum::ALL {
-            self.quota_refusals.remove(&OfQuota { tenant: label.to_owned(), quota: quotum.name() });
+        for quota in QuotaKind::ALL {
+            self.quota_refusals.remove(&OfQuota { tenant: label.to_owned(), quota: quota.name() });
         }
         for outcome in ["hit", "miss", "stale"] {
             self.cache.remove(&OfCache { tenant: label.to_owned(), outcome });
@@ -117,8 +117,8 @@ impl Metrics {
         self.runs_skipped.get_or_create(&OfSkipped { tenant: label.to_owned(), reason }).inc_by(count);
     }
 
-    pub(in crate::telemetry) fn quota_refused(&self, label: &str, quotum: Quotum) {
-        self.quota_refusals.get_or_create(&OfQuota { tenant: label.to_owned(), quota: quotum.name() }).inc();
+    pub(in crate::telemetry) fn quota_refused(&self, label: &str, quota: QuotaKind) {
+        self.quota_refusals.get_or_create(&OfQuota { tenant: label.to_owned(), quota: quota.name() }).inc();
     }
 
     pub(in crate::telemetry) fn outbound_denied(&self, label: &str) {

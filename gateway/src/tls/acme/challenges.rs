@@ -37,7 +37,7 @@ pub(crate) enum Proof {
 
 impl Proof {
     /// The form in which gateways send it to each other.
-    pub(crate) fn told(&self) -> (String, String) {
+    pub(crate) fn encode(&self) -> (String, String) {
         match self {
             Self::Http { token, text } => (format!("http:{token}"), text.clone()),
             Self::Tls { name, digest } => {
@@ -46,7 +46,7 @@ impl Proof {
         }
     }
 
-    pub(crate) fn heard(field: &str, value: &str) -> Option<Self> {
+    pub(crate) fn decode(field: &str, value: &str) -> Option<Self> {
         if let Some(token) = field.strip_prefix("http:") {
             return Some(Self::Http { token: token.to_owned(), text: value.to_owned() });
         }

@@ -3,7 +3,7 @@
 //! Limit: one order at a time, for at most [`ORDER_TIME`]. The gateway orders only for hosts that a tenant's file names.
 
 mod challenges;
-mod kept;
+mod files;
 mod renewal;
 
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::domain::Pattern;
 use crate::ids::TenantId;
 pub(crate) use challenges::{Challenges, Proof};
 pub(super) use challenges::{PROTOCOL, is_proof};
-use kept::Kept;
+use files::AcmeFiles;
 pub(crate) use renewal::Suggestion;
 
 use super::Pair;
@@ -72,7 +72,7 @@ const POLL: RetryPolicy =
 /// The certificates that the CA issued, and the account that orders more.
 pub(crate) struct Acme {
     settings: Settings,
-    kept: Kept,
+    kept: AcmeFiles,
     pub(crate) challenges: Arc<Challenges>,
 }
 
@@ -90,7 +90,7 @@ impl Acme {
     pub(crate) fn load(settings: Settings, dir: &Path) -> anyhow::Result<Self> {
         // The ACME client's own TLS uses the process's provider, of which there is only one.
         let _was_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let kept = Kept::load(dir).with_context(|| format!("cannot use {}", dir.display()))?;
+        let kept = AcmeFiles::load(dir).with_context(|| format!("cannot use {}", dir.display()))?;
         Ok(Self { settings, kept, challenges: Arc::default() })
     }
 

@@ -10,8 +10,8 @@
 //! can read the file itself.
 
 mod folder;
-mod form;
-mod restored;
+mod format;
+mod restore;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -19,9 +19,9 @@ mod tests;
 use std::sync::Arc;
 
 pub(crate) use folder::Folder;
-pub(crate) use form::Summary;
-use form::{Record, Table};
-pub(crate) use restored::{Existing, restore, verified};
+pub(crate) use format::Summary;
+use format::{Record, Table};
+pub(crate) use restore::{Existing, restore, verified};
 use snapshot::Snapshot;
 
 use super::internal;

@@ -4,10 +4,10 @@
 use redb::ReadableDatabase;
 
 use super::super::entries::{CHUNKS, ENTRIES};
-use super::super::lasting::DUE;
+use super::super::expiry::DUE;
 use super::super::layout::LAYOUTS;
 use super::super::tables::{File, USAGE, WASTE};
-use super::form::Out;
+use super::format::BackupWriter;
 use super::{Record, Table};
 
 /// The least bytes of a piece, except for the last one.
@@ -19,7 +19,7 @@ type Records = Box<dyn Iterator<Item = File<Record>> + Send>;
 pub(super) struct Snapshot {
     records: Records,
     /// Nothing once everything was read.
-    out: Option<Out>,
+    out: Option<BackupWriter>,
     /// The beginning of the next piece.
     begun: Vec<u8>,
 }
@@ -34,7 +34,7 @@ impl Snapshot {
     pub(super) fn of(database: &impl ReadableDatabase) -> File<Self> {
         let records = records(database)?;
         let mut begun = Vec::new();
-        let out = Some(Out::begin(&mut begun));
+        let out = Some(BackupWriter::begin(&mut begun));
         Ok(Self { records, out, begun })
     }
 

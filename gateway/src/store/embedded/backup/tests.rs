@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::super::tests::{House, MIB, pair, whose};
 use super::super::{Embedded, Work};
-use super::form::verify;
+use super::format::verify;
 use super::*;
 use crate::store::{Usage, Write};
 

@@ -20,18 +20,18 @@ pub(crate) const SHARDS_MAX: u32 = 64;
 
 /// The number of shards of a tenant.
 #[derive(Debug)]
-pub(super) struct Spread {
+pub(super) struct Shards {
     pub(super) shards: u16,
     is_noted: AtomicBool,
 }
 
-impl Default for Spread {
+impl Default for Shards {
     fn default() -> Self {
         Self::over(1)
     }
 }
 
-impl Spread {
+impl Shards {
     pub(super) const fn over(shards: u16) -> Self {
         Self { shards, is_noted: AtomicBool::new(false) }
     }
@@ -100,18 +100,18 @@ impl Store {
         let spread = |id: &TenantId, shards: u32| {
             let shards = u16::try_from(shards.min(SHARDS_MAX)).unwrap_or(1);
             let same = before.get(id).filter(|spread| spread.shards == shards).cloned();
-            same.unwrap_or_else(|| Arc::new(Spread::over(shards)))
+            same.unwrap_or_else(|| Arc::new(Shards::over(shards)))
         };
         let spreads: HashMap<_, _> = tenants.map(|(id, shards)| (id.clone(), spread(&id, shards))).collect();
         self.spreads.store(Arc::new(spreads));
     }
 
-    pub(super) fn spread_of(&self, tenant: &TenantId) -> Arc<Spread> {
+    pub(super) fn spread_of(&self, tenant: &TenantId) -> Arc<Shards> {
         self.spreads.load().get(tenant).cloned().unwrap_or_default()
     }
 
     /// Compares with the note in the store, once. Nothing is done with the tenant's data before.
-    pub(super) async fn agreed(&self, tenant: &TenantId, spread: &Spread) -> Result<()> {
+    pub(super) async fn agreed(&self, tenant: &TenantId, spread: &Shards) -> Result<()> {
         if spread.is_noted.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -137,9 +137,9 @@ impl Store {
     }
 
     /// The number in the store's note, or else the configured one.
-    pub(super) async fn noted(&self, tenant: &TenantId) -> Result<Spread> {
+    pub(super) async fn noted(&self, tenant: &TenantId) -> Result<Shards> {
         let noted = self.backend(tenant).noted_layout(&self.prefix.layout(tenant)).await?;
-        Ok(Spread::over(noted.unwrap_or_else(|| self.spread_of(tenant).shards)))
+        Ok(Shards::over(noted.unwrap_or_else(|| self.spread_of(tenant).shards)))
     }
 
     /// Once no data is left, the tenant may get another number of shards.
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_cursor_visits_every_shard_once() {
-        let spread = Spread::over(3);
+        let spread = Shards::over(3);
         let mut cursor = None;
         let mut seen = Vec::new();
         for inner in [Some("5"), None, None, Some("7"), None] {
@@ -174,12 +174,12 @@ mod tests {
         for wrong in ["", "7", "3.", "x.1", "-1.0"] {
             assert_eq!(spread.place(Some(wrong)), Err(Error::BadCursor), "{wrong}");
         }
-        assert_eq!(Spread::over(1).place(Some("7")).unwrap(), (0, Some("7")));
+        assert_eq!(Shards::over(1).place(Some("7")).unwrap(), (0, Some("7")));
     }
 
     #[test]
     fn keys_spread_evenly_and_those_with_a_tag_stay_together() {
-        let spread = Spread::over(8);
+        let spread = Shards::over(8);
         let keys: Vec<String> = (0..8000).map(|n| format!("key-{n}")).collect();
         let parts = spread.sorted(keys, |key| key.as_bytes());
         assert_eq!(parts.len(), 8);

@@ -12,29 +12,29 @@ use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::policy::{Freshness, Selected};
-use super::{Asked, Cache, Kept};
-use crate::http::{ResponseBody, Torn};
+use super::{Asked, Cache, StoredResponse};
+use crate::http::{BodyAborted, ResponseBody};
 
 /// What is known before the body arrives, and the body so far.
 #[derive(Debug)]
-pub(crate) struct Keeping {
+pub(crate) struct Recorder {
     asked: Asked,
     head: (StatusCode, HeaderMap),
     selected: Selected,
     fresh: Freshness,
     at: Instant,
     bytes_max: u64,
-    body: Filling,
+    body: Buffer,
 }
 
 /// The bytes so far. They count among those of all responses on their way.
 #[derive(Debug)]
-struct Filling {
+struct Buffer {
     cache: Arc<Cache>,
     bytes: Vec<u8>,
 }
 
-impl Filling {
+impl Buffer {
     /// Adds bytes. Returns whether there was room.
     fn add(&mut self, data: &[u8]) -> bool {
         let more = data.len() as u64;
@@ -48,13 +48,13 @@ impl Filling {
     }
 }
 
-impl Drop for Filling {
+impl Drop for Buffer {
     fn drop(&mut self) {
         self.cache.filling.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
     }
 }
 
-impl Keeping {
+impl Recorder {
     pub(super) fn new(
         asked: Asked,
         head: (StatusCode, HeaderMap),
@@ -62,13 +62,13 @@ impl Keeping {
         fresh: Freshness,
         bytes_max: u64,
     ) -> Self {
-        let body = Filling { cache: Arc::clone(&asked.cache), bytes: Vec::new() };
+        let body = Buffer { cache: Arc::clone(&asked.cache), bytes: Vec::new() };
         Self { asked, head, selected, fresh, at: Instant::now(), bytes_max, body }
     }
 
     /// Returns the body to send on. It is stored when its end is reached.
     pub(crate) fn copy(self, body: ResponseBody) -> ResponseBody {
-        let mut copied = Copied { body, keeping: Some(self) };
+        let mut copied = RecordedBody { body, recorder: Some(self) };
         if copied.body.is_end_stream() {
             copied.keep();
             return copied.body;
@@ -77,58 +77,58 @@ impl Keeping {
     }
 }
 
-struct Copied {
+struct RecordedBody {
     body: ResponseBody,
     /// Nothing once the body is too large, broken or stored.
-    keeping: Option<Keeping>,
+    recorder: Option<Recorder>,
 }
 
-impl Copied {
+impl RecordedBody {
     fn keep(&mut self) {
-        let Some(keeping) = self.keeping.take() else { return };
-        let (status, headers) = keeping.head;
-        let new = Kept {
+        let Some(recorder) = self.recorder.take() else { return };
+        let (status, headers) = recorder.head;
+        let new = StoredResponse {
             status,
             headers,
             // A copy of exactly the right size.
-            body: Bytes::copy_from_slice(&keeping.body.bytes),
-            selected: keeping.selected,
-            fresh: keeping.fresh,
-            at: keeping.at,
-            fetch_at: AtomicU64::new(0),
+            body: Bytes::copy_from_slice(&recorder.body.bytes),
+            selected: recorder.selected,
+            fresh: recorder.fresh,
+            at: recorder.at,
+            revalidate_at: AtomicU64::new(0),
         };
-        if new.bytes() <= keeping.bytes_max {
-            keeping.asked.cache.put(&keeping.asked, new);
+        if new.bytes() <= recorder.bytes_max {
+            recorder.asked.cache.put(&recorder.asked, new);
         }
     }
 }
 
-impl Body for Copied {
+impl Body for RecordedBody {
     type Data = Bytes;
-    type Error = Torn;
+    type Error = BodyAborted;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &polled {
             None => self.keep(),
             Some(Ok(frame)) => {
                 // Trailers are not stored, so a response with trailers is not stored either.
-                let fits = match (&mut self.keeping, frame.data_ref()) {
-                    (Some(keeping), Some(data)) => {
-                        let bytes = (keeping.body.bytes.len() + data.len()) as u64;
-                        bytes <= keeping.bytes_max && keeping.body.add(data)
+                let fits = match (&mut self.recorder, frame.data_ref()) {
+                    (Some(recorder), Some(data)) => {
+                        let bytes = (recorder.body.bytes.len() + data.len()) as u64;
+                        bytes <= recorder.bytes_max && recorder.body.add(data)
                     }
                     _ => false,
                 };
                 if !fits {
-                    self.keeping = None;
+                    self.recorder = None;
                 }
                 // After the last byte of a declared length, the client does not poll again.
                 if self.body.is_end_stream() {
                     self.keep();
                 }
             }
-            Some(Err(_torn)) => self.keeping = None,
+            Some(Err(_torn)) => self.recorder = None,
         }
         Poll::Ready(polled)
     }

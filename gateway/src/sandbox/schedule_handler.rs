@@ -12,9 +12,9 @@ use crate::host::inbound::cron;
 use crate::telemetry::Record;
 
 /// The handler of a component that a schedule may start.
-pub(super) struct Timed(cron::SpinCronPre<Guest>);
+pub(super) struct ScheduleHandler(cron::SpinCronPre<Guest>);
 
-impl Timed {
+impl ScheduleHandler {
     /// Returns nothing if the component has no such handler.
     pub(super) fn of(pre: &InstancePre<Guest>) -> Option<Self> {
         cron::SpinCronPre::new(pre.clone()).ok().map(Self)

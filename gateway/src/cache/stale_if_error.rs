@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Response, StatusCode};
 
-use super::kept::Kept;
+use super::stored::StoredResponse;
 use super::{policy, tell};
 use crate::http::ResponseBody;
 
 /// For one request.
 #[derive(Debug)]
-pub(crate) struct Spare {
-    kept: Arc<Kept>,
+pub(crate) struct StaleIfError {
+    kept: Arc<StoredResponse>,
     is_head: bool,
     request: HeaderMap,
 }
 
-impl Spare {
-    pub(super) fn new(kept: Arc<Kept>, is_head: bool, request: &HeaderMap) -> Self {
+impl StaleIfError {
+    pub(super) fn new(kept: Arc<StoredResponse>, is_head: bool, request: &HeaderMap) -> Self {
         Self { kept, is_head, request: request.clone() }
     }
 

@@ -15,7 +15,7 @@ use super::cache::Components;
 use super::engine::{self, Clock, Each};
 use super::machine::Machine;
 use super::reaper::Reaper;
-use super::slots::{self, Between, Looked, Looker, Slots};
+use super::slots::{self, Between, SlotCheck, SlotChecker, Slots};
 use super::{Sandbox, Settings};
 use crate::fault::Fault;
 use crate::telemetry::Metrics;
@@ -38,15 +38,15 @@ impl Ended {
 }
 
 /// The engines, what is loaded in them, and the checks of their slots.
-pub(super) struct Inside {
+pub(super) struct EngineSet {
     pub(super) components: Components,
     pub(super) slots: Slots,
-    lookers: Each<Looker>,
+    checkers: Each<SlotChecker>,
     ended: Ended,
 }
 
 /// Creates them.
-pub(super) struct Maker {
+pub(super) struct EngineFactory {
     pub(super) settings: Settings,
     pub(super) artifacts: Artifacts,
     pub(super) reaper: Reaper,
@@ -57,21 +57,21 @@ pub(super) struct Maker {
     pub(super) distrusts: AtomicBool,
 }
 
-impl Maker {
+impl EngineFactory {
     /// Creates engines whose slots are reset by what the kernel says about pages if that is reliable, or else whole.
     ///
     /// # Errors
     /// In words for the operator: the pools do not fit, or slots are not clean even if they are reset whole.
-    pub(super) fn make(&self) -> anyhow::Result<Inside> {
+    pub(super) fn make(&self) -> anyhow::Result<EngineSet> {
         if self.may_scan() {
             let inside = self.with(Slots::Scanned)?;
-            if inside.look(self)? == Looked::Clean {
+            if inside.look(self)? == SlotCheck::Clean {
                 return Ok(inside.told());
             }
         }
         let inside = self.with(Slots::Whole)?;
         anyhow::ensure!(
-            !matches!(inside.look(self)?, Looked::Unclean(_)),
+            !matches!(inside.look(self)?, SlotCheck::Unclean(_)),
             "slots of the instance pools are not clean for the next instance, however the gateway clears them: on this \
                 machine, the gateway cannot keep one tenant's memory from another tenant (tollgate explain {UNCLEAN})"
         );
@@ -94,19 +94,19 @@ impl Maker {
         }
     }
 
-    fn with(&self, slots: Slots) -> anyhow::Result<Inside> {
+    fn with(&self, slots: Slots) -> anyhow::Result<EngineSet> {
         let Settings { instances, metering, .. } = self.settings;
         let engines = Each::try_from(|calls| engine::pooling(calls, instances, metering, slots))?;
-        let lookers = Each::try_from(|calls| Looker::new(engines.of(calls), metering))?;
+        let checkers = Each::try_from(|calls| SlotChecker::new(engines.of(calls), metering))?;
         let ended = Ended::default();
         let evicted = (self.reaper.clone(), Arc::clone(&self.metrics));
         let components = Components::new(&self.settings, (&engines, ended.clone()), self.artifacts.clone(), evicted)?;
         self.clock.also(&engines);
-        Ok(Inside { components, slots, lookers, ended })
+        Ok(EngineSet { components, slots, checkers, ended })
     }
 }
 
-impl Inside {
+impl EngineSet {
     fn told(self) -> Self {
         tracing::info!(target: "isolation", slots = self.slots.name(), "slots of the instance pools were checked");
         self
@@ -116,18 +116,18 @@ impl Inside {
     ///
     /// # Errors
     /// No slot is free.
-    fn look(&self, of: &Maker) -> anyhow::Result<Looked> {
+    fn look(&self, of: &EngineFactory) -> anyhow::Result<SlotCheck> {
         let is_pretended = self.slots == Slots::Scanned && of.machine.has_unclean_slots();
         let between = if is_pretended { Between::LeftAsItIs } else { Between::PutBack };
-        let looked = slots::look(&self.lookers, between);
+        let looked = slots::look(&self.checkers, between);
         let result = match &looked {
-            Ok(Looked::Clean) => "clean",
-            Ok(Looked::Unclean(_)) => "found",
-            Ok(Looked::Missed) | Err(_) => "failed",
+            Ok(SlotCheck::Clean) => "clean",
+            Ok(SlotCheck::Unclean(_)) => "found",
+            Ok(SlotCheck::Missed) | Err(_) => "failed",
         };
         of.metrics.isolation_check("slots", result);
         let looked = looked?;
-        if let Looked::Unclean(_) = looked {
+        if let SlotCheck::Unclean(_) = looked {
             of.distrusts.store(true, Ordering::Relaxed);
             let (slots, places) = (self.slots.name(), looked.places());
             tracing::error!(
@@ -155,7 +155,7 @@ impl Sandbox {
     pub(crate) fn health(&self) -> Health {
         let Some(inside) = self.inside.load_full() else { return Health::Fine };
         match inside.look(&self.maker) {
-            Ok(Looked::Unclean(_)) => Health::Unclean,
+            Ok(SlotCheck::Unclean(_)) => Health::Unclean,
             Ok(_) if inside.slots == Slots::Scanned && self.maker.machine.swap().is_some() => Health::Swappable,
             Ok(_) => Health::Fine,
             Err(error) => {
@@ -189,7 +189,7 @@ impl Sandbox {
             old.ended.0.store(true, Ordering::Release);
         }
         interrupt();
-        self.around.instances.resting.all().into_iter().for_each(|rested| rested.clear_away(&self.maker.reaper));
+        self.around.instances.idle_instances.all().into_iter().for_each(|idle| idle.clear_away(&self.maker.reaper));
         loop {
             match self.make().await {
                 Ok(new) => {
@@ -207,7 +207,7 @@ impl Sandbox {
         }
     }
 
-    async fn make(&self) -> anyhow::Result<Inside> {
+    async fn make(&self) -> anyhow::Result<EngineSet> {
         let maker = Arc::clone(&self.maker);
         tokio::task::spawn_blocking(move || maker.make()).await.context("creating it panicked")?
     }
@@ -216,7 +216,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// [`Fault::Renewed`] while there are none.
-    pub(super) fn inside(&self) -> Result<Arc<Inside>, Fault> {
+    pub(super) fn inside(&self) -> Result<Arc<EngineSet>, Fault> {
         self.inside.load_full().ok_or(Fault::Renewed)
     }
 }

@@ -107,12 +107,12 @@ pub(crate) struct Summary {
 }
 
 /// Writes a backup.
-pub(super) struct Out {
+pub(super) struct BackupWriter {
     hash: Context,
     records: u64,
 }
 
-impl Out {
+impl BackupWriter {
     /// Starts with the first line.
     pub(super) fn begin(into: &mut Vec<u8>) -> Self {
         let taken_ms = unix_ms(SystemTime::now());
@@ -146,7 +146,7 @@ impl Out {
 }
 
 /// Reads a backup.
-pub(super) struct In<R> {
+pub(super) struct BackupReader<R> {
     from: R,
     head: Head,
     hash: Context,
@@ -156,7 +156,7 @@ pub(super) struct In<R> {
     bytes: u64,
 }
 
-impl<R: Read> In<R> {
+impl<R: Read> BackupReader<R> {
     /// # Errors
     /// It is not a backup, or its format is unknown to this version.
     pub(super) fn open(mut from: R) -> anyhow::Result<Self> {
@@ -261,7 +261,7 @@ impl<R: Read> In<R> {
 /// # Errors
 /// It is not a backup, is truncated, or was altered.
 pub(super) fn verify(from: impl Read) -> anyhow::Result<Summary> {
-    let mut read = In::open(from)?;
+    let mut read = BackupReader::open(from)?;
     while read.next()?.is_some() {}
     Ok(read.summary())
 }

@@ -2,27 +2,27 @@
 
 use std::sync::Arc;
 
-use super::Surroundings;
+use super::Services;
 use crate::fault::Fault;
 use crate::telemetry::Record;
 
 /// Counts an instance while it runs.
-pub(super) struct Ending {
+pub(super) struct RunningInstance {
     /// Whether it ran to its end and was not dropped on the way.
     pub(super) was_driven: bool,
     pub(super) record: Arc<Record>,
-    pub(super) around: Arc<Surroundings>,
+    pub(super) around: Arc<Services>,
 }
 
-impl Ending {
-    pub(super) fn begin(record: Arc<Record>, around: Arc<Surroundings>) -> Self {
+impl RunningInstance {
+    pub(super) fn begin(record: Arc<Record>, around: Arc<Services>) -> Self {
         around.metrics.instances.one_more();
         around.instances.pulse.one_more();
         Self { was_driven: false, record, around }
     }
 }
 
-impl Drop for Ending {
+impl Drop for RunningInstance {
     fn drop(&mut self) {
         if !self.was_driven {
             // A drain ran out of time, or a host call panicked.

@@ -3,7 +3,7 @@
 use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
-use crate::fault::{Fault, Quotum};
+use crate::fault::{Fault, QuotaKind};
 use crate::host::{Denied, Stuck};
 
 /// `denied` is a refused allocation: a trap after it means that the guest's allocator gave up.
@@ -21,7 +21,7 @@ pub(super) fn classify(error: &wasmtime::Error, denied: Option<Denied>) -> Fault
     }
     match denied {
         Some(Denied::Request) => return Fault::Memory,
-        Some(Denied::Tenant) => return Fault::Quota(Quotum::Memory),
+        Some(Denied::Tenant) => return Fault::Quota(QuotaKind::Memory),
         Some(Denied::Gateway) => return Fault::Overload,
         None => {}
     }

@@ -24,7 +24,7 @@ const COST_MIN: Duration = Duration::from_millis(50);
 
 /// All places. The lock is held for a walk over the waiting tenants, and never across an await.
 #[derive(Clone, Debug)]
-pub(super) struct Places(Arc<Mutex<Queue>>);
+pub(super) struct CompileQueue(Arc<Mutex<Queue>>);
 
 #[derive(Debug)]
 struct Queue {
@@ -33,7 +33,7 @@ struct Queue {
     floor: Duration,
     accounts: HashMap<TenantId, Account>,
     /// By share and then by arrival.
-    waiting: BTreeMap<(Duration, u64), (TenantId, oneshot::Sender<Place>)>,
+    waiting: BTreeMap<(Duration, u64), (TenantId, oneshot::Sender<CompilePermit>)>,
     arrivals: u64,
 }
 
@@ -51,8 +51,8 @@ struct Account {
 
 /// A place for one child, released on drop.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Option<Places>,
+pub(super) struct CompilePermit {
+    places: Option<CompileQueue>,
     tenant: TenantId,
     spent_us: Arc<AtomicU64>,
     /// Whether its tenant compiled little recently.
@@ -61,7 +61,7 @@ pub(super) struct Place {
 
 /// A wait in the queue, until it is dropped.
 struct Wait {
-    places: Places,
+    places: CompileQueue,
     tenant: TenantId,
     arrival: u64,
     is_over: bool,
@@ -85,7 +85,7 @@ impl Account {
 
 impl Queue {
     /// Takes the next tenant out of the queue, if there is a free place for it.
-    fn next(&mut self, now: Instant) -> Option<(TenantId, oneshot::Sender<Place>)> {
+    fn next(&mut self, now: Instant) -> Option<(TenantId, oneshot::Sender<CompilePermit>)> {
         if self.free == 0 {
             return None;
         }
@@ -101,7 +101,7 @@ impl Queue {
 
     /// Moves the waits of this tenant behind those of tenants that used less by now.
     fn sort_again(&mut self, tenant: &TenantId, share: Duration) {
-        let is_its = |(_, (of, _)): &(&(Duration, u64), &(TenantId, oneshot::Sender<Place>))| of == tenant;
+        let is_its = |(_, (of, _)): &(&(Duration, u64), &(TenantId, oneshot::Sender<CompilePermit>))| of == tenant;
         let keys: Vec<_> = self.waiting.iter().filter(is_its).map(|(key, _)| *key).collect();
         for key in keys {
             if let Some(wait) = self.waiting.remove(&key) {
@@ -121,7 +121,7 @@ impl Queue {
     }
 }
 
-impl Places {
+impl CompileQueue {
     pub(super) fn new(count: usize) -> Self {
         Self(Arc::new(Mutex::new(Queue {
             free: count,
@@ -139,7 +139,7 @@ impl Places {
     /// Waits for this tenant's turn, and returns a place for a child.
     ///
     /// Cancel safety: a caller that stops waiting leaves the queue.
-    pub(super) async fn take(&self, tenant: &TenantId) -> Place {
+    pub(super) async fn take(&self, tenant: &TenantId) -> CompilePermit {
         loop {
             let (grant, granted) = oneshot::channel();
             let mut wait = self.join(tenant, grant);
@@ -152,7 +152,7 @@ impl Places {
         }
     }
 
-    fn join(&self, tenant: &TenantId, grant: oneshot::Sender<Place>) -> Wait {
+    fn join(&self, tenant: &TenantId, grant: oneshot::Sender<CompilePermit>) -> Wait {
         let mut queue = self.queue();
         let (floor, arrival) = (queue.floor, queue.arrivals);
         queue.arrivals += 1;
@@ -177,12 +177,12 @@ impl Places {
             account.holds = Some(Arc::clone(&spent_us));
             drop(queue);
             // If the caller no longer waits, the place is dropped and released.
-            let _unwanted = grant.send(Place { places: Some(self.clone()), tenant, spent_us, is_light });
+            let _unwanted = grant.send(CompilePermit { places: Some(self.clone()), tenant, spent_us, is_light });
         }
     }
 }
 
-impl Place {
+impl CompilePermit {
     /// Notes the processor time that its child has used so far.
     pub(super) fn spent(&self, time: Duration) {
         let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -195,7 +195,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for CompilePermit {
     fn drop(&mut self) {
         let Some(places) = self.places.take() else { return };
         let mut queue = places.queue();
@@ -241,21 +241,21 @@ mod tests {
     }
 
     /// A waiting caller: polled once, so that it is in the queue.
-    fn waits(places: &Places, id: &str) -> std::pin::Pin<Box<dyn Future<Output = Place>>> {
+    fn waits(places: &CompileQueue, id: &str) -> std::pin::Pin<Box<dyn Future<Output = CompilePermit>>> {
         let (places, tenant) = (places.clone(), tenant(id));
-        let mut wait: std::pin::Pin<Box<dyn Future<Output = Place>>> =
+        let mut wait: std::pin::Pin<Box<dyn Future<Output = CompilePermit>>> =
             Box::pin(async move { places.take(&tenant).await });
         assert!((&mut wait).now_or_never().is_none(), "{id} does not have to wait");
         wait
     }
 
-    fn takes(places: &Places, id: &str) -> Place {
+    fn takes(places: &CompileQueue, id: &str) -> CompilePermit {
         places.take(&tenant(id)).now_or_never().unwrap()
     }
 
     #[test]
     fn a_tenant_has_one_place_however_many_are_free() {
-        let places = Places::new(2);
+        let places = CompileQueue::new(2);
         let first = takes(&places, "greedy");
         let mut second = waits(&places, "greedy");
         let _other = takes(&places, "other");
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_tenant_that_used_least_is_next_and_not_the_first_one() {
-        let places = Places::new(1);
+        let places = CompileQueue::new(1);
         let used = takes(&places, "slow");
         used.spent(Duration::from_secs(20));
         let mut again = waits(&places, "slow");
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn one_place_is_never_given_to_a_tenant_that_compiles_a_lot() {
-        let places = Places::new(2);
+        let places = CompileQueue::new(2);
         let [first, second] = ["a", "b"].map(|id| takes(&places, id));
         assert!(first.is_light && second.is_light);
         // Both turn out to be slow, and have many more components.
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_caller_that_stops_waiting_leaves_nothing_behind() {
-        let places = Places::new(1);
+        let places = CompileQueue::new(1);
         let place = takes(&places, "one");
         let gone = waits(&places, "gone");
         let mut stays = waits(&places, "stays");

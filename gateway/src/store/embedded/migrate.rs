@@ -21,7 +21,7 @@ const KEYS: usize = 10_000;
 const BYTES: usize = 32 << 20;
 
 /// Converts the file if it is from an earlier version.
-pub(super) fn bring_over(database: &Database) -> anyhow::Result<()> {
+pub(super) fn migrate(database: &Database) -> anyhow::Result<()> {
     let write = database.begin_write()?;
     let is_older = write.list_tables()?.any(|table| table.name() == VALUES.name());
     write.abort()?;

@@ -13,7 +13,7 @@ use crate::ids::TenantId;
 use crate::tls::Pair;
 
 /// The folder and its contents.
-pub(super) struct Kept {
+pub(super) struct AcmeFiles {
     dir: PathBuf,
     pairs: Mutex<HashMap<TenantId, Pair>>,
 }
@@ -21,7 +21,7 @@ pub(super) struct Kept {
 /// Accounts by their CA's directory.
 const ACCOUNTS: &str = "accounts.json";
 
-impl Kept {
+impl AcmeFiles {
     /// # Errors
     /// The folder cannot be created or read.
     pub(super) fn load(dir: &Path) -> io::Result<Self> {

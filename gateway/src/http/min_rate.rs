@@ -1,6 +1,6 @@
 //! Minimum transfer rate for clients: a grace period plus an average number of bytes per second.
 //!
-//! A token bucket of time. It starts full with [`Pace::grace`]; waiting for the client drains it, and each byte that the
+//! A token bucket of time. It starts full with [`MinRate::grace`]; waiting for the client drains it, and each byte that the
 //! client transfers refills it. A client that keeps the minimum rate is never cut off. One that trickles is cut off after
 //! the grace period.
 
@@ -16,14 +16,14 @@ use tokio::time::{Instant, Sleep};
 pub(super) struct TooSlow;
 
 /// The pace of one direction of a connection, or of one body.
-pub(super) struct Pace {
+pub(super) struct MinRate {
     grace: Duration,
     bytes_per_second: u64,
     left: Duration,
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl Pace {
+impl MinRate {
     /// With `bytes_per_second` of 0 there is no rate: the client must only transfer something within `grace`.
     pub(super) fn new(grace: Duration, bytes_per_second: u64) -> Self {
         Self { grace, bytes_per_second, left: grace, waiting: None }
@@ -50,12 +50,12 @@ impl Pace {
             Poll::Pending => self.poll_too_slow(cx).map(|()| Err(TooSlow)),
         });
         let done = done.await?;
-        self.moved(bytes);
+        self.transferred(bytes);
         Ok(done)
     }
 
     /// The client transferred this many bytes, and the wait is over.
-    pub(super) fn moved(&mut self, bytes: u64) {
+    pub(super) fn transferred(&mut self, bytes: u64) {
         if let Some((since, _clock)) = self.waiting.take() {
             self.left = self.left.saturating_sub(since.elapsed());
         }
@@ -73,13 +73,13 @@ mod tests {
 
     /// After how many pieces of `bytes`, sent every `each` seconds, the client is cut off; at most 100.
     async fn pieces(bytes: u64, each: u64, rate: u64) -> usize {
-        let mut pace = Pace::new(Duration::from_secs(10), rate);
+        let mut min_rate = MinRate::new(Duration::from_secs(10), rate);
         for piece in 0..100 {
-            let too_slow = poll_fn(|cx| pace.poll_too_slow(cx));
+            let too_slow = poll_fn(|cx| min_rate.poll_too_slow(cx));
             if tokio::time::timeout(Duration::from_secs(each), too_slow).await.is_ok() {
                 return piece;
             }
-            pace.moved(bytes);
+            min_rate.transferred(bytes);
         }
         100
     }

@@ -13,11 +13,11 @@ use redb::{Builder, Database, WriteTransaction};
 use rustix::fs::{CWD, RenameFlags};
 
 use super::super::entries::{CHUNKS, ENTRIES, Place as Key};
-use super::super::lasting::DUE;
+use super::super::expiry::DUE;
 use super::super::layout::LAYOUTS;
 use super::super::tables::{File, USAGE, WASTE};
 use super::super::{CACHE_BYTES, FILE};
-use super::form::{In, Summary, verify};
+use super::format::{BackupReader, Summary, verify};
 use super::{Record, Table};
 
 /// Bytes that are written in one transaction.
@@ -64,7 +64,7 @@ pub(crate) fn restore(backup: &Path, dir: &Path, existing: Existing) -> anyhow::
         "{} is there already: --replace puts the backup in its place, and what is in it is lost",
         target.display()
     );
-    let new = UnderWay(dir.join(UNDER_WAY));
+    let new = Unfinished(dir.join(UNDER_WAY));
     file.rewind().with_context(|| format!("cannot read {}", backup.display()))?;
     let written = new.write(BufReader::with_capacity(READ_BYTES, &file));
     let written = written.with_context(|| format!("cannot write {}", new.0.display()))?;
@@ -108,23 +108,23 @@ fn owned_as(path: &Path, dir: &Path) -> std::io::Result<()> {
 }
 
 /// An incomplete store, removed on drop.
-struct UnderWay(PathBuf);
+struct Unfinished(PathBuf);
 
-impl Drop for UnderWay {
+impl Drop for Unfinished {
     fn drop(&mut self) {
         // A complete store has been renamed by now.
         let _gone = fs::remove_file(&self.0);
     }
 }
 
-impl UnderWay {
+impl Unfinished {
     fn write(&self, backup: impl std::io::Read) -> anyhow::Result<Summary> {
         match fs::remove_file(&self.0) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
         let database = Builder::new().set_cache_size(CACHE_BYTES).create(&self.0)?;
-        let mut backup = In::open(backup)?;
+        let mut backup = BackupReader::open(backup)?;
         while group(&database, &mut backup)? {}
         database.close()?;
         fs::File::open(&self.0)?.sync_all()?;
@@ -133,7 +133,7 @@ impl UnderWay {
 }
 
 /// Writes some records in one transaction. Returns whether there may be more.
-fn group(database: &Database, backup: &mut In<impl std::io::Read>) -> anyhow::Result<bool> {
+fn group(database: &Database, backup: &mut BackupReader<impl std::io::Read>) -> anyhow::Result<bool> {
     let write = database.begin_write()?;
     let mut rows = Rows::open(&write)?;
     let mut bytes = 0;

@@ -14,19 +14,19 @@ use super::super::frames::{RESETS_MAX, WINDOW};
 const HEADLESS_MAX: u32 = 100;
 
 /// What a client cost without a result.
-pub(super) struct Spent {
+pub(super) struct Wasted {
     headless: AtomicU32,
     /// The start of the current second, and how many requests were cancelled since then.
     cancelled: Mutex<(Instant, u32)>,
 }
 
-impl Default for Spent {
+impl Default for Wasted {
     fn default() -> Self {
         Self { headless: AtomicU32::new(0), cancelled: Mutex::new((Instant::now(), 0)) }
     }
 }
 
-impl Spent {
+impl Wasted {
     pub(super) fn headless(&self) {
         self.headless.fetch_add(1, Ordering::Relaxed);
     }
@@ -60,17 +60,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_http3_client_may_cancel_as_many_requests_per_second_as_an_http2_client() {
-        let spent = Spent::default();
+        let wasted = Wasted::default();
         for _ in 0..RESETS_MAX {
-            spent.cancelled();
+            wasted.cancelled();
         }
-        assert!(!spent.has_cancelled_too_many(), "somebody turns pages");
+        assert!(!wasted.has_cancelled_too_many(), "somebody turns pages");
         tokio::time::advance(Duration::from_millis(1500)).await;
         for _ in 0..RESETS_MAX {
-            spent.cancelled();
+            wasted.cancelled();
         }
-        assert!(!spent.has_cancelled_too_many(), "a second later");
-        spent.cancelled();
-        assert!(spent.has_cancelled_too_many());
+        assert!(!wasted.has_cancelled_too_many(), "a second later");
+        wasted.cancelled();
+        assert!(wasted.has_cancelled_too_many());
     }
 }

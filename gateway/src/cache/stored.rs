@@ -16,7 +16,7 @@ use super::tell;
 use crate::http::{ResponseBody, empty, whole};
 
 /// If fetching a stale response again failed, how long until the next attempt.
-const FETCH_AGAIN: Duration = Duration::from_secs(10);
+const REVALIDATE_AGAIN: Duration = Duration::from_secs(10);
 /// Fields that ask for a part of a response (RFC 9110 §13.1, §14.2), state how old it may be, or identify the client.
 const OF_ONE_CLIENT: [HeaderName; 10] = [
     IF_MATCH,
@@ -34,7 +34,7 @@ const OF_ONE_CLIENT: [HeaderName; 10] = [
 const OF_BODIES: [HeaderName; 2] = [CONTENT_LENGTH, http::header::CONTENT_TYPE];
 
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct StoredResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -42,10 +42,10 @@ pub(super) struct Kept {
     pub(super) fresh: Freshness,
     pub(super) at: Instant,
     /// From when on a request may fetch the response again, in milliseconds after `at`.
-    pub(super) fetch_at: AtomicU64,
+    pub(super) revalidate_at: AtomicU64,
 }
 
-impl Kept {
+impl StoredResponse {
     pub(super) fn bytes(&self) -> u64 {
         let heads = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum::<usize>();
         let selected =
@@ -54,16 +54,16 @@ impl Kept {
     }
 
     /// Whether this caller should fetch the response again. Only one caller should, and another one if that failed.
-    pub(super) fn is_to_be_fetched(&self) -> bool {
+    pub(super) fn claim_revalidation(&self) -> bool {
         let now = self.at.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-        let after = now.saturating_add(FETCH_AGAIN.as_millis().try_into().unwrap_or(u64::MAX));
-        let known = self.fetch_at.load(Ordering::Relaxed);
-        known <= now && self.fetch_at.compare_exchange(known, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let after = now.saturating_add(REVALIDATE_AGAIN.as_millis().try_into().unwrap_or(u64::MAX));
+        let known = self.revalidate_at.load(Ordering::Relaxed);
+        known <= now && self.revalidate_at.compare_exchange(known, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// The fields of a request that fetches it again: those by which this response was selected, and nothing that belongs
     /// to one client.
-    pub(super) fn anew(&self, request: &HeaderMap) -> HeaderMap {
+    pub(super) fn revalidation_headers(&self, request: &HeaderMap) -> HeaderMap {
         let mut fields = request.clone();
         for name in OF_ONE_CLIENT.iter().filter(|name| self.selected.iter().all(|(by, _)| by != *name)) {
             fields.remove(name);
@@ -76,7 +76,7 @@ impl Kept {
     }
 
     /// Whether it may still be served to anybody in any case.
-    pub(super) fn is_of_use(&self) -> bool {
+    pub(super) fn is_usable(&self) -> bool {
         let longest = self.fresh.while_revalidate.max(self.fresh.if_error);
         self.age() < self.fresh.lifetime.saturating_add(longest)
     }

@@ -24,11 +24,11 @@ impl Drop for OfTenant {
 }
 
 /// Decides who keeps the permits of an ended guest. Unless the exchange keeps it, the tenant's place becomes free.
-pub(super) fn let_go(guest: &Guest, admitted: &Arc<Admitted>, exchange: Option<&Arc<Exchange>>) {
+pub(super) fn release_permits(guest: &Guest, admitted: &Arc<Admitted>, exchange: Option<&Arc<Exchange>>) {
     let (left, is_counted) = guest.left();
     let exchange = exchange.filter(|exchange| exchange.has_client() && left > LITTLE);
     if exchange.is_none_or(|exchange| is_counted && is_kept(left, &admitted.routed.tenant().ledger, exchange)) {
-        admitted.give_place_back();
+        admitted.release_tenant_place();
     } else if let Some(exchange) = exchange {
         exchange.keep_permits(Box::new(Arc::clone(admitted)));
     }
@@ -37,6 +37,6 @@ pub(super) fn let_go(guest: &Guest, admitted: &Arc<Admitted>, exchange: Option<&
 /// Whether the rest may be kept without permits.
 fn is_kept(left: u64, ledger: &Arc<Ledger>, exchange: &Exchange) -> bool {
     let of_tenant = ledger.left.add(left).then(|| OfTenant(Arc::clone(ledger), left));
-    let of_client = of_tenant.and_then(|of_tenant| Some((exchange.leave(left)?, of_tenant)));
+    let of_client = of_tenant.and_then(|of_tenant| Some((exchange.reserve_backlog(left)?, of_tenant)));
     of_client.map(|kept| exchange.keep(Box::new(kept))).is_some()
 }

@@ -4,14 +4,14 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::Surroundings;
+use super::Services;
 use crate::telemetry::Record;
 use crate::tenant::Ledger;
 
 /// Runs in tokio's order alone (`sandbox.fair_turns = false`). The first turn runs here: a guest that answers at once needs
 /// neither a task nor a thread switch.
-pub(super) async fn run_unfairly(
-    around: &Arc<Surroundings>,
+pub(super) async fn run_without_turns(
+    around: &Arc<Services>,
     ledger: Arc<Ledger>,
     record: Arc<Record>,
     driving: impl Future<Output = ()> + Send + 'static,

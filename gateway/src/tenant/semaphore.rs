@@ -26,38 +26,38 @@ pub(crate) enum WhenFull {
 
 /// A count, and the queue for it.
 #[derive(Debug, Default)]
-pub(super) struct Supply {
+pub(super) struct QuotaSemaphore {
     count: Count,
     waiting_max: AtomicUsize,
     /// Length of the queue, so that nobody locks an empty one. Sequentially consistent, as the count is: either the one
     /// that gives back sees the waiting request, or the waiting request sees what came back.
     waiting: AtomicUsize,
-    queue: Mutex<VecDeque<(u64, oneshot::Sender<Allotment>)>>,
+    queue: Mutex<VecDeque<(u64, oneshot::Sender<QuotaPermit>)>>,
 }
 
 /// A part of a supply, released on drop.
 #[derive(Debug)]
-pub(crate) struct Allotment {
-    supply: Arc<Supply>,
+pub(crate) struct QuotaPermit {
+    supply: Arc<QuotaSemaphore>,
     amount: u64,
 }
 
 /// A part, or a place in the queue for it.
 #[derive(Debug)]
 pub(crate) enum Entry {
-    Granted(Allotment),
+    Granted(QuotaPermit),
     /// Resolves to the part when it is this request's turn.
-    Awaited(oneshot::Receiver<Allotment>),
+    Awaited(oneshot::Receiver<QuotaPermit>),
 }
 
-impl Allotment {
+impl QuotaPermit {
     /// Takes over the amount; the caller gives it back.
     pub(crate) fn keep(mut self) -> u64 {
         std::mem::replace(&mut self.amount, 0)
     }
 }
 
-impl Drop for Allotment {
+impl Drop for QuotaPermit {
     fn drop(&mut self) {
         if self.amount > 0 {
             self.supply.give_back(self.amount);
@@ -65,7 +65,7 @@ impl Drop for Allotment {
     }
 }
 
-impl Supply {
+impl QuotaSemaphore {
     /// Sets other bounds from now on.
     pub(super) fn set(self: &Arc<Self>, max: u64, waiting: usize) {
         self.count.set_max(max);
@@ -86,7 +86,7 @@ impl Supply {
     pub(super) fn enter(self: &Arc<Self>, amount: u64, when_full: WhenFull) -> Option<Entry> {
         // A new request does not pass those that wait.
         if self.waiting.load(Ordering::SeqCst) == 0 && self.count.add(amount) {
-            return Some(Entry::Granted(Allotment { supply: Arc::clone(self), amount }));
+            return Some(Entry::Granted(QuotaPermit { supply: Arc::clone(self), amount }));
         }
         if when_full == WhenFull::Refuse || amount > self.count.max() {
             return None;
@@ -117,7 +117,7 @@ impl Supply {
         self.hand_over();
     }
 
-    fn queue(&self) -> MutexGuard<'_, VecDeque<(u64, oneshot::Sender<Allotment>)>> {
+    fn queue(&self) -> MutexGuard<'_, VecDeque<(u64, oneshot::Sender<QuotaPermit>)>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -135,7 +135,7 @@ impl Supply {
             if waiting.is_closed() || amount > self.count.max() {
                 queue.remove(at);
             } else if amount < too_much && self.count.add(amount) {
-                let granted = Allotment { supply: Arc::clone(self), amount };
+                let granted = QuotaPermit { supply: Arc::clone(self), amount };
                 unclaimed.extend(queue.remove(at).and_then(|(_, waiting)| waiting.send(granted).err()));
             } else {
                 // A request that needs less passes one that needs more than is left.
@@ -157,20 +157,20 @@ impl Supply {
 mod tests {
     use super::*;
 
-    fn supply(max: u64, waiting: usize) -> Arc<Supply> {
-        let supply = Arc::<Supply>::default();
+    fn supply(max: u64, waiting: usize) -> Arc<QuotaSemaphore> {
+        let supply = Arc::<QuotaSemaphore>::default();
         supply.set(max, waiting);
         supply
     }
 
-    fn taken(place: Option<Entry>) -> Allotment {
+    fn taken(place: Option<Entry>) -> QuotaPermit {
         match place {
             Some(Entry::Granted(taken)) => taken,
             other => panic!("{other:?}"),
         }
     }
 
-    fn awaited(place: Option<Entry>) -> oneshot::Receiver<Allotment> {
+    fn awaited(place: Option<Entry>) -> oneshot::Receiver<QuotaPermit> {
         match place {
             Some(Entry::Awaited(awaited)) => awaited,
             other => panic!("{other:?}"),
