@@ -1,68 +1,36 @@
-//! The road of one request, top to bottom.
+//! The road of one request, top to bottom: [`Road::answer`], then [`Road::walk`], then [`Road::run`]. What the cache does on it
+//! is in `request/cached.rs`, and what a refusal costs in `request/refusal.rs`.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+mod cached;
+mod peer;
+mod refusal;
+mod target;
+
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use http::uri::Scheme;
-use http::{HeaderMap, Method, Request, Response, Uri};
-use http_body_util::BodyExt as _;
+use http::{HeaderMap, Method, Request, Response};
 
 use crate::admission::{Admitted, Doors, Refused};
-use crate::cache::{self, Asked, Cache, Caches, StaleIfError};
+use crate::cache::{Asked, Caches};
 use crate::config::Snapshot;
 use crate::deadline::Moment;
-use crate::domain::Domain;
 use crate::fault::Fault;
 use crate::http::{
     BodySource, Exchange, HostPort, Origin, RequestBody, ResponseBody, X_FORWARDED_CLIENT_CERT, cdn_loop,
-    clean_request, default_port, drop_underscores, name_loopback, normalise, spin,
+    clean_request, drop_underscores, name_loopback, normalise, spin,
 };
 use crate::response::{self, Compression};
 use crate::route::{Found, Routed};
 use crate::sandbox::Sandbox;
 use crate::telemetry::{AccessShows, Metrics, Record, Tasks};
 use crate::tenant::{InFlight, Ledger, PerAddress, Tenant, WhenFull};
-use crate::tls::Client;
-
-/// The other side of a connection.
-#[derive(Debug)]
-pub(crate) struct Peer {
-    /// The remote address at the time of the handshake.
-    pub(crate) address: SocketAddr,
-    /// Whether packets now come from another address, not validated yet (RFC 9000 §9.3). No proxy header is trusted there.
-    pub(crate) has_moved: bool,
-    pub(crate) scheme: Scheme,
-    /// The server name of the handshake (SNI), if there was one.
-    pub(crate) server_name: Option<Domain>,
-    /// The client's identity from its verified certificate, if it sent one.
-    pub(crate) client: Option<Client>,
-    /// When the handshake ended and how long it took. The connection's first request reports it.
-    pub(crate) handshake: Option<(SystemTime, Duration)>,
-    pub(crate) handshake_reported: AtomicBool,
-}
-
-impl Peer {
-    /// Returns the handshake's times to the first caller on this connection, and nothing to later callers.
-    fn take_handshake(&self) -> Option<(SystemTime, Duration)> {
-        let handshake = self.handshake?;
-        (!self.handshake_reported.swap(true, Ordering::Relaxed)).then_some(handshake)
-    }
-
-    /// The client's identity for this tenant, if the tenant asks for certificates.
-    ///
-    /// # Errors
-    /// [`Fault::Misdirected`] if the tenant requires a certificate and this connection has none. Another one may have it.
-    fn caller(&self, tenant: &Tenant) -> Result<Option<&Client>, Fault> {
-        let Some(callers) = tenant.callers else { return Ok(None) };
-        match self.client.as_ref().filter(|client| client.by == callers.by && client.is_current()) {
-            None if callers.is_required => Err(Fault::Misdirected),
-            client => Ok(client),
-        }
-    }
-}
+pub(crate) use peer::Peer;
+pub(crate) use refusal::refuse;
+use refusal::{refuse_slowly, take_rate};
+use target::make_absolute;
 
 /// The state that all requests share.
 #[derive(Debug)]
@@ -128,18 +96,7 @@ impl Road {
         answer
     }
 
-    /// The client behind the request, seen through trusted proxies.
-    fn origin(&self, headers: &HeaderMap, peer: &Peer) -> Origin {
-        let trusted = (!peer.has_moved).then_some(&self.http.trusted_proxies);
-        Origin::of(headers, peer.address, peer.scheme == Scheme::HTTP, trusted)
-    }
-
-    /// Takes one request from the address's rate limit at this tenant, then enters the tenant's door.
-    async fn pass(&self, ledger: &Arc<Ledger>, address: IpAddr) -> Result<InFlight, Refused> {
-        take(ledger, address)?;
-        self.doors.pass(ledger, WhenFull::Wait).await
-    }
-
+    /// From the request line to a response: clean, route, admit, look in the cache, run.
     async fn walk(
         self: &Arc<Self>,
         snapshot: &Snapshot,
@@ -158,6 +115,7 @@ impl Road {
         if peer.server_name.as_ref().is_some_and(|name| !snapshot.routes.same_owner(name, &host)) {
             return Err(Fault::Misdirected);
         }
+        // The route says which tenant answers, and with what.
         let routed = match snapshot.routes.find(&host, request.uri().path())? {
             Found::Component(routed) => routed,
             Found::Fixed(tenant, route, fixed) => {
@@ -177,10 +135,11 @@ impl Road {
             }
         };
         record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
-        refuse_slowly(take(&routed.tenant().ledger, address), &routed.tenant().ledger, record).await?;
+        refuse_slowly(take_rate(&routed.tenant().ledger, address), &routed.tenant().ledger, record).await?;
         cdn_loop::check(request.headers(), &routed.tenant().id)?;
+        // From here on the request is as its guest sees it.
         let caller = peer.caller(routed.tenant())?;
-        let mut request = absolute(request, &peer.scheme, &host, port)?;
+        let mut request = make_absolute(request, &peer.scheme, &host, port)?;
         let url = request.uri().clone();
         if let Some(matched) = routed.spin_match(url.path()) {
             spin::tell(request.headers_mut(), &matched, &url, origin.address);
@@ -193,7 +152,7 @@ impl Road {
         }
         let compression = compression(request.headers(), routed.tenant(), record);
         let is_head = request.method() == Method::HEAD;
-        let looked = cache.as_ref().filter(|_| keeps).map(|cache| self.look(cache, &routed, &request, record));
+        let looked = cache.as_ref().filter(|_| keeps).map(|cache| self.look_up(cache, &routed, &request, record));
         let (kept, fallback) = looked.unwrap_or_default();
         let answer = match kept {
             Some(kept) => {
@@ -207,68 +166,10 @@ impl Road {
             None => {
                 let (method, url, fields) = (request.method(), request.uri(), request.headers());
                 let asked = cache.map(|cache| cache.ask(method, url, fields, keeps));
-                self.run_or(fallback, routed, request, asked, (record, exchange)).await?
+                self.run_or_stale(fallback, routed, request, asked, (record, exchange)).await?
             }
         };
         Ok(response::compressed(answer, compression, is_head))
-    }
-
-    /// Looks in the cache. Returns the response for this request, if any, and a stale one to serve if the guest fails.
-    fn look(
-        self: &Arc<Self>,
-        cache: &Arc<Cache>,
-        routed: &Routed,
-        request: &Request<BodySource>,
-        record: &Record,
-    ) -> (Option<Response<ResponseBody>>, Option<StaleIfError>) {
-        let found = cache.find(request.method(), request.uri(), request.headers());
-        let (found, outcome) = match found {
-            // The outcome is not known yet; `run_or` counts it.
-            cache::Found::Miss(Some(fallback)) => return (None, Some(fallback)),
-            cache::Found::Miss(None) => (None, "miss"),
-            cache::Found::OnlyIfCached => (Some(cache::only_if_cached_miss()), "miss"),
-            cache::Found::Hit(found) => (Some(found), "hit"),
-            cache::Found::Stale(found, fields) => {
-                self.revalidate(routed.clone(), request.uri(), fields, cache, record.generation());
-                (Some(found), "stale")
-            }
-        };
-        routed.tenant().ledger.figures.cache_asked(outcome);
-        (found, None)
-    }
-
-    /// Runs the guest, and serves a stale response from the cache if the guest fails (RFC 5861 §4). The record says why.
-    async fn run_or(
-        &self,
-        fallback: Option<StaleIfError>,
-        routed: Routed,
-        request: Request<BodySource>,
-        asked: Option<Asked>,
-        (record, exchange): (&Arc<Record>, &Arc<Exchange>),
-    ) -> Result<Response<ResponseBody>, Fault> {
-        let ledger = Arc::clone(&routed.tenant().ledger);
-        let answered = self.run(routed, request, asked, (record, exchange)).await;
-        let Some(fallback) = fallback else { return answered };
-        let status = match &answered {
-            Ok(answer) => Some(answer.status()),
-            Err(fault) => Some(response::status(*fault)).filter(|_| is_failure(*fault)),
-        };
-        let stale = status.and_then(|status| fallback.instead_of(status));
-        ledger.figures.cache_asked(if stale.is_some() { "stale" } else { "miss" });
-        let Some(stale) = stale else { return answered };
-        match answered {
-            Ok(answer) => self.read_to_the_end(answer.into_body()),
-            Err(fault) => record.fault(fault),
-        }
-        let bytes = http_body::Body::size_hint(stale.body()).lower();
-        ledger.charge_body_bytes(bytes);
-        record.sent(bytes);
-        Ok(stale)
-    }
-
-    /// Reads a response that is sent to nobody, so that its guest can finish.
-    fn read_to_the_end(&self, mut body: ResponseBody) {
-        self.tasks.spawn(async move { while let Some(Ok(_frame)) = body.frame().await {} });
     }
 
     /// Runs the guest, and stores its response in the cache if the response allows it.
@@ -302,46 +203,17 @@ impl Road {
         })
     }
 
-    /// Revalidates a stale response: runs the guest again, by a request that belongs to no client.
-    fn revalidate(self: &Arc<Self>, routed: Routed, url: &Uri, fields: HeaderMap, cache: &Arc<Cache>, generation: u64) {
-        let asked = cache.ask(&Method::GET, url, &fields, true);
-        let mut request = Request::new(BodySource::nothing());
-        // The new request does not belong to the trace of the client that triggered it.
-        let mut fields = fields;
-        fields.remove("traceparent");
-        (*request.uri_mut(), *request.headers_mut()) = (url.clone(), fields);
-        let host = url.host().unwrap_or_default();
-        let record = Record::new(&self.metrics, &request, host, generation);
-        record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
-        let road = Arc::clone(self);
-        self.tasks.spawn(async move {
-            match road.run(routed, request, Some(asked), (&record, &Exchange::new(None))).await {
-                Ok(answer) => {
-                    record.status(answer.status());
-                    let mut body = answer.into_body();
-                    while let Some(Ok(_frame)) = body.frame().await {}
-                }
-                Err(fault) => record.fault(fault),
-            }
-        });
+    /// The client behind the request, seen through trusted proxies.
+    fn origin(&self, headers: &HeaderMap, peer: &Peer) -> Origin {
+        let trusted = (!peer.has_moved).then_some(&self.http.trusted_proxies);
+        Origin::of(headers, peer.address, peer.scheme == Scheme::HTTP, trusted)
     }
-}
 
-/// Whether the guest or the gateway failed just now. Intended refusals are no failures.
-const fn is_failure(fault: Fault) -> bool {
-    matches!(
-        fault,
-        Fault::Trap
-            | Fault::Stack
-            | Fault::Fuel
-            | Fault::Memory
-            | Fault::NoResponse
-            | Fault::BadResponse
-            | Fault::Stuck
-            | Fault::Deadline
-            | Fault::Overload
-            | Fault::Internal
-    )
+    /// Takes one request from the address's rate limit at this tenant, then enters the tenant's door.
+    async fn pass(&self, ledger: &Arc<Ledger>, address: IpAddr) -> Result<InFlight, Refused> {
+        take_rate(ledger, address)?;
+        self.doors.pass(ledger, WhenFull::Wait).await
+    }
 }
 
 fn compression(headers: &HeaderMap, tenant: &Tenant, record: &Arc<Record>) -> Option<Compression> {
@@ -350,43 +222,4 @@ fn compression(headers: &HeaderMap, tenant: &Tenant, record: &Arc<Record>) -> Op
     }
     let coding = response::choose(headers, &tenant.compress);
     Some(Compression { coding, ledger: Arc::clone(&tenant.ledger), record: Arc::clone(record) })
-}
-
-/// Takes one request from the address's rate limit at this tenant.
-fn take(ledger: &Ledger, address: IpAddr) -> Result<(), Refused> {
-    Ok(ledger.by_address.take(address, Moment::now())?)
-}
-
-/// Delays the refusal if the tenant is refused again and again.
-async fn refuse_slowly<T>(admitted: Result<T, Refused>, ledger: &Ledger, record: &Record) -> Result<T, Fault> {
-    let refused = match admitted {
-        Ok(admitted) => return Ok(admitted),
-        Err(refused) => refused,
-    };
-    let fault = refuse(&refused, record);
-    tokio::time::sleep(ledger.refusal_pause(Moment::now())).await;
-    Err(fault)
-}
-
-/// Notes the refusal in the record, and returns its fault.
-pub(crate) fn refuse(refused: &Refused, record: &Record) -> Fault {
-    if let Some(limited) = refused.limited {
-        record.limited(limited.fields());
-    }
-    refused.fault
-}
-
-/// Makes the target absolute, with the host that was routed by. The guest sees one form, however the client wrote it.
-fn absolute<B>(
-    mut request: Request<B>,
-    scheme: &Scheme,
-    host: &Domain,
-    port: Option<u16>,
-) -> Result<Request<B>, Fault> {
-    let port = port.filter(|port| *port != default_port(Some(scheme)));
-    let authority = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let uri = Uri::builder().scheme(scheme.clone()).authority(authority).path_and_query(path).build();
-    *request.uri_mut() = uri.map_err(|_not_a_uri| Fault::BadRequest)?;
-    Ok(request)
 }
