@@ -461,7 +461,11 @@ function route() {
     state.logs?.abort();
     build();
   }
-  if (moved) $("main").focus();
+  if (moved) {
+    // The header stays where it is: a page begins below it.
+    $("main").focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }
   state.looking = false;
   look();
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::{Client, Gateway, Protocol, Site, Tenant, cache, python, request, tollgate, top, until};
+use tests::{Client, Gateway, Protocol, Site, Tenant, cache, guest, python, request, tollgate, top, until};
 
 fn site() -> Site {
     Site::new()
@@ -225,7 +225,9 @@ async fn metrics_arrive_every_second_while_a_client_watches() {
 
 #[tokio::test]
 async fn the_dashboard_works_in_a_browser_with_a_thousand_tenants() {
-    let mut site = site();
+    // One tenant has a warning: nothing starts its second component.
+    let spare = format!("[[component]]\nname = \"spare\"\nsource = \"{}\"", guest("echo").display());
+    let mut site = site().tenant("loud", &Tenant::new("loud.localhost", "hostile").with(&spare));
     for number in 0..1000 {
         site = site.tenant(&format!("t{number:04}"), &Tenant::new(&format!("t{number:04}.localhost"), "echo"));
     }

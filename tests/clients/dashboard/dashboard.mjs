@@ -57,6 +57,38 @@ try {
   await new Promise((resolve) => setTimeout(resolve, Number(process.env.WATCH_MS ?? 2500)));
   await look("light");
 
+  // Warnings are amber and nothing is red, wherever they are counted: on the card, in the table, and in the list.
+  const amber = await page.evaluate(() => {
+    const made = document.createElement("i");
+    made.className = "warn";
+    document.body.append(made);
+    const { color } = getComputedStyle(made);
+    made.remove();
+    return color;
+  });
+  for (const place of ["#cards .warn", "#tenants tbody .warn", "#problems .warn"]) {
+    await page.waitForSelector(place);
+    assert.equal(await page.$eval(place, (found) => getComputedStyle(found).color), amber, place);
+  }
+  assert.deepEqual(await page.$$eval("#cards .bad, #tenants tbody .bad, #problems .bad", (all) => all.map((one) => one.textContent)), []);
+
+  // The grids of cards and of charts have no hole in their last row, at any width. A chart covers the whole span from the start.
+  const isFull = (selector) => {
+    const rows = Map.groupBy(document.querySelectorAll(selector), (one) => Math.round(one.getBoundingClientRect().top));
+    const counts = [...rows.values()].map((row) => row.length);
+    return counts.length > 0 && counts.every((count) => count === counts[0]);
+  };
+  for (const width of [1500, 1400, 1200, 1000, 700, 500]) {
+    await page.setViewport({ width, height: 1000 });
+    for (const grid of ["#cards > div", "#charts figure"]) await until(isFull, grid);
+  }
+  await page.setViewport({ width: 1400, height: 1000 });
+  for (const [span, seconds] of [["5m", 300], ["1h", 3600]]) {
+    await page.click(`#whole [data-span="${span}"]`);
+    assert.equal(await page.$eval(`#whole [data-span="${span}"]`, (button) => button.getAttribute("aria-pressed")), "true");
+    assert.equal(await page.evaluate(() => Math.round(charts.drawn[0].scales.x.max - charts.drawn[0].scales.x.min)), seconds);
+  }
+
   // Sort by name, both ways.
   const byName = "#tenants th[data-sort=id] button";
   await page.click(byName);
@@ -93,6 +125,7 @@ try {
     if (await opened.then(() => true, () => false)) break;
   }
   await until((tenant) => document.querySelector("#one-name").textContent === tenant && document.querySelector("#steer").textContent, tenant);
+  await until(() => document.querySelector("#one-name").getBoundingClientRect().top >= document.querySelector("header").getBoundingClientRect().bottom);
   await until(() => document.querySelector("#logs").textContent.length > 0);
   found.logs = (await text("#logs")).split("\n")[0];
   await look("tenant");

@@ -2,7 +2,7 @@
 //
 //   node pictures.mjs < ORDER
 //
-// ORDER is JSON: { url, token, tenant, folder, span, top }, where `top` is what `terminal.py` calls cells. Prints, as JSON, what is in
+// ORDER is JSON: { url, token, tenant, folder, span, settle_ms, top }, where `top` is what `terminal.py` calls cells. Prints, as JSON, what is in
 // the pictures: their colours, the share of the commonest one, and their text. CHROMIUM says which browser.
 
 import { writeFileSync } from "node:fs";
@@ -10,7 +10,7 @@ import { createRequire } from "node:module";
 import { text as all } from "node:stream/consumers";
 import { crc32, deflateSync } from "node:zlib";
 
-const { url, token, tenant, folder, span, top } = JSON.parse(await all(process.stdin));
+const { url, token, tenant, folder, span, settle_ms, top } = JSON.parse(await all(process.stdin));
 const require = createRequire(`${process.env.TOLLGATE_DASHBOARD_MODULES ?? import.meta.dirname}/`);
 const puppeteer = require("puppeteer-core");
 
@@ -115,6 +115,8 @@ try {
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "light" }]);
   await page.evaluateOnNewDocument((span) => { if (location.protocol === "http:") localStorage.setItem("span", span); }, span);
 
+  // A browser that starts keeps this machine busy, which is not what the pictures are about.
+  await pause(settle_ms);
   await page.goto(`${url}#token=${token}`);
   // The page is opened now, and has a past at once.
   await until(hasFigures, "#charts figure", 4);
