@@ -93,10 +93,10 @@ impl Rates {
     pub(super) fn of(
         now: (u64, u64, u64),
         before: (u64, u64, u64),
-        seconds: Option<f64>,
+        seconds: f64,
         (in_flight_peak, memory_peak): (u64, u64),
     ) -> Self {
-        let per = |now: u64, before: u64| seconds.map_or(0.0, |seconds| lossy(now.saturating_sub(before)) / seconds);
+        let per = |now: u64, before: u64| lossy(now.saturating_sub(before)) / seconds;
         Self {
             requests: per(now.0, before.0),
             errors: per(now.1, before.1),
@@ -180,14 +180,14 @@ impl Live {
         }
     }
 
-    /// Publishes the last second. Without an earlier reading, its rates are zero.
-    pub(super) fn tell(&self, between: Option<Between>, peaks: Peaks) {
+    /// Publishes the last second.
+    pub(super) fn tell(&self, between: Between, peaks: Peaks) {
         let (metrics, snapshot) = (&self.road.metrics, self.road.snapshot.load());
-        let seconds = between.as_ref().map_or(1.0, Between::seconds);
+        let seconds = between.seconds();
         let per = |count: u64| lossy(count) / seconds;
         let (memory, memory_max) = self.road.sandbox.memory();
         let (problems, warnings) = snapshot.counts();
-        let now = Tick {
+        let tick = Tick {
             at_ms: unix_ms(SystemTime::now()),
             connections: metrics.connections.get(),
             in_flight: metrics.requests_in_flight.now(),
@@ -203,22 +203,15 @@ impl Live {
             warnings,
             tenants: snapshot.standings.len() as u64,
             is_draining: self.road.tasks.is_draining(),
-            ..Tick::default()
-        };
-        let tick = match between {
-            None => now,
-            Some(between) => Tick {
-                requests_per_second: per(between.answered.iter().sum()),
-                by_class_per_second: between.answered.map(per),
-                fuel_per_second: per(between.fuel),
-                latency: Percentiles::of(&between.latencies),
-                faults: between.faults.into_iter().map(|(kind, count)| FaultCount { kind, count }).collect(),
-                cache_asked_per_second: per(between.cache.0),
-                cache_hits_per_second: per(between.cache.1),
-                storage_calls_per_second: per(between.storage.count()),
-                storage_latency: Percentiles::of(&between.storage),
-                ..now
-            },
+            requests_per_second: per(between.answered.iter().sum()),
+            by_class_per_second: between.answered.map(per),
+            fuel_per_second: per(between.fuel),
+            latency: Percentiles::of(&between.latencies),
+            faults: between.faults.into_iter().map(|(kind, count)| FaultCount { kind, count }).collect(),
+            cache_asked_per_second: per(between.cache.0),
+            cache_hits_per_second: per(between.cache.1),
+            storage_calls_per_second: per(between.storage.count()),
+            storage_latency: Percentiles::of(&between.storage),
         };
         self.ticks.send_replace(Arc::new(tick));
     }

@@ -56,6 +56,8 @@ try {
   found.total = await text("#found");
   await new Promise((resolve) => setTimeout(resolve, Number(process.env.WATCH_MS ?? 2500)));
   await look("light");
+  // The first second that the page is told has rates: the gateway counted before somebody watched.
+  assert.ok(await page.evaluate(() => state.ticks[0].requests_per_second > 0), "the first second says nothing");
 
   // Warnings are amber and nothing is red, wherever they are counted: on the card, in the table, and in the list.
   const amber = await page.evaluate(() => {

@@ -10,7 +10,7 @@ import { createRequire } from "node:module";
 import { text as all } from "node:stream/consumers";
 import { crc32, deflateSync } from "node:zlib";
 
-const { url, token, tenant, folder, span, settle_ms, top } = JSON.parse(await all(process.stdin));
+const { url, token, tenant, folder, span, settle_ms = 15_000, top } = JSON.parse(await all(process.stdin));
 const require = createRequire(`${process.env.TOLLGATE_DASHBOARD_MODULES ?? import.meta.dirname}/`);
 const puppeteer = require("puppeteer-core");
 
@@ -134,6 +134,7 @@ try {
   await until((tenant) => document.querySelector("#one-name").textContent === tenant && document.querySelectorAll("#quotas li").length > 1, tenant);
   await until(hasFigures, "#one-charts figure", 4);
   await pause(500);
+  await page.evaluate(() => scrollTo(0, 0));
   await take("dashboard-tenant", page);
 
   await page.goto("about:blank");

@@ -52,8 +52,8 @@ impl Peaks {
 /// See the top of this file.
 pub(in crate::admin) struct Sampler {
     live: Arc<Live>,
-    /// The reading of the previous second, if somebody watched then.
-    second: Option<Reading>,
+    /// The reading of the previous second.
+    second: Reading,
     /// The tenants' counters at that time: requests, requests with a 5xx, and fuel.
     tenants: HashMap<TenantId, (u64, u64, u64)>,
     /// The reading at the start of the step, the samples since then, and their peaks.
@@ -67,8 +67,8 @@ pub(in crate::admin) struct Sampler {
 impl Sampler {
     pub(in crate::admin) fn new(live: Arc<Live>) -> Self {
         let step = Reading::of(&live.road.metrics);
-        let (second, tenants, looks, peaks, minute, busiest) = Default::default();
-        Self { live, second, tenants, step, looks, peaks, minute, busiest }
+        let (tenants, looks, peaks, minute, busiest) = Default::default();
+        Self { live, second: step.clone(), tenants, step, looks, peaks, minute, busiest }
     }
 
     /// Takes one sample. The caller calls it once a second.
@@ -94,10 +94,11 @@ impl Sampler {
         }
         if is_wanted {
             self.second(&live, &reading, peaks, &ledgers, &tenants_peaks);
-        } else if self.second.take().is_some() {
+        } else if !self.tenants.is_empty() {
             self.tenants.clear();
             live.put(HashMap::new());
         }
+        self.second = reading.clone();
         if is_end {
             let step = self.end_of_step(&live.road, &reading);
             let tenants = self.tenants_steps(&ledgers, &tenants_peaks, (step.at_ms, step.took_ms));
@@ -114,9 +115,8 @@ impl Sampler {
         ledgers: &[Arc<Ledger>],
         tenants_peaks: &[(u64, u64)],
     ) {
-        // The first tick of a watcher has no rates, because there is no earlier reading.
-        let between = self.second.as_ref().map(|before| reading.since(before));
-        let seconds = between.as_ref().map(Between::seconds);
+        let between = reading.since(&self.second);
+        let seconds = between.seconds();
         let mut rates = HashMap::new();
         let mut counted = HashMap::new();
         for (ledger, (in_flight_peak, memory_peak)) in ledgers.iter().zip(tenants_peaks) {
@@ -126,6 +126,7 @@ impl Sampler {
                 continue;
             }
             let now = (requests, errors, fuel);
+            // A tenant's first rate is zero: without a watcher, its counters were not read a second ago.
             let before = self.tenants.get(&ledger.id).copied().unwrap_or(now);
             counted.insert(ledger.id.clone(), now);
             if before != now || *in_flight_peak > 0 || *memory_peak > 0 {
@@ -133,7 +134,7 @@ impl Sampler {
                 rates.insert(ledger.id.clone(), Rates::of(now, before, seconds, peaks));
             }
         }
-        (self.tenants, self.second) = (counted, Some(reading.clone()));
+        self.tenants = counted;
         live.put(rates);
         live.tell(between, peaks);
     }
