@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::ids::TenantId;
 use crate::request::Road;
-use crate::telemetry::{Counted, Counts, unix_ms};
+use crate::telemetry::{Counts, TotalsSnapshot, unix_ms};
 use crate::tenant::{Held, Registry};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -103,7 +103,7 @@ impl std::fmt::Debug for Live {
 #[derive(Default)]
 struct Before {
     at: Option<Instant>,
-    all: Counted,
+    all: TotalsSnapshot,
     faults: HashMap<&'static str, u64>,
     storage: Counts,
     cache: (u64, u64),
