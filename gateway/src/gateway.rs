@@ -1,9 +1,7 @@
 //! Builds and connects the rooms: start, reload, drain.
 
-mod reload_waiters;
 mod certify;
 mod confined;
-mod usage_counts;
 mod connections;
 mod expiry;
 mod fallback;
@@ -13,11 +11,13 @@ mod hosts;
 mod listen;
 mod loading;
 mod notify;
-mod resources;
 mod reload;
+mod reload_waiters;
+mod renewal_info;
+mod resources;
 mod signals;
 mod takeover;
-mod renewal_info;
+mod usage_counts;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -52,7 +52,7 @@ use expiry::Expiry;
 use fallback::Fallback;
 use loading::{Loading, Verdict};
 use notify::Notify;
-use resources::{Ended, OpenResources};
+use resources::{Ended, Opened};
 use signals::SignalAction;
 pub(crate) use signals::Signals;
 pub(crate) use takeover::Takeover;
@@ -121,14 +121,8 @@ impl Gateway {
         let compiler = Arc::new(Compiler::open(&boot.sandbox, starter, Arc::clone(&metrics))?);
         let relay = (&*compiler, &metrics, &notify);
         let (sockets, store) = Box::pin(takeover::succeed(&boot, takeover, sockets, relay)).await?;
-        let open = OpenResources {
-            sockets,
-            notify,
-            is_confined: outcome.is_some(),
-            compiler,
-            metrics,
-            store: Arc::clone(&store),
-        };
+        let open =
+            Opened { sockets, notify, is_confined: outcome.is_some(), compiler, metrics, store: Arc::clone(&store) };
         let started = Box::pin(Self::start_with(boot, takeover, open, otlp)).await;
         if started.is_err() {
             store.close().await;
@@ -136,13 +130,8 @@ impl Gateway {
         started
     }
 
-    async fn start_with(
-        boot: Boot,
-        takeover: Takeover,
-        open: OpenResources,
-        otlp: Option<Arc<Otlp>>,
-    ) -> anyhow::Result<Self> {
-        let OpenResources { mut sockets, notify, is_confined, compiler, metrics, store } = open;
+    async fn start_with(boot: Boot, takeover: Takeover, open: Opened, otlp: Option<Arc<Otlp>>) -> anyhow::Result<Self> {
+        let Opened { mut sockets, notify, is_confined, compiler, metrics, store } = open;
         let access_to_the_end = tell(&metrics, &boot, otlp)?;
         let tasks = Tasks::default();
         let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;

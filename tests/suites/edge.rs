@@ -405,7 +405,7 @@ async fn garbage_instead_of_a_handshake_hurts_nobody() {
         stream.write_all(bytes).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut back = Vec::new();
-        // In whatever way it ends, it ends.
+        // The connection must end, in whatever way.
         let _reset = tokio::time::timeout(tests::PATIENCE, stream.read_to_end(&mut back)).await.expect("an end");
     }
     assert_eq!(gateway.get("echo.localhost", "/head").await.status, StatusCode::OK);

@@ -31,7 +31,7 @@ pub(crate) struct Access {
     pub(crate) readers: Vec<Token>,
 }
 
-/// Whose token a call has.
+/// The role that a call's token gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     Admin,

@@ -96,7 +96,7 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// List the latest requests that failed or were refused, the newest first
+    /// List the latest requests that failed or were refused, the newest first; faults that clients cause need `--tenant`
     Faults {
         /// Only this tenant (the name of its folder)
         #[arg(long, value_name = "ID")]

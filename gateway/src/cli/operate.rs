@@ -13,6 +13,8 @@ use super::{Common, tenant_text};
 
 /// A reload may compile.
 const RELOADING: Duration = Duration::from_secs(600);
+/// Problems that `status` and `reload` list.
+const LISTED_MAX: usize = 10;
 
 #[derive(Args, Debug)]
 pub(super) struct Logs {
@@ -48,47 +50,82 @@ pub(super) enum Schedule {
 }
 
 pub(super) fn status(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
-    shown(common, "/v1/status", json, |status| {
-        let of = |path: &str| status.pointer(path).map(text_of).unwrap_or_default();
-        let bytes = |path: &str| {
-            let bytes = status.pointer(path).and_then(Value::as_u64).unwrap_or_default();
-            format!("{}", indicatif::BinaryBytes(bytes))
-        };
-        let draining = if status["is_draining"] == true { ", draining" } else { "" };
-        let answers = if status["storage"]["answers"] == true { "answers" } else { "does not answer" };
-        let refused = status["storage"]["refused"].as_str().map(|code| format!(", and refused a call by {code}"));
-        format!(
-            "tollgate {}, configuration {}{draining}\n\
+    let said = with_client(common, PATIENCE, async |client| {
+        let status = client.get("/v1/status").await?;
+        let problems = if json { Value::Null } else { client.get("/v1/problems").await? };
+        Ok((status, problems))
+    })?;
+    let text = match said {
+        Ok((status, _)) if json => format!("{status:#}\n"),
+        Ok((status, problems)) => status_text(&status) + &listed(&problems),
+        Err(code) => return Ok(code),
+    };
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists the running gateway's own problems. `tollgate check` may not find them: a confined gateway cannot read each file that the
+/// operator can read.
+fn listed(problems: &Value) -> String {
+    let all = problems.as_array().map(Vec::as_slice).unwrap_or_default();
+    let line = |problem: &Value| {
+        let [severity, code, kind, file, summary, found] =
+            ["severity", "code", "kind", "file", "summary", "found"].map(|field| text_of(&problem[field]));
+        let line = problem["line"].as_u64().map(|line| format!(":{line}")).unwrap_or_default();
+        let hint = problem["hint"].as_str().map(|hint| format!("  hint: {hint}\n")).unwrap_or_default();
+        format!("{severity}[{code} {kind}] {file}{line}: {summary}\n  found: {found}\n{hint}")
+    };
+    let mut text: String = all.iter().take(LISTED_MAX).map(line).collect();
+    if all.len() > LISTED_MAX {
+        text += &format!("and {} more\n", all.len() - LISTED_MAX);
+    }
+    text
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn status_text(status: &Value) -> String {
+    let of = |path: &str| status.pointer(path).map(text_of).unwrap_or_default();
+    let bytes = |path: &str| {
+        let bytes = status.pointer(path).and_then(Value::as_u64).unwrap_or_default();
+        format!("{}", indicatif::BinaryBytes(bytes))
+    };
+    let draining = if status["is_draining"] == true { ", draining" } else { "" };
+    let answers = if status["storage"]["answers"] == true { "answers" } else { "does not answer" };
+    let refused = status["storage"]["refused"].as_str().map(|code| format!(", and refused a call by {code}"));
+    format!(
+        "tollgate {}, configuration {}{draining}\n\
              tenants      {} serving, {} suspended, {} stale, {} broken, {} loading\n\
-             problems     {}, {} warnings (tollgate check)\n\
+             problems     {}, {}\n\
              storage      {}, {answers}{}\n\
              instances    {} of {}, {} waiting\n\
              memory       {} of {}\n\
              connections  {}, {} requests in flight, {} answered\n\
              latency      p50 {} ms, p99 {} ms since the start\n",
-            of("/version"),
-            of("/generation"),
-            of("/tenants/serving"),
-            of("/tenants/suspended"),
-            of("/tenants/stale"),
-            of("/tenants/broken"),
-            of("/tenants/loading"),
-            of("/problems"),
-            of("/warnings"),
-            of("/storage/backend"),
-            refused.unwrap_or_default(),
-            of("/instances/now"),
-            of("/instances/max"),
-            of("/waiting"),
-            bytes("/memory/now"),
-            bytes("/memory/max"),
-            of("/connections"),
-            of("/in_flight"),
-            of("/requests"),
-            of("/latency/p50_ms"),
-            of("/latency/p99_ms"),
-        )
-    })
+        of("/version"),
+        of("/generation"),
+        of("/tenants/serving"),
+        of("/tenants/suspended"),
+        of("/tenants/stale"),
+        of("/tenants/broken"),
+        of("/tenants/loading"),
+        status["problems"],
+        counted(status["warnings"].as_u64().unwrap_or_default(), "warning"),
+        of("/storage/backend"),
+        refused.unwrap_or_default(),
+        of("/instances/now"),
+        of("/instances/max"),
+        of("/waiting"),
+        bytes("/memory/now"),
+        bytes("/memory/max"),
+        of("/connections"),
+        of("/in_flight"),
+        of("/requests"),
+        of("/latency/p50_ms"),
+        of("/latency/p99_ms"),
+    )
 }
 
 pub(super) fn faults(
@@ -155,9 +192,13 @@ pub(super) fn tenant(common: &Common, id: &str, json: bool) -> anyhow::Result<Ex
 }
 
 pub(super) fn reload(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
-    let done = with_client(common, RELOADING, async |client| client.post("/v1/reload", &json!({})).await)?;
-    let answer = match done {
-        Ok(answer) => serde_json::from_slice::<Value>(&answer)?,
+    let done = with_client(common, RELOADING, async |client| {
+        let answer = serde_json::from_slice::<Value>(&client.post("/v1/reload", &json!({})).await?)?;
+        let problems = if json { Value::Null } else { client.get("/v1/problems").await? };
+        Ok((answer, problems))
+    })?;
+    let (answer, problems_now) = match done {
+        Ok(done) => done,
         Err(code) => return Ok(code),
     };
     if json {
@@ -168,9 +209,9 @@ pub(super) fn reload(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
         ["generation", "problems", "warnings", "loading"].map(|field| answer[field].as_u64().unwrap_or_default());
     let waiting =
         if loading == 0 { String::new() } else { format!("; components of {loading} tenants are still compiling") };
-    let text =
-        format!("configuration {generation} is in force, with {problems} problems, {warnings} warnings{waiting}");
-    writeln!(std::io::stdout(), "{text}")?;
+    let (problems, warnings) = (counted(problems, "problem"), counted(warnings, "warning"));
+    let text = format!("configuration {generation} is in force, with {problems}, {warnings}{waiting}\n");
+    std::io::stdout().lock().write_all((text + &listed(&problems_now)).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

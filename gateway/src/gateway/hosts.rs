@@ -43,7 +43,7 @@ pub(super) fn changes(noted: &Noted, before: &Snapshot, now: &Snapshot) -> Vec<C
                 Some(_) => continue,
             };
             let change = Change { host: host.clone(), from, to: Some(plan.id.clone()) };
-            // Of several tenants, the one that already answers there.
+            // If several tenants claim a host, the one that already answers there keeps it.
             if is_had || changes.get(host).is_none_or(|other| other.to.is_none()) {
                 changes.insert(host, change);
             }

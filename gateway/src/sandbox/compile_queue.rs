@@ -32,7 +32,7 @@ struct Queue {
     /// The share of the tenant that got the last place. No later tenant is placed before it.
     floor: Duration,
     accounts: HashMap<TenantId, Account>,
-    /// By share and then by arrival.
+    /// The queue, ordered by share and then by arrival.
     waiting: BTreeMap<(Duration, u64), (TenantId, oneshot::Sender<CompilePermit>)>,
     arrivals: u64,
 }

@@ -259,7 +259,7 @@ struct Charged {
     /// The record that counts a guest's fuel, until its job has ended: somebody may keep the job's waker for long. Other
     /// work has none: it ends, while the guest of its request may already burn fuel.
     record: Option<Arc<Record>>,
-    /// In virtual time, where slices are estimated until the exact figure is known.
+    /// Charged in virtual time, with slices as an estimate until the exact figure is known.
     guessed: u64,
     /// Charged to the ledger, which takes exact figures only.
     exact: u64,

@@ -20,7 +20,7 @@ pub(crate) struct Spent {
 pub(crate) struct Levels {
     /// Gateways that reported for this tenant within the last seconds, including this one.
     pub(crate) gateways: u64,
-    /// In how many microseconds each bucket will be full, in the order of the report.
+    /// Microseconds until each bucket is full, in the order of the report.
     pub(crate) micros: Vec<u64>,
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Scoped {
     whose: Scope,
     name: StoreName,
     ttl: Option<Duration>,
-    /// Of the first shard, which is the only one for most tenants.
+    /// The bucket and account of the first shard, which is the only one for most tenants.
     first: (Bucket, Account),
 }
 
@@ -235,7 +235,7 @@ impl Scoped {
 #[derive(Clone, Debug)]
 pub(crate) struct Raw {
     whose: Scope,
-    /// Of the first shard.
+    /// The namespace and account of the first shard.
     first: (Namespace, Account),
     channels: Namespace,
 }

@@ -21,7 +21,7 @@ const FAULTS_KEPT: usize = 20;
 /// Faults of a tenant by request id, of about 100 bytes each.
 const EACH_KEPT: usize = 64;
 
-/// Of each kind and tenant, one fault is kept within this time.
+/// Within this time, at most one fault of each kind and tenant is kept.
 const KEPT_EACH: Duration = Duration::from_secs(1);
 
 /// Counters without a name.

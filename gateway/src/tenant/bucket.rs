@@ -28,7 +28,7 @@ impl Rate {
         Self { amount, per, burst: burst.max(1) }
     }
 
-    /// In how many seconds the burst refills, at least one: the window in the `RateLimit-Policy` field.
+    /// Seconds in which the burst refills, at least one: the window in the `RateLimit-Policy` field.
     pub(crate) fn window_seconds(&self) -> u64 {
         seconds_up(u64::try_from(time_of(self.burst, self) / TICKS).unwrap_or(u64::MAX))
     }

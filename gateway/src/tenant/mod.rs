@@ -158,7 +158,7 @@ pub(crate) struct Component {
     pub(crate) digest: Digest,
     /// How many requests one instance may answer, one after the other.
     pub(crate) reuse: u32,
-    /// By default 0.2's, if the component has both.
+    /// The handler to call. If the component has both, the default is that of 0.2.
     pub(crate) handler: Option<Handler>,
     /// The stores that are granted to it. Other stores do not exist for it.
     pub(crate) stores: Vec<StoreName>,

@@ -19,7 +19,7 @@ const RUST_README: &str = text!("rust.md");
 const JS_README: &str = text!("js/README.md.in");
 const PYTHON_README: &str = text!("python/README.md.in");
 
-/// In the order of the list.
+/// All templates, in the order in which they are listed.
 pub(super) const TEMPLATES: [Template; 15] = [
     Template {
         name: "http-go",

@@ -34,7 +34,7 @@ use crate::tenant::{Grant, Tenant};
 /// The operator's settings for kept connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kept {
-    /// Of all tenants. With 0 none is kept.
+    /// The maximum over all tenants; 0 keeps none.
     pub(crate) all: u32,
     pub(crate) of_tenant: u32,
     pub(crate) idle: Duration,
@@ -47,7 +47,7 @@ const STREAMS_MAX: usize = 64;
 /// two tenants.
 const SESSIONS_MAX: usize = 4;
 
-/// Where one request may go.
+/// The destinations that one request may have.
 pub(super) struct Destination<'a> {
     pub(super) grant: &'a Grant,
     pub(super) host: &'a str,

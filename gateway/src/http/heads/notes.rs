@@ -28,7 +28,7 @@ struct Kept {
     refused: HashMap<u32, Fault>,
     /// Streams whose clients wait for 100 and have no response yet.
     expecting: HashSet<u32>,
-    /// Those of them whose guest reads the body.
+    /// The expecting streams whose guest now reads the body.
     wanted: Vec<u32>,
 }
 

@@ -5,8 +5,8 @@ use http::header::ACCEPT_ENCODING;
 
 use crate::tenant::Coding;
 
-/// Of the codings that the tenant offers, returns the client's preferred one, and among equals the first. Nothing if the
-/// client prefers the body as it is.
+/// Returns the offered coding that the client prefers, and among equals the first. Nothing if the client prefers the body
+/// as it is.
 pub(crate) fn choose(headers: &HeaderMap, offered: &[Coding]) -> Option<Coding> {
     let lists = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let wanted: Vec<(&str, u16)> = lists.flat_map(|list| list.split(',')).filter_map(weighted).collect();

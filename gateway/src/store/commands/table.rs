@@ -119,7 +119,7 @@ pub(super) enum By {
     Rank,
     Score,
     Name,
-    /// By an option.
+    /// An option of the command decides.
     Option,
 }
 

@@ -81,7 +81,7 @@ fn needs_redis(name: &str) -> Error {
     Error::Refused(format!("{name}: {why}"))
 }
 
-/// Those of the keys that exist, each looked up once.
+/// Returns which of the keys exist. Looks each of them up once.
 fn there<'k>(words: &'k [Vec<u8>], bucket: &Bucket, keys: &mut impl Keys) -> Result<BTreeSet<&'k [u8]>> {
     let mut there: BTreeSet<&[u8]> = words.iter().map(|key| own(bucket, key)).collect();
     let mut failed = None;

@@ -35,7 +35,7 @@ pub(super) fn whose(tenant: &str) -> Whose {
 
 impl House {
     pub(super) fn new() -> Self {
-        // Beside the tests, because /tmp may be in memory.
+        // A folder beside the tests, because /tmp may be in memory.
         let dir = tempfile::tempdir_in(std::env::current_exe().unwrap().parent().unwrap()).unwrap();
         let metrics = Arc::default();
         let store = Arc::new(Embedded::open(dir.path(), &metrics).unwrap());
