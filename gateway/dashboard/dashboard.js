@@ -1,48 +1,38 @@
-// The operators' page: figures of each second by server-sent events, the rest by the API. No framework; uPlot draws.
+// The operators' page: figures of each second by server-sent events, the rest by the API. No framework; `charts.js` draws.
 "use strict";
 
-const KEPT = 300; // seconds that the charts show
+const KEPT = 300; // seconds that are kept one by one
+const STEP = 5000; // ms between two looks at the history
 const PAGE = 50; // tenants at a time
 const EVERY = 2000; // ms between two looks at what does not come by itself
 const LOST_AFTER = 5000; // ms without a figure
 const PATIENCE = 10000; // ms for one answer
 
-const $ = (id) => document.getElementById(id);
-const state = { token: "", ticks: [], charts: [], last: 0, since: Date.now(), sort: "requests", order: "descending", offset: 0, one: null, etag: "", logs: null, watch: null, looking: false };
+const state = { token: "", ticks: [], last: 0, since: Date.now(), sort: "requests", order: "descending", offset: 0, one: null, steps: [], oneSteps: [], asked: 0, askedFor: null, span: "1h", etag: "", logs: null, watch: null, looking: false };
 
-// ---- what is shown, in words
-
-const number = (n, digits = 0) => (n ?? 0).toLocaleString("en", { maximumFractionDigits: digits });
-const ms = (n) => (n == null ? "–" : n < 10 ? `${n.toFixed(2)} ms` : n < 1000 ? `${n.toFixed(0)} ms` : `${(n / 1000).toFixed(2)} s`);
-const scaled = (n, step, units) => {
-  let at = 0;
-  while (n >= step && at < units.length - 1) { n /= step; at += 1; }
-  return `${number(n, n < 10 && at ? 1 : 0)}${units[at]}`;
-};
-const bytes = (n) => scaled(n ?? 0, 1024, [" B", " KiB", " MiB", " GiB", " TiB"]);
-const count = (n) => scaled(n ?? 0, 1000, ["", " K", " M", " G", " T"]);
-const clock = (at) => new Date(at).toLocaleTimeString("en-GB");
-
-function element(name, text, kind) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
-}
+// ---- lists and cards
 
 function fill(list, rows, nothing) {
   $(list).replaceChildren(...(rows.length ? rows : [element("li", nothing)]));
 }
 
 function cards(list, of) {
-  const parts = of.map(([name, value, more]) => {
+  const parts = of.map(([name, value, ...more]) => {
     const box = element("div");
     const told = element("dd", value);
-    if (more) told.append(" ", element("small", more));
+    for (const text of more) if (text) told.append(" ", text instanceof Node ? text : element("small", text));
     box.append(element("dt", name), told);
     return box;
   });
   $(list).replaceChildren(...parts);
+}
+
+// Errors are red and warnings amber, here as everywhere.
+function problems({ problems, warnings }) {
+  const told = [];
+  if (problems) told.push(element("small", some(problems, "error"), "bad"));
+  if (warnings) told.push(element("small", some(warnings, "warning"), "warn"));
+  return told;
 }
 
 // ---- the API
@@ -123,78 +113,68 @@ function second(tick) {
   const faults = tick.faults.reduce((sum, fault) => sum + fault.count, 0);
   const hits = tick.cache_asked_per_second ? `${number((100 * tick.cache_hits_per_second) / tick.cache_asked_per_second)} % hits` : "";
   cards("cards", [
-    ["Requests", `${number(tick.requests_per_second)}/s`, `${tick.in_flight} in flight`],
+    ["Requests", `${number(tick.requests_per_second)}/s`, `${number(tick.in_flight_peak)} in flight`],
     ["Latency p99", ms(tick.latency.p99_ms), `p50 ${ms(tick.latency.p50_ms)}`],
     ["Faults", `${number(faults)}/s`, tick.faults.map((fault) => fault.kind).slice(0, 2).join(", ")],
     ["Fuel", `${count(tick.fuel_per_second)}/s`],
-    ["Instances", number(tick.instances.now), `of ${number(tick.instances.max)}, ${tick.waiting} waiting`],
-    ["Component memory", bytes(tick.memory.now), `of ${bytes(tick.memory.max)}`],
+    ["Instances, peak", number(tick.instances_peak), `of ${number(tick.instances.max)}, ${number(tick.waiting_peak)} waiting`],
+    ["Instance memory, peak", bytes(tick.memory_peak), `of ${bytes(tick.memory.max)}`],
     ["Connections", number(tick.connections)],
     ["Storage p99", ms(tick.storage_latency.p99_ms), `${number(tick.storage_calls_per_second)}/s`],
     ["Kept responses", `${number(tick.cache_asked_per_second)}/s`, hits],
-    ["Tenants", number(tick.tenants), [tick.problems && `${tick.problems} problems`, tick.warnings && `${tick.warnings} warnings`].filter(Boolean).join(", ")],
+    ["Tenants", number(tick.tenants), ...problems(tick)],
   ]);
   draw();
 }
 
 // ---- charts
 
-const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, ...[1e3, 1e4, 1e5, 1e6].flatMap((n) => [n, 2 * n, 5 * n])];
-const DOUBLINGS = Array.from({ length: 44 }, (_, power) => 2 ** power);
-const CHARTS = [
-  { title: "Requests per second", incrs: WHOLE, names: ["2xx", "3xx", "4xx", "5xx"], colours: [2, 1, 3, 4], of: (t) => t.by_class_per_second.slice(1), text: count },
-  { title: "Latency", names: ["p50", "p90", "p99"], colours: [1, 3, 4], of: (t) => [t.latency.p50_ms, t.latency.p90_ms, t.latency.p99_ms], text: ms },
-  { title: "Instances", incrs: WHOLE, names: ["running", "waiting"], colours: [1, 4], of: (t) => [t.instances.now, t.waiting], text: count },
-  { title: "Component memory", incrs: DOUBLINGS, names: ["bytes"], colours: [5], of: (t) => [t.memory.now], text: bytes },
-];
+const charts = new Charts($("charts"), [REQUESTS, LATENCY, INSTANCES, MEMORY]);
+const tenantsCharts = new Charts($("one-charts"), [REQUESTS, LATENCY, IN_FLIGHT, MEMORY]);
 
-function frame({ title, names, colours }) {
-  const figure = element("figure");
-  const caption = element("figcaption", `${title}: `);
-  names.forEach((name, at) => caption.append(element("b", name, `k${colours[at]}`)));
-  figure.append(caption);
-  figure.setAttribute("aria-label", title);
-  return figure;
-}
-
-function chart({ incrs, names, colours, text }, figure) {
-  const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(name).trim();
-  const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
-  const options = {
-    width: Math.max(figure.clientWidth - 24, 200), height: 150, legend: { show: false }, cursor: { show: false }, pxAlign: false,
-    axes: [
-      { ...axis, values: (_, marks) => marks.map((at) => clock(at * 1000)) },
-      { ...axis, size: 64, values: (_, marks) => marks.map(text), ...(incrs && { incrs }) },
-    ],
-    scales: { y: { range: (_, __, max) => [0, Math.max(max, 1) * 1.1] } },
-    series: [{}, ...names.map((name, at) => ({ label: name, stroke: colour(`--c${colours[at]}`), width: 1.5, points: { show: false } }))],
-  };
-  return new uPlot(options, [[], ...names.map(() => [])], figure);
+function draw() {
+  const span = SPANS[state.span];
+  if (state.one) tenantsCharts.draw(state.oneSteps, span);
+  else charts.draw(span === SPANS["5m"] ? joined(state.steps, state.ticks.map(ofTick)) : state.steps, span);
 }
 
 function build() {
-  state.charts.forEach((drawn) => drawn.destroy());
-  const figures = CHARTS.map(frame);
-  // All of them stand in their places before one is measured.
-  $("charts").replaceChildren(...figures);
-  state.charts = CHARTS.map((of, at) => chart(of, figures[at]));
+  (state.one ? tenantsCharts : charts).build();
   draw();
 }
 
-function draw() {
-  const times = state.ticks.map((tick) => tick.at_ms / 1000);
-  state.charts.forEach((drawn, at) => {
-    const rows = state.ticks.map(CHARTS[at].of);
-    drawn.setData([times, ...CHARTS[at].names.map((_, series) => rows.map((row) => row[series] ?? null))]);
-  });
+function span(name) {
+  state.span = name;
+  localStorage.setItem("span", name);
+  for (const button of document.querySelectorAll("[data-span]")) button.setAttribute("aria-pressed", String(button.dataset.span === name));
+  draw();
+}
+
+// Steps that ended since the last one that is known.
+async function past() {
+  const id = state.one;
+  const known = id ? state.oneSteps : state.steps;
+  // A step is ten seconds; so often, and no more, is one asked for.
+  if (Date.now() - state.asked < STEP && state.askedFor === id) return;
+  [state.asked, state.askedFor] = [Date.now(), id];
+  const after = known.length ? Math.round(known.at(-1).at * 1000) : 0;
+  const kept = await told(`/v1/${id ? `tenants/${id}/` : ""}history?after_ms=${after}`);
+  if (state.one !== id) return;
+  const steps = [...known, ...kept.steps.map(ofStep)].slice(-kept.steps_max);
+  if (id) {
+    state.oneSteps = steps;
+    $("one-kept").textContent = kept.is_kept ? "" : "No history is kept: this tenant is not among the 64 busiest.";
+  } else {
+    state.steps = steps;
+  }
+  draw();
 }
 
 // ---- tenants
 
 const COLUMNS = [
   ["Tenant", "id"], ["Status", "standing"], ["Hosts", null], ["Requests/s", "requests"], ["5xx/s", "errors"],
-  ["Fuel/s", "fuel"], ["In flight", "in-flight"], ["Memory", "memory"], ["Problems", null],
+  ["Fuel/s", "fuel"], ["In flight, peak", "in-flight"], ["Memory, peak", "memory"], ["Problems", null],
 ];
 
 function heads() {
@@ -240,10 +220,10 @@ function row(tenant) {
   const hosts = tenant.hosts.slice(0, 2).join(", ") + (tenant.hosts.length > 2 ? ` and ${tenant.hosts.length - 2} more` : "");
   const cells = [
     link, element("span", tenant.standing, STANDINGS[tenant.standing]), hosts, number(tenant.requests_per_second, 1),
-    number(tenant.errors_per_second, 1), count(tenant.fuel_per_second), `${tenant.in_flight}/${tenant.in_flight_max}`,
-    `${bytes(tenant.memory)} of ${bytes(tenant.memory_max)}`, tenant.problems ? element("span", tenant.problems, "bad") : tenant.warnings ? element("span", `${tenant.warnings} warnings`, "warn") : "",
+    number(tenant.errors_per_second, 1), count(tenant.fuel_per_second), `${number(tenant.in_flight_peak)} of ${number(tenant.in_flight_max)}`,
+    `${bytes(tenant.memory_peak)} of ${bytes(tenant.memory_max)}`, problems(tenant),
   ];
-  for (const cell of cells) made.insertCell().append(cell);
+  for (const cell of cells) made.insertCell().append(...[cell].flat());
   return made;
 }
 
@@ -324,6 +304,7 @@ function flow(name, rate, text = number) {
 
 async function one() {
   const id = state.one;
+  past().catch(() => {});
   const answer = await call(`/v1/tenants/${id}`);
   const tenant = await answer.json();
   if (state.one !== id) return;
@@ -356,7 +337,8 @@ function show(tenant) {
     kept.push(held("Data at rest", { now: space.bytes, max: space.bytes_max }, bytes), held("Keys", { now: space.keys, max: space.keys_max }));
   }
   fill("quotas", usage ? [
-    held("Requests in flight", usage.in_flight), held("Connections", usage.connections), held("Memory", usage.memory, bytes),
+    held("Requests in flight, peak", { now: tenant.in_flight_peak, max: usage.in_flight.max }), held("Connections", usage.connections),
+    held("Memory, peak", { now: tenant.memory_peak, max: usage.memory.max }, bytes),
     held("Outbound requests", usage.outbound_in_flight), ...kept, ...flow("Requests", usage.requests), ...flow("Fuel", usage.fuel, count),
     ...flow("Body bytes", usage.body_bytes, bytes), ...flow("Storage operations", usage.storage_ops),
     ...flow("Storage bytes", usage.storage_bytes, bytes), ...flow("Outbound request rate", usage.outbound), ...flow("Log bytes", usage.log_bytes, bytes),
@@ -450,7 +432,7 @@ async function look() {
   state.looking = true;
   try {
     if (state.one) await one();
-    else await Promise.all([tenants(), lists()]);
+    else await Promise.all([tenants(), lists(), past()]);
   } catch { /* said by touch(), or by ask() */ }
   state.looking = false;
 }
@@ -471,6 +453,9 @@ function route() {
   if (id && moved) {
     $("one-name").textContent = id;
     $("steered").textContent = "";
+    $("one-kept").textContent = "";
+    state.oneSteps = [];
+    build();
     follow(id);
   } else if (!id) {
     state.logs?.abort();
@@ -484,7 +469,7 @@ function route() {
 function theme(dark) {
   document.documentElement.dataset.theme = dark ? "dark" : "light";
   $("theme").setAttribute("aria-pressed", String(dark));
-  if (state.charts.length) build();
+  if (state.token) build();
 }
 
 $("theme").addEventListener("click", () => {
@@ -492,6 +477,7 @@ $("theme").addEventListener("click", () => {
   localStorage.setItem("theme", dark ? "dark" : "light");
   theme(dark);
 });
+for (const button of document.querySelectorAll("[data-span]")) button.addEventListener("click", () => span(button.dataset.span));
 $("leave").addEventListener("click", () => ask());
 $("steer").addEventListener("click", steer);
 $("enter").querySelector("form").addEventListener("submit", (event) => {
@@ -516,11 +502,12 @@ document.addEventListener("keydown", (event) => {
 });
 document.addEventListener("visibilitychange", look);
 let resized;
-addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { if (!state.one) build(); }, 200); });
+addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { if (state.token) build(); }, 200); });
 addEventListener("hashchange", route);
 setInterval(touch, 1000);
 setInterval(look, EVERY);
 theme((localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark");
+span(localStorage.getItem("span") in SPANS ? localStorage.getItem("span") : "1h");
 heads();
 state.token = sessionStorage.getItem("token") ?? "";
 if (state.token && !location.hash.includes("token=")) enter(state.token);

@@ -24,6 +24,7 @@ mod compose;
 mod compression;
 mod confined;
 mod cron;
+mod dashboard;
 mod demo;
 mod developer;
 mod edge;

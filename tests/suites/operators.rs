@@ -47,7 +47,7 @@ async fn every_call_of_the_document_needs_the_token() {
         }
     }
     // The public paths reveal nothing about any tenant.
-    for path in ["/healthz", "/readyz", "/", "/dashboard.js", "/openapi.json"] {
+    for path in ["/healthz", "/readyz", "/", "/dashboard.js", "/charts.js", "/words.js", "/openapi.json"] {
         let answer = with_token(&gateway, "GET", path, None).await;
         assert_eq!(answer.status.as_u16(), 200, "{path}");
         assert!(!answer.text().contains("echo.localhost"), "{path}");
@@ -62,7 +62,9 @@ async fn a_read_only_token_changes_nothing_and_sees_no_tenants_data() {
     let site =
         site().gateway("[admin]\nread_token = { file = \"read.token\" }").file("config/read.token", token.clone());
     let gateway = Gateway::start(&site);
-    for path in ["/v1/status", "/v1/tenants", "/v1/tenants/echo", "/metrics", "/v1/faults", "/v1/changes"] {
+    for path in
+        ["/v1/status", "/v1/tenants", "/v1/tenants/echo", "/metrics", "/v1/faults", "/v1/changes", "/v1/history"]
+    {
         assert_eq!(with_token(&gateway, "GET", path, Some(&token)).await.status.as_u16(), 200, "{path}");
     }
     let encoded: String = "echo".bytes().map(|byte| format!("%{byte:02x}")).collect();

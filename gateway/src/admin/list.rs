@@ -85,9 +85,13 @@ pub(super) struct Row {
     /// Fuel burned since the start, including by running instances.
     fuel_total: u64,
     in_flight: u64,
+    /// The most at once within the last second.
+    in_flight_peak: u64,
     in_flight_max: u64,
     /// Bytes.
     memory: u64,
+    /// The most at once within the last second.
+    memory_peak: u64,
     memory_max: u64,
     /// Number of errors in its files, without warnings.
     problems: u64,
@@ -100,7 +104,7 @@ struct Found<'s> {
     standing: Standing,
     plan: Option<&'s Arc<Plan>>,
     ledger: Option<Arc<Ledger>>,
-    /// The values at one moment: they must not change during the sort.
+    /// The peaks of the last second, as values of one moment: they must not change during the sort.
     memory: u64,
     in_flight: u64,
     rates: Rates,
@@ -131,14 +135,15 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, Query(asked): Query<As
         let ledger = name.as_ref().and_then(|name| admin.suspension.registry.find(name));
         let (memory, in_flight) =
             ledger.as_ref().map(|ledger| (ledger.memory_now(), ledger.in_flight_now())).unwrap_or_default();
+        let rates = name.and_then(|name| rates.get(&name).copied()).unwrap_or_default();
         found.push(Found {
             id,
             standing: tenants::standing(ledger.as_deref(), *standing),
             plan,
             ledger,
-            memory,
-            in_flight,
-            rates: name.and_then(|name| rates.get(&name).copied()).unwrap_or_default(),
+            memory: memory.max(rates.memory_peak),
+            in_flight: in_flight.max(rates.in_flight_peak),
+            rates,
         });
     }
     found.sort_by(|a, b| {
@@ -177,8 +182,10 @@ fn row(found: &Found<'_>, snapshot: &Snapshot) -> Row {
         fuel_per_second: found.rates.fuel,
         fuel_total: usage.as_ref().map_or(0, |usage| usage.fuel_total),
         in_flight: usage.as_ref().map_or(0, |usage| usage.in_flight.now),
+        in_flight_peak: found.in_flight,
         in_flight_max: usage.as_ref().map_or(0, |usage| usage.in_flight.max),
         memory: usage.as_ref().map_or(0, |usage| usage.memory.now),
+        memory_peak: found.memory,
         memory_max: usage.as_ref().map_or(0, |usage| usage.memory.max),
         problems: problems.len() as u64,
         warnings: warnings.len() as u64,

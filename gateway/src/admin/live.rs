@@ -1,6 +1,4 @@
-//! Figures of the last second, for whoever watches: computed once a second, and only while somebody does.
-//!
-//! Limit: one task, which walks all tenants once a second while it is wanted; nobody who serves waits for it.
+//! Metrics of the last second, published once a second while somebody watches. The sampler of `history` computes them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +9,10 @@ use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
+use super::history::{Between, History, Peaks, Sampler};
 use crate::ids::TenantId;
 use crate::request::Road;
-use crate::telemetry::{Counts, TotalsSnapshot, unix_ms};
+use crate::telemetry::{Counts, unix_ms};
 use crate::tenant::{Held, Registry};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -33,12 +32,17 @@ pub(super) struct Tick {
     /// Faults of this second by kind.
     faults: Vec<FaultCount>,
     connections: i64,
-    in_flight: i64,
+    in_flight: u64,
+    /// The highest value within this second. The other peaks are the same.
+    in_flight_peak: u64,
     instances: Held,
+    instances_peak: u64,
     /// Requests that wait for an instance.
     waiting: u64,
+    waiting_peak: u64,
     /// Memory of all instances, in bytes.
     memory: Held,
+    memory_peak: u64,
     /// Requests that looked for a kept response, and those that found one.
     cache_asked_per_second: f64,
     cache_hits_per_second: f64,
@@ -79,12 +83,35 @@ pub(super) struct Rates {
     pub(super) requests: f64,
     pub(super) errors: f64,
     pub(super) fuel: f64,
+    /// The highest values within the second.
+    pub(super) in_flight_peak: u64,
+    pub(super) memory_peak: u64,
+}
+
+impl Rates {
+    /// Computes rates from two readings of the counters (requests, requests with a 5xx, fuel), this many seconds apart.
+    pub(super) fn of(
+        now: (u64, u64, u64),
+        before: (u64, u64, u64),
+        seconds: Option<f64>,
+        (in_flight_peak, memory_peak): (u64, u64),
+    ) -> Self {
+        let per = |now: u64, before: u64| seconds.map_or(0.0, |seconds| lossy(now.saturating_sub(before)) / seconds);
+        Self {
+            requests: per(now.0, before.0),
+            errors: per(now.1, before.1),
+            fuel: per(now.2, before.2),
+            in_flight_peak,
+            memory_peak,
+        }
+    }
 }
 
 /// Who has it, and what it looks at.
 pub(crate) struct Live {
-    road: Arc<Road>,
-    registry: Arc<Registry>,
+    pub(super) road: Arc<Road>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) history: History,
     instances_max: u64,
     ticks: watch::Sender<Arc<Tick>>,
     rates: RwLock<Arc<HashMap<TenantId, Rates>>>,
@@ -99,22 +126,12 @@ impl std::fmt::Debug for Live {
     }
 }
 
-/// What was counted a second ago.
-#[derive(Default)]
-struct Before {
-    at: Option<Instant>,
-    all: TotalsSnapshot,
-    faults: HashMap<&'static str, u64>,
-    storage: Counts,
-    cache: (u64, u64),
-    tenants: HashMap<TenantId, (u64, u64, u64)>,
-}
-
 impl Live {
     pub(crate) fn new(road: Arc<Road>, registry: Arc<Registry>, instances_max: u32) -> Arc<Self> {
         Arc::new(Self {
             road,
             registry,
+            history: History::default(),
             instances_max: instances_max.into(),
             ticks: watch::Sender::new(Arc::default()),
             rates: RwLock::default(),
@@ -134,7 +151,7 @@ impl Live {
         self.wanted_ms.store(now.max(1), Ordering::Relaxed);
     }
 
-    fn is_wanted(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         let wanted = self.wanted_ms.load(Ordering::Relaxed);
         let since = self.began.elapsed().saturating_sub(Duration::from_millis(wanted));
         self.ticks.receiver_count() > 0 || (wanted > 0 && since < WANTED_FOR)
@@ -146,7 +163,7 @@ impl Live {
         Arc::clone(&self.rates.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn put(&self, rates: HashMap<TenantId, Rates>) {
+    pub(super) fn put(&self, rates: HashMap<TenantId, Rates>) {
         *self.rates.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rates);
     }
 
@@ -154,90 +171,56 @@ impl Live {
     pub(crate) async fn run(self: Arc<Self>) {
         let mut seconds = tokio::time::interval(EVERY);
         seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut before = Before::default();
+        // The first one comes at once.
+        seconds.tick().await;
+        let mut sampler = Sampler::new(self);
         loop {
             seconds.tick().await;
-            if self.is_wanted() {
-                self.second(&mut before);
-            } else if before.at.take().is_some() {
-                self.put(HashMap::new());
-            }
+            sampler.look();
         }
     }
 
-    fn second(&self, before: &mut Before) {
-        let now = Instant::now();
-        // Who begins to watch sees rates from the second second on.
-        let seconds = before.at.map(|at| now.duration_since(at).as_secs_f64().max(0.001));
-        let per = |count: u64| seconds.map_or(0.0, |seconds| lossy(count) / seconds);
-        let metrics = &self.road.metrics;
-        let all = metrics.totals.counted();
-        let since = all.latencies.since(&before.all.latencies);
-        let storage = metrics.storage_latencies.counts();
-        let cache = metrics.cache_counted();
-        let faults: HashMap<&'static str, u64> = metrics.totals.faults().into_iter().collect();
-        let new_faults = faults.iter().filter_map(|(kind, count)| {
-            let count = count - before.faults.get(kind).copied().unwrap_or(0);
-            (count > 0 && seconds.is_some()).then_some(FaultCount { kind, count })
-        });
-        let classes = all.answered.iter().zip(before.all.answered).map(|(now, before)| per(now - before));
-        let mut by_class_per_second = [0.0; 5];
-        by_class_per_second.iter_mut().zip(classes).for_each(|(into, class)| *into = class);
-        let snapshot = self.road.snapshot.load();
+    /// Publishes the last second. Without an earlier reading, its rates are zero.
+    pub(super) fn tell(&self, between: Option<Between>, peaks: Peaks) {
+        let (metrics, snapshot) = (&self.road.metrics, self.road.snapshot.load());
+        let seconds = between.as_ref().map_or(1.0, Between::seconds);
+        let per = |count: u64| lossy(count) / seconds;
         let (memory, memory_max) = self.road.sandbox.memory();
-        let stored = storage.since(&before.storage);
         let (problems, warnings) = snapshot.counts();
-        let tick = Tick {
+        let now = Tick {
             at_ms: unix_ms(SystemTime::now()),
-            requests_per_second: by_class_per_second.iter().sum(),
-            by_class_per_second,
-            fuel_per_second: per(all.fuel - before.all.fuel),
-            latency: if seconds.is_some() { Percentiles::of(&since) } else { Percentiles::default() },
-            faults: new_faults.collect(),
             connections: metrics.connections.get(),
-            in_flight: metrics.requests_in_flight.get(),
-            instances: Held { now: metrics.instances.get().try_into().unwrap_or(0), max: self.instances_max },
+            in_flight: metrics.requests_in_flight.now(),
+            in_flight_peak: peaks.in_flight,
+            instances: Held { now: metrics.instances.now(), max: self.instances_max },
+            instances_peak: peaks.instances,
             waiting: self.road.doors.waiting() as u64,
+            waiting_peak: peaks.waiting,
             memory: Held { now: memory, max: memory_max },
-            cache_asked_per_second: per(cache.0 - before.cache.0),
-            cache_hits_per_second: per(cache.1 - before.cache.1),
-            storage_calls_per_second: per(stored.count()),
-            storage_latency: if seconds.is_some() { Percentiles::of(&stored) } else { Percentiles::default() },
+            memory_peak: peaks.memory,
             generation: snapshot.generation,
             problems,
             warnings,
             tenants: snapshot.standings.len() as u64,
             is_draining: self.road.tasks.is_draining(),
+            ..Tick::default()
         };
-        self.tenants(&mut before.tenants, per);
-        (before.at, before.all, before.faults, before.storage, before.cache) = (Some(now), all, faults, storage, cache);
+        let tick = match between {
+            None => now,
+            Some(between) => Tick {
+                requests_per_second: per(between.answered.iter().sum()),
+                by_class_per_second: between.answered.map(per),
+                fuel_per_second: per(between.fuel),
+                latency: Percentiles::of(&between.latencies),
+                faults: between.faults.into_iter().map(|(kind, count)| FaultCount { kind, count }).collect(),
+                cache_asked_per_second: per(between.cache.0),
+                cache_hits_per_second: per(between.cache.1),
+                storage_calls_per_second: per(between.storage.count()),
+                storage_latency: Percentiles::of(&between.storage),
+                ..now
+            },
+        };
         self.ticks.send_replace(Arc::new(tick));
-    }
-
-    fn tenants(&self, before: &mut HashMap<TenantId, (u64, u64, u64)>, per: impl Fn(u64) -> f64) {
-        let mut rates = HashMap::new();
-        let mut counted = HashMap::new();
-        for ledger in self.registry.all() {
-            let totals = &ledger.figures.totals;
-            let (requests, errors) = totals.requests();
-            let fuel = totals.fuel();
-            if requests == 0 && fuel == 0 {
-                continue;
-            }
-            let (requests_before, errors_before, fuel_before) =
-                before.get(&ledger.id).copied().unwrap_or((requests, errors, fuel));
-            if (requests, fuel) != (requests_before, fuel_before) {
-                let of = Rates {
-                    requests: per(requests.saturating_sub(requests_before)),
-                    errors: per(errors.saturating_sub(errors_before)),
-                    fuel: per(fuel.saturating_sub(fuel_before)),
-                };
-                rates.insert(ledger.id.clone(), of);
-            }
-            counted.insert(ledger.id.clone(), (requests, errors, fuel));
-        }
-        *before = counted;
-        self.put(rates);
     }
 
     pub(super) const fn instances_max(&self) -> u64 {

@@ -2,7 +2,8 @@
 //!
 //! `access` decides who may call; `whole` covers the gateway, `list` all tenants, `hosts` which tenant has which host,
 //! `tenants` one tenant, `data` its data in the store, `backup` all tenants' data, `logs` what its guests printed,
-//! `schedules` what starts by itself; `live` has the metrics of the last second, `page` the files for a browser.
+//! `schedules` what starts by itself; `live` has the metrics of the last second, `history` the last hour, `page` the
+//! files for a browser.
 //!
 //! Security: it listens on loopback or a Unix socket unless an operator moves it. Everything except the probes and the
 //! empty page needs a token (`access.rs`). No answer contains a secret, and tenants' data needs the token with full rights.
@@ -11,6 +12,7 @@ mod access;
 mod backup;
 mod client;
 mod data;
+mod history;
 mod hosts;
 mod list;
 mod live;
@@ -128,6 +130,7 @@ fn routes() -> (Router<Arc<Admin>>, utoipa::openapi::OpenApi) {
         .routes(routes!(whole::faults))
         .routes(routes!(whole::changes))
         .routes(routes!(whole::events))
+        .routes(routes!(history::gateway))
         .routes(routes!(whole::reload))
         .routes(routes!(whole::drain))
         .routes(routes!(backup::backup))
@@ -138,6 +141,7 @@ fn routes() -> (Router<Arc<Admin>>, utoipa::openapi::OpenApi) {
         .routes(routes!(hosts::release))
         .routes(routes!(list::list))
         .routes(routes!(tenants::one))
+        .routes(routes!(history::tenant))
         .routes(routes!(tenants::suspend))
         .routes(routes!(tenants::resume))
         .routes(routes!(tenants::count))

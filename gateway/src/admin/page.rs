@@ -16,8 +16,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Path, media type, text.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 7] = [
     ("/", "text/html; charset=utf-8", include_str!("../../dashboard/index.html")),
+    ("/words.js", "text/javascript; charset=utf-8", include_str!("../../dashboard/words.js")),
+    ("/charts.js", "text/javascript; charset=utf-8", include_str!("../../dashboard/charts.js")),
     ("/dashboard.js", "text/javascript; charset=utf-8", include_str!("../../dashboard/dashboard.js")),
     ("/dashboard.css", "text/css; charset=utf-8", include_str!("../../dashboard/dashboard.css")),
     ("/uplot.js", "text/javascript; charset=utf-8", include_str!("../../dashboard/vendor/uPlot.iife.min.js")),

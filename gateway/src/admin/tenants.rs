@@ -80,6 +80,9 @@ pub(super) struct Tenant {
     requests_per_second: f64,
     errors_per_second: f64,
     fuel_per_second: f64,
+    /// The highest values within the last second; the memory is in bytes.
+    in_flight_peak: u64,
+    memory_peak: u64,
     /// Expiry of the certificate that expires first, of those that clients need.
     certificate_not_after_ms: Option<u64>,
     /// Problems in its files, one line each.
@@ -153,6 +156,8 @@ impl Admin {
             requests_per_second: rates.requests,
             errors_per_second: rates.errors,
             fuel_per_second: rates.fuel,
+            in_flight_peak: ledger.as_ref().map_or(0, |ledger| ledger.in_flight_now()).max(rates.in_flight_peak),
+            memory_peak: ledger.as_ref().map_or(0, |ledger| ledger.memory_now()).max(rates.memory_peak),
             certificate_not_after_ms: pairs.iter().map(|pair| unix_ms(pair.ends())).min(),
             problems: snapshot.problems.iter().filter(of_tenant).map(Problem::line).collect(),
         }

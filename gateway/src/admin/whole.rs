@@ -43,7 +43,7 @@ pub(super) struct Status {
     /// Memory of all instances, in bytes.
     memory: Held,
     connections: i64,
-    in_flight: i64,
+    in_flight: u64,
     /// Since the start.
     requests: u64,
     latency: Percentiles,
@@ -111,11 +111,11 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> impl IntoResponse
             problem: ping.err().map(|error| error.to_string()),
             refused: admin.store.refusal(),
         },
-        instances: Held { now: road.metrics.instances.get().try_into().unwrap_or(0), max: admin.live.instances_max() },
+        instances: Held { now: road.metrics.instances.now(), max: admin.live.instances_max() },
         waiting: road.doors.waiting() as u64,
         memory: Held { now, max },
         connections: road.metrics.connections.get(),
-        in_flight: road.metrics.requests_in_flight.get(),
+        in_flight: road.metrics.requests_in_flight.now(),
         requests: counted.answered.iter().sum(),
         latency: Percentiles::of(&counted.latencies),
         tenants,

@@ -192,6 +192,11 @@ impl Doors {
         self.gate.queue().waiting()
     }
 
+    /// Returns the most requests that waited at once since the last call.
+    pub(crate) fn take_waiting_peak(&self) -> usize {
+        self.gate.queue().take_waiting_peak()
+    }
+
     async fn instance(&self, ledger: &Ledger, wait: Duration) -> Result<InstancePermit, Refused> {
         let (serial, weight, own_max) = (ledger.serial, ledger.weight(), ledger.waiting_max());
         let mut granted = None;

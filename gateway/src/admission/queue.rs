@@ -24,6 +24,8 @@ pub(super) struct Queue<T> {
     free: u64,
     places: usize,
     waiting: usize,
+    /// The most requests that waited at once since the last look.
+    waiting_peak: usize,
     next_ticket: u64,
     lines: HashMap<u64, TenantQueue<T>>,
     /// (running share, serial) and (held share, serial) of the tenants that wait.
@@ -57,6 +59,7 @@ impl<T> Queue<T> {
             free: instances.into(),
             places: places as usize,
             waiting: 0,
+            waiting_peak: 0,
             next_ticket: 0,
             lines: HashMap::new(),
             by_running: BTreeSet::new(),
@@ -66,6 +69,11 @@ impl<T> Queue<T> {
 
     pub(super) const fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// Returns the most requests that waited at once since the last call.
+    pub(super) const fn take_waiting_peak(&mut self) -> usize {
+        std::mem::replace(&mut self.waiting_peak, self.waiting)
     }
 
     /// Asks for an instance for a tenant's request. `waiter` is called only if the request must wait.
@@ -93,6 +101,7 @@ impl<T> Queue<T> {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.waiting += 1;
+        self.waiting_peak = self.waiting_peak.max(self.waiting);
         self.change(serial, weight, |line| line.waiting.push_back((ticket, waiter())));
         Decision::Wait { ticket, evicted }
     }
@@ -177,6 +186,7 @@ mod tests {
         assert_eq!(queue.release(1), Some((1, "a2")));
         assert_eq!((queue.release(1), queue.release(1)), (None, None));
         assert!(queue.lines.is_empty() && queue.waiting() == 0);
+        assert_eq!((queue.take_waiting_peak(), queue.take_waiting_peak()), (3, 0));
     }
 
     #[test]

@@ -216,6 +216,11 @@ impl Sandbox {
         (self.around.memory.now(), self.around.memory.max())
     }
 
+    /// Returns the most bytes that all instances had at once since the last call.
+    pub(crate) fn take_memory_peak(&self) -> u64 {
+        self.around.memory.take_peak()
+    }
+
     /// Runs a request in an instance of its own. If a component sent it to its own tenant, it is `within` the budget of the
     /// request that the component answers. Every other request has its route's limits to itself.
     ///

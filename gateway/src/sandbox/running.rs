@@ -16,7 +16,7 @@ pub(super) struct RunningInstance {
 
 impl RunningInstance {
     pub(super) fn begin(record: Arc<Record>, around: Arc<Services>) -> Self {
-        around.metrics.instances.inc();
+        around.metrics.instances.one_more();
         around.instances.pulse.one_more();
         Self { was_driven: false, record, around }
     }
@@ -28,7 +28,7 @@ impl Drop for RunningInstance {
             // A drain ran out of time, or a host call panicked.
             self.record.fault(Fault::Internal);
         }
-        self.around.metrics.instances.dec();
+        self.around.metrics.instances.one_less();
         self.around.instances.pulse.one_less();
     }
 }

@@ -168,7 +168,7 @@ impl Record {
 
     fn count(&self, status: u16, fault: Option<Fault>, took: Duration, trace_id: Option<&str>) {
         let fuel = self.fuel();
-        self.metrics.requests_in_flight.dec();
+        self.metrics.requests_in_flight.one_less();
         self.metrics.totals.answered(status, took, fuel);
         match self.routed.get() {
             Some(of) => of.figures.answered(status, took, fuel, trace_id),

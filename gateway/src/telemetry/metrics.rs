@@ -3,6 +3,7 @@
 mod fields;
 mod isolation;
 mod otlp;
+mod peaks;
 mod plain;
 mod series;
 mod store;
@@ -20,6 +21,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use self::peaks::Peaks;
 use super::access_log::AccessLog;
 use super::figures::{FaultSeen, Totals};
 use super::labels::{
@@ -27,6 +29,7 @@ use super::labels::{
     Seconds, SliceSeconds, StorageCall,
 };
 use super::latencies::Latencies;
+use super::peak::Level;
 use super::recent::Recent;
 use super::trace::Spans;
 use crate::fault::Fault;
@@ -83,8 +86,9 @@ pub(crate) struct Metrics {
     pub(crate) outbound_waits: Counter,
     pub(crate) outbound_kept: Gauge,
     pub(crate) connections: Gauge,
-    pub(crate) requests_in_flight: Gauge,
-    pub(crate) instances: Gauge,
+    pub(crate) requests_in_flight: Level,
+    pub(crate) instances: Level,
+    peaks: Peaks,
     pub(crate) fleet_gateways: Gauge,
     pub(crate) config_generation: Gauge<u64, AtomicU64>,
     pub(crate) config_problems: Gauge,
@@ -152,8 +156,9 @@ impl Metrics {
             outbound_waits: Counter::default(),
             outbound_kept: Gauge::default(),
             connections: Gauge::default(),
-            requests_in_flight: Gauge::default(),
-            instances: Gauge::default(),
+            requests_in_flight: Level::default(),
+            instances: Level::default(),
+            peaks: Peaks::default(),
             fleet_gateways: Gauge::default(),
             config_generation: Gauge::default(),
             config_problems: Gauge::default(),
@@ -175,6 +180,7 @@ impl Metrics {
         metrics.register_isolation();
         metrics.register_otlp();
         metrics.register_fields();
+        metrics.register_peaks();
         for fault in Fault::ALL {
             let _zero = metrics.faults.get_or_create(&OfFault { kind: fault.kind() });
         }
@@ -268,8 +274,6 @@ impl Metrics {
             self.component_loads.clone(),
         );
         r.register("connections", "Open connections", self.connections.clone());
-        r.register("requests_in_flight", "Requests in flight", self.requests_in_flight.clone());
-        r.register("instances", "Instances running", self.instances.clone());
         r.register(
             "fleet_gateways",
             "Gateways that share tenants' rates on this Redis, including this one",

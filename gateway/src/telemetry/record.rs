@@ -107,7 +107,7 @@ pub(super) fn micros(time: Duration) -> u64 {
 
 impl Record {
     pub(crate) fn new<B>(metrics: &Arc<Metrics>, request: &http::Request<B>, host: &str, generation: u64) -> Arc<Self> {
-        metrics.requests_in_flight.inc();
+        metrics.requests_in_flight.one_more();
         let asked = Asked {
             method: request.method().clone(),
             host: cut(host),

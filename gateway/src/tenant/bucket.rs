@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::deadline::Moment;
+use crate::telemetry::Peak;
 
 /// An amount per time, and the burst that may be taken at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,11 +217,12 @@ fn empty(ticks: u128) -> Empty {
 pub(crate) struct Count {
     now: AtomicU64,
     max: AtomicU64,
+    peak: Peak,
 }
 
 impl Count {
     pub(crate) fn of(max: u64) -> Self {
-        Self { now: AtomicU64::new(0), max: AtomicU64::new(max) }
+        Self { max: AtomicU64::new(max), ..Self::default() }
     }
 
     pub(super) fn set_max(&self, max: u64) {
@@ -240,12 +242,19 @@ impl Count {
         let max = self.max();
         let more = |now: u64| now.checked_add(amount).filter(|sum| *sum <= max);
         // Another thread may have started to wait meanwhile (`supply.rs`).
-        self.now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+        let added = self.now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
+        added.inspect(|before| self.peak.reached(before + amount)).is_ok()
     }
 
     /// Adds, even beyond the maximum.
     pub(super) fn add_anyway(&self, amount: u64) {
-        self.now.fetch_add(amount, Ordering::SeqCst);
+        let before = self.now.fetch_add(amount, Ordering::SeqCst);
+        self.peak.reached(before.saturating_add(amount));
+    }
+
+    /// Returns the highest count since the last call.
+    pub(crate) fn take_peak(&self) -> u64 {
+        self.peak.take(|| self.now())
     }
 
     pub(crate) fn give_back(&self, amount: u64) {

@@ -365,6 +365,11 @@ impl Ledger {
         self.in_flight.count().now()
     }
 
+    /// Returns the most requests in flight, and the most bytes of memory, since the last call.
+    pub(crate) fn take_peaks(&self) -> (u64, u64) {
+        (self.in_flight.count().take_peak(), self.memory.take_peak())
+    }
+
     /// Use against quota, for operators.
     pub(crate) fn usage(&self, now: Moment) -> Usage {
         Usage {

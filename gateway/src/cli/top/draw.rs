@@ -90,17 +90,19 @@ fn draw_figures(frame: &mut Frame<'_>, area: Rect, view: &View) {
         (None, true) => Span::styled("draining", Style::new().fg(Color::Yellow)),
         (None, false) => Span::styled("live", Style::new().fg(Color::Green)),
     };
-    let head = format!(
-        "configuration {}  {} tenants  {} problems  {} warnings  ",
-        tick["generation"], tick["tenants"], tick["problems"], tick["warnings"]
-    );
+    let head = format!("configuration {}  {} tenants  ", tick["generation"], tick["tenants"]);
+    let found = |name: &str, colour| {
+        let style = if number(&tick[name]) > 0.0 { Style::new().fg(colour) } else { Style::new() };
+        Span::styled(format!("{} {name}  ", tick[name]), style)
+    };
+    let (problems, warnings) = (found("problems", Color::Red), found("warnings", Color::Yellow));
     let lines = vec![
-        Line::from(vec!["tollgate top  ".bold(), head.into(), state]),
+        Line::from(vec!["tollgate top  ".bold(), head.into(), problems, warnings, state]),
         Line::from(format!(
             "requests {}/s   5xx {}/s   faults {faults:.0}/s   in flight {}   connections {}   fuel {}/s",
             count(&tick["requests_per_second"]),
             count(&tick["by_class_per_second"][4]),
-            tick["in_flight"],
+            tick["in_flight_peak"],
             tick["connections"],
             count(&tick["fuel_per_second"]),
         )),
@@ -115,11 +117,11 @@ fn draw_figures(frame: &mut Frame<'_>, area: Rect, view: &View) {
             count(&tick["cache_hits_per_second"]),
         )),
         Line::from(format!(
-            "instances {} of {}, {} waiting   memory {} of {}",
-            tick["instances"]["now"],
+            "peaks: instances {} of {}, {} waiting   memory {} of {}",
+            tick["instances_peak"],
             tick["instances"]["max"],
-            tick["waiting"],
-            bytes(&tick["memory"]["now"]),
+            tick["waiting_peak"],
+            bytes(&tick["memory_peak"]),
             bytes(&tick["memory"]["max"]),
         )),
     ];
@@ -131,7 +133,7 @@ fn draw_sparks(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let shown: [Spark; 3] = [
         ("requests/s", |tick| number(&tick["requests_per_second"]), Color::Cyan),
         ("latency p99, ms", |tick| number(&tick["latency"]["p99_ms"]), Color::Yellow),
-        ("instances", |tick| number(&tick["instances"]["now"]), Color::Green),
+        ("instances, peak", |tick| number(&tick["instances_peak"]), Color::Green),
     ];
     for (area, (title, of, colour)) in areas.into_iter().zip(shown) {
         let width = usize::from(area.width.saturating_sub(2));
@@ -152,7 +154,7 @@ const fn hundredths(value: f64) -> u64 {
 fn draw_tenants(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let (_, _, by) = view.sort();
     let head =
-        ["tenant", "standing", "req/s", "5xx/s", "fuel/s", "in flight", "memory", "at most", "problems", "warnings"];
+        ["tenant", "standing", "req/s", "5xx/s", "fuel/s", "in flight", "memory", "limit", "problems", "warnings"];
     let head = head.map(|name| if name == by { Span::from(format!("{name} ▼")).bold() } else { Span::from(name) });
     let rows = view.rows().iter().enumerate().map(|(index, row)| {
         let colour = match text(&row["standing"]) {
@@ -166,16 +168,20 @@ fn draw_tenants(frame: &mut Frame<'_>, area: Rect, view: &View) {
             format!("{:.1}", number(&row["requests_per_second"])),
             format!("{:.1}", number(&row["errors_per_second"])),
             count(&row["fuel_per_second"]),
-            format!("{}/{}", row["in_flight"], row["in_flight_max"]),
-            bytes(&row["memory"]),
+            format!("{}/{}", row["in_flight_peak"], row["in_flight_max"]),
+            bytes(&row["memory_peak"]),
             bytes(&row["memory_max"]),
-            row["problems"].to_string(),
-            row["warnings"].to_string(),
         ];
+        let found = |name: &str, colour| {
+            let style = if number(&row[name]) > 0.0 { Style::new().fg(colour) } else { Style::new() };
+            Span::styled(row[name].to_string(), style)
+        };
+        let (problems, warnings) = (found("problems", Color::Red), found("warnings", Color::Yellow));
+        let cells = cells.into_iter().map(Span::from).chain([problems, warnings]);
         let style = Style::new().fg(colour);
         Row::new(cells).style(if index == view.selected { style.add_modifier(Modifier::REVERSED) } else { style })
     });
-    let widths = [24, 10, 10, 8, 8, 12, 10, 10, 8].map(Constraint::Length);
+    let widths = [24, 10, 8, 8, 8, 10, 10, 10, 8, 8].map(Constraint::Length);
     let first = view.offset + 1;
     let title = format!("tenants {first} to {} of {}", view.offset + view.rows().len(), view.page["total"]);
     let table = Table::new(rows, widths).header(Row::new(head)).block(Block::bordered().title(title));
@@ -201,6 +207,8 @@ fn draw_tenant(frame: &mut Frame<'_>, area: Rect, tenant: &Value, faults: &Value
     for (name, key, words) in shown {
         let Some(area) = areas.next() else { break };
         let (now, max) = (&usage[key]["now"], &usage[key]["max"]);
+        // What lives for milliseconds is shown by its peak.
+        let now = tenant.get(format!("{key}_peak")).unwrap_or(now);
         let ratio = (number(now) / number(max).max(1.0)).clamp(0.0, 1.0);
         let gauge = Gauge::default().ratio(ratio).label(format!("{name} {} of {}", words(now), words(max)));
         frame.render_widget(gauge.gauge_style(Style::new().fg(Color::Cyan)), area);
