@@ -1,23 +1,23 @@
 //! Builds and connects the rooms: start, reload, drain.
 
-mod asked;
 mod certify;
 mod confined;
-mod counts;
-mod door;
+mod connections;
 mod expiry;
 mod fallback;
-mod first;
+mod first_load;
 mod health;
 mod hosts;
 mod listen;
 mod loading;
 mod notify;
-mod open;
 mod reload;
+mod reload_waiters;
+mod renewal_info;
+mod resources;
 mod signals;
-mod succession;
-mod suggested;
+mod takeover;
+mod usage_counts;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Moves, Running, Suspension, Words};
+use crate::admin::{Moves, OrderReceiver, Running, Suspension};
 use crate::admission::Doors;
 use crate::cache::Caches;
 use crate::canary::Canary;
@@ -52,10 +52,10 @@ use expiry::Expiry;
 use fallback::Fallback;
 use loading::{Loading, Verdict};
 use notify::Notify;
-use open::{Ended, Open};
-use signals::Asks;
+use resources::{Ended, Opened};
+use signals::SignalAction;
 pub(crate) use signals::Signals;
-pub(crate) use succession::Takeover;
+pub(crate) use takeover::Takeover;
 
 /// How many clients are counted individually, if the operator limits their requests.
 const ADDRESSES_MAX: usize = 65_536;
@@ -91,7 +91,7 @@ pub(crate) struct Gateway {
     started: CancellationToken,
     notify: Notify,
     /// Operators' orders.
-    words: Option<Words>,
+    words: Option<OrderReceiver>,
     /// Its sockets, for a process that takes over.
     offer: Option<Offer>,
     /// Tasks of the operators' listener.
@@ -120,9 +120,9 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new(boot.telemetry.metrics_tenants));
         let compiler = Arc::new(Compiler::open(&boot.sandbox, starter, Arc::clone(&metrics))?);
         let relay = (&*compiler, &metrics, &notify);
-        let (sockets, store) = Box::pin(succession::succeed(&boot, takeover, sockets, relay)).await?;
+        let (sockets, store) = Box::pin(takeover::succeed(&boot, takeover, sockets, relay)).await?;
         let open =
-            Open { sockets, notify, is_confined: outcome.is_some(), compiler, metrics, store: Arc::clone(&store) };
+            Opened { sockets, notify, is_confined: outcome.is_some(), compiler, metrics, store: Arc::clone(&store) };
         let started = Box::pin(Self::start_with(boot, takeover, open, otlp)).await;
         if started.is_err() {
             store.close().await;
@@ -130,8 +130,8 @@ impl Gateway {
         started
     }
 
-    async fn start_with(boot: Boot, takeover: Takeover, open: Open, otlp: Option<Arc<Otlp>>) -> anyhow::Result<Self> {
-        let Open { mut sockets, notify, is_confined, compiler, metrics, store } = open;
+    async fn start_with(boot: Boot, takeover: Takeover, open: Opened, otlp: Option<Arc<Otlp>>) -> anyhow::Result<Self> {
+        let Opened { mut sockets, notify, is_confined, compiler, metrics, store } = open;
         let access_to_the_end = tell(&metrics, &boot, otlp)?;
         let tasks = Tasks::default();
         let moves = Moves::load(boot.state.join("moved"), Arc::clone(&store), boot.storage.tls.clone())?;
@@ -185,7 +185,7 @@ impl Gateway {
         Box::pin(gateway.first_load(takeover.is_one())).await?;
         gateway.listen(&metrics, moves, &mut sockets).await?;
         confined::started(is_confined);
-        succession::relieve(sockets.old, &gateway.notify).await;
+        takeover::relieve(sockets.old, &gateway.notify).await;
         gateway.begin();
         gateway.notify.serves(takeover.is_one());
         Ok(gateway)
@@ -262,9 +262,9 @@ impl Gateway {
             let (again, in_force) = (loading.again_at(), Arc::clone(&self.road.snapshot.load().owners));
             let due = tokio::select! {
                 asks = signals.next() => match asks {
-                    Asks::Drain => break None,
-                    Asks::Reload => Due::Changed(Changed::All),
-                    Asks::Reopen | Asks::Nothing => Due::Reopened,
+                    SignalAction::Drain => break None,
+                    SignalAction::Reload => Due::Changed(Changed::All),
+                    SignalAction::Reopen | SignalAction::Nothing => Due::Reopened,
                 },
                 heir = &mut taken => break heir.ok(),
                 () = drain.cancelled() => break None,

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use super::Admin;
 use super::refusal::Refusal;
 use super::token::Token;
-use crate::telemetry::{Last, unix_ms};
+use crate::telemetry::{Recent, unix_ms};
 
 /// Changes that are kept for the audit log's view; the log has them all.
 const CHANGES_KEPT: usize = 200;
@@ -85,14 +85,14 @@ pub(super) struct Change {
 /// The latest changes by callers with a token.
 #[derive(Debug)]
 pub(super) struct Audit {
-    changes: Last<Change>,
+    changes: Recent<Change>,
     /// The second in which a call without a token was last logged.
     told: AtomicU64,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { changes: Last::new(CHANGES_KEPT), told: AtomicU64::new(0) }
+        Self { changes: Recent::new(CHANGES_KEPT), told: AtomicU64::new(0) }
     }
 }
 

@@ -39,7 +39,7 @@ impl std::fmt::Display for Address {
 /// The gateway does not accept the token.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the gateway that runs takes another token: was admin.token changed since it started?")]
-pub(crate) struct Stranger;
+pub(crate) struct Unauthorized;
 
 /// An address that can be called: a wildcard address becomes this machine's loopback address.
 fn local(mut address: SocketAddr) -> SocketAddr {
@@ -90,11 +90,11 @@ impl Client {
     /// Gets the JSON at this path.
     ///
     /// # Errors
-    /// The gateway is not running, does not answer in time, or refuses; [`Stranger`] if it does not accept the token.
+    /// The gateway is not running, does not answer in time, or refuses; [`Unauthorized`] if it does not accept the token.
     pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<Value> {
         let (status, answer) = self.within(self.patience, Method::GET, path, None).await?;
         if status == StatusCode::UNAUTHORIZED {
-            return self.done(status, answer).map_err(|error| error.context(Stranger)).map(|_none| Value::Null);
+            return self.done(status, answer).map_err(|error| error.context(Unauthorized)).map(|_none| Value::Null);
         }
         Ok(serde_json::from_slice(&self.done(status, answer)?)?)
     }

@@ -23,7 +23,7 @@ mod page;
 mod refusal;
 mod running;
 mod schedules;
-mod steering;
+mod orders;
 mod suspension;
 mod tenants;
 mod token;
@@ -53,14 +53,14 @@ use crate::telemetry::unix_ms;
 use crate::tls::Acme;
 
 pub(crate) use access::Access;
-pub(crate) use client::{Client, Lines, Stranger, is_nobody};
+pub(crate) use client::{Client, Lines, Unauthorized, is_nobody};
 pub(crate) use data::Data;
 pub(crate) use live::Live;
 pub(crate) use moves::Moves;
+pub(crate) use orders::{OrderReceiver, OrderSender, ReloadReply};
 use refusal::Refusal;
 pub(crate) use running::Running;
 pub(crate) use schedules::{ScheduleRow, Timetable};
-pub(crate) use steering::{Asker, Steering, Words};
 pub(crate) use suspension::Suspension;
 pub(crate) use token::Token;
 
@@ -82,16 +82,16 @@ pub(crate) struct Admin {
     pub(crate) acme: Option<Arc<Acme>>,
     pub(crate) access: Access,
     pub(crate) live: Arc<Live>,
-    pub(crate) steering: Steering,
+    pub(crate) steering: OrderSender,
     /// The folder of what guests printed.
     pub(crate) logs: PathBuf,
     pub(crate) timetable: Timetable,
-    pub(crate) desk: Desk,
+    pub(crate) desk: AdminState,
 }
 
 /// Its own state.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct AdminState {
     audit: access::Audit,
     /// Held while a tenant is suspended or resumed.
     steer: Mutex<()>,
@@ -101,7 +101,7 @@ pub(crate) struct Desk {
     began: u64,
 }
 
-impl Default for Desk {
+impl Default for AdminState {
     fn default() -> Self {
         let backups = Arc::new(Semaphore::new(1));
         Self { audit: access::Audit::default(), steer: Mutex::default(), backups, began: unix_ms(SystemTime::now()) }

@@ -15,7 +15,7 @@ use clap::Args;
 use rustix::fs::Mode;
 
 use super::{Common, running, runtime};
-use crate::admin::{Client, Running, Stranger, is_nobody};
+use crate::admin::{Client, Running, Unauthorized, is_nobody};
 use crate::config::Boot;
 use crate::store::{self, Existing, Folder, Kind, Summary};
 
@@ -128,7 +128,7 @@ fn refuse_if_served(mut boot: Boot) -> anyhow::Result<()> {
     let mut client = Client::looking(&boot, LOOK)?;
     match runtime()?.block_on(client.get("/v1/status")) {
         Err(error) if is_nobody(&error) => Ok(()),
-        Err(error) if !error.is::<Stranger>() => Err(error.context(format!(
+        Err(error) if !error.is::<Unauthorized>() => Err(error.context(format!(
             "it cannot be seen whether a gateway (process {}) serves {}: if none runs, delete running.json there",
             running.pid,
             boot.state.display()

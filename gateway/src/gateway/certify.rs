@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::fallback::Fallback;
 use super::reload;
-use super::suggested::Suggested;
+use super::renewal_info::RenewalInfo;
 use crate::config::Plan;
 use crate::domain::Pattern;
 use crate::ids::TenantId;
@@ -41,7 +41,7 @@ pub(super) struct Certifier {
     /// Used to inform the other gateways, if the store is shared.
     pub(super) store: Arc<Store>,
     /// When the CA suggests renewal.
-    pub(super) suggested: Suggested,
+    pub(super) suggested: RenewalInfo,
 }
 
 /// Hashes that gateways share: certificates by tenant, accounts by the CA's directory, and the proofs that a CA has to find

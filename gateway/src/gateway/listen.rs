@@ -13,11 +13,13 @@ use tokio::sync::Semaphore;
 
 use super::Gateway;
 use super::certify::Certifier;
-use super::counts::keep_counts;
-use super::door::Door;
+use super::connections::ConnectionHandler;
 use super::health::Health;
-use super::suggested::Suggested;
-use crate::admin::{Access, Admin, Data, Desk, Live, Moves, Running, ScheduleRow, Service, Steering, Timetable, Token};
+use super::renewal_info::RenewalInfo;
+use super::usage_counts::keep_counts;
+use crate::admin::{
+    Access, Admin, AdminState, Data, Live, Moves, OrderSender, Running, ScheduleRow, Service, Timetable, Token,
+};
 use crate::fleet::Fleet;
 use crate::http;
 use crate::listener::{self, Addresses, Connections, Offer, Role, Sockets};
@@ -35,7 +37,7 @@ impl Gateway {
     ) -> anyhow::Result<()> {
         let mut offered = Vec::new();
         let connections = Connections::new(self.boot.listen.connections, Arc::clone(metrics));
-        let door = Door {
+        let door = ConnectionHandler {
             road: Arc::clone(&self.road),
             terminator: self.terminator.clone(),
             addresses: Addresses::new(self.boot.listen.connections_per_address),
@@ -64,7 +66,7 @@ impl Gateway {
                     fallback,
                     terminator: self.terminator.clone(),
                     store: Arc::clone(&store),
-                    suggested: Suggested::default(),
+                    suggested: RenewalInfo::default(),
                 }
                 .keep(),
             );
@@ -81,7 +83,7 @@ impl Gateway {
     /// Opens the addresses for clients.
     fn serve_clients(
         &mut self,
-        door: &Door,
+        door: &ConnectionHandler,
         connections: &Connections,
         sockets: &mut Sockets,
         offered: &mut Vec<(Role, OwnedFd)>,
@@ -139,7 +141,7 @@ impl Gateway {
         let (road, store) = (Arc::clone(&self.road), Arc::clone(&self.store));
         let live = Live::new(Arc::clone(&road), Arc::clone(&self.registry), self.boot.sandbox.instances);
         tokio::spawn(Arc::clone(&live).run());
-        let (steering, words) = Steering::new(self.started.clone());
+        let (steering, words) = OrderSender::new(self.started.clone());
         self.words = Some(words);
         let admin = Admin {
             road,
@@ -153,7 +155,7 @@ impl Gateway {
             steering,
             logs: self.boot.state.join("logs"),
             timetable: self.timetable(),
-            desk: Desk::default(),
+            desk: AdminState::default(),
         };
         let service = admin.service();
         if let Some(path) = &self.boot.operators.socket {
@@ -202,7 +204,7 @@ impl Gateway {
     fn listen_quic(
         &self,
         address: SocketAddr,
-        door: Door,
+        door: ConnectionHandler,
         connections: Connections,
         is_taken: bool,
     ) -> anyhow::Result<()> {

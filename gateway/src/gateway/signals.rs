@@ -15,7 +15,7 @@ use crate::telemetry::AccessLog;
 
 /// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asks {
+pub(crate) enum SignalAction {
     Drain,
     Reload,
     Reopen,
@@ -24,27 +24,27 @@ pub(crate) enum Asks {
 }
 
 /// The signals, each with what it requests.
-const ALL: [(i32, Asks); 14] = [
-    (libc::SIGTERM, Asks::Drain),
-    (libc::SIGINT, Asks::Drain),
-    (libc::SIGQUIT, Asks::Drain),
-    (libc::SIGPWR, Asks::Drain),
-    (libc::SIGXCPU, Asks::Drain),
-    (libc::SIGHUP, Asks::Reload),
-    (libc::SIGUSR1, Asks::Reopen),
-    (libc::SIGUSR2, Asks::Nothing),
-    (libc::SIGALRM, Asks::Nothing),
-    (libc::SIGVTALRM, Asks::Nothing),
-    (libc::SIGPROF, Asks::Nothing),
-    (libc::SIGIO, Asks::Nothing),
-    (libc::SIGSTKFLT, Asks::Nothing),
+const ALL: [(i32, SignalAction); 14] = [
+    (libc::SIGTERM, SignalAction::Drain),
+    (libc::SIGINT, SignalAction::Drain),
+    (libc::SIGQUIT, SignalAction::Drain),
+    (libc::SIGPWR, SignalAction::Drain),
+    (libc::SIGXCPU, SignalAction::Drain),
+    (libc::SIGHUP, SignalAction::Reload),
+    (libc::SIGUSR1, SignalAction::Reopen),
+    (libc::SIGUSR2, SignalAction::Nothing),
+    (libc::SIGALRM, SignalAction::Nothing),
+    (libc::SIGVTALRM, SignalAction::Nothing),
+    (libc::SIGPROF, SignalAction::Nothing),
+    (libc::SIGIO, SignalAction::Nothing),
+    (libc::SIGSTKFLT, SignalAction::Nothing),
     // The writer of a file that has reached its size limit gets an error anyway.
-    (libc::SIGXFSZ, Asks::Nothing),
+    (libc::SIGXFSZ, SignalAction::Nothing),
 ];
 
 /// Listens from its creation on.
 #[derive(Debug)]
-pub(crate) struct Signals(Vec<(Signal, i32, Asks)>);
+pub(crate) struct Signals(Vec<(Signal, i32, SignalAction)>);
 
 impl Signals {
     /// Listens to signals that do not request the end, which may come from the first moment on. Until the gateway serves,
@@ -53,8 +53,8 @@ impl Signals {
     /// # Errors
     /// They cannot be listened to.
     pub(crate) fn listen() -> io::Result<Self> {
-        let real_time = (libc::SIGRTMIN()..=libc::SIGRTMAX()).map(|number| (number, Asks::Nothing));
-        let all = ALL.into_iter().chain(real_time).filter(|(_, asks)| *asks != Asks::Drain);
+        let real_time = (libc::SIGRTMIN()..=libc::SIGRTMAX()).map(|number| (number, SignalAction::Nothing));
+        let all = ALL.into_iter().chain(real_time).filter(|(_, asks)| *asks != SignalAction::Drain);
         Ok(Self(all.map(heard).collect::<io::Result<_>>()?))
     }
 
@@ -63,13 +63,13 @@ impl Signals {
     /// # Errors
     /// They cannot be listened to.
     pub(super) fn listen_for_the_end(&mut self) -> io::Result<()> {
-        let of_the_end = ALL.into_iter().filter(|(_, asks)| *asks == Asks::Drain);
+        let of_the_end = ALL.into_iter().filter(|(_, asks)| *asks == SignalAction::Drain);
         self.0.extend(of_the_end.map(heard).collect::<io::Result<Vec<_>>>()?);
         Ok(())
     }
 
     /// The next signal that requests something. Cancel safety: a signal stays until it is taken.
-    pub(super) async fn next(&mut self) -> Asks {
+    pub(super) async fn next(&mut self) -> SignalAction {
         loop {
             let (number, asks) = std::future::poll_fn(|context| {
                 let came = self.0.iter_mut().find_map(|(signal, number, asks)| {
@@ -78,7 +78,7 @@ impl Signals {
                 came.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
             })
             .await;
-            if asks != Asks::Nothing {
+            if asks != SignalAction::Nothing {
                 return asks;
             }
             tracing::warn!(target: "gateway", signal = number, "a signal without a meaning was ignored");
@@ -88,8 +88,8 @@ impl Signals {
     /// The next signal that requests the end. Other signals are taken later.
     pub(super) async fn end(&mut self) {
         std::future::poll_fn(|context| {
-            let is_end = |(signal, _, asks): &mut (Signal, i32, Asks)| {
-                *asks == Asks::Drain && signal.poll_recv(context).is_ready()
+            let is_end = |(signal, _, asks): &mut (Signal, i32, SignalAction)| {
+                *asks == SignalAction::Drain && signal.poll_recv(context).is_ready()
             };
             if self.0.iter_mut().any(is_end) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
         })
@@ -97,7 +97,7 @@ impl Signals {
     }
 }
 
-fn heard((number, asks): (i32, Asks)) -> io::Result<(Signal, i32, Asks)> {
+fn heard((number, asks): (i32, SignalAction)) -> io::Result<(Signal, i32, SignalAction)> {
     Ok((signal(SignalKind::from_raw(number))?, number, asks))
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Stuck;
 
 /// The room of one body.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct BodyBuffer {
     max: u64,
     account: Arc<Account>,
     /// For a response: its exchange, and the record in which it is noted that the response was returned.
@@ -66,7 +66,7 @@ const fn weighs(bytes: usize) -> u64 {
     bytes as u64 + PIECE_BYTES
 }
 
-impl Room {
+impl BodyBuffer {
     pub(super) fn new(account: &Arc<Account>, response: Option<(Arc<Exchange>, Arc<Record>)>) -> Arc<Self> {
         let max = BYTES_MAX.min(account.max() / MEMORY_SHARE).max(OUTGOING_BODY_BYTES);
         Arc::new(Self { max, account: Arc::clone(account), response, state: Mutex::default() })
@@ -189,7 +189,7 @@ impl Room {
 /// The guest's half.
 pub(super) struct Writer {
     pub(super) inner: DynOutputStream,
-    pub(super) room: Arc<Room>,
+    pub(super) room: Arc<BodyBuffer>,
 }
 
 #[async_trait]
@@ -236,7 +236,7 @@ impl Pollable for Writer {
 /// The reader's half.
 pub(super) struct Taken {
     pub(super) inner: WasiBody,
-    pub(super) room: Arc<Room>,
+    pub(super) room: Arc<BodyBuffer>,
 }
 
 impl Drop for Taken {

@@ -27,7 +27,7 @@ use grants::{is_closed, is_granted};
 
 pub(crate) use connection::trusting;
 pub(super) use exchange::Sender;
-pub(crate) use neighbours::{Asked, Neighbours, Told, Whom};
+pub(crate) use neighbours::{Asked, Callee, Neighbours, Told};
 pub(crate) use pool::Kept;
 use pool::Pool;
 use resolver::{Failed, Resolver};
@@ -93,12 +93,12 @@ impl Egress {
         let pool = Pool::new(settings.kept, Arc::new(tls), Arc::clone(metrics));
         let (own, neighbours, resolver) = Default::default();
         let egress = Arc::new(Self { settings, pool, resolver, metrics: Arc::clone(metrics), tasks, own, neighbours });
-        egress.keep_house();
+        egress.maintain();
         Ok(egress)
     }
 
     /// Closes kept connections that are too old, until the gateway drains; then closes all.
-    fn keep_house(self: &Arc<Self>) {
+    fn maintain(self: &Arc<Self>) {
         let egress = Arc::clone(self);
         let _sweeping = self.tasks.spawn(async move {
             while tokio::time::timeout(SWEEP, egress.tasks.draining()).await.is_err() {
@@ -195,11 +195,11 @@ impl Target {
     }
 
     /// The tenant's own target, if it is one.
-    pub(super) fn own(&self) -> Option<Whom> {
+    pub(super) fn own(&self) -> Option<Callee> {
         if self.host == SELF {
-            return Some(Whom::Path);
+            return Some(Callee::Path);
         }
-        self.component.clone().map(Whom::Component)
+        self.component.clone().map(Callee::Component)
     }
 
     /// All addresses of the host. `localhost` and names below it are this machine (RFC 6761 §6.3), whatever name servers

@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::body_buffer::Room;
+use super::body_buffer::BodyBuffer;
 use super::error_words::ErrorWords;
-use super::http::WayOut;
-use super::make::Make;
+use super::http::OutboundHttp;
 use super::meter::Meter;
 use super::notices::Notices;
 use super::otel::Sent;
 use super::priced::{Weight, of_bytes};
 use super::random::Counted;
-use super::response_bodies::Answers;
+use super::response_bodies::ResponseBodies;
+use super::setup::GuestSetup;
 use super::sizes::FIELDS_BYTES_MAX;
 use super::stdio::LogStream;
 use super::stores::Stores;
@@ -32,7 +32,7 @@ const RANDOM_BYTES_MAX: u64 = 64 << 10;
 pub(crate) struct Guest {
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outbound: WayOut,
+    outbound: OutboundHttp,
     pub(crate) table: Table,
     pub(super) stores: Stores,
     pub(crate) meter: Meter,
@@ -62,17 +62,17 @@ pub(crate) struct Guest {
     /// What it sent by wasi:otel.
     pub(super) otel: Sent,
     /// What it returned as its answer.
-    pub(super) answers: Answers,
+    pub(super) answers: ResponseBodies,
     /// The price of creating it, or of using it again.
     made_for: u64,
     /// The request's exchange, if it answers a request.
     pub(super) exchange: Option<Arc<Exchange>>,
     /// Unsent bytes of the bodies that it wrote, with their places in the table.
-    pub(super) rooms: Vec<(Option<u32>, Arc<Room>)>,
+    pub(super) rooms: Vec<(Option<u32>, Arc<BodyBuffer>)>,
 }
 
 impl Guest {
-    pub(crate) fn new(make: &Make<'_>) -> Self {
+    pub(crate) fn new(make: &GuestSetup<'_>) -> Self {
         let meter = Meter::new(make.limits.memory, Arc::clone(&make.tenant.ledger), Arc::clone(make.memory));
         let printed = Arc::<AtomicU64>::default();
         let log = |stream| {
@@ -106,7 +106,7 @@ impl Guest {
         Self {
             wasi: wasi.build(),
             http,
-            outbound: WayOut {
+            outbound: OutboundHttp {
                 tenant: Arc::clone(make.tenant),
                 component: Arc::clone(make.component),
                 egress: Arc::clone(make.egress),
@@ -136,7 +136,7 @@ impl Guest {
             streams,
             notices,
             otel: Sent::default(),
-            answers: Answers::default(),
+            answers: ResponseBodies::default(),
             made_for: cost::INSTANCE,
             exchange: make.exchange.cloned(),
             rooms: Vec::new(),

@@ -24,7 +24,7 @@ type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(http::Response<WasiBody>, Done)>;
 
 /// One instance's access to outbound requests.
-pub(super) struct WayOut {
+pub(super) struct OutboundHttp {
     pub(super) tenant: Arc<Tenant>,
     pub(super) component: Arc<Component>,
     pub(super) egress: Arc<Egress>,
@@ -44,7 +44,7 @@ pub(super) struct WayOut {
     pub(super) alive: Arc<()>,
 }
 
-impl WayOut {
+impl OutboundHttp {
     /// What to do with a request if all of its tenant's places are taken.
     ///
     /// A place is held until the last byte of the response, so a request that waits for one waits for other exchanges to
@@ -62,7 +62,7 @@ impl WayOut {
     }
 }
 
-impl WasiHttpHooks for WayOut {
+impl WasiHttpHooks for OutboundHttp {
     /// The default's answer, without the closure that the default creates each time.
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
         DEFAULT_FORBIDDEN_HEADERS.contains(name)

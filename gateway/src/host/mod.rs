@@ -17,7 +17,7 @@ mod inherited;
 mod kept;
 mod keyvalue;
 mod keyvalue_other;
-mod make;
+mod setup;
 mod meter;
 mod notices;
 mod otel;
@@ -42,16 +42,16 @@ mod weight;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Type};
 
-pub(crate) use body_buffer::{Room, Stuck};
+pub(crate) use body_buffer::{BodyBuffer, Stuck};
 pub(crate) use candidates::HANDLERS as HANDLERS_OF_2023;
 pub(crate) use denied::{DENIED, is_denied};
 #[cfg(test)]
 pub(crate) use denied::{OF_SPIN, Stands};
-pub(crate) use egress::{Asked, Egress, Kept, Neighbours, SELF, Settings, Told, Whom, trusting};
+pub(crate) use egress::{Asked, Callee, Egress, Kept, Neighbours, SELF, Settings, Told, trusting};
 pub(crate) use guest::Guest;
 pub(crate) use inherited::{CAPABILITIES, denied_name, is_refusal, is_served};
-pub(crate) use make::Make;
 pub(crate) use meter::{Denied, Held};
+pub(crate) use setup::GuestSetup;
 pub(crate) use table::Places;
 pub(crate) use variables::is_name as is_variable;
 pub(crate) use weight::head_weighs;

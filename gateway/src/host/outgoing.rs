@@ -1,4 +1,4 @@
-//! Puts a [`Room`] behind each body that a guest writes, of a response and of a request.
+//! Puts a [`BodyBuffer`] behind each body that a guest writes, of a response and of a request.
 
 use std::sync::Arc;
 
@@ -12,22 +12,22 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
 };
 
 use super::Guest;
-use super::body_buffer::{Room, Taken, WAITS_FOR_NOTHING_ELSE, Writer};
+use super::body_buffer::{BodyBuffer, Taken, WAITS_FOR_NOTHING_ELSE, Writer};
 use super::candidates::http_of;
 use super::kept::body_of_answer;
 
 impl Guest {
     /// The room for the body of its response.
-    pub(crate) fn room_for_response(&mut self) -> Arc<Room> {
+    pub(crate) fn room_for_response(&mut self) -> Arc<BodyBuffer> {
         let room = self.answers();
         self.rooms.push((None, Arc::clone(&room)));
         room
     }
 
-    fn answers(&self) -> Arc<Room> {
+    fn answers(&self) -> Arc<BodyBuffer> {
         self.meter.account().answers();
         let response = self.exchange.clone().map(|exchange| (exchange, Arc::clone(&self.record)));
-        Room::new(self.meter.account(), response)
+        BodyBuffer::new(self.meter.account(), response)
     }
 
     /// Bytes of its response that nobody has read, and whether all of them are counted as its former memory.
@@ -36,7 +36,7 @@ impl Guest {
         (left, left == 0 || self.rooms.iter().all(|(_, room)| room.counts_all()))
     }
 
-    fn has_body(&mut self, body: &Resource<OutgoingBody>, room: Arc<Room>) {
+    fn has_body(&mut self, body: &Resource<OutgoingBody>, room: Arc<BodyBuffer>) {
         // Dropped rooms need no entry.
         self.rooms.retain(|(_, room)| Arc::strong_count(room) > 1);
         self.rooms.push((Some(body.rep()), room));
@@ -63,7 +63,7 @@ pub(super) fn request_body(guest: &mut &mut Guest, request: Resource<OutgoingReq
     let place = request.rep();
     let made = HostOutgoingRequest::body(&mut http_of(guest), request)?;
     if let Ok(body) = &made {
-        let room = Room::new(guest.meter.account(), None);
+        let room = BodyBuffer::new(guest.meter.account(), None);
         let request = guest.table.of_wasi().get_mut(&Resource::<OutgoingRequest>::new_borrow(place))?;
         request.body = request.body.take().map(|body| taken(body, &room));
         guest.has_body(body, room);
@@ -71,7 +71,7 @@ pub(super) fn request_body(guest: &mut &mut Guest, request: Resource<OutgoingReq
     Ok(made)
 }
 
-fn taken(inner: WasiBody, room: &Arc<Room>) -> WasiBody {
+fn taken(inner: WasiBody, room: &Arc<BodyBuffer>) -> WasiBody {
     Taken { inner, room: Arc::clone(room) }.boxed_unsync()
 }
 

@@ -6,14 +6,14 @@
 
 /// The answers of one instance.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
+pub(super) struct ResponseBodies {
     /// Indexed by place in the table: a response's entry is its body's place, and a body's entry is its response's.
     partners: Vec<Option<u32>>,
     /// The body of the returned response, while it is open.
     open: Option<u32>,
 }
 
-impl Answers {
+impl ResponseBodies {
     pub(super) fn made(&mut self, response: u32, body: u32) {
         for (place, partner) in [(response, body), (body, response)] {
             let place = place as usize;
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_answers_body_is_the_only_one_that_counts() {
-        let mut answers = Answers::default();
+        let mut answers = ResponseBodies::default();
         answers.made(4, 7);
         answers.made(5, 9);
         assert!(!answers.is_open(), "nothing was handed over");
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_body_that_ended_before_its_response_is_returned_is_not_open() {
-        let mut answers = Answers::default();
+        let mut answers = ResponseBodies::default();
         answers.made(4, 7);
         answers.gone(7);
         answers.handed_over(4);
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_response_that_reuses_a_place_does_not_own_the_earlier_body() {
-        let mut answers = Answers::default();
+        let mut answers = ResponseBodies::default();
         answers.made(4, 7);
         // The response is dropped while its body stays open, and another response gets its place.
         answers.gone(4);

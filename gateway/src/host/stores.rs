@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::cursors::Cursors;
-use super::make::Make;
+use super::setup::GuestSetup;
 use super::sizes::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX};
 use crate::store::{Allowance, Raw, Scoped, Store};
 use crate::tenant::{Component, Tenant};
@@ -21,7 +21,7 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    pub(super) fn new(make: &Make<'_>) -> Self {
+    pub(super) fn new(make: &GuestSetup<'_>) -> Self {
         Self {
             store: Arc::clone(make.store),
             tenant: Arc::clone(make.tenant),

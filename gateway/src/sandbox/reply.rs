@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::fault::Fault;
-use crate::host::Room;
+use crate::host::BodyBuffer;
 use crate::http::BodyAborted;
 use crate::telemetry::Record;
 use crate::tenant::{Budget, Ledger, cost};
@@ -57,13 +57,13 @@ enum Piece {
 /// The sender of what a driver takes out of the instance, as far as there is room.
 pub(super) struct Pieces {
     queue: mpsc::UnboundedSender<Piece>,
-    room: Arc<Room>,
+    room: Arc<BodyBuffer>,
 }
 
 /// The receiver.
 pub(super) struct Driven {
     queue: mpsc::UnboundedReceiver<Piece>,
-    room: Arc<Room>,
+    room: Arc<BodyBuffer>,
 }
 
 /// Where a body comes from.
@@ -73,11 +73,11 @@ pub(super) enum Source {
     /// wasi:http 0.3: frames that the driver takes out of the instance.
     Driven(Driven),
     /// The complete body, which the guest has already handed over.
-    Whole(Bytes, Arc<Room>),
+    Whole(Bytes, Arc<BodyBuffer>),
 }
 
 impl Source {
-    pub(super) fn driven(room: Arc<Room>) -> (Pieces, Self) {
+    pub(super) fn driven(room: Arc<BodyBuffer>) -> (Pieces, Self) {
         // Limit: `room` holds as many bytes as may wait. An empty frame takes some of them too.
         let (sender, queue) = mpsc::unbounded_channel();
         (Pieces { queue: sender, room: Arc::clone(&room) }, Self::Driven(Driven { queue, room }))

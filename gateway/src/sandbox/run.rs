@@ -26,7 +26,7 @@ use super::whose::Whose;
 use super::without_turns::run_without_turns;
 use crate::admission::Admitted;
 use crate::fault::{Fault, QuotaKind};
-use crate::host::{Guest, Make};
+use crate::host::{Guest, GuestSetup};
 use crate::http::{BodyOutcome, Exchange, has_no_content};
 use crate::telemetry::{self, Line, Record, Stream, cut_at};
 use crate::tenant::{Budget, Ledger, WhenFull};
@@ -175,7 +175,7 @@ impl Instance {
 
     fn new(engine: &Engine, around: &Arc<Services>, whose: Whose, over: oneshot::Sender<()>) -> Self {
         let routed = &whose.admitted.routed;
-        let guest = Guest::new(&Make {
+        let guest = Guest::new(&GuestSetup {
             tenant: routed.tenant(),
             component: routed.component(),
             limits: routed.limits(),

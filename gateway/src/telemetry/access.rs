@@ -12,7 +12,7 @@ use opentelemetry::trace::SpanKind;
 
 use super::access_log::{Fields, Shows};
 use super::figures::{FaultSeen, Figures};
-use super::record::{Asked, Begun, Record, cut, micros};
+use super::record::{Asked, Record, StartedBy, cut, micros};
 use super::trace::{Stage, Trace};
 use crate::fault::{Blame, Fault};
 
@@ -228,10 +228,10 @@ impl Drop for Record {
         // A request without a tenant belongs to nobody.
         let is_somebodys = self.routed.get().is_some();
         let request = match &self.begun {
-            Begun::Request(request) => request,
-            Begun::Message if is_somebodys => return self.write_message(),
-            Begun::Run if is_somebodys => return self.write_run(),
-            Begun::Message | Begun::Run | Begun::Nothing => return,
+            StartedBy::Request(request) => request,
+            StartedBy::Message if is_somebodys => return self.write_message(),
+            StartedBy::Run if is_somebodys => return self.write_run(),
+            StartedBy::Message | StartedBy::Run | StartedBy::Nothing => return,
         };
         let took = self.started.elapsed();
         let (status, fault) = self.outcome();

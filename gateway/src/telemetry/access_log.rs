@@ -11,8 +11,8 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
-use super::aside::Aside;
 use super::lines::{Lines, LinesToTheEnd, Sink, Trouble};
+use super::rotating_file::RotatingFile;
 use super::tenant_files::TenantFiles;
 use super::unix_ms;
 use crate::fault::Blame;
@@ -271,7 +271,9 @@ impl AccessLog {
         };
         let (lines, to_the_end) = match &settings.to {
             To::Stdout => Lines::start(io::stdout(), trouble)?,
-            To::File { path, bytes_max, kept_max } => Lines::start(Aside::open(path, *bytes_max, *kept_max)?, trouble)?,
+            To::File { path, bytes_max, kept_max } => {
+                Lines::start(RotatingFile::open(path, *bytes_max, *kept_max)?, trouble)?
+            }
             To::Tenants(dir) => {
                 std::fs::create_dir_all(dir)?;
                 Lines::start(ByTenant(TenantFiles::new(dir.clone())), trouble)?

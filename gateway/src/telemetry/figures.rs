@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 use prometheus_client::metrics::counter::Counter;
 
 use super::labels::Duration as DurationMetric;
-use super::last::Last;
 use super::latencies::{Counts, Latencies};
 use super::metrics::{Metrics, NOBODY};
+use super::recent::Recent;
 use crate::fault::{Fault, QuotaKind};
 use crate::ids::{RequestId, TenantId};
 
@@ -36,7 +36,7 @@ pub(crate) struct Totals {
 
 /// What [`Totals`] had counted at some time.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counted {
+pub(crate) struct TotalsSnapshot {
     pub(crate) answered: [u64; 5],
     pub(crate) fuel: u64,
     pub(crate) latencies: Counts,
@@ -62,8 +62,8 @@ impl Totals {
         }
     }
 
-    pub(crate) fn counted(&self) -> Counted {
-        Counted {
+    pub(crate) fn counted(&self) -> TotalsSnapshot {
+        TotalsSnapshot {
             answered: self.answered.each_ref().map(|count| count.load(Ordering::Relaxed)),
             fuel: self.fuel.load(Ordering::Relaxed),
             latencies: self.latencies.counts(),
@@ -155,9 +155,9 @@ pub(crate) struct Figures {
     label: String,
     metrics: Arc<Metrics>,
     pub(crate) totals: Totals,
-    pub(crate) faults: Last<FaultSeen>,
+    pub(crate) faults: Recent<FaultSeen>,
     /// The latest faults, each individually.
-    pub(crate) each_fault: Last<FaultLooked>,
+    pub(crate) each_fault: Recent<FaultLooked>,
     /// The series, cached at first use so that a request needs no lookup in a map.
     answered: [OnceLock<Counter>; 5],
     duration: OnceLock<DurationMetric>,
@@ -182,8 +182,8 @@ impl Figures {
             tenant,
             metrics: Arc::clone(metrics),
             totals: Totals::default(),
-            faults: Last::new(FAULTS_KEPT),
-            each_fault: Last::new(EACH_KEPT),
+            faults: Recent::new(FAULTS_KEPT),
+            each_fault: Recent::new(EACH_KEPT),
             answered: [const { OnceLock::new() }; 5],
             duration: OnceLock::new(),
             fuel: OnceLock::new(),

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 
-use super::shown::shown;
+use super::escape::shown;
 use super::tenant_files::TenantFiles;
 use super::{Metrics, unix_ms};
 use crate::ids::{ComponentName, RequestId, TenantId};

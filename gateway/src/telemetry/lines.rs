@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::shown::shown;
+use super::escape::shown;
 
 const WAITING_MAX: usize = 8 << 20;
 /// The longest delay of a line that waits for others.

@@ -28,9 +28,9 @@ use super::labels::{
     Answer, Duration, OfCache, OfCheck, OfCode, OfFault, OfMessage, OfQuota, OfSignal, OfSkipped, OfSlice, OfTenant,
     Seconds, SliceSeconds, StorageCall,
 };
-use super::last::Last;
 use super::latencies::Latencies;
 use super::peak::Level;
+use super::recent::Recent;
 use super::trace::Spans;
 use crate::fault::Fault;
 use crate::ids::TenantId;
@@ -100,7 +100,7 @@ pub(crate) struct Metrics {
     pub(crate) storage_latencies: Latencies,
     /// Cache lookups, and how many of them found a response.
     cache_counts: [AtomicU64; 2],
-    pub(crate) last_faults: Last<FaultSeen>,
+    pub(crate) last_faults: Recent<FaultSeen>,
     /// Tenants with series of their own, and their maximum number.
     labelled: Mutex<HashMap<TenantId, usize>>,
     tenants_max: usize,
@@ -167,7 +167,7 @@ impl Metrics {
             totals: Totals::default(),
             storage_latencies: Latencies::default(),
             cache_counts: Default::default(),
-            last_faults: Last::new(FAULTS_KEPT),
+            last_faults: Recent::new(FAULTS_KEPT),
             labelled: Mutex::default(),
             tenants_max,
             spans: OnceLock::new(),

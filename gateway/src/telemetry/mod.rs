@@ -5,18 +5,18 @@
 
 mod access;
 mod access_log;
-mod aside;
+mod rotating_file;
 mod figures;
 mod guest_log;
 mod labels;
-mod last;
+mod recent;
 mod latencies;
 mod lines;
 mod metrics;
 mod otlp;
 mod peak;
 mod record;
-mod shown;
+mod escape;
 mod tasks;
 mod tenant_files;
 mod trace;
@@ -25,14 +25,14 @@ pub(crate) use access_log::{
     AccessLog, Format as AccessFormat, NAMES as ACCESS_NAMES, Settings as AccessSettings, Shows as AccessShows,
     To as AccessTo,
 };
-pub(crate) use figures::{Counted, FaultLooked, FaultSeen, Figures, Skipped};
+pub(crate) use figures::{FaultLooked, FaultSeen, Figures, Skipped, TotalsSnapshot};
 pub(crate) use guest_log::{GuestLogs, Line, Stream, cut_at};
-pub(crate) use last::Last;
 pub(crate) use latencies::Counts;
 pub(crate) use lines::LinesToTheEnd;
 pub(crate) use metrics::Metrics;
 pub(crate) use otlp::{Otlp, Settings as OtlpSettings, Transport};
 pub(crate) use peak::Peak;
+pub(crate) use recent::Recent;
 pub(crate) use record::{Record, Times};
 pub(crate) use tasks::Tasks;
 pub(crate) use trace::{GuestSpan, OutboundSpan, storage_call, within};

@@ -18,12 +18,12 @@ pub(crate) struct Record {
     pub(super) metrics: Arc<Metrics>,
     pub(crate) id: RequestId,
     pub(super) started: Instant,
-    pub(super) begun: Begun,
+    pub(super) begun: StartedBy,
     pub(super) generation: u64,
     /// The client, if the log shows it.
     pub(super) client: std::sync::OnceLock<ClientInfo>,
     /// The tenant, once it is known.
-    pub(super) routed: std::sync::OnceLock<Whose>,
+    pub(super) routed: std::sync::OnceLock<Attribution>,
     pub(super) status: AtomicU16,
     pub(super) fault: std::sync::OnceLock<Fault>,
     /// The name of the error code that the guest returned instead of a response.
@@ -55,7 +55,7 @@ pub(crate) struct Record {
 
 /// The tenant's figures, the component and the route.
 #[derive(Debug)]
-pub(super) struct Whose {
+pub(super) struct Attribution {
     pub(super) figures: Arc<Figures>,
     pub(super) component: String,
     pub(super) route: String,
@@ -63,7 +63,7 @@ pub(super) struct Whose {
 
 /// What started it.
 #[derive(Debug)]
-pub(super) enum Begun {
+pub(super) enum StartedBy {
     Request(Asked),
     /// A message, which comes from no client.
     Message,
@@ -114,32 +114,32 @@ impl Record {
             path: cut(request.uri().path()),
             protocol: request.version(),
         };
-        Self::of(metrics, Begun::Request(asked), generation, request.headers())
+        Self::of(metrics, StartedBy::Request(asked), generation, request.headers())
     }
 
     /// The record of a message that starts a component.
     pub(crate) fn of_message(metrics: &Arc<Metrics>, generation: u64) -> Arc<Self> {
-        Self::of(metrics, Begun::Message, generation, &http::HeaderMap::new())
+        Self::of(metrics, StartedBy::Message, generation, &http::HeaderMap::new())
     }
 
     /// The record of a schedule's run.
     pub(crate) fn of_run(metrics: &Arc<Metrics>, generation: u64) -> Arc<Self> {
-        Self::of(metrics, Begun::Run, generation, &http::HeaderMap::new())
+        Self::of(metrics, StartedBy::Run, generation, &http::HeaderMap::new())
     }
 
     /// For an instance that waits for another request, and for the gateway's own requests. It is never written.
     pub(crate) fn of_nobody(metrics: &Arc<Metrics>) -> Arc<Self> {
-        Self::of(metrics, Begun::Nothing, 0, &http::HeaderMap::new())
+        Self::of(metrics, StartedBy::Nothing, 0, &http::HeaderMap::new())
     }
 
-    fn of(metrics: &Arc<Metrics>, begun: Begun, generation: u64, headers: &http::HeaderMap) -> Arc<Self> {
+    fn of(metrics: &Arc<Metrics>, begun: StartedBy, generation: u64, headers: &http::HeaderMap) -> Arc<Self> {
         let id = RequestId::new();
         Arc::new(Self {
             metrics: Arc::clone(metrics),
             // A request that no client sent belongs to no trace.
             trace: metrics
                 .spans()
-                .filter(|_| !matches!(begun, Begun::Nothing))
+                .filter(|_| !matches!(begun, StartedBy::Nothing))
                 .map(|spans| Arc::new(Trace::begin(spans, headers, id))),
             id,
             started: Instant::now(),
@@ -176,7 +176,7 @@ impl Record {
 
     pub(crate) fn routed(&self, figures: &Arc<Figures>, component: &str, route: &str) {
         let (figures, component, route) = (Arc::clone(figures), component.to_owned(), route.to_owned());
-        let _first = self.routed.set(Whose { figures, component, route });
+        let _first = self.routed.set(Attribution { figures, component, route });
     }
 
     /// Tenant, component and route, as far as they are known.

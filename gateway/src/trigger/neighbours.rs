@@ -14,7 +14,7 @@ use http_body_util::BodyExt as _;
 use crate::admission::WhenFull;
 use crate::config::Snapshot;
 use crate::fault::Fault;
-use crate::host::{self, Asked, Told, Whom};
+use crate::host::{self, Asked, Callee, Told};
 use crate::http::{
     Exchange, Origin, RequestBody, ResponseBody, cdn_loop, clean_request, drop_underscores, spell, spin,
 };
@@ -73,8 +73,8 @@ async fn walk(
     let url = request.uri().clone();
     let is_head = request.method() == http::Method::HEAD;
     let found = match whom {
-        Whom::Component(name) => Found::Component(snapshot.routes.inner(&tenant, &name).ok_or(Fault::NoRoute)?),
-        Whom::Path => snapshot.routes.own(&tenant, url.path())?,
+        Callee::Component(name) => Found::Component(snapshot.routes.inner(&tenant, &name).ok_or(Fault::NoRoute)?),
+        Callee::Path => snapshot.routes.own(&tenant, url.path())?,
     };
     let routed = match found {
         Found::Component(routed) => routed,

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::TENANTS_MAX;
-use crate::telemetry::Counted;
+use crate::telemetry::TotalsSnapshot;
 
 /// A score halves in ten minutes, which are sixty steps: 0.5^(1/60).
 const DECAY: f64 = 0.988_514;
@@ -37,7 +37,7 @@ struct Score {
 #[derive(Debug, Default)]
 pub(super) struct Place {
     /// Its counters at the end of the previous step.
-    pub(super) before: Counted,
+    pub(super) before: TotalsSnapshot,
     /// Whether `before` is unknown. Then the first step starts now.
     pub(super) is_new: bool,
     pub(super) in_flight_peak: u64,

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::telemetry::{Counted, Counts, Metrics};
+use crate::telemetry::{Counts, Metrics, TotalsSnapshot};
 
 #[derive(Clone, Debug)]
 pub(in crate::admin) struct Reading {
     pub(in crate::admin) at: Instant,
-    pub(in crate::admin) all: Counted,
+    pub(in crate::admin) all: TotalsSnapshot,
     pub(in crate::admin) faults: HashMap<&'static str, u64>,
     pub(in crate::admin) storage: Counts,
     /// Requests that looked for a kept response, and requests that found one.
@@ -56,7 +56,7 @@ impl Reading {
 }
 
 /// Returns how many requests were answered between two readings, by class.
-pub(super) fn answered(now: &Counted, before: &Counted) -> [u64; 5] {
+pub(super) fn answered(now: &TotalsSnapshot, before: &TotalsSnapshot) -> [u64; 5] {
     let mut answered = now.answered;
     answered.iter_mut().zip(before.answered).for_each(|(now, before)| *now = now.saturating_sub(before));
     answered

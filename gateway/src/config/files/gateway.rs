@@ -6,7 +6,7 @@ use std::sync::Arc;
 use toml::de::DeValue;
 
 use super::boot::{Boot, Ceilings, Operators, Overrides, Policy, SECRET_BYTES_MIN};
-use super::limits::{LimitsRead, QuotaRead, over, quota_over};
+use super::limits::{LimitsRead, QuotaRead, merge_limits, merge_quota};
 use super::{admin, defaults, front, join, middleware, schema, telemetry, tls, value};
 use crate::config::problem::Kind;
 use crate::config::reader::reference::{Reference, reference};
@@ -290,8 +290,8 @@ fn policy(file: &Section<'_>) -> Policy {
     let (limits, quota) = limits_and_quota(file, "defaults");
     let (ceilings, quota_max) = limits_and_quota(file, "ceilings");
     Policy {
-        limits: over(&defaults::LIMITS, &limits),
-        quota: quota_over(&defaults::QUOTA, &quota),
+        limits: merge_limits(&defaults::LIMITS, &limits),
+        quota: merge_quota(&defaults::QUOTA, &quota),
         ceilings: Ceilings { limits: ceilings, quota: quota_max },
     }
 }

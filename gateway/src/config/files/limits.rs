@@ -132,7 +132,7 @@ impl Section<'_> {
 }
 
 /// The values of `read` if it sets them, else those of `under`.
-pub(crate) fn over(under: &Limits, read: &LimitsRead) -> Limits {
+pub(crate) fn merge_limits(under: &Limits, read: &LimitsRead) -> Limits {
     Limits {
         fuel: value(read.fuel.clone(), under.fuel),
         memory: value(read.memory.clone(), under.memory),
@@ -145,7 +145,7 @@ pub(crate) fn over(under: &Limits, read: &LimitsRead) -> Limits {
 }
 
 /// The same for quotas.
-pub(crate) fn quota_over(under: &Quota, read: &QuotaRead) -> Quota {
+pub(crate) fn merge_quota(under: &Quota, read: &QuotaRead) -> Quota {
     let rate = |read: &Option<At<Rate>>, under: Option<Rate>| read.as_ref().map(|at| at.value).or(under);
     Quota {
         weight: value(read.weight.clone(), under.weight),

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::config::files::boot::Boot;
 use crate::config::files::component::ComponentRead;
-use crate::config::files::limits::{QuotaRead, over, quota_over};
+use crate::config::files::limits::{QuotaRead, merge_limits, merge_quota};
 use crate::config::files::project::Project;
 use crate::config::files::tenant::TenantFile;
 use crate::config::plan::Plan;
@@ -47,7 +47,7 @@ pub(crate) fn tenant(
     let policy = &boot.policy;
     ceilings::limits(&mut notes, &file.limits, &policy.ceilings.limits);
     ceilings::quota(&mut notes, &file.quota, &policy.ceilings.quota);
-    let limits = over(&policy.limits, &file.limits);
+    let limits = merge_limits(&policy.limits, &file.limits);
     let tls = file.tls.as_ref();
     let pairs = tls.iter().flat_map(|tls| &tls.pairs).zip(materials.pairs).collect();
     let judge = Judge { source, roots: &boot.roots, served: served.of(id), now: materials.now };
@@ -73,7 +73,7 @@ pub(crate) fn tenant(
     if file.app.is_none() && notes.problems.is_empty() {
         components::idle(&mut notes, &file.components, &file.egress, &routes, &subscriptions);
     }
-    let quota = quota_over(&policy.quota, &file.quota);
+    let quota = merge_quota(&policy.quota, &file.quota);
     let notices = notices::of(id, &file, quota.shards, boot);
     shards(&mut notes, &file.quota, &quota, source);
     let plan = Plan {

@@ -6,7 +6,7 @@ use super::ceilings;
 use super::notes::Notes;
 use crate::config::files::boot::Policy;
 use crate::config::files::component::ComponentRead;
-use crate::config::files::limits::over;
+use crate::config::files::limits::merge_limits;
 use crate::config::files::tenant::{ScheduleRead, SubscriptionRead, TenantFile};
 use crate::config::plan::{PlannedRoute, PlannedSchedule, PlannedSubscription};
 use crate::config::problem::{Kind, Place, Source};
@@ -44,7 +44,7 @@ pub(crate) fn routes(
         routes.push(PlannedRoute {
             pattern: read.path.value.clone(),
             component,
-            limits: over(limits, &read.limits),
+            limits: merge_limits(limits, &read.limits),
             is_spin: file.app.is_some(),
             memory_place: memory.map_or(&read.place, |memory| &memory.place).clone(),
         });

@@ -138,7 +138,7 @@ impl Arriving {
     pub(super) fn end(&mut self) {
         let Some(held) = self.held.take() else { return };
         if held.source.is_over()
-            && let lease @ Lease::Alone(_) = held.lease
+            && let lease @ Lease::Exclusive(_) = held.lease
         {
             held.egress.pool.keep(lease);
         }

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::Error;
 
-use super::pool::{Alone, Key, Lease, Of, Shared, Way};
+use super::pool::{Destination, Exclusive, Key, Lease, Of, Shared};
 use super::{ADDRESSES_MAX, Egress};
 use crate::deadline::Deadline;
 use crate::telemetry::Tasks;
@@ -64,7 +64,7 @@ impl Egress {
     pub(super) async fn open(
         self: &Arc<Self>,
         tenant: &Tenant,
-        way: &Way<'_>,
+        way: &Destination<'_>,
         limit: Deadline,
     ) -> Result<Lease, Error> {
         // From here on the tenant has its part of the pool.
@@ -100,7 +100,7 @@ impl Egress {
             .await?;
         let (kept, driver) = driver(key, stop);
         let _driven = self.tasks.spawn(driver.run(connection, None));
-        Ok(Lease::Alone(Box::new(Alone { sender, received, kept })))
+        Ok(Lease::Exclusive(Box::new(Exclusive { sender, received, kept })))
     }
 
     async fn http2<IO>(&self, key: Key, stream: IO, stop: CancellationToken) -> Result<Lease, Error>
@@ -139,7 +139,7 @@ impl Egress {
     }
 }
 
-async fn connect(way: &Way<'_>, limit: Deadline) -> Result<(std::net::SocketAddr, TcpStream), Error> {
+async fn connect(way: &Destination<'_>, limit: Deadline) -> Result<(std::net::SocketAddr, TcpStream), Error> {
     let mut last = Error::DestinationIpProhibited;
     for address in way.addresses.iter().take(ADDRESSES_MAX) {
         match limit.run(TcpStream::connect(address)).await {

@@ -19,7 +19,7 @@ use hyper::client::conn::TrySendError;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use super::body::{Arriving, Held, Sending, Source};
-use super::pool::{Lease, Way};
+use super::pool::{Destination, Lease};
 use super::{Egress, Target};
 use crate::deadline::Deadline;
 use crate::host::meter::Held as Kept;
@@ -78,7 +78,7 @@ impl Egress {
         let limit = Deadline::after(connect);
         let grant = target.grant(&component.egress).ok_or(Error::HttpRequestDenied)?;
         let addresses = self.addresses(&tenant.id, &target, &component.egress, limit).await?;
-        let way = Way { grant, host: target.host(), addresses: &addresses };
+        let way = Destination { grant, host: target.host(), addresses: &addresses };
         let (parts, body) = request.into_parts();
         let source = Source::new(body, alive);
         let mut done = None;
@@ -116,10 +116,10 @@ impl Egress {
     }
 
     /// A kept connection that is ready.
-    async fn kept(&self, tenant: &Tenant, way: &Way<'_>) -> Option<Lease> {
+    async fn kept(&self, tenant: &Tenant, way: &Destination<'_>) -> Option<Lease> {
         while let Some(mut lease) = self.pool.take(tenant, way) {
             let is_ready = match &mut lease {
-                Lease::Alone(alone) => {
+                Lease::Exclusive(alone) => {
                     Deadline::after(SETTLE).run(alone.sender.ready()).await.is_ok_and(|ok| ok.is_ok())
                 }
                 Lease::Shared(shared) => shared.sender.is_ready(),
@@ -144,7 +144,7 @@ async fn attempt(
     let request = http::Request::from_parts(parts, Sending(Arc::clone(source)));
     let limit = Deadline::after(time);
     let (answered, has_begun) = match lease {
-        Lease::Alone(alone) => {
+        Lease::Exclusive(alone) => {
             let before = alone.received.load(Ordering::Relaxed);
             let request = for_http1(request).map_err(Failed::for_good)?;
             let answered = limit.run(alone.sender.try_send_request(request)).await;

@@ -170,7 +170,7 @@ mod tests {
         for grants in [[grant(GrantedHost::Itself, None)], [grant(GrantedHost::Any, Some(1.into()))]] {
             for uri in ["/path", "http://self.alt/path", "https://self.alt/", "http://:80/path", "https://:443/path"] {
                 let target = Target::of(&uri.parse().unwrap(), &grants).ok().and_then(|target| target.own());
-                assert_eq!(target, Some(super::super::Whom::Path), "{uri}");
+                assert_eq!(target, Some(super::super::Callee::Path), "{uri}");
             }
         }
         assert!(!is_target("/path", &[grant(GrantedHost::Plain("self".into()), None)]));
@@ -181,7 +181,7 @@ mod tests {
     fn a_component_is_called_by_the_name_that_the_guest_writes() {
         let grants = [grant(GrantedHost::Plain("a_b.spin.internal".into()), Some(80.into()))];
         let whom = |uri: &str| Target::of(&uri.parse().unwrap(), &grants).ok().and_then(|target| target.own());
-        assert_eq!(whom("http://A_b.spin.internal/"), Some(super::super::Whom::Component("A_b".to_owned())));
+        assert_eq!(whom("http://A_b.spin.internal/"), Some(super::super::Callee::Component("A_b".to_owned())));
         assert_eq!(whom("http://a-b.spin.internal/"), None);
     }
 }

@@ -12,7 +12,7 @@ use crate::tenant::Budget;
 /// A request to the own tenant.
 pub(crate) struct Asked {
     pub(crate) tenant: TenantId,
-    pub(crate) whom: Whom,
+    pub(crate) whom: Callee,
     pub(crate) request: http::Request<WasiBody>,
     /// The request may use only what is left of this budget.
     pub(crate) budget: Budget,
@@ -20,7 +20,7 @@ pub(crate) struct Asked {
 
 /// Which component of the tenant is called.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Whom {
+pub(crate) enum Callee {
     Component(String),
     /// The one that has the path.
     Path,

@@ -48,7 +48,7 @@ const STREAMS_MAX: usize = 64;
 const SESSIONS_MAX: usize = 4;
 
 /// The destinations that one request may have.
-pub(super) struct Way<'a> {
+pub(super) struct Destination<'a> {
     pub(super) grant: &'a Grant,
     pub(super) host: &'a str,
     /// The name's addresses at this moment, as far as they are allowed.
@@ -67,11 +67,11 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn new(tenant: &Tenant, way: &Way<'_>, address: SocketAddr) -> Self {
+    pub(super) fn new(tenant: &Tenant, way: &Destination<'_>, address: SocketAddr) -> Self {
         Self { tenant: tenant.id.clone(), grant: way.grant.clone(), host: way.host.to_owned(), address }
     }
 
-    fn serves(&self, tenant: &TenantId, way: &Way<'_>) -> bool {
+    fn serves(&self, tenant: &TenantId, way: &Destination<'_>) -> bool {
         self.tenant == *tenant
             && self.host == way.host
             && self.grant == *way.grant
@@ -81,7 +81,7 @@ impl Key {
 
 /// A connection for one request at a time (HTTP/1.1).
 #[derive(Debug)]
-pub(super) struct Alone {
+pub(super) struct Exclusive {
     pub(super) sender: http1::SendRequest<Sending>,
     /// Bytes received so far.
     pub(super) received: Arc<AtomicUsize>,
@@ -109,21 +109,21 @@ pub(super) struct Of {
 /// A connection in use.
 #[derive(Debug)]
 pub(super) enum Lease {
-    Alone(Box<Alone>),
+    Exclusive(Box<Exclusive>),
     Shared(Arc<Shared>),
 }
 
 impl Lease {
     fn of(&self) -> &Of {
         match self {
-            Self::Alone(alone) => &alone.kept,
+            Self::Exclusive(alone) => &alone.kept,
             Self::Shared(shared) => &shared.kept,
         }
     }
 
     fn is_closed(&self) -> bool {
         match self {
-            Self::Alone(alone) => alone.sender.is_closed(),
+            Self::Exclusive(alone) => alone.sender.is_closed(),
             Self::Shared(shared) => shared.sender.is_closed(),
         }
     }
@@ -213,18 +213,18 @@ impl Pool {
         own
     }
 
-    /// Takes a kept connection for this request. An `Alone` is used by one request at a time.
-    pub(super) fn take(&self, tenant: &Tenant, way: &Way<'_>) -> Option<Lease> {
+    /// Takes a kept connection for this request. An `Exclusive` is used by one request at a time.
+    pub(super) fn take(&self, tenant: &Tenant, way: &Destination<'_>) -> Option<Lease> {
         let mut gone = Vec::new();
         let mut all = self.lock();
         let taken = self.find(&mut all, &tenant.id, way, &mut gone);
-        self.count(&mut all, gone.len() + usize::from(matches!(taken, Some(Lease::Alone(_)))), 0);
+        self.count(&mut all, gone.len() + usize::from(matches!(taken, Some(Lease::Exclusive(_)))), 0);
         // Closing wakes tasks, which must not happen under a lock.
         drop(all);
         taken
     }
 
-    fn find(&self, all: &mut All, tenant: &TenantId, way: &Way<'_>, gone: &mut Vec<Idle>) -> Option<Lease> {
+    fn find(&self, all: &mut All, tenant: &TenantId, way: &Destination<'_>, gone: &mut Vec<Idle>) -> Option<Lease> {
         let now = Instant::now();
         let own = all.tenants.get_mut(tenant)?;
         own.seen = now;
@@ -237,7 +237,7 @@ impl Pool {
                 continue;
             }
             let shared = match idle.lease {
-                Lease::Alone(alone) => return Some(Lease::Alone(alone)),
+                Lease::Exclusive(alone) => return Some(Lease::Exclusive(alone)),
                 Lease::Shared(shared) => shared,
             };
             own.idle.push(Idle { lease: Lease::Shared(Arc::clone(&shared)), since: now });
@@ -250,7 +250,7 @@ impl Pool {
         life || idle.lease.is_closed() || (!idle.lease.is_busy() && now.duration_since(idle.since) >= self.bounds.idle)
     }
 
-    /// Keeps a connection for another request: an `Alone` after its response was read completely, a `Shared` from its
+    /// Keeps a connection for another request: an `Exclusive` after its response was read completely, a `Shared` from its
     /// start.
     pub(super) fn keep(&self, lease: Lease) {
         let mut gone = Vec::new();
@@ -361,7 +361,7 @@ mod tests {
         let addresses = ["192.0.2.1:443".parse().unwrap(), "192.0.2.2:443".parse().unwrap()];
         let (own, other) = (grant(true, "*.example"), grant(true, "a.example"));
         let plain = grant(false, "*.example");
-        let way = |grant, host, addresses| Way { grant, host, addresses };
+        let way = |grant, host, addresses| Destination { grant, host, addresses };
         let key = Key::new(&tenant("a"), &way(&own, "a.example", &addresses), addresses[1]);
         let a = TenantId::parse("a").unwrap();
         assert!(key.serves(&a, &way(&own, "a.example", &addresses)));

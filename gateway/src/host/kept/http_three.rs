@@ -151,7 +151,7 @@ fn responses(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// The request is taken at the first poll. From then on `WayOut` counts what it retains.
+/// The request is taken at the first poll. From then on `OutboundHttp` counts what it retains.
 fn client(to: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     to.func_wrap_concurrent("send", |at: &Accessor<Guest>, (request,): (Resource<Request>,)| {
         Box::pin(async move {

@@ -16,7 +16,7 @@ use crate::fault::QuotaKind;
 use crate::tenant::cost;
 use bindings::wasi::otel::{logs, metrics, tracing, types};
 pub(super) use spans::Sent;
-use spans::{ENTRIES_MAX, Room, SPAN_BYTES, shown, span_of};
+use spans::{ENTRIES_MAX, SPAN_BYTES, TextBudget, shown, span_of};
 
 const SPANS_MAX: u32 = 100;
 const POINTS_MAX: u32 = 100;
@@ -65,7 +65,7 @@ const SEVERITIES: [&str; 6] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL
 const SEVERITY_OF_ERRORS: u8 = 17;
 
 fn line_of(record: logs::LogRecord) -> String {
-    let mut room = Room::new();
+    let mut room = TextBudget::new();
     let number = record.severity_number.and_then(|number| SEVERITIES.get(usize::from(number.checked_sub(1)?) / 4));
     let mut text =
         record.severity_text.or(number.map(|name| (*name).to_owned())).map_or_else(String::new, |name| room.text(name));
@@ -135,13 +135,13 @@ impl metrics::Host for Guest {
     fn export(&mut self, given: metrics::ResourceMetrics) -> wasmtime::Result<Result<(), metrics::Error>> {
         self.charge(given.weight());
         for metric in given.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
-            let [name, unit] = [metric.name, metric.unit].map(|text| Room::new().text(text));
+            let [name, unit] = [metric.name, metric.unit].map(|text| TextBudget::new().text(text));
             for (attributes, measured) in points_of(metric.data) {
                 if self.otel.points >= POINTS_MAX {
                     return Ok(Err(format!("quota-exceeded: a request may export {POINTS_MAX} data points")));
                 }
                 self.otel.points += 1;
-                let mut room = Room::new();
+                let mut room = TextBudget::new();
                 let mut line = format!("metric {} {measured}", room.text(name.clone()));
                 if !unit.is_empty() {
                     line += &format!(" {}", room.text(unit.clone()));

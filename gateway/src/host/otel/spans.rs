@@ -28,11 +28,11 @@ pub(in crate::host) struct Sent {
 }
 
 /// Space for the texts of one span.
-pub(super) struct Room {
+pub(super) struct TextBudget {
     left: usize,
 }
 
-impl Room {
+impl TextBudget {
     pub(super) const fn new() -> Self {
         Self { left: BYTES_MAX }
     }
@@ -160,7 +160,7 @@ const fn kind_of(kind: tracing::SpanKind) -> SpanKind {
 
 /// The span within its limits, and its bytes of text.
 pub(super) fn span_of(given: tracing::SpanData) -> (GuestSpan, usize) {
-    let mut room = Room::new();
+    let mut room = TextBudget::new();
     let mut dropped = [given.dropped_attributes, given.dropped_events, given.dropped_links];
     let [attributes, events, links] = &mut dropped;
     let name = room.text(given.name);
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_excess_of_a_span_is_dropped_and_counted() {
-        let mut room = Room::new();
+        let mut room = TextBudget::new();
         let mut dropped = 0;
         let many: Vec<_> = (0..100).map(|n| pair(&format!("k{n}"), "1")).collect();
         assert_eq!((room.attributes(many, &mut dropped).len(), dropped), (64, 36));
@@ -232,7 +232,7 @@ mod tests {
             vec![pair("large", &"x".repeat(BYTES_MAX)), pair("tollgate.tenant", "\"other\""), pair("small", "1")];
         let kept = room.attributes(large, &mut dropped);
         assert_eq!((kept.len(), kept[0].key.as_str(), dropped), (1, "small", 38));
-        let cut = Room { left: 3 }.text("aéé".to_owned());
+        let cut = TextBudget { left: 3 }.text("aéé".to_owned());
         assert_eq!(cut, "aé", "at a character's end");
     }
 }

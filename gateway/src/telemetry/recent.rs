@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 #[derive(Debug)]
-pub(crate) struct Last<T> {
+pub(crate) struct Recent<T> {
     kept: Mutex<VecDeque<T>>,
     max: usize,
 }
 
-impl<T: Clone> Last<T> {
+impl<T: Clone> Recent<T> {
     pub(crate) const fn new(max: usize) -> Self {
         Self { kept: Mutex::new(VecDeque::new()), max }
     }

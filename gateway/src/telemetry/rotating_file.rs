@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::lines::Sink;
 
 /// A file that is rotated by size. `NAME.1` is the newest rotated file.
-pub(super) struct Aside {
+pub(super) struct RotatingFile {
     path: PathBuf,
     file: File,
     bytes: u64,
@@ -15,7 +15,7 @@ pub(super) struct Aside {
     kept_max: u32,
 }
 
-impl Aside {
+impl RotatingFile {
     /// # Errors
     /// The file or its folder cannot be created.
     pub(super) fn open(path: &Path, bytes_max: u64, kept_max: u32) -> io::Result<Self> {
@@ -27,7 +27,7 @@ impl Aside {
         Ok(Self { path: path.to_owned(), file, bytes, bytes_max, kept_max })
     }
 
-    fn set_aside(&mut self) -> io::Result<()> {
+    fn rotate(&mut self) -> io::Result<()> {
         let numbered = |number: u32| {
             let mut name = self.path.clone().into_os_string();
             name.push(format!(".{number}"));
@@ -49,18 +49,18 @@ impl Aside {
     }
 }
 
-impl Sink for Aside {
+impl Sink for RotatingFile {
     fn reopen(&mut self) -> io::Result<()> {
         *self = Self::open(&self.path, self.bytes_max, self.kept_max)?;
         Ok(())
     }
 }
 
-impl Write for Aside {
+impl Write for RotatingFile {
     /// Receives whole lines from its one writer.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         if self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
-            self.set_aside()?;
+            self.rotate()?;
         }
         self.file.write_all(lines)?;
         self.bytes += lines.len() as u64;
@@ -80,7 +80,7 @@ mod tests {
     fn a_large_file_is_rotated_and_a_fixed_number_is_kept() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("logs/access.log");
-        let mut file = Aside::open(&path, 20, 2)?;
+        let mut file = RotatingFile::open(&path, 20, 2)?;
         for number in 0..8 {
             file.write_all(format!("line {number}..\n").as_bytes())?;
         }

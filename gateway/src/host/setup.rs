@@ -9,7 +9,7 @@ use crate::telemetry::{GuestLogs, Record};
 use crate::tenant::{Budget, Component, Count, Limits, Tenant};
 
 /// The parameters of a new instance.
-pub(crate) struct Make<'a> {
+pub(crate) struct GuestSetup<'a> {
     pub(crate) tenant: &'a Arc<Tenant>,
     pub(crate) component: &'a Arc<Component>,
     pub(crate) limits: &'a Limits,

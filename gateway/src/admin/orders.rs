@@ -7,30 +7,30 @@ use tokio_util::sync::CancellationToken;
 const WAITING_MAX: usize = 8;
 
 /// Receives whether the files could be loaded, when all were loaded.
-pub(crate) type Asker = oneshot::Sender<bool>;
+pub(crate) type ReloadReply = oneshot::Sender<bool>;
 
 /// The sending side, for operators' calls.
 #[derive(Clone, Debug)]
-pub(crate) struct Steering {
-    reloads: mpsc::Sender<Asker>,
+pub(crate) struct OrderSender {
+    reloads: mpsc::Sender<ReloadReply>,
     drain: CancellationToken,
     started: CancellationToken,
 }
 
 /// The receiving side, for the gateway.
 #[derive(Debug)]
-pub(crate) struct Words {
-    pub(crate) reloads: mpsc::Receiver<Asker>,
+pub(crate) struct OrderReceiver {
+    pub(crate) reloads: mpsc::Receiver<ReloadReply>,
     /// Can be triggered at any time, like SIGTERM.
     pub(crate) drain: CancellationToken,
 }
 
-impl Steering {
+impl OrderSender {
     /// The gateway cancels `started` when its first load is over.
-    pub(crate) fn new(started: CancellationToken) -> (Self, Words) {
+    pub(crate) fn new(started: CancellationToken) -> (Self, OrderReceiver) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let drain = CancellationToken::new();
-        let words = Words { reloads: receiver, drain: drain.clone() };
+        let words = OrderReceiver { reloads: receiver, drain: drain.clone() };
         (Self { reloads: sender, drain, started }, words)
     }
 

@@ -22,7 +22,7 @@ use crate::tls::{self, Challenges, HandshakeError, Terminator};
 use crate::{http, response};
 
 #[derive(Clone)]
-pub(super) struct Door {
+pub(super) struct ConnectionHandler {
     pub(super) road: Arc<Road>,
     pub(super) terminator: Terminator,
     pub(super) addresses: Addresses,
@@ -43,7 +43,7 @@ struct Entered {
     has_callers: bool,
 }
 
-impl Door {
+impl ConnectionHandler {
     /// The client's address, and a place among its connections. Nothing if the address has as many as it may, or if a proxy
     /// does not name the client.
     async fn enter(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<(SocketAddr, Held)> {

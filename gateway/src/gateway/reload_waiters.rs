@@ -9,28 +9,28 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
-use crate::admin::{Asker, Words};
+use crate::admin::{OrderReceiver, ReloadReply};
 
 /// How long a reload waits for tenants that are being compiled before it reports success.
 const PATIENCE: Duration = Duration::from_secs(60);
 const ASKERS_MAX: usize = 64;
 
 /// The waiting callers.
-pub(super) struct Asked {
-    reloads: Option<mpsc::Receiver<Asker>>,
+pub(super) struct ReloadWaiters {
+    reloads: Option<mpsc::Receiver<ReloadReply>>,
     /// The caller whose reload has not started, if there is one.
-    new: Option<Asker>,
+    new: Option<ReloadReply>,
     /// Callers whose reload was read, and how long each waits for the rest.
-    waiting: Vec<(Asker, Instant)>,
+    waiting: Vec<(ReloadReply, Instant)>,
     started: CancellationToken,
 }
 
 impl Gateway {
     /// Takes over the callers, and the signal to drain. The first load counts as over at the latest after the time limit
     /// for one component.
-    pub(super) fn asked(&mut self) -> (Asked, CancellationToken) {
+    pub(super) fn asked(&mut self) -> (ReloadWaiters, CancellationToken) {
         let (reloads, drain) = match self.words.take() {
-            Some(Words { reloads, drain }) => (Some(reloads), drain),
+            Some(OrderReceiver { reloads, drain }) => (Some(reloads), drain),
             None => (None, CancellationToken::new()),
         };
         let started = self.started.clone();
@@ -39,11 +39,11 @@ impl Gateway {
             tokio::time::sleep(after).await;
             over.cancel();
         });
-        (Asked { reloads, new: None, waiting: Vec::new(), started }, drain)
+        (ReloadWaiters { reloads, new: None, waiting: Vec::new(), started }, drain)
     }
 }
 
-impl Asked {
+impl ReloadWaiters {
     /// Waits for the next request; for ever if nobody can send one. Meanwhile, callers that waited for the maximum time are
     /// answered.
     pub(super) async fn heard(&mut self) {
@@ -94,7 +94,7 @@ impl Asked {
         let (still, over) =
             std::mem::take(&mut self.waiting).into_iter().partition(|(_, until)| is_under_way && *until > now);
         self.waiting = still;
-        let over: Vec<(Asker, Instant)> = over;
+        let over: Vec<(ReloadReply, Instant)> = over;
         for (asker, _) in over {
             let _told = asker.send(true);
         }

@@ -11,7 +11,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 
 /// What is already open when a gateway starts.
-pub(super) struct Open {
+pub(super) struct Opened {
     pub(super) sockets: Sockets,
     pub(super) notify: Notify,
     pub(super) is_confined: bool,

@@ -16,7 +16,7 @@ const AGAIN: Duration = Duration::from_hours(6);
 
 /// Suggestions by tenant; at most as many as there are tenants with a CA's certificate.
 #[derive(Default)]
-pub(super) struct Suggested {
+pub(super) struct RenewalInfo {
     known: HashMap<TenantId, Known>,
     /// The request in progress.
     asked: Option<Asked>,
@@ -37,7 +37,7 @@ struct Known {
     ask_at: Instant,
 }
 
-impl Suggested {
+impl RenewalInfo {
     /// Notes an answer if there is one, and starts the next request. Never blocks.
     pub(super) fn look<'p>(&mut self, acme: &Arc<Acme>, plans: impl Iterator<Item = &'p Arc<Plan>>) {
         if let Some(asked) = self.asked.take_if(|asked| asked.answer.is_finished()) {

@@ -8,7 +8,7 @@ use anyhow::bail;
 use serde_json::Value;
 
 use super::notify::Notify;
-use crate::admin::{Client, Stranger};
+use crate::admin::{Client, Unauthorized};
 use crate::config::{self, Boot, Problem};
 use crate::ids::TenantId;
 use crate::listener::{Predecessor, Sockets};
@@ -73,7 +73,7 @@ pub(super) async fn succeed(
 /// A tenant that is served now would be left out; or the running gateway does not answer.
 async fn rehearse(boot: &Boot, compiler: &Compiler) -> anyhow::Result<()> {
     let served = served(boot).await.map_err(|error| {
-        let why = if error.is::<Stranger>() { OTHER_TOKEN } else { NOBODY };
+        let why = if error.is::<Unauthorized>() { OTHER_TOKEN } else { NOBODY };
         error.context(why)
     })?;
     let noted = owners::look(&boot.state, &boot.storage).await?;
