@@ -125,7 +125,7 @@ fn one_turn_that_burned_a_hundred_slices_is_paid_for() {
 }
 
 /// Puts this many requests of the tenant in flight, as those of its guests would be.
-fn in_flight(ledger: &Ledger, requests: usize) -> Vec<crate::tenant::Entry> {
+fn in_flight(ledger: &Ledger, requests: u64) -> Vec<crate::tenant::Entry> {
     let enter = |_| ledger.enter(Moment::now(), WhenFull::Refuse).unwrap();
     (0..requests).map(enter).collect()
 }
@@ -137,7 +137,7 @@ fn a_tenant_with_few_requests_takes_its_own_turn_without_a_runner() {
         crowd.guest(0, FUEL_SLICE, 100_000);
     }
     crowd.take(100);
-    let _places = in_flight(&crowd.ledgers[1], FEW_REQUESTS as usize);
+    let _places = in_flight(&crowd.ledgers[1], FEW_REQUESTS);
     crowd.guest(1, FUEL_SLICE, 100);
     assert_eq!(crowd.burned(1), FUEL_SLICE, "it is next, and no runner took a turn");
     crowd.guest(1, FUEL_SLICE, 100);
@@ -175,7 +175,7 @@ fn a_tenant_with_many_requests_or_long_turns_waits_for_a_runner() {
         crowd.guest(0, FUEL_SLICE, 100_000);
     }
     crowd.take(100);
-    let _places = in_flight(&crowd.ledgers[1], FEW_REQUESTS as usize + 1);
+    let _places = in_flight(&crowd.ledgers[1], FEW_REQUESTS + 1);
     crowd.guest(1, FUEL_SLICE, 1);
     assert_eq!(crowd.burned(1), 0, "its turns would keep the runtime's threads from sockets");
     let _places = in_flight(&crowd.ledgers[2], 1);
