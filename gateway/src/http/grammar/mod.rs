@@ -51,7 +51,7 @@ pub(crate) fn normalise<B>(request: &mut Request<B>, fields_max: usize) -> Resul
 /// The host that an unchanged request is for. Nothing for HTTP/1.0 without `Host`, which it may omit.
 ///
 /// # Errors
-/// As for [`ours`].
+/// As for [`normalise`].
 pub(crate) fn whom<B>(request: &Request<B>) -> Result<Option<Domain>, Fault> {
     if let Some(Malformed(fault)) = request.extensions().get() {
         return Err(*fault);
