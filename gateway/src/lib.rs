@@ -1,8 +1,8 @@
 //! Tollgate: a gateway that answers each tenant's requests by running that tenant's WebAssembly component.
 //!
-//! The rooms, in the order in which a request meets them. Arrows go one way: words ← telemetry ← {tenant, store,
-//! listener, tls, http} ← {route, host} ← admission ← sandbox ← response ← {cache, owners, config, request,
-//! trigger, canary, admin, fleet} ← gateway ← cli;
+//! The rooms, in the order in which a request meets them. An arrow points to what a room may name: words ←
+//! telemetry ← {tenant, store, listener, tls, http} ← {route, host} ← admission ← sandbox ← response ← {cache, owners,
+//! config, request, trigger, canary, admin, fleet} ← gateway ← cli;
 //! `tests/layering.rs` holds every file to it.
 
 // The compiler proves that the future of an operator's call is `Send` down to the store's sockets, which nests deeper than

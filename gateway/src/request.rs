@@ -137,7 +137,7 @@ impl Road {
         record.routed(&routed.tenant().ledger.figures, routed.component().name.as_str(), routed.name());
         refuse_slowly(take_rate(&routed.tenant().ledger, address), &routed.tenant().ledger, record).await?;
         cdn_loop::check(request.headers(), &routed.tenant().id)?;
-        // From here on the request is as its guest sees it.
+        // From here on the request becomes what its guest sees: an absolute target, and the fields that the gateway adds.
         let caller = peer.caller(routed.tenant())?;
         let mut request = make_absolute(request, &peer.scheme, &host, port)?;
         let url = request.uri().clone();

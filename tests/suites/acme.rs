@@ -95,8 +95,13 @@ async fn a_cas_refusal_is_reported_and_not_retried_at_once() {
         (gateway.metric("tollgate_certificates_failed_total").await >= 1.0).then_some(())
     })
     .await;
-    let told = gateway.log("tls").iter().map(ToString::to_string).collect::<String>();
-    assert!(told.contains("no certificate") && told.contains("\"tenant\":\"one\""), "{told}");
+    // The line is written a moment after the count.
+    let told = tests::until("the failure's line", async || {
+        let told = gateway.log("tls").iter().map(ToString::to_string).collect::<String>();
+        told.contains("no certificate").then_some(told)
+    })
+    .await;
+    assert!(told.contains("\"tenant\":\"one\""), "{told}");
     assert!(told.contains("connection refused") || told.contains("onnect"), "what the CA said: {told}");
     assert!(told.contains("\"again_s\":6") || told.contains("\"again_s\":7"), "{told}");
 }

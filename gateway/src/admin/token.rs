@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 
+/// Random bytes of a token that the gateway makes, and the least length of a token that an operator writes.
 const BYTES: usize = 32;
 
 #[derive(Clone)]
@@ -24,10 +25,18 @@ impl std::fmt::Debug for Token {
 
 impl Token {
     /// # Errors
-    /// The file can neither be read nor created.
+    /// The file can neither be read nor created, or the token in it is shorter than [`BYTES`].
     pub(crate) fn load_or_make(path: &Path) -> io::Result<Self> {
         match std::fs::read_to_string(path) {
-            Ok(text) if !text.trim().is_empty() => return Ok(Self(text.trim().into())),
+            Ok(text) if text.trim().len() >= BYTES => return Ok(Self(text.trim().into())),
+            Ok(text) if !text.trim().is_empty() => {
+                let found = text.trim().len();
+                let why = format!(
+                    "the token has {found} bytes; wanted at least {BYTES}. Write a longer one, for example by `openssl rand -hex 32`, or \
+                     delete the file: the gateway then makes one"
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(_empty) => std::fs::remove_file(path)?,
             Err(_not_there) => {}
@@ -83,5 +92,21 @@ mod tests {
         assert!(token.is_in(&headers));
         headers.insert(header::AUTHORIZATION, format!("Bearer {}0", token.0).parse().unwrap());
         assert!(!token.is_in(&headers));
+    }
+
+    #[test]
+    fn a_short_token_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.token");
+        for (text, is_good) in [("x".repeat(31), false), ("x".repeat(32), true)] {
+            std::fs::write(&path, &text).unwrap();
+            let loaded = Token::load_or_make(&path);
+            assert_eq!(loaded.is_ok(), is_good, "{text}");
+            assert!(loaded.is_ok_and(|token| *token.0 == *text) || !is_good);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        std::fs::write(&path, "short").unwrap();
+        let said = Token::load_or_make(&path).unwrap_err().to_string();
+        assert!(said.contains("5 bytes") && said.contains("at least 32"), "{said}");
     }
 }

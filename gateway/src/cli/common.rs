@@ -14,7 +14,7 @@ use crate::config::Overrides;
 /// Flags override environment variables, and those override the file.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Common {
-    /// The gateway's file; by default config/gateway.toml, then /etc/tollgate/config/gateway.toml. Commands for a
+    /// The gateway's file; by default config/gateway.toml, /etc/tollgate/config/gateway.toml or /etc/tollgate/gateway.toml. Commands for a
     /// running gateway look for .tollgate/gateway.toml first
     #[arg(long, env = "TOLLGATE_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,

@@ -116,7 +116,7 @@ enum Command {
     Dashboard(Common),
     /// Print the log of a tenant's components
     Logs(operate::Logs),
-    /// Reload all tenants' files in the running gateway, and wait for the result
+    /// Reload all tenants' files in the running gateway, and wait for the result; exits with 2 if there are errors
     Reload {
         /// Print JSON
         #[arg(long)]

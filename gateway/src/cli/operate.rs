@@ -152,6 +152,9 @@ pub(super) fn faults(
                 "no fault of {id} is kept (the gateway keeps the last 64 of each tenant); the access log has a line \
                     for every request\n"
             ),
+            ([], None) if tenant.is_none() => {
+                "no faults; those that clients cause: tollgate faults --tenant ID\n".to_owned()
+            }
             (rows, _) => rows.iter().map(line).collect(),
         }
     })
@@ -203,16 +206,23 @@ pub(super) fn reload(common: &Common, json: bool) -> anyhow::Result<ExitCode> {
     };
     if json {
         writeln!(std::io::stdout(), "{answer:#}")?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(exit_of_reload(&answer));
     }
     let [generation, problems, warnings, loading] =
         ["generation", "problems", "warnings", "loading"].map(|field| answer[field].as_u64().unwrap_or_default());
     let waiting =
         if loading == 0 { String::new() } else { format!("; components of {loading} tenants are still compiling") };
-    let (problems, warnings) = (counted(problems, "problem"), counted(warnings, "warning"));
-    let text = format!("configuration {generation} is in force, with {problems}, {warnings}{waiting}\n");
+    let counts = format!("{}, {}", counted(problems, "problem"), counted(warnings, "warning"));
+    let text = format!("configuration {generation} is in force, with {counts}{waiting}\n");
+    let text =
+        if problems == 0 { text } else { text + "each tenant with an error keeps its last valid configuration\n" };
     std::io::stdout().lock().write_all((text + &listed(&problems_now)).as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    Ok(exit_of_reload(&answer))
+}
+
+/// 2, as `tollgate check` exits, if some tenant's new configuration is not in force.
+fn exit_of_reload(answer: &Value) -> ExitCode {
+    if answer["problems"] == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
 pub(super) fn drain(common: &Common) -> anyhow::Result<ExitCode> {

@@ -1,4 +1,4 @@
-//! The state in force: tenants, routes, and the problems of the files.
+//! The state in force: tenants, routes, and the problems of the files. A reload swaps it whole (`gateway/reload.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! What a guest may call: the linker, one file for each interface, and the list of what is served.
 //!
 //! Denied by default: sockets exist so that standard libraries link, and refuse everything; only granted files can be read;
-//! outbound HTTP goes only to granted origins; opening a key-value store without a grant is denied, whether or not a store
-//! with that name exists.
+//! outbound HTTP goes only to granted origins; opening a key-value store or a Redis without a grant is denied, whether or not
+//! a store with that name exists (`stores.rs`).
 
 mod body_buffer;
 mod candidates;

@@ -1,4 +1,5 @@
-//! Refusals at a door: noted in the record, and slower for a tenant that is refused again and again.
+//! Refusals at a door: noted in the record, and slower for a tenant that is refused again and again. `tenant/ledger.rs` decides which
+//! quota refuses a request (429), and `tenant/limited.rs` names it.
 
 use std::net::IpAddr;
 

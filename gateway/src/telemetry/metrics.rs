@@ -1,4 +1,4 @@
-//! Every metric, its name and its help text, in one place. Names follow Prometheus: base units, `_total` for counters.
+//! Every metric, its name and its help text: here and in the folder beside. Names follow Prometheus: base units, `_total` for counters.
 
 mod fields;
 mod isolation;

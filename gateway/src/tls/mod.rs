@@ -1,4 +1,4 @@
-//! TLS: server name → certificate, and the handshake under a deadline.
+//! TLS: server name → certificate ([`Resolver`], below), and the handshake under a deadline.
 //!
 //! Invariant: a server name that no tenant has gets the default certificate, which names no tenant. So a stranger learns of
 //! a tenant only by knowing its name.
