@@ -300,6 +300,21 @@ async fn an_unread_backup_delays_no_write_and_a_second_one_is_refused() {
     until("its place", async || run(&site, &["backup", "--to", "store.backup"]).0.then_some(())).await;
 }
 
+/// Whoever has another name for the file could read the backup by it.
+#[tokio::test]
+async fn a_backup_is_not_written_into_somebody_elses_file() {
+    let site = site();
+    let _gateway = Gateway::start(&site);
+    let part = site.path("store.backup.part");
+    std::fs::write(&part, "").unwrap();
+    std::fs::hard_link(&part, site.path("mine")).unwrap();
+    let said = refused(&site, &["backup", "--to", "store.backup"]);
+    assert!(said.contains("store.backup.part belongs to another user, or has another name"), "{said}");
+    assert_eq!(std::fs::metadata(site.path("mine")).unwrap().len(), 0);
+    std::fs::remove_file(part).unwrap();
+    assert!(good(&site, &["backup", "--to", "store.backup"]).starts_with("backed up "));
+}
+
 #[tokio::test]
 async fn an_interrupted_backup_leaves_no_file() {
     let site = site();

@@ -44,16 +44,17 @@ pub(super) async fn backup(State(admin): State<Arc<Admin>>) -> Result<impl IntoR
     let backup = admin.store.backup().map_err(unreadable)?;
     let backup = backup.ok_or_else(|| Refusal::new(StatusCode::CONFLICT, NOT_HERE))?;
     let (to, pieces) = mpsc::channel(1);
-    admin.road.tasks.spawn(send(backup, to, place));
+    admin.road.tasks.spawn(send(Arc::clone(&admin), backup, to, place));
     let pieces = futures_util::stream::unfold(pieces, async |mut pieces| Some((pieces.recv().await?, pieces)));
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(pieces)))
 }
 
-/// Sends every piece, unless the client leaves or stops reading.
-async fn send(mut backup: Backup, to: mpsc::Sender<Piece>, _place: OwnedSemaphorePermit) {
+/// Sends every piece, unless the client leaves or stops reading, or the gateway drains.
+async fn send(admin: Arc<Admin>, mut backup: Backup, to: mpsc::Sender<Piece>, _place: OwnedSemaphorePermit) {
     let broken = |text: &str| Err(std::io::Error::other(text.to_owned()));
     loop {
         let piece = match tokio::time::timeout(SILENCE, backup.next()).await {
+            _ if admin.road.tasks.is_draining() => broken("the gateway drains"),
             Ok(Ok(Some(piece))) => Ok(Bytes::from(piece)),
             Ok(Ok(None)) => return,
             Ok(Err(error)) => broken(&error.to_string()),

@@ -5,7 +5,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -171,6 +171,14 @@ impl Whole {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => bail!("another backup is being written to {}", part.display()),
             Err(TryLockError::Error(error)) => return Err(error).with_context(cannot),
+        }
+        // Whoever else owns the file, or has it under another name, could read the backup.
+        let found = file.metadata().with_context(cannot)?;
+        if found.uid() != rustix::process::geteuid().as_raw() || found.nlink() != 1 {
+            bail!(
+                "{} belongs to another user, or has another name: delete it, and back up into a folder that only you can write to",
+                part.display()
+            );
         }
         let whole = Self { to: to.to_owned(), part, file, is_named: false };
         // An interrupted backup may have left it.

@@ -5,7 +5,7 @@
 //! fuel, and charges what it burned. So a tenant with a thousand busy requests gets the same share as a tenant with one.
 //!
 //! If guests of several tenants want turns, they run on these threads, except for a tenant with few requests that is next in
-//! the order anyway: so sockets and timers wait for few slices at most. The runners have the same nice value as the runtime's threads: with
+//! the order anyway. The runners have the same nice value as the runtime's threads: with
 //! a nice value higher by 5, a neighbour's p99 was a third worse while sockets were busy.
 //!
 //! A single instruction of a guest may still take long (`memory.fill` over all its memory), and page faults burn no fuel. A
@@ -61,7 +61,7 @@ const SLOW_NICENESS: i32 = 5;
 const CONTENDED: Duration = Duration::from_millis(200);
 
 /// A tenant with at most this many requests in flight may take its turns on the runtime's threads while guests of other tenants want
-/// turns too. Sockets then wait for this many slices in a row at most.
+/// turns too.
 const FEW_REQUESTS: u64 = 4;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -154,7 +154,7 @@ impl Turns {
         // that.
         let ahead = if record.is_cold_start() { COLD_FUEL } else { 0 };
         let job = self.job(ledger, Some(record), ahead, Box::pin(tasks.counted(work)));
-        if ahead == 0 && self.shared.may_run_here(&job.ledger) {
+        if self.shared.may_run_here(&job.ledger, ahead) {
             job.state.store(IN_LINE, Ordering::Release);
             job.run(&self.shared.usual);
         } else {
@@ -199,7 +199,7 @@ impl Shared {
     }
 
     /// Whether a guest of this tenant may take its turn, the first or a later one, on the current thread of the runtime. The tenant's
-    /// turns have to be short. Then there are two cases:
+    /// turns have to be short, and the turn must not be a known long one (`ahead`). Then there are two cases:
     ///
     /// - Only guests of this tenant wanted turns for a while.
     /// - The tenant has few requests in flight and is next in the order: it has had less than those that wait, and than the
@@ -207,12 +207,12 @@ impl Shared {
     ///   too, but the runner's thread may have to wait for the processor in each turn: on one processor, up to a tick of
     ///   the kernel (4 ms at 250 Hz) while the runtime's thread serves another tenant's connections. The turn is charged as
     ///   a runner's turn is.
-    fn may_run_here(&self, ledger: &Ledger) -> bool {
+    fn may_run_here(&self, ledger: &Ledger, ahead: u64) -> bool {
         let now = Moment::now().0;
         if self.last_serial.swap(ledger.serial, Ordering::Relaxed) != ledger.serial {
             self.contended_at.store(now, Ordering::Relaxed);
         }
-        if is_slow(ledger) {
+        if ahead > 0 || is_slow(ledger) {
             return false;
         }
         let since = now.saturating_sub(self.contended_at.load(Ordering::Relaxed));
@@ -303,7 +303,7 @@ impl Job {
     fn stand_in_line(self: Arc<Self>) {
         let shared = Arc::clone(&self.shared);
         if let Some(runtime) = &shared.runtime
-            && shared.may_run_here(&self.ledger)
+            && shared.may_run_here(&self.ledger, self.ahead())
         {
             let job = Arc::clone(&self);
             runtime.spawn(async move { job.run(&self.shared.usual) });

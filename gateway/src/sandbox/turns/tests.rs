@@ -186,6 +186,18 @@ fn a_tenant_with_many_requests_or_long_turns_waits_for_a_runner() {
 }
 
 #[tokio::test]
+async fn a_load_for_a_light_tenant_never_runs_on_the_runtimes_threads() {
+    let mut crowd = Crowd::new(&[1, 1]);
+    crowd.turns = Turns::start(1, Reaper::start(1 << 30).unwrap()).unwrap();
+    let _places = in_flight(&crowd.ledgers[0], 1);
+    let name = || std::thread::current().name().map(str::to_owned);
+    let ran_on = crowd.turns.run(Arc::clone(&crowd.ledgers[0]), name).await.unwrap();
+    assert_eq!(ran_on.as_deref(), Some("guests-slow-0"));
+    // The turn may not have been settled yet.
+    assert!(crowd.ledgers[0].virtual_time.load(Ordering::Relaxed) >= COLD_FUEL, "and its tenant pays for it");
+}
+
+#[tokio::test]
 async fn a_guest_that_panics_ends_alone() {
     let mut crowd = Crowd::new(&[1]);
     crowd.turns = Turns::start(1, Reaper::start(1 << 30).unwrap()).unwrap();

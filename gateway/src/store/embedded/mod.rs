@@ -27,7 +27,7 @@ mod tables;
 mod tests;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -60,6 +60,8 @@ const CACHE_BYTES: usize = 64 << 20;
 
 /// The open file. Dropping it lets the writer finish the queued jobs; closing the file needs [`Embedded::close`].
 pub(super) struct Embedded {
+    /// The store's file.
+    path: PathBuf,
     database: OpenDatabase,
     writes: Arc<Shares<Item>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -100,7 +102,7 @@ impl Embedded {
             })
             .context("cannot start the store's writer")?;
         let readers = Readers::start(&database, metrics)?;
-        Ok(Self { database: OpenDatabase::new(database), writes, writer: Mutex::new(Some(writer)), readers })
+        Ok(Self { path, database: OpenDatabase::new(database), writes, writer: Mutex::new(Some(writer)), readers })
     }
 
     pub(super) async fn write(&self, account: &Account, bucket: &Bucket, write: Write) -> Result<Written> {

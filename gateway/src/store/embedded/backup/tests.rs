@@ -145,3 +145,20 @@ async fn a_closed_store_is_opened_again_without_repair() {
     let store = Embedded::open(house.dir.path(), &house.metrics).unwrap();
     assert_eq!(store.get_many(&a.bucket, &[b"k"]).await.unwrap(), [Some(b"xxx".to_vec())]);
 }
+
+#[tokio::test]
+async fn a_backup_ends_when_the_stores_file_grew_by_too_much() {
+    let (house, a) = (House::new(), whose("a"));
+    house.set(&a, vec![pair("small", 5)]).await.unwrap();
+    let snapshots = [snapshot(&house), snapshot(&house)];
+    let bytes = house.store.file_bytes();
+    assert!(bytes > 0);
+    let of = Arc::new(Backend::Embedded(Arc::into_inner(house.store).unwrap()));
+    let [mut full, mut grown] = snapshots.map(|snapshot| {
+        let snapshot = Some(snapshot);
+        Backup { of: Arc::clone(&of), file_bytes_max: bytes, snapshot }
+    });
+    grown.file_bytes_max -= 1;
+    assert!(full.next().await.unwrap().is_some());
+    assert!(matches!(grown.next().await, Err(Error::TooLarge(GREW))));
+}
