@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::common::counted;
 use super::{Common, runtime};
 use crate::config::{self, Boot, Kind, Machine, Planned, Problem};
 use crate::confine;
@@ -139,7 +140,7 @@ fn load(common: &Common) -> anyhow::Result<(Planned, Option<Boot>)> {
 }
 
 fn summary(planned: &Planned) -> String {
-    let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
+    let count = |n: usize, what: &str| counted(n as u64, what);
     let good = count(planned.plans.len(), "tenant");
     let (errors, warnings) = counts(planned);
     let also = |n: usize, what: &str| if n == 0 { String::new() } else { format!(", {}", count(n, what)) };

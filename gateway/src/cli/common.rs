@@ -52,6 +52,11 @@ const CONFIGS: [&str; 3] = ["config/gateway.toml", "/etc/tollgate/config/gateway
 /// Where `tollgate up` writes its file.
 const OF_UP: &str = ".tollgate/gateway.toml";
 
+/// `1 key`, `2 keys`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 impl Common {
     /// The gateway's file: the given one, or the first that exists.
     pub(super) fn config(&self) -> &Path {

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::{PATIENCE, date, encoded, shown, tenant_id, text_of, with_client};
+use super::common::counted;
 use super::{Common, tenant_text};
 
 /// A reload may compile.
@@ -80,10 +81,6 @@ fn listed(problems: &Value) -> String {
         text += &format!("and {} more\n", all.len() - LISTED_MAX);
     }
     text
-}
-
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn status_text(status: &Value) -> String {

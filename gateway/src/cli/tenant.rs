@@ -8,6 +8,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::client::tenant_id;
+use super::common::counted;
 use super::{Common, operate, running, runtime};
 use crate::admin::Client;
 
@@ -104,13 +105,12 @@ fn ask(common: &Common, id: &str, change: &str, json: bool) -> anyhow::Result<Ex
 }
 
 /// The counted usage, and the tracked usage if it differs.
-pub(super) fn counted_text(id: &str, counted: &Value) -> String {
+pub(super) fn counted_text(id: &str, usage: &Value) -> String {
     let [bytes, keys, booked_bytes, booked_keys] =
-        ["bytes", "keys", "booked_bytes", "booked_keys"].map(|field| counted[field].as_u64().unwrap_or_default());
-    let count = |n: u64, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
-    let text = format!("{id} uses {} in {}", count(bytes, "byte"), count(keys, "key"));
+        ["bytes", "keys", "booked_bytes", "booked_keys"].map(|field| usage[field].as_u64().unwrap_or_default());
+    let text = format!("{id} uses {} in {}", counted(bytes, "byte"), counted(keys, "key"));
     if (bytes, keys) == (booked_bytes, booked_keys) {
         return text;
     }
-    format!("{text} (tracked: {}, {})", count(booked_bytes, "byte"), count(booked_keys, "key"))
+    format!("{text} (tracked: {}, {})", counted(booked_bytes, "byte"), counted(booked_keys, "key"))
 }
