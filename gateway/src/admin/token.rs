@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 
-/// Random bytes of a token that the gateway makes, and the least length of a token that an operator writes.
+use crate::config::SECRET_BYTES_MIN;
+
+/// Random bytes of a token that the gateway makes.
 const BYTES: usize = 32;
 
 #[derive(Clone)]
@@ -25,14 +27,14 @@ impl std::fmt::Debug for Token {
 
 impl Token {
     /// # Errors
-    /// The file can neither be read nor created, or the token in it is shorter than [`BYTES`].
+    /// The file can neither be read nor created, or the token in it is shorter than the key `admin.token` allows.
     pub(crate) fn load_or_make(path: &Path) -> io::Result<Self> {
         match std::fs::read_to_string(path) {
-            Ok(text) if text.trim().len() >= BYTES => return Ok(Self(text.trim().into())),
+            Ok(text) if text.trim().len() >= SECRET_BYTES_MIN => return Ok(Self(text.trim().into())),
             Ok(text) if !text.trim().is_empty() => {
                 let found = text.trim().len();
                 let why = format!(
-                    "the token has {found} bytes; wanted at least {BYTES}. Write a longer one, for example by `openssl rand -hex 32`, or \
+                    "the token has {found} bytes; wanted at least {SECRET_BYTES_MIN}. Write a longer one, for example by `openssl rand -hex 32`, or \
                      delete the file: the gateway then makes one"
                 );
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));

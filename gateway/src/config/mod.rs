@@ -37,7 +37,7 @@ mod tests;
 
 pub(crate) use budget::{Machine, bounds as budget_bounds, descriptors, unconfined, warnings as budget_warnings};
 pub(crate) use compile::{look, look_now, may_pass, prepare};
-pub(crate) use files::boot::{Boot, Overrides};
+pub(crate) use files::boot::{Boot, Overrides, SECRET_BYTES_MIN};
 pub(crate) use files::gateway::redis_at;
 pub(crate) use files::project::{Project, Teller};
 pub(crate) use files::tenant::{CHANNEL, is_channel};
