@@ -59,6 +59,11 @@ impl Lines {
         self.floor.load(Ordering::Relaxed).max(beside)
     }
 
+    /// The virtual time with which this tenant would join now. A tenant that was idle starts where the others are.
+    fn joins_at(&self, ledger: &Ledger) -> u64 {
+        ledger.virtual_time.load(Ordering::Relaxed).max(self.least())
+    }
+
     pub(super) fn add(&mut self, job: Arc<Job>) {
         let serial = job.ledger.serial;
         if let Some(line) = self.lines.get_mut(&serial) {
@@ -68,7 +73,7 @@ impl Lines {
         let ledger = Arc::clone(&job.ledger);
         // A job that is known to be long is placed behind jobs that need less.
         let ahead = job.ahead() / ledger.weight();
-        let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.least()).saturating_add(ahead);
+        let virtual_time = self.joins_at(&ledger).saturating_add(ahead);
         ledger.virtual_time.store(virtual_time, Ordering::Relaxed);
         self.order.insert((virtual_time, serial));
         self.lines.insert(serial, Line { jobs: VecDeque::from([job]), ledger, virtual_time });
@@ -93,10 +98,10 @@ impl Lines {
         };
         let is_alone = self.order.iter().all(|(_, serial)| is_own(*serial)) && runners.iter().all(runs_own);
         if is_alone {
-            let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.least());
+            let virtual_time = self.joins_at(ledger);
             // Turns while nobody else wanted any do not count against tenants that arrive now.
             self.floor.store(virtual_time, Ordering::Relaxed);
-            ledger.virtual_time.store(virtual_time + FUEL_SLICE / ledger.weight(), Ordering::Relaxed);
+            let _ahead = charge_slice(ledger, virtual_time);
         }
         is_alone
     }
@@ -106,19 +111,18 @@ impl Lines {
         if self.last.serial != ledger.serial {
             self.other = self.last.virtual_time;
         }
-        let had = ledger.virtual_time.load(Ordering::Relaxed);
-        self.last = Wanted { serial: ledger.serial, virtual_time: had.max(self.least()) };
-        had <= self.other
+        self.last = Wanted { serial: ledger.serial, virtual_time: self.joins_at(ledger) };
+        ledger.virtual_time.load(Ordering::Relaxed) <= self.other
     }
 
     /// Charges a slice to this tenant as if its job had been taken, if none of its jobs waits and no tenant that waits has had less.
     pub(super) fn take_as_next(&mut self, ledger: &Ledger) -> bool {
-        let virtual_time = ledger.virtual_time.load(Ordering::Relaxed).max(self.least());
+        let virtual_time = self.joins_at(ledger);
         let is_next = !self.lines.contains_key(&ledger.serial)
             && self.order.first().is_none_or(|(first, _)| virtual_time <= *first);
         if is_next {
             self.floor.fetch_max(virtual_time, Ordering::Relaxed);
-            ledger.virtual_time.store(virtual_time + FUEL_SLICE / ledger.weight(), Ordering::Relaxed);
+            let _ahead = charge_slice(ledger, virtual_time);
         }
         is_next
     }
@@ -136,8 +140,7 @@ impl Lines {
         let line = self.lines.get_mut(&serial)?;
         let job = line.jobs.pop_front()?;
         // This may be more than the value in the order, if the tenant had turns in the other lane meanwhile.
-        let ahead = line.ledger.virtual_time.load(Ordering::Relaxed) + FUEL_SLICE / line.ledger.weight();
-        line.ledger.virtual_time.store(ahead, Ordering::Relaxed);
+        let ahead = charge_slice(&line.ledger, line.ledger.virtual_time.load(Ordering::Relaxed));
         if line.jobs.is_empty() {
             self.lines.remove(&serial);
         } else {
@@ -159,4 +162,11 @@ impl Lines {
             self.order.insert((now, ledger.serial));
         }
     }
+}
+
+/// Charges a slice ahead to a tenant whose turn begins at this virtual time. Returns its new virtual time.
+fn charge_slice(ledger: &Ledger, virtual_time: u64) -> u64 {
+    let ahead = virtual_time + FUEL_SLICE / ledger.weight();
+    ledger.virtual_time.store(ahead, Ordering::Relaxed);
+    ahead
 }
