@@ -19,6 +19,15 @@ pub fn tollgate() -> PathBuf {
     path
 }
 
+/// Runs a command in the site's folder, without telling it where the gateway is. Returns whether it succeeded, and its output.
+#[must_use]
+pub fn run(site: &Site, words: &[&str]) -> (bool, String) {
+    let mut command = Command::new(tollgate());
+    command.args(words).current_dir(site.dir()).env_remove("TOLLGATE_CONFIG").env_remove("TOLLGATE_ADMIN");
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
 /// Runs `tollgate check` in the site's folder, so that its messages have short paths.
 #[must_use]
 pub fn check(site: &Site, arguments: &[&str]) -> Output {

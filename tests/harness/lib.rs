@@ -21,7 +21,7 @@ pub mod wat;
 mod words;
 
 pub use client::{Answer, Body, Client, Protocol, Sender, empty, full, read, request};
-pub use gateway::{Gateway, check, checked, tollgate};
+pub use gateway::{Gateway, check, checked, run, tollgate};
 pub use origin::{Asked, Origin};
 pub use pebble::Pebble;
 pub use ports::{free_address, free_port};

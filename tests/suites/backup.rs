@@ -5,11 +5,11 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tests::{Gateway, Protocol, Redis, Site, Tenant, tollgate, until};
+use tests::{Gateway, Protocol, Redis, Site, Tenant, run, tollgate, until};
 
 const KEYS: usize = 10;
 const LIMITS: &str = "[limits]\nstorage_ops = 5000\nfuel = \"20G\"\nrequest_body = \"8MiB\"\nmemory = \"128MiB\"";
@@ -26,14 +26,6 @@ fn site() -> Site {
 
 async fn call(gateway: &Gateway, tenant: &str, path: &str, body: impl Into<String>) -> String {
     gateway.client(Protocol::H2).call("POST", &format!("{tenant}.localhost"), path, body.into()).await.text()
-}
-
-/// Runs a command in the site's folder, without telling it where the gateway is.
-fn run(site: &Site, words: &[&str]) -> (bool, String) {
-    let mut command = Command::new(tollgate());
-    command.args(words).current_dir(site.dir()).env_remove("TOLLGATE_CONFIG").env_remove("TOLLGATE_ADMIN");
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
 fn good(site: &Site, words: &[&str]) -> String {

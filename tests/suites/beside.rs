@@ -1,22 +1,14 @@
 //! Commands for a running gateway: they find it by themselves, and their output helps an operator.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
-use tests::{Gateway, Protocol, Redis, Site, Tenant, checked, tollgate, until};
+use tests::{Gateway, Protocol, Redis, Site, Tenant, checked, run, tollgate, until};
 
 fn site() -> Site {
     Site::new()
         .tenant("echo", &Tenant::new("echo.localhost", "echo"))
         .tenant("loud", &Tenant::new("loud.localhost", "hostile"))
-}
-
-/// Runs a command in the site's folder, without telling it where the gateway is.
-fn run(site: &Site, words: &[&str]) -> (bool, String) {
-    let mut command = Command::new(tollgate());
-    command.args(words).current_dir(site.dir()).env_remove("TOLLGATE_CONFIG").env_remove("TOLLGATE_ADMIN");
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
 #[tokio::test]

@@ -3,30 +3,20 @@
 //   node dashboard.mjs URL TOKEN TENANT PROCESS [FOLDER FOR PICTURES]
 //
 // It enters with the token, waits for figures, searches, sorts, opens TENANT, suspends and resumes it by the keyboard, stops
-// the gateway's PROCESS for a while, and asks axe-core in light, dark and at a phone's width. CHROMIUM says which browser.
+// the gateway's PROCESS for a while, and asks axe-core in light, dark and at a phone's width.
 
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 
+import { open, require } from "./browser.mjs";
+
 const [url, token, tenant, gateway, pictures] = process.argv.slice(2);
-const require = createRequire(`${process.env.TOLLGATE_DASHBOARD_MODULES ?? import.meta.dirname}/`);
-const puppeteer = require("puppeteer-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
-const browser = await puppeteer.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
-});
-const page = await browser.newPage();
-const errors = [];
-page.on("pageerror", (error) => errors.push(`${error}`));
-page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
-page.setDefaultTimeout(20_000);
+const { browser, page, errors, until } = await open(20_000);
 
 const text = (selector) => page.$eval(selector, (found) => found.textContent);
 const rows = () => page.$$eval("#tenants tbody tr", (all) => all.map((row) => [...row.cells].map((cell) => cell.textContent)));
-const until = (what, ...given) => page.waitForFunction(what, { polling: 50 }, ...given);
 const found = { axe: {} };
 
 async function look(name) {

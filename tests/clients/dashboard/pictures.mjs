@@ -3,28 +3,17 @@
 //   node pictures.mjs < ORDER
 //
 // ORDER is JSON: { url, token, tenant, folder, span, settle_ms, top }, where `top` is what `terminal.py` calls cells. Prints, as JSON, what is in
-// the pictures: their colours, the share of the commonest one, and their text. CHROMIUM says which browser.
+// the pictures: their colours, the share of the commonest one, and their text.
 
 import { writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { text as all } from "node:stream/consumers";
 import { crc32, deflateSync } from "node:zlib";
 
-const { url, token, tenant, folder, span, settle_ms = 15_000, top } = JSON.parse(await all(process.stdin));
-const require = createRequire(`${process.env.TOLLGATE_DASHBOARD_MODULES ?? import.meta.dirname}/`);
-const puppeteer = require("puppeteer-core");
+import { open } from "./browser.mjs";
 
-const browser = await puppeteer.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-lcd-text"],
-});
-const page = await browser.newPage();
+const { url, token, tenant, folder, span, settle_ms = 15_000, top } = JSON.parse(await all(process.stdin));
+const { browser, page, errors, until } = await open(30_000, ["--disable-lcd-text"]);
 const beside = await browser.newPage();
-const errors = [];
-page.on("pageerror", (error) => errors.push(`${error}`));
-page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
-page.setDefaultTimeout(30_000);
-const until = (what, ...given) => page.waitForFunction(what, { polling: 50 }, ...given);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 // As many charts as there should be, each with a newest value.
 const hasFigures = (selector, count) => {
